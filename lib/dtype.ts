@@ -1,0 +1,104 @@
+import { checkChoice } from "./errors.js";
+
+/** Element types of tensors. `f64` exists on the `reference` device only; `i64` is read from files only. */
+export type DType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
+
+/** Floating-point element types. */
+export type FloatDType = "f32" | "f16" | "bf16" | "f64";
+
+/** The typed array that `tensor.raw()` gives: the stored bits. */
+export type RawArrayOf<D extends DType> = D extends "f32"
+  ? Float32Array
+  : D extends "f16" | "bf16"
+    ? Uint16Array
+    : D extends "f64"
+      ? Float64Array
+      : D extends "i32"
+        ? Int32Array
+        : D extends "u8"
+          ? Uint8Array
+          : never;
+
+/** The typed array that `tensor.data()` gives: 16-bit floats come as Float32Array. */
+export type ArrayOf<D extends DType> = D extends "f16" | "bf16" ? Float32Array : RawArrayOf<D>;
+
+interface DTypeInfo {
+  readonly bytes: number;
+  readonly float: boolean;
+  /** Typed array of the stored bits. */
+  readonly raw: RawConstructor;
+  /** Typed array of the values. */
+  readonly values: RawConstructor;
+}
+
+type RawConstructor =
+  | Float32ArrayConstructor
+  | Float64ArrayConstructor
+  | Uint16ArrayConstructor
+  | Int32ArrayConstructor
+  | Uint8ArrayConstructor;
+
+/** The one table of element types. */
+export const dtypes: Readonly<Record<DType, DTypeInfo>> = {
+  f32: { bytes: 4, float: true, raw: Float32Array, values: Float32Array },
+  f16: { bytes: 2, float: true, raw: Uint16Array, values: Float32Array },
+  bf16: { bytes: 2, float: true, raw: Uint16Array, values: Float32Array },
+  f64: { bytes: 8, float: true, raw: Float64Array, values: Float64Array },
+  i32: { bytes: 4, float: false, raw: Int32Array, values: Int32Array },
+  u8: { bytes: 1, float: false, raw: Uint8Array, values: Uint8Array },
+};
+
+export const dtypeNames = Object.keys(dtypes) as readonly DType[];
+
+/** Throws INVALID_ARGUMENT unless `value` names a dtype. */
+export function checkDType(parameter: string, value: unknown): asserts value is DType {
+  checkChoice(parameter, value, dtypeNames);
+}
+
+const scratchFloat = new Float32Array(1);
+const scratchBits = new Uint32Array(scratchFloat.buffer);
+
+/** The bfloat16 bits of `value`, rounded to nearest even; NaN stays NaN. */
+export function toBF16(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0] as number;
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** The value of bfloat16 bits. */
+export function fromBF16(bits: number): number {
+  scratchBits[0] = bits << 16;
+  return scratchFloat[0] as number;
+}
+
+/** The IEEE binary16 bits of `value`, rounded to nearest even; too large becomes infinity. */
+export function toF16(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0] as number;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude < 0x33000001) return sign; // below half of the smallest subnormal
+  if (magnitude < 0x38800000) {
+    const shift = 126 - (magnitude >>> 23); // result = mantissa >> shift, in units of 2^-24
+    const mantissa = (magnitude & 0x7fffff) | 0x800000;
+    const truncated = mantissa >>> shift;
+    const rest = mantissa & ((1 << shift) - 1);
+    const half = 1 << (shift - 1);
+    return sign | (truncated + (rest > half || (rest === half && (truncated & 1) === 1) ? 1 : 0));
+  }
+  const rounded = magnitude + 0xfff + ((magnitude >>> 13) & 1);
+  return sign | ((rounded - 0x38000000) >>> 13);
+}
+
+/** The value of IEEE binary16 bits. */
+export function fromF16(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 0x1f;
+  const mantissa = bits & 0x3ff;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+}

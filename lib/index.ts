@@ -1,0 +1,17 @@
+export type { Activation, DeviceKind, Gating, LayerDescription, Scoring, StageTimes, Warnings } from "./backend.js";
+export type { LoadOptions } from "./checkpoint/load.js";
+export { Device, type DeviceName, listDevices, openDevice } from "./device.js";
+export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./dtype.js";
+export { isMoeError, MoeError, type MoeErrorCode } from "./errors.js";
+export type { MoeLayerConfig } from "./layer/config.js";
+export { type ExpertWeights, MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
+export type { DeviceInfo, DeviceOptions } from "./native.js";
+export { combine } from "./operators/combine.js";
+export { type GatingOptions, gating, type Routing } from "./operators/gating.js";
+export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/grouped_gemm.js";
+export { permute, unpermute } from "./operators/permute.js";
+export { routerProjection } from "./operators/router_projection.js";
+export { type SortedRows, sort } from "./operators/sort.js";
+export type { Shape } from "./shape.js";
+export { type NestedArray, Tensor } from "./tensor.js";
+export type { TensorSource } from "./tensor_source.js";

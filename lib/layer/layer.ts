@@ -1,0 +1,224 @@
+import { isGated, type LayerDescription, type LayerHandle, type StageTimes } from "../backend.js";
+import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
+import type { Device } from "../device.js";
+import { checkDType, dtypes, type FloatDType } from "../dtype.js";
+import { invalidArgument, MoeError } from "../errors.js";
+import { checkOptional, checkTensor, output } from "../operators/check.js";
+import type { Routing } from "../operators/gating.js";
+import type { Tensor } from "../tensor.js";
+import { describeLayer, type MoeLayerConfig } from "./config.js";
+
+/** One expert's weights, rows are outputs (y = W x); f32, f16 or bf16. */
+export interface ExpertWeights {
+  /** [I, H]; only and always where the activation is gated. */
+  gate?: Tensor<FloatDType>;
+  /** [I, H] */
+  up: Tensor<FloatDType>;
+  /** [H, I] */
+  down: Tensor<FloatDType>;
+  /** [I] */
+  gateBias?: Tensor<FloatDType>;
+  /** [I] */
+  upBias?: Tensor<FloatDType>;
+  /** [H] */
+  downBias?: Tensor<FloatDType>;
+}
+
+export interface MoeLayerOptions extends MoeLayerConfig {
+  device: Device;
+  /** Storage dtype of the weights on the device; default the dtype of the router's weight. */
+  dtype?: FloatDType;
+  /** [E, H] */
+  router: Tensor<FloatDType>;
+  /** [E] */
+  routerBias?: Tensor<FloatDType>;
+  /**
+   * Every expert's weights: a list of E, or the same tensors stacked with the expert first ([E, I, H] and so on).
+   */
+  experts: readonly ExpertWeights[] | ExpertWeights;
+}
+
+/**
+ * One mixture-of-experts layer on a device: y = Σⱼ wⱼ · downᵢⱼ(act(gateᵢⱼ x) * (upᵢⱼ x)) over the k chosen experts of
+ * each token. The weights are repacked into the device's fastest layout once, when the layer is made.
+ */
+export class MoeLayer implements Disposable {
+  readonly device: Device;
+  readonly description: LayerDescription;
+  #handle: LayerHandle | undefined;
+
+  /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
+  constructor(device: Device, description: LayerDescription) {
+    this.device = device;
+    this.description = description;
+    this.#handle = device.backend.layer(description);
+  }
+
+  /**
+   * A layer from tensors. They are copied (enqueued on the device) and may be disposed right after.
+   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
+   */
+  static create(options: MoeLayerOptions): MoeLayer {
+    const { device, router, routerBias, experts } = options;
+    const { hiddenSize, numExperts } = options;
+    checkTensor("router", router, "float", [numExperts, hiddenSize], device);
+    const dtype = options.dtype ?? router.dtype;
+    checkDType("dtype", dtype);
+    if (!dtypes[dtype].float) throw new MoeError("UNSUPPORTED_DTYPE", `dtype: expected f32, f16 or bf16, got ${dtype}`);
+    const layer = new MoeLayer(device, describeLayer(options, dtype));
+    try {
+      layer.setRouter(router, routerBias);
+      if (Array.isArray(experts)) {
+        if (experts.length !== numExperts) {
+          throw invalidArgument("experts", `${numExperts} experts or stacked tensors`, experts);
+        }
+        experts.forEach((expert, index) => {
+          layer.setExpert(index, expert);
+        });
+      } else {
+        layer.#setStackedExperts(experts as ExpertWeights);
+      }
+      return layer;
+    } catch (error) {
+      layer.dispose();
+      throw error;
+    }
+  }
+
+  /**
+   * A layer of a Hugging Face model directory (config.json and safetensors).
+   * @throws BAD_CHECKPOINT naming what is missing or wrong, and the errors of {@link MoeLayer.create}.
+   */
+  static load(directory: string, options: LoadOptions): Promise<MoeLayer> {
+    return loadLayer(directory, options);
+  }
+
+  /** @internal */
+  get handle(): LayerHandle {
+    if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
+    void this.device.backend;
+    return this.#handle;
+  }
+
+  /** Bytes of the layer's weights on the device. */
+  get byteLength(): number {
+    return this.handle.byteLength;
+  }
+
+  /** @internal Enqueues the copy of the router's weight [E, H] and bias [E]. */
+  setRouter(weight: Tensor<FloatDType>, bias?: Tensor<FloatDType>): void {
+    const { numExperts, hiddenSize } = this.description;
+    checkTensor("router", weight, "float", [numExperts, hiddenSize], this.device);
+    checkOptional("routerBias", bias, "float", [numExperts], this.device);
+    this.handle.setRouter(weight.handle, bias?.handle ?? null);
+  }
+
+  /** @internal Enqueues the repacking of one expert's weights. */
+  setExpert(expert: number, weights: ExpertWeights): void {
+    const { hiddenSize: hidden, intermediateSize: inner, activation } = this.description;
+    const name = `experts[${expert}]`;
+    const gated = isGated(activation);
+    if (gated !== (weights.gate !== undefined)) {
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        `${name}.gate: expected ${gated ? "a tensor" : "none"} for activation ${activation}, got ${gated ? "none" : "one"}`,
+      );
+    }
+    const { device } = this;
+    const gate = checkOptional(`${name}.gate`, weights.gate, "float", [inner, hidden], device);
+    const up = checkTensor(`${name}.up`, weights.up, "float", [inner, hidden], device);
+    const down = checkTensor(`${name}.down`, weights.down, "float", [hidden, inner], device);
+    const gateBias = checkOptional(`${name}.gateBias`, weights.gateBias, "float", [inner], device);
+    const upBias = checkOptional(`${name}.upBias`, weights.upBias, "float", [inner], device);
+    const downBias = checkOptional(`${name}.downBias`, weights.downBias, "float", [hidden], device);
+    this.handle.setExpert(expert, {
+      gate: gate?.handle ?? null,
+      up: up.handle,
+      down: down.handle,
+      gateBias: gateBias?.handle ?? null,
+      upBias: upBias?.handle ?? null,
+      downBias: downBias?.handle ?? null,
+    });
+  }
+
+  #setStackedExperts(stacked: ExpertWeights): void {
+    const { numExperts, hiddenSize: hidden, intermediateSize: inner } = this.description;
+    const shapes = {
+      gate: [inner, hidden],
+      up: [inner, hidden],
+      down: [hidden, inner],
+      gateBias: [inner],
+      upBias: [inner],
+      downBias: [hidden],
+    } as const;
+    const names = (Object.keys(shapes) as (keyof ExpertWeights)[]).filter((name) => stacked[name] !== undefined);
+    for (const name of names) {
+      checkTensor(`experts.${name}`, stacked[name], "float", [numExperts, ...shapes[name]], this.device);
+    }
+    for (let expert = 0; expert < numExperts; expert++) {
+      const slices = names.map((name) => {
+        using row = (stacked[name] as Tensor<FloatDType>).rows(expert, expert + 1);
+        return [name, row.reshape(shapes[name])] as const;
+      });
+      this.setExpert(expert, Object.fromEntries(slices) as unknown as ExpertWeights);
+      for (const [, slice] of slices) slice.dispose();
+    }
+  }
+
+  /**
+   * The layer's output for tokens x [T, H]: [T, H] of x's dtype.
+   * @param options.routing ids and weights to use instead of the layer's own router.
+   * @param options.out where to write; default a new tensor.
+   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+   */
+  forward<D extends FloatDType>(x: Tensor<D>, options: { routing?: Routing; out?: Tensor<D> } = {}): Tensor<D> {
+    const { device, handle } = this;
+    const tokens = this.#checkTokens(x);
+    const { routing } = options;
+    if (routing !== undefined) {
+      checkTensor("routing.ids", routing.ids, ["i32"], [tokens, this.description.topK], device);
+      const allowed = x.dtype === "f64" ? (["f32", "f64"] as const) : (["f32"] as const);
+      checkTensor("routing.weights", routing.weights, allowed, [tokens, this.description.topK], device);
+    }
+    const y = output("out", options.out, device, x.shape, x.dtype, [x, routing?.ids, routing?.weights]);
+    handle.forward(x.handle, y.handle, routing?.ids.handle ?? null, routing?.weights.handle ?? null);
+    return y;
+  }
+
+  /** The layer's router alone: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H]. */
+  route(x: Tensor<FloatDType>): Routing {
+    const { device, handle } = this;
+    const shape = [this.#checkTokens(x), this.description.topK];
+    const ids = device.empty(shape, "i32");
+    const weights = device.empty(shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
+    handle.route(x.handle, ids.handle, weights.handle);
+    return { ids, weights };
+  }
+
+  /** Microseconds of each stage of the last forward, once it is done. */
+  stageTimes(): Promise<StageTimes> {
+    return this.handle.stageTimes();
+  }
+
+  #checkTokens(x: Tensor<FloatDType>): number {
+    const { hiddenSize, weightDType } = this.description;
+    checkTensor("x", x, "float", ["T", hiddenSize], this.device);
+    if ((x.dtype === "f64") !== (weightDType === "f64")) {
+      throw new MoeError(
+        "UNSUPPORTED_DTYPE",
+        `x: expected a dtype that goes with weights of ${weightDType}, got ${x.dtype}`,
+      );
+    }
+    return x.shape[0] as number;
+  }
+
+  /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */
+  dispose(): void {
+    this.#handle?.free();
+    this.#handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

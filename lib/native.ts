@@ -1,0 +1,108 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import bindings from "bindings";
+import type { Backend, DeviceKind } from "./backend.js";
+import { MoeError } from "./errors.js";
+
+/** How a device is opened. */
+export interface DeviceOptions {
+  /** Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. */
+  readonly threads?: number;
+  /** Fill fresh memory with NaN patterns, so that a read of memory nobody wrote shows in the results. */
+  readonly poison?: boolean;
+}
+
+/** A device as `listDevices()` reports it. */
+export interface DeviceInfo {
+  readonly name: string;
+  readonly kind: DeviceKind;
+  readonly available: boolean;
+  /** What it is, or why it is not here. */
+  readonly detail: string;
+}
+
+/** How the native addon was built and what it found. */
+export interface BuildInfo {
+  readonly compiler: string;
+  readonly buildType: string;
+  readonly sanitizers: string;
+  /** CUDA toolkit version, or empty where the build left CUDA out. */
+  readonly cuda: string;
+}
+
+export interface CpuInfo {
+  /** Processor name as it reports itself. */
+  readonly model: string;
+  /** CPUs that this process may use: affinity and container limits. */
+  readonly usableCpus: number;
+  /** Instruction-set paths that run here, best first. */
+  readonly isas: readonly string[];
+  /** The one in use: the best, or MOE_CPU_ISA. */
+  readonly isa: string;
+}
+
+/** The whole native addon, typed in one place. Its Device objects are {@link Backend}s. */
+export interface NativeBinding {
+  /** Hands over the error class; called once after loading. */
+  initialize(errorClass: typeof MoeError): void;
+  open(name: string, options: DeviceOptions): Backend;
+  devices(): DeviceInfo[];
+  buildInfo(): BuildInfo;
+  cpuInfo(): CpuInfo;
+}
+
+/** The package's own folder: where package.json is. */
+export const packageRoot = fileURLToPath(new URL("..", import.meta.url));
+
+let loaded: NativeBinding | undefined;
+
+/**
+ * The native addon: MOE_KERNELS_BINARY where set, else the prebuilt binary of this platform, else the one built from
+ * source. Throws NOT_BUILT with remedies where there is none.
+ */
+export function loadNative(): NativeBinding {
+  loaded ??= load();
+  return loaded;
+}
+
+/** Folder name of prebuilt binaries for this platform, such as `linux-x64-glibc`. */
+export function platformName(): string {
+  if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+  return `linux-${process.arch}-${report?.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
+}
+
+function load(): NativeBinding {
+  try {
+    const binding = bindings(locate()) as NativeBinding;
+    binding.initialize(MoeError);
+    return binding;
+  } catch (cause) {
+    if (cause instanceof MoeError) throw cause;
+    throw new MoeError("NOT_BUILT", remedies(cause), { cause });
+  }
+}
+
+function locate(): Parameters<typeof bindings>[0] {
+  const override = process.env.MOE_KERNELS_BINARY;
+  if (override) return { bindings: override, module_root: "/", try: [["bindings"]] };
+  const prebuilt = join(packageRoot, "prebuilds", platformName(), "moe_kernels.node");
+  const path = existsSync(prebuilt) ? prebuilt : join(packageRoot, "build", "Release", "moe_kernels.node");
+  return { bindings: path, module_root: packageRoot, try: [["bindings"]] };
+}
+
+function remedies(cause: unknown): string {
+  const log = join(packageRoot, "build", "install.log");
+  const failure = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12).join("\n  ") : "";
+  return [
+    `the native addon cannot be loaded: ${cause instanceof Error ? cause.message.split("\n")[0] : cause}`,
+    ...(failure ? [`The build at install ended with:\n  ${failure}`] : []),
+    "What to do:",
+    `  - build it: needs CMake >= 3.22 and a C++20 compiler (GCC >= 11, Clang >= 14, MSVC 2022), then`,
+    `    npm rebuild moe-kernels`,
+    `  - if npm was told to ignore install scripts, allow them for moe-kernels and rebuild`,
+    `  - or set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()}, Node-API 9`,
+    `  - openDevice("reference") works without the addon, slowly`,
+  ].join("\n");
+}

@@ -1,0 +1,80 @@
+import type { Device } from "../device.js";
+import { type DType, dtypes } from "../dtype.js";
+import { invalidArgument, MoeError } from "../errors.js";
+import { checkSizes, type Shape } from "../shape.js";
+import { Tensor } from "../tensor.js";
+
+/** Which dtypes an argument may have: any float, or exactly these. */
+export type Allowed = "float" | readonly DType[];
+
+/**
+ * Checks that `value` is a live tensor of an allowed dtype whose shape fits `pattern` (see checkSizes), and on `device`
+ * where one is given. Returns it.
+ */
+export function checkTensor(
+  parameter: string,
+  value: unknown,
+  allowed: Allowed,
+  pattern: readonly (number | string)[],
+  device?: Device,
+): Tensor {
+  if (!(value instanceof Tensor)) throw invalidArgument(parameter, "a Tensor", value);
+  void value.handle;
+  const fits = allowed === "float" ? dtypes[(value as Tensor).dtype].float : allowed.includes(value.dtype);
+  if (!fits) {
+    const expected = allowed === "float" ? "f32, f16 or bf16" : allowed.join(" or ");
+    throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected dtype ${expected}, got ${value.dtype}`);
+  }
+  checkSizes(parameter, value.shape, pattern);
+  if (device !== undefined && value.device !== device) {
+    throw new MoeError(
+      "DEVICE_MISMATCH",
+      `${parameter}: expected a tensor on the same ${device.name} device as the other arguments, got one on ` +
+        `${value.device === device ? "it" : `another device (${value.device.name})`}`,
+    );
+  }
+  return value;
+}
+
+/** Checks an optional argument: undefined passes. */
+export function checkOptional(
+  parameter: string,
+  value: unknown,
+  allowed: Allowed,
+  pattern: readonly (number | string)[],
+  device: Device,
+): Tensor | undefined {
+  return value === undefined ? undefined : checkTensor(parameter, value, allowed, pattern, device);
+}
+
+/** Checks that `x` and `weight` can be multiplied: f64 only goes with f64. */
+export function checkPair(x: Tensor, weight: { dtype: DType }): void {
+  if ((x.dtype === "f64") !== (weight.dtype === "f64")) {
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `weight: expected dtype ${x.dtype === "f64" ? "f64" : "f32, f16 or bf16"} for x of ${x.dtype}, got ${weight.dtype}`,
+    );
+  }
+}
+
+/** The output tensor: `out` where the caller gave one and it fits and overlaps no input, else a new one. */
+export function output<D extends DType>(
+  parameter: string,
+  out: Tensor<D> | undefined,
+  device: Device,
+  shape: Shape,
+  dtype: D,
+  inputs: readonly (Tensor | undefined)[],
+): Tensor<D> {
+  if (out === undefined) return device.empty(shape, dtype);
+  checkTensor(parameter, out, [dtype], shape, device);
+  for (const input of inputs) {
+    if (input !== undefined && input.handle.overlaps(out.handle)) {
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
+      );
+    }
+  }
+  return out;
+}

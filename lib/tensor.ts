@@ -1,0 +1,147 @@
+import { type InspectOptions, inspect } from "node:util";
+import type { TensorHandle } from "./backend.js";
+import type { Device } from "./device.js";
+import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
+import { checkInteger, MoeError } from "./errors.js";
+import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
+
+/** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
+export type NestedArray = number | NestedArray[];
+
+/** Tensors of more elements than this are shown by `util.inspect` without their values. */
+const inspectLimit = 65_536;
+
+/**
+ * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.
+ *
+ * Made by {@link Device.tensor} and by the operators. Operators return before the work is done; `await data()` waits
+ * for it. `dispose()` (or `using`) frees the memory at once, the garbage collector is the backstop.
+ */
+export class Tensor<D extends DType = DType> implements Disposable {
+  readonly device: Device;
+  readonly dtype: D;
+  readonly shape: Shape;
+  #handle: TensorHandle | undefined;
+
+  /** @internal Use {@link Device.tensor}. */
+  constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle) {
+    this.device = device;
+    this.dtype = dtype;
+    this.shape = Object.freeze([...shape]);
+    this.#handle = handle;
+  }
+
+  /** Number of dimensions. */
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return shapeSize(this.shape);
+  }
+
+  get byteLength(): number {
+    return this.size * dtypes[this.dtype].bytes;
+  }
+
+  get disposed(): boolean {
+    return this.#handle === undefined;
+  }
+
+  /** @internal The backend's side; throws DISPOSED after dispose() of this tensor or of its device. */
+  get handle(): TensorHandle {
+    if (this.#handle === undefined) {
+      throw new MoeError(
+        "DISPOSED",
+        `tensor ${shapeText(this.shape)}: used after dispose(); keep it until its last use`,
+      );
+    }
+    void this.device.backend;
+    return this.#handle;
+  }
+
+  /** The values, once all work enqueued before is done; f16 and bf16 as Float32Array. Rejects with its first error. */
+  async data(): Promise<ArrayOf<D>> {
+    return new dtypes[this.dtype].values(await this.handle.read(this.#converts)) as ArrayOf<D>;
+  }
+
+  /** As {@link data}, but blocks the calling thread until the work is done. */
+  dataSync(): ArrayOf<D> {
+    return new dtypes[this.dtype].values(this.handle.readSync(this.#converts)) as ArrayOf<D>;
+  }
+
+  /** The stored bits, once all work enqueued before is done; f16 and bf16 as Uint16Array. */
+  async raw(): Promise<RawArrayOf<D>> {
+    return new dtypes[this.dtype].raw(await this.handle.read(false)) as RawArrayOf<D>;
+  }
+
+  /** As {@link raw}, but blocks the calling thread until the work is done. */
+  rawSync(): RawArrayOf<D> {
+    return new dtypes[this.dtype].raw(this.handle.readSync(false)) as RawArrayOf<D>;
+  }
+
+  /** The values as nested arrays, as deep as the tensor has dimensions. */
+  async toArray(): Promise<NestedArray> {
+    return nest(await this.data(), this.shape);
+  }
+
+  /** As {@link toArray}, but blocks the calling thread until the work is done. */
+  toArraySync(): NestedArray {
+    return nest(this.dataSync(), this.shape);
+  }
+
+  /** A view of the same memory with another shape of the same number of elements. */
+  reshape(shape: Shape): Tensor<D> {
+    checkShape("shape", shape);
+    if (shapeSize(shape) !== this.size) {
+      throw new MoeError(
+        "SHAPE_MISMATCH",
+        `reshape: expected a shape of ${this.size} elements like ${shapeText(this.shape)}, got ${shapeText(shape)}`,
+      );
+    }
+    return new Tensor(this.device, this.dtype, shape, this.handle.view(shape, 0));
+  }
+
+  /** A view of rows `begin` to `end` (exclusive) of the first dimension. */
+  rows(begin: number, end: number): Tensor<D> {
+    const count = this.shape[0];
+    if (count === undefined) {
+      throw new MoeError("SHAPE_MISMATCH", "rows: expected a tensor of at least one dimension, got a scalar");
+    }
+    checkInteger("begin", begin, 0, count);
+    checkInteger("end", end, begin, count);
+    const rest = this.shape.slice(1);
+    const shape = [end - begin, ...rest];
+    return new Tensor(this.device, this.dtype, shape, this.handle.view(shape, begin * shapeSize(rest)));
+  }
+
+  /** Frees the memory, unless a view or enqueued work still needs it. Idempotent. */
+  dispose(): void {
+    this.#handle?.free();
+    this.#handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  [inspect.custom](_depth: number, options: InspectOptions): string {
+    const head = `Tensor<${this.dtype}> ${shapeText(this.shape)} on ${this.device.name}`;
+    if (this.#handle === undefined || this.device.disposed) return `${head} (disposed)`;
+    if (this.size > inspectLimit) return head;
+    return `${head} ${inspect(this.toArraySync(), { ...options, depth: null })}`;
+  }
+
+  get #converts(): boolean {
+    return dtypes[this.dtype].values !== dtypes[this.dtype].raw;
+  }
+}
+
+function nest(values: ArrayLike<number>, shape: Shape, level = 0, offset = 0): NestedArray {
+  if (level === shape.length) return values[offset] as number;
+  const stride = shapeSize(shape.slice(level + 1));
+  return Array.from({ length: shape[level] as number }, (_, index) =>
+    nest(values, shape, level + 1, offset + index * stride),
+  );
+}
