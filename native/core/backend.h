@@ -1,0 +1,87 @@
+// What every native device implements: memory and the operator table.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/problem.h"
+#include "core/status.h"
+
+namespace moe {
+
+// Expert weights in a device's own layout.
+class PackedExperts {
+ public:
+  explicit PackedExperts(const ExpertWeights& weights) : weights_(weights) {}
+  virtual ~PackedExperts() = default;
+  // Repacks one expert: weight [rows, columns], or gate and up [rows / 2, columns] each where gated.
+  virtual Status set_expert(int64_t expert, const TensorView& weight, const TensorView& up) = 0;
+  virtual size_t bytes() const = 0;
+  const ExpertWeights& weights() const { return weights_; }
+
+ private:
+  ExpertWeights weights_;
+};
+
+class Layer {
+ public:
+  explicit Layer(const LayerDescription& description) : description_(description) {}
+  virtual ~Layer() = default;
+  virtual Status set_router(const TensorView& weight, const TensorView& bias) = 0;
+  virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
+  virtual Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) = 0;
+  virtual Status forward(const LayerForward& forward) = 0;
+  // Of the last forward.
+  virtual StageTimes stage_times() const = 0;
+  virtual size_t bytes() const = 0;
+  const LayerDescription& description() const { return description_; }
+
+ private:
+  LayerDescription description_;
+};
+
+struct DeviceOptions {
+  int threads = 0;  // 0: as many as this process may use
+  bool poison = false;
+};
+
+// Conditions that are defined but worth knowing, counted since the device was opened.
+struct Warnings {
+  std::atomic<int64_t> non_finite_logit_rows{0};
+};
+
+// One device. Memory functions may be called from any thread; everything else is called on the device's one stream
+// thread, in the order of the calls. Operators return once the work is in order on the device: a failure found in the
+// data (an id out of range) may come with the operator or with the next synchronize().
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* description() const = 0;
+
+  // Fresh memory holds NaN patterns where the device was opened with `poison`. Aligned to at least 64 bytes.
+  virtual Status allocate(size_t bytes, void** data) = 0;
+  virtual void release(void* data, size_t bytes) = 0;
+  // Whether the host can address device memory.
+  virtual bool host_addressable() const = 0;
+  // Host to device; `host` may be reused on return.
+  virtual Status write(void* device, const void* host, size_t bytes) = 0;
+  // Device to host, complete on return.
+  virtual Status read(void* host, const void* device, size_t bytes) = 0;
+  virtual Status synchronize() = 0;
+
+  virtual Status router_projection(const RouterProjection& p) = 0;
+  virtual Status gating(const Gating& p) = 0;
+  virtual Status sort(const Sort& p) = 0;
+  virtual Status permute(const Permute& p) = 0;
+  virtual Status unpermute(const Unpermute& p) = 0;
+  virtual Status grouped_gemm(const GroupedGemm& p) = 0;
+  virtual Status combine(const Combine& p) = 0;
+  virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
+  virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
+
+  Warnings warnings;
+};
+
+}  // namespace moe

@@ -1,0 +1,59 @@
+// How native code reports failure: by value, never by exit() or by an exception across a module boundary.
+#pragma once
+
+#include <string>
+#include <utility>
+
+namespace moe {
+
+// The same names as MoeErrorCode in lib/errors.ts.
+enum class Code {
+  ok,
+  invalid_argument,
+  shape_mismatch,
+  unsupported_dtype,
+  device_mismatch,
+  device_unavailable,
+  unsupported_operation,
+  disposed,
+  out_of_memory,
+  id_out_of_range,
+  cuda_error,
+  internal,
+};
+
+inline const char* code_name(Code code) {
+  switch (code) {
+    case Code::ok: return "OK";
+    case Code::invalid_argument: return "INVALID_ARGUMENT";
+    case Code::shape_mismatch: return "SHAPE_MISMATCH";
+    case Code::unsupported_dtype: return "UNSUPPORTED_DTYPE";
+    case Code::device_mismatch: return "DEVICE_MISMATCH";
+    case Code::device_unavailable: return "DEVICE_UNAVAILABLE";
+    case Code::unsupported_operation: return "UNSUPPORTED_OPERATION";
+    case Code::disposed: return "DISPOSED";
+    case Code::out_of_memory: return "OUT_OF_MEMORY";
+    case Code::id_out_of_range: return "ID_OUT_OF_RANGE";
+    case Code::cuda_error: return "CUDA_ERROR";
+    case Code::internal: break;
+  }
+  return "INTERNAL";
+}
+
+struct [[nodiscard]] Status {
+  Code code = Code::ok;
+  std::string message;
+
+  Status() = default;
+  Status(Code c, std::string m) : code(c), message(std::move(m)) {}
+
+  bool ok() const { return code == Code::ok; }
+};
+
+}  // namespace moe
+
+// Returns from the enclosing function when `expression` is a failed Status.
+#define MOE_TRY(expression)                                    \
+  do {                                                         \
+    if (::moe::Status moe_status = (expression); !moe_status.ok()) return moe_status; \
+  } while (false)
