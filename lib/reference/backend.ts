@@ -1,6 +1,130 @@
-import type { Backend } from "../backend.js";
+import type { Activation, Backend, Gating, LayerDescription, Warnings } from "../backend.js";
+import type { DType } from "../dtype.js";
 import type { DeviceOptions } from "../native.js";
-export declare class ReferenceBackend {
-  constructor(options: DeviceOptions);
+import type { Shape } from "../shape.js";
+import { combine } from "./combine.js";
+import { gating } from "./gating.js";
+import { groupedGemm } from "./grouped_gemm.js";
+import { ReferenceLayer } from "./layer_handle.js";
+import { ReferencePackedExperts } from "./packed_experts.js";
+import { gather } from "./permute.js";
+import { routerProjection } from "./router_projection.js";
+import { sort } from "./sort.js";
+import { Stream } from "./stream.js";
+import { ReferenceTensor } from "./tensor.js";
+
+/**
+ * The `reference` device: every operator by its formula, in float64 and plain loops. Work is done at the call; outputs
+ * are rounded to their dtype, and errors found in the data wait for the next wait as on every device.
+ */
+export class ReferenceBackend implements Backend {
+  readonly kind = "reference";
+  readonly description = "pure TypeScript, float64 inside; the definition of every operator";
+  readonly #stream = new Stream();
+  readonly #poison: boolean;
+
+  constructor({ poison = false }: DeviceOptions) {
+    this.#poison = poison;
+  }
+
+  empty(dtype: DType, shape: Shape): ReferenceTensor {
+    const tensor = ReferenceTensor.allocate(this.#stream, dtype, shape);
+    if (this.#poison) tensor.map().fill(0xff);
+    return tensor;
+  }
+
+  async synchronize(): Promise<void> {
+    this.#stream.wait();
+  }
+
+  synchronizeSync(): void {
+    this.#stream.wait();
+  }
+
+  warnings(): Warnings {
+    return { nonFiniteLogitRows: this.#stream.nonFiniteLogitRows };
+  }
+
+  close(): void {}
+
+  routerProjection(
+    x: ReferenceTensor,
+    weight: ReferenceTensor,
+    bias: ReferenceTensor | null,
+    logits: ReferenceTensor,
+  ): void {
+    logits.store(routerProjection(x.matrix(), weight.matrix(), bias?.values()).values);
+  }
+
+  gating(logits: ReferenceTensor, ids: ReferenceTensor, weights: ReferenceTensor, description: Gating): void {
+    const result = gating(logits.matrix(), description);
+    this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
+    ids.store(result.ids);
+    weights.store(result.weights.values);
+  }
+
+  sort(
+    ids: ReferenceTensor,
+    offsets: ReferenceTensor,
+    tokensPerExpert: ReferenceTensor,
+    tokenOfRow: ReferenceTensor,
+    rowOfSlot: ReferenceTensor,
+  ): void {
+    const [topK, numExperts] = [ids.shape[1] as number, tokensPerExpert.shape[0] as number];
+    const result = sort(this.#stream.checkIndices("sort: ids", ids.integers(), numExperts), topK, numExperts);
+    offsets.store(result.offsets);
+    tokensPerExpert.store(result.tokensPerExpert);
+    tokenOfRow.store(result.tokenOfRow);
+    rowOfSlot.store(result.rowOfSlot);
+  }
+
+  permute(x: ReferenceTensor, tokenOfRow: ReferenceTensor, rows: ReferenceTensor): void {
+    const source = x.matrix();
+    const indices = this.#stream.checkIndices("permute: tokenOfRow", tokenOfRow.integers(), source.rows);
+    rows.store(gather(source, indices).values);
+  }
+
+  unpermute(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, slots: ReferenceTensor): void {
+    const source = rows.matrix();
+    const indices = this.#stream.checkIndices("unpermute: rowOfSlot", rowOfSlot.integers(), source.rows);
+    slots.store(gather(source, indices).values);
+  }
+
+  groupedGemm(
+    x: ReferenceTensor,
+    weight: ReferencePackedExperts,
+    bias: ReferenceTensor | null,
+    offsets: ReferenceTensor,
+    tokenOfRow: ReferenceTensor | null,
+    y: ReferenceTensor,
+    _activation: Activation,
+  ): void {
+    const source = x.matrix();
+    const rows = y.shape[0] as number;
+    const ranges = this.#stream.checkOffsets("groupedGemm: offsets", offsets.integers(), rows);
+    const tokens = tokenOfRow
+      ? this.#stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow.integers(), source.rows)
+      : undefined;
+    y.store(groupedGemm(source, weight, bias?.matrix(), ranges, tokens).values);
+  }
+
+  combine(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, weights: ReferenceTensor, y: ReferenceTensor): void {
+    const source = rows.matrix();
+    const indices = this.#stream.checkIndices("combine: rowOfSlot", rowOfSlot.integers(), source.rows);
+    y.store(combine(source, indices, weights.matrix()).values);
+  }
+
+  packedExperts(
+    numExperts: number,
+    rows: number,
+    columns: number,
+    dtype: DType,
+    activation: Activation,
+  ): ReferencePackedExperts {
+    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], dtype, activation);
+  }
+
+  layer(description: LayerDescription): ReferenceLayer {
+    return new ReferenceLayer(this.#stream, description);
+  }
 }
-export interface ReferenceBackend extends Backend {}

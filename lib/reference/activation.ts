@@ -1,0 +1,39 @@
+import type { Activation } from "../backend.js";
+import { isGated } from "../backend.js";
+import { erfc } from "./erf.js";
+
+type Unary = (x: number) => number;
+
+/** x · σ(x), also called swish. Elfwing et al., arXiv 1702.03118. */
+export const silu: Unary = (x) => x / (1 + Math.exp(-x));
+
+/** x · Φ(x), Φ the normal distribution function. Hendrycks and Gimpel, arXiv 1606.08415. */
+export const gelu: Unary = (x) => (x / 2) * erfc(-x * Math.SQRT1_2);
+
+/** The same paper's approximation by tanh. */
+export const geluTanh: Unary = (x) => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+
+/** max(x, 0); NaN stays NaN. */
+export const relu: Unary = (x) => Math.max(x, 0);
+
+const functions: Readonly<Record<Activation, Unary>> = {
+  none: (x) => x,
+  relu,
+  gelu,
+  gelu_tanh: geluTanh,
+  silu,
+  swiglu: silu,
+  geglu: gelu,
+  geglu_tanh: geluTanh,
+};
+
+/**
+ * The activation of one row of the first product: act(row), or with a gate (GLU variants, arXiv 2002.05202)
+ * act(gate) · up, where the row is the I gates, then the I ups.
+ */
+export function activate(activation: Activation, row: Float64Array): Float64Array {
+  const act = functions[activation];
+  if (!isGated(activation)) return row.map(act);
+  const half = row.length / 2;
+  return row.subarray(0, half).map((gate, column) => act(gate) * (row[half + column] as number));
+}

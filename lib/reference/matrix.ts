@@ -1,0 +1,30 @@
+/** A row-major matrix in float64. */
+export interface Matrix {
+  readonly values: Float64Array;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** A matrix of zeros. */
+export function zeros(rows: number, columns: number): Matrix {
+  return { values: new Float64Array(rows * columns), rows, columns };
+}
+
+/** One row, sharing memory with the matrix. */
+export function rowOf({ values, columns }: Matrix, row: number): Float64Array {
+  return values.subarray(row * columns, (row + 1) * columns);
+}
+
+/** weight · x + bias, each sum in order of the columns. */
+export function linear(x: Float64Array, weight: Matrix, bias: Float64Array | undefined): Float64Array {
+  const y = new Float64Array(weight.rows);
+  for (let row = 0; row < weight.rows; row++) {
+    const offset = row * weight.columns;
+    let sum = 0;
+    for (let column = 0; column < weight.columns; column++) {
+      sum += (x[column] as number) * (weight.values[offset + column] as number);
+    }
+    y[row] = sum + (bias?.[row] ?? 0);
+  }
+  return y;
+}
