@@ -58,19 +58,26 @@ export const packageRoot = fileURLToPath(new URL("..", import.meta.url));
 let loaded: NativeBinding | undefined;
 
 /**
- * The native addon: MOE_KERNELS_BINARY where set, else the prebuilt binary of this platform, else the one built from
- * source. Throws NOT_BUILT with remedies where there is none.
+ * The native addon: MOE_KERNELS_BINARY where set, else the one built here from source, else the prebuilt binary of this
+ * platform. Throws NOT_BUILT with remedies where there is none.
  */
 export function loadNative(): NativeBinding {
   loaded ??= load();
   return loaded;
 }
 
-/** Folder name of prebuilt binaries for this platform, such as `linux-x64-glibc`. */
+/** Where the prebuilt binary of this platform is, if the package has one: `prebuilds/linux-x64-glibc/...`. */
+export function prebuiltPath(): string {
+  return join(packageRoot, "prebuilds", platformName(), "moe_kernels.node");
+}
+
+/** Name of this platform, such as `linux-x64-glibc`: one name for what can load the same binary. */
 export function platformName(): string {
   if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return `linux-${process.arch}-${report?.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
+  // Without it the report asks the name server for every open connection.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
 }
 
 function load(): NativeBinding {
@@ -87,8 +94,8 @@ function load(): NativeBinding {
 function locate(): Parameters<typeof bindings>[0] {
   const override = process.env.MOE_KERNELS_BINARY;
   if (override) return { bindings: override, module_root: "/", try: [["bindings"]] };
-  const prebuilt = join(packageRoot, "prebuilds", platformName(), "moe_kernels.node");
-  const path = existsSync(prebuilt) ? prebuilt : join(packageRoot, "build", "Release", "moe_kernels.node");
+  const built = join(packageRoot, "build", "Release", "moe_kernels.node");
+  const path = existsSync(built) ? built : prebuiltPath();
   return { bindings: path, module_root: packageRoot, try: [["bindings"]] };
 }
 

@@ -1,0 +1,105 @@
+// Builds the native addon from source. The published package has this file too: its install script builds with it.
+import { spawnSync } from "node:child_process";
+import { existsSync, realpathSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** The package's own folder. */
+export const root = fileURLToPath(new URL("..", import.meta.url));
+
+const windows = process.platform === "win32";
+
+/** The path of an executable, given by name or path; undefined where there is none. */
+function findExecutable(name) {
+  const folders = name.includes("/") || name.includes("\\") ? [""] : (process.env.PATH ?? "").split(delimiter);
+  const names = windows && !name.endsWith(".exe") ? [`${name}.exe`] : [name];
+  return folders
+    .flatMap((folder) => names.map((file) => join(folder, file)))
+    .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
+}
+
+function findTools() {
+  const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
+  return {
+    cmake: findExecutable("cmake"),
+    // On Windows CMake finds Visual Studio, which is not on the PATH.
+    compiler: windows ? "Visual Studio" : compilers.map(findExecutable).find(Boolean),
+    generator: findExecutable("ninja") ?? findExecutable("make"),
+    nvcc: findExecutable(process.env.CUDACXX ?? "nvcc"),
+  };
+}
+
+/** What a build on this machine would use; it changes where a tool appears, goes or is updated. */
+export function describeToolchain() {
+  return Object.entries(findTools()).map(([tool, path]) => {
+    if (!path || !existsSync(path)) return `${tool}: ${path ?? "none"}`;
+    const real = realpathSync(path);
+    const { size, mtimeMs } = statSync(real);
+    return `${tool}: ${path} ${real} ${size} ${mtimeMs}`;
+  });
+}
+
+/** Why the addon cannot be built on this machine and what to install; undefined where it can. */
+export function describeMissingTools() {
+  const { cmake, compiler, generator } = findTools();
+  const missing = [
+    ...(cmake ? [] : ["CMake (cmake on the PATH)"]),
+    ...(compiler ? [] : [`a C++ compiler (${process.env.CXX ?? "c++, g++ or clang++"} on the PATH)`]),
+    ...(generator || windows ? [] : ["a build tool (ninja or make on the PATH)"]),
+  ];
+  if (missing.length === 0) return undefined;
+  const remedy = {
+    linux:
+      "Debian, Ubuntu: apt install cmake g++ make; Fedora: dnf install cmake gcc-c++ make; Alpine: apk add cmake g++ make",
+    darwin: "xcode-select --install and brew install cmake",
+    win32: "winget install Kitware.CMake and the Visual Studio 2022 Build Tools with C++",
+  }[process.platform];
+  return [
+    "the native addon needs CMake >= 3.22 and a C++20 compiler (GCC >= 11, Clang >= 14 or Visual Studio 2022)",
+    `not found: ${missing.join(", ")}`,
+    ...(remedy ? [`to install: ${remedy}`] : []),
+  ].join("\n  ");
+}
+
+/**
+ * Configures and builds the addon into `<out>/<config>/moe_kernels.node`.
+ * @param {object} [options]
+ * @param {string} [options.out] build folder, relative to the package.
+ * @param {string} [options.config] CMake build type.
+ * @param {Record<string, string>} [options.defines] CMake cache entries.
+ * @param {boolean} [options.fresh] forget what CMake found out about the tools before.
+ * @param {"inherit" | number} [options.output] where the output goes: this process's own, or a file descriptor.
+ * @returns {string | undefined} why it failed, undefined where it did not.
+ */
+export function buildNative({
+  out = "build",
+  config = "Release",
+  defines = {},
+  fresh = false,
+  output = "inherit",
+} = {}) {
+  const missing = describeMissingTools();
+  if (missing) return missing;
+  const folder = join(root, out);
+  if (fresh) {
+    rmSync(join(folder, "CMakeCache.txt"), { force: true });
+    rmSync(join(folder, "CMakeFiles"), { force: true, recursive: true });
+  }
+  const cmakeJs = join(dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin", "cmake-js");
+  const options = [`--out=${folder}`, `--config=${config}`, "--log-level=warn"];
+  const commands = [
+    ["configure", ...options, ...Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`)],
+    ["build", ...options, `--parallel=${process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism()}`],
+  ];
+  for (const command of commands) {
+    const { status, signal, error } = spawnSync(process.execPath, [cmakeJs, ...command], {
+      cwd: root,
+      stdio: ["ignore", output, output],
+    });
+    if (error) return `cmake-js ${command[0]}: ${error.message}`;
+    if (status !== 0) return `cmake-js ${command[0]} failed (${signal ?? `exit code ${status}`}); see its output`;
+  }
+  return undefined;
+}

@@ -1,0 +1,131 @@
+// Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Does only what is not up to date.
+//   node scripts/setup.mjs                everything that the tests and the command line need
+//   node scripts/setup.mjs --bench        and the compiled benchmarks
+//   node scripts/setup.mjs --typescript   dependencies and TypeScript only
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { buildNative, describeToolchain, root } from "./build_native.mjs";
+
+const { values: flags } = parseArgs({ options: { typescript: { type: "boolean" }, bench: { type: "boolean" } } });
+process.chdir(root);
+
+if (!dependenciesMatchLockFile()) task("dependencies", "npm ci", installDependencies);
+update("typescript", "tsc, lib to dist", {
+  inputs: ["lib", "tsconfig.json", "package-lock.json"],
+  output: "dist/index.js",
+  make: compileLibrary,
+});
+if (flags.bench) {
+  update("bench", "tsc, bench to build/bench", {
+    inputs: ["bench", "lib", "tsconfig.json", "tsconfig.bench.json", "package-lock.json"],
+    output: "build/bench/run.js",
+    make: () => compile("tsconfig.bench.json"),
+  });
+}
+if (!flags.typescript) {
+  const toolchain = [root, ...describeToolchain(), process.env.CXXFLAGS ?? ""];
+  const knownToolchain = isFresh("toolchain", digest([], toolchain));
+  update("native", "CMake, native to build/Release; the first time takes minutes", {
+    inputs: ["native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
+    facts: toolchain,
+    output: "build/Release/moe_kernels.node",
+    make: () => buildNative({ fresh: !knownToolchain }),
+  });
+  remember("toolchain", digest([], toolchain));
+}
+
+/** Makes `output` again where `inputs` (files and folders) or `facts` are not what it was last made from. */
+function update(name, description, { inputs, facts = [], output, make }) {
+  const wanted = digest(inputs, facts);
+  if (existsSync(output) && isFresh(name, wanted)) return;
+  task(name, description, make);
+  remember(name, wanted);
+}
+
+/** Says what is done, does it, says how long it took. A `make` that returns a text failed for that reason. */
+function task(name, description, make) {
+  console.log(`setup: ${name} (${description}) ...`);
+  const start = performance.now();
+  const failure = make();
+  if (failure) {
+    console.error(`setup: ${name} failed: ${failure}`);
+    process.exit(1);
+  }
+  console.log(`setup: ${name} done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+}
+
+/** Whether node_modules holds what package-lock.json asks for, by the list that npm keeps there. */
+function dependenciesMatchLockFile() {
+  const installed = readPackages("node_modules/.package-lock.json");
+  return Object.entries(readPackages("package-lock.json")).every(([path, wanted]) => {
+    if (path === "") return true;
+    const found = installed[path];
+    if (!found || !existsSync(path)) return wanted.optional === true;
+    return found.version === wanted.version && found.integrity === wanted.integrity;
+  });
+}
+
+function readPackages(lockFile) {
+  return existsSync(lockFile) ? JSON.parse(readFileSync(lockFile, "utf8")).packages : {};
+}
+
+function installDependencies() {
+  const options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+  const npm = process.env.npm_execpath;
+  return npm ? run(process.execPath, [npm, ...options]) : run("npm", options, { shell: process.platform === "win32" });
+}
+
+function compile(project) {
+  return run(process.execPath, ["node_modules/typescript/bin/tsc", "-p", project]);
+}
+
+function compileLibrary() {
+  const failure = compile("tsconfig.json");
+  if (failure) return failure;
+  // What is left of a source file that is gone would be published with the rest.
+  for (const path of listFiles("dist")) {
+    const source = path.replace(/^dist/, "lib").replace(/(\.d\.ts|\.js)(\.map)?$/, ".ts");
+    if (!existsSync(source)) rmSync(path);
+  }
+  chmodSync("dist/cli/main.js", 0o755);
+  return undefined;
+}
+
+function run(command, args, options = {}) {
+  const { status, signal, error } = spawnSync(command, args, { stdio: "inherit", ...options });
+  if (error) return `${command}: ${error.message}`;
+  return status === 0 ? undefined : `${[command, ...args].join(" ")}: ${signal ?? `exit code ${status}`}`;
+}
+
+function listFiles(path) {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => listFiles(`${path}/${name}`));
+}
+
+/** A hash of the contents of files and folders, and of facts. */
+function digest(inputs, facts) {
+  const hash = createHash("sha256").update(JSON.stringify(facts));
+  for (const path of inputs.flatMap(listFiles)) {
+    const content = readFileSync(path);
+    hash.update(`${path}\0${content.length}\0`).update(content);
+  }
+  return hash.digest("hex");
+}
+
+function stampPath(name) {
+  return join("build", "stamps", name);
+}
+
+function isFresh(name, wanted) {
+  return existsSync(stampPath(name)) && readFileSync(stampPath(name), "utf8") === wanted;
+}
+
+function remember(name, made) {
+  mkdirSync(dirname(stampPath(name)), { recursive: true });
+  writeFileSync(stampPath(name), made);
+}
