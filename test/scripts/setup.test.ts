@@ -1,0 +1,109 @@
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** A small project of the same layout, so that the real one is left alone and its build takes a second. */
+const project = mkdtempSync(join(tmpdir(), "moe setup "));
+
+const files = {
+  "lib/index.ts": "export const answer: number = 42;\n",
+  "lib/cli/main.ts": 'console.log("main");\n',
+  "native/addon.c": `#include <node_api.h>
+NAPI_MODULE_INIT() { return exports; }
+`,
+  "CMakeLists.txt": `cmake_minimum_required(VERSION 3.22)
+project(small C CXX)
+add_library(moe_kernels SHARED native/addon.c)
+set_target_properties(moe_kernels PROPERTIES PREFIX "" SUFFIX ".node")
+target_include_directories(moe_kernels PRIVATE \${CMAKE_JS_INC})
+target_link_libraries(moe_kernels PRIVATE \${CMAKE_JS_LIB})
+`,
+};
+
+beforeAll(() => {
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(project, path)), { recursive: true });
+    writeFileSync(join(project, path), content);
+  }
+  const copies = [
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "scripts/setup.mjs",
+    "scripts/build_native.mjs",
+  ];
+  for (const path of copies) cpSync(join(root, path), join(project, path));
+  symlinkSync(join(root, "node_modules"), join(project, "node_modules"));
+});
+
+afterAll(() => rmSync(project, { recursive: true }));
+
+function setup(args: string[] = [], env: NodeJS.ProcessEnv = process.env) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(project, "scripts/setup.mjs"), ...args], {
+    encoding: "utf8",
+    env,
+  });
+  const done = [...stdout.matchAll(/^setup: (\w+) done in/gm)].map((match) => match[1]);
+  return { status, stdout, stderr, done };
+}
+
+describe("setup in a path with spaces", () => {
+  test("names what is missing where there are no build tools", () => {
+    const { status, stderr, done } = setup([], { ...process.env, PATH: "", CXX: "" });
+    expect(status).toBe(1);
+    expect(done).toEqual(["typescript"]);
+    expect(stderr).toMatch(/not found: CMake .*a C\+\+ compiler .*a build tool/);
+    expect(stderr).toContain("CMake >= 3.22 and a C++20 compiler");
+  });
+
+  test("builds the addon without a network", () => {
+    expect(setup()).toMatchObject({ status: 0, done: ["native"] });
+    expect(spawnSync(process.execPath, [join(project, "dist/cli/main.js")], { encoding: "utf8" }).stdout).toBe(
+      "main\n",
+    );
+  });
+
+  test("repeats nothing that is up to date", () => {
+    expect(setup()).toMatchObject({ status: 0, stdout: "", stderr: "" });
+  });
+
+  test("compiles what changed, and only that", () => {
+    appendFileSync(join(project, "lib/index.ts"), "export const question = 0;\n");
+    expect(setup()).toMatchObject({ status: 0, done: ["typescript"] });
+    appendFileSync(join(project, "native/addon.c"), "\n");
+    expect(setup(["--typescript"])).toMatchObject({ status: 0, stdout: "" });
+    expect(setup()).toMatchObject({ status: 0, done: ["native"] });
+  });
+
+  test("removes what a deleted source file left", () => {
+    writeFileSync(join(project, "lib/extra.ts"), "export {};\n");
+    setup(["--typescript"]);
+    expect(existsSync(join(project, "dist/extra.js"))).toBe(true);
+    rmSync(join(project, "lib/extra.ts"));
+    setup(["--typescript"]);
+    expect(existsSync(join(project, "dist/extra.js"))).toBe(false);
+  });
+
+  test("fails and tries again where the compiler reports an error", () => {
+    appendFileSync(join(project, "native/addon.c"), "#error broken\n");
+    for (const _ of [1, 2]) {
+      const { status, stderr } = setup();
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/setup: native failed: cmake-js build failed \(exit code 1\)/);
+    }
+  });
+});
