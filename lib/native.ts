@@ -42,6 +42,16 @@ export interface CpuInfo {
   readonly isa: string;
 }
 
+/** What this machine's CPUs reach, measured when asked. */
+export interface Ceilings {
+  /** float32 multiply-adds from registers, 10^9 operations a second; a multiply-add is two. */
+  readonly fmaGflops: number;
+  /** bfloat16 dot products from registers, likewise; 0 where the CPU has no such instruction. */
+  readonly bf16Gflops: number;
+  /** Reading memory in order, 10^9 bytes a second. */
+  readonly readGBs: number;
+}
+
 /** The whole native addon, typed in one place. Its Device objects are {@link Backend}s. */
 export interface NativeBinding {
   /** Hands over the error class; called once after loading. */
@@ -50,6 +60,8 @@ export interface NativeBinding {
   devices(): DeviceInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;
+  /** Measures with this many threads; takes about a second. */
+  ceilings(threads: number): Promise<Ceilings>;
 }
 
 /** The package's own folder: where package.json is. */
