@@ -1,0 +1,11 @@
+import { MoeError } from "../errors.js";
+
+/** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. */
+export function badCheckpoint(place: string, problem: string, cause?: unknown): MoeError {
+  return new MoeError("BAD_CHECKPOINT", `${place}: ${problem}`, { cause });
+}
+
+/** A BAD_CHECKPOINT error for a failed call of the file system, whose own message names reason and path. */
+export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
+  return badCheckpoint(path, `cannot be ${action}: ${cause instanceof Error ? cause.message : cause}`, cause);
+}
