@@ -9,5 +9,6 @@ export default defineConfig({
     pool: "forks",
     testTimeout: 0,
     hookTimeout: 0,
+    typecheck: { enabled: true, include: ["test/types/*.test-d.ts"], tsconfig: "test/types/tsconfig.json" },
   },
 });

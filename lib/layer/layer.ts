@@ -171,7 +171,10 @@ export class MoeLayer implements Disposable {
    * @param options.out where to write; default a new tensor.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
    */
-  forward<D extends FloatDType>(x: Tensor<D>, options: { routing?: Routing; out?: Tensor<D> } = {}): Tensor<D> {
+  forward<D extends FloatDType>(
+    x: Tensor<D>,
+    options: { routing?: Routing; out?: Tensor<NoInfer<D>> } = {},
+  ): Tensor<D> {
     const { device, handle } = this;
     const tokens = this.#checkTokens(x);
     const { routing } = options;

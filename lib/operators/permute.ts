@@ -13,7 +13,7 @@ import { checkTensor, output } from "./check.js";
 export function permute<D extends FloatDType>(
   x: Tensor<D>,
   tokenOfRow: Tensor<"i32">,
-  options: { out?: Tensor<D> } = {},
+  options: { out?: Tensor<NoInfer<D>> } = {},
 ): Tensor<D> {
   checkTensor("x", x, "float", ["T", "H"]);
   const { device } = x;
@@ -36,7 +36,7 @@ export function permute<D extends FloatDType>(
 export function unpermute<D extends FloatDType>(
   rows: Tensor<D>,
   rowOfSlot: Tensor<"i32">,
-  options: { out?: Tensor<D> } = {},
+  options: { out?: Tensor<NoInfer<D>> } = {},
 ): Tensor<D> {
   checkTensor("rows", rows, "float", ["R", "H"]);
   const { device } = rows;

@@ -1,0 +1,111 @@
+import { describe, expectTypeOf, test } from "vitest";
+import {
+  combine,
+  type Device,
+  gating,
+  groupedGemm,
+  isMoeError,
+  MoeError,
+  type MoeErrorCode,
+  MoeLayer,
+  openDevice,
+  type PackedExperts,
+  packExperts,
+  permute,
+  type Routing,
+  routerProjection,
+  type SortedRows,
+  sort,
+  type Tensor,
+} from "../../lib/index.js";
+
+declare const device: Device;
+declare const f32: Tensor<"f32">;
+declare const bf16: Tensor<"bf16">;
+declare const i32: Tensor<"i32">;
+
+describe("operators", () => {
+  test("keep the dtype of the tokens", () => {
+    expectTypeOf(permute(bf16, i32)).toEqualTypeOf<Tensor<"bf16">>();
+    expectTypeOf(groupedGemm(bf16, bf16, i32)).toEqualTypeOf<Tensor<"bf16">>();
+    expectTypeOf(groupedGemm(f32, packExperts(bf16), i32, { activation: "swiglu" })).toEqualTypeOf<Tensor<"f32">>();
+    expectTypeOf(combine(bf16, i32, f32)).toEqualTypeOf<Tensor<"bf16">>();
+  });
+
+  test("have results of fixed dtype", () => {
+    expectTypeOf(routerProjection(bf16, bf16)).toEqualTypeOf<Tensor<"f32">>();
+    expectTypeOf(gating(f32, { topK: 2 })).toEqualTypeOf<Routing>();
+    expectTypeOf(sort(i32, { numExperts: 8 })).toEqualTypeOf<SortedRows>();
+    expectTypeOf(packExperts(f32)).toEqualTypeOf<PackedExperts>();
+    expectTypeOf<Routing["ids"]>().toEqualTypeOf<Tensor<"i32">>();
+    expectTypeOf<SortedRows["offsets"]>().toEqualTypeOf<Tensor<"i32">>();
+  });
+
+  test("refuse tensors of a wrong dtype", () => {
+    // @ts-expect-error tokens are floats
+    routerProjection(i32, f32);
+    // @ts-expect-error ids are i32
+    sort(f32, { numExperts: 8 });
+    // @ts-expect-error weights are f32
+    combine(bf16, i32, bf16);
+    // @ts-expect-error maps are i32
+    permute(bf16, f32);
+    // @ts-expect-error logits are written as f32
+    routerProjection(bf16, bf16, { out: bf16 });
+    // @ts-expect-error copied rows keep their dtype
+    permute(bf16, i32, { out: f32 });
+  });
+
+  test("refuse unknown and missing options", () => {
+    // @ts-expect-error topK is required
+    gating(f32, {});
+    // @ts-expect-error no such scoring
+    gating(f32, { topK: 2, scoring: "sigmoid_of_softmax" });
+    // @ts-expect-error no such activation
+    packExperts(f32, { activation: "swish" });
+  });
+});
+
+describe("MoeLayer", () => {
+  const options = { device, hiddenSize: 4, intermediateSize: 8, numExperts: 2, topK: 1, router: f32 };
+
+  test("keeps the dtype of the tokens", () => {
+    const layer = MoeLayer.create({ ...options, experts: { gate: bf16, up: bf16, down: bf16 } });
+    expectTypeOf(layer.forward(bf16)).toEqualTypeOf<Tensor<"bf16">>();
+    expectTypeOf(layer.forward(f32, { routing: layer.route(f32) })).toEqualTypeOf<Tensor<"f32">>();
+    expectTypeOf(layer).toExtend<Disposable>();
+    // @ts-expect-error the output has the dtype of the tokens
+    layer.forward(bf16, { out: f32 });
+  });
+
+  test("is loaded asynchronously", () => {
+    expectTypeOf(MoeLayer.load("model", { layer: 0, device, dtype: "bf16" })).resolves.toEqualTypeOf<MoeLayer>();
+    // @ts-expect-error which layer is required
+    MoeLayer.load("model", { device });
+  });
+
+  test("needs every expert's up and down projections", () => {
+    // @ts-expect-error down is missing
+    MoeLayer.create({ ...options, experts: { up: f32 } });
+    // @ts-expect-error weights are floats
+    MoeLayer.create({ ...options, experts: [{ up: i32, down: f32 }] });
+  });
+});
+
+describe("devices and errors", () => {
+  test("devices have names", () => {
+    expectTypeOf(openDevice("cuda:1")).toEqualTypeOf<Device>();
+    // @ts-expect-error no such device
+    openDevice("gpu");
+    // @ts-expect-error no such option
+    openDevice("cpu", { cores: 2 });
+  });
+
+  test("errors carry a code", () => {
+    expectTypeOf<MoeError["code"]>().toEqualTypeOf<MoeErrorCode>();
+    const error: unknown = new MoeError("DISPOSED", "");
+    if (isMoeError(error, "DISPOSED")) expectTypeOf(error).toEqualTypeOf<MoeError>();
+    // @ts-expect-error no such code
+    isMoeError(error, "EDISPOSED");
+  });
+});
