@@ -69,7 +69,7 @@ export function output<D extends DType>(
   if (out === undefined) return device.empty(shape, dtype);
   checkTensor(parameter, out, [dtype], shape, device);
   for (const input of inputs) {
-    if (input !== undefined && input.handle.overlaps(out.handle)) {
+    if (input?.handle.overlaps(out.handle)) {
       throw new MoeError(
         "INVALID_ARGUMENT",
         `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
