@@ -1,0 +1,22 @@
+import type { Tensor } from "../tensor.js";
+import type { Inputs } from "./inputs.js";
+
+export type OperatorName =
+  | "router_projection"
+  | "gating"
+  | "sort"
+  | "permute"
+  | "unpermute"
+  | "grouped_gemm"
+  | "combine"
+  | "layer";
+
+/** One problem, with inputs of its own, that every device must solve as `reference` does. */
+export interface Case {
+  readonly name: string;
+  readonly operator: OperatorName;
+  /** Allowed error of outputs, relative to the largest magnitude expected; an output without one must be exact. */
+  readonly tolerances: Readonly<Record<string, number>>;
+  /** Enqueues the work on the inputs' device and returns the outputs by name. */
+  run(inputs: Inputs): Readonly<Record<string, Tensor>>;
+}

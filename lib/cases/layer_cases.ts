@@ -1,0 +1,215 @@
+import { isGated } from "../backend.js";
+import type { FloatDType } from "../dtype.js";
+import type { MoeLayerConfig } from "../layer/config.js";
+import { MoeLayer } from "../layer/layer.js";
+import { linear, type Matrix } from "../reference/matrix.js";
+import type { Tensor } from "../tensor.js";
+import type { Case } from "./case.js";
+import type { Inputs } from "./inputs.js";
+import type { Random } from "./random.js";
+import { randomRouting, type Spread } from "./random_routing.js";
+import { round } from "./rounding.js";
+
+interface Problem extends MoeLayerConfig {
+  tokens: number;
+  dtypes?: readonly [x: FloatDType, weights: FloatDType];
+  biases?: boolean;
+  /** Routing given to the layer; default its own router's. */
+  routing?: Spread;
+  /** For the name: the model whose shape, scaled down, this is. */
+  model?: string;
+}
+
+/** By the dtype of x: the 16-bit ones also round between the two products. */
+const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
+
+function layerCase(problem: Problem): Case {
+  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, model, ...config } = problem;
+  const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu" } = config;
+  const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
+  const details = [activation, `${xDType} x ${dtype}`, biases && "biases", routing && `routing ${routing}`];
+  return {
+    name: [...(model ? [`like ${model}:`] : []), sizes, ...details.filter(Boolean)].join(" "),
+    operator: "layer",
+    tolerances: { weights: 3e-6, y: outputTolerances[xDType] },
+    run(inputs) {
+      const { random } = inputs;
+      const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
+      const routerBias = random.normals(numExperts, 0.1);
+      const layer = inputs.keep(
+        MoeLayer.create({
+          ...config,
+          device: inputs.device,
+          dtype: inputs.dtype(dtype),
+          router: inputs.floats(router, [numExperts, hiddenSize], dtype),
+          ...(biases ? { routerBias: inputs.floats(routerBias, [numExperts], dtype) } : {}),
+          experts: randomExperts(inputs, config, dtype, biases),
+        }),
+      );
+      const shape = [tokens, topK];
+      if (routing !== undefined) {
+        const x = inputs.normals([tokens, hiddenSize], xDType);
+        const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
+        const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
+        return { y: layer.forward(x, { routing: given }) };
+      }
+      const matrix = { values: round(router, dtype), rows: numExperts, columns: hiddenSize };
+      const bias = biases ? round(routerBias, dtype) : undefined;
+      const tokenValues = separatedTokens(random, tokens, topK, matrix, bias, xDType);
+      const x = inputs.floats(tokenValues, [tokens, hiddenSize], xDType);
+      return { ...layer.route(x), y: layer.forward(x) };
+    },
+  };
+}
+
+type F32 = Tensor<"f32">;
+
+function randomExperts(inputs: Inputs, config: MoeLayerConfig, dtype: FloatDType, biases: boolean) {
+  const { hiddenSize: hidden, intermediateSize: inner, numExperts, activation = "swiglu" } = config;
+  const gated = isGated(activation);
+  return {
+    ...(gated ? { gate: inputs.normals([numExperts, inner, hidden], dtype, hidden ** -0.5) } : {}),
+    up: inputs.normals([numExperts, inner, hidden], dtype, hidden ** -0.5),
+    down: inputs.normals([numExperts, hidden, inner], dtype, inner ** -0.5),
+    ...(gated && biases ? { gateBias: inputs.normals([numExperts, inner], dtype) } : {}),
+    ...(biases ? { upBias: inputs.normals([numExperts, inner], dtype) } : {}),
+    ...(biases ? { downBias: inputs.normals([numExperts, hidden], dtype) } : {}),
+  };
+}
+
+/** Tokens whose k+1 largest logits differ so much that the rounding of a float32 router cannot change the choice. */
+function separatedTokens(
+  random: Random,
+  tokens: number,
+  topK: number,
+  router: Matrix,
+  bias: Float64Array | undefined,
+  dtype: FloatDType,
+): Float32Array {
+  const x = new Float32Array(tokens * router.columns);
+  for (let token = 0; token < tokens; ) {
+    const values = random.normals(router.columns);
+    const largest = linear(round(values, dtype), router, bias)
+      .sort()
+      .reverse()
+      .subarray(0, topK + 1);
+    const separated = largest.every(
+      (logit, index) => index === 0 || (largest[index - 1] as number) - logit > 1e-4 * Math.abs(largest[0] as number),
+    );
+    if (separated) x.set(values, token++ * router.columns);
+  }
+  return x;
+}
+
+const scaledModels: readonly Problem[] = [
+  {
+    model: "Mixtral-8x7B",
+    hiddenSize: 128,
+    intermediateSize: 448,
+    numExperts: 8,
+    topK: 2,
+    normalize: true,
+    tokens: 17,
+  },
+  { model: "OLMoE-1B-7B", hiddenSize: 64, intermediateSize: 32, numExperts: 64, topK: 8, tokens: 45 },
+  {
+    model: "Qwen3-30B-A3B",
+    hiddenSize: 64,
+    intermediateSize: 24,
+    numExperts: 128,
+    topK: 8,
+    normalize: true,
+    tokens: 33,
+  },
+  { model: "Qwen1.5-MoE-A2.7B", hiddenSize: 64, intermediateSize: 44, numExperts: 60, topK: 4, tokens: 13 },
+  { model: "DeepSeek-V2-Lite", hiddenSize: 64, intermediateSize: 44, numExperts: 64, topK: 6, scale: 1, tokens: 13 },
+  { model: "DeepSeek-V2", hiddenSize: 40, intermediateSize: 12, numExperts: 160, topK: 6, scale: 16, tokens: 9 },
+  { model: "DBRX", hiddenSize: 96, intermediateSize: 168, numExperts: 16, topK: 4, normalize: true, tokens: 9 },
+  {
+    model: "gpt-oss-20b",
+    hiddenSize: 90,
+    intermediateSize: 90,
+    numExperts: 32,
+    topK: 4,
+    scoring: "softmax_selected",
+    biases: true,
+    dtypes: ["bf16", "bf16"],
+    tokens: 9,
+  },
+  {
+    model: "Gemma-4-26B",
+    hiddenSize: 88,
+    intermediateSize: 22,
+    numExperts: 128,
+    topK: 8,
+    activation: "geglu_tanh",
+    tokens: 7,
+  },
+  {
+    model: "Switch-Base-16",
+    hiddenSize: 96,
+    intermediateSize: 384,
+    numExperts: 16,
+    topK: 1,
+    activation: "relu",
+    tokens: 21,
+  },
+  {
+    model: "Grok-1",
+    hiddenSize: 96,
+    intermediateSize: 512,
+    numExperts: 8,
+    topK: 2,
+    activation: "geglu",
+    dtypes: ["bf16", "bf16"],
+    tokens: 7,
+  },
+  { model: "Kimi-K2", hiddenSize: 56, intermediateSize: 16, numExperts: 384, topK: 8, normalize: true, tokens: 7 },
+  {
+    model: "Nemotron-Super",
+    hiddenSize: 32,
+    intermediateSize: 21,
+    numExperts: 512,
+    topK: 22,
+    dtypes: ["f16", "f16"],
+    tokens: 5,
+  },
+];
+
+const small = { hiddenSize: 51, intermediateSize: 33, numExperts: 7, topK: 2 } as const;
+const floats = ["f32", "f16", "bf16"] as const;
+
+export const layerCases: readonly Case[] = [
+  ...scaledModels.map(layerCase),
+  ...floats.flatMap((x) =>
+    floats.flatMap((weights) => [
+      layerCase({ ...small, tokens: 13, dtypes: [x, weights] }),
+      layerCase({ ...small, tokens: 13, dtypes: [x, weights], routing: "some_dropped" }),
+    ]),
+  ),
+  ...(["relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh", "none"] as const).flatMap((activation) => [
+    layerCase({ ...small, tokens: 9, activation }),
+    layerCase({ ...small, tokens: 9, activation, biases: true, routing: "even", dtypes: ["bf16", "bf16"] }),
+  ]),
+  ...(
+    [
+      { ...small, tokens: 0 },
+      { ...small, tokens: 0, routing: "even" },
+      { ...small, tokens: 1 },
+      { ...small, tokens: 45, biases: true },
+      { ...small, tokens: 33, routing: "one_expert" },
+      { ...small, tokens: 33, routing: "uneven" },
+      { ...small, tokens: 5, routing: "all_dropped", biases: true },
+      { hiddenSize: 1, intermediateSize: 1, numExperts: 1, topK: 1, tokens: 1 },
+      { hiddenSize: 7, intermediateSize: 1, numExperts: 1, topK: 1, tokens: 33, normalize: true },
+      { hiddenSize: 33, intermediateSize: 45, numExperts: 6, topK: 6, tokens: 7, normalize: true },
+      { hiddenSize: 2880, intermediateSize: 7, numExperts: 3, topK: 2, tokens: 3, dtypes: ["bf16", "bf16"] },
+      { hiddenSize: 7, intermediateSize: 2880, numExperts: 3, topK: 2, tokens: 3 },
+      { hiddenSize: 65, intermediateSize: 63, numExperts: 4, topK: 1, tokens: 130, routing: "uneven" },
+      { hiddenSize: 16, intermediateSize: 9, numExperts: 1100, topK: 10, tokens: 5 },
+      { hiddenSize: 24, intermediateSize: 8, numExperts: 896, topK: 16, tokens: 3, routing: "even" },
+      { hiddenSize: 45, intermediateSize: 33, numExperts: 72, topK: 14, tokens: 9, dtypes: ["f16", "bf16"] },
+      { hiddenSize: 33, intermediateSize: 51, numExperts: 96, topK: 6, tokens: 300, routing: "even" },
+    ] satisfies Problem[]
+  ).map(layerCase),
+];

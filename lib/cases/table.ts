@@ -1,0 +1,19 @@
+import type { Case } from "./case.js";
+import { gatingCases } from "./gating_cases.js";
+import { groupedGemmCases } from "./grouped_gemm_cases.js";
+import { layerCases } from "./layer_cases.js";
+import { routerProjectionCases } from "./router_projection_cases.js";
+import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
+import { sortCases } from "./sort_cases.js";
+
+/** The one table of cases that every device must pass. */
+export const cases: readonly Case[] = [
+  ...routerProjectionCases,
+  ...gatingCases,
+  ...sortCases,
+  ...permuteCases,
+  ...unpermuteCases,
+  ...groupedGemmCases,
+  ...combineCases,
+  ...layerCases,
+];
