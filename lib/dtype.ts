@@ -58,10 +58,22 @@ export function checkDType(parameter: string, value: unknown): asserts value is 
 const scratchFloat = new Float32Array(1);
 const scratchBits = new Uint32Array(scratchFloat.buffer);
 
+/**
+ * The float32 bits of `value`, rounded to odd: where it lies between two floats, the one whose last bit is 1. Rounding
+ * the result to 16 bits then rounds `value` itself, where going by the nearest float would round twice.
+ */
+function oddFloatBits(value: number): number {
+  scratchFloat[0] = value;
+  const error = value - (scratchFloat[0] as number);
+  const bits = scratchBits[0] as number;
+  if (error === 0 || Number.isNaN(error)) return bits;
+  const towardZero = error > 0 === value > 0 ? bits : bits - 1;
+  return towardZero | 1;
+}
+
 /** The bfloat16 bits of `value`, rounded to nearest even; NaN stays NaN. */
 export function toBF16(value: number): number {
-  scratchFloat[0] = value;
-  const bits = scratchBits[0] as number;
+  const bits = oddFloatBits(value);
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
@@ -74,8 +86,7 @@ export function fromBF16(bits: number): number {
 
 /** The IEEE binary16 bits of `value`, rounded to nearest even; too large becomes infinity. */
 export function toF16(value: number): number {
-  scratchFloat[0] = value;
-  const bits = scratchBits[0] as number;
+  const bits = oddFloatBits(value);
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
