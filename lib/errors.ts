@@ -18,7 +18,7 @@ export type MoeErrorCode =
   | "OUT_OF_MEMORY"
   /** An expert id outside -1 .. E-1; reported at the next wait. */
   | "ID_OUT_OF_RANGE"
-  /** A file or directory that is no valid checkpoint. */
+  /** A file or directory that is no valid checkpoint, or that cannot be read or written. */
   | "BAD_CHECKPOINT"
   /** The native addon is missing or cannot be loaded. */
   | "NOT_BUILT"

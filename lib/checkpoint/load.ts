@@ -1,17 +1,52 @@
 import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
+import { checkInteger, invalidArgument } from "../errors.js";
 import type { MoeLayer } from "../layer/layer.js";
+import { ConfigFields } from "./config_fields.js";
+import type { Family } from "./families/family.js";
+import { families } from "./families/registry.js";
+import { ShardedCheckpoint } from "./sharded_checkpoint.js";
+import { type LayerTensors, loadWeights, type WeightOptions } from "./weights.js";
 
-export interface LoadOptions {
+export interface LoadOptions extends WeightOptions {
   /** Number of the decoder layer whose MoE block is loaded. */
   layer: number;
   device: Device;
-  /** Storage dtype of the weights on the device; default the checkpoint's. */
-  dtype?: FloatDType;
-  /** Called as bytes of weights are read. */
-  onProgress?: (progress: { bytesRead: number; bytesTotal: number }) => void;
-  /** Stops reading between tensors; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
 }
 
-export declare function loadLayer(directory: string, options: LoadOptions): Promise<MoeLayer>;
+/**
+ * Loads the MoE block of one decoder layer of a Hugging Face model directory: `model_type` in config.json names the
+ * family, whose file in `families/` says what the fields mean and how the tensors are named.
+ * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT.
+ */
+export async function loadLayer(directory: string, options: LoadOptions): Promise<MoeLayer> {
+  if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
+  const { layer, device } = options;
+  const fields = await ConfigFields.read(directory);
+  const family = fields.choice("model_type", undefined, families);
+  checkLayer(fields, family, layer);
+  await using checkpoint = await ShardedCheckpoint.open(directory);
+  const source = {
+    configPath: fields.path,
+    config: family.config(fields),
+    tensors: findTensors(checkpoint, family, layer),
+    fileOf: (name: string) => checkpoint.fileOf(name),
+  };
+  return await loadWeights(source, device, options);
+}
+
+function checkLayer(fields: ConfigFields, family: Family, layer: number): void {
+  const count = fields.integer("num_hidden_layers", family.defaultLayers);
+  checkInteger("layer", layer, 0, count - 1);
+  if (family.hasExperts === undefined || family.hasExperts(fields, layer)) return;
+  const sparse = Array.from({ length: count }, (_, index) => index).filter((index) =>
+    family.hasExperts?.(fields, index),
+  );
+  throw invalidArgument("layer", `a layer with experts (${sparse.join(", ") || "this model has none"})`, layer);
+}
+
+/** A checkpoint saved from the base model alone lacks the prefix `model.` of a whole one. */
+function findTensors(checkpoint: ShardedCheckpoint, family: Family, layer: number): LayerTensors {
+  const whole = family.tensors(`model.layers.${layer}`);
+  const base = family.tensors(`layers.${layer}`);
+  return checkpoint.has(base.router) ? base : whole;
+}

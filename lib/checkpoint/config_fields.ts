@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import { describe } from "../errors.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+import { type JsonObject, readJsonObject } from "./strict_json.js";
+
+/**
+ * The fields of a configuration, such as a model's config.json. A field that is absent or null has the fallback, for a
+ * model the default of its family's configuration class in Transformers; without a fallback it is an error.
+ */
+export class ConfigFields {
+  /** Path of the file, for errors. */
+  readonly path: string;
+  readonly #fields: JsonObject;
+
+  constructor(path: string, fields: JsonObject) {
+    this.path = path;
+    this.#fields = fields;
+  }
+
+  /** Reads a model directory's config.json. Throws BAD_CHECKPOINT where there is none or it is no JSON object. */
+  static async read(directory: string): Promise<ConfigFields> {
+    const path = join(directory, "config.json");
+    return new ConfigFields(path, await readJsonObject(path));
+  }
+
+  /** An integer of at least `minimum`; `alias` is another name that Transformers saves the field under. */
+  integer(name: string, fallback: number | undefined, { minimum = 1, alias = name } = {}): number {
+    const value = this.#fields[name] ?? this.#fields[alias] ?? fallback;
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < minimum) {
+      throw this.#error(name, `an integer >= ${minimum}`, value);
+    }
+    return value;
+  }
+
+  boolean(name: string, fallback: boolean | undefined): boolean {
+    const value = this.#fields[name] ?? fallback;
+    if (typeof value !== "boolean") throw this.#error(name, "a boolean", value);
+    return value;
+  }
+
+  number(name: string, fallback: number | undefined): number {
+    const value = this.#fields[name] ?? fallback;
+    if (typeof value !== "number") throw this.#error(name, "a number", value);
+    return value;
+  }
+
+  integers(name: string, fallback: readonly number[]): readonly number[] {
+    const value = this.#fields[name] ?? fallback;
+    if (!Array.isArray(value) || !value.every(Number.isSafeInteger))
+      throw this.#error(name, "a list of integers", value);
+    return value;
+  }
+
+  /** The entry of `choices` under the field's string. */
+  choice<T>(name: string, fallback: string | undefined, choices: ReadonlyMap<string, T>): T {
+    const value = this.#fields[name] ?? fallback;
+    const chosen = typeof value === "string" ? choices.get(value) : undefined;
+    if (chosen === undefined) {
+      throw this.#error(
+        name,
+        `one of ${[...choices.keys()].map((choice) => JSON.stringify(choice)).join(", ")}`,
+        value,
+      );
+    }
+    return chosen;
+  }
+
+  #error(name: string, expected: string, value: unknown): Error {
+    return badCheckpoint(this.path, `${name}: expected ${expected}, got ${describe(value)}`);
+  }
+}
