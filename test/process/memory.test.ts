@@ -1,0 +1,21 @@
+import { describe, expect, test } from "vitest";
+import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
+
+describe.each(nativeDevices)("memory of %s", (device) => {
+  test("does not grow with devices and layers that are disposed", async () => {
+    const outcome = await runFixture("cycles", device);
+    expect(outcome).toEqual(cleanExit(outcome.stdout));
+    // A leak of one device or layer a cycle, threads' stacks and weights, would be far more than 100 MiB.
+    expect(JSON.parse(outcome.stdout).grownMiB).toBeLessThan(50);
+  });
+
+  test("is given back by the garbage collector where tensors are not disposed", async () => {
+    const outcome = await runFixture("undisposed_tensors", device);
+    expect(outcome).toEqual(cleanExit(outcome.stdout));
+    expect(JSON.parse(outcome.stdout).highestMiB).toBeLessThan(2048);
+  });
+
+  test.runIf(process.platform === "linux")("and its threads go with devices that are collected", async () => {
+    expect(await runFixture("collected_devices", device, ["--expose-gc"])).toEqual(cleanExit("ended\n"));
+  });
+});

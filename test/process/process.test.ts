@@ -1,0 +1,41 @@
+import { describe, expect, test } from "vitest";
+import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
+
+describe.each(nativeDevices)("a process with %s", (device) => {
+  test("ends by itself with an open device", async () => {
+    expect(await runFixture("open_device", device)).toEqual(cleanExit("8 8 8 8 8 8\n"));
+  });
+
+  test("ends by itself with work that nobody waits for", async () => {
+    expect(await runFixture("enqueued", device)).toEqual(cleanExit(""));
+  });
+
+  test("lives until a wait is over", async () => {
+    expect(await runFixture("awaited", device)).toEqual(cleanExit("32768 true\n"));
+  });
+
+  test("exits with work in flight", async () => {
+    expect(await runFixture("exit_in_flight", device)).toEqual(cleanExit("in flight\n"));
+  });
+
+  test("reports an uncaught error with work in flight", async () => {
+    const { code, signal, stdout, stderr } = await runFixture("throw_in_flight", device);
+    expect({ code, signal, stdout }).toEqual({ code: 1, signal: null, stdout: "in flight\n" });
+    expect(stderr).toContain("Error: thrown with work in flight");
+  });
+
+  test("forks another", async () => {
+    expect(await runFixture("fork", device)).toEqual(cleanExit("8 0 8\n"));
+  });
+});
+
+describe.each(nativeDevices)("worker threads with %s", (device) => {
+  test("load the addon side by side and again", async () => {
+    expect(await runFixture("workers", device)).toEqual(cleanExit("1:0 2:0 3:0 4:0 8\n".repeat(2)));
+  });
+
+  test("are terminated in mid-work", async () => {
+    const expected = "async in flight 1\nsync in flight 1\nnone in flight 1\n8 8 8 8 8 8\n";
+    expect(await runFixture("terminate", device)).toEqual(cleanExit(expected));
+  });
+});
