@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import bindings from "bindings";
 import type { Backend, DeviceKind } from "./backend.js";
@@ -93,35 +93,36 @@ export function platformName(): string {
 }
 
 function load(): NativeBinding {
+  const override = process.env.MOE_KERNELS_BINARY;
+  const candidates = override
+    ? [resolve(override)]
+    : [join(packageRoot, "build", "Release", "moe_kernels.node"), prebuiltPath()];
+  const path = candidates.find((candidate) => existsSync(candidate));
+  if (path === undefined) throw notBuilt(`there is none: ${candidates.join(" and ")} do not exist`);
   try {
-    const binding = bindings(locate()) as NativeBinding;
+    const binding = bindings({ bindings: path, module_root: packageRoot, try: [["bindings"]] }) as NativeBinding;
     binding.initialize(MoeError);
     return binding;
   } catch (cause) {
     if (cause instanceof MoeError) throw cause;
-    throw new MoeError("NOT_BUILT", remedies(cause), { cause });
+    throw notBuilt(`${path} does not load: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
 }
 
-function locate(): Parameters<typeof bindings>[0] {
-  const override = process.env.MOE_KERNELS_BINARY;
-  if (override) return { bindings: override, module_root: "/", try: [["bindings"]] };
-  const built = join(packageRoot, "build", "Release", "moe_kernels.node");
-  const path = existsSync(built) ? built : prebuiltPath();
-  return { bindings: path, module_root: packageRoot, try: [["bindings"]] };
-}
-
-function remedies(cause: unknown): string {
+function notBuilt(reason: string, cause?: unknown): MoeError {
   const log = join(packageRoot, "build", "install.log");
-  const failure = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12).join("\n  ") : "";
-  return [
-    `the native addon cannot be loaded: ${cause instanceof Error ? cause.message.split("\n")[0] : cause}`,
-    ...(failure ? [`The build at install ended with:\n  ${failure}`] : []),
-    "What to do:",
-    `  - build it: needs CMake >= 3.22 and a C++20 compiler (GCC >= 11, Clang >= 14, MSVC 2022), then`,
-    `    npm rebuild moe-kernels`,
-    `  - if npm was told to ignore install scripts, allow them for moe-kernels and rebuild`,
-    `  - or set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()}, Node-API 9`,
-    `  - openDevice("reference") works without the addon, slowly`,
+  const failure = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12) : [];
+  const setup = join(packageRoot, "scripts", "setup.mjs");
+  const script = existsSync(setup) ? setup : join(packageRoot, "scripts", "install.mjs");
+  const message = [
+    `the native addon cannot be loaded: ${reason}`,
+    ...(failure.length > 0 ? ["The build at install ended with:", ...failure.map((line) => `  ${line}`)] : []),
+    "What to do, one of:",
+    "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
+    "    (GCC >= 11, Clang >= 14 or Visual Studio 2022) run",
+    `    node "${script}"`,
+    `  - set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()} and Node-API 9`,
+    '  - use openDevice("reference"), which is slow but needs no addon',
   ].join("\n");
+  return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
 }
