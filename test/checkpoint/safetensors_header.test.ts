@@ -1,0 +1,175 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { isMoeError, parseSafetensors, serializeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { rawSafetensors } from "./support/raw_safetensors.js";
+import { anyMetadata, anyTensors } from "./support/tensors.js";
+
+const f32 = (shape: unknown, offsets: unknown, dtype: unknown = "F32") => ({ dtype, shape, data_offsets: offsets });
+
+/** What is wrong, the file, and what the message says. */
+const malformed: [string, Uint8Array, string | RegExp][] = [
+  ["an empty file", new Uint8Array(0), "at least 8 bytes, got 0"],
+  ["a file shorter than the length", new Uint8Array(7), "at least 8 bytes, got 7"],
+  ["a header longer than the file", rawSafetensors("{}").with(0, 200), "header of 200 bytes, got a file of 10"],
+  ["a header beyond the cap", rawSafetensors("{}").with(3, 6), "at most 100000000 bytes, got a length of 100663298"],
+  ["a header length of 2^63", rawSafetensors("{}").with(7, 128), "got a length of 9223372036854775810"],
+  ["an empty header", rawSafetensors(""), "begins with its first byte"],
+  ["a header that begins with a space", rawSafetensors(" {}"), "begins with its first byte"],
+  ["a header that begins with a byte order mark", rawSafetensors("\ufeff{}"), "begins with its first byte"],
+  ["a header that is a list", rawSafetensors("[]"), "begins with its first byte"],
+  ["broken JSON", rawSafetensors('{"a":'), "expected valid UTF-8 JSON"],
+  ["bytes behind the JSON", rawSafetensors("{}x"), "expected valid UTF-8 JSON"],
+  ["bytes that are no UTF-8", rawSafetensors('{"a":"?"}').with(8 + 6, 0xff), "expected valid UTF-8 JSON"],
+  ["deep nesting", rawSafetensors(`{"a":${"[".repeat(100_000)}`), "expected valid UTF-8 JSON"],
+  [
+    "a tensor twice",
+    rawSafetensors('{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\\u0061":{"dtype":"U8"}}', 1),
+    'every key once in an object, got "a" twice',
+  ],
+  ["a field twice", rawSafetensors('{"a":{"dtype":"F32","dtype" :"U8"}}'), 'got "dtype" twice'],
+  ["metadata twice", rawSafetensors('{"__metadata__":{"k":"}","k":"{"}}'), 'got "k" twice'],
+  ["a name that is half a character", rawSafetensors('{"\\ud800":{}}'), "a name of whole Unicode characters"],
+  ["a tensor that is no object", rawSafetensors({ a: 1 }), 'tensor "a": expected an object, got 1'],
+  ["a tensor that is a list", rawSafetensors({ a: [] }), 'tensor "a": expected an object, got array of length 0'],
+  ["a tensor that is null", rawSafetensors({ a: null }), 'tensor "a": expected an object, got null'],
+  ["no dtype", rawSafetensors({ a: { shape: [], data_offsets: [0, 4] } }, 4), "dtype: expected one of BOOL"],
+  [
+    "an unknown dtype",
+    rawSafetensors({ a: f32([], [0, 4], "f32") }, 4),
+    'BF16, I32, U32, F32, C64, F64, I64, U64, got "f32"',
+  ],
+  ["a dtype from Object.prototype", rawSafetensors({ a: f32([], [0, 4], "toString") }, 4), 'got "toString"'],
+  ["an unknown field", rawSafetensors({ a: { ...f32([], [0, 4]), scale: 1 } }, 4), 'data_offsets, got "scale"'],
+  ["a shape that is no list", rawSafetensors({ a: f32(1, [0, 4]) }, 4), "shape: expected integers"],
+  ["a negative size", rawSafetensors({ a: f32([-1], [0, 4]) }, 4), "got [-1]"],
+  ["a fractional size", rawSafetensors({ a: f32([1.5], [0, 4]) }, 4), "got [1.5]"],
+  ["a size of text", rawSafetensors({ a: f32(["1"], [0, 4]) }, 4), 'got ["1"]'],
+  [
+    "a size beyond 2^53",
+    rawSafetensors('{"a":{"dtype":"U8","shape":[9007199254740993],"data_offsets":[0,1]}}', 1),
+    "2^53",
+  ],
+  ["a size that overflows", rawSafetensors({ a: f32([2 ** 40, 2 ** 40], [0, 4]) }, 4), "fewer than 2^50"],
+  [
+    "sizes whose product wraps to 4 in 64 bits",
+    rawSafetensors({ a: f32([2 ** 32 + 1, 2 ** 32 + 1], [0, 4]) }, 4),
+    "2^50",
+  ],
+  ["elements that end inside a byte", rawSafetensors({ a: f32([3], [0, 2], "F4") }, 2), "whole bytes"],
+  ["no offsets", rawSafetensors({ a: { dtype: "U8", shape: [1] } }, 1), "data_offsets: expected [begin, end]"],
+  ["one offset", rawSafetensors({ a: f32([], [4]) }, 4), "data_offsets: expected [begin, end], got [4]"],
+  ["three offsets", rawSafetensors({ a: f32([], [0, 4, 4]) }, 4), "data_offsets: expected [begin, end]"],
+  ["a negative offset", rawSafetensors({ a: f32([], [-4, 0]) }, 4), "data_offsets: expected [begin, end]"],
+  ["offsets the wrong way round", rawSafetensors({ a: f32([], [4, 0]) }, 4), "expected 4 bytes of data for F32 []"],
+  [
+    "too few bytes",
+    rawSafetensors({ a: f32([2], [0, 4]) }, 4),
+    "expected 8 bytes of data for F32 [2], got data_offsets [0, 4]",
+  ],
+  ["too many bytes", rawSafetensors({ a: f32([2], [0, 12]) }, 12), "expected 8 bytes of data for F32 [2]"],
+  [
+    "a hole before the data",
+    rawSafetensors({ a: f32([], [4, 8]) }, 8),
+    "expected to begin at 0, where the data before end, got 4: hole",
+  ],
+  [
+    "a hole",
+    rawSafetensors({ a: f32([], [0, 4]), b: f32([], [5, 9]) }, 9),
+    'tensor "b": data_offsets: expected to begin at 4',
+  ],
+  ["an overlap", rawSafetensors({ a: f32([], [0, 4]), b: f32([], [3, 7]) }, 7), "got 3: overlap"],
+  ["the same bytes twice", rawSafetensors({ a: f32([], [0, 4]), b: f32([], [0, 4]) }, 4), "got 0: overlap"],
+  [
+    "truncated data",
+    rawSafetensors({ a: f32([2], [0, 8]) }, 7),
+    /expected \d+ bytes as the header says, got \d+: truncated/,
+  ],
+  ["trailing bytes", rawSafetensors({ a: f32([2], [0, 8]) }, 9), "trailing bytes"],
+  ["data without tensors", rawSafetensors("{}", 1), "trailing bytes"],
+  [
+    "metadata that is no object",
+    rawSafetensors({ __metadata__: "pt" }),
+    '__metadata__: expected an object of strings, got "pt"',
+  ],
+  [
+    "metadata that is null",
+    rawSafetensors({ __metadata__: null }),
+    "__metadata__: expected an object of strings, got null",
+  ],
+  [
+    "metadata that is no string",
+    rawSafetensors({ __metadata__: { format: 1 } }),
+    "__metadata__.format: expected a string, got 1",
+  ],
+];
+
+describe("a malformed file is BAD_CHECKPOINT and says what is wrong", () => {
+  test.each(malformed)("%s", (_what, bytes, message) => {
+    const parse = () => parseSafetensors(bytes);
+    expect(parse).toThrow(expect.objectContaining({ name: "MoeError", code: "BAD_CHECKPOINT" }));
+    expect(parse).toThrow(message);
+  });
+});
+
+describe("what is unusual but valid is read", () => {
+  test("no tensors", () => {
+    expect(parseSafetensors(rawSafetensors("{}"))).toEqual({ tensors: new Map(), metadata: {} });
+  });
+
+  test("spaces behind the header, keys that also occur elsewhere, braces and quotes in strings", () => {
+    const header =
+      '{"__metadata__":{"a":"{\\"a\\":","b":"\\\\"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}   ';
+    const { tensors, metadata } = parseSafetensors(rawSafetensors(header, Uint8Array.of(7, 9)));
+    expect(metadata).toEqual({ a: '{"a":', b: "\\" });
+    expect(tensors.get("a")).toEqual({ dtype: "U8", shape: [2], data: Uint8Array.of(7, 9) });
+  });
+
+  test("tensors in another order than their data, empty ones, scalars, and names of Object.prototype", () => {
+    const header = `{"b":${JSON.stringify(f32([], [4, 8]))},"__proto__":${JSON.stringify(f32([3, 0], [4, 4]))},"constructor":${JSON.stringify(f32([1], [0, 4]))}}`;
+    const { tensors } = parseSafetensors(rawSafetensors(header, new Uint8Array(Float32Array.of(1, 2).buffer)));
+    expect([...tensors]).toEqual([
+      ["constructor", { dtype: "F32", shape: [1], data: Float32Array.of(1) }],
+      ["__proto__", { dtype: "F32", shape: [3, 0], data: Float32Array.of() }],
+      ["b", { dtype: "F32", shape: [], data: Float32Array.of(2) }],
+    ]);
+  });
+
+  test("sub-byte elements that fill their bytes", () => {
+    const { tensors } = parseSafetensors(rawSafetensors({ a: f32([2, 4], [0, 6], "F6_E2M3") }, 6));
+    expect(tensors.get("a")?.data).toEqual(new Uint8Array(6));
+  });
+});
+
+/** A change of a file: some bytes overwritten, inserted or removed. */
+const anyMutation = fc.record({
+  at: fc.nat(),
+  remove: fc.nat(4),
+  insert: fc.oneof(
+    fc.uint8Array({ maxLength: 4 }),
+    fc.constantFrom(...'{}[]",:0-9e\\ ').map((text) => Buffer.from(text)),
+  ),
+});
+
+test("any mutation of a valid file is read, or is BAD_CHECKPOINT", () => {
+  const mutations = fc.array(anyMutation, { minLength: 1, maxLength: 3 });
+  fc.assert(
+    fc.property(anyTensors, anyMetadata, mutations, fc.boolean(), (tensors, metadata, changes, keepsLength) => {
+      let bytes = Buffer.from(serializeSafetensors(tensors, { metadata }));
+      for (const { at, remove, insert } of changes) {
+        const begin = at % (bytes.byteLength + 1);
+        bytes = Buffer.concat([bytes.subarray(0, begin), insert, bytes.subarray(begin + remove)]);
+      }
+      // Most insertions move the header's end; with the length mended, more of them reach the checks behind it.
+      if (keepsLength && bytes.byteLength >= 8) {
+        const end = bytes.lastIndexOf("}") + 1;
+        bytes.writeBigUInt64LE(BigInt(Math.max(0, end - 8)));
+      }
+      try {
+        parseSafetensors(bytes);
+      } catch (error) {
+        expect(isMoeError(error, "BAD_CHECKPOINT"), String(error)).toBe(true);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
