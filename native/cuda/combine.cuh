@@ -1,0 +1,14 @@
+// Combine: every token's weighted sum of its experts' outputs.
+#pragma once
+
+#include "core/problem.h"
+#include "cuda/device_traits.h"
+#include "cuda/id_error.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,17 @@
+// What a plan must know of a GPU.
+#pragma once
+
+#include <cstddef>
+
+namespace moe::gpu {
+
+struct DeviceTraits {
+  int multiprocessors = 1;
+  // Largest dynamic shared memory of a block, and what the blocks of one multiprocessor share.
+  size_t shared_per_block = 48 * 1024;
+  size_t shared_per_multiprocessor = 48 * 1024;
+  // Threads of the largest block that kernels may use.
+  int max_threads = 1024;
+};
+
+}  // namespace moe::gpu

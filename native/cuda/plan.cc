@@ -1,0 +1,210 @@
+#include "cuda/plan.h"
+
+#include <algorithm>
+
+#include "cuda/sched/tile_map.h"
+#include "cuda/tile/interleave.h"
+
+namespace moe::gpu {
+namespace {
+
+constexpr int64_t kWarp = 32;
+
+// Shared memory that a block gets without asking for more.
+constexpr int64_t kPlainShared = 48 * 1024;
+// What the system keeps of shared memory for every block.
+constexpr size_t kReservedShared = 1024;
+// The GEMM kernels are compiled for this many registers a thread at most, of a multiprocessor's 64 K.
+constexpr int kGemmRegisters = 128;
+constexpr int kRegisters = 64 * 1024;
+// Bytes of K in a stage of the tensor-core kernel, to which packed rows are padded.
+constexpr int64_t kStageRowBytes = 128;
+// Vector accesses are 16 bytes.
+constexpr int64_t kVectorBytes = 16;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// At most `per_multiprocessor` blocks on each; the kernels loop over the rest.
+unsigned capped_grid(int64_t blocks, int64_t per_multiprocessor, const DeviceTraits& traits) {
+  return static_cast<unsigned>(std::min(blocks, per_multiprocessor * traits.multiprocessors));
+}
+
+GemmPath choose_path(const GemmProblem& problem) {
+  if (problem.x != problem.weight) return GemmPath::fma;
+  switch (problem.x) {
+    case DType::f16: return GemmPath::f16;
+    case DType::bf16: return GemmPath::bf16;
+    default: return problem.tf32 ? GemmPath::tf32 : GemmPath::fma;
+  }
+}
+
+// The height that an expert of average load fills once; lower where the device cannot run it.
+int choose_tile(GemmPath path, const GemmProblem& problem, const DeviceTraits& traits) {
+  const auto& tiles = path == GemmPath::fma ? kFmaTiles : kMmaTiles;
+  const int64_t average = problem.rows / problem.experts;
+  int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;
+  while (chosen > 0 && (tiles[chosen].threads() > traits.max_threads ||
+                        gemm_shared_bytes(path, tiles[chosen]) > traits.shared_per_block)) {
+    --chosen;
+  }
+  return chosen;
+}
+
+// Hands out consecutive parts of one allocation.
+class Parts {
+ public:
+  size_t take(size_t bytes) {
+    const size_t begin = end_;
+    end_ = static_cast<size_t>(round_up(static_cast<int64_t>(end_ + bytes), 256));
+    return begin;
+  }
+  size_t end() const { return end_; }
+
+ private:
+  size_t end_ = 0;
+};
+
+}  // namespace
+
+unsigned row_grid(int64_t rows, const DeviceTraits& traits) {
+  return capped_grid(ceil_div(rows, kRowThreads / kWarp), 32, traits);
+}
+
+int access_width(std::initializer_list<uint64_t> addresses_and_lengths) {
+  uint64_t bits = 16;
+  for (const uint64_t value : addresses_and_lengths) bits |= value;
+  return static_cast<int>(bits & (~bits + 1));
+}
+
+RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& traits) {
+  const auto blocks = [&](int tile) {
+    return ceil_div(tokens, kRouterTiles[tile].block_tokens()) * ceil_div(experts, kRouterTiles[tile].block_experts());
+  };
+  const int tile = blocks(1) >= traits.multiprocessors ? 1 : 0;
+  return {tile, capped_grid(blocks(tile), 16, traits)};
+}
+
+GatingPlan plan_gating(int64_t tokens, int64_t experts, const DeviceTraits& traits) {
+  const int64_t needed = ceil_div(experts, kWarp);
+  const int per_lane = needed <= 2 ? 2 : needed <= 8 ? 8 : needed <= 32 ? 32 : 0;
+  return {per_lane, capped_grid(ceil_div(tokens, kGatingThreads / kWarp), 32, traits)};
+}
+
+SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
+  // Up to so many slots a warp's part is quicker than two more launches.
+  constexpr int64_t kSlotsPerWarp = 256;
+  constexpr int64_t kMaxUnits = 256;
+  constexpr int64_t kMaxCounts = int64_t{1} << 24;
+  const int64_t count_bytes = experts * static_cast<int64_t>(sizeof(int));
+  const int64_t warps_that_fit = kPlainShared / count_bytes;
+
+  SortPlan plan{};
+  plan.scan_threads = std::min(kSortScanThreads, traits.max_threads);
+  const int64_t warps = std::min({static_cast<int64_t>(std::min(kSortThreads, traits.max_threads)) / kWarp,
+                                  std::max(ceil_div(slots, kWarp), int64_t{1}), warps_that_fit});
+  if (slots <= warps * kSlotsPerWarp) {
+    plan.single_block = true;
+    plan.grid = 1;
+    plan.units = static_cast<int>(warps);
+    plan.slots_per_unit = warps > 0 ? round_up(ceil_div(slots, warps), kWarp) : 0;
+    plan.threads = static_cast<int>(warps * kWarp);
+    plan.shared_bytes = static_cast<size_t>(warps * count_bytes);
+    return plan;
+  }
+  const int64_t max_units = std::clamp(kMaxCounts / experts, int64_t{1}, kMaxUnits);
+  plan.slots_per_unit = std::max(kSlotsPerWarp, round_up(ceil_div(slots, max_units), kWarp));
+  plan.units = static_cast<int>(std::max(ceil_div(slots, plan.slots_per_unit), int64_t{1}));
+  const int64_t warps_per_block = warps_that_fit > 0 ? std::min(warps_that_fit, int64_t{4}) : 4;
+  plan.threads = static_cast<int>(warps_per_block * kWarp);
+  plan.grid = static_cast<unsigned>(ceil_div(plan.units, warps_per_block));
+  plan.shared_bytes = warps_that_fit > 0 ? static_cast<size_t>(warps_per_block * count_bytes) : 0;
+  plan.workspace_bytes = static_cast<size_t>(plan.units * count_bytes);
+  return plan;
+}
+
+CombinePlan plan_combine(int64_t tokens, int64_t hidden, const DeviceTraits& traits) {
+  constexpr int64_t kMaxGridY = 65535;
+  const int64_t vectors = ceil_div(hidden, kCombineColumns);
+  const int64_t threads = std::clamp(round_up(vectors, kWarp), kWarp, int64_t{kRowThreads});
+  return {static_cast<int>(threads), capped_grid(tokens, 64, traits),
+          static_cast<unsigned>(std::min(ceil_div(vectors, threads), kMaxGridY))};
+}
+
+PackedLayout packed_layout(const ExpertWeights& weights) {
+  const int64_t rows = is_gated(weights.activation) ? 2 * round_up(weights.outputs(), kInterleave) : weights.rows;
+  return {rows, round_up(weights.columns, kStageRowBytes / static_cast<int64_t>(info(weights.dtype).bytes))};
+}
+
+size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile) {
+  // The FMA kernel pads its rows of x by four floats, against bank conflicts.
+  if (path == GemmPath::fma) {
+    return static_cast<size_t>(tile.stages * kFmaDepth * (tile.rows + 4 + tile.columns)) * sizeof(float);
+  }
+  return static_cast<size_t>(tile.stages * (tile.rows + tile.columns) * kStageRowBytes);
+}
+
+GemmPlan plan_gemm(const GemmProblem& problem, const DeviceTraits& traits) {
+  GemmPlan plan{};
+  plan.path = choose_path(problem);
+  plan.tile_index = choose_tile(plan.path, problem, traits);
+  plan.tile = (plan.path == GemmPath::fma ? kFmaTiles : kMmaTiles)[plan.tile_index];
+  plan.x_dtype = plan.path == GemmPath::fma ? DType::f32 : problem.x;
+  plan.converts_x = plan.x_dtype != problem.x || !problem.x_aligned;
+  plan.x_pitch = plan.converts_x
+                     ? round_up(problem.columns, kVectorBytes / static_cast<int64_t>(info(plan.x_dtype).bytes))
+                     : problem.columns;
+  plan.column_tiles = ceil_div(problem.packed_rows, plan.tile.columns);
+  plan.max_row_tiles = max_row_tiles(problem.rows, problem.experts, plan.tile.rows);
+  plan.tile_map_bytes = tile_map_bytes(problem.rows, problem.experts, plan.tile.rows);
+  plan.shared_bytes = gemm_shared_bytes(plan.path, plan.tile);
+  const auto by_shared = static_cast<int64_t>(traits.shared_per_multiprocessor / (plan.shared_bytes + kReservedShared));
+  const int64_t by_registers = kRegisters / (kGemmRegisters * plan.tile.threads());
+  plan.grid = capped_grid(plan.max_row_tiles * plan.column_tiles,
+                          std::max(std::min(by_shared, by_registers), int64_t{1}), traits);
+  return plan;
+}
+
+size_t converted_bytes(const GemmPlan& plan, int64_t x_rows) {
+  return plan.converts_x ? static_cast<size_t>(x_rows * plan.x_pitch) * info(plan.x_dtype).bytes : 0;
+}
+
+LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, bool x_aligned, bool tf32,
+                     const DeviceTraits& traits) {
+  const int64_t slots = tokens * layer.gating.top_k;
+  const PackedLayout gate_up =
+      packed_layout({layer.experts, layer.gate_up_rows(), layer.hidden, layer.weight_dtype, layer.activation});
+  const PackedLayout down =
+      packed_layout({layer.experts, layer.hidden, layer.intermediate, layer.weight_dtype, Activation::none});
+
+  LayerPlan plan{};
+  plan.sort = plan_sort(slots, layer.experts, traits);
+  plan.gate_up = plan_gemm({x, layer.weight_dtype, slots, layer.experts, gate_up.rows, layer.hidden, x_aligned, tf32},
+                           traits);
+  plan.inner_dtype = plan.gate_up.x_dtype;
+  plan.inner_pitch =
+      round_up(layer.intermediate, kVectorBytes / static_cast<int64_t>(info(plan.inner_dtype).bytes));
+  plan.down = plan_gemm(
+      {plan.inner_dtype, layer.weight_dtype, slots, layer.experts, down.rows, layer.intermediate, true, tf32}, traits);
+  plan.down.x_pitch = plan.inner_pitch;
+
+  Parts parts;
+  const auto elements = [](int64_t count, DType dtype) { return static_cast<size_t>(count) * info(dtype).bytes; };
+  plan.logits = parts.take(elements(tokens * layer.experts, DType::f32));
+  plan.ids = parts.take(elements(slots, DType::i32));
+  plan.weights = parts.take(elements(slots, DType::f32));
+  plan.offsets = parts.take(elements(layer.experts + 1, DType::i32));
+  plan.tokens_per_expert = parts.take(elements(layer.experts, DType::i32));
+  plan.token_of_row = parts.take(elements(slots, DType::i32));
+  plan.row_of_slot = parts.take(elements(slots, DType::i32));
+  plan.sort_counts = parts.take(plan.sort.workspace_bytes);
+  plan.converted_x = parts.take(converted_bytes(plan.gate_up, tokens));
+  plan.gate_up_map = parts.take(plan.gate_up.tile_map_bytes);
+  plan.down_map = parts.take(plan.down.tile_map_bytes);
+  plan.inner = parts.take(elements(slots * plan.inner_pitch, plan.inner_dtype));
+  plan.rows = parts.take(elements(slots * layer.hidden, plan.inner_dtype));
+  plan.workspace_bytes = parts.end();
+  return plan;
+}
+
+}  // namespace moe::gpu

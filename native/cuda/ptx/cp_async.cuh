@@ -1,0 +1,45 @@
+// cp.async: copies from global to shared memory that complete in the background. PTX ISA, "Data Movement and Conversion
+// Instructions: Asynchronous copy"; sm_80. A thread sees its own copies after cp_async_wait, others' after a barrier
+// behind that.
+#pragma once
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE::ptx {
+
+// Both addresses aligned to 16 bytes. Goes past L1.
+__device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+}
+
+// The first `source_bytes` (0 .. 16) are copied, the rest is set to zero; with 0, `global` is not read.
+__device__ __forceinline__ void cp_async_16_zfill(void* shared, const void* global, int source_bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
+               "r"(source_bytes)
+               : "memory");
+}
+
+// As above with 8 bytes, aligned to 8.
+__device__ __forceinline__ void cp_async_8_zfill(void* shared, const void* global, int source_bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(global),
+               "r"(source_bytes)
+               : "memory");
+}
+
+// As above with 4 bytes, aligned to 4.
+__device__ __forceinline__ void cp_async_4_zfill(void* shared, const void* global, int source_bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
+               "r"(source_bytes)
+               : "memory");
+}
+
+// Closes the group of this thread's copies since the last commit.
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most the `kGroups` newest groups of this thread are unfinished.
+template <int kGroups>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE::ptx

@@ -1,0 +1,39 @@
+// Vector loads and stores. Addresses must be aligned to the size of the access.
+#pragma once
+
+#include <cstdint>
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE::ptx {
+
+__device__ __forceinline__ uint4 ld_global_128(const void* address) { return *static_cast<const uint4*>(address); }
+__device__ __forceinline__ uint2 ld_global_64(const void* address) { return *static_cast<const uint2*>(address); }
+__device__ __forceinline__ uint32_t ld_global_32(const void* address) { return *static_cast<const uint32_t*>(address); }
+
+// Memory that nobody writes while the kernel runs; does not displace what is in L1.
+__device__ __forceinline__ uint4 ld_global_nc_128(const void* address) {
+  uint4 v;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "l"(address));
+  return v;
+}
+
+__device__ __forceinline__ void st_global_128(void* address, uint4 value) { *static_cast<uint4*>(address) = value; }
+__device__ __forceinline__ void st_global_64(void* address, uint2 value) { *static_cast<uint2*>(address) = value; }
+__device__ __forceinline__ void st_global_32(void* address, uint32_t value) {
+  *static_cast<uint32_t*>(address) = value;
+}
+
+__device__ __forceinline__ uint4 ld_shared_128(const void* address) { return *static_cast<const uint4*>(address); }
+__device__ __forceinline__ uint2 ld_shared_64(const void* address) { return *static_cast<const uint2*>(address); }
+__device__ __forceinline__ uint32_t ld_shared_32(const void* address) { return *static_cast<const uint32_t*>(address); }
+
+__device__ __forceinline__ void st_shared_128(void* address, uint4 value) { *static_cast<uint4*>(address) = value; }
+__device__ __forceinline__ void st_shared_64(void* address, uint2 value) { *static_cast<uint2*>(address) = value; }
+__device__ __forceinline__ void st_shared_32(void* address, uint32_t value) {
+  *static_cast<uint32_t*>(address) = value;
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE::ptx

@@ -1,0 +1,36 @@
+// The row tiles of a grouped GEMM: which expert, and which of its rows. Built on the device from the experts' offsets, so
+// that no count has to be read by the host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace moe::gpu {
+
+struct alignas(16) RowTile {
+  int expert;  // -1: rows of no expert, whose results are zeros
+  int first_row;
+  int rows;
+  int unused;
+};
+
+// In memory: TileMapHeader, then `count` RowTiles of at most max_row_tiles, then where the tiles of every range begin
+// (experts + 3 ints, used while the map is built).
+struct alignas(16) TileMapHeader {
+  int count;
+};
+
+// Ranges of rows: those before the first expert's, every expert's, those behind the last's.
+constexpr int64_t row_ranges(int64_t experts) { return experts + 2; }
+
+// Full tiles, and one more for each range that is not empty.
+constexpr int64_t max_row_tiles(int64_t rows, int64_t experts, int64_t tile_rows) {
+  return rows / tile_rows + (rows < row_ranges(experts) ? rows : row_ranges(experts));
+}
+
+constexpr size_t tile_map_bytes(int64_t rows, int64_t experts, int64_t tile_rows) {
+  return sizeof(TileMapHeader) + static_cast<size_t>(max_row_tiles(rows, experts, tile_rows)) * sizeof(RowTile) +
+         static_cast<size_t>(row_ranges(experts) + 1) * sizeof(int);
+}
+
+}  // namespace moe::gpu
