@@ -1,0 +1,58 @@
+// Builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the native tests, and the tests of what
+// calls native code, on it. Any report fails. Arguments choose test files, as for vitest.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { buildNative, root } from "./build_native.mjs";
+
+const out = "build-sanitize";
+const config = "RelWithDebInfo";
+const reports = join(root, out, "reports");
+
+/** What calls native code, without what measures memory: the sanitizer keeps freed memory for a while. */
+const testFiles = ["test/tensor", "test/device", "test/operators", "test/layer", "test/golden", "test/process/process"];
+
+if (process.platform !== "linux") fail("the sanitizer runs need Linux");
+process.chdir(root);
+const failure = buildNative({ out, config, defines: { MOE_SANITIZE: "address,undefined" } });
+if (failure) fail(failure);
+rmSync(reports, { recursive: true, force: true });
+mkdirSync(reports);
+
+const common = `halt_on_error=1:print_stacktrace=1:log_path=${join(reports, "report")}`;
+const env = {
+  ...process.env,
+  // Node does not free everything at exit, and a failed allocation must be the error that it is without a sanitizer.
+  ASAN_OPTIONS: `${common}:detect_leaks=0:allocator_may_return_null=1`,
+  UBSAN_OPTIONS: common,
+  MOE_KERNELS_BINARY: join(root, out, config, "moe_kernels.node"),
+};
+run("ctest", ["--test-dir", out, "--output-on-failure"], env);
+const chosen = process.argv.slice(2);
+run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...(chosen.length > 0 ? chosen : testFiles)], {
+  ...env,
+  LD_PRELOAD: findRuntime("libasan.so"),
+});
+console.log("sanitize: no reports");
+
+function run(command, args, environment) {
+  const { status, error } = spawnSync(command, args, { stdio: "inherit", env: environment });
+  const found = readdirSync(reports);
+  for (const name of found) console.error(readFileSync(join(reports, name), "utf8"));
+  if (found.length > 0) fail(`${found.length} reports, see above and ${reports}`);
+  if (error || status !== 0) fail(`${command}: ${error?.message ?? `exit code ${status}`}`);
+}
+
+/** The compiler's own copy of a sanitizer runtime: it must be in the process before the addon. */
+function findRuntime(name) {
+  const compiler = process.env.CXX ?? "c++";
+  const { stdout } = spawnSync(compiler, [`-print-file-name=${name}`], { encoding: "utf8" });
+  const path = stdout?.trim();
+  if (!path || path === name) fail(`${compiler} has no ${name}`);
+  return path;
+}
+
+function fail(reason) {
+  console.error(`sanitize: ${reason}`);
+  process.exit(1);
+}

@@ -1,0 +1,59 @@
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const repository = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Where everything of one test file is made; a path with spaces on purpose. */
+export class Workspace {
+  readonly path = mkdtempSync(join(tmpdir(), "moe package "));
+
+  /** A new empty project. */
+  project(name: string): string {
+    const path = join(this.path, name);
+    mkdirSync(path);
+    writeFileSync(join(path, "package.json"), JSON.stringify({ name: "user", private: true }));
+    return path;
+  }
+
+  remove(): void {
+    rmSync(this.path, { recursive: true });
+  }
+}
+
+/** The environment without what an outer `npm test` sets, which is not what a user's shell has. */
+const userEnvironment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !/^npm_|^INIT_CWD$/i.test(name)),
+);
+
+/** Runs a program to its end, with its output as text. */
+export function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): Result {
+  const options = { cwd, env: { ...userEnvironment, ...env }, encoding: "utf8", maxBuffer: 2 ** 26 } as const;
+  return spawnSync(command, args, options);
+}
+
+export type Result = SpawnSyncReturns<string>;
+
+/** As {@link run}, but throws unless the program succeeds; gives what it wrote to standard output. */
+export function succeed(...call: Parameters<typeof run>): string {
+  const { status, error, stdout, stderr } = run(...call);
+  if (status !== 0) throw new Error(`${call[0]} ${call[1].join(" ")}: ${error ?? status}\n${stdout}\n${stderr}`);
+  return stdout;
+}
+
+export function npm(args: readonly string[], cwd: string, env?: NodeJS.ProcessEnv): string {
+  return succeed("npm", [...args, "--prefer-offline", "--no-audit", "--no-fund"], cwd, env);
+}
+
+/** The environment of a machine that has Node and a shell, but no CMake and no compiler. */
+export function withoutBuildTools(workspace: Workspace): NodeJS.ProcessEnv {
+  const bin = join(workspace.path, "bin");
+  mkdirSync(bin);
+  for (const name of ["node", "npm", "sh", "tar", "env"]) {
+    const found = (process.env.PATH ?? "").split(delimiter).find((folder) => existsSync(join(folder, name)));
+    if (found) succeed("ln", ["-s", join(found, name), join(bin, name)], dirname(bin));
+  }
+  return { PATH: bin, CXX: "" };
+}
