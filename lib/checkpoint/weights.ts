@@ -86,8 +86,7 @@ export async function loadWeights(source: LayerSource, device: Device, options: 
   const reader = new WeightReader(device, located, options);
   const layer = new MoeLayer(device, description);
   try {
-    using weight = await reader.read(router);
-    layer.setRouter(weight);
+    await setRouter(layer, router, reader);
     for (const [index, expert] of experts.entries()) await setExpert(layer, index, expert, reader);
     return layer;
   } catch (error) {
@@ -130,6 +129,11 @@ async function locate(source: LayerSource, name: string, shape: Shape): Promise<
     );
   }
   return { name, file, shape, dtype, byteLength: info.byteLength };
+}
+
+async function setRouter(layer: MoeLayer, router: Located, reader: WeightReader): Promise<void> {
+  using weight = await reader.read(router);
+  layer.setRouter(weight);
 }
 
 async function setExpert(layer: MoeLayer, index: number, expert: LocatedExpert, reader: WeightReader): Promise<void> {
