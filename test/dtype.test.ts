@@ -10,9 +10,10 @@ describe.each([
   test("every bit pattern comes back from its value", () => {
     const changed: number[] = [];
     for (let bits = 0; bits <= 0xffff; bits++) {
-      const isNaN = (bits & 0x7fff) > infinity;
-      const back = to(from(bits));
-      if (isNaN ? !Number.isNaN(from(bits)) || (back & 0x7fff) <= infinity : back !== bits) changed.push(bits);
+      const value = from(bits);
+      const back = to(value);
+      const nan = (bits & 0x7fff) > infinity;
+      if (nan ? !Number.isNaN(value) || (back & 0x7fff) <= infinity : back !== bits) changed.push(bits);
     }
     expect(changed).toEqual([]);
   });

@@ -1,0 +1,182 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { relativeError } from "../../lib/cases/run.js";
+import { type Device, openDevice } from "../../lib/device.js";
+import { MoeLayer } from "../../lib/layer/layer.js";
+import { combine } from "../../lib/operators/combine.js";
+import { gating } from "../../lib/operators/gating.js";
+import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
+import { routerProjection } from "../../lib/operators/router_projection.js";
+import { sort } from "../../lib/operators/sort.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { anyLayer, type LayerProblem, RandomLayer } from "../support/random_layer.js";
+
+const runs = { numRuns: 30 };
+
+/** Allowed difference of a layer and its operators one by one, which round in between. */
+const tolerances = { f32: 1e-5, f16: 3e-3, bf16: 2e-2, f64: 1e-12 } as const;
+
+/** The stored bits of the layer's output and routing for the rows begin .. end of its tokens. */
+function bits({ layer, x }: RandomLayer, begin = 0, end = x.shape[0] as number) {
+  using tokens = x.rows(begin, end);
+  using y = layer.forward(tokens);
+  const { ids, weights } = layer.route(tokens);
+  const result = { y: [...y.rawSync()], ids: [...ids.rawSync()], weights: [...weights.rawSync()] };
+  ids.dispose();
+  weights.dispose();
+  return result;
+}
+
+describe.each(deviceNames)("a layer on %s", (name) => {
+  const device = openForTests(name);
+
+  test("equals its operators one by one", () => {
+    fc.assert(
+      fc.property(anyLayer, (problem) => {
+        using random = new RandomLayer(device(), problem);
+        const { layer, x } = random;
+        const { activation, numExperts } = problem.config;
+        const { ids, weights } = gating(routerProjection(x, random.router), problem.config);
+        const routed = layer.route(x);
+        expect(routed.ids.dataSync()).toEqual(ids.dataSync());
+        expect(relativeError(routed.weights.dataSync(), weights.dataSync())).toBeLessThanOrEqual(3e-6);
+
+        const { offsets, tokenOfRow, rowOfSlot } = sort(ids, { numExperts });
+        const inner = groupedGemm(x, random.gateUp, offsets, { activation, tokenOfRow });
+        const expected = combine(groupedGemm(inner, random.down, offsets), rowOfSlot, weights);
+        using y = layer.forward(x);
+        const tolerance = tolerances[problem.dtype];
+        expect(relativeError(y.dataSync(), expected.dataSync())).toBeLessThanOrEqual(tolerance);
+        using again = layer.forward(x, { routing: { ids, weights } });
+        expect(relativeError(again.dataSync(), expected.dataSync())).toBeLessThanOrEqual(tolerance);
+      }),
+      runs,
+    );
+  });
+
+  test("gives the same bits on every run", () => {
+    fc.assert(
+      fc.property(anyLayer, (problem) => {
+        using random = new RandomLayer(device(), problem);
+        const first = bits(random);
+        for (let run = 0; run < 3; run++) expect(bits(random)).toEqual(first);
+      }),
+      runs,
+    );
+  });
+
+  test("gives a token the same bits alone, in halves and together", () => {
+    fc.assert(
+      fc.property(anyLayer, (problem) => {
+        using random = new RandomLayer(device(), problem);
+        const together = bits(random);
+        const half = Math.floor(problem.tokens / 2);
+        const halves = [bits(random, 0, half), bits(random, half)];
+        const alone = Array.from({ length: problem.tokens }, (_, token) => bits(random, token, token + 1));
+        for (const parts of [halves, alone]) {
+          expect(parts.flatMap((part) => part.y)).toEqual(together.y);
+          expect(parts.flatMap((part) => part.ids)).toEqual(together.ids);
+          expect(parts.flatMap((part) => part.weights)).toEqual(together.weights);
+        }
+      }),
+      runs,
+    );
+  });
+
+  test("gives the same bits with 1, 2 and 3 threads", () => {
+    const devices = [1, 2, 3].map((threads) => openDevice(name, { poison: true, threads }));
+    const on = (problem: LayerProblem) => (target: Device) => {
+      using random = new RandomLayer(target, problem);
+      return bits(random);
+    };
+    try {
+      fc.assert(
+        fc.property(anyLayer, (problem) => {
+          const [one, two, three] = devices.map(on(problem));
+          expect(two).toEqual(one);
+          expect(three).toEqual(one);
+        }),
+        runs,
+      );
+    } finally {
+      for (const opened of devices) opened.dispose();
+    }
+  });
+
+  const example: LayerProblem = {
+    config: {
+      hiddenSize: 33,
+      intermediateSize: 17,
+      numExperts: 6,
+      topK: 2,
+      scoring: "softmax",
+      normalize: true,
+      scale: 1,
+      activation: "swiglu",
+    },
+    tokens: 9,
+    dtype: "f32",
+    seed: 7,
+  };
+
+  test("a token of NaN leaves the other tokens' bits alone", () => {
+    using random = new RandomLayer(device(), example);
+    const before = bits(random).y;
+    const { hiddenSize } = example.config;
+    const values = random.x.dataSync().fill(Number.NaN, 3 * hiddenSize, 4 * hiddenSize);
+    using x = device().tensor(values, random.x.shape);
+    const after = [...random.layer.forward(x).rawSync()];
+    for (const token of [0, 1, 2, 4, 5, 6, 7, 8]) {
+      const range = [token * hiddenSize, (token + 1) * hiddenSize] as const;
+      expect(after.slice(...range)).toEqual(before.slice(...range));
+    }
+    const { ids, weights } = random.layer.route(x);
+    expect(new Set(ids.dataSync().slice(6, 8)).size).toBe(2);
+    expect([...weights.dataSync().slice(6, 8)]).toEqual([0, 0]);
+  });
+
+  test("keeps its weights after the tensors it was made from are disposed of", () => {
+    using random = new RandomLayer(device(), example);
+    const before = bits(random);
+    for (const tensor of [random.router, random.gateUp, random.down]) tensor.dispose();
+    expect(bits(random)).toEqual(before);
+  });
+
+  test("takes stacked experts as well as a list", () => {
+    using random = new RandomLayer(device(), example);
+    const { numExperts: experts, intermediateSize: inner, hiddenSize: hidden } = example.config;
+    const gateUp = random.gateUp.dataSync();
+    const half = (offset: number) => {
+      const parts = Array.from({ length: experts }, (_, expert) => {
+        const begin = (2 * expert + offset) * inner * hidden;
+        return [...gateUp.slice(begin, begin + inner * hidden)];
+      });
+      return device().tensor(parts.flat(), [experts, inner, hidden]);
+    };
+    const stacked = { gate: half(0), up: half(1), down: random.down };
+    using layer = MoeLayer.create({ ...example.config, device: device(), router: random.router, experts: stacked });
+    using y = layer.forward(random.x);
+    expect([...y.rawSync()]).toEqual(bits(random).y);
+  });
+
+  test("writes into `out`, also into rows of a larger tensor", () => {
+    using random = new RandomLayer(device(), example);
+    using large = device().zeros([11, 33], "f32");
+    using out = large.rows(1, 10);
+    expect(random.layer.forward(random.x, { out })).toBe(out);
+    const values = [...large.dataSync()];
+    expect(values.slice(33, 330)).toEqual(bits(random).y);
+    expect([...values.slice(0, 33), ...values.slice(330)].every((value) => value === 0)).toBe(true);
+  });
+
+  test("tells how many bytes its weights take, and the time of every stage", async () => {
+    using random = new RandomLayer(device(), example);
+    const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts } = example.config;
+    expect(random.layer.byteLength).toBeGreaterThanOrEqual(4 * experts * (hidden + 3 * inner * hidden));
+    random.layer.forward(random.x).dispose();
+    const times = await random.layer.stageTimes();
+    expect(Object.keys(times).sort()).toEqual(["combine", "down", "gateUp", "gating", "router", "sort"]);
+    for (const time of Object.values(times)) expect(time).toBeGreaterThanOrEqual(0);
+    expect(times.gateUp + times.down).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,90 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Random } from "../../lib/cases/random.js";
+import { randomRouting } from "../../lib/cases/random_routing.js";
+import { relativeError } from "../../lib/cases/run.js";
+import { combine } from "../../lib/operators/combine.js";
+import { permute, unpermute } from "../../lib/operators/permute.js";
+import { sort } from "../../lib/operators/sort.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+
+describe.each(deviceNames)("permute, unpermute and combine on %s", (name) => {
+  const device = openForTests(name);
+  const x = [
+    [1, 2],
+    [3, 4],
+    [5, 6],
+  ];
+
+  test("permute gathers rows, zeros for -1", () => {
+    using rows = permute(device().tensor(x), device().tensor(Int32Array.of(2, -1, 0, 2)));
+    expect(rows.toArraySync()).toEqual([
+      [5, 6],
+      [0, 0],
+      [1, 2],
+      [5, 6],
+    ]);
+  });
+
+  test("unpermute gathers one row a slot, zeros for -1", () => {
+    using slots = unpermute(device().tensor(x), device().tensor(Int32Array.of(2, -1, 0, 1), [2, 2]));
+    expect(slots.toArraySync()).toEqual([
+      [
+        [5, 6],
+        [0, 0],
+      ],
+      [
+        [1, 2],
+        [3, 4],
+      ],
+    ]);
+  });
+
+  test("combine adds up the weighted rows of a token; a token without rows gets 0", () => {
+    const rowOfSlot = device().tensor(Int32Array.of(2, 0, -1, -1), [2, 2]);
+    const weights = device().tensor([
+      [0.5, 2],
+      [9, 9],
+    ]);
+    using y = combine(device().tensor(x), rowOfSlot, weights);
+    expect(y.toArraySync()).toEqual([
+      [4.5, 7],
+      [0, 0],
+    ]);
+  });
+
+  test("combine of permuted tokens is every token times the sum of its weights", () => {
+    const problem = fc.integer({ min: 1, max: 40 }).chain((experts) =>
+      fc.record({
+        tokens: fc.integer({ min: 0, max: 30 }),
+        hidden: fc.integer({ min: 1, max: 80 }),
+        experts: fc.constant(experts),
+        topK: fc.integer({ min: 1, max: Math.min(experts, 9) }),
+        spread: fc.constantFrom("even" as const, "uneven" as const, "some_dropped" as const, "one_expert" as const),
+        seed: fc.integer(),
+      }),
+    );
+    fc.assert(
+      fc.property(problem, ({ tokens, hidden, experts, topK, spread, seed }) => {
+        const random = new Random(seed);
+        const values = random.normals(tokens * hidden);
+        const routing = randomRouting(random, tokens, topK, experts, spread);
+        using source = device().tensor(values, [tokens, hidden]);
+        using ids = device().tensor(routing.ids, [tokens, topK]);
+        using weights = device().tensor(routing.weights, [tokens, topK]);
+        const { tokenOfRow, rowOfSlot } = sort(ids, { numExperts: experts });
+        using rows = permute(source, tokenOfRow);
+        using y = combine(rows, rowOfSlot, weights);
+        const expected = values.map((value, index) => {
+          const slots = Math.floor(index / hidden) * topK;
+          let sum = 0;
+          for (let slot = slots; slot < slots + topK; slot++) {
+            if ((routing.ids[slot] as number) >= 0) sum += routing.weights[slot] as number;
+          }
+          return value * sum;
+        });
+        expect(relativeError(y.dataSync(), expected)).toBeLessThanOrEqual(1e-6);
+      }),
+    );
+  });
+});
