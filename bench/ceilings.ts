@@ -1,0 +1,13 @@
+import type { FloatDType } from "#lib/dtype.js";
+import type { Ceilings } from "#lib/native.js";
+import type { BenchCase } from "./case.js";
+
+/** 10^9 operations a second that products with weights of `dtype` can reach at best. */
+export function peakGflops(ceilings: Ceilings, dtype: FloatDType): number {
+  return dtype === "bf16" ? Math.max(ceilings.bf16Gflops, ceilings.fmaGflops) : ceilings.fmaGflops;
+}
+
+/** Seconds that a case takes at least: to move its bytes or to do its operations, whichever is longer. */
+export function floorSeconds({ operations, bytes }: BenchCase, ceilings: Ceilings, dtype: FloatDType): number {
+  return Math.max(bytes / (ceilings.readGBs * 1e9), operations / (peakGflops(ceilings, dtype) * 1e9));
+}

@@ -1,0 +1,53 @@
+import { layerWork } from "#lib/cli/layer_work.js";
+import { randomLayer, randomTokens } from "#lib/cli/random_layer.js";
+import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
+import type { Device } from "#lib/device.js";
+import type { FloatDType } from "#lib/dtype.js";
+import type { MoeLayerConfig } from "#lib/layer/config.js";
+import type { MoeLayer } from "#lib/layer/layer.js";
+import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
+
+/** The whole layer, router included, at each number of tokens. What it holds is freed when the caller has done. */
+export async function* layerCases(
+  device: Device,
+  config: MoeLayerConfig,
+  dtype: FloatDType,
+  tokenCounts: readonly number[],
+): AsyncGenerator<BenchCase> {
+  const layers: MoeLayer[] = [];
+  try {
+    do layers.push(await randomLayer(device, config, dtype, layers.length));
+    while (layers.length * (layers[0] as MoeLayer).byteLength < bytesBeyondCaches);
+    for (const tokens of tokenCounts) yield* casesOf(layers, tokens, dtype);
+  } finally {
+    for (const layer of layers) layer.dispose();
+  }
+}
+
+async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: FloatDType): AsyncGenerator<BenchCase> {
+  const [{ device, description }] = layers as [MoeLayer];
+  const { hiddenSize } = description;
+  const calls = Array.from({ length: Math.max(inputCount(tokens), layers.length) }, (_, index) => ({
+    layer: layers[index % layers.length] as MoeLayer,
+    x: device.tensor(randomTokens(tokens, hiddenSize, index), [tokens, hiddenSize], dtype),
+  }));
+  using out = device.empty([tokens, hiddenSize], dtype);
+  try {
+    const works = await Promise.all(
+      calls.map(async ({ layer, x }) => layerWork(description, tokens, await tokensPerExpert(layer, x), dtype)),
+    );
+    const next = rotation(calls);
+    yield {
+      operator: "layer",
+      tokens,
+      operations: mean(works.map(({ operations }) => operations)),
+      bytes: mean(works.map(({ weightBytes, activationBytes }) => weightBytes + activationBytes)),
+      enqueue() {
+        const { layer, x } = next();
+        layer.forward(x, { out });
+      },
+    };
+  } finally {
+    for (const { x } of calls) x.dispose();
+  }
+}

@@ -1,0 +1,18 @@
+import os from "node:os";
+import { packageVersion } from "#lib/cli/version.js";
+import { loadNative, platformName } from "#lib/native.js";
+
+/** Where and with what the numbers were measured. */
+export function describeMachine(threads: number): object {
+  const native = loadNative();
+  return {
+    date: new Date().toISOString(),
+    version: packageVersion(),
+    node: process.version,
+    platform: platformName(),
+    cpu: native.cpuInfo(),
+    threads,
+    memoryBytes: os.totalmem(),
+    build: native.buildInfo(),
+  };
+}

@@ -1,0 +1,169 @@
+import type { LayerDescription } from "#lib/backend.js";
+import { layerWork } from "#lib/cli/layer_work.js";
+import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
+import type { Device } from "#lib/device.js";
+import { dtypes, type FloatDType } from "#lib/dtype.js";
+import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/config.js";
+import { combine } from "#lib/operators/combine.js";
+import { gating } from "#lib/operators/gating.js";
+import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/grouped_gemm.js";
+import { permute, unpermute } from "#lib/operators/permute.js";
+import { routerProjection } from "#lib/operators/router_projection.js";
+import { sort } from "#lib/operators/sort.js";
+import type { Tensor } from "#lib/tensor.js";
+import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
+
+export const operatorNames = [
+  "router_projection",
+  "gating",
+  "sort",
+  "permute",
+  "grouped_gemm gate_up",
+  "grouped_gemm down",
+  "unpermute",
+  "combine",
+] as const;
+
+interface Weights {
+  readonly router: Tensor<FloatDType>;
+  readonly gateUp: readonly PackedExperts[];
+  readonly down: readonly PackedExperts[];
+}
+
+/** Every operator on its own, at each number of tokens. What it holds is freed when the caller has done. */
+export async function* operatorCases(
+  device: Device,
+  config: MoeLayerConfig,
+  dtype: FloatDType,
+  tokenCounts: readonly number[],
+): AsyncGenerator<BenchCase> {
+  const description = describeLayer(config, dtype);
+  const weights = await randomWeights(device, description, dtype);
+  try {
+    for (const tokens of tokenCounts) yield* casesOf(device, description, weights, tokens, dtype);
+  } finally {
+    for (const held of [weights.router, ...weights.gateUp, ...weights.down]) held.dispose();
+  }
+}
+
+async function randomWeights(device: Device, description: LayerDescription, dtype: FloatDType): Promise<Weights> {
+  const { numExperts, hiddenSize, intermediateSize, activation } = description;
+  const random = new RandomWeights("operators");
+  const copies = async (rows: number, columns: number, packedFor: typeof activation): Promise<PackedExperts[]> => {
+    const packed: PackedExperts[] = [];
+    do {
+      using plain = random.tensor(device, [numExperts, rows, columns], dtype, columns ** -0.5);
+      packed.push(packExperts(plain, { activation: packedFor }));
+      await device.synchronize();
+    } while (packed.length * (packed[0] as PackedExperts).byteLength < bytesBeyondCaches);
+    return packed;
+  };
+  return {
+    router: random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5),
+    gateUp: await copies(gateUpRows(description), hiddenSize, activation),
+    down: await copies(hiddenSize, intermediateSize, "none"),
+  };
+}
+
+async function* casesOf(
+  device: Device,
+  description: LayerDescription,
+  weights: Weights,
+  tokens: number,
+  dtype: FloatDType,
+): AsyncGenerator<BenchCase> {
+  const { hiddenSize, intermediateSize, numExperts, topK } = description;
+  const calls = Array.from({ length: inputCount(tokens) }, (_, index) =>
+    passThrough(device, description, weights, tokens, dtype, index),
+  );
+  try {
+    const works = await Promise.all(
+      calls.map(async ({ rows }) => layerWork(description, tokens, await rows.tokensPerExpert.data(), dtype).stages),
+    );
+    const { bytes } = dtypes[dtype];
+    const count = tokens * topK;
+    const [tokenBytes, rowBytes, innerBytes] = [tokens * hiddenSize, count * hiddenSize, count * intermediateSize].map(
+      (elements) => elements * bytes,
+    ) as [number, number, number];
+    const logitBytes = tokens * numExperts * 4;
+    const next = rotation(calls);
+    const nextGateUp = rotation(weights.gateUp);
+    const nextDown = rotation(weights.down);
+
+    const make = (
+      operator: (typeof operatorNames)[number],
+      stage: keyof (typeof works)[number],
+      activationBytes: number,
+      enqueue: () => void,
+    ): BenchCase => ({
+      operator,
+      tokens,
+      operations: mean(works.map((work) => work[stage].operations)),
+      bytes: activationBytes + mean(works.map((work) => work[stage].weightBytes)),
+      enqueue,
+    });
+    yield make("router_projection", "router", tokenBytes + logitBytes, () => {
+      const { x, logits } = next();
+      routerProjection(x, weights.router, { out: logits });
+    });
+    yield make("gating", "gating", logitBytes + count * 8, () => {
+      const { logits, routing } = next();
+      gating(logits, { ...description, out: routing });
+    });
+    yield make("sort", "sort", count * 12 + numExperts * 8, () => {
+      const { routing, rows } = next();
+      sort(routing.ids, { numExperts, out: rows });
+    });
+    yield make("permute", "sort", 2 * rowBytes + count * 4, () => {
+      const { x, rows, permuted } = next();
+      permute(x, rows.tokenOfRow, { out: permuted });
+    });
+    yield make("grouped_gemm gate_up", "gateUp", tokenBytes + innerBytes, () => {
+      const { x, rows, inner } = next();
+      groupedGemm(x, nextGateUp(), rows.offsets, { tokenOfRow: rows.tokenOfRow, out: inner });
+    });
+    yield make("grouped_gemm down", "down", innerBytes + rowBytes, () => {
+      const { inner, rows, outer } = next();
+      groupedGemm(inner, nextDown(), rows.offsets, { out: outer });
+    });
+    yield make("unpermute", "sort", 2 * rowBytes + count * 4, () => {
+      const { outer, rows, slots } = next();
+      unpermute(outer, rows.rowOfSlot, { out: slots });
+    });
+    yield make("combine", "combine", rowBytes + tokenBytes + count * 8, () => {
+      const { outer, rows, routing, y } = next();
+      combine(outer, rows.rowOfSlot, routing.weights, { out: y });
+    });
+  } finally {
+    for (const call of calls) call.dispose();
+  }
+}
+
+/** The tensors of one pass through all operators. */
+function passThrough(
+  device: Device,
+  description: LayerDescription,
+  weights: Weights,
+  tokens: number,
+  dtype: FloatDType,
+  seed: number,
+) {
+  const { hiddenSize, numExperts } = description;
+  const x = device.tensor(randomTokens(tokens, hiddenSize, seed), [tokens, hiddenSize], dtype);
+  const logits = routerProjection(x, weights.router);
+  const routing = gating(logits, description);
+  const rows = sort(routing.ids, { numExperts });
+  const permuted = permute(x, rows.tokenOfRow);
+  const inner = groupedGemm(permuted, weights.gateUp[0] as PackedExperts, rows.offsets);
+  const outer = groupedGemm(inner, weights.down[0] as PackedExperts, rows.offsets);
+  const slots = unpermute(outer, rows.rowOfSlot);
+  const y = combine(outer, rows.rowOfSlot, routing.weights);
+  const tensors = { x, logits, routing, rows, permuted, inner, outer, slots, y };
+  return {
+    ...tensors,
+    dispose() {
+      const { routing: pair, rows: maps, ...others } = tensors;
+      for (const tensor of [...Object.values(pair), ...Object.values(maps), ...Object.values(others)]) tensor.dispose();
+    },
+  };
+}

@@ -1,0 +1,70 @@
+import { formatMicroseconds, significant } from "#lib/cli/ui/format.js";
+import { renderTable } from "#lib/cli/ui/table.js";
+import type { FloatDType } from "#lib/dtype.js";
+import type { Ceilings } from "#lib/native.js";
+import type { BenchCase } from "./case.js";
+import { floorSeconds } from "./ceilings.js";
+import type { Measurement } from "./measure.js";
+
+/** One case's times, and what follows from them. Times in seconds. */
+export interface Result extends Measurement {
+  readonly operator: string;
+  readonly tokens: number;
+  readonly operations: number;
+  readonly bytes: number;
+  readonly gflops: number;
+  readonly gbs: number;
+  /** The least time that this machine's ceilings allow. */
+  readonly floor: number;
+  /** floor / median: 1 is the ceiling; above 1 the data were in a cache. */
+  readonly ofCeiling: number;
+}
+
+export function resultOf(
+  benchCase: BenchCase,
+  measurement: Measurement,
+  dtype: FloatDType,
+  ceilings: Ceilings,
+): Result {
+  const { operator, tokens, operations, bytes } = benchCase;
+  const floor = floorSeconds(benchCase, ceilings, dtype);
+  return {
+    operator,
+    tokens,
+    ...measurement,
+    operations,
+    bytes,
+    gflops: operations / measurement.median / 1e9,
+    gbs: bytes / measurement.median / 1e9,
+    floor,
+    ofCeiling: floor / measurement.median,
+  };
+}
+
+export function ceilingsText({ fmaGflops, bf16Gflops, readGBs }: Ceilings): string {
+  const bf16 = bf16Gflops > 0 ? `${significant(bf16Gflops)} GFLOP/s bf16 dot` : "no bf16 dot";
+  return `${significant(fmaGflops)} GFLOP/s f32 FMA, ${bf16}, ${significant(readGBs)} GB/s read`;
+}
+
+export function resultTable(results: readonly Result[]): string {
+  return renderTable(
+    [
+      { heading: "operator" },
+      { heading: "T", align: "right" },
+      { heading: "median", align: "right" },
+      { heading: "quartiles", align: "right" },
+      { heading: "GFLOP/s", align: "right" },
+      { heading: "GB/s", align: "right" },
+      { heading: "of ceiling", align: "right" },
+    ],
+    results.map(({ operator, tokens, median, lowerQuartile, upperQuartile, operations, gflops, gbs, ofCeiling }) => [
+      operator,
+      String(tokens),
+      formatMicroseconds(median * 1e6),
+      `${formatMicroseconds(lowerQuartile * 1e6)} .. ${formatMicroseconds(upperQuartile * 1e6)}`,
+      operations > 0 ? significant(gflops) : "",
+      significant(gbs),
+      `${(ofCeiling * 100).toFixed(0)}%`,
+    ]),
+  );
+}

@@ -1,0 +1,84 @@
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import type { Io } from "./io.js";
+
+/** A wrong command line, as against work that failed: answered with a short help and exit code 2. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
+
+/** An option as `parseArgs` takes it, with what its help line says. */
+export type Option = OptionConfig & {
+  /** Name of the value in the help, such as `FILE`; absent for switches. */
+  readonly value?: string;
+  readonly help: string;
+};
+
+export type Options = Readonly<Record<string, Option>>;
+
+type Parsed<O extends Options> = ReturnType<typeof parseArgs<{ options: O }>>["values"];
+
+/** One command of the command line. */
+export interface Command {
+  readonly name: string;
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** What follows the command's name in its help. */
+  readonly synopsis: string;
+  readonly options: Options;
+  /** Runs with the arguments behind the command's name; resolves to the exit code. */
+  run(args: readonly string[], io: Io): Promise<number>;
+}
+
+/** Options that every command has. */
+export const commonOptions = {
+  help: { type: "boolean", short: "h", help: "show this help" },
+  verbose: { type: "boolean", help: "show the stack of an error" },
+} as const satisfies Options;
+
+/** A command whose `run` gets its options parsed; an unknown option or a stray argument is a {@link UsageError}. */
+export function defineCommand<const O extends Options>(command: {
+  name: string;
+  summary: string;
+  synopsis: string;
+  options: O;
+  run(values: Parsed<O>, io: Io): Promise<number>;
+}): Command {
+  const options = { ...command.options, ...commonOptions };
+  return {
+    ...command,
+    options,
+    run: (args, io) => command.run(parse(args, options) as Parsed<O>, io),
+  };
+}
+
+function parse(args: readonly string[], options: Options): object {
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message.replace(/\. To specify a positional.*/s, ""));
+  }
+}
+
+/** The integer that an option's text stands for. */
+export function integerOption(name: string, text: string, minimum: number, maximum = Number.MAX_SAFE_INTEGER): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isSafeInteger(value) || value < minimum || value > maximum) {
+    const range = maximum === Number.MAX_SAFE_INTEGER ? `>= ${minimum}` : `from ${minimum} to ${maximum}`;
+    throw new UsageError(`--${name}: expected an integer ${range}, got "${text}"`);
+  }
+  return value;
+}
+
+/** The one of `choices` that an option's text names, in any case. */
+export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[]): T {
+  const choice = choices.find((candidate) => candidate.toLowerCase() === text.toLowerCase());
+  if (choice === undefined) throw new UsageError(`--${name}: expected one of ${choices.join(", ")}, got "${text}"`);
+  return choice;
+}
+
+/** The entries of an option that may be repeated and may hold a comma-separated list. */
+export function listOption(texts: readonly string[] | undefined): string[] {
+  return (texts ?? []).flatMap((text) => text.split(",")).filter((entry) => entry !== "");
+}

@@ -1,0 +1,46 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { shapes } from "../../cases/shapes.js";
+import { type DeviceName, listDevices } from "../../device.js";
+import type { MoeLayerConfig } from "../../layer/config.js";
+import { packageRoot } from "../../native.js";
+import { defineCommand } from "../command.js";
+import { allPassed, runOnDevices } from "../run_on_devices.js";
+import { layerFile } from "../workloads/layer_file.js";
+import { namedShape } from "../workloads/named_shape.js";
+import { seededTokens } from "../workloads/tokens.js";
+
+const goldenFile = join("test", "golden", "mixtral_mid.safetensors");
+const shape = "OLMoE-1B-7B";
+
+/** `demo`: a small layer with known results on every device, then one of full size on the fast ones. */
+export const demo = defineCommand({
+  name: "demo",
+  summary: "run a small Mixtral layer with known results on every device, then an OLMoE layer of full size",
+  synopsis: "",
+  options: {},
+  async run(_values, io) {
+    const path = join(packageRoot, goldenFile);
+    if (!existsSync(path)) {
+      io.stderr.write(
+        `The demo needs ${goldenFile} of the repository, which the published package leaves out.\n` +
+          `Try instead: moe-kernels run --shape ${shape}\n`,
+      );
+      return 1;
+    }
+    const available = listDevices().filter((device) => device.available);
+    const all = available.map(({ name }) => name as DeviceName);
+    const fast = available
+      .filter(({ kind }) => kind === "cpu" || kind === "cuda")
+      .map(({ name }) => name as DeviceName);
+
+    const golden = await runOnDevices(await layerFile(path), { devices: all, dtype: "f32", repeat: 3 }, io);
+    if (fast.length === 0) {
+      io.stderr.write(`No device here is fast enough for ${shape}; see moe-kernels info.\n`);
+      return 1;
+    }
+    const large = namedShape(shape, shapes[shape] as MoeLayerConfig, 0, seededTokens(256, 0));
+    await runOnDevices(large, { devices: fast, dtype: "bf16", repeat: 3 }, io);
+    return allPassed(golden) ? 0 : 1;
+  },
+});

@@ -1,0 +1,92 @@
+import os from "node:os";
+import { styleText } from "node:util";
+import { listDevices } from "../../device.js";
+import { isMoeError } from "../../errors.js";
+import { type BuildInfo, type CpuInfo, type DeviceInfo, loadNative, platformName } from "../../native.js";
+import { defineCommand } from "../command.js";
+import { type Io, writeJson } from "../io.js";
+import { formatBytes } from "../ui/format.js";
+import { packageVersion } from "../version.js";
+
+/** Variables that change what the package does; see README. */
+const environmentVariables = ["MOE_KERNELS_BINARY", "MOE_KERNELS_DEVICE", "MOE_CPU_ISA"] as const;
+
+interface MachineInfo {
+  readonly version: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly memoryBytes: number;
+  readonly devices: readonly DeviceInfo[];
+  /** What the native addon says of this CPU and of itself; null where it cannot be loaded. */
+  readonly cpu: CpuInfo | null;
+  readonly build: BuildInfo | null;
+  /** Why the native addon cannot be loaded, and what to do; null where it is. */
+  readonly problem: string | null;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** `info`: what this machine and this installation can do. */
+export const info = defineCommand({
+  name: "info",
+  summary: "show the version, the devices with why each is or is not here, the CPU and the build",
+  synopsis: "[--json]",
+  options: {
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io) {
+    const machine = inspectMachine();
+    if (values.json) writeJson(io.stdout, machine);
+    else print(machine, io);
+    return 0;
+  },
+});
+
+function inspectMachine(): MachineInfo {
+  const set = environmentVariables.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : []));
+  return {
+    version: packageVersion(),
+    node: process.version,
+    platform: platformName(),
+    memoryBytes: os.totalmem(),
+    devices: listDevices(),
+    ...inspectAddon(),
+    environment: Object.fromEntries(set),
+  };
+}
+
+function inspectAddon(): Pick<MachineInfo, "cpu" | "build" | "problem"> {
+  try {
+    const native = loadNative();
+    return { cpu: native.cpuInfo(), build: native.buildInfo(), problem: null };
+  } catch (error) {
+    if (!isMoeError(error, "NOT_BUILT")) throw error;
+    return { cpu: null, build: null, problem: error.message };
+  }
+}
+
+function print(machine: MachineInfo, io: Io): void {
+  const { version, node, platform, memoryBytes, devices, cpu, build, problem, environment } = machine;
+  const line = (name: string, text: string): void => {
+    io.stdout.write(`${styleText("bold", name.padEnd(12), { stream: io.stdout })}${text}\n`);
+  };
+  line("moe-kernels", version);
+  line("node", `${node} on ${platform}, ${formatBytes(memoryBytes)} of memory`);
+  if (cpu) {
+    line("cpu", `${cpu.model}, ${cpu.usableCpus} usable`);
+    line("isa", `${cpu.isa} in use; runs here: ${cpu.isas.join(", ")}`);
+  }
+  if (build) {
+    const cuda = build.cuda ? `CUDA ${build.cuda}` : "without CUDA";
+    const sanitizers = build.sanitizers ? `, sanitizers ${build.sanitizers}` : "";
+    line("build", `${build.compiler}, ${build.buildType}, ${cuda}${sanitizers}`);
+  }
+  for (const [name, value] of Object.entries(environment)) line("environment", `${name}=${value}`);
+  io.stdout.write("\n");
+  for (const { name, available, detail } of devices) {
+    const mark = available
+      ? styleText("green", "✔", { stream: io.stdout })
+      : styleText("red", "✘", { stream: io.stdout });
+    io.stdout.write(`${mark} ${name.padEnd(10)}${detail}\n`);
+  }
+  if (problem !== null) io.stdout.write(`\n${problem}\n`);
+}

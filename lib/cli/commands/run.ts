@@ -1,0 +1,80 @@
+import { shapes } from "../../cases/shapes.js";
+import type { DeviceName } from "../../device.js";
+import { dtypeNames, dtypes, type FloatDType } from "../../dtype.js";
+import { choiceOption, defineCommand, integerOption, listOption, UsageError } from "../command.js";
+import { writeJson } from "../io.js";
+import { allPassed, runOnDevices } from "../run_on_devices.js";
+import { layerFile } from "../workloads/layer_file.js";
+import { modelDirectory } from "../workloads/model_directory.js";
+import { namedShape } from "../workloads/named_shape.js";
+import { seededTokens, tokensOfFile } from "../workloads/tokens.js";
+import type { Workload } from "../workloads/workload.js";
+
+const shapeNames = Object.keys(shapes);
+const floatDTypes = dtypeNames.filter((name): name is FloatDType => dtypes[name].float);
+
+interface WorkloadOptions {
+  readonly model?: string | undefined;
+  readonly layer?: string | undefined;
+  readonly file?: string | undefined;
+  readonly shape?: string | undefined;
+  readonly seed: string;
+  readonly tokens: string;
+  readonly input?: string | undefined;
+}
+
+/** `run`: one layer on some tokens, with every stage's time. */
+export const runLayer = defineCommand({
+  name: "run",
+  summary: "run one layer: routing, every stage's time, tokens per expert, comparison with what is expected",
+  synopsis: "(--model DIR --layer N | --file FILE | --shape NAME) [options]",
+  options: {
+    model: { type: "string", value: "DIR", help: "a Hugging Face model directory" },
+    layer: { type: "string", value: "N", help: "number of the decoder layer in it" },
+    file: { type: "string", value: "FILE", help: "a layer file: weights, tokens and expected results in one" },
+    shape: { type: "string", value: "NAME", help: `random weights in a known shape: ${shapeNames.join(", ")}` },
+    seed: { type: "string", value: "N", default: "0", help: "seed of random weights and tokens (0)" },
+    tokens: { type: "string", value: "N", default: "256", help: "how many random tokens (256)" },
+    input: { type: "string", value: "FILE", help: "tokens from a safetensors file: x [T, H], perhaps output [T, H]" },
+    device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (auto)" },
+    dtype: { type: "string", value: "DTYPE", help: `${floatDTypes.join(", ")} (the checkpoint's; bf16 for a shape)` },
+    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    repeat: { type: "string", value: "N", default: "3", help: "how often to run; the fastest counts (3)" },
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io) {
+    const devices = listOption(values.device) as DeviceName[];
+    const options = {
+      devices: devices.length > 0 ? devices : (["auto"] as const),
+      dtype: values.dtype === undefined ? undefined : choiceOption("dtype", values.dtype, floatDTypes),
+      repeat: integerOption("repeat", values.repeat, 1),
+      quiet: values.json === true,
+      ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
+    };
+    const workload = await openWorkload(values);
+    const runs = await runOnDevices(workload, options, io);
+    const passed = allPassed(runs);
+    if (values.json) writeJson(io.stdout, { title: workload.title, runs, passed });
+    return passed ? 0 : 1;
+  },
+});
+
+async function openWorkload(options: WorkloadOptions): Promise<Workload> {
+  const { model, layer, file, shape, input } = options;
+  if ([model, file, shape].filter((source) => source !== undefined).length !== 1) {
+    throw new UsageError("expected one of --model, --file and --shape");
+  }
+  if (file !== undefined) {
+    if (input !== undefined) throw new UsageError("--input: a layer file has its own tokens");
+    return layerFile(file);
+  }
+  const seed = integerOption("seed", options.seed, 0);
+  const tokens =
+    input === undefined ? seededTokens(integerOption("tokens", options.tokens, 0), seed) : await tokensOfFile(input);
+  if (model !== undefined) {
+    if (layer === undefined) throw new UsageError("--model: expected --layer N with it");
+    return modelDirectory(model, integerOption("layer", layer, 0), tokens);
+  }
+  const name = choiceOption("shape", shape ?? "", shapeNames);
+  return namedShape(name, shapes[name] as (typeof shapes)[string], seed, tokens);
+}

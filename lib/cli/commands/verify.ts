@@ -1,0 +1,128 @@
+import { styleText } from "node:util";
+import type { Case, OperatorName } from "../../cases/case.js";
+import { type CaseResult, runCase } from "../../cases/run.js";
+import { cases } from "../../cases/table.js";
+import { type DeviceName, listDevices, openDevice } from "../../device.js";
+import { defineCommand, integerOption, listOption, UsageError } from "../command.js";
+import { type Io, writeJson } from "../io.js";
+import { formatError, formatMicroseconds, plural } from "../ui/format.js";
+import { startProgress } from "../ui/progress.js";
+import { renderTable } from "../ui/table.js";
+
+/** The results of one device. */
+interface Verification {
+  readonly device: string;
+  readonly seconds: number;
+  readonly results: readonly CaseResult[];
+}
+
+/** `verify`: the whole case table on this machine's devices against `reference`. */
+export const verify = defineCommand({
+  name: "verify",
+  summary: "run the whole case table on devices of this machine and compare with the reference",
+  synopsis: "[--device NAME] [--filter TEXT] [--json]",
+  options: {
+    device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (all here)" },
+    filter: { type: "string", value: "TEXT", help: "only cases whose operator and name contain this" },
+    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io) {
+    const selected = cases.filter(({ operator, name }) => `${operator} ${name}`.includes(values.filter ?? ""));
+    if (selected.length === 0) throw new UsageError(`--filter: no case's operator and name contain "${values.filter}"`);
+    const named = listOption(values.device);
+    const available = listDevices().filter((device) => device.available);
+    const devices = (named.length > 0 ? named : available.map(({ name }) => name)) as DeviceName[];
+    const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
+
+    const verifications: Verification[] = [];
+    for (const device of devices) {
+      const verification = await verifyDevice(device, threads, selected, io);
+      if (!values.json) print(verification, io);
+      verifications.push(verification);
+    }
+    const passed = verifications.every(({ results }) => results.every((result) => result.passed));
+    if (values.json) writeJson(io.stdout, { passed, devices: verifications });
+    return passed ? 0 : 1;
+  },
+});
+
+async function verifyDevice(
+  name: DeviceName,
+  options: { threads?: number },
+  selected: readonly Case[],
+  io: Io,
+): Promise<Verification> {
+  using device = openDevice(name, { ...options, poison: true });
+  const begin = performance.now();
+  const progress = startProgress(io.stderr, `Verifying ${device.name}`, selected.length);
+  const results: CaseResult[] = [];
+  try {
+    for (const subject of selected) {
+      results.push(await runCase(subject, device));
+      progress.update(results.length);
+    }
+  } finally {
+    progress.stop();
+  }
+  return { device: device.name, seconds: (performance.now() - begin) / 1e3, results };
+}
+
+function print({ device, seconds, results }: Verification, io: Io): void {
+  const { stdout } = io;
+  const failed = results.filter(({ passed }) => !passed);
+  const mark =
+    failed.length === 0
+      ? styleText("green", "✔ passed", { stream: stdout })
+      : styleText("red", `✘ ${failed.length} failed`, { stream: stdout });
+  stdout.write(`${device}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${mark}\n\n`);
+  const operators = [...new Set(results.map(({ operator }) => operator))];
+  stdout.write(
+    renderTable(
+      [
+        { heading: "operator" },
+        { heading: "output" },
+        { heading: "cases", align: "right" },
+        { heading: "worst error", align: "right" },
+        { heading: "tolerance", align: "right" },
+        { heading: "in case" },
+      ],
+      operators.flatMap((operator) => operatorRows(operator, results)),
+    ),
+  );
+  stdout.write("\n");
+  for (const { operator, name, checks } of failed) {
+    for (const { output, error, tolerance } of checks.filter((check) => !check.passed)) {
+      stdout.write(
+        `${styleText("red", "✘", { stream: stdout })} ${operator} ${name}: ${output}: ` +
+          `error ${formatError(error)}, tolerance ${formatError(tolerance)}\n`,
+      );
+    }
+  }
+  if (failed.length > 0) stdout.write("\n");
+}
+
+/** One row for each output of an operator: of all its cases, the one that comes closest to its tolerance. */
+function operatorRows(operator: OperatorName, results: readonly CaseResult[]): string[][] {
+  const checks = results
+    .filter((result) => result.operator === operator)
+    .flatMap(({ name, checks }) => checks.map((check) => ({ ...check, name })));
+  const outputs = [...new Set(checks.map(({ output }) => output))];
+  return outputs.map((output, index) => {
+    const ofOutput = checks.filter((check) => check.output === output);
+    const worst = ofOutput.reduce((a, b) => (closeness(b) > closeness(a) ? b : a));
+    return [
+      index === 0 ? operator : "",
+      output,
+      String(ofOutput.length),
+      formatError(worst.error),
+      worst.tolerance === 0 ? "exact" : formatError(worst.tolerance),
+      worst.error === 0 ? "" : worst.name,
+    ];
+  });
+}
+
+/** How much of the tolerance an error takes. */
+function closeness({ error, tolerance }: { error: number; tolerance: number }): number {
+  return error === 0 ? 0 : error / tolerance;
+}

@@ -1,0 +1,52 @@
+import type { Command, Options } from "./command.js";
+
+const programName = "moe-kernels";
+
+/** The help of the whole program: its commands. */
+export function programHelp(commands: readonly Command[]): string {
+  return [
+    `Usage: ${programName} <command> [options]`,
+    "",
+    "Mixture-of-experts kernels: look at this machine, run layers, verify every operator.",
+    "",
+    "Commands:",
+    ...align(commands.map(({ name, summary }) => [name, summary])),
+    "",
+    "Options:",
+    ...align([
+      ["-h, --help", "show this help; after a command, the command's"],
+      ["-V, --version", "show the version"],
+    ]),
+    "",
+  ].join("\n");
+}
+
+/** The help of one command: its options. */
+export function commandHelp(command: Command): string {
+  return [
+    usageLine(command),
+    "",
+    `${command.summary[0]?.toUpperCase()}${command.summary.slice(1)}.`,
+    "",
+    "Options:",
+    ...align(optionRows(command.options)),
+    "",
+  ].join("\n");
+}
+
+/** The short help behind a wrong command line. */
+export function usageLine(command: Command): string {
+  return `Usage: ${programName} ${command.name} ${command.synopsis}`;
+}
+
+function optionRows(options: Options): [string, string][] {
+  return Object.entries(options).map(([name, { short, value, help }]) => [
+    `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`,
+    help,
+  ]);
+}
+
+function align(rows: readonly (readonly [string, string])[]): string[] {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`);
+}

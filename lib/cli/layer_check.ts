@@ -1,0 +1,49 @@
+import { type Check, relativeError } from "../cases/run.js";
+import type { FloatDType } from "../dtype.js";
+import type { MoeLayer } from "../layer/layer.js";
+import type { Routing } from "../operators/gating.js";
+import type { Tensor } from "../tensor.js";
+import type { Expectation } from "./workloads/workload.js";
+
+/**
+ * Largest accepted error of a layer's output, relative to the largest expected entry. Where 16-bit floats are stored,
+ * rounding the inputs and the result alone takes half of it.
+ */
+const outputTolerance: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
+const weightTolerance = 3e-6;
+
+/**
+ * Compares a layer's routing and output for x with what is expected. A router that stores 16-bit floats may rightly
+ * choose other experts, so there the expected routing is given to the layer and only the output is compared.
+ */
+export async function checkLayer(layer: MoeLayer, x: Tensor<FloatDType>, expectation: Expectation): Promise<Check[]> {
+  const exact = x.dtype === "f32" || x.dtype === "f64";
+  const checks: Check[] = [];
+  const own = layer.route(x);
+  if (exact && expectation.routing) {
+    const { ids, weights } = expectation.routing;
+    checks.push(await compare("ids", own.ids, ids, 0));
+    checks.push(await compare("weights", own.weights, weights, weightTolerance));
+  }
+  const given = exact ? undefined : uploadRouting(layer, expectation.routing);
+  using y = layer.forward(x, given ? { routing: given } : {});
+  checks.push(await compare("output", y, expectation.output, outputTolerance[x.dtype]));
+  for (const tensor of [own, given].flatMap((routing) => (routing ? [routing.ids, routing.weights] : []))) {
+    tensor.dispose();
+  }
+  return checks;
+}
+
+function uploadRouting(layer: MoeLayer, routing: Expectation["routing"]): Routing | undefined {
+  if (routing === undefined) return undefined;
+  const shape = [routing.ids.length / layer.description.topK, layer.description.topK];
+  return {
+    ids: layer.device.tensor(routing.ids, shape),
+    weights: layer.device.tensor(routing.weights, shape, "f32"),
+  };
+}
+
+async function compare(output: string, actual: Tensor, expected: ArrayLike<number>, tolerance: number): Promise<Check> {
+  const error = relativeError(await actual.data(), expected);
+  return { output, dtype: actual.dtype, error, tolerance, passed: error <= tolerance };
+}

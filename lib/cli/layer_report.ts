@@ -1,0 +1,95 @@
+import { styleText } from "node:util";
+import { isGated, type LayerDescription, type StageTimes } from "../backend.js";
+import type { Check } from "../cases/run.js";
+import { columnsOf, type Io, type Output } from "./io.js";
+import type { LayerRun } from "./layer_run.js";
+import type { Work } from "./layer_work.js";
+import { barChart } from "./ui/bar_chart.js";
+import { formatBytes, formatError, formatMicroseconds, plural, significant } from "./ui/format.js";
+import { renderTable } from "./ui/table.js";
+
+const stageNames: Readonly<Record<keyof StageTimes, string>> = {
+  router: "router",
+  gating: "gating + top-k",
+  sort: "sort",
+  gateUp: "gate, up, activation",
+  down: "down",
+  combine: "combine",
+};
+
+/** Prints what one run of a layer came to. */
+export function printLayerRun(run: LayerRun, io: Io): void {
+  const { device, description, tokens, weightBytes, loadSeconds, forward, stages, work, checks } = run;
+  const { stdout } = io;
+  const heading = styleText("bold", `On ${device}, ${description.weightDType}`, { stream: stdout });
+  stdout.write(
+    `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
+      `${plural(tokens.count, "token")} in ${formatMicroseconds(forward)}\n\n`,
+  );
+  const rows = (Object.keys(stageNames) as (keyof StageTimes)[]).map((stage) => [
+    stageNames[stage],
+    ...rates(stages[stage], work.stages[stage], forward),
+  ]);
+  stdout.write(
+    renderTable(
+      [
+        { heading: "stage" },
+        { heading: "time", align: "right" },
+        { heading: "share", align: "right" },
+        { heading: "GFLOP/s", align: "right" },
+        { heading: "weights GB/s", align: "right" },
+      ],
+      [...rows, ["whole layer", ...rates(forward, work, forward)]],
+    ),
+  );
+  stdout.write("\n");
+  for (const check of checks) printCheck(check, stdout);
+  if (checks.length > 0) stdout.write("\n");
+}
+
+/** Prints how many tokens the router sends to each expert, as a bar chart. */
+export function printTokensPerExpert({ device, tokensPerExpert }: LayerRun, io: Io): void {
+  const used = tokensPerExpert.filter((count) => count > 0).length;
+  const mean = tokensPerExpert.reduce((sum, count) => sum + count, 0) / tokensPerExpert.length;
+  io.stdout.write(
+    `Tokens per expert on ${device}: ${used} of ${plural(tokensPerExpert.length, "expert")} used, ` +
+      `mean ${significant(mean)}, largest ${Math.max(...tokensPerExpert)}\n`,
+  );
+  io.stdout.write(`${barChart(tokensPerExpert, columnsOf(io.stdout))}\n`);
+}
+
+/** A layer's sizes and formula in words, two lines. */
+export function layerInWords(description: LayerDescription): string {
+  const { hiddenSize, intermediateSize, numExperts, topK, activation } = description;
+  const matrices = isGated(activation) ? "gate, up and down" : "up and down";
+  return (
+    `H ${hiddenSize}, I ${intermediateSize}, ${plural(numExperts, "expert")} of ${matrices} (${activation}), ${topK} per token\n` +
+    `routing: ${routingInWords(description)}\n`
+  );
+}
+
+function routingInWords({ scoring, topK, numExperts, normalize, scale }: LayerDescription): string {
+  const chosen = topK === 1 ? "the largest" : `the ${topK} largest`;
+  const choice =
+    scoring === "softmax"
+      ? `softmax over all ${numExperts} logits, ${chosen} chosen`
+      : `${chosen} of ${numExperts} logits chosen, softmax over the chosen`;
+  const weights = normalize ? "weights divided by their sum" : "weights as they are";
+  return `${choice}, ${weights}${scale === 1 ? "" : `, times ${scale}`}`;
+}
+
+function rates(microseconds: number, { operations, weightBytes }: Work, whole: number): string[] {
+  const perSecond = (amount: number): string => (amount > 0 ? significant(amount / (microseconds * 1e3)) : "");
+  const share = `${((microseconds / whole) * 100).toFixed(0)}%`;
+  return [formatMicroseconds(microseconds), share, perSecond(operations), perSecond(weightBytes)];
+}
+
+function printCheck({ output, error, tolerance, passed }: Check, stdout: Output): void {
+  const mark = passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
+  const exact = passed ? "all as expected" : "not as expected";
+  const text =
+    tolerance === 0
+      ? exact
+      : `error ${formatError(error)} relative to the largest expected, tolerance ${formatError(tolerance)}`;
+  stdout.write(`${mark} ${output}: ${text}\n`);
+}

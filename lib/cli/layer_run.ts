@@ -1,0 +1,81 @@
+import type { LayerDescription, StageTimes } from "../backend.js";
+import type { Check } from "../cases/run.js";
+import { type DeviceName, openDevice } from "../device.js";
+import type { FloatDType } from "../dtype.js";
+import type { MoeLayer } from "../layer/layer.js";
+import type { DeviceOptions } from "../native.js";
+import type { Tensor } from "../tensor.js";
+import { checkLayer } from "./layer_check.js";
+import { type LayerWork, layerWork } from "./layer_work.js";
+import { tokensPerExpert } from "./tokens_per_expert.js";
+import type { Workload } from "./workloads/workload.js";
+
+/** What one run of a layer on one device came to. */
+export interface LayerRun {
+  readonly device: string;
+  readonly description: LayerDescription;
+  readonly tokens: { readonly origin: string; readonly count: number };
+  readonly weightBytes: number;
+  readonly loadSeconds: number;
+  /** Microseconds of the fastest forward, and of its stages as the device measured them. */
+  readonly forward: number;
+  readonly stages: StageTimes;
+  readonly tokensPerExpert: readonly number[];
+  readonly work: LayerWork;
+  /** Comparisons with the expected output; empty where none is known. */
+  readonly checks: readonly Check[];
+}
+
+export interface LayerRunOptions extends DeviceOptions {
+  readonly device: DeviceName;
+  readonly dtype: FloatDType | undefined;
+  /** How often the forward runs; the fastest counts. */
+  readonly repeat: number;
+  /** Told the share of the layer that is loaded. */
+  readonly onLoad: (share: number) => void;
+}
+
+/** Loads a workload's layer on a device, runs it on its tokens, times it and checks what it computed. */
+export async function runWorkload(workload: Workload, options: LayerRunOptions): Promise<LayerRun> {
+  using device = openDevice(options.device, options);
+  const begin = performance.now();
+  using layer = await workload.load(device, options.dtype, options.onLoad);
+  await device.synchronize();
+  const loadSeconds = (performance.now() - begin) / 1e3;
+
+  const { description } = layer;
+  const tokens = workload.tokens(description.hiddenSize);
+  const dtype = description.weightDType as FloatDType;
+  using x = device.tensor(tokens.x, [tokens.count, description.hiddenSize], dtype);
+  const { forward, stages } = await timeForward(layer, x, options.repeat);
+  const counts = await tokensPerExpert(layer, x);
+  return {
+    device: device.name,
+    description,
+    tokens: { origin: tokens.origin, count: tokens.count },
+    weightBytes: layer.byteLength,
+    loadSeconds,
+    forward,
+    stages,
+    tokensPerExpert: counts,
+    work: layerWork(description, tokens.count, counts, dtype),
+    checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
+  };
+}
+
+async function timeForward(
+  layer: MoeLayer,
+  x: Tensor<FloatDType>,
+  repeat: number,
+): Promise<{ forward: number; stages: StageTimes }> {
+  const { device } = layer;
+  using y = device.empty(x.shape, x.dtype);
+  const rounds: { forward: number; stages: StageTimes }[] = [];
+  while (rounds.length < repeat) {
+    const begin = performance.now();
+    layer.forward(x, { out: y });
+    await device.synchronize();
+    rounds.push({ forward: (performance.now() - begin) * 1e3, stages: await layer.stageTimes() });
+  }
+  return rounds.reduce((best, round) => (round.forward < best.forward ? round : best));
+}

@@ -1,0 +1,55 @@
+import { styleText } from "node:util";
+import { MoeError } from "../errors.js";
+import { type Command, UsageError } from "./command.js";
+import { demo } from "./commands/demo.js";
+import { info } from "./commands/info.js";
+import { runLayer } from "./commands/run.js";
+import { verify } from "./commands/verify.js";
+import { commandHelp, programHelp, usageLine } from "./help.js";
+import type { Io } from "./io.js";
+import { packageVersion } from "./version.js";
+
+const commands: readonly Command[] = [info, runLayer, verify, demo];
+
+/**
+ * Runs the command line.
+ * @param argv what follows the program's name.
+ * @returns the exit code: 0 done, 1 an error or a result outside its tolerance, 2 a wrong command line.
+ */
+export async function run(argv: readonly string[], io: Io): Promise<number> {
+  const [first, ...rest] = argv;
+  if (first === undefined || first === "--help" || first === "-h" || first === "help") {
+    io.stdout.write(programHelp(commands));
+    return 0;
+  }
+  if (first === "--version" || first === "-V") {
+    io.stdout.write(`${packageVersion()}\n`);
+    return 0;
+  }
+  const command = commands.find(({ name }) => name === first);
+  if (command === undefined) {
+    const kind = first.startsWith("-") ? "option" : "command";
+    const known = commands.map(({ name }) => name).join(", ");
+    return fail(io, `unknown ${kind} "${first}"`, `Commands: ${known}. See moe-kernels --help.`, 2);
+  }
+  if (rest.includes("--help") || rest.includes("-h")) {
+    io.stdout.write(commandHelp(command));
+    return 0;
+  }
+  try {
+    return await command.run(rest, io);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      return fail(io, error.message, `${usageLine(command)}\nSee moe-kernels ${command.name} --help.`, 2);
+    }
+    const known = error instanceof MoeError;
+    const stack = !known || rest.includes("--verbose") ? (error as Error)?.stack : undefined;
+    return fail(io, known ? `${error.code}: ${error.message}` : String(error), stack, 1);
+  }
+}
+
+function fail(io: Io, message: string, detail: string | undefined, exitCode: number): number {
+  io.stderr.write(`${styleText("red", "moe-kernels:", { stream: io.stderr })} ${message}\n`);
+  if (detail !== undefined) io.stderr.write(`${detail}\n`);
+  return exitCode;
+}

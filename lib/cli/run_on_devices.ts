@@ -1,0 +1,40 @@
+import type { DeviceName } from "../device.js";
+import type { Io } from "./io.js";
+import { layerInWords, printLayerRun, printTokensPerExpert } from "./layer_report.js";
+import { type LayerRun, type LayerRunOptions, runWorkload } from "./layer_run.js";
+import { startProgress } from "./ui/progress.js";
+import type { Workload } from "./workloads/workload.js";
+
+export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "onLoad"> {
+  readonly devices: readonly DeviceName[];
+  /** Print nothing but progress. */
+  readonly quiet?: boolean;
+}
+
+/** Runs a workload's layer on each device in turn and prints each result as it comes. */
+export async function runOnDevices(workload: Workload, options: RunOnDevicesOptions, io: Io): Promise<LayerRun[]> {
+  const { devices, quiet = false, ...rest } = options;
+  const runs: LayerRun[] = [];
+  for (const device of devices) {
+    const progress = startProgress(io.stderr, `${workload.title}: loading and running on ${device}`, 1);
+    let run: LayerRun;
+    try {
+      run = await runWorkload(workload, { ...rest, device, onLoad: progress.update });
+    } finally {
+      progress.stop();
+    }
+    if (!quiet) {
+      if (runs.length === 0) io.stdout.write(`${workload.title}\n${layerInWords(run.description)}\n`);
+      printLayerRun(run, io);
+    }
+    runs.push(run);
+  }
+  const [first] = runs;
+  if (!quiet && first !== undefined) printTokensPerExpert(first, io);
+  return runs;
+}
+
+/** Whether every comparison of every run is within its tolerance. */
+export function allPassed(runs: readonly LayerRun[]): boolean {
+  return runs.every(({ checks }) => checks.every(({ passed }) => passed));
+}

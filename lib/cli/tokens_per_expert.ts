@@ -1,0 +1,15 @@
+import type { FloatDType } from "../dtype.js";
+import type { MoeLayer } from "../layer/layer.js";
+import { sort } from "../operators/sort.js";
+import type { Tensor } from "../tensor.js";
+
+/** How many of the tokens x [T, H] the layer's router sends to each expert. */
+export async function tokensPerExpert(layer: MoeLayer, x: Tensor<FloatDType>): Promise<number[]> {
+  const { ids, weights } = layer.route(x);
+  const rows = sort(ids, { numExperts: layer.description.numExperts });
+  try {
+    return Array.from(await rows.tokensPerExpert.data());
+  } finally {
+    for (const tensor of [ids, weights, ...Object.values(rows)]) tensor.dispose();
+  }
+}

@@ -1,0 +1,18 @@
+import { MoeLayer } from "../../layer/layer.js";
+import type { TokenSource } from "./tokens.js";
+import type { Workload } from "./workload.js";
+
+/** One layer of a Hugging Face model directory. */
+export function modelDirectory(directory: string, layer: number, tokens: TokenSource): Workload {
+  return {
+    title: `layer ${layer} of ${directory}`,
+    load: (device, dtype, onProgress) =>
+      MoeLayer.load(directory, {
+        layer,
+        device,
+        ...(dtype && { dtype }),
+        onProgress: ({ bytesRead, bytesTotal }) => onProgress(bytesRead / bytesTotal),
+      }),
+    ...tokens,
+  };
+}

@@ -1,0 +1,14 @@
+import type { MoeLayerConfig } from "../../layer/config.js";
+import { randomLayer } from "../random_layer.js";
+import type { TokenSource } from "./tokens.js";
+import type { Workload } from "./workload.js";
+
+/** A layer of a known shape with random weights, bf16 unless another dtype is asked for. */
+export function namedShape(name: string, config: MoeLayerConfig, seed: number, tokens: TokenSource): Workload {
+  return {
+    title: `${name}, random weights of seed ${seed}`,
+    load: (device, dtype, onProgress) =>
+      randomLayer(device, config, dtype ?? "bf16", seed, (experts) => onProgress(experts / config.numExperts)),
+    ...tokens,
+  };
+}

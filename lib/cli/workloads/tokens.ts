@@ -1,0 +1,61 @@
+import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
+import { SafetensorsFile } from "../../checkpoint/safetensors_file.js";
+import { fromBF16, fromF16 } from "../../dtype.js";
+import { MoeError } from "../../errors.js";
+import { sameShape, shapeText } from "../../shape.js";
+import { randomTokens } from "../random_layer.js";
+import type { Expectation, Workload } from "./workload.js";
+
+/** A workload's tokens, and where known what is expected of them. */
+export type TokenSource = Pick<Workload, "tokens" | "expectation">;
+
+/** `count` tokens of normal values. */
+export function seededTokens(count: number, seed: number): TokenSource {
+  return {
+    tokens: (hiddenSize) => ({ origin: `random, seed ${seed}`, x: randomTokens(count, hiddenSize, seed), count }),
+  };
+}
+
+/**
+ * The tokens of a safetensors file: its tensor `x` [T, H], and, where it has an `output` [T, H], what is expected of
+ * them.
+ */
+export async function tokensOfFile(path: string): Promise<TokenSource> {
+  await using file = await SafetensorsFile.open(path);
+  const { shape } = file.info("x");
+  const [count = 0, width] = shape;
+  if (shape.length !== 2) {
+    throw badCheckpoint(path, `tensor "x": expected shape [T, H], got ${shapeText(shape)}`);
+  }
+  const x = await readFloats(file, "x");
+  const expectation = file.tensors.has("output") ? await readOutput(file, shape) : undefined;
+  return {
+    ...(expectation && { expectation }),
+    tokens(hiddenSize) {
+      if (width !== hiddenSize) {
+        const problem = `x: expected shape [T, ${hiddenSize}] for this layer, got ${shapeText(shape)} in ${path}`;
+        throw new MoeError("SHAPE_MISMATCH", problem);
+      }
+      return { origin: path, x, count };
+    },
+  };
+}
+
+async function readOutput(file: SafetensorsFile, expected: readonly number[]): Promise<Expectation> {
+  const { shape } = file.info("output");
+  if (!sameShape(shape, expected)) {
+    throw badCheckpoint(
+      file.path,
+      `tensor "output": expected shape ${shapeText(expected)} like "x", got ${shapeText(shape)}`,
+    );
+  }
+  return { output: await readFloats(file, "output") };
+}
+
+async function readFloats(file: SafetensorsFile, name: string): Promise<Float32Array | Float64Array> {
+  const tensor = await file.read(name);
+  if (tensor.dtype === "F32" || tensor.dtype === "F64") return tensor.data;
+  if (tensor.dtype === "F16") return Float32Array.from(tensor.data, fromF16);
+  if (tensor.dtype === "BF16") return Float32Array.from(tensor.data, fromBF16);
+  throw badCheckpoint(file.path, `tensor "${name}": expected F32, F64, F16 or BF16, got ${tensor.dtype}`);
+}
