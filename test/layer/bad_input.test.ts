@@ -1,0 +1,120 @@
+import { describe, expect, test } from "vitest";
+import { openDevice } from "../../lib/device.js";
+import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+
+describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
+  const device = openForTests(name);
+  const zeros = (...shape: number[]) => device().zeros(shape, "f32");
+
+  const options = (): MoeLayerOptions => ({
+    device: device(),
+    hiddenSize: 4,
+    intermediateSize: 3,
+    numExperts: 2,
+    topK: 1,
+    router: zeros(2, 4),
+    experts: { gate: zeros(2, 3, 4), up: zeros(2, 3, 4), down: zeros(2, 4, 3) },
+  });
+  const expert = () => ({ gate: zeros(3, 4), up: zeros(3, 4), down: zeros(4, 3) });
+  const create = (changes: object) => () => MoeLayer.create({ ...options(), ...changes });
+
+  test("configurations", () => {
+    const bad = (changes: object, message: RegExp) => expectError(create(changes), "INVALID_ARGUMENT", message);
+    bad({ intermediateSize: 0 }, /intermediateSize: expected an integer >= 1, got 0/);
+    bad({ topK: 3 }, /topK: expected an integer from 1 to 2, got 3/);
+    bad({ topK: 0 }, /topK: .*got 0/);
+    bad({ activation: "swish" }, /activation: expected one of .*got "swish"/);
+    bad({ scoring: "max" }, /scoring: .*got "max"/);
+    bad({ dtype: "f8" }, /dtype: .*got "f8"/);
+    bad({ experts: [expert()] }, /experts: expected 2 experts or stacked tensors, got array of length 1/);
+    expectError(create({ dtype: "i32" }), "UNSUPPORTED_DTYPE", /dtype: expected f32, f16 or bf16, got i32/);
+  });
+
+  test("weights", () => {
+    const { gate, up, down } = options().experts as { gate: object; up: object; down: object };
+    expectError(create({ router: zeros(2, 5) }), "SHAPE_MISMATCH", /router: expected shape \[2, 4\], got \[2, 5\]/);
+    expectError(create({ routerBias: zeros(3) }), "SHAPE_MISMATCH", /routerBias: expected shape \[2\], got \[3\]/);
+    expectError(
+      create({ experts: { gate, up, down: zeros(2, 3, 4) } }),
+      "SHAPE_MISMATCH",
+      /experts\.down: expected shape \[2, 4, 3\]/,
+    );
+    expectError(
+      create({ experts: [expert(), { ...expert(), up: zeros(4, 3) }] }),
+      "SHAPE_MISMATCH",
+      /experts\[1\]\.up: expected shape \[3, 4\]/,
+    );
+    expectError(
+      create({ experts: { up, down } }),
+      "INVALID_ARGUMENT",
+      /experts\[0\]\.gate: expected a tensor for activation swiglu, got none/,
+    );
+    expectError(
+      create({ activation: "relu" }),
+      "INVALID_ARGUMENT",
+      /experts\[0\]\.gate: expected none for activation relu, got one/,
+    );
+    expectError(
+      create({ experts: [expert(), { gate: zeros(3, 4), up: zeros(3, 4) }] }),
+      "INVALID_ARGUMENT",
+      /experts\[1\]\.down: expected a Tensor/,
+    );
+    expectError(create({ router: device().zeros([2, 4], "i32") }), "UNSUPPORTED_DTYPE", /router: expected dtype f32/);
+    using other = openDevice(name);
+    expectError(create({ router: other.zeros([2, 4], "f32") }), "DEVICE_MISMATCH", /router/);
+  });
+
+  test("tokens and routing", () => {
+    using layer = MoeLayer.create(options());
+    expectError(() => layer.forward(zeros(3, 5)), "SHAPE_MISMATCH", /x: expected shape \[T, 4\], got \[3, 5\]/);
+    expectError(() => layer.forward(zeros(4)), "SHAPE_MISMATCH", /x: expected shape \[T, 4\], got \[4\]/);
+    expectError(() => layer.route(zeros(3, 5)), "SHAPE_MISMATCH", /x/);
+    const ids = device().zeros([3, 1], "i32");
+    const weights = zeros(3, 1);
+    const forward = (changes: object) => () => layer.forward(zeros(3, 4), { routing: { ids, weights, ...changes } });
+    expectError(
+      forward({ ids: device().zeros([3, 2], "i32") }),
+      "SHAPE_MISMATCH",
+      /routing\.ids: expected shape \[3, 1\]/,
+    );
+    expectError(forward({ weights: zeros(2, 1) }), "SHAPE_MISMATCH", /routing\.weights: expected shape \[3, 1\]/);
+    expectError(forward({ weights: device().zeros([3, 1], "bf16") }), "UNSUPPORTED_DTYPE", /routing\.weights/);
+    const x = zeros(3, 4);
+    expectError(() => layer.forward(x, { out: x }), "INVALID_ARGUMENT", /out: expected memory of its own/);
+    expectError(() => layer.forward(x, { out: zeros(3, 5) }), "SHAPE_MISMATCH", /out/);
+    using other = openDevice(name);
+    expectError(() => layer.forward(other.zeros([3, 4], "f32")), "DEVICE_MISMATCH", /x: expected a tensor on the same/);
+  });
+
+  test("ids out of range: an error at the next wait, and the slot adds nothing", () => {
+    const one = device().tensor(new Float32Array(24).fill(1), [2, 3, 4]);
+    const down = device().tensor(new Float32Array(24).fill(1), [2, 4, 3]);
+    using layer = MoeLayer.create({ ...options(), activation: "none", experts: { up: one, down } });
+    const x = device().tensor([
+      [1, 0, 0, 0],
+      [1, 0, 0, 0],
+      [1, 0, 0, 0],
+    ]);
+    const ids = device().tensor(Int32Array.of(1, 2, -1), [3, 1]);
+    const weights = device().tensor([[1], [1], [1]]);
+    using y = layer.forward(x, { routing: { ids, weights } });
+    expectError(() => device().synchronizeSync(), "ID_OUT_OF_RANGE", /ids.*1.*0 \.\. 1.*got 2/);
+    expect(y.toArraySync()).toEqual([
+      [3, 3, 3, 3],
+      [0, 0, 0, 0],
+      [0, 0, 0, 0],
+    ]);
+  });
+
+  test("use after dispose() is an error; dispose() again is not", () => {
+    const layer = MoeLayer.create(options());
+    layer.dispose();
+    layer.dispose();
+    expectError(() => layer.forward(zeros(1, 4)), "DISPOSED", /layer: used after dispose/);
+    expectError(() => layer.route(zeros(1, 4)), "DISPOSED", /layer/);
+    expectError(() => layer.byteLength, "DISPOSED", /layer/);
+    expectError(() => layer.stageTimes(), "DISPOSED", /layer/);
+  });
+});
