@@ -59,7 +59,7 @@ __device__ void count_unit(const Arguments& a, int unit, int* counts) {
 
 // Turns the units' counts into their beginnings, and writes offsets and tokens per expert. For one block.
 __device__ void scan_counts(const Arguments& a, int* unit_counts) {
-  __shared__ int warp_sums[32];
+  WarpSums& warp_sums = ptx::shared<WarpSums>();
   for (int expert = warp_index(); expert < a.experts; expert += static_cast<int>(blockDim.x / 32)) {
     int total = 0;
     for (int base = 0; base < a.units; base += 32) {
@@ -108,7 +108,7 @@ __device__ void fill_tail(const Arguments& a) {
   for (int64_t row = a.offsets[a.experts] + thread; row < a.slots; row += threads) a.token_of_row[row] = -1;
 }
 
-__global__ void __launch_bounds__(gpu::kSortThreads) sort_block_kernel(const Arguments a) {
+__global__ void __launch_bounds__(gpu::kSortThreads, 1) sort_block_kernel(const Arguments a) {
   int* counts = ptx::dynamic_shared<int>();
   int* own_counts = counts + static_cast<int64_t>(warp_index()) * a.experts;
   count_unit(a, warp_index(), own_counts);

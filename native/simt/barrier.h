@@ -1,0 +1,36 @@
+// One of a block's 16 barriers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "simt/machine.h"
+#include "simt/scheduler.h"
+
+namespace moe::simt::machine {
+
+class Barrier {
+ public:
+  void start();
+  // The running thread waits until `threads` have come; returns how many of them brought a true predicate.
+  int sync(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
+  void arrive(Scheduler& scheduler, const Call& call, unsigned threads);
+  // A thread has ended; fails where the others need all threads of the block.
+  void exit(Scheduler& scheduler);
+
+ private:
+  void come(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
+  void complete(Scheduler& scheduler);
+
+  unsigned expected_ = 0;
+  unsigned arrived_ = 0;
+  unsigned exited_ = 0;
+  int true_predicates_ = 0;
+  std::array<uint32_t, kMaxWarps> waiting_{};
+  // By the parity of the phase: a thread that is slow to leave must not see what belongs to the next one.
+  unsigned phase_ = 0;
+  std::array<int, 2> results_{};
+  std::array<char, 2> keys_{};
+};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,148 @@
+#include "simt/context.h"
+
+#include <cstdint>
+#include <cstring>
+
+#include "simt/sanitizer.h"
+
+extern "C" {
+// Pushes the callee-saved registers, stores the stack pointer to *save and takes up the context whose stack pointer is
+// `load`. Floating-point modes are the same for all contexts and stay as they are.
+void moe_simt_switch(void** save, void* load) asm("moe_simt_switch");
+}
+
+#if defined(__x86_64__)
+
+// Jumping to the return address, where `ret` would do, keeps the processor's return predictor out of it.
+asm(R"(
+.text
+.p2align 4
+.globl moe_simt_switch
+moe_simt_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  popq %rcx
+  jmp *%rcx
+)");
+
+namespace {
+
+// What the switch pops, then a null return address for `entry`, where unwinding ends. Leaves the stack as after a call.
+void* initial_frame(std::byte* top, void (*entry)()) {
+  void** words = reinterpret_cast<void**>(top) - 8;
+  memset(words, 0, 8 * sizeof(void*));
+  words[6] = reinterpret_cast<void*>(entry);
+  return words;
+}
+
+}  // namespace
+
+#elif defined(__aarch64__)
+
+asm(R"(
+.text
+.p2align 4
+.globl moe_simt_switch
+moe_simt_switch:
+  sub sp, sp, #160
+  stp x19, x20, [sp, #0]
+  stp x21, x22, [sp, #16]
+  stp x23, x24, [sp, #32]
+  stp x25, x26, [sp, #48]
+  stp x27, x28, [sp, #64]
+  stp x29, x30, [sp, #80]
+  stp d8, d9, [sp, #96]
+  stp d10, d11, [sp, #112]
+  stp d12, d13, [sp, #128]
+  stp d14, d15, [sp, #144]
+  mov x9, sp
+  str x9, [x0]
+  mov sp, x1
+  ldp x19, x20, [sp, #0]
+  ldp x21, x22, [sp, #16]
+  ldp x23, x24, [sp, #32]
+  ldp x25, x26, [sp, #48]
+  ldp x27, x28, [sp, #64]
+  ldp x29, x30, [sp, #80]
+  ldp d8, d9, [sp, #96]
+  ldp d10, d11, [sp, #112]
+  ldp d12, d13, [sp, #128]
+  ldp d14, d15, [sp, #144]
+  add sp, sp, #160
+  ret
+)");
+
+namespace {
+
+// What the switch loads: a null frame pointer, where unwinding ends, and `entry` in the link register.
+void* initial_frame(std::byte* top, void (*entry)()) {
+  void** words = reinterpret_cast<void**>(top) - 20;
+  memset(words, 0, 20 * sizeof(void*));
+  words[11] = reinterpret_cast<void*>(entry);
+  return words;
+}
+
+}  // namespace
+
+#else
+#error "the simt device needs a context switch for this processor: see native/simt/context.cc"
+#endif
+
+namespace moe::simt::machine {
+
+void Context::adopt_caller() {
+  stack_ = {};
+  fiber_ = sanitizer::current_fiber();
+}
+
+void Context::prepare(Stack stack, void (*entry)()) {
+  release();
+  prepared_ = true;
+  stack_ = stack;
+  std::byte* top = stack.bottom + stack.size;
+  stack_pointer_ = initial_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
+  fiber_ = sanitizer::create_fiber();
+}
+
+void Context::release() {
+  if (!prepared_) return;
+  prepared_ = false;
+  sanitizer::destroy_fiber(fiber_);
+  // A context that ended in the middle of its functions leaves their red zones behind.
+  sanitizer::unpoison(stack_.bottom, stack_.size);
+  stack_ = {};
+  fake_stack_ = nullptr;
+}
+
+void Context::switch_to(Context& from, Context& to) {
+  sanitizer::start_switch(&from.fake_stack_, to.stack_.bottom, to.stack_.size, to.fiber_);
+  moe_simt_switch(&from.stack_pointer_, to.stack_pointer_);
+  sanitizer::finish_switch(from.fake_stack_, nullptr, nullptr);
+}
+
+void Context::entered(Context& host) {
+  // The first of ours to run learns from whoever started it where the operating system's stack is.
+  Stack previous;
+  sanitizer::finish_switch(nullptr, &previous.bottom, &previous.size);
+  if (host.stack_.bottom == nullptr) host.stack_ = previous;
+}
+
+void Context::leave(Context& from, Context& to) {
+  sanitizer::start_switch(nullptr, to.stack_.bottom, to.stack_.size, to.fiber_);
+  moe_simt_switch(&from.stack_pointer_, to.stack_pointer_);
+  __builtin_unreachable();
+}
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,43 @@
+// Stackful contexts: a switch saves the callee-saved registers, changes the stack and goes on there. No system calls.
+#pragma once
+
+#include <cstddef>
+
+namespace moe::simt::machine {
+
+struct Stack {
+  std::byte* bottom = nullptr;
+  size_t size = 0;
+};
+
+// A flow of control that can be left and taken up again: the one the operating system started, or one on a stack of ours.
+class Context {
+ public:
+  Context() = default;
+  ~Context() { release(); }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // Becomes the flow that called this, so that others can switch back to it.
+  void adopt_caller();
+  // The next switch here calls entry() on `stack`. entry() must call entered() first, and must end in leave().
+  void prepare(Stack stack, void (*entry)());
+  // Ends what was prepared, whether it came to its end or not.
+  void release();
+
+  // Leaves `from`, which is the running one, for `to`; returns when something switches back to `from`.
+  static void switch_to(Context& from, Context& to);
+  // `host`: the adopted context of the same operating system thread.
+  static void entered(Context& host);
+  // As switch_to, but `from` is over.
+  [[noreturn]] static void leave(Context& from, Context& to);
+
+ private:
+  bool prepared_ = false;
+  void* stack_pointer_ = nullptr;
+  Stack stack_;
+  void* fake_stack_ = nullptr;  // AddressSanitizer's
+  void* fiber_ = nullptr;       // ThreadSanitizer's
+};
+
+}  // namespace moe::simt::machine

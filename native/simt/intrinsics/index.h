@@ -1,0 +1,14 @@
+// Where the running CUDA thread is in its block and grid. The scheduler sets them at every switch.
+#pragma once
+
+#include "simt/intrinsics/vector_types.h"
+
+namespace moe::simt {
+
+inline constinit thread_local uint3 threadIdx{};
+inline constinit thread_local uint3 blockIdx{};
+inline constinit thread_local dim3 blockDim{};
+inline constinit thread_local dim3 gridDim{};
+inline constexpr int warpSize = 32;
+
+}  // namespace moe::simt

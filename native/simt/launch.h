@@ -1,0 +1,20 @@
+// One kernel launch as the machine sees it.
+#pragma once
+
+#include <cstddef>
+
+#include "simt/intrinsics/vector_types.h"
+
+namespace moe::simt::machine {
+
+struct Launch {
+  const char* kernel;
+  dim3 grid;
+  dim3 block;
+  size_t dynamic_shared_bytes;
+  // Calls the kernel with its arguments, as every thread does.
+  void (*body)(const void* arguments);
+  const void* arguments;
+};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,94 @@
+#include "simt/machine.h"
+
+#include <utility>
+
+#include "simt/multiprocessor.h"
+#include "simt/sanitizer.h"
+
+namespace moe::simt::machine {
+
+namespace {
+
+char fence_order;
+
+}  // namespace
+
+void fail(const Call& call, std::string message) { Multiprocessor::current().fail(call, std::move(message)); }
+
+void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand) {
+  Multiprocessor::current().meet(collective, where, mask, operand);
+}
+
+int sync(const Call& call, int barrier, unsigned threads, bool predicate) {
+  Multiprocessor& processor = Multiprocessor::current();
+  return processor.barrier(call, barrier, threads).sync(processor.scheduler(), call, threads, predicate);
+}
+
+void arrive(const Call& call, int barrier, unsigned threads) {
+  Multiprocessor& processor = Multiprocessor::current();
+  processor.barrier(call, barrier, threads).arrive(processor.scheduler(), call, threads);
+}
+
+unsigned block_size() { return Multiprocessor::current().scheduler().size(); }
+
+unsigned lane() { return Multiprocessor::current().scheduler().current().lane(); }
+
+std::byte* dynamic_shared(const Call& call, size_t alignment) {
+  SharedMemory& shared = Multiprocessor::current().shared();
+  check_aligned(call, shared.dynamic(), alignment);
+  return shared.dynamic();
+}
+
+std::byte* static_shared(const Call& call, const void* tag, size_t bytes, size_t alignment) {
+  std::byte* storage = Multiprocessor::current().shared().fixed(tag, bytes, alignment);
+  if (storage == nullptr) {
+    fail(call, std::to_string(bytes) + " bytes more than fit into the " + std::to_string(kMaxSharedBytes) +
+                   " bytes of shared memory that a block may have");
+  }
+  return storage;
+}
+
+void check_aligned(const Call& call, const void* address, size_t alignment) {
+  const uintptr_t past = reinterpret_cast<uintptr_t>(address) % alignment;
+  if (past != 0) {
+    fail(call, "the address must be a multiple of " + std::to_string(alignment) + " bytes, it is " +
+                   std::to_string(past) + " past one");
+  }
+}
+
+void check_shared(const Call& call, const void* address, size_t bytes) {
+  check_aligned(call, address, bytes);
+  const SharedMemory& shared = Multiprocessor::current().shared();
+  if (shared.holds(address, bytes)) return;
+  fail(call, shared.near(address) ? std::to_string(bytes) + " bytes past the end of what the block has of shared memory"
+                                  : std::string("the address is not in shared memory"));
+}
+
+void check_global(const Call& call, const void* address, size_t bytes) {
+  check_aligned(call, address, bytes);
+  if (Multiprocessor::current().shared().near(address)) fail(call, "the address is in shared memory, not in global memory");
+}
+
+void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes) {
+  check_shared(call, shared, bytes);
+  check_global(call, global, bytes);
+  if (source_bytes > bytes) {
+    fail(call, "the source has " + std::to_string(source_bytes) + " bytes, more than the copy's " + std::to_string(bytes));
+  }
+  Multiprocessor& processor = Multiprocessor::current();
+  processor.scheduler().current().copies.issue(call, shared, global, bytes, source_bytes,
+                                               processor.options().async == AsyncMode::early);
+}
+
+void copy_async_commit() { Multiprocessor::current().scheduler().current().copies.commit(); }
+
+void copy_async_wait(size_t pending_groups) {
+  Multiprocessor::current().scheduler().current().copies.wait(pending_groups);
+}
+
+void fence() {
+  sanitizer::acquire(&fence_order);
+  sanitizer::release(&fence_order);
+}
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,49 @@
+// Runs blocks, one after another, on the operating system thread that calls it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "core/status.h"
+#include "simt/barrier.h"
+#include "simt/launch.h"
+#include "simt/options.h"
+#include "simt/scheduler.h"
+#include "simt/shared_memory.h"
+#include "simt/warp.h"
+
+namespace moe::simt::machine {
+
+class Multiprocessor {
+ public:
+  explicit Multiprocessor(const Options& options) : options_(options) {}
+
+  // Runs one block of a launch whose limits were checked.
+  Status run(const Launch& launch, uint3 block);
+
+  // For the thread that runs.
+  static Multiprocessor& current();
+  [[noreturn]] void fail(const Call& call, std::string message);
+  void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand);
+  Barrier& barrier(const Call& call, int index, unsigned threads);
+  Scheduler& scheduler() { return scheduler_; }
+  SharedMemory& shared() { return shared_; }
+  const Options& options() const { return options_; }
+
+ private:
+  static void run_thread();
+  std::string heading() const;
+
+  const Options options_;
+  const Launch* launch_ = nullptr;
+  uint3 block_{};
+  std::string failure_;
+  Scheduler scheduler_;
+  SharedMemory shared_;
+  std::array<Warp, kMaxWarps> warps_;
+  std::array<Barrier, kBarriers> barriers_;
+  char order_ = 0;  // ThreadSanitizer's name for the order between a block's threads and what came before and after
+};
+
+}  // namespace moe::simt::machine

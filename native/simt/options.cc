@@ -1,0 +1,33 @@
+#include "simt/options.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+namespace moe::simt {
+
+Status read_environment(Options* options) {
+  if (const char* text = std::getenv("MOE_SIMT_SEED"); text != nullptr) {
+    const std::string_view view = text;
+    const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), options->seed);
+    if (error != std::errc{} || end != view.data() + view.size()) {
+      return {Code::invalid_argument,
+              "MOE_SIMT_SEED must be a whole number from 0 to 2^64 - 1, got \"" + std::string(view) + "\""};
+    }
+  }
+  if (const char* text = std::getenv("MOE_SIMT_ASYNC"); text != nullptr) {
+    const std::string_view view = text;
+    if (view != "late" && view != "early") {
+      return {Code::invalid_argument, "MOE_SIMT_ASYNC must be late or early, got \"" + std::string(view) + "\""};
+    }
+    options->async = view == "late" ? AsyncMode::late : AsyncMode::early;
+  }
+  return {};
+}
+
+std::string describe(const Options& options) {
+  return "MOE_SIMT_SEED=" + std::to_string(options.seed) +
+         " MOE_SIMT_ASYNC=" + (options.async == AsyncMode::late ? "late" : "early");
+}
+
+}  // namespace moe::simt

@@ -1,0 +1,26 @@
+// How the simt device runs kernels; a report names what reproduces it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/status.h"
+
+namespace moe::simt {
+
+// When an asynchronous copy takes effect: at the wait that guarantees it, or as it is issued.
+enum class AsyncMode : uint8_t { late, early };
+
+struct Options {
+  uint64_t seed = 1;                  // of the order in which threads and blocks run
+  AsyncMode async = AsyncMode::late;
+  int threads = 1;                    // operating system threads; each runs one block at a time
+};
+
+// Overrides seed and async by MOE_SIMT_SEED and MOE_SIMT_ASYNC where they are set.
+Status read_environment(Options* options);
+
+// "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late"
+std::string describe(const Options& options);
+
+}  // namespace moe::simt

@@ -1,0 +1,53 @@
+// CUDA C++ for the host compiler: what a kernel file includes in place of the toolkit's headers. Kernels live in
+// namespace moe::MOE_GPU_NAMESPACE, so that the build for GPUs and this one can be in one binary.
+//
+// Shared memory: the dynamic part is ptx::dynamic_shared<T>(), static storage is a struct of the function that uses it,
+// `Storage& shared = ptx::shared<Storage>();`, and not `__shared__`: the machine must know where it is to fill it with NaN
+// patterns for each block and to check accesses.
+#pragma once
+
+#define MOE_GPU_NAMESPACE simt
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __shared__ static_assert(false, "static shared memory is ptx::shared<Storage>(), see ptx/device.cuh");
+
+#include <source_location>
+#include <type_traits>
+
+#include "core/status.h"
+#include "simt/gpu.h"
+#include "simt/intrinsics/atomic.h"
+#include "simt/intrinsics/block.h"
+#include "simt/intrinsics/index.h"
+#include "simt/intrinsics/math.h"
+#include "simt/intrinsics/vector_types.h"
+#include "simt/intrinsics/warp.h"
+#include "simt/machine.h"
+
+namespace moe::simt::ptx {
+
+// The launch's dynamic shared memory, aligned to 1024 bytes.
+template <class T = unsigned char>
+T* dynamic_shared(std::source_location where = std::source_location::current()) {
+  return reinterpret_cast<T*>(machine::dynamic_shared({"dynamic_shared", where}, alignof(T)));
+}
+
+// The block's static shared memory of type Storage; the same for every call with the same type, so that each function
+// has a struct of its own.
+template <class Storage>
+Storage& shared(std::source_location where = std::source_location::current()) {
+  static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");
+  static_assert(std::is_trivially_default_constructible_v<Storage> && std::is_trivially_destructible_v<Storage>,
+                "nobody constructs shared memory");
+  static const char tag = 0;
+  return *reinterpret_cast<Storage*>(
+      machine::static_shared({"shared", where}, &tag, sizeof(Storage), alignof(Storage)));
+}
+
+}  // namespace moe::simt::ptx

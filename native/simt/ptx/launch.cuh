@@ -1,0 +1,30 @@
+// Kernel launches.
+#pragma once
+
+#include <tuple>
+
+#include "core/status.h"
+#include "simt/gpu.h"
+#include "simt/ptx/device.cuh"
+
+namespace moe::simt {
+
+// Runs kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...) to its end; `name` stands for it in reports.
+// Arguments are copied for every thread, as CUDA copies them for the grid. An empty grid is no launch.
+template <class... Parameters>
+Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
+              Stream stream, std::type_identity_t<Parameters>... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  struct Bound {
+    void (*kernel)(Parameters...);
+    std::tuple<std::remove_cv_t<Parameters>...> arguments;
+  };
+  const Bound bound{kernel, {arguments...}};
+  const auto body = [](const void* pointer) {
+    const Bound& call = *static_cast<const Bound*>(pointer);
+    std::apply(call.kernel, call.arguments);
+  };
+  return stream->launch({name, grid, block, dynamic_shared_bytes, body, &bound});
+}
+
+}  // namespace moe::simt

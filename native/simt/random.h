@@ -1,0 +1,36 @@
+// The schedule's random numbers: xorshift64*, seeded through splitmix64 so that neighbouring seeds are unrelated.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace moe::simt::machine {
+
+constexpr uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+class Random {
+ public:
+  explicit Random(uint64_t seed = 0) : state_(mix(seed) | 1) {}
+
+  uint32_t next() {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return static_cast<uint32_t>((state_ * 0x2545f4914f6cdd1du) >> 32);
+  }
+  // The number of one of the set bits of `mask`, which is not 0.
+  unsigned bit_of(uint32_t mask) {
+    const unsigned start = next() & 31;
+    return (start + static_cast<unsigned>(std::countr_zero(std::rotr(mask, static_cast<int>(start))))) & 31;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,79 @@
+#include "simt/scheduler.h"
+
+#include "simt/intrinsics/index.h"
+
+namespace moe::simt::machine {
+
+namespace {
+
+// How often, of 256 times, the warp of the last thread goes on while it can. Drawn for each block: some run their warps
+// in lockstep, in some a warp runs as far ahead of the others as barriers let it.
+constexpr uint32_t kLoyalties[] = {0, 128, 250, 256};
+
+}  // namespace
+
+bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
+  size_ = shape.x * shape.y * shape.z;
+  if (!stacks_.reserve(size_)) return false;
+  while (threads_.size() < size_) threads_.push_back(std::make_unique<Thread>());
+  random_ = Random(seed);
+  loyalty_ = kLoyalties[random_.next() % std::size(kLoyalties)];
+  current_ = nullptr;
+  ready_warps_ = 0;
+  ready_lanes_.fill(0);
+  for (unsigned number = 0; number < size_; ++number) {
+    Thread& thread = *threads_[number];
+    thread.index = {number % shape.x, number / shape.x % shape.y, number / (shape.x * shape.y)};
+    thread.number = number;
+    thread.exited = false;
+    thread.copies.clear();
+    thread.context.prepare(stacks_[number], entry);
+    wake(thread.warp(), 1u << thread.lane());
+  }
+  return true;
+}
+
+void Scheduler::run() {
+  host_.adopt_caller();
+  resume(host_, next());
+  for (unsigned number = 0; number < size_; ++number) threads_[number]->context.release();
+}
+
+void Scheduler::suspend() { resume(current_->context, next()); }
+
+void Scheduler::exit() {
+  Thread& self = *current_;
+  self.exited = true;
+  Thread* thread = next();
+  if (thread == nullptr) Context::leave(self.context, host_);
+  current_ = thread;
+  threadIdx = thread->index;
+  Context::leave(self.context, thread->context);
+}
+
+void Scheduler::wake(unsigned warp, uint32_t lanes) {
+  ready_lanes_[warp] |= lanes;
+  if (lanes != 0) ready_warps_ |= 1u << warp;
+}
+
+Thread* Scheduler::next() {
+  if (ready_warps_ == 0) return nullptr;
+  unsigned warp = current_ == nullptr ? 0 : current_->warp();
+  if (ready_lanes_[warp] == 0 || (random_.next() & 255) >= loyalty_) warp = random_.bit_of(ready_warps_);
+  const unsigned lane = random_.bit_of(ready_lanes_[warp]);
+  ready_lanes_[warp] &= ~(1u << lane);
+  if (ready_lanes_[warp] == 0) ready_warps_ &= ~(1u << warp);
+  return threads_[warp * kWarpLanes + lane].get();
+}
+
+void Scheduler::resume(Context& from, Thread* thread) {
+  if (thread == nullptr) {
+    Context::switch_to(from, host_);
+    return;
+  }
+  current_ = thread;
+  threadIdx = thread->index;
+  Context::switch_to(from, thread->context);
+}
+
+}  // namespace moe::simt::machine

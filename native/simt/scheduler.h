@@ -1,0 +1,59 @@
+// Runs the threads of one block in turn on one operating system thread. A thread runs until it waits for others or ends;
+// which of the ready ones goes on is drawn from the seed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "simt/random.h"
+#include "simt/stack_pool.h"
+#include "simt/thread.h"
+
+namespace moe::simt::machine {
+
+constexpr unsigned kWarpLanes = 32;
+constexpr unsigned kMaxWarps = 32;
+constexpr unsigned kMaxThreads = kWarpLanes * kMaxWarps;
+
+class Scheduler {
+ public:
+  // Makes the threads of a block of this shape, each to call entry(), which ends in exit(). False where memory is out.
+  [[nodiscard]] bool start(dim3 shape, uint64_t seed, void (*entry)());
+  // Returns when no thread is ready: all have exited, or those left wait for something that will not come, or stop().
+  void run();
+
+  // In a thread: the first thing entry() does.
+  void entered() { Context::entered(host_); }
+  // Gives way until another thread wakes this one.
+  void suspend();
+  // Ends this thread.
+  [[noreturn]] void exit();
+  // Ends the run; no thread goes on.
+  [[noreturn]] void stop() { Context::leave(current_->context, host_); }
+
+  void wake(unsigned warp, uint32_t lanes);
+  Thread& current() { return *current_; }
+  Thread& thread(unsigned number) { return *threads_[number]; }
+  Thread& thread(unsigned warp, unsigned lane) { return *threads_[warp * kWarpLanes + lane]; }
+  unsigned size() const { return size_; }
+
+ private:
+  // Takes one of the ready threads, null where there is none.
+  Thread* next();
+  void resume(Context& from, Thread* thread);
+
+  StackPool stacks_;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  unsigned size_ = 0;
+  Context host_;
+  Thread* current_ = nullptr;
+
+  Random random_;
+  uint32_t loyalty_ = 0;
+  uint32_t ready_warps_ = 0;
+  std::array<uint32_t, kMaxWarps> ready_lanes_{};
+};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,94 @@
+#include "simt/shared_memory.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <new>
+
+#include "simt/sanitizer.h"
+
+namespace moe::simt::machine {
+
+namespace {
+
+constexpr size_t kAlignment = 1024;
+// Between allocations, so that a small overrun meets poison and not its neighbour.
+constexpr size_t kRedZone = 128;
+// Both regions can hold all of it, with room for red zones.
+constexpr size_t kRegionBytes = 2 * kMaxSharedBytes;
+
+constexpr int kNaNPattern = 0xff;
+
+constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+}  // namespace
+
+void SharedMemory::Free::operator()(std::byte* memory) const {
+  ::operator delete[](memory, std::align_val_t{kAlignment});
+}
+
+SharedMemory::SharedMemory()
+    : memory_(static_cast<std::byte*>(::operator new[](2 * kRegionBytes, std::align_val_t{kAlignment}))),
+      dynamic_(memory_.get()),
+      fixed_(memory_.get() + kRegionBytes) {
+  memset(memory_.get(), kNaNPattern, 2 * kRegionBytes);
+}
+
+SharedMemory::~SharedMemory() { sanitizer::unpoison(memory_.get(), 2 * kRegionBytes); }
+
+void SharedMemory::start(size_t dynamic_bytes) {
+  sanitizer::unpoison(memory_.get(), 2 * kRegionBytes);
+  memset(dynamic_, kNaNPattern, dynamic_bytes + kRedZone);
+  memset(fixed_, kNaNPattern, fixed_end_);
+  dynamic_bytes_ = dynamic_bytes;
+  fixed_bytes_ = 0;
+  fixed_end_ = 0;
+  fixed_allocations_.clear();
+  sanitizer::poison(dynamic_ + dynamic_bytes, 2 * kRegionBytes - dynamic_bytes);
+}
+
+std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) {
+  for (const Fixed& allocation : fixed_allocations_) {
+    if (allocation.tag == tag) return fixed_ + allocation.offset;
+  }
+  const size_t offset = round_up(fixed_end_, alignment);
+  if (dynamic_bytes_ + fixed_bytes_ + bytes > kMaxSharedBytes || offset + bytes + kRedZone > kRegionBytes) {
+    return nullptr;
+  }
+  fixed_allocations_.push_back({tag, offset, bytes});
+  fixed_bytes_ += bytes;
+  fixed_end_ = offset + bytes + kRedZone;
+  sanitizer::unpoison(fixed_ + offset, bytes);
+  return fixed_ + offset;
+}
+
+bool SharedMemory::overrun() {
+  const auto touched = [](std::byte* red_zone) {
+    sanitizer::unpoison(red_zone, kRedZone);
+    return std::any_of(red_zone, red_zone + kRedZone, [](std::byte b) { return b != std::byte{kNaNPattern}; });
+  };
+  if (touched(dynamic_ + dynamic_bytes_)) return true;
+  for (const Fixed& allocation : fixed_allocations_) {
+    if (touched(fixed_ + allocation.offset + allocation.bytes)) return true;
+  }
+  return false;
+}
+
+bool SharedMemory::holds(const void* address, size_t bytes) const {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(address);
+  const auto within = [&](const std::byte* start, size_t size) {
+    const uintptr_t offset = begin - reinterpret_cast<uintptr_t>(start);
+    return offset < size && size - offset >= bytes;
+  };
+  if (within(dynamic_, dynamic_bytes_)) return true;
+  for (const Fixed& allocation : fixed_allocations_) {
+    if (within(fixed_ + allocation.offset, allocation.bytes)) return true;
+  }
+  return false;
+}
+
+bool SharedMemory::near(const void* address) const {
+  return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(memory_.get()) < 2 * kRegionBytes;
+}
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,56 @@
+// A block's shared memory. Every block finds it full of NaN patterns; what lies outside is poisoned for
+// AddressSanitizer.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace moe::simt::machine {
+
+// What a block may have on sm_90, dynamic and static together.
+constexpr size_t kMaxSharedBytes = 227 << 10;
+
+class SharedMemory {
+ public:
+  SharedMemory();
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+
+  // For a fresh block; `dynamic_bytes` is at most kMaxSharedBytes.
+  void start(size_t dynamic_bytes);
+  // The dynamic region, aligned to 1024 bytes.
+  std::byte* dynamic() { return dynamic_; }
+  size_t dynamic_bytes() const { return dynamic_bytes_; }
+  // The static storage that belongs to `tag`; null where shared memory is full.
+  std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
+
+  // Whether something was written just past the end of an allocation. At the end of a block.
+  bool overrun();
+
+  // Whether all of these bytes are one allocation's.
+  bool holds(const void* address, size_t bytes) const;
+  // Whether the address is anywhere in shared memory, allocated or not.
+  bool near(const void* address) const;
+
+ private:
+  struct Fixed {
+    const void* tag;
+    size_t offset;
+    size_t bytes;
+  };
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  std::unique_ptr<std::byte[], Free> memory_;
+  std::byte* dynamic_;
+  std::byte* fixed_;
+  size_t dynamic_bytes_ = 0;
+  size_t fixed_bytes_ = 0;  // allocated, without what lies between
+  size_t fixed_end_ = 0;
+  std::vector<Fixed> fixed_allocations_;
+};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,27 @@
+// One CUDA thread of the block that runs.
+#pragma once
+
+#include <cstdint>
+
+#include "simt/async_copy.h"
+#include "simt/call.h"
+#include "simt/context.h"
+#include "simt/intrinsics/vector_types.h"
+
+namespace moe::simt::machine {
+
+struct Thread {
+  Context context;
+  uint3 index{};
+  unsigned number = 0;  // in the block, x fastest
+  bool exited = false;
+  // The call it waits in, and the lanes it names where the call is a warp's.
+  Call call;
+  uint32_t mask = 0;
+  AsyncCopies copies;
+
+  unsigned warp() const { return number / 32; }
+  unsigned lane() const { return number % 32; }
+};
+
+}  // namespace moe::simt::machine
