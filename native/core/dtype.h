@@ -70,7 +70,8 @@ struct f16 {
     } else if (magnitude >= 0x477ff000u) {
       result = 0x7c00u;
     } else if (magnitude < 0x38800000u) {
-      // Subnormal: adding 0.5 leaves the value, in units of 2^-24 and rounded by the addition, in the low mantissa bits.
+      // Subnormal: adding 0.5 leaves the value, in units of 2^-24 and rounded by the addition, in the low mantissa
+      // bits.
       result = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
     } else {
       result = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;

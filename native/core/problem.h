@@ -9,7 +9,8 @@
 namespace moe {
 
 enum class Activation : uint8_t { none, relu, gelu, gelu_tanh, silu, swiglu, geglu, geglu_tanh };
-inline constexpr const char* kActivationNames[] = {"none", "relu", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_tanh"};
+inline constexpr const char* kActivationNames[] = {"none", "relu",   "gelu",  "gelu_tanh",
+                                                   "silu", "swiglu", "geglu", "geglu_tanh"};
 constexpr int kActivationCount = 8;
 
 // Whether the product has a gate half and an up half.

@@ -53,7 +53,7 @@ struct [[nodiscard]] Status {
 }  // namespace moe
 
 // Returns from the enclosing function when `expression` is a failed Status.
-#define MOE_TRY(expression)                                    \
-  do {                                                         \
+#define MOE_TRY(expression)                                                           \
+  do {                                                                                \
     if (::moe::Status moe_status = (expression); !moe_status.ok()) return moe_status; \
   } while (false)

@@ -1,0 +1,15 @@
+// What the addon keeps for one JavaScript environment (the main thread or a worker).
+#pragma once
+
+#include "binding/napi_setup.h"
+
+namespace moe::binding {
+
+struct Addon {
+  Napi::FunctionReference error_class;
+  Napi::FunctionReference device, tensor, packed_experts, layer;
+
+  static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+};
+
+}  // namespace moe::binding

@@ -1,0 +1,157 @@
+#include "binding/device.h"
+
+#include "binding/addon.h"
+#include "binding/arguments.h"
+#include "binding/devices.h"
+#include "binding/errors.h"
+#include "binding/layer.h"
+#include "binding/packed_experts.h"
+#include "binding/tensor.h"
+
+namespace moe::binding {
+
+// A promise under way: made and settled on the JavaScript thread, `status` is set on the stream thread in between.
+struct DeviceObject::Completion {
+  Napi::Promise::Deferred deferred;
+  std::function<Napi::Value(Napi::Env)> result;
+  Status status;
+};
+
+void DeviceObject::define(Napi::Env env) {
+  Addon::of(env).device =
+      Napi::Persistent(DefineClass(env, "Device",
+                                   {
+                                       InstanceAccessor<&DeviceObject::kind>("kind"),
+                                       InstanceAccessor<&DeviceObject::description>("description"),
+                                       InstanceMethod<&DeviceObject::empty>("empty"),
+                                       InstanceMethod<&DeviceObject::synchronize>("synchronize"),
+                                       InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
+                                       InstanceMethod<&DeviceObject::warnings>("warnings"),
+                                       InstanceMethod<&DeviceObject::close>("close"),
+                                       InstanceMethod<&DeviceObject::router_projection>("routerProjection"),
+                                       InstanceMethod<&DeviceObject::gating>("gating"),
+                                       InstanceMethod<&DeviceObject::sort>("sort"),
+                                       InstanceMethod<&DeviceObject::permute>("permute"),
+                                       InstanceMethod<&DeviceObject::unpermute>("unpermute"),
+                                       InstanceMethod<&DeviceObject::grouped_gemm>("groupedGemm"),
+                                       InstanceMethod<&DeviceObject::combine>("combine"),
+                                       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
+                                       InstanceMethod<&DeviceObject::layer>("layer"),
+                                   }));
+}
+
+Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {
+  return Addon::of(info.Env()).device.New({info[0], info[1]});
+}
+
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  const Napi::Env env = info.Env();
+  const std::string name = info[0].ToString();
+  const Napi::Object given = info[1].ToObject();
+  DeviceOptions options;
+  if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
+  options.poison = given.Get("poison").ToBoolean();
+  std::unique_ptr<Backend> backend;
+  check(env, open_device(name, options, &backend));
+  backend_ = std::move(backend);
+  kind_ = name.substr(0, name.find(':'));
+  // Unreferenced while nothing is pending, so that an open device does not keep the process alive.
+  completions_ = Completions::New(env, "moe-kernels device", 0, 1, this);
+  completions_.Unref(env);
+  stream_ = std::make_unique<Stream>();
+  // After completions_: hooks run last in, first out, so the stream has ended before completions_ closes.
+  napi_add_env_cleanup_hook(env, end_device, this);
+}
+
+DeviceObject::~DeviceObject() {
+  if (ended_ || backend_ == nullptr) return;
+  napi_remove_env_cleanup_hook(Env(), end_device, this);
+  end();
+}
+
+void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)->end(); }
+
+void DeviceObject::end() {
+  if (stream_ != nullptr) stream_->cancel();
+  stream_.reset();
+  completions_.Release();
+  ended_ = true;
+}
+
+Stream& DeviceObject::stream(Napi::Env env) {
+  if (stream_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
+  return *stream_;
+}
+
+Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work,
+                                  std::function<Napi::Value(Napi::Env)> result) {
+  Stream& queue = stream(env);
+  auto* completion = new Completion{Napi::Promise::Deferred::New(env), std::move(result), {}};
+  if (pending_++ == 0) {
+    completions_.Ref(env);
+    Ref();
+  }
+  queue.enqueue(std::move(work));
+  queue.enqueue_wait([this, completion](Status status) {
+    completion->status = std::move(status);
+    // Fails only when the environment is ending, and then nobody waits.
+    completions_.NonBlockingCall(completion);
+  });
+  return completion->deferred.Promise();
+}
+
+void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) {
+  std::unique_ptr<Completion> owned(completion);
+  if (env == nullptr) return;
+  const Napi::HandleScope scope(env);
+  if (--device->pending_ == 0) {
+    device->completions_.Unref(env);
+    device->Unref();
+  }
+  if (completion->status.ok()) {
+    completion->deferred.Resolve(completion->result(env));
+  } else {
+    completion->deferred.Reject(make_error(env, completion->status));
+  }
+}
+
+Napi::Value DeviceObject::kind(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), kind_); }
+
+Napi::Value DeviceObject::description(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), backend_->description());
+}
+
+Napi::Value DeviceObject::empty(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return TensorObject::create(info.This().As<Napi::Object>(), dtype(env, info[0]), shape(env, info[1]));
+}
+
+Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
+  return promise(
+      info.Env(), [backend = backend_] { return backend->synchronize(); },
+      [](Napi::Env env) { return env.Undefined(); });
+}
+
+void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
+  Stream& queue = stream(info.Env());
+  queue.enqueue([backend = backend_] { return backend->synchronize(); });
+  check(info.Env(), queue.wait());
+}
+
+Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("nonFiniteLogitRows", static_cast<double>(backend_->warnings.non_finite_logit_rows.load()));
+  return result;
+}
+
+void DeviceObject::close(const Napi::CallbackInfo&) { stream_.reset(); }
+
+Napi::Value DeviceObject::packed_experts(const Napi::CallbackInfo& info) {
+  return PackedExpertsObject::create(info.This().As<Napi::Object>(), *this, info);
+}
+
+Napi::Value DeviceObject::layer(const Napi::CallbackInfo& info) {
+  return LayerObject::create(info.This().As<Napi::Object>(), *this, info);
+}
+
+}  // namespace moe::binding

@@ -1,0 +1,76 @@
+// A device and its stream, as JavaScript holds them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "binding/napi_setup.h"
+#include "core/backend.h"
+#include "core/storage.h"
+#include "core/stream.h"
+
+namespace moe::binding {
+
+// Memory that enqueued work needs until it has run.
+using Keep = std::vector<std::shared_ptr<void>>;
+
+class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
+ public:
+  static void define(Napi::Env env);
+  static Napi::Value open(const Napi::CallbackInfo& info);
+
+  explicit DeviceObject(const Napi::CallbackInfo& info);
+  ~DeviceObject() override;
+
+  // Throws DISPOSED after close().
+  Stream& stream(Napi::Env env);
+  const std::shared_ptr<Backend>& backend() const { return backend_; }
+
+  // Enqueues backend operator `run` on `problem`.
+  template <class Problem>
+  void enqueue(Napi::Env env, Status (Backend::*run)(const Problem&), Problem problem, Keep keep) {
+    stream(env).enqueue([backend = backend_, run, problem = std::move(problem), keep = std::move(keep)] {
+      return (backend.get()->*run)(problem);
+    });
+  }
+
+  // Enqueues `work` and returns a promise of result(env), once it and all work before it are done.
+  Napi::Value promise(Napi::Env env, std::function<Status()> work, std::function<Napi::Value(Napi::Env)> result);
+
+ private:
+  struct Completion;
+  static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion);
+  using Completions = Napi::TypedThreadSafeFunction<DeviceObject, Completion, &DeviceObject::complete>;
+
+  // Ends stream and completions, without the work that has not begun; at garbage collection, or before the environment
+  // ends and takes away what completions need.
+  void end();
+  static void end_device(void* device);
+
+  Napi::Value description(const Napi::CallbackInfo& info);
+  Napi::Value kind(const Napi::CallbackInfo& info);
+  Napi::Value empty(const Napi::CallbackInfo& info);
+  Napi::Value synchronize(const Napi::CallbackInfo& info);
+  void synchronize_sync(const Napi::CallbackInfo& info);
+  Napi::Value warnings(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+  void router_projection(const Napi::CallbackInfo& info);
+  void gating(const Napi::CallbackInfo& info);
+  void sort(const Napi::CallbackInfo& info);
+  void permute(const Napi::CallbackInfo& info);
+  void unpermute(const Napi::CallbackInfo& info);
+  void grouped_gemm(const Napi::CallbackInfo& info);
+  void combine(const Napi::CallbackInfo& info);
+  Napi::Value packed_experts(const Napi::CallbackInfo& info);
+  Napi::Value layer(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Backend> backend_;
+  std::string kind_;
+  Completions completions_;
+  bool ended_ = false;
+  int pending_ = 0;                 // promises not yet settled; JavaScript thread only
+  std::unique_ptr<Stream> stream_;  // last: its work uses all of the above
+};
+
+}  // namespace moe::binding

@@ -1,0 +1,68 @@
+#include "binding/devices.h"
+
+#include "cpu/backend.h"
+#include "cpu/isa/isa.h"
+#include "cpu/topology.h"
+#if defined(MOE_HAS_SIMT)
+#include "simt/devices.h"
+#endif
+#if defined(MOE_HAS_CUDA)
+#include "cuda/devices.h"
+#endif
+
+namespace moe::binding {
+
+namespace {
+
+DeviceSummary cpu_summary() {
+  const cpu::Kernels* kernels = nullptr;
+  const Status status = cpu::select_kernels(&kernels);
+  if (!status.ok()) return {"cpu", "cpu", false, status.message};
+  return {"cpu", "cpu", true, cpu::cpu_model() + ", " + kernels->name};
+}
+
+// The devices of one GPU namespace.
+template <class List>
+[[maybe_unused]] void append(std::vector<DeviceSummary>& all, const char* kind, List&& list) {
+  for (const auto& device : list()) all.push_back({device.name, kind, device.available, device.detail});
+}
+
+// n of "cuda:n", 0 of "cuda".
+[[maybe_unused]] int device_index(const std::string& name) {
+  const size_t colon = name.find(':');
+  return colon == std::string::npos ? 0 : std::stoi(name.substr(colon + 1));
+}
+
+}  // namespace
+
+std::vector<DeviceSummary> list_devices() {
+  std::vector<DeviceSummary> all = {cpu_summary()};
+#if defined(MOE_HAS_SIMT)
+  append(all, "simt", simt::list_devices);
+#else
+  all.push_back({"simt", "simt", false, "this build leaves it out"});
+#endif
+#if defined(MOE_HAS_CUDA)
+  append(all, "cuda", cuda::list_devices);
+#else
+  all.push_back(
+      {"cuda", "cuda", false, "this build leaves it out: the CUDA toolkit (nvcc) was not found when it was built"});
+#endif
+  return all;
+}
+
+Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
+  if (name == "cpu") return cpu::CpuBackend::open(options, backend);
+#if defined(MOE_HAS_SIMT)
+  if (name == "simt") return simt::open(device_index(name), options, backend);
+#endif
+#if defined(MOE_HAS_CUDA)
+  if (name.rfind("cuda", 0) == 0) return cuda::open(device_index(name), options, backend);
+#endif
+  for (const DeviceSummary& device : list_devices()) {
+    if (device.kind == name.substr(0, name.find(':'))) return {Code::device_unavailable, name + ": " + device.detail};
+  }
+  return {Code::device_unavailable, name + ": no such device"};
+}
+
+}  // namespace moe::binding

@@ -1,0 +1,136 @@
+#include "binding/layer.h"
+
+#include "binding/addon.h"
+#include "binding/arguments.h"
+
+namespace moe::binding {
+
+void LayerObject::define(Napi::Env env) {
+  Addon::of(env).layer = Napi::Persistent(DefineClass(env, "LayerHandle",
+                                                      {
+                                                          InstanceMethod<&LayerObject::set_router>("setRouter"),
+                                                          InstanceMethod<&LayerObject::set_expert>("setExpert"),
+                                                          InstanceMethod<&LayerObject::route>("route"),
+                                                          InstanceMethod<&LayerObject::forward>("forward"),
+                                                          InstanceMethod<&LayerObject::stage_times>("stageTimes"),
+                                                          InstanceAccessor<&LayerObject::byte_length>("byteLength"),
+                                                          InstanceMethod<&LayerObject::free>("free"),
+                                                      }));
+}
+
+Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  owner.stream(env);
+  const Napi::Object given = info[0].ToObject();
+  LayerDescription description;
+  description.hidden = integer(env, given.Get("hiddenSize"), "hiddenSize");
+  description.intermediate = integer(env, given.Get("intermediateSize"), "intermediateSize");
+  description.experts = integer(env, given.Get("numExperts"), "numExperts");
+  description.activation = activation(env, given.Get("activation"));
+  description.weight_dtype = dtype(env, given.Get("weightDType"));
+  description.gating = gating_rule(env, given);
+  std::unique_ptr<Layer> layer;
+  check(env, owner.backend()->layer(description, &layer));
+  Napi::Object object = Addon::of(env).layer.New({});
+  LayerObject& result = *Unwrap(object);
+  result.device_ = Napi::Persistent(device);
+  // Holds the backend too, whose memory this is.
+  result.layer_ = std::shared_ptr<Layer>(layer.release(), [backend = owner.backend()](Layer* l) { delete l; });
+  result.reported_ = static_cast<int64_t>(result.layer_->bytes());
+  Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
+  return object;
+}
+
+void LayerObject::Finalize(Napi::BasicEnv env) { release(env); }
+
+void LayerObject::release(Napi::BasicEnv env) {
+  layer_.reset();
+  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+  reported_ = 0;
+}
+
+const std::shared_ptr<Layer>& LayerObject::layer(Napi::Env env) const {
+  if (layer_ == nullptr) throw_error(env, {Code::disposed, "layer: used after dispose()"});
+  return layer_;
+}
+
+DeviceObject& LayerObject::device() const { return *DeviceObject::Unwrap(device_.Value()); }
+
+void LayerObject::set_router(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const TensorView weight = tensor(env, info[0], keep);
+  const TensorView bias = optional_tensor(env, info[1], keep);
+  device().stream(env).enqueue(
+      [target = layer(env), weight, bias, keep = std::move(keep)] { return target->set_router(weight, bias); });
+}
+
+void LayerObject::set_expert(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Layer>& target = layer(env);
+  const int64_t expert = integer(env, info[0], "expert");
+  const Napi::Object given = info[1].ToObject();
+  Keep keep;
+  ExpertViews weights;
+  weights.gate = optional_tensor(env, given.Get("gate"), keep);
+  weights.up = tensor(env, given.Get("up"), keep);
+  weights.down = tensor(env, given.Get("down"), keep);
+  weights.gate_bias = optional_tensor(env, given.Get("gateBias"), keep);
+  weights.up_bias = optional_tensor(env, given.Get("upBias"), keep);
+  weights.down_bias = optional_tensor(env, given.Get("downBias"), keep);
+  const LayerDescription& description = target->description();
+  if (expert < 0 || expert >= description.experts || is_gated(description.activation) == weights.gate.absent()) {
+    throw_error(env, {Code::invalid_argument, "setExpert: expert or gate out of place"});
+  }
+  device().stream(env).enqueue(
+      [target, expert, weights, keep = std::move(keep)] { return target->set_expert(expert, weights); });
+}
+
+void LayerObject::route(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const TensorView x = tensor(env, info[0], keep);
+  const TensorView ids = tensor(env, info[1], keep);
+  const TensorView weights = tensor(env, info[2], keep);
+  device().stream(env).enqueue(
+      [target = layer(env), x, ids, weights, keep = std::move(keep)] { return target->route(x, ids, weights); });
+}
+
+void LayerObject::forward(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  LayerForward problem;
+  problem.x = tensor(env, info[0], keep);
+  problem.y = tensor(env, info[1], keep);
+  problem.ids = optional_tensor(env, info[2], keep);
+  problem.weights = optional_tensor(env, info[3], keep);
+  device().stream(env).enqueue(
+      [target = layer(env), problem, keep = std::move(keep)] { return target->forward(problem); });
+}
+
+Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
+  auto times = std::make_shared<StageTimes>();
+  const auto work = [target = layer(info.Env()), times] {
+    *times = target->stage_times();
+    return Status();
+  };
+  return device().promise(info.Env(), work, [times](Napi::Env env) -> Napi::Value {
+    Napi::Object result = Napi::Object::New(env);
+    const auto microseconds = [&result](const char* name, double seconds) { result.Set(name, seconds * 1e6); };
+    microseconds("router", times->router);
+    microseconds("gating", times->gating);
+    microseconds("sort", times->sort);
+    microseconds("gateUp", times->gate_up);
+    microseconds("down", times->down);
+    microseconds("combine", times->combine);
+    return result;
+  });
+}
+
+Napi::Value LayerObject::byte_length(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(layer(info.Env())->bytes()));
+}
+
+void LayerObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }
+
+}  // namespace moe::binding

@@ -1,0 +1,36 @@
+// A layer's weights and its fused stages, as JavaScript holds them.
+#pragma once
+
+#include <memory>
+
+#include "binding/device.h"
+#include "binding/napi_setup.h"
+
+namespace moe::binding {
+
+class LayerObject : public Napi::ObjectWrap<LayerObject> {
+ public:
+  static void define(Napi::Env env);
+  static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
+
+  explicit LayerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
+  void Finalize(Napi::BasicEnv env) override;
+
+ private:
+  const std::shared_ptr<Layer>& layer(Napi::Env env) const;
+  DeviceObject& device() const;
+  void release(Napi::BasicEnv env);
+  void set_router(const Napi::CallbackInfo& info);
+  void set_expert(const Napi::CallbackInfo& info);
+  void route(const Napi::CallbackInfo& info);
+  void forward(const Napi::CallbackInfo& info);
+  Napi::Value stage_times(const Napi::CallbackInfo& info);
+  Napi::Value byte_length(const Napi::CallbackInfo& info);
+  void free(const Napi::CallbackInfo& info);
+
+  Napi::ObjectReference device_;
+  std::shared_ptr<Layer> layer_;
+  int64_t reported_ = 0;
+};
+
+}  // namespace moe::binding

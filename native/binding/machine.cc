@@ -1,0 +1,91 @@
+#include "binding/machine.h"
+
+#include "binding/arguments.h"
+#include "binding/devices.h"
+#include "binding/errors.h"
+#include "cpu/ceilings.h"
+#include "cpu/isa/isa.h"
+#include "cpu/topology.h"
+
+#define MOE_TEXT_OF(text) #text
+#define MOE_TEXT(text) MOE_TEXT_OF(text)
+
+namespace moe::binding {
+
+namespace {
+
+// Measures away from the JavaScript thread.
+class CeilingsWorker : public Napi::AsyncWorker {
+ public:
+  CeilingsWorker(Napi::Env env, int threads)
+      : AsyncWorker(env, "moe-kernels ceilings"), deferred_(Napi::Promise::Deferred::New(env)), threads_(threads) {}
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override { status_ = cpu::measure_ceilings(threads_, &ceilings_); }
+  void OnOK() override {
+    if (!status_.ok()) return deferred_.Reject(make_error(Env(), status_));
+    Napi::Object result = Napi::Object::New(Env());
+    result.Set("fmaGflops", ceilings_.f32_flops * 1e-9);
+    result.Set("bf16Gflops", ceilings_.bf16_flops * 1e-9);
+    result.Set("readGBs", ceilings_.read_bytes * 1e-9);
+    deferred_.Resolve(result);
+  }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  int threads_;
+  cpu::Ceilings ceilings_;
+  Status status_;
+};
+
+}  // namespace
+
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array result = Napi::Array::New(env);
+  for (const DeviceSummary& summary : list_devices()) {
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("name", summary.name);
+    device.Set("kind", summary.kind);
+    device.Set("available", summary.available);
+    device.Set("detail", summary.detail);
+    result.Set(result.Length(), device);
+  }
+  return result;
+}
+
+Napi::Value build_info(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("compiler", MOE_TEXT(MOE_COMPILER));
+  result.Set("buildType", MOE_TEXT(MOE_BUILD_TYPE));
+  result.Set("sanitizers", MOE_TEXT(MOE_SANITIZERS));
+  result.Set("cuda", MOE_TEXT(MOE_CUDA_VERSION));
+  return result;
+}
+
+Napi::Value cpu_info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  Napi::Array isas = Napi::Array::New(env);
+  for (const cpu::Kernels* kernels : cpu::available_kernels()) isas.Set(isas.Length(), kernels->name);
+  const cpu::Kernels* selected = nullptr;
+  check(env, cpu::select_kernels(&selected));
+  result.Set("model", cpu::cpu_model());
+  result.Set("usableCpus", cpu::usable_cpus());
+  result.Set("isas", isas);
+  result.Set("isa", selected->name);
+  return result;
+}
+
+Napi::Value ceilings(const Napi::CallbackInfo& info) {
+  const int64_t threads = integer(info.Env(), info[0], "threads");
+  if (threads < 1 || threads > 4096)
+    throw_error(info.Env(), {Code::invalid_argument, "threads: expected from 1 to 4096"});
+  auto* worker = new CeilingsWorker(info.Env(), static_cast<int>(threads));
+  worker->Queue();
+  return worker->promise();
+}
+
+}  // namespace moe::binding

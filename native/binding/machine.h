@@ -1,0 +1,13 @@
+// What JavaScript can ask of the build and the machine.
+#pragma once
+
+#include "binding/napi_setup.h"
+
+namespace moe::binding {
+
+Napi::Value devices(const Napi::CallbackInfo& info);
+Napi::Value build_info(const Napi::CallbackInfo& info);
+Napi::Value cpu_info(const Napi::CallbackInfo& info);
+Napi::Value ceilings(const Napi::CallbackInfo& info);
+
+}  // namespace moe::binding

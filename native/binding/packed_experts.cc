@@ -1,0 +1,80 @@
+#include "binding/packed_experts.h"
+
+#include "binding/addon.h"
+#include "binding/arguments.h"
+
+namespace moe::binding {
+
+const napi_type_tag PackedExpertsObject::kTag = {0x6d6f652d6b65726eULL, 0x656c73207061636bULL};
+
+void PackedExpertsObject::define(Napi::Env env) {
+  Addon::of(env).packed_experts =
+      Napi::Persistent(DefineClass(env, "PackedHandle",
+                                   {
+                                       InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
+                                       InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
+                                       InstanceMethod<&PackedExpertsObject::free>("free"),
+                                   }));
+}
+
+PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  owner.stream(env);
+  ExpertWeights weights;
+  weights.experts = integer(env, info[0], "numExperts");
+  weights.rows = integer(env, info[1], "rows");
+  weights.columns = integer(env, info[2], "columns");
+  weights.dtype = dtype(env, info[3]);
+  weights.activation = activation(env, info[4]);
+  std::unique_ptr<PackedExperts> packed;
+  check(env, owner.backend()->packed_experts(weights, &packed));
+  Napi::Object object = Addon::of(env).packed_experts.New({});
+  PackedExpertsObject& result = *Unwrap(object);
+  result.device_ = Napi::Persistent(device);
+  // Holds the backend too, whose memory this is.
+  result.packed_ =
+      std::shared_ptr<PackedExperts>(packed.release(), [backend = owner.backend()](PackedExperts* p) { delete p; });
+  result.reported_ = static_cast<int64_t>(result.packed_->bytes());
+  Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
+  return object;
+}
+
+void PackedExpertsObject::Finalize(Napi::BasicEnv env) { release(env); }
+
+void PackedExpertsObject::release(Napi::BasicEnv env) {
+  packed_.reset();
+  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+  reported_ = 0;
+}
+
+const std::shared_ptr<PackedExperts>& PackedExpertsObject::packed(Napi::Env env) const {
+  if (packed_ == nullptr) throw_error(env, {Code::disposed, "packed experts: used after dispose()"});
+  return packed_;
+}
+
+void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<PackedExperts>& target = packed(env);
+  const int64_t expert = integer(env, info[0], "expert");
+  Keep keep;
+  const TensorView weight = tensor(env, info[1], keep);
+  const TensorView up = optional_tensor(env, info[2], keep);
+  if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
+    throw_error(env, {Code::invalid_argument, "setExpert: expert or halves out of place"});
+  }
+  DeviceObject::Unwrap(device_.Value())->stream(env).enqueue([target, expert, weight, up, keep = std::move(keep)] {
+    return target->set_expert(expert, weight, up);
+  });
+}
+
+Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(packed(info.Env())->bytes()));
+}
+
+void PackedExpertsObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }
+
+}  // namespace moe::binding

@@ -1,0 +1,206 @@
+#include "binding/tensor.h"
+
+#include <cstring>
+
+#include "binding/addon.h"
+#include "binding/arguments.h"
+#include "binding/errors.h"
+#include "core/convert.h"
+
+namespace moe::binding {
+
+const napi_type_tag TensorObject::kTag = {0x6d6f652d6b65726eULL, 0x656c732074656e73ULL};
+
+void TensorObject::define(Napi::Env env) {
+  Addon::of(env).tensor = Napi::Persistent(DefineClass(env, "TensorHandle",
+                                                       {
+                                                           InstanceMethod<&TensorObject::make_view>("view"),
+                                                           InstanceMethod<&TensorObject::write>("write"),
+                                                           InstanceMethod<&TensorObject::read>("read"),
+                                                           InstanceMethod<&TensorObject::read_sync>("readSync"),
+                                                           InstanceMethod<&TensorObject::map>("map"),
+                                                           InstanceMethod<&TensorObject::overlaps>("overlaps"),
+                                                           InstanceMethod<&TensorObject::free>("free"),
+                                                       }));
+}
+
+TensorObject::TensorObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
+}
+
+Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape) {
+  const Napi::Env env = device.Env();
+  DeviceObject& owner = *DeviceObject::Unwrap(device);
+  owner.stream(env);
+  double size = static_cast<double>(info(dtype).bytes);
+  for (const int64_t dimension : shape) size *= static_cast<double>(dimension);
+  if (size > 0x1p53) throw_error(env, {Code::out_of_memory, "shape: more than 2^53 bytes"});
+  std::shared_ptr<Storage> storage;
+  check(env, Storage::create(owner.backend(), static_cast<size_t>(size), &storage));
+  Napi::Object object = Addon::of(env).tensor.New({});
+  TensorObject& tensor = *Unwrap(object);
+  tensor.adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
+  tensor.reported_ = static_cast<int64_t>(size);
+  Napi::MemoryManagement::AdjustExternalMemory(env, tensor.reported_);
+  return object;
+}
+
+void TensorObject::adopt(const Napi::ObjectReference& device, std::shared_ptr<Storage> storage, size_t offset,
+                         DType dtype, const std::vector<int64_t>& shape) {
+  device_ = Napi::Persistent(device.Value());
+  storage_ = std::move(storage);
+  offset_ = offset;
+  view_.dtype = dtype;
+  view_.rank = static_cast<int>(shape.size());
+  for (size_t i = 0; i < shape.size(); ++i) view_.shape[i] = shape[i];
+}
+
+void TensorObject::Finalize(Napi::BasicEnv env) { release(env); }
+
+void TensorObject::release(Napi::BasicEnv env) {
+  storage_.reset();
+  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+  reported_ = 0;
+}
+
+DeviceObject& TensorObject::device(Napi::Env env) {
+  if (storage_ == nullptr) throw_error(env, {Code::disposed, "tensor: used after dispose()"});
+  return *DeviceObject::Unwrap(device_.Value());
+}
+
+TensorView TensorObject::view() const {
+  TensorView view = view_;
+  if (storage_->data() != nullptr) view.data = storage_->data() + offset_;
+  return view;
+}
+
+Napi::Value TensorObject::make_view(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  device(env);
+  const std::vector<int64_t> sizes = shape(env, info[0]);
+  const int64_t element_offset = integer(env, info[1], "elementOffset");
+  int64_t size = 1;
+  for (const int64_t dimension : sizes) size *= dimension;
+  if (element_offset < 0 || size < 0 || element_offset + size > view_.size()) {
+    throw_error(env, {Code::invalid_argument, "view: outside the tensor"});
+  }
+  Napi::Object object = Addon::of(env).tensor.New({});
+  const size_t offset = offset_ + static_cast<size_t>(element_offset) * moe::info(view_.dtype).bytes;
+  Unwrap(object)->adopt(device_, storage_, offset, view_.dtype, sizes);
+  return object;
+}
+
+void TensorObject::write(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  // Read through the typed array: a view of a SharedArrayBuffer has no ArrayBuffer.
+  void* source = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  const bool converts = info[1].ToBoolean();
+  const TensorView target = view();
+  const size_t element = converts ? sizeof(float) : moe::info(target.dtype).bytes;
+  const napi_status status = info[0].IsTypedArray()
+                                 ? napi_get_typedarray_info(env, info[0], &type, &length, &source, nullptr, nullptr)
+                                 : napi_invalid_arg;
+  if (status != napi_ok || static_cast<int64_t>(length) != target.size() || (converts && type != napi_float32_array)) {
+    throw_error(env, {Code::invalid_argument, "data: expected a typed array of as many values as the tensor has"});
+  }
+  if (length == 0) return;
+  const size_t bytes = static_cast<size_t>(target.bytes());
+  if (owner.backend()->host_addressable()) {
+    if (converts) {
+      f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), target.data);
+    } else {
+      std::memcpy(target.data, source, length * element);
+    }
+    return;
+  }
+  auto staged = std::make_shared<std::vector<char>>(bytes);
+  if (converts) {
+    f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), staged->data());
+  } else {
+    std::memcpy(staged->data(), source, bytes);
+  }
+  owner.stream(env).enqueue([backend = owner.backend(), staged, target, keep = storage_] {
+    return backend->write(target.data, staged->data(), staged->size());
+  });
+}
+
+size_t TensorObject::read_bytes(bool converts) const {
+  return static_cast<size_t>(converts ? view_.size() * static_cast<int64_t>(sizeof(float)) : view_.bytes());
+}
+
+std::function<Status()> TensorObject::read_into(void* target, bool converts) const {
+  const std::shared_ptr<Backend>& backend = DeviceObject::Unwrap(device_.Value())->backend();
+  return [backend, source = view(), keep = storage_, target, converts]() -> Status {
+    if (source.size() == 0) return backend->synchronize();
+    if (!converts) {
+      MOE_TRY(backend->read(target, source.data, static_cast<size_t>(source.bytes())));
+    } else if (backend->host_addressable()) {
+      halves_to_f32(source.dtype, source.data, source.size(), static_cast<float*>(target));
+    } else {
+      std::vector<char> staged(static_cast<size_t>(source.bytes()));
+      MOE_TRY(backend->read(staged.data(), source.data, staged.size()));
+      halves_to_f32(source.dtype, staged.data(), source.size(), static_cast<float*>(target));
+    }
+    return backend->synchronize();
+  };
+}
+
+Napi::Value TensorObject::read(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const bool converts = info[0].ToBoolean();
+  // Filled on the stream thread; nobody else can see it, so nobody can detach it, before the promise resolves.
+  const Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
+  auto kept = std::make_shared<Napi::Reference<Napi::ArrayBuffer>>(Napi::Persistent(buffer));
+  return owner.promise(env, read_into(const_cast<Napi::ArrayBuffer&>(buffer).Data(), converts),
+                       [kept](Napi::Env) { return kept->Value(); });
+}
+
+Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Stream& queue = device(env).stream(env);
+  const bool converts = info[0].ToBoolean();
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
+  queue.enqueue(read_into(buffer.Data(), converts));
+  check(env, queue.wait());
+  return buffer;
+}
+
+Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const TensorView mapped = view();
+  const size_t bytes = static_cast<size_t>(mapped.bytes());
+  if (!owner.backend()->host_addressable()) return env.Undefined();
+  if (bytes == 0) return Napi::Uint8Array::New(env, 0);
+  auto* keep = new std::shared_ptr<Storage>(storage_);
+  napi_value buffer;
+  const napi_status status = napi_create_external_arraybuffer(
+      env, mapped.data, bytes, [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Storage>*>(hint); },
+      keep, &buffer);
+  // Electron forbids external memory; the caller then copies.
+  if (status != napi_ok) {
+    delete keep;
+    return env.Undefined();
+  }
+  return Napi::Uint8Array::New(env, bytes, Napi::ArrayBuffer(env, buffer), 0);
+}
+
+Napi::Value TensorObject::overlaps(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  TensorObject& other = argument<TensorObject>(info, 0);
+  device(env);
+  other.device(env);
+  const size_t end = offset_ + static_cast<size_t>(view_.bytes());
+  const size_t other_end = other.offset_ + static_cast<size_t>(other.view_.bytes());
+  const bool empty = end == offset_ || other_end == other.offset_;
+  const bool apart = end <= other.offset_ || other_end <= offset_;
+  return Napi::Boolean::New(env, storage_ == other.storage_ && !empty && !apart);
+}
+
+void TensorObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }
+
+}  // namespace moe::binding

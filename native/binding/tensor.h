@@ -1,0 +1,50 @@
+// A tensor on a device, as JavaScript holds it.
+#pragma once
+
+#include <memory>
+
+#include "binding/device.h"
+#include "binding/napi_setup.h"
+#include "core/tensor_view.h"
+
+namespace moe::binding {
+
+class TensorObject : public Napi::ObjectWrap<TensorObject> {
+ public:
+  static void define(Napi::Env env);
+  // A tensor of `device` (its JavaScript object) on new memory.
+  static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
+  static const napi_type_tag kTag;
+
+  explicit TensorObject(const Napi::CallbackInfo& info);
+  void Finalize(Napi::BasicEnv env) override;
+
+  TensorView view() const;
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
+
+ private:
+  void adopt(const Napi::ObjectReference& device, std::shared_ptr<Storage> storage, size_t offset, DType dtype,
+             const std::vector<int64_t>& shape);
+  DeviceObject& device(Napi::Env env);
+  void release(Napi::BasicEnv env);
+  // The bytes as read() gives them: raw, or as float32 where `converts`.
+  size_t read_bytes(bool converts) const;
+  std::function<Status()> read_into(void* target, bool converts) const;
+
+  Napi::Value make_view(const Napi::CallbackInfo& info);
+  void write(const Napi::CallbackInfo& info);
+  Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value read_sync(const Napi::CallbackInfo& info);
+  Napi::Value map(const Napi::CallbackInfo& info);
+  Napi::Value overlaps(const Napi::CallbackInfo& info);
+  void free(const Napi::CallbackInfo& info);
+
+  Napi::ObjectReference device_;
+  std::shared_ptr<Storage> storage_;
+  size_t offset_ = 0;
+  TensorView view_;  // data is unset: see view()
+  // Bytes reported to V8 as external memory, by the handle that allocated them.
+  int64_t reported_ = 0;
+};
+
+}  // namespace moe::binding

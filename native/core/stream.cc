@@ -1,0 +1,92 @@
+#include "core/stream.h"
+
+#include <exception>
+#include <new>
+#include <utility>
+
+namespace moe {
+
+namespace {
+
+// Work must not throw, but memory can run out anywhere.
+Status guarded(const std::function<Status()>& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return {Code::out_of_memory,
+            "the device ran out of host memory while it ran an operator; free tensors or use fewer tokens"};
+  } catch (const std::exception& error) {
+    return {Code::internal, std::string("an operator failed: ") + error.what()};
+  }
+}
+
+}  // namespace
+
+Stream::Stream() : thread_([this] { run(); }) {}
+
+Stream::~Stream() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void Stream::enqueue(std::function<Status()> work) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.emplace_back([this, work = std::move(work)] {
+      Status status = guarded(work);
+      if (failure_.ok() && !status.ok()) failure_ = std::move(status);
+    });
+  }
+  wake_.notify_one();
+}
+
+void Stream::enqueue_wait(std::function<void(Status)> done) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.emplace_back([this, done = std::move(done)] { done(std::exchange(failure_, Status())); });
+  }
+  wake_.notify_one();
+}
+
+Status Stream::wait() {
+  std::mutex mutex;
+  std::condition_variable finished;
+  bool done = false;
+  Status result;
+  enqueue_wait([&](Status status) {
+    // Notified under the lock: the waiter owns `finished` and may leave as soon as the lock is free.
+    std::lock_guard lock(mutex);
+    result = std::move(status);
+    done = true;
+    finished.notify_one();
+  });
+  std::unique_lock lock(mutex);
+  finished.wait(lock, [&] { return done; });
+  return result;
+}
+
+void Stream::cancel() {
+  std::deque<std::function<void()>> dropped;  // declared before the lock, so destroyed after it: work may own tensors
+  std::lock_guard lock(mutex_);
+  dropped.swap(queue_);
+}
+
+void Stream::run() {
+  for (;;) {
+    std::function<void()> work;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return ending_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace moe

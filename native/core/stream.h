@@ -1,0 +1,42 @@
+// A device's in-order stream: one thread that runs enqueued work, one piece after another.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "core/status.h"
+
+namespace moe {
+
+class Stream {
+ public:
+  Stream();
+  // Finishes what was enqueued, unless cancelled, and ends the thread.
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // The first failure since the last wait is kept and handed to the next one.
+  void enqueue(std::function<Status()> work);
+  // `done` runs on the stream thread after all work before it, with the kept failure, which it takes over.
+  void enqueue_wait(std::function<void(Status)> done);
+  // Blocks until all work enqueued so far is done; returns the kept failure.
+  Status wait();
+  // Drops work that has not begun, waits included.
+  void cancel();
+
+ private:
+  void run();
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  bool ending_ = false;
+  Status failure_;  // stream thread only
+  std::thread thread_;
+};
+
+}  // namespace moe

@@ -1,0 +1,40 @@
+// The CPU device.
+#pragma once
+
+#include <string>
+
+#include "core/backend.h"
+#include "cpu/context.h"
+
+namespace moe::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  static Status open(const DeviceOptions& options, std::unique_ptr<Backend>* backend);
+
+  const char* description() const override { return description_.c_str(); }
+  Status allocate(size_t bytes, void** data) override;
+  void release(void* data, size_t bytes) override;
+  bool host_addressable() const override { return true; }
+  Status write(void* device, const void* host, size_t bytes) override;
+  Status read(void* host, const void* device, size_t bytes) override;
+  Status synchronize() override { return {}; }
+
+  Status router_projection(const RouterProjection& p) override;
+  Status gating(const Gating& p) override;
+  Status sort(const Sort& p) override;
+  Status permute(const Permute& p) override;
+  Status unpermute(const Unpermute& p) override;
+  Status grouped_gemm(const GroupedGemm& p) override;
+  Status combine(const Combine& p) override;
+  Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) override;
+  Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
+
+ private:
+  CpuBackend(const Kernels& kernels, const DeviceOptions& options);
+
+  Context context_;
+  std::string description_;
+};
+
+}  // namespace moe::cpu

@@ -1,0 +1,86 @@
+// What one instruction set offers: the innermost loops of every operator. Everything above them is the same for all.
+#pragma once
+
+#include <cstdint>
+
+#include "core/problem.h"
+
+namespace moe::cpu {
+
+// Most rows of x that one tile of a matrix product works on.
+constexpr int kMaxTileRows = 14;
+
+// How products are formed. `bf16_pairs` multiplies bfloat16 pairs of consecutive k and adds both to a float32 sum.
+enum class Arithmetic : uint8_t { f32, bf16_pairs };
+
+// Elements of consecutive k that are stored next to each other.
+constexpr int k_group(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 1; }
+constexpr int k_group(DType weight) { return weight == DType::bf16 ? 2 : 1; }
+constexpr int element_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 4; }
+
+// c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], k ascending for every row count, so that a row's result does
+// not depend on the rows beside it.
+//   k: multiple of the weight's k group. x: packed tile (see pack_row). w: packed panel (see panels.h).
+//   prefetch: first of the `prefetch_lines` cache lines that this call should bring to the cache, spread over its work.
+using TileFunction = void (*)(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
+                              int64_t prefetch_lines);
+
+// The tile functions of one weight dtype and arithmetic, by row count (index 0 is unused).
+struct TileKernels {
+  Arithmetic arithmetic;
+  int max_rows;
+  TileFunction tile[kMaxTileRows + 1];
+};
+
+// A loop that does nothing but multiply, for measuring the machine's ceiling.
+struct PeakLoop {
+  void (*run)(int64_t iterations);
+  double flops_per_iteration;
+};
+
+struct Kernels {
+  const char* name;  // as in MOE_CPU_ISA
+  // Columns of one weight panel; half of them are gate columns where the activation is gated.
+  int panel_columns;
+  TileKernels f32, f16, bf16;
+  // Where the CPU multiplies bfloat16 pairs, else null.
+  const TileKernels* bf16_pairs;
+
+  // Converts `count` values of any float dtype to float32.
+  void (*to_f32)(DType dtype, const void* source, int64_t count, float* values);
+  // Converts `count` float32 values to any float dtype, rounding to nearest even.
+  void (*from_f32)(DType dtype, const float* values, int64_t count, void* target);
+  // Writes k values of one row into row `row` of a packed tile of `rows` rows: element k goes to
+  // [k / group][row][k % group]; `padded_k` - k zeros follow.
+  void (*pack_row)(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile,
+                   int row, int rows);
+  // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k on; count and first_k
+  // are multiples of the k group.
+  void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
+  // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
+  // leaves panel_columns / 2 values at the start of each row of panel_columns.
+  void (*activate)(Activation activation, const float* bias, float* c, int rows);
+  // One token's row of logits [experts] to ids and weights [top_k]; scratch holds 2 * gating_scratch(experts) values.
+  // Returns false where no logit is finite.
+  bool (*gate)(const float* logits, int32_t experts, const GatingRule& rule, int32_t* ids, float* weights,
+               float* scratch);
+  // y[0 .. count] = sum over j of weights[j] * rows[j][0 .. count], in order of j; null rows add nothing.
+  void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
+
+  PeakLoop f32_peak;
+  PeakLoop bf16_peak;  // run is null where bf16_pairs is
+  // Reads memory once from end to end, as fast as one thread can.
+  void (*read_stream)(const char* bytes, int64_t count);
+};
+
+// Values of one scratch array of gate(): experts rounded up to a whole number of the widest vectors.
+constexpr int64_t gating_scratch(int64_t experts) { return (experts + 15) / 16 * 16; }
+
+// The tile kernels for x and weights of these dtypes.
+inline const TileKernels& tile_kernels(const Kernels& kernels, DType x, DType weight) {
+  if (weight == DType::f16) return kernels.f16;
+  if (weight == DType::f32) return kernels.f32;
+  return x == DType::bf16 && kernels.bf16_pairs != nullptr ? *kernels.bf16_pairs : kernels.bf16;
+}
+
+}  // namespace moe::cpu

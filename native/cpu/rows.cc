@@ -1,0 +1,37 @@
+#include "cpu/rows.h"
+
+#include <cstring>
+#include <string>
+
+namespace moe::cpu {
+
+Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (indices[i] != -1 && index_or_none(indices[i], rows) < 0) {
+      return {Code::id_out_of_range, std::string(name) + "[" + std::to_string(i) +
+                                         "]: expected -1 or a row from 0 to " + std::to_string(rows - 1) + ", got " +
+                                         std::to_string(indices[i])};
+    }
+  }
+  return {};
+}
+
+Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
+                   char* target) {
+  const int64_t rows = source.shape[0];
+  const int64_t bytes = source.shape[1] * static_cast<int64_t>(info(source.dtype).bytes);
+  constexpr int64_t kRowsAtOnce = 16;
+  team.for_range(count, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = index_or_none(indices[i], rows);
+      if (row < 0) {
+        std::memset(target + i * bytes, 0, static_cast<size_t>(bytes));
+      } else {
+        std::memcpy(target + i * bytes, source.as<const char>() + row * bytes, static_cast<size_t>(bytes));
+      }
+    }
+  });
+  return check_indices(name, indices, count, rows);
+}
+
+}  // namespace moe::cpu

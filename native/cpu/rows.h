@@ -1,0 +1,21 @@
+// Operators that move whole rows by an index map.
+#pragma once
+
+#include "core/problem.h"
+#include "core/status.h"
+#include "cpu/team.h"
+
+namespace moe::cpu {
+
+// Whether every index is -1 or 0 .. rows - 1, else ID_OUT_OF_RANGE for the first that is not. `name` is operator and
+// argument.
+Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows);
+
+// An index outside its range counts as -1.
+constexpr int64_t index_or_none(int32_t index, int64_t rows) { return index >= 0 && index < rows ? index : -1; }
+
+// target row i = source row indices[i], or zeros where that is -1.
+Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
+                   char* target);
+
+}  // namespace moe::cpu
