@@ -1,0 +1,39 @@
+import { expect, test, vi } from "vitest";
+import { listDevices } from "../../lib/device.js";
+import { loadNative } from "../../lib/native.js";
+import { runCli } from "./support/run_cli.js";
+
+test("info names every device with why it is or is not here", async () => {
+  const { exitCode, stdout } = await runCli(["info"]);
+  expect(exitCode).toBe(0);
+  for (const { name, available, detail } of listDevices()) {
+    const line = stdout.split("\n").find((candidate) => candidate.startsWith(`${available ? "✔" : "✘"} ${name} `));
+    expect(line).toContain(detail);
+  }
+  expect(stdout).toContain(process.version);
+  expect(stdout).toContain(loadNative().cpuInfo().model);
+});
+
+test("info --json has the same for programs", async () => {
+  const { exitCode, stdout } = await runCli(["info", "--json"]);
+  expect(exitCode).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({
+    node: process.version,
+    devices: listDevices(),
+    cpu: loadNative().cpuInfo(),
+    build: loadNative().buildInfo(),
+    problem: null,
+  });
+});
+
+test("info shows the environment variables that are in effect", async () => {
+  vi.stubEnv("MOE_KERNELS_DEVICE", "reference");
+  try {
+    expect((await runCli(["info"])).stdout).toContain("MOE_KERNELS_DEVICE=reference");
+    expect(JSON.parse((await runCli(["info", "--json"])).stdout)).toMatchObject({
+      environment: { MOE_KERNELS_DEVICE: "reference" },
+    });
+  } finally {
+    vi.unstubAllEnvs();
+  }
+});

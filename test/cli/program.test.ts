@@ -1,0 +1,99 @@
+import { readFileSync } from "node:fs";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { runCli } from "./support/run_cli.js";
+
+const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
+
+describe("help", () => {
+  test.each([[[]], [["--help"]], [["-h"]], [["help"]]])("of the program: %j lists the commands", async (args) => {
+    const { exitCode, stdout, stderr } = await runCli(args);
+    expect(exitCode).toBe(0);
+    expect(stderr).toBe("");
+    for (const command of ["info", "run", "verify", "demo"])
+      expect(stdout).toMatch(new RegExp(`^ {2}${command} `, "m"));
+  });
+
+  test.each([
+    ["info", ["--json"]],
+    ["run", ["--model DIR", "--file FILE", "--shape NAME", "--tokens N", "--device NAME", "--dtype DTYPE", "--json"]],
+    ["verify", ["--device NAME", "--filter TEXT", "--json"]],
+    ["demo", ["--verbose"]],
+  ])("of %s names its options", async (command, options) => {
+    const { exitCode, stdout } = await runCli([command, "--help"]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(`Usage: moe-kernels ${command} `);
+    for (const option of options) expect(stdout).toContain(option);
+  });
+
+  test("wins over other arguments, wrong ones too", async () => {
+    expect((await runCli(["run", "--bogus", "-h"])).exitCode).toBe(0);
+  });
+});
+
+test.each(["--version", "-V"])("%s prints the version of package.json", async (option) => {
+  expect(await runCli([option])).toEqual({ exitCode: 0, stdout: `${version}\n`, stderr: "" });
+});
+
+describe("a wrong command line gets a short help and exit code 2", () => {
+  test.each([
+    [["frobnicate"], /unknown command "frobnicate"\nCommands: info, run, verify, demo/],
+    [["--frobnicate"], /unknown option "--frobnicate"/],
+    [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
+    [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],
+    [["verify", "--device"], /'--device <value>' argument missing\nUsage: moe-kernels verify/],
+  ])("%j", async (args, message) => {
+    const { exitCode, stdout, stderr } = await runCli(args);
+    expect(exitCode).toBe(2);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(message);
+  });
+});
+
+describe("an error of the package", () => {
+  const args = ["run", "--file", "missing.safetensors", "--device", "reference"];
+
+  test("is one line and exit code 1", async () => {
+    const { exitCode, stdout, stderr } = await runCli(args);
+    expect(exitCode).toBe(1);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/^moe-kernels: BAD_CHECKPOINT: .*missing\.safetensors.*\n$/);
+  });
+
+  test("shows its stack with --verbose", async () => {
+    expect((await runCli([...args, "--verbose"])).stderr).toMatch(/\n +at /);
+  });
+});
+
+describe("colours", () => {
+  const escapeCode = String.fromCharCode(27);
+
+  beforeEach(() => {
+    vi.stubEnv("FORCE_COLOR", undefined);
+    vi.stubEnv("NO_COLOR", undefined);
+    vi.stubEnv("TERM", "xterm-256color");
+    return () => vi.unstubAllEnvs();
+  });
+
+  test("are there in a terminal", async () => {
+    expect((await runCli(["info"], { terminal: true })).stdout).toContain(escapeCode);
+  });
+
+  test("are left out where NO_COLOR is set", async () => {
+    vi.stubEnv("NO_COLOR", "1");
+    expect((await runCli(["info"], { terminal: true })).stdout).not.toContain(escapeCode);
+  });
+
+  test("are left out where the output is no terminal", async () => {
+    const { stdout, stderr } = await runCli(["info", "--frobnicate"]);
+    expect(stdout + stderr + (await runCli(["info"])).stdout).not.toContain(escapeCode);
+  });
+});
+
+test("progress is a bar in a terminal, and gone in the end", async () => {
+  const args = ["verify", "--device", "reference", "--filter", "combine"];
+  const { stderr } = await runCli(args, { terminal: true });
+  expect(stderr).toMatch(/Verifying reference [█░]+ \d+%/);
+  const [, ...behindShownCursor] = stderr.split("[?25h");
+  expect(behindShownCursor).toHaveLength(1);
+  expect(behindShownCursor[0]).not.toContain("Verifying");
+});

@@ -1,0 +1,166 @@
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { deviceNames } from "../support/devices.js";
+import { runCli } from "./support/run_cli.js";
+
+const golden = (name: string): string => join("test", "golden", `${name}.safetensors`);
+
+/** A layer file whose expected output is off by `factor`. */
+async function scaledOutput(directory: string, factor: number): Promise<string> {
+  await using file = await SafetensorsFile.open(golden("mixtral_small"));
+  const tensors = new Map<string, SafetensorsInput>();
+  for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+  const output = tensors.get("output_f64") as SafetensorsInput;
+  const data = (output.data as Float64Array).map((value) => value * factor);
+  tensors.set("output_f64", { ...output, data });
+  const path = join(directory, "wrong.safetensors");
+  await writeSafetensors(path, tensors, { metadata: file.metadata });
+  return path;
+}
+
+describe.each(deviceNames)("run --file on %s", (device) => {
+  test("shows routing, stages, checks and tokens per expert", async () => {
+    const { exitCode, stdout } = await runCli(["run", "--file", golden("mixtral_mid"), "--device", device]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("H 128, I 48, 16 experts");
+    expect(stdout).toContain("softmax over all 16 logits, the 2 largest chosen, weights divided by their sum");
+    for (const stage of ["router", "gating + top-k", "sort", "gate, up, activation", "down", "combine"]) {
+      expect(stdout).toMatch(new RegExp(`^${stage.replace("+", "\\+")} +\\S+ (µs|ms) +\\d+%`, "m"));
+    }
+    expect(stdout).toMatch(/^✔ ids: all as expected$/m);
+    expect(stdout).toMatch(/^✔ weights: error /m);
+    expect(stdout).toMatch(/^✔ output: error .* tolerance 1\.0e-5$/m);
+    expect(stdout).toMatch(/13 of 16 experts used, mean 10\.0, largest 32/);
+    expect(stdout).toMatch(/^32 │/m);
+  });
+
+  test("compares 16-bit runs with the routing given, to their own tolerance", async () => {
+    for (const [dtype, tolerance] of [
+      ["bf16", 2e-2],
+      ["f16", 3e-3],
+    ] as const) {
+      const args = ["run", "--file", golden("olmoe_mid"), "--device", device, "--dtype", dtype, "--json"];
+      const { exitCode, stdout } = await runCli(args);
+      expect(exitCode).toBe(0);
+      const { checks } = JSON.parse(stdout).runs[0];
+      expect(checks).toMatchObject([{ output: "output", dtype, tolerance, passed: true }]);
+    }
+  });
+
+  test("exits with 1 where the output is not as expected", async () => {
+    using directory = temporaryDirectory();
+    const { exitCode, stdout } = await runCli([
+      "run",
+      "--file",
+      await scaledOutput(directory.path, 1.001),
+      "--device",
+      device,
+    ]);
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(/^✔ ids/m);
+    expect(stdout).toMatch(/^✘ output: error 1\.0e-3 /m);
+  });
+});
+
+test("run --json counts work and tokens", async () => {
+  const { exitCode, stdout } = await runCli([
+    ...["run", "--file", golden("mixtral_t1"), "--device", "reference", "--device", "cpu", "--dtype", "f32", "--json"],
+  ]);
+  expect(exitCode).toBe(0);
+  const { runs, passed } = JSON.parse(stdout);
+  expect(passed).toBe(true);
+  expect(runs.map(({ device }: { device: string }) => device)).toEqual(["reference", "cpu"]);
+  const [hidden, inner, experts, topK] = [72, 56, 8, 2];
+  for (const { tokens, tokensPerExpert, work, stages } of runs) {
+    expect(tokens.count).toBe(1);
+    expect(tokensPerExpert.reduce((sum: number, count: number) => sum + count)).toBe(topK);
+    expect(work.stages.router.operations).toBe(2 * experts * hidden);
+    expect(work.stages.gateUp).toEqual({
+      operations: 2 * topK * 2 * inner * hidden,
+      weightBytes: topK * 2 * inner * hidden * 4,
+    });
+    expect(work.stages.down).toEqual({ operations: 2 * topK * inner * hidden, weightBytes: topK * inner * hidden * 4 });
+    expect(work.activationBytes).toBe(2 * hidden * 4);
+    expect(Object.keys(stages)).toEqual(["router", "gating", "sort", "gateUp", "down", "combine"]);
+  }
+});
+
+describe("run --shape", () => {
+  const base = ["run", "--shape", "d", "--device", "cpu", "--tokens", "5", "--repeat", "1", "--json"];
+
+  test("makes the same layer and tokens from the same seed", async () => {
+    const counts = async (...more: string[]): Promise<unknown> =>
+      JSON.parse((await runCli([...base, ...more])).stdout).runs[0].tokensPerExpert;
+    const first = await counts();
+    expect(await counts()).toEqual(first);
+    expect(await counts("--seed", "0", "--threads", "1")).toEqual(first);
+    expect(await counts("--seed", "1", "--tokens", "64")).not.toEqual(await counts("--tokens", "64"));
+  });
+
+  test("works without tokens", async () => {
+    const { exitCode, stdout } = await runCli([...base.slice(0, -1), "--tokens", "0"]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("0 tokens in ");
+    expect(stdout).toContain("0 of 8 experts used");
+  });
+});
+
+describe("run --model", () => {
+  test("takes a layer of a Hugging Face directory and tokens of a file", async () => {
+    using directory = temporaryDirectory();
+    const model = await goldenModel("qwen3_moe_norm_small");
+    await writeModel(directory.path, model);
+    const { x, numTokens, config, expected } = model.layerFile;
+    const shape = [numTokens, config.hiddenSize];
+    const input = join(directory.path, "tokens.safetensors");
+    await writeSafetensors(input, {
+      x: { dtype: "F32", shape, data: x },
+      output: { dtype: "F64", shape, data: expected?.outputF64 as Float64Array },
+    });
+    const args = ["run", "--model", directory.path, "--layer", "0", "--input", input, "--device", "reference,cpu"];
+    const { exitCode, stdout } = await runCli(args);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain(`layer 0 of ${directory.path}`);
+    expect(stdout.match(/^✔ output: error /gm)).toHaveLength(2);
+  });
+
+  test.each([
+    [
+      "x of another width",
+      { x: { dtype: "F32", shape: [2, 3], data: new Float32Array(6) } },
+      /SHAPE_MISMATCH.*\[T, 46\]/,
+    ],
+    ["x of another rank", { x: { dtype: "F32", shape: [6], data: new Float32Array(6) } }, /BAD_CHECKPOINT.*\[T, H\]/],
+    ["x of integers", { x: { dtype: "I32", shape: [1, 46], data: new Int32Array(46) } }, /BAD_CHECKPOINT.*got I32/],
+    ["no x", { y: { dtype: "F32", shape: [1], data: new Float32Array(1) } }, /BAD_CHECKPOINT.*"x"/],
+  ] as const)("refuses a token file with %s", async (_what, tensors, message) => {
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, await goldenModel("qwen3_moe_norm_small"));
+    const input = join(directory.path, "tokens.safetensors");
+    await writeSafetensors(input, tensors);
+    const args = ["run", "--model", directory.path, "--layer", "0", "--input", input, "--device", "reference"];
+    const { exitCode, stderr } = await runCli(args);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(message);
+  });
+});
+
+test.each([
+  [[], /expected one of --model, --file and --shape/],
+  [["--file", "a", "--shape", "D"], /expected one of --model, --file and --shape/],
+  [["--model", "a"], /--model: expected --layer N/],
+  [["--file", "a", "--input", "b"], /--input: a layer file has its own tokens/],
+  [["--shape", "Z"], /--shape: expected one of .*OLMoE-1B-7B.*, got "Z"/],
+  [["--shape", "D", "--tokens", "many"], /--tokens: expected an integer >= 0, got "many"/],
+  [["--shape", "D", "--tokens", "-1"], /--tokens/],
+  [["--shape", "D", "--dtype", "i32"], /--dtype: expected one of f32, f16, bf16, f64, got "i32"/],
+  [["--shape", "D", "--threads", "0"], /--threads: expected an integer from 1 to 4096/],
+  [["--shape", "D", "--repeat", "0"], /--repeat: expected an integer >= 1/],
+])("run %j is a wrong command line", async (args, message) => {
+  const { exitCode, stderr } = await runCli(["run", ...args]);
+  expect(exitCode).toBe(2);
+  expect(stderr).toMatch(message);
+});

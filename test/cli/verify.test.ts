@@ -1,0 +1,42 @@
+import { describe, expect, test } from "vitest";
+import { cases } from "../../lib/cases/table.js";
+import { deviceNames } from "../support/devices.js";
+import { runCli } from "./support/run_cli.js";
+
+describe.each(deviceNames)("verify --device %s", (device) => {
+  test("prints a table of worst errors", async () => {
+    const { exitCode, stdout, stderr } = await runCli(["verify", "--device", device, "--filter", "combine"]);
+    const count = cases.filter(({ operator }) => operator === "combine").length;
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(`${device}: ${count} cases in `);
+    expect(stdout).toContain("✔ passed");
+    expect(stdout).toMatch(/^combine +y +\d+ +\S+ +\d\.\de-\d+ +T\d+/m);
+    expect(stderr).toBe(`Verifying ${device} ...\n`);
+  });
+});
+
+test("verify --json gives every check of every case", async () => {
+  const args = ["verify", "--device", "reference,cpu", "--filter", "sort", "--json"];
+  const { exitCode, stdout } = await runCli(args);
+  expect(exitCode).toBe(0);
+  const { passed, devices } = JSON.parse(stdout);
+  expect(passed).toBe(true);
+  expect(devices.map(({ device }: { device: string }) => device)).toEqual(["reference", "cpu"]);
+  const names = cases.filter(({ operator }) => operator === "sort").map(({ name }) => name);
+  for (const { results } of devices) {
+    expect(results.map(({ name }: { name: string }) => name)).toEqual(names);
+    expect(results[0].checks[0]).toMatchObject({ output: "offsets", dtype: "i32", error: 0, tolerance: 0 });
+  }
+});
+
+test("a filter that no case matches is a wrong command line", async () => {
+  const { exitCode, stderr } = await runCli(["verify", "--filter", "frobnicate"]);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('no case\'s operator and name contain "frobnicate"');
+});
+
+test("a device that there is not is an error", async () => {
+  const { exitCode, stderr } = await runCli(["verify", "--device", "tpu"]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/INVALID_ARGUMENT: .*got "tpu"/);
+});

@@ -1,0 +1,28 @@
+import { expect, test, vi } from "vitest";
+import { runCli } from "./support/run_cli.js";
+
+vi.mock("../../lib/cases/run.js", () => ({
+  runCase: async ({ name, operator }: { name: string; operator: string }) => ({
+    name,
+    operator,
+    checks: [{ output: "y", dtype: "f32", error: Number.POSITIVE_INFINITY, tolerance: 1e-5, passed: false }],
+    passed: false,
+  }),
+}));
+
+test("cases outside their tolerance are listed, and the exit code is 1", async () => {
+  const { exitCode, stdout } = await runCli(["verify", "--device", "reference", "--filter", "combine T33"]);
+  expect(exitCode).toBe(1);
+  expect(stdout).toMatch(/✘ 3 failed/);
+  expect(stdout).toMatch(/✘ combine T33 .*: y: error Infinity, tolerance 1\.0e-5/);
+});
+
+test("an error that JSON has no number for is a string", async () => {
+  const args = ["verify", "--device", "reference", "--filter", "combine T33", "--json"];
+  const { exitCode, stdout } = await runCli(args);
+  expect(exitCode).toBe(1);
+  expect(JSON.parse(stdout)).toMatchObject({
+    passed: false,
+    devices: [{ results: [{ checks: [{ error: "Infinity" }] }, {}, {}] }],
+  });
+});
