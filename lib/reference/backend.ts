@@ -71,7 +71,7 @@ export class ReferenceBackend implements Backend {
     rowOfSlot: ReferenceTensor,
   ): void {
     const [topK, numExperts] = [ids.shape[1] as number, tokensPerExpert.shape[0] as number];
-    const result = sort(this.#stream.checkIndices("sort: ids", ids.integers(), numExperts), topK, numExperts);
+    const result = sort(this.#stream.checkIndices("sort: ids", ids, "an expert", numExperts), topK, numExperts);
     offsets.store(result.offsets);
     tokensPerExpert.store(result.tokensPerExpert);
     tokenOfRow.store(result.tokenOfRow);
@@ -80,13 +80,13 @@ export class ReferenceBackend implements Backend {
 
   permute(x: ReferenceTensor, tokenOfRow: ReferenceTensor, rows: ReferenceTensor): void {
     const source = x.matrix();
-    const indices = this.#stream.checkIndices("permute: tokenOfRow", tokenOfRow.integers(), source.rows);
+    const indices = this.#stream.checkIndices("permute: tokenOfRow", tokenOfRow, "a row", source.rows);
     rows.store(gather(source, indices).values);
   }
 
   unpermute(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, slots: ReferenceTensor): void {
     const source = rows.matrix();
-    const indices = this.#stream.checkIndices("unpermute: rowOfSlot", rowOfSlot.integers(), source.rows);
+    const indices = this.#stream.checkIndices("unpermute: rowOfSlot", rowOfSlot, "a row", source.rows);
     slots.store(gather(source, indices).values);
   }
 
@@ -101,16 +101,16 @@ export class ReferenceBackend implements Backend {
   ): void {
     const source = x.matrix();
     const rows = y.shape[0] as number;
-    const ranges = this.#stream.checkOffsets("groupedGemm: offsets", offsets.integers(), rows);
+    const ranges = this.#stream.checkOffsets("groupedGemm: offsets", offsets, rows);
     const tokens = tokenOfRow
-      ? this.#stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow.integers(), source.rows)
+      ? this.#stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow, "a row", source.rows)
       : undefined;
     y.store(groupedGemm(source, weight, bias?.matrix(), ranges, tokens).values);
   }
 
   combine(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, weights: ReferenceTensor, y: ReferenceTensor): void {
     const source = rows.matrix();
-    const indices = this.#stream.checkIndices("combine: rowOfSlot", rowOfSlot.integers(), source.rows);
+    const indices = this.#stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
     y.store(combine(source, indices, weights.matrix()).values);
   }
 

@@ -71,7 +71,7 @@ export class ReferenceLayer implements LayerHandle {
     const tokens = x.matrix();
     const routing =
       ids && weights
-        ? { ids: this.#stream.checkIndices("forward: ids", ids.integers(), numExperts), weights: weights.matrix() }
+        ? { ids: this.#stream.checkIndices("forward: ids", ids, "an expert", numExperts), weights: weights.matrix() }
         : this.#route(tokens, measure);
     const experts = {
       gateUp: this.#gateUp,

@@ -1,4 +1,5 @@
 import { MoeError } from "../errors.js";
+import type { ReferenceTensor } from "./tensor.js";
 
 /**
  * What work leaves behind beside its outputs. As this device works at the call, that is all there is of a stream: the
@@ -19,30 +20,34 @@ export class Stream {
     if (error !== undefined) throw error;
   }
 
-  /** `indices`, with -1 in place of every one outside -1 .. limit-1; the first such is reported. */
-  checkIndices(name: string, indices: Int32Array, limit: number): Int32Array {
-    return indices.map((index, position) => {
+  /**
+   * The values of `indices`, with -1 in place of every one outside -1 .. limit-1; the first such is reported. `what` is
+   * what they are the indices of.
+   */
+  checkIndices(name: string, indices: ReferenceTensor, what: string, limit: number): Int32Array {
+    const columns = indices.shape[1];
+    return indices.integers().map((index, position) => {
       if (index >= -1 && index < limit) return index;
-      const range = limit > 0 ? `-1 or 0 .. ${limit - 1}` : "-1";
-      this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${position}]: expected ${range}, got ${index}`));
+      const place = columns === undefined ? position : `${Math.floor(position / columns)}, ${position % columns}`;
+      const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : `-1, as there is none`;
+      this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${place}]: expected ${range}, got ${index}`));
       return -1;
     });
   }
 
   /**
-   * `offsets`, in which every one from the first that descends or lies outside 0 .. rows on repeats the one before it,
-   * so that the rows behind belong to no expert; that first one is reported.
+   * The values of `offsets`, where every one that descends or lies outside 0 .. rows repeats the one before it, so that its
+   * expert gets no rows; the first such is reported.
    */
-  checkOffsets(name: string, offsets: Int32Array, rows: number): Int32Array {
-    let last = 0;
-    const bad = offsets.findIndex((offset) => {
-      const fits = offset >= last && offset <= rows;
-      if (fits) last = offset;
-      return !fits;
+  checkOffsets(name: string, offsets: ReferenceTensor, rows: number): Int32Array {
+    let lowest = 0;
+    return offsets.integers().map((offset, position) => {
+      if (offset >= lowest && offset <= rows) lowest = offset;
+      else {
+        const message = `${name}[${position}]: expected from ${lowest} to ${rows}, got ${offset}`;
+        this.report(new MoeError("ID_OUT_OF_RANGE", message));
+      }
+      return lowest;
     });
-    if (bad < 0) return offsets;
-    const message = `${name}[${bad}]: expected ${last} .. ${rows}, not descending, got ${offsets[bad]}`;
-    this.report(new MoeError("ID_OUT_OF_RANGE", message));
-    return offsets.slice().fill(last, bad);
   }
 }
