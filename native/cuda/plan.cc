@@ -14,9 +14,6 @@ constexpr int64_t kWarp = 32;
 constexpr int64_t kPlainShared = 48 * 1024;
 // What the system keeps of shared memory for every block.
 constexpr size_t kReservedShared = 1024;
-// The GEMM kernels are compiled for this many registers a thread at most, of a multiprocessor's 64 K.
-constexpr int kGemmRegisters = 128;
-constexpr int kRegisters = 64 * 1024;
 // Bytes of K in a stage of the tensor-core kernel, to which packed rows are padded.
 constexpr int64_t kStageRowBytes = 128;
 // Vector accesses are 16 bytes.
@@ -138,10 +135,11 @@ PackedLayout packed_layout(const ExpertWeights& weights) {
 
 size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile) {
   // The FMA kernel pads its rows of x by four floats, against bank conflicts.
-  if (path == GemmPath::fma) {
-    return static_cast<size_t>(tile.stages * kFmaDepth * (tile.rows + 4 + tile.columns)) * sizeof(float);
-  }
-  return static_cast<size_t>(tile.stages * (tile.rows + tile.columns) * kStageRowBytes);
+  const int64_t stage = path == GemmPath::fma
+                            ? kFmaDepth * (tile.rows + 4 + tile.columns) * static_cast<int64_t>(sizeof(float))
+                            : (tile.rows + tile.columns) * kStageRowBytes;
+  const int64_t staged = tile.rows * staged_pitch(tile.columns) * static_cast<int64_t>(sizeof(float));
+  return static_cast<size_t>(std::max(tile.stages * stage, staged));
 }
 
 GemmPlan plan_gemm(const GemmProblem& problem, const DeviceTraits& traits) {
@@ -159,9 +157,8 @@ GemmPlan plan_gemm(const GemmProblem& problem, const DeviceTraits& traits) {
   plan.tile_map_bytes = tile_map_bytes(problem.rows, problem.experts, plan.tile.rows);
   plan.shared_bytes = gemm_shared_bytes(plan.path, plan.tile);
   const auto by_shared = static_cast<int64_t>(traits.shared_per_multiprocessor / (plan.shared_bytes + kReservedShared));
-  const int64_t by_registers = kRegisters / (kGemmRegisters * plan.tile.threads());
   plan.grid = capped_grid(plan.max_row_tiles * plan.column_tiles,
-                          std::max(std::min(by_shared, by_registers), int64_t{1}), traits);
+                          std::clamp(by_shared, int64_t{1}, int64_t{resident_blocks(plan.tile, plan.path == GemmPath::tf32)}), traits);
   return plan;
 }
 

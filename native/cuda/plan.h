@@ -81,22 +81,31 @@ PackedLayout packed_layout(const ExpertWeights& weights);
 // What multiplies: float32 FMA, or the tensor cores on elements of one type.
 enum class GemmPath : uint8_t { fma, tf32, f16, bf16 };
 
-// Rows and columns of the product that a block computes at once, how its warps divide them, and the stages of its ring in
-// shared memory.
+// Rows and columns of the product that a block computes at once, how its warps divide them, the stages of its ring in
+// shared memory, and the blocks whose registers a multiprocessor must have room for.
 struct GemmTile {
   int rows, columns;
   int warps_rows, warps_columns;
   int stages;
+  int blocks;
 
   MOE_HOST_DEVICE constexpr int threads() const { return 32 * warps_rows * warps_columns; }
 };
-// Lowest first. 16 rows are for decoding, where every expert has few. 128x128 needs two blocks of 256 threads a
-// multiprocessor to hide its epilogue, which leaves shared memory for three stages.
-inline constexpr GemmTile kMmaTiles[] = {{16, 128, 1, 4, 4}, {64, 128, 2, 2, 3}, {128, 128, 2, 4, 3}};
-inline constexpr GemmTile kFmaTiles[] = {{16, 64, 1, 4, 2}, {64, 64, 1, 4, 2}, {128, 64, 1, 4, 2}};
+// Lowest first. 16 rows are for decoding, where every expert has few. Two blocks of 128x128 hide each other's epilogue, which
+// leaves shared memory for three stages.
+inline constexpr GemmTile kMmaTiles[] = {{16, 128, 1, 4, 4, 4}, {64, 128, 2, 2, 3, 4}, {128, 128, 2, 4, 3, 2}};
+// Four blocks of 128x64 would spill.
+inline constexpr GemmTile kFmaTiles[] = {{16, 64, 1, 4, 2, 4}, {64, 64, 1, 4, 2, 4}, {128, 64, 1, 4, 2, 3}};
+// Blocks of a tile that a multiprocessor has registers for. Rounding to tf32 takes more.
+MOE_HOST_DEVICE constexpr int resident_blocks(const GemmTile& tile, bool tf32) { return tile.blocks - (tf32 ? 1 : 0); }
 // Elements of K that a stage of the FMA kernel holds.
 constexpr int kFmaDepth = 16;
 
+// Floats from row to row of a tile's accumulators on their way through shared memory: eight more than the columns, so that
+// the rows of an mma fragment fall into different banks.
+MOE_HOST_DEVICE constexpr int staged_pitch(int columns) { return columns + 8; }
+
+// The ring of stages, or where that is more, the accumulators, which take its place.
 size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile);
 
 struct GemmProblem {

@@ -6,7 +6,6 @@
 
 #include <type_traits>
 
-#include <type_traits>
 
 #include "core/status.h"
 
@@ -23,15 +22,6 @@ template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
   extern __shared__ __align__(1024) unsigned char moe_dynamic_shared[];
   return reinterpret_cast<T*>(moe_dynamic_shared);
-}
-
-// The block's static shared memory of type Storage; the same storage for every call with the same type.
-template <class Storage>
-__device__ __forceinline__ Storage& shared() {
-  static_assert(std::is_trivially_default_constructible_v<Storage> && std::is_trivially_destructible_v<Storage>,
-                "nobody constructs shared memory");
-  __shared__ Storage storage;
-  return storage;
 }
 
 // The block's static shared memory of type Storage; the same for every call with the same type, so that each function

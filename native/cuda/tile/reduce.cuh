@@ -33,22 +33,26 @@ __device__ __forceinline__ int warp_inclusive_sum(int value) {
   return value;
 }
 
-// The sum over the threads before this one; `total` gets the sum over all. `warp_sums` is shared memory for 32 numbers;
-// it may be used again on return.
-__device__ __forceinline__ int block_exclusive_sum(int value, int* warp_sums, int& total) {
+// Shared memory for block_exclusive_sum.
+struct WarpSums {
+  int of[32];
+};
+
+// The sum over the threads before this one; `total` gets the sum over all. `warp_sums` may be used again on return.
+__device__ __forceinline__ int block_exclusive_sum(int value, WarpSums& warp_sums, int& total) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
   const int inclusive = warp_inclusive_sum(value);
-  if (lane == 31) warp_sums[warp] = inclusive;
+  if (lane == 31) warp_sums.of[warp] = inclusive;
   __syncthreads();
   if (warp == 0) {
-    const int sum = warp_inclusive_sum(lane < warps ? warp_sums[lane] : 0);
-    if (lane < warps) warp_sums[lane] = sum;
+    const int sum = warp_inclusive_sum(lane < warps ? warp_sums.of[lane] : 0);
+    if (lane < warps) warp_sums.of[lane] = sum;
   }
   __syncthreads();
-  total = warp_sums[warps - 1];
-  const int before = warp > 0 ? warp_sums[warp - 1] : 0;
+  total = warp_sums.of[warps - 1];
+  const int before = warp > 0 ? warp_sums.of[warp - 1] : 0;
   __syncthreads();
   return before + inclusive - value;
 }
