@@ -98,7 +98,7 @@ Status CpuLayer::run(const TensorView& x, char* y, int32_t* ids, float* weights,
   const int64_t tokens = x.shape[0];
   const int64_t top_k = description().gating.top_k;
   const int64_t row_bytes = description().hidden * static_cast<int64_t>(info(x.dtype).bytes);
-  times_ = {};
+  StageTimes times;
   Status first_failure;
   for (int64_t first = 0; first < tokens; first += chunk_tokens()) {
     const Chunk chunk{
@@ -110,9 +110,10 @@ Status CpuLayer::run(const TensorView& x, char* y, int32_t* ids, float* weights,
         ids == nullptr ? nullptr : ids + first * top_k,
         weights == nullptr ? nullptr : weights + first * top_k,
     };
-    Status status = run_chunk(chunk);
+    Status status = run_chunk(chunk, times);
     if (first_failure.ok()) first_failure = std::move(status);
   }
+  if (y != nullptr) times_ = times;
   return first_failure;
 }
 
@@ -140,7 +141,7 @@ void CpuLayer::take(Arena& arena, const Chunk& chunk, Workspace& w) const {
   w.line = arena.take<float>(threads * d.hidden);
 }
 
-Status CpuLayer::run_chunk(const Chunk& chunk) {
+Status CpuLayer::run_chunk(const Chunk& chunk, StageTimes& times) {
   const LayerDescription& d = description();
   const Kernels& kernels = context_.kernels;
   const int64_t top_k = d.gating.top_k;
@@ -221,7 +222,7 @@ Status CpuLayer::run_chunk(const Chunk& chunk) {
 
       constexpr int64_t kTokensAtOnce = 32;
       begin_phase(worker, [&] {
-        lap(times_.router);
+        lap(times.router);
         return ceil_divide(chunk.tokens, kTokensAtOnce);
       });
       const TensorView logits{w.logits, DType::f32, 2, {chunk.tokens, d.experts}};
@@ -234,12 +235,12 @@ Status CpuLayer::run_chunk(const Chunk& chunk) {
     if (chunk.y == nullptr) return;
 
     begin_phase(worker, [&] {
-      lap(times_.gating);
+      lap(times.gating);
       status = sort_rows(w.ids, chunk.tokens, top_k, d.experts, {w.offsets, nullptr, w.token_of_row, w.row_of_slot});
       row_tiles = plan_tiles(w.offsets, d.experts, expert_kernels.max_rows);
       plan(gate_up, gate_up_plan);
       plan(down, down_plan);
-      lap(times_.sort);
+      lap(times.sort);
       return static_cast<int64_t>(row_tiles.size());
     });
     for (int64_t i; (i = queue.next(worker.index)) >= 0;) pack_tile(gate_up, row_tiles[i], w.x, w.token_of_row);
@@ -254,7 +255,7 @@ Status CpuLayer::run_chunk(const Chunk& chunk) {
                 });
 
     begin_phase(worker, [&] {
-      lap(times_.gate_up);
+      lap(times.gate_up);
       return static_cast<int64_t>(down_plan.items.size());
     });
     run_product(down, worker.index, queue, scratch_for(down), [&](const RowTile& tile, int64_t panel, const float* c) {
@@ -266,7 +267,7 @@ Status CpuLayer::run_chunk(const Chunk& chunk) {
     });
 
     begin_phase(worker, [&] {
-      lap(times_.down);
+      lap(times.down);
       return chunk.tokens;
     });
     const void** rows = w.slot_rows + worker.index * top_k;
@@ -280,7 +281,7 @@ Status CpuLayer::run_chunk(const Chunk& chunk) {
       kernels.from_f32(chunk.dtype, line, d.hidden, chunk.y + token * d.hidden * element);
     }
   });
-  lap(chunk.y == nullptr ? times_.gating : times_.combine);
+  lap(chunk.y == nullptr ? times.gating : times.combine);
   context_.warnings.non_finite_logit_rows += not_finite.load();
   return status;
 }

@@ -36,7 +36,7 @@ class CpuLayer final : public Layer {
 
   CpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
   Status run(const TensorView& x, char* y, int32_t* ids, float* weights, bool routed);
-  Status run_chunk(const Chunk& chunk);
+  Status run_chunk(const Chunk& chunk, StageTimes& times);
   void take(class Arena& arena, const Chunk& chunk, Workspace& w) const;
   int64_t chunk_tokens() const;
 

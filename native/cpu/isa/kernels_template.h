@@ -384,8 +384,11 @@ void combine(DType dtype, const void* const* rows, const float* weights, int32_t
 // Multiplies one tile's rows by the same operands over and over, out of registers and the first cache.
 template <class Step, int rows>
 void peak(int64_t iterations) {
-  alignas(64) static constexpr typename Step::Value x[Step::group * rows] = {};
-  alignas(64) static constexpr typename Step::Weight w[Step::group * kPanelColumns] = {};
+  alignas(64) static constexpr typename Step::Value kX[Step::group * rows] = {};
+  alignas(64) static constexpr typename Step::Weight kW[Step::group * kPanelColumns] = {};
+  // Read anew in every iteration, so that the compiler cannot know that nothing changes.
+  const typename Step::Value* volatile x = kX;
+  const typename Step::Weight* volatile w = kW;
   Sums<rows> sums = {};
   for (int64_t i = 0; i < iterations; ++i) Step::template step<rows>(x, w, sums);
   alignas(64) float sink[kPanelColumns];
