@@ -3,6 +3,14 @@
 
 #include <cstddef>
 
+#include "simt/sanitizer.h"
+
+extern "C" {
+// Pushes the callee-saved registers, stores the stack pointer to *save and takes up the context whose stack pointer is
+// `load`. Floating-point modes are the same for all contexts and stay as they are.
+void moe_simt_switch(void** save, void* load) asm("moe_simt_switch");
+}
+
 namespace moe::simt::machine {
 
 struct Stack {
@@ -26,7 +34,11 @@ class Context {
   void release();
 
   // Leaves `from`, which is the running one, for `to`; returns when something switches back to `from`.
-  static void switch_to(Context& from, Context& to);
+  static void switch_to(Context& from, Context& to) {
+    sanitizer::start_switch(&from.fake_stack_, to.stack_.bottom, to.stack_.size, to.fiber_);
+    moe_simt_switch(&from.stack_pointer_, to.stack_pointer_);
+    sanitizer::finish_switch(from.fake_stack_, nullptr, nullptr);
+  }
   // `host`: the adopted context of the same operating system thread.
   static void entered(Context& host);
   // As switch_to, but `from` is over.

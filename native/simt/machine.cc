@@ -15,10 +15,6 @@ char fence_order;
 
 void fail(const Call& call, std::string message) { Multiprocessor::current().fail(call, std::move(message)); }
 
-void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand) {
-  Multiprocessor::current().meet(collective, where, mask, operand);
-}
-
 int sync(const Call& call, int barrier, unsigned threads, bool predicate) {
   Multiprocessor& processor = Multiprocessor::current();
   return processor.barrier(call, barrier, threads).sync(processor.scheduler(), call, threads, predicate);

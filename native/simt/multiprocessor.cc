@@ -10,18 +10,14 @@ namespace moe::simt::machine {
 
 namespace {
 
-thread_local Multiprocessor* running = nullptr;
-
 uint64_t linear(uint3 block, dim3 grid) {
   return (static_cast<uint64_t>(block.z) * grid.y + block.y) * grid.x + block.x;
 }
 
 }  // namespace
 
-Multiprocessor& Multiprocessor::current() { return *running; }
-
 Status Multiprocessor::run(const Launch& launch, uint3 block) {
-  running = this;
+  running_ = this;
   launch_ = &launch;
   block_ = block;
   failure_.clear();
@@ -58,7 +54,7 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
 }
 
 void Multiprocessor::run_thread() {
-  Multiprocessor& self = *running;
+  Multiprocessor& self = *running_;
   self.scheduler_.entered();
   sanitizer::acquire(&self.order_);
   self.launch_->body(self.launch_->arguments);
@@ -74,11 +70,6 @@ void Multiprocessor::fail(const Call& call, std::string message) {
              std::move(message);
   sanitizer::release(&order_);
   scheduler_.stop();
-}
-
-void Multiprocessor::meet(const Collective& collective, const std::source_location& where, uint32_t mask,
-                          void* operand) {
-  warps_[scheduler_.current().warp()].meet(scheduler_, collective, where, mask, operand);
 }
 
 Barrier& Multiprocessor::barrier(const Call& call, int index, unsigned threads) {

@@ -23,15 +23,17 @@ class Multiprocessor {
   Status run(const Launch& launch, uint3 block);
 
   // For the thread that runs.
-  static Multiprocessor& current();
+  static Multiprocessor& current() { return *running_; }
   [[noreturn]] void fail(const Call& call, std::string message);
-  void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand);
+  Warp& warp() { return warps_[scheduler_.current().warp()]; }
   Barrier& barrier(const Call& call, int index, unsigned threads);
   Scheduler& scheduler() { return scheduler_; }
   SharedMemory& shared() { return shared_; }
   const Options& options() const { return options_; }
 
  private:
+  static inline constinit thread_local Multiprocessor* running_ = nullptr;
+
   static void run_thread();
   std::string heading() const;
 

@@ -17,20 +17,21 @@ class Random {
  public:
   explicit Random(uint64_t seed = 0) : state_(mix(seed) | 1) {}
 
-  uint32_t next() {
+  uint64_t next() {
     state_ ^= state_ >> 12;
     state_ ^= state_ << 25;
     state_ ^= state_ >> 27;
-    return static_cast<uint32_t>((state_ * 0x2545f4914f6cdd1du) >> 32);
-  }
-  // The number of one of the set bits of `mask`, which is not 0.
-  unsigned bit_of(uint32_t mask) {
-    const unsigned start = next() & 31;
-    return (start + static_cast<unsigned>(std::countr_zero(std::rotr(mask, static_cast<int>(start))))) & 31;
+    return state_ * 0x2545f4914f6cdd1du;
   }
 
  private:
   uint64_t state_;
 };
+
+// The number of one of the set bits of `mask`, which is not 0, chosen by 5 random bits.
+inline unsigned choose_bit(uint32_t mask, uint64_t random) {
+  const unsigned start = random & 31;
+  return (start + static_cast<unsigned>(std::countr_zero(std::rotr(mask, static_cast<int>(start))))) & 31;
+}
 
 }  // namespace moe::simt::machine

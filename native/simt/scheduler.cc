@@ -1,7 +1,5 @@
 #include "simt/scheduler.h"
 
-#include "simt/intrinsics/index.h"
-
 namespace moe::simt::machine {
 
 namespace {
@@ -18,7 +16,7 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
   while (threads_.size() < size_) threads_.push_back(std::make_unique<Thread>());
   random_ = Random(seed);
   loyalty_ = kLoyalties[random_.next() % std::size(kLoyalties)];
-  current_ = nullptr;
+  warp_ = 0;
   ready_warps_ = 0;
   ready_lanes_.fill(0);
   for (unsigned number = 0; number < size_; ++number) {
@@ -39,8 +37,6 @@ void Scheduler::run() {
   for (unsigned number = 0; number < size_; ++number) threads_[number]->context.release();
 }
 
-void Scheduler::suspend() { resume(current_->context, next()); }
-
 void Scheduler::exit() {
   Thread& self = *current_;
   self.exited = true;
@@ -49,31 +45,6 @@ void Scheduler::exit() {
   current_ = thread;
   threadIdx = thread->index;
   Context::leave(self.context, thread->context);
-}
-
-void Scheduler::wake(unsigned warp, uint32_t lanes) {
-  ready_lanes_[warp] |= lanes;
-  if (lanes != 0) ready_warps_ |= 1u << warp;
-}
-
-Thread* Scheduler::next() {
-  if (ready_warps_ == 0) return nullptr;
-  unsigned warp = current_ == nullptr ? 0 : current_->warp();
-  if (ready_lanes_[warp] == 0 || (random_.next() & 255) >= loyalty_) warp = random_.bit_of(ready_warps_);
-  const unsigned lane = random_.bit_of(ready_lanes_[warp]);
-  ready_lanes_[warp] &= ~(1u << lane);
-  if (ready_lanes_[warp] == 0) ready_warps_ &= ~(1u << warp);
-  return threads_[warp * kWarpLanes + lane].get();
-}
-
-void Scheduler::resume(Context& from, Thread* thread) {
-  if (thread == nullptr) {
-    Context::switch_to(from, host_);
-    return;
-  }
-  current_ = thread;
-  threadIdx = thread->index;
-  Context::switch_to(from, thread->context);
 }
 
 }  // namespace moe::simt::machine

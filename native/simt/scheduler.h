@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "simt/intrinsics/index.h"
 #include "simt/random.h"
 #include "simt/stack_pool.h"
 #include "simt/thread.h"
@@ -27,13 +28,16 @@ class Scheduler {
   // In a thread: the first thing entry() does.
   void entered() { Context::entered(host_); }
   // Gives way until another thread wakes this one.
-  void suspend();
+  void suspend() { resume(current_->context, next()); }
   // Ends this thread.
   [[noreturn]] void exit();
   // Ends the run; no thread goes on.
   [[noreturn]] void stop() { Context::leave(current_->context, host_); }
 
-  void wake(unsigned warp, uint32_t lanes);
+  void wake(unsigned warp, uint32_t lanes) {
+    ready_lanes_[warp] |= lanes;
+    ready_warps_ |= uint32_t{lanes != 0} << warp;
+  }
   Thread& current() { return *current_; }
   Thread& thread(unsigned number) { return *threads_[number]; }
   Thread& thread(unsigned warp, unsigned lane) { return *threads_[warp * kWarpLanes + lane]; }
@@ -41,8 +45,26 @@ class Scheduler {
 
  private:
   // Takes one of the ready threads, null where there is none.
-  Thread* next();
-  void resume(Context& from, Thread* thread);
+  Thread* next() {
+    if (ready_warps_ == 0) return nullptr;
+    const uint64_t random = random_.next();
+    const bool stay = (random >> 32 & 255) < loyalty_ && (ready_warps_ >> warp_ & 1) != 0;
+    warp_ = stay ? warp_ : choose_bit(ready_warps_, random >> 40);
+    const unsigned lane = choose_bit(ready_lanes_[warp_], random >> 48);
+    ready_lanes_[warp_] &= ~(1u << lane);
+    ready_warps_ &= ~(uint32_t{ready_lanes_[warp_] == 0} << warp_);
+    return threads_[warp_ * kWarpLanes + lane].get();
+  }
+  // Leaves the running context for the thread, or for the host where there is none.
+  void resume(Context& from, Thread* thread) {
+    if (thread == nullptr) {
+      Context::switch_to(from, host_);
+    } else {
+      current_ = thread;
+      threadIdx = thread->index;
+      Context::switch_to(from, thread->context);
+    }
+  }
 
   StackPool stacks_;
   std::vector<std::unique_ptr<Thread>> threads_;
@@ -52,6 +74,7 @@ class Scheduler {
 
   Random random_;
   uint32_t loyalty_ = 0;
+  unsigned warp_ = 0;  // of the last thread
   uint32_t ready_warps_ = 0;
   std::array<uint32_t, kMaxWarps> ready_lanes_{};
 };

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "simt/multiprocessor.h"
 #include "simt/report.h"
 #include "simt/sanitizer.h"
 
@@ -24,7 +25,7 @@ void Warp::meet(Scheduler& scheduler, const Collective& collective, const std::s
     fail(call, mask_text(mask) + " names lanes that have exited or never were: " + lanes_text(gone));
   }
 
-  const unsigned leader = join(scheduler, call, collective, mask, lane);
+  const unsigned leader = join(call, collective, mask, lane);
   Meeting& meeting = meetings_[leader];
   void* const key = &keys_[meeting.serial % keys_.size()];
   if (collective.orders_memory) sanitizer::release(key);
@@ -44,31 +45,28 @@ void Warp::meet(Scheduler& scheduler, const Collective& collective, const std::s
 }
 
 // The meeting that this call belongs to: one that others wait in, or a new one.
-unsigned Warp::join(Scheduler& scheduler, const Call& call, const Collective& collective, uint32_t mask,
-                    unsigned lane) {
+unsigned Warp::join(const Call& call, const Collective& collective, uint32_t mask, unsigned lane) {
   for (uint32_t others = waiting_ & mask; others != 0; others &= others - 1) {
     const unsigned other = static_cast<unsigned>(std::countr_zero(others));
     const unsigned leader = meeting_of_[other];
     const Meeting& meeting = meetings_[leader];
-    const Thread& thread = scheduler.thread(number_, other);
-    if (meeting.mask != mask) {
-      // Each of the two waits for the other elsewhere. Where only one does, the other may come in time.
-      if ((meeting.mask >> lane & 1) != 0) {
-        fail(call, "called with " + mask_text(mask) + ", but lane " + std::to_string(other) + ", which is in it, waits in " +
-                       call_text(thread.call) + " with " + mask_text(meeting.mask));
+    if (meeting.mask == mask) {
+      const bool same_place = meeting.call.where.line() == call.where.line() &&
+                              meeting.call.where.column() == call.where.column();
+      if (meeting.collective != &collective || (collective.aligned && !same_place)) {
+        fail(call, "lane " + std::to_string(other) + " of the same " + mask_text(mask) + " is in another call, " +
+                       call_text(meeting.call));
       }
-      continue;
+      meeting_of_[lane] = static_cast<uint8_t>(leader);
+      return leader;
     }
-    const bool same_call = thread.call.where.line() == call.where.line() &&
-                           thread.call.where.column() == call.where.column();
-    if (meeting.collective != &collective || (collective.aligned && !same_call)) {
-      fail(call, "lane " + std::to_string(other) + " of the same mask, " + mask_text(mask) + ", is in another call: " +
-                     call_text(thread.call));
+    // Where each of the two waits for the other, neither can go on. Else the other may come in time.
+    if ((meeting.mask >> lane & 1) != 0) {
+      fail(call, "called with " + mask_text(mask) + ", but lane " + std::to_string(other) + ", which is in it, is in " +
+                     call_text(meeting.call) + " with " + mask_text(meeting.mask));
     }
-    meeting_of_[lane] = static_cast<uint8_t>(leader);
-    return leader;
   }
-  meetings_[lane] = {&collective, mask, 0, serial_++};
+  meetings_[lane] = {&collective, call, mask, 0, serial_++};
   meeting_of_[lane] = static_cast<uint8_t>(lane);
   return lane;
 }
@@ -83,6 +81,11 @@ void Warp::exit(Scheduler& scheduler, unsigned lane) {
                             mask_text(thread.mask));
     }
   }
+}
+
+void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand) {
+  Multiprocessor& processor = Multiprocessor::current();
+  processor.warp().meet(processor.scheduler(), collective, where, mask, operand);
 }
 
 }  // namespace moe::simt::machine

@@ -22,12 +22,13 @@ class Warp {
   // Kept in the place of the lane that came first.
   struct Meeting {
     const Collective* collective = nullptr;
+    Call call;
     uint32_t mask = 0;
     uint32_t present = 0;
     unsigned serial = 0;
   };
 
-  unsigned join(Scheduler& scheduler, const Call& call, const Collective& collective, uint32_t mask, unsigned lane);
+  unsigned join(const Call& call, const Collective& collective, uint32_t mask, unsigned lane);
 
   unsigned number_ = 0;
   uint32_t lanes_ = 0;    // that exist and have not ended

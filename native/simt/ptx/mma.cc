@@ -11,9 +11,14 @@ namespace {
 constexpr unsigned kRows = 16;
 constexpr unsigned kColumns = 8;
 
+// The columns of a row of B or D, as a vector.
+typedef float FloatRow __attribute__((vector_size(kColumns * sizeof(float))));
+typedef uint32_t IntegerRow __attribute__((vector_size(kColumns * sizeof(uint32_t))));
+
 // The element types: how many are in a register, and the value of the one at `index`.
 struct Bf16 {
   using Sum = float;
+  using Row = FloatRow;
   static constexpr unsigned kPerRegister = 2;
   static float value(uint32_t bits, unsigned index) {
     return std::bit_cast<float>(index == 0 ? bits << 16 : bits & 0xffff0000u);
@@ -22,6 +27,7 @@ struct Bf16 {
 
 struct F16 {
   using Sum = float;
+  using Row = FloatRow;
   static constexpr unsigned kPerRegister = 2;
   // Exponent and mantissa in their places in a float32, then the exponent's bias corrected by an exact product, which
   // also normalises what is subnormal. Without a branch, unlike moe::f16's conversion: this is the inner loop.
@@ -36,12 +42,14 @@ struct F16 {
 
 struct Tf32 {
   using Sum = float;
+  using Row = FloatRow;
   static constexpr unsigned kPerRegister = 1;
   static float value(uint32_t bits, unsigned) { return std::bit_cast<float>(bits & ~0x1fffu); }
 };
 
 struct S8 {
   using Sum = uint32_t;  // of int32, wrapping
+  using Row = IntegerRow;
   static constexpr unsigned kPerRegister = 4;
   static uint32_t value(uint32_t bits, unsigned index) {
     return static_cast<uint32_t>(static_cast<int8_t>(bits >> (8 * index)));
@@ -53,7 +61,9 @@ void multiply_add(const Call&, uint32_t, void* const* operands) {
   using Sum = typename Element::Sum;
   constexpr unsigned kPer = Element::kPerRegister;
   constexpr unsigned kDepth = 8 * kPer;
-  Sum a[kRows][kDepth], b[kDepth][kColumns], d[kRows][kColumns];
+  using Row = typename Element::Row;
+  Sum a[kRows][kDepth];
+  Row b[kDepth], d[kRows];
 
   for (unsigned lane = 0; lane < 32; ++lane) {
     const MmaOperand& operand = *static_cast<const MmaOperand*>(operands[lane]);
@@ -70,10 +80,15 @@ void multiply_add(const Call&, uint32_t, void* const* operands) {
     }
   }
 
-  for (unsigned row = 0; row < kRows; ++row) {
+  // Several rows at a time: one row's sums wait for each other.
+  constexpr unsigned kTogether = 4;
+  for (unsigned row = 0; row < kRows; row += kTogether) {
+    Row sums[kTogether];
+    for (unsigned i = 0; i < kTogether; ++i) sums[i] = d[row + i];
     for (unsigned k = 0; k < kDepth; ++k) {
-      for (unsigned column = 0; column < kColumns; ++column) d[row][column] += a[row][k] * b[k][column];
+      for (unsigned i = 0; i < kTogether; ++i) sums[i] += a[row + i][k] * b[k];
     }
+    for (unsigned i = 0; i < kTogether; ++i) d[row + i] = sums[i];
   }
 
   for (unsigned lane = 0; lane < 32; ++lane) {
