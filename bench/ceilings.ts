@@ -2,6 +2,18 @@ import type { FloatDType } from "#lib/dtype.js";
 import type { Ceilings } from "#lib/native.js";
 import type { BenchCase } from "./case.js";
 
+/**
+ * The better of two measurements, made before and after what they are compared with: load by others and, on virtual
+ * machines, memory bandwidth that comes and goes can only lower them.
+ */
+export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
+  return {
+    fmaGflops: Math.max(before.fmaGflops, after.fmaGflops),
+    bf16Gflops: Math.max(before.bf16Gflops, after.bf16Gflops),
+    readGBs: Math.max(before.readGBs, after.readGBs),
+  };
+}
+
 /** 10^9 operations a second that products with weights of `dtype` can reach at best. */
 export function peakGflops(ceilings: Ceilings, dtype: FloatDType): number {
   return dtype === "bf16" ? Math.max(ceilings.bf16Gflops, ceilings.fmaGflops) : ceilings.fmaGflops;

@@ -1,0 +1,68 @@
+import { parseArgs } from "node:util";
+import { shapes } from "#lib/cases/shapes.js";
+import { choiceOption, integerOption, listOption, UsageError } from "#lib/cli/command.js";
+import { loadNative } from "#lib/native.js";
+import { operatorNames } from "./operators.js";
+
+export const help = `Usage: npm run bench -- [options]
+
+Times every operator and the whole layer on the CPU device, beside what this machine reaches at best: float32
+multiply-adds, bfloat16 dot products, and reading memory in order, measured before and after each shape and dtype.
+
+Options:
+  --shape NAMES      ${Object.keys(shapes).join(", ")} (A,B,C,D)
+  --dtype DTYPES     f32, f16, bf16 (f32,bf16)
+  --tokens NUMBERS   tokens per call (1,8,64,512)
+  --operator TEXT    only operators whose name contains this, such as layer or grouped_gemm
+  --time SECONDS     about how long to time each case (1)
+  --threads N        threads of the device (all CPUs)
+  --json FILE        also write the results there
+  -h, --help         show this help
+`;
+
+/** Names of everything that can be timed. */
+export const names = ["layer", ...operatorNames];
+const dtypes = ["f32", "f16", "bf16"] as const;
+
+export interface Options {
+  readonly shapes: readonly string[];
+  readonly dtypes: readonly (typeof dtypes)[number][];
+  readonly tokens: readonly number[];
+  readonly operator: string;
+  readonly seconds: number;
+  readonly threads: number;
+  readonly json: string | undefined;
+}
+
+/** What the command line asks for; undefined where it asks for help. */
+export function parseOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      shape: { type: "string", multiple: true, default: ["A,B,C,D"] },
+      dtype: { type: "string", multiple: true, default: ["f32,bf16"] },
+      tokens: { type: "string", multiple: true, default: ["1,8,64,512"] },
+      operator: { type: "string", default: "" },
+      time: { type: "string", default: "1" },
+      threads: { type: "string" },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) return undefined;
+  const { operator, json } = values;
+  if (!names.some((name) => name.includes(operator))) {
+    throw new UsageError(`--operator: expected a part of one of ${names.join(", ")}, got "${operator}"`);
+  }
+  const seconds = Number(values.time);
+  if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
+  return {
+    shapes: listOption(values.shape).map((name) => choiceOption("shape", name, Object.keys(shapes))),
+    dtypes: listOption(values.dtype).map((name) => choiceOption("dtype", name, dtypes)),
+    tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    operator,
+    seconds,
+    threads:
+      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    json,
+  };
+}
