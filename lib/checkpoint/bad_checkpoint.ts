@@ -1,8 +1,17 @@
-import { MoeError } from "../errors.js";
+import { isMoeError, MoeError } from "../errors.js";
 
 /** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. */
 export function badCheckpoint(place: string, problem: string, cause?: unknown): MoeError {
   return new MoeError("BAD_CHECKPOINT", `${place}: ${problem}`, { cause });
+}
+
+/** What `check` gives; a MoeError that it throws becomes BAD_CHECKPOINT, about `place`. */
+export function checkedAt<T>(place: string, check: () => T): T {
+  try {
+    return check();
+  } catch (cause) {
+    throw isMoeError(cause) ? badCheckpoint(place, cause.message, cause) : cause;
+  }
 }
 
 /** A BAD_CHECKPOINT error for a failed call of the file system, whose own message names reason and path. */

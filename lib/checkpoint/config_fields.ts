@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { describe } from "../errors.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
+import { checkInteger, describe } from "../errors.js";
+import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { type JsonObject, readJsonObject } from "./strict_json.js";
 
 /**
@@ -23,13 +23,17 @@ export class ConfigFields {
     return new ConfigFields(path, await readJsonObject(path));
   }
 
-  /** An integer of at least `minimum`; `alias` is another name that Transformers saves the field under. */
-  integer(name: string, fallback: number | undefined, { minimum = 1, alias = name } = {}): number {
+  /** An integer from `minimum` to `maximum`; `alias` is another name that Transformers saves the field under. */
+  integer(
+    name: string,
+    fallback: number | undefined,
+    { minimum = 1, maximum = Number.MAX_SAFE_INTEGER, alias = name } = {},
+  ): number {
     const value = this.#fields[name] ?? this.#fields[alias] ?? fallback;
-    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < minimum) {
-      throw this.#error(name, `an integer >= ${minimum}`, value);
-    }
-    return value;
+    return checkedAt(this.path, () => {
+      checkInteger(name, value, minimum, maximum);
+      return value;
+    });
   }
 
   boolean(name: string, fallback: boolean | undefined): boolean {

@@ -10,7 +10,7 @@ import { ConfigFields } from "./config_fields.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "./safetensors_dtype.js";
 import { SafetensorsFile } from "./safetensors_file.js";
 import { tensorPlace } from "./safetensors_header.js";
-import { isJsonObject, type JsonObject, parseJsonObject } from "./strict_json.js";
+import { isRecord, type JsonObject, parseJsonObject } from "./strict_json.js";
 import { type LayerTensors, loadWeights, type WeightOptions } from "./weights.js";
 
 /** What a layer file says its layer computes; the float64 results are not rounded. */
@@ -124,7 +124,7 @@ function readTensors(path: string, json: JsonObject, config: MoeLayerConfig): La
     const place = `tensors.${role}`;
     const known = roles.get(role);
     if (known === undefined) throw unsupported(path, `${place}: expected only ${[...roles.keys()].join(", ")}`);
-    const { name, orient, ...storage } = isJsonObject(location) ? location : {};
+    const { name, orient, ...storage } = isRecord(location) ? location : {};
     if (typeof name !== "string")
       throw badCheckpoint(path, `${place}: expected a name, got ${JSON.stringify(location)}`);
     if (orient !== "out_in" || Object.keys(storage).length > 0) {

@@ -5,6 +5,7 @@ import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
 import { ShardedCheckpoint } from "./sharded_checkpoint.js";
+import { isRecord } from "./strict_json.js";
 import { type LayerTensors, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
@@ -13,6 +14,9 @@ export interface LoadOptions extends WeightOptions {
   device: Device;
 }
 
+/** Far above any model, so that a broken config.json cannot make an error list without end. */
+const maximumLayers = 100_000;
+
 /**
  * Loads the MoE block of one decoder layer of a Hugging Face model directory: `model_type` in config.json names the
  * family, whose file in `families/` says what the fields mean and how the tensors are named.
@@ -20,6 +24,7 @@ export interface LoadOptions extends WeightOptions {
  */
 export async function loadLayer(directory: string, options: LoadOptions): Promise<MoeLayer> {
   if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
+  if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
   const { layer, device } = options;
   const fields = await ConfigFields.read(directory);
   const family = fields.choice("model_type", undefined, families);
@@ -35,7 +40,7 @@ export async function loadLayer(directory: string, options: LoadOptions): Promis
 }
 
 function checkLayer(fields: ConfigFields, family: Family, layer: number): void {
-  const count = fields.integer("num_hidden_layers", family.defaultLayers);
+  const count = fields.integer("num_hidden_layers", family.defaultLayers, { maximum: maximumLayers });
   checkInteger("layer", layer, 0, count - 1);
   if (family.hasExperts === undefined || family.hasExperts(fields, layer)) return;
   const sparse = Array.from({ length: count }, (_, index) => index).filter((index) =>

@@ -13,7 +13,7 @@ export type SafetensorsArray =
 
 interface SafetensorsDTypeInfo {
   readonly bits: number;
-  /** Holds the stored bits; types that JavaScript lacks are whole bytes or 16-bit words, C64 is (real, imaginary) pairs. */
+  /** Holds the stored bits; types that JavaScript lacks are bytes or 16-bit words, C64 is (real, imaginary) pairs. */
   readonly array: {
     readonly BYTES_PER_ELEMENT: number;
     new (buffer: ArrayBufferLike, byteOffset: number, length: number): SafetensorsArray;

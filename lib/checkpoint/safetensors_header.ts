@@ -8,7 +8,7 @@ import {
   safetensorsByteLength,
   safetensorsDTypeNames,
 } from "./safetensors_dtype.js";
-import { isJsonObject, parseJsonObject } from "./strict_json.js";
+import { isRecord, parseJsonObject } from "./strict_json.js";
 
 /** Where a file's tensor is and what it is. */
 export interface SafetensorsInfo {
@@ -130,7 +130,7 @@ export function tensorPlace(file: string, name: string): string {
 function parseEntry(file: string, name: string, entry: unknown, dataOffset: number): SafetensorsInfo {
   const place = tensorPlace(file, name);
   if (!isWellFormed(name)) throw badCheckpoint(place, "expected a name of whole Unicode characters");
-  if (!isJsonObject(entry)) throw badCheckpoint(place, `expected an object, got ${describe(entry)}`);
+  if (!isRecord(entry)) throw badCheckpoint(place, `expected an object, got ${describe(entry)}`);
   const { dtype, shape, data_offsets: offsets, ...others } = entry;
   const unknown = Object.keys(others)[0];
   if (unknown !== undefined) {
@@ -188,7 +188,7 @@ function checkTiling(
 }
 
 function parseMetadata(file: string, metadata: unknown = {}): Record<string, string> {
-  if (!isJsonObject(metadata)) {
+  if (!isRecord(metadata)) {
     throw badCheckpoint(file, `${metadataKey}: expected an object of strings, got ${describe(metadata)}`);
   }
   for (const [key, value] of Object.entries(metadata)) {

@@ -13,6 +13,7 @@ import {
 } from "./safetensors_dtype.js";
 import { chunkBytes, type TransferOptions } from "./safetensors_file.js";
 import { checkTensorName, formatHeader, isWellFormed } from "./safetensors_header.js";
+import { isRecord } from "./strict_json.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
 export interface SafetensorsInput {
@@ -32,7 +33,8 @@ export interface SerializeOptions {
 /**
  * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
  * elements. The file appears under its name only when it is whole and on disk; on failure what was there stays.
- * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT where the file cannot be written.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT where the file
+ * cannot be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -42,8 +44,13 @@ export async function writeSafetensors(
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
   const parts = layOut(tensors, options.metadata);
   const temporary = `${path}.${randomUUID()}.tmp`;
+  let handle: FileHandle;
   try {
-    const handle = await open(temporary, "wx");
+    handle = await open(temporary, "wx");
+  } catch (cause) {
+    throw fileSystemError(path, "written", cause);
+  }
+  try {
     try {
       await writeParts(handle, parts, options);
       await handle.sync();
@@ -61,8 +68,8 @@ export async function writeSafetensors(
 
 /** The checked parts of a file in their order: its header, then every tensor's bytes. */
 export function layOut(tensors: SafetensorsInputs, metadata: Readonly<Record<string, string>> = {}): Uint8Array[] {
-  if (!isObject(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
-  if (!isObject(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
+  if (!isRecord(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
+  if (!isRecord(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
   for (const [key, value] of Object.entries(metadata)) {
     if (typeof value !== "string" || !isWellFormed(key) || !isWellFormed(value)) {
       throw invalidArgument(`metadata.${key}`, "a string of whole Unicode characters", value);
@@ -86,14 +93,10 @@ interface CheckedInput {
   readonly bytes: Uint8Array;
 }
 
-function isObject(value: unknown): boolean {
-  return typeof value === "object" && value !== null;
-}
-
 function checkInput(name: string, tensor: SafetensorsInput): CheckedInput {
   checkTensorName(name);
   const place = `tensors[${JSON.stringify(name)}]`;
-  if (!isObject(tensor)) throw invalidArgument(place, "an object of dtype, shape and data", tensor);
+  if (!isRecord(tensor)) throw invalidArgument(place, "an object of dtype, shape and data", tensor);
   const { dtype, shape, data } = tensor;
   if (!isSafetensorsDType(dtype)) {
     throw invalidArgument(`${place}.dtype`, `one of ${safetensorsDTypeNames.join(", ")}`, dtype);

@@ -4,7 +4,7 @@ import { describe, invalidArgument, MoeError } from "../errors.js";
 import { badCheckpoint, fileSystemError } from "./bad_checkpoint.js";
 import { SafetensorsFile } from "./safetensors_file.js";
 import { tensorPlace } from "./safetensors_header.js";
-import { isJsonObject, readJsonObject } from "./strict_json.js";
+import { isRecord, readJsonObject } from "./strict_json.js";
 
 const singleName = "model.safetensors";
 const indexName = "model.safetensors.index.json";
@@ -30,8 +30,8 @@ export class ShardedCheckpoint implements AsyncDisposable {
 
   /**
    * Opens a directory. Where it has both a single file and an index, the single file is taken, as Transformers does.
-   * @throws BAD_CHECKPOINT where there is neither, or for an index that is malformed or lists files that
-   * do not exist or lie outside the directory.
+   * @throws BAD_CHECKPOINT where there is neither, or for an index that is malformed or lists files that do not
+   * exist or lie outside the directory.
    */
   static async open(directory: string): Promise<ShardedCheckpoint> {
     if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
@@ -56,8 +56,8 @@ export class ShardedCheckpoint implements AsyncDisposable {
 
   /**
    * The open file that has the tensor; it is closed with the checkpoint.
-   * @throws BAD_CHECKPOINT where no shard has it, or its shard is malformed or lacks a tensor that the index says it has;
-   * DISPOSED.
+   * @throws BAD_CHECKPOINT where no shard has it, or its shard is malformed or lacks a tensor that the index says it
+   * has; DISPOSED.
    */
   async fileOf(name: string): Promise<SafetensorsFile> {
     if (this.#closed) throw new MoeError("DISPOSED", `${this.directory}: used after close()`);
@@ -95,7 +95,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
 
 async function readIndex(directory: string, index: string): Promise<Map<string, string>> {
   const { weight_map: weightMap } = await readJsonObject(index);
-  if (!isJsonObject(weightMap)) {
+  if (!isRecord(weightMap)) {
     throw badCheckpoint(index, `weight_map: expected an object of file names, got ${describe(weightMap)}`);
   }
   const shards = new Map<string, string>();

@@ -4,7 +4,8 @@ import { badCheckpoint, fileSystemError } from "./bad_checkpoint.js";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-export function isJsonObject(value: unknown): value is JsonObject {
+/** Whether `value` is an object that is no array. */
+export function isRecord(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -23,7 +24,7 @@ export function parseJsonObject(place: string, bytes: Uint8Array): JsonObject {
   } catch (cause) {
     throw badCheckpoint(place, `expected valid UTF-8 JSON: ${(cause as Error).message}`, cause);
   }
-  if (!isJsonObject(value)) throw badCheckpoint(place, `expected a JSON object, got ${describe(value)}`);
+  if (!isRecord(value)) throw badCheckpoint(place, `expected a JSON object, got ${describe(value)}`);
   const duplicate = duplicateKey(text);
   if (duplicate !== undefined) {
     throw badCheckpoint(place, `expected every key once in an object, got ${describe(duplicate)} twice`);

@@ -1,12 +1,11 @@
-import type { LayerDescription } from "../backend.js";
-import type { Device } from "../device.js";
+import { Device } from "../device.js";
 import { dtypeNames, dtypes, type FloatDType } from "../dtype.js";
-import { checkChoice, isMoeError } from "../errors.js";
+import { checkChoice, invalidArgument } from "../errors.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
 import { type ExpertWeights, MoeLayer } from "../layer/layer.js";
 import { type Shape, sameShape, shapeText } from "../shape.js";
 import type { Tensor } from "../tensor.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
+import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import type { SafetensorsDType } from "./safetensors_dtype.js";
 import type { SafetensorsFile } from "./safetensors_file.js";
 import { tensorPlace } from "./safetensors_header.js";
@@ -68,17 +67,18 @@ const expertRoles = ["gate", "up", "down"] as const;
 type LocatedExpert = ReadonlyMap<(typeof expertRoles)[number], Located>;
 
 /**
- * Builds a layer on `device`, expert by expert: a file's bytes are read into device tensors, which are repacked and freed
- * before the next expert's are read. All tensors are looked up first, so that a bad checkpoint fails before the layer's
- * memory is allocated.
- * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32, F16
- * or BF16; the errors of MoeLayer.create.
+ * Builds a layer on `device`, expert by expert: a file's bytes are read into device tensors, which are repacked and
+ * freed before the next expert's are read. All tensors are looked up first, so that a bad checkpoint fails before the
+ * layer's memory is allocated.
+ * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
+ * F16 or BF16; the errors of MoeLayer.create.
  */
 export async function loadWeights(source: LayerSource, device: Device, options: WeightOptions): Promise<MoeLayer> {
   const { config, tensors } = source;
+  if (!(device instanceof Device)) throw invalidArgument("device", "a Device", device);
   if (options.dtype !== undefined) checkChoice("dtype", options.dtype, floatDTypes);
   const router = await locate(source, tensors.router, [config.numExperts, config.hiddenSize]);
-  const description = describeSource(source, options.dtype ?? router.dtype);
+  const description = checkedAt(source.configPath, () => describeLayer(config, options.dtype ?? router.dtype));
   const experts: LocatedExpert[] = [];
   for (let expert = 0; expert < config.numExperts; expert++) experts.push(await locateExpert(source, expert));
 
@@ -92,14 +92,6 @@ export async function loadWeights(source: LayerSource, device: Device, options: 
   } catch (error) {
     layer.dispose();
     throw error;
-  }
-}
-
-function describeSource(source: LayerSource, dtype: FloatDType): LayerDescription {
-  try {
-    return describeLayer(source.config, dtype);
-  } catch (cause) {
-    throw isMoeError(cause) ? badCheckpoint(source.configPath, cause.message, cause) : cause;
   }
 }
 

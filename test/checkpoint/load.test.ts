@@ -70,6 +70,13 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
     expect(relativeError(output, model.layerFile.expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(2e-2);
   });
 
+  test("fails cleanly where the device is disposed meanwhile", async () => {
+    const model = await goldenModel("mixtral_small");
+    const other = openDevice(deviceName);
+    const loading = load(model, other, { onProgress: () => other.dispose() });
+    await expect(loading).rejects.toEqual(expect.objectContaining({ code: "DISPOSED" }));
+  });
+
   test("the layer asked for, of several", async () => {
     const model = await goldenModel("qwen3_moe_norm_small");
     const rename = (layer: number) => (name: string) => name.replace("layers.0.", `layers.${layer}.`);
@@ -170,13 +177,6 @@ describe("loading", () => {
     expect(dispose).toHaveBeenCalledOnce();
     dispose.mockRestore();
   });
-
-  test("fails cleanly where the device is disposed meanwhile", async () => {
-    const model = await goldenModel("mixtral_small");
-    const other = openDevice("reference");
-    const loading = load(model, other, { onProgress: () => other.dispose() });
-    await expect(loading).rejects.toEqual(expect.objectContaining({ code: "DISPOSED" }));
-  });
 });
 
 describe("what is missing or wrong is named", () => {
@@ -218,6 +218,7 @@ describe("what is missing or wrong is named", () => {
       set({ hidden_size: "50" }),
       /config\.json: hidden_size: expected an integer >= 1, got "50"/,
     ],
+    ["layers without end", set({ num_hidden_layers: 1e12 }), /num_hidden_layers: expected an integer from 1 to 100000/],
     ["no experts", set({ num_local_experts: 0 }), /num_local_experts: expected an integer >= 1, got 0/],
     ["k above E", set({ num_experts_per_tok: 8 }), /config\.json: topK: expected an integer from 1 to 7, got 8/],
     [
@@ -269,6 +270,11 @@ describe("what is missing or wrong is named", () => {
     expect(await failureOf(set({ ...fields, decoder_sparse_step: 9 }), { layer: 2 })).toEqual(none);
   });
 
+  test("a device that is none", async () => {
+    const error = await failureOf(() => {}, { device: "cpu" as never });
+    expect(error).toEqual(failure("INVALID_ARGUMENT", /^device: expected a Device, got "cpu"$/));
+  });
+
   test("a dtype that weights cannot have", async () => {
     for (const dtype of ["i32", "float16"]) {
       const error = await failureOf(() => {}, { dtype: dtype as "f32" });
@@ -284,6 +290,9 @@ describe("what is missing or wrong is named", () => {
       failure("BAD_CHECKPOINT", /missing.config\.json: cannot be read: ENOENT/),
     );
     await expect(loadIt()).rejects.toEqual(failure("BAD_CHECKPOINT", /config\.json: cannot be read: ENOENT/));
+    await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(
+      failure("INVALID_ARGUMENT", /^options: expected an object with layer and device, got undefined$/),
+    );
     await expect(loadIt(7 as never)).rejects.toEqual(
       failure("INVALID_ARGUMENT", /^directory: expected a path, got 7$/),
     );

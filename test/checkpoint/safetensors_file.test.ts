@@ -166,6 +166,7 @@ describe("the writer", () => {
     await expect(writeSafetensors(missing, tensors)).rejects.toEqual(
       badCheckpoint(/missing.*cannot be written: ENOENT/),
     );
+    await expect(writeSafetensors("a\0b", tensors)).rejects.toEqual(badCheckpoint(/cannot be written/));
     const folder = join(directory.path, "folder");
     mkdirSync(folder);
     await expect(writeSafetensors(folder, tensors)).rejects.toEqual(badCheckpoint(/folder: cannot be written/));
