@@ -1,4 +1,4 @@
-import type { LayerDescription } from "#lib/backend.js";
+import type { LayerDescription, StageTimes } from "#lib/backend.js";
 import { layerWork } from "#lib/cli/layer_work.js";
 import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
 import type { Device } from "#lib/device.js";
@@ -92,14 +92,14 @@ async function* casesOf(
 
     const make = (
       operator: (typeof operatorNames)[number],
-      stage: keyof (typeof works)[number],
+      stage: keyof StageTimes | undefined,
       activationBytes: number,
       enqueue: () => void,
     ): BenchCase => ({
       operator,
       tokens,
-      operations: mean(works.map((work) => work[stage].operations)),
-      bytes: activationBytes + mean(works.map((work) => work[stage].weightBytes)),
+      operations: stage ? mean(works.map((work) => work[stage].operations)) : 0,
+      bytes: activationBytes + (stage ? mean(works.map((work) => work[stage].weightBytes)) : 0),
       enqueue,
     });
     yield make("router_projection", "router", tokenBytes + logitBytes, () => {
@@ -114,7 +114,7 @@ async function* casesOf(
       const { routing, rows } = next();
       sort(routing.ids, { numExperts, out: rows });
     });
-    yield make("permute", "sort", 2 * rowBytes + count * 4, () => {
+    yield make("permute", undefined, 2 * rowBytes + count * 4, () => {
       const { x, rows, permuted } = next();
       permute(x, rows.tokenOfRow, { out: permuted });
     });
@@ -126,7 +126,7 @@ async function* casesOf(
       const { inner, rows, outer } = next();
       groupedGemm(inner, nextDown(), rows.offsets, { out: outer });
     });
-    yield make("unpermute", "sort", 2 * rowBytes + count * 4, () => {
+    yield make("unpermute", undefined, 2 * rowBytes + count * 4, () => {
       const { outer, rows, slots } = next();
       unpermute(outer, rows.rowOfSlot, { out: slots });
     });
