@@ -297,11 +297,13 @@ inline float unscaled_probability(float logit, float top) {
 // As unscaled_probability for a whole row of finite top; the padding up to whole vectors holds -infinity.
 inline float unscaled_probabilities(const float* logits, int32_t padded, float top, float* values) {
   for (int32_t i = 0; i < padded; i += kWidth) exp(Vector::load(logits + i) - Vector::broadcast(top)).store(values + i);
+  for (int32_t i = 0; i < padded; ++i) values[i] = logits[i] > -INFINITY ? values[i] : 0.0f;
+  Vector lanes = Vector::zero();
+  for (int32_t i = 0; i < padded; i += kWidth) lanes = lanes + Vector::load(values + i);
+  alignas(64) float sums[kWidth];
+  lanes.store(sums);
   float sum = 0;
-  for (int32_t i = 0; i < padded; ++i) {
-    values[i] = logits[i] > -INFINITY ? values[i] : 0.0f;
-    sum += values[i];
-  }
+  for (const float lane : sums) sum += lane;
   return sum;
 }
 
