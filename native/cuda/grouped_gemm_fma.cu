@@ -129,6 +129,7 @@ class FmaTile {
 
   __device__ void multiply_all() {
     const int stages = (a_.columns + kFmaDepth - 1) / kFmaDepth;
+    if (stages == 0) return;
     load_stage(0);
     store_stage(0);
     __syncthreads();

@@ -39,7 +39,7 @@ GemmPath choose_path(const GemmProblem& problem) {
 // The height that an expert of average load fills once; lower where the device cannot run it.
 int choose_tile(GemmPath path, const GemmProblem& problem, const DeviceTraits& traits) {
   const auto& tiles = path == GemmPath::fma ? kFmaTiles : kMmaTiles;
-  const int64_t average = problem.rows / problem.experts;
+  const int64_t average = problem.rows / std::max(problem.experts, int64_t{1});
   int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;
   while (chosen > 0 && (tiles[chosen].threads() > traits.max_threads ||
                         gemm_shared_bytes(path, tiles[chosen]) > traits.shared_per_block)) {
@@ -142,6 +142,17 @@ size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile) {
   return static_cast<size_t>(std::max(tile.stages * stage, staged));
 }
 
+bool rows_aligned(const TensorView& x) {
+  const uint64_t row_bytes = static_cast<uint64_t>(x.shape[1]) * info(x.dtype).bytes;
+  return (reinterpret_cast<uint64_t>(x.data) | row_bytes) % kVectorBytes == 0;
+}
+
+Status check_rows(const char* parameter, int64_t rows) {
+  if (rows < int64_t{1} << 31) return {};
+  return {Code::invalid_argument, std::string(parameter) + ": expected fewer than 2^31 (token, slot) pairs, got " +
+                                      std::to_string(rows) + ": split the tokens"};
+}
+
 GemmPlan plan_gemm(const GemmProblem& problem, const DeviceTraits& traits) {
   GemmPlan plan{};
   plan.path = choose_path(problem);
@@ -197,7 +208,8 @@ LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, boo
   plan.sort_counts = parts.take(plan.sort.workspace_bytes);
   plan.converted_x = parts.take(converted_bytes(plan.gate_up, tokens));
   plan.gate_up_map = parts.take(plan.gate_up.tile_map_bytes);
-  plan.down_map = parts.take(plan.down.tile_map_bytes);
+  // Tiles of the same height are the same tiles.
+  plan.down_map = plan.down.tile.rows == plan.gate_up.tile.rows ? plan.gate_up_map : parts.take(plan.down.tile_map_bytes);
   plan.inner = parts.take(elements(slots * plan.inner_pitch, plan.inner_dtype));
   plan.rows = parts.take(elements(slots * layer.hidden, plan.inner_dtype));
   plan.workspace_bytes = parts.end();

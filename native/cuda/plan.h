@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/problem.h"
+#include "core/status.h"
 #include "cuda/device_traits.h"
 
 namespace moe::gpu {
@@ -107,6 +108,12 @@ MOE_HOST_DEVICE constexpr int staged_pitch(int columns) { return columns + 8; }
 
 // The ring of stages, or where that is more, the accumulators, which take its place.
 size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile);
+
+// Whether every row of `x` begins at a multiple of 16 bytes.
+bool rows_aligned(const TensorView& x);
+
+// Rows are counted in i32: INVALID_ARGUMENT where there are 2^31 or more.
+Status check_rows(const char* parameter, int64_t rows);
 
 struct GemmProblem {
   DType x;

@@ -59,14 +59,14 @@ __device__ void count_unit(const Arguments& a, int unit, int* counts) {
 
 // Turns the units' counts into their beginnings, and writes offsets and tokens per expert. For one block.
 __device__ void scan_counts(const Arguments& a, int* unit_counts) {
-  WarpSums& warp_sums = ptx::shared<WarpSums>();
+  WarpTotals& totals = ptx::shared<WarpTotals>();
   for (int expert = warp_index(); expert < a.experts; expert += static_cast<int>(blockDim.x / 32)) {
     int total = 0;
     for (int base = 0; base < a.units; base += 32) {
       const int unit = base + lane_index();
       int* count = unit_counts + static_cast<int64_t>(unit) * a.experts + expert;
       const int own = unit < a.units ? *count : 0;
-      const int inclusive = warp_inclusive_sum(own);
+      const int inclusive = warp_inclusive_scan(own, Sum{});
       if (unit < a.units) *count = total + inclusive - own;
       total += __shfl_sync(kAllLanes, inclusive, 31);
     }
@@ -78,8 +78,8 @@ __device__ void scan_counts(const Arguments& a, int* unit_counts) {
     const int expert = base + static_cast<int>(threadIdx.x);
     int total;
     const int own = expert < a.experts ? a.tokens_per_expert[expert] : 0;
-    const int exclusive = block_exclusive_sum(own, warp_sums, total);
-    if (expert < a.experts) a.offsets[expert] = before + exclusive;
+    const int inclusive = block_inclusive_scan(own, Sum{}, totals, total);
+    if (expert < a.experts) a.offsets[expert] = before + inclusive - own;
     before += total;
   }
   if (threadIdx.x == 0) a.offsets[a.experts] = before;

@@ -14,8 +14,8 @@ struct alignas(16) RowTile {
   int unused;
 };
 
-// In memory: TileMapHeader, then `count` RowTiles of at most max_row_tiles, then where the tiles of every range begin
-// (experts + 3 ints, used while the map is built).
+// In memory: TileMapHeader, then room for max_row_tiles RowTiles, of which `count` are there, then two tables that are used
+// while the map is built, of row_ranges + 1 ints each: where the rows, and where the tiles of each range begin.
 struct alignas(16) TileMapHeader {
   int count;
 };
@@ -30,7 +30,7 @@ constexpr int64_t max_row_tiles(int64_t rows, int64_t experts, int64_t tile_rows
 
 constexpr size_t tile_map_bytes(int64_t rows, int64_t experts, int64_t tile_rows) {
   return sizeof(TileMapHeader) + static_cast<size_t>(max_row_tiles(rows, experts, tile_rows)) * sizeof(RowTile) +
-         static_cast<size_t>(row_ranges(experts) + 1) * sizeof(int);
+         2 * static_cast<size_t>(row_ranges(experts) + 1) * sizeof(int);
 }
 
 }  // namespace moe::gpu

@@ -22,39 +22,50 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-// The sum over this lane and those before it.
-__device__ __forceinline__ int warp_inclusive_sum(int value) {
+struct Sum {
+  __device__ int operator()(int a, int b) const { return a + b; }
+};
+
+struct Max {
+  __device__ int operator()(int a, int b) const { return a < b ? b : a; }
+};
+
+// The sum, or the maximum, over this lane and those before it.
+template <class Operation>
+__device__ __forceinline__ int warp_inclusive_scan(int value, Operation operation) {
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int distance = 1; distance < 32; distance *= 2) {
     const int before = __shfl_up_sync(kAllLanes, value, distance);
-    if (lane >= distance) value += before;
+    if (lane >= distance) value = operation(before, value);
   }
   return value;
 }
 
-// Shared memory for block_exclusive_sum.
-struct WarpSums {
+// Shared memory for block_inclusive_scan.
+struct WarpTotals {
   int of[32];
 };
 
-// The sum over the threads before this one; `total` gets the sum over all. `warp_sums` may be used again on return.
-__device__ __forceinline__ int block_exclusive_sum(int value, WarpSums& warp_sums, int& total) {
+// The sum, or the maximum, over this thread and those before it; `total` gets that over all. `totals` may be used again on
+// return.
+template <class Operation>
+__device__ __forceinline__ int block_inclusive_scan(int value, Operation operation, WarpTotals& totals, int& total) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
-  const int inclusive = warp_inclusive_sum(value);
-  if (lane == 31) warp_sums.of[warp] = inclusive;
+  value = warp_inclusive_scan(value, operation);
+  if (lane == 31) totals.of[warp] = value;
   __syncthreads();
   if (warp == 0) {
-    const int sum = warp_inclusive_sum(lane < warps ? warp_sums.of[lane] : 0);
-    if (lane < warps) warp_sums.of[lane] = sum;
+    const int scanned = warp_inclusive_scan(totals.of[lane < warps ? lane : warps - 1], operation);
+    if (lane < warps) totals.of[lane] = scanned;
   }
   __syncthreads();
-  total = warp_sums.of[warps - 1];
-  const int before = warp > 0 ? warp_sums.of[warp - 1] : 0;
+  total = totals.of[warps - 1];
+  if (warp > 0) value = operation(totals.of[warp - 1], value);
   __syncthreads();
-  return before + inclusive - value;
+  return value;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,119 @@
+#include "cuda/backend.h"
+
+#include "cuda/combine.cuh"
+#include "cuda/gating.cuh"
+#include "cuda/grouped_gemm.cuh"
+#include "cuda/layer.h"
+#include "cuda/pack.cuh"
+#include "cuda/permute.cuh"
+#include "cuda/router_projection.cuh"
+#include "cuda/sort.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// The factory of cuda/devices.h and simt/devices.h.
+Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
+  std::unique_ptr<Runtime> runtime;
+  MOE_TRY(Runtime::open(index, options, &runtime));
+  auto made = std::make_unique<GpuBackend>(std::move(runtime));
+  MOE_TRY(made->open());
+  *backend = std::move(made);
+  return {};
+}
+
+Status GpuBackend::write(void* device, const void* host, size_t bytes) { return runtime().write(device, host, bytes); }
+
+Status GpuBackend::read(void* host, const void* device, size_t bytes) {
+  MOE_TRY(runtime().read(host, device, bytes));
+  return context_.errors.collect(warnings);
+}
+
+Status GpuBackend::synchronize() {
+  MOE_TRY(runtime().synchronize());
+  return context_.errors.collect(warnings);
+}
+
+Status GpuBackend::router_projection(const RouterProjection& p) {
+  MOE_TRY(runtime().use());
+  return launch_router_projection(p, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::gating(const Gating& p) {
+  MOE_TRY(runtime().use());
+  return launch_gating(p, context_.errors.non_finite_rows(), runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::sort(const Sort& p) {
+  MOE_TRY(runtime().use());
+  const int64_t experts = p.tokens_per_expert.shape[0];
+  const gpu::SortPlan plan = gpu::plan_sort(p.ids.size(), experts, runtime().traits());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"sort: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  return launch_sort(p, plan, scratch.at(0), error, runtime().stream());
+}
+
+Status GpuBackend::permute(const Permute& p) {
+  MOE_TRY(runtime().use());
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"permute: tokenOfRow", "a row", p.x.shape[0], 0}, &error));
+  return launch_gather_rows(p.x, p.token_of_row, p.rows, error, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::unpermute(const Unpermute& p) {
+  MOE_TRY(runtime().use());
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"unpermute: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
+  return launch_gather_rows(p.rows, p.row_of_slot, p.slots, error, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::grouped_gemm(const GroupedGemm& p) {
+  const ExpertWeights& weights = p.weight->weights();
+  const int64_t rows = p.y.shape[0];
+  const gpu::DeviceTraits& traits = runtime().traits();
+  const Stream stream = runtime().stream();
+  MOE_TRY(runtime().use());
+  MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
+  const gpu::GemmPlan plan = gpu::plan_gemm(
+      {p.x.dtype, weights.dtype, rows, weights.experts, gpu::packed_layout(weights).rows, weights.columns,
+       gpu::rows_aligned(p.x), context_.tf32},
+      traits);
+  Scratch map(runtime());
+  MOE_TRY(map.reserve(plan.tile_map_bytes));
+  Scratch converted(runtime());
+  MOE_TRY(converted.reserve(gpu::converted_bytes(plan, p.x.shape[0])));
+
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"groupedGemm: offsets", nullptr, rows, 0}, &error));
+  MOE_TRY(launch_tile_map(p.offsets.as<int>(), weights.experts, rows, plan.tile.rows, map.at(0), error,
+                          traits.max_threads, stream));
+  if (plan.converts_x) {
+    MOE_TRY(launch_pack_rows(p.x, {}, {converted.at(0), plan.x_dtype, p.x.shape[0], plan.x_pitch}, traits, stream));
+  }
+  MOE_TRY(context_.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &error));
+  const auto* packed = static_cast<const GpuPackedExperts*>(p.weight);
+  return launch_grouped_gemm({plan.converts_x ? converted.at(0) : p.x.data, p.x.shape[0], p.token_of_row,
+                              packed->data(), weights, p.bias, p.y.data, p.y.dtype, p.y.shape[1]},
+                             plan, map.at(0), error, stream);
+}
+
+Status GpuBackend::combine(const Combine& p) {
+  MOE_TRY(runtime().use());
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"combine: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
+  return launch_combine(p, error, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
+  std::unique_ptr<GpuPackedExperts> made;
+  MOE_TRY(GpuPackedExperts::create(weights, runtime(), &made));
+  *packed = std::move(made);
+  return {};
+}
+
+Status GpuBackend::layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) {
+  return GpuLayer::create(description, context_, layer);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

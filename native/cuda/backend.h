@@ -1,0 +1,41 @@
+// One GPU, or the simulated one: the operator table over the kernels.
+#pragma once
+
+#include <memory>
+
+#include "core/backend.h"
+#include "cuda/context.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+class GpuBackend : public Backend {
+ public:
+  explicit GpuBackend(std::unique_ptr<Runtime> runtime) : context_(std::move(runtime)) {}
+  Status open() { return context_.errors.open(); }
+
+  const char* description() const override { return context_.runtime->description().c_str(); }
+  Status allocate(size_t bytes, void** data) override { return context_.runtime->allocate(bytes, data); }
+  void release(void* data, size_t) override { context_.runtime->release(data); }
+  bool host_addressable() const override { return context_.runtime->host_addressable(); }
+  Status write(void* device, const void* host, size_t bytes) override;
+  // Also the failures that synchronize() would report: reading is waiting.
+  Status read(void* host, const void* device, size_t bytes) override;
+  Status synchronize() override;
+
+  Status router_projection(const RouterProjection& p) override;
+  Status gating(const Gating& p) override;
+  Status sort(const Sort& p) override;
+  Status permute(const Permute& p) override;
+  Status unpermute(const Unpermute& p) override;
+  Status grouped_gemm(const GroupedGemm& p) override;
+  Status combine(const Combine& p) override;
+  Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) override;
+  Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
+
+ private:
+  Runtime& runtime() { return *context_.runtime; }
+
+  Context context_;
+};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

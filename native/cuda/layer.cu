@@ -1,0 +1,176 @@
+#include "cuda/layer.h"
+
+#include "cuda/combine.cuh"
+#include "cuda/gating.cuh"
+#include "cuda/grouped_gemm.cuh"
+#include "cuda/pack.cuh"
+#include "cuda/router_projection.cuh"
+#include "cuda/sort.cuh"
+#include "cuda/views.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+Status GpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
+  const LayerDescription& d = description;
+  std::unique_ptr<GpuLayer> made(new GpuLayer(d, context));
+  Runtime& runtime = *context.runtime;
+  MOE_TRY(GpuPackedExperts::create({d.experts, d.gate_up_rows(), d.hidden, d.weight_dtype, d.activation}, runtime,
+                                   &made->gate_up_));
+  MOE_TRY(GpuPackedExperts::create({d.experts, d.hidden, d.intermediate, d.weight_dtype, Activation::none}, runtime,
+                                   &made->down_));
+  MOE_TRY(StageClock::create(runtime, &made->clock_));
+  *layer = std::move(made);
+  return {};
+}
+
+GpuLayer::~GpuLayer() {
+  for (const TensorView& parameter : {router_, router_bias_, gate_up_bias_, down_bias_}) {
+    if (parameter.data != nullptr) runtime().release(parameter.data);
+  }
+}
+
+size_t GpuLayer::bytes() const {
+  size_t total = gate_up_->bytes() + down_->bytes();
+  for (const TensorView& parameter : {router_, router_bias_, gate_up_bias_, down_bias_}) {
+    if (!parameter.absent()) total += static_cast<size_t>(parameter.bytes());
+  }
+  return total;
+}
+
+Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, const TensorView& source, int64_t row,
+                      int64_t column) {
+  if (source.absent()) return {};
+  const DType dtype = description().weight_dtype;
+  if (parameter.absent()) {
+    TensorView made = gpu::matrix_view(nullptr, dtype, rows, columns);
+    MOE_TRY(runtime().allocate(static_cast<size_t>(made.bytes()), &made.data));
+    parameter = made;
+    MOE_TRY(runtime().fill(made.data, 0, static_cast<size_t>(made.bytes())));
+  }
+  char* place = parameter.as<char>() + (row * columns + column) * static_cast<int64_t>(info(dtype).bytes);
+  const bool is_vector = source.rank == 1;
+  const TensorView from = gpu::matrix_view(source.data, source.dtype, is_vector ? 1 : source.shape[0],
+                                           is_vector ? source.shape[0] : source.shape[1]);
+  return launch_pack_rows(from, {}, {place, dtype, from.shape[0], from.shape[1]}, runtime().traits(),
+                          runtime().stream());
+}
+
+Status GpuLayer::set_router(const TensorView& weight, const TensorView& bias) {
+  const LayerDescription& d = description();
+  MOE_TRY(runtime().use());
+  MOE_TRY(keep(router_, d.experts, d.hidden, weight, 0, 0));
+  return keep(router_bias_, 1, d.experts, bias, 0, 0);
+}
+
+Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
+  const LayerDescription& d = description();
+  const bool gated = is_gated(d.activation);
+  const int64_t rows = d.gate_up_rows();
+  MOE_TRY(runtime().use());
+  MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : TensorView{}));
+  MOE_TRY(down_->set_expert(expert, weights.down, {}));
+  MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.gate_bias, expert, 0));
+  MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.up_bias, expert, rows - d.intermediate));
+  return keep(down_bias_, d.experts, d.hidden, weights.down_bias, expert, 0);
+}
+
+Status GpuLayer::route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids,
+                              const TensorView& weights) {
+  MOE_TRY(launch_router_projection({x, router_, router_bias_, logits}, runtime().traits(), runtime().stream()));
+  MOE_TRY(clock_->mark(kRouted));
+  return launch_gating({logits, ids, weights, description().gating}, context_.errors.non_finite_rows(),
+                       runtime().traits(), runtime().stream());
+}
+
+Status GpuLayer::route(const TensorView& x, const TensorView& ids, const TensorView& weights) {
+  MOE_TRY(runtime().use());
+  TensorView logits = gpu::matrix_view(nullptr, DType::f32, x.shape[0], description().experts);
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(static_cast<size_t>(logits.bytes())));
+  logits.data = scratch.at(0);
+  return route_tokens(x, logits, ids, weights);
+}
+
+Status GpuLayer::multiply(const Product& product, const TensorView& x, const TensorView& token_of_row, const void* map,
+                          const TensorView& y) {
+  gpu::IdError* error = nullptr;
+  if (!token_of_row.absent()) {
+    MOE_TRY(context_.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
+  }
+  const GroupedGemmOperands operands{x.data,       x.shape[0], token_of_row, product.weight.data(),
+                                     product.weight.weights(), product.bias, y.data,
+                                     y.dtype,      y.shape[1]};
+  return launch_grouped_gemm(operands, product.plan, map, error, runtime().stream());
+}
+
+Status GpuLayer::forward(const LayerForward& f) {
+  const LayerDescription& d = description();
+  const int64_t tokens = f.x.shape[0];
+  const int64_t top_k = d.gating.top_k;
+  const int64_t rows = tokens * top_k;
+  MOE_TRY(runtime().use());
+  MOE_TRY(gpu::check_rows("forward: x", rows));
+  const gpu::DeviceTraits& traits = runtime().traits();
+  const Stream stream = runtime().stream();
+  const gpu::LayerPlan plan =
+      gpu::plan_layer(d, tokens, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, traits);
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  const auto ints = [&](size_t offset, int64_t size) {
+    return gpu::vector_view(scratch.at(offset), DType::i32, size);
+  };
+
+  MOE_TRY(clock_->mark(kBegin));
+  TensorView ids = f.ids;
+  TensorView weights = f.weights;
+  if (ids.absent()) {
+    const TensorView logits = gpu::matrix_view(scratch.at(plan.logits), DType::f32, tokens, d.experts);
+    ids = gpu::matrix_view(scratch.at(plan.ids), DType::i32, tokens, top_k);
+    weights = gpu::matrix_view(scratch.at(plan.weights), DType::f32, tokens, top_k);
+    MOE_TRY(route_tokens(f.x, logits, ids, weights));
+  } else {
+    MOE_TRY(clock_->mark(kRouted));
+  }
+  MOE_TRY(clock_->mark(kGated));
+
+  const TensorView offsets = ints(plan.offsets, d.experts + 1);
+  const TensorView token_of_row = ints(plan.token_of_row, rows);
+  const TensorView row_of_slot = gpu::matrix_view(scratch.at(plan.row_of_slot), DType::i32, tokens, top_k);
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"forward: ids", "an expert", d.experts, top_k}, &error));
+  MOE_TRY(launch_sort({ids, offsets, ints(plan.tokens_per_expert, d.experts), token_of_row, row_of_slot}, plan.sort,
+                      scratch.at(plan.sort_counts), error, stream));
+  const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
+    MOE_TRY(context_.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
+    return launch_tile_map(offsets.as<int>(), d.experts, rows, gemm.tile.rows, scratch.at(map), error,
+                           traits.max_threads, stream);
+  };
+  MOE_TRY(build_map(plan.gate_up, plan.gate_up_map));
+  if (plan.down_map != plan.gate_up_map) MOE_TRY(build_map(plan.down, plan.down_map));
+  MOE_TRY(clock_->mark(kSorted));
+
+  TensorView x = f.x;
+  if (plan.gate_up.converts_x) {
+    x = gpu::matrix_view(scratch.at(plan.converted_x), plan.gate_up.x_dtype, tokens, plan.gate_up.x_pitch);
+    MOE_TRY(launch_pack_rows(f.x, {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, stream));
+  }
+  const TensorView inner = gpu::matrix_view(scratch.at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
+  MOE_TRY(multiply({*gate_up_, gate_up_bias_, plan.gate_up}, x, token_of_row, scratch.at(plan.gate_up_map), inner));
+  MOE_TRY(clock_->mark(kGateUp));
+
+  const TensorView outputs = gpu::matrix_view(scratch.at(plan.rows), plan.inner_dtype, rows, d.hidden);
+  MOE_TRY(multiply({*down_, down_bias_, plan.down}, inner, {}, scratch.at(plan.down_map), outputs));
+  MOE_TRY(clock_->mark(kDown));
+
+  MOE_TRY(context_.errors.next({"forward: row of slot", "a row", rows, top_k}, &error));
+  MOE_TRY(launch_combine({outputs, row_of_slot, weights, f.y}, error, traits, stream));
+  return clock_->mark(kCombined);
+}
+
+StageTimes GpuLayer::stage_times() const {
+  const auto between = [&](Mark from, Mark to) { return clock_->seconds(from, to); };
+  return {between(kBegin, kRouted), between(kRouted, kGated), between(kGated, kSorted),
+          between(kSorted, kGateUp), between(kGateUp, kDown), between(kDown, kCombined)};
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE
