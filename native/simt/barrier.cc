@@ -10,6 +10,7 @@ namespace moe::simt::machine {
 void Barrier::start() {
   expected_ = 0;
   arrived_ = 0;
+  waiting_threads_ = 0;
   exited_ = 0;
   true_predicates_ = 0;
   waiting_.fill(0);
@@ -33,6 +34,7 @@ int Barrier::sync(Scheduler& scheduler, const Call& call, unsigned threads, bool
     self.call = call;
     self.mask = 0;
     waiting_[warp] |= 1u << self.lane();
+    ++waiting_threads_;
     scheduler.suspend();
   }
   sanitizer::acquire(&keys_[phase]);
@@ -45,14 +47,15 @@ void Barrier::arrive(Scheduler& scheduler, const Call& call, unsigned threads) {
 }
 
 void Barrier::come(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate) {
-  if (threads == scheduler.size() && exited_ != 0) {
-    fail(call, std::to_string(exited_) + " threads of the block have exited and will not come");
-  }
   if (arrived_ == 0) {
     expected_ = threads;
   } else if (expected_ != threads) {
     fail(call, "waits for " + std::to_string(threads) + " threads, but others wait at the same barrier for " +
                    std::to_string(expected_));
+  }
+  if (out_of_reach(scheduler)) {
+    fail(call, std::to_string(exited_) + " threads of the block have exited, so that " + std::to_string(threads) +
+                   " cannot come");
   }
   sanitizer::release(&keys_[phase_ % 2]);
   ++arrived_;
@@ -63,6 +66,7 @@ void Barrier::complete(Scheduler& scheduler) {
   results_[phase_ % 2] = true_predicates_;
   ++phase_;
   arrived_ = 0;
+  waiting_threads_ = 0;
   true_predicates_ = 0;
   for (unsigned warp = 0; warp * kWarpLanes < scheduler.size(); ++warp) {
     scheduler.wake(warp, waiting_[warp]);
@@ -70,13 +74,18 @@ void Barrier::complete(Scheduler& scheduler) {
   }
 }
 
+bool Barrier::out_of_reach(const Scheduler& scheduler) const {
+  return expected_ - arrived_ > scheduler.size() - exited_ - waiting_threads_;
+}
+
 void Barrier::exit(Scheduler& scheduler) {
   ++exited_;
-  if (arrived_ == 0 || expected_ != scheduler.size()) return;
+  if (waiting_threads_ == 0 || !out_of_reach(scheduler)) return;
   for (unsigned warp = 0; warp * kWarpLanes < scheduler.size(); ++warp) {
     if (waiting_[warp] == 0) continue;
     const Thread& other = scheduler.thread(warp, static_cast<unsigned>(std::countr_zero(waiting_[warp])));
-    fail(other.call, "this thread exits, but thread " + std::to_string(other.number) + " waits for all threads of the block");
+    fail(other.call, "this thread exits, but thread " + std::to_string(other.number) + " waits for " +
+                         std::to_string(expected_) + " threads, which cannot come now");
   }
 }
 

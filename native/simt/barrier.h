@@ -15,15 +15,18 @@ class Barrier {
   // The running thread waits until `threads` have come; returns how many of them brought a true predicate.
   int sync(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
   void arrive(Scheduler& scheduler, const Call& call, unsigned threads);
-  // A thread has ended; fails where the others need all threads of the block.
+  // A thread has ended; fails where others wait for more threads than are left.
   void exit(Scheduler& scheduler);
 
  private:
   void come(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
   void complete(Scheduler& scheduler);
+  // Whether fewer threads could still come than must.
+  bool out_of_reach(const Scheduler& scheduler) const;
 
   unsigned expected_ = 0;
   unsigned arrived_ = 0;
+  unsigned waiting_threads_ = 0;
   unsigned exited_ = 0;
   int true_predicates_ = 0;
   std::array<uint32_t, kMaxWarps> waiting_{};
