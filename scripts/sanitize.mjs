@@ -14,7 +14,8 @@ const testFiles = ["test/tensor", "test/device", "test/operators", "test/layer",
 
 if (process.platform !== "linux") fail("the sanitizer runs need Linux");
 process.chdir(root);
-const failure = buildNative({ out, config, defines: { MOE_SANITIZE: "address,undefined" } });
+const defines = { MOE_SANITIZE: "address,undefined", MOE_BUILD_TESTS: "ON", MOE_CUDA: "OFF" };
+const failure = buildNative({ out, config, defines });
 if (failure) fail(failure);
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports);
