@@ -19,13 +19,15 @@ const stageNames: Readonly<Record<keyof StageTimes, string>> = {
 
 /** Prints what one run of a layer came to. */
 export function printLayerRun(run: LayerRun, io: Io): void {
-  const { device, description, tokens, weightBytes, loadSeconds, forward, stages, work, checks } = run;
+  const { device, deviceReason, description, tokens, weightBytes, loadSeconds, forward, stages, work, checks } = run;
   const { stdout } = io;
   const heading = styleText("bold", `On ${device}, ${description.weightDType}`, { stream: stdout });
   stdout.write(
     `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
-      `${plural(tokens.count, "token")} in ${formatMicroseconds(forward)}\n\n`,
+      `${plural(tokens.count, "token")} in ${formatMicroseconds(forward)}\n`,
   );
+  if (deviceReason !== "") stdout.write(`auto chose ${device}: ${deviceReason}\n`);
+  stdout.write("\n");
   const rows = (Object.keys(stageNames) as (keyof StageTimes)[]).map((stage) => [
     stageNames[stage],
     ...rates(stages[stage], work.stages[stage], forward),

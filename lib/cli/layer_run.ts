@@ -13,6 +13,8 @@ import type { Workload } from "./workloads/workload.js";
 /** What one run of a layer on one device came to. */
 export interface LayerRun {
   readonly device: string;
+  /** Why `auto` took this device; empty where it was named. */
+  readonly deviceReason: string;
   readonly description: LayerDescription;
   readonly tokens: { readonly origin: string; readonly count: number };
   readonly weightBytes: number;
@@ -51,6 +53,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const counts = await tokensPerExpert(layer, x);
   return {
     device: device.name,
+    deviceReason: device.reason,
     description,
     tokens: { origin: tokens.origin, count: tokens.count },
     weightBytes: layer.byteLength,

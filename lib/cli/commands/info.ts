@@ -8,9 +8,6 @@ import { type Io, writeJson } from "../io.js";
 import { formatBytes } from "../ui/format.js";
 import { packageVersion } from "../version.js";
 
-/** Variables that change what the package does; see README. */
-const environmentVariables = ["MOE_KERNELS_BINARY", "MOE_KERNELS_DEVICE", "MOE_CPU_ISA"] as const;
-
 interface MachineInfo {
   readonly version: string;
   readonly node: string;
@@ -22,7 +19,8 @@ interface MachineInfo {
   readonly build: BuildInfo | null;
   /** Why the native addon cannot be loaded, and what to do; null where it is. */
   readonly problem: string | null;
-  readonly environment: Readonly<Record<string, string>>;
+  /** Variables that may change what the package does. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
 /** `info`: what this machine and this installation can do. */
@@ -42,7 +40,7 @@ export const info = defineCommand({
 });
 
 function inspectMachine(): MachineInfo {
-  const set = environmentVariables.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : []));
+  const variables = Object.entries(process.env).filter(([name, value]) => name.startsWith("MOE_") && value);
   return {
     version: packageVersion(),
     node: process.version,
@@ -50,7 +48,7 @@ function inspectMachine(): MachineInfo {
     memoryBytes: os.totalmem(),
     devices: listDevices(),
     ...inspectAddon(),
-    environment: Object.fromEntries(set),
+    environment: Object.fromEntries(variables),
   };
 }
 

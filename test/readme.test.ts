@@ -1,0 +1,34 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+const readme = readFileSync("README.md", "utf8");
+const programs = [...readme.matchAll(/```js\n(import .*?)```/gs)].map(([, program]) => program as string);
+
+let directory: string;
+beforeAll(() => {
+  mkdirSync("build", { recursive: true });
+  directory = mkdtempSync(join("build", "readme-")); // inside the package, so that its own name can be imported
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+test.each(programs.map((program, index) => [index, program] as const))(
+  "example %i of the README runs",
+  (index, program) => {
+    writeFileSync(join(directory, `example_${index}.mjs`), program);
+    const { status, stdout, stderr } = spawnSync(process.execPath, [`example_${index}.mjs`], {
+      cwd: directory,
+      encoding: "utf8",
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).not.toBe("");
+  },
+);
+
+test("the README has its examples and names every error code", () => {
+  expect(programs).toHaveLength(2);
+  const codes = [...readFileSync("lib/errors.ts", "utf8").matchAll(/^ {2}\| "([A-Z_]+)"/gm)].map(([, code]) => code);
+  expect(codes.length).toBeGreaterThan(10);
+  for (const code of codes) expect(readme).toContain(`| \`${code}\` |`);
+});
