@@ -69,7 +69,9 @@ Status DataErrors::drain() {
   for (size_t i = 0; i < used; ++i) {
     if (table.errors[i].first == gpu::kNoIdError) continue;
     found = true;
-    if (failure_.ok()) failure_ = Status(Code::id_out_of_range, message(ranges_[i], table.errors[i]));
+    if (!failure_.ok()) continue;
+    failure_.code = Code::id_out_of_range;
+    failure_.message = message(ranges_[i], table.errors[i]);
   }
   ranges_.clear();
   return found ? runtime_.fill(table_->errors, 0xff, used * sizeof(gpu::IdError)) : Status{};

@@ -1,0 +1,19 @@
+# What the cuda and the simt device are both compiled from, in this folder. Plans know no device and are compiled once.
+set(MOE_GPU_SOURCES
+  backend.cu
+  combine.cu
+  data_errors.cu
+  gating.cu
+  grouped_gemm.cu
+  grouped_gemm_fma.cu
+  grouped_gemm_mma.cu
+  layer.cu
+  pack.cu
+  packed_experts.cu
+  permute.cu
+  router_projection.cu
+  sched/tile_map.cu
+  sort.cu)
+set(MOE_GPU_PLAN_SOURCES plan.cc plan_text.cc)
+list(TRANSFORM MOE_GPU_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
+list(TRANSFORM MOE_GPU_PLAN_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
