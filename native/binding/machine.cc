@@ -7,8 +7,8 @@
 #include "cpu/isa/isa.h"
 #include "cpu/topology.h"
 
-#define MOE_TEXT_OF(text) #text
-#define MOE_TEXT(text) MOE_TEXT_OF(text)
+#define MOE_TEXT_OF(...) #__VA_ARGS__
+#define MOE_TEXT(...) MOE_TEXT_OF(__VA_ARGS__)
 
 namespace moe::binding {
 
