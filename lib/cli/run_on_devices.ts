@@ -15,8 +15,9 @@ export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "o
 export async function runOnDevices(workload: Workload, options: RunOnDevicesOptions, io: Io): Promise<LayerRun[]> {
   const { devices, quiet = false, ...rest } = options;
   const runs: LayerRun[] = [];
+  if (!quiet) io.stdout.write(`${workload.title}\n`);
   for (const device of devices) {
-    const progress = startProgress(io.stderr, `${workload.title}: loading and running on ${device}`, 1);
+    const progress = startProgress(io.stderr, `Loading and running on ${device}`, 1);
     let run: LayerRun;
     try {
       run = await runWorkload(workload, { ...rest, device, onLoad: progress.update });
@@ -24,7 +25,7 @@ export async function runOnDevices(workload: Workload, options: RunOnDevicesOpti
       progress.stop();
     }
     if (!quiet) {
-      if (runs.length === 0) io.stdout.write(`${workload.title}\n${layerInWords(run.description)}\n`);
+      if (runs.length === 0) io.stdout.write(`${layerInWords(run.description)}\n`);
       printLayerRun(run, io);
     }
     runs.push(run);

@@ -21,9 +21,8 @@ export function startProgress(output: Output, title: string, total: number): Pro
     barCompleteChar: "█",
     barIncompleteChar: "░",
     barsize: 30,
-    hideCursor: true,
     clearOnComplete: true,
-    gracefulExit: true,
+    linewrap: null, // leave the terminal as it is: Ctrl-C must have nothing to put back
   });
   bar.start(total, 0);
   return { update: (done) => bar.update(done), stop: () => bar.stop() };
