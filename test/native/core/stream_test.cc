@@ -1,0 +1,88 @@
+#include "core/stream.h"
+
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using moe::Code;
+using moe::Status;
+using moe::Stream;
+
+}  // namespace
+
+MOE_TEST(a_stream_runs_work_in_order) {
+  std::vector<int> order;
+  Stream stream;
+  for (int i = 0; i < 1000; ++i) {
+    stream.enqueue([&order, i] {
+      order.push_back(i);
+      return Status();
+    });
+  }
+  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK_EQUAL(order.size(), 1000u);
+  bool ascending = true;
+  for (int i = 0; i < static_cast<int>(order.size()); ++i) ascending = ascending && order[i] == i;
+  MOE_CHECK(ascending);
+}
+
+MOE_TEST(a_stream_hands_the_first_failure_to_one_wait) {
+  Stream stream;
+  stream.enqueue([] { return Status(Code::id_out_of_range, "first"); });
+  stream.enqueue([] { return Status(Code::internal, "second"); });
+  const Status status = stream.wait();
+  MOE_CHECK(status.code == Code::id_out_of_range);
+  MOE_CHECK_EQUAL(status.message, "first");
+  MOE_CHECK(stream.wait().ok());
+}
+
+MOE_TEST(a_stream_survives_work_that_throws) {
+  Stream stream;
+  stream.enqueue([]() -> Status { throw std::bad_alloc(); });
+  MOE_CHECK(stream.wait().code == Code::out_of_memory);
+  MOE_CHECK(stream.wait().ok());
+}
+
+MOE_TEST(a_stream_finishes_its_work_before_it_ends) {
+  std::atomic<int> done{0};
+  {
+    Stream stream;
+    for (int i = 0; i < 100; ++i) {
+      stream.enqueue([&done] {
+        ++done;
+        return Status();
+      });
+    }
+  }
+  MOE_CHECK_EQUAL(done.load(), 100);
+}
+
+MOE_TEST(a_cancelled_stream_drops_what_has_not_begun) {
+  std::atomic<bool> begun{false}, go_on{false};
+  std::atomic<int> done{0};
+  {
+    Stream stream;
+    stream.enqueue([&] {
+      begun = true;
+      begun.notify_one();
+      go_on.wait(false);
+      ++done;
+      return Status();
+    });
+    for (int i = 0; i < 10; ++i) {
+      stream.enqueue([&done] {
+        ++done;
+        return Status();
+      });
+    }
+    begun.wait(false);
+    stream.cancel();
+    go_on = true;
+    go_on.notify_one();
+  }
+  MOE_CHECK_EQUAL(done.load(), 1);
+}

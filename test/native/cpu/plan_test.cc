@@ -1,0 +1,79 @@
+#include "cpu/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "check.h"
+#include "cpu/random.h"
+
+namespace {
+
+using moe::cpu::plan_product;
+using moe::cpu::plan_tiles;
+using moe::cpu::ProductPlan;
+using moe::cpu::RowTile;
+using moe::cpu::WorkItem;
+
+std::vector<int32_t> random_offsets(moe::test::Random& random, int64_t experts) {
+  std::vector<int32_t> offsets = {0};
+  for (int64_t e = 0; e < experts; ++e) {
+    offsets.push_back(offsets.back() + static_cast<int32_t>(random.below(3) == 0 ? 0 : random.below(200)));
+  }
+  return offsets;
+}
+
+}  // namespace
+
+MOE_TEST(tiles_cover_every_row_once_and_evenly) {
+  moe::test::Random random(1);
+  for (int round = 0; round < 200; ++round) {
+    const int64_t experts = 1 + random.below(20);
+    const int max_rows = 1 + static_cast<int>(random.below(14));
+    const std::vector<int32_t> offsets = random_offsets(random, experts);
+    int64_t row = 0;
+    std::map<int32_t, std::pair<int32_t, int32_t>> sizes;
+    for (const RowTile& tile : plan_tiles(offsets.data(), experts, max_rows)) {
+      MOE_CHECK_EQUAL(tile.first_row, row);
+      MOE_CHECK(tile.rows >= 1 && tile.rows <= max_rows);
+      MOE_CHECK(tile.first_row >= offsets[tile.expert] && tile.first_row + tile.rows <= offsets[tile.expert + 1]);
+      row += tile.rows;
+      auto& [smallest, largest] = sizes.try_emplace(tile.expert, tile.rows, tile.rows).first->second;
+      smallest = std::min(smallest, tile.rows);
+      largest = std::max(largest, tile.rows);
+    }
+    MOE_CHECK_EQUAL(row, int64_t{offsets.back()});
+    for (const auto& [expert, range] : sizes) MOE_CHECK(range.second - range.first <= 1);
+  }
+}
+
+MOE_TEST(items_cover_every_tile_and_panel_once) {
+  moe::test::Random random(2);
+  for (int round = 0; round < 100; ++round) {
+    const int64_t experts = 1 + random.below(8);
+    const std::vector<int32_t> offsets = random_offsets(random, experts);
+    const std::vector<RowTile> tiles = plan_tiles(offsets.data(), experts, 14);
+    const int64_t panels = random.below(300);
+    const int64_t k = random.below(20000);
+    const ProductPlan plan = plan_product(tiles, {k, panels, 4, 1 + static_cast<int>(random.below(8))});
+    std::vector<int> covered(tiles.size() * static_cast<size_t>(panels), 0);
+    for (const WorkItem& item : plan.items) {
+      MOE_CHECK(item.tiles <= plan.most_tiles && item.panels <= plan.most_panels);
+      for (int64_t t = item.first_tile; t < item.first_tile + item.tiles; ++t) {
+        MOE_CHECK_EQUAL(tiles[t].expert, tiles[item.first_tile].expert);
+        for (int64_t p = item.first_panel; p < item.first_panel + item.panels; ++p) ++covered[t * panels + p];
+      }
+    }
+    MOE_CHECK(std::all_of(covered.begin(), covered.end(), [](int count) { return count == 1; }));
+    MOE_CHECK(plan.k_block > 0 && plan.k_block % 8 == 0 && plan.k_block <= 4096 + 8);
+  }
+}
+
+MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
+  const std::vector<int32_t> few = {0, 1}, many = {0, 5000};
+  for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
+    const auto block = [k](const std::vector<int32_t>& offsets, int threads) {
+      return plan_product(plan_tiles(offsets.data(), 1, 14), {k, 10, 2, threads}).k_block;
+    };
+    MOE_CHECK_EQUAL(block(few, 1), block(many, 8));
+  }
+}

@@ -1,0 +1,81 @@
+#include "cpu/thread_pool.h"
+
+#include <thread>
+
+#include "check.h"
+#include "cpu/team.h"
+
+namespace {
+
+using moe::cpu::ItemQueue;
+using moe::cpu::Team;
+using moe::cpu::ThreadPool;
+using moe::cpu::Worker;
+
+}  // namespace
+
+MOE_TEST(every_worker_runs_once_and_barriers_keep_phases_apart) {
+  const Team team{ThreadPool::shared(), 3};
+  for (int round = 0; round < 300; ++round) {
+    std::atomic<int> first{0}, second{0};
+    std::atomic<bool> apart{true};
+    team.run([&](const Worker& worker) {
+      ++first;
+      worker.wait_for_all();
+      if (first.load() != 3) apart = false;
+      ++second;
+      worker.wait_for_all();
+      if (second.load() != 3) apart = false;
+    });
+    MOE_CHECK(apart.load());
+  }
+}
+
+MOE_TEST(a_queue_hands_out_every_item_once) {
+  for (const int threads : {1, 2, 5}) {
+    const Team team{ThreadPool::shared(), threads};
+    ItemQueue queue(threads);
+    for (const int64_t total : {int64_t{0}, int64_t{1}, int64_t{7}, int64_t{1000}}) {
+      std::vector<std::atomic<int>> taken(static_cast<size_t>(total));
+      queue.reset(total);
+      team.run([&](const Worker& worker) {
+        for (int64_t item; (item = queue.next(worker.index)) >= 0;) ++taken[item];
+      });
+      bool once = true;
+      for (const auto& count : taken) once = once && count.load() == 1;
+      MOE_CHECK(once);
+    }
+  }
+}
+
+MOE_TEST(teams_of_several_devices_share_the_pool_one_region_at_a_time) {
+  std::atomic<int> inside{0};
+  std::atomic<bool> alone{true};
+  const auto device = [&](int threads) {
+    const Team team{ThreadPool::shared(), threads};
+    for (int i = 0; i < 200; ++i) {
+      team.run([&](const Worker& worker) {
+        if (worker.index == 0 && ++inside != 1) alone = false;
+        worker.wait_for_all();
+        if (worker.index == 0) --inside;
+      });
+    }
+  };
+  std::thread a(device, 2), b(device, 3);
+  a.join();
+  b.join();
+  MOE_CHECK(alone.load());
+}
+
+MOE_TEST(ranges_are_covered_once) {
+  const Team team{ThreadPool::shared(), 2};
+  for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{16}, int64_t{17}, int64_t{1000}}) {
+    std::vector<std::atomic<int>> covered(static_cast<size_t>(count));
+    team.for_range(count, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++covered[i];
+    });
+    bool once = true;
+    for (const auto& times : covered) once = once && times.load() == 1;
+    MOE_CHECK(once);
+  }
+}
