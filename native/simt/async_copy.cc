@@ -1,5 +1,6 @@
 #include "simt/async_copy.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "simt/machine.h"
@@ -9,9 +10,10 @@ namespace moe::simt::machine {
 
 void AsyncCopies::issue(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes,
                         bool early) {
-  Copy& copy = copies_.emplace_back(Copy{call, shared, global, bytes, source_bytes, early, {}});
+  Copy& copy = copies_.emplace_back(Copy{call, shared, static_cast<const std::byte*>(global), bytes, source_bytes, early, {}});
   sanitizer::reads(global, source_bytes);
-  memcpy(copy.source, global, source_bytes);
+  // Not memcpy: with no bytes the source may be null.
+  std::copy_n(copy.global, source_bytes, copy.source);
   if (early) write(copy);
 }
 
@@ -21,7 +23,7 @@ void AsyncCopies::wait(size_t pending) {
   const size_t end = groups_[complete - 1];
   for (size_t i = 0; i < end; ++i) {
     const Copy& copy = copies_[i];
-    if (memcmp(copy.source, copy.global, copy.source_bytes) != 0) {
+    if (!std::equal(copy.source, copy.source + copy.source_bytes, copy.global)) {
       fail(copy.call, "the source changed between the copy and the wait for it");
     }
     if (!copy.early) write(copy);

@@ -23,7 +23,7 @@ class AsyncCopies {
   struct Copy {
     Call call;
     void* shared;
-    const void* global;
+    const std::byte* global;
     size_t bytes;
     size_t source_bytes;
     bool early;

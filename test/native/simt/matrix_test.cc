@@ -1,0 +1,369 @@
+// ldmatrix, stmatrix and mma.sync: where each lane's registers lie in the matrices, from tables, and the products against
+// plain loops over whole matrices.
+#include <array>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "core/dtype.h"
+#include "ptx/ldmatrix.cuh"
+#include "ptx/mma.cuh"
+#include "run.h"
+
+namespace moe::simt::test {
+
+namespace {
+
+struct Place {
+  int row, column;
+};
+
+// Matrix elements are numbered: matrix 1000, row 10, column 1.
+constexpr uint16_t element_number(int matrix, int row, int column) {
+  return static_cast<uint16_t>(1000 * matrix + 10 * row + column);
+}
+
+struct Loaded {
+  uint32_t x4[4], x4_trans[4], x2[2], x2_trans[2];
+};
+
+// Matrix m, row r starts at a place of its own.
+constexpr int row_offset(int matrix, int row) { return 8 * ((row * 5 + matrix * 3) % 8 + 8 * matrix); }
+
+__global__ void ldmatrix_kernel(Loaded* out) {
+  uint16_t* shared = ptx::dynamic_shared<uint16_t>();
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int c = 0; c < 8; ++c) shared[row_offset(lane / 8, lane % 8) + c] = element_number(lane / 8, lane % 8, c);
+  __syncwarp();
+  const uint16_t* row = shared + row_offset(lane / 8, lane % 8);
+  // What x2 gets from the other lanes it does not look at.
+  const void* row_or_nothing = lane < 16 ? row : nullptr;
+  ptx::ldmatrix_x4(out[lane].x4, row);
+  ptx::ldmatrix_x4_trans(out[lane].x4_trans, row);
+  ptx::ldmatrix_x2(out[lane].x2, row_or_nothing);
+  ptx::ldmatrix_x2_trans(out[lane].x2_trans, row_or_nothing);
+}
+
+// The first of the two elements that a lane's register of an 8x8 matrix holds: PTX ISA, "ldmatrix", fragment layout.
+constexpr std::array<Place, 32> kMatrixPlaces = {{
+    {0, 0}, {0, 2}, {0, 4}, {0, 6}, {1, 0}, {1, 2}, {1, 4}, {1, 6}, {2, 0}, {2, 2}, {2, 4},
+    {2, 6}, {3, 0}, {3, 2}, {3, 4}, {3, 6}, {4, 0}, {4, 2}, {4, 4}, {4, 6}, {5, 0}, {5, 2},
+    {5, 4}, {5, 6}, {6, 0}, {6, 2}, {6, 4}, {6, 6}, {7, 0}, {7, 2}, {7, 4}, {7, 6},
+}};
+
+MOE_TEST(ldmatrix_gives_each_lane_its_two_elements) {
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    std::array<Loaded, 32> out;
+    run(ldmatrix_kernel, 1, 32, 512, with(seed), out.data());
+    for (size_t lane = 0; lane < 32; ++lane) {
+      const auto [row, column] = kMatrixPlaces[lane];
+      for (int m = 0; m < 4; ++m) {
+        const uint32_t plain =
+            element_number(m, row, column) | static_cast<uint32_t>(element_number(m, row, column + 1)) << 16;
+        const uint32_t transposed =
+            element_number(m, column, row) | static_cast<uint32_t>(element_number(m, column + 1, row)) << 16;
+        MOE_CHECK_EQUAL(out[lane].x4[m], plain);
+        MOE_CHECK_EQUAL(out[lane].x4_trans[m], transposed);
+        if (m < 2) {
+          MOE_CHECK_EQUAL(out[lane].x2[m], plain);
+          MOE_CHECK_EQUAL(out[lane].x2_trans[m], transposed);
+        }
+      }
+    }
+  }
+}
+
+__global__ void stmatrix_kernel(uint16_t* out, int matrices) {
+  uint16_t* shared = ptx::dynamic_shared<uint16_t>();
+  const int lane = static_cast<int>(threadIdx.x);
+  uint16_t* row = shared + row_offset(lane / 8, lane % 8);
+  uint32_t registers[4];
+  for (int m = 0; m < 4; ++m) {
+    const auto [r, c] = kMatrixPlaces[static_cast<size_t>(lane)];
+    registers[m] = element_number(m, r, c) | static_cast<uint32_t>(element_number(m, r, c + 1)) << 16;
+  }
+  if (matrices == 4) {
+    ptx::stmatrix_x4(row, registers);
+  } else {
+    const uint32_t two[2] = {registers[0], registers[1]};
+    ptx::stmatrix_x2(lane < 16 ? row : nullptr, two);
+  }
+  __syncwarp();
+  for (int i = lane; i < 256; i += 32) out[i] = shared[i];
+}
+
+MOE_TEST(stmatrix_is_the_inverse_of_ldmatrix) {
+  for (const int matrices : {2, 4}) {
+    std::array<uint16_t, 256> out;
+    run(stmatrix_kernel, 1, 32, 512, with(3), out.data(), matrices);
+    for (int m = 0; m < 4; ++m) {
+      for (int row = 0; row < 8; ++row) {
+        for (int column = 0; column < 8; ++column) {
+          MOE_CHECK_EQUAL(out[static_cast<size_t>(row_offset(m, row) + column)],
+                          m < matrices ? element_number(m, row, column) : 0xffff);
+        }
+      }
+    }
+  }
+}
+
+// The PTX ISA's "Matrix Fragments for mma.m16n8kN": row and column of element `i` of the fragment, counted through the
+// lane's registers, as its formulas read.
+struct Layout {
+  int depth, per_register;
+  Place (*a)(int lane, int i);
+  Place (*b)(int lane, int i);
+};
+
+// m16n8k16, 16 bits: a0..a7, b0..b3
+constexpr Layout kHalf = {
+    16, 2,
+    [](int lane, int i) {
+      const int group = lane >> 2, thread = lane % 4;
+      const int row = (i < 2 || (4 <= i && i < 6)) ? group : group + 8;
+      const int column = i < 4 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8;
+      return Place{row, column};
+    },
+    [](int lane, int i) {
+      const int group = lane >> 2, thread = lane % 4;
+      return Place{i < 2 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8, group};
+    }};
+
+// m16n8k8, tf32: a0..a3, b0, b1
+constexpr Layout kTf32 = {
+    8, 1,
+    [](int lane, int i) {
+      const int group = lane >> 2, thread = lane % 4;
+      return Place{i == 0 || i == 2 ? group : group + 8, i == 0 || i == 1 ? thread : thread + 4};
+    },
+    [](int lane, int i) { return Place{i == 0 ? lane % 4 : lane % 4 + 4, lane >> 2}; }};
+
+// m16n8k32, 8 bits: a0..a15, b0..b7
+constexpr Layout kByte = {
+    32, 4,
+    [](int lane, int i) {
+      const int group = lane >> 2, thread = lane % 4;
+      const int row = (i < 4 || (8 <= i && i < 12)) ? group : group + 8;
+      return Place{row, i < 8 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16};
+    },
+    [](int lane, int i) {
+      const int group = lane >> 2, thread = lane % 4;
+      return Place{i < 4 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16, group};
+    }};
+
+constexpr Place sum_place(int lane, int i) {
+  return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)};
+}
+
+struct Fragments {
+  uint32_t a[4], b[2];
+  uint32_t d[4];
+};
+
+enum class Kind { bf16, f16, tf32, s8 };
+
+__global__ void mma_kernel(Fragments* fragments, Kind kind) {
+  Fragments& own = fragments[threadIdx.x];
+  float sums[4];
+  int32_t integers[4];
+  for (int i = 0; i < 4; ++i) {
+    sums[i] = std::bit_cast<float>(own.d[i]);
+    integers[i] = static_cast<int32_t>(own.d[i]);
+  }
+  switch (kind) {
+    case Kind::bf16: ptx::mma_m16n8k16_bf16(sums, own.a, own.b); break;
+    case Kind::f16: ptx::mma_m16n8k16_f16(sums, own.a, own.b); break;
+    case Kind::tf32: ptx::mma_m16n8k8_tf32(sums, own.a, own.b); break;
+    case Kind::s8: ptx::mma_m16n8k32_s8(integers, own.a, own.b); break;
+  }
+  for (int i = 0; i < 4; ++i) {
+    own.d[i] = kind == Kind::s8 ? static_cast<uint32_t>(integers[i]) : std::bit_cast<uint32_t>(sums[i]);
+  }
+}
+
+// Bits of matrix elements and their values; a small generator, so that the test does not depend on the machine's.
+class Numbers {
+ public:
+  explicit Numbers(uint32_t seed) : state_(seed * 2 + 1) {}
+  uint32_t next() { return (state_ = state_ * 1664525u + 1013904223u) >> 8; }
+  // Within -2 .. 2, with 7 bits of mantissa or more.
+  float real() { return static_cast<float>(static_cast<int>(next() % 1025) - 512) / 256.0f; }
+
+ private:
+  uint32_t state_;
+};
+
+uint32_t encode(Kind kind, float value) {
+  switch (kind) {
+    case Kind::bf16: return bf16(value).bits;
+    case Kind::f16: return f16(value).bits;
+    case Kind::tf32: return ptx::cvt_rna_tf32(value);
+    case Kind::s8: break;
+  }
+  return static_cast<uint32_t>(static_cast<int>(value * 60)) & 0xff;
+}
+
+double decode(Kind kind, uint32_t bits) {
+  switch (kind) {
+    case Kind::bf16: return std::bit_cast<float>(bits << 16);
+    case Kind::f16: {
+      f16 half;
+      half.bits = static_cast<uint16_t>(bits);
+      return static_cast<float>(half);
+    }
+    case Kind::tf32: return std::bit_cast<float>(bits);
+    case Kind::s8: break;
+  }
+  return static_cast<int8_t>(bits);
+}
+
+void check_product(Kind kind, const Layout& layout, uint32_t seed) {
+  Numbers numbers(seed);
+  const int depth = layout.depth;
+  std::vector<uint32_t> a(static_cast<size_t>(16 * depth)), b(static_cast<size_t>(depth * 8));
+  std::array<float, 16 * 8> d;
+  for (uint32_t& bits : a) bits = encode(kind, numbers.real());
+  for (uint32_t& bits : b) bits = encode(kind, numbers.real());
+  for (float& sum : d) sum = std::round(numbers.real() * 100);
+
+  std::array<Fragments, 32> fragments{};
+  const int bits = 32 / layout.per_register;
+  for (int lane = 0; lane < 32; ++lane) {
+    Fragments& own = fragments[static_cast<size_t>(lane)];
+    const auto place = [&](uint32_t* registers, int i, uint32_t value) {
+      registers[i / layout.per_register] |= value << (bits * (i % layout.per_register));
+    };
+    for (int i = 0; i < 4 * layout.per_register; ++i) {
+      const Place p = layout.a(lane, i);
+      place(own.a, i, a[static_cast<size_t>(p.row * depth + p.column)]);
+    }
+    for (int i = 0; i < 2 * layout.per_register; ++i) {
+      const Place p = layout.b(lane, i);
+      place(own.b, i, b[static_cast<size_t>(p.row * 8 + p.column)]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      const Place p = sum_place(lane, i);
+      const float sum = d[static_cast<size_t>(p.row * 8 + p.column)];
+      own.d[i] = kind == Kind::s8 ? static_cast<uint32_t>(static_cast<int32_t>(sum)) : std::bit_cast<uint32_t>(sum);
+    }
+  }
+
+  run(mma_kernel, 1, 32, 0, with(seed), fragments.data(), kind);
+
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4; ++i) {
+      const auto [row, column] = sum_place(lane, i);
+      double expected = d[static_cast<size_t>(row * 8 + column)], scale = std::abs(expected);
+      for (int k = 0; k < depth; ++k) {
+        const double product = decode(kind, a[static_cast<size_t>(row * depth + k)]) *
+                               decode(kind, b[static_cast<size_t>(k * 8 + column)]);
+        expected += product;
+        scale += std::abs(product);
+      }
+      const uint32_t result = fragments[static_cast<size_t>(lane)].d[i];
+      if (kind == Kind::s8) {
+        MOE_CHECK_EQUAL(static_cast<int32_t>(result), static_cast<int32_t>(expected));
+      } else {
+        // One rounding to float32 for each addition.
+        MOE_CHECK(std::abs(std::bit_cast<float>(result) - expected) <= (depth + 1) * 0x1p-24 * scale);
+      }
+    }
+  }
+}
+
+MOE_TEST(mma_bf16_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::bf16, kHalf, seed);
+}
+MOE_TEST(mma_f16_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::f16, kHalf, seed);
+}
+MOE_TEST(mma_tf32_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::tf32, kTf32, seed);
+}
+MOE_TEST(mma_s8_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::s8, kByte, seed);
+}
+
+// a times the identity, one element at a time: the whole range of the 16-bit formats is exact.
+MOE_TEST(mma_takes_every_16_bit_number) {
+  for (const Kind kind : {Kind::bf16, Kind::f16}) {
+    for (uint32_t first = 0; first < 0x10000; first += 32 * 8) {
+      std::array<Fragments, 32> fragments{};
+      for (int lane = 0; lane < 32; ++lane) {
+        Fragments& own = fragments[static_cast<size_t>(lane)];
+        for (int r = 0; r < 4; ++r) {
+          const uint32_t bits = first + static_cast<uint32_t>(lane * 8 + 2 * r);
+          // Infinity and NaN would spread over the row by products with 0.
+          const bool finite = std::isfinite(decode(kind, bits)) && std::isfinite(decode(kind, bits + 1));
+          own.a[r] = finite ? bits | (bits + 1) << 16 : 0;
+        }
+      }
+      const std::array<Fragments, 32> before = fragments;
+      std::array<float, 16 * 16> product{};
+      for (const int half : {0, 1}) {
+        for (int lane = 0; lane < 32; ++lane) {
+          Fragments& own = fragments[static_cast<size_t>(lane)];
+          for (int i = 0; i < 4; ++i) {
+            const Place p = kHalf.b(lane, i);
+            if (i % 2 == 0) own.b[i / 2] = 0;
+            if (p.row == p.column + 8 * half) own.b[i / 2] |= encode(kind, 1) << (16 * (i % 2));
+          }
+          for (uint32_t& sum : own.d) sum = 0;
+        }
+        run(mma_kernel, 1, 32, 0, with(1), fragments.data(), kind);
+        for (int lane = 0; lane < 32; ++lane) {
+          for (int i = 0; i < 4; ++i) {
+            const Place p = sum_place(lane, i);
+            product[static_cast<size_t>(16 * p.row + p.column + 8 * half)] =
+                std::bit_cast<float>(fragments[static_cast<size_t>(lane)].d[i]);
+          }
+        }
+      }
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int i = 0; i < 8; ++i) {
+          const Place p = kHalf.a(lane, i);
+          const uint32_t bits = before[static_cast<size_t>(lane)].a[i / 2] >> (16 * (i % 2)) & 0xffff;
+          MOE_CHECK_EQUAL(static_cast<double>(product[static_cast<size_t>(16 * p.row + p.column)]), decode(kind, bits));
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(mma_spreads_nan_and_infinity_of_f16) {
+  std::array<Fragments, 32> fragments{};
+  fragments[0].a[0] = 0x7c00;           // row 0, k 0: infinity
+  fragments[4].a[0] = 0x7e01;           // row 1, k 0: NaN
+  for (auto& own : fragments) own.b[0] = own.b[1] = encode(Kind::f16, 2) * 0x00010001u;
+  run(mma_kernel, 1, 32, 0, with(1), fragments.data(), Kind::f16);
+  for (size_t lane = 0; lane < 4; ++lane) {
+    MOE_CHECK_EQUAL(std::bit_cast<float>(fragments[lane].d[0]), INFINITY);
+    MOE_CHECK(std::isnan(std::bit_cast<float>(fragments[lane + 4].d[0])));
+    MOE_CHECK_EQUAL(std::bit_cast<float>(fragments[lane + 8].d[0]), 0.0f);
+  }
+}
+
+MOE_TEST(mma_s8_sums_wrap) {
+  std::array<Fragments, 32> fragments{};
+  for (auto& own : fragments) {
+    for (uint32_t& bits : own.a) bits = 0x80808080u;
+    for (uint32_t& bits : own.b) bits = 0x80808080u;
+    for (uint32_t& sum : own.d) sum = 0x7fffffffu;
+  }
+  run(mma_kernel, 1, 32, 0, with(1), fragments.data(), Kind::s8);
+  for (const auto& own : fragments) MOE_CHECK_EQUAL(own.d[3], 0x7fffffffu + 32u * 128u * 128u);
+}
+
+MOE_TEST(cvt_rna_tf32_rounds_ties_away_from_zero) {
+  const auto rounded = [](float value) { return std::bit_cast<float>(ptx::cvt_rna_tf32(value)); };
+  MOE_CHECK_EQUAL(rounded(1.0f), 1.0f);
+  MOE_CHECK_EQUAL(rounded(1.0f + 0x1p-11f), 1.0f + 0x1p-10f);
+  MOE_CHECK_EQUAL(rounded(-1.0f - 0x1p-11f), -1.0f - 0x1p-10f);
+  MOE_CHECK_EQUAL(rounded(1.0f + 0x1p-11f - 0x1p-23f), 1.0f);
+  MOE_CHECK_EQUAL(rounded(INFINITY), INFINITY);
+  MOE_CHECK(std::isnan(rounded(NAN)));
+}
+
+}  // namespace
+
+}  // namespace moe::simt::test
