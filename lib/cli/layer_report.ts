@@ -19,18 +19,19 @@ const stageNames: Readonly<Record<keyof StageTimes, string>> = {
 
 /** Prints what one run of a layer came to. */
 export function printLayerRun(run: LayerRun, io: Io): void {
-  const { device, deviceReason, description, tokens, weightBytes, loadSeconds, forward, stages, work, checks } = run;
+  const { device, deviceReason, description, tokens, weightBytes, loadSeconds, microseconds, stages, work, checks } =
+    run;
   const { stdout } = io;
   const heading = styleText("bold", `On ${device}, ${description.weightDType}`, { stream: stdout });
   stdout.write(
     `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
-      `${plural(tokens.count, "token")} in ${formatMicroseconds(forward)}\n`,
+      `${plural(tokens.count, "token")} in ${formatMicroseconds(microseconds)}\n`,
   );
   if (deviceReason !== "") stdout.write(`auto chose ${device}: ${deviceReason}\n`);
   stdout.write("\n");
   const rows = (Object.keys(stageNames) as (keyof StageTimes)[]).map((stage) => [
     stageNames[stage],
-    ...rates(stages[stage], work.stages[stage], forward),
+    ...rates(stages[stage], work.stages[stage], microseconds),
   ]);
   stdout.write(
     renderTable(
@@ -41,7 +42,7 @@ export function printLayerRun(run: LayerRun, io: Io): void {
         { heading: "GFLOP/s", align: "right" },
         { heading: "weights GB/s", align: "right" },
       ],
-      [...rows, ["whole layer", ...rates(forward, work, forward)]],
+      [...rows, ["whole layer", ...rates(microseconds, work, microseconds)]],
     ),
   );
   stdout.write("\n");

@@ -19,8 +19,9 @@ export interface LayerRun {
   readonly tokens: { readonly origin: string; readonly count: number };
   readonly weightBytes: number;
   readonly loadSeconds: number;
-  /** Microseconds of the fastest forward, and of its stages as the device measured them. */
-  readonly forward: number;
+  /** The fastest forward. */
+  readonly microseconds: number;
+  /** Its stages, as the device measured them; microseconds too. */
   readonly stages: StageTimes;
   readonly tokensPerExpert: readonly number[];
   readonly work: LayerWork;
@@ -49,7 +50,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const tokens = workload.tokens(description.hiddenSize);
   const dtype = description.weightDType as FloatDType;
   using x = device.tensor(tokens.x, [tokens.count, description.hiddenSize], dtype);
-  const { forward, stages } = await timeForward(layer, x, options.repeat);
+  const fastest = await timeForward(layer, x, options.repeat);
   const counts = await tokensPerExpert(layer, x);
   return {
     device: device.name,
@@ -58,27 +59,27 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     tokens: { origin: tokens.origin, count: tokens.count },
     weightBytes: layer.byteLength,
     loadSeconds,
-    forward,
-    stages,
+    ...fastest,
     tokensPerExpert: counts,
     work: layerWork(description, tokens.count, counts, dtype),
     checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
   };
 }
 
+/** The fastest of `repeat` forwards. */
 async function timeForward(
   layer: MoeLayer,
   x: Tensor<FloatDType>,
   repeat: number,
-): Promise<{ forward: number; stages: StageTimes }> {
+): Promise<Pick<LayerRun, "microseconds" | "stages">> {
   const { device } = layer;
   using y = device.empty(x.shape, x.dtype);
-  const rounds: { forward: number; stages: StageTimes }[] = [];
+  const rounds: Pick<LayerRun, "microseconds" | "stages">[] = [];
   while (rounds.length < repeat) {
     const begin = performance.now();
     layer.forward(x, { out: y });
     await device.synchronize();
-    rounds.push({ forward: (performance.now() - begin) * 1e3, stages: await layer.stageTimes() });
+    rounds.push({ microseconds: (performance.now() - begin) * 1e3, stages: await layer.stageTimes() });
   }
-  return rounds.reduce((best, round) => (round.forward < best.forward ? round : best));
+  return rounds.reduce((best, round) => (round.microseconds < best.microseconds ? round : best));
 }
