@@ -82,8 +82,8 @@ inline int run_tests(int argc, char** argv) {
 
 }  // namespace moe::test
 
-#define MOE_TEST(name)                                              \
-  static void name();                                               \
+#define MOE_TEST(name)                                                     \
+  static void name();                                                      \
   static const ::moe::test::Registration name##_registration(#name, name); \
   static void name()
 

@@ -91,7 +91,8 @@ MOE_TEST(syncthreads_reductions_count_nonzero_predicates) {
   }
 }
 
-// Warp 0 fills a buffer of two stages, warps 1 and 2 add up what it wrote. Barrier 1 + s: stage s is full, 3 + s: empty.
+// Warp 0 fills a buffer of two stages, warps 1 and 2 add up what it wrote. Barrier 1 + s: stage s is full, 3 + s:
+// empty.
 __global__ void pipeline_kernel(int* sums, int rounds) {
   struct Storage {
     int stage[2][32];

@@ -1,5 +1,5 @@
-// ldmatrix, stmatrix and mma.sync: where each lane's registers lie in the matrices, from tables, and the products against
-// plain loops over whole matrices.
+// ldmatrix, stmatrix and mma.sync: where each lane's registers lie in the matrices, from tables, and the products
+// against plain loops over whole matrices.
 #include <array>
 #include <bit>
 #include <cmath>
@@ -116,44 +116,41 @@ struct Layout {
 };
 
 // m16n8k16, 16 bits: a0..a7, b0..b3
-constexpr Layout kHalf = {
-    16, 2,
-    [](int lane, int i) {
-      const int group = lane >> 2, thread = lane % 4;
-      const int row = (i < 2 || (4 <= i && i < 6)) ? group : group + 8;
-      const int column = i < 4 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8;
-      return Place{row, column};
-    },
-    [](int lane, int i) {
-      const int group = lane >> 2, thread = lane % 4;
-      return Place{i < 2 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8, group};
-    }};
+constexpr Layout kHalf = {16, 2,
+                          [](int lane, int i) {
+                            const int group = lane >> 2, thread = lane % 4;
+                            const int row = (i < 2 || (4 <= i && i < 6)) ? group : group + 8;
+                            const int column = i < 4 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8;
+                            return Place{row, column};
+                          },
+                          [](int lane, int i) {
+                            const int group = lane >> 2, thread = lane % 4;
+                            return Place{i < 2 ? thread * 2 + (i & 1) : thread * 2 + (i & 1) + 8, group};
+                          }};
 
 // m16n8k8, tf32: a0..a3, b0, b1
-constexpr Layout kTf32 = {
-    8, 1,
-    [](int lane, int i) {
-      const int group = lane >> 2, thread = lane % 4;
-      return Place{i == 0 || i == 2 ? group : group + 8, i == 0 || i == 1 ? thread : thread + 4};
-    },
-    [](int lane, int i) { return Place{i == 0 ? lane % 4 : lane % 4 + 4, lane >> 2}; }};
+constexpr Layout kTf32 = {8, 1,
+                          [](int lane, int i) {
+                            const int group = lane >> 2, thread = lane % 4;
+                            return Place{i == 0 || i == 2 ? group : group + 8, i == 0 || i == 1 ? thread : thread + 4};
+                          },
+                          [](int lane, int i) {
+                            return Place{i == 0 ? lane % 4 : lane % 4 + 4, lane >> 2};
+                          }};
 
 // m16n8k32, 8 bits: a0..a15, b0..b7
-constexpr Layout kByte = {
-    32, 4,
-    [](int lane, int i) {
-      const int group = lane >> 2, thread = lane % 4;
-      const int row = (i < 4 || (8 <= i && i < 12)) ? group : group + 8;
-      return Place{row, i < 8 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16};
-    },
-    [](int lane, int i) {
-      const int group = lane >> 2, thread = lane % 4;
-      return Place{i < 4 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16, group};
-    }};
+constexpr Layout kByte = {32, 4,
+                          [](int lane, int i) {
+                            const int group = lane >> 2, thread = lane % 4;
+                            const int row = (i < 4 || (8 <= i && i < 12)) ? group : group + 8;
+                            return Place{row, i < 8 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16};
+                          },
+                          [](int lane, int i) {
+                            const int group = lane >> 2, thread = lane % 4;
+                            return Place{i < 4 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16, group};
+                          }};
 
-constexpr Place sum_place(int lane, int i) {
-  return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)};
-}
+constexpr Place sum_place(int lane, int i) { return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)}; }
 
 struct Fragments {
   uint32_t a[4], b[2];
@@ -332,8 +329,8 @@ MOE_TEST(mma_takes_every_16_bit_number) {
 
 MOE_TEST(mma_spreads_nan_and_infinity_of_f16) {
   std::array<Fragments, 32> fragments{};
-  fragments[0].a[0] = 0x7c00;           // row 0, k 0: infinity
-  fragments[4].a[0] = 0x7e01;           // row 1, k 0: NaN
+  fragments[0].a[0] = 0x7c00;  // row 0, k 0: infinity
+  fragments[4].a[0] = 0x7e01;  // row 1, k 0: NaN
   for (auto& own : fragments) own.b[0] = own.b[1] = encode(Kind::f16, 2) * 0x00010001u;
   run(mma_kernel, 1, 32, 0, with(1), fragments.data(), Kind::f16);
   for (size_t lane = 0; lane < 4; ++lane) {

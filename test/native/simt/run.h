@@ -9,7 +9,9 @@
 
 namespace moe::simt::test {
 
-inline Options with(uint64_t seed, AsyncMode async = AsyncMode::late, int threads = 1) { return {seed, async, threads}; }
+inline Options with(uint64_t seed, AsyncMode async = AsyncMode::late, int threads = 1) {
+  return {seed, async, threads};
+}
 
 // Whether a report says all of this.
 inline bool says(const Status& status, std::initializer_list<const char*> words) {

@@ -151,7 +151,8 @@ __global__ void reduce_kernel(Reductions* out, const int* values, unsigned mask)
 
 MOE_TEST(reductions_cover_the_mask_and_no_more) {
   std::array<int, 32> values;
-  for (int lane = 0; lane < 32; ++lane) values[static_cast<size_t>(lane)] = lane % 2 == 0 ? -lane * 77 - 5 : lane * 0x01234567;
+  for (int lane = 0; lane < 32; ++lane)
+    values[static_cast<size_t>(lane)] = lane % 2 == 0 ? -lane * 77 - 5 : lane * 0x01234567;
   for (const unsigned mask : {kAll, 0x80000001u, 0x00ffff00u, 0x5a5a5a5au}) {
     std::array<Reductions, 32> out;
     run(reduce_kernel, 1, 32, 0, with(mask), out.data(), values.data(), mask);
@@ -183,7 +184,6 @@ MOE_TEST(reductions_cover_the_mask_and_no_more) {
     }
   }
 }
-
 
 MOE_TEST(bit_functions_count_and_reverse) {
   MOE_CHECK_EQUAL(__popc(0xf0f00001u), 9);
