@@ -11,6 +11,11 @@ export interface DeviceOptions {
   readonly threads?: number;
   /** Fill fresh memory with NaN patterns, so that a read of memory nobody wrote shows in the results. */
   readonly poison?: boolean;
+  /**
+   * On `cuda` and `simt`: round the factors of float32 expert products to tf32 (10 bits of mantissa), which the tensor cores
+   * multiply many times faster; default false.
+   */
+  readonly tf32?: boolean;
 }
 
 /** A device as `listDevices()` reports it. */

@@ -51,6 +51,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   DeviceOptions options;
   if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
   options.poison = given.Get("poison").ToBoolean();
+  options.tf32 = given.Get("tf32").ToBoolean();
   std::unique_ptr<Backend> backend;
   check(env, open_device(name, options, &backend));
   backend_ = std::move(backend);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "core/problem.h"
 #include "core/status.h"
@@ -25,6 +27,13 @@ class PackedExperts {
   ExpertWeights weights_;
 };
 
+// A part of a layer's weights as a device stores them, such as the router or a bias.
+struct WeightPart {
+  std::string name;
+  void* data;
+  size_t bytes;
+};
+
 class Layer {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
@@ -36,6 +45,8 @@ class Layer {
   // Of the last forward.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;
+  // All weights, once they are set, in the layout that Backend::weight_layout() names; none where that is empty.
+  virtual std::vector<WeightPart> parts() { return {}; }
   const LayerDescription& description() const { return description_; }
 
  private:
@@ -45,6 +56,8 @@ class Layer {
 struct DeviceOptions {
   int threads = 0;  // 0: as many as this process may use
   bool poison = false;
+  // Whether GPUs may round the factors of float32 expert products to tf32, for their tensor cores.
+  bool tf32 = false;
 };
 
 // Conditions that are defined but worth knowing, counted since the device was opened.
@@ -81,7 +94,24 @@ class Backend {
   virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 
+  // Names the layout of layers' parts. Under an equal name, parts of a layer of an equal description can be given to
+  // stored_layer(), in this process or another. Empty on a device that cannot compute with weights stored elsewhere.
+  virtual std::string weight_layout() const { return {}; }
+  // The first `bytes` of an open file as memory for stored_layer(), read-only; the memory lives as long as its pointer.
+  virtual Status map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data);
+  // A layer over parts that it only reads, and that must outlive it.
+  virtual Status stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
+                              std::unique_ptr<Layer>* layer);
+
   Warnings warnings;
 };
+
+inline Status Backend::map_file(int, size_t, std::shared_ptr<void>*) {
+  return {Code::unsupported_operation, "this device cannot map files of weights"};
+}
+
+inline Status Backend::stored_layer(const LayerDescription&, const std::vector<WeightPart>&, std::unique_ptr<Layer>*) {
+  return {Code::unsupported_operation, "this device cannot compute with weights stored elsewhere"};
+}
 
 }  // namespace moe

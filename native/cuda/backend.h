@@ -10,7 +10,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuBackend : public Backend {
  public:
-  explicit GpuBackend(std::unique_ptr<Runtime> runtime) : context_(std::move(runtime)) {}
+  GpuBackend(std::unique_ptr<Runtime> runtime, bool tf32) : context_(std::move(runtime), tf32) {}
   Status open() { return context_.errors.open(); }
 
   const char* description() const override { return context_.runtime->description().c_str(); }

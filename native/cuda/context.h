@@ -10,12 +10,13 @@
 namespace moe::MOE_GPU_NAMESPACE {
 
 struct Context {
-  explicit Context(std::unique_ptr<Runtime> opened) : runtime(std::move(opened)), errors(*runtime) {}
+  Context(std::unique_ptr<Runtime> opened, bool allow_tf32)
+      : runtime(std::move(opened)), errors(*runtime), tf32(allow_tf32) {}
 
   std::unique_ptr<Runtime> runtime;
   DataErrors errors;  // after the runtime, whose memory it uses
   // Whether products of float32 may be rounded to tf32, for the tensor cores.
-  bool tf32 = false;
+  bool tf32;
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE
