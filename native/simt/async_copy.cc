@@ -10,7 +10,8 @@ namespace moe::simt::machine {
 
 void AsyncCopies::issue(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes,
                         bool early) {
-  Copy& copy = copies_.emplace_back(Copy{call, shared, static_cast<const std::byte*>(global), bytes, source_bytes, early, {}});
+  Copy& copy =
+      copies_.emplace_back(Copy{call, shared, static_cast<const std::byte*>(global), bytes, source_bytes, early, {}});
   sanitizer::reads(global, source_bytes);
   // Not memcpy: with no bytes the source may be null.
   std::copy_n(copy.global, source_bytes, copy.source);

@@ -3,15 +3,18 @@
 #include <cstdint>
 #include <cstring>
 
+// Not for other modules to see.
+#if defined(__APPLE__)
+#define MOE_HIDE ".private_extern moe_simt_switch\n"
+#else
+#define MOE_HIDE ".hidden moe_simt_switch\n"
+#endif
+
 #if defined(__x86_64__)
 
-// Threads mostly wait at the same depth of the same calls, so that `ret` goes where the processor's return predictor says;
-// a jump in its place would leave the predictor off by one for all returns that follow.
-asm(R"(
-.text
-.p2align 4
-.globl moe_simt_switch
-moe_simt_switch:
+// Threads mostly wait at the same depth of the same calls, so that `ret` goes where the processor's return predictor
+// says; a jump in its place would leave the predictor off by one for all returns that follow.
+asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE "moe_simt_switch:" R"(
   pushq %rbp
   pushq %rbx
   pushq %r12
@@ -43,11 +46,7 @@ void* initial_frame(std::byte* top, void (*entry)()) {
 
 #elif defined(__aarch64__)
 
-asm(R"(
-.text
-.p2align 4
-.globl moe_simt_switch
-moe_simt_switch:
+asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE "moe_simt_switch:" R"(
   sub sp, sp, #160
   stp x19, x20, [sp, #0]
   stp x21, x22, [sp, #16]

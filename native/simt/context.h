@@ -8,7 +8,7 @@
 extern "C" {
 // Pushes the callee-saved registers, stores the stack pointer to *save and takes up the context whose stack pointer is
 // `load`. Floating-point modes are the same for all contexts and stay as they are.
-void moe_simt_switch(void** save, void* load) asm("moe_simt_switch");
+__attribute__((visibility("hidden"))) void moe_simt_switch(void** save, void* load) asm("moe_simt_switch");
 }
 
 namespace moe::simt::machine {
@@ -18,7 +18,8 @@ struct Stack {
   size_t size = 0;
 };
 
-// A flow of control that can be left and taken up again: the one the operating system started, or one on a stack of ours.
+// A flow of control that can be left and taken up again: the one the operating system started, or one on a stack of
+// ours.
 class Context {
  public:
   Context() = default;

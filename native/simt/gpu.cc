@@ -22,7 +22,8 @@ Status check(const machine::Launch& launch) {
   const std::string kernel = "launch of " + std::string(launch.kernel) + ": ";
   const dim3 grid = launch.grid, block = launch.block;
   if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
-    return {Code::internal, kernel + "the grid must be within (1, 1, 1) and (2147483647, 65535, 65535), it is " + text(grid)};
+    return {Code::internal,
+            kernel + "the grid must be within (1, 1, 1) and (2147483647, 65535, 65535), it is " + text(grid)};
   }
   if (block.x < 1 || block.y < 1 || block.z < 1 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
       uint64_t{block.x} * block.y * block.z > machine::kMaxThreads) {
@@ -72,9 +73,9 @@ Status Gpu::launch(const machine::Launch& launch) {
   const auto work = [&](machine::Multiprocessor& processor) {
     for (uint64_t i = next++; i < blocks; i = next++) {
       const uint64_t block = order[i];
-      Status status = processor.run(launch, {static_cast<unsigned>(block % grid.x),
-                                             static_cast<unsigned>(block / grid.x % grid.y),
-                                             static_cast<unsigned>(block / grid.x / grid.y)});
+      Status status =
+          processor.run(launch, {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                                 static_cast<unsigned>(block / grid.x / grid.y)});
       if (status.ok()) continue;
       next = blocks;
       std::lock_guard lock(mutex);

@@ -62,14 +62,16 @@ void check_shared(const Call& call, const void* address, size_t bytes) {
 
 void check_global(const Call& call, const void* address, size_t bytes) {
   check_aligned(call, address, bytes);
-  if (Multiprocessor::current().shared().near(address)) fail(call, "the address is in shared memory, not in global memory");
+  if (Multiprocessor::current().shared().near(address))
+    fail(call, "the address is in shared memory, not in global memory");
 }
 
 void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes) {
   check_shared(call, shared, bytes);
   check_global(call, global, bytes);
   if (source_bytes > bytes) {
-    fail(call, "the source has " + std::to_string(source_bytes) + " bytes, more than the copy's " + std::to_string(bytes));
+    fail(call,
+         "the source has " + std::to_string(source_bytes) + " bytes, more than the copy's " + std::to_string(bytes));
   }
   Multiprocessor& processor = Multiprocessor::current();
   processor.scheduler().current().copies.issue(call, shared, global, bytes, source_bytes,

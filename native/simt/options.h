@@ -12,9 +12,9 @@ namespace moe::simt {
 enum class AsyncMode : uint8_t { late, early };
 
 struct Options {
-  uint64_t seed = 1;                  // of the order in which threads and blocks run
+  uint64_t seed = 1;  // of the order in which threads and blocks run
   AsyncMode async = AsyncMode::late;
-  int threads = 1;                    // operating system threads; each runs one block at a time
+  int threads = 1;  // operating system threads; each runs one block at a time
 };
 
 // Overrides seed and async by MOE_SIMT_SEED and MOE_SIMT_ASYNC where they are set.

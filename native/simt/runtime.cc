@@ -31,8 +31,8 @@ Status read_max_threads(int* max_threads) {
   int value = 0;
   const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), value);
   if (error != std::errc{} || end != view.data() + view.size() || value < 128 || value > 1024 || value % 32 != 0) {
-    return {Code::invalid_argument, "MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"" +
-                                        std::string(view) + "\""};
+    return {Code::invalid_argument,
+            "MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"" + std::string(view) + "\""};
   }
   *max_threads = value;
   return {};

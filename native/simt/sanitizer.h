@@ -1,5 +1,5 @@
-// What AddressSanitizer and ThreadSanitizer must be told about contexts, shared memory and the order that CUDA's barriers
-// give. Without a sanitizer all of it is empty.
+// What AddressSanitizer and ThreadSanitizer must be told about contexts, shared memory and the order that CUDA's
+// barriers give. Without a sanitizer all of it is empty.
 //
 // The runtime itself is compiled without -fsanitize=thread: it hands values from one thread's stack to another's, an
 // exchange that CUDA does in registers and that orders no memory. MOE_SIMT_TSAN says that kernels are compiled with it.

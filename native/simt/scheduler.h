@@ -1,5 +1,5 @@
-// Runs the threads of one block in turn on one operating system thread. A thread runs until it waits for others or ends;
-// which of the ready ones goes on is drawn from the seed.
+// Runs the threads of one block in turn on one operating system thread. A thread runs until it waits for others or
+// ends; which of the ready ones goes on is drawn from the seed.
 #pragma once
 
 #include <array>

@@ -51,8 +51,8 @@ unsigned Warp::join(const Call& call, const Collective& collective, uint32_t mas
     const unsigned leader = meeting_of_[other];
     const Meeting& meeting = meetings_[leader];
     if (meeting.mask == mask) {
-      const bool same_place = meeting.call.where.line() == call.where.line() &&
-                              meeting.call.where.column() == call.where.column();
+      const bool same_place =
+          meeting.call.where.line() == call.where.line() && meeting.call.where.column() == call.where.column();
       if (meeting.collective != &collective || (collective.aligned && !same_place)) {
         fail(call, "lane " + std::to_string(other) + " of the same " + mask_text(mask) + " is in another call, " +
                        call_text(meeting.call));
@@ -77,8 +77,8 @@ void Warp::exit(Scheduler& scheduler, unsigned lane) {
     const unsigned other = static_cast<unsigned>(std::countr_zero(others));
     const Thread& thread = scheduler.thread(number_, other);
     if ((thread.mask >> lane & 1) != 0) {
-      fail(thread.call, "this thread exits, but lane " + std::to_string(other) + " waits for it with " +
-                            mask_text(thread.mask));
+      fail(thread.call,
+           "this thread exits, but lane " + std::to_string(other) + " waits for it with " + mask_text(thread.mask));
     }
   }
 }

@@ -1,5 +1,6 @@
 // Shuffles, votes, matches and reductions of a warp, with the meanings of the CUDA C++ Programming Guide. Stricter in
-// one point: every lane that a mask names must take part, also where the hardware would let a lane that has exited pass.
+// one point: every lane that a mask names must take part, also where the hardware would let a lane that has exited
+// pass.
 #pragma once
 
 #include <bit>
@@ -77,8 +78,7 @@ T reduce(const Collective& collective, const std::source_location& where, unsign
 
 }  // namespace machine
 
-inline void __syncwarp(unsigned mask = 0xffffffffu,
-                       std::source_location where = std::source_location::current()) {
+inline void __syncwarp(unsigned mask = 0xffffffffu, std::source_location where = std::source_location::current()) {
   machine::meet(machine::kSyncWarp, where, mask, nullptr);
 }
 

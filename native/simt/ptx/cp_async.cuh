@@ -8,7 +8,8 @@
 
 namespace moe::simt::ptx {
 
-inline void cp_async_16(void* shared, const void* global, std::source_location where = std::source_location::current()) {
+inline void cp_async_16(void* shared, const void* global,
+                        std::source_location where = std::source_location::current()) {
   machine::copy_async({"cp_async_16", where}, shared, global, 16, 16);
 }
 

@@ -2,8 +2,8 @@
 // namespace moe::MOE_GPU_NAMESPACE, so that the build for GPUs and this one can be in one binary.
 //
 // Shared memory: the dynamic part is ptx::dynamic_shared<T>(), static storage is a struct of the function that uses it,
-// `Storage& shared = ptx::shared<Storage>();`, and not `__shared__`: the machine must know where it is to fill it with NaN
-// patterns for each block and to check accesses.
+// `Storage& shared = ptx::shared<Storage>();`, and not `__shared__`: the machine must know where it is to fill it with
+// NaN patterns for each block and to check accesses.
 #pragma once
 
 #define MOE_GPU_NAMESPACE simt

@@ -1,5 +1,5 @@
-// Loads and stores of 4, 8 and 16 bytes, with the checks that hardware makes: the address must be a multiple of the size,
-// and in the state space that the instruction is for.
+// Loads and stores of 4, 8 and 16 bytes, with the checks that hardware makes: the address must be a multiple of the
+// size, and in the state space that the instruction is for.
 #pragma once
 
 #include <cstdint>

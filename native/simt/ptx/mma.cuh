@@ -4,8 +4,8 @@
 //   register r of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i
 //   register r of B, element i: row P t + 4 P r + i, column g
 //   register r of D: row g + 8 (r / 2), column 2 t + r % 2
-// Products are exact; they are added to D in float32, or int32, one after another in the order of K. The hardware leaves
-// the order and the rounding of these sums open.
+// Products are exact; they are added to D in float32, or int32, one after another in the order of K. The hardware
+// leaves the order and the rounding of these sums open.
 #pragma once
 
 #include <cstdint>
