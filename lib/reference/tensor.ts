@@ -27,8 +27,8 @@ export class ReferenceTensor implements TensorHandle {
     try {
       return new ReferenceTensor(stream, dtype, shape, new ArrayBuffer(bytes), 0);
     } catch (cause) {
-      const message = `reference: no memory for ${bytes} bytes of a tensor ${shapeText(shape)} of ${dtype}; dispose of others or use a smaller one`;
-      throw new MoeError("OUT_OF_MEMORY", message, { cause });
+      const wanted = `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`;
+      throw new MoeError("OUT_OF_MEMORY", `reference: no ${wanted}; dispose of tensors that are not needed`, { cause });
     }
   }
 
