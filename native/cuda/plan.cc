@@ -100,11 +100,11 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
   plan.scan_threads = std::min(kSortScanThreads, traits.max_threads);
   const int64_t warps = std::min({static_cast<int64_t>(std::min(kSortThreads, traits.max_threads)) / kWarp,
                                   std::max(ceil_div(slots, kWarp), int64_t{1}), warps_that_fit});
-  if (slots <= warps * kSlotsPerWarp) {
+  if (warps > 0 && slots <= warps * kSlotsPerWarp) {
     plan.single_block = true;
     plan.grid = 1;
     plan.units = static_cast<int>(warps);
-    plan.slots_per_unit = warps > 0 ? round_up(ceil_div(slots, warps), kWarp) : 0;
+    plan.slots_per_unit = round_up(ceil_div(slots, warps), kWarp);
     plan.threads = static_cast<int>(warps * kWarp);
     plan.shared_bytes = static_cast<size_t>(warps * count_bytes);
     return plan;
