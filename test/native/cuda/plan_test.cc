@@ -242,5 +242,3 @@ MOE_TEST(plans_can_be_printed) {
 
 }  // namespace
 }  // namespace moe::gpu::test
-
-int main(int argc, char** argv) { return moe::test::run_tests(argc, argv); }
