@@ -5,6 +5,7 @@
 #include "cpu/gating.h"
 #include "cpu/isa/isa.h"
 #include "cpu/layer.h"
+#include "cpu/mapping.h"
 #include "cpu/panels.h"
 #include "cpu/rows.h"
 #include "cpu/sort.h"
@@ -39,11 +40,11 @@ Status CpuBackend::read(void* host, const void* device, size_t bytes) {
 }
 
 Status CpuBackend::gating(const Gating& p) {
-  const int64_t scratch = gate_scratch(p.logits.shape[1]);
+  const int64_t scratch = gating_scratch(p.logits.shape[1]);
   constexpr int64_t kTokensAtOnce = 64;
-  float* gate = nullptr;
+  int32_t* gate = nullptr;
   MOE_TRY(
-      reserve_workspace(context_, [&](Arena& arena) { gate = arena.take<float>(scratch * context_.team.threads); }));
+      reserve_workspace(context_, [&](Arena& arena) { gate = arena.take<int32_t>(scratch * context_.team.threads); }));
   const int64_t pieces = ceil_divide(p.logits.shape[0], kTokensAtOnce);
   std::atomic<int64_t> next{0}, not_finite{0};
   context_.team.run([&](const Worker& worker) {
@@ -114,6 +115,23 @@ Status CpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<
 
 Status CpuBackend::layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) {
   return CpuLayer::create(description, context_, layer);
+}
+
+std::string CpuBackend::weight_layout() const {
+  if (!kMapsFiles) return {};
+  return "cpu-panels-v" + std::to_string(PanelLayout::kVersion) + "-" + std::to_string(context_.kernels.panel_columns);
+}
+
+Status CpuBackend::map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data) {
+  std::shared_ptr<Mapping> mapping;
+  MOE_TRY(Mapping::open(descriptor, bytes, &mapping));
+  *data = std::shared_ptr<void>(mapping, mapping->data());
+  return {};
+}
+
+Status CpuBackend::stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
+                                std::unique_ptr<Layer>* layer) {
+  return CpuLayer::over(parts, description, context_, layer);
 }
 
 }  // namespace moe::cpu

@@ -5,11 +5,12 @@
 
 namespace moe::cpu {
 
-// Routes tokens first .. end of logits [T, E] (any float dtype), ids and weights [T, k]. `scratch` holds
-// gate_scratch(experts) values. Returns how many rows had no finite logit.
+// Routes tokens first .. end of logits [T, E] (any float dtype) to ids and weights [T, k]. `scratch` holds
+// gating_scratch(experts) values. Returns how many rows had no finite logit.
 int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, int32_t* ids,
-                  float* weights, int64_t first, int64_t end, float* scratch);
+                  float* weights, int64_t first, int64_t end, int32_t* scratch);
 
-constexpr int64_t gate_scratch(int64_t experts) { return 3 * gating_scratch(experts); }
+// Ranks, and logits as float32.
+constexpr int64_t gating_scratch(int64_t experts) { return rank_scratch(experts) + kGateTokens * experts; }
 
 }  // namespace moe::cpu

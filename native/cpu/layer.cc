@@ -1,6 +1,8 @@
 #include "cpu/layer.h"
 
+#include <algorithm>
 #include <chrono>
+#include <string>
 
 #include "cpu/gating.h"
 #include "cpu/product.h"
@@ -16,15 +18,13 @@ constexpr int64_t kChunkRows = 32768;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Copies a bias to float32 values at `target`, in a table that is made with the first bias.
-void keep_bias(const Kernels& kernels, const TensorView& bias, int64_t table_size, int64_t at,
-               std::vector<float>& table) {
-  if (bias.absent()) return;
-  table.resize(static_cast<size_t>(table_size), 0.0f);
-  kernels.to_f32(bias.dtype, bias.data, bias.size(), table.data() + at);
-}
+float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
 
-const float* data_or_null(const std::vector<float>& values) { return values.empty() ? nullptr : values.data(); }
+// The part of this name, or null.
+const WeightPart* find_part(const std::vector<WeightPart>& parts, const char* name) {
+  const auto part = std::find_if(parts.begin(), parts.end(), [&](const WeightPart& p) { return p.name == name; });
+  return part == parts.end() ? nullptr : &*part;
+}
 
 }  // namespace
 
@@ -42,42 +42,106 @@ struct CpuLayer::Workspace {
   float* y;                // [rows, hidden]
   const void** slot_rows;  // [threads, k]
   float* line;             // [threads, hidden]
-  float* gate;             // [threads, gate_scratch]
+  int32_t* gate;           // [threads, gating_scratch]
 };
 
 Status CpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
   std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
-  const auto pack = [&](int64_t experts, int64_t rows, int64_t columns, Activation activation,
-                        std::unique_ptr<CpuPackedExperts>* packed) {
-    const ExpertWeights weights{experts, rows, columns, description.weight_dtype, activation};
-    return CpuPackedExperts::create(weights, context.kernels, context.team, context.poison, packed);
-  };
-  const auto& d = description;
-  MOE_TRY(pack(1, d.experts, d.hidden, Activation::none, &made->router_));
-  MOE_TRY(pack(d.experts, d.gate_up_rows(), d.hidden, d.activation, &made->gate_up_));
-  MOE_TRY(pack(d.experts, d.hidden, d.intermediate, Activation::none, &made->down_));
+  for (const PackedPart& part : made->packed_parts()) {
+    MOE_TRY(CpuPackedExperts::create(part.weights, context.kernels, context.team, context.poison, part.packed));
+  }
   *layer = std::move(made);
   return {};
 }
 
+Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
+                      std::unique_ptr<Layer>* layer) {
+  std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
+  made->weights_are_stored_ = true;
+  size_t known = 0;
+  for (const PackedPart& part : made->packed_parts()) {
+    const WeightPart* stored = find_part(parts, part.name);
+    if (stored == nullptr) return {Code::invalid_argument, std::string("stored weights: expected ") + part.name};
+    MOE_TRY(CpuPackedExperts::over(*stored, part.weights, context.kernels, context.team, part.packed));
+    ++known;
+  }
+  for (const BiasPart& part : made->bias_parts()) {
+    const WeightPart* stored = find_part(parts, part.name);
+    if (stored == nullptr) continue;
+    MOE_TRY(borrow_part(*stored, part.bytes(), *part.values));
+    ++known;
+  }
+  if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected no parts but those of a layer"};
+  *layer = std::move(made);
+  return {};
+}
+
+std::array<CpuLayer::PackedPart, 3> CpuLayer::packed_parts() {
+  const LayerDescription& d = description();
+  const DType dtype = d.weight_dtype;
+  return {{
+      {"router", &router_, {1, d.experts, d.hidden, dtype, Activation::none}},
+      {"gate_up", &gate_up_, {d.experts, d.gate_up_rows(), d.hidden, dtype, d.activation}},
+      {"down", &down_, {d.experts, d.hidden, d.intermediate, dtype, Activation::none}},
+  }};
+}
+
+std::array<CpuLayer::BiasPart, 3> CpuLayer::bias_parts() {
+  const LayerDescription& d = description();
+  return {{
+      {"router_bias", &router_bias_, d.experts},
+      {"gate_up_bias", &gate_up_bias_, d.experts * d.gate_up_rows()},
+      {"down_bias", &down_bias_, d.experts * d.hidden},
+  }};
+}
+
+std::vector<WeightPart> CpuLayer::parts() {
+  std::vector<WeightPart> parts;
+  for (const PackedPart& part : packed_parts()) {
+    parts.push_back({part.name, (*part.packed)->data(), (*part.packed)->bytes()});
+  }
+  for (const BiasPart& part : bias_parts()) {
+    if (part.values->data() != nullptr) parts.push_back({part.name, part.values->data(), part.values->bytes()});
+  }
+  return parts;
+}
+
 size_t CpuLayer::bytes() const {
-  const size_t biases = router_bias_.size() + gate_up_bias_.size() + down_bias_.size();
-  return router_->bytes() + gate_up_->bytes() + down_->bytes() + biases * sizeof(float);
+  return router_->bytes() + gate_up_->bytes() + down_->bytes() + router_bias_.bytes() + gate_up_bias_.bytes() +
+         down_bias_.bytes();
+}
+
+// Copies a bias to float32 values that begin at index `at` of its part, which is made with the first bias.
+Status CpuLayer::keep_bias(const BiasPart& part, const TensorView& bias, int64_t at) {
+  if (bias.absent()) return {};
+  if (part.values->data() == nullptr) {
+    MOE_TRY(part.values->reserve(static_cast<size_t>(part.bytes()), false));
+    std::fill_n(part.values->data(), part.bytes(), 0);
+  }
+  context_.kernels.to_f32(bias.dtype, bias.data, bias.size(), floats(*part.values) + at);
+  return {};
+}
+
+Status CpuLayer::check_settable() const {
+  if (!weights_are_stored_) return {};
+  return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
 }
 
 Status CpuLayer::set_router(const TensorView& weight, const TensorView& bias) {
-  keep_bias(context_.kernels, bias, description().experts, 0, router_bias_);
+  MOE_TRY(check_settable());
+  MOE_TRY(keep_bias(bias_parts()[0], bias, 0));
   return router_->set_expert(0, weight, {});
 }
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
+  MOE_TRY(check_settable());
   const LayerDescription& d = description();
-  const Kernels& kernels = context_.kernels;
   const bool gated = is_gated(d.activation);
   const int64_t rows = d.gate_up_rows();
-  if (gated) keep_bias(kernels, weights.gate_bias, d.experts * rows, expert * rows, gate_up_bias_);
-  keep_bias(kernels, weights.up_bias, d.experts * rows, (expert + 1) * rows - d.intermediate, gate_up_bias_);
-  keep_bias(kernels, weights.down_bias, d.experts * d.hidden, expert * d.hidden, down_bias_);
+  const auto [router_bias, gate_up_bias, down_bias] = bias_parts();
+  if (gated) MOE_TRY(keep_bias(gate_up_bias, weights.gate_bias, expert * rows));
+  MOE_TRY(keep_bias(gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
+  MOE_TRY(keep_bias(down_bias, weights.down_bias, expert * d.hidden));
   MOE_TRY(gated ? gate_up_->set_expert(expert, weights.gate, weights.up)
                 : gate_up_->set_expert(expert, weights.up, {}));
   return down_->set_expert(expert, weights.down, {});
@@ -126,7 +190,7 @@ void CpuLayer::take(Arena& arena, const Chunk& chunk, Workspace& w) const {
   if (!chunk.routed) {
     w.router_x = arena.take<char>(chunk.tokens * router_->layout().padded_k * static_cast<int64_t>(sizeof(float)));
     w.logits = arena.take<float>(chunk.tokens * d.experts);
-    w.gate = arena.take<float>(threads * gate_scratch(d.experts));
+    w.gate = arena.take<int32_t>(threads * gating_scratch(d.experts));
   }
   w.ids = chunk.ids != nullptr ? chunk.ids : arena.take<int32_t>(rows);
   w.weights = chunk.weights != nullptr ? chunk.weights : arena.take<float>(rows);
@@ -157,11 +221,10 @@ Status CpuLayer::run_chunk(const Chunk& chunk, StageTimes& times) {
   const int32_t token_offsets[2] = {0, static_cast<int32_t>(chunk.tokens)};
   std::vector<RowTile> token_tiles, row_tiles;
   ProductPlan router_plan, gate_up_plan, down_plan;
-  Product router{&kernels,     &router_kernels, router_.get(), w.router_x, data_or_null(router_bias_),
+  Product router{&kernels,     &router_kernels, router_.get(), w.router_x, floats(router_bias_),
                  &token_tiles, &router_plan};
-  Product gate_up{&kernels,   &expert_kernels, gate_up_.get(), w.x, data_or_null(gate_up_bias_),
-                  &row_tiles, &gate_up_plan};
-  Product down{&kernels, &expert_kernels, down_.get(), w.h, data_or_null(down_bias_), &row_tiles, &down_plan};
+  Product gate_up{&kernels, &expert_kernels, gate_up_.get(), w.x, floats(gate_up_bias_), &row_tiles, &gate_up_plan};
+  Product down{&kernels, &expert_kernels, down_.get(), w.h, floats(down_bias_), &row_tiles, &down_plan};
   const auto plan = [&](Product& product, ProductPlan& result) {
     const PanelLayout& layout = product.layout();
     result = plan_product(*product.tiles,
@@ -229,7 +292,7 @@ Status CpuLayer::run_chunk(const Chunk& chunk, StageTimes& times) {
       for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
         const int64_t end = std::min(chunk.tokens, (i + 1) * kTokensAtOnce);
         not_finite += gate_rows(kernels, logits, d.gating, w.ids, w.weights, i * kTokensAtOnce, end,
-                                w.gate + worker.index * gate_scratch(d.experts));
+                                w.gate + worker.index * gating_scratch(d.experts));
       }
     }
     if (chunk.y == nullptr) return;

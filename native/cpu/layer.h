@@ -1,6 +1,7 @@
 // The fused layer: one parallel region from tokens to outputs.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace moe::cpu {
 class CpuLayer final : public Layer {
  public:
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
+  // Over the parts() of another layer; the weights cannot be set.
+  static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
+                     std::unique_ptr<Layer>* layer);
 
   Status set_router(const TensorView& weight, const TensorView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
@@ -20,8 +24,22 @@ class CpuLayer final : public Layer {
   Status forward(const LayerForward& forward) override;
   StageTimes stage_times() const override { return times_; }
   size_t bytes() const override;
+  std::vector<WeightPart> parts() override;
 
  private:
+  struct PackedPart {
+    const char* name;
+    std::unique_ptr<CpuPackedExperts>* packed;
+    ExpertWeights weights;
+  };
+  // Float32 values, empty where the layer has no such bias.
+  struct BiasPart {
+    const char* name;
+    Buffer* values;
+    int64_t size;
+
+    int64_t bytes() const { return round_up(size * int64_t{sizeof(float)}, kAlignment); }
+  };
   // Tokens first .. first + count of a call, worked through at once.
   struct Chunk {
     const char* x;
@@ -35,6 +53,10 @@ class CpuLayer final : public Layer {
   struct Workspace;
 
   CpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
+  std::array<PackedPart, 3> packed_parts();
+  std::array<BiasPart, 3> bias_parts();
+  Status keep_bias(const BiasPart& part, const TensorView& bias, int64_t at);
+  Status check_settable() const;
   Status run(const TensorView& x, char* y, int32_t* ids, float* weights, bool routed);
   Status run_chunk(const Chunk& chunk, StageTimes& times);
   void take(class Arena& arena, const Chunk& chunk, Workspace& w) const;
@@ -42,8 +64,8 @@ class CpuLayer final : public Layer {
 
   Context& context_;
   std::unique_ptr<CpuPackedExperts> router_, gate_up_, down_;
-  // Float32, empty where the layer has none.
-  std::vector<float> router_bias_, gate_up_bias_, down_bias_;
+  Buffer router_bias_, gate_up_bias_, down_bias_;
+  bool weights_are_stored_ = false;
   StageTimes times_;
 };
 

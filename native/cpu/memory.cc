@@ -54,14 +54,26 @@ void release(void* data) {
 
 Status Buffer::reserve(size_t bytes, bool poison) {
   if (bytes > bytes_) {
-    release(data_);
-    data_ = nullptr;
-    bytes_ = 0;
+    clear();
     MOE_TRY(allocate(bytes, false, &data_));
     bytes_ = bytes;
   }
   if (poison && bytes_ > 0) std::memset(data_, 0xff, bytes_);
   return {};
+}
+
+void Buffer::borrow(void* data, size_t bytes) {
+  clear();
+  data_ = data;
+  bytes_ = bytes;
+  owned_ = false;
+}
+
+void Buffer::clear() {
+  if (owned_) release(data_);
+  data_ = nullptr;
+  bytes_ = 0;
+  owned_ = true;
 }
 
 }  // namespace moe::cpu

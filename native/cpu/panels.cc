@@ -26,11 +26,28 @@ PanelLayout::PanelLayout(const ExpertWeights& weights, int64_t columns)
       padded_k(round_up(weights.columns, k_group(weights.dtype))),
       element_bytes(static_cast<int64_t>(info(weights.dtype).bytes)) {}
 
+Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
+  if (part.bytes != static_cast<size_t>(bytes)) {
+    return {Code::invalid_argument, "stored weights: expected " + std::to_string(bytes) + " bytes of " + part.name +
+                                        ", got " + std::to_string(part.bytes)};
+  }
+  buffer.borrow(part.data, part.bytes);
+  return {};
+}
+
 Status CpuPackedExperts::create(const ExpertWeights& weights, const Kernels& kernels, const Team& team, bool poison,
                                 std::unique_ptr<CpuPackedExperts>* packed) {
   packed->reset(new CpuPackedExperts(weights, kernels, team));
-  const size_t bytes = static_cast<size_t>(weights.experts * (*packed)->layout_.expert_bytes());
-  return (*packed)->buffer_.reserve(bytes, poison);
+  CpuPackedExperts& made = **packed;
+  MOE_TRY(made.buffer_.reserve(static_cast<size_t>(made.stored_bytes()), poison));
+  std::fill(made.data() + made.packed_bytes(), made.data() + made.stored_bytes(), 0);
+  return {};
+}
+
+Status CpuPackedExperts::over(const WeightPart& stored, const ExpertWeights& weights, const Kernels& kernels,
+                              const Team& team, std::unique_ptr<CpuPackedExperts>* packed) {
+  packed->reset(new CpuPackedExperts(weights, kernels, team));
+  return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
 Status CpuPackedExperts::set_expert(int64_t expert, const TensorView& weight, const TensorView& up) {

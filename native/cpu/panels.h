@@ -15,6 +15,9 @@ constexpr int64_t ceil_divide(int64_t value, int64_t divisor) { return (value + 
 // a panel is at [k / group][column][k % group]. A gated panel holds panel_columns / 2 gate columns, then the up columns
 // of the same outputs. What is missing in the last panel and behind the last k is zero.
 struct PanelLayout {
+  // Raise it where the same weights become other bytes: packed weights are kept in files.
+  static constexpr int kVersion = 1;
+
   int64_t panel_columns = 0;
   int64_t outputs_per_panel = 0;
   int64_t panels = 0;
@@ -29,19 +32,28 @@ struct PanelLayout {
   int64_t expert_bytes() const { return panels * panel_bytes(); }
 };
 
+// Lets `buffer` refer to a stored part, which must have exactly `bytes` bytes.
+Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
+
 class CpuPackedExperts final : public PackedExperts {
  public:
   static Status create(const ExpertWeights& weights, const Kernels& kernels, const Team& team, bool poison,
                        std::unique_ptr<CpuPackedExperts>* packed);
+  // Over the stored bytes of others, which are only read.
+  static Status over(const WeightPart& stored, const ExpertWeights& weights, const Kernels& kernels, const Team& team,
+                     std::unique_ptr<CpuPackedExperts>* packed);
   Status set_expert(int64_t expert, const TensorView& weight, const TensorView& up) override;
   size_t bytes() const override { return buffer_.bytes(); }
 
   const PanelLayout& layout() const { return layout_; }
-  const char* data() const { return buffer_.data(); }
+  char* data() const { return buffer_.data(); }
 
  private:
   CpuPackedExperts(const ExpertWeights& weights, const Kernels& kernels, const Team& team)
       : PackedExperts(weights), kernels_(kernels), team_(team), layout_(weights, kernels.panel_columns) {}
+  int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
+  // Rounded up, with zeros, so that what a file has behind these weights is aligned too.
+  int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
   void pack_panel(int64_t panel, const TensorView& weight, const TensorView& up, char* target) const;
 
   const Kernels& kernels_;

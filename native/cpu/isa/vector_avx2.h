@@ -54,3 +54,39 @@ inline Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.v, b.v)}; 
 inline Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.v, b.v)}; }
+
+// 16 ranks, see rank_of().
+struct RankBlock {
+  __m256i low, high;
+
+  static RankBlock load(const int32_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+  }
+  void store(int32_t* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), high);
+  }
+  int32_t largest() const {
+    const __m256i eight = _mm256_max_epi32(low, high);
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
+    return _mm_cvtsi128_si32(four);
+  }
+  uint32_t equal(int32_t rank) const {
+    const __m256i wanted = _mm256_set1_epi32(rank);
+    const int first = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(low, wanted)));
+    const int second = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(high, wanted)));
+    return static_cast<uint32_t>(first | second << 8);
+  }
+  bool contains(int32_t rank) const { return equal(rank) != 0; }
+  // The first lane that holds `rank`, which one must.
+  int first(int32_t rank) const { return __builtin_ctz(equal(rank)); }
+  void replace(int lane, int32_t rank) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i value = _mm256_set1_epi32(rank);
+    low = _mm256_blendv_epi8(low, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane)));
+    high = _mm256_blendv_epi8(high, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane - 8)));
+  }
+};

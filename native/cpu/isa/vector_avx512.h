@@ -57,3 +57,19 @@ inline Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.v, b.v)}; 
 inline Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.v, b.v)}; }
+
+// 16 ranks, see rank_of().
+struct RankBlock {
+  __m512i v;
+
+  static RankBlock load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+  void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
+  int32_t largest() const { return _mm512_reduce_max_epi32(v); }
+  uint32_t equal(int32_t rank) const { return _mm512_cmpeq_epi32_mask(v, _mm512_set1_epi32(rank)); }
+  bool contains(int32_t rank) const { return equal(rank) != 0; }
+  // The first lane that holds `rank`, which one must.
+  int first(int32_t rank) const { return __builtin_ctz(equal(rank)); }
+  void replace(int lane, int32_t rank) {
+    v = _mm512_mask_mov_epi32(v, static_cast<__mmask16>(1u << lane), _mm512_set1_epi32(rank));
+  }
+};

@@ -74,3 +74,20 @@ inline Vector operator*(Vector a, Vector b) {
 inline Vector operator/(Vector a, Vector b) {
   return Vector::map([&](int i) { return a.v[i] / b.v[i]; });
 }
+
+// 16 ranks, see rank_of().
+struct RankBlock {
+  int32_t v[kRankBlock];
+
+  static RankBlock load(const int32_t* p) {
+    RankBlock block;
+    std::copy(p, p + kRankBlock, block.v);
+    return block;
+  }
+  void store(int32_t* p) const { std::copy(v, v + kRankBlock, p); }
+  int32_t largest() const { return *std::max_element(v, v + kRankBlock); }
+  bool contains(int32_t rank) const { return std::find(v, v + kRankBlock, rank) != v + kRankBlock; }
+  // The first lane that holds `rank`, which one must.
+  int first(int32_t rank) const { return static_cast<int>(std::find(v, v + kRankBlock, rank) - v); }
+  void replace(int lane, int32_t rank) { v[lane] = rank; }
+};
