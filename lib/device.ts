@@ -75,7 +75,9 @@ export class Device implements Disposable {
   /** A tensor of zeros. */
   zeros<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const tensor = this.empty(shape, dtype);
-    tensor.handle.write(new dtypes[dtype].raw(shapeSize(shape)), false);
+    const memory = tensor.handle.map();
+    if (memory) memory.fill(0);
+    else tensor.handle.write(new dtypes[dtype].raw(shapeSize(shape)), false);
     return tensor;
   }
 

@@ -81,3 +81,9 @@ export function checkChoice<const T extends string>(
     throw invalidArgument(parameter, `one of ${choices.map((choice) => `"${choice}"`).join(", ")}`, value);
   }
 }
+
+/** Checks that a function got its options object. */
+export function checkOptions(value: unknown, example: string): asserts value is object {
+  if (typeof value !== "object" || value === null)
+    throw invalidArgument("options", `an object such as ${example}`, value);
+}

@@ -1,6 +1,6 @@
 import { type Gating, type Scoring, scorings } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
-import { checkChoice, checkInteger, invalidArgument } from "../errors.js";
+import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor, output } from "./check.js";
 
@@ -40,6 +40,7 @@ export interface GatingOptions {
 export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Routing {
   checkTensor("logits", logits, "float", ["T", "E"]);
   const { device } = logits;
+  checkOptions(options, "{ topK: 2 }");
   const [tokens, experts] = logits.shape as [number, number];
   const description = checkGating(options, experts);
   const shape = [tokens, description.topK];

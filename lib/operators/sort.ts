@@ -1,4 +1,4 @@
-import { checkInteger, MoeError } from "../errors.js";
+import { checkInteger, checkOptions, MoeError } from "../errors.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor, output } from "./check.js";
 
@@ -24,6 +24,7 @@ export interface SortedRows {
  */
 export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows }): SortedRows {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkOptions(options, "{ numExperts: 8 }");
   checkInteger("numExperts", options.numExperts, 1, 2 ** 31 - 2);
   const { device, size } = ids;
   if (size >= 2 ** 31) {

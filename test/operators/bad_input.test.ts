@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/device.js";
+import { MoeLayer } from "../../lib/layer/layer.js";
 import { combine } from "../../lib/operators/combine.js";
 import { type GatingOptions, gating } from "../../lib/operators/gating.js";
 import { groupedGemm, packExperts } from "../../lib/operators/grouped_gemm.js";
@@ -32,6 +33,15 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
     bad({ scale: Number.POSITIVE_INFINITY }, /scale: expected a finite number, got Infinity/);
     bad({ scale: "2" }, /scale: expected a finite number, got "2"/);
     expectError(() => gating(floats(3, 0), { topK: 1 }), "INVALID_ARGUMENT", /topK/);
+  });
+
+  test("no options", () => {
+    const call = (run: Anything, ...given: unknown[]) =>
+      expectError(() => run(...given), "INVALID_ARGUMENT", /options: expected/);
+    call(gating, floats(3, 4));
+    call(gating, floats(3, 4), null);
+    call(sort, integers(3, 2));
+    call(MoeLayer.create);
   });
 
   test("sort options", () => {
