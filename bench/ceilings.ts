@@ -20,6 +20,10 @@ export function peakGflops(ceilings: Ceilings, dtype: FloatDType): number {
 }
 
 /** Seconds that a case takes at least: to move its bytes or to do its operations, whichever is longer. */
-export function floorSeconds({ operations, bytes }: BenchCase, ceilings: Ceilings, dtype: FloatDType): number {
+export function floorSeconds(
+  { operations, bytes }: Pick<BenchCase, "operations" | "bytes">,
+  ceilings: Ceilings,
+  dtype: FloatDType,
+): number {
   return Math.max(bytes / (ceilings.readGBs * 1e9), operations / (peakGflops(ceilings, dtype) * 1e9));
 }

@@ -29,7 +29,8 @@ export function measure(call: () => Promise<void>, seconds: number): Promise<Mea
   });
 }
 
-function summarize(sample: readonly number[]): Measurement {
+/** The quantiles of a sample, whatever it measures. */
+export function summarize(sample: readonly number[]): Measurement {
   const sorted = sample.toSorted((a, b) => a - b);
   return {
     median: quantile(sorted, 0.5),

@@ -1,6 +1,7 @@
 // Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Does only what is not up to date.
 //   node scripts/setup.mjs                everything that the tests and the command line need
 //   node scripts/setup.mjs --bench        and the compiled benchmarks
+//   node scripts/setup.mjs --peers        and the software that they compare with
 //   node scripts/setup.mjs --typescript   dependencies and TypeScript only
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -9,10 +10,13 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
 
-const { values: flags } = parseArgs({ options: { typescript: { type: "boolean" }, bench: { type: "boolean" } } });
+const { values: flags } = parseArgs({
+  options: { typescript: { type: "boolean" }, bench: { type: "boolean" }, peers: { type: "boolean" } },
+});
 process.chdir(root);
 
-if (!dependenciesMatchLockFile()) task("dependencies", "npm ci", installDependencies);
+updateDependencies("dependencies", ".");
+if (flags.peers) updateDependencies("peers", "bench/peers/programs");
 update("typescript", "tsc, lib to dist", {
   inputs: ["lib", "tsconfig.json", "package-lock.json"],
   output: "dist/index.js",
@@ -37,6 +41,11 @@ if (!flags.typescript) {
   remember("toolchain", digest([], toolchain));
 }
 
+/** Installs the packages of the lock file in `folder`, without their install scripts. */
+function updateDependencies(name, folder) {
+  if (!dependenciesMatchLockFile(folder)) task(name, `npm ci in ${folder}`, () => installDependencies(folder));
+}
+
 /** Makes `output` again where `inputs` (files and folders) or `facts` are not what it was last made from. */
 function update(name, description, { inputs, facts = [], output, make }) {
   const wanted = digest(inputs, facts);
@@ -58,12 +67,12 @@ function task(name, description, make) {
 }
 
 /** Whether node_modules holds what package-lock.json asks for, by the list that npm keeps there. */
-function dependenciesMatchLockFile() {
-  const installed = readPackages("node_modules/.package-lock.json");
-  return Object.entries(readPackages("package-lock.json")).every(([path, wanted]) => {
+function dependenciesMatchLockFile(folder) {
+  const installed = readPackages(join(folder, "node_modules/.package-lock.json"));
+  return Object.entries(readPackages(join(folder, "package-lock.json"))).every(([path, wanted]) => {
     if (path === "") return true;
     const found = installed[path];
-    if (!found || !existsSync(path)) return wanted.optional === true;
+    if (!found || !existsSync(join(folder, path))) return wanted.optional === true;
     return found.version === wanted.version && found.integrity === wanted.integrity;
   });
 }
@@ -72,10 +81,12 @@ function readPackages(lockFile) {
   return existsSync(lockFile) ? JSON.parse(readFileSync(lockFile, "utf8")).packages : {};
 }
 
-function installDependencies() {
-  const options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+function installDependencies(folder) {
+  const args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
   const npm = process.env.npm_execpath;
-  return npm ? run(process.execPath, [npm, ...options]) : run("npm", options, { shell: process.platform === "win32" });
+  return npm
+    ? run(process.execPath, [npm, ...args], { cwd: folder })
+    : run("npm", args, { cwd: folder, shell: process.platform === "win32" });
 }
 
 function compile(project) {
@@ -103,6 +114,7 @@ function run(command, args, options = {}) {
 function listFiles(path) {
   if (!statSync(path).isDirectory()) return [path];
   return readdirSync(path)
+    .filter((name) => name !== "node_modules")
     .sort()
     .flatMap((name) => listFiles(`${path}/${name}`));
 }

@@ -1,0 +1,84 @@
+import { parseArgs } from "node:util";
+import { shapes } from "#lib/cases/shapes.js";
+import { choiceOption, integerOption, listOption, UsageError } from "#lib/cli/command.js";
+import { loadNative } from "#lib/native.js";
+import { type Peer, peers } from "./peers.js";
+import { type PeerDType, peerDTypes } from "./problem.js";
+
+const peerNames = peers.map(({ name }) => name);
+
+export const help = `Usage: npm run bench:peers -- [options]
+
+Times a layer on the CPU device in turns with other software on the same weights and tokens, after comparing their
+outputs. Every layer starts from the router's logits.
+
+Options:
+  --shape NAMES      ${Object.keys(shapes).join(", ")} (A,B,C)
+  --dtype DTYPES     ${peerDTypes.join(", ")} (both)
+  --tokens NUMBERS   tokens per call (1,8,64,512, for A also 2048)
+  --peer NAMES       ${peerNames.join(", ")}
+                     (all that run here)
+  --rounds N         turns of every contender (7)
+  --time SECONDS     how long a turn takes at least (0.1)
+  --threads N        threads of every contender (all CPUs)
+  --json FILE        also write the results there
+  --chart FILE       also draw them there, as SVG
+  -h, --help         show this help
+`;
+
+export interface Options {
+  readonly shapes: readonly string[];
+  readonly dtypes: readonly PeerDType[];
+  /** Undefined: what suits the shape. */
+  readonly tokens: readonly number[] | undefined;
+  /** Undefined: all that run here. */
+  readonly peers: readonly Peer[] | undefined;
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly threads: number;
+  readonly json: string | undefined;
+  readonly chart: string | undefined;
+}
+
+/** What the command line asks for; undefined where it asks for help. */
+export function parseOptions(args: readonly string[] = process.argv.slice(2)): Options | undefined {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      shape: { type: "string", multiple: true, default: ["A,B,C"] },
+      dtype: { type: "string", multiple: true, default: [peerDTypes.join()] },
+      tokens: { type: "string", multiple: true },
+      peer: { type: "string", multiple: true },
+      rounds: { type: "string", default: "7" },
+      time: { type: "string", default: "0.1" },
+      threads: { type: "string" },
+      json: { type: "string" },
+      chart: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) return undefined;
+  const seconds = Number(values.time);
+  if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
+  return {
+    shapes: listOption(values.shape).map((name) => choiceOption("shape", name, Object.keys(shapes))),
+    dtypes: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerDTypes)),
+    tokens: values.tokens && listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    peers:
+      values.peer &&
+      listOption(values.peer)
+        .map((name) => choiceOption("peer", name, peerNames))
+        .map((name) => peers.find((peer) => peer.name === name) as Peer),
+    rounds: integerOption("rounds", values.rounds, 1),
+    seconds,
+    threads:
+      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    json: values.json,
+    chart: values.chart,
+  };
+}
+
+/** Tokens per call where none are asked for: thousands too where the experts are few. */
+export function tokenCountsFor(shape: string): readonly number[] {
+  return shape === "A" ? [1, 8, 64, 512, 2048] : [1, 8, 64, 512];
+}

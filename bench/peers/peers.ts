@@ -1,0 +1,53 @@
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "#lib/native.js";
+import type { PeerDType } from "./problem.js";
+
+/** A program and its arguments. */
+export type Command = readonly [program: string, ...args: string[]];
+
+/** Other software that computes the same layer. */
+export interface Peer {
+  readonly name: string;
+  readonly dtypes: readonly PeerDType[];
+  readonly variant: string;
+  /** The command that runs it; undefined where this machine cannot. */
+  command(): Command | undefined;
+  /** What to do where it cannot. */
+  readonly remedy: string;
+}
+
+const folder = join(packageRoot, "bench", "peers", "programs");
+
+type Program = Pick<Peer, "dtypes" | "command" | "remedy">;
+
+const onnxruntime: Program = {
+  dtypes: ["f32"],
+  command: () =>
+    existsSync(join(folder, "node_modules", "onnxruntime-node"))
+      ? [process.execPath, join(folder, "onnxruntime_peer.mjs")]
+      : undefined,
+  remedy: "run node scripts/setup.mjs --peers, which installs onnxruntime-node",
+};
+
+const torch: Program = {
+  dtypes: ["f32", "bf16"],
+  command: () => {
+    const python = pythonWithTorch();
+    return python === undefined ? undefined : [python, join(folder, "torch_peer.py")];
+  },
+  remedy: "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it",
+};
+
+export const peers: readonly Peer[] = [
+  { name: "onnxruntime-moe", variant: "moe", ...onnxruntime },
+  { name: "onnxruntime-plain", variant: "plain", ...onnxruntime },
+  { name: "torch-loop", variant: "loop", ...torch },
+  { name: "torch-prepacked", variant: "prepacked", ...torch },
+];
+
+function pythonWithTorch(): string | undefined {
+  const candidates = [process.env.PYTHON, "python3", "/usr/bin/python3"].filter((path) => path !== undefined);
+  return candidates.find((path) => spawnSync(path, ["-c", "import torch"]).status === 0);
+}

@@ -1,0 +1,107 @@
+import { join } from "node:path";
+import { writeSafetensors } from "#lib/checkpoint/safetensors.js";
+import { layerWork, type Work } from "#lib/cli/layer_work.js";
+import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
+import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
+import type { Device } from "#lib/device.js";
+import type { MoeLayerConfig } from "#lib/layer/config.js";
+import { MoeLayer } from "#lib/layer/layer.js";
+import { routerProjection } from "#lib/operators/router_projection.js";
+import type { Tensor } from "#lib/tensor.js";
+import { inputCount } from "../case.js";
+
+/** Dtypes of weights and tokens that peers are compared in. */
+export const peerDTypes = ["f32", "bf16"] as const;
+export type PeerDType = (typeof peerDTypes)[number];
+
+/** One set of tokens. */
+export interface Input {
+  /** [T, H] */
+  readonly x: Tensor<PeerDType>;
+  /** [T, E], what the layer's router gives for x. */
+  readonly logits: Tensor<"f32">;
+  /** The two grouped products; the router is left out, as peers get its logits. */
+  readonly work: Work & { readonly activationBytes: number };
+}
+
+/** The same layer and tokens for everyone: on our device, and in a file for the peers. */
+export interface Problem extends Disposable {
+  readonly layer: MoeLayer;
+  /** By T. */
+  readonly inputs: ReadonlyMap<number, readonly Input[]>;
+}
+
+/** The file of a problem, in a directory of its own. */
+export const weightsFile = "layer.safetensors";
+
+/**
+ * Makes a problem of seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I], and for
+ * every T and index of an input `x.T.index` [T, H] and `logits.T.index` [T, E].
+ */
+export async function createProblem(
+  device: Device,
+  config: MoeLayerConfig,
+  dtype: PeerDType,
+  tokenCounts: readonly number[],
+  directory: string,
+): Promise<Problem> {
+  const { hiddenSize, intermediateSize, numExperts } = config;
+  const random = new RandomWeights("peers");
+  const matrices = (rows: number, columns: number): Tensor<PeerDType> =>
+    random.tensor(device, [numExperts, rows, columns], dtype, columns ** -0.5) as Tensor<PeerDType>;
+  using gate = matrices(intermediateSize, hiddenSize);
+  using up = matrices(intermediateSize, hiddenSize);
+  using down = matrices(hiddenSize, intermediateSize);
+  using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
+  const layer = MoeLayer.create({ ...config, device, router, experts: { gate, up, down } });
+  const inputs = new Map<number, Input[]>();
+  const problem: Problem = {
+    layer,
+    inputs,
+    [Symbol.dispose]() {
+      for (const { x, logits } of [...inputs.values()].flat()) for (const tensor of [x, logits]) tensor.dispose();
+      layer.dispose();
+    },
+  };
+  try {
+    const tensors: Record<string, Tensor<PeerDType>> = { gate, up, down };
+    for (const tokens of tokenCounts) {
+      const ofCount: Input[] = [];
+      inputs.set(tokens, ofCount);
+      for (let index = 0; index < inputCount(tokens); index++) {
+        const x = device.tensor(randomTokens(tokens, hiddenSize, index), [tokens, hiddenSize], dtype);
+        const logits = routerProjection(x, router);
+        const { stages, activationBytes } = layerWork(
+          layer.description,
+          tokens,
+          await tokensPerExpert(layer, x),
+          dtype,
+        );
+        const { gateUp, down: downWork } = stages;
+        const work = {
+          operations: gateUp.operations + downWork.operations,
+          weightBytes: gateUp.weightBytes + downWork.weightBytes,
+          activationBytes,
+        };
+        ofCount.push({ x, logits, work });
+        tensors[`x.${tokens}.${index}`] = x;
+        tensors[`logits.${tokens}.${index}`] = logits;
+      }
+    }
+    await writeTensors(join(directory, weightsFile), tensors);
+    return problem;
+  } catch (error) {
+    problem[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function writeTensors(path: string, tensors: Readonly<Record<string, Tensor<PeerDType>>>): Promise<void> {
+  const stored = await Promise.all(
+    Object.entries(tensors).map(async ([name, tensor]) => {
+      const dtype = tensor.dtype === "f32" ? ("F32" as const) : ("BF16" as const);
+      return [name, { dtype, shape: tensor.shape, data: await tensor.raw() }] as const;
+    }),
+  );
+  await writeSafetensors(path, Object.fromEntries(stored));
+}

@@ -1,0 +1,136 @@
+import onnxProto from "onnx-proto";
+
+const { onnx } = onnxProto;
+const { DataType, DataLocation } = onnx.TensorProto;
+const { AttributeType } = onnx.AttributeProto;
+
+/** The MoE layer as one node: onnxruntime's own operator, which wants gate and up rows in turns (`swiglu_fusion` 1). */
+export function moeOperator(file, config) {
+  const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
+  const graph = new Graph(file, config);
+  const turns = [numExperts, intermediateSize, 1, hiddenSize];
+  const pairs = graph.node("Concat", [graph.weight("gate", turns), graph.weight("up", turns)], { axis: 2 });
+  const gateUp = graph.node("Reshape", [pairs, graph.integers([numExperts, 2 * intermediateSize, hiddenSize])]);
+  const down = graph.weight("down", [numExperts, hiddenSize, intermediateSize]);
+  const attributes = {
+    k: topK,
+    activation_type: "swiglu",
+    swiglu_fusion: 1,
+    activation_alpha: { float: 1 },
+    activation_beta: { float: 0 },
+    normalize_routing_weights: normalize ? 1 : 0,
+  };
+  return graph.model(graph.node("MoE", ["x", "logits", gateUp, "", down], attributes, "com.microsoft"));
+}
+
+/** The same of standard operators: per expert gather, products by constant matrices, and scatter to (token, slot) rows. */
+export function plainOperators(file, config) {
+  const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
+  const graph = new Graph(file, config);
+  const scores = graph.node("Softmax", ["logits"], { axis: -1 });
+  const [top, ids] = graph.nodes(2, "TopK", [scores, graph.integers([topK])], { axis: -1 });
+  const last = graph.integers([-1]);
+  const weights = normalize ? graph.node("Div", [top, graph.node("ReduceSum", [top, last])]) : top;
+  const slots = graph.node("Reshape", [ids, last]);
+  const rowShape = graph.node("Concat", [graph.node("Shape", [slots]), graph.integers([hiddenSize])], { axis: 0 });
+  let rows = graph.node("ConstantOfShape", [rowShape]);
+  for (let expert = 0; expert < numExperts; expert++) {
+    const matrix = (name, rowCount, columns) => graph.weight(name, [rowCount, columns], expert);
+    const linear = (input, weight) => graph.node("Gemm", [input, weight], { transB: 1 });
+    const chosen = graph.node("NonZero", [graph.node("Equal", [slots, graph.integers([expert])])]);
+    const tokens = graph.node("Div", [graph.node("Reshape", [chosen, last]), graph.integers([topK])]);
+    const own = graph.node("Gather", ["x", tokens], { axis: 0 });
+    const gate = linear(own, matrix("gate", intermediateSize, hiddenSize));
+    const up = linear(own, matrix("up", intermediateSize, hiddenSize));
+    const inner = graph.node("Mul", [graph.node("Mul", [gate, graph.node("Sigmoid", [gate])]), up]);
+    const outer = linear(inner, matrix("down", hiddenSize, intermediateSize));
+    rows = graph.node("ScatterND", [rows, graph.node("Transpose", [chosen], { perm: [1, 0] }), outer]);
+  }
+  const perToken = graph.node("Reshape", [rows, graph.integers([-1, topK, hiddenSize])]);
+  const middle = graph.integers([1]);
+  const sums = graph.node("MatMul", [graph.node("Unsqueeze", [weights, middle]), perToken]);
+  return graph.model(graph.node("Squeeze", [sums, middle]));
+}
+
+/** A graph of inputs x [T, H] and logits [T, E] whose weights lie in a safetensors file beside the model. */
+class Graph {
+  #file;
+  #config;
+  #nodes = [];
+  #initializers = new Map();
+
+  constructor(file, config) {
+    this.#file = file;
+    this.#config = config;
+  }
+
+  /** The file's tensor `name` in this shape, or of a stack of them the one at `index`. */
+  weight(name, shape, index = 0) {
+    const byteLength = shape.reduce((product, size) => product * size, 4);
+    return this.#initializer(`${name}.${index}`, {
+      dims: shape,
+      dataType: DataType.FLOAT,
+      dataLocation: DataLocation.EXTERNAL,
+      externalData: Object.entries({
+        location: this.#file.name,
+        offset: this.#file.tensors.get(name).byteOffset + index * byteLength,
+        length: byteLength,
+      }).map(([key, value]) => ({ key, value: String(value) })),
+    });
+  }
+
+  integers(values) {
+    return this.#initializer(`[${values}]`, { dims: [values.length], dataType: DataType.INT64, int64Data: values });
+  }
+
+  #initializer(name, tensor) {
+    this.#initializers.set(name, { name, ...tensor });
+    return name;
+  }
+
+  /** Adds a node of one output; returns its name. */
+  node(operator, inputs, attributes = {}, domain = "") {
+    return this.nodes(1, operator, inputs, attributes, domain)[0];
+  }
+
+  nodes(outputs, operator, inputs, attributes = {}, domain = "") {
+    const name = `${operator} ${this.#nodes.length}`;
+    const output = Array.from({ length: outputs }, (_, index) => `${name}:${index}`);
+    const attribute = Object.entries(attributes).map(([key, value]) => ({ name: key, ...attributeValue(value) }));
+    this.#nodes.push({ name, opType: operator, domain, input: inputs, output, attribute });
+    return output;
+  }
+
+  /** The bytes of the model whose output y [T, H] is `output`. */
+  model(output) {
+    const { hiddenSize, numExperts } = this.#config;
+    const floats = (name, size) => ({
+      name,
+      type: {
+        tensorType: { elemType: DataType.FLOAT, shape: { dim: [{ dimParam: "T" }, { dimValue: size }] } },
+      },
+    });
+    const message = {
+      irVersion: 8,
+      opsetImport: [
+        { domain: "", version: 17 },
+        { domain: "com.microsoft", version: 1 },
+      ],
+      graph: {
+        name: "layer",
+        node: [...this.#nodes, { name: "y", opType: "Identity", input: [output], output: ["y"] }],
+        initializer: [...this.#initializers.values()],
+        input: [floats("x", hiddenSize), floats("logits", numExperts)],
+        output: [floats("y", hiddenSize)],
+      },
+    };
+    return onnx.ModelProto.encode(message).finish();
+  }
+}
+
+function attributeValue(value) {
+  if (typeof value === "number") return { type: AttributeType.INT, i: value };
+  if (typeof value === "string") return { type: AttributeType.STRING, s: Buffer.from(value) };
+  if (Array.isArray(value)) return { type: AttributeType.INTS, ints: value };
+  return { type: AttributeType.FLOAT, f: value.float };
+}

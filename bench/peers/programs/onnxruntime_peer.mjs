@@ -1,0 +1,74 @@
+// onnxruntime's CPU provider as a peer: answers commands, one JSON line each, as ../peer_process.ts describes.
+
+import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, join } from "node:path";
+import { createInterface } from "node:readline";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { SafetensorsFile } from "../../../dist/checkpoint/safetensors.js";
+import { moeOperator, plainOperators } from "./onnxruntime_models.mjs";
+
+const builders = { moe: moeOperator, plain: plainOperators };
+const { variant, directory, weights, config, threads } = JSON.parse(process.argv[2]);
+
+const file = await SafetensorsFile.open(join(directory, weights));
+const modelPath = join(directory, `${variant}.onnx`);
+writeFileSync(modelPath, builders[variant]({ name: basename(weights), tensors: file.tensors }, config));
+const session = await InferenceSession.create(modelPath, {
+  intraOpNumThreads: threads,
+  interOpNumThreads: 1,
+  graphOptimizationLevel: "all",
+  logSeverityLevel: 3,
+});
+const inputs = new Map();
+
+const commands = {
+  async outputs({ tokens, path }) {
+    const target = openSync(path, "w");
+    for (const feeds of await inputsOf(tokens)) {
+      const { y } = await session.run(feeds);
+      writeSync(target, y.data);
+    }
+    closeSync(target);
+  },
+
+  async time({ tokens, seconds }) {
+    const feedsOfAll = await inputsOf(tokens);
+    const times = [];
+    const begin = performance.now();
+    do {
+      for (const feeds of feedsOfAll) {
+        const start = performance.now();
+        await session.run(feeds);
+        times.push((performance.now() - start) / 1e3);
+      }
+    } while (performance.now() - begin < seconds * 1e3);
+    return times;
+  },
+};
+
+async function inputsOf(tokens) {
+  const known = inputs.get(tokens);
+  if (known !== undefined) return known;
+  const read = async (name) => {
+    const { shape, data } = await file.read(name);
+    return new Tensor("float32", data, shape);
+  };
+  const loaded = [];
+  for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
+    loaded.push({ x: await read(`x.${tokens}.${index}`), logits: await read(`logits.${tokens}.${index}`) });
+  }
+  inputs.set(tokens, loaded);
+  return loaded;
+}
+
+const { version } = createRequire(import.meta.url)("onnxruntime-node/package.json");
+answer({ result: `onnxruntime-node ${version}` });
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  answer({ result: (await commands[command.name](command)) ?? null });
+}
+
+function answer(message) {
+  process.stdout.write(`${JSON.stringify(message)}\n`);
+}

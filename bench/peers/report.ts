@@ -1,0 +1,105 @@
+import { formatError, formatMicroseconds, significant } from "#lib/cli/ui/format.js";
+import { renderTable } from "#lib/cli/ui/table.js";
+import type { Ceilings } from "#lib/native.js";
+import { mean } from "../case.js";
+import { floorSeconds } from "../ceilings.js";
+import { type Measurement, summarize } from "../measure.js";
+import type { Input, PeerDType } from "./problem.js";
+import { ratios } from "./rounds.js";
+
+/** One contender's times in a cell, and what follows from them. Times in seconds. */
+export interface Result extends Measurement {
+  readonly name: string;
+  readonly gflops: number;
+  /** 10^9 bytes a second of the weights of experts that have tokens. */
+  readonly weightGBs: number;
+  /** floor / median. */
+  readonly ofCeiling: number;
+  /** How many times as long it takes as we do, by rounds. */
+  readonly timesOurs: Measurement;
+  /** Largest difference of its outputs from ours, as a share of the largest output. */
+  readonly difference: number;
+}
+
+/** All contenders on one number of tokens. */
+export interface Cell {
+  readonly tokens: number;
+  /** Measured right before and after. */
+  readonly ceilings: Ceilings;
+  /** Floating-point operations of one call, mean over the inputs. */
+  readonly operations: number;
+  /** Bytes of the weights of experts that have tokens, likewise. */
+  readonly weightBytes: number;
+  /** The least seconds that the ceilings allow for these operations, weights and tokens. */
+  readonly floor: number;
+  readonly results: readonly Result[];
+}
+
+/** All cells of one shape and dtype. */
+export interface Group {
+  readonly shape: string;
+  readonly dtype: PeerDType;
+  readonly cells: readonly Cell[];
+}
+
+/** A contender's medians by round, with what its outputs differed by. */
+export interface Turns {
+  readonly name: string;
+  readonly medians: readonly number[];
+  readonly difference: number;
+}
+
+/** @param turns ours first. */
+export function cellOf(
+  tokens: number,
+  inputs: readonly Input[],
+  turns: readonly Turns[],
+  ceilings: Ceilings,
+  dtype: PeerDType,
+): Cell {
+  const operations = mean(inputs.map(({ work }) => work.operations));
+  const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
+  const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
+  const floor = floorSeconds({ operations, bytes }, ceilings, dtype);
+  const [{ medians: ours }] = turns as readonly [Turns];
+  const results = turns.map(({ name, medians, difference }) => {
+    const times = summarize(medians);
+    return {
+      name,
+      ...times,
+      gflops: operations / times.median / 1e9,
+      weightGBs: weightBytes / times.median / 1e9,
+      ofCeiling: floor / times.median,
+      timesOurs: ratios(medians, ours),
+      difference,
+    };
+  });
+  return { tokens, ceilings, operations, weightBytes, floor, results };
+}
+
+export function cellTable(results: readonly Result[]): string {
+  return renderTable(
+    [
+      { heading: "" },
+      { heading: "median", align: "right" },
+      { heading: "quartiles", align: "right" },
+      { heading: "GFLOP/s", align: "right" },
+      { heading: "GB/s", align: "right" },
+      { heading: "of ceiling", align: "right" },
+      { heading: "times ours", align: "right" },
+      { heading: "quartiles", align: "right" },
+      { heading: "difference", align: "right" },
+    ],
+    results.map(({ name, timesOurs, difference, ofCeiling, gflops, weightGBs, ...times }) => [
+      name,
+      formatMicroseconds(times.median * 1e6),
+      `${formatMicroseconds(times.lowerQuartile * 1e6)} .. ${formatMicroseconds(times.upperQuartile * 1e6)}`,
+      significant(gflops),
+      significant(weightGBs),
+      `${(ofCeiling * 100).toFixed(0)}%`,
+      timesOurs.median.toFixed(2),
+      `${timesOurs.lowerQuartile.toFixed(2)} .. ${timesOurs.upperQuartile.toFixed(2)}`,
+      formatError(difference),
+    ]),
+  );
+}

@@ -1,0 +1,148 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { shapes } from "#lib/cases/shapes.js";
+import { UsageError } from "#lib/cli/command.js";
+import { plural } from "#lib/cli/ui/format.js";
+import { startProgress } from "#lib/cli/ui/progress.js";
+import { type Device, openDevice } from "#lib/device.js";
+import { isMoeError } from "#lib/errors.js";
+import type { MoeLayerConfig } from "#lib/layer/config.js";
+import { loadNative } from "#lib/native.js";
+import { betterOf } from "../ceilings.js";
+import { describeMachine } from "../machine.js";
+import { ceilingsText } from "../report.js";
+import { chartSpecification, renderChart } from "./chart.js";
+import { type Contender, PeerError } from "./contender.js";
+import { help, type Options, parseOptions, tokenCountsFor } from "./options.js";
+import { ours } from "./ours.js";
+import { PeerProcess } from "./peer_process.js";
+import { type Command, type Peer, peers } from "./peers.js";
+import { createProblem, type Input, type PeerDType, weightsFile } from "./problem.js";
+import { type Cell, cellOf, cellTable, type Group } from "./report.js";
+import { checkOutputs, timeInTurns } from "./rounds.js";
+
+/** A peer and the command that runs it here. */
+interface Runnable {
+  readonly peer: Peer;
+  readonly command: Command;
+}
+
+/** Versions of everyone, by name. */
+type Versions = Record<string, string>;
+
+async function main(): Promise<void> {
+  const options = parseOptions();
+  if (options === undefined) {
+    process.stdout.write(help);
+    return;
+  }
+  const machine = describeMachine(options.threads);
+  const runnable = findPeers(options.peers);
+  const versions: Versions = {};
+  const groups: Group[] = [];
+  using device = openDevice("cpu", { threads: options.threads });
+  for (const shape of options.shapes) {
+    for (const dtype of options.dtypes) groups.push(await compare(device, shape, dtype, runnable, options, versions));
+  }
+  const { rounds, threads, json, chart } = options;
+  if (json !== undefined) {
+    writeFileSync(json, `${JSON.stringify({ machine, versions, rounds, groups }, null, 2)}\n`);
+  }
+  if (chart !== undefined) {
+    const subtitle = `${loadNative().cpuInfo().model}, ${plural(threads, "thread")}, median of ${plural(rounds, "round")}`;
+    writeFileSync(chart, renderChart(chartSpecification(groups, subtitle)));
+  }
+}
+
+/** The wanted peers; where none are named, those that run here. */
+function findPeers(wanted: readonly Peer[] | undefined): Runnable[] {
+  return (wanted ?? peers).flatMap((peer) => {
+    const command = peer.command();
+    if (command !== undefined) return [{ peer, command }];
+    const message = `${peer.name} does not run here: ${peer.remedy}`;
+    if (wanted !== undefined) throw new UsageError(`--peer: ${message}`);
+    process.stderr.write(`${message}\n`);
+    return [];
+  });
+}
+
+async function compare(
+  device: Device,
+  shape: string,
+  dtype: PeerDType,
+  runnable: readonly Runnable[],
+  options: Options,
+  versions: Versions,
+): Promise<Group> {
+  const config = shapes[shape] as MoeLayerConfig;
+  const { threads, tokens = tokenCountsFor(shape) } = options;
+  const directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-"));
+  const started: PeerProcess[] = [];
+  try {
+    process.stderr.write(`${shape} ${dtype}: making the layer\n`);
+    using problem = await createProblem(device, config, dtype, tokens, directory);
+    for (const { peer, command } of runnable.filter(({ peer }) => peer.dtypes.includes(dtype))) {
+      process.stderr.write(`${shape} ${dtype}: starting ${peer.name}\n`);
+      const setup = { variant: peer.variant, directory, weights: weightsFile, config, threads };
+      started.push(await PeerProcess.start(peer.name, command, setup));
+    }
+    const contenders = [...ours(problem), ...started];
+    for (const { name, version } of contenders) versions[name] = version;
+    const cells: Cell[] = [];
+    for (const [count, inputs] of problem.inputs) {
+      const cell = await measureCell(`${shape} ${dtype}, T = ${count}`, contenders, count, inputs, dtype, options);
+      process.stdout.write(`${shape} ${dtype}, T = ${count}, ${plural(threads, "thread")}\n`);
+      process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n\n${cellTable(cell.results)}\n`);
+      cells.push(cell);
+    }
+    return { shape, dtype, cells };
+  } finally {
+    for (const peer of started) peer[Symbol.dispose]();
+    rmSync(directory, { recursive: true });
+  }
+}
+
+async function measureCell(
+  title: string,
+  contenders: readonly Contender[],
+  tokens: number,
+  inputs: readonly Input[],
+  dtype: PeerDType,
+  { rounds, seconds, threads }: Options,
+): Promise<Cell> {
+  const [own] = contenders as readonly [Contender];
+  const expected = await own.outputs(tokens);
+  const differences: number[] = [];
+  for (const contender of contenders) {
+    const outputs = await contender.outputs(tokens);
+    differences.push(checkOutputs(`${title}, ${contender.name}`, outputs, expected, dtype));
+  }
+  const progress = startProgress(process.stderr, `${title}: timing`, rounds * contenders.length);
+  try {
+    const before = await loadNative().ceilings(threads);
+    const medians = await timeInTurns(contenders, tokens, rounds, seconds, progress.update);
+    const ceilings = betterOf(before, await loadNative().ceilings(threads));
+    const turns = contenders.map(({ name }, index) => ({
+      name,
+      medians: medians[index] as number[],
+      difference: differences[index] as number,
+    }));
+    return cellOf(tokens, inputs, turns, ceilings, dtype);
+  } finally {
+    progress.stop();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  const known =
+    isMoeError(error) ||
+    error instanceof UsageError ||
+    error instanceof PeerError ||
+    (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS");
+  if (!known) throw error;
+  process.stderr.write(`bench:peers: ${(error as Error).message}\n`);
+  process.exitCode = 1;
+}
