@@ -140,6 +140,17 @@ describe("installed where the addon cannot be built", () => {
   });
 });
 
+describe("installed where the addon can be built", () => {
+  test("builds it from source", () => {
+    const project = workspace.project("from source");
+    // The cpu device alone: the others would only make the test longer.
+    npm(["install", tarball], project, { npm_cmake_MOE_SIMT: "OFF", npm_cmake_MOE_CUDA: "OFF" });
+    expect(existsSync(join(project, "node_modules", "moe-kernels", "build", "install.log"))).toBe(false);
+    const code = 'console.log(require("moe-kernels").openDevice("cpu").tensor([1, 2]).dataSync().join())';
+    expect(node(project, code)).toMatchObject({ status: 0, stdout: "1,2\n", stderr: "" });
+  });
+});
+
 describe("with a prebuilt binary", () => {
   let project: string;
   beforeAll(() => {
