@@ -1,0 +1,171 @@
+// Compiles every CUDA kernel and prints what each takes of a multiprocessor: registers, spills, shared memory, and how many
+// threads fit. Needs nvcc, no GPU. Warnings of the compilers are errors, a spill among them.
+// Arguments choose architectures, such as sm_90a; --json prints the rows as JSON.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { renderTable } from "../dist/cli/ui/table.js";
+import { root } from "./build_native.mjs";
+
+/** Of one multiprocessor. CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
+const architectures = {
+  sm_80: { shared: 164 * 1024, warps: 64, blocks: 32 },
+  sm_90a: { shared: 228 * 1024, warps: 64, blocks: 32 },
+};
+const registersPerMultiprocessor = 65_536;
+/** What the system keeps of shared memory for every block. */
+const reservedShared = 1024;
+
+const native = join(root, "native");
+const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
+const chosen = process.argv.slice(2).filter((argument) => argument !== "--json");
+const wanted = chosen.length > 0 ? chosen : Object.keys(architectures);
+try {
+  for (const name of wanted) {
+    if (!(name in architectures)) fail(`expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
+  }
+  const dynamicShared = readDynamicShared();
+  const rows = wanted.flatMap((name) => kernelSources().flatMap((source) => compile(source, name, dynamicShared)));
+  rows.sort((a, b) => a.kernel.localeCompare(b.kernel) || a.architecture.localeCompare(b.architecture));
+  if (process.argv.includes("--json")) console.log(JSON.stringify(rows, null, 2));
+  else print(rows);
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}
+
+function kernelSources() {
+  const list = readFileSync(join(native, "cuda", "sources.cmake"), "utf8");
+  return [...list.matchAll(/^ {2}(\S+\.cu)\b/gm)].map(([, path]) => join(native, "cuda", path));
+}
+
+/** The kernels of one source for one architecture. */
+function compile(source, architecture, dynamicShared) {
+  const name = join(work, basename(source, ".cu"));
+  const virtual = architecture.replace("sm_", "compute_");
+  const include = [`-I${native}`, `-I${join(native, "cuda")}`];
+  run("nvcc", [
+    "-std=c++20",
+    "-O3",
+    "-Werror",
+    "all-warnings",
+    "-ptx",
+    `-arch=${virtual}`,
+    ...include,
+    "-o",
+    `${name}.ptx`,
+    source,
+  ]);
+  const log = run("ptxas", [
+    "-v",
+    "-warn-spills",
+    "-Werror",
+    `-arch=${architecture}`,
+    "-o",
+    `${name}.cubin`,
+    `${name}.ptx`,
+  ]);
+  const ptx = readFileSync(`${name}.ptx`, "utf8");
+  return [...log.matchAll(/Compiling entry function '(\S+)'[\s\S]*?(?=Compiling entry function|$)/g)].map(
+    ([text, symbol]) => {
+      const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
+      const kernel = readable(symbol);
+      const registers = number(/Used (\d+) registers/);
+      const shared = number(/(\d+) bytes smem/) + (dynamicShared[kernel] ?? 0);
+      const threads = Number(ptx.match(new RegExp(`\\.entry ${symbol}\\([\\s\\S]*?\\.maxntid (\\d+)`))?.[1]);
+      if (!threads) fail(`${kernel} has no __launch_bounds__`);
+      return {
+        kernel,
+        architecture,
+        threads,
+        registers,
+        spills: number(/(\d+) bytes spill stores/) + number(/(\d+) bytes spill loads/),
+        shared,
+        ...occupancy(architectures[architecture], threads, registers, shared),
+      };
+    },
+  );
+}
+
+/** Blocks on a multiprocessor, and the part of its warps that they fill. */
+function occupancy(limits, threads, registers, shared) {
+  const warps = Math.ceil(threads / 32);
+  // Registers are given to a warp in units of 256.
+  const registersPerWarp = Math.ceil((registers * 32) / 256) * 256;
+  const blocks = Math.min(
+    limits.blocks,
+    Math.floor(limits.warps / warps),
+    Math.floor(Math.floor(registersPerMultiprocessor / registersPerWarp) / warps),
+    Math.floor(limits.shared / (shared + reservedShared)),
+  );
+  return { blocks, occupancy: (blocks * warps) / limits.warps };
+}
+
+/** Dynamic shared memory of the kernels in which the tile decides it, as the plans compute it. */
+function readDynamicShared() {
+  const program = join(work, "shared");
+  writeFileSync(
+    `${program}.cc`,
+    `#include <cstdio>
+#include "cuda/plan.h"
+using namespace moe::gpu;
+int main() {
+  for (int i = 0; i < 3; ++i) {
+    for (const char* type : {"float", "moe::f16", "moe::bf16"}) {
+      printf("gemm_mma_kernel<%s, %d>\\t%zu\\n", type, i, gemm_shared_bytes(GemmPath::bf16, kMmaTiles[i]));
+      printf("gemm_fma_kernel<%s, %d>\\t%zu\\n", type, i, gemm_shared_bytes(GemmPath::fma, kFmaTiles[i]));
+    }
+  }
+}
+`,
+  );
+  run(process.env.CXX ?? "c++", [
+    "-std=c++20",
+    `-I${native}`,
+    `${program}.cc`,
+    join(native, "cuda", "plan.cc"),
+    "-o",
+    program,
+  ]);
+  const lines = run(program, []).trim().split("\n");
+  return Object.fromEntries(lines.map((line) => line.split("\t")).map(([kernel, bytes]) => [kernel, Number(bytes)]));
+}
+
+/** The name of a kernel with its template arguments. */
+function readable(symbol) {
+  const full = run("c++filt", [symbol]).trim();
+  return full.match(/(\w+_kernel(<.*>)?)\(/)?.[1].replaceAll("(int)", "") ?? full;
+}
+
+function print(rows) {
+  const number = (heading) => ({ heading, align: "right" });
+  const columns = [
+    { heading: "kernel" },
+    { heading: "for" },
+    ...["threads", "registers", "spills", "shared", "blocks", "occupancy"].map(number),
+  ];
+  const cells = rows.map((row) => [
+    row.kernel,
+    row.architecture,
+    ...[row.threads, row.registers, row.spills, row.shared, row.blocks].map(String),
+    `${Math.round(row.occupancy * 100)}%`,
+  ]);
+  process.stdout.write(renderTable(columns, cells));
+  console.log(`
+spills: bytes stored to and loaded from local memory. shared: bytes of a block; those of the sort kernels, whose size is that of
+their counts (experts x warps x 4), are left out. blocks: on a multiprocessor, at the largest block of the kernel.`);
+}
+
+/** Runs a tool to its end and returns what it printed; any failure ends the script. */
+function run(command, args) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: "utf8", maxBuffer: 2 ** 26 });
+  if (error || status !== 0)
+    fail(`${command} ${args.at(-1)}: ${error?.message ?? `exit code ${status}`}\n${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+function fail(reason) {
+  rmSync(work, { recursive: true, force: true });
+  console.error(`kernels: ${reason}`);
+  process.exit(1);
+}
