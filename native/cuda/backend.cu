@@ -75,10 +75,10 @@ Status GpuBackend::grouped_gemm(const GroupedGemm& p) {
   const Stream stream = runtime().stream();
   MOE_TRY(runtime().use());
   MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
-  const gpu::GemmPlan plan = gpu::plan_gemm(
-      {p.x.dtype, weights.dtype, rows, weights.experts, gpu::packed_layout(weights).rows, weights.columns,
-       gpu::rows_aligned(p.x), context_.tf32},
-      traits);
+  const gpu::GemmPlan plan =
+      gpu::plan_gemm({p.x.dtype, weights.dtype, rows, weights.experts, gpu::packed_layout(weights).rows,
+                      weights.columns, gpu::rows_aligned(p.x), context_.tf32},
+                     traits);
   Scratch map(runtime());
   MOE_TRY(map.reserve(plan.tile_map_bytes));
   Scratch converted(runtime());

@@ -52,8 +52,17 @@ __global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Argu
 }  // namespace
 
 Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{p.rows.data, p.row_of_slot.as<int>(), p.weights.as<float>(), p.y.data, p.y.dtype, false, false,
-                      error,       p.rows.shape[0],         p.y.shape[0],          p.y.shape[1],
+  Arguments arguments{p.rows.data,
+                      p.row_of_slot.as<int>(),
+                      p.weights.as<float>(),
+                      p.y.data,
+                      p.y.dtype,
+                      false,
+                      false,
+                      error,
+                      p.rows.shape[0],
+                      p.y.shape[0],
+                      p.y.shape[1],
                       static_cast<int>(p.row_of_slot.shape[1])};
   MOE_TRY(gpu::dispatch_float(p.y.dtype, [&](auto type) -> Status {
     arguments.aligned_y = vectors_aligned<typename decltype(type)::type, kCombineColumns>(p.y.data, arguments.hidden);

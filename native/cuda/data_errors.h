@@ -1,5 +1,5 @@
-// What kernels find in the data and the host learns at the next wait: indices out of range, rows of logits without a finite
-// entry.
+// What kernels find in the data and the host learns at the next wait: indices out of range, rows of logits without a
+// finite entry.
 #pragma once
 
 #include <string>
@@ -13,9 +13,9 @@ namespace moe::MOE_GPU_NAMESPACE {
 // What an index may be, for the message about one that is not.
 struct IdRange {
   const char* parameter;  // operator and argument, "sort: ids"
-  const char* what;       // what it is an index of, "an expert"; null: an offset, from the reported least value to limit
-  int64_t limit;          // indices are less; offsets are at most
-  int64_t columns;        // of a matrix of indices; 0: a vector
+  const char* what;  // what it is an index of, "an expert"; null: an offset, from the reported least value to limit
+  int64_t limit;     // indices are less; offsets are at most
+  int64_t columns;   // of a matrix of indices; 0: a vector
 };
 
 class DataErrors {
@@ -26,8 +26,8 @@ class DataErrors {
   DataErrors& operator=(const DataErrors&) = delete;
 
   Status open();
-  // A place of its own for the next launch that checks indices, so that the first failure in order of the launches is the
-  // one reported. `range` is kept until the next collect().
+  // A place of its own for the next launch that checks indices, so that the first failure in order of the launches is
+  // the one reported. `range` is kept until the next collect().
   Status next(const IdRange& range, gpu::IdError** error);
   // A counter on the device.
   unsigned long long* non_finite_rows() const;

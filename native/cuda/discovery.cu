@@ -17,7 +17,8 @@ std::string version_text(int version) {
 Status count_gpus(int* count) {
   const cudaError_t error = cudaGetDeviceCount(count);
   if (error == cudaSuccess && *count > 0) return {};
-  if (error == cudaErrorNoDevice || error == cudaSuccess) return {Code::device_unavailable, "this machine has no NVIDIA GPU"};
+  if (error == cudaErrorNoDevice || error == cudaSuccess)
+    return {Code::device_unavailable, "this machine has no NVIDIA GPU"};
   if (error == cudaErrorInsufficientDriver) {
     int driver = 0;
     cudaDriverGetVersion(&driver);
@@ -35,9 +36,9 @@ Status find_gpu(int index, Gpu* gpu) {
   MOE_TRY(count_gpus(&count));
   const std::string name = "cuda:" + std::to_string(index);
   if (index < 0 || index >= count) {
-    return {Code::device_unavailable,
-            name + ": expected an index from 0 to " + std::to_string(count - 1) + ", as this machine has " +
-                std::to_string(count) + (count == 1 ? " GPU" : " GPUs")};
+    return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
+                                          ", as this machine has " + std::to_string(count) +
+                                          (count == 1 ? " GPU" : " GPUs")};
   }
   cudaDeviceProp properties{};
   MOE_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties"));
@@ -47,7 +48,8 @@ Status find_gpu(int index, Gpu* gpu) {
                                           ", the kernels need " + std::to_string(kLeastMajor) + ".0 or later"};
   }
   int pools = 0;
-  MOE_TRY(cuda_status(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index), "cudaDeviceGetAttribute"));
+  MOE_TRY(
+      cuda_status(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index), "cudaDeviceGetAttribute"));
   if (pools == 0) return {Code::device_unavailable, name + ": " + properties.name + " has no memory pools here"};
   int driver = 0;
   MOE_TRY(cuda_status(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));

@@ -80,8 +80,8 @@ class LaneLogits {
   float values_[kPerLane > 0 ? kPerLane : 1];
 };
 
-// One warp per token. The k experts are found one after another: each is the best of those that come after the one before
-// it in the order (rank descending, expert ascending), so nothing has to be marked as taken.
+// One warp per token. The k experts are found one after another: each is the best of those that come after the one
+// before it in the order (rank descending, expert ascending), so nothing has to be marked as taken.
 template <class T, int kPerLane>
 __global__ void __launch_bounds__(gpu::kGatingThreads) gating_kernel(const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -144,14 +144,10 @@ Status launch_for(const Arguments& arguments, unsigned grid, Stream stream) {
 
 Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
                      Stream stream) {
-  const Arguments arguments{p.logits.data,
-                            p.ids.as<int>(),
-                            p.weights.as<float>(),
-                            non_finite_rows,
-                            p.logits.shape[0],
-                            static_cast<int>(p.logits.shape[1]),
-                            p.rule.top_k,
-                            p.rule.normalize || p.rule.scoring == Scoring::softmax_selected,
+  const Arguments arguments{p.logits.data,         p.ids.as<int>(),
+                            p.weights.as<float>(), non_finite_rows,
+                            p.logits.shape[0],     static_cast<int>(p.logits.shape[1]),
+                            p.rule.top_k,          p.rule.normalize || p.rule.scoring == Scoring::softmax_selected,
                             p.rule.scale};
   const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {

@@ -27,8 +27,7 @@ struct GemmArguments {
 // Row `row` of the product's left operand, or null where it has no token.
 template <class T>
 __device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row) {
-  const int64_t index =
-      a.token_of_row == nullptr ? row : checked_id(a.token_of_row[row], a.x_rows, row, a.token_error);
+  const int64_t index = a.token_of_row == nullptr ? row : checked_id(a.token_of_row[row], a.x_rows, row, a.token_error);
   return index < 0 ? nullptr : static_cast<const T*>(a.x) + index * a.x_pitch;
 }
 

@@ -1,5 +1,5 @@
-// The grouped GEMM in float32: x in float32, weights of any type, converted on their way to shared memory. Two stages: while
-// one is multiplied, the next is on its way in registers.
+// The grouped GEMM in float32: x in float32, weights of any type, converted on their way to shared memory. Two stages:
+// while one is multiplied, the next is on its way in registers.
 #include "cuda/grouped_gemm.cuh"
 
 #include <ptx/launch.cuh>
@@ -70,8 +70,8 @@ class FmaTile {
   // In shared memory K runs over rows; four more floats keep a thread's stores to different rows in different banks.
   static constexpr int kXPitch = kTile.rows + 4;
   static constexpr int kStageFloats = kFmaDepth * (kXPitch + kTile.columns);
-  static constexpr int kThreadsPerDepth = kThreads / kTile.rows < kFmaDepth / kXRun ? kThreads / kTile.rows
-                                                                                    : kFmaDepth / kXRun;
+  static constexpr int kThreadsPerDepth =
+      kThreads / kTile.rows < kFmaDepth / kXRun ? kThreads / kTile.rows : kFmaDepth / kXRun;
   // Runs of x that a thread loads, all of one row; in the lowest tile some threads load none.
   static constexpr int kXRuns = kFmaDepth / kXRun / kThreadsPerDepth;
 
@@ -82,8 +82,8 @@ class FmaTile {
   __device__ static int weight_depth() { return thread() / kTile.columns * kWeightRun; }
   __device__ static int first_row() { return thread() / kThreadsAcross * kThreadRows; }
 
-  // Where packed row n of the tile lies in a stage: even groups of eight in the first half, odd ones in the second, so that
-  // the eight threads across read their four columns of each without bank conflicts.
+  // Where packed row n of the tile lies in a stage: even groups of eight in the first half, odd ones in the second, so
+  // that the eight threads across read their four columns of each without bank conflicts.
   __device__ static int weight_place(int n) { return n / 8 % 2 * (kTile.columns / 2) + n / 16 * 8 + n % 8; }
   __device__ static int first_place() { return thread() % kThreadsAcross * 4; }
 
@@ -168,8 +168,8 @@ class FmaTile {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float* sums = sums_[i] + half * 4;
-        ptx::st_shared_128(row + half * 8, uint4{float_bits(sums[0]), float_bits(sums[1]), float_bits(sums[2]),
-                                                 float_bits(sums[3])});
+        ptx::st_shared_128(row + half * 8,
+                           uint4{float_bits(sums[0]), float_bits(sums[1]), float_bits(sums[2]), float_bits(sums[3])});
       }
     }
   }
@@ -184,8 +184,7 @@ class FmaTile {
 };
 
 template <class W, int kTileIndex>
-__global__ void __launch_bounds__(kThreads, gpu::kFmaTiles[kTileIndex].blocks)
-    gemm_fma_kernel(const GemmArguments a) {
+__global__ void __launch_bounds__(kThreads, gpu::kFmaTiles[kTileIndex].blocks) gemm_fma_kernel(const GemmArguments a) {
   FmaTile<W, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }

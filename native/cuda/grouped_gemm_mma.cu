@@ -1,5 +1,5 @@
-// The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. The fragments of 16-bit and of
-// tf32 elements take the same bytes of a row, 32 a step of K, so that one kernel serves all.
+// The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. The fragments of 16-bit
+// and of tf32 elements take the same bytes of a row, 32 a step of K, so that one kernel serves all.
 #include "cuda/grouped_gemm.cuh"
 
 #include <type_traits>
@@ -99,8 +99,8 @@ class MmaTile {
                                             (rows.expert * a_.packed_rows + first_row) * a_.weight_pitch);
   }
 
-  // Enqueues the copies of stage `k`, counted in stages of K. What lies outside x or the weights becomes zeros; packed rows
-  // are padded to whole stages.
+  // Enqueues the copies of stage `k`, counted in stages of K. What lies outside x or the weights becomes zeros; packed
+  // rows are padded to whole stages.
   __device__ void load_stage(int k) {
     char* stage = shared_ + k % kTile.stages * kStageBytes;
     const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadX::chunk() * kChunkBytes;
@@ -123,9 +123,8 @@ class MmaTile {
   }
 
   __device__ void multiply_all() {
-    const int stages =
-        static_cast<int>((static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) /
-                         kTileRowBytes);
+    const int stages = static_cast<int>(
+        (static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) / kTileRowBytes);
 #pragma unroll
     for (int k = 0; k < kTile.stages - 1; ++k) {
       if (k < stages) load_stage(k);
@@ -185,9 +184,8 @@ class MmaTile {
         const int column = warp_column() * kWarpColumns + n * 8 + lane % 4 * 2;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          ptx::st_shared_64(
-              staged + (row + half * 8) * gpu::staged_pitch(kTile.columns) + column,
-              uint2{float_bits(sums_[m][n][half * 2]), float_bits(sums_[m][n][half * 2 + 1])});
+          ptx::st_shared_64(staged + (row + half * 8) * gpu::staged_pitch(kTile.columns) + column,
+                            uint2{float_bits(sums_[m][n][half * 2]), float_bits(sums_[m][n][half * 2 + 1])});
         }
       }
     }
@@ -214,8 +212,8 @@ __global__ void __launch_bounds__(gpu::kMmaTiles[kTileIndex].threads(),
 
 template <class T, int kTileIndex>
 Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch("gemm_mma", gemm_mma_kernel<T, kTileIndex>, dim3(plan.grid),
-                dim3(gpu::kMmaTiles[kTileIndex].threads()), plan.shared_bytes, stream, arguments);
+  return launch("gemm_mma", gemm_mma_kernel<T, kTileIndex>, dim3(plan.grid), dim3(gpu::kMmaTiles[kTileIndex].threads()),
+                plan.shared_bytes, stream, arguments);
 }
 
 template <class T>

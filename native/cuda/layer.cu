@@ -97,9 +97,9 @@ Status GpuLayer::multiply(const Product& product, const TensorView& x, const Ten
   if (!token_of_row.absent()) {
     MOE_TRY(context_.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
   }
-  const GroupedGemmOperands operands{x.data,       x.shape[0], token_of_row, product.weight.data(),
-                                     product.weight.weights(), product.bias, y.data,
-                                     y.dtype,      y.shape[1]};
+  const GroupedGemmOperands operands{
+      x.data, x.shape[0], token_of_row, product.weight.data(), product.weight.weights(), product.bias,
+      y.data, y.dtype,    y.shape[1]};
   return launch_grouped_gemm(operands, product.plan, map, error, runtime().stream());
 }
 
@@ -112,13 +112,10 @@ Status GpuLayer::forward(const LayerForward& f) {
   MOE_TRY(gpu::check_rows("forward: x", rows));
   const gpu::DeviceTraits& traits = runtime().traits();
   const Stream stream = runtime().stream();
-  const gpu::LayerPlan plan =
-      gpu::plan_layer(d, tokens, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, traits);
+  const gpu::LayerPlan plan = gpu::plan_layer(d, tokens, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, traits);
   Scratch scratch(runtime());
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
-  const auto ints = [&](size_t offset, int64_t size) {
-    return gpu::vector_view(scratch.at(offset), DType::i32, size);
-  };
+  const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(scratch.at(offset), DType::i32, size); };
 
   MOE_TRY(clock_->mark(kBegin));
   TensorView ids = f.ids;
@@ -169,8 +166,8 @@ Status GpuLayer::forward(const LayerForward& f) {
 
 StageTimes GpuLayer::stage_times() const {
   const auto between = [&](Mark from, Mark to) { return clock_->seconds(from, to); };
-  return {between(kBegin, kRouted), between(kRouted, kGated), between(kGated, kSorted),
-          between(kSorted, kGateUp), between(kGateUp, kDown), between(kDown, kCombined)};
+  return {between(kBegin, kRouted),  between(kRouted, kGated), between(kGated, kSorted),
+          between(kSorted, kGateUp), between(kGateUp, kDown),  between(kDown, kCombined)};
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -36,8 +36,8 @@ class GpuLayer : public Layer {
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
 
   Runtime& runtime() const { return *context_.runtime; }
-  // Copies `source` to row `row`, column `column` of a matrix [rows, columns] of the weights' dtype, which is made of zeros with
-  // the first.
+  // Copies `source` to row `row`, column `column` of a matrix [rows, columns] of the weights' dtype, which is made of
+  // zeros with the first.
   Status keep(TensorView& parameter, int64_t rows, int64_t columns, const TensorView& source, int64_t row,
               int64_t column);
   Status route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids, const TensorView& weights);

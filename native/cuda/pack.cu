@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(gpu::kRowThreads) pack_rows_kernel(const Argum
 
 Status launch_pack_rows(const TensorView& source, const TensorView& up, const PackedRows& packed,
                         const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{source.data, up.data,      packed.data, source.shape[0], source.shape[1],
-                      packed.rows, packed.pitch, false,       false};
+  Arguments arguments{source.data,  up.data, packed.data, source.shape[0], source.shape[1], packed.rows,
+                      packed.pitch, false,   false};
   return gpu::dispatch_float(source.dtype, [&](auto from_type) {
     using From = typename decltype(from_type)::type;
     arguments.aligned_source = vectors_aligned<From, kRun>(source.data, arguments.columns) &&

@@ -39,10 +39,10 @@ Status launch_gather_rows(const TensorView& source, const TensorView& indices, c
                           gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
   const int64_t rows = indices.size();
   const int64_t row_bytes = source.shape[1] * static_cast<int64_t>(info(source.dtype).bytes);
-  const int width = gpu::access_width({reinterpret_cast<uint64_t>(source.data),
-                                       reinterpret_cast<uint64_t>(result.data), static_cast<uint64_t>(row_bytes)});
-  const Arguments arguments{source.data, indices.as<int>(), result.data,      error,
-                            source.shape[0], rows,          row_bytes / width};
+  const int width = gpu::access_width({reinterpret_cast<uint64_t>(source.data), reinterpret_cast<uint64_t>(result.data),
+                                       static_cast<uint64_t>(row_bytes)});
+  const Arguments arguments{source.data, indices.as<int>(), result.data, error, source.shape[0],
+                            rows,        row_bytes / width};
   const dim3 grid(gpu::row_grid(rows, traits));
   const dim3 block(gpu::kRowThreads);
   constexpr const char* kName = "gather_rows";

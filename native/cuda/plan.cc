@@ -168,8 +168,9 @@ GemmPlan plan_gemm(const GemmProblem& problem, const DeviceTraits& traits) {
   plan.tile_map_bytes = tile_map_bytes(problem.rows, problem.experts, plan.tile.rows);
   plan.shared_bytes = gemm_shared_bytes(plan.path, plan.tile);
   const auto by_shared = static_cast<int64_t>(traits.shared_per_multiprocessor / (plan.shared_bytes + kReservedShared));
-  plan.grid = capped_grid(plan.max_row_tiles * plan.column_tiles,
-                          std::clamp(by_shared, int64_t{1}, int64_t{resident_blocks(plan.tile, plan.path == GemmPath::tf32)}), traits);
+  plan.grid = capped_grid(
+      plan.max_row_tiles * plan.column_tiles,
+      std::clamp(by_shared, int64_t{1}, int64_t{resident_blocks(plan.tile, plan.path == GemmPath::tf32)}), traits);
   return plan;
 }
 
@@ -187,11 +188,10 @@ LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, boo
 
   LayerPlan plan{};
   plan.sort = plan_sort(slots, layer.experts, traits);
-  plan.gate_up = plan_gemm({x, layer.weight_dtype, slots, layer.experts, gate_up.rows, layer.hidden, x_aligned, tf32},
-                           traits);
+  plan.gate_up =
+      plan_gemm({x, layer.weight_dtype, slots, layer.experts, gate_up.rows, layer.hidden, x_aligned, tf32}, traits);
   plan.inner_dtype = plan.gate_up.x_dtype;
-  plan.inner_pitch =
-      round_up(layer.intermediate, kVectorBytes / static_cast<int64_t>(info(plan.inner_dtype).bytes));
+  plan.inner_pitch = round_up(layer.intermediate, kVectorBytes / static_cast<int64_t>(info(plan.inner_dtype).bytes));
   plan.down = plan_gemm(
       {plan.inner_dtype, layer.weight_dtype, slots, layer.experts, down.rows, layer.intermediate, true, tf32}, traits);
   plan.down.x_pitch = plan.inner_pitch;
@@ -209,7 +209,8 @@ LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, boo
   plan.converted_x = parts.take(converted_bytes(plan.gate_up, tokens));
   plan.gate_up_map = parts.take(plan.gate_up.tile_map_bytes);
   // Tiles of the same height are the same tiles.
-  plan.down_map = plan.down.tile.rows == plan.gate_up.tile.rows ? plan.gate_up_map : parts.take(plan.down.tile_map_bytes);
+  plan.down_map =
+      plan.down.tile.rows == plan.gate_up.tile.rows ? plan.gate_up_map : parts.take(plan.down.tile_map_bytes);
   plan.inner = parts.take(elements(slots * plan.inner_pitch, plan.inner_dtype));
   plan.rows = parts.take(elements(slots * layer.hidden, plan.inner_dtype));
   plan.workspace_bytes = parts.end();

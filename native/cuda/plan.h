@@ -1,6 +1,6 @@
-// Plans: how an operator is run on a GPU, from its sizes and the device's traits alone. Pure functions without CUDA, so that
-// every choice can be tested and printed without a GPU. No choice may change a result: the order of every sum depends on
-// hidden size, intermediate size and k only, whatever the tile.
+// Plans: how an operator is run on a GPU, from its sizes and the device's traits alone. Pure functions without CUDA, so
+// that every choice can be tested and printed without a GPU. No choice may change a result: the order of every sum
+// depends on hidden size, intermediate size and k only, whatever the tile.
 #pragma once
 
 #include <cstdint>
@@ -92,8 +92,8 @@ struct GemmTile {
 
   MOE_HOST_DEVICE constexpr int threads() const { return 32 * warps_rows * warps_columns; }
 };
-// Lowest first. 16 rows are for decoding, where every expert has few. Two blocks of 128x128 hide each other's epilogue, which
-// leaves shared memory for three stages.
+// Lowest first. 16 rows are for decoding, where every expert has few. Two blocks of 128x128 hide each other's epilogue,
+// which leaves shared memory for three stages.
 inline constexpr GemmTile kMmaTiles[] = {{16, 128, 1, 4, 4, 4}, {64, 128, 2, 2, 3, 4}, {128, 128, 2, 4, 3, 2}};
 // Four blocks of 128x64 would spill.
 inline constexpr GemmTile kFmaTiles[] = {{16, 64, 1, 4, 2, 4}, {64, 64, 1, 4, 2, 4}, {128, 64, 1, 4, 2, 3}};
@@ -102,8 +102,8 @@ MOE_HOST_DEVICE constexpr int resident_blocks(const GemmTile& tile, bool tf32) {
 // Elements of K that a stage of the FMA kernel holds.
 constexpr int kFmaDepth = 16;
 
-// Floats from row to row of a tile's accumulators on their way through shared memory: eight more than the columns, so that
-// the rows of an mma fragment fall into different banks.
+// Floats from row to row of a tile's accumulators on their way through shared memory: eight more than the columns, so
+// that the rows of an mma fragment fall into different banks.
 MOE_HOST_DEVICE constexpr int staged_pitch(int columns) { return columns + 8; }
 
 // The ring of stages, or where that is more, the accumulators, which take its place.

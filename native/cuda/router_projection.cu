@@ -25,8 +25,8 @@ struct Arguments {
   bool aligned_x, aligned_weight;
 };
 
-// Each warp computes a tile of tokens by experts. The hidden size is split over the lanes in runs of eight and summed by a
-// butterfly, whatever the tile: the order of the sum depends on the hidden size alone.
+// Each warp computes a tile of tokens by experts. The hidden size is split over the lanes in runs of eight and summed
+// by a butterfly, whatever the tile: the order of the sum depends on the hidden size alone.
 template <class X, class W, int kTileIndex>
 __global__ void __launch_bounds__(RouterTile::kThreads) router_projection_kernel(const Arguments a) {
   constexpr RouterTile kTile = gpu::kRouterTiles[kTileIndex];
@@ -78,15 +78,15 @@ __global__ void __launch_bounds__(RouterTile::kThreads) router_projection_kernel
 
 template <class X, class W, int kTileIndex>
 Status launch_tile(const Arguments& arguments, unsigned grid, Stream stream) {
-  return launch("router_projection", router_projection_kernel<X, W, kTileIndex>, dim3(grid), dim3(RouterTile::kThreads), 0,
-                stream, arguments);
+  return launch("router_projection", router_projection_kernel<X, W, kTileIndex>, dim3(grid), dim3(RouterTile::kThreads),
+                0, stream, arguments);
 }
 
 }  // namespace
 
 Status launch_router_projection(const RouterProjection& p, const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{p.x.data,           p.weight.data,       p.bias.data,     p.bias.dtype, p.logits.as<float>(),
-                      p.x.shape[0],       p.weight.shape[0],   p.x.shape[1],    false,        false};
+  Arguments arguments{p.x.data,     p.weight.data,     p.bias.data,  p.bias.dtype, p.logits.as<float>(),
+                      p.x.shape[0], p.weight.shape[0], p.x.shape[1], false,        false};
   const gpu::RouterPlan plan = gpu::plan_router(arguments.tokens, arguments.experts, traits);
   return gpu::dispatch_float(p.x.dtype, [&](auto x_type) {
     using X = typename decltype(x_type)::type;

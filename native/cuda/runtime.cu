@@ -1,5 +1,5 @@
-// The runtime of NVIDIA GPUs. cudart is linked statically and looks up the driver when it is first called, so a binary with this in
-// it loads where there is no NVIDIA software.
+// The runtime of NVIDIA GPUs. cudart is linked statically and looks up the driver when it is first called, so a binary
+// with this in it loads where there is no NVIDIA software.
 #include "cuda/runtime.h"
 
 #include <array>
@@ -16,8 +16,8 @@
 namespace moe::cuda {
 namespace {
 
-// Pinned host memory through which copies go, in pieces, so that the host's own memory need not be pinned and can be used
-// again at once.
+// Pinned host memory through which copies go, in pieces, so that the host's own memory need not be pinned and can be
+// used again at once.
 class Staging {
  public:
   explicit Staging(size_t buffers) : buffers_(buffers) {}

@@ -8,9 +8,9 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// A stable counting sort. The slots are cut into units of consecutive ones, a warp each: count the unit's slots of every
-// expert, sum up over the units before it, then give each slot its place. No place depends on the order in which warps
-// run.
+// A stable counting sort. The slots are cut into units of consecutive ones, a warp each: count the unit's slots of
+// every expert, sum up over the units before it, then give each slot its place. No place depends on the order in which
+// warps run.
 struct Arguments {
   const int* ids;
   int* offsets;
@@ -31,7 +31,8 @@ struct Arguments {
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
 __device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
 
-// use(slot, expert) for the unit's slots in order, 32 at once; beyond its end and where no expert is chosen, expert is -1.
+// use(slot, expert) for the unit's slots in order, 32 at once; beyond its end and where no expert is chosen, expert is
+// -1.
 template <class Use>
 __device__ __forceinline__ void for_each_slot(const Arguments& a, int unit, Use&& use) {
   const int64_t begin = unit * a.slots_per_unit;
@@ -164,7 +165,8 @@ Status launch_sort(const Sort& p, const gpu::SortPlan& plan, void* workspace, gp
                             plan.shared_bytes > 0};
   const dim3 grid(plan.grid);
   const dim3 block(plan.threads);
-  if (plan.single_block) return launch("sort_block", sort_block_kernel, grid, block, plan.shared_bytes, stream, arguments);
+  if (plan.single_block)
+    return launch("sort_block", sort_block_kernel, grid, block, plan.shared_bytes, stream, arguments);
   MOE_TRY(launch("sort_count", sort_count_kernel, grid, block, plan.shared_bytes, stream, arguments));
   MOE_TRY(launch("sort_scan", sort_scan_kernel, dim3(1), dim3(plan.scan_threads), 0, stream, arguments));
   return launch("sort_place", sort_place_kernel, grid, block, plan.shared_bytes, stream, arguments);

@@ -6,7 +6,6 @@
 
 #include <type_traits>
 
-
 #include "core/status.h"
 
 #define MOE_GPU_NAMESPACE cuda

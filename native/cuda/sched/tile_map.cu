@@ -103,8 +103,8 @@ __global__ void __launch_bounds__(kMaxThreads) tile_map_kernel(const Arguments a
 
 }  // namespace
 
-Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map,
-                       gpu::IdError* error, int max_threads, Stream stream) {
+Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
+                       int max_threads, Stream stream) {
   auto* header = static_cast<TileMapHeader*>(map);
   auto* tiles = reinterpret_cast<RowTile*>(header + 1);
   auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));

@@ -12,11 +12,11 @@ namespace moe::MOE_GPU_NAMESPACE {
 using gpu::RowTile;
 using gpu::TileMapHeader;
 
-// Enqueues the building of the map of `rows` rows that offsets [experts + 1] cut into experts, in tiles of `tile_rows`, into
-// memory of gpu::tile_map_bytes. An offset that descends or lies outside 0 .. rows counts as the one before it, and the first
-// such is reported.
-Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map,
-                       gpu::IdError* error, int max_threads, Stream stream);
+// Enqueues the building of the map of `rows` rows that offsets [experts + 1] cut into experts, in tiles of `tile_rows`,
+// into memory of gpu::tile_map_bytes. An offset that descends or lies outside 0 .. rows counts as the one before it,
+// and the first such is reported.
+Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
+                       int max_threads, Stream stream);
 
 __device__ __forceinline__ const RowTile* row_tiles(const TileMapHeader* map) {
   return reinterpret_cast<const RowTile*>(map + 1);

@@ -1,5 +1,5 @@
-// The row tiles of a grouped GEMM: which expert, and which of its rows. Built on the device from the experts' offsets, so
-// that no count has to be read by the host.
+// The row tiles of a grouped GEMM: which expert, and which of its rows. Built on the device from the experts' offsets,
+// so that no count has to be read by the host.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ struct alignas(16) RowTile {
   int unused;
 };
 
-// In memory: TileMapHeader, then room for max_row_tiles RowTiles, of which `count` are there, then two tables that are used
-// while the map is built, of row_ranges + 1 ints each: where the rows, and where the tiles of each range begin.
+// In memory: TileMapHeader, then room for max_row_tiles RowTiles, of which `count` are there, then two tables that are
+// used while the map is built, of row_ranges + 1 ints each: where the rows, and where the tiles of each range begin.
 struct alignas(16) TileMapHeader {
   int count;
 };

@@ -1,6 +1,6 @@
-// From the accumulators of a grouped GEMM's tile to its result: bias, activation, conversion, store. The accumulators come
-// through shared memory, where a thread finds neighbouring columns, and a gate beside its up, whatever the kernel's own
-// layout.
+// From the accumulators of a grouped GEMM's tile to its result: bias, activation, conversion, store. The accumulators
+// come through shared memory, where a thread finds neighbouring columns, and a gate beside its up, whatever the
+// kernel's own layout.
 #pragma once
 
 #include "core/problem.h"
@@ -46,8 +46,8 @@ __device__ __forceinline__ void add_bias(const Epilogue& e, int64_t first, int64
 }
 
 // Stores rows first_row .. first_row + rows of y for one column tile of `kColumns` packed rows. `staged` are the
-// accumulators in shared memory, rows of gpu::staged_pitch. exists(row) says whether a row has an expert and a token; the
-// others become zeros. The whole block takes part, after a barrier.
+// accumulators in shared memory, rows of gpu::staged_pitch. exists(row) says whether a row has an expert and a token;
+// the others become zeros. The whole block takes part, after a barrier.
 template <int kColumns, class Exists>
 __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64_t first_row, int rows, int column_tile,
                                             const float* staged, Exists&& exists) {

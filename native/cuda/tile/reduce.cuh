@@ -47,8 +47,8 @@ struct WarpTotals {
   int of[32];
 };
 
-// The sum, or the maximum, over this thread and those before it; `total` gets that over all. `totals` may be used again on
-// return.
+// The sum, or the maximum, over this thread and those before it; `total` gets that over all. `totals` may be used again
+// on return.
 template <class Operation>
 __device__ __forceinline__ int block_inclusive_scan(int value, Operation operation, WarpTotals& totals, int& total) {
   const int lane = static_cast<int>(threadIdx.x % 32);

@@ -141,7 +141,8 @@ MOE_TEST(sorts_of_few_slots_take_one_block) {
 
 MOE_TEST(sorts_cover_every_slot_once) {
   for (const int64_t experts : {1, 8, 300, 4096, 20000, 1 << 22}) {
-    for (const int64_t slots : {int64_t{0}, int64_t{1}, int64_t{33}, int64_t{9000}, int64_t{1} << 20, (int64_t{1} << 31) - 1}) {
+    for (const int64_t slots :
+         {int64_t{0}, int64_t{1}, int64_t{33}, int64_t{9000}, int64_t{1} << 20, (int64_t{1} << 31) - 1}) {
       for (const int max_threads : {128, 1024}) {
         DeviceTraits traits = kH100;
         traits.max_threads = max_threads;
@@ -204,12 +205,16 @@ MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
   MOE_CHECK_EQUAL(plan.down.x_pitch, 40);
   MOE_CHECK(!plan.down.converts_x);
   MOE_CHECK_EQUAL(plan.down_map, plan.gate_up_map);
-  const size_t begins[] = {plan.logits,       plan.ids,         plan.weights,     plan.offsets,
-                           plan.tokens_per_expert, plan.token_of_row, plan.row_of_slot, plan.sort_counts,
-                           plan.converted_x,  plan.gate_up_map, plan.inner,       plan.rows,
-                           plan.workspace_bytes};
-  const size_t bytes[] = {13 * 9 * 4, 39 * 4, 39 * 4, 10 * 4, 9 * 4, 39 * 4, 39 * 4, plan.sort.workspace_bytes,
-                          13 * 48 * 2, plan.gate_up.tile_map_bytes, 39 * 40 * 2, 39 * 45 * 2};
+  const size_t begins[] = {
+      plan.logits,       plan.ids,         plan.weights,        plan.offsets,     plan.tokens_per_expert,
+      plan.token_of_row, plan.row_of_slot, plan.sort_counts,    plan.converted_x, plan.gate_up_map,
+      plan.inner,        plan.rows,        plan.workspace_bytes};
+  const size_t bytes[] = {13 * 9 * 4,  39 * 4,
+                          39 * 4,      10 * 4,
+                          9 * 4,       39 * 4,
+                          39 * 4,      plan.sort.workspace_bytes,
+                          13 * 48 * 2, plan.gate_up.tile_map_bytes,
+                          39 * 40 * 2, 39 * 45 * 2};
   for (size_t i = 0; i + 1 < std::size(begins); ++i) {
     MOE_CHECK(begins[i] + bytes[i] <= begins[i + 1]);
     MOE_CHECK_EQUAL(begins[i] % 256, 0u);
