@@ -14,7 +14,7 @@ namespace moe::cpu::avx512_bf16 {
 
 #include "cpu/isa/vector_avx512.h"
 constexpr int kTileRows = 14;
-#include "cpu/isa/kernels_template.h"
+#include "cpu/isa/template/kernels.h"
 
 struct DotWeight {
   using Weight = bf16;
@@ -39,24 +39,7 @@ struct DotWeight {
 
 constexpr TileKernels kPairs = tiles<DotWeight>(Arithmetic::bf16_pairs);
 
-const Kernels kKernels = {
-    "avx512_bf16",
-    kPanelColumns,
-    tiles<PlainWeight<float>>(Arithmetic::f32),
-    tiles<PlainWeight<f16>>(Arithmetic::f32),
-    tiles<PairedWeight>(Arithmetic::f32),
-    &kPairs,
-    to_f32,
-    from_f32,
-    pack_row,
-    pack_columns,
-    activate,
-    gate,
-    combine,
-    peak_loop<PlainWeight<float>>(),
-    peak_loop<DotWeight>(),
-    read_stream,
-};
+const Kernels kKernels = make_kernels("avx512_bf16", &kPairs, peak_loop<DotWeight>());
 
 }  // namespace moe::cpu::avx512_bf16
 #include "cpu/isa/target_end.h"

@@ -1,0 +1,91 @@
+// Activations on the results of a tile. See kernels.h here.
+
+// e^x within 2 units in the last place; Cephes' polynomial. Below -87.3 the smallest normal number, NaN stays NaN.
+inline Vector exp(Vector x) {
+  x = Vector::max(Vector::broadcast(-87.3f), Vector::min(Vector::broadcast(88.3f), x));
+  const Vector n = (x * Vector::broadcast(1.44269504088896341f)).round();
+  Vector r = Vector::fma(n, Vector::broadcast(-0.693359375f), x);
+  r = Vector::fma(n, Vector::broadcast(2.12194440e-4f), r);
+  Vector p = Vector::broadcast(1.9875691500e-4f);
+  p = Vector::fma(p, r, Vector::broadcast(1.3981999507e-3f));
+  p = Vector::fma(p, r, Vector::broadcast(8.3334519073e-3f));
+  p = Vector::fma(p, r, Vector::broadcast(4.1665795894e-2f));
+  p = Vector::fma(p, r, Vector::broadcast(1.6666665459e-1f));
+  p = Vector::fma(p, r, Vector::broadcast(5.0000001201e-1f));
+  p = Vector::fma(p, r * r, r + Vector::broadcast(1.0f));
+  return p * n.exp2_integral();
+}
+
+struct Identity {
+  static Vector apply(Vector x) { return x; }
+};
+
+struct Relu {
+  static Vector apply(Vector x) { return Vector::max(Vector::zero(), x); }
+};
+
+struct Silu {
+  static Vector apply(Vector x) { return x / (Vector::broadcast(1.0f) + exp(Vector::zero() - x)); }
+};
+
+// x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3).
+struct GeluTanh {
+  static Vector apply(Vector x) {
+    const Vector u = Vector::fma(x * x * x, Vector::broadcast(0.044715f), x);
+    return x / (Vector::broadcast(1.0f) + exp(u * Vector::broadcast(-1.5957691216057308f)));
+  }
+};
+
+// x/2 (1 + erf(x / sqrt 2)), by erfc(z) = poly(1 / (1 + p z)) e^(-z^2) of Abramowitz and Stegun 7.1.26, which errs by
+// less than 1.5e-7.
+struct Gelu {
+  static Vector apply(Vector x) {
+    const Vector z = x.abs() * Vector::broadcast(0.70710678118654752f);
+    const Vector t = Vector::broadcast(1.0f) / Vector::fma(Vector::broadcast(0.3275911f), z, Vector::broadcast(1.0f));
+    Vector p = Vector::broadcast(1.061405429f);
+    p = Vector::fma(p, t, Vector::broadcast(-1.453152027f));
+    p = Vector::fma(p, t, Vector::broadcast(1.421413741f));
+    p = Vector::fma(p, t, Vector::broadcast(-0.284496736f));
+    p = Vector::fma(p, t, Vector::broadcast(0.254829592f));
+    const Vector half_erfc = Vector::broadcast(0.5f) * p * t * exp(Vector::zero() - z * z);
+    return x * Vector::select_negative(x, half_erfc, Vector::broadcast(1.0f) - half_erfc);
+  }
+};
+
+inline Vector biased(const float* c, const float* bias) {
+  return bias == nullptr ? Vector::load(c) : Vector::load(c) + Vector::load(bias);
+}
+
+template <class Function>
+inline void activate_plain(const float* bias, float* c, int rows) {
+  for (int r = 0; r < rows; ++r, c += kPanelColumns) {
+    for (int j = 0; j < kPanelColumns; j += kWidth) {
+      Function::apply(biased(c + j, bias == nullptr ? nullptr : bias + j)).store(c + j);
+    }
+  }
+}
+
+// The first vector holds gate columns, the second up columns.
+template <class Function>
+inline void activate_gated(const float* bias, float* c, int rows) {
+  for (int r = 0; r < rows; ++r, c += kPanelColumns) {
+    const Vector gate = biased(c, bias);
+    const Vector up = biased(c + kWidth, bias == nullptr ? nullptr : bias + kWidth);
+    (Function::apply(gate) * up).store(c);
+  }
+}
+
+void activate(Activation activation, const float* bias, float* c, int rows) {
+  switch (activation) {
+    case Activation::none:
+      if (bias != nullptr) activate_plain<Identity>(bias, c, rows);
+      return;
+    case Activation::relu: return activate_plain<Relu>(bias, c, rows);
+    case Activation::gelu: return activate_plain<Gelu>(bias, c, rows);
+    case Activation::gelu_tanh: return activate_plain<GeluTanh>(bias, c, rows);
+    case Activation::silu: return activate_plain<Silu>(bias, c, rows);
+    case Activation::swiglu: return activate_gated<Silu>(bias, c, rows);
+    case Activation::geglu: return activate_gated<Gelu>(bias, c, rows);
+    case Activation::geglu_tanh: return activate_gated<GeluTanh>(bias, c, rows);
+  }
+}

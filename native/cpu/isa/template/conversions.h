@@ -1,0 +1,79 @@
+// Conversions between dtypes, and packing of rows into tiles. See kernels.h here.
+
+template <class T>
+inline void widen(const T* source, int64_t count, float* values) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) Vector::load(source + i).store(values + i);
+  for (; i < count; ++i) values[i] = static_cast<float>(source[i]);
+}
+
+template <class T>
+inline void narrow(const float* values, int64_t count, T* target) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) Vector::load(values + i).store(target + i);
+  for (; i < count; ++i) target[i] = T(values[i]);
+}
+
+void to_f32(DType dtype, const void* source, int64_t count, float* values) {
+  switch (dtype) {
+    case DType::f16: return widen(static_cast<const f16*>(source), count, values);
+    case DType::bf16: return widen(static_cast<const bf16*>(source), count, values);
+    default: std::memcpy(values, source, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
+void from_f32(DType dtype, const float* values, int64_t count, void* target) {
+  switch (dtype) {
+    case DType::f16: return narrow(values, count, static_cast<f16*>(target));
+    case DType::bf16: return narrow(values, count, static_cast<bf16*>(target));
+    default: std::memcpy(target, values, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
+constexpr int64_t kChunk = 512;
+
+struct BF16Pair {
+  bf16 even, odd;
+};
+
+// Places `count` elements of a row, from element `first` on, into a tile whose elements are `Unit`s of one k group.
+template <class Unit>
+inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile, int row, int rows) {
+  Unit* target = static_cast<Unit*>(tile) + first * rows + row;
+  for (int64_t i = 0; i < count; ++i) target[i * rows] = source[i];
+}
+
+void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
+              int rows) {
+  const char* bytes = static_cast<const char*>(source);
+  const int64_t element = static_cast<int64_t>(info(dtype).bytes);
+  if (arithmetic == Arithmetic::bf16_pairs && dtype == DType::bf16 && k == padded_k) {
+    return scatter(static_cast<const BF16Pair*>(source), k / 2, 0, tile, row, rows);
+  }
+  alignas(64) float values[kChunk];
+  alignas(64) bf16 halves[kChunk];
+  for (int64_t begin = 0; begin < padded_k; begin += kChunk) {
+    const int64_t length = std::min(kChunk, padded_k - begin);
+    const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
+    to_f32(dtype, bytes + begin * element, present, values);
+    std::fill(values + present, values + length, 0.0f);
+    if (arithmetic == Arithmetic::f32) {
+      scatter(values, length, begin, tile, row, rows);
+    } else {
+      narrow(values, length, halves);
+      scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
+    }
+  }
+}
+
+void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows) {
+  for (int r = 0; r < rows; ++r, c += kPanelColumns) {
+    if (arithmetic == Arithmetic::f32) {
+      scatter(c, count, first_k, tile, r, rows);
+    } else {
+      alignas(64) bf16 halves[kPanelColumns];
+      for (int j = 0; j < kPanelColumns; j += kWidth) Vector::load(c + j).store(halves + j);
+      scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
+    }
+  }
+}

@@ -1,0 +1,37 @@
+// The kernels of one instruction set, in terms of its Vector. Included once per instruction set, inside its namespace
+// and target region, after a Vector header and kTileRows; so there are no include guards in this folder, and nothing in
+// it may be reached from elsewhere.
+
+constexpr int kWidth = Vector::width;
+constexpr int kPanelVectors = 2;
+constexpr int kPanelColumns = kPanelVectors * kWidth;
+
+#include "cpu/isa/template/tiles.h"
+
+#include "cpu/isa/template/activations.h"
+#include "cpu/isa/template/ceilings.h"
+#include "cpu/isa/template/combine.h"
+#include "cpu/isa/template/conversions.h"
+#include "cpu/isa/template/gating.h"
+
+// The table of an instruction set; `bf16_pairs` is null and `bf16_peak` empty where it has no pair products.
+constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, PeakLoop bf16_peak) {
+  return {
+      name,
+      kPanelColumns,
+      tiles<PlainWeight<float>>(Arithmetic::f32),
+      tiles<PlainWeight<f16>>(Arithmetic::f32),
+      tiles<PairedWeight>(Arithmetic::f32),
+      bf16_pairs,
+      to_f32,
+      from_f32,
+      pack_row,
+      pack_columns,
+      activate,
+      gate,
+      combine,
+      peak_loop<PlainWeight<float>>(),
+      bf16_peak,
+      read_stream,
+  };
+}
