@@ -101,6 +101,7 @@ void Context::adopt_caller() {
 void Context::prepare(Stack stack, void (*entry)()) {
   release();
   prepared_ = true;
+  over_ = false;
   stack_ = stack;
   std::byte* top = stack.bottom + stack.size;
   stack_pointer_ = initial_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
@@ -111,8 +112,8 @@ void Context::release() {
   if (!prepared_) return;
   prepared_ = false;
   sanitizer::destroy_fiber(fiber_);
-  // A context that ended in the middle of its functions leaves their red zones behind.
-  sanitizer::unpoison(stack_.bottom, stack_.size);
+  // One that was left in the middle of its functions leaves their red zones behind.
+  if (!over_) sanitizer::unpoison(stack_.bottom, stack_.size);
   stack_ = {};
   fake_stack_ = nullptr;
 }
@@ -125,6 +126,7 @@ void Context::entered(Context& host) {
 }
 
 void Context::leave(Context& from, Context& to) {
+  from.over_ = true;
   sanitizer::start_switch(nullptr, to.stack_.bottom, to.stack_.size, to.fiber_);
   moe_simt_switch(&from.stack_pointer_, to.stack_pointer_);
   __builtin_unreachable();

@@ -47,6 +47,7 @@ class Context {
 
  private:
   bool prepared_ = false;
+  bool over_ = false;
   void* stack_pointer_ = nullptr;
   Stack stack_;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
