@@ -1,7 +1,5 @@
 #include "simt/machine.h"
 
-#include <utility>
-
 #include "simt/multiprocessor.h"
 #include "simt/sanitizer.h"
 
@@ -13,7 +11,7 @@ char fence_order;
 
 }  // namespace
 
-void fail(const Call& call, std::string message) { Multiprocessor::current().fail(call, std::move(message)); }
+void fail(const Call& call, const std::string& message) { Multiprocessor::current().fail(call, message); }
 
 int sync(const Call& call, int barrier, unsigned threads, bool predicate) {
   Multiprocessor& processor = Multiprocessor::current();

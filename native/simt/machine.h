@@ -10,7 +10,7 @@
 namespace moe::simt::machine {
 
 // Ends the launch with a report that names the kernel, the block, the thread and this call.
-[[noreturn]] void fail(const Call& call, std::string message);
+[[noreturn]] void fail(const Call& call, const std::string& message);
 
 // A call that the lanes of a warp make together. `perform` sees one operand of each lane in the mask, by lane, once all
 // have come, and leaves the results in them.

@@ -1,7 +1,5 @@
 #include "simt/multiprocessor.h"
 
-#include <utility>
-
 #include "simt/intrinsics/index.h"
 #include "simt/report.h"
 #include "simt/sanitizer.h"
@@ -9,6 +7,9 @@
 namespace moe::simt::machine {
 
 namespace {
+
+// Ends the thread that found the failure, so that what its functions own is freed.
+struct Failed {};
 
 uint64_t linear(uint3 block, dim3 grid) {
   return (static_cast<uint64_t>(block.z) * grid.y + block.y) * grid.x + block.x;
@@ -35,9 +36,9 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
     left -= lanes;
   }
 
-  sanitizer::release(&order_);
+  sanitizer::release(&before_);
   scheduler_.run();
-  sanitizer::acquire(&order_);
+  sanitizer::acquire(&after_);
 
   if (failure_.empty()) {
     for (unsigned number = 0; number < scheduler_.size(); ++number) {
@@ -56,20 +57,24 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
 void Multiprocessor::run_thread() {
   Multiprocessor& self = *running_;
   self.scheduler_.entered();
-  sanitizer::acquire(&self.order_);
-  self.launch_->body(self.launch_->arguments);
-  sanitizer::release(&self.order_);
-  const Thread& thread = self.scheduler_.current();
-  self.warps_[thread.warp()].exit(self.scheduler_, thread.lane());
-  for (Barrier& barrier : self.barriers_) barrier.exit(self.scheduler_);
+  sanitizer::acquire(&self.before_);
+  bool failed = false;
+  try {
+    self.launch_->body(self.launch_->arguments);
+    const Thread& thread = self.scheduler_.current();
+    self.warps_[thread.warp()].exit(self.scheduler_, thread.lane());
+    for (Barrier& barrier : self.barriers_) barrier.exit(self.scheduler_);
+  } catch (const Failed&) {
+    failed = true;
+  }
+  sanitizer::release(&self.after_);
+  if (failed) self.scheduler_.stop();
   self.scheduler_.exit();
 }
 
-void Multiprocessor::fail(const Call& call, std::string message) {
-  failure_ = heading() + "thread " + index_text(scheduler_.current().index) + ", " + call_text(call) + ": " +
-             std::move(message);
-  sanitizer::release(&order_);
-  scheduler_.stop();
+void Multiprocessor::fail(const Call& call, const std::string& message) {
+  failure_ = heading() + "thread " + index_text(scheduler_.current().index) + ", " + call_text(call) + ": " + message;
+  throw Failed{};
 }
 
 Barrier& Multiprocessor::barrier(const Call& call, int index, unsigned threads) {

@@ -24,7 +24,7 @@ class Multiprocessor {
 
   // For the thread that runs.
   static Multiprocessor& current() { return *running_; }
-  [[noreturn]] void fail(const Call& call, std::string message);
+  [[noreturn]] void fail(const Call& call, const std::string& message);
   Warp& warp() { return warps_[scheduler_.current().warp()]; }
   Barrier& barrier(const Call& call, int index, unsigned threads);
   Scheduler& scheduler() { return scheduler_; }
@@ -45,7 +45,9 @@ class Multiprocessor {
   SharedMemory shared_;
   std::array<Warp, kMaxWarps> warps_;
   std::array<Barrier, kBarriers> barriers_;
-  char order_ = 0;  // ThreadSanitizer's name for the order between a block's threads and what came before and after
+  // ThreadSanitizer's names for the order of a block's threads after what came before it and before what comes after.
+  // Two, or a thread that begins late would be ordered after those that have ended.
+  char before_ = 0, after_ = 0;
 };
 
 }  // namespace moe::simt::machine

@@ -167,8 +167,8 @@ MOE_TEST(atomics_lose_nothing_between_threads_and_blocks) {
   }
 }
 
-__global__ void order_kernel(int* order, int* next) { order[(*next)++] = static_cast<int>(threadIdx.x); }
-__global__ void block_order_kernel(int* order, int* next) { order[(*next)++] = static_cast<int>(blockIdx.x); }
+__global__ void order_kernel(int* order, int* next) { order[atomicAdd(next, 1)] = static_cast<int>(threadIdx.x); }
+__global__ void block_order_kernel(int* order, int* next) { order[atomicAdd(next, 1)] = static_cast<int>(blockIdx.x); }
 
 MOE_TEST(the_seed_decides_the_order_of_threads_and_blocks) {
   const auto threads = [](uint64_t seed) {
