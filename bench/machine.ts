@@ -1,5 +1,5 @@
 import os from "node:os";
-import { packageVersion } from "#lib/cli/version.js";
+import { packageVersion } from "#lib/version.js";
 import { loadNative, platformName } from "#lib/native.js";
 
 /** Where and with what the numbers were measured. */

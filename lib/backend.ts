@@ -116,8 +116,16 @@ export interface LayerHandle {
   stageTimes(): Promise<StageTimes>;
   /** Bytes of all weights as stored. */
   readonly byteLength: number;
+  /** The weights as stored, in the layout `weightLayout`, once the work that sets them is done; see {@link WeightParts}. */
+  parts(): WeightParts;
   free(): void;
 }
+
+/**
+ * A layer's stored weights by name: tensors of bytes over the memory that the layer computes with, which they keep
+ * alive. Only to be read.
+ */
+export type WeightParts = Readonly<Record<string, TensorHandle>>;
 
 /** One expert's weights: gate (null where not gated) and up [I, H], down [H, I], biases [I], [I], [H] or null. */
 export interface ExpertHandles {
@@ -184,5 +192,14 @@ export interface Backend {
 
   /** Memory for packed expert weights [numExperts, N, K], N = 2I rows where the activation is gated. */
   packedExperts(numExperts: number, rows: number, columns: number, dtype: DType, activation: Activation): PackedHandle;
-  layer(description: LayerDescription): LayerHandle;
+  /** A layer whose weights are to be set or, with `stored`, are the parts of a layer of an equal description. */
+  layer(description: LayerDescription, stored?: WeightParts): LayerHandle;
+
+  /**
+   * Names the layout of layers' parts: parts under an equal name are interchangeable, between processes too. Empty where
+   * layers cannot be made over stored parts.
+   */
+  readonly weightLayout: string;
+  /** The first bytes of an open file as a tensor for `layer`: mapped, not read. The file must not change after. */
+  mapFile(descriptor: number, byteLength: number): TensorHandle;
 }

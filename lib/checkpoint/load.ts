@@ -6,12 +6,20 @@ import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
 import { ShardedCheckpoint } from "./sharded_checkpoint.js";
 import { isRecord } from "./strict_json.js";
+import { openWeightCache } from "./weight_cache.js";
 import { type LayerTensors, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
   /** Number of the decoder layer whose MoE block is loaded. */
   layer: number;
   device: Device;
+  /**
+   * Keep the packed weights in a file, so that the next load of this layer maps them instead of reading and repacking:
+   * `true` for the folder `.moe-kernels` in the model directory, or the path of a folder for the layers of any models.
+   * The file is made anew where the checkpoint's files, the configuration, `dtype`, the device's layout or the version of
+   * this package are others. Loading works without it too: {@link MoeLayer.cacheStatus} tells what became of it.
+   */
+  cache?: boolean | string;
 }
 
 /** Far above any model, so that a broken config.json cannot make an error list without end. */
@@ -29,14 +37,20 @@ export async function loadLayer(directory: string, options: LoadOptions): Promis
   const fields = await ConfigFields.read(directory);
   const family = fields.choice("model_type", undefined, families);
   checkLayer(fields, family, layer);
+  const config = family.config(fields);
+  const cache = await openWeightCache(directory, config, options);
+  const mapped = await cache?.load();
+  if (mapped !== undefined) return mapped;
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const source = {
     configPath: fields.path,
-    config: family.config(fields),
+    config,
     tensors: findTensors(checkpoint, family, layer),
     fileOf: (name: string) => checkpoint.fileOf(name),
   };
-  return await loadWeights(source, device, options);
+  const loaded = await loadWeights(source, device, options);
+  await cache?.store(loaded, options.signal);
+  return loaded;
 }
 
 function checkLayer(fields: ConfigFields, family: Family, layer: number): void {

@@ -9,7 +9,7 @@ import { layOut, type SafetensorsInputs, type SerializeOptions } from "./safeten
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected.
  */
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
-  return Buffer.concat(layOut(tensors, options.metadata));
+  return Buffer.concat(layOut(tensors, options));
 }
 
 /**

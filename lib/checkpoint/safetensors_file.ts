@@ -113,8 +113,12 @@ export class SafetensorsFile implements AsyncDisposable {
       const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
       throw invalidArgument("byteOffset", `the beginning of ${range}`, byteOffset);
     }
-    if (this.#handle === undefined) throw new MoeError("DISPOSED", `${this.path}: used after close()`);
-    await fill(this.path, this.#handle, target, info.byteOffset + byteOffset, options);
+    await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, options);
+  }
+
+  /** @internal The open file's descriptor, for mapping it. */
+  get descriptor(): number {
+    return this.#opened.fd;
   }
 
   /** Closes the file; reads in progress reject. Idempotent. */
@@ -126,6 +130,11 @@ export class SafetensorsFile implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  get #opened(): FileHandle {
+    if (this.#handle === undefined) throw new MoeError("DISPOSED", `${this.path}: used after close()`);
+    return this.#handle;
   }
 }
 

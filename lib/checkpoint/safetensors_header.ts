@@ -78,14 +78,18 @@ export function parseHeader(file: string, header: Uint8Array, fileBytes: number)
   return { tensors: new Map(tensors), metadata: parseMetadata(file, metadata) };
 }
 
+/** With this alignment of the data, the default, tensors sorted by falling dtype size are aligned to their elements. */
+export const defaultAlignment = 8;
+
 /**
  * The first bytes of a file with these tensors, whose data follow in the same order: length, JSON, and spaces up to a
- * multiple of 8, so that data sorted by falling dtype size are aligned.
+ * multiple of `alignment`.
  * @throws INVALID_ARGUMENT
  */
 export function formatHeader(
   tensors: ReadonlyMap<string, Omit<SafetensorsInfo, "byteOffset">>,
   metadata: Readonly<Record<string, string>>,
+  alignment: number = defaultAlignment,
 ): Uint8Array {
   let end = 0;
   const entries = Array.from(tensors, ([name, { dtype, shape, byteLength }]) => {
@@ -96,7 +100,7 @@ export function formatHeader(
   const head = Object.keys(metadata).length === 0 ? [] : [[metadataKey, metadata] as const];
   const members = [...head, ...entries].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
   const json = new TextEncoder().encode(`{${members.join(",")}}`);
-  const length = Math.ceil(json.byteLength / 8) * 8;
+  const length = Math.ceil((lengthBytes + json.byteLength) / alignment) * alignment - lengthBytes;
   if (length > maximumHeaderBytes) {
     throw invalidArgument(
       "tensors",

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { describe, invalidArgument, MoeError } from "../errors.js";
+import { checkInteger, describe, invalidArgument, MoeError } from "../errors.js";
 import { shapeText } from "../shape.js";
 import { fileSystemError } from "./bad_checkpoint.js";
 import {
@@ -12,7 +12,7 @@ import {
   safetensorsDTypes,
 } from "./safetensors_dtype.js";
 import { chunkBytes, type TransferOptions } from "./safetensors_file.js";
-import { checkTensorName, formatHeader, isWellFormed } from "./safetensors_header.js";
+import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./safetensors_header.js";
 import { isRecord } from "./strict_json.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
@@ -28,6 +28,8 @@ export type SafetensorsInputs = ReadonlyMap<string, SafetensorsInput> | Readonly
 export interface SerializeOptions {
   /** The file's `__metadata__`; no entries, no `__metadata__`. */
   readonly metadata?: Readonly<Record<string, string>>;
+  /** The data begin at a multiple of this many bytes, itself a multiple of 8; a page's, say, for mapping the file. */
+  readonly alignment?: number;
 }
 
 /**
@@ -42,7 +44,7 @@ export async function writeSafetensors(
   options: SerializeOptions & TransferOptions = {},
 ): Promise<void> {
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
-  const parts = layOut(tensors, options.metadata);
+  const parts = layOut(tensors, options);
   const temporary = `${path}.${randomUUID()}.tmp`;
   let handle: FileHandle;
   try {
@@ -66,9 +68,17 @@ export async function writeSafetensors(
   }
 }
 
+/** Largest alignment of a file's data: far above any page, far below the limit on the header that it pads. */
+const maximumAlignment = 2 ** 21;
+
 /** The checked parts of a file in their order: its header, then every tensor's bytes. */
-export function layOut(tensors: SafetensorsInputs, metadata: Readonly<Record<string, string>> = {}): Uint8Array[] {
+export function layOut(
+  tensors: SafetensorsInputs,
+  { metadata = {}, alignment = defaultAlignment }: SerializeOptions,
+): Uint8Array[] {
   if (!isRecord(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
+  checkInteger("alignment", alignment, defaultAlignment, maximumAlignment);
+  if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
   if (!isRecord(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
   for (const [key, value] of Object.entries(metadata)) {
     if (typeof value !== "string" || !isWellFormed(key) || !isWellFormed(value)) {
@@ -82,7 +92,7 @@ export function layOut(tensors: SafetensorsInputs, metadata: Readonly<Record<str
       safetensorsDTypeNames.indexOf(b.dtype) - safetensorsDTypeNames.indexOf(a.dtype) ||
       Buffer.compare(Buffer.from(nameA), Buffer.from(nameB)),
   );
-  const header = formatHeader(new Map(checked), metadata);
+  const header = formatHeader(new Map(checked), metadata, alignment);
   return [header, ...checked.map(([, { bytes }]) => bytes)];
 }
 

@@ -75,8 +75,7 @@ type LocatedExpert = ReadonlyMap<(typeof expertRoles)[number], Located>;
  */
 export async function loadWeights(source: LayerSource, device: Device, options: WeightOptions): Promise<MoeLayer> {
   const { config, tensors } = source;
-  if (!(device instanceof Device)) throw invalidArgument("device", "a Device", device);
-  if (options.dtype !== undefined) checkChoice("dtype", options.dtype, floatDTypes);
+  checkTarget(device, options.dtype);
   const router = await locate(source, tensors.router, [config.numExperts, config.hiddenSize]);
   const description = checkedAt(source.configPath, () => describeLayer(config, options.dtype ?? router.dtype));
   const experts: LocatedExpert[] = [];
@@ -93,6 +92,12 @@ export async function loadWeights(source: LayerSource, device: Device, options: 
     layer.dispose();
     throw error;
   }
+}
+
+/** Throws INVALID_ARGUMENT unless weights can be stored on `device` as `dtype`. */
+export function checkTarget(device: unknown, dtype: unknown): void {
+  if (!(device instanceof Device)) throw invalidArgument("device", "a Device", device);
+  if (dtype !== undefined) checkChoice("dtype", dtype, floatDTypes);
 }
 
 async function locateExpert(source: LayerSource, expert: number): Promise<LocatedExpert> {

@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import { MoeError } from "../errors.js";
+import { packageVersion } from "../version.js";
 import { type Command, UsageError } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
@@ -7,7 +8,6 @@ import { runLayer } from "./commands/run.js";
 import { verify } from "./commands/verify.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
-import { packageVersion } from "./version.js";
 
 const commands: readonly Command[] = [info, runLayer, verify, demo];
 

@@ -1,8 +1,9 @@
-import { isGated, type LayerDescription, type LayerHandle, type StageTimes } from "../backend.js";
+import { isGated, type LayerDescription, type LayerHandle, type StageTimes, type WeightParts } from "../backend.js";
 import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
-import type { Device } from "../device.js";
+import type { CacheStatus } from "../checkpoint/weight_cache.js";
+import { Device } from "../device.js";
 import { checkDType, dtypes, type FloatDType } from "../dtype.js";
-import { invalidArgument, MoeError } from "../errors.js";
+import { checkOptions, invalidArgument, MoeError } from "../errors.js";
 import { checkOptional, checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
@@ -46,12 +47,13 @@ export class MoeLayer implements Disposable {
   readonly device: Device;
   readonly description: LayerDescription;
   #handle: LayerHandle | undefined;
+  #cacheStatus: CacheStatus | undefined;
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
-  constructor(device: Device, description: LayerDescription) {
+  constructor(device: Device, description: LayerDescription, stored?: WeightParts) {
     this.device = device;
     this.description = description;
-    this.#handle = device.backend.layer(description);
+    this.#handle = device.backend.layer(description, stored);
   }
 
   /**
@@ -59,7 +61,12 @@ export class MoeLayer implements Disposable {
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
    */
   static create(options: MoeLayerOptions): MoeLayer {
+    checkOptions(options, "{ device, hiddenSize, ..., router, experts }");
     const { device, router, routerBias, experts } = options;
+    if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
+    if (typeof experts !== "object" || experts === null) {
+      throw invalidArgument("experts", "a list of expert weights or stacked tensors", experts);
+    }
     const { hiddenSize, numExperts } = options;
     checkTensor("router", router, "float", [numExperts, hiddenSize], device);
     const dtype = options.dtype ?? router.dtype;
@@ -103,6 +110,16 @@ export class MoeLayer implements Disposable {
   /** Bytes of the layer's weights on the device. */
   get byteLength(): number {
     return this.handle.byteLength;
+  }
+
+  /** What became of the cache of packed weights; undefined where {@link MoeLayer.load} was not asked for one. */
+  get cacheStatus(): CacheStatus | undefined {
+    return this.#cacheStatus;
+  }
+
+  /** @internal */
+  set cacheStatus(status: CacheStatus) {
+    this.#cacheStatus = status;
   }
 
   /** @internal Enqueues the copy of the router's weight [E, H] and bias [E]. */

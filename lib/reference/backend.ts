@@ -1,5 +1,6 @@
 import type { Activation, Backend, Gating, LayerDescription, Warnings } from "../backend.js";
 import type { DType } from "../dtype.js";
+import { MoeError } from "../errors.js";
 import type { DeviceOptions } from "../native.js";
 import type { Shape } from "../shape.js";
 import { combine } from "./combine.js";
@@ -20,6 +21,7 @@ import { ReferenceTensor } from "./tensor.js";
 export class ReferenceBackend implements Backend {
   readonly kind = "reference";
   readonly description = "pure TypeScript, float64 inside; the definition of every operator";
+  readonly weightLayout = "";
   readonly #stream = new Stream();
   readonly #poison: boolean;
 
@@ -126,5 +128,9 @@ export class ReferenceBackend implements Backend {
 
   layer(description: LayerDescription): ReferenceLayer {
     return new ReferenceLayer(this.#stream, description);
+  }
+
+  mapFile(): never {
+    throw new MoeError("UNSUPPORTED_OPERATION", "mapFile: reference computes with weights in JavaScript's memory only");
   }
 }

@@ -1,4 +1,4 @@
-import type { ExpertHandles, LayerDescription, LayerHandle, StageTimes } from "../backend.js";
+import type { ExpertHandles, LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
 import { gateUpRows } from "../layer/config.js";
 import { ExpertBiases } from "./expert_biases.js";
 import type { GatingResult } from "./gating.js";
@@ -35,6 +35,10 @@ export class ReferenceLayer implements LayerHandle {
   get byteLength(): number {
     const parts = [this.#router, this.#routerBias, this.#gateUp, this.#gateUpBias, this.#down, this.#downBias];
     return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);
+  }
+
+  parts(): WeightParts {
+    return {};
   }
 
   setRouter(weight: ReferenceTensor, bias: ReferenceTensor | null): void {

@@ -37,6 +37,8 @@ void DeviceObject::define(Napi::Env env) {
                                        InstanceMethod<&DeviceObject::combine>("combine"),
                                        InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
                                        InstanceMethod<&DeviceObject::layer>("layer"),
+                                       InstanceAccessor<&DeviceObject::weight_layout>("weightLayout"),
+                                       InstanceMethod<&DeviceObject::map_file>("mapFile"),
                                    }));
 }
 
@@ -153,6 +155,20 @@ Napi::Value DeviceObject::packed_experts(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::layer(const Napi::CallbackInfo& info) {
   return LayerObject::create(info.This().As<Napi::Object>(), *this, info);
+}
+
+Napi::Value DeviceObject::weight_layout(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), backend_->weight_layout());
+}
+
+Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int descriptor = static_cast<int>(integer(env, info[0], "descriptor"));
+  const size_t bytes = static_cast<size_t>(integer(env, info[1], "byteLength"));
+  stream(env);
+  std::shared_ptr<void> data;
+  check(env, backend_->map_file(descriptor, bytes, &data));
+  return TensorObject::over(info.This().As<Napi::Object>(), std::make_shared<Storage>(std::move(data), bytes));
 }
 
 }  // namespace moe::binding

@@ -64,6 +64,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void combine(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
+  Napi::Value weight_layout(const Napi::CallbackInfo& info);
+  Napi::Value map_file(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Backend> backend_;
   std::string kind_;

@@ -14,8 +14,21 @@ void LayerObject::define(Napi::Env env) {
                                                           InstanceMethod<&LayerObject::forward>("forward"),
                                                           InstanceMethod<&LayerObject::stage_times>("stageTimes"),
                                                           InstanceAccessor<&LayerObject::byte_length>("byteLength"),
+                                                          InstanceMethod<&LayerObject::parts>("parts"),
                                                           InstanceMethod<&LayerObject::free>("free"),
                                                       }));
+}
+
+// Stored weights, an object of tensors by the names of their parts.
+static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Keep& keep) {
+  std::vector<WeightPart> parts;
+  const Napi::Array names = given.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const std::string name = names.Get(i).ToString();
+    const TensorView view = tensor(env, given.Get(name), keep);
+    parts.push_back({name, view.data, static_cast<size_t>(view.bytes())});
+  }
+  return parts;
 }
 
 Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
@@ -30,12 +43,19 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   description.weight_dtype = dtype(env, given.Get("weightDType"));
   description.gating = gating_rule(env, given);
   std::unique_ptr<Layer> layer;
-  check(env, owner.backend()->layer(description, &layer));
+  Keep keep;
+  if (info[1].IsObject()) {
+    const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), keep);
+    check(env, owner.backend()->stored_layer(description, parts, &layer));
+  } else {
+    check(env, owner.backend()->layer(description, &layer));
+  }
   Napi::Object object = Addon::of(env).layer.New({});
   LayerObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
-  // Holds the backend too, whose memory this is.
-  result.layer_ = std::shared_ptr<Layer>(layer.release(), [backend = owner.backend()](Layer* l) { delete l; });
+  // Holds the backend too, whose memory this is, and stored weights.
+  result.layer_ = std::shared_ptr<Layer>(layer.release(),
+                                         [backend = owner.backend(), keep = std::move(keep)](Layer* l) { delete l; });
   result.reported_ = static_cast<int64_t>(result.layer_->bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;
@@ -129,6 +149,16 @@ Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
 
 Napi::Value LayerObject::byte_length(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(layer(info.Env())->bytes()));
+}
+
+Napi::Value LayerObject::parts(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  for (const WeightPart& part : layer(env)->parts()) {
+    const std::shared_ptr<void> data(layer_, part.data);
+    result.Set(part.name, TensorObject::over(device_.Value(), std::make_shared<Storage>(data, part.bytes)));
+  }
+  return result;
 }
 
 void LayerObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }

@@ -26,6 +26,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   void forward(const Napi::CallbackInfo& info);
   Napi::Value stage_times(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);
+  Napi::Value parts(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

@@ -45,6 +45,13 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   return object;
 }
 
+Napi::Object TensorObject::over(Napi::Object device, std::shared_ptr<Storage> storage) {
+  const int64_t bytes = static_cast<int64_t>(storage->bytes());
+  Napi::Object object = Addon::of(device.Env()).tensor.New({});
+  Unwrap(object)->adopt(Napi::Persistent(device), std::move(storage), 0, DType::u8, {bytes});
+  return object;
+}
+
 void TensorObject::adopt(const Napi::ObjectReference& device, std::shared_ptr<Storage> storage, size_t offset,
                          DType dtype, const std::vector<int64_t>& shape) {
   device_ = Napi::Persistent(device.Value());
@@ -186,7 +193,8 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
     delete keep;
     return env.Undefined();
   }
-  return Napi::Uint8Array::New(env, bytes, Napi::ArrayBuffer(env, buffer), 0);
+  mapped_ = Napi::Weak(Napi::ArrayBuffer(env, buffer));
+  return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0);
 }
 
 Napi::Value TensorObject::overlaps(const Napi::CallbackInfo& info) {
@@ -201,6 +209,11 @@ Napi::Value TensorObject::overlaps(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(env, storage_ == other.storage_ && !empty && !apart);
 }
 
-void TensorObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }
+void TensorObject::free(const Napi::CallbackInfo& info) {
+  const Napi::HandleScope scope(info.Env());
+  // Else the memory would live until the array is collected.
+  if (!mapped_.IsEmpty() && !mapped_.Value().IsEmpty()) mapped_.Value().Detach();
+  release(info.Env());
+}
 
 }  // namespace moe::binding

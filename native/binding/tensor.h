@@ -14,6 +14,8 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   static void define(Napi::Env env);
   // A tensor of `device` (its JavaScript object) on new memory.
   static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
+  // A tensor of bytes over `storage`.
+  static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage);
   static const napi_type_tag kTag;
 
   explicit TensorObject(const Napi::CallbackInfo& info);
@@ -43,6 +45,8 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   std::shared_ptr<Storage> storage_;
   size_t offset_ = 0;
   TensorView view_;  // data is unset: see view()
+  // What map() gave, if it is still there.
+  Napi::Reference<Napi::ArrayBuffer> mapped_;
   // Bytes reported to V8 as external memory, by the handle that allocated them.
   int64_t reported_ = 0;
 };

@@ -13,24 +13,22 @@ class Storage {
   static Status create(std::shared_ptr<Backend> backend, size_t bytes, std::shared_ptr<Storage>* storage) {
     void* data = nullptr;
     if (bytes > 0) MOE_TRY(backend->allocate(bytes, &data));
-    storage->reset(new Storage(std::move(backend), data, bytes));
+    const auto release = [backend = std::move(backend), bytes](void* memory) {
+      if (memory != nullptr) backend->release(memory, bytes);
+    };
+    *storage = std::make_shared<Storage>(std::shared_ptr<void>(data, release), bytes);
     return {};
   }
-  ~Storage() {
-    if (data_ != nullptr) backend_->release(data_, bytes_);
-  }
+  // Memory that is released with the last copy of `data`.
+  Storage(std::shared_ptr<void> data, size_t bytes) : data_(std::move(data)), bytes_(bytes) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  char* data() const { return static_cast<char*>(data_); }
+  char* data() const { return static_cast<char*>(data_.get()); }
   size_t bytes() const { return bytes_; }
 
  private:
-  Storage(std::shared_ptr<Backend> backend, void* data, size_t bytes)
-      : backend_(std::move(backend)), data_(data), bytes_(bytes) {}
-
-  std::shared_ptr<Backend> backend_;
-  void* data_;
+  std::shared_ptr<void> data_;
   size_t bytes_;
 };
 

@@ -3,10 +3,10 @@ import { styleText } from "node:util";
 import { listDevices } from "../../device.js";
 import { isMoeError } from "../../errors.js";
 import { type BuildInfo, type CpuInfo, type DeviceInfo, loadNative, platformName } from "../../native.js";
+import { packageVersion } from "../../version.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
 import { formatBytes } from "../ui/format.js";
-import { packageVersion } from "../version.js";
 
 interface MachineInfo {
   readonly version: string;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "../native.js";
+import { packageRoot } from "./native.js";
 
 /** The version in package.json. */
 export function packageVersion(): string {
