@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { runCase } from "../../lib/cases/run.js";
 import { cases } from "../../lib/cases/table.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
-describe.each(deviceNames)("the case table on %s", (name) => {
-  const device = openForTests(name);
+describe.each(kernelPaths)("the case table on $label", (path) => {
+  const device = openForTests(path);
 
   test.each(cases.map((subject) => [subject.operator, subject.name, subject] as const))("%s: %s", async (...row) => {
     const { checks } = await runCase(row[2], device());

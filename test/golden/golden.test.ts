@@ -5,7 +5,7 @@ import { relativeError } from "../../lib/cases/run.js";
 import { type ExpectedResults, type LayerFile, openLayerFile } from "../../lib/checkpoint/layer_file.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
 import { routerProjection } from "../../lib/operators/router_projection.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;
 const files = readdirSync(directory).filter((name) => name.endsWith(".safetensors"));
@@ -23,8 +23,8 @@ async function open(name: string): Promise<LayerFile & { expected: ExpectedResul
   return { ...file, expected };
 }
 
-describe.each(deviceNames)("golden layers on %s", (deviceName) => {
-  const device = openForTests(deviceName);
+describe.each(kernelPaths)("golden layers on $label", (path) => {
+  const device = openForTests(path);
 
   test.each(files)("%s in float32", async (name) => {
     const { x, config, numTokens, expected, load } = await open(name);

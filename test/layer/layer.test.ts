@@ -1,14 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { relativeError } from "../../lib/cases/run.js";
-import { type Device, openDevice } from "../../lib/device.js";
+import type { Device } from "../../lib/device.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import { combine } from "../../lib/operators/combine.js";
 import { gating } from "../../lib/operators/gating.js";
 import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
 import { routerProjection } from "../../lib/operators/router_projection.js";
 import { sort } from "../../lib/operators/sort.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 import { anyLayer, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
 const runs = { numRuns: 30 };
@@ -27,8 +27,8 @@ function bits({ layer, x }: RandomLayer, begin = 0, end = x.shape[0] as number) 
   return result;
 }
 
-describe.each(deviceNames)("a layer on %s", (name) => {
-  const device = openForTests(name);
+describe.each(kernelPaths)("a layer on $label", (path) => {
+  const device = openForTests(path);
 
   test("equals its operators one by one", () => {
     fc.assert(
@@ -84,7 +84,7 @@ describe.each(deviceNames)("a layer on %s", (name) => {
   });
 
   test("gives the same bits with 1, 2 and 3 threads", () => {
-    const devices = [1, 2, 3].map((threads) => openDevice(name, { poison: true, threads }));
+    const devices = [1, 2, 3].map((threads) => path.open({ poison: true, threads }));
     const on = (problem: LayerProblem) => (target: Device) => {
       using random = new RandomLayer(target, problem);
       return bits(random);

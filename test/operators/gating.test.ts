@@ -2,12 +2,12 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { scorings } from "../../lib/backend.js";
 import { gating } from "../../lib/operators/gating.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 
-describe.each(deviceNames)("gating on %s", (name) => {
-  const device = openForTests(name);
+describe.each(kernelPaths)("gating on $label", (path) => {
+  const device = openForTests(path);
 
   function route(logits: number[][], options: Parameters<typeof gating>[1]) {
     using tensor = device().tensor(logits);

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../lib/cases/random.js";
 import { groupedGemm, packExperts } from "../../lib/operators/grouped_gemm.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
-describe.each(deviceNames)("grouped GEMM on %s", (name) => {
-  const device = openForTests(name);
+describe.each(kernelPaths)("grouped GEMM on $label", (path) => {
+  const device = openForTests(path);
 
   test("every expert multiplies its own rows", () => {
     const weight = [

@@ -6,10 +6,10 @@ import { relativeError } from "../../lib/cases/run.js";
 import { combine } from "../../lib/operators/combine.js";
 import { permute, unpermute } from "../../lib/operators/permute.js";
 import { sort } from "../../lib/operators/sort.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
-describe.each(deviceNames)("permute, unpermute and combine on %s", (name) => {
-  const device = openForTests(name);
+describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) => {
+  const device = openForTests(path);
   const x = [
     [1, 2],
     [3, 4],

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll } from "vitest";
 import { type Device, type DeviceName, listDevices, openDevice } from "../../lib/device.js";
-import type { DeviceOptions } from "../../lib/native.js";
+import { type DeviceOptions, loadNative } from "../../lib/native.js";
 
 /** `reference` and `cpu` are everywhere: where they are missing, tests fail. The others where this machine has them. */
 export const deviceNames: readonly DeviceName[] = [
@@ -11,15 +11,47 @@ export const deviceNames: readonly DeviceName[] = [
     .map((device) => device.name as DeviceName),
 ];
 
+/** The instruction sets that this machine's CPU has code paths for, best first. */
+export const isas: readonly string[] = loadNative().cpuInfo().isas;
+
+/** A code path whose numbers have to be right. */
+export interface KernelPath {
+  readonly label: string;
+  open(options?: DeviceOptions): Device;
+}
+
+/** Every device, and `cpu` once with each instruction set. */
+export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
+  name === "cpu"
+    ? isas.map((isa) => ({
+        label: `cpu with ${isa}`,
+        open: (options?: DeviceOptions) => withIsa(isa, () => openDevice(name, options)),
+      }))
+    : [{ label: name, open: (options?: DeviceOptions) => openDevice(name, options) }],
+);
+
+/** Runs `work` with MOE_CPU_ISA set, which decides for devices that are opened meanwhile. */
+export function withIsa<T>(isa: string, work: () => T): T {
+  const { MOE_CPU_ISA: before } = process.env;
+  process.env.MOE_CPU_ISA = isa;
+  try {
+    return work();
+  } finally {
+    if (before === undefined) delete process.env.MOE_CPU_ISA;
+    else process.env.MOE_CPU_ISA = before;
+  }
+}
+
 /** A poisoned device that is open while the tests of the enclosing describe() run. */
-export function openForTests(name: DeviceName, options: DeviceOptions = {}): () => Device {
-  let device: Device | undefined;
+export function openForTests(device: DeviceName | KernelPath, options: DeviceOptions = {}): () => Device {
+  const open = typeof device === "string" ? (all: DeviceOptions) => openDevice(device, all) : device.open;
+  let opened: Device | undefined;
   beforeAll(() => {
-    device = openDevice(name, { poison: true, ...options });
+    opened = open({ poison: true, ...options });
   });
-  afterAll(() => device?.dispose());
+  afterAll(() => opened?.dispose());
   return () => {
-    if (device === undefined) throw new Error(`device ${name} is open only while tests run`);
-    return device;
+    if (opened === undefined) throw new Error("the device is open only while tests run");
+    return opened;
   };
 }

@@ -1,0 +1,41 @@
+import { describe, expect, test } from "vitest";
+import { listDevices, openDevice } from "../../lib/device.js";
+import { loadNative } from "../../lib/native.js";
+import { isas, withIsa } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+
+const cpu = () => listDevices().find(({ name }) => name === "cpu");
+
+describe("MOE_CPU_ISA", () => {
+  test("portable is the last choice, and all names are known", () => {
+    expect(isas.at(-1)).toBe("portable");
+    expect(new Set(isas).size).toBe(isas.length);
+    for (const isa of isas) expect(["avx512_bf16", "avx512", "avx2", "portable"]).toContain(isa);
+  });
+
+  test.each(isas)("%s: devices opened with it use it and say so", (isa) => {
+    withIsa(isa, () => {
+      expect(loadNative().cpuInfo()).toMatchObject({ isa, isas });
+      expect(cpu()).toMatchObject({ available: true, detail: expect.stringMatching(new RegExp(`, ${isa}$`)) });
+      using device = openDevice("cpu", { threads: 1 });
+      expect(device.description).toContain(`, ${isa}, 1 thread`);
+    });
+  });
+
+  test("empty: the best of them", () => {
+    withIsa("", () => {
+      expect(loadNative().cpuInfo().isa).toBe(isas[0]);
+      using device = openDevice("cpu");
+      expect(device.description).toContain(`, ${isas[0]}, `);
+    });
+  });
+
+  test.each(["avx1024", "AVX2", " portable", "avx2,portable"])("%j: an error that lists what there is", (isa) => {
+    const message = `MOE_CPU_ISA: expected one of ${isas.join(", ")} on this CPU, got "${isa}"`;
+    withIsa(isa, () => {
+      expectError(() => openDevice("cpu"), "DEVICE_UNAVAILABLE", new RegExp(`^${message}$`));
+      expectError(() => loadNative().cpuInfo(), "DEVICE_UNAVAILABLE", new RegExp(`^${message}$`));
+      expect(cpu()).toMatchObject({ available: false, detail: message });
+    });
+  });
+});
