@@ -14,7 +14,9 @@
 
 // Threads mostly wait at the same depth of the same calls, so that `ret` goes where the processor's return predictor
 // says; a jump in its place would leave the predictor off by one for all returns that follow.
-asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE "moe_simt_switch:" R"(
+asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE
+    "moe_simt_switch:"
+    R"(
   pushq %rbp
   pushq %rbx
   pushq %r12
@@ -46,7 +48,9 @@ void* initial_frame(std::byte* top, void (*entry)()) {
 
 #elif defined(__aarch64__)
 
-asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE "moe_simt_switch:" R"(
+asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE
+    "moe_simt_switch:"
+    R"(
   sub sp, sp, #160
   stp x19, x20, [sp, #0]
   stp x21, x22, [sp, #16]

@@ -66,16 +66,19 @@ Status Gpu::launch(const machine::Launch& launch) {
   const dim3 grid = launch.grid;
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   const Order order(blocks, options_.seed);
-  std::atomic<uint64_t> next{0};
+  const size_t workers = std::min<uint64_t>(multiprocessors_.size(), blocks);
+  // Each multiprocessor has a first block of its own, so that all of them take part, and then the next one that is
+  // left.
+  std::atomic<uint64_t> next{workers};
   std::mutex mutex;
   Status failure;
 
-  const auto work = [&](machine::Multiprocessor& processor) {
-    for (uint64_t i = next++; i < blocks; i = next++) {
+  const auto work = [&](size_t worker) {
+    for (uint64_t i = worker; i < blocks; i = next++) {
       const uint64_t block = order[i];
-      Status status =
-          processor.run(launch, {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
-                                 static_cast<unsigned>(block / grid.x / grid.y)});
+      Status status = multiprocessors_[worker]->run(
+          launch, {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                   static_cast<unsigned>(block / grid.x / grid.y)});
       if (status.ok()) continue;
       next = blocks;
       std::lock_guard lock(mutex);
@@ -83,10 +86,8 @@ Status Gpu::launch(const machine::Launch& launch) {
     }
   };
   std::vector<std::thread> helpers;
-  for (size_t i = 1; i < std::min<uint64_t>(multiprocessors_.size(), blocks); ++i) {
-    helpers.emplace_back([&, i] { work(*multiprocessors_[i]); });
-  }
-  work(*multiprocessors_[0]);
+  for (size_t worker = 1; worker < workers; ++worker) helpers.emplace_back(work, worker);
+  work(0);
   for (std::thread& helper : helpers) helper.join();
   return failure;
 }

@@ -217,6 +217,9 @@ __global__ void multiply_by_identity(const uint16_t* a, float* out) {
   for (unsigned i = 0; i < 4; ++i) out[(lane / 4 + i / 2 * 8) * 8 + 2 * (lane % 4) + i % 2] = d[i];
 }
 
+// A sum over blocks without an atomic.
+__global__ void race_between_blocks(int* sum) { *sum += 1; }
+
 __global__ void too_much_static_shared(char* out) {
   struct Storage {
     char bytes[200 << 10];
@@ -257,6 +260,14 @@ Outcome of_copy(const char* name, const Options& options) {
   }
   Status status = run(name, kKernel, kThreads, sizeof in, options, in.data(), out.data());
   return {std::move(status), out == expected};
+}
+
+// Two blocks at once, of one thread each: ThreadSanitizer loses reports where many threads come and go.
+Outcome of_two_blocks(const char* name, const Options& options) {
+  Gpu gpu({options.seed, options.async, 2});
+  int sum = 0;
+  Status status = launch(name, race_between_blocks, 64, 1, 0, &gpu, &sum);
+  return {std::move(status), sum == 64};
 }
 
 template <bool kSwapped>
@@ -300,6 +311,7 @@ constexpr BrokenKernel kKernels[] = {
     {"read_of_unwritten_shared", of_threads<read_of_unwritten_shared, 32, 128, 31>},
     {"swapped_fragment_rows", of_product<true>},
     {"right_fragment_rows", of_product<false>},
+    {"race_between_blocks", of_two_blocks},
     {"too_much_static_shared", of_threads<too_much_static_shared, 32, 60 << 10, 0>},
 };
 
