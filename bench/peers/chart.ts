@@ -25,7 +25,7 @@ export function chartSpecification(groups: readonly Group[], subtitle: string): 
       x: { field: "tokens", type: "ordinal", title: "tokens per call", axis: { labelAngle: 0 } },
       xOffset: { field: "name", type: "nominal", sort: names },
       y: { field: "ofCeiling", type: "quantitative", title: "share of the ceiling", axis: { format: "%" } },
-      color: { field: "name", type: "nominal", sort: names, title: null },
+      color: { field: "name", type: "nominal", sort: names, legend: { title: null, labelLimit: 0 } },
     },
     resolve: { scale: { x: "independent" } },
   };

@@ -10,7 +10,8 @@ const peerNames = peers.map(({ name }) => name);
 export const help = `Usage: npm run bench:peers -- [options]
 
 Times a layer on the CPU device in turns with other software on the same weights and tokens, after comparing their
-outputs. Every layer starts from the router's logits.
+outputs. Every layer starts from the router's logits. Needs memory for the weights once per contender, and room for
+them in the directory for temporary files (TMPDIR).
 
 Options:
   --shape NAMES      ${Object.keys(shapes).join(", ")} (A,B,C)

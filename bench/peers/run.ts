@@ -37,6 +37,7 @@ async function main(): Promise<void> {
     process.stdout.write(help);
     return;
   }
+  process.once("SIGINT", () => process.exit(130));
   const machine = describeMachine(options.threads);
   const runnable = findPeers(options.peers);
   const versions: Versions = {};
@@ -79,6 +80,11 @@ async function compare(
   const { threads, tokens = tokenCountsFor(shape) } = options;
   const directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-"));
   const started: PeerProcess[] = [];
+  const cleanUp = (): void => {
+    for (const peer of started) peer[Symbol.dispose]();
+    rmSync(directory, { recursive: true, force: true });
+  };
+  process.once("exit", cleanUp); // where the program is interrupted
   try {
     process.stderr.write(`${shape} ${dtype}: making the layer\n`);
     using problem = await createProblem(device, config, dtype, tokens, directory);
@@ -98,8 +104,8 @@ async function compare(
     }
     return { shape, dtype, cells };
   } finally {
-    for (const peer of started) peer[Symbol.dispose]();
-    rmSync(directory, { recursive: true });
+    process.off("exit", cleanUp);
+    cleanUp();
   }
 }
 
