@@ -26,10 +26,10 @@ __global__ void __launch_bounds__(gpu::kRowThreads) gather_rows_kernel(const Arg
   for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < a.rows;
        row += warps) {
     const int index = checked_id(a.indices[row], a.source_rows, row, a.error);
-    const Word* from = static_cast<const Word*>(a.source) + index * a.words_per_row;
+    const Word* from = index < 0 ? nullptr : static_cast<const Word*>(a.source) + index * a.words_per_row;
     Word* to = static_cast<Word*>(a.result) + row * a.words_per_row;
 #pragma unroll 4
-    for (int64_t i = lane; i < a.words_per_row; i += 32) to[i] = index >= 0 ? from[i] : Word{};
+    for (int64_t i = lane; i < a.words_per_row; i += 32) to[i] = from != nullptr ? from[i] : Word{};
   }
 }
 
