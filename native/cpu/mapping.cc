@@ -1,5 +1,6 @@
 #include "cpu/mapping.h"
 
+#include <cstdint>
 #include <string>
 
 #if !defined(_WIN32)
@@ -24,7 +25,7 @@ Mapping::~Mapping() = default;
 
 Status Mapping::open(int descriptor, size_t bytes, std::shared_ptr<Mapping>* mapping) {
   struct stat file;
-  if (fstat(descriptor, &file) != 0 || bytes == 0 || file.st_size < static_cast<off_t>(bytes)) {
+  if (fstat(descriptor, &file) != 0 || bytes == 0 || static_cast<uint64_t>(file.st_size) < bytes) {
     return {Code::invalid_argument, "mapping: expected a file of at least " + std::to_string(bytes) + " bytes"};
   }
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
