@@ -90,6 +90,20 @@ describe("the writer", () => {
     );
   });
 
+  test.each([8, 24, 64, 4096])("begins the data at a multiple of %d bytes where that is asked for", (alignment) => {
+    for (const length of [0, 1, 7, 30, 4000, 5000]) {
+      const bytes = serializeSafetensors(tensors, { metadata: { a: "x".repeat(length) }, alignment });
+      const dataBytes = Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
+      expect((bytes.byteLength - dataBytes) % alignment).toBe(0);
+      expect(parseSafetensors(bytes).tensors.get("y")?.data).toEqual(Float32Array.of(4));
+    }
+  });
+
+  test.each([0, 4, 12, 4097, 2 ** 22, "8"])("rejects an alignment of %j", (alignment) => {
+    const serialize = () => serializeSafetensors(tensors, { alignment: alignment as number });
+    expect(serialize).toThrow(failure("INVALID_ARGUMENT", "alignment: expected"));
+  });
+
   test("takes the bytes of any dtype as Uint8Array, at any address", () => {
     const data = new Uint8Array(5).subarray(1);
     data.set(bytesOf(Float32Array.of(1.5)));
