@@ -89,6 +89,7 @@ export async function createProblem(
       }
     }
     await writeTensors(join(directory, weightsFile), tensors);
+    globalThis.gc?.(); // The copies that were written are gigabytes, which the peers need.
     return problem;
   } catch (error) {
     problem[Symbol.dispose]();

@@ -1,0 +1,166 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SafetensorsFile } from "#lib/checkpoint/safetensors.js";
+import { UsageError } from "#lib/cli/command.js";
+import { openDevice } from "#lib/device.js";
+import { MoeLayer } from "#lib/layer/layer.js";
+import { gating } from "#lib/operators/gating.js";
+import { chartSpecification } from "../../bench/peers/chart.js";
+import { type Contender, PeerError } from "../../bench/peers/contender.js";
+import { parseOptions } from "../../bench/peers/options.js";
+import { ours } from "../../bench/peers/ours.js";
+import { PeerProcess } from "../../bench/peers/peer_process.js";
+import { createProblem, type PeerDType, weightsFile } from "../../bench/peers/problem.js";
+import { cellOf } from "../../bench/peers/report.js";
+import { checkOutputs, ratios, timeInTurns } from "../../bench/peers/rounds.js";
+
+const config = { hiddenSize: 24, intermediateSize: 20, numExperts: 6, topK: 2, normalize: true };
+let directory: string;
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-test-"));
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe.each<PeerDType>(["f32", "bf16"])("a problem of %s", (dtype) => {
+  test("its file, computed by the reference device, gives our outputs", async () => {
+    using device = openDevice("cpu", { threads: 2 });
+    using reference = openDevice("reference");
+    using problem = await createProblem(device, config, dtype, [1, 9], directory);
+    await using file = await SafetensorsFile.open(join(directory, weightsFile));
+    const read = async (name: string) => {
+      const { shape, data } = await file.read(name);
+      return reference.tensor(data as Float32Array | Uint16Array, shape, data instanceof Uint16Array ? "bf16" : "f32");
+    };
+    const [gate, up, down] = await Promise.all([read("gate"), read("up"), read("down")]);
+    const router = reference.zeros([config.numExperts, config.hiddenSize], dtype);
+    using layer = MoeLayer.create({ ...config, device: reference, router, experts: { gate, up, down } });
+    for (const tokens of [1, 9]) {
+      const expected: number[] = [];
+      for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
+        const routing = gating(await read(`logits.${tokens}.${index}`), config);
+        expected.push(...(await layer.forward(await read(`x.${tokens}.${index}`), { routing }).data()));
+      }
+      expect(expected.length).toBe((tokens === 1 ? 16 : 4) * tokens * config.hiddenSize);
+      for (const contender of ours(problem)) {
+        checkOutputs(contender.name, await contender.outputs(tokens), Float32Array.from(expected), dtype);
+        expect(await contender.time(tokens, 1e-6)).toHaveLength(tokens === 1 ? 16 : 4);
+      }
+    }
+  });
+});
+
+describe("outputs", () => {
+  const expected = Float32Array.of(2, -4, 0);
+
+  test("differ by a share of the largest", () => {
+    expect(checkOutputs("peer", Float32Array.of(2, -4.1, 0), expected, "bf16")).toBeCloseTo(0.025);
+  });
+
+  test.each([
+    ["too far", Float32Array.of(2, -4.1, 0), /peer: expected outputs within 0.0001 of the largest, got .*0.02/],
+    ["not a number", Float32Array.of(2, Number.NaN, 0), /got a difference of NaN/],
+    ["too few", Float32Array.of(2, -4), /peer: expected 3 outputs, got 2/],
+  ])("%s", (_name, got, message) => {
+    expect(() => checkOutputs("peer", got, expected, "f32")).toThrow(PeerError);
+    expect(() => checkOutputs("peer", got, expected, "f32")).toThrow(message);
+  });
+});
+
+test("contenders take turns, every second round in reverse", async () => {
+  const log: string[] = [];
+  const contender = (name: string, seconds: number): Contender => ({
+    name,
+    version: "1",
+    outputs: () => Promise.reject(new Error("not asked for")),
+    async time(tokens) {
+      log.push(`${name}${tokens}`);
+      return [seconds, 3 * seconds, 2 * seconds];
+    },
+  });
+  const turns: number[] = [];
+  const medians = await timeInTurns([contender("a", 1), contender("b", 3)], 8, 3, 0.1, (done) => turns.push(done));
+  expect(log).toEqual(["a8", "b8", "b8", "a8", "a8", "b8"]);
+  expect(turns).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(medians).toEqual([
+    [2, 2, 2],
+    [6, 6, 6],
+  ]);
+});
+
+test("ratios are taken round by round", () => {
+  expect(ratios([2, 9, 8], [1, 3, 2])).toEqual({ median: 3, lowerQuartile: 2.5, upperQuartile: 3.5, samples: 3 });
+});
+
+test("a cell compares everyone with us and with the ceiling", () => {
+  const work = { operations: 4e9, weightBytes: 2e9, activationBytes: 1e9 };
+  const inputs = [{ work }] as unknown as Parameters<typeof cellOf>[1];
+  const turns = [
+    { name: "us", medians: [0.1, 0.2, 0.4], difference: 0 },
+    { name: "peer", medians: [0.2, 0.3, 0.8], difference: 1e-6 },
+  ];
+  const cell = cellOf(8, inputs, turns, { fmaGflops: 100, bf16Gflops: 0, readGBs: 30 }, "f32");
+  expect(cell).toMatchObject({ tokens: 8, operations: 4e9, weightBytes: 2e9 });
+  expect(cell.floor).toBeCloseTo(0.1); // 3 GB at 30 GB/s take longer than 4 GFLOP at 100
+  expect(cell.results[0]).toMatchObject({ name: "us", median: 0.2, gflops: 20, weightGBs: 10, ofCeiling: 0.5 });
+  expect(cell.results[1]).toMatchObject({ name: "peer", median: 0.3, timesOurs: { median: 2 }, difference: 1e-6 });
+  const specification = chartSpecification([{ shape: "A", dtype: "f32", cells: [cell] }], "");
+  expect(specification).toMatchObject({
+    data: { values: [{ shape: "shape A", dtype: "f32", tokens: 8, name: "us", ofCeiling: 0.5 }, { name: "peer" }] },
+  });
+});
+
+describe("a peer's process", () => {
+  const setup = () => ({ variant: "v", directory, weights: weightsFile, config, threads: 2 });
+  const start = (script: string) => PeerProcess.start("peer", [process.execPath, "-e", script], setup());
+  const server = `
+    const { threads, variant } = JSON.parse(process.argv[1]);
+    const answer = (result) => console.log(JSON.stringify({ result }));
+    answer("version of " + variant + " with " + threads + process.env.OMP_NUM_THREADS);
+    require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => {
+      const { name, tokens, path, seconds } = JSON.parse(line);
+      if (name === "time") return tokens === 0 ? process.exit(3) : answer([tokens, seconds]);
+      require("node:fs").writeFileSync(path, Float32Array.of(tokens, 0.5));
+      answer(null);
+    });`;
+
+  test("answers", async () => {
+    using peer = await start(server);
+    expect(peer.version).toBe("version of v with 22");
+    expect(await peer.outputs(7)).toEqual(Float32Array.of(7, 0.5));
+    expect(await peer.time(8, 0.25)).toEqual([8, 0.25]);
+  });
+
+  test("that ends early is an error", async () => {
+    using peer = await start(server);
+    await expect(peer.time(0, 1)).rejects.toThrow(/^peer ended early: exit code 3$/);
+    await expect(peer.time(1, 1)).rejects.toThrow(PeerError);
+    await expect(start("process.exit(4)")).rejects.toThrow(/peer ended early: exit code 4/);
+  });
+
+  test("that cannot be started is an error", async () => {
+    const missing = PeerProcess.start("peer", [join(directory, "no-such-program")], setup());
+    await expect(missing).rejects.toThrow(/^peer ended early: spawn .*no-such-program ENOENT$/);
+  });
+});
+
+describe("options", () => {
+  test("defaults", () => {
+    expect(parseOptions([])).toMatchObject({ shapes: ["A", "B", "C"], dtypes: ["f32", "bf16"], rounds: 7 });
+    expect(parseOptions(["--help"])).toBeUndefined();
+  });
+
+  test("names are found in any case", () => {
+    const options = parseOptions(["--peer", "ONNXRUNTIME-moe", "--shape", "b", "--tokens", "1,64"]);
+    expect(options).toMatchObject({ shapes: ["B"], tokens: [1, 64], peers: [{ name: "onnxruntime-moe" }] });
+  });
+
+  test.each([["--peer=ggml"], ["--dtype=f16"], ["--rounds=0"], ["--time=0"], ["--tokens=-1"], ["--shape=Z"]])(
+    "%s is a wrong command line",
+    (argument) => {
+      expect(() => parseOptions([argument])).toThrow(UsageError);
+    },
+  );
+});
