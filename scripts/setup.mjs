@@ -33,7 +33,7 @@ if (!flags.typescript) {
   const toolchain = [root, ...describeToolchain(), process.env.CXXFLAGS ?? ""];
   const knownToolchain = isFresh("toolchain", digest([], toolchain));
   update("native", "CMake, native to build/Release; the first time takes minutes", {
-    inputs: ["native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
+    inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],
     facts: toolchain,
     output: "build/Release/moe_kernels.node",
     make: () => buildNative({ fresh: !knownToolchain }),

@@ -25,6 +25,7 @@ const files = {
   "native/addon.c": `#include <node_api.h>
 NAPI_MODULE_INIT() { return exports; }
 `,
+  "test/native/main.cc": "int main() {}\n",
   "CMakeLists.txt": `cmake_minimum_required(VERSION 3.22)
 project(small C CXX)
 add_library(moe_kernels SHARED native/addon.c)
