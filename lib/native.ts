@@ -7,7 +7,11 @@ import { MoeError } from "./errors.js";
 
 /** How a device is opened. */
 export interface DeviceOptions {
-  /** Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. */
+  /**
+   * Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. All `cpu` devices of a
+   * process, in worker_threads too, share one pool: their operators run one after another, never on more threads at
+   * once than the largest of them asks for. Beside it every device has one thread that runs its stream.
+   */
   readonly threads?: number;
   /** Fill fresh memory with NaN patterns, so that a read of memory nobody wrote shows in the results. */
   readonly poison?: boolean;

@@ -4,6 +4,8 @@
 #include <new>
 #include <utility>
 
+#include "core/thread_name.h"
+
 namespace moe {
 
 namespace {
@@ -76,6 +78,7 @@ void Stream::cancel() {
 }
 
 void Stream::run() {
+  name_this_thread("moe-stream");
   for (;;) {
     std::function<void()> work;
     {

@@ -1,5 +1,7 @@
 #include "cpu/thread_pool.h"
 
+#include "core/thread_name.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -90,6 +92,7 @@ void ThreadPool::run(int threads, Function function, void* context) {
 }
 
 void ThreadPool::work(Member& member, int index) {
+  name_this_thread("moe-worker");
   for (uint32_t seen = 0;; ++seen) {
     wait_while(member.ticket, seen);
     if (ending_) return;
