@@ -34,8 +34,8 @@ const onnxruntime: Program = {
 const torch: Program = {
   dtypes: ["f32", "bf16"],
   command: () => {
-    const python = pythonWithTorch();
-    return python === undefined ? undefined : [python, join(folder, "torch_peer.py")];
+    const path = pythonWithTorch();
+    return path === undefined ? undefined : [path, join(folder, "torch_peer.py")];
   },
   remedy: "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it",
 };
@@ -47,7 +47,11 @@ export const peers: readonly Peer[] = [
   { name: "torch-prepacked", variant: "prepacked", ...torch },
 ];
 
+/** Looked for once: to import PyTorch takes seconds. */
+let python: { readonly path: string | undefined } | undefined;
+
 function pythonWithTorch(): string | undefined {
   const candidates = [process.env.PYTHON, "python3", "/usr/bin/python3"].filter((path) => path !== undefined);
-  return candidates.find((path) => spawnSync(path, ["-c", "import torch"]).status === 0);
+  python ??= { path: candidates.find((path) => spawnSync(path, ["-c", "import torch"]).status === 0) };
+  return python.path;
 }

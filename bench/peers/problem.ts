@@ -71,19 +71,7 @@ export async function createProblem(
       for (let index = 0; index < inputCount(tokens); index++) {
         const x = device.tensor(randomTokens(tokens, hiddenSize, index), [tokens, hiddenSize], dtype);
         const logits = routerProjection(x, router);
-        const { stages, activationBytes } = layerWork(
-          layer.description,
-          tokens,
-          await tokensPerExpert(layer, x),
-          dtype,
-        );
-        const { gateUp, down: downWork } = stages;
-        const work = {
-          operations: gateUp.operations + downWork.operations,
-          weightBytes: gateUp.weightBytes + downWork.weightBytes,
-          activationBytes,
-        };
-        ofCount.push({ x, logits, work });
+        ofCount.push({ x, logits, work: await workOf(layer, x) });
         tensors[`x.${tokens}.${index}`] = x;
         tensors[`logits.${tokens}.${index}`] = logits;
       }
@@ -95,6 +83,17 @@ export async function createProblem(
     problem[Symbol.dispose]();
     throw error;
   }
+}
+
+async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["work"]> {
+  const counts = await tokensPerExpert(layer, x);
+  const { stages, activationBytes } = layerWork(layer.description, x.shape[0] as number, counts, x.dtype);
+  const { gateUp, down } = stages;
+  return {
+    operations: gateUp.operations + down.operations,
+    weightBytes: gateUp.weightBytes + down.weightBytes,
+    activationBytes,
+  };
 }
 
 async function writeTensors(path: string, tensors: Readonly<Record<string, Tensor<PeerDType>>>): Promise<void> {

@@ -13,7 +13,7 @@ export interface Result extends Measurement {
   readonly gflops: number;
   /** 10^9 bytes a second of the weights of experts that have tokens. */
   readonly weightGBs: number;
-  /** floor / median. */
+  /** floor / median; the floor counts no router, nor do the peers have one. */
   readonly ofCeiling: number;
   /** How many times as long it takes as we do, by rounds. */
   readonly timesOurs: Measurement;
