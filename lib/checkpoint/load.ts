@@ -17,7 +17,8 @@ export interface LoadOptions extends WeightOptions {
    * Keep the packed weights in a file, so that the next load of this layer maps them instead of reading and repacking:
    * `true` for the folder `.moe-kernels` in the model directory, or the path of a folder for the layers of any models.
    * The file is made anew where the checkpoint's files, the configuration, `dtype`, the device's layout or the version of
-   * this package are others. Loading works without it too: {@link MoeLayer.cacheStatus} tells what became of it.
+   * this package are others. Loading works without it too: {@link MoeLayer.cacheStatus} tells what became of it. While a
+   * layer is in use its file may be deleted or replaced, but not written to or cut off in place.
    */
   cache?: boolean | string;
 }

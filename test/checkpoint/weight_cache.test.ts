@@ -115,6 +115,18 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect(await y.raw()).toEqual(result[0]);
   });
 
+  test.runIf(process.platform === "linux")("is mapped as long as the layer, and no longer", async () => {
+    using directory = await modelDirectory();
+    const { path, model } = directory;
+    const { status } = await run(path, model, device());
+    const isMapped = () => readFileSync("/proc/self/maps", "utf8").includes(status.path);
+    expect(isMapped()).toBe(false);
+    const layer = await MoeLayer.load(path, { layer: 0, device: device(), cache: true });
+    expect(isMapped()).toBe(true);
+    layer.dispose();
+    expect(isMapped()).toBe(false);
+  });
+
   test("serves several layers and devices at once, each as long as it needs", async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
