@@ -46,16 +46,16 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   Keep keep;
   if (info[1].IsObject()) {
     const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), keep);
-    check(env, owner.backend()->stored_layer(description, parts, &layer));
+    check(env, owner.backend(env)->stored_layer(description, parts, &layer));
   } else {
-    check(env, owner.backend()->layer(description, &layer));
+    check(env, owner.backend(env)->layer(description, &layer));
   }
   Napi::Object object = Addon::of(env).layer.New({});
   LayerObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
   // Holds the backend too, whose memory this is, and stored weights.
-  result.layer_ = std::shared_ptr<Layer>(layer.release(),
-                                         [backend = owner.backend(), keep = std::move(keep)](Layer* l) { delete l; });
+  result.layer_ = std::shared_ptr<Layer>(
+      layer.release(), [backend = owner.backend(env), keep = std::move(keep)](Layer* l) { delete l; });
   result.reported_ = static_cast<int64_t>(result.layer_->bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;
