@@ -82,10 +82,14 @@ export interface TensorHandle {
    * for a 16-bit tensor. Only for a tensor that no enqueued work uses.
    */
   write(source: ArrayBufferView, converts: boolean): void;
+  /** Fills with zeros. Only for a tensor that no enqueued work uses. */
+  clear(): void;
   /** The bytes, after all work enqueued before; as float32 values where `converts`. */
   read(converts: boolean): Promise<ArrayBuffer>;
   readSync(converts: boolean): ArrayBuffer;
-  /** The memory itself, for reading files straight into it; undefined where the host cannot address it. */
+  /**
+   * The memory itself, until free(), for reading files straight into it; undefined where the host cannot address it.
+   */
   map(): Uint8Array | undefined;
   /** Whether the two overlap in memory. */
   overlaps(other: TensorHandle): boolean;

@@ -1,9 +1,9 @@
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
-import { checkDType, type DType, dtypes } from "./dtype.js";
+import { checkDType, type DType } from "./dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "./errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./native.js";
 import { ReferenceBackend } from "./reference/backend.js";
-import { checkShape, type Shape, shapeSize } from "./shape.js";
+import { checkShape, type Shape } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 
@@ -75,9 +75,7 @@ export class Device implements Disposable {
   /** A tensor of zeros. */
   zeros<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const tensor = this.empty(shape, dtype);
-    const memory = tensor.handle.map();
-    if (memory) memory.fill(0);
-    else tensor.handle.write(new dtypes[dtype].raw(shapeSize(shape)), false);
+    tensor.handle.clear();
     return tensor;
   }
 

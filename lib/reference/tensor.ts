@@ -46,6 +46,10 @@ export class ReferenceTensor implements TensorHandle {
     else this.map().set(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
   }
 
+  clear(): void {
+    this.map().fill(0);
+  }
+
   async read(converts: boolean): Promise<ArrayBuffer> {
     return this.readSync(converts);
   }

@@ -64,12 +64,18 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   stream_ = std::make_unique<Stream>();
   // After completions_: hooks run last in, first out, so the stream has ended before completions_ closes.
   napi_add_env_cleanup_hook(env, end_device, this);
+  ended_ = false;
 }
 
 DeviceObject::~DeviceObject() {
-  if (ended_ || backend_ == nullptr) return;
+  if (ended_) return;
   napi_remove_env_cleanup_hook(Env(), end_device, this);
   end();
+}
+
+const std::shared_ptr<Backend>& DeviceObject::backend(Napi::Env env) const {
+  if (backend_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
+  return backend_;
 }
 
 void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)->end(); }
@@ -121,7 +127,7 @@ void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device,
 Napi::Value DeviceObject::kind(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), kind_); }
 
 Napi::Value DeviceObject::description(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), backend_->description());
+  return Napi::String::New(info.Env(), backend(info.Env())->description());
 }
 
 Napi::Value DeviceObject::empty(const Napi::CallbackInfo& info) {
@@ -131,23 +137,27 @@ Napi::Value DeviceObject::empty(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
   return promise(
-      info.Env(), [backend = backend_] { return backend->synchronize(); },
+      info.Env(), [backend = backend(info.Env())] { return backend->synchronize(); },
       [](Napi::Env env) { return env.Undefined(); });
 }
 
 void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
   Stream& queue = stream(info.Env());
-  queue.enqueue([backend = backend_] { return backend->synchronize(); });
+  queue.enqueue([backend = backend(info.Env())] { return backend->synchronize(); });
   check(info.Env(), queue.wait());
 }
 
 Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("nonFiniteLogitRows", static_cast<double>(backend_->warnings.non_finite_logit_rows.load()));
+  result.Set("nonFiniteLogitRows", static_cast<double>(backend(info.Env())->warnings.non_finite_logit_rows.load()));
   return result;
 }
 
-void DeviceObject::close(const Napi::CallbackInfo&) { stream_.reset(); }
+void DeviceObject::close(const Napi::CallbackInfo&) {
+  stream_.reset();
+  // Its memory goes now, with the last tensor or layer that still has some.
+  backend_.reset();
+}
 
 Napi::Value DeviceObject::packed_experts(const Napi::CallbackInfo& info) {
   return PackedExpertsObject::create(info.This().As<Napi::Object>(), *this, info);
@@ -158,7 +168,7 @@ Napi::Value DeviceObject::layer(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::weight_layout(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), backend_->weight_layout());
+  return Napi::String::New(info.Env(), backend(info.Env())->weight_layout());
 }
 
 Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {
@@ -167,7 +177,7 @@ Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {
   const size_t bytes = static_cast<size_t>(integer(env, info[1], "byteLength"));
   stream(env);
   std::shared_ptr<void> data;
-  check(env, backend_->map_file(descriptor, bytes, &data));
+  check(env, backend(env)->map_file(descriptor, bytes, &data));
   return TensorObject::over(info.This().As<Napi::Object>(), std::make_shared<Storage>(std::move(data), bytes));
 }
 

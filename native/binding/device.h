@@ -23,9 +23,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   explicit DeviceObject(const Napi::CallbackInfo& info);
   ~DeviceObject() override;
 
-  // Throws DISPOSED after close().
+  // Both throw DISPOSED after close().
   Stream& stream(Napi::Env env);
-  const std::shared_ptr<Backend>& backend() const { return backend_; }
+  const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
   // Enqueues backend operator `run` on `problem`.
   template <class Problem>
@@ -70,7 +70,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   std::shared_ptr<Backend> backend_;
   std::string kind_;
   Completions completions_;
-  bool ended_ = false;
+  // Until it is open and after end().
+  bool ended_ = true;
   int pending_ = 0;                 // promises not yet settled; JavaScript thread only
   std::unique_ptr<Stream> stream_;  // last: its work uses all of the above
 };

@@ -31,13 +31,13 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.dtype = dtype(env, info[3]);
   weights.activation = activation(env, info[4]);
   std::unique_ptr<PackedExperts> packed;
-  check(env, owner.backend()->packed_experts(weights, &packed));
+  check(env, owner.backend(env)->packed_experts(weights, &packed));
   Napi::Object object = Addon::of(env).packed_experts.New({});
   PackedExpertsObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
   // Holds the backend too, whose memory this is.
   result.packed_ =
-      std::shared_ptr<PackedExperts>(packed.release(), [backend = owner.backend()](PackedExperts* p) { delete p; });
+      std::shared_ptr<PackedExperts>(packed.release(), [backend = owner.backend(env)](PackedExperts* p) { delete p; });
   result.reported_ = static_cast<int64_t>(result.packed_->bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;

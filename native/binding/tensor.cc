@@ -16,6 +16,7 @@ void TensorObject::define(Napi::Env env) {
                                                        {
                                                            InstanceMethod<&TensorObject::make_view>("view"),
                                                            InstanceMethod<&TensorObject::write>("write"),
+                                                           InstanceMethod<&TensorObject::clear>("clear"),
                                                            InstanceMethod<&TensorObject::read>("read"),
                                                            InstanceMethod<&TensorObject::read_sync>("readSync"),
                                                            InstanceMethod<&TensorObject::map>("map"),
@@ -36,7 +37,7 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   for (const int64_t dimension : shape) size *= static_cast<double>(dimension);
   if (size > 0x1p53) throw_error(env, {Code::out_of_memory, "shape: more than 2^53 bytes"});
   std::shared_ptr<Storage> storage;
-  check(env, Storage::create(owner.backend(), static_cast<size_t>(size), &storage));
+  check(env, Storage::create(owner.backend(env), static_cast<size_t>(size), &storage));
   Napi::Object object = Addon::of(env).tensor.New({});
   TensorObject& tensor = *Unwrap(object);
   tensor.adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
@@ -115,7 +116,7 @@ void TensorObject::write(const Napi::CallbackInfo& info) {
   }
   if (length == 0) return;
   const size_t bytes = static_cast<size_t>(target.bytes());
-  if (owner.backend()->host_addressable()) {
+  if (owner.backend(env)->host_addressable()) {
     if (converts) {
       f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), target.data);
     } else {
@@ -129,8 +130,23 @@ void TensorObject::write(const Napi::CallbackInfo& info) {
   } else {
     std::memcpy(staged->data(), source, bytes);
   }
-  owner.stream(env).enqueue([backend = owner.backend(), staged, target, keep = storage_] {
+  owner.stream(env).enqueue([backend = owner.backend(env), staged, target, keep = storage_] {
     return backend->write(target.data, staged->data(), staged->size());
+  });
+}
+
+void TensorObject::clear(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const TensorView target = view();
+  const size_t bytes = static_cast<size_t>(target.bytes());
+  if (bytes == 0) return;
+  if (owner.backend(env)->host_addressable()) {
+    std::memset(target.data, 0, bytes);
+    return;
+  }
+  owner.stream(env).enqueue([backend = owner.backend(env), target, bytes, keep = storage_] {
+    return backend->write(target.data, std::vector<char>(bytes).data(), bytes);
   });
 }
 
@@ -139,7 +155,7 @@ size_t TensorObject::read_bytes(bool converts) const {
 }
 
 std::function<Status()> TensorObject::read_into(void* target, bool converts) const {
-  const std::shared_ptr<Backend>& backend = DeviceObject::Unwrap(device_.Value())->backend();
+  const std::shared_ptr<Backend>& backend = DeviceObject::Unwrap(device_.Value())->backend(device_.Env());
   return [backend, source = view(), keep = storage_, target, converts]() -> Status {
     if (source.size() == 0) return backend->synchronize();
     if (!converts) {
@@ -181,7 +197,7 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   DeviceObject& owner = device(env);
   const TensorView mapped = view();
   const size_t bytes = static_cast<size_t>(mapped.bytes());
-  if (!owner.backend()->host_addressable()) return env.Undefined();
+  if (!owner.backend(env)->host_addressable()) return env.Undefined();
   if (bytes == 0) return Napi::Uint8Array::New(env, 0);
   auto* keep = new std::shared_ptr<Storage>(storage_);
   napi_value buffer;

@@ -35,6 +35,7 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
 
   Napi::Value make_view(const Napi::CallbackInfo& info);
   void write(const Napi::CallbackInfo& info);
+  void clear(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
@@ -45,7 +46,7 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   std::shared_ptr<Storage> storage_;
   size_t offset_ = 0;
   TensorView view_;  // data is unset: see view()
-  // What map() gave, if it is still there.
+  // What map() gave, if it is still there; detached by free().
   Napi::Reference<Napi::ArrayBuffer> mapped_;
   // Bytes reported to V8 as external memory, by the handle that allocated them.
   int64_t reported_ = 0;
