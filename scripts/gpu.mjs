@@ -1,0 +1,166 @@
+// Checks and times everything on a GPU machine, without a network: builds for the GPU that is there, verifies, runs
+// compute-sanitizer where it is, times every operator and the layer, and PyTorch beside them where Python has it.
+//   node scripts/gpu.mjs [--device cuda|simt] [--out DIR] [--minutes N]
+// Each step is reported as it ends, in gpu.md and gpu.json too, so that a run cut short leaves results. Needs dist/ and
+// build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { buildNative, root } from "./build_native.mjs";
+import { describeMachine } from "./gpu/machine.mjs";
+import { renderReport } from "./gpu/report.mjs";
+
+const { values } = parseArgs({
+  options: {
+    device: { type: "string", default: "cuda" },
+    out: { type: "string", default: "build/gpu" },
+    minutes: { type: "string", default: "8" },
+  },
+});
+if (!["cuda", "simt"].includes(values.device)) fail(`--device: expected cuda or simt, got ${values.device}`);
+const minutes = Number(values.minutes);
+if (!(minutes > 0)) fail(`--minutes: expected a number > 0, got ${values.minutes}`);
+
+process.chdir(root);
+const begin = performance.now();
+const deadline = begin + minutes * 60_000;
+const buildFolder = join(values.out, values.device);
+const environment = {
+  ...process.env,
+  MOE_KERNELS_BINARY: join(root, buildFolder, "RelWithDebInfo", "moe_kernels.node"),
+};
+const cli = join("dist", "cli", "main.js");
+const report = { machine: describeMachine(values.device), date: new Date().toISOString(), steps: [] };
+mkdirSync(values.out, { recursive: true });
+console.log(JSON.stringify(report.machine, null, 2));
+
+await step("build", build);
+if (!report.steps[0].passed) process.exit(1);
+await step("verify", () => runNode([cli, "verify", "--device", values.device]));
+for (const dtype of ["f32", "bf16"]) await step(`golden files, ${dtype}`, () => checkGolden(dtype));
+if (values.device === "cuda" && isThere("compute-sanitizer")) {
+  for (const tool of ["memcheck", "racecheck", "synccheck", "initcheck"]) {
+    await step(`compute-sanitizer ${tool}`, () => sanitize(tool));
+  }
+}
+if (values.device === "cuda" && isThere("python3", ["-c", "import torch"])) {
+  await step("PyTorch", () => run("python3", [join("scripts", "gpu", "torch_peer.py")]));
+}
+await step("benchmarks", () => runNode([join("scripts", "gpu", "bench.mjs"), values.device]));
+
+const failed = report.steps.filter(({ passed }) => !passed);
+console.log(`${report.steps.length - failed.length} steps passed, ${failed.length} failed; see ${values.out}/gpu.md`);
+process.exitCode = failed.length > 0 ? 1 : 0;
+
+/** Runs one step and writes the report anew. A step that would begin after the deadline is not begun. */
+async function step(name, work) {
+  const started = performance.now();
+  const result = started < deadline ? await work() : { passed: false, output: "not begun: no time was left" };
+  const seconds = (performance.now() - started) / 1000;
+  report.steps.push({ name, seconds, ...result });
+  console.log(`${result.passed ? "pass" : "FAIL"} ${name}, ${seconds.toFixed(1)} s\n${result.output}`);
+  writeFileSync(join(values.out, "gpu.json"), `${JSON.stringify(report, null, 2)}\n`);
+  writeFileSync(join(values.out, "gpu.md"), renderReport(report));
+}
+
+function build() {
+  const architecture = report.machine.architecture;
+  const failure = buildNative({
+    out: buildFolder,
+    config: "RelWithDebInfo",
+    defines: {
+      MOE_BUILD_TESTS: "OFF",
+      MOE_SIMT: values.device === "simt" ? "ON" : "OFF",
+      MOE_CUDA: values.device === "cuda" ? "ON" : "OFF",
+      ...(architecture && { MOE_CUDA_ARCHITECTURES: architecture }),
+    },
+  });
+  return { passed: failure === undefined, output: failure ?? "" };
+}
+
+async function checkGolden(dtype) {
+  const folder = join("test", "golden");
+  const files = readdirSync(folder).filter((name) => name.endsWith(".safetensors"));
+  const lines = [];
+  let passed = files.length > 0;
+  for (const file of files) {
+    const options = [
+      "--file",
+      join(folder, file),
+      "--device",
+      values.device,
+      "--dtype",
+      dtype,
+      "--repeat",
+      "1",
+      "--json",
+    ];
+    const result = await runNode([cli, "run", ...options], { quiet: true });
+    passed &&= result.passed;
+    lines.push(`${result.passed ? "pass" : "FAIL"} ${file}${result.passed ? "" : `\n${result.output}`}`);
+  }
+  return { passed, output: lines.join("\n") };
+}
+
+/** A small part of the case table: the tools slow kernels down a hundred times. */
+function sanitize(tool) {
+  const filter = "T9 ";
+  const options = ["--tool", tool, "--error-exitcode", "1", ...(tool === "initcheck" ? [] : ["--padding", "64"])];
+  return run("compute-sanitizer", [
+    ...options,
+    process.execPath,
+    cli,
+    "verify",
+    "--device",
+    "cuda",
+    "--filter",
+    filter,
+  ]);
+}
+
+function isThere(command, args = ["--version"]) {
+  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+}
+
+function runNode(args, options) {
+  return run(process.execPath, args, options);
+}
+
+/** Runs a program until it ends or the deadline comes, showing what it prints. */
+function run(command, args, { quiet = false } = {}) {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    let expired = false;
+    const timer = setTimeout(
+      () => {
+        expired = true;
+        child.kill("SIGKILL");
+      },
+      Math.max(0, deadline - performance.now()),
+    );
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => {
+        output += text;
+        if (!quiet) process.stderr.write(text);
+      });
+    }
+    const end = (passed, note) => {
+      clearTimeout(timer);
+      resolve({ passed, output: `${output}${note}`.trim() });
+    };
+    child.on("error", (error) => end(false, `${command}: ${error.message}`));
+    child.on("close", (code, signal) =>
+      end(
+        code === 0,
+        expired ? "\ncut short: the time was up" : code === 0 ? "" : `\n${signal ?? `exit code ${code}`}`,
+      ),
+    );
+  });
+}
+
+function fail(reason) {
+  console.error(`gpu: ${reason}`);
+  process.exit(1);
+}

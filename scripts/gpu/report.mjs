@@ -1,0 +1,18 @@
+/** The report of a run so far, as Markdown. */
+export function renderReport({ machine, date, steps }) {
+  const lines = ["# moe-kernels on a GPU", "", `Date: ${date}`, ""];
+  lines.push(
+    "| machine | |",
+    "| --- | --- |",
+    ...Object.entries(machine).map(([key, value]) => `| ${key} | ${value} |`),
+    "",
+  );
+  lines.push("| step | result | seconds |", "| --- | --- | ---: |");
+  lines.push(
+    ...steps.map(({ name, passed, seconds }) => `| ${name} | ${passed ? "pass" : "FAIL"} | ${seconds.toFixed(1)} |`),
+  );
+  for (const { name, output } of steps) {
+    if (output !== "") lines.push("", `## ${name}`, "", "```text", output, "```");
+  }
+  return `${lines.join("\n")}\n`;
+}
