@@ -70,6 +70,7 @@ describe("colours", () => {
   beforeEach(() => {
     vi.stubEnv("FORCE_COLOR", undefined);
     vi.stubEnv("NO_COLOR", undefined);
+    vi.stubEnv("CI", undefined); // Node takes it for a terminal without colours
     vi.stubEnv("TERM", "xterm-256color");
     return () => vi.unstubAllEnvs();
   });
