@@ -10,7 +10,6 @@
 
 #include <ptx/launch.cuh>
 
-#include "cuda/devices.h"
 #include "cuda/discovery.h"
 
 namespace moe::cuda {
