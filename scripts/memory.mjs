@@ -1,13 +1,24 @@
-// Runs the simt runtime's tests with AddressSanitizer and UndefinedBehaviorSanitizer, and checks that these stop the
-// kernels that overrun shared memory.
-import { buildSimtTests } from "./simt_tests.mjs";
-import { expectClean, expectReport, finish } from "./verdicts.mjs";
+// The simt device with AddressSanitizer and UndefinedBehaviorSanitizer: the runtime's tests, the case table on the CUDA
+// kernels, and that the sanitizers stop the broken kernels that overrun shared memory.
+import { join } from "node:path";
+import { root } from "./build_native.mjs";
+import { buildSanitized, expectClean, expectCleanCases, expectReport, findRuntime, finish } from "./sanitizer.mjs";
 
-const run = buildSimtTests({ folder: "build-simt-memory", sanitize: "address,undefined", output: "inherit" });
-const env = { ASAN_OPTIONS: "detect_stack_use_after_return=0", UBSAN_OPTIONS: "print_stacktrace=1" };
-expectClean(run, "moe_simt_tests", [], env);
-expectClean(run, "moe_simt_broken_tests", [], env);
+const out = "build-sanitize";
+const binary = buildSanitized({ sanitize: "address,undefined", out });
+const tests = join(root, out, "native/simt/test");
+const broken = join(tests, "moe_simt_broken_tests");
+const env = { UBSAN_OPTIONS: "print_stacktrace=1" };
+
+expectClean("moe_simt_tests", join(tests, "moe_simt_tests"), [], env);
+expectClean("moe_simt_broken_tests", broken, [], env);
 for (const kernel of ["store_past_dynamic", "store_past_static"]) {
-  expectReport(run, kernel, "use-after-poison", env);
+  expectReport(broken, kernel, "use-after-poison", env);
 }
+expectCleanCases(binary, [1], {
+  ...env,
+  LD_PRELOAD: findRuntime("libasan.so"),
+  // Node does not free everything at exit.
+  ASAN_OPTIONS: "detect_leaks=0",
+});
 finish();

@@ -3,10 +3,10 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { buildNative, root } from "./build_native.mjs";
+import { root } from "./build_native.mjs";
+import { buildSanitized, findRuntime } from "./sanitizer.mjs";
 
 const out = "build-sanitize";
-const config = "RelWithDebInfo";
 const reports = join(root, out, "reports");
 
 /** What calls native code, without what measures memory: the sanitizer keeps freed memory for a while. */
@@ -21,11 +21,8 @@ const testFiles = [
   "test/process/process",
 ];
 
-if (process.platform !== "linux") fail("the sanitizer runs need Linux");
 process.chdir(root);
-const defines = { MOE_SANITIZE: "address,undefined", MOE_BUILD_TESTS: "ON", MOE_CUDA: "OFF" };
-const failure = buildNative({ out, config, defines });
-if (failure) fail(failure);
+const binary = buildSanitized({ sanitize: "address,undefined", out });
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports);
 
@@ -35,7 +32,7 @@ const env = {
   // Node does not free everything at exit, and a failed allocation must be the error that it is without a sanitizer.
   ASAN_OPTIONS: `${common}:detect_leaks=0:allocator_may_return_null=1`,
   UBSAN_OPTIONS: common,
-  MOE_KERNELS_BINARY: join(root, out, config, "moe_kernels.node"),
+  MOE_KERNELS_BINARY: binary,
 };
 run("ctest", ["--test-dir", out, "--output-on-failure"], env);
 const chosen = process.argv.slice(2);
@@ -53,15 +50,6 @@ function run(command, args, environment) {
   for (const text of found) console.error(text);
   if (found.length > 0) fail(`${found.length} reports, see above and ${reports}`);
   if (error || status !== 0) fail(`${command}: ${error?.message ?? `exit code ${status}`}`);
-}
-
-/** The compiler's own copy of a sanitizer runtime: it must be in the process before the addon. */
-function findRuntime(name) {
-  const compiler = process.env.CXX ?? "c++";
-  const { stdout } = spawnSync(compiler, [`-print-file-name=${name}`], { encoding: "utf8" });
-  const path = stdout?.trim();
-  if (!path || path === name) fail(`${compiler} has no ${name}`);
-  return path;
 }
 
 function fail(reason) {

@@ -97,28 +97,31 @@ void* initial_frame(std::byte* top, void (*entry)()) {
 
 namespace moe::simt::machine {
 
+Context::~Context() {
+  if (!over_) abandon();
+  if (own_fiber_) sanitizer::destroy_fiber(fiber_);
+}
+
 void Context::adopt_caller() {
   stack_ = {};
   fiber_ = sanitizer::current_fiber();
 }
 
 void Context::prepare(Stack stack, void (*entry)()) {
-  release();
-  prepared_ = true;
+  if (!over_) abandon();
+  if (!own_fiber_) fiber_ = sanitizer::create_fiber();
+  own_fiber_ = true;
   over_ = false;
   stack_ = stack;
   std::byte* top = stack.bottom + stack.size;
   stack_pointer_ = initial_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
-  fiber_ = sanitizer::create_fiber();
 }
 
-void Context::release() {
-  if (!prepared_) return;
-  prepared_ = false;
+// One that was left in the middle of its functions has their red zones on its stack and their names in its fiber.
+void Context::abandon() {
+  sanitizer::unpoison(stack_.bottom, stack_.size);
   sanitizer::destroy_fiber(fiber_);
-  // One that was left in the middle of its functions leaves their red zones behind.
-  if (!over_) sanitizer::unpoison(stack_.bottom, stack_.size);
-  stack_ = {};
+  own_fiber_ = false;
   fake_stack_ = nullptr;
 }
 

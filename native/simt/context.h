@@ -23,7 +23,7 @@ struct Stack {
 class Context {
  public:
   Context() = default;
-  ~Context() { release(); }
+  ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -31,8 +31,6 @@ class Context {
   void adopt_caller();
   // The next switch here calls entry() on `stack`. entry() must call entered() first, and must end in leave().
   void prepare(Stack stack, void (*entry)());
-  // Ends what was prepared, whether it came to its end or not.
-  void release();
 
   // Leaves `from`, which is the running one, for `to`; returns when something switches back to `from`.
   static void switch_to(Context& from, Context& to) {
@@ -46,12 +44,14 @@ class Context {
   [[noreturn]] static void leave(Context& from, Context& to);
 
  private:
-  bool prepared_ = false;
-  bool over_ = false;
+  void abandon();
+
+  bool over_ = true;  // nothing of ours runs on the stack
   void* stack_pointer_ = nullptr;
   Stack stack_;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
   void* fiber_ = nullptr;       // ThreadSanitizer's
+  bool own_fiber_ = false;
 };
 
 }  // namespace moe::simt::machine

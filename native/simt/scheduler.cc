@@ -34,7 +34,6 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
 void Scheduler::run() {
   host_.adopt_caller();
   resume(host_, next());
-  for (unsigned number = 0; number < size_; ++number) threads_[number]->context.release();
 }
 
 void Scheduler::exit() {

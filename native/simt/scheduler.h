@@ -66,7 +66,7 @@ class Scheduler {
     }
   }
 
-  StackPool stacks_;
+  StackPool stacks_;  // outlives the contexts on them
   std::vector<std::unique_ptr<Thread>> threads_;
   unsigned size_ = 0;
   Context host_;

@@ -58,7 +58,7 @@ __device__ __forceinline__ int block_inclusive_scan(int value, Operation operati
   if (lane == 31) totals.of[warp] = value;
   __syncthreads();
   if (warp == 0) {
-    const int scanned = warp_inclusive_scan(totals.of[lane < warps ? lane : warps - 1], operation);
+    const int scanned = warp_inclusive_scan(lane < warps ? totals.of[lane] : 0, operation);
     if (lane < warps) totals.of[lane] = scanned;
   }
   __syncthreads();
