@@ -59,7 +59,7 @@ async function step(name, work) {
   const result = started < deadline ? await work() : { passed: false, output: "not begun: no time was left" };
   const seconds = (performance.now() - started) / 1000;
   report.steps.push({ name, seconds, ...result });
-  console.log(`${result.passed ? "pass" : "FAIL"} ${name}, ${seconds.toFixed(1)} s\n${result.output}`);
+  console.log(`${result.passed ? "pass" : "FAIL"} ${name}, ${seconds.toFixed(1)} s`);
   writeFileSync(join(values.out, "gpu.json"), `${JSON.stringify(report, null, 2)}\n`);
   writeFileSync(join(values.out, "gpu.md"), renderReport(report));
 }
@@ -76,6 +76,7 @@ function build() {
       ...(architecture && { MOE_CUDA_ARCHITECTURES: architecture }),
     },
   });
+  if (failure) console.error(failure);
   return { passed: failure === undefined, output: failure ?? "" };
 }
 
@@ -99,6 +100,7 @@ async function checkGolden(dtype) {
     const result = await runNode([cli, "run", ...options], { quiet: true });
     passed &&= result.passed;
     lines.push(`${result.passed ? "pass" : "FAIL"} ${file}${result.passed ? "" : `\n${result.output}`}`);
+    console.log(lines.at(-1));
   }
   return { passed, output: lines.join("\n") };
 }
