@@ -82,6 +82,8 @@ export interface TensorHandle {
    * for a 16-bit tensor. Only for a tensor that no enqueued work uses.
    */
   write(source: ArrayBufferView, converts: boolean): void;
+  /** As write, but in order with the enqueued work: after the work enqueued before, before the work enqueued after. */
+  overwrite(source: ArrayBufferView, converts: boolean): void;
   /** Fills with zeros. Only for a tensor that no enqueued work uses. */
   clear(): void;
   /** The bytes, after all work enqueued before; as float32 values where `converts`. */
@@ -116,12 +118,21 @@ export interface LayerHandle {
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
   /** y [T, H] of x [T, H]; with routing given, ids and weights are read, else computed. */
   forward(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): void;
-  /** The stages of the last forward; waits for it. */
+  /** Enqueues the capture of a forward from x to y [T, H], which it keeps alive, as it does the weights. */
+  capture(x: TensorHandle, y: TensorHandle): CapturedHandle;
+  /** The stages of the last forward, not of a replay; waits for it. */
   stageTimes(): Promise<StageTimes>;
   /** Bytes of all weights as stored. */
   readonly byteLength: number;
   /** The weights as stored, in the layout `weightLayout`, once the work that sets them is done; see {@link WeightParts}. */
   parts(): WeightParts;
+  free(): void;
+}
+
+/** A forward over fixed tensors, made ready once to be run many times. */
+export interface CapturedHandle {
+  /** Enqueues the forward. */
+  replay(): void;
   free(): void;
 }
 

@@ -4,6 +4,7 @@ import type { Device } from "./device.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, MoeError } from "./errors.js";
 import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
+import { type TensorSource, upload } from "./tensor_source.js";
 
 /** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
 export type NestedArray = number | NestedArray[];
@@ -79,6 +80,17 @@ export class Tensor<D extends DType = DType> implements Disposable {
   /** As {@link raw}, but blocks the calling thread until the work is done. */
   rawSync(): RawArrayOf<D> {
     return new dtypes[this.dtype].raw(this.handle.readSync(false)) as RawArrayOf<D>;
+  }
+
+  /**
+   * Replaces the values by a copy of `source`, in order with the enqueued work: work enqueued before sees the old values,
+   * work enqueued after the new ones. `source` may be changed as soon as this returns.
+   * @param source as many values as the tensor has, as {@link Device.tensor} takes them.
+   * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
+   */
+  write(source: TensorSource): void {
+    const { array, converts } = upload(source, this.shape, this.dtype);
+    this.handle.overwrite(array, converts);
   }
 
   /** The values as nested arrays, as deep as the tensor has dimensions. */

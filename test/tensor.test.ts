@@ -10,6 +10,40 @@ import { expectError, expectRejection } from "./support/errors.js";
 describe.each(deviceNames)("tensors on %s", (name) => {
   const device = openForTests(name);
 
+  describe("write()", () => {
+    test.each(["f32", "f16", "bf16"] as const)("replaces the values of %s", (dtype) => {
+      using tensor = device().zeros([2, 2], dtype);
+      tensor.write([
+        [1, 2],
+        [3, 4],
+      ]);
+      expect([...tensor.dataSync()]).toEqual([1, 2, 3, 4]);
+      using row = tensor.rows(1, 2);
+      row.write(Float32Array.of(5.3, 6));
+      expect([...tensor.dataSync()]).toEqual([1, 2, ...round(Float32Array.of(5.3, 6), dtype)]);
+    });
+
+    test("takes a copy, in order with the work around it", async () => {
+      const values = new Int32Array(5);
+      using tensor = device().tensor(values);
+      const read = Array.from({ length: 5 }, (_, round) => {
+        tensor.write(values.fill(round));
+        return tensor.data();
+      });
+      values.fill(-1);
+      expect(await Promise.all(read)).toEqual([0, 1, 2, 3, 4].map((round) => new Int32Array(5).fill(round)));
+    });
+
+    test("wrong arguments", () => {
+      using tensor = device().zeros([2, 2], "i32");
+      expectError(() => tensor.write([1, 2, 3]), "SHAPE_MISMATCH", /data: expected 4 values for shape \[2, 2\], got 3/);
+      expectError(() => tensor.write([1, 2, 3, 0.5]), "INVALID_ARGUMENT", /data\[3\]: .* fits i32, got 0\.5/);
+      expectError(() => tensor.write(Uint16Array.of(1, 2, 3, 4)), "UNSUPPORTED_DTYPE", /dtype/);
+      tensor.dispose();
+      expectError(() => tensor.write([1, 2, 3, 4]), "DISPOSED", /used after dispose/);
+    });
+  });
+
   describe("from and to typed arrays", () => {
     const floats = fc.float32Array({ maxLength: 40, noNaN: true });
 

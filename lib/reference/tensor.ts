@@ -46,6 +46,10 @@ export class ReferenceTensor implements TensorHandle {
     else this.map().set(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
   }
 
+  overwrite(source: ArrayBufferView, converts: boolean): void {
+    this.write(source, converts);
+  }
+
   clear(): void {
     this.map().fill(0);
   }

@@ -16,6 +16,7 @@ void TensorObject::define(Napi::Env env) {
                                                        {
                                                            InstanceMethod<&TensorObject::make_view>("view"),
                                                            InstanceMethod<&TensorObject::write>("write"),
+                                                           InstanceMethod<&TensorObject::overwrite>("overwrite"),
                                                            InstanceMethod<&TensorObject::clear>("clear"),
                                                            InstanceMethod<&TensorObject::read>("read"),
                                                            InstanceMethod<&TensorObject::read_sync>("readSync"),
@@ -99,6 +100,12 @@ Napi::Value TensorObject::make_view(const Napi::CallbackInfo& info) {
 }
 
 void TensorObject::write(const Napi::CallbackInfo& info) {
+  store(info, device(info.Env()).backend(info.Env())->host_addressable());
+}
+
+void TensorObject::overwrite(const Napi::CallbackInfo& info) { store(info, false); }
+
+void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   // Read through the typed array: a view of a SharedArrayBuffer has no ArrayBuffer.
@@ -116,7 +123,7 @@ void TensorObject::write(const Napi::CallbackInfo& info) {
   }
   if (length == 0) return;
   const size_t bytes = static_cast<size_t>(target.bytes());
-  if (owner.backend(env)->host_addressable()) {
+  if (at_once) {
     if (converts) {
       f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), target.data);
     } else {

@@ -35,6 +35,9 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
 
   Napi::Value make_view(const Napi::CallbackInfo& info);
   void write(const Napi::CallbackInfo& info);
+  void overwrite(const Napi::CallbackInfo& info);
+  // Copies a typed array in: at once where `at_once`, else in order on the stream.
+  void store(const Napi::CallbackInfo& info, bool at_once);
   void clear(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);
