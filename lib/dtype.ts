@@ -1,4 +1,4 @@
-import { checkChoice } from "./errors.js";
+import { checkChoice, MoeError } from "./errors.js";
 
 /** Element types of tensors. `f64` exists on the `reference` device only; `i64` is read from files only. */
 export type DType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
@@ -53,6 +53,14 @@ export const dtypeNames = Object.keys(dtypes) as readonly DType[];
 /** Throws INVALID_ARGUMENT unless `value` names a dtype. */
 export function checkDType(parameter: string, value: unknown): asserts value is DType {
   checkChoice(parameter, value, dtypeNames);
+}
+
+/** Throws INVALID_ARGUMENT unless `value` names a dtype, UNSUPPORTED_DTYPE unless it is a floating-point one. */
+export function checkFloatDType(parameter: string, value: unknown): asserts value is FloatDType {
+  checkDType(parameter, value);
+  if (!dtypes[value].float) {
+    throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected f32, f16 or bf16, got ${value}`);
+  }
 }
 
 const scratchFloat = new Float32Array(1);

@@ -4,6 +4,7 @@ export type { CacheStatus } from "./checkpoint/weight_cache.js";
 export { Device, type DeviceName, listDevices, openDevice } from "./device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./errors.js";
+export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerConfig } from "./layer/config.js";
 export { type ExpertWeights, MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
 export type { DeviceInfo, DeviceOptions } from "./native.js";

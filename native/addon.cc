@@ -1,5 +1,6 @@
 // The exports table.
 #include "binding/addon.h"
+#include "binding/captured_forward.h"
 #include "binding/device.h"
 #include "binding/layer.h"
 #include "binding/machine.h"
@@ -18,6 +19,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   TensorObject::define(env);
   PackedExpertsObject::define(env);
   LayerObject::define(env);
+  CapturedForwardObject::define(env);
   exports.Set("initialize", Napi::Function::New<initialize>(env, "initialize"));
   exports.Set("open", Napi::Function::New<DeviceObject::open>(env, "open"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));

@@ -2,11 +2,12 @@ import { isGated, type LayerDescription, type LayerHandle, type StageTimes, type
 import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { Device } from "../device.js";
-import { checkDType, dtypes, type FloatDType } from "../dtype.js";
-import { checkOptions, invalidArgument, MoeError } from "../errors.js";
+import { checkFloatDType, type FloatDType } from "../dtype.js";
+import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
 import { checkOptional, checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
+import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
 import { describeLayer, type MoeLayerConfig } from "./config.js";
 
 /** One expert's weights, rows are outputs (y = W x); f32, f16 or bf16. */
@@ -70,8 +71,7 @@ export class MoeLayer implements Disposable {
     const { hiddenSize, numExperts } = options;
     checkTensor("router", router, "float", [numExperts, hiddenSize], device);
     const dtype = options.dtype ?? router.dtype;
-    checkDType("dtype", dtype);
-    if (!dtypes[dtype].float) throw new MoeError("UNSUPPORTED_DTYPE", `dtype: expected f32, f16 or bf16, got ${dtype}`);
+    checkFloatDType("dtype", dtype);
     const layer = new MoeLayer(device, describeLayer(options, dtype));
     try {
       layer.setRouter(router, routerBias);
@@ -215,21 +215,45 @@ export class MoeLayer implements Disposable {
     return { ids, weights };
   }
 
-  /** Microseconds of each stage of the last forward, once it is done. */
+  /**
+   * A {@link CapturedForward} of `tokens` tokens: the layer over tensors of its own, with the work of launching done once
+   * for all replays. Enqueued, and independent of the layer from then on: the weights live until both are disposed.
+   * @param options.dtype of x and y; default the dtype of the weights.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
+   */
+  capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
+    checkInteger("tokens", tokens, 0);
+    checkOptions(options, "{ dtype }");
+    const { device, handle } = this;
+    const { hiddenSize, weightDType } = this.description;
+    const dtype = (options.dtype ?? weightDType) as D;
+    checkFloatDType("dtype", dtype);
+    this.#checkGoesWithWeights("dtype", dtype);
+    const x = device.empty([tokens, hiddenSize], dtype);
+    const y = device.empty([tokens, hiddenSize], dtype);
+    return new CapturedForward(x, y, handle.capture(x.handle, y.handle));
+  }
+
+  /** Microseconds of each stage of the last forward (not of a replay), once it is done. */
   stageTimes(): Promise<StageTimes> {
     return this.handle.stageTimes();
   }
 
   #checkTokens(x: Tensor<FloatDType>): number {
-    const { hiddenSize, weightDType } = this.description;
+    const { hiddenSize } = this.description;
     checkTensor("x", x, "float", ["T", hiddenSize], this.device);
-    if ((x.dtype === "f64") !== (weightDType === "f64")) {
+    this.#checkGoesWithWeights("x", x.dtype);
+    return x.shape[0] as number;
+  }
+
+  #checkGoesWithWeights(parameter: string, dtype: FloatDType): void {
+    const { weightDType } = this.description;
+    if ((dtype === "f64") !== (weightDType === "f64")) {
       throw new MoeError(
         "UNSUPPORTED_DTYPE",
-        `x: expected a dtype that goes with weights of ${weightDType}, got ${x.dtype}`,
+        `${parameter}: expected a dtype that goes with weights of ${weightDType}, got ${dtype}`,
       );
     }
-    return x.shape[0] as number;
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

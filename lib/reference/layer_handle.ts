@@ -1,4 +1,11 @@
-import type { ExpertHandles, LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
+import type {
+  CapturedHandle,
+  ExpertHandles,
+  LayerDescription,
+  LayerHandle,
+  StageTimes,
+  WeightParts,
+} from "../backend.js";
 import { gateUpRows } from "../layer/config.js";
 import { ExpertBiases } from "./expert_biases.js";
 import type { GatingResult } from "./gating.js";
@@ -84,6 +91,10 @@ export class ReferenceLayer implements LayerHandle {
       downBias: this.#downBias.matrix(),
     };
     y.store(forward(tokens, routing.ids, routing.weights, numExperts, experts, measure).values);
+  }
+
+  capture(x: ReferenceTensor, y: ReferenceTensor): CapturedHandle {
+    return { replay: () => this.forward(x, y, null, null), free: () => {} };
   }
 
   async stageTimes(): Promise<StageTimes> {

@@ -2,6 +2,7 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "binding/captured_forward.h"
 
 namespace moe::binding {
 
@@ -12,6 +13,7 @@ void LayerObject::define(Napi::Env env) {
                                                           InstanceMethod<&LayerObject::set_expert>("setExpert"),
                                                           InstanceMethod<&LayerObject::route>("route"),
                                                           InstanceMethod<&LayerObject::forward>("forward"),
+                                                          InstanceMethod<&LayerObject::capture>("capture"),
                                                           InstanceMethod<&LayerObject::stage_times>("stageTimes"),
                                                           InstanceAccessor<&LayerObject::byte_length>("byteLength"),
                                                           InstanceMethod<&LayerObject::parts>("parts"),
@@ -126,6 +128,15 @@ void LayerObject::forward(const Napi::CallbackInfo& info) {
   problem.weights = optional_tensor(env, info[3], keep);
   device().stream(env).enqueue(
       [target = layer(env), problem, keep = std::move(keep)] { return target->forward(problem); });
+}
+
+Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  LayerForward problem;
+  problem.x = tensor(env, info[0], keep);
+  problem.y = tensor(env, info[1], keep);
+  return CapturedForwardObject::create(device_.Value(), layer(env), problem, std::move(keep));
 }
 
 Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {

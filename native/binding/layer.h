@@ -24,6 +24,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   void set_expert(const Napi::CallbackInfo& info);
   void route(const Napi::CallbackInfo& info);
   void forward(const Napi::CallbackInfo& info);
+  Napi::Value capture(const Napi::CallbackInfo& info);
   Napi::Value stage_times(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);
   Napi::Value parts(const Napi::CallbackInfo& info);

@@ -34,6 +34,13 @@ struct WeightPart {
   size_t bytes;
 };
 
+// A forward over fixed tensors, made ready once to be run many times.
+class CapturedForward {
+ public:
+  virtual ~CapturedForward() = default;
+  virtual Status replay() = 0;
+};
+
 class Layer {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
@@ -42,7 +49,10 @@ class Layer {
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
   virtual Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) = 0;
   virtual Status forward(const LayerForward& forward) = 0;
-  // Of the last forward.
+  // Makes `forward` ready for replays. The layer and the tensors must outlive what is made, and the weights may no
+  // longer be set.
+  virtual Status capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
+  // Of the last forward; replays do not count.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;
   // All weights, once they are set, in the layout that Backend::weight_layout() names; none where that is empty.
@@ -105,6 +115,22 @@ class Backend {
 
   Warnings warnings;
 };
+
+// On a device that has nothing to prepare, a replay is a forward.
+class ForwardAgain final : public CapturedForward {
+ public:
+  ForwardAgain(Layer& layer, const LayerForward& forward) : layer_(layer), forward_(forward) {}
+  Status replay() override { return layer_.forward(forward_); }
+
+ private:
+  Layer& layer_;
+  LayerForward forward_;
+};
+
+inline Status Layer::capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+  *captured = std::make_unique<ForwardAgain>(*this, forward);
+  return {};
+}
 
 inline Status Backend::map_file(int, size_t, std::shared_ptr<void>*) {
   return {Code::unsupported_operation, "this device cannot map files of weights"};

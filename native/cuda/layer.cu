@@ -75,11 +75,11 @@ Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
 }
 
 Status GpuLayer::route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids,
-                              const TensorView& weights) {
-  MOE_TRY(launch_router_projection({x, router_, router_bias_, logits}, runtime().traits(), runtime().stream()));
-  MOE_TRY(clock_->mark(kRouted));
+                              const TensorView& weights, const Pass& pass) {
+  MOE_TRY(launch_router_projection({x, router_, router_bias_, logits}, runtime().traits(), pass.stream));
+  MOE_TRY(pass.mark(kRouted));
   return launch_gating({logits, ids, weights, description().gating}, context_.errors.non_finite_rows(),
-                       runtime().traits(), runtime().stream());
+                       runtime().traits(), pass.stream);
 }
 
 Status GpuLayer::route(const TensorView& x, const TensorView& ids, const TensorView& weights) {
@@ -88,80 +88,129 @@ Status GpuLayer::route(const TensorView& x, const TensorView& ids, const TensorV
   Scratch scratch(runtime());
   MOE_TRY(scratch.reserve(static_cast<size_t>(logits.bytes())));
   logits.data = scratch.at(0);
-  return route_tokens(x, logits, ids, weights);
+  return route_tokens(x, logits, ids, weights, {runtime().stream(), scratch.at(0), context_.errors, nullptr});
 }
 
 Status GpuLayer::multiply(const Product& product, const TensorView& x, const TensorView& token_of_row, const void* map,
-                          const TensorView& y) {
+                          const TensorView& y, const Pass& pass) {
   gpu::IdError* error = nullptr;
   if (!token_of_row.absent()) {
-    MOE_TRY(context_.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
+    MOE_TRY(pass.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
   }
   const GroupedGemmOperands operands{
       x.data, x.shape[0], token_of_row, product.weight.data(), product.weight.weights(), product.bias,
       y.data, y.dtype,    y.shape[1]};
-  return launch_grouped_gemm(operands, product.plan, map, error, runtime().stream());
+  return launch_grouped_gemm(operands, product.plan, map, error, pass.stream);
+}
+
+Status GpuLayer::plan(const LayerForward& f, gpu::LayerPlan* plan) const {
+  const LayerDescription& d = description();
+  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.gating.top_k));
+  *plan = gpu::plan_layer(d, f.x.shape[0], f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, runtime().traits());
+  return {};
 }
 
 Status GpuLayer::forward(const LayerForward& f) {
+  MOE_TRY(runtime().use());
+  gpu::LayerPlan planned;
+  MOE_TRY(plan(f, &planned));
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(planned.workspace_bytes));
+  return enqueue(f, planned, {runtime().stream(), scratch.at(0), context_.errors, clock_.get()});
+}
+
+Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, const Pass& pass) {
   const LayerDescription& d = description();
   const int64_t tokens = f.x.shape[0];
   const int64_t top_k = d.gating.top_k;
   const int64_t rows = tokens * top_k;
-  MOE_TRY(runtime().use());
-  MOE_TRY(gpu::check_rows("forward: x", rows));
   const gpu::DeviceTraits& traits = runtime().traits();
-  const Stream stream = runtime().stream();
-  const gpu::LayerPlan plan = gpu::plan_layer(d, tokens, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, traits);
-  Scratch scratch(runtime());
-  MOE_TRY(scratch.reserve(plan.workspace_bytes));
-  const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(scratch.at(offset), DType::i32, size); };
+  const auto at = [&](size_t offset) { return pass.workspace + offset; };
+  const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(at(offset), DType::i32, size); };
 
-  MOE_TRY(clock_->mark(kBegin));
+  MOE_TRY(pass.mark(kBegin));
   TensorView ids = f.ids;
   TensorView weights = f.weights;
   if (ids.absent()) {
-    const TensorView logits = gpu::matrix_view(scratch.at(plan.logits), DType::f32, tokens, d.experts);
-    ids = gpu::matrix_view(scratch.at(plan.ids), DType::i32, tokens, top_k);
-    weights = gpu::matrix_view(scratch.at(plan.weights), DType::f32, tokens, top_k);
-    MOE_TRY(route_tokens(f.x, logits, ids, weights));
+    const TensorView logits = gpu::matrix_view(at(plan.logits), DType::f32, tokens, d.experts);
+    ids = gpu::matrix_view(at(plan.ids), DType::i32, tokens, top_k);
+    weights = gpu::matrix_view(at(plan.weights), DType::f32, tokens, top_k);
+    MOE_TRY(route_tokens(f.x, logits, ids, weights, pass));
   } else {
-    MOE_TRY(clock_->mark(kRouted));
+    MOE_TRY(pass.mark(kRouted));
   }
-  MOE_TRY(clock_->mark(kGated));
+  MOE_TRY(pass.mark(kGated));
 
   const TensorView offsets = ints(plan.offsets, d.experts + 1);
   const TensorView token_of_row = ints(plan.token_of_row, rows);
-  const TensorView row_of_slot = gpu::matrix_view(scratch.at(plan.row_of_slot), DType::i32, tokens, top_k);
+  const TensorView row_of_slot = gpu::matrix_view(at(plan.row_of_slot), DType::i32, tokens, top_k);
   gpu::IdError* error = nullptr;
-  MOE_TRY(context_.errors.next({"forward: ids", "an expert", d.experts, top_k}, &error));
+  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, top_k}, &error));
   MOE_TRY(launch_sort({ids, offsets, ints(plan.tokens_per_expert, d.experts), token_of_row, row_of_slot}, plan.sort,
-                      scratch.at(plan.sort_counts), error, stream));
+                      at(plan.sort_counts), error, pass.stream));
   const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
-    MOE_TRY(context_.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
-    return launch_tile_map(offsets.as<int>(), d.experts, rows, gemm.tile.rows, scratch.at(map), error,
-                           traits.max_threads, stream);
+    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
+    return launch_tile_map(offsets.as<int>(), d.experts, rows, gemm.tile.rows, at(map), error, traits.max_threads,
+                           pass.stream);
   };
   MOE_TRY(build_map(plan.gate_up, plan.gate_up_map));
   if (plan.down_map != plan.gate_up_map) MOE_TRY(build_map(plan.down, plan.down_map));
-  MOE_TRY(clock_->mark(kSorted));
+  MOE_TRY(pass.mark(kSorted));
 
   TensorView x = f.x;
   if (plan.gate_up.converts_x) {
-    x = gpu::matrix_view(scratch.at(plan.converted_x), plan.gate_up.x_dtype, tokens, plan.gate_up.x_pitch);
-    MOE_TRY(launch_pack_rows(f.x, {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, stream));
+    x = gpu::matrix_view(at(plan.converted_x), plan.gate_up.x_dtype, tokens, plan.gate_up.x_pitch);
+    MOE_TRY(launch_pack_rows(f.x, {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, pass.stream));
   }
-  const TensorView inner = gpu::matrix_view(scratch.at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
-  MOE_TRY(multiply({*gate_up_, gate_up_bias_, plan.gate_up}, x, token_of_row, scratch.at(plan.gate_up_map), inner));
-  MOE_TRY(clock_->mark(kGateUp));
+  const TensorView inner = gpu::matrix_view(at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
+  MOE_TRY(multiply({*gate_up_, gate_up_bias_, plan.gate_up}, x, token_of_row, at(plan.gate_up_map), inner, pass));
+  MOE_TRY(pass.mark(kGateUp));
 
-  const TensorView outputs = gpu::matrix_view(scratch.at(plan.rows), plan.inner_dtype, rows, d.hidden);
-  MOE_TRY(multiply({*down_, down_bias_, plan.down}, inner, {}, scratch.at(plan.down_map), outputs));
-  MOE_TRY(clock_->mark(kDown));
+  const TensorView outputs = gpu::matrix_view(at(plan.rows), plan.inner_dtype, rows, d.hidden);
+  MOE_TRY(multiply({*down_, down_bias_, plan.down}, inner, {}, at(plan.down_map), outputs, pass));
+  MOE_TRY(pass.mark(kDown));
 
-  MOE_TRY(context_.errors.next({"forward: row of slot", "a row", rows, top_k}, &error));
-  MOE_TRY(launch_combine({outputs, row_of_slot, weights, f.y}, error, traits, stream));
-  return clock_->mark(kCombined);
+  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, top_k}, &error));
+  MOE_TRY(launch_combine({outputs, row_of_slot, weights, f.y}, error, traits, pass.stream));
+  return pass.mark(kCombined);
+}
+
+// A graph of the launches of one forward, and the memory that they use.
+class GpuLayer::Captured final : public CapturedForward {
+ public:
+  Captured(GpuLayer& layer, const LayerForward& forward)
+      : layer_(layer), forward_(forward), workspace_(layer.runtime()), errors_(layer.runtime()) {}
+
+  Status record() {
+    MOE_TRY(layer_.runtime().use());
+    gpu::LayerPlan plan;
+    MOE_TRY(layer_.plan(forward_, &plan));
+    MOE_TRY(workspace_.reserve(plan.workspace_bytes));
+    MOE_TRY(errors_.open());
+    return layer_.runtime().record(
+        [&](Stream stream) {
+          return layer_.enqueue(forward_, plan, {stream, workspace_.at(0), errors_, nullptr});
+        },
+        &graph_);
+  }
+
+  Status replay() override { return layer_.runtime().launch(*graph_); }
+
+ private:
+  GpuLayer& layer_;
+  LayerForward forward_;
+  Scratch workspace_;
+  // Places of its own for the launches to write to, as the device's pass on to others at each wait. Nobody reads them:
+  // the ids are the layer's own, so none is out of range.
+  DataErrors errors_;
+  std::shared_ptr<const Graph> graph_;
+};
+
+Status GpuLayer::capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+  auto made = std::make_unique<Captured>(*this, forward);
+  MOE_TRY(made->record());
+  *captured = std::move(made);
+  return {};
 }
 
 StageTimes GpuLayer::stage_times() const {

@@ -19,6 +19,7 @@ class GpuLayer : public Layer {
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
   Status forward(const LayerForward& forward) override;
+  Status capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
   StageTimes stage_times() const override;
   size_t bytes() const override;
 
@@ -33,6 +34,18 @@ class GpuLayer : public Layer {
     const gpu::GemmPlan& plan;
   };
 
+  // Where the launches of a pass go and what they use beside its tensors.
+  struct Pass {
+    Stream stream;
+    char* workspace;
+    DataErrors& errors;
+    StageClock* clock;  // or null: not timed
+
+    Status mark(Mark mark) const { return clock != nullptr ? clock->mark(mark) : Status{}; }
+  };
+
+  class Captured;
+
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
 
   Runtime& runtime() const { return *context_.runtime; }
@@ -40,9 +53,13 @@ class GpuLayer : public Layer {
   // zeros with the first.
   Status keep(TensorView& parameter, int64_t rows, int64_t columns, const TensorView& source, int64_t row,
               int64_t column);
-  Status route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids, const TensorView& weights);
+  Status plan(const LayerForward& forward, gpu::LayerPlan* plan) const;
+  // Enqueues a forward; allocates nothing.
+  Status enqueue(const LayerForward& forward, const gpu::LayerPlan& plan, const Pass& pass);
+  Status route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids, const TensorView& weights,
+                      const Pass& pass);
   Status multiply(const Product& product, const TensorView& x, const TensorView& token_of_row, const void* map,
-                  const TensorView& y);
+                  const TensorView& y, const Pass& pass);
 
   Context& context_;
   std::unique_ptr<StageClock> clock_;

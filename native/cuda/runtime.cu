@@ -87,12 +87,23 @@ class Staging {
 
 }  // namespace
 
+struct Graph {
+  // Freed by CUDA only when the launches under way are done.
+  ~Graph() {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+
+  cudaGraphExec_t executable = nullptr;
+};
+
 struct Runtime::State {
   int device = 0;
   bool poison = false;
   gpu::DeviceTraits traits;
   std::string description;
   Stream stream = nullptr;
+  // Graphs are recorded on a stream of their own: other threads allocate on the first one at any time.
+  Stream recording = nullptr;
   cudaMemPool_t pool = nullptr;
   // Uploads are made on the thread of the event loop, which must not wait for the GPU: several can be under way.
   Staging uploads{8};
@@ -100,6 +111,7 @@ struct Runtime::State {
 
   ~State() {
     cudaSetDevice(device);
+    if (recording != nullptr) cudaStreamDestroy(recording);
     if (stream != nullptr) {
       cudaStreamSynchronize(stream);
       cudaStreamDestroy(stream);
@@ -121,6 +133,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   state->description = gpu.description;
   MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
   MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->recording, cudaStreamNonBlocking), "cudaStreamCreate"));
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
   properties.location.type = cudaMemLocationTypeDevice;
@@ -180,6 +193,35 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
 Status Runtime::synchronize() {
   MOE_TRY(use());
   return cuda_status(cudaStreamSynchronize(state_->stream), "the work enqueued before");
+}
+
+static Status instantiate(cudaGraph_t recorded, Stream stream, std::shared_ptr<const Graph>* graph) {
+  const auto made = std::make_shared<Graph>();
+  MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
+  // Now, so that the first launch is as fast as the others.
+  MOE_TRY(cuda_status(cudaGraphUpload(made->executable, stream), "cudaGraphUpload"));
+  *graph = made;
+  return {};
+}
+
+Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
+  MOE_TRY(use());
+  const Stream recording = state_->recording;
+  MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
+  const Status worked = work(recording);
+  // Also after a failure: else the stream would go on recording.
+  cudaGraph_t recorded = nullptr;
+  const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
+  const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->stream, graph);
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  // Else the next launch would report the failure once more.
+  if (!status.ok()) cudaGetLastError();
+  return status;
+}
+
+Status Runtime::launch(const Graph& graph) {
+  MOE_TRY(use());
+  return cuda_status(cudaGraphLaunch(graph.executable, state_->stream), "cudaGraphLaunch");
 }
 
 struct StageClock::State {

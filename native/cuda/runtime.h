@@ -2,6 +2,7 @@
 // native/simt/runtime.cc for the simulated GPU.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,9 @@
 #include <ptx/device.cuh>
 
 namespace moe::MOE_GPU_NAMESPACE {
+
+// Launches recorded with their arguments, to be enqueued again all at once.
+struct Graph;
 
 class Runtime {
  public:
@@ -38,6 +42,12 @@ class Runtime {
   // Waits for all work enqueued so far.
   Status synchronize();
 
+  // Records what `work` launches on the stream that it is given, in place of running it. `work` must neither allocate
+  // nor wait; what its launches point to must outlive the graph.
+  Status record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph);
+  // Enqueues the launches of a graph.
+  Status launch(const Graph& graph);
+
  private:
   struct State;
   explicit Runtime(std::unique_ptr<State> state);
@@ -45,7 +55,7 @@ class Runtime {
   std::unique_ptr<State> state_;
 };
 
-// Memory of one operator, given back at the end of its scope, in the order of the stream.
+// Working memory, given back at the end of its scope, in the order of the stream.
 class Scratch {
  public:
   explicit Scratch(Runtime& runtime) : runtime_(runtime) {}

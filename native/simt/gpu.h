@@ -29,7 +29,19 @@ class Gpu {
   std::vector<std::unique_ptr<machine::Multiprocessor>> multiprocessors_;
 };
 
-// Launches take effect at once, in the order in which they are made.
-using Stream = Gpu*;
+struct RecordedLaunch {
+  machine::Launch launch;
+  std::shared_ptr<const void> arguments;  // what launch.arguments points to
+};
+
+using Recording = std::vector<RecordedLaunch>;
+
+// Launches take effect at once, in the order in which they are made, or are put into a recording in place of that.
+struct Stream {
+  Stream(Gpu* stream_gpu, Recording* stream_recording = nullptr) : gpu(stream_gpu), recording(stream_recording) {}
+
+  Gpu* gpu;
+  Recording* recording;
+};
 
 }  // namespace moe::simt

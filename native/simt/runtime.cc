@@ -47,6 +47,10 @@ Options launch_options(const DeviceOptions& options) {
 
 }  // namespace
 
+struct Graph {
+  Recording recording;
+};
+
 struct Runtime::State {
   explicit State(const Options& options) : gpu(options) {}
 
@@ -105,6 +109,18 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
 }
 
 Status Runtime::synchronize() { return {}; }
+
+Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
+  const auto made = std::make_shared<Graph>();
+  MOE_TRY(work({&state_->gpu, &made->recording}));
+  *graph = made;
+  return {};
+}
+
+Status Runtime::launch(const Graph& graph) {
+  for (const RecordedLaunch& recorded : graph.recording) MOE_TRY(state_->gpu.launch(recorded.launch));
+  return {};
+}
 
 struct StageClock::State {
   std::array<std::chrono::steady_clock::time_point, kMarks> marks{};

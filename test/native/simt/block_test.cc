@@ -194,6 +194,26 @@ MOE_TEST(the_seed_decides_the_order_of_threads_and_blocks) {
   }
 }
 
+__global__ void add_kernel(int number, int* sum) { *sum += number; }
+
+MOE_TEST(a_recording_runs_when_it_is_launched_with_the_arguments_of_its_launches) {
+  Gpu gpu(with(1));
+  Recording recording;
+  int sum = 0;
+  int number = 3;
+  MOE_CHECK(launch("add", add_kernel, 1, 1, 0, {&gpu, &recording}, number, &sum).ok());
+  number = 5;
+  MOE_CHECK(launch("add", add_kernel, 2, 1, 0, {&gpu, &recording}, number, &sum).ok());
+  MOE_CHECK(launch("nothing", add_kernel, 0, 1, 0, {&gpu, &recording}, number, &sum).ok());
+  MOE_CHECK_EQUAL(recording.size(), size_t{2});
+  MOE_CHECK_EQUAL(sum, 0);
+  number = 7;
+  for (int round = 1; round <= 2; ++round) {
+    for (const RecordedLaunch& recorded : recording) MOE_CHECK(gpu.launch(recorded.launch).ok());
+    MOE_CHECK_EQUAL(sum, round * 13);
+  }
+}
+
 __global__ void nothing_kernel() {}
 
 MOE_TEST(launches_beyond_the_hardware_are_refused) {

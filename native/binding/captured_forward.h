@@ -1,0 +1,29 @@
+// A captured forward, as JavaScript holds it.
+#pragma once
+
+#include <memory>
+
+#include "binding/device.h"
+#include "binding/napi_setup.h"
+
+namespace moe::binding {
+
+class CapturedForwardObject : public Napi::ObjectWrap<CapturedForwardObject> {
+ public:
+  static void define(Napi::Env env);
+  // Enqueues the capture of `forward` on `device` (its JavaScript object); `keep` is the memory of its tensors.
+  static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, const LayerForward& forward, Keep keep);
+
+  explicit CapturedForwardObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
+
+ private:
+  struct Captured;
+
+  void replay(const Napi::CallbackInfo& info);
+  void free(const Napi::CallbackInfo& info);
+
+  Napi::ObjectReference device_;
+  std::shared_ptr<Captured> captured_;
+};
+
+}  // namespace moe::binding
