@@ -18,7 +18,7 @@ export function buildSanitized({ sanitize, out }) {
   const failure = buildNative({
     out,
     config,
-    defines: { MOE_SANITIZE: sanitize, MOE_BUILD_TESTS: "ON", MOE_CUDA: "OFF" },
+    defines: { MOE_SANITIZE: sanitize, MOE_BUILD_TESTS: "ON", MOE_SIMT: "ON", MOE_CUDA: "OFF" },
   });
   if (failure) throw new Error(failure);
   return join(root, out, config, "moe_kernels.node");

@@ -31,20 +31,26 @@ SharedMemory::SharedMemory()
     : memory_(static_cast<std::byte*>(::operator new[](2 * kRegionBytes, std::align_val_t{kAlignment}))),
       dynamic_(memory_.get()),
       fixed_(memory_.get() + kRegionBytes) {
-  memset(memory_.get(), kNaNPattern, 2 * kRegionBytes);
+  reset(memory_.get(), 2 * kRegionBytes);
 }
 
 SharedMemory::~SharedMemory() { sanitizer::unpoison(memory_.get(), 2 * kRegionBytes); }
 
+// Only what the last block had: AddressSanitizer takes long over large ranges.
 void SharedMemory::start(size_t dynamic_bytes) {
-  sanitizer::unpoison(memory_.get(), 2 * kRegionBytes);
-  memset(dynamic_, kNaNPattern, dynamic_bytes + kRedZone);
-  memset(fixed_, kNaNPattern, fixed_end_);
+  reset(dynamic_, std::max(dynamic_bytes_, dynamic_bytes) + kRedZone);
+  reset(fixed_, fixed_end_);
   dynamic_bytes_ = dynamic_bytes;
   fixed_bytes_ = 0;
   fixed_end_ = 0;
   fixed_allocations_.clear();
-  sanitizer::poison(dynamic_ + dynamic_bytes, 2 * kRegionBytes - dynamic_bytes);
+  sanitizer::unpoison(dynamic_, dynamic_bytes);
+}
+
+void SharedMemory::reset(std::byte* memory, size_t bytes) {
+  sanitizer::unpoison(memory, bytes);
+  memset(memory, kNaNPattern, bytes);
+  sanitizer::poison(memory, bytes);
 }
 
 std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) {

@@ -44,6 +44,9 @@ class SharedMemory {
     void operator()(std::byte* memory) const;
   };
 
+  // Fills with NaN patterns what no block has yet.
+  static void reset(std::byte* memory, size_t bytes);
+
   std::unique_ptr<std::byte[], Free> memory_;
   std::byte* dynamic_;
   std::byte* fixed_;
