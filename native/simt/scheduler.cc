@@ -33,17 +33,13 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
 
 void Scheduler::run() {
   host_.adopt_caller();
-  resume(host_, next());
+  Context::switch_to(host_, successor());
 }
 
 void Scheduler::exit() {
   Thread& self = *current_;
   self.exited = true;
-  Thread* thread = next();
-  if (thread == nullptr) Context::leave(self.context, host_);
-  current_ = thread;
-  threadIdx = thread->index;
-  Context::leave(self.context, thread->context);
+  Context::leave(self.context, successor());
 }
 
 }  // namespace moe::simt::machine

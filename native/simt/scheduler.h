@@ -28,7 +28,10 @@ class Scheduler {
   // In a thread: the first thing entry() does.
   void entered() { Context::entered(host_); }
   // Gives way until another thread wakes this one.
-  void suspend() { resume(current_->context, next()); }
+  void suspend() {
+    Context& self = current_->context;
+    Context::switch_to(self, successor());
+  }
   // Ends this thread.
   [[noreturn]] void exit();
   // Ends the run; no thread goes on.
@@ -55,15 +58,13 @@ class Scheduler {
     ready_warps_ &= ~(uint32_t{ready_lanes_[warp_] == 0} << warp_);
     return threads_[warp_ * kWarpLanes + lane].get();
   }
-  // Leaves the running context for the thread, or for the host where there is none.
-  void resume(Context& from, Thread* thread) {
-    if (thread == nullptr) {
-      Context::switch_to(from, host_);
-    } else {
-      current_ = thread;
-      threadIdx = thread->index;
-      Context::switch_to(from, thread->context);
-    }
+  // Where to go on: in one of the ready threads, which becomes the current one, or in the host where none is.
+  Context& successor() {
+    Thread* thread = next();
+    if (thread == nullptr) return host_;
+    current_ = thread;
+    threadIdx = thread->index;
+    return thread->context;
   }
 
   StackPool stacks_;  // outlives the contexts on them

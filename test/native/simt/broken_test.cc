@@ -5,6 +5,7 @@
 
 #include "broken_kernels.h"
 #include "run.h"
+#include "simt/sanitizer.h"
 
 namespace moe::simt::test {
 
@@ -131,7 +132,7 @@ MOE_TEST(matrix_product_in_half_a_warp_is_reported) {
 }
 
 // AddressSanitizer stops these two before the runtime sees them.
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(MOE_SIMT_ASAN)
 MOE_TEST(store_past_dynamic_is_reported) { check_reported("store_past_dynamic", {"past the end of an allocation"}); }
 MOE_TEST(store_past_static_is_reported) { check_reported("store_past_static", {"past the end of an allocation"}); }
 #endif
