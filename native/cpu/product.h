@@ -57,8 +57,9 @@ void run_product(const Product& product, int worker, ItemQueue& queue, float* sc
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
         const char* weight = weights + panel * layout.panel_bytes() + k * layout.row_bytes();
-        // Each tile brings its share of the next panel's same part.
-        const int64_t lines = k_count * layout.row_bytes() / 64;
+        // Where several tiles share a panel, each brings its share of the next panel's same part. A single tile reads
+        // its panels from memory in order, which the hardware foresees: more requests would only get in its way.
+        const int64_t lines = item.tiles > 1 ? k_count * layout.row_bytes() / 64 : 0;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           const char* x = product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
