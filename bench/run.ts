@@ -16,6 +16,7 @@ import { type Measurement, measure } from "./measure.js";
 import { operatorCases, operatorNames } from "./operators.js";
 import { help, names, type Options, parseOptions } from "./options.js";
 import { ceilingsText, type Result, resultOf, resultTable } from "./report.js";
+import { measureSimt, simtText } from "./simt.js";
 
 /** All results of one shape and dtype. */
 interface Group {
@@ -42,7 +43,10 @@ async function main(): Promise<void> {
       groups.push(group);
     }
   }
-  if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ machine, groups }, null, 2)}\n`);
+  const simt = measureSimt();
+  process.stdout.write(simt === undefined ? "simt: this build leaves it out\n" : `${simtText(simt)}\n`);
+  if (options.json !== undefined)
+    writeFileSync(options.json, `${JSON.stringify({ machine, groups, simt }, null, 2)}\n`);
 }
 
 async function measureGroup(device: Device, shape: string, dtype: FloatDType, options: Options): Promise<Group> {
