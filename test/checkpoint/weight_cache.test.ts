@@ -16,7 +16,7 @@ import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../
 import { type Device, type LoadOptions, MoeLayer, openDevice } from "../../lib/index.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
-import { RandomLayer } from "../support/random_layer.js";
+import { exampleConfig, RandomLayer } from "../support/random_layer.js";
 import { goldenModel, type Model, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -342,16 +342,7 @@ describe.skipIf(windows)("a layer over stored parts", () => {
   const device = openForTests("cpu");
 
   const problem = {
-    config: {
-      hiddenSize: 33,
-      intermediateSize: 17,
-      numExperts: 6,
-      topK: 2,
-      scoring: "softmax",
-      normalize: true,
-      scale: 1,
-      activation: "swiglu",
-    },
+    config: exampleConfig,
     tokens: 9,
     dtype: "f16",
     seed: 7,

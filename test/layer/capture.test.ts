@@ -9,21 +9,12 @@ import { unpermute } from "../../lib/operators/permute.js";
 import { sort } from "../../lib/operators/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
-import { anyLayer, type LayerProblem, RandomLayer } from "../support/random_layer.js";
+import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
 const floats = ["f32", "f16", "bf16"] as const;
 
 const example: LayerProblem = {
-  config: {
-    hiddenSize: 33,
-    intermediateSize: 17,
-    numExperts: 6,
-    topK: 2,
-    scoring: "softmax",
-    normalize: true,
-    scale: 1,
-    activation: "swiglu",
-  },
+  config: exampleConfig,
   tokens: 9,
   dtype: "f32",
   seed: 1,

@@ -9,7 +9,7 @@ import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
 import { routerProjection } from "../../lib/operators/router_projection.js";
 import { sort } from "../../lib/operators/sort.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
-import { anyLayer, type LayerProblem, RandomLayer } from "../support/random_layer.js";
+import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
 const runs = { numRuns: 30 };
 
@@ -104,16 +104,7 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
   });
 
   const example: LayerProblem = {
-    config: {
-      hiddenSize: 33,
-      intermediateSize: 17,
-      numExperts: 6,
-      topK: 2,
-      scoring: "softmax",
-      normalize: true,
-      scale: 1,
-      activation: "swiglu",
-    },
+    config: exampleConfig,
     tokens: 9,
     dtype: "f32",
     seed: 7,

@@ -15,6 +15,18 @@ export interface LayerProblem {
   readonly seed: number;
 }
 
+/** An odd-sized layer for tests of one fixed problem. */
+export const exampleConfig: LayerProblem["config"] = {
+  hiddenSize: 33,
+  intermediateSize: 17,
+  numExperts: 6,
+  topK: 2,
+  scoring: "softmax",
+  normalize: true,
+  scale: 1,
+  activation: "swiglu",
+};
+
 /** Layers of any shape, small enough for `reference`. */
 export const anyLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
   fc.record({
