@@ -6,50 +6,139 @@ export type DeviceKind = "reference" | "cpu" | "simt" | "cuda";
 export const deviceKinds: readonly DeviceKind[] = ["reference", "cpu", "simt", "cuda"];
 
 /**
- * What an expert's first matrix product is followed by. With a gate (the last three) the weight's rows are the I gate
- * rows, then the I up rows, and the result has I columns: act(gate) * up.
+ * What an expert's first matrix product is followed by. `relu2` is the square of ReLU. With a gate (the last four) there
+ * are I gate rows, then I up rows, and the result has I columns: act(gate) * up.
  */
-export type Activation = "none" | "relu" | "gelu" | "gelu_tanh" | "silu" | "swiglu" | "geglu" | "geglu_tanh";
+export type Activation =
+  | "none"
+  | "relu"
+  | "relu2"
+  | "gelu"
+  | "gelu_tanh"
+  | "silu"
+  | "swiglu"
+  | "geglu"
+  | "geglu_tanh"
+  | "swiglu_clamped";
 export const activations: readonly Activation[] = [
   "none",
   "relu",
+  "relu2",
   "gelu",
   "gelu_tanh",
   "silu",
   "swiglu",
   "geglu",
   "geglu_tanh",
+  "swiglu_clamped",
 ];
 
 /** Whether an activation multiplies by a gate, so that its weight has 2I rows. */
 export function isGated(activation: Activation): boolean {
-  return activation === "swiglu" || activation === "geglu" || activation === "geglu_tanh";
+  return activations.indexOf(activation) >= activations.indexOf("swiglu");
 }
 
 /**
- * `softmax`: softmax over all experts, then choose the k largest. `softmax_selected`: choose the k largest logits, then
- * softmax over the chosen.
+ * The numbers of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, -limit, limit). Other
+ * activations ignore them.
  */
-export type Scoring = "softmax" | "softmax_selected";
-export const scorings: readonly Scoring[] = ["softmax", "softmax_selected"];
+export interface Clamp {
+  readonly alpha: number;
+  readonly limit: number;
+  readonly offset: number;
+}
 
-/** How router logits become expert ids and weights. */
+/** gpt-oss' own. */
+export const defaultClamp: Clamp = { alpha: 1.702, limit: 7, offset: 1 };
+
+/**
+ * What becomes of router logits. `softmax`, `sigmoid`, `sqrt_softplus` (√ln(1 + eˣ)) and `none` (the logit itself) score all
+ * experts before the choice. `softmax_selected` chooses by logit and takes the softmax over the chosen. `sparsemixer`
+ * chooses one after another, each time with a softmax over the experts that are close to the best that is left.
+ */
+export type Scoring = "softmax" | "softmax_selected" | "sigmoid" | "sqrt_softplus" | "none" | "sparsemixer";
+export const scorings: readonly Scoring[] = [
+  "softmax",
+  "softmax_selected",
+  "sigmoid",
+  "sqrt_softplus",
+  "none",
+  "sparsemixer",
+];
+
+/** What experts are chosen by, before the selection bias is added. */
+export type SelectionKey = "score" | "logit";
+export const selectionKeys: readonly SelectionKey[] = ["score", "logit"];
+
+/**
+ * What a group of experts is chosen by: the largest key of its experts, the sum of the two largest, or the sum of the
+ * topK / topGroups largest.
+ */
+export type GroupScore = "max" | "top2_sum" | "topk_sum";
+export const groupScores: readonly GroupScore[] = ["max", "top2_sum", "topk_sum"];
+
+/**
+ * What the k chosen weights are divided by: their sum, their sum plus epsilon, the larger of their sum and epsilon, or
+ * their L^p norm. Where the divisor is 0 the weights are 0.
+ */
+export type Normalization = "none" | "sum" | "sum_plus_epsilon" | "clamped_sum" | "lp";
+export const normalizations: readonly Normalization[] = ["none", "sum", "sum_plus_epsilon", "clamped_sum", "lp"];
+
+/** How router logits become expert ids and weights; every field is given. */
 export interface Gating {
   /** k, experts per token, 1 .. E. */
   readonly topK: number;
   readonly scoring: Scoring;
-  /** Divide the k chosen weights by their sum. */
-  readonly normalize: boolean;
+  readonly selectionKey: SelectionKey;
+  /** Neighbouring experts form this many groups; 1: no groups. */
+  readonly numGroups: number;
+  /** Groups whose experts may be chosen. */
+  readonly topGroups: number;
+  readonly groupScore: GroupScore;
+  readonly normalization: Normalization;
+  /** Of `sum_plus_epsilon` and `clamped_sum`. */
+  readonly epsilon: number;
+  /** p of `lp`. */
+  readonly power: number;
   /** Factor on the weights after that. */
   readonly scale: number;
+  /** Of `sparsemixer`: experts further than 2 * jitter below the best, relatively, have no part in the softmax. */
+  readonly jitter: number;
 }
 
-/** The sizes and formula of one MoE layer. */
+/** What is done to an expert's output row, bias included, before it is weighted. */
+export type OutputActivation = "none" | "softmax";
+export const outputActivations: readonly OutputActivation[] = ["none", "softmax"];
+
+/** Whether the router's weight multiplies an expert's output or its input. */
+export type WeightPlace = "output" | "input";
+export const weightPlaces: readonly WeightPlace[] = ["output", "input"];
+
+/**
+ * The weight of the shared experts' output: 1, the sigmoid of one more linear output, or (residual MoE) the second of a
+ * softmax over two, the first of which then multiplies the routed experts' weights.
+ */
+export type SharedGate = "none" | "sigmoid" | "softmax";
+export const sharedGates: readonly SharedGate[] = ["none", "sigmoid", "softmax"];
+
+/** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {
   readonly hiddenSize: number;
   readonly intermediateSize: number;
+  /** E, experts that the router chooses from. */
   readonly numExperts: number;
+  /**
+   * Experts E .. E + sharedExperts - 1, of intermediateSize too, process every token. A shared expert of another width is
+   * stored as several of these, zeros in the last.
+   */
+  readonly sharedExperts: number;
+  readonly sharedGate: SharedGate;
   readonly activation: Activation;
+  readonly clamp: Clamp;
+  /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (factor x)). */
+  readonly factor: boolean;
+  readonly outputActivation: OutputActivation;
+  readonly weightOn: WeightPlace;
   /** Storage dtype of router and experts. */
   readonly weightDType: DType;
 }
@@ -98,22 +187,44 @@ export interface TensorHandle {
   free(): void;
 }
 
+/**
+ * A matrix in some tensor's memory: element (row, column) is rowStride * row + columnStride * column elements behind the
+ * handle's first. A vector is a matrix of one row.
+ */
+export interface StridedMatrix {
+  readonly handle: TensorHandle;
+  readonly rows: number;
+  readonly columns: number;
+  readonly rowStride: number;
+  readonly columnStride: number;
+}
+
 /** Expert weights [E, N, K] in the layout that a device's grouped GEMM reads fastest. */
 export interface PackedHandle {
   /**
    * Enqueues the repacking of expert `expert`. `weight` is [N, K], or where the activation is gated [I, K] with `up`
-   * [I, K] the other half.
+   * [I, K] the other half. Rows and columns that a matrix lacks are zeros.
    */
-  setExpert(expert: number, weight: TensorHandle, up: TensorHandle | null): void;
+  setExpert(expert: number, weight: StridedMatrix, up: StridedMatrix | null): void;
   readonly byteLength: number;
   free(): void;
 }
 
 /** One layer's weights on a device, and the fused stages over them. */
 export interface LayerHandle {
-  setRouter(weight: TensorHandle, bias: TensorHandle | null): void;
-  /** Enqueues the repacking of one expert's weights; a null bias is no bias, for all experts or none. */
-  setExpert(expert: number, weights: ExpertHandles): void;
+  /** Enqueues the copy of the router's weight [E, H] and bias [E]. */
+  setRouter(weight: StridedMatrix, bias: StridedMatrix | null): void;
+  /** Enqueues the copy of the bias [E] of the selection, kept in float32. */
+  setSelectionBias(bias: StridedMatrix): void;
+  /** Enqueues the copy of the shared experts' gate: weight [1, H] and bias [1] of a sigmoid, [2, H] and [2] of a softmax. */
+  setSharedGate(weight: StridedMatrix, bias: StridedMatrix | null): void;
+  /**
+   * Enqueues the repacking of one expert's weights, 0 .. E + sharedExperts - 1; a null bias is no bias, for all routed
+   * experts or none. Rows and columns that a matrix lacks are zeros.
+   */
+  setExpert(expert: number, weights: ExpertMatrices): void;
+  /** logits [T, E] f32 of x [T, H]. */
+  logits(x: TensorHandle, logits: TensorHandle): void;
   /** ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
   /** y [T, H] of x [T, H]; with routing given, ids and weights are read, else computed. */
@@ -142,14 +253,18 @@ export interface CapturedHandle {
  */
 export type WeightParts = Readonly<Record<string, TensorHandle>>;
 
-/** One expert's weights: gate (null where not gated) and up [I, H], down [H, I], biases [I], [I], [H] or null. */
-export interface ExpertHandles {
-  readonly gate: TensorHandle | null;
-  readonly up: TensorHandle;
-  readonly down: TensorHandle;
-  readonly gateBias: TensorHandle | null;
-  readonly upBias: TensorHandle | null;
-  readonly downBias: TensorHandle | null;
+/**
+ * One expert's weights: gate (null where not gated), up and factor (null where there is none) [I, H], down [H, I], biases
+ * [I], [I], [H] or null.
+ */
+export interface ExpertMatrices {
+  readonly gate: StridedMatrix | null;
+  readonly up: StridedMatrix;
+  readonly factor: StridedMatrix | null;
+  readonly down: StridedMatrix;
+  readonly gateBias: StridedMatrix | null;
+  readonly upBias: StridedMatrix | null;
+  readonly downBias: StridedMatrix | null;
 }
 
 /**
@@ -172,8 +287,14 @@ export interface Backend {
 
   /** logits [T, E] f32 = x [T, H] weight [E, H]^T + bias [E]. */
   routerProjection(x: TensorHandle, weight: TensorHandle, bias: TensorHandle | null, logits: TensorHandle): void;
-  /** ids [T, k] i32, weights [T, k] f32 from logits [T, E]. */
-  gating(logits: TensorHandle, ids: TensorHandle, weights: TensorHandle, gating: Gating): void;
+  /** ids [T, k] i32, weights [T, k] f32 from logits [T, E] and the bias [E] of the selection. */
+  gating(
+    logits: TensorHandle,
+    selectionBias: TensorHandle | null,
+    ids: TensorHandle,
+    weights: TensorHandle,
+    gating: Gating,
+  ): void;
   /**
    * From ids [T, k]: offsets [E+1], tokensPerExpert [E], tokenOfRow [T*k] (-1 after the last row), rowOfSlot [T, k]
    * (-1 where the id is -1); all i32. Rows of one expert are in order of (token, slot).
@@ -200,13 +321,19 @@ export interface Backend {
     offsets: TensorHandle,
     tokenOfRow: TensorHandle | null,
     y: TensorHandle,
-    activation: Activation,
   ): void;
   /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
   combine(rows: TensorHandle, rowOfSlot: TensorHandle, weights: TensorHandle, y: TensorHandle): void;
 
   /** Memory for packed expert weights [numExperts, N, K], N = 2I rows where the activation is gated. */
-  packedExperts(numExperts: number, rows: number, columns: number, dtype: DType, activation: Activation): PackedHandle;
+  packedExperts(
+    numExperts: number,
+    rows: number,
+    columns: number,
+    dtype: DType,
+    activation: Activation,
+    clamp: Clamp,
+  ): PackedHandle;
   /** A layer whose weights are to be set or, with `stored`, are the parts of a layer of an equal description. */
   layer(description: LayerDescription, stored?: WeightParts): LayerHandle;
 

@@ -82,8 +82,8 @@ export function checkChoice<const T extends string>(
   }
 }
 
-/** Checks that a function got its options object. */
-export function checkOptions(value: unknown, example: string): asserts value is object {
+/** Checks that an argument, most often a function's options, is an object. */
+export function checkOptions(value: unknown, example: string, parameter = "options"): asserts value is object {
   if (typeof value !== "object" || value === null)
-    throw invalidArgument("options", `an object such as ${example}`, value);
+    throw invalidArgument(parameter, `an object such as ${example}`, value);
 }

@@ -71,13 +71,13 @@ export function layerInWords(description: LayerDescription): string {
   );
 }
 
-function routingInWords({ scoring, topK, numExperts, normalize, scale }: LayerDescription): string {
+function routingInWords({ scoring, topK, numExperts, normalization, scale }: LayerDescription): string {
   const chosen = topK === 1 ? "the largest" : `the ${topK} largest`;
   const choice =
     scoring === "softmax"
       ? `softmax over all ${numExperts} logits, ${chosen} chosen`
       : `${chosen} of ${numExperts} logits chosen, softmax over the chosen`;
-  const weights = normalize ? "weights divided by their sum" : "weights as they are";
+  const weights = normalization !== "none" ? "weights divided by their sum" : "weights as they are";
   return `${choice}, ${weights}${scale === 1 ? "" : `, times ${scale}`}`;
 }
 

@@ -1,10 +1,34 @@
-import { type Activation, activations, isGated, type LayerDescription } from "../backend.js";
+import {
+  type Activation,
+  activations,
+  type Clamp,
+  defaultClamp,
+  isGated,
+  type LayerDescription,
+  type OutputActivation,
+  outputActivations,
+  type SharedGate,
+  sharedGates,
+  type WeightPlace,
+  weightPlaces,
+} from "../backend.js";
 import type { FloatDType } from "../dtype.js";
-import { checkChoice, checkInteger } from "../errors.js";
-import { checkGating, type GatingOptions } from "../operators/gating.js";
+import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
+import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
+
+/** An expert that every token goes through, beside its chosen ones. */
+export interface SharedExpertConfig {
+  /** Its width, in models with n shared experts that of all n together. */
+  intermediateSize: number;
+  /**
+   * Its weight: 1 (`none`, default), the sigmoid of one more linear output (Qwen2-MoE), or for `softmax` (residual MoE,
+   * arXiv 2201.05596) the second of a softmax over two, whose first multiplies the routed experts' output.
+   */
+  gate?: SharedGate;
+}
 
 /** The sizes and formula of an MoE layer. */
-export interface MoeLayerConfig extends Omit<GatingOptions, "out"> {
+export interface MoeLayerConfig extends GatingRuleOptions {
   /** H, width of a token. */
   hiddenSize: number;
   /** I, width inside one expert. */
@@ -13,17 +37,71 @@ export interface MoeLayerConfig extends Omit<GatingOptions, "out"> {
   numExperts: number;
   /** Default swiglu: down(silu(gate x) * up x). */
   activation?: Activation;
+  /** Of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
+  clamp?: Partial<Clamp>;
+  /** Whether a third projection multiplies: down(act(gate x) * (up x) * (factor x)), as in OpenMoE. Default false. */
+  factor?: boolean;
+  /** What is done to an expert's output before it is weighted; default none. */
+  outputActivation?: OutputActivation;
+  /** Whether the router's weight multiplies the expert's output (default) or its input (Llama-4). */
+  weightOn?: WeightPlace;
+  /** Default none. */
+  sharedExpert?: SharedExpertConfig | undefined;
 }
 
 /** Checks a configuration and fills in the defaults. */
 export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): LayerDescription {
-  const { hiddenSize, intermediateSize, numExperts, activation = "swiglu" } = config;
+  const { hiddenSize, intermediateSize, numExperts, activation = "swiglu", factor = false } = config;
+  const { outputActivation = "none", weightOn = "output" } = config;
   checkInteger("hiddenSize", hiddenSize, 1);
   checkInteger("intermediateSize", intermediateSize, 1);
   checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
   checkChoice("activation", activation, activations);
+  checkChoice("outputActivation", outputActivation, outputActivations);
+  checkChoice("weightOn", weightOn, weightPlaces);
+  if (typeof factor !== "boolean") throw invalidArgument("factor", "a boolean", factor);
   const gating = checkGating(config, numExperts);
-  return { hiddenSize, intermediateSize, numExperts, activation, weightDType, ...gating };
+  return {
+    hiddenSize,
+    intermediateSize,
+    numExperts,
+    ...checkSharedExpert(config),
+    activation,
+    clamp: checkClamp(config.clamp),
+    factor,
+    outputActivation,
+    weightOn,
+    weightDType,
+    ...gating,
+  };
+}
+
+/** Checks the numbers of `swiglu_clamped` and fills in the defaults. */
+export function checkClamp(given: Partial<Clamp> = {}): Clamp {
+  checkOptions(given, "{ limit: 7 }", "clamp");
+  const clamp = { ...defaultClamp, ...given };
+  for (const [name, value] of Object.entries(clamp)) {
+    const fits = typeof value === "number" && Number.isFinite(value) && (name !== "limit" || value > 0);
+    if (!fits)
+      throw invalidArgument(`clamp.${name}`, name === "limit" ? "a finite number > 0" : "a finite number", value);
+  }
+  return clamp;
+}
+
+function checkSharedExpert(config: MoeLayerConfig): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {
+  const { sharedExpert, intermediateSize } = config;
+  if (sharedExpert === undefined) return { sharedExperts: 0, sharedGate: "none" };
+  checkOptions(sharedExpert, "{ intermediateSize: 1024 }", "sharedExpert");
+  const { intermediateSize: width, gate = "none" } = sharedExpert;
+  checkInteger("sharedExpert.intermediateSize", width, 1);
+  checkChoice("sharedExpert.gate", gate, sharedGates);
+  if (gate !== "none" && config.weightOn === "input") {
+    throw invalidArgument("sharedExpert.gate", '"none" where weightOn is "input"', gate);
+  }
+  if (config.outputActivation === "softmax") {
+    throw invalidArgument("sharedExpert", 'none where outputActivation is "softmax"', sharedExpert);
+  }
+  return { sharedExperts: Math.ceil(width / intermediateSize), sharedGate: gate };
 }
 
 /** Width of the first product's result before the activation: 2I where gated, else I. */

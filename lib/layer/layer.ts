@@ -1,4 +1,4 @@
-import { isGated, type LayerDescription, type LayerHandle, type StageTimes, type WeightParts } from "../backend.js";
+import type { ExpertMatrices, LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
 import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { Device } from "../device.js";
@@ -6,25 +6,18 @@ import { checkFloatDType, type FloatDType } from "../dtype.js";
 import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
 import { checkOptional, checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
+import { checkSelectionBias } from "../operators/gating_options.js";
 import type { Tensor } from "../tensor.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
 import { describeLayer, type MoeLayerConfig } from "./config.js";
-
-/** One expert's weights, rows are outputs (y = W x); f32, f16 or bf16. */
-export interface ExpertWeights {
-  /** [I, H]; only and always where the activation is gated. */
-  gate?: Tensor<FloatDType>;
-  /** [I, H] */
-  up: Tensor<FloatDType>;
-  /** [H, I] */
-  down: Tensor<FloatDType>;
-  /** [I] */
-  gateBias?: Tensor<FloatDType>;
-  /** [I] */
-  upBias?: Tensor<FloatDType>;
-  /** [H] */
-  downBias?: Tensor<FloatDType>;
-}
+import {
+  checkExpert,
+  type ExpertWeights,
+  expertRoles,
+  expertShapes,
+  expertShare,
+  wholeMatrix,
+} from "./expert_weights.js";
 
 export interface MoeLayerOptions extends MoeLayerConfig {
   device: Device;
@@ -38,6 +31,14 @@ export interface MoeLayerOptions extends MoeLayerConfig {
    * Every expert's weights: a list of E, or the same tensors stacked with the expert first ([E, I, H] and so on).
    */
   experts: readonly ExpertWeights[] | ExpertWeights;
+  /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
+  selectionBias?: Tensor<FloatDType>;
+  /** The shared expert's weights, whose width is `sharedExpert.intermediateSize`. */
+  shared?: ExpertWeights;
+  /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
+  sharedGate?: Tensor<FloatDType>;
+  /** [1] or [2] */
+  sharedGateBias?: Tensor<FloatDType>;
 }
 
 /**
@@ -85,6 +86,8 @@ export class MoeLayer implements Disposable {
       } else {
         layer.#setStackedExperts(experts as ExpertWeights);
       }
+      if (options.selectionBias !== undefined) layer.setSelectionBias(options.selectionBias);
+      layer.#setShared(options);
       return layer;
     } catch (error) {
       layer.dispose();
@@ -127,59 +130,78 @@ export class MoeLayer implements Disposable {
     const { numExperts, hiddenSize } = this.description;
     checkTensor("router", weight, "float", [numExperts, hiddenSize], this.device);
     checkOptional("routerBias", bias, "float", [numExperts], this.device);
-    this.handle.setRouter(weight.handle, bias?.handle ?? null);
+    this.handle.setRouter(wholeMatrix(weight), bias ? wholeMatrix(bias) : null);
+  }
+
+  /**
+   * Replaces the bias [E] of the selection, in order with the enqueued work: for training with loss-free balancing.
+   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT where the scoring has no place
+   * for a bias; UNSUPPORTED_OPERATION where the weights are mapped from a cache file.
+   */
+  setSelectionBias(bias: Tensor<FloatDType>): void {
+    const { numExperts, scoring } = this.description;
+    checkTensor("selectionBias", bias, "float", [numExperts], this.device);
+    checkSelectionBias(bias, scoring);
+    this.handle.setSelectionBias(wholeMatrix(bias));
+  }
+
+  /** @internal Enqueues the copy of the shared expert's gate. */
+  setSharedGate(weight: Tensor<FloatDType>, bias?: Tensor<FloatDType>): void {
+    const { hiddenSize, sharedGate } = this.description;
+    const rows = sharedGate === "softmax" ? 2 : 1;
+    checkTensor("sharedGate", weight, "float", [rows, hiddenSize], this.device);
+    checkOptional("sharedGateBias", bias, "float", [rows], this.device);
+    this.handle.setSharedGate(wholeMatrix(weight), bias ? wholeMatrix(bias) : null);
   }
 
   /** @internal Enqueues the repacking of one expert's weights. */
   setExpert(expert: number, weights: ExpertWeights): void {
-    const { hiddenSize: hidden, intermediateSize: inner, activation } = this.description;
-    const name = `experts[${expert}]`;
-    const gated = isGated(activation);
-    if (gated !== (weights.gate !== undefined)) {
-      throw new MoeError(
-        "INVALID_ARGUMENT",
-        `${name}.gate: expected ${gated ? "a tensor" : "none"} for activation ${activation}, got ${gated ? "none" : "one"}`,
-      );
+    const { intermediateSize } = this.description;
+    checkExpert(`experts[${expert}]`, weights, this.description, intermediateSize, this.device);
+    this.#pack(expert, expertShare(weights, 0, intermediateSize));
+  }
+
+  /** @internal Enqueues the repacking of the shared expert's weights; its width decides between how many experts. */
+  setSharedExpert(weights: ExpertWeights, width: number): void {
+    const { numExperts, intermediateSize } = this.description;
+    checkExpert("shared", weights, this.description, width, this.device);
+    for (let first = 0, expert = numExperts; first < width; first += intermediateSize, expert++) {
+      this.#pack(expert, expertShare(weights, first, intermediateSize));
     }
-    const { device } = this;
-    const gate = checkOptional(`${name}.gate`, weights.gate, "float", [inner, hidden], device);
-    const up = checkTensor(`${name}.up`, weights.up, "float", [inner, hidden], device);
-    const down = checkTensor(`${name}.down`, weights.down, "float", [hidden, inner], device);
-    const gateBias = checkOptional(`${name}.gateBias`, weights.gateBias, "float", [inner], device);
-    const upBias = checkOptional(`${name}.upBias`, weights.upBias, "float", [inner], device);
-    const downBias = checkOptional(`${name}.downBias`, weights.downBias, "float", [hidden], device);
-    this.handle.setExpert(expert, {
-      gate: gate?.handle ?? null,
-      up: up.handle,
-      down: down.handle,
-      gateBias: gateBias?.handle ?? null,
-      upBias: upBias?.handle ?? null,
-      downBias: downBias?.handle ?? null,
-    });
+  }
+
+  #pack(expert: number, matrices: ExpertMatrices): void {
+    this.handle.setExpert(expert, matrices);
+    for (const matrix of Object.values(matrices)) matrix?.handle.free();
   }
 
   #setStackedExperts(stacked: ExpertWeights): void {
-    const { numExperts, hiddenSize: hidden, intermediateSize: inner } = this.description;
-    const shapes = {
-      gate: [inner, hidden],
-      up: [inner, hidden],
-      down: [hidden, inner],
-      gateBias: [inner],
-      upBias: [inner],
-      downBias: [hidden],
-    } as const;
-    const names = (Object.keys(shapes) as (keyof ExpertWeights)[]).filter((name) => stacked[name] !== undefined);
-    for (const name of names) {
-      checkTensor(`experts.${name}`, stacked[name], "float", [numExperts, ...shapes[name]], this.device);
-    }
+    const { numExperts, hiddenSize, intermediateSize } = this.description;
+    checkExpert("experts", stacked, this.description, intermediateSize, this.device, [numExperts]);
+    const shapes = expertShapes(hiddenSize, intermediateSize);
+    const roles = expertRoles.filter((role) => stacked[role] !== undefined);
     for (let expert = 0; expert < numExperts; expert++) {
-      const slices = names.map((name) => {
-        using row = (stacked[name] as Tensor<FloatDType>).rows(expert, expert + 1);
-        return [name, row.reshape(shapes[name])] as const;
+      const slices = roles.map((role) => {
+        using row = (stacked[role] as Tensor<FloatDType>).rows(expert, expert + 1);
+        return [role, row.reshape(shapes[role])] as const;
       });
       this.setExpert(expert, Object.fromEntries(slices) as unknown as ExpertWeights);
       for (const [, slice] of slices) slice.dispose();
     }
+  }
+
+  #setShared({ sharedExpert, shared, sharedGate, sharedGateBias }: MoeLayerOptions): void {
+    const needs = { shared: sharedExpert !== undefined, sharedGate: this.description.sharedGate !== "none" };
+    for (const [name, value] of [
+      ["shared", shared],
+      ["sharedGate", sharedGate],
+    ] as const) {
+      if (needs[name] === (value !== undefined)) continue;
+      const expected = needs[name] ? "tensors for sharedExpert" : "none, as sharedExpert asks for none";
+      throw invalidArgument(name, expected, value);
+    }
+    if (sharedExpert && shared) this.setSharedExpert(shared, sharedExpert.intermediateSize);
+    if (sharedGate) this.setSharedGate(sharedGate, sharedGateBias);
   }
 
   /**
@@ -213,6 +235,15 @@ export class MoeLayer implements Disposable {
     const weights = device.empty(shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
     handle.route(x.handle, ids.handle, weights.handle);
     return { ids, weights };
+  }
+
+  /** The router's output before any scoring: [T, E] f32 for tokens x [T, H]. */
+  routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
+    const { device, handle } = this;
+    const shape = [this.#checkTokens(x), this.description.numExperts];
+    const logits = device.empty(shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
+    handle.logits(x.handle, logits.handle);
+    return logits;
   }
 
   /**

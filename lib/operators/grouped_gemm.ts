@@ -1,4 +1,12 @@
-import { type Activation, activations, isGated, type PackedHandle } from "../backend.js";
+import {
+  type Activation,
+  activations,
+  type Clamp,
+  defaultClamp,
+  isGated,
+  type PackedHandle,
+  type StridedMatrix,
+} from "../backend.js";
 import type { Device } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
 import { checkChoice, invalidArgument, MoeError } from "../errors.js";
@@ -49,6 +57,13 @@ export class PackedExperts implements Disposable {
   }
 }
 
+export interface ActivationOptions {
+  /** Default none. */
+  activation?: Activation;
+  /** Of `swiglu_clamped`: g σ(alpha g) (u + offset), g = min(gate, limit), u = clamp(up, ±limit); default gpt-oss'. */
+  clamp?: Partial<Clamp>;
+}
+
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. The given tensor is not needed after.
  *
@@ -56,7 +71,7 @@ export class PackedExperts implements Disposable {
  * rows, then the I up rows.
  * @throws SHAPE_MISMATCH (also an odd N where gated), UNSUPPORTED_DTYPE, DISPOSED, OUT_OF_MEMORY.
  */
-export function packExperts(weight: Tensor<FloatDType>, options: { activation?: Activation } = {}): PackedExperts {
+export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
   checkTensor("weight", weight, "float", ["E", "N", "K"]);
   const { activation = "none" } = options;
   checkChoice("activation", activation, activations);
@@ -65,26 +80,32 @@ export function packExperts(weight: Tensor<FloatDType>, options: { activation?: 
   if (gated && rows % 2 !== 0) {
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
-  const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation);
+  const clamp = { ...defaultClamp, ...options.clamp };
+  const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation, clamp);
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts; expert++) {
     const offset = expert * rows * columns;
-    const first = weight.handle.view([half, columns], offset);
-    const up = gated ? weight.handle.view([half, columns], offset + half * columns) : null;
+    const matrix = (begin: number): StridedMatrix => ({
+      handle: weight.handle.view([half, columns], begin),
+      rows: half,
+      columns,
+      rowStride: columns,
+      columnStride: 1,
+    });
+    const first = matrix(offset);
+    const up = gated ? matrix(offset + half * columns) : null;
     handle.setExpert(expert, first, up);
-    first.free();
-    up?.free();
+    first.handle.free();
+    up?.handle.free();
   }
   return new PackedExperts(weight.device, weight.dtype, weight.shape, activation, handle);
 }
 
-export interface GroupedGemmOptions {
+export interface GroupedGemmOptions extends ActivationOptions {
   /** [R] i32: row r of the product is x[tokenOfRow[r]] instead of x[r]; -1 gives zeros. */
   tokenOfRow?: Tensor<"i32">;
   /** [E, N] f32, f16 or bf16, added before the activation. */
   bias?: Tensor<FloatDType>;
-  /** Default none; packed weights bring theirs. */
-  activation?: Activation;
   /** Where to write, [R, N] ([R, N/2] where gated) of any float dtype; default a new tensor of x's dtype. */
   out?: Tensor<FloatDType>;
 }
@@ -111,7 +132,7 @@ export function groupedGemm<D extends FloatDType>(
   if (weight instanceof Tensor) {
     checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], device);
     checkPair(x, weight);
-    using packed = packExperts(weight, options.activation ? { activation: options.activation } : {});
+    using packed = packExperts(weight, options);
     return groupedGemm(x, packed, offsets, options);
   }
   if (!(weight instanceof PackedExperts)) throw invalidArgument("weight", "a Tensor or packed experts", weight);
@@ -145,7 +166,6 @@ export function groupedGemm<D extends FloatDType>(
     offsets.handle,
     tokenOfRow?.handle ?? null,
     y.handle,
-    activation,
   );
   return y;
 }

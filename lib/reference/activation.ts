@@ -1,5 +1,4 @@
-import type { Activation } from "../backend.js";
-import { isGated } from "../backend.js";
+import { type Activation, type Clamp, isGated } from "../backend.js";
 import { erfc } from "./erf.js";
 
 type Unary = (x: number) => number;
@@ -16,9 +15,10 @@ export const geluTanh: Unary = (x) => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Mat
 /** max(x, 0); NaN stays NaN. */
 export const relu: Unary = (x) => Math.max(x, 0);
 
-const functions: Readonly<Record<Activation, Unary>> = {
+const functions: Readonly<Record<Exclude<Activation, "swiglu_clamped">, Unary>> = {
   none: (x) => x,
   relu,
+  relu2: (x) => relu(x) ** 2,
   gelu,
   gelu_tanh: geluTanh,
   silu,
@@ -31,9 +31,18 @@ const functions: Readonly<Record<Activation, Unary>> = {
  * The activation of one row of the first product: act(row), or with a gate (GLU variants, arXiv 2002.05202)
  * act(gate) · up, where the row is the I gates, then the I ups.
  */
-export function activate(activation: Activation, row: Float64Array): Float64Array {
-  const act = functions[activation];
-  if (!isGated(activation)) return row.map(act);
+export function activate(activation: Activation, clamp: Clamp, row: Float64Array): Float64Array {
+  if (!isGated(activation)) return row.map(functions[activation as keyof typeof functions]);
   const half = row.length / 2;
-  return row.subarray(0, half).map((gate, column) => act(gate) * (row[half + column] as number));
+  const product =
+    activation === "swiglu_clamped"
+      ? (gate: number, up: number) => clampedSwiglu(gate, up, clamp)
+      : (gate: number, up: number) => functions[activation as keyof typeof functions](gate) * up;
+  return row.subarray(0, half).map((gate, column) => product(gate, row[half + column] as number));
+}
+
+/** g σ(alpha g) (u + offset), g being the gate up to the limit and u the up value within it: gpt-oss. */
+function clampedSwiglu(gate: number, up: number, { alpha, limit, offset }: Clamp): number {
+  const bounded = Math.min(gate, limit);
+  return (bounded / (1 + Math.exp(-alpha * bounded))) * (Math.min(Math.max(up, -limit), limit) + offset);
 }

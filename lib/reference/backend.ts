@@ -1,4 +1,4 @@
-import type { Activation, Backend, Gating, LayerDescription, Warnings } from "../backend.js";
+import type { Activation, Backend, Clamp, Gating, LayerDescription, Warnings } from "../backend.js";
 import type { DType } from "../dtype.js";
 import { MoeError } from "../errors.js";
 import type { DeviceOptions } from "../native.js";
@@ -58,8 +58,14 @@ export class ReferenceBackend implements Backend {
     logits.store(routerProjection(x.matrix(), weight.matrix(), bias?.values()).values);
   }
 
-  gating(logits: ReferenceTensor, ids: ReferenceTensor, weights: ReferenceTensor, description: Gating): void {
-    const result = gating(logits.matrix(), description);
+  gating(
+    logits: ReferenceTensor,
+    selectionBias: ReferenceTensor | null,
+    ids: ReferenceTensor,
+    weights: ReferenceTensor,
+    rule: Gating,
+  ): void {
+    const result = gating(logits.matrix(), rule, selectionBias?.values());
     this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
     ids.store(result.ids);
     weights.store(result.weights.values);
@@ -99,7 +105,6 @@ export class ReferenceBackend implements Backend {
     offsets: ReferenceTensor,
     tokenOfRow: ReferenceTensor | null,
     y: ReferenceTensor,
-    _activation: Activation,
   ): void {
     const source = x.matrix();
     const rows = y.shape[0] as number;
@@ -122,8 +127,9 @@ export class ReferenceBackend implements Backend {
     columns: number,
     dtype: DType,
     activation: Activation,
+    clamp: Clamp,
   ): ReferencePackedExperts {
-    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], dtype, activation);
+    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], dtype, activation, clamp);
   }
 
   layer(description: LayerDescription): ReferenceLayer {

@@ -1,8 +1,8 @@
+import type { StridedMatrix } from "../backend.js";
 import type { DType } from "../dtype.js";
-import { shapeSize } from "../shape.js";
 import type { Matrix } from "./matrix.js";
 import type { Stream } from "./stream.js";
-import { ReferenceTensor } from "./tensor.js";
+import { ReferenceTensor, readMatrix } from "./tensor.js";
 
 /** The biases [E, N] of one product of all experts, rounded to one dtype; none until one is set. */
 export class ExpertBiases {
@@ -17,14 +17,16 @@ export class ExpertBiases {
     return this.#storage?.byteLength ?? 0;
   }
 
-  /** Sets those of one expert: `bias`, then `second` behind it. */
-  setExpert(expert: number, bias: ReferenceTensor | null, second: ReferenceTensor | null): void {
+  /** Sets those of one expert: `bias`, and where they are two halves `second` behind it. */
+  setExpert(expert: number, bias: StridedMatrix | null, second: StridedMatrix | null, halves: 1 | 2): void {
     if (bias === null && second === null) return;
     this.#storage ??= this.#allocate();
     const rows = this.#storage.shape[1] as number;
-    if (bias !== null) this.#storage.view(bias.shape, expert * rows).store(bias.values());
-    if (second === null) return;
-    this.#storage.view(second.shape, (expert + 1) * rows - shapeSize(second.shape)).store(second.values());
+    const count = rows / halves;
+    for (const [half, given] of [bias, second].entries()) {
+      if (given === null) continue;
+      this.#storage.view([count], expert * rows + half * count).store(readMatrix(given, 1, count).values);
+    }
   }
 
   matrix(): Matrix | undefined {

@@ -1,5 +1,8 @@
 import type { Gating } from "../backend.js";
 import { type Matrix, rowOf, zeros } from "./matrix.js";
+import { scores, softmax } from "./scores.js";
+import { choose } from "./selection.js";
+import { sparsemixer } from "./sparsemixer.js";
 
 /** The k experts of every token, best first, and their weights [T, k]. */
 export interface GatingResult {
@@ -9,54 +12,67 @@ export interface GatingResult {
   readonly nonFiniteRows: number;
 }
 
-/**
- * Gating and top-k. Softmax keeps the order, so under either scoring the choice is made by the logits: the largest
- * first, equal ones in order of id, NaN last. A row without any finite logit has weights 0.
- */
-export function gating(logits: Matrix, { topK, scoring, normalize, scale }: Gating): GatingResult {
-  const ids = new Int32Array(logits.rows * topK);
-  const weights = zeros(logits.rows, topK);
+/** Gating and top-k; see lib/operators/gating.ts. A row without any finite logit has weights 0. */
+export function gating(logits: Matrix, rule: Gating, selectionBias?: Float64Array): GatingResult {
+  const ids = new Int32Array(logits.rows * rule.topK);
+  const weights = zeros(logits.rows, rule.topK);
   let nonFiniteRows = 0;
   for (let token = 0; token < logits.rows; token++) {
     const row = rowOf(logits, token);
-    const chosen = ranking(row).subarray(0, topK);
-    ids.set(chosen, token * topK);
+    const { chosen, weights: chosenWeights } = route(row, rule, selectionBias);
+    ids.set(chosen, token * rule.topK);
     if (!row.some(Number.isFinite)) {
       nonFiniteRows++;
       continue;
     }
-    const scores = scoring === "softmax" ? pick(softmax(row), chosen) : softmax(pick(row, chosen));
-    const divisor = normalize ? scores.reduce((sum, score) => sum + score) : 1;
-    const scaled = scores.map((score) => (score / divisor) * scale);
-    rowOf(weights, token).set(scaled);
+    rowOf(weights, token).set(normalized(chosenWeights, rule).map((weight) => weight * rule.scale));
   }
   return { ids, weights, nonFiniteRows };
 }
 
-/** Expert ids from the largest logit to the smallest; the sort is stable, so equal ones stay in order of id. */
-function ranking(logits: Float64Array): Int32Array {
-  const experts = Int32Array.from(logits.keys());
-  return experts.sort((a, b) => descending(logits[a] as number, logits[b] as number));
+/** The chosen experts of one row and their weights before normalisation. */
+function route(logits: Float64Array, rule: Gating, bias: Float64Array | undefined) {
+  if (rule.scoring === "sparsemixer") return sparsemixer(logits, rule.topK, rule.jitter);
+  const rowScores = scores(rule.scoring, logits);
+  const chosen = choose(selectionKeys(logits, rowScores, rule, bias), rule);
+  const weights = rule.scoring === "softmax_selected" ? softmax(pick(logits, chosen)) : pick(rowScores, chosen);
+  return { chosen, weights };
 }
 
-function descending(a: number, b: number): number {
-  if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
-  if (a === b) return 0;
-  return a > b ? -1 : 1;
+/**
+ * What experts are chosen by. Every score rises with its logit, so where keys are only compared with each other the
+ * logits themselves serve: they tell apart what a score in float32 no longer does.
+ */
+function selectionKeys(
+  logits: Float64Array,
+  rowScores: Float64Array,
+  { selectionKey, numGroups }: Gating,
+  bias: Float64Array | undefined,
+): Float64Array {
+  if (bias === undefined && numGroups === 1) return logits;
+  const base = selectionKey === "score" ? rowScores : scores("none", logits);
+  return base.map((key, expert) => (Number.isNaN(logits[expert]) ? Number.NaN : key + (bias?.[expert] ?? 0)));
+}
+
+function normalized(weights: Float64Array, { normalization, epsilon, power }: Gating): Float64Array {
+  if (normalization === "none") return weights;
+  const divisor = normalization === "lp" ? lpNorm(weights, power) : sumOf(weights, normalization, epsilon);
+  return weights.map((weight) => (divisor === 0 ? 0 : weight / divisor));
+}
+
+function sumOf(weights: Float64Array, normalization: Gating["normalization"], epsilon: number): number {
+  const sum = weights.reduce((a, b) => a + b);
+  if (normalization === "clamped_sum") return Math.max(sum, epsilon);
+  return normalization === "sum_plus_epsilon" ? sum + epsilon : sum;
+}
+
+/** (Σ |w|^p)^(1/p), through the largest so that nothing overflows. */
+function lpNorm(weights: Float64Array, power: number): number {
+  const largest = weights.reduce((max, weight) => Math.max(max, Math.abs(weight)), 0);
+  if (largest === 0) return 0;
+  return largest * weights.reduce((sum, weight) => sum + (Math.abs(weight) / largest) ** power, 0) ** (1 / power);
 }
 
 function pick(values: Float64Array, indices: Int32Array): Float64Array {
   return Float64Array.from(indices, (index) => values[index] as number);
-}
-
-/**
- * exp(x - max) / Σ exp(x - max). NaN counts as -Infinity, which gives 0; +Infinity takes everything, in equal shares where
- * there are several.
- */
-function softmax(logits: Float64Array): Float64Array {
-  const ordered = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
-  const max = ordered.reduce((a, b) => Math.max(a, b));
-  const exponentials = ordered.map((logit) => (logit === max ? 1 : Math.exp(logit - max)));
-  const sum = exponentials.reduce((a, b) => a + b);
-  return exponentials.map((exponential) => exponential / sum);
 }

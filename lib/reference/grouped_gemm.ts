@@ -1,4 +1,4 @@
-import { type Activation, isGated } from "../backend.js";
+import { type Activation, type Clamp, isGated } from "../backend.js";
 import { activate } from "./activation.js";
 import { linear, type Matrix, rowOf, zeros } from "./matrix.js";
 
@@ -7,6 +7,7 @@ export interface Experts {
   /** N: 2I where the activation is gated, the I gate rows first. */
   readonly rows: number;
   readonly activation: Activation;
+  readonly clamp: Clamp;
   /** Expert e's weight [N, K]. */
   weight(expert: number): Matrix;
 }
@@ -22,7 +23,7 @@ export function groupedGemm(
   offsets: Int32Array,
   tokenOfRow: Int32Array | undefined,
 ): Matrix {
-  const { rows, activation } = experts;
+  const { rows, activation, clamp } = experts;
   const y = zeros(tokenOfRow?.length ?? x.rows, isGated(activation) ? rows / 2 : rows);
   for (let expert = 0; expert < offsets.length - 1; expert++) {
     const [begin, end] = [offsets[expert] as number, offsets[expert + 1] as number];
@@ -32,7 +33,7 @@ export function groupedGemm(
     for (let row = begin; row < end; row++) {
       const token = tokenOfRow ? (tokenOfRow[row] as number) : row;
       if (token < 0) continue;
-      rowOf(y, row).set(activate(activation, linear(rowOf(x, token), weight, expertBias)));
+      rowOf(y, row).set(activate(activation, clamp, linear(rowOf(x, token), weight, expertBias)));
     }
   }
   return y;

@@ -1,15 +1,18 @@
-import type { Gating, StageTimes } from "../backend.js";
+import type { LayerDescription, SharedGate, StageTimes } from "../backend.js";
 import { combine } from "./combine.js";
 import { type GatingResult, gating } from "./gating.js";
 import { type Experts, groupedGemm } from "./grouped_gemm.js";
-import type { Matrix } from "./matrix.js";
+import { type Matrix, rowOf, zeros } from "./matrix.js";
+import { gather } from "./permute.js";
 import { routerProjection } from "./router_projection.js";
+import { softmax } from "./scores.js";
 import { sort } from "./sort.js";
 
-export interface Router {
-  /** [E, H] */
+/** A linear projection: the router, or the gate of the shared experts. */
+export interface Projection {
+  /** [outputs, H] */
   readonly weight: Matrix;
-  /** [E] */
+  /** [outputs] */
   readonly bias: Float64Array | undefined;
 }
 
@@ -18,32 +21,104 @@ export interface ExpertNetworks {
   readonly gateUp: Experts;
   /** [E, N] */
   readonly gateUpBias: Matrix | undefined;
+  /** [E, I, H], what multiplies the activation. */
+  readonly factor: Experts | undefined;
   /** The second: [E, H, I]. */
   readonly down: Experts;
   /** [E, H] */
   readonly downBias: Matrix | undefined;
 }
 
+/** Experts of every token, and their weights [T, slots]. */
+export interface Slots {
+  readonly ids: Int32Array;
+  readonly weights: Matrix;
+}
+
 /** Runs one stage and returns its result, so that a caller can time it. */
 export type Measure = <T>(stage: keyof StageTimes, work: () => T) => T;
 
 /** The experts of every token of x [T, H] and their weights. */
-export function route(x: Matrix, router: Router, description: Gating, measure: Measure): GatingResult {
+export function route(
+  x: Matrix,
+  router: Projection,
+  selectionBias: Float64Array | undefined,
+  description: LayerDescription,
+  measure: Measure,
+): GatingResult {
   const logits = measure("router", () => routerProjection(x, router.weight, router.bias));
-  return measure("gating", () => gating(logits, description));
+  return measure("gating", () => gating(logits, description, selectionBias));
 }
 
-/** y[t] = Σⱼ weights[t, j] · expert_{ids[t, j]}(x[t]), where expert(x) = down · activation(gateUp · x). */
+/**
+ * The slots of every token with the shared experts' behind them. Their weight is 1, the sigmoid of the gate's output, or
+ * the second of its softmax, whose first multiplies the weights of the chosen experts.
+ */
+export function appendShared(
+  { ids, weights }: Slots,
+  gate: Matrix | undefined,
+  { numExperts, sharedExperts, sharedGate, topK }: LayerDescription,
+): Slots {
+  if (sharedExperts === 0) return { ids, weights };
+  const columns = topK + sharedExperts;
+  const all = { ids: new Int32Array(weights.rows * columns), weights: zeros(weights.rows, columns) };
+  for (let token = 0; token < weights.rows; token++) {
+    const [routed, shared] = shareOfToken(sharedGate, gate && rowOf(gate, token));
+    all.ids.set(ids.subarray(token * topK, (token + 1) * topK), token * columns);
+    const row = rowOf(all.weights, token).fill(shared);
+    row.set(rowOf(weights, token).map((weight) => weight * routed));
+    for (let j = 0; j < sharedExperts; j++) all.ids[token * columns + topK + j] = numExperts + j;
+  }
+  return all;
+}
+
+/** Factors on the routed and on the shared experts' output. */
+function shareOfToken(sharedGate: SharedGate, gate: Float64Array | undefined): readonly [number, number] {
+  if (gate === undefined || sharedGate === "none") return [1, 1];
+  if (sharedGate === "sigmoid") return [1, 1 / (1 + Math.exp(-(gate[0] as number)))];
+  return [...softmax(gate)] as [number, number];
+}
+
+/**
+ * y[t] = Σⱼ weights[t, j] · expert_{ids[t, j]}(x[t]), where expert(x) = down · (activation(gateUp · x) * (factor · x)), or
+ * with `weightOn` input Σⱼ expert_{ids[t, j]}(weights[t, j] · x[t]).
+ */
 export function forward(
   x: Matrix,
-  ids: Int32Array,
-  weights: Matrix,
-  numExperts: number,
-  { gateUp, gateUpBias, down, downBias }: ExpertNetworks,
+  { ids, weights }: Slots,
+  description: LayerDescription,
+  { gateUp, gateUpBias, factor, down, downBias }: ExpertNetworks,
   measure: Measure,
 ): Matrix {
-  const { offsets, tokenOfRow, rowOfSlot } = measure("sort", () => sort(ids, weights.columns, numExperts));
-  const inner = measure("gateUp", () => groupedGemm(x, gateUp, gateUpBias, offsets, tokenOfRow));
-  const rows = measure("down", () => groupedGemm(inner, down, downBias, offsets, undefined));
-  return measure("combine", () => combine(rows, rowOfSlot, weights));
+  const { numExperts, sharedExperts, weightOn, outputActivation } = description;
+  const { offsets, tokenOfRow, rowOfSlot } = measure("sort", () =>
+    sort(ids, weights.columns, numExperts + sharedExperts),
+  );
+  const inner = measure("gateUp", () => {
+    const rows = gather(x, tokenOfRow);
+    if (weightOn === "input") scaleRows(rows, rowOfSlot, weights);
+    const product = groupedGemm(rows, gateUp, gateUpBias, offsets, undefined);
+    if (factor !== undefined) multiply(product, groupedGemm(rows, factor, undefined, offsets, undefined));
+    return product;
+  });
+  const outputs = measure("down", () => {
+    const rows = groupedGemm(inner, down, downBias, offsets, undefined);
+    if (outputActivation === "softmax") for (let r = 0; r < rows.rows; r++) rowOf(rows, r).set(softmax(rowOf(rows, r)));
+    return rows;
+  });
+  const factors = weightOn === "input" ? { ...weights, values: weights.values.map(() => 1) } : weights;
+  return measure("combine", () => combine(outputs, rowOfSlot, factors));
+}
+
+/** Multiplies the row of every slot by the slot's weight. */
+function scaleRows(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): void {
+  rowOfSlot.forEach((row, slot) => {
+    if (row < 0) return;
+    const values = rowOf(rows, row);
+    values.set(values.map((value) => value * (weights.values[slot] as number)));
+  });
+}
+
+function multiply(target: Matrix, factors: Matrix): void {
+  target.values.set(target.values.map((value, index) => value * (factors.values[index] as number)));
 }

@@ -1,67 +1,87 @@
 import type {
   CapturedHandle,
-  ExpertHandles,
+  ExpertMatrices,
   LayerDescription,
   LayerHandle,
   StageTimes,
+  StridedMatrix,
   WeightParts,
 } from "../backend.js";
+import type { DType } from "../dtype.js";
 import { gateUpRows } from "../layer/config.js";
 import { ExpertBiases } from "./expert_biases.js";
-import type { GatingResult } from "./gating.js";
-import { forward, type Measure, route } from "./layer.js";
+import { appendShared, forward, type Measure, type Projection, route, type Slots } from "./layer.js";
 import type { Matrix } from "./matrix.js";
 import { ReferencePackedExperts } from "./packed_experts.js";
+import { routerProjection } from "./router_projection.js";
 import type { Stream } from "./stream.js";
-import { ReferenceTensor } from "./tensor.js";
+import { ReferenceTensor, readMatrix } from "./tensor.js";
+
+type ParameterName = "router" | "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias";
 
 /** One layer's weights and biases, rounded to the layer's dtype. Between the stages of a forward nothing is rounded. */
 export class ReferenceLayer implements LayerHandle {
   readonly #stream: Stream;
   readonly #description: LayerDescription;
-  readonly #router: ReferenceTensor;
-  #routerBias: ReferenceTensor | null = null;
+  readonly #parameters = new Map<ParameterName, ReferenceTensor>();
   readonly #gateUp: ReferencePackedExperts;
   readonly #gateUpBias: ExpertBiases;
+  readonly #factor: ReferencePackedExperts | undefined;
   readonly #down: ReferencePackedExperts;
   readonly #downBias: ExpertBiases;
   #times = noTimes();
 
   constructor(stream: Stream, description: LayerDescription) {
-    const { hiddenSize: hidden, intermediateSize: inner, numExperts, weightDType: dtype, activation } = description;
+    const { hiddenSize: hidden, intermediateSize: inner, weightDType: dtype, activation, clamp } = description;
+    const experts = description.numExperts + description.sharedExperts;
     const rows = gateUpRows(description);
     this.#stream = stream;
     this.#description = description;
-    this.#router = ReferenceTensor.allocate(stream, dtype, [numExperts, hidden]);
-    this.#gateUp = new ReferencePackedExperts(stream, [numExperts, rows, hidden], dtype, activation);
-    this.#gateUpBias = new ExpertBiases(stream, numExperts, rows, dtype);
-    this.#down = new ReferencePackedExperts(stream, [numExperts, hidden, inner], dtype, "none");
-    this.#downBias = new ExpertBiases(stream, numExperts, hidden, dtype);
+    this.#gateUp = new ReferencePackedExperts(stream, [experts, rows, hidden], dtype, activation, clamp);
+    this.#gateUpBias = new ExpertBiases(stream, experts, rows, dtype);
+    if (description.factor) {
+      this.#factor = new ReferencePackedExperts(stream, [experts, inner, hidden], dtype, "none", clamp);
+    }
+    this.#down = new ReferencePackedExperts(stream, [experts, hidden, inner], dtype, "none", clamp);
+    this.#downBias = new ExpertBiases(stream, experts, hidden, dtype);
   }
 
   get byteLength(): number {
-    const parts = [this.#router, this.#routerBias, this.#gateUp, this.#gateUpBias, this.#down, this.#downBias];
-    return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);
+    const packed = [this.#gateUp, this.#gateUpBias, this.#factor, this.#down, this.#downBias];
+    return [...this.#parameters.values(), ...packed].reduce((total, part) => total + (part?.byteLength ?? 0), 0);
   }
 
   parts(): WeightParts {
     return {};
   }
 
-  setRouter(weight: ReferenceTensor, bias: ReferenceTensor | null): void {
-    this.#router.store(weight.values());
-    if (bias === null) return;
-    this.#routerBias = ReferenceTensor.allocate(this.#stream, this.#description.weightDType, bias.shape);
-    this.#routerBias.store(bias.values());
+  setRouter(weight: StridedMatrix, bias: StridedMatrix | null): void {
+    this.#keep("router", weight);
+    if (bias !== null) this.#keep("routerBias", bias);
   }
 
-  setExpert(expert: number, weights: ExpertHandles): void {
-    const { gate, up, down, gateBias, upBias, downBias } = weights as ReferenceExpert;
+  setSelectionBias(bias: StridedMatrix): void {
+    this.#keep("selectionBias", bias, this.#description.weightDType === "f64" ? "f64" : "f32");
+  }
+
+  setSharedGate(weight: StridedMatrix, bias: StridedMatrix | null): void {
+    this.#keep("sharedGate", weight);
+    if (bias !== null) this.#keep("sharedGateBias", bias);
+  }
+
+  setExpert(expert: number, { gate, up, factor, down, gateBias, upBias, downBias }: ExpertMatrices): void {
     if (gate === null) this.#gateUp.setExpert(expert, up, null);
     else this.#gateUp.setExpert(expert, gate, up);
-    this.#gateUpBias.setExpert(expert, gateBias, upBias);
+    if (gate === null) this.#gateUpBias.setExpert(expert, upBias, null, 1);
+    else this.#gateUpBias.setExpert(expert, gateBias, upBias, 2);
+    if (factor !== null) this.#factor?.setExpert(expert, factor, null);
     this.#down.setExpert(expert, down, null);
-    this.#downBias.setExpert(expert, downBias, null);
+    this.#downBias.setExpert(expert, downBias, null, 1);
+  }
+
+  logits(x: ReferenceTensor, logits: ReferenceTensor): void {
+    const { weight, bias } = this.#projection("router");
+    logits.store(routerProjection(x.matrix(), weight, bias).values);
   }
 
   route(x: ReferenceTensor, ids: ReferenceTensor, weights: ReferenceTensor): void {
@@ -75,22 +95,24 @@ export class ReferenceLayer implements LayerHandle {
     const measure: Measure = (stage, work) => {
       const begin = performance.now();
       const result = work();
-      this.#times[stage] = (performance.now() - begin) * 1000;
+      this.#times[stage] += (performance.now() - begin) * 1000;
       return result;
     };
     const { numExperts } = this.#description;
     const tokens = x.matrix();
-    const routing =
+    const chosen =
       ids && weights
         ? { ids: this.#stream.checkIndices("forward: ids", ids, "an expert", numExperts), weights: weights.matrix() }
         : this.#route(tokens, measure);
-    const experts = {
+    const networks = {
       gateUp: this.#gateUp,
       gateUpBias: this.#gateUpBias.matrix(),
+      factor: this.#factor,
       down: this.#down,
       downBias: this.#downBias.matrix(),
     };
-    y.store(forward(tokens, routing.ids, routing.weights, numExperts, experts, measure).values);
+    const slots = appendShared(chosen, this.#gateShared(tokens, measure), this.#description);
+    y.store(forward(tokens, slots, this.#description, networks, measure).values);
   }
 
   capture(x: ReferenceTensor, y: ReferenceTensor): CapturedHandle {
@@ -103,17 +125,31 @@ export class ReferenceLayer implements LayerHandle {
 
   free(): void {}
 
-  #route(x: Matrix, measure: Measure): GatingResult {
-    const router = { weight: this.#router.matrix(), bias: this.#routerBias?.values() };
-    const routing = route(x, router, this.#description, measure);
+  #keep(name: ParameterName, matrix: StridedMatrix, dtype?: DType): void {
+    const shape = [matrix.rows, matrix.columns];
+    const parameter = ReferenceTensor.allocate(this.#stream, dtype ?? this.#description.weightDType, shape);
+    parameter.store(readMatrix(matrix, matrix.rows, matrix.columns).values);
+    this.#parameters.set(name, parameter);
+  }
+
+  #projection(name: "router" | "sharedGate"): Projection {
+    const weight = this.#parameters.get(name) as ReferenceTensor;
+    return { weight: weight.matrix(), bias: this.#parameters.get(`${name}Bias`)?.values() };
+  }
+
+  #gateShared(x: Matrix, measure: Measure): Matrix | undefined {
+    if (this.#description.sharedGate === "none") return undefined;
+    const { weight, bias } = this.#projection("sharedGate");
+    return measure("router", () => routerProjection(x, weight, bias));
+  }
+
+  #route(x: Matrix, measure: Measure): Slots {
+    const bias = this.#parameters.get("selectionBias")?.values();
+    const routing = route(x, this.#projection("router"), bias, this.#description, measure);
     this.#stream.nonFiniteLogitRows += routing.nonFiniteRows;
     return routing;
   }
 }
-
-type ReferenceExpert = {
-  [role in keyof ExpertHandles]: ReferenceTensor | (null extends ExpertHandles[role] ? null : never);
-};
 
 function noTimes(): Record<keyof StageTimes, number> {
   return { router: 0, gating: 0, sort: 0, gateUp: 0, down: 0, combine: 0 };

@@ -1,19 +1,27 @@
-import type { Activation, PackedHandle } from "../backend.js";
+import type { Activation, Clamp, PackedHandle, StridedMatrix } from "../backend.js";
 import type { DType } from "../dtype.js";
 import { type Shape, shapeSize } from "../shape.js";
 import type { Experts } from "./grouped_gemm.js";
 import type { Matrix } from "./matrix.js";
 import type { Stream } from "./stream.js";
-import { ReferenceTensor } from "./tensor.js";
+import { ReferenceTensor, readMatrix } from "./tensor.js";
 
 /** Expert weights [E, N, K] as given, gate rows before up rows, rounded to one dtype. */
 export class ReferencePackedExperts implements PackedHandle, Experts {
   readonly activation: Activation;
+  readonly clamp: Clamp;
   readonly #storage: ReferenceTensor;
   readonly #expertShape: Shape;
 
-  constructor(stream: Stream, shape: readonly [number, number, number], dtype: DType, activation: Activation) {
+  constructor(
+    stream: Stream,
+    shape: readonly [number, number, number],
+    dtype: DType,
+    activation: Activation,
+    clamp: Clamp,
+  ) {
     this.activation = activation;
+    this.clamp = clamp;
     this.#storage = ReferenceTensor.allocate(stream, dtype, shape);
     this.#expertShape = shape.slice(1);
   }
@@ -26,10 +34,11 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     return this.#storage.byteLength;
   }
 
-  setExpert(expert: number, weight: ReferenceTensor, up: ReferenceTensor | null): void {
-    const own = this.#expert(expert);
-    own.view(weight.shape, 0).store(weight.values());
-    if (up !== null) own.view(up.shape, shapeSize(weight.shape)).store(up.values());
+  setExpert(expert: number, weight: StridedMatrix, up: StridedMatrix | null): void {
+    const [rows, columns] = this.#expertShape as [number, number];
+    const half = [up === null ? rows : rows / 2, columns] as const;
+    this.#part(expert, half, 0).store(readMatrix(weight, ...half).values);
+    if (up !== null) this.#part(expert, half, half[0]).store(readMatrix(up, ...half).values);
   }
 
   weight(expert: number): Matrix {
@@ -37,6 +46,10 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   }
 
   free(): void {}
+
+  #part(expert: number, shape: Shape, row: number): ReferenceTensor {
+    return this.#expert(expert).view(shape, row * (this.#expertShape[1] as number));
+  }
 
   #expert(expert: number): ReferenceTensor {
     return this.#storage.view(this.#expertShape, expert * shapeSize(this.#expertShape));

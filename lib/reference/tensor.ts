@@ -1,8 +1,8 @@
-import type { TensorHandle } from "../backend.js";
+import type { StridedMatrix, TensorHandle } from "../backend.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../dtype.js";
 import { MoeError } from "../errors.js";
 import { type Shape, shapeSize, shapeText } from "../shape.js";
-import type { Matrix } from "./matrix.js";
+import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 
 /** A tensor in a plain ArrayBuffer, which its views share; the garbage collector frees it after the last of them. */
@@ -112,4 +112,17 @@ export class ReferenceTensor implements TensorHandle {
   #raw() {
     return new dtypes[this.dtype].raw(this.#buffer, this.#byteOffset, shapeSize(this.shape));
   }
+}
+
+/** The values of a matrix; rows and columns that it lacks are zeros. */
+export function readMatrix(source: StridedMatrix, rows: number, columns: number): Matrix {
+  const from = (source.handle as ReferenceTensor).values();
+  const matrix = zeros(rows, columns);
+  for (let row = 0; row < source.rows; row++) {
+    for (let column = 0; column < source.columns; column++) {
+      const value = from[row * source.rowStride + column * source.columnStride] as number;
+      matrix.values[row * columns + column] = value;
+    }
+  }
+  return matrix;
 }

@@ -30,6 +30,10 @@ TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);
 // As tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
 
+// A StridedMatrix of lib/backend.ts, checked to lie within its tensor.
+MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep);
+MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep);
+
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);
 
@@ -45,6 +49,7 @@ int name_index(Napi::Env env, Napi::Value value, const char* const (&names)[coun
 
 DType dtype(Napi::Env env, Napi::Value value);
 Activation activation(Napi::Env env, Napi::Value value);
+Clamp clamp(Napi::Object value);
 GatingRule gating_rule(Napi::Env env, Napi::Object value);
 
 }  // namespace moe::binding

@@ -7,18 +7,22 @@
 namespace moe::binding {
 
 void LayerObject::define(Napi::Env env) {
-  Addon::of(env).layer = Napi::Persistent(DefineClass(env, "LayerHandle",
-                                                      {
-                                                          InstanceMethod<&LayerObject::set_router>("setRouter"),
-                                                          InstanceMethod<&LayerObject::set_expert>("setExpert"),
-                                                          InstanceMethod<&LayerObject::route>("route"),
-                                                          InstanceMethod<&LayerObject::forward>("forward"),
-                                                          InstanceMethod<&LayerObject::capture>("capture"),
-                                                          InstanceMethod<&LayerObject::stage_times>("stageTimes"),
-                                                          InstanceAccessor<&LayerObject::byte_length>("byteLength"),
-                                                          InstanceMethod<&LayerObject::parts>("parts"),
-                                                          InstanceMethod<&LayerObject::free>("free"),
-                                                      }));
+  Addon::of(env).layer =
+      Napi::Persistent(DefineClass(env, "LayerHandle",
+                                   {
+                                       InstanceMethod<&LayerObject::set_router>("setRouter"),
+                                       InstanceMethod<&LayerObject::set_selection_bias>("setSelectionBias"),
+                                       InstanceMethod<&LayerObject::set_shared_gate>("setSharedGate"),
+                                       InstanceMethod<&LayerObject::set_expert>("setExpert"),
+                                       InstanceMethod<&LayerObject::logits>("logits"),
+                                       InstanceMethod<&LayerObject::route>("route"),
+                                       InstanceMethod<&LayerObject::forward>("forward"),
+                                       InstanceMethod<&LayerObject::capture>("capture"),
+                                       InstanceMethod<&LayerObject::stage_times>("stageTimes"),
+                                       InstanceAccessor<&LayerObject::byte_length>("byteLength"),
+                                       InstanceMethod<&LayerObject::parts>("parts"),
+                                       InstanceMethod<&LayerObject::free>("free"),
+                                   }));
 }
 
 // Stored weights, an object of tensors by the names of their parts.
@@ -41,7 +45,14 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   description.hidden = integer(env, given.Get("hiddenSize"), "hiddenSize");
   description.intermediate = integer(env, given.Get("intermediateSize"), "intermediateSize");
   description.experts = integer(env, given.Get("numExperts"), "numExperts");
+  description.shared_experts = integer(env, given.Get("sharedExperts"), "sharedExperts");
+  description.shared_gate = static_cast<SharedGate>(name_index(env, given.Get("sharedGate"), kSharedGateNames));
   description.activation = activation(env, given.Get("activation"));
+  description.clamp = clamp(given.Get("clamp").ToObject());
+  description.factor = given.Get("factor").ToBoolean();
+  description.output_activation =
+      static_cast<OutputActivation>(name_index(env, given.Get("outputActivation"), kOutputActivationNames));
+  description.weight_on = static_cast<WeightPlace>(name_index(env, given.Get("weightOn"), kWeightPlaceNames));
   description.weight_dtype = dtype(env, given.Get("weightDType"));
   description.gating = gating_rule(env, given);
   std::unique_ptr<Layer> layer;
@@ -81,10 +92,30 @@ DeviceObject& LayerObject::device() const { return *DeviceObject::Unwrap(device_
 void LayerObject::set_router(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  const TensorView weight = tensor(env, info[0], keep);
-  const TensorView bias = optional_tensor(env, info[1], keep);
+  const MatrixView weight = matrix(env, info[0], keep);
+  const MatrixView bias = optional_matrix(env, info[1], keep);
   device().stream(env).enqueue(
       [target = layer(env), weight, bias, keep = std::move(keep)] { return target->set_router(weight, bias); });
+}
+
+void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const MatrixView bias = matrix(env, info[0], keep);
+  device().stream(env).enqueue(
+      [target = layer(env), bias, keep = std::move(keep)] { return target->set_selection_bias(bias); });
+}
+
+void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const MatrixView weight = matrix(env, info[0], keep);
+  const MatrixView bias = optional_matrix(env, info[1], keep);
+  if (weight.rows != layer(env)->description().shared_gate_rows()) {
+    throw_error(env, {Code::invalid_argument, "setSharedGate: weight out of place"});
+  }
+  device().stream(env).enqueue(
+      [target = layer(env), weight, bias, keep = std::move(keep)] { return target->set_shared_gate(weight, bias); });
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
@@ -94,18 +125,29 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Object given = info[1].ToObject();
   Keep keep;
   ExpertViews weights;
-  weights.gate = optional_tensor(env, given.Get("gate"), keep);
-  weights.up = tensor(env, given.Get("up"), keep);
-  weights.down = tensor(env, given.Get("down"), keep);
-  weights.gate_bias = optional_tensor(env, given.Get("gateBias"), keep);
-  weights.up_bias = optional_tensor(env, given.Get("upBias"), keep);
-  weights.down_bias = optional_tensor(env, given.Get("downBias"), keep);
+  weights.gate = optional_matrix(env, given.Get("gate"), keep);
+  weights.up = matrix(env, given.Get("up"), keep);
+  weights.factor = optional_matrix(env, given.Get("factor"), keep);
+  weights.down = matrix(env, given.Get("down"), keep);
+  weights.gate_bias = optional_matrix(env, given.Get("gateBias"), keep);
+  weights.up_bias = optional_matrix(env, given.Get("upBias"), keep);
+  weights.down_bias = optional_matrix(env, given.Get("downBias"), keep);
   const LayerDescription& description = target->description();
-  if (expert < 0 || expert >= description.experts || is_gated(description.activation) == weights.gate.absent()) {
-    throw_error(env, {Code::invalid_argument, "setExpert: expert or gate out of place"});
+  if (expert < 0 || expert >= description.all_experts() || is_gated(description.activation) == weights.gate.absent() ||
+      description.factor == weights.factor.absent()) {
+    throw_error(env, {Code::invalid_argument, "setExpert: expert, gate or factor out of place"});
   }
   device().stream(env).enqueue(
       [target, expert, weights, keep = std::move(keep)] { return target->set_expert(expert, weights); });
+}
+
+void LayerObject::logits(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const TensorView x = tensor(env, info[0], keep);
+  const TensorView logits = tensor(env, info[1], keep);
+  device().stream(env).enqueue(
+      [target = layer(env), x, logits, keep = std::move(keep)] { return target->logits(x, logits); });
 }
 
 void LayerObject::route(const Napi::CallbackInfo& info) {

@@ -21,6 +21,9 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   DeviceObject& device() const;
   void release(Napi::BasicEnv env);
   void set_router(const Napi::CallbackInfo& info);
+  void set_selection_bias(const Napi::CallbackInfo& info);
+  void set_shared_gate(const Napi::CallbackInfo& info);
+  void logits(const Napi::CallbackInfo& info);
   void set_expert(const Napi::CallbackInfo& info);
   void route(const Napi::CallbackInfo& info);
   void forward(const Napi::CallbackInfo& info);

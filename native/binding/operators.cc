@@ -21,9 +21,10 @@ void DeviceObject::gating(const Napi::CallbackInfo& info) {
   Keep keep;
   Gating problem;
   problem.logits = tensor(env, info[0], keep);
-  problem.ids = tensor(env, info[1], keep);
-  problem.weights = tensor(env, info[2], keep);
-  problem.rule = gating_rule(env, info[3].ToObject());
+  problem.selection_bias = optional_tensor(env, info[1], keep);
+  problem.ids = tensor(env, info[2], keep);
+  problem.weights = tensor(env, info[3], keep);
+  problem.rule = gating_rule(env, info[4].ToObject());
   enqueue(env, &Backend::gating, problem, std::move(keep));
 }
 

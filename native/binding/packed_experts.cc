@@ -30,6 +30,7 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.columns = integer(env, info[2], "columns");
   weights.dtype = dtype(env, info[3]);
   weights.activation = activation(env, info[4]);
+  weights.clamp = clamp(info[5].ToObject());
   std::unique_ptr<PackedExperts> packed;
   check(env, owner.backend(env)->packed_experts(weights, &packed));
   Napi::Object object = Addon::of(env).packed_experts.New({});
@@ -61,8 +62,8 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const std::shared_ptr<PackedExperts>& target = packed(env);
   const int64_t expert = integer(env, info[0], "expert");
   Keep keep;
-  const TensorView weight = tensor(env, info[1], keep);
-  const TensorView up = optional_tensor(env, info[2], keep);
+  const MatrixView weight = matrix(env, info[1], keep);
+  const MatrixView up = optional_matrix(env, info[2], keep);
   if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
     throw_error(env, {Code::invalid_argument, "setExpert: expert or halves out of place"});
   }

@@ -18,8 +18,9 @@ class PackedExperts {
  public:
   explicit PackedExperts(const ExpertWeights& weights) : weights_(weights) {}
   virtual ~PackedExperts() = default;
-  // Repacks one expert: weight [rows, columns], or gate and up [rows / 2, columns] each where gated.
-  virtual Status set_expert(int64_t expert, const TensorView& weight, const TensorView& up) = 0;
+  // Repacks one expert: weight [rows, columns], or gate and up [rows / 2, columns] each where gated. Rows and columns
+  // that a matrix lacks are zeros.
+  virtual Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) = 0;
   virtual size_t bytes() const = 0;
   const ExpertWeights& weights() const { return weights_; }
 
@@ -45,8 +46,17 @@ class Layer {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
   virtual ~Layer() = default;
-  virtual Status set_router(const TensorView& weight, const TensorView& bias) = 0;
+  virtual Status set_router(const MatrixView& weight, const MatrixView& bias) = 0;
+  // [E], kept in float32.
+  virtual Status set_selection_bias(const MatrixView&) { return {Code::unsupported_operation, "not built"}; }
+  // weight [shared_gate_rows, H], bias [shared_gate_rows] or absent.
+  virtual Status set_shared_gate(const MatrixView&, const MatrixView&) {
+    return {Code::unsupported_operation, "not built"};
+  }
+  // Experts 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
+  // logits [T, E] f32.
+  virtual Status logits(const TensorView&, const TensorView&) { return {Code::unsupported_operation, "not built"}; }
   virtual Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) = 0;
   virtual Status forward(const LayerForward& forward) = 0;
   // Makes `forward` ready for replays. The layer and the tensors must outlive what is made, and the weights may no

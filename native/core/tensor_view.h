@@ -30,4 +30,23 @@ struct TensorView {
   }
 };
 
+// A matrix in some tensor's memory, read with strides (in elements): transposed, interleaved or a part of a larger one.
+// A vector is a matrix of one row.
+struct MatrixView {
+  const void* data = nullptr;
+  DType dtype = DType::f32;
+  int64_t rows = 0, columns = 0;
+  int64_t row_stride = 0, column_stride = 1;
+
+  bool absent() const { return data == nullptr; }
+};
+
+// A matrix, or as one row a vector, from end to end of a tensor.
+inline MatrixView whole_matrix(const TensorView& tensor) {
+  if (tensor.absent()) return {};
+  const int64_t rows = tensor.rank == 1 ? 1 : tensor.shape[0];
+  const int64_t columns = tensor.rank == 1 ? tensor.shape[0] : tensor.shape[1];
+  return {tensor.data, tensor.dtype, rows, columns, columns, 1};
+}
+
 }  // namespace moe

@@ -85,7 +85,7 @@ Status CpuBackend::router_projection(const RouterProjection& p) {
   std::unique_ptr<CpuPackedExperts> packed;
   const ExpertWeights weights{1, experts, p.weight.shape[1], p.weight.dtype, Activation::none};
   MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &packed));
-  MOE_TRY(packed->set_expert(0, p.weight, {}));
+  MOE_TRY(packed->set_expert(0, whole_matrix(p.weight), {}));
   const int32_t offsets[2] = {0, static_cast<int32_t>(p.x.shape[0])};
   return multiply_rows(context_, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
 }

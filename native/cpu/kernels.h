@@ -59,7 +59,7 @@ struct Kernels {
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
-  void (*activate)(Activation activation, const float* bias, float* c, int rows);
+  void (*activate)(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows);
   // Rows of logits [tokens, experts], at most kGateTokens, to ids and weights [tokens, top_k]; scratch holds
   // rank_scratch(experts) values. Returns how many rows have no finite logit.
   int32_t (*gate)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, int32_t* ids,

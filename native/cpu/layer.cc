@@ -81,7 +81,7 @@ std::array<CpuLayer::PackedPart, 3> CpuLayer::packed_parts() {
   const DType dtype = d.weight_dtype;
   return {{
       {"router", &router_, {1, d.experts, d.hidden, dtype, Activation::none}},
-      {"gate_up", &gate_up_, {d.experts, d.gate_up_rows(), d.hidden, dtype, d.activation}},
+      {"gate_up", &gate_up_, {d.experts, d.gate_up_rows(), d.hidden, dtype, d.activation, d.clamp}},
       {"down", &down_, {d.experts, d.hidden, d.intermediate, dtype, Activation::none}},
   }};
 }
@@ -112,13 +112,13 @@ size_t CpuLayer::bytes() const {
 }
 
 // Copies a bias to float32 values that begin at index `at` of its part, which is made with the first bias.
-Status CpuLayer::keep_bias(const BiasPart& part, const TensorView& bias, int64_t at) {
+Status CpuLayer::keep_bias(const BiasPart& part, const MatrixView& bias, int64_t at) {
   if (bias.absent()) return {};
   if (part.values->data() == nullptr) {
     MOE_TRY(part.values->reserve(static_cast<size_t>(part.bytes()), false));
     std::fill_n(part.values->data(), part.bytes(), 0);
   }
-  context_.kernels.to_f32(bias.dtype, bias.data, bias.size(), floats(*part.values) + at);
+  read_row(context_.kernels, bias, 0, 0, bias.columns, floats(*part.values) + at);
   return {};
 }
 
@@ -127,7 +127,7 @@ Status CpuLayer::check_settable() const {
   return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
 }
 
-Status CpuLayer::set_router(const TensorView& weight, const TensorView& bias) {
+Status CpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
   MOE_TRY(check_settable());
   MOE_TRY(keep_bias(bias_parts()[0], bias, 0));
   return router_->set_expert(0, weight, {});

@@ -18,7 +18,7 @@ class CpuLayer final : public Layer {
   static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
                      std::unique_ptr<Layer>* layer);
 
-  Status set_router(const TensorView& weight, const TensorView& bias) override;
+  Status set_router(const MatrixView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
   Status forward(const LayerForward& forward) override;
@@ -55,7 +55,7 @@ class CpuLayer final : public Layer {
   CpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
   std::array<PackedPart, 3> packed_parts();
   std::array<BiasPart, 3> bias_parts();
-  Status keep_bias(const BiasPart& part, const TensorView& bias, int64_t at);
+  Status keep_bias(const BiasPart& part, const MatrixView& bias, int64_t at);
   Status check_settable() const;
   Status run(const TensorView& x, char* y, int32_t* ids, float* weights, bool routed);
   Status run_chunk(const Chunk& chunk, StageTimes& times);

@@ -50,7 +50,7 @@ Status CpuPackedExperts::over(const WeightPart& stored, const ExpertWeights& wei
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
-Status CpuPackedExperts::set_expert(int64_t expert, const TensorView& weight, const TensorView& up) {
+Status CpuPackedExperts::set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) {
   char* target = buffer_.data() + expert * layout_.expert_bytes();
   team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
@@ -60,25 +60,30 @@ Status CpuPackedExperts::set_expert(int64_t expert, const TensorView& weight, co
   return {};
 }
 
-void CpuPackedExperts::pack_panel(int64_t panel, const TensorView& weight, const TensorView& up, char* target) const {
-  const int64_t k = weights().columns;
+void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
+              float* values) {
+  const int64_t element = static_cast<int64_t>(info(source.dtype).bytes);
+  const int64_t stride = source.column_stride * element;
+  const char* from = static_cast<const char*>(source.data) + row * source.row_stride * element + first * stride;
+  if (source.column_stride == 1) return kernels.to_f32(source.dtype, from, count, values);
+  for (int64_t i = 0; i < count; ++i) kernels.to_f32(source.dtype, from + i * stride, 1, values + i);
+}
+
+void CpuPackedExperts::pack_panel(int64_t panel, const MatrixView& weight, const MatrixView& up, char* target) const {
   const int64_t outputs = weights().outputs();
   const DType dtype = weights().dtype;
   const int64_t group = k_group(dtype);
-  const int64_t source_bytes = static_cast<int64_t>(info(weight.dtype).bytes);
   alignas(64) float values[kChunk];
   alignas(64) char converted[kChunk * sizeof(float)];
   for (int64_t begin = 0; begin < layout_.padded_k; begin += kChunk) {
     const int64_t length = std::min(kChunk, layout_.padded_k - begin);
     for (int64_t column = 0; column < layout_.panel_columns; ++column) {
       const bool in_up = column >= layout_.outputs_per_panel;
-      const TensorView& source = in_up ? up : weight;
+      const MatrixView& source = in_up ? up : weight;
       const int64_t output = panel * layout_.outputs_per_panel + column % layout_.outputs_per_panel;
-      const int64_t present = output < outputs ? std::min(length, k - begin) : 0;
-      if (present > 0) {
-        const char* row = source.as<const char>() + (output * k + begin) * source_bytes;
-        kernels_.to_f32(source.dtype, row, present, values);
-      }
+      const int64_t present =
+          output < std::min(outputs, source.rows) ? std::clamp<int64_t>(source.columns - begin, 0, length) : 0;
+      read_row(kernels_, source, output, begin, present, values);
       std::fill(values + present, values + length, 0.0f);
       kernels_.from_f32(dtype, values, length, converted);
       char* place_at = target + begin * layout_.row_bytes() + column * group * layout_.element_bytes;

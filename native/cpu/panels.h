@@ -32,6 +32,10 @@ struct PanelLayout {
   int64_t expert_bytes() const { return panels * panel_bytes(); }
 };
 
+// Elements first .. first + count of one row of a matrix, as float32.
+void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
+              float* values);
+
 // Lets `buffer` refer to a stored part, which must have exactly `bytes` bytes.
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
 
@@ -42,7 +46,7 @@ class CpuPackedExperts final : public PackedExperts {
   // Over the stored bytes of others, which are only read.
   static Status over(const WeightPart& stored, const ExpertWeights& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
-  Status set_expert(int64_t expert, const TensorView& weight, const TensorView& up) override;
+  Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) override;
   size_t bytes() const override { return buffer_.bytes(); }
 
   const PanelLayout& layout() const { return layout_; }
@@ -54,7 +58,7 @@ class CpuPackedExperts final : public PackedExperts {
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
   // Rounded up, with zeros, so that what a file has behind these weights is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
-  void pack_panel(int64_t panel, const TensorView& weight, const TensorView& up, char* target) const;
+  void pack_panel(int64_t panel, const MatrixView& weight, const MatrixView& up, char* target) const;
 
   const Kernels& kernels_;
   const Team& team_;

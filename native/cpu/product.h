@@ -43,7 +43,7 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
 template <class Store>
 void run_product(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
-  const Activation activation = product.weights->weights().activation;
+  const ExpertWeights& expert_weights = product.weights->weights();
   const int64_t x_bytes = element_bytes(product.tile_kernels->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
   alignas(64) float bias[64];
@@ -70,7 +70,8 @@ void run_product(const Product& product, int worker, ItemQueue& queue, float* sc
                                                 lines * (t + 1) / item.tiles - first_line);
           if (!last) continue;
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
-          product.kernels->activate(activation, product.bias == nullptr ? nullptr : bias, c, tile.rows);
+          product.kernels->activate(expert_weights.activation, expert_weights.clamp,
+                                    product.bias == nullptr ? nullptr : bias, c, tile.rows);
           store(tile, panel, c);
         }
       }

@@ -89,7 +89,8 @@ Status GpuBackend::grouped_gemm(const GroupedGemm& p) {
   MOE_TRY(launch_tile_map(p.offsets.as<int>(), weights.experts, rows, plan.tile.rows, map.at(0), error,
                           traits.max_threads, stream));
   if (plan.converts_x) {
-    MOE_TRY(launch_pack_rows(p.x, {}, {converted.at(0), plan.x_dtype, p.x.shape[0], plan.x_pitch}, traits, stream));
+    MOE_TRY(launch_pack_rows(whole_matrix(p.x), {}, {converted.at(0), plan.x_dtype, p.x.shape[0], plan.x_pitch}, traits,
+                             stream));
   }
   MOE_TRY(context_.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &error));
   const auto* packed = static_cast<const GpuPackedExperts*>(p.weight);

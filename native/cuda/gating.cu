@@ -144,11 +144,12 @@ Status launch_for(const Arguments& arguments, unsigned grid, Stream stream) {
 
 Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
                      Stream stream) {
-  const Arguments arguments{p.logits.data,         p.ids.as<int>(),
-                            p.weights.as<float>(), non_finite_rows,
-                            p.logits.shape[0],     static_cast<int>(p.logits.shape[1]),
-                            p.rule.top_k,          p.rule.normalize || p.rule.scoring == Scoring::softmax_selected,
-                            p.rule.scale};
+  const Arguments arguments{
+      p.logits.data,         p.ids.as<int>(),
+      p.weights.as<float>(), non_finite_rows,
+      p.logits.shape[0],     static_cast<int>(p.logits.shape[1]),
+      p.rule.top_k,          p.rule.normalization != Normalization::none || p.rule.scoring == Scoring::softmax_selected,
+      p.rule.scale};
   const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

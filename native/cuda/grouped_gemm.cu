@@ -24,6 +24,7 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
   epilogue.bias_dtype = o.bias.dtype;
   epilogue.y_dtype = o.y_dtype;
   epilogue.activation = o.weights.activation;
+  epilogue.clamp = o.weights.clamp;
   epilogue.gated = is_gated(o.weights.activation);
   epilogue.y = o.y;
   epilogue.y_pitch = o.y_pitch;

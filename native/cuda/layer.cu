@@ -14,8 +14,8 @@ Status GpuLayer::create(const LayerDescription& description, Context& context, s
   const LayerDescription& d = description;
   std::unique_ptr<GpuLayer> made(new GpuLayer(d, context));
   Runtime& runtime = *context.runtime;
-  MOE_TRY(GpuPackedExperts::create({d.experts, d.gate_up_rows(), d.hidden, d.weight_dtype, d.activation}, runtime,
-                                   &made->gate_up_));
+  MOE_TRY(GpuPackedExperts::create({d.experts, d.gate_up_rows(), d.hidden, d.weight_dtype, d.activation, d.clamp},
+                                   runtime, &made->gate_up_));
   MOE_TRY(GpuPackedExperts::create({d.experts, d.hidden, d.intermediate, d.weight_dtype, Activation::none}, runtime,
                                    &made->down_));
   MOE_TRY(StageClock::create(runtime, &made->clock_));
@@ -37,7 +37,7 @@ size_t GpuLayer::bytes() const {
   return total;
 }
 
-Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, const TensorView& source, int64_t row,
+Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
                       int64_t column) {
   if (source.absent()) return {};
   const DType dtype = description().weight_dtype;
@@ -48,14 +48,11 @@ Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, cons
     MOE_TRY(runtime().fill(made.data, 0, static_cast<size_t>(made.bytes())));
   }
   char* place = parameter.as<char>() + (row * columns + column) * static_cast<int64_t>(info(dtype).bytes);
-  const bool is_vector = source.rank == 1;
-  const TensorView from = gpu::matrix_view(source.data, source.dtype, is_vector ? 1 : source.shape[0],
-                                           is_vector ? source.shape[0] : source.shape[1]);
-  return launch_pack_rows(from, {}, {place, dtype, from.shape[0], from.shape[1]}, runtime().traits(),
+  return launch_pack_rows(source, {}, {place, dtype, source.rows, source.columns}, runtime().traits(),
                           runtime().stream());
 }
 
-Status GpuLayer::set_router(const TensorView& weight, const TensorView& bias) {
+Status GpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
   const LayerDescription& d = description();
   MOE_TRY(runtime().use());
   MOE_TRY(keep(router_, d.experts, d.hidden, weight, 0, 0));
@@ -67,7 +64,7 @@ Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   const bool gated = is_gated(d.activation);
   const int64_t rows = d.gate_up_rows();
   MOE_TRY(runtime().use());
-  MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : TensorView{}));
+  MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : MatrixView{}));
   MOE_TRY(down_->set_expert(expert, weights.down, {}));
   MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.gate_bias, expert, 0));
   MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.up_bias, expert, rows - d.intermediate));
@@ -78,7 +75,7 @@ Status GpuLayer::route_tokens(const TensorView& x, const TensorView& logits, con
                               const TensorView& weights, const Pass& pass) {
   MOE_TRY(launch_router_projection({x, router_, router_bias_, logits}, runtime().traits(), pass.stream));
   MOE_TRY(pass.mark(kRouted));
-  return launch_gating({logits, ids, weights, description().gating}, context_.errors.non_finite_rows(),
+  return launch_gating({logits, {}, ids, weights, description().gating}, context_.errors.non_finite_rows(),
                        runtime().traits(), pass.stream);
 }
 
@@ -160,7 +157,8 @@ Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, cons
   TensorView x = f.x;
   if (plan.gate_up.converts_x) {
     x = gpu::matrix_view(at(plan.converted_x), plan.gate_up.x_dtype, tokens, plan.gate_up.x_pitch);
-    MOE_TRY(launch_pack_rows(f.x, {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, pass.stream));
+    MOE_TRY(
+        launch_pack_rows(whole_matrix(f.x), {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, pass.stream));
   }
   const TensorView inner = gpu::matrix_view(at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
   MOE_TRY(multiply({*gate_up_, gate_up_bias_, plan.gate_up}, x, token_of_row, at(plan.gate_up_map), inner, pass));

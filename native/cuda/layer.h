@@ -15,7 +15,7 @@ class GpuLayer : public Layer {
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
   ~GpuLayer() override;
 
-  Status set_router(const TensorView& weight, const TensorView& bias) override;
+  Status set_router(const MatrixView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
   Status forward(const LayerForward& forward) override;
@@ -51,7 +51,7 @@ class GpuLayer : public Layer {
   Runtime& runtime() const { return *context_.runtime; }
   // Copies `source` to row `row`, column `column` of a matrix [rows, columns] of the weights' dtype, which is made of
   // zeros with the first.
-  Status keep(TensorView& parameter, int64_t rows, int64_t columns, const TensorView& source, int64_t row,
+  Status keep(TensorView& parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
               int64_t column);
   Status plan(const LayerForward& forward, gpu::LayerPlan* plan) const;
   // Enqueues a forward; allocates nothing.

@@ -16,9 +16,9 @@ struct PackedRows {
   int64_t pitch;  // elements; those behind the source's columns become zeros
 };
 
-// Row r of `packed` is row r of `source` [rows, columns]; where `up` is present, the rows of the two alternate as in
-// tile/interleave.h. Rows that the source does not have become zeros.
-Status launch_pack_rows(const TensorView& source, const TensorView& up, const PackedRows& packed,
+// Row r of `packed` is row r of `source`; where `up` is present, of source's dtype, the rows of the two alternate as in
+// tile/interleave.h. Rows that a matrix does not have become zeros.
+Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const PackedRows& packed,
                         const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -16,7 +16,7 @@ GpuPackedExperts::~GpuPackedExperts() {
   if (data_ != nullptr) runtime_.release(data_);
 }
 
-Status GpuPackedExperts::set_expert(int64_t expert, const TensorView& weight, const TensorView& up) {
+Status GpuPackedExperts::set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) {
   MOE_TRY(runtime_.use());
   const auto element = static_cast<int64_t>(info(weights().dtype).bytes);
   char* place = static_cast<char*>(data_) + expert * layout_.expert_elements() * element;

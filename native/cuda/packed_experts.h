@@ -14,7 +14,7 @@ class GpuPackedExperts : public PackedExperts {
   static Status create(const ExpertWeights& weights, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
   ~GpuPackedExperts() override;
 
-  Status set_expert(int64_t expert, const TensorView& weight, const TensorView& up) override;
+  Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) override;
   size_t bytes() const override;
   const void* data() const { return data_; }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Activation } from "../../lib/backend.js";
+import { type Activation, defaultClamp } from "../../lib/backend.js";
 import { activate } from "../../lib/reference/activation.js";
 
 const points = [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10];
@@ -22,13 +22,14 @@ const relu = points.map((x) => Math.max(x, 0));
 const plain: readonly (readonly [Activation, readonly number[]])[] = [
   ["none", points],
   ["relu", relu],
+  ["relu2", relu.map((value) => value * value)],
   ["silu", silu],
   ["gelu", gelu],
   ["gelu_tanh", geluTanh],
 ];
 
 test.each(plain)("%s", (activation, expected) => {
-  const actual = activate(activation, Float64Array.from(points));
+  const actual = activate(activation, defaultClamp, Float64Array.from(points));
   expect(actual).toHaveLength(points.length);
   actual.forEach((value, index) => {
     expect(Math.abs(value - (expected[index] as number))).toBeLessThanOrEqual(1e-15 * 10);
@@ -43,7 +44,7 @@ const gated: readonly (readonly [Activation, readonly number[]])[] = [
 
 test.each(gated)("%s multiplies the activated gates by the ups behind them", (activation, gates) => {
   const ups = points.map((_, index) => 2 - index);
-  const actual = activate(activation, Float64Array.from([...points, ...ups]));
+  const actual = activate(activation, defaultClamp, Float64Array.from([...points, ...ups]));
   expect(actual).toHaveLength(points.length);
   actual.forEach((value, index) => {
     expect(Math.abs(value - (gates[index] as number) * (ups[index] as number))).toBeLessThanOrEqual(1e-13);
@@ -51,5 +52,20 @@ test.each(gated)("%s multiplies the activated gates by the ups behind them", (ac
 });
 
 test.each(["relu", "silu", "gelu", "gelu_tanh"] as const)("%s of NaN is NaN", (activation) => {
-  expect(activate(activation, Float64Array.of(Number.NaN))[0]).toBeNaN();
+  expect(activate(activation, defaultClamp, Float64Array.of(Number.NaN))[0]).toBeNaN();
+});
+
+test("swiglu_clamped bounds the gate above and the up value on both sides", () => {
+  const clamp = { alpha: 1.5, limit: 2, offset: 1 };
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  const actual = activate("swiglu_clamped", clamp, Float64Array.of(-5, 1, 3, 3, 0.5, -3, 0.5, 7));
+  const expected = [
+    [-5, 0.5],
+    [1, -2],
+    [2, 0.5],
+    [2, 2],
+  ].map(([gate, up]) => (gate as number) * sigmoid(1.5 * (gate as number)) * ((up as number) + 1));
+  actual.forEach((value, index) => {
+    expect(Math.abs(value - (expected[index] as number))).toBeLessThanOrEqual(1e-15);
+  });
 });

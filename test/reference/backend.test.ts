@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { activations, isGated } from "../../lib/backend.js";
+import { activations, defaultClamp, isGated } from "../../lib/backend.js";
 import { Random } from "../../lib/cases/random.js";
 import { relativeError } from "../../lib/cases/run.js";
 import type { FloatDType } from "../../lib/dtype.js";
@@ -112,7 +112,7 @@ describe.each(activations)("a layer of %s by hand", (activation) => {
       const outputs = chosen.map((expert) => {
         const { gate, up, down, gateBias, upBias, downBias } = networks[expert] as (typeof networks)[number];
         const first = [...(gated ? product(gate, values, gateBias) : []), ...product(up, values, upBias)];
-        const rows = product(down, [...activate(activation, Float64Array.from(first))], downBias);
+        const rows = product(down, [...activate(activation, defaultClamp, Float64Array.from(first))], downBias);
         return rows.map((value) => (1.5 * (scores[expert] as number) * value) / total);
       });
       return values.map((_, column) => outputs.reduce((sum, output) => sum + (output[column] as number), 0));

@@ -9,7 +9,7 @@ import type { Tensor } from "../../lib/tensor.js";
 
 /** The sizes and formula of a layer, and what its weights and tokens are drawn from. */
 export interface LayerProblem {
-  readonly config: Required<MoeLayerConfig>;
+  readonly config: MoeLayerConfig & Required<Pick<MoeLayerConfig, "activation">>;
   readonly tokens: number;
   readonly dtype: FloatDType;
   readonly seed: number;

@@ -18,6 +18,7 @@ struct Epilogue {
   DType bias_dtype;
   DType y_dtype;
   Activation activation;
+  Clamp clamp;
   bool gated;
   // Whether runs of kInterleave elements of y are aligned for vector stores.
   bool aligned_y;
@@ -66,13 +67,13 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
       load_staged(from, values);
       if (e.bias != nullptr) add_bias(e, bias, count, values);
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, values[i]);
+      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, values[i]);
       if (e.gated) {
         float ups[kRun];
         load_staged(from + kRun, ups);
         if (e.bias != nullptr) add_bias(e, bias + e.outputs, count, ups);
 #pragma unroll
-        for (int i = 0; i < kRun; ++i) values[i] *= ups[i];
+        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, ups[i]);
       }
     }
     store_up_to(e.y, e.y_dtype, (first_row + row) * e.y_pitch + column, count, e.aligned_y, values);

@@ -85,30 +85,31 @@ void check_tiles(const Kernels& kernels, const TileKernels& tiles, DType weight)
   }
 }
 
+// expected(gate or value, up)
 template <class Function>
 void check_activation(const Kernels& kernels, Activation activation, Function expected) {
   std::vector<float> c, inputs;
   for (int i = 0; i < 4 * kernels.panel_columns; ++i) inputs.push_back(static_cast<float>(i) * 0.31f - 18.0f);
   c = inputs;
   const std::vector<float> bias(static_cast<size_t>(kernels.panel_columns), 0.25f);
-  kernels.activate(activation, bias.data(), c.data(), 4);
+  kernels.activate(activation, Clamp{}, bias.data(), c.data(), 4);
   const int outputs = kernels.panel_columns / (is_gated(activation) ? 2 : 1);
   double worst = 0;
   for (int r = 0; r < 4; ++r) {
     for (int j = 0; j < outputs; ++j) {
       const int at = r * kernels.panel_columns + j;
       const double up = is_gated(activation) ? inputs[at + outputs] + 0.25 : 1.0;
-      const double value = expected(inputs[at] + 0.25) * up;
+      const double value = expected(inputs[at] + 0.25, up);
       worst = std::max(worst, std::fabs(value - c[at]) / std::max(1.0, std::fabs(value)));
     }
   }
   MOE_CHECK(worst < 2e-6);
 }
 
-double silu(double x) { return x / (1 + std::exp(-x)); }
-double gelu(double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2.0))); }
-double gelu_tanh(double x) {
-  return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+double silu(double x, double up = 1) { return up * (x / (1 + std::exp(-x))); }
+double gelu(double x, double up = 1) { return up * x / 2 * (1 + std::erf(x / std::sqrt(2.0))); }
+double gelu_tanh(double x, double up = 1) {
+  return up * x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
 }
 
 }  // namespace
@@ -124,8 +125,13 @@ MOE_TEST(tiles_multiply_and_rows_do_not_depend_on_their_tile) {
 
 MOE_TEST(activations_follow_their_formulas) {
   for (const Kernels* kernels : available_kernels()) {
-    check_activation(*kernels, Activation::none, [](double x) { return x; });
-    check_activation(*kernels, Activation::relu, [](double x) { return std::max(0.0, x); });
+    check_activation(*kernels, Activation::none, [](double x, double) { return x; });
+    check_activation(*kernels, Activation::relu, [](double x, double) { return std::max(0.0, x); });
+    check_activation(*kernels, Activation::relu2, [](double x, double) { return std::pow(std::max(0.0, x), 2); });
+    check_activation(*kernels, Activation::swiglu_clamped, [](double x, double up) {
+      const double gate = std::min(x, 7.0);
+      return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(up, -7.0, 7.0) + 1);
+    });
     check_activation(*kernels, Activation::silu, silu);
     check_activation(*kernels, Activation::gelu, gelu);
     check_activation(*kernels, Activation::gelu_tanh, gelu_tanh);

@@ -40,7 +40,7 @@ void check_packing(const Kernels& kernels, DType dtype, Activation activation, i
     std::vector<float> first = small_integers(random, outputs * k), up = small_integers(random, outputs * k);
     const TensorView first_view{first.data(), DType::f32, 2, {outputs, k}};
     const TensorView up_view{up.data(), DType::f32, 2, {outputs, k}};
-    MOE_CHECK(packed->set_expert(expert, first_view, gated ? up_view : TensorView{}).ok());
+    MOE_CHECK(packed->set_expert(expert, whole_matrix(first_view), gated ? whole_matrix(up_view) : MatrixView{}).ok());
     const PanelLayout& layout = packed->layout();
     const int64_t half = kernels.panel_columns / (gated ? 2 : 1);
     bool right = layout.panels == (outputs + half - 1) / half;

@@ -24,6 +24,10 @@ struct Relu {
   static Vector apply(Vector x) { return Vector::max(Vector::zero(), x); }
 };
 
+struct Relu2 {
+  static Vector apply(Vector x) { return Relu::apply(x) * Relu::apply(x); }
+};
+
 struct Silu {
   static Vector apply(Vector x) { return x / (Vector::broadcast(1.0f) + exp(Vector::zero() - x)); }
 };
@@ -65,27 +69,45 @@ inline void activate_plain(const float* bias, float* c, int rows) {
   }
 }
 
+// act(gate) * up.
+template <class Function>
+struct Product {
+  static Vector apply(Vector gate, Vector up, const Clamp&) { return Function::apply(gate) * up; }
+};
+
+struct ClampedSwiglu {
+  static Vector apply(Vector gate, Vector up, const Clamp& clamp) {
+    const Vector limit = Vector::broadcast(clamp.limit);
+    const Vector g = Vector::min(limit, gate);
+    const Vector u = Vector::max(Vector::broadcast(-clamp.limit), Vector::min(limit, up));
+    const Vector silu = g / (Vector::broadcast(1.0f) + exp(g * Vector::broadcast(-clamp.alpha)));
+    return silu * (u + Vector::broadcast(clamp.offset));
+  }
+};
+
 // The first vector holds gate columns, the second up columns.
 template <class Function>
-inline void activate_gated(const float* bias, float* c, int rows) {
+inline void activate_gated(const float* bias, const Clamp& clamp, float* c, int rows) {
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     const Vector gate = biased(c, bias);
     const Vector up = biased(c + kWidth, bias == nullptr ? nullptr : bias + kWidth);
-    (Function::apply(gate) * up).store(c);
+    Function::apply(gate, up, clamp).store(c);
   }
 }
 
-void activate(Activation activation, const float* bias, float* c, int rows) {
+void activate(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   switch (activation) {
     case Activation::none:
       if (bias != nullptr) activate_plain<Identity>(bias, c, rows);
       return;
     case Activation::relu: return activate_plain<Relu>(bias, c, rows);
+    case Activation::relu2: return activate_plain<Relu2>(bias, c, rows);
     case Activation::gelu: return activate_plain<Gelu>(bias, c, rows);
     case Activation::gelu_tanh: return activate_plain<GeluTanh>(bias, c, rows);
     case Activation::silu: return activate_plain<Silu>(bias, c, rows);
-    case Activation::swiglu: return activate_gated<Silu>(bias, c, rows);
-    case Activation::geglu: return activate_gated<Gelu>(bias, c, rows);
-    case Activation::geglu_tanh: return activate_gated<GeluTanh>(bias, c, rows);
+    case Activation::swiglu: return activate_gated<Product<Silu>>(bias, clamp, c, rows);
+    case Activation::geglu: return activate_gated<Product<Gelu>>(bias, clamp, c, rows);
+    case Activation::geglu_tanh: return activate_gated<Product<GeluTanh>>(bias, clamp, c, rows);
+    case Activation::swiglu_clamped: return activate_gated<ClampedSwiglu>(bias, clamp, c, rows);
   }
 }

@@ -96,7 +96,7 @@ inline bool weigh(const float* logits, int32_t experts, const GatingRule& rule, 
     return false;
   }
   float sum = weigh_chosen(logits, ids, rule.top_k, top, weights);
-  if (rule.scoring == Scoring::softmax && !rule.normalize) {
+  if (rule.scoring == Scoring::softmax && rule.normalization == Normalization::none) {
     // With normalize the sum over all experts cancels.
     sum = top < INFINITY ? sum_of_exponentials(logits, experts, top)
                          : static_cast<float>(std::count(logits, logits + experts, top));
