@@ -1,107 +1,7 @@
-import { isGated } from "../backend.js";
-import type { FloatDType } from "../dtype.js";
-import type { MoeLayerConfig } from "../layer/config.js";
-import { MoeLayer } from "../layer/layer.js";
-import { linear, type Matrix } from "../reference/matrix.js";
-import type { Tensor } from "../tensor.js";
 import type { Case } from "./case.js";
-import type { Inputs } from "./inputs.js";
-import type { Random } from "./random.js";
-import { randomRouting, type Spread } from "./random_routing.js";
-import { round } from "./rounding.js";
+import { type LayerProblem, layerCase } from "./layer_case.js";
 
-interface Problem extends MoeLayerConfig {
-  tokens: number;
-  dtypes?: readonly [x: FloatDType, weights: FloatDType];
-  biases?: boolean;
-  /** Routing given to the layer; default its own router's. */
-  routing?: Spread;
-  /** For the name: the model whose shape, scaled down, this is. */
-  model?: string;
-}
-
-/** By the dtype of x: the 16-bit ones also round between the two products. */
-const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
-
-function layerCase(problem: Problem): Case {
-  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, model, ...config } = problem;
-  const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu" } = config;
-  const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
-  const details = [activation, `${xDType} x ${dtype}`, biases && "biases", routing && `routing ${routing}`];
-  return {
-    name: [...(model ? [`like ${model}:`] : []), sizes, ...details.filter(Boolean)].join(" "),
-    operator: "layer",
-    tolerances: { weights: 3e-6, y: outputTolerances[xDType] },
-    run(inputs) {
-      const { random } = inputs;
-      const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
-      const routerBias = random.normals(numExperts, 0.1);
-      const layer = inputs.keep(
-        MoeLayer.create({
-          ...config,
-          device: inputs.device,
-          dtype: inputs.dtype(dtype),
-          router: inputs.floats(router, [numExperts, hiddenSize], dtype),
-          ...(biases ? { routerBias: inputs.floats(routerBias, [numExperts], dtype) } : {}),
-          experts: randomExperts(inputs, config, dtype, biases),
-        }),
-      );
-      const shape = [tokens, topK];
-      if (routing !== undefined) {
-        const x = inputs.normals([tokens, hiddenSize], xDType);
-        const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
-        const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
-        return { y: layer.forward(x, { routing: given }) };
-      }
-      const matrix = { values: round(router, dtype), rows: numExperts, columns: hiddenSize };
-      const bias = biases ? round(routerBias, dtype) : undefined;
-      const tokenValues = separatedTokens(random, tokens, topK, matrix, bias, xDType);
-      const x = inputs.floats(tokenValues, [tokens, hiddenSize], xDType);
-      return { ...layer.route(x), y: layer.forward(x) };
-    },
-  };
-}
-
-type F32 = Tensor<"f32">;
-
-function randomExperts(inputs: Inputs, config: MoeLayerConfig, dtype: FloatDType, biases: boolean) {
-  const { hiddenSize: hidden, intermediateSize: inner, numExperts, activation = "swiglu" } = config;
-  const gated = isGated(activation);
-  return {
-    ...(gated ? { gate: inputs.normals([numExperts, inner, hidden], dtype, hidden ** -0.5) } : {}),
-    up: inputs.normals([numExperts, inner, hidden], dtype, hidden ** -0.5),
-    down: inputs.normals([numExperts, hidden, inner], dtype, inner ** -0.5),
-    ...(gated && biases ? { gateBias: inputs.normals([numExperts, inner], dtype) } : {}),
-    ...(biases ? { upBias: inputs.normals([numExperts, inner], dtype) } : {}),
-    ...(biases ? { downBias: inputs.normals([numExperts, hidden], dtype) } : {}),
-  };
-}
-
-/** Tokens whose k+1 largest logits differ so much that the rounding of a float32 router cannot change the choice. */
-function separatedTokens(
-  random: Random,
-  tokens: number,
-  topK: number,
-  router: Matrix,
-  bias: Float64Array | undefined,
-  dtype: FloatDType,
-): Float32Array {
-  const x = new Float32Array(tokens * router.columns);
-  for (let token = 0; token < tokens; ) {
-    const values = random.normals(router.columns);
-    const largest = linear(round(values, dtype), router, bias)
-      .sort()
-      .reverse()
-      .subarray(0, topK + 1);
-    const separated = largest.every(
-      (logit, index) => index === 0 || (largest[index - 1] as number) - logit > 1e-4 * Math.abs(largest[0] as number),
-    );
-    if (separated) x.set(values, token++ * router.columns);
-  }
-  return x;
-}
-
-const scaledModels: readonly Problem[] = [
+const scaledModels: readonly LayerProblem[] = [
   {
     model: "Mixtral-8x7B",
     hiddenSize: 128,
@@ -210,6 +110,6 @@ export const layerCases: readonly Case[] = [
       { hiddenSize: 24, intermediateSize: 8, numExperts: 896, topK: 16, tokens: 3, routing: "even" },
       { hiddenSize: 45, intermediateSize: 33, numExperts: 72, topK: 14, tokens: 9, dtypes: ["f16", "bf16"] },
       { hiddenSize: 33, intermediateSize: 51, numExperts: 96, topK: 6, tokens: 300, routing: "even" },
-    ] satisfies Problem[]
+    ] satisfies LayerProblem[]
   ).map(layerCase),
 ];

@@ -2,12 +2,15 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { relativeError } from "../../lib/cases/run.js";
 import type { Device } from "../../lib/device.js";
+import type { FloatDType } from "../../lib/dtype.js";
+import { expertShapes } from "../../lib/layer/expert_weights.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import { combine } from "../../lib/operators/combine.js";
 import { gating } from "../../lib/operators/gating.js";
 import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
 import { routerProjection } from "../../lib/operators/router_projection.js";
 import { sort } from "../../lib/operators/sort.js";
+import type { Tensor } from "../../lib/tensor.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
@@ -42,8 +45,8 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
         expect(relativeError(routed.weights.dataSync(), weights.dataSync())).toBeLessThanOrEqual(3e-6);
 
         const { offsets, tokenOfRow, rowOfSlot } = sort(ids, { numExperts });
-        const inner = groupedGemm(x, random.gateUp, offsets, { activation, tokenOfRow });
-        const expected = combine(groupedGemm(inner, random.down, offsets), rowOfSlot, weights);
+        const inner = groupedGemm(x, random.gateUp(), offsets, { activation, tokenOfRow });
+        const expected = combine(groupedGemm(inner, random.experts.down, offsets), rowOfSlot, weights);
         using y = layer.forward(x);
         const tolerance = tolerances[problem.dtype];
         expect(relativeError(y.dataSync(), expected.dataSync())).toBeLessThanOrEqual(tolerance);
@@ -129,23 +132,24 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
   test("keeps its weights after the tensors it was made from are disposed of", () => {
     using random = new RandomLayer(device(), example);
     const before = bits(random);
-    for (const tensor of [random.router, random.gateUp, random.down]) tensor.dispose();
+    random.disposeWeights();
     expect(bits(random)).toEqual(before);
   });
 
-  test("takes stacked experts as well as a list", () => {
+  test("takes a list of experts as well as stacked ones", () => {
     using random = new RandomLayer(device(), example);
-    const { numExperts: experts, intermediateSize: inner, hiddenSize: hidden } = example.config;
-    const gateUp = random.gateUp.dataSync();
-    const half = (offset: number) => {
-      const parts = Array.from({ length: experts }, (_, expert) => {
-        const begin = (2 * expert + offset) * inner * hidden;
-        return [...gateUp.slice(begin, begin + inner * hidden)];
-      });
-      return device().tensor(parts.flat(), [experts, inner, hidden]);
+    const { numExperts, hiddenSize, intermediateSize } = example.config;
+    const shapes = expertShapes(hiddenSize, intermediateSize);
+    const slice = (role: "gate" | "up" | "down", expert: number) => {
+      using row = (random.experts[role] as Tensor<FloatDType>).rows(expert, expert + 1);
+      return row.reshape(shapes[role]);
     };
-    const stacked = { gate: half(0), up: half(1), down: random.down };
-    using layer = MoeLayer.create({ ...example.config, device: device(), router: random.router, experts: stacked });
+    const list = Array.from({ length: numExperts }, (_, expert) => ({
+      gate: slice("gate", expert),
+      up: slice("up", expert),
+      down: slice("down", expert),
+    }));
+    using layer = MoeLayer.create({ ...example.config, device: device(), router: random.router, experts: list });
     using y = layer.forward(random.x);
     expect([...y.rawSync()]).toEqual(bits(random).y);
   });

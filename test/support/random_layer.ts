@@ -1,18 +1,24 @@
 import fc from "fast-check";
-import { isGated } from "../../lib/backend.js";
+import { type Activation, activations, groupScores, scorings, sharedGates } from "../../lib/backend.js";
 import { Random } from "../../lib/cases/random.js";
+import { randomExpert, randomShared } from "../../lib/cases/random_expert.js";
 import type { Device } from "../../lib/device.js";
 import type { FloatDType } from "../../lib/dtype.js";
 import type { MoeLayerConfig } from "../../lib/layer/config.js";
+import type { ExpertWeights } from "../../lib/layer/expert_weights.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
+import type { GatingRuleOptions, Normalize } from "../../lib/operators/gating_options.js";
+import { type Shape, shapeSize } from "../../lib/shape.js";
 import type { Tensor } from "../../lib/tensor.js";
 
 /** The sizes and formula of a layer, and what its weights and tokens are drawn from. */
 export interface LayerProblem {
-  readonly config: MoeLayerConfig & Required<Pick<MoeLayerConfig, "activation">>;
+  readonly config: MoeLayerConfig & { readonly activation: Activation };
   readonly tokens: number;
   readonly dtype: FloatDType;
   readonly seed: number;
+  readonly biases?: boolean;
+  readonly selectionBias?: boolean;
 }
 
 /** An odd-sized layer for tests of one fixed problem. */
@@ -27,7 +33,7 @@ export const exampleConfig: LayerProblem["config"] = {
   activation: "swiglu",
 };
 
-/** Layers of any shape, small enough for `reference`. */
+/** Layers of any shape, small enough for `reference`, that are their operators one after another. */
 export const anyLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
   fc.record({
     config: fc.record({
@@ -46,43 +52,129 @@ export const anyLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12
   }),
 );
 
+const anyNormalize: fc.Arbitrary<boolean | Normalize> = fc.oneof(
+  fc.boolean(),
+  fc.record({ by: fc.constantFrom("sum_plus_epsilon" as const, "clamped_sum" as const), epsilon: fc.constant(1e-3) }),
+  fc.record({ by: fc.constant("lp" as const), power: fc.constantFrom(1, 2, 3) }),
+);
+
+/** Every rule of routing over 1 .. 12 experts, with the number of experts. */
+const anyRouting = fc
+  .record({
+    numGroups: fc.integer({ min: 1, max: 4 }),
+    groupSize: fc.integer({ min: 1, max: 3 }),
+    topGroups: fc.integer({ min: 1, max: 4 }),
+    topK: fc.integer({ min: 1, max: 12 }),
+    score: fc.constantFrom(...groupScores),
+    scoring: fc.constantFrom(...scorings),
+    byLogit: fc.boolean(),
+    normalize: anyNormalize,
+    scale: fc.constantFrom(1, 2.5),
+  })
+  .map(({ numGroups, groupSize, ...drawn }): GatingRuleOptions & { numExperts: number; scoring: string } => {
+    const { scoring, normalize } = drawn;
+    const numExperts = numGroups * groupSize;
+    const grouped = numGroups > 1 && scoring !== "sparsemixer";
+    const top = Math.min(drawn.topGroups, numGroups);
+    const topK = Math.min(drawn.topK, grouped ? top * groupSize : numExperts);
+    const scoreFits = { max: true, top2_sum: groupSize > 1, topk_sum: topK % top === 0 }[drawn.score];
+    return {
+      numExperts,
+      topK,
+      scoring,
+      scale: drawn.scale,
+      normalize: scoring !== "none" || (typeof normalize === "object" && normalize.by === "lp") ? normalize : false,
+      ...(drawn.byLogit && { selectionKey: "logit" }),
+      ...(grouped && { groups: { count: numGroups, top, score: scoreFits ? drawn.score : "max" } }),
+    };
+  });
+
+/** Layers with every part that a layer can have. */
+export const anyFullLayer: fc.Arbitrary<LayerProblem> = fc
+  .record({
+    routing: anyRouting,
+    formula: fc.record({
+      hiddenSize: fc.integer({ min: 1, max: 70 }),
+      intermediateSize: fc.integer({ min: 1, max: 40 }),
+      activation: fc.constantFrom(...activations),
+      factor: fc.boolean(),
+      outputActivation: fc.constantFrom("none" as const, "none" as const, "softmax" as const),
+      weightOn: fc.constantFrom("output" as const, "input" as const),
+    }),
+    shared: fc.option(
+      fc.record({ intermediateSize: fc.integer({ min: 1, max: 100 }), gate: fc.constantFrom(...sharedGates) }),
+    ),
+    tokens: fc.integer({ min: 1, max: 20 }),
+    dtype: fc.constantFrom("f32" as const, "f16" as const, "bf16" as const),
+    seed: fc.integer({ min: 0 }),
+    biases: fc.boolean(),
+    selectionBias: fc.boolean(),
+  })
+  .map(({ routing, formula, shared, ...problem }): LayerProblem => {
+    const gate = formula.weightOn === "input" ? "none" : shared?.gate;
+    const sharedExpert = shared && formula.outputActivation === "none" ? { ...shared, gate } : undefined;
+    const selectionBias = problem.selectionBias && routing.scoring !== "sparsemixer";
+    return { ...problem, selectionBias, config: { ...routing, ...formula, sharedExpert } as LayerProblem["config"] };
+  });
+
 /** The tensors of a problem on a device. */
 export class RandomLayer implements Disposable {
   readonly layer: MoeLayer;
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
-  /** [E, N, H], gate rows before up rows where gated. */
-  readonly gateUp: Tensor<FloatDType>;
-  /** [E, H, I] */
-  readonly down: Tensor<FloatDType>;
+  /** Stacked. */
+  readonly experts: ExpertWeights;
+  readonly #device: Device;
+  readonly #drawn: Tensor<FloatDType>[] = [];
 
-  constructor(device: Device, { config, tokens, dtype, seed }: LayerProblem) {
-    const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, activation } = config;
+  constructor(device: Device, problem: LayerProblem) {
+    const { config, tokens, dtype, seed, biases = false, selectionBias = false } = problem;
+    const { hiddenSize, intermediateSize, numExperts } = config;
     const random = new Random(seed);
-    const normals = (shape: number[], deviation: number) =>
-      device.tensor(
-        random.normals(
-          shape.reduce((a, b) => a * b),
-          deviation,
-        ),
-        shape,
-        dtype,
-      );
-    const gated = isGated(activation);
-    this.x = normals([tokens, hidden], 1);
-    this.router = normals([experts, hidden], hidden ** -0.5);
-    this.gateUp = normals([experts, gated ? 2 * inner : inner, hidden], hidden ** -0.5);
-    this.down = normals([experts, hidden, inner], inner ** -0.5);
-    const expertWeights = Array.from({ length: experts }, (_, expert) => {
-      const first = this.gateUp.rows(expert, expert + 1).reshape([this.gateUp.shape[1] as number, hidden]);
-      const down = this.down.rows(expert, expert + 1).reshape([hidden, inner]);
-      if (!gated) return { up: first, down };
-      return { gate: first.rows(0, inner), up: first.rows(inner, 2 * inner), down };
+    const draw = (shape: Shape, deviation: number) => {
+      const tensor = device.tensor(random.normals(shapeSize(shape), deviation), shape, dtype);
+      this.#drawn.push(tensor);
+      return tensor;
+    };
+    this.#device = device;
+    this.x = draw([tokens, hiddenSize], 1);
+    this.router = draw([numExperts, hiddenSize], hiddenSize ** -0.5);
+    this.experts = randomExpert(draw, config, intermediateSize, biases, [numExperts]);
+    this.layer = MoeLayer.create({
+      ...config,
+      device,
+      dtype,
+      router: this.router,
+      experts: this.experts,
+      ...(biases && { routerBias: draw([numExperts], 0.1) }),
+      ...(selectionBias && { selectionBias: draw([numExperts], 0.1) }),
+      ...randomShared(draw, config, biases),
     });
-    this.layer = MoeLayer.create({ ...config, device, dtype, router: this.router, experts: expertWeights });
+  }
+
+  /** A new tensor [E, N, H] of the first product's weights: gate rows before up rows where gated. */
+  gateUp(): Tensor<FloatDType> {
+    const { gate, up } = this.experts;
+    const [experts, rows, columns] = up.shape as [number, number, number];
+    const halves = [gate, up].flatMap((tensor) => (tensor ? [tensor.dataSync()] : []));
+    const values = new Float32Array(experts * halves.length * rows * columns);
+    const size = rows * columns;
+    halves.forEach((half, index) => {
+      for (let expert = 0; expert < experts; expert++) {
+        const rowsOfExpert = half.subarray(expert * size, (expert + 1) * size);
+        values.set(rowsOfExpert, (expert * halves.length + index) * size);
+      }
+    });
+    return this.#device.tensor(values, [experts, halves.length * rows, columns], up.dtype);
+  }
+
+  /** Disposes of what the layer was made from; tokens stay. */
+  disposeWeights(): void {
+    for (const tensor of this.#drawn) if (tensor !== this.x) tensor.dispose();
   }
 
   [Symbol.dispose](): void {
-    for (const resource of [this.layer, this.x, this.router, this.gateUp, this.down]) resource.dispose();
+    this.layer.dispose();
+    for (const tensor of this.#drawn) tensor.dispose();
   }
 }

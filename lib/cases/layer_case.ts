@@ -1,0 +1,98 @@
+import type { FloatDType } from "../dtype.js";
+import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
+import { MoeLayer } from "../layer/layer.js";
+import type { Tensor } from "../tensor.js";
+import type { Case } from "./case.js";
+import { type Draw, randomExpert, randomShared } from "./random_expert.js";
+import { randomRouting, type Spread } from "./random_routing.js";
+import { round } from "./rounding.js";
+import { steadyTokens } from "./steady_tokens.js";
+
+export interface LayerProblem extends MoeLayerConfig {
+  tokens: number;
+  dtypes?: readonly [x: FloatDType, weights: FloatDType];
+  biases?: boolean;
+  selectionBias?: boolean;
+  /** Routing given to the layer; default its own router's. */
+  routing?: Spread;
+  /** Whether the router's logits are compared too. */
+  logits?: boolean;
+  /** For the name: the model whose shape, scaled down, this is. */
+  model?: string;
+}
+
+/** By the dtype of x: the 16-bit ones also round between the two products. */
+const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
+
+/** A layer of random weights and what it makes of random tokens. */
+export function layerCase(problem: LayerProblem): Case {
+  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
+  const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, ...config } = rest;
+  const { hiddenSize, intermediateSize, numExperts, topK } = config;
+  return {
+    name: caseName(problem),
+    operator: "layer",
+    tolerances: { logits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] },
+    run(inputs) {
+      const { random } = inputs;
+      const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
+      const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
+      const routerBias = random.normals(numExperts, 0.1);
+      const selectionBias = random.normals(numExperts, 0.1);
+      const layer = inputs.keep(
+        MoeLayer.create({
+          ...config,
+          device: inputs.device,
+          dtype: inputs.dtype(dtype),
+          router: inputs.floats(router, [numExperts, hiddenSize], dtype),
+          ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
+          ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
+          experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
+          ...randomShared(draw, config, biases),
+        }),
+      );
+      const shape = [tokens, topK];
+      if (routing !== undefined) {
+        const x = inputs.normals([tokens, hiddenSize], xDType);
+        const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
+        const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
+        return { y: layer.forward(x, { routing: given }) };
+      }
+      const exactRouter = {
+        weight: { values: round(router, dtype), rows: numExperts, columns: hiddenSize },
+        bias: biases ? round(routerBias, dtype) : undefined,
+        selectionBias: hasSelectionBias ? round(selectionBias, "f32") : undefined,
+      };
+      const rule = describeLayer(config, dtype);
+      const x = inputs.floats(steadyTokens(random, tokens, exactRouter, rule, xDType), [tokens, hiddenSize], xDType);
+      return { ...(comparesLogits && { logits: layer.routerLogits(x) }), ...layer.route(x), y: layer.forward(x) };
+    },
+  };
+}
+
+type F32 = Tensor<"f32">;
+
+function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
+  const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
+  const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;
+  const details = {
+    [activation]: true,
+    [`clamp ${Object.values(clamp ?? {}).join(" ")}`]: clamp,
+    [`${x} x ${weights}`]: true,
+    biases: problem.biases,
+    factor: problem.factor,
+    [`${outputActivation} of outputs`]: outputActivation !== "none",
+    "weight on input": problem.weightOn === "input",
+    [`shared ${shared?.intermediateSize}`]: shared,
+    [`${shared?.gate} gate`]: shared?.gate,
+    [`${problem.scoring}`]: problem.scoring,
+    [`normalize ${typeof normalize === "object" && normalize.by}`]: typeof normalize === "object",
+    [`groups ${groups?.top} of ${groups?.count} by ${groups?.score}`]: groups,
+    "selection bias": problem.selectionBias,
+    [`routing ${problem.routing}`]: problem.routing,
+    logits: problem.logits,
+  };
+  const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
+  const stated = Object.keys(details).filter((detail) => details[detail]);
+  return [...(problem.model ? [`like ${problem.model}:`] : []), sizes, ...stated].join(" ");
+}
