@@ -30,7 +30,7 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
   epilogue.y_pitch = o.y_pitch;
   epilogue.outputs = o.weights.outputs();
   MOE_TRY(gpu::dispatch_float(o.y_dtype, [&](auto type) -> Status {
-    epilogue.aligned_y = vectors_aligned<typename decltype(type)::type, gpu::kInterleave>(o.y, o.y_pitch);
+    epilogue.aligned_y = vectors_aligned<typename decltype(type)::type, kEpilogueRun>(o.y, o.y_pitch);
     return {};
   }));
   if (plan.path == gpu::GemmPath::fma) return launch_gemm_fma(arguments, plan, o.weights.dtype, stream);

@@ -13,6 +13,10 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+// Neighbouring outputs that a thread finishes at once; more of them would take more registers than the products leave.
+constexpr int kEpilogueRun = 4;
+static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
+
 struct Epilogue {
   const void* bias;  // [experts, gate rows before up rows], or null
   DType bias_dtype;
@@ -20,60 +24,64 @@ struct Epilogue {
   Activation activation;
   Clamp clamp;
   bool gated;
-  // Whether runs of kInterleave elements of y are aligned for vector stores.
+  // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
   bool aligned_y;
   void* y;
   int64_t y_pitch;
   int64_t outputs;
 };
 
-__device__ __forceinline__ void load_staged(const float* staged, float (&values)[gpu::kInterleave]) {
-#pragma unroll
-  for (int i = 0; i < gpu::kInterleave; i += 4) {
-    const uint4 words = ptx::ld_shared_128(staged + i);
-    values[i] = float_from_bits(words.x);
-    values[i + 1] = float_from_bits(words.y);
-    values[i + 2] = float_from_bits(words.z);
-    values[i + 3] = float_from_bits(words.w);
-  }
+__device__ __forceinline__ void load_staged(const float* staged, float (&values)[kEpilogueRun]) {
+  const uint4 words = ptx::ld_shared_128(staged);
+  values[0] = float_from_bits(words.x);
+  values[1] = float_from_bits(words.y);
+  values[2] = float_from_bits(words.z);
+  values[3] = float_from_bits(words.w);
 }
 
-__device__ __forceinline__ void add_bias(const Epilogue& e, int64_t first, int64_t count,
-                                         float (&values)[gpu::kInterleave]) {
+// Elements first .. of the bias, zeros where there is none and behind `count`.
+__device__ __forceinline__ void load_bias(const Epilogue& e, int64_t first, int64_t count,
+                                          float (&values)[kEpilogueRun]) {
 #pragma unroll
-  for (int i = 0; i < gpu::kInterleave; ++i) {
-    if (i < count) values[i] += load_as_float(e.bias, e.bias_dtype, first + i);
+  for (int i = 0; i < kEpilogueRun; ++i) {
+    values[i] = e.bias != nullptr && i < count ? load_as_float(e.bias, e.bias_dtype, first + i) : 0.0f;
   }
 }
 
 // Stores rows first_row .. first_row + rows of y for one column tile of `kColumns` packed rows. `staged` are the
 // accumulators in shared memory, rows of gpu::staged_pitch. exists(row) says whether a row has an expert and a token;
-// the others become zeros. The whole block takes part, after a barrier.
+// the others become zeros. The whole block takes part, after a barrier. Each thread stays in its columns.
 template <int kColumns, class Exists>
 __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64_t first_row, int rows, int column_tile,
                                             const float* staged, Exists&& exists) {
-  constexpr int kRun = gpu::kInterleave;
-  const int runs = kColumns / kRun / (e.gated ? 2 : 1);
-  for (int item = static_cast<int>(threadIdx.x); item < rows * runs; item += static_cast<int>(blockDim.x)) {
-    const int row = item / runs;
-    const int run = item % runs;
-    const int64_t column = (static_cast<int64_t>(column_tile) * runs + run) * kRun;
-    const int64_t count = e.outputs - column;
-    if (count <= 0) continue;
+  constexpr int kRun = kEpilogueRun;
+  const int halves = e.gated ? 2 : 1;
+  const int runs = kColumns / kRun / halves;
+  const int run = static_cast<int>(threadIdx.x) % runs;
+  const int64_t column = (static_cast<int64_t>(column_tile) * runs + run) * kRun;
+  const int64_t count = e.outputs - column;
+  if (count <= 0) return;
+  float bias[kRun] = {}, up_bias[kRun] = {};
+  if (expert >= 0) {
+    const int64_t first = expert * e.outputs * halves + column;
+    load_bias(e, first, count, bias);
+    if (e.gated) load_bias(e, first + e.outputs, count, up_bias);
+  }
+  const int group = run * kRun / gpu::kInterleave * gpu::kInterleave;
+  const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
+  const int step = static_cast<int>(blockDim.x) / runs;
+  for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
     float values[kRun] = {};
     if (exists(first_row + row)) {
-      const float* from = staged + row * gpu::staged_pitch(kColumns) + run * kRun * (e.gated ? 2 : 1);
-      const int64_t bias = expert * e.outputs * (e.gated ? 2 : 1) + column;
-      load_staged(from, values);
-      if (e.bias != nullptr) add_bias(e, bias, count, values);
+      const float* sums = from + row * gpu::staged_pitch(kColumns);
+      load_staged(sums, values);
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, values[i]);
+      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, values[i] + bias[i]);
       if (e.gated) {
         float ups[kRun];
-        load_staged(from + kRun, ups);
-        if (e.bias != nullptr) add_bias(e, bias + e.outputs, count, ups);
+        load_staged(sums + gpu::kInterleave, ups);
 #pragma unroll
-        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, ups[i]);
+        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, ups[i] + up_bias[i]);
       }
     }
     store_up_to(e.y, e.y_dtype, (first_row + row) * e.y_pitch + column, count, e.aligned_y, values);
