@@ -4,6 +4,7 @@
 #include <new>
 #include <utility>
 
+#include "core/spin.h"
 #include "core/thread_name.h"
 
 namespace moe {
@@ -30,28 +31,30 @@ Stream::~Stream() {
   {
     std::lock_guard lock(mutex_);
     ending_ = true;
+    has_work_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
   thread_.join();
 }
 
-void Stream::enqueue(std::function<Status()> work) {
+void Stream::push(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
-    queue_.emplace_back([this, work = std::move(work)] {
-      Status status = guarded(work);
-      if (failure_.ok() && !status.ok()) failure_ = std::move(status);
-    });
+    queue_.push_back(std::move(work));
+    has_work_.store(true, std::memory_order_release);
   }
   wake_.notify_one();
 }
 
+void Stream::enqueue(std::function<Status()> work) {
+  push([this, work = std::move(work)] {
+    Status status = guarded(work);
+    if (failure_.ok() && !status.ok()) failure_ = std::move(status);
+  });
+}
+
 void Stream::enqueue_wait(std::function<void(Status)> done) {
-  {
-    std::lock_guard lock(mutex_);
-    queue_.emplace_back([this, done = std::move(done)] { done(std::exchange(failure_, Status())); });
-  }
-  wake_.notify_one();
+  push([this, done = std::move(done)] { done(std::exchange(failure_, Status())); });
 }
 
 Status Stream::wait() {
@@ -80,6 +83,7 @@ void Stream::cancel() {
 void Stream::run() {
   name_this_thread("moe-stream");
   for (;;) {
+    spin_until([this] { return has_work_.load(std::memory_order_acquire); });
     std::function<void()> work;
     {
       std::unique_lock lock(mutex_);
@@ -87,6 +91,7 @@ void Stream::run() {
       if (queue_.empty()) return;
       work = std::move(queue_.front());
       queue_.pop_front();
+      has_work_.store(ending_ || !queue_.empty(), std::memory_order_release);
     }
     work();
   }

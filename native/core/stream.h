@@ -1,6 +1,7 @@
 // A device's in-order stream: one thread that runs enqueued work, one piece after another.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -29,11 +30,14 @@ class Stream {
   void cancel();
 
  private:
+  void push(std::function<void()> work);
   void run();
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
+  // Whether run() has something to do. Written under the lock; read without it while spinning.
+  std::atomic<bool> has_work_{false};
   bool ending_ = false;
   Status failure_;  // stream thread only
   std::thread thread_;

@@ -1,34 +1,16 @@
 #include "cpu/thread_pool.h"
 
+#include "core/spin.h"
 #include "core/thread_name.h"
-
-#if defined(__x86_64__) || defined(_M_X64)
-#include <immintrin.h>
-#endif
 
 namespace moe::cpu {
 
 namespace {
 
-// About 50 microseconds: longer than the gap between two layers of a busy model, short enough to leave the CPU to
-// others.
-constexpr int kSpins = 1500;
-
-void pause() {
-#if defined(__x86_64__) || defined(_M_X64)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb");
-#endif
-}
-
 // Returns once `value` is not `old`.
 template <class T>
 void wait_while(const std::atomic<T>& value, T old) {
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    pause();
-  }
+  if (spin_until([&] { return value.load(std::memory_order_acquire) != old; })) return;
   while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
