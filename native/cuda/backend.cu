@@ -51,7 +51,7 @@ Status GpuBackend::sort(const Sort& p) {
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
   gpu::IdError* error = nullptr;
   MOE_TRY(context_.errors.next({"sort: ids", "an expert", experts, p.ids.shape[1]}, &error));
-  return launch_sort(p, plan, scratch.at(0), error, runtime().stream());
+  return launch_sort(p, {}, plan, scratch.at(0), error, runtime().stream());
 }
 
 Status GpuBackend::permute(const Permute& p) {

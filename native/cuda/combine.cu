@@ -15,7 +15,7 @@ using gpu::kCombineColumns;
 struct Arguments {
   const void* rows;
   const int* row_of_slot;
-  const float* weights;
+  const float* weights;  // or null: 1 each
   void* y;
   DType y_dtype;
   bool aligned_rows, aligned_y;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Argu
       for (int64_t slot = token * a.top_k; slot < (token + 1) * a.top_k; ++slot) {
         const int row = checked_id(a.row_of_slot[slot], a.row_count, slot, a.error);
         if (row < 0) continue;
-        const float weight = a.weights[slot];
+        const float weight = a.weights == nullptr ? 1.0f : a.weights[slot];
         float values[kCombineColumns];
         load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
 #pragma unroll

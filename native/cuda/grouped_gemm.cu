@@ -20,12 +20,14 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
   arguments.map = static_cast<const TileMapHeader*>(map);
   arguments.column_tiles = static_cast<int>(plan.column_tiles);
   Epilogue& epilogue = arguments.epilogue;
+  epilogue.weight_of_row = o.weight_of_row;
   epilogue.bias = o.bias.data;
   epilogue.bias_dtype = o.bias.dtype;
   epilogue.y_dtype = o.y_dtype;
   epilogue.activation = o.weights.activation;
   epilogue.clamp = o.weights.clamp;
   epilogue.gated = is_gated(o.weights.activation);
+  epilogue.multiplies_y = o.multiplies_y;
   epilogue.y = o.y;
   epilogue.y_pitch = o.y_pitch;
   epilogue.outputs = o.weights.outputs();

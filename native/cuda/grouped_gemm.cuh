@@ -19,6 +19,9 @@ struct GroupedGemmOperands {
   void* y;          // [R, y_pitch]
   DType y_dtype;
   int64_t y_pitch;
+  // See Epilogue.
+  const float* weight_of_row = nullptr;
+  bool multiplies_y = false;
 };
 
 // `map` is the tile map of the rows in tiles of plan.tile.rows.

@@ -5,6 +5,8 @@
 #include "cuda/grouped_gemm.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/router_projection.cuh"
+#include "cuda/shared_slots.cuh"
+#include "cuda/softmax_rows.cuh"
 #include "cuda/sort.cuh"
 #include "cuda/views.h"
 
@@ -14,40 +16,44 @@ Status GpuLayer::create(const LayerDescription& description, Context& context, s
   const LayerDescription& d = description;
   std::unique_ptr<GpuLayer> made(new GpuLayer(d, context));
   Runtime& runtime = *context.runtime;
-  MOE_TRY(GpuPackedExperts::create({d.experts, d.gate_up_rows(), d.hidden, d.weight_dtype, d.activation, d.clamp},
-                                   runtime, &made->gate_up_));
-  MOE_TRY(GpuPackedExperts::create({d.experts, d.hidden, d.intermediate, d.weight_dtype, Activation::none}, runtime,
-                                   &made->down_));
+  const auto make = [&](int64_t rows, int64_t columns, Activation activation, auto* packed) {
+    return GpuPackedExperts::create({d.all_experts(), rows, columns, d.weight_dtype, activation, d.clamp}, runtime,
+                                    packed);
+  };
+  MOE_TRY(make(d.gate_up_rows(), d.hidden, d.activation, &made->gate_up_));
+  if (d.factor) MOE_TRY(make(d.intermediate, d.hidden, Activation::none, &made->factor_));
+  MOE_TRY(make(d.hidden, d.intermediate, Activation::none, &made->down_));
   MOE_TRY(StageClock::create(runtime, &made->clock_));
   *layer = std::move(made);
   return {};
 }
 
 GpuLayer::~GpuLayer() {
-  for (const TensorView& parameter : {router_, router_bias_, gate_up_bias_, down_bias_}) {
+  for (const TensorView& parameter : parameters_) {
     if (parameter.data != nullptr) runtime().release(parameter.data);
   }
 }
 
 size_t GpuLayer::bytes() const {
-  size_t total = gate_up_->bytes() + down_->bytes();
-  for (const TensorView& parameter : {router_, router_bias_, gate_up_bias_, down_bias_}) {
+  size_t total = gate_up_->bytes() + (factor_ != nullptr ? factor_->bytes() : 0) + down_->bytes();
+  for (const TensorView& parameter : parameters_) {
     if (!parameter.absent()) total += static_cast<size_t>(parameter.bytes());
   }
   return total;
 }
 
-Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
+Status GpuLayer::keep(Parameter parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
                       int64_t column) {
   if (source.absent()) return {};
-  const DType dtype = description().weight_dtype;
-  if (parameter.absent()) {
+  const DType dtype = parameter == kSelectionBias ? DType::f32 : description().weight_dtype;
+  TensorView& kept = parameters_[parameter];
+  if (kept.absent()) {
     TensorView made = gpu::matrix_view(nullptr, dtype, rows, columns);
     MOE_TRY(runtime().allocate(static_cast<size_t>(made.bytes()), &made.data));
-    parameter = made;
+    kept = made;
     MOE_TRY(runtime().fill(made.data, 0, static_cast<size_t>(made.bytes())));
   }
-  char* place = parameter.as<char>() + (row * columns + column) * static_cast<int64_t>(info(dtype).bytes);
+  char* place = kept.as<char>() + (row * columns + column) * static_cast<int64_t>(info(dtype).bytes);
   return launch_pack_rows(source, {}, {place, dtype, source.rows, source.columns}, runtime().traits(),
                           runtime().stream());
 }
@@ -55,28 +61,48 @@ Status GpuLayer::keep(TensorView& parameter, int64_t rows, int64_t columns, cons
 Status GpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
   const LayerDescription& d = description();
   MOE_TRY(runtime().use());
-  MOE_TRY(keep(router_, d.experts, d.hidden, weight, 0, 0));
-  return keep(router_bias_, 1, d.experts, bias, 0, 0);
+  MOE_TRY(keep(kRouter, d.experts, d.hidden, weight));
+  return keep(kRouterBias, 1, d.experts, bias);
+}
+
+Status GpuLayer::set_selection_bias(const MatrixView& bias) {
+  MOE_TRY(runtime().use());
+  return keep(kSelectionBias, 1, description().experts, bias);
+}
+
+Status GpuLayer::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+  const LayerDescription& d = description();
+  MOE_TRY(runtime().use());
+  MOE_TRY(keep(kSharedGate, d.shared_gate_rows(), d.hidden, weight));
+  return keep(kSharedGateBias, 1, d.shared_gate_rows(), bias);
 }
 
 Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   const LayerDescription& d = description();
   const bool gated = is_gated(d.activation);
+  const int64_t experts = d.all_experts();
   const int64_t rows = d.gate_up_rows();
   MOE_TRY(runtime().use());
   MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : MatrixView{}));
+  if (d.factor) MOE_TRY(factor_->set_expert(expert, weights.factor, {}));
   MOE_TRY(down_->set_expert(expert, weights.down, {}));
-  MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.gate_bias, expert, 0));
-  MOE_TRY(keep(gate_up_bias_, d.experts, rows, weights.up_bias, expert, rows - d.intermediate));
-  return keep(down_bias_, d.experts, d.hidden, weights.down_bias, expert, 0);
+  MOE_TRY(keep(kGateUpBias, experts, rows, weights.gate_bias, expert, 0));
+  MOE_TRY(keep(kGateUpBias, experts, rows, weights.up_bias, expert, rows - d.intermediate));
+  return keep(kDownBias, experts, d.hidden, weights.down_bias, expert);
 }
 
-Status GpuLayer::route_tokens(const TensorView& x, const TensorView& logits, const TensorView& ids,
-                              const TensorView& weights, const Pass& pass) {
-  MOE_TRY(launch_router_projection({x, router_, router_bias_, logits}, runtime().traits(), pass.stream));
+Status GpuLayer::logits(const TensorView& x, const TensorView& logits) {
+  MOE_TRY(runtime().use());
+  return launch_router_projection({x, parameters_[kRouter], parameters_[kRouterBias], logits}, runtime().traits(),
+                                  runtime().stream());
+}
+
+Status GpuLayer::route_tokens(const TensorView& x, const TensorView& logits, const Slots& chosen, const Pass& pass) {
+  MOE_TRY(launch_router_projection({x, parameters_[kRouter], parameters_[kRouterBias], logits}, runtime().traits(),
+                                   pass.stream));
   MOE_TRY(pass.mark(kRouted));
-  return launch_gating({logits, {}, ids, weights, description().gating}, context_.errors.non_finite_rows(),
-                       runtime().traits(), pass.stream);
+  return launch_gating({logits, parameters_[kSelectionBias], chosen.ids, chosen.weights, description().gating},
+                       context_.errors.non_finite_rows(), runtime().traits(), pass.stream);
 }
 
 Status GpuLayer::route(const TensorView& x, const TensorView& ids, const TensorView& weights) {
@@ -85,24 +111,107 @@ Status GpuLayer::route(const TensorView& x, const TensorView& ids, const TensorV
   Scratch scratch(runtime());
   MOE_TRY(scratch.reserve(static_cast<size_t>(logits.bytes())));
   logits.data = scratch.at(0);
-  return route_tokens(x, logits, ids, weights, {runtime().stream(), scratch.at(0), context_.errors, nullptr});
+  return route_tokens(x, logits, {ids, weights}, {runtime().stream(), scratch.at(0), context_.errors, nullptr});
 }
 
-Status GpuLayer::multiply(const Product& product, const TensorView& x, const TensorView& token_of_row, const void* map,
-                          const TensorView& y, const Pass& pass) {
+Status GpuLayer::choose(const LayerForward& f, const gpu::LayerPlan& plan, const Pass& pass, Slots* slots) {
+  const LayerDescription& d = description();
+  const gpu::DeviceTraits& traits = runtime().traits();
+  const int64_t tokens = f.x.shape[0];
+  const auto matrix = [&](size_t part, DType dtype, int64_t columns) {
+    return gpu::matrix_view(pass.at(part), dtype, tokens, columns);
+  };
+  const TensorView gate = matrix(plan.shared_gate, DType::f32, d.shared_gate_rows());
+  if (d.shared_gate != SharedGate::none) {
+    MOE_TRY(launch_router_projection({f.x, parameters_[kSharedGate], parameters_[kSharedGateBias], gate}, traits,
+                                     pass.stream));
+  }
+  Slots chosen{f.ids, f.weights};
+  if (chosen.ids.absent()) {
+    chosen = {matrix(plan.ids, DType::i32, d.gating.top_k), matrix(plan.weights, DType::f32, d.gating.top_k)};
+    MOE_TRY(route_tokens(f.x, matrix(plan.logits, DType::f32, d.experts), chosen, pass));
+  } else {
+    MOE_TRY(pass.mark(kRouted));
+  }
+  if (d.shared_experts == 0) {
+    *slots = chosen;
+    return {};
+  }
+  *slots = {matrix(plan.slot_ids, DType::i32, d.slots()), matrix(plan.slot_weights, DType::f32, d.slots())};
   gpu::IdError* error = nullptr;
-  if (!token_of_row.absent()) {
+  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, d.gating.top_k}, &error));
+  return launch_shared_slots({chosen.ids, chosen.weights, gate, slots->ids, slots->weights, d.experts, d.shared_gate},
+                             error, traits, pass.stream);
+}
+
+Status GpuLayer::sort(const Slots& slots, const gpu::LayerPlan& plan, const Pass& pass, Rows* sorted) {
+  const int64_t experts = description().all_experts();
+  const int64_t rows = slots.ids.size();
+  const auto ints = [&](size_t part, int64_t size) { return gpu::vector_view(pass.at(part), DType::i32, size); };
+  sorted->offsets = ints(plan.offsets, experts + 1);
+  sorted->token_of_row = ints(plan.token_of_row, rows);
+  sorted->row_of_slot = slots.ids;
+  sorted->row_of_slot.data = pass.at(plan.row_of_slot);
+  SortedWeights weights;
+  if (description().weight_on == WeightPlace::input) {
+    sorted->weight_of_row = gpu::vector_view(pass.at(plan.weight_of_row), DType::f32, rows);
+    weights = {slots.weights.as<float>(), sorted->weight_of_row.as<float>()};
+  }
+  gpu::IdError* error = nullptr;
+  MOE_TRY(pass.errors.next({"forward: ids", "an expert", experts, slots.ids.shape[1]}, &error));
+  MOE_TRY(launch_sort(
+      {slots.ids, sorted->offsets, ints(plan.tokens_per_expert, experts), sorted->token_of_row, sorted->row_of_slot},
+      weights, plan.sort, pass.at(plan.sort_counts), error, pass.stream));
+  const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
+    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
+    return launch_tile_map(sorted->offsets.as<int>(), experts, rows, gemm.tile.rows, pass.at(map), error,
+                           runtime().traits().max_threads, pass.stream);
+  };
+  MOE_TRY(build_map(plan.gate_up, plan.gate_up_map));
+  return plan.down_map != plan.gate_up_map ? build_map(plan.down, plan.down_map) : Status{};
+}
+
+Status GpuLayer::multiply(const Product& product, const TensorView& x, const TensorView& y, const Pass& pass) {
+  gpu::IdError* error = nullptr;
+  if (!product.token_of_row.absent()) {
     MOE_TRY(pass.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
   }
-  const GroupedGemmOperands operands{
-      x.data, x.shape[0], token_of_row, product.weight.data(), product.weight.weights(), product.bias,
-      y.data, y.dtype,    y.shape[1]};
-  return launch_grouped_gemm(operands, product.plan, map, error, pass.stream);
+  const GroupedGemmOperands operands{x.data,
+                                     x.shape[0],
+                                     product.token_of_row,
+                                     product.weight.data(),
+                                     product.weight.weights(),
+                                     product.bias,
+                                     y.data,
+                                     y.dtype,
+                                     y.shape[1],
+                                     product.weight_of_row.as<float>(),
+                                     product.multiplies_y};
+  return launch_grouped_gemm(operands, product.plan, pass.at(product.map), error, pass.stream);
+}
+
+// inner = act(gate x) * (up x), times factor x where there is one: that product comes first, and the other multiplies
+// it.
+Status GpuLayer::multiply_inner(const TensorView& given, const Rows& rows, const TensorView& inner,
+                                const gpu::LayerPlan& plan, const Pass& pass) {
+  TensorView x = given;
+  if (plan.gate_up.converts_x) {
+    x = gpu::matrix_view(pass.at(plan.converted_x), plan.gate_up.x_dtype, given.shape[0], plan.gate_up.x_pitch);
+    MOE_TRY(launch_pack_rows(whole_matrix(given), {}, {x.data, x.dtype, x.shape[0], x.shape[1]}, runtime().traits(),
+                             pass.stream));
+  }
+  if (factor_ != nullptr) {
+    const Product factor{*factor_, {}, plan.factor, plan.gate_up_map, rows.token_of_row, rows.weight_of_row};
+    MOE_TRY(multiply(factor, x, inner, pass));
+  }
+  return multiply({*gate_up_, parameters_[kGateUpBias], plan.gate_up, plan.gate_up_map, rows.token_of_row,
+                   rows.weight_of_row, factor_ != nullptr},
+                  x, inner, pass);
 }
 
 Status GpuLayer::plan(const LayerForward& f, gpu::LayerPlan* plan) const {
   const LayerDescription& d = description();
-  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.gating.top_k));
+  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.slots()));
   *plan = gpu::plan_layer(d, f.x.shape[0], f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, runtime().traits());
   return {};
 }
@@ -118,58 +227,30 @@ Status GpuLayer::forward(const LayerForward& f) {
 
 Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, const Pass& pass) {
   const LayerDescription& d = description();
-  const int64_t tokens = f.x.shape[0];
-  const int64_t top_k = d.gating.top_k;
-  const int64_t rows = tokens * top_k;
   const gpu::DeviceTraits& traits = runtime().traits();
-  const auto at = [&](size_t offset) { return pass.workspace + offset; };
-  const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(at(offset), DType::i32, size); };
-
   MOE_TRY(pass.mark(kBegin));
-  TensorView ids = f.ids;
-  TensorView weights = f.weights;
-  if (ids.absent()) {
-    const TensorView logits = gpu::matrix_view(at(plan.logits), DType::f32, tokens, d.experts);
-    ids = gpu::matrix_view(at(plan.ids), DType::i32, tokens, top_k);
-    weights = gpu::matrix_view(at(plan.weights), DType::f32, tokens, top_k);
-    MOE_TRY(route_tokens(f.x, logits, ids, weights, pass));
-  } else {
-    MOE_TRY(pass.mark(kRouted));
-  }
+  Slots slots;
+  MOE_TRY(choose(f, plan, pass, &slots));
   MOE_TRY(pass.mark(kGated));
-
-  const TensorView offsets = ints(plan.offsets, d.experts + 1);
-  const TensorView token_of_row = ints(plan.token_of_row, rows);
-  const TensorView row_of_slot = gpu::matrix_view(at(plan.row_of_slot), DType::i32, tokens, top_k);
-  gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, top_k}, &error));
-  MOE_TRY(launch_sort({ids, offsets, ints(plan.tokens_per_expert, d.experts), token_of_row, row_of_slot}, plan.sort,
-                      at(plan.sort_counts), error, pass.stream));
-  const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
-    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
-    return launch_tile_map(offsets.as<int>(), d.experts, rows, gemm.tile.rows, at(map), error, traits.max_threads,
-                           pass.stream);
-  };
-  MOE_TRY(build_map(plan.gate_up, plan.gate_up_map));
-  if (plan.down_map != plan.gate_up_map) MOE_TRY(build_map(plan.down, plan.down_map));
+  Rows sorted;
+  MOE_TRY(sort(slots, plan, pass, &sorted));
   MOE_TRY(pass.mark(kSorted));
 
-  TensorView x = f.x;
-  if (plan.gate_up.converts_x) {
-    x = gpu::matrix_view(at(plan.converted_x), plan.gate_up.x_dtype, tokens, plan.gate_up.x_pitch);
-    MOE_TRY(
-        launch_pack_rows(whole_matrix(f.x), {}, {x.data, x.dtype, tokens, plan.gate_up.x_pitch}, traits, pass.stream));
-  }
-  const TensorView inner = gpu::matrix_view(at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
-  MOE_TRY(multiply({*gate_up_, gate_up_bias_, plan.gate_up}, x, token_of_row, at(plan.gate_up_map), inner, pass));
+  const int64_t rows = slots.ids.size();
+  const TensorView inner = gpu::matrix_view(pass.at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
+  MOE_TRY(multiply_inner(f.x, sorted, inner, plan, pass));
   MOE_TRY(pass.mark(kGateUp));
 
-  const TensorView outputs = gpu::matrix_view(at(plan.rows), plan.inner_dtype, rows, d.hidden);
-  MOE_TRY(multiply({*down_, down_bias_, plan.down}, inner, {}, at(plan.down_map), outputs, pass));
+  const TensorView outputs = gpu::matrix_view(pass.at(plan.rows), plan.rows_dtype, rows, d.hidden);
+  MOE_TRY(multiply({*down_, parameters_[kDownBias], plan.down, plan.down_map}, inner, outputs, pass));
+  if (d.output_activation == OutputActivation::softmax) MOE_TRY(launch_softmax_rows(outputs, traits, pass.stream));
   MOE_TRY(pass.mark(kDown));
 
-  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, top_k}, &error));
-  MOE_TRY(launch_combine({outputs, row_of_slot, weights, f.y}, error, traits, pass.stream));
+  const bool weighted = d.weight_on == WeightPlace::output;
+  gpu::IdError* error = nullptr;
+  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, d.slots()}, &error));
+  MOE_TRY(launch_combine({outputs, sorted.row_of_slot, weighted ? slots.weights : TensorView{}, f.y}, error, traits,
+                         pass.stream));
   return pass.mark(kCombined);
 }
 

@@ -68,6 +68,10 @@ unsigned row_grid(int64_t rows, const DeviceTraits& traits) {
   return capped_grid(ceil_div(rows, kRowThreads / kWarp), 32, traits);
 }
 
+unsigned element_grid(int64_t elements, const DeviceTraits& traits) {
+  return capped_grid(ceil_div(elements, kRowThreads), 32, traits);
+}
+
 int access_width(std::initializer_list<uint64_t> addresses_and_lengths) {
   uint64_t bits = 16;
   for (const uint64_t value : addresses_and_lengths) bits |= value;
@@ -180,30 +184,39 @@ size_t converted_bytes(const GemmPlan& plan, int64_t x_rows) {
 
 LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, bool x_aligned, bool tf32,
                      const DeviceTraits& traits) {
-  const int64_t slots = tokens * layer.gating.top_k;
-  const PackedLayout gate_up =
-      packed_layout({layer.experts, layer.gate_up_rows(), layer.hidden, layer.weight_dtype, layer.activation});
-  const PackedLayout down =
-      packed_layout({layer.experts, layer.hidden, layer.intermediate, layer.weight_dtype, Activation::none});
+  const int64_t experts = layer.all_experts();
+  const int64_t chosen = tokens * layer.gating.top_k;
+  const int64_t slots = tokens * layer.slots();
+  const DType weight = layer.weight_dtype;
+  const PackedLayout gate_up = packed_layout({experts, layer.gate_up_rows(), layer.hidden, weight, layer.activation});
+  const auto plan_product = [&](DType from, int64_t packed_rows, int64_t columns, bool aligned) {
+    return plan_gemm({from, weight, slots, experts, packed_rows, columns, aligned, tf32}, traits);
+  };
 
   LayerPlan plan{};
-  plan.sort = plan_sort(slots, layer.experts, traits);
-  plan.gate_up =
-      plan_gemm({x, layer.weight_dtype, slots, layer.experts, gate_up.rows, layer.hidden, x_aligned, tf32}, traits);
+  plan.sort = plan_sort(slots, experts, traits);
+  plan.gate_up = plan_product(x, gate_up.rows, layer.hidden, x_aligned);
+  if (layer.factor) plan.factor = plan_product(x, layer.intermediate, layer.hidden, x_aligned);
   plan.inner_dtype = plan.gate_up.x_dtype;
   plan.inner_pitch = round_up(layer.intermediate, kVectorBytes / static_cast<int64_t>(info(plan.inner_dtype).bytes));
-  plan.down = plan_gemm(
-      {plan.inner_dtype, layer.weight_dtype, slots, layer.experts, down.rows, layer.intermediate, true, tf32}, traits);
+  plan.down = plan_product(plan.inner_dtype, layer.hidden, layer.intermediate, true);
   plan.down.x_pitch = plan.inner_pitch;
+  // A softmax of rounded rows would multiply their relative error by their size.
+  plan.rows_dtype = layer.output_activation == OutputActivation::softmax ? DType::f32 : plan.inner_dtype;
 
   Parts parts;
   const auto elements = [](int64_t count, DType dtype) { return static_cast<size_t>(count) * info(dtype).bytes; };
   plan.logits = parts.take(elements(tokens * layer.experts, DType::f32));
-  plan.ids = parts.take(elements(slots, DType::i32));
-  plan.weights = parts.take(elements(slots, DType::f32));
-  plan.offsets = parts.take(elements(layer.experts + 1, DType::i32));
-  plan.tokens_per_expert = parts.take(elements(layer.experts, DType::i32));
+  plan.ids = parts.take(elements(chosen, DType::i32));
+  plan.weights = parts.take(elements(chosen, DType::f32));
+  const int64_t appended = layer.shared_experts > 0 ? slots : 0;
+  plan.shared_gate = parts.take(elements(tokens * layer.shared_gate_rows(), DType::f32));
+  plan.slot_ids = parts.take(elements(appended, DType::i32));
+  plan.slot_weights = parts.take(elements(appended, DType::f32));
+  plan.offsets = parts.take(elements(experts + 1, DType::i32));
+  plan.tokens_per_expert = parts.take(elements(experts, DType::i32));
   plan.token_of_row = parts.take(elements(slots, DType::i32));
+  plan.weight_of_row = parts.take(elements(layer.weight_on == WeightPlace::input ? slots : 0, DType::f32));
   plan.row_of_slot = parts.take(elements(slots, DType::i32));
   plan.sort_counts = parts.take(plan.sort.workspace_bytes);
   plan.converted_x = parts.take(converted_bytes(plan.gate_up, tokens));
@@ -212,7 +225,7 @@ LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, boo
   plan.down_map =
       plan.down.tile.rows == plan.gate_up.tile.rows ? plan.gate_up_map : parts.take(plan.down.tile_map_bytes);
   plan.inner = parts.take(elements(slots * plan.inner_pitch, plan.inner_dtype));
-  plan.rows = parts.take(elements(slots * layer.hidden, plan.inner_dtype));
+  plan.rows = parts.take(elements(slots * layer.hidden, plan.rows_dtype));
   plan.workspace_bytes = parts.end();
   return plan;
 }

@@ -19,6 +19,9 @@ constexpr int kRowThreads = 128;
 // Blocks for `rows` rows at one warp each; kernels loop where there are more.
 unsigned row_grid(int64_t rows, const DeviceTraits& traits);
 
+// Blocks for `elements` elements at one thread each; kernels loop where there are more.
+unsigned element_grid(int64_t elements, const DeviceTraits& traits);
+
 // The widest access (16, 8, 4 or 2 bytes) to which all addresses and lengths are aligned.
 int access_width(std::initializer_list<uint64_t> addresses_and_lengths);
 
@@ -149,10 +152,13 @@ size_t converted_bytes(const GemmPlan& plan, int64_t x_rows);
 // One forward of a layer: the plans of its stages and where each part lies in one workspace.
 struct LayerPlan {
   SortPlan sort;
-  GemmPlan gate_up, down;
-  DType inner_dtype;    // of h and of the rows that are combined
+  // The factor's, where there is one, has tiles of the height of gate and up's.
+  GemmPlan gate_up, factor, down;
+  DType inner_dtype;    // of h
   int64_t inner_pitch;  // of h
-  size_t logits, ids, weights, offsets, tokens_per_expert, token_of_row, row_of_slot, sort_counts;
+  DType rows_dtype;     // of the rows that are combined
+  size_t logits, ids, weights, shared_gate, slot_ids, slot_weights;
+  size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot, sort_counts;
   size_t converted_x, gate_up_map, down_map, inner, rows;
   size_t workspace_bytes;
 };

@@ -55,9 +55,10 @@ std::string describe(const GemmPlan& plan) {
 
 std::string describe(const LayerPlan& plan) {
   std::ostringstream text;
-  text << describe(plan.sort) << "\ngate_up: " << describe(plan.gate_up) << "\ndown: " << describe(plan.down)
-       << "\ninner " << info(plan.inner_dtype).name << " rows of " << plan.inner_pitch << ", workspace "
-       << plan.workspace_bytes;
+  text << describe(plan.sort) << "\ngate_up: " << describe(plan.gate_up);
+  if (plan.factor.grid > 0) text << "\nfactor: " << describe(plan.factor);
+  text << "\ndown: " << describe(plan.down) << "\ninner " << info(plan.inner_dtype).name << " rows of "
+       << plan.inner_pitch << ", workspace " << plan.workspace_bytes;
   return text.str();
 }
 

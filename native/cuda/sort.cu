@@ -17,6 +17,7 @@ struct Arguments {
   int* tokens_per_expert;
   int* token_of_row;
   int* row_of_slot;
+  SortedWeights weights;
   int* unit_counts;  // [units, experts]: first counts, then where the unit begins among the expert's rows
   IdError* error;
   int64_t slots;
@@ -98,7 +99,9 @@ __device__ void place_unit(const Arguments& a, int unit, const int* begins, int*
     if (expert >= 0 && is_leader(peers)) next[expert] += __popc(peers);
     __syncwarp();
     if (exists) a.row_of_slot[slot] = row;
-    if (row >= 0) a.token_of_row[row] = static_cast<int>(slot / a.top_k);
+    if (row < 0) return;
+    a.token_of_row[row] = static_cast<int>(slot / a.top_k);
+    if (a.weights.weight_of_slot != nullptr) a.weights.weight_of_row[row] = a.weights.weight_of_slot[slot];
   });
 }
 
@@ -149,12 +152,14 @@ __global__ void __launch_bounds__(gpu::kSortThreads) sort_place_kernel(const Arg
 
 }  // namespace
 
-Status launch_sort(const Sort& p, const gpu::SortPlan& plan, void* workspace, gpu::IdError* error, Stream stream) {
+Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
+                   gpu::IdError* error, Stream stream) {
   const Arguments arguments{p.ids.as<int>(),
                             p.offsets.as<int>(),
                             p.tokens_per_expert.as<int>(),
                             p.token_of_row.as<int>(),
                             p.row_of_slot.as<int>(),
+                            weights,
                             static_cast<int*>(workspace),
                             error,
                             p.ids.size(),

@@ -13,6 +13,8 @@ set(MOE_GPU_SOURCES
   permute.cu
   router_projection.cu
   sched/tile_map.cu
+  shared_slots.cu
+  softmax_rows.cu
   sort.cu)
 set(MOE_GPU_PLAN_SOURCES plan.cc plan_text.cc)
 list(TRANSFORM MOE_GPU_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

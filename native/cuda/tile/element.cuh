@@ -124,7 +124,16 @@ __device__ __forceinline__ float load_as_float(const void* data, DType dtype, in
   }
 }
 
-// Stores at `index` of such an array.
+// Loads from, and stores at, `index` of such an array.
+template <int N>
+__device__ __forceinline__ void load_up_to(const void* data, DType dtype, int64_t index, int64_t count, bool aligned,
+                                           float (&values)[N]) {
+  switch (dtype) {
+    case DType::f16: return load_up_to(static_cast<const f16*>(data) + index, count, aligned, values);
+    case DType::bf16: return load_up_to(static_cast<const bf16*>(data) + index, count, aligned, values);
+    default: return load_up_to(static_cast<const float*>(data) + index, count, aligned, values);
+  }
+}
 template <int N>
 __device__ __forceinline__ void store_up_to(void* data, DType dtype, int64_t index, int64_t count, bool aligned,
                                             const float (&values)[N]) {

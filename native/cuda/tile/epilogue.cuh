@@ -1,6 +1,6 @@
-// From the accumulators of a grouped GEMM's tile to its result: bias, activation, conversion, store. The accumulators
-// come through shared memory, where a thread finds neighbouring columns, and a gate beside its up, whatever the
-// kernel's own layout.
+// From the accumulators of a grouped GEMM's tile to its result: weight, bias, activation, conversion, store. The
+// accumulators come through shared memory, where a thread finds neighbouring columns, and a gate beside its up,
+// whatever the kernel's own layout.
 #pragma once
 
 #include "core/problem.h"
@@ -18,12 +18,16 @@ constexpr int kEpilogueRun = 4;
 static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
 
 struct Epilogue {
+  // [R], or null: multiplies a row's sums before the bias, which is to multiply its input.
+  const float* weight_of_row;
   const void* bias;  // [experts, gate rows before up rows], or null
   DType bias_dtype;
   DType y_dtype;
   Activation activation;
   Clamp clamp;
   bool gated;
+  // Whether y's elements are multiplied by the results rather than replaced.
+  bool multiplies_y;
   // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
   bool aligned_y;
   void* y;
@@ -71,20 +75,28 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
   const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
   const int step = static_cast<int>(blockDim.x) / runs;
   for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
+    const int64_t place = (first_row + row) * e.y_pitch + column;
     float values[kRun] = {};
     if (exists(first_row + row)) {
+      const float weight = e.weight_of_row == nullptr ? 1.0f : e.weight_of_row[first_row + row];
       const float* sums = from + row * gpu::staged_pitch(kColumns);
       load_staged(sums, values);
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, values[i] + bias[i]);
+      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, weight * values[i] + bias[i]);
       if (e.gated) {
         float ups[kRun];
         load_staged(sums + gpu::kInterleave, ups);
 #pragma unroll
-        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, ups[i] + up_bias[i]);
+        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, weight * ups[i] + up_bias[i]);
+      }
+      if (e.multiplies_y) {
+        float factors[kRun];
+        load_up_to(e.y, e.y_dtype, place, count, e.aligned_y, factors);
+#pragma unroll
+        for (int i = 0; i < kRun; ++i) values[i] *= factors[i];
       }
     }
-    store_up_to(e.y, e.y_dtype, (first_row + row) * e.y_pitch + column, count, e.aligned_y, values);
+    store_up_to(e.y, e.y_dtype, place, count, e.aligned_y, values);
   }
 }
 

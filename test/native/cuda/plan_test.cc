@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -191,33 +190,109 @@ MOE_TEST(accesses_are_as_wide_as_everything_is_aligned) {
   MOE_CHECK_EQUAL(access_width({0, 256, 6}), 2);
 }
 
-MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
+struct Part {
+  size_t begin, bytes;
+};
+
+// Every part of the workspace, in order, with the bytes that its tensor takes.
+void check_parts(const LayerPlan& plan, const std::vector<Part>& parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    MOE_CHECK_EQUAL(parts[i].begin % 256, 0u);
+    MOE_CHECK(parts[i].begin + parts[i].bytes <= (i + 1 < parts.size() ? parts[i + 1].begin : plan.workspace_bytes));
+  }
+}
+
+LayerDescription small_layer() {
   LayerDescription layer;
   layer.hidden = 45;
   layer.intermediate = 38;
   layer.experts = 9;
   layer.gating.top_k = 3;
   layer.weight_dtype = DType::bf16;
-  const LayerPlan plan = plan_layer(layer, 13, DType::bf16, false, false, kH100);
+  return layer;
+}
+
+MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
+  const LayerPlan plan = plan_layer(small_layer(), 13, DType::bf16, false, false, kH100);
   MOE_CHECK(plan.gate_up.converts_x);
   MOE_CHECK_EQUAL(plan.gate_up.x_pitch, 48);
   MOE_CHECK_EQUAL(plan.inner_pitch, 40);
   MOE_CHECK_EQUAL(plan.down.x_pitch, 40);
   MOE_CHECK(!plan.down.converts_x);
   MOE_CHECK_EQUAL(plan.down_map, plan.gate_up_map);
-  const size_t begins[] = {
-      plan.logits,       plan.ids,         plan.weights,        plan.offsets,     plan.tokens_per_expert,
-      plan.token_of_row, plan.row_of_slot, plan.sort_counts,    plan.converted_x, plan.gate_up_map,
-      plan.inner,        plan.rows,        plan.workspace_bytes};
-  const size_t bytes[] = {13 * 9 * 4,  39 * 4,
-                          39 * 4,      10 * 4,
-                          9 * 4,       39 * 4,
-                          39 * 4,      plan.sort.workspace_bytes,
-                          13 * 48 * 2, plan.gate_up.tile_map_bytes,
-                          39 * 40 * 2, 39 * 45 * 2};
-  for (size_t i = 0; i + 1 < std::size(begins); ++i) {
-    MOE_CHECK(begins[i] + bytes[i] <= begins[i + 1]);
-    MOE_CHECK_EQUAL(begins[i] % 256, 0u);
+  MOE_CHECK(plan.rows_dtype == DType::bf16);
+  check_parts(plan, {{plan.logits, 13 * 9 * 4},
+                     {plan.ids, 39 * 4},
+                     {plan.weights, 39 * 4},
+                     {plan.offsets, 10 * 4},
+                     {plan.tokens_per_expert, 9 * 4},
+                     {plan.token_of_row, 39 * 4},
+                     {plan.row_of_slot, 39 * 4},
+                     {plan.sort_counts, plan.sort.workspace_bytes},
+                     {plan.converted_x, 13 * 48 * 2},
+                     {plan.gate_up_map, plan.gate_up.tile_map_bytes},
+                     {plan.inner, 39 * 40 * 2},
+                     {plan.rows, 39 * 45 * 2}});
+}
+
+MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights_of_inputs) {
+  LayerDescription layer = small_layer();
+  layer.shared_experts = 2;
+  layer.shared_gate = SharedGate::softmax;
+  layer.weight_on = WeightPlace::input;
+  layer.output_activation = OutputActivation::softmax;
+  const LayerPlan plan = plan_layer(layer, 13, DType::bf16, false, false, kH100);
+  MOE_CHECK(plan.rows_dtype == DType::f32);
+  MOE_CHECK(plan.sort.units * plan.sort.slots_per_unit >= 13 * 5);
+  MOE_CHECK_EQUAL(plan.gate_up.max_row_tiles, max_row_tiles(13 * 5, 11, plan.gate_up.tile.rows));
+  check_parts(plan, {{plan.logits, 13 * 9 * 4},
+                     {plan.ids, 39 * 4},
+                     {plan.weights, 39 * 4},
+                     {plan.shared_gate, 13 * 2 * 4},
+                     {plan.slot_ids, 65 * 4},
+                     {plan.slot_weights, 65 * 4},
+                     {plan.offsets, 12 * 4},
+                     {plan.tokens_per_expert, 11 * 4},
+                     {plan.token_of_row, 65 * 4},
+                     {plan.weight_of_row, 65 * 4},
+                     {plan.row_of_slot, 65 * 4},
+                     {plan.sort_counts, plan.sort.workspace_bytes},
+                     {plan.converted_x, 13 * 48 * 2},
+                     {plan.gate_up_map, plan.gate_up.tile_map_bytes},
+                     {plan.inner, 65 * 40 * 2},
+                     {plan.rows, 65 * 45 * 4}});
+}
+
+MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
+  const auto bytes = [](const LayerDescription& layer) {
+    return plan_layer(layer, 1000, DType::bf16, false, false, kH100).workspace_bytes;
+  };
+  LayerDescription layer = small_layer();
+  const size_t plain = bytes(layer);
+  // The factor's product takes the place of the activation's, which multiplies it.
+  layer.factor = true;
+  MOE_CHECK_EQUAL(bytes(layer), plain);
+  layer.weight_on = WeightPlace::input;
+  MOE_CHECK(bytes(layer) >= plain + 3000 * 4 && bytes(layer) < plain + 3000 * 4 + 256);
+  layer.shared_experts = 1;
+  const size_t ungated = bytes(layer);
+  layer.shared_gate = SharedGate::sigmoid;
+  MOE_CHECK(bytes(layer) >= ungated + 1000 * 4 && bytes(layer) < ungated + 1000 * 4 + 256);
+}
+
+MOE_TEST(the_factors_product_has_the_tiles_and_the_operand_of_gate_and_up) {
+  LayerDescription layer = small_layer();
+  layer.factor = true;
+  for (const int64_t tokens : {0, 1, 40, 1000, 50000}) {
+    for (const DType x : {DType::f32, DType::f16, DType::bf16}) {
+      const LayerPlan plan = plan_layer(layer, tokens, x, true, false, kH100);
+      MOE_CHECK_EQUAL(plan.factor.tile.rows, plan.gate_up.tile.rows);
+      MOE_CHECK_EQUAL(plan.factor.max_row_tiles, plan.gate_up.max_row_tiles);
+      MOE_CHECK_EQUAL(plan.factor.converts_x, plan.gate_up.converts_x);
+      MOE_CHECK(plan.factor.x_dtype == plan.gate_up.x_dtype);
+      MOE_CHECK_EQUAL(plan.factor.x_pitch, plan.gate_up.x_pitch);
+      MOE_CHECK(plan.factor.path == plan.gate_up.path);
+    }
   }
 }
 
