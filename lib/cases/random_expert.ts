@@ -16,7 +16,7 @@ export function randomExpert(
   width: number,
   biases: boolean,
   lead: Shape = [],
-): ExpertWeights {
+): ExpertWeights<Tensor<FloatDType>> {
   const gated = isGated(activation);
   const present = {
     gate: gated,
@@ -33,7 +33,7 @@ export function randomExpert(
     const [, columns = 1] = shapes[role];
     return [role, draw([...lead, ...shapes[role]], columns ** -0.5)] as const;
   });
-  return Object.fromEntries(tensors) as unknown as ExpertWeights;
+  return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>>;
 }
 
 /** The shared expert's weights and gate, where the configuration has them. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { checkInteger, describe } from "../errors.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
-import { type JsonObject, readJsonObject } from "./strict_json.js";
+import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
 
 /**
  * The fields of a configuration, such as a model's config.json. A field that is absent or null has the fallback, for a
@@ -21,6 +21,23 @@ export class ConfigFields {
   static async read(directory: string): Promise<ConfigFields> {
     const path = join(directory, "config.json");
     return new ConfigFields(path, await readJsonObject(path));
+  }
+
+  /** The value as it stands; undefined where it is absent or null. */
+  value(name: string): unknown {
+    return this.#fields[name] ?? undefined;
+  }
+
+  has(name: string): boolean {
+    return this.value(name) !== undefined;
+  }
+
+  /** The fields of an object within; undefined where it is absent or null. */
+  section(name: string): ConfigFields | undefined {
+    const value = this.value(name);
+    if (value === undefined) return undefined;
+    if (!isRecord(value)) throw this.#error(name, "an object", value);
+    return new ConfigFields(`${this.path}: ${name}`, value);
   }
 
   /** An integer from `minimum` to `maximum`; `alias` is another name that Transformers saves the field under. */

@@ -1,13 +1,15 @@
 import type { Device } from "../device.js";
 import { checkInteger, invalidArgument } from "../errors.js";
 import type { MoeLayer } from "../layer/layer.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
 import { ShardedCheckpoint } from "./sharded_checkpoint.js";
 import { isRecord } from "./strict_json.js";
 import { openWeightCache } from "./weight_cache.js";
-import { type LayerTensors, loadWeights, type WeightOptions } from "./weights.js";
+import type { LayerTensors, NamedWeight } from "./locate.js";
+import { loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
   /** Number of the decoder layer whose MoE block is loaded. */
@@ -23,9 +25,6 @@ export interface LoadOptions extends WeightOptions {
   cache?: boolean | string;
 }
 
-/** Far above any model, so that a broken config.json cannot make an error list without end. */
-const maximumLayers = 100_000;
-
 /**
  * Loads the MoE block of one decoder layer of a Hugging Face model directory: `model_type` in config.json names the
  * family, whose file in `families/` says what the fields mean and how the tensors are named.
@@ -35,10 +34,9 @@ export async function loadLayer(directory: string, options: LoadOptions): Promis
   if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
   if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
   const { layer, device } = options;
-  const fields = await ConfigFields.read(directory);
-  const family = fields.choice("model_type", undefined, families);
+  const { family, fields } = findFamily(await ConfigFields.read(directory));
   checkLayer(fields, family, layer);
-  const config = family.config(fields);
+  const config = family.config(fields, layer);
   const cache = await openWeightCache(directory, config, options);
   const mapped = await cache?.load();
   if (mapped !== undefined) return mapped;
@@ -46,7 +44,7 @@ export async function loadLayer(directory: string, options: LoadOptions): Promis
   const source = {
     configPath: fields.path,
     config,
-    tensors: findTensors(checkpoint, family, layer),
+    tensors: findTensors(checkpoint, family, fields, layer),
     fileOf: (name: string) => checkpoint.fileOf(name),
   };
   const loaded = await loadWeights(source, device, options);
@@ -54,8 +52,27 @@ export async function loadLayer(directory: string, options: LoadOptions): Promis
   return loaded;
 }
 
+/** The family of a model, or of the language model within a multimodal one, and the configuration's fields of it. */
+function findFamily(fields: ConfigFields): { family: Family; fields: ConfigFields } {
+  checkNotQuantized(fields);
+  const text = fields.section("text_config");
+  const textFamily = families.get(text?.value("model_type") as string);
+  if (text && textFamily) return { family: textFamily, fields: text };
+  return { family: fields.choice("model_type", undefined, families), fields };
+}
+
+function checkNotQuantized(fields: ConfigFields): void {
+  const quantization = fields.section("quantization_config");
+  if (quantization === undefined) return;
+  const method = JSON.stringify(quantization.value("quant_method"));
+  throw badCheckpoint(
+    quantization.path,
+    `quant_method: expected weights in F32, F16 or BF16, got weights quantised by ${method}; convert them first`,
+  );
+}
+
 function checkLayer(fields: ConfigFields, family: Family, layer: number): void {
-  const count = fields.integer("num_hidden_layers", family.defaultLayers, { maximum: maximumLayers });
+  const count = family.layerCount(fields);
   checkInteger("layer", layer, 0, count - 1);
   if (family.hasExperts === undefined || family.hasExperts(fields, layer)) return;
   const sparse = Array.from({ length: count }, (_, index) => index).filter((index) =>
@@ -64,9 +81,25 @@ function checkLayer(fields: ConfigFields, family: Family, layer: number): void {
   throw invalidArgument("layer", `a layer with experts (${sparse.join(", ") || "this model has none"})`, layer);
 }
 
-/** A checkpoint saved from the base model alone lacks the prefix `model.` of a whole one. */
-function findTensors(checkpoint: ShardedCheckpoint, family: Family, layer: number): LayerTensors {
-  const whole = family.tensors(`model.layers.${layer}`);
-  const base = family.tensors(`layers.${layer}`);
-  return checkpoint.has(base.router) ? base : whole;
+/** What the prefix of a layer's names becomes in checkpoints of a base model alone and of multimodal models. */
+const surroundings: readonly ((prefix: string) => string)[] = [
+  (prefix) => prefix,
+  (prefix) => prefix.replace(/^(model|transformer)\./, ""),
+  (prefix) => `language_model.${prefix}`,
+  (prefix) => prefix.replace(/^model\./, "model.language_model."),
+];
+
+/** The storage that the checkpoint has; where it has none, the usual one, so that the error names its tensors. */
+function findTensors(
+  checkpoint: ShardedCheckpoint,
+  family: Family,
+  fields: ConfigFields,
+  layer: number,
+): LayerTensors {
+  const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
+  const storages = surroundings.flatMap((surround) => family.tensors(surround(prefix), fields, layer));
+  const has = ({ name }: NamedWeight) => checkpoint.has(name.replace("{e}", "0"));
+  const whole = storages.find(({ router, experts }) => has(router) && has(experts.up) && has(experts.down));
+  const begun = whole ?? storages.find(({ router }) => has(router));
+  return begun ?? (storages[0] as LayerTensors);
 }

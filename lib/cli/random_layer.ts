@@ -4,6 +4,7 @@ import type { Device } from "../device.js";
 import { dtypes, type FloatDType, toBF16, toF16 } from "../dtype.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
 import { MoeLayer } from "../layer/layer.js";
+import { setExpert, setRouter } from "../layer/set_weights.js";
 import type { Shape } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 
@@ -76,12 +77,12 @@ export async function randomLayer(
     weights.tensor(device, [rows, columns], dtype, columns ** -0.5);
   try {
     using router = matrix(numExperts, hiddenSize);
-    layer.setRouter(router);
+    setRouter(layer, router);
     for (let expert = 0; expert < numExperts; expert++) {
       using up = matrix(intermediateSize, hiddenSize);
       using down = matrix(hiddenSize, intermediateSize);
       using gate = isGated(layer.description.activation) ? matrix(intermediateSize, hiddenSize) : undefined;
-      layer.setExpert(expert, { up, down, ...(gate && { gate }) });
+      setExpert(layer, expert, { up, down, ...(gate && { gate }) });
       await device.synchronize(); // so that no more than one expert is here twice
       onProgress(expert + 1);
     }

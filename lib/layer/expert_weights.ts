@@ -1,33 +1,41 @@
 import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../backend.js";
 import type { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
 import { MoeError } from "../errors.js";
-import { checkOptional, checkTensor } from "../operators/check.js";
-import { shapeSize } from "../shape.js";
-import type { Tensor } from "../tensor.js";
+import type { Shape } from "../shape.js";
+import {
+  checkWeight,
+  type MatrixPlace,
+  matrixAt,
+  matrixPlace,
+  someColumns,
+  someRows,
+  stackedWeight,
+  storedWeight,
+  type Weight,
+} from "./weight_layout.js";
 
-/** One expert's weights, rows are outputs (y = W x); f32, f16 or bf16. */
-export interface ExpertWeights {
+/** One expert's weights; f32, f16 or bf16. The shapes are those of the default layout. */
+export interface ExpertWeights<W = Weight> {
   /** [I, H]; only and always where the activation is gated. */
-  gate?: Tensor<FloatDType>;
+  gate?: W;
   /** [I, H] */
-  up: Tensor<FloatDType>;
+  up: W;
   /** [I, H]; only and always where the layer has a factor. */
-  factor?: Tensor<FloatDType>;
+  factor?: W;
   /** [H, I] */
-  down: Tensor<FloatDType>;
+  down: W;
   /** [I] */
-  gateBias?: Tensor<FloatDType>;
+  gateBias?: W;
   /** [I] */
-  upBias?: Tensor<FloatDType>;
+  upBias?: W;
   /** [H] */
-  downBias?: Tensor<FloatDType>;
+  downBias?: W;
 }
 
 export type ExpertRole = keyof ExpertWeights;
 
-/** The shapes of one expert's tensors, `inner` being its width. */
-export function expertShapes(hidden: number, inner: number): Readonly<Record<ExpertRole, readonly number[]>> {
+/** The shapes of one expert's matrices and biases, `inner` being its width. */
+export function expertShapes(hidden: number, inner: number): Readonly<Record<ExpertRole, Shape>> {
   return {
     gate: [inner, hidden],
     up: [inner, hidden],
@@ -41,14 +49,20 @@ export function expertShapes(hidden: number, inner: number): Readonly<Record<Exp
 
 export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRole[];
 
-/** Checks one expert's tensors; `inner` is its width and `lead` what stands before its own dimensions. */
+/** Every role that `weights` has, with what `map` makes of its weight. */
+export function mapExpert<A, B>(weights: ExpertWeights<A>, map: (weight: A, role: ExpertRole) => B): ExpertWeights<B> {
+  const roles = expertRoles.filter((role) => weights[role] !== undefined);
+  return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<B>;
+}
+
+/** Checks one expert's weights, or those of `count` stacked; `inner` is an expert's width. */
 export function checkExpert(
   name: string,
   weights: ExpertWeights,
   description: LayerDescription,
   inner: number,
   device: Device,
-  lead: readonly number[] = [],
+  count?: number,
 ): void {
   const { activation, factor, hiddenSize } = description;
   const needs = { gate: isGated(activation), factor };
@@ -60,43 +74,51 @@ export function checkExpert(
   }
   const shapes = expertShapes(hiddenSize, inner);
   for (const role of expertRoles) {
-    const check = role === "up" || role === "down" ? checkTensor : checkOptional;
-    check(`${name}.${role}`, weights[role], "float", [...lead, ...shapes[role]], device);
+    const needed = role === "up" || role === "down";
+    if (!needed && weights[role] === undefined) continue;
+    checkWeight(`${name}.${role}`, weights[role], shapes[role], device, count);
   }
 }
 
-/** A whole tensor of one or two dimensions as a matrix. */
-export function wholeMatrix({ handle, shape }: Tensor): StridedMatrix {
-  const [rows, columns] = shape.length === 1 ? [1, shape[0] as number] : (shape as [number, number]);
-  return { handle, rows, columns, rowStride: columns, columnStride: 1 };
+/** The weights of one of the experts that are stacked in `weights`. Dispose of the tensors, which are views, after use. */
+export function stackedExpert(weights: ExpertWeights, expert: number, hidden: number, inner: number) {
+  const shapes = expertShapes(hidden, inner);
+  return mapExpert(weights, (weight, role) => stackedWeight(weight, expert, shapes[role]));
 }
 
-/** Rows of a matrix, or of a vector its values, that belong to one of the equal shares of an expert's width. */
-function share(tensor: Tensor, role: ExpertRole, first: number, count: number): StridedMatrix {
-  const whole = wholeMatrix(tensor);
-  const inColumns = role === "down" || tensor.shape.length === 1;
-  const offset = first * (inColumns ? 1 : whole.rowStride);
-  const handle = tensor.handle.view([shapeSize(tensor.shape) - offset], offset);
-  return { ...whole, handle, ...(inColumns ? { columns: count } : { rows: count }) };
+/** What of a matrix belongs to a share of an expert's width; undefined where nothing does. */
+function share(place: MatrixPlace, role: ExpertRole, first: number, count: number): MatrixPlace | undefined {
+  if (role === "downBias") return first === 0 ? place : undefined;
+  const alongColumns = role === "down" || role === "gateBias" || role === "upBias";
+  return alongColumns ? someColumns(place, first, count) : someRows(place, first, count);
 }
 
 /**
- * The part of a wider expert that begins at row `first` of its width, as an expert of at most `inner`. The bias of the
- * output belongs to the first part. Free the handles after use.
+ * The part of an expert of width `width` that begins at `first`, as an expert of at most `inner`. The bias of the output
+ * belongs to the first part. Free the handles after use.
  */
-export function expertShare(weights: ExpertWeights, first: number, inner: number): ExpertMatrices {
-  const count = Math.min(inner, (weights.up.shape[0] as number) - first);
-  const part = (role: ExpertRole) => {
-    const tensor = weights[role];
-    return tensor === undefined ? null : share(tensor, role, first, count);
+export function expertShare(
+  weights: ExpertWeights,
+  { hiddenSize, intermediateSize }: LayerDescription,
+  width: number,
+  first: number,
+): ExpertMatrices {
+  const shapes = expertShapes(hiddenSize, width);
+  const count = Math.min(intermediateSize, width - first);
+  const matrix = (role: ExpertRole): StridedMatrix | null => {
+    const weight = weights[role];
+    if (weight === undefined) return null;
+    const { tensor, ...layout } = storedWeight(weight);
+    const place = share(matrixPlace(shapes[role], layout), role, first, count);
+    return place === undefined ? null : matrixAt(tensor, place);
   };
   return {
-    gate: part("gate"),
-    up: part("up") as StridedMatrix,
-    factor: part("factor"),
-    down: part("down") as StridedMatrix,
-    gateBias: part("gateBias"),
-    upBias: part("upBias"),
-    downBias: first === 0 && weights.downBias ? share(weights.downBias, "downBias", 0, weights.downBias.size) : null,
+    gate: matrix("gate"),
+    up: matrix("up") as StridedMatrix,
+    factor: matrix("factor"),
+    down: matrix("down") as StridedMatrix,
+    gateBias: matrix("gateBias"),
+    upBias: matrix("upBias"),
+    downBias: matrix("downBias"),
   };
 }

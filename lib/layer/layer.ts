@@ -1,44 +1,46 @@
-import type { ExpertMatrices, LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
+import type { LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
 import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { Device } from "../device.js";
 import { checkFloatDType, type FloatDType } from "../dtype.js";
 import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
-import { checkOptional, checkTensor, output } from "../operators/check.js";
+import { checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
-import { checkSelectionBias } from "../operators/gating_options.js";
 import type { Tensor } from "../tensor.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
 import { describeLayer, type MoeLayerConfig } from "./config.js";
-import {
-  checkExpert,
-  type ExpertWeights,
-  expertRoles,
-  expertShapes,
-  expertShare,
-  wholeMatrix,
-} from "./expert_weights.js";
+import type { ExpertWeights } from "./expert_weights.js";
+import { setSelectionBias, setWeights } from "./set_weights.js";
+import { checkWeight, storedWeight, type Weight } from "./weight_layout.js";
 
-export interface MoeLayerOptions extends MoeLayerConfig {
+/**
+ * The weights of a layer. Each is a tensor of the shape that stands here or, where it is stored in another way (inputs
+ * first, gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
+ */
+export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
+  /** [E, H] */
+  router: W;
+  /** [E] */
+  routerBias?: W;
+  /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
+  selectionBias?: W;
+  /** Every expert's weights. */
+  experts: Experts;
+  /** The shared expert's weights, whose width is `sharedExpert.intermediateSize`. */
+  shared?: ExpertWeights<W>;
+  /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
+  sharedGate?: W;
+  /** [1] or [2] */
+  sharedGateBias?: W;
+}
+
+/** `experts`: a list of E, or the same tensors stacked, by default with the expert first ([E, I, H] and so on). */
+export interface MoeLayerOptions
+  extends MoeLayerConfig,
+    LayerWeights<Weight, readonly ExpertWeights[] | ExpertWeights> {
   device: Device;
   /** Storage dtype of the weights on the device; default the dtype of the router's weight. */
   dtype?: FloatDType;
-  /** [E, H] */
-  router: Tensor<FloatDType>;
-  /** [E] */
-  routerBias?: Tensor<FloatDType>;
-  /**
-   * Every expert's weights: a list of E, or the same tensors stacked with the expert first ([E, I, H] and so on).
-   */
-  experts: readonly ExpertWeights[] | ExpertWeights;
-  /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
-  selectionBias?: Tensor<FloatDType>;
-  /** The shared expert's weights, whose width is `sharedExpert.intermediateSize`. */
-  shared?: ExpertWeights;
-  /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
-  sharedGate?: Tensor<FloatDType>;
-  /** [1] or [2] */
-  sharedGateBias?: Tensor<FloatDType>;
 }
 
 /**
@@ -64,30 +66,18 @@ export class MoeLayer implements Disposable {
    */
   static create(options: MoeLayerOptions): MoeLayer {
     checkOptions(options, "{ device, hiddenSize, ..., router, experts }");
-    const { device, router, routerBias, experts } = options;
+    const { device, router, experts } = options;
     if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
     if (typeof experts !== "object" || experts === null) {
       throw invalidArgument("experts", "a list of expert weights or stacked tensors", experts);
     }
     const { hiddenSize, numExperts } = options;
-    checkTensor("router", router, "float", [numExperts, hiddenSize], device);
-    const dtype = options.dtype ?? router.dtype;
+    checkWeight("router", router, [numExperts, hiddenSize], device);
+    const dtype = options.dtype ?? storedWeight(router).tensor.dtype;
     checkFloatDType("dtype", dtype);
     const layer = new MoeLayer(device, describeLayer(options, dtype));
     try {
-      layer.setRouter(router, routerBias);
-      if (Array.isArray(experts)) {
-        if (experts.length !== numExperts) {
-          throw invalidArgument("experts", `${numExperts} experts or stacked tensors`, experts);
-        }
-        experts.forEach((expert, index) => {
-          layer.setExpert(index, expert);
-        });
-      } else {
-        layer.#setStackedExperts(experts as ExpertWeights);
-      }
-      if (options.selectionBias !== undefined) layer.setSelectionBias(options.selectionBias);
-      layer.#setShared(options);
+      setWeights(layer, options);
       return layer;
     } catch (error) {
       layer.dispose();
@@ -125,83 +115,13 @@ export class MoeLayer implements Disposable {
     this.#cacheStatus = status;
   }
 
-  /** @internal Enqueues the copy of the router's weight [E, H] and bias [E]. */
-  setRouter(weight: Tensor<FloatDType>, bias?: Tensor<FloatDType>): void {
-    const { numExperts, hiddenSize } = this.description;
-    checkTensor("router", weight, "float", [numExperts, hiddenSize], this.device);
-    checkOptional("routerBias", bias, "float", [numExperts], this.device);
-    this.handle.setRouter(wholeMatrix(weight), bias ? wholeMatrix(bias) : null);
-  }
-
   /**
    * Replaces the bias [E] of the selection, in order with the enqueued work: for training with loss-free balancing.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT where the scoring has no place
    * for a bias; UNSUPPORTED_OPERATION where the weights are mapped from a cache file.
    */
   setSelectionBias(bias: Tensor<FloatDType>): void {
-    const { numExperts, scoring } = this.description;
-    checkTensor("selectionBias", bias, "float", [numExperts], this.device);
-    checkSelectionBias(bias, scoring);
-    this.handle.setSelectionBias(wholeMatrix(bias));
-  }
-
-  /** @internal Enqueues the copy of the shared expert's gate. */
-  setSharedGate(weight: Tensor<FloatDType>, bias?: Tensor<FloatDType>): void {
-    const { hiddenSize, sharedGate } = this.description;
-    const rows = sharedGate === "softmax" ? 2 : 1;
-    checkTensor("sharedGate", weight, "float", [rows, hiddenSize], this.device);
-    checkOptional("sharedGateBias", bias, "float", [rows], this.device);
-    this.handle.setSharedGate(wholeMatrix(weight), bias ? wholeMatrix(bias) : null);
-  }
-
-  /** @internal Enqueues the repacking of one expert's weights. */
-  setExpert(expert: number, weights: ExpertWeights): void {
-    const { intermediateSize } = this.description;
-    checkExpert(`experts[${expert}]`, weights, this.description, intermediateSize, this.device);
-    this.#pack(expert, expertShare(weights, 0, intermediateSize));
-  }
-
-  /** @internal Enqueues the repacking of the shared expert's weights; its width decides between how many experts. */
-  setSharedExpert(weights: ExpertWeights, width: number): void {
-    const { numExperts, intermediateSize } = this.description;
-    checkExpert("shared", weights, this.description, width, this.device);
-    for (let first = 0, expert = numExperts; first < width; first += intermediateSize, expert++) {
-      this.#pack(expert, expertShare(weights, first, intermediateSize));
-    }
-  }
-
-  #pack(expert: number, matrices: ExpertMatrices): void {
-    this.handle.setExpert(expert, matrices);
-    for (const matrix of Object.values(matrices)) matrix?.handle.free();
-  }
-
-  #setStackedExperts(stacked: ExpertWeights): void {
-    const { numExperts, hiddenSize, intermediateSize } = this.description;
-    checkExpert("experts", stacked, this.description, intermediateSize, this.device, [numExperts]);
-    const shapes = expertShapes(hiddenSize, intermediateSize);
-    const roles = expertRoles.filter((role) => stacked[role] !== undefined);
-    for (let expert = 0; expert < numExperts; expert++) {
-      const slices = roles.map((role) => {
-        using row = (stacked[role] as Tensor<FloatDType>).rows(expert, expert + 1);
-        return [role, row.reshape(shapes[role])] as const;
-      });
-      this.setExpert(expert, Object.fromEntries(slices) as unknown as ExpertWeights);
-      for (const [, slice] of slices) slice.dispose();
-    }
-  }
-
-  #setShared({ sharedExpert, shared, sharedGate, sharedGateBias }: MoeLayerOptions): void {
-    const needs = { shared: sharedExpert !== undefined, sharedGate: this.description.sharedGate !== "none" };
-    for (const [name, value] of [
-      ["shared", shared],
-      ["sharedGate", sharedGate],
-    ] as const) {
-      if (needs[name] === (value !== undefined)) continue;
-      const expected = needs[name] ? "tensors for sharedExpert" : "none, as sharedExpert asks for none";
-      throw invalidArgument(name, expected, value);
-    }
-    if (sharedExpert && shared) this.setSharedExpert(shared, sharedExpert.intermediateSize);
-    if (sharedGate) this.setSharedGate(sharedGate, sharedGateBias);
+    setSelectionBias(this, bias);
   }
 
   /**

@@ -123,7 +123,7 @@ export class RandomLayer implements Disposable {
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
   /** Stacked. */
-  readonly experts: ExpertWeights;
+  readonly experts: ExpertWeights<Tensor<FloatDType>>;
   readonly #device: Device;
   readonly #drawn: Tensor<FloatDType>[] = [];
 

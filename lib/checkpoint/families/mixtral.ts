@@ -1,9 +1,9 @@
-import { type Family, gatedActivation } from "./family.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
 /** Mixtral: MixtralConfig and MixtralSparseMoeBlock of Transformers. Softmax over all experts, renormalised. */
 export const mixtral: Family = {
   modelType: "mixtral",
-  defaultLayers: 32,
+  layerCount: layerCount(32),
   config: (fields) => ({
     hiddenSize: fields.integer("hidden_size", 4096),
     intermediateSize: fields.integer("intermediate_size", 14336),
@@ -12,10 +12,11 @@ export const mixtral: Family = {
     normalize: true,
     activation: gatedActivation(fields),
   }),
-  tensors: (prefix) => ({
-    router: `${prefix}.block_sparse_moe.gate.weight`,
-    gate: `${prefix}.block_sparse_moe.experts.{e}.w1.weight`,
-    up: `${prefix}.block_sparse_moe.experts.{e}.w3.weight`,
-    down: `${prefix}.block_sparse_moe.experts.{e}.w2.weight`,
-  }),
+  tensors: (prefix) => [...mixtralTensors(`${prefix}.block_sparse_moe`), ...blockTensors(`${prefix}.mlp`)],
 };
+
+/** The names of Mixtral's own code, in which w1, w3 and w2 are gate, up and down. */
+export function mixtralTensors(block: string): ReturnType<Family["tensors"]> {
+  const experts = gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]);
+  return [{ router: { name: `${block}.gate.weight` }, experts }];
+}

@@ -1,9 +1,9 @@
-import { blockTensors, type Family, gatedActivation } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
 
 /** OLMoE: OlmoeConfig and OlmoeSparseMoeBlock of Transformers. Softmax over all experts. */
 export const olmoe: Family = {
   modelType: "olmoe",
-  defaultLayers: 16,
+  layerCount: layerCount(16),
   config: (fields) => ({
     hiddenSize: fields.integer("hidden_size", 2048),
     intermediateSize: fields.integer("intermediate_size", 2048),

@@ -1,4 +1,4 @@
-import { blockTensors, type Family, gatedActivation } from "./family.js";
+import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
 
 /**
  * Qwen3-MoE: Qwen3MoeConfig and Qwen3MoeSparseMoeBlock of Transformers. Softmax over all experts. Layers of
@@ -6,7 +6,7 @@ import { blockTensors, type Family, gatedActivation } from "./family.js";
  */
 export const qwen3Moe: Family = {
   modelType: "qwen3_moe",
-  defaultLayers: 24,
+  layerCount: layerCount(24),
   config: (fields) => ({
     hiddenSize: fields.integer("hidden_size", 2048),
     intermediateSize: fields.integer("moe_intermediate_size", 768),

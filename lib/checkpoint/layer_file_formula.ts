@@ -1,0 +1,140 @@
+import {
+  activations,
+  type Clamp,
+  defaultClamp,
+  groupScores,
+  type Normalization,
+  scorings,
+  sharedGates,
+  weightPlaces,
+} from "../backend.js";
+import { MoeError } from "../errors.js";
+import type { MoeLayerConfig, SharedExpertConfig } from "../layer/config.js";
+import type { Groups, Normalize } from "../operators/gating_options.js";
+import { ConfigFields } from "./config_fields.js";
+import type { JsonObject } from "./strict_json.js";
+
+/** What a layer file's `config` says. */
+export interface LayerFormula {
+  readonly config: MoeLayerConfig;
+  /** T */
+  readonly numTokens: number;
+  /** Whether the file's results come from logits with random noise on them. */
+  readonly noisy: boolean;
+}
+
+type ExpertFormula = Pick<MoeLayerConfig, "activation" | "factor" | "outputActivation">;
+type RoutingFormula = Pick<MoeLayerConfig, "scoring" | "selectionKey">;
+
+/** The fields whose strings name a formula, with what they stand for here. */
+const choices = {
+  activation: new Map<string, ExpertFormula>([
+    ...activations.map((activation) => [activation, { activation }] as const),
+    ["swiglu_gate_times_up", { activation: "swiglu", factor: true }],
+    ["relu_bias_softmax_out", { activation: "relu", outputActivation: "softmax" }],
+  ]),
+  scoring: new Map<string, RoutingFormula>([
+    ...scorings.map((scoring) => [scoring, { scoring }] as const),
+    ["sigmoid_selected", { scoring: "sigmoid", selectionKey: "logit" }],
+    ["noisy_softmax_selected", { scoring: "softmax_selected" }],
+  ]),
+  norm_kind: new Map<string, Exclude<Normalization, "none">>([
+    ["sum", "sum"],
+    ["sum_plus_eps", "sum_plus_epsilon"],
+    ["clamped_sum", "clamped_sum"],
+    ["lp", "lp"],
+  ]),
+  group_score: named(groupScores),
+  weight_applied_to: named(weightPlaces),
+};
+
+/** The other fields that are read, and those that have no part in the output. Any other changes the formula. */
+const otherFields: readonly string[] = [
+  ...["hidden_size", "intermediate_size", "num_experts", "top_k", "num_tokens", "shared_expert"],
+  ...["norm_topk_prob", "norm_eps", "norm_p", "routed_scaling_factor", "n_group", "topk_group"],
+  ...["swiglu_alpha", "swiglu_limit", "jitter_eps", "training", "noise_epsilon", "loss_coef"],
+];
+
+/**
+ * Reads a layer file's `config`.
+ * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula that layers do not know.
+ */
+export function readFormula(path: string, json: JsonObject): LayerFormula {
+  checkKnown(path, json);
+  const fields = new ConfigFields(`${path}: config`, json);
+  const expert = fields.choice("activation", undefined, choices.activation);
+  const routing = fields.choice("scoring", undefined, choices.scoring);
+  const shared = fields.section("shared_expert");
+  return {
+    config: {
+      hiddenSize: fields.integer("hidden_size", undefined),
+      intermediateSize: fields.integer("intermediate_size", undefined),
+      numExperts: fields.integer("num_experts", undefined),
+      topK: fields.integer("top_k", undefined),
+      ...expert,
+      ...(expert.activation === "swiglu_clamped" && { clamp: readClamp(fields) }),
+      ...routing,
+      ...(routing.scoring === "sparsemixer" && { jitter: fields.number("jitter_eps", undefined) }),
+      ...(fields.has("n_group") && { groups: readGroups(fields) }),
+      normalize: fields.boolean("norm_topk_prob", false) && readNormalize(fields),
+      scale: fields.number("routed_scaling_factor", 1),
+      ...(fields.has("weight_applied_to") && {
+        weightOn: fields.choice("weight_applied_to", undefined, choices.weight_applied_to),
+      }),
+      ...(shared && { sharedExpert: readSharedExpert(shared) }),
+    },
+    numTokens: fields.integer("num_tokens", undefined, { minimum: 0 }),
+    noisy: json.scoring === "noisy_softmax_selected" && fields.boolean("training", false),
+  };
+}
+
+/** An UNSUPPORTED_OPERATION error about what layers cannot compute. */
+export function unsupported(path: string, problem: string): MoeError {
+  return new MoeError("UNSUPPORTED_OPERATION", `${path}: ${problem}; layers cannot compute anything else`);
+}
+
+function checkKnown(path: string, json: JsonObject): void {
+  for (const [field, value] of Object.entries(json)) {
+    const names = (choices as Record<string, ReadonlyMap<string, unknown>>)[field];
+    if (names === undefined ? otherFields.includes(field) : typeof value !== "string" || names.has(value)) continue;
+    const expected = names
+      ? `one of ${[...names.keys()].map((name) => JSON.stringify(name)).join(", ")}`
+      : "no such field";
+    throw unsupported(path, `config.${field}: expected ${expected}, got ${JSON.stringify(value)}`);
+  }
+}
+
+function readClamp(fields: ConfigFields): Clamp {
+  return {
+    ...defaultClamp,
+    alpha: fields.number("swiglu_alpha", defaultClamp.alpha),
+    limit: fields.number("swiglu_limit", defaultClamp.limit),
+  };
+}
+
+function readGroups(fields: ConfigFields): Groups {
+  return {
+    count: fields.integer("n_group", undefined),
+    top: fields.integer("topk_group", undefined),
+    score: fields.choice("group_score", "max", choices.group_score),
+  };
+}
+
+function readNormalize(fields: ConfigFields): true | Normalize {
+  const by = fields.choice("norm_kind", "sum", choices.norm_kind);
+  if (by === "sum") return true;
+  return by === "lp"
+    ? { by, power: fields.number("norm_p", undefined) }
+    : { by, epsilon: fields.number("norm_eps", undefined) };
+}
+
+function readSharedExpert(fields: ConfigFields): SharedExpertConfig {
+  return {
+    intermediateSize: fields.integer("intermediate_size", undefined),
+    gate: fields.choice("gate", "none", named(sharedGates)),
+  };
+}
+
+function named<T extends string>(names: readonly T[]): ReadonlyMap<string, T> {
+  return new Map(names.map((name) => [name, name]));
+}

@@ -1,0 +1,121 @@
+import { dtypes, type FloatDType } from "../dtype.js";
+import type { MoeLayerConfig } from "../layer/config.js";
+import { type ExpertWeights, expertRoles, expertShapes } from "../layer/expert_weights.js";
+import type { LayerWeights } from "../layer/layer.js";
+import { stackedShape, storedShape, type WeightLayout } from "../layer/weight_layout.js";
+import { type Shape, sameShape, shapeSize, shapeText } from "../shape.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+import type { SafetensorsDType } from "./safetensors_dtype.js";
+import type { SafetensorsFile } from "./safetensors_file.js";
+import { tensorPlace } from "./safetensors_header.js";
+
+/** The tensor that holds a weight, and how. In the names of experts' tensors that are not stacked, `{e}` is the number. */
+export interface NamedWeight extends WeightLayout {
+  name: string;
+}
+
+/** Where a layer's weights are, by the roles that MoeLayer.create has. */
+export type LayerTensors = LayerWeights<NamedWeight>;
+
+/** Where a layer comes from: its formula, the names of its tensors and the files that have them. */
+export interface LayerSource {
+  /** The file that `config` was read from, for errors. */
+  readonly configPath: string;
+  readonly config: MoeLayerConfig;
+  readonly tensors: LayerTensors;
+  /** The file that has the tensor, open; BAD_CHECKPOINT where none has. */
+  fileOf(name: string): Promise<SafetensorsFile>;
+}
+
+/** A weight that was found in a file: a tensor, or of a stacked one the part of one expert. */
+export interface LocatedWeight {
+  readonly name: string;
+  readonly file: SafetensorsFile;
+  readonly dtype: FloatDType;
+  readonly shape: Shape;
+  /** Counted from the tensor's first byte. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  readonly layout: WeightLayout;
+}
+
+export type LocatedLayer = LayerWeights<LocatedWeight, readonly ExpertWeights<LocatedWeight>[]>;
+
+const storedDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
+  ["F32", "f32"],
+  ["F16", "f16"],
+  ["BF16", "bf16"],
+]);
+
+/**
+ * Looks all weights of a layer up.
+ * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
+ * F16 or BF16.
+ */
+export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+  const { config, tensors } = source;
+  const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
+  const experts: ExpertWeights<LocatedWeight>[] = [];
+  const router = await locate(source, tensors.router, [numExperts, hiddenSize]);
+  for (let expert = 0; expert < numExperts; expert++) {
+    experts.push(await locateExpert(source, tensors.experts, intermediateSize, expert));
+  }
+  const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
+  const optional = async (role: "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias", shape: Shape) => {
+    const weight = tensors[role];
+    return weight === undefined ? {} : { [role]: await locate(source, weight, shape) };
+  };
+  return {
+    router,
+    experts,
+    ...(await optional("routerBias", [numExperts])),
+    ...(await optional("selectionBias", [numExperts])),
+    ...(tensors.shared &&
+      sharedExpert && { shared: await locateExpert(source, tensors.shared, sharedExpert.intermediateSize) }),
+    ...(await optional("sharedGate", [gateRows, hiddenSize])),
+    ...(await optional("sharedGateBias", [gateRows])),
+  };
+}
+
+/** The weights of expert `expert`, or of the shared one. */
+async function locateExpert(
+  source: LayerSource,
+  tensors: ExpertWeights<NamedWeight>,
+  width: number,
+  expert?: number,
+): Promise<ExpertWeights<LocatedWeight>> {
+  const shapes = expertShapes(source.config.hiddenSize, width);
+  const located: Partial<ExpertWeights<LocatedWeight>> = {};
+  for (const role of expertRoles) {
+    const weight = tensors[role];
+    if (weight !== undefined) located[role] = await locate(source, weight, shapes[role], expert);
+  }
+  return located as ExpertWeights<LocatedWeight>;
+}
+
+async function locate(source: LayerSource, weight: NamedWeight, shape: Shape, expert = 0): Promise<LocatedWeight> {
+  const { name: pattern, stacked, ...layout } = weight;
+  const name = pattern.replace("{e}", String(expert));
+  const file = await source.fileOf(name);
+  const info = file.info(name);
+  const dtype = storedDTypes.get(info.dtype);
+  if (dtype === undefined) {
+    throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${info.dtype}`);
+  }
+  const one = storedShape(shape, layout);
+  const whole = stacked === undefined ? one : stackedShape(one, stacked, source.config.numExperts);
+  const vector = shape.length === 1 && stacked === undefined;
+  if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, whole)) {
+    throw badCheckpoint(
+      tensorPlace(file.path, name),
+      `expected shape ${shapeText(whole)} by the sizes in ${source.configPath}, got ${shapeText(info.shape)}`,
+    );
+  }
+  const byteLength = shapeSize(one) * dtypes[dtype].bytes;
+  return { name, file, dtype, shape: one, byteOffset: stacked ? expert * byteLength : 0, byteLength, layout };
+}
+
+/** A bias may be stored as a matrix of one row. */
+function withoutLeadingOnes(shape: Shape): Shape {
+  return shape.length > 1 && shape[0] === 1 ? withoutLeadingOnes(shape.slice(1)) : shape;
+}
