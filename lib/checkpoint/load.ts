@@ -5,10 +5,10 @@ import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
+import type { LayerTensors, NamedWeight } from "./locate.js";
 import { ShardedCheckpoint } from "./sharded_checkpoint.js";
 import { isRecord } from "./strict_json.js";
 import { openWeightCache } from "./weight_cache.js";
-import type { LayerTensors, NamedWeight } from "./locate.js";
 import { loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
@@ -90,12 +90,7 @@ const surroundings: readonly ((prefix: string) => string)[] = [
 ];
 
 /** The storage that the checkpoint has; where it has none, the usual one, so that the error names its tensors. */
-function findTensors(
-  checkpoint: ShardedCheckpoint,
-  family: Family,
-  fields: ConfigFields,
-  layer: number,
-): LayerTensors {
+function findTensors(checkpoint: ShardedCheckpoint, family: Family, fields: ConfigFields, layer: number): LayerTensors {
   const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
   const storages = surroundings.flatMap((surround) => family.tensors(surround(prefix), fields, layer));
   const has = ({ name }: NamedWeight) => checkpoint.has(name.replace("{e}", "0"));

@@ -100,7 +100,13 @@ export function storedWeight(weight: Weight): StoredWeight {
  * Checks that `weight` holds a matrix, or bias, of `shape`.
  * @param count of how many experts; absent where it is a single matrix.
  */
-export function checkWeight(parameter: string, weight: unknown, shape: Shape, device: Tensor["device"], count?: number) {
+export function checkWeight(
+  parameter: string,
+  weight: unknown,
+  shape: Shape,
+  device: Tensor["device"],
+  count?: number,
+) {
   if (typeof weight !== "object" || weight === null) {
     throw invalidArgument(parameter, "a Tensor or { tensor, orient, part, stacked }", weight);
   }

@@ -15,17 +15,17 @@ test.each(Object.entries(defaults))(
   "%s: fields that are absent or null have Transformers' defaults",
   (modelType, { layers, ...config }) => {
     const family = families.get(modelType);
-    expect(family?.defaultLayers).toBe(layers);
+    expect(family?.layerCount(fieldsOf({}))).toBe(layers);
     for (const fields of [{}, { hidden_size: null, num_experts_per_tok: null, hidden_act: null, num_experts: null }]) {
-      expect(family?.config(fieldsOf(fields))).toEqual({ ...config, activation: "swiglu" });
+      expect(family?.config(fieldsOf(fields), 0)).toEqual({ ...config, activation: "swiglu" });
     }
   },
 );
 
 test.each([...families.keys()])("%s: the number of experts under either of its names", (modelType) => {
   const family = families.get(modelType);
-  expect(family?.config(fieldsOf({ num_experts: 16 })).numExperts).toBe(16);
-  expect(family?.config(fieldsOf({ num_local_experts: 16 })).numExperts).toBe(16);
+  expect(family?.config(fieldsOf({ num_experts: 16 }), 0).numExperts).toBe(16);
+  expect(family?.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
 });
 
 test.each([
@@ -34,6 +34,6 @@ test.each([
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ])("hidden_act %s is %s", (hiddenAct, activation) => {
   for (const family of families.values()) {
-    expect(family.config(fieldsOf({ hidden_act: hiddenAct })).activation).toBe(activation);
+    expect(family.config(fieldsOf({ hidden_act: hiddenAct }), 0).activation).toBe(activation);
   }
 });

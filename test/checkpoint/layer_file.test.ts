@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openLayerFile } from "../../lib/checkpoint/layer_file.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import type { MoeLayerConfig } from "../../lib/layer/config.js";
 import { openForTests } from "../support/devices.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -12,8 +13,10 @@ interface Contents {
   readonly metadata: Record<string, string>;
 }
 
-/** Opens a copy of a golden layer file, changed first. */
-async function openChanged(change: (contents: Contents) => void): Promise<Awaited<ReturnType<typeof openLayerFile>>> {
+type OpenedFile = Awaited<ReturnType<typeof openLayerFile>>;
+
+/** What `use` gives for a copy of a golden layer file, changed first. */
+async function withChanged<T>(change: (contents: Contents) => void, use: (file: OpenedFile) => Promise<T>): Promise<T> {
   using directory = temporaryDirectory();
   await using file = await SafetensorsFile.open(golden);
   const tensors = new Map<string, SafetensorsInput>();
@@ -22,8 +25,10 @@ async function openChanged(change: (contents: Contents) => void): Promise<Awaite
   change(contents);
   const path = join(directory.path, "changed.safetensors");
   await writeSafetensors(path, contents.tensors, { metadata: contents.metadata });
-  return await openLayerFile(path);
+  return await use(await openLayerFile(path));
 }
+
+const openChanged = (change: (contents: Contents) => void) => withChanged(change, async (file) => file);
 
 /** A change of one field of the JSON that metadata has under `key`. */
 const set =
@@ -98,28 +103,138 @@ describe("a layer on a device", () => {
 
 describe("a formula that layers cannot compute is UNSUPPORTED_OPERATION", () => {
   test.each<[string, (contents: Contents) => void, RegExp]>([
-    [
-      "scoring",
-      set("config", "scoring", "sigmoid"),
-      /config\.scoring: expected "softmax", "softmax_selected", got "sigmoid"/,
-    ],
-    ["activation", set("config", "activation", "swiglu_clamped"), /config\.activation: expected .*"swiglu"/],
-    ["normalisation", set("config", "norm_kind", "clamped_sum"), /config\.norm_kind: expected "sum"/],
-    ["shared expert", set("config", "shared_expert", { intermediate_size: 8 }), /config\.shared_expert: expected null/],
-    ["a field it does not know", set("config", "n_group", 2), /config\.n_group: expected no such field, got 2/],
+    ["scoring", set("config", "scoring", "tanh"), /config\.scoring: expected one of "softmax", .*, got "tanh"/],
+    ["activation", set("config", "activation", "sine"), /config\.activation: expected one of .*"swiglu"/],
+    ["normalisation", set("config", "norm_kind", "max"), /config\.norm_kind: expected one of "sum", .*, got "max"/],
+    ["a field it does not know", set("config", "depth", 2), /config\.depth: expected no such field, got 2/],
     [
       "a role it does not know",
-      set("tensors", "selection_bias", { name: "b" }),
-      /tensors\.selection_bias: expected only router/,
+      set("tensors", "attention", { name: "b" }),
+      /tensors\.attention: expected a role such as router, /,
     ],
     [
       "orientation",
-      set("tensors", "router", { name: "r", orient: "in_out" }),
-      /tensors\.router: expected orient "out_in"/,
+      set("tensors", "router", { name: "r", orient: "diagonal" }),
+      /tensors\.router: expected orient "out_in" or "in_out"/,
     ],
-    ["stacking", set("tensors", "expert_up", { name: "r", orient: "out_in", stacked: "dim0" }), /"stacked":"dim0"/],
+    ["stacking", set("tensors", "expert_up", { name: "r", orient: "out_in", stacked: "dim1" }), /"stacked":"dim1"/],
+    ["a split", set("tensors", "expert_up", { name: "r", orient: "out_in", split: "thirds" }), /"split":"thirds"/],
+    ["a key", set("tensors", "expert_up", { name: "r", orient: "out_in", sparse: true }), /"sparse":true/],
   ])("%s", async (_what, change, message) => {
     await expect(openChanged(change)).rejects.toEqual(failure("UNSUPPORTED_OPERATION", message));
+  });
+});
+
+test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
+  ["sigmoid of the chosen", { scoring: "sigmoid_selected" }, { scoring: "sigmoid", selectionKey: "logit" }],
+  ["noise left out", { scoring: "noisy_softmax_selected", training: false }, { scoring: "softmax_selected" }],
+  [
+    "gpt-oss",
+    { activation: "swiglu_clamped", swiglu_alpha: 2, swiglu_limit: 5 },
+    { activation: "swiglu_clamped", clamp: { alpha: 2, limit: 5, offset: 1 } },
+  ],
+  ["weights not renormalised", { norm_topk_prob: false, norm_kind: "clamped_sum" }, { normalize: false }],
+  [
+    "sum and epsilon",
+    { norm_kind: "sum_plus_eps", norm_eps: 1e-6 },
+    { normalize: { by: "sum_plus_epsilon", epsilon: 1e-6 } },
+  ],
+  ["clamped sum", { norm_kind: "clamped_sum", norm_eps: 0.5 }, { normalize: { by: "clamped_sum", epsilon: 0.5 } }],
+  ["L^p norm", { norm_kind: "lp", norm_p: 3 }, { normalize: { by: "lp", power: 3 } }],
+  ["groups", { n_group: 7, topk_group: 3 }, { groups: { count: 7, top: 3, score: "max" } }],
+  ["input weighted", { weight_applied_to: "input" }, { weightOn: "input" }],
+])("%s", async (_what, change, expected) => {
+  const file = await openChanged((contents) => {
+    for (const [field, value] of Object.entries(change)) set("config", field, value)(contents);
+  });
+  expect(file.config).toMatchObject(expected);
+});
+
+describe("storages of weights give the same outputs", () => {
+  const device = openForTests("reference");
+
+  const outputs = async (file: OpenedFile): Promise<Float32Array> => {
+    using layer = await file.load(device());
+    using x = device().tensor(file.x, [13, 50]);
+    using y = layer.forward(x);
+    return await y.data();
+  };
+  const matrices = ({ tensors, metadata }: Contents, role: string): Float32Array[] => {
+    const { name } = JSON.parse(metadata.tensors as string)[role];
+    return Array.from({ length: 7 }, (_, expert) => {
+      return (tensors.get(name.replace("{e}", String(expert))) as SafetensorsInput).data as Float32Array;
+    });
+  };
+  const transpose = (matrix: Float32Array, rows: number): Float32Array => {
+    const columns = matrix.length / rows;
+    return matrix.map((_, index) => matrix[(index % rows) * columns + Math.floor(index / rows)] as number);
+  };
+  const interleave = (a: Float32Array, b: Float32Array, row: number): Float32Array =>
+    new Float32Array(2 * a.length).map((_, index) => {
+      const line = Math.floor(index / row);
+      return (line % 2 === 0 ? a : b)[Math.floor(line / 2) * row + (index % row)] as number;
+    });
+  const joined = (arrays: readonly Float32Array[]): Float32Array => Float32Array.from(arrays.flatMap((a) => [...a]));
+  const put = (name: string, shape: number[], data: Float32Array, { tensors }: Contents) =>
+    tensors.set(name, { dtype: "F32", shape, data });
+
+  test.each<[string, (contents: Contents) => void]>([
+    [
+      "inputs first, stacked",
+      (contents) => {
+        const down = matrices(contents, "expert_down").map((matrix) => transpose(matrix, 50));
+        put("down", [7, 37, 50], joined(down), contents);
+        set("tensors", "expert_down", { name: "down", orient: "in_out", stacked: "dim0" })(contents);
+      },
+    ],
+    [
+      "blocks of rows",
+      (contents) => {
+        put("up", [7 * 37, 50], joined(matrices(contents, "expert_up")), contents);
+        set("tensors", "expert_up", { name: "up", orient: "out_in", stacked: "rows" })(contents);
+      },
+    ],
+    [
+      "gate and up as halves under their own roles",
+      (contents) => {
+        const [gate, up] = [matrices(contents, "expert_gate"), matrices(contents, "expert_up")];
+        put("both", [7, 74, 50], joined(gate.map((matrix, e) => joined([matrix, up[e] as Float32Array]))), contents);
+        const both = { name: "both", orient: "out_in", stacked: "dim0", split: "halves" };
+        set("tensors", "expert_gate", both)(contents);
+        set("tensors", "expert_up", both)(contents);
+      },
+    ],
+    [
+      "gate and up interleaved, inputs first",
+      (contents) => {
+        const [gate, up] = [matrices(contents, "expert_gate"), matrices(contents, "expert_up")];
+        const both = gate.map((matrix, e) => transpose(interleave(matrix, up[e] as Float32Array, 50), 74));
+        both.forEach((data, e) => {
+          put(`both.${e}`, [50, 74], data, contents);
+        });
+        set("tensors", "expert_gate", undefined)(contents);
+        set("tensors", "expert_up", undefined)(contents);
+        set("tensors", "expert_gate_up", { name: "both.{e}", orient: "in_out", split: "interleaved" })(contents);
+      },
+    ],
+  ])("%s", async (_what, change) => {
+    expect(await withChanged(change, outputs)).toEqual(await outputs(await openLayerFile(golden)));
+  });
+
+  test("a gate of two parts, of which the first multiplies", async () => {
+    const withFirst = (factor: number) => (contents: Contents) => {
+      const up = matrices(contents, "expert_up");
+      matrices(contents, "expert_gate").forEach((matrix, e) => {
+        const first = (up[e] as Float32Array).map((value) => factor * value);
+        put(`both.${e}`, [74, 50], joined([first, matrix]), contents);
+      });
+      set("config", "activation", "swiglu_gate_times_up")(contents);
+      set("tensors", "expert_gate", { name: "both.{e}", orient: "out_in" })(contents);
+    };
+    expect(await withChanged(withFirst(1), async ({ config }) => config)).toMatchObject({ factor: true });
+    const output = await withChanged(withFirst(1), outputs);
+    expect(await withChanged(withFirst(2), outputs)).toEqual(output.map((value) => 2 * value));
+    expect(output.some((value) => value !== 0)).toBe(true);
   });
 });
 
@@ -138,8 +253,23 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
     ["bad scale", set("config", "routed_scaling_factor", "1"), /routed_scaling_factor: expected a number, got "1"/],
     ["no name", set("tensors", "router", { orient: "out_in" }), /tensors\.router: expected a name/],
     ["a role that is no object", set("tensors", "router", 1), /tensors\.router: expected a name, got 1/],
-    ["no role", set("tensors", "expert_up", undefined), /tensors\.expert_up: expected a name for swiglu/],
-    ["a gate without use", set("config", "activation", "relu"), /tensors\.expert_gate: expected none for relu/],
+    [
+      "no role",
+      set("tensors", "expert_up", undefined),
+      /tensors\.expert_up: expected a name for the activation swiglu/,
+    ],
+    ["no router", set("tensors", "router", undefined), /tensors\.router: expected a name, got none/],
+    ["a shared expert that is none", set("config", "shared_expert", 8), /shared_expert: expected an object, got 8/],
+    [
+      "no shared expert",
+      set("config", "shared_expert", { intermediate_size: 8 }),
+      /tensors\.shared_gate: expected a name/,
+    ],
+    [
+      "a gate without use",
+      set("config", "activation", "relu"),
+      /tensors\.expert_gate: expected none for the activation relu/,
+    ],
     ["no input", ({ tensors }) => tensors.delete("x"), /expected a tensor "x"/],
     [
       "an input of another shape",

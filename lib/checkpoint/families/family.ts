@@ -79,7 +79,12 @@ export function blockTensors(block: string, more: Partial<LayerTensors> = {}): r
 }
 
 /** Refuses a value that the family's formula here does not cover, unless it is the one that is. */
-export function requireValue(fields: ConfigFields, name: string, expected: unknown, fallback: unknown = expected): void {
+export function requireValue(
+  fields: ConfigFields,
+  name: string,
+  expected: unknown,
+  fallback: unknown = expected,
+): void {
   const value = fields.value(name) ?? fallback;
   if (value === expected) return;
   throw badCheckpoint(fields.path, `${name}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(value)}`);
