@@ -66,6 +66,10 @@ export const scorings: readonly Scoring[] = [
   "sparsemixer",
 ];
 
+/** What experts choose their tokens by: each token's scores over the experts. */
+export type ExpertScoring = Extract<Scoring, "softmax" | "sigmoid">;
+export const expertScorings: readonly ExpertScoring[] = ["softmax", "sigmoid"];
+
 /** What experts are chosen by, before the selection bias is added. */
 export type SelectionKey = "score" | "logit";
 export const selectionKeys: readonly SelectionKey[] = ["score", "logit"];
@@ -120,6 +124,25 @@ export const weightPlaces: readonly WeightPlace[] = ["output", "input"];
  */
 export type SharedGate = "none" | "sigmoid" | "softmax";
 export const sharedGates: readonly SharedGate[] = ["none", "sigmoid", "softmax"];
+
+/**
+ * In which order an expert takes the choices that fell on it: all first choices in order of the token, then all second
+ * choices, and so on; or the same with the tokens in descending order of their largest weight; or the choices of the
+ * largest weights first.
+ */
+export type Drop = "position" | "prioritized" | "probability";
+export const drops: readonly Drop[] = ["position", "prioritized", "probability"];
+
+/** Which choices of a routing are kept; every field is given. */
+export interface CapacityLimit {
+  /** Choices that an expert takes from a sequence. */
+  readonly capacity: number;
+  /** Tokens that share the capacity; divides T. */
+  readonly sequenceLength: number;
+  readonly drop: Drop;
+  /** Whether a token's kept weights are divided by their sum. */
+  readonly renormalize: boolean;
+}
 
 /** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {
@@ -294,6 +317,29 @@ export interface Backend {
     ids: TensorHandle,
     weights: TensorHandle,
     gating: Gating,
+  ): void;
+  /** ids and weights [T, k] as given, with id -1 and weight 0 for the choices that are more than the experts take. */
+  limitCapacity(
+    ids: TensorHandle,
+    weights: TensorHandle,
+    keptIds: TensorHandle,
+    keptWeights: TensorHandle,
+    numExperts: number,
+    limit: CapacityLimit,
+  ): void;
+  /** slots [E, C] i32: token * k + j of the first C choices of every expert in ids [T, k], -1 behind them. */
+  expertSlots(ids: TensorHandle, slots: TensorHandle): void;
+  /**
+   * From logits [T, E], every expert's C tokens of the largest scores: tokens [E, C] i32 and their weights [E, C] f32, best
+   * first; and the same as ids [T, E] i32 and weights [T, E] f32, in column e expert e or -1.
+   */
+  expertChoice(
+    logits: TensorHandle,
+    tokens: TensorHandle,
+    tokenWeights: TensorHandle,
+    ids: TensorHandle,
+    weights: TensorHandle,
+    scoring: ExpertScoring,
   ): void;
   /**
    * From ids [T, k]: offsets [E+1], tokensPerExpert [E], tokenOfRow [T*k] (-1 after the last row), rowOfSlot [T, k]

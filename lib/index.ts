@@ -9,9 +9,18 @@ export type { MoeLayerConfig } from "./layer/config.js";
 export type { ExpertWeights } from "./layer/expert_weights.js";
 export { MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
 export type { DeviceInfo, DeviceOptions } from "./native.js";
+export { type Capacity, type CapacitySize, expertCapacity } from "./operators/capacity.js";
 export { combine } from "./operators/combine.js";
+export {
+  type ExpertChoice,
+  type ExpertChoiceOptions,
+  type ExpertChoiceRule,
+  expertChoice,
+} from "./operators/expert_choice.js";
+export { type ExpertSlotsOptions, expertSlots } from "./operators/expert_slots.js";
 export { type GatingOptions, gating, type Routing } from "./operators/gating.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/grouped_gemm.js";
+export { type LimitCapacityOptions, limitCapacity } from "./operators/limit_capacity.js";
 export { permute, unpermute } from "./operators/permute.js";
 export { routerProjection } from "./operators/router_projection.js";
 export { type SortedRows, sort } from "./operators/sort.js";

@@ -4,6 +4,9 @@ import type { Inputs } from "./inputs.js";
 export type OperatorName =
   | "router_projection"
   | "gating"
+  | "limit_capacity"
+  | "expert_slots"
+  | "expert_choice"
   | "sort"
   | "permute"
   | "unpermute"

@@ -1,4 +1,6 @@
+import { expertSlotsCases, limitCapacityCases } from "./capacity_cases.js";
 import type { Case } from "./case.js";
+import { expertChoiceCases } from "./expert_choice_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { layerCases } from "./layer_cases.js";
@@ -10,6 +12,9 @@ import { sortCases } from "./sort_cases.js";
 export const cases: readonly Case[] = [
   ...routerProjectionCases,
   ...gatingCases,
+  ...limitCapacityCases,
+  ...expertSlotsCases,
+  ...expertChoiceCases,
   ...sortCases,
   ...permuteCases,
   ...unpermuteCases,

@@ -1,9 +1,20 @@
-import type { Activation, Backend, Clamp, Gating, LayerDescription, Warnings } from "../backend.js";
+import type {
+  Activation,
+  Backend,
+  CapacityLimit,
+  Clamp,
+  ExpertScoring,
+  Gating,
+  LayerDescription,
+  Warnings,
+} from "../backend.js";
 import type { DType } from "../dtype.js";
 import { MoeError } from "../errors.js";
 import type { DeviceOptions } from "../native.js";
 import type { Shape } from "../shape.js";
+import { expertSlots, limitCapacity } from "./capacity.js";
 import { combine } from "./combine.js";
+import { expertChoice } from "./expert_choice.js";
 import { gating } from "./gating.js";
 import { groupedGemm } from "./grouped_gemm.js";
 import { ReferenceLayer } from "./layer_handle.js";
@@ -67,6 +78,42 @@ export class ReferenceBackend implements Backend {
   ): void {
     const result = gating(logits.matrix(), rule, selectionBias?.values());
     this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
+    ids.store(result.ids);
+    weights.store(result.weights.values);
+  }
+
+  limitCapacity(
+    ids: ReferenceTensor,
+    weights: ReferenceTensor,
+    keptIds: ReferenceTensor,
+    keptWeights: ReferenceTensor,
+    numExperts: number,
+    limit: CapacityLimit,
+  ): void {
+    const chosen = this.#stream.checkIndices("limitCapacity: ids", ids, "an expert", numExperts);
+    const kept = limitCapacity(chosen, weights.matrix(), numExperts, limit);
+    keptIds.store(kept.ids);
+    keptWeights.store(kept.weights.values);
+  }
+
+  expertSlots(ids: ReferenceTensor, slots: ReferenceTensor): void {
+    const [numExperts, capacity] = slots.shape as [number, number];
+    const chosen = this.#stream.checkIndices("expertSlots: ids", ids, "an expert", numExperts);
+    slots.store(expertSlots(chosen, numExperts, capacity));
+  }
+
+  expertChoice(
+    logits: ReferenceTensor,
+    tokens: ReferenceTensor,
+    tokenWeights: ReferenceTensor,
+    ids: ReferenceTensor,
+    weights: ReferenceTensor,
+    scoring: ExpertScoring,
+  ): void {
+    const result = expertChoice(logits.matrix(), tokens.shape[1] as number, scoring);
+    this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
+    tokens.store(result.tokens);
+    tokenWeights.store(result.tokenWeights.values);
     ids.store(result.ids);
     weights.store(result.weights.values);
   }

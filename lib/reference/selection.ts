@@ -27,7 +27,8 @@ export function ranking(keys: Float64Array): Int32Array {
   return Int32Array.from(keys.keys()).sort((a, b) => descending(keys[a] as number, keys[b] as number));
 }
 
-function descending(a: number, b: number): number {
+/** Compares for a sort from the largest to the smallest, NaN last. */
+export function descending(a: number, b: number): number {
   if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
   if (a === b) return 0;
   return a > b ? -1 : 1;

@@ -57,6 +57,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void close(const Napi::CallbackInfo& info);
   void router_projection(const Napi::CallbackInfo& info);
   void gating(const Napi::CallbackInfo& info);
+  void limit_capacity(const Napi::CallbackInfo& info);
+  void expert_slots(const Napi::CallbackInfo& info);
+  void expert_choice(const Napi::CallbackInfo& info);
   void sort(const Napi::CallbackInfo& info);
   void permute(const Napi::CallbackInfo& info);
   void unpermute(const Napi::CallbackInfo& info);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/capacity.h"
 #include "core/problem.h"
 #include "core/status.h"
 
@@ -106,6 +107,9 @@ class Backend {
 
   virtual Status router_projection(const RouterProjection& p) = 0;
   virtual Status gating(const Gating& p) = 0;
+  virtual Status limit_capacity(const LimitCapacity& p) = 0;
+  virtual Status expert_slots(const ExpertSlots& p) = 0;
+  virtual Status expert_choice(const ExpertChoice& p) = 0;
   virtual Status sort(const Sort& p) = 0;
   virtual Status permute(const Permute& p) = 0;
   virtual Status unpermute(const Unpermute& p) = 0;

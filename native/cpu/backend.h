@@ -4,7 +4,9 @@
 #include <string>
 
 #include "core/backend.h"
+#include "cpu/capacity.h"
 #include "cpu/context.h"
+#include "cpu/expert_choice.h"
 
 namespace moe::cpu {
 
@@ -22,6 +24,9 @@ class CpuBackend final : public Backend {
 
   Status router_projection(const RouterProjection& p) override;
   Status gating(const Gating& p) override;
+  Status limit_capacity(const LimitCapacity& p) override { return cpu::limit_capacity(context_, p); }
+  Status expert_slots(const ExpertSlots& p) override { return cpu::expert_slots(context_, p); }
+  Status expert_choice(const ExpertChoice& p) override { return cpu::expert_choice(context_, p); }
   Status sort(const Sort& p) override;
   Status permute(const Permute& p) override;
   Status unpermute(const Unpermute& p) override;

@@ -5,7 +5,8 @@
 
 namespace moe::cpu {
 
-Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t experts, const SortedRows& sorted) {
+Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t experts, const SortedRows& sorted,
+                 const char* name) {
   const int64_t pairs = tokens * top_k;
   Status status;
   int32_t* next = sorted.offsets + 1;  // next[e] becomes the first free row of expert e, and ends as its last + 1
@@ -15,7 +16,7 @@ Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t expe
     if (valid(pair)) {
       ++next[ids[pair]];
     } else if (ids[pair] != -1 && status.ok()) {
-      status = {Code::id_out_of_range, "sort: ids[" + std::to_string(pair / top_k) + ", " +
+      status = {Code::id_out_of_range, std::string(name) + "[" + std::to_string(pair / top_k) + ", " +
                                            std::to_string(pair % top_k) + "]: expected -1 or an expert from 0 to " +
                                            std::to_string(experts - 1) + ", got " + std::to_string(ids[pair])};
     }

@@ -15,7 +15,8 @@ struct SortedRows {
   int32_t* row_of_slot;        // [tokens * top_k]
 };
 
-// A stable counting sort. Ids outside -1 .. experts - 1 count as -1 and are reported.
-Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t experts, const SortedRows& sorted);
+// A stable counting sort. Ids outside -1 .. experts - 1 count as -1 and are reported; `name` is operator and argument.
+Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t experts, const SortedRows& sorted,
+                 const char* name = "sort: ids");
 
 }  // namespace moe::cpu

@@ -1,6 +1,8 @@
 #include "cuda/backend.h"
 
+#include "cuda/capacity.cuh"
 #include "cuda/combine.cuh"
+#include "cuda/expert_choice.cuh"
 #include "cuda/gating.cuh"
 #include "cuda/grouped_gemm.cuh"
 #include "cuda/layer.h"
@@ -41,6 +43,36 @@ Status GpuBackend::router_projection(const RouterProjection& p) {
 Status GpuBackend::gating(const Gating& p) {
   MOE_TRY(runtime().use());
   return launch_gating(p, context_.errors.non_finite_rows(), runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::limit_capacity(const LimitCapacity& p) {
+  MOE_TRY(runtime().use());
+  const gpu::CapacityPlan plan = gpu::plan_capacity(p, runtime().traits());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"limitCapacity: ids", "an expert", p.experts, p.ids.shape[1]}, &error));
+  return launch_limit_capacity(p, plan, scratch.at(0), error, runtime().stream());
+}
+
+Status GpuBackend::expert_slots(const ExpertSlots& p) {
+  MOE_TRY(runtime().use());
+  const int64_t experts = p.slots.shape[0];
+  const gpu::ExpertSlotsPlan plan = gpu::plan_expert_slots(p, runtime().traits());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(plan.sorted.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"expertSlots: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  if (p.slots.bytes() > 0) MOE_TRY(runtime().fill(p.slots.data, 0xff, static_cast<size_t>(p.slots.bytes())));
+  return launch_expert_slots(p, plan, scratch.at(0), error, runtime().stream());
+}
+
+Status GpuBackend::expert_choice(const ExpertChoice& p) {
+  MOE_TRY(runtime().use());
+  const gpu::ExpertChoicePlan plan = gpu::plan_expert_choice(p, runtime().traits());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  return launch_expert_choice(p, plan, scratch.at(0), context_.errors.non_finite_rows(), runtime().stream());
 }
 
 Status GpuBackend::sort(const Sort& p) {

@@ -24,6 +24,9 @@ class GpuBackend : public Backend {
 
   Status router_projection(const RouterProjection& p) override;
   Status gating(const Gating& p) override;
+  Status limit_capacity(const LimitCapacity& p) override;
+  Status expert_slots(const ExpertSlots& p) override;
+  Status expert_choice(const ExpertChoice& p) override;
   Status sort(const Sort& p) override;
   Status permute(const Permute& p) override;
   Status unpermute(const Unpermute& p) override;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/plan_parts.h"
 #include "cuda/sched/tile_map.h"
 #include "cuda/tile/interleave.h"
 
@@ -18,14 +19,6 @@ constexpr size_t kReservedShared = 1024;
 constexpr int64_t kStageRowBytes = 128;
 // Vector accesses are 16 bytes.
 constexpr int64_t kVectorBytes = 16;
-
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
-// At most `per_multiprocessor` blocks on each; the kernels loop over the rest.
-unsigned capped_grid(int64_t blocks, int64_t per_multiprocessor, const DeviceTraits& traits) {
-  return static_cast<unsigned>(std::min(blocks, per_multiprocessor * traits.multiprocessors));
-}
 
 GemmPath choose_path(const GemmProblem& problem) {
   if (problem.x != problem.weight) return GemmPath::fma;
@@ -47,20 +40,6 @@ int choose_tile(GemmPath path, const GemmProblem& problem, const DeviceTraits& t
   }
   return chosen;
 }
-
-// Hands out consecutive parts of one allocation.
-class Parts {
- public:
-  size_t take(size_t bytes) {
-    const size_t begin = end_;
-    end_ = static_cast<size_t>(round_up(static_cast<int64_t>(end_ + bytes), 256));
-    return begin;
-  }
-  size_t end() const { return end_; }
-
- private:
-  size_t end_ = 0;
-};
 
 }  // namespace
 

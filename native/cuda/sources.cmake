@@ -1,8 +1,10 @@
 # What the cuda and the simt device are both compiled from, in this folder. Plans know no device and are compiled once.
 set(MOE_GPU_SOURCES
   backend.cu
+  capacity.cu
   combine.cu
   data_errors.cu
+  expert_choice.cu
   gating.cu
   grouped_gemm.cu
   grouped_gemm_fma.cu
@@ -16,6 +18,6 @@ set(MOE_GPU_SOURCES
   shared_slots.cu
   softmax_rows.cu
   sort.cu)
-set(MOE_GPU_PLAN_SOURCES plan.cc plan_text.cc)
+set(MOE_GPU_PLAN_SOURCES capacity_plan.cc plan.cc plan_text.cc)
 list(TRANSFORM MOE_GPU_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 list(TRANSFORM MOE_GPU_PLAN_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
