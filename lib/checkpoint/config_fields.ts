@@ -32,6 +32,11 @@ export class ConfigFields {
     return this.value(name) !== undefined;
   }
 
+  /** Whether the field is there and null, where that has a meaning of its own. */
+  isNull(name: string): boolean {
+    return this.#fields[name] === null;
+  }
+
   /** The fields of an object within; undefined where it is absent or null. */
   section(name: string): ConfigFields | undefined {
     const value = this.value(name);
@@ -51,6 +56,19 @@ export class ConfigFields {
       checkInteger(name, value, minimum, maximum);
       return value;
     });
+  }
+
+  /** An integer, the same for all layers or one of a list for each. */
+  integerOfLayer(name: string, fallback: number | undefined, layer: number): number {
+    const value = this.value(name);
+    if (!Array.isArray(value)) return this.integer(name, fallback);
+    return new ConfigFields(this.path, { [name]: value[layer] }).integer(name, undefined);
+  }
+
+  /** Throws BAD_CHECKPOINT where the field is there with another value than the one that a formula covers. */
+  require(name: string, expected: boolean | number | string): void {
+    const value = this.value(name) ?? expected;
+    if (value !== expected) throw this.#error(name, JSON.stringify(expected), value);
   }
 
   boolean(name: string, fallback: boolean | undefined): boolean {

@@ -1,39 +1,131 @@
 import { expect, test } from "vitest";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
+import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
+import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
 
 const fieldsOf = (json: Record<string, unknown>) => new ConfigFields("config.json", json);
 
-/** The defaults of MixtralConfig, OlmoeConfig and Qwen3MoeConfig in Transformers. */
-const defaults = {
-  mixtral: { hiddenSize: 4096, intermediateSize: 14336, numExperts: 8, topK: 2, normalize: true, layers: 32 },
-  olmoe: { hiddenSize: 2048, intermediateSize: 2048, numExperts: 64, topK: 8, normalize: false, layers: 16 },
-  qwen3_moe: { hiddenSize: 2048, intermediateSize: 768, numExperts: 128, topK: 8, normalize: false, layers: 24 },
+/** A table of what the fields do not say: the defaults of the configuration classes in Transformers. */
+type Defaults = MoeLayerConfig & { readonly layers: number };
+
+const sizes = (hiddenSize: number, intermediateSize: number, numExperts: number, topK: number) => ({
+  hiddenSize,
+  intermediateSize,
+  numExperts,
+  topK,
+  activation: "swiglu" as const,
+});
+
+const deepseekV3: Defaults = {
+  ...sizes(7168, 2048, 256, 8),
+  scoring: "sigmoid",
+  groups: { count: 8, top: 4, score: "top2_sum" },
+  normalize: true,
+  scale: 2.5,
+  sharedExpert: { intermediateSize: 2048 },
+  layers: 61,
 };
+
+const defaults: Readonly<Record<string, Defaults>> = {
+  mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  qwen2_moe: {
+    ...sizes(2048, 1408, 60, 4),
+    normalize: false,
+    sharedExpert: { intermediateSize: 5632, gate: "sigmoid" },
+    layers: 24,
+  },
+  qwen3_moe: { ...sizes(2048, 768, 128, 8), normalize: false, layers: 24 },
+  olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },
+  deepseek_v2: {
+    ...sizes(4096, 1407, 64, 6),
+    normalize: false,
+    scale: 1,
+    sharedExpert: { intermediateSize: 2814 },
+    layers: 32,
+  },
+  deepseek_v3: deepseekV3,
+  kimi_k2: deepseekV3,
+  gpt_oss: {
+    ...sizes(2880, 2880, 128, 4),
+    activation: "swiglu_clamped",
+    clamp: { alpha: 1.702, limit: 7, offset: 1 },
+    scoring: "softmax_selected",
+    layers: 36,
+  },
+  llama4_text: {
+    ...sizes(5120, 8192, 16, 1),
+    scoring: "sigmoid",
+    selectionKey: "logit",
+    weightOn: "input",
+    sharedExpert: { intermediateSize: 8192 },
+    layers: 48,
+  },
+  glm4_moe: {
+    ...sizes(4096, 1408, 128, 8),
+    scoring: "sigmoid",
+    normalize: true,
+    scale: 1,
+    sharedExpert: { intermediateSize: 1408 },
+    layers: 46,
+  },
+  phimoe: { ...sizes(4096, 6400, 16, 2), scoring: "sparsemixer", jitter: 0.01, layers: 32 },
+  dbrx: { ...sizes(2048, 3584, 4, 1), normalize: { by: "lp", power: 1 }, layers: 24 },
+  jamba: { ...sizes(4096, 14336, 16, 2), layers: 32 },
+  granitemoe: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
+  ernie4_5_moe: {
+    ...sizes(2560, 1536, 64, 6),
+    normalize: { by: "clamped_sum", epsilon: 1e-12 },
+    sharedExpert: { intermediateSize: 3072 },
+    layers: 28,
+  },
+  hunyuan_v1_moe: {
+    ...sizes(4096, 11008, 1, 1),
+    normalize: true,
+    sharedExpert: { intermediateSize: 11008 },
+    layers: 32,
+  },
+};
+
+/** Fields that a family's configuration class has no default for. */
+const needed: Readonly<Record<string, Record<string, unknown>>> = { deepseek_v2: { num_experts_per_tok: 6 } };
+
+test("every family is in the table", () => {
+  expect([...families.keys()].toSorted()).toEqual(Object.keys(defaults).toSorted());
+});
 
 test.each(Object.entries(defaults))(
   "%s: fields that are absent or null have Transformers' defaults",
   (modelType, { layers, ...config }) => {
-    const family = families.get(modelType);
-    expect(family?.layerCount(fieldsOf({}))).toBe(layers);
-    for (const fields of [{}, { hidden_size: null, num_experts_per_tok: null, hidden_act: null, num_experts: null }]) {
-      expect(family?.config(fieldsOf(fields), 0)).toEqual({ ...config, activation: "swiglu" });
+    const family = families.get(modelType) as Family;
+    const absent = { ...needed[modelType] };
+    const isNull = { ...absent, hidden_size: null, hidden_act: null, intermediate_size: null, num_experts: null };
+    for (const fields of [absent, isNull]) {
+      expect(family.layerCount(fieldsOf(fields))).toBe(layers);
+      expect(family.config(fieldsOf(fields), 0)).toEqual(config);
     }
+    expect(() => describeLayer(config, "f32")).not.toThrow();
   },
 );
 
-test.each([...families.keys()])("%s: the number of experts under either of its names", (modelType) => {
-  const family = families.get(modelType);
-  expect(family?.config(fieldsOf({ num_experts: 16 }), 0).numExperts).toBe(16);
-  expect(family?.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
-});
+test.each(["mixtral", "minimax", "olmoe", "qwen2_moe", "qwen3_moe", "gpt_oss", "granitemoe", "jamba", "llama4_text"])(
+  "%s: the number of experts under either of its names",
+  (modelType) => {
+    const family = families.get(modelType) as Family;
+    expect(family.config(fieldsOf({ num_experts: 16 }), 0).numExperts).toBe(16);
+    expect(family.config(fieldsOf({ num_local_experts: 16 }), 0).numExperts).toBe(16);
+  },
+);
 
 test.each([
   ["silu", "swiglu"],
   ["gelu", "geglu"],
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ])("hidden_act %s is %s", (hiddenAct, activation) => {
-  for (const family of families.values()) {
-    expect(family.config(fieldsOf({ hidden_act: hiddenAct }), 0).activation).toBe(activation);
+  for (const [modelType, family] of families) {
+    if (modelType === "gpt_oss" || modelType === "dbrx") continue;
+    const fields = fieldsOf({ ...needed[modelType], hidden_act: hiddenAct });
+    expect(family.config(fields, 0).activation).toBe(activation);
   }
 });

@@ -1,7 +1,6 @@
 import type { Activation } from "../../backend.js";
 import type { MoeLayerConfig } from "../../layer/config.js";
 import type { ExpertWeights } from "../../layer/expert_weights.js";
-import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 
@@ -11,6 +10,8 @@ export interface Family {
   readonly modelType: string;
   /** How many layers the model has, with experts and without. */
   layerCount(fields: ConfigFields): number;
+  /** What layers are numbered, for errors, where it is not plainly a decoder's. */
+  readonly numbering?: string;
   /** Whether layer `layer` has experts; absent where all have. */
   hasExperts?(fields: ConfigFields, layer: number): boolean;
   /** Sizes and formula of an MoE layer. */
@@ -29,7 +30,18 @@ export function layerCount(fallback: number, field = "num_hidden_layers"): Famil
   return (fields) => fields.integer(field, fallback, { maximum: maximumLayers });
 }
 
-/** `hidden_act` as Transformers names it, for experts that compute down(act(gate x) * up x). */
+/** Activations as Transformers names them, where an expert is down(act(up x)). */
+const plainActivations: ReadonlyMap<string, Activation> = new Map([
+  ["relu", "relu"],
+  ["gelu", "gelu"],
+  ["gelu_new", "gelu_tanh"],
+  ["gelu_fast", "gelu_tanh"],
+  ["gelu_pytorch_tanh", "gelu_tanh"],
+  ["silu", "silu"],
+  ["swish", "silu"],
+]);
+
+/** The same where it is down(act(gate x) * up x). */
 const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["silu", "swiglu"],
   ["swish", "swiglu"],
@@ -39,25 +51,34 @@ const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ]);
 
-/** The activation of gated experts, from `hidden_act`. */
-export function gatedActivation(fields: ConfigFields, fallback = "silu", field = "hidden_act"): Activation {
-  return fields.choice(field, fallback, gatedActivations);
+export function plainActivation(fields: ConfigFields, field: string): Activation {
+  return fields.choice(field, "relu", plainActivations);
 }
 
-/** The names of the three matrices of a gated expert whose names begin with `expert`. */
+export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Activation {
+  return fields.choice(field, "silu", gatedActivations);
+}
+
+/** The matrices of a gated expert, and its biases where it has them, whose names begin with `expert`. */
 export function gatedExpert(
   expert: string,
   [gate, up, down] = ["gate_proj", "up_proj", "down_proj"],
+  biases = false,
 ): ExpertWeights<NamedWeight> {
   return {
     gate: { name: `${expert}.${gate}.weight` },
     up: { name: `${expert}.${up}.weight` },
     down: { name: `${expert}.${down}.weight` },
+    ...(biases && {
+      gateBias: { name: `${expert}.${gate}.bias` },
+      upBias: { name: `${expert}.${up}.bias` },
+      downBias: { name: `${expert}.${down}.bias` },
+    }),
   };
 }
 
 /** The experts that Transformers 5 keeps in two tensors, gate rows before up rows. */
-export function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
+function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
   const gateUp = { name: `${experts}.gate_up_proj`, stacked: "dim0" } as const;
   return {
     gate: { ...gateUp, part: "first_half" },
@@ -67,25 +88,12 @@ export function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
 }
 
 /**
- * The storages of most families, for an MoE block whose names begin with `block`, such as `model.layers.0.mlp`: a tensor for
- * every expert's matrix, or those of Transformers 5. `more` is what there is besides router and experts.
+ * The storages of most families, for an MoE block whose names begin with `block`, such as `model.layers.0.mlp`: a tensor
+ * for every matrix, or those of Transformers 5, which have no biases.
+ * @param more what there is besides router and experts, or in place of them.
  */
-export function blockTensors(block: string, more: Partial<LayerTensors> = {}): readonly LayerTensors[] {
+export function blockTensors(block: string, more: Partial<LayerTensors> = {}, biases = false): readonly LayerTensors[] {
   const router = { name: `${block}.gate.weight` };
-  return [
-    { router, experts: gatedExpert(`${block}.experts.{e}`), ...more },
-    { router, experts: stackedExperts(`${block}.experts`), ...more },
-  ];
-}
-
-/** Refuses a value that the family's formula here does not cover, unless it is the one that is. */
-export function requireValue(
-  fields: ConfigFields,
-  name: string,
-  expected: unknown,
-  fallback: unknown = expected,
-): void {
-  const value = fields.value(name) ?? fallback;
-  if (value === expected) return;
-  throw badCheckpoint(fields.path, `${name}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(value)}`);
+  const single = { router, experts: gatedExpert(`${block}.experts.{e}`, undefined, biases), ...more };
+  return biases ? [single] : [single, { router, experts: stackedExperts(`${block}.experts`), ...more }];
 }

@@ -1,9 +1,7 @@
 import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
+import { isSparseQwenLayer } from "./qwen2_moe.js";
 
-/**
- * Qwen3-MoE: Qwen3MoeConfig and Qwen3MoeSparseMoeBlock of Transformers. Softmax over all experts. Layers of
- * `mlp_only_layers`, and those that `decoder_sparse_step` skips, are dense.
- */
+/** Qwen3-MoE: Qwen3MoeConfig and Qwen3MoeSparseMoeBlock of Transformers. Softmax over all experts. */
 export const qwen3Moe: Family = {
   modelType: "qwen3_moe",
   layerCount: layerCount(24),
@@ -15,8 +13,6 @@ export const qwen3Moe: Family = {
     normalize: fields.boolean("norm_topk_prob", false),
     activation: gatedActivation(fields),
   }),
-  hasExperts: (fields, layer) =>
-    !fields.integers("mlp_only_layers", []).includes(layer) &&
-    (layer + 1) % fields.integer("decoder_sparse_step", 1) === 0,
+  hasExperts: isSparseQwenLayer,
   tensors: (prefix) => blockTensors(`${prefix}.mlp`),
 };

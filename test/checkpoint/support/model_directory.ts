@@ -5,10 +5,15 @@ import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../
 
 const golden = join(import.meta.dirname, "..", "..", "golden");
 
-/** A golden layer as a Hugging Face model would have it: the fields of its config.json, and its weights by name. */
-export interface Model {
-  readonly layerFile: LayerFile;
+/** A Hugging Face model: the fields of its config.json, and its weights by name. */
+export interface ModelFiles {
   config: Record<string, unknown>;
+  weights: ReadonlyMap<string, SafetensorsInput>;
+}
+
+/** A golden layer as a model would have it. */
+export interface Model extends ModelFiles {
+  readonly layerFile: LayerFile;
   weights: Map<string, SafetensorsInput>;
 }
 
@@ -37,7 +42,7 @@ function huggingFaceConfig({ family, config }: LayerFile): Record<string, unknow
 }
 
 /** Writes a model as a directory with one file, or with `shards` of them and an index. */
-export async function writeModel(directory: string, { config, weights }: Model, shards = 1): Promise<void> {
+export async function writeModel(directory: string, { config, weights }: ModelFiles, shards = 1): Promise<void> {
   writeFileSync(join(directory, "config.json"), JSON.stringify(config));
   if (shards === 1) return await writeSafetensors(join(directory, "model.safetensors"), weights);
   const weightMap: Record<string, string> = {};

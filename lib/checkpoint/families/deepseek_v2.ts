@@ -1,0 +1,70 @@
+import type { MoeLayerConfig } from "../../layer/config.js";
+import type { Groups } from "../../operators/gating_options.js";
+import type { ConfigFields } from "../config_fields.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+
+/** How the experts of one token are chosen, by `topk_method`: among all, or among those of the best groups. */
+const methods: ReadonlyMap<string, "all" | "groups"> = new Map([
+  ["greedy", "all"],
+  ["group_limited_greedy", "groups"],
+]);
+
+/**
+ * DeepSeek-V2: DeepseekV2Config of Transformers, MoEGate and DeepseekV2MoE of DeepSeek's own modeling_deepseek.py. Softmax
+ * over all experts; a group's score is its largest. The weights are renormalised or scaled, not both.
+ */
+export const deepseekV2: Family = {
+  modelType: "deepseek_v2",
+  layerCount: layerCount(32),
+  hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, 0),
+  config: (fields) => {
+    fields.require("scoring_func", "softmax");
+    const topK = fields.integer("num_experts_per_tok", undefined);
+    const normalize = fields.boolean("norm_topk_prob", false) && topK > 1;
+    const intermediateSize = fields.integer("moe_intermediate_size", 1407);
+    return {
+      hiddenSize: fields.integer("hidden_size", 4096),
+      intermediateSize,
+      numExperts: fields.integer("n_routed_experts", 64, { alias: "num_experts" }),
+      topK,
+      ...(fields.choice("topk_method", "greedy", methods) === "groups" && { groups: readGroups(fields, "max") }),
+      normalize,
+      scale: normalize ? 1 : fields.number("routed_scaling_factor", 1),
+      activation: gatedActivation(fields),
+      ...sharedExperts(fields, intermediateSize, 2),
+    };
+  },
+  tensors: (prefix, fields) => {
+    const biases = fields.boolean("mlp_bias", false);
+    return blockTensors(`${prefix}.mlp`, sharedTensors(prefix, fields, 2, biases), biases);
+  },
+};
+
+/** Whether a layer behind the first dense ones has experts. */
+export function isSparseDeepseekLayer(fields: ConfigFields, layer: number, firstSparse: number): boolean {
+  const first = fields.integer("first_k_dense_replace", firstSparse, { minimum: 0 });
+  return layer >= first && layer % fields.integer("moe_layer_freq", 1) === 0;
+}
+
+export function readGroups(fields: ConfigFields, score: "max" | "top2_sum", count?: number, top?: number): Groups {
+  return { count: fields.integer("n_group", count), top: fields.integer("topk_group", top), score };
+}
+
+/** All shared experts together are one that is as wide as they are. */
+export function sharedExperts(
+  fields: ConfigFields,
+  width: number,
+  fallback: number,
+): Pick<MoeLayerConfig, "sharedExpert"> {
+  const count = sharedCount(fields, fallback);
+  return count === 0 ? {} : { sharedExpert: { intermediateSize: count * width } };
+}
+
+export function sharedTensors(prefix: string, fields: ConfigFields, fallback: number, biases = false) {
+  if (sharedCount(fields, fallback) === 0) return {};
+  return { shared: gatedExpert(`${prefix}.mlp.shared_experts`, undefined, biases) };
+}
+
+function sharedCount(fields: ConfigFields, fallback: number): number {
+  return fields.isNull("n_shared_experts") ? 0 : fields.integer("n_shared_experts", fallback, { minimum: 0 });
+}

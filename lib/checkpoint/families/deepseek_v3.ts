@@ -1,0 +1,79 @@
+import { isSparseDeepseekLayer, readGroups, sharedExperts, sharedTensors } from "./deepseek_v2.js";
+import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
+
+/** The defaults by which the families of DeepSeek-V3's formula differ. */
+interface Defaults {
+  readonly layers: number;
+  readonly firstSparse: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numExperts: number;
+  readonly numGroups: number;
+  readonly topGroups: number;
+  readonly scale: number;
+}
+
+/**
+ * DeepSeek-V3's formula: Gate and MoE of DeepSeek-V3/inference/model.py. Sigmoid; experts are chosen by score plus bias in
+ * the groups with the largest sum of two; the weights are the scores alone. Where all experts of a token's groups have
+ * negative keys, Transformers may choose others: it masks with 0 what is masked here, as there, with minus infinity.
+ */
+function deepseekV3Family(modelType: string, defaults: Defaults): Family {
+  return {
+    modelType,
+    layerCount: layerCount(defaults.layers),
+    hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, defaults.firstSparse),
+    config: (fields) => {
+      fields.require("scoring_func", "sigmoid");
+      fields.require("topk_method", "noaux_tc");
+      const intermediateSize = fields.integer("moe_intermediate_size", defaults.intermediateSize);
+      const groups = readGroups(fields, "top2_sum", defaults.numGroups, defaults.topGroups);
+      return {
+        hiddenSize: fields.integer("hidden_size", defaults.hiddenSize),
+        intermediateSize,
+        numExperts: fields.integer("n_routed_experts", defaults.numExperts, { alias: "num_local_experts" }),
+        topK: fields.integer("num_experts_per_tok", 8),
+        scoring: "sigmoid",
+        ...(groups.count > 1 && { groups }),
+        normalize: fields.boolean("norm_topk_prob", true),
+        scale: fields.number("routed_scaling_factor", defaults.scale),
+        activation: gatedActivation(fields),
+        ...sharedExperts(fields, intermediateSize, 1),
+      };
+    },
+    tensors: (prefix, fields) =>
+      blockTensors(`${prefix}.mlp`, {
+        selectionBias: { name: `${prefix}.mlp.gate.e_score_correction_bias` },
+        ...sharedTensors(prefix, fields, 1),
+      }),
+  };
+}
+
+const deepseekV3Defaults: Defaults = {
+  layers: 61,
+  firstSparse: 3,
+  hiddenSize: 7168,
+  intermediateSize: 2048,
+  numExperts: 256,
+  numGroups: 8,
+  topGroups: 4,
+  scale: 2.5,
+};
+
+/** DeepSeek-V3 and R1: DeepseekV3Config of Transformers. */
+export const deepseekV3 = deepseekV3Family("deepseek_v3", deepseekV3Defaults);
+
+/** Kimi K2, which has DeepSeek's configuration class under another name. */
+export const kimiK2 = deepseekV3Family("kimi_k2", deepseekV3Defaults);
+
+/** GLM-4.5: Glm4MoeConfig of Transformers. */
+export const glm4Moe = deepseekV3Family("glm4_moe", {
+  layers: 46,
+  firstSparse: 1,
+  hiddenSize: 4096,
+  intermediateSize: 1408,
+  numExperts: 128,
+  numGroups: 1,
+  topGroups: 1,
+  scale: 1,
+});

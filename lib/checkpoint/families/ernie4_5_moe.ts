@@ -1,0 +1,40 @@
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+
+const layers = layerCount(28);
+
+/**
+ * ERNIE 4.5: Ernie4_5_MoeConfig and Ernie4_5_MoeSparseMoeBlock of Transformers. Softmax over all experts, chosen by
+ * probability plus bias, divided by their sum or `moe_norm_min`, whichever is larger; shared experts are one wide one.
+ */
+export const ernie45Moe: Family = {
+  modelType: "ernie4_5_moe",
+  layerCount: layers,
+  hasExperts: (fields, layer) => {
+    const end = fields.integer("moe_layer_end_index", -1, { minimum: -1 });
+    const last = end === -1 ? layers(fields) - 1 : end;
+    const first = fields.integer("moe_layer_start_index", 1, { minimum: 0 });
+    return layer >= first && layer <= last && (layer + 1) % fields.integer("moe_layer_interval", 1) === 0;
+  },
+  config: (fields) => {
+    const intermediateSize = fields.integer("moe_intermediate_size", 1536);
+    const shared = fields.integer("moe_num_shared_experts", 2, { minimum: 0 });
+    return {
+      hiddenSize: fields.integer("hidden_size", 2560),
+      intermediateSize,
+      numExperts: fields.integer("moe_num_experts", 64, { alias: "num_experts" }),
+      topK: fields.integer("moe_k", 6, { alias: "num_experts_per_tok" }),
+      normalize: { by: "clamped_sum", epsilon: fields.number("moe_norm_min", 1e-12) },
+      activation: gatedActivation(fields),
+      ...(shared > 0 && { sharedExpert: { intermediateSize: shared * intermediateSize } }),
+    };
+  },
+  tensors: (prefix, fields) => {
+    const biases = fields.boolean("use_bias", false);
+    const shared = fields.integer("moe_num_shared_experts", 2, { minimum: 0 }) > 0;
+    const more = {
+      selectionBias: { name: `${prefix}.mlp.moe_statics.e_score_correction_bias` },
+      ...(shared && { shared: gatedExpert(`${prefix}.mlp.shared_experts`, undefined, biases) }),
+    };
+    return blockTensors(`${prefix}.mlp`, more, biases);
+  },
+};

@@ -1,0 +1,44 @@
+import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+
+/**
+ * Llama 4: Llama4TextConfig and Llama4TextMoe of Transformers, alone or as the text model of a multimodal one. Experts are
+ * chosen by logit, and the sigmoid of it multiplies their input; a shared expert of the same width is added.
+ */
+export const llama4Text: Family = {
+  modelType: "llama4_text",
+  layerCount: layerCount(48),
+  hasExperts: (fields, layer) => {
+    if (fields.has("moe_layers")) return fields.integers("moe_layers", []).includes(layer);
+    const step = fields.integer("interleave_moe_layer_step", 1);
+    return (layer + 1) % step === 0;
+  },
+  config: (fields) => {
+    const intermediateSize = fields.integer("intermediate_size", 8192);
+    return {
+      hiddenSize: fields.integer("hidden_size", 5120),
+      intermediateSize,
+      numExperts: fields.integer("num_local_experts", 16, { alias: "num_experts" }),
+      topK: fields.integer("num_experts_per_tok", 1),
+      scoring: "sigmoid",
+      selectionKey: "logit",
+      weightOn: "input",
+      activation: gatedActivation(fields),
+      sharedExpert: { intermediateSize },
+    };
+  },
+  tensors: (prefix) => {
+    const block = `${prefix}.feed_forward`;
+    const gateUp = { name: `${block}.experts.gate_up_proj`, stacked: "dim0", orient: "in_out" } as const;
+    return [
+      {
+        router: { name: `${block}.router.weight` },
+        experts: {
+          gate: { ...gateUp, part: "first_half" },
+          up: { ...gateUp, part: "second_half" },
+          down: { name: `${block}.experts.down_proj`, stacked: "dim0", orient: "in_out" },
+        },
+        shared: gatedExpert(`${block}.shared_expert`),
+      },
+    ];
+  },
+};
