@@ -1,5 +1,6 @@
 import type { DType } from "./dtype.js";
 import type { Shape } from "./shape.js";
+import type { StatisticsBackend } from "./statistics_backend.js";
 
 /** The kinds of devices; see README for what each is. */
 export type DeviceKind = "reference" | "cpu" | "simt" | "cuda";
@@ -294,7 +295,7 @@ export interface ExpertMatrices {
  * The operator table: what every device implements. Arguments are checked before (lib/operators), outputs are
  * allocated before; every operator is enqueued on the device's in-order stream.
  */
-export interface Backend {
+export interface Backend extends StatisticsBackend {
   readonly kind: DeviceKind;
   /** For people: what this device is. */
   readonly description: string;

@@ -9,7 +9,9 @@ export type { MoeLayerConfig } from "./layer/config.js";
 export type { ExpertWeights } from "./layer/expert_weights.js";
 export { MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
 export type { DeviceInfo, DeviceOptions } from "./native.js";
+export { accumulate, readTotals } from "./operators/accumulate.js";
 export { type Capacity, type CapacitySize, expertCapacity } from "./operators/capacity.js";
+export { type ColumnMeansOptions, columnMeans } from "./operators/column_means.js";
 export { combine } from "./operators/combine.js";
 export {
   type ExpertChoice,
@@ -18,12 +20,23 @@ export {
   expertChoice,
 } from "./operators/expert_choice.js";
 export { type ExpertSlotsOptions, expertSlots } from "./operators/expert_slots.js";
+export {
+  type ExpertTotals,
+  type ExpertTotalsOptions,
+  expertTotals,
+  type WeightedExpertTotals,
+} from "./operators/expert_totals.js";
 export { type GatingOptions, gating, type Routing } from "./operators/gating.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/grouped_gemm.js";
+export { cvSquared, maximumViolation } from "./operators/imbalance.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/limit_capacity.js";
+export { type LoadBalancingLossOptions, loadBalancingLoss } from "./operators/load_balancing_loss.js";
 export { permute, unpermute } from "./operators/permute.js";
 export { routerProjection } from "./operators/router_projection.js";
+export { type RouterScores, type RouterScoresOptions, routerScores } from "./operators/router_scores.js";
 export { type SortedRows, sort } from "./operators/sort.js";
+export { updateSelectionBias } from "./operators/update_selection_bias.js";
+export { zLoss } from "./operators/z_loss.js";
 export type { Shape } from "./shape.js";
 export { type NestedArray, Tensor } from "./tensor.js";
 export type { TensorSource } from "./tensor_source.js";

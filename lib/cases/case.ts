@@ -12,6 +12,14 @@ export type OperatorName =
   | "unpermute"
   | "grouped_gemm"
   | "combine"
+  | "router_scores"
+  | "expert_totals"
+  | "column_means"
+  | "load_balancing_loss"
+  | "z_loss"
+  | "imbalance"
+  | "update_selection_bias"
+  | "accumulate"
   | "layer";
 
 /** One problem, with inputs of its own, that every device must solve as `reference` does. */

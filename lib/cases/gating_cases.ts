@@ -19,7 +19,7 @@ interface Problem {
 const specials = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
 
 /** The kinds of one row of router logits that a case may have. */
-const logitKinds = {
+export const logitKinds = {
   normal: (random: Random, experts: number) => random.normals(experts, 2),
   /** Only the ids decide. */
   equal: (_random: Random, experts: number) => new Float32Array(experts).fill(0.5),

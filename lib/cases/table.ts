@@ -7,6 +7,7 @@ import { layerCases } from "./layer_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
+import { statisticsCases } from "./statistics_cases.js";
 
 /** The one table of cases that every device must pass. */
 export const cases: readonly Case[] = [
@@ -20,5 +21,6 @@ export const cases: readonly Case[] = [
   ...unpermuteCases,
   ...groupedGemmCases,
   ...combineCases,
+  ...statisticsCases,
   ...layerCases,
 ];

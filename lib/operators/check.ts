@@ -1,6 +1,6 @@
 import type { Device } from "../device.js";
 import { type DType, dtypes } from "../dtype.js";
-import { invalidArgument, MoeError } from "../errors.js";
+import { checkInteger, invalidArgument, MoeError } from "../errors.js";
 import { checkSizes, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 
@@ -57,6 +57,28 @@ export function checkPair(x: Tensor, weight: { dtype: DType }): void {
   }
 }
 
+/** Checks that `rows` rows are `sequences` sequences of equal length. */
+export function checkSequences(sequences: unknown, rows: number): asserts sequences is number {
+  checkInteger("sequences", sequences, 1);
+  if (rows % sequences !== 0) throw invalidArgument("sequences", `a divisor of ${rows} tokens`, sequences);
+}
+
+/** The dtype of float32 results of `input`: f64 where that is f64, which only `reference` has. */
+export function resultDType(input: { dtype: DType }): "f32" {
+  return input.dtype === "f64" ? ("f64" as "f32") : "f32";
+}
+
+/** Throws INVALID_ARGUMENT where `tensor` overlaps one of `others`. */
+export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
+  for (const other of others) {
+    if (!other?.handle.overlaps(tensor.handle)) continue;
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
+    );
+  }
+}
+
 /** The output tensor: `out` where the caller gave one and it fits and overlaps no input, else a new one. */
 export function output<D extends DType>(
   parameter: string,
@@ -68,13 +90,6 @@ export function output<D extends DType>(
 ): Tensor<D> {
   if (out === undefined) return device.empty(shape, dtype);
   checkTensor(parameter, out, [dtype], shape, device);
-  for (const input of inputs) {
-    if (input?.handle.overlaps(out.handle)) {
-      throw new MoeError(
-        "INVALID_ARGUMENT",
-        `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
-      );
-    }
-  }
+  checkApart(parameter, out, ...inputs);
   return out;
 }

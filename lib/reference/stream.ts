@@ -22,12 +22,18 @@ export class Stream {
 
   /**
    * The values of `indices`, with -1 in place of every one outside -1 .. limit-1; the first such is reported. `what` is
-   * what they are the indices of.
+   * what they are the indices of. Of a matrix only the first `checkedColumns` are looked at.
    */
-  checkIndices(name: string, indices: ReferenceTensor, what: string, limit: number): Int32Array {
+  checkIndices(
+    name: string,
+    indices: ReferenceTensor,
+    what: string,
+    limit: number,
+    checkedColumns = Number.POSITIVE_INFINITY,
+  ): Int32Array {
     const columns = indices.shape[1];
     return indices.integers().map((index, position) => {
-      if (index >= -1 && index < limit) return index;
+      if ((index >= -1 && index < limit) || position % (columns ?? 1) >= checkedColumns) return index;
       const place = columns === undefined ? position : `${Math.floor(position / columns)}, ${position % columns}`;
       const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : `-1, as there is none`;
       this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${place}]: expected ${range}, got ${index}`));

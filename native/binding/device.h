@@ -65,6 +65,13 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void unpermute(const Napi::CallbackInfo& info);
   void grouped_gemm(const Napi::CallbackInfo& info);
   void combine(const Napi::CallbackInfo& info);
+  void router_scores(const Napi::CallbackInfo& info);
+  void expert_totals(const Napi::CallbackInfo& info);
+  void column_means(const Napi::CallbackInfo& info);
+  void balance_loss(const Napi::CallbackInfo& info);
+  void imbalance(const Napi::CallbackInfo& info);
+  void update_selection_bias(const Napi::CallbackInfo& info);
+  void accumulate(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);

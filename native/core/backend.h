@@ -10,6 +10,7 @@
 
 #include "core/capacity.h"
 #include "core/problem.h"
+#include "core/statistics.h"
 #include "core/status.h"
 
 namespace moe {
@@ -115,6 +116,13 @@ class Backend {
   virtual Status unpermute(const Unpermute& p) = 0;
   virtual Status grouped_gemm(const GroupedGemm& p) = 0;
   virtual Status combine(const Combine& p) = 0;
+  virtual Status router_scores(const RouterScores& p) = 0;
+  virtual Status expert_totals(const ExpertTotals& p) = 0;
+  virtual Status column_means(const ColumnMeans& p) = 0;
+  virtual Status balance_loss(const BalanceLoss& p) = 0;
+  virtual Status imbalance(const Imbalance& p) = 0;
+  virtual Status update_selection_bias(const SelectionBiasUpdate& p) = 0;
+  virtual Status accumulate(const Accumulate& p) = 0;
   virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 

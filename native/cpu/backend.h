@@ -32,6 +32,13 @@ class CpuBackend final : public Backend {
   Status unpermute(const Unpermute& p) override;
   Status grouped_gemm(const GroupedGemm& p) override;
   Status combine(const Combine& p) override;
+  Status router_scores(const RouterScores& p) override;
+  Status expert_totals(const ExpertTotals& p) override;
+  Status column_means(const ColumnMeans& p) override;
+  Status balance_loss(const BalanceLoss& p) override;
+  Status imbalance(const Imbalance& p) override;
+  Status update_selection_bias(const SelectionBiasUpdate& p) override;
+  Status accumulate(const Accumulate& p) override;
   Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
   std::string weight_layout() const override;

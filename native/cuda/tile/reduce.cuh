@@ -23,12 +23,41 @@ __device__ __forceinline__ float warp_max(float value) {
 }
 
 struct Sum {
-  __device__ int operator()(int a, int b) const { return a + b; }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 
 struct Max {
-  __device__ int operator()(int a, int b) const { return a < b ? b : a; }
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a < b ? b : a;
+  }
 };
+
+// Shared memory for block_reduce.
+template <class T>
+struct WarpResults {
+  T of[32];
+};
+
+// The sum, or the maximum, over all threads of the block: the same bits in each, in an order that depends on the size of
+// the block alone.
+template <class T, class Operation>
+__device__ __forceinline__ T block_reduce(T value, Operation operation) {
+  WarpResults<T>& results = ptx::shared<WarpResults<T>>();
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value = operation(value, __shfl_xor_sync(kAllLanes, value, distance));
+  }
+  if (threadIdx.x % 32 == 0) results.of[threadIdx.x / 32] = value;
+  __syncthreads();
+  T total = results.of[0];
+  for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) total = operation(total, results.of[warp]);
+  __syncthreads();
+  return total;
+}
 
 // The sum, or the maximum, over this lane and those before it.
 template <class Operation>

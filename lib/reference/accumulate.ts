@@ -1,0 +1,31 @@
+/** Adds 64-bit integers to totals [N, 2], each its low and its high word. */
+export function accumulateIntegers(totals: Int32Array, added: (index: number) => bigint): void {
+  for (let index = 0; 2 * index < totals.length; index++) {
+    const sum = wideInteger(totals, index) + added(index);
+    totals[2 * index] = Number(BigInt.asIntN(32, sum));
+    totals[2 * index + 1] = Number(BigInt.asIntN(32, sum >> 32n));
+  }
+}
+
+/** Adds numbers to totals [N, 2], each the sum of two floats, the second what `round` takes from the first. */
+export function accumulateFloats(
+  totals: Float64Array,
+  added: (index: number) => number,
+  round: (value: number) => number,
+): void {
+  for (let index = 0; 2 * index < totals.length; index++) {
+    const sum = wideFloat(totals, index) + added(index);
+    totals[2 * index] = round(sum);
+    totals[2 * index + 1] = sum - round(sum);
+  }
+}
+
+/** Total `index` of [N, 2] words. */
+export function wideInteger(words: ArrayLike<number>, index: number): bigint {
+  return (BigInt(words[2 * index + 1] as number) << 32n) + BigInt((words[2 * index] as number) >>> 0);
+}
+
+/** Total `index` of [N, 2] floats. */
+export function wideFloat(pairs: ArrayLike<number>, index: number): number {
+  return (pairs[2 * index] as number) + (pairs[2 * index + 1] as number);
+}

@@ -1,0 +1,58 @@
+import type { TensorHandle } from "./backend.js";
+
+/** Scores that the router's statistics are taken of. */
+export type StatisticsScoring = "softmax" | "sigmoid";
+export const statisticsScorings: readonly StatisticsScoring[] = ["softmax", "sigmoid"];
+
+/**
+ * How uneven n values are: variance / (mean² + epsilon) with the variance over n (`cv_squared`) or n - 1
+ * (`cv_squared_unbiased`, 0 for one value), or the largest value / mean - 1 (`maximum_violation`, 0 where the mean is 0).
+ */
+export type ImbalanceMeasure = "cv_squared" | "cv_squared_unbiased" | "maximum_violation";
+
+/**
+ * The part of the operator table that measures routers. S sequences of equal length stand one after another in T tokens.
+ * Sums are formed in float64, or exactly where they are of integers, in an order that depends on the sizes alone.
+ */
+export interface StatisticsBackend {
+  /**
+   * Of logits [T, E]: scores [T, E], with `normalize` divided by their sum over the experts; ln Σ exp(logit) [T]; and the
+   * entropy [T] of the softmax, natural logarithm. NaN counts as -Infinity.
+   */
+  routerScores(
+    logits: TensorHandle,
+    scores: TensorHandle | null,
+    logSumExp: TensorHandle | null,
+    entropy: TensorHandle | null,
+    scoring: StatisticsScoring,
+    normalize: boolean,
+  ): void;
+  /**
+   * Of the first `choices` ids of every token in ids [T, k]: tokens [S, E] i32, how many chose each expert; dropped [S]
+   * i32, how many chose none; sums [S, E], the sums of their weights [T, k].
+   */
+  expertTotals(
+    ids: TensorHandle,
+    weights: TensorHandle | null,
+    tokens: TensorHandle,
+    dropped: TensorHandle,
+    sums: TensorHandle | null,
+    choices: number,
+  ): void;
+  /** means [S, N] of values [T, N], or of their squares, over each sequence; 0 where there are no rows. */
+  columnMeans(values: TensorHandle, means: TensorHandle, square: boolean): void;
+  /** loss [1] = factor * Σ tokens * means, both [S, E]. */
+  balanceLoss(tokens: TensorHandle, means: TensorHandle, loss: TensorHandle, factor: number): void;
+  /** result [1] of values of any shape, i32 or float. */
+  imbalance(values: TensorHandle, result: TensorHandle, measure: ImbalanceMeasure, epsilon: number): void;
+  /**
+   * updated [E] = bias [E] + rate * sign(mean of all counts - the expert's count), the counts being the column sums of
+   * tokens [S, E]. `updated` may be `bias`.
+   */
+  updateSelectionBias(bias: TensorHandle, tokens: TensorHandle, updated: TensorHandle, rate: number): void;
+  /**
+   * totals [N, 2] += values [N], or += values [N, 2] that are totals themselves. A total of i32 is a 64-bit integer, its
+   * low word first; one of floats is the unevaluated sum of two, the larger first.
+   */
+  accumulate(values: TensorHandle, totals: TensorHandle, valuesAreTotals: boolean): void;
+}

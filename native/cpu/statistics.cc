@@ -1,0 +1,238 @@
+// The operators that measure routers.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "cpu/backend.h"
+#include "cpu/rows.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 32;
+
+struct Row {
+  double log_sum_exp = 0;
+  double entropy = 0;
+};
+
+// Σ exp(logit - largest), and the entropy from the weighted distances to the largest. Writes the softmax to `scores`.
+Row softmax_row(const float* logits, int64_t experts, float* scores) {
+  float largest = -INFINITY;
+  for (int64_t e = 0; e < experts; ++e) largest = logits[e] > largest ? logits[e] : largest;
+  if (largest == -INFINITY) {
+    if (scores != nullptr) std::fill(scores, scores + experts, 0.0f);
+    return {-INFINITY, 0};
+  }
+  double sum = 0, distances = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    const float distance = largest - logits[e];
+    const float exponential = logits[e] == largest ? 1.0f : distance >= 0 ? std::exp(-distance) : 0.0f;
+    sum += exponential;
+    if (exponential > 0 && distance > 0) distances += static_cast<double>(exponential) * distance;
+    if (scores != nullptr) scores[e] = exponential;
+  }
+  if (scores != nullptr) {
+    for (int64_t e = 0; e < experts; ++e) scores[e] = static_cast<float>(scores[e] / sum);
+  }
+  return {largest + std::log(sum), std::log(sum) + distances / sum};
+}
+
+void sigmoid_row(const float* logits, int64_t experts, bool normalize, float* scores) {
+  double sum = 0;
+  for (int64_t e = 0; e < experts; ++e) {
+    scores[e] = std::isnan(logits[e]) ? 0.0f : 1.0f / (1.0f + std::exp(-logits[e]));
+    sum += scores[e];
+  }
+  if (!normalize) return;
+  for (int64_t e = 0; e < experts; ++e) scores[e] = sum == 0 ? 0.0f : static_cast<float>(scores[e] / sum);
+}
+
+double value_at(const TensorView& values, int64_t i) {
+  return values.dtype == DType::i32 ? static_cast<double>(values.as<const int32_t>()[i]) : values.as<const float>()[i];
+}
+
+Status check_ids(const TensorView& ids, int64_t choices, int64_t experts) {
+  const int64_t top_k = ids.shape[1];
+  for (int64_t token = 0; token < ids.shape[0]; ++token) {
+    for (int64_t j = 0; j < choices; ++j) {
+      const int32_t id = ids.as<const int32_t>()[token * top_k + j];
+      if (id == -1 || index_or_none(id, experts) >= 0) continue;
+      return {Code::id_out_of_range, "expertTotals: ids[" + std::to_string(token) + ", " + std::to_string(j) +
+                                         "]: expected -1 or an expert from 0 to " + std::to_string(experts - 1) +
+                                         ", got " + std::to_string(id)};
+    }
+  }
+  return {};
+}
+
+// Calls unit(first row, last row + 1, index of the unit) on all threads.
+template <class Unit>
+void for_each_unit(const Team& team, const RowUnits& units, Unit&& unit) {
+  team.for_range(units.all(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t sequence = i / units.units;
+      const int64_t first = i % units.units * units.rows_per_unit;
+      const int64_t last = std::min(units.rows, first + units.rows_per_unit);
+      unit(sequence * units.rows + first, sequence * units.rows + last, i);
+    }
+  });
+}
+
+// The sum of a column over a sequence's units, in order.
+template <class T>
+T sum_of_units(const T* partials, const RowUnits& units, int64_t sequence, int64_t columns, int64_t column) {
+  T sum = 0;
+  for (int64_t u = 0; u < units.units; ++u) sum += partials[(sequence * units.units + u) * columns + column];
+  return sum;
+}
+
+}  // namespace
+
+Status CpuBackend::router_scores(const RouterScores& p) {
+  const int64_t experts = p.logits.shape[1];
+  const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
+  float* lines = nullptr;
+  MOE_TRY(reserve_workspace(context_,
+                            [&](Arena& arena) { lines = arena.take<float>(experts * context_.team.threads); }));
+  std::atomic<int64_t> next{0};
+  context_.team.run([&](const Worker& worker) {
+    float* line = lines + worker.index * experts;
+    for (int64_t piece; (piece = next++) * kRowsAtOnce < p.logits.shape[0];) {
+      const int64_t end = std::min(p.logits.shape[0], (piece + 1) * kRowsAtOnce);
+      for (int64_t token = piece * kRowsAtOnce; token < end; ++token) {
+        context_.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+        float* scores = p.scores.absent() ? nullptr : p.scores.as<float>() + token * experts;
+        const Row row = softmax_row(line, experts, p.scoring == Scoring::softmax ? scores : nullptr);
+        if (scores != nullptr && p.scoring == Scoring::sigmoid) sigmoid_row(line, experts, p.normalize, scores);
+        if (!p.log_sum_exp.absent()) p.log_sum_exp.as<float>()[token] = static_cast<float>(row.log_sum_exp);
+        if (!p.entropy.absent()) p.entropy.as<float>()[token] = static_cast<float>(row.entropy);
+      }
+    }
+  });
+  return {};
+}
+
+Status CpuBackend::expert_totals(const ExpertTotals& p) {
+  const int64_t top_k = p.ids.shape[1];
+  const int64_t experts = p.tokens.shape[1];
+  const bool weighted = !p.weights.absent();
+  const RowUnits units = row_units(p.ids.shape[0], p.tokens.shape[0]);
+  int32_t* counts = nullptr;
+  double* sums = nullptr;
+  MOE_TRY(reserve_workspace(context_, [&](Arena& arena) {
+    counts = arena.take<int32_t>(units.all() * experts);
+    sums = arena.take<double>(weighted ? units.all() * experts : 0);
+  }));
+  for_each_unit(context_.team, units, [&](int64_t first, int64_t end, int64_t unit) {
+    int32_t* unit_counts = counts + unit * experts;
+    double* unit_sums = weighted ? sums + unit * experts : nullptr;
+    std::fill(unit_counts, unit_counts + experts, 0);
+    if (weighted) std::fill(unit_sums, unit_sums + experts, 0.0);
+    for (int64_t token = first; token < end; ++token) {
+      for (int64_t slot = token * top_k; slot < token * top_k + p.choices; ++slot) {
+        const int64_t expert = index_or_none(p.ids.as<const int32_t>()[slot], experts);
+        if (expert < 0) continue;
+        ++unit_counts[expert];
+        if (weighted) unit_sums[expert] += p.weights.as<const float>()[slot];
+      }
+    }
+  });
+  for (int64_t s = 0; s < units.sequences; ++s) {
+    int64_t kept = 0;
+    for (int64_t e = 0; e < experts; ++e) {
+      const int32_t count = sum_of_units(counts, units, s, experts, e);
+      p.tokens.as<int32_t>()[s * experts + e] = count;
+      kept += count;
+      if (weighted) {
+        p.sums.as<float>()[s * experts + e] = static_cast<float>(sum_of_units(sums, units, s, experts, e));
+      }
+    }
+    p.dropped.as<int32_t>()[s] = static_cast<int32_t>(units.rows * p.choices - kept);
+  }
+  return check_ids(p.ids, p.choices, experts);
+}
+
+Status CpuBackend::column_means(const ColumnMeans& p) {
+  const int64_t columns = p.values.shape[1];
+  const RowUnits units = row_units(p.values.shape[0], p.means.shape[0]);
+  double* sums = nullptr;
+  MOE_TRY(reserve_workspace(context_, [&](Arena& arena) { sums = arena.take<double>(units.all() * columns); }));
+  for_each_unit(context_.team, units, [&](int64_t first, int64_t end, int64_t unit) {
+    double* unit_sums = sums + unit * columns;
+    std::fill(unit_sums, unit_sums + columns, 0.0);
+    for (int64_t row = first; row < end; ++row) {
+      const float* values = p.values.as<const float>() + row * columns;
+      for (int64_t c = 0; c < columns; ++c) {
+        const double value = values[c];
+        unit_sums[c] += p.square ? value * value : value;
+      }
+    }
+  });
+  for (int64_t s = 0; s < units.sequences; ++s) {
+    for (int64_t c = 0; c < columns; ++c) {
+      const double sum = sum_of_units(sums, units, s, columns, c);
+      p.means.as<float>()[s * columns + c] =
+          units.rows == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(units.rows));
+    }
+  }
+  return {};
+}
+
+Status CpuBackend::balance_loss(const BalanceLoss& p) {
+  double sum = 0;
+  for (int64_t i = 0; i < p.tokens.size(); ++i) {
+    sum += static_cast<double>(p.tokens.as<const int32_t>()[i]) * p.means.as<const float>()[i];
+  }
+  *p.loss.as<float>() = static_cast<float>(p.factor * sum);
+  return {};
+}
+
+Status CpuBackend::imbalance(const Imbalance& p) {
+  const int64_t count = p.values.size();
+  double sum = 0, largest = -INFINITY;
+  for (int64_t i = 0; i < count; ++i) {
+    const double value = value_at(p.values, i);
+    sum += value;
+    largest = std::max(largest, value);
+  }
+  const double mean = sum / static_cast<double>(count);
+  double squares = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const double difference = value_at(p.values, i) - mean;
+    squares += difference * difference;
+  }
+  *p.result.as<float>() = imbalance_of({count, mean, largest, squares}, p.measure, p.epsilon);
+  return {};
+}
+
+Status CpuBackend::update_selection_bias(const SelectionBiasUpdate& p) {
+  const int64_t experts = p.bias.shape[0];
+  const int32_t* tokens = p.tokens.as<const int32_t>();
+  int64_t total = 0;
+  for (int64_t i = 0; i < p.tokens.size(); ++i) total += tokens[i];
+  for (int64_t e = 0; e < experts; ++e) {
+    int64_t count = 0;
+    for (int64_t i = e; i < p.tokens.size(); i += experts) count += tokens[i];
+    p.updated.as<float>()[e] =
+        static_cast<float>(p.bias.as<const float>()[e] + p.rate * sign_below_mean(count, total, experts));
+  }
+  return {};
+}
+
+Status CpuBackend::accumulate(const Accumulate& p) {
+  const int64_t count = p.totals.shape[0];
+  const auto add = [&]<class Value, class Wide>(const Value* values, Wide* totals) {
+    for (int64_t i = 0; i < count; ++i) {
+      totals[i].add(p.values_are_totals ? reinterpret_cast<const Wide*>(values)[i].value() : values[i]);
+    }
+  };
+  if (p.totals.dtype == DType::i32) {
+    add(p.values.as<const int32_t>(), p.totals.as<WideInteger>());
+  } else {
+    add(p.values.as<const float>(), p.totals.as<WideFloat>());
+  }
+  return {};
+}
+
+}  // namespace moe::cpu
