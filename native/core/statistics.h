@@ -9,20 +9,20 @@
 namespace moe {
 
 struct RouterScores {
-  TensorView logits;       // [T, E] float
-  TensorView scores;       // [T, E] f32, or absent
-  TensorView log_sum_exp;  // [T] f32, or absent
-  TensorView entropy;      // [T] f32, or absent
+  TensorView logits;                   // [T, E] float
+  TensorView scores;                   // [T, E] f32, or absent
+  TensorView log_sum_exp;              // [T] f32, or absent
+  TensorView entropy;                  // [T] f32, or absent
   Scoring scoring = Scoring::softmax;  // softmax or sigmoid
   bool normalize = false;
 };
 
 struct ExpertTotals {
-  TensorView ids;      // [T, k] i32
-  TensorView weights;  // [T, k] f32, or absent
-  TensorView tokens;   // [S, E] i32
-  TensorView dropped;  // [S] i32
-  TensorView sums;     // [S, E] f32, absent where weights are
+  TensorView ids;       // [T, k] i32
+  TensorView weights;   // [T, k] f32, or absent
+  TensorView tokens;    // [S, E] i32
+  TensorView dropped;   // [S] i32
+  TensorView sums;      // [S, E] f32, absent where weights are
   int64_t choices = 0;  // slots of each token that count, the first ones
 };
 
@@ -120,7 +120,7 @@ struct RowUnits {
   int64_t rows_per_unit = 1;  // the last unit of a sequence may have fewer
   int64_t units = 0;          // of a sequence
 
-  int64_t all() const { return sequences * units; }
+  MOE_HOST_DEVICE int64_t all() const { return sequences * units; }
 };
 
 inline RowUnits row_units(int64_t rows, int64_t sequences) {

@@ -93,8 +93,8 @@ Status CpuBackend::router_scores(const RouterScores& p) {
   const int64_t experts = p.logits.shape[1];
   const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   float* lines = nullptr;
-  MOE_TRY(reserve_workspace(context_,
-                            [&](Arena& arena) { lines = arena.take<float>(experts * context_.team.threads); }));
+  MOE_TRY(
+      reserve_workspace(context_, [&](Arena& arena) { lines = arena.take<float>(experts * context_.team.threads); }));
   std::atomic<int64_t> next{0};
   context_.team.run([&](const Worker& worker) {
     float* line = lines + worker.index * experts;

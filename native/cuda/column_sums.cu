@@ -150,8 +150,7 @@ Status launch_expert_totals(const ExpertTotals& p, void* workspace, gpu::IdError
   const int64_t cells = arguments.units.all() * (arguments.experts + 1);
   // The sums first, which need the wider alignment.
   arguments.unit_sums = static_cast<double*>(workspace);
-  arguments.unit_tokens =
-      reinterpret_cast<int*>(static_cast<double*>(workspace) + (arguments.weighted ? cells : 0));
+  arguments.unit_tokens = reinterpret_cast<int*>(static_cast<double*>(workspace) + (arguments.weighted ? cells : 0));
   const dim3 block(gpu::kRowThreads);
   MOE_TRY(launch("unit_totals", unit_totals_kernel, grid_for(cells, traits), block, 0, stream, arguments));
   const dim3 grid = grid_for(arguments.units.sequences * (arguments.experts + 1), traits);
@@ -163,8 +162,9 @@ size_t column_means_bytes(const ColumnMeans& p) {
 }
 
 Status launch_column_means(const ColumnMeans& p, void* workspace, const gpu::DeviceTraits& traits, Stream stream) {
-  const MeansArguments arguments{p.values.as<float>(), static_cast<double*>(workspace), p.means.as<float>(),
-                                 means_units(p),       p.values.shape[1],               p.square};
+  const MeansArguments arguments{p.values.as<float>(), static_cast<double*>(workspace),
+                                 p.means.as<float>(),  means_units(p),
+                                 p.values.shape[1],    p.square};
   const dim3 block(gpu::kRowThreads);
   const dim3 grid = grid_for(arguments.units.all() * arguments.columns, traits);
   MOE_TRY(launch("unit_sums", unit_sums_kernel, grid, block, 0, stream, arguments));

@@ -71,14 +71,9 @@ __global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const A
 }  // namespace
 
 Status launch_router_scores(const RouterScores& p, const gpu::DeviceTraits& traits, Stream stream) {
-  const Arguments arguments{p.logits.data,
-                            p.scores.as<float>(),
-                            p.log_sum_exp.as<float>(),
-                            p.entropy.as<float>(),
-                            p.logits.shape[0],
-                            p.logits.shape[1],
-                            p.scoring == Scoring::sigmoid,
-                            p.normalize};
+  const Arguments arguments{
+      p.logits.data,     p.scores.as<float>(), p.log_sum_exp.as<float>(),     p.entropy.as<float>(),
+      p.logits.shape[0], p.logits.shape[1],    p.scoring == Scoring::sigmoid, p.normalize};
   const dim3 grid(gpu::row_grid(arguments.tokens, traits));
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

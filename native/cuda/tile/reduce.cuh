@@ -42,8 +42,8 @@ struct WarpResults {
   T of[32];
 };
 
-// The sum, or the maximum, over all threads of the block: the same bits in each, in an order that depends on the size of
-// the block alone.
+// The sum, or the maximum, over all threads of the block: the same bits in each, in an order that depends on the size
+// of the block alone.
 template <class T, class Operation>
 __device__ __forceinline__ T block_reduce(T value, Operation operation) {
   WarpResults<T>& results = ptx::shared<WarpResults<T>>();
