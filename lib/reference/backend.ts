@@ -34,29 +34,32 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
   readonly kind = "reference";
   readonly description = "pure TypeScript, float64 inside; the definition of every operator";
   readonly weightLayout = "";
+  readonly #stream: Stream;
   readonly #poison: boolean;
 
   constructor({ poison = false }: DeviceOptions) {
-    super(new Stream());
+    const stream = new Stream();
+    super(stream);
+    this.#stream = stream;
     this.#poison = poison;
   }
 
   empty(dtype: DType, shape: Shape): ReferenceTensor {
-    const tensor = ReferenceTensor.allocate(this.stream, dtype, shape);
+    const tensor = ReferenceTensor.allocate(this.#stream, dtype, shape);
     if (this.#poison) tensor.map().fill(0xff);
     return tensor;
   }
 
   async synchronize(): Promise<void> {
-    this.stream.wait();
+    this.#stream.wait();
   }
 
   synchronizeSync(): void {
-    this.stream.wait();
+    this.#stream.wait();
   }
 
   warnings(): Warnings {
-    return { nonFiniteLogitRows: this.stream.nonFiniteLogitRows };
+    return { nonFiniteLogitRows: this.#stream.nonFiniteLogitRows };
   }
 
   close(): void {}
@@ -78,7 +81,7 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     rule: Gating,
   ): void {
     const result = gating(logits.matrix(), rule, selectionBias?.values());
-    this.stream.nonFiniteLogitRows += result.nonFiniteRows;
+    this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
     ids.store(result.ids);
     weights.store(result.weights.values);
   }
@@ -127,7 +130,7 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     rowOfSlot: ReferenceTensor,
   ): void {
     const [topK, numExperts] = [ids.shape[1] as number, tokensPerExpert.shape[0] as number];
-    const result = sort(this.stream.checkIndices("sort: ids", ids, "an expert", numExperts), topK, numExperts);
+    const result = sort(this.#stream.checkIndices("sort: ids", ids, "an expert", numExperts), topK, numExperts);
     offsets.store(result.offsets);
     tokensPerExpert.store(result.tokensPerExpert);
     tokenOfRow.store(result.tokenOfRow);
@@ -136,13 +139,13 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
 
   permute(x: ReferenceTensor, tokenOfRow: ReferenceTensor, rows: ReferenceTensor): void {
     const source = x.matrix();
-    const indices = this.stream.checkIndices("permute: tokenOfRow", tokenOfRow, "a row", source.rows);
+    const indices = this.#stream.checkIndices("permute: tokenOfRow", tokenOfRow, "a row", source.rows);
     rows.store(gather(source, indices).values);
   }
 
   unpermute(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, slots: ReferenceTensor): void {
     const source = rows.matrix();
-    const indices = this.stream.checkIndices("unpermute: rowOfSlot", rowOfSlot, "a row", source.rows);
+    const indices = this.#stream.checkIndices("unpermute: rowOfSlot", rowOfSlot, "a row", source.rows);
     slots.store(gather(source, indices).values);
   }
 
@@ -156,16 +159,16 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
   ): void {
     const source = x.matrix();
     const rows = y.shape[0] as number;
-    const ranges = this.stream.checkOffsets("groupedGemm: offsets", offsets, rows);
+    const ranges = this.#stream.checkOffsets("groupedGemm: offsets", offsets, rows);
     const tokens = tokenOfRow
-      ? this.stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow, "a row", source.rows)
+      ? this.#stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow, "a row", source.rows)
       : undefined;
     y.store(groupedGemm(source, weight, bias?.matrix(), ranges, tokens).values);
   }
 
   combine(rows: ReferenceTensor, rowOfSlot: ReferenceTensor, weights: ReferenceTensor, y: ReferenceTensor): void {
     const source = rows.matrix();
-    const indices = this.stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
+    const indices = this.#stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
     y.store(combine(source, indices, weights.matrix()).values);
   }
 
@@ -177,11 +180,11 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     activation: Activation,
     clamp: Clamp,
   ): ReferencePackedExperts {
-    return new ReferencePackedExperts(this.stream, [numExperts, rows, columns], dtype, activation, clamp);
+    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], dtype, activation, clamp);
   }
 
   layer(description: LayerDescription): ReferenceLayer {
-    return new ReferenceLayer(this.stream, description);
+    return new ReferenceLayer(this.#stream, description);
   }
 
   mapFile(): never {

@@ -8,10 +8,10 @@ import type { ReferenceTensor } from "./tensor.js";
 
 /** The part of the `reference` device that measures routers. */
 export class ReferenceStatistics implements StatisticsBackend {
-  protected readonly stream: Stream;
+  readonly #stream: Stream;
 
   constructor(stream: Stream) {
-    this.stream = stream;
+    this.#stream = stream;
   }
 
   routerScores(
@@ -38,7 +38,7 @@ export class ReferenceStatistics implements StatisticsBackend {
   ): void {
     const [sequences, numExperts] = tokens.shape as [number, number];
     const topK = ids.shape[1] as number;
-    const checked = this.stream.checkIndices("expertTotals: ids", ids, "an expert", numExperts, choices);
+    const checked = this.#stream.checkIndices("expertTotals: ids", ids, "an expert", numExperts, choices);
     const result = expertTotals(checked, weights?.values(), { topK, choices, sequences, numExperts });
     tokens.store(result.tokens);
     dropped.store(result.dropped);
