@@ -1,10 +1,10 @@
-import { layerWork } from "#lib/cli/layer_work.js";
 import { randomLayer, randomTokens } from "#lib/cli/random_layer.js";
 import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
 import type { Device } from "#lib/device.js";
 import type { FloatDType } from "#lib/dtype.js";
 import type { MoeLayerConfig } from "#lib/layer/config.js";
 import type { MoeLayer } from "#lib/layer/layer.js";
+import { countedLoad, layerWork } from "#lib/layer/work.js";
 import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
 
 /** The whole layer, router included, at each number of tokens. What it holds is freed when the caller has done. */
@@ -34,7 +34,10 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Floa
   using out = device.empty([tokens, hiddenSize], dtype);
   try {
     const works = await Promise.all(
-      calls.map(async ({ layer, x }) => layerWork(description, tokens, await tokensPerExpert(layer, x), dtype)),
+      calls.map(async ({ layer, x }) => {
+        const load = countedLoad(tokens, await tokensPerExpert(layer, x));
+        return layerWork(description, load, dtype);
+      }),
     );
     const next = rotation(calls);
     yield {

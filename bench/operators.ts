@@ -1,9 +1,9 @@
 import type { LayerDescription, StageTimes } from "#lib/backend.js";
-import { layerWork } from "#lib/cli/layer_work.js";
 import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
 import type { Device } from "#lib/device.js";
 import { dtypes, type FloatDType } from "#lib/dtype.js";
 import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/config.js";
+import { countedLoad, layerWork } from "#lib/layer/work.js";
 import { combine } from "#lib/operators/combine.js";
 import { gating } from "#lib/operators/gating.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/grouped_gemm.js";
@@ -78,7 +78,10 @@ async function* casesOf(
   );
   try {
     const works = await Promise.all(
-      calls.map(async ({ rows }) => layerWork(description, tokens, await rows.tokensPerExpert.data(), dtype).stages),
+      calls.map(async ({ rows }) => {
+        const load = countedLoad(tokens, await rows.tokensPerExpert.data());
+        return layerWork(description, load, dtype).stages;
+      }),
     );
     const { bytes } = dtypes[dtype];
     const count = tokens * topK;

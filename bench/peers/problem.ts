@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { writeSafetensors } from "#lib/checkpoint/safetensors.js";
-import { layerWork, type Work } from "#lib/cli/layer_work.js";
 import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
 import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
 import type { Device } from "#lib/device.js";
 import type { MoeLayerConfig } from "#lib/layer/config.js";
 import { MoeLayer } from "#lib/layer/layer.js";
+import { countedLoad, layerWork, type Work } from "#lib/layer/work.js";
 import { routerProjection } from "#lib/operators/router_projection.js";
 import type { Tensor } from "#lib/tensor.js";
 import { inputCount } from "../case.js";
@@ -87,7 +87,7 @@ export async function createProblem(
 
 async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["work"]> {
   const counts = await tokensPerExpert(layer, x);
-  const { stages, activationBytes } = layerWork(layer.description, x.shape[0] as number, counts, x.dtype);
+  const { stages, activationBytes } = layerWork(layer.description, countedLoad(x.shape[0] as number, counts), x.dtype);
   const { gateUp, down } = stages;
   return {
     operations: gateUp.operations + down.operations,

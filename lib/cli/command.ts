@@ -10,7 +10,7 @@ type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
 
 /** An option as `parseArgs` takes it, with what its help line says. */
 export type Option = OptionConfig & {
-  /** Name of the value in the help, such as `FILE`; absent for switches. */
+  /** Name of the value in the help, such as `FILE`, in brackets where it may be left out; absent for switches. */
   readonly value?: string;
   readonly help: string;
 };
@@ -55,10 +55,18 @@ export function defineCommand<const O extends Options>(command: {
 
 function parse(args: readonly string[], options: Options): object {
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    return parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals: false }).values;
   } catch (error) {
     throw new UsageError((error as Error).message.replace(/\. To specify a positional.*/s, ""));
   }
+}
+
+/** Gives options whose value may be left out an empty one where it is. */
+function emptyValues(args: readonly string[], options: Options): string[] {
+  return args.map((arg, index) => {
+    const optional = arg.startsWith("--") && options[arg.slice(2)]?.value?.startsWith("[");
+    return optional && (args[index + 1] ?? "-").startsWith("-") ? `${arg}=` : arg;
+  });
 }
 
 /** The integer that an option's text stands for. */

@@ -1,9 +1,10 @@
 import { styleText } from "node:util";
-import { isGated, type LayerDescription, type StageTimes } from "../backend.js";
+import type { StageTimes } from "../backend.js";
 import type { Check } from "../cases/run.js";
+import type { CacheStatus } from "../checkpoint/weight_cache.js";
+import type { Work } from "../layer/work.js";
 import { columnsOf, type Io, type Output } from "./io.js";
 import type { LayerRun } from "./layer_run.js";
-import type { Work } from "./layer_work.js";
 import { barChart } from "./ui/bar_chart.js";
 import { formatBytes, formatError, formatMicroseconds, plural, significant } from "./ui/format.js";
 import { renderTable } from "./ui/table.js";
@@ -19,8 +20,8 @@ const stageNames: Readonly<Record<keyof StageTimes, string>> = {
 
 /** Prints what one run of a layer came to. */
 export function printLayerRun(run: LayerRun, io: Io): void {
-  const { device, deviceReason, description, tokens, weightBytes, loadSeconds, microseconds, stages, work, checks } =
-    run;
+  const { device, deviceReason, description, tokens, weightBytes, loadSeconds, cache } = run;
+  const { microseconds, stages, work, checks } = run;
   const { stdout } = io;
   const heading = styleText("bold", `On ${device}, ${description.weightDType}`, { stream: stdout });
   stdout.write(
@@ -28,6 +29,7 @@ export function printLayerRun(run: LayerRun, io: Io): void {
       `${plural(tokens.count, "token")} in ${formatMicroseconds(microseconds)}\n`,
   );
   if (deviceReason !== "") stdout.write(`auto chose ${device}: ${deviceReason}\n`);
+  if (cache !== null) stdout.write(`packed weights ${cacheInWords(cache)}\n`);
   stdout.write("\n");
   const rows = (Object.keys(stageNames) as (keyof StageTimes)[]).map((stage) => [
     stageNames[stage],
@@ -61,24 +63,9 @@ export function printTokensPerExpert({ device, tokensPerExpert }: LayerRun, io: 
   io.stdout.write(`${barChart(tokensPerExpert, columnsOf(io.stdout))}\n`);
 }
 
-/** A layer's sizes and formula in words, two lines. */
-export function layerInWords(description: LayerDescription): string {
-  const { hiddenSize, intermediateSize, numExperts, topK, activation } = description;
-  const matrices = isGated(activation) ? "gate, up and down" : "up and down";
-  return (
-    `H ${hiddenSize}, I ${intermediateSize}, ${plural(numExperts, "expert")} of ${matrices} (${activation}), ${topK} per token\n` +
-    `routing: ${routingInWords(description)}\n`
-  );
-}
-
-function routingInWords({ scoring, topK, numExperts, normalization, scale }: LayerDescription): string {
-  const chosen = topK === 1 ? "the largest" : `the ${topK} largest`;
-  const choice =
-    scoring === "softmax"
-      ? `softmax over all ${numExperts} logits, ${chosen} chosen`
-      : `${chosen} of ${numExperts} logits chosen, softmax over the chosen`;
-  const weights = normalization !== "none" ? "weights divided by their sum" : "weights as they are";
-  return `${choice}, ${weights}${scale === 1 ? "" : `, times ${scale}`}`;
+function cacheInWords({ state, path, reason }: CacheStatus): string {
+  if (state === "mapped") return `mapped from ${path}`;
+  return state === "written" ? `written to ${path}; not mapped: ${reason}` : `not kept: ${reason}`;
 }
 
 function rates(microseconds: number, { operations, weightBytes }: Work, whole: number): string[] {

@@ -1,12 +1,13 @@
 import type { LayerDescription, StageTimes } from "../backend.js";
 import type { Check } from "../cases/run.js";
+import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { type DeviceName, openDevice } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import type { MoeLayer } from "../layer/layer.js";
+import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { DeviceOptions } from "../native.js";
 import type { Tensor } from "../tensor.js";
 import { checkLayer } from "./layer_check.js";
-import { type LayerWork, layerWork } from "./layer_work.js";
 import { tokensPerExpert } from "./tokens_per_expert.js";
 import type { Workload } from "./workloads/workload.js";
 
@@ -19,6 +20,8 @@ export interface LayerRun {
   readonly tokens: { readonly origin: string; readonly count: number };
   readonly weightBytes: number;
   readonly loadSeconds: number;
+  /** What became of the cache of packed weights; null where none was asked for. */
+  readonly cache: CacheStatus | null;
   /** The fastest forward. */
   readonly microseconds: number;
   /** Its stages, as the device measured them; microseconds too. */
@@ -59,9 +62,10 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     tokens: { origin: tokens.origin, count: tokens.count },
     weightBytes: layer.byteLength,
     loadSeconds,
+    cache: layer.cacheStatus ?? null,
     ...fastest,
     tokensPerExpert: counts,
-    work: layerWork(description, tokens.count, counts, dtype),
+    work: layerWork(description, countedLoad(tokens.count, counts), dtype),
     checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
   };
 }

@@ -1,6 +1,7 @@
 import type { DeviceName } from "../device.js";
 import type { Io } from "./io.js";
-import { layerInWords, printLayerRun, printTokensPerExpert } from "./layer_report.js";
+import { layerInWords } from "./layer_in_words.js";
+import { printLayerRun, printTokensPerExpert } from "./layer_report.js";
 import { type LayerRun, type LayerRunOptions, runWorkload } from "./layer_run.js";
 import { startProgress } from "./ui/progress.js";
 import type { Workload } from "./workloads/workload.js";

@@ -26,7 +26,7 @@ describe.each(deviceNames)("run --file on %s", (device) => {
     const { exitCode, stdout } = await runCli(["run", "--file", golden("mixtral_mid"), "--device", device]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("H 128, I 48, 16 experts");
-    expect(stdout).toContain("softmax over all 16 logits, the 2 largest chosen, weights divided by their sum");
+    expect(stdout).toContain("routing: softmax over all 16 logits, the 2 experts with the largest score chosen");
     for (const stage of ["router", "gating + top-k", "sort", "gate, up, activation", "down", "combine"]) {
       expect(stdout).toMatch(new RegExp(`^${stage.replace("+", "\\+")} +\\S+ (µs|ms) +\\d+%`, "m"));
     }
@@ -128,6 +128,25 @@ describe("run --model", () => {
   });
 
   test.each([
+    ["the model's folder", (_directory: string) => ["--cache"], ".moe-kernels"],
+    ["another folder", (directory: string) => ["--cache", join(directory, "packed")], "packed"],
+  ] as const)("keeps packed weights in %s", async (_what, options, folder) => {
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, await goldenModel("olmoe_small"));
+    const args = ["run", ...options(directory.path), "--model", directory.path, "--layer", "0", "--tokens", "3"];
+    const cpu = [...args, "--device", "cpu"];
+    const first = await runCli(cpu);
+    expect(first.exitCode).toBe(0);
+    const path = join(directory.path, folder);
+    if (process.platform === "win32") return expect(first.stdout).toContain("packed weights not kept: device cpu ");
+    expect(first.stdout).toContain(`packed weights written to ${path}`);
+    expect((await runCli(cpu)).stdout).toContain(`packed weights mapped from ${path}`);
+    expect(JSON.parse((await runCli([...cpu, "--json"])).stdout).runs[0].cache.state).toBe("mapped");
+    const reference = await runCli([...args, "--device", "reference"]);
+    expect(reference.stdout).toContain("packed weights not kept: device reference ");
+  });
+
+  test.each([
     [
       "x of another width",
       { x: { dtype: "F32", shape: [2, 3], data: new Float32Array(6) } },
@@ -152,6 +171,7 @@ test.each([
   [[], /expected one of --model, --file and --shape/],
   [["--file", "a", "--shape", "D"], /expected one of --model, --file and --shape/],
   [["--model", "a"], /--model: expected --layer N/],
+  [["--shape", "D", "--cache"], /--cache: expected --model DIR with it/],
   [["--file", "a", "--input", "b"], /--input: a layer file has its own tokens/],
   [["--shape", "Z"], /--shape: expected one of .*OLMoE-1B-7B.*, got "Z"/],
   [["--shape", "D", "--tokens", "many"], /--tokens: expected an integer >= 0, got "many"/],

@@ -16,6 +16,7 @@ const floatDTypes = dtypeNames.filter((name): name is FloatDType => dtypes[name]
 interface WorkloadOptions {
   readonly model?: string | undefined;
   readonly layer?: string | undefined;
+  readonly cache?: string | undefined;
   readonly file?: string | undefined;
   readonly shape?: string | undefined;
   readonly seed: string;
@@ -31,6 +32,11 @@ export const runLayer = defineCommand({
   options: {
     model: { type: "string", value: "DIR", help: "a Hugging Face model directory" },
     layer: { type: "string", value: "N", help: "number of the decoder layer in it" },
+    cache: {
+      type: "string",
+      value: "[FOLDER]",
+      help: "map the model's packed weights from a file, which is made where it is missing (in DIR/.moe-kernels)",
+    },
     file: { type: "string", value: "FILE", help: "a layer file: weights, tokens and expected results in one" },
     shape: { type: "string", value: "NAME", help: `random weights in a known shape: ${shapeNames.join(", ")}` },
     seed: { type: "string", value: "N", default: "0", help: "seed of random weights and tokens (0)" },
@@ -60,10 +66,11 @@ export const runLayer = defineCommand({
 });
 
 async function openWorkload(options: WorkloadOptions): Promise<Workload> {
-  const { model, layer, file, shape, input } = options;
+  const { model, layer, cache, file, shape, input } = options;
   if ([model, file, shape].filter((source) => source !== undefined).length !== 1) {
     throw new UsageError("expected one of --model, --file and --shape");
   }
+  if (cache !== undefined && model === undefined) throw new UsageError("--cache: expected --model DIR with it");
   if (file !== undefined) {
     if (input !== undefined) throw new UsageError("--input: a layer file has its own tokens");
     return layerFile(file);
@@ -73,7 +80,7 @@ async function openWorkload(options: WorkloadOptions): Promise<Workload> {
     input === undefined ? seededTokens(integerOption("tokens", options.tokens, 0), seed) : await tokensOfFile(input);
   if (model !== undefined) {
     if (layer === undefined) throw new UsageError("--model: expected --layer N with it");
-    return modelDirectory(model, integerOption("layer", layer, 0), tokens);
+    return modelDirectory(model, integerOption("layer", layer, 0), tokens, cache === "" ? true : cache);
   }
   const name = choiceOption("shape", shape ?? "", shapeNames);
   return namedShape(name, shapes[name] as (typeof shapes)[string], seed, tokens);

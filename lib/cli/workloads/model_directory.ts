@@ -1,15 +1,22 @@
+import type { LoadOptions } from "../../checkpoint/load.js";
 import { MoeLayer } from "../../layer/layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 
-/** One layer of a Hugging Face model directory. */
-export function modelDirectory(directory: string, layer: number, tokens: TokenSource): Workload {
+/** One layer of a Hugging Face model directory; `cache` is that of {@link MoeLayer.load}. */
+export function modelDirectory(
+  directory: string,
+  layer: number,
+  tokens: TokenSource,
+  cache: LoadOptions["cache"] = false,
+): Workload {
   return {
     title: `layer ${layer} of ${directory}`,
     load: (device, dtype, onProgress) =>
       MoeLayer.load(directory, {
         layer,
         device,
+        cache,
         ...(dtype && { dtype }),
         onProgress: ({ bytesRead, bytesTotal }) => onProgress(bytesRead / bytesTotal),
       }),

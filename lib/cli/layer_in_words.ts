@@ -1,0 +1,96 @@
+import { isGated, type LayerDescription } from "../backend.js";
+import { plural } from "./ui/format.js";
+
+/** What a description leaves open, where it is known. */
+export interface LayerDetails {
+  readonly routerBias?: boolean;
+  readonly selectionBias?: boolean;
+  readonly expertBiases?: boolean;
+  /** Width of the shared expert, which a description rounds up to a multiple of I. */
+  readonly sharedWidth?: number;
+}
+
+/** A layer's sizes and formula in words: a line for the experts, one for the shared expert if any, one for the routing. */
+export function layerInWords(description: LayerDescription, details: LayerDetails = {}): string {
+  const { hiddenSize, intermediateSize, numExperts, topK, sharedExperts } = description;
+  const experts = `${plural(numExperts, "expert")} of ${expertInWords(description, details)}`;
+  const lines = [
+    `H ${hiddenSize}, I ${intermediateSize}, ${experts}, ${topK} per token`,
+    ...(sharedExperts > 0 ? [`shared expert: ${sharedExpertInWords(description, details)}`] : []),
+    `routing: ${routingInWords(description, details)}`,
+  ];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** How a layer chooses experts and weighs them. */
+export function routingInWords(description: LayerDescription, details: LayerDetails = {}): string {
+  return [choiceInWords(description, details), weightsInWords(description)].join("; ");
+}
+
+function expertInWords(description: LayerDescription, { expertBiases = false }: LayerDetails): string {
+  const { activation, clamp, factor, outputActivation } = description;
+  const first = [...(isGated(activation) ? ["gate"] : []), "up", ...(factor ? ["factor"] : [])].join(", ");
+  const numbers = `: alpha ${clamp.alpha}, limit ${clamp.limit}, offset ${clamp.offset}`;
+  return [
+    `${first} and down${expertBiases ? " with biases" : ""}`,
+    ` (${activation}${activation === "swiglu_clamped" ? numbers : ""})`,
+    outputActivation === "softmax" ? ", softmax of their output" : "",
+  ].join("");
+}
+
+const sharedGates: Readonly<Record<LayerDescription["sharedGate"], string>> = {
+  none: "",
+  sigmoid: ", weighted by a sigmoid gate",
+  softmax: ", weighed against the chosen experts by a softmax gate",
+};
+
+function sharedExpertInWords(description: LayerDescription, { sharedWidth }: LayerDetails): string {
+  const { sharedExperts, sharedGate, intermediateSize } = description;
+  return `I ${sharedWidth ?? sharedExperts * intermediateSize}, for every token${sharedGates[sharedGate]}`;
+}
+
+const scoresOf: Readonly<Record<LayerDescription["scoring"], string>> = {
+  softmax: "softmax over all ",
+  softmax_selected: "",
+  sigmoid: "sigmoid of ",
+  sqrt_softplus: "square root of softplus of ",
+  none: "",
+  sparsemixer: "sparsemixer over ",
+};
+
+function choiceInWords(description: LayerDescription, { routerBias, selectionBias }: LayerDetails): string {
+  const { scoring, topK, numExperts, selectionKey, numGroups, topGroups } = description;
+  const logits = `${scoresOf[scoring]}${plural(numExperts, "logit")}${routerBias ? " with bias" : ""}`;
+  if (scoring === "sparsemixer") return `${logits}, ${topK} chosen one after another, each time the largest left`;
+  const key = `${selectionBias ? "biased " : ""}${scoring === "none" ? "logit" : selectionKey}`;
+  const groups = `the ${topGroups} of ${numGroups} groups with ${largestGroup(description, key)}, in them `;
+  const experts = topK === 1 ? "the expert" : `the ${topK} experts`;
+  return `${logits}, ${numGroups > 1 ? groups : ""}${experts} with the largest ${key} chosen`;
+}
+
+function largestGroup({ groupScore, topK, topGroups }: LayerDescription, key: string): string {
+  if (groupScore === "max") return `the largest ${key}`;
+  return `the largest sum of ${plural(groupScore === "top2_sum" ? 2 : topK / topGroups, key)}`;
+}
+
+function weightsInWords(description: LayerDescription): string {
+  const { scoring, normalization, epsilon, power, jitter, scale, weightOn } = description;
+  const divisors: Readonly<Record<LayerDescription["normalization"], string>> = {
+    none: "",
+    sum: ", divided by their sum",
+    sum_plus_epsilon: `, divided by their sum plus ${epsilon}`,
+    clamped_sum: `, divided by their sum or ${epsilon} if that is larger`,
+    lp: `, divided by their L${power} norm`,
+  };
+  const scores = {
+    softmax_selected: "softmax over the chosen logits",
+    none: "their logits",
+    sparsemixer: `each a softmax over the logits left that are within a relative ${2 * jitter} of it`,
+    softmax: "their scores",
+    sigmoid: "their scores",
+    sqrt_softplus: "their scores",
+  }[scoring];
+  const factor = scale === 1 ? "" : `, times ${scale}`;
+  const place = weightOn === "input" ? ", multiplying the experts' input" : "";
+  return `weights: ${scores}${divisors[normalization]}${factor}${place}`;
+}

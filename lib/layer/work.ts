@@ -1,0 +1,131 @@
+import { isGated, type LayerDescription, type StageTimes } from "../backend.js";
+import { type DType, dtypes } from "../dtype.js";
+
+/** What a computation must do at least, however it is done. */
+export interface Work {
+  /** Floating-point operations; a multiply-add is two. */
+  readonly operations: number;
+  /** Bytes of the weights of the experts that have tokens, each read once. */
+  readonly weightBytes: number;
+}
+
+/** The work of one forward of a layer. */
+export interface LayerWork extends Work {
+  readonly stages: Readonly<Record<keyof StageTimes, Work>>;
+  /** Bytes of x read and y written, once each. */
+  readonly activationBytes: number;
+}
+
+/** How many tokens come to the experts that are chosen: counted, or expected and then no whole numbers. */
+export interface ExpertLoad {
+  /** T */
+  readonly tokens: number;
+  /** Choices of an expert by a token. */
+  readonly rows: number;
+  /** Experts that any token chose. */
+  readonly touchedExperts: number;
+}
+
+/** Numbers of weights in a layer, biases aside. */
+export interface LayerParameters {
+  readonly router: number;
+  readonly expert: ExpertParameters;
+  /** Of the shared expert; zeros where there is none. */
+  readonly shared: ExpertParameters;
+  readonly sharedGate: number;
+}
+
+export interface ExpertParameters {
+  /** The first products' matrices: gate, up, factor. */
+  readonly gateUp: number;
+  readonly down: number;
+}
+
+/**
+ * Counts a layer's weights.
+ * @param sharedWidth width of the shared expert, which the description rounds up to a multiple of I.
+ */
+export function layerParameters(
+  description: LayerDescription,
+  sharedWidth = description.sharedExperts * description.intermediateSize,
+): LayerParameters {
+  const { hiddenSize, intermediateSize, numExperts, activation, factor, sharedGate } = description;
+  const projections = (isGated(activation) ? 2 : 1) + (factor ? 1 : 0);
+  const expert = (width: number): ExpertParameters => ({
+    gateUp: projections * width * hiddenSize,
+    down: width * hiddenSize,
+  });
+  return {
+    router: numExperts * hiddenSize,
+    expert: expert(intermediateSize),
+    shared: expert(sharedWidth),
+    sharedGate: { none: 0, sigmoid: 1, softmax: 2 }[sharedGate] * hiddenSize,
+  };
+}
+
+/** Weights of a layer with `experts` of its experts: E for all, k for those that one token is multiplied with. */
+export function totalParameters({ router, expert, shared, sharedGate }: LayerParameters, experts: number): number {
+  return router + sharedGate + experts * expertSize(expert) + expertSize(shared);
+}
+
+/** Weights of one expert. */
+export function expertSize({ gateUp, down }: ExpertParameters): number {
+  return gateUp + down;
+}
+
+/** The load of `tokens` tokens that were routed as `tokensPerExpert` says. */
+export function countedLoad(tokens: number, tokensPerExpert: ArrayLike<number>): ExpertLoad {
+  const counts = Array.from(tokensPerExpert);
+  return {
+    tokens,
+    rows: counts.reduce((sum, count) => sum + count, 0),
+    touchedExperts: counts.filter((count) => count > 0).length,
+  };
+}
+
+/**
+ * The load to expect of `tokens` tokens, each of which chooses k of E experts independently and with equal chances: an
+ * expert is left out by all of them with probability (1 - k/E)^T.
+ */
+export function expectedLoad({ numExperts, topK }: LayerDescription, tokens: number): ExpertLoad {
+  return {
+    tokens,
+    rows: tokens * topK,
+    touchedExperts: numExperts * (1 - (1 - topK / numExperts) ** tokens),
+  };
+}
+
+/** Counts the work of one forward of tokens of `dtype`. */
+export function layerWork(
+  description: LayerDescription,
+  { tokens, rows, touchedExperts }: ExpertLoad,
+  dtype: DType,
+  parameters: LayerParameters = layerParameters(description),
+): LayerWork {
+  const { hiddenSize, sharedExperts, weightDType } = description;
+  const { router, expert, shared, sharedGate } = parameters;
+  const { bytes } = dtypes[weightDType];
+  const none: Work = { operations: 0, weightBytes: 0 };
+  const forAll = (size: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
+  const forChosen = (size: number): Work => ({
+    operations: 2 * rows * size,
+    weightBytes: touchedExperts * size * bytes,
+  });
+  const stages = {
+    router: forAll(router + sharedGate),
+    gating: none,
+    sort: none,
+    gateUp: sum([forChosen(expert.gateUp), forAll(shared.gateUp)]),
+    down: sum([forChosen(expert.down), forAll(shared.down)]),
+    combine: { operations: 2 * (rows + tokens * sharedExperts) * hiddenSize, weightBytes: 0 },
+  };
+  const activationBytes = 2 * tokens * hiddenSize * dtypes[dtype].bytes;
+  return { stages, ...sum(Object.values(stages)), activationBytes };
+}
+
+function sum(works: readonly Work[]): Work {
+  return {
+    operations: works.reduce((total, { operations }) => total + operations, 0),
+    weightBytes: works.reduce((total, { weightBytes }) => total + weightBytes, 0),
+  };
+}

@@ -1,0 +1,118 @@
+import { describe, expect, test } from "vitest";
+import { type LayerDetails, layerInWords, routingInWords } from "../../lib/cli/layer_in_words.js";
+import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
+
+const base: MoeLayerConfig = { hiddenSize: 64, intermediateSize: 32, numExperts: 16, topK: 4 };
+
+const routing = (config: Partial<MoeLayerConfig>, details?: LayerDetails): string =>
+  routingInWords(describeLayer({ ...base, ...config }, "f32"), details);
+const layer = (config: Partial<MoeLayerConfig>, details?: LayerDetails): string[] =>
+  layerInWords(describeLayer({ ...base, ...config }, "f32"), details).split("\n");
+
+describe("routing in words", () => {
+  test.each<[Partial<MoeLayerConfig>, string]>([
+    [{}, "softmax over all 16 logits, the 4 experts with the largest score chosen; weights: their scores"],
+    [
+      { scoring: "sigmoid", topK: 1 },
+      "sigmoid of 16 logits, the expert with the largest score chosen; weights: their scores",
+    ],
+    [
+      { scoring: "sigmoid", selectionKey: "logit", weightOn: "input" },
+      "sigmoid of 16 logits, the 4 experts with the largest logit chosen; " +
+        "weights: their scores, multiplying the experts' input",
+    ],
+    [
+      { scoring: "sqrt_softplus", normalize: { by: "sum_plus_epsilon", epsilon: 1e-20 }, scale: 1.5 },
+      "square root of softplus of 16 logits, the 4 experts with the largest score chosen; " +
+        "weights: their scores, divided by their sum plus 1e-20, times 1.5",
+    ],
+    [
+      { scoring: "softmax_selected" },
+      "16 logits, the 4 experts with the largest logit chosen; weights: softmax over the chosen logits",
+    ],
+    [
+      { scoring: "none", normalize: { by: "lp", power: 2 } },
+      "16 logits, the 4 experts with the largest logit chosen; weights: their logits, divided by their L2 norm",
+    ],
+    [
+      { scoring: "sparsemixer", topK: 2, jitter: 0.05 },
+      "sparsemixer over 16 logits, 2 chosen one after another, each time the largest left; " +
+        "weights: each a softmax over the logits left that are within a relative 0.1 of it",
+    ],
+    [
+      { normalize: true },
+      "softmax over all 16 logits, the 4 experts with the largest score chosen; weights: their scores, divided by their sum",
+    ],
+    [
+      { normalize: { by: "clamped_sum", epsilon: 1e-12 } },
+      "softmax over all 16 logits, the 4 experts with the largest score chosen; " +
+        "weights: their scores, divided by their sum or 1e-12 if that is larger",
+    ],
+    [
+      { groups: { count: 8, top: 2 } },
+      "softmax over all 16 logits, the 2 of 8 groups with the largest score, " +
+        "in them the 4 experts with the largest score chosen; weights: their scores",
+    ],
+    [
+      { groups: { count: 4, top: 2, score: "top2_sum" }, topK: 6 },
+      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 2 scores, " +
+        "in them the 6 experts with the largest score chosen; weights: their scores",
+    ],
+    [
+      { groups: { count: 4, top: 2, score: "topk_sum" }, topK: 6 },
+      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 3 scores, " +
+        "in them the 6 experts with the largest score chosen; weights: their scores",
+    ],
+  ])("%j", (config, words) => expect(routing(config)).toBe(words));
+
+  test("biases where they are known", () => {
+    const groups = { count: 4, top: 2, score: "top2_sum" } as const;
+    expect(routing({ scoring: "sigmoid", groups }, { selectionBias: true })).toBe(
+      "sigmoid of 16 logits, the 2 of 4 groups with the largest sum of 2 biased scores, " +
+        "in them the 4 experts with the largest biased score chosen; weights: their scores",
+    );
+    expect(routing({ scoring: "softmax_selected" }, { routerBias: true })).toContain("16 logits with bias, ");
+    expect(routing({}, { selectionBias: false, routerBias: false })).toBe(routing({}));
+  });
+});
+
+describe("a layer in words", () => {
+  test("sizes, then routing", () => {
+    expect(layer({})).toEqual([
+      "H 64, I 32, 16 experts of gate, up and down (swiglu), 4 per token",
+      `routing: ${routing({})}`,
+      "",
+    ]);
+  });
+
+  test.each<[Partial<MoeLayerConfig>, LayerDetails, string]>([
+    [{ activation: "relu2" }, {}, "H 64, I 32, 16 experts of up and down (relu2), 4 per token"],
+    [{ factor: true }, {}, "H 64, I 32, 16 experts of gate, up, factor and down (swiglu), 4 per token"],
+    [
+      { activation: "swiglu_clamped", clamp: { limit: 5 } },
+      { expertBiases: true },
+      "H 64, I 32, 16 experts of gate, up and down with biases " +
+        "(swiglu_clamped: alpha 1.702, limit 5, offset 1), 4 per token",
+    ],
+    [
+      { activation: "relu", outputActivation: "softmax" },
+      {},
+      "H 64, I 32, 16 experts of up and down (relu), softmax of their output, 4 per token",
+    ],
+    [{ numExperts: 1, topK: 1 }, {}, "H 64, I 32, 1 expert of gate, up and down (swiglu), 1 per token"],
+  ])("%j", (config, details, words) => expect(layer(config, details)[0]).toBe(words));
+
+  test.each<[MoeLayerConfig["sharedExpert"], LayerDetails, string]>([
+    [{ intermediateSize: 32 }, {}, "shared expert: I 32, for every token"],
+    [{ intermediateSize: 40 }, {}, "shared expert: I 64, for every token"],
+    [{ intermediateSize: 40 }, { sharedWidth: 40 }, "shared expert: I 40, for every token"],
+    [{ intermediateSize: 32, gate: "sigmoid" }, {}, "shared expert: I 32, for every token, weighted by a sigmoid gate"],
+    [
+      { intermediateSize: 32, gate: "softmax" },
+      {},
+      "shared expert: I 32, for every token, weighed against the chosen experts by a softmax gate",
+    ],
+  ])("the shared expert %j %j", (sharedExpert, details, words) =>
+    expect(layer({ sharedExpert }, details)[1]).toBe(words),
+  );
+});

@@ -1,0 +1,98 @@
+import { describe, expect, test } from "vitest";
+import { Random } from "../../lib/cases/random.js";
+import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
+import { countedLoad, expectedLoad, layerParameters, layerWork, totalParameters } from "../../lib/layer/work.js";
+
+const [H, I, E, k, T] = [64, 32, 16, 4, 10];
+const config: MoeLayerConfig = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };
+const described = (more: Partial<MoeLayerConfig> = {}) => describeLayer({ ...config, ...more }, "bf16");
+
+describe("parameters", () => {
+  test.each<[Partial<MoeLayerConfig>, number]>([
+    [{}, E * H + E * 3 * I * H],
+    [{ activation: "relu" }, E * H + E * 2 * I * H],
+    [{ factor: true }, E * H + E * 4 * I * H],
+    [{ sharedExpert: { intermediateSize: 2 * I } }, E * H + E * 3 * I * H + 3 * 2 * I * H],
+    [{ sharedExpert: { intermediateSize: I, gate: "sigmoid" } }, E * H + (E + 1) * 3 * I * H + H],
+    [{ sharedExpert: { intermediateSize: I, gate: "softmax" } }, E * H + (E + 1) * 3 * I * H + 2 * H],
+  ])("%j", (more, count) => expect(totalParameters(layerParameters(described(more)), E)).toBe(count));
+
+  test("a shared expert of its own width", () => {
+    const description = described({ sharedExpert: { intermediateSize: I + 1 } });
+    expect(layerParameters(description, I + 1).shared).toEqual({ gateUp: 2 * (I + 1) * H, down: (I + 1) * H });
+    expect(layerParameters(description).shared).toEqual({ gateUp: 2 * 2 * I * H, down: 2 * I * H });
+  });
+
+  test("those of a token", () => {
+    expect(totalParameters(layerParameters(described()), k)).toBe(E * H + k * 3 * I * H);
+  });
+
+  test.each([
+    // Of the 46.7e9 weights of Mixtral-8x7B (arXiv 2401.04088) 45.1e9 are experts'; of DeepSeek-V3's 671e9, 654e9.
+    [{ hiddenSize: 4096, intermediateSize: 14336, numExperts: 8, topK: 2 }, 32, 45.1e9],
+    [{ hiddenSize: 7168, intermediateSize: 2048, numExperts: 256, topK: 8 }, 58, 653.9e9],
+  ])("published models %j", (sizes, layers, count) => {
+    const total = layers * totalParameters(layerParameters(describeLayer(sizes, "bf16")), sizes.numExperts);
+    expect(Math.abs(total / count - 1)).toBeLessThan(2e-3);
+  });
+});
+
+describe("load", () => {
+  test("counted", () => {
+    expect(countedLoad(3, Int32Array.of(2, 0, 4))).toEqual({ tokens: 3, rows: 6, touchedExperts: 2 });
+  });
+
+  test("expected: none, one token, one expert, many", () => {
+    const touched = (more: Partial<MoeLayerConfig>, tokens: number) =>
+      expectedLoad(described(more), tokens).touchedExperts;
+    expect(touched({}, 0)).toBe(0);
+    expect(touched({}, 1)).toBeCloseTo(k, 12);
+    expect(touched({ topK: E }, 1)).toBe(E);
+    expect(touched({ numExperts: 1, topK: 1 }, 5)).toBe(1);
+    expect(touched({}, 1e6)).toBe(E);
+    expect(expectedLoad(described(), T)).toMatchObject({ tokens: T, rows: T * k });
+  });
+
+  test("expected as it is counted on average of uniform choices", () => {
+    const random = new Random("load");
+    const rounds = 2000;
+    let touched = 0;
+    for (let round = 0; round < rounds; round++) {
+      const chosen = new Set<number>();
+      for (let token = 0; token < T; token++) {
+        const experts = Array.from({ length: E }, (_, expert) => [expert, random.integer(0, 2 ** 30)] as const);
+        for (const [expert] of experts.sort((a, b) => a[1] - b[1]).slice(0, k)) chosen.add(expert);
+      }
+      touched += chosen.size;
+    }
+    expect(touched / rounds).toBeCloseTo(expectedLoad(described(), T).touchedExperts, 0.5);
+  });
+});
+
+describe("work", () => {
+  test("of the chosen experts, the router and the combine", () => {
+    const { stages, activationBytes, operations, weightBytes } = layerWork(
+      described({ factor: true }),
+      { tokens: T, rows: 37, touchedExperts: 9 },
+      "f32",
+    );
+    expect(stages.router).toEqual({ operations: 2 * T * E * H, weightBytes: E * H * 2 });
+    expect(stages.gateUp).toEqual({ operations: 2 * 37 * 3 * I * H, weightBytes: 9 * 3 * I * H * 2 });
+    expect(stages.down).toEqual({ operations: 2 * 37 * I * H, weightBytes: 9 * I * H * 2 });
+    expect(stages.combine).toEqual({ operations: 2 * 37 * H, weightBytes: 0 });
+    expect(activationBytes).toBe(2 * T * H * 4);
+    const all = Object.values(stages);
+    expect(operations).toBe(all.reduce((total, stage) => total + stage.operations, 0));
+    expect(weightBytes).toBe(all.reduce((total, stage) => total + stage.weightBytes, 0));
+  });
+
+  test("of the shared expert: all tokens, its weights once, whatever is touched", () => {
+    const shared = described({ sharedExpert: { intermediateSize: 2 * I, gate: "sigmoid" } });
+    const load = { tokens: T, rows: 0, touchedExperts: 0 };
+    const { stages } = layerWork(shared, load, "bf16");
+    expect(stages.router).toEqual({ operations: 2 * T * (E + 1) * H, weightBytes: (E + 1) * H * 2 });
+    expect(stages.gateUp).toEqual({ operations: 2 * T * 2 * 2 * I * H, weightBytes: 2 * 2 * I * H * 2 });
+    expect(stages.down).toEqual({ operations: 2 * T * 2 * I * H, weightBytes: 2 * I * H * 2 });
+    expect(stages.combine.operations).toBe(2 * T * 2 * H);
+  });
+});
