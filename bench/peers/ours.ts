@@ -12,10 +12,10 @@ type Enqueue = (input: Input, routing: Routing, out: Tensor<PeerDType>) => void;
  * call in JavaScript until the result is there.
  */
 export function ours(problem: Problem): readonly [Contender, Contender] {
-  const { layer } = problem;
+  const { layer, config } = problem;
   return [
     contender("moe-kernels", problem, ({ x, logits }, routing, out) => {
-      gating(logits, { ...layer.description, out: routing });
+      gating(logits, { ...config, out: routing });
       layer.forward(x, { routing, out });
     }),
     contender("moe-kernels with router", problem, ({ x }, _routing, out) => {

@@ -26,6 +26,7 @@ export interface Input {
 
 /** The same layer and tokens for everyone: on our device, and in a file for the peers. */
 export interface Problem extends Disposable {
+  readonly config: MoeLayerConfig;
   readonly layer: MoeLayer;
   /** By T. */
   readonly inputs: ReadonlyMap<number, readonly Input[]>;
@@ -56,6 +57,7 @@ export async function createProblem(
   const layer = MoeLayer.create({ ...config, device, router, experts: { gate, up, down } });
   const inputs = new Map<number, Input[]>();
   const problem: Problem = {
+    config,
     layer,
     inputs,
     [Symbol.dispose]() {
