@@ -1,0 +1,97 @@
+import { checkInteger, invalidArgument } from "../errors.js";
+import type { MoeLayerConfig } from "../layer/config.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+import { ConfigFields } from "./config_fields.js";
+import type { Family } from "./families/family.js";
+import { families } from "./families/registry.js";
+import type { LayerTensors, NamedWeight } from "./locate.js";
+
+/** What a model directory's config.json says: `model_type` names the family, which knows what the fields mean. */
+export class Model {
+  readonly family: Family;
+  /** The fields of the language model, within a multimodal one too. */
+  readonly fields: ConfigFields;
+  /** How all layers together are numbered: 0 .. layerCount - 1, with experts and without. */
+  readonly layerCount: number;
+  readonly #whole: ConfigFields;
+
+  private constructor(whole: ConfigFields) {
+    const text = whole.section("text_config");
+    const textFamily = families.get(text?.value("model_type") as string);
+    const within = text && textFamily;
+    this.#whole = whole;
+    this.family = within ? textFamily : whole.choice("model_type", undefined, families);
+    this.fields = within ? text : whole;
+    this.layerCount = this.family.layerCount(this.fields);
+  }
+
+  /** @throws BAD_CHECKPOINT where there is no config.json, it is malformed or its `model_type` is not known. */
+  static async read(directory: string): Promise<Model> {
+    return new Model(await ConfigFields.read(directory));
+  }
+
+  /** The method by which the weights are quantised; undefined where they are not. */
+  get quantization(): string | undefined {
+    const quantization = this.#whole.section("quantization_config");
+    return quantization && String(quantization.value("quant_method") ?? "an unknown method");
+  }
+
+  /** The dtype that config.json says the weights have. */
+  get dtype(): string | undefined {
+    const names = ["torch_dtype", "dtype"];
+    const values = [this.fields, this.#whole].flatMap((fields) => names.map((name) => fields.value(name)));
+    return values.find((value) => typeof value === "string");
+  }
+
+  /** @throws BAD_CHECKPOINT */
+  checkNotQuantized(): void {
+    if (this.quantization === undefined) return;
+    throw badCheckpoint(
+      `${this.#whole.path}: quantization_config`,
+      `quant_method: expected weights in F32, F16 or BF16, got weights quantised by "${this.quantization}"; ` +
+        "convert them first",
+    );
+  }
+
+  /** @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense. */
+  checkLayer(layer: number): void {
+    checkInteger("layer", layer, 0, this.layerCount - 1);
+    if (this.hasExperts(layer)) return;
+    const expected = `a layer with experts (${this.layersWithExperts().join(", ") || "this model has none"})`;
+    throw invalidArgument("layer", expected, layer);
+  }
+
+  layersWithExperts(): number[] {
+    return Array.from({ length: this.layerCount }, (_, layer) => layer).filter((layer) => this.hasExperts(layer));
+  }
+
+  hasExperts(layer: number): boolean {
+    return this.family.hasExperts?.(this.fields, layer) ?? true;
+  }
+
+  /** Sizes and formula of a layer with experts. */
+  config(layer: number): MoeLayerConfig {
+    return this.family.config(this.fields, layer);
+  }
+
+  /** The storage of a layer that a checkpoint has; where it has none, the usual one, so that errors name its tensors. */
+  tensors(layer: number, has: (name: string) => boolean): LayerTensors {
+    const { family, fields } = this;
+    const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
+    const storages = surroundings.flatMap((surround) => family.tensors(surround(prefix), fields, layer));
+    const hasWeight = ({ name }: NamedWeight) => has(name.replace("{e}", "0"));
+    const whole = storages.find(
+      ({ router, experts }) => hasWeight(router) && hasWeight(experts.up) && hasWeight(experts.down),
+    );
+    const begun = whole ?? storages.find(({ router }) => hasWeight(router));
+    return begun ?? (storages[0] as LayerTensors);
+  }
+}
+
+/** What the prefix of a layer's names becomes in checkpoints of a base model alone and of multimodal models. */
+const surroundings: readonly ((prefix: string) => string)[] = [
+  (prefix) => prefix,
+  (prefix) => prefix.replace(/^(model|transformer)\./, ""),
+  (prefix) => `language_model.${prefix}`,
+  (prefix) => prefix.replace(/^model\./, "model.language_model."),
+];
