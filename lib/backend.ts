@@ -1,4 +1,5 @@
 import type { DType } from "./dtype.js";
+import type { NoiseBackend } from "./noise_backend.js";
 import type { Shape } from "./shape.js";
 import type { StatisticsBackend } from "./statistics_backend.js";
 
@@ -295,7 +296,7 @@ export interface ExpertMatrices {
  * The operator table: what every device implements. Arguments are checked before (lib/operators), outputs are
  * allocated before; every operator is enqueued on the device's in-order stream.
  */
-export interface Backend extends StatisticsBackend {
+export interface Backend extends NoiseBackend, StatisticsBackend {
   readonly kind: DeviceKind;
   /** For people: what this device is. */
   readonly description: string;

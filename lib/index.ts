@@ -9,6 +9,7 @@ export type { MoeLayerConfig } from "./layer/config.js";
 export type { ExpertWeights } from "./layer/expert_weights.js";
 export { MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
 export type { DeviceInfo, DeviceOptions } from "./native.js";
+export type { Distribution } from "./noise_backend.js";
 export { accumulate, readTotals } from "./operators/accumulate.js";
 export { type Capacity, type CapacitySize, expertCapacity } from "./operators/capacity.js";
 export { type ColumnMeansOptions, columnMeans } from "./operators/column_means.js";
@@ -19,6 +20,7 @@ export {
   type ExpertChoiceRule,
   expertChoice,
 } from "./operators/expert_choice.js";
+export { type ExpertLoadOptions, expertLoad } from "./operators/expert_load.js";
 export { type ExpertSlotsOptions, expertSlots } from "./operators/expert_slots.js";
 export {
   type ExpertTotals,
@@ -29,9 +31,12 @@ export {
 export { type GatingOptions, gating, type Routing } from "./operators/gating.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/grouped_gemm.js";
 export { cvSquared, maximumViolation } from "./operators/imbalance.js";
+export { type JitterOptions, jitter } from "./operators/jitter.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/limit_capacity.js";
 export { type LoadBalancingLossOptions, loadBalancingLoss } from "./operators/load_balancing_loss.js";
+export { type NoisyLogits, type NoisyLogitsOptions, noisyLogits } from "./operators/noisy_logits.js";
 export { permute, unpermute } from "./operators/permute.js";
+export { type RandomOptions, random, type Seed } from "./operators/random.js";
 export { routerProjection } from "./operators/router_projection.js";
 export { type RouterScores, type RouterScoresOptions, routerScores } from "./operators/router_scores.js";
 export { type SortedRows, sort } from "./operators/sort.js";

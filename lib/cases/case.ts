@@ -20,6 +20,10 @@ export type OperatorName =
   | "imbalance"
   | "update_selection_bias"
   | "accumulate"
+  | "random"
+  | "jitter"
+  | "noisy_logits"
+  | "expert_load"
   | "layer";
 
 /** One problem, with inputs of its own, that every device must solve as `reference` does. */

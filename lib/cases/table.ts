@@ -4,6 +4,7 @@ import { expertChoiceCases } from "./expert_choice_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { layerCases } from "./layer_cases.js";
+import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
@@ -22,5 +23,9 @@ export const cases: readonly Case[] = [
   ...groupedGemmCases,
   ...combineCases,
   ...statisticsCases,
+  ...randomCases,
+  ...jitterCases,
+  ...noisyLogitsCases,
+  ...expertLoadCases,
   ...layerCases,
 ];

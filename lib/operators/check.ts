@@ -1,11 +1,15 @@
 import type { Device } from "../device.js";
-import { type DType, dtypes } from "../dtype.js";
+import type { DType } from "../dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "../errors.js";
 import { checkSizes, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 
-/** Which dtypes an argument may have: any float, or exactly these. */
-export type Allowed = "float" | readonly DType[];
+/** Which dtypes an argument may have: any float, f32 (or f64, which is on `reference` only), or exactly these. */
+export type Allowed = keyof typeof namedDTypes | readonly DType[];
+const namedDTypes: Readonly<Record<"float" | "float32", { expected: string; list: readonly DType[] }>> = {
+  float: { expected: "f32, f16 or bf16", list: ["f32", "f16", "bf16", "f64"] },
+  float32: { expected: "f32", list: ["f32", "f64"] },
+};
 
 /**
  * Checks that `value` is a live tensor of an allowed dtype whose shape fits `pattern` (see checkSizes), and on `device`
@@ -20,9 +24,10 @@ export function checkTensor(
 ): Tensor {
   if (!(value instanceof Tensor)) throw invalidArgument(parameter, "a Tensor", value);
   void value.handle;
-  const fits = allowed === "float" ? dtypes[(value as Tensor).dtype].float : allowed.includes(value.dtype);
-  if (!fits) {
-    const expected = allowed === "float" ? "f32, f16 or bf16" : allowed.join(" or ");
+  const named = typeof allowed === "string" ? namedDTypes[allowed] : undefined;
+  const list = named?.list ?? (allowed as readonly DType[]);
+  if (!list.includes(value.dtype)) {
+    const expected = named?.expected ?? list.join(" or ");
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected dtype ${expected}, got ${value.dtype}`);
   }
   checkSizes(parameter, value.shape, pattern);

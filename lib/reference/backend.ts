@@ -11,15 +11,18 @@ import type {
 import type { DType } from "../dtype.js";
 import { MoeError } from "../errors.js";
 import type { DeviceOptions } from "../native.js";
-import type { Shape } from "../shape.js";
+import type { Distribution } from "../noise_backend.js";
+import { type Shape, shapeSize } from "../shape.js";
 import { expertSlots, limitCapacity } from "./capacity.js";
 import { combine } from "./combine.js";
 import { expertChoice } from "./expert_choice.js";
 import { gating } from "./gating.js";
 import { groupedGemm } from "./grouped_gemm.js";
 import { ReferenceLayer } from "./layer_handle.js";
+import { type ChosenGroups, expertLoad, noisyLogits } from "./noisy_top_k.js";
 import { ReferencePackedExperts } from "./packed_experts.js";
 import { gather } from "./permute.js";
+import { randomNumbers } from "./random.js";
 import { routerProjection } from "./router_projection.js";
 import { sort } from "./sort.js";
 import { ReferenceStatistics } from "./statistics_backend.js";
@@ -170,6 +173,47 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     const source = rows.matrix();
     const indices = this.#stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
     y.store(combine(source, indices, weights.matrix()).values);
+  }
+
+  random(seed: bigint, offset: number, distribution: Distribution, values: ReferenceTensor): void {
+    values.store(randomNumbers(seed, offset, shapeSize(values.shape), distribution));
+  }
+
+  jitter(x: ReferenceTensor, seed: bigint, epsilon: number, y: ReferenceTensor): void {
+    const uniform = randomNumbers(seed, 0, shapeSize(x.shape), "uniform");
+    y.store(x.values().map((value, index) => value * (1 + epsilon * (2 * (uniform[index] as number) - 1))));
+  }
+
+  noisyLogits(
+    clean: ReferenceTensor,
+    spread: ReferenceTensor,
+    noise: ReferenceTensor,
+    epsilon: number,
+    logits: ReferenceTensor,
+    deviation: ReferenceTensor,
+  ): void {
+    const result = noisyLogits(clean.values(), spread.values(), noise.values(), epsilon);
+    logits.store(result.logits);
+    deviation.store(result.deviation);
+  }
+
+  expertLoad(
+    clean: ReferenceTensor,
+    noisy: ReferenceTensor,
+    deviation: ReferenceTensor,
+    topK: number,
+    groupIds: ReferenceTensor | null,
+    groupLoad: ReferenceTensor | null,
+    load: ReferenceTensor,
+  ): void {
+    const groups = groupIds && groupLoad ? this.#chosenGroups(groupIds, groupLoad) : undefined;
+    load.store(expertLoad(clean.matrix(), noisy.matrix(), deviation.matrix(), topK, groups));
+  }
+
+  #chosenGroups(groupIds: ReferenceTensor, groupLoad: ReferenceTensor): ChosenGroups {
+    const load = groupLoad.values();
+    const ids = this.#stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", load.length);
+    return { count: load.length, ids, load };
   }
 
   packedExperts(

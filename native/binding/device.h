@@ -72,6 +72,10 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void imbalance(const Napi::CallbackInfo& info);
   void update_selection_bias(const Napi::CallbackInfo& info);
   void accumulate(const Napi::CallbackInfo& info);
+  void random(const Napi::CallbackInfo& info);
+  void jitter(const Napi::CallbackInfo& info);
+  void noisy_logits(const Napi::CallbackInfo& info);
+  void expert_load(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);

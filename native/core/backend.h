@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/capacity.h"
+#include "core/noise.h"
 #include "core/problem.h"
 #include "core/statistics.h"
 #include "core/status.h"
@@ -123,6 +124,10 @@ class Backend {
   virtual Status imbalance(const Imbalance& p) = 0;
   virtual Status update_selection_bias(const SelectionBiasUpdate& p) = 0;
   virtual Status accumulate(const Accumulate& p) = 0;
+  virtual Status random(const Random& p) = 0;
+  virtual Status jitter(const Jitter& p) = 0;
+  virtual Status noisy_logits(const NoisyLogits& p) = 0;
+  virtual Status expert_load(const ExpertLoad& p) = 0;
   virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 

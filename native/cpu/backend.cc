@@ -6,7 +6,9 @@
 #include "cpu/isa/isa.h"
 #include "cpu/layer.h"
 #include "cpu/mapping.h"
+#include "cpu/noisy_top_k.h"
 #include "cpu/panels.h"
+#include "cpu/random.h"
 #include "cpu/rows.h"
 #include "cpu/sort.h"
 #include "cpu/topology.h"
@@ -105,6 +107,23 @@ Status CpuBackend::combine(const Combine& p) {
   });
   return check_indices("combine: rowOfSlot", row_of_slot, tokens * top_k, p.rows.shape[0]);
 }
+
+Status CpuBackend::random(const Random& p) {
+  fill_random(context_.team, p);
+  return {};
+}
+
+Status CpuBackend::jitter(const Jitter& p) {
+  jitter_rows(context_, p);
+  return {};
+}
+
+Status CpuBackend::noisy_logits(const NoisyLogits& p) {
+  add_noise(context_.team, p);
+  return {};
+}
+
+Status CpuBackend::expert_load(const ExpertLoad& p) { return estimate_load(context_, p); }
 
 Status CpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<CpuPackedExperts> made;

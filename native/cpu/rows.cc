@@ -5,11 +5,11 @@
 
 namespace moe::cpu {
 
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows) {
+Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what) {
   for (int64_t i = 0; i < count; ++i) {
     if (indices[i] != -1 && index_or_none(indices[i], rows) < 0) {
-      return {Code::id_out_of_range, std::string(name) + "[" + std::to_string(i) +
-                                         "]: expected -1 or a row from 0 to " + std::to_string(rows - 1) + ", got " +
+      return {Code::id_out_of_range, std::string(name) + "[" + std::to_string(i) + "]: expected -1 or " + what +
+                                         " from 0 to " + std::to_string(rows - 1) + ", got " +
                                          std::to_string(indices[i])};
     }
   }

@@ -8,8 +8,8 @@
 namespace moe::cpu {
 
 // Whether every index is -1 or 0 .. rows - 1, else ID_OUT_OF_RANGE for the first that is not. `name` is operator and
-// argument.
-Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows);
+// argument, `what` what they are indices of.
+Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what = "a row");
 
 // An index outside its range counts as -1.
 constexpr int64_t index_or_none(int32_t index, int64_t rows) { return index >= 0 && index < rows ? index : -1; }

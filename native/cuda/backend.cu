@@ -6,8 +6,10 @@
 #include "cuda/gating.cuh"
 #include "cuda/grouped_gemm.cuh"
 #include "cuda/layer.h"
+#include "cuda/noisy_top_k.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/permute.cuh"
+#include "cuda/random.cuh"
 #include "cuda/router_projection.cuh"
 #include "cuda/sort.cuh"
 
@@ -136,6 +138,31 @@ Status GpuBackend::combine(const Combine& p) {
   gpu::IdError* error = nullptr;
   MOE_TRY(context_.errors.next({"combine: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
   return launch_combine(p, error, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::random(const Random& p) {
+  MOE_TRY(runtime().use());
+  return launch_random(p, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::jitter(const Jitter& p) {
+  MOE_TRY(runtime().use());
+  return launch_jitter(p, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::noisy_logits(const NoisyLogits& p) {
+  MOE_TRY(runtime().use());
+  return launch_noisy_logits(p, runtime().traits(), runtime().stream());
+}
+
+Status GpuBackend::expert_load(const ExpertLoad& p) {
+  MOE_TRY(runtime().use());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(expert_load_workspace(p).bytes));
+  gpu::IdError* error = nullptr;
+  const int64_t choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1];
+  MOE_TRY(context_.errors.next({"expertLoad: groups.ids", "a group", p.groups(), choices}, &error));
+  return launch_expert_load(p, scratch.at(0), error, runtime().traits(), runtime().stream());
 }
 
 Status GpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {

@@ -39,6 +39,10 @@ class GpuBackend : public Backend {
   Status imbalance(const Imbalance& p) override;
   Status update_selection_bias(const SelectionBiasUpdate& p) override;
   Status accumulate(const Accumulate& p) override;
+  Status random(const Random& p) override;
+  Status jitter(const Jitter& p) override;
+  Status noisy_logits(const NoisyLogits& p) override;
+  Status expert_load(const ExpertLoad& p) override;
   Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
 

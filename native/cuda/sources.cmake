@@ -13,9 +13,11 @@ set(MOE_GPU_SOURCES
   grouped_gemm_mma.cu
   layer.cu
   load_balance.cu
+  noisy_top_k.cu
   pack.cu
   packed_experts.cu
   permute.cu
+  random.cu
   router_projection.cu
   router_scores.cu
   sched/tile_map.cu

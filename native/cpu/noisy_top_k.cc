@@ -1,0 +1,118 @@
+#include "cpu/noisy_top_k.h"
+
+#include <functional>
+
+#include "core/noisy_top_k.h"
+#include "cpu/rows.h"
+
+namespace moe::cpu {
+
+void add_noise(const Team& team, const NoisyLogits& p) {
+  constexpr int64_t kLogitsAtOnce = 1024;
+  const float* clean = p.clean.as<const float>();
+  const float* spread = p.spread.as<const float>();
+  const float* noise = p.noise.as<const float>();
+  float* logits = p.logits.as<float>();
+  float* deviation = p.deviation.as<float>();
+  team.for_range(p.clean.size(), kLogitsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      deviation[i] = softplus(spread[i]) + p.epsilon;
+      logits[i] = clean[i] + noise[i] * deviation[i];
+    }
+  });
+}
+
+// Of `count` noisy logits; `ordered` has room for them.
+static LoadThresholds load_thresholds(const float* noisy, int64_t count, int64_t top_k, float* ordered) {
+  std::transform(noisy, noisy + count, ordered, ordered_logit);
+  if (top_k == count) return {*std::min_element(ordered, ordered + count), -INFINITY};
+  std::nth_element(ordered, ordered + top_k, ordered + count, std::greater<float>());
+  return {*std::min_element(ordered, ordered + top_k), ordered[top_k]};
+}
+
+namespace {
+
+// The groups of a hierarchical gate and who chose them; else one group that every token chose.
+struct Groups {
+  explicit Groups(const ExpertLoad& p)
+      : count(p.groups()),
+        experts(p.clean.shape[1] / count),
+        ids(p.group_ids.as<const int32_t>()),
+        choices(p.group_ids.absent() ? 0 : p.group_ids.shape[1]) {}
+
+  bool chosen(int64_t token, int64_t group) const {
+    if (ids == nullptr) return true;
+    const int32_t* end = ids + (token + 1) * choices;
+    return std::find(end - choices, end, static_cast<int32_t>(group)) != end;
+  }
+
+  int64_t count;
+  int64_t experts;  // of one group
+  const int32_t* ids;
+  int64_t choices;  // of one token
+};
+
+}  // namespace
+
+// The probabilities of tokens begin .. end added up in `sums` [E], and in `tokens` [G] how many of them chose each
+// group.
+static void add_block(const ExpertLoad& p, const Groups& groups, int64_t begin, int64_t end, double* sums,
+                      int64_t* tokens, float* ordered) {
+  const int64_t experts = p.clean.shape[1];
+  std::fill(sums, sums + experts, 0.0);
+  std::fill(tokens, tokens + groups.count, 0);
+  for (int64_t token = begin; token < end; ++token) {
+    for (int64_t group = 0; group < groups.count; ++group) {
+      if (!groups.chosen(token, group)) continue;
+      ++tokens[group];
+      const int64_t first = group * groups.experts;
+      const int64_t row = token * experts + first;
+      const float* noisy = p.noisy.as<const float>() + row;
+      const LoadThresholds thresholds = load_thresholds(noisy, groups.experts, p.top_k, ordered);
+      for (int64_t e = 0; e < groups.experts; ++e) {
+        sums[first + e] += probability_in_top_k(p.clean.as<const float>()[row + e], noisy[e],
+                                                p.deviation.as<const float>()[row + e], thresholds);
+      }
+    }
+  }
+}
+
+Status estimate_load(Context& context, const ExpertLoad& p) {
+  const int64_t rows = p.clean.shape[0];
+  const int64_t experts = p.clean.shape[1];
+  const Groups groups(p);
+  const int64_t blocks = (rows + kLoadBlock - 1) / kLoadBlock;
+  double* sums = nullptr;
+  int64_t* tokens = nullptr;
+  float* ordered = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    sums = arena.take<double>(blocks * experts);
+    tokens = arena.take<int64_t>(blocks * groups.count);
+    ordered = arena.take<float>(groups.experts * context.team.threads);
+  }));
+  std::atomic<int64_t> next{0};
+  context.team.run([&](const Worker& worker) {
+    for (int64_t block; (block = next++) < blocks;) {
+      add_block(p, groups, block * kLoadBlock, std::min(rows, (block + 1) * kLoadBlock), sums + block * experts,
+                tokens + block * groups.count, ordered + worker.index * groups.experts);
+    }
+  });
+  for (int64_t e = 0; e < experts; ++e) {
+    const int64_t group = e / groups.experts;
+    double sum = 0.0;
+    int64_t chosen = 0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      sum += sums[block * experts + e];
+      chosen += tokens[block * groups.count + group];
+    }
+    if (!p.group_load.absent()) {
+      sum = chosen == 0 ? 0.0 : p.group_load.as<const float>()[group] * sum / static_cast<double>(chosen);
+    }
+    p.load.as<float>()[e] = static_cast<float>(sum);
+  }
+  if (p.group_ids.absent()) return {};
+  return check_indices("expertLoad: groups.ids", p.group_ids.as<const int32_t>(), p.group_ids.size(), groups.count,
+                       "a group");
+}
+
+}  // namespace moe::cpu

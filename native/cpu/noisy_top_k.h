@@ -1,0 +1,12 @@
+// Noisy top-k gating: logits and the estimate of the experts' load.
+#pragma once
+
+#include "core/noise.h"
+#include "cpu/context.h"
+
+namespace moe::cpu {
+
+void add_noise(const Team& team, const NoisyLogits& p);
+Status estimate_load(Context& context, const ExpertLoad& p);
+
+}  // namespace moe::cpu
