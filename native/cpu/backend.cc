@@ -62,7 +62,7 @@ Status CpuBackend::gating(const Gating& p) {
 
 Status CpuBackend::sort(const Sort& p) {
   const int64_t top_k = std::max<int64_t>(1, p.ids.shape[1]);
-  return sort_rows(p.ids.as<const int32_t>(), p.ids.size() / top_k, top_k, p.tokens_per_expert.shape[0],
+  return sort_rows({"sort: ids", p.ids.as<const int32_t>(), p.ids.size() / top_k, top_k, p.tokens_per_expert.shape[0]},
                    {p.offsets.as<int32_t>(), p.tokens_per_expert.as<int32_t>(), p.token_of_row.as<int32_t>(),
                     p.row_of_slot.as<int32_t>()});
 }

@@ -71,7 +71,7 @@ Status limit_capacity(Context& context, const LimitCapacity& p) {
     numbers = arena.take<uint64_t>(slots);
     limits = arena.take<uint64_t>(groups);
   }));
-  const Status status = sort_rows(p.ids.as<const int32_t>(), tokens, top_k, p.experts, sorted, "limitCapacity: ids");
+  const Status status = sort_rows({"limitCapacity: ids", p.ids.as<const int32_t>(), tokens, top_k, p.experts}, sorted);
 
   const Choices choices(p);
   context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
@@ -121,7 +121,7 @@ Status expert_slots(Context& context, const ExpertSlots& p) {
     sorted.row_of_slot = arena.take<int32_t>(pairs);
   }));
   const int32_t* ids = p.ids.as<const int32_t>();
-  const Status status = sort_rows(ids, tokens, top_k, experts, sorted, "expertSlots: ids");
+  const Status status = sort_rows({"expertSlots: ids", ids, tokens, top_k, experts}, sorted);
   int32_t* slots = p.slots.as<int32_t>();
   std::fill(slots, slots + experts * capacity, -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {

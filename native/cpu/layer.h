@@ -1,13 +1,11 @@
-// The fused layer: one parallel region from tokens to outputs.
+// The fused layer.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <vector>
 
-#include "cpu/context.h"
-#include "cpu/panels.h"
-#include "cpu/plan.h"
+#include "cpu/layer_pass.h"
+#include "cpu/layer_weights.h"
 
 namespace moe::cpu {
 
@@ -19,53 +17,23 @@ class CpuLayer final : public Layer {
                      std::unique_ptr<Layer>* layer);
 
   Status set_router(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_selection_bias(const MatrixView& bias) override;
+  Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  Status logits(const TensorView& x, const TensorView& logits) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
   Status forward(const LayerForward& forward) override;
   StageTimes stage_times() const override { return times_; }
-  size_t bytes() const override;
-  std::vector<WeightPart> parts() override;
+  size_t bytes() const override { return weights_.bytes(); }
+  std::vector<WeightPart> parts() override { return weights_.parts(); }
 
  private:
-  struct PackedPart {
-    const char* name;
-    std::unique_ptr<CpuPackedExperts>* packed;
-    ExpertWeights weights;
-  };
-  // Float32 values, empty where the layer has no such bias.
-  struct BiasPart {
-    const char* name;
-    Buffer* values;
-    int64_t size;
-
-    int64_t bytes() const { return round_up(size * int64_t{sizeof(float)}, kAlignment); }
-  };
-  // Tokens first .. first + count of a call, worked through at once.
-  struct Chunk {
-    const char* x;
-    char* y;  // null: route only
-    int64_t tokens;
-    DType dtype;
-    bool routed;  // ids and weights are given
-    int32_t* ids;
-    float* weights;
-  };
-  struct Workspace;
-
-  CpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
-  std::array<PackedPart, 3> packed_parts();
-  std::array<BiasPart, 3> bias_parts();
-  Status keep_bias(const BiasPart& part, const MatrixView& bias, int64_t at);
-  Status check_settable() const;
-  Status run(const TensorView& x, char* y, int32_t* ids, float* weights, bool routed);
-  Status run_chunk(const Chunk& chunk, StageTimes& times);
-  void take(class Arena& arena, const Chunk& chunk, Workspace& w) const;
-  int64_t chunk_tokens() const;
+  CpuLayer(const LayerDescription& description, Context& context)
+      : Layer(description), context_(context), weights_(description, context) {}
+  Status run(const LayerTokens& tokens, StageTimes& times);
 
   Context& context_;
-  std::unique_ptr<CpuPackedExperts> router_, gate_up_, down_;
-  Buffer router_bias_, gate_up_bias_, down_bias_;
-  bool weights_are_stored_ = false;
+  LayerWeights weights_;
   StageTimes times_;
 };
 

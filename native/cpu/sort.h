@@ -7,16 +7,30 @@
 
 namespace moe::cpu {
 
-// What is known of the rows after sorting; see lib/operators/sort.ts.
-struct SortedRows {
-  int32_t* offsets;            // [experts + 1]
-  int32_t* tokens_per_expert;  // [experts], or null
-  int32_t* token_of_row;       // [tokens * top_k]
-  int32_t* row_of_slot;        // [tokens * top_k]
+// The experts of every token.
+struct ChosenExperts {
+  const char* name;    // operator and argument, for messages
+  const int32_t* ids;  // [tokens, top_k]
+  int64_t tokens;
+  int64_t top_k;
+  int64_t experts;
+  // Experts behind those that take every token, in slots behind its top_k.
+  int64_t shared = 0;
+  // Place of the first token in the call, for messages.
+  int64_t first_token = 0;
+
+  int64_t slots() const { return top_k + shared; }
 };
 
-// A stable counting sort. Ids outside -1 .. experts - 1 count as -1 and are reported; `name` is operator and argument.
-Status sort_rows(const int32_t* ids, int64_t tokens, int64_t top_k, int64_t experts, const SortedRows& sorted,
-                 const char* name = "sort: ids");
+// What is known of the rows after sorting; see lib/operators/sort.ts.
+struct SortedRows {
+  int32_t* offsets;            // [experts + shared + 1]
+  int32_t* tokens_per_expert;  // [experts + shared], or null
+  int32_t* token_of_row;       // [tokens * slots]
+  int32_t* row_of_slot;        // [tokens * slots]
+};
+
+// A stable counting sort. Ids outside -1 .. experts - 1 count as -1 and are reported.
+Status sort_rows(const ChosenExperts& chosen, const SortedRows& sorted);
 
 }  // namespace moe::cpu

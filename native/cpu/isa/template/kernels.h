@@ -13,6 +13,7 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/conversions.h"
 #include "cpu/isa/template/gating.h"
+#include "cpu/isa/template/softmax.h"
 
 // The table of an instruction set; `bf16_pairs` is null and `bf16_peak` empty where it has no pair products.
 constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, PeakLoop bf16_peak) {
@@ -30,6 +31,7 @@ constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, 
       activate,
       gate,
       combine,
+      softmax,
       peak_loop<PlainWeight<float>>(),
       bf16_peak,
       read_stream,
