@@ -34,7 +34,7 @@ export const exampleConfig: LayerProblem["config"] = {
 };
 
 /** Layers of any shape, small enough for `reference`, that are their operators one after another. */
-export const anyLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
+export const anyPlainLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
   fc.record({
     config: fc.record({
       hiddenSize: fc.integer({ min: 1, max: 70 }),
@@ -90,7 +90,7 @@ const anyRouting = fc
   });
 
 /** Layers with every part that a layer can have. */
-export const anyFullLayer: fc.Arbitrary<LayerProblem> = fc
+export const anyLayer: fc.Arbitrary<LayerProblem> = fc
   .record({
     routing: anyRouting,
     formula: fc.record({
