@@ -1,5 +1,6 @@
 import type { Case } from "./case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
+import { layerFeatureCases } from "./layer_feature_cases.js";
 
 const scaledModels: readonly LayerProblem[] = [
   {
@@ -112,4 +113,5 @@ export const layerCases: readonly Case[] = [
       { hiddenSize: 33, intermediateSize: 51, numExperts: 96, topK: 6, tokens: 300, routing: "even" },
     ] satisfies LayerProblem[]
   ).map(layerCase),
+  ...layerFeatureCases,
 ];

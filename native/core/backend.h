@@ -51,15 +51,13 @@ class Layer {
   virtual ~Layer() = default;
   virtual Status set_router(const MatrixView& weight, const MatrixView& bias) = 0;
   // [E], kept in float32.
-  virtual Status set_selection_bias(const MatrixView&) { return {Code::unsupported_operation, "not built"}; }
+  virtual Status set_selection_bias(const MatrixView& bias) = 0;
   // weight [shared_gate_rows, H], bias [shared_gate_rows] or absent.
-  virtual Status set_shared_gate(const MatrixView&, const MatrixView&) {
-    return {Code::unsupported_operation, "not built"};
-  }
+  virtual Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) = 0;
   // Experts 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
   // logits [T, E] f32.
-  virtual Status logits(const TensorView&, const TensorView&) { return {Code::unsupported_operation, "not built"}; }
+  virtual Status logits(const TensorView& x, const TensorView& logits) = 0;
   virtual Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) = 0;
   virtual Status forward(const LayerForward& forward) = 0;
   // Makes `forward` ready for replays. The layer and the tensors must outlive what is made, and the weights may no

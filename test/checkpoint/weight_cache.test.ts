@@ -349,44 +349,26 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     seed: 7,
   } as const;
 
-  test("with all biases gives the same bits, and cannot be changed", () => {
-    using random = new RandomLayer(device(), problem);
-    const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts } = problem.config;
-    const ramp = (...shape: number[]) => {
-      const size = shape.reduce((a, b) => a * b);
-      return device().tensor(
-        Float32Array.from({ length: size }, (_, index) => index / size - 0.5),
-        shape,
-      );
-    };
-    const weights = {
-      gate: ramp(experts, inner, hidden),
-      up: ramp(experts, inner, hidden),
-      down: ramp(experts, hidden, inner),
-      gateBias: ramp(experts, inner),
-      upBias: ramp(experts, inner),
-      downBias: ramp(experts, hidden),
-    };
-    const routing = { router: random.router, routerBias: ramp(experts) };
-    using layer = MoeLayer.create({ ...problem.config, ...routing, device: device(), experts: weights });
-    using y = layer.forward(random.x);
+  test("of every kind gives the same bits, and cannot be changed", () => {
+    const sharedExpert = { intermediateSize: 40, gate: "softmax" } as const;
+    const config = { ...exampleConfig, factor: true, sharedExpert };
+    using random = new RandomLayer(device(), { ...problem, config, biases: true, selectionBias: true });
+    using y = random.layer.forward(random.x);
     const expected = y.rawSync();
-    const parts = layer.handle.parts();
-    expect(Object.keys(parts).sort()).toEqual([
-      "down",
-      "down_bias",
-      "gate_up",
-      "gate_up_bias",
-      "router",
-      "router_bias",
-    ]);
-    using stored = new MoeLayer(device(), layer.description, parts);
+    const parts = random.layer.handle.parts();
+    const matrices = ["down", "factor", "gate_up", "router", "shared_gate"];
+    const biases = ["down_bias", "gate_up_bias", "router_bias", "selection_bias", "shared_gate_bias"];
+    expect(Object.keys(parts).sort()).toEqual([...matrices, ...biases].sort());
+    using stored = new MoeLayer(device(), random.layer.description, parts);
     for (const part of Object.values(parts)) part.free();
-    layer.dispose();
+    random.layer.dispose();
     using same = stored.forward(random.x);
     expect(same.rawSync()).toEqual(expected);
-    setRouter(stored, random.router);
-    expectError(() => device().synchronizeSync(), "UNSUPPORTED_OPERATION", /stored elsewhere and cannot be set/);
+    const bias = device().zeros([config.numExperts], "f32");
+    for (const change of [() => setRouter(stored, random.router), () => stored.setSelectionBias(bias)]) {
+      change();
+      expectError(() => device().synchronizeSync(), "UNSUPPORTED_OPERATION", /stored elsewhere and cannot be set/);
+    }
   });
 
   test("needs each of its parts, in the right size, and no others", () => {

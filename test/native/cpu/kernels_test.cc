@@ -167,6 +167,33 @@ MOE_TEST(conversions_agree_with_the_scalar_types) {
   }
 }
 
+MOE_TEST(softmax_leaves_out_what_is_no_number) {
+  test::Random random(7);
+  const float inf = INFINITY;
+  for (const Kernels* kernels : available_kernels()) {
+    for (const int64_t count : {1, 2, 15, 16, 53}) {
+      std::vector<float> values = random.values(count);
+      if (count > 15) {
+        values[3] = NAN;
+        values[14] = -inf;
+        values[count - 1] = NAN;
+      }
+      double sum = 0;
+      std::vector<double> expected(values.begin(), values.end());
+      for (double& value : expected) sum += value = std::isnan(value) ? 0 : std::exp(value);
+      kernels->softmax(values.data(), count);
+      for (int64_t i = 0; i < count; ++i) MOE_CHECK(std::fabs(values[i] - expected[i] / sum) < 1e-6);
+    }
+    std::vector<float> infinite = {1, inf, NAN, inf, -inf};
+    kernels->softmax(infinite.data(), 5);
+    MOE_CHECK(infinite == (std::vector<float>{0, 0.5f, 0, 0.5f, 0}));
+    std::vector<float> nothing(19, -inf);
+    nothing[7] = nothing[18] = NAN;
+    kernels->softmax(nothing.data(), 19);
+    MOE_CHECK(nothing == std::vector<float>(19, 0.0f));
+  }
+}
+
 MOE_TEST(combine_adds_in_order_of_slots) {
   test::Random random(6);
   const int64_t count = 53;
