@@ -47,63 +47,96 @@ const storedDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
   ["BF16", "bf16"],
 ]);
 
+/** What a weight's tensor must be. */
+export interface ExpectedTensor {
+  readonly name: string;
+  readonly shape: Shape;
+}
+
 /**
  * Looks all weights of a layer up.
  * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
  * F16 or BF16.
  */
-export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  const { config, tensors } = source;
+export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+  return mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
+}
+
+/**
+ * Visits every weight of a layer, one after another.
+ * @param visit is given the weight's own shape, the expert's number (0 where it is none's) and the role, such as
+ * `router` or `experts.gate`.
+ */
+export async function mapWeights<T>(
+  { config, tensors }: Pick<LayerSource, "config" | "tensors">,
+  visit: (weight: NamedWeight, shape: Shape, expert: number, role: string) => Promise<T>,
+): Promise<LayerWeights<T, readonly ExpertWeights<T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
-  const experts: ExpertWeights<LocatedWeight>[] = [];
-  const router = await locate(source, tensors.router, [numExperts, hiddenSize]);
-  for (let expert = 0; expert < numExperts; expert++) {
-    experts.push(await locateExpert(source, tensors.experts, intermediateSize, expert));
-  }
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const optional = async (role: "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias", shape: Shape) => {
     const weight = tensors[role];
-    return weight === undefined ? {} : { [role]: await locate(source, weight, shape) };
+    return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role) };
   };
+  const expertOf = async (
+    set: "experts" | "shared",
+    weights: ExpertWeights<NamedWeight>,
+    width: number,
+    expert = 0,
+  ) => {
+    const shapes = expertShapes(hiddenSize, width);
+    const visited: Partial<ExpertWeights<T>> = {};
+    for (const role of expertRoles) {
+      const weight = weights[role];
+      if (weight !== undefined) visited[role] = await visit(weight, shapes[role], expert, `${set}.${role}`);
+    }
+    return visited as ExpertWeights<T>;
+  };
+  const router = await visit(tensors.router, [numExperts, hiddenSize], 0, "router");
+  const experts: ExpertWeights<T>[] = [];
+  while (experts.length < numExperts) {
+    experts.push(await expertOf("experts", tensors.experts, intermediateSize, experts.length));
+  }
   return {
     router,
     experts,
     ...(await optional("routerBias", [numExperts])),
     ...(await optional("selectionBias", [numExperts])),
     ...(tensors.shared &&
-      sharedExpert && { shared: await locateExpert(source, tensors.shared, sharedExpert.intermediateSize) }),
+      sharedExpert && { shared: await expertOf("shared", tensors.shared, sharedExpert.intermediateSize) }),
     ...(await optional("sharedGate", [gateRows, hiddenSize])),
     ...(await optional("sharedGateBias", [gateRows])),
   };
 }
 
-/** The weights of expert `expert`, or of the shared one. */
-async function locateExpert(
-  source: LayerSource,
-  tensors: ExpertWeights<NamedWeight>,
-  width: number,
-  expert?: number,
-): Promise<ExpertWeights<LocatedWeight>> {
-  const shapes = expertShapes(source.config.hiddenSize, width);
-  const located: Partial<ExpertWeights<LocatedWeight>> = {};
-  for (const role of expertRoles) {
-    const weight = tensors[role];
-    if (weight !== undefined) located[role] = await locate(source, weight, shapes[role], expert);
-  }
-  return located as ExpertWeights<LocatedWeight>;
+/** The tensor that must hold a weight of `shape`. */
+export function expectedTensor(
+  { config }: Pick<LayerSource, "config">,
+  { name, stacked, ...layout }: NamedWeight,
+  shape: Shape,
+  expert: number,
+): ExpectedTensor {
+  const one = storedShape(shape, layout);
+  return {
+    name: name.replace("{e}", String(expert)),
+    shape: stacked === undefined ? one : stackedShape(one, stacked, config.numExperts),
+  };
 }
 
-async function locate(source: LayerSource, weight: NamedWeight, shape: Shape, expert = 0): Promise<LocatedWeight> {
-  const { name: pattern, stacked, ...layout } = weight;
-  const name = pattern.replace("{e}", String(expert));
+/** Looks a weight up; see {@link locateLayer}. */
+export async function locate(
+  source: LayerSource,
+  weight: NamedWeight,
+  shape: Shape,
+  expert: number,
+): Promise<LocatedWeight> {
+  const { name: _, stacked, ...layout } = weight;
+  const { name, shape: whole } = expectedTensor(source, weight, shape, expert);
   const file = await source.fileOf(name);
   const info = file.info(name);
   const dtype = storedDTypes.get(info.dtype);
   if (dtype === undefined) {
     throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${info.dtype}`);
   }
-  const one = storedShape(shape, layout);
-  const whole = stacked === undefined ? one : stackedShape(one, stacked, source.config.numExperts);
   const vector = shape.length === 1 && stacked === undefined;
   if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, whole)) {
     throw badCheckpoint(
@@ -111,6 +144,7 @@ async function locate(source: LayerSource, weight: NamedWeight, shape: Shape, ex
       `expected shape ${shapeText(whole)} by the sizes in ${source.configPath}, got ${shapeText(info.shape)}`,
     );
   }
+  const one = storedShape(shape, layout);
   const byteLength = shapeSize(one) * dtypes[dtype].bytes;
   return { name, file, dtype, shape: one, byteOffset: stacked ? expert * byteLength : 0, byteLength, layout };
 }

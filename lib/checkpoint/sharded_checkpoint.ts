@@ -34,6 +34,13 @@ export class ShardedCheckpoint implements AsyncDisposable {
    * exist or lie outside the directory.
    */
   static async open(directory: string): Promise<ShardedCheckpoint> {
+    const checkpoint = await ShardedCheckpoint.find(directory);
+    if (checkpoint !== undefined) return checkpoint;
+    throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
+  }
+
+  /** As {@link open}, but undefined where the directory has neither. */
+  static async find(directory: string): Promise<ShardedCheckpoint | undefined> {
     if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
     const single = join(directory, singleName);
     if (await exists(single)) {
@@ -44,9 +51,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
       return checkpoint;
     }
     const index = join(directory, indexName);
-    if (!(await exists(index))) {
-      throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
-    }
+    if (!(await exists(index))) return undefined;
     return new ShardedCheckpoint(directory, index, await readIndex(directory, index));
   }
 

@@ -37,25 +37,39 @@ export const commonOptions = {
   verbose: { type: "boolean", help: "show the stack of an error" },
 } as const satisfies Options;
 
-/** A command whose `run` gets its options parsed; an unknown option or a stray argument is a {@link UsageError}. */
+/**
+ * A command whose `run` gets its options parsed, and the one argument that it takes where `argument` names one; an
+ * unknown option or a stray or missing argument is a {@link UsageError}.
+ */
 export function defineCommand<const O extends Options>(command: {
   name: string;
   summary: string;
   synopsis: string;
+  argument?: string;
   options: O;
-  run(values: Parsed<O>, io: Io): Promise<number>;
+  run(values: Parsed<O>, io: Io, argument: string): Promise<number>;
 }): Command {
   const options = { ...command.options, ...commonOptions };
   return {
     ...command,
     options,
-    run: (args, io) => command.run(parse(args, options) as Parsed<O>, io),
+    run: (args, io) => {
+      const { values, positionals } = parse(args, options, command.argument);
+      return command.run(values as Parsed<O>, io, positionals[0] ?? "");
+    },
   };
 }
 
-function parse(args: readonly string[], options: Options): object {
+function parse(
+  args: readonly string[],
+  options: Options,
+  argument: string | undefined,
+): { values: object; positionals: readonly string[] } {
+  const allowPositionals = argument !== undefined;
   try {
-    return parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals: false }).values;
+    const parsed = parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals });
+    if (!allowPositionals || parsed.positionals.length === 1) return parsed;
+    throw new Error(`expected one ${argument}, got ${parsed.positionals.length}`);
   } catch (error) {
     throw new UsageError((error as Error).message.replace(/\. To specify a positional.*/s, ""));
   }

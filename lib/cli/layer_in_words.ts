@@ -17,14 +17,18 @@ export function layerInWords(description: LayerDescription, details: LayerDetail
   const lines = [
     `H ${hiddenSize}, I ${intermediateSize}, ${experts}, ${topK} per token`,
     ...(sharedExperts > 0 ? [`shared expert: ${sharedExpertInWords(description, details)}`] : []),
-    `routing: ${routingInWords(description, details)}`,
+    `routing: ${routingClauses(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
   ];
   return lines.map((line) => `${line}\n`).join("");
 }
 
 /** How a layer chooses experts and weighs them. */
 export function routingInWords(description: LayerDescription, details: LayerDetails = {}): string {
-  return [choiceInWords(description, details), weightsInWords(description)].join("; ");
+  return routingClauses(description, details).join("; ");
+}
+
+function routingClauses(description: LayerDescription, details: LayerDetails): readonly string[] {
+  return [choiceInWords(description, details), weightsInWords(description)];
 }
 
 function expertInWords(description: LayerDescription, { expertBiases = false }: LayerDetails): string {

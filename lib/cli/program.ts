@@ -4,12 +4,13 @@ import { packageVersion } from "../version.js";
 import { type Command, UsageError } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
+import { inspect } from "./commands/inspect.js";
 import { runLayer } from "./commands/run.js";
 import { verify } from "./commands/verify.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
 
-const commands: readonly Command[] = [info, runLayer, verify, demo];
+const commands: readonly Command[] = [info, inspect, runLayer, verify, demo];
 
 /**
  * Runs the command line.

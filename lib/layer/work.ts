@@ -123,6 +123,36 @@ export function layerWork(
   return { stages, ...sum(Object.values(stages)), activationBytes };
 }
 
+/** The work of one forward of `tokens` tokens by the load to expect, see {@link expectedLoad}. */
+export interface ExpectedWork {
+  readonly tokens: number;
+  readonly touchedExperts: number;
+  /** Weights and tokens read, results written. */
+  readonly bytes: number;
+  readonly bytesPerToken: number;
+  readonly operationsPerToken: number;
+  readonly operationsPerByte: number;
+}
+
+export function expectedWork(
+  description: LayerDescription,
+  tokens: number,
+  dtype: DType,
+  parameters?: LayerParameters,
+): ExpectedWork {
+  const load = expectedLoad(description, tokens);
+  const { operations, weightBytes, activationBytes } = layerWork(description, load, dtype, parameters);
+  const bytes = weightBytes + activationBytes;
+  return {
+    tokens,
+    touchedExperts: load.touchedExperts,
+    bytes,
+    bytesPerToken: bytes / tokens,
+    operationsPerToken: operations / tokens,
+    operationsPerByte: operations / bytes,
+  };
+}
+
 function sum(works: readonly Work[]): Work {
   return {
     operations: works.reduce((total, { operations }) => total + operations, 0),

@@ -1,5 +1,12 @@
 import { expect, test } from "vitest";
-import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../../lib/cli/ui/format.js";
+import {
+  formatBytes,
+  formatCount,
+  formatError,
+  formatMicroseconds,
+  plural,
+  significant,
+} from "../../lib/cli/ui/format.js";
 
 test.each([
   [0, "0"],
@@ -41,3 +48,12 @@ test("errors have two digits", () => {
 test("nouns follow their number", () => {
   expect([0, 1, 2].map((count) => plural(count, "token"))).toEqual(["0 tokens", "1 token", "2 tokens"]);
 });
+
+test.each([
+  [0, "0"],
+  [999, "999"],
+  [1000, "1.00 thousand"],
+  [176_160_768, "176 million"],
+  [653_911_195_648, "654 billion"],
+  [1.5e16, "15000 trillion"],
+])("a count of %d is %s", (count, text) => expect(formatCount(count)).toBe(text));

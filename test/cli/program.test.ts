@@ -9,13 +9,26 @@ describe("help", () => {
     const { exitCode, stdout, stderr } = await runCli(args);
     expect(exitCode).toBe(0);
     expect(stderr).toBe("");
-    for (const command of ["info", "run", "verify", "demo"])
+    for (const command of ["info", "inspect", "run", "verify", "demo"])
       expect(stdout).toMatch(new RegExp(`^ {2}${command} `, "m"));
   });
 
   test.each([
     ["info", ["--json"]],
-    ["run", ["--model DIR", "--file FILE", "--shape NAME", "--tokens N", "--device NAME", "--dtype DTYPE", "--json"]],
+    ["inspect", ["inspect DIR ", "--layer N", "--tokens N", "--json"]],
+    [
+      "run",
+      [
+        "--model DIR",
+        "--cache [FOLDER]",
+        "--file FILE",
+        "--shape NAME",
+        "--tokens N",
+        "--device NAME",
+        "--dtype DTYPE",
+        "--json",
+      ],
+    ],
     ["verify", ["--device NAME", "--filter TEXT", "--json"]],
     ["demo", ["--verbose"]],
   ])("of %s names its options", async (command, options) => {
@@ -36,7 +49,7 @@ test.each(["--version", "-V"])("%s prints the version of package.json", async (o
 
 describe("a wrong command line gets a short help and exit code 2", () => {
   test.each([
-    [["frobnicate"], /unknown command "frobnicate"\nCommands: info, run, verify, demo/],
+    [["frobnicate"], /unknown command "frobnicate"\nCommands: info, inspect, run, verify, demo/],
     [["--frobnicate"], /unknown option "--frobnicate"/],
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
     [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],

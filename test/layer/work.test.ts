@@ -1,7 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../lib/cases/random.js";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
-import { countedLoad, expectedLoad, layerParameters, layerWork, totalParameters } from "../../lib/layer/work.js";
+import {
+  countedLoad,
+  expectedLoad,
+  expectedWork,
+  layerParameters,
+  layerWork,
+  totalParameters,
+} from "../../lib/layer/work.js";
 
 const [H, I, E, k, T] = [64, 32, 16, 4, 10];
 const config: MoeLayerConfig = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };
@@ -95,4 +102,19 @@ describe("work", () => {
     expect(stages.down).toEqual({ operations: 2 * T * 2 * I * H, weightBytes: 2 * I * H * 2 });
     expect(stages.combine.operations).toBe(2 * T * 2 * H);
   });
+});
+
+test("expected work, per token and byte", () => {
+  const description = described();
+  const { tokens, touchedExperts, bytes, bytesPerToken, operationsPerToken, operationsPerByte } = expectedWork(
+    description,
+    T,
+    "f16",
+  );
+  const touched = E * (1 - (1 - k / E) ** T);
+  expect({ tokens, touchedExperts }).toEqual({ tokens: T, touchedExperts: touched });
+  expect(bytes).toBeCloseTo(2 * (touched * 3 * I * H + E * H + 2 * T * H), 6);
+  expect(bytesPerToken).toBe(bytes / T);
+  expect(operationsPerToken).toBe(2 * (k * 3 * I * H + E * H + k * H));
+  expect(operationsPerByte).toBeCloseTo(operationsPerToken / bytesPerToken, 9);
 });

@@ -19,6 +19,13 @@ export function significant(value: number): string {
   return value.toFixed(Math.min(digits, 20));
 }
 
+/** A large number for people: 654 billion. */
+export function formatCount(value: number): string {
+  const units = ["", " thousand", " million", " billion", " trillion"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, value)) / 3));
+  return power === 0 ? String(value) : `${significant(value / 1000 ** power)}${units[power]}`;
+}
+
 /** A relative error: two digits and an exponent, or a plain 0. */
 export function formatError(value: number): string {
   return value === 0 ? "0" : value.toExponential(1);

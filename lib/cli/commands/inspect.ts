@@ -1,0 +1,35 @@
+import { defineCommand, integerOption, listOption } from "../command.js";
+import { writeJson } from "../io.js";
+import { inspectModel } from "../model_inspection.js";
+import { printModelInspection } from "../model_report.js";
+
+const defaultTokens = ["1", "8", "64", "512", "4096"];
+
+/** `inspect`: what a model's MoE layers are, how they are stored, and what work they are. */
+export const inspect = defineCommand({
+  name: "inspect",
+  summary: "show the MoE layers of a Hugging Face model directory: formula, sizes, storage, memory, work per token",
+  synopsis: "DIR [--layer N] [--tokens N,N,...] [--json]",
+  argument: "DIR",
+  options: {
+    layer: { type: "string", value: "N", help: "this decoder layer alone (all that have experts)" },
+    tokens: {
+      type: "string",
+      multiple: true,
+      value: "N",
+      help: `batch sizes to count work for, repeated or comma-separated (${defaultTokens.join(",")})`,
+    },
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io, directory) {
+    const tokens = listOption(values.tokens ?? defaultTokens).map((text) => integerOption("tokens", text, 1));
+    const layer = values.layer === undefined ? undefined : integerOption("layer", values.layer, 0);
+    const model = await inspectModel(directory, { layer, tokens });
+    if (values.json) writeJson(io.stdout, model);
+    else printModelInspection(model, io);
+    const complete = model.groups.every(
+      ({ storage }) => storage === null || storage.missing.length + storage.problems.length === 0,
+    );
+    return complete ? 0 : 1;
+  },
+});

@@ -1,0 +1,212 @@
+import type { LayerDescription } from "../backend.js";
+import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
+import type { LayerTensors } from "../checkpoint/locate.js";
+import { Model } from "../checkpoint/model.js";
+import { ShardedCheckpoint } from "../checkpoint/sharded_checkpoint.js";
+import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
+import { dtypes, type FloatDType } from "../dtype.js";
+import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
+import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
+import type { LayerDetails } from "./layer_in_words.js";
+
+/** What a model directory's MoE layers are. */
+export interface ModelInspection {
+  readonly directory: string;
+  /** `model_type` of config.json. */
+  readonly family: string;
+  readonly layerCount: number;
+  readonly layersWithExperts: readonly number[];
+  /** How the weights are quantised; null where they are not. */
+  readonly quantization: string | null;
+  /** Whether the directory holds weights, and not config.json alone. */
+  readonly hasWeights: boolean;
+  /** Layers of equal configuration together. */
+  readonly groups: readonly LayerGroup[];
+}
+
+export interface LayerGroup {
+  readonly layers: readonly number[];
+  readonly config: MoeLayerConfig;
+  readonly description: LayerDescription;
+  readonly details: LayerDetails;
+  /** Biases aside; `active` are the ones that a token is multiplied with. */
+  readonly parameters: { readonly expert: number; readonly layer: number; readonly active: number };
+  /** Bytes in the dtype of the files or, where there are none, of config.json; null where that is not known. */
+  readonly stored: Memory | null;
+  readonly f32: Memory;
+  readonly bf16: Memory;
+  /** Dtype of weights and tokens in `batches`. */
+  readonly batchDType: FloatDType;
+  readonly batches: readonly ExpectedWork[];
+  /** Null where there are no weights. */
+  readonly storage: GroupStorage | null;
+}
+
+export interface Memory {
+  readonly dtype: string;
+  readonly expertBytes: number;
+  readonly layerBytes: number;
+  readonly allBytes: number;
+}
+
+/** The storage of a group's layers together; `roles` are those of the first, with the dtypes of all. */
+export interface GroupStorage {
+  readonly roles: readonly StoredRole[];
+  readonly tensorCount: number;
+  readonly missing: readonly string[];
+  readonly problems: readonly string[];
+}
+
+export interface InspectionOptions {
+  /** The one layer to inspect; default all that have experts. */
+  readonly layer: number | undefined;
+  /** Numbers of tokens to count the work for. */
+  readonly tokens: readonly number[];
+}
+
+/**
+ * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files where it has any.
+ * @throws BAD_CHECKPOINT, for a model without MoE layers too; INVALID_ARGUMENT for a layer that has no experts.
+ */
+export async function inspectModel(directory: string, options: InspectionOptions): Promise<ModelInspection> {
+  const model = await Model.read(directory);
+  const layersWithExperts = model.layersWithExperts();
+  if (layersWithExperts.length === 0) {
+    throw badCheckpoint(model.fields.path, `expected layers with experts, got ${model.layerCount} dense layers`);
+  }
+  if (options.layer !== undefined) model.checkLayer(options.layer);
+  await using checkpoint = await ShardedCheckpoint.find(directory);
+  const layers = options.layer === undefined ? layersWithExperts : [options.layer];
+  const groups: LayerGroup[] = [];
+  for (const members of equalLayers(model, layers, checkpoint)) {
+    groups.push(await inspectGroup(model, members, checkpoint, options.tokens));
+  }
+  return {
+    directory,
+    family: model.family.modelType,
+    layerCount: model.layerCount,
+    layersWithExperts,
+    quantization: model.quantization ?? null,
+    hasWeights: checkpoint !== undefined,
+    groups,
+  };
+}
+
+interface Member {
+  readonly layer: number;
+  readonly config: MoeLayerConfig;
+  readonly tensors: LayerTensors;
+  readonly details: LayerDetails;
+}
+
+/** Layers in groups of equal configuration. */
+function equalLayers(
+  model: Model,
+  layers: readonly number[],
+  checkpoint: ShardedCheckpoint | undefined,
+): readonly (readonly Member[])[] {
+  const groups = new Map<string, Member[]>();
+  for (const layer of layers) {
+    const config = model.config(layer);
+    const tensors = model.tensors(layer, (name) => checkpoint?.has(name) ?? false);
+    const details = detailsOf(config, tensors);
+    const key = JSON.stringify([config, details]);
+    groups.set(key, [...(groups.get(key) ?? []), { layer, config, tensors, details }]);
+  }
+  return [...groups.values()];
+}
+
+function detailsOf({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): LayerDetails {
+  const { gateBias, upBias, downBias } = tensors.experts;
+  return {
+    routerBias: tensors.routerBias !== undefined,
+    selectionBias: tensors.selectionBias !== undefined,
+    expertBiases: [gateBias, upBias, downBias].some((bias) => bias !== undefined),
+    ...(sharedExpert && { sharedWidth: sharedExpert.intermediateSize }),
+  };
+}
+
+async function inspectGroup(
+  model: Model,
+  members: readonly Member[],
+  checkpoint: ShardedCheckpoint | undefined,
+  tokens: readonly number[],
+): Promise<LayerGroup> {
+  const { config, details } = members[0] as Member;
+  const { path } = model.fields;
+  const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
+  const parameters = layerParameters(describe("bf16"), details.sharedWidth);
+  const counts = {
+    expert: expertSize(parameters.expert),
+    layer: totalParameters(parameters, config.numExperts),
+    active: totalParameters(parameters, config.topK),
+  };
+  const memoryAs = (dtype: FloatDType): Memory => {
+    const { bytes } = dtypes[dtype];
+    const layerBytes = counts.layer * bytes;
+    return { dtype, expertBytes: counts.expert * bytes, layerBytes, allBytes: members.length * layerBytes };
+  };
+  const storages = checkpoint ? await inspectStorages(path, members, checkpoint) : [];
+  const declared = model.quantization === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
+  const stored = checkpoint ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
+  const batchDType = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
+  const description = describe(batchDType);
+  return {
+    layers: members.map(({ layer }) => layer),
+    config,
+    description,
+    details,
+    parameters: counts,
+    stored,
+    f32: memoryAs("f32"),
+    bf16: memoryAs("bf16"),
+    batchDType,
+    batches: tokens.map((count) => expectedWork(description, count, batchDType, parameters)),
+    storage: checkpoint ? mergeStorages(storages) : null,
+  };
+}
+
+/** The dtypes of layers by the names that config.json has for them. */
+const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
+  ["float32", "f32"],
+  ["float16", "f16"],
+  ["bfloat16", "bf16"],
+]);
+
+async function inspectStorages(
+  configPath: string,
+  members: readonly Member[],
+  checkpoint: ShardedCheckpoint,
+): Promise<LayerStorage[]> {
+  const storages: LayerStorage[] = [];
+  for (const member of members) storages.push(await inspectStorage(checkpoint, { configPath, ...member }));
+  return storages;
+}
+
+function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
+  const roles = new Map<string, StoredRole>();
+  for (const role of storages.flatMap((storage) => storage.roles)) {
+    const known = roles.get(role.role) ?? role;
+    roles.set(role.role, { ...known, dtypes: [...new Set([...known.dtypes, ...role.dtypes])] });
+  }
+  return {
+    roles: [...roles.values()],
+    tensorCount: storages.reduce((sum, { tensorCount }) => sum + tensorCount, 0),
+    missing: storages.flatMap(({ missing }) => missing),
+    problems: storages.flatMap(({ problems }) => problems),
+  };
+}
+
+/** Memory as stored, of the first layer and of all together; null where no expert is there. */
+function storedMemory(storages: readonly LayerStorage[], numExperts: number): Memory | null {
+  const { bytes, expertBytes } = storages[0] as LayerStorage;
+  const experts = mergeStorages(storages).roles.filter(({ role }) => role.startsWith("experts."));
+  const names = new Set(experts.flatMap((role) => role.dtypes.map((dtype) => dtype.toLowerCase())));
+  if (names.size === 0) return null;
+  return {
+    dtype: [...names].join(", "),
+    expertBytes: expertBytes / numExperts,
+    layerBytes: bytes,
+    allBytes: storages.reduce((sum, storage) => sum + storage.bytes, 0),
+  };
+}

@@ -1,0 +1,120 @@
+import { styleText } from "node:util";
+import type { StoredRole } from "../checkpoint/storage.js";
+import { shapeText } from "../shape.js";
+import type { Io, Output } from "./io.js";
+import { layerInWords } from "./layer_in_words.js";
+import type { GroupStorage, LayerGroup, Memory, ModelInspection } from "./model_inspection.js";
+import { formatBytes, formatCount, plural, significant } from "./ui/format.js";
+import { formatRanges } from "./ui/ranges.js";
+import { renderTable } from "./ui/table.js";
+
+/** Names and problems that are shown of each kind. */
+const shown = 8;
+
+/** Prints what a model's MoE layers are. */
+export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
+  const { directory, family, layerCount, layersWithExperts, quantization, hasWeights, groups } = model;
+  stdout.write(`${directory}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
+  if (quantization !== null) stdout.write(`weights quantised by ${quantization}, which cannot be loaded\n`);
+  if (!hasWeights) stdout.write("no weights here: all that follows is by config.json\n");
+  for (const group of groups) printGroup(group, stdout);
+}
+
+function layersInWords(withExperts: readonly number[], count: number): string {
+  const which = withExperts.length === count ? "all" : `${withExperts.length} of them`;
+  return `${plural(count, "layer")}, ${which} with experts: ${formatRanges(withExperts)}`;
+}
+
+function printGroup(group: LayerGroup, stdout: Output): void {
+  const { layers, description, details, storage } = group;
+  const heading = layers.length === 1 ? `Layer ${layers[0]}` : `Layers ${formatRanges(layers)}`;
+  stdout.write(`\n${styleText("bold", heading, { stream: stdout })}\n${layerInWords(description, details)}\n`);
+  stdout.write(`${memoryTable(group)}\n`);
+  stdout.write(`${batchTable(group)}\n`);
+  if (storage !== null) printStorage(storage, stdout);
+}
+
+function memoryTable({ layers, parameters, stored, f32, bf16 }: LayerGroup): string {
+  const memories: readonly Memory[] = [...(stored ? [stored] : []), f32, bf16];
+  const bytes = (field: "expertBytes" | "layerBytes" | "allBytes") =>
+    memories.map((memory) => formatBytes(memory[field]));
+  const headings = [...(stored ? [`stored, ${stored.dtype}`] : []), "in f32", "in bf16"];
+  return renderTable(
+    [
+      { heading: "weights" },
+      { heading: "parameters", align: "right" },
+      ...headings.map((heading) => ({ heading, align: "right" as const })),
+    ],
+    [
+      ["one expert", formatCount(parameters.expert), ...bytes("expertBytes")],
+      ["one layer", formatCount(parameters.layer), ...bytes("layerBytes")],
+      ["  of these for one token", formatCount(parameters.active)],
+      [plural(layers.length, "layer"), formatCount(layers.length * parameters.layer), ...bytes("allBytes")],
+    ],
+  );
+}
+
+function batchTable({ batches, batchDType, description }: LayerGroup): string {
+  const right = (heading: string) => ({ heading, align: "right" as const });
+  const table = renderTable(
+    [
+      right("tokens"),
+      right("experts touched"),
+      right("bytes moved"),
+      right("per token"),
+      right("MFLOP per token"),
+      right("FLOP per byte"),
+    ],
+    batches.map((batch) => [
+      String(batch.tokens),
+      `${significant(batch.touchedExperts)} of ${description.numExperts}`,
+      formatBytes(batch.bytes),
+      formatBytes(batch.bytesPerToken),
+      significant(batch.operationsPerToken / 1e6),
+      significant(batch.operationsPerByte),
+    ]),
+  );
+  return `One layer in ${batchDType}, all choices of experts equally likely:\n${table}`;
+}
+
+function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, stdout: Output): void {
+  stdout.write(
+    renderTable(
+      [{ heading: "weight" }, { heading: "tensor" }, { heading: "shape" }, { heading: "dtype" }, { heading: "layout" }],
+      roles.map((role) => [
+        role.role,
+        role.name,
+        shapeText(role.shape),
+        role.dtypes.join(", ") || "missing",
+        layoutInWords(role),
+      ]),
+    ),
+  );
+  stdout.write("\n");
+  const mark = (passed: boolean) =>
+    passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
+  const there = tensorCount - missing.length;
+  stdout.write(`${mark(missing.length === 0)} ${there} of ${plural(tensorCount, "tensor")} there\n`);
+  printSome(
+    missing.map((name) => `missing: ${name}`),
+    stdout,
+  );
+  if (problems.length > 0) stdout.write(`${mark(false)} not to be loaded:\n`);
+  printSome(problems, stdout);
+}
+
+function printSome(lines: readonly string[], stdout: Output): void {
+  for (const line of lines.slice(0, shown)) stdout.write(`  ${line}\n`);
+  if (lines.length > shown) stdout.write(`  and ${lines.length - shown} more\n`);
+}
+
+function layoutInWords({ name, layout: { stacked, orient, part } }: StoredRole): string {
+  return [
+    name.includes("{e}") ? "one for each expert" : "",
+    stacked === "dim0" ? "experts stacked" : stacked === "rows" ? "experts' rows below each other" : "",
+    orient === "in_out" ? "transposed" : "",
+    part === undefined ? "" : { first_half: "first half", second_half: "second half", even: "even", odd: "odd" }[part],
+  ]
+    .filter((word) => word !== "")
+    .join(", ");
+}
