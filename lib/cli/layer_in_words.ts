@@ -28,7 +28,7 @@ export function routingInWords(description: LayerDescription, details: LayerDeta
 }
 
 function routingClauses(description: LayerDescription, details: LayerDetails): readonly string[] {
-  return [choiceInWords(description, details), weightsInWords(description)];
+  return [...choiceInWords(description, details), weightsInWords(description)];
 }
 
 function expertInWords(description: LayerDescription, { expertBiases = false }: LayerDetails): string {
@@ -62,14 +62,17 @@ const scoresOf: Readonly<Record<LayerDescription["scoring"], string>> = {
   sparsemixer: "sparsemixer over ",
 };
 
-function choiceInWords(description: LayerDescription, { routerBias, selectionBias }: LayerDetails): string {
+function choiceInWords(description: LayerDescription, { routerBias, selectionBias }: LayerDetails): readonly string[] {
   const { scoring, topK, numExperts, selectionKey, numGroups, topGroups } = description;
   const logits = `${scoresOf[scoring]}${plural(numExperts, "logit")}${routerBias ? " with bias" : ""}`;
-  if (scoring === "sparsemixer") return `${logits}, ${topK} chosen one after another, each time the largest left`;
+  if (scoring === "sparsemixer") return [`${logits}, ${topK} chosen one after another, each time the largest left`];
   const key = `${selectionBias ? "biased " : ""}${scoring === "none" ? "logit" : selectionKey}`;
-  const groups = `the ${topGroups} of ${numGroups} groups with ${largestGroup(description, key)}, in them `;
-  const experts = topK === 1 ? "the expert" : `the ${topK} experts`;
-  return `${logits}, ${numGroups > 1 ? groups : ""}${experts} with the largest ${key} chosen`;
+  const experts = `${topK === 1 ? "the expert" : `the ${topK} experts`} with the largest ${key} chosen`;
+  if (numGroups === 1) return [`${logits}, ${experts}`];
+  return [
+    `${logits}, the ${topGroups} of ${numGroups} groups with ${largestGroup(description, key)}`,
+    `in them ${experts}`,
+  ];
 }
 
 function largestGroup({ groupScore, topK, topGroups }: LayerDescription, key: string): string {

@@ -50,17 +50,17 @@ describe("routing in words", () => {
     ],
     [
       { groups: { count: 8, top: 2 } },
-      "softmax over all 16 logits, the 2 of 8 groups with the largest score, " +
+      "softmax over all 16 logits, the 2 of 8 groups with the largest score; " +
         "in them the 4 experts with the largest score chosen; weights: their scores",
     ],
     [
       { groups: { count: 4, top: 2, score: "top2_sum" }, topK: 6 },
-      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 2 scores, " +
+      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 2 scores; " +
         "in them the 6 experts with the largest score chosen; weights: their scores",
     ],
     [
       { groups: { count: 4, top: 2, score: "topk_sum" }, topK: 6 },
-      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 3 scores, " +
+      "softmax over all 16 logits, the 2 of 4 groups with the largest sum of 3 scores; " +
         "in them the 6 experts with the largest score chosen; weights: their scores",
     ],
   ])("%j", (config, words) => expect(routing(config)).toBe(words));
@@ -68,7 +68,7 @@ describe("routing in words", () => {
   test("biases where they are known", () => {
     const groups = { count: 4, top: 2, score: "top2_sum" } as const;
     expect(routing({ scoring: "sigmoid", groups }, { selectionBias: true })).toBe(
-      "sigmoid of 16 logits, the 2 of 4 groups with the largest sum of 2 biased scores, " +
+      "sigmoid of 16 logits, the 2 of 4 groups with the largest sum of 2 biased scores; " +
         "in them the 4 experts with the largest biased score chosen; weights: their scores",
     );
     expect(routing({ scoring: "softmax_selected" }, { routerBias: true })).toContain("16 logits with bias, ");
