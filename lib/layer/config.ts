@@ -3,10 +3,14 @@ import {
   activations,
   type Clamp,
   defaultClamp,
+  type ExpertScoring,
+  expertScorings,
+  type Gating,
   isGated,
   type LayerDescription,
   type OutputActivation,
   outputActivations,
+  type Scoring,
   type SharedGate,
   sharedGates,
   type WeightPlace,
@@ -14,6 +18,13 @@ import {
 } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
+import {
+  type Capacity,
+  type CapacityRule,
+  type CapacitySize,
+  checkCapacity,
+  checkCapacitySize,
+} from "../operators/capacity.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
@@ -47,10 +58,23 @@ export interface MoeLayerConfig extends GatingRuleOptions {
   weightOn?: WeightPlace;
   /** Default none. */
   sharedExpert?: SharedExpertConfig | undefined;
+  /** How many of the tokens' choices an expert takes; the others are dropped. Default all. */
+  capacity?: Capacity;
+  /**
+   * Experts choose tokens in place of tokens experts (see {@link expertChoice}): so many each, of the largest softmax or
+   * sigmoid. A token has any number of experts, so topK is numExperts. Default none.
+   */
+  expertChoice?: CapacitySize;
+}
+
+/** A checked configuration: what devices compute, and what is done to the routing before. */
+export interface MoeLayerDescription extends LayerDescription {
+  readonly capacity: CapacityRule | undefined;
+  readonly expertChoice: CapacitySize | undefined;
 }
 
 /** Checks a configuration and fills in the defaults. */
-export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): LayerDescription {
+export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): MoeLayerDescription {
   const { hiddenSize, intermediateSize, numExperts, activation = "swiglu", factor = false } = config;
   const { outputActivation = "none", weightOn = "output" } = config;
   checkInteger("hiddenSize", hiddenSize, 1);
@@ -73,7 +97,37 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     weightOn,
     weightDType,
     ...gating,
+    capacity: checkLayerCapacity(config),
+    expertChoice: checkExpertChoice(config, gating),
   };
+}
+
+function checkLayerCapacity({ capacity }: MoeLayerConfig): CapacityRule | undefined {
+  if (capacity === undefined) return undefined;
+  checkOptions(capacity, "{ factor: 1.25 }", "capacity");
+  return checkCapacity(capacity, "capacity.");
+}
+
+function checkExpertChoice(config: MoeLayerConfig, gating: Gating): CapacitySize | undefined {
+  const { expertChoice, numExperts, topK } = config;
+  if (expertChoice === undefined) return undefined;
+  checkOptions(expertChoice, "{ factor: 2 }", "expertChoice");
+  checkCapacitySize(expertChoice, "expertChoice.");
+  const refuse = (name: keyof MoeLayerConfig, expected: string) =>
+    invalidArgument(name, `${expected} where experts choose`, config[name]);
+  if (topK !== numExperts) throw refuse("topK", `numExperts ${numExperts}`);
+  if (!isExpertScoring(gating.scoring)) throw refuse("scoring", '"softmax" or "sigmoid"');
+  if (gating.selectionKey !== "score") throw refuse("selectionKey", '"score"');
+  if (gating.numGroups !== 1) throw refuse("groups", "none");
+  if (gating.normalization !== "none") throw refuse("normalize", "false");
+  if (gating.scale !== 1) throw refuse("scale", "1");
+  if (config.capacity !== undefined) throw refuse("capacity", "none");
+  return expertChoice;
+}
+
+/** Whether experts can choose by this scoring. */
+export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
+  return (expertScorings as readonly Scoring[]).includes(scoring);
 }
 
 /** Checks the numbers of `swiglu_clamped` and fills in the defaults. */

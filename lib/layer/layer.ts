@@ -1,4 +1,4 @@
-import type { LayerDescription, LayerHandle, StageTimes, WeightParts } from "../backend.js";
+import type { LayerHandle, StageTimes, WeightParts } from "../backend.js";
 import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { Device } from "../device.js";
@@ -8,9 +8,11 @@ import { checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
-import { describeLayer, type MoeLayerConfig } from "./config.js";
+import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./config.js";
 import type { ExpertWeights } from "./expert_weights.js";
+import { routerLogits, routesAlone, routeTokens } from "./routing.js";
 import { setSelectionBias, setWeights } from "./set_weights.js";
+import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
 import { checkWeight, storedWeight, type Weight } from "./weight_layout.js";
 
 /**
@@ -49,12 +51,12 @@ export interface MoeLayerOptions
  */
 export class MoeLayer implements Disposable {
   readonly device: Device;
-  readonly description: LayerDescription;
+  readonly description: MoeLayerDescription;
   #handle: LayerHandle | undefined;
   #cacheStatus: CacheStatus | undefined;
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
-  constructor(device: Device, description: LayerDescription, stored?: WeightParts) {
+  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
     this.device = device;
     this.description = description;
     this.#handle = device.backend.layer(description, stored);
@@ -125,8 +127,9 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * The layer's output for tokens x [T, H]: [T, H] of x's dtype.
-   * @param options.routing ids and weights to use instead of the layer's own router.
+   * The layer's output for tokens x [T, H], or sequences of them [B, S, H]: of x's shape and dtype. Sequences matter to a
+   * capacity per sequence only.
+   * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing.
    * @param options.out where to write; default a new tensor.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
    */
@@ -134,43 +137,47 @@ export class MoeLayer implements Disposable {
     x: Tensor<D>,
     options: { routing?: Routing; out?: Tensor<NoInfer<D>> } = {},
   ): Tensor<D> {
-    const { device, handle } = this;
-    const tokens = this.#checkTokens(x);
+    const { device, handle, description } = this;
+    const tokens = checkTokens(this, x);
     const { routing } = options;
-    if (routing !== undefined) {
-      checkTensor("routing.ids", routing.ids, ["i32"], [tokens, this.description.topK], device);
-      const allowed = x.dtype === "f64" ? (["f32", "f64"] as const) : (["f32"] as const);
-      checkTensor("routing.weights", routing.weights, allowed, [tokens, this.description.topK], device);
-    }
+    if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     const y = output("out", options.out, device, x.shape, x.dtype, [x, routing?.ids, routing?.weights]);
-    handle.forward(x.handle, y.handle, routing?.ids.handle ?? null, routing?.weights.handle ?? null);
+    withMatrix(x, (input) =>
+      withMatrix(y, (result) => {
+        if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle);
+        else if (routesAlone(description)) handle.forward(input, result, null, null);
+        else {
+          const { ids, weights } = routeTokens(this, input, tokens);
+          handle.forward(input, result, ids.handle, weights.handle);
+          ids.dispose();
+          weights.dispose();
+        }
+      }),
+    );
     return y;
   }
 
-  /** The layer's router alone: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H]. */
+  /**
+   * The layer's routing alone: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H], or [B * S, k] for sequences
+   * [B, S, H]. A choice dropped for want of capacity has id -1 and weight 0.
+   */
   route(x: Tensor<FloatDType>): Routing {
-    const { device, handle } = this;
-    const shape = [this.#checkTokens(x), this.description.topK];
-    const ids = device.empty(shape, "i32");
-    const weights = device.empty(shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
-    handle.route(x.handle, ids.handle, weights.handle);
-    return { ids, weights };
+    const tokens = checkTokens(this, x);
+    return withMatrix(x, (input) => routeTokens(this, input, tokens));
   }
 
-  /** The router's output before any scoring: [T, E] f32 for tokens x [T, H]. */
+  /** The router's output before any scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
-    const { device, handle } = this;
-    const shape = [this.#checkTokens(x), this.description.numExperts];
-    const logits = device.empty(shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
-    handle.logits(x.handle, logits.handle);
-    return logits;
+    const tokens = checkTokens(this, x);
+    return withMatrix(x, (input) => routerLogits(this, input, tokens));
   }
 
   /**
    * A {@link CapturedForward} of `tokens` tokens: the layer over tensors of its own, with the work of launching done once
    * for all replays. Enqueued, and independent of the layer from then on: the weights live until both are disposed.
    * @param options.dtype of x and y; default the dtype of the weights.
-   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with `capacity`
+   * or `expertChoice`.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
@@ -179,7 +186,13 @@ export class MoeLayer implements Disposable {
     const { hiddenSize, weightDType } = this.description;
     const dtype = (options.dtype ?? weightDType) as D;
     checkFloatDType("dtype", dtype);
-    this.#checkGoesWithWeights("dtype", dtype);
+    checkGoesWithWeights("dtype", dtype, weightDType);
+    if (!routesAlone(this.description)) {
+      throw new MoeError(
+        "UNSUPPORTED_OPERATION",
+        "capture: expected a layer without capacity or expertChoice, whose routing is not part of what devices record",
+      );
+    }
     const x = device.empty([tokens, hiddenSize], dtype);
     const y = device.empty([tokens, hiddenSize], dtype);
     return new CapturedForward(x, y, handle.capture(x.handle, y.handle));
@@ -190,21 +203,10 @@ export class MoeLayer implements Disposable {
     return this.handle.stageTimes();
   }
 
-  #checkTokens(x: Tensor<FloatDType>): number {
-    const { hiddenSize } = this.description;
-    checkTensor("x", x, "float", ["T", hiddenSize], this.device);
-    this.#checkGoesWithWeights("x", x.dtype);
-    return x.shape[0] as number;
-  }
-
-  #checkGoesWithWeights(parameter: string, dtype: FloatDType): void {
-    const { weightDType } = this.description;
-    if ((dtype === "f64") !== (weightDType === "f64")) {
-      throw new MoeError(
-        "UNSUPPORTED_DTYPE",
-        `${parameter}: expected a dtype that goes with weights of ${weightDType}, got ${dtype}`,
-      );
-    }
+  #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
+    const shape = [tokens, this.description.topK];
+    checkTensor("routing.ids", ids, ["i32"], shape, this.device);
+    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], shape, this.device);
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

@@ -37,7 +37,8 @@ export function setRouter(layer: MoeLayer, weight: Weight, bias?: Weight): void 
 
 /** The bias [E] of the selection. */
 export function setSelectionBias(layer: MoeLayer, bias: Weight): void {
-  const { numExperts, scoring } = layer.description;
+  const { numExperts, scoring, expertChoice } = layer.description;
+  if (expertChoice !== undefined) throw invalidArgument("selectionBias", "none where experts choose", bias);
   checkWeight("selectionBias", bias, [numExperts], layer.device);
   checkSelectionBias(bias, scoring);
   withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {

@@ -1,0 +1,47 @@
+import type { TensorHandle } from "../backend.js";
+import type { FloatDType } from "../dtype.js";
+import { MoeError } from "../errors.js";
+import { checkTensor } from "../operators/check.js";
+import type { Tensor } from "../tensor.js";
+import type { MoeLayer } from "./layer.js";
+
+/** The tokens of x [T, H], one sequence, or [B, S, H]. */
+export interface Tokens {
+  /** T, or B * S. */
+  readonly count: number;
+  readonly sequenceLength: number;
+  /** Of routing weights and logits that go with them; f64 on `reference` only. */
+  readonly dtype: "f32";
+}
+
+/** Checks that x is [T, H] or [B, S, H] and goes with the layer's weights. */
+export function checkTokens({ description, device }: MoeLayer, x: Tensor<FloatDType>): Tokens {
+  const { hiddenSize, weightDType } = description;
+  const sequences = (x as Partial<Tensor>)?.shape?.length === 3;
+  checkTensor("x", x, "float", sequences ? ["B", "S", hiddenSize] : ["T", hiddenSize], device);
+  checkGoesWithWeights("x", x.dtype, weightDType);
+  const [first, second] = x.shape as [number, number];
+  const dtype = x.dtype === "f64" ? ("f64" as "f32") : "f32";
+  return { count: sequences ? first * second : first, sequenceLength: sequences ? second : first, dtype };
+}
+
+/** Checks that tokens of this dtype go with weights of that: f64 only with f64. */
+export function checkGoesWithWeights(parameter: string, dtype: FloatDType, weightDType: string): void {
+  if ((dtype === "f64") === (weightDType === "f64")) return;
+  throw new MoeError(
+    "UNSUPPORTED_DTYPE",
+    `${parameter}: expected a dtype that goes with weights of ${weightDType}, got ${dtype}`,
+  );
+}
+
+/** Calls `use` with a handle on x as a matrix of tokens. */
+export function withMatrix<T>(x: Tensor, use: (matrix: TensorHandle) => T): T {
+  if (x.shape.length === 2) return use(x.handle);
+  const [sequences, length, hidden] = x.shape as [number, number, number];
+  const matrix = x.handle.view([sequences * length, hidden], 0);
+  try {
+    return use(matrix);
+  } finally {
+    matrix.free();
+  }
+}
