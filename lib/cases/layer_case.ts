@@ -10,6 +10,8 @@ import { steadyTokens } from "./steady_tokens.js";
 
 export interface LayerProblem extends MoeLayerConfig {
   tokens: number;
+  /** Where x is [B, S, H]: B, which divides tokens. */
+  sequences?: number;
   dtypes?: readonly [x: FloatDType, weights: FloatDType];
   biases?: boolean;
   selectionBias?: boolean;
@@ -27,7 +29,7 @@ const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32
 /** A layer of random weights and what it makes of random tokens. */
 export function layerCase(problem: LayerProblem): Case {
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
-  const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, ...config } = rest;
+  const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
   const { hiddenSize, intermediateSize, numExperts, topK } = config;
   return {
     name: caseName(problem),
@@ -52,8 +54,9 @@ export function layerCase(problem: LayerProblem): Case {
         }),
       );
       const shape = [tokens, topK];
+      const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
       if (routing !== undefined) {
-        const x = inputs.normals([tokens, hiddenSize], xDType);
+        const x = inputs.normals(xShape, xDType);
         const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
         const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
         return { y: layer.forward(x, { routing: given }) };
@@ -64,7 +67,7 @@ export function layerCase(problem: LayerProblem): Case {
         selectionBias: hasSelectionBias ? round(selectionBias, "f32") : undefined,
       };
       const rule = describeLayer(config, dtype);
-      const x = inputs.floats(steadyTokens(random, tokens, exactRouter, rule, xDType), [tokens, hiddenSize], xDType);
+      const x = inputs.floats(steadyTokens(random, tokens, exactRouter, rule, xDType), xShape, xDType);
       return { ...(comparesLogits && { logits: layer.routerLogits(x) }), ...layer.route(x), y: layer.forward(x) };
     },
   };
@@ -74,6 +77,7 @@ type F32 = Tensor<"f32">;
 
 function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
   const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
+  const { capacity, expertChoice, sequences } = problem;
   const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;
   const details = {
     [activation]: true,
@@ -91,6 +95,9 @@ function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }:
     "selection bias": problem.selectionBias,
     [`routing ${problem.routing}`]: problem.routing,
     logits: problem.logits,
+    [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,
+    [`expert choice ${Object.values(expertChoice ?? {}).join(" ")}`]: expertChoice,
+    [`${sequences} sequences`]: sequences,
   };
   const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
   const stated = Object.keys(details).filter((detail) => details[detail]);

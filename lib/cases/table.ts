@@ -5,6 +5,7 @@ import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { layerCases } from "./layer_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
+import { layerRoutingCases } from "./layer_routing_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
@@ -28,4 +29,5 @@ export const cases: readonly Case[] = [
   ...noisyLogitsCases,
   ...expertLoadCases,
   ...layerCases,
+  ...layerRoutingCases,
 ];
