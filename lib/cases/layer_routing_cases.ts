@@ -1,9 +1,10 @@
-import { drops } from "../backend.js";
+import { drops, expertScorings } from "../backend.js";
 import type { Case } from "./case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 
 const small = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 36 } as const;
 const bf16 = { dtypes: ["bf16", "bf16"] } as const;
+const choosing = { ...small, topK: 6 } as const;
 
 const problems: readonly LayerProblem[] = [
   ...drops.flatMap((drop): LayerProblem[] => [
@@ -11,12 +12,20 @@ const problems: readonly LayerProblem[] = [
     { ...small, capacity: { factor: 0.7, drop, renormalize: true }, normalize: true, biases: true },
     { ...small, ...bf16, capacity: { factor: 0.8, drop, per: "sequence" }, sequences: 4 },
   ]),
+  ...expertScorings.flatMap((scoring): LayerProblem[] => [
+    { ...choosing, expertChoice: { factor: 2 }, scoring },
+    { ...choosing, ...bf16, expertChoice: { tokens: 5 }, scoring, biases: true, sequences: 3 },
+  ]),
   { ...small, capacity: { tokens: 0 }, biases: true },
   { ...small, capacity: { tokens: 36 } },
+  { ...small, capacity: { tokens: 2 }, sharedExpert: { intermediateSize: 40 } },
   { ...small, capacity: { tokens: 9 }, tokens: 0 },
   { ...small, capacity: { factor: 1, per: "sequence" }, tokens: 0, sequences: 3 },
   { ...small, tokens: 12, sequences: 3 },
   { ...small, tokens: 12, sequences: 3, routing: "some_dropped" },
+  { ...choosing, expertChoice: { factor: 1 }, tokens: 0 },
+  { ...choosing, expertChoice: { tokens: 0 } },
+  { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
 ];
 
 /** Layers in which experts do not take every choice of the router, or choose themselves; sequences of tokens. */
