@@ -2,7 +2,7 @@ import type { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import type { MoeLayerConfig } from "../layer/config.js";
 import type { MoeLayer } from "../layer/layer.js";
-import { type Shape, sameShape, shapeText } from "../shape.js";
+import { type Shape, sameShape, shapeSize, shapeText } from "../shape.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
@@ -12,13 +12,19 @@ import { tensorPlace } from "./safetensors_header.js";
 import { type JsonObject, parseJsonObject } from "./strict_json.js";
 import { loadWeights, type WeightOptions } from "./weights.js";
 
-/** What a layer file says its layer computes; the float64 results are not rounded. */
-export interface ExpectedResults {
+/** Who takes which tokens, as {@link MoeLayer.route} gives it: a dropped choice has id -1 and weight 0. */
+export interface ExpectedRouting {
   /** [T, k] */
   readonly ids: Int32Array;
   /** [T, k] */
   readonly weights: Float32Array;
   readonly weightsF64: Float64Array;
+}
+
+/** What a layer file says its layer computes; the float64 results are not rounded. */
+export interface ExpectedResults {
+  /** Absent where experts choose, whose tokens have no list of k. */
+  readonly routing?: ExpectedRouting;
   /** [T, H] */
   readonly output: Float32Array;
   readonly outputF64: Float64Array;
@@ -30,11 +36,11 @@ export interface LayerFile {
   readonly family: string;
   readonly caseName: string;
   readonly config: MoeLayerConfig;
-  /** T */
-  readonly numTokens: number;
+  /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
+  readonly shape: Shape;
   /** Whether the results come from logits with random noise on them, so that the layer alone routes otherwise. */
   readonly noisy: boolean;
-  /** [T, H] */
+  /** The tokens. */
   readonly x: Float32Array;
   readonly expected: ExpectedResults | undefined;
   /** The layer on a device; `dtype` is the storage dtype of its weights, default the file's. */
@@ -44,7 +50,8 @@ export interface LayerFile {
 /**
  * Reads a layer file: safetensors whose metadata has `family`, `case`, and as JSON `config` (the formula) and `tensors`
  * (for every role, such as `expert_up`, the `name` and `orient` of its tensors), with the input `x` [T, H] and the
- * results `topk_ids`, `topk_weights` and `output`, of which the last two also in F64 as `topk_weights_f64` and so on.
+ * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`;
+ * weights and output also in F64 as `topk_weights_f64` and so on.
  * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or a storage of weights
  * that layers do not know.
  */
@@ -52,8 +59,9 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
   const family = metadataText(file, "family");
   const caseName = metadataText(file, "case");
-  const { config, numTokens, noisy } = readFormula(path, metadataJson(file, "config"));
+  const { config, shape, noisy } = readFormula(path, metadataJson(file, "config"));
   const tensors = readTensors(path, metadataJson(file, "tensors"), config);
+  const numTokens = shapeSize(shape.slice(0, -1));
   const x = await readAs(file, "x", "F32", [numTokens, config.hiddenSize]);
   const expected = file.tensors.has("output") ? await readExpected(file, numTokens, config) : undefined;
   const load: LayerFile["load"] = async (device, dtype, options = {}) => {
@@ -61,7 +69,7 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
     const source = { configPath: path, config, tensors, fileOf: async () => opened };
     return await loadWeights(source, device, dtype === undefined ? options : { ...options, dtype });
   };
-  return { path, family, caseName, config, numTokens, noisy, x, expected, load };
+  return { path, family, caseName, config, shape, noisy, x, expected, load };
 }
 
 async function readExpected(
@@ -69,14 +77,24 @@ async function readExpected(
   numTokens: number,
   config: MoeLayerConfig,
 ): Promise<ExpectedResults> {
-  const choice = [numTokens, config.topK];
   const token = [numTokens, config.hiddenSize];
   return {
-    ids: await readAs(file, "topk_ids", "I32", choice),
-    weights: await readAs(file, "topk_weights", "F32", choice),
-    weightsF64: await readAs(file, "topk_weights_f64", "F64", choice),
+    ...(config.expertChoice === undefined && { routing: await readRouting(file, [numTokens, config.topK]) }),
     output: await readAs(file, "output", "F32", token),
     outputF64: await readAs(file, "output_f64", "F64", token),
+  };
+}
+
+async function readRouting(file: SafetensorsFile, shape: Shape): Promise<ExpectedRouting> {
+  const ids = await readAs(file, "topk_ids", "I32", shape);
+  const weights = await readAs(file, "topk_weights", "F32", shape);
+  const weightsF64 = await readAs(file, "topk_weights_f64", "F64", shape);
+  if (!file.tensors.has("kept")) return { ids, weights, weightsF64 };
+  const kept = await readAs(file, "kept", "I32", shape);
+  return {
+    ids: ids.map((id, slot) => (kept[slot] ? id : -1)),
+    weights: weights.map((weight, slot) => (kept[slot] ? weight : 0)),
+    weightsF64: weightsF64.map((weight, slot) => (kept[slot] ? weight : 0)),
   };
 }
 

@@ -10,21 +10,27 @@ import {
 } from "../backend.js";
 import { MoeError } from "../errors.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../layer/config.js";
+import type { CapacitySize } from "../operators/capacity.js";
 import type { Groups, Normalize } from "../operators/gating_options.js";
+import type { Shape } from "../shape.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { JsonObject } from "./strict_json.js";
 
 /** What a layer file's `config` says. */
 export interface LayerFormula {
   readonly config: MoeLayerConfig;
-  /** T */
-  readonly numTokens: number;
+  /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
+  readonly shape: Shape;
   /** Whether the file's results come from logits with random noise on them. */
   readonly noisy: boolean;
 }
 
 type ExpertFormula = Pick<MoeLayerConfig, "activation" | "factor" | "outputActivation">;
 type RoutingFormula = Pick<MoeLayerConfig, "scoring" | "selectionKey">;
+
+/** Its experts choose the tokens. */
+const expertChoice = "expert_choice";
 
 /** The fields whose strings name a formula, with what they stand for here. */
 const choices = {
@@ -37,6 +43,7 @@ const choices = {
     ...scorings.map((scoring) => [scoring, { scoring }] as const),
     ["sigmoid_selected", { scoring: "sigmoid", selectionKey: "logit" }],
     ["noisy_softmax_selected", { scoring: "softmax_selected" }],
+    [expertChoice, { scoring: "softmax" }],
   ]),
   norm_kind: new Map<string, Exclude<Normalization, "none">>([
     ["sum", "sum"],
@@ -46,13 +53,15 @@ const choices = {
   ]),
   group_score: named(groupScores),
   weight_applied_to: named(weightPlaces),
+  capacity_scope: named(["batch", "sequence"] as const),
 };
 
 /** The other fields that are read, and those that have no part in the output. Any other changes the formula. */
 const otherFields: readonly string[] = [
-  ...["hidden_size", "intermediate_size", "num_experts", "top_k", "num_tokens", "shared_expert"],
+  ...["hidden_size", "intermediate_size", "num_experts", "top_k", "num_tokens", "batch_size", "seq_len"],
+  ...["shared_expert", "expert_capacity", "capacity_factor"],
   ...["norm_topk_prob", "norm_eps", "norm_p", "routed_scaling_factor", "n_group", "topk_group"],
-  ...["swiglu_alpha", "swiglu_limit", "jitter_eps", "training", "noise_epsilon", "loss_coef"],
+  ...["swiglu_alpha", "swiglu_limit", "router_jitter_noise", "training", "noise_epsilon", "loss_coef"],
 ];
 
 /**
@@ -65,16 +74,22 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
   const expert = fields.choice("activation", undefined, choices.activation);
   const routing = fields.choice("scoring", undefined, choices.scoring);
   const shared = fields.section("shared_expert");
+  const hiddenSize = fields.integer("hidden_size", undefined);
+  const numExperts = fields.integer("num_experts", undefined);
+  const capacity = readCapacity(fields);
+  const expertsChoose = json.scoring === expertChoice;
   return {
     config: {
-      hiddenSize: fields.integer("hidden_size", undefined),
+      hiddenSize,
       intermediateSize: fields.integer("intermediate_size", undefined),
-      numExperts: fields.integer("num_experts", undefined),
-      topK: fields.integer("top_k", undefined),
+      numExperts,
+      topK: expertsChoose ? numExperts : fields.integer("top_k", undefined),
+      ...(capacity &&
+        (expertsChoose ? { expertChoice: capacity } : { capacity: { ...capacity, per: readScope(fields) } })),
       ...expert,
       ...(expert.activation === "swiglu_clamped" && { clamp: readClamp(fields) }),
       ...routing,
-      ...(routing.scoring === "sparsemixer" && { jitter: fields.number("jitter_eps", undefined) }),
+      ...(routing.scoring === "sparsemixer" && { jitter: fields.number("router_jitter_noise", 0.01) }),
       ...(fields.has("n_group") && { groups: readGroups(fields) }),
       normalize: fields.boolean("norm_topk_prob", false) && readNormalize(fields),
       scale: fields.number("routed_scaling_factor", 1),
@@ -83,7 +98,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
       }),
       ...(shared && { sharedExpert: readSharedExpert(shared) }),
     },
-    numTokens: fields.integer("num_tokens", undefined, { minimum: 0 }),
+    shape: readShape(fields, hiddenSize),
     noisy: json.scoring === "noisy_softmax_selected" && fields.boolean("training", false),
   };
 }
@@ -102,6 +117,25 @@ function checkKnown(path: string, json: JsonObject): void {
       : "no such field";
     throw unsupported(path, `config.${field}: expected ${expected}, got ${JSON.stringify(value)}`);
   }
+}
+
+function readShape(fields: ConfigFields, hiddenSize: number): Shape {
+  const count = fields.integer("num_tokens", undefined, { minimum: 0 });
+  if (!fields.has("batch_size")) return [count, hiddenSize];
+  const batch = fields.integer("batch_size", undefined);
+  const length = fields.integer("seq_len", undefined, { minimum: 0 });
+  if (batch * length === count) return [batch, length, hiddenSize];
+  throw badCheckpoint(fields.path, `num_tokens: expected batch_size * seq_len, ${batch * length}, got ${count}`);
+}
+
+/** `expert_capacity` is the number that `capacity_factor` comes to. */
+function readCapacity(fields: ConfigFields): CapacitySize | undefined {
+  if (fields.has("expert_capacity")) return { tokens: fields.integer("expert_capacity", undefined, { minimum: 0 }) };
+  return fields.has("capacity_factor") ? { factor: fields.number("capacity_factor", undefined) } : undefined;
+}
+
+function readScope(fields: ConfigFields): "batch" | "sequence" {
+  return fields.choice("capacity_scope", "batch", choices.capacity_scope);
 }
 
 function readClamp(fields: ConfigFields): Clamp {

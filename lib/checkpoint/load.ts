@@ -8,7 +8,10 @@ import { openWeightCache } from "./weight_cache.js";
 import { loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
-  /** Number of the decoder layer whose MoE block is loaded. */
+  /**
+   * Number of the layer whose MoE block is loaded, from 0. In encoder-decoder models the encoder's layers come first, then
+   * the decoder's.
+   */
   layer: number;
   device: Device;
   /**
@@ -22,7 +25,7 @@ export interface LoadOptions extends WeightOptions {
 }
 
 /**
- * Loads the MoE block of one decoder layer of a Hugging Face model directory: `model_type` in config.json names the
+ * Loads the MoE block of one layer of a Hugging Face model directory: `model_type` in config.json names the
  * family, whose file in `families/` says what the fields mean and how the tensors are named.
  * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT.
  */

@@ -20,7 +20,7 @@ export class Model {
     const textFamily = families.get(text?.value("model_type") as string);
     const within = text && textFamily;
     this.#whole = whole;
-    this.family = within ? textFamily : whole.choice("model_type", undefined, families);
+    this.family = within ? textFamily : findFamily(whole);
     this.fields = within ? text : whole;
     this.layerCount = this.family.layerCount(this.fields);
   }
@@ -57,8 +57,10 @@ export class Model {
   checkLayer(layer: number): void {
     checkInteger("layer", layer, 0, this.layerCount - 1);
     if (this.hasExperts(layer)) return;
-    const expected = `a layer with experts (${this.layersWithExperts().join(", ") || "this model has none"})`;
-    throw invalidArgument("layer", expected, layer);
+    const { numbering } = this.family;
+    const which = this.layersWithExperts().join(", ") + (numbering ? ` of ${numbering}` : "");
+    const expected = this.layersWithExperts().length === 0 ? "this model has none" : which;
+    throw invalidArgument("layer", `a layer with experts (${expected})`, layer);
   }
 
   layersWithExperts(): number[] {
@@ -86,6 +88,15 @@ export class Model {
     const begun = whole ?? storages.find(({ router }) => hasWeight(router));
     return begun ?? (storages[0] as LayerTensors);
   }
+}
+
+/** By a class in `architectures` that names a family, else by `model_type`. */
+function findFamily(fields: ConfigFields): Family {
+  const architectures = fields.value("architectures");
+  const named = [...families.values()].find(
+    ({ architecture }) => architecture && Array.isArray(architectures) && architectures.includes(architecture),
+  );
+  return named ?? fields.choice("model_type", undefined, families);
 }
 
 /** What the prefix of a layer's names becomes in checkpoints of a base model alone and of multimodal models. */

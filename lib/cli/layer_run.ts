@@ -6,6 +6,7 @@ import type { FloatDType } from "../dtype.js";
 import type { MoeLayer } from "../layer/layer.js";
 import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { DeviceOptions } from "../native.js";
+import { shapeSize } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkLayer } from "./layer_check.js";
 import { tokensPerExpert } from "./tokens_per_expert.js";
@@ -52,20 +53,21 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const { description } = layer;
   const tokens = workload.tokens(description.hiddenSize);
   const dtype = description.weightDType as FloatDType;
-  using x = device.tensor(tokens.x, [tokens.count, description.hiddenSize], dtype);
+  const count = shapeSize(tokens.shape.slice(0, -1));
+  using x = device.tensor(tokens.x, tokens.shape, dtype);
   const fastest = await timeForward(layer, x, options.repeat);
   const counts = await tokensPerExpert(layer, x);
   return {
     device: device.name,
     deviceReason: device.reason,
     description,
-    tokens: { origin: tokens.origin, count: tokens.count },
+    tokens: { origin: tokens.origin, count },
     weightBytes: layer.byteLength,
     loadSeconds,
     cache: layer.cacheStatus ?? null,
     ...fastest,
     tokensPerExpert: counts,
-    work: layerWork(description, countedLoad(tokens.count, counts), dtype),
+    work: layerWork(description, countedLoad(count, counts), dtype),
     checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
   };
 }

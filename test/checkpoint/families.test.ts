@@ -3,6 +3,7 @@ import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
+import { neededFields } from "./support/needed_fields.js";
 
 const fieldsOf = (json: Record<string, unknown>) => new ConfigFields("config.json", json);
 
@@ -86,10 +87,28 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 11008 },
     layers: 32,
   },
+  switch_transformers: {
+    ...sizes(768, 2048, 8, 1),
+    activation: "relu",
+    capacity: { tokens: 64, per: "sequence" },
+    layers: 24,
+  },
+  openmoe: {
+    ...sizes(4096, 11008, 16, 2),
+    capacity: { factor: 2, round: "down", multipleOf: 2, minimum: 4 },
+    layers: 32,
+  },
+  "nllb-moe": {
+    ...sizes(1024, 4096, 128, 2),
+    activation: "relu",
+    normalize: { by: "clamped_sum", epsilon: 2 ** -23 },
+    scale: 0.8,
+    layers: 24,
+  },
 };
 
-/** Fields that a family's configuration class has no default for. */
-const needed: Readonly<Record<string, Record<string, unknown>>> = { deepseek_v2: { num_experts_per_tok: 6 } };
+/** Families that name the activation otherwise, or have but one. */
+const otherActivations: readonly string[] = ["gpt_oss", "dbrx", "switch_transformers", "nllb-moe", "openmoe"];
 
 test("every family is in the table", () => {
   expect([...families.keys()].toSorted()).toEqual(Object.keys(defaults).toSorted());
@@ -99,8 +118,8 @@ test.each(Object.entries(defaults))(
   "%s: fields that are absent or null have Transformers' defaults",
   (modelType, { layers, ...config }) => {
     const family = families.get(modelType) as Family;
-    const absent = { ...needed[modelType] };
-    const isNull = { ...absent, hidden_size: null, hidden_act: null, intermediate_size: null, num_experts: null };
+    const absent = { ...neededFields[modelType] };
+    const isNull = { hidden_size: null, hidden_act: null, intermediate_size: null, num_experts: null, ...absent };
     for (const fields of [absent, isNull]) {
       expect(family.layerCount(fieldsOf(fields))).toBe(layers);
       expect(family.config(fieldsOf(fields), 0)).toEqual(config);
@@ -124,8 +143,8 @@ test.each([
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ])("hidden_act %s is %s", (hiddenAct, activation) => {
   for (const [modelType, family] of families) {
-    if (modelType === "gpt_oss" || modelType === "dbrx") continue;
-    const fields = fieldsOf({ ...needed[modelType], hidden_act: hiddenAct });
+    if (otherActivations.includes(modelType)) continue;
+    const fields = fieldsOf({ ...neededFields[modelType], hidden_act: hiddenAct });
     expect(family.config(fields, 0).activation).toBe(activation);
   }
 });

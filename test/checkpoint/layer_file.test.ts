@@ -42,7 +42,7 @@ const failure = (code: string, message: RegExp) =>
 
 test("formula, input and results", async () => {
   const file = await openLayerFile(golden);
-  expect(file).toMatchObject({ path: golden, family: "mixtral", caseName: "mixtral_small", numTokens: 13 });
+  expect(file).toMatchObject({ path: golden, family: "mixtral", caseName: "mixtral_small", shape: [13, 50] });
   expect(file.config).toEqual({
     hiddenSize: 50,
     intermediateSize: 37,
@@ -54,9 +54,33 @@ test("formula, input and results", async () => {
     scale: 1,
   });
   expect(file.x).toBeInstanceOf(Float32Array);
-  const { ids, weights, weightsF64, output, outputF64 } = file.expected ?? {};
+  const { output, outputF64 } = file.expected ?? {};
+  const { ids, weights, weightsF64 } = file.expected?.routing ?? {};
   expect([ids, weights, weightsF64, output, outputF64].map((array) => array?.length)).toEqual([26, 26, 26, 650, 650]);
   expect(file.x).toHaveLength(650);
+});
+
+test("sequences, and choices that were dropped", async () => {
+  const file = await openChanged((contents) => {
+    for (const [field, value] of Object.entries({ num_tokens: 12, batch_size: 3, seq_len: 4 })) {
+      set("config", field, value)(contents);
+    }
+    for (const [name, tensor] of contents.tensors) {
+      const { dtype, shape, data } = tensor as SafetensorsInput & { data: Float32Array };
+      if (shape[0] !== 13) continue;
+      contents.tensors.set(name, {
+        dtype,
+        shape: [12, ...shape.slice(1)],
+        data: data.slice(0, (12 * data.length) / 13),
+      } as SafetensorsInput);
+    }
+    const kept = Int32Array.from({ length: 24 }, (_, slot) => (slot === 5 ? 0 : 1));
+    contents.tensors.set("kept", { dtype: "I32", shape: [12, 2], data: kept });
+  });
+  expect(file.shape).toEqual([3, 4, 50]);
+  const { ids, weights, weightsF64 } = file.expected?.routing ?? {};
+  expect([ids?.[5], weights?.[5], weightsF64?.[5]]).toEqual([-1, 0, 0]);
+  expect(ids?.indexOf(-1)).toBe(ids?.lastIndexOf(-1));
 });
 
 test("a file without results", async () => {
@@ -142,6 +166,17 @@ test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
   ["clamped sum", { norm_kind: "clamped_sum", norm_eps: 0.5 }, { normalize: { by: "clamped_sum", epsilon: 0.5 } }],
   ["L^p norm", { norm_kind: "lp", norm_p: 3 }, { normalize: { by: "lp", power: 3 } }],
   ["groups", { n_group: 7, topk_group: 3 }, { groups: { count: 7, top: 3, score: "max" } }],
+  ["a capacity", { expert_capacity: 3, capacity_factor: 9 }, { capacity: { tokens: 3, per: "batch" } }],
+  [
+    "a capacity by its factor",
+    { capacity_factor: 1.5, capacity_scope: "sequence" },
+    { capacity: { factor: 1.5, per: "sequence" } },
+  ],
+  [
+    "experts that choose",
+    { scoring: "expert_choice", expert_capacity: 3, norm_topk_prob: false },
+    { scoring: "softmax", topK: 7, expertChoice: { tokens: 3 } },
+  ],
   ["input weighted", { weight_applied_to: "input" }, { weightOn: "input" }],
 ])("%s", async (_what, change, expected) => {
   const file = await openChanged((contents) => {
@@ -251,6 +286,7 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
       /config: hidden_size: expected an integer >= 1, got undefined/,
     ],
     ["bad scale", set("config", "routed_scaling_factor", "1"), /routed_scaling_factor: expected a number, got "1"/],
+    ["sequences of another sum", set("config", "batch_size", 2), /seq_len: expected an integer >= 0, got undefined/],
     ["no name", set("tensors", "router", { orient: "out_in" }), /tensors\.router: expected a name/],
     ["a role that is no object", set("tensors", "router", 1), /tensors\.router: expected a name, got 1/],
     [

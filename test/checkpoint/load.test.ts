@@ -6,6 +6,8 @@ import { toBF16 } from "../../lib/dtype.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
 import { describeLayer } from "../../lib/layer/config.js";
 import { deviceNames, openForTests } from "../support/devices.js";
+import { decoderModels } from "./support/decoder_models.js";
+import type { FamilyModel } from "./support/family_model.js";
 import { goldenModel, type Model, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -20,7 +22,7 @@ async function load(model: Model, device: Device, options: Partial<LoadOptions> 
 }
 
 async function outputOf(layer: MoeLayer, { layerFile }: Model): Promise<Float32Array> {
-  using x = layer.device.tensor(layerFile.x, [layerFile.numTokens, layerFile.config.hiddenSize]);
+  using x = layer.device.tensor(layerFile.x, layerFile.shape);
   using y = layer.forward(x);
   return await y.data();
 }
@@ -30,13 +32,15 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
 
   test.each(cases)("%s", async (name) => {
     const model = await goldenModel(name);
-    const { x, numTokens, config, expected } = model.layerFile;
+    const { x, shape, config, expected } = model.layerFile;
     using layer = await load(model, device());
     expect(layer.description).toEqual(describeLayer(config, "f32"));
-    using tokens = device().tensor(x, [numTokens, config.hiddenSize]);
+    using tokens = device().tensor(x, shape);
     const { ids, weights } = layer.route(tokens);
-    expect(await ids.data()).toEqual(expected?.ids);
-    expect(relativeError(await weights.data(), expected?.weightsF64 as Float64Array)).toBeLessThanOrEqual(3e-6);
+    expect(await ids.data()).toEqual(expected?.routing?.ids);
+    expect(relativeError(await weights.data(), expected?.routing?.weightsF64 as Float64Array)).toBeLessThanOrEqual(
+      3e-6,
+    );
     expect(relativeError(await outputOf(layer, model), expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(1e-5);
   });
 
@@ -143,6 +147,32 @@ describe("loading", () => {
     );
     expect(most).toBe(3);
     expect(tensors).toHaveLength(model.weights.size);
+    expect(tensors.every(({ disposed }) => disposed)).toBe(true);
+  });
+
+  test("reads stacked experts one after another, each byte once", async () => {
+    using directory = temporaryDirectory();
+    const model = (decoderModels["mixtral of Transformers 5"] as () => FamilyModel)();
+    await writeModel(directory.path, model);
+    const total = [...model.weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+    let last = { bytesRead: 0, bytesTotal: 0 };
+    let most = 0;
+    const onProgress: LoadOptions["onProgress"] = (progress) => {
+      last = progress;
+    };
+    const tensors = await tensorsDuring(
+      async () => (await MoeLayer.load(directory.path, { layer: 1, device: device(), onProgress })).dispose(),
+      (_, alive) => {
+        most = Math.max(most, alive);
+      },
+    );
+    expect(last).toEqual({ bytesRead: total, bytesTotal: total });
+    expect(most).toBe(2);
+    const ofExpert = [
+      [26, 24],
+      [24, 13],
+    ];
+    expect(tensors.map(({ shape }) => shape)).toEqual([[6, 24], ...Array.from({ length: 6 }, () => ofExpert).flat()]);
     expect(tensors.every(({ disposed }) => disposed)).toBe(true);
   });
 

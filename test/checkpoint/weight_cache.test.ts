@@ -34,8 +34,8 @@ async function modelDirectory(name = "olmoe_small") {
 /** Loads a layer with a cache, and what it computes for the model's tokens, bit for bit. */
 async function run(path: string, model: Model, device: Device, options: Partial<LoadOptions> = {}) {
   using layer = await MoeLayer.load(path, { layer: 0, device, cache: true, ...options });
-  const { x: tokens, numTokens, config } = model.layerFile;
-  using x = device.tensor(tokens, [numTokens, config.hiddenSize]);
+  const { x: tokens, shape } = model.layerFile;
+  using x = device.tensor(tokens, shape);
   using y = layer.forward(x);
   const { ids, weights } = layer.route(x);
   const status = layer.cacheStatus;
@@ -106,12 +106,12 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const { result, status } = await run(path, model, device());
-    const { x: tokens, numTokens, config } = model.layerFile;
+    const { x: tokens, shape } = model.layerFile;
     using layer = await MoeLayer.load(path, { layer: 0, device: device(), cache: true });
     expect(layer.cacheStatus?.state).toBe("mapped");
     rmSync(status.path);
     rmSync(join(path, "model.safetensors"));
-    using x = device().tensor(tokens, [numTokens, config.hiddenSize]);
+    using x = device().tensor(tokens, shape);
     using y = layer.forward(x);
     expect(await y.raw()).toEqual(result[0]);
   });
@@ -154,8 +154,8 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     await run(path, model, device());
     await change(directory);
     using fresh = await MoeLayer.load(path, { layer: 0, device: device() });
-    const { x: tokens, numTokens, config } = model.layerFile;
-    using x = device().tensor(tokens, [numTokens, config.hiddenSize]);
+    const { x: tokens, shape } = model.layerFile;
+    using x = device().tensor(tokens, shape);
     using y = fresh.forward(x);
     const again = await run(path, model, device());
     expect(again.status).toMatchObject({

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import { goldenModel, type ModelFiles, writeModel } from "../checkpoint/support/model_directory.js";
+import { neededFields } from "../checkpoint/support/needed_fields.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runCli } from "./support/run_cli.js";
 
@@ -117,11 +118,8 @@ describe("layers", () => {
   });
 });
 
-/** Fields that have no default. */
-const needed: Readonly<Record<string, object>> = { deepseek_v2: { num_experts_per_tok: 6 } };
-
 test.each([...families.keys()])("every family by its defaults: %s", async (modelType) => {
-  const { exitCode, stdout, stderr } = await inspectConfig({ model_type: modelType, ...needed[modelType] });
+  const { exitCode, stdout, stderr } = await inspectConfig({ model_type: modelType, ...neededFields[modelType] });
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(stdout).toContain(`: ${modelType}, `);
   expect(stdout).not.toMatch(/undefined|NaN|\[object/);

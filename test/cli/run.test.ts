@@ -113,8 +113,7 @@ describe("run --model", () => {
     using directory = temporaryDirectory();
     const model = await goldenModel("qwen3_moe_norm_small");
     await writeModel(directory.path, model);
-    const { x, numTokens, config, expected } = model.layerFile;
-    const shape = [numTokens, config.hiddenSize];
+    const { x, shape, expected } = model.layerFile;
     const input = join(directory.path, "tokens.safetensors");
     await writeSafetensors(input, {
       x: { dtype: "F32", shape, data: x },

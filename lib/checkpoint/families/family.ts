@@ -8,6 +8,8 @@ import type { LayerTensors, NamedWeight } from "../locate.js";
 export interface Family {
   /** `model_type` in config.json. */
   readonly modelType: string;
+  /** The class in config.json's `architectures`, where that and not `model_type` tells the family. */
+  readonly architecture?: string;
   /** How many layers the model has, with experts and without. */
   layerCount(fields: ConfigFields): number;
   /** What layers are numbered, for errors, where it is not plainly a decoder's. */

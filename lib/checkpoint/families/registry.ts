@@ -10,10 +10,13 @@ import { jamba } from "./jamba.js";
 import { llama4Text } from "./llama4.js";
 import { minimax } from "./minimax.js";
 import { mixtral } from "./mixtral.js";
+import { nllbMoe } from "./nllb_moe.js";
 import { olmoe } from "./olmoe.js";
+import { openMoe } from "./openmoe.js";
 import { phimoe } from "./phimoe.js";
 import { qwen2Moe } from "./qwen2_moe.js";
 import { qwen3Moe } from "./qwen3_moe.js";
+import { switchTransformers } from "./switch_transformers.js";
 
 /** Every known family by its `model_type`. */
 export const families: ReadonlyMap<string, Family> = new Map(
@@ -35,5 +38,8 @@ export const families: ReadonlyMap<string, Family> = new Map(
     ernie45Moe,
     hunyuanV1Moe,
     minimax,
+    switchTransformers,
+    openMoe,
+    nllbMoe,
   ].map((family) => [family.modelType, family]),
 );

@@ -10,12 +10,14 @@ export async function layerFile(path: string): Promise<Workload> {
     title: `${file.family} layer of ${basename(path)}`,
     ...(expected && {
       expectation: {
-        routing: { ids: expected.ids, weights: expected.weightsF64 },
+        ...(expected.routing && {
+          routing: { ids: expected.routing.ids, weights: expected.routing.weightsF64, isGiven: file.noisy },
+        }),
         output: expected.outputF64,
       },
     }),
     load: (device, dtype, onProgress) =>
       file.load(device, dtype, { onProgress: ({ bytesRead, bytesTotal }) => onProgress(bytesRead / bytesTotal) }),
-    tokens: () => ({ origin: path, x: file.x, count: file.numTokens }),
+    tokens: () => ({ origin: path, x: file.x, shape: file.shape }),
   };
 }

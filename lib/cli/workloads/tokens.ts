@@ -12,31 +12,34 @@ export type TokenSource = Pick<Workload, "tokens" | "expectation">;
 /** `count` tokens of normal values. */
 export function seededTokens(count: number, seed: number): TokenSource {
   return {
-    tokens: (hiddenSize) => ({ origin: `random, seed ${seed}`, x: randomTokens(count, hiddenSize, seed), count }),
+    tokens: (hiddenSize) => ({
+      origin: `random, seed ${seed}`,
+      x: randomTokens(count, hiddenSize, seed),
+      shape: [count, hiddenSize],
+    }),
   };
 }
 
 /**
- * The tokens of a safetensors file: its tensor `x` [T, H], and, where it has an `output` [T, H], what is expected of
- * them.
+ * The tokens of a safetensors file: its tensor `x` [T, H] or [B, S, H], and, where it has an `output` of the same shape,
+ * what is expected of them.
  */
 export async function tokensOfFile(path: string): Promise<TokenSource> {
   await using file = await SafetensorsFile.open(path);
   const { shape } = file.info("x");
-  const [count = 0, width] = shape;
-  if (shape.length !== 2) {
-    throw badCheckpoint(path, `tensor "x": expected shape [T, H], got ${shapeText(shape)}`);
+  if (shape.length !== 2 && shape.length !== 3) {
+    throw badCheckpoint(path, `tensor "x": expected shape [T, H] or [B, S, H], got ${shapeText(shape)}`);
   }
   const x = await readFloats(file, "x");
   const expectation = file.tensors.has("output") ? await readOutput(file, shape) : undefined;
   return {
     ...(expectation && { expectation }),
     tokens(hiddenSize) {
-      if (width !== hiddenSize) {
+      if (shape.at(-1) !== hiddenSize) {
         const problem = `x: expected shape [T, ${hiddenSize}] for this layer, got ${shapeText(shape)} in ${path}`;
         throw new MoeError("SHAPE_MISMATCH", problem);
       }
-      return { origin: path, x, count };
+      return { origin: path, x, shape };
     },
   };
 }

@@ -1,19 +1,27 @@
 import type { Device } from "../../device.js";
 import type { FloatDType } from "../../dtype.js";
 import type { MoeLayer } from "../../layer/layer.js";
+import type { Shape } from "../../shape.js";
 
-/** Tokens to run a layer on: x [T, H]. */
+/** Tokens to run a layer on. */
 export interface Tokens {
   /** Where they come from, for people. */
   readonly origin: string;
   readonly x: Float32Array | Float64Array;
-  readonly count: number;
+  /** [T, H], or [B, S, H] of sequences. */
+  readonly shape: Shape;
+}
+
+/** The routing [T, k] that a layer must compute. Where it is given, and in 16-bit runs, the layer takes it as it is. */
+export interface ExpectedRouting {
+  readonly ids: Int32Array;
+  readonly weights: Float32Array | Float64Array;
+  readonly isGiven?: boolean;
 }
 
 /** What a layer must compute for its tokens. */
 export interface Expectation {
-  /** [T, k], where known; a 16-bit run then takes it as its routing. */
-  readonly routing?: { readonly ids: Int32Array; readonly weights: Float32Array | Float64Array };
+  readonly routing?: ExpectedRouting;
   /** [T, H] */
   readonly output: Float32Array | Float64Array;
 }

@@ -13,7 +13,7 @@ import {
   type Weights,
 } from "./plain_math.js";
 
-/** The experts of a token and the factors of their outputs. */
+/** The experts of a token and the factors of their outputs; -1 where a choice was dropped. */
 export interface Choice {
   readonly ids: Vector;
   readonly weights: Vector;
@@ -24,9 +24,21 @@ export interface FamilyModel {
   readonly config: Record<string, unknown>;
   readonly layer: number;
   readonly weights: ReadonlyMap<string, SafetensorsInput>;
+  /** Of the tokens: [T, H], or [B, S, H] of several sequences. */
+  readonly shape: readonly number[];
   readonly tokens: readonly Vector[];
-  readonly route: (x: Vector) => Choice;
-  readonly output: (x: Vector) => Vector;
+  readonly choices: readonly Choice[];
+  readonly outputs: readonly Vector[];
+}
+
+/** What a family does beyond adding up its experts' weighted outputs. */
+export interface Extras {
+  readonly shared?: Expert;
+  readonly weightOn?: "input";
+  /** Drops choices of all tokens. */
+  readonly drop?: (choices: readonly Choice[]) => readonly Choice[];
+  /** Sequences of nine tokens; default 1, without a dimension of their own. */
+  readonly sequences?: number;
 }
 
 export type Expert = (x: Vector) => Vector;
@@ -34,23 +46,32 @@ export type Expert = (x: Vector) => Vector;
 export const hidden = 24;
 export const inner = 13;
 
-/** The usual end of a model: the chosen experts' outputs, weighted, plus what else there is. */
+/** A model of random tokens: their choices, and the chosen experts' outputs, weighted and added up. */
 export function model(
   weights: Weights,
   config: Record<string, unknown>,
   layer: number,
   route: (x: Vector) => Choice,
   experts: readonly Expert[],
-  shared: Expert = (x) => scaled(x, 0),
+  { shared, weightOn, drop = (choices) => choices, sequences }: Extras = {},
 ): FamilyModel {
-  const output = (x: Vector) => {
-    const { ids, weights } = route(x);
+  const length = 9;
+  const tokens = weights.tokens((sequences ?? 1) * length, hidden);
+  const choices = drop(tokens.map(route));
+  const outputs = tokens.map((x, token) => {
+    const { ids, weights } = choices[token] as Choice;
     return ids.reduce<Vector>(
-      (sum, id, slot) => plus(sum, scaled((experts[id] as Expert)(x), weights[slot] as number)),
-      shared(x),
+      (sum, id, slot) => {
+        if (id < 0) return sum;
+        const weight = weights[slot] as number;
+        const expert = experts[id] as Expert;
+        return plus(sum, weightOn === "input" ? expert(scaled(x, weight)) : scaled(expert(x), weight));
+      },
+      shared ? shared(x) : scaled(x, 0),
     );
-  };
-  return { config, layer, weights: weights.tensors, tokens: weights.tokens(9, hidden), route, output };
+  });
+  const shape = sequences === undefined ? [length, hidden] : [sequences, length, hidden];
+  return { config, layer, weights: weights.tensors, shape, tokens, choices, outputs };
 }
 
 /** A gated expert of three linear layers. */

@@ -17,7 +17,6 @@ import {
   largest,
   linear,
   pick,
-  plus,
   type Stored,
   scaled,
   sigmoid,
@@ -73,7 +72,7 @@ function qwen2Moe(): FamilyModel {
     mlp_only_layers: [1],
   };
   const gated = (x: Vector) => scaled(shared(x), sigmoid(linear(sharedGate, x)[0] as number));
-  return model(weights, config, 3, softmaxTopK(router, 3, false), experts, gated);
+  return model(weights, config, 3, softmaxTopK(router, 3, false), experts, { shared: gated });
 }
 
 function deepseekV2(method: "greedy" | "group_limited_greedy", normalize: boolean): FamilyModel {
@@ -107,7 +106,7 @@ function deepseekV2(method: "greedy" | "group_limited_greedy", normalize: boolea
     first_k_dense_replace: 1,
     moe_layer_freq: 1,
   };
-  return model(weights, config, 2, route, experts, shared);
+  return model(weights, config, 2, route, experts, { shared });
 }
 
 function deepseekV3Like(modelType: string, fields: { n_group: number; topk_group: number }): FamilyModel {
@@ -143,7 +142,7 @@ function deepseekV3Like(modelType: string, fields: { n_group: number; topk_group
     routed_scaling_factor: 2.5,
     first_k_dense_replace: 2,
   };
-  return model(weights, config, 3, route, experts, shared);
+  return model(weights, config, 3, route, experts, { shared });
 }
 
 function gptOss(): FamilyModel {
@@ -205,11 +204,7 @@ function llama4(multimodal: boolean): FamilyModel {
     interleave_moe_layer_step: 2,
   };
   const config = multimodal ? { model_type: "llama4", text_config: text } : text;
-  const output = (x: Vector) => {
-    const { ids, weights } = route(x);
-    return plus((experts[ids[0] as number] as Expert)(scaled(x, weights[0] as number)), shared(x));
-  };
-  return { ...model(weights, config, 1, route, experts), output };
+  return model(weights, config, 1, route, experts, { shared, weightOn: "input" });
 }
 
 function phimoe(): FamilyModel {
@@ -356,7 +351,7 @@ function ernie(biases: boolean): FamilyModel {
     moe_layer_end_index: -1,
     use_bias: biases,
   };
-  return model(weights, config, 2, route, experts, shared);
+  return model(weights, config, 2, route, experts, { shared });
 }
 
 function hunyuan(): FamilyModel {
@@ -366,10 +361,10 @@ function hunyuan(): FamilyModel {
   const experts = drawExperts(weights, `${block}.experts`, 5);
   const shared = drawSwiglu(weights, `${block}.shared_mlp`);
   const config = { ...sizes, model_type: "hunyuan_v1_moe", num_experts: [4, 5, 6, 7], moe_topk: [1, 2, 3, 4] };
-  return model(weights, config, 1, softmaxTopK(router, 2, true), experts, shared);
+  return model(weights, config, 1, softmaxTopK(router, 2, true), experts, { shared });
 }
 
-export const familyModels: Readonly<Record<string, () => FamilyModel>> = {
+export const decoderModels: Readonly<Record<string, () => FamilyModel>> = {
   mixtral: () => mixtralLike("mixtral"),
   "mixtral of Transformers 5": stackedMixtral,
   minimax: () => mixtralLike("minimax"),

@@ -1,0 +1,53 @@
+import type { ConfigFields } from "../config_fields.js";
+import { encoderDecoder, type Place } from "./encoder_decoder.js";
+import { type Family, layerCount, plainActivation } from "./family.js";
+
+const encoderLayers = layerCount(12, "num_layers");
+const decoderLayers: Family["layerCount"] = (fields) =>
+  fields.isNull("num_decoder_layers") ? encoderLayers(fields) : layerCount(12, "num_decoder_layers")(fields);
+
+const { place, ...layers } = encoderDecoder(
+  encoderLayers,
+  decoderLayers,
+  ({ stack, index }) => `${stack}.block.${index}.layer.${stack === "encoder" ? 1 : 2}.mlp`,
+);
+
+/**
+ * Switch Transformers: SwitchTransformersConfig, Top1Router and SparseMLP of Transformers. One expert a token, whose weight is
+ * its probability; of every sequence an expert takes the first `expert_capacity` tokens that chose it. Layers are numbered
+ * through: the encoder's, then the decoder's.
+ */
+export const switchTransformers: Family = {
+  modelType: "switch_transformers",
+  ...layers,
+  hasExperts: (fields, layer) => {
+    const { stack, index } = place(fields, layer);
+    const step = sparseStep(fields, stack);
+    return step > 0 && (step === 1 || index % step === 1);
+  },
+  config: (fields) => ({
+    hiddenSize: fields.integer("d_model", 768, { alias: "hidden_size" }),
+    intermediateSize: fields.integer("d_ff", 2048),
+    numExperts: fields.integer("num_experts", 8),
+    topK: 1,
+    capacity: { tokens: fields.integer("expert_capacity", 64, { minimum: 0 }), per: "sequence" },
+    activation: plainActivation(fields, "dense_act_fn"),
+  }),
+  tensors: (block, fields) => [
+    {
+      router: { name: `${block}.router.classifier.weight` },
+      ...(fields.boolean("router_bias", false) && { routerBias: { name: `${block}.router.classifier.bias` } }),
+      experts: {
+        up: { name: `${block}.experts.expert_{e}.wi.weight` },
+        down: { name: `${block}.experts.expert_{e}.wo.weight` },
+      },
+    },
+  ],
+};
+
+/** Every how many layers of a stack one has experts; 0: none has. */
+function sparseStep(fields: ConfigFields, stack: Place["stack"]): number {
+  const count = (stack === "encoder" ? encoderLayers : decoderLayers)(fields);
+  const sparse = fields.integer(`num_sparse_${stack}_layers`, 3, { minimum: 0 });
+  return sparse === 0 ? 0 : Math.floor(count / sparse);
+}
