@@ -61,7 +61,7 @@ export class ReferenceStatistics implements StatisticsBackend {
     updated.store(updatedSelectionBias(bias.values(), tokens.integers(), rate));
   }
 
-  accumulate(values: ReferenceTensor, totals: ReferenceTensor, valuesAreTotals: boolean): void {
+  accumulate(values: ReferenceTensor, totals: ReferenceTensor, valuesAreTotals: boolean, factor: number): void {
     if (totals.dtype === "i32") {
       const added = values.integers();
       accumulateIntegers(totals.integers(), (index) =>
@@ -71,7 +71,8 @@ export class ReferenceStatistics implements StatisticsBackend {
     }
     const [added, sums] = [values.values(), totals.values()];
     const round = totals.dtype === "f64" ? (value: number) => value : Math.fround;
-    accumulateFloats(sums, (index) => (valuesAreTotals ? wideFloat(added, index) : (added[index] as number)), round);
+    const valueAt = (index: number) => (valuesAreTotals ? wideFloat(added, index) : (added[index] as number));
+    accumulateFloats(sums, (index) => factor * valueAt(index), round);
     totals.store(sums);
   }
 }

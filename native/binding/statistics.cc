@@ -80,6 +80,7 @@ void DeviceObject::accumulate(const Napi::CallbackInfo& info) {
   problem.values = tensor(env, info[0], keep);
   problem.totals = tensor(env, info[1], keep);
   problem.values_are_totals = info[2].ToBoolean();
+  problem.factor = info[3].ToNumber().DoubleValue();
   enqueue(env, &Backend::accumulate, problem, std::move(keep));
 }
 

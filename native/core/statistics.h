@@ -60,6 +60,7 @@ struct Accumulate {
   TensorView values;  // i32 or f32: N values, or totals [N, 2]
   TensorView totals;  // [N, 2] of the same dtype
   bool values_are_totals = false;
+  double factor = 1;  // of float values
 };
 
 // What the measures of imbalance need to know of the values.
