@@ -7,8 +7,10 @@ import type { MoeLayer } from "../layer/layer.js";
 import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { DeviceOptions } from "../native.js";
 import { shapeSize } from "../shape.js";
+import type { RouterHistory } from "../statistics/router_history.js";
 import type { Tensor } from "../tensor.js";
 import { checkLayer } from "./layer_check.js";
+import { recordRouting } from "./record_routing.js";
 import { tokensPerExpert } from "./tokens_per_expert.js";
 import type { Workload } from "./workloads/workload.js";
 
@@ -29,6 +31,8 @@ export interface LayerRun {
   readonly stages: StageTimes;
   readonly tokensPerExpert: readonly number[];
   readonly work: LayerWork;
+  /** What the router did, slice by slice of the tokens; null where not asked for. */
+  readonly history: RouterHistory | null;
   /** Comparisons with the expected output; empty where none is known. */
   readonly checks: readonly Check[];
 }
@@ -38,6 +42,8 @@ export interface LayerRunOptions extends DeviceOptions {
   readonly dtype: FloatDType | undefined;
   /** How often the forward runs; the fastest counts. */
   readonly repeat: number;
+  /** Whether to record what the router does over the tokens. */
+  readonly history?: boolean;
   /** Told the share of the layer that is loaded. */
   readonly onLoad: (share: number) => void;
 }
@@ -68,6 +74,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     ...fastest,
     tokensPerExpert: counts,
     work: layerWork(description, countedLoad(count, counts), dtype),
+    history: options.history ? await recordRouting(layer, x) : null,
     checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
   };
 }

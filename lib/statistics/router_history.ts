@@ -61,3 +61,31 @@ function summary(size: WindowSize, tokensPerExpert: number[], entropy: number): 
     maximumViolation: mean === 0 ? 0 : tokensPerExpert.reduce((a, b) => Math.max(a, b)) / mean - 1,
   };
 }
+
+/** The same windows, neighbours joined in groups of equal number so that there are at most `maximum`. */
+export function joinWindows(windows: readonly RouterSummary[], maximum: number): RouterSummary[] {
+  const group = Math.ceil(windows.length / maximum);
+  return Array.from({ length: Math.ceil(windows.length / Math.max(1, group)) }, (_, index) => {
+    const members = windows.slice(index * group, (index + 1) * group);
+    const sum = (value: (window: RouterSummary) => number) => members.reduce((all, window) => all + value(window), 0);
+    const size = {
+      calls: sum(({ calls }) => calls),
+      tokens: sum(({ tokens }) => tokens),
+      choices: sum(({ choices }) => choices),
+    };
+    const counts = (members[0] as RouterSummary).tokensPerExpert.map((_, expert) =>
+      sum(({ tokensPerExpert }) => tokensPerExpert[expert] as number),
+    );
+    return summary(
+      size,
+      counts,
+      sum(({ meanEntropy, tokens }) => meanEntropy * tokens),
+    );
+  });
+}
+
+/** Each expert's tokens as a multiple of the mean: 1 where all are equal, 0 without tokens. */
+export function relativeLoad({ tokensPerExpert }: RouterSummary): number[] {
+  const mean = tokensPerExpert.reduce((a, b) => a + b, 0) / tokensPerExpert.length;
+  return tokensPerExpert.map((count) => (mean === 0 ? 0 : count / mean));
+}

@@ -1,0 +1,76 @@
+import { checkInteger, checkOptions, invalidArgument } from "../errors.js";
+import { joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
+
+export interface HeatMapOptions {
+  /** Characters of a line; default 80. Where there are more windows than fit, neighbours are joined. */
+  columns?: number;
+  /** Colour by ANSI escapes (256 colours), two experts a line; default false: shades, one expert a line. */
+  color?: boolean;
+}
+
+/** From no tokens to the largest load. */
+const shades = [" ", "·", "░", "▒", "▓", "█"];
+/** Of the 256 terminal colours: near black, then from violet over green to yellow. */
+const colors = [234, 53, 54, 61, 31, 37, 36, 42, 77, 113, 149, 190, 226];
+
+/**
+ * The load of every expert over time as text: a line for each expert (or two of them), a cell for each window, the more
+ * tokens the brighter, relative to the mean over the experts in that window.
+ *
+ * @param history from RouterStats.read().
+ * @throws INVALID_ARGUMENT.
+ */
+export function heatMap(history: RouterHistory, options: HeatMapOptions = {}): string {
+  checkOptions(options, "{ columns: 80 }");
+  const { columns = 80, color = false } = options;
+  checkInteger("columns", columns, 20);
+  if (typeof color !== "boolean") throw invalidArgument("color", "a boolean", color);
+  const experts = history.tokensPerExpert.length;
+  const margin = String(experts - 1).length;
+  const room = columns - margin - 2;
+  const windows = joinWindows(history.windows, room);
+  if (windows.length === 0) return "no calls recorded\n";
+  const cellWidth = Math.max(1, Math.min(3, Math.floor(room / windows.length)));
+  const loads = windows.map(relativeLoad);
+  const top = loads.flat().reduce((a, b) => Math.max(a, b), 2);
+  const paint = color ? colored : shaded;
+  const step = color ? 2 : 1;
+  const lines = Array.from({ length: Math.ceil(experts / step) }, (_, line) => {
+    const first = line * step;
+    const cells = loads.map((load) =>
+      paint(level(load[first], top, color), level(load[first + 1], top, color), cellWidth),
+    );
+    return `${String(first).padStart(margin)} │${cells.join("")}`;
+  });
+  const axis = `${" ".repeat(margin)} └${"─".repeat(windows.length * cellWidth)}`;
+  return `${[...lines, axis, callLabels(history.calls, margin, windows.length * cellWidth), legend(top, color)].join("\n")}\n`;
+}
+
+/** Which shade or colour shows a load: the first for none alone, the last for the largest; undefined behind the last. */
+function level(load: number | undefined, top: number, color: boolean): number | undefined {
+  if (load === undefined) return undefined;
+  const last = (color ? colors : shades).length - 1;
+  return load === 0 ? 0 : Math.max(1, Math.round((load / top) * last));
+}
+
+function shaded(upper: number | undefined, _lower: number | undefined, width: number): string {
+  return (shades[upper ?? 0] as string).repeat(width);
+}
+
+/** Two experts in one line: the upper half block in one colour before the other. */
+function colored(upper: number | undefined, lower: number | undefined, width: number): string {
+  const background = lower === undefined ? "" : `\u001b[48;5;${colors[lower]}m`;
+  return `\u001b[38;5;${colors[upper ?? 0]}m${background}${"▀".repeat(width)}\u001b[0m`;
+}
+
+/** Numbers of the first and, where there is room, of the last call. */
+function callLabels(calls: number, margin: number, width: number): string {
+  const [first, last] = ["call 0", String(calls - 1)];
+  const gap = width - first.length - last.length;
+  return " ".repeat(margin + 2) + (calls > 1 && gap > 0 ? first + " ".repeat(gap) + last : first);
+}
+
+function legend(top: number, color: boolean): string {
+  const scale = color ? colors.map((_, index) => colored(index, index, 1)).join("") : shades.join("");
+  return `tokens / mean of the experts: 0 ${scale} ${top.toFixed(1)}`;
+}

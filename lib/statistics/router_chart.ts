@@ -1,0 +1,141 @@
+import { joinWindows, type RouterHistory, type RouterSummary, relativeLoad } from "./router_history.js";
+
+/** Cells of the heat map that an SVG can have and still open quickly. */
+const maximumCells = 32_768;
+const maximumWidth = 760;
+
+/**
+ * A router's history as a Vega-Lite specification: the load of every expert over time, all tokens per expert, and how
+ * maximum violation and entropy went.
+ */
+export function routerChart(history: RouterHistory): object {
+  const experts = history.tokensPerExpert.length;
+  const windows = joinWindows(history.windows, Math.max(1, Math.min(128, Math.floor(maximumCells / experts))));
+  // Whole pixels, so that no seams show between the cells.
+  const cellWidth = Math.max(1, Math.floor(maximumWidth / Math.max(1, windows.length)));
+  const width = Math.max(320, cellWidth * windows.length);
+  const firstCalls = windows.map((_, index) => windows.slice(0, index).reduce((sum, { calls }) => sum + calls, 0));
+  return {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    background: "white",
+    padding: 8,
+    config: {
+      font: "system-ui, sans-serif",
+      axis: { labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal", gridColor: "#eee" },
+      title: { anchor: "start", frame: "group", fontSize: 14 },
+      view: { stroke: null },
+    },
+    vconcat: [
+      loadOverTime(windows, firstCalls, experts, width),
+      tokensPerExpert(history, width),
+      violationOverTime(windows, firstCalls, width),
+      entropyOverTime(windows, firstCalls, experts, width),
+    ],
+    // The plots, not their labels, are in line.
+    bounds: "flush",
+    spacing: 72,
+  };
+}
+
+function loadOverTime(
+  windows: readonly RouterSummary[],
+  firstCalls: readonly number[],
+  experts: number,
+  width: number,
+): object {
+  const values = windows.flatMap((window, index) =>
+    relativeLoad(window).map((load, expert) => ({ call: firstCalls[index], expert, load })),
+  );
+  const top = values.reduce((most, { load }) => Math.max(most, load), 2);
+  return {
+    title: "Load over time",
+    data: { values },
+    mark: "rect",
+    width,
+    height: experts * Math.min(16, Math.max(2, Math.floor(640 / experts))),
+    encoding: {
+      x: { field: "call", type: "ordinal", title: "call", axis: { labelAngle: 0, labelOverlap: true, ticks: false } },
+      y: { field: "expert", type: "ordinal", title: "expert", axis: { labelOverlap: true, ticks: false } },
+      color: {
+        field: "load",
+        type: "quantitative",
+        title: "tokens / mean",
+        scale: { scheme: "viridis", domain: [0, top] },
+      },
+    },
+  };
+}
+
+function tokensPerExpert({ tokensPerExpert }: RouterHistory, width: number): object {
+  const mean = tokensPerExpert.reduce((a, b) => a + b, 0) / tokensPerExpert.length;
+  return {
+    title: "Tokens per expert; the line is the mean",
+    width,
+    height: 140,
+    layer: [
+      {
+        data: { values: tokensPerExpert.map((tokens, expert) => ({ expert, tokens })) },
+        mark: { type: "bar", color: "#31688e" },
+        encoding: {
+          x: {
+            field: "expert",
+            type: "ordinal",
+            title: "expert",
+            axis: { labelAngle: 0, labelOverlap: true, ticks: false },
+          },
+          y: { field: "tokens", type: "quantitative", title: "tokens" },
+        },
+      },
+      {
+        data: { values: [{ mean }] },
+        mark: { type: "rule", color: "#d1495b", strokeWidth: 1.5 },
+        encoding: { y: { field: "mean", type: "quantitative" } },
+      },
+    ],
+  };
+}
+
+function violationOverTime(windows: readonly RouterSummary[], firstCalls: readonly number[], width: number): object {
+  const values = windows.map(({ maximumViolation }, index) => ({ call: firstCalls[index], value: maximumViolation }));
+  return overTime("Maximum violation (fullest expert / mean - 1)", "violation", values, [0], width);
+}
+
+function entropyOverTime(
+  windows: readonly RouterSummary[],
+  firstCalls: readonly number[],
+  experts: number,
+  width: number,
+): object {
+  const values = windows.map(({ meanEntropy }, index) => ({ call: firstCalls[index], value: meanEntropy }));
+  const title = `Mean entropy of the router (at most ln ${experts} = ${Math.log(experts).toFixed(2)})`;
+  return overTime(title, "nats", values, [0, Math.log(experts)], width);
+}
+
+function overTime(
+  title: string,
+  unit: string,
+  values: readonly object[],
+  shown: readonly number[],
+  width: number,
+): object {
+  const axis = { tickMinStep: 1, format: "d" };
+  const x = { field: "call", type: "quantitative", title: "call", axis, scale: { nice: false } };
+  return {
+    title,
+    width,
+    height: 100,
+    layer: [
+      {
+        data: { values },
+        mark: { type: "line", color: "#31688e", point: values.length <= 32 },
+        encoding: { x, y: { field: "value", type: "quantitative", title: unit } },
+      },
+      // Nothing to see, but the axis reaches from the least to the largest of these.
+      {
+        data: { values: shown.map((value) => ({ value })) },
+        mark: { type: "point", opacity: 0 },
+        encoding: { y: { field: "value", type: "quantitative" } },
+      },
+    ],
+  };
+}

@@ -1,0 +1,114 @@
+import { writeFile } from "node:fs/promises";
+import { extname } from "node:path";
+import { checkOptions, invalidArgument, MoeError } from "../errors.js";
+import { routerChart } from "./router_chart.js";
+import type { RouterHistory } from "./router_history.js";
+
+export interface RouterReportOptions {
+  /** Heading of the page; default "Router report". */
+  title?: string;
+}
+
+/**
+ * Draws a router's history as one self-contained file: an HTML page or, where `path` ends in .svg, the charts alone. Both
+ * open in a browser without a network.
+ *
+ * Needs the packages vega and vega-lite, which moe-kernels does not install: `npm install vega@6 vega-lite@6`.
+ *
+ * @param history from RouterStats.read().
+ * @param path ends in .html, .htm or .svg.
+ * @throws INVALID_ARGUMENT, also for a file that cannot be written; UNSUPPORTED_OPERATION without vega and vega-lite.
+ */
+export async function writeRouterReport(
+  history: RouterHistory,
+  path: string,
+  options: RouterReportOptions = {},
+): Promise<void> {
+  const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
+  if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
+  checkOptions(options, '{ title: "Layer 3" }');
+  const { title = "Router report" } = options;
+  if (typeof title !== "string") throw invalidArgument("title", "a string", title);
+  const svg = await draw(routerChart(history));
+  try {
+    await writeFile(path, extension === ".svg" ? svg : page(title, history, svg));
+  } catch (cause) {
+    const message = `path: expected a file that can be written, got ${path}: ${(cause as Error).message}`;
+    throw new MoeError("INVALID_ARGUMENT", message, { cause });
+  }
+}
+
+/** What is used of vega and vega-lite. Their own types need those of a browser. */
+interface Vega {
+  parse(specification: object): object;
+  View: new (runtime: object, options: object) => { toSVG(): Promise<string>; finalize(): void };
+}
+interface VegaLite {
+  compile(specification: object): { spec: object };
+}
+
+/** A Vega-Lite specification as SVG. */
+async function draw(specification: object): Promise<string> {
+  const [{ parse, View }, { compile }] = [await load<Vega>("vega"), await load<VegaLite>("vega-lite")];
+  const view = new View(parse(compile(specification).spec), { renderer: "none" });
+  try {
+    return await view.toSVG();
+  } finally {
+    view.finalize();
+  }
+}
+
+async function load<Module>(name: string): Promise<Module> {
+  try {
+    return await import(name);
+  } catch (cause) {
+    const message =
+      `writeRouterReport: expected the package ${name}, which draws the charts, beside moe-kernels; ` +
+      "run npm install vega@6 vega-lite@6";
+    throw new MoeError("UNSUPPORTED_OPERATION", message, { cause });
+  }
+}
+
+function page(title: string, history: RouterHistory, svg: string): string {
+  const { calls, tokens, choices, dropped, tokensPerExpert, maximumViolation, meanEntropy } = history;
+  const experts = tokensPerExpert.length;
+  const unused = tokensPerExpert.filter((count) => count === 0).length;
+  const share = choices === 0 ? 0 : dropped / choices;
+  const facts: readonly (readonly [string, string])[] = [
+    ["calls", grouped(calls)],
+    ["tokens", grouped(tokens)],
+    ["experts", `${experts}${unused > 0 ? `, ${unused} without tokens` : ""}`],
+    ["dropped choices", `${grouped(dropped)} of ${grouped(choices)} (${(100 * share).toFixed(2)}%)`],
+    ["maximum violation", maximumViolation.toFixed(3)],
+    ["mean entropy", `${meanEntropy.toFixed(3)} of at most ${Math.log(experts).toFixed(3)}`],
+  ];
+  const rows = facts.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join("\n");
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escaped(title)}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 940px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; }
+dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; }
+dt { color: #666; font-size: .8rem; }
+dd { margin: 0; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; }
+</style>
+<h1>${escaped(title)}</h1>
+<dl>
+${rows}
+</dl>
+${svg}
+</html>
+`;
+}
+
+function grouped(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
+function escaped(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
