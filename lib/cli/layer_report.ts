@@ -3,7 +3,9 @@ import type { StageTimes } from "../backend.js";
 import type { Check } from "../cases/run.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import type { Work } from "../layer/work.js";
-import { columnsOf, type Io, type Output } from "./io.js";
+import { heatMap } from "../statistics/heat_map.js";
+import type { RouterHistory } from "../statistics/router_history.js";
+import { columnsOf, type Io, type Output, usesColor } from "./io.js";
 import type { LayerRun } from "./layer_run.js";
 import { barChart } from "./ui/bar_chart.js";
 import { formatBytes, formatError, formatMicroseconds, plural, significant } from "./ui/format.js";
@@ -82,4 +84,11 @@ function printCheck({ output, error, tolerance, passed }: Check, stdout: Output)
       ? exact
       : `error ${formatError(error)} relative to the largest expected, tolerance ${formatError(tolerance)}`;
   stdout.write(`${mark} ${output}: ${text}\n`);
+}
+
+/** Prints each expert's load over the slices of tokens that were recorded. */
+export function printHeatMap({ device }: LayerRun, history: RouterHistory, { stdout }: Io): void {
+  const slice = plural(history.windows[0]?.tokens ?? 0, "token");
+  stdout.write(`Load of every expert on ${device} over the tokens, a call of ${slice} each\n`);
+  stdout.write(`${heatMap(history, { columns: Math.max(20, columnsOf(stdout)), color: usesColor(stdout) })}\n`);
 }

@@ -50,7 +50,7 @@ function loadOverTime(
   return {
     title: "Load over time",
     data: { values },
-    mark: "rect",
+    mark: { type: "rect", aria: false },
     width,
     height: experts * Math.min(16, Math.max(2, Math.floor(640 / experts))),
     encoding: {

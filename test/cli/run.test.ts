@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
@@ -182,4 +183,28 @@ test.each([
   const { exitCode, stderr } = await runCli(["run", ...args]);
   expect(exitCode).toBe(2);
   expect(stderr).toMatch(message);
+});
+
+describe.each(deviceNames)("run with the router's history on %s", (device) => {
+  const base = ["run", "--file", golden("mixtral_mid"), "--device", device, "--repeat", "1"];
+
+  test("--heat-map shows each expert's load over the tokens", async () => {
+    const { exitCode, stdout } = await runCli([...base, "--heat-map"]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain(`Load of every expert on ${device} over the tokens, a call of 2 tokens each`);
+    const cells = stdout.split("\n").filter((line) => /^ *\d+ │.{40}/.test(line));
+    expect(cells.length).toBeGreaterThanOrEqual(16);
+  });
+
+  test("--report writes a page, and JSON has the history", async () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, "report.html");
+    const { exitCode, stdout } = await runCli([...base, "--report", path, "--json"]);
+    expect(exitCode).toBe(0);
+    expect(readFileSync(path, "utf8")).toContain("<dt>tokens</dt><dd>80</dd>");
+    const { history, tokensPerExpert } = JSON.parse(stdout).runs[0];
+    expect(history).toMatchObject({ calls: 40, tokens: 80, choices: 160, dropped: 0, tokensPerExpert });
+    const wrong = await runCli([...base, "--report", "report.pdf"]);
+    expect(wrong).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("path: expected a name in .html") });
+  });
 });

@@ -1,8 +1,10 @@
 import { shapes } from "../../cases/shapes.js";
 import type { DeviceName } from "../../device.js";
 import { dtypeNames, dtypes, type FloatDType } from "../../dtype.js";
+import { writeRouterReport } from "../../statistics/router_report.js";
 import { choiceOption, defineCommand, integerOption, listOption, UsageError } from "../command.js";
 import { writeJson } from "../io.js";
+import { printHeatMap } from "../layer_report.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";
 import { layerFile } from "../workloads/layer_file.js";
 import { modelDirectory } from "../workloads/model_directory.js";
@@ -46,6 +48,12 @@ export const runLayer = defineCommand({
     dtype: { type: "string", value: "DTYPE", help: `${floatDTypes.join(", ")} (the checkpoint's; bf16 for a shape)` },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     repeat: { type: "string", value: "N", default: "3", help: "how often to run; the fastest counts (3)" },
+    "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in 64 slices or fewer" },
+    report: {
+      type: "string",
+      value: "FILE",
+      help: "write that as charts to FILE.html or FILE.svg; needs vega and vega-lite",
+    },
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {
@@ -55,10 +63,16 @@ export const runLayer = defineCommand({
       dtype: values.dtype === undefined ? undefined : choiceOption("dtype", values.dtype, floatDTypes),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
+      history: values["heat-map"] === true || values.report !== undefined,
       ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
     };
     const workload = await openWorkload(values);
     const runs = await runOnDevices(workload, options, io);
+    const [first] = runs;
+    if (first?.history) {
+      if (values["heat-map"] && !values.json) printHeatMap(first, first.history, io);
+      if (values.report !== undefined) await writeRouterReport(first.history, values.report, { title: workload.title });
+    }
     const passed = allPassed(runs);
     if (values.json) writeJson(io.stdout, { title: workload.title, runs, passed });
     return passed ? 0 : 1;

@@ -1,0 +1,14 @@
+import { type RouterHistory, routerHistory } from "../../../lib/statistics/router_history.js";
+
+/** The history of calls whose tokens per expert are given, each token with one choice and an entropy of 1. */
+export function historyOf(calls: readonly (readonly number[])[]): RouterHistory {
+  const tokens = calls.map((counts) => counts.reduce((a, b) => a + b, 0));
+  return routerHistory(
+    tokens.map((count) => ({ calls: 1, tokens: count, choices: count })),
+    {
+      counts: Float64Array.from(calls.flat()),
+      entropy: Float64Array.from(tokens),
+      importance: new Float64Array(calls[0]?.length ?? 2),
+    },
+  );
+}
