@@ -1,20 +1,21 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../../lib/cases/run.js";
-import { SafetensorsFile } from "../../../lib/checkpoint/safetensors.js";
-import type { Device } from "../../../lib/device.js";
-import type { FloatDType } from "../../../lib/dtype.js";
-import { expertTotals } from "../../../lib/operators/expert_totals.js";
-import { cvSquared } from "../../../lib/operators/imbalance.js";
-import { loadBalancingLoss } from "../../../lib/operators/load_balancing_loss.js";
-import { zLoss } from "../../../lib/operators/z_loss.js";
-import type { Tensor } from "../../../lib/tensor.js";
-import { kernelPaths, openForTests } from "../../support/devices.js";
+import { relativeError } from "../../lib/cases/run.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
+import type { Device } from "../../lib/device.js";
+import type { FloatDType } from "../../lib/dtype.js";
+import { expertTotals } from "../../lib/operators/expert_totals.js";
+import { cvSquared } from "../../lib/operators/imbalance.js";
+import { loadBalancingLoss } from "../../lib/operators/load_balancing_loss.js";
+import { zLoss } from "../../lib/operators/z_loss.js";
+import type { Tensor } from "../../lib/tensor.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;
-const files = readdirSync(directory).filter((name) => name.endsWith(".safetensors"));
-const named = (prefix: string) => files.filter((name) => name.startsWith(prefix));
+const filesOf = (family: string) => readdirSync(join(directory, family)).map((name) => join(family, name));
+const switchFiles = filesOf("switch");
+const noisyTopKFiles = filesOf("noisy_topk");
 
 /** The tensors of a file by name, and its configuration. */
 async function read(name: string) {
@@ -70,18 +71,18 @@ async function switchLosses(name: string, device: Device, dtype?: FloatDType) {
 }
 
 test("there are the files of both families", () => {
-  expect(named("switch")).toHaveLength(4);
-  expect(named("noisy_topk")).toHaveLength(4);
+  expect(switchFiles).toHaveLength(4);
+  expect(noisyTopKFiles).toHaveLength(4);
 });
 
 describe.each(kernelPaths)("golden losses on $label", (path) => {
   const device = openForTests(path);
 
-  test.each(named("switch"))("%s: load-balancing loss and z-loss", async (name) => {
+  test.each(switchFiles)("%s: load-balancing loss and z-loss", async (name) => {
     for (const { key, error } of await switchLosses(name, device())) expect(error, key).toBeLessThanOrEqual(1e-5);
   });
 
-  test.each(named("noisy_topk"))("%s: importance and the variation of importance and load", async (name) => {
+  test.each(noisyTopKFiles)("%s: importance and the variation of importance and load", async (name) => {
     for (const { key, error } of await noisyTopKLosses(name, device())) expect(error, key).toBeLessThanOrEqual(1e-5);
   });
 });
@@ -90,13 +91,13 @@ describe("golden losses in float64", () => {
   const device = openForTests("reference");
 
   // The logits themselves are stored in float32.
-  test.each(named("switch"))("%s", async (name) => {
+  test.each(switchFiles)("%s", async (name) => {
     for (const { key, error } of await switchLosses(name, device(), "f64"))
       expect(error, key).toBeLessThanOrEqual(2e-6);
   });
 
   // tensor2tensor adds its epsilon of 1e-10 to the number of values too.
-  test.each(named("noisy_topk"))("%s", async (name) => {
+  test.each(noisyTopKFiles)("%s", async (name) => {
     const results = await noisyTopKLosses(name, device(), "f64");
     for (const { key, error } of results) expect(error, key).toBeLessThanOrEqual(2e-11);
   });
