@@ -6,18 +6,21 @@ import type { Tensor } from "../tensor.js";
 
 const maximumSlices = 64;
 
-/** What the layer's router does with the tokens x [T, H], taken in slices of equal length, one call each. */
+/** What the layer's router does with the tokens x [T, H], in slices of equal length that count as one call each. */
 export async function recordRouting(layer: MoeLayer, x: Tensor<FloatDType>): Promise<RouterHistory> {
   using stats = new RouterStats(layer.device, { numExperts: layer.description.numExperts });
+  using logits = layer.routerLogits(x);
+  const routing = layer.route(x);
+  using ids = routing.ids;
+  using weights = routing.weights;
   const tokens = x.shape[0] as number;
   const length = Math.ceil(tokens / maximumSlices);
   for (let begin = 0; begin < tokens; begin += length) {
-    using slice = x.rows(begin, Math.min(tokens, begin + length));
-    using logits = layer.routerLogits(slice);
-    const { ids, weights } = layer.route(slice);
-    stats.record(logits, { ids, weights });
-    ids.dispose();
-    weights.dispose();
+    const end = Math.min(tokens, begin + length);
+    using sliceLogits = logits.rows(begin, end);
+    using sliceIds = ids.rows(begin, end);
+    using sliceWeights = weights.rows(begin, end);
+    stats.record(sliceLogits, { ids: sliceIds, weights: sliceWeights });
   }
   return stats.read();
 }
