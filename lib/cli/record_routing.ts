@@ -6,14 +6,14 @@ import type { Tensor } from "../tensor.js";
 
 const maximumSlices = 64;
 
-/** What the layer's router does with the tokens x [T, H], in slices of equal length that count as one call each. */
+/** What the layer's router does with the tokens x [T, H] or [B, S, H]; slices of equal length count as one call each. */
 export async function recordRouting(layer: MoeLayer, x: Tensor<FloatDType>): Promise<RouterHistory> {
   using stats = new RouterStats(layer.device, { numExperts: layer.description.numExperts });
   using logits = layer.routerLogits(x);
   const routing = layer.route(x);
   using ids = routing.ids;
   using weights = routing.weights;
-  const tokens = x.shape[0] as number;
+  const tokens = ids.shape[0] as number;
   const length = Math.ceil(tokens / maximumSlices);
   for (let begin = 0; begin < tokens; begin += length) {
     const end = Math.min(tokens, begin + length);
