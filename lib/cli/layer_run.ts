@@ -1,8 +1,9 @@
-import type { LayerDescription, StageTimes } from "../backend.js";
+import type { StageTimes } from "../backend.js";
 import type { Check } from "../cases/run.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { type DeviceName, openDevice } from "../device.js";
 import type { FloatDType } from "../dtype.js";
+import type { MoeLayerDescription } from "../layer/config.js";
 import type { MoeLayer } from "../layer/layer.js";
 import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { DeviceOptions } from "../native.js";
@@ -19,7 +20,7 @@ export interface LayerRun {
   readonly device: string;
   /** Why `auto` took this device; empty where it was named. */
   readonly deviceReason: string;
-  readonly description: LayerDescription;
+  readonly description: MoeLayerDescription;
   readonly tokens: { readonly origin: string; readonly count: number };
   readonly weightBytes: number;
   readonly loadSeconds: number;

@@ -1,11 +1,10 @@
-import type { LayerDescription } from "../backend.js";
 import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
 import type { LayerTensors } from "../checkpoint/locate.js";
 import { Model } from "../checkpoint/model.js";
 import { ShardedCheckpoint } from "../checkpoint/sharded_checkpoint.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
 import { dtypes, type FloatDType } from "../dtype.js";
-import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
+import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
 import type { LayerDetails } from "./layer_in_words.js";
 
@@ -27,7 +26,7 @@ export interface ModelInspection {
 export interface LayerGroup {
   readonly layers: readonly number[];
   readonly config: MoeLayerConfig;
-  readonly description: LayerDescription;
+  readonly description: MoeLayerDescription;
   readonly details: LayerDetails;
   /** Biases aside; `active` are the ones that a token is multiplied with. */
   readonly parameters: { readonly expert: number; readonly layer: number; readonly active: number };

@@ -74,7 +74,8 @@ function batchTable({ batches, batchDType, description }: LayerGroup): string {
       significant(batch.operationsPerByte),
     ]),
   );
-  return `One layer in ${batchDType}, all choices of experts equally likely:\n${table}`;
+  const dropped = description.capacity ? ", none dropped" : "";
+  return `One layer in ${batchDType}, all choices of experts equally likely${dropped}:\n${table}`;
 }
 
 function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, stdout: Output): void {

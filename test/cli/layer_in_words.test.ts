@@ -65,6 +65,37 @@ describe("routing in words", () => {
     ],
   ])("%j", (config, words) => expect(routing(config)).toBe(words));
 
+  test.each<[NonNullable<MoeLayerConfig["capacity"]>, string]>([
+    [
+      { tokens: 64, per: "sequence" },
+      "each expert takes at most 64 of a sequence's choices, in order of choice and token",
+    ],
+    [
+      { factor: 1.25, drop: "prioritized" },
+      "each expert takes at most 1.25 times an even share of all choices, " +
+        "in order of choice and the token's largest weight",
+    ],
+    [
+      { factor: 1, round: "down", minimum: 4, multipleOf: 8, drop: "probability", renormalize: true },
+      "each expert takes at most 1 times an even share of all choices (rounded down, at least 4, in multiples of 8), " +
+        "in order of weight, kept weights divided by their sum",
+    ],
+  ])("capacity %j", (capacity, words) => expect(routing({ capacity })).toBe(`${routing({})}; ${words}`));
+
+  test("experts that choose", () => {
+    const choice = (config: Partial<MoeLayerConfig>) => routing({ topK: 16, ...config });
+    expect(choice({ expertChoice: { factor: 2 } })).toBe(
+      "softmax over all 16 logits, each expert chooses 2 times an even share of the tokens, " +
+        "those with the largest score; weights: their scores",
+    );
+    expect(choice({ expertChoice: { tokens: 5 }, scoring: "sigmoid" })).toContain(
+      "sigmoid of 16 logits, each expert chooses 5 of the tokens, ",
+    );
+    expect(layer({ topK: 16, expertChoice: { tokens: 5 } })[0]).toBe(
+      "H 64, I 32, 16 experts of gate, up and down (swiglu)",
+    );
+  });
+
   test("biases where they are known", () => {
     const groups = { count: 4, top: 2, score: "top2_sum" } as const;
     expect(routing({ scoring: "sigmoid", groups }, { selectionBias: true })).toBe(
