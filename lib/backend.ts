@@ -373,6 +373,8 @@ export interface Backend extends NoiseBackend, StatisticsBackend {
   /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
   combine(rows: TensorHandle, rowOfSlot: TensorHandle, weights: TensorHandle, y: TensorHandle): void;
 
+  /** target [rows, columns] = source, rounded to target's dtype. */
+  copyMatrix(source: StridedMatrix, target: TensorHandle): void;
   /** Memory for packed expert weights [numExperts, N, K], N = 2I rows where the activation is gated. */
   packedExperts(
     numExperts: number,

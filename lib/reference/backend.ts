@@ -6,6 +6,7 @@ import type {
   ExpertScoring,
   Gating,
   LayerDescription,
+  StridedMatrix,
   Warnings,
 } from "../backend.js";
 import type { DType } from "../dtype.js";
@@ -27,7 +28,7 @@ import { routerProjection } from "./router_projection.js";
 import { sort } from "./sort.js";
 import { ReferenceStatistics } from "./statistics_backend.js";
 import { Stream } from "./stream.js";
-import { ReferenceTensor } from "./tensor.js";
+import { ReferenceTensor, readMatrix } from "./tensor.js";
 
 /**
  * The `reference` device: every operator by its formula, in float64 and plain loops. Work is done at the call; outputs
@@ -214,6 +215,10 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     const load = groupLoad.values();
     const ids = this.#stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", load.length);
     return { count: load.length, ids, load };
+  }
+
+  copyMatrix(source: StridedMatrix, target: ReferenceTensor): void {
+    target.store(readMatrix(source, source.rows, source.columns).values);
   }
 
   packedExperts(

@@ -49,6 +49,7 @@ void DeviceObject::define(Napi::Env env) {
                                        InstanceMethod<&DeviceObject::jitter>("jitter"),
                                        InstanceMethod<&DeviceObject::noisy_logits>("noisyLogits"),
                                        InstanceMethod<&DeviceObject::expert_load>("expertLoad"),
+                                       InstanceMethod<&DeviceObject::copy_matrix>("copyMatrix"),
                                        InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
                                        InstanceMethod<&DeviceObject::layer>("layer"),
                                        InstanceAccessor<&DeviceObject::weight_layout>("weightLayout"),

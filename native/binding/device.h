@@ -76,6 +76,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void jitter(const Napi::CallbackInfo& info);
   void noisy_logits(const Napi::CallbackInfo& info);
   void expert_load(const Napi::CallbackInfo& info);
+  void copy_matrix(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);

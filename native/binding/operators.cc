@@ -86,4 +86,16 @@ void DeviceObject::combine(const Napi::CallbackInfo& info) {
   enqueue(env, &Backend::combine, problem, std::move(keep));
 }
 
+void DeviceObject::copy_matrix(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  CopyMatrix problem;
+  problem.source = matrix(env, info[0], keep);
+  problem.target = tensor(env, info[1], keep);
+  if (problem.target.size() != problem.source.rows * problem.source.columns) {
+    throw_error(env, {Code::internal, "copyMatrix: expected a target of the matrix's size"});
+  }
+  enqueue(env, &Backend::copy_matrix, problem, std::move(keep));
+}
+
 }  // namespace moe::binding

@@ -126,6 +126,7 @@ class Backend {
   virtual Status jitter(const Jitter& p) = 0;
   virtual Status noisy_logits(const NoisyLogits& p) = 0;
   virtual Status expert_load(const ExpertLoad& p) = 0;
+  virtual Status copy_matrix(const CopyMatrix& p) = 0;
   virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 

@@ -108,6 +108,11 @@ struct Combine {
   TensorView y;            // [T, H] float
 };
 
+struct CopyMatrix {
+  MatrixView source;  // [rows, columns] float
+  TensorView target;  // likewise
+};
+
 // Expert weights [experts, rows, columns]: y = W x. rows counts gate and up where the activation is gated.
 struct ExpertWeights {
   int64_t experts = 0;

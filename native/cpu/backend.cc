@@ -125,6 +125,23 @@ Status CpuBackend::noisy_logits(const NoisyLogits& p) {
 
 Status CpuBackend::expert_load(const ExpertLoad& p) { return estimate_load(context_, p); }
 
+Status CpuBackend::copy_matrix(const CopyMatrix& p) {
+  const int64_t columns = p.source.columns;
+  const int64_t row_bytes = columns * static_cast<int64_t>(info(p.target.dtype).bytes);
+  float* lines = nullptr;
+  MOE_TRY(
+      reserve_workspace(context_, [&](Arena& arena) { lines = arena.take<float>(columns * context_.team.threads); }));
+  std::atomic<int64_t> next{0};
+  context_.team.run([&](const Worker& worker) {
+    float* line = lines + worker.index * columns;
+    for (int64_t row; (row = next++) < p.source.rows;) {
+      read_row(context_.kernels, p.source, row, 0, columns, line);
+      context_.kernels.from_f32(p.target.dtype, line, columns, p.target.as<char>() + row * row_bytes);
+    }
+  });
+  return {};
+}
+
 Status CpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<CpuPackedExperts> made;
   MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &made));

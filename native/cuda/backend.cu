@@ -165,6 +165,12 @@ Status GpuBackend::expert_load(const ExpertLoad& p) {
   return launch_expert_load(p, scratch.at(0), error, runtime().traits(), runtime().stream());
 }
 
+Status GpuBackend::copy_matrix(const CopyMatrix& p) {
+  MOE_TRY(runtime().use());
+  return launch_pack_rows(p.source, {}, {p.target.data, p.target.dtype, p.source.rows, p.source.columns},
+                          runtime().traits(), runtime().stream());
+}
+
 Status GpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made;
   MOE_TRY(GpuPackedExperts::create(weights, runtime(), &made));
