@@ -8,6 +8,7 @@ export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.j
 export type { MoeLayerConfig } from "./layer/config.js";
 export type { ExpertWeights } from "./layer/expert_weights.js";
 export { MoeLayer, type MoeLayerOptions } from "./layer/layer.js";
+export type { Training, TrainingLogits } from "./layer/training.js";
 export type { DeviceInfo, DeviceOptions } from "./native.js";
 export type { Distribution } from "./noise_backend.js";
 export { accumulate, readTotals } from "./operators/accumulate.js";

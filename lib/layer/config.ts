@@ -26,6 +26,7 @@ import {
   checkCapacitySize,
 } from "../operators/capacity.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
+import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig } from "./training.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
 export interface SharedExpertConfig {
@@ -39,7 +40,7 @@ export interface SharedExpertConfig {
 }
 
 /** The sizes and formula of an MoE layer. */
-export interface MoeLayerConfig extends GatingRuleOptions {
+export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
   /** H, width of a token. */
   hiddenSize: number;
   /** I, width inside one expert. */
@@ -68,7 +69,7 @@ export interface MoeLayerConfig extends GatingRuleOptions {
 }
 
 /** A checked configuration: what devices compute, and what is done to the routing before. */
-export interface MoeLayerDescription extends LayerDescription {
+export interface MoeLayerDescription extends LayerDescription, RouterNoise {
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacitySize | undefined;
 }
@@ -99,6 +100,7 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     ...gating,
     capacity: checkLayerCapacity(config),
     expertChoice: checkExpertChoice(config, gating),
+    ...checkRouterNoise(config),
   };
 }
 

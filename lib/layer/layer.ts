@@ -13,6 +13,7 @@ import type { ExpertWeights } from "./expert_weights.js";
 import { routerLogits, routesAlone, routeTokens } from "./routing.js";
 import { setSelectionBias, setWeights } from "./set_weights.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
+import { addNoise, checkTraining, type Training, type TrainingLogits } from "./training.js";
 import { checkWeight, storedWeight, type Weight } from "./weight_layout.js";
 
 /**
@@ -24,6 +25,8 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   router: W;
   /** [E] */
   routerBias?: W;
+  /** [E, H], for `noisy`: what the deviation of the logits' noise is projected by. */
+  noiseRouter?: W;
   /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
   selectionBias?: W;
   /** Every expert's weights. */
@@ -52,6 +55,8 @@ export interface MoeLayerOptions
 export class MoeLayer implements Disposable {
   readonly device: Device;
   readonly description: MoeLayerDescription;
+  /** @internal [E, H], of a layer with noisy gating. */
+  noiseRouter: Tensor<FloatDType> | undefined;
   #handle: LayerHandle | undefined;
   #cacheStatus: CacheStatus | undefined;
 
@@ -104,7 +109,7 @@ export class MoeLayer implements Disposable {
 
   /** Bytes of the layer's weights on the device. */
   get byteLength(): number {
-    return this.handle.byteLength;
+    return this.handle.byteLength + (this.noiseRouter?.byteLength ?? 0);
   }
 
   /** What became of the cache of packed weights; undefined where {@link MoeLayer.load} was not asked for one. */
@@ -130,24 +135,31 @@ export class MoeLayer implements Disposable {
    * The layer's output for tokens x [T, H], or sequences of them [B, S, H]: of x's shape and dtype. Sequences matter to a
    * capacity per sequence only.
    * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing.
+   * @param options.training routes with the layer's noise (`noisy` or `routerJitter`), from a seed or a noise [T or B * S, E]
+   * that is given; default without.
    * @param options.out where to write; default a new tensor.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
    */
   forward<D extends FloatDType>(
     x: Tensor<D>,
-    options: { routing?: Routing; out?: Tensor<NoInfer<D>> } = {},
+    options: { routing?: Routing; training?: Training; out?: Tensor<NoInfer<D>> } = {},
   ): Tensor<D> {
     const { device, handle, description } = this;
     const tokens = checkTokens(this, x);
-    const { routing } = options;
+    const { routing, training } = options;
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
-    const y = output("out", options.out, device, x.shape, x.dtype, [x, routing?.ids, routing?.weights]);
+    if (training !== undefined) {
+      checkTraining(this, training, tokens);
+      if (routing !== undefined) throw invalidArgument("training", "none where routing is given", training);
+    }
+    const inputs = [x, routing?.ids, routing?.weights, training?.noise];
+    const y = output("out", options.out, device, x.shape, x.dtype, inputs);
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
         if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle);
-        else if (routesAlone(description)) handle.forward(input, result, null, null);
+        else if (training === undefined && routesAlone(description)) handle.forward(input, result, null, null);
         else {
-          const { ids, weights } = routeTokens(this, input, tokens);
+          const { ids, weights } = routeTokens(this, input, tokens, training);
           handle.forward(input, result, ids.handle, weights.handle);
           ids.dispose();
           weights.dispose();
@@ -160,16 +172,35 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's routing alone: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H], or [B * S, k] for sequences
    * [B, S, H]. A choice dropped for want of capacity has id -1 and weight 0.
+   * @param options.training as in {@link forward}.
    */
-  route(x: Tensor<FloatDType>): Routing {
+  route(x: Tensor<FloatDType>, options: { training?: Training } = {}): Routing {
     const tokens = checkTokens(this, x);
-    return withMatrix(x, (input) => routeTokens(this, input, tokens));
+    const { training } = options;
+    if (training !== undefined) checkTraining(this, training, tokens);
+    return withMatrix(x, (input) => routeTokens(this, input, tokens, training));
   }
 
   /** The router's output before any scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this, x);
     return withMatrix(x, (input) => routerLogits(this, input, tokens));
+  }
+
+  /**
+   * The logits [T, E], or [B * S, E], that a layer with `noisy` routes by in training, their deviation, and the same without
+   * noise: what {@link expertLoad} takes.
+   * @throws INVALID_ARGUMENT for a layer without `noisy`, and the errors of {@link forward}.
+   */
+  trainingLogits(x: Tensor<FloatDType>, training: Training): TrainingLogits {
+    const tokens = checkTokens(this, x);
+    checkTraining(this, training, tokens);
+    const { noisy } = this.description;
+    if (noisy === undefined) throw invalidArgument("training", "none for a layer without noisy", training);
+    return withMatrix(x, (input) => {
+      const clean = routerLogits(this, input, tokens);
+      return { clean, ...addNoise(this, input, clean, training, noisy) };
+    });
   }
 
   /**
@@ -213,6 +244,7 @@ export class MoeLayer implements Disposable {
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
+    this.noiseRouter?.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,5 @@
 import type { StridedMatrix } from "../backend.js";
+import type { FloatDType } from "../dtype.js";
 import { invalidArgument } from "../errors.js";
 import { checkSelectionBias } from "../operators/gating_options.js";
 import type { Shape } from "../shape.js";
@@ -25,6 +26,7 @@ export function setWeights(layer: MoeLayer, options: MoeLayerOptions): void {
     setStackedExperts(layer, experts as ExpertWeights);
   }
   setShared(layer, options);
+  setNoiseRouter(layer, options.noiseRouter);
 }
 
 /** The router's weight [E, H] and bias [E]. */
@@ -37,8 +39,9 @@ export function setRouter(layer: MoeLayer, weight: Weight, bias?: Weight): void 
 
 /** The bias [E] of the selection. */
 export function setSelectionBias(layer: MoeLayer, bias: Weight): void {
-  const { numExperts, scoring, expertChoice } = layer.description;
+  const { numExperts, scoring, expertChoice, noisy } = layer.description;
   if (expertChoice !== undefined) throw invalidArgument("selectionBias", "none where experts choose", bias);
+  if (noisy !== undefined) throw invalidArgument("selectionBias", "none where noisy is given", bias);
   checkWeight("selectionBias", bias, [numExperts], layer.device);
   checkSelectionBias(bias, scoring);
   withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
@@ -65,6 +68,23 @@ export function setSharedGate(layer: MoeLayer, weight: Weight, bias?: Weight): v
   const rows = sharedGate === "softmax" ? 2 : 1;
   setLinear(layer, "sharedGate", [rows, hiddenSize], weight, bias, (matrix, vector) => {
     layer.handle.setSharedGate(matrix, vector);
+  });
+}
+
+/** What the noise's deviation is projected by, [E, H]. The layer keeps it beside what the device computes with. */
+function setNoiseRouter(layer: MoeLayer, weight: Weight | undefined): void {
+  const { device } = layer;
+  const { numExperts, hiddenSize, noisy, weightDType } = layer.description;
+  if ((noisy === undefined) !== (weight === undefined)) {
+    throw invalidArgument("noiseRouter", noisy ? "a tensor for noisy" : "none, as noisy is not given", weight);
+  }
+  if (weight === undefined) return;
+  const shape = [numExperts, hiddenSize];
+  checkWeight("noiseRouter", weight, shape, device);
+  const copy = device.empty(shape, weightDType as FloatDType);
+  layer.noiseRouter = copy;
+  withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
+    device.backend.copyMatrix(matrix, copy.handle);
   });
 }
 

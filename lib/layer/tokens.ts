@@ -10,6 +10,7 @@ export interface Tokens {
   /** T, or B * S. */
   readonly count: number;
   readonly sequenceLength: number;
+  readonly inputDType: FloatDType;
   /** Of routing weights and logits that go with them; f64 on `reference` only. */
   readonly dtype: "f32";
 }
@@ -22,7 +23,8 @@ export function checkTokens({ description, device }: MoeLayer, x: Tensor<FloatDT
   checkGoesWithWeights("x", x.dtype, weightDType);
   const [first, second] = x.shape as [number, number];
   const dtype = x.dtype === "f64" ? ("f64" as "f32") : "f32";
-  return { count: sequences ? first * second : first, sequenceLength: sequences ? second : first, dtype };
+  const count = sequences ? first * second : first;
+  return { count, sequenceLength: sequences ? second : first, inputDType: x.dtype, dtype };
 }
 
 /** Checks that tokens of this dtype go with weights of that: f64 only with f64. */
