@@ -1,6 +1,7 @@
 import type { FloatDType } from "../dtype.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
 import { MoeLayer } from "../layer/layer.js";
+import type { Training } from "../layer/training.js";
 import type { Tensor } from "../tensor.js";
 import type { Case } from "./case.js";
 import { type Draw, randomExpert, randomShared } from "./random_expert.js";
@@ -51,6 +52,7 @@ export function layerCase(problem: LayerProblem): Case {
           ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
           experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
           ...randomShared(draw, config, biases),
+          ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
         }),
       );
       const shape = [tokens, topK];
@@ -68,7 +70,13 @@ export function layerCase(problem: LayerProblem): Case {
       };
       const rule = describeLayer(config, dtype);
       const x = inputs.floats(steadyTokens(random, tokens, exactRouter, rule, xDType), xShape, xDType);
-      return { ...(comparesLogits && { logits: layer.routerLogits(x) }), ...layer.route(x), y: layer.forward(x) };
+      const training: { training?: Training } = config.noisy
+        ? { training: { noise: inputs.normals([tokens, numExperts], "f32") as F32 } }
+        : config.routerJitter !== undefined
+          ? { training: { seed: 5 } }
+          : {};
+      const logits = comparesLogits && { logits: layer.routerLogits(x) };
+      return { ...logits, ...layer.route(x, training), y: layer.forward(x, training) };
     },
   };
 }
@@ -98,6 +106,8 @@ function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }:
     [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,
     [`expert choice ${Object.values(expertChoice ?? {}).join(" ")}`]: expertChoice,
     [`${sequences} sequences`]: sequences,
+    "noisy in training": problem.noisy,
+    [`router jitter ${problem.routerJitter} in training`]: problem.routerJitter,
   };
   const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
   const stated = Object.keys(details).filter((detail) => details[detail]);

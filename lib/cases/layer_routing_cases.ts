@@ -23,10 +23,15 @@ const problems: readonly LayerProblem[] = [
   { ...small, capacity: { factor: 1, per: "sequence" }, tokens: 0, sequences: 3 },
   { ...small, tokens: 12, sequences: 3 },
   { ...small, tokens: 12, sequences: 3, routing: "some_dropped" },
+  { ...small, noisy: {}, scoring: "softmax_selected", biases: true },
+  { ...small, ...bf16, noisy: { epsilon: 1 }, sequences: 4, capacity: { factor: 1 } },
+  { ...small, noisy: {}, tokens: 0 },
+  { ...small, routerJitter: 0.1, sharedExpert: { intermediateSize: 40 } },
+  { ...choosing, noisy: {}, expertChoice: { factor: 2 } },
   { ...choosing, expertChoice: { factor: 1 }, tokens: 0 },
   { ...choosing, expertChoice: { tokens: 0 } },
   { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
 ];
 
-/** Layers in which experts do not take every choice of the router, or choose themselves; sequences of tokens. */
+/** Layers in which experts do not take every choice of the router, or choose themselves; noise in training; sequences of tokens. */
 export const layerRoutingCases: readonly Case[] = problems.map(layerCase);

@@ -5,6 +5,7 @@ import { relativeError } from "../../lib/cases/run.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
 import type { Device } from "../../lib/device.js";
 import type { FloatDType } from "../../lib/dtype.js";
+import { MoeLayer } from "../../lib/layer/layer.js";
 import { expertLoad } from "../../lib/operators/expert_load.js";
 import { gating } from "../../lib/operators/gating.js";
 import { noisyLogits } from "../../lib/operators/noisy_logits.js";
@@ -42,6 +43,29 @@ async function run(device: Device, name: string, dtype: FloatDType) {
     ? noisyLogits(clean, spread, { noise: await upload("noise"), epsilon: config.noise_epsilon })
     : undefined;
   const { ids, weights } = gating(noisy?.logits ?? clean, { topK, scoring: "softmax_selected" });
+  const experts = await Promise.all(
+    Array.from({ length: config.num_experts }, async (_, expert) => ({
+      up: await upload(`experts.${expert}.fc1.weight`),
+      upBias: await upload(`experts.${expert}.fc1.bias`),
+      down: await upload(`experts.${expert}.fc2.weight`),
+      downBias: await upload(`experts.${expert}.fc2.bias`),
+    })),
+  );
+  using layer = MoeLayer.create({
+    device,
+    hiddenSize: config.hidden_size,
+    intermediateSize: config.intermediate_size,
+    numExperts: config.num_experts,
+    topK,
+    scoring: "softmax_selected",
+    activation: "relu",
+    outputActivation: "softmax",
+    noisy: { epsilon: config.noise_epsilon },
+    router: { tensor: await upload("w_gate"), orient: "in_out" },
+    noiseRouter: { tensor: await upload("w_noise"), orient: "in_out" },
+    experts,
+  });
+  const y = layer.forward(x, config.training ? { training: { noise: await upload("noise") } } : {});
   const load = noisy
     ? expertLoad(clean, noisy.logits, noisy.deviation, { topK })
     : sort(ids, { numExperts: config.num_experts }).tokensPerExpert;
@@ -50,6 +74,7 @@ async function run(device: Device, name: string, dtype: FloatDType) {
     results: [
       ["clean logits", await clean.data(), await values("clean_logits_f64")],
       ["weights", await weights.data(), await values("topk_weights_f64")],
+      ["output", await y.data(), await values("output_f64")],
       ["load", await load.data(), await values("load_f64")],
       ...(noisy
         ? [
