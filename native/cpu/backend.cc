@@ -45,14 +45,20 @@ Status CpuBackend::gating(const Gating& p) {
   const int64_t scratch = gating_scratch(p.logits.shape[1]);
   constexpr int64_t kTokensAtOnce = 64;
   int32_t* gate = nullptr;
-  MOE_TRY(
-      reserve_workspace(context_, [&](Arena& arena) { gate = arena.take<int32_t>(scratch * context_.team.threads); }));
+  float* bias = nullptr;
+  MOE_TRY(reserve_workspace(context_, [&](Arena& arena) {
+    gate = arena.take<int32_t>(scratch * context_.team.threads);
+    bias = p.selection_bias.absent() ? nullptr : arena.take<float>(p.selection_bias.size());
+  }));
+  if (!p.selection_bias.absent()) {
+    context_.kernels.to_f32(p.selection_bias.dtype, p.selection_bias.data, p.selection_bias.size(), bias);
+  }
   const int64_t pieces = ceil_divide(p.logits.shape[0], kTokensAtOnce);
   std::atomic<int64_t> next{0}, not_finite{0};
   context_.team.run([&](const Worker& worker) {
     for (int64_t piece; (piece = next++) < pieces;) {
       const int64_t end = std::min(p.logits.shape[0], (piece + 1) * kTokensAtOnce);
-      not_finite += gate_rows(context_.kernels, p.logits, p.rule, p.ids.as<int32_t>(), p.weights.as<float>(),
+      not_finite += gate_rows(context_.kernels, p.logits, p.rule, bias, p.ids.as<int32_t>(), p.weights.as<float>(),
                               piece * kTokensAtOnce, end, gate + worker.index * scratch);
     }
   });

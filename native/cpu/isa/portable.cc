@@ -1,5 +1,6 @@
 // Plain C++ for every other processor.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <utility>

@@ -39,6 +39,7 @@ struct Vector {
   static Vector max(Vector a, Vector b) { return {_mm256_max_ps(a.v, b.v)}; }
   static Vector min(Vector a, Vector b) { return {_mm256_min_ps(a.v, b.v)}; }
   Vector abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
+  Vector sqrt() const { return {_mm256_sqrt_ps(v)}; }
   Vector round() const { return {_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
   // 2^x of integral x in -126 .. 127.
   Vector exp2_integral() const {
@@ -59,6 +60,7 @@ inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.v, b.v)}; 
 struct RankBlock {
   __m256i low, high;
 
+  static RankBlock broadcast(int32_t rank) { return {_mm256_set1_epi32(rank), _mm256_set1_epi32(rank)}; }
   static RankBlock load(const int32_t* p) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
@@ -66,6 +68,17 @@ struct RankBlock {
   void store(int32_t* p) const {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), low);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), high);
+  }
+  static RankBlock max(RankBlock a, RankBlock b) {
+    return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
+  }
+  RankBlock plus(RankBlock other) const {
+    return {_mm256_add_epi32(low, other.low), _mm256_add_epi32(high, other.high)};
+  }
+  // One more in every lane where a < b.
+  RankBlock count_less(RankBlock a, RankBlock b) const {
+    return {_mm256_sub_epi32(low, _mm256_cmpgt_epi32(b.low, a.low)),
+            _mm256_sub_epi32(high, _mm256_cmpgt_epi32(b.high, a.high))};
   }
   int32_t largest() const {
     const __m256i eight = _mm256_max_epi32(low, high);
@@ -88,5 +101,22 @@ struct RankBlock {
     const __m256i value = _mm256_set1_epi32(rank);
     low = _mm256_blendv_epi8(low, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane)));
     high = _mm256_blendv_epi8(high, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane - 8)));
+  }
+  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many.
+  int append(int32_t rank, int32_t, int32_t base, int32_t* ranks, int32_t* numbers) const {
+    const __m256i bar = _mm256_set1_epi32(rank);
+    const int below_low = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bar, low)));
+    const int below_high = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bar, high)));
+    uint32_t wanted = 0xffffu & ~static_cast<uint32_t>(below_low | below_high << 8);
+    if (wanted == 0) return 0;
+    alignas(32) int32_t lanes[kRankBlock];
+    store(lanes);
+    int count = 0;
+    for (; wanted != 0; wanted &= wanted - 1, ++count) {
+      const int lane = __builtin_ctz(wanted);
+      ranks[count] = lanes[lane];
+      numbers[count] = base + lane;
+    }
+    return count;
   }
 };

@@ -40,6 +40,7 @@ struct Vector {
   static Vector max(Vector a, Vector b) { return {_mm512_max_ps(a.v, b.v)}; }
   static Vector min(Vector a, Vector b) { return {_mm512_min_ps(a.v, b.v)}; }
   Vector abs() const { return {_mm512_abs_ps(v)}; }
+  Vector sqrt() const { return {_mm512_sqrt_ps(v)}; }
   Vector round() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
   // 2^x of integral x in -126 .. 127.
   Vector exp2_integral() const {
@@ -62,8 +63,15 @@ inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.v, b.v)}; 
 struct RankBlock {
   __m512i v;
 
+  static RankBlock broadcast(int32_t rank) { return {_mm512_set1_epi32(rank)}; }
   static RankBlock load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
   void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
+  static RankBlock max(RankBlock a, RankBlock b) { return {_mm512_max_epi32(a.v, b.v)}; }
+  RankBlock plus(RankBlock other) const { return {_mm512_add_epi32(v, other.v)}; }
+  // One more in every lane where a < b.
+  RankBlock count_less(RankBlock a, RankBlock b) const {
+    return {_mm512_mask_add_epi32(v, _mm512_cmplt_epi32_mask(a.v, b.v), v, _mm512_set1_epi32(1))};
+  }
   int32_t largest() const { return _mm512_reduce_max_epi32(v); }
   uint32_t equal(int32_t rank) const { return _mm512_cmpeq_epi32_mask(v, _mm512_set1_epi32(rank)); }
   bool contains(int32_t rank) const { return equal(rank) != 0; }
@@ -71,5 +79,14 @@ struct RankBlock {
   int first(int32_t rank) const { return __builtin_ctz(equal(rank)); }
   void replace(int lane, int32_t rank) {
     v = _mm512_mask_mov_epi32(v, static_cast<__mmask16>(1u << lane), _mm512_set1_epi32(rank));
+  }
+  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many. The rest of 16 may be
+  // overwritten, ranks with `fill`.
+  int append(int32_t rank, int32_t fill, int32_t base, int32_t* ranks, int32_t* numbers) const {
+    const __mmask16 wanted = _mm512_cmpge_epi32_mask(v, _mm512_set1_epi32(rank));
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    _mm512_storeu_si512(ranks, _mm512_mask_compress_epi32(_mm512_set1_epi32(fill), wanted, v));
+    _mm512_storeu_si512(numbers, _mm512_maskz_compress_epi32(wanted, _mm512_add_epi32(lanes, _mm512_set1_epi32(base))));
+    return __builtin_popcount(wanted);
   }
 };

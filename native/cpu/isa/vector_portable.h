@@ -46,6 +46,9 @@ struct Vector {
   Vector abs() const {
     return map([&](int i) { return std::fabs(v[i]); });
   }
+  Vector sqrt() const {
+    return map([&](int i) { return std::sqrt(v[i]); });
+  }
   Vector round() const {
     return map([&](int i) { return std::nearbyint(v[i]); });
   }
@@ -84,10 +87,39 @@ struct RankBlock {
     std::copy(p, p + kRankBlock, block.v);
     return block;
   }
+  static RankBlock broadcast(int32_t rank) {
+    RankBlock block;
+    std::fill(block.v, block.v + kRankBlock, rank);
+    return block;
+  }
   void store(int32_t* p) const { std::copy(v, v + kRankBlock, p); }
+  static RankBlock max(RankBlock a, RankBlock b) {
+    for (int i = 0; i < kRankBlock; ++i) a.v[i] = std::max(a.v[i], b.v[i]);
+    return a;
+  }
+  RankBlock plus(RankBlock other) const {
+    for (int i = 0; i < kRankBlock; ++i) other.v[i] += v[i];
+    return other;
+  }
+  // One more in every lane where a < b.
+  RankBlock count_less(const RankBlock& a, const RankBlock& b) const {
+    RankBlock sum = *this;
+    for (int i = 0; i < kRankBlock; ++i) sum.v[i] += a.v[i] < b.v[i] ? 1 : 0;
+    return sum;
+  }
   int32_t largest() const { return *std::max_element(v, v + kRankBlock); }
   bool contains(int32_t rank) const { return std::find(v, v + kRankBlock, rank) != v + kRankBlock; }
   // The first lane that holds `rank`, which one must.
   int first(int32_t rank) const { return static_cast<int>(std::find(v, v + kRankBlock, rank) - v); }
   void replace(int lane, int32_t rank) { v[lane] = rank; }
+  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many.
+  int append(int32_t rank, int32_t, int32_t base, int32_t* ranks, int32_t* numbers) const {
+    int count = 0;
+    for (int i = 0; i < kRankBlock; ++i) {
+      if (v[i] < rank) continue;
+      ranks[count] = v[i];
+      numbers[count++] = base + i;
+    }
+    return count;
+  }
 };

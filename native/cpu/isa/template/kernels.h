@@ -12,6 +12,9 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/ceilings.h"
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/conversions.h"
+#include "cpu/isa/template/scores.h"
+#include "cpu/isa/template/top_k.h"
+
 #include "cpu/isa/template/gating.h"
 #include "cpu/isa/template/softmax.h"
 
