@@ -1,5 +1,7 @@
 #include "cpu/gating.h"
 
+#include <algorithm>
+
 namespace moe::cpu {
 
 int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
@@ -8,17 +10,17 @@ int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const Gating
   const int64_t row_bytes = experts * static_cast<int64_t>(info(logits.dtype).bytes);
   float* converted = reinterpret_cast<float*>(scratch + gate_scratch(experts));
   int64_t not_finite = 0;
-  for (int64_t token = first; token < end; ++token) {
+  for (int64_t token = first; token < end; token += kGateTokens) {
+    const int64_t tokens = std::min<int64_t>(kGateTokens, end - token);
     const char* source = logits.as<const char>() + token * row_bytes;
-    const float* row = reinterpret_cast<const float*>(source);
+    const float* rows = reinterpret_cast<const float*>(source);
     if (logits.dtype != DType::f32) {
-      kernels.to_f32(logits.dtype, source, experts, converted);
-      row = converted;
+      kernels.to_f32(logits.dtype, source, tokens * experts, converted);
+      rows = converted;
     }
     const int64_t slot = token * rule.top_k;
-    const bool finite =
-        kernels.gate(row, static_cast<int32_t>(experts), rule, selection_bias, ids + slot, weights + slot, scratch);
-    not_finite += finite ? 0 : 1;
+    not_finite += kernels.gate(rows, static_cast<int32_t>(tokens), static_cast<int32_t>(experts), rule, selection_bias,
+                               ids + slot, weights + slot, scratch);
   }
   return not_finite;
 }

@@ -60,10 +60,11 @@ struct Kernels {
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
   void (*activate)(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows);
-  // One row of logits [experts] to ids and weights [top_k]; the selection bias [experts] may be null. `scratch` holds
-  // gate_scratch(experts) values. Returns whether any logit is finite.
-  bool (*gate)(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias, int32_t* ids,
-               float* weights, int32_t* scratch);
+  // Rows of logits [tokens, experts], at most kGateTokens, to ids and weights [tokens, top_k]; the selection bias
+  // [experts] may be null, and `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite
+  // logit.
+  int32_t (*gate)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
+                  const float* selection_bias, int32_t* ids, float* weights, int32_t* scratch);
   // y[0 .. count] = sum over j of weights[j] * rows[j][0 .. count], in order of j; null rows add nothing.
   void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
   // In place: e^value over the sum of all. NaN counts as -infinity, whose share is 0; +infinity takes everything, in
@@ -80,12 +81,16 @@ struct Kernels {
 constexpr int kRankBlock = 16;
 constexpr int kSearchBlocks = 4;
 constexpr int64_t whole_blocks(int64_t count) { return (count + kRankBlock - 1) / kRankBlock * kRankBlock; }
+// Tokens that gate() takes at once.
+constexpr int kGateTokens = 8;
 // Ranks of `count` keys, and the largest of every block.
 constexpr int64_t rank_scratch(int64_t count) {
   return whole_blocks(count) + whole_blocks(whole_blocks(count) / kRankBlock) + kSearchBlocks * kRankBlock;
 }
-// Ranks, keys, candidates, scores of groups, groups.
-constexpr int64_t gate_scratch(int64_t experts) { return rank_scratch(experts) + 4 * whole_blocks(experts); }
+// Ranks, and of one token keys, candidates, scores of groups and groups.
+constexpr int64_t gate_scratch(int64_t experts) {
+  return kGateTokens * rank_scratch(experts) + 4 * whole_blocks(experts);
+}
 
 // The tile kernels for x and weights of these dtypes.
 inline const TileKernels& tile_kernels(const Kernels& kernels, DType x, DType weight) {

@@ -1,8 +1,10 @@
 // Activations on the results of a tile. See kernels.h here.
 
-// e^x within 2 units in the last place; Cephes' polynomial. Below -87.3 the smallest normal number, NaN stays NaN.
-inline Vector exp(Vector x) {
-  x = Vector::max(Vector::broadcast(-87.3f), Vector::min(Vector::broadcast(88.3f), x));
+// The least x for which exp(x) is not below the smallest normal number.
+constexpr float kLeastExponent = -87.3f;
+
+// e^x of x in kLeastExponent .. 88.3, within 2 units in the last place; Cephes' polynomial.
+inline Vector exp_in_range(Vector x) {
   const Vector n = (x * Vector::broadcast(1.44269504088896341f)).round();
   Vector r = Vector::fma(n, Vector::broadcast(-0.693359375f), x);
   r = Vector::fma(n, Vector::broadcast(2.12194440e-4f), r);
@@ -14,6 +16,11 @@ inline Vector exp(Vector x) {
   p = Vector::fma(p, r, Vector::broadcast(5.0000001201e-1f));
   p = Vector::fma(p, r * r, r + Vector::broadcast(1.0f));
   return p * n.exp2_integral();
+}
+
+// e^x, at least e^kLeastExponent. NaN stays NaN.
+inline Vector exp(Vector x) {
+  return exp_in_range(Vector::max(Vector::broadcast(kLeastExponent), Vector::min(Vector::broadcast(88.3f), x)));
 }
 
 struct Identity {

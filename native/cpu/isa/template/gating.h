@@ -1,4 +1,4 @@
-// Gating: keys, groups, choice and weights of one row of logits. See kernels.h here.
+// Gating: keys, groups, choice and weights. See kernels.h here.
 
 // Parts of a row's scratch; see gate_scratch().
 struct GateScratch {
@@ -10,7 +10,7 @@ struct GateScratch {
 
   GateScratch(int32_t* base, int64_t experts)
       : ranks(base),
-        keys(reinterpret_cast<float*>(base + rank_scratch(experts))),
+        keys(reinterpret_cast<float*>(base + kGateTokens * rank_scratch(experts))),
         candidates(keys + whole_blocks(experts)),
         group_scores(candidates + whole_blocks(experts)),
         groups(reinterpret_cast<int32_t*>(group_scores + whole_blocks(experts))) {}
@@ -19,20 +19,16 @@ struct GateScratch {
 // What the experts are chosen by where logits alone do not serve.
 inline void find_keys(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias,
                       float* keys) {
-  if (rule.selection_key == SelectionKey::logit) {
-    score(Scoring::none, 0.0f, logits, experts, keys);
-  } else {
-    const float top = largest_of(logits, experts);
-    score(rule.scoring, top, logits, experts, keys);
-    if (rule.scoring == Scoring::softmax) {
-      const float sum = sum_of(keys, experts);
-      for (int32_t e = 0; e < experts; ++e) keys[e] = sum > 0 ? keys[e] / sum : 0.0f;
-    }
+  const bool by_score = rule.selection_key == SelectionKey::score;
+  const bool softmax = by_score && rule.scoring == Scoring::softmax;
+  const float top = softmax ? largest_of(logits, experts) : 0.0f;
+  for (int32_t e = 0; e < experts; ++e) keys[e] = softmax ? shifted(logits[e], top) : logits[e];
+  score(by_score ? rule.scoring : Scoring::none, keys, experts);
+  const float sum = softmax ? std::max(sum_of(keys, experts), 1.0f) : 1.0f;
+  for (int32_t e = 0; e < experts; ++e) {
+    const float key = keys[e] / sum + (selection_bias == nullptr ? 0.0f : selection_bias[e]);
+    keys[e] = logits[e] != logits[e] ? NAN : key;
   }
-  if (selection_bias != nullptr) {
-    for (int32_t e = 0; e < experts; ++e) keys[e] += selection_bias[e];
-  }
-  for (int32_t e = 0; e < experts; ++e) keys[e] = logits[e] != logits[e] ? NAN : keys[e];
 }
 
 // The largest key, or the sum of the two largest; NaN counts as -infinity.
@@ -62,7 +58,7 @@ inline float group_score(const float* keys, int32_t size, const GatingRule& rule
   const int32_t terms = rule.group_terms();
   if (terms <= 2) return sum_of_two(keys, size, terms == 2);
   int32_t* largest = scratch.groups;
-  choose(keys, size, terms, largest, scratch.ranks);
+  choose(keys, 1, size, terms, largest, scratch.ranks);
   float sum = 0;
   for (int32_t j = 0; j < terms; ++j) sum += keys[largest[j]] != keys[largest[j]] ? -INFINITY : keys[largest[j]];
   return sum;
@@ -75,13 +71,13 @@ inline void choose_in_groups(const float* keys, int32_t experts, const GatingRul
   for (int32_t g = 0; g < rule.num_groups; ++g) {
     scratch.group_scores[g] = group_score(keys + int64_t{g} * size, size, rule, scratch);
   }
-  choose(scratch.group_scores, rule.num_groups, rule.top_groups, scratch.groups, scratch.ranks);
+  choose(scratch.group_scores, 1, rule.num_groups, rule.top_groups, scratch.groups, scratch.ranks);
   std::sort(scratch.groups, scratch.groups + rule.top_groups);
   for (int32_t i = 0; i < rule.top_groups; ++i) {
     const float* group = keys + int64_t{scratch.groups[i]} * size;
     std::copy(group, group + size, scratch.candidates + int64_t{i} * size);
   }
-  choose(scratch.candidates, rule.top_groups * size, rule.top_k, ids, scratch.ranks);
+  choose(scratch.candidates, 1, rule.top_groups * size, rule.top_k, ids, scratch.ranks);
   for (int32_t j = 0; j < rule.top_k; ++j) ids[j] = scratch.groups[ids[j] / size] * size + ids[j] % size;
 }
 
@@ -112,22 +108,31 @@ inline void normalize(const GatingRule& rule, float* weights) {
   for (int32_t j = 0; j < count; ++j) weights[j] = divisor == 0 ? 0.0f : weights[j] / divisor * rule.scale;
 }
 
-// Weights of the chosen experts before normalisation. `by_logit`: the first chosen has the largest logit of all.
-inline void weigh(const float* logits, int32_t experts, const GatingRule& rule, bool by_logit, const int32_t* ids,
-                  float* weights) {
+// Weights of the chosen experts before normalisation. `by_logit`: they were chosen by logit, so the first has a row's
+// largest.
+inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
+                  const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
-  for (int32_t j = 0; j < count; ++j) weights[j] = logits[ids[j]];
   const bool selected = rule.scoring == Scoring::softmax_selected;
-  if (!selected && rule.scoring != Scoring::softmax) return score(rule.scoring, 0.0f, weights, count, weights);
-  const float top = by_logit && weights[0] == weights[0] ? weights[0]
-                    : selected                           ? largest_of(weights, count)
-                                                         : largest_of(logits, experts);
-  score(rule.scoring, top, weights, count, weights);
-  if (top == -INFINITY) return;
+  const bool softmax = selected || rule.scoring == Scoring::softmax;
+  float tops[kGateTokens];
+  for (int32_t t = 0; t < tokens; ++t) {
+    const float* row = logits + int64_t{t} * experts;
+    float* chosen = weights + t * count;
+    for (int32_t j = 0; j < count; ++j) chosen[j] = row[ids[t * count + j]];
+    if (!softmax) continue;
+    tops[t] = by_logit || selected ? largest_of(chosen, by_logit ? 1 : count) : largest_of(row, experts);
+    for (int32_t j = 0; j < count; ++j) chosen[j] = shifted(chosen[j], tops[t]);
+  }
+  score(rule.scoring, weights, tokens * count);
   // The sum over all experts cancels where the weights are divided by a sum of their own.
-  if (rule.normalization == Normalization::sum || rule.normalization == Normalization::lp) return;
-  const float sum = selected ? sum_of(weights, count) : sum_of_exponentials(logits, experts, top);
-  for (int32_t j = 0; j < count; ++j) weights[j] /= sum;
+  if (!softmax || rule.normalization == Normalization::sum || rule.normalization == Normalization::lp) return;
+  for (int32_t t = 0; t < tokens; ++t) {
+    float* chosen = weights + t * count;
+    const float sum =
+        selected ? sum_of(chosen, count) : sum_of_exponentials(logits + int64_t{t} * experts, experts, tops[t]);
+    for (int32_t j = 0; j < count; ++j) chosen[j] = sum > 0 ? chosen[j] / sum : 0.0f;
+  }
 }
 
 // SparseMixer: each choice's softmax goes over those left whose distance from it is at most 2 * jitter times the larger
@@ -149,7 +154,7 @@ inline void weigh_sparsemixer(const float* logits, int32_t experts, const Gating
     for (int64_t i = 0; i < whole; i += kWidth) {
       const Vector logit = Vector::max(Vector::load(left + i), none);
       const Vector reach = width * Vector::max(logit.abs(), best);
-      sum = sum + Vector::select_negative(reach - (best - logit), Vector::zero(), exp_or_zero(logit - best));
+      sum = sum + Vector::select_negative(reach - (best - logit), Vector::zero(), Exponential::apply(logit - best));
     }
     alignas(64) float lanes[kWidth];
     sum.store(lanes);
@@ -165,29 +170,35 @@ inline bool any_finite(const float* logits, int32_t experts) {
   return false;
 }
 
-bool gate(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias, int32_t* ids,
-          float* weights, int32_t* base) {
+int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, const float* selection_bias,
+             int32_t* ids, float* weights, int32_t* base) {
   const GateScratch scratch(base, experts);
   const bool by_logit = selection_bias == nullptr && rule.num_groups == 1;
-  if (by_logit) {
-    choose(logits, experts, rule.top_k, ids, scratch.ranks);
-  } else {
-    find_keys(logits, experts, rule, selection_bias, scratch.keys);
+  if (by_logit) choose(logits, tokens, experts, rule.top_k, ids, scratch.ranks);
+  for (int32_t t = 0; t < tokens && !by_logit; ++t) {
+    find_keys(logits + int64_t{t} * experts, experts, rule, selection_bias, scratch.keys);
     if (rule.num_groups == 1) {
-      choose(scratch.keys, experts, rule.top_k, ids, scratch.ranks);
+      choose(scratch.keys, 1, experts, rule.top_k, ids + t * rule.top_k, scratch.ranks);
     } else {
-      choose_in_groups(scratch.keys, experts, rule, ids, scratch);
+      choose_in_groups(scratch.keys, experts, rule, ids + t * rule.top_k, scratch);
     }
   }
-  if (!any_finite(logits, experts)) {
-    std::fill(weights, weights + rule.top_k, 0.0f);
-    return false;
-  }
   if (rule.scoring == Scoring::sparsemixer) {
-    weigh_sparsemixer(logits, experts, rule, ids, weights, scratch.keys);
+    for (int32_t t = 0; t < tokens; ++t) {
+      const int32_t slot = t * rule.top_k;
+      weigh_sparsemixer(logits + int64_t{t} * experts, experts, rule, ids + slot, weights + slot, scratch.keys);
+    }
   } else {
-    weigh(logits, experts, rule, by_logit, ids, weights);
+    weigh(logits, tokens, experts, rule, by_logit, ids, weights);
   }
-  normalize(rule, weights);
-  return true;
+  int32_t not_finite = 0;
+  for (int32_t t = 0; t < tokens; ++t) {
+    if (any_finite(logits + int64_t{t} * experts, experts)) {
+      normalize(rule, weights + t * rule.top_k);
+    } else {
+      ++not_finite;
+      std::fill_n(weights + t * rule.top_k, rule.top_k, 0.0f);
+    }
+  }
+  return not_finite;
 }

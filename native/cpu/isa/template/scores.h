@@ -1,22 +1,18 @@
-// Scores of router logits. See kernels.h here.
+// Scores of router logits. See kernels.h here. They are 0 for NaN, for which min() and max() give their second operand.
 
-// e^x, 0 below the smallest normal number.
-inline Vector exp_or_zero(Vector x) {
-  return Vector::select_negative(x + Vector::broadcast(87.3f), Vector::zero(), exp(x));
-}
-
-// Scores are 0 for NaN, for which min() and max() give their second operand.
-
-// e^(x - top) of a finite top.
+// e^x of x <= 0; 0 below kLeastExponent.
 struct Exponential {
-  Vector top;
-  Vector apply(Vector x) const { return exp_or_zero(Vector::max(x, Vector::broadcast(-INFINITY)) - top); }
+  static Vector apply(Vector x) {
+    const Vector least = Vector::broadcast(kLeastExponent);
+    const Vector clamped = Vector::max(x, least);
+    return Vector::select_negative(least - clamped, exp_in_range(clamped), Vector::zero());
+  }
 };
 
 struct Sigmoid {
-  Vector apply(Vector x) const {
+  static Vector apply(Vector x) {
     x = Vector::max(x, Vector::broadcast(-INFINITY));
-    const Vector e = exp_or_zero(Vector::zero() - x.abs());
+    const Vector e = Exponential::apply(Vector::zero() - x.abs());
     const Vector one = Vector::broadcast(1.0f);
     return Vector::select_negative(x, e, one) / (one + e);
   }
@@ -24,7 +20,7 @@ struct Sigmoid {
 
 // The logit, an infinite one as the largest float32.
 struct Finite {
-  Vector apply(Vector x) const {
+  static Vector apply(Vector x) {
     const Vector largest = Vector::broadcast(FLT_MAX);
     const Vector positive = Vector::min(Vector::max(x, Vector::zero()), largest);
     return positive + Vector::max(Vector::min(x, Vector::zero()), Vector::zero() - largest);
@@ -33,9 +29,9 @@ struct Finite {
 
 struct SqrtSoftplus {
   // ln(1 + e^x) = max(x, 0) + ln(1 + u), u = e^-|x|, and ln(1 + u) = 2 artanh(u / (2 + u)).
-  Vector apply(Vector x) const {
+  static Vector apply(Vector x) {
     x = Vector::min(Vector::max(x, Vector::broadcast(-FLT_MAX)), Vector::broadcast(FLT_MAX));
-    const Vector u = exp_or_zero(Vector::zero() - x.abs());
+    const Vector u = Exponential::apply(Vector::zero() - x.abs());
     const Vector s = u / (Vector::broadcast(2.0f) + u), squared = s * s;
     Vector series = Vector::broadcast(1.0f / 15);
     for (int n = 13; n > 0; n -= 2) {
@@ -45,44 +41,50 @@ struct SqrtSoftplus {
   }
 };
 
+// In place.
 template <class Score>
-inline void map_scores(const Score& score, const float* logits, int32_t count, float* scores) {
+inline void map_scores(float* values, int32_t count) {
   int32_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) score.apply(Vector::load(logits + i)).store(scores + i);
+  for (; i + kWidth <= count; i += kWidth) Score::apply(Vector::load(values + i)).store(values + i);
   if (i == count) return;
   alignas(64) float buffer[kWidth];
-  std::fill(std::copy(logits + i, logits + count, buffer), buffer + kWidth, 0.0f);
-  score.apply(Vector::load(buffer)).store(buffer);
-  std::copy(buffer, buffer + (count - i), scores + i);
+  std::fill(std::copy(values + i, values + count, buffer), buffer + kWidth, 0.0f);
+  Score::apply(Vector::load(buffer)).store(buffer);
+  std::copy(buffer, buffer + (count - i), values + i);
 }
 
-// Scores of `count` logits, in place or not. By softmax e^(logit - top), where an infinite top has 1 and leaves the
-// others nothing.
-inline void score(Scoring scoring, float top, const float* logits, int32_t count, float* scores) {
+// From logits, or for a softmax from shifted logits, to scores before any division by a sum.
+inline void score(Scoring scoring, float* values, int32_t count) {
   switch (scoring) {
-    case Scoring::sigmoid: return map_scores(Sigmoid{}, logits, count, scores);
-    case Scoring::sqrt_softplus: return map_scores(SqrtSoftplus{}, logits, count, scores);
     case Scoring::softmax:
-    case Scoring::softmax_selected:
-      if (std::fabs(top) < INFINITY) return map_scores(Exponential{Vector::broadcast(top)}, logits, count, scores);
-      for (int32_t i = 0; i < count; ++i) scores[i] = top > 0 && logits[i] == top ? 1.0f : 0.0f;
-      return;
-    default: return map_scores(Finite{}, logits, count, scores);
+    case Scoring::softmax_selected: return map_scores<Exponential>(values, count);
+    case Scoring::sigmoid: return map_scores<Sigmoid>(values, count);
+    case Scoring::sqrt_softplus: return map_scores<SqrtSoftplus>(values, count);
+    default: return map_scores<Finite>(values, count);
   }
 }
 
-// The sum over a row of e^(logit - top) where no logit is above the top. NaN and -infinity count as the lowest number,
-// whose share is none.
+// logit - top, of a softmax whose largest logit is top: where that is +infinity nothing else has a share, and where it
+// is -infinity nothing has.
+inline float shifted(float logit, float top) {
+  if (top == -INFINITY) return -INFINITY;
+  return logit == top ? 0.0f : logit - top;
+}
+
+// The sum over a row of e^(logit - top).
 inline float sum_of_exponentials(const float* logits, int32_t count, float top) {
   if (!(top < INFINITY)) return static_cast<float>(std::count(logits, logits + count, top));
-  const Vector lowest = Vector::broadcast(-FLT_MAX), shift = Vector::broadcast(top);
+  // NaN and -infinity have no share: e^kLeastExponent is lost beside the top's 1.
+  const Vector least = Vector::broadcast(kLeastExponent), shift = Vector::broadcast(top);
   Vector lanes = Vector::zero();
   int32_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) lanes = lanes + exp(Vector::max(Vector::load(logits + i), lowest) - shift);
+  for (; i + kWidth <= count; i += kWidth) {
+    lanes = lanes + exp_in_range(Vector::max(Vector::load(logits + i) - shift, least));
+  }
   alignas(64) float buffer[kWidth];
   if (i < count) {
     std::fill(std::copy(logits + i, logits + count, buffer), buffer + kWidth, -INFINITY);
-    lanes = lanes + exp(Vector::max(Vector::load(buffer), lowest) - shift);
+    lanes = lanes + exp_in_range(Vector::max(Vector::load(buffer) - shift, least));
   }
   lanes.store(buffer);
   float sum = 0;
@@ -90,14 +92,15 @@ inline float sum_of_exponentials(const float* logits, int32_t count, float top) 
   return sum;
 }
 
-inline float largest_of(const float* values, int32_t count) {
-  float largest = -INFINITY;
-  for (int32_t i = 0; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
-  return largest;
-}
-
 inline float sum_of(const float* values, int32_t count) {
   float sum = 0;
   for (int32_t i = 0; i < count; ++i) sum += values[i];
   return sum;
+}
+
+// NaN counts as -infinity.
+inline float largest_of(const float* values, int32_t count) {
+  float largest = -INFINITY;
+  for (int32_t i = 0; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+  return largest;
 }

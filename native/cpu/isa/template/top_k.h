@@ -11,12 +11,10 @@ inline int32_t rank_of(float key) {
   return key != key ? kNanRank : ordered;
 }
 
-// Writes the ranks of `count` keys and fills up their last block; returns the number of blocks.
-inline int32_t rank_row(const float* keys, int32_t count, int32_t columns, int32_t* ranks) {
+// Writes the ranks of `count` keys and fills up to a multiple of `columns`.
+inline void rank_row(const float* keys, int32_t count, int32_t columns, int32_t* ranks) {
   for (int32_t i = 0; i < count; ++i) ranks[i] = rank_of(keys[i]);
-  const int32_t whole = (count + columns - 1) / columns * columns;
-  std::fill(ranks + count, ranks + whole, kNoRank);
-  return whole / kRankBlock;
+  std::fill(ranks + count, ranks + (count + columns - 1) / columns * columns, kNoRank);
 }
 
 // -1 in the lanes behind the one that a load is shifted to, see places().
@@ -67,27 +65,47 @@ inline int32_t rank_among_columns(const int32_t* ranks, int32_t blocks, int32_t 
   return columns[b * kRankBlock + RankBlock::load(places + b * kRankBlock).first(wanted)];
 }
 
-// The k largest of few candidates. At least k columns have an entry as large as the k-th largest of the columns'
-// maxima, so nothing smaller can be among the k largest: what is not smaller are the candidates. Returns false where
-// they are more than 16 kBlocks, as with many ties.
+// The k largest of few candidates, in every row. At least k columns have an entry as large as the k-th largest of the
+// columns' maxima, so nothing smaller can be among the k largest: what is not smaller are the candidates. Returns a bit
+// for every row that has more than 16 kBlocks of them, as with many ties; its ids are not written. Rows go through each
+// step side by side, since each step reads in vectors what the one before has written in single values.
 template <int kBlocks>
-inline bool choose_among_candidates(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
+inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids,
+                                        int32_t* ranks) {
   constexpr int32_t kColumns = kBlocks * kRankBlock;
-  const int32_t blocks = rank_row(keys, count, kColumns, ranks);
-  const int32_t bar = blocks == kBlocks ? kNanRank : rank_among_columns<kBlocks>(ranks, blocks, top_k - 1);
-  alignas(64) int32_t candidate_ranks[kColumns + kRankBlock], candidates[kColumns + kRankBlock] = {};
-  std::fill(candidate_ranks, candidate_ranks + kColumns, kNoRank);
-  int32_t found = 0;
-  for (int32_t b = 0; b < blocks; ++b) {
-    found += RankBlock::load(ranks + b * kRankBlock)
-                 .append(bar, kNoRank, b * kRankBlock, candidate_ranks + found, candidates + found);
-    if (found > kColumns) return false;
+  struct Candidates {
+    alignas(64) int32_t ranks[kColumns + kRankBlock], indices[kColumns + kRankBlock];
+    alignas(64) int32_t places[kColumns], ordered[kColumns];
+  };
+  Candidates candidates[kGateTokens];
+  int32_t bars[kGateTokens];
+  const int64_t pitch = rank_scratch(count);
+  const int32_t blocks = (count + kColumns - 1) / kColumns * kBlocks;
+  for (int32_t r = 0; r < rows; ++r) rank_row(keys + int64_t{r} * count, count, kColumns, ranks + r * pitch);
+  for (int32_t r = 0; r < rows; ++r) {
+    bars[r] = blocks == kBlocks ? kNanRank : rank_among_columns<kBlocks>(ranks + r * pitch, blocks, top_k - 1);
   }
-  alignas(64) int32_t places[kColumns], ordered[kColumns];
-  find_places<kBlocks>(candidate_ranks, places);
-  for (int i = 0; i < kColumns; ++i) ordered[places[i]] = candidates[i];
-  std::copy(ordered, ordered + top_k, ids);
-  return true;
+  uint32_t too_many = 0;
+  for (int32_t r = 0; r < rows; ++r) {
+    Candidates& c = candidates[r];
+    std::fill(c.ranks, c.ranks + kColumns, kNoRank);
+    std::fill(c.indices, c.indices + kColumns, 0);
+    int32_t found = 0;
+    for (int32_t b = 0; b < blocks && found <= kColumns; ++b) {
+      found += RankBlock::load(ranks + r * pitch + b * kRankBlock)
+                   .append(bars[r], kNoRank, b * kRankBlock, c.ranks + found, c.indices + found);
+    }
+    if (found > kColumns) too_many |= 1u << r;
+  }
+  for (int32_t r = 0; r < rows; ++r) find_places<kBlocks>(candidates[r].ranks, candidates[r].places);
+  for (int32_t r = 0; r < rows; ++r) {
+    Candidates& c = candidates[r];
+    for (int i = 0; i < kColumns; ++i) c.ordered[c.places[i]] = c.indices[i];
+  }
+  for (int32_t r = 0; r < rows; ++r) {
+    if ((too_many >> r & 1) == 0) std::copy(candidates[r].ordered, candidates[r].ordered + top_k, ids + r * top_k);
+  }
+  return too_many;
 }
 
 // A row's ranks in blocks, and the largest rank of every block in blocks of their own: finding the largest of all and
@@ -118,21 +136,28 @@ inline int32_t take_largest(const RankedRow& row) {
 }
 
 inline void choose_one_by_one(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
-  RankedRow row{ranks, ranks + whole_blocks(count), 0};
-  row.blocks = rank_row(keys, count, kRankBlock, ranks);
+  const int64_t whole = whole_blocks(count);
+  const RankedRow row{ranks, ranks + whole, static_cast<int32_t>(whole) / kRankBlock};
+  rank_row(keys, count, kRankBlock, ranks);
   for (int32_t b = 0; b < row.blocks; ++b) row.largest[b] = RankBlock::load(ranks + b * kRankBlock).largest();
   std::fill(row.largest + row.blocks, row.largest + whole_blocks(row.blocks), kNoRank);
   for (int32_t j = 0; j < top_k; ++j) ids[j] = take_largest(row);
 }
 
-// The indices of the k largest keys, largest first, equal ones in order, NaN last. `ranks` holds rank_scratch(count).
-inline void choose(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
+// The indices [rows, top_k] of the largest keys of every row [rows, count], largest first, equal ones in order, NaN
+// last. `ranks` holds rows * rank_scratch(count); rows are at most kGateTokens.
+inline void choose(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
   const int32_t columns = std::min(count, 2 * top_k);
-  if (columns <= kRankBlock       ? choose_among_candidates<1>(keys, count, top_k, ids, ranks)
-      : columns <= 2 * kRankBlock ? choose_among_candidates<2>(keys, count, top_k, ids, ranks)
-      : columns <= 4 * kRankBlock ? choose_among_candidates<4>(keys, count, top_k, ids, ranks)
-                                  : false) {
-    return;
+  uint32_t left = (1u << rows) - 1;
+  if (columns <= kRankBlock) {
+    left = choose_among_candidates<1>(keys, rows, count, top_k, ids, ranks);
+  } else if (columns <= 2 * kRankBlock) {
+    left = choose_among_candidates<2>(keys, rows, count, top_k, ids, ranks);
+  } else if (columns <= 4 * kRankBlock) {
+    left = choose_among_candidates<4>(keys, rows, count, top_k, ids, ranks);
   }
-  choose_one_by_one(keys, count, top_k, ids, ranks);
+  for (; left != 0; left &= left - 1) {
+    const int32_t r = __builtin_ctz(left);
+    choose_one_by_one(keys + int64_t{r} * count, count, top_k, ids + r * top_k, ranks);
+  }
 }
