@@ -1,16 +1,14 @@
-import type { Scoring } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { gating } from "../operators/gating.js";
+import type { GatingRuleOptions } from "../operators/gating_options.js";
 import type { Case } from "./case.js";
 import type { Random } from "./random.js";
 
-interface Problem {
+interface Problem extends GatingRuleOptions {
   tokens: number;
   experts: number;
-  topK: number;
-  scoring?: Scoring;
-  normalize?: boolean;
-  scale?: number;
+  /** A selection bias. */
+  bias?: boolean;
   dtype?: FloatDType;
   /** What the logits are like; default normal. */
   kind?: keyof typeof logitKinds;
@@ -42,12 +40,25 @@ function pick(random: Random, values: readonly number[]): number {
   return values[random.integer(0, values.length - 1)] as number;
 }
 
+function formulaOf({ scoring = "softmax", selectionKey, groups, normalize, scale = 1, bias, jitter }: Problem): string {
+  const by = normalize === true ? "sum" : normalize === false ? undefined : normalize?.by;
+  return [
+    scoring,
+    selectionKey && `by ${selectionKey}`,
+    bias && "biased",
+    groups && `from ${groups.top} of ${groups.count} groups by ${groups.score ?? "max"}`,
+    by && `normalized by ${by}`,
+    scale !== 1 && `* ${scale}`,
+    jitter !== undefined && `jitter ${jitter}`,
+  ]
+    .filter(Boolean)
+    .join(" ");
+}
+
 function gatingCase(problem: Problem): Case {
-  const { tokens, experts, topK, kind = "normal", dtype = "f32" } = problem;
-  const { scoring = "softmax", normalize = false, scale = 1 } = problem;
-  const formula = `${scoring}${normalize ? " normalized" : ""}${scale === 1 ? "" : ` * ${scale}`}`;
+  const { tokens, experts, bias = false, kind = "normal", dtype = "f32", ...rule } = problem;
   return {
-    name: `T${tokens} E${experts} k${topK} ${formula} of ${kind} ${dtype}`,
+    name: `T${tokens} E${experts} k${rule.topK} ${formulaOf(problem)} of ${kind} ${dtype}`,
     operator: "gating",
     tolerances: { weights: 3e-6 },
     run(inputs) {
@@ -55,7 +66,8 @@ function gatingCase(problem: Problem): Case {
       for (let token = 0; token < tokens; token++) {
         logits.set(logitKinds[kind](inputs.random, experts), token * experts);
       }
-      const routing = gating(inputs.floats(logits, [tokens, experts], dtype), { topK, scoring, normalize, scale });
+      const selectionBias = bias ? { selectionBias: inputs.normals([experts], dtype, 0.2) } : {};
+      const routing = gating(inputs.floats(logits, [tokens, experts], dtype), { ...rule, ...selectionBias });
       return { ids: routing.ids, weights: routing.weights };
     },
   };
@@ -69,6 +81,40 @@ const formulas = [
   { scoring: "softmax_selected", normalize: true, scale: 2.5 },
 ] as const;
 
+/** Rules of models, and every scoring, key, group score and normalization. */
+const rules = [
+  { topK: 8, scoring: "sigmoid", bias: true, normalize: { by: "sum_plus_epsilon", epsilon: 1e-20 }, scale: 2.5 },
+  {
+    topK: 8,
+    scoring: "sigmoid",
+    bias: true,
+    groups: { count: 6, top: 3, score: "top2_sum" },
+    normalize: true,
+    scale: 2.5,
+  },
+  { topK: 6, scoring: "softmax", groups: { count: 6, top: 3 }, scale: 16 },
+  { topK: 6, scoring: "softmax", bias: true, groups: { count: 6, top: 3, score: "topk_sum" } },
+  { topK: 9, scoring: "softmax_selected", groups: { count: 4, top: 3, score: "topk_sum" } },
+  { topK: 1, scoring: "sigmoid", selectionKey: "logit" },
+  { topK: 3, scoring: "sigmoid", selectionKey: "logit", bias: true },
+  { topK: 5, scoring: "softmax", bias: true, normalize: { by: "clamped_sum", epsilon: 1e-12 } },
+  { topK: 4, scoring: "softmax", normalize: { by: "lp", power: 1 } },
+  { topK: 4, scoring: "softmax", normalize: { by: "clamped_sum", epsilon: 0.9 } },
+  { topK: 4, scoring: "softmax_selected", bias: true, normalize: { by: "lp", power: 2 } },
+  { topK: 6, scoring: "sqrt_softplus", bias: true, normalize: { by: "sum_plus_epsilon", epsilon: 1e-20 }, scale: 1.5 },
+  { topK: 6, scoring: "sqrt_softplus", normalize: { by: "lp", power: 3.5 } },
+  { topK: 5, scoring: "none" },
+  {
+    topK: 5,
+    scoring: "none",
+    bias: true,
+    normalize: { by: "lp", power: 2 },
+    groups: { count: 12, top: 5, score: "top2_sum" },
+  },
+  { topK: 2, scoring: "sparsemixer" },
+  { topK: 4, scoring: "sparsemixer", jitter: 0.3, normalize: true },
+] as const satisfies (GatingRuleOptions & { bias?: boolean })[];
+
 export const gatingCases: readonly Case[] = [
   ...formulas.flatMap((formula) => [
     gatingCase({ tokens: 13, experts: 8, topK: 2, ...formula }),
@@ -77,6 +123,13 @@ export const gatingCases: readonly Case[] = [
     gatingCase({ tokens: 33, experts: 12, topK: 5, kind: "non_finite", ...formula }),
     gatingCase({ tokens: 7, experts: 33, topK: 3, kind: "extreme", ...formula }),
     gatingCase({ tokens: 9, experts: 16, topK: 4, kind: "never_finite", ...formula }),
+  ]),
+  ...rules.flatMap((rule: GatingRuleOptions & { bias?: boolean }) => [
+    gatingCase({ tokens: 19, experts: 60, ...rule }),
+    gatingCase({ tokens: 3, experts: 1104, ...rule }),
+    gatingCase({ tokens: 7, experts: 24, kind: "tied", dtype: "bf16", ...rule }),
+    // Sums of infinite keys overflow in float32 alone.
+    gatingCase({ tokens: 5, experts: 36, kind: rule.groups ? "all_nan" : "never_finite", dtype: "f16", ...rule }),
   ]),
   ...(
     [

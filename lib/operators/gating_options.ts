@@ -133,8 +133,8 @@ function checkNormalize(normalize: boolean | Normalize | undefined, scoring: Sco
   };
   return {
     normalization: given.by,
-    epsilon: "epsilon" in given ? positive("epsilon", given.epsilon) : 0,
-    power: "power" in given ? positive("power", given.power) : 1,
+    epsilon: given.by === "sum_plus_epsilon" || given.by === "clamped_sum" ? positive("epsilon", given.epsilon) : 0,
+    power: given.by === "lp" ? positive("power", given.power) : 1,
   };
 }
 

@@ -10,7 +10,7 @@ export function scores(scoring: Scoring, logits: Float64Array): Float64Array {
     case "sigmoid":
       return logits.map((logit) => (Number.isNaN(logit) ? 0 : 1 / (1 + Math.exp(-logit))));
     case "sqrt_softplus":
-      return finite(logits).map((logit) => Math.sqrt(softplus(logit)));
+      return finite(logits).map((logit, expert) => (Number.isNaN(logits[expert]) ? 0 : Math.sqrt(softplus(logit))));
     default:
       return finite(logits);
   }

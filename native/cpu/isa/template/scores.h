@@ -93,9 +93,9 @@ inline float sum_of_exponentials(const float* logits, int32_t count, float top) 
 }
 
 inline float sum_of(const float* values, int32_t count) {
-  float sum = 0;
-  for (int32_t i = 0; i < count; ++i) sum += values[i];
-  return sum;
+  double sum = 0;
+  for (int32_t i = 0; i < count; ++i) sum += static_cast<double>(values[i]);
+  return static_cast<float>(sum);
 }
 
 // NaN counts as -infinity.
