@@ -29,7 +29,7 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
     bad({ topK: 1.5 }, /topK: .*got 1\.5/);
     bad({ topK: undefined }, /topK: .*got undefined/);
     bad({ scoring: "sigmoidal" }, /scoring: expected one of "softmax".*got "sigmoidal"/);
-    bad({ normalize: 1 }, /normalize: expected a boolean, got 1/);
+    bad({ normalize: 1 }, /normalize: expected an object.*got 1/);
     bad({ scale: Number.POSITIVE_INFINITY }, /scale: expected a finite number, got Infinity/);
     bad({ scale: "2" }, /scale: expected a finite number, got "2"/);
     expectError(() => gating(floats(3, 0), { topK: 1 }), "INVALID_ARGUMENT", /topK/);
