@@ -263,8 +263,8 @@ void LayerPass::pack_token_tile(const RowTile& tile) {
 
 void LayerPass::gate(const Thread& thread, int64_t first, int64_t end) {
   const TensorView logits{w_.logits, DType::f32, 2, {tokens_.count, d_.experts}};
-  non_finite_rows_ += gate_rows(kernels_, logits, d_.gating, w_.ids, w_.weights, first, end,
-                                w_.gate + thread.worker.index * gating_scratch(d_.experts));
+  non_finite_rows_ += gate_rows(kernels_, logits, d_.gating, floats(weights_.selection_bias), w_.ids, w_.weights, first,
+                                end, w_.gate + thread.worker.index * gating_scratch(d_.experts));
 }
 
 void LayerPass::sort() {
