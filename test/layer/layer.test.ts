@@ -12,6 +12,7 @@ import { routerProjection } from "../../lib/operators/router_projection.js";
 import { sort } from "../../lib/operators/sort.js";
 import type { Tensor } from "../../lib/tensor.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
 import { anyLayer, anyPlainLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
 const runs = { numRuns: 30 };
@@ -207,5 +208,26 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
     expect(Object.keys(times).sort()).toEqual(["combine", "down", "gateUp", "gating", "router", "sort"]);
     for (const time of Object.values(times)) expect(time).toBeGreaterThanOrEqual(0);
     expect(times.gateUp + times.down).toBeGreaterThan(0);
+  });
+});
+
+describe("a layer on cpu, which works through 32768 rows at once,", () => {
+  const device = openForTests("cpu");
+
+  test("gives the same bits and errors for more", () => {
+    const sharedExpert = { intermediateSize: 3, gate: "sigmoid" } as const;
+    const config = { ...exampleConfig, hiddenSize: 4, intermediateSize: 2, sharedExpert };
+    const tokens = 9000;
+    using random = new RandomLayer(device(), { config, tokens, dtype: "f32", seed: 3, biases: true });
+    const { layer, x } = random;
+    const together = bits(random);
+    const parts = [bits(random, 0, 100), bits(random, 100)];
+    for (const name of ["y", "ids", "weights", "logits"] as const) {
+      expect(parts.flatMap((part) => part[name])).toEqual(together[name]);
+    }
+    const ids = device().tensor(Int32Array.from(together.ids).fill(6, 2 * 8500), [tokens, 2]);
+    const weights = device().zeros([tokens, 2], "f32");
+    layer.forward(x, { routing: { ids, weights } }).dispose();
+    expectError(() => device().synchronizeSync(), "ID_OUT_OF_RANGE", /ids\[8500, 0\]: .* from 0 to 5, got 6/);
   });
 });
