@@ -46,6 +46,17 @@ const formulas: readonly LayerProblem[] = [
   { ...small, weightOn: "input", activation: "relu", biases: true, routing: "some_dropped" },
   { ...small, ...bf16, weightOn: "input", factor: true, routing: "uneven" },
   { ...small, weightOn: "input", sharedExpert: { intermediateSize: 40 }, biases: true, topK: 1 },
+  // More slots than a GPU sorts in one block.
+  {
+    hiddenSize: 9,
+    intermediateSize: 5,
+    numExperts: 4,
+    topK: 2,
+    tokens: 2900,
+    weightOn: "input",
+    factor: true,
+    sharedExpert: { intermediateSize: 5 },
+  },
   { ...small, ...bf16, logits: true },
   { ...small, logits: true, biases: true, tokens: 70, numExperts: 37 },
   { ...small, logits: true, tokens: 0 },

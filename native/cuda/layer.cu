@@ -190,7 +190,7 @@ Status GpuLayer::multiply(const Product& product, const TensorView& x, const Ten
   return launch_grouped_gemm(operands, product.plan, pass.at(product.map), error, pass.stream);
 }
 
-// inner = act(gate x) * (up x), times factor x where there is one: that product comes first, and the other multiplies
+// inner = act(gate x) * (up x) * (factor x). The factor's product, where there is one, comes first; the other multiplies
 // it.
 Status GpuLayer::multiply_inner(const TensorView& given, const Rows& rows, const TensorView& inner,
                                 const gpu::LayerPlan& plan, const Pass& pass) {

@@ -53,7 +53,9 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
   });
 
   test("give the bits of forward where the sort takes several blocks", () => {
-    using random = new RandomLayer(device(), { ...example, tokens: 2500 });
+    const weightOn = "input";
+    const config = { ...example.config, factor: true, weightOn, sharedExpert: { intermediateSize: 30 } } as const;
+    using random = new RandomLayer(device(), { ...example, config, tokens: 2500 });
     using captured = random.layer.capture(2500);
     const values = tokensOf(captured, new Random(7));
     expect(replayed(captured, values)).toEqual(forward(random.layer, captured, values));
