@@ -7,6 +7,7 @@
 #include "cuda/tile/dispatch.h"
 #include "cuda/tile/element.cuh"
 #include "cuda/tile/reduce.cuh"
+#include "cuda/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -21,12 +22,6 @@ struct Arguments {
   bool sigmoid;
   bool normalize;
 };
-
-// e^(logit - largest): 1 for the largest, even of +infinity, and 0 for NaN.
-__device__ __forceinline__ float exponential(float logit, float largest) {
-  if (std::isnan(logit)) return 0.0f;
-  return logit == largest ? 1.0f : expf(logit - largest);
-}
 
 __device__ __forceinline__ float sigmoid(float logit) {
   return std::isnan(logit) ? 0.0f : 1.0f / (1.0f + expf(-logit));
