@@ -190,8 +190,7 @@ Status GpuLayer::multiply(const Product& product, const TensorView& x, const Ten
   return launch_grouped_gemm(operands, product.plan, pass.at(product.map), error, pass.stream);
 }
 
-// inner = act(gate x) * (up x) * (factor x). The factor's product, where there is one, comes first; the other multiplies
-// it.
+// inner = act(gate x) * (up x) * (factor x): the factor's product comes first, and the other multiplies it.
 Status GpuLayer::multiply_inner(const TensorView& given, const Rows& rows, const TensorView& inner,
                                 const gpu::LayerPlan& plan, const Pass& pass) {
   TensorView x = given;
