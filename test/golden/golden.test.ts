@@ -2,53 +2,99 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { relativeError } from "../../lib/cases/run.js";
-import { type ExpectedResults, type LayerFile, openLayerFile } from "../../lib/checkpoint/layer_file.js";
+import {
+  type ExpectedResults,
+  type ExpectedRouting,
+  type LayerFile,
+  openLayerFile,
+} from "../../lib/checkpoint/layer_file.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
-import { routerProjection } from "../../lib/operators/router_projection.js";
+import type { Device } from "../../lib/device.js";
+import { gating, type Routing } from "../../lib/operators/gating.js";
+import { limitCapacity } from "../../lib/operators/limit_capacity.js";
+import type { Tensor } from "../../lib/tensor.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;
-const files = readdirSync(directory).filter((name) => name.endsWith(".safetensors"));
+const noisyFiles = readdirSync(join(directory, "noisy_topk")).map((name) => join("noisy_topk", name));
+const files = [...readdirSync(directory).filter((name) => name.endsWith(".safetensors")), ...noisyFiles];
 
-test("there are files of all four kinds", () => {
-  for (const family of ["mixtral", "olmoe", "qwen3_moe_norm", "qwen3_moe_nonorm"]) {
+test("there are files of all kinds", () => {
+  const noisy = join("noisy_topk", "noisy_topk");
+  const families = ["mixtral", "olmoe", "qwen3_moe_norm", "qwen3_moe_nonorm", "deepseek_v3", "switch", noisy];
+  for (const family of families) {
     for (const size of ["t1", "small", "mid"]) expect(files).toContain(`${family}_${size}.safetensors`);
   }
 });
 
-async function open(name: string): Promise<LayerFile & { expected: ExpectedResults }> {
+/** Files whose results have noise in their logits: there the layer is given the file's ids and weights. */
+const noisy = (name: string): boolean => /noisy_topk_(t1|small|mid)/.test(name);
+
+type Golden = Omit<LayerFile, "expected"> & { readonly expected: Omit<ExpectedResults, "routing"> & ExpectedRouting };
+
+async function open(name: string): Promise<Golden> {
   const file = await openLayerFile(join(directory, name));
-  const { expected } = file;
-  if (expected === undefined) throw new Error(`${name} has no expected results`);
-  return { ...file, expected };
+  if (file.expected?.routing === undefined) throw new Error(`${name} has no expected results`);
+  return { ...file, expected: { ...file.expected, ...file.expected.routing } };
+}
+
+/** The file's ids and weights on a device. */
+function givenRouting(device: Device, { config, expected }: Golden): Routing & Disposable {
+  const shape = [expected.ids.length / config.topK, config.topK];
+  const ids = device.tensor(expected.ids, shape);
+  const weights = device.tensor(expected.weights, shape, "f32");
+  const dispose = () => {
+    ids.dispose();
+    weights.dispose();
+  };
+  return { ids, weights, [Symbol.dispose]: dispose };
 }
 
 describe.each(kernelPaths)("golden layers on $label", (path) => {
   const device = openForTests(path);
 
   test.each(files)("%s in float32", async (name) => {
-    const { x, config, numTokens, expected, load } = await open(name);
+    const file = await open(name);
+    const { x, shape, expected, load } = file;
+    expect(file.noisy).toBe(noisy(name));
     using layer = await load(device());
-    using input = device().tensor(x, [numTokens, config.hiddenSize]);
-    const { ids, weights } = layer.route(input);
-    expect(await ids.data()).toEqual(expected.ids);
-    expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(3e-6);
-    using y = layer.forward(input);
+    using input = device().tensor(x, shape);
+    using given = givenRouting(device(), file);
+    if (!file.noisy) {
+      const { ids, weights } = layer.route(input);
+      expect(await ids.data()).toEqual(expected.ids);
+      expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(3e-6);
+    }
+    using y = layer.forward(input, file.noisy ? { routing: given } : {});
     expect(relativeError(await y.data(), expected.outputF64)).toBeLessThanOrEqual(1e-5);
   });
 
   test.each(files)("%s: router logits", async (name) => {
     await using file = await SafetensorsFile.open(join(directory, name));
-    const routerName = JSON.parse(file.metadata.tensors as string).router.name as string;
+    const { x, shape, load } = await open(name);
+    using layer = await load(device());
+    using input = device().tensor(x, shape);
+    using logits = layer.routerLogits(input);
+    const expected = (await file.read(noisy(name) ? "clean_logits" : "router_logits")).data as Float32Array;
+    expect(relativeError(await logits.data(), expected)).toBeLessThanOrEqual(2e-5);
+  });
+
+  test.each(files)("%s: routing of its logits", async (name) => {
+    await using file = await SafetensorsFile.open(join(directory, name));
+    const { config, shape, expected } = await open(name);
+    const bias = JSON.parse(file.metadata.tensors as string).selection_bias?.name as string | undefined;
     const upload = async (tensor: string) => {
       const { data, shape } = await file.read(tensor);
       return device().tensor(data as Float32Array, shape);
     };
-    using x = await upload("x");
-    using router = await upload(routerName);
-    using logits = routerProjection(x, router);
-    const expected = (await file.read("router_logits")).data as Float32Array;
-    expect(relativeError(await logits.data(), expected)).toBeLessThanOrEqual(2e-5);
+    using logits = await upload("router_logits");
+    using selectionBias = bias === undefined ? undefined : await upload(bias);
+    const { numExperts, capacity } = config;
+    const chosen = gating(logits, { ...config, ...(selectionBias && { selectionBias }) });
+    const sequenceLength = shape.at(-2) as number;
+    const { ids, weights } = capacity ? limitCapacity(chosen, { ...capacity, numExperts, sequenceLength }) : chosen;
+    expect(await ids.data()).toEqual(expected.ids);
+    expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(3e-6);
   });
 
   test.each(
@@ -57,13 +103,12 @@ describe.each(kernelPaths)("golden layers on $label", (path) => {
       { name, dtype: "f16" as const, tolerance: 3e-3 },
     ]),
   )("$name in $dtype, ids and weights given", async ({ name, dtype, tolerance }) => {
-    const { x, config, numTokens, expected, load } = await open(name);
-    using layer = await load(device(), dtype);
-    using input = device().tensor(x, [numTokens, config.hiddenSize], dtype);
-    using ids = device().tensor(expected.ids, [numTokens, config.topK]);
-    using weights = device().tensor(expected.weights, [numTokens, config.topK]);
-    using y = layer.forward(input, { routing: { ids, weights } });
-    expect(relativeError(await y.data(), expected.outputF64)).toBeLessThanOrEqual(tolerance);
+    const file = await open(name);
+    using layer = await file.load(device(), dtype);
+    using input = device().tensor(file.x, file.shape, dtype);
+    using routing = givenRouting(device(), file);
+    using y = layer.forward(input, { routing });
+    expect(relativeError(await y.data(), file.expected.outputF64)).toBeLessThanOrEqual(tolerance);
   });
 });
 
@@ -71,13 +116,16 @@ describe("golden layers in float64", () => {
   const device = openForTests("reference");
 
   test.each(files)("%s", async (name) => {
-    const { x, config, numTokens, expected, load } = await open(name);
+    const { x, shape, config, expected, noisy, load } = await open(name);
     using layer = await load(device(), "f64");
-    using input = device().tensor(Float64Array.from(x), [numTokens, config.hiddenSize], "f64");
-    const { ids, weights } = layer.route(input);
-    expect(await ids.data()).toEqual(expected.ids);
-    expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(1e-12);
-    using y = layer.forward(input);
+    using input = device().tensor(Float64Array.from(x), shape, "f64");
+    const choice = [expected.ids.length / config.topK, config.topK];
+    using ids = device().tensor(expected.ids, choice);
+    using weights = device().tensor(expected.weightsF64, choice, "f64");
+    const routing = noisy ? { ids, weights: weights as Tensor as Tensor<"f32"> } : layer.route(input);
+    expect(await routing.ids.data()).toEqual(expected.ids);
+    expect(relativeError(await routing.weights.data(), expected.weightsF64)).toBeLessThanOrEqual(1e-12);
+    using y = layer.forward(input, { routing });
     expect(relativeError(await y.data(), expected.outputF64)).toBeLessThanOrEqual(1e-12);
   });
 });
