@@ -113,8 +113,7 @@ const scaledModels: readonly LayerProblem[] = [
   },
 ];
 
-/** Layers with parts beyond a router and routed experts, or formulas of their own. */
-export const layerFeatureCases: readonly Case[] = [...sharedExperts, ...formulas].map(layerCase);
-
-/** Layers with every rule of routing. */
-export const layerRoutingCases: readonly Case[] = [...scaledModels, ...routings].map(layerCase);
+/** Layers with parts beyond a router and routed experts, and with every formula and rule of routing. */
+export const layerFeatureCases: readonly Case[] = [...scaledModels, ...sharedExperts, ...formulas, ...routings].map(
+  layerCase,
+);

@@ -69,7 +69,7 @@ struct Kernels {
   void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
   // In place: e^value over the sum of all. NaN counts as -infinity, whose share is 0; +infinity takes everything, in
   // equal shares where there are several; all shares are 0 where nothing is above -infinity.
-  void (*softmax)(float* values, int64_t count);
+  void (*softmax)(float* values, int32_t count);
 
   PeakLoop f32_peak;
   PeakLoop bf16_peak;  // run is null where bf16_pairs is

@@ -326,7 +326,7 @@ void LayerPass::combine(const Thread& thread, int64_t token) {
     rows[j] = row < 0 ? nullptr : w_.outputs + row * d_.hidden;
     // Every row is one slot's, so no other thread has it.
     if (row >= 0 && d_.output_activation == OutputActivation::softmax) {
-      kernels_.softmax(w_.outputs + row * d_.hidden, d_.hidden);
+      kernels_.softmax(w_.outputs + row * d_.hidden, static_cast<int32_t>(d_.hidden));
     }
   }
   kernels_.combine(DType::f32, rows, slot_weights(thread, token), static_cast<int32_t>(slots_), d_.hidden, line);

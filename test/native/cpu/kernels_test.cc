@@ -171,7 +171,7 @@ MOE_TEST(softmax_leaves_out_what_is_no_number) {
   test::Random random(7);
   const float inf = INFINITY;
   for (const Kernels* kernels : available_kernels()) {
-    for (const int64_t count : {1, 2, 15, 16, 53}) {
+    for (const int32_t count : {1, 2, 15, 16, 53}) {
       std::vector<float> values = random.values(count);
       if (count > 15) {
         values[3] = NAN;
