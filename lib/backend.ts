@@ -252,7 +252,7 @@ export interface LayerHandle {
   logits(x: TensorHandle, logits: TensorHandle): void;
   /** ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
-  /** y [T, H] of x [T, H]; with routing given, ids and weights are read, else computed. */
+  /** y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. */
   forward(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): void;
   /** Enqueues the capture of a forward from x to y [T, H], which it keeps alive, as it does the weights. */
   capture(x: TensorHandle, y: TensorHandle): CapturedHandle;

@@ -134,7 +134,7 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's output for tokens x [T, H], or sequences of them [B, S, H]: of x's shape and dtype. Sequences matter to a
    * capacity per sequence only.
-   * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing.
+   * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing, with any k.
    * @param options.training routes with the layer's noise (`noisy` or `routerJitter`), from a seed or a noise [T or B * S, E]
    * that is given; default without.
    * @param options.out where to write; default a new tensor.
@@ -235,9 +235,9 @@ export class MoeLayer implements Disposable {
   }
 
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
-    const shape = [tokens, this.description.topK];
-    checkTensor("routing.ids", ids, ["i32"], shape, this.device);
-    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], shape, this.device);
+    checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.device);
+    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.device);
+    if (ids.shape[1] === 0) throw invalidArgument("routing", "at least one choice of a token", "k = 0");
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

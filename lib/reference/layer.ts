@@ -57,17 +57,18 @@ export function route(
 export function appendShared(
   { ids, weights }: Slots,
   gate: Matrix | undefined,
-  { numExperts, sharedExperts, sharedGate, topK }: LayerDescription,
+  { numExperts, sharedExperts, sharedGate }: LayerDescription,
 ): Slots {
   if (sharedExperts === 0) return { ids, weights };
-  const columns = topK + sharedExperts;
+  const choices = weights.columns;
+  const columns = choices + sharedExperts;
   const all = { ids: new Int32Array(weights.rows * columns), weights: zeros(weights.rows, columns) };
   for (let token = 0; token < weights.rows; token++) {
     const [routed, shared] = shareOfToken(sharedGate, gate && rowOf(gate, token));
-    all.ids.set(ids.subarray(token * topK, (token + 1) * topK), token * columns);
+    all.ids.set(ids.subarray(token * choices, (token + 1) * choices), token * columns);
     const row = rowOf(all.weights, token).fill(shared);
     row.set(rowOf(weights, token).map((weight) => weight * routed));
-    for (let j = 0; j < sharedExperts; j++) all.ids[token * columns + topK + j] = numExperts + j;
+    for (let j = 0; j < sharedExperts; j++) all.ids[token * columns + choices + j] = numExperts + j;
   }
   return all;
 }

@@ -152,7 +152,7 @@ struct LayerDescription {
 
   int64_t all_experts() const { return experts + shared_experts; }
   // Slots of a token: its chosen experts, then the shared ones.
-  int64_t slots() const { return gating.top_k + shared_experts; }
+  int64_t slots(int64_t choices) const { return choices + shared_experts; }
   int64_t gate_up_rows() const { return (is_gated(activation) ? 2 : 1) * intermediate; }
   // Linear outputs of the shared experts' gate.
   int64_t shared_gate_rows() const {
@@ -171,7 +171,10 @@ struct LayerForward {
   TensorView x;        // [T, H] float
   TensorView y;        // [T, H] like x
   TensorView ids;      // [T, k] i32 and
-  TensorView weights;  // [T, k] f32 where the caller routes, or absent
+  TensorView weights;  // [T, k] f32 where the caller routes, with any k, or absent
+
+  // Experts chosen for a token.
+  int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }
 };
 
 // Seconds on the device that the stages of one forward took.

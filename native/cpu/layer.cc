@@ -64,9 +64,8 @@ Status CpuLayer::route(const TensorView& x, const TensorView& ids, const TensorV
 }
 
 Status CpuLayer::forward(const LayerForward& f) {
-  const bool routed = !f.ids.absent();
-  LayerTokens tokens = tokens_of(f.x, routed ? f.ids.shape[1] : description().gating.top_k);
-  tokens.routed = routed;
+  LayerTokens tokens = tokens_of(f.x, f.choices(description()));
+  tokens.routed = !f.ids.absent();
   tokens.ids = f.ids.as<int32_t>();
   tokens.weights = f.weights.as<float>();
   tokens.y = f.y.as<char>();

@@ -137,9 +137,11 @@ Status GpuLayer::choose(const LayerForward& f, const gpu::LayerPlan& plan, const
     *slots = chosen;
     return {};
   }
-  *slots = {matrix(plan.slot_ids, DType::i32, d.slots()), matrix(plan.slot_weights, DType::f32, d.slots())};
+  const int64_t choices = f.choices(d);
+  *slots = {matrix(plan.slot_ids, DType::i32, d.slots(choices)),
+            matrix(plan.slot_weights, DType::f32, d.slots(choices))};
   gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, d.gating.top_k}, &error));
+  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, choices}, &error));
   return launch_shared_slots({chosen.ids, chosen.weights, gate, slots->ids, slots->weights, d.experts, d.shared_gate},
                              error, traits, pass.stream);
 }
@@ -210,8 +212,9 @@ Status GpuLayer::multiply_inner(const TensorView& given, const Rows& rows, const
 
 Status GpuLayer::plan(const LayerForward& f, gpu::LayerPlan* plan) const {
   const LayerDescription& d = description();
-  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.slots()));
-  *plan = gpu::plan_layer(d, f.x.shape[0], f.x.dtype, gpu::rows_aligned(f.x), context_.tf32, runtime().traits());
+  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.slots(f.choices(d))));
+  *plan = gpu::plan_layer(d, f.x.shape[0], f.choices(d), f.x.dtype, gpu::rows_aligned(f.x), context_.tf32,
+                          runtime().traits());
   return {};
 }
 
@@ -247,7 +250,7 @@ Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, cons
 
   const bool weighted = d.weight_on == WeightPlace::output;
   gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, d.slots()}, &error));
+  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, slots.ids.shape[1]}, &error));
   MOE_TRY(launch_combine({outputs, sorted.row_of_slot, weighted ? slots.weights : TensorView{}, f.y}, error, traits,
                          pass.stream));
   return pass.mark(kCombined);

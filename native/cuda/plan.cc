@@ -161,11 +161,11 @@ size_t converted_bytes(const GemmPlan& plan, int64_t x_rows) {
   return plan.converts_x ? static_cast<size_t>(x_rows * plan.x_pitch) * info(plan.x_dtype).bytes : 0;
 }
 
-LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, bool x_aligned, bool tf32,
+LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, int64_t choices, DType x, bool x_aligned, bool tf32,
                      const DeviceTraits& traits) {
   const int64_t experts = layer.all_experts();
-  const int64_t chosen = tokens * layer.gating.top_k;
-  const int64_t slots = tokens * layer.slots();
+  const int64_t chosen = tokens * choices;
+  const int64_t slots = tokens * layer.slots(choices);
   const DType weight = layer.weight_dtype;
   const PackedLayout gate_up = packed_layout({experts, layer.gate_up_rows(), layer.hidden, weight, layer.activation});
   const auto plan_product = [&](DType from, int64_t packed_rows, int64_t columns, bool aligned) {

@@ -162,7 +162,7 @@ struct LayerPlan {
   size_t converted_x, gate_up_map, down_map, inner, rows;
   size_t workspace_bytes;
 };
-LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, DType x, bool x_aligned, bool tf32,
+LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, int64_t choices, DType x, bool x_aligned, bool tf32,
                      const DeviceTraits& traits);
 
 const char* path_name(GemmPath path);

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { drops } from "../../lib/backend.js";
 import { relativeError } from "../../lib/cases/run.js";
 import type { Capacity } from "../../lib/operators/capacity.js";
+import { expertChoice } from "../../lib/operators/expert_choice.js";
 import { limitCapacity } from "../../lib/operators/limit_capacity.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
@@ -66,6 +67,49 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     const y = none.layer.forward(none.x, { routing });
     const expected = plain.layer.forward(plain.x);
     expect(relativeError(y.dataSync(), expected.dataSync())).toBeLessThanOrEqual(roundedWeights);
+  });
+
+  test.each([undefined, { intermediateSize: 20 }])(
+    "a routing has any number of choices, shared expert %o",
+    (shared) => {
+      using random = new RandomLayer(device(), example(shared ? { sharedExpert: shared } : {}));
+      const { layer, x } = random;
+      const { topK, numExperts } = exampleConfig;
+      const tokens = x.shape[0] as number;
+      const own = layer.route(x);
+      const y = layer.forward(x, { routing: own }).dataSync();
+      const widened = (width: number) => {
+        const ids = new Int32Array(tokens * width).fill(-1);
+        const weights = new Float32Array(tokens * width);
+        for (let token = 0; token < tokens; token++) {
+          const row = [token * topK, (token + 1) * topK] as const;
+          ids.set(own.ids.dataSync().slice(...row), token * width + width - topK);
+          weights.set(own.weights.dataSync().slice(...row), token * width + width - topK);
+        }
+        return { ids: device().tensor(ids, [tokens, width]), weights: device().tensor(weights, [tokens, width]) };
+      };
+      for (const width of [topK, topK + 1, 3 * numExperts]) {
+        expect(layer.forward(x, { routing: widened(width) }).dataSync()).toEqual(y);
+      }
+      const none = { ids: device().zeros([tokens, 0], "i32"), weights: device().zeros([tokens, 0], "f32") };
+      expectError(
+        () => layer.forward(x, { routing: none }),
+        "INVALID_ARGUMENT",
+        /routing: expected at least one choice/,
+      );
+    },
+  );
+
+  test("the choice of experts is a routing, and what a layer with expertChoice does", () => {
+    using plain = new RandomLayer(device(), example({ normalize: false }));
+    const choosing = { expertChoice: { factor: 2 }, topK: exampleConfig.numExperts, normalize: false };
+    using random = new RandomLayer(device(), example(choosing));
+    const routing = expertChoice(plain.layer.routerLogits(plain.x), { factor: 2 });
+    const actual = random.layer.route(random.x);
+    expect(actual.ids.toArraySync()).toEqual(routing.ids.toArraySync());
+    expect(actual.weights.toArraySync()).toEqual(routing.weights.toArraySync());
+    const y = random.layer.forward(random.x);
+    expect(y.dataSync()).toEqual(plain.layer.forward(plain.x, { routing }).dataSync());
   });
 
   test("sequences of tokens give the same bits as the tokens one after another", () => {

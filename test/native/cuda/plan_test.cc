@@ -213,7 +213,7 @@ LayerDescription small_layer() {
 }
 
 MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
-  const LayerPlan plan = plan_layer(small_layer(), 13, DType::bf16, false, false, kH100);
+  const LayerPlan plan = plan_layer(small_layer(), 13, small_layer().gating.top_k, DType::bf16, false, false, kH100);
   MOE_CHECK(plan.gate_up.converts_x);
   MOE_CHECK_EQUAL(plan.gate_up.x_pitch, 48);
   MOE_CHECK_EQUAL(plan.inner_pitch, 40);
@@ -241,7 +241,7 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
   layer.shared_gate = SharedGate::softmax;
   layer.weight_on = WeightPlace::input;
   layer.output_activation = OutputActivation::softmax;
-  const LayerPlan plan = plan_layer(layer, 13, DType::bf16, false, false, kH100);
+  const LayerPlan plan = plan_layer(layer, 13, layer.gating.top_k, DType::bf16, false, false, kH100);
   MOE_CHECK(plan.rows_dtype == DType::f32);
   MOE_CHECK(plan.sort.units * plan.sort.slots_per_unit >= 13 * 5);
   MOE_CHECK_EQUAL(plan.gate_up.max_row_tiles, max_row_tiles(13 * 5, 11, plan.gate_up.tile.rows));
@@ -265,7 +265,7 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
 
 MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
   const auto bytes = [](const LayerDescription& layer) {
-    return plan_layer(layer, 1000, DType::bf16, false, false, kH100).workspace_bytes;
+    return plan_layer(layer, 1000, layer.gating.top_k, DType::bf16, false, false, kH100).workspace_bytes;
   };
   LayerDescription layer = small_layer();
   const size_t plain = bytes(layer);
@@ -285,7 +285,7 @@ MOE_TEST(the_factors_product_has_the_tiles_and_the_operand_of_gate_and_up) {
   layer.factor = true;
   for (const int64_t tokens : {0, 1, 40, 1000, 50000}) {
     for (const DType x : {DType::f32, DType::f16, DType::bf16}) {
-      const LayerPlan plan = plan_layer(layer, tokens, x, true, false, kH100);
+      const LayerPlan plan = plan_layer(layer, tokens, layer.gating.top_k, x, true, false, kH100);
       MOE_CHECK_EQUAL(plan.factor.tile.rows, plan.gate_up.tile.rows);
       MOE_CHECK_EQUAL(plan.factor.max_row_tiles, plan.gate_up.max_row_tiles);
       MOE_CHECK_EQUAL(plan.factor.converts_x, plan.gate_up.converts_x);
@@ -302,7 +302,7 @@ MOE_TEST(float32_layers_keep_float32_between_the_products) {
   layer.intermediate = 32;
   layer.experts = 4;
   layer.weight_dtype = DType::bf16;
-  const LayerPlan plan = plan_layer(layer, 10, DType::f32, true, false, kH100);
+  const LayerPlan plan = plan_layer(layer, 10, layer.gating.top_k, DType::f32, true, false, kH100);
   MOE_CHECK(plan.inner_dtype == DType::f32);
   MOE_CHECK(plan.down.path == GemmPath::fma);
 }
