@@ -8,6 +8,7 @@
 #include "cuda/gating_choice.cuh"
 #include "cuda/plan.h"
 #include "cuda/tile/dispatch.h"
+#include "cuda/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -24,12 +25,6 @@ struct Arguments {
   int group_terms;
   GatingRule rule;
 };
-
-// e^(logit - max), where an infinite maximum gives 1 and NaN gives 0.
-__device__ __forceinline__ float exponential(float logit, float max) {
-  if (std::isnan(logit) || max == -INFINITY) return 0.0f;
-  return logit == max ? 1.0f : expf(logit - max);
-}
 
 // A logit's score before any division by a sum; `max` is a softmax's largest logit.
 __device__ __forceinline__ float score_of(Scoring scoring, float logit, float max) {

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const A
     float sum = 0.0f, distances = 0.0f, sigmoids = 0.0f;
     for (int64_t e = lane; e < a.experts; e += 32) {
       const float logit = to_float(logits[e]);
-      const float share = largest > -INFINITY ? exponential(logit, largest) : 0.0f;
+      const float share = exponential(logit, largest);
       sum += share;
       if (share > 0.0f && logit < largest) distances += share * (largest - logit);
       if (a.sigmoid) sigmoids += sigmoid(logit);

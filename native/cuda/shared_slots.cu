@@ -38,9 +38,9 @@ __device__ __forceinline__ Shares shares_of(const Arguments& a, int64_t token) {
       const float routed = a.gate[2 * token];
       const float shared = a.gate[2 * token + 1];
       const float max = fmaxf(routed, shared);
-      if (!(max > -INFINITY)) return {0.0f, 0.0f};
-      const float sum = exponential(routed, max) + exponential(shared, max);
-      return {exponential(routed, max) / sum, exponential(shared, max) / sum};
+      const Shares shares{exponential(routed, max), exponential(shared, max)};
+      const float sum = shares.routed + shares.shared;
+      return sum > 0.0f ? Shares{shares.routed / sum, shares.shared / sum} : Shares{0.0f, 0.0f};
     }
   }
   return {1.0f, 1.0f};

@@ -23,8 +23,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) softmax_rows_kernel(float* r
     float sum = 0.0f;
     for (int64_t i = lane; i < columns; i += 32) sum += exponential(values[i], max);
     sum = warp_sum(sum);
-    // Nothing above -Infinity: each would count as the maximum.
-    const float scale = max == -INFINITY ? 0.0f : 1.0f / sum;
+    const float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
     for (int64_t i = lane; i < columns; i += 32) values[i] = scale * exponential(values[i], max);
   }
 }
