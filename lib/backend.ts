@@ -344,6 +344,18 @@ export interface Backend extends NoiseBackend, StatisticsBackend {
     scoring: ExpertScoring,
   ): void;
   /**
+   * ids [T, k1 * k2] i32 and weights f32: `groups` chooses k1 groups by groupLogits [T, G], `experts` k2 of each group's
+   * E / G neighbouring experts by their part of logits [T, E]; weights are products.
+   */
+  hierarchicalGating(
+    groupLogits: TensorHandle,
+    logits: TensorHandle,
+    ids: TensorHandle,
+    weights: TensorHandle,
+    groups: Gating,
+    experts: Gating,
+  ): void;
+  /**
    * From ids [T, k]: offsets [E+1], tokensPerExpert [E], tokenOfRow [T*k] (-1 after the last row), rowOfSlot [T, k]
    * (-1 where the id is -1); all i32. Rows of one expert are in order of (token, slot).
    */

@@ -32,6 +32,7 @@ export {
 } from "./operators/expert_totals.js";
 export { type GatingOptions, gating, type Routing } from "./operators/gating.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/grouped_gemm.js";
+export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/hierarchical_gating.js";
 export { cvSquared, maximumViolation } from "./operators/imbalance.js";
 export { type JitterOptions, jitter } from "./operators/jitter.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/limit_capacity.js";

@@ -7,6 +7,7 @@ export type OperatorName =
   | "limit_capacity"
   | "expert_slots"
   | "expert_choice"
+  | "hierarchical_gating"
   | "sort"
   | "permute"
   | "unpermute"

@@ -3,6 +3,7 @@ import type { Case } from "./case.js";
 import { expertChoiceCases } from "./expert_choice_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
+import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
 import { layerCases } from "./layer_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
@@ -18,6 +19,7 @@ export const cases: readonly Case[] = [
   ...limitCapacityCases,
   ...expertSlotsCases,
   ...expertChoiceCases,
+  ...hierarchicalGatingCases,
   ...sortCases,
   ...permuteCases,
   ...unpermuteCases,

@@ -19,6 +19,7 @@ import { combine } from "./combine.js";
 import { expertChoice } from "./expert_choice.js";
 import { gating } from "./gating.js";
 import { groupedGemm } from "./grouped_gemm.js";
+import { hierarchicalGating } from "./hierarchical_gating.js";
 import { ReferenceLayer } from "./layer_handle.js";
 import { type ChosenGroups, expertLoad, noisyLogits } from "./noisy_top_k.js";
 import { ReferencePackedExperts } from "./packed_experts.js";
@@ -122,6 +123,20 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
     tokens.store(result.tokens);
     tokenWeights.store(result.tokenWeights.values);
+    ids.store(result.ids);
+    weights.store(result.weights.values);
+  }
+
+  hierarchicalGating(
+    groupLogits: ReferenceTensor,
+    logits: ReferenceTensor,
+    ids: ReferenceTensor,
+    weights: ReferenceTensor,
+    groups: Gating,
+    experts: Gating,
+  ): void {
+    const result = hierarchicalGating(groupLogits.matrix(), logits.matrix(), groups, experts);
+    this.#stream.nonFiniteLogitRows += result.nonFiniteRows;
     ids.store(result.ids);
     weights.store(result.weights.values);
   }

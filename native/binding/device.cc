@@ -33,6 +33,7 @@ void DeviceObject::define(Napi::Env env) {
                                        InstanceMethod<&DeviceObject::limit_capacity>("limitCapacity"),
                                        InstanceMethod<&DeviceObject::expert_slots>("expertSlots"),
                                        InstanceMethod<&DeviceObject::expert_choice>("expertChoice"),
+                                       InstanceMethod<&DeviceObject::hierarchical_gating>("hierarchicalGating"),
                                        InstanceMethod<&DeviceObject::sort>("sort"),
                                        InstanceMethod<&DeviceObject::permute>("permute"),
                                        InstanceMethod<&DeviceObject::unpermute>("unpermute"),

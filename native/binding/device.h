@@ -59,6 +59,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void gating(const Napi::CallbackInfo& info);
   void limit_capacity(const Napi::CallbackInfo& info);
   void expert_slots(const Napi::CallbackInfo& info);
+  void hierarchical_gating(const Napi::CallbackInfo& info);
   void expert_choice(const Napi::CallbackInfo& info);
   void sort(const Napi::CallbackInfo& info);
   void permute(const Napi::CallbackInfo& info);

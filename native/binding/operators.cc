@@ -28,6 +28,19 @@ void DeviceObject::gating(const Napi::CallbackInfo& info) {
   enqueue(env, &Backend::gating, problem, std::move(keep));
 }
 
+void DeviceObject::hierarchical_gating(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  HierarchicalGating problem;
+  problem.group_logits = tensor(env, info[0], keep);
+  problem.logits = tensor(env, info[1], keep);
+  problem.ids = tensor(env, info[2], keep);
+  problem.weights = tensor(env, info[3], keep);
+  problem.groups = gating_rule(env, info[4].ToObject());
+  problem.experts = gating_rule(env, info[5].ToObject());
+  enqueue(env, &Backend::hierarchical_gating, problem, std::move(keep));
+}
+
 void DeviceObject::sort(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;

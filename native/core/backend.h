@@ -109,6 +109,7 @@ class Backend {
   virtual Status gating(const Gating& p) = 0;
   virtual Status limit_capacity(const LimitCapacity& p) = 0;
   virtual Status expert_slots(const ExpertSlots& p) = 0;
+  virtual Status hierarchical_gating(const HierarchicalGating& p) = 0;
   virtual Status expert_choice(const ExpertChoice& p) = 0;
   virtual Status sort(const Sort& p) = 0;
   virtual Status permute(const Permute& p) = 0;

@@ -81,6 +81,18 @@ struct Gating {
   GatingRule rule;
 };
 
+// The second gate chooses among the E / G neighbouring experts of every group that the first chose.
+struct HierarchicalGating {
+  TensorView group_logits;  // [T, G] float
+  TensorView logits;        // [T, E] float
+  TensorView ids;           // [T, k1 * k2] i32
+  TensorView weights;       // [T, k1 * k2] f32
+  GatingRule groups;        // top_k = k1
+  GatingRule experts;       // top_k = k2
+
+  int64_t group_size() const { return logits.shape[1] / group_logits.shape[1]; }
+};
+
 struct Sort {
   TensorView ids;                // [T, k] i32
   TensorView offsets;            // [E + 1] i32

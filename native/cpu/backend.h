@@ -7,6 +7,7 @@
 #include "cpu/capacity.h"
 #include "cpu/context.h"
 #include "cpu/expert_choice.h"
+#include "cpu/hierarchical_gating.h"
 
 namespace moe::cpu {
 
@@ -26,6 +27,7 @@ class CpuBackend final : public Backend {
   Status gating(const Gating& p) override;
   Status limit_capacity(const LimitCapacity& p) override { return cpu::limit_capacity(context_, p); }
   Status expert_slots(const ExpertSlots& p) override { return cpu::expert_slots(context_, p); }
+  Status hierarchical_gating(const HierarchicalGating& p) override { return cpu::hierarchical_gating(context_, p); }
   Status expert_choice(const ExpertChoice& p) override { return cpu::expert_choice(context_, p); }
   Status sort(const Sort& p) override;
   Status permute(const Permute& p) override;

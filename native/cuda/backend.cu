@@ -5,6 +5,7 @@
 #include "cuda/expert_choice.cuh"
 #include "cuda/gating.cuh"
 #include "cuda/grouped_gemm.cuh"
+#include "cuda/hierarchical_gating.cuh"
 #include "cuda/layer.h"
 #include "cuda/noisy_top_k.cuh"
 #include "cuda/pack.cuh"
@@ -75,6 +76,16 @@ Status GpuBackend::expert_choice(const ExpertChoice& p) {
   Scratch scratch(runtime());
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
   return launch_expert_choice(p, plan, scratch.at(0), context_.errors.non_finite_rows(), runtime().stream());
+}
+
+Status GpuBackend::hierarchical_gating(const HierarchicalGating& p) {
+  MOE_TRY(runtime().use());
+  Scratch scratch(runtime());
+  MOE_TRY(scratch.reserve(hierarchical_gating_bytes(p)));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context_.errors.next({"hierarchicalGating: group", "a row", p.group_logits.size(), 0}, &error));
+  return launch_hierarchical_gating(p, scratch.at(0), context_.errors.non_finite_rows(), error, runtime().traits(),
+                                    runtime().stream());
 }
 
 Status GpuBackend::sort(const Sort& p) {

@@ -26,6 +26,7 @@ class GpuBackend : public Backend {
   Status gating(const Gating& p) override;
   Status limit_capacity(const LimitCapacity& p) override;
   Status expert_slots(const ExpertSlots& p) override;
+  Status hierarchical_gating(const HierarchicalGating& p) override;
   Status expert_choice(const ExpertChoice& p) override;
   Status sort(const Sort& p) override;
   Status permute(const Permute& p) override;

@@ -7,6 +7,7 @@ set(MOE_GPU_SOURCES
   combine.cu
   data_errors.cu
   expert_choice.cu
+  hierarchical_gating.cu
   gating.cu
   grouped_gemm.cu
   grouped_gemm_fma.cu

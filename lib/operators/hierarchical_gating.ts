@@ -1,0 +1,84 @@
+import type { Gating } from "../backend.js";
+import type { FloatDType } from "../dtype.js";
+import { checkOptions, invalidArgument, MoeError } from "../errors.js";
+import type { Tensor } from "../tensor.js";
+import { checkTensor, output } from "./check.js";
+import type { Routing } from "./gating.js";
+import { checkGating, type GatingRuleOptions } from "./gating_options.js";
+
+export interface HierarchicalGatingOptions {
+  /** The first gate's rule: topK of the G groups. */
+  groups: GatingRuleOptions;
+  /** The second gate's: topK of the E / G experts of each chosen group. */
+  experts: GatingRuleOptions;
+  /** Where to write; default new tensors. */
+  out?: Routing;
+}
+
+/**
+ * Hierarchical gating (arXiv 1701.06538, appendix B): a first gate chooses k1 of G groups of neighbouring experts, a second k2 of
+ * the E / G experts of each chosen group, and the weight of an expert is the product of both. For the noisy form give
+ * both gates logits of {@link noisyLogits}; {@link expertLoad} has the load of such experts, {@link expertTotals} their importance.
+ *
+ * Each gate is as {@link gating} is, with its rules for ties and for logits that are not finite; a row of either without any finite
+ * logit is counted in `device.warnings.nonFiniteLogitRows`.
+ *
+ * @param groupLogits [T, G] f32, f16 or bf16.
+ * @param logits [T, E] f32, f16 or bf16; G divides E, and experts g * E/G .. (g+1) * E/G - 1 are group g.
+ * @returns ids [T, k1 * k2] i32 and weights f32, in order of the group's rank, then of the expert's in it.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function hierarchicalGating(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  options: HierarchicalGatingOptions,
+): Routing {
+  checkTensor("groupLogits", groupLogits, "float", ["T", "G"]);
+  const { device } = groupLogits;
+  const [tokens, numGroups] = groupLogits.shape as [number, number];
+  checkTensor("logits", logits, "float", [tokens, "E"], device);
+  checkOptions(options, "{ groups: { topK: 1 }, experts: { topK: 2 } }");
+  const { groups, experts } = checkHierarchy(options, numGroups, logits.shape[1] as number);
+  if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
+    const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
+    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
+  }
+  if (tokens * Math.max(numGroups, groups.topK * experts.topK) >= 2 ** 31) {
+    throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
+  }
+  const shape = [tokens, groups.topK * experts.topK];
+  const dtype = logits.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const inputs = [groupLogits, logits];
+  const ids = output("out.ids", options.out?.ids, device, shape, "i32", inputs);
+  const weights = output("out.weights", options.out?.weights, device, shape, dtype, [...inputs, ids]);
+  device.backend.hierarchicalGating(groupLogits.handle, logits.handle, ids.handle, weights.handle, groups, experts);
+  return { ids, weights };
+}
+
+/** Checks the rules of both gates and fills in their defaults. */
+function checkHierarchy(
+  { groups, experts }: HierarchicalGatingOptions,
+  numGroups: number,
+  numExperts: number,
+): { groups: Gating; experts: Gating } {
+  checkOptions(groups, "{ topK: 1 }", "groups");
+  checkOptions(experts, "{ topK: 2 }", "experts");
+  if (numGroups < 1 || numExperts % numGroups !== 0) {
+    const expected = `a multiple of the ${numGroups} groups as the number of experts`;
+    throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
+  }
+  return {
+    groups: within("groups", () => checkGating(groups, numGroups)),
+    experts: within("experts", () => checkGating(experts, numExperts / numGroups)),
+  };
+}
+
+/** Errors of `check` name the fields behind `prefix`. */
+function within<T>(prefix: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof MoeError) throw new MoeError(error.code, `${prefix}.${error.message}`);
+    throw error;
+  }
+}
