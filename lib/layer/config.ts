@@ -2,7 +2,6 @@ import {
   type Activation,
   activations,
   type Clamp,
-  defaultClamp,
   type ExpertScoring,
   expertScorings,
   type Gating,
@@ -26,6 +25,7 @@ import {
   checkCapacitySize,
 } from "../operators/capacity.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
+import { checkClamp } from "../operators/grouped_gemm.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig } from "./training.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
@@ -130,18 +130,6 @@ function checkExpertChoice(config: MoeLayerConfig, gating: Gating): CapacitySize
 /** Whether experts can choose by this scoring. */
 export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
   return (expertScorings as readonly Scoring[]).includes(scoring);
-}
-
-/** Checks the numbers of `swiglu_clamped` and fills in the defaults. */
-export function checkClamp(given: Partial<Clamp> = {}): Clamp {
-  checkOptions(given, "{ limit: 7 }", "clamp");
-  const clamp = { ...defaultClamp, ...given };
-  for (const [name, value] of Object.entries(clamp)) {
-    const fits = typeof value === "number" && Number.isFinite(value) && (name !== "limit" || value > 0);
-    if (!fits)
-      throw invalidArgument(`clamp.${name}`, name === "limit" ? "a finite number > 0" : "a finite number", value);
-  }
-  return clamp;
 }
 
 function checkSharedExpert(config: MoeLayerConfig): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {

@@ -9,7 +9,7 @@ import {
 } from "../backend.js";
 import type { Device } from "../device.js";
 import type { DType, FloatDType } from "../dtype.js";
-import { checkChoice, invalidArgument, MoeError } from "../errors.js";
+import { checkChoice, checkOptions, invalidArgument, MoeError } from "../errors.js";
 import type { Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkOptional, checkPair, checkTensor, output } from "./check.js";
@@ -64,12 +64,24 @@ export interface ActivationOptions {
   clamp?: Partial<Clamp>;
 }
 
+/** Checks the numbers of `swiglu_clamped` and fills in the defaults. */
+export function checkClamp(given: Partial<Clamp> = {}): Clamp {
+  checkOptions(given, "{ limit: 7 }", "clamp");
+  const clamp = { ...defaultClamp, ...given };
+  for (const [name, value] of Object.entries(clamp)) {
+    const fits = typeof value === "number" && Number.isFinite(value) && (name !== "limit" || value > 0);
+    if (!fits)
+      throw invalidArgument(`clamp.${name}`, name === "limit" ? "a finite number > 0" : "a finite number", value);
+  }
+  return clamp;
+}
+
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. The given tensor is not needed after.
  *
  * @param weight [E, N, K] f32, f16 or bf16, rows are outputs (y = W x). Where the activation is gated, N = 2I: the I gate
  * rows, then the I up rows.
- * @throws SHAPE_MISMATCH (also an odd N where gated), UNSUPPORTED_DTYPE, DISPOSED, OUT_OF_MEMORY.
+ * @throws SHAPE_MISMATCH (also an odd N where gated), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED, OUT_OF_MEMORY.
  */
 export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
   checkTensor("weight", weight, "float", ["E", "N", "K"]);
@@ -80,7 +92,7 @@ export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptio
   if (gated && rows % 2 !== 0) {
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
-  const clamp = { ...defaultClamp, ...options.clamp };
+  const clamp = checkClamp(options.clamp);
   const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation, clamp);
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts; expert++) {

@@ -59,6 +59,11 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
       /activation: expected one of "none".*got "tanh"/,
     );
     expectError(
+      () => packExperts(weight, { activation: "swiglu_clamped", clamp: { limit: 0 } }),
+      "INVALID_ARGUMENT",
+      /^clamp\.limit: expected a finite number > 0, got 0/,
+    );
+    expectError(
       () => packExperts(floats(2, 5, 3), { activation: "swiglu" }),
       "SHAPE_MISMATCH",
       /even number of rows.*got 5/,
