@@ -1,7 +1,7 @@
 import type { TensorHandle } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { MoeError } from "../errors.js";
-import { checkTensor } from "../operators/check.js";
+import { checkTensor, resultDType } from "../operators/check.js";
 import type { Tensor } from "../tensor.js";
 import type { MoeLayer } from "./layer.js";
 
@@ -22,7 +22,7 @@ export function checkTokens({ description, device }: MoeLayer, x: Tensor<FloatDT
   checkTensor("x", x, "float", sequences ? ["B", "S", hiddenSize] : ["T", hiddenSize], device);
   checkGoesWithWeights("x", x.dtype, weightDType);
   const [first, second] = x.shape as [number, number];
-  const dtype = x.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const dtype = resultDType(x);
   const count = sequences ? first * second : first;
   return { count, sequenceLength: sequences ? second : first, inputDType: x.dtype, dtype };
 }

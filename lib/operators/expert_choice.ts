@@ -3,7 +3,7 @@ import type { FloatDType } from "../dtype.js";
 import { checkChoice, checkOptions, invalidArgument, MoeError } from "../errors.js";
 import type { Tensor } from "../tensor.js";
 import { type CapacitySize, checkCapacitySize, expertCapacity } from "./capacity.js";
-import { checkTensor, output } from "./check.js";
+import { checkTensor, output, resultDType } from "./check.js";
 import type { Routing } from "./gating.js";
 
 /** How experts choose their tokens. */
@@ -54,7 +54,7 @@ export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOp
     throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
   }
   const capacity = Math.min(expertCapacity(options, numTokens, 1, numExperts), numTokens);
-  const dtype = logits.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const dtype = resultDType(logits);
   const places = [numExperts, capacity];
   const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);
   const tokenWeights = output("out.tokenWeights", out?.tokenWeights, device, places, dtype, [logits, tokens]);

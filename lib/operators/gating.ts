@@ -1,7 +1,7 @@
 import type { FloatDType } from "../dtype.js";
 import { checkOptions } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkOptional, checkTensor, output } from "./check.js";
+import { checkOptional, checkTensor, output, resultDType } from "./check.js";
 import { checkGating, checkSelectionBias, type GatingRuleOptions } from "./gating_options.js";
 
 /** The experts of every token and their weights. */
@@ -47,7 +47,7 @@ export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Rout
   const bias = checkOptional("selectionBias", options.selectionBias, "float", [experts], device);
   checkSelectionBias(bias, rule.scoring);
   const shape = [tokens, rule.topK];
-  const dtype = logits.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const dtype = resultDType(logits);
   const ids = output("out.ids", options.out?.ids, device, shape, "i32", [logits, bias]);
   const weights = output("out.weights", options.out?.weights, device, shape, dtype, [logits, bias, ids]);
   device.backend.gating(logits.handle, bias?.handle ?? null, ids.handle, weights.handle, rule);

@@ -2,7 +2,7 @@ import type { Gating } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { checkOptions, invalidArgument, MoeError } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkTensor, output } from "./check.js";
+import { checkTensor, output, resultDType } from "./check.js";
 import type { Routing } from "./gating.js";
 import { checkGating, type GatingRuleOptions } from "./gating_options.js";
 
@@ -47,7 +47,7 @@ export function hierarchicalGating(
     throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
   }
   const shape = [tokens, groups.topK * experts.topK];
-  const dtype = logits.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const dtype = resultDType(logits);
   const inputs = [groupLogits, logits];
   const ids = output("out.ids", options.out?.ids, device, shape, "i32", inputs);
   const weights = output("out.weights", options.out?.weights, device, shape, dtype, [...inputs, ids]);

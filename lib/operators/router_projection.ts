@@ -1,6 +1,6 @@
 import type { FloatDType } from "../dtype.js";
 import type { Tensor } from "../tensor.js";
-import { checkOptional, checkPair, checkTensor, output } from "./check.js";
+import { checkOptional, checkPair, checkTensor, output, resultDType } from "./check.js";
 
 /**
  * Router logits: x · weightᵀ + bias, products and sums in float32.
@@ -24,7 +24,7 @@ export function routerProjection(
   checkPair(x, weight);
   const experts = weight.shape[0] as number;
   const bias = checkOptional("bias", options.bias, "float", [experts], device);
-  const dtype = x.dtype === "f64" ? ("f64" as "f32") : "f32";
+  const dtype = resultDType(x);
   const logits = output("out", options.out, device, [tokens, experts], dtype, [x, weight, bias]);
   device.backend.routerProjection(x.handle, weight.handle, bias?.handle ?? null, logits.handle);
   return logits;

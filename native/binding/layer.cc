@@ -94,16 +94,14 @@ void LayerObject::set_router(const Napi::CallbackInfo& info) {
   Keep keep;
   const MatrixView weight = matrix(env, info[0], keep);
   const MatrixView bias = optional_matrix(env, info[1], keep);
-  device().stream(env).enqueue(
-      [target = layer(env), weight, bias, keep = std::move(keep)] { return target->set_router(weight, bias); });
+  enqueue(env, &Layer::set_router, std::move(keep), weight, bias);
 }
 
 void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
   const MatrixView bias = matrix(env, info[0], keep);
-  device().stream(env).enqueue(
-      [target = layer(env), bias, keep = std::move(keep)] { return target->set_selection_bias(bias); });
+  enqueue(env, &Layer::set_selection_bias, std::move(keep), bias);
 }
 
 void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
@@ -114,13 +112,12 @@ void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   if (weight.rows != layer(env)->description().shared_gate_rows()) {
     throw_error(env, {Code::invalid_argument, "setSharedGate: weight out of place"});
   }
-  device().stream(env).enqueue(
-      [target = layer(env), weight, bias, keep = std::move(keep)] { return target->set_shared_gate(weight, bias); });
+  enqueue(env, &Layer::set_shared_gate, std::move(keep), weight, bias);
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::shared_ptr<Layer>& target = layer(env);
+  const LayerDescription& description = layer(env)->description();
   const int64_t expert = integer(env, info[0], "expert");
   const Napi::Object given = info[1].ToObject();
   Keep keep;
@@ -132,13 +129,11 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   weights.gate_bias = optional_matrix(env, given.Get("gateBias"), keep);
   weights.up_bias = optional_matrix(env, given.Get("upBias"), keep);
   weights.down_bias = optional_matrix(env, given.Get("downBias"), keep);
-  const LayerDescription& description = target->description();
   if (expert < 0 || expert >= description.all_experts() || is_gated(description.activation) == weights.gate.absent() ||
       description.factor == weights.factor.absent()) {
     throw_error(env, {Code::invalid_argument, "setExpert: expert, gate or factor out of place"});
   }
-  device().stream(env).enqueue(
-      [target, expert, weights, keep = std::move(keep)] { return target->set_expert(expert, weights); });
+  enqueue(env, &Layer::set_expert, std::move(keep), expert, weights);
 }
 
 void LayerObject::logits(const Napi::CallbackInfo& info) {
@@ -146,8 +141,7 @@ void LayerObject::logits(const Napi::CallbackInfo& info) {
   Keep keep;
   const TensorView x = tensor(env, info[0], keep);
   const TensorView logits = tensor(env, info[1], keep);
-  device().stream(env).enqueue(
-      [target = layer(env), x, logits, keep = std::move(keep)] { return target->logits(x, logits); });
+  enqueue(env, &Layer::logits, std::move(keep), x, logits);
 }
 
 void LayerObject::route(const Napi::CallbackInfo& info) {
@@ -156,8 +150,7 @@ void LayerObject::route(const Napi::CallbackInfo& info) {
   const TensorView x = tensor(env, info[0], keep);
   const TensorView ids = tensor(env, info[1], keep);
   const TensorView weights = tensor(env, info[2], keep);
-  device().stream(env).enqueue(
-      [target = layer(env), x, ids, weights, keep = std::move(keep)] { return target->route(x, ids, weights); });
+  enqueue(env, &Layer::route, std::move(keep), x, ids, weights);
 }
 
 void LayerObject::forward(const Napi::CallbackInfo& info) {
@@ -168,8 +161,7 @@ void LayerObject::forward(const Napi::CallbackInfo& info) {
   problem.y = tensor(env, info[1], keep);
   problem.ids = optional_tensor(env, info[2], keep);
   problem.weights = optional_tensor(env, info[3], keep);
-  device().stream(env).enqueue(
-      [target = layer(env), problem, keep = std::move(keep)] { return target->forward(problem); });
+  enqueue(env, &Layer::forward, std::move(keep), problem);
 }
 
 Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {

@@ -19,6 +19,13 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
  private:
   const std::shared_ptr<Layer>& layer(Napi::Env env) const;
   DeviceObject& device() const;
+  // Enqueues the layer's function `run` on `arguments`, whose memory is `keep`.
+  template <class... Parameters, class... Arguments>
+  void enqueue(Napi::Env env, Status (Layer::*run)(Parameters...), Keep keep, Arguments... arguments) {
+    device().stream(env).enqueue([target = layer(env), run, keep = std::move(keep), arguments...] {
+      return (target.get()->*run)(arguments...);
+    });
+  }
   void release(Napi::BasicEnv env);
   void set_router(const Napi::CallbackInfo& info);
   void set_selection_bias(const Napi::CallbackInfo& info);

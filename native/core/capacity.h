@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/float_order.h"
 #include "core/tensor_view.h"
 
 namespace moe {
@@ -39,13 +40,6 @@ struct ExpertChoice {
   TensorView weights;        // [T, E] f32
   ExpertScoring scoring = ExpertScoring::softmax;
 };
-
-// Integers that descend as the values do: the largest value has the least, the two zeros the same, NaN the greatest.
-MOE_HOST_DEVICE inline uint32_t descending_order(float value) {
-  if (value != value) return UINT32_MAX;
-  const uint32_t bits = float_bits(value == 0.0f ? 0.0f : value);
-  return (bits >> 31) != 0 ? bits : ~(bits | 0x80000000u);
-}
 
 // Numbers the choices of a routing in the order in which an expert serves them: the lower goes first, and no two are
 // equal.

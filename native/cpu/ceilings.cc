@@ -1,8 +1,8 @@
 #include "cpu/ceilings.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "cpu/clock.h"
 #include "cpu/isa/isa.h"
 #include "cpu/memory.h"
 #include "cpu/team.h"
@@ -10,8 +10,6 @@
 namespace moe::cpu {
 
 namespace {
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 constexpr int kRepeats = 5;
 constexpr int64_t kIterations = 4'000'000;

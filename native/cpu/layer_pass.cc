@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <vector>
 
+#include "cpu/clock.h"
 #include "cpu/gating.h"
 #include "cpu/product.h"
 #include "cpu/sort.h"
@@ -13,8 +13,6 @@
 namespace moe::cpu {
 
 namespace {
-
-double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Workspace {
   char* token_tiles;       // packed tiles of tokens

@@ -6,17 +6,14 @@
 #include <climits>
 #include <cmath>
 
+#include "core/float_order.h"
 #include "cuda/tile/element.cuh"
 #include "cuda/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
 // Integers in the order of the values: NaN is the least, and the two zeros are equal.
-__device__ __forceinline__ uint32_t rank_of(float value) {
-  if (std::isnan(value)) return 0;
-  const uint32_t bits = float_bits(value == 0.0f ? 0.0f : value);
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
+__device__ __forceinline__ uint32_t rank_of(float value) { return ~descending_order(value); }
 
 __device__ __forceinline__ float value_of(uint32_t rank) {
   if (rank == 0) return NAN;
