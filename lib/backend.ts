@@ -258,7 +258,7 @@ export interface LayerHandle {
   capture(x: TensorHandle, y: TensorHandle): CapturedHandle;
   /** The stages of the last forward, not of a replay; waits for it. */
   stageTimes(): Promise<StageTimes>;
-  /** Bytes of all weights as stored. */
+  /** Bytes of all weights as stored, of those that are set so far. */
   readonly byteLength: number;
   /** The weights as stored, in the layout `weightLayout`, once the work that sets them is done; see {@link WeightParts}. */
   parts(): WeightParts;

@@ -2,12 +2,15 @@ import type { FloatDType } from "../dtype.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
 import { MoeLayer } from "../layer/layer.js";
 import type { Training } from "../layer/training.js";
+import { gating } from "../reference/gating.js";
+import { hierarchicalGating } from "../reference/hierarchical_gating.js";
+import type { Matrix } from "../reference/matrix.js";
 import type { Tensor } from "../tensor.js";
 import type { Case } from "./case.js";
 import { type Draw, randomExpert, randomShared } from "./random_expert.js";
 import { randomRouting, type Spread } from "./random_routing.js";
 import { round } from "./rounding.js";
-import { steadyTokens } from "./steady_tokens.js";
+import { type Projection, steadyTokens } from "./steady_tokens.js";
 
 export interface LayerProblem extends MoeLayerConfig {
   tokens: number;
@@ -35,13 +38,16 @@ export function layerCase(problem: LayerProblem): Case {
   return {
     name: caseName(problem),
     operator: "layer",
-    tolerances: { logits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] },
+    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] },
     run(inputs) {
       const { random } = inputs;
       const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
       const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
       const routerBias = random.normals(numExperts, 0.1);
       const selectionBias = random.normals(numExperts, 0.1);
+      const numGroups = config.hierarchy?.numGroups ?? 0;
+      const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
+      const groupRouterBias = random.normals(numGroups, 0.1);
       const layer = inputs.keep(
         MoeLayer.create({
           ...config,
@@ -53,6 +59,11 @@ export function layerCase(problem: LayerProblem): Case {
           experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
           ...randomShared(draw, config, biases),
           ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
+          ...(config.hierarchy && {
+            groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
+            ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
+            ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
+          }),
         }),
       );
       const shape = [tokens, topK];
@@ -63,19 +74,38 @@ export function layerCase(problem: LayerProblem): Case {
         const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
         return { y: layer.forward(x, { routing: given }) };
       }
-      const exactRouter = {
-        weight: { values: round(router, dtype), rows: numExperts, columns: hiddenSize },
-        bias: biases ? round(routerBias, dtype) : undefined,
-        selectionBias: hasSelectionBias ? round(selectionBias, "f32") : undefined,
-      };
       const rule = describeLayer(config, dtype);
-      const x = inputs.floats(steadyTokens(random, tokens, exactRouter, rule, xDType), xShape, xDType);
+      const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
+        weight: { values: round(weight, dtype), rows, columns: hiddenSize },
+        bias: biases ? round(bias, dtype) : undefined,
+      });
+      const gate = projection(router, routerBias, numExperts);
+      const { hierarchy } = rule;
+      const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
+      const steady = hierarchy
+        ? steadyTokens(
+            random,
+            tokens,
+            [projection(groupRouter, groupRouterBias, numGroups), gate],
+            (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
+            xDType,
+          )
+        : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType);
+      const x = inputs.floats(steady, xShape, xDType);
       const training: { training?: Training } = config.noisy
-        ? { training: { noise: inputs.normals([tokens, numExperts], "f32") as F32 } }
+        ? {
+            training: {
+              noise: inputs.normals([tokens, numExperts], "f32") as F32,
+              ...(hierarchy && { groupNoise: inputs.normals([tokens, numGroups], "f32") as F32 }),
+            },
+          }
         : config.routerJitter !== undefined
           ? { training: { seed: 5 } }
           : {};
-      const logits = comparesLogits && { logits: layer.routerLogits(x) };
+      const logits = comparesLogits && {
+        logits: layer.routerLogits(x),
+        ...(hierarchy && { groupLogits: layer.groupLogits(x) }),
+      };
       return { ...logits, ...layer.route(x, training), y: layer.forward(x, training) };
     },
   };
@@ -85,7 +115,7 @@ type F32 = Tensor<"f32">;
 
 function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
   const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
-  const { capacity, expertChoice, sequences } = problem;
+  const { capacity, expertChoice, hierarchy, sequences } = problem;
   const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;
   const details = {
     [activation]: true,
@@ -106,6 +136,7 @@ function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }:
     [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,
     [`expert choice ${Object.values(expertChoice ?? {}).join(" ")}`]: expertChoice,
     [`${sequences} sequences`]: sequences,
+    [`hierarchy of ${hierarchy?.numGroups} groups, ${hierarchy?.topK} chosen`]: hierarchy,
     "noisy in training": problem.noisy,
     [`router jitter ${problem.routerJitter} in training`]: problem.routerJitter,
   };

@@ -4,6 +4,7 @@ import { type LayerProblem, layerCase } from "./layer_case.js";
 
 const small = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 36 } as const;
 const bf16 = { dtypes: ["bf16", "bf16"] } as const;
+const hierarchical = { ...small, numExperts: 12, topK: 4, hierarchy: { numGroups: 4, topK: 2 } } as const;
 const choosing = { ...small, topK: 6 } as const;
 
 const problems: readonly LayerProblem[] = [
@@ -26,6 +27,17 @@ const problems: readonly LayerProblem[] = [
   { ...small, noisy: {}, scoring: "softmax_selected", biases: true },
   { ...small, ...bf16, noisy: { epsilon: 1 }, sequences: 4, capacity: { factor: 1 } },
   { ...small, noisy: {}, tokens: 0 },
+  { ...hierarchical, scoring: "softmax_selected", biases: true, logits: true },
+  { ...hierarchical, ...bf16, hierarchy: { numGroups: 3, topK: 2, normalize: true }, normalize: true, scale: 2.5 },
+  {
+    ...hierarchical,
+    hierarchy: { numGroups: 2, topK: 1, scoring: "sigmoid" },
+    topK: 3,
+    sharedExpert: { intermediateSize: 40 },
+  },
+  { ...hierarchical, noisy: {}, scoring: "softmax_selected", capacity: { factor: 1 } },
+  { ...hierarchical, routerJitter: 0.1, capacity: { tokens: 5, per: "sequence" }, sequences: 4 },
+  { ...hierarchical, tokens: 0 },
   { ...small, routerJitter: 0.1, sharedExpert: { intermediateSize: 40 } },
   { ...choosing, noisy: {}, expertChoice: { factor: 2 } },
   { ...choosing, expertChoice: { factor: 1 }, tokens: 0 },
@@ -33,5 +45,5 @@ const problems: readonly LayerProblem[] = [
   { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
 ];
 
-/** Layers in which experts do not take every choice of the router, or choose themselves; noise in training; sequences of tokens. */
+/** Layers in which experts do not take every choice of the router, choose themselves or are chosen by groups; noise in training; sequences of tokens. */
 export const layerRoutingCases: readonly Case[] = problems.map(layerCase);

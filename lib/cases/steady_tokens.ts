@@ -1,16 +1,14 @@
-import type { Gating } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
-import { type GatingResult, gating } from "../reference/gating.js";
+import type { GatingResult } from "../reference/gating.js";
 import { linear, type Matrix, zeros } from "../reference/matrix.js";
 import type { Random } from "./random.js";
 import { round } from "./rounding.js";
 
-/** What tokens are routed by. */
-export interface Router {
-  /** [E, H] */
+/** A projection of tokens [T, H] to logits. */
+export interface Projection {
+  /** [outputs, H] */
   readonly weight: Matrix;
   readonly bias: Float64Array | undefined;
-  readonly selectionBias: Float64Array | undefined;
 }
 
 /** Changes of the logits that must not matter, relative to the largest: far more than a float32 router rounds. */
@@ -20,32 +18,38 @@ const trials = 8;
 /** Weights that move by more than this have jumped. */
 const largestStep = 0.01;
 
-/** Normal tokens [T, H] whose routing is steady: the rounding of a float32 router cannot change what is chosen. */
+/**
+ * Normal tokens [T, H] whose routing is steady: the rounding of float32 logits cannot change what is chosen.
+ * @param gates the projections of the router's gates.
+ * @param route the choice by the logits of these.
+ */
 export function steadyTokens(
   random: Random,
   tokens: number,
-  router: Router,
-  rule: Gating,
+  gates: readonly [Projection, ...Projection[]],
+  route: (...logits: Matrix[]) => GatingResult,
   dtype: FloatDType,
 ): Float32Array {
-  const width = router.weight.columns;
+  const width = gates[0].weight.columns;
   const x = new Float32Array(tokens * width);
   for (let token = 0; token < tokens; ) {
     const values = random.normals(width);
-    const logits = linear(round(values, dtype), router.weight, router.bias);
-    if (isSteady(random, logits, rule, router.selectionBias)) x.set(values, token++ * width);
+    const rounded = round(values, dtype);
+    const logits = gates.map(({ weight, bias }) => disturbed(random, linear(rounded, weight, bias)));
+    if (rowsAgree(route(...logits))) x.set(values, token++ * width);
   }
   return x;
 }
 
-function isSteady(random: Random, logits: Float64Array, rule: Gating, selectionBias: Float64Array | undefined) {
+/** The logits, and in further rows what small changes make of them. */
+function disturbed(random: Random, logits: Float64Array): Matrix {
   const rows = zeros(1 + trials, logits.length);
   const step = disturbance * logits.reduce((largest, logit) => Math.max(largest, Math.abs(logit)), 0);
   for (let row = 0; row < rows.rows; row++) {
     const moved = row === 0 ? logits : logits.map((logit) => logit + (random.uniform() < 0.5 ? -step : step));
     rows.values.set(moved, row * logits.length);
   }
-  return rowsAgree(gating(rows, rule, selectionBias));
+  return rows;
 }
 
 function rowsAgree({ ids, weights: { values, columns } }: GatingResult): boolean {

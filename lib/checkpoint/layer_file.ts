@@ -38,8 +38,8 @@ export interface LayerFile {
   readonly config: MoeLayerConfig;
   /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
   readonly shape: Shape;
-  /** Whether the results come from logits with random noise on them, so that the layer alone routes otherwise. */
-  readonly noisy: boolean;
+  /** The noise [T, E] of the logits that the results come from, those of training; undefined where there is none. */
+  readonly noise: Float32Array | undefined;
   /** The tokens. */
   readonly x: Float32Array;
   readonly expected: ExpectedResults | undefined;
@@ -50,7 +50,7 @@ export interface LayerFile {
 /**
  * Reads a layer file: safetensors whose metadata has `family`, `case`, and as JSON `config` (the formula) and `tensors`
  * (for every role, such as `expert_up`, the `name` and `orient` of its tensors), with the input `x` [T, H] and the
- * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`;
+ * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`; in training also the `noise` [T, E];
  * weights and output also in F64 as `topk_weights_f64` and so on.
  * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or a storage of weights
  * that layers do not know.
@@ -59,17 +59,18 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
   const family = metadataText(file, "family");
   const caseName = metadataText(file, "case");
-  const { config, shape, noisy } = readFormula(path, metadataJson(file, "config"));
+  const { config, shape, training } = readFormula(path, metadataJson(file, "config"));
   const tensors = readTensors(path, metadataJson(file, "tensors"), config);
   const numTokens = shapeSize(shape.slice(0, -1));
   const x = await readAs(file, "x", "F32", [numTokens, config.hiddenSize]);
+  const noise = training ? await readAs(file, "noise", "F32", [numTokens, config.numExperts]) : undefined;
   const expected = file.tensors.has("output") ? await readExpected(file, numTokens, config) : undefined;
   const load: LayerFile["load"] = async (device, dtype, options = {}) => {
     await using opened = await SafetensorsFile.open(path);
     const source = { configPath: path, config, tensors, fileOf: async () => opened };
     return await loadWeights(source, device, dtype === undefined ? options : { ...options, dtype });
   };
-  return { path, family, caseName, config, shape, noisy, x, expected, load };
+  return { path, family, caseName, config, shape, noise, x, expected, load };
 }
 
 async function readExpected(

@@ -22,8 +22,8 @@ export interface LayerFormula {
   readonly config: MoeLayerConfig;
   /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
   readonly shape: Shape;
-  /** Whether the file's results come from logits with random noise on them. */
-  readonly noisy: boolean;
+  /** Whether the file's results are those of training, with noise on the logits. */
+  readonly training: boolean;
 }
 
 type ExpertFormula = Pick<MoeLayerConfig, "activation" | "factor" | "outputActivation">;
@@ -31,6 +31,9 @@ type RoutingFormula = Pick<MoeLayerConfig, "scoring" | "selectionKey">;
 
 /** Its experts choose the tokens. */
 const expertChoice = "expert_choice";
+
+/** Its logits get noise in training. */
+const noisyTopK = "noisy_softmax_selected";
 
 /** The fields whose strings name a formula, with what they stand for here. */
 const choices = {
@@ -42,7 +45,7 @@ const choices = {
   scoring: new Map<string, RoutingFormula>([
     ...scorings.map((scoring) => [scoring, { scoring }] as const),
     ["sigmoid_selected", { scoring: "sigmoid", selectionKey: "logit" }],
-    ["noisy_softmax_selected", { scoring: "softmax_selected" }],
+    [noisyTopK, { scoring: "softmax_selected" }],
     [expertChoice, { scoring: "softmax" }],
   ]),
   norm_kind: new Map<string, Exclude<Normalization, "none">>([
@@ -78,6 +81,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
   const numExperts = fields.integer("num_experts", undefined);
   const capacity = readCapacity(fields);
   const expertsChoose = json.scoring === expertChoice;
+  const noisy = json.scoring === noisyTopK;
   return {
     config: {
       hiddenSize,
@@ -89,6 +93,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
       ...expert,
       ...(expert.activation === "swiglu_clamped" && { clamp: readClamp(fields) }),
       ...routing,
+      ...(noisy && { noisy: { epsilon: fields.number("noise_epsilon", 0.01) } }),
       ...(routing.scoring === "sparsemixer" && { jitter: fields.number("router_jitter_noise", 0.01) }),
       ...(fields.has("n_group") && { groups: readGroups(fields) }),
       normalize: fields.boolean("norm_topk_prob", false) && readNormalize(fields),
@@ -99,7 +104,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
       ...(shared && { sharedExpert: readSharedExpert(shared) }),
     },
     shape: readShape(fields, hiddenSize),
-    noisy: json.scoring === "noisy_softmax_selected" && fields.boolean("training", false),
+    training: noisy && fields.boolean("training", false),
   };
 }
 

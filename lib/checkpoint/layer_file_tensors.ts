@@ -16,10 +16,8 @@ const layerRoles: ReadonlyMap<string, LayerRole> = new Map([
   ["selection_bias", "selectionBias"],
   ["shared_expert_gate", "sharedGate"],
   ["shared_expert_gate_bias", "sharedGateBias"],
+  ["router_noise", "noiseRouter"],
 ]);
-
-/** Has no part in the output. */
-const noiseRole = "router_noise";
 
 /** The parts of a tensor that two matrices share, in order, by the file's `split`. */
 const splits: ReadonlyMap<unknown, readonly [Part, Part]> = new Map<unknown, [Part, Part]>([
@@ -39,7 +37,7 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
     const place = `tensors.${role}`;
     const known = layerRoles.get(role);
     const [, whose, what] = /^(expert|shared)_((?:gate|up|gate_up|down)(?:_bias)?)$/.exec(role) ?? [];
-    if (known === undefined && what === undefined && role !== noiseRole) {
+    if (known === undefined && what === undefined) {
       throw unsupported(path, `${place}: expected a role such as ${[...layerRoles.keys()].join(", ")} or expert_up`);
     }
     const { split, ...weight } = readLocation(path, place, location, role.endsWith("_bias"));
@@ -52,6 +50,10 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
   checkExpertRoles(path, "expert", experts.expert, config);
   if (config.sharedExpert) checkExpertRoles(path, "shared", experts.shared, config);
   if (layer.router === undefined) throw badCheckpoint(path, "tensors.router: expected a name, got none");
+  if ((layer.noiseRouter === undefined) !== (config.noisy === undefined)) {
+    const expected = config.noisy ? "a name for the scoring" : "none but for the scoring";
+    throw badCheckpoint(path, `tensors.router_noise: expected ${expected} noisy_softmax_selected`);
+  }
   return {
     ...layer,
     router: layer.router,

@@ -1,6 +1,7 @@
 import { dtypes, type FloatDType } from "../dtype.js";
 import type { MoeLayerConfig } from "../layer/config.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/expert_weights.js";
+import { type ExtraRouterRole, extraRouters } from "../layer/extra_routers.js";
 import type { LayerWeights } from "../layer/layer.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weight_layout.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../shape.js";
@@ -73,7 +74,7 @@ export async function mapWeights<T>(
 ): Promise<LayerWeights<T, readonly ExpertWeights<T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
-  const optional = async (role: "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias", shape: Shape) => {
+  const optional = async (role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">, shape: Shape) => {
     const weight = tensors[role];
     return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role) };
   };
@@ -96,9 +97,12 @@ export async function mapWeights<T>(
   while (experts.length < numExperts) {
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, experts.length));
   }
+  const extra: Partial<Record<ExtraRouterRole, T>> = {};
+  for (const { role, shape } of extraRouters(config)) Object.assign(extra, await optional(role, shape));
   return {
     router,
     experts,
+    ...extra,
     ...(await optional("routerBias", [numExperts])),
     ...(await optional("selectionBias", [numExperts])),
     ...(tensors.shared &&

@@ -3,8 +3,16 @@ import { dtypeNames, dtypes, type FloatDType } from "../dtype.js";
 import { checkChoice, invalidArgument } from "../errors.js";
 import { describeLayer } from "../layer/config.js";
 import type { ExpertWeights } from "../layer/expert_weights.js";
+import { extraRouters } from "../layer/extra_routers.js";
 import { MoeLayer } from "../layer/layer.js";
-import { setExpert, setRouter, setSelectionBias, setSharedExpert, setSharedGate } from "../layer/set_weights.js";
+import {
+  setExpert,
+  setExtraRouter,
+  setRouter,
+  setSelectionBias,
+  setSharedExpert,
+  setSharedGate,
+} from "../layer/set_weights.js";
 import type { StoredWeight } from "../layer/weight_layout.js";
 import type { Tensor } from "../tensor.js";
 import { checkedAt } from "./bad_checkpoint.js";
@@ -88,6 +96,14 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     steps.push({
       weights: { sharedGate, ...(sharedGateBias && { sharedGateBias }) },
       set: (layer, { sharedGate, sharedGateBias }) => setSharedGate(layer, sharedGate as StoredWeight, sharedGateBias),
+    });
+  }
+  for (const { role } of extraRouters(config)) {
+    const weight = located[role];
+    if (weight === undefined) continue;
+    steps.push({
+      weights: { [role]: weight },
+      set: (layer, weights) => setExtraRouter(layer, role, weights[role] as StoredWeight),
     });
   }
   return steps;

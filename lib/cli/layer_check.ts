@@ -14,26 +14,31 @@ const weightTolerance = 3e-6;
 
 /**
  * Compares a layer's routing and output for x with what is expected. A router that stores 16-bit floats may rightly
- * choose other experts, and so does one whose logits lack the noise of the expectation: there the expected routing is given
- * to the layer and only the output is compared.
+ * choose other experts: there the expected routing is given to the layer and only the output is compared.
  */
 export async function checkLayer(layer: MoeLayer, x: Tensor<FloatDType>, expectation: Expectation): Promise<Check[]> {
-  const isWide = x.dtype === "f32" || x.dtype === "f64";
-  const exact = isWide && !expectation.routing?.isGiven;
+  const exact = x.dtype === "f32" || x.dtype === "f64";
   const checks: Check[] = [];
-  const own = layer.route(x);
+  using noise = expectation.noise && uploadNoise(layer, x, expectation.noise);
+  const training = noise && { training: { noise } };
+  const own = layer.route(x, training);
   if (exact && expectation.routing) {
     const { ids, weights } = expectation.routing;
     checks.push(await compare("ids", own.ids, ids, 0));
     checks.push(await compare("weights", own.weights, weights, weightTolerance));
   }
   const given = exact ? undefined : uploadRouting(layer, expectation.routing);
-  using y = layer.forward(x, given ? { routing: given } : {});
+  using y = layer.forward(x, given ? { routing: given } : training);
   checks.push(await compare("output", y, expectation.output, outputTolerance[x.dtype]));
   for (const tensor of [own, given].flatMap((routing) => (routing ? [routing.ids, routing.weights] : []))) {
     tensor.dispose();
   }
   return checks;
+}
+
+function uploadNoise({ device, description }: MoeLayer, x: Tensor<FloatDType>, noise: Float32Array): Tensor<"f32"> {
+  const shape = [noise.length / description.numExperts, description.numExperts];
+  return device.tensor(noise, shape, x.dtype === "f64" ? ("f64" as "f32") : "f32");
 }
 
 function uploadRouting(layer: MoeLayer, routing: Expectation["routing"]): Routing | undefined {

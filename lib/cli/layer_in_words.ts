@@ -1,5 +1,6 @@
-import { isGated } from "../backend.js";
+import { type Gating, isGated, type Normalization, type Scoring } from "../backend.js";
 import type { MoeLayerDescription } from "../layer/config.js";
+import type { Hierarchy } from "../layer/hierarchy.js";
 import type { CapacityRule, CapacitySize } from "../operators/capacity.js";
 import { plural } from "./ui/format.js";
 
@@ -30,11 +31,18 @@ export function routingInWords(description: MoeLayerDescription, details: LayerD
 }
 
 function routingClauses(description: MoeLayerDescription, details: LayerDetails): readonly string[] {
-  const { capacity } = description;
+  const { numExperts, expertChoice, hierarchy, capacity, weightOn } = description;
+  const choice = expertChoice
+    ? [expertChoiceInWords(description, expertChoice, details)]
+    : hierarchy
+      ? hierarchyInWords(hierarchy, numExperts, details)
+      : choiceInWords(description, numExperts, "expert", details);
+  const weights = `weights: ${weightsInWords(hierarchy?.experts ?? description)}`;
   return [
-    ...choiceInWords(description, details),
-    weightsInWords(description),
+    ...choice,
+    `${weights}${hierarchy ? ", times the group's" : ""}${weightOn === "input" ? ", multiplying the experts' input" : ""}`,
     ...(capacity ? [capacityInWords(capacity)] : []),
+    ...noiseInWords(description),
   ];
 }
 
@@ -60,7 +68,7 @@ function sharedExpertInWords(description: MoeLayerDescription, { sharedWidth }: 
   return `I ${sharedWidth ?? sharedExperts * intermediateSize}, for every token${sharedGates[sharedGate]}`;
 }
 
-const scoresOf: Readonly<Record<MoeLayerDescription["scoring"], string>> = {
+const scoresOf: Readonly<Record<Scoring, string>> = {
   softmax: "softmax over all ",
   softmax_selected: "",
   sigmoid: "sigmoid of ",
@@ -69,35 +77,57 @@ const scoresOf: Readonly<Record<MoeLayerDescription["scoring"], string>> = {
   sparsemixer: "sparsemixer over ",
 };
 
-function choiceInWords(
-  description: MoeLayerDescription,
-  { routerBias, selectionBias }: LayerDetails,
-): readonly string[] {
-  const { scoring, topK, numExperts, selectionKey, numGroups, topGroups, expertChoice } = description;
-  const logits = `${scoresOf[scoring]}${plural(numExperts, "logit")}${routerBias ? " with bias" : ""}`;
-  if (scoring === "sparsemixer") return [`${logits}, ${topK} chosen one after another, each time the largest left`];
-  if (expertChoice !== undefined) {
-    return [
-      `${logits}, each expert chooses ${amountInWords(expertChoice, "the tokens")}, those with the largest score`,
-    ];
-  }
-  const key = `${selectionBias ? "biased " : ""}${scoring === "none" ? "logit" : selectionKey}`;
-  const experts = `${topK === 1 ? "the expert" : `the ${topK} experts`} with the largest ${key} chosen`;
-  if (numGroups === 1) return [`${logits}, ${experts}`];
-  return [
-    `${logits}, the ${topGroups} of ${numGroups} groups with ${largestGroup(description, key)}`,
-    `in them ${experts}`,
-  ];
+function logitsInWords({ scoring }: Gating, logits: string, { routerBias }: LayerDetails): string {
+  return `${scoresOf[scoring]}${logits}${routerBias ? " with bias" : ""}`;
 }
 
-function largestGroup({ groupScore, topK, topGroups }: MoeLayerDescription, key: string): string {
+/** How a rule chooses among `count` experts, or groups of them. */
+function choiceInWords(
+  rule: Gating,
+  count: number,
+  noun: "expert" | "group",
+  details: LayerDetails,
+): readonly string[] {
+  const { scoring, topK, selectionKey, numGroups, topGroups } = rule;
+  const logits = logitsInWords(rule, plural(count, noun === "group" ? "group logit" : "logit"), details);
+  if (scoring === "sparsemixer") return [`${logits}, ${topK} chosen one after another, each time the largest left`];
+  const key = `${details.selectionBias ? "biased " : ""}${scoring === "none" ? "logit" : selectionKey}`;
+  const chosen = `${topK === 1 ? `the ${noun}` : `the ${topK} ${noun}s`} with the largest ${key} chosen`;
+  if (numGroups === 1) return [`${logits}, ${chosen}`];
+  return [`${logits}, the ${topGroups} of ${numGroups} groups with ${largestGroup(rule, key)}`, `in them ${chosen}`];
+}
+
+function largestGroup({ groupScore, topK, topGroups }: Gating, key: string): string {
   if (groupScore === "max") return `the largest ${key}`;
   return `the largest sum of ${plural(groupScore === "top2_sum" ? 2 : topK / topGroups, key)}`;
 }
 
-function weightsInWords(description: MoeLayerDescription): string {
-  const { scoring, normalization, epsilon, power, jitter, scale, weightOn } = description;
-  const divisors: Readonly<Record<MoeLayerDescription["normalization"], string>> = {
+function expertChoiceInWords(
+  { numExperts, ...rule }: MoeLayerDescription,
+  size: CapacitySize,
+  details: LayerDetails,
+): string {
+  const logits = logitsInWords(rule, plural(numExperts, "logit"), details);
+  return `${logits}, each expert chooses ${amountInWords(size, "the tokens")}, those with the largest score`;
+}
+
+/** How the groups are chosen and weighed, and then experts in each. */
+function hierarchyInWords(
+  { numGroups, groups, experts }: Hierarchy,
+  numExperts: number,
+  details: LayerDetails,
+): readonly string[] {
+  const [first, ...others] = choiceInWords(experts, numExperts / numGroups, "expert", details);
+  return [
+    ...choiceInWords(groups, numGroups, "group", {}),
+    `weights of groups: ${weightsInWords(groups)}`,
+    `in each of them ${first}`,
+    ...others,
+  ];
+}
+
+function weightsInWords({ scoring, normalization, epsilon, power, jitter, scale }: Gating): string {
+  const divisors: Readonly<Record<Normalization, string>> = {
     none: "",
     sum: ", divided by their sum",
     sum_plus_epsilon: `, divided by their sum plus ${epsilon}`,
@@ -112,9 +142,20 @@ function weightsInWords(description: MoeLayerDescription): string {
     sigmoid: "their scores",
     sqrt_softplus: "their scores",
   }[scoring];
-  const factor = scale === 1 ? "" : `, times ${scale}`;
-  const place = weightOn === "input" ? ", multiplying the experts' input" : "";
-  return `weights: ${scores}${divisors[normalization]}${factor}${place}`;
+  return `${scores}${divisors[normalization]}${scale === 1 ? "" : `, times ${scale}`}`;
+}
+
+/** What training adds. */
+function noiseInWords({ noisy, routerJitter, hierarchy }: MoeLayerDescription): readonly string[] {
+  return [
+    ...(noisy
+      ? [
+          `in training the logits${hierarchy ? " of both gates" : ""} with normal noise, ` +
+            `its deviation the softplus of one more projection plus ${noisy.epsilon}`,
+        ]
+      : []),
+    ...(routerJitter ? [`in training the router's input times 1 - ${routerJitter} to 1 + ${routerJitter}`] : []),
+  ];
 }
 
 const dropOrders: Readonly<Record<CapacityRule["drop"], string>> = {

@@ -26,6 +26,7 @@ import {
 } from "../operators/capacity.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
 import { checkClamp } from "../operators/grouped_gemm.js";
+import { checkHierarchy, type Hierarchy, type HierarchyConfig } from "./hierarchy.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig } from "./training.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
@@ -59,6 +60,12 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
   weightOn?: WeightPlace;
   /** Default none. */
   sharedExpert?: SharedExpertConfig | undefined;
+  /**
+   * Hierarchical gating (see {@link hierarchicalGating}): a first gate, by this rule on the logits of `groupRouter`, chooses
+   * groups of neighbouring experts, and the layer's own rule then chooses topK / hierarchy.topK experts within each.
+   * Default none.
+   */
+  hierarchy?: HierarchyConfig;
   /** How many of the tokens' choices an expert takes; the others are dropped. Default all. */
   capacity?: Capacity;
   /**
@@ -72,6 +79,7 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
 export interface MoeLayerDescription extends LayerDescription, RouterNoise {
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacitySize | undefined;
+  readonly hierarchy: Hierarchy | undefined;
 }
 
 /** Checks a configuration and fills in the defaults. */
@@ -100,6 +108,7 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     ...gating,
     capacity: checkLayerCapacity(config),
     expertChoice: checkExpertChoice(config, gating),
+    hierarchy: checkHierarchy(config),
     ...checkRouterNoise(config),
   };
 }
@@ -124,6 +133,7 @@ function checkExpertChoice(config: MoeLayerConfig, gating: Gating): CapacitySize
   if (gating.normalization !== "none") throw refuse("normalize", "false");
   if (gating.scale !== 1) throw refuse("scale", "1");
   if (config.capacity !== undefined) throw refuse("capacity", "none");
+  if (config.hierarchy !== undefined) throw refuse("hierarchy", "none");
   return expertChoice;
 }
 

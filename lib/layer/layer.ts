@@ -10,10 +10,11 @@ import type { Tensor } from "../tensor.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./config.js";
 import type { ExpertWeights } from "./expert_weights.js";
-import { routerLogits, routesAlone, routeTokens } from "./routing.js";
+import type { ExtraRouters } from "./extra_routers.js";
+import { cleanLogits, gateLogits, routesAlone, routeTokens } from "./routing.js";
 import { setSelectionBias, setWeights } from "./set_weights.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
-import { addNoise, checkTraining, type Training, type TrainingLogits } from "./training.js";
+import { checkTraining, type Training, type TrainingLogits } from "./training.js";
 import { checkWeight, storedWeight, type Weight } from "./weight_layout.js";
 
 /**
@@ -27,6 +28,12 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   routerBias?: W;
   /** [E, H], for `noisy`: what the deviation of the logits' noise is projected by. */
   noiseRouter?: W;
+  /** [G, H], for `hierarchy`: the router of the groups. */
+  groupRouter?: W;
+  /** [G] */
+  groupRouterBias?: W;
+  /** [G, H], for `noisy` in a hierarchy: the groups' noiseRouter. */
+  groupNoiseRouter?: W;
   /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
   selectionBias?: W;
   /** Every expert's weights. */
@@ -55,8 +62,8 @@ export interface MoeLayerOptions
 export class MoeLayer implements Disposable {
   readonly device: Device;
   readonly description: MoeLayerDescription;
-  /** @internal [E, H], of a layer with noisy gating. */
-  noiseRouter: Tensor<FloatDType> | undefined;
+  /** @internal Those that the layer has. */
+  readonly extraRouters: ExtraRouters = {};
   #handle: LayerHandle | undefined;
   #cacheStatus: CacheStatus | undefined;
 
@@ -107,9 +114,10 @@ export class MoeLayer implements Disposable {
     return this.#handle;
   }
 
-  /** Bytes of the layer's weights on the device. */
+  /** Bytes of the layer's weights on the device; complete once the work that sets them is done. */
   get byteLength(): number {
-    return this.handle.byteLength + (this.noiseRouter?.byteLength ?? 0);
+    const extra = Object.values(this.extraRouters).map(({ byteLength }) => byteLength);
+    return extra.reduce((total, bytes) => total + bytes, this.handle.byteLength);
   }
 
   /** What became of the cache of packed weights; undefined where {@link MoeLayer.load} was not asked for one. */
@@ -136,7 +144,7 @@ export class MoeLayer implements Disposable {
    * capacity per sequence only.
    * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing, with any k.
    * @param options.training routes with the layer's noise (`noisy` or `routerJitter`), from a seed or a noise [T or B * S, E]
-   * that is given; default without.
+   * that is given (with `hierarchy` and a groupNoise [T or B * S, G]); default without.
    * @param options.out where to write; default a new tensor.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
    */
@@ -152,7 +160,7 @@ export class MoeLayer implements Disposable {
       checkTraining(this, training, tokens);
       if (routing !== undefined) throw invalidArgument("training", "none where routing is given", training);
     }
-    const inputs = [x, routing?.ids, routing?.weights, training?.noise];
+    const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", options.out, device, x.shape, x.dtype, inputs);
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
@@ -184,31 +192,43 @@ export class MoeLayer implements Disposable {
   /** The router's output before any scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this, x);
-    return withMatrix(x, (input) => routerLogits(this, input, tokens));
+    return withMatrix(x, (input) => cleanLogits(this, input, tokens, "experts"));
+  }
+
+  /**
+   * The same of the groups' router of a layer with `hierarchy`: [T, G] f32, or [B * S, G].
+   * @throws INVALID_ARGUMENT for a layer without `hierarchy`, and the errors of {@link forward}.
+   */
+  groupLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
+    const tokens = checkTokens(this, x);
+    if (this.description.hierarchy === undefined) {
+      throw invalidArgument("layer", "one with hierarchy, as groupLogits are its groups'", "one without");
+    }
+    return withMatrix(x, (input) => cleanLogits(this, input, tokens, "groups"));
   }
 
   /**
    * The logits [T, E], or [B * S, E], that a layer with `noisy` routes by in training, their deviation, and the same without
-   * noise: what {@link expertLoad} takes.
+   * noise: what {@link expertLoad} takes. With `hierarchy` also those of the groups.
    * @throws INVALID_ARGUMENT for a layer without `noisy`, and the errors of {@link forward}.
    */
   trainingLogits(x: Tensor<FloatDType>, training: Training): TrainingLogits {
     const tokens = checkTokens(this, x);
     checkTraining(this, training, tokens);
-    const { noisy } = this.description;
+    const { noisy, hierarchy } = this.description;
     if (noisy === undefined) throw invalidArgument("training", "none for a layer without noisy", training);
-    return withMatrix(x, (input) => {
-      const clean = routerLogits(this, input, tokens);
-      return { clean, ...addNoise(this, input, clean, training, noisy) };
-    });
+    return withMatrix(x, (input) => ({
+      ...gateLogits(this, input, tokens, training, "experts"),
+      ...(hierarchy && { groups: gateLogits(this, input, tokens, training, "groups") }),
+    }));
   }
 
   /**
    * A {@link CapturedForward} of `tokens` tokens: the layer over tensors of its own, with the work of launching done once
    * for all replays. Enqueued, and independent of the layer from then on: the weights live until both are disposed.
    * @param options.dtype of x and y; default the dtype of the weights.
-   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with `capacity`
-   * or `expertChoice`.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with `capacity`,
+   * `expertChoice` or `hierarchy`.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
@@ -221,7 +241,7 @@ export class MoeLayer implements Disposable {
     if (!routesAlone(this.description)) {
       throw new MoeError(
         "UNSUPPORTED_OPERATION",
-        "capture: expected a layer without capacity or expertChoice, whose routing is not part of what devices record",
+        "capture: expected a layer without capacity, expertChoice and hierarchy, whose routing devices do not record",
       );
     }
     const x = device.empty([tokens, hiddenSize], dtype);
@@ -244,7 +264,7 @@ export class MoeLayer implements Disposable {
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
-    this.noiseRouter?.dispose();
+    for (const router of Object.values(this.extraRouters)) router.dispose();
   }
 
   [Symbol.dispose](): void {

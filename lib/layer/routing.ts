@@ -1,16 +1,17 @@
 import type { TensorHandle } from "../backend.js";
 import { expertChoice } from "../operators/expert_choice.js";
 import type { Routing } from "../operators/gating.js";
+import { chooseByGroups } from "../operators/hierarchical_gating.js";
 import { dropOverflow } from "../operators/limit_capacity.js";
 import type { Tensor } from "../tensor.js";
 import { isExpertScoring, type MoeLayerDescription } from "./config.js";
 import type { MoeLayer } from "./layer.js";
 import type { Tokens } from "./tokens.js";
-import { addNoise, gateLogits, jitterInput, type Training } from "./training.js";
+import { addNoise, type GateLogits, type GateName, jitterInput, type Training } from "./training.js";
 
 /** Whether the devices' fused forward routes by itself. */
-export function routesAlone({ capacity, expertChoice }: MoeLayerDescription): boolean {
-  return capacity === undefined && expertChoice === undefined;
+export function routesAlone({ capacity, expertChoice, hierarchy }: MoeLayerDescription): boolean {
+  return capacity === undefined && expertChoice === undefined && hierarchy === undefined;
 }
 
 /**
@@ -27,7 +28,7 @@ export function routeTokens(layer: MoeLayer, x: TensorHandle, tokens: Tokens, tr
 function routeInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
   const { capacity, expertChoice: size, scoring, numExperts } = layer.description;
   if (size !== undefined && isExpertScoring(scoring)) {
-    using logits = routingLogits(layer, x, tokens, training);
+    using logits = routingLogits(layer, x, tokens, training, "experts");
     const choice = expertChoice(logits, { ...size, scoring });
     choice.tokens.dispose();
     choice.tokenWeights.dispose();
@@ -40,33 +41,60 @@ function routeInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?:
   return dropOverflow(routing, capacity, numExperts, tokens.sequenceLength);
 }
 
-/** The router's output before any scoring. */
-export function routerLogits({ device, handle, description }: MoeLayer, x: TensorHandle, { count, dtype }: Tokens) {
-  const logits = device.empty([count, description.numExperts], dtype);
-  handle.logits(x, logits.handle);
-  return logits;
+function chooseExperts(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
+  const { device, handle, description } = layer;
+  const { hierarchy, topK } = description;
+  if (hierarchy !== undefined) {
+    using groupLogits = routingLogits(layer, x, tokens, training, "groups");
+    using logits = routingLogits(layer, x, tokens, training, "experts");
+    return chooseByGroups(groupLogits, logits, hierarchy.groups, hierarchy.experts);
+  }
+  const ids = device.empty([tokens.count, topK], "i32");
+  const weights = device.empty([tokens.count, topK], tokens.dtype);
+  if (training === undefined) handle.route(x, ids.handle, weights.handle);
+  else {
+    using logits = routingLogits(layer, x, tokens, training, "experts");
+    device.backend.gating(logits.handle, null, ids.handle, weights.handle, description);
+  }
+  return { ids, weights };
 }
 
-/** The same with the noise of training where the layer has some. */
-function routingLogits(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Tensor<"f32"> {
-  const clean = routerLogits(layer, x, tokens);
-  const { noisy } = layer.description;
-  if (noisy === undefined || training === undefined) return clean;
-  using _clean = clean;
-  const { logits, deviation } = addNoise(layer, x, clean, training, noisy);
+/** What a gate chooses by: its logits, in training with the layer's noise where it has some. */
+function routingLogits(
+  layer: MoeLayer,
+  x: TensorHandle,
+  tokens: Tokens,
+  training: Training | undefined,
+  gate: GateName,
+): Tensor<"f32"> {
+  if (layer.description.noisy === undefined || training === undefined) return cleanLogits(layer, x, tokens, gate);
+  const { clean, logits, deviation } = gateLogits(layer, x, tokens, training, gate);
+  clean.dispose();
   deviation.dispose();
   return logits;
 }
 
-function chooseExperts(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
-  if (training !== undefined) {
-    using logits = routingLogits(layer, x, tokens, training);
-    return gateLogits(layer, logits);
+/** The logits of a gate of a layer with noisy gating, with their noise and without. */
+export function gateLogits(
+  layer: MoeLayer,
+  x: TensorHandle,
+  tokens: Tokens,
+  training: Training,
+  gate: GateName,
+): GateLogits {
+  const clean = cleanLogits(layer, x, tokens, gate);
+  return { clean, ...addNoise(layer, x, clean, training, gate) };
+}
+
+/** A gate's output before any scoring: [T, E], of the groups [T, G]. */
+export function cleanLogits(layer: MoeLayer, x: TensorHandle, { count, dtype }: Tokens, gate: GateName): Tensor<"f32"> {
+  const { device, handle, description, extraRouters } = layer;
+  const outputs = gate === "experts" ? description.numExperts : description.hierarchy?.numGroups;
+  const logits = device.empty([count, outputs as number], dtype);
+  if (gate === "experts") handle.logits(x, logits.handle);
+  else {
+    const { groupRouter, groupRouterBias } = extraRouters;
+    device.backend.routerProjection(x, (groupRouter as Tensor).handle, groupRouterBias?.handle ?? null, logits.handle);
   }
-  const { device, handle, description } = layer;
-  const shape = [tokens.count, description.topK];
-  const ids = device.empty(shape, "i32");
-  const weights = device.empty(shape, tokens.dtype);
-  handle.route(x, ids.handle, weights.handle);
-  return { ids, weights };
+  return logits;
 }

@@ -4,6 +4,7 @@ import { invalidArgument } from "../errors.js";
 import { checkSelectionBias } from "../operators/gating_options.js";
 import type { Shape } from "../shape.js";
 import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./expert_weights.js";
+import { checkExtraRouters, type ExtraRouterRole, extraRouters } from "./extra_routers.js";
 import type { MoeLayer, MoeLayerOptions } from "./layer.js";
 import { checkWeight, type Weight, wholeMatrix } from "./weight_layout.js";
 
@@ -26,7 +27,11 @@ export function setWeights(layer: MoeLayer, options: MoeLayerOptions): void {
     setStackedExperts(layer, experts as ExpertWeights);
   }
   setShared(layer, options);
-  setNoiseRouter(layer, options.noiseRouter);
+  checkExtraRouters(layer.description, options);
+  for (const { role } of extraRouters(layer.description)) {
+    const weight = options[role];
+    if (weight !== undefined) setExtraRouter(layer, role, weight);
+  }
 }
 
 /** The router's weight [E, H] and bias [E]. */
@@ -39,9 +44,10 @@ export function setRouter(layer: MoeLayer, weight: Weight, bias?: Weight): void 
 
 /** The bias [E] of the selection. */
 export function setSelectionBias(layer: MoeLayer, bias: Weight): void {
-  const { numExperts, scoring, expertChoice, noisy } = layer.description;
+  const { numExperts, scoring, expertChoice, noisy, hierarchy } = layer.description;
   if (expertChoice !== undefined) throw invalidArgument("selectionBias", "none where experts choose", bias);
   if (noisy !== undefined) throw invalidArgument("selectionBias", "none where noisy is given", bias);
+  if (hierarchy !== undefined) throw invalidArgument("selectionBias", "none where hierarchy is given", bias);
   checkWeight("selectionBias", bias, [numExperts], layer.device);
   checkSelectionBias(bias, scoring);
   withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
@@ -71,18 +77,13 @@ export function setSharedGate(layer: MoeLayer, weight: Weight, bias?: Weight): v
   });
 }
 
-/** What the noise's deviation is projected by, [E, H]. The layer keeps it beside what the device computes with. */
-function setNoiseRouter(layer: MoeLayer, weight: Weight | undefined): void {
-  const { device } = layer;
-  const { numExperts, hiddenSize, noisy, weightDType } = layer.description;
-  if ((noisy === undefined) !== (weight === undefined)) {
-    throw invalidArgument("noiseRouter", noisy ? "a tensor for noisy" : "none, as noisy is not given", weight);
-  }
-  if (weight === undefined) return;
-  const shape = [numExperts, hiddenSize];
-  checkWeight("noiseRouter", weight, shape, device);
-  const copy = device.empty(shape, weightDType as FloatDType);
-  layer.noiseRouter = copy;
+/** The weight of a router beside the layer's own, which the layer keeps itself. */
+export function setExtraRouter(layer: MoeLayer, role: ExtraRouterRole, weight: Weight): void {
+  const { device, description } = layer;
+  const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
+  checkWeight(role, weight, shape, device);
+  const copy = device.empty(shape, description.weightDType as FloatDType);
+  layer.extraRouters[role] = copy;
   withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
     device.backend.copyMatrix(matrix, copy.handle);
   });

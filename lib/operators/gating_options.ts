@@ -59,20 +59,22 @@ export interface GatingRuleOptions {
   jitter?: number;
 }
 
-/** Checks gating options against the number of experts and fills in the defaults. */
-export function checkGating(options: GatingRuleOptions, experts: number): Gating {
+/** Checks gating options against the number of experts and fills in the defaults; errors name fields behind `prefix`. */
+export function checkGating(options: GatingRuleOptions, experts: number, prefix = ""): Gating {
   const { topK, scoring = "softmax", scale = 1 } = options;
-  checkInteger("topK", topK, 1, experts);
-  checkChoice("scoring", scoring, scorings);
-  if (typeof scale !== "number" || !Number.isFinite(scale)) throw invalidArgument("scale", "a finite number", scale);
+  checkInteger(`${prefix}topK`, topK, 1, experts);
+  checkChoice(`${prefix}scoring`, scoring, scorings);
+  if (typeof scale !== "number" || !Number.isFinite(scale)) {
+    throw invalidArgument(`${prefix}scale`, "a finite number", scale);
+  }
   return {
     topK,
     scoring,
-    selectionKey: checkSelectionKey(options.selectionKey, scoring),
-    ...checkGroups(options.groups, scoring, topK, experts),
-    ...checkNormalize(options.normalize, scoring),
+    selectionKey: checkSelectionKey(options.selectionKey, scoring, prefix),
+    ...checkGroups(options.groups, scoring, topK, experts, prefix),
+    ...checkNormalize(options.normalize, scoring, prefix),
     scale,
-    jitter: checkJitter(options.jitter, scoring),
+    jitter: checkJitter(options.jitter, scoring, prefix),
   };
 }
 
@@ -82,54 +84,62 @@ export function checkSelectionBias(bias: unknown, scoring: Scoring): void {
   throw invalidArgument("selectionBias", "none for sparsemixer, which chooses by the logits alone", bias);
 }
 
-function checkSelectionKey(given: SelectionKey | undefined, scoring: Scoring): SelectionKey {
-  if (given !== undefined) checkChoice("selectionKey", given, selectionKeys);
+function checkSelectionKey(given: SelectionKey | undefined, scoring: Scoring, prefix: string): SelectionKey {
+  const name = `${prefix}selectionKey`;
+  if (given !== undefined) checkChoice(name, given, selectionKeys);
   const byLogit = scoring === "softmax_selected" || scoring === "sparsemixer";
   if (byLogit && given === "score") {
-    throw invalidArgument("selectionKey", `"logit" for ${scoring}, whose scores exist only after the choice`, given);
+    throw invalidArgument(name, `"logit" for ${scoring}, whose scores exist only after the choice`, given);
   }
   return given ?? (byLogit ? "logit" : "score");
 }
 
 type GroupFields = Pick<Gating, "numGroups" | "topGroups" | "groupScore">;
 
-function checkGroups(groups: Groups | undefined, scoring: Scoring, topK: number, experts: number): GroupFields {
+function checkGroups(
+  groups: Groups | undefined,
+  scoring: Scoring,
+  topK: number,
+  experts: number,
+  prefix: string,
+): GroupFields {
   if (groups === undefined) return { numGroups: 1, topGroups: 1, groupScore: "max" };
-  checkOptions(groups, "{ count: 8, top: 4 }", "groups");
+  checkOptions(groups, "{ count: 8, top: 4 }", `${prefix}groups`);
   const { count, top, score = "max" } = groups;
-  checkInteger("groups.count", count, 1, experts);
-  checkInteger("groups.top", top, 1, count);
-  checkChoice("groups.score", score, groupScores);
-  if (experts % count !== 0) throw invalidArgument("groups.count", `a divisor of ${experts} experts`, count);
+  checkInteger(`${prefix}groups.count`, count, 1, experts);
+  checkInteger(`${prefix}groups.top`, top, 1, count);
+  checkChoice(`${prefix}groups.score`, score, groupScores);
+  if (experts % count !== 0) throw invalidArgument(`${prefix}groups.count`, `a divisor of ${experts} experts`, count);
   const size = experts / count;
   if (topK > top * size) {
     const room = `at most ${top * size}, the experts of ${top} groups of ${size}`;
-    throw invalidArgument("topK", room, topK);
+    throw invalidArgument(`${prefix}topK`, room, topK);
   }
-  if (score === "top2_sum" && size < 2) throw invalidArgument("groups.score", '"max" for groups of one expert', score);
+  if (score === "top2_sum" && size < 2)
+    throw invalidArgument(`${prefix}groups.score`, '"max" for groups of one expert', score);
   if (score === "topk_sum" && topK % top !== 0) {
-    throw invalidArgument("groups.top", `a divisor of topK ${topK} for the score topk_sum`, top);
+    throw invalidArgument(`${prefix}groups.top`, `a divisor of topK ${topK} for the score topk_sum`, top);
   }
   if (scoring === "sparsemixer") {
-    throw invalidArgument("groups", "none for sparsemixer, which chooses among all experts", "groups");
+    throw invalidArgument(`${prefix}groups`, "none for sparsemixer, which chooses among all experts", "groups");
   }
   return { numGroups: count, topGroups: top, groupScore: score };
 }
 
 type NormalizeFields = Pick<Gating, "normalization" | "epsilon" | "power">;
 
-function checkNormalize(normalize: boolean | Normalize | undefined, scoring: Scoring): NormalizeFields {
+function checkNormalize(normalize: boolean | Normalize | undefined, scoring: Scoring, prefix: string): NormalizeFields {
   if (normalize === undefined || normalize === false) return { normalization: "none", epsilon: 0, power: 1 };
   const given: Normalize = normalize === true ? { by: "sum" } : normalize;
-  checkOptions(given, '{ by: "sum" }', "normalize");
+  checkOptions(given, '{ by: "sum" }', `${prefix}normalize`);
   const kinds: readonly Normalization[] = ["sum", "sum_plus_epsilon", "clamped_sum", "lp"];
-  checkChoice("normalize.by", given.by, kinds);
+  checkChoice(`${prefix}normalize.by`, given.by, kinds);
   if (scoring === "none" && given.by !== "lp") {
-    throw invalidArgument("normalize.by", '"lp" for the scoring none, as logits can add up to zero', given.by);
+    throw invalidArgument(`${prefix}normalize.by`, '"lp" for the scoring none, as logits can add up to zero', given.by);
   }
   const positive = (name: string, value: unknown): number => {
     if (typeof value === "number" && value > 0 && Number.isFinite(value)) return value;
-    throw invalidArgument(`normalize.${name}`, "a finite number > 0", value);
+    throw invalidArgument(`${prefix}normalize.${name}`, "a finite number > 0", value);
   };
   return {
     normalization: given.by,
@@ -138,12 +148,12 @@ function checkNormalize(normalize: boolean | Normalize | undefined, scoring: Sco
   };
 }
 
-function checkJitter(jitter: number | undefined, scoring: Scoring): number {
+function checkJitter(jitter: number | undefined, scoring: Scoring, prefix: string): number {
   if (scoring !== "sparsemixer") {
     if (jitter === undefined) return 0;
-    throw invalidArgument("jitter", `none for the scoring ${scoring}; sparsemixer alone has it`, jitter);
+    throw invalidArgument(`${prefix}jitter`, `none for the scoring ${scoring}; sparsemixer alone has it`, jitter);
   }
   const value = jitter ?? 0.01;
   if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return value;
-  throw invalidArgument("jitter", "a finite number >= 0", jitter);
+  throw invalidArgument(`${prefix}jitter`, "a finite number >= 0", jitter);
 }

@@ -38,47 +38,39 @@ export function hierarchicalGating(
   const [tokens, numGroups] = groupLogits.shape as [number, number];
   checkTensor("logits", logits, "float", [tokens, "E"], device);
   checkOptions(options, "{ groups: { topK: 1 }, experts: { topK: 2 } }");
-  const { groups, experts } = checkHierarchy(options, numGroups, logits.shape[1] as number);
-  if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
-    const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
-    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
-  }
-  if (tokens * Math.max(numGroups, groups.topK * experts.topK) >= 2 ** 31) {
-    throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
-  }
-  const shape = [tokens, groups.topK * experts.topK];
-  const dtype = resultDType(logits);
-  const inputs = [groupLogits, logits];
-  const ids = output("out.ids", options.out?.ids, device, shape, "i32", inputs);
-  const weights = output("out.weights", options.out?.weights, device, shape, dtype, [...inputs, ids]);
-  device.backend.hierarchicalGating(groupLogits.handle, logits.handle, ids.handle, weights.handle, groups, experts);
-  return { ids, weights };
-}
-
-/** Checks the rules of both gates and fills in their defaults. */
-function checkHierarchy(
-  { groups, experts }: HierarchicalGatingOptions,
-  numGroups: number,
-  numExperts: number,
-): { groups: Gating; experts: Gating } {
-  checkOptions(groups, "{ topK: 1 }", "groups");
-  checkOptions(experts, "{ topK: 2 }", "experts");
+  checkOptions(options.groups, "{ topK: 1 }", "groups");
+  checkOptions(options.experts, "{ topK: 2 }", "experts");
+  const numExperts = logits.shape[1] as number;
   if (numGroups < 1 || numExperts % numGroups !== 0) {
     const expected = `a multiple of the ${numGroups} groups as the number of experts`;
     throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
   }
-  return {
-    groups: within("groups", () => checkGating(groups, numGroups)),
-    experts: within("experts", () => checkGating(experts, numExperts / numGroups)),
-  };
+  const groups = checkGating(options.groups, numGroups, "groups.");
+  const experts = checkGating(options.experts, numExperts / numGroups, "experts.");
+  if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
+    const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
+    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
+  }
+  return chooseByGroups(groupLogits, logits, groups, experts, options.out);
 }
 
-/** Errors of `check` name the fields behind `prefix`. */
-function within<T>(prefix: string, check: () => T): T {
-  try {
-    return check();
-  } catch (error) {
-    if (error instanceof MoeError) throw new MoeError(error.code, `${prefix}.${error.message}`);
-    throw error;
+/** {@link hierarchicalGating} of checked logits and rules. */
+export function chooseByGroups(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  groups: Gating,
+  experts: Gating,
+  out?: Routing,
+): Routing {
+  const { device } = groupLogits;
+  const [tokens, numGroups] = groupLogits.shape as [number, number];
+  if (tokens * Math.max(numGroups, groups.topK * experts.topK) >= 2 ** 31) {
+    throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
   }
+  const shape = [tokens, groups.topK * experts.topK];
+  const inputs = [groupLogits, logits];
+  const ids = output("out.ids", out?.ids, device, shape, "i32", inputs);
+  const weights = output("out.weights", out?.weights, device, shape, resultDType(logits), [...inputs, ids]);
+  device.backend.hierarchicalGating(groupLogits.handle, logits.handle, ids.handle, weights.handle, groups, experts);
+  return { ids, weights };
 }

@@ -16,6 +16,8 @@ export interface NoisyLogitsOptions {
   noise?: Tensor<"f32">;
   /** Draws the noise: that of `random(device, [T, E], { seed, distribution: "normal" })`. */
   seed?: Seed;
+  /** Number of the seed's sequence that the first noise gets, see {@link random}; default 0. */
+  offset?: number;
   /** Least deviation; default 0.01. */
   epsilon?: number;
   /** Where to write; default new tensors. */
@@ -35,7 +37,7 @@ export function checkNoiseEpsilon(parameter: string, value: unknown): asserts va
  * @param clean [T, E] f32: x · Wg.
  * @param spread [T, E] f32: x · Wnoise.
  * @param options exactly one of `noise` and `seed`.
- * @throws INVALID_ARGUMENT (both or neither of noise and seed, epsilon, overlapping `out`), SHAPE_MISMATCH,
+ * @throws INVALID_ARGUMENT (both or neither of noise and seed, offset, epsilon, overlapping `out`), SHAPE_MISMATCH,
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options: NoisyLogitsOptions): NoisyLogits {
@@ -43,25 +45,28 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   const { device, shape, dtype } = clean;
   checkTensor("spread", spread, [dtype], shape, device);
   checkOptions(options, "{ seed: 1 }");
-  const { noise, seed, epsilon = 0.01, out } = options;
+  const { noise, seed, offset = 0, epsilon = 0.01, out } = options;
   checkNoiseEpsilon("epsilon", epsilon);
   if ((noise === undefined) === (seed === undefined)) {
     throw invalidArgument("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
+  }
+  if (noise !== undefined && options.offset !== undefined) {
+    throw invalidArgument("offset", "none beside noise", options.offset);
   }
   if (noise !== undefined) checkTensor("noise", noise, [dtype], shape, device);
   const inputs = [clean, spread, noise];
   const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
   const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
-  const given = noise ?? draw(clean, seed as Seed);
+  const given = noise ?? draw(clean, seed as Seed, offset);
   device.backend.noisyLogits(clean.handle, spread.handle, given.handle, epsilon, logits.handle, deviation.handle);
   if (noise === undefined) given.dispose();
   return { logits, deviation };
 }
 
-function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed): Tensor<"f32"> {
+function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset: number): Tensor<"f32"> {
   const out = device.empty(shape, dtype);
   try {
-    return random(device, shape, { seed, distribution: "normal", out });
+    return random(device, shape, { seed, offset, distribution: "normal", out });
   } catch (error) {
     out.dispose();
     throw error;

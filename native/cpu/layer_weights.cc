@@ -36,6 +36,7 @@ Status LayerWeights::allocate() {
   for (const PackedPart& part : packed_parts()) {
     MOE_TRY(CpuPackedExperts::create(part.weights, context_.kernels, context_.team, context_.poison,
                                      &(this->*part.packed)));
+    bytes_ += (this->*part.packed)->bytes();
   }
   return {};
 }
@@ -51,12 +52,14 @@ Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
     const WeightPart* stored = find(part.name);
     if (stored == nullptr) return {Code::invalid_argument, std::string("stored weights: expected ") + part.name};
     MOE_TRY(CpuPackedExperts::over(*stored, part.weights, context_.kernels, context_.team, &(this->*part.packed)));
+    bytes_ += stored->bytes;
     ++known;
   }
   for (const BiasPart& part : bias_parts()) {
     const WeightPart* stored = find(part.name);
     if (stored == nullptr) continue;
     MOE_TRY(borrow_part(*stored, part.bytes(), this->*part.values));
+    bytes_ += stored->bytes;
     ++known;
   }
   if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected no parts but those of a layer"};
@@ -76,12 +79,6 @@ std::vector<WeightPart> LayerWeights::parts() const {
   return parts;
 }
 
-size_t LayerWeights::bytes() const {
-  size_t total = 0;
-  for (const WeightPart& part : parts()) total += part.bytes;
-  return total;
-}
-
 Status LayerWeights::check_settable() const {
   if (!borrowed_) return {};
   return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
@@ -95,6 +92,7 @@ Status LayerWeights::keep_bias(Buffer LayerWeights::*values, const MatrixView& b
     const std::vector<BiasPart> parts = bias_parts();
     const auto part = std::find_if(parts.begin(), parts.end(), [&](const BiasPart& p) { return p.values == values; });
     MOE_TRY(buffer.reserve(static_cast<size_t>(part->bytes()), false));
+    bytes_ += static_cast<size_t>(part->bytes());
     std::fill_n(buffer.data(), part->bytes(), 0);
   }
   read_row(context_.kernels, bias, 0, 0, bias.columns, reinterpret_cast<float*>(buffer.data()) + at);

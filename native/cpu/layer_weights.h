@@ -1,6 +1,7 @@
 // A layer's weights as the CPU reads them.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -23,7 +24,8 @@ class LayerWeights {
   Status set_shared_gate(const MatrixView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
-  size_t bytes() const;
+  // Of what is there so far.
+  size_t bytes() const { return bytes_; }
   std::vector<WeightPart> parts() const;
 
   // Projections of tokens, as packed experts of which there is one; null without a gate.
@@ -56,6 +58,8 @@ class LayerWeights {
   LayerDescription description_;
   Context& context_;
   bool borrowed_ = false;
+  // Read by other threads than the stream's.
+  std::atomic<size_t> bytes_ = 0;
 };
 
 // Null where the layer has no such bias.

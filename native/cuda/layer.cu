@@ -35,11 +35,7 @@ GpuLayer::~GpuLayer() {
 }
 
 size_t GpuLayer::bytes() const {
-  size_t total = gate_up_->bytes() + (factor_ != nullptr ? factor_->bytes() : 0) + down_->bytes();
-  for (const TensorView& parameter : parameters_) {
-    if (!parameter.absent()) total += static_cast<size_t>(parameter.bytes());
-  }
-  return total;
+  return gate_up_->bytes() + (factor_ != nullptr ? factor_->bytes() : 0) + down_->bytes() + parameter_bytes_;
 }
 
 Status GpuLayer::keep(Parameter parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
@@ -51,6 +47,7 @@ Status GpuLayer::keep(Parameter parameter, int64_t rows, int64_t columns, const 
     TensorView made = gpu::matrix_view(nullptr, dtype, rows, columns);
     MOE_TRY(runtime().allocate(static_cast<size_t>(made.bytes()), &made.data));
     kept = made;
+    parameter_bytes_ += static_cast<size_t>(made.bytes());
     MOE_TRY(runtime().fill(made.data, 0, static_cast<size_t>(made.bytes())));
   }
   char* place = kept.as<char>() + (row * columns + column) * static_cast<int64_t>(info(dtype).bytes);

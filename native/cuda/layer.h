@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 
 #include "core/backend.h"
@@ -102,6 +103,8 @@ class GpuLayer : public Layer {
   std::unique_ptr<StageClock> clock_;
   std::unique_ptr<GpuPackedExperts> gate_up_, factor_, down_;  // factor_ null where there is none
   std::array<TensorView, kParameterCount> parameters_;
+  // Read by other threads than the stream's.
+  std::atomic<size_t> parameter_bytes_ = 0;
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -151,7 +151,6 @@ describe("a formula that layers cannot compute is UNSUPPORTED_OPERATION", () => 
 
 test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
   ["sigmoid of the chosen", { scoring: "sigmoid_selected" }, { scoring: "sigmoid", selectionKey: "logit" }],
-  ["noise left out", { scoring: "noisy_softmax_selected", training: false }, { scoring: "softmax_selected" }],
   [
     "gpt-oss",
     { activation: "swiglu_clamped", swiglu_alpha: 2, swiglu_limit: 5 },

@@ -96,6 +96,33 @@ describe("routing in words", () => {
     );
   });
 
+  test("a hierarchy", () => {
+    const hierarchy = { numGroups: 4, topK: 2, normalize: true } as const;
+    expect(routing({ hierarchy, scoring: "softmax_selected" })).toBe(
+      "softmax over all 4 group logits, the 2 groups with the largest score chosen; " +
+        "weights of groups: their scores, divided by their sum; " +
+        "in each of them 4 logits, the 2 experts with the largest logit chosen; " +
+        "weights: softmax over the chosen logits, times the group's",
+    );
+    expect(routing({ hierarchy: { numGroups: 4, topK: 1 }, weightOn: "input", topK: 1 })).toBe(
+      "softmax over all 4 group logits, the group with the largest score chosen; weights of groups: their scores; " +
+        "in each of them softmax over all 4 logits, the expert with the largest score chosen; " +
+        "weights: their scores, times the group's, multiplying the experts' input",
+    );
+  });
+
+  test("noise in training", () => {
+    const hierarchy = { numGroups: 4, topK: 2 } as const;
+    const noise = "with normal noise, its deviation the softplus of one more projection plus";
+    expect(routing({ noisy: {} })).toBe(`${routing({})}; in training the logits ${noise} 0.01`);
+    expect(routing({ noisy: { epsilon: 1 }, hierarchy })).toContain(
+      `; in training the logits of both gates ${noise} 1`,
+    );
+    expect(routing({ routerJitter: 0.1 })).toBe(
+      `${routing({})}; in training the router's input times 1 - 0.1 to 1 + 0.1`,
+    );
+  });
+
   test("biases where they are known", () => {
     const groups = { count: 4, top: 2, score: "top2_sum" } as const;
     expect(routing({ scoring: "sigmoid", groups }, { selectionBias: true })).toBe(

@@ -10,9 +10,9 @@ import {
 } from "../../lib/checkpoint/layer_file.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
 import type { Device } from "../../lib/device.js";
+import type { Training } from "../../lib/layer/training.js";
 import { gating, type Routing } from "../../lib/operators/gating.js";
 import { limitCapacity } from "../../lib/operators/limit_capacity.js";
-import type { Tensor } from "../../lib/tensor.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;
@@ -26,7 +26,7 @@ test("there are files of all kinds", () => {
   }
 });
 
-/** Files whose results have noise in their logits: there the layer is given the file's ids and weights. */
+/** Files whose results have noise in their logits. */
 const noisy = (name: string): boolean => /noisy_topk_(t1|small|mid)/.test(name);
 
 type Golden = Omit<LayerFile, "expected"> & { readonly expected: Omit<ExpectedResults, "routing"> & ExpectedRouting };
@@ -49,22 +49,27 @@ function givenRouting(device: Device, { config, expected }: Golden): Routing & D
   return { ids, weights, [Symbol.dispose]: dispose };
 }
 
+/** What the file's results come from besides its tokens. */
+function trainingOf(device: Device, { noise, config }: Golden, dtype: "f32" | "f64"): { training?: Training } {
+  if (noise === undefined) return {};
+  const shape = [noise.length / config.numExperts, config.numExperts];
+  return { training: { noise: device.tensor(noise, shape, dtype as "f32") } };
+}
+
 describe.each(kernelPaths)("golden layers on $label", (path) => {
   const device = openForTests(path);
 
   test.each(files)("%s in float32", async (name) => {
     const file = await open(name);
     const { x, shape, expected, load } = file;
-    expect(file.noisy).toBe(noisy(name));
+    expect(file.noise !== undefined).toBe(noisy(name));
     using layer = await load(device());
     using input = device().tensor(x, shape);
-    using given = givenRouting(device(), file);
-    if (!file.noisy) {
-      const { ids, weights } = layer.route(input);
-      expect(await ids.data()).toEqual(expected.ids);
-      expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(3e-6);
-    }
-    using y = layer.forward(input, file.noisy ? { routing: given } : {});
+    const training = trainingOf(device(), file, "f32");
+    const { ids, weights } = layer.route(input, training);
+    expect(await ids.data()).toEqual(expected.ids);
+    expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(3e-6);
+    using y = layer.forward(input, training);
     expect(relativeError(await y.data(), expected.outputF64)).toBeLessThanOrEqual(1e-5);
   });
 
@@ -115,16 +120,15 @@ describe("golden layers in float64", () => {
   const device = openForTests("reference");
 
   test.each(files)("%s", async (name) => {
-    const { x, shape, config, expected, noisy, load } = await open(name);
+    const file = await open(name);
+    const { x, shape, expected, load } = file;
     using layer = await load(device(), "f64");
     using input = device().tensor(Float64Array.from(x), shape, "f64");
-    const choice = [expected.ids.length / config.topK, config.topK];
-    using ids = device().tensor(expected.ids, choice);
-    using weights = device().tensor(expected.weightsF64, choice, "f64");
-    const routing = noisy ? { ids, weights: weights as Tensor as Tensor<"f32"> } : layer.route(input);
-    expect(await routing.ids.data()).toEqual(expected.ids);
-    expect(relativeError(await routing.weights.data(), expected.weightsF64)).toBeLessThanOrEqual(1e-12);
-    using y = layer.forward(input, { routing });
+    const training = trainingOf(device(), file, "f64");
+    const { ids, weights } = layer.route(input, training);
+    expect(await ids.data()).toEqual(expected.ids);
+    expect(relativeError(await weights.data(), expected.weightsF64)).toBeLessThanOrEqual(1e-12);
+    using y = layer.forward(input, training);
     expect(relativeError(await y.data(), expected.outputF64)).toBeLessThanOrEqual(1e-12);
   });
 });

@@ -11,9 +11,10 @@ export async function layerFile(path: string): Promise<Workload> {
     ...(expected && {
       expectation: {
         ...(expected.routing && {
-          routing: { ids: expected.routing.ids, weights: expected.routing.weightsF64, isGiven: file.noisy },
+          routing: { ids: expected.routing.ids, weights: expected.routing.weightsF64 },
         }),
         output: expected.outputF64,
+        ...(file.noise && { noise: file.noise }),
       },
     }),
     load: (device, dtype, onProgress) =>

@@ -12,11 +12,10 @@ export interface Tokens {
   readonly shape: Shape;
 }
 
-/** The routing [T, k] that a layer must compute. Where it is given, and in 16-bit runs, the layer takes it as it is. */
+/** The routing [T, k] that a layer must compute; in 16-bit runs the layer takes it as it is. */
 export interface ExpectedRouting {
   readonly ids: Int32Array;
   readonly weights: Float32Array | Float64Array;
-  readonly isGiven?: boolean;
 }
 
 /** What a layer must compute for its tokens. */
@@ -24,6 +23,8 @@ export interface Expectation {
   readonly routing?: ExpectedRouting;
   /** [T, H] */
   readonly output: Float32Array | Float64Array;
+  /** [T, E], for what a layer with noisy gating computes in training. */
+  readonly noise?: Float32Array;
 }
 
 /** A layer and tokens to run it on. */

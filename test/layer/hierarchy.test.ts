@@ -1,0 +1,241 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Gating } from "../../lib/backend.js";
+import { Random } from "../../lib/cases/random.js";
+import type { Device } from "../../lib/device.js";
+import type { FloatDType } from "../../lib/dtype.js";
+import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
+import { expertLoad } from "../../lib/operators/expert_load.js";
+import type { Routing } from "../../lib/operators/gating.js";
+import { type HierarchicalGatingOptions, hierarchicalGating } from "../../lib/operators/hierarchical_gating.js";
+import { jitter } from "../../lib/operators/jitter.js";
+import { limitCapacity } from "../../lib/operators/limit_capacity.js";
+import { noisyLogits } from "../../lib/operators/noisy_logits.js";
+import { random } from "../../lib/operators/random.js";
+import { routerProjection } from "../../lib/operators/router_projection.js";
+import { type Shape, shapeSize } from "../../lib/shape.js";
+import type { Tensor } from "../../lib/tensor.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+
+const [tokens, hidden, inner] = [21, 33, 17];
+const [experts, groups] = [12, 4];
+const hierarchy = { numGroups: groups, topK: 2 } as const;
+
+/** A layer of random weights whose experts are chosen by groups, its routers and its tokens. */
+function randomLayer(device: Device, changes: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32") {
+  const values = new Random(3);
+  const normals = (shape: Shape, deviation = hidden ** -0.5) =>
+    device.tensor(values.normals(shapeSize(shape), deviation), shape, dtype);
+  const count = changes.numExperts ?? experts;
+  const numGroups = changes.hierarchy?.numGroups ?? groups;
+  const routers = {
+    router: normals([count, hidden]),
+    groupRouter: normals([numGroups, hidden]),
+    groupRouterBias: normals([numGroups]),
+    noiseRouter: normals([count, hidden]),
+    groupNoiseRouter: normals([numGroups, hidden]),
+  };
+  const { noiseRouter, groupNoiseRouter, ...plain } = routers;
+  const layer = MoeLayer.create({
+    device,
+    hiddenSize: hidden,
+    intermediateSize: inner,
+    numExperts: experts,
+    topK: 6,
+    hierarchy,
+    experts: {
+      gate: normals([count, inner, hidden]),
+      up: normals([count, inner, hidden]),
+      down: normals([count, hidden, inner]),
+    },
+    ...plain,
+    ...(changes.noisy && { noiseRouter, groupNoiseRouter }),
+    ...changes,
+  });
+  return { layer, x: normals([tokens, hidden], 1) as Tensor<"f32">, ...routers };
+}
+
+function expectEqual(actual: Routing, expected: Routing): void {
+  expect(actual.ids.toArraySync()).toEqual(expected.ids.toArraySync());
+  expect(actual.weights.toArraySync()).toEqual(expected.weights.toArraySync());
+}
+
+const rule = { groups: { topK: 2 }, experts: { topK: 3 } } as const;
+
+describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
+  const device = openForTests(path);
+
+  test.each(["f32", "bf16"] as const)("in %s is the composition of its operators", (dtype) => {
+    const { layer, x, router, groupRouter, groupRouterBias } = randomLayer(device(), {}, dtype);
+    const groupLogits = routerProjection(x, groupRouter, { bias: groupRouterBias });
+    const logits = routerProjection(x, router);
+    expect(layer.groupLogits(x).dataSync()).toEqual(groupLogits.dataSync());
+    const routing = hierarchicalGating(groupLogits, layer.routerLogits(x), rule);
+    expect(routing.ids.shape).toEqual([tokens, 6]);
+    expectEqual(layer.route(x), routing);
+    expect(layer.routerLogits(x).shape).toEqual(logits.shape);
+    expect(layer.forward(x).dataSync()).toEqual(layer.forward(x, { routing }).dataSync());
+  });
+
+  test("any rules of both gates", () => {
+    const anyRule = fc.record({
+      scoring: fc.constantFrom("softmax" as const, "softmax_selected" as const, "sigmoid" as const),
+      normalize: fc.boolean(),
+      scale: fc.constantFrom(1, 2.5),
+    });
+    const anyProblem = fc.record({
+      numGroups: fc.integer({ min: 1, max: 5 }),
+      size: fc.integer({ min: 1, max: 4 }),
+      seed: fc.integer({ min: 0, max: 99 }),
+      first: anyRule,
+      second: anyRule,
+    });
+    fc.assert(
+      fc.property(anyProblem, ({ numGroups, size, seed, first, second }) => {
+        const [k1, k2] = [1 + (seed % numGroups), 1 + (seed % size)];
+        const options: HierarchicalGatingOptions = {
+          groups: { ...first, topK: k1 },
+          experts: { ...second, topK: k2 },
+        };
+        const { layer, x } = randomLayer(device(), {
+          ...second,
+          numExperts: numGroups * size,
+          topK: k1 * k2,
+          hierarchy: { numGroups, ...options.groups },
+        });
+        expectEqual(layer.route(x), hierarchicalGating(layer.groupLogits(x), layer.routerLogits(x), options));
+        layer.dispose();
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test("noise of both gates, given and of a seed", () => {
+    const { layer, x, noiseRouter, groupNoiseRouter } = randomLayer(device(), { noisy: { epsilon: 0.5 } });
+    const normals = (shape: Shape, offset: number) =>
+      random(device(), shape, { seed: 8, distribution: "normal", offset });
+    const noise = normals([tokens, experts], 0);
+    const groupNoise = normals([tokens, groups], tokens * experts);
+    const noisy = (clean: Tensor<"f32">, spread: Tensor<FloatDType>, given: Tensor<"f32">) =>
+      noisyLogits(clean, routerProjection(x, spread), { noise: given, epsilon: 0.5 });
+    const first = noisy(layer.groupLogits(x), groupNoiseRouter, groupNoise);
+    const second = noisy(layer.routerLogits(x), noiseRouter, noise);
+
+    const logits = layer.trainingLogits(x, { noise, groupNoise });
+    expect(logits.logits.dataSync()).toEqual(second.logits.dataSync());
+    expect(logits.groups?.logits.dataSync()).toEqual(first.logits.dataSync());
+    expect(logits.groups?.deviation.dataSync()).toEqual(first.deviation.dataSync());
+    const routing = hierarchicalGating(first.logits, second.logits, rule);
+    for (const training of [{ noise, groupNoise }, { seed: 8 }]) {
+      expectEqual(layer.route(x, { training }), routing);
+      expect(layer.forward(x, { training }).dataSync()).toEqual(layer.forward(x, { routing }).dataSync());
+    }
+    expectEqual(layer.route(x), hierarchicalGating(layer.groupLogits(x), layer.routerLogits(x), rule));
+  });
+
+  test("its load adds up to what tokens choose, where every choice is certain", () => {
+    const { layer, x } = randomLayer(device(), {
+      noisy: { epsilon: 1e-6 },
+      topK: 12,
+      hierarchy: { numGroups: 4, topK: 4 },
+    });
+    const { groups: first, clean, logits, deviation } = layer.trainingLogits(x, { seed: 2 });
+    if (first === undefined) throw new Error("no logits of the groups");
+    const load = expertLoad(first.clean, first.logits, first.deviation, { topK: 4 });
+    const ids = device().tensor(
+      Int32Array.from({ length: tokens * 4 }, (_, slot) => slot % 4),
+      [tokens, 4],
+    );
+    const all = expertLoad(clean, logits, deviation, { topK: 3, groups: { ids, load } });
+    expect(all.toArraySync()).toEqual(new Array(experts).fill(tokens));
+  });
+
+  test("capacity and jitter come after it and before it", () => {
+    const { layer: plain, x } = randomLayer(device());
+    const { layer: limited } = randomLayer(device(), { capacity: { tokens: 4 } });
+    expectEqual(limited.route(x), limitCapacity(plain.route(x), { tokens: 4, numExperts: experts }));
+    const { layer: jittered } = randomLayer(device(), { routerJitter: 0.5 });
+    expectEqual(jittered.route(x, { training: { seed: 4 } }), plain.route(jitter(x, { epsilon: 0.5, seed: 4 })));
+  });
+
+  test("the routers are the layer's own, and count", () => {
+    const { layer, x, groupRouter } = randomLayer(device());
+    const before = layer.route(x);
+    const kept = before.weights.toArraySync();
+    const columns = device().tensor(transposed(groupRouter));
+    groupRouter.write(new Float32Array(groups * hidden));
+    expect(layer.route(x).weights.toArraySync()).toEqual(kept);
+    const { layer: other } = randomLayer(device(), { groupRouter: { tensor: columns, orient: "in_out" } });
+    expectEqual(other.route(x), before);
+    const { layer: noisy } = randomLayer(device(), { noisy: {} });
+    device().synchronizeSync();
+    expect(noisy.byteLength - layer.byteLength).toBe(4 * (experts + groups) * hidden);
+    const rule: Gating | undefined = layer.description.hierarchy?.experts;
+    expect(rule?.topK).toBe(3);
+  });
+
+  test("what makes no sense is refused", () => {
+    const bad = (changes: object, message: RegExp) =>
+      expectError(() => randomLayer(device(), changes), "INVALID_ARGUMENT", message);
+    bad({ hierarchy: true }, /hierarchy: expected an object such as/);
+    bad({ hierarchy: { numGroups: 5, topK: 2 } }, /hierarchy\.numGroups: expected a divisor of 12 experts, got 5/);
+    bad({ hierarchy: { numGroups: 4, topK: 5 } }, /hierarchy\.topK: expected an integer from 1 to 4, got 5/);
+    bad({ hierarchy: { ...hierarchy, scoring: "tanh" } }, /hierarchy\.scoring: expected one of/);
+    bad({ topK: 5 }, /topK: expected a multiple of hierarchy\.topK 2 up to 6, .* chosen group of 3 experts, got 5/);
+    bad({ topK: 8 }, /topK: expected a multiple of hierarchy\.topK 2 up to 6/);
+    bad({ groupRouter: undefined }, /groupRouter: expected a tensor for hierarchy, got undefined/);
+    bad({ noisy: {}, groupNoiseRouter: undefined }, /groupNoiseRouter: expected a tensor for noisy and hierarchy/);
+    const { layer, x, groupNoiseRouter, router } = randomLayer(device(), { noisy: {} });
+    bad({ groupNoiseRouter }, /groupNoiseRouter: expected none for a layer without noisy and hierarchy/);
+    bad({ selectionBias: device().zeros([experts], "f32") }, /selectionBias: expected none where hierarchy is given/);
+    expectError(
+      () => randomLayer(device(), { groupRouter: router }),
+      "SHAPE_MISMATCH",
+      /groupRouter: expected shape \[4, 33\], got \[12, 33\]/,
+    );
+    const noise = device().zeros([tokens, experts], "f32");
+    expectError(
+      () => layer.route(x, { training: { noise } }),
+      "INVALID_ARGUMENT",
+      /training\.groupNoise: expected a Tensor/,
+    );
+    const groupNoise = device().zeros([tokens, groups], "f32");
+    const both = { seed: 1, groupNoise } as unknown as { seed: 1 };
+    expectError(
+      () => layer.route(x, { training: both }),
+      "INVALID_ARGUMENT",
+      /training\.groupNoise: expected none but/,
+    );
+    expectError(() => layer.capture(4), "UNSUPPORTED_OPERATION", /capture: expected a layer without capacity, expert/);
+    const { layer: flat } = plainLayer(device());
+    expectError(() => flat.groupLogits(x), "INVALID_ARGUMENT", /layer: expected one with hierarchy/);
+  });
+});
+
+function plainLayer(device: Device) {
+  const { layer, x, router } = randomLayer(device);
+  layer.dispose();
+  const tensor = (shape: Shape) => device.zeros(shape, "f32");
+  return {
+    x,
+    layer: MoeLayer.create({
+      device,
+      hiddenSize: hidden,
+      intermediateSize: inner,
+      numExperts: experts,
+      topK: 6,
+      router,
+      experts: {
+        gate: tensor([experts, inner, hidden]),
+        up: tensor([experts, inner, hidden]),
+        down: tensor([experts, hidden, inner]),
+      },
+    }),
+  };
+}
+
+function transposed(matrix: Tensor<FloatDType>): number[][] {
+  const rows = matrix.toArraySync() as number[][];
+  return (rows[0] as number[]).map((_, column) => rows.map((row) => row[column] as number));
+}
