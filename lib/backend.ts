@@ -254,8 +254,8 @@ export interface LayerHandle {
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
   /** y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. */
   forward(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): void;
-  /** Enqueues the capture of a forward from x to y [T, H], which it keeps alive, as it does the weights. */
-  capture(x: TensorHandle, y: TensorHandle): CapturedHandle;
+  /** Enqueues the capture of a forward, which keeps the tensors and the weights alive; ids are -1 or an expert's. */
+  capture(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): CapturedHandle;
   /** The stages of the last forward, not of a replay; waits for it. */
   stageTimes(): Promise<StageTimes>;
   /** Bytes of all weights as stored, of those that are set so far. */

@@ -1,7 +1,12 @@
-import type { CapturedHandle } from "../backend.js";
+import type { CapturedHandle, TensorHandle } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { MoeError } from "../errors.js";
+import { resultDType } from "../operators/check.js";
+import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
+import type { MoeLayer } from "./layer.js";
+import { emptyRouting, routesAlone, routeTokens } from "./routing.js";
+import type { Tokens } from "./tokens.js";
 
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Of x and y; default the dtype of the layer's weights. */
@@ -14,6 +19,8 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  *
  * On `cuda` a replay launches one CUDA graph in place of the forward's kernels one by one; on `simt` it runs the launches
  * as they were recorded. On `cpu` and `reference`, where there is nothing to record, a replay is `forward` from `x` to `y`.
+ * The routing of a layer with `capacity`, `expertChoice` or `hierarchy` is enqueued anew by every replay, before what was
+ * recorded.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   /** The tokens [T, H]; not initialised. `x.write(values)` fills it, or an operator that takes it as `out`. */
@@ -21,21 +28,25 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
   readonly y: Tensor<D>;
   #handle: CapturedHandle | undefined;
+  readonly #router: CapturedRouter | undefined;
 
   /** @internal Use {@link MoeLayer.capture}. */
-  constructor(x: Tensor<D>, y: Tensor<D>, handle: CapturedHandle) {
+  constructor(layer: MoeLayer, x: Tensor<D>, y: Tensor<D>) {
     this.x = x;
     this.y = y;
-    this.#handle = handle;
+    if (!routesAlone(layer.description)) this.#router = new CapturedRouter(layer, x);
+    const { ids, weights } = this.#router?.routing ?? {};
+    this.#handle = layer.handle.capture(x.handle, y.handle, ids?.handle ?? null, weights?.handle ?? null);
   }
 
   /**
    * Enqueues y = layer(x).
-   * @throws DISPOSED.
+   * @throws DISPOSED, also where a layer that replays route by is.
    */
   replay(): void {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "captured forward: used after dispose()");
     void this.x.device.backend;
+    this.#router?.route();
     this.#handle.replay();
   }
 
@@ -43,11 +54,38 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
+    this.#router?.dispose();
     this.x.dispose();
     this.y.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+}
+
+/** Routes tokens in fixed memory into fixed memory. */
+class CapturedRouter {
+  readonly routing: Routing;
+  readonly #layer: MoeLayer;
+  readonly #x: TensorHandle;
+  readonly #tokens: Tokens;
+
+  constructor(layer: MoeLayer, x: Tensor<FloatDType>) {
+    const [count, hidden] = x.shape as [number, number];
+    this.#layer = layer;
+    this.#tokens = { count, sequenceLength: count, inputDType: x.dtype, dtype: resultDType(x) };
+    this.routing = emptyRouting(layer, this.#tokens);
+    this.#x = x.handle.view([count, hidden], 0);
+  }
+
+  route(): void {
+    routeTokens(this.#layer, this.#x, this.#tokens, undefined, this.routing);
+  }
+
+  dispose(): void {
+    this.#x.free();
+    this.routing.ids.dispose();
+    this.routing.weights.dispose();
   }
 }

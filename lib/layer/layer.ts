@@ -224,29 +224,23 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * A {@link CapturedForward} of `tokens` tokens: the layer over tensors of its own, with the work of launching done once
-   * for all replays. Enqueued, and independent of the layer from then on: the weights live until both are disposed.
+   * A {@link CapturedForward} of `tokens` tokens, one sequence: the layer over tensors of its own, with the work of
+   * launching done once for all replays. Enqueued. The weights live until both are disposed; where the layer has
+   * `capacity`, `expertChoice` or `hierarchy` it must not be disposed before the last replay.
    * @param options.dtype of x and y; default the dtype of the weights.
-   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with `capacity`,
-   * `expertChoice` or `hierarchy`.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
     checkOptions(options, "{ dtype }");
-    const { device, handle } = this;
+    const { device } = this;
     const { hiddenSize, weightDType } = this.description;
     const dtype = (options.dtype ?? weightDType) as D;
     checkFloatDType("dtype", dtype);
     checkGoesWithWeights("dtype", dtype, weightDType);
-    if (!routesAlone(this.description)) {
-      throw new MoeError(
-        "UNSUPPORTED_OPERATION",
-        "capture: expected a layer without capacity, expertChoice and hierarchy, whose routing devices do not record",
-      );
-    }
     const x = device.empty([tokens, hiddenSize], dtype);
     const y = device.empty([tokens, hiddenSize], dtype);
-    return new CapturedForward(x, y, handle.capture(x.handle, y.handle));
+    return new CapturedForward(this, x, y);
   }
 
   /** Microseconds of each stage of the last forward (not of a replay), once it is done. */

@@ -1,5 +1,5 @@
 import type { TensorHandle } from "../backend.js";
-import { expertChoice } from "../operators/expert_choice.js";
+import { chooseTokens } from "../operators/expert_choice.js";
 import type { Routing } from "../operators/gating.js";
 import { chooseByGroups } from "../operators/hierarchical_gating.js";
 import { dropOverflow } from "../operators/limit_capacity.js";
@@ -17,46 +17,71 @@ export function routesAlone({ capacity, expertChoice, hierarchy }: MoeLayerDescr
 /**
  * Who takes which tokens: the choice of the layer's router within the experts' capacity, or the experts' own; in training
  * with the layer's noise.
+ * @param out where to write; default new tensors.
  */
-export function routeTokens(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
+export function routeTokens(
+  layer: MoeLayer,
+  x: TensorHandle,
+  tokens: Tokens,
+  training?: Training,
+  out?: Routing,
+): Routing {
   const { routerJitter } = layer.description;
-  if (routerJitter === undefined || training?.seed === undefined) return routeInput(layer, x, tokens, training);
+  if (routerJitter === undefined || training?.seed === undefined) return routeInput(layer, x, tokens, training, out);
   using jittered = jitterInput(layer, x, tokens, training.seed, routerJitter);
-  return routeInput(layer, jittered.handle, tokens);
+  return routeInput(layer, jittered.handle, tokens, undefined, out);
 }
 
-function routeInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
+function routeInput(
+  layer: MoeLayer,
+  x: TensorHandle,
+  tokens: Tokens,
+  training: Training | undefined,
+  out: Routing | undefined,
+): Routing {
   const { capacity, expertChoice: size, scoring, numExperts } = layer.description;
   if (size !== undefined && isExpertScoring(scoring)) {
     using logits = routingLogits(layer, x, tokens, training, "experts");
-    const choice = expertChoice(logits, { ...size, scoring });
+    const choice = chooseTokens(logits, { ...size, scoring }, out);
     choice.tokens.dispose();
     choice.tokenWeights.dispose();
     return { ids: choice.ids, weights: choice.weights };
   }
+  if (capacity === undefined) return chooseExperts(layer, x, tokens, training, out);
   const routing = chooseExperts(layer, x, tokens, training);
-  if (capacity === undefined) return routing;
   using _ids = routing.ids;
   using _weights = routing.weights;
-  return dropOverflow(routing, capacity, numExperts, tokens.sequenceLength);
+  return dropOverflow(routing, capacity, numExperts, tokens.sequenceLength, out);
 }
 
-function chooseExperts(layer: MoeLayer, x: TensorHandle, tokens: Tokens, training?: Training): Routing {
+function chooseExperts(
+  layer: MoeLayer,
+  x: TensorHandle,
+  tokens: Tokens,
+  training: Training | undefined,
+  out?: Routing,
+): Routing {
   const { device, handle, description } = layer;
-  const { hierarchy, topK } = description;
+  const { hierarchy } = description;
   if (hierarchy !== undefined) {
     using groupLogits = routingLogits(layer, x, tokens, training, "groups");
     using logits = routingLogits(layer, x, tokens, training, "experts");
-    return chooseByGroups(groupLogits, logits, hierarchy.groups, hierarchy.experts);
+    return chooseByGroups(groupLogits, logits, hierarchy.groups, hierarchy.experts, out);
   }
-  const ids = device.empty([tokens.count, topK], "i32");
-  const weights = device.empty([tokens.count, topK], tokens.dtype);
+  const routing = out ?? emptyRouting(layer, tokens);
+  const { ids, weights } = routing;
   if (training === undefined) handle.route(x, ids.handle, weights.handle);
   else {
     using logits = routingLogits(layer, x, tokens, training, "experts");
     device.backend.gating(logits.handle, null, ids.handle, weights.handle, description);
   }
-  return { ids, weights };
+  return routing;
+}
+
+/** Memory for a layer's routing of tokens. */
+export function emptyRouting({ device, description }: MoeLayer, { count, dtype }: Tokens): Routing {
+  const shape = [count, description.topK];
+  return { ids: device.empty(shape, "i32"), weights: device.empty(shape, dtype) };
 }
 
 /** What a gate chooses by: its logits, in training with the layer's noise where it has some. */

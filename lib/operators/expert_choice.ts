@@ -45,15 +45,24 @@ export interface ExpertChoiceOptions extends ExpertChoiceRule {
 export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOptions): ExpertChoice {
   checkTensor("logits", logits, "float", ["T", "E"]);
   checkOptions(options, "{ factor: 2 }");
+  checkExpertChoice(options);
+  return chooseTokens(logits, options, options.out);
+}
+
+/** {@link expertChoice} by a checked rule. */
+export function chooseTokens(
+  logits: Tensor<FloatDType>,
+  rule: ExpertChoiceRule,
+  out?: Partial<ExpertChoice>,
+): ExpertChoice {
   const { device, shape, size } = logits;
   const [numTokens, numExperts] = shape as [number, number];
-  const { scoring = "softmax", out } = options;
-  checkExpertChoice(options);
+  const { scoring = "softmax" } = rule;
   if (numExperts < 1) throw invalidArgument("logits", "at least one expert", `shape [${shape.join(", ")}]`);
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
   }
-  const capacity = Math.min(expertCapacity(options, numTokens, 1, numExperts), numTokens);
+  const capacity = Math.min(expertCapacity(rule, numTokens, 1, numExperts), numTokens);
   const dtype = resultDType(logits);
   const places = [numExperts, capacity];
   const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);

@@ -115,8 +115,13 @@ export class ReferenceLayer implements LayerHandle {
     y.store(forward(tokens, slots, this.#description, networks, measure).values);
   }
 
-  capture(x: ReferenceTensor, y: ReferenceTensor): CapturedHandle {
-    return { replay: () => this.forward(x, y, null, null), free: () => {} };
+  capture(
+    x: ReferenceTensor,
+    y: ReferenceTensor,
+    ids: ReferenceTensor | null,
+    weights: ReferenceTensor | null,
+  ): CapturedHandle {
+    return { replay: () => this.forward(x, y, ids, weights), free: () => {} };
   }
 
   async stageTimes(): Promise<StageTimes> {

@@ -170,6 +170,8 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   LayerForward problem;
   problem.x = tensor(env, info[0], keep);
   problem.y = tensor(env, info[1], keep);
+  problem.ids = optional_tensor(env, info[2], keep);
+  problem.weights = optional_tensor(env, info[3], keep);
   return CapturedForwardObject::create(device_.Value(), layer(env), problem, std::move(keep));
 }
 

@@ -279,7 +279,7 @@ class GpuLayer::Captured final : public CapturedForward {
   LayerForward forward_;
   Scratch workspace_;
   // Places of its own for the launches to write to, as the device's pass on to others at each wait. Nobody reads them:
-  // the ids are the layer's own, so none is out of range.
+  // whoever gives ids gives none out of range.
   DataErrors errors_;
   std::shared_ptr<const Graph> graph_;
 };

@@ -61,6 +61,26 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     expect(replayed(captured, values)).toEqual(forward(random.layer, captured, values));
   });
 
+  test.each<Partial<LayerProblem["config"]>>([
+    { capacity: { factor: 0.7 } },
+    { capacity: { tokens: 2, per: "sequence", drop: "probability", renormalize: true } },
+    { expertChoice: { factor: 2 }, topK: exampleConfig.numExperts, normalize: false },
+  ])("route anew with %o", (changes) => {
+    const random = new RandomLayer(device(), { ...example, config: { ...example.config, ...changes } });
+    using captured = random.layer.capture(example.tokens);
+    const draw = new Random(4);
+    for (let round = 0; round < 3; round++) {
+      const values = tokensOf(captured, draw);
+      expect(replayed(captured, values)).toEqual(forward(random.layer, captured, values));
+    }
+    random[Symbol.dispose]();
+    expectError(() => captured.replay(), "DISPOSED", /layer: used after dispose/);
+    using none = new RandomLayer(device(), { ...example, config: { ...example.config, ...changes } });
+    using empty = none.layer.capture(0);
+    empty.replay();
+    expect(empty.y.dataSync()).toEqual(new Float32Array(0));
+  });
+
   test.each(floats)("have tensors of the weights' dtype: %s", (dtype) => {
     using random = new RandomLayer(device(), { ...example, dtype });
     using captured = random.layer.capture(1);

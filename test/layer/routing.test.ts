@@ -135,13 +135,6 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     expectError(() => random.layer.forward(four), "SHAPE_MISMATCH", /x: expected shape \[T, 33\], got \[1, 3, 4, 33\]/);
   });
 
-  test("capture refuses a routing that devices do not record", () => {
-    for (const config of [{ capacity: { factor: 1 } }, { expertChoice: { factor: 1 }, topK: 6, normalize: false }]) {
-      using random = new RandomLayer(device(), example(config));
-      expectError(() => random.layer.capture(4), "UNSUPPORTED_OPERATION", /capture: expected a layer without capacity/);
-    }
-  });
-
   test("configurations that make no sense", () => {
     const bad = (changes: object, message: RegExp) =>
       expectError(() => new RandomLayer(device(), example(changes)), "INVALID_ARGUMENT", message);
