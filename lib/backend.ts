@@ -252,10 +252,19 @@ export interface LayerHandle {
   logits(x: TensorHandle, logits: TensorHandle): void;
   /** ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
-  /** y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. */
-  forward(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): void;
+  /**
+   * y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. At most `maxChoices` ids are not -1; it is
+   * -1 where nothing is known.
+   */
+  forward(
+    x: TensorHandle,
+    y: TensorHandle,
+    ids: TensorHandle | null,
+    weights: TensorHandle | null,
+    maxChoices: number,
+  ): void;
   /** Enqueues the capture of a forward, which keeps the tensors and the weights alive; ids are -1 or an expert's. */
-  capture(x: TensorHandle, y: TensorHandle, ids: TensorHandle | null, weights: TensorHandle | null): CapturedHandle;
+  capture(...forward: Parameters<LayerHandle["forward"]>): CapturedHandle;
   /** The stages of the last forward, not of a replay; waits for it. */
   stageTimes(): Promise<StageTimes>;
   /** Bytes of all weights as stored, of those that are set so far. */

@@ -5,7 +5,7 @@ import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
 import type { MoeLayer } from "./layer.js";
-import { emptyRouting, routesAlone, routeTokens } from "./routing.js";
+import { emptyRouting, mostChoices, routesAlone, routeTokens } from "./routing.js";
 import type { Tokens } from "./tokens.js";
 
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
@@ -35,8 +35,9 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.x = x;
     this.y = y;
     if (!routesAlone(layer.description)) this.#router = new CapturedRouter(layer, x);
-    const { ids, weights } = this.#router?.routing ?? {};
-    this.#handle = layer.handle.capture(x.handle, y.handle, ids?.handle ?? null, weights?.handle ?? null);
+    const { routing, maxChoices = -1 } = this.#router ?? {};
+    const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
+    this.#handle = layer.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
   }
 
   /**
@@ -67,6 +68,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
 /** Routes tokens in fixed memory into fixed memory. */
 class CapturedRouter {
   readonly routing: Routing;
+  readonly maxChoices: number;
   readonly #layer: MoeLayer;
   readonly #x: TensorHandle;
   readonly #tokens: Tokens;
@@ -76,6 +78,7 @@ class CapturedRouter {
     this.#layer = layer;
     this.#tokens = { count, sequenceLength: count, inputDType: x.dtype, dtype: resultDType(x) };
     this.routing = emptyRouting(layer, this.#tokens);
+    this.maxChoices = mostChoices(layer.description, this.#tokens);
     this.#x = x.handle.view([count, hidden], 0);
   }
 

@@ -11,7 +11,7 @@ import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./config.js";
 import type { ExpertWeights } from "./expert_weights.js";
 import type { ExtraRouters } from "./extra_routers.js";
-import { cleanLogits, gateLogits, routesAlone, routeTokens } from "./routing.js";
+import { cleanLogits, gateLogits, mostChoices, routesAlone, routeTokens } from "./routing.js";
 import { setSelectionBias, setWeights } from "./set_weights.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
 import { checkTraining, type Training, type TrainingLogits } from "./training.js";
@@ -164,11 +164,11 @@ export class MoeLayer implements Disposable {
     const y = output("out", options.out, device, x.shape, x.dtype, inputs);
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
-        if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle);
-        else if (training === undefined && routesAlone(description)) handle.forward(input, result, null, null);
+        if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle, -1);
+        else if (training === undefined && routesAlone(description)) handle.forward(input, result, null, null, -1);
         else {
           const { ids, weights } = routeTokens(this, input, tokens, training);
-          handle.forward(input, result, ids.handle, weights.handle);
+          handle.forward(input, result, ids.handle, weights.handle, mostChoices(description, tokens));
           ids.dispose();
           weights.dispose();
         }

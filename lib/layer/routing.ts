@@ -1,4 +1,5 @@
 import type { TensorHandle } from "../backend.js";
+import { expertCapacity } from "../operators/capacity.js";
 import { chooseTokens } from "../operators/expert_choice.js";
 import type { Routing } from "../operators/gating.js";
 import { chooseByGroups } from "../operators/hierarchical_gating.js";
@@ -12,6 +13,16 @@ import { addNoise, type GateLogits, type GateName, jitterInput, type Training } 
 /** Whether the devices' fused forward routes by itself. */
 export function routesAlone({ capacity, expertChoice, hierarchy }: MoeLayerDescription): boolean {
   return capacity === undefined && expertChoice === undefined && hierarchy === undefined;
+}
+
+/** How many choices experts take of tokens at most, which devices need not then have memory for all. */
+export function mostChoices(description: MoeLayerDescription, { count, sequenceLength }: Tokens): number {
+  const { capacity, expertChoice: size, numExperts, topK } = description;
+  if (size !== undefined) return numExperts * Math.min(count, expertCapacity(size, count, 1, numExperts));
+  if (capacity === undefined) return count * topK;
+  const length = capacity.per === "sequence" ? sequenceLength : count;
+  const sequences = length === 0 ? 0 : count / length;
+  return Math.min(count * topK, sequences * numExperts * expertCapacity(capacity, length, topK, numExperts));
 }
 
 /**

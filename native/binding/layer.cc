@@ -161,6 +161,7 @@ void LayerObject::forward(const Napi::CallbackInfo& info) {
   problem.y = tensor(env, info[1], keep);
   problem.ids = optional_tensor(env, info[2], keep);
   problem.weights = optional_tensor(env, info[3], keep);
+  problem.max_choices = integer(env, info[4], "maxChoices");
   enqueue(env, &Layer::forward, std::move(keep), problem);
 }
 
@@ -172,6 +173,7 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   problem.y = tensor(env, info[1], keep);
   problem.ids = optional_tensor(env, info[2], keep);
   problem.weights = optional_tensor(env, info[3], keep);
+  problem.max_choices = integer(env, info[4], "maxChoices");
   return CapturedForwardObject::create(device_.Value(), layer(env), problem, std::move(keep));
 }
 

@@ -184,6 +184,8 @@ struct LayerForward {
   TensorView y;        // [T, H] like x
   TensorView ids;      // [T, k] i32 and
   TensorView weights;  // [T, k] f32 where the caller routes, with any k, or absent
+  // How many of these ids are not -1, at most; -1 where that is not known.
+  int64_t max_choices = -1;
 
   // Experts chosen for a token.
   int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }

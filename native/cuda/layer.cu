@@ -145,15 +145,15 @@ Status GpuLayer::choose(const LayerForward& f, const gpu::LayerPlan& plan, const
 
 Status GpuLayer::sort(const Slots& slots, const gpu::LayerPlan& plan, const Pass& pass, Rows* sorted) {
   const int64_t experts = description().all_experts();
-  const int64_t rows = slots.ids.size();
+  const int64_t size = slots.ids.size();
   const auto ints = [&](size_t part, int64_t size) { return gpu::vector_view(pass.at(part), DType::i32, size); };
   sorted->offsets = ints(plan.offsets, experts + 1);
-  sorted->token_of_row = ints(plan.token_of_row, rows);
+  sorted->token_of_row = ints(plan.token_of_row, size);
   sorted->row_of_slot = slots.ids;
   sorted->row_of_slot.data = pass.at(plan.row_of_slot);
   SortedWeights weights;
   if (description().weight_on == WeightPlace::input) {
-    sorted->weight_of_row = gpu::vector_view(pass.at(plan.weight_of_row), DType::f32, rows);
+    sorted->weight_of_row = gpu::vector_view(pass.at(plan.weight_of_row), DType::f32, size);
     weights = {slots.weights.as<float>(), sorted->weight_of_row.as<float>()};
   }
   gpu::IdError* error = nullptr;
@@ -162,8 +162,8 @@ Status GpuLayer::sort(const Slots& slots, const gpu::LayerPlan& plan, const Pass
       {slots.ids, sorted->offsets, ints(plan.tokens_per_expert, experts), sorted->token_of_row, sorted->row_of_slot},
       weights, plan.sort, pass.at(plan.sort_counts), error, pass.stream));
   const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
-    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, rows, 0}, &error));
-    return launch_tile_map(sorted->offsets.as<int>(), experts, rows, gemm.tile.rows, pass.at(map), error,
+    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, plan.row_count, 0}, &error));
+    return launch_tile_map(sorted->offsets.as<int>(), experts, plan.row_count, gemm.tile.rows, pass.at(map), error,
                            runtime().traits().max_threads, pass.stream);
   };
   MOE_TRY(build_map(plan.gate_up, plan.gate_up_map));
@@ -209,9 +209,12 @@ Status GpuLayer::multiply_inner(const TensorView& given, const Rows& rows, const
 
 Status GpuLayer::plan(const LayerForward& f, gpu::LayerPlan* plan) const {
   const LayerDescription& d = description();
-  MOE_TRY(gpu::check_rows("forward: x", f.x.shape[0] * d.slots(f.choices(d))));
-  *plan = gpu::plan_layer(d, f.x.shape[0], f.choices(d), f.x.dtype, gpu::rows_aligned(f.x), context_.tf32,
-                          runtime().traits());
+  const int64_t tokens = f.x.shape[0];
+  const int64_t choices = f.choices(d);
+  MOE_TRY(gpu::check_rows("forward: x", tokens * d.slots(choices)));
+  const int64_t max_choices = f.max_choices >= 0 ? f.max_choices : tokens * choices;
+  *plan = gpu::plan_layer(
+      d, {tokens, choices, max_choices, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32}, runtime().traits());
   return {};
 }
 
@@ -235,7 +238,7 @@ Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, cons
   MOE_TRY(sort(slots, plan, pass, &sorted));
   MOE_TRY(pass.mark(kSorted));
 
-  const int64_t rows = slots.ids.size();
+  const int64_t rows = plan.row_count;
   const TensorView inner = gpu::matrix_view(pass.at(plan.inner), plan.inner_dtype, rows, plan.inner_pitch);
   MOE_TRY(multiply_inner(f.x, sorted, inner, plan, pass));
   MOE_TRY(pass.mark(kGateUp));

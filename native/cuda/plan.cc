@@ -161,21 +161,23 @@ size_t converted_bytes(const GemmPlan& plan, int64_t x_rows) {
   return plan.converts_x ? static_cast<size_t>(x_rows * plan.x_pitch) * info(plan.x_dtype).bytes : 0;
 }
 
-LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, int64_t choices, DType x, bool x_aligned, bool tf32,
-                     const DeviceTraits& traits) {
+LayerPlan plan_layer(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits) {
   const int64_t experts = layer.all_experts();
-  const int64_t chosen = tokens * choices;
-  const int64_t slots = tokens * layer.slots(choices);
+  const int64_t tokens = problem.tokens;
+  const int64_t chosen = tokens * problem.choices;
+  const int64_t slots = tokens * layer.slots(problem.choices);
+  const int64_t rows = std::min(problem.max_choices, chosen) + (slots - chosen);
   const DType weight = layer.weight_dtype;
   const PackedLayout gate_up = packed_layout({experts, layer.gate_up_rows(), layer.hidden, weight, layer.activation});
   const auto plan_product = [&](DType from, int64_t packed_rows, int64_t columns, bool aligned) {
-    return plan_gemm({from, weight, slots, experts, packed_rows, columns, aligned, tf32}, traits);
+    return plan_gemm({from, weight, rows, experts, packed_rows, columns, aligned, problem.tf32}, traits);
   };
 
   LayerPlan plan{};
+  plan.row_count = rows;
   plan.sort = plan_sort(slots, experts, traits);
-  plan.gate_up = plan_product(x, gate_up.rows, layer.hidden, x_aligned);
-  if (layer.factor) plan.factor = plan_product(x, layer.intermediate, layer.hidden, x_aligned);
+  plan.gate_up = plan_product(problem.x, gate_up.rows, layer.hidden, problem.x_aligned);
+  if (layer.factor) plan.factor = plan_product(problem.x, layer.intermediate, layer.hidden, problem.x_aligned);
   plan.inner_dtype = plan.gate_up.x_dtype;
   plan.inner_pitch = round_up(layer.intermediate, kVectorBytes / static_cast<int64_t>(info(plan.inner_dtype).bytes));
   plan.down = plan_product(plan.inner_dtype, layer.hidden, layer.intermediate, true);
@@ -203,8 +205,8 @@ LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, int64_t choi
   // Tiles of the same height are the same tiles.
   plan.down_map =
       plan.down.tile.rows == plan.gate_up.tile.rows ? plan.gate_up_map : parts.take(plan.down.tile_map_bytes);
-  plan.inner = parts.take(elements(slots * plan.inner_pitch, plan.inner_dtype));
-  plan.rows = parts.take(elements(slots * layer.hidden, plan.rows_dtype));
+  plan.inner = parts.take(elements(rows * plan.inner_pitch, plan.inner_dtype));
+  plan.rows = parts.take(elements(rows * layer.hidden, plan.rows_dtype));
   plan.workspace_bytes = parts.end();
   return plan;
 }

@@ -157,13 +157,22 @@ struct LayerPlan {
   DType inner_dtype;    // of h
   int64_t inner_pitch;  // of h
   DType rows_dtype;     // of the rows that are combined
+  int64_t row_count;    // R, at most
   size_t logits, ids, weights, shared_gate, slot_ids, slot_weights;
   size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot, sort_counts;
   size_t converted_x, gate_up_map, down_map, inner, rows;
   size_t workspace_bytes;
 };
-LayerPlan plan_layer(const LayerDescription& layer, int64_t tokens, int64_t choices, DType x, bool x_aligned, bool tf32,
-                     const DeviceTraits& traits);
+struct LayerProblem {
+  int64_t tokens;       // T
+  int64_t choices;      // k
+  int64_t max_choices;  // of T * k, those that are not -1
+  DType x;
+  // Whether rows of x begin at multiples of 16 bytes.
+  bool x_aligned;
+  bool tf32;
+};
+LayerPlan plan_layer(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits);
 
 const char* path_name(GemmPath path);
 std::string describe(const RouterPlan& plan);

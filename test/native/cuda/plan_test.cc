@@ -212,8 +212,12 @@ LayerDescription small_layer() {
   return layer;
 }
 
+LayerProblem of_tokens(const LayerDescription& layer, int64_t tokens, DType x, bool aligned) {
+  return {tokens, layer.gating.top_k, tokens * layer.gating.top_k, x, aligned, false};
+}
+
 MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
-  const LayerPlan plan = plan_layer(small_layer(), 13, small_layer().gating.top_k, DType::bf16, false, false, kH100);
+  const LayerPlan plan = plan_layer(small_layer(), of_tokens(small_layer(), 13, DType::bf16, false), kH100);
   MOE_CHECK(plan.gate_up.converts_x);
   MOE_CHECK_EQUAL(plan.gate_up.x_pitch, 48);
   MOE_CHECK_EQUAL(plan.inner_pitch, 40);
@@ -241,7 +245,7 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
   layer.shared_gate = SharedGate::softmax;
   layer.weight_on = WeightPlace::input;
   layer.output_activation = OutputActivation::softmax;
-  const LayerPlan plan = plan_layer(layer, 13, layer.gating.top_k, DType::bf16, false, false, kH100);
+  const LayerPlan plan = plan_layer(layer, of_tokens(layer, 13, DType::bf16, false), kH100);
   MOE_CHECK(plan.rows_dtype == DType::f32);
   MOE_CHECK(plan.sort.units * plan.sort.slots_per_unit >= 13 * 5);
   MOE_CHECK_EQUAL(plan.gate_up.max_row_tiles, max_row_tiles(13 * 5, 11, plan.gate_up.tile.rows));
@@ -263,9 +267,24 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
                      {plan.rows, 65 * 45 * 4}});
 }
 
+MOE_TEST(rows_are_as_many_as_choices_at_most) {
+  LayerDescription layer = small_layer();
+  layer.shared_experts = 2;
+  LayerProblem problem = of_tokens(layer, 1000, DType::bf16, true);
+  const LayerPlan whole = plan_layer(layer, problem, kH100);
+  MOE_CHECK_EQUAL(whole.row_count, 5000);
+  problem.max_choices = 100;
+  const LayerPlan plan = plan_layer(layer, problem, kH100);
+  MOE_CHECK_EQUAL(plan.row_count, 2100);
+  MOE_CHECK_EQUAL(plan.gate_up.max_row_tiles, max_row_tiles(2100, layer.all_experts(), plan.gate_up.tile.rows));
+  MOE_CHECK_EQUAL(static_cast<int64_t>(plan.workspace_bytes - plan.rows) / 1024, 2100 * 45 * 2 / 1024);
+  problem.max_choices = 9999;
+  MOE_CHECK_EQUAL(plan_layer(layer, problem, kH100).row_count, 5000);
+}
+
 MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
   const auto bytes = [](const LayerDescription& layer) {
-    return plan_layer(layer, 1000, layer.gating.top_k, DType::bf16, false, false, kH100).workspace_bytes;
+    return plan_layer(layer, of_tokens(layer, 1000, DType::bf16, false), kH100).workspace_bytes;
   };
   LayerDescription layer = small_layer();
   const size_t plain = bytes(layer);
@@ -285,7 +304,7 @@ MOE_TEST(the_factors_product_has_the_tiles_and_the_operand_of_gate_and_up) {
   layer.factor = true;
   for (const int64_t tokens : {0, 1, 40, 1000, 50000}) {
     for (const DType x : {DType::f32, DType::f16, DType::bf16}) {
-      const LayerPlan plan = plan_layer(layer, tokens, layer.gating.top_k, x, true, false, kH100);
+      const LayerPlan plan = plan_layer(layer, of_tokens(layer, tokens, x, true), kH100);
       MOE_CHECK_EQUAL(plan.factor.tile.rows, plan.gate_up.tile.rows);
       MOE_CHECK_EQUAL(plan.factor.max_row_tiles, plan.gate_up.max_row_tiles);
       MOE_CHECK_EQUAL(plan.factor.converts_x, plan.gate_up.converts_x);
@@ -302,7 +321,7 @@ MOE_TEST(float32_layers_keep_float32_between_the_products) {
   layer.intermediate = 32;
   layer.experts = 4;
   layer.weight_dtype = DType::bf16;
-  const LayerPlan plan = plan_layer(layer, 10, layer.gating.top_k, DType::f32, true, false, kH100);
+  const LayerPlan plan = plan_layer(layer, of_tokens(layer, 10, DType::f32, true), kH100);
   MOE_CHECK(plan.inner_dtype == DType::f32);
   MOE_CHECK(plan.down.path == GemmPath::fma);
 }
