@@ -135,15 +135,20 @@ export const sharedGates: readonly SharedGate[] = ["none", "sigmoid", "softmax"]
 export type Drop = "position" | "prioritized" | "probability";
 export const drops: readonly Drop[] = ["position", "prioritized", "probability"];
 
-/** Which choices of a routing are kept; every field is given. */
+/** What a token's kept weights are divided by: nothing, their sum, or the sum of the weights of all that it chose. */
+export type KeptDivisor = "none" | "kept" | "chosen";
+export const keptDivisors: readonly KeptDivisor[] = ["none", "kept", "chosen"];
+
+/** Which choices of a routing are kept, and their weights; every field is given. */
 export interface CapacityLimit {
   /** Choices that an expert takes from a sequence. */
   readonly capacity: number;
   /** Tokens that share the capacity; divides T. */
   readonly sequenceLength: number;
   readonly drop: Drop;
-  /** Whether a token's kept weights are divided by their sum. */
-  readonly renormalize: boolean;
+  readonly divisor: KeptDivisor;
+  /** Then they are multiplied by this; 1 where the divisor is none. */
+  readonly scale: number;
 }
 
 /** The sizes and formula of one MoE layer, as devices compute it. */

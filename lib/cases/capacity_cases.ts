@@ -1,5 +1,5 @@
 import type { Drop } from "../backend.js";
-import type { Capacity } from "../operators/capacity.js";
+import type { Capacity, Renormalize } from "../operators/capacity.js";
 import { expertSlots } from "../operators/expert_slots.js";
 import { limitCapacity } from "../operators/limit_capacity.js";
 import type { Tensor } from "../tensor.js";
@@ -30,12 +30,17 @@ const weightKinds = {
   special: (random: Random) => specials[random.integer(0, specials.length - 1)] as number,
 } as const;
 
+function renormalizationName(renormalize: boolean | Renormalize): string {
+  if (typeof renormalize === "boolean") return renormalize ? "renormalized" : "";
+  return `renormalized by ${renormalize.by} to ${renormalize.scale}`;
+}
+
 function limitCapacityCase({ capacity, ...problem }: Problem): Case {
   const { tokens, topK, experts, spread = "even", kind = "different", sequences = 1 } = problem;
   const size = capacity.tokens === undefined ? `factor ${capacity.factor}` : `capacity ${capacity.tokens}`;
   const { drop = "position", renormalize = false } = capacity;
   const per = capacity.per === "sequence" ? `in ${sequences} sequences` : "";
-  const details = [size, per, drop, renormalize ? "renormalized" : "", spread, `${kind} weights`];
+  const details = [size, per, drop, renormalizationName(renormalize), spread, `${kind} weights`];
   return {
     name: [`T${tokens} k${topK} E${experts}`, ...details.filter(Boolean)].join(" "),
     operator: "limit_capacity",
@@ -61,6 +66,8 @@ function limitCapacityCase({ capacity, ...problem }: Problem): Case {
   };
 }
 
+const byChosen: Renormalize = { by: "chosen", scale: 0.8 };
+
 const everyDrop: readonly Drop[] = ["position", "prioritized", "probability"];
 
 export const limitCapacityCases: readonly Case[] = [
@@ -73,7 +80,7 @@ export const limitCapacityCases: readonly Case[] = [
         { tokens: 51, topK: 3, experts: 7, capacity: { tokens: 5 }, kind: "tied" },
         { tokens: 51, topK: 3, experts: 7, capacity: { tokens: 5 }, kind: "equal" },
         { tokens: 51, topK: 3, experts: 7, capacity: { tokens: 5 }, kind: "special" },
-        { tokens: 45, topK: 6, experts: 72, capacity: { tokens: 1, renormalize: true }, spread: "some_dropped" },
+        { tokens: 45, topK: 6, experts: 72, capacity: { tokens: 1, renormalize: byChosen }, spread: "some_dropped" },
         { tokens: 130, topK: 2, experts: 8, capacity: { tokens: 17 }, spread: "one_expert" },
         { tokens: 2000, topK: 8, experts: 64, capacity: { factor: 0.9, round: "down" }, spread: "uneven" },
       ] satisfies Problem[]

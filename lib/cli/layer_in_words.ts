@@ -164,12 +164,17 @@ const dropOrders: Readonly<Record<CapacityRule["drop"], string>> = {
   probability: "of weight",
 };
 
+const divisors: Readonly<Record<Exclude<CapacityRule["divisor"], "none">, string>> = {
+  kept: "divided by their sum",
+  chosen: "divided by the sum of all that the token chose",
+};
+
 function capacityInWords(capacity: CapacityRule): string {
-  const { per, drop, renormalize } = capacity;
+  const { per, drop, divisor, scale } = capacity;
   return [
     `each expert takes at most ${amountInWords(capacity, per === "sequence" ? "a sequence's choices" : "all choices")}`,
     `in order ${dropOrders[drop]}`,
-    ...(renormalize ? ["kept weights divided by their sum"] : []),
+    ...(divisor === "none" ? [] : [`kept weights ${divisors[divisor]}${scale === 1 ? "" : `, times ${scale}`}`]),
   ].join(", ");
 }
 

@@ -1,4 +1,4 @@
-import { type Drop, drops } from "../backend.js";
+import { type Drop, drops, type KeptDivisor, keptDivisors } from "../backend.js";
 import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
 
 /** How many tokens an expert takes: `tokens`, or a share of the tokens by `factor`. */
@@ -25,21 +25,51 @@ export interface Capacity extends CapacitySize {
    * the same with the tokens in descending order of their largest weight. `probability`: the largest weights.
    */
   drop?: Drop;
-  /** Whether the weights that a token keeps are divided by their sum; default false. */
-  renormalize?: boolean;
+  /** Whether the weights that a token keeps are divided by their sum, or by another one; default false. */
+  renormalize?: boolean | Renormalize;
+}
+
+/** How kept weights are renormalised. */
+export interface Renormalize {
+  /** The sum that they are divided by: of the `kept` (default) or of all that the token has `chosen`. */
+  by?: "kept" | "chosen";
+  /** What they are multiplied by then; default 1. */
+  scale?: number;
 }
 
 /** A capacity with its defaults filled in. */
-export type CapacityRule = CapacitySize & Required<Pick<Capacity, "per" | "drop" | "renormalize">>;
+export type CapacityRule = CapacitySize & Required<Pick<Capacity, "per" | "drop">> & KeptWeights;
+
+/** What becomes of the weights that are kept. */
+export interface KeptWeights {
+  divisor: KeptDivisor;
+  scale: number;
+}
 
 /** Checks a capacity and fills in the defaults; errors name its fields behind `prefix`. */
 export function checkCapacity(capacity: Capacity, prefix = ""): CapacityRule {
   checkCapacitySize(capacity, prefix);
-  const { per = "batch", drop = "position", renormalize = false } = capacity;
+  const { per = "batch", drop = "position", renormalize = false, ...size } = capacity;
   checkChoice(`${prefix}per`, per, ["batch", "sequence"]);
   checkChoice(`${prefix}drop`, drop, drops);
-  if (typeof renormalize !== "boolean") throw invalidArgument(`${prefix}renormalize`, "a boolean", renormalize);
-  return { ...capacity, per, drop, renormalize };
+  return { ...size, per, drop, ...checkRenormalize(renormalize, `${prefix}renormalize`) };
+}
+
+function checkRenormalize(renormalize: boolean | Renormalize, name: string): KeptWeights {
+  if (typeof renormalize === "boolean") return { divisor: renormalize ? "kept" : "none", scale: 1 };
+  if (typeof renormalize !== "object" || renormalize === null) {
+    throw invalidArgument(name, 'a boolean or { by: "kept", scale: 1 }', renormalize);
+  }
+  const { by = "kept", scale = 1 } = renormalize;
+  checkChoice(
+    `${name}.by`,
+    by,
+    keptDivisors.filter((divisor) => divisor !== "none"),
+  );
+  if (typeof scale !== "number" || !Number.isFinite(scale)) {
+    throw invalidArgument(`${name}.scale`, "a finite number", scale);
+  }
+  return { divisor: by, scale };
 }
 
 /** Checks the fields that decide how many tokens an expert takes; errors name them behind `prefix`. */

@@ -53,7 +53,8 @@ export function dropOverflow(
     capacity: Math.min(expertCapacity(rule, group, topK, numExperts), ids.size),
     sequenceLength: Math.max(group, 1),
     drop: rule.drop,
-    renormalize: rule.renormalize,
+    divisor: rule.divisor,
+    scale: rule.scale,
   });
   return { ids: keptIds, weights: keptWeights };
 }

@@ -7,7 +7,7 @@ export function limitCapacity(
   ids: Int32Array,
   weights: Matrix,
   numExperts: number,
-  { capacity, sequenceLength, drop, renormalize }: CapacityLimit,
+  { capacity, sequenceLength, drop, divisor, scale }: CapacityLimit,
 ): { ids: Int32Array; weights: Matrix } {
   const topK = weights.columns;
   const kept = { ids: new Int32Array(ids.length).fill(-1), weights: zeros(weights.rows, topK) };
@@ -21,7 +21,12 @@ export function limitCapacity(
     kept.ids[slot] = expert;
     kept.weights.values[slot] = weights.values[slot] as number;
   }
-  if (renormalize) for (let token = 0; token < weights.rows; token++) divideBySum(rowOf(kept.weights, token));
+  if (divisor === "none") return kept;
+  for (let token = 0; token < weights.rows; token++) {
+    const row = rowOf(kept.weights, token);
+    const chosen = rowOf(weights, token).filter((_, slot) => (ids[token * topK + slot] as number) >= 0);
+    divideBySum(row, divisor === "kept" ? row : chosen, scale);
+  }
   return kept;
 }
 
@@ -41,9 +46,9 @@ function inOrder(ids: Int32Array, weights: Matrix, drop: Drop): number[] {
   return slots.sort((a, b) => (a % topK) - (b % topK) || descending(rank(a), rank(b)) || a - b);
 }
 
-function divideBySum(weights: Float64Array): void {
-  const sum = weights.reduce((a, b) => a + b, 0);
-  if (sum !== 0) weights.set(weights.map((weight) => weight / sum));
+function divideBySum(weights: Float64Array, summed: Float64Array, scale: number): void {
+  const sum = summed.reduce((a, b) => a + b, 0);
+  if (sum !== 0) weights.set(weights.map((weight) => (weight / sum) * scale));
 }
 
 /** token * k + j of the first `capacity` choices of every expert, in that order, and -1 behind: [E, capacity]. */

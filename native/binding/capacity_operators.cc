@@ -17,7 +17,8 @@ void DeviceObject::limit_capacity(const Napi::CallbackInfo& info) {
   problem.capacity = integer(env, limit.Get("capacity"), "capacity");
   problem.sequence_length = integer(env, limit.Get("sequenceLength"), "sequenceLength");
   problem.drop = static_cast<Drop>(name_index(env, limit.Get("drop"), kDropNames));
-  problem.renormalize = limit.Get("renormalize").ToBoolean();
+  problem.divisor = static_cast<KeptDivisor>(name_index(env, limit.Get("divisor"), kKeptDivisorNames));
+  problem.scale = limit.Get("scale").ToNumber().FloatValue();
   enqueue(env, &Backend::limit_capacity, problem, std::move(keep));
 }
 

@@ -12,6 +12,10 @@ namespace moe {
 enum class Drop : uint8_t { position, prioritized, probability };
 inline constexpr const char* kDropNames[] = {"position", "prioritized", "probability"};
 
+// What a token's kept weights are divided by: nothing, their sum, or the sum of the weights of all that it chose.
+enum class KeptDivisor : uint8_t { none, kept, chosen };
+inline constexpr const char* kKeptDivisorNames[] = {"none", "kept", "chosen"};
+
 struct LimitCapacity {
   TensorView ids;           // [T, k] i32
   TensorView weights;       // [T, k] f32
@@ -21,7 +25,8 @@ struct LimitCapacity {
   int64_t capacity = 0;         // choices that an expert takes from a sequence
   int64_t sequence_length = 1;  // divides T
   Drop drop = Drop::position;
-  bool renormalize = false;
+  KeptDivisor divisor = KeptDivisor::none;
+  float scale = 1.0f;  // behind the division
 };
 
 struct ExpertSlots {

@@ -49,11 +49,9 @@ uint64_t limit_of(uint64_t* begin, uint64_t* end, int64_t capacity) {
   return begin[capacity];
 }
 
-void divide_by_sum(float* weights, int64_t count) {
-  float sum = 0.0f;
-  for (int64_t j = 0; j < count; ++j) sum += weights[j];
+void divide(float* weights, int64_t count, float sum, float scale) {
   if (sum == 0.0f) return;
-  for (int64_t j = 0; j < count; ++j) weights[j] /= sum;
+  for (int64_t j = 0; j < count; ++j) weights[j] = weights[j] / sum * scale;
 }
 
 }  // namespace
@@ -100,12 +98,17 @@ Status limit_capacity(Context& context, const LimitCapacity& p) {
     std::fill(weights + begin * top_k, weights + end * top_k, 0.0f);
     for (int64_t token = begin; token < end; ++token) {
       const uint64_t* of_sequence = limits + token / p.sequence_length * p.experts;
+      float chosen = 0.0f, kept = 0.0f;
       choices.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
+        const float weight = p.weights.as<const float>()[slot];
+        chosen += weight;
         if (number >= of_sequence[expert]) return;
         ids[slot] = expert;
-        weights[slot] = p.weights.as<const float>()[slot];
+        weights[slot] = weight;
+        kept += weight;
       });
-      if (p.renormalize) divide_by_sum(weights + token * top_k, top_k);
+      if (p.divisor == KeptDivisor::none) continue;
+      divide(weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen, p.scale);
     }
   });
   return status;

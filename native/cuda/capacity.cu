@@ -29,7 +29,8 @@ struct Arguments {
   int64_t groups;  // sequences times experts
   int64_t sequence_length;
   int64_t capacity;
-  bool renormalize;
+  KeptDivisor divisor;
+  float scale;
 };
 
 __device__ __forceinline__ int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
@@ -86,17 +87,22 @@ __global__ void __launch_bounds__(gpu::kCapacityThreads) keep_kernel(const Argum
   for (int64_t token = first_item(); token < a.order.tokens; token += item_step()) {
     const int64_t first = token * a.order.top_k;
     const uint64_t* limits = a.limits + token / a.sequence_length * a.experts;
-    float sum = 0.0f;
+    float chosen_sum = 0.0f, kept_sum = 0.0f;
     for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
       const int row = a.sorted.row_of_slot[slot];
       const bool kept = row >= 0 && a.numbers[row] < limits[a.sorted.ids[slot]];
-      const float weight = kept ? a.weights[slot] : 0.0f;
+      const float chosen_weight = row >= 0 ? a.weights[slot] : 0.0f;
+      const float kept_weight = kept ? chosen_weight : 0.0f;
       a.kept_ids[slot] = kept ? a.sorted.ids[slot] : -1;
-      a.kept_weights[slot] = weight;
-      sum += weight;
+      a.kept_weights[slot] = kept_weight;
+      chosen_sum += chosen_weight;
+      kept_sum += kept_weight;
     }
-    if (!a.renormalize || sum == 0.0f) continue;
-    for (int64_t slot = first; slot < first + a.order.top_k; ++slot) a.kept_weights[slot] /= sum;
+    const float sum = a.divisor == KeptDivisor::kept ? kept_sum : chosen_sum;
+    if (a.divisor == KeptDivisor::none || sum == 0.0f) continue;
+    for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
+      a.kept_weights[slot] = a.kept_weights[slot] / sum * a.scale;
+    }
   }
 }
 
@@ -139,7 +145,8 @@ Status launch_limit_capacity(const LimitCapacity& p, const gpu::CapacityPlan& pl
                       order.tokens / p.sequence_length * p.experts,
                       p.sequence_length,
                       p.capacity,
-                      p.renormalize};
+                      p.divisor,
+                      p.scale};
   MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, workspace, error, stream, &arguments.sorted));
   const dim3 token_grid(plan.token_grid);
   const dim3 token_block(gpu::kCapacityThreads);

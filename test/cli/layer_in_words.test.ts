@@ -80,6 +80,11 @@ describe("routing in words", () => {
       "each expert takes at most 1 times an even share of all choices (rounded down, at least 4, in multiples of 8), " +
         "in order of weight, kept weights divided by their sum",
     ],
+    [
+      { tokens: 3, renormalize: { by: "chosen", scale: 0.8 } },
+      "each expert takes at most 3 of all choices, in order of choice and token, " +
+        "kept weights divided by the sum of all that the token chose, times 0.8",
+    ],
   ])("capacity %j", (capacity, words) => expect(routing({ capacity })).toBe(`${routing({})}; ${words}`));
 
   test("experts that choose", () => {

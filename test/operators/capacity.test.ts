@@ -5,7 +5,7 @@ import { Random } from "../../lib/cases/random.js";
 import { randomRouting } from "../../lib/cases/random_routing.js";
 import { relativeError } from "../../lib/cases/run.js";
 import { type Device, openDevice } from "../../lib/device.js";
-import { type CapacitySize, expertCapacity } from "../../lib/operators/capacity.js";
+import { type CapacitySize, expertCapacity, type Renormalize } from "../../lib/operators/capacity.js";
 import { expertSlots } from "../../lib/operators/expert_slots.js";
 import { type LimitCapacityOptions, limitCapacity } from "../../lib/operators/limit_capacity.js";
 import { deviceNames, openForTests } from "../support/devices.js";
@@ -69,9 +69,14 @@ interface Problem {
   readonly numExperts: number;
   readonly capacity: number;
   readonly drop: Drop;
-  readonly renormalize: boolean;
+  readonly renormalize: boolean | Renormalize;
   readonly seed: number;
 }
+
+const anyRenormalize: fc.Arbitrary<boolean | Renormalize> = fc.oneof(
+  fc.boolean(),
+  fc.record({ by: fc.constantFrom("kept" as const, "chosen" as const), scale: fc.constantFrom(1, 0.8, -2) }),
+);
 
 /** With many ties and some NaN among the weights, and ids of -1. */
 const anyProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 9 }).chain((numExperts) =>
@@ -82,7 +87,7 @@ const anyProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 9 }).chain((
     numExperts: fc.constant(numExperts),
     capacity: fc.integer({ min: 0, max: 30 }),
     drop: fc.constantFrom(...drops),
-    renormalize: fc.boolean(),
+    renormalize: anyRenormalize,
     seed: fc.integer({ min: 0 }),
   }),
 );
@@ -192,6 +197,34 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     expect((kept.weights as number[][])[1]).toEqual([0, 1]);
   });
 
+  test("renormalize by what the token chose, then times a scale", () => {
+    const ids = [
+      [0, 1],
+      [0, 2],
+      [-1, 2],
+    ];
+    const weights = [
+      [0.25, 0.5],
+      [0.75, 0.25],
+      [0.5, 0.125],
+    ];
+    const kept = keep(ids, weights, { tokens: 1, renormalize: { by: "chosen", scale: 3 } });
+    expect(kept).toEqual({
+      ids: [
+        [0, 1],
+        [-1, 2],
+        [-1, -1],
+      ],
+      weights: [
+        [1, 2],
+        [0, 0.75],
+        [0, 0],
+      ],
+    });
+    const alone = keep([[-1, 2]], [[0.5, 0.125]], { tokens: 1, renormalize: { by: "chosen" } });
+    expect(alone.weights).toEqual([[0, 1]]);
+  });
+
   test("any routing: as on reference, and never more than the capacity of any sequence", () => {
     using reference = openDevice("reference");
     fc.assert(
@@ -245,7 +278,9 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     bad({ tokens: undefined }, /factor: expected a finite number/);
     bad({ drop: "random" }, /drop: expected one of "position", "prioritized", "probability", got "random"/);
     bad({ per: "token" }, /per: expected one of "batch", "sequence", got "token"/);
-    bad({ renormalize: 1 }, /renormalize: expected a boolean, got 1/);
+    bad({ renormalize: 1 }, /renormalize: expected a boolean or \{ by: "kept", scale: 1 \}, got 1/);
+    bad({ renormalize: { by: "none" } }, /renormalize\.by: expected one of "kept", "chosen", got "none"/);
+    bad({ renormalize: { scale: nan } }, /renormalize\.scale: expected a finite number, got NaN/);
     bad({ sequenceLength: 3 }, /sequenceLength: expected none for a capacity per batch, got 3/);
     bad({ per: "sequence", sequenceLength: 4 }, /sequenceLength: expected a divisor of 6 tokens, got 4/);
     bad({ per: "sequence", sequenceLength: 0 }, /sequenceLength: expected an integer >= 1, got 0/);

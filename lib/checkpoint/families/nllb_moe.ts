@@ -14,8 +14,7 @@ const epsilon = 2 ** -23;
 
 /**
  * NLLB-MoE: NllbMoeConfig, NllbMoeTop2Router and NllbMoeSparseMLP of Transformers, in evaluation. Two experts, renormalised;
- * an expert takes at most `moe_eval_capacity_token_fraction` of the tokens. `moe_token_dropout` scales every expert's output;
- * where weights are renormalised after tokens were dropped it has to be 0.
+ * an expert takes at most `moe_eval_capacity_token_fraction` of the tokens. `moe_token_dropout` scales every expert's output.
  * Layers are numbered through: the encoder's, then the decoder's.
  */
 export const nllbMoe: Family = {
@@ -61,18 +60,13 @@ function readRouting(
   fields: ConfigFields,
   numExperts: number,
 ): Pick<MoeLayerConfig, "normalize" | "scale" | "capacity"> {
-  const dropout = fields.number("moe_token_dropout", 0.2);
-  const normalized = { normalize: { by: "clamped_sum", epsilon }, scale: 1 - Math.max(dropout, 0) } as const;
+  const scale = 1 - Math.max(fields.number("moe_token_dropout", 0.2), 0);
   const fraction = fields.number("moe_eval_capacity_token_fraction", 1);
-  if (fraction >= 1) return normalized;
+  if (fraction >= 1) return { normalize: { by: "clamped_sum", epsilon }, scale };
   const size = fraction > 0 ? { factor: (fraction * numExperts) / 2 } : { tokens: readCapacity(fields) };
-  const prioritized = fields.boolean("batch_prioritized_routing", false);
-  if (fields.boolean("normalize_router_prob_before_dropping", false)) {
-    if (prioritized) fields.require("normalize_router_prob_before_dropping", false);
-    return { ...normalized, capacity: size };
-  }
-  fields.require("moe_token_dropout", 0);
-  return { capacity: { ...size, drop: prioritized ? "prioritized" : "position", renormalize: true } };
+  const drop = fields.boolean("batch_prioritized_routing", false) ? "prioritized" : "position";
+  const by = fields.boolean("normalize_router_prob_before_dropping", false) ? "chosen" : "kept";
+  return { capacity: { ...size, drop, renormalize: { by, scale } } };
 }
 
 /** A null stands for a number that depends on the tokens in another way. */
