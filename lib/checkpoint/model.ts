@@ -17,7 +17,8 @@ export class Model {
 
   private constructor(whole: ConfigFields) {
     const text = whole.section("text_config");
-    const textFamily = families.get(text?.value("model_type") as string);
+    const textType = text?.value("model_type") ?? textTypes.get(whole.value("model_type"));
+    const textFamily = families.get(textType as string);
     const within = text && textFamily;
     this.#whole = whole;
     this.family = within ? textFamily : findFamily(whole);
@@ -89,6 +90,9 @@ export class Model {
     return begun ?? (storages[0] as LayerTensors);
   }
 }
+
+/** What a multimodal model's text_config is where it does not say so. */
+const textTypes: ReadonlyMap<unknown, string> = new Map([["llama4", "llama4_text"]]);
 
 /** By a class in `architectures` that names a family, else by `model_type`. */
 function findFamily(fields: ConfigFields): Family {

@@ -31,6 +31,8 @@ const deepseekV3: Defaults = {
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  minimax_text_01: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  minimax_m1: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   qwen2_moe: {
     ...sizes(2048, 1408, 60, 4),
     normalize: false,

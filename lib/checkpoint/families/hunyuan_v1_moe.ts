@@ -1,12 +1,15 @@
+import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
 /**
- * Hunyuan-A13B: HunYuanMoEV1Config and HunYuanMoEV1Moe of Transformers, whose sizes may differ from layer to layer, as in
- * Tencent's own hunyuan.py. Softmax over all experts, renormalised, and a shared expert.
+ * Hunyuan-A13B: HunYuanMoEV1Config and HunYuanMoEV1Moe of Transformers. Softmax over all experts, renormalised, and a shared
+ * expert. As in Tencent's own hunyuan.py sizes may differ from layer to layer, the first layers may be dense, and
+ * `use_mixed_mlp_moe` tells of the shared expert, which Transformers always has.
  */
 export const hunyuanV1Moe: Family = {
   modelType: "hunyuan_v1_moe",
   layerCount: layerCount(32),
+  hasExperts: (fields, layer) => layer >= fields.integer("moe_layer_num_skipped", 0, { minimum: 0 }),
   config: (fields, layer) => {
     const dense = fields.integer("intermediate_size", 11008);
     const intermediateSize = fields.integerOfLayer("moe_intermediate_size", dense, layer);
@@ -17,12 +20,18 @@ export const hunyuanV1Moe: Family = {
       topK: fields.integerOfLayer("moe_topk", 1, layer),
       normalize: true,
       activation: gatedActivation(fields),
-      sharedExpert: { intermediateSize: intermediateSize * fields.integerOfLayer("num_shared_expert", 1, layer) },
+      ...(hasShared(fields) && {
+        sharedExpert: { intermediateSize: intermediateSize * fields.integerOfLayer("num_shared_expert", 1, layer) },
+      }),
     };
   },
-  tensors: (prefix) =>
+  tensors: (prefix, fields) =>
     blockTensors(`${prefix}.mlp`, {
       router: { name: `${prefix}.mlp.gate.wg.weight` },
-      shared: gatedExpert(`${prefix}.mlp.shared_mlp`),
+      ...(hasShared(fields) && { shared: gatedExpert(`${prefix}.mlp.shared_mlp`) }),
     }),
 };
+
+function hasShared(fields: ConfigFields): boolean {
+  return fields.boolean("use_mixed_mlp_moe", true);
+}

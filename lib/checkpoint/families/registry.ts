@@ -8,7 +8,7 @@ import { graniteMoe } from "./granitemoe.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { jamba } from "./jamba.js";
 import { llama4Text } from "./llama4.js";
-import { minimax } from "./minimax.js";
+import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { mixtral } from "./mixtral.js";
 import { nllbMoe } from "./nllb_moe.js";
 import { olmoe } from "./olmoe.js";
@@ -38,6 +38,8 @@ export const families: ReadonlyMap<string, Family> = new Map(
     ernie45Moe,
     hunyuanV1Moe,
     minimax,
+    minimaxText01,
+    minimaxM1,
     switchTransformers,
     openMoe,
     nllbMoe,

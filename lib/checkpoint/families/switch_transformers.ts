@@ -45,9 +45,14 @@ export const switchTransformers: Family = {
   ],
 };
 
-/** Every how many layers of a stack one has experts; 0: none has. */
+/**
+ * Every how many layers of a stack one has experts; 0: none has. Saved configurations have the step itself, which counts
+ * before the number of layers that it was made from.
+ */
 function sparseStep(fields: ConfigFields, stack: Place["stack"]): number {
   const count = (stack === "encoder" ? encoderLayers : decoderLayers)(fields);
   const sparse = fields.integer(`num_sparse_${stack}_layers`, 3, { minimum: 0 });
-  return sparse === 0 ? 0 : Math.floor(count / sparse);
+  // Transformers calls the step of none a hack for no layers, but with it the second layer has experts.
+  const step = sparse === 0 ? count : Math.floor(count / sparse);
+  return fields.integer(`${stack}_sparse_step`, step, { minimum: 0 });
 }
