@@ -3,51 +3,95 @@ import { relativeError } from "../../lib/cases/run.js";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
-import type { Device } from "../../lib/device.js";
+import { type Device, openDevice } from "../../lib/device.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
-import { capacityModels } from "./support/capacity_models.js";
-import { decoderModels } from "./support/decoder_models.js";
-import type { FamilyModel } from "./support/family_model.js";
-import { writeModel } from "./support/model_directory.js";
+import { familyModelNames, readFamilyModel, readFamilyResults, stackExperts } from "./support/family_model.js";
+import { type ModelFiles, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const familyModels: Readonly<Record<string, () => FamilyModel>> = { ...decoderModels, ...capacityModels };
-
-type Files = Pick<FamilyModel, "config" | "weights" | "layer">;
-
-async function load({ config, weights, layer }: Files, device: Device, dtype?: "f64"): Promise<MoeLayer> {
+async function load(files: ModelFiles, layer: number, device: Device): Promise<MoeLayer> {
   using directory = temporaryDirectory();
-  await writeModel(directory.path, { config, weights });
-  return await MoeLayer.load(directory.path, { layer, device, ...(dtype && { dtype }) });
+  await writeModel(directory.path, files);
+  return await MoeLayer.load(directory.path, { layer, device, dtype: device.kind === "reference" ? "f64" : "f32" });
 }
 
-describe.each(deviceNames)("layers of every family on %s", (deviceName) => {
-  const device = openForTests(deviceName);
-  const dtype = deviceName === "reference" ? "f64" : "f32";
-  const tolerance = deviceName === "reference" ? 1e-12 : 1e-5;
+function renamed({ config, weights }: ModelFiles, rename: (name: string) => string): ModelFiles {
+  return { config, weights: new Map([...weights].map(([name, tensor]) => [rename(name), tensor])) };
+}
 
-  test.each(Object.entries(familyModels))("%s", async (_name, make) => {
-    const { shape, tokens, choices, outputs, ...model } = make();
-    using layer = await load(model, device(), deviceName === "reference" ? "f64" : undefined);
-    using x = device().tensor(Float64Array.from(tokens.flat()), shape, dtype);
-    const { ids, weights } = layer.route(x);
-    expect(await ids.toArray()).toEqual(choices.map(({ ids }) => ids));
-    const expectedWeights = choices.flatMap(({ weights }) => weights);
-    expect(relativeError(await weights.data(), expectedWeights)).toBeLessThanOrEqual(tolerance);
-    using y = layer.forward(x);
-    expect(y.shape).toEqual(shape);
-    expect(relativeError(await y.data(), outputs.flat())).toBeLessThanOrEqual(tolerance);
+describe("the same layer in another directory", () => {
+  const device = openForTests("cpu");
+
+  async function expectSame(name: string, files: ModelFiles): Promise<void> {
+    const { layer: index, shape, x, output } = await readFamilyResults(name);
+    using layer = await load(files, index, device());
+    using input = device().tensor(x, shape);
+    using y = layer.forward(input);
+    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+  }
+
+  test.each(familyModelNames.filter((name) => !name.includes("sharded")))("%s of a base model alone", async (name) => {
+    const model = await readFamilyModel(name);
+    await expectSame(
+      name,
+      renamed(model, (tensor) => tensor.replace(/^(model|transformer)\./, "")),
+    );
   });
+
+  test.each(["mixtral", "qwen3_moe", "deepseek_v3", "glm4_moe", "kimi_k2"])(
+    "%s in a multimodal model",
+    async (name) => {
+      const model = await readFamilyModel(name);
+      const config = { model_type: "multimodal", text_config: model.config };
+      const names = [
+        (tensor: string) => `language_model.${tensor}`,
+        (tensor: string) => tensor.replace(/^model\./, "model.language_model."),
+      ];
+      for (const rename of names) await expectSame(name, { ...renamed(model, rename), config });
+    },
+  );
+
+  test("Llama 4's text model alone, and a text_config without a model_type", async () => {
+    const { config, weights } = await readFamilyModel("llama4_scout");
+    const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
+    await expectSame("llama4_scout", { config: { ...config, text_config: text }, weights });
+    const alone = renamed({ config: config.text_config as ModelFiles["config"], weights }, (tensor) =>
+      tensor.replace("language_model.", ""),
+    );
+    await expectSame("llama4_scout", alone);
+  });
+
+  test("experts stacked as in the memory of Transformers 5", async () => {
+    const { config, weights } = await readFamilyModel("mixtral");
+    await expectSame("mixtral", { config, weights: stackExperts(weights) });
+  });
+});
+
+test("DeepSeek-V2's weights are renormalised in place of scaled, which Transformers leaves out", async () => {
+  using device = openDevice("reference");
+  const name = "deepseek_v2_groups";
+  const { config, weights } = await readFamilyModel(name);
+  const { layer: index, x, shape, ids, weights: scaled } = await readFamilyResults(name);
+  using layer = await load({ config: { ...config, norm_topk_prob: true }, weights }, index, device);
+  using input = device.tensor(Float64Array.from(x), shape, "f64");
+  const routing = layer.route(input);
+  expect(await routing.ids.data()).toEqual(ids);
+  const k = config.num_experts_per_tok as number;
+  const expected = scaled.map((weight, slot) => {
+    const first = slot - (slot % k);
+    return weight / scaled.slice(first, first + k).reduce((a, b) => a + b, 0);
+  });
+  expect(relativeError(await routing.weights.data(), expected)).toBeLessThanOrEqual(1e-12);
 });
 
 describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
   const device = openForTests("reference");
 
   test.each<[string, string, Record<string, unknown>, RegExp]>([
-    ["sigmoid in DeepSeek-V2", "deepseek_v2, groups", { scoring_func: "sigmoid" }, /scoring_func: expected "softmax"/],
-    ["another choice", "deepseek_v2, groups", { topk_method: "noaux_tc" }, /topk_method: expected one of "greedy", /],
+    ["sigmoid in DeepSeek-V2", "deepseek_v2_groups", { scoring_func: "sigmoid" }, /scoring_func: expected "softmax"/],
+    ["another choice", "deepseek_v2_groups", { topk_method: "noaux_tc" }, /topk_method: expected one of "greedy", /],
     ["softmax in DeepSeek-V3", "deepseek_v3", { scoring_func: "softmax" }, /scoring_func: expected "sigmoid"/],
     [
       "a choice without bias",
@@ -55,7 +99,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { topk_method: "greedy" },
       /topk_method: expected "noaux_tc", got "greedy"/,
     ],
-    ["no k", "deepseek_v2, greedy", { num_experts_per_tok: null }, /num_experts_per_tok: expected an integer >= 1/],
+    ["no k", "deepseek_v2_greedy", { num_experts_per_tok: null }, /num_experts_per_tok: expected an integer >= 1/],
     ["three of SparseMixer", "phimoe", { num_experts_per_tok: 3 }, /num_experts_per_tok: expected 2, got 3/],
     ["an activation", "dbrx", { ffn_config: { ffn_act_fn: { name: "tanh" } } }, /ffn_act_fn: name: expected one of/],
     [
@@ -70,75 +114,66 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       { quantization_config: { quant_method: "mxfp4" } },
       /quantization_config: quant_method: expected weights in F32, F16 or BF16, got weights quantised by "mxfp4"/,
     ],
-    ["a group of another size", "deepseek_v3", { n_group: 3 }, /groups\.count: expected a divisor of 8 experts, got 3/],
     [
-      "a random second expert",
-      "nllb-moe, encoder",
-      { second_expert_policy: "sampling" },
-      /second_expert_policy: expected/,
+      "a group of another size",
+      "deepseek_v3",
+      { n_group: 5 },
+      /groups\.count: expected a divisor of 12 experts, got 5/,
     ],
-    [
-      "a scale and weights that are renormalised after dropping",
-      "nllb-moe, normalising after dropping",
-      { moe_token_dropout: 0.2 },
-      /moe_token_dropout: expected 0, got 0\.2/,
-    ],
-    [
-      "tokens ordered by probabilities that are no weights",
-      "nllb-moe, prioritized",
-      { normalize_router_prob_before_dropping: true },
-      /normalize_router_prob_before_dropping: expected false, got true/,
-    ],
+    ["a random second expert", "nllb_moe", { second_expert_policy: "sampling" }, /second_expert_policy: expected/],
+    ["MiniMax-M2", "minimax", { scoring_func: "sigmoid" }, /scoring_func: expected "softmax", got "sigmoid"/],
+    ["a shared expert", "minimax", { shared_intermediate_size: 8 }, /shared_intermediate_size: expected 0, got 8/],
     ["three experts a token", "openmoe", { router_topk: 3 }, /router_topk: expected an integer from 1 to 2, got 3/],
     ["no dropping", "openmoe", { router_drop_tks: false }, /router_drop_tks: expected true, got false/],
     ["an odd capacity", "openmoe", { router_min_capacity: 3 }, /router_min_capacity: expected an even number, got 3/],
     ["a gated ReLU", "openmoe", { hidden_act: "relu" }, /hidden_act: expected one of "swiglu", "silu", "gelu"/],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
-    const model = (familyModels[name] as () => FamilyModel)();
-    await expectRejection(
-      load({ ...model, config: { ...model.config, ...fields } }, device()),
-      "BAD_CHECKPOINT",
-      message,
-    );
+    const { config, weights } = await readFamilyModel(name);
+    const { layer } = await readFamilyResults(name);
+    const files = { config: { ...config, ...fields }, weights };
+    await expectRejection(load(files, layer, device()), "BAD_CHECKPOINT", message);
   });
 
   test("a dense layer of an encoder-decoder model", async () => {
-    const model = (capacityModels["switch_transformers, encoder"] as () => FamilyModel)();
     const message =
-      /^layer: expected a layer with experts \(1, 3, 5 of the encoder's layers, then the decoder's\), got 4$/;
-    await expectRejection(load({ ...model, layer: 4 }, device()), "INVALID_ARGUMENT", message);
+      /^layer: expected a layer with experts \(1, 3, 5, 7, 9 of the encoder's layers, then the decoder's\), got 4$/;
+    await expectRejection(load(await readFamilyModel("switch_transformers"), 4, device()), "INVALID_ARGUMENT", message);
   });
 
   test("a missing tensor of either storage is named as the authors name it", async () => {
-    const { weights, ...model } = (familyModels["mixtral of Transformers 5"] as () => FamilyModel)();
-    const lacking = new Map([...weights].filter(([name]) => !name.endsWith("down_proj")));
+    const { config, weights } = await readFamilyModel("mixtral");
+    const lacking = new Map([...stackExperts(weights)].filter(([name]) => !name.endsWith("down_proj")));
     await expectRejection(
-      load({ ...model, weights: lacking }, device()),
+      load({ config, weights: lacking }, 2, device()),
       "BAD_CHECKPOINT",
-      /expected a tensor "model\.layers\.1\.mlp\.experts\.0\.gate_proj\.weight"/,
+      /expected a tensor "model\.layers\.2\.mlp\.experts\.0\.gate_proj\.weight"/,
     );
   });
 });
 
 test.each<[string, Record<string, unknown>, number[]]>([
-  ["deepseek_v2, greedy", { first_k_dense_replace: 1, moe_layer_freq: 2 }, [2]],
-  ["deepseek_v3", { first_k_dense_replace: undefined }, [3]],
-  ["glm4_moe", { first_k_dense_replace: undefined }, [1, 2, 3]],
-  ["llama4_text", { interleave_moe_layer_step: 2 }, [1, 3]],
-  ["llama4_text", { moe_layers: [0, 3] }, [0, 3]],
-  ["jamba", { expert_layer_period: 3, expert_layer_offset: 2 }, [2]],
+  ["deepseek_v2_greedy", { moe_layer_freq: 2 }, [2]],
+  ["deepseek_v3", { first_k_dense_replace: undefined }, [3, 4]],
+  ["glm4_moe", { first_k_dense_replace: undefined }, [1, 2]],
+  ["llama4_text_two_experts", { interleave_moe_layer_step: 2 }, [1, 3]],
+  ["llama4_text_two_experts", { moe_layers: [0, 3] }, [0, 3]],
+  ["jamba", { expert_layer_period: 3, expert_layer_offset: 2 }, [2, 5]],
   ["jamba", { num_experts: 1 }, []],
   ["ernie4_5_moe", { moe_layer_start_index: undefined }, [1, 2, 3]],
   ["ernie4_5_moe", { moe_layer_interval: 2, moe_layer_end_index: 2 }, [1]],
   ["qwen2_moe", { decoder_sparse_step: 1, mlp_only_layers: [0, 2] }, [1, 3]],
-  ["switch_transformers, encoder", {}, [1, 3, 5]],
-  ["switch_transformers, encoder", { num_sparse_encoder_layers: 4 }, [0, 1, 2, 3, 5]],
-  ["switch_transformers, encoder", { num_sparse_encoder_layers: 0, num_decoder_layers: null }, [5]],
-  ["nllb-moe, encoder", { encoder_sparse_step: 0 }, [7]],
-  ["nllb-moe, encoder", {}, [1, 3, 7]],
+  ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
+  ["switch_transformers", {}, [1, 3, 5, 7, 9]],
+  ["switch_transformers", { num_decoder_layers: null }, [1, 3, 5, 7, 9, 11]],
+  ["switch_transformers", { encoder_sparse_step: null, num_sparse_encoder_layers: 4 }, [0, 1, 2, 3, 4, 5, 7, 9]],
+  ["switch_transformers", { encoder_sparse_step: null, num_sparse_encoder_layers: 0 }, [1, 7, 9]],
+  ["switch_transformers", { encoder_sparse_step: 1, decoder_sparse_step: 0 }, [0, 1, 2, 3, 4, 5]],
+  ["nllb_moe", {}, [3, 7]],
+  ["nllb_moe", { encoder_sparse_step: 0 }, [7]],
+  ["nllb_moe", { encoder_sparse_step: 2 }, [1, 3, 7]],
 ])("layers with experts: %s with %o", async (name, fields, sparse) => {
-  const { config } = (familyModels[name] as () => FamilyModel)();
+  const { config } = await readFamilyModel(name);
   const configFields = new ConfigFields("config.json", { ...config, ...fields });
   const family = families.get(config.model_type as string) as Family;
   const all = Array.from({ length: family.layerCount(configFields) }, (_, layer) => layer);

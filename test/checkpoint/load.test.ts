@@ -6,8 +6,7 @@ import { toBF16 } from "../../lib/dtype.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
 import { describeLayer } from "../../lib/layer/config.js";
 import { deviceNames, openForTests } from "../support/devices.js";
-import { decoderModels } from "./support/decoder_models.js";
-import type { FamilyModel } from "./support/family_model.js";
+import { readFamilyModel, stackExperts } from "./support/family_model.js";
 import { goldenModel, type Model, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -152,16 +151,17 @@ describe("loading", () => {
 
   test("reads stacked experts one after another, each byte once", async () => {
     using directory = temporaryDirectory();
-    const model = (decoderModels["mixtral of Transformers 5"] as () => FamilyModel)();
-    await writeModel(directory.path, model);
-    const total = [...model.weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+    const { config, weights: apart } = await readFamilyModel("mixtral");
+    const weights = stackExperts(apart);
+    await writeModel(directory.path, { config, weights });
+    const total = [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
     let last = { bytesRead: 0, bytesTotal: 0 };
     let most = 0;
     const onProgress: LoadOptions["onProgress"] = (progress) => {
       last = progress;
     };
     const tensors = await tensorsDuring(
-      async () => (await MoeLayer.load(directory.path, { layer: 1, device: device(), onProgress })).dispose(),
+      async () => (await MoeLayer.load(directory.path, { layer: 2, device: device(), onProgress })).dispose(),
       (_, alive) => {
         most = Math.max(most, alive);
       },
@@ -169,10 +169,10 @@ describe("loading", () => {
     expect(last).toEqual({ bytesRead: total, bytesTotal: total });
     expect(most).toBe(2);
     const ofExpert = [
-      [26, 24],
-      [24, 13],
+      [20, 18],
+      [18, 10],
     ];
-    expect(tensors.map(({ shape }) => shape)).toEqual([[6, 24], ...Array.from({ length: 6 }, () => ofExpert).flat()]);
+    expect(tensors.map(({ shape }) => shape)).toEqual([[8, 18], ...Array.from({ length: 8 }, () => ofExpert).flat()]);
     expect(tensors.every(({ disposed }) => disposed)).toBe(true);
   });
 

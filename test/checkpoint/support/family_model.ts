@@ -1,101 +1,69 @@
-import type { SafetensorsInput } from "../../../lib/checkpoint/safetensors.js";
-import {
-  largest,
-  linear,
-  pick,
-  plus,
-  type Stored,
-  scaled,
-  softmax,
-  swiglu,
-  total,
-  type Vector,
-  type Weights,
-} from "./plain_math.js";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors.js";
+import type { ModelFiles } from "./model_directory.js";
 
-/** The experts of a token and the factors of their outputs; -1 where a choice was dropped. */
-export interface Choice {
-  readonly ids: Vector;
-  readonly weights: Vector;
-}
+const root = join(import.meta.dirname, "..", "..", "golden", "families");
 
-/** A tiny model of a family, and one of its MoE layers written down from the authors' code. */
-export interface FamilyModel {
-  readonly config: Record<string, unknown>;
+/** The folders of test/golden/families. */
+export const familyModelNames: readonly string[] = readdirSync(root).toSorted();
+
+export const familyModelPath = (name: string): string => join(root, name);
+
+/** What the authors' code made of a model's layer. */
+export interface FamilyResults {
   readonly layer: number;
-  readonly weights: ReadonlyMap<string, SafetensorsInput>;
-  /** Of the tokens: [T, H], or [B, S, H] of several sequences. */
+  /** Of x and output: [B, S, H]. */
   readonly shape: readonly number[];
-  readonly tokens: readonly Vector[];
-  readonly choices: readonly Choice[];
-  readonly outputs: readonly Vector[];
+  readonly x: Float32Array;
+  /** [B*S, k], -1 where an expert had no room. */
+  readonly ids: Int32Array;
+  readonly weights: Float64Array;
+  readonly output: Float64Array;
 }
 
-/** What a family does beyond adding up its experts' weighted outputs. */
-export interface Extras {
-  readonly shared?: Expert;
-  readonly weightOn?: "input";
-  /** Drops choices of all tokens. */
-  readonly drop?: (choices: readonly Choice[]) => readonly Choice[];
-  /** Sequences of nine tokens; default 1, without a dimension of their own. */
-  readonly sequences?: number;
-}
-
-export type Expert = (x: Vector) => Vector;
-
-export const hidden = 24;
-export const inner = 13;
-
-/** A model of random tokens: their choices, and the chosen experts' outputs, weighted and added up. */
-export function model(
-  weights: Weights,
-  config: Record<string, unknown>,
-  layer: number,
-  route: (x: Vector) => Choice,
-  experts: readonly Expert[],
-  { shared, weightOn, drop = (choices) => choices, sequences }: Extras = {},
-): FamilyModel {
-  const length = 9;
-  const tokens = weights.tokens((sequences ?? 1) * length, hidden);
-  const choices = drop(tokens.map(route));
-  const outputs = tokens.map((x, token) => {
-    const { ids, weights } = choices[token] as Choice;
-    return ids.reduce<Vector>(
-      (sum, id, slot) => {
-        if (id < 0) return sum;
-        const weight = weights[slot] as number;
-        const expert = experts[id] as Expert;
-        return plus(sum, weightOn === "input" ? expert(scaled(x, weight)) : scaled(expert(x), weight));
-      },
-      shared ? shared(x) : scaled(x, 0),
-    );
-  });
-  const shape = sequences === undefined ? [length, hidden] : [sequences, length, hidden];
-  return { config, layer, weights: weights.tensors, shape, tokens, choices, outputs };
-}
-
-/** A gated expert of three linear layers. */
-export function drawSwiglu(weights: Weights, prefix: string, width = inner, [gate, up, down] = projections): Expert {
-  return swiglu(
-    weights.draw(`${prefix}.${gate}.weight`, [width, hidden]),
-    weights.draw(`${prefix}.${up}.weight`, [width, hidden]),
-    weights.draw(`${prefix}.${down}.weight`, [hidden, width]),
-  );
-}
-const projections = ["gate_proj", "up_proj", "down_proj"];
-
-export function drawExperts(weights: Weights, prefix: string, count: number, names = projections): Expert[] {
-  return Array.from({ length: count }, (_, expert) => drawSwiglu(weights, `${prefix}.${expert}`, inner, names));
-}
-
-/** Softmax over all, the k largest, as they are or divided by their sum. */
-export const softmaxTopK =
-  (router: Stored, k: number, normalize: boolean) =>
-  (x: Vector): Choice => {
-    const scores = softmax(linear(router, x));
-    const ids = largest(scores, k);
-    const chosen = pick(scores, ids);
-    return { ids, weights: normalize ? scaled(chosen, 1 / total(chosen)) : chosen };
+export async function readFamilyResults(name: string): Promise<FamilyResults> {
+  await using file = await SafetensorsFile.open(join(root, name, "expected.safetensors"));
+  const read = async (tensor: string) => (await file.read(tensor)).data;
+  return {
+    layer: Number(file.metadata.layer),
+    shape: file.info("x").shape,
+    x: (await read("x")) as Float32Array,
+    ids: (await read("ids")) as Int32Array,
+    weights: (await read("weights")) as Float64Array,
+    output: (await read("output")) as Float64Array,
   };
+}
 
-export const sizes = { hidden_size: hidden, intermediate_size: inner, num_hidden_layers: 4 };
+/** The model in memory, to be changed. */
+export async function readFamilyModel(name: string): Promise<ModelFiles & { weights: Map<string, SafetensorsInput> }> {
+  const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
+  await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
+  const weights = new Map<string, SafetensorsInput>();
+  for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
+  return { config, weights };
+}
+
+/** A Mixtral of float32 with its experts as Transformers 5 has them in memory, gate rows before up rows. */
+export function stackExperts(weights: ReadonlyMap<string, SafetensorsInput>): Map<string, SafetensorsInput> {
+  const stacked = new Map<string, SafetensorsInput>();
+  const parts = new Map<string, SafetensorsInput[]>();
+  for (const [name, tensor] of weights) {
+    const [, block, expert, matrix] = /^(.*)\.block_sparse_moe\.experts\.(\d+)\.(w\d)\.weight$/.exec(name) ?? [];
+    if (block === undefined) {
+      stacked.set(name.replace("block_sparse_moe", "mlp"), tensor);
+      continue;
+    }
+    const whole = `${block}.mlp.experts.${matrix === "w2" ? "down_proj" : "gate_up_proj"}`;
+    const list = parts.get(whole) ?? [];
+    list[matrix === "w2" ? Number(expert) : 2 * Number(expert) + (matrix === "w3" ? 1 : 0)] = tensor;
+    parts.set(whole, list);
+  }
+  for (const [name, list] of parts) {
+    const [rows, columns] = (list[0] as SafetensorsInput).shape as [number, number];
+    const halves = name.endsWith("down_proj") ? 1 : 2;
+    const data = Float32Array.from(list.flatMap((part) => [...(part.data as Float32Array)]));
+    stacked.set(name, { dtype: "F32", shape: [list.length / halves, halves * rows, columns], data });
+  }
+  return stacked;
+}

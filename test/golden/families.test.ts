@@ -1,0 +1,45 @@
+import { describe, expect, test } from "vitest";
+import { relativeError } from "../../lib/cases/run.js";
+import { families } from "../../lib/checkpoint/families/registry.js";
+import { Model } from "../../lib/checkpoint/model.js";
+import { MoeLayer } from "../../lib/layer/layer.js";
+import { familyModelNames, familyModelPath, readFamilyResults } from "../checkpoint/support/family_model.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
+
+test("every family is there", async () => {
+  const made = await Promise.all(familyModelNames.map((name) => Model.read(familyModelPath(name))));
+  // One formula and one set of names with minimax_text_01.
+  const expected = [...families.keys()].filter((modelType) => modelType !== "minimax_m1");
+  expect([...new Set(made.map(({ family }) => family.modelType))].toSorted()).toEqual(expected.toSorted());
+});
+
+describe.each(kernelPaths)("families on $label", (path) => {
+  const device = openForTests(path);
+
+  test.each(familyModelNames)("%s in float32", async (name) => {
+    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(name);
+    using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f32" });
+    using input = device().tensor(x, shape);
+    const routing = layer.route(input);
+    expect(await routing.ids.data()).toEqual(ids);
+    expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
+    using y = layer.forward(input);
+    expect(y.shape).toEqual(shape);
+    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+  });
+});
+
+describe("families in float64", () => {
+  const device = openForTests("reference");
+
+  test.each(familyModelNames)("%s", async (name) => {
+    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(name);
+    using layer = await MoeLayer.load(familyModelPath(name), { layer: index, device: device(), dtype: "f64" });
+    using input = device().tensor(Float64Array.from(x), shape, "f64");
+    const routing = layer.route(input);
+    expect(await routing.ids.data()).toEqual(ids);
+    expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(1e-12);
+    using y = layer.forward(input);
+    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-12);
+  });
+});
