@@ -12,7 +12,8 @@ export type ImbalanceMeasure = "cv_squared" | "cv_squared_unbiased" | "maximum_v
 
 /**
  * The part of the operator table that measures routers. S sequences of equal length stand one after another in T tokens.
- * Sums are formed in float64, or exactly where they are of integers, in an order that depends on the sizes alone.
+ * Sums are formed in float64, or exactly where they are of integers, in an order that depends on the sizes alone. Tokens whose
+ * place in tokenMask [T] u8 is 0 count for nothing, whatever the other tensors hold of them.
  */
 export interface StatisticsBackend {
   /**
@@ -34,15 +35,35 @@ export interface StatisticsBackend {
   expertTotals(
     ids: TensorHandle,
     weights: TensorHandle | null,
+    tokenMask: TensorHandle | null,
     tokens: TensorHandle,
     dropped: TensorHandle,
     sums: TensorHandle | null,
     choices: number,
   ): void;
-  /** means [S, N] of values [T, N], or of their squares, over each sequence; 0 where there are no rows. */
-  columnMeans(values: TensorHandle, means: TensorHandle, square: boolean): void;
-  /** loss [1] = factor * Σ tokens * means, both [S, E]. */
-  balanceLoss(tokens: TensorHandle, means: TensorHandle, loss: TensorHandle, factor: number): void;
+  /**
+   * means [S, N] of values [T, N], or of their squares, over the rows of each sequence that count, or their sums where
+   * `total`; 0 where there are no rows. counts [S] i32: how many rows count.
+   */
+  columnMeans(
+    values: TensorHandle,
+    tokenMask: TensorHandle | null,
+    means: TensorHandle,
+    counts: TensorHandle | null,
+    square: boolean,
+    total: boolean,
+  ): void;
+  /**
+   * loss [1] = factor * the mean of Σₑ tokens * means / counts over the sequences whose counts [S] i32 is above 0, both
+   * [S, E]; 0 where there are none.
+   */
+  balanceLoss(
+    tokens: TensorHandle,
+    means: TensorHandle,
+    counts: TensorHandle,
+    loss: TensorHandle,
+    factor: number,
+  ): void;
   /** result [1] of values of any shape, i32 or float. */
   imbalance(values: TensorHandle, result: TensorHandle, measure: ImbalanceMeasure, epsilon: number): void;
   /**

@@ -41,6 +41,11 @@ export class Inputs implements Disposable {
     return this.keep(this.device.tensor(Int32Array.from(values), shape));
   }
 
+  /** A mask by which tokens count with a probability of 3/4. */
+  tokenMask(tokens: number): Tensor<"u8"> {
+    return this.keep(this.device.tensor(Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3))));
+  }
+
   empty(shape: Shape, dtype: FloatDType): Tensor<FloatDType> {
     return this.keep(this.device.empty(shape, this.dtype(dtype)));
   }

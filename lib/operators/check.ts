@@ -1,8 +1,18 @@
+import type { TensorHandle } from "../backend.js";
 import type { Device } from "../device.js";
 import type { DType } from "../dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "../errors.js";
 import { checkSizes, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
+
+/** An option of operators that add up over tokens. */
+export interface TokenMaskOption {
+  /**
+   * [T] u8, 0 for tokens that do not count, like the padding of shorter sequences: the result is as if they were not there,
+   * whatever (even NaN) stands in their rows. Default: all count.
+   */
+  tokenMask?: Tensor<"u8"> | undefined;
+}
 
 /** Which dtypes an argument may have: any float, f32 (or f64, which is on `reference` only), or exactly these. */
 export type Allowed = keyof typeof namedDTypes | readonly DType[];
@@ -66,6 +76,11 @@ export function checkPair(x: Tensor, weight: { dtype: DType }): void {
 export function checkSequences(sequences: unknown, rows: number): asserts sequences is number {
   checkInteger("sequences", sequences, 1);
   if (rows % sequences !== 0) throw invalidArgument("sequences", `a divisor of ${rows} tokens`, sequences);
+}
+
+/** Checks an optional mask [T] of the tokens that count, and returns its handle or null. */
+export function checkTokenMask(mask: Tensor<"u8"> | undefined, tokens: number, device: Device): TensorHandle | null {
+  return checkOptional("tokenMask", mask, ["u8"], [tokens], device)?.handle ?? null;
 }
 
 /** The dtype of float32 results of `input`: f64 where that is f64, which only `reference` has. */

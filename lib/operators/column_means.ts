@@ -1,8 +1,8 @@
 import { checkOptions, invalidArgument } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkSequences, checkTensor, output, resultDType } from "./check.js";
+import { checkSequences, checkTensor, checkTokenMask, output, resultDType, type TokenMaskOption } from "./check.js";
 
-export interface ColumnMeansOptions {
+export interface ColumnMeansOptions extends TokenMaskOption {
   /** S, sequences of equal length that stand one after another in the T rows; default 1. */
   sequences?: number;
   /** Take the means of the values' squares; default false. */
@@ -12,7 +12,7 @@ export interface ColumnMeansOptions {
 }
 
 /**
- * The mean of every column over the rows of each sequence; 0 where a sequence has no rows.
+ * The mean of every column over the rows of each sequence that count; 0 where a sequence has no such rows.
  *
  * @param values [T, N] f32.
  * @returns means [S, N] f32.
@@ -23,10 +23,11 @@ export function columnMeans(values: Tensor<"f32">, options: ColumnMeansOptions =
   checkOptions(options, "{ sequences: 4 }");
   const { device } = values;
   const [rows, columns] = values.shape as [number, number];
-  const { sequences = 1, square = false } = options;
+  const { sequences = 1, square = false, tokenMask } = options;
   checkSequences(sequences, rows);
   if (typeof square !== "boolean") throw invalidArgument("square", "a boolean", square);
-  const means = output("out", options.out, device, [sequences, columns], resultDType(values), [values]);
-  device.backend.columnMeans(values.handle, means.handle, square);
+  const mask = checkTokenMask(tokenMask, rows, device);
+  const means = output("out", options.out, device, [sequences, columns], resultDType(values), [values, tokenMask]);
+  device.backend.columnMeans(values.handle, mask, means.handle, null, square, false);
   return means;
 }

@@ -1,8 +1,8 @@
 import { checkInteger, checkOptions, invalidArgument } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkTensor, output } from "./check.js";
+import { checkTensor, checkTokenMask, output, type TokenMaskOption } from "./check.js";
 
-export interface ExpertLoadOptions {
+export interface ExpertLoadOptions extends TokenMaskOption {
   /** Experts that each token takes; with `groups`, of each of its groups. */
   topK: number;
   /** Of a hierarchical gate: the E experts are G groups of neighbours, and a token chose some of these. */
@@ -48,16 +48,18 @@ export function expertLoad(
   checkTensor("noisy", noisy, [dtype], shape, device);
   checkTensor("deviation", deviation, [dtype], shape, device);
   checkOptions(options, "{ topK: 2 }");
-  const { topK, groups, out } = options;
+  const { topK, groups, tokenMask, out } = options;
   const [tokens, experts] = shape as [number, number];
   const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
   checkInteger("topK", topK, 1, experts / groupCount);
-  const inputs = [clean, noisy, deviation, groups?.ids, groups?.load];
+  const mask = checkTokenMask(tokenMask, tokens, device);
+  const inputs = [clean, noisy, deviation, tokenMask, groups?.ids, groups?.load];
   const load = output("out", out, device, [experts], dtype, inputs);
   device.backend.expertLoad(
     clean.handle,
     noisy.handle,
     deviation.handle,
+    mask,
     topK,
     groups?.ids.handle ?? null,
     groups?.load.handle ?? null,

@@ -1,6 +1,14 @@
 import { checkInteger, checkOptions, MoeError } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkOptional, checkSequences, checkTensor, output, resultDType } from "./check.js";
+import {
+  checkOptional,
+  checkSequences,
+  checkTensor,
+  checkTokenMask,
+  output,
+  resultDType,
+  type TokenMaskOption,
+} from "./check.js";
 
 /** What each expert gets of each sequence. */
 export interface ExpertTotals {
@@ -16,7 +24,7 @@ export interface WeightedExpertTotals extends ExpertTotals {
   readonly weights: Tensor<"f32">;
 }
 
-export interface ExpertTotalsOptions {
+export interface ExpertTotalsOptions extends TokenMaskOption {
   /** E. */
   numExperts: number;
   /** [T, k] f32, the weights of the choices; default none. */
@@ -33,7 +41,7 @@ export interface ExpertTotalsOptions {
  * Counts the tokens that chose each expert, and adds up their weights, in each sequence.
  *
  * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and
- * is treated as -1. Ids behind the first `choices` of a token are not looked at.
+ * is treated as -1. Ids behind the first `choices` of a token, and of masked tokens, are not looked at.
  * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, sequences that do not divide T), SHAPE_MISMATCH,
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
@@ -50,22 +58,23 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
   }
-  const { numExperts, sequences = 1, choices = topK } = options;
+  const { numExperts, sequences = 1, choices = topK, tokenMask } = options;
   checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
   checkSequences(sequences, tokenCount);
   checkInteger("choices", choices, 0, topK);
   const weights = checkOptional("weights", options.weights, ["f32", "f64"], ids.shape, device);
+  const mask = checkTokenMask(tokenMask, tokenCount, device);
   const out = options.out as WeightedExpertTotals | undefined;
-  const inputs = [ids, weights];
+  const inputs = [ids, weights, tokenMask];
   const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
   const dropped = output("out.dropped", out?.dropped, device, [sequences], "i32", [...inputs, tokens]);
   if (weights === undefined) {
-    device.backend.expertTotals(ids.handle, null, tokens.handle, dropped.handle, null, choices);
+    device.backend.expertTotals(ids.handle, null, mask, tokens.handle, dropped.handle, null, choices);
     return { tokens, dropped };
   }
   const others = [...inputs, tokens, dropped];
   const dtype = resultDType(weights);
   const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
-  device.backend.expertTotals(ids.handle, weights.handle, tokens.handle, dropped.handle, sums.handle, choices);
+  device.backend.expertTotals(ids.handle, weights.handle, mask, tokens.handle, dropped.handle, sums.handle, choices);
   return { tokens, dropped, weights: sums } as WeightedExpertTotals;
 }

@@ -2,17 +2,20 @@ import type { FloatDType } from "../dtype.js";
 import { checkChoice, checkOptions, invalidArgument } from "../errors.js";
 import type { StatisticsScoring } from "../statistics_backend.js";
 import type { Tensor } from "../tensor.js";
-import { checkSequences, checkTensor, resultDType } from "./check.js";
+import { checkSequences, checkTensor, resultDType, type TokenMaskOption } from "./check.js";
 import { expertTotals } from "./expert_totals.js";
 import { meanScores } from "./mean_scores.js";
 
 /** What an expert's count is divided by. */
 export type LoadNormalization = "choices" | "tokens";
 
-export interface LoadBalancingLossOptions {
+export interface LoadBalancingLossOptions extends TokenMaskOption {
   /** The scores whose means count: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
   scoring?: StatisticsScoring;
-  /** S, sequences of equal length in the T tokens: the loss is the mean of theirs; default 1, the whole batch. */
+  /**
+   * S, sequences of equal length in the T tokens: the loss is the mean of theirs, but for those of which no token
+   * counts; default 1, the whole batch.
+   */
   sequences?: number;
   /** Which ids of a token count: all (default), or its first alone, as in GShard. */
   choices?: "all" | "first";
@@ -33,7 +36,7 @@ export interface LoadBalancingLossOptions {
  *
  * @param logits [T, E] f32, f16 or bf16.
  * @param ids [T, k] i32, as {@link expertTotals} takes them; for the published losses those before any are dropped.
- * @returns [1] f32; 0 for T = 0.
+ * @returns [1] f32; 0 where no token counts.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function loadBalancingLoss(
@@ -46,7 +49,7 @@ export function loadBalancingLoss(
   const [tokens, numExperts] = logits.shape as [number, number];
   checkTensor("ids", ids, ["i32"], [tokens, "k"], device);
   checkOptions(options, "{ sequences: 4 }");
-  const { scoring = "softmax", sequences = 1, choices = "all", normalization = "choices" } = options;
+  const { scoring = "softmax", sequences = 1, choices = "all", normalization = "choices", tokenMask } = options;
   checkSequences(sequences, tokens);
   checkChoice("choices", choices, ["all", "first"]);
   checkChoice("normalization", normalization, ["choices", "tokens"]);
@@ -54,12 +57,12 @@ export function loadBalancingLoss(
   if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
   const counted = choices === "first" ? 1 : topK;
 
-  using means = meanScores(logits, sequences, { scoring, normalize: scoring === "sigmoid" });
-  const totals = expertTotals(ids, { numExperts, sequences, choices: counted });
-  const divisor = tokens * (normalization === "choices" ? counted : 1);
+  const normalize = scoring === "sigmoid";
+  using means = meanScores(logits, { scoring, normalize }, { sequences, tokenMask });
+  const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
   const loss = device.empty([1], resultDType(logits));
-  const factor = divisor === 0 ? 0 : numExperts / divisor;
-  device.backend.balanceLoss(totals.tokens.handle, means.handle, loss.handle, factor);
+  const factor = numExperts / (normalization === "choices" ? counted : 1);
+  device.backend.balanceLoss(totals.tokens.handle, means.mean.handle, means.counts.handle, loss.handle, factor);
   for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   return loss;
 }

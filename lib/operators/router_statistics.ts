@@ -1,7 +1,7 @@
 import type { FloatDType } from "../dtype.js";
 import { checkOptions } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkTensor } from "./check.js";
+import { checkTensor, type TokenMaskOption } from "./check.js";
 import { type ExpertTotals, expertTotals } from "./expert_totals.js";
 import { maximumViolation } from "./imbalance.js";
 import { tokenMean } from "./mean_scores.js";
@@ -14,25 +14,29 @@ export interface RouterStatistics extends ExpertTotals {
   readonly maximumViolation: Tensor<"f32">;
 }
 
+export interface RouterStatisticsOptions extends TokenMaskOption {
+  /** S, sequences of equal length in the T tokens; default 1. */
+  sequences?: number;
+}
+
 /**
  * Tokens per expert, drops, mean entropy and maximum violation of one batch, all on the device.
  *
  * @param logits [T, E] f32, f16 or bf16.
  * @param ids [T, k] i32, as {@link expertTotals} takes them.
- * @param options.sequences S, sequences of equal length in the T tokens; default 1.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function routerStatistics(
   logits: Tensor<FloatDType>,
   ids: Tensor<"i32">,
-  options: { sequences?: number } = {},
+  options: RouterStatisticsOptions = {},
 ): RouterStatistics {
   checkTensor("logits", logits, "float", ["T", "E"]);
   const [tokens, numExperts] = logits.shape as [number, number];
   checkTensor("ids", ids, ["i32"], [tokens, "k"], logits.device);
   checkOptions(options, "{ sequences: 4 }");
-  const { sequences = 1 } = options;
-  const totals = expertTotals(ids, { numExperts, sequences });
-  const meanEntropy = tokenMean(logits, "entropy");
-  return { ...totals, meanEntropy, maximumViolation: maximumViolation(totals.tokens) };
+  const { sequences = 1, tokenMask } = options;
+  const totals = expertTotals(ids, { numExperts, sequences, tokenMask });
+  using entropy = tokenMean(logits, "entropy", { tokenMask });
+  return { ...totals, meanEntropy: entropy.mean.reshape([1]), maximumViolation: maximumViolation(totals.tokens) };
 }

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../dtype.js";
+import { checkOptions } from "../errors.js";
 import type { Tensor } from "../tensor.js";
-import { checkTensor } from "./check.js";
+import { checkTensor, type TokenMaskOption } from "./check.js";
 import { tokenMean } from "./mean_scores.js";
 
 /**
@@ -8,10 +9,12 @@ import { tokenMean } from "./mean_scores.js";
  * equation 5, without its coefficient of 1e-3).
  *
  * @param logits [T, E] f32, f16 or bf16.
- * @returns [1] f32; 0 for T = 0, Infinity where the largest logit of a row is infinite.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DISPOSED.
+ * @returns [1] f32; 0 where no token counts, Infinity where the largest logit of a row is infinite.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
-export function zLoss(logits: Tensor<FloatDType>): Tensor<"f32"> {
+export function zLoss(logits: Tensor<FloatDType>, options: TokenMaskOption = {}): Tensor<"f32"> {
   checkTensor("logits", logits, "float", ["T", "E"]);
-  return tokenMean(logits, "squaredLogSumExp");
+  checkOptions(options, "{ tokenMask }");
+  using means = tokenMean(logits, "squaredLogSumExp", { tokenMask: options.tokenMask });
+  return means.mean.reshape([1]);
 }

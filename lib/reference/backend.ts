@@ -30,6 +30,7 @@ import { sort } from "./sort.js";
 import { ReferenceStatistics } from "./statistics_backend.js";
 import { Stream } from "./stream.js";
 import { ReferenceTensor, readMatrix } from "./tensor.js";
+import { type CountsToken, tokenMask } from "./token_mask.js";
 
 /**
  * The `reference` device: every operator by its formula, in float64 and plain loops. Work is done at the call; outputs
@@ -217,18 +218,21 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     clean: ReferenceTensor,
     noisy: ReferenceTensor,
     deviation: ReferenceTensor,
+    mask: ReferenceTensor | null,
     topK: number,
     groupIds: ReferenceTensor | null,
     groupLoad: ReferenceTensor | null,
     load: ReferenceTensor,
   ): void {
-    const groups = groupIds && groupLoad ? this.#chosenGroups(groupIds, groupLoad) : undefined;
-    load.store(expertLoad(clean.matrix(), noisy.matrix(), deviation.matrix(), topK, groups));
+    const counts = tokenMask(mask);
+    const groups = groupIds && groupLoad ? this.#chosenGroups(groupIds, groupLoad, counts) : undefined;
+    const logits = { clean: clean.matrix(), noisy: noisy.matrix(), deviation: deviation.matrix() };
+    load.store(expertLoad(logits, topK, counts, groups));
   }
 
-  #chosenGroups(groupIds: ReferenceTensor, groupLoad: ReferenceTensor): ChosenGroups {
+  #chosenGroups(groupIds: ReferenceTensor, groupLoad: ReferenceTensor, counts: CountsToken): ChosenGroups {
     const load = groupLoad.values();
-    const ids = this.#stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", load.length);
+    const ids = this.#stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", load.length, counts);
     return { count: load.length, ids, load };
   }
 

@@ -1,4 +1,5 @@
 import { type Matrix, zeros } from "./matrix.js";
+import type { CountsToken } from "./token_mask.js";
 
 /** How many slots of each sequence chose each expert, and the sums of their weights. */
 export interface ExpertTotalsResult {
@@ -10,18 +11,26 @@ export interface ExpertTotalsResult {
   readonly sums: Matrix;
 }
 
+interface Sizes {
+  topK: number;
+  choices: number;
+  sequences: number;
+  numExperts: number;
+  counts: CountsToken;
+}
+
 /** See lib/operators/expert_totals.ts; `ids` [T, k] is checked, -1 where there is no expert. */
 export function expertTotals(
   ids: Int32Array,
   weights: Float64Array | undefined,
-  { topK, choices, sequences, numExperts }: { topK: number; choices: number; sequences: number; numExperts: number },
+  { topK, choices, sequences, numExperts, counts }: Sizes,
 ): ExpertTotalsResult {
   const tokens = new Int32Array(sequences * numExperts);
   const dropped = new Int32Array(sequences);
   const sums = zeros(sequences, numExperts);
   const slotsPerSequence = ids.length / sequences;
   ids.forEach((expert, slot) => {
-    if (slot % topK >= choices) return;
+    if (slot % topK >= choices || !counts(Math.floor(slot / topK))) return;
     const sequence = Math.floor(slot / slotsPerSequence);
     if (expert < 0) {
       dropped[sequence] = (dropped[sequence] as number) + 1;

@@ -1,24 +1,53 @@
 import type { ImbalanceMeasure } from "../statistics_backend.js";
-import { type Matrix, zeros } from "./matrix.js";
+import { type Matrix, rowOf, zeros } from "./matrix.js";
+import type { CountsToken } from "./token_mask.js";
 
-/** means [S, N] of values [T, N], or of their squares, over S sequences of equal length; 0 where there are no rows. */
-export function columnMeans(values: Matrix, sequences: number, square: boolean): Matrix {
-  const means = zeros(sequences, values.columns);
-  const rows = values.rows / sequences;
-  for (let row = 0; row < values.rows; row++) {
-    const sequence = Math.floor(row / rows);
-    for (let column = 0; column < values.columns; column++) {
-      const value = values.values[row * values.columns + column] as number;
-      const cell = sequence * values.columns + column;
-      means.values[cell] = (means.values[cell] as number) + (square ? value * value : value);
-    }
-  }
-  return { ...means, values: means.values.map((sum) => (rows === 0 ? 0 : sum / rows)) };
+/** The sums of the columns over the rows of each sequence that count, and how many these are. */
+export interface ColumnSums {
+  /** [S, N] */
+  readonly sums: Matrix;
+  /** [S] */
+  readonly rows: Int32Array;
 }
 
-/** factor * Σ tokens * means. */
-export function balanceLoss(tokens: Int32Array, means: Float64Array, factor: number): number {
-  return factor * tokens.reduce((sum, count, index) => sum + count * (means[index] as number), 0);
+/** Of values [T, N], or of their squares, in S sequences of equal length. */
+export function columnSums(
+  values: Matrix,
+  { sequences, square, counts }: { sequences: number; square: boolean; counts: CountsToken },
+): ColumnSums {
+  const sums = zeros(sequences, values.columns);
+  const rows = new Int32Array(sequences);
+  for (let row = 0; row < values.rows; row++) {
+    if (!counts(row)) continue;
+    const sequence = Math.floor((row * sequences) / values.rows);
+    rows[sequence] = (rows[sequence] as number) + 1;
+    const own = rowOf(sums, sequence);
+    rowOf(values, row).forEach((value, column) => {
+      own[column] = (own[column] as number) + (square ? value * value : value);
+    });
+  }
+  return { sums, rows };
+}
+
+/** The sums over the numbers of rows; 0 where there are none. */
+export function meansOf({ sums, rows }: ColumnSums): Matrix {
+  const countAt = (index: number) => rows[Math.floor(index / sums.columns)] as number;
+  return { ...sums, values: sums.values.map((sum, index) => (countAt(index) === 0 ? 0 : sum / countAt(index))) };
+}
+
+/** factor * the mean of Σ tokens * means / counts, over the sequences with a count; 0 where there are none. */
+export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Array, factor: number): number {
+  const losses: number[] = [];
+  counts.forEach((count, sequence) => {
+    if (count === 0) return;
+    const first = sequence * means.columns;
+    const sum = rowOf(means, sequence).reduce(
+      (all, mean, expert) => all + mean * (tokens[first + expert] as number),
+      0,
+    );
+    losses.push(sum / count);
+  });
+  return losses.length === 0 ? 0 : (factor * losses.reduce((a, b) => a + b)) / losses.length;
 }
 
 /** How uneven values are; see ImbalanceMeasure. */

@@ -1,5 +1,6 @@
 import { erfc } from "./erf.js";
 import { type Matrix, rowOf } from "./matrix.js";
+import type { CountsToken } from "./token_mask.js";
 
 /** ln(1 + eˣ), without overflow. */
 function softplus(x: number): number {
@@ -48,7 +49,12 @@ function probabilities({ clean, noisy, deviation }: GroupRow, topK: number): Flo
 }
 
 /** Every expert's load; see lib/operators/expert_load.ts. */
-export function expertLoad(clean: Matrix, noisy: Matrix, deviation: Matrix, topK: number, groups?: ChosenGroups) {
+export function expertLoad(
+  { clean, noisy, deviation }: { clean: Matrix; noisy: Matrix; deviation: Matrix },
+  topK: number,
+  counts: CountsToken,
+  groups?: ChosenGroups,
+): Float64Array {
   const count = groups?.count ?? 1;
   const size = clean.columns / count;
   const load = new Float64Array(clean.columns);
@@ -57,6 +63,7 @@ export function expertLoad(clean: Matrix, noisy: Matrix, deviation: Matrix, topK
     const part = (matrix: Matrix, token: number) => rowOf(matrix, token).subarray(group * size, (group + 1) * size);
     let tokens = 0;
     for (let token = 0; token < clean.rows; token++) {
+      if (!counts(token)) continue;
       if (groups !== undefined && !choices(groups, clean.rows, token).includes(group)) continue;
       tokens++;
       const row = { clean: part(clean, token), noisy: part(noisy, token), deviation: part(deviation, token) };

@@ -1,10 +1,11 @@
 import type { ImbalanceMeasure, StatisticsBackend, StatisticsScoring } from "../statistics_backend.js";
 import { accumulateFloats, accumulateIntegers, wideFloat, wideInteger } from "./accumulate.js";
 import { expertTotals } from "./expert_totals.js";
-import { balanceLoss, columnMeans, imbalance, updatedSelectionBias } from "./load_balance.js";
+import { balanceLoss, columnSums, imbalance, meansOf, updatedSelectionBias } from "./load_balance.js";
 import { routerScores } from "./router_scores.js";
 import type { Stream } from "./stream.js";
 import type { ReferenceTensor } from "./tensor.js";
+import { tokenMask } from "./token_mask.js";
 
 /** The part of the `reference` device that measures routers. */
 export class ReferenceStatistics implements StatisticsBackend {
@@ -31,6 +32,7 @@ export class ReferenceStatistics implements StatisticsBackend {
   expertTotals(
     ids: ReferenceTensor,
     weights: ReferenceTensor | null,
+    mask: ReferenceTensor | null,
     tokens: ReferenceTensor,
     dropped: ReferenceTensor,
     sums: ReferenceTensor | null,
@@ -38,19 +40,37 @@ export class ReferenceStatistics implements StatisticsBackend {
   ): void {
     const [sequences, numExperts] = tokens.shape as [number, number];
     const topK = ids.shape[1] as number;
-    const checked = this.#stream.checkIndices("expertTotals: ids", ids, "an expert", numExperts, choices);
-    const result = expertTotals(checked, weights?.values(), { topK, choices, sequences, numExperts });
+    const counts = tokenMask(mask);
+    const isChecked = (token: number, choice: number) => choice < choices && counts(token);
+    const checked = this.#stream.checkIndices("expertTotals: ids", ids, "an expert", numExperts, isChecked);
+    const result = expertTotals(checked, weights?.values(), { topK, choices, sequences, numExperts, counts });
     tokens.store(result.tokens);
     dropped.store(result.dropped);
     sums?.store(result.sums.values);
   }
 
-  columnMeans(values: ReferenceTensor, means: ReferenceTensor, square: boolean): void {
-    means.store(columnMeans(values.matrix(), means.shape[0] as number, square).values);
+  columnMeans(
+    values: ReferenceTensor,
+    mask: ReferenceTensor | null,
+    means: ReferenceTensor,
+    counts: ReferenceTensor | null,
+    square: boolean,
+    total: boolean,
+  ): void {
+    const sequences = means.shape[0] as number;
+    const result = columnSums(values.matrix(), { sequences, square, counts: tokenMask(mask) });
+    means.store(total ? result.sums.values : meansOf(result).values);
+    counts?.store(result.rows);
   }
 
-  balanceLoss(tokens: ReferenceTensor, means: ReferenceTensor, loss: ReferenceTensor, factor: number): void {
-    loss.store(Float64Array.of(balanceLoss(tokens.integers(), means.values(), factor)));
+  balanceLoss(
+    tokens: ReferenceTensor,
+    means: ReferenceTensor,
+    counts: ReferenceTensor,
+    loss: ReferenceTensor,
+    factor: number,
+  ): void {
+    loss.store(Float64Array.of(balanceLoss(tokens.integers(), means.matrix(), counts.integers(), factor)));
   }
 
   imbalance(values: ReferenceTensor, result: ReferenceTensor, measure: ImbalanceMeasure, epsilon: number): void {

@@ -29,12 +29,13 @@ export class Stream {
     indices: ReferenceTensor,
     what: string,
     limit: number,
-    checkedColumns = Number.POSITIVE_INFINITY,
+    isChecked: (row: number, column: number) => boolean = () => true,
   ): Int32Array {
     const columns = indices.shape[1];
     return indices.integers().map((index, position) => {
-      if ((index >= -1 && index < limit) || position % (columns ?? 1) >= checkedColumns) return index;
-      const place = columns === undefined ? position : `${Math.floor(position / columns)}, ${position % columns}`;
+      const [row, column] = [Math.floor(position / (columns ?? 1)), position % (columns ?? 1)];
+      if ((index >= -1 && index < limit) || !isChecked(row, column)) return index;
+      const place = columns === undefined ? position : `${row}, ${column}`;
       const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : `-1, as there is none`;
       this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${place}]: expected ${range}, got ${index}`));
       return -1;

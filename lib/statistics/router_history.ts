@@ -22,24 +22,38 @@ export interface RouterHistory extends RouterSummary {
   readonly windows: readonly RouterSummary[];
 }
 
-/** What is known of a window without asking the device. */
-export type WindowSize = Pick<RouterSummary, "calls" | "tokens" | "choices">;
+type WindowSize = Pick<RouterSummary, "calls" | "tokens" | "choices">;
 
-/** The totals as the device has them: counts and entropy of every window, one after another. */
-interface Totals {
+/** The totals as the device has them, of every window one after another, and the importance of all. */
+export interface RouterTotals {
+  /** [W, E] tokens per expert */
   readonly counts: Float64Array;
-  /** The sum over the tokens. */
+  /** [W] choices without an expert */
+  readonly dropped: Float64Array;
+  /** [W] */
+  readonly tokens: Float64Array;
+  /** [W], the sum over the tokens */
   readonly entropy: Float64Array;
+  /** [E] */
   readonly importance: Float64Array;
 }
 
-export function routerHistory(sizes: readonly WindowSize[], { counts, entropy, importance }: Totals): RouterHistory {
+/** The history of windows of so many calls. */
+export function routerHistory(calls: readonly number[], totals: RouterTotals): RouterHistory {
+  const { counts, dropped, tokens, entropy, importance } = totals;
   const experts = importance.length;
-  const windowCounts = sizes.map((_, window) => Array.from(counts.subarray(window * experts, (window + 1) * experts)));
+  const windowCounts = calls.map((_, window) => Array.from(counts.subarray(window * experts, (window + 1) * experts)));
   const sum = (values: Iterable<number>) => Array.from(values).reduce((a, b) => a + b, 0);
+  const sizes = calls.map(
+    (ofWindow, window): WindowSize => ({
+      calls: ofWindow,
+      tokens: tokens[window] as number,
+      choices: sum(windowCounts[window] as number[]) + (dropped[window] as number),
+    }),
+  );
   const all: WindowSize = {
-    calls: sum(sizes.map(({ calls }) => calls)),
-    tokens: sum(sizes.map(({ tokens }) => tokens)),
+    calls: sum(calls),
+    tokens: sum(tokens),
     choices: sum(sizes.map(({ choices }) => choices)),
   };
   const allCounts = Array.from(importance, (_, expert) => sum(windowCounts.map((window) => window[expert] as number)));

@@ -2,11 +2,11 @@ import { Device } from "../device.js";
 import type { FloatDType } from "../dtype.js";
 import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
 import { accumulate, readTotals } from "../operators/accumulate.js";
-import { checkOptional, checkTensor } from "../operators/check.js";
-import { expertTotals } from "../operators/expert_totals.js";
-import { tokenMean } from "../operators/mean_scores.js";
+import { checkOptional, checkTensor, checkTokenMask, type TokenMaskOption } from "../operators/check.js";
+import { type ExpertTotals, expertTotals, type WeightedExpertTotals } from "../operators/expert_totals.js";
+import { type CountedMean, tokenMean } from "../operators/mean_scores.js";
 import type { Tensor } from "../tensor.js";
-import { type RouterHistory, routerHistory, type WindowSize } from "./router_history.js";
+import { type RouterHistory, type RouterTotals, routerHistory } from "./router_history.js";
 
 export interface RouterStatsOptions {
   /** E. */
@@ -39,7 +39,8 @@ export class RouterStats implements Disposable {
   readonly device: Device;
   readonly numExperts: number;
   readonly #maximumWindows: number;
-  readonly #windows: WindowSize[] = [];
+  /** The calls of each window. */
+  readonly #windows: number[] = [];
   #callsPerWindow = 1;
   #memory: Memory | undefined;
 
@@ -60,26 +61,25 @@ export class RouterStats implements Disposable {
   /**
    * Enqueues the counting of one call. The tensors may be disposed right after.
    * @param logits [T, E] f32, f16 or bf16.
-   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is reported at the next wait.
+   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is reported
+   * at the next wait.
    */
-  record(logits: Tensor<FloatDType>, { ids, weights }: RecordedRouting): void {
+  record(logits: Tensor<FloatDType>, { ids, weights }: RecordedRouting, options: TokenMaskOption = {}): void {
     const { device, numExperts } = this;
     checkTensor("logits", logits, "float", ["T", numExperts], device);
     const tokens = logits.shape[0] as number;
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], device);
     checkOptional("routing.weights", weights, ["f32", "f64"], ids.shape, device);
+    checkOptions(options, "{ tokenMask }");
+    const { tokenMask } = options;
+    checkTokenMask(tokenMask, tokens, device);
     const window = this.#windowOfCall();
     const memory = this.#live();
-    const totals = expertTotals(ids, { numExperts, ...(weights && { weights }) });
-    using entropy = tokenMean(logits, "entropy");
-    memory.add(window, totals, entropy, tokens);
+    const totals = expertTotals(ids, { numExperts, tokenMask, ...(weights && { weights }) });
+    using entropy = tokenMean(logits, "entropy", { tokenMask, total: true });
+    memory.add(window, totals, entropy);
     for (const tensor of Object.values(totals)) tensor.dispose();
-    const size = this.#windows[window] as WindowSize;
-    this.#windows[window] = {
-      calls: size.calls + 1,
-      tokens: size.tokens + tokens,
-      choices: size.choices + ids.size,
-    };
+    this.#windows[window] = (this.#windows[window] as number) + 1;
   }
 
   /**
@@ -111,95 +111,87 @@ export class RouterStats implements Disposable {
   #windowOfCall(): number {
     void this.#live();
     const windows = this.#windows;
-    if (windows.length > 0 && (windows.at(-1) as WindowSize).calls < this.#callsPerWindow) return windows.length - 1;
+    if (windows.length > 0 && (windows.at(-1) as number) < this.#callsPerWindow) return windows.length - 1;
     if (windows.length === this.#maximumWindows) this.#joinNeighbours();
-    return windows.push({ calls: 0, tokens: 0, choices: 0 }) - 1;
+    return windows.push(0) - 1;
   }
 
   #joinNeighbours(): void {
     const joined = this.#live().joinNeighbours();
     this.dispose();
     this.#memory = joined;
-    const pairs = Array.from({ length: this.#windows.length / 2 }, (_, pair) => {
-      const [first, second] = this.#windows.slice(2 * pair, 2 * pair + 2) as [WindowSize, WindowSize];
-      return {
-        calls: first.calls + second.calls,
-        tokens: first.tokens + second.tokens,
-        choices: first.choices + second.choices,
-      };
-    });
-    this.#windows.splice(0, this.#windows.length, ...pairs);
+    const pairs = this.#windows.length / 2;
+    this.#windows.splice(0, 2 * pairs, ...Array.from({ length: pairs }, () => 2 * this.#callsPerWindow));
     this.#callsPerWindow *= 2;
   }
 }
 
-/** The totals on the device: of every window the tokens per expert and the entropy, of all the importance. */
+/** The totals on the device, rows of {@link accumulate}: of every window, and the importance of all. */
 class Memory implements Disposable {
   readonly #device: Device;
   readonly #windows: number;
-  readonly #numExperts: number;
-  readonly #counts: Tensor<"i32">;
-  readonly #entropy: Tensor<"f32">;
-  readonly #importance: Tensor<"f32">;
+  readonly #totals: Readonly<Record<keyof RouterTotals, Tensor<"i32"> | Tensor<"f32">>>;
 
   constructor(device: Device, windows: number, numExperts: number) {
     this.#device = device;
     this.#windows = windows;
-    this.#numExperts = numExperts;
-    this.#counts = device.zeros([windows * numExperts, 2], "i32");
-    this.#entropy = device.zeros([windows, 2], "f32");
-    this.#importance = device.zeros([numExperts, 2], "f32");
+    this.#totals = {
+      counts: device.zeros([windows * numExperts, 2], "i32"),
+      dropped: device.zeros([windows, 2], "i32"),
+      tokens: device.zeros([windows, 2], "i32"),
+      entropy: device.zeros([windows, 2], "f32"),
+      importance: device.zeros([numExperts, 2], "f32"),
+    };
   }
 
-  /** Adds the totals of one call, whose tokens have this mean entropy. */
-  add(
-    window: number,
-    { tokens, weights }: { tokens: Tensor<"i32">; weights?: Tensor<"f32"> },
-    meanEntropy: Tensor<"f32">,
-    tokenCount: number,
-  ): void {
-    using counts = this.#countsOf(window);
-    using ofExperts = tokens.reshape([this.#numExperts]);
-    accumulate(counts, ofExperts);
-    using entropy = this.#entropy.rows(window, window + 1);
-    accumulate(entropy, meanEntropy, { factor: tokenCount });
-    if (weights === undefined) return;
-    using importance = weights.reshape([this.#numExperts]);
-    accumulate(this.#importance, importance);
+  /** Adds the totals of one call, entropy being the sum over its tokens. */
+  add(window: number, ofCall: ExpertTotals | WeightedExpertTotals, entropy: CountedMean): void {
+    this.#add("counts", window, ofCall.tokens);
+    this.#add("dropped", window, ofCall.dropped);
+    this.#add("tokens", window, entropy.counts);
+    this.#add("entropy", window, entropy.mean);
+    if ("weights" in ofCall) this.#add("importance", undefined, ofCall.weights);
   }
 
   /** As much memory, whose first half has the sums of two neighbouring windows each. */
   joinNeighbours(): Memory {
-    const joined = new Memory(this.#device, this.#windows, this.#numExperts);
-    for (let window = 0; window < this.#windows; window++) {
-      const pair = Math.floor(window / 2);
-      using from = this.#countsOf(window);
-      using to = joined.#countsOf(pair);
-      accumulate(to, from);
-      using entropyFrom = this.#entropy.rows(window, window + 1);
-      using entropyTo = joined.#entropy.rows(pair, pair + 1);
-      accumulate(entropyTo, entropyFrom);
+    const { counts, dropped, tokens, entropy, importance } = this.#totals;
+    const joined = new Memory(this.#device, this.#windows, importance.shape[0] as number);
+    for (const [part, totals] of Object.entries({ counts, dropped, tokens, entropy })) {
+      for (let window = 0; window < this.#windows; window++) {
+        using from = this.#rows(totals, window);
+        using to = joined.#rows(joined.#totals[part as keyof RouterTotals], Math.floor(window / 2));
+        accumulate(to as Tensor<"f32">, from as Tensor<"f32">);
+      }
     }
-    accumulate(joined.#importance, this.#importance);
+    accumulate(joined.#totals.importance as Tensor<"f32">, importance as Tensor<"f32">);
     return joined;
   }
 
   /** All totals at one point of the stream. */
-  async read() {
-    const reads = [this.#counts, this.#entropy, this.#importance].map((totals) => readTotals(totals as Tensor<"f32">));
-    const [counts, entropy, importance] = (await Promise.all(reads)) as [Float64Array, Float64Array, Float64Array];
-    return { counts, entropy, importance };
+  async read(): Promise<RouterTotals> {
+    const reads = Object.entries(this.#totals).map(async ([part, totals]) => [part, await readTotals(totals)]);
+    return Object.fromEntries(await Promise.all(reads)) as RouterTotals;
   }
 
   dispose(): void {
-    for (const totals of [this.#counts, this.#entropy, this.#importance]) totals.dispose();
+    for (const totals of Object.values(this.#totals)) totals.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
 
-  #countsOf(window: number): Tensor<"i32"> {
-    return this.#counts.rows(window * this.#numExperts, (window + 1) * this.#numExperts);
+  /** Adds values of a call, of any shape, to a window's totals, or to those of all windows. */
+  #add(part: keyof RouterTotals, window: number | undefined, values: Tensor<"i32"> | Tensor<"f32">): void {
+    const totals = this.#totals[part];
+    using rows = window === undefined ? totals.reshape(totals.shape) : this.#rows(totals, window);
+    using list = values.reshape([values.size]);
+    accumulate(rows as Tensor<"f32">, list as Tensor<"f32">);
+  }
+
+  #rows(totals: Tensor<"i32"> | Tensor<"f32">, window: number): Tensor<"i32"> | Tensor<"f32"> {
+    const count = (totals.shape[0] as number) / this.#windows;
+    return totals.rows(window * count, (window + 1) * count);
   }
 }

@@ -53,10 +53,11 @@ void DeviceObject::expert_load(const Napi::CallbackInfo& info) {
   problem.clean = tensor(env, info[0], keep);
   problem.noisy = tensor(env, info[1], keep);
   problem.deviation = tensor(env, info[2], keep);
-  problem.top_k = static_cast<int32_t>(integer(env, info[3], "topK"));
-  problem.group_ids = optional_tensor(env, info[4], keep);
-  problem.group_load = optional_tensor(env, info[5], keep);
-  problem.load = tensor(env, info[6], keep);
+  problem.token_mask = optional_tensor(env, info[3], keep);
+  problem.top_k = static_cast<int32_t>(integer(env, info[4], "topK"));
+  problem.group_ids = optional_tensor(env, info[5], keep);
+  problem.group_load = optional_tensor(env, info[6], keep);
+  problem.load = tensor(env, info[7], keep);
   enqueue(env, &Backend::expert_load, problem, std::move(keep));
 }
 

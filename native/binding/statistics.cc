@@ -23,10 +23,11 @@ void DeviceObject::expert_totals(const Napi::CallbackInfo& info) {
   ExpertTotals problem;
   problem.ids = tensor(env, info[0], keep);
   problem.weights = optional_tensor(env, info[1], keep);
-  problem.tokens = tensor(env, info[2], keep);
-  problem.dropped = tensor(env, info[3], keep);
-  problem.sums = optional_tensor(env, info[4], keep);
-  problem.choices = integer(env, info[5], "choices");
+  problem.token_mask = optional_tensor(env, info[2], keep);
+  problem.tokens = tensor(env, info[3], keep);
+  problem.dropped = tensor(env, info[4], keep);
+  problem.sums = optional_tensor(env, info[5], keep);
+  problem.choices = integer(env, info[6], "choices");
   enqueue(env, &Backend::expert_totals, problem, std::move(keep));
 }
 
@@ -35,8 +36,11 @@ void DeviceObject::column_means(const Napi::CallbackInfo& info) {
   Keep keep;
   ColumnMeans problem;
   problem.values = tensor(env, info[0], keep);
-  problem.means = tensor(env, info[1], keep);
-  problem.square = info[2].ToBoolean();
+  problem.token_mask = optional_tensor(env, info[1], keep);
+  problem.means = tensor(env, info[2], keep);
+  problem.counts = optional_tensor(env, info[3], keep);
+  problem.square = info[4].ToBoolean();
+  problem.total = info[5].ToBoolean();
   enqueue(env, &Backend::column_means, problem, std::move(keep));
 }
 
@@ -46,8 +50,9 @@ void DeviceObject::balance_loss(const Napi::CallbackInfo& info) {
   BalanceLoss problem;
   problem.tokens = tensor(env, info[0], keep);
   problem.means = tensor(env, info[1], keep);
-  problem.loss = tensor(env, info[2], keep);
-  problem.factor = info[3].ToNumber().DoubleValue();
+  problem.counts = tensor(env, info[2], keep);
+  problem.loss = tensor(env, info[3], keep);
+  problem.factor = info[4].ToNumber().DoubleValue();
   enqueue(env, &Backend::balance_loss, problem, std::move(keep));
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/tensor_view.h"
+#include "core/token_mask.h"
 
 namespace moe {
 
@@ -37,6 +37,7 @@ struct ExpertLoad {
   TensorView clean;      // [T, E] f32
   TensorView noisy;      // [T, E] f32
   TensorView deviation;  // [T, E] f32
+  TensorView token_mask;  // [T] u8, or absent
   int32_t top_k = 1;
   TensorView group_ids;   // [T, k1] i32, or absent
   TensorView group_load;  // [G] f32, or absent

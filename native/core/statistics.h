@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/problem.h"
+#include "core/token_mask.h"
 
 namespace moe {
 
@@ -18,23 +19,28 @@ struct RouterScores {
 };
 
 struct ExpertTotals {
-  TensorView ids;       // [T, k] i32
-  TensorView weights;   // [T, k] f32, or absent
-  TensorView tokens;    // [S, E] i32
-  TensorView dropped;   // [S] i32
-  TensorView sums;      // [S, E] f32, absent where weights are
-  int64_t choices = 0;  // slots of each token that count, the first ones
+  TensorView ids;         // [T, k] i32
+  TensorView weights;     // [T, k] f32, or absent
+  TensorView token_mask;  // [T] u8, or absent
+  TensorView tokens;      // [S, E] i32
+  TensorView dropped;     // [S] i32
+  TensorView sums;        // [S, E] f32, absent where weights are
+  int64_t choices = 0;    // slots of each token that count, the first ones
 };
 
 struct ColumnMeans {
-  TensorView values;  // [T, N] f32
-  TensorView means;   // [S, N] f32
+  TensorView values;      // [T, N] f32
+  TensorView token_mask;  // [T] u8, or absent
+  TensorView means;       // [S, N] f32
+  TensorView counts;      // [S] i32, or absent
   bool square = false;
+  bool total = false;  // the sums themselves
 };
 
 struct BalanceLoss {
   TensorView tokens;  // [S, E] i32
   TensorView means;   // [S, E] f32
+  TensorView counts;  // [S] i32
   TensorView loss;    // [1] f32
   double factor = 0;
 };

@@ -61,7 +61,9 @@ static void add_block(const ExpertLoad& p, const Groups& groups, int64_t begin, 
   const int64_t experts = p.clean.shape[1];
   std::fill(sums, sums + experts, 0.0);
   std::fill(tokens, tokens + groups.count, 0);
+  const TokenMask mask(p.token_mask);
   for (int64_t token = begin; token < end; ++token) {
+    if (!mask.counts(token)) continue;
     for (int64_t group = 0; group < groups.count; ++group) {
       if (!groups.chosen(token, group)) continue;
       ++tokens[group];
@@ -111,7 +113,7 @@ Status estimate_load(Context& context, const ExpertLoad& p) {
     p.load.as<float>()[e] = static_cast<float>(sum);
   }
   if (p.group_ids.absent()) return {};
-  return check_indices("expertLoad: groups.ids", p.group_ids.as<const int32_t>(), p.group_ids.size(), groups.count,
+  return check_choices("expertLoad: groups.ids", p.group_ids, groups.choices, TokenMask(p.token_mask), groups.count,
                        "a group");
 }
 

@@ -52,20 +52,6 @@ double value_at(const TensorView& values, int64_t i) {
   return values.dtype == DType::i32 ? static_cast<double>(values.as<const int32_t>()[i]) : values.as<const float>()[i];
 }
 
-Status check_ids(const TensorView& ids, int64_t choices, int64_t experts) {
-  const int64_t top_k = ids.shape[1];
-  for (int64_t token = 0; token < ids.shape[0]; ++token) {
-    for (int64_t j = 0; j < choices; ++j) {
-      const int32_t id = ids.as<const int32_t>()[token * top_k + j];
-      if (id == -1 || index_or_none(id, experts) >= 0) continue;
-      return {Code::id_out_of_range, "expertTotals: ids[" + std::to_string(token) + ", " + std::to_string(j) +
-                                         "]: expected -1 or an expert from 0 to " + std::to_string(experts - 1) +
-                                         ", got " + std::to_string(id)};
-    }
-  }
-  return {};
-}
-
 // Calls unit(first row, last row + 1, index of the unit) on all threads.
 template <class Unit>
 void for_each_unit(const Team& team, const RowUnits& units, Unit&& unit) {
@@ -117,44 +103,44 @@ Status CpuBackend::expert_totals(const ExpertTotals& p) {
   const int64_t top_k = p.ids.shape[1];
   const int64_t experts = p.tokens.shape[1];
   const bool weighted = !p.weights.absent();
+  const TokenMask mask(p.token_mask);
   const RowUnits units = row_units(p.ids.shape[0], p.tokens.shape[0]);
+  // Column E counts the slots without an expert.
+  const int64_t columns = experts + 1;
   int32_t* counts = nullptr;
   double* sums = nullptr;
   MOE_TRY(reserve_workspace(context_, [&](Arena& arena) {
-    counts = arena.take<int32_t>(units.all() * experts);
-    sums = arena.take<double>(weighted ? units.all() * experts : 0);
+    counts = arena.take<int32_t>(units.all() * columns);
+    sums = arena.take<double>(weighted ? units.all() * columns : 0);
   }));
   for_each_unit(context_.team, units, [&](int64_t first, int64_t end, int64_t unit) {
-    int32_t* unit_counts = counts + unit * experts;
-    double* unit_sums = weighted ? sums + unit * experts : nullptr;
-    std::fill(unit_counts, unit_counts + experts, 0);
-    if (weighted) std::fill(unit_sums, unit_sums + experts, 0.0);
+    int32_t* unit_counts = counts + unit * columns;
+    double* unit_sums = weighted ? sums + unit * columns : nullptr;
+    std::fill(unit_counts, unit_counts + columns, 0);
+    if (weighted) std::fill(unit_sums, unit_sums + columns, 0.0);
     for (int64_t token = first; token < end; ++token) {
+      if (!mask.counts(token)) continue;
       for (int64_t slot = token * top_k; slot < token * top_k + p.choices; ++slot) {
         const int64_t expert = index_or_none(p.ids.as<const int32_t>()[slot], experts);
-        if (expert < 0) continue;
-        ++unit_counts[expert];
-        if (weighted) unit_sums[expert] += p.weights.as<const float>()[slot];
+        ++unit_counts[expert < 0 ? experts : expert];
+        if (weighted && expert >= 0) unit_sums[expert] += p.weights.as<const float>()[slot];
       }
     }
   });
   for (int64_t s = 0; s < units.sequences; ++s) {
-    int64_t kept = 0;
     for (int64_t e = 0; e < experts; ++e) {
-      const int32_t count = sum_of_units(counts, units, s, experts, e);
-      p.tokens.as<int32_t>()[s * experts + e] = count;
-      kept += count;
-      if (weighted) {
-        p.sums.as<float>()[s * experts + e] = static_cast<float>(sum_of_units(sums, units, s, experts, e));
-      }
+      p.tokens.as<int32_t>()[s * experts + e] = sum_of_units(counts, units, s, columns, e);
+      if (!weighted) continue;
+      p.sums.as<float>()[s * experts + e] = static_cast<float>(sum_of_units(sums, units, s, columns, e));
     }
-    p.dropped.as<int32_t>()[s] = static_cast<int32_t>(units.rows * p.choices - kept);
+    p.dropped.as<int32_t>()[s] = sum_of_units(counts, units, s, columns, experts);
   }
-  return check_ids(p.ids, p.choices, experts);
+  return check_choices("expertTotals: ids", p.ids, p.choices, mask, experts, "an expert");
 }
 
 Status CpuBackend::column_means(const ColumnMeans& p) {
   const int64_t columns = p.values.shape[1];
+  const TokenMask mask(p.token_mask);
   const RowUnits units = row_units(p.values.shape[0], p.means.shape[0]);
   double* sums = nullptr;
   MOE_TRY(reserve_workspace(context_, [&](Arena& arena) { sums = arena.take<double>(units.all() * columns); }));
@@ -162,6 +148,7 @@ Status CpuBackend::column_means(const ColumnMeans& p) {
     double* unit_sums = sums + unit * columns;
     std::fill(unit_sums, unit_sums + columns, 0.0);
     for (int64_t row = first; row < end; ++row) {
+      if (!mask.counts(row)) continue;
       const float* values = p.values.as<const float>() + row * columns;
       for (int64_t c = 0; c < columns; ++c) {
         const double value = values[c];
@@ -170,21 +157,32 @@ Status CpuBackend::column_means(const ColumnMeans& p) {
     }
   });
   for (int64_t s = 0; s < units.sequences; ++s) {
+    const int count = mask.count(s * units.rows, (s + 1) * units.rows);
+    const double divisor = p.total ? 1 : count;
     for (int64_t c = 0; c < columns; ++c) {
       const double sum = sum_of_units(sums, units, s, columns, c);
-      p.means.as<float>()[s * columns + c] =
-          units.rows == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(units.rows));
+      p.means.as<float>()[s * columns + c] = count == 0 ? 0.0f : static_cast<float>(sum / divisor);
     }
+    if (!p.counts.absent()) p.counts.as<int32_t>()[s] = count;
   }
   return {};
 }
 
 Status CpuBackend::balance_loss(const BalanceLoss& p) {
-  double sum = 0;
-  for (int64_t i = 0; i < p.tokens.size(); ++i) {
-    sum += static_cast<double>(p.tokens.as<const int32_t>()[i]) * p.means.as<const float>()[i];
+  const int64_t sequences = p.tokens.shape[0], experts = p.tokens.shape[1];
+  const auto* tokens = p.tokens.as<const int32_t>();
+  const auto* means = p.means.as<const float>();
+  double losses = 0;
+  int64_t counted = 0;
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int32_t count = p.counts.as<const int32_t>()[s];
+    if (count == 0) continue;
+    double sum = 0;
+    for (int64_t i = s * experts; i < (s + 1) * experts; ++i) sum += static_cast<double>(tokens[i]) * means[i];
+    losses += sum / count;
+    ++counted;
   }
-  *p.loss.as<float>() = static_cast<float>(p.factor * sum);
+  *p.loss.as<float>() = counted == 0 ? 0.0f : static_cast<float>(p.factor * losses / static_cast<double>(counted));
   return {};
 }
 

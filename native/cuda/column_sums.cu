@@ -45,6 +45,7 @@ struct TotalsArguments {
   int* dropped;
   float* sums;
   IdError* error;
+  TokenMask mask;
   RowUnits units;
   int64_t experts;
   int64_t top_k;
@@ -61,6 +62,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) unit_totals_kernel(const Tot
     int tokens = 0;
     double sum = 0;
     for (int64_t token = rows.first; token < rows.end; ++token) {
+      if (!a.mask.counts(token)) continue;
       for (int64_t slot = token * a.top_k; slot < token * a.top_k + a.choices; ++slot) {
         const int id = a.ids[slot];
         const bool mine = expert < a.experts ? id == expert : checked_id(id, a.experts, slot, a.error) < 0;
@@ -92,20 +94,30 @@ __global__ void __launch_bounds__(gpu::kRowThreads) totals_kernel(const TotalsAr
 
 struct MeansArguments {
   const float* values;
-  double* unit_sums;  // [units, N]
+  TokenMask mask;
+  double* unit_sums;  // [units, N + 1]
   float* means;
+  int* counts;  // null: not asked for
   RowUnits units;
   int64_t columns;
   bool square;
+  bool total;
 };
 
+// The thread of column N counts the rows.
 __global__ void __launch_bounds__(gpu::kRowThreads) unit_sums_kernel(const MeansArguments a) {
-  for_each_index(a.units.all() * a.columns, [&](int64_t index) {
-    const Rows rows = rows_of_unit(a.units, index / a.columns);
+  const int64_t columns = a.columns + 1;
+  for_each_index(a.units.all() * columns, [&](int64_t index) {
+    const int64_t column = index % columns;
+    const Rows rows = rows_of_unit(a.units, index / columns);
+    if (column == a.columns) {
+      a.unit_sums[index] = a.mask.count(rows.first, rows.end);
+      return;
+    }
     double sum = 0;
 #pragma unroll 8
     for (int64_t row = rows.first; row < rows.end; ++row) {
-      const double value = a.values[row * a.columns + index % a.columns];
+      const double value = a.mask.counts(row) ? a.values[row * a.columns + column] : 0.0f;
       sum += a.square ? value * value : value;
     }
     a.unit_sums[index] = sum;
@@ -113,9 +125,16 @@ __global__ void __launch_bounds__(gpu::kRowThreads) unit_sums_kernel(const Means
 }
 
 __global__ void __launch_bounds__(gpu::kRowThreads) means_kernel(const MeansArguments a) {
-  for_each_index(a.units.sequences * a.columns, [&](int64_t index) {
-    const double sum = sum_of_units(a.unit_sums, a.units, index / a.columns, a.columns, index % a.columns);
-    a.means[index] = a.units.rows == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(a.units.rows));
+  const int64_t columns = a.columns + 1;
+  for_each_index(a.units.sequences * columns, [&](int64_t index) {
+    const int64_t sequence = index / columns, column = index % columns;
+    const double count = sum_of_units(a.unit_sums, a.units, sequence, columns, a.columns);
+    if (column == a.columns) {
+      if (a.counts != nullptr) a.counts[sequence] = static_cast<int>(count);
+      return;
+    }
+    const double sum = sum_of_units(a.unit_sums, a.units, sequence, columns, column);
+    a.means[sequence * a.columns + column] = count == 0 ? 0.0f : static_cast<float>(a.total ? sum : sum / count);
   });
 }
 
@@ -142,6 +161,7 @@ Status launch_expert_totals(const ExpertTotals& p, void* workspace, gpu::IdError
                             p.dropped.as<int>(),
                             p.sums.as<float>(),
                             error,
+                            TokenMask(p.token_mask),
                             totals_units(p),
                             p.tokens.shape[1],
                             p.ids.shape[1],
@@ -158,17 +178,25 @@ Status launch_expert_totals(const ExpertTotals& p, void* workspace, gpu::IdError
 }
 
 size_t column_means_bytes(const ColumnMeans& p) {
-  return static_cast<size_t>(means_units(p).all() * p.values.shape[1]) * sizeof(double);
+  return static_cast<size_t>(means_units(p).all() * (p.values.shape[1] + 1)) * sizeof(double);
 }
 
 Status launch_column_means(const ColumnMeans& p, void* workspace, const gpu::DeviceTraits& traits, Stream stream) {
-  const MeansArguments arguments{p.values.as<float>(), static_cast<double*>(workspace),
-                                 p.means.as<float>(),  means_units(p),
-                                 p.values.shape[1],    p.square};
+  const MeansArguments arguments{p.values.as<float>(),
+                                 TokenMask(p.token_mask),
+                                 static_cast<double*>(workspace),
+                                 p.means.as<float>(),
+                                 p.counts.as<int>(),
+                                 means_units(p),
+                                 p.values.shape[1],
+                                 p.square,
+                                 p.total};
+  const int64_t columns = arguments.columns + 1;
   const dim3 block(gpu::kRowThreads);
-  const dim3 grid = grid_for(arguments.units.all() * arguments.columns, traits);
+  const dim3 grid = grid_for(arguments.units.all() * columns, traits);
   MOE_TRY(launch("unit_sums", unit_sums_kernel, grid, block, 0, stream, arguments));
-  return launch("means", means_kernel, grid_for(p.means.size(), traits), block, 0, stream, arguments);
+  return launch("means", means_kernel, grid_for(arguments.units.sequences * columns, traits), block, 0, stream,
+                arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -18,16 +18,23 @@ __device__ __forceinline__ void for_each_of_block(int64_t count, Use&& use) {
 struct BalanceArguments {
   const int* tokens;
   const float* means;
+  const int* counts;
   float* loss;
-  int64_t count;
+  int64_t sequences;
+  int64_t experts;
   double factor;
 };
 
 __global__ void __launch_bounds__(gpu::kRowThreads) balance_loss_kernel(const BalanceArguments a) {
-  double sum = 0;
-  for_each_of_block(a.count, [&](int64_t i) { sum += static_cast<double>(a.tokens[i]) * a.means[i]; });
+  double sum = 0, counted = 0;
+  for_each_of_block(a.sequences * a.experts, [&](int64_t i) {
+    const int count = a.counts[i / a.experts];
+    if (count != 0) sum += static_cast<double>(a.tokens[i]) * a.means[i] / count;
+  });
+  for_each_of_block(a.sequences, [&](int64_t s) { counted += a.counts[s] != 0 ? 1 : 0; });
   sum = block_reduce(sum, Sum{});
-  if (threadIdx.x == 0) *a.loss = static_cast<float>(a.factor * sum);
+  counted = block_reduce(counted, Sum{});
+  if (threadIdx.x == 0) *a.loss = counted == 0 ? 0.0f : static_cast<float>(a.factor * sum / counted);
 }
 
 struct ImbalanceArguments {
@@ -83,8 +90,8 @@ constexpr int kBlocks = 1;
 }  // namespace
 
 Status launch_balance_loss(const BalanceLoss& p, Stream stream) {
-  const BalanceArguments arguments{p.tokens.as<int>(), p.means.as<float>(), p.loss.as<float>(), p.tokens.size(),
-                                   p.factor};
+  const BalanceArguments arguments{p.tokens.as<int>(),   p.means.as<float>(), p.counts.as<int>(), p.loss.as<float>(),
+                                   p.tokens.shape[0], p.tokens.shape[1],   p.factor};
   return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
 }
 

@@ -33,6 +33,7 @@ struct LoadArguments {
   const float* clean;
   const float* noisy;
   const float* deviation;
+  TokenMask mask;
   const int* group_ids;     // null: one group that every token chose
   const float* group_load;  // null: likewise
   float* load;
@@ -43,13 +44,14 @@ struct LoadArguments {
   int top_k;
   double* sums;                // [blocks, E]
   int64_t* tokens_of_groups;   // [blocks, G]
-  LoadThresholds* thresholds;  // [T, G]; NaN where the token did not choose the group
+  LoadThresholds* thresholds;  // [T, G]; NaN where the token does not count or did not choose the group
   int64_t blocks;
   IdError* error;
 };
 
-// Whether the token chose the group; the same in all lanes of a warp.
+// Whether the token counts and chose the group; the same in all lanes of a warp.
 __device__ __forceinline__ bool chosen(const LoadArguments& a, int64_t token, int64_t group) {
+  if (!a.mask.counts(token)) return false;
   if (a.group_ids == nullptr) return true;
   bool found = false;
   for (int64_t choice = threadIdx.x % 32; choice < a.choices; choice += 32) {
@@ -166,6 +168,7 @@ Status launch_expert_load(const ExpertLoad& p, char* workspace, gpu::IdError* er
   const LoadArguments arguments{p.clean.as<float>(),
                                 p.noisy.as<float>(),
                                 p.deviation.as<float>(),
+                                TokenMask(p.token_mask),
                                 p.group_ids.as<int>(),
                                 p.group_load.as<float>(),
                                 p.load.as<float>(),

@@ -4,9 +4,11 @@ import { type RouterHistory, routerHistory } from "../../../lib/statistics/route
 export function historyOf(calls: readonly (readonly number[])[]): RouterHistory {
   const tokens = calls.map((counts) => counts.reduce((a, b) => a + b, 0));
   return routerHistory(
-    tokens.map((count) => ({ calls: 1, tokens: count, choices: count })),
+    tokens.map(() => 1),
     {
       counts: Float64Array.from(calls.flat()),
+      dropped: new Float64Array(calls.length),
+      tokens: Float64Array.from(tokens),
       entropy: Float64Array.from(tokens),
       importance: new Float64Array(calls[0]?.length ?? 2),
     },

@@ -1,0 +1,11 @@
+import type { ReferenceTensor } from "./tensor.js";
+
+/** Whether a token counts, by its place in a batch. */
+export type CountsToken = (token: number) => boolean;
+
+/** By a mask [T] u8; without one all count. */
+export function tokenMask(mask: ReferenceTensor | null): CountsToken {
+  if (mask === null) return () => true;
+  const values = mask.values();
+  return (token) => values[token] !== 0;
+}

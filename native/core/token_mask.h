@@ -1,0 +1,26 @@
+// Which tokens of a batch count: padding does not.
+#pragma once
+
+#include "core/tensor_view.h"
+
+namespace moe {
+
+class TokenMask {
+ public:
+  // Of [T] u8, or of an absent tensor, by which all tokens count.
+  explicit TokenMask(const TensorView& mask) : mask_(mask.as<const uint8_t>()) {}
+
+  MOE_HOST_DEVICE bool counts(int64_t token) const { return mask_ == nullptr || mask_[token] != 0; }
+  // Of tokens first .. end - 1, how many count.
+  MOE_HOST_DEVICE int count(int64_t first, int64_t end) const {
+    if (mask_ == nullptr) return static_cast<int>(end - first);
+    int counted = 0;
+    for (int64_t token = first; token < end; ++token) counted += counts(token) ? 1 : 0;
+    return counted;
+  }
+
+ private:
+  const uint8_t* mask_;
+};
+
+}  // namespace moe
