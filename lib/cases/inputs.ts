@@ -41,7 +41,7 @@ export class Inputs implements Disposable {
     return this.keep(this.device.tensor(Int32Array.from(values), shape));
   }
 
-  /** A mask by which tokens count with a probability of 3/4. */
+  /** A mask by which most tokens count. */
   tokenMask(tokens: number): Tensor<"u8"> {
     return this.keep(this.device.tensor(Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3))));
   }

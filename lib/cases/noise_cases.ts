@@ -48,6 +48,7 @@ interface LoadProblem {
   /** G, and how many of them a token chooses. */
   groups?: readonly [count: number, chosen: number];
   kind?: keyof typeof logitKinds;
+  masked?: boolean;
 }
 
 /** How noisy logits are drawn. */
@@ -58,9 +59,10 @@ const logitKinds = {
     [Number.NaN, -Infinity, -Infinity, Infinity, 0, 1, 2, 3][random.integer(0, 7)] as number,
 } as const;
 
-function expertLoadCase({ tokens, experts, topK, groups, kind = "normal" }: LoadProblem): Case {
+function expertLoadCase({ tokens, experts, topK, groups, kind = "normal", masked }: LoadProblem): Case {
+  const text = `${groups ? `, ${groups[1]} of ${groups[0]} groups` : ""}${masked ? ", masked" : ""}`;
   return {
-    name: `T${tokens} E${experts} k${topK} of ${kind}${groups ? `, ${groups[1]} of ${groups[0]} groups` : ""}`,
+    name: `T${tokens} E${experts} k${topK} of ${kind}${text}`,
     operator: "expert_load",
     tolerances: { load: 1e-5 },
     run(inputs) {
@@ -73,12 +75,13 @@ function expertLoadCase({ tokens, experts, topK, groups, kind = "normal" }: Load
       const noisy = matrix(() => logitKinds[kind](inputs.random));
       const clean = kind === "non_finite" ? noisy : matrix(() => logitKinds.normal(inputs.random));
       const deviation = matrix(() => 0.01 + inputs.random.uniform());
-      if (groups === undefined) return { load: expertLoad(clean, noisy, deviation, { topK }) };
+      const options = { topK, ...(masked && { tokenMask: inputs.tokenMask(tokens) }) };
+      if (groups === undefined) return { load: expertLoad(clean, noisy, deviation, options) };
       const [count, chosen] = groups;
       const choices = Array.from({ length: tokens }, () => inputs.random.sample(chosen, count + 1).map((id) => id - 1));
       const ids = inputs.integers(choices.flat(), [tokens, chosen]);
       const load = inputs.normals([count], "f32") as Tensor<"f32">;
-      return { load: expertLoad(clean, noisy, deviation, { topK, groups: { ids, load } }) };
+      return { load: expertLoad(clean, noisy, deviation, { ...options, groups: { ids, load } }) };
     },
   };
 }
@@ -128,5 +131,7 @@ export const expertLoadCases: readonly Case[] = (
     { tokens: 33, experts: 21, topK: 7, groups: [3, 1] },
     { tokens: 3, experts: 40, topK: 1, groups: [40, 33] },
     { tokens: 65, experts: 24, topK: 2, groups: [4, 2], kind: "non_finite" },
+    { tokens: 130, experts: 12, topK: 3, kind: "non_finite", masked: true },
+    { tokens: 130, experts: 32, topK: 2, groups: [8, 3], masked: true },
   ] satisfies LoadProblem[]
 ).map(expertLoadCase);

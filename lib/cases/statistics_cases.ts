@@ -21,6 +21,7 @@ interface Sizes {
   experts: number;
   sequences?: number;
   spread?: Spread;
+  masked?: boolean;
 }
 
 const sizes: readonly Sizes[] = [
@@ -33,10 +34,12 @@ const sizes: readonly Sizes[] = [
   { tokens: 9, topK: 3, experts: 5, spread: "all_dropped" },
   { tokens: 4, topK: 8, experts: 1100 },
   { tokens: 2050, topK: 2, experts: 16, spread: "uneven" },
+  { tokens: 99, topK: 4, experts: 24, sequences: 3, spread: "some_dropped", masked: true },
+  { tokens: 2050, topK: 2, experts: 16, masked: true },
 ];
 
-const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even" }: Sizes) =>
-  `T${tokens} k${topK} E${experts} S${sequences} ${spread}`;
+const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even", masked }: Sizes) =>
+  `T${tokens} k${topK} E${experts} S${sequences} ${spread}${masked ? " masked" : ""}`;
 
 /** The last of several tokens has equal logits: its entropy is ln E, to which the errors of others are relative. */
 function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKind, dtype: FloatDType) {
@@ -55,6 +58,10 @@ function routingOf(inputs: Inputs, { tokens, topK, experts, spread = "even" }: S
     weights: inputs.floats(weights, [tokens, topK], "f32") as Tensor<"f32">,
   };
 }
+
+/** The option of a problem with a mask. */
+const maskOf = (inputs: Inputs, { tokens, masked }: Pick<Sizes, "tokens" | "masked">) =>
+  masked ? { tokenMask: inputs.tokenMask(tokens) } : {};
 
 interface ScoresProblem extends RouterScoresOptions {
   tokens: number;
@@ -82,19 +89,27 @@ function totalsCase(problem: Sizes, weighted: boolean, choices = problem.topK): 
     run(inputs) {
       const { experts: numExperts, sequences = 1 } = problem;
       const { ids, weights } = routingOf(inputs, problem);
-      return { ...expertTotals(ids, { numExperts, sequences, choices, ...(weighted && { weights }) }) };
+      return {
+        ...expertTotals(ids, {
+          numExperts,
+          sequences,
+          choices,
+          ...(weighted && { weights }),
+          ...maskOf(inputs, problem),
+        }),
+      };
     },
   };
 }
 
-function meansCase(rows: number, columns: number, sequences: number, square: boolean): Case {
+function meansCase(tokens: number, columns: number, sequences: number, square: boolean, masked = false): Case {
   return {
-    name: `T${rows} N${columns} S${sequences}${square ? " squares" : ""}`,
+    name: `T${tokens} N${columns} S${sequences}${square ? " squares" : ""}${masked ? " masked" : ""}`,
     operator: "column_means",
     tolerances: { means: 1e-6 },
     run(inputs) {
-      const values = inputs.normals([rows, columns], "f32") as Tensor<"f32">;
-      return { means: columnMeans(values, { sequences, square }) };
+      const values = inputs.normals([tokens, columns], "f32") as Tensor<"f32">;
+      return { means: columnMeans(values, { sequences, square, ...maskOf(inputs, { tokens, masked }) }) };
     },
   };
 }
@@ -107,17 +122,21 @@ function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtype: Floa
     tolerances: { loss: 2e-6 },
     run(inputs) {
       const logits = logitsOf(inputs, tokens, experts, "normal", dtype);
-      return { loss: loadBalancingLoss(logits, routingOf(inputs, problem).ids, { sequences, ...options }) };
+      const { ids } = routingOf(inputs, problem);
+      return { loss: loadBalancingLoss(logits, ids, { sequences, ...options, ...maskOf(inputs, problem) }) };
     },
   };
 }
 
-function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: FloatDType): Case {
+function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: FloatDType, masked = false): Case {
   return {
-    name: `T${tokens} E${experts} of ${kind} ${dtype}`,
+    name: `T${tokens} E${experts} of ${kind} ${dtype}${masked ? " masked" : ""}`,
     operator: "z_loss",
     tolerances: { loss: 2e-6 },
-    run: (inputs) => ({ loss: zLoss(logitsOf(inputs, tokens, experts, kind, dtype)) }),
+    run(inputs) {
+      const logits = logitsOf(inputs, tokens, experts, kind, dtype);
+      return { loss: zLoss(logits, maskOf(inputs, { tokens, masked })) };
+    },
   };
 }
 
@@ -207,6 +226,8 @@ export const statisticsCases: readonly Case[] = [
   meansCase(66, 33, 6, false),
   meansCase(5000, 3, 2, true),
   meansCase(40, 1100, 40, false),
+  meansCase(5000, 3, 2, false, true),
+  meansCase(120, 33, 40, true, true),
   ...sizes.map((problem) => lossCase(problem, {})),
   lossCase({ tokens: 48, topK: 4, experts: 16, sequences: 3, spread: "uneven" }, { scoring: "sigmoid" }, "bf16"),
   lossCase({ tokens: 50, topK: 4, experts: 16, spread: "uneven" }, { choices: "first" }),
@@ -215,6 +236,7 @@ export const statisticsCases: readonly Case[] = [
   zLossCase(1, 1, "normal", "f32"),
   zLossCase(300, 60, "normal", "f32"),
   zLossCase(33, 128, "normal", "bf16"),
+  zLossCase(300, 60, "normal", "f32", true),
   zLossCase(33, 16, "extreme", "f32"),
   zLossCase(9, 6, "all_negative_infinity", "f32"),
   imbalanceCase(0, 0),

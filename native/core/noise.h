@@ -34,9 +34,9 @@ struct NoisyLogits {
 };
 
 struct ExpertLoad {
-  TensorView clean;      // [T, E] f32
-  TensorView noisy;      // [T, E] f32
-  TensorView deviation;  // [T, E] f32
+  TensorView clean;       // [T, E] f32
+  TensorView noisy;       // [T, E] f32
+  TensorView deviation;   // [T, E] f32
   TensorView token_mask;  // [T] u8, or absent
   int32_t top_k = 1;
   TensorView group_ids;   // [T, k1] i32, or absent

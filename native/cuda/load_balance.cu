@@ -90,8 +90,13 @@ constexpr int kBlocks = 1;
 }  // namespace
 
 Status launch_balance_loss(const BalanceLoss& p, Stream stream) {
-  const BalanceArguments arguments{p.tokens.as<int>(),   p.means.as<float>(), p.counts.as<int>(), p.loss.as<float>(),
-                                   p.tokens.shape[0], p.tokens.shape[1],   p.factor};
+  const BalanceArguments arguments{p.tokens.as<int>(),
+                                   p.means.as<float>(),
+                                   p.counts.as<int>(),
+                                   p.loss.as<float>(),
+                                   p.tokens.shape[0],
+                                   p.tokens.shape[1],
+                                   p.factor};
   return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
 }
 
