@@ -115,7 +115,7 @@ Status CpuBackend::combine(const Combine& p) {
 }
 
 Status CpuBackend::random(const Random& p) {
-  fill_random(context_.team, p);
+  fill_random(context_, p);
   return {};
 }
 
@@ -125,7 +125,7 @@ Status CpuBackend::jitter(const Jitter& p) {
 }
 
 Status CpuBackend::noisy_logits(const NoisyLogits& p) {
-  add_noise(context_.team, p);
+  add_noise(context_, p);
   return {};
 }
 

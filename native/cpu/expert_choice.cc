@@ -9,29 +9,20 @@ namespace {
 
 constexpr int64_t kTokensAtOnce = 64;
 
-// Turns one token's logits into scores; NaN stays NaN, and all become it where no logit is finite. Returns whether one
-// is.
-bool score(float* row, int64_t experts, ExpertScoring scoring) {
-  float max = -INFINITY;
-  bool finite = false;
-  for (int64_t e = 0; e < experts; ++e) {
-    max = std::max(max, row[e]);  // which NaN is not
-    finite = finite || std::isfinite(row[e]);
-  }
-  if (!finite) {
-    std::fill(row, row + experts, NAN);
+// One token's logits to scores; NaN stays NaN, and all become it where no logit is finite. Returns whether one is.
+bool score(const Kernels& kernels, const float* logits, int64_t experts, ExpertScoring scoring, float* scores) {
+  int64_t finite = 0;
+  for (int64_t e = 0; e < experts; ++e) finite += std::fabs(logits[e]) < INFINITY ? 1 : 0;
+  if (finite == 0) {
+    std::fill(scores, scores + experts, NAN);
     return false;
   }
   if (scoring == ExpertScoring::sigmoid) {
-    for (int64_t e = 0; e < experts; ++e) row[e] = 1.0f / (1.0f + std::exp(-row[e]));
-    return true;
+    kernels.sigmoid_scores(logits, experts, false, scores);
+  } else {
+    kernels.softmax_scores(logits, experts, scores);
   }
-  float sum = 0.0f;
-  for (int64_t e = 0; e < experts; ++e) {
-    row[e] = row[e] == max ? 1.0f : std::exp(row[e] - max);
-    if (!std::isnan(row[e])) sum += row[e];
-  }
-  for (int64_t e = 0; e < experts; ++e) row[e] /= sum;
+  for (int64_t e = 0; e < experts; ++e) scores[e] = std::isnan(logits[e]) ? NAN : scores[e];
   return true;
 }
 
@@ -66,14 +57,21 @@ Status expert_choice(Context& context, const ExpertChoice& p) {
   const int64_t tokens = p.logits.shape[0], experts = p.logits.shape[1];
   const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   uint64_t* orders = nullptr;
-  MOE_TRY(
-      reserve_workspace(context, [&](Arena& arena) { orders = arena.take<uint64_t>(tokens * context.team.threads); }));
-  std::atomic<int64_t> not_finite{0};
-  context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
-    for (int64_t token = begin; token < end; ++token) {
-      float* row = p.weights.as<float>() + token * experts;
-      context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, row);
-      if (!score(row, experts, p.scoring)) ++not_finite;
+  float* lines = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    orders = arena.take<uint64_t>(tokens * context.team.threads);
+    lines = arena.take<float>(experts * context.team.threads);
+  }));
+  std::atomic<int64_t> not_finite{0}, next_piece{0};
+  context.team.run([&](const Worker& worker) {
+    float* line = lines + worker.index * experts;
+    for (int64_t piece; (piece = next_piece++) * kTokensAtOnce < tokens;) {
+      const int64_t end = std::min(tokens, (piece + 1) * kTokensAtOnce);
+      for (int64_t token = piece * kTokensAtOnce; token < end; ++token) {
+        context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+        float* scores = p.weights.as<float>() + token * experts;
+        if (!score(context.kernels, line, experts, p.scoring, scores)) ++not_finite;
+      }
     }
   });
   context.warnings.non_finite_logit_rows += not_finite.load();

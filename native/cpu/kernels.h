@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "core/noise.h"
 #include "core/problem.h"
+#include "core/random.h"
 
 namespace moe::cpu {
 
@@ -38,6 +40,15 @@ struct PeakLoop {
   double flops_per_iteration;
 };
 
+// Counters of random numbers that one call takes.
+constexpr int kCountersAtOnce = 64;
+
+// Of the softmax of one row.
+struct SoftmaxRow {
+  double log_sum_exp;
+  double entropy;
+};
+
 struct Kernels {
   const char* name;  // as in MOE_CPU_ISA
   // Columns of one weight panel; half of them are gate columns where the activation is gated.
@@ -70,6 +81,17 @@ struct Kernels {
   // In place: e^value over the sum of all. NaN counts as -infinity, whose share is 0; +infinity takes everything, in
   // equal shares where there are several; all shares are 0 where nothing is above -infinity.
   void (*softmax)(float* values, int32_t count);
+  // One row of router logits: its softmax, and scores [experts] where they are not null. NaN and infinity as above;
+  // where the largest logit is infinite, so is the logarithm.
+  SoftmaxRow (*softmax_scores)(const float* logits, int64_t experts, float* scores);
+  // Sigmoid scores [experts], 0 for NaN; with `normalize` over their sum, unless that is 0.
+  void (*sigmoid_scores)(const float* logits, int64_t experts, bool normalize, float* scores);
+  // deviation = ln(1 + e^spread) + epsilon, logits = clean + noise * deviation, of `count` values.
+  void (*add_noise)(const float* clean, const float* spread, const float* noise, float epsilon, int64_t count,
+                    float* logits, float* deviation);
+
+  // The numbers of the counters from `counter` on, kRandomLanes each.
+  void (*draw)(uint64_t seed, Distribution distribution, uint64_t counter, float* numbers);
 
   PeakLoop f32_peak;
   PeakLoop bf16_peak;  // run is null where bf16_pairs is

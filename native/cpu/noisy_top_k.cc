@@ -7,18 +7,16 @@
 
 namespace moe::cpu {
 
-void add_noise(const Team& team, const NoisyLogits& p) {
+void add_noise(const Context& context, const NoisyLogits& p) {
   constexpr int64_t kLogitsAtOnce = 1024;
   const float* clean = p.clean.as<const float>();
   const float* spread = p.spread.as<const float>();
   const float* noise = p.noise.as<const float>();
   float* logits = p.logits.as<float>();
   float* deviation = p.deviation.as<float>();
-  team.for_range(p.clean.size(), kLogitsAtOnce, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      deviation[i] = softplus(spread[i]) + p.epsilon;
-      logits[i] = clean[i] + noise[i] * deviation[i];
-    }
+  context.team.for_range(p.clean.size(), kLogitsAtOnce, [&](int64_t begin, int64_t end) {
+    context.kernels.add_noise(clean + begin, spread + begin, noise + begin, p.epsilon, end - begin, logits + begin,
+                              deviation + begin);
   });
 }
 

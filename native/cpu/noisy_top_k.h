@@ -6,7 +6,7 @@
 
 namespace moe::cpu {
 
-void add_noise(const Team& team, const NoisyLogits& p);
+void add_noise(const Context& context, const NoisyLogits& p);
 Status estimate_load(Context& context, const ExpertLoad& p);
 
 }  // namespace moe::cpu

@@ -4,28 +4,25 @@
 
 namespace moe::cpu {
 
-// Values that a thread draws in one go; whole counters.
-constexpr int64_t kDrawnAtOnce = 1024;
+constexpr int64_t kNumbersAtOnce = kCountersAtOnce * kRandomLanes;
+// Values that a thread draws in one go.
+constexpr int64_t kDrawnAtOnce = 4 * kNumbersAtOnce;
 
 // Numbers begin .. end of a seed's sequence.
-static void draw(uint64_t seed, Distribution distribution, int64_t begin, int64_t end, float* values) {
-  float numbers[kRandomLanes];
-  for (int64_t counter = begin / kRandomLanes; counter * kRandomLanes < end; ++counter) {
-    if (distribution == Distribution::normal) {
-      draw_normal(seed, static_cast<uint64_t>(counter), numbers);
-    } else {
-      draw_uniform(seed, static_cast<uint64_t>(counter), numbers);
-    }
-    const int64_t first = std::max(begin, counter * kRandomLanes);
-    const int64_t last = std::min(end, (counter + 1) * kRandomLanes);
-    for (int64_t i = first; i < last; ++i) values[i - begin] = numbers[i % kRandomLanes];
+static void draw(const Kernels& kernels, uint64_t seed, Distribution distribution, int64_t begin, int64_t end,
+                 float* values) {
+  float numbers[kNumbersAtOnce];
+  for (int64_t first = begin / kRandomLanes * kRandomLanes; first < end; first += kNumbersAtOnce) {
+    kernels.draw(seed, distribution, static_cast<uint64_t>(first / kRandomLanes), numbers);
+    const int64_t from = std::max(begin, first), to = std::min(end, first + kNumbersAtOnce);
+    std::copy(numbers + (from - first), numbers + (to - first), values + (from - begin));
   }
 }
 
-void fill_random(const Team& team, const Random& p) {
+void fill_random(const Context& context, const Random& p) {
   float* values = p.values.as<float>();
-  team.for_range(p.values.size(), kDrawnAtOnce, [&](int64_t begin, int64_t end) {
-    draw(p.seed, p.distribution, p.offset + begin, p.offset + end, values + begin);
+  context.team.for_range(p.values.size(), kDrawnAtOnce, [&](int64_t begin, int64_t end) {
+    draw(context.kernels, p.seed, p.distribution, p.offset + begin, p.offset + end, values + begin);
   });
 }
 
@@ -35,7 +32,7 @@ void jitter_rows(const Context& context, const Jitter& p) {
     float values[kDrawnAtOnce], numbers[kDrawnAtOnce];
     const int64_t count = end - begin;
     context.kernels.to_f32(p.x.dtype, p.x.as<const char>() + begin * element_bytes, count, values);
-    draw(p.seed, Distribution::uniform, begin, end, numbers);
+    draw(context.kernels, p.seed, Distribution::uniform, begin, end, numbers);
     for (int64_t i = 0; i < count; ++i) values[i] *= jitter_factor(numbers[i], p.epsilon);
     context.kernels.from_f32(p.y.dtype, values, count, p.y.as<char>() + begin * element_bytes);
   });

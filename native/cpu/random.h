@@ -6,7 +6,7 @@
 
 namespace moe::cpu {
 
-void fill_random(const Team& team, const Random& p);
+void fill_random(const Context& context, const Random& p);
 void jitter_rows(const Context& context, const Jitter& p);
 
 }  // namespace moe::cpu

@@ -11,43 +11,6 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 32;
 
-struct Row {
-  double log_sum_exp = 0;
-  double entropy = 0;
-};
-
-// Σ exp(logit - largest), and the entropy from the weighted distances to the largest. Writes the softmax to `scores`.
-Row softmax_row(const float* logits, int64_t experts, float* scores) {
-  float largest = -INFINITY;
-  for (int64_t e = 0; e < experts; ++e) largest = logits[e] > largest ? logits[e] : largest;
-  if (largest == -INFINITY) {
-    if (scores != nullptr) std::fill(scores, scores + experts, 0.0f);
-    return {-INFINITY, 0};
-  }
-  double sum = 0, distances = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    const float distance = largest - logits[e];
-    const float exponential = logits[e] == largest ? 1.0f : distance >= 0 ? std::exp(-distance) : 0.0f;
-    sum += exponential;
-    if (exponential > 0 && distance > 0) distances += static_cast<double>(exponential) * distance;
-    if (scores != nullptr) scores[e] = exponential;
-  }
-  if (scores != nullptr) {
-    for (int64_t e = 0; e < experts; ++e) scores[e] = static_cast<float>(scores[e] / sum);
-  }
-  return {largest + std::log(sum), std::log(sum) + distances / sum};
-}
-
-void sigmoid_row(const float* logits, int64_t experts, bool normalize, float* scores) {
-  double sum = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    scores[e] = std::isnan(logits[e]) ? 0.0f : 1.0f / (1.0f + std::exp(-logits[e]));
-    sum += scores[e];
-  }
-  if (!normalize) return;
-  for (int64_t e = 0; e < experts; ++e) scores[e] = sum == 0 ? 0.0f : static_cast<float>(scores[e] / sum);
-}
-
 double value_at(const TensorView& values, int64_t i) {
   return values.dtype == DType::i32 ? static_cast<double>(values.as<const int32_t>()[i]) : values.as<const float>()[i];
 }
@@ -89,8 +52,10 @@ Status CpuBackend::router_scores(const RouterScores& p) {
       for (int64_t token = piece * kRowsAtOnce; token < end; ++token) {
         context_.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
         float* scores = p.scores.absent() ? nullptr : p.scores.as<float>() + token * experts;
-        const Row row = softmax_row(line, experts, p.scoring == Scoring::softmax ? scores : nullptr);
-        if (scores != nullptr && p.scoring == Scoring::sigmoid) sigmoid_row(line, experts, p.normalize, scores);
+        const bool sigmoid = scores != nullptr && p.scoring == Scoring::sigmoid;
+        if (sigmoid) context_.kernels.sigmoid_scores(line, experts, p.normalize, scores);
+        if (sigmoid && p.log_sum_exp.absent() && p.entropy.absent()) continue;
+        const SoftmaxRow row = context_.kernels.softmax_scores(line, experts, sigmoid ? nullptr : scores);
         if (!p.log_sum_exp.absent()) p.log_sum_exp.as<float>()[token] = static_cast<float>(row.log_sum_exp);
         if (!p.entropy.absent()) p.entropy.as<float>()[token] = static_cast<float>(row.entropy);
       }

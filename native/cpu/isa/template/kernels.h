@@ -12,10 +12,14 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/ceilings.h"
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/conversions.h"
+#include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
 #include "cpu/isa/template/top_k.h"
 
 #include "cpu/isa/template/gating.h"
+#include "cpu/isa/template/noise.h"
+#include "cpu/isa/template/random.h"
+#include "cpu/isa/template/router_scores.h"
 #include "cpu/isa/template/softmax.h"
 
 // The table of an instruction set; `bf16_pairs` is null and `bf16_peak` empty where it has no pair products.
@@ -35,6 +39,10 @@ constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, 
       gate,
       combine,
       softmax,
+      softmax_scores,
+      sigmoid_scores,
+      add_noise,
+      draw,
       peak_loop<PlainWeight<float>>(),
       bf16_peak,
       read_stream,
