@@ -22,18 +22,29 @@ inline float logarithm(float x) {
   return m + tail + 0.693359375f * exponent;
 }
 
-// Two normal numbers from two uniform ones. The angle 2 pi b is that of the nearest quarter of a turn and a rest, which
-// is exact; Cephes' polynomials have the sine and cosine of the rest.
-inline void normal_pair(float a, float b, float& first, float& second) {
-  const float radius = std::sqrt(-2.0f * logarithm(a));
+// The cosine and the sine of a turn's part b. Their angle is that of the nearest quarter of a turn and a rest, which is
+// exact; Cephes' polynomials have the rest's.
+inline void cosine_and_sine(float b, float& cosine, float& sine) {
   const int32_t quarter = static_cast<int32_t>(4.0f * b + 0.5f);
   const float x = 6.283185307179586f * (b - 0.25f * static_cast<float>(quarter)), z = x * x;
-  const float sine = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
-  const float cosine =
+  const float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
+  const float c =
       ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
   const bool odd = (quarter & 1) != 0;
-  first = radius * (1.0f - static_cast<float>((quarter + 1) & 2)) * (odd ? sine : cosine);
-  second = radius * (1.0f - static_cast<float>(quarter & 2)) * (odd ? cosine : sine);
+  cosine = (1.0f - static_cast<float>((quarter + 1) & 2)) * (odd ? s : c);
+  sine = (1.0f - static_cast<float>(quarter & 2)) * (odd ? c : s);
+}
+
+// In place: from pairs of uniform numbers to pairs of normal ones.
+inline void make_normal(float* a, float* b) {
+  alignas(64) float radius[kCountersAtOnce], cosine[kCountersAtOnce], sine[kCountersAtOnce];
+  for (int i = 0; i < kCountersAtOnce; ++i) radius[i] = -2.0f * logarithm(a[i]);
+  for (int i = 0; i < kCountersAtOnce; i += kWidth) Vector::load(radius + i).sqrt().store(radius + i);
+  for (int i = 0; i < kCountersAtOnce; ++i) cosine_and_sine(b[i], cosine[i], sine[i]);
+  for (int i = 0; i < kCountersAtOnce; ++i) {
+    a[i] = radius[i] * cosine[i];
+    b[i] = radius[i] * sine[i];
+  }
 }
 
 void draw(uint64_t seed, Distribution distribution, uint64_t counter, float* numbers) {
@@ -45,9 +56,8 @@ void draw(uint64_t seed, Distribution distribution, uint64_t counter, float* num
         philox({{static_cast<uint32_t>(own), static_cast<uint32_t>(own >> 32), 0, 0}}, key0, key1);
     for (int lane = 0; lane < kRandomLanes; ++lane) lanes[lane][i] = uniform_from_bits(words.of[lane]);
   }
-  for (int lane = 0; lane < kRandomLanes && distribution == Distribution::normal; lane += 2) {
-    for (int i = 0; i < kCountersAtOnce; ++i)
-      normal_pair(lanes[lane][i], lanes[lane + 1][i], lanes[lane][i], lanes[lane + 1][i]);
+  if (distribution == Distribution::normal) {
+    for (int lane = 0; lane < kRandomLanes; lane += 2) make_normal(lanes[lane], lanes[lane + 1]);
   }
   for (int i = 0; i < kCountersAtOnce; ++i) {
     for (int lane = 0; lane < kRandomLanes; ++lane) numbers[i * kRandomLanes + lane] = lanes[lane][i];
