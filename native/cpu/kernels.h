@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/noise.h"
+#include "core/noisy_top_k.h"
 #include "core/problem.h"
 #include "core/random.h"
 
@@ -90,6 +91,10 @@ struct Kernels {
   void (*add_noise)(const float* clean, const float* spread, const float* noise, float epsilon, int64_t count,
                     float* logits, float* deviation);
 
+  // Adds to sums the probabilities that a token's experts are among its top_k, see probability_in_top_k();
+  // `scratch` holds load_scratch(count) values.
+  void (*add_load)(const float* clean, const float* noisy, const float* deviation, int32_t count, int32_t top_k,
+                   double* sums, int32_t* scratch);
   // The numbers of the counters from `counter` on, kRandomLanes each.
   void (*draw)(uint64_t seed, Distribution distribution, uint64_t counter, float* numbers);
 
@@ -113,6 +118,9 @@ constexpr int64_t rank_scratch(int64_t count) {
 constexpr int64_t gate_scratch(int64_t experts) {
   return kGateTokens * rank_scratch(experts) + 4 * whole_blocks(experts);
 }
+
+// Chosen experts, and ranks of one token.
+constexpr int64_t load_scratch(int64_t experts) { return whole_blocks(experts) + rank_scratch(experts); }
 
 // The tile kernels for x and weights of these dtypes.
 inline const TileKernels& tile_kernels(const Kernels& kernels, DType x, DType weight) {

@@ -1,8 +1,5 @@
 #include "cpu/noisy_top_k.h"
 
-#include <functional>
-
-#include "core/noisy_top_k.h"
 #include "cpu/rows.h"
 
 namespace moe::cpu {
@@ -18,14 +15,6 @@ void add_noise(const Context& context, const NoisyLogits& p) {
     context.kernels.add_noise(clean + begin, spread + begin, noise + begin, p.epsilon, end - begin, logits + begin,
                               deviation + begin);
   });
-}
-
-// Of `count` noisy logits; `ordered` has room for them.
-static LoadThresholds load_thresholds(const float* noisy, int64_t count, int64_t top_k, float* ordered) {
-  std::transform(noisy, noisy + count, ordered, ordered_logit);
-  if (top_k == count) return {*std::min_element(ordered, ordered + count), -INFINITY};
-  std::nth_element(ordered, ordered + top_k, ordered + count, std::greater<float>());
-  return {*std::min_element(ordered, ordered + top_k), ordered[top_k]};
 }
 
 namespace {
@@ -54,8 +43,8 @@ struct Groups {
 
 // The probabilities of tokens begin .. end added up in `sums` [E], and in `tokens` [G] how many of them chose each
 // group.
-static void add_block(const ExpertLoad& p, const Groups& groups, int64_t begin, int64_t end, double* sums,
-                      int64_t* tokens, float* ordered) {
+static void add_block(const Kernels& kernels, const ExpertLoad& p, const Groups& groups, int64_t begin, int64_t end,
+                      double* sums, int64_t* tokens, int32_t* scratch) {
   const int64_t experts = p.clean.shape[1];
   std::fill(sums, sums + experts, 0.0);
   std::fill(tokens, tokens + groups.count, 0);
@@ -67,12 +56,9 @@ static void add_block(const ExpertLoad& p, const Groups& groups, int64_t begin, 
       ++tokens[group];
       const int64_t first = group * groups.experts;
       const int64_t row = token * experts + first;
-      const float* noisy = p.noisy.as<const float>() + row;
-      const LoadThresholds thresholds = load_thresholds(noisy, groups.experts, p.top_k, ordered);
-      for (int64_t e = 0; e < groups.experts; ++e) {
-        sums[first + e] += probability_in_top_k(p.clean.as<const float>()[row + e], noisy[e],
-                                                p.deviation.as<const float>()[row + e], thresholds);
-      }
+      kernels.add_load(p.clean.as<const float>() + row, p.noisy.as<const float>() + row,
+                       p.deviation.as<const float>() + row, static_cast<int32_t>(groups.experts), p.top_k, sums + first,
+                       scratch);
     }
   }
 }
@@ -84,17 +70,18 @@ Status estimate_load(Context& context, const ExpertLoad& p) {
   const int64_t blocks = (rows + kLoadBlock - 1) / kLoadBlock;
   double* sums = nullptr;
   int64_t* tokens = nullptr;
-  float* ordered = nullptr;
+  int32_t* scratch = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     sums = arena.take<double>(blocks * experts);
     tokens = arena.take<int64_t>(blocks * groups.count);
-    ordered = arena.take<float>(groups.experts * context.team.threads);
+    scratch = arena.take<int32_t>(load_scratch(groups.experts) * context.team.threads);
   }));
   std::atomic<int64_t> next{0};
   context.team.run([&](const Worker& worker) {
     for (int64_t block; (block = next++) < blocks;) {
-      add_block(p, groups, block * kLoadBlock, std::min(rows, (block + 1) * kLoadBlock), sums + block * experts,
-                tokens + block * groups.count, ordered + worker.index * groups.experts);
+      add_block(context.kernels, p, groups, block * kLoadBlock, std::min(rows, (block + 1) * kLoadBlock),
+                sums + block * experts, tokens + block * groups.count,
+                scratch + worker.index * load_scratch(groups.experts));
     }
   });
   for (int64_t e = 0; e < experts; ++e) {
