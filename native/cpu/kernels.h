@@ -104,23 +104,14 @@ struct Kernels {
   void (*read_stream)(const char* bytes, int64_t count);
 };
 
-// Ranks are searched in blocks of this many, up to kSearchBlocks at once.
-constexpr int kRankBlock = 16;
-constexpr int kSearchBlocks = 4;
-constexpr int64_t whole_blocks(int64_t count) { return (count + kRankBlock - 1) / kRankBlock * kRankBlock; }
-// Tokens that gate() takes at once.
-constexpr int kGateTokens = 8;
-// Ranks of `count` keys, and the largest of every block.
-constexpr int64_t rank_scratch(int64_t count) {
-  return whole_blocks(count) + whole_blocks(whole_blocks(count) / kRankBlock) + kSearchBlocks * kRankBlock;
-}
-// Ranks, and of one token keys, candidates, scores of groups and groups.
-constexpr int64_t gate_scratch(int64_t experts) {
-  return kGateTokens * rank_scratch(experts) + 4 * whole_blocks(experts);
-}
-
-// Chosen experts, and ranks of one token.
-constexpr int64_t load_scratch(int64_t experts) { return whole_blocks(experts) + rank_scratch(experts); }
+// Up to whole cache lines of 32-bit values.
+constexpr int64_t whole_lines(int64_t count) { return (count + 15) / 16 * 16; }
+// Tokens that gate() takes at once, side by side in vectors.
+constexpr int kGateTokens = 16;
+// A token's candidates in order; of all tokens keys, those of chosen groups, weights, and groups.
+constexpr int64_t gate_scratch(int64_t experts) { return (2 + 4 * kGateTokens) * whole_lines(experts); }
+// Chosen experts, and a token's candidates in order.
+constexpr int64_t load_scratch(int64_t experts) { return 3 * whole_lines(experts); }
 
 // The tile kernels for x and weights of these dtypes.
 inline const TileKernels& tile_kernels(const Kernels& kernels, DType x, DType weight) {

@@ -2,9 +2,12 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <utility>
 
 #include "cpu/isa/isa.h"

@@ -1,8 +1,11 @@
 // Plain C++ for every other processor.
 #include <algorithm>
+#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <utility>
 
 #include "cpu/isa/isa.h"

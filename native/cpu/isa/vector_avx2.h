@@ -7,6 +7,20 @@ struct Vector {
   static Vector zero() { return {_mm256_setzero_ps()}; }
   static Vector broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  static Vector load_first(const float* p, int64_t count, Vector rest) {
+    if (count >= width) return load(p);
+    const __m256i lanes = first_lanes(count);
+    return {_mm256_blendv_ps(rest.v, _mm256_maskload_ps(p, lanes), _mm256_castsi256_ps(lanes))};
+  }
+  void store_first(float* p, int64_t count) const {
+    if (count >= width) return store(p);
+    _mm256_maskstore_ps(p, first_lanes(count), v);
+  }
+  static __m256i first_lanes(int64_t count) {
+    const __m256i numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), numbers);
+  }
   static Vector load(const f16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
   static Vector load(const bf16* p) {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -41,10 +55,29 @@ struct Vector {
   Vector abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
   Vector sqrt() const { return {_mm256_sqrt_ps(v)}; }
   Vector round() const { return {_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // 2^x of integral x in -126 .. 127.
-  Vector exp2_integral() const {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23))};
+  // Times 2^n of integral n in -126 .. 127.
+  Vector times_exp2(Vector n) const {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+    return {_mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
+  }
+  // A bit for every lane that is at least the bar's; NaN is not.
+  uint32_t at_least(Vector bar) const {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, bar.v, _CMP_GE_OQ)));
+  }
+  // Of all lanes, of which none is NaN.
+  float largest() const {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
+  float sum() const {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+  // x where that is NaN, else y.
+  static Vector select_nan(Vector x, Vector y) {
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))};
   }
   // Where x < 0: a, else b.
   static Vector select_negative(Vector x, Vector a, Vector b) { return {_mm256_blendv_ps(b.v, a.v, x.v)}; }
@@ -56,67 +89,13 @@ inline Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.v, b.v)}; 
 inline Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.v, b.v)}; }
 
-// 16 ranks, see rank_of().
-struct RankBlock {
-  __m256i low, high;
+// Keys with their indices, see candidate_of().
+struct Ranked {
+  static constexpr int width = 4;
+  __m256i v;
 
-  static RankBlock broadcast(int32_t rank) { return {_mm256_set1_epi32(rank), _mm256_set1_epi32(rank)}; }
-  static RankBlock load(const int32_t* p) {
-    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
-  }
-  void store(int32_t* p) const {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), low);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), high);
-  }
-  static RankBlock max(RankBlock a, RankBlock b) {
-    return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)};
-  }
-  RankBlock plus(RankBlock other) const {
-    return {_mm256_add_epi32(low, other.low), _mm256_add_epi32(high, other.high)};
-  }
-  // One more in every lane where a < b.
-  RankBlock count_less(RankBlock a, RankBlock b) const {
-    return {_mm256_sub_epi32(low, _mm256_cmpgt_epi32(b.low, a.low)),
-            _mm256_sub_epi32(high, _mm256_cmpgt_epi32(b.high, a.high))};
-  }
-  int32_t largest() const {
-    const __m256i eight = _mm256_max_epi32(low, high);
-    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1));
-    return _mm_cvtsi128_si32(four);
-  }
-  uint32_t equal(int32_t rank) const {
-    const __m256i wanted = _mm256_set1_epi32(rank);
-    const int first = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(low, wanted)));
-    const int second = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(high, wanted)));
-    return static_cast<uint32_t>(first | second << 8);
-  }
-  bool contains(int32_t rank) const { return equal(rank) != 0; }
-  // The first lane that holds `rank`, which one must.
-  int first(int32_t rank) const { return __builtin_ctz(equal(rank)); }
-  void replace(int lane, int32_t rank) {
-    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i value = _mm256_set1_epi32(rank);
-    low = _mm256_blendv_epi8(low, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane)));
-    high = _mm256_blendv_epi8(high, value, _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(lane - 8)));
-  }
-  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many.
-  int append(int32_t rank, int32_t, int32_t base, int32_t* ranks, int32_t* numbers) const {
-    const __m256i bar = _mm256_set1_epi32(rank);
-    const int below_low = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bar, low)));
-    const int below_high = _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(bar, high)));
-    uint32_t wanted = 0xffffu & ~static_cast<uint32_t>(below_low | below_high << 8);
-    if (wanted == 0) return 0;
-    alignas(32) int32_t lanes[kRankBlock];
-    store(lanes);
-    int count = 0;
-    for (; wanted != 0; wanted &= wanted - 1, ++count) {
-      const int lane = __builtin_ctz(wanted);
-      ranks[count] = lanes[lane];
-      numbers[count] = base + lane;
-    }
-    return count;
-  }
+  static Ranked load(const int64_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  void store(int64_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  static Ranked max(Ranked a, Ranked b) { return {_mm256_blendv_epi8(b.v, a.v, _mm256_cmpgt_epi64(a.v, b.v))}; }
+  static Ranked min(Ranked a, Ranked b) { return {_mm256_blendv_epi8(a.v, b.v, _mm256_cmpgt_epi64(a.v, b.v))}; }
 };

@@ -7,6 +7,12 @@ struct Vector {
   static Vector zero() { return {_mm512_setzero_ps()}; }
   static Vector broadcast(float x) { return {_mm512_set1_ps(x)}; }
   static Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  static Vector load_first(const float* p, int64_t count, Vector rest) {
+    return {_mm512_mask_loadu_ps(rest.v, first_lanes(count), p)};
+  }
+  void store_first(float* p, int64_t count) const { _mm512_mask_storeu_ps(p, first_lanes(count), v); }
+  static __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>(count >= width ? 0xffff : (1 << count) - 1); }
   static Vector load(const f16* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
@@ -42,10 +48,16 @@ struct Vector {
   Vector abs() const { return {_mm512_abs_ps(v)}; }
   Vector sqrt() const { return {_mm512_sqrt_ps(v)}; }
   Vector round() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // 2^x of integral x in -126 .. 127.
-  Vector exp2_integral() const {
-    const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
+  // Times 2^n of integral n in -126 .. 127.
+  Vector times_exp2(Vector n) const { return {_mm512_scalef_ps(v, n.v)}; }
+  // A bit for every lane that is at least the bar's; NaN is not.
+  uint32_t at_least(Vector bar) const { return _mm512_cmp_ps_mask(v, bar.v, _CMP_GE_OQ); }
+  // Of all lanes, of which none is NaN.
+  float largest() const { return _mm512_reduce_max_ps(v); }
+  float sum() const { return _mm512_reduce_add_ps(v); }
+  // x where that is NaN, else y.
+  static Vector select_nan(Vector x, Vector y) {
+    return {_mm512_mask_mov_ps(y.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), x.v)};
   }
   // Where x < 0: a, else b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
@@ -59,34 +71,13 @@ inline Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.v, b.v)}; 
 inline Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.v, b.v)}; }
 
-// 16 ranks, see rank_of().
-struct RankBlock {
+// Keys with their indices, see candidate_of().
+struct Ranked {
+  static constexpr int width = 8;
   __m512i v;
 
-  static RankBlock broadcast(int32_t rank) { return {_mm512_set1_epi32(rank)}; }
-  static RankBlock load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
-  void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
-  static RankBlock max(RankBlock a, RankBlock b) { return {_mm512_max_epi32(a.v, b.v)}; }
-  RankBlock plus(RankBlock other) const { return {_mm512_add_epi32(v, other.v)}; }
-  // One more in every lane where a < b.
-  RankBlock count_less(RankBlock a, RankBlock b) const {
-    return {_mm512_mask_add_epi32(v, _mm512_cmplt_epi32_mask(a.v, b.v), v, _mm512_set1_epi32(1))};
-  }
-  int32_t largest() const { return _mm512_reduce_max_epi32(v); }
-  uint32_t equal(int32_t rank) const { return _mm512_cmpeq_epi32_mask(v, _mm512_set1_epi32(rank)); }
-  bool contains(int32_t rank) const { return equal(rank) != 0; }
-  // The first lane that holds `rank`, which one must.
-  int first(int32_t rank) const { return __builtin_ctz(equal(rank)); }
-  void replace(int lane, int32_t rank) {
-    v = _mm512_mask_mov_epi32(v, static_cast<__mmask16>(1u << lane), _mm512_set1_epi32(rank));
-  }
-  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many. The rest of 16 may be
-  // overwritten, ranks with `fill`.
-  int append(int32_t rank, int32_t fill, int32_t base, int32_t* ranks, int32_t* numbers) const {
-    const __mmask16 wanted = _mm512_cmpge_epi32_mask(v, _mm512_set1_epi32(rank));
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    _mm512_storeu_si512(ranks, _mm512_mask_compress_epi32(_mm512_set1_epi32(fill), wanted, v));
-    _mm512_storeu_si512(numbers, _mm512_maskz_compress_epi32(wanted, _mm512_add_epi32(lanes, _mm512_set1_epi32(base))));
-    return __builtin_popcount(wanted);
-  }
+  static Ranked load(const int64_t* p) { return {_mm512_loadu_si512(p)}; }
+  void store(int64_t* p) const { _mm512_storeu_si512(p, v); }
+  static Ranked max(Ranked a, Ranked b) { return {_mm512_max_epi64(a.v, b.v)}; }
+  static Ranked min(Ranked a, Ranked b) { return {_mm512_min_epi64(a.v, b.v)}; }
 };

@@ -13,6 +13,14 @@ struct Vector {
   static Vector zero() { return {{0, 0, 0, 0}}; }
   static Vector broadcast(float x) { return {{x, x, x, x}}; }
   static Vector load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
+  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  static Vector load_first(const float* p, int64_t count, Vector rest) {
+    if (count >= width) return load(p);
+    return map([&](int i) { return i < count ? p[i] : rest.v[i]; });
+  }
+  void store_first(float* p, int64_t count) const {
+    for (int i = 0; i < width && i < count; ++i) p[i] = v[i];
+  }
   static Vector load(const f16* p) {
     return map([p](int i) { return static_cast<float>(p[i]); });
   }
@@ -49,15 +57,29 @@ struct Vector {
   Vector sqrt() const {
     return map([&](int i) { return std::sqrt(v[i]); });
   }
+  // Of |x| < 2^22: the sum has no room for a fraction.
   Vector round() const {
-    return map([&](int i) { return std::nearbyint(v[i]); });
+    return map([&](int i) { return (v[i] + 0x1.8p23f) - 0x1.8p23f; });
   }
-  // 2^x of integral x in -126 .. 127; undefined conversions of NaN are avoided.
-  Vector exp2_integral() const {
+  // Times 2^n of integral n in -126 .. 127; undefined conversions of NaN are avoided.
+  Vector times_exp2(const Vector& n) const {
     return map([&](int i) {
-      const float x = v[i] >= -126.0f ? v[i] : -126.0f;
-      return float_from_bits(static_cast<uint32_t>(static_cast<int32_t>(x) + 127) << 23);
+      const float exponent = n.v[i] >= -126.0f ? n.v[i] : -126.0f;
+      return v[i] * float_from_bits(static_cast<uint32_t>(static_cast<int32_t>(exponent) + 127) << 23);
     });
+  }
+  // A bit for every lane that is at least the bar's; NaN is not.
+  uint32_t at_least(const Vector& bar) const {
+    uint32_t bits = 0;
+    for (int i = 0; i < width; ++i) bits |= static_cast<uint32_t>(v[i] >= bar.v[i]) << i;
+    return bits;
+  }
+  // Of all lanes, of which none is NaN.
+  float largest() const { return std::max(std::max(v[0], v[2]), std::max(v[1], v[3])); }
+  float sum() const { return (v[0] + v[2]) + (v[1] + v[3]); }
+  // x where that is NaN, else y.
+  static Vector select_nan(Vector x, Vector y) {
+    return map([&](int i) { return x.v[i] != x.v[i] ? x.v[i] : y.v[i]; });
   }
   // Where x < 0: a, else b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
@@ -78,48 +100,13 @@ inline Vector operator/(Vector a, Vector b) {
   return Vector::map([&](int i) { return a.v[i] / b.v[i]; });
 }
 
-// 16 ranks, see rank_of().
-struct RankBlock {
-  int32_t v[kRankBlock];
+// Keys with their indices, see candidate_of().
+struct Ranked {
+  static constexpr int width = 1;
+  int64_t v;
 
-  static RankBlock load(const int32_t* p) {
-    RankBlock block;
-    std::copy(p, p + kRankBlock, block.v);
-    return block;
-  }
-  static RankBlock broadcast(int32_t rank) {
-    RankBlock block;
-    std::fill(block.v, block.v + kRankBlock, rank);
-    return block;
-  }
-  void store(int32_t* p) const { std::copy(v, v + kRankBlock, p); }
-  static RankBlock max(RankBlock a, RankBlock b) {
-    for (int i = 0; i < kRankBlock; ++i) a.v[i] = std::max(a.v[i], b.v[i]);
-    return a;
-  }
-  RankBlock plus(RankBlock other) const {
-    for (int i = 0; i < kRankBlock; ++i) other.v[i] += v[i];
-    return other;
-  }
-  // One more in every lane where a < b.
-  RankBlock count_less(const RankBlock& a, const RankBlock& b) const {
-    RankBlock sum = *this;
-    for (int i = 0; i < kRankBlock; ++i) sum.v[i] += a.v[i] < b.v[i] ? 1 : 0;
-    return sum;
-  }
-  int32_t largest() const { return *std::max_element(v, v + kRankBlock); }
-  bool contains(int32_t rank) const { return std::find(v, v + kRankBlock, rank) != v + kRankBlock; }
-  // The first lane that holds `rank`, which one must.
-  int first(int32_t rank) const { return static_cast<int>(std::find(v, v + kRankBlock, rank) - v); }
-  void replace(int lane, int32_t rank) { v[lane] = rank; }
-  // Writes the lanes of at least `rank`, and their numbers counted from `base`; returns how many.
-  int append(int32_t rank, int32_t, int32_t base, int32_t* ranks, int32_t* numbers) const {
-    int count = 0;
-    for (int i = 0; i < kRankBlock; ++i) {
-      if (v[i] < rank) continue;
-      ranks[count] = v[i];
-      numbers[count++] = base + i;
-    }
-    return count;
-  }
+  static Ranked load(const int64_t* p) { return {*p}; }
+  void store(int64_t* p) const { *p = v; }
+  static Ranked max(Ranked a, Ranked b) { return {std::max(a.v, b.v)}; }
+  static Ranked min(Ranked a, Ranked b) { return {std::min(a.v, b.v)}; }
 };

@@ -15,7 +15,7 @@ inline Vector exp_in_range(Vector x) {
   p = Vector::fma(p, r, Vector::broadcast(1.6666665459e-1f));
   p = Vector::fma(p, r, Vector::broadcast(5.0000001201e-1f));
   p = Vector::fma(p, r * r, r + Vector::broadcast(1.0f));
-  return p * n.exp2_integral();
+  return p.times_exp2(n);
 }
 
 // e^x, at least e^kLeastExponent. NaN stays NaN.

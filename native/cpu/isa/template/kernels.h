@@ -14,7 +14,11 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/conversions.h"
 #include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
+#include "cpu/isa/template/sorting_network.h"
 #include "cpu/isa/template/top_k.h"
+
+#include "cpu/isa/template/selection.h"
+#include "cpu/isa/template/weights.h"
 
 #include "cpu/isa/template/gating.h"
 #include "cpu/isa/template/noise.h"

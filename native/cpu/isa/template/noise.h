@@ -41,7 +41,7 @@ struct Erfc {
 // What a logit has to exceed to be among the top_k of its row.
 inline LoadThresholds thresholds_of(const float* noisy, int32_t count, int32_t top_k, int32_t* scratch) {
   const int32_t wanted = std::min(top_k + 1, count);
-  choose(noisy, 1, count, wanted, scratch, scratch + whole_blocks(count));
+  choose(noisy, 1, count, wanted, scratch, reinterpret_cast<int64_t*>(scratch + whole_lines(count)));
   return {ordered_logit(noisy[scratch[top_k - 1]]), top_k < count ? ordered_logit(noisy[scratch[top_k]]) : -INFINITY};
 }
 

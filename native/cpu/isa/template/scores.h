@@ -44,13 +44,10 @@ struct SqrtSoftplus {
 // In place.
 template <class Score>
 inline void map_scores(float* values, int32_t count) {
-  int32_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) Score::apply(Vector::load(values + i)).store(values + i);
-  if (i == count) return;
-  alignas(64) float buffer[kWidth];
-  std::fill(std::copy(values + i, values + count, buffer), buffer + kWidth, 0.0f);
-  Score::apply(Vector::load(buffer)).store(buffer);
-  std::copy(buffer, buffer + (count - i), values + i);
+  for (int32_t i = 0; i < count; i += kWidth) {
+    const Vector value = Vector::load_first(values + i, count - i, Vector::zero());
+    Score::apply(value).store_first(values + i, count - i);
+  }
 }
 
 // From logits, or for a softmax from shifted logits, to scores before any division by a sum.
@@ -67,40 +64,43 @@ inline void score(Scoring scoring, float* values, int32_t count) {
 // logit - top, of a softmax whose largest logit is top: where that is +infinity nothing else has a share, and where it
 // is -infinity nothing has.
 inline float shifted(float logit, float top) {
-  if (top == -INFINITY) return -INFINITY;
-  return logit == top ? 0.0f : logit - top;
+  const float difference = logit == top ? 0.0f : logit - top;
+  return top == -INFINITY ? -INFINITY : difference;
+}
+
+// e^x of x in kLeastExponent .. 0 for sums that have a term e^0: within 2^-23 of the true value, not of each its own
+// rounding. The polynomial is 2^r's of least error for |r| <= 1/2, with 1 at 0.
+inline Vector exp_term(Vector x) {
+  const Vector exponent = x * Vector::broadcast(1.44269504088896341f);
+  const Vector n = exponent.round(), r = exponent - n;
+  Vector p = Vector::broadcast(1.32647e-3f);
+  p = Vector::fma(p, r, Vector::broadcast(9.67151e-3f));
+  p = Vector::fma(p, r, Vector::broadcast(5.550734e-2f));
+  p = Vector::fma(p, r, Vector::broadcast(2.4022242e-1f));
+  p = Vector::fma(p, r, Vector::broadcast(6.9314698e-1f));
+  return Vector::fma(p, r, Vector::broadcast(1.0f)).times_exp2(n);
 }
 
 // The sum over a row of e^(logit - top).
 inline float sum_of_exponentials(const float* logits, int32_t count, float top) {
   if (!(top < INFINITY)) return static_cast<float>(std::count(logits, logits + count, top));
   // NaN and -infinity have no share: e^kLeastExponent is lost beside the top's 1.
-  const Vector least = Vector::broadcast(kLeastExponent), shift = Vector::broadcast(top);
+  const Vector none = Vector::broadcast(-INFINITY), least = Vector::broadcast(kLeastExponent);
+  const Vector shift = Vector::broadcast(top);
   Vector lanes = Vector::zero();
-  int32_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    lanes = lanes + exp_in_range(Vector::max(Vector::load(logits + i) - shift, least));
+  for (int32_t i = 0; i < count; i += kWidth) {
+    const Vector logit = Vector::load_first(logits + i, count - i, none);
+    lanes = lanes + exp_term(Vector::max(logit - shift, least));
   }
-  alignas(64) float buffer[kWidth];
-  if (i < count) {
-    std::fill(std::copy(logits + i, logits + count, buffer), buffer + kWidth, -INFINITY);
-    lanes = lanes + exp_in_range(Vector::max(Vector::load(buffer) - shift, least));
-  }
-  lanes.store(buffer);
-  float sum = 0;
-  for (const float lane : buffer) sum += lane;
-  return sum;
-}
-
-inline float sum_of(const float* values, int32_t count) {
-  double sum = 0;
-  for (int32_t i = 0; i < count; ++i) sum += static_cast<double>(values[i]);
-  return static_cast<float>(sum);
+  return lanes.sum();
 }
 
 // NaN counts as -infinity.
 inline float largest_of(const float* values, int32_t count) {
-  float largest = -INFINITY;
-  for (int32_t i = 0; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
-  return largest;
+  const Vector none = Vector::broadcast(-INFINITY);
+  Vector largest = none;
+  for (int32_t i = 0; i < count; i += kWidth) {
+    largest = Vector::max(Vector::load_first(values + i, count - i, none), largest);
+  }
+  return largest.largest();
 }

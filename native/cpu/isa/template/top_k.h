@@ -1,163 +1,151 @@
-// The k largest of a row of keys. See kernels.h here.
-
-// Below all ranks: the rest of a block, and what has been taken out.
-constexpr int32_t kNoRank = INT32_MIN + 1;
-constexpr int32_t kNanRank = INT32_MIN + 2;
+// The k largest of rows of keys. See kernels.h here. Rows lie side by side, [.., kGateTokens], wherever the same is done
+// to all of them.
 
 // An integer that orders like the key: -0 equals +0, and NaN is below -infinity.
 inline int32_t rank_of(float key) {
   const int32_t bits = static_cast<int32_t>(float_bits(key + 0.0f));
   const int32_t ordered = bits ^ ((bits >> 31) & INT32_MAX);
-  return key != key ? kNanRank : ordered;
+  return key != key ? INT32_MIN : ordered;
 }
 
-// Writes the ranks of `count` keys and fills up to a multiple of `columns`.
-inline void rank_row(const float* keys, int32_t count, int32_t columns, int32_t* ranks) {
-  for (int32_t i = 0; i < count; ++i) ranks[i] = rank_of(keys[i]);
-  std::fill(ranks + count, ranks + (count + columns - 1) / columns * columns, kNoRank);
+// An integer that orders like the key, and among equal keys has the lower index first.
+inline int64_t candidate_of(float key, int32_t index) {
+  return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(rank_of(key))) << 32 |
+                              static_cast<uint32_t>(~index));
 }
+inline int32_t index_of(int64_t candidate) { return ~static_cast<int32_t>(candidate); }
 
-// -1 in the lanes behind the one that a load is shifted to, see places().
-struct LanesBehind {
-  static constexpr int kMost = kSearchBlocks * kRankBlock;
-  alignas(64) int32_t steps[2 * kMost];
-  constexpr LanesBehind() : steps() {
-    for (int i = kMost; i < 2 * kMost; ++i) steps[i] = -1;
-  }
-};
-constexpr LanesBehind kLanesBehind;
-
-// places[i] = how many of the ranks come before ranks[i]: larger ones, and equal ones of a lower index.
-template <int kBlocks>
-inline void find_places(const int32_t* ranks, int32_t* places) {
-  RankBlock rank[kBlocks], place[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) {
-    rank[b] = RankBlock::load(ranks + b * kRankBlock);
-    place[b] = RankBlock::broadcast(0);
-  }
-  for (int j = 0; j < kBlocks * kRankBlock; ++j) {
-    const RankBlock other = RankBlock::broadcast(ranks[j]);
-    // Behind j an equal rank comes later, so it is lowered by one there.
-    const int32_t* behind = kLanesBehind.steps + LanesBehind::kMost - 1 - j;
-    for (int b = 0; b < kBlocks; ++b) {
-      const RankBlock lowered = rank[b].plus(RankBlock::load(behind + b * kRankBlock));
-      place[b] = place[b].count_less(lowered, other);
+// At least k of kColumns columns have a key as large as the k-th largest of the columns' maxima, so no smaller key can be
+// among the k largest. Key i is in column i % kColumns; NaN counts as -infinity.
+template <int kColumns>
+inline void find_bars(const float* keys, int32_t rows, int32_t count, int32_t top_k, float* bars) {
+  constexpr int kVectors = kColumns / kWidth;
+  alignas(64) float columns[kColumns * kGateTokens] = {};
+  for (int32_t r = 0; r < rows; ++r, keys += count) {
+    const Vector none = Vector::broadcast(-INFINITY);
+    Vector largest[kVectors];
+    for (Vector& column : largest) column = none;
+    int32_t first = 0;
+    for (; first + kColumns <= count; first += kColumns) {
+      for (int i = 0; i < kVectors; ++i) largest[i] = Vector::max(Vector::load(keys + first + i * kWidth), largest[i]);
     }
-  }
-  for (int b = 0; b < kBlocks; ++b) place[b].store(places + b * kRankBlock);
-}
-
-// The rank of place `wanted` among the largest of every column, where rank i is in column i % (16 kBlocks).
-template <int kBlocks>
-inline int32_t rank_among_columns(const int32_t* ranks, int32_t blocks, int32_t wanted) {
-  RankBlock largest[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) largest[b] = RankBlock::load(ranks + b * kRankBlock);
-  for (int32_t first = kBlocks; first < blocks; first += kBlocks) {
-    for (int b = 0; b < kBlocks; ++b) {
-      largest[b] = RankBlock::max(largest[b], RankBlock::load(ranks + (first + b) * kRankBlock));
+    for (int i = 0; first < count; ++i, first += kWidth) {
+      largest[i] = Vector::max(Vector::load_first(keys + first, count - first, none), largest[i]);
     }
+    alignas(64) float row[kColumns];
+    for (int i = 0; i < kVectors; ++i) largest[i].store(row + i * kWidth);
+    for (int i = 0; i < kColumns; ++i) columns[i * kGateTokens + r] = row[i];
   }
-  alignas(64) int32_t columns[kBlocks * kRankBlock], places[kBlocks * kRankBlock];
-  for (int b = 0; b < kBlocks; ++b) largest[b].store(columns + b * kRankBlock);
-  find_places<kBlocks>(columns, places);
-  int b = 0;
-  while (!RankBlock::load(places + b * kRankBlock).contains(wanted)) ++b;
-  return columns[b * kRankBlock + RankBlock::load(places + b * kRankBlock).first(wanted)];
+  sort_columns<kColumns, Vector>(columns, rows);
+  std::copy_n(columns + (top_k - 1) * kGateTokens, kGateTokens, bars);
 }
 
-// The k largest of few candidates, in every row. At least k columns have an entry as large as the k-th largest of the
-// columns' maxima, so nothing smaller can be among the k largest: what is not smaller are the candidates. Returns a bit
-// for every row that has more than 16 kBlocks of them, as with many ties; its ids are not written. Rows go through each
-// step side by side, since each step reads in vectors what the one before has written in single values.
-template <int kBlocks>
-inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids,
-                                        int32_t* ranks) {
-  constexpr int32_t kColumns = kBlocks * kRankBlock;
-  struct Candidates {
-    alignas(64) int32_t ranks[kColumns + kRankBlock], indices[kColumns + kRankBlock];
-    alignas(64) int32_t places[kColumns], ordered[kColumns];
-  };
-  Candidates candidates[kGateTokens];
-  int32_t bars[kGateTokens];
-  const int64_t pitch = rank_scratch(count);
-  const int32_t blocks = (count + kColumns - 1) / kColumns * kBlocks;
-  for (int32_t r = 0; r < rows; ++r) rank_row(keys + int64_t{r} * count, count, kColumns, ranks + r * pitch);
-  for (int32_t r = 0; r < rows; ++r) {
-    bars[r] = blocks == kBlocks ? kNanRank : rank_among_columns<kBlocks>(ranks + r * pitch, blocks, top_k - 1);
+// A bit for each of at most 64 keys that is at least the bar.
+inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
+  uint64_t bits = 0;
+  int32_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) {
+    bits |= static_cast<uint64_t>(Vector::load(keys + i).at_least(bar)) << i;
   }
-  uint32_t too_many = 0;
-  for (int32_t r = 0; r < rows; ++r) {
-    Candidates& c = candidates[r];
-    std::fill(c.ranks, c.ranks + kColumns, kNoRank);
-    std::fill(c.indices, c.indices + kColumns, 0);
+  if (i < count) {
+    const Vector rest = Vector::load_first(keys + i, count - i, Vector::broadcast(NAN));
+    bits |= static_cast<uint64_t>(rest.at_least(bar)) << i;
+  }
+  return bits;
+}
+
+// The candidates of every row, [slot, kGateTokens]. Slots behind a row's last hold NaN of an index above all.
+template <int kSlots>
+struct Candidates {
+  // Slots written at once: more than are needed are overwritten, which costs less than a branch for each.
+  static constexpr int kAtOnce = 4;
+  alignas(64) float keys[(kSlots + kAtOnce) * kGateTokens];
+  alignas(64) int32_t indices[(kSlots + kAtOnce) * kGateTokens];
+
+  Candidates() {
+    std::fill(std::begin(keys), std::end(keys), NAN);
+    std::fill(std::begin(indices), std::end(indices), INT32_MAX);
+  }
+
+  // Adds those of a row's keys that are at least the bar; returns how many they are, of which no more than fit are kept.
+  int32_t collect(const float* row_keys, int32_t count, float bar, int32_t row) {
+    const Vector least = Vector::broadcast(bar);
     int32_t found = 0;
-    for (int32_t b = 0; b < blocks && found <= kColumns; ++b) {
-      found += RankBlock::load(ranks + r * pitch + b * kRankBlock)
-                   .append(bars[r], kNoRank, b * kRankBlock, c.ranks + found, c.indices + found);
+    for (int32_t first = 0; first < count; first += 64) {
+      uint64_t bits = bits_at_least(row_keys + first, std::min(count - first, 64), least);
+      int32_t slot = found * kGateTokens + row;
+      found += std::popcount(bits);
+      if (found > kSlots) return found;
+      while (bits != 0) {
+        for (int i = 0; i < kAtOnce; ++i, slot += kGateTokens, bits &= bits - 1) {
+          const int32_t index = first + (std::countr_zero(bits) & 63);
+          keys[slot] = row_keys[index];
+          indices[slot] = index;
+        }
+      }
     }
-    if (found > kColumns) too_many |= 1u << r;
+    for (int i = 0; i < kAtOnce; ++i) keys[(found + i) * kGateTokens + row] = NAN;
+    return found;
   }
-  for (int32_t r = 0; r < rows; ++r) find_places<kBlocks>(candidates[r].ranks, candidates[r].places);
-  for (int32_t r = 0; r < rows; ++r) {
-    Candidates& c = candidates[r];
-    for (int i = 0; i < kColumns; ++i) c.ordered[c.places[i]] = c.indices[i];
-  }
-  for (int32_t r = 0; r < rows; ++r) {
-    if ((too_many >> r & 1) == 0) std::copy(candidates[r].ordered, candidates[r].ordered + top_k, ids + r * top_k);
-  }
-  return too_many;
-}
 
-// A row's ranks in blocks, and the largest rank of every block in blocks of their own: finding the largest of all and
-// taking it out touches one block of each.
-struct RankedRow {
-  int32_t* ranks;
-  int32_t* largest;
-  int32_t blocks;
+  // All keys of few.
+  void take(const float* row_keys, int32_t count, int32_t row) {
+    for (int32_t i = 0; i < count; ++i) {
+      keys[i * kGateTokens + row] = row_keys[i];
+      indices[i * kGateTokens + row] = i;
+    }
+  }
 };
 
-// Takes the largest rank out of the row and returns its index: of equal ones the first.
-inline int32_t take_largest(const RankedRow& row) {
-  const int32_t groups = static_cast<int32_t>(whole_blocks(row.blocks)) / kRankBlock;
-  int32_t top = INT32_MIN;
-  for (int32_t g = 0; g < groups; ++g) top = std::max(top, RankBlock::load(row.largest + g * kRankBlock).largest());
-  int32_t* group = row.largest;
-  RankBlock largest = RankBlock::load(group);
-  while (!largest.contains(top)) largest = RankBlock::load(group += kRankBlock);
-  const int block_lane = largest.first(top);
-  const int32_t block = static_cast<int32_t>(group - row.largest) + block_lane;
-  RankBlock ranks = RankBlock::load(row.ranks + block * kRankBlock);
-  const int lane = ranks.first(top);
-  ranks.replace(lane, kNoRank);
-  ranks.store(row.ranks + block * kRankBlock);
-  largest.replace(block_lane, ranks.largest());
-  largest.store(group);
-  return block * kRankBlock + lane;
+// The k largest among candidates that a bar leaves. Returns a bit for every row for which these are not k to kSlots, as
+// with many ties or NaN; its ids are not right.
+template <int kColumns, int kSlots>
+inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids) {
+  Candidates<kSlots> candidates;
+  uint32_t left = 0;
+  if (count <= kSlots) {
+    for (int32_t r = 0; r < rows; ++r) candidates.take(keys + int64_t{r} * count, count, r);
+  } else {
+    alignas(64) float bars[kGateTokens];
+    find_bars<kColumns>(keys, rows, count, top_k, bars);
+    for (int32_t r = 0; r < rows; ++r) {
+      const int32_t found = candidates.collect(keys + int64_t{r} * count, count, bars[r], r);
+      if (found < top_k || found > kSlots) left |= 1u << r;
+    }
+  }
+  alignas(64) int64_t ordered[kSlots * kGateTokens];
+  for (int i = 0; i < kSlots * kGateTokens; ++i) ordered[i] = candidate_of(candidates.keys[i], candidates.indices[i]);
+  sort_columns<kSlots, Ranked>(ordered, rows);
+  for (int32_t r = 0; r < rows; ++r) {
+    for (int32_t j = 0; j < top_k; ++j) ids[r * top_k + j] = index_of(ordered[j * kGateTokens + r]);
+  }
+  return left;
 }
 
-inline void choose_one_by_one(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
-  const int64_t whole = whole_blocks(count);
-  const RankedRow row{ranks, ranks + whole, static_cast<int32_t>(whole) / kRankBlock};
-  rank_row(keys, count, kRankBlock, ranks);
-  for (int32_t b = 0; b < row.blocks; ++b) row.largest[b] = RankBlock::load(ranks + b * kRankBlock).largest();
-  std::fill(row.largest + row.blocks, row.largest + whole_blocks(row.blocks), kNoRank);
-  for (int32_t j = 0; j < top_k; ++j) ids[j] = take_largest(row);
+// `ordered` has room for `count`.
+inline void choose_by_sorting(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
+  for (int32_t i = 0; i < count; ++i) ordered[i] = candidate_of(keys[i], i);
+  std::partial_sort(ordered, ordered + top_k, ordered + count, std::greater<int64_t>());
+  std::transform(ordered, ordered + top_k, ids, index_of);
 }
 
 // The indices [rows, top_k] of the largest keys of every row [rows, count], largest first, equal ones in order, NaN
-// last. `ranks` holds rows * rank_scratch(count); rows are at most kGateTokens.
-inline void choose(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids, int32_t* ranks) {
-  const int32_t columns = std::min(count, 2 * top_k);
+// last. `ordered` has room for `count`; rows are at most kGateTokens.
+inline void choose(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
   uint32_t left = (1u << rows) - 1;
-  if (columns <= kRankBlock) {
-    left = choose_among_candidates<1>(keys, rows, count, top_k, ids, ranks);
-  } else if (columns <= 2 * kRankBlock) {
-    left = choose_among_candidates<2>(keys, rows, count, top_k, ids, ranks);
-  } else if (columns <= 4 * kRankBlock) {
-    left = choose_among_candidates<4>(keys, rows, count, top_k, ids, ranks);
+  if (count <= 8) {
+    left = choose_among_candidates<16, 8>(keys, rows, count, top_k, ids);
+  } else if (count <= 16 || top_k <= 8) {
+    left = choose_among_candidates<16, 16>(keys, rows, count, top_k, ids);
+  } else if (top_k <= 10) {
+    left = choose_among_candidates<32, 16>(keys, rows, count, top_k, ids);
+  } else if (count <= 32 || top_k <= 16) {
+    left = choose_among_candidates<32, 32>(keys, rows, count, top_k, ids);
+  } else if (count <= 64 || top_k <= 32) {
+    left = choose_among_candidates<64, 64>(keys, rows, count, top_k, ids);
   }
   for (; left != 0; left &= left - 1) {
-    const int32_t r = __builtin_ctz(left);
-    choose_one_by_one(keys + int64_t{r} * count, count, top_k, ids + r * top_k, ranks);
+    const int32_t r = std::countr_zero(left);
+    choose_by_sorting(keys + int64_t{r} * count, count, top_k, ids + r * top_k, ordered);
   }
 }

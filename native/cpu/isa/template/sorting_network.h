@@ -1,0 +1,45 @@
+// Sorts vectors lane by lane, largest first. See kernels.h here.
+
+// Orders elements i and i + kStep, for every second multiple i of kStep from kFirst on.
+template <int kFirst, int kEnd, int kStep, class V>
+[[gnu::always_inline]] inline void order_pairs(V* v) {
+  if constexpr (kFirst + kStep < kEnd) {
+    const V larger = V::max(v[kFirst], v[kFirst + kStep]);
+    v[kFirst + kStep] = V::min(v[kFirst], v[kFirst + kStep]);
+    v[kFirst] = larger;
+    order_pairs<kFirst + 2 * kStep, kEnd, kStep>(v);
+  }
+}
+
+// Batcher's odd-even merge of two sorted halves: of the elements kFirst, kFirst + kStep ... of kCount.
+template <int kFirst, int kCount, int kStep, class V>
+[[gnu::always_inline]] inline void merge_halves(V* v) {
+  if constexpr (2 * kStep < kCount) {
+    merge_halves<kFirst, kCount, 2 * kStep>(v);
+    merge_halves<kFirst + kStep, kCount, 2 * kStep>(v);
+    order_pairs<kFirst + kStep, kFirst + kCount, kStep>(v);
+  } else {
+    order_pairs<kFirst, kFirst + kCount, kStep>(v);
+  }
+}
+
+// kCount is a power of two.
+template <int kCount, int kFirst = 0, class V>
+[[gnu::always_inline]] inline void sort_descending(V* v) {
+  if constexpr (kCount > 1) {
+    sort_descending<kCount / 2, kFirst>(v);
+    sort_descending<kCount / 2, kFirst + kCount / 2>(v);
+    merge_halves<kFirst, kCount, 1>(v);
+  }
+}
+
+// Of [kCount, kGateTokens] elements the first `rows` columns.
+template <int kCount, class V, class Element>
+inline void sort_columns(Element* elements, int32_t rows) {
+  for (int32_t r = 0; r < rows; r += V::width) {
+    V v[kCount];
+    for (int i = 0; i < kCount; ++i) v[i] = V::load(elements + i * kGateTokens + r);
+    sort_descending<kCount>(v);
+    for (int i = 0; i < kCount; ++i) v[i].store(elements + i * kGateTokens + r);
+  }
+}

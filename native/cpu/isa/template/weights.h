@@ -1,0 +1,120 @@
+// Weights of the chosen experts, [top_k, kGateTokens]: tokens lie side by side, since the same is done to all. See
+// kernels.h here.
+
+// What e^logit is shifted by: the largest of the weights, or of all logits. NaN counts as -infinity.
+inline void find_tops(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
+                      const float* weights, float* tops) {
+  if (by_logit) {
+    for (int t = 0; t < kGateTokens; ++t) tops[t] = weights[t];
+  } else if (rule.scoring == Scoring::softmax) {
+    for (int32_t t = 0; t < tokens; ++t) tops[t] = largest_of(logits + int64_t{t} * experts, experts);
+  } else {
+    std::fill_n(tops, kGateTokens, -INFINITY);
+    for (int32_t j = 0; j < rule.top_k; ++j, weights += kGateTokens) {
+      for (int t = 0; t < kGateTokens; ++t) tops[t] = weights[t] > tops[t] ? weights[t] : tops[t];
+    }
+  }
+}
+
+inline void add_up(const float* weights, int32_t count, float* sums) {
+  double exact[kGateTokens] = {};
+  for (int32_t j = 0; j < count; ++j, weights += kGateTokens) {
+    for (int t = 0; t < kGateTokens; ++t) exact[t] += static_cast<double>(weights[t]);
+  }
+  for (int t = 0; t < kGateTokens; ++t) sums[t] = static_cast<float>(exact[t]);
+}
+
+// weights / divisors * scale, 0 where the divisor is.
+inline void divide(float* weights, int32_t count, const float* divisors, float scale) {
+  for (int32_t j = 0; j < count; ++j, weights += kGateTokens) {
+    for (int t = 0; t < kGateTokens; ++t) {
+      const float share = weights[t] / divisors[t] * scale;
+      weights[t] = divisors[t] == 0 ? 0.0f : share;
+    }
+  }
+}
+
+// Before normalisation. `by_logit`: the experts were chosen by logit, so the first has the row's largest.
+inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
+                  const int32_t* ids, float* weights) {
+  const int32_t count = rule.top_k;
+  std::fill_n(weights, count * kGateTokens, 0.0f);
+  for (int32_t t = 0; t < tokens; ++t) {
+    const float* row = logits + int64_t{t} * experts;
+    for (int32_t j = 0; j < count; ++j) weights[j * kGateTokens + t] = row[*ids++];
+  }
+  const bool selected = rule.scoring == Scoring::softmax_selected;
+  const bool softmax = selected || rule.scoring == Scoring::softmax;
+  float tops[kGateTokens] = {}, sums[kGateTokens] = {};
+  if (softmax) {
+    find_tops(logits, tokens, experts, rule, by_logit, weights, tops);
+    for (int32_t j = 0; j < count; ++j) {
+      for (int t = 0; t < kGateTokens; ++t) weights[j * kGateTokens + t] = shifted(weights[j * kGateTokens + t], tops[t]);
+    }
+  }
+  score(rule.scoring, weights, count * kGateTokens);
+  // The sum over all experts cancels where the weights are divided by a sum of their own.
+  if (!softmax || rule.normalization == Normalization::sum || rule.normalization == Normalization::lp) return;
+  if (selected) add_up(weights, count, sums);
+  for (int32_t t = 0; t < tokens && !selected; ++t) {
+    sums[t] = sum_of_exponentials(logits + int64_t{t} * experts, experts, tops[t]);
+  }
+  divide(weights, count, sums, 1.0f);
+}
+
+// SparseMixer: each choice's softmax goes over those left whose distance from it is at most 2 * jitter times the larger
+// of its logit and their magnitude. `left` has room for a row.
+inline void weigh_sparsemixer(const float* logits, int32_t experts, const GatingRule& rule, const int32_t* ids,
+                              float* weights, float* left) {
+  const Vector none = Vector::broadcast(-INFINITY), width = Vector::broadcast(2.0f * rule.jitter);
+  std::copy(logits, logits + experts, left);
+  for (int32_t j = 0; j < rule.top_k; ++j, weights += kGateTokens) {
+    const float top = logits[ids[j]];
+    if (!(std::fabs(top) < INFINITY)) {
+      *weights = top > 0 ? 1.0f / static_cast<float>(std::count(left, left + experts, top)) : 0.0f;
+      left[ids[j]] = -INFINITY;
+      continue;
+    }
+    const Vector best = Vector::broadcast(top);
+    Vector sum = Vector::zero();
+    for (int32_t i = 0; i < experts; i += kWidth) {
+      const Vector logit = Vector::max(Vector::load_first(left + i, experts - i, none), none);
+      const Vector reach = width * Vector::max(logit.abs(), best);
+      sum = sum + Vector::select_negative(reach - (best - logit), Vector::zero(), Exponential::apply(logit - best));
+    }
+    *weights = 1.0f / sum.sum();
+    left[ids[j]] = -INFINITY;
+  }
+}
+
+// The L^p norm over its largest value, which is therefore no factor that could overflow. Leaves the weights divided by
+// that value.
+inline float relative_norm(float* weights, int32_t count, float power) {
+  const int32_t end = count * kGateTokens;
+  float largest = 0, sum = 0;
+  for (int32_t i = 0; i < end; i += kGateTokens) largest = std::max(largest, std::fabs(weights[i]));
+  if (largest == 0) return 0;
+  for (int32_t i = 0; i < end; i += kGateTokens) {
+    weights[i] /= largest;
+    sum += std::pow(std::fabs(weights[i]), power);
+  }
+  return std::pow(sum, 1.0f / power);
+}
+
+// Divides the weights as the rule says, and scales them.
+inline void normalize(const GatingRule& rule, int32_t tokens, float* weights) {
+  float divisors[kGateTokens];
+  switch (rule.normalization) {
+    case Normalization::none: std::fill_n(divisors, kGateTokens, 1.0f); break;
+    case Normalization::lp:
+      std::fill_n(divisors, kGateTokens, 0.0f);
+      for (int32_t t = 0; t < tokens; ++t) divisors[t] = relative_norm(weights + t, rule.top_k, rule.power);
+      break;
+    default: add_up(weights, rule.top_k, divisors);
+  }
+  for (float& divisor : divisors) {
+    if (rule.normalization == Normalization::sum_plus_epsilon) divisor += rule.epsilon;
+    if (rule.normalization == Normalization::clamped_sum) divisor = std::max(divisor, rule.epsilon);
+  }
+  divide(weights, rule.top_k, divisors, rule.scale);
+}
