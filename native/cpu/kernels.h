@@ -104,6 +104,21 @@ struct Kernels {
   void (*read_stream)(const char* bytes, int64_t count);
 };
 
+// A key's bits, and below them its index, inverted.
+inline int64_t keyed_index(float key, int32_t index) {
+  return static_cast<int64_t>(uint64_t{float_bits(key)} << 32 | static_cast<uint32_t>(~index));
+}
+inline int32_t index_of(int64_t keyed) { return ~static_cast<int32_t>(keyed); }
+
+// An integer that orders like the key, where -0 equals 0 and NaN is below -infinity, and has the lower index first among
+// equal keys.
+inline int64_t ranked(int64_t keyed) {
+  const float key = float_from_bits(static_cast<uint32_t>(keyed >> 32)) + 0.0f;
+  const int32_t bits = static_cast<int32_t>(float_bits(key));
+  const int32_t rank = key != key ? INT32_MIN : bits ^ ((bits >> 31) & INT32_MAX);
+  return static_cast<int64_t>(uint64_t{static_cast<uint32_t>(rank)} << 32 | static_cast<uint32_t>(keyed));
+}
+
 // Up to whole cache lines of 32-bit values.
 constexpr int64_t whole_lines(int64_t count) { return (count + 15) / 16 * 16; }
 // Tokens that gate() takes at once, side by side in vectors.

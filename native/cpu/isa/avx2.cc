@@ -12,7 +12,7 @@
 
 #include "cpu/isa/isa.h"
 
-#define MOE_TARGET "avx2,fma,f16c"
+#define MOE_TARGET "avx2,bmi,fma,f16c"
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx2 {
 

@@ -12,7 +12,7 @@
 
 #include "cpu/isa/isa.h"
 
-#define MOE_TARGET "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
+#define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::avx512 {
 

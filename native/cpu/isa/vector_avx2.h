@@ -55,14 +55,20 @@ struct Vector {
   Vector abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
   Vector sqrt() const { return {_mm256_sqrt_ps(v)}; }
   Vector round() const { return {_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // Times 2^n of integral n in -126 .. 127.
+  // Normal v times 2^n of integral n, where that is normal too.
   Vector times_exp2(Vector n) const {
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
-    return {_mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
+    const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent))};
   }
   // A bit for every lane that is at least the bar's; NaN is not.
   uint32_t at_least(Vector bar) const {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, bar.v, _CMP_GE_OQ)));
+  }
+  // The lanes of a and b in turn.
+  static void zip(Vector a, Vector b, Vector& first, Vector& second) {
+    const __m256 low = _mm256_unpacklo_ps(a.v, b.v), high = _mm256_unpackhi_ps(a.v, b.v);
+    first = {_mm256_permute2f128_ps(low, high, 0x20)};
+    second = {_mm256_permute2f128_ps(low, high, 0x31)};
   }
   // Of all lanes, of which none is NaN.
   float largest() const {
@@ -89,12 +95,22 @@ inline Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.v, b.v)}; 
 inline Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.v, b.v)}; }
 
-// Keys with their indices, see candidate_of().
+// Keys with their indices, see top_k.h.
 struct Ranked {
   static constexpr int width = 4;
   __m256i v;
 
-  static Ranked load(const int64_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  // ranked() of 4 keyed indices.
+  static Ranked load(const int64_t* keyed) {
+    const __m256i keys = _mm256_set1_epi64x(INT64_MIN >> 31);
+    const __m256i given = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(keyed));
+    const __m256 key = _mm256_castsi256_ps(_mm256_and_si256(given, keys));
+    const __m256i bits = _mm256_castps_si256(_mm256_add_ps(key, _mm256_setzero_ps()));
+    const __m256i rank = _mm256_xor_si256(bits, _mm256_srli_epi32(_mm256_srai_epi32(bits, 31), 1));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(key, key, _CMP_UNORD_Q));
+    const __m256i ordered = _mm256_blendv_epi8(rank, _mm256_set1_epi64x(INT64_MIN), is_nan);
+    return {_mm256_or_si256(ordered, _mm256_andnot_si256(keys, given))};
+  }
   void store(int64_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   static Ranked max(Ranked a, Ranked b) { return {_mm256_blendv_epi8(b.v, a.v, _mm256_cmpgt_epi64(a.v, b.v))}; }
   static Ranked min(Ranked a, Ranked b) { return {_mm256_blendv_epi8(a.v, b.v, _mm256_cmpgt_epi64(a.v, b.v))}; }

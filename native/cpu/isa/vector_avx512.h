@@ -9,10 +9,14 @@ struct Vector {
   static Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
   // The first `count` lanes, or all if there are more; `rest` in those behind.
   static Vector load_first(const float* p, int64_t count, Vector rest) {
+    if (count >= width) return load(p);
     return {_mm512_mask_loadu_ps(rest.v, first_lanes(count), p)};
   }
-  void store_first(float* p, int64_t count) const { _mm512_mask_storeu_ps(p, first_lanes(count), v); }
-  static __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>(count >= width ? 0xffff : (1 << count) - 1); }
+  void store_first(float* p, int64_t count) const {
+    if (count >= width) return store(p);
+    _mm512_mask_storeu_ps(p, first_lanes(count), v);
+  }
+  static __mmask16 first_lanes(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
   static Vector load(const f16* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
@@ -48,10 +52,19 @@ struct Vector {
   Vector abs() const { return {_mm512_abs_ps(v)}; }
   Vector sqrt() const { return {_mm512_sqrt_ps(v)}; }
   Vector round() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // Times 2^n of integral n in -126 .. 127.
-  Vector times_exp2(Vector n) const { return {_mm512_scalef_ps(v, n.v)}; }
+  // Normal v times 2^n of integral n, where that is normal too.
+  Vector times_exp2(Vector n) const {
+    const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), exponent))};
+  }
   // A bit for every lane that is at least the bar's; NaN is not.
   uint32_t at_least(Vector bar) const { return _mm512_cmp_ps_mask(v, bar.v, _CMP_GE_OQ); }
+  // The lanes of a and b in turn.
+  static void zip(Vector a, Vector b, Vector& first, Vector& second) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    first = {_mm512_permutex2var_ps(a.v, low, b.v)};
+    second = {_mm512_permutex2var_ps(a.v, _mm512_add_epi32(low, _mm512_set1_epi32(8)), b.v)};
+  }
   // Of all lanes, of which none is NaN.
   float largest() const { return _mm512_reduce_max_ps(v); }
   float sum() const { return _mm512_reduce_add_ps(v); }
@@ -71,12 +84,21 @@ inline Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.v, b.v)}; 
 inline Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.v, b.v)}; }
 
-// Keys with their indices, see candidate_of().
+// Keys with their indices, see top_k.h.
 struct Ranked {
   static constexpr int width = 8;
   __m512i v;
 
-  static Ranked load(const int64_t* p) { return {_mm512_loadu_si512(p)}; }
+  // ranked() of 8 keyed indices.
+  static Ranked load(const int64_t* keyed) {
+    constexpr __mmask16 kKeys = 0xaaaa;
+    const __m512 key = _mm512_castsi512_ps(_mm512_loadu_si512(keyed));
+    const __m512 unsigned_zero = _mm512_mask_add_ps(key, kKeys, key, _mm512_setzero_ps());
+    const __m512i bits = _mm512_castps_si512(unsigned_zero);
+    const __m512i flips = _mm512_maskz_srli_epi32(kKeys, _mm512_srai_epi32(bits, 31), 1);
+    const __mmask16 is_nan = _mm512_mask_cmp_ps_mask(kKeys, key, key, _CMP_UNORD_Q);
+    return {_mm512_mask_mov_epi32(_mm512_xor_si512(bits, flips), is_nan, _mm512_set1_epi32(INT32_MIN))};
+  }
   void store(int64_t* p) const { _mm512_storeu_si512(p, v); }
   static Ranked max(Ranked a, Ranked b) { return {_mm512_max_epi64(a.v, b.v)}; }
   static Ranked min(Ranked a, Ranked b) { return {_mm512_min_epi64(a.v, b.v)}; }

@@ -61,11 +61,11 @@ struct Vector {
   Vector round() const {
     return map([&](int i) { return (v[i] + 0x1.8p23f) - 0x1.8p23f; });
   }
-  // Times 2^n of integral n in -126 .. 127; undefined conversions of NaN are avoided.
+  // Normal v times 2^n of integral n, where that is normal too; undefined conversions of NaN are avoided.
   Vector times_exp2(const Vector& n) const {
     return map([&](int i) {
-      const float exponent = n.v[i] >= -126.0f ? n.v[i] : -126.0f;
-      return v[i] * float_from_bits(static_cast<uint32_t>(static_cast<int32_t>(exponent) + 127) << 23);
+      const float exponent = n.v[i] >= -126.0f ? n.v[i] : 0.0f;
+      return float_from_bits(float_bits(v[i]) + (static_cast<uint32_t>(static_cast<int32_t>(exponent)) << 23));
     });
   }
   // A bit for every lane that is at least the bar's; NaN is not.
@@ -73,6 +73,11 @@ struct Vector {
     uint32_t bits = 0;
     for (int i = 0; i < width; ++i) bits |= static_cast<uint32_t>(v[i] >= bar.v[i]) << i;
     return bits;
+  }
+  // The lanes of a and b in turn.
+  static void zip(const Vector& a, const Vector& b, Vector& first, Vector& second) {
+    first = {{a.v[0], b.v[0], a.v[1], b.v[1]}};
+    second = {{a.v[2], b.v[2], a.v[3], b.v[3]}};
   }
   // Of all lanes, of which none is NaN.
   float largest() const { return std::max(std::max(v[0], v[2]), std::max(v[1], v[3])); }
@@ -100,12 +105,12 @@ inline Vector operator/(Vector a, Vector b) {
   return Vector::map([&](int i) { return a.v[i] / b.v[i]; });
 }
 
-// Keys with their indices, see candidate_of().
+// Keys with their indices, see top_k.h.
 struct Ranked {
   static constexpr int width = 1;
   int64_t v;
 
-  static Ranked load(const int64_t* p) { return {*p}; }
+  static Ranked load(const int64_t* keyed) { return {ranked(*keyed)}; }
   void store(int64_t* p) const { *p = v; }
   static Ranked max(Ranked a, Ranked b) { return {std::max(a.v, b.v)}; }
   static Ranked min(Ranked a, Ranked b) { return {std::min(a.v, b.v)}; }

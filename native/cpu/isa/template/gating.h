@@ -23,7 +23,8 @@ int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingR
   normalize(rule, tokens, scratch.weights);
   int32_t not_finite = 0;
   for (int32_t t = 0; t < tokens; ++t) {
-    const bool weighed = any_finite(logits + int64_t{t} * experts, experts);
+    const float* row = logits + int64_t{t} * experts;
+    const bool weighed = std::fabs(row[ids[t * rule.top_k]]) < INFINITY || any_finite(row, experts);
     not_finite += weighed ? 0 : 1;
     for (int32_t j = 0; j < rule.top_k; ++j) *weights++ = weighed ? scratch.weights[j * kGateTokens + t] : 0.0f;
   }

@@ -32,14 +32,3 @@ template <int kCount, int kFirst = 0, class V>
     merge_halves<kFirst, kCount, 1>(v);
   }
 }
-
-// Of [kCount, kGateTokens] elements the first `rows` columns.
-template <int kCount, class V, class Element>
-inline void sort_columns(Element* elements, int32_t rows) {
-  for (int32_t r = 0; r < rows; r += V::width) {
-    V v[kCount];
-    for (int i = 0; i < kCount; ++i) v[i] = V::load(elements + i * kGateTokens + r);
-    sort_descending<kCount>(v);
-    for (int i = 0; i < kCount; ++i) v[i].store(elements + i * kGateTokens + r);
-  }
-}

@@ -1,55 +1,62 @@
 // The k largest of rows of keys. See kernels.h here. Rows lie side by side, [.., kGateTokens], wherever the same is done
 // to all of them.
 
-// An integer that orders like the key: -0 equals +0, and NaN is below -infinity.
-inline int32_t rank_of(float key) {
-  const int32_t bits = static_cast<int32_t>(float_bits(key + 0.0f));
-  const int32_t ordered = bits ^ ((bits >> 31) & INT32_MAX);
-  return key != key ? INT32_MIN : ordered;
+// Lane j of vector i becomes lane i of vector j. Each round deals the vectors' halves out among each other.
+template <int kRound = 1>
+[[gnu::always_inline]] inline void transpose(Vector* v) {
+  if constexpr (kRound < kWidth) {
+    Vector dealt[kWidth];
+    for (int i = 0; i < kWidth / 2; ++i) Vector::zip(v[i], v[i + kWidth / 2], dealt[2 * i], dealt[2 * i + 1]);
+    transpose<2 * kRound>(dealt);
+    std::copy(dealt, dealt + kWidth, v);
+  }
 }
 
-// An integer that orders like the key, and among equal keys has the lower index first.
-inline int64_t candidate_of(float key, int32_t index) {
-  return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(rank_of(key))) << 32 |
-                              static_cast<uint32_t>(~index));
+// The largest key of each of kColumns columns, where key i is in column i % kColumns; NaN counts as -infinity.
+template <int kColumns>
+inline void find_column_maxima(const float* keys, int32_t count, float* maxima) {
+  constexpr int kVectors = kColumns / kWidth;
+  const Vector none = Vector::broadcast(-INFINITY);
+  Vector largest[kVectors];
+  for (Vector& column : largest) column = none;
+  int32_t first = 0;
+  for (; first + kColumns <= count; first += kColumns) {
+    for (int i = 0; i < kVectors; ++i) largest[i] = Vector::max(Vector::load(keys + first + i * kWidth), largest[i]);
+  }
+  for (int i = 0; first < count; ++i, first += kWidth) {
+    largest[i] = Vector::max(Vector::load_first(keys + first, count - first, none), largest[i]);
+  }
+  for (int i = 0; i < kVectors; ++i) largest[i].store(maxima + i * kWidth);
 }
-inline int32_t index_of(int64_t candidate) { return ~static_cast<int32_t>(candidate); }
 
-// At least k of kColumns columns have a key as large as the k-th largest of the columns' maxima, so no smaller key can be
-// among the k largest. Key i is in column i % kColumns; NaN counts as -infinity.
+// The k-th largest of the columns' maxima: at least k columns have a key as large, so no smaller one can be among the
+// row's k largest.
 template <int kColumns>
 inline void find_bars(const float* keys, int32_t rows, int32_t count, int32_t top_k, float* bars) {
-  constexpr int kVectors = kColumns / kWidth;
-  alignas(64) float columns[kColumns * kGateTokens] = {};
-  for (int32_t r = 0; r < rows; ++r, keys += count) {
-    const Vector none = Vector::broadcast(-INFINITY);
-    Vector largest[kVectors];
-    for (Vector& column : largest) column = none;
-    int32_t first = 0;
-    for (; first + kColumns <= count; first += kColumns) {
-      for (int i = 0; i < kVectors; ++i) largest[i] = Vector::max(Vector::load(keys + first + i * kWidth), largest[i]);
+  alignas(64) float maxima[kGateTokens * kColumns];
+  for (int32_t r = 0; r < rows; ++r) find_column_maxima<kColumns>(keys + int64_t{r} * count, count, maxima + r * kColumns);
+  if (rows < kGateTokens) std::fill(maxima + rows * kColumns, std::end(maxima), 0.0f);
+  for (int32_t r = 0; r < rows; r += kWidth) {
+    Vector columns[kColumns];
+    for (int c = 0; c < kColumns; c += kWidth) {
+      for (int i = 0; i < kWidth; ++i) columns[c + i] = Vector::load(maxima + (r + i) * kColumns + c);
+      transpose(columns + c);
     }
-    for (int i = 0; first < count; ++i, first += kWidth) {
-      largest[i] = Vector::max(Vector::load_first(keys + first, count - first, none), largest[i]);
-    }
-    alignas(64) float row[kColumns];
-    for (int i = 0; i < kVectors; ++i) largest[i].store(row + i * kWidth);
-    for (int i = 0; i < kColumns; ++i) columns[i * kGateTokens + r] = row[i];
+    sort_descending<kColumns>(columns);
+    columns[top_k - 1].store(bars + r);
   }
-  sort_columns<kColumns, Vector>(columns, rows);
-  std::copy_n(columns + (top_k - 1) * kGateTokens, kGateTokens, bars);
 }
 
 // A bit for each of at most 64 keys that is at least the bar.
 inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
   uint64_t bits = 0;
-  int32_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    bits |= static_cast<uint64_t>(Vector::load(keys + i).at_least(bar)) << i;
+  if (count >= 64) {
+    for (int i = 0; i < 64; i += kWidth) bits |= uint64_t{Vector::load(keys + i).at_least(bar)} << i;
+    return bits;
   }
-  if (i < count) {
-    const Vector rest = Vector::load_first(keys + i, count - i, Vector::broadcast(NAN));
-    bits |= static_cast<uint64_t>(rest.at_least(bar)) << i;
+  for (int32_t i = 0; i < count; i += kWidth) {
+    const Vector some = Vector::load_first(keys + i, count - i, Vector::broadcast(NAN));
+    bits |= uint64_t{some.at_least(bar)} << i;
   }
   return bits;
 }
@@ -58,41 +65,45 @@ inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
 template <int kSlots>
 struct Candidates {
   // Slots written at once: more than are needed are overwritten, which costs less than a branch for each.
-  static constexpr int kAtOnce = 4;
-  alignas(64) float keys[(kSlots + kAtOnce) * kGateTokens];
-  alignas(64) int32_t indices[(kSlots + kAtOnce) * kGateTokens];
+  static constexpr int kAtOnce = 2;
+  static inline const int64_t kNone = keyed_index(NAN, INT32_MAX);
+  alignas(64) int64_t keyed[(kSlots + kAtOnce) * kGateTokens];
 
-  Candidates() {
-    std::fill(std::begin(keys), std::end(keys), NAN);
-    std::fill(std::begin(indices), std::end(indices), INT32_MAX);
-  }
+  Candidates() { std::fill(std::begin(keyed), std::end(keyed), kNone); }
 
   // Adds those of a row's keys that are at least the bar; returns how many they are, of which no more than fit are kept.
-  int32_t collect(const float* row_keys, int32_t count, float bar, int32_t row) {
+  int32_t collect(const float* keys, int32_t count, float bar, int32_t row) {
     const Vector least = Vector::broadcast(bar);
+    int64_t* slot = keyed + row;
     int32_t found = 0;
     for (int32_t first = 0; first < count; first += 64) {
-      uint64_t bits = bits_at_least(row_keys + first, std::min(count - first, 64), least);
-      int32_t slot = found * kGateTokens + row;
+      uint64_t bits = bits_at_least(keys + first, std::min(count - first, 64), least);
       found += std::popcount(bits);
       if (found > kSlots) return found;
-      while (bits != 0) {
-        for (int i = 0; i < kAtOnce; ++i, slot += kGateTokens, bits &= bits - 1) {
+      for (int64_t* next = slot; bits != 0; next += kAtOnce * kGateTokens) {
+        for (int i = 0; i < kAtOnce; ++i, bits &= bits - 1) {
           const int32_t index = first + (std::countr_zero(bits) & 63);
-          keys[slot] = row_keys[index];
-          indices[slot] = index;
+          next[i * kGateTokens] = keyed_index(keys[index], index);
         }
       }
+      slot = keyed + row + found * kGateTokens;
     }
-    for (int i = 0; i < kAtOnce; ++i) keys[(found + i) * kGateTokens + row] = NAN;
+    for (int i = 0; i < kAtOnce; ++i) slot[i * kGateTokens] = kNone;
     return found;
   }
 
   // All keys of few.
-  void take(const float* row_keys, int32_t count, int32_t row) {
-    for (int32_t i = 0; i < count; ++i) {
-      keys[i * kGateTokens + row] = row_keys[i];
-      indices[i * kGateTokens + row] = i;
+  void take(const float* keys, int32_t count, int32_t row) {
+    for (int32_t i = 0; i < count; ++i) keyed[i * kGateTokens + row] = keyed_index(keys[i], i);
+  }
+
+  // Largest first.
+  void sort(int32_t rows) {
+    for (int32_t r = 0; r < rows; r += Ranked::width) {
+      Ranked v[kSlots];
+      for (int i = 0; i < kSlots; ++i) v[i] = Ranked::load(keyed + i * kGateTokens + r);
+      sort_descending<kSlots>(v);
+      for (int i = 0; i < kSlots; ++i) v[i].store(keyed + i * kGateTokens + r);
     }
   }
 };
@@ -113,18 +124,16 @@ inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t
       if (found < top_k || found > kSlots) left |= 1u << r;
     }
   }
-  alignas(64) int64_t ordered[kSlots * kGateTokens];
-  for (int i = 0; i < kSlots * kGateTokens; ++i) ordered[i] = candidate_of(candidates.keys[i], candidates.indices[i]);
-  sort_columns<kSlots, Ranked>(ordered, rows);
+  candidates.sort(rows);
   for (int32_t r = 0; r < rows; ++r) {
-    for (int32_t j = 0; j < top_k; ++j) ids[r * top_k + j] = index_of(ordered[j * kGateTokens + r]);
+    for (int32_t j = 0; j < top_k; ++j) ids[r * top_k + j] = index_of(candidates.keyed[j * kGateTokens + r]);
   }
   return left;
 }
 
 // `ordered` has room for `count`.
 inline void choose_by_sorting(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
-  for (int32_t i = 0; i < count; ++i) ordered[i] = candidate_of(keys[i], i);
+  for (int32_t i = 0; i < count; ++i) ordered[i] = ranked(keyed_index(keys[i], i));
   std::partial_sort(ordered, ordered + top_k, ordered + count, std::greater<int64_t>());
   std::transform(ordered, ordered + top_k, ids, index_of);
 }

@@ -38,7 +38,7 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
 inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                   const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
-  std::fill_n(weights, count * kGateTokens, 0.0f);
+  if (tokens < kGateTokens) std::fill_n(weights, count * kGateTokens, 0.0f);
   for (int32_t t = 0; t < tokens; ++t) {
     const float* row = logits + int64_t{t} * experts;
     for (int32_t j = 0; j < count; ++j) weights[j * kGateTokens + t] = row[*ids++];
@@ -103,6 +103,7 @@ inline float relative_norm(float* weights, int32_t count, float power) {
 
 // Divides the weights as the rule says, and scales them.
 inline void normalize(const GatingRule& rule, int32_t tokens, float* weights) {
+  if (rule.normalization == Normalization::none && rule.scale == 1) return;
   float divisors[kGateTokens];
   switch (rule.normalization) {
     case Normalization::none: std::fill_n(divisors, kGateTokens, 1.0f); break;
