@@ -148,6 +148,12 @@ export const gatingCases: readonly Case[] = [
       { tokens: 2, experts: 1100, topK: 8 },
       { tokens: 2, experts: 1100, topK: 1100 },
       { tokens: 3, experts: 9, topK: 4, kind: "equal" },
+      // Far more ties, or far fewer numbers, than there is room for among candidates.
+      { tokens: 35, experts: 128, topK: 8, kind: "tied" },
+      { tokens: 18, experts: 300, topK: 10, kind: "tied" },
+      { tokens: 17, experts: 200, topK: 20, kind: "non_finite" },
+      { tokens: 5, experts: 100, topK: 40, kind: "non_finite" },
+      { tokens: 3, experts: 128, topK: 8, kind: "all_nan" },
       { tokens: 3, experts: 257, topK: 22, kind: "equal", normalize: true },
       { tokens: 21, experts: 40, topK: 8, kind: "tied" },
       { tokens: 9, experts: 512, topK: 22, kind: "tied", dtype: "f16" },

@@ -110,8 +110,8 @@ inline int64_t keyed_index(float key, int32_t index) {
 }
 inline int32_t index_of(int64_t keyed) { return ~static_cast<int32_t>(keyed); }
 
-// An integer that orders like the key, where -0 equals 0 and NaN is below -infinity, and has the lower index first among
-// equal keys.
+// An integer that orders like the key, where -0 equals 0 and NaN is below -infinity, and has the lower index first
+// among equal keys.
 inline int64_t ranked(int64_t keyed) {
   const float key = float_from_bits(static_cast<uint32_t>(keyed >> 32)) + 0.0f;
   const int32_t bits = static_cast<int32_t>(float_bits(key));

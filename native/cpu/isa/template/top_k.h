@@ -1,5 +1,5 @@
-// The k largest of rows of keys. See kernels.h here. Rows lie side by side, [.., kGateTokens], wherever the same is done
-// to all of them.
+// The k largest of rows of keys. See kernels.h here. Rows lie side by side, [.., kGateTokens], wherever the same is
+// done to all of them.
 
 // Lane j of vector i becomes lane i of vector j. Each round deals the vectors' halves out among each other.
 template <int kRound = 1>
@@ -34,7 +34,8 @@ inline void find_column_maxima(const float* keys, int32_t count, float* maxima) 
 template <int kColumns>
 inline void find_bars(const float* keys, int32_t rows, int32_t count, int32_t top_k, float* bars) {
   alignas(64) float maxima[kGateTokens * kColumns];
-  for (int32_t r = 0; r < rows; ++r) find_column_maxima<kColumns>(keys + int64_t{r} * count, count, maxima + r * kColumns);
+  for (int32_t r = 0; r < rows; ++r)
+    find_column_maxima<kColumns>(keys + int64_t{r} * count, count, maxima + r * kColumns);
   if (rows < kGateTokens) std::fill(maxima + rows * kColumns, std::end(maxima), 0.0f);
   for (int32_t r = 0; r < rows; r += kWidth) {
     Vector columns[kColumns];
@@ -66,12 +67,16 @@ template <int kSlots>
 struct Candidates {
   // Slots written at once: more than are needed are overwritten, which costs less than a branch for each.
   static constexpr int kAtOnce = 2;
-  static inline const int64_t kNone = keyed_index(NAN, INT32_MAX);
+  static int64_t none() { return keyed_index(NAN, INT32_MAX); }
   alignas(64) int64_t keyed[(kSlots + kAtOnce) * kGateTokens];
 
-  Candidates() { std::fill(std::begin(keyed), std::end(keyed), kNone); }
+  explicit Candidates(int32_t rows) {
+    const int32_t filled = (rows + Ranked::width - 1) / Ranked::width * Ranked::width;
+    for (int i = 0; i < kSlots + kAtOnce; ++i) std::fill_n(keyed + i * kGateTokens, filled, none());
+  }
 
-  // Adds those of a row's keys that are at least the bar; returns how many they are, of which no more than fit are kept.
+  // Adds those of a row's keys that are at least the bar; returns how many they are, of which no more than fit are
+  // kept.
   int32_t collect(const float* keys, int32_t count, float bar, int32_t row) {
     const Vector least = Vector::broadcast(bar);
     int64_t* slot = keyed + row;
@@ -88,7 +93,7 @@ struct Candidates {
       }
       slot = keyed + row + found * kGateTokens;
     }
-    for (int i = 0; i < kAtOnce; ++i) slot[i * kGateTokens] = kNone;
+    for (int i = 0; i < kAtOnce; ++i) slot[i * kGateTokens] = none();
     return found;
   }
 
@@ -112,7 +117,7 @@ struct Candidates {
 // with many ties or NaN; its ids are not right.
 template <int kColumns, int kSlots>
 inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids) {
-  Candidates<kSlots> candidates;
+  Candidates<kSlots> candidates(rows);
   uint32_t left = 0;
   if (count <= kSlots) {
     for (int32_t r = 0; r < rows; ++r) candidates.take(keys + int64_t{r} * count, count, r);

@@ -49,7 +49,8 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
   if (softmax) {
     find_tops(logits, tokens, experts, rule, by_logit, weights, tops);
     for (int32_t j = 0; j < count; ++j) {
-      for (int t = 0; t < kGateTokens; ++t) weights[j * kGateTokens + t] = shifted(weights[j * kGateTokens + t], tops[t]);
+      for (int t = 0; t < kGateTokens; ++t)
+        weights[j * kGateTokens + t] = shifted(weights[j * kGateTokens + t], tops[t]);
     }
   }
   score(rule.scoring, weights, count * kGateTokens);
