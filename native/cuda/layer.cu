@@ -213,8 +213,8 @@ Status GpuLayer::plan(const LayerForward& f, gpu::LayerPlan* plan) const {
   const int64_t choices = f.choices(d);
   MOE_TRY(gpu::check_rows("forward: x", tokens * d.slots(choices)));
   const int64_t max_choices = f.max_choices >= 0 ? f.max_choices : tokens * choices;
-  *plan = gpu::plan_layer(
-      d, {tokens, choices, max_choices, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32}, runtime().traits());
+  *plan = gpu::plan_layer(d, {tokens, choices, max_choices, f.x.dtype, gpu::rows_aligned(f.x), context_.tf32},
+                          runtime().traits());
   return {};
 }
 
