@@ -20,9 +20,10 @@ export interface NoiseBackend {
     deviation: TensorHandle,
   ): void;
   /**
-   * load [E]: the sum over tokens, but for those whose place in tokenMask [T] u8 is 0, of Φ((clean - threshold) / deviation), threshold being what the expert's noisy logit has
-   * to exceed to be among the topK. With groupIds [T, k1] and groupLoad [G] that is among the E / G experts of its group,
-   * over the tokens that chose the group, times groupLoad / the number of these tokens.
+   * load [E]: the sum over tokens, but for those whose place in tokenMask [T] u8 is 0, of Φ((clean - threshold) / deviation),
+   * threshold being what the expert's noisy logit has to exceed to be among the topK. With groupIds [T, k1] and groupLoad
+   * [G] that is among the E / G experts of its group, over the tokens that chose the group, times groupLoad / the number of
+   * these tokens.
    */
   expertLoad(
     clean: TensorHandle,

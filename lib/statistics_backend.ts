@@ -72,8 +72,8 @@ export interface StatisticsBackend {
    */
   updateSelectionBias(bias: TensorHandle, tokens: TensorHandle, updated: TensorHandle, rate: number): void;
   /**
-   * totals [N, 2] += factor * values [N], or values [N, 2] that are totals themselves; the factor of integers is 1. A total of i32 is a 64-bit integer, its
-   * low word first; one of floats is the unevaluated sum of two, the larger first.
+   * totals [N, 2] += factor * values [N], or values [N, 2] that are totals themselves; the factor of integers is 1. A total of
+   * i32 is a 64-bit integer, its low word first; one of floats is the unevaluated sum of two, the larger first.
    */
   accumulate(values: TensorHandle, totals: TensorHandle, valuesAreTotals: boolean, factor: number): void;
 }

@@ -45,5 +45,8 @@ const problems: readonly LayerProblem[] = [
   { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
 ];
 
-/** Layers in which experts do not take every choice of the router, choose themselves or are chosen by groups; noise in training; sequences of tokens. */
+/**
+ * Layers in which experts do not take every choice of the router, choose themselves or are chosen by groups; noise in
+ * training; sequences of tokens.
+ */
 export const layerRoutingCases: readonly Case[] = problems.map(layerCase);
