@@ -1,5 +1,5 @@
 export type { Activation, DeviceKind, Gating, LayerDescription, Scoring, StageTimes, Warnings } from "./backend.js";
-export type { LoadOptions } from "./checkpoint/load.js";
+export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
 export type { CacheStatus } from "./checkpoint/weight_cache.js";
 export { Device, type DeviceName, listDevices, openDevice } from "./device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./dtype.js";

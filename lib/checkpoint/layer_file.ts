@@ -50,8 +50,8 @@ export interface LayerFile {
 /**
  * Reads a layer file: safetensors whose metadata has `family`, `case`, and as JSON `config` (the formula) and `tensors`
  * (for every role, such as `expert_up`, the `name` and `orient` of its tensors), with the input `x` [T, H] and the
- * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`; in training also the `noise` [T, E];
- * weights and output also in F64 as `topk_weights_f64` and so on.
+ * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`;
+ * in training also the `noise` [T, E]; weights and output also in F64 as `topk_weights_f64` and so on.
  * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or a storage of weights
  * that layers do not know.
  */

@@ -1,6 +1,7 @@
 import type { Device } from "../device.js";
 import { invalidArgument } from "../errors.js";
 import type { MoeLayer } from "../layer/layer.js";
+import { openLayerFile } from "./layer_file.js";
 import { Model } from "./model.js";
 import { ShardedCheckpoint } from "./sharded_checkpoint.js";
 import { isRecord } from "./strict_json.js";
@@ -24,14 +25,33 @@ export interface LoadOptions extends WeightOptions {
   cache?: boolean | string;
 }
 
+/** Of a layer file, which has one layer alone. */
+export interface LoadFileOptions extends WeightOptions {
+  device: Device;
+}
+
 /**
  * Loads the MoE block of one layer of a Hugging Face model directory: `model_type` in config.json names the
- * family, whose file in `families/` says what the fields mean and how the tensors are named.
- * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT.
+ * family, whose file in `families/` says what the fields mean and how the tensors are named. Or the layer of a layer file,
+ * NAME.safetensors; see {@link openLayerFile}.
+ * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT;
+ * UNSUPPORTED_OPERATION for a layer file's formula that layers do not know.
  */
-export async function loadLayer(directory: string, options: LoadOptions): Promise<MoeLayer> {
-  if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
+export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
+  if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
   if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
+  return path.endsWith(".safetensors") ? loadFile(path, options) : loadFromModel(path, options as LoadOptions);
+}
+
+async function loadFile(path: string, options: LoadFileOptions & Partial<LoadOptions>): Promise<MoeLayer> {
+  const { device, dtype, layer = 0, cache = false, ...reading } = options;
+  if (layer !== 0) throw invalidArgument("layer", "none for a layer file, which has one layer", layer);
+  if (cache !== false) throw invalidArgument("cache", "none for a layer file, whose layers are small", cache);
+  const file = await openLayerFile(path);
+  return await file.load(device, dtype, reading);
+}
+
+async function loadFromModel(directory: string, options: LoadOptions): Promise<MoeLayer> {
   const { layer, device } = options;
   const model = await Model.read(directory);
   model.checkNotQuantized();

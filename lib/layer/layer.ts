@@ -1,5 +1,5 @@
 import type { LayerHandle, StageTimes, WeightParts } from "../backend.js";
-import { type LoadOptions, loadLayer } from "../checkpoint/load.js";
+import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { CacheStatus } from "../checkpoint/weight_cache.js";
 import { Device } from "../device.js";
 import { checkFloatDType, type FloatDType } from "../dtype.js";
@@ -100,11 +100,14 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * A layer of a Hugging Face model directory (config.json and safetensors).
+   * A layer of a Hugging Face model directory (config.json and safetensors), or of a layer file NAME.safetensors, which has
+   * one layer and says in its metadata what it computes.
    * @throws BAD_CHECKPOINT naming what is missing or wrong, and the errors of {@link MoeLayer.create}.
    */
-  static load(directory: string, options: LoadOptions): Promise<MoeLayer> {
-    return loadLayer(directory, options);
+  static load(directory: string, options: LoadOptions): Promise<MoeLayer>;
+  static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
+  static load(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
+    return loadLayer(path, options);
   }
 
   /** @internal */

@@ -3,10 +3,11 @@ import { describe, expect, test } from "vitest";
 import { openLayerFile } from "../../lib/checkpoint/layer_file.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
 import type { MoeLayerConfig } from "../../lib/layer/config.js";
+import { MoeLayer } from "../../lib/layer/layer.js";
 import { openForTests } from "../support/devices.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const golden = join(import.meta.dirname, "..", "golden", "mixtral_small.safetensors");
+const golden = `${join(import.meta.dirname, "..", "golden", "mixtral_small")}.safetensors` as const;
 
 interface Contents {
   readonly tensors: Map<string, SafetensorsInput>;
@@ -182,6 +183,36 @@ test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
     for (const [field, value] of Object.entries(change)) set("config", field, value)(contents);
   });
   expect(file.config).toMatchObject(expected);
+});
+
+describe("MoeLayer.load of a layer file", () => {
+  const device = openForTests("cpu");
+
+  test("is the file's own", async () => {
+    using layer = await MoeLayer.load(golden, { device: device() });
+    const file = await openLayerFile(golden);
+    using own = await file.load(device());
+    using x = device().tensor(file.x, file.shape);
+    expect(layer.forward(x).dataSync()).toEqual(own.forward(x).dataSync());
+    const read: number[] = [];
+    const onProgress = ({ bytesRead }: { bytesRead: number }) => read.push(bytesRead);
+    using narrow = await MoeLayer.load(golden, { device: device(), dtype: "bf16", onProgress });
+    expect(narrow.description.weightDType).toBe("bf16");
+    expect(read.length).toBeGreaterThan(0);
+  });
+
+  test("takes no layer and no cache", async () => {
+    const load = (options: object) => MoeLayer.load(golden, { device: device(), ...options });
+    await expect(load({ layer: 1 })).rejects.toEqual(
+      failure("INVALID_ARGUMENT", /layer: expected none for a layer file/),
+    );
+    await expect(load({ cache: true })).rejects.toEqual(
+      failure("INVALID_ARGUMENT", /cache: expected none for a layer/),
+    );
+    await expect(load({ device: 3 })).rejects.toEqual(failure("INVALID_ARGUMENT", /device: expected a Device/));
+    const missing = MoeLayer.load("none.safetensors", { device: device() });
+    await expect(missing).rejects.toEqual(failure("BAD_CHECKPOINT", /none\.safetensors/));
+  });
 });
 
 describe("storages of weights give the same outputs", () => {

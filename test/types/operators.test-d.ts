@@ -82,6 +82,7 @@ describe("MoeLayer", () => {
     expectTypeOf(MoeLayer.load("model", { layer: 0, device, dtype: "bf16" })).resolves.toEqualTypeOf<MoeLayer>();
     // @ts-expect-error which layer is required
     MoeLayer.load("model", { device });
+    expectTypeOf(MoeLayer.load("layer.safetensors", { device, dtype: "bf16" })).resolves.toEqualTypeOf<MoeLayer>();
   });
 
   test("needs every expert's up and down projections", () => {
