@@ -1,4 +1,4 @@
-export type { Activation, DeviceKind, Gating, LayerDescription, Scoring, StageTimes, Warnings } from "./backend.js";
+export type { Activation, DeviceKind, LayerDescription, StageTimes, Warnings } from "./backend.js";
 export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
 export type { CacheStatus } from "./checkpoint/weight_cache.js";
 export { Device, type DeviceName, listDevices, openDevice } from "./device.js";
@@ -47,6 +47,7 @@ export { type RouterStatistics, routerStatistics } from "./operators/router_stat
 export { type SortedRows, sort } from "./operators/sort.js";
 export { updateSelectionBias } from "./operators/update_selection_bias.js";
 export { zLoss } from "./operators/z_loss.js";
+export type { Gating, Scoring } from "./routing_rule.js";
 export type { Shape } from "./shape.js";
 export { type HeatMapOptions, heatMap } from "./statistics/heat_map.js";
 export type { RouterHistory, RouterSummary } from "./statistics/router_history.js";

@@ -1,7 +1,7 @@
-import type { Drop } from "../backend.js";
 import type { Capacity, Renormalize } from "../operators/capacity.js";
 import { expertSlots } from "../operators/expert_slots.js";
 import { limitCapacity } from "../operators/limit_capacity.js";
+import type { Drop } from "../routing_rule.js";
 import type { Tensor } from "../tensor.js";
 import type { Case } from "./case.js";
 import type { Random } from "./random.js";

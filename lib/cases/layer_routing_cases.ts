@@ -1,4 +1,4 @@
-import { drops, expertScorings } from "../backend.js";
+import { drops, expertScorings } from "../routing_rule.js";
 import type { Case } from "./case.js";
 import { type LayerProblem, layerCase } from "./layer_case.js";
 

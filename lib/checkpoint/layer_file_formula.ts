@@ -1,17 +1,9 @@
-import {
-  activations,
-  type Clamp,
-  defaultClamp,
-  groupScores,
-  type Normalization,
-  scorings,
-  sharedGates,
-  weightPlaces,
-} from "../backend.js";
+import { activations, type Clamp, defaultClamp, sharedGates, weightPlaces } from "../backend.js";
 import { MoeError } from "../errors.js";
 import type { MoeLayerConfig, SharedExpertConfig } from "../layer/config.js";
 import type { CapacitySize } from "../operators/capacity.js";
 import type { Groups, Normalize } from "../operators/gating_options.js";
+import { groupScores, type Normalization, scorings } from "../routing_rule.js";
 import type { Shape } from "../shape.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";

@@ -1,7 +1,8 @@
-import { type Gating, isGated, type Normalization, type Scoring } from "../backend.js";
+import { isGated } from "../backend.js";
 import type { MoeLayerDescription } from "../layer/config.js";
 import type { Hierarchy } from "../layer/hierarchy.js";
 import type { CapacityRule, CapacitySize } from "../operators/capacity.js";
+import type { Gating, Normalization, Scoring } from "../routing_rule.js";
 import { plural } from "./ui/format.js";
 
 /** What a description leaves open, where it is known. */

@@ -2,14 +2,10 @@ import {
   type Activation,
   activations,
   type Clamp,
-  type ExpertScoring,
-  expertScorings,
-  type Gating,
   isGated,
   type LayerDescription,
   type OutputActivation,
   outputActivations,
-  type Scoring,
   type SharedGate,
   sharedGates,
   type WeightPlace,
@@ -26,6 +22,7 @@ import {
 } from "../operators/capacity.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
 import { checkClamp } from "../operators/grouped_gemm.js";
+import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../routing_rule.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig } from "./hierarchy.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig } from "./training.js";
 

@@ -1,6 +1,6 @@
-import type { Gating } from "../backend.js";
 import { checkInteger, checkOptions, invalidArgument } from "../errors.js";
 import { checkGating, type GatingRuleOptions } from "../operators/gating_options.js";
+import type { Gating } from "../routing_rule.js";
 import type { MoeLayerConfig } from "./config.js";
 
 /** The first gate of a layer's hierarchical gating: how many groups of neighbouring experts there are, and its rule. */

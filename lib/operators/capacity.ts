@@ -1,5 +1,5 @@
-import { type Drop, drops, type KeptDivisor, keptDivisors } from "../backend.js";
 import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
+import { type Drop, drops, type KeptDivisor, keptDivisors } from "../routing_rule.js";
 
 /** How many tokens an expert takes: `tokens`, or a share of the tokens by `factor`. */
 export interface CapacitySize {

@@ -1,6 +1,6 @@
-import { type ExpertScoring, expertScorings } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { checkChoice, checkOptions, invalidArgument, MoeError } from "../errors.js";
+import { type ExpertScoring, expertScorings } from "../routing_rule.js";
 import type { Tensor } from "../tensor.js";
 import { type CapacitySize, checkCapacitySize, expertCapacity } from "./capacity.js";
 import { checkTensor, output, resultDType } from "./check.js";

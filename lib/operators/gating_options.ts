@@ -1,3 +1,4 @@
+import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
 import {
   type Gating,
   type GroupScore,
@@ -7,8 +8,7 @@ import {
   type SelectionKey,
   scorings,
   selectionKeys,
-} from "../backend.js";
-import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../errors.js";
+} from "../routing_rule.js";
 
 /** What the k chosen weights are divided by; where it is 0 they are 0. */
 export type Normalize =

@@ -1,6 +1,6 @@
-import type { Gating } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { checkOptions, invalidArgument, MoeError } from "../errors.js";
+import type { Gating } from "../routing_rule.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor, output, resultDType } from "./check.js";
 import type { Routing } from "./gating.js";

@@ -1,18 +1,9 @@
-import type {
-  Activation,
-  Backend,
-  CapacityLimit,
-  Clamp,
-  ExpertScoring,
-  Gating,
-  LayerDescription,
-  StridedMatrix,
-  Warnings,
-} from "../backend.js";
+import type { Activation, Backend, Clamp, LayerDescription, StridedMatrix, Warnings } from "../backend.js";
 import type { DType } from "../dtype.js";
 import { MoeError } from "../errors.js";
 import type { DeviceOptions } from "../native.js";
 import type { Distribution } from "../noise_backend.js";
+import type { CapacityLimit, ExpertScoring, Gating } from "../routing_rule.js";
 import { type Shape, shapeSize } from "../shape.js";
 import { expertSlots, limitCapacity } from "./capacity.js";
 import { combine } from "./combine.js";

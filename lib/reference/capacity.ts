@@ -1,4 +1,4 @@
-import type { CapacityLimit, Drop } from "../backend.js";
+import type { CapacityLimit, Drop } from "../routing_rule.js";
 import { type Matrix, rowOf, zeros } from "./matrix.js";
 import { descending } from "./selection.js";
 

@@ -1,4 +1,4 @@
-import type { ExpertScoring } from "../backend.js";
+import type { ExpertScoring } from "../routing_rule.js";
 import { type Matrix, rowOf, zeros } from "./matrix.js";
 import { scores } from "./scores.js";
 import { ranking } from "./selection.js";

@@ -1,4 +1,4 @@
-import type { Gating } from "../backend.js";
+import type { Gating } from "../routing_rule.js";
 import { type Matrix, rowOf, zeros } from "./matrix.js";
 import { scores, softmax } from "./scores.js";
 import { choose } from "./selection.js";

@@ -1,4 +1,4 @@
-import type { Gating } from "../backend.js";
+import type { Gating } from "../routing_rule.js";
 import { type GatingResult, gating } from "./gating.js";
 import { type Matrix, rowOf } from "./matrix.js";
 import { gather } from "./permute.js";

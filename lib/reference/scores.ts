@@ -1,4 +1,4 @@
-import type { Scoring } from "../backend.js";
+import type { Scoring } from "../routing_rule.js";
 
 const largestFloat32 = 2 ** 128 - 2 ** 104;
 

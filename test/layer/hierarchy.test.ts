@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Gating } from "../../lib/backend.js";
 import { Random } from "../../lib/cases/random.js";
 import type { Device } from "../../lib/device.js";
 import type { FloatDType } from "../../lib/dtype.js";
@@ -13,6 +12,7 @@ import { limitCapacity } from "../../lib/operators/limit_capacity.js";
 import { noisyLogits } from "../../lib/operators/noisy_logits.js";
 import { random } from "../../lib/operators/random.js";
 import { routerProjection } from "../../lib/operators/router_projection.js";
+import type { Gating } from "../../lib/routing_rule.js";
 import { type Shape, shapeSize } from "../../lib/shape.js";
 import type { Tensor } from "../../lib/tensor.js";
 import { kernelPaths, openForTests } from "../support/devices.js";

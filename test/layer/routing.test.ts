@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { drops } from "../../lib/backend.js";
 import { relativeError } from "../../lib/cases/run.js";
 import type { Capacity } from "../../lib/operators/capacity.js";
 import { expertChoice } from "../../lib/operators/expert_choice.js";
 import { limitCapacity } from "../../lib/operators/limit_capacity.js";
+import { drops } from "../../lib/routing_rule.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Drop, drops } from "../../lib/backend.js";
 import { Random } from "../../lib/cases/random.js";
 import { randomRouting } from "../../lib/cases/random_routing.js";
 import { relativeError } from "../../lib/cases/run.js";
@@ -8,6 +7,7 @@ import { type Device, openDevice } from "../../lib/device.js";
 import { type CapacitySize, expertCapacity, type Renormalize } from "../../lib/operators/capacity.js";
 import { expertSlots } from "../../lib/operators/expert_slots.js";
 import { type LimitCapacityOptions, limitCapacity } from "../../lib/operators/limit_capacity.js";
+import { type Drop, drops } from "../../lib/routing_rule.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

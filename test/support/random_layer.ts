@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { type Activation, activations, groupScores, scorings, sharedGates } from "../../lib/backend.js";
+import { type Activation, activations, sharedGates } from "../../lib/backend.js";
 import { Random } from "../../lib/cases/random.js";
 import { randomExpert, randomShared } from "../../lib/cases/random_expert.js";
 import type { Device } from "../../lib/device.js";
@@ -8,6 +8,7 @@ import type { MoeLayerConfig } from "../../lib/layer/config.js";
 import type { ExpertWeights } from "../../lib/layer/expert_weights.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import type { GatingRuleOptions, Normalize } from "../../lib/operators/gating_options.js";
+import { groupScores, scorings } from "../../lib/routing_rule.js";
 import { type Shape, shapeSize } from "../../lib/shape.js";
 import type { Tensor } from "../../lib/tensor.js";
 
