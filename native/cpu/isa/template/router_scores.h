@@ -9,7 +9,7 @@ inline SoftmaxRow infinite_softmax(const float* logits, int64_t experts, float t
 }
 
 SoftmaxRow softmax_scores(const float* logits, int64_t experts, float* scores) {
-  const float top = top_of(logits, experts);
+  const float top = largest_of(logits, experts);
   if (!(std::fabs(top) < INFINITY)) return infinite_softmax(logits, experts, top, scores);
   const Vector shift = Vector::broadcast(top), least = Vector::broadcast(kLeastExponent);
   // Of the shares e^(logit - top), and of their products with the distances to the top.
@@ -19,7 +19,7 @@ SoftmaxRow softmax_scores(const float* logits, int64_t experts, float* scores) {
     const Vector share = Exponential::apply(difference);
     shares.add(share);
     distances.add(share * (Vector::zero() - Vector::max(difference, least)));
-    if (scores != nullptr) store_lanes(share, scores + first, count);
+    if (scores != nullptr) share.store_first(scores + first, count);
   });
   const double sum = shares.total(), logarithm = std::log(sum);
   if (scores != nullptr) divide_row(scores, experts, static_cast<float>(sum));
@@ -31,7 +31,7 @@ void sigmoid_scores(const float* logits, int64_t experts, bool normalize, float*
   for_each_vector(logits, experts, -INFINITY, [&](Vector logit, int64_t first, int64_t count) {
     const Vector score = Sigmoid::apply(logit);
     if (normalize) sum.add(score);
-    store_lanes(score, scores + first, count);
+    score.store_first(scores + first, count);
   });
   const auto divisor = normalize ? static_cast<float>(sum.total()) : 1.0f;
   if (normalize && divisor > 0) divide_row(scores, experts, divisor);

@@ -1,4 +1,5 @@
-// Scores of router logits. See kernels.h here. They are 0 for NaN, for which min() and max() give their second operand.
+// Scores of router logits. See kernels.h here. Where it is not said they are 0 for NaN, for which min() and max() give
+// their second operand.
 
 // e^x of x <= 0; 0 below kLeastExponent.
 struct Exponential {
@@ -27,17 +28,23 @@ struct Finite {
   }
 };
 
-struct SqrtSoftplus {
-  // ln(1 + e^x) = max(x, 0) + ln(1 + u), u = e^-|x|, and ln(1 + u) = 2 artanh(u / (2 + u)).
+// ln(1 + e^x) = max(x, 0) + ln(1 + u), u = e^-|x|, and ln(1 + u) = 2 artanh(u / (2 + u)). NaN stays NaN.
+struct Softplus {
   static Vector apply(Vector x) {
-    x = Vector::min(Vector::max(x, Vector::broadcast(-FLT_MAX)), Vector::broadcast(FLT_MAX));
     const Vector u = Exponential::apply(Vector::zero() - x.abs());
     const Vector s = u / (Vector::broadcast(2.0f) + u), squared = s * s;
     Vector series = Vector::broadcast(1.0f / 15);
     for (int n = 13; n > 0; n -= 2) {
       series = Vector::fma(series, squared, Vector::broadcast(1.0f / static_cast<float>(n)));
     }
-    return (Vector::max(x, Vector::zero()) + Vector::broadcast(2.0f) * s * series).sqrt();
+    return Vector::max(Vector::zero(), x) + Vector::broadcast(2.0f) * s * series;
+  }
+};
+
+struct SqrtSoftplus {
+  static Vector apply(Vector x) {
+    x = Vector::min(Vector::max(x, Vector::broadcast(-FLT_MAX)), Vector::broadcast(FLT_MAX));
+    return Softplus::apply(x).sqrt();
   }
 };
 
@@ -93,14 +100,4 @@ inline float sum_of_exponentials(const float* logits, int32_t count, float top) 
     lanes = lanes + exp_term(Vector::max(logit - shift, least));
   }
   return lanes.sum();
-}
-
-// NaN counts as -infinity.
-inline float largest_of(const float* values, int32_t count) {
-  const Vector none = Vector::broadcast(-INFINITY);
-  Vector largest = none;
-  for (int32_t i = 0; i < count; i += kWidth) {
-    largest = Vector::max(Vector::load_first(values + i, count - i, none), largest);
-  }
-  return largest.largest();
 }
