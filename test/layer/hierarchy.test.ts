@@ -219,32 +219,11 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
       "INVALID_ARGUMENT",
       /training\.groupNoise: expected none but/,
     );
-    const { layer: flat } = plainLayer(device());
+    const none: object = { hierarchy: undefined, groupRouter: undefined, groupRouterBias: undefined };
+    const { layer: flat } = randomLayer(device(), none);
     expectError(() => flat.groupLogits(x), "INVALID_ARGUMENT", /layer: expected one with hierarchy/);
   });
 });
-
-function plainLayer(device: Device) {
-  const { layer, x, router } = randomLayer(device);
-  layer.dispose();
-  const tensor = (shape: Shape) => device.zeros(shape, "f32");
-  return {
-    x,
-    layer: MoeLayer.create({
-      device,
-      hiddenSize: hidden,
-      intermediateSize: inner,
-      numExperts: experts,
-      topK: 6,
-      router,
-      experts: {
-        gate: tensor([experts, inner, hidden]),
-        up: tensor([experts, inner, hidden]),
-        down: tensor([experts, hidden, inner]),
-      },
-    }),
-  };
-}
 
 function transposed(matrix: Tensor<FloatDType>): number[][] {
   const rows = matrix.toArraySync() as number[][];
