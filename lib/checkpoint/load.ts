@@ -54,7 +54,6 @@ async function loadFile(path: string, options: LoadFileOptions & Partial<LoadOpt
 async function loadFromModel(directory: string, options: LoadOptions): Promise<MoeLayer> {
   const { layer, device } = options;
   const model = await Model.read(directory);
-  model.checkNotQuantized();
   model.checkLayer(layer);
   const config = model.config(layer);
   const cache = await openWeightCache(directory, config, options);
@@ -67,7 +66,9 @@ async function loadFromModel(directory: string, options: LoadOptions): Promise<M
     tensors: model.tensors(layer, (name) => checkpoint.has(name)),
     fileOf: (name: string) => checkpoint.fileOf(name),
   };
-  const loaded = await loadWeights(source, device, options);
+  const loaded = await loadWeights(source, device, options).catch((error) => {
+    throw model.explain(error);
+  });
   await cache?.store(loaded, options.signal);
   return loaded;
 }

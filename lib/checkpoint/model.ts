@@ -1,4 +1,4 @@
-import { checkInteger, invalidArgument } from "../errors.js";
+import { checkInteger, invalidArgument, isMoeError } from "../errors.js";
 import type { MoeLayerConfig } from "../layer/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
@@ -44,13 +44,17 @@ export class Model {
     return values.find((value) => typeof value === "string");
   }
 
-  /** @throws BAD_CHECKPOINT */
-  checkNotQuantized(): void {
-    if (this.quantization === undefined) return;
-    throw badCheckpoint(
+  /**
+   * The error to throw where a layer's weights were not found as floats: one that tells of their quantisation, if
+   * config.json does. Models keep its field when their weights are converted back, so it decides nothing by itself.
+   */
+  explain(error: unknown): unknown {
+    if (this.quantization === undefined || !isMoeError(error) || error.code !== "BAD_CHECKPOINT") return error;
+    return badCheckpoint(
       `${this.#whole.path}: quantization_config`,
       `quant_method: expected weights in F32, F16 or BF16, got weights quantised by "${this.quantization}"; ` +
-        "convert them first",
+        `convert them first (${error.message})`,
+      error,
     );
   }
 

@@ -15,7 +15,7 @@ export interface ModelInspection {
   readonly family: string;
   readonly layerCount: number;
   readonly layersWithExperts: readonly number[];
-  /** How the weights are quantised; null where they are not. */
+  /** How the weights are quantised; null where they are not, by config.json or by the files. */
   readonly quantization: string | null;
   /** Whether the directory holds weights, and not config.json alone. */
   readonly hasWeights: boolean;
@@ -85,10 +85,15 @@ export async function inspectModel(directory: string, options: InspectionOptions
     family: model.family.modelType,
     layerCount: model.layerCount,
     layersWithExperts,
-    quantization: model.quantization ?? null,
+    quantization: groups.every(hasFloats) ? null : (model.quantization ?? null),
     hasWeights: checkpoint !== undefined,
     groups,
   };
+}
+
+/** Whether all weights are there, in dtypes that can be loaded. */
+function hasFloats({ storage }: LayerGroup): boolean {
+  return storage !== null && storage.missing.length === 0 && storage.problems.length === 0;
 }
 
 interface Member {

@@ -3,6 +3,7 @@ import { relativeError } from "../../lib/cases/run.js";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
+import type { SafetensorsInput } from "../../lib/checkpoint/safetensors.js";
 import { type Device, openDevice } from "../../lib/device.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import { openForTests } from "../support/devices.js";
@@ -109,12 +110,6 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
       /moe_topk: expected an integer >= 1, got undefined/,
     ],
     [
-      "MXFP4",
-      "gpt_oss",
-      { quantization_config: { quant_method: "mxfp4" } },
-      /quantization_config: quant_method: expected weights in F32, F16 or BF16, got weights quantised by "mxfp4"/,
-    ],
-    [
       "a group of another size",
       "deepseek_v3",
       { n_group: 5 },
@@ -139,6 +134,27 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     const message =
       /^layer: expected a layer with experts \(1, 3, 5, 7, 9 of the encoder's layers, then the decoder's\), got 4$/;
     await expectRejection(load(await readFamilyModel("switch_transformers"), 4, device()), "INVALID_ARGUMENT", message);
+  });
+
+  test("weights that are quantised, by the files and not by the field", async () => {
+    const { config, weights } = await readFamilyModel("mixtral");
+    const field = { quantization_config: { quant_method: "fp8" } };
+    const name = "model.layers.2.block_sparse_moe.experts.1.w2.weight";
+    const { shape } = weights.get(name) as SafetensorsInput;
+    const bytes = new Uint8Array(shape.reduce((a, b) => a * b));
+    const quantised = new Map(weights).set(name, { dtype: "F8_E4M3", shape, data: bytes });
+    await expectRejection(
+      load({ config: { ...config, ...field }, weights: quantised }, 2, device()),
+      "BAD_CHECKPOINT",
+      /quantization_config: quant_method: expected weights in F32, F16 or BF16, got weights quantised by "fp8"; convert them first \(.*experts\.1\.w2\.weight": expected dtype F32, F16 or BF16, got F8_E4M3\)/,
+    );
+    await expectRejection(
+      load({ config, weights: quantised }, 2, device()),
+      "BAD_CHECKPOINT",
+      /experts\.1\.w2\.weight": expected dtype F32, F16 or BF16, got F8_E4M3$/,
+    );
+    using layer = await load({ config: { ...config, ...field }, weights }, 2, device());
+    expect(layer.description.weightDType).toBe("f32");
   });
 
   test("a missing tensor of either storage is named as the authors name it", async () => {

@@ -144,6 +144,13 @@ describe("weights", () => {
     expect(stdout).toContain("stored, f32");
   });
 
+  test("converted back from what config.json says are floats", async () => {
+    const model = await goldenModel("mixtral_small");
+    const { exitCode, stdout } = await inspect({ ...model, config: { ...model.config, quantization_config: {} } });
+    expect(exitCode).toBe(0);
+    expect(stdout).not.toContain("quantised");
+  });
+
   test("stored as they are counted", async () => {
     const model = await goldenModel("olmoe_small");
     const [group] = JSON.parse((await inspect(model, ["--json"])).stdout).groups;
