@@ -153,27 +153,29 @@ void LayerObject::route(const Napi::CallbackInfo& info) {
   enqueue(env, &Layer::route, std::move(keep), x, ids, weights);
 }
 
-void LayerObject::forward(const Napi::CallbackInfo& info) {
+// The arguments of forward() and capture().
+static LayerForward layer_forward(const Napi::CallbackInfo& info, Keep& keep) {
   const Napi::Env env = info.Env();
-  Keep keep;
   LayerForward problem;
   problem.x = tensor(env, info[0], keep);
   problem.y = tensor(env, info[1], keep);
   problem.ids = optional_tensor(env, info[2], keep);
   problem.weights = optional_tensor(env, info[3], keep);
   problem.max_choices = integer(env, info[4], "maxChoices");
+  return problem;
+}
+
+void LayerObject::forward(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Keep keep;
+  const LayerForward problem = layer_forward(info, keep);
   enqueue(env, &Layer::forward, std::move(keep), problem);
 }
 
 Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  LayerForward problem;
-  problem.x = tensor(env, info[0], keep);
-  problem.y = tensor(env, info[1], keep);
-  problem.ids = optional_tensor(env, info[2], keep);
-  problem.weights = optional_tensor(env, info[3], keep);
-  problem.max_choices = integer(env, info[4], "maxChoices");
+  const LayerForward problem = layer_forward(info, keep);
   return CapturedForwardObject::create(device_.Value(), layer(env), problem, std::move(keep));
 }
 

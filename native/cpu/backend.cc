@@ -53,14 +53,10 @@ Status CpuBackend::gating(const Gating& p) {
   if (!p.selection_bias.absent()) {
     context_.kernels.to_f32(p.selection_bias.dtype, p.selection_bias.data, p.selection_bias.size(), bias);
   }
-  const int64_t pieces = ceil_divide(p.logits.shape[0], kTokensAtOnce);
-  std::atomic<int64_t> next{0}, not_finite{0};
-  context_.team.run([&](const Worker& worker) {
-    for (int64_t piece; (piece = next++) < pieces;) {
-      const int64_t end = std::min(p.logits.shape[0], (piece + 1) * kTokensAtOnce);
-      not_finite += gate_rows(context_.kernels, p.logits, p.rule, bias, p.ids.as<int32_t>(), p.weights.as<float>(),
-                              piece * kTokensAtOnce, end, gate + worker.index * scratch);
-    }
+  std::atomic<int64_t> not_finite{0};
+  context_.team.for_pieces(p.logits.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    not_finite += gate_rows(context_.kernels, p.logits, p.rule, bias, p.ids.as<int32_t>(), p.weights.as<float>(), begin,
+                            end, gate + thread * scratch);
   });
   warnings.non_finite_logit_rows += not_finite.load();
   return {};
@@ -97,19 +93,16 @@ Status CpuBackend::combine(const Combine& p) {
     slot_rows = arena.take<const void*>(top_k * context_.team.threads);
     lines = arena.take<float>(hidden * context_.team.threads);
   }));
-  std::atomic<int64_t> next{0};
-  context_.team.run([&](const Worker& worker) {
-    const void** rows = slot_rows + worker.index * top_k;
-    float* line = lines + worker.index * hidden;
-    for (int64_t token; (token = next++) < tokens;) {
-      for (int64_t j = 0; j < top_k; ++j) {
-        const int64_t row = index_or_none(row_of_slot[token * top_k + j], p.rows.shape[0]);
-        rows[j] = row < 0 ? nullptr : p.rows.as<const char>() + row * row_bytes;
-      }
-      kernels.combine(p.rows.dtype, rows, p.weights.as<const float>() + token * top_k, static_cast<int32_t>(top_k),
-                      hidden, line);
-      kernels.from_f32(p.y.dtype, line, hidden, p.y.as<char>() + token * y_bytes);
+  context_.team.for_pieces(tokens, 1, [&](int thread, int64_t token, int64_t) {
+    const void** rows = slot_rows + thread * top_k;
+    float* line = lines + thread * hidden;
+    for (int64_t j = 0; j < top_k; ++j) {
+      const int64_t row = index_or_none(row_of_slot[token * top_k + j], p.rows.shape[0]);
+      rows[j] = row < 0 ? nullptr : p.rows.as<const char>() + row * row_bytes;
     }
+    kernels.combine(p.rows.dtype, rows, p.weights.as<const float>() + token * top_k, static_cast<int32_t>(top_k),
+                    hidden, line);
+    kernels.from_f32(p.y.dtype, line, hidden, p.y.as<char>() + token * y_bytes);
   });
   return check_indices("combine: rowOfSlot", row_of_slot, tokens * top_k, p.rows.shape[0]);
 }
@@ -137,13 +130,10 @@ Status CpuBackend::copy_matrix(const CopyMatrix& p) {
   float* lines = nullptr;
   MOE_TRY(
       reserve_workspace(context_, [&](Arena& arena) { lines = arena.take<float>(columns * context_.team.threads); }));
-  std::atomic<int64_t> next{0};
-  context_.team.run([&](const Worker& worker) {
-    float* line = lines + worker.index * columns;
-    for (int64_t row; (row = next++) < p.source.rows;) {
-      read_row(context_.kernels, p.source, row, 0, columns, line);
-      context_.kernels.from_f32(p.target.dtype, line, columns, p.target.as<char>() + row * row_bytes);
-    }
+  context_.team.for_pieces(p.source.rows, 1, [&](int thread, int64_t row, int64_t) {
+    float* line = lines + thread * columns;
+    read_row(context_.kernels, p.source, row, 0, columns, line);
+    context_.kernels.from_f32(p.target.dtype, line, columns, p.target.as<char>() + row * row_bytes);
   });
   return {};
 }

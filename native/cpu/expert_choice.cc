@@ -81,26 +81,18 @@ Status expert_choice(Context& context, const ExpertChoice& p) {
     keys = arena.take<uint32_t>(tokens * at_once * threads);
     lines = arena.take<float>(experts * threads);
   }));
-  std::atomic<int64_t> not_finite{0}, next_piece{0};
-  context.team.run([&](const Worker& worker) {
-    float* line = lines + worker.index * experts;
-    for (int64_t piece; (piece = next_piece++) * kTokensAtOnce < tokens;) {
-      const int64_t end = std::min(tokens, (piece + 1) * kTokensAtOnce);
-      for (int64_t token = piece * kTokensAtOnce; token < end; ++token) {
-        context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
-        float* scores = p.weights.as<float>() + token * experts;
-        if (!score(context.kernels, line, experts, p.scoring, scores)) ++not_finite;
-      }
+  std::atomic<int64_t> not_finite{0};
+  context.team.for_pieces(tokens, kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    float* line = lines + thread * experts;
+    for (int64_t token = begin; token < end; ++token) {
+      context.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+      float* scores = p.weights.as<float>() + token * experts;
+      if (!score(context.kernels, line, experts, p.scoring, scores)) ++not_finite;
     }
   });
   context.warnings.non_finite_logit_rows += not_finite.load();
-  std::atomic<int64_t> next{0};
-  context.team.run([&](const Worker& worker) {
-    uint64_t* order = orders + worker.index * tokens;
-    for (int64_t first; (first = at_once * next++) < experts;) {
-      const int64_t end = std::min(experts, first + at_once);
-      choose(p, first, end, keys + worker.index * tokens * at_once, order);
-    }
+  context.team.for_pieces(experts, at_once, [&](int thread, int64_t first, int64_t end) {
+    choose(p, first, end, keys + thread * tokens * at_once, orders + thread * tokens);
   });
   return {};
 }

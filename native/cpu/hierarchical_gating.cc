@@ -40,23 +40,19 @@ Status hierarchical_gating(Context& context, const HierarchicalGating& p) {
     groups = arena.take<int32_t>(tokens * chosen);
     group_weights = arena.take<float>(tokens * chosen);
   }));
-  std::atomic<int64_t> next{0}, not_finite{0};
-  context.team.run([&](const Worker& worker) {
-    int32_t* own = scratch + worker.index * scratch_size;
-    for (int64_t begin; (begin = kTokensAtOnce * next++) < tokens;) {
-      const int64_t end = std::min(tokens, begin + kTokensAtOnce);
-      not_finite +=
-          gate_rows(context.kernels, p.group_logits, p.groups, nullptr, groups, group_weights, begin, end, own);
-      const int64_t first = begin * chosen, slots = (end - begin) * chosen;
-      const TensorView logits =
-          gather_groups(p, groups + first, begin, slots, reinterpret_cast<char*>(rows + worker.index * rows_size));
-      int32_t* ids = p.ids.as<int32_t>() + first * each;
-      float* weights = p.weights.as<float>() + first * each;
-      not_finite += gate_rows(context.kernels, logits, p.experts, nullptr, ids, weights, 0, slots, own);
-      for (int64_t i = 0; i < slots * each; ++i) {
-        ids[i] += groups[first + i / each] * static_cast<int32_t>(size);
-        weights[i] *= group_weights[first + i / each];
-      }
+  std::atomic<int64_t> not_finite{0};
+  context.team.for_pieces(tokens, kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    int32_t* own = scratch + thread * scratch_size;
+    not_finite += gate_rows(context.kernels, p.group_logits, p.groups, nullptr, groups, group_weights, begin, end, own);
+    const int64_t first = begin * chosen, slots = (end - begin) * chosen;
+    const TensorView logits =
+        gather_groups(p, groups + first, begin, slots, reinterpret_cast<char*>(rows + thread * rows_size));
+    int32_t* ids = p.ids.as<int32_t>() + first * each;
+    float* weights = p.weights.as<float>() + first * each;
+    not_finite += gate_rows(context.kernels, logits, p.experts, nullptr, ids, weights, 0, slots, own);
+    for (int64_t i = 0; i < slots * each; ++i) {
+      ids[i] += groups[first + i / each] * static_cast<int32_t>(size);
+      weights[i] *= group_weights[first + i / each];
     }
   });
   context.warnings.non_finite_logit_rows += not_finite.load();

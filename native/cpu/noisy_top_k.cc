@@ -76,13 +76,10 @@ Status estimate_load(Context& context, const ExpertLoad& p) {
     tokens = arena.take<int64_t>(blocks * groups.count);
     scratch = arena.take<int32_t>(load_scratch(groups.experts) * context.team.threads);
   }));
-  std::atomic<int64_t> next{0};
-  context.team.run([&](const Worker& worker) {
-    for (int64_t block; (block = next++) < blocks;) {
-      add_block(context.kernels, p, groups, block * kLoadBlock, std::min(rows, (block + 1) * kLoadBlock),
-                sums + block * experts, tokens + block * groups.count,
-                scratch + worker.index * load_scratch(groups.experts));
-    }
+  context.team.for_pieces(rows, kLoadBlock, [&](int thread, int64_t begin, int64_t end) {
+    const int64_t block = begin / kLoadBlock;
+    add_block(context.kernels, p, groups, begin, end, sums + block * experts, tokens + block * groups.count,
+              scratch + thread * load_scratch(groups.experts));
   });
   for (int64_t e = 0; e < experts; ++e) {
     const int64_t group = e / groups.experts;

@@ -44,21 +44,17 @@ Status CpuBackend::router_scores(const RouterScores& p) {
   float* lines = nullptr;
   MOE_TRY(
       reserve_workspace(context_, [&](Arena& arena) { lines = arena.take<float>(experts * context_.team.threads); }));
-  std::atomic<int64_t> next{0};
-  context_.team.run([&](const Worker& worker) {
-    float* line = lines + worker.index * experts;
-    for (int64_t piece; (piece = next++) * kRowsAtOnce < p.logits.shape[0];) {
-      const int64_t end = std::min(p.logits.shape[0], (piece + 1) * kRowsAtOnce);
-      for (int64_t token = piece * kRowsAtOnce; token < end; ++token) {
-        context_.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
-        float* scores = p.scores.absent() ? nullptr : p.scores.as<float>() + token * experts;
-        const bool sigmoid = scores != nullptr && p.scoring == Scoring::sigmoid;
-        if (sigmoid) context_.kernels.sigmoid_scores(line, experts, p.normalize, scores);
-        if (sigmoid && p.log_sum_exp.absent() && p.entropy.absent()) continue;
-        const SoftmaxRow row = context_.kernels.softmax_scores(line, experts, sigmoid ? nullptr : scores);
-        if (!p.log_sum_exp.absent()) p.log_sum_exp.as<float>()[token] = static_cast<float>(row.log_sum_exp);
-        if (!p.entropy.absent()) p.entropy.as<float>()[token] = static_cast<float>(row.entropy);
-      }
+  context_.team.for_pieces(p.logits.shape[0], kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    float* line = lines + thread * experts;
+    for (int64_t token = begin; token < end; ++token) {
+      context_.kernels.to_f32(p.logits.dtype, p.logits.as<const char>() + token * row_bytes, experts, line);
+      float* scores = p.scores.absent() ? nullptr : p.scores.as<float>() + token * experts;
+      const bool sigmoid = scores != nullptr && p.scoring == Scoring::sigmoid;
+      if (sigmoid) context_.kernels.sigmoid_scores(line, experts, p.normalize, scores);
+      if (sigmoid && p.log_sum_exp.absent() && p.entropy.absent()) continue;
+      const SoftmaxRow row = context_.kernels.softmax_scores(line, experts, sigmoid ? nullptr : scores);
+      if (!p.log_sum_exp.absent()) p.log_sum_exp.as<float>()[token] = static_cast<float>(row.log_sum_exp);
+      if (!p.entropy.absent()) p.entropy.as<float>()[token] = static_cast<float>(row.entropy);
     }
   });
   return {};

@@ -17,8 +17,7 @@ int32_t gate(const float* logits, int32_t tokens, int32_t experts, const GatingR
                         scratch.keys);
     }
   } else {
-    const bool by_logit = selection_bias == nullptr && rule.num_groups == 1;
-    weigh(logits, tokens, experts, rule, by_logit, ids, scratch.weights);
+    weigh(logits, tokens, experts, rule, chooses_by_logit(rule, selection_bias), ids, scratch.weights);
   }
   normalize(rule, tokens, scratch.weights);
   int32_t not_finite = 0;

@@ -27,6 +27,11 @@ inline void finish_keys(const float* logits, int32_t experts, float sum, const f
   }
 }
 
+// Whether the logits themselves serve as keys, so that the first choice has the row's largest.
+inline bool chooses_by_logit(const GatingRule& rule, const float* selection_bias) {
+  return selection_bias == nullptr && rule.num_groups == 1;
+}
+
 // What the experts are chosen by where logits alone do not serve.
 inline void find_keys(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias,
                       float* keys) {
@@ -99,7 +104,7 @@ inline void choose_in_groups(int32_t tokens, int32_t experts, const GatingRule& 
 // The experts [tokens, top_k] that the rule chooses, best first.
 inline void choose_experts(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
                            const float* selection_bias, int32_t* ids, const GateScratch& scratch) {
-  const bool by_logit = selection_bias == nullptr && rule.num_groups == 1;
+  const bool by_logit = chooses_by_logit(rule, selection_bias);
   for (int32_t t = 0; t < tokens && !by_logit; ++t) {
     const int64_t row = int64_t{t} * experts;
     find_keys(logits + row, experts, rule, selection_bias, scratch.keys + row);
