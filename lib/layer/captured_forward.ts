@@ -1,12 +1,11 @@
 import type { CapturedHandle, TensorHandle } from "../backend.js";
 import type { FloatDType } from "../dtype.js";
 import { MoeError } from "../errors.js";
-import { resultDType } from "../operators/check.js";
 import type { Routing } from "../operators/gating.js";
 import type { Tensor } from "../tensor.js";
 import type { MoeLayer } from "./layer.js";
 import { emptyRouting, mostChoices, routesAlone, routeTokens } from "./routing.js";
-import type { Tokens } from "./tokens.js";
+import { checkTokens, type Tokens } from "./tokens.js";
 
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Of x and y; default the dtype of the layer's weights. */
@@ -74,12 +73,11 @@ class CapturedRouter {
   readonly #tokens: Tokens;
 
   constructor(layer: MoeLayer, x: Tensor<FloatDType>) {
-    const [count, hidden] = x.shape as [number, number];
     this.#layer = layer;
-    this.#tokens = { count, sequenceLength: count, inputDType: x.dtype, dtype: resultDType(x) };
+    this.#tokens = checkTokens(layer, x);
     this.routing = emptyRouting(layer, this.#tokens);
     this.maxChoices = mostChoices(layer.description, this.#tokens);
-    this.#x = x.handle.view([count, hidden], 0);
+    this.#x = x.handle.view(x.shape, 0);
   }
 
   route(): void {

@@ -1,9 +1,8 @@
 import type { TensorHandle } from "../backend.js";
-import { expertCapacity } from "../operators/capacity.js";
-import { chooseTokens } from "../operators/expert_choice.js";
+import { chooseTokens, tokensOfExpert } from "../operators/expert_choice.js";
 import type { Routing } from "../operators/gating.js";
 import { chooseByGroups } from "../operators/hierarchical_gating.js";
-import { dropOverflow } from "../operators/limit_capacity.js";
+import { dropOverflow, sharedCapacity } from "../operators/limit_capacity.js";
 import type { Tensor } from "../tensor.js";
 import { isExpertScoring, type MoeLayerDescription } from "./config.js";
 import type { MoeLayer } from "./layer.js";
@@ -18,11 +17,11 @@ export function routesAlone({ capacity, expertChoice, hierarchy }: MoeLayerDescr
 /** How many choices experts take of tokens at most, which devices need not then have memory for all. */
 export function mostChoices(description: MoeLayerDescription, { count, sequenceLength }: Tokens): number {
   const { capacity, expertChoice: size, numExperts, topK } = description;
-  if (size !== undefined) return numExperts * Math.min(count, expertCapacity(size, count, 1, numExperts));
+  if (size !== undefined) return numExperts * tokensOfExpert(size, count, numExperts);
   if (capacity === undefined) return count * topK;
-  const length = capacity.per === "sequence" ? sequenceLength : count;
-  const sequences = length === 0 ? 0 : count / length;
-  return Math.min(count * topK, sequences * numExperts * expertCapacity(capacity, length, topK, numExperts));
+  const shared = sharedCapacity(capacity, count, sequenceLength, topK, numExperts);
+  const sequences = shared.length === 0 ? 0 : count / shared.length;
+  return Math.min(count * topK, sequences * numExperts * shared.capacity);
 }
 
 /**

@@ -62,7 +62,7 @@ export function chooseTokens(
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
   }
-  const capacity = Math.min(expertCapacity(rule, numTokens, 1, numExperts), numTokens);
+  const capacity = tokensOfExpert(rule, numTokens, numExperts);
   const dtype = resultDType(logits);
   const places = [numExperts, capacity];
   const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);
@@ -72,6 +72,11 @@ export function chooseTokens(
   const handles = [tokens.handle, tokenWeights.handle, ids.handle, weights.handle] as const;
   device.backend.expertChoice(logits.handle, ...handles, scoring);
   return { tokens, tokenWeights, ids, weights };
+}
+
+/** How many of the tokens each expert takes. */
+export function tokensOfExpert(size: CapacitySize, numTokens: number, numExperts: number): number {
+  return Math.min(expertCapacity(size, numTokens, 1, numExperts), numTokens);
 }
 
 /** Checks how experts choose; errors name the fields behind `prefix`. */

@@ -46,17 +46,29 @@ export function dropOverflow(
 ): Routing {
   const { device, shape } = ids;
   const [tokens, topK] = shape as [number, number];
-  const group = rule.per === "sequence" ? sequenceLength : tokens;
+  const { length, capacity } = sharedCapacity(rule, tokens, sequenceLength, topK, numExperts);
   const keptIds = output("out.ids", out?.ids, device, shape, "i32", [ids, weights]);
   const keptWeights = output("out.weights", out?.weights, device, shape, weights.dtype, [ids, weights, keptIds]);
   device.backend.limitCapacity(ids.handle, weights.handle, keptIds.handle, keptWeights.handle, numExperts, {
-    capacity: Math.min(expertCapacity(rule, group, topK, numExperts), ids.size),
-    sequenceLength: Math.max(group, 1),
+    capacity: Math.min(capacity, ids.size),
+    sequenceLength: Math.max(length, 1),
     drop: rule.drop,
     divisor: rule.divisor,
     scale: rule.scale,
   });
   return { ids: keptIds, weights: keptWeights };
+}
+
+/** How many of the tokens share an expert's capacity, those of a sequence or all, and what it comes to. */
+export function sharedCapacity(
+  rule: CapacityRule,
+  tokens: number,
+  sequenceLength: number,
+  topK: number,
+  numExperts: number,
+): { length: number; capacity: number } {
+  const length = rule.per === "sequence" ? sequenceLength : tokens;
+  return { length, capacity: expertCapacity(rule, length, topK, numExperts) };
 }
 
 /** Returns how many tokens the routing has. */
