@@ -1,5 +1,5 @@
-import type { FloatDType } from "#lib/dtype.js";
-import type { Ceilings } from "#lib/native.js";
+import type { FloatDType } from "#lib/core/dtype.js";
+import type { Ceilings } from "#lib/core/native.js";
 import type { BenchCase } from "./case.js";
 
 /**

@@ -1,8 +1,8 @@
 import { randomLayer, randomTokens } from "#lib/cli/random_layer.js";
 import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
-import type { Device } from "#lib/device.js";
-import type { FloatDType } from "#lib/dtype.js";
-import type { MoeLayerConfig } from "#lib/layer/config.js";
+import type { Device } from "#lib/core/device.js";
+import type { FloatDType } from "#lib/core/dtype.js";
+import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import type { MoeLayer } from "#lib/layer/layer.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";
 import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";

@@ -1,6 +1,6 @@
 import os from "node:os";
-import { loadNative, platformName } from "#lib/native.js";
-import { packageVersion } from "#lib/version.js";
+import { loadNative, platformName } from "#lib/core/native.js";
+import { packageVersion } from "#lib/core/version.js";
 
 /** Where and with what the numbers were measured. */
 export function describeMachine(threads: number): object {

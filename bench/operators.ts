@@ -1,16 +1,16 @@
-import type { LayerDescription, StageTimes } from "#lib/backend.js";
 import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
-import type { Device } from "#lib/device.js";
-import { dtypes, type FloatDType } from "#lib/dtype.js";
-import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/config.js";
+import type { LayerDescription, StageTimes } from "#lib/core/backend.js";
+import type { Device } from "#lib/core/device.js";
+import { dtypes, type FloatDType } from "#lib/core/dtype.js";
+import type { Tensor } from "#lib/core/tensor.js";
+import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";
-import { combine } from "#lib/operators/combine.js";
-import { gating } from "#lib/operators/gating.js";
-import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/grouped_gemm.js";
-import { permute, unpermute } from "#lib/operators/permute.js";
-import { routerProjection } from "#lib/operators/router_projection.js";
-import { sort } from "#lib/operators/sort.js";
-import type { Tensor } from "#lib/tensor.js";
+import { combine } from "#lib/operators/experts/combine.js";
+import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
+import { permute, unpermute } from "#lib/operators/experts/permute.js";
+import { gating } from "#lib/operators/routing/gating.js";
+import { routerProjection } from "#lib/operators/routing/router_projection.js";
+import { sort } from "#lib/operators/routing/sort.js";
 import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
 
 export const operatorNames = [

@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
-import { shapes } from "#lib/cases/shapes.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/cli/command.js";
-import { loadNative } from "#lib/native.js";
+import { loadNative } from "#lib/core/native.js";
+import { shapes } from "#lib/testing/shapes.js";
 import { operatorNames } from "./operators.js";
 
 export const help = `Usage: npm run bench -- [options]

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/native.js";
+import { packageRoot } from "#lib/core/native.js";
 
 /** What the simt runtime does on one CPU core. */
 export interface SimtSpeed {

@@ -9,7 +9,7 @@ import { buildNative, root } from "./build_native.mjs";
 if (!existsSync(join(root, "scripts", "setup.mjs"))) await install();
 
 async function install() {
-  const { prebuiltPath } = await import("../dist/native.js");
+  const { prebuiltPath } = await import("../dist/core/native.js");
   if (loads(prebuiltPath())) return;
   mkdirSync(join(root, "build"), { recursive: true });
   const log = join(root, "build", "install.log");

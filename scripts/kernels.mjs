@@ -2,7 +2,7 @@
 // threads fit. Needs nvcc, no GPU. Warnings of the compilers are errors, a spill among them.
 // Arguments choose architectures, such as sm_90a; --json prints the rows as JSON.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { renderTable } from "../dist/cli/ui/table.js";
@@ -35,15 +35,16 @@ try {
 }
 
 function kernelSources() {
-  const list = readFileSync(join(native, "cuda", "sources.cmake"), "utf8");
-  return [...list.matchAll(/^ {2}(\S+\.cu)\b/gm)].map(([, path]) => join(native, "cuda", path));
+  return readdirSync(join(native, "gpu"), { recursive: true })
+    .filter((path) => path.endsWith(".cu") && !path.startsWith("target"))
+    .map((path) => join(native, "gpu", path));
 }
 
 /** The kernels of one source for one architecture. */
 function compile(source, architecture, dynamicShared) {
   const name = join(work, basename(source, ".cu"));
   const virtual = architecture.replace("sm_", "compute_");
-  const include = [`-I${native}`, `-I${join(native, "cuda")}`];
+  const include = [`-I${native}`, `-I${join(native, "gpu", "target", "cuda")}`];
   run("nvcc", [
     "-std=c++20",
     "-O3",
@@ -107,7 +108,7 @@ function readDynamicShared() {
   writeFileSync(
     `${program}.cc`,
     `#include <cstdio>
-#include "cuda/plan.h"
+#include "gpu/plan/plan.h"
 using namespace moe::gpu;
 int main() {
   for (int i = 0; i < 3; ++i) {
@@ -123,7 +124,7 @@ int main() {
     "-std=c++20",
     `-I${native}`,
     `${program}.cc`,
-    join(native, "cuda", "plan.cc"),
+    join(native, "gpu", "plan", "plan.cc"),
     "-o",
     program,
   ]);

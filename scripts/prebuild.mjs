@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { packageRoot, prebuiltPath } from "../dist/native.js";
+import { packageRoot, prebuiltPath } from "../dist/core/native.js";
 
 const built = join(packageRoot, "build", "Release", "moe_kernels.node");
 const prebuilt = prebuiltPath();

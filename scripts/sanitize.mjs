@@ -11,11 +11,10 @@ const reports = join(root, out, "reports");
 
 /** What calls native code, without what measures memory: the sanitizer keeps freed memory for a while. */
 const testFiles = [
-  "test/tensor",
-  "test/device",
+  "test/core",
   "test/operators",
   "test/layer",
-  "test/cases",
+  "test/testing",
   "test/golden",
   "test/checkpoint",
   "test/process/process",

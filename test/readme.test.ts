@@ -28,7 +28,9 @@ test.each(programs.map((program, index) => [index, program] as const))(
 
 test("the README has its examples and names every error code", () => {
   expect(programs).toHaveLength(2);
-  const codes = [...readFileSync("lib/errors.ts", "utf8").matchAll(/^ {2}\| "([A-Z_]+)"/gm)].map(([, code]) => code);
+  const codes = [...readFileSync("lib/core/errors.ts", "utf8").matchAll(/^ {2}\| "([A-Z_]+)"/gm)].map(
+    ([, code]) => code,
+  );
   expect(codes.length).toBeGreaterThan(10);
   for (const code of codes) expect(readme).toContain(`| \`${code}\` |`);
 });

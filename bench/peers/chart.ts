@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { packageRoot } from "#lib/native.js";
+import { packageRoot } from "#lib/core/native.js";
 import type { Group } from "./report.js";
 
 /** Vega-Lite specification: how near everyone comes to the ceiling, by tokens, shape and dtype. */

@@ -1,6 +1,6 @@
-import { gating, type Routing } from "#lib/operators/gating.js";
-import type { Tensor } from "#lib/tensor.js";
-import { packageVersion } from "#lib/version.js";
+import type { Tensor } from "#lib/core/tensor.js";
+import { packageVersion } from "#lib/core/version.js";
+import { gating, type Routing } from "#lib/operators/routing/gating.js";
 import type { Contender } from "./contender.js";
 import type { Input, PeerDType, Problem } from "./problem.js";
 

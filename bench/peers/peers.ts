@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/native.js";
+import { packageRoot } from "#lib/core/native.js";
 import type { PeerDType } from "./problem.js";
 
 /** A program and its arguments. */

@@ -1,4 +1,4 @@
-import { isMoeError, MoeError } from "../errors.js";
+import { isMoeError, MoeError } from "../core/errors.js";
 
 /** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. */
 export function badCheckpoint(place: string, problem: string, cause?: unknown): MoeError {

@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { checkInteger, describe } from "../errors.js";
+import { checkInteger, describe } from "../core/errors.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
-import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
+import { isRecord, type JsonObject, readJsonObject } from "./safetensors/strict_json.js";
 
 /**
  * The fields of a configuration, such as a model's config.json. A field that is absent or null has the fallback, for a

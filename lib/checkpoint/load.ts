@@ -1,11 +1,11 @@
-import type { Device } from "../device.js";
-import { invalidArgument } from "../errors.js";
+import type { Device } from "../core/device.js";
+import { invalidArgument } from "../core/errors.js";
 import type { MoeLayer } from "../layer/layer.js";
-import { openLayerFile } from "./layer_file.js";
+import { openWeightCache } from "./cache/weight_cache.js";
+import { openLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
-import { ShardedCheckpoint } from "./sharded_checkpoint.js";
-import { isRecord } from "./strict_json.js";
-import { openWeightCache } from "./weight_cache.js";
+import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
+import { isRecord } from "./safetensors/strict_json.js";
 import { loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {

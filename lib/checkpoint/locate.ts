@@ -1,14 +1,14 @@
-import { dtypes, type FloatDType } from "../dtype.js";
-import type { MoeLayerConfig } from "../layer/config.js";
-import { type ExpertWeights, expertRoles, expertShapes } from "../layer/expert_weights.js";
-import { type ExtraRouterRole, extraRouters } from "../layer/extra_routers.js";
+import { dtypes, type FloatDType } from "../core/dtype.js";
+import { type Shape, sameShape, shapeSize, shapeText } from "../core/shape.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
 import type { LayerWeights } from "../layer/layer.js";
-import { stackedShape, storedShape, type WeightLayout } from "../layer/weight_layout.js";
-import { type Shape, sameShape, shapeSize, shapeText } from "../shape.js";
+import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
+import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
+import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
-import type { SafetensorsDType } from "./safetensors_dtype.js";
-import type { SafetensorsFile } from "./safetensors_file.js";
-import { tensorPlace } from "./safetensors_header.js";
+import type { SafetensorsDType } from "./safetensors/dtype.js";
+import type { SafetensorsFile } from "./safetensors/file.js";
+import { tensorPlace } from "./safetensors/header.js";
 
 /** The tensor that holds a weight, and how. In the names of experts' tensors that are not stacked, `{e}` is the number. */
 export interface NamedWeight extends WeightLayout {

@@ -1,5 +1,5 @@
-import { checkInteger, invalidArgument, isMoeError } from "../errors.js";
-import type { MoeLayerConfig } from "../layer/config.js";
+import { checkInteger, invalidArgument, isMoeError } from "../core/errors.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";

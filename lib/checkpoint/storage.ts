@@ -1,9 +1,9 @@
-import { isMoeError } from "../errors.js";
-import type { WeightLayout } from "../layer/weight_layout.js";
-import type { Shape } from "../shape.js";
+import { isMoeError } from "../core/errors.js";
+import type { Shape } from "../core/shape.js";
+import type { WeightLayout } from "../layer/weights/weight_layout.js";
 import { expectedTensor, type LayerSource, locate, mapWeights } from "./locate.js";
-import type { SafetensorsDType } from "./safetensors_dtype.js";
-import type { ShardedCheckpoint } from "./sharded_checkpoint.js";
+import type { SafetensorsDType } from "./safetensors/dtype.js";
+import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 
 /** How a checkpoint stores one role of a layer's weights. */
 export interface StoredRole {

@@ -1,10 +1,11 @@
-import { Device } from "../device.js";
-import { dtypeNames, dtypes, type FloatDType } from "../dtype.js";
-import { checkChoice, invalidArgument } from "../errors.js";
-import { describeLayer } from "../layer/config.js";
-import type { ExpertWeights } from "../layer/expert_weights.js";
-import { extraRouters } from "../layer/extra_routers.js";
+import { Device } from "../core/device.js";
+import { dtypeNames, dtypes, type FloatDType } from "../core/dtype.js";
+import { checkChoice, invalidArgument } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
+import { describeLayer } from "../layer/description/config.js";
 import { MoeLayer } from "../layer/layer.js";
+import type { ExpertWeights } from "../layer/weights/expert_weights.js";
+import { extraRouters } from "../layer/weights/extra_routers.js";
 import {
   setExpert,
   setExtraRouter,
@@ -12,9 +13,8 @@ import {
   setSelectionBias,
   setSharedExpert,
   setSharedGate,
-} from "../layer/set_weights.js";
-import type { StoredWeight } from "../layer/weight_layout.js";
-import type { Tensor } from "../tensor.js";
+} from "../layer/weights/set_weights.js";
+import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import { type LayerSource, type LocatedLayer, type LocatedWeight, locateLayer } from "./locate.js";
 

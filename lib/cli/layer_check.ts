@@ -1,8 +1,8 @@
-import { type Check, relativeError } from "../cases/run.js";
-import type { FloatDType } from "../dtype.js";
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../layer/layer.js";
-import type { Routing } from "../operators/gating.js";
-import type { Tensor } from "../tensor.js";
+import type { Routing } from "../operators/routing/gating.js";
+import { type Check, relativeError } from "../testing/run.js";
 import type { Expectation } from "./workloads/workload.js";
 
 /**

@@ -1,8 +1,8 @@
-import { isGated } from "../backend.js";
-import type { MoeLayerDescription } from "../layer/config.js";
-import type { Hierarchy } from "../layer/hierarchy.js";
-import type { CapacityRule, CapacitySize } from "../operators/capacity.js";
-import type { Gating, Normalization, Scoring } from "../routing_rule.js";
+import { isGated } from "../core/backend.js";
+import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
+import type { MoeLayerDescription } from "../layer/description/config.js";
+import type { Hierarchy } from "../layer/description/hierarchy.js";
+import type { CapacityRule, CapacitySize } from "../operators/routing/capacity.js";
 import { plural } from "./ui/format.js";
 
 /** What a description leaves open, where it is known. */

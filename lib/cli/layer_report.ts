@@ -1,10 +1,10 @@
 import { styleText } from "node:util";
-import type { StageTimes } from "../backend.js";
-import type { Check } from "../cases/run.js";
-import type { CacheStatus } from "../checkpoint/weight_cache.js";
+import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
+import type { StageTimes } from "../core/backend.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";
+import type { Check } from "../testing/run.js";
 import { columnsOf, type Io, type Output, usesColor } from "./io.js";
 import type { LayerRun } from "./layer_run.js";
 import { barChart } from "./ui/bar_chart.js";

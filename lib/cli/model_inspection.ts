@@ -1,10 +1,10 @@
 import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
 import type { LayerTensors } from "../checkpoint/locate.js";
 import { Model } from "../checkpoint/model.js";
-import { ShardedCheckpoint } from "../checkpoint/sharded_checkpoint.js";
+import { ShardedCheckpoint } from "../checkpoint/safetensors/sharded_checkpoint.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
-import { dtypes, type FloatDType } from "../dtype.js";
-import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/config.js";
+import { dtypes, type FloatDType } from "../core/dtype.js";
+import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
 import type { LayerDetails } from "./layer_in_words.js";
 

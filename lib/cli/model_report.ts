@@ -1,6 +1,6 @@
 import { styleText } from "node:util";
 import type { StoredRole } from "../checkpoint/storage.js";
-import { shapeText } from "../shape.js";
+import { shapeText } from "../core/shape.js";
 import type { Io, Output } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
 import type { GroupStorage, LayerGroup, Memory, ModelInspection } from "./model_inspection.js";

@@ -1,6 +1,6 @@
 import { styleText } from "node:util";
-import { MoeError } from "../errors.js";
-import { packageVersion } from "../version.js";
+import { MoeError } from "../core/errors.js";
+import { packageVersion } from "../core/version.js";
 import { type Command, UsageError } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";

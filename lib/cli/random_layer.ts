@@ -1,12 +1,12 @@
-import { isGated } from "../backend.js";
-import { Random } from "../cases/random.js";
-import type { Device } from "../device.js";
-import { dtypes, type FloatDType, toBF16, toF16 } from "../dtype.js";
-import { describeLayer, type MoeLayerConfig } from "../layer/config.js";
+import { isGated } from "../core/backend.js";
+import type { Device } from "../core/device.js";
+import { dtypes, type FloatDType, toBF16, toF16 } from "../core/dtype.js";
+import type { Shape } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import { MoeLayer } from "../layer/layer.js";
-import { setExpert, setRouter } from "../layer/set_weights.js";
-import type { Shape } from "../shape.js";
-import type { Tensor } from "../tensor.js";
+import { setExpert, setRouter } from "../layer/weights/set_weights.js";
+import { Random } from "../testing/random.js";
 
 /** The stored form of a value. */
 const encoders: Readonly<Record<FloatDType, (value: number) => number>> = {

@@ -1,8 +1,8 @@
-import type { FloatDType } from "../dtype.js";
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../layer/layer.js";
 import type { RouterHistory } from "../statistics/router_history.js";
 import { RouterStats } from "../statistics/router_stats.js";
-import type { Tensor } from "../tensor.js";
 
 const maximumSlices = 64;
 

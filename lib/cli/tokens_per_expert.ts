@@ -1,7 +1,7 @@
-import type { FloatDType } from "../dtype.js";
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
 import type { MoeLayer } from "../layer/layer.js";
-import { sort } from "../operators/sort.js";
-import type { Tensor } from "../tensor.js";
+import { sort } from "../operators/routing/sort.js";
 
 /** How many of the tokens x [T, H] the layer's router sends to each expert. */
 export async function tokensPerExpert(layer: MoeLayer, x: Tensor<FloatDType>): Promise<number[]> {

@@ -1,8 +1,8 @@
-import type { CapturedHandle, TensorHandle } from "../backend.js";
-import type { FloatDType } from "../dtype.js";
-import { MoeError } from "../errors.js";
-import type { Routing } from "../operators/gating.js";
-import type { Tensor } from "../tensor.js";
+import type { CapturedHandle, TensorHandle } from "../core/backend.js";
+import type { FloatDType } from "../core/dtype.js";
+import { MoeError } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
+import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayer } from "./layer.js";
 import { emptyRouting, mostChoices, routesAlone, routeTokens } from "./routing.js";
 import { checkTokens, type Tokens } from "./tokens.js";

@@ -1,21 +1,21 @@
-import type { LayerHandle, StageTimes, WeightParts } from "../backend.js";
+import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
-import type { CacheStatus } from "../checkpoint/weight_cache.js";
-import { Device } from "../device.js";
-import { checkFloatDType, type FloatDType } from "../dtype.js";
-import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
+import type { LayerHandle, StageTimes, WeightParts } from "../core/backend.js";
+import { Device } from "../core/device.js";
+import { checkFloatDType, type FloatDType } from "../core/dtype.js";
+import { checkInteger, checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
 import { checkTensor, output } from "../operators/check.js";
-import type { Routing } from "../operators/gating.js";
-import type { Tensor } from "../tensor.js";
+import type { Routing } from "../operators/routing/gating.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
-import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./config.js";
-import type { ExpertWeights } from "./expert_weights.js";
-import type { ExtraRouters } from "./extra_routers.js";
+import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./description/config.js";
 import { cleanLogits, gateLogits, mostChoices, routesAlone, routeTokens } from "./routing.js";
-import { setSelectionBias, setWeights } from "./set_weights.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
 import { checkTraining, type Training, type TrainingLogits } from "./training.js";
-import { checkWeight, storedWeight, type Weight } from "./weight_layout.js";
+import type { ExpertWeights } from "./weights/expert_weights.js";
+import type { ExtraRouters } from "./weights/extra_routers.js";
+import { setSelectionBias, setWeights } from "./weights/set_weights.js";
+import { checkWeight, storedWeight, type Weight } from "./weights/weight_layout.js";
 
 /**
  * The weights of a layer. Each is a tensor of the shape that stands here or, where it is stored in another way (inputs

@@ -1,10 +1,10 @@
-import type { TensorHandle } from "../backend.js";
-import { chooseTokens, tokensOfExpert } from "../operators/expert_choice.js";
-import type { Routing } from "../operators/gating.js";
-import { chooseByGroups } from "../operators/hierarchical_gating.js";
-import { dropOverflow, sharedCapacity } from "../operators/limit_capacity.js";
-import type { Tensor } from "../tensor.js";
-import { isExpertScoring, type MoeLayerDescription } from "./config.js";
+import type { TensorHandle } from "../core/backend.js";
+import type { Tensor } from "../core/tensor.js";
+import { chooseTokens, tokensOfExpert } from "../operators/routing/expert_choice.js";
+import type { Routing } from "../operators/routing/gating.js";
+import { chooseByGroups } from "../operators/routing/hierarchical_gating.js";
+import { dropOverflow, sharedCapacity } from "../operators/routing/limit_capacity.js";
+import { isExpertScoring, type MoeLayerDescription } from "./description/config.js";
 import type { MoeLayer } from "./layer.js";
 import type { Tokens } from "./tokens.js";
 import { addNoise, type GateLogits, type GateName, jitterInput, type Training } from "./training.js";

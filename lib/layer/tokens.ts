@@ -1,8 +1,8 @@
-import type { TensorHandle } from "../backend.js";
-import type { FloatDType } from "../dtype.js";
-import { MoeError } from "../errors.js";
+import type { TensorHandle } from "../core/backend.js";
+import type { FloatDType } from "../core/dtype.js";
+import { MoeError } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
 import { checkTensor, resultDType } from "../operators/check.js";
-import type { Tensor } from "../tensor.js";
 import type { MoeLayer } from "./layer.js";
 
 /** The tokens of x [T, H], one sequence, or [B, S, H]. */

@@ -1,10 +1,10 @@
-import type { TensorHandle } from "../backend.js";
-import { checkOptions, invalidArgument } from "../errors.js";
+import type { TensorHandle } from "../core/backend.js";
+import { checkOptions, invalidArgument } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
 import { checkTensor } from "../operators/check.js";
-import { checkJitterEpsilon } from "../operators/jitter.js";
-import { checkNoiseEpsilon, type NoisyLogits, noisyLogits } from "../operators/noisy_logits.js";
-import { checkSeed, type Seed } from "../operators/random.js";
-import type { Tensor } from "../tensor.js";
+import { checkJitterEpsilon } from "../operators/noise/jitter.js";
+import { checkNoiseEpsilon, type NoisyLogits, noisyLogits } from "../operators/noise/noisy_logits.js";
+import { checkSeed, type Seed } from "../operators/noise/random.js";
 import type { MoeLayer } from "./layer.js";
 import type { Tokens } from "./tokens.js";
 

@@ -1,5 +1,5 @@
-import { isGated, type LayerDescription, type StageTimes } from "../backend.js";
-import { type DType, dtypes } from "../dtype.js";
+import { isGated, type LayerDescription, type StageTimes } from "../core/backend.js";
+import { type DType, dtypes } from "../core/dtype.js";
 
 /** What a computation must do at least, however it is done. */
 export interface Work {

@@ -1,9 +1,9 @@
-import type { TensorHandle } from "../backend.js";
-import type { Device } from "../device.js";
-import type { DType } from "../dtype.js";
-import { checkInteger, invalidArgument, MoeError } from "../errors.js";
-import { checkSizes, type Shape } from "../shape.js";
-import { Tensor } from "../tensor.js";
+import type { TensorHandle } from "../core/backend.js";
+import type { Device } from "../core/device.js";
+import type { DType } from "../core/dtype.js";
+import { checkInteger, invalidArgument, MoeError } from "../core/errors.js";
+import { checkSizes, type Shape } from "../core/shape.js";
+import { Tensor } from "../core/tensor.js";
 
 /** An option of operators that add up over tokens. */
 export interface TokenMaskOption {

@@ -1,4 +1,4 @@
-import { checkInteger, checkOptions, invalidArgument } from "../errors.js";
+import { checkInteger, checkOptions, invalidArgument } from "../core/errors.js";
 import { joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
 export interface HeatMapOptions {

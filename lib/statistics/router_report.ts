@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { extname } from "node:path";
-import { checkOptions, invalidArgument, MoeError } from "../errors.js";
+import { checkOptions, invalidArgument, MoeError } from "../core/errors.js";
 import { routerChart } from "./router_chart.js";
 import type { RouterHistory } from "./router_history.js";
 

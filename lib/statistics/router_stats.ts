@@ -1,11 +1,11 @@
-import { Device } from "../device.js";
-import type { FloatDType } from "../dtype.js";
-import { checkInteger, checkOptions, invalidArgument, MoeError } from "../errors.js";
-import { accumulate, readTotals } from "../operators/accumulate.js";
+import { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
+import { checkInteger, checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import type { Tensor } from "../core/tensor.js";
 import { checkOptional, checkTensor, checkTokenMask, type TokenMaskOption } from "../operators/check.js";
-import { type ExpertTotals, expertTotals, type WeightedExpertTotals } from "../operators/expert_totals.js";
-import { type CountedMean, tokenMean } from "../operators/mean_scores.js";
-import type { Tensor } from "../tensor.js";
+import { accumulate, readTotals } from "../operators/statistics/accumulate.js";
+import { type ExpertTotals, expertTotals, type WeightedExpertTotals } from "../operators/statistics/expert_totals.js";
+import { type CountedMean, tokenMean } from "../operators/statistics/mean_scores.js";
 import { type RouterHistory, type RouterTotals, routerHistory } from "./router_history.js";
 
 export interface RouterStatsOptions {

@@ -5,7 +5,7 @@
 #include "binding/device.h"
 #include "binding/errors.h"
 #include "binding/tensor.h"
-#include "core/problem.h"
+#include "core/operators/problem.h"
 
 namespace moe::binding {
 
@@ -30,7 +30,7 @@ TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);
 // As tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
 
-// A StridedMatrix of lib/backend.ts, checked to lie within its tensor.
+// A StridedMatrix of lib/core/backend.ts, checked to lie within its tensor.
 MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep);
 MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep);
 

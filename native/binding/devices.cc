@@ -2,12 +2,12 @@
 
 #include "cpu/backend.h"
 #include "cpu/isa/isa.h"
-#include "cpu/topology.h"
+#include "cpu/runtime/topology.h"
 #if defined(MOE_HAS_SIMT)
-#include "simt/devices.h"
+#include "gpu/target/simt/devices.h"
 #endif
 #if defined(MOE_HAS_CUDA)
-#include "cuda/devices.h"
+#include "gpu/target/cuda/devices.h"
 #endif
 
 namespace moe::binding {

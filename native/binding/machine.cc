@@ -3,9 +3,9 @@
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
-#include "cpu/ceilings.h"
 #include "cpu/isa/isa.h"
-#include "cpu/topology.h"
+#include "cpu/runtime/ceilings.h"
+#include "cpu/runtime/topology.h"
 
 #define MOE_TEXT_OF(...) #__VA_ARGS__
 #define MOE_TEXT(...) MOE_TEXT_OF(__VA_ARGS__)

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "core/capacity.h"
-#include "core/noise.h"
-#include "core/problem.h"
-#include "core/statistics.h"
+#include "core/operators/capacity.h"
+#include "core/operators/noise.h"
+#include "core/operators/problem.h"
+#include "core/operators/statistics.h"
 #include "core/status.h"
 
 namespace moe {

@@ -1,5 +1,5 @@
 // Random numbers as a function of seed and position, so that every device and every thread can draw any of them alone.
-// See lib/operators/random.ts for what the numbers are.
+// See lib/operators/noise/random.ts for what the numbers are.
 #pragma once
 
 #include <cmath>

@@ -6,7 +6,7 @@
 
 namespace moe {
 
-// The same names as MoeErrorCode in lib/errors.ts.
+// The same names as MoeErrorCode in lib/core/errors.ts.
 enum class Code {
   ok,
   invalid_argument,

@@ -2,16 +2,16 @@
 
 #include <cstring>
 
-#include "cpu/gating.h"
+#include "cpu/gemm/panels.h"
 #include "cpu/isa/isa.h"
-#include "cpu/layer.h"
-#include "cpu/mapping.h"
-#include "cpu/noisy_top_k.h"
-#include "cpu/panels.h"
-#include "cpu/random.h"
-#include "cpu/rows.h"
-#include "cpu/sort.h"
-#include "cpu/topology.h"
+#include "cpu/layer/layer.h"
+#include "cpu/noise/noisy_top_k.h"
+#include "cpu/noise/random.h"
+#include "cpu/routing/gating.h"
+#include "cpu/routing/sort.h"
+#include "cpu/runtime/mapping.h"
+#include "cpu/runtime/rows.h"
+#include "cpu/runtime/topology.h"
 
 namespace moe::cpu {
 

@@ -4,10 +4,10 @@
 #include <string>
 
 #include "core/backend.h"
-#include "cpu/capacity.h"
-#include "cpu/context.h"
-#include "cpu/expert_choice.h"
-#include "cpu/hierarchical_gating.h"
+#include "cpu/routing/capacity.h"
+#include "cpu/routing/expert_choice.h"
+#include "cpu/routing/hierarchical_gating.h"
+#include "cpu/runtime/context.h"
 
 namespace moe::cpu {
 

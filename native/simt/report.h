@@ -10,7 +10,7 @@
 
 namespace moe::simt::machine {
 
-// "__syncthreads (native/cuda/sort.cu:40)"
+// "__syncthreads (native/gpu/routing/sort.cu:40)"
 std::string call_text(const Call& call);
 // "mask 0x0000ffff"
 std::string mask_text(uint32_t mask);

@@ -3,8 +3,8 @@
 // host's work where that is the longer; the layer's stages are timed by the device.
 import { layerCases } from "../../build/bench/layer.js";
 import { operatorCases } from "../../build/bench/operators.js";
-import { shapes } from "../../dist/cases/shapes.js";
 import { openDevice } from "../../dist/index.js";
+import { shapes } from "../../dist/testing/shapes.js";
 
 const plans = {
   cuda: {

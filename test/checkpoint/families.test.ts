@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
-import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
+import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { neededFields } from "./support/needed_fields.js";
 
 const fieldsOf = (json: Record<string, unknown>) => new ConfigFields("config.json", json);

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
 import { ConfigFields } from "../../lib/checkpoint/config_fields.js";
 import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
-import type { SafetensorsInput } from "../../lib/checkpoint/safetensors.js";
-import { type Device, openDevice } from "../../lib/device.js";
+import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import { type Device, openDevice } from "../../lib/core/device.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import { familyModelNames, readFamilyModel, readFamilyResults, stackExperts } from "./support/family_model.js";

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openLayerFile } from "../../lib/checkpoint/layer_file.js";
-import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
-import type { MoeLayerConfig } from "../../lib/layer/config.js";
+import { openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import { openForTests } from "../support/devices.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";

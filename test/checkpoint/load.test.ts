@@ -1,10 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
-import { toBF16 } from "../../lib/dtype.js";
+import { toBF16 } from "../../lib/core/dtype.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
-import { describeLayer } from "../../lib/layer/config.js";
+import { describeLayer } from "../../lib/layer/description/config.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { readFamilyModel, stackExperts } from "./support/family_model.js";
 import { goldenModel, type Model, writeModel } from "./support/model_directory.js";

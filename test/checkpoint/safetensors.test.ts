@@ -1,10 +1,10 @@
 import { expect, test, vi } from "vitest";
 
-vi.mock("../../lib/native.js", () => {
+vi.mock("../../lib/core/native.js", () => {
   throw new Error("the native loader was imported");
 });
 
 test("the safetensors module needs neither addon nor devices", async () => {
-  await expect(import("../../lib/device.js")).rejects.toThrow();
-  await expect(import("../../lib/checkpoint/safetensors.js")).resolves.toHaveProperty("SafetensorsFile");
+  await expect(import("../../lib/core/device.js")).rejects.toThrow();
+  await expect(import("../../lib/checkpoint/safetensors/index.js")).resolves.toHaveProperty("SafetensorsFile");
 });

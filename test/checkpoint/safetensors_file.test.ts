@@ -2,14 +2,14 @@ import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } fro
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { chunkBytes } from "../../lib/checkpoint/safetensors/file.js";
 import {
   parseSafetensors,
   SafetensorsFile,
   type SafetensorsInput,
   serializeSafetensors,
   writeSafetensors,
-} from "../../lib/checkpoint/safetensors.js";
-import { chunkBytes } from "../../lib/checkpoint/safetensors_file.js";
+} from "../../lib/checkpoint/safetensors/index.js";
 import { rawSafetensors } from "./support/raw_safetensors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 import { anyMetadata, anyTensors, bytesOf } from "./support/tensors.js";

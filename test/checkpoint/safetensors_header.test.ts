@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { isMoeError, parseSafetensors, serializeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { isMoeError, parseSafetensors, serializeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { rawSafetensors } from "./support/raw_safetensors.js";
 import { anyMetadata, anyTensors } from "./support/tensors.js";
 

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type SafetensorsInput, ShardedCheckpoint, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { type SafetensorsInput, ShardedCheckpoint, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
 const scalar = (value: number): SafetensorsInput => ({ dtype: "F32", shape: [], data: Float32Array.of(value) });

@@ -12,9 +12,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice } from "../../lib/index.js";
-import { setRouter } from "../../lib/layer/set_weights.js";
+import { setRouter } from "../../lib/layer/weights/set_weights.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";

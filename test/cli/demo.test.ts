@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { runCli } from "./support/run_cli.js";
 
-vi.mock("../../lib/native.js", async (importOriginal) => ({
-  ...(await importOriginal<typeof import("../../lib/native.js")>()),
+vi.mock("../../lib/core/native.js", async (importOriginal) => ({
+  ...(await importOriginal<typeof import("../../lib/core/native.js")>()),
   packageRoot: mkdtempSync(join(tmpdir(), "moe-kernels-")),
 }));
 

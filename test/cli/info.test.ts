@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
-import { listDevices } from "../../lib/device.js";
-import { loadNative } from "../../lib/native.js";
+import { listDevices } from "../../lib/core/device.js";
+import { loadNative } from "../../lib/core/native.js";
 import { runCli } from "./support/run_cli.js";
 
 test("info names every device with why it is or is not here", async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
 import { RandomWeights, randomLayer, randomTokens } from "../../lib/cli/random_layer.js";
-import { type DeviceName, openDevice } from "../../lib/device.js";
+import { type DeviceName, openDevice } from "../../lib/core/device.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
 describe.each(deviceNames)("random weights on %s", (name) => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors.js";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames } from "../support/devices.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { cases } from "../../lib/cases/table.js";
+import { cases } from "../../lib/testing/table.js";
 import { deviceNames } from "../support/devices.js";
 import { runCli } from "./support/run_cli.js";
 

@@ -1,7 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { runCli } from "./support/run_cli.js";
 
-vi.mock("../../lib/cases/run.js", () => ({
+vi.mock("../../lib/testing/run.js", () => ({
   runCase: async ({ name, operator }: { name: string; operator: string }) => ({
     name,
     operator,

@@ -1,18 +1,18 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
 import {
   type ExpectedResults,
   type ExpectedRouting,
   type LayerFile,
   openLayerFile,
-} from "../../lib/checkpoint/layer_file.js";
-import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
-import type { Device } from "../../lib/device.js";
+} from "../../lib/checkpoint/layer_file/layer_file.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../lib/core/device.js";
 import type { Training } from "../../lib/layer/training.js";
-import { gating, type Routing } from "../../lib/operators/gating.js";
-import { limitCapacity } from "../../lib/operators/limit_capacity.js";
+import { gating, type Routing } from "../../lib/operators/routing/gating.js";
+import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;

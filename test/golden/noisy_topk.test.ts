@@ -1,17 +1,17 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
-import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
-import type { Device } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
-import { expertLoad } from "../../lib/operators/expert_load.js";
-import { gating } from "../../lib/operators/gating.js";
-import { noisyLogits } from "../../lib/operators/noisy_logits.js";
-import { routerProjection } from "../../lib/operators/router_projection.js";
-import { sort } from "../../lib/operators/sort.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { expertLoad } from "../../lib/operators/noise/expert_load.js";
+import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { routerProjection } from "../../lib/operators/routing/router_projection.js";
+import { sort } from "../../lib/operators/routing/sort.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = join(import.meta.dirname, "noisy_topk");

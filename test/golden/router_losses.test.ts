@@ -1,15 +1,15 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
-import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
-import type { Device } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { expertTotals } from "../../lib/operators/expert_totals.js";
-import { cvSquared } from "../../lib/operators/imbalance.js";
-import { loadBalancingLoss } from "../../lib/operators/load_balancing_loss.js";
-import { zLoss } from "../../lib/operators/z_loss.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";
+import { cvSquared } from "../../lib/operators/statistics/imbalance.js";
+import { loadBalancingLoss } from "../../lib/operators/statistics/load_balancing_loss.js";
+import { zLoss } from "../../lib/operators/statistics/z_loss.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = import.meta.dirname;

@@ -1,10 +1,10 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openLayerFile } from "../../lib/checkpoint/layer_file.js";
-import { SafetensorsFile } from "../../lib/checkpoint/safetensors.js";
-import { gating } from "../../lib/operators/gating.js";
-import { limitCapacity } from "../../lib/operators/limit_capacity.js";
+import { openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const directory = join(import.meta.dirname, "switch");

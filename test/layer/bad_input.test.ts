@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/device.js";
+import { openDevice } from "../../lib/core/device.js";
 import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";

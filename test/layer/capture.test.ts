@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { openDevice } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { openDevice } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
 import type { CapturedForward } from "../../lib/layer/captured_forward.js";
 import type { MoeLayer } from "../../lib/layer/layer.js";
-import { unpermute } from "../../lib/operators/permute.js";
-import { sort } from "../../lib/operators/sort.js";
+import { unpermute } from "../../lib/operators/experts/permute.js";
+import { sort } from "../../lib/operators/routing/sort.js";
+import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

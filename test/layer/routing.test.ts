@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
-import type { Capacity } from "../../lib/operators/capacity.js";
-import { expertChoice } from "../../lib/operators/expert_choice.js";
-import { limitCapacity } from "../../lib/operators/limit_capacity.js";
-import { drops } from "../../lib/routing_rule.js";
+import { drops } from "../../lib/core/routing_rule.js";
+import type { Capacity } from "../../lib/operators/routing/capacity.js";
+import { expertChoice } from "../../lib/operators/routing/expert_choice.js";
+import { limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";

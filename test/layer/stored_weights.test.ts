@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import type { Device } from "../../lib/device.js";
-import { type ExpertRole, expertRoles, expertShapes } from "../../lib/layer/expert_weights.js";
+import type { Device } from "../../lib/core/device.js";
+import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
-import type { Orient, Part, Stacking, StoredWeight, Weight } from "../../lib/layer/weight_layout.js";
-import { type Shape, shapeSize } from "../../lib/shape.js";
+import { type ExpertRole, expertRoles, expertShapes } from "../../lib/layer/weights/expert_weights.js";
+import type { Orient, Part, Stacking, StoredWeight, Weight } from "../../lib/layer/weights/weight_layout.js";
+import { Random } from "../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -1,15 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import type { Device } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
-import { expertLoad } from "../../lib/operators/expert_load.js";
-import { gating } from "../../lib/operators/gating.js";
-import { jitter } from "../../lib/operators/jitter.js";
-import { noisyLogits } from "../../lib/operators/noisy_logits.js";
-import { random } from "../../lib/operators/random.js";
-import { routerProjection } from "../../lib/operators/router_projection.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { expertLoad } from "../../lib/operators/noise/expert_load.js";
+import { jitter } from "../../lib/operators/noise/jitter.js";
+import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
+import { random } from "../../lib/operators/noise/random.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { routerProjection } from "../../lib/operators/routing/router_projection.js";
+import { Random } from "../../lib/testing/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

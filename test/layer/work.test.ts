@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { describeLayer, type MoeLayerConfig } from "../../lib/layer/config.js";
+import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 import {
   countedLoad,
   expectedLoad,
@@ -9,6 +8,7 @@ import {
   layerWork,
   totalParameters,
 } from "../../lib/layer/work.js";
+import { Random } from "../../lib/testing/random.js";
 
 const [H, I, E, k, T] = [64, 32, 16, 4, 10];
 const config: MoeLayerConfig = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/device.js";
+import { openDevice } from "../../lib/core/device.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
-import { combine } from "../../lib/operators/combine.js";
-import { type GatingOptions, gating } from "../../lib/operators/gating.js";
-import { groupedGemm, packExperts } from "../../lib/operators/grouped_gemm.js";
-import { permute, unpermute } from "../../lib/operators/permute.js";
-import { routerProjection } from "../../lib/operators/router_projection.js";
-import { sort } from "../../lib/operators/sort.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { combine } from "../../lib/operators/experts/combine.js";
+import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
+import { permute, unpermute } from "../../lib/operators/experts/permute.js";
+import { type GatingOptions, gating } from "../../lib/operators/routing/gating.js";
+import { routerProjection } from "../../lib/operators/routing/router_projection.js";
+import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { relativeError } from "../../lib/cases/run.js";
-import { type Device, openDevice } from "../../lib/device.js";
-import { type ExpertChoiceRule, expertChoice } from "../../lib/operators/expert_choice.js";
-import { expertScorings } from "../../lib/routing_rule.js";
+import { type Device, openDevice } from "../../lib/core/device.js";
+import { expertScorings } from "../../lib/core/routing_rule.js";
+import { type ExpertChoiceRule, expertChoice } from "../../lib/operators/routing/expert_choice.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

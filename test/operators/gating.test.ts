@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { gating } from "../../lib/operators/gating.js";
-import { scorings } from "../../lib/routing_rule.js";
+import { scorings } from "../../lib/core/routing_rule.js";
+import { gating } from "../../lib/operators/routing/gating.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { checkGating, checkSelectionBias, type GatingRuleOptions } from "../../lib/operators/gating_options.js";
-import type { Gating } from "../../lib/routing_rule.js";
+import type { Gating } from "../../lib/core/routing_rule.js";
+import { checkGating, checkSelectionBias, type GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
 import { expectError } from "../support/errors.js";
 
 const experts = 12;

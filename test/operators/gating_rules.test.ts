@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { relativeError } from "../../lib/cases/run.js";
-import { type Device, openDevice } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import { gating } from "../../lib/operators/gating.js";
-import { checkGating, type GatingRuleOptions } from "../../lib/operators/gating_options.js";
-import { groupScores, type Scoring, scorings, selectionKeys } from "../../lib/routing_rule.js";
+import { type Device, openDevice } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { groupScores, type Scoring, scorings, selectionKeys } from "../../lib/core/routing_rule.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { checkGating, type GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 interface Problem {

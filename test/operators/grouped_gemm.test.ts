@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { groupedGemm, packExperts } from "../../lib/operators/grouped_gemm.js";
+import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
+import { Random } from "../../lib/testing/random.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 describe.each(kernelPaths)("grouped GEMM on $label", (path) => {

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { relativeError } from "../../lib/cases/run.js";
-import { gating } from "../../lib/operators/gating.js";
-import { hierarchicalGating } from "../../lib/operators/hierarchical_gating.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { hierarchicalGating } from "../../lib/operators/routing/hierarchical_gating.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

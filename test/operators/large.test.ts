@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { combine } from "../../lib/operators/combine.js";
-import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
-import { permute, unpermute } from "../../lib/operators/permute.js";
+import { combine } from "../../lib/operators/experts/combine.js";
+import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
+import { permute, unpermute } from "../../lib/operators/experts/permute.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
 /** Without `reference`, which widens whole tensors to float64. */

@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { relativeError } from "../../lib/cases/run.js";
-import { openDevice } from "../../lib/device.js";
-import { expertLoad } from "../../lib/operators/expert_load.js";
-import { jitter } from "../../lib/operators/jitter.js";
-import { noisyLogits } from "../../lib/operators/noisy_logits.js";
-import { type RandomOptions, random } from "../../lib/operators/random.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { openDevice } from "../../lib/core/device.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import { expertLoad } from "../../lib/operators/noise/expert_load.js";
+import { jitter } from "../../lib/operators/noise/jitter.js";
+import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
+import { type RandomOptions, random } from "../../lib/operators/noise/random.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { randomRouting } from "../../lib/cases/random_routing.js";
-import { relativeError } from "../../lib/cases/run.js";
-import { combine } from "../../lib/operators/combine.js";
-import { permute, unpermute } from "../../lib/operators/permute.js";
-import { sort } from "../../lib/operators/sort.js";
+import { combine } from "../../lib/operators/experts/combine.js";
+import { permute, unpermute } from "../../lib/operators/experts/permute.js";
+import { sort } from "../../lib/operators/routing/sort.js";
+import { Random } from "../../lib/testing/random.js";
+import { randomRouting } from "../../lib/testing/random_routing.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
 describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) => {

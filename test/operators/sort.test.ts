@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { sort } from "../../lib/operators/sort.js";
-import type { Tensor } from "../../lib/tensor.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
 /** The values of a tensor that is not needed any more. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { type Activation, defaultClamp } from "../../lib/backend.js";
-import { activate } from "../../lib/reference/activation.js";
+import { type Activation, defaultClamp } from "../../lib/core/backend.js";
+import { activate } from "../../lib/reference/experts/activation.js";
 
 const points = [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10];
 

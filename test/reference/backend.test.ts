@@ -1,16 +1,16 @@
 import { describe, expect, test } from "vitest";
-import { activations, defaultClamp, isGated } from "../../lib/backend.js";
-import { Random } from "../../lib/cases/random.js";
-import { relativeError } from "../../lib/cases/run.js";
-import type { FloatDType } from "../../lib/dtype.js";
+import { activations, defaultClamp, isGated } from "../../lib/core/backend.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
-import { combine } from "../../lib/operators/combine.js";
-import { gating } from "../../lib/operators/gating.js";
-import { groupedGemm } from "../../lib/operators/grouped_gemm.js";
-import { permute } from "../../lib/operators/permute.js";
-import { routerProjection } from "../../lib/operators/router_projection.js";
-import { activate } from "../../lib/reference/activation.js";
-import type { Tensor } from "../../lib/tensor.js";
+import { combine } from "../../lib/operators/experts/combine.js";
+import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
+import { permute } from "../../lib/operators/experts/permute.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { routerProjection } from "../../lib/operators/routing/router_projection.js";
+import { activate } from "../../lib/reference/experts/activation.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { erfc } from "../../lib/reference/erf.js";
+import { erfc } from "../../lib/reference/core/erf.js";
 
 /** Computed with 30 digits by mpmath 1.3. */
 const known: readonly (readonly [x: number, erfc: number])[] = [

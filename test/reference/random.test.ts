@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { philox, randomNumbers } from "../../lib/reference/random.js";
+import { philox, randomNumbers } from "../../lib/reference/noise/random.js";
 
 /** The known answers that the authors publish with their library, Random123. */
 const known = [

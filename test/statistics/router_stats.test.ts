@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../lib/cases/random.js";
-import { randomRouting } from "../../lib/cases/random_routing.js";
-import { gating } from "../../lib/operators/gating.js";
-import { routerStatistics } from "../../lib/operators/router_statistics.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { routerStatistics } from "../../lib/operators/statistics/router_statistics.js";
 import { RouterStats } from "../../lib/statistics/router_stats.js";
+import { Random } from "../../lib/testing/random.js";
+import { randomRouting } from "../../lib/testing/random_routing.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 

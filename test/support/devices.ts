@@ -1,13 +1,14 @@
 import { afterAll, beforeAll } from "vitest";
-import { type Device, type DeviceName, listDevices, openDevice } from "../../lib/device.js";
-import { type DeviceOptions, loadNative } from "../../lib/native.js";
+import { type Device, type DeviceName, listDevices, openDevice } from "../../lib/core/device.js";
+import { type DeviceOptions, loadNative } from "../../lib/core/native.js";
 
-/** `reference` and `cpu` are everywhere: where they are missing, tests fail. The others where this machine has them. */
+/** `reference`, `cpu` and `simt` are everywhere: where they are missing, tests fail. GPUs where this machine has them. */
 export const deviceNames: readonly DeviceName[] = [
   "reference",
   "cpu",
+  "simt",
   ...listDevices()
-    .filter((device) => device.available && (device.name === "simt" || device.kind === "cuda"))
+    .filter((device) => device.available && device.kind === "cuda")
     .map((device) => device.name as DeviceName),
 ];
 

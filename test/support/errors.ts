@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { MoeError, type MoeErrorCode } from "../../lib/errors.js";
+import { MoeError, type MoeErrorCode } from "../../lib/core/errors.js";
 
 /** Checks that `call` throws a MoeError of this code whose message matches. */
 export function expectError(call: () => unknown, code: MoeErrorCode, message: RegExp): void {

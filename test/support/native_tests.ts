@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { packageRoot } from "../../lib/native.js";
+import { packageRoot } from "../../lib/core/native.js";
 
 /** One test for every test of a native test program, which the build puts at `path` below its folder. */
 export function nativeTests(path: string): void {

@@ -1,16 +1,16 @@
 import fc from "fast-check";
-import { type Activation, activations, sharedGates } from "../../lib/backend.js";
-import { Random } from "../../lib/cases/random.js";
-import { randomExpert, randomShared } from "../../lib/cases/random_expert.js";
-import type { Device } from "../../lib/device.js";
-import type { FloatDType } from "../../lib/dtype.js";
-import type { MoeLayerConfig } from "../../lib/layer/config.js";
-import type { ExpertWeights } from "../../lib/layer/expert_weights.js";
+import { type Activation, activations, sharedGates } from "../../lib/core/backend.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { groupScores, scorings } from "../../lib/core/routing_rule.js";
+import { type Shape, shapeSize } from "../../lib/core/shape.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
-import type { GatingRuleOptions, Normalize } from "../../lib/operators/gating_options.js";
-import { groupScores, scorings } from "../../lib/routing_rule.js";
-import { type Shape, shapeSize } from "../../lib/shape.js";
-import type { Tensor } from "../../lib/tensor.js";
+import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
+import type { GatingRuleOptions, Normalize } from "../../lib/operators/routing/gating_options.js";
+import { Random } from "../../lib/testing/random.js";
+import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
 
 /** The sizes and formula of a layer, and what its weights and tokens are drawn from. */
 export interface LayerProblem {

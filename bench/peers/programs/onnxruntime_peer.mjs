@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { SafetensorsFile } from "../../../dist/checkpoint/safetensors.js";
+import { SafetensorsFile } from "../../../dist/checkpoint/safetensors/index.js";
 import { moeOperator, plainOperators } from "./onnxruntime_models.mjs";
 
 const builders = { moe: moeOperator, plain: plainOperators };

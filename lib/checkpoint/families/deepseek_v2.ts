@@ -1,5 +1,5 @@
-import type { MoeLayerConfig } from "../../layer/config.js";
-import type { Groups } from "../../operators/gating_options.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 

@@ -1,6 +1,6 @@
-import type { Activation } from "../../backend.js";
-import type { MoeLayerConfig } from "../../layer/config.js";
-import type { ExpertWeights } from "../../layer/expert_weights.js";
+import type { Activation } from "../../core/backend.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 

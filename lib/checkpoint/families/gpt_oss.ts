@@ -1,4 +1,4 @@
-import { defaultClamp } from "../../backend.js";
+import { defaultClamp } from "../../core/backend.js";
 import { type Family, layerCount } from "./family.js";
 
 /**

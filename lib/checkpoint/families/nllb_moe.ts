@@ -1,4 +1,4 @@
-import type { MoeLayerConfig } from "../../layer/config.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ConfigFields } from "../config_fields.js";
 import { encoderDecoder } from "./encoder_decoder.js";
 import { type Family, layerCount, plainActivation } from "./family.js";

@@ -1,5 +1,5 @@
-import type { MoeLayerConfig } from "../../layer/config.js";
-import type { ExpertWeights } from "../../layer/expert_weights.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { NamedWeight } from "../locate.js";

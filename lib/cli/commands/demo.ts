@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { shapes } from "../../cases/shapes.js";
-import { type DeviceName, listDevices } from "../../device.js";
-import type { MoeLayerConfig } from "../../layer/config.js";
-import { packageRoot } from "../../native.js";
+import { type DeviceName, listDevices } from "../../core/device.js";
+import { packageRoot } from "../../core/native.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { shapes } from "../../testing/shapes.js";
 import { defineCommand } from "../command.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";
 import { layerFile } from "../workloads/layer_file.js";

@@ -1,7 +1,7 @@
-import { shapes } from "../../cases/shapes.js";
-import type { DeviceName } from "../../device.js";
-import { dtypeNames, dtypes, type FloatDType } from "../../dtype.js";
+import type { DeviceName } from "../../core/device.js";
+import { dtypeNames, dtypes, type FloatDType } from "../../core/dtype.js";
 import { writeRouterReport } from "../../statistics/router_report.js";
+import { shapes } from "../../testing/shapes.js";
 import { choiceOption, defineCommand, integerOption, listOption, UsageError } from "../command.js";
 import { writeJson } from "../io.js";
 import { printHeatMap } from "../layer_report.js";

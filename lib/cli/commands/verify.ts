@@ -1,8 +1,8 @@
 import { styleText } from "node:util";
-import type { Case, OperatorName } from "../../cases/case.js";
-import { type CaseResult, runCase } from "../../cases/run.js";
-import { cases } from "../../cases/table.js";
-import { type DeviceName, listDevices, openDevice } from "../../device.js";
+import { type DeviceName, listDevices, openDevice } from "../../core/device.js";
+import type { Case, OperatorName } from "../../testing/case.js";
+import { type CaseResult, runCase } from "../../testing/run.js";
+import { cases } from "../../testing/table.js";
 import { defineCommand, integerOption, listOption, UsageError } from "../command.js";
 import { type Io, writeJson } from "../io.js";
 import { formatError, formatMicroseconds, plural } from "../ui/format.js";

@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { openLayerFile } from "../../checkpoint/layer_file.js";
+import { openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
 import type { Workload } from "./workload.js";
 
 /** The layer of a layer file, on the file's own tokens. */

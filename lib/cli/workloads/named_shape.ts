@@ -1,4 +1,4 @@
-import type { MoeLayerConfig } from "../../layer/config.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { randomLayer } from "../random_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";

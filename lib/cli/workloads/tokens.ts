@@ -1,8 +1,8 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
-import { SafetensorsFile } from "../../checkpoint/safetensors_file.js";
-import { fromBF16, fromF16 } from "../../dtype.js";
-import { MoeError } from "../../errors.js";
-import { sameShape, shapeText } from "../../shape.js";
+import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
+import { fromBF16, fromF16 } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { sameShape, shapeText } from "../../core/shape.js";
 import { randomTokens } from "../random_layer.js";
 import type { Expectation, Workload } from "./workload.js";
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/status.h"
-#include "cpu/kernels.h"
+#include "cpu/isa/kernels.h"
 
 namespace moe::cpu {
 

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors.js";
+import { SafetensorsFile, type SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 import type { ModelFiles } from "./model_directory.js";
 
 const root = join(import.meta.dirname, "..", "..", "golden", "families");

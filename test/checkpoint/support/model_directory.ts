@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type LayerFile, openLayerFile } from "../../../lib/checkpoint/layer_file.js";
-import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors.js";
+import { type LayerFile, openLayerFile } from "../../../lib/checkpoint/layer_file/layer_file.js";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
 
 const golden = join(import.meta.dirname, "..", "..", "golden");
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
-import type { SafetensorsDType, SafetensorsInput } from "../../../lib/checkpoint/safetensors.js";
-import { safetensorsByteLength, safetensorsDTypeNames, viewAs } from "../../../lib/checkpoint/safetensors_dtype.js";
-import { isWellFormed } from "../../../lib/checkpoint/safetensors_header.js";
+import { safetensorsByteLength, safetensorsDTypeNames, viewAs } from "../../../lib/checkpoint/safetensors/dtype.js";
+import { isWellFormed } from "../../../lib/checkpoint/safetensors/header.js";
+import type { SafetensorsDType, SafetensorsInput } from "../../../lib/checkpoint/safetensors/index.js";
 
 const anyText = fc.string({ unit: "binary", maxLength: 12 }).filter(isWellFormed);
 

@@ -1,4 +1,4 @@
-#include "core/capacity.h"
+#include "core/operators/capacity.h"
 
 #include <cmath>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "cpu/panels.h"
+#include "cpu/gemm/panels.h"
 
 #include "check.h"
 #include "cpu/isa/isa.h"

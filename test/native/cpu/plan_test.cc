@@ -1,4 +1,4 @@
-#include "cpu/plan.h"
+#include "cpu/gemm/plan.h"
 
 #include <algorithm>
 #include <map>

@@ -1,4 +1,4 @@
-#include "cpu/sort.h"
+#include "cpu/routing/sort.h"
 
 #include <vector>
 

@@ -1,9 +1,9 @@
-#include "cpu/thread_pool.h"
+#include "cpu/runtime/thread_pool.h"
 
 #include <thread>
 
 #include "check.h"
-#include "cpu/team.h"
+#include "cpu/runtime/team.h"
 
 namespace {
 

@@ -1,0 +1,125 @@
+import type { Device } from "../../core/device.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { MoeLayer } from "../../layer/layer.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
+import { SafetensorsFile } from "../safetensors/file.js";
+import { tensorPlace } from "../safetensors/header.js";
+import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
+import { loadWeights, type WeightOptions } from "../weights.js";
+import { readFormula } from "./layer_file_formula.js";
+import { readTensors } from "./layer_file_tensors.js";
+
+/** Who takes which tokens, as {@link MoeLayer.route} gives it: a dropped choice has id -1 and weight 0. */
+export interface ExpectedRouting {
+  /** [T, k] */
+  readonly ids: Int32Array;
+  /** [T, k] */
+  readonly weights: Float32Array;
+  readonly weightsF64: Float64Array;
+}
+
+/** What a layer file says its layer computes; the float64 results are not rounded. */
+export interface ExpectedResults {
+  /** Absent where experts choose, whose tokens have no list of k. */
+  readonly routing?: ExpectedRouting;
+  /** [T, H] */
+  readonly output: Float32Array;
+  readonly outputF64: Float64Array;
+}
+
+/** One MoE layer in a safetensors file of its own: formula, weights, input and, where the file has them, results. */
+export interface LayerFile {
+  readonly path: string;
+  readonly family: string;
+  readonly caseName: string;
+  readonly config: MoeLayerConfig;
+  /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
+  readonly shape: Shape;
+  /** The noise [T, E] of the logits that the results come from, those of training; undefined where there is none. */
+  readonly noise: Float32Array | undefined;
+  /** The tokens. */
+  readonly x: Float32Array;
+  readonly expected: ExpectedResults | undefined;
+  /** The layer on a device; `dtype` is the storage dtype of its weights, default the file's. */
+  load(device: Device, dtype?: FloatDType, options?: Omit<WeightOptions, "dtype">): Promise<MoeLayer>;
+}
+
+/**
+ * Reads a layer file: safetensors whose metadata has `family`, `case`, and as JSON `config` (the formula) and `tensors`
+ * (for every role, such as `expert_up`, the `name` and `orient` of its tensors), with the input `x` [T, H] and the
+ * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`;
+ * in training also the `noise` [T, E]; weights and output also in F64 as `topk_weights_f64` and so on.
+ * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or a storage of weights
+ * that layers do not know.
+ */
+export async function openLayerFile(path: string): Promise<LayerFile> {
+  await using file = await SafetensorsFile.open(path);
+  const family = metadataText(file, "family");
+  const caseName = metadataText(file, "case");
+  const { config, shape, training } = readFormula(path, metadataJson(file, "config"));
+  const tensors = readTensors(path, metadataJson(file, "tensors"), config);
+  const numTokens = shapeSize(shape.slice(0, -1));
+  const x = await readAs(file, "x", "F32", [numTokens, config.hiddenSize]);
+  const noise = training ? await readAs(file, "noise", "F32", [numTokens, config.numExperts]) : undefined;
+  const expected = file.tensors.has("output") ? await readExpected(file, numTokens, config) : undefined;
+  const load: LayerFile["load"] = async (device, dtype, options = {}) => {
+    await using opened = await SafetensorsFile.open(path);
+    const source = { configPath: path, config, tensors, fileOf: async () => opened };
+    return await loadWeights(source, device, dtype === undefined ? options : { ...options, dtype });
+  };
+  return { path, family, caseName, config, shape, noise, x, expected, load };
+}
+
+async function readExpected(
+  file: SafetensorsFile,
+  numTokens: number,
+  config: MoeLayerConfig,
+): Promise<ExpectedResults> {
+  const token = [numTokens, config.hiddenSize];
+  return {
+    ...(config.expertChoice === undefined && { routing: await readRouting(file, [numTokens, config.topK]) }),
+    output: await readAs(file, "output", "F32", token),
+    outputF64: await readAs(file, "output_f64", "F64", token),
+  };
+}
+
+async function readRouting(file: SafetensorsFile, shape: Shape): Promise<ExpectedRouting> {
+  const ids = await readAs(file, "topk_ids", "I32", shape);
+  const weights = await readAs(file, "topk_weights", "F32", shape);
+  const weightsF64 = await readAs(file, "topk_weights_f64", "F64", shape);
+  if (!file.tensors.has("kept")) return { ids, weights, weightsF64 };
+  const kept = await readAs(file, "kept", "I32", shape);
+  return {
+    ids: ids.map((id, slot) => (kept[slot] ? id : -1)),
+    weights: weights.map((weight, slot) => (kept[slot] ? weight : 0)),
+    weightsF64: weightsF64.map((weight, slot) => (kept[slot] ? weight : 0)),
+  };
+}
+
+async function readAs<D extends SafetensorsDType>(
+  file: SafetensorsFile,
+  name: string,
+  dtype: D,
+  shape: Shape,
+): Promise<SafetensorsArrayOf<D>> {
+  const info = file.info(name);
+  if (info.dtype !== dtype || !sameShape(info.shape, shape)) {
+    const got = `${info.dtype} ${shapeText(info.shape)}`;
+    throw badCheckpoint(tensorPlace(file.path, name), `expected ${dtype} ${shapeText(shape)}, got ${got}`);
+  }
+  return (await file.read(name)).data as SafetensorsArrayOf<D>;
+}
+
+function metadataText(file: SafetensorsFile, key: string): string {
+  const value = Object.hasOwn(file.metadata, key) ? file.metadata[key] : undefined;
+  if (value === undefined)
+    throw badCheckpoint(file.path, `__metadata__.${key}: expected a string, got none: no layer file`);
+  return value;
+}
+
+function metadataJson(file: SafetensorsFile, key: string): JsonObject {
+  return parseJsonObject(`${file.path}: __metadata__.${key}`, Buffer.from(metadataText(file, key)));
+}

@@ -1,0 +1,132 @@
+import { isGated } from "../../core/backend.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ExpertRole, ExpertWeights } from "../../layer/weights/expert_weights.js";
+import { type Part, type Stacking, stackings, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { LayerTensors, NamedWeight } from "../locate.js";
+import { isRecord, type JsonObject } from "../safetensors/strict_json.js";
+import { unsupported } from "./layer_file_formula.js";
+
+type LayerRole = Exclude<keyof LayerTensors, "experts" | "shared">;
+
+/** The roles of a layer file that are no expert's, and what they are called here. */
+const layerRoles: ReadonlyMap<string, LayerRole> = new Map([
+  ["router", "router"],
+  ["router_bias", "routerBias"],
+  ["selection_bias", "selectionBias"],
+  ["shared_expert_gate", "sharedGate"],
+  ["shared_expert_gate_bias", "sharedGateBias"],
+  ["router_noise", "noiseRouter"],
+]);
+
+/** The parts of a tensor that two matrices share, in order, by the file's `split`. */
+const splits: ReadonlyMap<unknown, readonly [Part, Part]> = new Map<unknown, [Part, Part]>([
+  ["halves", ["first_half", "second_half"]],
+  ["interleaved", ["even", "odd"]],
+]);
+
+/**
+ * Reads a layer file's `tensors`: for every role, such as `router` or `expert_up_bias`, the `name` of its tensor and how
+ * it lies there.
+ * @throws BAD_CHECKPOINT; UNSUPPORTED_OPERATION for roles and storages that layers do not know.
+ */
+export function readTensors(path: string, json: JsonObject, config: MoeLayerConfig): LayerTensors {
+  const layer: Partial<Record<LayerRole, NamedWeight>> = {};
+  const experts = { expert: {} as ExpertWeights<NamedWeight>, shared: {} as ExpertWeights<NamedWeight> };
+  for (const [role, location] of Object.entries(json)) {
+    const place = `tensors.${role}`;
+    const known = layerRoles.get(role);
+    const [, whose, what] = /^(expert|shared)_((?:gate|up|gate_up|down)(?:_bias)?)$/.exec(role) ?? [];
+    if (known === undefined && what === undefined) {
+      throw unsupported(path, `${place}: expected a role such as ${[...layerRoles.keys()].join(", ")} or expert_up`);
+    }
+    const { split, ...weight } = readLocation(path, place, location, role.endsWith("_bias"));
+    if (known !== undefined) layer[known] = weight;
+    if (what === undefined) continue;
+    for (const [expertRole, part] of expertRolesOf(what, split, config)) {
+      experts[whose as "expert" | "shared"][expertRole] = part === undefined ? weight : { ...weight, part };
+    }
+  }
+  checkExpertRoles(path, "expert", experts.expert, config);
+  if (config.sharedExpert) checkExpertRoles(path, "shared", experts.shared, config);
+  if (layer.router === undefined) throw badCheckpoint(path, "tensors.router: expected a name, got none");
+  if ((layer.noiseRouter === undefined) !== (config.noisy === undefined)) {
+    const expected = config.noisy ? "a name for the scoring" : "none but for the scoring";
+    throw badCheckpoint(path, `tensors.router_noise: expected ${expected} noisy_softmax_selected`);
+  }
+  return {
+    ...layer,
+    router: layer.router,
+    experts: experts.expert,
+    ...(config.sharedExpert && { shared: experts.shared }),
+  };
+}
+
+function readLocation(
+  path: string,
+  place: string,
+  location: unknown,
+  isBias: boolean,
+): NamedWeight & { split: readonly [Part, Part] | undefined } {
+  const { name, orient, stacked, split, ...others } = isRecord(location) ? location : {};
+  if (typeof name !== "string") {
+    throw badCheckpoint(path, `${place}: expected a name, got ${JSON.stringify(location)}`);
+  }
+  const supported =
+    Object.keys(others).length === 0 &&
+    (orient === "out_in" || orient === "in_out" || (orient === undefined && isBias)) &&
+    (stacked === undefined || stackings.includes(stacked as Stacking)) &&
+    (split === undefined || splits.has(split));
+  if (!supported) {
+    const expected = 'orient "out_in" or "in_out", stacked "dim0" or "rows", split "halves" or "interleaved"';
+    throw unsupported(path, `${place}: expected ${expected}, got ${JSON.stringify(location)}`);
+  }
+  const layout = { ...(orient !== undefined && { orient }), ...(stacked !== undefined && { stacked }) };
+  return { name, ...(layout as WeightLayout), split: splits.get(split) };
+}
+
+/** The roles that a tensor of a file's role has here, and the part of it that is theirs. */
+function expertRolesOf(
+  role: string,
+  split: readonly [Part, Part] | undefined,
+  { factor = false }: MoeLayerConfig,
+): readonly (readonly [ExpertRole, Part | undefined])[] {
+  const bias = role.endsWith("_bias");
+  const [gate, up] = bias ? (["gateBias", "upBias"] as const) : (["gate", "up"] as const);
+  switch (role.replace(/_bias$/, "")) {
+    case "gate_up":
+      return [
+        [gate, split?.[0] ?? "first_half"],
+        [up, split?.[1] ?? "second_half"],
+      ];
+    case "gate":
+      // The gate of swiglu_gate_times_up has columns a, b, and the layer computes a * silu(b) * up.
+      if (factor && !bias) {
+        return [
+          ["factor", split?.[0] ?? "first_half"],
+          ["gate", split?.[1] ?? "second_half"],
+        ];
+      }
+      return [[gate, split?.[0]]];
+    case "up":
+      return [[up, split?.[1]]];
+    default:
+      return [[bias ? "downBias" : "down", undefined]];
+  }
+}
+
+function checkExpertRoles(
+  path: string,
+  whose: string,
+  weights: Partial<ExpertWeights<NamedWeight>>,
+  { activation = "swiglu" }: MoeLayerConfig,
+): void {
+  for (const role of ["gate", "up", "down"] as const) {
+    const needed = role !== "gate" || isGated(activation);
+    if (needed === (weights[role] !== undefined)) continue;
+    throw badCheckpoint(
+      path,
+      `tensors.${whose}_${role}: expected ${needed ? "a name" : "none"} for the activation ${activation}`,
+    );
+  }
+}

@@ -1,0 +1,180 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
+import { headerLength, lengthBytes, parseHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
+
+/** Bytes that one call of the file system reads or writes: progress is reported, and a signal heeded, in between. */
+export const chunkBytes = 8 * 2 ** 20;
+
+/** A tensor with its data: `data` is the typed array that `dtype` has. */
+export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
+  ? { readonly dtype: D; readonly shape: readonly number[]; readonly data: SafetensorsArrayOf<D> }
+  : never;
+
+export interface TransferOptions {
+  /** Called after every chunk with the bytes done so far. */
+  readonly onProgress?: ((bytesDone: number, bytesTotal: number) => void) | undefined;
+  /** Stops between chunks; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * A safetensors file, open for reading. Its header was read and checked when it was opened; data are read when asked
+ * for, at their place, by any number of calls at the same time.
+ *
+ *     await using file = await SafetensorsFile.open("model.safetensors");
+ *     const { dtype, shape, data } = await file.read("lm_head.weight");
+ */
+export class SafetensorsFile implements AsyncDisposable {
+  readonly path: string;
+  /** Every tensor's dtype, shape and place, in the order of the data. */
+  readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
+  /** The file's `__metadata__`; empty where it has none. */
+  readonly metadata: Readonly<Record<string, string>>;
+  #handle: FileHandle | undefined;
+
+  private constructor(path: string, handle: FileHandle, header: SafetensorsHeader) {
+    this.path = path;
+    this.tensors = header.tensors;
+    this.metadata = header.metadata;
+    this.#handle = handle;
+  }
+
+  /**
+   * Opens a file and checks its header.
+   * @throws BAD_CHECKPOINT for a file that cannot be read or that breaks a rule of the format, with what was expected.
+   */
+  static async open(path: string): Promise<SafetensorsFile> {
+    if (typeof path !== "string") throw invalidArgument("path", "a string", path);
+    let handle: FileHandle;
+    try {
+      handle = await open(path, "r");
+    } catch (cause) {
+      throw fileSystemError(path, "read", cause);
+    }
+    try {
+      return new SafetensorsFile(path, handle, await readHeader(path, handle));
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /**
+   * What the header says of one tensor.
+   * @throws BAD_CHECKPOINT where the file does not have it.
+   */
+  info(name: string): SafetensorsInfo {
+    const info = this.tensors.get(name);
+    if (info !== undefined) return info;
+    throw badCheckpoint(this.path, `expected a tensor ${JSON.stringify(name)}, got ${this.tensors.size} others`);
+  }
+
+  /**
+   * One tensor with its data.
+   * @throws BAD_CHECKPOINT where the file lacks it or became shorter, OUT_OF_MEMORY, DISPOSED.
+   */
+  async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
+    const { dtype, shape, byteLength } = this.info(name);
+    const bytes = allocate(byteLength);
+    await this.readInto(name, bytes, options);
+    return { dtype, shape, data: viewAs(dtype, bytes) } as SafetensorsTensor;
+  }
+
+  /**
+   * Reads a whole tensor into `target`, without a copy in between; `target` may be any memory, of exactly its length.
+   * @throws INVALID_ARGUMENT (another length), and the errors of {@link read}.
+   */
+  async readInto(name: string, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
+    const { byteLength } = this.info(name);
+    if (!(target instanceof Uint8Array) || target.byteLength !== byteLength) {
+      const got = target instanceof Uint8Array ? target.byteLength : target;
+      throw invalidArgument("target", `a Uint8Array of the tensor's ${byteLength} bytes`, got);
+    }
+    await this.readRange(name, 0, target, options);
+  }
+
+  /**
+   * Reads a part of a tensor, such as some rows: the bytes from `byteOffset`, counted from the tensor's first, as many
+   * as `target` has.
+   * @throws INVALID_ARGUMENT (a range outside the tensor), and the errors of {@link read}.
+   */
+  async readRange(name: string, byteOffset: number, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
+    const info = this.info(name);
+    if (!(target instanceof Uint8Array)) throw invalidArgument("target", "a Uint8Array", target);
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + target.byteLength > info.byteLength) {
+      const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
+      throw invalidArgument("byteOffset", `the beginning of ${range}`, byteOffset);
+    }
+    await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, options);
+  }
+
+  /** @internal The open file's descriptor, for mapping it. */
+  get descriptor(): number {
+    return this.#opened.fd;
+  }
+
+  /** Closes the file; reads in progress reject. Idempotent. */
+  async close(): Promise<void> {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    await handle?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  get #opened(): FileHandle {
+    if (this.#handle === undefined) throw new MoeError("DISPOSED", `${this.path}: used after close()`);
+    return this.#handle;
+  }
+}
+
+async function readHeader(path: string, handle: FileHandle): Promise<SafetensorsHeader> {
+  let fileBytes: number;
+  try {
+    fileBytes = (await handle.stat()).size;
+  } catch (cause) {
+    throw fileSystemError(path, "read", cause);
+  }
+  const first = new Uint8Array(Math.min(lengthBytes, fileBytes));
+  await fill(path, handle, first, 0);
+  const header = new Uint8Array(headerLength(path, first, fileBytes));
+  await fill(path, handle, header, lengthBytes);
+  return parseHeader(path, header, fileBytes);
+}
+
+/** Fills `target` with the file's bytes from `position`. */
+async function fill(
+  path: string,
+  handle: FileHandle,
+  target: Uint8Array,
+  position: number,
+  { onProgress, signal }: TransferOptions = {},
+): Promise<void> {
+  const total = target.byteLength;
+  for (let done = 0; done < total; ) {
+    signal?.throwIfAborted();
+    let bytesRead: number;
+    try {
+      ({ bytesRead } = await handle.read(target, done, Math.min(chunkBytes, total - done), position + done));
+    } catch (cause) {
+      throw fileSystemError(path, "read", cause);
+    }
+    if (bytesRead === 0) {
+      throw badCheckpoint(path, `expected ${total} bytes at ${position}, got ${done}: the file became shorter`);
+    }
+    done += bytesRead;
+    onProgress?.(done, total);
+  }
+}
+
+function allocate(byteLength: number): Uint8Array {
+  try {
+    return new Uint8Array(byteLength);
+  } catch (cause) {
+    throw new MoeError("OUT_OF_MEMORY", `cannot allocate ${byteLength} bytes; read the tensor in parts`, { cause });
+  }
+}

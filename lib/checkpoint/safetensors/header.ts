@@ -1,0 +1,204 @@
+import { describe, invalidArgument } from "../../core/errors.js";
+import { shapeText } from "../../core/shape.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import {
+  isSafetensorsDType,
+  isSafetensorsShape,
+  type SafetensorsDType,
+  safetensorsByteLength,
+  safetensorsDTypeNames,
+} from "./dtype.js";
+import { isRecord, parseJsonObject } from "./strict_json.js";
+
+/** Where a file's tensor is and what it is. */
+export interface SafetensorsInfo {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  /** First byte, counted from the beginning of the file. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+/** What the head of a file says, checked. */
+export interface SafetensorsHeader {
+  /** By name, in the order of their data. */
+  readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
+  /** The file's `__metadata__`; empty where it has none. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** The file begins with the header's length in bytes, a little-endian u64. */
+export const lengthBytes = 8;
+
+/** The format's limit on the header's length. */
+const maximumHeaderBytes = 100_000_000;
+
+const metadataKey = "__metadata__";
+
+/**
+ * The header's length from the first bytes of a file, checked against the file's own length.
+ * @throws BAD_CHECKPOINT
+ */
+export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: number): number {
+  if (fileBytes < lengthBytes) {
+    throw badCheckpoint(file, `expected a safetensors file of at least ${lengthBytes} bytes, got ${fileBytes}`);
+  }
+  const { buffer, byteOffset } = firstBytes;
+  const length = new DataView(buffer, byteOffset, lengthBytes).getBigUint64(0, true);
+  if (length > maximumHeaderBytes) {
+    throw badCheckpoint(
+      file,
+      `expected a safetensors header of at most ${maximumHeaderBytes} bytes, got a length of ${length}`,
+    );
+  }
+  if (lengthBytes + Number(length) > fileBytes) {
+    throw badCheckpoint(
+      file,
+      `expected a header of ${length} bytes, got a file of ${fileBytes}: truncated, or no safetensors file`,
+    );
+  }
+  return Number(length);
+}
+
+/**
+ * Parses a header and checks all that it says: JSON without duplicate keys, known dtypes, sizes that agree with the
+ * offsets, and tensors that tile the data, from the header's end to the file's end, without hole or overlap.
+ * @throws BAD_CHECKPOINT naming file and tensor.
+ */
+export function parseHeader(file: string, header: Uint8Array, fileBytes: number): SafetensorsHeader {
+  if (header[0] !== "{".charCodeAt(0)) {
+    throw badCheckpoint(file, `header: expected a JSON object that begins with its first byte`);
+  }
+  const { [metadataKey]: metadata, ...entries } = parseJsonObject(`${file}: header`, header);
+  const dataOffset = lengthBytes + header.byteLength;
+  const tensors = Object.entries(entries)
+    .map(([name, entry]) => [name, parseEntry(file, name, entry, dataOffset)] as const)
+    .sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
+  checkTiling(file, tensors, dataOffset, fileBytes);
+  return { tensors: new Map(tensors), metadata: parseMetadata(file, metadata) };
+}
+
+/** With this alignment of the data, the default, tensors sorted by falling dtype size are aligned to their elements. */
+export const defaultAlignment = 8;
+
+/**
+ * The first bytes of a file with these tensors, whose data follow in the same order: length, JSON, and spaces up to a
+ * multiple of `alignment`.
+ * @throws INVALID_ARGUMENT
+ */
+export function formatHeader(
+  tensors: ReadonlyMap<string, Omit<SafetensorsInfo, "byteOffset">>,
+  metadata: Readonly<Record<string, string>>,
+  alignment: number = defaultAlignment,
+): Uint8Array {
+  let end = 0;
+  const entries = Array.from(tensors, ([name, { dtype, shape, byteLength }]) => {
+    const begin = end;
+    end += byteLength;
+    return [name, { dtype, shape, data_offsets: [begin, end] }] as const;
+  });
+  const head = Object.keys(metadata).length === 0 ? [] : [[metadataKey, metadata] as const];
+  const members = [...head, ...entries].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
+  const json = new TextEncoder().encode(`{${members.join(",")}}`);
+  const length = Math.ceil((lengthBytes + json.byteLength) / alignment) * alignment - lengthBytes;
+  if (length > maximumHeaderBytes) {
+    throw invalidArgument(
+      "tensors",
+      `names and metadata that fit into a header of ${maximumHeaderBytes} bytes`,
+      length,
+    );
+  }
+  const bytes = new Uint8Array(lengthBytes + length).fill(" ".charCodeAt(0));
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
+  bytes.set(json, lengthBytes);
+  return bytes;
+}
+
+/** Throws INVALID_ARGUMENT unless `name` can name a tensor. */
+export function checkTensorName(name: string): void {
+  if (name === metadataKey || !isWellFormed(name)) {
+    throw invalidArgument("tensors", `names of whole Unicode characters other than "${metadataKey}"`, name);
+  }
+}
+
+/** Whether UTF-8 can hold `text`: no half of a surrogate pair stands alone. */
+export function isWellFormed(text: string): boolean {
+  return Buffer.from(text).toString() === text;
+}
+
+/** How errors name a file's tensor. */
+export function tensorPlace(file: string, name: string): string {
+  return `${file}: tensor ${JSON.stringify(name)}`;
+}
+
+function parseEntry(file: string, name: string, entry: unknown, dataOffset: number): SafetensorsInfo {
+  const place = tensorPlace(file, name);
+  if (!isWellFormed(name)) throw badCheckpoint(place, "expected a name of whole Unicode characters");
+  if (!isRecord(entry)) throw badCheckpoint(place, `expected an object, got ${describe(entry)}`);
+  const { dtype, shape, data_offsets: offsets, ...others } = entry;
+  const unknown = Object.keys(others)[0];
+  if (unknown !== undefined) {
+    throw badCheckpoint(place, `expected only dtype, shape and data_offsets, got ${describe(unknown)}`);
+  }
+  if (!isSafetensorsDType(dtype)) {
+    throw badCheckpoint(place, `dtype: expected one of ${safetensorsDTypeNames.join(", ")}, got ${describe(dtype)}`);
+  }
+  if (!isSafetensorsShape(shape)) {
+    throw badCheckpoint(place, `shape: expected integers from 0 to 2^53 - 1, got ${JSON.stringify(shape)}`);
+  }
+  if (!isSafetensorsShape(offsets) || offsets.length !== 2) {
+    throw badCheckpoint(place, `data_offsets: expected [begin, end], got ${JSON.stringify(offsets)}`);
+  }
+  const [begin, end] = offsets as [number, number];
+  const byteLength = safetensorsByteLength(dtype, shape);
+  if (byteLength === undefined) {
+    throw badCheckpoint(
+      place,
+      `expected a shape of whole bytes, fewer than 2^50 of them, got ${dtype} ${shapeText(shape)}`,
+    );
+  }
+  if (end - begin !== byteLength) {
+    throw badCheckpoint(
+      place,
+      `expected ${byteLength} bytes of data for ${dtype} ${shapeText(shape)}, got data_offsets ${shapeText(offsets)}`,
+    );
+  }
+  return { dtype, shape, byteOffset: dataOffset + begin, byteLength };
+}
+
+function checkTiling(
+  file: string,
+  tensors: readonly (readonly [string, SafetensorsInfo])[],
+  dataOffset: number,
+  fileBytes: number,
+): void {
+  let end = dataOffset;
+  for (const [name, { byteOffset, byteLength }] of tensors) {
+    if (byteOffset !== end) {
+      throw badCheckpoint(
+        tensorPlace(file, name),
+        `data_offsets: expected to begin at ${end - dataOffset}, where the data before end, got ` +
+          `${byteOffset - dataOffset}: ${byteOffset < end ? "overlap" : "hole"}`,
+      );
+    }
+    end += byteLength;
+  }
+  if (end !== fileBytes) {
+    throw badCheckpoint(
+      file,
+      `expected ${end} bytes as the header says, got ${fileBytes}: ${fileBytes < end ? "truncated" : "trailing bytes"}`,
+    );
+  }
+}
+
+function parseMetadata(file: string, metadata: unknown = {}): Record<string, string> {
+  if (!isRecord(metadata)) {
+    throw badCheckpoint(file, `${metadataKey}: expected an object of strings, got ${describe(metadata)}`);
+  }
+  for (const [key, value] of Object.entries(metadata)) {
+    if (typeof value !== "string") {
+      throw badCheckpoint(file, `${metadataKey}.${key}: expected a string, got ${describe(value)}`);
+    }
+  }
+  return metadata as Record<string, string>;
+}

@@ -1,0 +1,17 @@
+/**
+ * A strict reader and writer of safetensors files. It needs nothing else of this package: no native addon, no device.
+ *
+ * @module
+ */
+export { isMoeError, MoeError, type MoeErrorCode } from "../../core/errors.js";
+export { parseSafetensors, serializeSafetensors } from "./buffer.js";
+export type { SafetensorsArray, SafetensorsArrayOf, SafetensorsDType } from "./dtype.js";
+export { SafetensorsFile, type SafetensorsTensor, type TransferOptions } from "./file.js";
+export type { SafetensorsInfo } from "./header.js";
+export { ShardedCheckpoint } from "./sharded_checkpoint.js";
+export {
+  type SafetensorsInput,
+  type SafetensorsInputs,
+  type SerializeOptions,
+  writeSafetensors,
+} from "./writer.js";

@@ -1,0 +1,137 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { SafetensorsFile } from "./file.js";
+import { tensorPlace } from "./header.js";
+import { isRecord, readJsonObject } from "./strict_json.js";
+
+const singleName = "model.safetensors";
+const indexName = "model.safetensors.index.json";
+
+/**
+ * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
+ * `model.safetensors.index.json` lists. Shards are opened when a tensor of theirs is asked for, each once.
+ */
+export class ShardedCheckpoint implements AsyncDisposable {
+  readonly directory: string;
+  /** The path of the single file or of the index. */
+  readonly path: string;
+  /** The shard of every tensor, relative to the directory. */
+  readonly shards: ReadonlyMap<string, string>;
+  readonly #open = new Map<string, Promise<SafetensorsFile>>();
+  #closed = false;
+
+  private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>) {
+    this.directory = directory;
+    this.path = path;
+    this.shards = shards;
+  }
+
+  /**
+   * Opens a directory. Where it has both a single file and an index, the single file is taken, as Transformers does.
+   * @throws BAD_CHECKPOINT where there is neither, or for an index that is malformed or lists files that do not
+   * exist or lie outside the directory.
+   */
+  static async open(directory: string): Promise<ShardedCheckpoint> {
+    const checkpoint = await ShardedCheckpoint.find(directory);
+    if (checkpoint !== undefined) return checkpoint;
+    throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
+  }
+
+  /** As {@link open}, but undefined where the directory has neither. */
+  static async find(directory: string): Promise<ShardedCheckpoint | undefined> {
+    if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
+    const single = join(directory, singleName);
+    if (await exists(single)) {
+      const file = await SafetensorsFile.open(single);
+      const shards = new Map(Array.from(file.tensors.keys(), (name) => [name, singleName]));
+      const checkpoint = new ShardedCheckpoint(directory, single, shards);
+      checkpoint.#open.set(singleName, Promise.resolve(file));
+      return checkpoint;
+    }
+    const index = join(directory, indexName);
+    if (!(await exists(index))) return undefined;
+    return new ShardedCheckpoint(directory, index, await readIndex(directory, index));
+  }
+
+  has(name: string): boolean {
+    return this.shards.has(name);
+  }
+
+  /**
+   * The open file that has the tensor; it is closed with the checkpoint.
+   * @throws BAD_CHECKPOINT where no shard has it, or its shard is malformed or lacks a tensor that the index says it
+   * has; DISPOSED.
+   */
+  async fileOf(name: string): Promise<SafetensorsFile> {
+    if (this.#closed) throw new MoeError("DISPOSED", `${this.directory}: used after close()`);
+    const shard = this.shards.get(name);
+    if (shard === undefined) {
+      throw badCheckpoint(this.path, `expected a tensor ${JSON.stringify(name)}, got ${this.shards.size} others`);
+    }
+    const opened = this.#open.get(shard) ?? this.#openShard(shard);
+    this.#open.set(shard, opened);
+    return opened;
+  }
+
+  /** Closes the open shards; reads in progress reject. Idempotent. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const files = await Promise.allSettled(this.#open.values());
+    await Promise.all(files.map((file) => (file.status === "fulfilled" ? file.value.close() : undefined)));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #openShard(shard: string): Promise<SafetensorsFile> {
+    const file = await SafetensorsFile.open(join(this.directory, shard));
+    for (const [name, shardOfName] of this.shards) {
+      if (shardOfName === shard && !file.tensors.has(name)) {
+        await file.close();
+        throw badCheckpoint(tensorPlace(file.path, name), `expected it in this shard, as ${this.path} says; got none`);
+      }
+    }
+    return file;
+  }
+}
+
+async function readIndex(directory: string, index: string): Promise<Map<string, string>> {
+  const { weight_map: weightMap } = await readJsonObject(index);
+  if (!isRecord(weightMap)) {
+    throw badCheckpoint(index, `weight_map: expected an object of file names, got ${describe(weightMap)}`);
+  }
+  const shards = new Map<string, string>();
+  for (const [name, shard] of Object.entries(weightMap)) {
+    if (typeof shard !== "string" || !isFileName(shard)) {
+      throw badCheckpoint(
+        index,
+        `weight_map[${JSON.stringify(name)}]: expected a file in the same directory, got ${describe(shard)}`,
+      );
+    }
+    shards.set(name, shard);
+  }
+  for (const shard of new Set(shards.values())) {
+    if (!(await exists(join(directory, shard)))) {
+      throw badCheckpoint(index, `weight_map: expected a file ${describe(shard)} in the directory, got none`);
+    }
+  }
+  return shards;
+}
+
+/** Whether `name` is the name of a file, without any folder or drive, on every platform. */
+function isFileName(name: string): boolean {
+  return /^[^/\\:]+$/.test(name) && name !== "." && name !== "..";
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (cause) {
+    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return false;
+    throw fileSystemError(path, "read", cause);
+  }
+}

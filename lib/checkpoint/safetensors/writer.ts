@@ -1,0 +1,149 @@
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { checkInteger, describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { shapeText } from "../../core/shape.js";
+import { fileSystemError } from "../bad_checkpoint.js";
+import {
+  isSafetensorsDType,
+  isSafetensorsShape,
+  type SafetensorsDType,
+  safetensorsByteLength,
+  safetensorsDTypeNames,
+  safetensorsDTypes,
+} from "./dtype.js";
+import { chunkBytes, type TransferOptions } from "./file.js";
+import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
+import { isRecord } from "./strict_json.js";
+
+/** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
+export interface SafetensorsInput {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  readonly data: ArrayBufferView;
+}
+
+/** Tensors by name. */
+export type SafetensorsInputs = ReadonlyMap<string, SafetensorsInput> | Readonly<Record<string, SafetensorsInput>>;
+
+export interface SerializeOptions {
+  /** The file's `__metadata__`; no entries, no `__metadata__`. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** The data begin at a multiple of this many bytes, itself a multiple of 8; a page's, say, for mapping the file. */
+  readonly alignment?: number;
+}
+
+/**
+ * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
+ * elements. The file appears under its name only when it is whole and on disk; on failure what was there stays.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT where the file
+ * cannot be written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: SafetensorsInputs,
+  options: SerializeOptions & TransferOptions = {},
+): Promise<void> {
+  if (typeof path !== "string") throw invalidArgument("path", "a string", path);
+  const parts = layOut(tensors, options);
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  let handle: FileHandle;
+  try {
+    handle = await open(temporary, "wx");
+  } catch (cause) {
+    throw fileSystemError(path, "written", cause);
+  }
+  try {
+    try {
+      await writeParts(handle, parts, options);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw (error as NodeJS.ErrnoException | null)?.syscall === undefined
+      ? error
+      : fileSystemError(path, "written", error);
+  }
+}
+
+/** Largest alignment of a file's data: far above any page, far below the limit on the header that it pads. */
+const maximumAlignment = 2 ** 21;
+
+/** The checked parts of a file in their order: its header, then every tensor's bytes. */
+export function layOut(
+  tensors: SafetensorsInputs,
+  { metadata = {}, alignment = defaultAlignment }: SerializeOptions,
+): Uint8Array[] {
+  if (!isRecord(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
+  checkInteger("alignment", alignment, defaultAlignment, maximumAlignment);
+  if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
+  if (!isRecord(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
+  for (const [key, value] of Object.entries(metadata)) {
+    if (typeof value !== "string" || !isWellFormed(key) || !isWellFormed(value)) {
+      throw invalidArgument(`metadata.${key}`, "a string of whole Unicode characters", value);
+    }
+  }
+  const entries = [...(tensors instanceof Map ? tensors : Object.entries(tensors))] as [string, SafetensorsInput][];
+  const checked = entries.map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
+  checked.sort(
+    ([nameA, a], [nameB, b]) =>
+      safetensorsDTypeNames.indexOf(b.dtype) - safetensorsDTypeNames.indexOf(a.dtype) ||
+      Buffer.compare(Buffer.from(nameA), Buffer.from(nameB)),
+  );
+  const header = formatHeader(new Map(checked), metadata, alignment);
+  return [header, ...checked.map(([, { bytes }]) => bytes)];
+}
+
+interface CheckedInput {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  readonly bytes: Uint8Array;
+}
+
+function checkInput(name: string, tensor: SafetensorsInput): CheckedInput {
+  checkTensorName(name);
+  const place = `tensors[${JSON.stringify(name)}]`;
+  if (!isRecord(tensor)) throw invalidArgument(place, "an object of dtype, shape and data", tensor);
+  const { dtype, shape, data } = tensor;
+  if (!isSafetensorsDType(dtype)) {
+    throw invalidArgument(`${place}.dtype`, `one of ${safetensorsDTypeNames.join(", ")}`, dtype);
+  }
+  const byteLength = isSafetensorsShape(shape) ? safetensorsByteLength(dtype, shape) : undefined;
+  if (byteLength === undefined) {
+    throw invalidArgument(`${place}.shape`, "integers >= 0 of whole bytes, fewer than 2^50 of them", shape);
+  }
+  const { array } = safetensorsDTypes[dtype];
+  if (!(data instanceof array || data instanceof Uint8Array)) {
+    throw invalidArgument(`${place}.data`, `${array.name}, or the bytes as Uint8Array`, data);
+  }
+  if (data.byteLength !== byteLength) {
+    throw new MoeError(
+      "SHAPE_MISMATCH",
+      `${place}.data: expected ${byteLength} bytes for ${dtype} ${shapeText(shape)}, got ` +
+        `${describe(data)} of ${data.byteLength}`,
+    );
+  }
+  return { dtype, shape, byteLength, bytes: new Uint8Array(data.buffer, data.byteOffset, byteLength) };
+}
+
+async function writeParts(
+  handle: FileHandle,
+  parts: readonly Uint8Array[],
+  { onProgress, signal }: TransferOptions,
+): Promise<void> {
+  const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  let done = 0;
+  for (const part of parts) {
+    for (let offset = 0; offset < part.byteLength; ) {
+      signal?.throwIfAborted();
+      const length = Math.min(chunkBytes, part.byteLength - offset);
+      const { bytesWritten } = await handle.write(part, offset, length, done);
+      offset += bytesWritten;
+      done += bytesWritten;
+      onProgress?.(done, total);
+    }
+  }
+}

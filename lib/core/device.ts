@@ -1,0 +1,152 @@
+import { ReferenceBackend } from "../reference/backend.js";
+import type { Backend, DeviceKind, Warnings } from "./backend.js";
+import { checkDType, type DType } from "./dtype.js";
+import { checkInteger, invalidArgument, MoeError } from "./errors.js";
+import { type DeviceInfo, type DeviceOptions, loadNative } from "./native.js";
+import { checkShape, type Shape } from "./shape.js";
+import { Tensor } from "./tensor.js";
+import { type TensorSource, upload } from "./tensor_source.js";
+
+/** A device's name: `auto` takes the first CUDA GPU where there is one, else the CPU. */
+export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
+
+/**
+ * A device with one in-order stream: operators on its tensors are enqueued and run one after another, without blocking
+ * the event loop. `dispose()` waits for the work in flight and frees what the device holds.
+ */
+export class Device implements Disposable {
+  readonly name: string;
+  readonly kind: DeviceKind;
+  /** What this device is, for people. */
+  readonly description: string;
+  /** Why `auto` chose this device; empty where it was asked for by name. */
+  readonly reason: string;
+  #backend: Backend | undefined;
+
+  /** @internal Use {@link openDevice}. */
+  constructor(name: string, backend: Backend, reason: string) {
+    this.name = name;
+    this.kind = backend.kind;
+    this.description = backend.description;
+    this.reason = reason;
+    this.#backend = backend;
+  }
+
+  get disposed(): boolean {
+    return this.#backend === undefined;
+  }
+
+  /** @internal The operator table; throws DISPOSED after dispose(). */
+  get backend(): Backend {
+    if (this.#backend === undefined) throw new MoeError("DISPOSED", `device ${this.name}: used after dispose()`);
+    return this.#backend;
+  }
+
+  /**
+   * A tensor with a copy of `source`: a typed array, nested arrays or a number.
+   * @param shape default: the array's length, or the nesting's own shape.
+   * @param dtype default: f32, or i32 and u8 for Int32Array and Uint8Array. A Uint16Array holds f16 or bf16 bits.
+   */
+  tensor(source: Int32Array, shape?: Shape): Tensor<"i32">;
+  tensor(source: Uint8Array, shape?: Shape): Tensor<"u8">;
+  tensor(source: TensorSource, shape?: Shape): Tensor<"f32">;
+  tensor<D extends DType>(source: TensorSource, shape: Shape | undefined, dtype: D): Tensor<D>;
+  tensor(source: TensorSource, shape?: Shape, dtype?: DType): Tensor {
+    if (dtype !== undefined) checkDType("dtype", dtype);
+    const checked = upload(source, shape, dtype);
+    const tensor = this.empty(checked.shape, checked.dtype);
+    tensor.handle.write(checked.array, checked.converts);
+    return tensor;
+  }
+
+  /** A tensor whose memory is not initialised (NaN patterns where the device was opened with `poison`). */
+  empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
+    checkShape("shape", shape);
+    checkDType("dtype", dtype);
+    if (dtype === "f64" && this.kind !== "reference") {
+      throw new MoeError(
+        "UNSUPPORTED_DTYPE",
+        `dtype: expected f32, f16, bf16, i32 or u8 on ${this.name}, got f64 (reference only)`,
+      );
+    }
+    return new Tensor(this, dtype, shape, this.backend.empty(dtype, shape));
+  }
+
+  /** A tensor of zeros. */
+  zeros<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
+    const tensor = this.empty(shape, dtype);
+    tensor.handle.clear();
+    return tensor;
+  }
+
+  /** Resolves when all work enqueued so far is done; rejects with the first error since the last wait. */
+  synchronize(): Promise<void> {
+    return this.backend.synchronize();
+  }
+
+  /** As {@link synchronize}, but blocks the calling thread. */
+  synchronizeSync(): void {
+    this.backend.synchronizeSync();
+  }
+
+  /** Counters since the device was opened, of the work that is done; see {@link Warnings}. */
+  get warnings(): Warnings {
+    return this.backend.warnings();
+  }
+
+  /** Waits for the work in flight and closes the device; its tensors and layers cannot be used after. Idempotent. */
+  dispose(): void {
+    this.#backend?.close();
+    this.#backend = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Opens a device.
+ * @throws DEVICE_UNAVAILABLE where this machine or build does not have it, with the reason; NOT_BUILT where the native
+ * addon is missing (`reference` works without).
+ */
+export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
+  if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
+  if (options.threads !== undefined) checkInteger("threads", options.threads, 1, 4096);
+  if (name === "auto") return openAuto(options);
+  if (name === "reference") return new Device(name, new ReferenceBackend(options), "");
+  if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
+    throw invalidArgument("name", '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
+  }
+  return new Device(name, loadNative().open(name, options), "");
+}
+
+/** Every device that this package knows, and for each whether and why it is or is not here. */
+export function listDevices(): DeviceInfo[] {
+  const reference: DeviceInfo = {
+    name: "reference",
+    kind: "reference",
+    available: true,
+    detail: "pure TypeScript, float64 inside; the definition of every operator",
+  };
+  try {
+    return [reference, ...loadNative().devices()];
+  } catch (error) {
+    const detail = error instanceof Error ? (error.message.split("\n")[0] as string) : String(error);
+    const missing = (["cpu", "simt", "cuda"] as const).map((kind) => ({ name: kind, kind, available: false, detail }));
+    return [reference, ...missing];
+  }
+}
+
+function openAuto(options: DeviceOptions): Device {
+  const wanted = process.env.MOE_KERNELS_DEVICE;
+  if (wanted && wanted !== "auto") {
+    const device = openDevice(wanted as DeviceName, options);
+    return new Device(device.name, device.backend, `MOE_KERNELS_DEVICE=${wanted}`);
+  }
+  const devices = loadNative().devices();
+  const cuda = devices.find((device) => device.kind === "cuda");
+  const name = cuda?.available ? cuda.name : "cpu";
+  const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "this build knows none"}`;
+  return new Device(name, loadNative().open(name, options), reason);
+}

@@ -1,0 +1,137 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import bindings from "bindings";
+import type { Backend, DeviceKind } from "./backend.js";
+import { MoeError } from "./errors.js";
+
+/** How a device is opened. */
+export interface DeviceOptions {
+  /**
+   * Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. All `cpu` devices of a
+   * process, in worker_threads too, share one pool: their operators run one after another, never on more threads at
+   * once than the largest of them asks for. Beside it every device has one thread that runs its stream.
+   */
+  readonly threads?: number;
+  /** Fill fresh memory with NaN patterns, so that a read of memory nobody wrote shows in the results. */
+  readonly poison?: boolean;
+  /**
+   * On `cuda` and `simt`: round the factors of float32 expert products to tf32 (10 bits of mantissa), which the tensor cores
+   * multiply many times faster; default false.
+   */
+  readonly tf32?: boolean;
+}
+
+/** A device as `listDevices()` reports it. */
+export interface DeviceInfo {
+  readonly name: string;
+  readonly kind: DeviceKind;
+  readonly available: boolean;
+  /** What it is, or why it is not here. */
+  readonly detail: string;
+}
+
+/** How the native addon was built and what it found. */
+export interface BuildInfo {
+  readonly compiler: string;
+  readonly buildType: string;
+  readonly sanitizers: string;
+  /** CUDA toolkit version, or empty where the build left CUDA out. */
+  readonly cuda: string;
+}
+
+export interface CpuInfo {
+  /** Processor name as it reports itself. */
+  readonly model: string;
+  /** CPUs that this process may use: affinity and container limits. */
+  readonly usableCpus: number;
+  /** Instruction-set paths that run here, best first. */
+  readonly isas: readonly string[];
+  /** The one in use: the best, or MOE_CPU_ISA. */
+  readonly isa: string;
+}
+
+/** What this machine's CPUs reach, measured when asked. */
+export interface Ceilings {
+  /** float32 multiply-adds from registers, 10^9 operations a second; a multiply-add is two. */
+  readonly fmaGflops: number;
+  /** bfloat16 dot products from registers, likewise; 0 where the CPU has no such instruction. */
+  readonly bf16Gflops: number;
+  /** Reading memory in order, 10^9 bytes a second. */
+  readonly readGBs: number;
+}
+
+/** The whole native addon, typed in one place. Its Device objects are {@link Backend}s. */
+export interface NativeBinding {
+  /** Hands over the error class; called once after loading. */
+  initialize(errorClass: typeof MoeError): void;
+  open(name: string, options: DeviceOptions): Backend;
+  devices(): DeviceInfo[];
+  buildInfo(): BuildInfo;
+  cpuInfo(): CpuInfo;
+  /** Measures with this many threads; takes about a second. */
+  ceilings(threads: number): Promise<Ceilings>;
+}
+
+/** The package's own folder: where package.json is. */
+export const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+
+let loaded: NativeBinding | undefined;
+
+/**
+ * The native addon: MOE_KERNELS_BINARY where set, else the one built here from source, else the prebuilt binary of this
+ * platform. Throws NOT_BUILT with remedies where there is none.
+ */
+export function loadNative(): NativeBinding {
+  loaded ??= load();
+  return loaded;
+}
+
+/** Where the prebuilt binary of this platform is, if the package has one: `prebuilds/linux-x64-glibc/...`. */
+export function prebuiltPath(): string {
+  return join(packageRoot, "prebuilds", platformName(), "moe_kernels.node");
+}
+
+/** Name of this platform, such as `linux-x64-glibc`: one name for what can load the same binary. */
+export function platformName(): string {
+  if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
+  // Without it the report asks the name server for every open connection.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
+}
+
+function load(): NativeBinding {
+  const override = process.env.MOE_KERNELS_BINARY;
+  const candidates = override
+    ? [resolve(override)]
+    : [join(packageRoot, "build", "Release", "moe_kernels.node"), prebuiltPath()];
+  const path = candidates.find((candidate) => existsSync(candidate));
+  if (path === undefined) throw notBuilt(`there is none: ${candidates.join(" and ")} do not exist`);
+  try {
+    const binding = bindings({ bindings: path, module_root: packageRoot, try: [["bindings"]] }) as NativeBinding;
+    binding.initialize(MoeError);
+    return binding;
+  } catch (cause) {
+    if (cause instanceof MoeError) throw cause;
+    throw notBuilt(`${path} does not load: ${cause instanceof Error ? cause.message : cause}`, cause);
+  }
+}
+
+function notBuilt(reason: string, cause?: unknown): MoeError {
+  const log = join(packageRoot, "build", "install.log");
+  const failure = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12) : [];
+  const setup = join(packageRoot, "scripts", "setup.mjs");
+  const script = existsSync(setup) ? setup : join(packageRoot, "scripts", "install.mjs");
+  const message = [
+    `the native addon cannot be loaded: ${reason}`,
+    ...(failure.length > 0 ? ["The build at install ended with:", ...failure.map((line) => `  ${line}`)] : []),
+    "What to do, one of:",
+    "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
+    "    (GCC >= 11, Clang >= 14 or Visual Studio 2022) run",
+    `    node "${script}"`,
+    `  - set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()} and Node-API 9`,
+    '  - use openDevice("reference"), which is slow but needs no addon',
+  ].join("\n");
+  return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
+}

@@ -1,0 +1,37 @@
+import { checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import type { Gating } from "../../core/routing_rule.js";
+import { checkGating, type GatingRuleOptions } from "../../operators/routing/gating_options.js";
+import type { MoeLayerConfig } from "./config.js";
+
+/** The first gate of a layer's hierarchical gating: how many groups of neighbouring experts there are, and its rule. */
+export interface HierarchyConfig extends GatingRuleOptions {
+  /** G, which divides numExperts. */
+  numGroups: number;
+}
+
+/** A checked hierarchy: the first gate's rule among the groups, and the second's among the experts of a group. */
+export interface Hierarchy {
+  readonly numGroups: number;
+  readonly groups: Gating;
+  readonly experts: Gating;
+}
+
+/** Checks a layer's hierarchy and fills in the defaults. */
+export function checkHierarchy(config: MoeLayerConfig): Hierarchy | undefined {
+  const { hierarchy, numExperts, topK } = config;
+  if (hierarchy === undefined) return undefined;
+  checkOptions(hierarchy, "{ numGroups: 8, topK: 2 }", "hierarchy");
+  const { numGroups } = hierarchy;
+  checkInteger("hierarchy.numGroups", numGroups, 1, numExperts);
+  if (numExperts % numGroups !== 0) {
+    throw invalidArgument("hierarchy.numGroups", `a divisor of ${numExperts} experts`, numGroups);
+  }
+  const groups = checkGating(hierarchy, numGroups, "hierarchy.");
+  const groupSize = numExperts / numGroups;
+  const chosen = topK / groups.topK;
+  if (!Number.isInteger(chosen) || chosen > groupSize) {
+    const expected = `a multiple of hierarchy.topK ${groups.topK} up to ${groups.topK * groupSize}`;
+    throw invalidArgument("topK", `${expected}, as many in each chosen group of ${groupSize} experts`, topK);
+  }
+  return { numGroups, groups, experts: checkGating({ ...config, topK: chosen }, groupSize) };
+}

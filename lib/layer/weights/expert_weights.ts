@@ -1,0 +1,124 @@
+import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
+import type { Device } from "../../core/device.js";
+import { MoeError } from "../../core/errors.js";
+import type { Shape } from "../../core/shape.js";
+import {
+  checkWeight,
+  type MatrixPlace,
+  matrixAt,
+  matrixPlace,
+  someColumns,
+  someRows,
+  stackedWeight,
+  storedWeight,
+  type Weight,
+} from "./weight_layout.js";
+
+/** One expert's weights; f32, f16 or bf16. The shapes are those of the default layout. */
+export interface ExpertWeights<W = Weight> {
+  /** [I, H]; only and always where the activation is gated. */
+  gate?: W;
+  /** [I, H] */
+  up: W;
+  /** [I, H]; only and always where the layer has a factor. */
+  factor?: W;
+  /** [H, I] */
+  down: W;
+  /** [I] */
+  gateBias?: W;
+  /** [I] */
+  upBias?: W;
+  /** [H] */
+  downBias?: W;
+}
+
+export type ExpertRole = keyof ExpertWeights;
+
+/** The shapes of one expert's matrices and biases, `inner` being its width. */
+export function expertShapes(hidden: number, inner: number): Readonly<Record<ExpertRole, Shape>> {
+  return {
+    gate: [inner, hidden],
+    up: [inner, hidden],
+    factor: [inner, hidden],
+    down: [hidden, inner],
+    gateBias: [inner],
+    upBias: [inner],
+    downBias: [hidden],
+  };
+}
+
+export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRole[];
+
+/** Every role that `weights` has, with what `map` makes of its weight. */
+export function mapExpert<A, B>(weights: ExpertWeights<A>, map: (weight: A, role: ExpertRole) => B): ExpertWeights<B> {
+  const roles = expertRoles.filter((role) => weights[role] !== undefined);
+  return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<B>;
+}
+
+/** Checks one expert's weights, or those of `count` stacked; `inner` is an expert's width. */
+export function checkExpert(
+  name: string,
+  weights: ExpertWeights,
+  description: LayerDescription,
+  inner: number,
+  device: Device,
+  count?: number,
+): void {
+  const { activation, factor, hiddenSize } = description;
+  const needs = { gate: isGated(activation), factor };
+  for (const role of ["gate", "factor"] as const) {
+    if (needs[role] === (weights[role] !== undefined)) continue;
+    const [expected, got] = needs[role] ? ["a tensor", "none"] : ["none", "one"];
+    const what = role === "gate" ? `activation ${activation}` : `factor: ${factor}`;
+    throw new MoeError("INVALID_ARGUMENT", `${name}.${role}: expected ${expected} for ${what}, got ${got}`);
+  }
+  const shapes = expertShapes(hiddenSize, inner);
+  for (const role of expertRoles) {
+    const needed = role === "up" || role === "down";
+    if (!needed && weights[role] === undefined) continue;
+    checkWeight(`${name}.${role}`, weights[role], shapes[role], device, count);
+  }
+}
+
+/** The weights of one of the experts that are stacked in `weights`. Dispose of the tensors, which are views, after use. */
+export function stackedExpert(weights: ExpertWeights, expert: number, hidden: number, inner: number) {
+  const shapes = expertShapes(hidden, inner);
+  return mapExpert(weights, (weight, role) => stackedWeight(weight, expert, shapes[role]));
+}
+
+/** What of a matrix belongs to a share of an expert's width; undefined where nothing does. */
+function share(place: MatrixPlace, role: ExpertRole, first: number, count: number): MatrixPlace | undefined {
+  if (role === "downBias") return first === 0 ? place : undefined;
+  const alongColumns = role === "down" || role === "gateBias" || role === "upBias";
+  return alongColumns ? someColumns(place, first, count) : someRows(place, first, count);
+}
+
+/**
+ * The part of an expert of width `width` that begins at `first`, as an expert of at most `inner`. The bias of the output
+ * belongs to the first part. Free the handles after use.
+ */
+export function expertShare(
+  weights: ExpertWeights,
+  { hiddenSize, intermediateSize }: LayerDescription,
+  width: number,
+  first: number,
+): ExpertMatrices {
+  const shapes = expertShapes(hiddenSize, width);
+  const count = Math.min(intermediateSize, width - first);
+  const matrix = (role: ExpertRole): StridedMatrix | null => {
+    const weight = weights[role];
+    if (weight === undefined) return null;
+    const { tensor, ...layout } = storedWeight(weight);
+    const place = share(matrixPlace(shapes[role], layout), role, first, count);
+    return place === undefined ? null : matrixAt(tensor, place);
+  };
+  return {
+    gate: matrix("gate"),
+    up: matrix("up") as StridedMatrix,
+    factor: matrix("factor"),
+    down: matrix("down") as StridedMatrix,
+    gateBias: matrix("gateBias"),
+    upBias: matrix("upBias"),
+    downBias: matrix("downBias"),
+  };
+}

@@ -1,0 +1,152 @@
+import type { StridedMatrix } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument } from "../../core/errors.js";
+import type { Shape } from "../../core/shape.js";
+import { checkSelectionBias } from "../../operators/routing/gating_options.js";
+import type { MoeLayer, MoeLayerOptions } from "../layer.js";
+import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./expert_weights.js";
+import { checkExtraRouters, type ExtraRouterRole, extraRouters } from "./extra_routers.js";
+import { checkWeight, type Weight, wholeMatrix } from "./weight_layout.js";
+
+// Every function checks its weights and enqueues their copies into the layer's own memory.
+
+/** Sets all weights of a layer. */
+export function setWeights(layer: MoeLayer, options: MoeLayerOptions): void {
+  setRouter(layer, options.router, options.routerBias);
+  if (options.selectionBias !== undefined) setSelectionBias(layer, options.selectionBias);
+  const { experts } = options;
+  if (Array.isArray(experts)) {
+    const { numExperts } = layer.description;
+    if (experts.length !== numExperts) {
+      throw invalidArgument("experts", `${numExperts} experts or stacked tensors`, experts);
+    }
+    experts.forEach((expert, index) => {
+      setExpert(layer, index, expert);
+    });
+  } else {
+    setStackedExperts(layer, experts as ExpertWeights);
+  }
+  setShared(layer, options);
+  checkExtraRouters(layer.description, options);
+  for (const { role } of extraRouters(layer.description)) {
+    const weight = options[role];
+    if (weight !== undefined) setExtraRouter(layer, role, weight);
+  }
+}
+
+/** The router's weight [E, H] and bias [E]. */
+export function setRouter(layer: MoeLayer, weight: Weight, bias?: Weight): void {
+  const { numExperts, hiddenSize } = layer.description;
+  setLinear(layer, "router", [numExperts, hiddenSize], weight, bias, (matrix, vector) => {
+    layer.handle.setRouter(matrix, vector);
+  });
+}
+
+/** The bias [E] of the selection. */
+export function setSelectionBias(layer: MoeLayer, bias: Weight): void {
+  const { numExperts, scoring, expertChoice, noisy, hierarchy } = layer.description;
+  if (expertChoice !== undefined) throw invalidArgument("selectionBias", "none where experts choose", bias);
+  if (noisy !== undefined) throw invalidArgument("selectionBias", "none where noisy is given", bias);
+  if (hierarchy !== undefined) throw invalidArgument("selectionBias", "none where hierarchy is given", bias);
+  checkWeight("selectionBias", bias, [numExperts], layer.device);
+  checkSelectionBias(bias, scoring);
+  withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
+    layer.handle.setSelectionBias(matrices.bias);
+  });
+}
+
+/** The weights of one expert. */
+export function setExpert(layer: MoeLayer, expert: number, weights: ExpertWeights): void {
+  const { device, description } = layer;
+  checkExpert(`experts[${expert}]`, weights, description, description.intermediateSize, device);
+  setShares(layer, expert, weights, description.intermediateSize);
+}
+
+/** The weights of the shared expert, whose width decides between how many experts they are divided. */
+export function setSharedExpert(layer: MoeLayer, weights: ExpertWeights, width: number): void {
+  checkExpert("shared", weights, layer.description, width, layer.device);
+  setShares(layer, layer.description.numExperts, weights, width);
+}
+
+/** The shared expert's gate. */
+export function setSharedGate(layer: MoeLayer, weight: Weight, bias?: Weight): void {
+  const { hiddenSize, sharedGate } = layer.description;
+  const rows = sharedGate === "softmax" ? 2 : 1;
+  setLinear(layer, "sharedGate", [rows, hiddenSize], weight, bias, (matrix, vector) => {
+    layer.handle.setSharedGate(matrix, vector);
+  });
+}
+
+/** The weight of a router beside the layer's own, which the layer keeps itself. */
+export function setExtraRouter(layer: MoeLayer, role: ExtraRouterRole, weight: Weight): void {
+  const { device, description } = layer;
+  const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
+  checkWeight(role, weight, shape, device);
+  const copy = device.empty(shape, description.weightDType as FloatDType);
+  layer.extraRouters[role] = copy;
+  withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
+    device.backend.copyMatrix(matrix, copy.handle);
+  });
+}
+
+function setStackedExperts(layer: MoeLayer, stacked: ExpertWeights): void {
+  const { device, description } = layer;
+  const { numExperts, hiddenSize, intermediateSize } = description;
+  checkExpert("experts", stacked, description, intermediateSize, device, numExperts);
+  for (let expert = 0; expert < numExperts; expert++) {
+    const weights = stackedExpert(stacked, expert, hiddenSize, intermediateSize);
+    try {
+      setShares(layer, expert, weights, intermediateSize);
+    } finally {
+      mapExpert(weights, ({ tensor }) => tensor.dispose());
+    }
+  }
+}
+
+function setShared(layer: MoeLayer, { sharedExpert, shared, sharedGate, sharedGateBias }: MoeLayerOptions): void {
+  const needs = { shared: sharedExpert !== undefined, sharedGate: layer.description.sharedGate !== "none" };
+  for (const [name, value] of [
+    ["shared", shared],
+    ["sharedGate", sharedGate],
+  ] as const) {
+    if (needs[name] === (value !== undefined)) continue;
+    const expected = needs[name] ? "tensors for sharedExpert" : "none, as sharedExpert asks for none";
+    throw invalidArgument(name, expected, value);
+  }
+  if (sharedExpert && shared) setSharedExpert(layer, shared, sharedExpert.intermediateSize);
+  if (sharedGate) setSharedGate(layer, sharedGate, sharedGateBias);
+}
+
+/** Divides an expert of `width` between experts of the layer's, the first of which is `expert`. */
+function setShares(layer: MoeLayer, expert: number, weights: ExpertWeights, width: number): void {
+  const { description } = layer;
+  for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
+    withMatrices({ ...expertShare(weights, description, width, first) }, (matrices) => {
+      layer.handle.setExpert(index, matrices);
+    });
+  }
+}
+
+/** A linear map's weight of `shape` [outputs, inputs] and its bias [outputs]. */
+function setLinear(
+  layer: MoeLayer,
+  name: string,
+  shape: Shape,
+  weight: Weight,
+  bias: Weight | undefined,
+  set: (matrix: StridedMatrix, vector: StridedMatrix | null) => void,
+): void {
+  const vector = shape.slice(0, 1);
+  checkWeight(name, weight, shape, layer.device);
+  if (bias !== undefined) checkWeight(`${name}Bias`, bias, vector, layer.device);
+  const matrices = { weight: wholeMatrix(weight, shape), bias: bias ? wholeMatrix(bias, vector) : null };
+  withMatrices(matrices, (given) => set(given.weight, given.bias));
+}
+
+function withMatrices<M extends Record<string, StridedMatrix | null>>(matrices: M, set: (matrices: M) => void): void {
+  try {
+    set(matrices);
+  } finally {
+    for (const matrix of Object.values(matrices)) matrix?.handle.free();
+  }
+}

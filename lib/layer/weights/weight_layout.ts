@@ -1,0 +1,133 @@
+import type { StridedMatrix } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { checkChoice, invalidArgument } from "../../core/errors.js";
+import { type Shape, shapeSize } from "../../core/shape.js";
+import { Tensor } from "../../core/tensor.js";
+import { checkTensor } from "../../operators/check.js";
+
+/** `out_in`: rows are outputs (y = W x), as PyTorch's linear layers store them. `in_out`: columns are (y = x W). */
+export type Orient = "out_in" | "in_out";
+const orients: readonly Orient[] = ["out_in", "in_out"];
+
+/** Which of a tensor's outputs belong to a matrix that shares the tensor with one other. */
+export type Part = "first_half" | "second_half" | "even" | "odd";
+const parts: readonly Part[] = ["first_half", "second_half", "even", "odd"];
+
+/**
+ * How a tensor holds the matrices of all experts: the expert is the first dimension (`dim0`), or the first dimension of
+ * every expert's matrix follows that of the one before (`rows`).
+ */
+export type Stacking = "dim0" | "rows";
+export const stackings: readonly Stacking[] = ["dim0", "rows"];
+
+/** How a tensor holds a matrix, or a bias, which has outputs but no inputs. */
+export interface WeightLayout {
+  /** Default out_in. */
+  orient?: Orient;
+  /** Default: all outputs are the matrix's own. */
+  part?: Part;
+  /** Of experts' weights in one tensor. */
+  stacked?: Stacking;
+}
+
+/** A weight in a tensor of any layout. */
+export interface StoredWeight extends WeightLayout {
+  tensor: Tensor<FloatDType>;
+}
+
+/** A weight as an argument: a tensor alone has the default layout. */
+export type Weight = Tensor<FloatDType> | StoredWeight;
+
+/** Rows and columns of a matrix (of a bias, one row) among a tensor's elements. */
+export interface MatrixPlace {
+  readonly offset: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly rowStride: number;
+  readonly columnStride: number;
+}
+
+/** The shape of the tensor that holds one matrix of `shape` [outputs, inputs], or one bias [outputs]. */
+export function storedShape([outputs, inputs]: Shape, { orient, part }: WeightLayout): Shape {
+  const all = (outputs as number) * (part === undefined ? 1 : 2);
+  if (inputs === undefined) return [all];
+  return orient === "in_out" ? [inputs, all] : [all, inputs];
+}
+
+/** The shape of the tensor in which `count` of `shape` are stacked. */
+export function stackedShape([first, ...rest]: Shape, stacked: Stacking, count: number): Shape {
+  return stacked === "dim0" ? [count, first as number, ...rest] : [count * (first as number), ...rest];
+}
+
+/** Where the matrix of `shape` is in its tensor, which has the shape {@link storedShape}. */
+export function matrixPlace(shape: Shape, { orient, part }: WeightLayout): MatrixPlace {
+  const [outputs, inputs] = shape as [number, number | undefined];
+  const all = outputs * (part === undefined ? 1 : 2);
+  const between = inputs === undefined || orient === "in_out" ? 1 : inputs;
+  const outputStride = between * (part === "even" || part === "odd" ? 2 : 1);
+  const offset = between * (part === "second_half" ? outputs : part === "odd" ? 1 : 0);
+  if (inputs === undefined) return { offset, rows: 1, columns: outputs, rowStride: all, columnStride: outputStride };
+  const inputStride = orient === "in_out" ? all : 1;
+  return { offset, rows: outputs, columns: inputs, rowStride: outputStride, columnStride: inputStride };
+}
+
+/** Some rows of a matrix. */
+export function someRows(place: MatrixPlace, first: number, rows: number): MatrixPlace {
+  return { ...place, offset: place.offset + first * place.rowStride, rows };
+}
+
+/** Some columns of a matrix. */
+export function someColumns(place: MatrixPlace, first: number, columns: number): MatrixPlace {
+  return { ...place, offset: place.offset + first * place.columnStride, columns };
+}
+
+/** The matrix at a place in a tensor. Free the handle after use. */
+export function matrixAt({ handle, shape }: Tensor, { offset, ...matrix }: MatrixPlace): StridedMatrix {
+  return { handle: handle.view([shapeSize(shape) - offset], offset), ...matrix };
+}
+
+/** The whole matrix, or bias, of `shape` that a weight holds. Free the handle after use. */
+export function wholeMatrix(weight: Weight, shape: Shape): StridedMatrix {
+  const { tensor, ...layout } = storedWeight(weight);
+  return matrixAt(tensor, matrixPlace(shape, layout));
+}
+
+export function storedWeight(weight: Weight): StoredWeight {
+  return weight instanceof Tensor ? { tensor: weight } : weight;
+}
+
+/**
+ * Checks that `weight` holds a matrix, or bias, of `shape`.
+ * @param count of how many experts; absent where it is a single matrix.
+ */
+export function checkWeight(
+  parameter: string,
+  weight: unknown,
+  shape: Shape,
+  device: Tensor["device"],
+  count?: number,
+) {
+  if (typeof weight !== "object" || weight === null) {
+    throw invalidArgument(parameter, "a Tensor or { tensor, orient, part, stacked }", weight);
+  }
+  const { tensor, orient = "out_in", part, stacked } = storedWeight(weight as Weight);
+  checkChoice(`${parameter}.orient`, orient, orients);
+  if (part !== undefined) checkChoice(`${parameter}.part`, part, parts);
+  if (stacked !== undefined) checkChoice(`${parameter}.stacked`, stacked, stackings);
+  if (stacked !== undefined && count === undefined) {
+    throw invalidArgument(`${parameter}.stacked`, "none, as the tensor holds one matrix alone", stacked);
+  }
+  const one = storedShape(shape, part === undefined ? { orient } : { orient, part });
+  const expected = count === undefined ? one : stackedShape(one, stacked ?? "dim0", count);
+  const name = weight instanceof Tensor ? parameter : `${parameter}.tensor`;
+  checkTensor(name, tensor, "float", expected, device);
+}
+
+/** The weight of expert `expert`, of `shape`, among `count` stacked ones; dispose of the tensor, a view, after use. */
+export function stackedWeight(weight: Weight, expert: number, shape: Shape): StoredWeight {
+  const { tensor, stacked = "dim0", ...layout } = storedWeight(weight);
+  const one = storedShape(shape, layout);
+  const rows = stacked === "dim0" ? 1 : (one[0] as number);
+  using slice = tensor.rows(expert * rows, (expert + 1) * rows);
+  return { ...layout, tensor: slice.reshape(one) };
+}

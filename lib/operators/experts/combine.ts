@@ -1,0 +1,32 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+
+/**
+ * Adds up every token's expert outputs: y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in float32 and in order of j.
+ * A slot of -1 adds nothing, so a token without experts gets exactly 0.
+ *
+ * @param rows [R, H] f32, f16 or bf16.
+ * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; another is reported as ID_OUT_OF_RANGE at the next wait.
+ * @param weights [T, k] f32.
+ * @param options.out where to write, [T, H] of any float dtype; default a new tensor of the rows' dtype.
+ * @returns y [T, H].
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+ */
+export function combine<D extends FloatDType>(
+  rows: Tensor<D>,
+  rowOfSlot: Tensor<"i32">,
+  weights: Tensor<"f32">,
+  options: { out?: Tensor<FloatDType> } = {},
+): Tensor<D> {
+  checkTensor("rows", rows, "float", ["R", "H"]);
+  const { device } = rows;
+  checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
+  checkTensor("weights", weights, rows.dtype === "f64" ? ["f32", "f64"] : ["f32"], rowOfSlot.shape, device);
+  const shape = [rowOfSlot.shape[0] as number, rows.shape[1] as number];
+  const dtype = (options.out?.dtype ?? rows.dtype) as D;
+  const y = output("out", options.out as Tensor<D> | undefined, device, shape, dtype, [rows, rowOfSlot, weights]);
+  checkTensor("out", y, "float", shape, device);
+  device.backend.combine(rows.handle, rowOfSlot.handle, weights.handle, y.handle);
+  return y;
+}

@@ -1,0 +1,183 @@
+import {
+  type Activation,
+  activations,
+  type Clamp,
+  defaultClamp,
+  isGated,
+  type PackedHandle,
+  type StridedMatrix,
+} from "../../core/backend.js";
+import type { Device } from "../../core/device.js";
+import type { DType, FloatDType } from "../../core/dtype.js";
+import { checkChoice, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import type { Shape } from "../../core/shape.js";
+import { Tensor } from "../../core/tensor.js";
+import { checkOptional, checkPair, checkTensor, output } from "../check.js";
+
+/**
+ * Expert weights repacked once into the layout that the device's grouped GEMM reads fastest. Made by
+ * {@link packExperts}; `dispose()` frees them.
+ */
+export class PackedExperts implements Disposable {
+  readonly device: Device;
+  readonly dtype: DType;
+  /** [E, N, K] as given, N = 2I rows (gate, then up) where the activation is gated. */
+  readonly shape: Shape;
+  readonly activation: Activation;
+  #handle: PackedHandle | undefined;
+
+  /** @internal Use {@link packExperts}. */
+  constructor(device: Device, dtype: DType, shape: Shape, activation: Activation, handle: PackedHandle) {
+    this.device = device;
+    this.dtype = dtype;
+    this.shape = shape;
+    this.activation = activation;
+    this.#handle = handle;
+  }
+
+  /** Bytes on the device. */
+  get byteLength(): number {
+    return this.handle.byteLength;
+  }
+
+  /** @internal */
+  get handle(): PackedHandle {
+    if (this.#handle === undefined) throw new MoeError("DISPOSED", "packed experts: used after dispose()");
+    void this.device.backend;
+    return this.#handle;
+  }
+
+  dispose(): void {
+    this.#handle?.free();
+    this.#handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+export interface ActivationOptions {
+  /** Default none. */
+  activation?: Activation;
+  /** Of `swiglu_clamped`: g σ(alpha g) (u + offset), g = min(gate, limit), u = clamp(up, ±limit); default gpt-oss'. */
+  clamp?: Partial<Clamp>;
+}
+
+/** Checks the numbers of `swiglu_clamped` and fills in the defaults. */
+export function checkClamp(given: Partial<Clamp> = {}): Clamp {
+  checkOptions(given, "{ limit: 7 }", "clamp");
+  const clamp = { ...defaultClamp, ...given };
+  for (const [name, value] of Object.entries(clamp)) {
+    const fits = typeof value === "number" && Number.isFinite(value) && (name !== "limit" || value > 0);
+    if (!fits)
+      throw invalidArgument(`clamp.${name}`, name === "limit" ? "a finite number > 0" : "a finite number", value);
+  }
+  return clamp;
+}
+
+/**
+ * Repacks expert weights for repeated use by {@link groupedGemm}. The given tensor is not needed after.
+ *
+ * @param weight [E, N, K] f32, f16 or bf16, rows are outputs (y = W x). Where the activation is gated, N = 2I: the I gate
+ * rows, then the I up rows.
+ * @throws SHAPE_MISMATCH (also an odd N where gated), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED, OUT_OF_MEMORY.
+ */
+export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
+  checkTensor("weight", weight, "float", ["E", "N", "K"]);
+  const { activation = "none" } = options;
+  checkChoice("activation", activation, activations);
+  const [experts, rows, columns] = weight.shape as [number, number, number];
+  const gated = isGated(activation);
+  if (gated && rows % 2 !== 0) {
+    throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
+  }
+  const clamp = checkClamp(options.clamp);
+  const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation, clamp);
+  const half = gated ? rows / 2 : rows;
+  for (let expert = 0; expert < experts; expert++) {
+    const offset = expert * rows * columns;
+    const matrix = (begin: number): StridedMatrix => ({
+      handle: weight.handle.view([half, columns], begin),
+      rows: half,
+      columns,
+      rowStride: columns,
+      columnStride: 1,
+    });
+    const first = matrix(offset);
+    const up = gated ? matrix(offset + half * columns) : null;
+    handle.setExpert(expert, first, up);
+    first.handle.free();
+    up?.handle.free();
+  }
+  return new PackedExperts(weight.device, weight.dtype, weight.shape, activation, handle);
+}
+
+export interface GroupedGemmOptions extends ActivationOptions {
+  /** [R] i32: row r of the product is x[tokenOfRow[r]] instead of x[r]; -1 gives zeros. */
+  tokenOfRow?: Tensor<"i32">;
+  /** [E, N] f32, f16 or bf16, added before the activation. */
+  bias?: Tensor<FloatDType>;
+  /** Where to write, [R, N] ([R, N/2] where gated) of any float dtype; default a new tensor of x's dtype. */
+  out?: Tensor<FloatDType>;
+}
+
+/**
+ * One matrix product per expert over its rows: y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows
+ * offsets[e] .. offsets[e+1] of expert e. Products accumulate in float32 in an order that depends on K alone. Rows
+ * behind offsets[E] are zeros.
+ *
+ * @param x [R, K], or [T, K] with `tokenOfRow`; f32, f16 or bf16.
+ * @param weight [E, N, K], or the same packed by {@link packExperts}, which is faster when used more than once: a plain
+ * tensor is packed on every call.
+ * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT.
+ */
+export function groupedGemm<D extends FloatDType>(
+  x: Tensor<D>,
+  weight: Tensor<FloatDType> | PackedExperts,
+  offsets: Tensor<"i32">,
+  options: GroupedGemmOptions = {},
+): Tensor<D> {
+  checkTensor("x", x, "float", ["R", "K"]);
+  const { device } = x;
+  if (weight instanceof Tensor) {
+    checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], device);
+    checkPair(x, weight);
+    using packed = packExperts(weight, options);
+    return groupedGemm(x, packed, offsets, options);
+  }
+  if (!(weight instanceof PackedExperts)) throw invalidArgument("weight", "a Tensor or packed experts", weight);
+  if (weight.device !== device) {
+    throw new MoeError("DEVICE_MISMATCH", "weight: expected packed experts on x's device, got another device's");
+  }
+  checkPair(x, weight);
+  const [experts, rows, columns] = weight.shape as [number, number, number];
+  if (x.shape[1] !== columns) {
+    throw new MoeError(
+      "SHAPE_MISMATCH",
+      `x: expected shape [R, ${columns}] for these weights, got [${x.shape.join(", ")}]`,
+    );
+  }
+  const { activation } = weight;
+  if (options.activation !== undefined && options.activation !== activation) {
+    throw invalidArgument("activation", `"${activation}", which the weights were packed for`, options.activation);
+  }
+  checkTensor("offsets", offsets, ["i32"], [experts + 1], device);
+  const tokenOfRow = checkOptional("tokenOfRow", options.tokenOfRow, ["i32"], ["R"], device);
+  const bias = checkOptional("bias", options.bias, "float", [experts, rows], device);
+  const shape = [(tokenOfRow ?? x).shape[0] as number, isGated(activation) ? rows / 2 : rows];
+  const dtype = (options.out?.dtype ?? x.dtype) as D;
+  const inputs = [x, offsets, tokenOfRow, bias];
+  const y = output("out", options.out as Tensor<D> | undefined, device, shape, dtype, inputs);
+  checkTensor("out", y, "float", shape, device);
+  device.backend.groupedGemm(
+    x.handle,
+    weight.handle,
+    bias?.handle ?? null,
+    offsets.handle,
+    tokenOfRow?.handle ?? null,
+    y.handle,
+  );
+  return y;
+}

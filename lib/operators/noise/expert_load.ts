@@ -1,0 +1,86 @@
+import { checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, checkTokenMask, output, type TokenMaskOption } from "../check.js";
+
+export interface ExpertLoadOptions extends TokenMaskOption {
+  /** Experts that each token takes; with `groups`, of each of its groups. */
+  topK: number;
+  /** Of a hierarchical gate: the E experts are G groups of neighbours, and a token chose some of these. */
+  groups?: {
+    /** [T, k1] i32, each -1 (none) or 0 .. G-1. */
+    ids: Tensor<"i32">;
+    /** [G] f32, the groups' own load. */
+    load: Tensor<"f32">;
+  };
+  /** Where to write; default a new tensor. */
+  out?: Tensor<"f32">;
+}
+
+/**
+ * The smooth estimate of how many tokens each expert gets under noisy top-k gating (Shazeer et al., arXiv 1701.06538,
+ * appendix A; tensor2tensor's _prob_in_top_k): load[e] = Σₜ Φ((clean[t, e] - threshold) / deviation[t, e]), the probability
+ * that expert e is among the k best if its noise alone were drawn again. The threshold is the (k+1)-th largest noisy logit
+ * of the row where expert e's own lies above that, else the k-th. Where k = E every probability is 1.
+ *
+ * With `groups` (appendix B): ranks and thresholds are within the E / G experts of e's group g, the sum is over the tokens
+ * that chose g, and load[e] = groups.load[g] · Σₜ Φ / (the number of these tokens), or 0 where there are none.
+ *
+ * Φ is computed in float32 by erfc, which keeps its digits in the tails. Sums are float64, in blocks of 64 tokens and
+ * then in order of the blocks, so they do not depend on the device's threads. A NaN logit ranks lowest. A probability that is not a
+ * number (of a NaN logit, or of equal infinities) counts as 0.
+ *
+ * @param clean [T, E] f32, logits without noise.
+ * @param noisy [T, E] f32, {@link noisyLogits}' logits.
+ * @param deviation [T, E] f32, its deviation.
+ * @returns load [E] f32.
+ * @throws INVALID_ARGUMENT (topK, a number of groups that does not divide E, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED. A group id out of range is reported as ID_OUT_OF_RANGE at the next wait and
+ * is treated as -1.
+ */
+export function expertLoad(
+  clean: Tensor<"f32">,
+  noisy: Tensor<"f32">,
+  deviation: Tensor<"f32">,
+  options: ExpertLoadOptions,
+): Tensor<"f32"> {
+  checkTensor("clean", clean, "float32", ["T", "E"]);
+  const { device, shape, dtype } = clean;
+  checkTensor("noisy", noisy, [dtype], shape, device);
+  checkTensor("deviation", deviation, [dtype], shape, device);
+  checkOptions(options, "{ topK: 2 }");
+  const { topK, groups, tokenMask, out } = options;
+  const [tokens, experts] = shape as [number, number];
+  const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
+  checkInteger("topK", topK, 1, experts / groupCount);
+  const mask = checkTokenMask(tokenMask, tokens, device);
+  const inputs = [clean, noisy, deviation, tokenMask, groups?.ids, groups?.load];
+  const load = output("out", out, device, [experts], dtype, inputs);
+  device.backend.expertLoad(
+    clean.handle,
+    noisy.handle,
+    deviation.handle,
+    mask,
+    topK,
+    groups?.ids.handle ?? null,
+    groups?.load.handle ?? null,
+    load.handle,
+  );
+  return load;
+}
+
+/** Checks the groups and returns their number. */
+function checkGroups(
+  groups: NonNullable<ExpertLoadOptions["groups"]>,
+  { device, dtype }: Tensor<"f32">,
+  tokens: number,
+  experts: number,
+): number {
+  checkOptions(groups, "{ ids, load }", "groups");
+  checkTensor("groups.ids", groups.ids, ["i32"], [tokens, "k1"], device);
+  checkTensor("groups.load", groups.load, [dtype], ["G"], device);
+  const count = groups.load.size;
+  if (count < 1 || experts % count !== 0) {
+    throw invalidArgument("groups.load", `as many entries as a divisor of ${experts} experts`, count);
+  }
+  return count;
+}

@@ -1,0 +1,39 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkOptions, invalidArgument } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+import { checkSeed, type Seed } from "./random.js";
+
+export interface JitterOptions<D extends FloatDType = FloatDType> {
+  /** Largest relative change, 0 .. 1 (not included). */
+  epsilon: number;
+  seed: Seed;
+  /** Where to write; default a new tensor. */
+  out?: Tensor<D>;
+}
+
+/** Checks the epsilon of a jitter. */
+export function checkJitterEpsilon(parameter: string, value: unknown): asserts value is number {
+  if (typeof value === "number" && value >= 0 && value < 1) return;
+  throw invalidArgument(parameter, "a number from 0 to less than 1", value);
+}
+
+/**
+ * Multiplies every element by a random factor: y = x · (1 + ε(2u - 1)), u being uniform in (0, 1), element by element the
+ * seed's sequence as {@link random} draws it. In training, a router's input is jittered so that tokens explore experts
+ * (Switch Transformer, arXiv 2101.03961; Mixtral's router_jitter_noise). Computed in float32 and rounded once.
+ *
+ * @param x [T, H] f32, f16 or bf16.
+ * @returns y [T, H] of x's dtype.
+ * @throws INVALID_ARGUMENT (epsilon, seed, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function jitter<D extends FloatDType>(x: Tensor<D>, options: JitterOptions<NoInfer<D>>): Tensor<D> {
+  checkTensor("x", x, "float", ["T", "H"]);
+  checkOptions(options, "{ epsilon: 0.01, seed: 1 }");
+  const { epsilon } = options;
+  checkJitterEpsilon("epsilon", epsilon);
+  const seed = checkSeed("seed", options.seed);
+  const y = output("out", options.out, x.device, x.shape, x.dtype, [x]);
+  x.device.backend.jitter(x.handle, seed, epsilon, y.handle);
+  return y;
+}

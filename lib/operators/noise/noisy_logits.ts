@@ -1,0 +1,74 @@
+import { checkOptions, invalidArgument } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+import { random, type Seed } from "./random.js";
+
+/** Noisy router logits and what their noise was multiplied by. */
+export interface NoisyLogits {
+  /** [T, E] f32 */
+  readonly logits: Tensor<"f32">;
+  /** [T, E] f32, the standard deviation of each logit. */
+  readonly deviation: Tensor<"f32">;
+}
+
+export interface NoisyLogitsOptions {
+  /** [T, E] f32, of mean 0 and deviation 1; or give a seed. */
+  noise?: Tensor<"f32">;
+  /** Draws the noise: that of `random(device, [T, E], { seed, distribution: "normal" })`. */
+  seed?: Seed;
+  /** Number of the seed's sequence that the first noise gets, see {@link random}; default 0. */
+  offset?: number;
+  /** Least deviation; default 0.01. */
+  epsilon?: number;
+  /** Where to write; default new tensors. */
+  out?: NoisyLogits;
+}
+
+/** Checks the epsilon of noisy logits. */
+export function checkNoiseEpsilon(parameter: string, value: unknown): asserts value is number {
+  if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return;
+  throw invalidArgument(parameter, "a finite number >= 0", value);
+}
+
+/**
+ * Logits for noisy top-k gating (Shazeer et al., arXiv 1701.06538, equation 4): deviation = softplus(spread) + ε, logits =
+ * clean + noise · deviation. Their gates are `gating(logits, { scoring: "softmax_selected" })`.
+ *
+ * @param clean [T, E] f32: x · Wg.
+ * @param spread [T, E] f32: x · Wnoise.
+ * @param options exactly one of `noise` and `seed`.
+ * @throws INVALID_ARGUMENT (both or neither of noise and seed, offset, epsilon, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options: NoisyLogitsOptions): NoisyLogits {
+  checkTensor("clean", clean, "float32", ["T", "E"]);
+  const { device, shape, dtype } = clean;
+  checkTensor("spread", spread, [dtype], shape, device);
+  checkOptions(options, "{ seed: 1 }");
+  const { noise, seed, offset = 0, epsilon = 0.01, out } = options;
+  checkNoiseEpsilon("epsilon", epsilon);
+  if ((noise === undefined) === (seed === undefined)) {
+    throw invalidArgument("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
+  }
+  if (noise !== undefined && options.offset !== undefined) {
+    throw invalidArgument("offset", "none beside noise", options.offset);
+  }
+  if (noise !== undefined) checkTensor("noise", noise, [dtype], shape, device);
+  const inputs = [clean, spread, noise];
+  const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
+  const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
+  const given = noise ?? draw(clean, seed as Seed, offset);
+  device.backend.noisyLogits(clean.handle, spread.handle, given.handle, epsilon, logits.handle, deviation.handle);
+  if (noise === undefined) given.dispose();
+  return { logits, deviation };
+}
+
+function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset: number): Tensor<"f32"> {
+  const out = device.empty(shape, dtype);
+  try {
+    return random(device, shape, { seed, offset, distribution: "normal", out });
+  } catch (error) {
+    out.dispose();
+    throw error;
+  }
+}

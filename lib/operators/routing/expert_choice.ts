@@ -1,0 +1,86 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkChoice, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output, resultDType } from "../check.js";
+import { type CapacitySize, checkCapacitySize, expertCapacity } from "./capacity.js";
+import type { Routing } from "./gating.js";
+
+/** How experts choose their tokens. */
+export interface ExpertChoiceRule extends CapacitySize {
+  /** A token's scores over the experts: `softmax` (default) or `sigmoid`. */
+  scoring?: ExpertScoring;
+}
+
+/** The tokens of every expert, and the same as a routing of the tokens. */
+export interface ExpertChoice extends Routing {
+  /** [E, C] i32, the tokens of each expert in descending order of their score. */
+  readonly tokens: Tensor<"i32">;
+  /** [E, C] f32, their scores. */
+  readonly tokenWeights: Tensor<"f32">;
+  /** [T, E] i32: in column e expert e where it took the token, else -1. */
+  readonly ids: Tensor<"i32">;
+  /** [T, E] f32: the score where the expert took the token, else 0. */
+  readonly weights: Tensor<"f32">;
+}
+
+export interface ExpertChoiceOptions extends ExpertChoiceRule {
+  /** Where to write; default new tensors. */
+  out?: ExpertChoice;
+}
+
+/**
+ * Expert choice (arXiv 2202.09368): every expert takes the C tokens that score it highest, so that all have the same load and
+ * a token has any number of experts, from none to all. C is `tokens` or factor * T / E, rounded up by default, and at most
+ * T; the weights are the scores.
+ *
+ * Scores are computed in float32; of equal ones the lower token goes first. A NaN logit comes last and has weight 0, as all
+ * logits of a token have that has none that is finite, which is counted in `device.warnings.nonFiniteLogitRows`.
+ * `ids` and `weights` are a routing that `layer.forward` takes.
+ *
+ * @param logits [T, E] f32, f16 or bf16.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*E >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
+ * DEVICE_MISMATCH, DISPOSED.
+ */
+export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOptions): ExpertChoice {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  checkOptions(options, "{ factor: 2 }");
+  checkExpertChoice(options);
+  return chooseTokens(logits, options, options.out);
+}
+
+/** {@link expertChoice} by a checked rule. */
+export function chooseTokens(
+  logits: Tensor<FloatDType>,
+  rule: ExpertChoiceRule,
+  out?: Partial<ExpertChoice>,
+): ExpertChoice {
+  const { device, shape, size } = logits;
+  const [numTokens, numExperts] = shape as [number, number];
+  const { scoring = "softmax" } = rule;
+  if (numExperts < 1) throw invalidArgument("logits", "at least one expert", `shape [${shape.join(", ")}]`);
+  if (size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
+  }
+  const capacity = tokensOfExpert(rule, numTokens, numExperts);
+  const dtype = resultDType(logits);
+  const places = [numExperts, capacity];
+  const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);
+  const tokenWeights = output("out.tokenWeights", out?.tokenWeights, device, places, dtype, [logits, tokens]);
+  const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, tokens, tokenWeights]);
+  const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, tokens, tokenWeights, ids]);
+  const handles = [tokens.handle, tokenWeights.handle, ids.handle, weights.handle] as const;
+  device.backend.expertChoice(logits.handle, ...handles, scoring);
+  return { tokens, tokenWeights, ids, weights };
+}
+
+/** How many of the tokens each expert takes. */
+export function tokensOfExpert(size: CapacitySize, numTokens: number, numExperts: number): number {
+  return Math.min(expertCapacity(size, numTokens, 1, numExperts), numTokens);
+}
+
+/** Checks how experts choose; errors name the fields behind `prefix`. */
+export function checkExpertChoice(rule: ExpertChoiceRule, prefix = ""): void {
+  checkCapacitySize(rule, prefix);
+  if (rule.scoring !== undefined) checkChoice(`${prefix}scoring`, rule.scoring, expertScorings);
+}

@@ -1,0 +1,37 @@
+import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+
+export interface ExpertSlotsOptions {
+  /** E. */
+  numExperts: number;
+  /** C, places of an expert. */
+  capacity: number;
+  /** Where to write; default a new tensor. */
+  out?: Tensor<"i32">;
+}
+
+/**
+ * The slots of every expert, padded to capacity: in row e the numbers token * k + j of the choices that fell on expert e, in
+ * order of token, then slot, and -1 behind the last. Choices beyond the C-th are left out; see {@link limitCapacity} for
+ * which to drop.
+ *
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and is
+ * treated as -1.
+ * @returns [E, C] i32.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
+ * DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
+ */
+export function expertSlots(ids: Tensor<"i32">, options: ExpertSlotsOptions): Tensor<"i32"> {
+  checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkOptions(options, "{ numExperts: 8, capacity: 64 }");
+  const { numExperts, capacity, out } = options;
+  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
+  checkInteger("capacity", capacity, 0, 2 ** 31 - 1);
+  if (ids.size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${ids.size}`);
+  }
+  const slots = output("out", out, ids.device, [numExperts, capacity], "i32", [ids]);
+  ids.device.backend.expertSlots(ids.handle, slots.handle);
+  return slots;
+}

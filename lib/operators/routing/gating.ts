@@ -1,0 +1,55 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkOptions } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkOptional, checkTensor, output, resultDType } from "../check.js";
+import { checkGating, checkSelectionBias, type GatingRuleOptions } from "./gating_options.js";
+
+/** The experts of every token and their weights. */
+export interface Routing {
+  /** [T, k] i32, each row in descending order of the key that the choice was made by; -1 is no expert. */
+  readonly ids: Tensor<"i32">;
+  /** [T, k] f32, the factor of each chosen expert's output. */
+  readonly weights: Tensor<"f32">;
+}
+
+export interface GatingOptions extends GatingRuleOptions {
+  /** [E], added to what experts are chosen by, never to the weights. */
+  selectionBias?: Tensor<FloatDType>;
+  /** Where to write; default new tensors. */
+  out?: Routing;
+}
+
+/**
+ * Gating and top-k: for every token the k experts of the largest keys, and their weights. The key is the score or the
+ * logit, plus the selection bias; with groups only the experts of the best groups can be chosen. The weights are the
+ * chosen scores, without the bias, normalised and scaled.
+ *
+ * Computed in float32. Ties go to the lower id, of an expert or a group. A NaN logit ranks below everything and has
+ * weight 0. Under a softmax +Infinity takes all the weight (shared equally by several); where the score is the logit
+ * an infinite one counts as the largest float32, and groups of several such keys can tie. A row without any finite
+ * logit still gets k distinct ids, with weight 0, and is counted in `device.warnings.nonFiniteLogitRows`.
+ *
+ * Formulas: Mixtral (softmax, normalize), OLMoE (softmax), Qwen3-MoE (softmax, either), gpt-oss (softmax_selected),
+ * DeepSeek-V3 (arXiv 2412.19437: sigmoid, selection bias, groups by top2_sum, normalize, scale), DeepSeek-V2 (softmax,
+ * groups by max, scale), Llama-4 (sigmoid chosen by logit), Phi-3.5-MoE (arXiv 2409.12136: sparsemixer), DBRX (softmax,
+ * L^p norm).
+ *
+ * @param logits [T, E] f32, f16 or bf16.
+ * @throws INVALID_ARGUMENT (an option out of its range, or options that make no sense together), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Routing {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  const { device } = logits;
+  checkOptions(options, "{ topK: 2 }");
+  const [tokens, experts] = logits.shape as [number, number];
+  const rule = checkGating(options, experts);
+  const bias = checkOptional("selectionBias", options.selectionBias, "float", [experts], device);
+  checkSelectionBias(bias, rule.scoring);
+  const shape = [tokens, rule.topK];
+  const dtype = resultDType(logits);
+  const ids = output("out.ids", options.out?.ids, device, shape, "i32", [logits, bias]);
+  const weights = output("out.weights", options.out?.weights, device, shape, dtype, [logits, bias, ids]);
+  device.backend.gating(logits.handle, bias?.handle ?? null, ids.handle, weights.handle, rule);
+  return { ids, weights };
+}

@@ -1,0 +1,76 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import type { Gating } from "../../core/routing_rule.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output, resultDType } from "../check.js";
+import type { Routing } from "./gating.js";
+import { checkGating, type GatingRuleOptions } from "./gating_options.js";
+
+export interface HierarchicalGatingOptions {
+  /** The first gate's rule: topK of the G groups. */
+  groups: GatingRuleOptions;
+  /** The second gate's: topK of the E / G experts of each chosen group. */
+  experts: GatingRuleOptions;
+  /** Where to write; default new tensors. */
+  out?: Routing;
+}
+
+/**
+ * Hierarchical gating (arXiv 1701.06538, appendix B): a first gate chooses k1 of G groups of neighbouring experts, a second k2 of
+ * the E / G experts of each chosen group, and the weight of an expert is the product of both. For the noisy form give
+ * both gates logits of {@link noisyLogits}; {@link expertLoad} has the load of such experts, {@link expertTotals} their importance.
+ *
+ * Each gate is as {@link gating} is, with its rules for ties and for logits that are not finite; a row of either without any finite
+ * logit is counted in `device.warnings.nonFiniteLogitRows`.
+ *
+ * @param groupLogits [T, G] f32, f16 or bf16.
+ * @param logits [T, E] f32, f16 or bf16; G divides E, and experts g * E/G .. (g+1) * E/G - 1 are group g.
+ * @returns ids [T, k1 * k2] i32 and weights f32, in order of the group's rank, then of the expert's in it.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function hierarchicalGating(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  options: HierarchicalGatingOptions,
+): Routing {
+  checkTensor("groupLogits", groupLogits, "float", ["T", "G"]);
+  const { device } = groupLogits;
+  const [tokens, numGroups] = groupLogits.shape as [number, number];
+  checkTensor("logits", logits, "float", [tokens, "E"], device);
+  checkOptions(options, "{ groups: { topK: 1 }, experts: { topK: 2 } }");
+  checkOptions(options.groups, "{ topK: 1 }", "groups");
+  checkOptions(options.experts, "{ topK: 2 }", "experts");
+  const numExperts = logits.shape[1] as number;
+  if (numGroups < 1 || numExperts % numGroups !== 0) {
+    const expected = `a multiple of the ${numGroups} groups as the number of experts`;
+    throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
+  }
+  const groups = checkGating(options.groups, numGroups, "groups.");
+  const experts = checkGating(options.experts, numExperts / numGroups, "experts.");
+  if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
+    const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
+    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
+  }
+  return chooseByGroups(groupLogits, logits, groups, experts, options.out);
+}
+
+/** {@link hierarchicalGating} of checked logits and rules. */
+export function chooseByGroups(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  groups: Gating,
+  experts: Gating,
+  out?: Routing,
+): Routing {
+  const { device } = groupLogits;
+  const [tokens, numGroups] = groupLogits.shape as [number, number];
+  if (tokens * Math.max(numGroups, groups.topK * experts.topK) >= 2 ** 31) {
+    throw invalidArgument("groupLogits", "fewer than 2^31 (token, group) pairs and slots", `${tokens} tokens`);
+  }
+  const shape = [tokens, groups.topK * experts.topK];
+  const inputs = [groupLogits, logits];
+  const ids = output("out.ids", out?.ids, device, shape, "i32", inputs);
+  const weights = output("out.weights", out?.weights, device, shape, resultDType(logits), [...inputs, ids]);
+  device.backend.hierarchicalGating(groupLogits.handle, logits.handle, ids.handle, weights.handle, groups, experts);
+  return { ids, weights };
+}

@@ -1,0 +1,91 @@
+import { checkInteger, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+import { type Capacity, type CapacityRule, checkCapacity, expertCapacity } from "./capacity.js";
+import type { Routing } from "./gating.js";
+
+export interface LimitCapacityOptions extends Capacity {
+  /** E. */
+  numExperts: number;
+  /** Tokens of a sequence, for a capacity per sequence; divides T. Default T. */
+  sequenceLength?: number;
+  /** Where to write; default new tensors. */
+  out?: Routing;
+}
+
+/**
+ * Drops the choices that are more than their experts take: a routing of the same shape, in which they have id -1 and weight
+ * 0. The order in which an expert takes them is `drop`; ties go to the lower token, then to the lower slot, and NaN weights
+ * come last.
+ *
+ * The number is `tokens`, or factor * T * k / E with T the tokens of a sequence or of the batch (arXiv 2101.03961, equation
+ * 3), rounded, at least `minimum`, rounded up to a multiple of `multipleOf`; see {@link expertCapacity}.
+ *
+ * @param routing ids [T, k] i32, each -1 (no expert) or 0 .. E-1, and weights [T, k] f32. Another id is reported as
+ * ID_OUT_OF_RANGE at the next wait and is treated as -1.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
+ * DEVICE_MISMATCH, DISPOSED.
+ */
+export function limitCapacity(routing: Routing, options: LimitCapacityOptions): Routing {
+  checkOptions(routing, "{ ids, weights }", "routing");
+  checkOptions(options, "{ numExperts: 8, factor: 1.25 }");
+  const { numExperts, out } = options;
+  const rule = checkCapacity(options);
+  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
+  const tokens = checkRouting(routing);
+  return dropOverflow(routing, rule, numExperts, checkSequenceLength(options, tokens), out);
+}
+
+/** As limitCapacity, of checked options; a capacity per batch takes no note of the sequences. */
+export function dropOverflow(
+  { ids, weights }: Routing,
+  rule: CapacityRule,
+  numExperts: number,
+  sequenceLength: number,
+  out?: Routing,
+): Routing {
+  const { device, shape } = ids;
+  const [tokens, topK] = shape as [number, number];
+  const { length, capacity } = sharedCapacity(rule, tokens, sequenceLength, topK, numExperts);
+  const keptIds = output("out.ids", out?.ids, device, shape, "i32", [ids, weights]);
+  const keptWeights = output("out.weights", out?.weights, device, shape, weights.dtype, [ids, weights, keptIds]);
+  device.backend.limitCapacity(ids.handle, weights.handle, keptIds.handle, keptWeights.handle, numExperts, {
+    capacity: Math.min(capacity, ids.size),
+    sequenceLength: Math.max(length, 1),
+    drop: rule.drop,
+    divisor: rule.divisor,
+    scale: rule.scale,
+  });
+  return { ids: keptIds, weights: keptWeights };
+}
+
+/** How many of the tokens share an expert's capacity, those of a sequence or all, and what it comes to. */
+export function sharedCapacity(
+  rule: CapacityRule,
+  tokens: number,
+  sequenceLength: number,
+  topK: number,
+  numExperts: number,
+): { length: number; capacity: number } {
+  const length = rule.per === "sequence" ? sequenceLength : tokens;
+  return { length, capacity: expertCapacity(rule, length, topK, numExperts) };
+}
+
+/** Returns how many tokens the routing has. */
+function checkRouting({ ids, weights }: Routing): number {
+  checkTensor("routing.ids", ids, ["i32"], ["T", "k"]);
+  const { device, shape, size } = ids as Tensor<"i32">;
+  if (size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `routing.ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
+  }
+  checkTensor("routing.weights", weights, device.kind === "reference" ? ["f32", "f64"] : ["f32"], shape, device);
+  return shape[0] as number;
+}
+
+function checkSequenceLength({ sequenceLength, per }: LimitCapacityOptions, tokens: number): number {
+  if (sequenceLength === undefined) return tokens;
+  if (per !== "sequence") throw invalidArgument("sequenceLength", "none for a capacity per batch", sequenceLength);
+  checkInteger("sequenceLength", sequenceLength, 1);
+  if (tokens % sequenceLength === 0) return sequenceLength;
+  throw invalidArgument("sequenceLength", `a divisor of ${tokens} tokens`, sequenceLength);
+}

@@ -1,0 +1,31 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkOptional, checkPair, checkTensor, output, resultDType } from "../check.js";
+
+/**
+ * Router logits: x · weightᵀ + bias, products and sums in float32.
+ *
+ * @param x [T, H] f32, f16 or bf16.
+ * @param weight [E, H] f32, f16 or bf16.
+ * @param options.bias [E] f32, f16 or bf16.
+ * @param options.out where to write, [T, E] f32; default a new tensor.
+ * @returns logits [T, E] f32 (f64 where x is f64).
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+ */
+export function routerProjection(
+  x: Tensor<FloatDType>,
+  weight: Tensor<FloatDType>,
+  options: { bias?: Tensor<FloatDType>; out?: Tensor<"f32"> } = {},
+): Tensor<"f32"> {
+  checkTensor("x", x, "float", ["T", "H"]);
+  const { device } = x;
+  const [tokens, hidden] = x.shape as [number, number];
+  checkTensor("weight", weight, "float", ["E", hidden], device);
+  checkPair(x, weight);
+  const experts = weight.shape[0] as number;
+  const bias = checkOptional("bias", options.bias, "float", [experts], device);
+  const dtype = resultDType(x);
+  const logits = output("out", options.out, device, [tokens, experts], dtype, [x, weight, bias]);
+  device.backend.routerProjection(x.handle, weight.handle, bias?.handle ?? null, logits.handle);
+  return logits;
+}

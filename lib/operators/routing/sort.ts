@@ -1,0 +1,44 @@
+import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+
+/** The (token, slot) pairs of a routing, sorted by expert. All i32. */
+export interface SortedRows {
+  /** [E+1]: the rows of expert e are offsets[e] .. offsets[e+1]. */
+  readonly offsets: Tensor<"i32">;
+  /** [E]: how many rows each expert has. */
+  readonly tokensPerExpert: Tensor<"i32">;
+  /** [T*k]: the token of each row; -1 behind the last row (where ids were -1). */
+  readonly tokenOfRow: Tensor<"i32">;
+  /** [T, k]: the row of each (token, slot); -1 where the id was -1. */
+  readonly rowOfSlot: Tensor<"i32">;
+}
+
+/**
+ * Sorts the (token, slot) pairs by expert, stably: rows of one expert are in order of token, then slot.
+ *
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and
+ * is treated as -1.
+ * @param options.numExperts E.
+ * @throws INVALID_ARGUMENT (E < 1, T*k >= 2^31), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows }): SortedRows {
+  checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkOptions(options, "{ numExperts: 8 }");
+  checkInteger("numExperts", options.numExperts, 1, 2 ** 31 - 2);
+  const { device, size } = ids;
+  if (size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
+  }
+  const { numExperts, out } = options;
+  const offsets = output("out.offsets", out?.offsets, device, [numExperts + 1], "i32", [ids]);
+  const tokensPerExpert = output("out.tokensPerExpert", out?.tokensPerExpert, device, [numExperts], "i32", [
+    ids,
+    offsets,
+  ]);
+  const tokenOfRow = output("out.tokenOfRow", out?.tokenOfRow, device, [size], "i32", [ids, offsets, tokensPerExpert]);
+  const inputs = [ids, offsets, tokensPerExpert, tokenOfRow];
+  const rowOfSlot = output("out.rowOfSlot", out?.rowOfSlot, device, ids.shape, "i32", inputs);
+  device.backend.sort(ids.handle, offsets.handle, tokensPerExpert.handle, tokenOfRow.handle, rowOfSlot.handle);
+  return { offsets, tokensPerExpert, tokenOfRow, rowOfSlot };
+}

@@ -1,0 +1,80 @@
+import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import {
+  checkOptional,
+  checkSequences,
+  checkTensor,
+  checkTokenMask,
+  output,
+  resultDType,
+  type TokenMaskOption,
+} from "../check.js";
+
+/** What each expert gets of each sequence. */
+export interface ExpertTotals {
+  /** [S, E] i32: how many tokens chose the expert. */
+  readonly tokens: Tensor<"i32">;
+  /** [S] i32: how many choices had no expert, id -1. */
+  readonly dropped: Tensor<"i32">;
+}
+
+/** With the weights of the choices. */
+export interface WeightedExpertTotals extends ExpertTotals {
+  /** [S, E] f32: the sum of the weights of the expert's tokens, its importance (arXiv 1701.06538). */
+  readonly weights: Tensor<"f32">;
+}
+
+export interface ExpertTotalsOptions extends TokenMaskOption {
+  /** E. */
+  numExperts: number;
+  /** [T, k] f32, the weights of the choices; default none. */
+  weights?: Tensor<"f32">;
+  /** S, sequences of equal length that stand one after another in the T tokens; default 1. */
+  sequences?: number;
+  /** How many choices of each token count, the first ones; default k. */
+  choices?: number;
+  /** Where to write; default new tensors. */
+  out?: ExpertTotals | WeightedExpertTotals;
+}
+
+/**
+ * Counts the tokens that chose each expert, and adds up their weights, in each sequence.
+ *
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and
+ * is treated as -1. Ids behind the first `choices` of a token, and of masked tokens, are not looked at.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, sequences that do not divide T), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function expertTotals(
+  ids: Tensor<"i32">,
+  options: ExpertTotalsOptions & { weights: Tensor<"f32"> },
+): WeightedExpertTotals;
+export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals;
+export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals {
+  checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  checkOptions(options, "{ numExperts: 8 }");
+  const { device, size } = ids;
+  const [tokenCount, topK] = ids.shape as [number, number];
+  if (size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
+  }
+  const { numExperts, sequences = 1, choices = topK, tokenMask } = options;
+  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
+  checkSequences(sequences, tokenCount);
+  checkInteger("choices", choices, 0, topK);
+  const weights = checkOptional("weights", options.weights, ["f32", "f64"], ids.shape, device);
+  const mask = checkTokenMask(tokenMask, tokenCount, device);
+  const out = options.out as WeightedExpertTotals | undefined;
+  const inputs = [ids, weights, tokenMask];
+  const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
+  const dropped = output("out.dropped", out?.dropped, device, [sequences], "i32", [...inputs, tokens]);
+  if (weights === undefined) {
+    device.backend.expertTotals(ids.handle, null, mask, tokens.handle, dropped.handle, null, choices);
+    return { tokens, dropped };
+  }
+  const others = [...inputs, tokens, dropped];
+  const dtype = resultDType(weights);
+  const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
+  device.backend.expertTotals(ids.handle, weights.handle, mask, tokens.handle, dropped.handle, sums.handle, choices);
+  return { tokens, dropped, weights: sums } as WeightedExpertTotals;
+}

@@ -1,0 +1,45 @@
+import { checkOptions, invalidArgument } from "../../core/errors.js";
+import type { ImbalanceMeasure } from "../../core/statistics_backend.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, resultDType } from "../check.js";
+
+/**
+ * The squared coefficient of variation: variance / (mean² + epsilon), 0 where all values are equal. The loss of an
+ * expert's importance or load (arXiv 1701.06538, equations 6 to 11, without their coefficients).
+ *
+ * @param values any shape, f32 or i32; all of its elements count alike.
+ * @param options.unbiased divide the squares by n - 1 instead of n; default false, as in the paper and tensor2tensor.
+ * @param options.epsilon default 1e-10, tensor2tensor's.
+ * @returns [1] f32; 0 for no values and, `unbiased`, for one.
+ * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
+ */
+export function cvSquared(
+  values: Tensor<"f32"> | Tensor<"i32">,
+  options: { unbiased?: boolean; epsilon?: number } = {},
+): Tensor<"f32"> {
+  checkOptions(options, "{ unbiased: true }");
+  const { unbiased = false, epsilon = 1e-10 } = options;
+  if (typeof unbiased !== "boolean") throw invalidArgument("unbiased", "a boolean", unbiased);
+  if (typeof epsilon !== "number" || !(epsilon >= 0) || !Number.isFinite(epsilon)) {
+    throw invalidArgument("epsilon", "a finite number >= 0", epsilon);
+  }
+  return imbalance(values, unbiased ? "cv_squared_unbiased" : "cv_squared", epsilon);
+}
+
+/**
+ * How far the fullest expert is above the mean: max / mean - 1, 0 where all are equal (MaxVio of arXiv 2408.15664).
+ *
+ * @param values any shape, f32 or i32: the load of every expert.
+ * @returns [1] f32; 0 where the mean is 0.
+ * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
+ */
+export function maximumViolation(values: Tensor<"f32"> | Tensor<"i32">): Tensor<"f32"> {
+  return imbalance(values, "maximum_violation", 0);
+}
+
+function imbalance(values: Tensor, measure: ImbalanceMeasure, epsilon: number): Tensor<"f32"> {
+  checkTensor("values", values, ["f32", "i32", "f64"], values?.shape ?? []);
+  const result = values.device.empty([1], resultDType(values));
+  values.device.backend.imbalance(values.handle, result.handle, measure, epsilon);
+  return result;
+}

@@ -1,0 +1,68 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkChoice, checkOptions, invalidArgument } from "../../core/errors.js";
+import type { StatisticsScoring } from "../../core/statistics_backend.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkSequences, checkTensor, resultDType, type TokenMaskOption } from "../check.js";
+import { expertTotals } from "./expert_totals.js";
+import { meanScores } from "./mean_scores.js";
+
+/** What an expert's count is divided by. */
+export type LoadNormalization = "choices" | "tokens";
+
+export interface LoadBalancingLossOptions extends TokenMaskOption {
+  /** The scores whose means count: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
+  scoring?: StatisticsScoring;
+  /**
+   * S, sequences of equal length in the T tokens: the loss is the mean of theirs, but for those of which no token
+   * counts; default 1, the whole batch.
+   */
+  sequences?: number;
+  /** Which ids of a token count: all (default), or its first alone, as in GShard. */
+  choices?: "all" | "first";
+  /**
+   * An expert's share f is its count divided by the number of `choices` that count (default; an even load then costs 1) or
+   * of `tokens` (Flaxformer and Hugging Face's Mixtral; it then costs k).
+   */
+  normalization?: LoadNormalization;
+}
+
+/**
+ * Auxiliary loss that is least where experts share the tokens evenly: E * Σₑ fₑ Pₑ, with fₑ the share of the choices that
+ * went to expert e and Pₑ the mean of its scores.
+ *
+ * Sources: Switch Transformers (arXiv 2101.03961, equation 4) for k = 1, with f over k choices as Megatron-LM has it;
+ * GShard (arXiv 2006.16668): `choices: "first"`; DeepSeek-V3 (arXiv 2412.19437, equations 17-20), without its factor alpha:
+ * `scoring: "sigmoid"` and a sequence each. Ids of -1 count for no expert, but their tokens' scores do.
+ *
+ * @param logits [T, E] f32, f16 or bf16.
+ * @param ids [T, k] i32, as {@link expertTotals} takes them; for the published losses those before any are dropped.
+ * @returns [1] f32; 0 where no token counts.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function loadBalancingLoss(
+  logits: Tensor<FloatDType>,
+  ids: Tensor<"i32">,
+  options: LoadBalancingLossOptions = {},
+): Tensor<"f32"> {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  const { device } = logits;
+  const [tokens, numExperts] = logits.shape as [number, number];
+  checkTensor("ids", ids, ["i32"], [tokens, "k"], device);
+  checkOptions(options, "{ sequences: 4 }");
+  const { scoring = "softmax", sequences = 1, choices = "all", normalization = "choices", tokenMask } = options;
+  checkSequences(sequences, tokens);
+  checkChoice("choices", choices, ["all", "first"]);
+  checkChoice("normalization", normalization, ["choices", "tokens"]);
+  const topK = ids.shape[1] as number;
+  if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
+  const counted = choices === "first" ? 1 : topK;
+
+  const normalize = scoring === "sigmoid";
+  using means = meanScores(logits, { scoring, normalize }, { sequences, tokenMask });
+  const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
+  const loss = device.empty([1], resultDType(logits));
+  const factor = numExperts / (normalization === "choices" ? counted : 1);
+  device.backend.balanceLoss(totals.tokens.handle, means.mean.handle, means.counts.handle, loss.handle, factor);
+  for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
+  return loss;
+}

@@ -1,0 +1,60 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
+import { checkScoring, type RouterScoresOptions } from "./router_scores.js";
+
+/** A mean over the tokens of each sequence that count, and how many these are, [S] i32. */
+export interface CountedMean extends Disposable {
+  readonly mean: Tensor<"f32">;
+  readonly counts: Tensor<"i32">;
+}
+
+export interface CountedMeanOptions extends TokenMaskOption {
+  /** S; default 1. */
+  sequences?: number;
+  /** Take the sum in place of the mean; default false. */
+  total?: boolean;
+}
+
+/** The mean scores [S, E] f32 of logits [T, E] over each sequence. */
+export function meanScores(
+  logits: Tensor<FloatDType>,
+  scoringOptions: Omit<RouterScoresOptions, "out">,
+  options: CountedMeanOptions,
+): CountedMean {
+  const { scoring, normalize } = checkScoring(scoringOptions);
+  using scores = logits.device.empty(logits.shape, resultDType(logits));
+  logits.device.backend.routerScores(logits.handle, scores.handle, null, null, scoring, normalize);
+  return countedMean(scores, false, options);
+}
+
+/** The mean [S, 1] f32 over the tokens of logits [T, E] of the entropy, or of the square of ln Σ exp. */
+export function tokenMean(
+  logits: Tensor<FloatDType>,
+  of: "entropy" | "squaredLogSumExp",
+  options: CountedMeanOptions,
+): CountedMean {
+  const tokens = logits.shape[0] as number;
+  using values = logits.device.empty([tokens, 1], resultDType(logits));
+  const [logSumExp, entropy] = of === "entropy" ? [null, values.handle] : [values.handle, null];
+  logits.device.backend.routerScores(logits.handle, null, logSumExp, entropy, "softmax", false);
+  return countedMean(values, of === "squaredLogSumExp", options);
+}
+
+function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMeanOptions): CountedMean {
+  const { sequences = 1, total = false, tokenMask } = options;
+  const { device } = values;
+  const [rows, columns] = values.shape as [number, number];
+  const mask = checkTokenMask(tokenMask, rows, device);
+  const mean = device.empty([sequences, columns], values.dtype);
+  const counts = device.empty([sequences], "i32");
+  device.backend.columnMeans(values.handle, mask, mean.handle, counts.handle, square, total);
+  return {
+    mean,
+    counts,
+    [Symbol.dispose]() {
+      mean.dispose();
+      counts.dispose();
+    },
+  };
+}

@@ -1,0 +1,56 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkChoice, checkOptions, invalidArgument } from "../../core/errors.js";
+import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output, resultDType } from "../check.js";
+
+/** What a router's logits say of every token. All f32. */
+export interface RouterScores {
+  /** [T, E]: the score of every expert. */
+  readonly scores: Tensor<"f32">;
+  /** [T]: ln Σₑ exp(logitₑ), the logarithm of the softmax's divisor. */
+  readonly logSumExp: Tensor<"f32">;
+  /** [T]: -Σₑ pₑ ln pₑ of the softmax p, from 0 (one expert is certain) to ln E (all are equal). */
+  readonly entropy: Tensor<"f32">;
+}
+
+export interface RouterScoresOptions {
+  /** `softmax` (default) or `sigmoid`. */
+  scoring?: StatisticsScoring;
+  /** Divide a token's scores by their sum over all experts, as DeepSeek-V3's balance loss does; default false. */
+  normalize?: boolean;
+  /** Where to write; default new tensors. */
+  out?: RouterScores;
+}
+
+/**
+ * Scores of all experts for every token, and how certain its softmax is.
+ *
+ * A NaN logit counts as -Infinity and scores 0. Where the largest logit of a row is infinite, so is its logSumExp; where
+ * it is -Infinity, softmax scores and entropy are 0. Scores whose sum is 0 stay 0 under `normalize`.
+ *
+ * @param logits [T, E] f32, f16 or bf16.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function routerScores(logits: Tensor<FloatDType>, options: RouterScoresOptions = {}): RouterScores {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  checkOptions(options, '{ scoring: "softmax" }');
+  const { scoring, normalize } = checkScoring(options);
+  const { device } = logits;
+  const tokens = logits.shape[0] as number;
+  const dtype = resultDType(logits);
+  const { out } = options;
+  const scores = output("out.scores", out?.scores, device, logits.shape, dtype, [logits]);
+  const logSumExp = output("out.logSumExp", out?.logSumExp, device, [tokens], dtype, [logits, scores]);
+  const entropy = output("out.entropy", out?.entropy, device, [tokens], dtype, [logits, scores, logSumExp]);
+  device.backend.routerScores(logits.handle, scores.handle, logSumExp.handle, entropy.handle, scoring, normalize);
+  return { scores, logSumExp, entropy };
+}
+
+/** Checks the options of a scoring and fills in the defaults. */
+export function checkScoring(options: { scoring?: StatisticsScoring; normalize?: boolean }) {
+  const { scoring = "softmax", normalize = false } = options;
+  checkChoice("scoring", scoring, statisticsScorings);
+  if (typeof normalize !== "boolean") throw invalidArgument("normalize", "a boolean", normalize);
+  return { scoring, normalize };
+}

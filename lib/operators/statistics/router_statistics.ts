@@ -1,0 +1,42 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { checkOptions } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, type TokenMaskOption } from "../check.js";
+import { type ExpertTotals, expertTotals } from "./expert_totals.js";
+import { maximumViolation } from "./imbalance.js";
+import { tokenMean } from "./mean_scores.js";
+
+/** What a router did with one batch. */
+export interface RouterStatistics extends ExpertTotals {
+  /** [1] f32: the mean over the tokens of the entropy of the softmax of their logits, natural logarithm. */
+  readonly meanEntropy: Tensor<"f32">;
+  /** [1] f32: the largest count of tokens / the mean count - 1, over all experts and sequences. */
+  readonly maximumViolation: Tensor<"f32">;
+}
+
+export interface RouterStatisticsOptions extends TokenMaskOption {
+  /** S, sequences of equal length in the T tokens; default 1. */
+  sequences?: number;
+}
+
+/**
+ * Tokens per expert, drops, mean entropy and maximum violation of one batch, all on the device.
+ *
+ * @param logits [T, E] f32, f16 or bf16.
+ * @param ids [T, k] i32, as {@link expertTotals} takes them.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function routerStatistics(
+  logits: Tensor<FloatDType>,
+  ids: Tensor<"i32">,
+  options: RouterStatisticsOptions = {},
+): RouterStatistics {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  const [tokens, numExperts] = logits.shape as [number, number];
+  checkTensor("ids", ids, ["i32"], [tokens, "k"], logits.device);
+  checkOptions(options, "{ sequences: 4 }");
+  const { sequences = 1, tokenMask } = options;
+  const totals = expertTotals(ids, { numExperts, sequences, tokenMask });
+  using entropy = tokenMean(logits, "entropy", { tokenMask });
+  return { ...totals, meanEntropy: entropy.mean.reshape([1]), maximumViolation: maximumViolation(totals.tokens) };
+}

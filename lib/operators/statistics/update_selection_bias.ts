@@ -1,0 +1,31 @@
+import { checkOptions, invalidArgument } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, output } from "../check.js";
+
+/**
+ * One step of loss-free balancing: the bias of an expert that got fewer tokens than the mean rises by `rate`, that of one
+ * that got more falls, and at the mean it stays (arXiv 2408.15664, algorithm 1; DeepSeek-V3, arXiv 2412.19437).
+ *
+ * @param bias [E] f32, the selection bias that the tokens were routed with.
+ * @param tokens [S, E] i32, the counts of the whole batch as {@link expertTotals} gives them; sequences are added up.
+ * @param options.rate default 1e-3.
+ * @param options.out where to write, [E]; may be `bias` itself; default a new tensor.
+ * @returns the bias of the next step, [E] f32; see MoeLayer.setSelectionBias.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function updateSelectionBias(
+  bias: Tensor<"f32">,
+  tokens: Tensor<"i32">,
+  options: { rate?: number; out?: Tensor<"f32"> } = {},
+): Tensor<"f32"> {
+  checkTensor("bias", bias, ["f32", "f64"], ["E"]);
+  const { device } = bias;
+  checkTensor("tokens", tokens, ["i32"], ["S", bias.size], device);
+  checkOptions(options, "{ rate: 1e-3 }");
+  const { rate = 1e-3, out } = options;
+  if (typeof rate !== "number" || !Number.isFinite(rate)) throw invalidArgument("rate", "a finite number", rate);
+  const others = out === bias ? [tokens] : [bias, tokens];
+  const updated = output("out", out, device, bias.shape, bias.dtype, others);
+  device.backend.updateSelectionBias(bias.handle, tokens.handle, updated.handle, rate);
+  return updated;
+}

@@ -1,0 +1,60 @@
+import { MoeError } from "../../core/errors.js";
+import type { ReferenceTensor } from "./tensor.js";
+
+/**
+ * What work leaves behind beside its outputs. As this device works at the call, that is all there is of a stream: the
+ * first error found in the data since the last wait, owed to the next, and the count behind `device.warnings`.
+ */
+export class Stream {
+  nonFiniteLogitRows = 0;
+  #error: MoeError | undefined;
+
+  report(error: MoeError): void {
+    this.#error ??= error;
+  }
+
+  /** Throws the error owed, once. */
+  wait(): void {
+    const error = this.#error;
+    this.#error = undefined;
+    if (error !== undefined) throw error;
+  }
+
+  /**
+   * The values of `indices`, with -1 in place of every one outside -1 .. limit-1; the first such is reported. `what` is
+   * what they are the indices of. Of a matrix only the first `checkedColumns` are looked at.
+   */
+  checkIndices(
+    name: string,
+    indices: ReferenceTensor,
+    what: string,
+    limit: number,
+    isChecked: (row: number, column: number) => boolean = () => true,
+  ): Int32Array {
+    const columns = indices.shape[1];
+    return indices.integers().map((index, position) => {
+      const [row, column] = [Math.floor(position / (columns ?? 1)), position % (columns ?? 1)];
+      if ((index >= -1 && index < limit) || !isChecked(row, column)) return index;
+      const place = columns === undefined ? position : `${row}, ${column}`;
+      const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : `-1, as there is none`;
+      this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${place}]: expected ${range}, got ${index}`));
+      return -1;
+    });
+  }
+
+  /**
+   * The values of `offsets`, where every one that descends or lies outside 0 .. rows repeats the one before it, so that its
+   * expert gets no rows; the first such is reported.
+   */
+  checkOffsets(name: string, offsets: ReferenceTensor, rows: number): Int32Array {
+    let lowest = 0;
+    return offsets.integers().map((offset, position) => {
+      if (offset >= lowest && offset <= rows) lowest = offset;
+      else {
+        const message = `${name}[${position}]: expected from ${lowest} to ${rows}, got ${offset}`;
+        this.report(new MoeError("ID_OUT_OF_RANGE", message));
+      }
+      return lowest;
+    });
+  }
+}

@@ -1,0 +1,128 @@
+import type { StridedMatrix, TensorHandle } from "../../core/backend.js";
+import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
+import { type Matrix, zeros } from "./matrix.js";
+import type { Stream } from "./stream.js";
+
+/** A tensor in a plain ArrayBuffer, which its views share; the garbage collector frees it after the last of them. */
+export class ReferenceTensor implements TensorHandle {
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly #stream: Stream;
+  readonly #buffer: ArrayBuffer;
+  readonly #byteOffset: number;
+
+  private constructor(stream: Stream, dtype: DType, shape: Shape, buffer: ArrayBuffer, byteOffset: number) {
+    this.#stream = stream;
+    this.dtype = dtype;
+    this.shape = shape;
+    this.#buffer = buffer;
+    this.#byteOffset = byteOffset;
+  }
+
+  /** New memory; throws OUT_OF_MEMORY where there is not enough. */
+  static allocate(stream: Stream, dtype: DType, shape: Shape): ReferenceTensor {
+    const bytes = shapeSize(shape) * dtypes[dtype].bytes;
+    try {
+      return new ReferenceTensor(stream, dtype, shape, new ArrayBuffer(bytes), 0);
+    } catch (cause) {
+      const wanted = `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`;
+      throw new MoeError("OUT_OF_MEMORY", `reference: no ${wanted}; dispose of tensors that are not needed`, { cause });
+    }
+  }
+
+  get byteLength(): number {
+    return shapeSize(this.shape) * dtypes[this.dtype].bytes;
+  }
+
+  view(shape: Shape, elementOffset: number): ReferenceTensor {
+    const byteOffset = this.#byteOffset + elementOffset * dtypes[this.dtype].bytes;
+    return new ReferenceTensor(this.#stream, this.dtype, shape, this.#buffer, byteOffset);
+  }
+
+  write(source: ArrayBufferView, converts: boolean): void {
+    if (converts) this.store(Float64Array.from(source as Float32Array));
+    else this.map().set(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+  }
+
+  overwrite(source: ArrayBufferView, converts: boolean): void {
+    this.write(source, converts);
+  }
+
+  clear(): void {
+    this.map().fill(0);
+  }
+
+  async read(converts: boolean): Promise<ArrayBuffer> {
+    return this.readSync(converts);
+  }
+
+  readSync(converts: boolean): ArrayBuffer {
+    this.#stream.wait();
+    return (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer;
+  }
+
+  map(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#buffer, this.#byteOffset, this.byteLength);
+  }
+
+  overlaps(other: ReferenceTensor): boolean {
+    return (
+      this.#buffer === other.#buffer &&
+      this.#byteOffset < other.#byteOffset + other.byteLength &&
+      other.#byteOffset < this.#byteOffset + this.byteLength
+    );
+  }
+
+  free(): void {}
+
+  /** The values in float64. */
+  values(): Float64Array {
+    const raw = this.#raw();
+    if (this.dtype === "f16") return Float64Array.from(raw, fromF16);
+    if (this.dtype === "bf16") return Float64Array.from(raw, fromBF16);
+    return Float64Array.from(raw);
+  }
+
+  /** The values of a tensor of two dimensions, in float64. */
+  matrix(): Matrix {
+    const [rows, columns] = this.shape as [number, number];
+    return { values: this.values(), rows, columns };
+  }
+
+  /** The values of an i32 tensor, in its own memory. */
+  integers(): Int32Array {
+    return this.#raw() as Int32Array;
+  }
+
+  /** Stores float64 or integer values, rounded to the tensor's dtype: to nearest, ties to even. */
+  store(values: Float64Array | Int32Array): void {
+    const raw = this.#raw();
+    if (this.dtype === "f16" || this.dtype === "bf16") {
+      const encode = this.dtype === "f16" ? toF16 : toBF16;
+      values.forEach((value, index) => {
+        raw[index] = encode(value);
+      });
+    } else {
+      raw.set(values);
+    }
+  }
+
+  #raw() {
+    return new dtypes[this.dtype].raw(this.#buffer, this.#byteOffset, shapeSize(this.shape));
+  }
+}
+
+/** The values of a matrix; rows and columns that it lacks are zeros. */
+export function readMatrix(source: StridedMatrix, rows: number, columns: number): Matrix {
+  const from = (source.handle as ReferenceTensor).values();
+  const matrix = zeros(rows, columns);
+  for (let row = 0; row < source.rows; row++) {
+    for (let column = 0; column < source.columns; column++) {
+      const value = from[row * source.rowStride + column * source.columnStride] as number;
+      matrix.values[row * columns + column] = value;
+    }
+  }
+  return matrix;
+}

@@ -1,0 +1,15 @@
+import { type Matrix, rowOf, zeros } from "../core/matrix.js";
+
+/** y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in order of j; a slot of -1 adds nothing. */
+export function combine(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): Matrix {
+  const y = zeros(weights.rows, rows.columns);
+  rowOfSlot.forEach((row, slot) => {
+    if (row < 0) return;
+    const target = rowOf(y, Math.floor(slot / weights.columns));
+    const weight = weights.values[slot] as number;
+    rowOf(rows, row).forEach((value, column) => {
+      (target[column] as number) += weight * value;
+    });
+  });
+  return y;
+}

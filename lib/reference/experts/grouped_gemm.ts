@@ -1,0 +1,40 @@
+import { type Activation, type Clamp, isGated } from "../../core/backend.js";
+import { linear, type Matrix, rowOf, zeros } from "../core/matrix.js";
+import { activate } from "./activation.js";
+
+/** The weights [E, N, K] of all experts. */
+export interface Experts {
+  /** N: 2I where the activation is gated, the I gate rows first. */
+  readonly rows: number;
+  readonly activation: Activation;
+  readonly clamp: Clamp;
+  /** Expert e's weight [N, K]. */
+  weight(expert: number): Matrix;
+}
+
+/**
+ * y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e; x[r] is
+ * x[tokenOfRow[r]] where tokens are given. Rows of no expert, and rows of token -1, are zeros.
+ */
+export function groupedGemm(
+  x: Matrix,
+  experts: Experts,
+  bias: Matrix | undefined,
+  offsets: Int32Array,
+  tokenOfRow: Int32Array | undefined,
+): Matrix {
+  const { rows, activation, clamp } = experts;
+  const y = zeros(tokenOfRow?.length ?? x.rows, isGated(activation) ? rows / 2 : rows);
+  for (let expert = 0; expert < offsets.length - 1; expert++) {
+    const [begin, end] = [offsets[expert] as number, offsets[expert + 1] as number];
+    if (begin === end) continue;
+    const weight = experts.weight(expert);
+    const expertBias = bias && rowOf(bias, expert);
+    for (let row = begin; row < end; row++) {
+      const token = tokenOfRow ? (tokenOfRow[row] as number) : row;
+      if (token < 0) continue;
+      rowOf(y, row).set(activate(activation, clamp, linear(rowOf(x, token), weight, expertBias)));
+    }
+  }
+  return y;
+}

@@ -1,0 +1,64 @@
+import type { CapacityLimit, Drop } from "../../core/routing_rule.js";
+import { type Matrix, rowOf, zeros } from "../core/matrix.js";
+import { descending } from "./selection.js";
+
+/** A routing [T, k] with the choices dropped that are more than their experts take from a sequence: id -1, weight 0. */
+export function limitCapacity(
+  ids: Int32Array,
+  weights: Matrix,
+  numExperts: number,
+  { capacity, sequenceLength, drop, divisor, scale }: CapacityLimit,
+): { ids: Int32Array; weights: Matrix } {
+  const topK = weights.columns;
+  const kept = { ids: new Int32Array(ids.length).fill(-1), weights: zeros(weights.rows, topK) };
+  const taken = new Map<number, number>();
+  for (const slot of inOrder(ids, weights, drop)) {
+    const expert = ids[slot] as number;
+    const expertOfSequence = Math.floor(slot / topK / sequenceLength) * numExperts + expert;
+    const count = taken.get(expertOfSequence) ?? 0;
+    if (count >= capacity) continue;
+    taken.set(expertOfSequence, count + 1);
+    kept.ids[slot] = expert;
+    kept.weights.values[slot] = weights.values[slot] as number;
+  }
+  if (divisor === "none") return kept;
+  for (let token = 0; token < weights.rows; token++) {
+    const row = rowOf(kept.weights, token);
+    const chosen = rowOf(weights, token).filter((_, slot) => (ids[token * topK + slot] as number) >= 0);
+    divideBySum(row, divisor === "kept" ? row : chosen, scale);
+  }
+  return kept;
+}
+
+/** The slots that chose an expert, in the order in which they are served. */
+function inOrder(ids: Int32Array, weights: Matrix, drop: Drop): number[] {
+  const topK = weights.columns;
+  const slots = [...ids.keys()].filter((slot) => (ids[slot] as number) >= 0);
+  const weightOf = (slot: number) => weights.values[slot] as number;
+  if (drop === "probability") return slots.sort((a, b) => descending(weightOf(a), weightOf(b)) || a - b);
+  const largest = new Map<number, number>();
+  for (const slot of slots) {
+    const token = Math.floor(slot / topK);
+    const before = largest.get(token) ?? Number.NaN;
+    largest.set(token, descending(weightOf(slot), before) < 0 ? weightOf(slot) : before);
+  }
+  const rank = (slot: number) => (drop === "position" ? 0 : (largest.get(Math.floor(slot / topK)) as number));
+  return slots.sort((a, b) => (a % topK) - (b % topK) || descending(rank(a), rank(b)) || a - b);
+}
+
+function divideBySum(weights: Float64Array, summed: Float64Array, scale: number): void {
+  const sum = summed.reduce((a, b) => a + b, 0);
+  if (sum !== 0) weights.set(weights.map((weight) => (weight / sum) * scale));
+}
+
+/** token * k + j of the first `capacity` choices of every expert, in that order, and -1 behind: [E, capacity]. */
+export function expertSlots(ids: Int32Array, numExperts: number, capacity: number): Int32Array {
+  const slots = new Int32Array(numExperts * capacity).fill(-1);
+  const counts = new Int32Array(numExperts);
+  ids.forEach((expert, slot) => {
+    if (expert < 0) return;
+    const place = (counts[expert] as number)++;
+    if (place < capacity) slots[expert * capacity + place] = slot;
+  });
+  return slots;
+}

@@ -1,0 +1,78 @@
+import type { Gating } from "../../core/routing_rule.js";
+import { type Matrix, rowOf, zeros } from "../core/matrix.js";
+import { scores, softmax } from "./scores.js";
+import { choose } from "./selection.js";
+import { sparsemixer } from "./sparsemixer.js";
+
+/** The k experts of every token, best first, and their weights [T, k]. */
+export interface GatingResult {
+  readonly ids: Int32Array;
+  readonly weights: Matrix;
+  /** Rows without any finite logit. */
+  readonly nonFiniteRows: number;
+}
+
+/** Gating and top-k; see lib/operators/routing/gating.ts. A row without any finite logit has weights 0. */
+export function gating(logits: Matrix, rule: Gating, selectionBias?: Float64Array): GatingResult {
+  const ids = new Int32Array(logits.rows * rule.topK);
+  const weights = zeros(logits.rows, rule.topK);
+  let nonFiniteRows = 0;
+  for (let token = 0; token < logits.rows; token++) {
+    const row = rowOf(logits, token);
+    const { chosen, weights: chosenWeights } = route(row, rule, selectionBias);
+    ids.set(chosen, token * rule.topK);
+    if (!row.some(Number.isFinite)) {
+      nonFiniteRows++;
+      continue;
+    }
+    rowOf(weights, token).set(normalized(chosenWeights, rule).map((weight) => weight * rule.scale));
+  }
+  return { ids, weights, nonFiniteRows };
+}
+
+/** The chosen experts of one row and their weights before normalisation. */
+function route(logits: Float64Array, rule: Gating, bias: Float64Array | undefined) {
+  if (rule.scoring === "sparsemixer") return sparsemixer(logits, rule.topK, rule.jitter);
+  const rowScores = scores(rule.scoring, logits);
+  const chosen = choose(selectionKeys(logits, rowScores, rule, bias), rule);
+  const weights = rule.scoring === "softmax_selected" ? softmax(pick(logits, chosen)) : pick(rowScores, chosen);
+  return { chosen, weights };
+}
+
+/**
+ * What experts are chosen by. Every score rises with its logit, so where keys are only compared with each other the
+ * logits themselves serve: they tell apart what a score in float32 no longer does.
+ */
+function selectionKeys(
+  logits: Float64Array,
+  rowScores: Float64Array,
+  { selectionKey, numGroups }: Gating,
+  bias: Float64Array | undefined,
+): Float64Array {
+  if (bias === undefined && numGroups === 1) return logits;
+  const base = selectionKey === "score" ? rowScores : scores("none", logits);
+  return base.map((key, expert) => (Number.isNaN(logits[expert]) ? Number.NaN : key + (bias?.[expert] ?? 0)));
+}
+
+function normalized(weights: Float64Array, { normalization, epsilon, power }: Gating): Float64Array {
+  if (normalization === "none") return weights;
+  const divisor = normalization === "lp" ? lpNorm(weights, power) : sumOf(weights, normalization, epsilon);
+  return weights.map((weight) => (divisor === 0 ? 0 : weight / divisor));
+}
+
+function sumOf(weights: Float64Array, normalization: Gating["normalization"], epsilon: number): number {
+  const sum = weights.reduce((a, b) => a + b);
+  if (normalization === "clamped_sum") return Math.max(sum, epsilon);
+  return normalization === "sum_plus_epsilon" ? sum + epsilon : sum;
+}
+
+/** (Σ |w|^p)^(1/p), through the largest so that nothing overflows. */
+function lpNorm(weights: Float64Array, power: number): number {
+  const largest = weights.reduce((max, weight) => Math.max(max, Math.abs(weight)), 0);
+  if (largest === 0) return 0;
+  return largest * weights.reduce((sum, weight) => sum + (Math.abs(weight) / largest) ** power, 0) ** (1 / power);
+}
+
+function pick(values: Float64Array, indices: Int32Array): Float64Array {
+  return Float64Array.from(indices, (index) => values[index] as number);
+}

@@ -1,0 +1,40 @@
+import type { Scoring } from "../../core/routing_rule.js";
+
+const largestFloat32 = 2 ** 128 - 2 ** 104;
+
+/** What becomes of one row of logits before the choice. NaN scores 0. */
+export function scores(scoring: Scoring, logits: Float64Array): Float64Array {
+  switch (scoring) {
+    case "softmax":
+      return softmax(logits);
+    case "sigmoid":
+      return logits.map((logit) => (Number.isNaN(logit) ? 0 : 1 / (1 + Math.exp(-logit))));
+    case "sqrt_softplus":
+      return finite(logits).map((logit, expert) => (Number.isNaN(logits[expert]) ? 0 : Math.sqrt(softplus(logit))));
+    default:
+      return finite(logits);
+  }
+}
+
+/** ln(1 + eˣ). */
+export function softplus(x: number): number {
+  return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+}
+
+/** An infinite logit counts as the largest float32, NaN as 0. */
+function finite(logits: Float64Array): Float64Array {
+  return logits.map((logit) => (Number.isNaN(logit) ? 0 : Math.min(Math.max(logit, -largestFloat32), largestFloat32)));
+}
+
+/**
+ * exp(x - max) / Σ exp(x - max). NaN counts as -Infinity, which gives 0; +Infinity takes everything, in equal shares where
+ * there are several. All 0 where nothing is above -Infinity.
+ */
+export function softmax(logits: Float64Array): Float64Array {
+  const ordered = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
+  const max = ordered.reduce((a, b) => Math.max(a, b));
+  if (max === -Infinity) return ordered.fill(0);
+  const exponentials = ordered.map((logit) => (logit === max ? 1 : Math.exp(logit - max)));
+  const sum = exponentials.reduce((a, b) => a + b);
+  return exponentials.map((exponential) => exponential / sum);
+}

@@ -1,0 +1,44 @@
+import { type Matrix, zeros } from "../core/matrix.js";
+import type { CountsToken } from "../core/token_mask.js";
+
+/** How many slots of each sequence chose each expert, and the sums of their weights. */
+export interface ExpertTotalsResult {
+  /** [S, E] */
+  readonly tokens: Int32Array;
+  /** [S] */
+  readonly dropped: Int32Array;
+  /** [S, E] */
+  readonly sums: Matrix;
+}
+
+interface Sizes {
+  topK: number;
+  choices: number;
+  sequences: number;
+  numExperts: number;
+  counts: CountsToken;
+}
+
+/** See lib/operators/statistics/expert_totals.ts; `ids` [T, k] is checked, -1 where there is no expert. */
+export function expertTotals(
+  ids: Int32Array,
+  weights: Float64Array | undefined,
+  { topK, choices, sequences, numExperts, counts }: Sizes,
+): ExpertTotalsResult {
+  const tokens = new Int32Array(sequences * numExperts);
+  const dropped = new Int32Array(sequences);
+  const sums = zeros(sequences, numExperts);
+  const slotsPerSequence = ids.length / sequences;
+  ids.forEach((expert, slot) => {
+    if (slot % topK >= choices || !counts(Math.floor(slot / topK))) return;
+    const sequence = Math.floor(slot / slotsPerSequence);
+    if (expert < 0) {
+      dropped[sequence] = (dropped[sequence] as number) + 1;
+      return;
+    }
+    const cell = sequence * numExperts + expert;
+    tokens[cell] = (tokens[cell] as number) + 1;
+    sums.values[cell] = (sums.values[cell] as number) + (weights?.[slot] ?? 0);
+  });
+  return { tokens, dropped, sums };
+}

@@ -1,0 +1,38 @@
+import type { Tensor } from "../core/tensor.js";
+import type { Inputs } from "./inputs.js";
+
+export type OperatorName =
+  | "router_projection"
+  | "gating"
+  | "limit_capacity"
+  | "expert_slots"
+  | "expert_choice"
+  | "hierarchical_gating"
+  | "sort"
+  | "permute"
+  | "unpermute"
+  | "grouped_gemm"
+  | "combine"
+  | "router_scores"
+  | "expert_totals"
+  | "column_means"
+  | "load_balancing_loss"
+  | "z_loss"
+  | "imbalance"
+  | "update_selection_bias"
+  | "accumulate"
+  | "random"
+  | "jitter"
+  | "noisy_logits"
+  | "expert_load"
+  | "layer";
+
+/** One problem, with inputs of its own, that every device must solve as `reference` does. */
+export interface Case {
+  readonly name: string;
+  readonly operator: OperatorName;
+  /** Allowed error of outputs, relative to the largest magnitude expected; an output without one must be exact. */
+  readonly tolerances: Readonly<Record<string, number>>;
+  /** Enqueues the work on the inputs' device and returns the outputs by name. */
+  run(inputs: Inputs): Readonly<Record<string, Tensor>>;
+}

@@ -1,0 +1,62 @@
+import type { Device } from "../core/device.js";
+import type { FloatDType } from "../core/dtype.js";
+import { type Shape, shapeSize } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import { Random } from "./random.js";
+import { round } from "./rounding.js";
+
+/**
+ * The inputs of one run of a case on one device. Where it `expects`, they are for the expected results: what the other
+ * run's tensors hold after rounding to their dtype, in float64, so that everything that follows is float64 too.
+ */
+export class Inputs implements Disposable {
+  readonly device: Device;
+  /** The same numbers in every run of the case. */
+  readonly random: Random;
+  readonly #expects: boolean;
+  readonly #kept: Disposable[] = [];
+
+  constructor(device: Device, seed: string, expects: boolean) {
+    this.device = device;
+    this.random = new Random(seed);
+    this.#expects = expects;
+  }
+
+  /** The dtype that stands for `dtype` in this run. */
+  dtype(dtype: FloatDType): FloatDType {
+    return this.#expects ? "f64" : dtype;
+  }
+
+  floats(values: Float32Array, shape: Shape, dtype: FloatDType): Tensor<FloatDType> {
+    const source = this.#expects ? round(values, dtype) : values;
+    return this.keep(this.device.tensor(source, shape, this.dtype(dtype)));
+  }
+
+  /** Normal values of mean 0. */
+  normals(shape: Shape, dtype: FloatDType, deviation = 1): Tensor<FloatDType> {
+    return this.floats(this.random.normals(shapeSize(shape), deviation), shape, dtype);
+  }
+
+  integers(values: ArrayLike<number>, shape: Shape): Tensor<"i32"> {
+    return this.keep(this.device.tensor(Int32Array.from(values), shape));
+  }
+
+  /** A mask by which most tokens count. */
+  tokenMask(tokens: number): Tensor<"u8"> {
+    return this.keep(this.device.tensor(Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3))));
+  }
+
+  empty(shape: Shape, dtype: FloatDType): Tensor<FloatDType> {
+    return this.keep(this.device.empty(shape, this.dtype(dtype)));
+  }
+
+  /** Disposes of `resource` together with the inputs; returns it. */
+  keep<T extends Disposable>(resource: T): T {
+    this.#kept.push(resource);
+    return resource;
+  }
+
+  [Symbol.dispose](): void {
+    for (const resource of this.#kept) resource[Symbol.dispose]();
+  }
+}

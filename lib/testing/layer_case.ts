@@ -1,0 +1,146 @@
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
+import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
+import { MoeLayer } from "../layer/layer.js";
+import type { Training } from "../layer/training.js";
+import type { Matrix } from "../reference/core/matrix.js";
+import { gating } from "../reference/routing/gating.js";
+import { hierarchicalGating } from "../reference/routing/hierarchical_gating.js";
+import type { Case } from "./case.js";
+import { type Draw, randomExpert, randomShared } from "./random_expert.js";
+import { randomRouting, type Spread } from "./random_routing.js";
+import { round } from "./rounding.js";
+import { type Projection, steadyTokens } from "./steady_tokens.js";
+
+export interface LayerProblem extends MoeLayerConfig {
+  tokens: number;
+  /** Where x is [B, S, H]: B, which divides tokens. */
+  sequences?: number;
+  dtypes?: readonly [x: FloatDType, weights: FloatDType];
+  biases?: boolean;
+  selectionBias?: boolean;
+  /** Routing given to the layer; default its own router's. */
+  routing?: Spread;
+  /** Whether the router's logits are compared too. */
+  logits?: boolean;
+  /** For the name: the model whose shape, scaled down, this is. */
+  model?: string;
+}
+
+/** By the dtype of x: the 16-bit ones also round between the two products. */
+const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
+
+/** A layer of random weights and what it makes of random tokens. */
+export function layerCase(problem: LayerProblem): Case {
+  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
+  const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
+  const { hiddenSize, intermediateSize, numExperts, topK } = config;
+  return {
+    name: caseName(problem),
+    operator: "layer",
+    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] },
+    run(inputs) {
+      const { random } = inputs;
+      const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
+      const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
+      const routerBias = random.normals(numExperts, 0.1);
+      const selectionBias = random.normals(numExperts, 0.1);
+      const numGroups = config.hierarchy?.numGroups ?? 0;
+      const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
+      const groupRouterBias = random.normals(numGroups, 0.1);
+      const layer = inputs.keep(
+        MoeLayer.create({
+          ...config,
+          device: inputs.device,
+          dtype: inputs.dtype(dtype),
+          router: inputs.floats(router, [numExperts, hiddenSize], dtype),
+          ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
+          ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
+          experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
+          ...randomShared(draw, config, biases),
+          ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
+          ...(config.hierarchy && {
+            groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
+            ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
+            ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
+          }),
+        }),
+      );
+      const shape = [tokens, topK];
+      const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
+      if (routing !== undefined) {
+        const x = inputs.normals(xShape, xDType);
+        const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
+        const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
+        return { y: layer.forward(x, { routing: given }) };
+      }
+      const rule = describeLayer(config, dtype);
+      const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
+        weight: { values: round(weight, dtype), rows, columns: hiddenSize },
+        bias: biases ? round(bias, dtype) : undefined,
+      });
+      const gate = projection(router, routerBias, numExperts);
+      const { hierarchy } = rule;
+      const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
+      const steady = hierarchy
+        ? steadyTokens(
+            random,
+            tokens,
+            [projection(groupRouter, groupRouterBias, numGroups), gate],
+            (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
+            xDType,
+          )
+        : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType);
+      const x = inputs.floats(steady, xShape, xDType);
+      const training: { training?: Training } = config.noisy
+        ? {
+            training: {
+              noise: inputs.normals([tokens, numExperts], "f32") as F32,
+              ...(hierarchy && { groupNoise: inputs.normals([tokens, numGroups], "f32") as F32 }),
+            },
+          }
+        : config.routerJitter !== undefined
+          ? { training: { seed: 5 } }
+          : {};
+      const logits = comparesLogits && {
+        logits: layer.routerLogits(x),
+        ...(hierarchy && { groupLogits: layer.groupLogits(x) }),
+      };
+      return { ...logits, ...layer.route(x, training), y: layer.forward(x, training) };
+    },
+  };
+}
+
+type F32 = Tensor<"f32">;
+
+function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
+  const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
+  const { capacity, expertChoice, hierarchy, sequences } = problem;
+  const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;
+  const details = {
+    [activation]: true,
+    [`clamp ${Object.values(clamp ?? {}).join(" ")}`]: clamp,
+    [`${x} x ${weights}`]: true,
+    biases: problem.biases,
+    factor: problem.factor,
+    [`${outputActivation} of outputs`]: outputActivation !== "none",
+    "weight on input": problem.weightOn === "input",
+    [`shared ${shared?.intermediateSize}`]: shared,
+    [`${shared?.gate} gate`]: shared?.gate,
+    [`${problem.scoring}`]: problem.scoring,
+    [`normalize ${typeof normalize === "object" && normalize.by}`]: typeof normalize === "object",
+    [`groups ${groups?.top} of ${groups?.count} by ${groups?.score}`]: groups,
+    "selection bias": problem.selectionBias,
+    [`routing ${problem.routing}`]: problem.routing,
+    logits: problem.logits,
+    [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,
+    [`expert choice ${Object.values(expertChoice ?? {}).join(" ")}`]: expertChoice,
+    [`${sequences} sequences`]: sequences,
+    [`hierarchy of ${hierarchy?.numGroups} groups, ${hierarchy?.topK} chosen`]: hierarchy,
+    "noisy in training": problem.noisy,
+    [`router jitter ${problem.routerJitter} in training`]: problem.routerJitter,
+  };
+  const sizes = `T${tokens} H${hiddenSize} I${intermediateSize} E${numExperts} k${topK}`;
+  const stated = Object.keys(details).filter((detail) => details[detail]);
+  return [...(problem.model ? [`like ${problem.model}:`] : []), sizes, ...stated].join(" ");
+}

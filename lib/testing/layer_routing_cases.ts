@@ -1,0 +1,52 @@
+import { drops, expertScorings } from "../core/routing_rule.js";
+import type { Case } from "./case.js";
+import { type LayerProblem, layerCase } from "./layer_case.js";
+
+const small = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 36 } as const;
+const bf16 = { dtypes: ["bf16", "bf16"] } as const;
+const hierarchical = { ...small, numExperts: 12, topK: 4, hierarchy: { numGroups: 4, topK: 2 } } as const;
+const choosing = { ...small, topK: 6 } as const;
+
+const problems: readonly LayerProblem[] = [
+  ...drops.flatMap((drop): LayerProblem[] => [
+    { ...small, capacity: { tokens: 7, drop } },
+    { ...small, capacity: { factor: 0.7, drop, renormalize: true }, normalize: true, biases: true },
+    { ...small, ...bf16, capacity: { factor: 0.8, drop, per: "sequence" }, sequences: 4 },
+  ]),
+  ...expertScorings.flatMap((scoring): LayerProblem[] => [
+    { ...choosing, expertChoice: { factor: 2 }, scoring },
+    { ...choosing, ...bf16, expertChoice: { tokens: 5 }, scoring, biases: true, sequences: 3 },
+  ]),
+  { ...small, capacity: { tokens: 0 }, biases: true },
+  { ...small, capacity: { tokens: 36 } },
+  { ...small, capacity: { tokens: 2 }, sharedExpert: { intermediateSize: 40 } },
+  { ...small, capacity: { tokens: 9 }, tokens: 0 },
+  { ...small, capacity: { factor: 1, per: "sequence" }, tokens: 0, sequences: 3 },
+  { ...small, tokens: 12, sequences: 3 },
+  { ...small, tokens: 12, sequences: 3, routing: "some_dropped" },
+  { ...small, noisy: {}, scoring: "softmax_selected", biases: true },
+  { ...small, ...bf16, noisy: { epsilon: 1 }, sequences: 4, capacity: { factor: 1 } },
+  { ...small, noisy: {}, tokens: 0 },
+  { ...hierarchical, scoring: "softmax_selected", biases: true, logits: true },
+  { ...hierarchical, ...bf16, hierarchy: { numGroups: 3, topK: 2, normalize: true }, normalize: true, scale: 2.5 },
+  {
+    ...hierarchical,
+    hierarchy: { numGroups: 2, topK: 1, scoring: "sigmoid" },
+    topK: 3,
+    sharedExpert: { intermediateSize: 40 },
+  },
+  { ...hierarchical, noisy: {}, scoring: "softmax_selected", capacity: { factor: 1 } },
+  { ...hierarchical, routerJitter: 0.1, capacity: { tokens: 5, per: "sequence" }, sequences: 4 },
+  { ...hierarchical, tokens: 0 },
+  { ...small, routerJitter: 0.1, sharedExpert: { intermediateSize: 40 } },
+  { ...choosing, noisy: {}, expertChoice: { factor: 2 } },
+  { ...choosing, expertChoice: { factor: 1 }, tokens: 0 },
+  { ...choosing, expertChoice: { tokens: 0 } },
+  { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
+];
+
+/**
+ * Layers in which experts do not take every choice of the router, choose themselves or are chosen by groups; noise in
+ * training; sequences of tokens.
+ */
+export const layerRoutingCases: readonly Case[] = problems.map(layerCase);

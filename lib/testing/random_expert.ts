@@ -1,0 +1,52 @@
+import { isGated } from "../core/backend.js";
+import type { FloatDType } from "../core/dtype.js";
+import type { Shape } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
+import type { MoeLayerOptions } from "../layer/layer.js";
+import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
+
+/** A tensor of normal values of mean 0. */
+export type Draw = (shape: Shape, deviation: number) => Tensor<FloatDType>;
+
+/** The weights of an expert, or with `lead` of several stacked, that leave values of about 1 as they are. */
+export function randomExpert(
+  draw: Draw,
+  { hiddenSize, activation = "swiglu", factor = false }: MoeLayerConfig,
+  width: number,
+  biases: boolean,
+  lead: Shape = [],
+): ExpertWeights<Tensor<FloatDType>> {
+  const gated = isGated(activation);
+  const present = {
+    gate: gated,
+    up: true,
+    factor,
+    down: true,
+    gateBias: gated && biases,
+    upBias: biases,
+    downBias: biases,
+  };
+  const shapes = expertShapes(hiddenSize, width);
+  const roles = expertRoles.filter((role) => present[role]);
+  const tensors = roles.map((role) => {
+    const [, columns = 1] = shapes[role];
+    return [role, draw([...lead, ...shapes[role]], columns ** -0.5)] as const;
+  });
+  return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>>;
+}
+
+/** The shared expert's weights and gate, where the configuration has them. */
+export function randomShared(
+  draw: Draw,
+  config: MoeLayerConfig,
+  biases: boolean,
+): Pick<MoeLayerOptions, "shared" | "sharedGate" | "sharedGateBias"> {
+  if (config.sharedExpert === undefined) return {};
+  const { intermediateSize: width, gate = "none" } = config.sharedExpert;
+  const shared = randomExpert(draw, config, width, biases);
+  if (gate === "none") return { shared };
+  const rows = gate === "softmax" ? 2 : 1;
+  const sharedGate = draw([rows, config.hiddenSize], config.hiddenSize ** -0.5);
+  return { shared, sharedGate, ...(biases && { sharedGateBias: draw([rows], 1) }) };
+}

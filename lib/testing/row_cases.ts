@@ -1,0 +1,94 @@
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
+import { combine } from "../operators/experts/combine.js";
+import { permute, unpermute } from "../operators/experts/permute.js";
+import type { Case } from "./case.js";
+import type { Random } from "./random.js";
+import { unitRoundoff } from "./rounding.js";
+
+/** Indices -1 .. limit-1; some come up twice, some never. */
+function randomIndices(random: Random, count: number, limit: number): Int32Array {
+  return Int32Array.from({ length: count }, () => random.integer(-1, limit - 1));
+}
+
+function permuteCase(tokens: number, rows: number, hidden: number, dtype: FloatDType): Case {
+  return {
+    name: `T${tokens} R${rows} H${hidden} ${dtype}`,
+    operator: "permute",
+    tolerances: {},
+    run(inputs) {
+      const x = inputs.normals([tokens, hidden], dtype);
+      const tokenOfRow = inputs.integers(randomIndices(inputs.random, rows, tokens), [rows]);
+      return { rows: permute(x, tokenOfRow) };
+    },
+  };
+}
+
+interface SlotProblem {
+  tokens: number;
+  topK: number;
+  rows: number;
+  hidden: number;
+}
+
+function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType): Case {
+  return {
+    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}`,
+    operator: "unpermute",
+    tolerances: {},
+    run(inputs) {
+      const source = inputs.normals([rows, hidden], dtype);
+      const rowOfSlot = inputs.integers(randomIndices(inputs.random, tokens * topK, rows), [tokens, topK]);
+      return { slots: unpermute(source, rowOfSlot) };
+    },
+  };
+}
+
+function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType, outDType = dtype): Case {
+  return {
+    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype} to ${outDType}`,
+    operator: "combine",
+    tolerances: { y: 1e-6 + unitRoundoff[outDType] },
+    run(inputs) {
+      const source = inputs.normals([rows, hidden], dtype);
+      const rowOfSlot = inputs.integers(randomIndices(inputs.random, tokens * topK, rows), [tokens, topK]);
+      const weights = inputs.normals([tokens, topK], "f32");
+      const out = inputs.empty([tokens, hidden], outDType);
+      return { y: combine(source, rowOfSlot, weights as Tensor<"f32">, { out }) };
+    },
+  };
+}
+
+const slotProblems: readonly SlotProblem[] = [
+  { tokens: 0, topK: 2, rows: 0, hidden: 8 },
+  { tokens: 3, topK: 2, rows: 0, hidden: 7 },
+  { tokens: 1, topK: 1, rows: 1, hidden: 1 },
+  { tokens: 33, topK: 2, rows: 66, hidden: 51 },
+  { tokens: 7, topK: 8, rows: 56, hidden: 2880 },
+  { tokens: 45, topK: 4, rows: 33, hidden: 128 },
+  { tokens: 13, topK: 22, rows: 286, hidden: 45 },
+];
+
+const dtypes = ["f32", "f16", "bf16"] as const;
+
+export const permuteCases: readonly Case[] = dtypes.flatMap((dtype) => [
+  permuteCase(0, 0, 16, dtype),
+  permuteCase(0, 5, 16, dtype),
+  permuteCase(1, 1, 1, dtype),
+  permuteCase(7, 33, 51, dtype),
+  permuteCase(45, 90, 2880, dtype),
+  permuteCase(300, 7, 64, dtype),
+]);
+
+export const unpermuteCases: readonly Case[] = dtypes.flatMap((dtype) =>
+  slotProblems.map((problem) => unpermuteCase(problem, dtype)),
+);
+
+export const combineCases: readonly Case[] = [
+  ...dtypes.flatMap((dtype) => slotProblems.map((problem) => combineCase(problem, dtype))),
+  ...dtypes.flatMap((dtype) =>
+    dtypes
+      .filter((outDType) => outDType !== dtype)
+      .map((outDType) => combineCase({ tokens: 9, topK: 6, rows: 50, hidden: 33 }, dtype, outDType)),
+  ),
+];

@@ -1,0 +1,72 @@
+import { type Device, openDevice } from "../core/device.js";
+import type { DType } from "../core/dtype.js";
+import { MoeError } from "../core/errors.js";
+import { sameShape, shapeText } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import type { Case, OperatorName } from "./case.js";
+import { Inputs } from "./inputs.js";
+
+/** One output of a case compared with the expected one. */
+export interface Check {
+  readonly output: string;
+  readonly dtype: DType;
+  /** Largest difference, relative to the largest magnitude expected; Infinity where a value is missing or NaN. */
+  readonly error: number;
+  readonly tolerance: number;
+  readonly passed: boolean;
+}
+
+export interface CaseResult {
+  readonly name: string;
+  readonly operator: OperatorName;
+  readonly checks: readonly Check[];
+  readonly passed: boolean;
+}
+
+/**
+ * Runs one case on `device` and on `reference` in float64, from the same inputs as rounded to the case's dtypes, and
+ * compares the outputs. Open the device with `poison`, so that outputs that nobody wrote are NaN.
+ */
+export async function runCase(subject: Case, device: Device): Promise<CaseResult> {
+  using reference = openDevice("reference", { poison: true });
+  const seed = `${subject.operator} ${subject.name}`;
+  using expectedInputs = new Inputs(reference, seed, true);
+  using actualInputs = new Inputs(device, seed, false);
+  const expected = outputs(subject, expectedInputs);
+  const actual = outputs(subject, actualInputs);
+  const checks: Check[] = [];
+  for (const [output, tensor] of Object.entries(actual)) {
+    const tolerance = subject.tolerances[output] ?? 0;
+    const error = await compare(tensor, expected[output] as Tensor, `${subject.name}: ${output}`);
+    checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
+  }
+  return { name: subject.name, operator: subject.operator, checks, passed: checks.every((check) => check.passed) };
+}
+
+function outputs(subject: Case, inputs: Inputs): Readonly<Record<string, Tensor>> {
+  const tensors = subject.run(inputs);
+  for (const tensor of Object.values(tensors)) inputs.keep(tensor);
+  return tensors;
+}
+
+async function compare(actual: Tensor, expected: Tensor, name: string): Promise<number> {
+  if (!sameShape(actual.shape, expected.shape)) {
+    const shapes = `expected shape ${shapeText(expected.shape)}, got ${shapeText(actual.shape)}`;
+    throw new MoeError("INTERNAL", `${name}: ${shapes}`);
+  }
+  return relativeError(await actual.data(), await expected.data());
+}
+
+/** The largest difference, relative to the largest magnitude expected; Infinity where a value is missing or NaN. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
+  let difference = 0;
+  let magnitude = 0;
+  for (let index = 0; index < expected.length; index++) {
+    const [value, wanted] = [actual[index] as number, expected[index] as number];
+    if (Number.isNaN(value) || Number.isNaN(wanted)) return Number.POSITIVE_INFINITY;
+    if (value !== wanted) difference = Math.max(difference, Math.abs(value - wanted));
+    magnitude = Math.max(magnitude, Math.abs(wanted));
+  }
+  return difference === 0 ? 0 : difference / magnitude;
+}

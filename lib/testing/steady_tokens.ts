@@ -1,0 +1,61 @@
+import type { FloatDType } from "../core/dtype.js";
+import { linear, type Matrix, zeros } from "../reference/core/matrix.js";
+import type { GatingResult } from "../reference/routing/gating.js";
+import type { Random } from "./random.js";
+import { round } from "./rounding.js";
+
+/** A projection of tokens [T, H] to logits. */
+export interface Projection {
+  /** [outputs, H] */
+  readonly weight: Matrix;
+  readonly bias: Float64Array | undefined;
+}
+
+/** Changes of the logits that must not matter, relative to the largest: far more than a float32 router rounds. */
+const disturbance = 1e-4;
+const trials = 8;
+
+/** Weights that move by more than this have jumped. */
+const largestStep = 0.01;
+
+/**
+ * Normal tokens [T, H] whose routing is steady: the rounding of float32 logits cannot change what is chosen.
+ * @param gates the projections of the router's gates.
+ * @param route the choice by the logits of these.
+ */
+export function steadyTokens(
+  random: Random,
+  tokens: number,
+  gates: readonly [Projection, ...Projection[]],
+  route: (...logits: Matrix[]) => GatingResult,
+  dtype: FloatDType,
+): Float32Array {
+  const width = gates[0].weight.columns;
+  const x = new Float32Array(tokens * width);
+  for (let token = 0; token < tokens; ) {
+    const values = random.normals(width);
+    const rounded = round(values, dtype);
+    const logits = gates.map(({ weight, bias }) => disturbed(random, linear(rounded, weight, bias)));
+    if (rowsAgree(route(...logits))) x.set(values, token++ * width);
+  }
+  return x;
+}
+
+/** The logits, and in further rows what small changes make of them. */
+function disturbed(random: Random, logits: Float64Array): Matrix {
+  const rows = zeros(1 + trials, logits.length);
+  const step = disturbance * logits.reduce((largest, logit) => Math.max(largest, Math.abs(logit)), 0);
+  for (let row = 0; row < rows.rows; row++) {
+    const moved = row === 0 ? logits : logits.map((logit) => logit + (random.uniform() < 0.5 ? -step : step));
+    rows.values.set(moved, row * logits.length);
+  }
+  return rows;
+}
+
+function rowsAgree({ ids, weights: { values, columns } }: GatingResult): boolean {
+  return ids.every((id, slot) => {
+    const first = slot % columns;
+    const step = Math.abs((values[slot] as number) - (values[first] as number));
+    return id === ids[first] && step <= largestStep * Math.max(1, Math.abs(values[first] as number));
+  });
+}

@@ -1,0 +1,140 @@
+// Problem descriptions of the router's statistics and losses; see lib/core/statistics_backend.ts for what each means.
+// S sequences of equal length stand one after another in T tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "core/operators/problem.h"
+#include "core/token_mask.h"
+
+namespace moe {
+
+struct RouterScores {
+  TensorView logits;                   // [T, E] float
+  TensorView scores;                   // [T, E] f32, or absent
+  TensorView log_sum_exp;              // [T] f32, or absent
+  TensorView entropy;                  // [T] f32, or absent
+  Scoring scoring = Scoring::softmax;  // softmax or sigmoid
+  bool normalize = false;
+};
+
+struct ExpertTotals {
+  TensorView ids;         // [T, k] i32
+  TensorView weights;     // [T, k] f32, or absent
+  TensorView token_mask;  // [T] u8, or absent
+  TensorView tokens;      // [S, E] i32
+  TensorView dropped;     // [S] i32
+  TensorView sums;        // [S, E] f32, absent where weights are
+  int64_t choices = 0;    // slots of each token that count, the first ones
+};
+
+struct ColumnMeans {
+  TensorView values;      // [T, N] f32
+  TensorView token_mask;  // [T] u8, or absent
+  TensorView means;       // [S, N] f32
+  TensorView counts;      // [S] i32, or absent
+  bool square = false;
+  bool total = false;  // the sums themselves
+};
+
+struct BalanceLoss {
+  TensorView tokens;  // [S, E] i32
+  TensorView means;   // [S, E] f32
+  TensorView counts;  // [S] i32
+  TensorView loss;    // [1] f32
+  double factor = 0;
+};
+
+enum class ImbalanceMeasure : uint8_t { cv_squared, cv_squared_unbiased, maximum_violation };
+inline constexpr const char* kImbalanceMeasureNames[] = {"cv_squared", "cv_squared_unbiased", "maximum_violation"};
+
+struct Imbalance {
+  TensorView values;  // i32 or f32, of any shape
+  TensorView result;  // [1] f32
+  ImbalanceMeasure measure = ImbalanceMeasure::cv_squared;
+  double epsilon = 0;
+};
+
+struct SelectionBiasUpdate {
+  TensorView bias;     // [E] f32
+  TensorView tokens;   // [S, E] i32
+  TensorView updated;  // [E] f32, may be bias
+  double rate = 0;
+};
+
+struct Accumulate {
+  TensorView values;  // i32 or f32: N values, or totals [N, 2]
+  TensorView totals;  // [N, 2] of the same dtype
+  bool values_are_totals = false;
+  double factor = 1;  // of float values
+};
+
+// What the measures of imbalance need to know of the values.
+struct Spread {
+  int64_t count;
+  double mean;
+  double largest;
+  double squares;  // Σ (value - mean)²
+};
+
+MOE_HOST_DEVICE inline float imbalance_of(const Spread& spread, ImbalanceMeasure measure, double epsilon) {
+  if (spread.count == 0) return 0.0f;
+  if (measure == ImbalanceMeasure::maximum_violation) {
+    return spread.mean == 0 ? 0.0f : static_cast<float>(spread.largest / spread.mean - 1);
+  }
+  const int64_t divisor = spread.count - (measure == ImbalanceMeasure::cv_squared_unbiased ? 1 : 0);
+  if (divisor == 0) return 0.0f;
+  const double variance = spread.squares / static_cast<double>(divisor);
+  return static_cast<float>(variance / (spread.mean * spread.mean + epsilon));
+}
+
+// The sign of total / experts - count.
+MOE_HOST_DEVICE inline int sign_below_mean(int64_t count, int64_t total, int64_t experts) {
+  return (count * experts < total) - (count * experts > total);
+}
+
+// A 64-bit integer in two words, which need not be aligned to eight bytes.
+struct WideInteger {
+  uint32_t low;
+  int32_t high;
+
+  MOE_HOST_DEVICE int64_t value() const { return static_cast<int64_t>(high) * (int64_t{1} << 32) + low; }
+  MOE_HOST_DEVICE void add(int64_t other) {
+    const int64_t sum = value() + other;
+    low = static_cast<uint32_t>(sum);
+    high = static_cast<int32_t>(sum >> 32);
+  }
+};
+
+// A number as the sum of two float32, the second what the first leaves out: 48 bits.
+struct WideFloat {
+  float high;
+  float low;
+
+  MOE_HOST_DEVICE double value() const { return static_cast<double>(high) + low; }
+  MOE_HOST_DEVICE void add(double other) {
+    const double sum = value() + other;
+    high = static_cast<float>(sum);
+    low = static_cast<float>(sum - high);
+  }
+};
+
+// How the sums over the rows of a sequence are formed: over units of consecutive rows in order, then over the units in
+// order. A function of the length alone, about its square root, so that long sums are short chains and are accurate.
+struct RowUnits {
+  int64_t sequences = 1;
+  int64_t rows = 0;           // of a sequence
+  int64_t rows_per_unit = 1;  // the last unit of a sequence may have fewer
+  int64_t units = 0;          // of a sequence
+
+  MOE_HOST_DEVICE int64_t all() const { return sequences * units; }
+};
+
+inline RowUnits row_units(int64_t rows, int64_t sequences) {
+  RowUnits result{sequences, sequences > 0 ? rows / sequences : 0, 32, 0};
+  while (result.rows_per_unit * result.rows_per_unit < result.rows) result.rows_per_unit *= 2;
+  result.units = (result.rows + result.rows_per_unit - 1) / result.rows_per_unit;
+  return result;
+}
+
+}  // namespace moe

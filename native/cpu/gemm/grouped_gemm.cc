@@ -1,0 +1,131 @@
+// The router projection and the grouped GEMM as operators of their own: pack x, multiply, store rows.
+#include <cstring>
+
+#include "cpu/backend.h"
+#include "cpu/gemm/product.h"
+#include "cpu/runtime/rows.h"
+
+namespace moe::cpu {
+
+namespace {
+
+struct RowProduct {
+  TensorView x;
+  const CpuPackedExperts* weights;
+  TensorView bias;              // [experts, rows] or absent
+  const int32_t* offsets;       // [experts + 1], checked
+  const int32_t* token_of_row;  // or null
+  DType arithmetic_dtype;       // float32 forces float32 products
+  TensorView y;                 // [R, outputs]
+};
+
+Status multiply_rows(Context& context, const RowProduct& p) {
+  const Kernels& kernels = context.kernels;
+  const ExpertWeights& weights = p.weights->weights();
+  const TileKernels& tiles = tile_kernels(kernels, p.arithmetic_dtype, weights.dtype);
+  const PanelLayout& layout = p.weights->layout();
+  const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, tiles.max_rows);
+  const ProductPlan plan =
+      plan_product(row_tiles, {layout.padded_k, layout.panels, element_bytes(tiles.arithmetic), context.team.threads});
+  const int64_t rows = p.offsets[weights.experts];
+  Product product{&kernels, &tiles, p.weights, nullptr, nullptr, &row_tiles, &plan};
+
+  char* x = nullptr;
+  float* bias = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    x = arena.take<char>(rows * product.x_row_bytes());
+    if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
+  }));
+  product.x = x;
+  if (bias != nullptr) {
+    kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
+    product.bias = bias;
+  }
+
+  const int64_t element = static_cast<int64_t>(info(p.x.dtype).bytes);
+  const int64_t x_rows = p.x.shape[0];
+  const int64_t y_element = static_cast<int64_t>(info(p.y.dtype).bytes);
+  const int64_t outputs = weights.outputs();
+  const std::vector<char> zeros(static_cast<size_t>(weights.columns * element), 0);
+  ItemQueue& queue = context.queue;
+  queue.reset(static_cast<int64_t>(row_tiles.size()));
+  context.team.run([&](const Worker& worker) {
+    for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
+      const RowTile& tile = row_tiles[i];
+      for (int32_t r = 0; r < tile.rows; ++r) {
+        const int64_t row = tile.first_row + r;
+        const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
+        const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
+        kernels.pack_row(tiles.arithmetic, p.x.dtype, values, weights.columns, layout.padded_k,
+                         x + tile.first_row * product.x_row_bytes(), r, tile.rows);
+      }
+    }
+    worker.wait_for_all();
+    if (worker.index == 0) queue.reset(static_cast<int64_t>(plan.items.size()));
+    worker.wait_for_all();
+    std::vector<float> scratch(static_cast<size_t>(product.scratch_size()));
+    run_product(product, worker.index, queue, scratch.data(), [&](const RowTile& tile, int64_t panel, const float* c) {
+      const int64_t first = panel * layout.outputs_per_panel;
+      const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
+      for (int32_t r = 0; r < tile.rows; ++r) {
+        const int64_t row = tile.first_row + r;
+        if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
+        kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count,
+                         p.y.as<char>() + (row * outputs + first) * y_element);
+      }
+    });
+  });
+  return {};
+}
+
+}  // namespace
+
+Status CpuBackend::router_projection(const RouterProjection& p) {
+  const int64_t experts = p.weight.shape[0];
+  std::unique_ptr<CpuPackedExperts> packed;
+  const ExpertWeights weights{1, experts, p.weight.shape[1], p.weight.dtype, Activation::none};
+  MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &packed));
+  MOE_TRY(packed->set_expert(0, whole_matrix(p.weight), {}));
+  const int32_t offsets[2] = {0, static_cast<int32_t>(p.x.shape[0])};
+  return multiply_rows(context_, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
+}
+
+Status CpuBackend::grouped_gemm(const GroupedGemm& p) {
+  const auto* packed = static_cast<const CpuPackedExperts*>(p.weight);
+  const ExpertWeights& weights = packed->weights();
+  const int64_t rows = p.y.shape[0];
+  const int64_t row_bytes = weights.outputs() * static_cast<int64_t>(info(p.y.dtype).bytes);
+  const int32_t* token_of_row = p.token_of_row.as<const int32_t>();
+
+  // Offsets that are not ascending within 0 .. R are reported, and their experts get no rows.
+  Status status;
+  std::vector<int32_t> offsets(p.offsets.as<const int32_t>(), p.offsets.as<const int32_t>() + weights.experts + 1);
+  int32_t lowest = 0;
+  for (int64_t i = 0; i <= weights.experts; ++i) {
+    if (offsets[i] < lowest || offsets[i] > rows) {
+      if (status.ok()) {
+        status = {Code::id_out_of_range, "groupedGemm: offsets[" + std::to_string(i) + "]: expected from " +
+                                             std::to_string(lowest) + " to " + std::to_string(rows) + ", got " +
+                                             std::to_string(offsets[i])};
+      }
+      offsets[i] = lowest;
+    }
+    lowest = offsets[i];
+  }
+  const auto zero_rows = [&](int64_t first, int64_t end) {
+    if (end > first) std::memset(p.y.as<char>() + first * row_bytes, 0, static_cast<size_t>((end - first) * row_bytes));
+  };
+  zero_rows(0, offsets[0]);
+  zero_rows(offsets[weights.experts], rows);
+  if (token_of_row != nullptr) {
+    for (int64_t row = 0; row < rows; ++row) {
+      if (index_or_none(token_of_row[row], p.x.shape[0]) < 0) zero_rows(row, row + 1);
+    }
+    Status indices = check_indices("groupedGemm: tokenOfRow", token_of_row, rows, p.x.shape[0]);
+    if (status.ok()) status = std::move(indices);
+  }
+  MOE_TRY(multiply_rows(context_, {p.x, packed, p.bias, offsets.data(), token_of_row, p.x.dtype, p.y}));
+  return status;
+}
+
+}  // namespace moe::cpu

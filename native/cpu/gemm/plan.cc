@@ -1,0 +1,68 @@
+#include "cpu/gemm/plan.h"
+
+#include <algorithm>
+
+namespace moe::cpu {
+
+namespace {
+
+// Bytes of x that an item may keep in a core's second-level cache beside the panels that stream through it.
+constexpr int64_t kBlockBytes = int64_t{512} << 10;
+// Longest k whose panel (32 columns of float32) still leaves room for the rows.
+constexpr int64_t kLongestK = 4096;
+// Items per thread: as many as even out the end of a phase, where threads wait for the slowest.
+constexpr int64_t kItemsPerThread = 64;
+
+}  // namespace
+
+std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max_rows) {
+  std::vector<RowTile> tiles;
+  for (int64_t expert = 0; expert < experts; ++expert) {
+    const int64_t rows = int64_t{offsets[expert + 1]} - offsets[expert];
+    const int64_t count = (rows + max_rows - 1) / max_rows;
+    int64_t row = offsets[expert];
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t size = rows / count + (i < rows % count ? 1 : 0);
+      tiles.push_back({static_cast<int32_t>(expert), static_cast<int32_t>(size), row});
+      row += size;
+    }
+  }
+  return tiles;
+}
+
+ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
+  ProductPlan plan;
+  const int64_t blocks_of_k = (sizes.padded_k + kLongestK - 1) / kLongestK;
+  // Even blocks, and a multiple of every k group.
+  plan.k_block =
+      std::max<int64_t>(8, ((sizes.padded_k + blocks_of_k - 1) / std::max<int64_t>(1, blocks_of_k) + 7) / 8 * 8);
+  const int64_t block_rows = std::max<int64_t>(1, kBlockBytes / std::max<int64_t>(1, plan.k_block * sizes.x_bytes));
+
+  struct Block {
+    int64_t first, count;
+  };
+  std::vector<Block> blocks;
+  const int64_t total = static_cast<int64_t>(tiles.size());
+  for (int64_t first = 0; first < total;) {
+    int64_t end = first + 1;
+    int64_t rows = tiles[first].rows;
+    while (end < total && tiles[end].expert == tiles[first].expert && rows + tiles[end].rows <= block_rows) {
+      rows += tiles[end++].rows;
+    }
+    blocks.push_back({first, end - first});
+    plan.most_tiles = std::max(plan.most_tiles, end - first);
+    first = end;
+  }
+
+  const int64_t pieces = static_cast<int64_t>(blocks.size()) * sizes.panels;
+  plan.most_panels =
+      std::clamp<int64_t>(pieces / (sizes.threads * kItemsPerThread), 1, std::max<int64_t>(1, sizes.panels));
+  for (const Block& block : blocks) {
+    for (int64_t panel = 0; panel < sizes.panels; panel += plan.most_panels) {
+      plan.items.push_back({block.first, block.count, panel, std::min(plan.most_panels, sizes.panels - panel)});
+    }
+  }
+  return plan;
+}
+
+}  // namespace moe::cpu

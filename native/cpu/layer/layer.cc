@@ -1,0 +1,88 @@
+#include "cpu/layer/layer.h"
+
+#include <algorithm>
+
+namespace moe::cpu {
+
+namespace {
+
+// Rows (tokens times slots) that are worked through at once: enough that the weights are read rarely, few enough that
+// the workspace stays small.
+constexpr int64_t kChunkRows = 32768;
+
+LayerTokens tokens_of(const TensorView& x, int64_t choices) {
+  LayerTokens tokens;
+  tokens.x = x.as<const char>();
+  tokens.dtype = x.dtype;
+  tokens.count = x.shape[0];
+  tokens.choices = choices;
+  return tokens;
+}
+
+}  // namespace
+
+Status CpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
+  std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
+  MOE_TRY(made->weights_.allocate());
+  *layer = std::move(made);
+  return {};
+}
+
+Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
+                      std::unique_ptr<Layer>* layer) {
+  std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
+  MOE_TRY(made->weights_.borrow(parts));
+  *layer = std::move(made);
+  return {};
+}
+
+Status CpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
+  return weights_.set_router(weight, bias);
+}
+
+Status CpuLayer::set_selection_bias(const MatrixView& bias) { return weights_.set_selection_bias(bias); }
+
+Status CpuLayer::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+  return weights_.set_shared_gate(weight, bias);
+}
+
+Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
+
+Status CpuLayer::logits(const TensorView& x, const TensorView& logits) {
+  LayerTokens tokens = tokens_of(x, description().gating.top_k);
+  tokens.logits = logits.as<float>();
+  StageTimes times;
+  return run(tokens, times);
+}
+
+Status CpuLayer::route(const TensorView& x, const TensorView& ids, const TensorView& weights) {
+  LayerTokens tokens = tokens_of(x, description().gating.top_k);
+  tokens.ids = ids.as<int32_t>();
+  tokens.weights = weights.as<float>();
+  StageTimes times;
+  return run(tokens, times);
+}
+
+Status CpuLayer::forward(const LayerForward& f) {
+  LayerTokens tokens = tokens_of(f.x, f.choices(description()));
+  tokens.routed = !f.ids.absent();
+  tokens.ids = f.ids.as<int32_t>();
+  tokens.weights = f.weights.as<float>();
+  tokens.y = f.y.as<char>();
+  times_ = {};
+  return run(tokens, times_);
+}
+
+Status CpuLayer::run(const LayerTokens& tokens, StageTimes& times) {
+  const LayerDescription& d = description();
+  const int64_t chunk = std::max<int64_t>(1, kChunkRows / (tokens.choices + d.shared_experts));
+  Status first_failure;
+  for (int64_t first = 0; first < tokens.count; first += chunk) {
+    const LayerTokens part = tokens.part(first, std::min(chunk, tokens.count - first), d);
+    Status status = pass_through_layer(context_, d, weights_, part, times);
+    if (first_failure.ok()) first_failure = std::move(status);
+  }
+  return first_failure;
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,40 @@
+// The fused layer.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/layer/layer_pass.h"
+#include "cpu/layer/layer_weights.h"
+
+namespace moe::cpu {
+
+class CpuLayer final : public Layer {
+ public:
+  static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
+  // Over the parts() of another layer; the weights cannot be set.
+  static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
+                     std::unique_ptr<Layer>* layer);
+
+  Status set_router(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_selection_bias(const MatrixView& bias) override;
+  Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  Status logits(const TensorView& x, const TensorView& logits) override;
+  Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
+  Status forward(const LayerForward& forward) override;
+  StageTimes stage_times() const override { return times_; }
+  size_t bytes() const override { return weights_.bytes(); }
+  std::vector<WeightPart> parts() override { return weights_.parts(); }
+
+ private:
+  CpuLayer(const LayerDescription& description, Context& context)
+      : Layer(description), context_(context), weights_(description, context) {}
+  Status run(const LayerTokens& tokens, StageTimes& times);
+
+  Context& context_;
+  LayerWeights weights_;
+  StageTimes times_;
+};
+
+}  // namespace moe::cpu

@@ -1,0 +1,132 @@
+#include "cpu/layer/layer_weights.h"
+
+#include <algorithm>
+#include <string>
+
+namespace moe::cpu {
+
+std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {
+  const LayerDescription& d = description_;
+  const DType dtype = d.weight_dtype;
+  const int64_t experts = d.all_experts();
+  std::vector<PackedPart> parts = {
+      {"router", &LayerWeights::router, {1, d.experts, d.hidden, dtype}},
+      {"gate_up", &LayerWeights::gate_up, {experts, d.gate_up_rows(), d.hidden, dtype, d.activation, d.clamp}},
+      {"down", &LayerWeights::down, {experts, d.hidden, d.intermediate, dtype}},
+  };
+  if (d.factor) parts.push_back({"factor", &LayerWeights::factor, {experts, d.intermediate, d.hidden, dtype}});
+  if (d.shared_gate != SharedGate::none) {
+    parts.push_back({"shared_gate", &LayerWeights::shared_gate, {1, d.shared_gate_rows(), d.hidden, dtype}});
+  }
+  return parts;
+}
+
+std::vector<LayerWeights::BiasPart> LayerWeights::bias_parts() const {
+  const LayerDescription& d = description_;
+  return {
+      {"router_bias", &LayerWeights::router_bias, d.experts},
+      {"selection_bias", &LayerWeights::selection_bias, d.experts},
+      {"shared_gate_bias", &LayerWeights::shared_gate_bias, d.shared_gate_rows()},
+      {"gate_up_bias", &LayerWeights::gate_up_bias, d.all_experts() * d.gate_up_rows()},
+      {"down_bias", &LayerWeights::down_bias, d.all_experts() * d.hidden},
+  };
+}
+
+Status LayerWeights::allocate() {
+  for (const PackedPart& part : packed_parts()) {
+    MOE_TRY(CpuPackedExperts::create(part.weights, context_.kernels, context_.team, context_.poison,
+                                     &(this->*part.packed)));
+    bytes_ += (this->*part.packed)->bytes();
+  }
+  return {};
+}
+
+Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
+  const auto find = [&parts](const char* name) -> const WeightPart* {
+    const auto part = std::find_if(parts.begin(), parts.end(), [&](const WeightPart& p) { return p.name == name; });
+    return part == parts.end() ? nullptr : &*part;
+  };
+  borrowed_ = true;
+  size_t known = 0;
+  for (const PackedPart& part : packed_parts()) {
+    const WeightPart* stored = find(part.name);
+    if (stored == nullptr) return {Code::invalid_argument, std::string("stored weights: expected ") + part.name};
+    MOE_TRY(CpuPackedExperts::over(*stored, part.weights, context_.kernels, context_.team, &(this->*part.packed)));
+    bytes_ += stored->bytes;
+    ++known;
+  }
+  for (const BiasPart& part : bias_parts()) {
+    const WeightPart* stored = find(part.name);
+    if (stored == nullptr) continue;
+    MOE_TRY(borrow_part(*stored, part.bytes(), this->*part.values));
+    bytes_ += stored->bytes;
+    ++known;
+  }
+  if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected no parts but those of a layer"};
+  return {};
+}
+
+std::vector<WeightPart> LayerWeights::parts() const {
+  std::vector<WeightPart> parts;
+  for (const PackedPart& part : packed_parts()) {
+    const CpuPackedExperts& packed = *(this->*part.packed);
+    parts.push_back({part.name, packed.data(), packed.bytes()});
+  }
+  for (const BiasPart& part : bias_parts()) {
+    const Buffer& values = this->*part.values;
+    if (values.data() != nullptr) parts.push_back({part.name, values.data(), values.bytes()});
+  }
+  return parts;
+}
+
+Status LayerWeights::check_settable() const {
+  if (!borrowed_) return {};
+  return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
+}
+
+// Copies a bias to the values that begin at index `at` of its part. The part is made with the first bias, of zeros.
+Status LayerWeights::keep_bias(Buffer LayerWeights::*values, const MatrixView& bias, int64_t at) {
+  if (bias.absent()) return {};
+  Buffer& buffer = this->*values;
+  if (buffer.data() == nullptr) {
+    const std::vector<BiasPart> parts = bias_parts();
+    const auto part = std::find_if(parts.begin(), parts.end(), [&](const BiasPart& p) { return p.values == values; });
+    MOE_TRY(buffer.reserve(static_cast<size_t>(part->bytes()), false));
+    bytes_ += static_cast<size_t>(part->bytes());
+    std::fill_n(buffer.data(), part->bytes(), 0);
+  }
+  read_row(context_.kernels, bias, 0, 0, bias.columns, reinterpret_cast<float*>(buffer.data()) + at);
+  return {};
+}
+
+Status LayerWeights::set_router(const MatrixView& weight, const MatrixView& bias) {
+  MOE_TRY(check_settable());
+  MOE_TRY(keep_bias(&LayerWeights::router_bias, bias, 0));
+  return router->set_expert(0, weight, {});
+}
+
+Status LayerWeights::set_selection_bias(const MatrixView& bias) {
+  MOE_TRY(check_settable());
+  return keep_bias(&LayerWeights::selection_bias, bias, 0);
+}
+
+Status LayerWeights::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+  MOE_TRY(check_settable());
+  MOE_TRY(keep_bias(&LayerWeights::shared_gate_bias, bias, 0));
+  return shared_gate->set_expert(0, weight, {});
+}
+
+Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
+  MOE_TRY(check_settable());
+  const LayerDescription& d = description_;
+  const bool gated = is_gated(d.activation);
+  const int64_t rows = d.gate_up_rows();
+  if (gated) MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.gate_bias, expert * rows));
+  MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
+  MOE_TRY(keep_bias(&LayerWeights::down_bias, weights.down_bias, expert * d.hidden));
+  MOE_TRY(gated ? gate_up->set_expert(expert, weights.gate, weights.up) : gate_up->set_expert(expert, weights.up, {}));
+  if (d.factor) MOE_TRY(factor->set_expert(expert, weights.factor, {}));
+  return down->set_expert(expert, weights.down, {});
+}
+
+}  // namespace moe::cpu

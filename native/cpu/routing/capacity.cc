@@ -1,0 +1,139 @@
+#include "cpu/routing/capacity.h"
+
+#include <algorithm>
+
+#include "cpu/routing/sort.h"
+
+namespace moe::cpu {
+namespace {
+
+constexpr int64_t kTokensAtOnce = 256;
+constexpr int64_t kGroupsAtOnce = 4;
+
+// The choices of one token and their places in the order in which experts serve them.
+class Choices {
+ public:
+  explicit Choices(const LimitCapacity& p)
+      : ids_(p.ids.as<const int32_t>()),
+        weights_(p.weights.as<const float>()),
+        experts_(p.experts),
+        order_{p.drop, p.ids.shape[0], p.ids.shape[1]} {}
+
+  // use(slot of all, expert, number) for the token's slots that have an expert.
+  template <class Use>
+  void for_each(int64_t token, Use&& use) const {
+    const int64_t first = token * order_.top_k;
+    uint32_t largest = UINT32_MAX;
+    for (int64_t slot = first; slot < first + order_.top_k; ++slot) {
+      if (valid(slot)) largest = std::min(largest, descending_order(weights_[slot]));
+    }
+    for (int64_t slot = first; slot < first + order_.top_k; ++slot) {
+      if (!valid(slot)) continue;
+      use(slot, ids_[slot], order_.number(token, slot - first, descending_order(weights_[slot]), largest));
+    }
+  }
+
+ private:
+  bool valid(int64_t slot) const { return ids_[slot] >= 0 && ids_[slot] < experts_; }
+
+  const int32_t* ids_;
+  const float* weights_;
+  int64_t experts_;
+  ServingOrder order_;
+};
+
+// What the first `capacity` of the numbers are below; changes their order.
+uint64_t limit_of(uint64_t* begin, uint64_t* end, int64_t capacity) {
+  if (end - begin <= capacity) return UINT64_MAX;
+  std::nth_element(begin, begin + capacity, end);
+  return begin[capacity];
+}
+
+void divide(float* weights, int64_t count, float sum, float scale) {
+  if (sum == 0.0f) return;
+  for (int64_t j = 0; j < count; ++j) weights[j] = weights[j] / sum * scale;
+}
+
+}  // namespace
+
+Status limit_capacity(Context& context, const LimitCapacity& p) {
+  const int64_t tokens = p.ids.shape[0], top_k = p.ids.shape[1], slots = p.ids.size();
+  const int64_t groups = tokens / p.sequence_length * p.experts;
+  SortedRows sorted{};
+  uint64_t* numbers = nullptr;  // by row
+  uint64_t* limits = nullptr;   // by sequence and expert
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    sorted.offsets = arena.take<int32_t>(p.experts + 1);
+    sorted.token_of_row = arena.take<int32_t>(slots);
+    sorted.row_of_slot = arena.take<int32_t>(slots);
+    numbers = arena.take<uint64_t>(slots);
+    limits = arena.take<uint64_t>(groups);
+  }));
+  const Status status = sort_rows({"limitCapacity: ids", p.ids.as<const int32_t>(), tokens, top_k, p.experts}, sorted);
+
+  const Choices choices(p);
+  context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; ++token) {
+      choices.for_each(token,
+                       [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
+    }
+  });
+  // An expert's rows are in order of the token, so those of one sequence are next to each other.
+  context.team.for_range(groups, kGroupsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t expert = group % p.experts;
+      const int64_t first_token = group / p.experts * p.sequence_length;
+      const int32_t* rows = sorted.token_of_row + sorted.offsets[expert];
+      const int32_t* rows_end = sorted.token_of_row + sorted.offsets[expert + 1];
+      const int32_t* first = std::lower_bound(rows, rows_end, first_token);
+      const int32_t* last = std::lower_bound(first, rows_end, first_token + p.sequence_length);
+      limits[group] =
+          limit_of(numbers + (first - sorted.token_of_row), numbers + (last - sorted.token_of_row), p.capacity);
+    }
+  });
+  context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
+    int32_t* ids = p.kept_ids.as<int32_t>();
+    float* weights = p.kept_weights.as<float>();
+    std::fill(ids + begin * top_k, ids + end * top_k, -1);
+    std::fill(weights + begin * top_k, weights + end * top_k, 0.0f);
+    for (int64_t token = begin; token < end; ++token) {
+      const uint64_t* of_sequence = limits + token / p.sequence_length * p.experts;
+      float chosen = 0.0f, kept = 0.0f;
+      choices.for_each(token, [&](int64_t slot, int32_t expert, uint64_t number) {
+        const float weight = p.weights.as<const float>()[slot];
+        chosen += weight;
+        if (number >= of_sequence[expert]) return;
+        ids[slot] = expert;
+        weights[slot] = weight;
+        kept += weight;
+      });
+      if (p.divisor == KeptDivisor::none) continue;
+      divide(weights + token * top_k, top_k, p.divisor == KeptDivisor::kept ? kept : chosen, p.scale);
+    }
+  });
+  return status;
+}
+
+Status expert_slots(Context& context, const ExpertSlots& p) {
+  const int64_t tokens = p.ids.shape[0], top_k = p.ids.shape[1], pairs = p.ids.size();
+  const int64_t experts = p.slots.shape[0], capacity = p.slots.shape[1];
+  SortedRows sorted{};
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    sorted.offsets = arena.take<int32_t>(experts + 1);
+    sorted.token_of_row = arena.take<int32_t>(pairs);
+    sorted.row_of_slot = arena.take<int32_t>(pairs);
+  }));
+  const int32_t* ids = p.ids.as<const int32_t>();
+  const Status status = sort_rows({"expertSlots: ids", ids, tokens, top_k, experts}, sorted);
+  int32_t* slots = p.slots.as<int32_t>();
+  std::fill(slots, slots + experts * capacity, -1);
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const int32_t row = sorted.row_of_slot[pair];
+    if (row < 0) continue;
+    const int64_t place = row - sorted.offsets[ids[pair]];
+    if (place < capacity) slots[ids[pair] * capacity + place] = static_cast<int32_t>(pair);
+  }
+  return status;
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,54 @@
+#include "cpu/routing/sort.h"
+
+#include <algorithm>
+#include <string>
+
+namespace moe::cpu {
+
+Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
+  const int64_t pairs = c.tokens * c.top_k;
+  const int64_t all_experts = c.experts + c.shared;
+  Status status;
+  int32_t* next = sorted.offsets + 1;  // next[e] becomes the first free row of expert e, and ends as its last + 1
+  std::fill(sorted.offsets, sorted.offsets + all_experts + 1, 0);
+  const auto valid = [&](int32_t id) { return id >= 0 && id < c.experts; };
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    if (valid(c.ids[pair])) {
+      ++next[c.ids[pair]];
+    } else if (c.ids[pair] != -1 && status.ok()) {
+      status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + pair / c.top_k) +
+                                           ", " + std::to_string(pair % c.top_k) +
+                                           "]: expected -1 or an expert from 0 to " + std::to_string(c.experts - 1) +
+                                           ", got " + std::to_string(c.ids[pair])};
+    }
+  }
+  std::fill(next + c.experts, next + all_experts, static_cast<int32_t>(c.tokens));
+  if (sorted.tokens_per_expert != nullptr) std::copy(next, next + all_experts, sorted.tokens_per_expert);
+  int32_t row = 0;
+  for (int64_t expert = 0; expert < all_experts; ++expert) {
+    const int32_t count = next[expert];
+    next[expert] = row;
+    row += count;
+  }
+  int32_t* row_of_slot = sorted.row_of_slot;
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    const auto place = [&](int64_t expert) {
+      const int32_t place = next[expert]++;
+      sorted.token_of_row[place] = static_cast<int32_t>(token);
+      *row_of_slot++ = place;
+    };
+    for (int64_t j = 0; j < c.top_k; ++j) {
+      const int32_t id = c.ids[token * c.top_k + j];
+      if (valid(id)) {
+        place(id);
+      } else {
+        *row_of_slot++ = -1;
+      }
+    }
+    for (int64_t j = 0; j < c.shared; ++j) place(c.experts + j);
+  }
+  std::fill(sorted.token_of_row + row, sorted.token_of_row + c.tokens * c.slots(), -1);
+  return status;
+}
+
+}  // namespace moe::cpu

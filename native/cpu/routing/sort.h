@@ -1,0 +1,36 @@
+// Sorting (token, slot) pairs by expert.
+#pragma once
+
+#include <cstdint>
+
+#include "core/status.h"
+
+namespace moe::cpu {
+
+// The experts of every token.
+struct ChosenExperts {
+  const char* name;    // operator and argument, for messages
+  const int32_t* ids;  // [tokens, top_k]
+  int64_t tokens;
+  int64_t top_k;
+  int64_t experts;
+  // Experts behind those that take every token, in slots behind its top_k.
+  int64_t shared = 0;
+  // Place of the first token in the call, for messages.
+  int64_t first_token = 0;
+
+  int64_t slots() const { return top_k + shared; }
+};
+
+// What is known of the rows after sorting; see lib/operators/routing/sort.ts.
+struct SortedRows {
+  int32_t* offsets;            // [experts + shared + 1]
+  int32_t* tokens_per_expert;  // [experts + shared], or null
+  int32_t* token_of_row;       // [tokens * slots]
+  int32_t* row_of_slot;        // [tokens * slots]
+};
+
+// A stable counting sort. Ids outside -1 .. experts - 1 count as -1 and are reported.
+Status sort_rows(const ChosenExperts& chosen, const SortedRows& sorted);
+
+}  // namespace moe::cpu

@@ -1,0 +1,57 @@
+// What the operators of one CPU device share.
+#pragma once
+
+#include <vector>
+
+#include "core/backend.h"
+#include "cpu/isa/kernels.h"
+#include "cpu/runtime/memory.h"
+#include "cpu/runtime/team.h"
+
+namespace moe::cpu {
+
+struct Context {
+  Context(const Kernels& k, int threads, bool fill, Warnings& w)
+      : kernels(k), team{ThreadPool::shared(), threads}, poison(fill), warnings(w), queue(threads) {}
+
+  const Kernels& kernels;
+  Team team;
+  bool poison;
+  Warnings& warnings;
+  // One phase at a time.
+  ItemQueue queue;
+  // Of the operator that runs now, kept between calls.
+  Buffer workspace;
+};
+
+// Cuts a workspace into arrays: first take() them all to learn the size, reserve it, then take() them again from
+// memory.
+class Arena {
+ public:
+  explicit Arena(char* base = nullptr) : base_(base) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    char* place = base_ == nullptr ? nullptr : base_ + size_;
+    size_ += (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return reinterpret_cast<T*>(place);
+  }
+  size_t size() const { return size_; }
+
+ private:
+  char* base_;
+  size_t size_ = 0;
+};
+
+// Reserves the context's workspace for `take(arena)` and hands out its parts.
+template <class Take>
+Status reserve_workspace(Context& context, Take&& take) {
+  Arena sizes;
+  take(sizes);
+  MOE_TRY(context.workspace.reserve(std::max<size_t>(sizes.size(), 1), context.poison));
+  Arena parts(context.workspace.data());
+  take(parts);
+  return {};
+}
+
+}  // namespace moe::cpu

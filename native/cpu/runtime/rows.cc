@@ -1,0 +1,55 @@
+#include "cpu/runtime/rows.h"
+
+#include <cstring>
+#include <string>
+
+namespace moe::cpu {
+
+static bool in_range(int32_t index, int64_t limit) { return index == -1 || index_or_none(index, limit) >= 0; }
+
+static Status out_of_range(const std::string& place, const char* what, int64_t limit, int32_t index) {
+  return {Code::id_out_of_range, place + ": expected -1 or " + what + " from 0 to " + std::to_string(limit - 1) +
+                                     ", got " + std::to_string(index)};
+}
+
+Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (in_range(indices[i], rows)) continue;
+    return out_of_range(std::string(name) + "[" + std::to_string(i) + "]", what, rows, indices[i]);
+  }
+  return {};
+}
+
+Status check_choices(const char* name, const TensorView& ids, int64_t choices, const TokenMask& mask, int64_t limit,
+                     const char* what) {
+  for (int64_t token = 0; token < ids.shape[0]; ++token) {
+    if (!mask.counts(token)) continue;
+    for (int64_t j = 0; j < choices; ++j) {
+      const int32_t id = ids.as<const int32_t>()[token * ids.shape[1] + j];
+      if (in_range(id, limit)) continue;
+      const std::string place = std::string(name) + "[" + std::to_string(token) + ", " + std::to_string(j) + "]";
+      return out_of_range(place, what, limit, id);
+    }
+  }
+  return {};
+}
+
+Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
+                   char* target) {
+  const int64_t rows = source.shape[0];
+  const int64_t bytes = source.shape[1] * static_cast<int64_t>(info(source.dtype).bytes);
+  constexpr int64_t kRowsAtOnce = 16;
+  team.for_range(count, kRowsAtOnce, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = index_or_none(indices[i], rows);
+      if (row < 0) {
+        std::memset(target + i * bytes, 0, static_cast<size_t>(bytes));
+      } else {
+        std::memcpy(target + i * bytes, source.as<const char>() + row * bytes, static_cast<size_t>(bytes));
+      }
+    }
+  });
+  return check_indices(name, indices, count, rows);
+}
+
+}  // namespace moe::cpu

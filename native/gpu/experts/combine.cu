@@ -1,0 +1,80 @@
+#include "gpu/experts/combine.cuh"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/element.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+using gpu::kCombineColumns;
+
+struct Arguments {
+  const void* rows;
+  const int* row_of_slot;
+  const float* weights;  // or null: 1 each
+  void* y;
+  DType y_dtype;
+  bool aligned_rows, aligned_y;
+  IdError* error;
+  int64_t row_count;
+  int64_t tokens;
+  int64_t hidden;
+  int top_k;
+};
+
+// A block adds up some columns of one token, in order of its slots.
+template <class T>
+__global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Arguments a) {
+  for (int64_t token = blockIdx.x; token < a.tokens; token += gridDim.x) {
+    const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.x * kCombineColumns;
+    for (int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kCombineColumns;
+         column < a.hidden; column += step) {
+      float sums[kCombineColumns] = {};
+#pragma unroll 4
+      for (int64_t slot = token * a.top_k; slot < (token + 1) * a.top_k; ++slot) {
+        const int row = checked_id(a.row_of_slot[slot], a.row_count, slot, a.error);
+        if (row < 0) continue;
+        const float weight = a.weights == nullptr ? 1.0f : a.weights[slot];
+        float values[kCombineColumns];
+        load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
+#pragma unroll
+        for (int i = 0; i < kCombineColumns; ++i) sums[i] += weight * values[i];
+      }
+      store_up_to(a.y, a.y_dtype, token * a.hidden + column, a.hidden - column, a.aligned_y, sums);
+    }
+  }
+}
+
+}  // namespace
+
+Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
+  Arguments arguments{p.rows.data,
+                      p.row_of_slot.as<int>(),
+                      p.weights.as<float>(),
+                      p.y.data,
+                      p.y.dtype,
+                      false,
+                      false,
+                      error,
+                      p.rows.shape[0],
+                      p.y.shape[0],
+                      p.y.shape[1],
+                      static_cast<int>(p.row_of_slot.shape[1])};
+  MOE_TRY(gpu::dispatch_float(p.y.dtype, [&](auto type) -> Status {
+    arguments.aligned_y = vectors_aligned<typename decltype(type)::type, kCombineColumns>(p.y.data, arguments.hidden);
+    return {};
+  }));
+  const gpu::CombinePlan plan = gpu::plan_combine(arguments.tokens, arguments.hidden, traits);
+  return gpu::dispatch_float(p.rows.dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    arguments.aligned_rows = vectors_aligned<T, kCombineColumns>(p.rows.data, arguments.hidden);
+    return launch("combine", combine_kernel<T>, dim3(plan.grid_tokens, plan.grid_columns), dim3(plan.threads), 0,
+                  stream, arguments);
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,85 @@
+#include "gpu/experts/shared_slots.cuh"
+
+#include <cmath>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/softmax.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+struct Arguments {
+  const int* ids;
+  const float* weights;
+  const float* gate;
+  int* slot_ids;
+  float* slot_weights;
+  IdError* error;
+  int64_t slots;
+  int top_k;
+  int slots_per_token;
+  int experts;
+  SharedGate shared_gate;
+};
+
+// Factors on the routed and on the shared experts' weights.
+struct Shares {
+  float routed, shared;
+};
+
+__device__ __forceinline__ Shares shares_of(const Arguments& a, int64_t token) {
+  switch (a.shared_gate) {
+    case SharedGate::none: break;
+    case SharedGate::sigmoid: return {1.0f, 1.0f / (1.0f + expf(-a.gate[token]))};
+    case SharedGate::softmax: {
+      const float routed = a.gate[2 * token];
+      const float shared = a.gate[2 * token + 1];
+      const float max = fmaxf(routed, shared);
+      const Shares shares{exponential(routed, max), exponential(shared, max)};
+      const float sum = shares.routed + shares.shared;
+      return sum > 0.0f ? Shares{shares.routed / sum, shares.shared / sum} : Shares{0.0f, 0.0f};
+    }
+  }
+  return {1.0f, 1.0f};
+}
+
+// One thread per slot.
+__global__ void __launch_bounds__(gpu::kRowThreads) shared_slots_kernel(const Arguments a) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; slot < a.slots; slot += threads) {
+    const int64_t token = slot / a.slots_per_token;
+    const int j = static_cast<int>(slot % a.slots_per_token);
+    const Shares shares = shares_of(a, token);
+    if (j >= a.top_k) {
+      a.slot_ids[slot] = a.experts + j - a.top_k;
+      a.slot_weights[slot] = shares.shared;
+    } else {
+      const int64_t chosen = token * a.top_k + j;
+      a.slot_ids[slot] = checked_id(a.ids[chosen], a.experts, chosen, a.error);
+      a.slot_weights[slot] = shares.routed * a.weights[chosen];
+    }
+  }
+}
+
+}  // namespace
+
+Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
+  const Arguments arguments{p.ids.as<int>(),
+                            p.weights.as<float>(),
+                            p.gate.as<float>(),
+                            p.slot_ids.as<int>(),
+                            p.slot_weights.as<float>(),
+                            error,
+                            p.slot_ids.size(),
+                            static_cast<int>(p.ids.shape[1]),
+                            static_cast<int>(p.slot_ids.shape[1]),
+                            static_cast<int>(p.experts),
+                            p.shared_gate};
+  return launch("shared_slots", shared_slots_kernel, dim3(gpu::element_grid(arguments.slots, traits)),
+                dim3(gpu::kRowThreads), 0, stream, arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,25 @@
+// The slots of the shared experts, behind those of every token's chosen ones.
+#pragma once
+
+#include "core/operators/problem.h"
+#include "gpu/runtime/device_traits.h"
+#include "gpu/runtime/id_error.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+struct SharedSlots {
+  TensorView ids;           // [T, k] i32
+  TensorView weights;       // [T, k] f32
+  TensorView gate;          // [T, outputs of the gate] f32, or absent
+  TensorView slot_ids;      // [T, k + n] i32
+  TensorView slot_weights;  // [T, k + n] f32
+  int64_t experts;          // E; the shared ones are E .. E + n - 1
+  SharedGate shared_gate;
+};
+
+// An id that is none of the E experts is reported and becomes -1.
+Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,38 @@
+#include "gpu/experts/softmax_rows.cuh"
+
+#include <cmath>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/tile/reduce.cuh"
+#include "gpu/tile/softmax.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// One warp per row, which it reads three times: the order of the sum depends on the row's length alone.
+__global__ void __launch_bounds__(gpu::kRowThreads) softmax_rows_kernel(float* rows, int64_t count, int64_t columns) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < count; row += warps) {
+    float* values = rows + row * columns;
+    float max = -INFINITY;
+    for (int64_t i = lane; i < columns; i += 32) max = fmaxf(max, values[i]);
+    max = warp_max(max);
+    float sum = 0.0f;
+    for (int64_t i = lane; i < columns; i += 32) sum += exponential(values[i], max);
+    sum = warp_sum(sum);
+    const float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
+    for (int64_t i = lane; i < columns; i += 32) values[i] = scale * exponential(values[i], max);
+  }
+}
+
+}  // namespace
+
+Status launch_softmax_rows(const TensorView& rows, const gpu::DeviceTraits& traits, Stream stream) {
+  return launch("softmax_rows", softmax_rows_kernel, dim3(gpu::row_grid(rows.shape[0], traits)), dim3(gpu::kRowThreads),
+                0, stream, rows.as<float>(), rows.shape[0], rows.shape[1]);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

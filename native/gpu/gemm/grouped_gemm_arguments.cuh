@@ -1,0 +1,53 @@
+// What the grouped GEMM kernels are told, and how they find the rows of a tile.
+#pragma once
+
+#include "gpu/gemm/tile_map.cuh"
+#include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/epilogue.cuh"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+struct GemmArguments {
+  const void* x;
+  int64_t x_pitch;  // elements
+  int64_t x_rows;
+  int columns;              // K
+  const int* token_of_row;  // or null: row r of the product is row r of x
+  IdError* token_error;
+  const void* weight;  // [experts, packed_rows, weight_pitch]
+  int64_t packed_rows;
+  int64_t weight_pitch;
+  const TileMapHeader* map;
+  int column_tiles;
+  Epilogue epilogue;
+};
+
+// Row `row` of the product's left operand, or null where it has no token.
+template <class T>
+__device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row) {
+  const int64_t index = a.token_of_row == nullptr ? row : checked_id(a.token_of_row[row], a.x_rows, row, a.token_error);
+  return index < 0 ? nullptr : static_cast<const T*>(a.x) + index * a.x_pitch;
+}
+
+// Whether row `row` has an expert (given that it is in one of `expert`'s tiles) and a token.
+__device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, int64_t row) {
+  if (expert < 0) return false;
+  if (a.token_of_row == nullptr) return true;
+  const int token = a.token_of_row[row];
+  return token >= 0 && token < a.x_rows;
+}
+
+// use(row tile, column tile) for each of this block's tiles.
+template <class Use>
+__device__ __forceinline__ void for_each_tile(const GemmArguments& a, Use&& use) {
+  const int row_tile_count = a.map->count;
+  const int64_t count = static_cast<int64_t>(row_tile_count) * a.column_tiles;
+  for (int64_t index = blockIdx.x; index < count; index += gridDim.x) {
+    const TilePosition position = tile_position(index, row_tile_count, a.column_tiles);
+    use(load_row_tile(a.map, position.row_tile), position.column_tile);
+  }
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,211 @@
+// The grouped GEMM in float32: x in float32, weights of any type, converted on their way to shared memory. Two stages:
+// while one is multiplied, the next is on its way in registers.
+#include "gpu/gemm/grouped_gemm.cuh"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/tile/dispatch.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+using gpu::GemmTile;
+using gpu::kFmaDepth;
+
+constexpr int kThreads = 128;
+// A thread's share of a tile: so many columns, for which eight threads stand side by side, and rows / 16 rows.
+constexpr int kThreadColumns = 8;
+constexpr int kThreadsAcross = 8;
+constexpr int kThreadsDown = kThreads / kThreadsAcross;
+// Elements of K of one weight row that a thread loads.
+constexpr int kWeightRun = 8;
+constexpr int kXRun = 4;
+
+// N floats, a multiple of four or fewer than four.
+template <int N>
+__device__ __forceinline__ void load_floats(const float* shared, float* values) {
+  if constexpr (N % 4 != 0) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] = shared[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+      const uint4 words = ptx::ld_shared_128(shared + i);
+      values[i] = float_from_bits(words.x);
+      values[i + 1] = float_from_bits(words.y);
+      values[i + 2] = float_from_bits(words.z);
+      values[i + 3] = float_from_bits(words.w);
+    }
+  }
+}
+
+template <class W, int kTileIndex>
+class FmaTile {
+ public:
+  static constexpr GemmTile kTile = gpu::kFmaTiles[kTileIndex];
+  static_assert(kTile.threads() == kThreads && kTile.columns == kThreadsAcross * kThreadColumns);
+
+  __device__ explicit FmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<float>()) {}
+
+  // Computes one tile and stores it.
+  __device__ void compute(const RowTile& rows, int column_tile) {
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kThreadColumns; ++j) sums_[i][j] = 0.0f;
+    }
+    if (rows.expert >= 0) {
+      find_sources(rows, column_tile);
+      multiply_all();
+    }
+    stage_sums();
+    __syncthreads();
+    finish_tile<kTile.columns>(a_.epilogue, rows.expert, rows.first_row, rows.rows, column_tile, shared_,
+                               [&](int64_t row) { return row_exists(a_, rows.expert, row); });
+    __syncthreads();
+  }
+
+ private:
+  static constexpr int kThreadRows = kTile.rows / kThreadsDown;
+  // In shared memory K runs over rows; four more floats keep a thread's stores to different rows in different banks.
+  static constexpr int kXPitch = kTile.rows + 4;
+  static constexpr int kStageFloats = kFmaDepth * (kXPitch + kTile.columns);
+  static constexpr int kThreadsPerDepth =
+      kThreads / kTile.rows < kFmaDepth / kXRun ? kThreads / kTile.rows : kFmaDepth / kXRun;
+  // Runs of x that a thread loads, all of one row; in the lowest tile some threads load none.
+  static constexpr int kXRuns = kFmaDepth / kXRun / kThreadsPerDepth;
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int x_row() { return thread() % kTile.rows; }
+  __device__ static int x_depth(int i) { return (thread() / kTile.rows + i * kThreadsPerDepth) * kXRun; }
+  __device__ static int weight_row() { return thread() % kTile.columns; }
+  __device__ static int weight_depth() { return thread() / kTile.columns * kWeightRun; }
+  __device__ static int first_row() { return thread() / kThreadsAcross * kThreadRows; }
+
+  // Where packed row n of the tile lies in a stage: even groups of eight in the first half, odd ones in the second, so
+  // that the eight threads across read their four columns of each without bank conflicts.
+  __device__ static int weight_place(int n) { return n / 8 % 2 * (kTile.columns / 2) + n / 16 * 8 + n % 8; }
+  __device__ static int first_place() { return thread() % kThreadsAcross * 4; }
+
+  __device__ void find_sources(const RowTile& rows, int column_tile) {
+    x_ = x_row() < rows.rows && x_depth(0) < kFmaDepth ? source_row<float>(a_, rows.first_row + x_row()) : nullptr;
+    const int64_t row = static_cast<int64_t>(column_tile) * kTile.columns + weight_row();
+    weight_ = row < a_.packed_rows
+                  ? static_cast<const W*>(a_.weight) + (rows.expert * a_.packed_rows + row) * a_.weight_pitch
+                  : nullptr;
+  }
+
+  // Rows of x are whole vectors long, but only `columns` of them mean something; packed rows end in zeros.
+  __device__ void load_stage(int k) {
+#pragma unroll
+    for (int i = 0; i < kXRuns; ++i) {
+      const int column = k * kFmaDepth + x_depth(i);
+      const bool exists = x_ != nullptr && column < a_.columns;
+      float values[kXRun] = {};
+      if (exists) load_vector(x_ + column, values);
+#pragma unroll
+      for (int j = 0; j < kXRun; ++j) next_x_[i][j] = column + j < a_.columns ? values[j] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kWeightRun; ++j) next_weight_[j] = 0.0f;
+    if (weight_ != nullptr) load_vector(weight_ + k * kFmaDepth + weight_depth(), next_weight_);
+  }
+
+  __device__ void store_stage(int k) {
+    float* x = shared_ + k % 2 * kStageFloats;
+    float* weight = x + kFmaDepth * kXPitch;
+#pragma unroll
+    for (int i = 0; i < kXRuns; ++i) {
+#pragma unroll
+      for (int j = 0; j < kXRun; ++j) {
+        if (x_depth(i) < kFmaDepth) x[(x_depth(i) + j) * kXPitch + x_row()] = next_x_[i][j];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kWeightRun; ++j) {
+      weight[(weight_depth() + j) * kTile.columns + weight_place(weight_row())] = next_weight_[j];
+    }
+  }
+
+  __device__ void multiply_all() {
+    const int stages = (a_.columns + kFmaDepth - 1) / kFmaDepth;
+    if (stages == 0) return;
+    load_stage(0);
+    store_stage(0);
+    __syncthreads();
+    for (int k = 0; k < stages; ++k) {
+      const bool more = k + 1 < stages;
+      if (more) load_stage(k + 1);
+      multiply_stage(shared_ + k % 2 * kStageFloats);
+      if (more) store_stage(k + 1);
+      __syncthreads();
+    }
+  }
+
+  __device__ void multiply_stage(const float* x) {
+    const float* weight = x + kFmaDepth * kXPitch;
+#pragma unroll
+    for (int k = 0; k < kFmaDepth; ++k) {
+      float a[kThreadRows];
+      float b[kThreadColumns];
+      load_floats<kThreadRows>(x + k * kXPitch + first_row(), a);
+      load_floats<4>(weight + k * kTile.columns + first_place(), b);
+      load_floats<4>(weight + k * kTile.columns + kTile.columns / 2 + first_place(), b + 4);
+#pragma unroll
+      for (int i = 0; i < kThreadRows; ++i) {
+#pragma unroll
+        for (int j = 0; j < kThreadColumns; ++j) sums_[i][j] += a[i] * b[j];
+      }
+    }
+  }
+
+  // Writes the sums to shared memory for finish_tile, columns in packed order again.
+  __device__ void stage_sums() {
+    const int column = first_place() / 8 * 16 + first_place() % 8;
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i) {
+      float* row = shared_ + (first_row() + i) * gpu::staged_pitch(kTile.columns) + column;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float* sums = sums_[i] + half * 4;
+        ptx::st_shared_128(row + half * 8,
+                           uint4{float_bits(sums[0]), float_bits(sums[1]), float_bits(sums[2]), float_bits(sums[3])});
+      }
+    }
+  }
+
+  const GemmArguments& a_;
+  float* shared_;
+  const float* x_;
+  const W* weight_;
+  float next_x_[kXRuns][kXRun];
+  float next_weight_[kWeightRun];
+  float sums_[kThreadRows][kThreadColumns];
+};
+
+template <class W, int kTileIndex>
+__global__ void __launch_bounds__(kThreads, gpu::kFmaTiles[kTileIndex].blocks) gemm_fma_kernel(const GemmArguments a) {
+  FmaTile<W, kTileIndex> tile(a);
+  for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+}
+
+template <class W, int kTileIndex>
+Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  return launch("gemm_fma", gemm_fma_kernel<W, kTileIndex>, dim3(plan.grid), dim3(kThreads), plan.shared_bytes, stream,
+                arguments);
+}
+
+}  // namespace
+
+Status launch_gemm_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, DType weight, Stream stream) {
+  return gpu::dispatch_float(weight, [&](auto type) {
+    using W = typename decltype(type)::type;
+    switch (plan.tile_index) {
+      case 0: return launch_tile<W, 0>(arguments, plan, stream);
+      case 1: return launch_tile<W, 1>(arguments, plan, stream);
+      default: return launch_tile<W, 2>(arguments, plan, stream);
+    }
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,238 @@
+// The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. The fragments of 16-bit
+// and of tf32 elements take the same bytes of a row, 32 a step of K, so that one kernel serves all.
+#include "gpu/gemm/grouped_gemm.cuh"
+
+#include <type_traits>
+
+#include <ptx/cp_async.cuh>
+#include <ptx/launch.cuh>
+#include <ptx/ldmatrix.cuh>
+#include <ptx/mma.cuh>
+
+#include "gpu/tile/swizzle.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+using gpu::GemmTile;
+
+// Bytes of K that one mma takes, in two chunks.
+constexpr int kStepBytes = 32;
+constexpr int kStepsPerStage = kTileRowBytes / kStepBytes;
+
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bf16) {
+  ptx::mma_m16n8k16_bf16(d, a, b);
+}
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16) {
+  ptx::mma_m16n8k16_f16(d, a, b);
+}
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float) {
+  uint32_t rounded_a[4], rounded_b[2];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) rounded_a[i] = ptx::cvt_rna_tf32(float_from_bits(a[i]));
+#pragma unroll
+  for (int i = 0; i < 2; ++i) rounded_b[i] = ptx::cvt_rna_tf32(float_from_bits(b[i]));
+  ptx::mma_m16n8k8_tf32(d, rounded_a, rounded_b);
+}
+
+// The part of a stage that one operand fills: `kRows` rows of 128 bytes, each thread some 16-byte chunks of one column.
+template <int kRows, int kThreads>
+struct StageLoad {
+  static constexpr int kRowStep = kThreads / kChunksPerRow;
+  static constexpr int kChunks = kRows / kRowStep;
+  static_assert(kRows % kRowStep == 0, "every thread must load equally many chunks");
+
+  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kChunksPerRow; }
+  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
+};
+
+template <class T, int kTileIndex>
+class MmaTile {
+ public:
+  static constexpr GemmTile kTile = gpu::kMmaTiles[kTileIndex];
+  static constexpr int kThreads = kTile.threads();
+
+  __device__ explicit MmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<char>()) {}
+
+  // Computes one tile and stores it.
+  __device__ void compute(const RowTile& rows, int column_tile) {
+#pragma unroll
+    for (int m = 0; m < kMmaRows; ++m) {
+#pragma unroll
+      for (int n = 0; n < kMmaColumns; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums_[m][n][i] = 0.0f;
+      }
+    }
+    if (rows.expert >= 0) {
+      find_sources(rows, column_tile);
+      multiply_all();
+    }
+    stage_sums();
+    __syncthreads();
+    finish_tile<kTile.columns>(a_.epilogue, rows.expert, rows.first_row, rows.rows, column_tile,
+                               reinterpret_cast<const float*>(shared_),
+                               [&](int64_t row) { return row_exists(a_, rows.expert, row); });
+    __syncthreads();
+  }
+
+ private:
+  static constexpr int kWarpRows = kTile.rows / kTile.warps_rows;
+  static constexpr int kWarpColumns = kTile.columns / kTile.warps_columns;
+  static constexpr int kMmaRows = kWarpRows / 16;
+  static constexpr int kMmaColumns = kWarpColumns / 8;
+  static constexpr int kStageBytes = (kTile.rows + kTile.columns) * kTileRowBytes;
+  using LoadX = StageLoad<kTile.rows, kThreads>;
+  using LoadWeight = StageLoad<kTile.columns, kThreads>;
+
+  __device__ void find_sources(const RowTile& rows, int column_tile) {
+#pragma unroll
+    for (int i = 0; i < LoadX::kChunks; ++i) {
+      const int row = LoadX::row(i);
+      const T* source = row < rows.rows ? source_row<T>(a_, rows.first_row + row) : nullptr;
+      x_[i] = reinterpret_cast<const char*>(source);
+    }
+    const int64_t first_row = static_cast<int64_t>(column_tile) * kTile.columns;
+    const int64_t left = a_.packed_rows - first_row;
+    weight_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
+    weight_ = reinterpret_cast<const char*>(static_cast<const T*>(a_.weight) +
+                                            (rows.expert * a_.packed_rows + first_row) * a_.weight_pitch);
+  }
+
+  // Enqueues the copies of stage `k`, counted in stages of K. What lies outside x or the weights becomes zeros; packed
+  // rows are padded to whole stages.
+  __device__ void load_stage(int k) {
+    char* stage = shared_ + k % kTile.stages * kStageBytes;
+    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadX::chunk() * kChunkBytes;
+    const int64_t left = static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) - offset;
+    const int bytes = left >= kChunkBytes ? kChunkBytes : left > 0 ? static_cast<int>(left) : 0;
+#pragma unroll
+    for (int i = 0; i < LoadX::kChunks; ++i) {
+      const bool exists = x_[i] != nullptr && bytes > 0;
+      ptx::cp_async_16_zfill(stage + swizzled_offset(LoadX::row(i), LoadX::chunk()),
+                             exists ? x_[i] + offset : static_cast<const char*>(a_.x), exists ? bytes : 0);
+    }
+    stage += kTile.rows * kTileRowBytes;
+#pragma unroll
+    for (int i = 0; i < LoadWeight::kChunks; ++i) {
+      const int row = LoadWeight::row(i);
+      const bool exists = row < weight_rows_;
+      const char* source = weight_ + (exists ? row * a_.weight_pitch : 0) * static_cast<int64_t>(sizeof(T)) + offset;
+      ptx::cp_async_16_zfill(stage + swizzled_offset(row, LoadWeight::chunk()), source, exists ? kChunkBytes : 0);
+    }
+  }
+
+  __device__ void multiply_all() {
+    const int stages = static_cast<int>(
+        (static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) / kTileRowBytes);
+#pragma unroll
+    for (int k = 0; k < kTile.stages - 1; ++k) {
+      if (k < stages) load_stage(k);
+      ptx::cp_async_commit();
+    }
+    for (int k = 0; k < stages; ++k) {
+      ptx::cp_async_wait<kTile.stages - 2>();
+      // Stage k has arrived for all threads, and all have done with stage k - 1, which the next copies overwrite.
+      __syncthreads();
+      if (k + kTile.stages - 1 < stages) load_stage(k + kTile.stages - 1);
+      ptx::cp_async_commit();
+      multiply_stage(shared_ + k % kTile.stages * kStageBytes);
+    }
+    ptx::cp_async_wait<0>();
+    __syncthreads();
+  }
+
+  __device__ void multiply_stage(const char* x) {
+    const char* weight = x + kTile.rows * kTileRowBytes;
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    // The row and chunk that this lane addresses for ldmatrix: rows then chunks for x, chunks then rows for the weight.
+    const int x_row = warp_row() * kWarpRows + lane % 16;
+    const int x_chunk = lane / 16;
+    const int weight_row = warp_column() * kWarpColumns + lane / 16 * 8 + lane % 8;
+    const int weight_chunk = lane / 8 % 2;
+#pragma unroll
+    for (int step = 0; step < kStepsPerStage; ++step) {
+      uint32_t b[kMmaColumns][2];
+#pragma unroll
+      for (int n = 0; n < kMmaColumns; n += 2) {
+        uint32_t pair[4];
+        ptx::ldmatrix_x4(pair, weight + swizzled_offset(weight_row + n * 8, step * 2 + weight_chunk));
+        b[n][0] = pair[0];
+        b[n][1] = pair[1];
+        b[n + 1][0] = pair[2];
+        b[n + 1][1] = pair[3];
+      }
+#pragma unroll
+      for (int m = 0; m < kMmaRows; ++m) {
+        uint32_t a[4];
+        ptx::ldmatrix_x4(a, x + swizzled_offset(x_row + m * 16, step * 2 + x_chunk));
+#pragma unroll
+        for (int n = 0; n < kMmaColumns; ++n) multiply(sums_[m][n], a, b[n], T{});
+      }
+    }
+  }
+
+  // Writes the sums to shared memory for finish_tile.
+  __device__ void stage_sums() {
+    float* staged = reinterpret_cast<float*>(shared_);
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int m = 0; m < kMmaRows; ++m) {
+#pragma unroll
+      for (int n = 0; n < kMmaColumns; ++n) {
+        const int row = warp_row() * kWarpRows + m * 16 + lane / 4;
+        const int column = warp_column() * kWarpColumns + n * 8 + lane % 4 * 2;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          ptx::st_shared_64(staged + (row + half * 8) * gpu::staged_pitch(kTile.columns) + column,
+                            uint2{float_bits(sums_[m][n][half * 2]), float_bits(sums_[m][n][half * 2 + 1])});
+        }
+      }
+    }
+  }
+
+  __device__ static int warp_row() { return static_cast<int>(threadIdx.x / 32) / kTile.warps_columns; }
+  __device__ static int warp_column() { return static_cast<int>(threadIdx.x / 32) % kTile.warps_columns; }
+
+  const GemmArguments& a_;
+  char* shared_;
+  const char* x_[LoadX::kChunks];
+  const char* weight_;
+  int weight_rows_;
+  float sums_[kMmaRows][kMmaColumns][4];
+};
+
+template <class T, int kTileIndex>
+__global__ void __launch_bounds__(gpu::kMmaTiles[kTileIndex].threads(),
+                                  gpu::resident_blocks(gpu::kMmaTiles[kTileIndex], std::is_same_v<T, float>))
+    gemm_mma_kernel(const GemmArguments a) {
+  MmaTile<T, kTileIndex> tile(a);
+  for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
+}
+
+template <class T, int kTileIndex>
+Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  return launch("gemm_mma", gemm_mma_kernel<T, kTileIndex>, dim3(plan.grid), dim3(gpu::kMmaTiles[kTileIndex].threads()),
+                plan.shared_bytes, stream, arguments);
+}
+
+template <class T>
+Status launch_type(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  switch (plan.tile_index) {
+    case 0: return launch_tile<T, 0>(arguments, plan, stream);
+    case 1: return launch_tile<T, 1>(arguments, plan, stream);
+    default: return launch_tile<T, 2>(arguments, plan, stream);
+  }
+}
+
+}  // namespace
+
+Status launch_gemm_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  switch (plan.path) {
+    case gpu::GemmPath::f16: return launch_type<f16>(arguments, plan, stream);
+    case gpu::GemmPath::bf16: return launch_type<bf16>(arguments, plan, stream);
+    default: return launch_type<float>(arguments, plan, stream);
+  }
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,85 @@
+#include "gpu/gemm/pack.cuh"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/interleave.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+constexpr int kRun = 8;
+
+// A source matrix. `runs`: its rows can be read in aligned runs.
+struct Source {
+  const void* data;
+  int64_t rows, columns;
+  int64_t row_stride, column_stride;
+  bool runs;
+};
+
+struct Arguments {
+  Source source;
+  Source up;  // data null: none
+  void* packed;
+  int64_t packed_rows;
+  int64_t pitch;
+  bool aligned_packed;
+};
+
+// Values (row, column ..) of a matrix, zeros where it has none.
+template <class From>
+__device__ __forceinline__ void load_run(const Source& source, int64_t row, int64_t column, float (&values)[kRun]) {
+  const int64_t left = row < source.rows ? source.columns - column : 0;
+  const From* place = static_cast<const From*>(source.data) + row * source.row_stride + column * source.column_stride;
+  if (source.column_stride == 1) return load_up_to(place, left, source.runs, values);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) values[i] = i < left ? to_float(place[i * source.column_stride]) : 0.0f;
+}
+
+// One warp per packed row.
+template <class From, class To>
+__global__ void __launch_bounds__(gpu::kRowThreads) pack_rows_kernel(const Arguments a) {
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < a.packed_rows;
+       row += warps) {
+    const gpu::PackedRow place = gpu::unpack_row(row, a.up.data != nullptr);
+    const Source& source = place.up ? a.up : a.source;
+    To* packed = static_cast<To*>(a.packed) + row * a.pitch;
+    for (int64_t column = threadIdx.x % 32 * kRun; column < a.pitch; column += 32 * kRun) {
+      float values[kRun];
+      load_run<From>(source, place.column, column, values);
+      store_up_to(packed + column, a.pitch - column, a.aligned_packed, values);
+    }
+  }
+}
+
+template <class From>
+Source source_of(const MatrixView& m) {
+  return {m.data,       m.rows,          m.columns,
+          m.row_stride, m.column_stride, m.column_stride == 1 && vectors_aligned<From, kRun>(m.data, m.row_stride)};
+}
+
+}  // namespace
+
+Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const PackedRows& packed,
+                        const gpu::DeviceTraits& traits, Stream stream) {
+  return gpu::dispatch_float(source.dtype, [&](auto from_type) {
+    using From = typename decltype(from_type)::type;
+    return gpu::dispatch_float(packed.dtype, [&](auto to_type) {
+      using To = typename decltype(to_type)::type;
+      const Arguments arguments{source_of<From>(source),
+                                source_of<From>(up),
+                                packed.data,
+                                packed.rows,
+                                packed.pitch,
+                                vectors_aligned<To, kRun>(packed.data, packed.pitch)};
+      return launch("pack_rows", pack_rows_kernel<From, To>, dim3(gpu::row_grid(packed.rows, traits)),
+                    dim3(gpu::kRowThreads), 0, stream, arguments);
+    });
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

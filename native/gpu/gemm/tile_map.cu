@@ -1,0 +1,123 @@
+#include "gpu/gemm/tile_map.cuh"
+
+#include <climits>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/reduce.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows behind.
+struct Arguments {
+  const int* offsets;
+  TileMapHeader* map;
+  int* first_rows;   // [ranges + 1]
+  int* first_tiles;  // [ranges + 1]
+  IdError* error;
+  int experts;
+  int rows;
+  int tile_rows;
+};
+
+struct Shared {
+  int first_bad;
+  WarpTotals totals;
+};
+
+// Writes where each range's rows begin: offsets that descend or lie outside 0 .. rows count as the one before.
+__device__ void check_offsets(const Arguments& a, Shared& shared) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  if (thread == 0) {
+    shared.first_bad = INT_MAX;
+    a.first_rows[0] = 0;
+    a.first_rows[a.experts + 2] = a.rows;
+  }
+  __syncthreads();
+  int highest = 0;
+  for (int base = 0; base <= a.experts; base += threads) {
+    const int index = base + thread;
+    const int offset = index <= a.experts ? a.offsets[index] : 0;
+    int total;
+    const int scanned = block_inclusive_scan(offset <= a.rows ? offset : 0, Max{}, shared.totals, total);
+    const int valid = scanned > highest ? scanned : highest;
+    if (index <= a.experts) {
+      a.first_rows[index + 1] = valid;
+      if (offset != valid) atomicMin(&shared.first_bad, index);
+    }
+    highest = total > highest ? total : highest;
+  }
+  __syncthreads();
+  const int bad = shared.first_bad;
+  if (thread != 0 || bad == INT_MAX) return;
+  a.error->low = a.first_rows[bad];
+  report_id(a.error, bad, a.offsets[bad]);
+}
+
+// For one block.
+__global__ void __launch_bounds__(kMaxThreads) tile_map_kernel(const Arguments a) {
+  Shared& shared = ptx::shared<Shared>();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int ranges = a.experts + 2;
+  check_offsets(a, shared);
+
+  int count = 0;
+  for (int base = 0; base < ranges; base += threads) {
+    const int range = base + thread;
+    int tiles = 0;
+    if (range < ranges) {
+      const int rows = a.first_rows[range + 1] - a.first_rows[range];
+      tiles = rows / a.tile_rows + (rows % a.tile_rows != 0);
+    }
+    int total;
+    const int inclusive = block_inclusive_scan(tiles, Sum{}, shared.totals, total);
+    if (range < ranges) a.first_tiles[range] = count + inclusive - tiles;
+    count += total;
+  }
+  if (thread == 0) {
+    a.first_tiles[ranges] = count;
+    a.map->count = count;
+  }
+  __syncthreads();
+
+  auto* tiles = reinterpret_cast<RowTile*>(a.map + 1);
+  for (int tile = thread; tile < count; tile += threads) {
+    // The last range that begins at or before the tile.
+    int range = 0;
+    int end = ranges;
+    while (end - range > 1) {
+      const int middle = range + (end - range) / 2;
+      (a.first_tiles[middle] <= tile ? range : end) = middle;
+    }
+    const int first_row = a.first_rows[range] + (tile - a.first_tiles[range]) * a.tile_rows;
+    const int left = a.first_rows[range + 1] - first_row;
+    tiles[tile] = {range <= a.experts ? range - 1 : -1, first_row, left < a.tile_rows ? left : a.tile_rows, 0};
+  }
+}
+
+}  // namespace
+
+Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
+                       int max_threads, Stream stream) {
+  auto* header = static_cast<TileMapHeader*>(map);
+  auto* tiles = reinterpret_cast<RowTile*>(header + 1);
+  auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
+  const Arguments arguments{offsets,
+                            header,
+                            first_rows,
+                            first_rows + gpu::row_ranges(experts) + 1,
+                            error,
+                            static_cast<int>(experts),
+                            static_cast<int>(rows),
+                            tile_rows};
+  const int threads = max_threads < kMaxThreads ? max_threads : kMaxThreads;
+  return launch("tile_map", tile_map_kernel, dim3(1), dim3(threads), 0, stream, arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,34 @@
+// What plans are made with.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "gpu/runtime/device_traits.h"
+
+namespace moe::gpu {
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// At most `per_multiprocessor` blocks on each; the kernels loop over the rest.
+inline unsigned capped_grid(int64_t blocks, int64_t per_multiprocessor, const DeviceTraits& traits) {
+  return static_cast<unsigned>(std::min(blocks, per_multiprocessor * traits.multiprocessors));
+}
+
+// Hands out consecutive parts of one allocation.
+class Parts {
+ public:
+  size_t take(size_t bytes) {
+    const size_t begin = end_;
+    end_ = static_cast<size_t>(round_up(static_cast<int64_t>(end_ + bytes), 256));
+    return begin;
+  }
+  size_t end() const { return end_; }
+
+ private:
+  size_t end_ = 0;
+};
+
+}  // namespace moe::gpu

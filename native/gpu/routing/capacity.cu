@@ -1,0 +1,167 @@
+#include "gpu/routing/capacity.cuh"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/views.h"
+#include "gpu/routing/sort.cuh"
+#include "gpu/tile/radix.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// The choices in order of their experts.
+struct SortedIds {
+  const int* ids;
+  const int* offsets;
+  const int* token_of_row;
+  const int* row_of_slot;
+};
+
+struct Arguments {
+  SortedIds sorted;
+  const float* weights;
+  int* kept_ids;
+  float* kept_weights;
+  uint64_t* numbers;  // of every row: its place in the order in which experts serve
+  uint64_t* limits;   // of every sequence and expert: those below are kept
+  ServingOrder order;
+  int64_t experts;
+  int64_t groups;  // sequences times experts
+  int64_t sequence_length;
+  int64_t capacity;
+  KeptDivisor divisor;
+  float scale;
+};
+
+__device__ __forceinline__ int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ __forceinline__ int64_t item_step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+
+// A thread for each token.
+__global__ void __launch_bounds__(gpu::kCapacityThreads) number_kernel(const Arguments a) {
+  for (int64_t token = first_item(); token < a.order.tokens; token += item_step()) {
+    const float* weights = a.weights + token * a.order.top_k;
+    const int* rows = a.sorted.row_of_slot + token * a.order.top_k;
+    uint32_t largest = UINT32_MAX;
+    for (int64_t slot = 0; slot < a.order.top_k; ++slot) {
+      if (rows[slot] >= 0) largest = min(largest, descending_order(weights[slot]));
+    }
+    for (int64_t slot = 0; slot < a.order.top_k; ++slot) {
+      if (rows[slot] < 0) continue;
+      a.numbers[rows[slot]] = a.order.number(token, slot, descending_order(weights[slot]), largest);
+    }
+  }
+}
+
+// The first row in begin .. end whose token is at least `token`: an expert's rows are in order of the token.
+__device__ __forceinline__ int first_row_of(const int* token_of_row, int begin, int end, int64_t token) {
+  while (begin < end) {
+    const int middle = begin + (end - begin) / 2;
+    if (token_of_row[middle] < token) {
+      begin = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  return begin;
+}
+
+// A block for each sequence and expert.
+__global__ void __launch_bounds__(gpu::kLimitThreads) limit_kernel(const Arguments a, int bits) {
+  SelectStorage& storage = ptx::shared<SelectStorage>();
+  for (int64_t group = blockIdx.x; group < a.groups; group += gridDim.x) {
+    const int64_t expert = group % a.experts;
+    const int64_t token = group / a.experts * a.sequence_length;
+    const int expert_end = a.sorted.offsets[expert + 1];
+    const int begin = first_row_of(a.sorted.token_of_row, a.sorted.offsets[expert], expert_end, token);
+    const int end = first_row_of(a.sorted.token_of_row, begin, expert_end, token + a.sequence_length);
+    uint64_t limit = UINT64_MAX;
+    if (end - begin > a.capacity) {
+      limit = block_select(end - begin, a.capacity, bits, storage, [&](int64_t i) { return a.numbers[begin + i]; });
+    }
+    if (threadIdx.x == 0) a.limits[group] = limit;
+  }
+}
+
+// A thread for each token.
+__global__ void __launch_bounds__(gpu::kCapacityThreads) keep_kernel(const Arguments a) {
+  for (int64_t token = first_item(); token < a.order.tokens; token += item_step()) {
+    const int64_t first = token * a.order.top_k;
+    const uint64_t* limits = a.limits + token / a.sequence_length * a.experts;
+    float chosen_sum = 0.0f, kept_sum = 0.0f;
+    for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
+      const int row = a.sorted.row_of_slot[slot];
+      const bool kept = row >= 0 && a.numbers[row] < limits[a.sorted.ids[slot]];
+      const float chosen_weight = row >= 0 ? a.weights[slot] : 0.0f;
+      const float kept_weight = kept ? chosen_weight : 0.0f;
+      a.kept_ids[slot] = kept ? a.sorted.ids[slot] : -1;
+      a.kept_weights[slot] = kept_weight;
+      chosen_sum += chosen_weight;
+      kept_sum += kept_weight;
+    }
+    const float sum = a.divisor == KeptDivisor::kept ? kept_sum : chosen_sum;
+    if (a.divisor == KeptDivisor::none || sum == 0.0f) continue;
+    for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
+      a.kept_weights[slot] = a.kept_weights[slot] / sum * a.scale;
+    }
+  }
+}
+
+// A thread for each slot.
+__global__ void __launch_bounds__(gpu::kCapacityThreads)
+    expert_slots_kernel(const SortedIds sorted, int64_t count, int64_t capacity, int* slots) {
+  for (int64_t slot = first_item(); slot < count; slot += item_step()) {
+    const int row = sorted.row_of_slot[slot];
+    if (row < 0) continue;
+    const int64_t expert = sorted.ids[slot];
+    const int64_t place = row - sorted.offsets[expert];
+    if (place < capacity) slots[expert * capacity + place] = static_cast<int>(slot);
+  }
+}
+
+Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan& plan, char* workspace,
+                gpu::IdError* error, Stream stream, SortedIds* sorted) {
+  const auto ints = [&](size_t offset, int64_t size) { return gpu::vector_view(workspace + offset, DType::i32, size); };
+  const TensorView offsets = ints(plan.offsets, experts + 1);
+  const TensorView token_of_row = ints(plan.token_of_row, ids.size());
+  const TensorView row_of_slot = ints(plan.row_of_slot, ids.size());
+  *sorted = {ids.as<int>(), offsets.as<int>(), token_of_row.as<int>(), row_of_slot.as<int>()};
+  return launch_sort({ids, offsets, ints(plan.tokens_per_expert, experts), token_of_row, row_of_slot}, {}, plan.sort,
+                     workspace + plan.counts, error, stream);
+}
+
+}  // namespace
+
+Status launch_limit_capacity(const LimitCapacity& p, const gpu::CapacityPlan& plan, char* workspace,
+                             gpu::IdError* error, Stream stream) {
+  const ServingOrder order{p.drop, p.ids.shape[0], p.ids.shape[1]};
+  Arguments arguments{{},
+                      p.weights.as<float>(),
+                      p.kept_ids.as<int>(),
+                      p.kept_weights.as<float>(),
+                      reinterpret_cast<uint64_t*>(workspace + plan.numbers),
+                      reinterpret_cast<uint64_t*>(workspace + plan.limits),
+                      order,
+                      p.experts,
+                      order.tokens / p.sequence_length * p.experts,
+                      p.sequence_length,
+                      p.capacity,
+                      p.divisor,
+                      p.scale};
+  MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, workspace, error, stream, &arguments.sorted));
+  const dim3 token_grid(plan.token_grid);
+  const dim3 token_block(gpu::kCapacityThreads);
+  MOE_TRY(launch("capacity_number", number_kernel, token_grid, token_block, 0, stream, arguments));
+  MOE_TRY(launch("capacity_limit", limit_kernel, dim3(plan.limit_grid), dim3(plan.limit_threads), 0, stream, arguments,
+                 order.bits()));
+  return launch("capacity_keep", keep_kernel, token_grid, token_block, 0, stream, arguments);
+}
+
+Status launch_expert_slots(const ExpertSlots& p, const gpu::ExpertSlotsPlan& plan, char* workspace, gpu::IdError* error,
+                           Stream stream) {
+  SortedIds sorted;
+  MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, workspace, error, stream, &sorted));
+  return launch("expert_slots", expert_slots_kernel, dim3(plan.grid), dim3(gpu::kCapacityThreads), 0, stream, sorted,
+                p.ids.size(), p.slots.shape[1], p.slots.as<int>());
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,149 @@
+#include "gpu/routing/expert_choice.cuh"
+
+#include <cmath>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/radix.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+struct Arguments {
+  const void* logits;
+  int* tokens;
+  float* token_weights;
+  int* ids;
+  float* weights;     // first all scores, NaN where the logit counts as NaN
+  uint64_t* numbers;  // [E, T]: the order of the score above the token, so that the lowest go first
+  uint64_t* chosen;   // [E, C]
+  uint64_t* swapped;  // [E, C]
+  uint64_t* limits;   // [E]: numbers below are chosen
+  unsigned long long* non_finite_rows;
+  int64_t token_count;
+  int64_t experts;
+  int64_t capacity;
+};
+
+__device__ __forceinline__ float or_zero(float score) { return std::isnan(score) ? 0.0f : score; }
+
+// A warp for each token.
+template <class T, ExpertScoring kScoring>
+__global__ void __launch_bounds__(gpu::kRowThreads) score_kernel(const Arguments a) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+  for (int64_t token = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; token < a.token_count;
+       token += warps) {
+    const T* logits = static_cast<const T*>(a.logits) + token * a.experts;
+    float max = -INFINITY;
+    bool finite = false;
+    for (int64_t expert = lane; expert < a.experts; expert += 32) {
+      const float logit = to_float(logits[expert]);
+      max = fmaxf(max, logit);
+      finite = finite || std::isfinite(logit);
+    }
+    finite = __any_sync(kAllLanes, finite) != 0;
+    if (!finite && lane == 0) atomicAdd(a.non_finite_rows, 1ull);
+
+    float sum = 0.0f;
+    if constexpr (kScoring == ExpertScoring::softmax) {
+      max = warp_max(max);
+      for (int64_t expert = lane; expert < a.experts; expert += 32) {
+        const float logit = to_float(logits[expert]);
+        sum += logit == max ? 1.0f : or_zero(expf(logit - max));
+      }
+      sum = warp_sum(sum);
+    }
+#pragma unroll 1  // more would spill
+    for (int64_t expert = lane; expert < a.experts; expert += 32) {
+      const float logit = to_float(logits[expert]);
+      float score = NAN;
+      if (finite && kScoring == ExpertScoring::sigmoid) score = 1.0f / (1.0f + expf(-logit));
+      if (finite && kScoring == ExpertScoring::softmax) score = (logit == max ? 1.0f : expf(logit - max)) / sum;
+      a.weights[token * a.experts + expert] = score;
+      a.numbers[expert * a.token_count + token] =
+          uint64_t{descending_order(score)} << 32 | static_cast<uint64_t>(token);
+    }
+  }
+}
+
+struct ExpertStorage {
+  SelectStorage select;
+  RadixSortStorage sort;
+  WarpTotals totals;
+};
+
+// A block for each expert: finds its tokens and brings them into order.
+__global__ void __launch_bounds__(gpu::kChoiceThreads) choose_kernel(const Arguments a) {
+  ExpertStorage& storage = ptx::shared<ExpertStorage>();
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  for (int64_t expert = blockIdx.x; expert < a.experts; expert += gridDim.x) {
+    const uint64_t* numbers = a.numbers + expert * a.token_count;
+    uint64_t limit = UINT64_MAX;
+    if (a.capacity < a.token_count) {
+      limit = block_select(a.token_count, a.capacity, 64, storage.select, [&](int64_t i) { return numbers[i]; });
+    }
+    if (thread == 0) a.limits[expert] = limit;
+    uint64_t* chosen = a.chosen + expert * a.capacity;
+    int64_t count = 0;
+    for (int64_t base = 0; base < a.token_count; base += threads) {
+      const bool below = base + thread < a.token_count && numbers[base + thread] < limit;
+      int total;
+      const int inclusive = block_inclusive_scan(below ? 1 : 0, Sum{}, storage.totals, total);
+      if (below) chosen[count + inclusive - 1] = numbers[base + thread];
+      count += total;
+    }
+    __syncthreads();
+    // In order of the token already.
+    const uint64_t* sorted = block_sort(chosen, a.swapped + expert * a.capacity, a.capacity, 32, storage.sort);
+    for (int64_t place = thread; place < a.capacity; place += threads) {
+      const auto token = static_cast<int>(sorted[place] & UINT32_MAX);
+      a.tokens[expert * a.capacity + place] = token;
+      a.token_weights[expert * a.capacity + place] = or_zero(a.weights[token * a.experts + expert]);
+    }
+    __syncthreads();
+  }
+}
+
+// A thread for each token and expert: what is not chosen goes.
+__global__ void __launch_bounds__(gpu::kCapacityThreads) route_kernel(const Arguments a) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < a.token_count * a.experts;
+       i += step) {
+    const int64_t token = i / a.experts;
+    const int64_t expert = i % a.experts;
+    const bool chosen = a.numbers[expert * a.token_count + token] < a.limits[expert];
+    a.ids[i] = chosen ? static_cast<int>(expert) : -1;
+    a.weights[i] = chosen ? or_zero(a.weights[i]) : 0.0f;
+  }
+}
+
+template <class T>
+Status launch_scores(const Arguments& arguments, ExpertScoring scoring, unsigned grid, Stream stream) {
+  const auto kernel = scoring == ExpertScoring::sigmoid ? score_kernel<T, ExpertScoring::sigmoid>
+                                                        : score_kernel<T, ExpertScoring::softmax>;
+  return launch("expert_score", kernel, dim3(grid), dim3(gpu::kRowThreads), 0, stream, arguments);
+}
+
+}  // namespace
+
+Status launch_expert_choice(const ExpertChoice& p, const gpu::ExpertChoicePlan& plan, char* workspace,
+                            unsigned long long* non_finite_rows, Stream stream) {
+  const auto numbers = [&](size_t offset) { return reinterpret_cast<uint64_t*>(workspace + offset); };
+  const Arguments arguments{p.logits.data,        p.tokens.as<int>(),    p.token_weights.as<float>(),
+                            p.ids.as<int>(),      p.weights.as<float>(), numbers(plan.numbers),
+                            numbers(plan.chosen), numbers(plan.swapped), numbers(plan.limits),
+                            non_finite_rows,      p.logits.shape[0],     p.logits.shape[1],
+                            p.tokens.shape[1]};
+  MOE_TRY(gpu::dispatch_float(p.logits.dtype, [&](auto type) {
+    return launch_scores<typename decltype(type)::type>(arguments, p.scoring, plan.token_grid, stream);
+  }));
+  MOE_TRY(
+      launch("expert_choose", choose_kernel, dim3(plan.expert_grid), dim3(plan.expert_threads), 0, stream, arguments));
+  return launch("expert_route", route_kernel, dim3(plan.pair_grid), dim3(gpu::kCapacityThreads), 0, stream, arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,259 @@
+#include "gpu/routing/gating.cuh"
+
+#include <cfloat>
+#include <cmath>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/routing/gating_choice.cuh"
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/softmax.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+struct Arguments {
+  const void* logits;
+  const void* bias;
+  DType bias_dtype;
+  int* ids;
+  float* weights;
+  unsigned long long* non_finite_rows;
+  int64_t tokens;
+  int experts;
+  int group_terms;
+  GatingRule rule;
+};
+
+// A logit's score before any division by a sum; `max` is a softmax's largest logit.
+__device__ __forceinline__ float score_of(Scoring scoring, float logit, float max) {
+  if (std::isnan(logit)) return 0.0f;
+  const float finite = fminf(fmaxf(logit, -FLT_MAX), FLT_MAX);
+  switch (scoring) {
+    case Scoring::softmax:
+    case Scoring::softmax_selected: return exponential(logit, max);
+    case Scoring::sigmoid: return 1.0f / (1.0f + expf(-logit));
+    case Scoring::sqrt_softplus: return sqrtf(fmaxf(finite, 0.0f) + log1pf(expf(-fabsf(finite))));
+    default: return finite;
+  }
+}
+
+template <class T>
+struct Logits {
+  const T* row;
+  __device__ float operator()(int expert) const { return to_float(row[expert]); }
+};
+
+// What experts are chosen by where the logits alone do not serve.
+template <class T>
+struct SelectionKeys {
+  Logits<T> logits;
+  const void* bias;
+  DType bias_dtype;
+  Scoring scoring;  // none: by logit
+  float max, sum;   // of a softmax, else sum is 1
+
+  __device__ float operator()(int expert) const {
+    const float logit = logits(expert);
+    const float key = score_of(scoring, logit, max) / sum;
+    if (std::isnan(logit)) return NAN;
+    return bias == nullptr ? key : key + load_as_float(bias, bias_dtype, expert);
+  }
+};
+
+// Of a row's logits.
+struct Statistics {
+  float max = -INFINITY;
+  bool finite = false;
+  float sum = 0.0f;  // of e^(logit - max), where asked for
+};
+
+template <class Values>
+__device__ __forceinline__ Statistics statistics_of(const Values& logits, bool with_sum) {
+  Statistics found;
+  logits.for_each([&](int, float logit) {
+    found.max = fmaxf(found.max, logit);
+    found.finite = found.finite || std::isfinite(logit);
+  });
+  found.max = warp_max(found.max);
+  found.finite = __any_sync(kAllLanes, found.finite) != 0;
+  if (with_sum) {
+    logits.for_each([&](int, float logit) { found.sum += exponential(logit, found.max); });
+    found.sum = warp_sum(found.sum);
+  }
+  return found;
+}
+
+// SparseMixer's weight of `chosen`: its softmax goes over those left whose distance from it is at most `reach` times
+// the larger of its logit and their magnitude.
+template <class Values>
+__device__ float sparsemixer_weight(const Values& logits, Ranked chosen, float reach) {
+  const float best = value_of(chosen.rank);
+  if (!(best > -INFINITY)) return 0.0f;
+  float sum = 0.0f;
+  logits.for_each([&](int expert, float logit) {
+    const bool left = expert == chosen.index || chosen.before(rank_of(logit), expert);
+    const bool far = (best - logit) / fmaxf(fabsf(logit), best) > reach;
+    if (left && !far) sum += exponential(logit, best);
+  });
+  return 1.0f / warp_sum(sum);
+}
+
+// Turns the logits in `weights` (by sparsemixer already weights) into weights; a lane sees every 32nd.
+__device__ __forceinline__ void weigh(const GatingRule& rule, const Statistics& row, float chosen_max, float* weights) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const bool selected = rule.scoring == Scoring::softmax_selected;
+  float sum = 0.0f, largest = 0.0f;
+  for (int slot = lane; slot < rule.top_k; slot += 32) {
+    const float weight = score_of(rule.scoring, weights[slot], selected ? chosen_max : row.max);
+    weights[slot] = weight;
+    sum += weight;
+    largest = fmaxf(largest, fabsf(weight));
+  }
+  sum = warp_sum(sum);
+
+  // Weights are divided by `unit`, then by `divisor`. A sum over all experts would cancel where they are divided by a
+  // sum of their own.
+  float unit = 1.0f, divisor = 1.0f;
+  if (rule.normalization == Normalization::sum) {
+    divisor = sum;
+  } else if (rule.normalization == Normalization::lp) {
+    // Over the largest, so that nothing overflows.
+    unit = warp_max(largest);
+    float powers = 0.0f;
+    for (int slot = lane; slot < rule.top_k && unit > 0.0f; slot += 32) {
+      powers += powf(fabsf(weights[slot]) / unit, rule.power);
+    }
+    divisor = powf(warp_sum(powers), 1.0f / rule.power);
+  } else {
+    if (selected || rule.scoring == Scoring::softmax) unit = selected ? sum : row.sum;
+    if (rule.normalization == Normalization::sum_plus_epsilon) divisor = sum / unit + rule.epsilon;
+    if (rule.normalization == Normalization::clamped_sum) divisor = fmaxf(sum / unit, rule.epsilon);
+  }
+  const bool nothing = !row.finite || unit == 0.0f || divisor == 0.0f;
+  for (int slot = lane; slot < rule.top_k; slot += 32) {
+    weights[slot] = nothing ? 0.0f : weights[slot] / unit / divisor * rule.scale;
+  }
+}
+
+__device__ __forceinline__ bool sums_all(const GatingRule& rule) {
+  return rule.scoring == Scoring::softmax && rule.normalization != Normalization::sum &&
+         rule.normalization != Normalization::lp;
+}
+
+// One token, by one warp. choose(last) finds the next expert after `last`; logit(expert) of it is asked for by all
+// lanes.
+template <class Choose, class LogitOf>
+__device__ __forceinline__ void choose_and_weigh(const Arguments& a, int64_t token, const Statistics& row,
+                                                 Choose&& choose, LogitOf&& logit_of) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  int* ids = a.ids + token * a.rule.top_k;
+  float* weights = a.weights + token * a.rule.top_k;
+  if (!row.finite && lane == 0) atomicAdd(a.non_finite_rows, 1ull);
+  float chosen_max = -INFINITY;
+  Ranked last;
+  for (int slot = 0; slot < a.rule.top_k; ++slot) {
+    last = choose(last);
+    const float logit = logit_of(last);
+    chosen_max = fmaxf(chosen_max, logit);
+    if (lane != slot % 32) continue;
+    ids[slot] = last.index;
+    weights[slot] = logit;
+  }
+  weigh(a.rule, row, chosen_max, weights);
+}
+
+// Without bias and groups the logits are what experts are chosen by.
+template <class T, int kPerLane>
+__device__ __forceinline__ void gate_by_logit(const Arguments& a, int64_t token, const Logits<T>& source) {
+  const LaneValues<Logits<T>, kPerLane> logits(source, a.experts);
+  const bool sparse = a.rule.scoring == Scoring::sparsemixer;
+  choose_and_weigh(
+      a, token, statistics_of(logits, sums_all(a.rule)),
+      [&](Ranked last) {
+        FirstAfter next(last);
+        logits.for_each([&](int expert, float logit) { next.show(rank_of(logit), expert); });
+        return next.of_warp();
+      },
+      [&](Ranked chosen) {
+        return sparse ? sparsemixer_weight(logits, chosen, 2.0f * a.rule.jitter) : value_of(chosen.rank);
+      });
+}
+
+template <class T, int kPerLane>
+__device__ __forceinline__ void gate_by_key(const Arguments& a, int64_t token, const Logits<T>& source) {
+  const GatingRule& rule = a.rule;
+  const Scoring keys_of = rule.selection_key == SelectionKey::logit ? Scoring::none : rule.scoring;
+  const bool softmax = keys_of == Scoring::softmax;
+  const Statistics row = statistics_of(LaneValues<Logits<T>, 0>(source, a.experts), softmax || sums_all(rule));
+  using Keys = LaneValues<SelectionKeys<T>, kPerLane>;
+  const SelectionKeys<T> key_of{source, a.bias, a.bias_dtype, keys_of, row.max, softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
+  Keys keys(key_of, a.experts);
+  const BestGroups<Keys> groups(keys, rule.num_groups, rule.top_groups, a.group_terms);
+  if constexpr (Keys::kKept) {
+    for (int group = 0; group < groups.count() && groups.count() > 1; ++group) {
+      if (!groups.contains(group)) keys.exclude(group * groups.size(), (group + 1) * groups.size());
+    }
+  }
+  choose_and_weigh(
+      a, token, row,
+      [&](Ranked last) {
+        FirstAfter next(last);
+        const auto show = [&](int expert, float key) { next.show(rank_of(key), expert); };
+        if (Keys::kKept || groups.count() == 1) {
+          keys.for_each(show);
+        } else {
+          for (int group = 0; group < groups.count(); ++group) {
+            if (groups.contains(group)) keys.for_each(group * groups.size(), (group + 1) * groups.size(), show);
+          }
+        }
+        return next.of_warp();
+      },
+      [&](Ranked chosen) { return source(chosen.index); });
+}
+
+// One warp per token. One block a multiprocessor has to fit, so that nothing spills for the sake of a second.
+template <class T, int kPerLane, bool kByLogit>
+__global__ void __launch_bounds__(gpu::kGatingThreads, 1) gating_kernel(const Arguments a) {
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+  for (int64_t token = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; token < a.tokens;
+       token += warps) {
+    const Logits<T> row{static_cast<const T*>(a.logits) + token * a.experts};
+    if constexpr (kByLogit) {
+      gate_by_logit<T, kPerLane>(a, token, row);
+    } else {
+      gate_by_key<T, kPerLane>(a, token, row);
+    }
+  }
+}
+
+template <class T, int kPerLane>
+Status launch_for(const Arguments& a, unsigned grid, Stream stream) {
+  const bool by_logit = a.bias == nullptr && a.rule.num_groups == 1;
+  const auto kernel = by_logit ? gating_kernel<T, kPerLane, true> : gating_kernel<T, kPerLane, false>;
+  return launch("gating", kernel, dim3(grid), dim3(gpu::kGatingThreads), 0, stream, a);
+}
+
+}  // namespace
+
+Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
+                     Stream stream) {
+  const Arguments arguments{p.logits.data,          p.selection_bias.data,
+                            p.selection_bias.dtype, p.ids.as<int>(),
+                            p.weights.as<float>(),  non_finite_rows,
+                            p.logits.shape[0],      static_cast<int>(p.logits.shape[1]),
+                            p.rule.group_terms(),   p.rule};
+  const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
+  return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
+    using T = typename decltype(type)::type;
+    switch (plan.per_lane) {
+      case 2: return launch_for<T, 2>(arguments, plan.grid, stream);
+      case 8: return launch_for<T, 8>(arguments, plan.grid, stream);
+      case 32: return launch_for<T, 32>(arguments, plan.grid, stream);
+      default: return launch_for<T, 0>(arguments, plan.grid, stream);
+    }
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,15 @@
+// Gating: from router logits to the k experts of every token and their weights.
+#pragma once
+
+#include "core/operators/problem.h"
+#include "gpu/runtime/device_traits.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// Adds the rows without any finite logit to `non_finite_rows`, a counter in device memory.
+Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
+                     Stream stream);
+
+}  // namespace moe::MOE_GPU_NAMESPACE

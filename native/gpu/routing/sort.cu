@@ -1,0 +1,180 @@
+#include "gpu/routing/sort.cuh"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/reduce.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// A stable counting sort. The slots are cut into units of consecutive ones, a warp each: count the unit's slots of
+// every expert, sum up over the units before it, then give each slot its place. No place depends on the order in which
+// warps run.
+struct Arguments {
+  const int* ids;
+  int* offsets;
+  int* tokens_per_expert;
+  int* token_of_row;
+  int* row_of_slot;
+  SortedWeights weights;
+  int* unit_counts;  // [units, experts]: first counts, then where the unit begins among the expert's rows
+  IdError* error;
+  int64_t slots;
+  int64_t slots_per_unit;
+  int top_k;
+  int experts;
+  int units;
+  // Whether a warp of the count and place kernels works on its counts in shared memory.
+  bool shared_counts;
+};
+
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
+
+// use(slot, expert) for the unit's slots in order, 32 at once; beyond its end and where no expert is chosen, expert is
+// -1.
+template <class Use>
+__device__ __forceinline__ void for_each_slot(const Arguments& a, int unit, Use&& use) {
+  const int64_t begin = unit * a.slots_per_unit;
+  const int64_t end = begin + a.slots_per_unit < a.slots ? begin + a.slots_per_unit : a.slots;
+  for (int64_t base = begin; base < end; base += 32) {
+    const int64_t slot = base + lane_index();
+    int expert = -1;
+    if (slot < end) expert = checked_id(a.ids[slot], a.experts, slot, a.error);
+    use(slot, slot < end, expert);
+  }
+}
+
+__device__ __forceinline__ bool is_leader(unsigned peers) { return __ffs(static_cast<int>(peers)) - 1 == lane_index(); }
+
+// counts[e] = the unit's slots of expert e.
+__device__ void count_unit(const Arguments& a, int unit, int* counts) {
+  for (int expert = lane_index(); expert < a.experts; expert += 32) counts[expert] = 0;
+  __syncwarp();
+  for_each_slot(a, unit, [&](int64_t, bool, int expert) {
+    const unsigned peers = __match_any_sync(kAllLanes, expert);
+    if (expert >= 0 && is_leader(peers)) counts[expert] += __popc(peers);
+    __syncwarp();
+  });
+}
+
+// Turns the units' counts into their beginnings, and writes offsets and tokens per expert. For one block.
+__device__ void scan_counts(const Arguments& a, int* unit_counts) {
+  WarpTotals& totals = ptx::shared<WarpTotals>();
+  for (int expert = warp_index(); expert < a.experts; expert += static_cast<int>(blockDim.x / 32)) {
+    int total = 0;
+    for (int base = 0; base < a.units; base += 32) {
+      const int unit = base + lane_index();
+      int* count = unit_counts + static_cast<int64_t>(unit) * a.experts + expert;
+      const int own = unit < a.units ? *count : 0;
+      const int inclusive = warp_inclusive_scan(own, Sum{});
+      if (unit < a.units) *count = total + inclusive - own;
+      total += __shfl_sync(kAllLanes, inclusive, 31);
+    }
+    if (lane_index() == 0) a.tokens_per_expert[expert] = total;
+  }
+  __syncthreads();
+  int before = 0;
+  for (int base = 0; base < a.experts; base += static_cast<int>(blockDim.x)) {
+    const int expert = base + static_cast<int>(threadIdx.x);
+    int total;
+    const int own = expert < a.experts ? a.tokens_per_expert[expert] : 0;
+    const int inclusive = block_inclusive_scan(own, Sum{}, totals, total);
+    if (expert < a.experts) a.offsets[expert] = before + inclusive - own;
+    before += total;
+  }
+  if (threadIdx.x == 0) a.offsets[a.experts] = before;
+}
+
+// Gives each of the unit's slots its row; `next` is memory for one number an expert.
+__device__ void place_unit(const Arguments& a, int unit, const int* begins, int* next) {
+  for (int expert = lane_index(); expert < a.experts; expert += 32) next[expert] = a.offsets[expert] + begins[expert];
+  __syncwarp();
+  for_each_slot(a, unit, [&](int64_t slot, bool exists, int expert) {
+    const unsigned peers = __match_any_sync(kAllLanes, expert);
+    const unsigned earlier = peers & ((1u << lane_index()) - 1);
+    const int row = expert >= 0 ? next[expert] + __popc(earlier) : -1;
+    __syncwarp();
+    if (expert >= 0 && is_leader(peers)) next[expert] += __popc(peers);
+    __syncwarp();
+    if (exists) a.row_of_slot[slot] = row;
+    if (row < 0) return;
+    a.token_of_row[row] = static_cast<int>(slot / a.top_k);
+    if (a.weights.weight_of_slot != nullptr) a.weights.weight_of_row[row] = a.weights.weight_of_slot[slot];
+  });
+}
+
+// The rows behind the last expert's belong to no token.
+__device__ void fill_tail(const Arguments& a) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  for (int64_t row = a.offsets[a.experts] + thread; row < a.slots; row += threads) a.token_of_row[row] = -1;
+}
+
+__global__ void __launch_bounds__(gpu::kSortThreads, 1) sort_block_kernel(const Arguments a) {
+  int* counts = ptx::dynamic_shared<int>();
+  int* own_counts = counts + static_cast<int64_t>(warp_index()) * a.experts;
+  count_unit(a, warp_index(), own_counts);
+  __syncthreads();
+  scan_counts(a, counts);
+  __syncthreads();
+  place_unit(a, warp_index(), own_counts, own_counts);
+  fill_tail(a);
+}
+
+// Where the warp works on its unit's counts.
+__device__ __forceinline__ int* working_counts(const Arguments& a, int* unit_counts) {
+  return a.shared_counts ? ptx::dynamic_shared<int>() + static_cast<int64_t>(warp_index()) * a.experts : unit_counts;
+}
+
+__global__ void __launch_bounds__(gpu::kSortThreads) sort_count_kernel(const Arguments a) {
+  const int unit = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + warp_index();
+  if (unit >= a.units) return;
+  int* unit_counts = a.unit_counts + static_cast<int64_t>(unit) * a.experts;
+  int* counts = working_counts(a, unit_counts);
+  count_unit(a, unit, counts);
+  if (!a.shared_counts) return;
+  for (int expert = lane_index(); expert < a.experts; expert += 32) unit_counts[expert] = counts[expert];
+}
+
+__global__ void __launch_bounds__(gpu::kSortScanThreads) sort_scan_kernel(const Arguments a) {
+  scan_counts(a, a.unit_counts);
+}
+
+__global__ void __launch_bounds__(gpu::kSortThreads) sort_place_kernel(const Arguments a) {
+  fill_tail(a);
+  const int unit = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + warp_index();
+  if (unit >= a.units) return;
+  int* unit_counts = a.unit_counts + static_cast<int64_t>(unit) * a.experts;
+  place_unit(a, unit, unit_counts, working_counts(a, unit_counts));
+}
+
+}  // namespace
+
+Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
+                   gpu::IdError* error, Stream stream) {
+  const Arguments arguments{p.ids.as<int>(),
+                            p.offsets.as<int>(),
+                            p.tokens_per_expert.as<int>(),
+                            p.token_of_row.as<int>(),
+                            p.row_of_slot.as<int>(),
+                            weights,
+                            static_cast<int*>(workspace),
+                            error,
+                            p.ids.size(),
+                            plan.slots_per_unit,
+                            static_cast<int>(p.ids.shape[1]),
+                            static_cast<int>(p.tokens_per_expert.shape[0]),
+                            plan.units,
+                            plan.shared_bytes > 0};
+  const dim3 grid(plan.grid);
+  const dim3 block(plan.threads);
+  if (plan.single_block)
+    return launch("sort_block", sort_block_kernel, grid, block, plan.shared_bytes, stream, arguments);
+  MOE_TRY(launch("sort_count", sort_count_kernel, grid, block, plan.shared_bytes, stream, arguments));
+  MOE_TRY(launch("sort_scan", sort_scan_kernel, dim3(1), dim3(plan.scan_threads), 0, stream, arguments));
+  return launch("sort_place", sort_place_kernel, grid, block, plan.shared_bytes, stream, arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,22 @@
+// Sort: the (token, slot) pairs of a routing in order of their experts, stably.
+#pragma once
+
+#include "core/operators/problem.h"
+#include "gpu/plan/plan.h"
+#include "gpu/runtime/id_error.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// The slots' weights, brought into the order of the rows.
+struct SortedWeights {
+  const float* weight_of_slot = nullptr;  // [T, k], or null: there are none
+  float* weight_of_row = nullptr;         // [T * k]; rows of no slot are left as they are
+};
+
+// `workspace` holds plan.workspace_bytes.
+Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
+                   gpu::IdError* error, Stream stream);
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,22 @@
+// What the operators of one device share.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "gpu/runtime/data_errors.h"
+#include "gpu/runtime/runtime.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+struct Context {
+  Context(std::unique_ptr<Runtime> opened, bool allow_tf32)
+      : runtime(std::move(opened)), errors(*runtime), tf32(allow_tf32) {}
+
+  std::unique_ptr<Runtime> runtime;
+  DataErrors errors;  // after the runtime, whose memory it uses
+  // Whether products of float32 may be rounded to tf32, for the tensor cores.
+  bool tf32;
+};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,49 @@
+// What kernels find in the data and the host learns at the next wait: indices out of range, rows of logits without a
+// finite entry.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gpu/runtime/id_error.h"
+#include "gpu/runtime/runtime.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// What an index may be, for the message about one that is not.
+struct IdRange {
+  const char* parameter;  // operator and argument, "sort: ids"
+  const char* what;  // what it is an index of, "an expert"; null: an offset, from the reported least value to limit
+  int64_t limit;     // indices are less; offsets are at most
+  int64_t columns;   // of a matrix of indices; 0: a vector
+};
+
+class DataErrors {
+ public:
+  explicit DataErrors(Runtime& runtime) : runtime_(runtime) {}
+  ~DataErrors();
+  DataErrors(const DataErrors&) = delete;
+  DataErrors& operator=(const DataErrors&) = delete;
+
+  Status open();
+  // A place of its own for the next launch that checks indices, so that the first failure in order of the launches is
+  // the one reported. `range` is kept until the next collect().
+  Status next(const IdRange& range, gpu::IdError** error);
+  // A counter on the device.
+  unsigned long long* non_finite_rows() const;
+  // Waits, counts the rows and returns the first index out of range since the last call.
+  Status collect(Warnings& warnings);
+
+ private:
+  struct Table;
+
+  Status drain();
+
+  Runtime& runtime_;
+  Table* table_ = nullptr;  // on the device
+  std::vector<IdRange> ranges_;
+  unsigned long long non_finite_rows_ = 0;
+  Status failure_;  // found when the table was full
+};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

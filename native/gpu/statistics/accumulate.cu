@@ -1,0 +1,31 @@
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/statistics/statistics.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+template <class Value, class Wide, class Factor>
+__global__ void __launch_bounds__(gpu::kRowThreads)
+    accumulate_kernel(const Value* values, Wide* totals, int64_t count, bool values_are_totals, Factor factor) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) {
+    totals[i].add(factor * (values_are_totals ? reinterpret_cast<const Wide*>(values)[i].value() : values[i]));
+  }
+}
+
+}  // namespace
+
+Status launch_accumulate(const Accumulate& p, const gpu::DeviceTraits& traits, Stream stream) {
+  const int64_t count = p.totals.shape[0];
+  const dim3 grid(gpu::row_grid((count + 31) / 32, traits)), block(gpu::kRowThreads);
+  if (p.totals.dtype == DType::i32) {
+    return launch("accumulate", accumulate_kernel<int, WideInteger, int64_t>, grid, block, 0, stream,
+                  p.values.as<int>(), p.totals.as<WideInteger>(), count, p.values_are_totals, int64_t{1});
+  }
+  return launch("accumulate", accumulate_kernel<float, WideFloat, double>, grid, block, 0, stream, p.values.as<float>(),
+                p.totals.as<WideFloat>(), count, p.values_are_totals, p.factor);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

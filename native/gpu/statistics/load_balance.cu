@@ -1,0 +1,116 @@
+#include <cmath>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/plan/plan.h"
+#include "gpu/statistics/statistics.cuh"
+#include "gpu/tile/reduce.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// Calls use(index) for the block's indices below `count`, a thread's in ascending order.
+template <class Use>
+__device__ __forceinline__ void for_each_of_block(int64_t count, Use&& use) {
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) use(i);
+}
+
+struct BalanceArguments {
+  const int* tokens;
+  const float* means;
+  const int* counts;
+  float* loss;
+  int64_t sequences;
+  int64_t experts;
+  double factor;
+};
+
+__global__ void __launch_bounds__(gpu::kRowThreads) balance_loss_kernel(const BalanceArguments a) {
+  double sum = 0, counted = 0;
+  for_each_of_block(a.sequences * a.experts, [&](int64_t i) {
+    const int count = a.counts[i / a.experts];
+    if (count != 0) sum += static_cast<double>(a.tokens[i]) * a.means[i] / count;
+  });
+  for_each_of_block(a.sequences, [&](int64_t s) { counted += a.counts[s] != 0 ? 1 : 0; });
+  sum = block_reduce(sum, Sum{});
+  counted = block_reduce(counted, Sum{});
+  if (threadIdx.x == 0) *a.loss = counted == 0 ? 0.0f : static_cast<float>(a.factor * sum / counted);
+}
+
+struct ImbalanceArguments {
+  const void* values;
+  float* result;
+  int64_t count;
+  ImbalanceMeasure measure;
+  double epsilon;
+};
+
+template <class T>
+__global__ void __launch_bounds__(gpu::kRowThreads) imbalance_kernel(const ImbalanceArguments a) {
+  const T* values = static_cast<const T*>(a.values);
+  double sum = 0, largest = -INFINITY;
+  for_each_of_block(a.count, [&](int64_t i) {
+    const double value = values[i];
+    sum += value;
+    largest = value > largest ? value : largest;
+  });
+  const double mean = block_reduce(sum, Sum{}) / static_cast<double>(a.count);
+  largest = block_reduce(largest, Max{});
+  double squares = 0;
+  for_each_of_block(a.count, [&](int64_t i) {
+    const double difference = values[i] - mean;
+    squares += difference * difference;
+  });
+  squares = block_reduce(squares, Sum{});
+  if (threadIdx.x == 0) *a.result = imbalance_of({a.count, mean, largest, squares}, a.measure, a.epsilon);
+}
+
+struct BiasArguments {
+  const float* bias;
+  const int* tokens;
+  float* updated;
+  int64_t experts;
+  int64_t count;  // of tokens
+  double rate;
+};
+
+__global__ void __launch_bounds__(gpu::kRowThreads) update_selection_bias_kernel(const BiasArguments a) {
+  long long own = 0;
+  for_each_of_block(a.count, [&](int64_t i) { own += a.tokens[i]; });
+  const long long total = block_reduce(own, Sum{});
+  for_each_of_block(a.experts, [&](int64_t expert) {
+    int64_t tokens = 0;
+    for (int64_t i = expert; i < a.count; i += a.experts) tokens += a.tokens[i];
+    a.updated[expert] = static_cast<float>(a.bias[expert] + a.rate * sign_below_mean(tokens, total, a.experts));
+  });
+}
+
+constexpr int kBlocks = 1;
+
+}  // namespace
+
+Status launch_balance_loss(const BalanceLoss& p, Stream stream) {
+  const BalanceArguments arguments{p.tokens.as<int>(),
+                                   p.means.as<float>(),
+                                   p.counts.as<int>(),
+                                   p.loss.as<float>(),
+                                   p.tokens.shape[0],
+                                   p.tokens.shape[1],
+                                   p.factor};
+  return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
+}
+
+Status launch_imbalance(const Imbalance& p, Stream stream) {
+  const ImbalanceArguments arguments{p.values.data, p.result.as<float>(), p.values.size(), p.measure, p.epsilon};
+  const auto kernel = p.values.dtype == DType::i32 ? imbalance_kernel<int> : imbalance_kernel<float>;
+  return launch("imbalance", kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
+}
+
+Status launch_update_selection_bias(const SelectionBiasUpdate& p, Stream stream) {
+  const BiasArguments arguments{p.bias.as<float>(), p.tokens.as<int>(), p.updated.as<float>(),
+                                p.bias.shape[0],    p.tokens.size(),    p.rate};
+  return launch("update_selection_bias", update_selection_bias_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream,
+                arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,78 @@
+#include "gpu/target/cuda/discovery.h"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/target/cuda/devices.h"
+
+namespace moe::cuda {
+namespace {
+
+// The kernels are built for compute capability 8.0 and later.
+constexpr int kLeastMajor = 8;
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Status count_gpus(int* count) {
+  const cudaError_t error = cudaGetDeviceCount(count);
+  if (error == cudaSuccess && *count > 0) return {};
+  if (error == cudaErrorNoDevice || error == cudaSuccess)
+    return {Code::device_unavailable, "this machine has no NVIDIA GPU"};
+  if (error == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver == 0) return {Code::device_unavailable, "no NVIDIA driver is installed"};
+    return {Code::device_unavailable, "the NVIDIA driver is too old: it knows CUDA " + version_text(driver) +
+                                          ", this build needs " + version_text(CUDART_VERSION)};
+  }
+  return {Code::device_unavailable, cuda_status(error, "cudaGetDeviceCount").message};
+}
+
+}  // namespace
+
+Status find_gpu(int index, Gpu* gpu) {
+  int count = 0;
+  MOE_TRY(count_gpus(&count));
+  const std::string name = "cuda:" + std::to_string(index);
+  if (index < 0 || index >= count) {
+    return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
+                                          ", as this machine has " + std::to_string(count) +
+                                          (count == 1 ? " GPU" : " GPUs")};
+  }
+  cudaDeviceProp properties{};
+  MOE_TRY(cuda_status(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties"));
+  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
+  if (properties.major < kLeastMajor) {
+    return {Code::device_unavailable, name + ": " + properties.name + " has compute capability " + capability +
+                                          ", the kernels need " + std::to_string(kLeastMajor) + ".0 or later"};
+  }
+  int pools = 0;
+  MOE_TRY(
+      cuda_status(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index), "cudaDeviceGetAttribute"));
+  if (pools == 0) return {Code::device_unavailable, name + ": " + properties.name + " has no memory pools here"};
+  int driver = 0;
+  MOE_TRY(cuda_status(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));
+  gpu->traits.multiprocessors = properties.multiProcessorCount;
+  gpu->traits.shared_per_block = properties.sharedMemPerBlockOptin;
+  gpu->traits.shared_per_multiprocessor = properties.sharedMemPerMultiprocessor;
+  gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
+                     std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +
+                     std::to_string(properties.multiProcessorCount) + " multiprocessors, driver for CUDA " +
+                     version_text(driver);
+  return {};
+}
+
+std::vector<DeviceSummary> list_devices() {
+  int count = 0;
+  if (const Status status = count_gpus(&count); !status.ok()) return {{"cuda", false, status.message}};
+  std::vector<DeviceSummary> devices;
+  for (int index = 0; index < count; ++index) {
+    Gpu gpu;
+    const Status status = find_gpu(index, &gpu);
+    devices.push_back({"cuda:" + std::to_string(index), status.ok(), status.ok() ? gpu.description : status.message});
+  }
+  return devices;
+}
+
+}  // namespace moe::cuda

@@ -1,0 +1,42 @@
+// What device code is written against: the CUDA language itself. native/gpu/target/simt/ptx/ has the same headers with
+// the same functions for the host compiler; kernels include them as <ptx/...>, so that the include path picks one of
+// the two.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+#include "core/status.h"
+
+#define MOE_GPU_NAMESPACE cuda
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+using Stream = cudaStream_t;
+
+namespace ptx {
+
+// The block's dynamic shared memory, aligned for every swizzle.
+template <class T>
+__device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ __align__(1024) unsigned char moe_dynamic_shared[];
+  return reinterpret_cast<T*>(moe_dynamic_shared);
+}
+
+// The block's static shared memory of type Storage; the same for every call with the same type, so that each function
+// has a struct of its own.
+template <class Storage>
+__device__ __forceinline__ Storage& shared() {
+  static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");
+  __shared__ Storage storage;
+  return storage;
+}
+
+// A pointer as the 32-bit shared-memory address that instructions take.
+__device__ __forceinline__ unsigned shared_address(const void* shared) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
+}
+
+}  // namespace ptx
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,264 @@
+// The runtime of NVIDIA GPUs. cudart is linked statically and looks up the driver when it is first called, so a binary
+// with this in it loads where there is no NVIDIA software.
+#include "gpu/runtime/runtime.h"
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include <ptx/launch.cuh>
+
+#include "gpu/target/cuda/discovery.h"
+
+namespace moe::cuda {
+namespace {
+
+// Pinned host memory through which copies go, in pieces, so that the host's own memory need not be pinned and can be
+// used again at once.
+class Staging {
+ public:
+  explicit Staging(size_t buffers) : buffers_(buffers) {}
+  ~Staging() {
+    for (const Buffer& buffer : buffers_) {
+      if (buffer.copied != nullptr) cudaEventDestroy(buffer.copied);
+      if (buffer.data != nullptr) cudaFreeHost(buffer.data);
+    }
+  }
+
+  // Returns when `host` has been read; the copies go on behind it.
+  Status upload(void* device, const void* host, size_t bytes, Stream stream) {
+    const std::lock_guard lock(mutex_);
+    for (size_t offset = 0; offset < bytes; offset += kPiece) {
+      const size_t piece = bytes - offset < kPiece ? bytes - offset : kPiece;
+      Buffer& buffer = buffers_[next_++ % buffers_.size()];
+      MOE_TRY(prepare(buffer));
+      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "upload"));
+      std::memcpy(buffer.data, static_cast<const char*>(host) + offset, piece);
+      MOE_TRY(enqueue(buffer, static_cast<char*>(device) + offset, buffer.data, piece, stream));
+    }
+    return {};
+  }
+
+  // Returns when all of `host` has been written. While one piece is taken out, the next is on its way.
+  Status download(void* host, const void* device, size_t bytes, Stream stream) {
+    const std::lock_guard lock(mutex_);
+    const auto piece_bytes = [&](size_t offset) { return bytes - offset < kPiece ? bytes - offset : kPiece; };
+    const auto begin = [&](size_t offset) -> Status {
+      if (offset >= bytes) return {};
+      Buffer& buffer = buffers_[offset / kPiece % buffers_.size()];
+      MOE_TRY(prepare(buffer));
+      return enqueue(buffer, buffer.data, static_cast<const char*>(device) + offset, piece_bytes(offset), stream);
+    };
+    MOE_TRY(begin(0));
+    for (size_t offset = 0; offset < bytes; offset += kPiece) {
+      MOE_TRY(begin(offset + kPiece));
+      const Buffer& buffer = buffers_[offset / kPiece % buffers_.size()];
+      MOE_TRY(cuda_status(cudaEventSynchronize(buffer.copied), "download"));
+      std::memcpy(static_cast<char*>(host) + offset, buffer.data, piece_bytes(offset));
+    }
+    return {};
+  }
+
+ private:
+  static constexpr size_t kPiece = size_t{4} << 20;
+
+  struct Buffer {
+    void* data = nullptr;
+    cudaEvent_t copied = nullptr;
+  };
+
+  static Status prepare(Buffer& buffer) {
+    if (buffer.data != nullptr) return {};
+    MOE_TRY(cuda_status(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreate"));
+    return cuda_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost");
+  }
+
+  static Status enqueue(const Buffer& buffer, void* to, const void* from, size_t bytes, Stream stream) {
+    MOE_TRY(cuda_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync"));
+    return cuda_status(cudaEventRecord(buffer.copied, stream), "cudaEventRecord");
+  }
+
+  std::mutex mutex_;
+  std::vector<Buffer> buffers_;
+  size_t next_ = 0;
+};
+
+}  // namespace
+
+struct Graph {
+  // Freed by CUDA only when the launches under way are done.
+  ~Graph() {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+
+  cudaGraphExec_t executable = nullptr;
+};
+
+struct Runtime::State {
+  int device = 0;
+  bool poison = false;
+  gpu::DeviceTraits traits;
+  std::string description;
+  Stream stream = nullptr;
+  // Graphs are recorded on a stream of their own: other threads allocate on the first one at any time.
+  Stream recording = nullptr;
+  cudaMemPool_t pool = nullptr;
+  // Uploads are made on the thread of the event loop, which must not wait for the GPU: several can be under way.
+  Staging uploads{8};
+  Staging downloads{2};
+
+  ~State() {
+    cudaSetDevice(device);
+    if (recording != nullptr) cudaStreamDestroy(recording);
+    if (stream != nullptr) {
+      cudaStreamSynchronize(stream);
+      cudaStreamDestroy(stream);
+    }
+    if (pool != nullptr) cudaMemPoolDestroy(pool);
+  }
+};
+
+Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Runtime::~Runtime() = default;
+
+Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
+  auto state = std::make_unique<State>();
+  Gpu gpu;
+  MOE_TRY(find_gpu(index, &gpu));
+  state->device = index;
+  state->poison = options.poison;
+  state->traits = gpu.traits;
+  state->description = gpu.description;
+  MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
+  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->recording, cudaStreamNonBlocking), "cudaStreamCreate"));
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = index;
+  MOE_TRY(cuda_status(cudaMemPoolCreate(&state->pool, &properties), "cudaMemPoolCreate"));
+  // Keep what was given back: asking the driver anew for every workspace would cost more than the kernels.
+  uint64_t threshold = UINT64_MAX;
+  MOE_TRY(cuda_status(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
+                      "cudaMemPoolSetAttribute"));
+  runtime->reset(new Runtime(std::move(state)));
+  return {};
+}
+
+const gpu::DeviceTraits& Runtime::traits() const { return state_->traits; }
+const std::string& Runtime::description() const { return state_->description; }
+bool Runtime::host_addressable() const { return false; }
+Stream Runtime::stream() const { return state_->stream; }
+
+Status Runtime::use() { return cuda_status(cudaSetDevice(state_->device), "cudaSetDevice"); }
+
+Status Runtime::allocate(size_t bytes, void** data) {
+  MOE_TRY(use());
+  const cudaError_t error = cudaMallocFromPoolAsync(data, bytes, state_->pool, state_->stream);
+  if (error == cudaErrorMemoryAllocation) {
+    // Not sticky, but cudaGetLastError would report it for the next launch.
+    cudaGetLastError();
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    return {Code::out_of_memory, "expected " + std::to_string(bytes) + " bytes of GPU memory, of which " +
+                                     std::to_string(free) + " of " + std::to_string(total) +
+                                     " are free: dispose tensors and layers that are no longer used"};
+  }
+  MOE_TRY(cuda_status(error, "cudaMallocFromPoolAsync"));
+  return state_->poison ? fill(*data, 0xff, bytes) : Status{};
+}
+
+void Runtime::release(void* data) {
+  cudaSetDevice(state_->device);
+  cudaFreeAsync(data, state_->stream);
+}
+
+Status Runtime::fill(void* data, int value, size_t bytes) {
+  MOE_TRY(use());
+  return cuda_status(cudaMemsetAsync(data, value, bytes, state_->stream), "cudaMemsetAsync");
+}
+
+Status Runtime::write(void* device, const void* host, size_t bytes) {
+  MOE_TRY(use());
+  return state_->uploads.upload(device, host, bytes, state_->stream);
+}
+
+Status Runtime::read(void* host, const void* device, size_t bytes) {
+  MOE_TRY(use());
+  return state_->downloads.download(host, device, bytes, state_->stream);
+}
+
+Status Runtime::synchronize() {
+  MOE_TRY(use());
+  return cuda_status(cudaStreamSynchronize(state_->stream), "the work enqueued before");
+}
+
+static Status instantiate(cudaGraph_t recorded, Stream stream, std::shared_ptr<const Graph>* graph) {
+  const auto made = std::make_shared<Graph>();
+  MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
+  // Now, so that the first launch is as fast as the others.
+  MOE_TRY(cuda_status(cudaGraphUpload(made->executable, stream), "cudaGraphUpload"));
+  *graph = made;
+  return {};
+}
+
+Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
+  MOE_TRY(use());
+  const Stream recording = state_->recording;
+  MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
+  const Status worked = work(recording);
+  // Also after a failure: else the stream would go on recording.
+  cudaGraph_t recorded = nullptr;
+  const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
+  const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->stream, graph);
+  if (recorded != nullptr) cudaGraphDestroy(recorded);
+  // Else the next launch would report the failure once more.
+  if (!status.ok()) cudaGetLastError();
+  return status;
+}
+
+Status Runtime::launch(const Graph& graph) {
+  MOE_TRY(use());
+  return cuda_status(cudaGraphLaunch(graph.executable, state_->stream), "cudaGraphLaunch");
+}
+
+struct StageClock::State {
+  Stream stream = nullptr;
+  std::array<cudaEvent_t, kMarks> marks{};
+
+  ~State() {
+    for (const cudaEvent_t mark : marks) {
+      if (mark != nullptr) cudaEventDestroy(mark);
+    }
+  }
+};
+
+StageClock::StageClock(std::unique_ptr<State> state) : state_(std::move(state)) {}
+StageClock::~StageClock() = default;
+
+Status StageClock::create(Runtime& runtime, std::unique_ptr<StageClock>* clock) {
+  MOE_TRY(runtime.use());
+  auto state = std::make_unique<State>();
+  state->stream = runtime.stream();
+  for (cudaEvent_t& mark : state->marks) MOE_TRY(cuda_status(cudaEventCreate(&mark), "cudaEventCreate"));
+  clock->reset(new StageClock(std::move(state)));
+  return {};
+}
+
+Status StageClock::mark(int index) {
+  return cuda_status(cudaEventRecord(state_->marks[index], state_->stream), "cudaEventRecord");
+}
+
+double StageClock::seconds(int from, int to) const {
+  float milliseconds = 0.0f;
+  if (cudaEventSynchronize(state_->marks[to]) != cudaSuccess) return 0.0;
+  if (cudaEventElapsedTime(&milliseconds, state_->marks[from], state_->marks[to]) != cudaSuccess) {
+    cudaGetLastError();
+    return 0.0;
+  }
+  return milliseconds * 1e-3;
+}
+
+}  // namespace moe::cuda

@@ -1,0 +1,35 @@
+// Kernel launches.
+#pragma once
+
+#include <memory>
+#include <tuple>
+
+#include "core/status.h"
+#include "ptx/device.cuh"
+#include "simt/gpu.h"
+
+namespace moe::simt {
+
+// Runs kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...) to its end, or records it where the stream
+// has a recording; `name` stands for it in reports. Arguments are copied for every thread, as CUDA copies them for the
+// grid. An empty grid is no launch.
+template <class... Parameters>
+Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
+              Stream stream, std::type_identity_t<Parameters>... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
+  struct Bound {
+    void (*kernel)(Parameters...);
+    std::tuple<std::remove_cv_t<Parameters>...> arguments;
+  };
+  const auto bound = std::make_shared<const Bound>(Bound{kernel, {arguments...}});
+  const auto body = [](const void* pointer) {
+    const Bound& call = *static_cast<const Bound*>(pointer);
+    std::apply(call.kernel, call.arguments);
+  };
+  const machine::Launch launch{name, grid, block, dynamic_shared_bytes, body, bound.get()};
+  if (stream.recording == nullptr) return stream.gpu->launch(launch);
+  stream.recording->push_back({launch, bound});
+  return {};
+}
+
+}  // namespace moe::simt

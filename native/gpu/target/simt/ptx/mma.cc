@@ -1,0 +1,108 @@
+#include "ptx/mma.cuh"
+
+#include <bit>
+
+#include "core/dtype.h"
+
+namespace moe::simt::machine {
+
+namespace {
+
+constexpr unsigned kRows = 16;
+constexpr unsigned kColumns = 8;
+
+// The columns of a row of B or D, as a vector.
+typedef float FloatRow __attribute__((vector_size(kColumns * sizeof(float))));
+typedef uint32_t IntegerRow __attribute__((vector_size(kColumns * sizeof(uint32_t))));
+
+// The element types: how many are in a register, and the value of the one at `index`.
+struct Bf16 {
+  using Sum = float;
+  using Row = FloatRow;
+  static constexpr unsigned kPerRegister = 2;
+  static float value(uint32_t bits, unsigned index) {
+    return std::bit_cast<float>(index == 0 ? bits << 16 : bits & 0xffff0000u);
+  }
+};
+
+struct F16 {
+  using Sum = float;
+  using Row = FloatRow;
+  static constexpr unsigned kPerRegister = 2;
+  // Exponent and mantissa in their places in a float32, then the exponent's bias corrected by an exact product, which
+  // also normalises what is subnormal. Without a branch, unlike moe::f16's conversion: this is the inner loop.
+  static float value(uint32_t bits, unsigned index) {
+    const uint32_t half = bits >> (16 * index);
+    const uint32_t magnitude = (half & 0x7fffu) << 13;
+    const uint32_t scaled = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+    const uint32_t finite = magnitude < 0x0f800000u ? scaled : magnitude | 0x7f800000u;
+    return std::bit_cast<float>(finite | (half & 0x8000u) << 16);
+  }
+};
+
+struct Tf32 {
+  using Sum = float;
+  using Row = FloatRow;
+  static constexpr unsigned kPerRegister = 1;
+  static float value(uint32_t bits, unsigned) { return std::bit_cast<float>(bits & ~0x1fffu); }
+};
+
+struct S8 {
+  using Sum = uint32_t;  // of int32, wrapping
+  using Row = IntegerRow;
+  static constexpr unsigned kPerRegister = 4;
+  static uint32_t value(uint32_t bits, unsigned index) {
+    return static_cast<uint32_t>(static_cast<int8_t>(bits >> (8 * index)));
+  }
+};
+
+template <class Element>
+void multiply_add(const Call&, uint32_t, void* const* operands) {
+  using Sum = typename Element::Sum;
+  constexpr unsigned kPer = Element::kPerRegister;
+  constexpr unsigned kDepth = 8 * kPer;
+  using Row = typename Element::Row;
+  Sum a[kRows][kDepth];
+  Row b[kDepth], d[kRows];
+
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const MmaOperand& operand = *static_cast<const MmaOperand*>(operands[lane]);
+    const Sum* sums = static_cast<const Sum*>(operand.d);
+    const unsigned g = lane / 4, t = lane % 4;
+    for (unsigned r = 0; r < 4; ++r) {
+      for (unsigned i = 0; i < kPer; ++i) {
+        a[g + 8 * (r % 2)][kPer * t + 4 * kPer * (r / 2) + i] = Element::value(operand.a[r], i);
+      }
+      d[g + 8 * (r / 2)][2 * t + r % 2] = sums[r];
+    }
+    for (unsigned r = 0; r < 2; ++r) {
+      for (unsigned i = 0; i < kPer; ++i) b[kPer * t + 4 * kPer * r + i][g] = Element::value(operand.b[r], i);
+    }
+  }
+
+  // Several rows at a time: one row's sums wait for each other.
+  constexpr unsigned kTogether = 4;
+  for (unsigned row = 0; row < kRows; row += kTogether) {
+    Row sums[kTogether];
+    for (unsigned i = 0; i < kTogether; ++i) sums[i] = d[row + i];
+    for (unsigned k = 0; k < kDepth; ++k) {
+      for (unsigned i = 0; i < kTogether; ++i) sums[i] += a[row + i][k] * b[k];
+    }
+    for (unsigned i = 0; i < kTogether; ++i) d[row + i] = sums[i];
+  }
+
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    Sum* sums = static_cast<Sum*>(static_cast<const MmaOperand*>(operands[lane])->d);
+    const unsigned g = lane / 4, t = lane % 4;
+    for (unsigned r = 0; r < 4; ++r) sums[r] = d[g + 8 * (r / 2)][2 * t + r % 2];
+  }
+}
+
+}  // namespace
+
+const Collective kMmaBf16{"mma_m16n8k16_bf16", true, false, multiply_add<Bf16>};
+const Collective kMmaF16{"mma_m16n8k16_f16", true, false, multiply_add<F16>};
+const Collective kMmaTf32{"mma_m16n8k8_tf32", true, false, multiply_add<Tf32>};
+const Collective kMmaS8{"mma_m16n8k32_s8", true, false, multiply_add<S8>};
+
+}  // namespace moe::simt::machine

@@ -1,0 +1,151 @@
+// The runtime of the simulated GPU: memory is the host's, and everything is done at the call.
+#include "gpu/runtime/runtime.h"
+
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <thread>
+
+#include "gpu/target/simt/devices.h"
+#include "simt/gpu.h"
+
+namespace moe::simt {
+namespace {
+
+// What allocations of a GPU are aligned to.
+constexpr size_t kAlignment = 256;
+
+// Few multiprocessors, so that persistent kernels go round their loops.
+constexpr int kMultiprocessors = 3;
+constexpr size_t kSharedPerBlock = 227 * 1024;
+constexpr size_t kSharedPerMultiprocessor = 228 * 1024;
+
+// MOE_SIMT_MAX_THREADS limits the size of blocks, for tools that cannot watch many threads at once.
+Status read_max_threads(int* max_threads) {
+  const char* text = std::getenv("MOE_SIMT_MAX_THREADS");
+  if (text == nullptr) return {};
+  const std::string_view view = text;
+  int value = 0;
+  const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), value);
+  if (error != std::errc{} || end != view.data() + view.size() || value < 128 || value > 1024 || value % 32 != 0) {
+    return {Code::invalid_argument,
+            "MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"" + std::string(view) + "\""};
+  }
+  *max_threads = value;
+  return {};
+}
+
+Options launch_options(const DeviceOptions& options) {
+  Options result;
+  const unsigned usable = std::thread::hardware_concurrency();
+  result.threads = options.threads > 0 ? options.threads : usable > 0 ? static_cast<int>(usable) : 1;
+  return result;
+}
+
+}  // namespace
+
+struct Graph {
+  Recording recording;
+};
+
+struct Runtime::State {
+  explicit State(const Options& options) : gpu(options) {}
+
+  Gpu gpu;
+  bool poison = false;
+  gpu::DeviceTraits traits;
+  std::string description;
+};
+
+Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Runtime::~Runtime() = default;
+
+Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
+  if (index != 0) return {Code::device_unavailable, "simt: there is one, got index " + std::to_string(index)};
+  Options launches = launch_options(options);
+  MOE_TRY(read_environment(&launches));
+  auto state = std::make_unique<State>(launches);
+  state->poison = options.poison;
+  state->traits.multiprocessors = kMultiprocessors;
+  state->traits.shared_per_block = kSharedPerBlock;
+  state->traits.shared_per_multiprocessor = kSharedPerMultiprocessor;
+  MOE_TRY(read_max_threads(&state->traits.max_threads));
+  state->description = "the CUDA kernels run thread for thread on the CPU, " + describe(launches);
+  runtime->reset(new Runtime(std::move(state)));
+  return {};
+}
+
+const gpu::DeviceTraits& Runtime::traits() const { return state_->traits; }
+const std::string& Runtime::description() const { return state_->description; }
+bool Runtime::host_addressable() const { return true; }
+Stream Runtime::stream() const { return &state_->gpu; }
+Status Runtime::use() { return {}; }
+
+Status Runtime::allocate(size_t bytes, void** data) {
+  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  *data = rounded >= bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
+  if (*data == nullptr) return {Code::out_of_memory, "expected " + std::to_string(bytes) + " bytes of memory"};
+  return state_->poison ? fill(*data, 0xff, bytes) : Status{};
+}
+
+void Runtime::release(void* data) { std::free(data); }
+
+Status Runtime::fill(void* data, int value, size_t bytes) {
+  std::memset(data, value, bytes);
+  return {};
+}
+
+Status Runtime::write(void* device, const void* host, size_t bytes) {
+  std::memcpy(device, host, bytes);
+  return {};
+}
+
+Status Runtime::read(void* host, const void* device, size_t bytes) {
+  std::memcpy(host, device, bytes);
+  return {};
+}
+
+Status Runtime::synchronize() { return {}; }
+
+Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
+  const auto made = std::make_shared<Graph>();
+  MOE_TRY(work({&state_->gpu, &made->recording}));
+  *graph = made;
+  return {};
+}
+
+Status Runtime::launch(const Graph& graph) {
+  for (const RecordedLaunch& recorded : graph.recording) MOE_TRY(state_->gpu.launch(recorded.launch));
+  return {};
+}
+
+struct StageClock::State {
+  std::array<std::chrono::steady_clock::time_point, kMarks> marks{};
+};
+
+StageClock::StageClock(std::unique_ptr<State> state) : state_(std::move(state)) {}
+StageClock::~StageClock() = default;
+
+Status StageClock::create(Runtime&, std::unique_ptr<StageClock>* clock) {
+  clock->reset(new StageClock(std::make_unique<State>()));
+  return {};
+}
+
+Status StageClock::mark(int index) {
+  state_->marks[static_cast<size_t>(index)] = std::chrono::steady_clock::now();
+  return {};
+}
+
+double StageClock::seconds(int from, int to) const {
+  const auto& marks = state_->marks;
+  return std::chrono::duration<double>(marks[static_cast<size_t>(to)] - marks[static_cast<size_t>(from)]).count();
+}
+
+std::vector<DeviceSummary> list_devices() {
+  return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
+}
+
+}  // namespace moe::simt

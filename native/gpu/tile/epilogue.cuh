@@ -1,0 +1,103 @@
+// From the accumulators of a grouped GEMM's tile to its result: weight, bias, activation, conversion, store. The
+// accumulators come through shared memory, where a thread finds neighbouring columns, and a gate beside its up,
+// whatever the kernel's own layout.
+#pragma once
+
+#include "core/operators/problem.h"
+#include "gpu/plan/plan.h"
+#include "gpu/tile/activation.cuh"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/interleave.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// Neighbouring outputs that a thread finishes at once; more of them would take more registers than the products leave.
+constexpr int kEpilogueRun = 4;
+static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
+
+struct Epilogue {
+  // [R], or null: multiplies a row's sums before the bias, which is to multiply its input.
+  const float* weight_of_row;
+  const void* bias;  // [experts, gate rows before up rows], or null
+  DType bias_dtype;
+  DType y_dtype;
+  Activation activation;
+  Clamp clamp;
+  bool gated;
+  // Whether y's elements are multiplied by the results rather than replaced.
+  bool multiplies_y;
+  // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
+  bool aligned_y;
+  void* y;
+  int64_t y_pitch;
+  int64_t outputs;
+};
+
+__device__ __forceinline__ void load_staged(const float* staged, float (&values)[kEpilogueRun]) {
+  const uint4 words = ptx::ld_shared_128(staged);
+  values[0] = float_from_bits(words.x);
+  values[1] = float_from_bits(words.y);
+  values[2] = float_from_bits(words.z);
+  values[3] = float_from_bits(words.w);
+}
+
+// Elements first .. of the bias, zeros where there is none and behind `count`.
+__device__ __forceinline__ void load_bias(const Epilogue& e, int64_t first, int64_t count,
+                                          float (&values)[kEpilogueRun]) {
+#pragma unroll
+  for (int i = 0; i < kEpilogueRun; ++i) {
+    values[i] = e.bias != nullptr && i < count ? load_as_float(e.bias, e.bias_dtype, first + i) : 0.0f;
+  }
+}
+
+// Stores rows first_row .. first_row + rows of y for one column tile of `kColumns` packed rows. `staged` are the
+// accumulators in shared memory, rows of gpu::staged_pitch. exists(row) says whether a row has an expert and a token;
+// the others become zeros. The whole block takes part, after a barrier. Each thread stays in its columns.
+template <int kColumns, class Exists>
+__device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64_t first_row, int rows, int column_tile,
+                                            const float* staged, Exists&& exists) {
+  constexpr int kRun = kEpilogueRun;
+  const int halves = e.gated ? 2 : 1;
+  const int runs = kColumns / kRun / halves;
+  const int run = static_cast<int>(threadIdx.x) % runs;
+  const int64_t column = (static_cast<int64_t>(column_tile) * runs + run) * kRun;
+  const int64_t count = e.outputs - column;
+  if (count <= 0) return;
+  float bias[kRun] = {}, up_bias[kRun] = {};
+  if (expert >= 0) {
+    const int64_t first = expert * e.outputs * halves + column;
+    load_bias(e, first, count, bias);
+    if (e.gated) load_bias(e, first + e.outputs, count, up_bias);
+  }
+  const int group = run * kRun / gpu::kInterleave * gpu::kInterleave;
+  const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
+  const int step = static_cast<int>(blockDim.x) / runs;
+  for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
+    const int64_t place = (first_row + row) * e.y_pitch + column;
+    float values[kRun] = {};
+    if (exists(first_row + row)) {
+      const float weight = e.weight_of_row == nullptr ? 1.0f : e.weight_of_row[first_row + row];
+      const float* sums = from + row * gpu::staged_pitch(kColumns);
+      load_staged(sums, values);
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, weight * values[i] + bias[i]);
+      if (e.gated) {
+        float ups[kRun];
+        load_staged(sums + gpu::kInterleave, ups);
+#pragma unroll
+        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, weight * ups[i] + up_bias[i]);
+      }
+      if (e.multiplies_y) {
+        float factors[kRun];
+        load_up_to(e.y, e.y_dtype, place, count, e.aligned_y, factors);
+#pragma unroll
+        for (int i = 0; i < kRun; ++i) values[i] *= factors[i];
+      }
+    }
+    store_up_to(e.y, e.y_dtype, place, count, e.aligned_y, values);
+  }
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,174 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { deviceKinds } from "../../lib/core/backend.js";
+import { type DeviceName, listDevices, openDevice } from "../../lib/core/device.js";
+import { gating } from "../../lib/operators/routing/gating.js";
+import { sort } from "../../lib/operators/routing/sort.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectError, expectRejection } from "../support/errors.js";
+
+describe("listDevices and openDevice", () => {
+  const { MOE_KERNELS_DEVICE: before } = process.env;
+
+  afterEach(() => {
+    if (before === undefined) delete process.env.MOE_KERNELS_DEVICE;
+    else process.env.MOE_KERNELS_DEVICE = before;
+  });
+
+  test("every kind is listed, with what it is or why it is not here", () => {
+    const devices = listDevices();
+    for (const kind of deviceKinds) expect(devices.map((device) => device.kind)).toContain(kind);
+    for (const device of devices) expect(device.detail).not.toBe("");
+    expect(devices.filter((device) => device.available).map((device) => device.name)).toEqual(
+      expect.arrayContaining(["reference", "cpu"]),
+    );
+  });
+
+  test("a listed device that is not available says why when it is opened", () => {
+    for (const device of listDevices().filter(({ available }) => !available)) {
+      expectError(() => openDevice(device.name as DeviceName), "DEVICE_UNAVAILABLE", /./);
+    }
+  });
+
+  test("auto takes the first CUDA device, else the CPU, and says why", () => {
+    delete process.env.MOE_KERNELS_DEVICE;
+    using device = openDevice();
+    const cuda = listDevices().find(({ kind, available }) => kind === "cuda" && available);
+    expect(device.kind).toBe(cuda ? "cuda" : "cpu");
+    expect(device.reason).not.toBe("");
+  });
+
+  test("MOE_KERNELS_DEVICE decides for auto", () => {
+    process.env.MOE_KERNELS_DEVICE = "reference";
+    using device = openDevice("auto");
+    expect(device.kind).toBe("reference");
+    expect(device.reason).toBe("MOE_KERNELS_DEVICE=reference");
+  });
+
+  test("bad names and options", () => {
+    for (const name of ["gpu", "cuda:", "cuda:x", "CPU", "reference "]) {
+      expectError(() => openDevice(name as DeviceName), "INVALID_ARGUMENT", /name: expected "auto", "cpu".*got "/);
+    }
+    expectError(
+      () => openDevice(3 as unknown as DeviceName),
+      "INVALID_ARGUMENT",
+      /name: expected a device name, got 3/,
+    );
+    for (const threads of [0, -1, 1.5, Number.NaN, 5000]) {
+      expectError(
+        () => openDevice("reference", { threads }),
+        "INVALID_ARGUMENT",
+        /threads: expected an integer from 1/,
+      );
+    }
+  });
+
+  test("a GPU number that no machine has", () => {
+    expectError(() => openDevice("cuda:99"), "DEVICE_UNAVAILABLE", /./);
+  });
+});
+
+describe.each(deviceNames)("device %s", (name) => {
+  const device = openForTests(name);
+
+  test("describes itself", () => {
+    expect(device().name).toBe(name);
+    expect(name.startsWith(device().kind)).toBe(true);
+    expect(device().description).not.toBe("");
+    expect(device().reason).toBe("");
+  });
+
+  test("several can be open at once", async () => {
+    using first = openDevice(name);
+    using second = openDevice(name);
+    const tensors = [first, second].map((opened, index) => opened.tensor([index]));
+    expect(await Promise.all(tensors.map((tensor) => tensor.toArray()))).toEqual([[0], [1]]);
+  });
+
+  test("use after dispose() is an error; dispose() again is not", () => {
+    const opened = openDevice(name);
+    const tensor = opened.tensor([1]);
+    opened.dispose();
+    opened.dispose();
+    expect(opened.disposed).toBe(true);
+    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose/);
+    expectError(() => opened.synchronizeSync(), "DISPOSED", /device/);
+    expectError(() => opened.warnings, "DISPOSED", /device/);
+    expectError(() => tensor.dataSync(), "DISPOSED", /device/);
+    expectError(() => sort(tensor as never, { numExperts: 1 }), "DISPOSED", /device/);
+    tensor.dispose();
+  });
+
+  test("dispose() waits for the work in flight", () => {
+    const opened = openDevice(name);
+    const logits = opened.zeros([200, 64], "f32");
+    for (let run = 0; run < 20; run++) gating(logits, { topK: 8 });
+    opened.dispose();
+  });
+
+  test("tensors disposed of right after the call keep their memory until the work is done", async () => {
+    const results = [];
+    for (let run = 0; run < 50; run++) {
+      using logits = device().tensor(
+        Float32Array.from({ length: 64 * 16 }, (_, index) => (index * 7 + run) % 16),
+        [64, 16],
+      );
+      const { ids, weights } = gating(logits, { topK: 1 });
+      weights.dispose();
+      results.push({ ids, run });
+    }
+    for (const { ids, run } of results) {
+      const expected = Array.from({ length: 64 }, (_, token) => {
+        const row = Array.from({ length: 16 }, (_, expert) => ((token * 16 + expert) * 7 + run) % 16);
+        return row.indexOf(Math.max(...row));
+      });
+      expect([...(await ids.data())]).toEqual(expected);
+      ids.dispose();
+    }
+  });
+
+  describe("errors found in the data", () => {
+    /** Enqueues a sort in which `id` is out of range. */
+    const badSort = (id: number) => {
+      using ids = device().tensor(Int32Array.of(0, 1, id, 2), [2, 2]);
+      return sort(ids, { numExperts: 3 });
+    };
+
+    test("come with the next wait, once", async () => {
+      badSort(3);
+      await expectRejection(
+        device().synchronize(),
+        "ID_OUT_OF_RANGE",
+        /sort: ids\[1, 0\]: expected -1 or an expert from 0 to 2, got 3/,
+      );
+      await device().synchronize();
+      badSort(4);
+      expectError(() => device().synchronizeSync(), "ID_OUT_OF_RANGE", /got 4/);
+      device().synchronizeSync();
+    });
+
+    test("come with a read as well, of any tensor", async () => {
+      using other = device().tensor([1]);
+      const { rowOfSlot } = badSort(-2);
+      await expectRejection(rowOfSlot.data(), "ID_OUT_OF_RANGE", /got -2/);
+      expect([...(await rowOfSlot.data())]).toEqual([0, 1, -1, 2]);
+      badSort(7);
+      expectError(() => other.dataSync(), "ID_OUT_OF_RANGE", /got 7/);
+      expect([...other.dataSync()]).toEqual([1]);
+    });
+
+    test("the first one wins", () => {
+      badSort(8);
+      badSort(9);
+      expectError(() => device().synchronizeSync(), "ID_OUT_OF_RANGE", /got 8/);
+      device().synchronizeSync();
+    });
+  });
+
+  test("counts warnings only upwards", async () => {
+    const before = device().warnings.nonFiniteLogitRows;
+    using logits = device().tensor([[Number.NaN], [1]]);
+    gating(logits, { topK: 1 });
+    await device().synchronize();
+    expect(device().warnings.nonFiniteLogitRows).toBe(before + 1);
+  });
+});

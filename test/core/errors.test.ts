@@ -1,0 +1,60 @@
+import { expect, describe as group, test } from "vitest";
+import { checkChoice, checkInteger, describe, invalidArgument, isMoeError, MoeError } from "../../lib/core/errors.js";
+import { expectError } from "../support/errors.js";
+
+test("MoeError is an Error with a code, a name and a cause", () => {
+  const cause = new Error("why");
+  const error = new MoeError("INTERNAL", "what", { cause });
+  expect(error).toBeInstanceOf(Error);
+  expect(error).toMatchObject({ name: "MoeError", code: "INTERNAL", message: "what", cause });
+  expect(error.stack).toContain("MoeError: what");
+});
+
+test("isMoeError tells it from other errors, and its codes apart", () => {
+  const error = new MoeError("DISPOSED", "");
+  expect(isMoeError(error)).toBe(true);
+  expect(isMoeError(error, "INTERNAL", "DISPOSED")).toBe(true);
+  expect(isMoeError(error, "INTERNAL")).toBe(false);
+  expect(isMoeError(new Error("DISPOSED"))).toBe(false);
+  expect(isMoeError({ code: "DISPOSED" })).toBe(false);
+});
+
+test("values are described in one short line", () => {
+  expect(describe("a\nb")).toBe('"a\\nb"');
+  expect(describe("x".repeat(100))).toHaveLength(62);
+  expect(describe(12n)).toBe("12n");
+  expect(describe(undefined)).toBe("undefined");
+  expect(describe(null)).toBe("null");
+  expect(describe([1, 2])).toBe("array of length 2");
+  expect(describe(new Map())).toBe("Map");
+  expect(describe(Object.create(null))).toBe("object");
+  expect(describe(Math.max)).toBe("function max");
+  expect(describe(Symbol("s"))).toBe("Symbol(s)");
+});
+
+test("an invalid argument names parameter, expectation and value", () => {
+  expect(invalidArgument("topK", "an integer", "2")).toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: 'topK: expected an integer, got "2"',
+  });
+});
+
+group("checks", () => {
+  test("integers", () => {
+    checkInteger("n", 3, 3, 3);
+    expectError(() => checkInteger("n", 2, 3), "INVALID_ARGUMENT", /^n: expected an integer >= 3, got 2$/);
+    expectError(() => checkInteger("n", 9, 1, 8), "INVALID_ARGUMENT", /^n: expected an integer from 1 to 8, got 9$/);
+    for (const value of [1.5, Number.NaN, "1", 1n, null, 2 ** 53]) {
+      expectError(() => checkInteger("n", value, 0), "INVALID_ARGUMENT", /^n: expected an integer/);
+    }
+  });
+
+  test("choices", () => {
+    checkChoice("kind", "a", ["a", "b"]);
+    expectError(
+      () => checkChoice("kind", "c", ["a", "b"]),
+      "INVALID_ARGUMENT",
+      /^kind: expected one of "a", "b", got "c"$/,
+    );
+  });
+});

@@ -1,0 +1,208 @@
+#include "cpu/isa/kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "check.h"
+#include "cpu/isa/isa.h"
+#include "cpu/random.h"
+
+namespace {
+
+using namespace moe;
+using namespace moe::cpu;
+
+// Values that bfloat16 holds exactly, so that every storage type computes the same product.
+std::vector<float> bf16_values(test::Random& random, int64_t count) {
+  std::vector<float> values = random.values(count);
+  for (float& value : values) value = static_cast<float>(bf16(value));
+  return values;
+}
+
+struct Operands {
+  std::vector<float> x;  // [rows, k]
+  std::vector<float> w;  // [k, columns]
+  std::vector<char> packed_w;
+};
+
+Operands make_operands(const Kernels& kernels, DType weight, int64_t k, int rows) {
+  test::Random random(11);
+  Operands operands;
+  operands.x = bf16_values(random, rows * k);
+  operands.w = bf16_values(random, k * kernels.panel_columns);
+  const int64_t group = k_group(weight);
+  std::vector<float> ordered(operands.w.size());
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t column = 0; column < kernels.panel_columns; ++column) {
+      ordered[(i / group * kernels.panel_columns + column) * group + i % group] =
+          operands.w[i * kernels.panel_columns + column];
+    }
+  }
+  operands.packed_w.resize(ordered.size() * info(weight).bytes);
+  kernels.from_f32(weight, ordered.data(), static_cast<int64_t>(ordered.size()), operands.packed_w.data());
+  return operands;
+}
+
+// The tile of rows first .. first + rows of x, by pack_row and the tile kernel.
+std::vector<float> multiply(const Kernels& kernels, const TileKernels& tiles, const Operands& operands, int64_t k,
+                            int first, int rows, int64_t k_block) {
+  std::vector<char> packed(static_cast<size_t>(rows * k * element_bytes(tiles.arithmetic)));
+  for (int r = 0; r < rows; ++r) {
+    kernels.pack_row(tiles.arithmetic, DType::f32, operands.x.data() + (first + r) * k, k, k, packed.data(), r, rows);
+  }
+  std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
+  for (int64_t begin = 0; begin < k; begin += k_block) {
+    const char* x = packed.data() + begin * rows * element_bytes(tiles.arithmetic);
+    const char* w = operands.packed_w.data() +
+                    begin * kernels.panel_columns * static_cast<int64_t>(operands.packed_w.size() / operands.w.size());
+    tiles.tile[rows](std::min(k_block, k - begin), x, w, c.data(), begin > 0, w, 3);
+  }
+  return c;
+}
+
+void check_tiles(const Kernels& kernels, const TileKernels& tiles, DType weight) {
+  for (const int64_t k : {int64_t{2}, int64_t{10}, int64_t{256}}) {
+    const Operands operands = make_operands(kernels, weight, k, tiles.max_rows);
+    const std::vector<float> together = multiply(kernels, tiles, operands, k, 0, tiles.max_rows, k);
+    double worst = 0;
+    for (int r = 0; r < tiles.max_rows; ++r) {
+      for (int64_t column = 0; column < kernels.panel_columns; ++column) {
+        double expected = 0;
+        for (int64_t i = 0; i < k; ++i) {
+          expected += static_cast<double>(operands.x[r * k + i]) * operands.w[i * kernels.panel_columns + column];
+        }
+        worst = std::max(worst, std::fabs(expected - together[r * kernels.panel_columns + column]));
+      }
+    }
+    MOE_CHECK(worst < 1e-5 * std::sqrt(static_cast<double>(k)) + 1e-6);
+    // A row's bits depend neither on the rows beside it nor on how k is cut.
+    for (int rows = 1; rows <= tiles.max_rows; ++rows) {
+      const std::vector<float> few =
+          multiply(kernels, tiles, operands, k, 0, rows, std::max<int64_t>(2, k / 4 / 2 * 2));
+      MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
+// expected(gate or value, up)
+template <class Function>
+void check_activation(const Kernels& kernels, Activation activation, Function expected) {
+  std::vector<float> c, inputs;
+  for (int i = 0; i < 4 * kernels.panel_columns; ++i) inputs.push_back(static_cast<float>(i) * 0.31f - 18.0f);
+  c = inputs;
+  const std::vector<float> bias(static_cast<size_t>(kernels.panel_columns), 0.25f);
+  kernels.activate(activation, Clamp{}, bias.data(), c.data(), 4);
+  const int outputs = kernels.panel_columns / (is_gated(activation) ? 2 : 1);
+  double worst = 0;
+  for (int r = 0; r < 4; ++r) {
+    for (int j = 0; j < outputs; ++j) {
+      const int at = r * kernels.panel_columns + j;
+      const double up = is_gated(activation) ? inputs[at + outputs] + 0.25 : 1.0;
+      const double value = expected(inputs[at] + 0.25, up);
+      worst = std::max(worst, std::fabs(value - c[at]) / std::max(1.0, std::fabs(value)));
+    }
+  }
+  MOE_CHECK(worst < 2e-6);
+}
+
+double silu(double x, double up = 1) { return up * (x / (1 + std::exp(-x))); }
+double gelu(double x, double up = 1) { return up * x / 2 * (1 + std::erf(x / std::sqrt(2.0))); }
+double gelu_tanh(double x, double up = 1) {
+  return up * x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
+
+}  // namespace
+
+MOE_TEST(tiles_multiply_and_rows_do_not_depend_on_their_tile) {
+  for (const Kernels* kernels : available_kernels()) {
+    check_tiles(*kernels, kernels->f32, DType::f32);
+    check_tiles(*kernels, kernels->f16, DType::f16);
+    check_tiles(*kernels, kernels->bf16, DType::bf16);
+    if (kernels->bf16_pairs != nullptr) check_tiles(*kernels, *kernels->bf16_pairs, DType::bf16);
+  }
+}
+
+MOE_TEST(activations_follow_their_formulas) {
+  for (const Kernels* kernels : available_kernels()) {
+    check_activation(*kernels, Activation::none, [](double x, double) { return x; });
+    check_activation(*kernels, Activation::relu, [](double x, double) { return std::max(0.0, x); });
+    check_activation(*kernels, Activation::relu2, [](double x, double) { return std::pow(std::max(0.0, x), 2); });
+    check_activation(*kernels, Activation::swiglu_clamped, [](double x, double up) {
+      const double gate = std::min(x, 7.0);
+      return gate / (1 + std::exp(-1.702 * gate)) * (std::clamp(up, -7.0, 7.0) + 1);
+    });
+    check_activation(*kernels, Activation::silu, silu);
+    check_activation(*kernels, Activation::gelu, gelu);
+    check_activation(*kernels, Activation::gelu_tanh, gelu_tanh);
+    check_activation(*kernels, Activation::swiglu, silu);
+    check_activation(*kernels, Activation::geglu, gelu);
+    check_activation(*kernels, Activation::geglu_tanh, gelu_tanh);
+  }
+}
+
+MOE_TEST(conversions_agree_with_the_scalar_types) {
+  test::Random random(5);
+  std::vector<float> values = random.values(77);
+  for (const float special : {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 65519.0f, 1e-7f, 3e38f}) values.push_back(special);
+  const int64_t count = static_cast<int64_t>(values.size());
+  for (const Kernels* kernels : available_kernels()) {
+    std::vector<f16> f16s(values.size());
+    std::vector<bf16> bf16s(values.size());
+    kernels->from_f32(DType::f16, values.data(), count, f16s.data());
+    kernels->from_f32(DType::bf16, values.data(), count, bf16s.data());
+    std::vector<float> f16_back(values.size()), bf16_back(values.size());
+    kernels->to_f32(DType::f16, f16s.data(), count, f16_back.data());
+    kernels->to_f32(DType::bf16, bf16s.data(), count, bf16_back.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isnan(values[i])) {
+        MOE_CHECK(std::isnan(f16_back[i]) && std::isnan(bf16_back[i]));
+      } else {
+        MOE_CHECK_EQUAL(f16s[i].bits, f16(values[i]).bits);
+        MOE_CHECK_EQUAL(bf16s[i].bits, bf16(values[i]).bits);
+        MOE_CHECK_EQUAL(f16_back[i], static_cast<float>(f16s[i]));
+        MOE_CHECK_EQUAL(bf16_back[i], static_cast<float>(bf16s[i]));
+      }
+    }
+  }
+}
+
+MOE_TEST(softmax_leaves_out_what_is_no_number) {
+  test::Random random(7);
+  const float inf = INFINITY;
+  for (const Kernels* kernels : available_kernels()) {
+    for (const int32_t count : {1, 2, 15, 16, 53}) {
+      std::vector<float> values = random.values(count);
+      if (count > 15) {
+        values[3] = NAN;
+        values[14] = -inf;
+        values[count - 1] = NAN;
+      }
+      double sum = 0;
+      std::vector<double> expected(values.begin(), values.end());
+      for (double& value : expected) sum += value = std::isnan(value) ? 0 : std::exp(value);
+      kernels->softmax(values.data(), count);
+      for (int64_t i = 0; i < count; ++i) MOE_CHECK(std::fabs(values[i] - expected[i] / sum) < 1e-6);
+    }
+    std::vector<float> infinite = {1, inf, NAN, inf, -inf};
+    kernels->softmax(infinite.data(), 5);
+    MOE_CHECK(infinite == (std::vector<float>{0, 0.5f, 0, 0.5f, 0}));
+    std::vector<float> nothing(19, -inf);
+    nothing[7] = nothing[18] = NAN;
+    kernels->softmax(nothing.data(), 19);
+    MOE_CHECK(nothing == std::vector<float>(19, 0.0f));
+  }
+}
+
+MOE_TEST(combine_adds_in_order_of_slots) {
+  test::Random random(6);
+  const int64_t count = 53;
+  const std::vector<float> a = random.values(count), b = random.values(count);
+  const void* rows[] = {a.data(), nullptr, b.data()};
+  const float weights[] = {0.5f, NAN, -2.0f};
+  for (const Kernels* kernels : available_kernels()) {
+    std::vector<float> y(static_cast<size_t>(count), NAN);
+    kernels->combine(DType::f32, rows, weights, 3, count, y.data());
+    for (int64_t i = 0; i < count; ++i) MOE_CHECK(std::fabs(y[i] - (0.5 * a[i] - 2.0 * b[i])) < 1e-6);
+  }
+}

@@ -1,3 +1,0 @@
-import { nativeTests } from "../../support/native_tests.js";
-
-nativeTests("test/native/cuda/moe_gpu_plan_tests");
