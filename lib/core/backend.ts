@@ -3,6 +3,7 @@ import type { NoiseBackend } from "./noise_backend.js";
 import type { CapacityLimit, ExpertScoring, Gating } from "./routing_rule.js";
 import type { Shape } from "./shape.js";
 import type { StatisticsBackend } from "./statistics_backend.js";
+import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
 /** The kinds of devices; see README for what each is. */
 export type DeviceKind = "reference" | "cpu" | "simt" | "cuda";
@@ -87,8 +88,31 @@ export interface LayerDescription extends Gating {
   readonly factor: boolean;
   readonly outputActivation: OutputActivation;
   readonly weightOn: WeightPlace;
-  /** Storage dtype of router and experts. */
-  readonly weightDType: DType;
+  /** The formats in which matrices are stored, by role. */
+  readonly formats: LayerFormats;
+  /** Storage dtype of biases, but for the selection's, which is f32. */
+  readonly biasDType: DType;
+  /** The experts that the layer holds of those that its router chooses from. */
+  readonly bank: ExpertBank;
+}
+
+/** The formats in which a device stores a layer's matrices, by role. */
+export interface LayerFormats {
+  readonly router: WeightFormatName;
+  readonly sharedGate: WeightFormatName;
+  readonly gate: WeightFormatName;
+  readonly up: WeightFormatName;
+  readonly factor: WeightFormatName;
+  readonly down: WeightFormatName;
+}
+
+/**
+ * Experts first .. first + count - 1. Choices of others add nothing, so that the outputs of several banks add up to the
+ * layer's.
+ */
+export interface ExpertBank {
+  readonly first: number;
+  readonly count: number;
 }
 
 /** Counters of conditions that are defined but worth knowing. */
@@ -153,7 +177,7 @@ export interface PackedHandle {
    * Enqueues the repacking of expert `expert`. `weight` is [N, K], or where the activation is gated [I, K] with `up`
    * [I, K] the other half. Rows and columns that a matrix lacks are zeros.
    */
-  setExpert(expert: number, weight: StridedMatrix, up: StridedMatrix | null): void;
+  setExpert(expert: number, weight: WeightMatrix, up: WeightMatrix | null): void;
   readonly byteLength: number;
   free(): void;
 }
@@ -161,11 +185,11 @@ export interface PackedHandle {
 /** One layer's weights on a device, and the fused stages over them. */
 export interface LayerHandle {
   /** Enqueues the copy of the router's weight [E, H] and bias [E]. */
-  setRouter(weight: StridedMatrix, bias: StridedMatrix | null): void;
+  setRouter(weight: WeightMatrix, bias: StridedMatrix | null): void;
   /** Enqueues the copy of the bias [E] of the selection, kept in float32. */
   setSelectionBias(bias: StridedMatrix): void;
   /** Enqueues the copy of the shared experts' gate: weight [1, H] and bias [1] of a sigmoid, [2, H] and [2] of a softmax. */
-  setSharedGate(weight: StridedMatrix, bias: StridedMatrix | null): void;
+  setSharedGate(weight: WeightMatrix, bias: StridedMatrix | null): void;
   /**
    * Enqueues the repacking of one expert's weights, 0 .. E + sharedExperts - 1; a null bias is no bias, for all routed
    * experts or none. Rows and columns that a matrix lacks are zeros.
@@ -215,10 +239,10 @@ export type WeightParts = Readonly<Record<string, TensorHandle>>;
  * [I], [I], [H] or null.
  */
 export interface ExpertMatrices {
-  readonly gate: StridedMatrix | null;
-  readonly up: StridedMatrix;
-  readonly factor: StridedMatrix | null;
-  readonly down: StridedMatrix;
+  readonly gate: WeightMatrix | null;
+  readonly up: WeightMatrix;
+  readonly factor: WeightMatrix | null;
+  readonly down: WeightMatrix;
   readonly gateBias: StridedMatrix | null;
   readonly upBias: StridedMatrix | null;
   readonly downBias: StridedMatrix | null;
@@ -324,7 +348,7 @@ export interface Backend extends NoiseBackend, StatisticsBackend {
     numExperts: number,
     rows: number,
     columns: number,
-    dtype: DType,
+    format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
   ): PackedHandle;

@@ -1,5 +1,6 @@
 import { isGated, type LayerDescription, type StageTimes } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
+import { type WeightFormat, weightFormats } from "../core/weight_format.js";
 
 /** What a computation must do at least, however it is done. */
 export interface Work {
@@ -102,9 +103,10 @@ export function layerWork(
   dtype: DType,
   parameters: LayerParameters = layerParameters(description),
 ): LayerWork {
-  const { hiddenSize, sharedExperts, weightDType } = description;
+  const { hiddenSize, sharedExperts, formats } = description;
   const { router, expert, shared, sharedGate } = parameters;
-  const { bytes } = dtypes[weightDType];
+  const { bits } = weightFormats.get(formats.up) as WeightFormat;
+  const bytes = bits / 8;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
   const forChosen = (size: number): Work => ({

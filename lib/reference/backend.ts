@@ -5,6 +5,7 @@ import type { DeviceOptions } from "../core/native.js";
 import type { Distribution } from "../core/noise_backend.js";
 import type { CapacityLimit, ExpertScoring, Gating } from "../core/routing_rule.js";
 import { type Shape, shapeSize } from "../core/shape.js";
+import type { WeightFormatName } from "../core/weight_format.js";
 import { Stream } from "./core/stream.js";
 import { ReferenceTensor, readMatrix } from "./core/tensor.js";
 import { type CountsToken, tokenMask } from "./core/token_mask.js";
@@ -235,11 +236,11 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
     numExperts: number,
     rows: number,
     columns: number,
-    dtype: DType,
+    format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
   ): ReferencePackedExperts {
-    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], dtype, activation, clamp);
+    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], format, activation, clamp);
   }
 
   layer(description: LayerDescription): ReferenceLayer {

@@ -1,5 +1,7 @@
 #include "binding/arguments.h"
 
+#include "core/formats/list.h"
+
 namespace moe::binding {
 
 TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep) {
@@ -66,6 +68,66 @@ MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep) {
 MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep) {
   if (value.IsNull() || value.IsUndefined()) return {};
   return matrix(env, value, keep);
+}
+
+const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
+  const std::string name = value.ToString();
+  for (const WeightFormat* format : kWeightFormats) {
+    if (name == format->name) return format;
+  }
+  throw_error(env, {Code::unsupported_dtype, "weight format: this device has no \"" + name + "\""});
+}
+
+// As many bytes, or elements, as the format's codes need, and the scales that go with them.
+static void check_weight(Napi::Env env, const WeightView& view) {
+  const WeightFormat& format = *view.format;
+  const auto groups = [&view](const ScaleLevel& level, const MatrixView& matrix) {
+    if (level.absent()) return matrix.absent();
+    const int64_t columns = level.columns == 0 ? view.columns : level.columns;
+    return !matrix.absent() && matrix.rows == (view.rows + level.rows - 1) / level.rows &&
+           matrix.columns == (view.columns + columns - 1) / columns;
+  };
+  const bool codes = view.codes.rows == view.rows &&
+                     view.codes.columns == (format.plain() ? view.columns : format.row_bytes(view.columns)) &&
+                     view.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8);
+  const ScaleLevel no_level;
+  const bool offsets = groups(format.offset != Offset::none ? format.scales : no_level, view.zeros) &&
+                       groups(format.offset == Offset::minimum ? format.super_scales : no_level, view.super_zeros);
+  if (codes && offsets && groups(format.scales, view.scales) && groups(format.super_scales, view.super_scales)) return;
+  throw_error(env,
+              {Code::internal, std::string("native argument: codes and scales do not fit a weight of ") + format.name});
+}
+
+WeightView weight(Napi::Env env, Napi::Value value, Keep& keep) {
+  if (!value.IsObject()) throw_error(env, {Code::internal, "native argument: expected a weight"});
+  const Napi::Object given = value.As<Napi::Object>();
+  WeightView view;
+  view.format = weight_format(env, given.Get("format"));
+  view.rows = integer(env, given.Get("rows"), "rows");
+  view.columns = integer(env, given.Get("columns"), "columns");
+  view.codes = matrix(env, given.Get("codes"), keep);
+  view.scales = optional_matrix(env, given.Get("scales"), keep);
+  view.super_scales = optional_matrix(env, given.Get("superScales"), keep);
+  view.zeros = optional_matrix(env, given.Get("zeros"), keep);
+  view.super_zeros = optional_matrix(env, given.Get("superZeros"), keep);
+  if (given.Get("scalar").IsNumber()) view.scalar = given.Get("scalar").ToNumber().FloatValue();
+  const TensorView input_scale = optional_tensor(env, given.Get("inputScale"), keep);
+  const TensorView input_order = optional_tensor(env, given.Get("inputOrder"), keep);
+  const auto per_column = [&view](const TensorView& tensor, DType dtype) {
+    return tensor.absent() || (tensor.dtype == dtype && tensor.size() == view.columns);
+  };
+  if (!per_column(input_scale, DType::f32) || !per_column(input_order, DType::i32)) {
+    throw_error(env, {Code::internal, "native argument: an input scale or order does not fit its weight"});
+  }
+  view.input_scale = input_scale.as<const float>();
+  view.input_order = input_order.as<const int32_t>();
+  check_weight(env, view);
+  return view;
+}
+
+WeightView optional_weight(Napi::Env env, Napi::Value value, Keep& keep) {
+  if (value.IsNull() || value.IsUndefined()) return {};
+  return weight(env, value, keep);
 }
 
 Clamp clamp(Napi::Object value) {

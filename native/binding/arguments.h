@@ -5,6 +5,7 @@
 #include "binding/device.h"
 #include "binding/errors.h"
 #include "binding/tensor.h"
+#include "core/layer/description.h"
 #include "core/operators/problem.h"
 
 namespace moe::binding {
@@ -33,6 +34,11 @@ TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
 // A StridedMatrix of lib/core/backend.ts, checked to lie within its tensor.
 MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep);
 MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep);
+
+// A weight of lib/core/backend.ts.
+WeightView weight(Napi::Env env, Napi::Value value, Keep& keep);
+WeightView optional_weight(Napi::Env env, Napi::Value value, Keep& keep);
+const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);

@@ -53,7 +53,17 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   description.output_activation =
       static_cast<OutputActivation>(name_index(env, given.Get("outputActivation"), kOutputActivationNames));
   description.weight_on = static_cast<WeightPlace>(name_index(env, given.Get("weightOn"), kWeightPlaceNames));
-  description.weight_dtype = dtype(env, given.Get("weightDType"));
+  const Napi::Object formats = given.Get("formats").ToObject();
+  const auto format = [&](const char* role) { return weight_format(env, formats.Get(role)); };
+  description.formats = {.router = format("router"),
+                         .shared_gate = format("sharedGate"),
+                         .gate = format("gate"),
+                         .up = format("up"),
+                         .factor = format("factor"),
+                         .down = format("down")};
+  description.bias_dtype = dtype(env, given.Get("biasDType"));
+  const Napi::Object bank = given.Get("bank").ToObject();
+  description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};
   description.gating = gating_rule(env, given);
   std::unique_ptr<Layer> layer;
   Keep keep;
@@ -92,9 +102,9 @@ DeviceObject& LayerObject::device() const { return *DeviceObject::Unwrap(device_
 void LayerObject::set_router(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  const MatrixView weight = matrix(env, info[0], keep);
+  const WeightView projection = weight(env, info[0], keep);
   const MatrixView bias = optional_matrix(env, info[1], keep);
-  enqueue(env, &Layer::set_router, std::move(keep), weight, bias);
+  enqueue(env, &Layer::set_router, std::move(keep), projection, bias);
 }
 
 void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
@@ -107,12 +117,12 @@ void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
 void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  const MatrixView weight = matrix(env, info[0], keep);
+  const WeightView projection = weight(env, info[0], keep);
   const MatrixView bias = optional_matrix(env, info[1], keep);
-  if (weight.rows != layer(env)->description().shared_gate_rows()) {
+  if (projection.rows != layer(env)->description().shared_gate_rows()) {
     throw_error(env, {Code::invalid_argument, "setSharedGate: weight out of place"});
   }
-  enqueue(env, &Layer::set_shared_gate, std::move(keep), weight, bias);
+  enqueue(env, &Layer::set_shared_gate, std::move(keep), projection, bias);
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
@@ -122,10 +132,10 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Object given = info[1].ToObject();
   Keep keep;
   ExpertViews weights;
-  weights.gate = optional_matrix(env, given.Get("gate"), keep);
-  weights.up = matrix(env, given.Get("up"), keep);
-  weights.factor = optional_matrix(env, given.Get("factor"), keep);
-  weights.down = matrix(env, given.Get("down"), keep);
+  weights.gate = optional_weight(env, given.Get("gate"), keep);
+  weights.up = weight(env, given.Get("up"), keep);
+  weights.factor = optional_weight(env, given.Get("factor"), keep);
+  weights.down = weight(env, given.Get("down"), keep);
   weights.gate_bias = optional_matrix(env, given.Get("gateBias"), keep);
   weights.up_bias = optional_matrix(env, given.Get("upBias"), keep);
   weights.down_bias = optional_matrix(env, given.Get("downBias"), keep);

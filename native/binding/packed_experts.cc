@@ -24,11 +24,11 @@ PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : Objec
 Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   owner.stream(env);
-  ExpertWeights weights;
+  ExpertProduct weights;
   weights.experts = integer(env, info[0], "numExperts");
   weights.rows = integer(env, info[1], "rows");
   weights.columns = integer(env, info[2], "columns");
-  weights.dtype = dtype(env, info[3]);
+  weights.format = weight_format(env, info[3]);
   weights.activation = activation(env, info[4]);
   weights.clamp = clamp(info[5].ToObject());
   std::unique_ptr<PackedExperts> packed;
@@ -62,13 +62,13 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const std::shared_ptr<PackedExperts>& target = packed(env);
   const int64_t expert = integer(env, info[0], "expert");
   Keep keep;
-  const MatrixView weight = matrix(env, info[1], keep);
-  const MatrixView up = optional_matrix(env, info[2], keep);
+  const WeightView first = weight(env, info[1], keep);
+  const WeightView up = optional_weight(env, info[2], keep);
   if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
     throw_error(env, {Code::invalid_argument, "setExpert: expert or halves out of place"});
   }
-  DeviceObject::Unwrap(device_.Value())->stream(env).enqueue([target, expert, weight, up, keep = std::move(keep)] {
-    return target->set_expert(expert, weight, up);
+  DeviceObject::Unwrap(device_.Value())->stream(env).enqueue([target, expert, first, up, keep = std::move(keep)] {
+    return target->set_expert(expert, first, up);
   });
 }
 

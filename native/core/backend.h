@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/layer/description.h"
 #include "core/operators/capacity.h"
 #include "core/operators/noise.h"
 #include "core/operators/problem.h"
@@ -19,16 +20,16 @@ namespace moe {
 // Expert weights in a device's own layout.
 class PackedExperts {
  public:
-  explicit PackedExperts(const ExpertWeights& weights) : weights_(weights) {}
+  explicit PackedExperts(const ExpertProduct& weights) : weights_(weights) {}
   virtual ~PackedExperts() = default;
   // Repacks one expert: weight [rows, columns], or gate and up [rows / 2, columns] each where gated. Rows and columns
   // that a matrix lacks are zeros.
-  virtual Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) = 0;
+  virtual Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) = 0;
   virtual size_t bytes() const = 0;
-  const ExpertWeights& weights() const { return weights_; }
+  const ExpertProduct& weights() const { return weights_; }
 
  private:
-  ExpertWeights weights_;
+  ExpertProduct weights_;
 };
 
 // A part of a layer's weights as a device stores them, such as the router or a bias.
@@ -49,12 +50,12 @@ class Layer {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
   virtual ~Layer() = default;
-  virtual Status set_router(const MatrixView& weight, const MatrixView& bias) = 0;
+  virtual Status set_router(const WeightView& weight, const MatrixView& bias) = 0;
   // [E], kept in float32.
   virtual Status set_selection_bias(const MatrixView& bias) = 0;
   // weight [shared_gate_rows, H], bias [shared_gate_rows] or absent.
-  virtual Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) = 0;
-  // Experts 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
+  virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
+  // Expert `expert` of the bank, 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
   // logits [T, E] f32.
   virtual Status logits(const TensorView& x, const TensorView& logits) = 0;
@@ -128,7 +129,7 @@ class Backend {
   virtual Status noisy_logits(const NoisyLogits& p) = 0;
   virtual Status expert_load(const ExpertLoad& p) = 0;
   virtual Status copy_matrix(const CopyMatrix& p) = 0;
-  virtual Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) = 0;
+  virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 
   // Names the layout of layers' parts. Under an equal name, parts of a layer of an equal description can be given to

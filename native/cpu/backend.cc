@@ -138,7 +138,7 @@ Status CpuBackend::copy_matrix(const CopyMatrix& p) {
   return {};
 }
 
-Status CpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
+Status CpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<CpuPackedExperts> made;
   MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &made));
   *packed = std::move(made);

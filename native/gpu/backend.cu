@@ -114,14 +114,14 @@ Status GpuBackend::unpermute(const Unpermute& p) {
 }
 
 Status GpuBackend::grouped_gemm(const GroupedGemm& p) {
-  const ExpertWeights& weights = p.weight->weights();
+  const ExpertProduct& weights = p.weight->weights();
   const int64_t rows = p.y.shape[0];
   const gpu::DeviceTraits& traits = runtime().traits();
   const Stream stream = runtime().stream();
   MOE_TRY(runtime().use());
   MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
   const gpu::GemmPlan plan =
-      gpu::plan_gemm({p.x.dtype, weights.dtype, rows, weights.experts, gpu::packed_layout(weights).rows,
+      gpu::plan_gemm({p.x.dtype, plain_dtype(*weights.format), rows, weights.experts, gpu::packed_layout(weights).rows,
                       weights.columns, gpu::rows_aligned(p.x), context_.tf32},
                      traits);
   Scratch map(runtime());
@@ -182,7 +182,7 @@ Status GpuBackend::copy_matrix(const CopyMatrix& p) {
                           runtime().traits(), runtime().stream());
 }
 
-Status GpuBackend::packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) {
+Status GpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made;
   MOE_TRY(GpuPackedExperts::create(weights, runtime(), &made));
   *packed = std::move(made);

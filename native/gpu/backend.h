@@ -45,7 +45,7 @@ class GpuBackend : public Backend {
   Status noisy_logits(const NoisyLogits& p) override;
   Status expert_load(const ExpertLoad& p) override;
   Status copy_matrix(const CopyMatrix& p) override;
-  Status packed_experts(const ExpertWeights& weights, std::unique_ptr<PackedExperts>* packed) override;
+  Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
 
  private:

@@ -4,6 +4,7 @@ import {
   type Clamp,
   isGated,
   type LayerDescription,
+  type LayerFormats,
   type OutputActivation,
   outputActivations,
   type SharedGate,
@@ -11,7 +12,7 @@ import {
   type WeightPlace,
   weightPlaces,
 } from "../../core/backend.js";
-import type { FloatDType } from "../../core/dtype.js";
+import type { DType, FloatDType } from "../../core/dtype.js";
 import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { checkClamp } from "../../operators/experts/grouped_gemm.js";
@@ -74,6 +75,8 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
 
 /** A checked configuration: what devices compute, and what is done to the routing before. */
 export interface MoeLayerDescription extends LayerDescription, RouterNoise {
+  /** Storage dtype of the weights. */
+  readonly weightDType: DType;
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacitySize | undefined;
   readonly hierarchy: Hierarchy | undefined;
@@ -102,12 +105,19 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     outputActivation,
     weightOn,
     weightDType,
+    formats: sameFormats(weightDType),
+    biasDType: weightDType,
+    bank: { first: 0, count: numExperts },
     ...gating,
     capacity: checkLayerCapacity(config),
     expertChoice: checkExpertChoice(config, gating),
     hierarchy: checkHierarchy(config),
     ...checkRouterNoise(config),
   };
+}
+
+function sameFormats(format: FloatDType): LayerFormats {
+  return { router: format, sharedGate: format, gate: format, up: format, factor: format, down: format };
 }
 
 function checkLayerCapacity({ capacity }: MoeLayerConfig): CapacityRule | undefined {

@@ -2,6 +2,7 @@ import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix
 import type { Device } from "../../core/device.js";
 import { MoeError } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
+import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
   checkWeight,
   type MatrixPlace,
@@ -105,20 +106,21 @@ export function expertShare(
 ): ExpertMatrices {
   const shapes = expertShapes(hiddenSize, width);
   const count = Math.min(intermediateSize, width - first);
-  const matrix = (role: ExpertRole): StridedMatrix | null => {
+  const part = (role: ExpertRole): WeightMatrix | null => {
     const weight = weights[role];
     if (weight === undefined) return null;
     const { tensor, ...layout } = storedWeight(weight);
     const place = share(matrixPlace(shapes[role], layout), role, first, count);
-    return place === undefined ? null : matrixAt(tensor, place);
+    return place === undefined ? null : plainWeight(tensor.dtype, matrixAt(tensor, place));
   };
+  const bias = (role: ExpertRole): StridedMatrix | null => part(role)?.codes ?? null;
   return {
-    gate: matrix("gate"),
-    up: matrix("up") as StridedMatrix,
-    factor: matrix("factor"),
-    down: matrix("down") as StridedMatrix,
-    gateBias: matrix("gateBias"),
-    upBias: matrix("upBias"),
-    downBias: matrix("downBias"),
+    gate: part("gate"),
+    up: part("up") as WeightMatrix,
+    factor: part("factor"),
+    down: part("down") as WeightMatrix,
+    gateBias: bias("gateBias"),
+    upBias: bias("upBias"),
+    downBias: bias("downBias"),
   };
 }

@@ -2,11 +2,12 @@ import type { StridedMatrix } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
+import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import type { MoeLayer, MoeLayerOptions } from "../layer.js";
 import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./expert_weights.js";
 import { checkExtraRouters, type ExtraRouterRole, extraRouters } from "./extra_routers.js";
-import { checkWeight, type Weight, wholeMatrix } from "./weight_layout.js";
+import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 
 // Every function checks its weights and enqueues their copies into the layer's own memory.
 
@@ -134,19 +135,26 @@ function setLinear(
   shape: Shape,
   weight: Weight,
   bias: Weight | undefined,
-  set: (matrix: StridedMatrix, vector: StridedMatrix | null) => void,
+  set: (matrix: WeightMatrix, vector: StridedMatrix | null) => void,
 ): void {
   const vector = shape.slice(0, 1);
   checkWeight(name, weight, shape, layer.device);
   if (bias !== undefined) checkWeight(`${name}Bias`, bias, vector, layer.device);
-  const matrices = { weight: wholeMatrix(weight, shape), bias: bias ? wholeMatrix(bias, vector) : null };
+  const matrices = { weight: wholeWeight(weight, shape), bias: bias ? wholeMatrix(bias, vector) : null };
   withMatrices(matrices, (given) => set(given.weight, given.bias));
 }
 
-function withMatrices<M extends Record<string, StridedMatrix | null>>(matrices: M, set: (matrices: M) => void): void {
+function withMatrices<M extends Record<string, StridedMatrix | WeightMatrix | null>>(
+  matrices: M,
+  set: (matrices: M) => void,
+): void {
   try {
     set(matrices);
   } finally {
-    for (const matrix of Object.values(matrices)) matrix?.handle.free();
+    for (const matrix of Object.values(matrices)) {
+      if (matrix === null) continue;
+      if ("codes" in matrix) freeWeight(matrix);
+      else matrix.handle.free();
+    }
   }
 }

@@ -3,6 +3,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { checkChoice, invalidArgument } from "../../core/errors.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkTensor } from "../../operators/check.js";
 
 /** `out_in`: rows are outputs (y = W x), as PyTorch's linear layers store them. `in_out`: columns are (y = x W). */
@@ -90,6 +91,11 @@ export function matrixAt({ handle, shape }: Tensor, { offset, ...matrix }: Matri
 export function wholeMatrix(weight: Weight, shape: Shape): StridedMatrix {
   const { tensor, ...layout } = storedWeight(weight);
   return matrixAt(tensor, matrixPlace(shape, layout));
+}
+
+/** The same as a weight of the tensor's own format. */
+export function wholeWeight(weight: Weight, shape: Shape): WeightMatrix {
+  return plainWeight(storedWeight(weight).tensor.dtype, wholeMatrix(weight, shape));
 }
 
 export function storedWeight(weight: Weight): StoredWeight {

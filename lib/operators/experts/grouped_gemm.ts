@@ -5,13 +5,13 @@ import {
   defaultClamp,
   isGated,
   type PackedHandle,
-  type StridedMatrix,
 } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { checkChoice, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { freeWeight, plainWeight } from "../../core/weight_format.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 
 /**
@@ -97,18 +97,19 @@ export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptio
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts; expert++) {
     const offset = expert * rows * columns;
-    const matrix = (begin: number): StridedMatrix => ({
-      handle: weight.handle.view([half, columns], begin),
-      rows: half,
-      columns,
-      rowStride: columns,
-      columnStride: 1,
-    });
+    const matrix = (begin: number) =>
+      plainWeight(weight.dtype, {
+        handle: weight.handle.view([half, columns], begin),
+        rows: half,
+        columns,
+        rowStride: columns,
+        columnStride: 1,
+      });
     const first = matrix(offset);
     const up = gated ? matrix(offset + half * columns) : null;
     handle.setExpert(expert, first, up);
-    first.handle.free();
-    up?.handle.free();
+    freeWeight(first);
+    if (up !== null) freeWeight(up);
   }
   return new PackedExperts(weight.device, weight.dtype, weight.shape, activation, handle);
 }

@@ -1,12 +1,16 @@
-import type { Activation, Clamp, PackedHandle, StridedMatrix } from "../../core/backend.js";
-import type { DType } from "../../core/dtype.js";
+import type { Activation, Clamp, PackedHandle } from "../../core/backend.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
-import type { Matrix } from "../core/matrix.js";
+import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import { extended, type Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
-import { ReferenceTensor, readMatrix } from "../core/tensor.js";
+import { ReferenceTensor } from "../core/tensor.js";
+import { dequantize, storageOf } from "../formats/dequantize.js";
 import type { Experts } from "./grouped_gemm.js";
 
-/** Expert weights [E, N, K] as given, gate rows before up rows, rounded to one dtype. */
+/**
+ * Expert weights [E, N, K] as given, gate rows before up rows, rounded to a plain format; those of a quantised one are kept
+ * as the values that their codes mean.
+ */
 export class ReferencePackedExperts implements PackedHandle, Experts {
   readonly activation: Activation;
   readonly clamp: Clamp;
@@ -16,13 +20,13 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   constructor(
     stream: Stream,
     shape: readonly [number, number, number],
-    dtype: DType,
+    format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
   ) {
     this.activation = activation;
     this.clamp = clamp;
-    this.#storage = ReferenceTensor.allocate(stream, dtype, shape);
+    this.#storage = ReferenceTensor.allocate(stream, storageOf(format), shape);
     this.#expertShape = shape.slice(1);
   }
 
@@ -34,11 +38,11 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     return this.#storage.byteLength;
   }
 
-  setExpert(expert: number, weight: StridedMatrix, up: StridedMatrix | null): void {
+  setExpert(expert: number, weight: WeightMatrix, up: WeightMatrix | null): void {
     const [rows, columns] = this.#expertShape as [number, number];
     const half = [up === null ? rows : rows / 2, columns] as const;
-    this.#part(expert, half, 0).store(readMatrix(weight, ...half).values);
-    if (up !== null) this.#part(expert, half, half[0]).store(readMatrix(up, ...half).values);
+    this.#part(expert, half, 0).store(extended(dequantize(weight), ...half).values);
+    if (up !== null) this.#part(expert, half, half[0]).store(extended(dequantize(up), ...half).values);
   }
 
   weight(expert: number): Matrix {

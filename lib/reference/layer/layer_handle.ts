@@ -8,12 +8,14 @@ import type {
   WeightParts,
 } from "../../core/backend.js";
 import type { DType } from "../../core/dtype.js";
+import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import { gateUpRows } from "../../layer/description/config.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
 import { ExpertBiases } from "../experts/expert_biases.js";
 import { ReferencePackedExperts } from "../experts/packed_experts.js";
+import { dequantize, storageOf } from "../formats/dequantize.js";
 import { routerProjection } from "../routing/router_projection.js";
 import { appendShared, forward, type Measure, type Projection, route, type Slots } from "./layer.js";
 
@@ -32,18 +34,18 @@ export class ReferenceLayer implements LayerHandle {
   #times = noTimes();
 
   constructor(stream: Stream, description: LayerDescription) {
-    const { hiddenSize: hidden, intermediateSize: inner, weightDType: dtype, activation, clamp } = description;
-    const experts = description.numExperts + description.sharedExperts;
+    const { hiddenSize: hidden, intermediateSize: inner, formats, biasDType, activation, clamp } = description;
+    const experts = description.bank.count + description.sharedExperts;
     const rows = gateUpRows(description);
     this.#stream = stream;
     this.#description = description;
-    this.#gateUp = new ReferencePackedExperts(stream, [experts, rows, hidden], dtype, activation, clamp);
-    this.#gateUpBias = new ExpertBiases(stream, experts, rows, dtype);
+    this.#gateUp = new ReferencePackedExperts(stream, [experts, rows, hidden], formats.up, activation, clamp);
+    this.#gateUpBias = new ExpertBiases(stream, experts, rows, biasDType);
     if (description.factor) {
-      this.#factor = new ReferencePackedExperts(stream, [experts, inner, hidden], dtype, "none", clamp);
+      this.#factor = new ReferencePackedExperts(stream, [experts, inner, hidden], formats.factor, "none", clamp);
     }
-    this.#down = new ReferencePackedExperts(stream, [experts, hidden, inner], dtype, "none", clamp);
-    this.#downBias = new ExpertBiases(stream, experts, hidden, dtype);
+    this.#down = new ReferencePackedExperts(stream, [experts, hidden, inner], formats.down, "none", clamp);
+    this.#downBias = new ExpertBiases(stream, experts, hidden, biasDType);
   }
 
   get byteLength(): number {
@@ -55,18 +57,18 @@ export class ReferenceLayer implements LayerHandle {
     return {};
   }
 
-  setRouter(weight: StridedMatrix, bias: StridedMatrix | null): void {
-    this.#keep("router", weight);
-    if (bias !== null) this.#keep("routerBias", bias);
+  setRouter(weight: WeightMatrix, bias: StridedMatrix | null): void {
+    this.#keep("router", dequantize(weight), this.#description.formats.router);
+    if (bias !== null) this.#keepBias("routerBias", bias);
   }
 
   setSelectionBias(bias: StridedMatrix): void {
-    this.#keep("selectionBias", bias, this.#description.weightDType === "f64" ? "f64" : "f32");
+    this.#keepBias("selectionBias", bias, this.#description.biasDType === "f64" ? "f64" : "f32");
   }
 
-  setSharedGate(weight: StridedMatrix, bias: StridedMatrix | null): void {
-    this.#keep("sharedGate", weight);
-    if (bias !== null) this.#keep("sharedGateBias", bias);
+  setSharedGate(weight: WeightMatrix, bias: StridedMatrix | null): void {
+    this.#keep("sharedGate", dequantize(weight), this.#description.formats.sharedGate);
+    if (bias !== null) this.#keepBias("sharedGateBias", bias);
   }
 
   setExpert(expert: number, { gate, up, factor, down, gateBias, upBias, downBias }: ExpertMatrices): void {
@@ -130,11 +132,14 @@ export class ReferenceLayer implements LayerHandle {
 
   free(): void {}
 
-  #keep(name: ParameterName, matrix: StridedMatrix, dtype?: DType): void {
-    const shape = [matrix.rows, matrix.columns];
-    const parameter = ReferenceTensor.allocate(this.#stream, dtype ?? this.#description.weightDType, shape);
-    parameter.store(readMatrix(matrix, matrix.rows, matrix.columns).values);
+  #keep(name: ParameterName, { values, rows, columns }: Matrix, format: WeightFormatName): void {
+    const parameter = ReferenceTensor.allocate(this.#stream, storageOf(format), [rows, columns]);
+    parameter.store(values);
     this.#parameters.set(name, parameter);
+  }
+
+  #keepBias(name: ParameterName, bias: StridedMatrix, dtype: DType = this.#description.biasDType): void {
+    this.#keep(name, readMatrix(bias, bias.rows, bias.columns), dtype);
   }
 
   #projection(name: "router" | "sharedGate"): Projection {

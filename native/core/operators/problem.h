@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/formats/weight_format.h"
 #include "core/tensor_view.h"
 
 namespace moe {
@@ -56,15 +57,6 @@ struct GatingRule {
     return group_score == GroupScore::max ? 1 : group_score == GroupScore::top2_sum ? 2 : top_k / top_groups;
   }
 };
-
-enum class OutputActivation : uint8_t { none, softmax };
-inline constexpr const char* kOutputActivationNames[] = {"none", "softmax"};
-
-enum class WeightPlace : uint8_t { output, input };
-inline constexpr const char* kWeightPlaceNames[] = {"output", "input"};
-
-enum class SharedGate : uint8_t { none, sigmoid, softmax };
-inline constexpr const char* kSharedGateNames[] = {"none", "sigmoid", "softmax"};
 
 struct RouterProjection {
   TensorView x;       // [T, H] float
@@ -125,12 +117,13 @@ struct CopyMatrix {
   TensorView target;  // likewise
 };
 
-// Expert weights [experts, rows, columns]: y = W x. rows counts gate and up where the activation is gated.
-struct ExpertWeights {
+// One product of all experts, y = activation(W x), W [experts, rows, columns] being stored in `format`. rows counts
+// gate and up where the activation is gated.
+struct ExpertProduct {
   int64_t experts = 0;
   int64_t rows = 0;
   int64_t columns = 0;
-  DType dtype = DType::f32;
+  const WeightFormat* format = &kF32Format;
   Activation activation = Activation::none;
   Clamp clamp = {};
 
@@ -146,54 +139,6 @@ struct GroupedGemm {
   TensorView offsets;                     // [E + 1] i32
   TensorView token_of_row;                // [R] i32, or absent
   TensorView y;                           // [R, outputs] float
-};
-
-struct LayerDescription {
-  int64_t hidden = 0;
-  int64_t intermediate = 0;
-  int64_t experts = 0;         // that the router chooses from
-  int64_t shared_experts = 0;  // behind those, for every token
-  SharedGate shared_gate = SharedGate::none;
-  Activation activation = Activation::swiglu;
-  Clamp clamp;
-  bool factor = false;
-  OutputActivation output_activation = OutputActivation::none;
-  WeightPlace weight_on = WeightPlace::output;
-  GatingRule gating;
-  DType weight_dtype = DType::f32;
-
-  int64_t all_experts() const { return experts + shared_experts; }
-  // Slots of a token: its chosen experts, then the shared ones.
-  int64_t slots(int64_t choices) const { return choices + shared_experts; }
-  int64_t gate_up_rows() const { return (is_gated(activation) ? 2 : 1) * intermediate; }
-  // Linear outputs of the shared experts' gate.
-  int64_t shared_gate_rows() const {
-    return shared_gate == SharedGate::none ? 0 : shared_gate == SharedGate::sigmoid ? 1 : 2;
-  }
-};
-
-// One expert's weights; absent matrices where the layer has no gate, no factor or no biases.
-struct ExpertViews {
-  MatrixView gate, up, factor;  // [I, H]
-  MatrixView down;              // [H, I]
-  MatrixView gate_bias, up_bias, down_bias;
-};
-
-struct LayerForward {
-  TensorView x;        // [T, H] float
-  TensorView y;        // [T, H] like x
-  TensorView ids;      // [T, k] i32 and
-  TensorView weights;  // [T, k] f32 where the caller routes, with any k, or absent
-  // How many of these ids are not -1, at most; -1 where that is not known.
-  int64_t max_choices = -1;
-
-  // Experts chosen for a token.
-  int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }
-};
-
-// Seconds on the device that the stages of one forward took.
-struct StageTimes {
-  double router = 0, gating = 0, sort = 0, gate_up = 0, down = 0, combine = 0;
 };
 
 }  // namespace moe

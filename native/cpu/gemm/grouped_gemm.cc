@@ -21,8 +21,8 @@ struct RowProduct {
 
 Status multiply_rows(Context& context, const RowProduct& p) {
   const Kernels& kernels = context.kernels;
-  const ExpertWeights& weights = p.weights->weights();
-  const TileKernels& tiles = tile_kernels(kernels, p.arithmetic_dtype, weights.dtype);
+  const ExpertProduct& weights = p.weights->weights();
+  const TileKernels& tiles = tile_kernels(kernels, p.arithmetic_dtype, plain_dtype(*weights.format));
   const PanelLayout& layout = p.weights->layout();
   const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, tiles.max_rows);
   const ProductPlan plan =
@@ -83,16 +83,17 @@ Status multiply_rows(Context& context, const RowProduct& p) {
 Status CpuBackend::router_projection(const RouterProjection& p) {
   const int64_t experts = p.weight.shape[0];
   std::unique_ptr<CpuPackedExperts> packed;
-  const ExpertWeights weights{1, experts, p.weight.shape[1], p.weight.dtype, Activation::none};
+  const ExpertProduct weights{
+      .experts = 1, .rows = experts, .columns = p.weight.shape[1], .format = &plain_format(p.weight.dtype)};
   MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &packed));
-  MOE_TRY(packed->set_expert(0, whole_matrix(p.weight), {}));
+  MOE_TRY(packed->set_expert(0, plain_weight(whole_matrix(p.weight)), {}));
   const int32_t offsets[2] = {0, static_cast<int32_t>(p.x.shape[0])};
   return multiply_rows(context_, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
 }
 
 Status CpuBackend::grouped_gemm(const GroupedGemm& p) {
   const auto* packed = static_cast<const CpuPackedExperts*>(p.weight);
-  const ExpertWeights& weights = packed->weights();
+  const ExpertProduct& weights = packed->weights();
   const int64_t rows = p.y.shape[0];
   const int64_t row_bytes = weights.outputs() * static_cast<int64_t>(info(p.y.dtype).bytes);
   const int32_t* token_of_row = p.token_of_row.as<const int32_t>();

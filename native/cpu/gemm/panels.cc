@@ -19,12 +19,12 @@ void place(const void* values, int64_t groups, int64_t panel_columns, char* targ
 
 }  // namespace
 
-PanelLayout::PanelLayout(const ExpertWeights& weights, int64_t columns)
+PanelLayout::PanelLayout(const ExpertProduct& weights, int64_t columns)
     : panel_columns(columns),
       outputs_per_panel(is_gated(weights.activation) ? columns / 2 : columns),
       panels(ceil_divide(weights.outputs(), outputs_per_panel)),
-      padded_k(round_up(weights.columns, k_group(weights.dtype))),
-      element_bytes(static_cast<int64_t>(info(weights.dtype).bytes)) {}
+      padded_k(round_up(weights.columns, k_group(plain_dtype(*weights.format)))),
+      element_bytes(weights.format->bits / 8) {}
 
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
   if (part.bytes != static_cast<size_t>(bytes)) {
@@ -35,7 +35,7 @@ Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
   return {};
 }
 
-Status CpuPackedExperts::create(const ExpertWeights& weights, const Kernels& kernels, const Team& team, bool poison,
+Status CpuPackedExperts::create(const ExpertProduct& weights, const Kernels& kernels, const Team& team, bool poison,
                                 std::unique_ptr<CpuPackedExperts>* packed) {
   packed->reset(new CpuPackedExperts(weights, kernels, team));
   CpuPackedExperts& made = **packed;
@@ -44,13 +44,13 @@ Status CpuPackedExperts::create(const ExpertWeights& weights, const Kernels& ker
   return {};
 }
 
-Status CpuPackedExperts::over(const WeightPart& stored, const ExpertWeights& weights, const Kernels& kernels,
+Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels,
                               const Team& team, std::unique_ptr<CpuPackedExperts>* packed) {
   packed->reset(new CpuPackedExperts(weights, kernels, team));
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
-Status CpuPackedExperts::set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) {
+Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
   char* target = buffer_.data() + expert * layout_.expert_bytes();
   team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
@@ -69,9 +69,9 @@ void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int
   for (int64_t i = 0; i < count; ++i) kernels.to_f32(source.dtype, from + i * stride, 1, values + i);
 }
 
-void CpuPackedExperts::pack_panel(int64_t panel, const MatrixView& weight, const MatrixView& up, char* target) const {
+void CpuPackedExperts::pack_panel(int64_t panel, const WeightView& weight, const WeightView& up, char* target) const {
   const int64_t outputs = weights().outputs();
-  const DType dtype = weights().dtype;
+  const DType dtype = plain_dtype(*weights().format);
   const int64_t group = k_group(dtype);
   alignas(64) float values[kChunk];
   alignas(64) char converted[kChunk * sizeof(float)];
@@ -79,7 +79,7 @@ void CpuPackedExperts::pack_panel(int64_t panel, const MatrixView& weight, const
     const int64_t length = std::min(kChunk, layout_.padded_k - begin);
     for (int64_t column = 0; column < layout_.panel_columns; ++column) {
       const bool in_up = column >= layout_.outputs_per_panel;
-      const MatrixView& source = in_up ? up : weight;
+      const MatrixView& source = (in_up ? up : weight).codes;
       const int64_t output = panel * layout_.outputs_per_panel + column % layout_.outputs_per_panel;
       const int64_t present =
           output < std::min(outputs, source.rows) ? std::clamp<int64_t>(source.columns - begin, 0, length) : 0;

@@ -25,7 +25,7 @@ struct PanelLayout {
   int64_t element_bytes = 0;
 
   PanelLayout() = default;
-  PanelLayout(const ExpertWeights& weights, int64_t panel_columns);
+  PanelLayout(const ExpertProduct& weights, int64_t panel_columns);
 
   int64_t row_bytes() const { return panel_columns * element_bytes; }
   int64_t panel_bytes() const { return padded_k * row_bytes(); }
@@ -41,24 +41,24 @@ Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
 
 class CpuPackedExperts final : public PackedExperts {
  public:
-  static Status create(const ExpertWeights& weights, const Kernels& kernels, const Team& team, bool poison,
+  static Status create(const ExpertProduct& weights, const Kernels& kernels, const Team& team, bool poison,
                        std::unique_ptr<CpuPackedExperts>* packed);
   // Over the stored bytes of others, which are only read.
-  static Status over(const WeightPart& stored, const ExpertWeights& weights, const Kernels& kernels, const Team& team,
+  static Status over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
-  Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) override;
+  Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   size_t bytes() const override { return buffer_.bytes(); }
 
   const PanelLayout& layout() const { return layout_; }
   char* data() const { return buffer_.data(); }
 
  private:
-  CpuPackedExperts(const ExpertWeights& weights, const Kernels& kernels, const Team& team)
+  CpuPackedExperts(const ExpertProduct& weights, const Kernels& kernels, const Team& team)
       : PackedExperts(weights), kernels_(kernels), team_(team), layout_(weights, kernels.panel_columns) {}
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
   // Rounded up, with zeros, so that what a file has behind these weights is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
-  void pack_panel(int64_t panel, const MatrixView& weight, const MatrixView& up, char* target) const;
+  void pack_panel(int64_t panel, const WeightView& weight, const WeightView& up, char* target) const;
 
   const Kernels& kernels_;
   const Team& team_;

@@ -27,7 +27,7 @@ struct Product {
 
 // Copies the bias of one panel's columns, zeros behind the last output.
 inline void load_panel_bias(const Product& product, int64_t expert, int64_t panel, float* bias) {
-  const ExpertWeights& weights = product.weights->weights();
+  const ExpertProduct& weights = product.weights->weights();
   const PanelLayout& layout = product.layout();
   const float* source = product.bias + expert * weights.rows;
   for (int64_t column = 0; column < layout.panel_columns; ++column) {
@@ -43,7 +43,7 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
 template <class Store>
 void run_product(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
-  const ExpertWeights& expert_weights = product.weights->weights();
+  const ExpertProduct& expert_weights = product.weights->weights();
   const int64_t x_bytes = element_bytes(product.tile_kernels->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
   alignas(64) float bias[64];

@@ -36,13 +36,13 @@ Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescripti
   return {};
 }
 
-Status CpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
+Status CpuLayer::set_router(const WeightView& weight, const MatrixView& bias) {
   return weights_.set_router(weight, bias);
 }
 
 Status CpuLayer::set_selection_bias(const MatrixView& bias) { return weights_.set_selection_bias(bias); }
 
-Status CpuLayer::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bias) {
   return weights_.set_shared_gate(weight, bias);
 }
 

@@ -16,9 +16,9 @@ class CpuLayer final : public Layer {
   static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
                      std::unique_ptr<Layer>* layer);
 
-  Status set_router(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_router(const WeightView& weight, const MatrixView& bias) override;
   Status set_selection_bias(const MatrixView& bias) override;
-  Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status logits(const TensorView& x, const TensorView& logits) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;

@@ -52,8 +52,8 @@ class LayerPass {
         slots_(tokens.choices + description.shared_experts),
         routes_(!tokens.routed),
         gates_shared_(tokens.y != nullptr && description.shared_gate != SharedGate::none),
-        token_kernels_(tile_kernels(kernels_, DType::f32, description.weight_dtype)),
-        expert_kernels_(tile_kernels(kernels_, tokens.dtype, description.weight_dtype)) {}
+        token_kernels_(tile_kernels(kernels_, DType::f32, plain_dtype(*description.formats.router))),
+        expert_kernels_(tile_kernels(kernels_, tokens.dtype, plain_dtype(*description.formats.up))) {}
 
   Status run();
 

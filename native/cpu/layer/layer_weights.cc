@@ -7,16 +7,17 @@ namespace moe::cpu {
 
 std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {
   const LayerDescription& d = description_;
-  const DType dtype = d.weight_dtype;
   const int64_t experts = d.all_experts();
   std::vector<PackedPart> parts = {
-      {"router", &LayerWeights::router, {1, d.experts, d.hidden, dtype}},
-      {"gate_up", &LayerWeights::gate_up, {experts, d.gate_up_rows(), d.hidden, dtype, d.activation, d.clamp}},
-      {"down", &LayerWeights::down, {experts, d.hidden, d.intermediate, dtype}},
+      {"router", &LayerWeights::router, {1, d.experts, d.hidden, d.formats.router}},
+      {"gate_up", &LayerWeights::gate_up, {experts, d.gate_up_rows(), d.hidden, d.formats.up, d.activation, d.clamp}},
+      {"down", &LayerWeights::down, {experts, d.hidden, d.intermediate, d.formats.down}},
   };
-  if (d.factor) parts.push_back({"factor", &LayerWeights::factor, {experts, d.intermediate, d.hidden, dtype}});
+  if (d.factor)
+    parts.push_back({"factor", &LayerWeights::factor, {experts, d.intermediate, d.hidden, d.formats.factor}});
   if (d.shared_gate != SharedGate::none) {
-    parts.push_back({"shared_gate", &LayerWeights::shared_gate, {1, d.shared_gate_rows(), d.hidden, dtype}});
+    parts.push_back(
+        {"shared_gate", &LayerWeights::shared_gate, {1, d.shared_gate_rows(), d.hidden, d.formats.shared_gate}});
   }
   return parts;
 }
@@ -99,7 +100,7 @@ Status LayerWeights::keep_bias(Buffer LayerWeights::*values, const MatrixView& b
   return {};
 }
 
-Status LayerWeights::set_router(const MatrixView& weight, const MatrixView& bias) {
+Status LayerWeights::set_router(const WeightView& weight, const MatrixView& bias) {
   MOE_TRY(check_settable());
   MOE_TRY(keep_bias(&LayerWeights::router_bias, bias, 0));
   return router->set_expert(0, weight, {});
@@ -110,7 +111,7 @@ Status LayerWeights::set_selection_bias(const MatrixView& bias) {
   return keep_bias(&LayerWeights::selection_bias, bias, 0);
 }
 
-Status LayerWeights::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+Status LayerWeights::set_shared_gate(const WeightView& weight, const MatrixView& bias) {
   MOE_TRY(check_settable());
   MOE_TRY(keep_bias(&LayerWeights::shared_gate_bias, bias, 0));
   return shared_gate->set_expert(0, weight, {});

@@ -19,9 +19,9 @@ class LayerWeights {
   // Over the parts() of others, which are only read; these weights cannot be set.
   Status borrow(const std::vector<WeightPart>& parts);
 
-  Status set_router(const MatrixView& weight, const MatrixView& bias);
+  Status set_router(const WeightView& weight, const MatrixView& bias);
   Status set_selection_bias(const MatrixView& bias);
-  Status set_shared_gate(const MatrixView& weight, const MatrixView& bias);
+  Status set_shared_gate(const WeightView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
   // Of what is there so far.
@@ -39,7 +39,7 @@ class LayerWeights {
   struct PackedPart {
     const char* name;
     std::unique_ptr<CpuPackedExperts> LayerWeights::*packed;
-    ExpertWeights weights;
+    ExpertProduct weights;
   };
   struct BiasPart {
     const char* name;

@@ -1,7 +1,7 @@
 // The slots of the shared experts, behind those of every token's chosen ones.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/layer/description.h"
 #include "gpu/runtime/device_traits.h"
 #include "gpu/runtime/id_error.h"
 

@@ -35,7 +35,7 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
     epilogue.aligned_y = vectors_aligned<typename decltype(type)::type, kEpilogueRun>(o.y, o.y_pitch);
     return {};
   }));
-  if (plan.path == gpu::GemmPath::fma) return launch_gemm_fma(arguments, plan, o.weights.dtype, stream);
+  if (plan.path == gpu::GemmPath::fma) return launch_gemm_fma(arguments, plan, plain_dtype(*o.weights.format), stream);
   return launch_gemm_mma(arguments, plan, stream);
 }
 

@@ -14,7 +14,7 @@ struct GroupedGemmOperands {
   int64_t x_rows;
   TensorView token_of_row;  // [R] i32, or absent
   const void* weight;       // packed
-  ExpertWeights weights;
+  ExpertProduct weights;
   TensorView bias;  // [E, rows], or absent
   void* y;          // [R, y_pitch]
   DType y_dtype;

@@ -4,7 +4,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-Status GpuPackedExperts::create(const ExpertWeights& weights, Runtime& runtime,
+Status GpuPackedExperts::create(const ExpertProduct& weights, Runtime& runtime,
                                 std::unique_ptr<GpuPackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made(new GpuPackedExperts(weights, runtime));
   if (made->bytes() > 0) MOE_TRY(runtime.allocate(made->bytes(), &made->data_));
@@ -16,16 +16,18 @@ GpuPackedExperts::~GpuPackedExperts() {
   if (data_ != nullptr) runtime_.release(data_);
 }
 
-Status GpuPackedExperts::set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) {
+Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
   MOE_TRY(runtime_.use());
-  const auto element = static_cast<int64_t>(info(weights().dtype).bytes);
+  const DType dtype = plain_dtype(*weights().format);
+  const auto element = static_cast<int64_t>(info(dtype).bytes);
   char* place = static_cast<char*>(data_) + expert * layout_.expert_elements() * element;
-  return launch_pack_rows(weight, up, {place, weights().dtype, layout_.rows, layout_.pitch}, runtime_.traits(),
+  return launch_pack_rows(weight.codes, up.codes, {place, dtype, layout_.rows, layout_.pitch}, runtime_.traits(),
                           runtime_.stream());
 }
 
 size_t GpuPackedExperts::bytes() const {
-  return static_cast<size_t>(weights().experts * layout_.expert_elements()) * info(weights().dtype).bytes;
+  return static_cast<size_t>(weights().experts * layout_.expert_elements()) *
+         info(plain_dtype(*weights().format)).bytes;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

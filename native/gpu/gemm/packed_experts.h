@@ -11,15 +11,15 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuPackedExperts : public PackedExperts {
  public:
-  static Status create(const ExpertWeights& weights, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
+  static Status create(const ExpertProduct& weights, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
   ~GpuPackedExperts() override;
 
-  Status set_expert(int64_t expert, const MatrixView& weight, const MatrixView& up) override;
+  Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   size_t bytes() const override;
   const void* data() const { return data_; }
 
  private:
-  GpuPackedExperts(const ExpertWeights& weights, Runtime& runtime)
+  GpuPackedExperts(const ExpertProduct& weights, Runtime& runtime)
       : PackedExperts(weights), runtime_(runtime), layout_(gpu::packed_layout(weights)) {}
 
   Runtime& runtime_;

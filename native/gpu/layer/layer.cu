@@ -16,13 +16,13 @@ Status GpuLayer::create(const LayerDescription& description, Context& context, s
   const LayerDescription& d = description;
   std::unique_ptr<GpuLayer> made(new GpuLayer(d, context));
   Runtime& runtime = *context.runtime;
-  const auto make = [&](int64_t rows, int64_t columns, Activation activation, auto* packed) {
-    return GpuPackedExperts::create({d.all_experts(), rows, columns, d.weight_dtype, activation, d.clamp}, runtime,
-                                    packed);
+  const auto make = [&](int64_t rows, int64_t columns, const WeightFormat* format, Activation activation,
+                        auto* packed) {
+    return GpuPackedExperts::create({d.all_experts(), rows, columns, format, activation, d.clamp}, runtime, packed);
   };
-  MOE_TRY(make(d.gate_up_rows(), d.hidden, d.activation, &made->gate_up_));
-  if (d.factor) MOE_TRY(make(d.intermediate, d.hidden, Activation::none, &made->factor_));
-  MOE_TRY(make(d.hidden, d.intermediate, Activation::none, &made->down_));
+  MOE_TRY(make(d.gate_up_rows(), d.hidden, d.formats.up, d.activation, &made->gate_up_));
+  if (d.factor) MOE_TRY(make(d.intermediate, d.hidden, d.formats.factor, Activation::none, &made->factor_));
+  MOE_TRY(make(d.hidden, d.intermediate, d.formats.down, Activation::none, &made->down_));
   MOE_TRY(StageClock::create(runtime, &made->clock_));
   *layer = std::move(made);
   return {};
@@ -38,10 +38,19 @@ size_t GpuLayer::bytes() const {
   return gate_up_->bytes() + (factor_ != nullptr ? factor_->bytes() : 0) + down_->bytes() + parameter_bytes_;
 }
 
+DType GpuLayer::parameter_dtype(Parameter parameter) const {
+  switch (parameter) {
+    case kRouter: return plain_dtype(*description().formats.router);
+    case kSharedGate: return plain_dtype(*description().formats.shared_gate);
+    case kSelectionBias: return DType::f32;
+    default: return description().bias_dtype;
+  }
+}
+
 Status GpuLayer::keep(Parameter parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row,
                       int64_t column) {
   if (source.absent()) return {};
-  const DType dtype = parameter == kSelectionBias ? DType::f32 : description().weight_dtype;
+  const DType dtype = parameter_dtype(parameter);
   TensorView& kept = parameters_[parameter];
   if (kept.absent()) {
     TensorView made = gpu::matrix_view(nullptr, dtype, rows, columns);
@@ -55,10 +64,10 @@ Status GpuLayer::keep(Parameter parameter, int64_t rows, int64_t columns, const 
                           runtime().stream());
 }
 
-Status GpuLayer::set_router(const MatrixView& weight, const MatrixView& bias) {
+Status GpuLayer::set_router(const WeightView& weight, const MatrixView& bias) {
   const LayerDescription& d = description();
   MOE_TRY(runtime().use());
-  MOE_TRY(keep(kRouter, d.experts, d.hidden, weight));
+  MOE_TRY(keep(kRouter, d.experts, d.hidden, weight.codes));
   return keep(kRouterBias, 1, d.experts, bias);
 }
 
@@ -67,10 +76,10 @@ Status GpuLayer::set_selection_bias(const MatrixView& bias) {
   return keep(kSelectionBias, 1, description().experts, bias);
 }
 
-Status GpuLayer::set_shared_gate(const MatrixView& weight, const MatrixView& bias) {
+Status GpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bias) {
   const LayerDescription& d = description();
   MOE_TRY(runtime().use());
-  MOE_TRY(keep(kSharedGate, d.shared_gate_rows(), d.hidden, weight));
+  MOE_TRY(keep(kSharedGate, d.shared_gate_rows(), d.hidden, weight.codes));
   return keep(kSharedGateBias, 1, d.shared_gate_rows(), bias);
 }
 
@@ -80,7 +89,7 @@ Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   const int64_t experts = d.all_experts();
   const int64_t rows = d.gate_up_rows();
   MOE_TRY(runtime().use());
-  MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : MatrixView{}));
+  MOE_TRY(gate_up_->set_expert(expert, gated ? weights.gate : weights.up, gated ? weights.up : WeightView{}));
   if (d.factor) MOE_TRY(factor_->set_expert(expert, weights.factor, {}));
   MOE_TRY(down_->set_expert(expert, weights.down, {}));
   MOE_TRY(keep(kGateUpBias, experts, rows, weights.gate_bias, expert, 0));

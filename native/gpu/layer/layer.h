@@ -17,9 +17,9 @@ class GpuLayer : public Layer {
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
   ~GpuLayer() override;
 
-  Status set_router(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_router(const WeightView& weight, const MatrixView& bias) override;
   Status set_selection_bias(const MatrixView& bias) override;
-  Status set_shared_gate(const MatrixView& weight, const MatrixView& bias) override;
+  Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status logits(const TensorView& x, const TensorView& logits) override;
   Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
@@ -84,6 +84,7 @@ class GpuLayer : public Layer {
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
 
   Runtime& runtime() const { return *context_.runtime; }
+  DType parameter_dtype(Parameter parameter) const;
   // Copies `source` to row `row`, column `column` of a parameter [rows, columns], which is made of zeros with the
   // first.
   Status keep(Parameter parameter, int64_t rows, int64_t columns, const MatrixView& source, int64_t row = 0,

@@ -111,9 +111,10 @@ CombinePlan plan_combine(int64_t tokens, int64_t hidden, const DeviceTraits& tra
           static_cast<unsigned>(std::min(ceil_div(vectors, threads), kMaxGridY))};
 }
 
-PackedLayout packed_layout(const ExpertWeights& weights) {
+PackedLayout packed_layout(const ExpertProduct& weights) {
   const int64_t rows = is_gated(weights.activation) ? 2 * round_up(weights.outputs(), kInterleave) : weights.rows;
-  return {rows, round_up(weights.columns, kStageRowBytes / static_cast<int64_t>(info(weights.dtype).bytes))};
+  return {rows,
+          round_up(weights.columns, kStageRowBytes / static_cast<int64_t>(info(plain_dtype(*weights.format)).bytes))};
 }
 
 size_t gemm_shared_bytes(GemmPath path, const GemmTile& tile) {
@@ -167,8 +168,9 @@ LayerPlan plan_layer(const LayerDescription& layer, const LayerProblem& problem,
   const int64_t chosen = tokens * problem.choices;
   const int64_t slots = tokens * layer.slots(problem.choices);
   const int64_t rows = std::min(problem.max_choices, chosen) + (slots - chosen);
-  const DType weight = layer.weight_dtype;
-  const PackedLayout gate_up = packed_layout({experts, layer.gate_up_rows(), layer.hidden, weight, layer.activation});
+  const WeightFormat* format = layer.formats.up;
+  const DType weight = plain_dtype(*format);
+  const PackedLayout gate_up = packed_layout({experts, layer.gate_up_rows(), layer.hidden, format, layer.activation});
   const auto plan_product = [&](DType from, int64_t packed_rows, int64_t columns, bool aligned) {
     return plan_gemm({from, weight, rows, experts, packed_rows, columns, aligned, problem.tf32}, traits);
   };

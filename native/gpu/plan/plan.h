@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "core/layer/description.h"
 #include "core/operators/problem.h"
 #include "core/status.h"
 #include "gpu/runtime/device_traits.h"
@@ -80,7 +81,7 @@ struct PackedLayout {
 
   int64_t expert_elements() const { return rows * pitch; }
 };
-PackedLayout packed_layout(const ExpertWeights& weights);
+PackedLayout packed_layout(const ExpertProduct& weights);
 
 // What multiplies: float32 FMA, or the tensor cores on elements of one type.
 enum class GemmPath : uint8_t { fma, tf32, f16, bf16 };

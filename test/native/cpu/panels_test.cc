@@ -12,10 +12,10 @@ using namespace moe::cpu;
 // Where an element lies, straight from the description of PanelLayout.
 float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int64_t column, int64_t k) {
   const PanelLayout& layout = packed.layout();
-  const int64_t group = k_group(packed.weights().dtype);
+  const int64_t group = k_group(plain_dtype(*packed.weights().format));
   const char* base = packed.data() + expert * layout.expert_bytes() + panel * layout.panel_bytes();
   const int64_t index = (k / group * layout.panel_columns + column) * group + k % group;
-  switch (packed.weights().dtype) {
+  switch (plain_dtype(*packed.weights().format)) {
     case DType::f16: return static_cast<float>(reinterpret_cast<const f16*>(base)[index]);
     case DType::bf16: return static_cast<float>(reinterpret_cast<const bf16*>(base)[index]);
     default: return reinterpret_cast<const float*>(base)[index];
@@ -33,14 +33,17 @@ void check_packing(const Kernels& kernels, DType dtype, Activation activation, i
   test::Random random(3);
   const Team team{ThreadPool::shared(), 2};
   const bool gated = is_gated(activation);
-  const ExpertWeights weights{2, gated ? 2 * outputs : outputs, k, dtype, activation};
+  const ExpertProduct weights{2, gated ? 2 * outputs : outputs, k, &plain_format(dtype), activation};
   std::unique_ptr<CpuPackedExperts> packed;
   MOE_CHECK(CpuPackedExperts::create(weights, kernels, team, true, &packed).ok());
   for (int64_t expert = 0; expert < 2; ++expert) {
     std::vector<float> first = small_integers(random, outputs * k), up = small_integers(random, outputs * k);
     const TensorView first_view{first.data(), DType::f32, 2, {outputs, k}};
     const TensorView up_view{up.data(), DType::f32, 2, {outputs, k}};
-    MOE_CHECK(packed->set_expert(expert, whole_matrix(first_view), gated ? whole_matrix(up_view) : MatrixView{}).ok());
+    MOE_CHECK(packed
+                  ->set_expert(expert, plain_weight(whole_matrix(first_view)),
+                               plain_weight(gated ? whole_matrix(up_view) : MatrixView{}))
+                  .ok());
     const PanelLayout& layout = packed->layout();
     const int64_t half = kernels.panel_columns / (gated ? 2 : 1);
     bool right = layout.panels == (outputs + half - 1) / half;

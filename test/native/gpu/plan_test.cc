@@ -103,7 +103,7 @@ MOE_TEST(rows_aligned_looks_at_address_and_length) {
 
 MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
   for (const int64_t outputs : {1, 7, 8, 9, 40}) {
-    const PackedLayout layout = packed_layout({3, 2 * outputs, 33, DType::bf16, Activation::swiglu});
+    const PackedLayout layout = packed_layout({3, 2 * outputs, 33, &plain_format(DType::bf16), Activation::swiglu});
     std::vector<int> seen(static_cast<size_t>(2 * outputs));
     for (int64_t row = 0; row < layout.rows; ++row) {
       const PackedRow place = unpack_row(row, true);
@@ -113,8 +113,8 @@ MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
     for (const int count : seen) MOE_CHECK_EQUAL(count, 1);
     MOE_CHECK_EQUAL(layout.pitch, 64);
   }
-  MOE_CHECK_EQUAL(packed_layout({1, 10, 33, DType::f32, Activation::relu}).rows, 10);
-  MOE_CHECK_EQUAL(packed_layout({1, 10, 33, DType::f32, Activation::relu}).pitch, 64);
+  MOE_CHECK_EQUAL(packed_layout({1, 10, 33, &plain_format(DType::f32), Activation::relu}).rows, 10);
+  MOE_CHECK_EQUAL(packed_layout({1, 10, 33, &plain_format(DType::f32), Activation::relu}).pitch, 64);
 }
 
 MOE_TEST(tile_maps_have_room_for_the_worst_case) {
@@ -207,8 +207,9 @@ LayerDescription small_layer() {
   layer.hidden = 45;
   layer.intermediate = 38;
   layer.experts = 9;
+  layer.bank = {0, 9};
   layer.gating.top_k = 3;
-  layer.weight_dtype = DType::bf16;
+  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
   return layer;
 }
 
@@ -320,7 +321,8 @@ MOE_TEST(float32_layers_keep_float32_between_the_products) {
   layer.hidden = 64;
   layer.intermediate = 32;
   layer.experts = 4;
-  layer.weight_dtype = DType::bf16;
+  layer.bank = {0, 4};
+  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
   const LayerPlan plan = plan_layer(layer, of_tokens(layer, 10, DType::f32, true), kH100);
   MOE_CHECK(plan.inner_dtype == DType::f32);
   MOE_CHECK(plan.down.path == GemmPath::fma);

@@ -1,0 +1,118 @@
+import type { StridedMatrix } from "../../core/backend.js";
+import { type DType, fromBF16, fromF16 } from "../../core/dtype.js";
+import {
+  type ScaleLevel,
+  type WeightFormat,
+  type WeightFormatName,
+  type WeightMatrix,
+  weightFormats,
+} from "../../core/weight_format.js";
+import { type Matrix, zeros } from "../core/matrix.js";
+import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
+
+/** The values of a weight by the definition of its format: what every device must compute with. */
+export function dequantize(weight: WeightMatrix): Matrix {
+  const format = weightFormats.get(weight.format) as WeightFormat;
+  const { rows, columns, codes } = weight;
+  if (isPlain(format)) return readMatrix(codes, rows, columns);
+  const bytes = bytesOf(codes);
+  const scale = level(format.scales, weight.scales, columns);
+  const superScale = level(format.superScales, weight.superScales, columns);
+  const zero = level(format.offset && format.scales, weight.zeros, columns, 0);
+  const superZero = level(format.offset && format.superScales, weight.superZeros, columns);
+  const inputScale = (weight.inputScale as ReferenceTensor | undefined)?.values();
+  const inputOrder = (weight.inputOrder as ReferenceTensor | undefined)?.integers();
+  const result = zeros(rows, columns);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const code = codeAt(format, bytes, row, column);
+      const scaled = (zeroPoint: number) =>
+        (code - zeroPoint) * scale(row, column) * superScale(row, column) * (weight.scalar ?? 1);
+      const value =
+        format.offset === "minimum"
+          ? scaled(0) - zero(row, column) * superZero(row, column)
+          : scaled(zero(row, column));
+      const input = inputOrder?.[column] ?? column;
+      result.values[row * columns + input] = value * (inputScale?.[column] ?? 1);
+    }
+  }
+  return result;
+}
+
+/** Whether an element is its code. */
+export function isPlain({ code }: WeightFormat): boolean {
+  return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
+}
+
+/** The dtype that holds the values of a format exactly. */
+export function storageOf(name: WeightFormatName): DType {
+  const format = weightFormats.get(name) as WeightFormat;
+  return isPlain(format) ? (format.code as DType) : "f64";
+}
+
+/** Reads the values of one level, 1 (or `absent`) where there is none. */
+function level(
+  shape: ScaleLevel | undefined,
+  matrix: StridedMatrix | undefined,
+  columns: number,
+  absent = 1,
+): (row: number, column: number) => number {
+  if (shape === undefined || matrix === undefined) return () => absent;
+  const values = readMatrix(matrix, matrix.rows, matrix.columns);
+  const width = shape.columns === 0 ? columns : shape.columns;
+  return (row, column) => {
+    const stored = values.values[Math.floor(row / shape.rows) * values.columns + Math.floor(column / width)] as number;
+    return scaleValue(shape, stored);
+  };
+}
+
+/** The value of a stored scale: those of types that are no dtype are bytes. */
+function scaleValue({ type }: ScaleLevel, stored: number): number {
+  if (type === "e4m3") return fromE4M3(stored);
+  if (type === "e8m0") return stored === 255 ? Number.NaN : 2 ** (stored - 127);
+  if (type === "i8") return stored >= 128 ? stored - 256 : stored;
+  return stored;
+}
+
+/** The bytes of a quantised matrix's codes. */
+function bytesOf(codes: StridedMatrix): (row: number, byte: number) => number {
+  const bytes = (codes.handle as ReferenceTensor).map();
+  return (row, byte) => bytes[row * codes.rowStride + byte * codes.columnStride] as number;
+}
+
+function codeAt(
+  { code, bits, table }: WeightFormat,
+  bytes: (row: number, byte: number) => number,
+  row: number,
+  column: number,
+): number {
+  const first = column * bits;
+  let raw = 0;
+  for (let bit = 0; bit < bits; bit++) {
+    const place = first + bit;
+    raw |= ((bytes(row, place >> 3) >> (place & 7)) & 1) << bit;
+  }
+  switch (code) {
+    case "e4m3":
+      return fromE4M3(raw);
+    case "signed_integer":
+      return raw >= 2 ** (bits - 1) ? raw - 2 ** bits : raw;
+    case "table":
+      return (table as readonly number[])[raw] as number;
+    case "f16":
+      return fromF16(raw);
+    case "bf16":
+      return fromBF16(raw);
+    default:
+      return raw;
+  }
+}
+
+/** OCP 8-bit floating point, E4M3 without infinities: 0x7f and 0xff are NaN. */
+export function fromE4M3(bits: number): number {
+  const sign = bits & 0x80 ? -1 : 1;
+  const exponent = (bits >> 3) & 0xf;
+  const mantissa = bits & 7;
+  if (exponent === 15 && mantissa === 7) return Number.NaN;
+  return exponent === 0 ? sign * mantissa * 2 ** -9 : sign * (1 + mantissa / 8) * 2 ** (exponent - 7);
+}

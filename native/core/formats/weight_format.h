@@ -1,0 +1,62 @@
+// Weight formats: how a matrix's elements are stored. Data only; what a device can do with a format stands in its
+// kernel table.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace moe {
+
+// What the bits of one code mean before any scale.
+enum class CodeType : uint8_t { f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table };
+
+// The storage of scales. e8m0 is a power of two, its exponent biased by 127; u6 are unsigned integers of six bits.
+enum class ScaleType : uint8_t { f32, f16, bf16, e4m3, e8m0, u6, i8 };
+
+// One level of scales (or of what is subtracted): one value for every `rows` x `columns` elements; those of the last
+// rows and columns may be fewer. 0 columns: as many as the matrix has; 0 rows: there is no such level.
+struct ScaleLevel {
+  ScaleType type = ScaleType::f32;
+  int32_t rows = 0;
+  int32_t columns = 0;
+
+  constexpr bool absent() const { return rows == 0; }
+};
+
+// What is subtracted from a code, in the groups of its scales: nothing; an integer code of the format's own bits,
+// before the scale; or a number of its own two levels, after it (the k-quants' minima).
+enum class Offset : uint8_t { none, zero_point, minimum };
+
+// value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum,
+// then times the input scale of its column.
+struct WeightFormat {
+  const char* name;
+  CodeType code = CodeType::f32;
+  int bits = 32;                 // of a code; below 8, the code of the lower column has the lower bits of a byte
+  const float* table = nullptr;  // [2^bits], of CodeType::table
+  ScaleLevel scales = {};
+  ScaleLevel super_scales = {};  // the scales' own scales
+  Offset offset = Offset::none;
+
+  // Whether an element is its code, of a float type.
+  constexpr bool plain() const { return code <= CodeType::bf16; }
+  // Bytes of one row of codes.
+  constexpr int64_t row_bytes(int64_t columns) const { return (columns * bits + 7) / 8; }
+};
+
+inline constexpr WeightFormat kF32Format{.name = "f32", .code = CodeType::f32, .bits = 32};
+inline constexpr WeightFormat kF16Format{.name = "f16", .code = CodeType::f16, .bits = 16};
+inline constexpr WeightFormat kBF16Format{.name = "bf16", .code = CodeType::bf16, .bits = 16};
+
+// The plain format of a float dtype.
+constexpr const WeightFormat& plain_format(DType dtype) {
+  return dtype == DType::f16 ? kF16Format : dtype == DType::bf16 ? kBF16Format : kF32Format;
+}
+
+// The dtype of a plain format's codes.
+constexpr DType plain_dtype(const WeightFormat& format) {
+  return format.code == CodeType::f16 ? DType::f16 : format.code == CodeType::bf16 ? DType::bf16 : DType::f32;
+}
+
+}  // namespace moe

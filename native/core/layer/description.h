@@ -1,0 +1,90 @@
+// What a layer computes and what one pass of tokens through it is given.
+#pragma once
+
+#include <cstdint>
+
+#include "core/formats/weight_view.h"
+#include "core/operators/problem.h"
+
+namespace moe {
+
+enum class OutputActivation : uint8_t { none, softmax };
+inline constexpr const char* kOutputActivationNames[] = {"none", "softmax"};
+
+enum class WeightPlace : uint8_t { output, input };
+inline constexpr const char* kWeightPlaceNames[] = {"output", "input"};
+
+enum class SharedGate : uint8_t { none, sigmoid, softmax };
+inline constexpr const char* kSharedGateNames[] = {"none", "sigmoid", "softmax"};
+
+// The formats in which a device stores a layer's matrices, by role.
+struct LayerFormats {
+  const WeightFormat* router = &kF32Format;
+  const WeightFormat* shared_gate = &kF32Format;
+  const WeightFormat* gate = &kF32Format;
+  const WeightFormat* up = &kF32Format;
+  const WeightFormat* factor = &kF32Format;
+  const WeightFormat* down = &kF32Format;
+};
+
+// The experts that a layer holds: first .. first + count - 1 of those that its router chooses from. Choices of others
+// add nothing, so that the outputs of several banks add up to the layer's.
+struct ExpertBank {
+  int64_t first = 0;
+  int64_t count = 0;
+
+  int64_t end() const { return first + count; }
+};
+
+struct LayerDescription {
+  int64_t hidden = 0;
+  int64_t intermediate = 0;
+  int64_t experts = 0;         // that the router chooses from
+  int64_t shared_experts = 0;  // after the bank's, for every token
+  SharedGate shared_gate = SharedGate::none;
+  Activation activation = Activation::swiglu;
+  Clamp clamp;
+  bool factor = false;
+  OutputActivation output_activation = OutputActivation::none;
+  WeightPlace weight_on = WeightPlace::output;
+  GatingRule gating;
+  LayerFormats formats;
+  DType bias_dtype = DType::f32;
+  ExpertBank bank;
+
+  // Experts of the bank, with the shared ones.
+  int64_t all_experts() const { return bank.count + shared_experts; }
+  // Slots of a token: its chosen experts, then the shared ones.
+  int64_t slots(int64_t choices) const { return choices + shared_experts; }
+  int64_t gate_up_rows() const { return (is_gated(activation) ? 2 : 1) * intermediate; }
+  // Linear outputs of the shared experts' gate.
+  int64_t shared_gate_rows() const {
+    return shared_gate == SharedGate::none ? 0 : shared_gate == SharedGate::sigmoid ? 1 : 2;
+  }
+};
+
+// One expert's weights; absent matrices where the layer has no gate, no factor or no biases.
+struct ExpertViews {
+  WeightView gate, up, factor;  // [I, H]
+  WeightView down;              // [H, I]
+  MatrixView gate_bias, up_bias, down_bias;
+};
+
+struct LayerForward {
+  TensorView x;        // [T, H] float
+  TensorView y;        // [T, H] like x
+  TensorView ids;      // [T, k] i32 and
+  TensorView weights;  // [T, k] f32 where the caller routes, with any k, or absent
+  // How many of these ids are not -1, at most; -1 where that is not known.
+  int64_t max_choices = -1;
+
+  // Experts chosen for a token.
+  int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }
+};
+
+// Seconds on the device that the stages of one forward took.
+struct StageTimes {
+  double router = 0, gating = 0, sort = 0, gate_up = 0, down = 0, combine = 0;
+};
+
+}  // namespace moe
