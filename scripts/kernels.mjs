@@ -48,6 +48,7 @@ function compile(source, architecture, dynamicShared) {
   run("nvcc", [
     "-std=c++20",
     "-O3",
+    "-fmad=false",
     "-Werror",
     "all-warnings",
     "-ptx",

@@ -137,11 +137,16 @@ Status GpuBackend::grouped_gemm(const GroupedGemm& p) {
     MOE_TRY(launch_pack_rows(whole_matrix(p.x), {}, {converted.at(0), plan.x_dtype, p.x.shape[0], plan.x_pitch}, traits,
                              stream));
   }
-  MOE_TRY(context_.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &error));
-  const auto* packed = static_cast<const GpuPackedExperts*>(p.weight);
-  return launch_grouped_gemm({plan.converts_x ? converted.at(0) : p.x.data, p.x.shape[0], p.token_of_row,
-                              packed->data(), weights, p.bias, p.y.data, p.y.dtype, p.y.shape[1]},
-                             plan, map.at(0), error, stream);
+  GemmInput input{.x = plan.converts_x ? converted.at(0) : p.x.data,
+                  .rows = p.x.shape[0],
+                  .token_of_row = p.token_of_row.as<int>()};
+  MOE_TRY(context_.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &input.token_error));
+  return launch_grouped_gemm({.input = input,
+                              .weight = static_cast<const GpuPackedExperts*>(p.weight)->data(),
+                              .weights = weights,
+                              .bias = p.bias,
+                              .result = {.y = p.y.data, .dtype = p.y.dtype, .pitch = p.y.shape[1]}},
+                             plan, map.at(0), stream);
 }
 
 Status GpuBackend::combine(const Combine& p) {

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Argu
         float values[kCombineColumns];
         load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
 #pragma unroll
-        for (int i = 0; i < kCombineColumns; ++i) sums[i] += weight * values[i];
+        for (int i = 0; i < kCombineColumns; ++i) sums[i] = fmaf(weight, values[i], sums[i]);
       }
       store_up_to(a.y, a.y_dtype, token * a.hidden + column, a.hidden - column, a.aligned_y, sums);
     }

@@ -10,23 +10,16 @@
 namespace moe::MOE_GPU_NAMESPACE {
 
 struct GroupedGemmOperands {
-  const void* x;  // [x_rows, plan.x_pitch] of plan.x_dtype
-  int64_t x_rows;
-  TensorView token_of_row;  // [R] i32, or absent
-  const void* weight;       // packed
+  GemmInput input;
+  const void* weight;  // packed
   ExpertProduct weights;
   TensorView bias;  // [E, rows], or absent
-  void* y;          // [R, y_pitch]
-  DType y_dtype;
-  int64_t y_pitch;
-  // See Epilogue.
-  const float* weight_of_row = nullptr;
-  bool multiplies_y = false;
+  GemmResult result;
 };
 
 // `map` is the tile map of the rows in tiles of plan.tile.rows.
 Status launch_grouped_gemm(const GroupedGemmOperands& operands, const gpu::GemmPlan& plan, const void* map,
-                           gpu::IdError* token_error, Stream stream);
+                           Stream stream);
 
 // One kernel each: on tensor cores, and in float32 FMA with x in float32 and weights of any type.
 Status launch_gemm_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream);

@@ -9,13 +9,18 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+// The left operand: the rows of x, or those of them that token_of_row names.
+struct GemmInput {
+  const void* x;  // [rows, pitch] of the plan's x_dtype
+  int64_t rows;
+  const int* token_of_row = nullptr;  // [R], or null: row r of the product is row r of x
+  IdError* token_error = nullptr;
+};
+
 struct GemmArguments {
-  const void* x;
-  int64_t x_pitch;  // elements
-  int64_t x_rows;
-  int columns;              // K
-  const int* token_of_row;  // or null: row r of the product is row r of x
-  IdError* token_error;
+  GemmInput input;
+  int64_t x_pitch;     // elements
+  int columns;         // K
   const void* weight;  // [experts, packed_rows, weight_pitch]
   int64_t packed_rows;
   int64_t weight_pitch;
@@ -27,16 +32,18 @@ struct GemmArguments {
 // Row `row` of the product's left operand, or null where it has no token.
 template <class T>
 __device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row) {
-  const int64_t index = a.token_of_row == nullptr ? row : checked_id(a.token_of_row[row], a.x_rows, row, a.token_error);
-  return index < 0 ? nullptr : static_cast<const T*>(a.x) + index * a.x_pitch;
+  const GemmInput& input = a.input;
+  const int64_t index =
+      input.token_of_row == nullptr ? row : checked_id(input.token_of_row[row], input.rows, row, input.token_error);
+  return index < 0 ? nullptr : static_cast<const T*>(input.x) + index * a.x_pitch;
 }
 
 // Whether row `row` has an expert (given that it is in one of `expert`'s tiles) and a token.
 __device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, int64_t row) {
   if (expert < 0) return false;
-  if (a.token_of_row == nullptr) return true;
-  const int token = a.token_of_row[row];
-  return token >= 0 && token < a.x_rows;
+  if (a.input.token_of_row == nullptr) return true;
+  const int token = a.input.token_of_row[row];
+  return token >= 0 && token < a.input.rows;
 }
 
 // use(row tile, column tile) for each of this block's tiles.

@@ -154,7 +154,7 @@ class FmaTile {
 #pragma unroll
       for (int i = 0; i < kThreadRows; ++i) {
 #pragma unroll
-        for (int j = 0; j < kThreadColumns; ++j) sums_[i][j] += a[i] * b[j];
+        for (int j = 0; j < kThreadColumns; ++j) sums_[i][j] = fmaf(a[i], b[j], sums_[i][j]);
       }
     }
   }

@@ -110,7 +110,7 @@ class MmaTile {
     for (int i = 0; i < LoadX::kChunks; ++i) {
       const bool exists = x_[i] != nullptr && bytes > 0;
       ptx::cp_async_16_zfill(stage + swizzled_offset(LoadX::row(i), LoadX::chunk()),
-                             exists ? x_[i] + offset : static_cast<const char*>(a_.x), exists ? bytes : 0);
+                             exists ? x_[i] + offset : static_cast<const char*>(a_.input.x), exists ? bytes : 0);
     }
     stage += kTile.rows * kTileRowBytes;
 #pragma unroll

@@ -58,8 +58,12 @@ __global__ void __launch_bounds__(gpu::kRowThreads) pack_rows_kernel(const Argum
 
 template <class From>
 Source source_of(const MatrixView& m) {
-  return {m.data,       m.rows,          m.columns,
-          m.row_stride, m.column_stride, m.column_stride == 1 && vectors_aligned<From, kRun>(m.data, m.row_stride)};
+  return {.data = m.data,
+          .rows = m.rows,
+          .columns = m.columns,
+          .row_stride = m.row_stride,
+          .column_stride = m.column_stride,
+          .runs = m.column_stride == 1 && vectors_aligned<From, kRun>(m.data, m.row_stride)};
 }
 
 }  // namespace
@@ -70,12 +74,12 @@ Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const Pa
     using From = typename decltype(from_type)::type;
     return gpu::dispatch_float(packed.dtype, [&](auto to_type) {
       using To = typename decltype(to_type)::type;
-      const Arguments arguments{source_of<From>(source),
-                                source_of<From>(up),
-                                packed.data,
-                                packed.rows,
-                                packed.pitch,
-                                vectors_aligned<To, kRun>(packed.data, packed.pitch)};
+      const Arguments arguments{.source = source_of<From>(source),
+                                .up = source_of<From>(up),
+                                .packed = packed.data,
+                                .packed_rows = packed.rows,
+                                .pitch = packed.pitch,
+                                .aligned_packed = vectors_aligned<To, kRun>(packed.data, packed.pitch)};
       return launch("pack_rows", pack_rows_kernel<From, To>, dim3(gpu::row_grid(packed.rows, traits)),
                     dim3(gpu::kRowThreads), 0, stream, arguments);
     });

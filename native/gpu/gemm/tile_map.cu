@@ -108,14 +108,14 @@ Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int ti
   auto* header = static_cast<TileMapHeader*>(map);
   auto* tiles = reinterpret_cast<RowTile*>(header + 1);
   auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
-  const Arguments arguments{offsets,
-                            header,
-                            first_rows,
-                            first_rows + gpu::row_ranges(experts) + 1,
-                            error,
-                            static_cast<int>(experts),
-                            static_cast<int>(rows),
-                            tile_rows};
+  const Arguments arguments{.offsets = offsets,
+                            .map = header,
+                            .first_rows = first_rows,
+                            .first_tiles = first_rows + gpu::row_ranges(experts) + 1,
+                            .error = error,
+                            .experts = static_cast<int>(experts),
+                            .rows = static_cast<int>(rows),
+                            .tile_rows = tile_rows};
   const int threads = max_threads < kMaxThreads ? max_threads : kMaxThreads;
   return launch("tile_map", tile_map_kernel, dim3(1), dim3(threads), 0, stream, arguments);
 }

@@ -180,22 +180,20 @@ Status GpuLayer::sort(const Slots& slots, const gpu::LayerPlan& plan, const Pass
 }
 
 Status GpuLayer::multiply(const Product& product, const TensorView& x, const TensorView& y, const Pass& pass) {
-  gpu::IdError* error = nullptr;
+  GroupedGemmOperands operands{.input = {.x = x.data, .rows = x.shape[0]},
+                               .weight = product.weight.data(),
+                               .weights = product.weight.weights(),
+                               .bias = product.bias,
+                               .result = {.y = y.data,
+                                          .dtype = y.dtype,
+                                          .pitch = y.shape[1],
+                                          .weight_of_row = product.weight_of_row.as<float>(),
+                                          .multiplies_y = product.multiplies_y}};
   if (!product.token_of_row.absent()) {
-    MOE_TRY(pass.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &error));
+    operands.input.token_of_row = product.token_of_row.as<int>();
+    MOE_TRY(pass.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &operands.input.token_error));
   }
-  const GroupedGemmOperands operands{x.data,
-                                     x.shape[0],
-                                     product.token_of_row,
-                                     product.weight.data(),
-                                     product.weight.weights(),
-                                     product.bias,
-                                     y.data,
-                                     y.dtype,
-                                     y.shape[1],
-                                     product.weight_of_row.as<float>(),
-                                     product.multiplies_y};
-  return launch_grouped_gemm(operands, product.plan, pass.at(product.map), error, pass.stream);
+  return launch_grouped_gemm(operands, product.plan, pass.at(product.map), pass.stream);
 }
 
 // inner = act(gate x) * (up x) * (factor x): the factor's product comes first, and the other multiplies it.

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(RouterTile::kThreads) router_projection_kernel
 #pragma unroll
         for (int i = 0; i < kTile.tokens; ++i) {
 #pragma unroll
-          for (int r = 0; r < kRun; ++r) sums[i][j] += x[i][r] * weight[r];
+          for (int r = 0; r < kRun; ++r) sums[i][j] = fmaf(x[i][r], weight[r], sums[i][j]);
         }
       }
     }

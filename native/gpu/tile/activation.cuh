@@ -29,29 +29,42 @@ __device__ __forceinline__ float bounded(float x, float lowest, float highest) {
   return x < lowest ? lowest : x > highest ? highest : x;
 }
 
-// The activation of a value, or of a gate.
-__device__ __forceinline__ float activate(Activation activation, const Clamp& clamp, float x) {
+// Replaces values, or gates, by their activations.
+template <int N>
+__device__ __forceinline__ void activate(Activation activation, const Clamp& clamp, float (&values)[N]) {
+  const auto replace = [&](auto&& function) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] = function(values[i]);
+  };
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return relu(x);
-    case Activation::relu2: return relu(x) * relu(x);
+    case Activation::none: return;
+    case Activation::relu: return replace([](float x) { return relu(x); });
+    case Activation::relu2: return replace([](float x) { return relu(x) * relu(x); });
     case Activation::gelu:
-    case Activation::geglu: return gelu(x);
+    case Activation::geglu: return replace([](float x) { return gelu(x); });
     case Activation::gelu_tanh:
-    case Activation::geglu_tanh: return gelu_tanh(x);
+    case Activation::geglu_tanh: return replace([](float x) { return gelu_tanh(x); });
     case Activation::silu:
-    case Activation::swiglu: return silu(x);
-    case Activation::swiglu_clamped: {
-      const float gate = bounded(x, -INFINITY, clamp.limit);
-      return gate / (1.0f + expf(-clamp.alpha * gate));
-    }
+    case Activation::swiglu: return replace([](float x) { return silu(x); });
+    case Activation::swiglu_clamped:
+      return replace([&](float x) {
+        const float gate = bounded(x, -INFINITY, clamp.limit);
+        return gate / (1.0f + expf(-clamp.alpha * gate));
+      });
   }
-  return x;
 }
 
-// What the activation of a gate is multiplied by.
-__device__ __forceinline__ float up_factor(Activation activation, const Clamp& clamp, float up) {
-  return activation == Activation::swiglu_clamped ? bounded(up, -clamp.limit, clamp.limit) + clamp.offset : up;
+// Multiplies activated gates by their ups.
+template <int N>
+__device__ __forceinline__ void multiply_by_up(Activation activation, const Clamp& clamp, const float (&ups)[N],
+                                               float (&values)[N]) {
+  if (activation == Activation::swiglu_clamped) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] *= bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] *= ups[i];
+  }
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -17,21 +17,26 @@ namespace moe::MOE_GPU_NAMESPACE {
 constexpr int kEpilogueRun = 4;
 static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
 
-struct Epilogue {
+// Where the rows of a product go.
+struct GemmResult {
+  void* y;  // [R, pitch]
+  DType dtype;
+  int64_t pitch;
   // [R], or null: multiplies a row's sums before the bias, which is to multiply its input.
-  const float* weight_of_row;
+  const float* weight_of_row = nullptr;
+  // Whether y's elements are multiplied by the results rather than replaced.
+  bool multiplies_y = false;
+};
+
+struct Epilogue {
+  GemmResult result;
   const void* bias;  // [experts, gate rows before up rows], or null
   DType bias_dtype;
-  DType y_dtype;
   Activation activation;
   Clamp clamp;
   bool gated;
-  // Whether y's elements are multiplied by the results rather than replaced.
-  bool multiplies_y;
   // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
   bool aligned_y;
-  void* y;
-  int64_t y_pitch;
   int64_t outputs;
 };
 
@@ -43,13 +48,17 @@ __device__ __forceinline__ void load_staged(const float* staged, float (&values)
   values[3] = float_from_bits(words.w);
 }
 
-// Elements first .. of the bias, zeros where there is none and behind `count`.
+// Elements first .. of the bias, zeros where there is none and after `count`.
 __device__ __forceinline__ void load_bias(const Epilogue& e, int64_t first, int64_t count,
                                           float (&values)[kEpilogueRun]) {
+  if (e.bias != nullptr) load_up_to(e.bias, e.bias_dtype, first, count, false, values);
+}
+
+// values = weight * values + bias.
+__device__ __forceinline__ void scale_and_add(float weight, const float (&bias)[kEpilogueRun],
+                                              float (&values)[kEpilogueRun]) {
 #pragma unroll
-  for (int i = 0; i < kEpilogueRun; ++i) {
-    values[i] = e.bias != nullptr && i < count ? load_as_float(e.bias, e.bias_dtype, first + i) : 0.0f;
-  }
+  for (int i = 0; i < kEpilogueRun; ++i) values[i] = fmaf(weight, values[i], bias[i]);
 }
 
 // Stores rows first_row .. first_row + rows of y for one column tile of `kColumns` packed rows. `staged` are the
@@ -74,29 +83,37 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
   const int group = run * kRun / gpu::kInterleave * gpu::kInterleave;
   const float* from = staged + group * halves + run * kRun % gpu::kInterleave;
   const int step = static_cast<int>(blockDim.x) / runs;
-  for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
-    const int64_t place = (first_row + row) * e.y_pitch + column;
-    float values[kRun] = {};
-    if (exists(first_row + row)) {
-      const float weight = e.weight_of_row == nullptr ? 1.0f : e.weight_of_row[first_row + row];
-      const float* sums = from + row * gpu::staged_pitch(kColumns);
-      load_staged(sums, values);
+  const GemmResult& result = e.result;
+  const auto finish_rows = [&](auto* y) {
+    for (int row = static_cast<int>(threadIdx.x) / runs; row < rows; row += step) {
+      const int64_t place = (first_row + row) * result.pitch + column;
+      float values[kRun] = {};
+      if (exists(first_row + row)) {
+        const float weight = result.weight_of_row == nullptr ? 1.0f : result.weight_of_row[first_row + row];
+        const float* sums = from + row * gpu::staged_pitch(kColumns);
+        load_staged(sums, values);
+        scale_and_add(weight, bias, values);
+        activate(e.activation, e.clamp, values);
+        if (e.gated) {
+          float ups[kRun];
+          load_staged(sums + gpu::kInterleave, ups);
+          scale_and_add(weight, up_bias, ups);
+          multiply_by_up(e.activation, e.clamp, ups, values);
+        }
+        if (result.multiplies_y) {
+          float factors[kRun];
+          load_up_to(y + place, count, e.aligned_y, factors);
 #pragma unroll
-      for (int i = 0; i < kRun; ++i) values[i] = activate(e.activation, e.clamp, weight * values[i] + bias[i]);
-      if (e.gated) {
-        float ups[kRun];
-        load_staged(sums + gpu::kInterleave, ups);
-#pragma unroll
-        for (int i = 0; i < kRun; ++i) values[i] *= up_factor(e.activation, e.clamp, weight * ups[i] + up_bias[i]);
+          for (int i = 0; i < kRun; ++i) values[i] *= factors[i];
+        }
       }
-      if (e.multiplies_y) {
-        float factors[kRun];
-        load_up_to(e.y, e.y_dtype, place, count, e.aligned_y, factors);
-#pragma unroll
-        for (int i = 0; i < kRun; ++i) values[i] *= factors[i];
-      }
+      store_up_to(y + place, count, e.aligned_y, values);
     }
-    store_up_to(e.y, e.y_dtype, place, count, e.aligned_y, values);
+  };
+  switch (result.dtype) {
+    case DType::f16: return finish_rows(static_cast<f16*>(result.y));
+    case DType::bf16: return finish_rows(static_cast<bf16*>(result.y));
+    default: return finish_rows(static_cast<float*>(result.y));
   }
 }
 

@@ -25,6 +25,16 @@ inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 
+// x * y + z, rounded once. The library's function is a call wherever the compiler may not assume the instruction, so it
+// is asked only where it is needed: float64 holds the product exactly, and its sum rounds to the right float unless it
+// lies halfway between two, or among the subnormals, where halfway is elsewhere.
+inline float fmaf(float x, float y, float z) {
+  const double sum = static_cast<double>(x) * y + z;
+  const bool halfway = (std::bit_cast<uint64_t>(sum) & 0x1fffffff) == 0x10000000;
+  const bool subnormal = std::abs(sum) < 0x1p-126 && sum != 0.0;
+  return halfway || subnormal ? std::fma(x, y, z) : static_cast<float>(sum);
+}
+
 inline float __expf(float x) { return std::exp(x); }
 inline float __exp10f(float x) { return std::pow(10.0f, x); }
 inline float __logf(float x) { return std::log(x); }
@@ -33,7 +43,7 @@ inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fdiv_rn(float x, float y) { return x / y; }
 inline float __fsqrt_rn(float x) { return std::sqrt(x); }
-inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
+inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 template <class T>
