@@ -1,7 +1,8 @@
 import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
-import type { LayerDescription, StageTimes } from "#lib/core/backend.js";
+import type { LayerDescription } from "#lib/core/backend.js";
 import type { Device } from "#lib/core/device.js";
 import { dtypes, type FloatDType } from "#lib/core/dtype.js";
+import type { StageTimes } from "#lib/core/stages.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";

@@ -1,6 +1,6 @@
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
-export type { Activation, DeviceKind, LayerDescription, StageTimes, Warnings } from "./core/backend.js";
+export type { Activation, DeviceKind, LayerDescription, Warnings } from "./core/backend.js";
 export { Device, type DeviceName, listDevices, openDevice } from "./core/device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
@@ -8,6 +8,7 @@ export type { DeviceInfo, DeviceOptions } from "./core/native.js";
 export type { Distribution } from "./core/noise_backend.js";
 export type { Gating, Scoring } from "./core/routing_rule.js";
 export type { Shape } from "./core/shape.js";
+export type { StageTimes } from "./core/stages.js";
 export { type NestedArray, Tensor } from "./core/tensor.js";
 export type { TensorSource } from "./core/tensor_source.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";

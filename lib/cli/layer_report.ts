@@ -1,6 +1,6 @@
 import { styleText } from "node:util";
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import type { StageTimes } from "../core/backend.js";
+import type { StageTimes } from "../core/stages.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";

@@ -1,9 +1,9 @@
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import type { StageTimes } from "../core/backend.js";
 import { type DeviceName, openDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { DeviceOptions } from "../core/native.js";
 import { shapeSize } from "../core/shape.js";
+import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { MoeLayer } from "../layer/layer.js";

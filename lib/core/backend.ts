@@ -2,6 +2,7 @@ import type { DType } from "./dtype.js";
 import type { NoiseBackend } from "./noise_backend.js";
 import type { CapacityLimit, ExpertScoring, Gating } from "./routing_rule.js";
 import type { Shape } from "./shape.js";
+import type { StageList, StageTimes } from "./stages.js";
 import type { StatisticsBackend } from "./statistics_backend.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
@@ -121,16 +122,6 @@ export interface Warnings {
   readonly nonFiniteLogitRows: number;
 }
 
-/** Microseconds that each stage of one fused forward took on the device. */
-export interface StageTimes {
-  readonly router: number;
-  readonly gating: number;
-  readonly sort: number;
-  readonly gateUp: number;
-  readonly down: number;
-  readonly combine: number;
-}
-
 /**
  * A backend's side of one tensor: memory, dtype and shape, row-major and contiguous. Views share the memory, which is
  * given back when the last of them is freed and no enqueued work needs it.
@@ -191,7 +182,7 @@ export interface LayerHandle {
   /** Enqueues the copy of the shared experts' gate: weight [1, H] and bias [1] of a sigmoid, [2, H] and [2] of a softmax. */
   setSharedGate(weight: WeightMatrix, bias: StridedMatrix | null): void;
   /**
-   * Enqueues the repacking of one expert's weights, 0 .. E + sharedExperts - 1; a null bias is no bias, for all routed
+   * Enqueues the repacking of one expert's weights: 0 .. bank.count - 1, then the shared ones; a null bias is no bias, for all routed
    * experts or none. Rows and columns that a matrix lacks are zeros.
    */
   setExpert(expert: number, weights: ExpertMatrices): void;
@@ -200,8 +191,9 @@ export interface LayerHandle {
   /** ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
   /**
-   * y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. At most `maxChoices` ids are not -1; it is
-   * -1 where nothing is known.
+   * y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. At most `maxChoices` choices fall on
+   * experts of the bank; -1 where nothing is known.
+   * @param stages the stages to run, which is how extensions run others; default all, but for gating where routing is given.
    */
   forward(
     x: TensorHandle,
@@ -209,6 +201,7 @@ export interface LayerHandle {
     ids: TensorHandle | null,
     weights: TensorHandle | null,
     maxChoices: number,
+    stages?: StageList,
   ): void;
   /** Enqueues the capture of a forward, which keeps the tensors and the weights alive; ids are -1 or an expert's. */
   capture(...forward: Parameters<LayerHandle["forward"]>): CapturedHandle;

@@ -1,9 +1,10 @@
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
-import type { LayerHandle, StageTimes, WeightParts } from "../core/backend.js";
+import type { LayerHandle, WeightParts } from "../core/backend.js";
 import { Device } from "../core/device.js";
 import { checkFloatDType, type FloatDType } from "../core/dtype.js";
 import { checkInteger, checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkTensor, output } from "../operators/check.js";
 import type { Routing } from "../operators/routing/gating.js";

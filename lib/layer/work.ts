@@ -1,5 +1,6 @@
-import { isGated, type LayerDescription, type StageTimes } from "../core/backend.js";
+import { isGated, type LayerDescription } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
+import type { StageTimes } from "../core/stages.js";
 import { type WeightFormat, weightFormats } from "../core/weight_format.js";
 
 /** What a computation must do at least, however it is done. */

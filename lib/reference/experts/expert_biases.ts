@@ -17,16 +17,11 @@ export class ExpertBiases {
     return this.#storage?.byteLength ?? 0;
   }
 
-  /** Sets those of one expert: `bias`, and where they are two halves `second` behind it. */
-  setExpert(expert: number, bias: StridedMatrix | null, second: StridedMatrix | null, halves: 1 | 2): void {
-    if (bias === null && second === null) return;
+  setExpert(expert: number, bias: StridedMatrix | null): void {
+    if (bias === null) return;
     this.#storage ??= this.#allocate();
     const rows = this.#storage.shape[1] as number;
-    const count = rows / halves;
-    for (const [half, given] of [bias, second].entries()) {
-      if (given === null) continue;
-      this.#storage.view([count], expert * rows + half * count).store(readMatrix(given, 1, count).values);
-    }
+    this.#storage.view([rows], expert * rows).store(readMatrix(bias, 1, rows).values);
   }
 
   matrix(): Matrix | undefined {

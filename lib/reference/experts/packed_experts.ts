@@ -1,10 +1,10 @@
-import type { Activation, Clamp, PackedHandle } from "../../core/backend.js";
+import { type Activation, type Clamp, defaultClamp, type PackedHandle } from "../../core/backend.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import { extended, type Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor } from "../core/tensor.js";
-import { dequantize, storageOf } from "../formats/dequantize.js";
+import { storageOf, storedValues } from "../formats/dequantize.js";
 import type { Experts } from "./grouped_gemm.js";
 
 /**
@@ -14,6 +14,7 @@ import type { Experts } from "./grouped_gemm.js";
 export class ReferencePackedExperts implements PackedHandle, Experts {
   readonly activation: Activation;
   readonly clamp: Clamp;
+  readonly #format: WeightFormatName;
   readonly #storage: ReferenceTensor;
   readonly #expertShape: Shape;
 
@@ -26,8 +27,14 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   ) {
     this.activation = activation;
     this.clamp = clamp;
+    this.#format = format;
     this.#storage = ReferenceTensor.allocate(stream, storageOf(format), shape);
     this.#expertShape = shape.slice(1);
+  }
+
+  /** The same without an activation. */
+  static linear(stream: Stream, shape: readonly [number, number, number], format: WeightFormatName) {
+    return new ReferencePackedExperts(stream, shape, format, "none", defaultClamp);
   }
 
   get rows(): number {
@@ -41,8 +48,10 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   setExpert(expert: number, weight: WeightMatrix, up: WeightMatrix | null): void {
     const [rows, columns] = this.#expertShape as [number, number];
     const half = [up === null ? rows : rows / 2, columns] as const;
-    this.#part(expert, half, 0).store(extended(dequantize(weight), ...half).values);
-    if (up !== null) this.#part(expert, half, half[0]).store(extended(dequantize(up), ...half).values);
+    [weight, up].forEach((given, index) => {
+      if (given === null) return;
+      this.#part(expert, half, index * half[0]).store(extended(storedValues(given, this.#format), ...half).values);
+    });
   }
 
   weight(expert: number): Matrix {

@@ -1,5 +1,6 @@
 import type { StridedMatrix } from "../../core/backend.js";
 import { type DType, fromBF16, fromF16 } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
 import {
   type ScaleLevel,
   type WeightFormat,
@@ -37,6 +38,17 @@ export function dequantize(weight: WeightMatrix): Matrix {
     }
   }
   return result;
+}
+
+/**
+ * The values of a weight to be stored as `format`, before they are rounded to it where it is plain.
+ * @throws UNSUPPORTED_DTYPE where `format` is quantised and the weight is of another: nothing is quantised here.
+ */
+export function storedValues(weight: WeightMatrix, format: WeightFormatName): Matrix {
+  if (weight.format !== format && !isPlain(weightFormats.get(format) as WeightFormat)) {
+    throw new MoeError("UNSUPPORTED_DTYPE", `weight: expected one of ${format}, as it is stored, got ${weight.format}`);
+  }
+  return dequantize(weight);
 }
 
 /** Whether an element is its code. */

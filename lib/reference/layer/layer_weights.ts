@@ -1,0 +1,116 @@
+import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
+import type { DType } from "../../core/dtype.js";
+import type { WeightMatrix } from "../../core/weight_format.js";
+import type { Matrix } from "../core/matrix.js";
+import type { Stream } from "../core/stream.js";
+import { ReferenceTensor, readMatrix } from "../core/tensor.js";
+import { ExpertBiases } from "../experts/expert_biases.js";
+import { ReferencePackedExperts } from "../experts/packed_experts.js";
+import { storageOf, storedValues } from "../formats/dequantize.js";
+
+/** A linear projection: the router, or the gate of the shared experts. */
+export interface Projection {
+  /** [outputs, H] */
+  readonly weight: Matrix;
+  /** [outputs] */
+  readonly bias: Float64Array | undefined;
+}
+
+/** One matrix of every expert, and its biases. */
+export interface ExpertProjection {
+  readonly weight: ReferencePackedExperts;
+  readonly bias: ExpertBiases | undefined;
+}
+
+type ParameterName = "router" | "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias";
+
+/** A layer's weights and biases, each rounded to what its role is stored in. */
+export class LayerWeights {
+  /** Absent where the activation is not gated. */
+  readonly gate: ExpertProjection | undefined;
+  readonly up: ExpertProjection;
+  /** What multiplies the activation; absent where the layer has none. */
+  readonly factor: ExpertProjection | undefined;
+  readonly down: ExpertProjection;
+  readonly #stream: Stream;
+  readonly #description: LayerDescription;
+  readonly #parameters = new Map<ParameterName, ReferenceTensor>();
+
+  constructor(stream: Stream, description: LayerDescription) {
+    const { hiddenSize, intermediateSize, formats, biasDType, activation, factor } = description;
+    const experts = description.bank.count + description.sharedExperts;
+    const projection = (role: keyof ExpertMatrices & keyof typeof formats, rows: number, columns: number) => ({
+      weight: ReferencePackedExperts.linear(stream, [experts, rows, columns], formats[role]),
+      bias: role === "factor" ? undefined : new ExpertBiases(stream, experts, rows, biasDType),
+    });
+    this.#stream = stream;
+    this.#description = description;
+    this.gate = isGated(activation) ? projection("gate", intermediateSize, hiddenSize) : undefined;
+    this.up = projection("up", intermediateSize, hiddenSize);
+    this.factor = factor ? projection("factor", intermediateSize, hiddenSize) : undefined;
+    this.down = projection("down", hiddenSize, intermediateSize);
+  }
+
+  get byteLength(): number {
+    const experts = [this.gate, this.up, this.factor, this.down].flatMap((role) => [role?.weight, role?.bias]);
+    return [...this.#parameters.values(), ...experts].reduce((total, part) => total + (part?.byteLength ?? 0), 0);
+  }
+
+  get router(): Projection {
+    return this.#projection("router");
+  }
+
+  /** Undefined where shared experts have no gate. */
+  get sharedGate(): Projection | undefined {
+    return this.#description.sharedGate === "none" ? undefined : this.#projection("sharedGate");
+  }
+
+  get selectionBias(): Float64Array | undefined {
+    return this.#parameters.get("selectionBias")?.values();
+  }
+
+  setRouter(weight: WeightMatrix, bias: StridedMatrix | null): void {
+    this.#keep("router", weight);
+    this.#keepBias("routerBias", bias);
+  }
+
+  setSharedGate(weight: WeightMatrix, bias: StridedMatrix | null): void {
+    this.#keep("sharedGate", weight);
+    this.#keepBias("sharedGateBias", bias);
+  }
+
+  setSelectionBias(bias: StridedMatrix): void {
+    this.#keepBias("selectionBias", bias, this.#description.biasDType === "f64" ? "f64" : "f32");
+  }
+
+  setExpert(expert: number, { gate, up, factor, down, gateBias, upBias, downBias }: ExpertMatrices): void {
+    const set = (role: ExpertProjection | undefined, weight: WeightMatrix | null, bias: StridedMatrix | null) => {
+      if (weight !== null) role?.weight.setExpert(expert, weight, null);
+      role?.bias?.setExpert(expert, bias);
+    };
+    set(this.gate, gate, gateBias);
+    set(this.up, up, upBias);
+    set(this.factor, factor, null);
+    set(this.down, down, downBias);
+  }
+
+  #projection(name: "router" | "sharedGate"): Projection {
+    const weight = this.#parameters.get(name) as ReferenceTensor;
+    return { weight: weight.matrix(), bias: this.#parameters.get(`${name}Bias`)?.values() };
+  }
+
+  #keep(name: "router" | "sharedGate", weight: WeightMatrix): void {
+    const format = this.#description.formats[name];
+    this.#store(name, storedValues(weight, format), storageOf(format));
+  }
+
+  #keepBias(name: ParameterName, bias: StridedMatrix | null, dtype: DType = this.#description.biasDType): void {
+    if (bias !== null) this.#store(name, readMatrix(bias, bias.rows, bias.columns), dtype);
+  }
+
+  #store(name: ParameterName, { values, rows, columns }: Matrix, dtype: DType): void {
+    const parameter = ReferenceTensor.allocate(this.#stream, dtype, [rows, columns]);
+    parameter.store(values);
+    this.#parameters.set(name, parameter);
+  }
+}

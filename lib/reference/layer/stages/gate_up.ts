@@ -1,0 +1,42 @@
+import { type Matrix, rowOf, zeros } from "../../core/matrix.js";
+import { activate } from "../../experts/activation.js";
+import { groupedGemm } from "../../experts/grouped_gemm.js";
+import { gather } from "../../experts/permute.js";
+import type { ExpertProjection } from "../layer_weights.js";
+import type { Stage } from "./stage.js";
+
+/** activation(gate · x, up · x) * (factor · x) of every row; `x` is weighted where the description says so. */
+export const gateUp: Stage = (state, { description, weights: { gate, up, factor } }) => {
+  const { offsets, tokenOfRow, rowOfSlot } = state.get("rows");
+  const rows = gather(state.get("x"), tokenOfRow);
+  if (description.weightOn === "input") scaleRows(rows, rowOfSlot, state.get("slots").weights);
+  const product = ({ weight, bias }: ExpertProjection) => groupedGemm(rows, weight, bias?.matrix(), offsets, undefined);
+  const products = [...(gate ? [product(gate)] : []), product(up)];
+  const factors = factor && product(factor);
+  const width = up.weight.rows;
+  const inner = zeros(rows.rows, width);
+  const joined = new Float64Array(products.length * width);
+  for (let row = 0; row < rows.rows; row++) {
+    products.forEach((values, index) => {
+      joined.set(rowOf(values, row), index * width);
+    });
+    rowOf(inner, row).set(activate(description.activation, description.clamp, joined));
+  }
+  if (factors) multiply(inner, factors);
+  state.set("inner", inner);
+};
+
+/** Multiplies the row of every slot by the slot's weight. */
+function scaleRows(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): void {
+  rowOfSlot.forEach((row, slot) => {
+    if (row < 0) return;
+    const values = rowOf(rows, row);
+    values.set(values.map((value) => value * (weights.values[slot] as number)));
+  });
+}
+
+function multiply(target: Matrix, factors: Matrix): void {
+  target.values.forEach((value, index) => {
+    target.values[index] = value * (factors.values[index] as number);
+  });
+}

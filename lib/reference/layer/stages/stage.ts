@@ -1,0 +1,14 @@
+import type { LayerDescription } from "../../../core/backend.js";
+import type { Stream } from "../../core/stream.js";
+import type { ForwardState } from "../forward_state.js";
+import type { LayerWeights } from "../layer_weights.js";
+
+/** The layer that a stage is of. */
+export interface StageContext {
+  readonly description: LayerDescription;
+  readonly weights: LayerWeights;
+  readonly stream: Stream;
+}
+
+/** One step of a forward: reads what stages before it have left and leaves its own results. */
+export type Stage = (state: ForwardState, layer: StageContext) => void;
