@@ -2,20 +2,20 @@ import { checkInteger, checkOptions, invalidArgument } from "../core/errors.js";
 import { joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
 export interface HeatMapOptions {
-  /** Characters of a line; default 80. Where there are more windows than fit, neighbours are joined. */
+  /** Width in characters; default 80. Neighbouring windows are merged if there are more than fit. */
   columns?: number;
-  /** Colour by ANSI escapes (256 colours), two experts a line; default false: shades, one expert a line. */
+  /** Use ANSI colours (256), two experts per line. Default false: shades, one expert per line. */
   color?: boolean;
 }
 
 /** From no tokens to the largest load. */
 const shades = [" ", "·", "░", "▒", "▓", "█"];
-/** Of the 256 terminal colours: near black, then from violet over green to yellow. */
+/** Terminal colours (of 256): near black, then from violet through green to yellow. */
 const colors = [234, 53, 54, 61, 31, 37, 36, 42, 77, 113, 149, 190, 226];
 
 /**
- * The load of every expert over time as text: a line for each expert (or two of them), a cell for each window, the more
- * tokens the brighter, relative to the mean over the experts in that window.
+ * Draws the load of every expert over time as text: a line per expert (or two), a cell per window. The brighter a cell,
+ * the more tokens the expert got, relative to the mean over the experts in that window.
  *
  * @param history from RouterStats.read().
  * @throws INVALID_ARGUMENT.
@@ -46,7 +46,10 @@ export function heatMap(history: RouterHistory, options: HeatMapOptions = {}): s
   return `${[...lines, axis, callLabels(history.calls, margin, windows.length * cellWidth), legend(top, color)].join("\n")}\n`;
 }
 
-/** Which shade or colour shows a load: the first for none alone, the last for the largest; undefined behind the last. */
+/**
+ * Index of the shade or colour for a load: the first is for 0 only, the last for the largest load; undefined past the
+ * last expert.
+ */
 function level(load: number | undefined, top: number, color: boolean): number | undefined {
   if (load === undefined) return undefined;
   const last = (color ? colors : shades).length - 1;
@@ -57,13 +60,13 @@ function shaded(upper: number | undefined, _lower: number | undefined, width: nu
   return (shades[upper ?? 0] as string).repeat(width);
 }
 
-/** Two experts in one line: the upper half block in one colour before the other. */
+/** Two experts in one line: an upper half block in the first's colour on a background in the second's. */
 function colored(upper: number | undefined, lower: number | undefined, width: number): string {
   const background = lower === undefined ? "" : `\u001b[48;5;${colors[lower]}m`;
   return `\u001b[38;5;${colors[upper ?? 0]}m${background}${"▀".repeat(width)}\u001b[0m`;
 }
 
-/** Numbers of the first and, where there is room, of the last call. */
+/** The numbers of the first call and, if there is room, the last. */
 function callLabels(calls: number, margin: number, width: number): string {
   const [first, last] = ["call 0", String(calls - 1)];
   const gap = width - first.length - last.length;

@@ -1,17 +1,17 @@
 import { joinWindows, type RouterHistory, type RouterSummary, relativeLoad } from "./router_history.js";
 
-/** Cells of the heat map that an SVG can have and still open quickly. */
+/** Heat map cells beyond which an SVG no longer opens quickly. */
 const maximumCells = 32_768;
 const maximumWidth = 760;
 
 /**
- * A router's history as a Vega-Lite specification: the load of every expert over time, all tokens per expert, and how
- * maximum violation and entropy went.
+ * A router's history as a Vega-Lite specification: the load of every expert over time, the total tokens per expert, and
+ * maximum violation and entropy over time.
  */
 export function routerChart(history: RouterHistory): object {
   const experts = history.tokensPerExpert.length;
   const windows = joinWindows(history.windows, Math.max(1, Math.min(128, Math.floor(maximumCells / experts))));
-  // Whole pixels, so that no seams show between the cells.
+  // Whole pixels avoid seams between the cells.
   const cellWidth = Math.max(1, Math.floor(maximumWidth / Math.max(1, windows.length)));
   const width = Math.max(320, cellWidth * windows.length);
   const firstCalls = windows.map((_, index) => windows.slice(0, index).reduce((sum, { calls }) => sum + calls, 0));
@@ -31,7 +31,7 @@ export function routerChart(history: RouterHistory): object {
       violationOverTime(windows, firstCalls, width),
       entropyOverTime(windows, firstCalls, experts, width),
     ],
-    // The plots, not their labels, are in line.
+    // Align the plots, not their labels.
     bounds: "flush",
     spacing: 72,
   };
@@ -130,7 +130,7 @@ function overTime(
         mark: { type: "line", color: "#31688e", point: values.length <= 32 },
         encoding: { x, y: { field: "value", type: "quantitative", title: unit } },
       },
-      // Nothing to see, but the axis reaches from the least to the largest of these.
+      // Invisible points that make the axis span these values.
       {
         data: { values: shown.map((value) => ({ value })) },
         mark: { type: "point", opacity: 0 },

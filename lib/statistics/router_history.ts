@@ -1,30 +1,30 @@
-/** What a router did in some calls. */
+/** What a router did over some calls. */
 export interface RouterSummary {
   readonly calls: number;
   readonly tokens: number;
-  /** How many experts were asked for: the sum of T * k. */
+  /** Expert choices made: the sum of T * k. */
   readonly choices: number;
-  /** How many of them had no expert, id -1. */
+  /** Choices without an expert (id -1). */
   readonly dropped: number;
   /** [E] */
   readonly tokensPerExpert: readonly number[];
-  /** The mean over the tokens of the entropy of the router's softmax, natural logarithm; 0 without tokens. */
+  /** Mean over the tokens of the router softmax's entropy, in nats; 0 without tokens. */
   readonly meanEntropy: number;
-  /** The fullest expert's tokens / the mean - 1; 0 without tokens. */
+  /** Tokens of the fullest expert / mean - 1; 0 without tokens. */
   readonly maximumViolation: number;
 }
 
-/** What a router did, in all calls and in windows of consecutive ones. */
+/** What a router did, over all calls and in windows of consecutive calls. */
 export interface RouterHistory extends RouterSummary {
-  /** [E]: the sum of each expert's weights, where they were recorded. */
+  /** [E]: the sum of each expert's weights, if they were recorded. */
   readonly importance: readonly number[];
-  /** All of the same number of calls, but for the last, which may have fewer. */
+  /** All have the same number of calls, except that the last may have fewer. */
   readonly windows: readonly RouterSummary[];
 }
 
 type WindowSize = Pick<RouterSummary, "calls" | "tokens" | "choices">;
 
-/** The totals as the device has them, of every window one after another, and the importance of all. */
+/** The device's totals: one row per window, and the importance over all windows. */
 export interface RouterTotals {
   /** [W, E] tokens per expert */
   readonly counts: Float64Array;
@@ -38,7 +38,7 @@ export interface RouterTotals {
   readonly importance: Float64Array;
 }
 
-/** The history of windows of so many calls. */
+/** The history of windows with these numbers of calls. */
 export function routerHistory(calls: readonly number[], totals: RouterTotals): RouterHistory {
   const { counts, dropped, tokens, entropy, importance } = totals;
   const experts = importance.length;
@@ -76,7 +76,7 @@ function summary(size: WindowSize, tokensPerExpert: number[], entropy: number): 
   };
 }
 
-/** The same windows, neighbours joined in groups of equal number so that there are at most `maximum`. */
+/** The same windows, merged in equal groups of neighbours to at most `maximum`. */
 export function joinWindows(windows: readonly RouterSummary[], maximum: number): RouterSummary[] {
   const group = Math.ceil(windows.length / maximum);
   return Array.from({ length: Math.ceil(windows.length / Math.max(1, group)) }, (_, index) => {
@@ -98,7 +98,7 @@ export function joinWindows(windows: readonly RouterSummary[], maximum: number):
   });
 }
 
-/** Each expert's tokens as a multiple of the mean: 1 where all are equal, 0 without tokens. */
+/** Each expert's tokens as a multiple of the mean: all 1 if balanced, 0 without tokens. */
 export function relativeLoad({ tokensPerExpert }: RouterSummary): number[] {
   const mean = tokensPerExpert.reduce((a, b) => a + b, 0) / tokensPerExpert.length;
   return tokensPerExpert.map((count) => (mean === 0 ? 0 : count / mean));

@@ -10,14 +10,14 @@ export interface RouterReportOptions {
 }
 
 /**
- * Draws a router's history as one self-contained file: an HTML page or, where `path` ends in .svg, the charts alone. Both
- * open in a browser without a network.
+ * Draws a router's history as one self-contained file: an HTML page or, if `path` ends in .svg, the charts alone. Both
+ * open in a browser without a network connection.
  *
- * Needs the packages vega and vega-lite, which moe-kernels does not install: `npm install vega@6 vega-lite@6`.
+ * Needs the packages vega and vega-lite, which are not installed with moe-kernels: `npm install vega@6 vega-lite@6`.
  *
  * @param history from RouterStats.read().
  * @param path ends in .html, .htm or .svg.
- * @throws INVALID_ARGUMENT, also for a file that cannot be written; UNSUPPORTED_OPERATION without vega and vega-lite.
+ * @throws INVALID_ARGUMENT, also if the file cannot be written; UNSUPPORTED_OPERATION without vega and vega-lite.
  */
 export async function writeRouterReport(
   history: RouterHistory,
@@ -33,12 +33,12 @@ export async function writeRouterReport(
   try {
     await writeFile(path, extension === ".svg" ? svg : page(title, history, svg));
   } catch (cause) {
-    const message = `path: expected a file that can be written, got ${path}: ${(cause as Error).message}`;
+    const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
     throw new MoeError("INVALID_ARGUMENT", message, { cause });
   }
 }
 
-/** What is used of vega and vega-lite. Their own types need those of a browser. */
+/** The parts of vega and vega-lite used here. Their own types need a browser's. */
 interface Vega {
   parse(specification: object): object;
   View: new (runtime: object, options: object) => { toSVG(): Promise<string>; finalize(): void };
@@ -53,7 +53,7 @@ async function draw(specification: object): Promise<string> {
   const view = new View(parse(compile(specification).spec), { renderer: "none" });
   try {
     const svg = await view.toSVG();
-    // Without seams between the cells of the heat map.
+    // Avoids seams between the cells of the heat map.
     return svg.replace(">", "><style>.mark-rect path { shape-rendering: crispEdges; }</style>");
   } finally {
     view.finalize();
@@ -65,7 +65,7 @@ async function load<Module>(name: string): Promise<Module> {
     return await import(name);
   } catch (cause) {
     const message =
-      `writeRouterReport: expected the package ${name}, which draws the charts, beside moe-kernels; ` +
+      `writeRouterReport: expected the package ${name}, which draws the charts, to be installed; ` +
       "run npm install vega@6 vega-lite@6";
     throw new MoeError("UNSUPPORTED_OPERATION", message, { cause });
   }

@@ -9,26 +9,26 @@ import { type CountedMean, tokenMean } from "../operators/statistics/mean_scores
 import { type RouterHistory, type RouterTotals, routerHistory } from "./router_history.js";
 
 export interface RouterStatsOptions {
-  /** E. */
+  /** E, the number of experts. */
   numExperts: number;
   /**
-   * How many windows of calls the history has at most, an even number; default 128. A window is one call at first; when
-   * all are full, neighbours are joined and windows have twice as many calls from then on.
+   * Most windows in the history, an even number; default 128. A window is one call at first. When all are full,
+   * neighbours are merged, and every window spans twice as many calls from then on.
    */
   windows?: number;
 }
 
-/** The experts of every token, and perhaps their weights. */
+/** The experts of every token and, optionally, their weights. */
 export interface RecordedRouting {
-  /** [T, k] i32; -1 is no expert. */
+  /** [T, k] i32; -1 for no expert. */
   readonly ids: Tensor<"i32">;
-  /** [T, k] f32; without them the importance of experts is not counted. */
+  /** [T, k] f32; without weights, the experts' importance is not recorded. */
   readonly weights?: Tensor<"f32"> | undefined;
 }
 
 /**
- * What one layer's router did over many calls, added up on the device: `record` only enqueues, and nothing is read before
- * `read()`. Counts are exact, in 64 bits.
+ * Totals of what one layer's router did over many calls, kept on the device: `record` only enqueues work, and nothing
+ * is read back until `read()`. Counts are exact, in 64 bits.
  *
  *     using stats = new RouterStats(device, { numExperts: 64 });
  *     for (const x of batches) stats.record(layer.routerLogits(x), layer.route(x));
@@ -39,7 +39,7 @@ export class RouterStats implements Disposable {
   readonly device: Device;
   readonly numExperts: number;
   readonly #maximumWindows: number;
-  /** The calls of each window. */
+  /** Calls per window. */
   readonly #windows: number[] = [];
   #callsPerWindow = 1;
   #memory: Memory | undefined;
@@ -59,10 +59,10 @@ export class RouterStats implements Disposable {
   }
 
   /**
-   * Enqueues the counting of one call. The tensors may be disposed right after.
+   * Enqueues counting one call. The tensors may be disposed of as soon as this returns.
    * @param logits [T, E] f32, f16 or bf16.
-   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is reported
-   * at the next wait.
+   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is
+   * reported by the next wait.
    */
   record(logits: Tensor<FloatDType>, { ids, weights }: RecordedRouting, options: TokenMaskOption = {}): void {
     const { device, numExperts } = this;
@@ -83,7 +83,7 @@ export class RouterStats implements Disposable {
   }
 
   /**
-   * What was recorded before this call, once the device has done it.
+   * Resolves to what was recorded before this call, once the device has finished it.
    * @throws DISPOSED; rejects with the first error of the enqueued work since the last wait.
    */
   async read(): Promise<RouterHistory> {
@@ -92,7 +92,7 @@ export class RouterStats implements Disposable {
     return routerHistory(windows, await memory.read());
   }
 
-  /** Frees the counts on the device. Idempotent. */
+  /** Frees the totals on the device. Idempotent. */
   dispose(): void {
     this.#memory?.dispose();
     this.#memory = undefined;
@@ -107,7 +107,7 @@ export class RouterStats implements Disposable {
     return this.#memory;
   }
 
-  /** The window that the next call belongs to; where all are full, after they were joined in other memory. */
+  /** The window of the next call. If all are full, merges them first, in new memory. */
   #windowOfCall(): number {
     void this.#live();
     const windows = this.#windows;
@@ -126,7 +126,7 @@ export class RouterStats implements Disposable {
   }
 }
 
-/** The totals on the device, rows of {@link accumulate}: of every window, and the importance of all. */
+/** The totals on the device, as rows for {@link accumulate}: one per window, and the importance over all windows. */
 class Memory implements Disposable {
   readonly #device: Device;
   readonly #windows: number;
@@ -144,7 +144,7 @@ class Memory implements Disposable {
     };
   }
 
-  /** Adds the totals of one call, entropy being the sum over its tokens. */
+  /** Adds the totals of one call; entropy is summed over its tokens. */
   add(window: number, ofCall: ExpertTotals | WeightedExpertTotals, entropy: CountedMean): void {
     this.#add("counts", window, ofCall.tokens);
     this.#add("dropped", window, ofCall.dropped);
@@ -153,7 +153,7 @@ class Memory implements Disposable {
     if ("weights" in ofCall) this.#add("importance", undefined, ofCall.weights);
   }
 
-  /** As much memory, whose first half has the sums of two neighbouring windows each. */
+  /** New totals of the same size, with each pair of neighbouring windows summed into the first half. */
   joinNeighbours(): Memory {
     const { counts, dropped, tokens, entropy, importance } = this.#totals;
     const joined = new Memory(this.#device, this.#windows, importance.shape[0] as number);
@@ -168,7 +168,7 @@ class Memory implements Disposable {
     return joined;
   }
 
-  /** All totals at one point of the stream. */
+  /** Reads all totals at one point of the stream. */
   async read(): Promise<RouterTotals> {
     const reads = Object.entries(this.#totals).map(async ([part, totals]) => [part, await readTotals(totals)]);
     return Object.fromEntries(await Promise.all(reads)) as RouterTotals;
@@ -182,7 +182,7 @@ class Memory implements Disposable {
     this.dispose();
   }
 
-  /** Adds values of a call, of any shape, to a window's totals, or to those of all windows. */
+  /** Adds a call's values, of any shape, to the totals of one window, or to those over all windows. */
   #add(part: keyof RouterTotals, window: number | undefined, values: Tensor<"i32"> | Tensor<"f32">): void {
     const totals = this.#totals[part];
     using rows = window === undefined ? totals.reshape(totals.shape) : this.#rows(totals, window);

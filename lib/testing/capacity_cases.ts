@@ -13,7 +13,7 @@ interface Problem {
   experts: number;
   capacity: Capacity;
   spread?: Spread;
-  /** What the weights are like; default different from each other. */
+  /** How the weights are drawn; by default all differ. */
   kind?: keyof typeof weightKinds;
   /** Default one. */
   sequences?: number;
@@ -23,10 +23,10 @@ const specials = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY
 
 const weightKinds = {
   different: (random: Random) => 0.1 + 0.9 * random.uniform(),
-  /** Only their places decide. */
+  /** Only positions decide. */
   equal: () => 0.5,
   tied: (random: Random) => random.integer(-2, 2) / 4,
-  /** Kept weights go through as they are, so only the ids are compared. */
+  /** Kept weights pass through unchanged, so only the ids are compared. */
   special: (random: Random) => specials[random.integer(0, specials.length - 1)] as number,
 } as const;
 

@@ -27,11 +27,11 @@ export type OperatorName =
   | "expert_load"
   | "layer";
 
-/** One problem, with inputs of its own, that every device must solve as `reference` does. */
+/** One problem with its own inputs, which every device must solve as `reference` does. */
 export interface Case {
   readonly name: string;
   readonly operator: OperatorName;
-  /** Allowed error of outputs, relative to the largest magnitude expected; an output without one must be exact. */
+  /** Allowed error by output, relative to the largest expected magnitude; outputs not listed must be exact. */
   readonly tolerances: Readonly<Record<string, number>>;
   /** Enqueues the work on the inputs' device and returns the outputs by name. */
   run(inputs: Inputs): Readonly<Record<string, Tensor>>;

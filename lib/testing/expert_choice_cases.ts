@@ -8,16 +8,16 @@ interface Problem {
   experts: number;
   rule: ExpertChoiceRule;
   dtype?: FloatDType;
-  /** What the logits are like; default normal. */
+  /** How the logits are drawn; default normal. */
   kind?: keyof typeof logitKinds;
 }
 
 const specials = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 
-/** Logits [T, E] that a case may have. */
+/** Kinds of logits [T, E]. */
 const logitKinds = {
   normal: ({ random }: Inputs, tokens: number, experts: number) => random.normals(tokens * experts),
-  /** Few different rows: only the tokens' order decides among those that are the same. */
+  /** Few distinct rows: among equal ones, only the tokens' order decides. */
   tied({ random }: Inputs, tokens: number, experts: number) {
     const rows = [random.normals(experts), random.normals(experts), random.normals(experts)];
     const logits = new Float32Array(tokens * experts);
@@ -27,7 +27,7 @@ const logitKinds = {
     return logits;
   },
   equal: (_: Inputs, tokens: number, experts: number) => new Float32Array(tokens * experts).fill(0.5),
-  /** Some entries NaN or infinite, and every fifth row without any that is finite. */
+  /** Some entries are NaN or infinite, and every fifth row has no finite one. */
   non_finite({ random }: Inputs, tokens: number, experts: number) {
     return random.normals(tokens * experts).map((logit, index) => {
       const special = specials[random.integer(0, specials.length - 1)] as number;

@@ -10,21 +10,21 @@ interface Problem extends GatingRuleOptions {
   /** A selection bias. */
   bias?: boolean;
   dtype?: FloatDType;
-  /** What the logits are like; default normal. */
+  /** How the logits are drawn; default normal. */
   kind?: keyof typeof logitKinds;
 }
 
 const specials = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
 
-/** The kinds of one row of router logits that a case may have. */
+/** Kinds of rows of router logits. */
 export const logitKinds = {
   normal: (random: Random, experts: number) => random.normals(experts, 2),
-  /** Only the ids decide. */
+  /** Only the expert ids decide. */
   equal: (_random: Random, experts: number) => new Float32Array(experts).fill(0.5),
-  /** Many ties among few values, -0 and 0 being one of them. */
+  /** Many ties among few values, including -0 and 0. */
   tied: (random: Random, experts: number) =>
     Float32Array.from({ length: experts }, () => random.integer(-1, 1) * (random.uniform() < 0.5 ? 1 : -1)),
-  /** exp of these overflows or underflows unless the largest is subtracted first. */
+  /** exp overflows or underflows unless the largest is subtracted first. */
   extreme: (random: Random, experts: number) => random.normals(experts, 1e4),
   /** Some entries NaN or infinite. */
   non_finite: (random: Random, experts: number) =>
@@ -81,7 +81,7 @@ const formulas = [
   { scoring: "softmax_selected", normalize: true, scale: 2.5 },
 ] as const;
 
-/** Rules of models, and every scoring, key, group score and normalization. */
+/** The rules of published models, and every scoring, key, group score and normalization. */
 const rules = [
   { topK: 8, scoring: "sigmoid", bias: true, normalize: { by: "sum_plus_epsilon", epsilon: 1e-20 }, scale: 2.5 },
   {
@@ -128,7 +128,7 @@ export const gatingCases: readonly Case[] = [
     gatingCase({ tokens: 19, experts: 60, ...rule }),
     gatingCase({ tokens: 3, experts: 1104, ...rule }),
     gatingCase({ tokens: 7, experts: 24, kind: "tied", dtype: "bf16", ...rule }),
-    // Sums of infinite keys overflow in float32 alone.
+    // Group scores are sums: those of infinite keys overflow in float32, but not in float64.
     gatingCase({ tokens: 5, experts: 36, kind: rule.groups ? "all_nan" : "never_finite", dtype: "f16", ...rule }),
   ]),
   ...(
@@ -148,7 +148,7 @@ export const gatingCases: readonly Case[] = [
       { tokens: 2, experts: 1100, topK: 8 },
       { tokens: 2, experts: 1100, topK: 1100 },
       { tokens: 3, experts: 9, topK: 4, kind: "equal" },
-      // Far more ties, or far fewer numbers, than there is room for among candidates.
+      // Far more ties than the candidates have room for, or far fewer numbers.
       { tokens: 35, experts: 128, topK: 8, kind: "tied" },
       { tokens: 18, experts: 300, topK: 10, kind: "tied" },
       { tokens: 17, experts: 200, topK: 20, kind: "non_finite" },

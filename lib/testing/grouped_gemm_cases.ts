@@ -6,19 +6,19 @@ import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";
 
 interface Problem {
-  /** Rows of every expert, or a sum of rows to be spread at random over a number of experts. */
+  /** Rows per expert, or a total to spread at random over some experts. */
   rows: readonly number[] | { total: number; experts: number };
-  /** K, columns of the weights. */
+  /** K, the columns of the weights. */
   columns: number;
-  /** Columns of the result, half of the weights' rows where gated. */
+  /** Columns of the result: half of the weights' rows if gated. */
   outputs: number;
   activation?: Activation;
   dtypes?: readonly [x: FloatDType, weight: FloatDType];
   bias?: FloatDType;
   outDType?: FloatDType;
-  /** x has this many rows, and its rows are gathered; some rows are -1. */
+  /** Gather the rows from an x with this many rows; some indices are -1. */
   gatherFrom?: number;
-  /** Rows of the result behind the last expert's. */
+  /** Rows of the result after the last expert's. */
   rowsBehind?: number;
   /** Pack the weights first. */
   packed?: boolean;

@@ -8,7 +8,7 @@ interface Problem extends HierarchicalGatingOptions {
   numGroups: number;
   groupSize: number;
   dtype?: FloatDType;
-  /** What the logits of both gates are like; default normal. */
+  /** How the logits of both gates are drawn; default normal. */
   kind?: keyof typeof logitKinds;
 }
 

@@ -6,12 +6,13 @@ import { Random } from "./random.js";
 import { round } from "./rounding.js";
 
 /**
- * The inputs of one run of a case on one device. Where it `expects`, they are for the expected results: what the other
- * run's tensors hold after rounding to their dtype, in float64, so that everything that follows is float64 too.
+ * The inputs of one run of a case on one device. With `expects`, the run computes the expected results: its inputs are
+ * the other run's values after rounding to their dtype, but stored in float64, so that everything computed from them is
+ * float64 too.
  */
 export class Inputs implements Disposable {
   readonly device: Device;
-  /** The same numbers in every run of the case. */
+  /** Draws the same numbers in every run of the case. */
   readonly random: Random;
   readonly #expects: boolean;
   readonly #kept: Disposable[] = [];
@@ -22,7 +23,7 @@ export class Inputs implements Disposable {
     this.#expects = expects;
   }
 
-  /** The dtype that stands for `dtype` in this run. */
+  /** The dtype that takes the place of `dtype` in this run. */
   dtype(dtype: FloatDType): FloatDType {
     return this.#expects ? "f64" : dtype;
   }
@@ -41,7 +42,7 @@ export class Inputs implements Disposable {
     return this.keep(this.device.tensor(Int32Array.from(values), shape));
   }
 
-  /** A mask by which most tokens count. */
+  /** A mask under which most tokens count. */
   tokenMask(tokens: number): Tensor<"u8"> {
     return this.keep(this.device.tensor(Uint8Array.from({ length: tokens }, () => this.random.integer(0, 3))));
   }
@@ -50,7 +51,7 @@ export class Inputs implements Disposable {
     return this.keep(this.device.empty(shape, this.dtype(dtype)));
   }
 
-  /** Disposes of `resource` together with the inputs; returns it. */
+  /** Returns `resource`, to be disposed of with the inputs. */
   keep<T extends Disposable>(resource: T): T {
     this.#kept.push(resource);
     return resource;

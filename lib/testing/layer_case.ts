@@ -14,23 +14,23 @@ import { type Projection, steadyTokens } from "./steady_tokens.js";
 
 export interface LayerProblem extends MoeLayerConfig {
   tokens: number;
-  /** Where x is [B, S, H]: B, which divides tokens. */
+  /** B, a divisor of `tokens`, if x is [B, S, H]. */
   sequences?: number;
   dtypes?: readonly [x: FloatDType, weights: FloatDType];
   biases?: boolean;
   selectionBias?: boolean;
-  /** Routing given to the layer; default its own router's. */
+  /** A routing to pass to the layer; by default its own router's. */
   routing?: Spread;
-  /** Whether the router's logits are compared too. */
+  /** Also compare the router's logits. */
   logits?: boolean;
-  /** For the name: the model whose shape, scaled down, this is. */
+  /** For the case's name: the model whose shape this is, scaled down. */
   model?: string;
 }
 
-/** By the dtype of x: the 16-bit ones also round between the two products. */
+/** By the dtype of x; 16-bit ones also round between the two products. */
 const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
 
-/** A layer of random weights and what it makes of random tokens. */
+/** Runs a layer with random weights on random tokens. */
 export function layerCase(problem: LayerProblem): Case {
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
   const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;

@@ -113,7 +113,7 @@ const scaledModels: readonly LayerProblem[] = [
   },
 ];
 
-/** Layers with parts beyond a router and routed experts, and with every formula and rule of routing. */
+/** Layers with parts beyond router and routed experts, and with every formula and routing rule. */
 export const layerFeatureCases: readonly Case[] = [...scaledModels, ...sharedExperts, ...formulas, ...routings].map(
   layerCase,
 );

@@ -45,8 +45,5 @@ const problems: readonly LayerProblem[] = [
   { ...choosing, expertChoice: { factor: 1 }, sharedExpert: { intermediateSize: 33 } },
 ];
 
-/**
- * Layers in which experts do not take every choice of the router, choose themselves or are chosen by groups; noise in
- * training; sequences of tokens.
- */
+/** Layers with limited capacity, expert choice, a hierarchical gate, noise in training, and sequences of tokens. */
 export const layerRoutingCases: readonly Case[] = problems.map(layerCase);

@@ -45,7 +45,7 @@ interface LoadProblem {
   tokens: number;
   experts: number;
   topK: number;
-  /** G, and how many of them a token chooses. */
+  /** The number of groups, G, and how many a token chooses. */
   groups?: readonly [count: number, chosen: number];
   kind?: keyof typeof logitKinds;
   masked?: boolean;

@@ -2,11 +2,11 @@
 export class Random {
   readonly #state: Uint32Array;
 
-  /** @param seed a number, or a text such as a case's name. */
+  /** @param seed a number or a string, such as a case's name. */
   constructor(seed: number | string) {
     let hash = 0x811c9dc5; // FNV-1a
     for (const character of String(seed)) hash = Math.imul(hash ^ (character.codePointAt(0) as number), 0x01000193);
-    // The four words by splitmix32: never all zero, and unlike each other for seeds that are alike.
+    // Four words from splitmix32: never all zero, and very different even for similar seeds.
     this.#state = Uint32Array.from({ length: 4 }, () => {
       hash = (hash + 0x9e3779b9) | 0;
       const mixed = Math.imul(hash ^ (hash >>> 16), 0x21f0aaad);
@@ -29,12 +29,12 @@ export class Random {
     return result / 2 ** 32;
   }
 
-  /** Uniform among minimum .. maximum, both included. */
+  /** Uniform in minimum .. maximum, both included. */
   integer(minimum: number, maximum: number): number {
     return minimum + Math.floor(this.uniform() * (maximum - minimum + 1));
   }
 
-  /** Normal values of mean 0, by Box and Muller's method. */
+  /** Normal values of mean 0, by Box-Muller. */
   normals(count: number, deviation = 1): Float32Array {
     const values = new Float32Array(count);
     for (let index = 0; index < count; index += 2) {
@@ -46,7 +46,7 @@ export class Random {
     return values;
   }
 
-  /** `count` different integers among 0 .. limit-1, in random order. */
+  /** `count` distinct integers from 0 .. limit-1, in random order. */
   sample(count: number, limit: number): number[] {
     const pool = Array.from({ length: limit }, (_, index) => index);
     for (let index = 0; index < count; index++) {

@@ -9,7 +9,9 @@ import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/
 /** A tensor of normal values of mean 0. */
 export type Draw = (shape: Shape, deviation: number) => Tensor<FloatDType>;
 
-/** The weights of an expert, or with `lead` of several stacked, that leave values of about 1 as they are. */
+/**
+ * The weights of one expert (or, with `lead`, several stacked), scaled to preserve the magnitude of values around 1.
+ */
 export function randomExpert(
   draw: Draw,
   { hiddenSize, activation = "swiglu", factor = false }: MoeLayerConfig,
@@ -36,7 +38,7 @@ export function randomExpert(
   return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>>;
 }
 
-/** The shared expert's weights and gate, where the configuration has them. */
+/** The shared expert's weights and gate, if the configuration has them. */
 export function randomShared(
   draw: Draw,
   config: MoeLayerConfig,

@@ -1,11 +1,12 @@
 import type { Random } from "./random.js";
 
-/** How random routings spread the tokens over the experts. */
+/** How a random routing spreads tokens over experts. */
 export type Spread = "even" | "uneven" | "one_expert" | "some_dropped" | "all_dropped";
 
 /**
- * ids [T, k], different within a token, and weights [T, k] in 0.1 .. 1. `uneven` prefers low ids, so that the highest get
- * nothing; `one_expert` sends every token's first slot to the same one and drops the others; dropped slots are -1.
+ * ids [T, k], distinct within a token, and weights [T, k] in 0.1 .. 1. `uneven` prefers low ids, so that the highest
+ * get no tokens; `one_expert` sends every token's first slot to the same expert and drops the rest. Dropped slots are
+ * -1.
  */
 export function randomRouting(random: Random, tokens: number, topK: number, experts: number, spread: Spread) {
   const ids = new Int32Array(tokens * topK);

@@ -1,6 +1,6 @@
 import { type FloatDType, fromBF16, fromF16, toBF16, toF16 } from "../core/dtype.js";
 
-/** Largest relative error of rounding to a dtype: half the distance of 1 to the next value. */
+/** Largest relative error of rounding to a dtype: half the distance from 1 to the next value. */
 export const unitRoundoff: Readonly<Record<FloatDType, number>> = {
   f16: 2 ** -11,
   bf16: 2 ** -8,
@@ -8,7 +8,7 @@ export const unitRoundoff: Readonly<Record<FloatDType, number>> = {
   f64: 2 ** -53,
 };
 
-/** The values that a tensor of `dtype` made from `values` holds. */
+/** `values` as a tensor of `dtype` holds them. */
 export function round(values: Float32Array, dtype: FloatDType): Float64Array {
   if (dtype === "f16") return Float64Array.from(values, (value) => fromF16(toF16(value)));
   if (dtype === "bf16") return Float64Array.from(values, (value) => fromBF16(toBF16(value)));

@@ -6,7 +6,7 @@ import type { Case } from "./case.js";
 import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";
 
-/** Indices -1 .. limit-1; some come up twice, some never. */
+/** Indices in -1 .. limit-1; some repeat, some never occur. */
 function randomIndices(random: Random, count: number, limit: number): Int32Array {
   return Int32Array.from({ length: count }, () => random.integer(-1, limit - 1));
 }

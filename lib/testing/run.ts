@@ -6,11 +6,11 @@ import type { Tensor } from "../core/tensor.js";
 import type { Case, OperatorName } from "./case.js";
 import { Inputs } from "./inputs.js";
 
-/** One output of a case compared with the expected one. */
+/** One output of a case, compared with the expected one. */
 export interface Check {
   readonly output: string;
   readonly dtype: DType;
-  /** Largest difference, relative to the largest magnitude expected; Infinity where a value is missing or NaN. */
+  /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
   readonly error: number;
   readonly tolerance: number;
   readonly passed: boolean;
@@ -24,8 +24,8 @@ export interface CaseResult {
 }
 
 /**
- * Runs one case on `device` and on `reference` in float64, from the same inputs as rounded to the case's dtypes, and
- * compares the outputs. Open the device with `poison`, so that outputs that nobody wrote are NaN.
+ * Runs one case on `device`, and on `reference` in float64 with the same inputs after rounding to the case's dtypes,
+ * and compares the outputs. Open the device with `poison`, so that unwritten outputs are NaN.
  */
 export async function runCase(subject: Case, device: Device): Promise<CaseResult> {
   using reference = openDevice("reference", { poison: true });

@@ -3,8 +3,8 @@ import type { MoeLayerConfig } from "../layer/description/config.js";
 const softmaxTop = { scoring: "softmax", activation: "swiglu" } as const;
 
 /**
- * Layers of full size, for benchmarks and runs: published models by name, and four that span what matters for speed (A
- * and B wide experts, C many narrow ones, D small enough for caches).
+ * Full-size layers, for benchmarks and runs: published models by name, and four that cover what matters for speed (A
+ * and B: wide experts; C: many narrow ones; D: fits in caches).
  */
 export const shapes: Readonly<Record<string, MoeLayerConfig>> = {
   "Mixtral-8x7B": {

@@ -9,7 +9,7 @@ interface Problem {
   spread?: Spread;
 }
 
-/** Content of the outputs before; it is no valid row or token, so it shows where it is left standing. */
+/** Initial content of the outputs: not a valid row or token, so that it shows if left unwritten. */
 const unwritten = 0x7eadbeef;
 
 function sortCase({ tokens, topK, experts, spread = "even" }: Problem): Case {

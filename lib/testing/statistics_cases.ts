@@ -41,7 +41,7 @@ const sizes: readonly Sizes[] = [
 const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even", masked }: Sizes) =>
   `T${tokens} k${topK} E${experts} S${sequences} ${spread}${masked ? " masked" : ""}`;
 
-/** The last of several tokens has equal logits: its entropy is ln E, to which the errors of others are relative. */
+/** The last of several tokens has equal logits: its entropy, ln E, is what the other tokens' errors are relative to. */
 function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKind, dtype: FloatDType) {
   const logits = new Float32Array(tokens * experts);
   for (let token = 0; token < tokens; token++) {
@@ -59,7 +59,7 @@ function routingOf(inputs: Inputs, { tokens, topK, experts, spread = "even" }: S
   };
 }
 
-/** The option of a problem with a mask. */
+/** The options for a problem with a mask. */
 const maskOf = (inputs: Inputs, { tokens, masked }: Pick<Sizes, "tokens" | "masked">) =>
   masked ? { tokenMask: inputs.tokenMask(tokens) } : {};
 
@@ -177,7 +177,7 @@ function biasCase(sequences: number, experts: number): Case {
   };
 }
 
-/** Adds numbers whose sums leave 32 bits, then doubles the totals. */
+/** Adds numbers whose sums exceed 32 bits, then doubles the totals. */
 function accumulateCase(count: number): Case {
   return {
     name: `N${count}`,

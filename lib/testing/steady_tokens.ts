@@ -11,7 +11,9 @@ export interface Projection {
   readonly bias: Float64Array | undefined;
 }
 
-/** Changes of the logits that must not matter, relative to the largest: far more than a float32 router rounds. */
+/**
+ * Changes to the logits that must not matter, relative to the largest: far above a float32 router's rounding errors.
+ */
 const disturbance = 1e-4;
 const trials = 8;
 
@@ -19,9 +21,9 @@ const trials = 8;
 const largestStep = 0.01;
 
 /**
- * Normal tokens [T, H] whose routing is steady: the rounding of float32 logits cannot change what is chosen.
+ * Normal tokens [T, H] with steady routing: rounding errors in float32 logits cannot change the experts chosen.
  * @param gates the projections of the router's gates.
- * @param route the choice by the logits of these.
+ * @param route chooses experts by the gates' logits.
  */
 export function steadyTokens(
   random: Random,
@@ -41,7 +43,7 @@ export function steadyTokens(
   return x;
 }
 
-/** The logits, and in further rows what small changes make of them. */
+/** The logits, followed by rows of slightly changed ones. */
 function disturbed(random: Random, logits: Float64Array): Matrix {
   const rows = zeros(1 + trials, logits.length);
   const step = disturbance * logits.reduce((largest, logit) => Math.max(largest, Math.abs(logit)), 0);

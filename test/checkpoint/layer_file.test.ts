@@ -334,7 +334,7 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
     [
       "a gate without use",
       set("config", "activation", "relu"),
-      /tensors\.expert_gate: expected none for the activation relu/,
+      /tensors\.expert_gate: cannot be combined with the activation relu/,
     ],
     ["no input", ({ tensors }) => tensors.delete("x"), /expected a tensor "x"/],
     [

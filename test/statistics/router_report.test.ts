@@ -50,7 +50,7 @@ test("bad input", async () => {
     expectRejection(writeRouterReport(history, path as string), "INVALID_ARGUMENT", message);
   await bad("report.pdf", /path: expected a name in \.html or \.svg, got "report\.pdf"/);
   await bad(undefined, /path: expected a name/);
-  await bad(join(directory.path, "missing", "report.svg"), /path: expected a file that can be written, got .*ENOENT/);
+  await bad(join(directory.path, "missing", "report.svg"), /path: expected a writable file, got .*ENOENT/);
 });
 
 test("without vega the error says what to install", async () => {

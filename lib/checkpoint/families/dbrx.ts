@@ -2,8 +2,8 @@ import { ConfigFields } from "../config_fields.js";
 import { type Family, gatedActivation, layerCount } from "./family.js";
 
 /**
- * DBRX: DbrxConfig, DbrxRouter and DbrxExperts of Transformers. Softmax over all experts, divided by the L^p norm of the
- * chosen. The experts' matrices are blocks of rows of three tensors, all with the hidden size as columns.
+ * DBRX: DbrxConfig, DbrxRouter and DbrxExperts of Transformers. Softmax over all experts, divided by the L^p norm of
+ * the chosen. The experts' matrices are row blocks of three tensors, each with H columns.
  */
 export const dbrx: Family = {
   modelType: "dbrx",

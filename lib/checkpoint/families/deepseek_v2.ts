@@ -3,15 +3,15 @@ import type { Groups } from "../../operators/routing/gating_options.js";
 import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
-/** How the experts of one token are chosen, by `topk_method`: among all, or among those of the best groups. */
+/** Where a `topk_method` looks for a token's experts: among all of them, or in the best groups. */
 const methods: ReadonlyMap<string, "all" | "groups"> = new Map([
   ["greedy", "all"],
   ["group_limited_greedy", "groups"],
 ]);
 
 /**
- * DeepSeek-V2: DeepseekV2Config of Transformers, MoEGate and DeepseekV2MoE of DeepSeek's own modeling_deepseek.py. Softmax
- * over all experts; a group's score is its largest. The weights are renormalised or scaled, not both.
+ * DeepSeek-V2: DeepseekV2Config of Transformers, MoEGate and DeepseekV2MoE of DeepSeek's own modeling_deepseek.py.
+ * Softmax over all experts; a group scores as its best expert. Weights are renormalised or scaled, never both.
  */
 export const deepseekV2: Family = {
   modelType: "deepseek_v2",
@@ -40,7 +40,7 @@ export const deepseekV2: Family = {
   },
 };
 
-/** Whether a layer behind the first dense ones has experts. */
+/** The first layers are dense; after them, every `moe_layer_freq`-th layer has experts. */
 export function isSparseDeepseekLayer(fields: ConfigFields, layer: number, firstSparse: number): boolean {
   const first = fields.integer("first_k_dense_replace", firstSparse, { minimum: 0 });
   return layer >= first && layer % fields.integer("moe_layer_freq", 1) === 0;
@@ -50,7 +50,7 @@ export function readGroups(fields: ConfigFields, score: "max" | "top2_sum", coun
   return { count: fields.integer("n_group", count), top: fields.integer("topk_group", top), score };
 }
 
-/** All shared experts together are one that is as wide as they are. */
+/** The shared experts form one expert of their total width. */
 export function sharedExperts(
   fields: ConfigFields,
   width: number,

@@ -14,9 +14,10 @@ interface Defaults {
 }
 
 /**
- * DeepSeek-V3's formula: Gate and MoE of DeepSeek-V3/inference/model.py. Sigmoid; experts are chosen by score plus bias in
- * the groups with the largest sum of two; the weights are the scores alone. Where all experts of a token's groups have
- * negative keys, Transformers may choose others: it masks with 0 what is masked here, as there, with minus infinity.
+ * DeepSeek-V3's formula: Gate and MoE of DeepSeek-V3/inference/model.py. Sigmoid; experts are chosen by score plus
+ * bias, from the groups whose two best have the largest sum; the weights are the scores without the bias. Experts of
+ * other groups are masked with minus infinity, as in DeepSeek's code. Transformers masks them with 0, so it may choose
+ * others when every key in a token's groups is negative.
  */
 function deepseekV3Family(modelType: string, defaults: Defaults): Family {
   return {
@@ -63,7 +64,7 @@ const deepseekV3Defaults: Defaults = {
 /** DeepSeek-V3 and R1: DeepseekV3Config of Transformers. */
 export const deepseekV3 = deepseekV3Family("deepseek_v3", deepseekV3Defaults);
 
-/** Kimi K2, which has DeepSeek's configuration class under another name. */
+/** Kimi K2, which uses DeepSeek's configuration class under another name. */
 export const kimiK2 = deepseekV3Family("kimi_k2", deepseekV3Defaults);
 
 /** GLM-4.5: Glm4MoeConfig of Transformers. */

@@ -4,7 +4,7 @@ import type { Family } from "./family.js";
 /** A layer of an encoder-decoder model. */
 export interface Place {
   readonly stack: "encoder" | "decoder";
-  /** Number in its stack. */
+  /** Index within its stack. */
   readonly index: number;
 }
 

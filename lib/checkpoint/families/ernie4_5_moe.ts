@@ -4,7 +4,8 @@ const layers = layerCount(28);
 
 /**
  * ERNIE 4.5: Ernie4_5_MoeConfig and Ernie4_5_MoeSparseMoeBlock of Transformers. Softmax over all experts, chosen by
- * probability plus bias, divided by their sum or `moe_norm_min`, whichever is larger; shared experts are one wide one.
+ * probability plus bias, divided by their sum or `moe_norm_min`, whichever is larger; the shared experts form one wide
+ * expert.
  */
 export const ernie45Moe: Family = {
   modelType: "ernie4_5_moe",

@@ -4,35 +4,35 @@ import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 
-/** What one kind of Hugging Face checkpoints says and where it keeps its experts. */
+/** How one family of Hugging Face checkpoints describes its layers and names their tensors. */
 export interface Family {
   /** `model_type` in config.json. */
   readonly modelType: string;
-  /** The class in config.json's `architectures`, where that and not `model_type` tells the family. */
+  /** The class in config.json's `architectures`, for families that `model_type` does not identify. */
   readonly architecture?: string;
-  /** How many layers the model has, with experts and without. */
+  /** The number of layers, dense ones included. */
   layerCount(fields: ConfigFields): number;
-  /** What layers are numbered, for errors, where it is not plainly a decoder's. */
+  /** How layers are numbered, for errors; absent for plain decoders. */
   readonly numbering?: string;
-  /** Whether layer `layer` has experts; absent where all have. */
+  /** Whether layer `layer` has experts; absent if all layers do. */
   hasExperts?(fields: ConfigFields, layer: number): boolean;
-  /** Sizes and formula of an MoE layer. */
+  /** The sizes and formula of an MoE layer. */
   config(fields: ConfigFields, layer: number): MoeLayerConfig;
-  /** What the names of a layer's tensors begin with; by default `model.layers.N`. */
+  /** The prefix of a layer's tensor names; by default `model.layers.N`. */
   prefix?(fields: ConfigFields, layer: number): string;
-  /** The tensors of a layer in every storage that checkpoints of the family have, the most usual first. */
+  /** A layer's tensors in each of the family's storage schemes, the most common first. */
   tensors(prefix: string, fields: ConfigFields, layer: number): readonly LayerTensors[];
 }
 
-/** Far above any model, so that a broken config.json cannot make an error list without end. */
+/** Far above any model; keeps a broken config.json from producing an endless list in an error. */
 const maximumLayers = 100_000;
 
-/** The number of layers in the field that most families have. */
+/** Reads the number of layers from `field`; most families use the default. */
 export function layerCount(fallback: number, field = "num_hidden_layers"): Family["layerCount"] {
   return (fields) => fields.integer(field, fallback, { maximum: maximumLayers });
 }
 
-/** Activations as Transformers names them, where an expert is down(act(up x)). */
+/** Transformers' activation names for experts that compute down(act(up x)). */
 const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["relu", "relu"],
   ["gelu", "gelu"],
@@ -43,7 +43,7 @@ const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["swish", "silu"],
 ]);
 
-/** The same where it is down(act(gate x) * up x). */
+/** The same for down(act(gate x) * up x). */
 const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["silu", "swiglu"],
   ["swish", "swiglu"],
@@ -61,7 +61,7 @@ export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Act
   return fields.choice(field, "silu", gatedActivations);
 }
 
-/** The matrices of a gated expert, and its biases where it has them, whose names begin with `expert`. */
+/** The matrices, and optionally biases, of a gated expert whose tensor names begin with `expert`. */
 export function gatedExpert(
   expert: string,
   [gate, up, down] = ["gate_proj", "up_proj", "down_proj"],
@@ -79,7 +79,7 @@ export function gatedExpert(
   };
 }
 
-/** The experts that Transformers 5 keeps in two tensors, gate rows before up rows. */
+/** The experts as Transformers 5 stores them: two tensors, with gate rows before up rows. */
 function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
   const gateUp = { name: `${experts}.gate_up_proj`, stacked: "dim0" } as const;
   return {
@@ -90,9 +90,9 @@ function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
 }
 
 /**
- * The storages of most families, for an MoE block whose names begin with `block`, such as `model.layers.0.mlp`: a tensor
- * for every matrix, or those of Transformers 5, which have no biases.
- * @param more what there is besides router and experts, or in place of them.
+ * The two storage schemes of most families, for an MoE block whose tensor names begin with `block`, such as
+ * `model.layers.0.mlp`: one tensor per matrix, or stacked as in Transformers 5, which has no biases.
+ * @param more tensors to add, or to use instead of the router and experts above.
  */
 export function blockTensors(block: string, more: Partial<LayerTensors> = {}, biases = false): readonly LayerTensors[] {
   const router = { name: `${block}.gate.weight` };

@@ -2,8 +2,8 @@ import { defaultClamp } from "../../core/backend.js";
 import { type Family, layerCount } from "./family.js";
 
 /**
- * gpt-oss: GptOssConfig, GptOssTopKRouter and GptOssExperts of Transformers. Biased router, softmax over the chosen; biased
- * experts with a clamped SwiGLU, stacked with the inputs first, gate and up columns alternating.
+ * gpt-oss: GptOssConfig, GptOssTopKRouter and GptOssExperts of Transformers. Biased router, softmax over the chosen
+ * experts; biased experts with a clamped SwiGLU, stacked as [in, out] with alternating gate and up columns.
  */
 export const gptOss: Family = {
   modelType: "gpt_oss",

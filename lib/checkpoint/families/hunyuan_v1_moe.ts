@@ -2,9 +2,9 @@ import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
 /**
- * Hunyuan-A13B: HunYuanMoEV1Config and HunYuanMoEV1Moe of Transformers. Softmax over all experts, renormalised, and a shared
- * expert. As in Tencent's own hunyuan.py sizes may differ from layer to layer, the first layers may be dense, and
- * `use_mixed_mlp_moe` tells of the shared expert, which Transformers always has.
+ * Hunyuan-A13B: HunYuanMoEV1Config and HunYuanMoEV1Moe of Transformers. Softmax over all experts, renormalised, and a
+ * shared expert. As in Tencent's hunyuan.py, sizes may differ between layers, the first layers may be dense, and
+ * `use_mixed_mlp_moe` says whether there is a shared expert; in Transformers there always is.
  */
 export const hunyuanV1Moe: Family = {
   modelType: "hunyuan_v1_moe",

@@ -1,8 +1,8 @@
 import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
 
 /**
- * Jamba: JambaConfig and JambaSparseMoeBlock of Transformers. Softmax over all experts. Layers of one expert have no
- * router and are dense.
+ * Jamba: JambaConfig and JambaSparseMoeBlock of Transformers. Softmax over all experts. Layers with a single expert
+ * have no router and are dense.
  */
 export const jamba: Family = {
   modelType: "jamba",

@@ -1,8 +1,8 @@
 import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
 /**
- * Llama 4: Llama4TextConfig and Llama4TextMoe of Transformers, alone or as the text model of a multimodal one. Experts are
- * chosen by logit, and the sigmoid of it multiplies their input; a shared expert of the same width is added.
+ * Llama 4: Llama4TextConfig and Llama4TextMoe of Transformers, alone or inside a multimodal model. Experts are chosen
+ * by logit, whose sigmoid multiplies their input; a shared expert of the same width is added.
  */
 export const llama4Text: Family = {
   modelType: "llama4_text",

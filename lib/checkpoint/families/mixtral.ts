@@ -15,7 +15,7 @@ export const mixtral: Family = {
   tensors: (prefix) => [...mixtralTensors(`${prefix}.block_sparse_moe`), ...blockTensors(`${prefix}.mlp`)],
 };
 
-/** The names of Mixtral's own code, in which w1, w3 and w2 are gate, up and down. */
+/** Mixtral's own tensor names, in which w1, w3 and w2 are gate, up and down. */
 export function mixtralTensors(block: string): ReturnType<Family["tensors"]> {
   const experts = gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]);
   return [{ router: { name: `${block}.gate.weight` }, experts }];

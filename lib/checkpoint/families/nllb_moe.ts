@@ -13,9 +13,9 @@ const { place, ...layers } = encoderDecoder(
 const epsilon = 2 ** -23;
 
 /**
- * NLLB-MoE: NllbMoeConfig, NllbMoeTop2Router and NllbMoeSparseMLP of Transformers, in evaluation. Two experts, renormalised;
- * an expert takes at most `moe_eval_capacity_token_fraction` of the tokens. `moe_token_dropout` scales every expert's output.
- * Layers are numbered through: the encoder's, then the decoder's.
+ * NLLB-MoE: NllbMoeConfig, NllbMoeTop2Router and NllbMoeSparseMLP of Transformers, in evaluation. Two experts,
+ * renormalised; an expert takes at most `moe_eval_capacity_token_fraction` of the tokens. `moe_token_dropout` scales
+ * every expert's output.
  */
 export const nllbMoe: Family = {
   modelType: "nllb-moe",
@@ -55,7 +55,7 @@ export const nllbMoe: Family = {
   },
 };
 
-/** What becomes of the two probabilities: divided by their sum, or by that of those that are left when the others drop. */
+/** The two probabilities are divided by their sum, taken before or after tokens are dropped. */
 function readRouting(
   fields: ConfigFields,
   numExperts: number,
@@ -69,7 +69,7 @@ function readRouting(
   return { capacity: { ...size, drop, renormalize: { by, scale } } };
 }
 
-/** A null stands for a number that depends on the tokens in another way. */
+/** Refuses null, which makes the capacity depend on the tokens in another way. */
 function readCapacity(fields: ConfigFields): number {
   return fields.integer("expert_capacity", fields.isNull("expert_capacity") ? undefined : 64);
 }

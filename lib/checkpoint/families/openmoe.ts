@@ -5,7 +5,7 @@ import type { ConfigFields } from "../config_fields.js";
 import type { NamedWeight } from "../locate.js";
 import { type Family, layerCount } from "./family.js";
 
-/** Which matrices an expert has: gate (the second half of `wi_gate`), its factor (the first half) and up, or the last alone. */
+/** An expert's matrices: gate (second half of `wi_gate`), factor (first half) and up, or up alone. */
 type Experts = Pick<MoeLayerConfig, "activation" | "factor">;
 const gatedExperts: ReadonlyMap<string, Experts> = new Map<string, Experts>([
   ["swiglu", { activation: "swiglu", factor: true }],
@@ -19,9 +19,10 @@ const plainExperts: ReadonlyMap<string, Experts> = new Map<string, Experts>([
 ]);
 
 /**
- * OpenMoE: openmoe's modeling_openmoe.py and the SparseMLP of ColossalAI, in evaluation. Softmax over all experts, the one or two
- * largest as they are; capacity by `router_capacity_factor_eval`, rounded down to a whole, then up to an even number. The
- * configuration class is Llama's, so `architectures` names the family. The layer is SparseMLP alone, without `extra_mlp`.
+ * OpenMoE: openmoe's modeling_openmoe.py and the SparseMLP of ColossalAI, in evaluation. Softmax over all experts, top
+ * 1 or 2 without renormalisation; the capacity from `router_capacity_factor_eval` is rounded down to an integer, then
+ * up to an even number. The configuration class is Llama's, so `architectures` identifies the family. The layer is
+ * SparseMLP without the `extra_mlp`.
  */
 export const openMoe: Family = {
   modelType: "openmoe",

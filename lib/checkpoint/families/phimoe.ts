@@ -1,7 +1,7 @@
 import { blockTensors, type Family, gatedActivation, layerCount } from "./family.js";
 import { mixtralTensors } from "./mixtral.js";
 
-/** Phi-3.5-MoE: PhimoeConfig and PhimoeSparseMoeBlock of Transformers. SparseMixer, which is defined for two experts. */
+/** Phi-3.5-MoE: PhimoeConfig and PhimoeSparseMoeBlock of Transformers. SparseMixer, defined for two experts only. */
 export const phimoe: Family = {
   modelType: "phimoe",
   layerCount: layerCount(32),

@@ -25,7 +25,7 @@ export const qwen2Moe: Family = {
     }),
 };
 
-/** Layers of `mlp_only_layers`, and those that `decoder_sparse_step` skips, are dense. */
+/** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense. */
 export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
   const step = fields.integer("decoder_sparse_step", 1);
   return !fields.integers("mlp_only_layers", []).includes(layer) && (layer + 1) % step === 0;

@@ -13,9 +13,8 @@ const { place, ...layers } = encoderDecoder(
 );
 
 /**
- * Switch Transformers: SwitchTransformersConfig, Top1Router and SparseMLP of Transformers. One expert a token, whose weight is
- * its probability; of every sequence an expert takes the first `expert_capacity` tokens that chose it. Layers are numbered
- * through: the encoder's, then the decoder's.
+ * Switch Transformers: SwitchTransformersConfig, Top1Router and SparseMLP of Transformers. One expert per token,
+ * weighted by its probability; in each sequence an expert takes the first `expert_capacity` tokens that chose it.
  */
 export const switchTransformers: Family = {
   modelType: "switch_transformers",
@@ -46,13 +45,13 @@ export const switchTransformers: Family = {
 };
 
 /**
- * Every how many layers of a stack one has experts; 0: none has. Saved configurations have the step itself, which counts
- * before the number of layers that it was made from.
+ * One layer in this many has experts; 0: none. Saved configurations store the step itself, which takes precedence over
+ * the layer counts it was computed from.
  */
 function sparseStep(fields: ConfigFields, stack: Place["stack"]): number {
   const count = (stack === "encoder" ? encoderLayers : decoderLayers)(fields);
   const sparse = fields.integer(`num_sparse_${stack}_layers`, 3, { minimum: 0 });
-  // Transformers calls the step of none a hack for no layers, but with it the second layer has experts.
+  // Transformers calls this a hack to get no sparse layers, but it still gives the second layer experts.
   const step = sparse === 0 ? count : Math.floor(count / sparse);
   return fields.integer(`${stack}_sparse_step`, step, { minimum: 0 });
 }

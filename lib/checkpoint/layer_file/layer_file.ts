@@ -12,7 +12,7 @@ import { loadWeights, type WeightOptions } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
-/** Who takes which tokens, as {@link MoeLayer.route} gives it: a dropped choice has id -1 and weight 0. */
+/** The routing in the form of {@link MoeLayer.route}: a dropped choice has id -1 and weight 0. */
 export interface ExpectedRouting {
   /** [T, k] */
   readonly ids: Int32Array;
@@ -21,39 +21,40 @@ export interface ExpectedRouting {
   readonly weightsF64: Float64Array;
 }
 
-/** What a layer file says its layer computes; the float64 results are not rounded. */
+/** The results stored in a layer file; the float64 ones are not rounded. */
 export interface ExpectedResults {
-  /** Absent where experts choose, whose tokens have no list of k. */
+  /** Absent for expert choice, which has no k experts per token. */
   readonly routing?: ExpectedRouting;
   /** [T, H] */
   readonly output: Float32Array;
   readonly outputF64: Float64Array;
 }
 
-/** One MoE layer in a safetensors file of its own: formula, weights, input and, where the file has them, results. */
+/** One MoE layer in its own safetensors file: formula, weights, input and, optionally, results. */
 export interface LayerFile {
   readonly path: string;
   readonly family: string;
   readonly caseName: string;
   readonly config: MoeLayerConfig;
-  /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
+  /** Shape of the input and output: [T, H], or [B, S, H] for sequences. */
   readonly shape: Shape;
-  /** The noise [T, E] of the logits that the results come from, those of training; undefined where there is none. */
+  /** The noise [T, E] on the logits, if the results are from training. */
   readonly noise: Float32Array | undefined;
   /** The tokens. */
   readonly x: Float32Array;
   readonly expected: ExpectedResults | undefined;
-  /** The layer on a device; `dtype` is the storage dtype of its weights, default the file's. */
+  /** Loads the layer onto a device; `dtype`, the storage dtype of its weights, defaults to the file's. */
   load(device: Device, dtype?: FloatDType, options?: Omit<WeightOptions, "dtype">): Promise<MoeLayer>;
 }
 
 /**
  * Reads a layer file: safetensors whose metadata has `family`, `case`, and as JSON `config` (the formula) and `tensors`
- * (for every role, such as `expert_up`, the `name` and `orient` of its tensors), with the input `x` [T, H] and the
- * results `topk_ids`, `topk_weights`, `kept` (which choices were not dropped; where the capacity is limited) and `output`;
- * in training also the `noise` [T, E]; weights and output also in F64 as `topk_weights_f64` and so on.
- * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or a storage of weights
- * that layers do not know.
+ * (for every role, such as `expert_up`, the `name` and `orient` of its tensor). Its tensors are the weights, the input
+ * `x` [T, H], the `noise` [T, E] if the results are from training, and the results `topk_ids`, `topk_weights`, `kept`
+ * (1 for choices that were not dropped; only with a limited capacity) and `output`. Routing weights and output are also
+ * there in F64, as `topk_weights_f64` and `output_f64`.
+ * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula or weight storage that
+ * layers do not support.
  */
 export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
@@ -116,7 +117,7 @@ async function readAs<D extends SafetensorsDType>(
 function metadataText(file: SafetensorsFile, key: string): string {
   const value = Object.hasOwn(file.metadata, key) ? file.metadata[key] : undefined;
   if (value === undefined)
-    throw badCheckpoint(file.path, `__metadata__.${key}: expected a string, got none: no layer file`);
+    throw badCheckpoint(file.path, `__metadata__.${key}: expected a string, got none; this is not a layer file`);
   return value;
 }
 

@@ -9,25 +9,25 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
 import type { JsonObject } from "../safetensors/strict_json.js";
 
-/** What a layer file's `config` says. */
+/** The contents of a layer file's `config`. */
 export interface LayerFormula {
   readonly config: MoeLayerConfig;
-  /** Of the input and the output: [T, H], or [B, S, H] of sequences. */
+  /** Shape of the input and output: [T, H], or [B, S, H] for sequences. */
   readonly shape: Shape;
-  /** Whether the file's results are those of training, with noise on the logits. */
+  /** Whether the file's results are from training, with noise on the logits. */
   readonly training: boolean;
 }
 
 type ExpertFormula = Pick<MoeLayerConfig, "activation" | "factor" | "outputActivation">;
 type RoutingFormula = Pick<MoeLayerConfig, "scoring" | "selectionKey">;
 
-/** Its experts choose the tokens. */
+/** The `scoring` with which experts choose the tokens. */
 const expertChoice = "expert_choice";
 
-/** Its logits get noise in training. */
+/** The `scoring` that adds noise to the logits in training. */
 const noisyTopK = "noisy_softmax_selected";
 
-/** The fields whose strings name a formula, with what they stand for here. */
+/** Fields whose string names a formula, and what each string means here. */
 const choices = {
   activation: new Map<string, ExpertFormula>([
     ...activations.map((activation) => [activation, { activation }] as const),
@@ -51,7 +51,9 @@ const choices = {
   capacity_scope: named(["batch", "sequence"] as const),
 };
 
-/** The other fields that are read, and those that have no part in the output. Any other changes the formula. */
+/**
+ * All other fields that are read or do not affect the output. Unknown fields are refused: they may change the formula.
+ */
 const otherFields: readonly string[] = [
   ...["hidden_size", "intermediate_size", "num_experts", "top_k", "num_tokens", "batch_size", "seq_len"],
   ...["shared_expert", "expert_capacity", "capacity_factor"],
@@ -61,7 +63,8 @@ const otherFields: readonly string[] = [
 
 /**
  * Reads a layer file's `config`.
- * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula that layers do not know.
+ * @throws BAD_CHECKPOINT naming what is missing or wrong; UNSUPPORTED_OPERATION for a formula that layers do not
+ * support.
  */
 export function readFormula(path: string, json: JsonObject): LayerFormula {
   checkKnown(path, json);
@@ -100,7 +103,7 @@ export function readFormula(path: string, json: JsonObject): LayerFormula {
   };
 }
 
-/** An UNSUPPORTED_OPERATION error about what layers cannot compute. */
+/** An UNSUPPORTED_OPERATION error about a formula or storage. */
 export function unsupported(path: string, problem: string): MoeError {
   return new MoeError("UNSUPPORTED_OPERATION", `${path}: ${problem}; layers cannot compute anything else`);
 }
@@ -122,10 +125,10 @@ function readShape(fields: ConfigFields, hiddenSize: number): Shape {
   const batch = fields.integer("batch_size", undefined);
   const length = fields.integer("seq_len", undefined, { minimum: 0 });
   if (batch * length === count) return [batch, length, hiddenSize];
-  throw badCheckpoint(fields.path, `num_tokens: expected batch_size * seq_len, ${batch * length}, got ${count}`);
+  throw badCheckpoint(fields.path, `num_tokens: expected batch_size * seq_len = ${batch * length}, got ${count}`);
 }
 
-/** `expert_capacity` is the number that `capacity_factor` comes to. */
+/** `expert_capacity` is the number of tokens that `capacity_factor` yields. */
 function readCapacity(fields: ConfigFields): CapacitySize | undefined {
   if (fields.has("expert_capacity")) return { tokens: fields.integer("expert_capacity", undefined, { minimum: 0 }) };
   return fields.has("capacity_factor") ? { factor: fields.number("capacity_factor", undefined) } : undefined;

@@ -9,7 +9,7 @@ import { unsupported } from "./layer_file_formula.js";
 
 type LayerRole = Exclude<keyof LayerTensors, "experts" | "shared">;
 
-/** The roles of a layer file that are no expert's, and what they are called here. */
+/** A layer file's roles outside the experts, and their names here. */
 const layerRoles: ReadonlyMap<string, LayerRole> = new Map([
   ["router", "router"],
   ["router_bias", "routerBias"],
@@ -19,16 +19,16 @@ const layerRoles: ReadonlyMap<string, LayerRole> = new Map([
   ["router_noise", "noiseRouter"],
 ]);
 
-/** The parts of a tensor that two matrices share, in order, by the file's `split`. */
+/** The parts that two matrices take of a shared tensor, by the file's `split`. */
 const splits: ReadonlyMap<unknown, readonly [Part, Part]> = new Map<unknown, [Part, Part]>([
   ["halves", ["first_half", "second_half"]],
   ["interleaved", ["even", "odd"]],
 ]);
 
 /**
- * Reads a layer file's `tensors`: for every role, such as `router` or `expert_up_bias`, the `name` of its tensor and how
- * it lies there.
- * @throws BAD_CHECKPOINT; UNSUPPORTED_OPERATION for roles and storages that layers do not know.
+ * Reads a layer file's `tensors`: for every role, such as `router` or `expert_up_bias`, the `name` and layout of its
+ * tensor.
+ * @throws BAD_CHECKPOINT; UNSUPPORTED_OPERATION for unsupported roles and layouts.
  */
 export function readTensors(path: string, json: JsonObject, config: MoeLayerConfig): LayerTensors {
   const layer: Partial<Record<LayerRole, NamedWeight>> = {};
@@ -51,8 +51,8 @@ export function readTensors(path: string, json: JsonObject, config: MoeLayerConf
   if (config.sharedExpert) checkExpertRoles(path, "shared", experts.shared, config);
   if (layer.router === undefined) throw badCheckpoint(path, "tensors.router: expected a name, got none");
   if ((layer.noiseRouter === undefined) !== (config.noisy === undefined)) {
-    const expected = config.noisy ? "a name for the scoring" : "none but for the scoring";
-    throw badCheckpoint(path, `tensors.router_noise: expected ${expected} noisy_softmax_selected`);
+    const problem = config.noisy ? "expected a name for" : "cannot be combined with a scoring other than";
+    throw badCheckpoint(path, `tensors.router_noise: ${problem} noisy_softmax_selected`);
   }
   return {
     ...layer,
@@ -85,7 +85,7 @@ function readLocation(
   return { name, ...(layout as WeightLayout), split: splits.get(split) };
 }
 
-/** The roles that a tensor of a file's role has here, and the part of it that is theirs. */
+/** The expert roles that a tensor with a file's role holds, each with its part of the tensor. */
 function expertRolesOf(
   role: string,
   split: readonly [Part, Part] | undefined,
@@ -126,7 +126,7 @@ function checkExpertRoles(
     if (needed === (weights[role] !== undefined)) continue;
     throw badCheckpoint(
       path,
-      `tensors.${whose}_${role}: expected ${needed ? "a name" : "none"} for the activation ${activation}`,
+      `tensors.${whose}_${role}: ${needed ? "expected a name for" : "cannot be combined with"} the activation ${activation}`,
     );
   }
 }

@@ -5,7 +5,7 @@ import { headerLength, lengthBytes, parseHeader } from "./header.js";
 import { layOut, type SafetensorsInputs, type SerializeOptions } from "./writer.js";
 
 /**
- * The bytes of a file of `tensors`, as {@link writeSafetensors} writes it.
+ * The bytes that {@link writeSafetensors} would write to a file.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected.
  */
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
@@ -13,8 +13,8 @@ export function serializeSafetensors(tensors: SafetensorsInputs, options: Serial
 }
 
 /**
- * Parses a whole file in memory, as strictly as SafetensorsFile.open. The data are views of `bytes` where their
- * alignment allows, else copies.
+ * Parses a whole file in memory, as strictly as SafetensorsFile.open. The data are views of `bytes` where alignment
+ * allows, and copies otherwise.
  * @throws BAD_CHECKPOINT
  */
 export function parseSafetensors(bytes: Uint8Array): {

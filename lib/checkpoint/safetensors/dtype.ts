@@ -1,4 +1,4 @@
-/** Typed arrays that hold tensors of a file. */
+/** Typed arrays that hold a file's tensors. */
 export type SafetensorsArray =
   | Uint8Array
   | Int8Array
@@ -13,7 +13,7 @@ export type SafetensorsArray =
 
 interface SafetensorsDTypeInfo {
   readonly bits: number;
-  /** Holds the stored bits; types that JavaScript lacks are bytes or 16-bit words, C64 is (real, imaginary) pairs. */
+  /** Holds the stored bits: bytes or 16-bit words for types that JavaScript lacks, (real, imaginary) pairs for C64. */
   readonly array: {
     readonly BYTES_PER_ELEMENT: number;
     new (buffer: ArrayBufferLike, byteOffset: number, length: number): SafetensorsArray;
@@ -21,8 +21,8 @@ interface SafetensorsDTypeInfo {
 }
 
 /**
- * Every dtype of the format, in the order by which the format's reference implementation (huggingface/safetensors,
- * safetensors/src/tensor.rs) sorts a file's tensors, smallest alignment first.
+ * Every dtype of the format, smallest alignment first: the order by which the reference implementation
+ * (huggingface/safetensors, safetensors/src/tensor.rs) sorts a file's tensors.
  */
 export const safetensorsDTypes = {
   BOOL: { bits: 8, array: Uint8Array },
@@ -49,24 +49,24 @@ export const safetensorsDTypes = {
   U64: { bits: 64, array: BigUint64Array },
 } as const satisfies Record<string, SafetensorsDTypeInfo>;
 
-/** Name of an element type as a file spells it. */
+/** The name of an element type, as spelled in a file. */
 export type SafetensorsDType = keyof typeof safetensorsDTypes;
 
 export const safetensorsDTypeNames = Object.keys(safetensorsDTypes) as readonly SafetensorsDType[];
 
-/** The typed array of a dtype's stored bits: F16 and BF16 are Uint16Array, types of 8 bits and fewer are bytes. */
+/** The typed array of a dtype's stored bits: Uint16Array for F16 and BF16, bytes for types of 8 bits or fewer. */
 export type SafetensorsArrayOf<D extends SafetensorsDType> = InstanceType<(typeof safetensorsDTypes)[D]["array"]>;
 
 export function isSafetensorsDType(value: unknown): value is SafetensorsDType {
   return typeof value === "string" && Object.hasOwn(safetensorsDTypes, value);
 }
 
-/** Whether `value` can be a shape: non-negative integers, any number of them. */
+/** Whether `value` can be a shape: any number of non-negative integers. */
 export function isSafetensorsShape(value: unknown): value is readonly number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
 
-/** Bytes of a tensor; undefined where they are 2^53 or more, or where sub-byte elements end inside a byte. */
+/** Bytes of a tensor; undefined from 2^50 bytes on, or if sub-byte elements end inside a byte. */
 export function safetensorsByteLength(dtype: SafetensorsDType, shape: readonly number[]): number | undefined {
   let bits: number = safetensorsDTypes[dtype].bits;
   for (const size of shape) {
@@ -76,7 +76,7 @@ export function safetensorsByteLength(dtype: SafetensorsDType, shape: readonly n
   return bits % 8 === 0 ? bits / 8 : undefined;
 }
 
-/** `bytes` as the typed array of `dtype`; a copy where they are not aligned for one. */
+/** `bytes` as the typed array of `dtype`; copied if they are misaligned. */
 export function viewAs<D extends SafetensorsDType>(dtype: D, bytes: Uint8Array): SafetensorsArrayOf<D> {
   const { array }: SafetensorsDTypeInfo = safetensorsDTypes[dtype];
   const elementBytes = array.BYTES_PER_ELEMENT;

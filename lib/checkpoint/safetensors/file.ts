@@ -4,10 +4,10 @@ import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { headerLength, lengthBytes, parseHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
 
-/** Bytes that one call of the file system reads or writes: progress is reported, and a signal heeded, in between. */
+/** Bytes per file system call; progress is reported and the abort signal checked between calls. */
 export const chunkBytes = 8 * 2 ** 20;
 
-/** A tensor with its data: `data` is the typed array that `dtype` has. */
+/** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
   ? { readonly dtype: D; readonly shape: readonly number[]; readonly data: SafetensorsArrayOf<D> }
   : never;
@@ -20,8 +20,8 @@ export interface TransferOptions {
 }
 
 /**
- * A safetensors file, open for reading. Its header was read and checked when it was opened; data are read when asked
- * for, at their place, by any number of calls at the same time.
+ * A safetensors file, open for reading. Opening it reads and checks the header. Tensors are read on demand, by any
+ * number of concurrent calls.
  *
  *     await using file = await SafetensorsFile.open("model.safetensors");
  *     const { dtype, shape, data } = await file.read("lm_head.weight");
@@ -30,7 +30,7 @@ export class SafetensorsFile implements AsyncDisposable {
   readonly path: string;
   /** Every tensor's dtype, shape and place, in the order of the data. */
   readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
-  /** The file's `__metadata__`; empty where it has none. */
+  /** The file's `__metadata__`; empty if it has none. */
   readonly metadata: Readonly<Record<string, string>>;
   #handle: FileHandle | undefined;
 
@@ -42,8 +42,8 @@ export class SafetensorsFile implements AsyncDisposable {
   }
 
   /**
-   * Opens a file and checks its header.
-   * @throws BAD_CHECKPOINT for a file that cannot be read or that breaks a rule of the format, with what was expected.
+   * Opens a file, reads its header and checks it.
+   * @throws BAD_CHECKPOINT if the file cannot be read or breaks a rule of the format.
    */
   static async open(path: string): Promise<SafetensorsFile> {
     if (typeof path !== "string") throw invalidArgument("path", "a string", path);
@@ -62,18 +62,21 @@ export class SafetensorsFile implements AsyncDisposable {
   }
 
   /**
-   * What the header says of one tensor.
-   * @throws BAD_CHECKPOINT where the file does not have it.
+   * The header's entry for one tensor.
+   * @throws BAD_CHECKPOINT if the file does not have it.
    */
   info(name: string): SafetensorsInfo {
     const info = this.tensors.get(name);
     if (info !== undefined) return info;
-    throw badCheckpoint(this.path, `expected a tensor ${JSON.stringify(name)}, got ${this.tensors.size} others`);
+    throw badCheckpoint(
+      this.path,
+      `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.tensors.size})`,
+    );
   }
 
   /**
    * One tensor with its data.
-   * @throws BAD_CHECKPOINT where the file lacks it or became shorter, OUT_OF_MEMORY, DISPOSED.
+   * @throws BAD_CHECKPOINT if the file lacks it or was truncated since it was opened, OUT_OF_MEMORY, DISPOSED.
    */
   async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
     const { dtype, shape, byteLength } = this.info(name);
@@ -83,7 +86,7 @@ export class SafetensorsFile implements AsyncDisposable {
   }
 
   /**
-   * Reads a whole tensor into `target`, without a copy in between; `target` may be any memory, of exactly its length.
+   * Reads a whole tensor straight into `target`, which may be any memory of exactly the tensor's length.
    * @throws INVALID_ARGUMENT (another length), and the errors of {@link read}.
    */
   async readInto(name: string, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
@@ -96,8 +99,8 @@ export class SafetensorsFile implements AsyncDisposable {
   }
 
   /**
-   * Reads a part of a tensor, such as some rows: the bytes from `byteOffset`, counted from the tensor's first, as many
-   * as `target` has.
+   * Reads a part of a tensor, such as some rows: `target.byteLength` bytes from `byteOffset`, counted from the tensor's
+   * first byte.
    * @throws INVALID_ARGUMENT (a range outside the tensor), and the errors of {@link read}.
    */
   async readRange(name: string, byteOffset: number, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
@@ -105,12 +108,12 @@ export class SafetensorsFile implements AsyncDisposable {
     if (!(target instanceof Uint8Array)) throw invalidArgument("target", "a Uint8Array", target);
     if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + target.byteLength > info.byteLength) {
       const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
-      throw invalidArgument("byteOffset", `the beginning of ${range}`, byteOffset);
+      throw invalidArgument("byteOffset", `the start of ${range}`, byteOffset);
     }
     await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, options);
   }
 
-  /** @internal The open file's descriptor, for mapping it. */
+  /** @internal The open file's descriptor, for mapping the file. */
   get descriptor(): number {
     return this.#opened.fd;
   }
@@ -164,7 +167,10 @@ async function fill(
       throw fileSystemError(path, "read", cause);
     }
     if (bytesRead === 0) {
-      throw badCheckpoint(path, `expected ${total} bytes at ${position}, got ${done}: the file became shorter`);
+      throw badCheckpoint(
+        path,
+        `expected ${total} bytes at ${position}, got ${done}: the file was truncated after it was opened`,
+      );
     }
     done += bytesRead;
     onProgress?.(done, total);

@@ -10,7 +10,7 @@ import {
 } from "./dtype.js";
 import { isRecord, parseJsonObject } from "./strict_json.js";
 
-/** Where a file's tensor is and what it is. */
+/** The dtype, shape and place of a tensor in a file. */
 export interface SafetensorsInfo {
   readonly dtype: SafetensorsDType;
   readonly shape: readonly number[];
@@ -19,11 +19,11 @@ export interface SafetensorsInfo {
   readonly byteLength: number;
 }
 
-/** What the head of a file says, checked. */
+/** A file's header, parsed and checked. */
 export interface SafetensorsHeader {
   /** By name, in the order of their data. */
   readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
-  /** The file's `__metadata__`; empty where it has none. */
+  /** The file's `__metadata__`; empty if it has none. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -36,7 +36,7 @@ const maximumHeaderBytes = 100_000_000;
 const metadataKey = "__metadata__";
 
 /**
- * The header's length from the first bytes of a file, checked against the file's own length.
+ * Reads the header's length from the first bytes of a file and checks it against the file's length.
  * @throws BAD_CHECKPOINT
  */
 export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: number): number {
@@ -54,20 +54,20 @@ export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: nu
   if (lengthBytes + Number(length) > fileBytes) {
     throw badCheckpoint(
       file,
-      `expected a header of ${length} bytes, got a file of ${fileBytes}: truncated, or no safetensors file`,
+      `expected a header of ${length} bytes, got a file of ${fileBytes}: truncated, or not a safetensors file`,
     );
   }
   return Number(length);
 }
 
 /**
- * Parses a header and checks all that it says: JSON without duplicate keys, known dtypes, sizes that agree with the
- * offsets, and tensors that tile the data, from the header's end to the file's end, without hole or overlap.
+ * Parses a header and checks it: JSON without duplicate keys, known dtypes, sizes that match the offsets, and tensors
+ * that tile the data, from the header's end to the file's end, without holes or overlaps.
  * @throws BAD_CHECKPOINT naming file and tensor.
  */
 export function parseHeader(file: string, header: Uint8Array, fileBytes: number): SafetensorsHeader {
   if (header[0] !== "{".charCodeAt(0)) {
-    throw badCheckpoint(file, `header: expected a JSON object that begins with its first byte`);
+    throw badCheckpoint(file, `header: expected a JSON object from the first byte on`);
   }
   const { [metadataKey]: metadata, ...entries } = parseJsonObject(`${file}: header`, header);
   const dataOffset = lengthBytes + header.byteLength;
@@ -78,12 +78,14 @@ export function parseHeader(file: string, header: Uint8Array, fileBytes: number)
   return { tensors: new Map(tensors), metadata: parseMetadata(file, metadata) };
 }
 
-/** With this alignment of the data, the default, tensors sorted by falling dtype size are aligned to their elements. */
+/**
+ * The default alignment of the data. It suffices to align each tensor to its elements, if sorted by falling dtype size.
+ */
 export const defaultAlignment = 8;
 
 /**
- * The first bytes of a file with these tensors, whose data follow in the same order: length, JSON, and spaces up to a
- * multiple of `alignment`.
+ * The head of a file whose data follow in the order of `tensors`: length, JSON, and spaces up to a multiple of
+ * `alignment`.
  * @throws INVALID_ARGUMENT
  */
 export function formatHeader(
@@ -117,11 +119,11 @@ export function formatHeader(
 /** Throws INVALID_ARGUMENT unless `name` can name a tensor. */
 export function checkTensorName(name: string): void {
   if (name === metadataKey || !isWellFormed(name)) {
-    throw invalidArgument("tensors", `names of whole Unicode characters other than "${metadataKey}"`, name);
+    throw invalidArgument("tensors", `names in well-formed Unicode other than "${metadataKey}"`, name);
   }
 }
 
-/** Whether UTF-8 can hold `text`: no half of a surrogate pair stands alone. */
+/** Whether UTF-8 can encode `text`: false if it has lone surrogates. */
 export function isWellFormed(text: string): boolean {
   return Buffer.from(text).toString() === text;
 }
@@ -133,7 +135,7 @@ export function tensorPlace(file: string, name: string): string {
 
 function parseEntry(file: string, name: string, entry: unknown, dataOffset: number): SafetensorsInfo {
   const place = tensorPlace(file, name);
-  if (!isWellFormed(name)) throw badCheckpoint(place, "expected a name of whole Unicode characters");
+  if (!isWellFormed(name)) throw badCheckpoint(place, "expected a name in well-formed Unicode");
   if (!isRecord(entry)) throw badCheckpoint(place, `expected an object, got ${describe(entry)}`);
   const { dtype, shape, data_offsets: offsets, ...others } = entry;
   const unknown = Object.keys(others)[0];
@@ -152,10 +154,7 @@ function parseEntry(file: string, name: string, entry: unknown, dataOffset: numb
   const [begin, end] = offsets as [number, number];
   const byteLength = safetensorsByteLength(dtype, shape);
   if (byteLength === undefined) {
-    throw badCheckpoint(
-      place,
-      `expected a shape of whole bytes, fewer than 2^50 of them, got ${dtype} ${shapeText(shape)}`,
-    );
+    throw badCheckpoint(place, `expected a size in whole bytes, fewer than 2^50, got ${dtype} ${shapeText(shape)}`);
   }
   if (end - begin !== byteLength) {
     throw badCheckpoint(
@@ -177,7 +176,7 @@ function checkTiling(
     if (byteOffset !== end) {
       throw badCheckpoint(
         tensorPlace(file, name),
-        `data_offsets: expected to begin at ${end - dataOffset}, where the data before end, got ` +
+        `data_offsets: expected to begin at ${end - dataOffset}, where the previous tensor ends, got ` +
           `${byteOffset - dataOffset}: ${byteOffset < end ? "overlap" : "hole"}`,
       );
     }
@@ -186,7 +185,7 @@ function checkTiling(
   if (end !== fileBytes) {
     throw badCheckpoint(
       file,
-      `expected ${end} bytes as the header says, got ${fileBytes}: ${fileBytes < end ? "truncated" : "trailing bytes"}`,
+      `expected ${end} bytes according to the header, got ${fileBytes}: ${fileBytes < end ? "truncated" : "trailing bytes"}`,
     );
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A strict reader and writer of safetensors files. It needs nothing else of this package: no native addon, no device.
+ * A strict reader and writer of safetensors files. It needs nothing else from this package: no native addon, no device.
  *
  * @module
  */

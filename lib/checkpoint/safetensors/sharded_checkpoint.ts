@@ -11,7 +11,7 @@ const indexName = "model.safetensors.index.json";
 
 /**
  * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
- * `model.safetensors.index.json` lists. Shards are opened when a tensor of theirs is asked for, each once.
+ * `model.safetensors.index.json` lists. A shard is opened once, when one of its tensors is first requested.
  */
 export class ShardedCheckpoint implements AsyncDisposable {
   readonly directory: string;
@@ -29,9 +29,9 @@ export class ShardedCheckpoint implements AsyncDisposable {
   }
 
   /**
-   * Opens a directory. Where it has both a single file and an index, the single file is taken, as Transformers does.
-   * @throws BAD_CHECKPOINT where there is neither, or for an index that is malformed or lists files that do not
-   * exist or lie outside the directory.
+   * Opens a directory. If it has both a single file and an index, the single file is used, as in Transformers.
+   * @throws BAD_CHECKPOINT if there is neither, or if the index is malformed or lists files that do not exist or lie
+   * outside the directory.
    */
   static async open(directory: string): Promise<ShardedCheckpoint> {
     const checkpoint = await ShardedCheckpoint.find(directory);
@@ -39,7 +39,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
     throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
   }
 
-  /** As {@link open}, but undefined where the directory has neither. */
+  /** Like {@link open}, but undefined if the directory has neither. */
   static async find(directory: string): Promise<ShardedCheckpoint | undefined> {
     if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
     const single = join(directory, singleName);
@@ -60,15 +60,18 @@ export class ShardedCheckpoint implements AsyncDisposable {
   }
 
   /**
-   * The open file that has the tensor; it is closed with the checkpoint.
-   * @throws BAD_CHECKPOINT where no shard has it, or its shard is malformed or lacks a tensor that the index says it
-   * has; DISPOSED.
+   * The open file that holds the tensor. Closing the checkpoint closes it.
+   * @throws BAD_CHECKPOINT if no shard has it, or its shard is malformed or lacks a tensor that the index lists for it;
+   * DISPOSED.
    */
   async fileOf(name: string): Promise<SafetensorsFile> {
     if (this.#closed) throw new MoeError("DISPOSED", `${this.directory}: used after close()`);
     const shard = this.shards.get(name);
     if (shard === undefined) {
-      throw badCheckpoint(this.path, `expected a tensor ${JSON.stringify(name)}, got ${this.shards.size} others`);
+      throw badCheckpoint(
+        this.path,
+        `expected a tensor ${JSON.stringify(name)}, got none of that name (tensors: ${this.shards.size})`,
+      );
     }
     const opened = this.#open.get(shard) ?? this.#openShard(shard);
     this.#open.set(shard, opened);
@@ -91,7 +94,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
     for (const [name, shardOfName] of this.shards) {
       if (shardOfName === shard && !file.tensors.has(name)) {
         await file.close();
-        throw badCheckpoint(tensorPlace(file.path, name), `expected it in this shard, as ${this.path} says; got none`);
+        throw badCheckpoint(tensorPlace(file.path, name), `expected in this shard according to ${this.path}, got none`);
       }
     }
     return file;
@@ -121,7 +124,7 @@ async function readIndex(directory: string, index: string): Promise<Map<string, 
   return shards;
 }
 
-/** Whether `name` is the name of a file, without any folder or drive, on every platform. */
+/** Whether `name` is a file name without folder or drive, on every platform. */
 function isFileName(name: string): boolean {
   return /^[^/\\:]+$/.test(name) && name !== "." && name !== "..";
 }

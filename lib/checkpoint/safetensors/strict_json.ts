@@ -4,14 +4,14 @@ import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Whether `value` is an object that is no array. */
+/** Whether `value` is an object but not an array. */
 export function isRecord(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /**
- * Parses UTF-8 JSON whose outermost value is an object. Unlike JSON.parse, which keeps the last of several equal keys,
- * it rejects them, so that no two readers can see different contents.
+ * Parses UTF-8 JSON whose outermost value is an object. Duplicate keys, of which JSON.parse would keep the last, are
+ * rejected, so that no two readers can see different contents.
  * @param place names the source in errors.
  * @throws BAD_CHECKPOINT
  */
@@ -27,7 +27,7 @@ export function parseJsonObject(place: string, bytes: Uint8Array): JsonObject {
   if (!isRecord(value)) throw badCheckpoint(place, `expected a JSON object, got ${describe(value)}`);
   const duplicate = duplicateKey(text);
   if (duplicate !== undefined) {
-    throw badCheckpoint(place, `expected every key once in an object, got ${describe(duplicate)} twice`);
+    throw badCheckpoint(place, `expected unique keys, got ${describe(duplicate)} twice`);
   }
   return value;
 }
@@ -43,7 +43,7 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
   return parseJsonObject(path, bytes);
 }
 
-/** The first key that an object of `json`, which must be valid, has twice. */
+/** The first key that occurs twice in an object of `json`, which must be valid. */
 function duplicateKey(json: string): string | undefined {
   const keysOfOpenObjects: Set<string>[] = [];
   const colon = /[ \t\n\r]*:/y;
@@ -66,7 +66,7 @@ function duplicateKey(json: string): string | undefined {
   return undefined;
 }
 
-/** The index behind the closing quote of the string literal that begins at `begin`. */
+/** The index after the closing quote of the string literal that begins at `begin`. */
 function stringEnd(json: string, begin: number): number {
   let index = begin + 1;
   while (json[index] !== '"') index += json[index] === "\\" ? 2 : 1;

@@ -26,17 +26,17 @@ export interface SafetensorsInput {
 export type SafetensorsInputs = ReadonlyMap<string, SafetensorsInput> | Readonly<Record<string, SafetensorsInput>>;
 
 export interface SerializeOptions {
-  /** The file's `__metadata__`; no entries, no `__metadata__`. */
+  /** The file's `__metadata__`, omitted if empty. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** The data begin at a multiple of this many bytes, itself a multiple of 8; a page's, say, for mapping the file. */
+  /** The data begin at a multiple of this many bytes: a multiple of 8, such as the page size for mapping the file. */
   readonly alignment?: number;
 }
 
 /**
  * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
- * elements. The file appears under its name only when it is whole and on disk; on failure what was there stays.
- * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT where the file
- * cannot be written.
+ * elements. The file appears under its name only once it is complete and on disk; on failure an existing file is kept.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected; BAD_CHECKPOINT if the file cannot
+ * be written.
  */
 export async function writeSafetensors(
   path: string,
@@ -68,10 +68,10 @@ export async function writeSafetensors(
   }
 }
 
-/** Largest alignment of a file's data: far above any page, far below the limit on the header that it pads. */
+/** Largest alignment of a file's data: far above any page size, far below the limit on the header, which it pads. */
 const maximumAlignment = 2 ** 21;
 
-/** The checked parts of a file in their order: its header, then every tensor's bytes. */
+/** A file's parts, checked and in order: its header, then every tensor's bytes. */
 export function layOut(
   tensors: SafetensorsInputs,
   { metadata = {}, alignment = defaultAlignment }: SerializeOptions,
@@ -82,7 +82,7 @@ export function layOut(
   if (!isRecord(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
   for (const [key, value] of Object.entries(metadata)) {
     if (typeof value !== "string" || !isWellFormed(key) || !isWellFormed(value)) {
-      throw invalidArgument(`metadata.${key}`, "a string of whole Unicode characters", value);
+      throw invalidArgument(`metadata.${key}`, "a string in well-formed Unicode", value);
     }
   }
   const entries = [...(tensors instanceof Map ? tensors : Object.entries(tensors))] as [string, SafetensorsInput][];
@@ -113,7 +113,7 @@ function checkInput(name: string, tensor: SafetensorsInput): CheckedInput {
   }
   const byteLength = isSafetensorsShape(shape) ? safetensorsByteLength(dtype, shape) : undefined;
   if (byteLength === undefined) {
-    throw invalidArgument(`${place}.shape`, "integers >= 0 of whole bytes, fewer than 2^50 of them", shape);
+    throw invalidArgument(`${place}.shape`, "integers >= 0 that make whole bytes, fewer than 2^50", shape);
   }
   const { array } = safetensorsDTypes[dtype];
   if (!(data instanceof array || data instanceof Uint8Array)) {

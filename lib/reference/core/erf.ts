@@ -1,14 +1,14 @@
 const twoOverSqrtPi = 2 / Math.sqrt(Math.PI);
 
-/** Where the continued fraction converges faster than the series. */
+/** The continued fraction converges faster than the series from here on. */
 const crossover = 2;
 
-/** Terms after which either expansion has converged to the last bit on its side of the crossover. */
+/** Terms after which each expansion has converged to the last bit on its side of the crossover. */
 const terms = 60;
 
 /**
- * The error function of |x| < 2: erf x = 2/√π · e^(-x²) · Σₙ 2ⁿ x^(2n+1) / (1·3·…·(2n+1)), NIST DLMF 7.6.2. All terms have
- * one sign, so nothing cancels.
+ * The error function of |x| < 2: erf x = 2/√π · e^(-x²) · Σₙ 2ⁿ x^(2n+1) / (1·3·…·(2n+1)), NIST DLMF 7.6.2. All terms
+ * have the same sign, so nothing cancels.
  */
 function series(x: number): number {
   let term = x;

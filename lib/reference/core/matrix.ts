@@ -15,7 +15,7 @@ export function rowOf({ values, columns }: Matrix, row: number): Float64Array {
   return values.subarray(row * columns, (row + 1) * columns);
 }
 
-/** The matrix with rows and columns of zeros after its own, up to this size. */
+/** The matrix padded with zero rows and columns to this size. */
 export function extended(matrix: Matrix, rows: number, columns: number): Matrix {
   if (matrix.rows === rows && matrix.columns === columns) return matrix;
   const result = zeros(rows, columns);
@@ -23,7 +23,7 @@ export function extended(matrix: Matrix, rows: number, columns: number): Matrix 
   return result;
 }
 
-/** weight · x + bias, each sum in order of the columns. */
+/** weight · x + bias, summed in column order. */
 export function linear(x: Float64Array, weight: Matrix, bias: Float64Array | undefined): Float64Array {
   const y = new Float64Array(weight.rows);
   for (let row = 0; row < weight.rows; row++) {

@@ -2,8 +2,8 @@ import { MoeError } from "../../core/errors.js";
 import type { ReferenceTensor } from "./tensor.js";
 
 /**
- * What work leaves behind beside its outputs. As this device works at the call, that is all there is of a stream: the
- * first error found in the data since the last wait, owed to the next, and the count behind `device.warnings`.
+ * What work leaves behind besides its outputs. This device computes within each call, so its stream is only the first
+ * error found in the data since the last wait, to be thrown by the next, and the count behind `device.warnings`.
  */
 export class Stream {
   nonFiniteLogitRows = 0;
@@ -13,7 +13,7 @@ export class Stream {
     this.#error ??= error;
   }
 
-  /** Throws the error owed, once. */
+  /** Throws the pending error, once. */
   wait(): void {
     const error = this.#error;
     this.#error = undefined;
@@ -21,8 +21,8 @@ export class Stream {
   }
 
   /**
-   * The values of `indices`, with -1 in place of every one outside -1 .. limit-1; the first such is reported. `what` is
-   * what they are the indices of. Of a matrix only the first `checkedColumns` are looked at.
+   * The values of `indices`, with every one outside -1 .. limit-1 replaced by -1 and the first such one reported.
+   * `what` names what they index. In a matrix only the first `checkedColumns` columns are checked.
    */
   checkIndices(
     name: string,
@@ -43,8 +43,8 @@ export class Stream {
   }
 
   /**
-   * The values of `offsets`, where every one that descends or lies outside 0 .. rows repeats the one before it, so that its
-   * expert gets no rows; the first such is reported.
+   * The values of `offsets`. One that descends or lies outside 0 .. rows is replaced by the one before it, so that its
+   * expert gets no rows; the first such one is reported.
    */
   checkOffsets(name: string, offsets: ReferenceTensor, rows: number): Int32Array {
     let lowest = 0;

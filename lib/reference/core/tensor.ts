@@ -5,7 +5,7 @@ import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 
-/** A tensor in a plain ArrayBuffer, which its views share; the garbage collector frees it after the last of them. */
+/** A tensor in a plain ArrayBuffer shared with its views; the garbage collector frees it after the last of them. */
 export class ReferenceTensor implements TensorHandle {
   readonly dtype: DType;
   readonly shape: Shape;
@@ -21,7 +21,7 @@ export class ReferenceTensor implements TensorHandle {
     this.#byteOffset = byteOffset;
   }
 
-  /** New memory; throws OUT_OF_MEMORY where there is not enough. */
+  /** Allocates new memory; throws OUT_OF_MEMORY if there is not enough. */
   static allocate(stream: Stream, dtype: DType, shape: Shape): ReferenceTensor {
     const bytes = shapeSize(shape) * dtypes[dtype].bytes;
     try {
@@ -85,18 +85,18 @@ export class ReferenceTensor implements TensorHandle {
     return Float64Array.from(raw);
   }
 
-  /** The values of a tensor of two dimensions, in float64. */
+  /** The values of a two-dimensional tensor, in float64. */
   matrix(): Matrix {
     const [rows, columns] = this.shape as [number, number];
     return { values: this.values(), rows, columns };
   }
 
-  /** The values of an i32 tensor, in its own memory. */
+  /** The values of an i32 tensor, as a view of its memory. */
   integers(): Int32Array {
     return this.#raw() as Int32Array;
   }
 
-  /** Stores float64 or integer values, rounded to the tensor's dtype: to nearest, ties to even. */
+  /** Stores float64 or integer values, rounded to the tensor's dtype (to nearest, ties to even). */
   store(values: Float64Array | Int32Array): void {
     const raw = this.#raw();
     if (this.dtype === "f16" || this.dtype === "bf16") {
@@ -114,7 +114,7 @@ export class ReferenceTensor implements TensorHandle {
   }
 }
 
-/** The values of a matrix; rows and columns that it lacks are zeros. */
+/** The values of a matrix, padded with zeros to the given size. */
 export function readMatrix(source: StridedMatrix, rows: number, columns: number): Matrix {
   const from = (source.handle as ReferenceTensor).values();
   const matrix = zeros(rows, columns);

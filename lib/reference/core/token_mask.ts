@@ -3,7 +3,7 @@ import type { ReferenceTensor } from "./tensor.js";
 /** Whether a token counts, by its place in a batch. */
 export type CountsToken = (token: number) => boolean;
 
-/** By a mask [T] u8; without one all count. */
+/** Reads a mask [T] u8; without one, all tokens count. */
 export function tokenMask(mask: ReferenceTensor | null): CountsToken {
   if (mask === null) return () => true;
   const values = mask.values();

@@ -6,10 +6,10 @@ type Unary = (x: number) => number;
 /** x · σ(x), also called swish. Elfwing et al., arXiv 1702.03118. */
 export const silu: Unary = (x) => x / (1 + Math.exp(-x));
 
-/** x · Φ(x), Φ the normal distribution function. Hendrycks and Gimpel, arXiv 1606.08415. */
+/** x · Φ(x), where Φ is the normal distribution function. Hendrycks and Gimpel, arXiv 1606.08415. */
 export const gelu: Unary = (x) => (x / 2) * erfc(-x * Math.SQRT1_2);
 
-/** The same paper's approximation by tanh. */
+/** The same paper's tanh approximation. */
 export const geluTanh: Unary = (x) => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
 /** max(x, 0); NaN stays NaN. */
@@ -28,8 +28,8 @@ const functions: Readonly<Record<Exclude<Activation, "swiglu_clamped">, Unary>> 
 };
 
 /**
- * The activation of one row of the first product: act(row), or with a gate (GLU variants, arXiv 2002.05202)
- * act(gate) · up, where the row is the I gates, then the I ups.
+ * The activation of one row of the first product: act(row), or, for gated ones (GLU variants, arXiv 2002.05202),
+ * act(gate) · up, where the row is I gate values followed by I up values.
  */
 export function activate(activation: Activation, clamp: Clamp, row: Float64Array): Float64Array {
   if (!isGated(activation)) return row.map(functions[activation as keyof typeof functions]);
@@ -41,7 +41,7 @@ export function activate(activation: Activation, clamp: Clamp, row: Float64Array
   return row.subarray(0, half).map((gate, column) => product(gate, row[half + column] as number));
 }
 
-/** g σ(alpha g) (u + offset), g being the gate up to the limit and u the up value within it: gpt-oss. */
+/** g σ(alpha g) (u + offset), with the gate g clamped to at most `limit` and the up value u to ±limit: gpt-oss. */
 function clampedSwiglu(gate: number, up: number, { alpha, limit, offset }: Clamp): number {
   const bounded = Math.min(gate, limit);
   return (bounded / (1 + Math.exp(-alpha * bounded))) * (Math.min(Math.max(up, -limit), limit) + offset);

@@ -1,6 +1,6 @@
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 
-/** y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in order of j; a slot of -1 adds nothing. */
+/** y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], summed in order of j; a slot of -1 adds nothing. */
 export function combine(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): Matrix {
   const y = zeros(weights.rows, rows.columns);
   rowOfSlot.forEach((row, slot) => {

@@ -4,7 +4,7 @@ import { activate } from "./activation.js";
 
 /** The weights [E, N, K] of all experts. */
 export interface Experts {
-  /** N: 2I where the activation is gated, the I gate rows first. */
+  /** N: 2I if the activation is gated, gate rows first. */
   readonly rows: number;
   readonly activation: Activation;
   readonly clamp: Clamp;
@@ -13,8 +13,8 @@ export interface Experts {
 }
 
 /**
- * y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e; x[r] is
- * x[tokenOfRow[r]] where tokens are given. Rows of no expert, and rows of token -1, are zeros.
+ * y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e; with
+ * `tokenOfRow`, x[tokenOfRow[r]] takes the place of x[r]. Rows without an expert or of token -1 are zeros.
  */
 export function groupedGemm(
   x: Matrix,

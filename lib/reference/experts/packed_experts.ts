@@ -8,8 +8,8 @@ import { storageOf, storedValues } from "../formats/dequantize.js";
 import type { Experts } from "./grouped_gemm.js";
 
 /**
- * Expert weights [E, N, K] as given, gate rows before up rows, rounded to a plain format; those of a quantised one are kept
- * as the values that their codes mean.
+ * Expert weights [E, N, K] in their given layout, gate rows before up rows. They are rounded to a plain format, or kept
+ * as dequantised values for a quantised one.
  */
 export class ReferencePackedExperts implements PackedHandle, Experts {
   readonly activation: Activation;

@@ -1,7 +1,7 @@
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 
 /**
- * Row r of the result is source[indices[r]], or zeros where that is -1. Permute (indices = tokenOfRow) and unpermute
+ * Row r of the result is source[indices[r]], or zeros if the index is -1. Permute (indices = tokenOfRow) and unpermute
  * (indices = rowOfSlot) are both this gather.
  */
 export function gather(source: Matrix, indices: Int32Array): Matrix {

@@ -19,21 +19,21 @@ function normalCdf(z: number): number {
   return erfc(-z / Math.SQRT2) / 2;
 }
 
-/** The groups of a hierarchical gate: how many, which ones each token chose [T, k1], and their own load [G]. */
+/** The groups of a hierarchical gate: their number, each token's chosen groups [T, k1], and the groups' load [G]. */
 export interface ChosenGroups {
   readonly count: number;
   readonly ids: Int32Array;
   readonly load: Float64Array;
 }
 
-/** The logits of a token's experts of one group. */
+/** The logits of one token for one group of experts. */
 interface GroupRow {
   readonly clean: Float64Array;
   readonly noisy: Float64Array;
   readonly deviation: Float64Array;
 }
 
-/** For every expert of the group, the probability that it is among the topK if its noise alone were drawn again. */
+/** For every expert of the group, the probability of being in the top k if only its own noise were redrawn. */
 function probabilities({ clean, noisy, deviation }: GroupRow, topK: number): Float64Array {
   const ordered = noisy
     .map((logit) => (Number.isNaN(logit) ? Number.NEGATIVE_INFINITY : logit))

@@ -2,7 +2,7 @@ import type { Distribution } from "../../core/noise_backend.js";
 
 type Words = readonly [number, number, number, number];
 
-/** Upper and lower half of the product of two 32-bit words. */
+/** The upper and lower half of the product of two 32-bit words. */
 function multiply(a: number, b: number): [high: number, low: number] {
   const product = BigInt(a) * BigInt(b);
   return [Number(product >> 32n), Number(product & 0xffffffffn)];
@@ -22,12 +22,12 @@ export function philox(counter: Words, key: readonly [number, number]): Words {
   return words;
 }
 
-/** The middle of one of 2^23 equal parts of (0, 1). */
+/** The midpoint of one of 2^23 equal parts of (0, 1). */
 function uniform(word: number): number {
   return ((word >>> 9) + 0.5) / 2 ** 23;
 }
 
-/** Two normal numbers from two uniform ones, by Box and Muller. */
+/** Two normal numbers from two uniform ones, by Box-Muller. */
 function normalPair(a: number, b: number): [number, number] {
   const radius = Math.sqrt(-2 * Math.log(a));
   const angle = 2 * Math.PI * b;

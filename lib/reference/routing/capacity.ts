@@ -2,7 +2,7 @@ import type { CapacityLimit, Drop } from "../../core/routing_rule.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { descending } from "./selection.js";
 
-/** A routing [T, k] with the choices dropped that are more than their experts take from a sequence: id -1, weight 0. */
+/** A routing [T, k] in which choices beyond what their experts take from a sequence are dropped: id -1, weight 0. */
 export function limitCapacity(
   ids: Int32Array,
   weights: Matrix,
@@ -30,7 +30,7 @@ export function limitCapacity(
   return kept;
 }
 
-/** The slots that chose an expert, in the order in which they are served. */
+/** The slots that chose an expert, in the order they are served. */
 function inOrder(ids: Int32Array, weights: Matrix, drop: Drop): number[] {
   const topK = weights.columns;
   const slots = [...ids.keys()].filter((slot) => (ids[slot] as number) >= 0);
@@ -51,7 +51,7 @@ function divideBySum(weights: Float64Array, summed: Float64Array, scale: number)
   if (sum !== 0) weights.set(weights.map((weight) => (weight / sum) * scale));
 }
 
-/** token * k + j of the first `capacity` choices of every expert, in that order, and -1 behind: [E, capacity]. */
+/** [E, capacity]: token * k + j of the first `capacity` choices of every expert, in that order, padded with -1. */
 export function expertSlots(ids: Int32Array, numExperts: number, capacity: number): Int32Array {
   const slots = new Int32Array(numExperts * capacity).fill(-1);
   const counts = new Int32Array(numExperts);

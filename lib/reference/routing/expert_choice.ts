@@ -3,13 +3,13 @@ import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores } from "./scores.js";
 import { ranking } from "./selection.js";
 
-/** The tokens of every expert [E, C], best first, and the same by token [T, E]. */
+/** Every expert's tokens [E, C], best first, and the same choices by token [T, E]. */
 export interface ExpertChoiceResult {
   readonly tokens: Int32Array;
   readonly tokenWeights: Matrix;
   readonly ids: Int32Array;
   readonly weights: Matrix;
-  /** Rows without any finite logit. */
+  /** Number of rows without a finite logit. */
   readonly nonFiniteRows: number;
 }
 

@@ -8,11 +8,11 @@ import { sparsemixer } from "./sparsemixer.js";
 export interface GatingResult {
   readonly ids: Int32Array;
   readonly weights: Matrix;
-  /** Rows without any finite logit. */
+  /** Number of rows without a finite logit. */
   readonly nonFiniteRows: number;
 }
 
-/** Gating and top-k; see lib/operators/routing/gating.ts. A row without any finite logit has weights 0. */
+/** Gating and top-k; see lib/operators/routing/gating.ts. A row without a finite logit has weights 0. */
 export function gating(logits: Matrix, rule: Gating, selectionBias?: Float64Array): GatingResult {
   const ids = new Int32Array(logits.rows * rule.topK);
   const weights = zeros(logits.rows, rule.topK);
@@ -40,8 +40,8 @@ function route(logits: Float64Array, rule: Gating, bias: Float64Array | undefine
 }
 
 /**
- * What experts are chosen by. Every score rises with its logit, so where keys are only compared with each other the
- * logits themselves serve: they tell apart what a score in float32 no longer does.
+ * The keys that experts are chosen by. Every score rises with its logit, so if keys are only compared with each other,
+ * the logits themselves serve: they distinguish experts whose scores are equal in float32.
  */
 function selectionKeys(
   logits: Float64Array,
@@ -66,7 +66,7 @@ function sumOf(weights: Float64Array, normalization: Gating["normalization"], ep
   return normalization === "sum_plus_epsilon" ? sum + epsilon : sum;
 }
 
-/** (Σ |w|^p)^(1/p), through the largest so that nothing overflows. */
+/** (Σ |w|^p)^(1/p), scaled by the largest so that nothing overflows. */
 function lpNorm(weights: Float64Array, power: number): number {
   const largest = weights.reduce((max, weight) => Math.max(max, Math.abs(weight)), 0);
   if (largest === 0) return 0;

@@ -4,8 +4,8 @@ import { gather } from "../experts/permute.js";
 import { type GatingResult, gating } from "./gating.js";
 
 /**
- * A gate over groups of neighbouring experts, then one within each chosen group (arXiv 1701.06538, appendix B). Slots are in
- * order of the group, then of the expert in it.
+ * A gate over groups of neighbouring experts, then a gate within each chosen group (arXiv 1701.06538, appendix B).
+ * Slots are ordered by group, then by expert within the group.
  */
 export function hierarchicalGating(groupLogits: Matrix, logits: Matrix, groups: Gating, experts: Gating): GatingResult {
   const numGroups = groupLogits.columns;

@@ -2,7 +2,7 @@ import type { Scoring } from "../../core/routing_rule.js";
 
 const largestFloat32 = 2 ** 128 - 2 ** 104;
 
-/** What becomes of one row of logits before the choice. NaN scores 0. */
+/** The scores of one row of logits, by which experts are chosen. NaN scores 0. */
 export function scores(scoring: Scoring, logits: Float64Array): Float64Array {
   switch (scoring) {
     case "softmax":
@@ -27,8 +27,8 @@ function finite(logits: Float64Array): Float64Array {
 }
 
 /**
- * exp(x - max) / Σ exp(x - max). NaN counts as -Infinity, which gives 0; +Infinity takes everything, in equal shares where
- * there are several. All 0 where nothing is above -Infinity.
+ * exp(x - max) / Σ exp(x - max). NaN counts as -Infinity, which gives 0; +Infinity takes everything, shared equally if
+ * there are several. All 0 if nothing is above -Infinity.
  */
 export function softmax(logits: Float64Array): Float64Array {
   const ordered = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));

@@ -1,6 +1,6 @@
 import type { Gating } from "../../core/routing_rule.js";
 
-/** The k experts of the largest keys, largest first; with groups from the best groups only. NaN keys come last. */
+/** The k experts with the largest keys, largest first; with groups, from the best groups only. NaN keys come last. */
 export function choose(keys: Float64Array, rule: Gating): Int32Array {
   const order = ranking(keys);
   if (rule.numGroups === 1) return order.subarray(0, rule.topK);
@@ -12,7 +12,7 @@ export function choose(keys: Float64Array, rule: Gating): Int32Array {
   return order.filter((expert) => groups.has(Math.floor(expert / size))).subarray(0, rule.topK);
 }
 
-/** Sum of the largest keys of one group, NaN counting as -Infinity. */
+/** The sum of one group's largest keys; NaN counts as -Infinity. */
 function groupScore(keys: Float64Array, { groupScore: kind, topK, topGroups }: Gating): number {
   const terms = kind === "max" ? 1 : kind === "top2_sum" ? 2 : topK / topGroups;
   const ordered = keys.map((key) => (Number.isNaN(key) ? -Infinity : key));
@@ -27,7 +27,7 @@ export function ranking(keys: Float64Array): Int32Array {
   return Int32Array.from(keys.keys()).sort((a, b) => descending(keys[a] as number, keys[b] as number));
 }
 
-/** Compares for a sort from the largest to the smallest, NaN last. */
+/** Compares for a descending sort, NaN last. */
 export function descending(a: number, b: number): number {
   if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
   if (a === b) return 0;

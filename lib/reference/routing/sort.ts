@@ -4,9 +4,9 @@ export interface SortResult {
   readonly offsets: Int32Array;
   /** [E] */
   readonly tokensPerExpert: Int32Array;
-  /** [T*k], -1 after the last row */
+  /** [T*k], padded with -1 */
   readonly tokenOfRow: Int32Array;
-  /** [T, k], -1 where the id is -1 */
+  /** [T, k], -1 for ids of -1 */
   readonly rowOfSlot: Int32Array;
 }
 

@@ -2,8 +2,8 @@ import { softmax } from "./scores.js";
 import { ranking } from "./selection.js";
 
 /**
- * SparseMixer's choice at inference (Phi-3.5-MoE, arXiv 2409.12136): the best expert, then the best of the rest, and so on.
- * Each weight is the softmax over the experts left that are within 2 * jitter of the best, relative to the larger of
+ * SparseMixer's choice at inference (Phi-3.5-MoE, arXiv 2409.12136): the best expert, then the best of the rest, and so
+ * on. Each weight is the softmax over the remaining experts within 2 * jitter of the best, relative to the larger of
  * the best logit and their own magnitude. NaN counts as -Infinity.
  */
 export function sparsemixer(

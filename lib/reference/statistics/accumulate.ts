@@ -1,4 +1,4 @@
-/** Adds 64-bit integers to totals [N, 2], each its low and its high word. */
+/** Adds 64-bit integers to totals [N, 2], each stored as its low and high word. */
 export function accumulateIntegers(totals: Int32Array, added: (index: number) => bigint): void {
   for (let index = 0; 2 * index < totals.length; index++) {
     const sum = wideInteger(totals, index) + added(index);
@@ -7,7 +7,7 @@ export function accumulateIntegers(totals: Int32Array, added: (index: number) =>
   }
 }
 
-/** Adds numbers to totals [N, 2], each the sum of two floats, the second what `round` takes from the first. */
+/** Adds numbers to totals [N, 2], each the unevaluated sum of two floats: the rounded total and its rounding error. */
 export function accumulateFloats(
   totals: Float64Array,
   added: (index: number) => number,
@@ -20,12 +20,12 @@ export function accumulateFloats(
   }
 }
 
-/** Total `index` of [N, 2] words. */
+/** Total `index` of totals [N, 2] in words. */
 export function wideInteger(words: ArrayLike<number>, index: number): bigint {
   return (BigInt(words[2 * index + 1] as number) << 32n) + BigInt((words[2 * index] as number) >>> 0);
 }
 
-/** Total `index` of [N, 2] floats. */
+/** Total `index` of totals [N, 2] in floats. */
 export function wideFloat(pairs: ArrayLike<number>, index: number): number {
   return (pairs[2 * index] as number) + (pairs[2 * index + 1] as number);
 }

@@ -19,7 +19,7 @@ interface Sizes {
   counts: CountsToken;
 }
 
-/** See lib/operators/statistics/expert_totals.ts; `ids` [T, k] is checked, -1 where there is no expert. */
+/** See lib/operators/statistics/expert_totals.ts; `ids` [T, k] must be checked; -1 is no expert. */
 export function expertTotals(
   ids: Int32Array,
   weights: Float64Array | undefined,

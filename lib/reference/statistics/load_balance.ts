@@ -2,7 +2,7 @@ import type { ImbalanceMeasure } from "../../core/statistics_backend.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import type { CountsToken } from "../core/token_mask.js";
 
-/** The sums of the columns over the rows of each sequence that count, and how many these are. */
+/** The column sums over the rows that count in each sequence, and the number of such rows. */
 export interface ColumnSums {
   /** [S, N] */
   readonly sums: Matrix;
@@ -10,7 +10,7 @@ export interface ColumnSums {
   readonly rows: Int32Array;
 }
 
-/** Of values [T, N], or of their squares, in S sequences of equal length. */
+/** Sums values [T, N], or their squares, in S sequences of equal length. */
 export function columnSums(
   values: Matrix,
   { sequences, square, counts }: { sequences: number; square: boolean; counts: CountsToken },
@@ -29,13 +29,13 @@ export function columnSums(
   return { sums, rows };
 }
 
-/** The sums over the numbers of rows; 0 where there are none. */
+/** The sums divided by the number of rows; 0 without rows. */
 export function meansOf({ sums, rows }: ColumnSums): Matrix {
   const countAt = (index: number) => rows[Math.floor(index / sums.columns)] as number;
   return { ...sums, values: sums.values.map((sum, index) => (countAt(index) === 0 ? 0 : sum / countAt(index))) };
 }
 
-/** factor * the mean of Σ tokens * means / counts, over the sequences with a count; 0 where there are none. */
+/** factor * the mean of Σ tokens * means / counts over the sequences with a count; 0 if there are none. */
 export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Array, factor: number): number {
   const losses: number[] = [];
   counts.forEach((count, sequence) => {
@@ -50,7 +50,7 @@ export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Arra
   return losses.length === 0 ? 0 : (factor * losses.reduce((a, b) => a + b)) / losses.length;
 }
 
-/** How uneven values are; see ImbalanceMeasure. */
+/** How uneven the values are; see ImbalanceMeasure. */
 export function imbalance(values: Float64Array, measure: ImbalanceMeasure, epsilon: number): number {
   const { length } = values;
   if (length === 0) return 0;
@@ -62,7 +62,7 @@ export function imbalance(values: Float64Array, measure: ImbalanceMeasure, epsil
   return variance / (mean ** 2 + epsilon);
 }
 
-/** bias + rate * sign(mean count - count), the counts being the column sums of tokens [S, E]. */
+/** bias + rate * sign(mean count - count), where the counts are the column sums of tokens [S, E]. */
 export function updatedSelectionBias(bias: Float64Array, tokens: Int32Array, rate: number): Float64Array {
   const experts = bias.length;
   const counts = new Float64Array(experts);

@@ -2,7 +2,7 @@ import type { StatisticsScoring } from "../../core/statistics_backend.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores } from "../routing/scores.js";
 
-/** What a router's logits [T, E] say of every token. */
+/** Scores [T, E], log-sum-exp [T] and entropy [T] of a router's logits. */
 export interface RouterScoresResult {
   readonly scores: Matrix;
   readonly logSumExp: Float64Array;
@@ -26,7 +26,7 @@ export function routerScores(logits: Matrix, scoring: StatisticsScoring, normali
   return { scores: result, logSumExp, entropy };
 }
 
-/** ln Σ exp(x), through the largest; NaN counts as -Infinity. */
+/** ln Σ exp(x), relative to the largest; NaN counts as -Infinity. */
 function logSumExpOf(logits: Float64Array): number {
   const ordered = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
   const largest = ordered.reduce((a, b) => Math.max(a, b), -Infinity);

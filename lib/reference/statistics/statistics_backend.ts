@@ -7,7 +7,7 @@ import { expertTotals } from "./expert_totals.js";
 import { balanceLoss, columnSums, imbalance, meansOf, updatedSelectionBias } from "./load_balance.js";
 import { routerScores } from "./router_scores.js";
 
-/** The part of the `reference` device that measures routers. */
+/** The router statistics of the `reference` device. */
 export class ReferenceStatistics implements StatisticsBackend {
   readonly #stream: Stream;
 
