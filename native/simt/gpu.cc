@@ -61,8 +61,19 @@ Gpu::Gpu(const Options& options) : options_(options) {
 
 Gpu::~Gpu() = default;
 
+Status Gpu::record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const {
+  if (!prepared_.contains(launch.function)) {
+    return {Code::internal, "launch of " + std::string(launch.kernel) +
+                                ": recorded before the kernel was ready: a GPU would load it, which a capture does not "
+                                "allow"};
+  }
+  recording.push_back({launch, std::move(arguments)});
+  return {};
+}
+
 Status Gpu::launch(const machine::Launch& launch) {
   MOE_TRY(check(launch));
+  prepare(launch);
   const dim3 grid = launch.grid;
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   const Order order(blocks, options_.seed);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "core/status.h"
@@ -14,10 +15,21 @@ namespace machine {
 class Multiprocessor;
 }
 
+struct RecordedLaunch {
+  machine::Launch launch;
+  std::shared_ptr<const void> arguments;  // what launch.arguments points to
+};
+
+using Recording = std::vector<RecordedLaunch>;
+
 class Gpu {
  public:
   explicit Gpu(const Options& options);
   ~Gpu();
+
+  // Makes a kernel ready, as its first launch does. Like a GPU, the machine cannot do so while it records.
+  void prepare(const machine::Launch& launch) { prepared_.insert(launch.function); }
+  Status record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const;
 
   // Runs the kernel to its end. Blocks run in an order drawn from the seed, and spread over the options' threads. A
   // failure is a report of what the kernel did wrong: kernel, block, thread, call, and what reproduces it.
@@ -26,22 +38,19 @@ class Gpu {
 
  private:
   Options options_;
+  std::set<const void*> prepared_;  // kernels
   std::vector<std::unique_ptr<machine::Multiprocessor>> multiprocessors_;
 };
 
-struct RecordedLaunch {
-  machine::Launch launch;
-  std::shared_ptr<const void> arguments;  // what launch.arguments points to
-};
-
-using Recording = std::vector<RecordedLaunch>;
-
 // Launches take effect at once, in the order in which they are made, or are put into a recording in place of that.
 struct Stream {
-  Stream(Gpu* stream_gpu, Recording* stream_recording = nullptr) : gpu(stream_gpu), recording(stream_recording) {}
+  Stream(Gpu* stream_gpu, Recording* stream_recording = nullptr, bool prepares = false)
+      : gpu(stream_gpu), recording(stream_recording), only_prepares(prepares) {}
 
   Gpu* gpu;
   Recording* recording;
+  // Launches make their kernels ready and have no other effect.
+  bool only_prepares;
 };
 
 }  // namespace moe::simt

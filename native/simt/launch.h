@@ -8,7 +8,8 @@
 namespace moe::simt::machine {
 
 struct Launch {
-  const char* kernel;
+  const char* kernel;    // its name in reports
+  const void* function;  // which one it is
   dim3 grid;
   dim3 block;
   size_t dynamic_shared_bytes;

@@ -34,10 +34,13 @@ std::byte* dynamic_shared(const Call& call, size_t alignment) {
 }
 
 std::byte* static_shared(const Call& call, const void* tag, size_t bytes, size_t alignment) {
-  std::byte* storage = Multiprocessor::current().shared().fixed(tag, bytes, alignment);
+  SharedMemory& shared = Multiprocessor::current().shared();
+  std::byte* storage = shared.fixed(tag, bytes, alignment);
   if (storage == nullptr) {
-    fail(call, std::to_string(bytes) + " bytes more than fit into the " + std::to_string(kMaxSharedBytes) +
-                   " bytes of shared memory that a block may have");
+    fail(call, std::to_string(bytes) + " bytes more than fit beside " + std::to_string(shared.dynamic_bytes()) +
+                   " dynamic ones into the " + std::to_string(shared.limit()) +
+                   " bytes of shared memory that a block may have" +
+                   (shared.limit() < kMaxSharedBytes ? " unless the launch asks for more" : ""));
   }
   return storage;
 }

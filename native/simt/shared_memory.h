@@ -10,6 +10,8 @@ namespace moe::simt::machine {
 
 // What a block may have on sm_90, dynamic and static together.
 constexpr size_t kMaxSharedBytes = 227 << 10;
+// What it may have unless the launch asks for more, which it does by dynamic memory that alone is more than this.
+constexpr size_t kUnaskedSharedBytes = 48 << 10;
 
 class SharedMemory {
  public:
@@ -23,6 +25,8 @@ class SharedMemory {
   // The dynamic region, aligned to 1024 bytes.
   std::byte* dynamic() { return dynamic_; }
   size_t dynamic_bytes() const { return dynamic_bytes_; }
+  // What the block may have of both.
+  size_t limit() const { return dynamic_bytes_ > kUnaskedSharedBytes ? kMaxSharedBytes : kUnaskedSharedBytes; }
   // The static storage that belongs to `tag`; null where shared memory is full.
   std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
 
@@ -51,7 +55,7 @@ class SharedMemory {
   std::byte* dynamic_;
   std::byte* fixed_;
   size_t dynamic_bytes_ = 0;
-  size_t fixed_bytes_ = 0;  // allocated, without what lies between
+  size_t fixed_bytes_ = 0;  // allocated, aligned as on a GPU
   size_t fixed_end_ = 0;
   std::vector<Fixed> fixed_allocations_;
 };

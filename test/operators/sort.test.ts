@@ -34,6 +34,27 @@ describe.each(deviceNames)("sort on %s", (name) => {
     });
   });
 
+  // Their counts, one for each of up to 32 warps, come within 1 KiB of what a GPU's block has of shared memory unasked.
+  test("expert counts that fill shared memory", () => {
+    const unasked = 48 * 1024;
+    const counts = Array.from({ length: 1024 }, (_, index) => index + 1).filter((experts) => {
+      const warps = Math.min(32, Math.floor(unasked / (4 * experts)));
+      return warps * 4 * experts > unasked - 1024;
+    });
+    expect(counts).toHaveLength(267);
+    for (const experts of counts) {
+      const ids = Array.from({ length: 1024 }, (_, slot) => (slot * 7919) % experts);
+      const { offsets, rowOfSlot } = sorted(ids, 1024, 1, experts);
+      expect(offsets.at(-1)).toBe(1024);
+      ids.forEach((id, slot) => {
+        const row = rowOfSlot[slot] ?? -1;
+        if (row < (offsets[id] ?? 0) || row >= (offsets[id + 1] ?? 0)) expect.fail(`experts ${experts}, slot ${slot}`);
+      });
+    }
+    for (const slots of [993, 8192]) expect(sorted(new Array(slots).fill(383), slots, 1, 384).offsets[383]).toBe(0);
+    for (const slots of [737, 6144]) expect(sorted(new Array(slots).fill(511), slots, 1, 512).offsets[511]).toBe(0);
+  });
+
   test("any ids: a stable permutation of the pairs, offsets that rise by the counts", () => {
     const problem = fc
       .record({

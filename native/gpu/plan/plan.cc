@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kWarp = 32;
 
-// Shared memory that a block gets without asking for more.
+// Shared memory that a block gets without asking for more, dynamic and static together.
 constexpr int64_t kPlainShared = 48 * 1024;
 // What the system keeps of shared memory for every block.
 constexpr size_t kReservedShared = 1024;
@@ -77,7 +77,7 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
   constexpr int64_t kMaxUnits = 256;
   constexpr int64_t kMaxCounts = int64_t{1} << 24;
   const int64_t count_bytes = experts * static_cast<int64_t>(sizeof(int));
-  const int64_t warps_that_fit = kPlainShared / count_bytes;
+  const int64_t warps_that_fit = (kPlainShared - kStaticShared) / count_bytes;
 
   SortPlan plan{};
   plan.scan_threads = std::min(kSortScanThreads, traits.max_threads);

@@ -51,6 +51,9 @@ struct GatingPlan {
 };
 GatingPlan plan_gating(int64_t tokens, int64_t experts, const DeviceTraits& traits);
 
+// What static shared memory takes beside dynamic, to whose alignment it is padded (ptx::dynamic_shared).
+constexpr int64_t kStaticShared = 1024;
+
 constexpr int kSortThreads = 1024;
 constexpr int kSortScanThreads = 1024;
 struct SortPlan {

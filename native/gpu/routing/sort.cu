@@ -61,6 +61,7 @@ __device__ void count_unit(const Arguments& a, int unit, int* counts) {
 
 // Turns the units' counts into their beginnings, and writes offsets and tokens per expert. For one block.
 __device__ void scan_counts(const Arguments& a, int* unit_counts) {
+  static_assert(sizeof(WarpTotals) <= gpu::kStaticShared);
   WarpTotals& totals = ptx::shared<WarpTotals>();
   for (int expert = warp_index(); expert < a.experts; expert += static_cast<int>(blockDim.x / 32)) {
     int total = 0;

@@ -158,6 +158,16 @@ MOE_TEST(sorts_cover_every_slot_once) {
   }
 }
 
+MOE_TEST(sorts_take_no_more_shared_memory_than_a_block_gets_unasked) {
+  for (int64_t experts = 1; experts <= 1024; ++experts) {
+    for (const int64_t slots : {1, 737, 993, 1024, 6144, 8192, 100000}) {
+      const SortPlan plan = plan_sort(slots, experts, kH100);
+      MOE_CHECK(plan.shared_bytes + kStaticShared <= 48 * 1024);
+      MOE_CHECK(plan.shared_bytes > 0);
+    }
+  }
+}
+
 MOE_TEST(gating_keeps_logits_in_registers_while_they_fit) {
   MOE_CHECK_EQUAL(plan_gating(1, 8, kH100).per_lane, 2);
   MOE_CHECK_EQUAL(plan_gating(1, 64, kH100).per_lane, 2);

@@ -201,6 +201,7 @@ MOE_TEST(a_recording_runs_when_it_is_launched_with_the_arguments_of_its_launches
   Recording recording;
   int sum = 0;
   int number = 3;
+  MOE_CHECK(launch("add", add_kernel, 1, 1, 0, {&gpu, nullptr, true}, number, &sum).ok());
   MOE_CHECK(launch("add", add_kernel, 1, 1, 0, {&gpu, &recording}, number, &sum).ok());
   number = 5;
   MOE_CHECK(launch("add", add_kernel, 2, 1, 0, {&gpu, &recording}, number, &sum).ok());

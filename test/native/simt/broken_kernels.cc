@@ -227,6 +227,17 @@ __global__ void too_much_static_shared(char* out) {
   out[threadIdx.x] = ptx::shared<Storage>().bytes[0];
 }
 
+// Both parts of shared memory are small; together they are more than a launch gets unasked.
+__global__ void static_beside_dynamic(char* out) {
+  struct Storage {
+    char bytes[32];
+  };
+  Storage& storage = ptx::shared<Storage>();
+  storage.bytes[threadIdx.x] = 7;
+  ptx::dynamic_shared<char>()[threadIdx.x] = 7;
+  out[threadIdx.x] = storage.bytes[threadIdx.x];
+}
+
 // Each thread writes the expected number, or should.
 template <class T>
 Outcome of_threads(void (*kernel)(T*), const char* name, unsigned threads, size_t shared, const Options& options,
@@ -313,6 +324,9 @@ constexpr BrokenKernel kKernels[] = {
     {"right_fragment_rows", of_product<false>},
     {"race_between_blocks", of_two_blocks},
     {"too_much_static_shared", of_threads<too_much_static_shared, 32, 60 << 10, 0>},
+    {"static_beside_dynamic", of_threads<static_beside_dynamic, 32, 48 << 10, 7>},
+    {"right_static_beside_dynamic", of_threads<static_beside_dynamic, 32, 47 << 10, 7>},
+    {"right_asked_for_more", of_threads<static_beside_dynamic, 32, 100 << 10, 7>},
 };
 
 }  // namespace

@@ -71,7 +71,8 @@ MOE_TEST(swapped_fragment_rows_gives_a_wrong_product) {
 
 // The same kernels without their mistakes.
 MOE_TEST(right_kernels_pass) {
-  for (const char* name : {"right_wait_and_barrier", "right_fragment_rows"}) {
+  for (const char* name :
+       {"right_wait_and_barrier", "right_fragment_rows", "right_static_beside_dynamic", "right_asked_for_more"}) {
     for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) MOE_CHECK_EQUAL(correct_seeds(name, mode), kSeeds);
   }
 }
@@ -82,6 +83,9 @@ MOE_TEST(vector_store_past_dynamic_is_reported) {
 MOE_TEST(copy_past_static_is_reported) { check_reported("copy_past_static", {"cp_async_16", "past the end"}); }
 MOE_TEST(too_much_static_shared_is_reported) {
   check_reported("too_much_static_shared", {"204800 bytes", "232448 bytes"});
+}
+MOE_TEST(static_shared_beside_dynamic_is_reported) {
+  check_reported("static_beside_dynamic", {"32 bytes", "49152 dynamic", "the 49152 bytes", "unless the launch asks"});
 }
 
 MOE_TEST(misaligned_global_load_is_reported) {

@@ -150,6 +150,22 @@ MOE_TEST(asynchronous_copies_fill_up_with_zeros) {
   }
 }
 
+__global__ void mark_kernel(int* out) { *out = 7; }
+
+MOE_TEST(a_kernel_must_be_ready_before_it_is_recorded) {
+  int out = 0;
+  Gpu gpu(with(1));
+  Recording recording;
+  MOE_CHECK(
+      says(launch("mark", mark_kernel, 1, 1, 0, {&gpu, &recording}, &out), {"launch of mark", "a GPU would load"}));
+  MOE_CHECK(launch("mark", mark_kernel, 1, 1, 0, {&gpu, nullptr, true}, &out).ok());
+  MOE_CHECK(launch("mark", mark_kernel, 1, 1, 0, {&gpu, &recording}, &out).ok());
+  MOE_CHECK_EQUAL(recording.size(), 1u);
+  MOE_CHECK_EQUAL(out, 0);
+  MOE_CHECK(gpu.launch(recording[0].launch).ok());
+  MOE_CHECK_EQUAL(out, 7);
+}
+
 // With source_bytes 0 the source is not read: it may be anything.
 __global__ void unread_kernel(uint32_t* out) {
   uint32_t* shared = ptx::dynamic_shared<uint32_t>();

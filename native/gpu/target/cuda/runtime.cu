@@ -28,7 +28,7 @@ class Staging {
   }
 
   // Returns when `host` has been read; the copies go on behind it.
-  Status upload(void* device, const void* host, size_t bytes, Stream stream) {
+  Status upload(void* device, const void* host, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
     for (size_t offset = 0; offset < bytes; offset += kPiece) {
       const size_t piece = bytes - offset < kPiece ? bytes - offset : kPiece;
@@ -42,7 +42,7 @@ class Staging {
   }
 
   // Returns when all of `host` has been written. While one piece is taken out, the next is on its way.
-  Status download(void* host, const void* device, size_t bytes, Stream stream) {
+  Status download(void* host, const void* device, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
     const auto piece_bytes = [&](size_t offset) { return bytes - offset < kPiece ? bytes - offset : kPiece; };
     const auto begin = [&](size_t offset) -> Status {
@@ -75,7 +75,7 @@ class Staging {
     return cuda_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost");
   }
 
-  static Status enqueue(const Buffer& buffer, void* to, const void* from, size_t bytes, Stream stream) {
+  static Status enqueue(const Buffer& buffer, void* to, const void* from, size_t bytes, cudaStream_t stream) {
     MOE_TRY(cuda_status(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync"));
     return cuda_status(cudaEventRecord(buffer.copied, stream), "cudaEventRecord");
   }
@@ -101,9 +101,9 @@ struct Runtime::State {
   bool poison = false;
   gpu::DeviceTraits traits;
   std::string description;
-  Stream stream = nullptr;
+  cudaStream_t stream = nullptr;
   // Graphs are recorded on a stream of their own: other threads allocate on the first one at any time.
-  Stream recording = nullptr;
+  cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
   // Uploads are made on the thread of the event loop, which must not wait for the GPU: several can be under way.
   Staging uploads{8};
@@ -195,7 +195,7 @@ Status Runtime::synchronize() {
   return cuda_status(cudaStreamSynchronize(state_->stream), "the work enqueued before");
 }
 
-static Status instantiate(cudaGraph_t recorded, Stream stream, std::shared_ptr<const Graph>* graph) {
+static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();
   MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
   // Now, so that the first launch is as fast as the others.
@@ -206,7 +206,9 @@ static Status instantiate(cudaGraph_t recorded, Stream stream, std::shared_ptr<c
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   MOE_TRY(use());
-  const Stream recording = state_->recording;
+  const cudaStream_t recording = state_->recording;
+  // Loading a kernel waits for the device, which a capture does not allow.
+  MOE_TRY(work({recording, true}));
   MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
   const Status worked = work(recording);
   // Also after a failure: else the stream would go on recording.
@@ -225,7 +227,7 @@ Status Runtime::launch(const Graph& graph) {
 }
 
 struct StageClock::State {
-  Stream stream = nullptr;
+  cudaStream_t stream = nullptr;
   std::array<cudaEvent_t, kMarks> marks{};
 
   ~State() {
@@ -241,7 +243,7 @@ StageClock::~StageClock() = default;
 Status StageClock::create(Runtime& runtime, std::unique_ptr<StageClock>* clock) {
   MOE_TRY(runtime.use());
   auto state = std::make_unique<State>();
-  state->stream = runtime.stream();
+  state->stream = runtime.stream().handle;
   for (cudaEvent_t& mark : state->marks) MOE_TRY(cuda_status(cudaEventCreate(&mark), "cudaEventCreate"));
   clock->reset(new StageClock(std::move(state)));
   return {};

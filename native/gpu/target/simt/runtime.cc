@@ -112,6 +112,7 @@ Status Runtime::synchronize() { return {}; }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();
+  MOE_TRY(work({&state_->gpu, nullptr, true}));
   MOE_TRY(work({&state_->gpu, &made->recording}));
   *graph = made;
   return {};

@@ -13,7 +13,14 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-using Stream = cudaStream_t;
+// Where launches go.
+struct Stream {
+  Stream(cudaStream_t stream, bool prepares = false) : handle(stream), only_prepares(prepares) {}
+
+  cudaStream_t handle;
+  // Launches make their kernels ready, which may load them and wait, and are not enqueued. See Runtime::record.
+  bool only_prepares;
+};
 
 namespace ptx {
 

@@ -16,19 +16,19 @@ inline Status cuda_status(cudaError_t error, const char* what) {
   return {code, std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
 }
 
+// Makes a kernel ready on the current device, once: loads it, asks for shared memory where dynamic and static together
+// are more than a block gets unasked, and gives the kernel as much of the L1 cache as it can use where it has dynamic
+// shared memory.
+Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes);
+
 // Enqueues `kernel`. An empty grid is no launch: CUDA would refuse it and keep the error for a later call.
 template <class... Parameters, class... Arguments>
 Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
               Stream stream, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
-  // More than this must be asked for.
-  constexpr size_t kDefaultLimit = 48 * 1024;
-  if (dynamic_shared_bytes > kDefaultLimit) {
-    MOE_TRY(cuda_status(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(dynamic_shared_bytes)),
-                        name));
-  }
-  kernel<<<grid, block, dynamic_shared_bytes, stream>>>(std::forward<Arguments>(arguments)...);
+  MOE_TRY(prepare(name, reinterpret_cast<const void*>(kernel), dynamic_shared_bytes));
+  if (stream.only_prepares) return {};
+  kernel<<<grid, block, dynamic_shared_bytes, stream.handle>>>(std::forward<Arguments>(arguments)...);
   return cuda_status(cudaGetLastError(), name);
 }
 

@@ -26,10 +26,19 @@ Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 b
     const Bound& call = *static_cast<const Bound*>(pointer);
     std::apply(call.kernel, call.arguments);
   };
-  const machine::Launch launch{name, grid, block, dynamic_shared_bytes, body, bound.get()};
-  if (stream.recording == nullptr) return stream.gpu->launch(launch);
-  stream.recording->push_back({launch, bound});
-  return {};
+  const machine::Launch launch{.kernel = name,
+                               .function = reinterpret_cast<const void*>(kernel),
+                               .grid = grid,
+                               .block = block,
+                               .dynamic_shared_bytes = dynamic_shared_bytes,
+                               .body = body,
+                               .arguments = bound.get()};
+  if (stream.only_prepares) {
+    stream.gpu->prepare(launch);
+    return {};
+  }
+  return stream.recording == nullptr ? stream.gpu->launch(launch)
+                                     : stream.gpu->record(launch, bound, *stream.recording);
 }
 
 }  // namespace moe::simt

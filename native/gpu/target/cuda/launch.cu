@@ -1,0 +1,53 @@
+#include <ptx/launch.cuh>
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+namespace moe::cuda {
+namespace {
+
+// What a block gets of shared memory, dynamic and static together, without asking for more.
+constexpr size_t kUnaskedShared = 48 * 1024;
+
+// A kernel that is ready.
+struct Prepared {
+  size_t static_shared_bytes;
+  size_t dynamic_shared_bytes;  // the most that it was made ready for
+};
+
+Status grant(const char* name, const void* kernel, size_t static_bytes, size_t dynamic_bytes) {
+  if (static_bytes + dynamic_bytes > kUnaskedShared) {
+    MOE_TRY(cuda_status(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(dynamic_bytes)),
+        name));
+  }
+  // Shared memory limits the blocks on a multiprocessor, and these kernels stream past L1.
+  return cuda_status(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
+      name);
+}
+
+}  // namespace
+
+Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes) {
+  static std::mutex mutex;
+  static std::map<std::pair<int, const void*>, Prepared> prepared;
+  int device = 0;
+  MOE_TRY(cuda_status(cudaGetDevice(&device), name));
+  const std::lock_guard lock(mutex);
+  auto found = prepared.find({device, kernel});
+  if (found == prepared.end()) {
+    // Loads the kernel where CUDA has put that off.
+    cudaFuncAttributes attributes{};
+    MOE_TRY(cuda_status(cudaFuncGetAttributes(&attributes, kernel), name));
+    found = prepared.emplace(std::pair{device, kernel}, Prepared{attributes.sharedSizeBytes, 0}).first;
+  }
+  Prepared& ready = found->second;
+  if (dynamic_shared_bytes <= ready.dynamic_shared_bytes) return {};
+  MOE_TRY(grant(name, kernel, ready.static_shared_bytes, dynamic_shared_bytes));
+  ready.dynamic_shared_bytes = dynamic_shared_bytes;
+  return {};
+}
+
+}  // namespace moe::cuda
