@@ -2,7 +2,7 @@ import { isGated } from "../core/backend.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
-import type { CapacityRule, CapacitySize } from "../operators/routing/capacity.js";
+import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "./ui/format.js";
 
 /** What a description leaves open, where it is known. */
@@ -105,7 +105,7 @@ function largestGroup({ groupScore, topK, topGroups }: Gating, key: string): str
 
 function expertChoiceInWords(
   { numExperts, ...rule }: MoeLayerDescription,
-  size: CapacitySize,
+  size: CapacityAmount,
   details: LayerDetails,
 ): string {
   const logits = logitsInWords(rule, plural(numExperts, "logit"), details);
@@ -179,7 +179,7 @@ function capacityInWords(capacity: CapacityRule): string {
   ].join(", ");
 }
 
-function amountInWords(size: CapacitySize, noun: string): string {
+function amountInWords(size: CapacityAmount, noun: string): string {
   const { tokens, factor, round, minimum = 0, multipleOf = 1 } = size;
   if (tokens !== undefined) return `${tokens} of ${noun}`;
   const limits = [

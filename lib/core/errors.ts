@@ -58,6 +58,16 @@ export function invalidArgument(parameter: string, expected: string, actual: unk
   return new MoeError("INVALID_ARGUMENT", `${parameter}: expected ${expected}, got ${describe(actual)}`);
 }
 
+/** An INVALID_ARGUMENT error for an argument that makes no sense beside another: "jitter cannot be combined with noisy". */
+export function cannotCombine(parameter: string, other: string): MoeError {
+  return new MoeError("INVALID_ARGUMENT", `${parameter} cannot be combined with ${other}`);
+}
+
+/** An INVALID_ARGUMENT error for an argument that makes sense only beside another: "noiseRouter requires noisy". */
+export function requires(parameter: string, other: string): MoeError {
+  return new MoeError("INVALID_ARGUMENT", `${parameter} requires ${other}`);
+}
+
 /** Checks that `value` is an integer of at least `minimum` and at most `maximum`. */
 export function checkInteger(
   parameter: string,

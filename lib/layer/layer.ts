@@ -2,21 +2,22 @@ import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { LayerHandle, WeightParts } from "../core/backend.js";
 import { Device } from "../core/device.js";
-import { checkFloatDType, type FloatDType } from "../core/dtype.js";
-import { checkInteger, checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import type { FloatDType } from "../core/dtype.js";
+import { cannotCombine, checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
+import { type Fields, floatDType, object, optional, tensor, unchecked } from "../core/options.js";
 import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkTensor, output } from "../operators/check.js";
-import type { Routing } from "../operators/routing/gating.js";
+import { type Routing, routingRecord } from "../operators/routing/gating.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
-import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "./description/config.js";
+import { configFields, describeConfig, type MoeLayerConfig, type MoeLayerDescription } from "./description/config.js";
 import { cleanLogits, gateLogits, mostChoices, routesAlone, routeTokens } from "./routing.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
-import { checkTraining, type Training, type TrainingLogits } from "./training.js";
-import type { ExpertWeights } from "./weights/expert_weights.js";
+import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./training.js";
+import { type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import type { ExtraRouters } from "./weights/extra_routers.js";
 import { setSelectionBias, setWeights } from "./weights/set_weights.js";
-import { checkWeight, storedWeight, type Weight } from "./weights/weight_layout.js";
+import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
 
 /**
  * The weights of a layer. Each is a tensor of the shape that stands here or, where it is stored in another way (inputs
@@ -56,6 +57,31 @@ export interface MoeLayerOptions
   dtype?: FloatDType;
 }
 
+const createFields = {
+  ...configFields,
+  device: unchecked,
+  dtype: optional(floatDType),
+  router: weight,
+  routerBias: optional(weight),
+  noiseRouter: optional(weight),
+  groupRouter: optional(weight),
+  groupRouterBias: optional(weight),
+  groupNoiseRouter: optional(weight),
+  selectionBias: optional(weight),
+  experts: unchecked,
+  shared: optional(expertWeights),
+  sharedGate: optional(weight),
+  sharedGateBias: optional(weight),
+} satisfies Fields<MoeLayerOptions>;
+const createOptions = object(createFields, "{ device, hiddenSize, ..., router, experts }");
+
+const forwardOptions = object(
+  { routing: optional(routingRecord), training: optional(trainingOption), out: optional(tensor()) },
+  "{ out }",
+);
+const routeOptions = object({ training: optional(trainingOption) }, "{ training: { seed: 1 } }");
+const captureOptions = object({ dtype: optional(floatDType) } satisfies Fields<CaptureOptions>, "{ dtype }");
+
 /**
  * One mixture-of-experts layer on a device: y = Σⱼ wⱼ · downᵢⱼ(act(gateᵢⱼ x) * (upᵢⱼ x)) over the k chosen experts of
  * each token. The weights are repacked into the device's fastest layout once, when the layer is made.
@@ -80,19 +106,15 @@ export class MoeLayer implements Disposable {
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
    */
   static create(options: MoeLayerOptions): MoeLayer {
-    checkOptions(options, "{ device, hiddenSize, ..., router, experts }");
-    const { device, router, experts } = options;
+    const { device, ...given } = createOptions(options, "options");
     if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
-    if (typeof experts !== "object" || experts === null) {
-      throw invalidArgument("experts", "a list of expert weights or stacked tensors", experts);
-    }
-    const { hiddenSize, numExperts } = options;
+    const { router, hiddenSize, numExperts } = given;
+    const experts = readExperts(given.experts, numExperts);
     checkWeight("router", router, [numExperts, hiddenSize], device);
-    const dtype = options.dtype ?? storedWeight(router).tensor.dtype;
-    checkFloatDType("dtype", dtype);
-    const layer = new MoeLayer(device, describeLayer(options, dtype));
+    const dtype = given.dtype ?? storedWeight(router).tensor.dtype;
+    const layer = new MoeLayer(device, describeConfig(given, dtype));
     try {
-      setWeights(layer, options);
+      setWeights(layer, { ...given, experts });
       return layer;
     } catch (error) {
       layer.dispose();
@@ -140,7 +162,7 @@ export class MoeLayer implements Disposable {
    * for a bias; UNSUPPORTED_OPERATION where the weights are mapped from a cache file.
    */
   setSelectionBias(bias: Tensor<FloatDType>): void {
-    setSelectionBias(this, bias);
+    setSelectionBias(this, weight(bias, "selectionBias"));
   }
 
   /**
@@ -158,14 +180,14 @@ export class MoeLayer implements Disposable {
   ): Tensor<D> {
     const { device, handle, description } = this;
     const tokens = checkTokens(this, x);
-    const { routing, training } = options;
+    const { routing, training, out } = forwardOptions(options, "options");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
       checkTraining(this, training, tokens);
-      if (routing !== undefined) throw invalidArgument("training", "none where routing is given", training);
+      if (routing !== undefined) throw cannotCombine("training", "routing");
     }
     const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
-    const y = output("out", options.out, device, x.shape, x.dtype, inputs);
+    const y = output("out", out, device, x.shape, x.dtype, inputs);
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
         if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle, -1);
@@ -188,7 +210,7 @@ export class MoeLayer implements Disposable {
    */
   route(x: Tensor<FloatDType>, options: { training?: Training } = {}): Routing {
     const tokens = checkTokens(this, x);
-    const { training } = options;
+    const { training } = routeOptions(options, "options");
     if (training !== undefined) checkTraining(this, training, tokens);
     return withMatrix(x, (input) => routeTokens(this, input, tokens, training));
   }
@@ -218,12 +240,13 @@ export class MoeLayer implements Disposable {
    */
   trainingLogits(x: Tensor<FloatDType>, training: Training): TrainingLogits {
     const tokens = checkTokens(this, x);
-    checkTraining(this, training, tokens);
+    const source = trainingOption(training, "training");
+    checkTraining(this, source, tokens);
     const { noisy, hierarchy } = this.description;
-    if (noisy === undefined) throw invalidArgument("training", "none for a layer without noisy", training);
+    if (noisy === undefined) throw requires("trainingLogits", "a layer with noisy");
     return withMatrix(x, (input) => ({
-      ...gateLogits(this, input, tokens, training, "experts"),
-      ...(hierarchy && { groups: gateLogits(this, input, tokens, training, "groups") }),
+      ...gateLogits(this, input, tokens, source, "experts"),
+      ...(hierarchy && { groups: gateLogits(this, input, tokens, source, "groups") }),
     }));
   }
 
@@ -236,11 +259,10 @@ export class MoeLayer implements Disposable {
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
-    checkOptions(options, "{ dtype }");
+    const given = captureOptions(options, "options");
     const { device } = this;
     const { hiddenSize, weightDType } = this.description;
-    const dtype = (options.dtype ?? weightDType) as D;
-    checkFloatDType("dtype", dtype);
+    const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
     const x = device.empty([tokens, hiddenSize], dtype);
     const y = device.empty([tokens, hiddenSize], dtype);

@@ -7,7 +7,7 @@ import { dropOverflow, sharedCapacity } from "../operators/routing/limit_capacit
 import { isExpertScoring, type MoeLayerDescription } from "./description/config.js";
 import type { MoeLayer } from "./layer.js";
 import type { Tokens } from "./tokens.js";
-import { addNoise, type GateLogits, type GateName, jitterInput, type Training } from "./training.js";
+import { addNoise, type GateLogits, type GateName, jitterInput, type NoiseSource } from "./training.js";
 
 /** Whether the devices' fused forward routes by itself. */
 export function routesAlone({ capacity, expertChoice, hierarchy }: MoeLayerDescription): boolean {
@@ -33,7 +33,7 @@ export function routeTokens(
   layer: MoeLayer,
   x: TensorHandle,
   tokens: Tokens,
-  training?: Training,
+  training?: NoiseSource,
   out?: Routing,
 ): Routing {
   const { routerJitter } = layer.description;
@@ -46,13 +46,13 @@ function routeInput(
   layer: MoeLayer,
   x: TensorHandle,
   tokens: Tokens,
-  training: Training | undefined,
+  training: NoiseSource | undefined,
   out: Routing | undefined,
 ): Routing {
   const { capacity, expertChoice: size, scoring, numExperts } = layer.description;
   if (size !== undefined && isExpertScoring(scoring)) {
     using logits = routingLogits(layer, x, tokens, training, "experts");
-    const choice = chooseTokens(logits, { ...size, scoring }, out);
+    const choice = chooseTokens(logits, size, scoring, out);
     choice.tokens.dispose();
     choice.tokenWeights.dispose();
     return { ids: choice.ids, weights: choice.weights };
@@ -68,7 +68,7 @@ function chooseExperts(
   layer: MoeLayer,
   x: TensorHandle,
   tokens: Tokens,
-  training: Training | undefined,
+  training: NoiseSource | undefined,
   out?: Routing,
 ): Routing {
   const { device, handle, description } = layer;
@@ -99,7 +99,7 @@ function routingLogits(
   layer: MoeLayer,
   x: TensorHandle,
   tokens: Tokens,
-  training: Training | undefined,
+  training: NoiseSource | undefined,
   gate: GateName,
 ): Tensor<"f32"> {
   if (layer.description.noisy === undefined || training === undefined) return cleanLogits(layer, x, tokens, gate);
@@ -114,7 +114,7 @@ export function gateLogits(
   layer: MoeLayer,
   x: TensorHandle,
   tokens: Tokens,
-  training: Training,
+  training: NoiseSource,
   gate: GateName,
 ): GateLogits {
   const clean = cleanLogits(layer, x, tokens, gate);

@@ -1,10 +1,11 @@
 import type { TensorHandle } from "../core/backend.js";
-import { checkOptions, invalidArgument } from "../core/errors.js";
+import { cannotCombine, invalidArgument, requires } from "../core/errors.js";
+import { type Fields, object, optional, type Read, tensor } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
 import { checkTensor } from "../operators/check.js";
-import { checkJitterEpsilon } from "../operators/noise/jitter.js";
-import { checkNoiseEpsilon, type NoisyLogits, noisyLogits } from "../operators/noise/noisy_logits.js";
-import { checkSeed, type Seed } from "../operators/noise/random.js";
+import { jitterEpsilon } from "../operators/noise/jitter.js";
+import { type NoisyLogits, noiseEpsilon, noisyLogits } from "../operators/noise/noisy_logits.js";
+import { type Seed, seed } from "../operators/noise/random.js";
 import type { MoeLayer } from "./layer.js";
 import type { Tokens } from "./tokens.js";
 
@@ -48,37 +49,43 @@ export interface TrainingLogits extends GateLogits {
   readonly groups?: GateLogits;
 }
 
-/** Checks the configuration and fills in the default. */
-export function checkRouterNoise({ noisy, routerJitter }: RouterNoiseConfig): RouterNoise {
-  if (routerJitter !== undefined) {
-    checkJitterEpsilon("routerJitter", routerJitter);
-    if (noisy !== undefined) throw invalidArgument("routerJitter", "none where noisy is given", routerJitter);
-  }
-  if (noisy === undefined) return { noisy, routerJitter };
-  checkOptions(noisy, "{ epsilon: 0.01 }", "noisy");
-  const { epsilon = 0.01 } = noisy;
-  checkNoiseEpsilon("noisy.epsilon", epsilon);
-  return { noisy: { epsilon }, routerJitter };
+export const routerNoiseFields = {
+  noisy: optional(object({ epsilon: noiseEpsilon }, "{ epsilon: 0.01 }")),
+  routerJitter: optional(jitterEpsilon),
+} satisfies Fields<RouterNoiseConfig>;
+
+export const trainingOption = object(
+  {
+    seed: optional(seed),
+    noise: optional(tensor<"f32">()),
+    groupNoise: optional(tensor<"f32">()),
+  } satisfies Fields<Training>,
+  "{ seed: 1 }",
+);
+
+/** A {@link Training} as read. */
+export type NoiseSource = Read<typeof trainingOption>;
+
+/** Checks that the noise is of one kind. */
+export function checkRouterNoise({ noisy, routerJitter }: RouterNoise): RouterNoise {
+  if (noisy !== undefined && routerJitter !== undefined) throw cannotCombine("routerJitter", "noisy");
+  return { noisy, routerJitter };
 }
 
 /** Checks that the layer has noise for training, and that `training` says what it comes from. */
-export function checkTraining({ device, description }: MoeLayer, training: Training, tokens: Tokens): void {
-  checkOptions(training, "{ seed: 1 }", "training");
+export function checkTraining({ device, description }: MoeLayer, training: NoiseSource, tokens: Tokens): void {
   const { noisy, routerJitter, numExperts, hierarchy } = description;
   if (noisy === undefined && routerJitter === undefined) {
-    throw invalidArgument("training", "none for a layer without noisy and routerJitter", training);
+    throw requires("training", "a layer with noisy or routerJitter");
   }
   const { seed, noise, groupNoise } = training;
   if ((seed === undefined) === (noise === undefined)) {
     throw invalidArgument("training", "exactly one of seed and noise", seed === undefined ? "neither" : "both");
   }
   if (groupNoise !== undefined && (hierarchy === undefined || noise === undefined)) {
-    throw invalidArgument("training.groupNoise", "none but beside noise for a layer with hierarchy", groupNoise);
+    throw requires("training.groupNoise", "training.noise and a layer with hierarchy");
   }
-  if (noise === undefined) {
-    checkSeed("training.seed", seed);
-    return;
-  }
+  if (noise === undefined) return;
   if (noisy === undefined) throw invalidArgument("training.noise", "a seed in its place for routerJitter", noise);
   checkTensor("training.noise", noise, [tokens.dtype], [tokens.count, numExperts], device);
   if (hierarchy === undefined) return;
@@ -86,10 +93,10 @@ export function checkTraining({ device, description }: MoeLayer, training: Train
 }
 
 /** x as a router with jitter sees it. */
-export function jitterInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, seed: Seed, epsilon: number): Tensor {
+export function jitterInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, seed: bigint, epsilon: number): Tensor {
   const { device, description } = layer;
   const jittered = device.empty([tokens.count, description.hiddenSize], tokens.inputDType);
-  device.backend.jitter(x, BigInt(seed), epsilon, jittered.handle);
+  device.backend.jitter(x, seed, epsilon, jittered.handle);
   return jittered;
 }
 
@@ -98,7 +105,7 @@ export function addNoise(
   { device, extraRouters, description }: MoeLayer,
   x: TensorHandle,
   clean: Tensor<"f32">,
-  { seed, noise, groupNoise }: Training,
+  { seed, noise, groupNoise }: NoiseSource,
   gate: GateName,
 ): NoisyLogits {
   const { numExperts, noisy } = description;
@@ -107,6 +114,6 @@ export function addNoise(
   const offset = gate === "experts" ? 0 : (clean.shape[0] as number) * numExperts;
   using spread = device.empty(clean.shape, clean.dtype);
   device.backend.routerProjection(x, (router as Tensor).handle, null, spread.handle);
-  const source = given === undefined ? { seed: seed as Seed, offset } : { noise: given };
+  const source = given === undefined ? { seed: seed as bigint, offset } : { noise: given };
   return noisyLogits(clean, spread, { ...source, ...noisy });
 }

@@ -2,6 +2,7 @@ import type { TensorHandle } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "../core/errors.js";
+import { integer, optional, tensor } from "../core/options.js";
 import { checkSizes, type Shape } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 
@@ -13,6 +14,11 @@ export interface TokenMaskOption {
    */
   tokenMask?: Tensor<"u8"> | undefined;
 }
+
+/** E. Ids and offsets are 32-bit integers. */
+export const expertCount = integer(1, 2 ** 31 - 2);
+
+export const tokenMaskField = { tokenMask: optional(tensor<"u8">()) };
 
 /** Which dtypes an argument may have: any float, f32 (or f64, which is on `reference` only), or exactly these. */
 export type Allowed = keyof typeof namedDTypes | readonly DType[];
@@ -102,7 +108,7 @@ export function checkApart(parameter: string, tensor: Tensor, ...others: readonl
 /** The output tensor: `out` where the caller gave one and it fits and overlaps no input, else a new one. */
 export function output<D extends DType>(
   parameter: string,
-  out: Tensor<D> | undefined,
+  out: Tensor | undefined,
   device: Device,
   shape: Shape,
   dtype: D,
@@ -111,5 +117,5 @@ export function output<D extends DType>(
   if (out === undefined) return device.empty(shape, dtype);
   checkTensor(parameter, out, [dtype], shape, device);
   checkApart(parameter, out, ...inputs);
-  return out;
+  return out as Tensor<D>;
 }

@@ -54,7 +54,7 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
     expectError(
       create({ activation: "relu" }),
       "INVALID_ARGUMENT",
-      /experts\.gate: expected none for activation relu, got one/,
+      /experts\.gate cannot be combined with activation relu/,
     );
     expectError(
       create({ experts: [expert(), { gate: zeros(3, 4), up: zeros(3, 4) }] }),

@@ -148,8 +148,8 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     bad({ ...choosing, scoring: "none" }, /scoring: expected "softmax" or "sigmoid" where experts choose, got "none"/);
     bad({ ...choosing, normalize: true }, /normalize: expected false where experts choose, got true/);
     bad({ ...choosing, scale: 2 }, /scale: expected 1 where experts choose, got 2/);
-    bad({ ...choosing, hierarchy: { numGroups: 2, topK: 1 } }, /hierarchy: expected none where experts choose/);
-    bad({ ...choosing, capacity: { tokens: 1 } }, /capacity: expected none where experts choose/);
-    bad({ ...choosing, groups: { count: 2, top: 2 } }, /groups: expected none where experts choose/);
+    bad({ ...choosing, hierarchy: { numGroups: 2, topK: 1 } }, /hierarchy cannot be combined with expertChoice/);
+    bad({ ...choosing, capacity: { tokens: 1 } }, /capacity cannot be combined with expertChoice/);
+    bad({ ...choosing, groups: { count: 2, top: 2 } }, /groups cannot be combined with expertChoice/);
   });
 });

@@ -164,12 +164,12 @@ describe("bad storages", () => {
     [
       "a stacked router",
       () => options({ tensor: zeros(2, 5), stacked: "rows" }),
-      /^router\.stacked: expected none, as the tensor holds one matrix alone, got "rows"$/,
+      /^router\.stacked cannot be combined with a tensor that holds one matrix alone$/,
     ],
     [
       "a stacked expert in a list",
       () => options(undefined, { tensor: zeros(3, 5), stacked: "dim0" }),
-      /^experts\[0\]\.up\.stacked: expected none/,
+      /^experts\[0\]\.up\.stacked cannot be combined with/,
     ],
   ])("%s", (_what, bad, message) => {
     expectError(() => MoeLayer.create(bad()), "INVALID_ARGUMENT", message);

@@ -55,8 +55,8 @@ describe("expertCapacity", () => {
     bad({ factor: 1, minimum: -1 }, /minimum: expected an integer >= 0, got -1/);
     bad({ factor: 1, multipleOf: 0 }, /multipleOf: expected an integer >= 1, got 0/);
     bad({ tokens: 1.5 }, /tokens: expected an integer >= 0, got 1\.5/);
-    bad({ tokens: 1, factor: 1 }, /factor: expected none beside tokens, got 1/);
-    bad({ tokens: 1, minimum: 1 }, /minimum: expected none beside tokens, got 1/);
+    bad({ tokens: 1, factor: 1 }, /factor cannot be combined with capacity\.tokens/);
+    bad({ tokens: 1, minimum: 1 }, /minimum cannot be combined with capacity\.tokens/);
     expectError(() => capacity({ factor: 1 }, -1), "INVALID_ARGUMENT", /numTokens/);
     expectError(() => capacity({ factor: 1 }, 1, 1, 0), "INVALID_ARGUMENT", /numExperts/);
   });
@@ -281,7 +281,7 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     bad({ renormalize: 1 }, /renormalize: expected a boolean or \{ by: "kept", scale: 1 \}, got 1/);
     bad({ renormalize: { by: "none" } }, /renormalize\.by: expected one of "kept", "chosen", got "none"/);
     bad({ renormalize: { scale: nan } }, /renormalize\.scale: expected a finite number, got NaN/);
-    bad({ sequenceLength: 3 }, /sequenceLength: expected none for a capacity per batch, got 3/);
+    bad({ sequenceLength: 3 }, /sequenceLength cannot be combined with a capacity per batch/);
     bad({ per: "sequence", sequenceLength: 4 }, /sequenceLength: expected a divisor of 6 tokens, got 4/);
     bad({ per: "sequence", sequenceLength: 0 }, /sequenceLength: expected an integer >= 1, got 0/);
     bad({ out: routing }, /out\.ids: expected memory of its own/);

@@ -111,7 +111,7 @@ describe.each(deviceNames)("expertChoice on %s", (name) => {
       expectError(() => expertChoice(logits, options as never), "INVALID_ARGUMENT", message);
     bad({}, /factor: expected a finite number >= 0, or tokens in its place, got undefined/);
     bad({ factor: 2, scoring: "none" }, /scoring: expected one of "softmax", "sigmoid", got "none"/);
-    bad({ factor: 2, tokens: 1 }, /factor: expected none beside tokens/);
+    bad({ factor: 2, tokens: 1 }, /factor cannot be combined with tokens/);
     expectError(() => expertChoice(logits, undefined as never), "INVALID_ARGUMENT", /options: expected/);
     const none = device().zeros([3, 0], "f32");
     expectError(() => expertChoice(none, { factor: 1 }), "INVALID_ARGUMENT", /logits: expected at least one expert/);

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "vitest";
 import type { Gating } from "../../lib/core/routing_rule.js";
-import { checkGating, checkSelectionBias, type GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
+import {
+  checkGating,
+  checkSelectionBias,
+  type GatingRuleOptions,
+  gatingRule,
+} from "../../lib/operators/routing/gating_options.js";
 import { expectError } from "../support/errors.js";
 
 const experts = 12;
@@ -45,12 +50,12 @@ describe("rules that make no sense are refused", () => {
     ["no epsilon", { topK: 2, normalize: { by: "sum_plus_epsilon" } }, /normalize.epsilon/],
     ["power 0", { topK: 2, normalize: { by: "lp", power: 0 } }, /normalize.power/],
     ["no power", { topK: 2, normalize: { by: "lp" } }, /normalize.power/],
-    ["jitter of a softmax", { topK: 2, jitter: 0.1 }, /jitter.*sparsemixer/],
+    ["jitter of a softmax", { topK: 2, jitter: 0.1 }, /jitter cannot be combined with scoring softmax/],
     ["a negative jitter", { topK: 2, scoring: "sparsemixer", jitter: -0.1 }, /jitter.*>= 0/],
     ["an infinite jitter", { topK: 2, scoring: "sparsemixer", jitter: infinity }, /jitter.*finite/],
   ];
   test.each(refused)("%s", (_, options, message) => {
-    expectError(() => checkGating(options, experts), "INVALID_ARGUMENT", message);
+    expectError(() => checkGating(gatingRule(options, "options"), experts), "INVALID_ARGUMENT", message);
   });
 
   test("a bias of sparsemixer", () => {
@@ -72,7 +77,8 @@ test("defaults are filled in", () => {
     scale: 1,
     jitter: 0,
   };
-  const filled = (options: Omit<GatingRuleOptions, "topK">) => checkGating({ topK: 2, ...options }, experts);
+  const filled = (options: Omit<GatingRuleOptions, "topK">) =>
+    checkGating(gatingRule({ topK: 2, ...options }, "options"), experts);
   expect(filled({})).toEqual(plain);
   expect(filled({ normalize: true })).toEqual({ ...plain, normalization: "sum" });
   expect(filled({ groups: { count: 4, top: 2 } })).toEqual({ ...plain, numGroups: 4, topGroups: 2 });

@@ -4,7 +4,7 @@ import { type Device, openDevice } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { groupScores, type Scoring, scorings, selectionKeys } from "../../lib/core/routing_rule.js";
 import { gating } from "../../lib/operators/routing/gating.js";
-import { checkGating, type GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
+import { checkGating, type GatingRuleOptions, gatingRule } from "../../lib/operators/routing/gating_options.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
@@ -51,7 +51,7 @@ function rules(groupCount: number, groupSize: number): fc.Arbitrary<GatingRuleOp
   );
   return candidates.filter((rule) => {
     try {
-      checkGating(rule, experts);
+      checkGating(gatingRule(rule, "options"), experts);
       return true;
     } catch {
       return false;

@@ -13,19 +13,29 @@ import {
   weightPlaces,
 } from "../../core/backend.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
-import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
-import { checkClamp } from "../../operators/experts/grouped_gemm.js";
+import { expertCount } from "../../operators/check.js";
+import { clampOption } from "../../operators/experts/grouped_gemm.js";
 import {
   type Capacity,
+  type CapacityAmount,
   type CapacityRule,
   type CapacitySize,
+  capacityOption,
+  capacitySize,
   checkCapacity,
   checkCapacitySize,
 } from "../../operators/routing/capacity.js";
-import { checkGating, type GatingRuleOptions } from "../../operators/routing/gating_options.js";
-import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig } from "../training.js";
-import { checkHierarchy, type Hierarchy, type HierarchyConfig } from "./hierarchy.js";
+import {
+  checkGating,
+  type GatingRule,
+  type GatingRuleOptions,
+  gatingFields,
+} from "../../operators/routing/gating_options.js";
+import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "../training.js";
+import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
 export interface SharedExpertConfig {
@@ -78,21 +88,45 @@ export interface MoeLayerDescription extends LayerDescription, RouterNoise {
   /** Storage dtype of the weights. */
   readonly weightDType: DType;
   readonly capacity: CapacityRule | undefined;
-  readonly expertChoice: CapacitySize | undefined;
+  readonly expertChoice: CapacityAmount | undefined;
   readonly hierarchy: Hierarchy | undefined;
 }
 
+const sharedExpertFields = {
+  intermediateSize: integer(1),
+  gate: optional(choice(sharedGates), "none"),
+} satisfies Fields<SharedExpertConfig>;
+
+export const configFields = {
+  ...gatingFields,
+  ...routerNoiseFields,
+  hiddenSize: integer(1),
+  intermediateSize: integer(1),
+  numExperts: expertCount,
+  activation: optional(choice(activations), "swiglu"),
+  clamp: clampOption,
+  factor: optional(boolean, false),
+  outputActivation: optional(choice(outputActivations), "none"),
+  weightOn: optional(choice(weightPlaces), "output"),
+  sharedExpert: optional(object(sharedExpertFields, "{ intermediateSize: 1024 }")),
+  hierarchy: optional(hierarchyOption),
+  capacity: optional(capacityOption),
+  expertChoice: optional(capacitySize),
+} satisfies Fields<MoeLayerConfig>;
+
+const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExperts, topK }");
+
+/** A configuration as read: every field is in its range, but what depends on another is not yet checked. */
+export type ReadConfig = Read<typeof layerConfig>;
+
 /** Checks a configuration and fills in the defaults. */
 export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): MoeLayerDescription {
-  const { hiddenSize, intermediateSize, numExperts, activation = "swiglu", factor = false } = config;
-  const { outputActivation = "none", weightOn = "output" } = config;
-  checkInteger("hiddenSize", hiddenSize, 1);
-  checkInteger("intermediateSize", intermediateSize, 1);
-  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
-  checkChoice("activation", activation, activations);
-  checkChoice("outputActivation", outputActivation, outputActivations);
-  checkChoice("weightOn", weightOn, weightPlaces);
-  if (typeof factor !== "boolean") throw invalidArgument("factor", "a boolean", factor);
+  return describeConfig(layerConfig(config, "options"), weightDType);
+}
+
+/** {@link describeLayer} of a configuration that was read. */
+export function describeConfig(config: ReadConfig, weightDType: FloatDType): MoeLayerDescription {
+  const { hiddenSize, intermediateSize, numExperts, activation, clamp, factor, outputActivation, weightOn } = config;
   const gating = checkGating(config, numExperts);
   return {
     hiddenSize,
@@ -100,7 +134,7 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     numExperts,
     ...checkSharedExpert(config),
     activation,
-    clamp: checkClamp(config.clamp),
+    clamp,
     factor,
     outputActivation,
     weightOn,
@@ -109,9 +143,9 @@ export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): 
     biasDType: weightDType,
     bank: { first: 0, count: numExperts },
     ...gating,
-    capacity: checkLayerCapacity(config),
+    capacity: config.capacity && checkCapacity(config.capacity, "capacity."),
     expertChoice: checkExpertChoice(config, gating),
-    hierarchy: checkHierarchy(config),
+    hierarchy: checkHierarchy(config, gating.topK),
     ...checkRouterNoise(config),
   };
 }
@@ -120,27 +154,20 @@ function sameFormats(format: FloatDType): LayerFormats {
   return { router: format, sharedGate: format, gate: format, up: format, factor: format, down: format };
 }
 
-function checkLayerCapacity({ capacity }: MoeLayerConfig): CapacityRule | undefined {
-  if (capacity === undefined) return undefined;
-  checkOptions(capacity, "{ factor: 1.25 }", "capacity");
-  return checkCapacity(capacity, "capacity.");
-}
-
-function checkExpertChoice(config: MoeLayerConfig, gating: Gating): CapacitySize | undefined {
-  const { expertChoice, numExperts, topK } = config;
+function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount | undefined {
+  const { expertChoice, numExperts } = config;
   if (expertChoice === undefined) return undefined;
-  checkOptions(expertChoice, "{ factor: 2 }", "expertChoice");
   checkCapacitySize(expertChoice, "expertChoice.");
-  const refuse = (name: keyof MoeLayerConfig, expected: string) =>
+  const refuse = (name: keyof GatingRule, expected: string) =>
     invalidArgument(name, `${expected} where experts choose`, config[name]);
-  if (topK !== numExperts) throw refuse("topK", `numExperts ${numExperts}`);
+  if (gating.topK !== numExperts) throw refuse("topK", `numExperts ${numExperts}`);
   if (!isExpertScoring(gating.scoring)) throw refuse("scoring", '"softmax" or "sigmoid"');
   if (gating.selectionKey !== "score") throw refuse("selectionKey", '"score"');
-  if (gating.numGroups !== 1) throw refuse("groups", "none");
   if (gating.normalization !== "none") throw refuse("normalize", "false");
   if (gating.scale !== 1) throw refuse("scale", "1");
-  if (config.capacity !== undefined) throw refuse("capacity", "none");
-  if (config.hierarchy !== undefined) throw refuse("hierarchy", "none");
+  if (gating.numGroups !== 1) throw cannotCombine("groups", "expertChoice");
+  if (config.capacity !== undefined) throw cannotCombine("capacity", "expertChoice");
+  if (config.hierarchy !== undefined) throw cannotCombine("hierarchy", "expertChoice");
   return expertChoice;
 }
 
@@ -149,19 +176,14 @@ export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
   return (expertScorings as readonly Scoring[]).includes(scoring);
 }
 
-function checkSharedExpert(config: MoeLayerConfig): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {
-  const { sharedExpert, intermediateSize } = config;
+function checkSharedExpert(config: ReadConfig): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {
+  const { sharedExpert, intermediateSize, weightOn, outputActivation } = config;
   if (sharedExpert === undefined) return { sharedExperts: 0, sharedGate: "none" };
-  checkOptions(sharedExpert, "{ intermediateSize: 1024 }", "sharedExpert");
-  const { intermediateSize: width, gate = "none" } = sharedExpert;
-  checkInteger("sharedExpert.intermediateSize", width, 1);
-  checkChoice("sharedExpert.gate", gate, sharedGates);
-  if (gate !== "none" && config.weightOn === "input") {
-    throw invalidArgument("sharedExpert.gate", '"none" where weightOn is "input"', gate);
+  const { intermediateSize: width, gate } = sharedExpert;
+  if (gate !== "none" && weightOn === "input") {
+    throw cannotCombine(`sharedExpert.gate "${gate}"`, 'weightOn "input"');
   }
-  if (config.outputActivation === "softmax") {
-    throw invalidArgument("sharedExpert", 'none where outputActivation is "softmax"', sharedExpert);
-  }
+  if (outputActivation === "softmax") throw cannotCombine("sharedExpert", 'outputActivation "softmax"');
   return { sharedExperts: Math.ceil(width / intermediateSize), sharedGate: gate };
 }
 

@@ -1,7 +1,8 @@
-import { checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import { checkInteger, invalidArgument } from "../../core/errors.js";
+import { type Fields, object, unchecked } from "../../core/options.js";
 import type { Gating } from "../../core/routing_rule.js";
-import { checkGating, type GatingRuleOptions } from "../../operators/routing/gating_options.js";
-import type { MoeLayerConfig } from "./config.js";
+import { checkGating, type GatingRuleOptions, gatingFields } from "../../operators/routing/gating_options.js";
+import type { ReadConfig } from "./config.js";
 
 /** The first gate of a layer's hierarchical gating: how many groups of neighbouring experts there are, and its rule. */
 export interface HierarchyConfig extends GatingRuleOptions {
@@ -16,11 +17,13 @@ export interface Hierarchy {
   readonly experts: Gating;
 }
 
-/** Checks a layer's hierarchy and fills in the defaults. */
-export function checkHierarchy(config: MoeLayerConfig): Hierarchy | undefined {
-  const { hierarchy, numExperts, topK } = config;
+const hierarchyFields = { ...gatingFields, numGroups: unchecked } satisfies Fields<HierarchyConfig>;
+export const hierarchyOption = object(hierarchyFields, "{ numGroups: 8, topK: 2 }");
+
+/** Checks a layer's hierarchy and fills in the defaults; topK is the layer's own. */
+export function checkHierarchy(config: ReadConfig, topK: number): Hierarchy | undefined {
+  const { hierarchy, numExperts } = config;
   if (hierarchy === undefined) return undefined;
-  checkOptions(hierarchy, "{ numGroups: 8, topK: 2 }", "hierarchy");
   const { numGroups } = hierarchy;
   checkInteger("hierarchy.numGroups", numGroups, 1, numExperts);
   if (numExperts % numGroups !== 0) {

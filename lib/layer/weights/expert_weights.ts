@@ -1,6 +1,7 @@
 import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
-import { MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { type Fields, object, optional, type Reader } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
@@ -13,6 +14,7 @@ import {
   stackedWeight,
   storedWeight,
   type Weight,
+  weight,
 } from "./weight_layout.js";
 
 /** One expert's weights; f32, f16 or bf16. The shapes are those of the default layout. */
@@ -33,6 +35,30 @@ export interface ExpertWeights<W = Weight> {
   downBias?: W;
 }
 
+const expertFields = {
+  gate: optional(weight),
+  up: weight,
+  factor: optional(weight),
+  down: weight,
+  gateBias: optional(weight),
+  upBias: optional(weight),
+  downBias: optional(weight),
+} satisfies Fields<ExpertWeights>;
+const readExpert = object(expertFields, "{ gate, up, down }");
+
+/** One expert's weights as given, or those of all experts stacked; {@link checkExpert} checks the tensors. */
+export const expertWeights: Reader<ExpertWeights> = (value, name) => mapExpert(readExpert(value, name), (one) => one);
+
+/** The weights of `count` experts as given: a list of them, or stacked. */
+export function readExperts(value: unknown, count: number): ExpertWeights | readonly ExpertWeights[] {
+  if (typeof value !== "object" || value === null) {
+    throw invalidArgument("experts", "a list of expert weights or stacked tensors", value);
+  }
+  if (!Array.isArray(value)) return expertWeights(value, "experts");
+  if (value.length !== count) throw invalidArgument("experts", `${count} experts or stacked tensors`, value);
+  return Array.from({ length: count }, (_, index) => expertWeights(value[index], `experts[${index}]`));
+}
+
 export type ExpertRole = keyof ExpertWeights;
 
 /** The shapes of one expert's matrices and biases, `inner` being its width. */
@@ -51,7 +77,10 @@ export function expertShapes(hidden: number, inner: number): Readonly<Record<Exp
 export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRole[];
 
 /** Every role that `weights` has, with what `map` makes of its weight. */
-export function mapExpert<A, B>(weights: ExpertWeights<A>, map: (weight: A, role: ExpertRole) => B): ExpertWeights<B> {
+export function mapExpert<A, B>(
+  weights: { readonly [Role in ExpertRole]?: A | undefined },
+  map: (weight: A, role: ExpertRole) => B,
+): ExpertWeights<B> {
   const roles = expertRoles.filter((role) => weights[role] !== undefined);
   return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<B>;
 }
@@ -69,15 +98,14 @@ export function checkExpert(
   const needs = { gate: isGated(activation), factor };
   for (const role of ["gate", "factor"] as const) {
     if (needs[role] === (weights[role] !== undefined)) continue;
-    const [expected, got] = needs[role] ? ["a tensor", "none"] : ["none", "one"];
     const what = role === "gate" ? `activation ${activation}` : `factor: ${factor}`;
-    throw new MoeError("INVALID_ARGUMENT", `${name}.${role}: expected ${expected} for ${what}, got ${got}`);
+    if (!needs[role]) throw cannotCombine(`${name}.${role}`, what);
+    throw invalidArgument(`${name}.${role}`, `a tensor for ${what}`, undefined);
   }
   const shapes = expertShapes(hiddenSize, inner);
   for (const role of expertRoles) {
-    const needed = role === "up" || role === "down";
-    if (!needed && weights[role] === undefined) continue;
-    checkWeight(`${name}.${role}`, weights[role], shapes[role], device, count);
+    const weight = weights[role];
+    if (weight !== undefined) checkWeight(`${name}.${role}`, weight, shapes[role], device, count);
   }
 }
 

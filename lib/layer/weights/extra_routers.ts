@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { invalidArgument, requires } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
@@ -52,7 +52,7 @@ export function checkExtraRouters(sizes: RouterSizes, given: Partial<Record<Extr
     const router = known.find((router) => router.role === role);
     const cause = causes[role];
     if (given[role] !== undefined && router === undefined) {
-      throw invalidArgument(role, `none for a layer without ${cause}`, given[role]);
+      throw requires(role, cause);
     }
     if (given[role] === undefined && router?.optional === false) {
       throw invalidArgument(role, `a tensor for ${cause}`, undefined);

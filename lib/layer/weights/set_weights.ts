@@ -1,26 +1,33 @@
 import type { StridedMatrix } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, requires } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
-import type { MoeLayer, MoeLayerOptions } from "../layer.js";
+import type { SharedExpertConfig } from "../description/config.js";
+import type { LayerWeights, MoeLayer } from "../layer.js";
 import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./expert_weights.js";
 import { checkExtraRouters, type ExtraRouterRole, extraRouters } from "./extra_routers.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 
 // Every function checks its weights and enqueues their copies into the layer's own memory.
 
+/** A layer's weights as read, and the width of its shared expert. */
+type GivenWeights = Readonly<
+  Record<Exclude<keyof LayerWeights, "experts" | "router" | "shared">, Weight | undefined>
+> & {
+  readonly router: Weight;
+  readonly experts: readonly ExpertWeights[] | ExpertWeights;
+  readonly shared: ExpertWeights | undefined;
+  readonly sharedExpert: Pick<SharedExpertConfig, "intermediateSize"> | undefined;
+};
+
 /** Sets all weights of a layer. */
-export function setWeights(layer: MoeLayer, options: MoeLayerOptions): void {
+export function setWeights(layer: MoeLayer, options: GivenWeights): void {
   setRouter(layer, options.router, options.routerBias);
   if (options.selectionBias !== undefined) setSelectionBias(layer, options.selectionBias);
   const { experts } = options;
   if (Array.isArray(experts)) {
-    const { numExperts } = layer.description;
-    if (experts.length !== numExperts) {
-      throw invalidArgument("experts", `${numExperts} experts or stacked tensors`, experts);
-    }
     experts.forEach((expert, index) => {
       setExpert(layer, index, expert);
     });
@@ -46,9 +53,9 @@ export function setRouter(layer: MoeLayer, weight: Weight, bias?: Weight): void 
 /** The bias [E] of the selection. */
 export function setSelectionBias(layer: MoeLayer, bias: Weight): void {
   const { numExperts, scoring, expertChoice, noisy, hierarchy } = layer.description;
-  if (expertChoice !== undefined) throw invalidArgument("selectionBias", "none where experts choose", bias);
-  if (noisy !== undefined) throw invalidArgument("selectionBias", "none where noisy is given", bias);
-  if (hierarchy !== undefined) throw invalidArgument("selectionBias", "none where hierarchy is given", bias);
+  for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy })) {
+    if (other !== undefined) throw cannotCombine("selectionBias", name);
+  }
   checkWeight("selectionBias", bias, [numExperts], layer.device);
   checkSelectionBias(bias, scoring);
   withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
@@ -104,15 +111,15 @@ function setStackedExperts(layer: MoeLayer, stacked: ExpertWeights): void {
   }
 }
 
-function setShared(layer: MoeLayer, { sharedExpert, shared, sharedGate, sharedGateBias }: MoeLayerOptions): void {
+function setShared(layer: MoeLayer, { sharedExpert, shared, sharedGate, sharedGateBias }: GivenWeights): void {
   const needs = { shared: sharedExpert !== undefined, sharedGate: layer.description.sharedGate !== "none" };
   for (const [name, value] of [
     ["shared", shared],
     ["sharedGate", sharedGate],
   ] as const) {
     if (needs[name] === (value !== undefined)) continue;
-    const expected = needs[name] ? "tensors for sharedExpert" : "none, as sharedExpert asks for none";
-    throw invalidArgument(name, expected, value);
+    if (needs[name]) throw invalidArgument(name, "tensors for sharedExpert", value);
+    throw requires(name, name === "shared" ? "sharedExpert" : "sharedExpert.gate");
   }
   if (sharedExpert && shared) setSharedExpert(layer, shared, sharedExpert.intermediateSize);
   if (sharedGate) setSharedGate(layer, sharedGate, sharedGateBias);

@@ -1,6 +1,7 @@
 import type { StridedMatrix } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
-import { checkChoice, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
@@ -38,6 +39,21 @@ export interface StoredWeight extends WeightLayout {
 
 /** A weight as an argument: a tensor alone has the default layout. */
 export type Weight = Tensor<FloatDType> | StoredWeight;
+
+const storedFields = {
+  tensor: unchecked,
+  orient: optional(choice(orients)),
+  part: optional(choice(parts)),
+  stacked: optional(choice(stackings)),
+} satisfies Fields<StoredWeight>;
+const storedWeightOption = object(storedFields, "{ tensor, orient, part, stacked }");
+
+/** A weight as given; {@link checkWeight} checks its tensor. */
+export const weight: Reader<Weight> = (value, name) => {
+  if (value instanceof Tensor) return value as Tensor<FloatDType>;
+  if (typeof value === "object" && value !== null) return storedWeightOption(value, name) as StoredWeight;
+  throw invalidArgument(name, "a Tensor or { tensor, orient, part, stacked }", value);
+};
 
 /** Rows and columns of a matrix (of a bias, one row) among a tensor's elements. */
 export interface MatrixPlace {
@@ -106,22 +122,10 @@ export function storedWeight(weight: Weight): StoredWeight {
  * Checks that `weight` holds a matrix, or bias, of `shape`.
  * @param count of how many experts; absent where it is a single matrix.
  */
-export function checkWeight(
-  parameter: string,
-  weight: unknown,
-  shape: Shape,
-  device: Tensor["device"],
-  count?: number,
-) {
-  if (typeof weight !== "object" || weight === null) {
-    throw invalidArgument(parameter, "a Tensor or { tensor, orient, part, stacked }", weight);
-  }
-  const { tensor, orient = "out_in", part, stacked } = storedWeight(weight as Weight);
-  checkChoice(`${parameter}.orient`, orient, orients);
-  if (part !== undefined) checkChoice(`${parameter}.part`, part, parts);
-  if (stacked !== undefined) checkChoice(`${parameter}.stacked`, stacked, stackings);
+export function checkWeight(parameter: string, weight: Weight, shape: Shape, device: Tensor["device"], count?: number) {
+  const { tensor, orient = "out_in", part, stacked } = storedWeight(weight);
   if (stacked !== undefined && count === undefined) {
-    throw invalidArgument(`${parameter}.stacked`, "none, as the tensor holds one matrix alone", stacked);
+    throw cannotCombine(`${parameter}.stacked`, "a tensor that holds one matrix alone");
   }
   const one = storedShape(shape, part === undefined ? { orient } : { orient, part });
   const expected = count === undefined ? one : stackedShape(one, stacked ?? "dim0", count);

@@ -1,6 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output } from "../check.js";
+
+const outOption = object({ out: optional(tensor<FloatDType>()) }, "{ out }");
 
 /**
  * Adds up every token's expert outputs: y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in float32 and in order of j.
@@ -10,22 +13,35 @@ import { checkTensor, output } from "../check.js";
  * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; another is reported as ID_OUT_OF_RANGE at the next wait.
  * @param weights [T, k] f32.
  * @param options.out where to write, [T, H] of any float dtype; default a new tensor of the rows' dtype.
- * @returns y [T, H].
+ * @returns y [T, H] of the dtype of `out`, else of the rows'.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
  */
-export function combine<D extends FloatDType>(
+export function combine<O extends FloatDType>(
+  rows: Tensor<FloatDType>,
+  rowOfSlot: Tensor<"i32">,
+  weights: Tensor<"f32">,
+  options: { out: Tensor<O> },
+): Tensor<O>;
+export function combine<D extends FloatDType, O extends FloatDType = D>(
   rows: Tensor<D>,
   rowOfSlot: Tensor<"i32">,
   weights: Tensor<"f32">,
+  options?: { out?: Tensor<O> },
+): Tensor<D | O>;
+export function combine(
+  rows: Tensor<FloatDType>,
+  rowOfSlot: Tensor<"i32">,
+  weights: Tensor<"f32">,
   options: { out?: Tensor<FloatDType> } = {},
-): Tensor<D> {
+): Tensor<FloatDType> {
   checkTensor("rows", rows, "float", ["R", "H"]);
+  const { out } = outOption(options, "options");
   const { device } = rows;
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
   checkTensor("weights", weights, rows.dtype === "f64" ? ["f32", "f64"] : ["f32"], rowOfSlot.shape, device);
   const shape = [rowOfSlot.shape[0] as number, rows.shape[1] as number];
-  const dtype = (options.out?.dtype ?? rows.dtype) as D;
-  const y = output("out", options.out as Tensor<D> | undefined, device, shape, dtype, [rows, rowOfSlot, weights]);
+  const dtype = out?.dtype ?? rows.dtype;
+  const y = output("out", out, device, shape, dtype, [rows, rowOfSlot, weights]);
   checkTensor("out", y, "float", shape, device);
   device.backend.combine(rows.handle, rowOfSlot.handle, weights.handle, y.handle);
   return y;

@@ -8,7 +8,8 @@ import {
 } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
-import { checkChoice, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { choice, type Fields, finite, object, optional, positive, type Read, tensor } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { freeWeight, plainWeight } from "../../core/weight_format.js";
@@ -64,17 +65,19 @@ export interface ActivationOptions {
   clamp?: Partial<Clamp>;
 }
 
-/** Checks the numbers of `swiglu_clamped` and fills in the defaults. */
-export function checkClamp(given: Partial<Clamp> = {}): Clamp {
-  checkOptions(given, "{ limit: 7 }", "clamp");
-  const clamp = { ...defaultClamp, ...given };
-  for (const [name, value] of Object.entries(clamp)) {
-    const fits = typeof value === "number" && Number.isFinite(value) && (name !== "limit" || value > 0);
-    if (!fits)
-      throw invalidArgument(`clamp.${name}`, name === "limit" ? "a finite number > 0" : "a finite number", value);
-  }
-  return clamp;
-}
+const clampFields = {
+  alpha: optional(finite, defaultClamp.alpha),
+  limit: optional(positive, defaultClamp.limit),
+  offset: optional(finite, defaultClamp.offset),
+} satisfies Fields<Clamp>;
+
+export const clampOption = optional(object(clampFields, "{ limit: 7 }"), defaultClamp);
+
+const activationFields = {
+  activation: optional(choice(activations)),
+  clamp: clampOption,
+} satisfies Fields<ActivationOptions>;
+const activationOptions = object(activationFields, '{ activation: "swiglu" }');
 
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. The given tensor is not needed after.
@@ -85,14 +88,19 @@ export function checkClamp(given: Partial<Clamp> = {}): Clamp {
  */
 export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
   checkTensor("weight", weight, "float", ["E", "N", "K"]);
-  const { activation = "none" } = options;
-  checkChoice("activation", activation, activations);
+  return pack(weight, activationOptions(options, "options"));
+}
+
+/** {@link packExperts} by options that were read. */
+function pack(
+  weight: Tensor<FloatDType>,
+  { activation = "none", clamp }: Read<typeof activationOptions>,
+): PackedExperts {
   const [experts, rows, columns] = weight.shape as [number, number, number];
   const gated = isGated(activation);
   if (gated && rows % 2 !== 0) {
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
-  const clamp = checkClamp(options.clamp);
   const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation, clamp);
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts; expert++) {
@@ -123,6 +131,14 @@ export interface GroupedGemmOptions extends ActivationOptions {
   out?: Tensor<FloatDType>;
 }
 
+const groupedGemmFields = {
+  ...activationFields,
+  tokenOfRow: optional(tensor<"i32">()),
+  bias: optional(tensor<FloatDType>()),
+  out: optional(tensor<FloatDType>()),
+} satisfies Fields<GroupedGemmOptions>;
+const groupedGemmOptions = object(groupedGemmFields, "{ tokenOfRow, bias }");
+
 /**
  * One matrix product per expert over its rows: y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows
  * offsets[e] .. offsets[e+1] of expert e. Products accumulate in float32 in an order that depends on K alone. Rows
@@ -132,22 +148,44 @@ export interface GroupedGemmOptions extends ActivationOptions {
  * @param weight [E, N, K], or the same packed by {@link packExperts}, which is faster when used more than once: a plain
  * tensor is packed on every call.
  * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
+ * @returns y [R, N], or [R, N/2] where gated, of the dtype of `out`, else of x's.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT.
  */
-export function groupedGemm<D extends FloatDType>(
+export function groupedGemm<O extends FloatDType>(
+  x: Tensor<FloatDType>,
+  weight: Tensor<FloatDType> | PackedExperts,
+  offsets: Tensor<"i32">,
+  options: GroupedGemmOptions & { out: Tensor<O> },
+): Tensor<O>;
+export function groupedGemm<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
   weight: Tensor<FloatDType> | PackedExperts,
   offsets: Tensor<"i32">,
+  options?: GroupedGemmOptions & { out?: Tensor<O> },
+): Tensor<D | O>;
+export function groupedGemm(
+  x: Tensor<FloatDType>,
+  weight: Tensor<FloatDType> | PackedExperts,
+  offsets: Tensor<"i32">,
   options: GroupedGemmOptions = {},
-): Tensor<D> {
+): Tensor<FloatDType> {
   checkTensor("x", x, "float", ["R", "K"]);
+  const read = groupedGemmOptions(options, "options");
+  if (!(weight instanceof Tensor)) return multiply(x, weight, offsets, read);
+  checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], x.device);
+  checkPair(x, weight);
+  using packed = pack(weight, read);
+  return multiply(x, packed, offsets, read);
+}
+
+/** {@link groupedGemm} of packed weights, by options that were read. */
+function multiply(
+  x: Tensor<FloatDType>,
+  weight: PackedExperts,
+  offsets: Tensor<"i32">,
+  options: Read<typeof groupedGemmOptions>,
+): Tensor<FloatDType> {
   const { device } = x;
-  if (weight instanceof Tensor) {
-    checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], device);
-    checkPair(x, weight);
-    using packed = packExperts(weight, options);
-    return groupedGemm(x, packed, offsets, options);
-  }
   if (!(weight instanceof PackedExperts)) throw invalidArgument("weight", "a Tensor or packed experts", weight);
   if (weight.device !== device) {
     throw new MoeError("DEVICE_MISMATCH", "weight: expected packed experts on x's device, got another device's");
@@ -168,9 +206,9 @@ export function groupedGemm<D extends FloatDType>(
   const tokenOfRow = checkOptional("tokenOfRow", options.tokenOfRow, ["i32"], ["R"], device);
   const bias = checkOptional("bias", options.bias, "float", [experts, rows], device);
   const shape = [(tokenOfRow ?? x).shape[0] as number, isGated(activation) ? rows / 2 : rows];
-  const dtype = (options.out?.dtype ?? x.dtype) as D;
+  const dtype = options.out?.dtype ?? x.dtype;
   const inputs = [x, offsets, tokenOfRow, bias];
-  const y = output("out", options.out as Tensor<D> | undefined, device, shape, dtype, inputs);
+  const y = output("out", options.out, device, shape, dtype, inputs);
   checkTensor("out", y, "float", shape, device);
   device.backend.groupedGemm(
     x.handle,

@@ -1,6 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output } from "../check.js";
+
+const outOption = object({ out: optional(tensor()) }, "{ out }");
 
 /**
  * Gathers token rows in expert order: row r of the result is x[tokenOfRow[r]], or zeros where that is -1.
@@ -16,10 +19,11 @@ export function permute<D extends FloatDType>(
   options: { out?: Tensor<NoInfer<D>> } = {},
 ): Tensor<D> {
   checkTensor("x", x, "float", ["T", "H"]);
+  const { out } = outOption(options, "options");
   const { device } = x;
   checkTensor("tokenOfRow", tokenOfRow, ["i32"], ["R"], device);
   const shape = [tokenOfRow.size, x.shape[1] as number];
-  const rows = output("out", options.out, device, shape, x.dtype, [x, tokenOfRow]);
+  const rows = output("out", out, device, shape, x.dtype, [x, tokenOfRow]);
   device.backend.permute(x.handle, tokenOfRow.handle, rows.handle);
   return rows;
 }
@@ -39,10 +43,11 @@ export function unpermute<D extends FloatDType>(
   options: { out?: Tensor<NoInfer<D>> } = {},
 ): Tensor<D> {
   checkTensor("rows", rows, "float", ["R", "H"]);
+  const { out } = outOption(options, "options");
   const { device } = rows;
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
   const shape = [...rowOfSlot.shape, rows.shape[1] as number];
-  const slots = output("out", options.out, device, shape, rows.dtype, [rows, rowOfSlot]);
+  const slots = output("out", out, device, shape, rows.dtype, [rows, rowOfSlot]);
   device.backend.unpermute(rows.handle, rowOfSlot.handle, slots.handle);
   return slots;
 }

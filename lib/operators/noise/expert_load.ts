@@ -1,6 +1,7 @@
-import { checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import { checkInteger, invalidArgument } from "../../core/errors.js";
+import { type Fields, object, optional, type Read, tensor, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, checkTokenMask, output, type TokenMaskOption } from "../check.js";
+import { checkTensor, checkTokenMask, output, type TokenMaskOption, tokenMaskField } from "../check.js";
 
 export interface ExpertLoadOptions extends TokenMaskOption {
   /** Experts that each token takes; with `groups`, of each of its groups. */
@@ -15,6 +16,17 @@ export interface ExpertLoadOptions extends TokenMaskOption {
   /** Where to write; default a new tensor. */
   out?: Tensor<"f32">;
 }
+
+const groupsOption = object({ ids: tensor<"i32">(), load: tensor<"f32">() }, "{ ids, load }");
+const expertLoadOptions = object(
+  {
+    topK: unchecked,
+    groups: optional(groupsOption),
+    ...tokenMaskField,
+    out: optional(tensor<"f32">()),
+  } satisfies Fields<ExpertLoadOptions>,
+  "{ topK: 2 }",
+);
 
 /**
  * The smooth estimate of how many tokens each expert gets under noisy top-k gating (Shazeer et al., arXiv 1701.06538,
@@ -47,8 +59,7 @@ export function expertLoad(
   const { device, shape, dtype } = clean;
   checkTensor("noisy", noisy, [dtype], shape, device);
   checkTensor("deviation", deviation, [dtype], shape, device);
-  checkOptions(options, "{ topK: 2 }");
-  const { topK, groups, tokenMask, out } = options;
+  const { topK, groups, tokenMask, out } = expertLoadOptions(options, "options");
   const [tokens, experts] = shape as [number, number];
   const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
   checkInteger("topK", topK, 1, experts / groupCount);
@@ -70,12 +81,11 @@ export function expertLoad(
 
 /** Checks the groups and returns their number. */
 function checkGroups(
-  groups: NonNullable<ExpertLoadOptions["groups"]>,
+  groups: Read<typeof groupsOption>,
   { device, dtype }: Tensor<"f32">,
   tokens: number,
   experts: number,
 ): number {
-  checkOptions(groups, "{ ids, load }", "groups");
   checkTensor("groups.ids", groups.ids, ["i32"], [tokens, "k1"], device);
   checkTensor("groups.load", groups.load, [dtype], ["G"], device);
   const count = groups.load.size;

@@ -1,8 +1,8 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { type Fields, number, object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output } from "../check.js";
-import { checkSeed, type Seed } from "./random.js";
+import { type Seed, seed } from "./random.js";
 
 export interface JitterOptions<D extends FloatDType = FloatDType> {
   /** Largest relative change, 0 .. 1 (not included). */
@@ -12,11 +12,12 @@ export interface JitterOptions<D extends FloatDType = FloatDType> {
   out?: Tensor<D>;
 }
 
-/** Checks the epsilon of a jitter. */
-export function checkJitterEpsilon(parameter: string, value: unknown): asserts value is number {
-  if (typeof value === "number" && value >= 0 && value < 1) return;
-  throw invalidArgument(parameter, "a number from 0 to less than 1", value);
-}
+export const jitterEpsilon = number((value) => value >= 0 && value < 1, "a number from 0 to less than 1");
+
+const jitterOptions = object(
+  { epsilon: jitterEpsilon, seed, out: optional(tensor()) } satisfies Fields<JitterOptions>,
+  "{ epsilon: 0.01, seed: 1 }",
+);
 
 /**
  * Multiplies every element by a random factor: y = x · (1 + ε(2u - 1)), u being uniform in (0, 1), element by element the
@@ -29,11 +30,8 @@ export function checkJitterEpsilon(parameter: string, value: unknown): asserts v
  */
 export function jitter<D extends FloatDType>(x: Tensor<D>, options: JitterOptions<NoInfer<D>>): Tensor<D> {
   checkTensor("x", x, "float", ["T", "H"]);
-  checkOptions(options, "{ epsilon: 0.01, seed: 1 }");
-  const { epsilon } = options;
-  checkJitterEpsilon("epsilon", epsilon);
-  const seed = checkSeed("seed", options.seed);
-  const y = output("out", options.out, x.device, x.shape, x.dtype, [x]);
+  const { epsilon, seed, out } = jitterOptions(options, "options");
+  const y = output("out", out, x.device, x.shape, x.dtype, [x]);
   x.device.backend.jitter(x.handle, seed, epsilon, y.handle);
   return y;
 }

@@ -1,7 +1,8 @@
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { type Fields, nonNegative, object, optional, results, tensor, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output } from "../check.js";
-import { random, type Seed } from "./random.js";
+import { random, type Seed, seed } from "./random.js";
 
 /** Noisy router logits and what their noise was multiplied by. */
 export interface NoisyLogits {
@@ -24,11 +25,18 @@ export interface NoisyLogitsOptions {
   out?: NoisyLogits;
 }
 
-/** Checks the epsilon of noisy logits. */
-export function checkNoiseEpsilon(parameter: string, value: unknown): asserts value is number {
-  if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return;
-  throw invalidArgument(parameter, "a finite number >= 0", value);
-}
+export const noiseEpsilon = optional(nonNegative, 0.01);
+
+const noisyLogitsOptions = object(
+  {
+    noise: optional(tensor<"f32">()),
+    seed: optional(seed),
+    offset: optional(unchecked),
+    epsilon: noiseEpsilon,
+    out: optional(results({ logits: tensor<"f32">(), deviation: tensor<"f32">() })),
+  } satisfies Fields<NoisyLogitsOptions>,
+  "{ seed: 1 }",
+);
 
 /**
  * Logits for noisy top-k gating (Shazeer et al., arXiv 1701.06538, equation 4): deviation = softplus(spread) + ε, logits =
@@ -44,26 +52,22 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   checkTensor("clean", clean, "float32", ["T", "E"]);
   const { device, shape, dtype } = clean;
   checkTensor("spread", spread, [dtype], shape, device);
-  checkOptions(options, "{ seed: 1 }");
-  const { noise, seed, offset = 0, epsilon = 0.01, out } = options;
-  checkNoiseEpsilon("epsilon", epsilon);
+  const { noise, seed, offset, epsilon, out } = noisyLogitsOptions(options, "options");
   if ((noise === undefined) === (seed === undefined)) {
     throw invalidArgument("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
   }
-  if (noise !== undefined && options.offset !== undefined) {
-    throw invalidArgument("offset", "none beside noise", options.offset);
-  }
+  if (noise !== undefined && offset !== undefined) throw cannotCombine("offset", "noise");
   if (noise !== undefined) checkTensor("noise", noise, [dtype], shape, device);
   const inputs = [clean, spread, noise];
   const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
   const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
-  const given = noise ?? draw(clean, seed as Seed, offset);
+  const given = noise ?? draw(clean, seed as Seed, offset as number | undefined);
   device.backend.noisyLogits(clean.handle, spread.handle, given.handle, epsilon, logits.handle, deviation.handle);
   if (noise === undefined) given.dispose();
   return { logits, deviation };
 }
 
-function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset: number): Tensor<"f32"> {
+function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset = 0): Tensor<"f32"> {
   const out = device.empty(shape, dtype);
   try {
     return random(device, shape, { seed, offset, distribution: "normal", out });

@@ -1,6 +1,7 @@
 import { Device } from "../../core/device.js";
-import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import { checkInteger, invalidArgument } from "../../core/errors.js";
 import { type Distribution, distributions } from "../../core/noise_backend.js";
+import { choice, type Fields, object, optional, type Reader, tensor, unchecked } from "../../core/options.js";
 import { checkShape, type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor } from "../check.js";
@@ -8,15 +9,15 @@ import { checkTensor } from "../check.js";
 /** What names a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */
 export type Seed = number | bigint;
 
-/** Checks a seed and returns its 64 bits. */
-export function checkSeed(parameter: string, value: unknown): bigint {
+/** A seed, as its 64 bits. */
+export const seed: Reader<bigint> = (value, name) => {
   const fits =
     typeof value === "bigint"
       ? value >= 0n && value < 1n << 64n
       : Number.isSafeInteger(value) && (value as number) >= 0;
-  if (!fits) throw invalidArgument(parameter, "an integer from 0 to 2^53 - 1 or a bigint from 0 to 2^64 - 1", value);
+  if (!fits) throw invalidArgument(name, "an integer from 0 to 2^53 - 1 or a bigint from 0 to 2^64 - 1", value);
   return BigInt(value as Seed);
-}
+};
 
 export interface RandomOptions {
   seed: Seed;
@@ -26,6 +27,16 @@ export interface RandomOptions {
   /** Where to write; default a new tensor. */
   out?: Tensor<"f32">;
 }
+
+const randomOptions = object(
+  {
+    seed,
+    distribution: choice(distributions),
+    offset: optional(unchecked, 0),
+    out: optional(tensor<"f32">()),
+  } satisfies Fields<RandomOptions>,
+  '{ seed: 1, distribution: "normal" }',
+);
 
 /**
  * Random numbers by a counter: element i is number offset + i of the seed's sequence, whatever the shape, the device and
@@ -44,13 +55,10 @@ export interface RandomOptions {
 export function random(device: Device, shape: Shape, options: RandomOptions): Tensor<"f32"> {
   if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
   checkShape("shape", shape);
-  checkOptions(options, '{ seed: 1, distribution: "normal" }');
-  const { distribution, offset = 0 } = options;
-  const seed = checkSeed("seed", options.seed);
-  checkChoice("distribution", distribution, distributions);
+  const { seed, distribution, offset, out } = randomOptions(options, "options");
   checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(shape));
-  if (options.out !== undefined) checkTensor("out", options.out, "float32", shape, device);
-  const values = options.out ?? device.empty(shape, "f32");
+  if (out !== undefined) checkTensor("out", out, "float32", shape, device);
+  const values = out ?? device.empty(shape, "f32");
   device.backend.random(seed, offset, distribution, values.handle);
   return values;
 }

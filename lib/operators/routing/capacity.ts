@@ -1,5 +1,16 @@
-import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
-import { type Drop, drops, type KeptDivisor, keptDivisors } from "../../core/routing_rule.js";
+import { cannotCombine, checkInteger, invalidArgument } from "../../core/errors.js";
+import {
+  booleanOr,
+  choice,
+  type Fields,
+  finite,
+  integer,
+  number,
+  object,
+  optional,
+  type Read,
+} from "../../core/options.js";
+import { type Drop, drops, type KeptDivisor } from "../../core/routing_rule.js";
 
 /** How many tokens an expert takes: `tokens`, or a share of the tokens by `factor`. */
 export interface CapacitySize {
@@ -37,57 +48,66 @@ export interface Renormalize {
   scale?: number;
 }
 
-/** A capacity with its defaults filled in. */
-export type CapacityRule = CapacitySize & Required<Pick<Capacity, "per" | "drop">> & KeptWeights;
+const factorExpected = "a finite number >= 0, or tokens in its place";
+
+export const capacitySizeFields = {
+  tokens: optional(integer(0)),
+  factor: optional(number((value) => value >= 0 && Number.isFinite(value), factorExpected)),
+  round: optional(choice(["up", "down"])),
+  minimum: optional(integer(0)),
+  multipleOf: optional(integer(1)),
+} satisfies Fields<CapacitySize>;
+
+/** How many tokens an expert takes; call {@link checkCapacitySize} on it. */
+export const capacitySize = object(capacitySizeFields, "{ factor: 1.25 }");
+export type CapacityAmount = Read<typeof capacitySize>;
+
+const renormalizeFields = {
+  by: optional(choice(["kept", "chosen"]), "kept"),
+  scale: optional(finite, 1),
+} satisfies Fields<Renormalize>;
+const renormalizeExample = '{ by: "kept", scale: 1 }';
+
+export const capacityFields = {
+  ...capacitySizeFields,
+  per: optional(choice(["batch", "sequence"]), "batch"),
+  drop: optional(choice(drops), "position"),
+  renormalize: optional(
+    booleanOr(object(renormalizeFields, renormalizeExample), `a boolean or ${renormalizeExample}`),
+    false,
+  ),
+} satisfies Fields<Capacity>;
+
+/** Which choices an expert takes; call {@link checkCapacity} on it. */
+export const capacityOption = object(capacityFields, "{ factor: 1.25 }");
+
+/** A checked capacity. */
+export type CapacityRule = Omit<Read<typeof capacityOption>, "renormalize"> & KeptWeights;
 
 /** What becomes of the weights that are kept. */
 export interface KeptWeights {
-  divisor: KeptDivisor;
-  scale: number;
+  readonly divisor: KeptDivisor;
+  readonly scale: number;
 }
 
-/** Checks a capacity and fills in the defaults; errors name its fields behind `prefix`. */
-export function checkCapacity(capacity: Capacity, prefix = ""): CapacityRule {
+/** Checks that a capacity's fields make sense together; errors name them behind `prefix`. */
+export function checkCapacity(capacity: Read<typeof capacityOption>, prefix = ""): CapacityRule {
   checkCapacitySize(capacity, prefix);
-  const { per = "batch", drop = "position", renormalize = false, ...size } = capacity;
-  checkChoice(`${prefix}per`, per, ["batch", "sequence"]);
-  checkChoice(`${prefix}drop`, drop, drops);
-  return { ...size, per, drop, ...checkRenormalize(renormalize, `${prefix}renormalize`) };
+  const { renormalize, ...rule } = capacity;
+  if (typeof renormalize === "object") return { ...rule, divisor: renormalize.by, scale: renormalize.scale };
+  return { ...rule, divisor: renormalize ? "kept" : "none", scale: 1 };
 }
 
-function checkRenormalize(renormalize: boolean | Renormalize, name: string): KeptWeights {
-  if (typeof renormalize === "boolean") return { divisor: renormalize ? "kept" : "none", scale: 1 };
-  if (typeof renormalize !== "object" || renormalize === null) {
-    throw invalidArgument(name, 'a boolean or { by: "kept", scale: 1 }', renormalize);
-  }
-  const { by = "kept", scale = 1 } = renormalize;
-  checkChoice(
-    `${name}.by`,
-    by,
-    keptDivisors.filter((divisor) => divisor !== "none"),
-  );
-  if (typeof scale !== "number" || !Number.isFinite(scale)) {
-    throw invalidArgument(`${name}.scale`, "a finite number", scale);
-  }
-  return { divisor: by, scale };
-}
-
-/** Checks the fields that decide how many tokens an expert takes; errors name them behind `prefix`. */
-export function checkCapacitySize(size: CapacitySize, prefix = ""): void {
-  const { tokens, factor, round, minimum, multipleOf } = size;
-  if (tokens !== undefined) {
-    checkInteger(`${prefix}tokens`, tokens, 0);
-    for (const [name, value] of Object.entries({ factor, round, minimum, multipleOf })) {
-      if (value !== undefined) throw invalidArgument(`${prefix}${name}`, "none beside tokens", value);
-    }
+/** Checks that the fields that decide how many tokens an expert takes make sense together. */
+export function checkCapacitySize(amount: CapacityAmount, prefix = ""): void {
+  const { tokens, factor, round, minimum, multipleOf } = amount;
+  if (tokens === undefined) {
+    if (factor === undefined) throw invalidArgument(`${prefix}factor`, factorExpected, factor);
     return;
   }
-  if (typeof factor !== "number" || !(factor >= 0) || !Number.isFinite(factor)) {
-    throw invalidArgument(`${prefix}factor`, "a finite number >= 0, or tokens in its place", factor);
+  for (const [name, value] of Object.entries({ factor, round, minimum, multipleOf })) {
+    if (value !== undefined) throw cannotCombine(`${prefix}${name}`, `${prefix}tokens`);
   }
-  if (round !== undefined) checkChoice(`${prefix}round`, round, ["up", "down"]);
-  if (minimum !== undefined) checkInteger(`${prefix}minimum`, minimum, 0);
-  if (multipleOf !== undefined) checkInteger(`${prefix}multipleOf`, multipleOf, 1);
 }
 
 /**
@@ -97,12 +117,17 @@ export function checkCapacitySize(size: CapacitySize, prefix = ""): void {
  * @throws INVALID_ARGUMENT.
  */
 export function expertCapacity(size: CapacitySize, numTokens: number, topK: number, numExperts: number): number {
-  checkOptions(size, "{ factor: 1.25 }", "capacity");
-  checkCapacitySize(size);
+  const amount = capacitySize(size, "capacity");
+  checkCapacitySize(amount, "capacity.");
   checkInteger("numTokens", numTokens, 0);
   checkInteger("topK", topK, 0);
   checkInteger("numExperts", numExperts, 1);
-  const { tokens, factor = 0, round = "up", minimum = 0, multipleOf = 1 } = size;
+  return capacityOf(amount, numTokens, topK, numExperts);
+}
+
+/** {@link expertCapacity} of checked arguments. */
+export function capacityOf(amount: CapacityAmount, numTokens: number, topK: number, numExperts: number): number {
+  const { tokens, factor = 0, round = "up", minimum = 0, multipleOf = 1 } = amount;
   if (tokens !== undefined) return tokens;
   const exact = (factor * numTokens * topK) / numExperts;
   const nearest = Math.round(exact);

@@ -1,9 +1,16 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkChoice, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { choice, type Fields, object, optional, results, tensor } from "../../core/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output, resultDType } from "../check.js";
-import { type CapacitySize, checkCapacitySize, expertCapacity } from "./capacity.js";
+import {
+  type CapacityAmount,
+  type CapacitySize,
+  capacityOf,
+  capacitySizeFields,
+  checkCapacitySize,
+} from "./capacity.js";
 import type { Routing } from "./gating.js";
 
 /** How experts choose their tokens. */
@@ -29,6 +36,22 @@ export interface ExpertChoiceOptions extends ExpertChoiceRule {
   out?: ExpertChoice;
 }
 
+const expertChoiceOptions = object(
+  {
+    ...capacitySizeFields,
+    scoring: optional(choice(expertScorings), "softmax"),
+    out: optional(
+      results({
+        tokens: tensor<"i32">(),
+        tokenWeights: tensor<"f32">(),
+        ids: tensor<"i32">(),
+        weights: tensor<"f32">(),
+      }),
+    ),
+  } satisfies Fields<ExpertChoiceOptions>,
+  "{ factor: 2 }",
+);
+
 /**
  * Expert choice (arXiv 2202.09368): every expert takes the C tokens that score it highest, so that all have the same load and
  * a token has any number of experts, from none to all. C is `tokens` or factor * T / E, rounded up by default, and at most
@@ -44,25 +67,25 @@ export interface ExpertChoiceOptions extends ExpertChoiceRule {
  */
 export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOptions): ExpertChoice {
   checkTensor("logits", logits, "float", ["T", "E"]);
-  checkOptions(options, "{ factor: 2 }");
-  checkExpertChoice(options);
-  return chooseTokens(logits, options, options.out);
+  const { scoring, out, ...amount } = expertChoiceOptions(options, "options");
+  checkCapacitySize(amount);
+  return chooseTokens(logits, amount, scoring, out);
 }
 
 /** {@link expertChoice} by a checked rule. */
 export function chooseTokens(
   logits: Tensor<FloatDType>,
-  rule: ExpertChoiceRule,
+  amount: CapacityAmount,
+  scoring: ExpertScoring,
   out?: Partial<ExpertChoice>,
 ): ExpertChoice {
   const { device, shape, size } = logits;
   const [numTokens, numExperts] = shape as [number, number];
-  const { scoring = "softmax" } = rule;
   if (numExperts < 1) throw invalidArgument("logits", "at least one expert", `shape [${shape.join(", ")}]`);
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `logits: expected fewer than 2^31 (token, expert) pairs, got ${size}`);
   }
-  const capacity = tokensOfExpert(rule, numTokens, numExperts);
+  const capacity = tokensOfExpert(amount, numTokens, numExperts);
   const dtype = resultDType(logits);
   const places = [numExperts, capacity];
   const tokens = output("out.tokens", out?.tokens, device, places, "i32", [logits]);
@@ -75,12 +98,6 @@ export function chooseTokens(
 }
 
 /** How many of the tokens each expert takes. */
-export function tokensOfExpert(size: CapacitySize, numTokens: number, numExperts: number): number {
-  return Math.min(expertCapacity(size, numTokens, 1, numExperts), numTokens);
-}
-
-/** Checks how experts choose; errors name the fields behind `prefix`. */
-export function checkExpertChoice(rule: ExpertChoiceRule, prefix = ""): void {
-  checkCapacitySize(rule, prefix);
-  if (rule.scoring !== undefined) checkChoice(`${prefix}scoring`, rule.scoring, expertScorings);
+export function tokensOfExpert(amount: CapacityAmount, numTokens: number, numExperts: number): number {
+  return Math.min(capacityOf(amount, numTokens, 1, numExperts), numTokens);
 }

@@ -1,6 +1,7 @@
-import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import { MoeError } from "../../core/errors.js";
+import { type Fields, integer, object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, output } from "../check.js";
+import { checkTensor, expertCount, output } from "../check.js";
 
 export interface ExpertSlotsOptions {
   /** E. */
@@ -10,6 +11,15 @@ export interface ExpertSlotsOptions {
   /** Where to write; default a new tensor. */
   out?: Tensor<"i32">;
 }
+
+const slotsOptions = object(
+  {
+    numExperts: expertCount,
+    capacity: integer(0, 2 ** 31 - 1),
+    out: optional(tensor<"i32">()),
+  } satisfies Fields<ExpertSlotsOptions>,
+  "{ numExperts: 8, capacity: 64 }",
+);
 
 /**
  * The slots of every expert, padded to capacity: in row e the numbers token * k + j of the choices that fell on expert e, in
@@ -24,10 +34,7 @@ export interface ExpertSlotsOptions {
  */
 export function expertSlots(ids: Tensor<"i32">, options: ExpertSlotsOptions): Tensor<"i32"> {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);
-  checkOptions(options, "{ numExperts: 8, capacity: 64 }");
-  const { numExperts, capacity, out } = options;
-  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
-  checkInteger("capacity", capacity, 0, 2 ** 31 - 1);
+  const { numExperts, capacity, out } = slotsOptions(options, "options");
   if (ids.size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${ids.size}`);
   }

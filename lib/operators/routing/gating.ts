@@ -1,8 +1,8 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkOptions } from "../../core/errors.js";
+import { type Fields, object, optional, results, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkOptional, checkTensor, output, resultDType } from "../check.js";
-import { checkGating, checkSelectionBias, type GatingRuleOptions } from "./gating_options.js";
+import { checkGating, checkSelectionBias, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 
 /** The experts of every token and their weights. */
 export interface Routing {
@@ -18,6 +18,18 @@ export interface GatingOptions extends GatingRuleOptions {
   /** Where to write; default new tensors. */
   out?: Routing;
 }
+
+/** A routing that the user passes. */
+export const routingRecord = results({ ids: tensor<"i32">(), weights: tensor<"f32">() });
+
+const gatingOptions = object(
+  {
+    ...gatingFields,
+    selectionBias: optional(tensor<FloatDType>()),
+    out: optional(routingRecord),
+  } satisfies Fields<GatingOptions>,
+  "{ topK: 2 }",
+);
 
 /**
  * Gating and top-k: for every token the k experts of the largest keys, and their weights. The key is the score or the
@@ -41,15 +53,15 @@ export interface GatingOptions extends GatingRuleOptions {
 export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Routing {
   checkTensor("logits", logits, "float", ["T", "E"]);
   const { device } = logits;
-  checkOptions(options, "{ topK: 2 }");
+  const { selectionBias: bias, out, ...given } = gatingOptions(options, "options");
   const [tokens, experts] = logits.shape as [number, number];
-  const rule = checkGating(options, experts);
-  const bias = checkOptional("selectionBias", options.selectionBias, "float", [experts], device);
+  const rule = checkGating(given, experts);
+  checkOptional("selectionBias", bias, "float", [experts], device);
   checkSelectionBias(bias, rule.scoring);
   const shape = [tokens, rule.topK];
   const dtype = resultDType(logits);
-  const ids = output("out.ids", options.out?.ids, device, shape, "i32", [logits, bias]);
-  const weights = output("out.weights", options.out?.weights, device, shape, dtype, [logits, bias, ids]);
+  const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, bias]);
+  const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, bias, ids]);
   device.backend.gating(logits.handle, bias?.handle ?? null, ids.handle, weights.handle, rule);
   return { ids, weights };
 }

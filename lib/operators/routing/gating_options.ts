@@ -1,9 +1,20 @@
-import { checkChoice, checkInteger, checkOptions, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, checkInteger, invalidArgument } from "../../core/errors.js";
+import {
+  booleanOr,
+  choice,
+  type Fields,
+  finite,
+  nonNegative,
+  object,
+  optional,
+  positive,
+  type Read,
+  unchecked,
+} from "../../core/options.js";
 import {
   type Gating,
   type GroupScore,
   groupScores,
-  type Normalization,
   type Scoring,
   type SelectionKey,
   scorings,
@@ -59,34 +70,54 @@ export interface GatingRuleOptions {
   jitter?: number;
 }
 
-/** Checks gating options against the number of experts and fills in the defaults; errors name fields behind `prefix`. */
-export function checkGating(options: GatingRuleOptions, experts: number, prefix = ""): Gating {
-  const { topK, scoring = "softmax", scale = 1 } = options;
+const groupsFields = {
+  count: unchecked,
+  top: unchecked,
+  score: optional(choice(groupScores), "max"),
+} satisfies Fields<Groups>;
+
+const normalizeFields = {
+  by: choice(["sum", "sum_plus_epsilon", "clamped_sum", "lp"]),
+  epsilon: optional(positive),
+  power: optional(positive),
+};
+
+export const gatingFields = {
+  topK: unchecked,
+  scoring: optional(choice(scorings), "softmax"),
+  selectionKey: optional(choice(selectionKeys)),
+  groups: optional(object(groupsFields, "{ count: 8, top: 4 }")),
+  normalize: optional(booleanOr(object(normalizeFields, '{ by: "sum" }')), false),
+  scale: optional(finite, 1),
+  jitter: optional(nonNegative),
+} satisfies Fields<GatingRuleOptions>;
+
+/** The rule of a gate; what depends on the number of experts is left to {@link checkGating}. */
+export const gatingRule = object(gatingFields, "{ topK: 2 }");
+export type GatingRule = Read<typeof gatingRule>;
+
+/** Checks a gate's rule against the number of experts and fills in the defaults; errors name fields behind `prefix`. */
+export function checkGating(rule: GatingRule, experts: number, prefix = ""): Gating {
+  const { topK, scoring, scale } = rule;
   checkInteger(`${prefix}topK`, topK, 1, experts);
-  checkChoice(`${prefix}scoring`, scoring, scorings);
-  if (typeof scale !== "number" || !Number.isFinite(scale)) {
-    throw invalidArgument(`${prefix}scale`, "a finite number", scale);
-  }
   return {
     topK,
     scoring,
-    selectionKey: checkSelectionKey(options.selectionKey, scoring, prefix),
-    ...checkGroups(options.groups, scoring, topK, experts, prefix),
-    ...checkNormalize(options.normalize, scoring, prefix),
+    selectionKey: checkSelectionKey(rule.selectionKey, scoring, prefix),
+    ...checkGroups(rule.groups, scoring, topK, experts, prefix),
+    ...checkNormalize(rule.normalize, scoring, prefix),
     scale,
-    jitter: checkJitter(options.jitter, scoring, prefix),
+    jitter: checkJitter(rule.jitter, scoring, prefix),
   };
 }
 
 /** Refuses a selection bias where the scoring has no place for one. */
 export function checkSelectionBias(bias: unknown, scoring: Scoring): void {
-  if (bias === undefined || scoring !== "sparsemixer") return;
-  throw invalidArgument("selectionBias", "none for sparsemixer, which chooses by the logits alone", bias);
+  if (bias !== undefined && scoring === "sparsemixer") throw cannotCombine("selectionBias", "scoring sparsemixer");
 }
 
 function checkSelectionKey(given: SelectionKey | undefined, scoring: Scoring, prefix: string): SelectionKey {
   const name = `${prefix}selectionKey`;
-  if (given !== undefined) checkChoice(name, given, selectionKeys);
   const byLogit = scoring === "softmax_selected" || scoring === "sparsemixer";
   if (byLogit && given === "score") {
     throw invalidArgument(name, `"logit" for ${scoring}, whose scores exist only after the choice`, given);
@@ -97,18 +128,16 @@ function checkSelectionKey(given: SelectionKey | undefined, scoring: Scoring, pr
 type GroupFields = Pick<Gating, "numGroups" | "topGroups" | "groupScore">;
 
 function checkGroups(
-  groups: Groups | undefined,
+  groups: GatingRule["groups"],
   scoring: Scoring,
   topK: number,
   experts: number,
   prefix: string,
 ): GroupFields {
   if (groups === undefined) return { numGroups: 1, topGroups: 1, groupScore: "max" };
-  checkOptions(groups, "{ count: 8, top: 4 }", `${prefix}groups`);
-  const { count, top, score = "max" } = groups;
+  const { count, top, score } = groups;
   checkInteger(`${prefix}groups.count`, count, 1, experts);
   checkInteger(`${prefix}groups.top`, top, 1, count);
-  checkChoice(`${prefix}groups.score`, score, groupScores);
   if (experts % count !== 0) throw invalidArgument(`${prefix}groups.count`, `a divisor of ${experts} experts`, count);
   const size = experts / count;
   if (topK > top * size) {
@@ -120,40 +149,33 @@ function checkGroups(
   if (score === "topk_sum" && topK % top !== 0) {
     throw invalidArgument(`${prefix}groups.top`, `a divisor of topK ${topK} for the score topk_sum`, top);
   }
-  if (scoring === "sparsemixer") {
-    throw invalidArgument(`${prefix}groups`, "none for sparsemixer, which chooses among all experts", "groups");
-  }
+  if (scoring === "sparsemixer") throw cannotCombine(`${prefix}groups`, "scoring sparsemixer");
   return { numGroups: count, topGroups: top, groupScore: score };
 }
 
 type NormalizeFields = Pick<Gating, "normalization" | "epsilon" | "power">;
 
-function checkNormalize(normalize: boolean | Normalize | undefined, scoring: Scoring, prefix: string): NormalizeFields {
-  if (normalize === undefined || normalize === false) return { normalization: "none", epsilon: 0, power: 1 };
-  const given: Normalize = normalize === true ? { by: "sum" } : normalize;
-  checkOptions(given, '{ by: "sum" }', `${prefix}normalize`);
-  const kinds: readonly Normalization[] = ["sum", "sum_plus_epsilon", "clamped_sum", "lp"];
-  checkChoice(`${prefix}normalize.by`, given.by, kinds);
-  if (scoring === "none" && given.by !== "lp") {
-    throw invalidArgument(`${prefix}normalize.by`, '"lp" for the scoring none, as logits can add up to zero', given.by);
+function checkNormalize(normalize: GatingRule["normalize"], scoring: Scoring, prefix: string): NormalizeFields {
+  if (normalize === false) return { normalization: "none", epsilon: 0, power: 1 };
+  const { by, epsilon, power } = normalize === true ? { by: "sum" as const } : normalize;
+  const name = `${prefix}normalize`;
+  if (scoring === "none" && by !== "lp") {
+    throw invalidArgument(`${name}.by`, '"lp" for the scoring none, as logits can add up to zero', by);
   }
-  const positive = (name: string, value: unknown): number => {
-    if (typeof value === "number" && value > 0 && Number.isFinite(value)) return value;
-    throw invalidArgument(`${prefix}normalize.${name}`, "a finite number > 0", value);
-  };
+  const usesEpsilon = by === "sum_plus_epsilon" || by === "clamped_sum";
   return {
-    normalization: given.by,
-    epsilon: given.by === "sum_plus_epsilon" || given.by === "clamped_sum" ? positive("epsilon", given.epsilon) : 0,
-    power: given.by === "lp" ? positive("power", given.power) : 1,
+    normalization: by,
+    epsilon: usesEpsilon ? positive(epsilon, `${name}.epsilon`) : (absent(epsilon, `${name}.epsilon`, by) ?? 0),
+    power: by === "lp" ? positive(power, `${name}.power`) : (absent(power, `${name}.power`, by) ?? 1),
   };
 }
 
+function absent(value: number | undefined, name: string, by: string): undefined {
+  if (value !== undefined) throw cannotCombine(name, `by "${by}"`);
+}
+
 function checkJitter(jitter: number | undefined, scoring: Scoring, prefix: string): number {
-  if (scoring !== "sparsemixer") {
-    if (jitter === undefined) return 0;
-    throw invalidArgument(`${prefix}jitter`, `none for the scoring ${scoring}; sparsemixer alone has it`, jitter);
-  }
-  const value = jitter ?? 0.01;
-  if (typeof value === "number" && value >= 0 && Number.isFinite(value)) return value;
-  throw invalidArgument(`${prefix}jitter`, "a finite number >= 0", jitter);
+  if (scoring === "sparsemixer") return jitter ?? 0.01;
+  if (jitter !== undefined) throw cannotCombine(`${prefix}jitter`, `scoring ${scoring}`);
+  return 0;
 }

@@ -1,10 +1,11 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { type Fields, object, optional } from "../../core/options.js";
 import type { Gating } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output, resultDType } from "../check.js";
-import type { Routing } from "./gating.js";
-import { checkGating, type GatingRuleOptions } from "./gating_options.js";
+import { type Routing, routingRecord } from "./gating.js";
+import { checkGating, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
 export interface HierarchicalGatingOptions {
   /** The first gate's rule: topK of the G groups. */
@@ -14,6 +15,15 @@ export interface HierarchicalGatingOptions {
   /** Where to write; default new tensors. */
   out?: Routing;
 }
+
+const hierarchicalOptions = object(
+  {
+    groups: gatingRule,
+    experts: gatingRule,
+    out: optional(routingRecord),
+  } satisfies Fields<HierarchicalGatingOptions>,
+  "{ groups: { topK: 1 }, experts: { topK: 2 } }",
+);
 
 /**
  * Hierarchical gating (arXiv 1701.06538, appendix B): a first gate chooses k1 of G groups of neighbouring experts, a second k2 of
@@ -37,21 +47,19 @@ export function hierarchicalGating(
   const { device } = groupLogits;
   const [tokens, numGroups] = groupLogits.shape as [number, number];
   checkTensor("logits", logits, "float", [tokens, "E"], device);
-  checkOptions(options, "{ groups: { topK: 1 }, experts: { topK: 2 } }");
-  checkOptions(options.groups, "{ topK: 1 }", "groups");
-  checkOptions(options.experts, "{ topK: 2 }", "experts");
+  const given = hierarchicalOptions(options, "options");
   const numExperts = logits.shape[1] as number;
   if (numGroups < 1 || numExperts % numGroups !== 0) {
     const expected = `a multiple of the ${numGroups} groups as the number of experts`;
     throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
   }
-  const groups = checkGating(options.groups, numGroups, "groups.");
-  const experts = checkGating(options.experts, numExperts / numGroups, "experts.");
+  const groups = checkGating(given.groups, numGroups, "groups.");
+  const experts = checkGating(given.experts, numExperts / numGroups, "experts.");
   if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
     const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
     throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
   }
-  return chooseByGroups(groupLogits, logits, groups, experts, options.out);
+  return chooseByGroups(groupLogits, logits, groups, experts, given.out);
 }
 
 /** {@link hierarchicalGating} of checked logits and rules. */

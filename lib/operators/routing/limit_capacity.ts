@@ -1,8 +1,9 @@
-import { checkInteger, checkOptions, invalidArgument, MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
+import { type Fields, integer, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, output } from "../check.js";
-import { type Capacity, type CapacityRule, checkCapacity, expertCapacity } from "./capacity.js";
-import type { Routing } from "./gating.js";
+import { checkTensor, expertCount, output } from "../check.js";
+import { type Capacity, type CapacityRule, capacityFields, capacityOf, checkCapacity } from "./capacity.js";
+import { type Routing, routingRecord } from "./gating.js";
 
 export interface LimitCapacityOptions extends Capacity {
   /** E. */
@@ -12,6 +13,16 @@ export interface LimitCapacityOptions extends Capacity {
   /** Where to write; default new tensors. */
   out?: Routing;
 }
+
+const limitOptions = object(
+  {
+    ...capacityFields,
+    numExperts: expertCount,
+    sequenceLength: optional(integer(1)),
+    out: optional(routingRecord),
+  } satisfies Fields<LimitCapacityOptions>,
+  "{ numExperts: 8, factor: 1.25 }",
+);
 
 /**
  * Drops the choices that are more than their experts take: a routing of the same shape, in which they have id -1 and weight
@@ -27,16 +38,14 @@ export interface LimitCapacityOptions extends Capacity {
  * DEVICE_MISMATCH, DISPOSED.
  */
 export function limitCapacity(routing: Routing, options: LimitCapacityOptions): Routing {
-  checkOptions(routing, "{ ids, weights }", "routing");
-  checkOptions(options, "{ numExperts: 8, factor: 1.25 }");
-  const { numExperts, out } = options;
-  const rule = checkCapacity(options);
-  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
-  const tokens = checkRouting(routing);
-  return dropOverflow(routing, rule, numExperts, checkSequenceLength(options, tokens), out);
+  const given = routingRecord(routing, "routing");
+  const { numExperts, sequenceLength, out, ...capacity } = limitOptions(options, "options");
+  const rule = checkCapacity(capacity);
+  const tokens = checkRouting(given);
+  return dropOverflow(given, rule, numExperts, checkSequenceLength(sequenceLength, rule.per, tokens), out);
 }
 
-/** As limitCapacity, of checked options; a capacity per batch takes no note of the sequences. */
+/** As limitCapacity, of checked options; a capacity per batch ignores sequences. */
 export function dropOverflow(
   { ids, weights }: Routing,
   rule: CapacityRule,
@@ -68,7 +77,7 @@ export function sharedCapacity(
   numExperts: number,
 ): { length: number; capacity: number } {
   const length = rule.per === "sequence" ? sequenceLength : tokens;
-  return { length, capacity: expertCapacity(rule, length, topK, numExperts) };
+  return { length, capacity: capacityOf(rule, length, topK, numExperts) };
 }
 
 /** Returns how many tokens the routing has. */
@@ -82,10 +91,9 @@ function checkRouting({ ids, weights }: Routing): number {
   return shape[0] as number;
 }
 
-function checkSequenceLength({ sequenceLength, per }: LimitCapacityOptions, tokens: number): number {
+function checkSequenceLength(sequenceLength: number | undefined, per: CapacityRule["per"], tokens: number): number {
   if (sequenceLength === undefined) return tokens;
-  if (per !== "sequence") throw invalidArgument("sequenceLength", "none for a capacity per batch", sequenceLength);
-  checkInteger("sequenceLength", sequenceLength, 1);
+  if (per !== "sequence") throw cannotCombine("sequenceLength", "a capacity per batch");
   if (tokens % sequenceLength === 0) return sequenceLength;
   throw invalidArgument("sequenceLength", `a divisor of ${tokens} tokens`, sequenceLength);
 }

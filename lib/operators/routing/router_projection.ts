@@ -1,6 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkOptional, checkPair, checkTensor, output, resultDType } from "../check.js";
+
+const projectionOptions = object({ bias: optional(tensor<FloatDType>()), out: optional(tensor<"f32">()) }, "{ bias }");
 
 /**
  * Router logits: x · weightᵀ + bias, products and sums in float32.
@@ -23,9 +26,10 @@ export function routerProjection(
   checkTensor("weight", weight, "float", ["E", hidden], device);
   checkPair(x, weight);
   const experts = weight.shape[0] as number;
-  const bias = checkOptional("bias", options.bias, "float", [experts], device);
+  const { bias, out } = projectionOptions(options, "options");
+  checkOptional("bias", bias, "float", [experts], device);
   const dtype = resultDType(x);
-  const logits = output("out", options.out, device, [tokens, experts], dtype, [x, weight, bias]);
+  const logits = output("out", out, device, [tokens, experts], dtype, [x, weight, bias]);
   device.backend.routerProjection(x.handle, weight.handle, bias?.handle ?? null, logits.handle);
   return logits;
 }

@@ -1,6 +1,7 @@
-import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import { MoeError } from "../../core/errors.js";
+import { object, optional, results, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, output } from "../check.js";
+import { checkTensor, expertCount, output } from "../check.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */
 export interface SortedRows {
@@ -14,6 +15,14 @@ export interface SortedRows {
   readonly rowOfSlot: Tensor<"i32">;
 }
 
+const sortedRows = results({
+  offsets: tensor<"i32">(),
+  tokensPerExpert: tensor<"i32">(),
+  tokenOfRow: tensor<"i32">(),
+  rowOfSlot: tensor<"i32">(),
+});
+const sortOptions = object({ numExperts: expertCount, out: optional(sortedRows) }, "{ numExperts: 8 }");
+
 /**
  * Sorts the (token, slot) pairs by expert, stably: rows of one expert are in order of token, then slot.
  *
@@ -24,13 +33,11 @@ export interface SortedRows {
  */
 export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: SortedRows }): SortedRows {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);
-  checkOptions(options, "{ numExperts: 8 }");
-  checkInteger("numExperts", options.numExperts, 1, 2 ** 31 - 2);
+  const { numExperts, out } = sortOptions(options, "options");
   const { device, size } = ids;
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
   }
-  const { numExperts, out } = options;
   const offsets = output("out.offsets", out?.offsets, device, [numExperts + 1], "i32", [ids]);
   const tokensPerExpert = output("out.tokensPerExpert", out?.tokensPerExpert, device, [numExperts], "i32", [
     ids,

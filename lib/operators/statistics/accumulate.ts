@@ -1,7 +1,10 @@
 import type { DType } from "../../core/dtype.js";
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { invalidArgument } from "../../core/errors.js";
+import { finite, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkApart, checkTensor } from "../check.js";
+
+const accumulateOptions = object({ factor: optional(finite, 1) }, "{ factor: 2 }");
 
 /**
  * Adds values to totals of twice their width, in place: sums over many calls without rounding errors or overflow, and
@@ -25,11 +28,8 @@ export function accumulate<D extends "i32" | "f32">(
   const allowed: readonly DType[] = dtype === "i32" ? ["i32"] : ["f32", "f64"];
   checkTensor("values", values, allowed, valuesAreTotals ? [count, 2] : [count], device);
   checkApart("values", values, totals);
-  checkOptions(options, "{ factor: 2 }");
-  const { factor = 1 } = options;
-  if (typeof factor !== "number" || !Number.isFinite(factor) || (dtype === "i32" && factor !== 1)) {
-    throw invalidArgument("factor", dtype === "i32" ? "1 for integers" : "a finite number", factor);
-  }
+  const { factor } = accumulateOptions(options, "options");
+  if (dtype === "i32" && factor !== 1) throw invalidArgument("factor", "1 for integers", factor);
   device.backend.accumulate(values.handle, totals.handle, valuesAreTotals, factor);
 }
 

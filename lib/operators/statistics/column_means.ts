@@ -1,6 +1,14 @@
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { boolean, type Fields, object, optional, tensor, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkSequences, checkTensor, checkTokenMask, output, resultDType, type TokenMaskOption } from "../check.js";
+import {
+  checkSequences,
+  checkTensor,
+  checkTokenMask,
+  output,
+  resultDType,
+  type TokenMaskOption,
+  tokenMaskField,
+} from "../check.js";
 
 export interface ColumnMeansOptions extends TokenMaskOption {
   /** S, sequences of equal length that stand one after another in the T rows; default 1. */
@@ -11,6 +19,16 @@ export interface ColumnMeansOptions extends TokenMaskOption {
   out?: Tensor<"f32">;
 }
 
+const meansOptions = object(
+  {
+    sequences: optional(unchecked, 1),
+    square: optional(boolean, false),
+    ...tokenMaskField,
+    out: optional(tensor<"f32">()),
+  } satisfies Fields<ColumnMeansOptions>,
+  "{ sequences: 4 }",
+);
+
 /**
  * The mean of every column over the rows of each sequence that count; 0 where a sequence has no such rows.
  *
@@ -20,14 +38,12 @@ export interface ColumnMeansOptions extends TokenMaskOption {
  */
 export function columnMeans(values: Tensor<"f32">, options: ColumnMeansOptions = {}): Tensor<"f32"> {
   checkTensor("values", values, ["f32", "f64"], ["T", "N"]);
-  checkOptions(options, "{ sequences: 4 }");
   const { device } = values;
   const [rows, columns] = values.shape as [number, number];
-  const { sequences = 1, square = false, tokenMask } = options;
+  const { sequences, square, tokenMask, out } = meansOptions(options, "options");
   checkSequences(sequences, rows);
-  if (typeof square !== "boolean") throw invalidArgument("square", "a boolean", square);
   const mask = checkTokenMask(tokenMask, rows, device);
-  const means = output("out", options.out, device, [sequences, columns], resultDType(values), [values, tokenMask]);
+  const means = output("out", out, device, [sequences, columns], resultDType(values), [values, tokenMask]);
   device.backend.columnMeans(values.handle, mask, means.handle, null, square, false);
   return means;
 }

@@ -1,13 +1,16 @@
-import { checkInteger, checkOptions, MoeError } from "../../core/errors.js";
+import { checkInteger, MoeError } from "../../core/errors.js";
+import { type Fields, object, optional, results, tensor, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import {
   checkOptional,
   checkSequences,
   checkTensor,
   checkTokenMask,
+  expertCount,
   output,
   resultDType,
   type TokenMaskOption,
+  tokenMaskField,
 } from "../check.js";
 
 /** What each expert gets of each sequence. */
@@ -37,6 +40,18 @@ export interface ExpertTotalsOptions extends TokenMaskOption {
   out?: ExpertTotals | WeightedExpertTotals;
 }
 
+const totalsOptions = object(
+  {
+    numExperts: expertCount,
+    weights: optional(tensor<"f32">()),
+    sequences: optional(unchecked, 1),
+    choices: optional(unchecked),
+    ...tokenMaskField,
+    out: optional(results({ tokens: tensor<"i32">(), dropped: tensor<"i32">(), weights: optional(tensor<"f32">()) })),
+  } satisfies Fields<ExpertTotalsOptions>,
+  "{ numExperts: 8 }",
+);
+
 /**
  * Counts the tokens that chose each expert, and adds up their weights, in each sequence.
  *
@@ -52,19 +67,16 @@ export function expertTotals(
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals;
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);
-  checkOptions(options, "{ numExperts: 8 }");
   const { device, size } = ids;
   const [tokenCount, topK] = ids.shape as [number, number];
   if (size >= 2 ** 31) {
     throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
   }
-  const { numExperts, sequences = 1, choices = topK, tokenMask } = options;
-  checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
+  const { numExperts, weights, sequences, choices = topK, tokenMask, out } = totalsOptions(options, "options");
   checkSequences(sequences, tokenCount);
   checkInteger("choices", choices, 0, topK);
-  const weights = checkOptional("weights", options.weights, ["f32", "f64"], ids.shape, device);
+  checkOptional("weights", weights, ["f32", "f64"], ids.shape, device);
   const mask = checkTokenMask(tokenMask, tokenCount, device);
-  const out = options.out as WeightedExpertTotals | undefined;
   const inputs = [ids, weights, tokenMask];
   const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
   const dropped = output("out.dropped", out?.dropped, device, [sequences], "i32", [...inputs, tokens]);

@@ -1,7 +1,12 @@
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { boolean, nonNegative, object, optional } from "../../core/options.js";
 import type { ImbalanceMeasure } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, resultDType } from "../check.js";
+
+const cvOptions = object(
+  { unbiased: optional(boolean, false), epsilon: optional(nonNegative, 1e-10) },
+  "{ unbiased: true }",
+);
 
 /**
  * The squared coefficient of variation: variance / (mean² + epsilon), 0 where all values are equal. The loss of an
@@ -17,12 +22,7 @@ export function cvSquared(
   values: Tensor<"f32"> | Tensor<"i32">,
   options: { unbiased?: boolean; epsilon?: number } = {},
 ): Tensor<"f32"> {
-  checkOptions(options, "{ unbiased: true }");
-  const { unbiased = false, epsilon = 1e-10 } = options;
-  if (typeof unbiased !== "boolean") throw invalidArgument("unbiased", "a boolean", unbiased);
-  if (typeof epsilon !== "number" || !(epsilon >= 0) || !Number.isFinite(epsilon)) {
-    throw invalidArgument("epsilon", "a finite number >= 0", epsilon);
-  }
+  const { unbiased, epsilon } = cvOptions(options, "options");
   return imbalance(values, unbiased ? "cv_squared_unbiased" : "cv_squared", epsilon);
 }
 

@@ -1,8 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkChoice, checkOptions, invalidArgument } from "../../core/errors.js";
-import type { StatisticsScoring } from "../../core/statistics_backend.js";
+import { invalidArgument } from "../../core/errors.js";
+import { choice, type Fields, object, optional, unchecked } from "../../core/options.js";
+import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkSequences, checkTensor, resultDType, type TokenMaskOption } from "../check.js";
+import { checkSequences, checkTensor, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { expertTotals } from "./expert_totals.js";
 import { meanScores } from "./mean_scores.js";
 
@@ -26,6 +27,17 @@ export interface LoadBalancingLossOptions extends TokenMaskOption {
   normalization?: LoadNormalization;
 }
 
+const lossOptions = object(
+  {
+    scoring: optional(choice(statisticsScorings), "softmax"),
+    sequences: optional(unchecked, 1),
+    choices: optional(choice(["all", "first"]), "all"),
+    normalization: optional(choice(["choices", "tokens"]), "choices"),
+    ...tokenMaskField,
+  } satisfies Fields<LoadBalancingLossOptions>,
+  "{ sequences: 4 }",
+);
+
 /**
  * Auxiliary loss that is least where experts share the tokens evenly: E * Σₑ fₑ Pₑ, with fₑ the share of the choices that
  * went to expert e and Pₑ the mean of its scores.
@@ -48,11 +60,8 @@ export function loadBalancingLoss(
   const { device } = logits;
   const [tokens, numExperts] = logits.shape as [number, number];
   checkTensor("ids", ids, ["i32"], [tokens, "k"], device);
-  checkOptions(options, "{ sequences: 4 }");
-  const { scoring = "softmax", sequences = 1, choices = "all", normalization = "choices", tokenMask } = options;
+  const { scoring, sequences, choices, normalization, tokenMask } = lossOptions(options, "options");
   checkSequences(sequences, tokens);
-  checkChoice("choices", choices, ["all", "first"]);
-  checkChoice("normalization", normalization, ["choices", "tokens"]);
   const topK = ids.shape[1] as number;
   if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
   const counted = choices === "first" ? 1 : topK;

@@ -1,7 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
+import type { StatisticsScoring } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
-import { checkScoring, type RouterScoresOptions } from "./router_scores.js";
 
 /** A mean over the tokens of each sequence that count, and how many these are, [S] i32. */
 export interface CountedMean extends Disposable {
@@ -19,10 +19,9 @@ export interface CountedMeanOptions extends TokenMaskOption {
 /** The mean scores [S, E] f32 of logits [T, E] over each sequence. */
 export function meanScores(
   logits: Tensor<FloatDType>,
-  scoringOptions: Omit<RouterScoresOptions, "out">,
+  { scoring, normalize }: { scoring: StatisticsScoring; normalize: boolean },
   options: CountedMeanOptions,
 ): CountedMean {
-  const { scoring, normalize } = checkScoring(scoringOptions);
   using scores = logits.device.empty(logits.shape, resultDType(logits));
   logits.device.backend.routerScores(logits.handle, scores.handle, null, null, scoring, normalize);
   return countedMean(scores, false, options);

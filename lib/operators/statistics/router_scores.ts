@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkChoice, checkOptions, invalidArgument } from "../../core/errors.js";
+import { boolean, choice, type Fields, object, optional, results, tensor } from "../../core/options.js";
 import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output, resultDType } from "../check.js";
@@ -23,6 +23,15 @@ export interface RouterScoresOptions {
   out?: RouterScores;
 }
 
+const scoresOptions = object(
+  {
+    scoring: optional(choice(statisticsScorings), "softmax"),
+    normalize: optional(boolean, false),
+    out: optional(results({ scores: tensor<"f32">(), logSumExp: tensor<"f32">(), entropy: tensor<"f32">() })),
+  } satisfies Fields<RouterScoresOptions>,
+  '{ scoring: "softmax" }',
+);
+
 /**
  * Scores of all experts for every token, and how certain its softmax is.
  *
@@ -34,23 +43,13 @@ export interface RouterScoresOptions {
  */
 export function routerScores(logits: Tensor<FloatDType>, options: RouterScoresOptions = {}): RouterScores {
   checkTensor("logits", logits, "float", ["T", "E"]);
-  checkOptions(options, '{ scoring: "softmax" }');
-  const { scoring, normalize } = checkScoring(options);
+  const { scoring, normalize, out } = scoresOptions(options, "options");
   const { device } = logits;
   const tokens = logits.shape[0] as number;
   const dtype = resultDType(logits);
-  const { out } = options;
   const scores = output("out.scores", out?.scores, device, logits.shape, dtype, [logits]);
   const logSumExp = output("out.logSumExp", out?.logSumExp, device, [tokens], dtype, [logits, scores]);
   const entropy = output("out.entropy", out?.entropy, device, [tokens], dtype, [logits, scores, logSumExp]);
   device.backend.routerScores(logits.handle, scores.handle, logSumExp.handle, entropy.handle, scoring, normalize);
   return { scores, logSumExp, entropy };
-}
-
-/** Checks the options of a scoring and fills in the defaults. */
-export function checkScoring(options: { scoring?: StatisticsScoring; normalize?: boolean }) {
-  const { scoring = "softmax", normalize = false } = options;
-  checkChoice("scoring", scoring, statisticsScorings);
-  if (typeof normalize !== "boolean") throw invalidArgument("normalize", "a boolean", normalize);
-  return { scoring, normalize };
 }

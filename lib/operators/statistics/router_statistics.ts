@@ -1,7 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkOptions } from "../../core/errors.js";
+import { type Fields, object, optional, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, type TokenMaskOption } from "../check.js";
+import { checkSequences, checkTensor, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { type ExpertTotals, expertTotals } from "./expert_totals.js";
 import { maximumViolation } from "./imbalance.js";
 import { tokenMean } from "./mean_scores.js";
@@ -19,6 +19,11 @@ export interface RouterStatisticsOptions extends TokenMaskOption {
   sequences?: number;
 }
 
+const statisticsOptions = object(
+  { sequences: optional(unchecked, 1), ...tokenMaskField } satisfies Fields<RouterStatisticsOptions>,
+  "{ sequences: 4 }",
+);
+
 /**
  * Tokens per expert, drops, mean entropy and maximum violation of one batch, all on the device.
  *
@@ -34,8 +39,8 @@ export function routerStatistics(
   checkTensor("logits", logits, "float", ["T", "E"]);
   const [tokens, numExperts] = logits.shape as [number, number];
   checkTensor("ids", ids, ["i32"], [tokens, "k"], logits.device);
-  checkOptions(options, "{ sequences: 4 }");
-  const { sequences = 1, tokenMask } = options;
+  const { sequences, tokenMask } = statisticsOptions(options, "options");
+  checkSequences(sequences, tokens);
   const totals = expertTotals(ids, { numExperts, sequences, tokenMask });
   using entropy = tokenMean(logits, "entropy", { tokenMask });
   return { ...totals, meanEntropy: entropy.mean.reshape([1]), maximumViolation: maximumViolation(totals.tokens) };

@@ -1,6 +1,8 @@
-import { checkOptions, invalidArgument } from "../../core/errors.js";
+import { finite, object, optional, tensor } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output } from "../check.js";
+
+const updateOptions = object({ rate: optional(finite, 1e-3), out: optional(tensor<"f32">()) }, "{ rate: 1e-3 }");
 
 /**
  * One step of loss-free balancing: the bias of an expert that got fewer tokens than the mean rises by `rate`, that of one
@@ -21,9 +23,7 @@ export function updateSelectionBias(
   checkTensor("bias", bias, ["f32", "f64"], ["E"]);
   const { device } = bias;
   checkTensor("tokens", tokens, ["i32"], ["S", bias.size], device);
-  checkOptions(options, "{ rate: 1e-3 }");
-  const { rate = 1e-3, out } = options;
-  if (typeof rate !== "number" || !Number.isFinite(rate)) throw invalidArgument("rate", "a finite number", rate);
+  const { rate, out } = updateOptions(options, "options");
   const others = out === bias ? [tokens] : [bias, tokens];
   const updated = output("out", out, device, bias.shape, bias.dtype, others);
   device.backend.updateSelectionBias(bias.handle, tokens.handle, updated.handle, rate);

@@ -1,8 +1,10 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { checkOptions } from "../../core/errors.js";
+import { object } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { checkTensor, type TokenMaskOption } from "../check.js";
+import { checkTensor, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { tokenMean } from "./mean_scores.js";
+
+const lossOptions = object(tokenMaskField, "{ tokenMask }");
 
 /**
  * The router z-loss: the mean over the tokens of (ln Σₑ exp(logitₑ))², which keeps logits small (ST-MoE, arXiv 2202.08906,
@@ -14,7 +16,6 @@ import { tokenMean } from "./mean_scores.js";
  */
 export function zLoss(logits: Tensor<FloatDType>, options: TokenMaskOption = {}): Tensor<"f32"> {
   checkTensor("logits", logits, "float", ["T", "E"]);
-  checkOptions(options, "{ tokenMask }");
-  using means = tokenMean(logits, "squaredLogSumExp", { tokenMask: options.tokenMask });
+  using means = tokenMean(logits, "squaredLogSumExp", lossOptions(options, "options"));
   return means.mean.reshape([1]);
 }

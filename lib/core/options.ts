@@ -1,0 +1,179 @@
+import { checkFloatDType, type DType, type FloatDType } from "./dtype.js";
+import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
+import { Tensor } from "./tensor.js";
+
+// Every options object that a user passes is described once, by a schema of the readers below. Reading it gives an object
+// of our own: each field is read exactly once (so a getter cannot answer differently after its check), checked, and filled
+// with its default; a name that the schema does not have is refused. Code behind a schema never looks at the user's object.
+
+/**
+ * Checks a value that stands under `name` and returns what it comes to; throws INVALID_ARGUMENT. A value that was not given is
+ * undefined.
+ */
+export type Reader<T> = (value: unknown, name: string) => T;
+
+/** What a reader returns. */
+export type Read<R> = R extends Reader<infer T> ? T : never;
+
+/** A reader for each name of an options type: a schema that `satisfies` it has them all and no others. */
+export type Fields<Options> = { readonly [Name in keyof Options]-?: Reader<unknown> };
+
+type ReadFields<F> = { readonly [Name in keyof F]: Read<F[Name]> };
+
+/** An integer from `minimum` to `maximum`. */
+export function integer(minimum: number, maximum?: number): Reader<number> {
+  return (value, name) => {
+    checkInteger(name, value, minimum, maximum);
+    return value;
+  };
+}
+
+/** A number that `fits`; `expected` says in words which do. */
+export function number(fits: (value: number) => boolean, expected: string): Reader<number> {
+  return (value, name) => {
+    if (typeof value === "number" && fits(value)) return value;
+    throw invalidArgument(name, expected, value);
+  };
+}
+
+export const finite = number(Number.isFinite, "a finite number");
+export const nonNegative = number((value) => value >= 0 && Number.isFinite(value), "a finite number >= 0");
+export const positive = number((value) => value > 0 && Number.isFinite(value), "a finite number > 0");
+
+export const boolean: Reader<boolean> = (value, name) => {
+  if (typeof value === "boolean") return value;
+  throw invalidArgument(name, "a boolean", value);
+};
+
+export const text: Reader<string> = (value, name) => {
+  if (typeof value === "string") return value;
+  throw invalidArgument(name, "a string", value);
+};
+
+/** One of the strings of a list. */
+export function choice<const T extends string>(choices: readonly T[]): Reader<T> {
+  return (value, name) => {
+    checkChoice(name, value, choices);
+    return value;
+  };
+}
+
+/** A floating-point dtype. */
+export const floatDType: Reader<FloatDType> = (value, name) => {
+  checkFloatDType(name, value);
+  return value;
+};
+
+/** Kept as it is, for a check that needs more than the value: a bound that depends on a tensor's shape, say. */
+export const unchecked: Reader<unknown> = (value) => value;
+
+/** A tensor; checkTensor checks the rest, once dtype, shape and device are known. */
+export function tensor<D extends DType>(): Reader<Tensor<D>> {
+  return (value, name) => {
+    if (value instanceof Tensor) return value as Tensor<D>;
+    throw invalidArgument(name, "a Tensor", value);
+  };
+}
+
+/** What may be left out: undefined, or `fallback`, stands for it then. */
+export function optional<T>(reader: Reader<T>): Reader<T | undefined>;
+export function optional<T>(reader: Reader<T>, fallback: T): Reader<T>;
+export function optional<T>(reader: Reader<T>, fallback?: T): Reader<T | undefined> {
+  return (value, name) => (value === undefined ? fallback : reader(value, name));
+}
+
+/** A boolean or an object, which `reader` reads; `expected` says so in words, where those of `reader` would mislead. */
+export function booleanOr<T extends object>(reader: Reader<T>, expected?: string): Reader<boolean | T> {
+  return (value, name) => {
+    if (typeof value === "boolean") return value;
+    if (expected !== undefined && typeof value !== "object") throw invalidArgument(name, expected, value);
+    return reader(value, name);
+  };
+}
+
+/**
+ * An object of these options and no others. As in destructuring, fields may be inherited, and what `...rest` would collect
+ * (own enumerable names) must be known. Its fields go by `name.field`, but those of `options` itself by their own names.
+ */
+export function object<const F extends Readonly<Record<string, Reader<unknown>>>>(
+  fields: F,
+  example: string,
+): Reader<ReadFields<F>> {
+  const names = Object.keys(fields);
+  const read = fieldsReader(fields);
+  return (value, name) => {
+    checkObject(value, name, example);
+    for (const given of Object.keys(value)) {
+      if (!Object.hasOwn(fields, given)) throw unknownOption(name, given, names);
+    }
+    return read(value, name);
+  };
+}
+
+/**
+ * A record of tensors as operators return them, like a routing. Each field is read once; others are ignored, since it may be
+ * the result of an operator that returns more.
+ */
+export function results<const F extends Readonly<Record<string, Reader<Tensor | undefined>>>>(
+  fields: F,
+): Reader<ReadFields<F>> {
+  const read = fieldsReader(fields);
+  const example = `{ ${Object.keys(fields).join(", ")} }`;
+  return (value, name) => {
+    checkObject(value, name, example);
+    return read(value, name);
+  };
+}
+
+function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
+  fields: F,
+): (value: object, name: string) => ReadFields<F> {
+  const entries = Object.entries(fields);
+  return (value, name) => {
+    const prefix = name === "options" ? "" : `${name}.`;
+    const result: Record<string, unknown> = {};
+    for (const [field, reader] of entries) {
+      result[field] = reader((value as Record<string, unknown>)[field], prefix + field);
+    }
+    return result as ReadFields<F>;
+  };
+}
+
+function checkObject(value: unknown, name: string, example: string): asserts value is object {
+  const isObject = typeof value === "object" && value !== null;
+  // These have no names of options, so what was meant by passing one would be ignored.
+  if (!isObject || Array.isArray(value) || ArrayBuffer.isView(value) || value instanceof Tensor) {
+    throw invalidArgument(name, `an object such as ${example}`, value);
+  }
+}
+
+function unknownOption(object: string, given: string, names: readonly string[]): MoeError {
+  const nearest = nearestName(given, names);
+  const hint = nearest === undefined ? `expected ${names.join(", ")}` : `did you mean "${nearest}"?`;
+  return new MoeError("INVALID_ARGUMENT", `${object}: there is no option ${describe(given)}; ${hint}`);
+}
+
+/** The name that `given` is most likely a misspelling of, if one is near; `top_k` is as good as `topK`. */
+function nearestName(given: string, names: readonly string[]): string | undefined {
+  const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase();
+  if (given.length > 40) return undefined;
+  const ranked = names
+    .map((name) => ({ name, distance: editDistance(plain(given), plain(name)) }))
+    .filter(({ name, distance }) => distance <= Math.max(1, Math.floor(name.length / 3)))
+    .sort((a, b) => a.distance - b.distance);
+  return ranked[0]?.name;
+}
+
+/** Levenshtein's distance: the fewest letters to insert, delete or replace. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (let line = 1; line <= from.length; line++) {
+    const next = [line];
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = (row[column - 1] as number) + (from[line - 1] === to[column - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[column] as number) + 1, (next[column - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] as number;
+}
