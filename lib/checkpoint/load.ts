@@ -1,9 +1,12 @@
-import type { Device } from "../core/device.js";
-import { invalidArgument } from "../core/errors.js";
+import { type Device, openedDevice } from "../core/device.js";
+import { floatDTypes } from "../core/dtype.js";
+import { cannotCombine, invalidArgument } from "../core/errors.js";
+import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
 import type { MoeLayer } from "../layer/layer.js";
 import { openWeightCache } from "./cache/weight_cache.js";
 import { openLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
+import { abortSignal } from "./safetensors/file.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { isRecord } from "./safetensors/strict_json.js";
 import { loadWeights, type WeightOptions } from "./weights.js";
@@ -30,6 +33,25 @@ export interface LoadFileOptions extends WeightOptions {
   device: Device;
 }
 
+const cacheOption: Reader<boolean | string> = (value, name) => {
+  if (typeof value === "boolean" || (typeof value === "string" && value !== "")) return value;
+  throw invalidArgument(name, "true, false or the path of a folder", value);
+};
+
+const loadOptions = object(
+  {
+    layer: unchecked,
+    device: openedDevice,
+    dtype: optional(choice(floatDTypes)),
+    onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
+    signal: optional(abortSignal),
+    cache: optional(cacheOption, false),
+  } satisfies Fields<LoadOptions>,
+  "{ layer: 0, device }",
+);
+
+export type ReadLoadOptions = Read<typeof loadOptions>;
+
 /**
  * Loads the MoE block of one layer of a Hugging Face model directory: `model_type` in config.json names the
  * family, whose file in `families/` says what the fields mean and how the tensors are named. Or the layer of a layer file,
@@ -40,23 +62,24 @@ export interface LoadFileOptions extends WeightOptions {
 export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
   if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
-  return path.endsWith(".safetensors") ? loadFile(path, options) : loadFromModel(path, options as LoadOptions);
+  const read = loadOptions(options, "options");
+  return await (path.endsWith(".safetensors") ? loadFile(path, read) : loadFromModel(path, read));
 }
 
-async function loadFile(path: string, options: LoadFileOptions & Partial<LoadOptions>): Promise<MoeLayer> {
-  const { device, dtype, layer = 0, cache = false, ...reading } = options;
-  if (layer !== 0) throw invalidArgument("layer", "none for a layer file, which has one layer", layer);
-  if (cache !== false) throw invalidArgument("cache", "none for a layer file, whose layers are small", cache);
+async function loadFile(path: string, options: ReadLoadOptions): Promise<MoeLayer> {
+  const { device, dtype, layer = 0, cache, ...reading } = options;
+  if (layer !== 0) throw cannotCombine("layer", "a layer file, which has one layer alone");
+  if (cache !== false) throw cannotCombine("cache", "a layer file, whose layer is small");
   const file = await openLayerFile(path);
   return await file.load(device, dtype, reading);
 }
 
-async function loadFromModel(directory: string, options: LoadOptions): Promise<MoeLayer> {
-  const { layer, device } = options;
+async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<MoeLayer> {
+  const { device } = options;
   const model = await Model.read(directory);
-  model.checkLayer(layer);
+  const layer = model.checkLayer(options.layer);
   const config = model.config(layer);
-  const cache = await openWeightCache(directory, config, options);
+  const cache = await openWeightCache(directory, config, { ...options, layer });
   const mapped = await cache?.load();
   if (mapped !== undefined) return mapped;
   await using checkpoint = await ShardedCheckpoint.open(directory);

@@ -58,10 +58,10 @@ export class Model {
     );
   }
 
-  /** @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense. */
-  checkLayer(layer: number): void {
+  /** Returns the layer. @throws INVALID_ARGUMENT for one that the model does not have or that is dense. */
+  checkLayer(layer: unknown): number {
     checkInteger("layer", layer, 0, this.layerCount - 1);
-    if (this.hasExperts(layer)) return;
+    if (this.hasExperts(layer)) return layer;
     const { numbering } = this.family;
     const which = this.layersWithExperts().join(", ") + (numbering ? ` of ${numbering}` : "");
     const expected = this.layersWithExperts().length === 0 ? "this model has none" : which;

@@ -1,5 +1,5 @@
 import { Device } from "../core/device.js";
-import { dtypeNames, dtypes, type FloatDType } from "../core/dtype.js";
+import { type FloatDType, floatDTypes } from "../core/dtype.js";
 import { checkChoice, invalidArgument } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer } from "../layer/description/config.js";
@@ -27,7 +27,8 @@ export interface WeightOptions {
   signal?: AbortSignal;
 }
 
-const floatDTypes = dtypeNames.filter((name) => dtypes[name].float);
+/** Options as read. */
+export type ReadWeightOptions = { readonly [Name in keyof WeightOptions]: WeightOptions[Name] | undefined };
 
 /**
  * Builds a layer on `device`, expert by expert: a file's bytes are read into device tensors, which are repacked and
@@ -36,7 +37,7 @@ const floatDTypes = dtypeNames.filter((name) => dtypes[name].float);
  * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
  * F16 or BF16; the errors of MoeLayer.create.
  */
-export async function loadWeights(source: LayerSource, device: Device, options: WeightOptions): Promise<MoeLayer> {
+export async function loadWeights(source: LayerSource, device: Device, options: ReadWeightOptions): Promise<MoeLayer> {
   checkTarget(device, options.dtype);
   const located = await locateLayer(source);
   const dtype = options.dtype ?? located.router.dtype;
@@ -117,11 +118,11 @@ function distinct(step: LoadingStep): readonly LocatedWeight[] {
 /** Reads weights from files into device memory and counts the bytes. */
 class WeightReader {
   readonly #device: Device;
-  readonly #options: WeightOptions;
+  readonly #options: ReadWeightOptions;
   readonly #bytesTotal: number;
   #bytesRead = 0;
 
-  constructor(device: Device, steps: readonly LoadingStep[], options: WeightOptions) {
+  constructor(device: Device, steps: readonly LoadingStep[], options: ReadWeightOptions) {
     this.#device = device;
     this.#options = options;
     this.#bytesTotal = steps.flatMap(distinct).reduce((total, { byteLength }) => total + byteLength, 0);

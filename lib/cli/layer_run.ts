@@ -51,7 +51,8 @@ export interface LayerRunOptions extends DeviceOptions {
 
 /** Loads a workload's layer on a device, runs it on its tokens, times it and checks what it computed. */
 export async function runWorkload(workload: Workload, options: LayerRunOptions): Promise<LayerRun> {
-  using device = openDevice(options.device, options);
+  const { device: name, dtype: weightDType, repeat, history = false, onLoad, ...deviceOptions } = options;
+  using device = openDevice(name, deviceOptions);
   const begin = performance.now();
   using layer = await workload.load(device, options.dtype, options.onLoad);
   await device.synchronize();

@@ -1,8 +1,9 @@
 import { ReferenceBackend } from "../reference/backend.js";
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
 import { checkDType, type DType } from "./dtype.js";
-import { checkInteger, invalidArgument, MoeError } from "./errors.js";
+import { invalidArgument, MoeError } from "./errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./native.js";
+import { boolean, type Fields, integer, object, optional, type Read, type Reader } from "./options.js";
 import { checkShape, type Shape } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
@@ -105,6 +106,21 @@ export class Device implements Disposable {
   }
 }
 
+export const openedDevice: Reader<Device> = (value, name) => {
+  if (value instanceof Device) return value;
+  throw invalidArgument(name, "a Device", value);
+};
+
+const deviceOptions = object(
+  {
+    threads: optional(integer(1, 4096)),
+    poison: optional(boolean, false),
+    tf32: optional(boolean, false),
+  } satisfies Fields<DeviceOptions>,
+  "{ threads: 4 }",
+);
+type ReadDeviceOptions = Read<typeof deviceOptions>;
+
 /**
  * Opens a device.
  * @throws DEVICE_UNAVAILABLE where this machine or build does not have it, with the reason; NOT_BUILT where the native
@@ -112,13 +128,17 @@ export class Device implements Disposable {
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
-  if (options.threads !== undefined) checkInteger("threads", options.threads, 1, 4096);
-  if (name === "auto") return openAuto(options);
-  if (name === "reference") return new Device(name, new ReferenceBackend(options), "");
+  const read = deviceOptions(options, "options");
+  return name === "auto" ? openAuto(read) : openNamed("name", name, read);
+}
+
+/** Opens a device by its name, which `source` gave. */
+function openNamed(source: string, name: string, options: ReadDeviceOptions, reason = ""): Device {
+  if (name === "reference") return new Device(name, new ReferenceBackend(options), reason);
   if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
-    throw invalidArgument("name", '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
+    throw invalidArgument(source, '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
   }
-  return new Device(name, loadNative().open(name, options), "");
+  return new Device(name, loadNative().open(name, options), reason);
 }
 
 /** Every device that this package knows, and for each whether and why it is or is not here. */
@@ -138,11 +158,10 @@ export function listDevices(): DeviceInfo[] {
   }
 }
 
-function openAuto(options: DeviceOptions): Device {
+function openAuto(options: ReadDeviceOptions): Device {
   const wanted = process.env.MOE_KERNELS_DEVICE;
   if (wanted && wanted !== "auto") {
-    const device = openDevice(wanted as DeviceName, options);
-    return new Device(device.name, device.backend, `MOE_KERNELS_DEVICE=${wanted}`);
+    return openNamed("MOE_KERNELS_DEVICE", wanted, options, `MOE_KERNELS_DEVICE=${wanted}`);
   }
   const devices = loadNative().devices();
   const cuda = devices.find((device) => device.kind === "cuda");

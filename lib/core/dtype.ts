@@ -50,6 +50,8 @@ export const dtypes: Readonly<Record<DType, DTypeInfo>> = {
 
 export const dtypeNames = Object.keys(dtypes) as readonly DType[];
 
+export const floatDTypes = dtypeNames.filter((name): name is FloatDType => dtypes[name].float);
+
 /** Throws INVALID_ARGUMENT unless `value` names a dtype. */
 export function checkDType(parameter: string, value: unknown): asserts value is DType {
   checkChoice(parameter, value, dtypeNames);

@@ -65,7 +65,7 @@ export interface Ceilings {
 export interface NativeBinding {
   /** Hands over the error class; called once after loading. */
   initialize(errorClass: typeof MoeError): void;
-  open(name: string, options: DeviceOptions): Backend;
+  open(name: string, options: { [Name in keyof DeviceOptions]: DeviceOptions[Name] | undefined }): Backend;
   devices(): DeviceInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;

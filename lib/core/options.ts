@@ -1,6 +1,5 @@
-import { checkFloatDType, type DType, type FloatDType } from "./dtype.js";
+import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
-import { Tensor } from "./tensor.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it gives an object
 // of our own: each field is read exactly once (so a getter cannot answer differently after its check), checked, and filled
@@ -50,6 +49,14 @@ export const text: Reader<string> = (value, name) => {
   throw invalidArgument(name, "a string", value);
 };
 
+/** A function, to be called as `T` is. */
+export function callback<T>(): Reader<T> {
+  return (value, name) => {
+    if (typeof value === "function") return value as T;
+    throw invalidArgument(name, "a function", value);
+  };
+}
+
 /** One of the strings of a list. */
 export function choice<const T extends string>(choices: readonly T[]): Reader<T> {
   return (value, name) => {
@@ -66,14 +73,6 @@ export const floatDType: Reader<FloatDType> = (value, name) => {
 
 /** Kept as it is, for a check that needs more than the value: a bound that depends on a tensor's shape, say. */
 export const unchecked: Reader<unknown> = (value) => value;
-
-/** A tensor; checkTensor checks the rest, once dtype, shape and device are known. */
-export function tensor<D extends DType>(): Reader<Tensor<D>> {
-  return (value, name) => {
-    if (value instanceof Tensor) return value as Tensor<D>;
-    throw invalidArgument(name, "a Tensor", value);
-  };
-}
 
 /** What may be left out: undefined, or `fallback`, stands for it then. */
 export function optional<T>(reader: Reader<T>): Reader<T | undefined>;
@@ -114,7 +113,7 @@ export function object<const F extends Readonly<Record<string, Reader<unknown>>>
  * A record of tensors as operators return them, like a routing. Each field is read once; others are ignored, since it may be
  * the result of an operator that returns more.
  */
-export function results<const F extends Readonly<Record<string, Reader<Tensor | undefined>>>>(
+export function results<const F extends Readonly<Record<string, Reader<object | undefined>>>>(
   fields: F,
 ): Reader<ReadFields<F>> {
   const read = fieldsReader(fields);
@@ -141,8 +140,8 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
 
 function checkObject(value: unknown, name: string, example: string): asserts value is object {
   const isObject = typeof value === "object" && value !== null;
-  // These have no names of options, so what was meant by passing one would be ignored.
-  if (!isObject || Array.isArray(value) || ArrayBuffer.isView(value) || value instanceof Tensor) {
+  // A tensor or an array has none of the options, so what was meant by passing one would be ignored.
+  if (!isObject || Array.isArray(value) || ArrayBuffer.isView(value) || Symbol.dispose in value) {
     throw invalidArgument(name, `an object such as ${example}`, value);
   }
 }

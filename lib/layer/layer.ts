@@ -1,12 +1,13 @@
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
 import type { LayerHandle, WeightParts } from "../core/backend.js";
-import { Device } from "../core/device.js";
+import { type Device, openedDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
-import { type Fields, floatDType, object, optional, tensor, unchecked } from "../core/options.js";
+import { type Fields, floatDType, object, optional, unchecked } from "../core/options.js";
 import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
+import { tensor } from "../core/tensor_option.js";
 import { checkTensor, output } from "../operators/check.js";
 import { type Routing, routingRecord } from "../operators/routing/gating.js";
 import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
@@ -59,7 +60,7 @@ export interface MoeLayerOptions
 
 const createFields = {
   ...configFields,
-  device: unchecked,
+  device: openedDevice,
   dtype: optional(floatDType),
   router: weight,
   routerBias: optional(weight),
@@ -107,7 +108,6 @@ export class MoeLayer implements Disposable {
    */
   static create(options: MoeLayerOptions): MoeLayer {
     const { device, ...given } = createOptions(options, "options");
-    if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
     const { router, hiddenSize, numExperts } = given;
     const experts = readExperts(given.experts, numExperts);
     checkWeight("router", router, [numExperts, hiddenSize], device);

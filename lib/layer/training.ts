@@ -1,7 +1,8 @@
 import type { TensorHandle } from "../core/backend.js";
 import { cannotCombine, invalidArgument, requires } from "../core/errors.js";
-import { type Fields, object, optional, type Read, tensor } from "../core/options.js";
+import { type Fields, object, optional, type Read } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
+import { tensor } from "../core/tensor_option.js";
 import { checkTensor } from "../operators/check.js";
 import { jitterEpsilon } from "../operators/noise/jitter.js";
 import { type NoisyLogits, noiseEpsilon, noisyLogits } from "../operators/noise/noisy_logits.js";

@@ -1,7 +1,6 @@
 import type { Activation, Backend, Clamp, LayerDescription, StridedMatrix, Warnings } from "../core/backend.js";
 import type { DType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
-import type { DeviceOptions } from "../core/native.js";
 import type { Distribution } from "../core/noise_backend.js";
 import type { CapacityLimit, ExpertScoring, Gating } from "../core/routing_rule.js";
 import { type Shape, shapeSize } from "../core/shape.js";
@@ -35,7 +34,7 @@ export class ReferenceBackend extends ReferenceStatistics implements Backend {
   readonly #stream: Stream;
   readonly #poison: boolean;
 
-  constructor({ poison = false }: DeviceOptions) {
+  constructor({ poison = false }: { readonly poison?: boolean }) {
     const stream = new Stream();
     super(stream);
     this.#stream = stream;

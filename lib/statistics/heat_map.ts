@@ -1,4 +1,4 @@
-import { checkInteger, checkOptions, invalidArgument } from "../core/errors.js";
+import { boolean, type Fields, integer, object, optional } from "../core/options.js";
 import { joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
 export interface HeatMapOptions {
@@ -7,6 +7,11 @@ export interface HeatMapOptions {
   /** Use ANSI colours (256), two experts per line. Default false: shades, one expert per line. */
   color?: boolean;
 }
+
+const mapOptions = object(
+  { columns: optional(integer(20), 80), color: optional(boolean, false) } satisfies Fields<HeatMapOptions>,
+  "{ columns: 80 }",
+);
 
 /** From no tokens to the largest load. */
 const shades = [" ", "·", "░", "▒", "▓", "█"];
@@ -21,10 +26,7 @@ const colors = [234, 53, 54, 61, 31, 37, 36, 42, 77, 113, 149, 190, 226];
  * @throws INVALID_ARGUMENT.
  */
 export function heatMap(history: RouterHistory, options: HeatMapOptions = {}): string {
-  checkOptions(options, "{ columns: 80 }");
-  const { columns = 80, color = false } = options;
-  checkInteger("columns", columns, 20);
-  if (typeof color !== "boolean") throw invalidArgument("color", "a boolean", color);
+  const { columns, color } = mapOptions(options, "options");
   const experts = history.tokensPerExpert.length;
   const margin = String(experts - 1).length;
   const room = columns - margin - 2;

@@ -1,6 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { extname } from "node:path";
-import { checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, MoeError } from "../core/errors.js";
+import { type Fields, object, optional, text } from "../core/options.js";
 import { routerChart } from "./router_chart.js";
 import type { RouterHistory } from "./router_history.js";
 
@@ -8,6 +9,11 @@ export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
   title?: string;
 }
+
+const reportOptions = object(
+  { title: optional(text, "Router report") } satisfies Fields<RouterReportOptions>,
+  '{ title: "Layer 3" }',
+);
 
 /**
  * Draws a router's history as one self-contained file: an HTML page or, if `path` ends in .svg, the charts alone. Both
@@ -26,9 +32,7 @@ export async function writeRouterReport(
 ): Promise<void> {
   const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
   if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
-  checkOptions(options, '{ title: "Layer 3" }');
-  const { title = "Router report" } = options;
-  if (typeof title !== "string") throw invalidArgument("title", "a string", title);
+  const { title } = reportOptions(options, "options");
   const svg = await draw(routerChart(history));
   try {
     await writeFile(path, extension === ".svg" ? svg : page(title, history, svg));

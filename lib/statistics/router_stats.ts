@@ -1,8 +1,17 @@
-import { Device } from "../core/device.js";
+import { type Device, openedDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
-import { checkInteger, checkOptions, invalidArgument, MoeError } from "../core/errors.js";
+import { invalidArgument, MoeError } from "../core/errors.js";
+import { type Fields, integer, object, optional, results } from "../core/options.js";
 import type { Tensor } from "../core/tensor.js";
-import { checkOptional, checkTensor, checkTokenMask, type TokenMaskOption } from "../operators/check.js";
+import { tensor } from "../core/tensor_option.js";
+import {
+  checkOptional,
+  checkTensor,
+  checkTokenMask,
+  expertCount,
+  type TokenMaskOption,
+  tokenMaskField,
+} from "../operators/check.js";
 import { accumulate, readTotals } from "../operators/statistics/accumulate.js";
 import { type ExpertTotals, expertTotals, type WeightedExpertTotals } from "../operators/statistics/expert_totals.js";
 import { type CountedMean, tokenMean } from "../operators/statistics/mean_scores.js";
@@ -26,6 +35,13 @@ export interface RecordedRouting {
   readonly weights?: Tensor<"f32"> | undefined;
 }
 
+const statsOptions = object(
+  { numExperts: expertCount, windows: optional(integer(2, 2 ** 20), 128) } satisfies Fields<RouterStatsOptions>,
+  "{ numExperts: 64 }",
+);
+const recordedRouting = results({ ids: tensor<"i32">(), weights: optional(tensor<"f32">()) });
+const recordOptions = object(tokenMaskField, "{ tokenMask }");
+
 /**
  * Totals of what one layer's router did over many calls, kept on the device: `record` only enqueues work, and nothing
  * is read back until `read()`. Counts are exact, in 64 bits.
@@ -46,11 +62,8 @@ export class RouterStats implements Disposable {
 
   /** @throws INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED. */
   constructor(device: Device, options: RouterStatsOptions) {
-    if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
-    checkOptions(options, "{ numExperts: 64 }");
-    const { numExperts, windows = 128 } = options;
-    checkInteger("numExperts", numExperts, 1, 2 ** 31 - 2);
-    checkInteger("windows", windows, 2, 2 ** 20);
+    openedDevice(device, "device");
+    const { numExperts, windows } = statsOptions(options, "options");
     if (windows % 2 !== 0) throw invalidArgument("windows", "an even number", windows);
     this.device = device;
     this.numExperts = numExperts;
@@ -64,14 +77,14 @@ export class RouterStats implements Disposable {
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; an id out of range is
    * reported by the next wait.
    */
-  record(logits: Tensor<FloatDType>, { ids, weights }: RecordedRouting, options: TokenMaskOption = {}): void {
+  record(logits: Tensor<FloatDType>, routing: RecordedRouting, options: TokenMaskOption = {}): void {
     const { device, numExperts } = this;
     checkTensor("logits", logits, "float", ["T", numExperts], device);
+    const { ids, weights } = recordedRouting(routing, "routing");
+    const { tokenMask } = recordOptions(options, "options");
     const tokens = logits.shape[0] as number;
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], device);
     checkOptional("routing.weights", weights, ["f32", "f64"], ids.shape, device);
-    checkOptions(options, "{ tokenMask }");
-    const { tokenMask } = options;
     checkTokenMask(tokenMask, tokens, device);
     const window = this.#windowOfCall();
     const memory = this.#live();

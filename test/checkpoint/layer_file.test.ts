@@ -204,10 +204,10 @@ describe("MoeLayer.load of a layer file", () => {
   test("takes no layer and no cache", async () => {
     const load = (options: object) => MoeLayer.load(golden, { device: device(), ...options });
     await expect(load({ layer: 1 })).rejects.toEqual(
-      failure("INVALID_ARGUMENT", /layer: expected none for a layer file/),
+      failure("INVALID_ARGUMENT", /layer cannot be combined with a layer file/),
     );
     await expect(load({ cache: true })).rejects.toEqual(
-      failure("INVALID_ARGUMENT", /cache: expected none for a layer/),
+      failure("INVALID_ARGUMENT", /cache cannot be combined with a layer/),
     );
     await expect(load({ device: 3 })).rejects.toEqual(failure("INVALID_ARGUMENT", /device: expected a Device/));
     const missing = MoeLayer.load("none.safetensors", { device: device() });

@@ -4,15 +4,14 @@ import { basename, dirname, join, resolve } from "node:path";
 import type { TensorHandle, WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
-import { invalidArgument, isMoeError } from "../../core/errors.js";
+import { isMoeError } from "../../core/errors.js";
 import { packageVersion } from "../../core/version.js";
 import { describeLayer, type MoeLayerConfig } from "../../layer/description/config.js";
 import { MoeLayer } from "../../layer/layer.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
-import type { LoadOptions } from "../load.js";
+import type { ReadLoadOptions } from "../load.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
-import { checkTarget } from "../weights.js";
 
 /** What became of the cache of a layer's packed weights. */
 export interface CacheStatus {
@@ -44,14 +43,10 @@ const weightDTypeKey = "weight_dtype";
 export async function openWeightCache(
   directory: string,
   config: MoeLayerConfig,
-  options: LoadOptions,
+  options: ReadLoadOptions & { readonly layer: number },
 ): Promise<WeightCache | undefined> {
-  const { layer, device, dtype = "stored", cache = false } = options;
+  const { layer, device, dtype = "stored", cache } = options;
   if (cache === false) return undefined;
-  if (cache !== true && (typeof cache !== "string" || cache === "")) {
-    throw invalidArgument("cache", "true, false or the path of a folder", cache);
-  }
-  checkTarget(device, options.dtype);
   const layout = device.backend.weightLayout;
   const origin = {
     package: `moe-kernels ${packageVersion()}`,
@@ -61,7 +56,7 @@ export async function openWeightCache(
     configuration: JSON.stringify(config),
     checkpoint: JSON.stringify(await listCheckpoint(directory)),
   };
-  const folder = cache === true ? join(directory, folderName) : join(cache, await modelName(directory));
+  const folder = typeof cache === "boolean" ? join(directory, folderName) : join(cache, await modelName(directory));
   return new WeightCache(device, config, join(folder, `layer-${layer}-${dtype}-${layout}.safetensors`), origin);
 }
 

@@ -8,7 +8,7 @@ import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.
 import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
-import { loadWeights, type WeightOptions } from "../weights.js";
+import { loadWeights, type ReadWeightOptions } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
@@ -44,7 +44,7 @@ export interface LayerFile {
   readonly x: Float32Array;
   readonly expected: ExpectedResults | undefined;
   /** Loads the layer onto a device; `dtype`, the storage dtype of its weights, defaults to the file's. */
-  load(device: Device, dtype?: FloatDType, options?: Omit<WeightOptions, "dtype">): Promise<MoeLayer>;
+  load(device: Device, dtype?: FloatDType, options?: Omit<ReadWeightOptions, "dtype">): Promise<MoeLayer>;
 }
 
 /**

@@ -2,14 +2,14 @@ import { invalidArgument } from "../../core/errors.js";
 import { viewAs } from "./dtype.js";
 import type { SafetensorsTensor } from "./file.js";
 import { headerLength, lengthBytes, parseHeader } from "./header.js";
-import { layOut, type SafetensorsInputs, type SerializeOptions } from "./writer.js";
+import { layOut, type SafetensorsInputs, type SerializeOptions, serializeOptions } from "./writer.js";
 
 /**
  * The bytes that {@link writeSafetensors} would write to a file.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected.
  */
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
-  return Buffer.concat(layOut(tensors, options));
+  return Buffer.concat(layOut(tensors, serializeOptions(options, "options")));
 }
 
 /**

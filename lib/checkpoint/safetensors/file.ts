@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { invalidArgument, MoeError } from "../../core/errors.js";
+import { callback, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { headerLength, lengthBytes, parseHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
@@ -18,6 +19,17 @@ export interface TransferOptions {
   /** Stops between chunks; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
+
+export const abortSignal: Reader<AbortSignal> = (value, name) => {
+  if (typeof (value as Partial<AbortSignal> | null)?.throwIfAborted === "function") return value as AbortSignal;
+  throw invalidArgument(name, "an AbortSignal", value);
+};
+
+export const transferFields = {
+  onProgress: optional(callback<(bytesDone: number, bytesTotal: number) => void>()),
+  signal: optional(abortSignal),
+} satisfies Fields<TransferOptions>;
+const transferOptions = object(transferFields, "{ onProgress, signal }");
 
 /**
  * A safetensors file, open for reading. Opening it reads and checks the header. Tensors are read on demand, by any
@@ -80,8 +92,9 @@ export class SafetensorsFile implements AsyncDisposable {
    */
   async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
     const { dtype, shape, byteLength } = this.info(name);
+    const read = transferOptions(options, "options");
     const bytes = allocate(byteLength);
-    await this.readInto(name, bytes, options);
+    await this.readInto(name, bytes, read);
     return { dtype, shape, data: viewAs(dtype, bytes) } as SafetensorsTensor;
   }
 
@@ -110,7 +123,7 @@ export class SafetensorsFile implements AsyncDisposable {
       const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
       throw invalidArgument("byteOffset", `the start of ${range}`, byteOffset);
     }
-    await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, options);
+    await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, transferOptions(options, "options"));
   }
 
   /** @internal The open file's descriptor, for mapping the file. */
@@ -155,7 +168,7 @@ async function fill(
   handle: FileHandle,
   target: Uint8Array,
   position: number,
-  { onProgress, signal }: TransferOptions = {},
+  { onProgress, signal }: Partial<Read<typeof transferOptions>> = {},
 ): Promise<void> {
   const total = target.byteLength;
   for (let done = 0; done < total; ) {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { checkInteger, describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
 import { shapeText } from "../../core/shape.js";
 import { fileSystemError } from "../bad_checkpoint.js";
 import {
@@ -11,7 +12,7 @@ import {
   safetensorsDTypeNames,
   safetensorsDTypes,
 } from "./dtype.js";
-import { chunkBytes, type TransferOptions } from "./file.js";
+import { chunkBytes, type TransferOptions, transferFields } from "./file.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
 import { isRecord } from "./strict_json.js";
 
@@ -32,6 +33,27 @@ export interface SerializeOptions {
   readonly alignment?: number;
 }
 
+/** Largest alignment of a file's data: far above any page, far below the limit on the header, which it pads. */
+const maximumAlignment = 2 ** 21;
+
+const metadataOption: Reader<Readonly<Record<string, string>>> = (value, name) => {
+  if (!isRecord(value)) throw invalidArgument(name, "an object of strings", value);
+  const entries = Object.entries(value);
+  for (const [key, text] of entries) {
+    if (typeof text !== "string" || !isWellFormed(key) || !isWellFormed(text)) {
+      throw invalidArgument(`${name}.${key}`, "a string in well-formed Unicode", text);
+    }
+  }
+  return Object.fromEntries(entries) as Record<string, string>;
+};
+
+const serializeFields = {
+  metadata: optional(metadataOption, {}),
+  alignment: optional(integer(defaultAlignment, maximumAlignment), defaultAlignment),
+} satisfies Fields<SerializeOptions>;
+export const serializeOptions = object(serializeFields, "{ metadata }");
+const writeOptions = object({ ...serializeFields, ...transferFields }, "{ metadata }");
+
 /**
  * Writes a file of `tensors`, sorted by falling dtype size and then by name, which keeps every tensor aligned to its
  * elements. The file appears under its name only once it is complete and on disk; on failure an existing file is kept.
@@ -44,7 +66,8 @@ export async function writeSafetensors(
   options: SerializeOptions & TransferOptions = {},
 ): Promise<void> {
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
-  const parts = layOut(tensors, options);
+  const { metadata, alignment, onProgress, signal } = writeOptions(options, "options");
+  const parts = layOut(tensors, { metadata, alignment });
   const temporary = `${path}.${randomUUID()}.tmp`;
   let handle: FileHandle;
   try {
@@ -54,7 +77,7 @@ export async function writeSafetensors(
   }
   try {
     try {
-      await writeParts(handle, parts, options);
+      await writeParts(handle, parts, { onProgress, signal });
       await handle.sync();
     } finally {
       await handle.close();
@@ -68,23 +91,13 @@ export async function writeSafetensors(
   }
 }
 
-/** Largest alignment of a file's data: far above any page size, far below the limit on the header, which it pads. */
-const maximumAlignment = 2 ** 21;
-
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
 export function layOut(
   tensors: SafetensorsInputs,
-  { metadata = {}, alignment = defaultAlignment }: SerializeOptions,
+  { metadata, alignment }: Read<typeof serializeOptions>,
 ): Uint8Array[] {
   if (!isRecord(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
-  checkInteger("alignment", alignment, defaultAlignment, maximumAlignment);
   if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
-  if (!isRecord(metadata)) throw invalidArgument("metadata", "an object of strings", metadata);
-  for (const [key, value] of Object.entries(metadata)) {
-    if (typeof value !== "string" || !isWellFormed(key) || !isWellFormed(value)) {
-      throw invalidArgument(`metadata.${key}`, "a string in well-formed Unicode", value);
-    }
-  }
   const entries = [...(tensors instanceof Map ? tensors : Object.entries(tensors))] as [string, SafetensorsInput][];
   const checked = entries.map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
   checked.sort(

@@ -1,6 +1,6 @@
 import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
-import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { type Fields, object, optional, type Reader } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
@@ -100,7 +100,7 @@ export function checkExpert(
     if (needs[role] === (weights[role] !== undefined)) continue;
     const what = role === "gate" ? `activation ${activation}` : `factor: ${factor}`;
     if (!needs[role]) throw cannotCombine(`${name}.${role}`, what);
-    throw invalidArgument(`${name}.${role}`, `a tensor for ${what}`, undefined);
+    throw new MoeError("INVALID_ARGUMENT", `${name}.${role}: expected a tensor for ${what}, got none`);
   }
   const shapes = expertShapes(hiddenSize, inner);
   for (const role of expertRoles) {

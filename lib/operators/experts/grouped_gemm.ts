@@ -9,9 +9,10 @@ import {
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { choice, type Fields, finite, object, optional, positive, type Read, tensor } from "../../core/options.js";
+import { choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { freeWeight, plainWeight } from "../../core/weight_format.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 

@@ -1,6 +1,7 @@
 import { checkInteger, invalidArgument } from "../../core/errors.js";
-import { type Fields, object, optional, type Read, tensor, unchecked } from "../../core/options.js";
+import { type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, checkTokenMask, output, type TokenMaskOption, tokenMaskField } from "../check.js";
 
 export interface ExpertLoadOptions extends TokenMaskOption {

@@ -1,6 +1,7 @@
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
-import { type Fields, nonNegative, object, optional, results, tensor, unchecked } from "../../core/options.js";
+import { type Fields, nonNegative, object, optional, results, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 import { random, type Seed, seed } from "./random.js";
 

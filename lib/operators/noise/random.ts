@@ -1,9 +1,10 @@
-import { Device } from "../../core/device.js";
+import { type Device, openedDevice } from "../../core/device.js";
 import { checkInteger, invalidArgument } from "../../core/errors.js";
 import { type Distribution, distributions } from "../../core/noise_backend.js";
-import { choice, type Fields, object, optional, type Reader, tensor, unchecked } from "../../core/options.js";
+import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
 import { checkShape, type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor } from "../check.js";
 
 /** What names a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */
@@ -53,7 +54,7 @@ const randomOptions = object(
  * DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
  */
 export function random(device: Device, shape: Shape, options: RandomOptions): Tensor<"f32"> {
-  if (!(device instanceof Device)) throw invalidArgument("device", "a Device from openDevice()", device);
+  openedDevice(device, "device");
   checkShape("shape", shape);
   const { seed, distribution, offset, out } = randomOptions(options, "options");
   checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(shape));

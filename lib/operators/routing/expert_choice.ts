@@ -1,8 +1,9 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { choice, type Fields, object, optional, results, tensor } from "../../core/options.js";
+import { choice, type Fields, object, optional, results } from "../../core/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 import {
   type CapacityAmount,

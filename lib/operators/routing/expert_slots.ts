@@ -1,6 +1,7 @@
 import { MoeError } from "../../core/errors.js";
-import { type Fields, integer, object, optional, tensor } from "../../core/options.js";
+import { type Fields, integer, object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, expertCount, output } from "../check.js";
 
 export interface ExpertSlotsOptions {

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { type Fields, object, optional, results, tensor } from "../../core/options.js";
+import { type Fields, object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor, output, resultDType } from "../check.js";
 import { checkGating, checkSelectionBias, type GatingRuleOptions, gatingFields } from "./gating_options.js";
 

@@ -1,6 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { object, optional, tensor } from "../../core/options.js";
+import { object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkPair, checkTensor, output, resultDType } from "../check.js";
 
 const projectionOptions = object({ bias: optional(tensor<FloatDType>()), out: optional(tensor<"f32">()) }, "{ bias }");

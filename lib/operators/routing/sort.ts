@@ -1,6 +1,7 @@
 import { MoeError } from "../../core/errors.js";
-import { object, optional, results, tensor } from "../../core/options.js";
+import { object, optional, results } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, expertCount, output } from "../check.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */

@@ -1,5 +1,6 @@
-import { boolean, type Fields, object, optional, tensor, unchecked } from "../../core/options.js";
+import { boolean, type Fields, object, optional, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import {
   checkSequences,
   checkTensor,

@@ -1,6 +1,7 @@
 import { checkInteger, MoeError } from "../../core/errors.js";
-import { type Fields, object, optional, results, tensor, unchecked } from "../../core/options.js";
+import { type Fields, object, optional, results, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import {
   checkOptional,
   checkSequences,

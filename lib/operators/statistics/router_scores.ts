@@ -1,7 +1,8 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { boolean, choice, type Fields, object, optional, results, tensor } from "../../core/options.js";
+import { boolean, choice, type Fields, object, optional, results } from "../../core/options.js";
 import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
 /** What a router's logits say of every token. All f32. */
