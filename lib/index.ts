@@ -5,7 +5,7 @@ export { Device, type DeviceName, listDevices, openDevice } from "./core/device.
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
-export type { Distribution } from "./core/noise_backend.js";
+export type { Distribution } from "./core/operators/noise.js";
 export type { Gating, Scoring } from "./core/routing_rule.js";
 export type { Shape } from "./core/shape.js";
 export type { StageTimes } from "./core/stages.js";

@@ -4,6 +4,7 @@
 #include "binding/device.h"
 #include "binding/layer.h"
 #include "binding/machine.h"
+#include "binding/operators.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
 
@@ -22,6 +23,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   CapturedForwardObject::define(env);
   exports.Set("initialize", Napi::Function::New<initialize>(env, "initialize"));
   exports.Set("open", Napi::Function::New<DeviceObject::open>(env, "open"));
+  exports.Set("operators", Napi::Function::New<operators>(env, "operators"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));

@@ -1,31 +1,15 @@
 import type { DType } from "./dtype.js";
-import type { NoiseBackend } from "./noise_backend.js";
-import type { CapacityLimit, ExpertScoring, Gating } from "./routing_rule.js";
+import type { Operators, OperatorTable } from "./operators/table.js";
+import type { Gating } from "./routing_rule.js";
 import type { Shape } from "./shape.js";
 import type { StageList, StageTimes } from "./stages.js";
-import type { StatisticsBackend } from "./statistics_backend.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
+export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
 /** The kinds of devices; see README for what each is. */
-export type DeviceKind = "reference" | "cpu" | "simt" | "cuda";
-export const deviceKinds: readonly DeviceKind[] = ["reference", "cpu", "simt", "cuda"];
+export type DeviceKind = (typeof deviceKinds)[number];
 
-/**
- * What an expert's first matrix product is followed by. `relu2` is the square of ReLU. With a gate (the last four) there
- * are I gate rows, then I up rows, and the result has I columns: act(gate) * up.
- */
-export type Activation =
-  | "none"
-  | "relu"
-  | "relu2"
-  | "gelu"
-  | "gelu_tanh"
-  | "silu"
-  | "swiglu"
-  | "geglu"
-  | "geglu_tanh"
-  | "swiglu_clamped";
-export const activations: readonly Activation[] = [
+export const activations = [
   "none",
   "relu",
   "relu2",
@@ -36,7 +20,12 @@ export const activations: readonly Activation[] = [
   "geglu",
   "geglu_tanh",
   "swiglu_clamped",
-];
+] as const;
+/**
+ * What an expert's first matrix product is followed by. `relu2` is the square of ReLU. With a gate (the last four) there
+ * are I gate rows, then I up rows, and the result has I columns: act(gate) * up.
+ */
+export type Activation = (typeof activations)[number];
 
 /** Whether an activation multiplies by a gate, so that its weight has 2I rows. */
 export function isGated(activation: Activation): boolean {
@@ -56,20 +45,20 @@ export interface Clamp {
 /** gpt-oss' own. */
 export const defaultClamp: Clamp = { alpha: 1.702, limit: 7, offset: 1 };
 
+export const outputActivations = ["none", "softmax"] as const;
 /** What is done to an expert's output row, bias included, before it is weighted. */
-export type OutputActivation = "none" | "softmax";
-export const outputActivations: readonly OutputActivation[] = ["none", "softmax"];
+export type OutputActivation = (typeof outputActivations)[number];
 
+export const weightPlaces = ["output", "input"] as const;
 /** Whether the router's weight multiplies an expert's output or its input. */
-export type WeightPlace = "output" | "input";
-export const weightPlaces: readonly WeightPlace[] = ["output", "input"];
+export type WeightPlace = (typeof weightPlaces)[number];
 
+export const sharedGates = ["none", "sigmoid", "softmax"] as const;
 /**
  * The weight of the shared experts' output: 1, the sigmoid of one more linear output, or (residual MoE) the second of a
  * softmax over two, the first of which then multiplies the routed experts' weights.
  */
-export type SharedGate = "none" | "sigmoid" | "softmax";
-export const sharedGates: readonly SharedGate[] = ["none", "sigmoid", "softmax"];
+export type SharedGate = (typeof sharedGates)[number];
 
 /** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {
@@ -241,11 +230,18 @@ export interface ExpertMatrices {
   readonly downBias: StridedMatrix | null;
 }
 
+/** What the operators of a device take. */
+export interface DeviceHandles {
+  readonly tensor: TensorHandle;
+  readonly matrix: StridedMatrix;
+  readonly packedExperts: PackedHandle;
+}
+
 /**
- * The operator table: what every device implements. Arguments are checked before (lib/operators), outputs are
- * allocated before; every operator is enqueued on the device's in-order stream.
+ * What every device implements: memory, layers, and every operator of lib/core/operators. Arguments are checked before
+ * (lib/operators), outputs are allocated before; every operator is enqueued on the device's in-order stream.
  */
-export interface Backend extends NoiseBackend, StatisticsBackend {
+export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   readonly kind: DeviceKind;
   /** For people: what this device is. */
   readonly description: string;
@@ -259,83 +255,6 @@ export interface Backend extends NoiseBackend, StatisticsBackend {
   /** Ends the stream after the work in flight; idempotent. */
   close(): void;
 
-  /** logits [T, E] f32 = x [T, H] weight [E, H]^T + bias [E]. */
-  routerProjection(x: TensorHandle, weight: TensorHandle, bias: TensorHandle | null, logits: TensorHandle): void;
-  /** ids [T, k] i32, weights [T, k] f32 from logits [T, E] and the bias [E] of the selection. */
-  gating(
-    logits: TensorHandle,
-    selectionBias: TensorHandle | null,
-    ids: TensorHandle,
-    weights: TensorHandle,
-    gating: Gating,
-  ): void;
-  /** ids and weights [T, k] as given, with id -1 and weight 0 for the choices that are more than the experts take. */
-  limitCapacity(
-    ids: TensorHandle,
-    weights: TensorHandle,
-    keptIds: TensorHandle,
-    keptWeights: TensorHandle,
-    numExperts: number,
-    limit: CapacityLimit,
-  ): void;
-  /** slots [E, C] i32: token * k + j of the first C choices of every expert in ids [T, k], -1 behind them. */
-  expertSlots(ids: TensorHandle, slots: TensorHandle): void;
-  /**
-   * From logits [T, E], every expert's C tokens of the largest scores: tokens [E, C] i32 and their weights [E, C] f32, best
-   * first; and the same as ids [T, E] i32 and weights [T, E] f32, in column e expert e or -1.
-   */
-  expertChoice(
-    logits: TensorHandle,
-    tokens: TensorHandle,
-    tokenWeights: TensorHandle,
-    ids: TensorHandle,
-    weights: TensorHandle,
-    scoring: ExpertScoring,
-  ): void;
-  /**
-   * ids [T, k1 * k2] i32 and weights f32: `groups` chooses k1 groups by groupLogits [T, G], `experts` k2 of each group's
-   * E / G neighbouring experts by their part of logits [T, E]; weights are products.
-   */
-  hierarchicalGating(
-    groupLogits: TensorHandle,
-    logits: TensorHandle,
-    ids: TensorHandle,
-    weights: TensorHandle,
-    groups: Gating,
-    experts: Gating,
-  ): void;
-  /**
-   * From ids [T, k]: offsets [E+1], tokensPerExpert [E], tokenOfRow [T*k] (-1 after the last row), rowOfSlot [T, k]
-   * (-1 where the id is -1); all i32. Rows of one expert are in order of (token, slot).
-   */
-  sort(
-    ids: TensorHandle,
-    offsets: TensorHandle,
-    tokensPerExpert: TensorHandle,
-    tokenOfRow: TensorHandle,
-    rowOfSlot: TensorHandle,
-  ): void;
-  /** rows [R, H]: row r is x[tokenOfRow[r]], or zeros where that is -1. */
-  permute(x: TensorHandle, tokenOfRow: TensorHandle, rows: TensorHandle): void;
-  /** slots [T, k, H]: slot (t, j) is rows[rowOfSlot[t, j]], or zeros where that is -1. */
-  unpermute(rows: TensorHandle, rowOfSlot: TensorHandle, slots: TensorHandle): void;
-  /**
-   * y [R, N]: for rows offsets[e] .. offsets[e+1] of expert e, activation(x_r weight[e]^T + bias[e]), x_r being
-   * x[tokenOfRow[r]] where given, else x[r]. Rows after offsets[E] are zeros.
-   */
-  groupedGemm(
-    x: TensorHandle,
-    weight: PackedHandle,
-    bias: TensorHandle | null,
-    offsets: TensorHandle,
-    tokenOfRow: TensorHandle | null,
-    y: TensorHandle,
-  ): void;
-  /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
-  combine(rows: TensorHandle, rowOfSlot: TensorHandle, weights: TensorHandle, y: TensorHandle): void;
-
-  /** target [rows, columns] = source, rounded to target's dtype. */
-  copyMatrix(source: StridedMatrix, target: TensorHandle): void;
   /** Memory for packed expert weights [numExperts, N, K], N = 2I rows where the activation is gated. */
   packedExperts(
     numExperts: number,

@@ -1,4 +1,4 @@
-import { ReferenceBackend } from "../reference/backend.js";
+import { openReference } from "../reference/backend.js";
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
 import { checkDType, type DType } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
@@ -134,7 +134,7 @@ export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {
 
 /** Opens a device by its name, which `source` gave. */
 function openNamed(source: string, name: string, options: ReadDeviceOptions, reason = ""): Device {
-  if (name === "reference") return new Device(name, new ReferenceBackend(options), reason);
+  if (name === "reference") return new Device(name, openReference(options), reason);
   if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
     throw invalidArgument(source, '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
   }

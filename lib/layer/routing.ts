@@ -83,7 +83,12 @@ function chooseExperts(
   if (training === undefined) handle.route(x, ids.handle, weights.handle);
   else {
     using logits = routingLogits(layer, x, tokens, training, "experts");
-    device.backend.gating(logits.handle, null, ids.handle, weights.handle, description);
+    device.backend.gating({
+      logits: logits.handle,
+      ids: ids.handle,
+      weights: weights.handle,
+      rule: description,
+    });
   }
   return routing;
 }
@@ -129,7 +134,12 @@ export function cleanLogits(layer: MoeLayer, x: TensorHandle, { count, dtype }: 
   if (gate === "experts") handle.logits(x, logits.handle);
   else {
     const { groupRouter, groupRouterBias } = extraRouters;
-    device.backend.routerProjection(x, (groupRouter as Tensor).handle, groupRouterBias?.handle ?? null, logits.handle);
+    device.backend.routerProjection({
+      x,
+      weight: (groupRouter as Tensor).handle,
+      bias: groupRouterBias?.handle,
+      logits: logits.handle,
+    });
   }
   return logits;
 }

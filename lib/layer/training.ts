@@ -97,7 +97,7 @@ export function checkTraining({ device, description }: MoeLayer, training: Noise
 export function jitterInput(layer: MoeLayer, x: TensorHandle, tokens: Tokens, seed: bigint, epsilon: number): Tensor {
   const { device, description } = layer;
   const jittered = device.empty([tokens.count, description.hiddenSize], tokens.inputDType);
-  device.backend.jitter(x, seed, epsilon, jittered.handle);
+  device.backend.jitter({ x, seed, epsilon, y: jittered.handle });
   return jittered;
 }
 
@@ -114,7 +114,7 @@ export function addNoise(
   const given = gate === "experts" ? noise : groupNoise;
   const offset = gate === "experts" ? 0 : (clean.shape[0] as number) * numExperts;
   using spread = device.empty(clean.shape, clean.dtype);
-  device.backend.routerProjection(x, (router as Tensor).handle, null, spread.handle);
+  device.backend.routerProjection({ x, weight: (router as Tensor).handle, logits: spread.handle });
   const source = given === undefined ? { seed: seed as bigint, offset } : { noise: given };
   return noisyLogits(clean, spread, { ...source, ...noisy });
 }

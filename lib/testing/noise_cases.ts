@@ -1,5 +1,5 @@
 import type { FloatDType } from "../core/dtype.js";
-import type { Distribution } from "../core/noise_backend.js";
+import type { Distribution } from "../core/operators/noise.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { expertLoad } from "../operators/noise/expert_load.js";

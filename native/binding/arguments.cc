@@ -22,6 +22,20 @@ int64_t integer(Napi::Env env, Napi::Value value, const char* name) {
   return value.As<Napi::Number>().Int64Value();
 }
 
+std::string text_of(Napi::Value value) {
+  switch (value.Type()) {
+    case napi_undefined: return "undefined";
+    case napi_null: return "null";
+    case napi_boolean: return value.As<Napi::Boolean>() ? "true" : "false";
+    case napi_number: return value.ToString();
+    case napi_string: return '"' + value.As<Napi::String>().Utf8Value() + '"';
+    case napi_bigint: return value.ToString().Utf8Value() + "n";
+    case napi_function: return "a function";
+    case napi_object: return value.IsArray() ? "an array" : "an object";
+    default: return "a value of another kind";
+  }
+}
+
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value) {
   if (!value.IsArray() || value.As<Napi::Array>().Length() > kMaxRank) {
     throw_error(env, {Code::invalid_argument, "shape: expected at most four sizes"});
@@ -42,10 +56,6 @@ DType dtype(Napi::Env env, Napi::Value value) {
     if (name == kDTypes[i].name) return static_cast<DType>(i);
   }
   throw_error(env, {Code::unsupported_dtype, "dtype: expected f32, f16, bf16, i32 or u8 on this device, got " + name});
-}
-
-Activation activation(Napi::Env env, Napi::Value value) {
-  return static_cast<Activation>(name_index(env, value, kActivationNames));
 }
 
 MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep) {
@@ -128,29 +138,6 @@ WeightView weight(Napi::Env env, Napi::Value value, Keep& keep) {
 WeightView optional_weight(Napi::Env env, Napi::Value value, Keep& keep) {
   if (value.IsNull() || value.IsUndefined()) return {};
   return weight(env, value, keep);
-}
-
-Clamp clamp(Napi::Object value) {
-  const auto number = [&value](const char* name) { return value.Get(name).ToNumber().FloatValue(); };
-  return {number("alpha"), number("limit"), number("offset")};
-}
-
-GatingRule gating_rule(Napi::Env env, Napi::Object value) {
-  GatingRule rule;
-  const auto number = [&value](const char* name) { return value.Get(name).ToNumber().FloatValue(); };
-  const auto count = [&](const char* name) { return static_cast<int32_t>(integer(env, value.Get(name), name)); };
-  rule.top_k = count("topK");
-  rule.scoring = static_cast<Scoring>(name_index(env, value.Get("scoring"), kScoringNames));
-  rule.selection_key = static_cast<SelectionKey>(name_index(env, value.Get("selectionKey"), kSelectionKeyNames));
-  rule.num_groups = count("numGroups");
-  rule.top_groups = count("topGroups");
-  rule.group_score = static_cast<GroupScore>(name_index(env, value.Get("groupScore"), kGroupScoreNames));
-  rule.normalization = static_cast<Normalization>(name_index(env, value.Get("normalization"), kNormalizationNames));
-  rule.epsilon = number("epsilon");
-  rule.power = number("power");
-  rule.scale = number("scale");
-  rule.jitter = number("jitter");
-  return rule;
 }
 
 }  // namespace moe::binding

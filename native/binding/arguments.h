@@ -2,11 +2,14 @@
 // keeps a wrong call from crashing the process.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "binding/device.h"
 #include "binding/errors.h"
 #include "binding/tensor.h"
-#include "core/layer/description.h"
-#include "core/operators/problem.h"
+#include "core/enum.h"
+#include "core/formats/weight_view.h"
 
 namespace moe::binding {
 
@@ -43,19 +46,29 @@ const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);
 
-// The index of a string in a table of names.
-template <size_t count>
-int name_index(Napi::Env env, Napi::Value value, const char* const (&names)[count]) {
-  const std::string name = value.ToString();
-  for (size_t i = 0; i < count; ++i) {
-    if (name == names[i]) return static_cast<int>(i);
-  }
-  throw_error(env, {Code::invalid_argument, "unknown name \"" + name + "\""});
+// What a JavaScript value is, for messages: a number or a string itself, else its type.
+std::string text_of(Napi::Value value);
+
+// The value of an enum that a string names.
+template <class Enum>
+std::optional<Enum> find_choice(Napi::Value value) {
+  std::optional<Enum> chosen;
+  if (!value.IsString()) return chosen;
+  const std::string given = value.As<Napi::String>();
+  for_each_value<Enum>([&](Enum candidate, std::string_view name) {
+    if (name == given) chosen = candidate;
+  });
+  return chosen;
+}
+
+// As find_choice(), but throws where there is none; `parameter` is what is read, for the message.
+template <class Enum>
+Enum choice(Napi::Env env, Napi::Value value, const std::string& parameter) {
+  if (const std::optional<Enum> chosen = find_choice<Enum>(value)) return *chosen;
+  const std::string names(enum_names(Enum{}));
+  throw_error(env, {Code::invalid_argument, parameter + ": expected one of " + names + ", got " + text_of(value)});
 }
 
 DType dtype(Napi::Env env, Napi::Value value);
-Activation activation(Napi::Env env, Napi::Value value);
-Clamp clamp(Napi::Object value);
-GatingRule gating_rule(Napi::Env env, Napi::Object value);
 
 }  // namespace moe::binding

@@ -4,6 +4,7 @@
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
+#include "binding/field_reader.h"
 #include "binding/layer.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
@@ -17,45 +18,30 @@ struct DeviceObject::Completion {
   Status status;
 };
 
+template <class Operator>
+void DeviceObject::run(const Napi::CallbackInfo& info) {
+  Keep keep;
+  Operator problem = read_operator<Operator>(info[0], keep);
+  stream(info.Env()).enqueue([backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
+}
+
 void DeviceObject::define(Napi::Env env) {
-  Addon::of(env).device =
-      Napi::Persistent(DefineClass(env, "Device",
-                                   {
-                                       InstanceAccessor<&DeviceObject::kind>("kind"),
-                                       InstanceAccessor<&DeviceObject::description>("description"),
-                                       InstanceMethod<&DeviceObject::empty>("empty"),
-                                       InstanceMethod<&DeviceObject::synchronize>("synchronize"),
-                                       InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
-                                       InstanceMethod<&DeviceObject::warnings>("warnings"),
-                                       InstanceMethod<&DeviceObject::close>("close"),
-                                       InstanceMethod<&DeviceObject::router_projection>("routerProjection"),
-                                       InstanceMethod<&DeviceObject::gating>("gating"),
-                                       InstanceMethod<&DeviceObject::limit_capacity>("limitCapacity"),
-                                       InstanceMethod<&DeviceObject::expert_slots>("expertSlots"),
-                                       InstanceMethod<&DeviceObject::expert_choice>("expertChoice"),
-                                       InstanceMethod<&DeviceObject::hierarchical_gating>("hierarchicalGating"),
-                                       InstanceMethod<&DeviceObject::sort>("sort"),
-                                       InstanceMethod<&DeviceObject::permute>("permute"),
-                                       InstanceMethod<&DeviceObject::unpermute>("unpermute"),
-                                       InstanceMethod<&DeviceObject::grouped_gemm>("groupedGemm"),
-                                       InstanceMethod<&DeviceObject::combine>("combine"),
-                                       InstanceMethod<&DeviceObject::router_scores>("routerScores"),
-                                       InstanceMethod<&DeviceObject::expert_totals>("expertTotals"),
-                                       InstanceMethod<&DeviceObject::column_means>("columnMeans"),
-                                       InstanceMethod<&DeviceObject::balance_loss>("balanceLoss"),
-                                       InstanceMethod<&DeviceObject::imbalance>("imbalance"),
-                                       InstanceMethod<&DeviceObject::update_selection_bias>("updateSelectionBias"),
-                                       InstanceMethod<&DeviceObject::accumulate>("accumulate"),
-                                       InstanceMethod<&DeviceObject::random>("random"),
-                                       InstanceMethod<&DeviceObject::jitter>("jitter"),
-                                       InstanceMethod<&DeviceObject::noisy_logits>("noisyLogits"),
-                                       InstanceMethod<&DeviceObject::expert_load>("expertLoad"),
-                                       InstanceMethod<&DeviceObject::copy_matrix>("copyMatrix"),
-                                       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
-                                       InstanceMethod<&DeviceObject::layer>("layer"),
-                                       InstanceAccessor<&DeviceObject::weight_layout>("weightLayout"),
-                                       InstanceMethod<&DeviceObject::map_file>("mapFile"),
-                                   }));
+  std::vector<PropertyDescriptor> properties = {
+      InstanceAccessor<&DeviceObject::kind>("kind"),
+      InstanceAccessor<&DeviceObject::description>("description"),
+      InstanceMethod<&DeviceObject::empty>("empty"),
+      InstanceMethod<&DeviceObject::synchronize>("synchronize"),
+      InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
+      InstanceMethod<&DeviceObject::warnings>("warnings"),
+      InstanceMethod<&DeviceObject::close>("close"),
+      InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
+      InstanceMethod<&DeviceObject::layer>("layer"),
+      InstanceAccessor<&DeviceObject::weight_layout>("weightLayout"),
+      InstanceMethod<&DeviceObject::map_file>("mapFile"),
+  };
+  for_each_operator(
+      [&]<class Operator>() { properties.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
+  Addon::of(env).device = Napi::Persistent(DefineClass(env, "Device", properties));
 }
 
 Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {

@@ -27,14 +27,6 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Stream& stream(Napi::Env env);
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
-  // Enqueues backend operator `run` on `problem`.
-  template <class Problem>
-  void enqueue(Napi::Env env, Status (Backend::*run)(const Problem&), Problem problem, Keep keep) {
-    stream(env).enqueue([backend = backend_, run, problem = std::move(problem), keep = std::move(keep)] {
-      return (backend.get()->*run)(problem);
-    });
-  }
-
   // Enqueues `work` and returns a promise of result(env), once it and all work before it are done.
   Napi::Value promise(Napi::Env env, std::function<Status()> work, std::function<Napi::Value(Napi::Env)> result);
 
@@ -55,29 +47,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   void synchronize_sync(const Napi::CallbackInfo& info);
   Napi::Value warnings(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
-  void router_projection(const Napi::CallbackInfo& info);
-  void gating(const Napi::CallbackInfo& info);
-  void limit_capacity(const Napi::CallbackInfo& info);
-  void expert_slots(const Napi::CallbackInfo& info);
-  void hierarchical_gating(const Napi::CallbackInfo& info);
-  void expert_choice(const Napi::CallbackInfo& info);
-  void sort(const Napi::CallbackInfo& info);
-  void permute(const Napi::CallbackInfo& info);
-  void unpermute(const Napi::CallbackInfo& info);
-  void grouped_gemm(const Napi::CallbackInfo& info);
-  void combine(const Napi::CallbackInfo& info);
-  void router_scores(const Napi::CallbackInfo& info);
-  void expert_totals(const Napi::CallbackInfo& info);
-  void column_means(const Napi::CallbackInfo& info);
-  void balance_loss(const Napi::CallbackInfo& info);
-  void imbalance(const Napi::CallbackInfo& info);
-  void update_selection_bias(const Napi::CallbackInfo& info);
-  void accumulate(const Napi::CallbackInfo& info);
-  void random(const Napi::CallbackInfo& info);
-  void jitter(const Napi::CallbackInfo& info);
-  void noisy_logits(const Napi::CallbackInfo& info);
-  void expert_load(const Napi::CallbackInfo& info);
-  void copy_matrix(const Napi::CallbackInfo& info);
+  // Reads an operator's description from an object and enqueues it.
+  template <class Operator>
+  void run(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);

@@ -17,14 +17,8 @@ namespace {
 DeviceSummary cpu_summary() {
   const cpu::Kernels* kernels = nullptr;
   const Status status = cpu::select_kernels(&kernels);
-  if (!status.ok()) return {"cpu", "cpu", false, status.message};
-  return {"cpu", "cpu", true, cpu::cpu_model() + ", " + kernels->name};
-}
-
-// The devices of one GPU namespace.
-template <class List>
-[[maybe_unused]] void append(std::vector<DeviceSummary>& all, const char* kind, List&& list) {
-  for (const auto& device : list()) all.push_back({device.name, kind, device.available, device.detail});
+  if (!status.ok()) return {"cpu", false, status.message};
+  return {"cpu", true, cpu::cpu_model() + ", " + kernels->name};
 }
 
 // n of "cuda:n", 0 of "cuda".
@@ -38,15 +32,14 @@ template <class List>
 std::vector<DeviceSummary> list_devices() {
   std::vector<DeviceSummary> all = {cpu_summary()};
 #if defined(MOE_HAS_SIMT)
-  append(all, "simt", simt::list_devices);
+  for (DeviceSummary& device : simt::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"simt", "simt", false, "this build leaves it out"});
+  all.push_back({"simt", false, "this build leaves it out"});
 #endif
 #if defined(MOE_HAS_CUDA)
-  append(all, "cuda", cuda::list_devices);
+  for (DeviceSummary& device : cuda::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back(
-      {"cuda", "cuda", false, "this build leaves it out: the CUDA toolkit (nvcc) was not found when it was built"});
+  all.push_back({"cuda", false, "this build leaves it out: the CUDA toolkit (nvcc) was not found when it was built"});
 #endif
   return all;
 }
@@ -60,7 +53,7 @@ Status open_device(const std::string& name, const DeviceOptions& options, std::u
   if (name.rfind("cuda", 0) == 0) return cuda::open(device_index(name), options, backend);
 #endif
   for (const DeviceSummary& device : list_devices()) {
-    if (device.kind == name.substr(0, name.find(':'))) return {Code::device_unavailable, name + ": " + device.detail};
+    if (device.kind() == name.substr(0, name.find(':'))) return {Code::device_unavailable, name + ": " + device.detail};
   }
   return {Code::device_unavailable, name + ": no such device"};
 }

@@ -6,15 +6,9 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/device_summary.h"
 
 namespace moe::binding {
-
-struct DeviceSummary {
-  std::string name;  // as openDevice takes it
-  std::string kind;  // cpu, simt or cuda
-  bool available;
-  std::string detail;  // what it is, or why it is not here
-};
 
 std::vector<DeviceSummary> list_devices();
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend);

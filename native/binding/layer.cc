@@ -3,6 +3,7 @@
 #include "binding/addon.h"
 #include "binding/arguments.h"
 #include "binding/captured_forward.h"
+#include "binding/field_reader.h"
 
 namespace moe::binding {
 
@@ -46,13 +47,12 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   description.intermediate = integer(env, given.Get("intermediateSize"), "intermediateSize");
   description.experts = integer(env, given.Get("numExperts"), "numExperts");
   description.shared_experts = integer(env, given.Get("sharedExperts"), "sharedExperts");
-  description.shared_gate = static_cast<SharedGate>(name_index(env, given.Get("sharedGate"), kSharedGateNames));
-  description.activation = activation(env, given.Get("activation"));
-  description.clamp = clamp(given.Get("clamp").ToObject());
+  description.shared_gate = choice<SharedGate>(env, given.Get("sharedGate"), "sharedGate");
+  description.activation = choice<Activation>(env, given.Get("activation"), "activation");
+  description.clamp = read_fields<Clamp>(given.Get("clamp"), "clamp");
   description.factor = given.Get("factor").ToBoolean();
-  description.output_activation =
-      static_cast<OutputActivation>(name_index(env, given.Get("outputActivation"), kOutputActivationNames));
-  description.weight_on = static_cast<WeightPlace>(name_index(env, given.Get("weightOn"), kWeightPlaceNames));
+  description.output_activation = choice<OutputActivation>(env, given.Get("outputActivation"), "outputActivation");
+  description.weight_on = choice<WeightPlace>(env, given.Get("weightOn"), "weightOn");
   const Napi::Object formats = given.Get("formats").ToObject();
   const auto format = [&](const char* role) { return weight_format(env, formats.Get(role)); };
   description.formats = {.router = format("router"),
@@ -64,7 +64,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   description.bias_dtype = dtype(env, given.Get("biasDType"));
   const Napi::Object bank = given.Get("bank").ToObject();
   description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};
-  description.gating = gating_rule(env, given);
+  description.gating = read_fields<GatingRule>(given, "layer");
   std::unique_ptr<Layer> layer;
   Keep keep;
   if (info[1].IsObject()) {

@@ -48,7 +48,7 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   for (const DeviceSummary& summary : list_devices()) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("name", summary.name);
-    device.Set("kind", summary.kind);
+    device.Set("kind", summary.kind());
     device.Set("available", summary.available);
     device.Set("detail", summary.detail);
     result.Set(result.Length(), device);

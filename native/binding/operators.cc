@@ -1,114 +1,56 @@
-// The operators of a device: read the arguments, enqueue.
-#include "binding/arguments.h"
-#include "binding/device.h"
-#include "binding/packed_experts.h"
+#include "binding/operators.h"
+
+#include <string>
+
+#include "core/enum.h"
+#include "core/operators/list.h"
 
 namespace moe::binding {
+namespace {
 
-void DeviceObject::router_projection(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  RouterProjection problem;
-  problem.x = tensor(env, info[0], keep);
-  problem.weight = tensor(env, info[1], keep);
-  problem.bias = optional_tensor(env, info[2], keep);
-  problem.logits = tensor(env, info[3], keep);
-  enqueue(env, &Backend::router_projection, problem, std::move(keep));
-}
+// Builds { name: kind } of a description's fields in order, in lib/core/operators/field.ts' terms.
+template <class T>
+class FieldList {
+ public:
+  explicit FieldList(Napi::Env env) : env_(env), fields_(Napi::Object::New(env)) { T::fields(*this); }
 
-void DeviceObject::gating(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  Gating problem;
-  problem.logits = tensor(env, info[0], keep);
-  problem.selection_bias = optional_tensor(env, info[1], keep);
-  problem.ids = tensor(env, info[2], keep);
-  problem.weights = tensor(env, info[3], keep);
-  problem.rule = gating_rule(env, info[4].ToObject());
-  enqueue(env, &Backend::gating, problem, std::move(keep));
-}
-
-void DeviceObject::hierarchical_gating(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  HierarchicalGating problem;
-  problem.group_logits = tensor(env, info[0], keep);
-  problem.logits = tensor(env, info[1], keep);
-  problem.ids = tensor(env, info[2], keep);
-  problem.weights = tensor(env, info[3], keep);
-  problem.groups = gating_rule(env, info[4].ToObject());
-  problem.experts = gating_rule(env, info[5].ToObject());
-  enqueue(env, &Backend::hierarchical_gating, problem, std::move(keep));
-}
-
-void DeviceObject::sort(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  Sort problem;
-  problem.ids = tensor(env, info[0], keep);
-  problem.offsets = tensor(env, info[1], keep);
-  problem.tokens_per_expert = tensor(env, info[2], keep);
-  problem.token_of_row = tensor(env, info[3], keep);
-  problem.row_of_slot = tensor(env, info[4], keep);
-  enqueue(env, &Backend::sort, problem, std::move(keep));
-}
-
-void DeviceObject::permute(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  Permute problem;
-  problem.x = tensor(env, info[0], keep);
-  problem.token_of_row = tensor(env, info[1], keep);
-  problem.rows = tensor(env, info[2], keep);
-  enqueue(env, &Backend::permute, problem, std::move(keep));
-}
-
-void DeviceObject::unpermute(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  Unpermute problem;
-  problem.rows = tensor(env, info[0], keep);
-  problem.row_of_slot = tensor(env, info[1], keep);
-  problem.slots = tensor(env, info[2], keep);
-  enqueue(env, &Backend::unpermute, problem, std::move(keep));
-}
-
-void DeviceObject::grouped_gemm(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  GroupedGemm problem;
-  problem.x = tensor(env, info[0], keep);
-  const std::shared_ptr<PackedExperts>& packed = argument<PackedExpertsObject>(info, 1).packed(env);
-  problem.weight = packed.get();
-  keep.push_back(packed);
-  problem.bias = optional_tensor(env, info[2], keep);
-  problem.offsets = tensor(env, info[3], keep);
-  problem.token_of_row = optional_tensor(env, info[4], keep);
-  problem.y = tensor(env, info[5], keep);
-  enqueue(env, &Backend::grouped_gemm, problem, std::move(keep));
-}
-
-void DeviceObject::combine(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  Combine problem;
-  problem.rows = tensor(env, info[0], keep);
-  problem.row_of_slot = tensor(env, info[1], keep);
-  problem.weights = tensor(env, info[2], keep);
-  problem.y = tensor(env, info[3], keep);
-  enqueue(env, &Backend::combine, problem, std::move(keep));
-}
-
-void DeviceObject::copy_matrix(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  CopyMatrix problem;
-  problem.source = matrix(env, info[0], keep);
-  problem.target = tensor(env, info[1], keep);
-  if (problem.target.size() != problem.source.rows * problem.source.columns) {
-    throw_error(env, {Code::internal, "copyMatrix: expected a target of the matrix's size"});
+  void input(const char* name, TensorView T::*) { add(name, "input"); }
+  void optional_input(const char* name, TensorView T::*) { add(name, "optional_input"); }
+  void output(const char* name, TensorView T::*) { add(name, "output"); }
+  void optional_output(const char* name, TensorView T::*) { add(name, "optional_output"); }
+  template <class Value>
+  void value(const char* name, Value T::*) {
+    Napi::Object field = add(name, value_kind<Value>());
+    if constexpr (std::is_enum_v<Value>) {
+      Napi::Array choices = Napi::Array::New(env_);
+      for_each_value<Value>([&](Value, std::string_view choice) {
+        choices.Set(choices.Length(), Napi::String::New(env_, choice.data(), choice.size()));
+      });
+      field.Set("choices", choices);
+    } else if constexpr (Description<Value>) {
+      field.Set("fields", FieldList<Value>(env_).fields());
+    }
   }
-  enqueue(env, &Backend::copy_matrix, problem, std::move(keep));
+  Napi::Object fields() const { return fields_; }
+
+ private:
+  Napi::Object add(const char* name, const char* kind) {
+    Napi::Object field = Napi::Object::New(env_);
+    field.Set("kind", kind);
+    fields_.Set(name, field);
+    return field;
+  }
+
+  Napi::Env env_;
+  Napi::Object fields_;
+};
+
+}  // namespace
+
+Napi::Value operators(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  for_each_operator([&]<class Operator>() { result.Set(Operator::kName, FieldList<Operator>(info.Env()).fields()); });
+  return result;
 }
 
 }  // namespace moe::binding

@@ -2,6 +2,7 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "binding/field_reader.h"
 
 namespace moe::binding {
 
@@ -29,8 +30,8 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.rows = integer(env, info[1], "rows");
   weights.columns = integer(env, info[2], "columns");
   weights.format = weight_format(env, info[3]);
-  weights.activation = activation(env, info[4]);
-  weights.clamp = clamp(info[5].ToObject());
+  weights.activation = choice<Activation>(env, info[4], "activation");
+  weights.clamp = read_fields<Clamp>(info[5], "clamp");
   std::unique_ptr<PackedExperts> packed;
   check(env, owner.backend(env)->packed_experts(weights, &packed));
   Napi::Object object = Addon::of(env).packed_experts.New({});

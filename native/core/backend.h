@@ -1,4 +1,4 @@
-// What every native device implements: memory and the operator table.
+// What every native device implements: memory and the operators of core/operators/list.h.
 #pragma once
 
 #include <atomic>
@@ -9,10 +9,7 @@
 #include <vector>
 
 #include "core/layer/description.h"
-#include "core/operators/capacity.h"
-#include "core/operators/noise.h"
-#include "core/operators/problem.h"
-#include "core/operators/statistics.h"
+#include "core/operators/list.h"
 #include "core/status.h"
 
 namespace moe {
@@ -106,29 +103,10 @@ class Backend {
   virtual Status read(void* host, const void* device, size_t bytes) = 0;
   virtual Status synchronize() = 0;
 
-  virtual Status router_projection(const RouterProjection& p) = 0;
-  virtual Status gating(const Gating& p) = 0;
-  virtual Status limit_capacity(const LimitCapacity& p) = 0;
-  virtual Status expert_slots(const ExpertSlots& p) = 0;
-  virtual Status hierarchical_gating(const HierarchicalGating& p) = 0;
-  virtual Status expert_choice(const ExpertChoice& p) = 0;
-  virtual Status sort(const Sort& p) = 0;
-  virtual Status permute(const Permute& p) = 0;
-  virtual Status unpermute(const Unpermute& p) = 0;
-  virtual Status grouped_gemm(const GroupedGemm& p) = 0;
-  virtual Status combine(const Combine& p) = 0;
-  virtual Status router_scores(const RouterScores& p) = 0;
-  virtual Status expert_totals(const ExpertTotals& p) = 0;
-  virtual Status column_means(const ColumnMeans& p) = 0;
-  virtual Status balance_loss(const BalanceLoss& p) = 0;
-  virtual Status imbalance(const Imbalance& p) = 0;
-  virtual Status update_selection_bias(const SelectionBiasUpdate& p) = 0;
-  virtual Status accumulate(const Accumulate& p) = 0;
-  virtual Status random(const Random& p) = 0;
-  virtual Status jitter(const Jitter& p) = 0;
-  virtual Status noisy_logits(const NoisyLogits& p) = 0;
-  virtual Status expert_load(const ExpertLoad& p) = 0;
-  virtual Status copy_matrix(const CopyMatrix& p) = 0;
+#define MOE_OPERATOR(Operator) virtual Status run(const Operator& p) = 0;
+  MOE_OPERATORS(MOE_OPERATOR)
+#undef MOE_OPERATOR
+
   virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 

@@ -1,10 +1,10 @@
-// One GPU, or the simulated one: the operator table over the kernels.
+// One GPU, or the simulated one.
 #pragma once
 
 #include <memory>
 
 #include "core/backend.h"
-#include "gpu/runtime/context.h"
+#include "gpu/operators.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
@@ -22,29 +22,14 @@ class GpuBackend : public Backend {
   Status read(void* host, const void* device, size_t bytes) override;
   Status synchronize() override;
 
-  Status router_projection(const RouterProjection& p) override;
-  Status gating(const Gating& p) override;
-  Status limit_capacity(const LimitCapacity& p) override;
-  Status expert_slots(const ExpertSlots& p) override;
-  Status hierarchical_gating(const HierarchicalGating& p) override;
-  Status expert_choice(const ExpertChoice& p) override;
-  Status sort(const Sort& p) override;
-  Status permute(const Permute& p) override;
-  Status unpermute(const Unpermute& p) override;
-  Status grouped_gemm(const GroupedGemm& p) override;
-  Status combine(const Combine& p) override;
-  Status router_scores(const RouterScores& p) override;
-  Status expert_totals(const ExpertTotals& p) override;
-  Status column_means(const ColumnMeans& p) override;
-  Status balance_loss(const BalanceLoss& p) override;
-  Status imbalance(const Imbalance& p) override;
-  Status update_selection_bias(const SelectionBiasUpdate& p) override;
-  Status accumulate(const Accumulate& p) override;
-  Status random(const Random& p) override;
-  Status jitter(const Jitter& p) override;
-  Status noisy_logits(const NoisyLogits& p) override;
-  Status expert_load(const ExpertLoad& p) override;
-  Status copy_matrix(const CopyMatrix& p) override;
+#define MOE_OPERATOR(Operator)                  \
+  Status run(const Operator& p) override {      \
+    MOE_TRY(context_.runtime->use());           \
+    return MOE_GPU_NAMESPACE::run(context_, p); \
+  }
+  MOE_OPERATORS(MOE_OPERATOR)
+#undef MOE_OPERATOR
+
   Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
 

@@ -93,7 +93,7 @@ export function setExtraRouter(layer: MoeLayer, role: ExtraRouterRole, weight: W
   const copy = device.empty(shape, description.weightDType as FloatDType);
   layer.extraRouters[role] = copy;
   withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
-    device.backend.copyMatrix(matrix, copy.handle);
+    device.backend.copyMatrix({ source: matrix, target: copy.handle });
   });
 }
 

@@ -44,6 +44,11 @@ export function combine(
   const dtype = out?.dtype ?? rows.dtype;
   const y = output("out", out, device, shape, dtype, [rows, rowOfSlot, weights]);
   checkTensor("out", y, "float", shape, device);
-  device.backend.combine(rows.handle, rowOfSlot.handle, weights.handle, y.handle);
+  device.backend.combine({
+    rows: rows.handle,
+    rowOfSlot: rowOfSlot.handle,
+    weights: weights.handle,
+    y: y.handle,
+  });
   return y;
 }

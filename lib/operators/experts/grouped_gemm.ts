@@ -211,13 +211,13 @@ function multiply(
   const inputs = [x, offsets, tokenOfRow, bias];
   const y = output("out", options.out, device, shape, dtype, inputs);
   checkTensor("out", y, "float", shape, device);
-  device.backend.groupedGemm(
-    x.handle,
-    weight.handle,
-    bias?.handle ?? null,
-    offsets.handle,
-    tokenOfRow?.handle ?? null,
-    y.handle,
-  );
+  device.backend.groupedGemm({
+    x: x.handle,
+    weight: weight.handle,
+    bias: bias?.handle,
+    offsets: offsets.handle,
+    tokenOfRow: tokenOfRow?.handle,
+    y: y.handle,
+  });
   return y;
 }

@@ -25,7 +25,7 @@ export function permute<D extends FloatDType>(
   checkTensor("tokenOfRow", tokenOfRow, ["i32"], ["R"], device);
   const shape = [tokenOfRow.size, x.shape[1] as number];
   const rows = output("out", out, device, shape, x.dtype, [x, tokenOfRow]);
-  device.backend.permute(x.handle, tokenOfRow.handle, rows.handle);
+  device.backend.permute({ x: x.handle, tokenOfRow: tokenOfRow.handle, rows: rows.handle });
   return rows;
 }
 
@@ -49,6 +49,6 @@ export function unpermute<D extends FloatDType>(
   checkTensor("rowOfSlot", rowOfSlot, ["i32"], ["T", "k"], device);
   const shape = [...rowOfSlot.shape, rows.shape[1] as number];
   const slots = output("out", out, device, shape, rows.dtype, [rows, rowOfSlot]);
-  device.backend.unpermute(rows.handle, rowOfSlot.handle, slots.handle);
+  device.backend.unpermute({ rows: rows.handle, rowOfSlot: rowOfSlot.handle, slots: slots.handle });
   return slots;
 }

@@ -67,16 +67,16 @@ export function expertLoad(
   const mask = checkTokenMask(tokenMask, tokens, device);
   const inputs = [clean, noisy, deviation, tokenMask, groups?.ids, groups?.load];
   const load = output("out", out, device, [experts], dtype, inputs);
-  device.backend.expertLoad(
-    clean.handle,
-    noisy.handle,
-    deviation.handle,
-    mask,
+  device.backend.expertLoad({
+    clean: clean.handle,
+    noisy: noisy.handle,
+    deviation: deviation.handle,
+    tokenMask: mask,
     topK,
-    groups?.ids.handle ?? null,
-    groups?.load.handle ?? null,
-    load.handle,
-  );
+    groupIds: groups?.ids.handle,
+    groupLoad: groups?.load.handle,
+    load: load.handle,
+  });
   return load;
 }
 

@@ -33,6 +33,6 @@ export function jitter<D extends FloatDType>(x: Tensor<D>, options: JitterOption
   checkTensor("x", x, "float", ["T", "H"]);
   const { epsilon, seed, out } = jitterOptions(options, "options");
   const y = output("out", out, x.device, x.shape, x.dtype, [x]);
-  x.device.backend.jitter(x.handle, seed, epsilon, y.handle);
+  x.device.backend.jitter({ x: x.handle, seed, epsilon, y: y.handle });
   return y;
 }

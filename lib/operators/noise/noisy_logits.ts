@@ -63,7 +63,14 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
   const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
   const given = noise ?? draw(clean, seed as Seed, offset as number | undefined);
-  device.backend.noisyLogits(clean.handle, spread.handle, given.handle, epsilon, logits.handle, deviation.handle);
+  device.backend.noisyLogits({
+    clean: clean.handle,
+    spread: spread.handle,
+    noise: given.handle,
+    epsilon,
+    logits: logits.handle,
+    deviation: deviation.handle,
+  });
   if (noise === undefined) given.dispose();
   return { logits, deviation };
 }

@@ -1,6 +1,6 @@
 import { type Device, openedDevice } from "../../core/device.js";
 import { checkInteger, invalidArgument } from "../../core/errors.js";
-import { type Distribution, distributions } from "../../core/noise_backend.js";
+import { type Distribution, distributions } from "../../core/operators/noise.js";
 import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
 import { checkShape, type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -60,6 +60,6 @@ export function random(device: Device, shape: Shape, options: RandomOptions): Te
   checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(shape));
   if (out !== undefined) checkTensor("out", out, "float32", shape, device);
   const values = out ?? device.empty(shape, "f32");
-  device.backend.random(seed, offset, distribution, values.handle);
+  device.backend.random({ seed, offset, distribution, values: values.handle });
   return values;
 }

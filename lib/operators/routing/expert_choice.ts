@@ -93,8 +93,14 @@ export function chooseTokens(
   const tokenWeights = output("out.tokenWeights", out?.tokenWeights, device, places, dtype, [logits, tokens]);
   const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, tokens, tokenWeights]);
   const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, tokens, tokenWeights, ids]);
-  const handles = [tokens.handle, tokenWeights.handle, ids.handle, weights.handle] as const;
-  device.backend.expertChoice(logits.handle, ...handles, scoring);
+  device.backend.expertChoice({
+    logits: logits.handle,
+    tokens: tokens.handle,
+    tokenWeights: tokenWeights.handle,
+    ids: ids.handle,
+    weights: weights.handle,
+    scoring,
+  });
   return { tokens, tokenWeights, ids, weights };
 }
 

@@ -40,6 +40,6 @@ export function expertSlots(ids: Tensor<"i32">, options: ExpertSlotsOptions): Te
     throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${ids.size}`);
   }
   const slots = output("out", out, ids.device, [numExperts, capacity], "i32", [ids]);
-  ids.device.backend.expertSlots(ids.handle, slots.handle);
+  ids.device.backend.expertSlots({ ids: ids.handle, slots: slots.handle });
   return slots;
 }

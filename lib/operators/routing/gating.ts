@@ -63,6 +63,12 @@ export function gating(logits: Tensor<FloatDType>, options: GatingOptions): Rout
   const dtype = resultDType(logits);
   const ids = output("out.ids", out?.ids, device, shape, "i32", [logits, bias]);
   const weights = output("out.weights", out?.weights, device, shape, dtype, [logits, bias, ids]);
-  device.backend.gating(logits.handle, bias?.handle ?? null, ids.handle, weights.handle, rule);
+  device.backend.gating({
+    logits: logits.handle,
+    selectionBias: bias?.handle,
+    ids: ids.handle,
+    weights: weights.handle,
+    rule,
+  });
   return { ids, weights };
 }

@@ -79,6 +79,13 @@ export function chooseByGroups(
   const inputs = [groupLogits, logits];
   const ids = output("out.ids", out?.ids, device, shape, "i32", inputs);
   const weights = output("out.weights", out?.weights, device, shape, resultDType(logits), [...inputs, ids]);
-  device.backend.hierarchicalGating(groupLogits.handle, logits.handle, ids.handle, weights.handle, groups, experts);
+  device.backend.hierarchicalGating({
+    groupLogits: groupLogits.handle,
+    logits: logits.handle,
+    ids: ids.handle,
+    weights: weights.handle,
+    groups,
+    experts,
+  });
   return { ids, weights };
 }

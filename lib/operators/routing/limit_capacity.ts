@@ -58,7 +58,12 @@ export function dropOverflow(
   const { length, capacity } = sharedCapacity(rule, tokens, sequenceLength, topK, numExperts);
   const keptIds = output("out.ids", out?.ids, device, shape, "i32", [ids, weights]);
   const keptWeights = output("out.weights", out?.weights, device, shape, weights.dtype, [ids, weights, keptIds]);
-  device.backend.limitCapacity(ids.handle, weights.handle, keptIds.handle, keptWeights.handle, numExperts, {
+  device.backend.limitCapacity({
+    ids: ids.handle,
+    weights: weights.handle,
+    keptIds: keptIds.handle,
+    keptWeights: keptWeights.handle,
+    numExperts,
     capacity: Math.min(capacity, ids.size),
     sequenceLength: Math.max(length, 1),
     drop: rule.drop,

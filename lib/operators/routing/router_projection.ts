@@ -31,6 +31,6 @@ export function routerProjection(
   checkOptional("bias", bias, "float", [experts], device);
   const dtype = resultDType(x);
   const logits = output("out", out, device, [tokens, experts], dtype, [x, weight, bias]);
-  device.backend.routerProjection(x.handle, weight.handle, bias?.handle ?? null, logits.handle);
+  device.backend.routerProjection({ x: x.handle, weight: weight.handle, bias: bias?.handle, logits: logits.handle });
   return logits;
 }

@@ -47,6 +47,12 @@ export function sort(ids: Tensor<"i32">, options: { numExperts: number; out?: So
   const tokenOfRow = output("out.tokenOfRow", out?.tokenOfRow, device, [size], "i32", [ids, offsets, tokensPerExpert]);
   const inputs = [ids, offsets, tokensPerExpert, tokenOfRow];
   const rowOfSlot = output("out.rowOfSlot", out?.rowOfSlot, device, ids.shape, "i32", inputs);
-  device.backend.sort(ids.handle, offsets.handle, tokensPerExpert.handle, tokenOfRow.handle, rowOfSlot.handle);
+  device.backend.sort({
+    ids: ids.handle,
+    offsets: offsets.handle,
+    tokensPerExpert: tokensPerExpert.handle,
+    tokenOfRow: tokenOfRow.handle,
+    rowOfSlot: rowOfSlot.handle,
+  });
   return { offsets, tokensPerExpert, tokenOfRow, rowOfSlot };
 }

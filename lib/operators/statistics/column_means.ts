@@ -45,6 +45,6 @@ export function columnMeans(values: Tensor<"f32">, options: ColumnMeansOptions =
   checkSequences(sequences, rows);
   const mask = checkTokenMask(tokenMask, rows, device);
   const means = output("out", out, device, [sequences, columns], resultDType(values), [values, tokenMask]);
-  device.backend.columnMeans(values.handle, mask, means.handle, null, square, false);
+  device.backend.columnMeans({ values: values.handle, tokenMask: mask, means: means.handle, square, total: false });
   return means;
 }

@@ -81,13 +81,14 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   const inputs = [ids, weights, tokenMask];
   const tokens = output("out.tokens", out?.tokens, device, [sequences, numExperts], "i32", inputs);
   const dropped = output("out.dropped", out?.dropped, device, [sequences], "i32", [...inputs, tokens]);
+  const operands = { ids: ids.handle, tokenMask: mask, tokens: tokens.handle, dropped: dropped.handle, choices };
   if (weights === undefined) {
-    device.backend.expertTotals(ids.handle, null, mask, tokens.handle, dropped.handle, null, choices);
+    device.backend.expertTotals(operands);
     return { tokens, dropped };
   }
   const others = [...inputs, tokens, dropped];
   const dtype = resultDType(weights);
   const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
-  device.backend.expertTotals(ids.handle, weights.handle, mask, tokens.handle, dropped.handle, sums.handle, choices);
+  device.backend.expertTotals({ ...operands, weights: weights.handle, sums: sums.handle });
   return { tokens, dropped, weights: sums } as WeightedExpertTotals;
 }

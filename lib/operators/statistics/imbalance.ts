@@ -1,5 +1,5 @@
+import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
 import { boolean, nonNegative, object, optional } from "../../core/options.js";
-import type { ImbalanceMeasure } from "../../core/statistics_backend.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, resultDType } from "../check.js";
 
@@ -40,6 +40,6 @@ export function maximumViolation(values: Tensor<"f32"> | Tensor<"i32">): Tensor<
 function imbalance(values: Tensor, measure: ImbalanceMeasure, epsilon: number): Tensor<"f32"> {
   checkTensor("values", values, ["f32", "i32", "f64"], values?.shape ?? []);
   const result = values.device.empty([1], resultDType(values));
-  values.device.backend.imbalance(values.handle, result.handle, measure, epsilon);
+  values.device.backend.imbalance({ values: values.handle, result: result.handle, measure, epsilon });
   return result;
 }

@@ -1,7 +1,7 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { choice, type Fields, object, optional, unchecked } from "../../core/options.js";
-import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
+import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkSequences, checkTensor, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
 import { expertTotals } from "./expert_totals.js";
@@ -12,7 +12,7 @@ export type LoadNormalization = "choices" | "tokens";
 
 export interface LoadBalancingLossOptions extends TokenMaskOption {
   /** The scores whose means count: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
-  scoring?: StatisticsScoring;
+  scoring?: ExpertScoring;
   /**
    * S, sequences of equal length in the T tokens: the loss is the mean of theirs, but for those of which no token
    * counts; default 1, the whole batch.
@@ -29,7 +29,7 @@ export interface LoadBalancingLossOptions extends TokenMaskOption {
 
 const lossOptions = object(
   {
-    scoring: optional(choice(statisticsScorings), "softmax"),
+    scoring: optional(choice(expertScorings), "softmax"),
     sequences: optional(unchecked, 1),
     choices: optional(choice(["all", "first"]), "all"),
     normalization: optional(choice(["choices", "tokens"]), "choices"),
@@ -71,7 +71,13 @@ export function loadBalancingLoss(
   const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
   const loss = device.empty([1], resultDType(logits));
   const factor = numExperts / (normalization === "choices" ? counted : 1);
-  device.backend.balanceLoss(totals.tokens.handle, means.mean.handle, means.counts.handle, loss.handle, factor);
+  device.backend.balanceLoss({
+    tokens: totals.tokens.handle,
+    means: means.mean.handle,
+    counts: means.counts.handle,
+    loss: loss.handle,
+    factor,
+  });
   for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   return loss;
 }

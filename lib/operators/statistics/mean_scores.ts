@@ -1,5 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
-import type { StatisticsScoring } from "../../core/statistics_backend.js";
+import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
 
@@ -19,11 +19,11 @@ export interface CountedMeanOptions extends TokenMaskOption {
 /** The mean scores [S, E] f32 of logits [T, E] over each sequence. */
 export function meanScores(
   logits: Tensor<FloatDType>,
-  { scoring, normalize }: { scoring: StatisticsScoring; normalize: boolean },
+  { scoring, normalize }: { scoring: ExpertScoring; normalize: boolean },
   options: CountedMeanOptions,
 ): CountedMean {
   using scores = logits.device.empty(logits.shape, resultDType(logits));
-  logits.device.backend.routerScores(logits.handle, scores.handle, null, null, scoring, normalize);
+  logits.device.backend.routerScores({ logits: logits.handle, scores: scores.handle, scoring, normalize });
   return countedMean(scores, false, options);
 }
 
@@ -35,8 +35,12 @@ export function tokenMean(
 ): CountedMean {
   const tokens = logits.shape[0] as number;
   using values = logits.device.empty([tokens, 1], resultDType(logits));
-  const [logSumExp, entropy] = of === "entropy" ? [null, values.handle] : [values.handle, null];
-  logits.device.backend.routerScores(logits.handle, null, logSumExp, entropy, "softmax", false);
+  logits.device.backend.routerScores({
+    logits: logits.handle,
+    ...(of === "entropy" ? { entropy: values.handle } : { logSumExp: values.handle }),
+    scoring: "softmax",
+    normalize: false,
+  });
   return countedMean(values, of === "squaredLogSumExp", options);
 }
 
@@ -47,7 +51,14 @@ function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMea
   const mask = checkTokenMask(tokenMask, rows, device);
   const mean = device.empty([sequences, columns], values.dtype);
   const counts = device.empty([sequences], "i32");
-  device.backend.columnMeans(values.handle, mask, mean.handle, counts.handle, square, total);
+  device.backend.columnMeans({
+    values: values.handle,
+    tokenMask: mask,
+    means: mean.handle,
+    counts: counts.handle,
+    square,
+    total,
+  });
   return {
     mean,
     counts,

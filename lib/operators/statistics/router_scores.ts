@@ -1,6 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { boolean, choice, type Fields, object, optional, results } from "../../core/options.js";
-import { type StatisticsScoring, statisticsScorings } from "../../core/statistics_backend.js";
+import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
@@ -17,7 +17,7 @@ export interface RouterScores {
 
 export interface RouterScoresOptions {
   /** `softmax` (default) or `sigmoid`. */
-  scoring?: StatisticsScoring;
+  scoring?: ExpertScoring;
   /** Divide a token's scores by their sum over all experts, as DeepSeek-V3's balance loss does; default false. */
   normalize?: boolean;
   /** Where to write; default new tensors. */
@@ -26,7 +26,7 @@ export interface RouterScoresOptions {
 
 const scoresOptions = object(
   {
-    scoring: optional(choice(statisticsScorings), "softmax"),
+    scoring: optional(choice(expertScorings), "softmax"),
     normalize: optional(boolean, false),
     out: optional(results({ scores: tensor<"f32">(), logSumExp: tensor<"f32">(), entropy: tensor<"f32">() })),
   } satisfies Fields<RouterScoresOptions>,
@@ -51,6 +51,13 @@ export function routerScores(logits: Tensor<FloatDType>, options: RouterScoresOp
   const scores = output("out.scores", out?.scores, device, logits.shape, dtype, [logits]);
   const logSumExp = output("out.logSumExp", out?.logSumExp, device, [tokens], dtype, [logits, scores]);
   const entropy = output("out.entropy", out?.entropy, device, [tokens], dtype, [logits, scores, logSumExp]);
-  device.backend.routerScores(logits.handle, scores.handle, logSumExp.handle, entropy.handle, scoring, normalize);
+  device.backend.routerScores({
+    logits: logits.handle,
+    scores: scores.handle,
+    logSumExp: logSumExp.handle,
+    entropy: entropy.handle,
+    scoring,
+    normalize,
+  });
   return { scores, logSumExp, entropy };
 }

@@ -27,6 +27,11 @@ export function updateSelectionBias(
   const { rate, out } = updateOptions(options, "options");
   const others = out === bias ? [tokens] : [bias, tokens];
   const updated = output("out", out, device, bias.shape, bias.dtype, others);
-  device.backend.updateSelectionBias(bias.handle, tokens.handle, updated.handle, rate);
+  device.backend.updateSelectionBias({
+    bias: bias.handle,
+    tokens: tokens.handle,
+    updated: updated.handle,
+    rate,
+  });
   return updated;
 }

@@ -4,8 +4,8 @@ import type { ReferenceTensor } from "./tensor.js";
 export type CountsToken = (token: number) => boolean;
 
 /** Reads a mask [T] u8; without one, all tokens count. */
-export function tokenMask(mask: ReferenceTensor | null): CountsToken {
-  if (mask === null) return () => true;
+export function tokenMask(mask: ReferenceTensor | null | undefined): CountsToken {
+  if (!mask) return () => true;
   const values = mask.values();
   return (token) => values[token] !== 0;
 }

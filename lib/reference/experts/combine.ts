@@ -1,3 +1,4 @@
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 
 /** y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], summed in order of j; a slot of -1 adds nothing. */
@@ -13,3 +14,9 @@ export function combine(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): M
   });
   return y;
 }
+
+export const runCombine: Implementation<"combine"> = ({ rows, rowOfSlot, weights, y }, stream) => {
+  const source = rows.matrix();
+  const indices = stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
+  y.store(combine(source, indices, weights.matrix()).values);
+};

@@ -1,4 +1,5 @@
 import { type Activation, type Clamp, isGated } from "../../core/backend.js";
+import type { Implementation } from "../core/implementation.js";
 import { linear, type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { activate } from "./activation.js";
 
@@ -38,3 +39,12 @@ export function groupedGemm(
   }
   return y;
 }
+
+export const runGroupedGemm: Implementation<"groupedGemm"> = ({ x, weight, bias, offsets, tokenOfRow, y }, stream) => {
+  const source = x.matrix();
+  const ranges = stream.checkOffsets("groupedGemm: offsets", offsets, y.shape[0] as number);
+  const tokens = tokenOfRow
+    ? stream.checkIndices("groupedGemm: tokenOfRow", tokenOfRow, "a row", source.rows)
+    : undefined;
+  y.store(groupedGemm(source, weight, bias?.matrix(), ranges, tokens).values);
+};

@@ -1,3 +1,4 @@
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 
 /**
@@ -11,3 +12,15 @@ export function gather(source: Matrix, indices: Int32Array): Matrix {
   });
   return result;
 }
+
+export const runPermute: Implementation<"permute"> = ({ x, tokenOfRow, rows }, stream) => {
+  const source = x.matrix();
+  const indices = stream.checkIndices("permute: tokenOfRow", tokenOfRow, "a row", source.rows);
+  rows.store(gather(source, indices).values);
+};
+
+export const runUnpermute: Implementation<"unpermute"> = ({ rows, rowOfSlot, slots }, stream) => {
+  const source = rows.matrix();
+  const indices = stream.checkIndices("unpermute: rowOfSlot", rowOfSlot, "a row", source.rows);
+  slots.store(gather(source, indices).values);
+};

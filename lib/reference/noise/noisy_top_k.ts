@@ -1,6 +1,7 @@
 import { erfc } from "../core/erf.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf } from "../core/matrix.js";
-import type { CountsToken } from "../core/token_mask.js";
+import { type CountsToken, tokenMask } from "../core/token_mask.js";
 
 /** ln(1 + eˣ), without overflow. */
 function softplus(x: number): number {
@@ -84,3 +85,23 @@ function choices({ ids }: ChosenGroups, tokens: number, token: number): Int32Arr
   const perToken = ids.length / tokens;
   return ids.subarray(token * perToken, (token + 1) * perToken);
 }
+
+export const runNoisyLogits: Implementation<"noisyLogits"> = ({ clean, spread, noise, epsilon, logits, deviation }) => {
+  const result = noisyLogits(clean.values(), spread.values(), noise.values(), epsilon);
+  logits.store(result.logits);
+  deviation.store(result.deviation);
+};
+
+export const runExpertLoad: Implementation<"expertLoad"> = (operands, stream) => {
+  const { clean, noisy, deviation, topK, groupIds, groupLoad, load } = operands;
+  const counts = tokenMask(operands.tokenMask);
+  const logits = { clean: clean.matrix(), noisy: noisy.matrix(), deviation: deviation.matrix() };
+  load.store(expertLoad(logits, topK, counts, chosenGroups()));
+
+  function chosenGroups(): ChosenGroups | undefined {
+    if (!groupIds || !groupLoad) return undefined;
+    const ofGroups = groupLoad.values();
+    const ids = stream.checkIndices("expertLoad: groups.ids", groupIds, "a group", ofGroups.length, counts);
+    return { count: ofGroups.length, ids, load: ofGroups };
+  }
+};

@@ -1,4 +1,6 @@
-import type { Distribution } from "../../core/noise_backend.js";
+import type { Distribution } from "../../core/operators/noise.js";
+import { shapeSize } from "../../core/shape.js";
+import type { Implementation } from "../core/implementation.js";
 
 type Words = readonly [number, number, number, number];
 
@@ -49,3 +51,12 @@ export function randomNumbers(seed: bigint, offset: number, count: number, distr
   }
   return values;
 }
+
+export const runRandom: Implementation<"random"> = ({ seed, offset, distribution, values }) => {
+  values.store(randomNumbers(seed, offset, shapeSize(values.shape), distribution));
+};
+
+export const runJitter: Implementation<"jitter"> = ({ x, seed, epsilon, y }) => {
+  const uniform = randomNumbers(seed, 0, shapeSize(x.shape), "uniform");
+  y.store(x.values().map((value, index) => value * (1 + epsilon * (2 * (uniform[index] as number) - 1))));
+};

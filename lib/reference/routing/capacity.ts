@@ -1,6 +1,16 @@
-import type { CapacityLimit, Drop } from "../../core/routing_rule.js";
+import type { Drop, KeptDivisor } from "../../core/routing_rule.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { descending } from "./selection.js";
+
+/** Which choices are kept, and their weights; see limitCapacity of lib/core/operators/capacity.ts. */
+interface CapacityLimit {
+  readonly capacity: number;
+  readonly sequenceLength: number;
+  readonly drop: Drop;
+  readonly divisor: KeptDivisor;
+  readonly scale: number;
+}
 
 /** A routing [T, k] in which choices beyond what their experts take from a sequence are dropped: id -1, weight 0. */
 export function limitCapacity(
@@ -62,3 +72,19 @@ export function expertSlots(ids: Int32Array, numExperts: number, capacity: numbe
   });
   return slots;
 }
+
+export const runLimitCapacity: Implementation<"limitCapacity"> = (
+  { ids, weights, keptIds, keptWeights, numExperts, ...limit },
+  stream,
+) => {
+  const chosen = stream.checkIndices("limitCapacity: ids", ids, "an expert", numExperts);
+  const kept = limitCapacity(chosen, weights.matrix(), numExperts, limit);
+  keptIds.store(kept.ids);
+  keptWeights.store(kept.weights.values);
+};
+
+export const runExpertSlots: Implementation<"expertSlots"> = ({ ids, slots }, stream) => {
+  const [numExperts, capacity] = slots.shape as [number, number];
+  const chosen = stream.checkIndices("expertSlots: ids", ids, "an expert", numExperts);
+  slots.store(expertSlots(chosen, numExperts, capacity));
+};

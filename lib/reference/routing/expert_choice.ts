@@ -1,4 +1,5 @@
 import type { ExpertScoring } from "../../core/routing_rule.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores } from "./scores.js";
 import { ranking } from "./selection.js";
@@ -44,3 +45,15 @@ export function expertChoice(logits: Matrix, capacity: number, scoring: ExpertSc
   }
   return { tokens, tokenWeights, ids, weights, nonFiniteRows };
 }
+
+export const runExpertChoice: Implementation<"expertChoice"> = (
+  { logits, tokens, tokenWeights, ids, weights, scoring },
+  stream,
+) => {
+  const result = expertChoice(logits.matrix(), tokens.shape[1] as number, scoring);
+  stream.nonFiniteLogitRows += result.nonFiniteRows;
+  tokens.store(result.tokens);
+  tokenWeights.store(result.tokenWeights.values);
+  ids.store(result.ids);
+  weights.store(result.weights.values);
+};

@@ -1,4 +1,5 @@
 import type { Gating } from "../../core/routing_rule.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores, softmax } from "./scores.js";
 import { choose } from "./selection.js";
@@ -76,3 +77,10 @@ function lpNorm(weights: Float64Array, power: number): number {
 function pick(values: Float64Array, indices: Int32Array): Float64Array {
   return Float64Array.from(indices, (index) => values[index] as number);
 }
+
+export const runGating: Implementation<"gating"> = ({ logits, selectionBias, ids, weights, rule }, stream) => {
+  const result = gating(logits.matrix(), rule, selectionBias?.values());
+  stream.nonFiniteLogitRows += result.nonFiniteRows;
+  ids.store(result.ids);
+  weights.store(result.weights.values);
+};

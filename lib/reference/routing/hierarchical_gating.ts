@@ -1,4 +1,5 @@
 import type { Gating } from "../../core/routing_rule.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf } from "../core/matrix.js";
 import { gather } from "../experts/permute.js";
 import { type GatingResult, gating } from "./gating.js";
@@ -21,3 +22,13 @@ export function hierarchicalGating(groupLogits: Matrix, logits: Matrix, groups: 
   const weights = { ...second.weights, rows: logits.rows, columns: groups.topK * experts.topK };
   return { ids, weights, nonFiniteRows: first.nonFiniteRows + second.nonFiniteRows };
 }
+
+export const runHierarchicalGating: Implementation<"hierarchicalGating"> = (
+  { groupLogits, logits, ids, weights, groups, experts },
+  stream,
+) => {
+  const result = hierarchicalGating(groupLogits.matrix(), logits.matrix(), groups, experts);
+  stream.nonFiniteLogitRows += result.nonFiniteRows;
+  ids.store(result.ids);
+  weights.store(result.weights.values);
+};

@@ -1,3 +1,4 @@
+import type { Implementation } from "../core/implementation.js";
 /** The (token, slot) pairs of ids [T, k], sorted by expert. */
 export interface SortResult {
   /** [E+1] */
@@ -31,3 +32,12 @@ export function sort(ids: Int32Array, topK: number, numExperts: number): SortRes
   });
   return { offsets, tokensPerExpert, tokenOfRow, rowOfSlot };
 }
+
+export const runSort: Implementation<"sort"> = ({ ids, offsets, tokensPerExpert, tokenOfRow, rowOfSlot }, stream) => {
+  const [topK, numExperts] = [ids.shape[1] as number, tokensPerExpert.shape[0] as number];
+  const result = sort(stream.checkIndices("sort: ids", ids, "an expert", numExperts), topK, numExperts);
+  offsets.store(result.offsets);
+  tokensPerExpert.store(result.tokensPerExpert);
+  tokenOfRow.store(result.tokenOfRow);
+  rowOfSlot.store(result.rowOfSlot);
+};

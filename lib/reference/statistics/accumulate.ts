@@ -1,3 +1,5 @@
+import type { Implementation } from "../core/implementation.js";
+
 /** Adds 64-bit integers to totals [N, 2], each stored as its low and high word. */
 export function accumulateIntegers(totals: Int32Array, added: (index: number) => bigint): void {
   for (let index = 0; 2 * index < totals.length; index++) {
@@ -29,3 +31,18 @@ export function wideInteger(words: ArrayLike<number>, index: number): bigint {
 export function wideFloat(pairs: ArrayLike<number>, index: number): number {
   return (pairs[2 * index] as number) + (pairs[2 * index + 1] as number);
 }
+
+export const runAccumulate: Implementation<"accumulate"> = ({ values, totals, valuesAreTotals, factor }) => {
+  if (totals.dtype === "i32") {
+    const added = values.integers();
+    accumulateIntegers(totals.integers(), (index) =>
+      valuesAreTotals ? wideInteger(added, index) : BigInt(added[index] as number),
+    );
+    return;
+  }
+  const [added, sums] = [values.values(), totals.values()];
+  const round = totals.dtype === "f64" ? (value: number) => value : Math.fround;
+  const valueAt = (index: number) => (valuesAreTotals ? wideFloat(added, index) : (added[index] as number));
+  accumulateFloats(sums, (index) => factor * valueAt(index), round);
+  totals.store(sums);
+};

@@ -1,5 +1,6 @@
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, zeros } from "../core/matrix.js";
-import type { CountsToken } from "../core/token_mask.js";
+import { type CountsToken, tokenMask } from "../core/token_mask.js";
 
 /** How many slots of each sequence chose each expert, and the sums of their weights. */
 export interface ExpertTotalsResult {
@@ -42,3 +43,16 @@ export function expertTotals(
   });
   return { tokens, dropped, sums };
 }
+
+export const runExpertTotals: Implementation<"expertTotals"> = (operands, stream) => {
+  const { ids, weights, tokens, dropped, sums, choices } = operands;
+  const [sequences, numExperts] = tokens.shape as [number, number];
+  const topK = ids.shape[1] as number;
+  const counts = tokenMask(operands.tokenMask);
+  const isChecked = (token: number, choice: number) => choice < choices && counts(token);
+  const checked = stream.checkIndices("expertTotals: ids", ids, "an expert", numExperts, isChecked);
+  const result = expertTotals(checked, weights?.values(), { topK, choices, sequences, numExperts, counts });
+  tokens.store(result.tokens);
+  dropped.store(result.dropped);
+  sums?.store(result.sums.values);
+};

@@ -1,39 +1,6 @@
-import type { ImbalanceMeasure } from "../../core/statistics_backend.js";
-import { type Matrix, rowOf, zeros } from "../core/matrix.js";
-import type { CountsToken } from "../core/token_mask.js";
-
-/** The column sums over the rows that count in each sequence, and the number of such rows. */
-export interface ColumnSums {
-  /** [S, N] */
-  readonly sums: Matrix;
-  /** [S] */
-  readonly rows: Int32Array;
-}
-
-/** Sums values [T, N], or their squares, in S sequences of equal length. */
-export function columnSums(
-  values: Matrix,
-  { sequences, square, counts }: { sequences: number; square: boolean; counts: CountsToken },
-): ColumnSums {
-  const sums = zeros(sequences, values.columns);
-  const rows = new Int32Array(sequences);
-  for (let row = 0; row < values.rows; row++) {
-    if (!counts(row)) continue;
-    const sequence = Math.floor((row * sequences) / values.rows);
-    rows[sequence] = (rows[sequence] as number) + 1;
-    const own = rowOf(sums, sequence);
-    rowOf(values, row).forEach((value, column) => {
-      own[column] = (own[column] as number) + (square ? value * value : value);
-    });
-  }
-  return { sums, rows };
-}
-
-/** The sums divided by the number of rows; 0 without rows. */
-export function meansOf({ sums, rows }: ColumnSums): Matrix {
-  const countAt = (index: number) => rows[Math.floor(index / sums.columns)] as number;
-  return { ...sums, values: sums.values.map((sum, index) => (countAt(index) === 0 ? 0 : sum / countAt(index))) };
-}
+import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
+import type { Implementation } from "../core/implementation.js";
+import { type Matrix, rowOf } from "../core/matrix.js";
 
 /** factor * the mean of Σ tokens * means / counts over the sequences with a count; 0 if there are none. */
 export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Array, factor: number): number {
@@ -72,3 +39,15 @@ export function updatedSelectionBias(bias: Float64Array, tokens: Int32Array, rat
   const total = counts.reduce((a, b) => a + b, 0);
   return bias.map((value, expert) => value + rate * Math.sign(total - (counts[expert] as number) * experts));
 }
+
+export const runBalanceLoss: Implementation<"balanceLoss"> = ({ tokens, means, counts, loss, factor }) => {
+  loss.store(Float64Array.of(balanceLoss(tokens.integers(), means.matrix(), counts.integers(), factor)));
+};
+
+export const runImbalance: Implementation<"imbalance"> = ({ values, result, measure, epsilon }) => {
+  result.store(Float64Array.of(imbalance(values.values(), measure, epsilon)));
+};
+
+export const runUpdateSelectionBias: Implementation<"updateSelectionBias"> = ({ bias, tokens, updated, rate }) => {
+  updated.store(updatedSelectionBias(bias.values(), tokens.integers(), rate));
+};

@@ -1,4 +1,5 @@
-import type { StatisticsScoring } from "../../core/statistics_backend.js";
+import type { ExpertScoring } from "../../core/routing_rule.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { scores } from "../routing/scores.js";
 
@@ -10,7 +11,7 @@ export interface RouterScoresResult {
 }
 
 /** See lib/operators/statistics/router_scores.ts. */
-export function routerScores(logits: Matrix, scoring: StatisticsScoring, normalize: boolean): RouterScoresResult {
+export function routerScores(logits: Matrix, scoring: ExpertScoring, normalize: boolean): RouterScoresResult {
   const result = zeros(logits.rows, logits.columns);
   const logSumExp = new Float64Array(logits.rows);
   const entropy = new Float64Array(logits.rows);
@@ -41,3 +42,10 @@ function entropyOf(probabilities: Float64Array): number {
     0,
   );
 }
+
+export const runRouterScores: Implementation<"routerScores"> = (operands) => {
+  const result = routerScores(operands.logits.matrix(), operands.scoring, operands.normalize);
+  operands.scores?.store(result.scores.values);
+  operands.logSumExp?.store(result.logSumExp);
+  operands.entropy?.store(result.entropy);
+};

@@ -4,18 +4,14 @@
 #include <cstdint>
 
 #include "core/formats/weight_view.h"
-#include "core/operators/problem.h"
+#include "core/operators/experts.h"
+#include "core/operators/routing.h"
 
 namespace moe {
 
-enum class OutputActivation : uint8_t { none, softmax };
-inline constexpr const char* kOutputActivationNames[] = {"none", "softmax"};
-
-enum class WeightPlace : uint8_t { output, input };
-inline constexpr const char* kWeightPlaceNames[] = {"output", "input"};
-
-enum class SharedGate : uint8_t { none, sigmoid, softmax };
-inline constexpr const char* kSharedGateNames[] = {"none", "sigmoid", "softmax"};
+MOE_ENUM(OutputActivation, none, softmax)
+MOE_ENUM(WeightPlace, output, input)
+MOE_ENUM(SharedGate, none, sigmoid, softmax)
 
 // The formats in which a device stores a layer's matrices, by role.
 struct LayerFormats {

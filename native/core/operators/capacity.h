@@ -1,22 +1,24 @@
-// Descriptions of the operators that limit what experts take, and the order in which choices are served; see
-// lib/operators/routing/limit_capacity.ts, expert_slots.ts and expert_choice.ts.
+// What experts take at most, and the order in which they serve the choices that fell on them; see
+// lib/core/operators/capacity.ts.
 #pragma once
 
 #include <cstdint>
 
+#include "core/enum.h"
 #include "core/float_order.h"
+#include "core/operators/routing.h"
 #include "core/tensor_view.h"
 
 namespace moe {
 
-enum class Drop : uint8_t { position, prioritized, probability };
-inline constexpr const char* kDropNames[] = {"position", "prioritized", "probability"};
+MOE_ENUM(Drop, position, prioritized, probability)
 
 // What a token's kept weights are divided by: nothing, their sum, or the sum of the weights of all that it chose.
-enum class KeptDivisor : uint8_t { none, kept, chosen };
-inline constexpr const char* kKeptDivisorNames[] = {"none", "kept", "chosen"};
+MOE_ENUM(KeptDivisor, none, kept, chosen)
 
 struct LimitCapacity {
+  static constexpr const char* kName = "limitCapacity";
+
   TensorView ids;           // [T, k] i32
   TensorView weights;       // [T, k] f32
   TensorView kept_ids;      // [T, k] i32
@@ -26,24 +28,55 @@ struct LimitCapacity {
   int64_t sequence_length = 1;  // divides T
   Drop drop = Drop::position;
   KeptDivisor divisor = KeptDivisor::none;
-  float scale = 1.0f;  // behind the division
+  float scale = 1.0f;  // after the division
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("ids", &LimitCapacity::ids);
+    f.input("weights", &LimitCapacity::weights);
+    f.output("keptIds", &LimitCapacity::kept_ids);
+    f.output("keptWeights", &LimitCapacity::kept_weights);
+    f.value("numExperts", &LimitCapacity::experts);
+    f.value("capacity", &LimitCapacity::capacity);
+    f.value("sequenceLength", &LimitCapacity::sequence_length);
+    f.value("drop", &LimitCapacity::drop);
+    f.value("divisor", &LimitCapacity::divisor);
+    f.value("scale", &LimitCapacity::scale);
+  }
 };
 
 struct ExpertSlots {
+  static constexpr const char* kName = "expertSlots";
+
   TensorView ids;    // [T, k] i32
   TensorView slots;  // [E, C] i32
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("ids", &ExpertSlots::ids);
+    f.output("slots", &ExpertSlots::slots);
+  }
 };
 
-enum class ExpertScoring : uint8_t { softmax, sigmoid };
-inline constexpr const char* kExpertScoringNames[] = {"softmax", "sigmoid"};
-
 struct ExpertChoice {
+  static constexpr const char* kName = "expertChoice";
+
   TensorView logits;         // [T, E] float
   TensorView tokens;         // [E, C] i32, C <= T
   TensorView token_weights;  // [E, C] f32
   TensorView ids;            // [T, E] i32
   TensorView weights;        // [T, E] f32
   ExpertScoring scoring = ExpertScoring::softmax;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("logits", &ExpertChoice::logits);
+    f.output("tokens", &ExpertChoice::tokens);
+    f.output("tokenWeights", &ExpertChoice::token_weights);
+    f.output("ids", &ExpertChoice::ids);
+    f.output("weights", &ExpertChoice::weights);
+    f.value("scoring", &ExpertChoice::scoring);
+  }
 };
 
 // Numbers the choices of a routing in the order in which an expert serves them: the lower goes first, and no two are

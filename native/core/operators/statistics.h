@@ -1,24 +1,39 @@
-// Problem descriptions of the router's statistics and losses; see lib/core/statistics_backend.ts for what each means.
+// What a router did, and losses of it; see lib/core/operators/statistics.ts.
 // S sequences of equal length stand one after another in T tokens.
 #pragma once
 
 #include <cstdint>
 
-#include "core/operators/problem.h"
+#include "core/enum.h"
+#include "core/operators/routing.h"
 #include "core/token_mask.h"
 
 namespace moe {
 
 struct RouterScores {
-  TensorView logits;                   // [T, E] float
-  TensorView scores;                   // [T, E] f32, or absent
-  TensorView log_sum_exp;              // [T] f32, or absent
-  TensorView entropy;                  // [T] f32, or absent
-  Scoring scoring = Scoring::softmax;  // softmax or sigmoid
+  static constexpr const char* kName = "routerScores";
+
+  TensorView logits;       // [T, E] float
+  TensorView scores;       // [T, E] f32, or absent
+  TensorView log_sum_exp;  // [T] f32, or absent
+  TensorView entropy;      // [T] f32, or absent
+  ExpertScoring scoring = ExpertScoring::softmax;
   bool normalize = false;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("logits", &RouterScores::logits);
+    f.optional_output("scores", &RouterScores::scores);
+    f.optional_output("logSumExp", &RouterScores::log_sum_exp);
+    f.optional_output("entropy", &RouterScores::entropy);
+    f.value("scoring", &RouterScores::scoring);
+    f.value("normalize", &RouterScores::normalize);
+  }
 };
 
 struct ExpertTotals {
+  static constexpr const char* kName = "expertTotals";
+
   TensorView ids;         // [T, k] i32
   TensorView weights;     // [T, k] f32, or absent
   TensorView token_mask;  // [T] u8, or absent
@@ -26,47 +41,110 @@ struct ExpertTotals {
   TensorView dropped;     // [S] i32
   TensorView sums;        // [S, E] f32, absent where weights are
   int64_t choices = 0;    // slots of each token that count, the first ones
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("ids", &ExpertTotals::ids);
+    f.optional_input("weights", &ExpertTotals::weights);
+    f.optional_input("tokenMask", &ExpertTotals::token_mask);
+    f.output("tokens", &ExpertTotals::tokens);
+    f.output("dropped", &ExpertTotals::dropped);
+    f.optional_output("sums", &ExpertTotals::sums);
+    f.value("choices", &ExpertTotals::choices);
+  }
 };
 
 struct ColumnMeans {
+  static constexpr const char* kName = "columnMeans";
+
   TensorView values;      // [T, N] f32
   TensorView token_mask;  // [T] u8, or absent
   TensorView means;       // [S, N] f32
   TensorView counts;      // [S] i32, or absent
   bool square = false;
   bool total = false;  // the sums themselves
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("values", &ColumnMeans::values);
+    f.optional_input("tokenMask", &ColumnMeans::token_mask);
+    f.output("means", &ColumnMeans::means);
+    f.optional_output("counts", &ColumnMeans::counts);
+    f.value("square", &ColumnMeans::square);
+    f.value("total", &ColumnMeans::total);
+  }
 };
 
 struct BalanceLoss {
+  static constexpr const char* kName = "balanceLoss";
+
   TensorView tokens;  // [S, E] i32
   TensorView means;   // [S, E] f32
   TensorView counts;  // [S] i32
   TensorView loss;    // [1] f32
   double factor = 0;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("tokens", &BalanceLoss::tokens);
+    f.input("means", &BalanceLoss::means);
+    f.input("counts", &BalanceLoss::counts);
+    f.output("loss", &BalanceLoss::loss);
+    f.value("factor", &BalanceLoss::factor);
+  }
 };
 
-enum class ImbalanceMeasure : uint8_t { cv_squared, cv_squared_unbiased, maximum_violation };
-inline constexpr const char* kImbalanceMeasureNames[] = {"cv_squared", "cv_squared_unbiased", "maximum_violation"};
+MOE_ENUM(ImbalanceMeasure, cv_squared, cv_squared_unbiased, maximum_violation)
 
 struct Imbalance {
+  static constexpr const char* kName = "imbalance";
+
   TensorView values;  // i32 or f32, of any shape
   TensorView result;  // [1] f32
   ImbalanceMeasure measure = ImbalanceMeasure::cv_squared;
   double epsilon = 0;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("values", &Imbalance::values);
+    f.output("result", &Imbalance::result);
+    f.value("measure", &Imbalance::measure);
+    f.value("epsilon", &Imbalance::epsilon);
+  }
 };
 
-struct SelectionBiasUpdate {
+struct UpdateSelectionBias {
+  static constexpr const char* kName = "updateSelectionBias";
+
   TensorView bias;     // [E] f32
   TensorView tokens;   // [S, E] i32
   TensorView updated;  // [E] f32, may be bias
   double rate = 0;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("bias", &UpdateSelectionBias::bias);
+    f.input("tokens", &UpdateSelectionBias::tokens);
+    f.output("updated", &UpdateSelectionBias::updated);
+    f.value("rate", &UpdateSelectionBias::rate);
+  }
 };
 
 struct Accumulate {
+  static constexpr const char* kName = "accumulate";
+
   TensorView values;  // i32 or f32: N values, or totals [N, 2]
   TensorView totals;  // [N, 2] of the same dtype
   bool values_are_totals = false;
   double factor = 1;  // of float values
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("values", &Accumulate::values);
+    f.output("totals", &Accumulate::totals);
+    f.value("valuesAreTotals", &Accumulate::values_are_totals);
+    f.value("factor", &Accumulate::factor);
+  }
 };
 
 // What the measures of imbalance need to know of the values.

@@ -1,8 +1,8 @@
 // The router projection and the grouped GEMM as operators of their own: pack x, multiply, store rows.
 #include <cstring>
 
-#include "cpu/backend.h"
 #include "cpu/gemm/product.h"
+#include "cpu/operators.h"
 #include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
@@ -80,18 +80,18 @@ Status multiply_rows(Context& context, const RowProduct& p) {
 
 }  // namespace
 
-Status CpuBackend::router_projection(const RouterProjection& p) {
+Status run(Context& context, const RouterProjection& p) {
   const int64_t experts = p.weight.shape[0];
   std::unique_ptr<CpuPackedExperts> packed;
   const ExpertProduct weights{
       .experts = 1, .rows = experts, .columns = p.weight.shape[1], .format = &plain_format(p.weight.dtype)};
-  MOE_TRY(CpuPackedExperts::create(weights, context_.kernels, context_.team, context_.poison, &packed));
+  MOE_TRY(CpuPackedExperts::create(weights, context.kernels, context.team, context.poison, &packed));
   MOE_TRY(packed->set_expert(0, plain_weight(whole_matrix(p.weight)), {}));
   const int32_t offsets[2] = {0, static_cast<int32_t>(p.x.shape[0])};
-  return multiply_rows(context_, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
+  return multiply_rows(context, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
 }
 
-Status CpuBackend::grouped_gemm(const GroupedGemm& p) {
+Status run(Context& context, const GroupedGemm& p) {
   const auto* packed = static_cast<const CpuPackedExperts*>(p.weight);
   const ExpertProduct& weights = packed->weights();
   const int64_t rows = p.y.shape[0];
@@ -125,7 +125,7 @@ Status CpuBackend::grouped_gemm(const GroupedGemm& p) {
     Status indices = check_indices("groupedGemm: tokenOfRow", token_of_row, rows, p.x.shape[0]);
     if (status.ok()) status = std::move(indices);
   }
-  MOE_TRY(multiply_rows(context_, {p.x, packed, p.bias, offsets.data(), token_of_row, p.x.dtype, p.y}));
+  MOE_TRY(multiply_rows(context, {p.x, packed, p.bias, offsets.data(), token_of_row, p.x.dtype, p.y}));
   return status;
 }
 

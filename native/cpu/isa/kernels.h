@@ -4,8 +4,9 @@
 #include <cstdint>
 
 #include "core/noisy_top_k.h"
+#include "core/operators/experts.h"
 #include "core/operators/noise.h"
-#include "core/operators/problem.h"
+#include "core/operators/routing.h"
 #include "core/random.h"
 
 namespace moe::cpu {

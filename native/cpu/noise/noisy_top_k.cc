@@ -1,10 +1,10 @@
-#include "cpu/noise/noisy_top_k.h"
+#include "cpu/operators.h"
 
 #include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 
-void add_noise(const Context& context, const NoisyLogits& p) {
+Status run(Context& context, const NoisyLogits& p) {
   constexpr int64_t kLogitsAtOnce = 1024;
   const float* clean = p.clean.as<const float>();
   const float* spread = p.spread.as<const float>();
@@ -15,6 +15,7 @@ void add_noise(const Context& context, const NoisyLogits& p) {
     context.kernels.add_noise(clean + begin, spread + begin, noise + begin, p.epsilon, end - begin, logits + begin,
                               deviation + begin);
   });
+  return {};
 }
 
 namespace {
@@ -63,7 +64,7 @@ static void add_block(const Kernels& kernels, const ExpertLoad& p, const Groups&
   }
 }
 
-Status estimate_load(Context& context, const ExpertLoad& p) {
+Status run(Context& context, const ExpertLoad& p) {
   const int64_t rows = p.clean.shape[0];
   const int64_t experts = p.clean.shape[1];
   const Groups groups(p);

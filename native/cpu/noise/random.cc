@@ -1,4 +1,4 @@
-#include "cpu/noise/random.h"
+#include "cpu/operators.h"
 
 #include "core/random.h"
 
@@ -19,14 +19,15 @@ static void draw(const Kernels& kernels, uint64_t seed, Distribution distributio
   }
 }
 
-void fill_random(const Context& context, const Random& p) {
+Status run(Context& context, const Random& p) {
   float* values = p.values.as<float>();
   context.team.for_range(p.values.size(), kDrawnAtOnce, [&](int64_t begin, int64_t end) {
     draw(context.kernels, p.seed, p.distribution, p.offset + begin, p.offset + end, values + begin);
   });
+  return {};
 }
 
-void jitter_rows(const Context& context, const Jitter& p) {
+Status run(Context& context, const Jitter& p) {
   const int64_t element_bytes = static_cast<int64_t>(info(p.x.dtype).bytes);
   context.team.for_range(p.x.size(), kDrawnAtOnce, [&](int64_t begin, int64_t end) {
     float values[kDrawnAtOnce], numbers[kDrawnAtOnce];
@@ -36,6 +37,7 @@ void jitter_rows(const Context& context, const Jitter& p) {
     for (int64_t i = 0; i < count; ++i) values[i] *= jitter_factor(numbers[i], p.epsilon);
     context.kernels.from_f32(p.y.dtype, values, count, p.y.as<char>() + begin * element_bytes);
   });
+  return {};
 }
 
 }  // namespace moe::cpu

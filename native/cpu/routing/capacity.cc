@@ -1,7 +1,6 @@
-#include "cpu/routing/capacity.h"
-
 #include <algorithm>
 
+#include "cpu/operators.h"
 #include "cpu/routing/sort.h"
 
 namespace moe::cpu {
@@ -56,7 +55,7 @@ void divide(float* weights, int64_t count, float sum, float scale) {
 
 }  // namespace
 
-Status limit_capacity(Context& context, const LimitCapacity& p) {
+Status run(Context& context, const LimitCapacity& p) {
   const int64_t tokens = p.ids.shape[0], top_k = p.ids.shape[1], slots = p.ids.size();
   const int64_t groups = tokens / p.sequence_length * p.experts;
   SortedRows sorted{};
@@ -114,7 +113,7 @@ Status limit_capacity(Context& context, const LimitCapacity& p) {
   return status;
 }
 
-Status expert_slots(Context& context, const ExpertSlots& p) {
+Status run(Context& context, const ExpertSlots& p) {
   const int64_t tokens = p.ids.shape[0], top_k = p.ids.shape[1], pairs = p.ids.size();
   const int64_t experts = p.slots.shape[0], capacity = p.slots.shape[1];
   SortedRows sorted{};

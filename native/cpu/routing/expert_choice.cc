@@ -1,8 +1,8 @@
-#include "cpu/routing/expert_choice.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+
+#include "cpu/operators.h"
 
 namespace moe::cpu {
 namespace {
@@ -68,7 +68,7 @@ void choose(const ExpertChoice& p, int64_t first, int64_t end, uint32_t* keys, u
 
 }  // namespace
 
-Status expert_choice(Context& context, const ExpertChoice& p) {
+Status run(Context& context, const ExpertChoice& p) {
   const int64_t tokens = p.logits.shape[0], experts = p.logits.shape[1];
   const int64_t row_bytes = experts * static_cast<int64_t>(info(p.logits.dtype).bytes);
   const int64_t threads = context.team.threads;

@@ -1,6 +1,9 @@
 #include "cpu/routing/gating.h"
 
 #include <algorithm>
+#include <atomic>
+
+#include "cpu/operators.h"
 
 namespace moe::cpu {
 
@@ -23,6 +26,27 @@ int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const Gating
                                ids + slot, weights + slot, scratch);
   }
   return not_finite;
+}
+
+Status run(Context& context, const Gating& p) {
+  const int64_t scratch = gating_scratch(p.logits.shape[1]);
+  constexpr int64_t kTokensAtOnce = 64;
+  int32_t* gate = nullptr;
+  float* bias = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    gate = arena.take<int32_t>(scratch * context.team.threads);
+    bias = p.selection_bias.absent() ? nullptr : arena.take<float>(p.selection_bias.size());
+  }));
+  if (!p.selection_bias.absent()) {
+    context.kernels.to_f32(p.selection_bias.dtype, p.selection_bias.data, p.selection_bias.size(), bias);
+  }
+  std::atomic<int64_t> not_finite{0};
+  context.team.for_pieces(p.logits.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    not_finite += gate_rows(context.kernels, p.logits, p.rule, bias, p.ids.as<int32_t>(), p.weights.as<float>(), begin,
+                            end, gate + thread * scratch);
+  });
+  context.warnings.non_finite_logit_rows += not_finite.load();
+  return {};
 }
 
 }  // namespace moe::cpu

@@ -1,9 +1,8 @@
-#include "cpu/routing/hierarchical_gating.h"
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 
+#include "cpu/operators.h"
 #include "cpu/routing/gating.h"
 
 namespace moe::cpu {
@@ -26,7 +25,7 @@ TensorView gather_groups(const HierarchicalGating& p, const int32_t* groups, int
 
 }  // namespace
 
-Status hierarchical_gating(Context& context, const HierarchicalGating& p) {
+Status run(Context& context, const HierarchicalGating& p) {
   const int64_t tokens = p.logits.shape[0], size = p.group_size();
   const int64_t chosen = p.groups.top_k, each = p.experts.top_k;
   const int64_t scratch_size = gating_scratch(std::max(p.group_logits.shape[1], size));

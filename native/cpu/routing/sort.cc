@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "cpu/operators.h"
+
 namespace moe::cpu {
 
 Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
@@ -49,6 +51,13 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
   }
   std::fill(sorted.token_of_row + row, sorted.token_of_row + c.tokens * c.slots(), -1);
   return status;
+}
+
+Status run(Context&, const Sort& p) {
+  const int64_t top_k = std::max<int64_t>(1, p.ids.shape[1]);
+  return sort_rows({"sort: ids", p.ids.as<const int32_t>(), p.ids.size() / top_k, top_k, p.tokens_per_expert.shape[0]},
+                   {p.offsets.as<int32_t>(), p.tokens_per_expert.as<int32_t>(), p.token_of_row.as<int32_t>(),
+                    p.row_of_slot.as<int32_t>()});
 }
 
 }  // namespace moe::cpu

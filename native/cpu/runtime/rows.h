@@ -1,8 +1,8 @@
 // Operators that move whole rows by an index map.
 #pragma once
 
-#include "core/operators/problem.h"
 #include "core/status.h"
+#include "core/tensor_view.h"
 #include "core/token_mask.h"
 #include "cpu/runtime/team.h"
 

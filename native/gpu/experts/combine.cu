@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/dispatch.h"
@@ -75,6 +76,12 @@ Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTr
     return launch("combine", combine_kernel<T>, dim3(plan.grid_tokens, plan.grid_columns), dim3(plan.threads), 0,
                   stream, arguments);
   });
+}
+
+Status run(Context& context, const Combine& p) {
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"combine: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
+  return launch_combine(p, error, context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,7 +1,7 @@
 // Combine: every token's weighted sum of its experts' outputs.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/experts.h"
 #include "gpu/runtime/device_traits.h"
 #include "gpu/runtime/id_error.h"
 

@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
 
@@ -52,6 +53,18 @@ Status launch_gather_rows(const TensorView& source, const TensorView& indices, c
     case 4: return launch(kName, gather_rows_kernel<uint32_t>, grid, block, 0, stream, arguments);
     default: return launch(kName, gather_rows_kernel<uint16_t>, grid, block, 0, stream, arguments);
   }
+}
+
+Status run(Context& context, const Permute& p) {
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"permute: tokenOfRow", "a row", p.x.shape[0], 0}, &error));
+  return launch_gather_rows(p.x, p.token_of_row, p.rows, error, context.traits(), context.stream());
+}
+
+Status run(Context& context, const Unpermute& p) {
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"unpermute: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
+  return launch_gather_rows(p.rows, p.row_of_slot, p.slots, error, context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,5 +1,8 @@
 #include "gpu/gemm/grouped_gemm.cuh"
 
+#include "gpu/gemm/pack.cuh"
+#include "gpu/gemm/packed_experts.h"
+#include "gpu/operators.h"
 #include "gpu/tile/dispatch.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -29,6 +32,41 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
   }));
   if (plan.path == gpu::GemmPath::fma) return launch_gemm_fma(arguments, plan, plain_dtype(*o.weights.format), stream);
   return launch_gemm_mma(arguments, plan, stream);
+}
+
+Status run(Context& context, const GroupedGemm& p) {
+  const ExpertProduct& weights = p.weight->weights();
+  const int64_t rows = p.y.shape[0];
+  const gpu::DeviceTraits& traits = context.traits();
+  const Stream stream = context.stream();
+  MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
+  const gpu::GemmPlan plan =
+      gpu::plan_gemm({p.x.dtype, plain_dtype(*weights.format), rows, weights.experts, gpu::packed_layout(weights).rows,
+                      weights.columns, gpu::rows_aligned(p.x), context.tf32},
+                     traits);
+  Scratch map(*context.runtime);
+  MOE_TRY(map.reserve(plan.tile_map_bytes));
+  Scratch converted(*context.runtime);
+  MOE_TRY(converted.reserve(gpu::converted_bytes(plan, p.x.shape[0])));
+
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"groupedGemm: offsets", nullptr, rows, 0}, &error));
+  MOE_TRY(launch_tile_map(p.offsets.as<int>(), weights.experts, rows, plan.tile.rows, map.at(0), error,
+                          traits.max_threads, stream));
+  if (plan.converts_x) {
+    MOE_TRY(launch_pack_rows(whole_matrix(p.x), {}, {converted.at(0), plan.x_dtype, p.x.shape[0], plan.x_pitch}, traits,
+                             stream));
+  }
+  GemmInput input{.x = plan.converts_x ? converted.at(0) : p.x.data,
+                  .rows = p.x.shape[0],
+                  .token_of_row = p.token_of_row.as<int>()};
+  MOE_TRY(context.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &input.token_error));
+  return launch_grouped_gemm({.input = input,
+                              .weight = static_cast<const GpuPackedExperts*>(p.weight)->data(),
+                              .weights = weights,
+                              .bias = p.bias,
+                              .result = {.y = p.y.data, .dtype = p.y.dtype, .pitch = p.y.shape[1]}},
+                             plan, map.at(0), stream);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

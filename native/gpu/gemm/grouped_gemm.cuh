@@ -1,7 +1,7 @@
 // Grouped GEMM: one matrix product per expert over its rows.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/experts.h"
 #include "gpu/gemm/grouped_gemm_arguments.cuh"
 #include "gpu/plan/plan.h"
 

@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
@@ -84,6 +85,11 @@ Status launch_pack_rows(const MatrixView& source, const MatrixView& up, const Pa
                     dim3(gpu::kRowThreads), 0, stream, arguments);
     });
   });
+}
+
+Status run(Context& context, const CopyMatrix& p) {
+  return launch_pack_rows(p.source, {}, {p.target.data, p.target.dtype, p.source.rows, p.source.columns},
+                          context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,4 +1,4 @@
-#include "gpu/noise/noisy_top_k.cuh"
+#include "gpu/operators.h"
 
 #include <ptx/launch.cuh>
 
@@ -142,18 +142,18 @@ __global__ void __launch_bounds__(gpu::kRowThreads) load_kernel(const LoadArgume
   }
 }
 
-}  // namespace
+// Where the parts of the workspace lie.
+struct LoadWorkspace {
+  int64_t blocks;     // of kLoadBlock tokens
+  size_t sums;        // [blocks, E] f64
+  size_t tokens;      // [blocks, G] i64, of each block that chose the group
+  size_t thresholds;  // [T, G]
+  size_t bytes;
+};
 
-Status launch_noisy_logits(const NoisyLogits& p, const gpu::DeviceTraits& traits, Stream stream) {
-  const NoiseArguments arguments{p.clean.as<float>(),  p.spread.as<float>(),    p.noise.as<float>(), p.epsilon,
-                                 p.logits.as<float>(), p.deviation.as<float>(), p.clean.size()};
-  return launch("noisy_logits", noisy_logits_kernel, dim3(gpu::element_grid(arguments.size, traits)),
-                dim3(gpu::kRowThreads), 0, stream, arguments);
-}
-
-ExpertLoadWorkspace expert_load_workspace(const ExpertLoad& p) {
+LoadWorkspace load_workspace(const ExpertLoad& p) {
   const int64_t tokens = p.clean.shape[0];
-  ExpertLoadWorkspace parts;
+  LoadWorkspace parts;
   parts.blocks = (tokens + kLoadBlock - 1) / kLoadBlock;
   parts.sums = 0;
   parts.tokens = parts.sums + static_cast<size_t>(parts.blocks * p.clean.shape[1]) * sizeof(double);
@@ -162,9 +162,24 @@ ExpertLoadWorkspace expert_load_workspace(const ExpertLoad& p) {
   return parts;
 }
 
-Status launch_expert_load(const ExpertLoad& p, char* workspace, gpu::IdError* error, const gpu::DeviceTraits& traits,
-                          Stream stream) {
-  const ExpertLoadWorkspace parts = expert_load_workspace(p);
+}  // namespace
+
+Status run(Context& context, const NoisyLogits& p) {
+  const NoiseArguments arguments{p.clean.as<float>(),  p.spread.as<float>(),    p.noise.as<float>(), p.epsilon,
+                                 p.logits.as<float>(), p.deviation.as<float>(), p.clean.size()};
+  return launch("noisy_logits", noisy_logits_kernel, dim3(gpu::element_grid(arguments.size, context.traits())),
+                dim3(gpu::kRowThreads), 0, context.stream(), arguments);
+}
+
+Status run(Context& context, const ExpertLoad& p) {
+  const gpu::DeviceTraits& traits = context.traits();
+  const Stream stream = context.stream();
+  const LoadWorkspace parts = load_workspace(p);
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(parts.bytes));
+  gpu::IdError* error = nullptr;
+  const int64_t choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1];
+  MOE_TRY(context.errors.next({"expertLoad: groups.ids", "a group", p.groups(), choices}, &error));
   const LoadArguments arguments{p.clean.as<float>(),
                                 p.noisy.as<float>(),
                                 p.deviation.as<float>(),
@@ -177,9 +192,9 @@ Status launch_expert_load(const ExpertLoad& p, char* workspace, gpu::IdError* er
                                 p.groups(),
                                 p.group_ids.absent() ? 0 : p.group_ids.shape[1],
                                 p.top_k,
-                                reinterpret_cast<double*>(workspace + parts.sums),
-                                reinterpret_cast<int64_t*>(workspace + parts.tokens),
-                                reinterpret_cast<LoadThresholds*>(workspace + parts.thresholds),
+                                reinterpret_cast<double*>(scratch.at(parts.sums)),
+                                reinterpret_cast<int64_t*>(scratch.at(parts.tokens)),
+                                reinterpret_cast<LoadThresholds*>(scratch.at(parts.thresholds)),
                                 parts.blocks,
                                 error};
   const auto elements = [&](const char* name, void (*kernel)(LoadArguments), int64_t items) {

@@ -1,4 +1,4 @@
-#include "gpu/noise/random.cuh"
+#include "gpu/operators.h"
 
 #include <ptx/launch.cuh>
 
@@ -76,25 +76,26 @@ Status launch_distribution(const RandomArguments& arguments, unsigned grid, Stre
 
 }  // namespace
 
-Status launch_random(const Random& p, const gpu::DeviceTraits& traits, Stream stream) {
+Status run(Context& context, const Random& p) {
+  const Stream stream = context.stream();
   if (p.values.size() == 0) return {};
   const bool aligned =
       vectors_aligned<float, kRandomLanes>(p.values.data, kRandomLanes) && p.offset % kRandomLanes == 0;
   const RandomArguments arguments{p.seed, p.offset, p.values.as<float>(), p.values.size(), aligned};
   // One more than the whole counters in the values, as these may begin in the middle of one.
-  const unsigned grid = gpu::element_grid(arguments.size / kRandomLanes + 2, traits);
+  const unsigned grid = gpu::element_grid(arguments.size / kRandomLanes + 2, context.traits());
   return p.distribution == Distribution::normal ? launch_distribution<Distribution::normal>(arguments, grid, stream)
                                                 : launch_distribution<Distribution::uniform>(arguments, grid, stream);
 }
 
-Status launch_jitter(const Jitter& p, const gpu::DeviceTraits& traits, Stream stream) {
+Status run(Context& context, const Jitter& p) {
   JitterArguments arguments{p.x.data, p.y.data, p.seed, p.epsilon, p.x.size(), false};
-  const unsigned grid = gpu::element_grid((arguments.size + kRandomLanes - 1) / kRandomLanes, traits);
+  const unsigned grid = gpu::element_grid((arguments.size + kRandomLanes - 1) / kRandomLanes, context.traits());
   return gpu::dispatch_float(p.x.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     arguments.aligned = vectors_aligned<T, kRandomLanes>(p.x.data, kRandomLanes) &&
                         vectors_aligned<T, kRandomLanes>(p.y.data, kRandomLanes);
-    return launch("jitter", jitter_kernel<T>, dim3(grid), dim3(gpu::kRowThreads), 0, stream, arguments);
+    return launch("jitter", jitter_kernel<T>, dim3(grid), dim3(gpu::kRowThreads), 0, context.stream(), arguments);
   });
 }
 

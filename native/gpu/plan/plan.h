@@ -8,7 +8,6 @@
 #include <string>
 
 #include "core/layer/description.h"
-#include "core/operators/problem.h"
 #include "core/status.h"
 #include "gpu/runtime/device_traits.h"
 

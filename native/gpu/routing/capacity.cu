@@ -1,4 +1,5 @@
-#include "gpu/routing/capacity.cuh"
+#include "gpu/operators.h"
+#include "gpu/plan/capacity_plan.h"
 
 #include <ptx/launch.cuh>
 
@@ -131,15 +132,20 @@ Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan
 
 }  // namespace
 
-Status launch_limit_capacity(const LimitCapacity& p, const gpu::CapacityPlan& plan, char* workspace,
-                             gpu::IdError* error, Stream stream) {
+Status run(Context& context, const LimitCapacity& p) {
+  const Stream stream = context.stream();
+  const gpu::CapacityPlan plan = gpu::plan_capacity(p, context.traits());
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"limitCapacity: ids", "an expert", p.experts, p.ids.shape[1]}, &error));
   const ServingOrder order{p.drop, p.ids.shape[0], p.ids.shape[1]};
   Arguments arguments{{},
                       p.weights.as<float>(),
                       p.kept_ids.as<int>(),
                       p.kept_weights.as<float>(),
-                      reinterpret_cast<uint64_t*>(workspace + plan.numbers),
-                      reinterpret_cast<uint64_t*>(workspace + plan.limits),
+                      reinterpret_cast<uint64_t*>(scratch.at(plan.numbers)),
+                      reinterpret_cast<uint64_t*>(scratch.at(plan.limits)),
                       order,
                       p.experts,
                       order.tokens / p.sequence_length * p.experts,
@@ -147,7 +153,7 @@ Status launch_limit_capacity(const LimitCapacity& p, const gpu::CapacityPlan& pl
                       p.capacity,
                       p.divisor,
                       p.scale};
-  MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, workspace, error, stream, &arguments.sorted));
+  MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, scratch.at(0), error, stream, &arguments.sorted));
   const dim3 token_grid(plan.token_grid);
   const dim3 token_block(gpu::kCapacityThreads);
   MOE_TRY(launch("capacity_number", number_kernel, token_grid, token_block, 0, stream, arguments));
@@ -156,10 +162,17 @@ Status launch_limit_capacity(const LimitCapacity& p, const gpu::CapacityPlan& pl
   return launch("capacity_keep", keep_kernel, token_grid, token_block, 0, stream, arguments);
 }
 
-Status launch_expert_slots(const ExpertSlots& p, const gpu::ExpertSlotsPlan& plan, char* workspace, gpu::IdError* error,
-                           Stream stream) {
+Status run(Context& context, const ExpertSlots& p) {
+  const Stream stream = context.stream();
+  const int64_t experts = p.slots.shape[0];
+  const gpu::ExpertSlotsPlan plan = gpu::plan_expert_slots(p, context.traits());
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(plan.sorted.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"expertSlots: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  if (p.slots.bytes() > 0) MOE_TRY(context.runtime->fill(p.slots.data, 0xff, static_cast<size_t>(p.slots.bytes())));
   SortedIds sorted;
-  MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, workspace, error, stream, &sorted));
+  MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, scratch.at(0), error, stream, &sorted));
   return launch("expert_slots", expert_slots_kernel, dim3(plan.grid), dim3(gpu::kCapacityThreads), 0, stream, sorted,
                 p.ids.size(), p.slots.shape[1], p.slots.as<int>());
 }

@@ -1,4 +1,5 @@
-#include "gpu/routing/expert_choice.cuh"
+#include "gpu/operators.h"
+#include "gpu/plan/capacity_plan.h"
 
 #include <cmath>
 
@@ -130,13 +131,24 @@ Status launch_scores(const Arguments& arguments, ExpertScoring scoring, unsigned
 
 }  // namespace
 
-Status launch_expert_choice(const ExpertChoice& p, const gpu::ExpertChoicePlan& plan, char* workspace,
-                            unsigned long long* non_finite_rows, Stream stream) {
-  const auto numbers = [&](size_t offset) { return reinterpret_cast<uint64_t*>(workspace + offset); };
-  const Arguments arguments{p.logits.data,        p.tokens.as<int>(),    p.token_weights.as<float>(),
-                            p.ids.as<int>(),      p.weights.as<float>(), numbers(plan.numbers),
-                            numbers(plan.chosen), numbers(plan.swapped), numbers(plan.limits),
-                            non_finite_rows,      p.logits.shape[0],     p.logits.shape[1],
+Status run(Context& context, const ExpertChoice& p) {
+  const Stream stream = context.stream();
+  const gpu::ExpertChoicePlan plan = gpu::plan_expert_choice(p, context.traits());
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  const auto numbers = [&](size_t offset) { return reinterpret_cast<uint64_t*>(scratch.at(offset)); };
+  const Arguments arguments{p.logits.data,
+                            p.tokens.as<int>(),
+                            p.token_weights.as<float>(),
+                            p.ids.as<int>(),
+                            p.weights.as<float>(),
+                            numbers(plan.numbers),
+                            numbers(plan.chosen),
+                            numbers(plan.swapped),
+                            numbers(plan.limits),
+                            context.errors.non_finite_rows(),
+                            p.logits.shape[0],
+                            p.logits.shape[1],
                             p.tokens.shape[1]};
   MOE_TRY(gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     return launch_scores<typename decltype(type)::type>(arguments, p.scoring, plan.token_grid, stream);

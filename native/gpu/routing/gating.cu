@@ -5,6 +5,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_choice.cuh"
 #include "gpu/tile/dispatch.h"
@@ -254,6 +255,10 @@ Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const
       default: return launch_for<T, 0>(arguments, plan.grid, stream);
     }
   });
+}
+
+Status run(Context& context, const Gating& p) {
+  return launch_gating(p, context.errors.non_finite_rows(), context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

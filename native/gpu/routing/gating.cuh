@@ -1,7 +1,7 @@
 // Gating: from router logits to the k experts of every token and their weights.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/routing.h"
 #include "gpu/runtime/device_traits.h"
 
 #include <ptx/device.cuh>

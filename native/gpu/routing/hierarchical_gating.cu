@@ -1,4 +1,4 @@
-#include "gpu/routing/hierarchical_gating.cuh"
+#include "gpu/operators.h"
 
 #include <ptx/launch.cuh>
 
@@ -49,32 +49,36 @@ struct Workspace {
 
 }  // namespace
 
-size_t hierarchical_gating_bytes(const HierarchicalGating& p) { return Workspace(p).bytes; }
-
-Status launch_hierarchical_gating(const HierarchicalGating& p, char* workspace, unsigned long long* non_finite_rows,
-                                  gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
+Status run(Context& context, const HierarchicalGating& p) {
+  const gpu::DeviceTraits& traits = context.traits();
+  const Stream stream = context.stream();
   const int64_t tokens = p.logits.shape[0], num_groups = p.group_logits.shape[1], size = p.group_size();
   const int64_t slots = tokens * p.groups.top_k;
   if (slots == 0) return {};
   const Workspace at(p);
-  const TensorView groups = gpu::matrix_view(workspace + at.groups, DType::i32, tokens, p.groups.top_k);
-  const TensorView group_weights = gpu::matrix_view(workspace + at.group_weights, DType::f32, tokens, p.groups.top_k);
-  MOE_TRY(launch_gating({p.group_logits, {}, groups, group_weights, p.groups}, non_finite_rows, traits, stream));
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(at.bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"hierarchicalGating: group", "a row", p.group_logits.size(), 0}, &error));
+  const TensorView groups = gpu::matrix_view(scratch.at(at.groups), DType::i32, tokens, p.groups.top_k);
+  const TensorView group_weights = gpu::matrix_view(scratch.at(at.group_weights), DType::f32, tokens, p.groups.top_k);
+  MOE_TRY(launch_gating({p.group_logits, {}, groups, group_weights, p.groups}, context.errors.non_finite_rows(), traits,
+                        stream));
 
   const dim3 block(gpu::kRowThreads);
   const auto grid = [&](int64_t count) {
     return dim3(gpu::capped_grid(gpu::ceil_div(count, gpu::kRowThreads), 16, traits));
   };
-  const TensorView rows = gpu::vector_view(workspace + at.rows, DType::i32, slots);
+  const TensorView rows = gpu::vector_view(scratch.at(at.rows), DType::i32, slots);
   MOE_TRY(launch("group_rows", group_rows_kernel, grid(slots), block, 0, stream, groups.as<const int>(), rows.as<int>(),
                  slots, p.groups.top_k, static_cast<int>(num_groups)));
   const TensorView all = gpu::matrix_view(p.logits.data, p.logits.dtype, tokens * num_groups, size);
-  const TensorView logits = gpu::matrix_view(workspace + at.logits, p.logits.dtype, slots, size);
+  const TensorView logits = gpu::matrix_view(scratch.at(at.logits), p.logits.dtype, slots, size);
   MOE_TRY(launch_gather_rows(all, rows, logits, error, traits, stream));
 
   const TensorView ids = gpu::matrix_view(p.ids.data, DType::i32, slots, p.experts.top_k);
   const TensorView weights = gpu::matrix_view(p.weights.data, DType::f32, slots, p.experts.top_k);
-  MOE_TRY(launch_gating({logits, {}, ids, weights, p.experts}, non_finite_rows, traits, stream));
+  MOE_TRY(launch_gating({logits, {}, ids, weights, p.experts}, context.errors.non_finite_rows(), traits, stream));
   return launch("join_groups", join_groups_kernel, grid(ids.size()), block, 0, stream, groups.as<const int>(),
                 group_weights.as<const float>(), ids.as<int>(), weights.as<float>(), ids.size(), p.experts.top_k,
                 static_cast<int>(size));

@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
@@ -98,6 +99,10 @@ Status launch_router_projection(const RouterProjection& p, const gpu::DeviceTrai
                             : launch_tile<X, W, 1>(arguments, plan.grid, stream);
     });
   });
+}
+
+Status run(Context& context, const RouterProjection& p) {
+  return launch_router_projection(p, context.traits(), context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,7 +1,7 @@
 // Router projection: logits = x weight^T + bias.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/routing.h"
 #include "gpu/runtime/device_traits.h"
 
 #include <ptx/device.cuh>

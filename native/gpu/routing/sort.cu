@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/reduce.cuh"
 
@@ -176,6 +177,16 @@ Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortP
   MOE_TRY(launch("sort_count", sort_count_kernel, grid, block, plan.shared_bytes, stream, arguments));
   MOE_TRY(launch("sort_scan", sort_scan_kernel, dim3(1), dim3(plan.scan_threads), 0, stream, arguments));
   return launch("sort_place", sort_place_kernel, grid, block, plan.shared_bytes, stream, arguments);
+}
+
+Status run(Context& context, const Sort& p) {
+  const int64_t experts = p.tokens_per_expert.shape[0];
+  const gpu::SortPlan plan = gpu::plan_sort(p.ids.size(), experts, context.traits());
+  Scratch scratch(*context.runtime);
+  MOE_TRY(scratch.reserve(plan.workspace_bytes));
+  gpu::IdError* error = nullptr;
+  MOE_TRY(context.errors.next({"sort: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  return launch_sort(p, {}, plan, scratch.at(0), error, context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,7 +1,7 @@
 // Sort: the (token, slot) pairs of a routing in order of their experts, stably.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/routing.h"
 #include "gpu/plan/plan.h"
 #include "gpu/runtime/id_error.h"
 

@@ -13,6 +13,9 @@ struct Context {
   Context(std::unique_ptr<Runtime> opened, bool allow_tf32)
       : runtime(std::move(opened)), errors(*runtime), tf32(allow_tf32) {}
 
+  const gpu::DeviceTraits& traits() const { return runtime->traits(); }
+  Stream stream() const { return runtime->stream(); }
+
   std::unique_ptr<Runtime> runtime;
   DataErrors errors;  // after the runtime, whose memory it uses
   // Whether products of float32 may be rounded to tf32, for the tensor cores.

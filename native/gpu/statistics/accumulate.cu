@@ -1,7 +1,7 @@
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
-#include "gpu/statistics/statistics.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -17,9 +17,10 @@ __global__ void __launch_bounds__(gpu::kRowThreads)
 
 }  // namespace
 
-Status launch_accumulate(const Accumulate& p, const gpu::DeviceTraits& traits, Stream stream) {
+Status run(Context& context, const Accumulate& p) {
+  const Stream stream = context.stream();
   const int64_t count = p.totals.shape[0];
-  const dim3 grid(gpu::row_grid((count + 31) / 32, traits)), block(gpu::kRowThreads);
+  const dim3 grid(gpu::row_grid((count + 31) / 32, context.traits())), block(gpu::kRowThreads);
   if (p.totals.dtype == DType::i32) {
     return launch("accumulate", accumulate_kernel<int, WideInteger, int64_t>, grid, block, 0, stream,
                   p.values.as<int>(), p.totals.as<WideInteger>(), count, p.values_are_totals, int64_t{1});

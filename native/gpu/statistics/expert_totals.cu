@@ -1,49 +1,107 @@
-// The backend's operators that measure routers.
-#include "gpu/statistics/statistics.cuh"
+#include <ptx/launch.cuh>
 
-#include "gpu/backend.h"
+#include "gpu/operators.h"
+#include "gpu/statistics/row_units.cuh"
+#include "gpu/tile/checked_id.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
+namespace {
 
-Status GpuBackend::router_scores(const RouterScores& p) {
-  MOE_TRY(runtime().use());
-  return launch_router_scores(p, runtime().traits(), runtime().stream());
+struct TotalsArguments {
+  const int* ids;
+  const float* weights;
+  int* unit_tokens;   // [units, E + 1]
+  double* unit_sums;  // [units, E + 1], where weighted
+  int* tokens;
+  int* dropped;
+  float* sums;
+  IdError* error;
+  TokenMask mask;
+  RowUnits units;
+  int64_t experts;
+  int64_t top_k;
+  int64_t choices;
+  bool weighted;
+};
+
+// The thread of expert E counts the slots without an expert.
+__global__ void __launch_bounds__(gpu::kRowThreads) unit_totals_kernel(const TotalsArguments a) {
+  const int64_t columns = a.experts + 1;
+  for_each_index(a.units.all() * columns, [&](int64_t index) {
+    const int64_t expert = index % columns;
+    const Rows rows = rows_of_unit(a.units, index / columns);
+    int tokens = 0;
+    double sum = 0;
+    for (int64_t token = rows.first; token < rows.end; ++token) {
+      if (!a.mask.counts(token)) continue;
+      for (int64_t slot = token * a.top_k; slot < token * a.top_k + a.choices; ++slot) {
+        const int id = a.ids[slot];
+        const bool mine = expert < a.experts ? id == expert : checked_id(id, a.experts, slot, a.error) < 0;
+        if (!mine) continue;
+        ++tokens;
+        if (a.weighted) sum += a.weights[slot];
+      }
+    }
+    a.unit_tokens[index] = tokens;
+    if (a.weighted) a.unit_sums[index] = sum;
+  });
 }
 
-Status GpuBackend::expert_totals(const ExpertTotals& p) {
-  MOE_TRY(runtime().use());
-  Scratch scratch(runtime());
+__global__ void __launch_bounds__(gpu::kRowThreads) totals_kernel(const TotalsArguments a) {
+  const int64_t columns = a.experts + 1;
+  for_each_index(a.units.sequences * columns, [&](int64_t index) {
+    const int64_t sequence = index / columns, expert = index % columns;
+    const int tokens = sum_of_units(a.unit_tokens, a.units, sequence, columns, expert);
+    if (expert == a.experts) {
+      a.dropped[sequence] = tokens;
+      return;
+    }
+    a.tokens[sequence * a.experts + expert] = tokens;
+    if (!a.weighted) return;
+    const double sum = sum_of_units(a.unit_sums, a.units, sequence, columns, expert);
+    a.sums[sequence * a.experts + expert] = static_cast<float>(sum);
+  });
+}
+
+RowUnits totals_units(const ExpertTotals& p) { return row_units(p.ids.shape[0], p.tokens.shape[0]); }
+
+size_t expert_totals_bytes(const ExpertTotals& p) {
+  const int64_t cells = totals_units(p).all() * (p.tokens.shape[1] + 1);
+  return static_cast<size_t>(cells) * (sizeof(int) + (p.weights.absent() ? 0 : sizeof(double)));
+}
+
+}  // namespace
+
+Status run(Context& context, const ExpertTotals& p) {
+  const gpu::DeviceTraits& traits = context.traits();
+  const Stream stream = context.stream();
+  Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(expert_totals_bytes(p)));
   gpu::IdError* error = nullptr;
-  MOE_TRY(context_.errors.next({"expertTotals: ids", "an expert", p.tokens.shape[1], p.ids.shape[1]}, &error));
-  return launch_expert_totals(p, scratch.at(0), error, runtime().traits(), runtime().stream());
-}
-
-Status GpuBackend::column_means(const ColumnMeans& p) {
-  MOE_TRY(runtime().use());
-  Scratch scratch(runtime());
-  MOE_TRY(scratch.reserve(column_means_bytes(p)));
-  return launch_column_means(p, scratch.at(0), runtime().traits(), runtime().stream());
-}
-
-Status GpuBackend::balance_loss(const BalanceLoss& p) {
-  MOE_TRY(runtime().use());
-  return launch_balance_loss(p, runtime().stream());
-}
-
-Status GpuBackend::imbalance(const Imbalance& p) {
-  MOE_TRY(runtime().use());
-  return launch_imbalance(p, runtime().stream());
-}
-
-Status GpuBackend::update_selection_bias(const SelectionBiasUpdate& p) {
-  MOE_TRY(runtime().use());
-  return launch_update_selection_bias(p, runtime().stream());
-}
-
-Status GpuBackend::accumulate(const Accumulate& p) {
-  MOE_TRY(runtime().use());
-  return launch_accumulate(p, runtime().traits(), runtime().stream());
+  MOE_TRY(context.errors.next({"expertTotals: ids", "an expert", p.tokens.shape[1], p.ids.shape[1]}, &error));
+  TotalsArguments arguments{p.ids.as<int>(),
+                            p.weights.as<float>(),
+                            nullptr,
+                            nullptr,
+                            p.tokens.as<int>(),
+                            p.dropped.as<int>(),
+                            p.sums.as<float>(),
+                            error,
+                            TokenMask(p.token_mask),
+                            totals_units(p),
+                            p.tokens.shape[1],
+                            p.ids.shape[1],
+                            p.choices,
+                            !p.weights.absent()};
+  const int64_t cells = arguments.units.all() * (arguments.experts + 1);
+  // The sums first, which need the wider alignment.
+  arguments.unit_sums = reinterpret_cast<double*>(scratch.at(0));
+  arguments.unit_tokens =
+      reinterpret_cast<int*>(reinterpret_cast<double*>(scratch.at(0)) + (arguments.weighted ? cells : 0));
+  const dim3 block(gpu::kRowThreads);
+  MOE_TRY(launch("unit_totals", unit_totals_kernel, grid_for(cells, traits), block, 0, stream, arguments));
+  const dim3 grid = grid_for(arguments.units.sequences * (arguments.experts + 1), traits);
+  return launch("totals", totals_kernel, grid, block, 0, stream, arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -2,8 +2,8 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
-#include "gpu/statistics/statistics.cuh"
 #include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -89,7 +89,7 @@ constexpr int kBlocks = 1;
 
 }  // namespace
 
-Status launch_balance_loss(const BalanceLoss& p, Stream stream) {
+Status run(Context& context, const BalanceLoss& p) {
   const BalanceArguments arguments{p.tokens.as<int>(),
                                    p.means.as<float>(),
                                    p.counts.as<int>(),
@@ -97,20 +97,21 @@ Status launch_balance_loss(const BalanceLoss& p, Stream stream) {
                                    p.tokens.shape[0],
                                    p.tokens.shape[1],
                                    p.factor};
-  return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
+  return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, context.stream(),
+                arguments);
 }
 
-Status launch_imbalance(const Imbalance& p, Stream stream) {
+Status run(Context& context, const Imbalance& p) {
   const ImbalanceArguments arguments{p.values.data, p.result.as<float>(), p.values.size(), p.measure, p.epsilon};
   const auto kernel = p.values.dtype == DType::i32 ? imbalance_kernel<int> : imbalance_kernel<float>;
-  return launch("imbalance", kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream, arguments);
+  return launch("imbalance", kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, context.stream(), arguments);
 }
 
-Status launch_update_selection_bias(const SelectionBiasUpdate& p, Stream stream) {
+Status run(Context& context, const UpdateSelectionBias& p) {
   const BiasArguments arguments{p.bias.as<float>(), p.tokens.as<int>(), p.updated.as<float>(),
                                 p.bias.shape[0],    p.tokens.size(),    p.rate};
-  return launch("update_selection_bias", update_selection_bias_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, stream,
-                arguments);
+  return launch("update_selection_bias", update_selection_bias_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0,
+                context.stream(), arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

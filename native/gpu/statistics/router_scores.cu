@@ -2,8 +2,8 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
-#include "gpu/statistics/statistics.cuh"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
 #include "gpu/tile/reduce.cuh"
@@ -65,14 +65,15 @@ __global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const A
 
 }  // namespace
 
-Status launch_router_scores(const RouterScores& p, const gpu::DeviceTraits& traits, Stream stream) {
+Status run(Context& context, const RouterScores& p) {
   const Arguments arguments{
-      p.logits.data,     p.scores.as<float>(), p.log_sum_exp.as<float>(),     p.entropy.as<float>(),
-      p.logits.shape[0], p.logits.shape[1],    p.scoring == Scoring::sigmoid, p.normalize};
-  const dim3 grid(gpu::row_grid(arguments.tokens, traits));
+      p.logits.data,     p.scores.as<float>(), p.log_sum_exp.as<float>(),           p.entropy.as<float>(),
+      p.logits.shape[0], p.logits.shape[1],    p.scoring == ExpertScoring::sigmoid, p.normalize};
+  const dim3 grid(gpu::row_grid(arguments.tokens, context.traits()));
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    return launch("router_scores", router_scores_kernel<T>, grid, dim3(gpu::kRowThreads), 0, stream, arguments);
+    return launch("router_scores", router_scores_kernel<T>, grid, dim3(gpu::kRowThreads), 0, context.stream(),
+                  arguments);
   });
 }
 

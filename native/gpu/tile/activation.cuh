@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "core/operators/problem.h"
+#include "core/operators/experts.h"
 
 #include <ptx/device.cuh>
 

@@ -3,7 +3,7 @@
 // whatever the kernel's own layout.
 #pragma once
 
-#include "core/operators/problem.h"
+#include "core/operators/experts.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/activation.cuh"
 #include "gpu/tile/element.cuh"

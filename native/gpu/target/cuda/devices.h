@@ -2,18 +2,12 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "core/backend.h"
+#include "core/device_summary.h"
 
 namespace moe::cuda {
-
-struct DeviceSummary {
-  std::string name;  // "cuda:0"
-  bool available;
-  std::string detail;  // what it is, or why it cannot be used
-};
 
 // The GPUs of this machine; one entry that says why where there is none.
 std::vector<DeviceSummary> list_devices();

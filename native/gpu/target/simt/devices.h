@@ -2,18 +2,12 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "core/backend.h"
+#include "core/device_summary.h"
 
 namespace moe::simt {
-
-struct DeviceSummary {
-  std::string name;
-  bool available;
-  std::string detail;
-};
 
 std::vector<DeviceSummary> list_devices();
 

@@ -1,0 +1,93 @@
+// How an operator is declared: the fields of the one object that devices take. Their types follow from the declaration,
+// and the native addon has the same list, with which the tests compare it.
+
+/** What one field is given as. */
+export interface Field<Kind extends string = string> {
+  readonly kind: Kind;
+}
+
+/** A string, one of `choices`. */
+export interface Choice<Name extends string = string> extends Field<"choice"> {
+  readonly choices: readonly Name[];
+}
+
+/** An object of fields that are not tensors. */
+export interface Rule<F extends Fields = Fields> extends Field<"rule"> {
+  readonly fields: F;
+}
+
+export type Fields = { readonly [name: string]: Field };
+
+const field = <Kind extends string>(kind: Kind): Field<Kind> => ({ kind });
+
+/** A tensor that the operator reads. */
+export const input = field("input");
+/** A tensor that it reads where it is given. */
+export const optionalInput = field("optional_input");
+/** A tensor that it writes; overlaps no other. */
+export const output = field("output");
+/** A tensor that it writes where it is given. */
+export const optionalOutput = field("optional_output");
+/** A matrix in some tensor's memory, read through strides. */
+export const matrix = field("matrix");
+/** Expert weights in the device's own layout. */
+export const packedExperts = field("packed_experts");
+export const integer = field("integer");
+export const number = field("number");
+export const boolean = field("boolean");
+/** A bigint from 0 to 2^64 - 1. */
+export const seed = field("seed");
+
+/** A string, one of `choices`. */
+export function choice<const Name extends string>(choices: readonly Name[]): Choice<Name> {
+  return { kind: "choice", choices };
+}
+
+/** An object of fields that are not tensors. */
+export function rule<F extends Fields>(fields: F): Rule<F> {
+  return { kind: "rule", fields };
+}
+
+/** An operator by its fields: what it reads, what it writes, what it is told. */
+export function operator<F extends Fields>(fields: F): F {
+  return fields;
+}
+
+/** What a device takes for tensors, matrices and packed experts. */
+export interface Handles {
+  readonly tensor: unknown;
+  readonly matrix: unknown;
+  readonly packedExperts: unknown;
+}
+
+interface Values {
+  readonly integer: number;
+  readonly number: number;
+  readonly boolean: boolean;
+  readonly seed: bigint;
+}
+
+type ValueOf<F extends Field, H extends Handles> =
+  F extends Choice<infer Name>
+    ? Name
+    : F extends Rule<infer Inner>
+      ? RuleValues<Inner>
+      : F["kind"] extends keyof Values
+        ? Values[F["kind"]]
+        : F["kind"] extends "matrix"
+          ? H["matrix"]
+          : F["kind"] extends "packed_experts"
+            ? H["packedExperts"]
+            : H["tensor"];
+
+/** The object that a {@link Rule} declares. */
+export type RuleValues<F extends Fields> = { readonly [Name in keyof F]: ValueOf<F[Name], Handles> };
+
+type Optional = Field<"optional_input" | "optional_output">;
+
+/** The object that an operator's fields declare; an optional tensor may be null or left out. */
+export type Operands<F extends Fields, H extends Handles> = {
+  readonly [Name in keyof F as F[Name] extends Optional ? never : Name]: ValueOf<F[Name], H>;
+} & {
+  readonly [Name in keyof F as F[Name] extends Optional ? Name : never]?: ValueOf<F[Name], H> | null | undefined;
+};

@@ -1,0 +1,17 @@
+import { capacity } from "./capacity.js";
+import { experts } from "./experts.js";
+import type { Fields, Handles, Operands } from "./field.js";
+import { noise } from "./noise.js";
+import { routing } from "./routing.js";
+import { statistics } from "./statistics.js";
+
+/** Every operator: what all devices implement. native/core/operators/list.h is the same list in C++. */
+export const operators = { ...routing, ...capacity, ...experts, ...statistics, ...noise };
+
+export type OperatorTable = typeof operators;
+export type OperatorName = keyof OperatorTable;
+
+/** The operators of a table as functions of their operands, over the handles of a device. */
+export type Operators<Table extends { readonly [name: string]: Fields }, H extends Handles> = {
+  readonly [Name in keyof Table]: (operands: Operands<Table[Name], H>) => void;
+};

@@ -1,0 +1,46 @@
+import type { OperatorName } from "../core/operators/table.js";
+import type { Implementation } from "./core/implementation.js";
+import { runCombine } from "./experts/combine.js";
+import { runCopyMatrix } from "./experts/copy_matrix.js";
+import { runGroupedGemm } from "./experts/grouped_gemm.js";
+import { runPermute, runUnpermute } from "./experts/permute.js";
+import { runExpertLoad, runNoisyLogits } from "./noise/noisy_top_k.js";
+import { runJitter, runRandom } from "./noise/random.js";
+import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
+import { runExpertChoice } from "./routing/expert_choice.js";
+import { runGating } from "./routing/gating.js";
+import { runHierarchicalGating } from "./routing/hierarchical_gating.js";
+import { runRouterProjection } from "./routing/router_projection.js";
+import { runSort } from "./routing/sort.js";
+import { runAccumulate } from "./statistics/accumulate.js";
+import { runColumnMeans } from "./statistics/column_means.js";
+import { runExpertTotals } from "./statistics/expert_totals.js";
+import { runBalanceLoss, runImbalance, runUpdateSelectionBias } from "./statistics/load_balance.js";
+import { runRouterScores } from "./statistics/router_scores.js";
+
+/** Every operator by its formula. */
+export const implementations: { readonly [Name in OperatorName]: Implementation<Name> } = {
+  routerProjection: runRouterProjection,
+  gating: runGating,
+  hierarchicalGating: runHierarchicalGating,
+  expertChoice: runExpertChoice,
+  sort: runSort,
+  limitCapacity: runLimitCapacity,
+  expertSlots: runExpertSlots,
+  permute: runPermute,
+  unpermute: runUnpermute,
+  groupedGemm: runGroupedGemm,
+  combine: runCombine,
+  copyMatrix: runCopyMatrix,
+  routerScores: runRouterScores,
+  expertTotals: runExpertTotals,
+  columnMeans: runColumnMeans,
+  balanceLoss: runBalanceLoss,
+  imbalance: runImbalance,
+  updateSelectionBias: runUpdateSelectionBias,
+  accumulate: runAccumulate,
+  random: runRandom,
+  jitter: runJitter,
+  noisyLogits: runNoisyLogits,
+  expertLoad: runExpertLoad,
+};

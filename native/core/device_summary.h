@@ -1,0 +1,16 @@
+// A device as the list of all devices has it, before it is opened.
+#pragma once
+
+#include <string>
+
+namespace moe {
+
+struct DeviceSummary {
+  std::string name;  // as openDevice takes it: "cpu", "cuda:0"
+  bool available;
+  std::string detail;  // what it is, or why it is not here
+
+  std::string kind() const { return name.substr(0, name.find(':')); }
+};
+
+}  // namespace moe

@@ -1,0 +1,26 @@
+// Enums whose values have the same names in C++ and in JavaScript, written once.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+// MOE_ENUM(Drop, position, prioritized) declares an enum class and enum_names(Drop), the text of its values.
+#define MOE_ENUM(Name, ...)                  \
+  enum class Name : uint8_t { __VA_ARGS__ }; \
+  constexpr std::string_view enum_names(Name) { return #__VA_ARGS__; }
+
+namespace moe {
+
+// use(value, name) for every value of an enum, in order.
+template <class Enum, class Use>
+constexpr void for_each_value(Use&& use) {
+  std::string_view rest = enum_names(Enum{});
+  for (int value = 0; !rest.empty(); ++value) {
+    const size_t end = rest.find(',');
+    use(static_cast<Enum>(value), rest.substr(0, end));
+    const size_t next = end == rest.npos ? rest.npos : rest.find_first_not_of(' ', end + 1);
+    rest = next == rest.npos ? std::string_view{} : rest.substr(next);
+  }
+}
+
+}  // namespace moe

@@ -1,0 +1,83 @@
+// How a description names its fields to generic code: the binding's reader, the list that the addon exports.
+//
+// A description is an aggregate with a template `fields(f)` that calls, for every member in order,
+//   f.input(name, member), f.optional_input(name, member)    a tensor that the operator reads,
+//   f.output(name, member), f.optional_output(name, member)  a tensor that it writes,
+//   f.value(name, member)                                    anything else; its type says what.
+// Names are those of JavaScript. An operator's description has its name too, kName, and where a wrong call could make
+// it leave its memory, a check().
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "core/tensor_view.h"
+
+namespace moe {
+
+class PackedExperts;
+
+// Counts the fields that a description names.
+struct FieldCount {
+  int count = 0;
+
+  constexpr void input(const char*, auto) { ++count; }
+  constexpr void optional_input(const char*, auto) { ++count; }
+  constexpr void output(const char*, auto) { ++count; }
+  constexpr void optional_output(const char*, auto) { ++count; }
+  constexpr void value(const char*, auto) { ++count; }
+};
+
+template <class T>
+concept Description = requires(FieldCount& f) { T::fields(f); };
+
+template <class T>
+constexpr int named_fields() {
+  FieldCount fields;
+  T::fields(fields);
+  return fields.count;
+}
+
+struct AnyMember {
+  template <class T>
+  operator T() const;
+};
+
+// The members of an aggregate: as many as it can be initialised from.
+template <class T, class... Members>
+constexpr int members() {
+  if constexpr (requires { T{Members{}..., AnyMember{}}; }) {
+    return members<T, Members..., AnyMember>();
+  } else {
+    return sizeof...(Members);
+  }
+}
+
+// Whether no member was forgotten in fields().
+template <Description T>
+constexpr bool kNamesAllMembers = named_fields<T>() == members<T>();
+
+// What JavaScript gives for a field of type T.
+template <class T>
+constexpr const char* value_kind() {
+  if constexpr (std::is_same_v<T, bool>) {
+    return "boolean";
+  } else if constexpr (std::is_enum_v<T>) {
+    return "choice";
+  } else if constexpr (std::is_same_v<T, uint64_t>) {
+    return "seed";
+  } else if constexpr (std::is_integral_v<T>) {
+    return "integer";
+  } else if constexpr (std::is_floating_point_v<T>) {
+    return "number";
+  } else if constexpr (std::is_same_v<T, MatrixView>) {
+    return "matrix";
+  } else if constexpr (std::is_same_v<T, const PackedExperts*>) {
+    return "packed_experts";
+  } else {
+    static_assert(Description<T>);
+    return "rule";
+  }
+}
+
+}  // namespace moe

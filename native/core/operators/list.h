@@ -1,0 +1,45 @@
+// Every operator. Each device implements them all (core/backend.h), and the binding offers them all to JavaScript.
+#pragma once
+
+#include "core/operators/capacity.h"
+#include "core/operators/experts.h"
+#include "core/operators/noise.h"
+#include "core/operators/routing.h"
+#include "core/operators/statistics.h"
+
+#define MOE_OPERATORS(OPERATOR) \
+  OPERATOR(RouterProjection)    \
+  OPERATOR(Gating)              \
+  OPERATOR(HierarchicalGating)  \
+  OPERATOR(LimitCapacity)       \
+  OPERATOR(ExpertSlots)         \
+  OPERATOR(ExpertChoice)        \
+  OPERATOR(Sort)                \
+  OPERATOR(Permute)             \
+  OPERATOR(Unpermute)           \
+  OPERATOR(GroupedGemm)         \
+  OPERATOR(Combine)             \
+  OPERATOR(CopyMatrix)          \
+  OPERATOR(RouterScores)        \
+  OPERATOR(ExpertTotals)        \
+  OPERATOR(ColumnMeans)         \
+  OPERATOR(BalanceLoss)         \
+  OPERATOR(Imbalance)           \
+  OPERATOR(UpdateSelectionBias) \
+  OPERATOR(Accumulate)          \
+  OPERATOR(Random)              \
+  OPERATOR(Jitter)              \
+  OPERATOR(NoisyLogits)         \
+  OPERATOR(ExpertLoad)
+
+namespace moe {
+
+// visit.operator()<Operator>() for every operator.
+template <class Visit>
+constexpr void for_each_operator(Visit&& visit) {
+#define MOE_OPERATOR(Operator) visit.template operator()<Operator>();
+  MOE_OPERATORS(MOE_OPERATOR)
+#undef MOE_OPERATOR
+}
+
+}  // namespace moe
