@@ -1,3 +1,7 @@
+import type { FloatDType } from "#lib/core/dtype.js";
+import type { MoeLayerConfig } from "#lib/layer/description/config.js";
+import type { GatingRuleOptions } from "#lib/operators/routing/gating_options.js";
+
 /** One computation to time. */
 export interface BenchCase {
   readonly operator: string;
@@ -11,11 +15,25 @@ export interface BenchCase {
   enqueue(): void;
 }
 
-/**
- * Weights of one case are held in as many copies as make up this many bytes, and calls take turns: as in a model of
- * many layers, none finds its weights in a cache.
- */
+/** What cases are made for. */
+export interface CaseOptions {
+  readonly config: MoeLayerConfig;
+  readonly dtype: FloatDType;
+  readonly tokenCounts: readonly number[];
+  /**
+   * Weights of one case are held in as many copies as make up this many bytes, and calls take turns. Beyond the caches'
+   * size none finds its weights in one, as in a model of many layers.
+   */
+  readonly weightBytes: number;
+}
+
+/** More than the caches of any machine hold. */
 export const bytesBeyondCaches = 256 * 2 ** 20;
+
+/** The rule of gating in a layer's configuration. */
+export function gatingRule({ topK, scoring, normalize }: MoeLayerConfig): GatingRuleOptions {
+  return { topK, ...(scoring && { scoring }), ...(normalize && { normalize }) };
+}
 
 /** With few tokens a call touches few experts: more inputs then, so that calls in a row touch different ones. */
 export function inputCount(tokens: number): number {

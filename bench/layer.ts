@@ -1,23 +1,20 @@
-import { randomLayer, randomTokens } from "#lib/cli/random_layer.js";
-import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import type { MoeLayer } from "#lib/layer/layer.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";
-import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
+import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
+import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
+import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./case.js";
 
 /** The whole layer, router included, at each number of tokens. What it holds is freed when the caller has done. */
 export async function* layerCases(
   device: Device,
-  config: MoeLayerConfig,
-  dtype: FloatDType,
-  tokenCounts: readonly number[],
+  { config, dtype, tokenCounts, weightBytes }: CaseOptions,
 ): AsyncGenerator<BenchCase> {
   const layers: MoeLayer[] = [];
   try {
     do layers.push(await randomLayer(device, config, dtype, layers.length));
-    while (layers.length * (layers[0] as MoeLayer).byteLength < bytesBeyondCaches);
+    while (layers.length * (layers[0] as MoeLayer).byteLength < weightBytes);
     for (const tokens of tokenCounts) yield* casesOf(layers, tokens, dtype);
   } finally {
     for (const layer of layers) layer.dispose();

@@ -1,18 +1,19 @@
-import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
 import type { LayerDescription } from "#lib/core/backend.js";
 import type { Device } from "#lib/core/device.js";
 import { dtypes, type FloatDType } from "#lib/core/dtype.js";
 import type { StageTimes } from "#lib/core/stages.js";
 import type { Tensor } from "#lib/core/tensor.js";
-import { describeLayer, gateUpRows, type MoeLayerConfig } from "#lib/layer/description/config.js";
+import { describeLayer, gateUpRows } from "#lib/layer/description/config.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";
 import { combine } from "#lib/operators/experts/combine.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
 import { permute, unpermute } from "#lib/operators/experts/permute.js";
 import { gating } from "#lib/operators/routing/gating.js";
+import type { GatingRuleOptions } from "#lib/operators/routing/gating_options.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { sort } from "#lib/operators/routing/sort.js";
-import { type BenchCase, bytesBeyondCaches, inputCount, mean, rotation } from "./case.js";
+import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
+import { type BenchCase, type CaseOptions, gatingRule, inputCount, mean, rotation } from "./case.js";
 
 export const operatorNames = [
   "router_projection",
@@ -32,22 +33,21 @@ interface Weights {
 }
 
 /** Every operator on its own, at each number of tokens. What it holds is freed when the caller has done. */
-export async function* operatorCases(
-  device: Device,
-  config: MoeLayerConfig,
-  dtype: FloatDType,
-  tokenCounts: readonly number[],
-): AsyncGenerator<BenchCase> {
-  const description = describeLayer(config, dtype);
-  const weights = await randomWeights(device, description, dtype);
+export async function* operatorCases(device: Device, options: CaseOptions): AsyncGenerator<BenchCase> {
+  const description = describeLayer(options.config, options.dtype);
+  const weights = await randomWeights(device, description, options);
   try {
-    for (const tokens of tokenCounts) yield* casesOf(device, description, weights, tokens, dtype);
+    for (const tokens of options.tokenCounts) yield* casesOf(device, description, weights, tokens, options);
   } finally {
     for (const held of [weights.router, ...weights.gateUp, ...weights.down]) held.dispose();
   }
 }
 
-async function randomWeights(device: Device, description: LayerDescription, dtype: FloatDType): Promise<Weights> {
+async function randomWeights(
+  device: Device,
+  description: LayerDescription,
+  { dtype, weightBytes }: CaseOptions,
+): Promise<Weights> {
   const { numExperts, hiddenSize, intermediateSize, activation } = description;
   const random = new RandomWeights("operators");
   const copies = async (rows: number, columns: number, packedFor: typeof activation): Promise<PackedExperts[]> => {
@@ -56,7 +56,7 @@ async function randomWeights(device: Device, description: LayerDescription, dtyp
       using plain = random.tensor(device, [numExperts, rows, columns], dtype, columns ** -0.5);
       packed.push(packExperts(plain, { activation: packedFor }));
       await device.synchronize();
-    } while (packed.length * (packed[0] as PackedExperts).byteLength < bytesBeyondCaches);
+    } while (packed.length * (packed[0] as PackedExperts).byteLength < weightBytes);
     return packed;
   };
   return {
@@ -71,11 +71,12 @@ async function* casesOf(
   description: LayerDescription,
   weights: Weights,
   tokens: number,
-  dtype: FloatDType,
+  { config, dtype }: CaseOptions,
 ): AsyncGenerator<BenchCase> {
+  const rule = gatingRule(config);
   const { hiddenSize, intermediateSize, numExperts, topK } = description;
   const calls = Array.from({ length: inputCount(tokens) }, (_, index) =>
-    passThrough(device, description, weights, tokens, dtype, index),
+    passThrough(device, rule, weights, randomTokens(tokens, hiddenSize, index), dtype),
   );
   try {
     const works = await Promise.all(
@@ -112,7 +113,7 @@ async function* casesOf(
     });
     yield make("gating", "gating", logitBytes + count * 8, () => {
       const { logits, routing } = next();
-      gating(logits, { ...description, out: routing });
+      gating(logits, { ...rule, out: routing });
     });
     yield make("sort", "sort", count * 12 + numExperts * 8, () => {
       const { routing, rows } = next();
@@ -146,16 +147,15 @@ async function* casesOf(
 /** The tensors of one pass through all operators. */
 function passThrough(
   device: Device,
-  description: LayerDescription,
+  rule: GatingRuleOptions,
   weights: Weights,
-  tokens: number,
+  tokens: Float32Array,
   dtype: FloatDType,
-  seed: number,
 ) {
-  const { hiddenSize, numExperts } = description;
-  const x = device.tensor(randomTokens(tokens, hiddenSize, seed), [tokens, hiddenSize], dtype);
+  const [numExperts, hiddenSize] = weights.router.shape as [number, number];
+  const x = device.tensor(tokens, [tokens.length / hiddenSize, hiddenSize], dtype);
   const logits = routerProjection(x, weights.router);
-  const routing = gating(logits, description);
+  const routing = gating(logits, rule);
   const rows = sort(routing.ids, { numExperts });
   const permuted = permute(x, rows.tokenOfRow);
   const inner = groupedGemm(permuted, weights.gateUp[0] as PackedExperts, rows.offsets);

@@ -1,8 +1,9 @@
 import { parseArgs } from "node:util";
-import { choiceOption, integerOption, listOption, UsageError } from "#lib/cli/command.js";
 import { loadNative } from "#lib/core/native.js";
-import { shapes } from "#lib/testing/shapes.js";
+import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
+import { bytesBeyondCaches } from "./case.js";
 import { operatorNames } from "./operators.js";
+import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
 export const help = `Usage: npm run bench -- [options]
 
@@ -10,12 +11,14 @@ Times every operator and the whole layer on the CPU device, beside what this mac
 multiply-adds, bfloat16 dot products, and reading memory in order, measured before and after each shape and dtype.
 
 Options:
-  --shape NAMES      ${Object.keys(shapes).join(", ")} (A,B,C,D)
+  --shape NAMES      ${shapeNames} (A,B,C,D)
   --dtype DTYPES     f32, f16, bf16 (f32,bf16)
   --tokens NUMBERS   tokens per call (1,8,64,512)
   --operator TEXT    only operators whose name contains this, such as layer or grouped_gemm
   --time SECONDS     about how long to time each case (1)
   --threads N        threads of the device (all CPUs)
+  --weights MIB      hold copies of the weights of about this size together, which calls take in turn; more than the
+                     caches hold, so that weights come from memory (${bytesBeyondCaches / 2 ** 20})
   --json FILE        also write the results there
   -h, --help         show this help
 `;
@@ -25,12 +28,13 @@ export const names = ["layer", ...operatorNames];
 const dtypes = ["f32", "f16", "bf16"] as const;
 
 export interface Options {
-  readonly shapes: readonly string[];
+  readonly shapes: readonly NamedShape[];
   readonly dtypes: readonly (typeof dtypes)[number][];
   readonly tokens: readonly number[];
   readonly operator: string;
   readonly seconds: number;
   readonly threads: number;
+  readonly weightBytes: number;
   readonly json: string | undefined;
 }
 
@@ -44,6 +48,7 @@ export function parseOptions(): Options | undefined {
       operator: { type: "string", default: "" },
       time: { type: "string", default: "1" },
       threads: { type: "string" },
+      weights: { type: "string" },
       json: { type: "string" },
       help: { type: "boolean", short: "h" },
     },
@@ -56,13 +61,15 @@ export function parseOptions(): Options | undefined {
   const seconds = Number(values.time);
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
   return {
-    shapes: listOption(values.shape).map((name) => choiceOption("shape", name, Object.keys(shapes))),
+    shapes: listOption(values.shape).map(shapeOption),
     dtypes: listOption(values.dtype).map((name) => choiceOption("dtype", name, dtypes)),
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     operator,
     seconds,
     threads:
       values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    weightBytes:
+      values.weights === undefined ? bytesBeyondCaches : integerOption("weights", values.weights, 0) * 2 ** 20,
     json,
   };
 }

@@ -1,7 +1,7 @@
-import { formatMicroseconds, significant } from "#lib/cli/ui/format.js";
-import { renderTable } from "#lib/cli/ui/table.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import type { Ceilings } from "#lib/core/native.js";
+import { formatMicroseconds, significant } from "#lib/terminal/format.js";
+import { renderTable } from "#lib/terminal/table.js";
 import type { BenchCase } from "./case.js";
 import { floorSeconds } from "./ceilings.js";
 import type { Measurement } from "./measure.js";

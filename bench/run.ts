@@ -1,14 +1,12 @@
 import { writeFileSync } from "node:fs";
-import { UsageError } from "#lib/cli/command.js";
-import { plural } from "#lib/cli/ui/format.js";
-import { startProgress } from "#lib/cli/ui/progress.js";
 import { type Device, openDevice } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import { isMoeError } from "#lib/core/errors.js";
 import { type Ceilings, loadNative } from "#lib/core/native.js";
-import type { MoeLayerConfig } from "#lib/layer/description/config.js";
-import { shapes } from "#lib/testing/shapes.js";
-import type { BenchCase } from "./case.js";
+import { plural } from "#lib/terminal/format.js";
+import { UsageError } from "#lib/terminal/option_values.js";
+import { startProgress } from "#lib/terminal/progress.js";
+import type { BenchCase, CaseOptions } from "./case.js";
 import { betterOf } from "./ceilings.js";
 import { layerCases } from "./layer.js";
 import { describeMachine } from "./machine.js";
@@ -16,6 +14,7 @@ import { type Measurement, measure } from "./measure.js";
 import { operatorCases, operatorNames } from "./operators.js";
 import { help, names, type Options, parseOptions } from "./options.js";
 import { ceilingsText, type Result, resultOf, resultTable } from "./report.js";
+import type { NamedShape } from "./shape_option.js";
 import { measureSimt, simtText } from "./simt.js";
 
 /** All results of one shape and dtype. */
@@ -38,7 +37,7 @@ async function main(): Promise<void> {
   for (const shape of options.shapes) {
     for (const dtype of options.dtypes) {
       const group = await measureGroup(device, shape, dtype, options);
-      process.stdout.write(`${shape} ${dtype}, ${plural(options.threads, "thread")}\n`);
+      process.stdout.write(`${shape.name} ${dtype}, ${plural(options.threads, "thread")}\n`);
       process.stdout.write(`ceilings: ${ceilingsText(group.ceilings)}\n\n${resultTable(group.results)}\n`);
       groups.push(group);
     }
@@ -49,14 +48,19 @@ async function main(): Promise<void> {
     writeFileSync(options.json, `${JSON.stringify({ machine, groups, simt }, null, 2)}\n`);
 }
 
-async function measureGroup(device: Device, shape: string, dtype: FloatDType, options: Options): Promise<Group> {
-  const { threads, tokens, operator } = options;
-  const count = tokens.length * names.filter((name) => name.includes(operator)).length;
-  const progress = startProgress(process.stderr, `Timing ${shape} ${dtype}`, count);
+async function measureGroup(
+  device: Device,
+  { name, config }: NamedShape,
+  dtype: FloatDType,
+  options: Options,
+): Promise<Group> {
+  const { threads, tokens: tokenCounts, operator, weightBytes } = options;
+  const count = tokenCounts.length * names.filter((candidate) => candidate.includes(operator)).length;
+  const progress = startProgress(process.stderr, `Timing ${name} ${dtype}`, count);
   try {
     const before = await loadNative().ceilings(threads);
     const measured: { benchCase: BenchCase; measurement: Measurement }[] = [];
-    for await (const benchCase of casesOf(device, shapes[shape] as MoeLayerConfig, dtype, options)) {
+    for await (const benchCase of casesOf(device, { config, dtype, tokenCounts, weightBytes }, operator)) {
       const call = (): Promise<void> => {
         benchCase.enqueue();
         return device.synchronize();
@@ -66,23 +70,18 @@ async function measureGroup(device: Device, shape: string, dtype: FloatDType, op
     }
     const ceilings = betterOf(before, await loadNative().ceilings(threads));
     const results = measured.map(({ benchCase, measurement }) => resultOf(benchCase, measurement, dtype, ceilings));
-    return { shape, dtype, ceilings, results };
+    return { shape: name, dtype, ceilings, results };
   } finally {
     progress.stop();
   }
 }
 
 /** The cases that `--operator` selects. Weights that none of them needs are not made. */
-async function* casesOf(
-  device: Device,
-  config: MoeLayerConfig,
-  dtype: FloatDType,
-  { operator, tokens }: Options,
-): AsyncGenerator<BenchCase> {
+async function* casesOf(device: Device, options: CaseOptions, operator: string): AsyncGenerator<BenchCase> {
   const wanted = (name: string): boolean => name.includes(operator);
-  if (wanted("layer")) yield* layerCases(device, config, dtype, tokens);
+  if (wanted("layer")) yield* layerCases(device, options);
   if (!operatorNames.some(wanted)) return;
-  for await (const benchCase of operatorCases(device, config, dtype, tokens)) {
+  for await (const benchCase of operatorCases(device, options)) {
     if (wanted(benchCase.operator)) yield benchCase;
   }
 }

@@ -1,14 +1,16 @@
 // Checks and times everything on a GPU machine, without a network: builds for the GPU that is there, verifies, runs
 // compute-sanitizer where it is, times every operator and the layer, and PyTorch beside them where Python has it.
-//   node scripts/gpu.mjs [--device cuda|simt] [--out DIR] [--minutes N]
+//   node scripts/gpu.mjs [--device cuda|simt] [--out DIR] [--minutes N] [--addon FILE] [--quick]
+// --addon takes an addon that is built already; --quick does as little of every step as there is, to try the script.
 // Each step is reported as it ends, in gpu.md and gpu.json too, so that a run cut short leaves results. Needs dist/ and
 // build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { buildNative, root } from "./build_native.mjs";
 import { describeMachine } from "./gpu/machine.mjs";
+import { planFor } from "./gpu/plan.mjs";
 import { renderReport } from "./gpu/report.mjs";
 
 const { values } = parseArgs({
@@ -16,6 +18,8 @@ const { values } = parseArgs({
     device: { type: "string", default: "cuda" },
     out: { type: "string", default: "build/gpu" },
     minutes: { type: "string", default: "8" },
+    addon: { type: "string" },
+    quick: { type: "boolean", default: false },
   },
 });
 if (!["cuda", "simt"].includes(values.device)) fail(`--device: expected cuda or simt, got ${values.device}`);
@@ -23,21 +27,24 @@ const minutes = Number(values.minutes);
 if (!(minutes > 0)) fail(`--minutes: expected a number > 0, got ${values.minutes}`);
 
 process.chdir(root);
+const plan = planFor(values.device, values.quick);
 const begin = performance.now();
 const deadline = begin + minutes * 60_000;
 const buildFolder = join(values.out, values.device);
 const environment = {
   ...process.env,
-  MOE_KERNELS_BINARY: join(root, buildFolder, "RelWithDebInfo", "moe_kernels.node"),
+  MOE_KERNELS_BINARY: resolve(values.addon ?? join(buildFolder, "RelWithDebInfo", "moe_kernels.node")),
 };
 const cli = join("dist", "cli", "main.js");
 const report = { machine: describeMachine(values.device), date: new Date().toISOString(), steps: [] };
 mkdirSync(values.out, { recursive: true });
 console.log(JSON.stringify(report.machine, null, 2));
 
-await step("build", build);
-if (!report.steps[0].passed) process.exit(1);
-await step("verify", () => runNode([cli, "verify", "--device", values.device]));
+if (values.addon === undefined) {
+  await step("build", build);
+  if (!report.steps[0].passed) process.exit(1);
+}
+await step("verify", () => runNode([cli, "verify", "--device", values.device, "--filter", plan.filter]));
 for (const dtype of ["f32", "bf16"]) await step(`golden files, ${dtype}`, () => checkGolden(dtype));
 if (values.device === "cuda" && isThere("compute-sanitizer")) {
   for (const tool of ["memcheck", "racecheck", "synccheck", "initcheck"]) {
@@ -45,9 +52,9 @@ if (values.device === "cuda" && isThere("compute-sanitizer")) {
   }
 }
 if (values.device === "cuda" && isThere("python3", ["-c", "import torch"])) {
-  await step("PyTorch", () => run("python3", [join("scripts", "gpu", "torch_peer.py")]));
+  await step("PyTorch", () => run("python3", [join("scripts", "gpu", "torch_baseline.py"), JSON.stringify(plan)]));
 }
-await step("benchmarks", () => runNode([join("scripts", "gpu", "bench.mjs"), values.device]));
+await step("benchmarks", () => runNode([join("scripts", "gpu", "bench.mjs"), values.device, JSON.stringify(plan)]));
 
 const failed = report.steps.filter(({ passed }) => !passed);
 console.log(`${report.steps.length - failed.length} steps passed, ${failed.length} failed; see ${values.out}/gpu.md`);
@@ -82,7 +89,9 @@ function build() {
 
 async function checkGolden(dtype) {
   const folder = join("test", "golden");
-  const files = readdirSync(folder).filter((name) => name.endsWith(".safetensors"));
+  const files = readdirSync(folder, { recursive: true })
+    .filter((name) => name.endsWith(`${plan.golden}.safetensors`) && !name.startsWith("families"))
+    .sort();
   const lines = [];
   let passed = files.length > 0;
   for (const file of files) {

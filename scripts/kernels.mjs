@@ -1,11 +1,13 @@
 // Compiles every CUDA kernel and prints what each takes of a multiprocessor: registers, spills, shared memory, and how many
 // threads fit. Needs nvcc, no GPU. Warnings of the compilers are errors, a spill among them.
-// Arguments choose architectures, such as sm_90a; --json prints the rows as JSON.
+//   node scripts/kernels.mjs [--source TEXT] [--json] [ARCHITECTURE...]
+// ARCHITECTURE is one of those below, such as sm_90a; default all. --source takes the files alone whose path contains TEXT.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { renderTable } from "../dist/cli/ui/table.js";
+import { parseArgs } from "node:util";
+import { renderTable } from "../dist/terminal/table.js";
 import { root } from "./build_native.mjs";
 
 /** Of one multiprocessor. CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
@@ -19,8 +21,11 @@ const reservedShared = 1024;
 
 const native = join(root, "native");
 const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
-const chosen = process.argv.slice(2).filter((argument) => argument !== "--json");
-const wanted = chosen.length > 0 ? chosen : Object.keys(architectures);
+const { values, positionals } = parseArgs({
+  options: { source: { type: "string", default: "" }, json: { type: "boolean" } },
+  allowPositionals: true,
+});
+const wanted = positionals.length > 0 ? positionals : Object.keys(architectures);
 try {
   for (const name of wanted) {
     if (!(name in architectures)) fail(`expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
@@ -28,16 +33,18 @@ try {
   const dynamicShared = readDynamicShared();
   const rows = wanted.flatMap((name) => kernelSources().flatMap((source) => compile(source, name, dynamicShared)));
   rows.sort((a, b) => a.kernel.localeCompare(b.kernel) || a.architecture.localeCompare(b.architecture));
-  if (process.argv.includes("--json")) console.log(JSON.stringify(rows, null, 2));
+  if (values.json) console.log(JSON.stringify(rows, null, 2));
   else print(rows);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
 
 function kernelSources() {
-  return readdirSync(join(native, "gpu"), { recursive: true })
-    .filter((path) => path.endsWith(".cu") && !path.startsWith("target"))
-    .map((path) => join(native, "gpu", path));
+  const sources = readdirSync(join(native, "gpu"), { recursive: true }).filter(
+    (path) => path.endsWith(".cu") && !path.startsWith("target") && path.includes(values.source),
+  );
+  if (sources.length === 0) fail(`--source: no kernel's file contains "${values.source}"`);
+  return sources.map((path) => join(native, "gpu", path));
 }
 
 /** The kernels of one source for one architecture. */

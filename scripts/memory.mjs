@@ -2,25 +2,30 @@
 // kernels, and that the sanitizers stop the broken kernels that overrun shared memory.
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { buildSanitized, expectClean, expectCleanCases, expectReport, findRuntime, finish } from "./sanitizer.mjs";
+import { clean, cleanCases, findRuntime, report, runSteps } from "./sanitizer.mjs";
 
 const out = "build-sanitize";
-const binary = buildSanitized({ sanitize: "address,undefined", out });
 const tests = join(root, out, "native/simt/test");
 const broken = join(tests, "moe_simt_broken_tests");
 // A fake stack for each CUDA thread would cost minutes.
 const asan = "detect_stack_use_after_return=0";
-const env = { ASAN_OPTIONS: asan, UBSAN_OPTIONS: "print_stacktrace=1" };
+const env = () => ({ ASAN_OPTIONS: asan, UBSAN_OPTIONS: "print_stacktrace=1" });
 
-expectClean("moe_simt_tests", join(tests, "moe_simt_tests"), [], env);
-expectClean("moe_simt_broken_tests", broken, [], env);
-for (const kernel of ["store_past_dynamic", "store_past_static"]) {
-  expectReport(broken, kernel, "use-after-poison", env);
-}
-expectCleanCases(binary, [1], {
-  ...env,
-  LD_PRELOAD: findRuntime("libasan.so"),
-  // Node does not free everything at exit.
-  ASAN_OPTIONS: `${asan}:detect_leaks=0`,
+runSteps({
+  usage: `Usage: npm run test:memory -- [--list]
+
+The simt device under AddressSanitizer and UndefinedBehaviorSanitizer. --list prints the steps and runs none.`,
+  sanitize: "address,undefined",
+  out,
+  steps: [
+    clean("moe_simt_tests", join(tests, "moe_simt_tests"), [], env),
+    clean("moe_simt_broken_tests", broken, [], env),
+    ...["store_past_dynamic", "store_past_static"].map((kernel) => report(broken, kernel, "use-after-poison", env)),
+    ...cleanCases(out, [1], () => ({
+      ...env(),
+      LD_PRELOAD: findRuntime("libasan.so"),
+      // Node does not free everything at exit.
+      ASAN_OPTIONS: `${asan}:detect_leaks=0`,
+    })),
+  ],
 });
-finish();

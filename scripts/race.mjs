@@ -3,34 +3,41 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { buildSanitized, expectClean, expectCleanCases, expectReport, findRuntime, finish } from "./sanitizer.mjs";
+import { clean, cleanCases, findRuntime, report, runSteps } from "./sanitizer.mjs";
 
 const out = "build-race";
-const binary = buildSanitized({ sanitize: "thread", out });
 const tests = join(root, out, "native/simt/test");
 const broken = join(tests, "moe_simt_broken_tests");
-
-expectClean("moe_simt_tests", join(tests, "moe_simt_tests"), []);
-for (const kernel of ["right_wait_and_barrier", "right_fragment_rows"]) {
-  expectClean(kernel, broken, ["--kernel", kernel]);
-}
-for (const kernel of [
+const racing = [
   "missing_syncthreads",
   "missing_second_syncthreads",
   "missing_syncwarp",
   "missing_barrier_after_wait",
   "race_between_blocks",
-]) {
-  expectReport(broken, kernel, "data race");
-}
+];
 
-// Node itself is not built for ThreadSanitizer, which then misses what orders its threads.
-const suppressions = join(root, out, "suppressions");
-writeFileSync(suppressions, "race:^v8::\nrace:^node::\nrace:^uv_\nmutex:^v8::\n");
-expectCleanCases(binary, [1], {
-  LD_PRELOAD: findRuntime("libtsan.so"),
-  TSAN_OPTIONS: `suppressions=${suppressions}`,
-  // ThreadSanitizer loses reports where it follows many more threads at once.
-  MOE_SIMT_MAX_THREADS: "128",
+runSteps({
+  usage: `Usage: npm run test:race -- [--list]
+
+The simt device under ThreadSanitizer. --list prints the steps and runs none.`,
+  sanitize: "thread",
+  out,
+  steps: [
+    clean("moe_simt_tests", join(tests, "moe_simt_tests")),
+    ...["right_wait_and_barrier", "right_fragment_rows"].map((kernel) => clean(kernel, broken, ["--kernel", kernel])),
+    ...racing.map((kernel) => report(broken, kernel, "data race")),
+    ...cleanCases(out, [1], () => ({
+      LD_PRELOAD: findRuntime("libtsan.so"),
+      TSAN_OPTIONS: `suppressions=${writeSuppressions()}`,
+      // ThreadSanitizer loses reports where it follows many more threads at once.
+      MOE_SIMT_MAX_THREADS: "128",
+    })),
+  ],
 });
-finish();
+
+/** Node itself is not built for ThreadSanitizer, which then misses what orders its threads. */
+function writeSuppressions() {
+  const path = join(root, out, "suppressions");
+  writeFileSync(path, "race:^v8::\nrace:^node::\nrace:^uv_\nmutex:^v8::\n");
+  return path;
+}

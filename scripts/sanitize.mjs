@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
-import { buildSanitized, findRuntime } from "./sanitizer.mjs";
+import { addonIn, buildSanitized, findRuntime, parseOptions } from "./sanitizer.mjs";
 
 const out = "build-sanitize";
 const reports = join(root, out, "reports");
@@ -20,8 +20,18 @@ const testFiles = [
   "test/process/process",
 ];
 
+const usage = `Usage: npm run test:sanitize -- [--list] [FILE...]
+
+The native tests, and the tests of what calls native code or those that contain FILE, under AddressSanitizer and
+UndefinedBehaviorSanitizer. --list prints which tests and runs none.`;
+const { list, positionals } = parseOptions(usage, { positionals: true });
+const chosen = positionals.length > 0 ? positionals : testFiles;
+if (list) {
+  console.log(chosen.join("\n"));
+  process.exit();
+}
 process.chdir(root);
-const binary = buildSanitized({ sanitize: "address,undefined", out });
+buildSanitized({ sanitize: "address,undefined", out });
 rmSync(reports, { recursive: true, force: true });
 mkdirSync(reports);
 
@@ -32,11 +42,10 @@ const env = {
   // stack for each CUDA thread of the simt device would cost minutes.
   ASAN_OPTIONS: `${common}:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0`,
   UBSAN_OPTIONS: common,
-  MOE_KERNELS_BINARY: binary,
+  MOE_KERNELS_BINARY: addonIn(out),
 };
 run("ctest", ["--test-dir", out, "--output-on-failure"], env);
-const chosen = process.argv.slice(2);
-run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...(chosen.length > 0 ? chosen : testFiles)], {
+run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...chosen], {
   ...env,
   LD_PRELOAD: findRuntime("libasan.so"),
 });

@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
-import { choiceOption, integerOption, listOption, UsageError } from "#lib/cli/command.js";
 import { loadNative } from "#lib/core/native.js";
-import { shapes } from "#lib/testing/shapes.js";
+import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
+import { type NamedShape, shapeNames, shapeOption } from "../shape_option.js";
 import { type Peer, peers } from "./peers.js";
 import { type PeerDType, peerDTypes } from "./problem.js";
 
@@ -14,7 +14,7 @@ outputs. Every layer starts from the router's logits. Needs memory for the weigh
 them in the directory for temporary files (TMPDIR).
 
 Options:
-  --shape NAMES      ${Object.keys(shapes).join(", ")} (A,B,C)
+  --shape NAMES      ${shapeNames} (A,B,C)
   --dtype DTYPES     ${peerDTypes.join(", ")} (both)
   --tokens NUMBERS   tokens per call (1,8,64,512, for A also 2048)
   --peer NAMES       ${peerNames.join(", ")}
@@ -28,7 +28,7 @@ Options:
 `;
 
 export interface Options {
-  readonly shapes: readonly string[];
+  readonly shapes: readonly NamedShape[];
   readonly dtypes: readonly PeerDType[];
   /** Undefined: what suits the shape. */
   readonly tokens: readonly number[] | undefined;
@@ -62,7 +62,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   const seconds = Number(values.time);
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
   return {
-    shapes: listOption(values.shape).map((name) => choiceOption("shape", name, Object.keys(shapes))),
+    shapes: listOption(values.shape).map(shapeOption),
     dtypes: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerDTypes)),
     tokens: values.tokens && listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:

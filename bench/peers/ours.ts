@@ -1,6 +1,7 @@
 import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import { gating, type Routing } from "#lib/operators/routing/gating.js";
+import { gatingRule } from "../case.js";
 import type { Contender } from "./contender.js";
 import type { Input, PeerDType, Problem } from "./problem.js";
 
@@ -13,9 +14,10 @@ type Enqueue = (input: Input, routing: Routing, out: Tensor<PeerDType>) => void;
  */
 export function ours(problem: Problem): readonly [Contender, Contender] {
   const { layer, config } = problem;
+  const rule = gatingRule(config);
   return [
     contender("moe-kernels", problem, ({ x, logits }, routing, out) => {
-      gating(logits, { ...config, out: routing });
+      gating(logits, { ...rule, out: routing });
       layer.forward(x, { routing, out });
     }),
     contender("moe-kernels with router", problem, ({ x }, _routing, out) => {

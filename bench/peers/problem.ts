@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
-import { RandomWeights, randomTokens } from "#lib/cli/random_layer.js";
-import { tokensPerExpert } from "#lib/cli/tokens_per_expert.js";
 import type { Device } from "#lib/core/device.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { MoeLayer } from "#lib/layer/layer.js";
 import { countedLoad, layerWork, type Work } from "#lib/layer/work.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
+import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
+import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { inputCount } from "../case.js";
 
 /** Dtypes of weights and tokens that peers are compared in. */

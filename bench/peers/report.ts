@@ -1,6 +1,6 @@
-import { formatError, formatMicroseconds, significant } from "#lib/cli/ui/format.js";
-import { renderTable } from "#lib/cli/ui/table.js";
 import type { Ceilings } from "#lib/core/native.js";
+import { formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
+import { renderTable } from "#lib/terminal/table.js";
 import { mean } from "../case.js";
 import { floorSeconds } from "../ceilings.js";
 import { type Measurement, summarize } from "../measure.js";

@@ -1,17 +1,16 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { UsageError } from "#lib/cli/command.js";
-import { plural } from "#lib/cli/ui/format.js";
-import { startProgress } from "#lib/cli/ui/progress.js";
 import { type Device, openDevice } from "#lib/core/device.js";
 import { isMoeError } from "#lib/core/errors.js";
 import { loadNative } from "#lib/core/native.js";
-import type { MoeLayerConfig } from "#lib/layer/description/config.js";
-import { shapes } from "#lib/testing/shapes.js";
+import { plural } from "#lib/terminal/format.js";
+import { UsageError } from "#lib/terminal/option_values.js";
+import { startProgress } from "#lib/terminal/progress.js";
 import { betterOf } from "../ceilings.js";
 import { describeMachine } from "../machine.js";
 import { ceilingsText } from "../report.js";
+import type { NamedShape } from "../shape_option.js";
 import { chartSpecification, renderChart } from "./chart.js";
 import { type Contender, PeerError } from "./contender.js";
 import { help, type Options, parseOptions, tokenCountsFor } from "./options.js";
@@ -70,13 +69,12 @@ function findPeers(wanted: readonly Peer[] | undefined): Runnable[] {
 
 async function compare(
   device: Device,
-  shape: string,
+  { name: shape, config }: NamedShape,
   dtype: PeerDType,
   runnable: readonly Runnable[],
   options: Options,
   versions: Versions,
 ): Promise<Group> {
-  const config = shapes[shape] as MoeLayerConfig;
   const { threads, tokens = tokenCountsFor(shape) } = options;
   const directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-"));
   const started: PeerProcess[] = [];

@@ -1,10 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
+import { UsageError } from "../terminal/option_values.js";
 import type { Io } from "./io.js";
-
-/** A wrong command line, as against work that failed: answered with a short help and exit code 2. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
 
 type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
 
@@ -81,26 +77,4 @@ function emptyValues(args: readonly string[], options: Options): string[] {
     const optional = arg.startsWith("--") && options[arg.slice(2)]?.value?.startsWith("[");
     return optional && (args[index + 1] ?? "-").startsWith("-") ? `${arg}=` : arg;
   });
-}
-
-/** The integer that an option's text stands for. */
-export function integerOption(name: string, text: string, minimum: number, maximum = Number.MAX_SAFE_INTEGER): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isSafeInteger(value) || value < minimum || value > maximum) {
-    const range = maximum === Number.MAX_SAFE_INTEGER ? `>= ${minimum}` : `from ${minimum} to ${maximum}`;
-    throw new UsageError(`--${name}: expected an integer ${range}, got "${text}"`);
-  }
-  return value;
-}
-
-/** The one of `choices` that an option's text names, in any case. */
-export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[]): T {
-  const choice = choices.find((candidate) => candidate.toLowerCase() === text.toLowerCase());
-  if (choice === undefined) throw new UsageError(`--${name}: expected one of ${choices.join(", ")}, got "${text}"`);
-  return choice;
-}
-
-/** The entries of an option that may be repeated and may hold a comma-separated list. */
-export function listOption(texts: readonly string[] | undefined): string[] {
-  return (texts ?? []).flatMap((text) => text.split(",")).filter((entry) => entry !== "");
 }

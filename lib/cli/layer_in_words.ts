@@ -3,7 +3,7 @@ import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
-import { plural } from "./ui/format.js";
+import { plural } from "../terminal/format.js";
 
 /** What a description leaves open, where it is known. */
 export interface LayerDetails {

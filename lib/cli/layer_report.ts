@@ -4,12 +4,13 @@ import type { StageTimes } from "../core/stages.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";
+import { barChart } from "../terminal/bar_chart.js";
+import { formatBytes, formatError, formatMicroseconds, plural, significant } from "../terminal/format.js";
+import { columnsOf, type Output, usesColor } from "../terminal/output.js";
+import { renderTable } from "../terminal/table.js";
 import type { Check } from "../testing/run.js";
-import { columnsOf, type Io, type Output, usesColor } from "./io.js";
+import type { Io } from "./io.js";
 import type { LayerRun } from "./layer_run.js";
-import { barChart } from "./ui/bar_chart.js";
-import { formatBytes, formatError, formatMicroseconds, plural, significant } from "./ui/format.js";
-import { renderTable } from "./ui/table.js";
 
 const stageNames: Readonly<Record<keyof StageTimes, string>> = {
   router: "router",

@@ -10,9 +10,9 @@ import type { MoeLayer } from "../layer/layer.js";
 import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { RouterHistory } from "../statistics/router_history.js";
 import type { Check } from "../testing/run.js";
+import { tokensPerExpert } from "../testing/tokens_per_expert.js";
 import { checkLayer } from "./layer_check.js";
 import { recordRouting } from "./record_routing.js";
-import { tokensPerExpert } from "./tokens_per_expert.js";
 import type { Workload } from "./workloads/workload.js";
 
 /** What one run of a layer on one device came to. */

@@ -1,12 +1,13 @@
 import { styleText } from "node:util";
 import type { StoredRole } from "../checkpoint/storage.js";
 import { shapeText } from "../core/shape.js";
-import type { Io, Output } from "./io.js";
+import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
+import type { Output } from "../terminal/output.js";
+import { formatRanges } from "../terminal/ranges.js";
+import { renderTable } from "../terminal/table.js";
+import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
 import type { GroupStorage, LayerGroup, Memory, ModelInspection } from "./model_inspection.js";
-import { formatBytes, formatCount, plural, significant } from "./ui/format.js";
-import { formatRanges } from "./ui/ranges.js";
-import { renderTable } from "./ui/table.js";
 
 /** Names and problems that are shown of each kind. */
 const shown = 8;

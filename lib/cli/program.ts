@@ -1,7 +1,8 @@
 import { styleText } from "node:util";
 import { MoeError } from "../core/errors.js";
 import { packageVersion } from "../core/version.js";
-import { type Command, UsageError } from "./command.js";
+import { UsageError } from "../terminal/option_values.js";
+import type { Command } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
 import { inspect } from "./commands/inspect.js";

@@ -1,9 +1,9 @@
 import type { DeviceName } from "../core/device.js";
+import { startProgress } from "../terminal/progress.js";
 import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
 import { printLayerRun, printTokensPerExpert } from "./layer_report.js";
 import { type LayerRun, type LayerRunOptions, runWorkload } from "./layer_run.js";
-import { startProgress } from "./ui/progress.js";
 import type { Workload } from "./workloads/workload.js";
 
 export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "onLoad"> {

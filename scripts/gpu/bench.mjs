@@ -1,30 +1,19 @@
-// Times every operator and the layer on one GPU device: node scripts/gpu/bench.mjs cuda|simt. Weights and tokens take turns so that
-// none is found in a cache. A sample is a row of calls between two waits, so the time of a call has its share of the
-// host's work where that is the longer; the layer's stages are timed by the device.
+// Times every operator and the layer on one GPU device: node scripts/gpu/bench.mjs DEVICE PLAN, a plan of plan.mjs in JSON.
+// Weights and tokens take turns so that none is found in a cache. A sample is a row of calls between two waits, so the
+// time of a call has its share of the host's work where that is the longer.
 import { layerCases } from "../../build/bench/layer.js";
 import { operatorCases } from "../../build/bench/operators.js";
 import { openDevice } from "../../dist/index.js";
-import { shapes } from "../../dist/testing/shapes.js";
 
-const plans = {
-  cuda: {
-    shapes: ["Qwen3-30B-A3B", "OLMoE-1B-7B", "Mixtral-8x7B"],
-    tokens: [1, 8, 64, 512, 4096],
-    samples: 9,
-    calls: 20,
-  },
-  // To exercise the script.
-  simt: { shapes: ["D"], tokens: [1, 8], samples: 1, calls: 1 },
-};
-
-const name = process.argv[2];
-const plan = plans[name];
+const [, , name, json] = process.argv;
+const plan = JSON.parse(json);
 const device = openDevice(name);
 console.log(`${device.description}\n${plan.samples} samples of ${plan.calls} calls, bf16, median`);
 console.log(row("shape", "operator", "T", "µs", "TFLOP/s", "GB/s"));
-for (const shape of plan.shapes) {
+for (const [shape, config] of Object.entries(plan.shapes)) {
+  const options = { config, dtype: "bf16", tokenCounts: plan.tokens, weightBytes: plan.weightBytes };
   for (const cases of [layerCases, operatorCases]) {
-    for await (const benchCase of cases(device, shapes[shape], "bf16", plan.tokens)) await time(shape, benchCase);
+    for await (const benchCase of cases(device, options)) await time(shape, benchCase);
   }
 }
 device.dispose();

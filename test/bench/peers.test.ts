@@ -3,10 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
-import { UsageError } from "#lib/cli/command.js";
 import { openDevice } from "#lib/core/device.js";
 import { MoeLayer } from "#lib/layer/layer.js";
 import { gating } from "#lib/operators/routing/gating.js";
+import { UsageError } from "#lib/terminal/option_values.js";
+import { gatingRule } from "../../bench/case.js";
 import { chartSpecification } from "../../bench/peers/chart.js";
 import { type Contender, PeerError } from "../../bench/peers/contender.js";
 import { parseOptions } from "../../bench/peers/options.js";
@@ -40,7 +41,7 @@ describe.each<PeerDType>(["f32", "bf16"])("a problem of %s", (dtype) => {
     for (const tokens of [1, 9]) {
       const expected: number[] = [];
       for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
-        const routing = gating(await read(`logits.${tokens}.${index}`), config);
+        const routing = gating(await read(`logits.${tokens}.${index}`), gatingRule(config));
         expected.push(...(await layer.forward(await read(`x.${tokens}.${index}`), { routing }).data()));
       }
       expect(expected.length).toBe((tokens === 1 ? 16 : 4) * tokens * config.hiddenSize);
@@ -148,19 +149,29 @@ describe("a peer's process", () => {
 
 describe("options", () => {
   test("defaults", () => {
-    expect(parseOptions([])).toMatchObject({ shapes: ["A", "B", "C"], dtypes: ["f32", "bf16"], rounds: 7 });
+    expect(parseOptions([])).toMatchObject({
+      shapes: [{ name: "A" }, { name: "B" }, { name: "C" }],
+      dtypes: ["f32", "bf16"],
+      rounds: 7,
+    });
     expect(parseOptions(["--help"])).toBeUndefined();
   });
 
   test("names are found in any case", () => {
     const options = parseOptions(["--peer", "ONNXRUNTIME-moe", "--shape", "b", "--tokens", "1,64"]);
-    expect(options).toMatchObject({ shapes: ["B"], tokens: [1, 64], peers: [{ name: "onnxruntime-moe" }] });
+    expect(options).toMatchObject({ shapes: [{ name: "B" }], tokens: [1, 64], peers: [{ name: "onnxruntime-moe" }] });
   });
 
-  test.each([["--peer=ggml"], ["--dtype=f16"], ["--rounds=0"], ["--time=0"], ["--tokens=-1"], ["--shape=Z"]])(
-    "%s is a wrong command line",
-    (argument) => {
-      expect(() => parseOptions([argument])).toThrow(UsageError);
-    },
-  );
+  test.each([
+    ["--peer=ggml"],
+    ["--dtype=f16"],
+    ["--rounds=0"],
+    ["--time=0"],
+    ["--tokens=-1"],
+    ["--shape=Z"],
+    ["--shape=64x32x8"],
+    ["--shape=64x32x8x9"],
+  ])("%s is a wrong command line", (argument) => {
+    expect(() => parseOptions([argument])).toThrow(UsageError);
+  });
 });

@@ -5,9 +5,10 @@ import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/layer/layer.js";
 import { openForTests } from "../support/devices.js";
+import { goldenFile } from "../support/golden.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-const golden = `${join(import.meta.dirname, "..", "golden", "mixtral_small")}.safetensors` as const;
+const golden = goldenFile("mixtral_small") as `${string}.safetensors`;
 
 interface Contents {
   readonly tensors: Map<string, SafetensorsInput>;

@@ -5,13 +5,12 @@ import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { deviceNames } from "../support/devices.js";
+import { goldenFile } from "../support/golden.js";
 import { runCli } from "./support/run_cli.js";
-
-const golden = (name: string): string => join("test", "golden", `${name}.safetensors`);
 
 /** A layer file whose expected output is off by `factor`. */
 async function scaledOutput(directory: string, factor: number): Promise<string> {
-  await using file = await SafetensorsFile.open(golden("mixtral_small"));
+  await using file = await SafetensorsFile.open(goldenFile("mixtral_small"));
   const tensors = new Map<string, SafetensorsInput>();
   for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
   const output = tensors.get("output_f64") as SafetensorsInput;
@@ -24,7 +23,7 @@ async function scaledOutput(directory: string, factor: number): Promise<string> 
 
 describe.each(deviceNames)("run --file on %s", (device) => {
   test("shows routing, stages, checks and tokens per expert", async () => {
-    const { exitCode, stdout } = await runCli(["run", "--file", golden("mixtral_mid"), "--device", device]);
+    const { exitCode, stdout } = await runCli(["run", "--file", goldenFile("mixtral_mid"), "--device", device]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("H 128, I 48, 16 experts");
     expect(stdout).toContain("routing: softmax over all 16 logits, the 2 experts with the largest score chosen");
@@ -43,7 +42,7 @@ describe.each(deviceNames)("run --file on %s", (device) => {
       ["bf16", 2e-2],
       ["f16", 3e-3],
     ] as const) {
-      const args = ["run", "--file", golden("olmoe_mid"), "--device", device, "--dtype", dtype, "--json"];
+      const args = ["run", "--file", goldenFile("olmoe_mid"), "--device", device, "--dtype", dtype, "--json"];
       const { exitCode, stdout } = await runCli(args);
       expect(exitCode).toBe(0);
       const { checks } = JSON.parse(stdout).runs[0];
@@ -68,7 +67,18 @@ describe.each(deviceNames)("run --file on %s", (device) => {
 
 test("run --json counts work and tokens", async () => {
   const { exitCode, stdout } = await runCli([
-    ...["run", "--file", golden("mixtral_t1"), "--device", "reference", "--device", "cpu", "--dtype", "f32", "--json"],
+    ...[
+      "run",
+      "--file",
+      goldenFile("mixtral_t1"),
+      "--device",
+      "reference",
+      "--device",
+      "cpu",
+      "--dtype",
+      "f32",
+      "--json",
+    ],
   ]);
   expect(exitCode).toBe(0);
   const { runs, passed } = JSON.parse(stdout);
@@ -186,7 +196,7 @@ test.each([
 });
 
 describe.each(deviceNames)("run with the router's history on %s", (device) => {
-  const base = ["run", "--file", golden("mixtral_mid"), "--device", device, "--repeat", "1"];
+  const base = ["run", "--file", goldenFile("mixtral_mid"), "--device", device, "--repeat", "1"];
 
   test("--heat-map shows each expert's load over the tokens", async () => {
     const { exitCode, stdout } = await runCli([...base, "--heat-map"]);

@@ -4,9 +4,9 @@ import { listDevices } from "../../core/device.js";
 import { isMoeError } from "../../core/errors.js";
 import { type BuildInfo, type CpuInfo, type DeviceInfo, loadNative, platformName } from "../../core/native.js";
 import { packageVersion } from "../../core/version.js";
+import { formatBytes } from "../../terminal/format.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
-import { formatBytes } from "../ui/format.js";
 
 interface MachineInfo {
   readonly version: string;

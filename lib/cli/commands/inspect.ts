@@ -1,4 +1,5 @@
-import { defineCommand, integerOption, listOption } from "../command.js";
+import { integerOption, listOption } from "../../terminal/option_values.js";
+import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
 import { inspectModel } from "../model_inspection.js";
 import { printModelInspection } from "../model_report.js";

@@ -1,8 +1,9 @@
 import type { DeviceName } from "../../core/device.js";
 import { dtypeNames, dtypes, type FloatDType } from "../../core/dtype.js";
 import { writeRouterReport } from "../../statistics/router_report.js";
+import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { shapes } from "../../testing/shapes.js";
-import { choiceOption, defineCommand, integerOption, listOption, UsageError } from "../command.js";
+import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
 import { printHeatMap } from "../layer_report.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";

@@ -1,13 +1,14 @@
 import { styleText } from "node:util";
 import { type DeviceName, listDevices, openDevice } from "../../core/device.js";
+import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
+import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { startProgress } from "../../terminal/progress.js";
+import { renderTable } from "../../terminal/table.js";
 import type { Case, OperatorName } from "../../testing/case.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
-import { defineCommand, integerOption, listOption, UsageError } from "../command.js";
+import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
-import { formatError, formatMicroseconds, plural } from "../ui/format.js";
-import { startProgress } from "../ui/progress.js";
-import { renderTable } from "../ui/table.js";
 
 /** The results of one device. */
 interface Verification {

@@ -1,5 +1,5 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
-import { randomLayer } from "../random_layer.js";
+import { randomLayer } from "../../testing/random_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 

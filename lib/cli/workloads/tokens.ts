@@ -3,7 +3,7 @@ import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
 import { fromBF16, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { sameShape, shapeText } from "../../core/shape.js";
-import { randomTokens } from "../random_layer.js";
+import { randomTokens } from "../../testing/random_layer.js";
 import type { Expectation, Workload } from "./workload.js";
 
 /** A workload's tokens, and where known what is expected of them. */

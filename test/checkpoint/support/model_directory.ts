@@ -2,8 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type LayerFile, openLayerFile } from "../../../lib/checkpoint/layer_file/layer_file.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
-
-const golden = join(import.meta.dirname, "..", "..", "golden");
+import { goldenFile } from "../../support/golden.js";
 
 /** A Hugging Face model: the fields of its config.json, and its weights by name. */
 export interface ModelFiles {
@@ -18,7 +17,7 @@ export interface Model extends ModelFiles {
 }
 
 export async function goldenModel(name: string): Promise<Model> {
-  const path = join(golden, `${name}.safetensors`);
+  const path = goldenFile(name);
   const layerFile = await openLayerFile(path);
   const weights = new Map<string, SafetensorsInput>();
   await using file = await SafetensorsFile.open(path);

@@ -1,5 +1,5 @@
 import { SingleBar } from "cli-progress";
-import type { Output } from "../io.js";
+import type { Output } from "./output.js";
 
 /** One piece of work that takes a while. */
 export interface Progress {

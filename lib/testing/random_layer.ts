@@ -6,7 +6,7 @@ import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import { MoeLayer } from "../layer/layer.js";
 import { setExpert, setRouter } from "../layer/weights/set_weights.js";
-import { Random } from "../testing/random.js";
+import { Random } from "./random.js";
 
 /** The stored form of a value. */
 const encoders: Readonly<Record<FloatDType, (value: number) => number>> = {

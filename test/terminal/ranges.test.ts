@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { formatRanges } from "../../lib/cli/ui/ranges.js";
+import { formatRanges } from "../../lib/terminal/ranges.js";
 
 test.each([
   [[], ""],

@@ -6,7 +6,7 @@ import {
   formatMicroseconds,
   plural,
   significant,
-} from "../../lib/cli/ui/format.js";
+} from "../../lib/terminal/format.js";
 
 test.each([
   [0, "0"],

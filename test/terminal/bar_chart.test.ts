@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { barChart } from "../../lib/cli/ui/bar_chart.js";
+import { barChart } from "../../lib/terminal/bar_chart.js";
 
 test("bars are to scale, with the largest count and the bars' numbers", () => {
   expect(barChart([40, 20, 1, 0], 80)).toBe(

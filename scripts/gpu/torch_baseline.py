@@ -1,5 +1,5 @@
 """
-What PyTorch reaches on this GPU: the ceilings (a large copy, a large bf16 product) and two implementations of the layer, the loop
+What PyTorch reaches on this GPU, for the layers of a plan (see plan.mjs) in JSON: the ceilings (a large copy, a large bf16 product) and two implementations of the layer, the loop
 over experts that models run when nothing is fused, and torch._grouped_mm. Both are first checked against the golden file that the
 devices are checked against, on its weights. Times by events, medians.
 """
@@ -7,17 +7,12 @@ devices are checked against, on its weights. Times by events, medians.
 import json
 import statistics
 import struct
+import sys
 
 import torch
 import torch.nn.functional as F
 
-GOLDEN = "test/golden/mixtral_mid.safetensors"
-SHAPES = {
-    "Qwen3-30B-A3B": (2048, 768, 128, 8),
-    "OLMoE-1B-7B": (2048, 1024, 64, 8),
-    "Mixtral-8x7B": (4096, 14336, 8, 2),
-}
-TOKENS = (1, 8, 64, 512, 4096)
+GOLDEN = "test/golden/mixtral/mixtral_mid.safetensors"
 TOLERANCE = 2e-2
 DTYPES = {"F32": torch.float32, "F64": torch.float64, "I32": torch.int32}
 
@@ -117,16 +112,19 @@ def main():
     print(f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}")
     print_ceilings()
     implementations = [each for each in (expert_loop, grouped_mm) if works(each)]
-    for shape, (hidden, inner, experts, k) in SHAPES.items():
+    plan = json.loads(sys.argv[1])
+    for shape, config in plan["shapes"].items():
+        names = ("hiddenSize", "intermediateSize", "numExperts", "topK", "normalize")
+        hidden, inner, experts, k, normalize = (config[name] for name in names)
         gate_up = torch.randn(experts, 2 * inner, hidden, device="cuda", dtype=torch.bfloat16) * hidden**-0.5
         down = torch.randn(experts, hidden, inner, device="cuda", dtype=torch.bfloat16) * inner**-0.5
         router = torch.randn(experts, hidden, device="cuda", dtype=torch.bfloat16) * hidden**-0.5
-        for tokens in TOKENS:
+        for tokens in plan["tokens"]:
             x = torch.randn(tokens, hidden, device="cuda", dtype=torch.bfloat16)
             for implementation in implementations:
 
                 def layer():
-                    weights, ids = route(x, router, k, True)
+                    weights, ids = route(x, router, k, normalize)
                     return implementation(x, ids, weights, gate_up, down)
 
                 print(f"{shape:15} {implementation.__name__:22} {tokens:6} {microseconds(layer):10.1f} us", flush=True)

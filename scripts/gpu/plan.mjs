@@ -1,0 +1,44 @@
+import { shapes } from "../../dist/testing/shapes.js";
+
+/**
+ * What a run does: which cases are verified, how the names of the golden files end that are compared, and for the
+ * benchmarks the layers by name, tokens per call, samples, calls in a sample, and bytes of weights that take turns.
+ */
+const plans = {
+  cuda: {
+    filter: "",
+    golden: "",
+    shapes: named(["Qwen3-30B-A3B", "OLMoE-1B-7B", "Mixtral-8x7B"]),
+    tokens: [1, 8, 64, 512, 4096],
+    samples: 9,
+    calls: 20,
+    weightBytes: 256 * 2 ** 20,
+  },
+  simt: {
+    filter: "",
+    golden: "",
+    shapes: named(["D"]),
+    tokens: [1, 8],
+    samples: 1,
+    calls: 1,
+    weightBytes: 0,
+  },
+  /** Every step, as little of it as there is: to try the script. */
+  quick: {
+    filter: "T9 ",
+    golden: "_t1",
+    shapes: { tiny: { hiddenSize: 64, intermediateSize: 32, numExperts: 8, topK: 2, normalize: true } },
+    tokens: [1, 8],
+    samples: 1,
+    calls: 2,
+    weightBytes: 0,
+  },
+};
+
+export function planFor(device, quick) {
+  return plans[quick ? "quick" : device];
+}
+
+function named(names) {
+  return Object.fromEntries(names.map((name) => [name, shapes[name]]));
+}

@@ -1,0 +1,73 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { operatorNames } from "../../bench/operators.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runScript } from "../support/run_script.js";
+
+/** As little as there is of everything. */
+const tiny = ["--shape", "64x32x8x2", "--tokens", "3", "--time", "0.001", "--weights", "0", "--threads", "2"];
+
+describe("npm run bench", () => {
+  const bench = (...args: string[]) => runScript("build/bench/run.js", [...tiny, ...args]);
+
+  test("times the layer and every operator, and writes JSON", () => {
+    using directory = temporaryDirectory();
+    const json = join(directory.path, "results.json");
+    const { status, stdout, stderr } = bench("--dtype", "bf16", "--json", json);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "Timing 64x32x8x2 bf16 ...\n" });
+    expect(stdout).toContain("64x32x8x2 bf16, 2 threads\nceilings: ");
+    const { groups, machine, simt } = JSON.parse(readFileSync(json, "utf8"));
+    expect(machine.threads).toBe(2);
+    expect(simt.switchesPerSecond).toBeGreaterThan(0);
+    expect(groups).toMatchObject([{ shape: "64x32x8x2", dtype: "bf16" }]);
+    const timed = groups[0].results.map(({ operator, tokens }: Record<string, unknown>) => [operator, tokens]);
+    expect(timed).toEqual(["layer", ...operatorNames].map((name) => [name, 3]));
+    for (const { median, bytes, floor } of groups[0].results) {
+      for (const number of [median, bytes, floor]) expect(number).toBeGreaterThan(0);
+    }
+    for (const name of operatorNames) expect(stdout).toMatch(new RegExp(`^${name} +3 .*\\d%$`, "m"));
+  });
+
+  test("--operator selects by a part of the name", () => {
+    const { status, stdout } = bench("--dtype", "f32", "--operator", "gemm");
+    expect(status).toBe(0);
+    expect([...stdout.matchAll(/^(\S.*?) +3 .*%$/gm)].map((match) => match[1])).toEqual([
+      "grouped_gemm gate_up",
+      "grouped_gemm down",
+    ]);
+  });
+
+  test.each([
+    [["--operator", "frobnicate"], /^bench: --operator: expected a part of one of layer, .*, got "frobnicate"\n$/],
+    [["--shape", "64x32"], /^bench: --shape: expected four sizes HxIxExk, got "64x32"\n$/],
+    [["--frobnicate"], /^bench: Unknown option '--frobnicate'/],
+  ])("%j is a wrong command line", (args, message) => {
+    const { status, stdout, stderr } = bench(...args);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(message);
+  });
+});
+
+test("npm run bench:peers compares us with nobody where no peer is wanted, and draws the chart", () => {
+  using directory = temporaryDirectory();
+  const [json, chart] = [join(directory.path, "peers.json"), join(directory.path, "peers.svg")];
+  const { status, stdout } = runScript("build/bench/peers/run.js", [
+    ...["--shape", "64x32x8x2", "--dtype", "f32", "--tokens", "3", "--threads", "2"],
+    ...["--rounds", "2", "--time", "0.001", "--peer", "", "--json", json, "--chart", chart],
+  ]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^moe-kernels with router +\S+ µs/m);
+  const { groups, versions } = JSON.parse(readFileSync(json, "utf8"));
+  expect(Object.keys(versions)).toEqual(["moe-kernels", "moe-kernels with router"]);
+  expect(groups).toMatchObject([
+    { shape: "64x32x8x2", cells: [{ tokens: 3, results: [{ samples: 2 }, { difference: expect.closeTo(0, 4) }] }] },
+  ]);
+  expect(readFileSync(chart, "utf8")).toMatch(/^<svg [\s\S]*shape 64x32x8x2[\s\S]*<\/svg>/);
+});
+
+test("benchmarks take nothing from the command line", () => {
+  const sources = readdirSync("bench", { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"));
+  expect(sources.length).toBeGreaterThan(10);
+  expect(sources.filter((path) => readFileSync(join("bench", path), "utf8").includes("lib/cli"))).toEqual([]);
+});

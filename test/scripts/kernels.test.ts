@@ -1,0 +1,31 @@
+import { spawnSync } from "node:child_process";
+import { expect, test } from "vitest";
+import { runScript } from "../support/run_script.js";
+
+const hasNvcc = ["nvcc", "ptxas"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
+
+test.runIf(hasNvcc)("prints what the kernels of one source take of a multiprocessor", () => {
+  const { status, stdout, stderr } = runScript("scripts/kernels.mjs", [
+    "--source",
+    "experts/permute",
+    "--json",
+    "sm_80",
+  ]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  const rows = JSON.parse(stdout) as { kernel: string; architecture: string; registers: number; spills: number }[];
+  expect(rows.length).toBeGreaterThan(0);
+  for (const { kernel, architecture, registers, spills } of rows) {
+    expect(kernel).toMatch(/_kernel/);
+    expect({ architecture, spills }).toEqual({ architecture: "sm_80", spills: 0 });
+    expect(registers).toBeGreaterThan(0);
+  }
+});
+
+test.each([
+  [["sm_1"], /^kernels: expected sm_80 or .*, got sm_1\n$/],
+  [["--frobnicate"], /Unknown option '--frobnicate'/],
+])("%j is a wrong command line", (args, message) => {
+  const { status, stdout, stderr } = runScript("scripts/kernels.mjs", args);
+  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+  expect(stderr).toMatch(message);
+});

@@ -1,0 +1,36 @@
+// The sanitizer runs take minutes; here only that they begin, and that what they name exists.
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { runScript } from "../support/run_script.js";
+
+const scripts = ["memory", "race", "sanitize"].map((name) => [name, `scripts/${name}.mjs`] as const);
+
+describe.each(scripts)("npm run test:%s", (name, script) => {
+  test("has a help", () => {
+    const { status, stdout, stderr } = runScript(script, ["--help"]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain(`Usage: npm run test:${name} -- `);
+  });
+
+  test("refuses options that it does not know", () => {
+    const { status, stdout, stderr } = runScript(script, ["--frobnicate"]);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+    expect(stderr).toMatch(/Unknown option '--frobnicate'/);
+  });
+});
+
+test.each(["memory", "race"])("%s runs kernels that exist, and the case table", (name) => {
+  const steps = runScript(`scripts/${name}.mjs`, ["--list"]).stdout.trim().split("\n");
+  const source = readFileSync("test/native/simt/broken_kernels.cc", "utf8");
+  const kernels = steps.flatMap((step) => step.match(/^(\w+) is reported: |^(right_\w+)$/)?.slice(1) ?? []);
+  const named = kernels.filter((kernel) => kernel !== undefined);
+  expect(named.length).toBeGreaterThan(1);
+  for (const kernel of named) expect(source).toContain(`"${kernel}"`);
+  expect(steps.at(-1)).toBe("verify --device simt, seed 1, asynchronous copies early");
+});
+
+test("sanitize runs tests that exist", () => {
+  const folders = runScript("scripts/sanitize.mjs", ["--list"]).stdout.trim().split("\n");
+  expect(folders).toContain("test/operators");
+  for (const folder of folders) expect(existsSync(folder) || existsSync(`${folder}.test.ts`)).toBe(true);
+});
