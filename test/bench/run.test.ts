@@ -52,11 +52,11 @@ describe("npm run bench", () => {
 test("npm run bench:peers compares us with nobody where no peer is wanted, and draws the chart", () => {
   using directory = temporaryDirectory();
   const [json, chart] = [join(directory.path, "peers.json"), join(directory.path, "peers.svg")];
-  const { status, stdout } = runScript("build/bench/peers/run.js", [
+  const { status, stdout, stderr } = runScript("build/bench/peers/run.js", [
     ...["--shape", "64x32x8x2", "--dtype", "f32", "--tokens", "3", "--threads", "2"],
     ...["--rounds", "2", "--time", "0.001", "--peer", "", "--json", json, "--chart", chart],
   ]);
-  expect(status).toBe(0);
+  expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringMatching(/T = 3: timing/) });
   expect(stdout).toMatch(/^moe-kernels with router +\S+ µs/m);
   const { groups, versions } = JSON.parse(readFileSync(json, "utf8"));
   expect(Object.keys(versions)).toEqual(["moe-kernels", "moe-kernels with router"]);
