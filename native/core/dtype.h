@@ -55,7 +55,7 @@ struct bf16 {
   MOE_HOST_DEVICE explicit operator float() const { return float_from_bits(static_cast<uint32_t>(bits) << 16); }
 };
 
-// IEEE binary16, rounded to nearest even; too large becomes infinity.
+// IEEE binary16, rounded to nearest even; overflow becomes infinity.
 struct f16 {
   uint16_t bits;
 
@@ -70,8 +70,7 @@ struct f16 {
     } else if (magnitude >= 0x477ff000u) {
       result = 0x7c00u;
     } else if (magnitude < 0x38800000u) {
-      // Subnormal: adding 0.5 leaves the value, in units of 2^-24 and rounded by the addition, in the low mantissa
-      // bits.
+      // Subnormal: adding 0.5 rounds the value to units of 2^-24 and leaves it in the low mantissa bits.
       result = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
     } else {
       result = (magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u) >> 13;

@@ -1,4 +1,4 @@
-// Integers that order as float32 values do, so that values can be sorted and compared with their places.
+// Integers that order like float32 values, so that values can be sorted and compared together with their indices.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace moe {
 
-// Integers that descend as the values do: the largest value has the least, the two zeros the same, NaN the greatest.
+// Smaller for larger values: the largest value has the smallest integer, both zeros have the same, NaN has the largest.
 MOE_HOST_DEVICE inline uint32_t descending_order(float value) {
   if (value != value) return UINT32_MAX;
   const uint32_t bits = float_bits(value == 0.0f ? 0.0f : value);

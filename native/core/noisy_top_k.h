@@ -10,16 +10,16 @@ namespace moe {
 // ln(1 + e^x), without overflow. NaN stays NaN.
 MOE_HOST_DEVICE inline float softplus(float x) { return (x < 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x))); }
 
-// What a noisy logit has to exceed to be among the k largest of its row.
+// What a noisy logit must exceed to be among the k largest of its row.
 struct LoadThresholds {
-  float last;  // the k-th largest: for those that are not among them
-  float next;  // the (k+1)-th: for those that are; -infinity where there is none
+  float last;  // the k-th largest, for logits that are not among them
+  float next;  // the (k+1)-th, for those that are; -infinity if there is none
 };
 
-// A logit in the order of the thresholds: NaN is as low as can be.
+// A logit as ordered for the thresholds: NaN counts as -infinity.
 MOE_HOST_DEVICE inline float ordered_logit(float logit) { return logit != logit ? -INFINITY : logit; }
 
-// The probability that an expert is among the k best if its noise alone were drawn again; 0 where that is no number.
+// The probability that an expert would be among the k best if only its own noise were redrawn; 0 if it comes out NaN.
 MOE_HOST_DEVICE inline float probability_in_top_k(float clean, float noisy, float deviation,
                                                   LoadThresholds thresholds) {
   const float threshold = noisy > thresholds.next ? thresholds.next : thresholds.last;

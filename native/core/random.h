@@ -1,5 +1,5 @@
-// Random numbers as a function of seed and position, so that every device and every thread can draw any of them alone.
-// See lib/operators/noise/random.ts for what the numbers are.
+// Random numbers as a function of seed and position, so that any device or thread can draw any of them independently.
+// lib/operators/noise/random.ts defines the sequences.
 #pragma once
 
 #include <cmath>
@@ -27,7 +27,7 @@ MOE_HOST_DEVICE inline RandomWords philox(RandomWords counter, uint32_t key0, ui
 
 constexpr int kRandomLanes = 4;
 
-// The middle of one of 2^23 equal parts of (0, 1): 24 bits, so nothing is rounded.
+// The midpoint of one of 2^23 equal parts of (0, 1): 24 bits, so it is exact.
 MOE_HOST_DEVICE inline float uniform_from_bits(uint32_t bits) {
   return (static_cast<float>(bits >> 9) + 0.5f) * 0x1p-23f;
 }
@@ -39,19 +39,19 @@ MOE_HOST_DEVICE inline void draw_uniform(uint64_t seed, uint64_t counter, float 
   for (int lane = 0; lane < kRandomLanes; ++lane) numbers[lane] = uniform_from_bits(words.of[lane]);
 }
 
-// The same numbers of the normal sequence.
+// The same for the normal sequence.
 MOE_HOST_DEVICE inline void draw_normal(uint64_t seed, uint64_t counter, float (&numbers)[kRandomLanes]) {
   draw_uniform(seed, counter, numbers);
   for (int lane = 0; lane < kRandomLanes; lane += 2) {
     const float radius = sqrtf(-2.0f * logf(numbers[lane]));
-    // Half a turn less, which changes both signs: a small angle is a precise one.
+    // Half a turn less, which flips both signs: smaller angles are more precise.
     const float angle = 6.283185307179586f * (numbers[lane + 1] - 0.5f);
     numbers[lane] = -radius * cosf(angle);
     numbers[lane + 1] = -radius * sinf(angle);
   }
 }
 
-// What a uniform number makes of 1 by jitter: 1 - epsilon .. 1 + epsilon.
+// Maps a uniform number to a jitter factor in 1 - epsilon .. 1 + epsilon.
 MOE_HOST_DEVICE inline float jitter_factor(float uniform, float epsilon) {
   return 1.0f + epsilon * (2.0f * uniform - 1.0f);
 }

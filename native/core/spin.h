@@ -1,4 +1,4 @@
-// Waiting for another thread without giving up the CPU: a thread that sleeps takes tens of microseconds to wake up.
+// Waiting for another thread without yielding the CPU: a sleeping thread takes tens of microseconds to wake up.
 #pragma once
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -15,8 +15,8 @@ inline void pause_cpu() {
 #endif
 }
 
-// Spins until ready() or for about 50 microseconds: longer than the gap between two layers of a busy model, short
-// enough to leave the CPU to others. Returns whether it became ready.
+// Spins until ready(), or for about 50 microseconds: longer than the gap between two layers of a busy model, but short
+// enough not to hog the CPU. Returns whether it became ready.
 template <class Ready>
 bool spin_until(Ready&& ready) {
   constexpr int kSpins = 1500;

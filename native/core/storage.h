@@ -1,4 +1,4 @@
-// Memory on a device, shared by the tensors and the enqueued work that use it.
+// Device memory shared by the tensors and enqueued work that use it.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,7 @@ class Storage {
     *storage = std::make_shared<Storage>(std::shared_ptr<void>(data, release), bytes);
     return {};
   }
-  // Memory that is released with the last copy of `data`.
+  // Wraps memory that is released with the last copy of `data`.
   Storage(std::shared_ptr<void> data, size_t bytes) : data_(std::move(data)), bytes_(bytes) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;

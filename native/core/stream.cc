@@ -11,7 +11,7 @@ namespace moe {
 
 namespace {
 
-// Work must not throw, but memory can run out anywhere.
+// Work should not throw, but memory can run out anywhere.
 Status guarded(const std::function<Status()>& work) {
   try {
     return work();
@@ -63,7 +63,7 @@ Status Stream::wait() {
   bool done = false;
   Status result;
   enqueue_wait([&](Status status) {
-    // Notified under the lock: the waiter owns `finished` and may leave as soon as the lock is free.
+    // Notify under the lock: the waiter owns `finished` and may destroy it as soon as the lock is free.
     std::lock_guard lock(mutex);
     result = std::move(status);
     done = true;

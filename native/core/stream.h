@@ -1,4 +1,4 @@
-// A device's in-order stream: one thread that runs enqueued work, one piece after another.
+// A device's in-order stream: one thread that runs enqueued work sequentially.
 #pragma once
 
 #include <atomic>
@@ -15,18 +15,18 @@ namespace moe {
 class Stream {
  public:
   Stream();
-  // Finishes what was enqueued, unless cancelled, and ends the thread.
+  // Finishes the enqueued work, unless cancelled, and ends the thread.
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The first failure since the last wait is kept and handed to the next one.
+  // The first failure since the last wait is kept for the next wait.
   void enqueue(std::function<Status()> work);
-  // `done` runs on the stream thread after all work before it, with the kept failure, which it takes over.
+  // `done` runs on the stream thread after all earlier work; it receives the kept failure, which is then cleared.
   void enqueue_wait(std::function<void(Status)> done);
-  // Blocks until all work enqueued so far is done; returns the kept failure.
+  // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
   Status wait();
-  // Drops work that has not begun, waits included.
+  // Drops work that has not begun, including waits.
   void cancel();
 
  private:
@@ -36,7 +36,7 @@ class Stream {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
-  // Whether run() has something to do. Written under the lock; read without it while spinning.
+  // Whether run() has work. Written under the lock, but read without it while spinning.
   std::atomic<bool> has_work_{false};
   bool ending_ = false;
   Status failure_;  // stream thread only

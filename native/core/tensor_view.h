@@ -30,8 +30,8 @@ struct TensorView {
   }
 };
 
-// A matrix in some tensor's memory, read with strides (in elements): transposed, interleaved or a part of a larger one.
-// A vector is a matrix of one row.
+// A strided matrix (strides in elements) in some tensor's memory: transposed, interleaved or part of a larger one. A
+// vector is a one-row matrix.
 struct MatrixView {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -41,7 +41,7 @@ struct MatrixView {
   bool absent() const { return data == nullptr; }
 };
 
-// A matrix, or as one row a vector, from end to end of a tensor.
+// All of a tensor as a matrix; a vector becomes one row.
 inline MatrixView whole_matrix(const TensorView& tensor) {
   if (tensor.absent()) return {};
   const int64_t rows = tensor.rank == 1 ? 1 : tensor.shape[0];

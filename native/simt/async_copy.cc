@@ -13,7 +13,7 @@ void AsyncCopies::issue(const Call& call, void* shared, const void* global, size
   Copy& copy =
       copies_.emplace_back(Copy{call, shared, static_cast<const std::byte*>(global), bytes, source_bytes, early, {}});
   sanitizer::reads(global, source_bytes);
-  // Not memcpy: with no bytes the source may be null.
+  // Not memcpy: without bytes, the source may be null.
   std::copy_n(copy.global, source_bytes, copy.source);
   if (early) write(copy);
 }
@@ -39,7 +39,7 @@ void AsyncCopies::clear() {
   groups_.clear();
 }
 
-// The bytes past source_bytes in `source` are zero from the start.
+// Bytes of `source` after source_bytes are zero-initialised.
 void AsyncCopies::write(const Copy& copy) {
   sanitizer::writes(copy.shared, copy.bytes);
   memcpy(copy.shared, copy.source, copy.bytes);

@@ -12,16 +12,16 @@ namespace moe::simt::machine {
 class Barrier {
  public:
   void start();
-  // The running thread waits until `threads` have come; returns how many of them brought a true predicate.
+  // The running thread waits until `threads` have arrived; returns how many passed a true predicate.
   int sync(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
   void arrive(Scheduler& scheduler, const Call& call, unsigned threads);
-  // A thread has ended; fails where others wait for more threads than are left.
+  // Called when a thread ends; fails if others wait for more threads than are left.
   void exit(Scheduler& scheduler);
 
  private:
   void come(Scheduler& scheduler, const Call& call, unsigned threads, bool predicate);
   void complete(Scheduler& scheduler);
-  // Whether fewer threads could still come than must.
+  // Whether too few threads are left for the barrier to complete.
   bool out_of_reach(const Scheduler& scheduler) const;
 
   unsigned expected_ = 0;
@@ -30,7 +30,7 @@ class Barrier {
   unsigned exited_ = 0;
   int true_predicates_ = 0;
   std::array<uint32_t, kMaxWarps> waiting_{};
-  // By the parity of the phase: a thread that is slow to leave must not see what belongs to the next one.
+  // Indexed by the phase's parity: a thread slow to leave must not see the next phase's state.
   unsigned phase_ = 0;
   std::array<int, 2> results_{};
   std::array<char, 2> keys_{};

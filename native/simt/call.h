@@ -1,4 +1,4 @@
-// One call of a CUDA primitive in a kernel, as reports name it.
+// A kernel's call of a CUDA primitive, as named in reports.
 #pragma once
 
 #include <source_location>

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-// Not for other modules to see.
+// Hidden from other modules.
 #if defined(__APPLE__)
 #define MOE_HIDE ".private_extern moe_simt_switch\n"
 #else
@@ -12,8 +12,8 @@
 
 #if defined(__x86_64__)
 
-// Threads mostly wait at the same depth of the same calls, so that `ret` goes where the processor's return predictor
-// says; a jump in its place would leave the predictor off by one for all returns that follow.
+// Threads mostly wait at the same call depth, so `ret` matches the processor's return predictor; a jump instead would
+// leave the predictor off by one for all later returns.
 asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE
     "moe_simt_switch:"
     R"(
@@ -36,7 +36,8 @@ asm(".text\n.p2align 4\n.globl moe_simt_switch\n" MOE_HIDE
 
 namespace {
 
-// What the switch pops, then a null return address for `entry`, where unwinding ends. Leaves the stack as after a call.
+// What the switch pops, then a null return address for `entry`, where unwinding ends. The stack is aligned as after a
+// call.
 void* initial_frame(std::byte* top, void (*entry)()) {
   void** words = reinterpret_cast<void**>(top) - 8;
   memset(words, 0, 8 * sizeof(void*));
@@ -117,7 +118,7 @@ void Context::prepare(Stack stack, void (*entry)()) {
   stack_pointer_ = initial_frame(top - reinterpret_cast<uintptr_t>(top) % 16, entry);
 }
 
-// One that was left in the middle of its functions has their red zones on its stack and their names in its fiber.
+// A context abandoned in mid-call still has its functions' red zones on its stack and their names in its fiber.
 void Context::abandon() {
   sanitizer::unpoison(stack_.bottom, stack_.size);
   sanitizer::destroy_fiber(fiber_);
@@ -126,7 +127,7 @@ void Context::abandon() {
 }
 
 void Context::entered(Context& host) {
-  // The first of ours to run learns from whoever started it where the operating system's stack is.
+  // The first context to run learns where the operating system's stack is.
   Stack previous;
   sanitizer::finish_switch(nullptr, &previous.bottom, &previous.size);
   if (host.stack_.bottom == nullptr) host.stack_ = previous;

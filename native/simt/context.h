@@ -1,4 +1,4 @@
-// Stackful contexts: a switch saves the callee-saved registers, changes the stack and goes on there. No system calls.
+// Stackful contexts: a switch saves the callee-saved registers and continues on another stack, without system calls.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 #include "simt/sanitizer.h"
 
 extern "C" {
-// Pushes the callee-saved registers, stores the stack pointer to *save and takes up the context whose stack pointer is
-// `load`. Floating-point modes are the same for all contexts and stay as they are.
+// Pushes the callee-saved registers, stores the stack pointer in *save and resumes the context whose stack pointer is
+// `load`. Floating-point modes are shared by all contexts and left alone.
 __attribute__((visibility("hidden"))) void moe_simt_switch(void** save, void* load) asm("moe_simt_switch");
 }
 
@@ -18,8 +18,8 @@ struct Stack {
   size_t size = 0;
 };
 
-// A flow of control that can be left and taken up again: the one the operating system started, or one on a stack of
-// ours.
+// A flow of control that can be suspended and resumed: the one started by the operating system, or one on a stack of
+// our own.
 class Context {
  public:
   Context() = default;
@@ -27,12 +27,12 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  // Becomes the flow that called this, so that others can switch back to it.
+  // Becomes the caller's flow, so that others can switch back to it.
   void adopt_caller();
-  // The next switch here calls entry() on `stack`. entry() must call entered() first, and must end in leave().
+  // The next switch to this context calls entry() on `stack`. entry() must call entered() first and end with leave().
   void prepare(Stack stack, void (*entry)());
 
-  // Leaves `from`, which is the running one, for `to`; returns when something switches back to `from`.
+  // Switches from the running context `from` to `to`; returns when something switches back to `from`.
   static void switch_to(Context& from, Context& to) {
     sanitizer::start_switch(&from.fake_stack_, to.stack_.bottom, to.stack_.size, to.fiber_);
     moe_simt_switch(&from.stack_pointer_, to.stack_pointer_);
@@ -40,13 +40,13 @@ class Context {
   }
   // `host`: the adopted context of the same operating system thread.
   static void entered(Context& host);
-  // As switch_to, but `from` is over.
+  // Like switch_to, but `from` has ended.
   [[noreturn]] static void leave(Context& from, Context& to);
 
  private:
   void abandon();
 
-  bool over_ = true;  // nothing of ours runs on the stack
+  bool over_ = true;  // no function of the context is on the stack
   void* stack_pointer_ = nullptr;
   Stack stack_;
   void* fake_stack_ = nullptr;  // AddressSanitizer's

@@ -17,7 +17,7 @@ std::string text(dim3 shape) {
   return "(" + std::to_string(shape.x) + ", " + std::to_string(shape.y) + ", " + std::to_string(shape.z) + ")";
 }
 
-// The limits of every GPU since sm_80, except for shared memory, which is sm_90's.
+// The limits of all GPUs since sm_80, except that shared memory is sm_90's.
 Status check(const machine::Launch& launch) {
   const std::string kernel = "launch of " + std::string(launch.kernel) + ": ";
   const dim3 grid = launch.grid, block = launch.block;
@@ -78,8 +78,7 @@ Status Gpu::launch(const machine::Launch& launch) {
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   const Order order(blocks, options_.seed);
   const size_t workers = std::min<uint64_t>(multiprocessors_.size(), blocks);
-  // Each multiprocessor has a first block of its own, so that all of them take part, and then the next one that is
-  // left.
+  // Each multiprocessor starts with a block of its own, so that all take part, and then takes the next free one.
   std::atomic<uint64_t> next{workers};
   std::mutex mutex;
   Status failure;

@@ -31,8 +31,8 @@ class Gpu {
   void prepare(const machine::Launch& launch) { prepared_.insert(launch.function); }
   Status record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const;
 
-  // Runs the kernel to its end. Blocks run in an order drawn from the seed, and spread over the options' threads. A
-  // failure is a report of what the kernel did wrong: kernel, block, thread, call, and what reproduces it.
+  // Runs the kernel to completion. Blocks run in an order drawn from the seed, spread over the options' threads. A
+  // failure reports what the kernel did wrong: kernel, block, thread, call, and how to reproduce it.
   Status launch(const machine::Launch& launch);
   const Options& options() const { return options_; }
 
@@ -42,7 +42,7 @@ class Gpu {
   std::vector<std::unique_ptr<machine::Multiprocessor>> multiprocessors_;
 };
 
-// Launches take effect at once, in the order in which they are made, or are put into a recording in place of that.
+// Launches run immediately, in order, unless they are being recorded.
 struct Stream {
   Stream(Gpu* stream_gpu, Recording* stream_recording = nullptr, bool prepares = false)
       : gpu(stream_gpu), recording(stream_recording), only_prepares(prepares) {}

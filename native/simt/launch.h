@@ -13,7 +13,7 @@ struct Launch {
   dim3 grid;
   dim3 block;
   size_t dynamic_shared_bytes;
-  // Calls the kernel with its arguments, as every thread does.
+  // Calls the kernel with its arguments; run by every thread.
   void (*body)(const void* arguments);
   const void* arguments;
 };

@@ -1,4 +1,4 @@
-// What the intrinsics and the ptx functions ask of the machine that runs the current CUDA thread.
+// What the intrinsics and ptx functions need from the machine that runs the current CUDA thread.
 #pragma once
 
 #include <cstddef>
@@ -12,31 +12,31 @@ namespace moe::simt::machine {
 // Ends the launch with a report that names the kernel, the block, the thread and this call.
 [[noreturn]] void fail(const Call& call, const std::string& message);
 
-// A call that the lanes of a warp make together. `perform` sees one operand of each lane in the mask, by lane, once all
-// have come, and leaves the results in them.
+// A call that the lanes of a warp make together. Once all have arrived, `perform` gets one operand per lane in the
+// mask, indexed by lane, and leaves the results in the operands.
 struct Collective {
   const char* name;
-  // All lanes must make the same call in the source, as PTX demands where it says .aligned.
+  // All lanes must make the same call in the source, as PTX requires for .aligned.
   bool aligned;
-  // What lanes wrote before is visible to the others after.
+  // Earlier writes by the lanes are visible to all of them afterwards.
   bool orders_memory;
   void (*perform)(const Call& call, uint32_t mask, void* const* operands);
 };
 void meet(const Collective& collective, const std::source_location& where, uint32_t mask, void* operand);
 
-// The barriers of a block, 0 to 15. `threads` take part, a multiple of 32; returns how many brought a true predicate.
+// A block's barriers, 0 to 15. `threads`, a multiple of 32, take part; returns how many passed a true predicate.
 constexpr int kBarriers = 16;
 int sync(const Call& call, int barrier, unsigned threads, bool predicate);
-// Counts as come, without waiting.
+// Counts as arrived, without waiting.
 void arrive(const Call& call, int barrier, unsigned threads);
 unsigned block_size();
 unsigned lane();
 
-// Shared memory of the block.
+// The block's shared memory.
 std::byte* dynamic_shared(const Call& call, size_t alignment);
 std::byte* static_shared(const Call& call, const void* tag, size_t bytes, size_t alignment);
 
-// Fail unless the access is aligned to its size and in the state space that the instruction is for.
+// Fail unless the access is aligned to its size and in the instruction's state space.
 void check_aligned(const Call& call, const void* address, size_t alignment);
 void check_shared(const Call& call, const void* address, size_t bytes);
 void check_global(const Call& call, const void* address, size_t bytes);
@@ -45,7 +45,7 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
 void copy_async_commit();
 void copy_async_wait(size_t pending_groups);
 
-// __threadfence and its like.
+// __threadfence and similar.
 void fence();
 
 }  // namespace moe::simt::machine

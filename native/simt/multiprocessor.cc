@@ -8,7 +8,7 @@ namespace moe::simt::machine {
 
 namespace {
 
-// Ends the thread that found the failure, so that what its functions own is freed.
+// Thrown to end the thread that found the failure, which frees what its functions own.
 struct Failed {};
 
 uint64_t linear(uint3 block, dim3 grid) {

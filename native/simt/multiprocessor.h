@@ -1,4 +1,4 @@
-// Runs blocks, one after another, on the operating system thread that calls it.
+// Runs blocks, one after another, on the calling operating system thread.
 #pragma once
 
 #include <array>
@@ -19,10 +19,10 @@ class Multiprocessor {
  public:
   explicit Multiprocessor(const Options& options) : options_(options) {}
 
-  // Runs one block of a launch whose limits were checked.
+  // Runs one block of a launch whose limits have been checked.
   Status run(const Launch& launch, uint3 block);
 
-  // For the thread that runs.
+  // Of the running thread.
   static Multiprocessor& current() { return *running_; }
   [[noreturn]] void fail(const Call& call, const std::string& message);
   Warp& warp() { return warps_[scheduler_.current().warp()]; }
@@ -45,8 +45,8 @@ class Multiprocessor {
   SharedMemory shared_;
   std::array<Warp, kMaxWarps> warps_;
   std::array<Barrier, kBarriers> barriers_;
-  // ThreadSanitizer's names for the order of a block's threads after what came before it and before what comes after.
-  // Two, or a thread that begins late would be ordered after those that have ended.
+  // ThreadSanitizer keys that order a block's threads after earlier work and before later work. With a single key, a
+  // thread that begins late would be ordered after threads that have already ended.
   char before_ = 0, after_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// How the simt device runs kernels; a report names what reproduces it.
+// How the simt device runs kernels; reports say which options reproduce a failure.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,16 @@
 
 namespace moe::simt {
 
-// When an asynchronous copy takes effect: at the wait that guarantees it, or as it is issued.
+// When an asynchronous copy takes effect: at the wait that guarantees it, or immediately.
 enum class AsyncMode : uint8_t { late, early };
 
 struct Options {
-  uint64_t seed = 1;  // of the order in which threads and blocks run
+  uint64_t seed = 1;  // determines the order in which threads and blocks run
   AsyncMode async = AsyncMode::late;
   int threads = 1;  // operating system threads; each runs one block at a time
 };
 
-// Overrides seed and async by MOE_SIMT_SEED and MOE_SIMT_ASYNC where they are set.
+// Overrides seed and async with MOE_SIMT_SEED and MOE_SIMT_ASYNC if set.
 Status read_environment(Options* options);
 
 // "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late"

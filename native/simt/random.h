@@ -28,7 +28,7 @@ class Random {
   uint64_t state_;
 };
 
-// The number of one of the set bits of `mask`, which is not 0, chosen by 5 random bits.
+// The position of a set bit of `mask` (not 0), chosen by 5 random bits.
 inline unsigned choose_bit(uint32_t mask, uint64_t random) {
   const unsigned start = random & 31;
   return (start + static_cast<unsigned>(std::countr_zero(std::rotr(mask, static_cast<int>(start))))) & 31;

@@ -8,7 +8,7 @@ namespace moe::simt::machine {
 
 namespace {
 
-// Numbers that are added in ascending order, as ranges.
+// Numbers, added in ascending order, as ranges.
 class Ranges {
  public:
   void add(unsigned number) {

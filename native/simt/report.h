@@ -1,4 +1,4 @@
-// The words of reports.
+// The text of reports.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ std::string mask_text(uint32_t mask);
 std::string lanes_text(uint32_t lanes);
 // "(1, 0, 0)"
 std::string index_text(uint3 index);
-// What each thread of a block that cannot go on waits for: "threads 0-15 wait in ...; threads 16-31 have exited".
+// What the threads of a stuck block wait for: "threads 0-15 wait in ...; threads 16-31 have exited".
 std::string waits_text(Scheduler& scheduler);
 
 }  // namespace moe::simt::machine

@@ -1,8 +1,8 @@
-// What AddressSanitizer and ThreadSanitizer must be told about contexts, shared memory and the order that CUDA's
-// barriers give. Without a sanitizer all of it is empty.
+// Tells AddressSanitizer and ThreadSanitizer about contexts, shared memory and the ordering by CUDA's barriers. Without
+// a sanitizer, all of it is empty.
 //
-// The runtime itself is compiled without -fsanitize=thread: it hands values from one thread's stack to another's, an
-// exchange that CUDA does in registers and that orders no memory. MOE_SIMT_TSAN says that kernels are compiled with it.
+// The runtime itself is compiled without -fsanitize=thread: it passes values between threads' stacks, which stands for
+// an exchange in registers that orders no memory. MOE_SIMT_TSAN says that the kernels are compiled with it.
 #pragma once
 
 #include <cstddef>
@@ -33,10 +33,10 @@ namespace moe::simt::machine::sanitizer {
 inline void* current_fiber() { return __tsan_get_current_fiber(); }
 inline void* create_fiber() { return __tsan_create_fiber(0); }
 inline void destroy_fiber(void* fiber) { __tsan_destroy_fiber(fiber); }
-// What was done before release(key) happens before what follows an acquire(key).
+// What precedes release(key) happens before what follows acquire(key).
 inline void release(void* key) { __tsan_release(key); }
 inline void acquire(void* key) { __tsan_acquire(key); }
-// An access that the runtime makes on behalf of the running thread.
+// An access by the runtime on behalf of the running thread.
 inline void reads(const void* address, size_t size) { __tsan_read_range(const_cast<void*>(address), size); }
 inline void writes(void* address, size_t size) { __tsan_write_range(address, size); }
 #else
@@ -57,7 +57,8 @@ inline void poison(void*, size_t) {}
 inline void unpoison(void*, size_t) {}
 #endif
 
-// Before a switch to the context with this stack and fiber. A null `fake_stack` says that the running one is over.
+// Call before a switch to the context with this stack and fiber. A null `fake_stack` means that the running context
+// ends.
 inline void start_switch([[maybe_unused]] void** fake_stack, [[maybe_unused]] const void* bottom,
                          [[maybe_unused]] size_t size, [[maybe_unused]] void* fiber) {
 #if defined(MOE_SIMT_ASAN)
@@ -69,7 +70,7 @@ inline void start_switch([[maybe_unused]] void** fake_stack, [[maybe_unused]] co
 #endif
 }
 
-// After a switch, on the new stack; tells the old one's place.
+// Call after a switch, on the new stack; reports where the old one is.
 inline void finish_switch([[maybe_unused]] void* fake_stack, [[maybe_unused]] std::byte** old_bottom,
                           [[maybe_unused]] size_t* old_size) {
 #if defined(MOE_SIMT_ASAN)

@@ -4,8 +4,8 @@ namespace moe::simt::machine {
 
 namespace {
 
-// How often, of 256 times, the warp of the last thread goes on while it can. Drawn for each block: some run their warps
-// in lockstep, in some a warp runs as far ahead of the others as barriers let it.
+// How often, in 256, the last thread's warp continues while it can. Drawn per block: in some, warps run in lockstep; in
+// others, a warp runs as far ahead as barriers allow.
 constexpr uint32_t kLoyalties[] = {0, 128, 250, 256};
 
 }  // namespace

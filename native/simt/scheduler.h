@@ -1,5 +1,5 @@
 // Runs the threads of one block in turn on one operating system thread. A thread runs until it waits for others or
-// ends; which of the ready ones goes on is drawn from the seed.
+// ends; the seed decides which ready thread runs next.
 #pragma once
 
 #include <array>
@@ -20,21 +20,21 @@ constexpr unsigned kMaxThreads = kWarpLanes * kMaxWarps;
 
 class Scheduler {
  public:
-  // Makes the threads of a block of this shape, each to call entry(), which ends in exit(). False where memory is out.
+  // Creates the threads of a block of this shape. Each calls entry(), which ends with exit(). False if out of memory.
   [[nodiscard]] bool start(dim3 shape, uint64_t seed, void (*entry)());
-  // Returns when no thread is ready: all have exited, or those left wait for something that will not come, or stop().
+  // Returns when no thread is ready (all have exited, or the rest are deadlocked) or after stop().
   void run();
 
-  // In a thread: the first thing entry() does.
+  // The first thing entry() must call.
   void entered() { Context::entered(host_); }
-  // Gives way until another thread wakes this one.
+  // Yields until another thread wakes this one.
   void suspend() {
     Context& self = current_->context;
     Context::switch_to(self, successor());
   }
   // Ends this thread.
   [[noreturn]] void exit();
-  // Ends the run; no thread goes on.
+  // Ends the run; no thread continues.
   [[noreturn]] void stop() { Context::leave(current_->context, host_); }
 
   void wake(unsigned warp, uint32_t lanes) {
@@ -47,7 +47,7 @@ class Scheduler {
   unsigned size() const { return size_; }
 
  private:
-  // Takes one of the ready threads, null where there is none.
+  // Takes one of the ready threads; null if there is none.
   Thread* next() {
     if (ready_warps_ == 0) return nullptr;
     const uint64_t random = random_.next();
@@ -58,7 +58,7 @@ class Scheduler {
     ready_warps_ &= ~(uint32_t{ready_lanes_[warp_] == 0} << warp_);
     return threads_[warp_ * kWarpLanes + lane].get();
   }
-  // Where to go on: in one of the ready threads, which becomes the current one, or in the host where none is.
+  // The context to continue in: a ready thread's, which becomes the current one, or the host's if none is ready.
   Context& successor() {
     Thread* thread = next();
     if (thread == nullptr) return host_;
@@ -75,7 +75,7 @@ class Scheduler {
 
   Random random_;
   uint32_t loyalty_ = 0;
-  unsigned warp_ = 0;  // of the last thread
+  unsigned warp_ = 0;  // of the thread that ran last
   uint32_t ready_warps_ = 0;
   std::array<uint32_t, kMaxWarps> ready_lanes_{};
 };

@@ -12,9 +12,9 @@ namespace moe::simt::machine {
 namespace {
 
 constexpr size_t kAlignment = 1024;
-// Between allocations, so that a small overrun meets poison and not its neighbour.
+// Between allocations, so that a small overrun hits poison instead of the neighbour.
 constexpr size_t kRedZone = 128;
-// Both regions can hold all of it, with room for red zones.
+// Each region can hold all of a block's shared memory, plus red zones.
 constexpr size_t kRegionBytes = 2 * kMaxSharedBytes;
 
 constexpr int kNaNPattern = 0xff;
@@ -36,7 +36,7 @@ SharedMemory::SharedMemory()
 
 SharedMemory::~SharedMemory() { sanitizer::unpoison(memory_.get(), 2 * kRegionBytes); }
 
-// Only what the last block had: AddressSanitizer takes long over large ranges.
+// Only what the last block used: AddressSanitizer is slow on large ranges.
 void SharedMemory::start(size_t dynamic_bytes) {
   reset(dynamic_, std::max(dynamic_bytes_, dynamic_bytes) + kRedZone);
   reset(fixed_, fixed_end_);

@@ -1,4 +1,4 @@
-// A block's shared memory. Every block finds it full of NaN patterns; what lies outside is poisoned for
+// A block's shared memory. Every block finds it filled with NaN patterns; memory outside it is poisoned for
 // AddressSanitizer.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace moe::simt::machine {
 
-// What a block may have on sm_90, dynamic and static together.
+// A block's limit on sm_90, dynamic and static together.
 constexpr size_t kMaxSharedBytes = 227 << 10;
 // What it may have unless the launch asks for more, which it does by dynamic memory that alone is more than this.
 constexpr size_t kUnaskedSharedBytes = 48 << 10;
@@ -20,20 +20,20 @@ class SharedMemory {
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
-  // For a fresh block; `dynamic_bytes` is at most kMaxSharedBytes.
+  // Starts a new block; `dynamic_bytes` is at most kMaxSharedBytes.
   void start(size_t dynamic_bytes);
   // The dynamic region, aligned to 1024 bytes.
   std::byte* dynamic() { return dynamic_; }
   size_t dynamic_bytes() const { return dynamic_bytes_; }
   // What the block may have of both.
   size_t limit() const { return dynamic_bytes_ > kUnaskedSharedBytes ? kMaxSharedBytes : kUnaskedSharedBytes; }
-  // The static storage that belongs to `tag`; null where shared memory is full.
+  // The static storage for `tag`; null if shared memory is full.
   std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
 
-  // Whether something was written just past the end of an allocation. At the end of a block.
+  // Whether something was written just past the end of an allocation. Call at the end of a block.
   bool overrun();
 
-  // Whether all of these bytes are one allocation's.
+  // Whether all of these bytes are in one allocation.
   bool holds(const void* address, size_t bytes) const;
   // Whether the address is anywhere in shared memory, allocated or not.
   bool near(const void* address) const;
@@ -48,7 +48,7 @@ class SharedMemory {
     void operator()(std::byte* memory) const;
   };
 
-  // Fills with NaN patterns what no block has yet.
+  // Fills memory with NaN patterns and poisons it.
   static void reset(std::byte* memory, size_t bytes);
 
   std::unique_ptr<std::byte[], Free> memory_;

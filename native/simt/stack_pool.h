@@ -1,4 +1,4 @@
-// Stacks for contexts, kept and used again. Below each lies a page that traps.
+// A pool of reusable stacks for contexts. Below each is a guard page.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ class StackPool {
   StackPool(const StackPool&) = delete;
   StackPool& operator=(const StackPool&) = delete;
 
-  // Makes stacks 0 .. count - 1 available; false where memory is out.
+  // Makes stacks 0 .. count - 1 available; false if out of memory.
   [[nodiscard]] bool reserve(size_t count);
   Stack operator[](size_t index) const { return stacks_[index]; }
 

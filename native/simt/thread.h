@@ -1,4 +1,4 @@
-// One CUDA thread of the block that runs.
+// One CUDA thread of the running block.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Thread {
   uint3 index{};
   unsigned number = 0;  // in the block, x fastest
   bool exited = false;
-  // The call it waits in, and the lanes it names where the call is a warp's.
+  // The call it waits in and, for a warp's call, the mask passed to it.
   Call call;
   uint32_t mask = 0;
   AsyncCopies copies;

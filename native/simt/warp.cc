@@ -44,7 +44,7 @@ void Warp::meet(Scheduler& scheduler, const Collective& collective, const std::s
   if (collective.orders_memory) sanitizer::acquire(key);
 }
 
-// The meeting that this call belongs to: one that others wait in, or a new one.
+// Finds the meeting that this call belongs to: one that others wait in, or a new one.
 unsigned Warp::join(const Call& call, const Collective& collective, uint32_t mask, unsigned lane) {
   for (uint32_t others = waiting_ & mask; others != 0; others &= others - 1) {
     const unsigned other = static_cast<unsigned>(std::countr_zero(others));
@@ -60,7 +60,7 @@ unsigned Warp::join(const Call& call, const Collective& collective, uint32_t mas
       meeting_of_[lane] = static_cast<uint8_t>(leader);
       return leader;
     }
-    // Where each of the two waits for the other, neither can go on. Else the other may come in time.
+    // If each waits for the other, neither can continue. Otherwise the other may still arrive.
     if ((meeting.mask >> lane & 1) != 0) {
       fail(call, "called with " + mask_text(mask) + ", but lane " + std::to_string(other) + ", which is in it, is in " +
                      call_text(meeting.call) + " with " + mask_text(meeting.mask));

@@ -1,4 +1,4 @@
-// The meetings of a warp's lanes: a shuffle, a vote, a matrix product takes place when every lane in its mask has come.
+// The meetings of a warp's lanes: a shuffle, vote or matrix product happens once every lane in its mask has arrived.
 #pragma once
 
 #include <array>
@@ -12,14 +12,14 @@ namespace moe::simt::machine {
 class Warp {
  public:
   void start(unsigned number, uint32_t lanes);
-  // The running thread takes part in a collective; returns when it has taken place.
+  // The running thread takes part in a collective; returns when it has completed.
   void meet(Scheduler& scheduler, const Collective& collective, const std::source_location& where, uint32_t mask,
             void* operand);
-  // A lane has ended; fails where others wait for it.
+  // Called when a lane ends; fails if others wait for it.
   void exit(Scheduler& scheduler, unsigned lane);
 
  private:
-  // Kept in the place of the lane that came first.
+  // Stored at the index of the lane that arrived first.
   struct Meeting {
     const Collective* collective = nullptr;
     Call call;
@@ -31,14 +31,14 @@ class Warp {
   unsigned join(const Call& call, const Collective& collective, uint32_t mask, unsigned lane);
 
   unsigned number_ = 0;
-  uint32_t lanes_ = 0;    // that exist and have not ended
-  uint32_t waiting_ = 0;  // in some meeting
+  uint32_t lanes_ = 0;    // existing lanes that have not ended
+  uint32_t waiting_ = 0;  // lanes in some meeting
   unsigned serial_ = 0;
   std::array<Meeting, kWarpLanes> meetings_{};
   std::array<uint8_t, kWarpLanes> meeting_of_{};
   std::array<void*, kWarpLanes> operands_{};
-  // ThreadSanitizer's names for the order that a meeting gives. Taken in turn: a lane that is slow to leave must not
-  // learn from the next meeting.
+  // ThreadSanitizer keys for the ordering by meetings, used in turn: a lane slow to leave must not be ordered by the
+  // next meeting.
   std::array<char, 64> keys_{};
 };
 

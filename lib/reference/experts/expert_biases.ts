@@ -4,7 +4,7 @@ import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
 
-/** The biases [E, N] of one product of all experts, rounded to one dtype; none until one is set. */
+/** All experts' biases [E, N] for one product, rounded to one dtype; allocated when the first is set. */
 export class ExpertBiases {
   readonly #allocate: () => ReferenceTensor;
   #storage: ReferenceTensor | undefined;

@@ -20,7 +20,7 @@ Status run(Context& context, const NoisyLogits& p) {
 
 namespace {
 
-// The groups of a hierarchical gate and who chose them; else one group that every token chose.
+// The groups of a hierarchical gate and each token's choices; without one, a single group that every token chose.
 struct Groups {
   explicit Groups(const ExpertLoad& p)
       : count(p.groups()),
@@ -35,15 +35,15 @@ struct Groups {
   }
 
   int64_t count;
-  int64_t experts;  // of one group
+  int64_t experts;  // per group
   const int32_t* ids;
-  int64_t choices;  // of one token
+  int64_t choices;  // per token
 };
 
 }  // namespace
 
-// The probabilities of tokens begin .. end added up in `sums` [E], and in `tokens` [G] how many of them chose each
-// group.
+// Adds the probabilities of tokens begin .. end to `sums` [E], and the number of them that chose each group to `tokens`
+// [G].
 static void add_block(const Kernels& kernels, const ExpertLoad& p, const Groups& groups, int64_t begin, int64_t end,
                       double* sums, int64_t* tokens, int32_t* scratch) {
   const int64_t experts = p.clean.shape[1];

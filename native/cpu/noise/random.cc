@@ -5,7 +5,7 @@
 namespace moe::cpu {
 
 constexpr int64_t kNumbersAtOnce = kCountersAtOnce * kRandomLanes;
-// Values that a thread draws in one go.
+// Values that a thread draws in one step.
 constexpr int64_t kDrawnAtOnce = 4 * kNumbersAtOnce;
 
 // Numbers begin .. end of a seed's sequence.

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kTokensAtOnce = 256;
 constexpr int64_t kGroupsAtOnce = 4;
 
-// The choices of one token and their places in the order in which experts serve them.
+// One token's choices and their places in the order in which experts serve them.
 class Choices {
  public:
   explicit Choices(const LimitCapacity& p)
@@ -18,7 +18,7 @@ class Choices {
         experts_(p.experts),
         order_{p.drop, p.ids.shape[0], p.ids.shape[1]} {}
 
-  // use(slot of all, expert, number) for the token's slots that have an expert.
+  // Calls use(index of the slot among all, expert, number) for the token's slots that have an expert.
   template <class Use>
   void for_each(int64_t token, Use&& use) const {
     const int64_t first = token * order_.top_k;
@@ -41,7 +41,7 @@ class Choices {
   ServingOrder order_;
 };
 
-// What the first `capacity` of the numbers are below; changes their order.
+// An upper bound (exclusive) of the `capacity` smallest numbers; reorders them.
 uint64_t limit_of(uint64_t* begin, uint64_t* end, int64_t capacity) {
   if (end - begin <= capacity) return UINT64_MAX;
   std::nth_element(begin, begin + capacity, end);
@@ -77,7 +77,7 @@ Status run(Context& context, const LimitCapacity& p) {
                        [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
     }
   });
-  // An expert's rows are in order of the token, so those of one sequence are next to each other.
+  // An expert's rows are in token order, so those of one sequence are adjacent.
   context.team.for_range(groups, kGroupsAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t group = begin; group < end; ++group) {
       const int64_t expert = group % p.experts;

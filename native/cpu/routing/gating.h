@@ -10,7 +10,7 @@ namespace moe::cpu {
 int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
                   int32_t* ids, float* weights, int64_t first, int64_t end, int32_t* scratch);
 
-// The kernel's, and logits as float32.
+// The kernel's scratch, plus logits converted to float32.
 constexpr int64_t gating_scratch(int64_t experts) { return gate_scratch(experts) + kGateTokens * experts; }
 
 }  // namespace moe::cpu

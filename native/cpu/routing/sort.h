@@ -14,15 +14,15 @@ struct ChosenExperts {
   int64_t tokens;
   int64_t top_k;
   int64_t experts;
-  // Experts behind those that take every token, in slots behind its top_k.
+  // Additional experts, after the others, that take every token, in slots after its top_k.
   int64_t shared = 0;
-  // Place of the first token in the call, for messages.
+  // Index of the first token within the call, for messages.
   int64_t first_token = 0;
 
   int64_t slots() const { return top_k + shared; }
 };
 
-// What is known of the rows after sorting; see lib/operators/routing/sort.ts.
+// The result of sorting; see lib/operators/routing/sort.ts.
 struct SortedRows {
   int32_t* offsets;            // [experts + shared + 1]
   int32_t* tokens_per_expert;  // [experts + shared], or null

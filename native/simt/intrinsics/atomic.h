@@ -18,7 +18,7 @@ std::atomic_ref<T> atomic_at(const char* name, T* address, const std::source_loc
   return std::atomic_ref<T>(*address);
 }
 
-// Replaces the value by function(value).
+// Replaces the value with function(value).
 template <class T, class Function>
 T update(std::atomic_ref<T> atomic, Function function) {
   T old = atomic.load(std::memory_order_relaxed);

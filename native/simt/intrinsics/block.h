@@ -1,5 +1,5 @@
-// Barriers of a block and memory fences. Stricter than the hardware in one point: a barrier needs every thread of the
-// block, also those that have exited.
+// Barriers of a block and memory fences. Stricter than the hardware in one respect: a barrier needs every thread of the
+// block, even exited ones.
 #pragma once
 
 #include <source_location>

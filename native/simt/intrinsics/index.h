@@ -1,4 +1,4 @@
-// Where the running CUDA thread is in its block and grid. The scheduler sets them at every switch.
+// The running CUDA thread's place in its block and grid, set by the scheduler at every switch.
 #pragma once
 
 #include "simt/intrinsics/vector_types.h"

@@ -1,4 +1,4 @@
-// Arithmetic intrinsics: bit counting exactly, CUDA's fast approximations by the precise functions of <cmath>.
+// Arithmetic intrinsics. CUDA's fast approximations are the precise functions of <cmath> here.
 #pragma once
 
 #include <bit>
@@ -10,7 +10,7 @@ namespace moe::simt {
 
 inline int __popc(unsigned value) { return std::popcount(value); }
 inline int __popcll(unsigned long long value) { return std::popcount(value); }
-// The position of the lowest set bit, counted from 1; 0 where there is none.
+// The position of the lowest set bit, counted from 1; 0 if there is none.
 inline int __ffs(int value) { return value == 0 ? 0 : std::countr_zero(static_cast<unsigned>(value)) + 1; }
 inline int __clz(int value) { return std::countl_zero(static_cast<unsigned>(value)); }
 inline unsigned __brev(unsigned value) {
@@ -51,7 +51,7 @@ T __ldg(const T* address) {
   return *address;
 }
 
-// On mixed operands as in C: the usual arithmetic conversions.
+// Mixed operands get the usual arithmetic conversions, as in C.
 template <class A, class B>
   requires std::is_arithmetic_v<A> && std::is_arithmetic_v<B>
 constexpr std::common_type_t<A, B> min(A a, B b) {

@@ -1,4 +1,4 @@
-// CUDA's small vectors. Their alignment is part of their meaning: ptx/ld_st.cuh checks it at run time.
+// CUDA's small vectors. Their alignment matters: ptx/ld_st.cuh checks it at run time.
 #pragma once
 
 namespace moe::simt {

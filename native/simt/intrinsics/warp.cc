@@ -42,7 +42,7 @@ void find_equal(const Call&, uint32_t mask, void* const* operands) {
   });
 }
 
-// All lanes get the operation over the values of all, taken as T.
+// Every lane gets the operation's result over all lanes' values, read as T.
 template <class T, class Operation>
 void reduce_all(const Call&, uint32_t mask, void* const* operands) {
   const auto operand = [&](unsigned lane) { return static_cast<ReduceOperand*>(operands[lane]); };
@@ -66,7 +66,7 @@ struct Max {
   }
 };
 
-// Neither aligned nor ordering memory: true of all of CUDA's warp functions but __syncwarp.
+// Neither aligned nor ordering memory, like all of CUDA's warp functions except __syncwarp.
 constexpr Collective exchange_of(const char* name, void (*perform)(const Call&, uint32_t, void* const*)) {
   return {name, false, false, perform};
 }

@@ -1,6 +1,5 @@
-// Shuffles, votes, matches and reductions of a warp, with the meanings of the CUDA C++ Programming Guide. Stricter in
-// one point: every lane that a mask names must take part, also where the hardware would let a lane that has exited
-// pass.
+// Shuffles, votes, matches and reductions of a warp, as defined by the CUDA C++ Programming Guide. Stricter in one
+// respect: every lane named by a mask must take part, even where the hardware would excuse an exited lane.
 #pragma once
 
 #include <bit>
@@ -82,8 +81,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, std::source_location where =
   machine::meet(machine::kSyncWarp, where, mask, nullptr);
 }
 
-// The shuffles work within segments of `width` lanes, a power of two. A source outside the segment gives the lane's own
-// value, except for __shfl_sync, where it wraps.
+// The shuffles work within segments of `width` lanes, a power of two. A source outside the segment yields the lane's
+// own value, except that __shfl_sync wraps around.
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
               std::source_location where = std::source_location::current()) {

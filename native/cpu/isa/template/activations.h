@@ -1,9 +1,9 @@
 // Activations on the results of a tile. See kernels.h here.
 
-// The least x for which exp(x) is not below the smallest normal number.
+// The smallest x for which exp(x) is a normal number.
 constexpr float kLeastExponent = -87.3f;
 
-// e^x of x in kLeastExponent .. 88.3, within 2 units in the last place; Cephes' polynomial.
+// e^x for x in kLeastExponent .. 88.3, within 2 units in the last place; Cephes' polynomial.
 inline Vector exp_in_range(Vector x) {
   const Vector n = (x * Vector::broadcast(1.44269504088896341f)).round();
   Vector r = Vector::fma(n, Vector::broadcast(-0.693359375f), x);
@@ -47,8 +47,8 @@ struct GeluTanh {
   }
 };
 
-// x/2 (1 + erf(x / sqrt 2)), by erfc(z) = poly(1 / (1 + p z)) e^(-z^2) of Abramowitz and Stegun 7.1.26, which errs by
-// less than 1.5e-7.
+// x/2 (1 + erf(x / sqrt 2)), by erfc(z) = poly(1 / (1 + p z)) e^(-z^2) of Abramowitz and Stegun 7.1.26, with an error
+// below 1.5e-7.
 struct Gelu {
   static Vector apply(Vector x) {
     const Vector z = x.abs() * Vector::broadcast(0.70710678118654752f);

@@ -1,11 +1,11 @@
-// Loops that measure what the machine can do at most. See kernels.h here.
+// Loops that measure the machine's peak performance. See kernels.h here.
 
-// Multiplies one tile's rows by the same operands over and over, out of registers and the first cache.
+// Multiplies one tile's rows by the same operands over and over, from registers and the L1 cache.
 template <class Step, int rows>
 void peak(int64_t iterations) {
   alignas(64) static constexpr typename Step::Value kX[Step::group * rows] = {};
   alignas(64) static constexpr typename Step::Weight kW[Step::group * kPanelColumns] = {};
-  // Read anew in every iteration, so that the compiler cannot know that nothing changes.
+  // Volatile, so that the compiler cannot assume that nothing changes between iterations.
   const typename Step::Value* volatile x = kX;
   const typename Step::Weight* volatile w = kW;
   Sums<rows> sums = {};

@@ -1,4 +1,4 @@
-// Gating: choice and weights. See kernels.h here.
+// Gating: selection and weights. See kernels.h here.
 
 inline bool any_finite(const float* logits, int32_t experts) {
   for (int32_t e = 0; e < experts; ++e) {

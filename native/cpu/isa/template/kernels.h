@@ -1,6 +1,6 @@
 // The kernels of one instruction set, in terms of its Vector. Included once per instruction set, inside its namespace
-// and target region, after a Vector header and kTileRows; so there are no include guards in this folder, and nothing in
-// it may be reached from elsewhere.
+// and target region, after a Vector header and kTileRows; so this folder has no include guards, and nothing in it may
+// be included from elsewhere.
 
 constexpr int kWidth = Vector::width;
 constexpr int kPanelVectors = 2;
@@ -26,7 +26,7 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/router_scores.h"
 #include "cpu/isa/template/softmax.h"
 
-// The table of an instruction set; `bf16_pairs` is null and `bf16_peak` empty where it has no pair products.
+// The kernel table of an instruction set. Without bf16 pair products, `bf16_pairs` is null and `bf16_peak` empty.
 constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, PeakLoop bf16_peak) {
   return {
       name,

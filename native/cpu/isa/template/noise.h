@@ -1,4 +1,4 @@
-// Noisy logits, and the load that they let expect. See kernels.h here.
+// Noisy logits and the expected load of the experts. See kernels.h here.
 
 void add_noise(const float* clean, const float* spread, const float* noise, float epsilon, int64_t count, float* logits,
                float* deviation) {
@@ -9,7 +9,7 @@ void add_noise(const float* clean, const float* spread, const float* noise, floa
   for (int64_t i = 0; i < count; ++i) logits[i] = clean[i] + noise[i] * deviation[i];
 }
 
-// erfc(x): of a = |x| and t = 3 / (3 + a) it is e^(-a^2) t p(t), and 2 less that below 0; p was fitted to within 2e-8.
+// erfc(x) = e^(-a^2) t p(t) with a = |x| and t = 3 / (3 + a), and 2 minus that below 0; p is fitted to within 2e-8.
 struct Erfc {
   static Vector apply(Vector x) {
     constexpr float kTerms[] = {0.0562047176f,   -0.294715106f, 0.541599333f, -0.448828906f, 0.409768134f,
@@ -18,14 +18,14 @@ struct Erfc {
                  t = three / (three + a);
     Vector p = Vector::zero();
     for (const float term : kTerms) p = Vector::fma(p, t, Vector::broadcast(term));
-    // What a * a leaves out matters where it is large.
+    // The rounding error of a * a matters where it is large.
     const Vector square = a * a, rest = Vector::fma(a, a, Vector::zero() - square);
     const Vector result = Exponential::apply(Vector::zero() - square) * t * p * (Vector::broadcast(1.0f) - rest);
     return Vector::select_negative(x, Vector::broadcast(2.0f) - result, result);
   }
 };
 
-// What a logit has to exceed to be among the top_k of its row.
+// What a logit must exceed to be among the top_k of its row.
 inline LoadThresholds thresholds_of(const float* noisy, int32_t count, int32_t top_k, int32_t* scratch) {
   const int32_t wanted = std::min(top_k + 1, count);
   choose(noisy, 1, count, wanted, scratch, reinterpret_cast<int64_t*>(scratch + whole_lines(count)));

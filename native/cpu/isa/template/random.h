@@ -1,7 +1,7 @@
-// Random numbers of consecutive counters. See kernels.h here. Plain loops over counters, which compilers turn into
-// vectors; the formulas are those of core/random.h.
+// Random numbers of consecutive counters. See kernels.h here. Plain loops over counters, which compilers vectorise; the
+// formulas are those of core/random.h.
 
-// ln(x) of x in 2^-24 .. 1; Cephes' polynomial.
+// ln(x) for x in 2^-24 .. 1; Cephes' polynomial.
 inline float logarithm(float x) {
   const uint32_t bits = float_bits(x);
   float exponent = static_cast<float>(static_cast<int32_t>(bits >> 23) - 126);
@@ -22,8 +22,8 @@ inline float logarithm(float x) {
   return m + tail + 0.693359375f * exponent;
 }
 
-// The cosine and the sine of a turn's part b. Their angle is that of the nearest quarter of a turn and a rest, which is
-// exact; Cephes' polynomials have the rest's.
+// The cosine and sine of b turns. The angle is split into the nearest quarter turn and an exact remainder, for which
+// Cephes' polynomials are used.
 inline void cosine_and_sine(float b, float& cosine, float& sine) {
   const int32_t quarter = static_cast<int32_t>(4.0f * b + 0.5f);
   const float x = 6.283185307179586f * (b - 0.25f * static_cast<float>(quarter)), z = x * x;
@@ -35,7 +35,7 @@ inline void cosine_and_sine(float b, float& cosine, float& sine) {
   sine = (1.0f - static_cast<float>(quarter & 2)) * (odd ? c : s);
 }
 
-// In place: from pairs of uniform numbers to pairs of normal ones.
+// Turns pairs of uniform numbers into pairs of normal ones, in place.
 inline void make_normal(float* a, float* b) {
   alignas(64) float radius[kCountersAtOnce], cosine[kCountersAtOnce], sine[kCountersAtOnce];
   for (int i = 0; i < kCountersAtOnce; ++i) radius[i] = -2.0f * logarithm(a[i]);

@@ -1,6 +1,7 @@
-// Walking a row of values. See kernels.h here.
+// Iterating over a row of values. See kernels.h here.
 
-// Calls function(vector, first, count) for the vectors of values 0 .. count - 1; lanes beyond the end hold `fill`.
+// Calls function(vector, first, count) for the vectors that cover values 0 .. count - 1; lanes past the end hold
+// `fill`.
 template <class Function>
 inline void for_each_vector(const float* values, int64_t count, float fill, Function&& function) {
   const Vector rest = Vector::broadcast(fill);
@@ -9,7 +10,7 @@ inline void for_each_vector(const float* values, int64_t count, float fill, Func
   }
 }
 
-// Sums that stay precise in long rows: lanes take few values before they are added up in double.
+// Sums that stay precise in long rows: each lane adds only a few values before the lanes are summed in double.
 class LaneSum {
  public:
   void add(Vector values) {

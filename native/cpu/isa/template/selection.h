@@ -1,12 +1,12 @@
-// Which experts a rule chooses. See kernels.h here.
+// The experts that a rule chooses. See kernels.h here.
 
-// Parts of the scratch; see gate_scratch().
+// The parts of the scratch memory; see gate_scratch().
 struct GateScratch {
   int64_t* ordered;   // [experts]
   float* keys;        // [kGateTokens, experts]
-  float* candidates;  // keys of the chosen groups' experts, side by side
-  float* weights;     // [top_k, kGateTokens]; before that the groups' scores
-  int32_t* groups;    // [kGateTokens, top_groups]: those chosen, ascending
+  float* candidates;  // keys of the chosen groups' experts, contiguous
+  float* weights;     // [top_k, kGateTokens]; first used for the groups' scores
+  int32_t* groups;    // [kGateTokens, top_groups]: the chosen groups, ascending
 
   GateScratch(int32_t* base, int64_t experts)
       : ordered(reinterpret_cast<int64_t*>(base)),
@@ -16,7 +16,7 @@ struct GateScratch {
         groups(reinterpret_cast<int32_t*>(weights + kGateTokens * whole_lines(experts))) {}
 };
 
-// keys / sum + bias, NaN where the logit is; the bias may be null.
+// keys / sum + bias, NaN where the logit is NaN; the bias may be null.
 inline void finish_keys(const float* logits, int32_t experts, float sum, const float* bias, float* keys) {
   const Vector zero = Vector::zero(), divisor = Vector::broadcast(sum);
   for (int32_t i = 0; i < experts; i += kWidth) {
@@ -27,12 +27,12 @@ inline void finish_keys(const float* logits, int32_t experts, float sum, const f
   }
 }
 
-// Whether the logits themselves serve as keys, so that the first choice has the row's largest.
+// Whether the logits themselves are the keys, so that the first choice has the row's largest logit.
 inline bool chooses_by_logit(const GatingRule& rule, const float* selection_bias) {
   return selection_bias == nullptr && rule.num_groups == 1;
 }
 
-// What the experts are chosen by where logits alone do not serve.
+// Computes the keys that experts are chosen by, if logits alone do not suffice.
 inline void find_keys(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias,
                       float* keys) {
   const bool by_score = rule.selection_key == SelectionKey::score;
@@ -48,7 +48,7 @@ inline void find_keys(const float* logits, int32_t experts, const GatingRule& ru
   finish_keys(logits, experts, sum, selection_bias, keys);
 }
 
-// The largest key, or the sum of the two largest; NaN counts as -infinity.
+// The largest key or, with `both`, the sum of the two largest; NaN counts as -infinity.
 inline float sum_of_two(const float* keys, int32_t count, bool both) {
   const Vector none = Vector::broadcast(-INFINITY);
   Vector first = none, second = none;

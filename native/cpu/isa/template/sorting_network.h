@@ -1,6 +1,6 @@
 // Sorts vectors lane by lane, largest first. See kernels.h here.
 
-// Orders elements i and i + kStep, for every second multiple i of kStep from kFirst on.
+// Orders elements i and i + kStep, for every other multiple i of kStep, starting at kFirst.
 template <int kFirst, int kEnd, int kStep, class V>
 [[gnu::always_inline]] inline void order_pairs(V* v) {
   if constexpr (kFirst + kStep < kEnd) {
@@ -11,7 +11,7 @@ template <int kFirst, int kEnd, int kStep, class V>
   }
 }
 
-// Batcher's odd-even merge of two sorted halves: of the elements kFirst, kFirst + kStep ... of kCount.
+// Batcher's odd-even merge of two sorted halves, over the elements kFirst, kFirst + kStep ... of kCount.
 template <int kFirst, int kCount, int kStep, class V>
 [[gnu::always_inline]] inline void merge_halves(V* v) {
   if constexpr (2 * kStep < kCount) {

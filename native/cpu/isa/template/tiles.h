@@ -13,7 +13,7 @@ inline void multiply_add(const float* x, const Vector (&w)[kPanelVectors], Sums<
   }
 }
 
-// How one k group of a weight dtype is multiplied: `Value` of x, `Weight` as stored, `group` consecutive k.
+// How one k group of a weight dtype is multiplied: `Value` of x by `Weight` as stored, `group` consecutive k at a time.
 template <class Stored>
 struct PlainWeight {
   using Weight = Stored;
@@ -45,7 +45,7 @@ struct PairedWeight {
 template <class Step, int rows>
 void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
           int64_t prefetch_lines) {
-  // Groups between two rounds of prefetches.
+  // k groups per round of prefetches.
   constexpr int kUnroll = 4;
   const auto* value = static_cast<const typename Step::Value*>(x);
   const auto* weight = static_cast<const typename Step::Weight*>(w);

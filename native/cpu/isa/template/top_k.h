@@ -1,7 +1,7 @@
-// The k largest of rows of keys. See kernels.h here. Rows lie side by side, [.., kGateTokens], wherever the same is
-// done to all of them.
+// The k largest of rows of keys. See kernels.h here. Rows are interleaved, [.., kGateTokens], wherever all of them go
+// through the same steps.
 
-// Lane j of vector i becomes lane i of vector j. Each round deals the vectors' halves out among each other.
+// Lane j of vector i becomes lane i of vector j. Each round exchanges halves between vectors.
 template <int kRound = 1>
 [[gnu::always_inline]] inline void transpose(Vector* v) {
   if constexpr (kRound < kWidth) {
@@ -29,7 +29,7 @@ inline void find_column_maxima(const float* keys, int32_t count, float* maxima) 
   for (int i = 0; i < kVectors; ++i) largest[i].store(maxima + i * kWidth);
 }
 
-// The k-th largest of the columns' maxima: at least k columns have a key as large, so no smaller one can be among the
+// The k-th largest of the columns' maxima: at least k columns have a key that large, so no smaller key can be among the
 // row's k largest.
 template <int kColumns>
 inline void find_bars(const float* keys, int32_t rows, int32_t count, int32_t top_k, float* bars) {
@@ -48,7 +48,7 @@ inline void find_bars(const float* keys, int32_t rows, int32_t count, int32_t to
   }
 }
 
-// A bit for each of at most 64 keys that is at least the bar.
+// A mask of the keys, at most 64, that are at least the bar.
 inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
   uint64_t bits = 0;
   if (count >= 64) {
@@ -62,10 +62,10 @@ inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
   return bits;
 }
 
-// The candidates of every row, [slot, kGateTokens]. Slots behind a row's last hold NaN of an index above all.
+// The candidates of every row, [slot, kGateTokens]. Slots after a row's last hold NaN with an index above all others.
 template <int kSlots>
 struct Candidates {
-  // Slots written at once: more than are needed are overwritten, which costs less than a branch for each.
+  // Slots written at a time: overwriting the excess later costs less than a branch for each.
   static constexpr int kAtOnce = 2;
   static int64_t none() { return keyed_index(NAN, INT32_MAX); }
   alignas(64) int64_t keyed[(kSlots + kAtOnce) * kGateTokens];
@@ -75,8 +75,7 @@ struct Candidates {
     for (int i = 0; i < kSlots + kAtOnce; ++i) std::fill_n(keyed + i * kGateTokens, filled, none());
   }
 
-  // Adds those of a row's keys that are at least the bar; returns how many they are, of which no more than fit are
-  // kept.
+  // Adds a row's keys that are at least the bar; returns how many there are, even if not all fit.
   int32_t collect(const float* keys, int32_t count, float bar, int32_t row) {
     const Vector least = Vector::broadcast(bar);
     int64_t* slot = keyed + row;
@@ -97,7 +96,7 @@ struct Candidates {
     return found;
   }
 
-  // All keys of few.
+  // Takes all keys of a short row.
   void take(const float* keys, int32_t count, int32_t row) {
     for (int32_t i = 0; i < count; ++i) keyed[i * kGateTokens + row] = keyed_index(keys[i], i);
   }
@@ -113,8 +112,8 @@ struct Candidates {
   }
 };
 
-// The k largest among candidates that a bar leaves. Returns a bit for every row for which these are not k to kSlots, as
-// with many ties or NaN; its ids are not right.
+// The k largest, found among the candidates that reach a bar. Returns a mask of the rows with fewer than k or more than
+// kSlots candidates, as with many ties or NaN; their ids are invalid.
 template <int kColumns, int kSlots>
 inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids) {
   Candidates<kSlots> candidates(rows);
@@ -143,8 +142,8 @@ inline void choose_by_sorting(const float* keys, int32_t count, int32_t top_k, i
   std::transform(ordered, ordered + top_k, ids, index_of);
 }
 
-// The indices [rows, top_k] of the largest keys of every row [rows, count], largest first, equal ones in order, NaN
-// last. `ordered` has room for `count`; rows are at most kGateTokens.
+// The indices [rows, top_k] of the largest keys of every row [rows, count], largest first, ties by index, NaN last.
+// `ordered` has room for `count`; rows are at most kGateTokens.
 inline void choose(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
   uint32_t left = (1u << rows) - 1;
   if (count <= 8) {

@@ -1,7 +1,7 @@
-// Weights of the chosen experts, [top_k, kGateTokens]: tokens lie side by side, since the same is done to all. See
+// Weights of the chosen experts, [top_k, kGateTokens]: tokens are interleaved, since all go through the same steps. See
 // kernels.h here.
 
-// What e^logit is shifted by: the largest of the weights, or of all logits. NaN counts as -infinity.
+// The shift of each token's softmax: the largest of the chosen logits, or of all. NaN counts as -infinity.
 inline void find_tops(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                       const float* weights, float* tops) {
   if (by_logit) {
@@ -24,7 +24,7 @@ inline void add_up(const float* weights, int32_t count, float* sums) {
   for (int t = 0; t < kGateTokens; ++t) sums[t] = static_cast<float>(exact[t]);
 }
 
-// weights / divisors * scale, 0 where the divisor is.
+// weights / divisors * scale; 0 where the divisor is 0.
 inline void divide(float* weights, int32_t count, const float* divisors, float scale) {
   for (int32_t j = 0; j < count; ++j, weights += kGateTokens) {
     for (int t = 0; t < kGateTokens; ++t) {
@@ -34,7 +34,7 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
   }
 }
 
-// Before normalisation. `by_logit`: the experts were chosen by logit, so the first has the row's largest.
+// Before normalisation. `by_logit`: the experts were chosen by logit, so the first has the row's largest logit.
 inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                   const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
@@ -54,7 +54,7 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
     }
   }
   score(rule.scoring, weights, count * kGateTokens);
-  // The sum over all experts cancels where the weights are divided by a sum of their own.
+  // The sum over all experts cancels out if the weights are then divided by their own sum.
   if (!softmax || rule.normalization == Normalization::sum || rule.normalization == Normalization::lp) return;
   if (selected) add_up(weights, count, sums);
   for (int32_t t = 0; t < tokens && !selected; ++t) {
@@ -63,8 +63,8 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
   divide(weights, count, sums, 1.0f);
 }
 
-// SparseMixer: each choice's softmax goes over those left whose distance from it is at most 2 * jitter times the larger
-// of its logit and their magnitude. `left` has room for a row.
+// SparseMixer: each choice's softmax runs over the remaining logits whose distance from it is at most 2 * jitter times
+// the larger of its logit and their magnitude. `left` has room for a row.
 inline void weigh_sparsemixer(const float* logits, int32_t experts, const GatingRule& rule, const int32_t* ids,
                               float* weights, float* left) {
   const Vector none = Vector::broadcast(-INFINITY), width = Vector::broadcast(2.0f * rule.jitter);
@@ -88,8 +88,7 @@ inline void weigh_sparsemixer(const float* logits, int32_t experts, const Gating
   }
 }
 
-// The L^p norm over its largest value, which is therefore no factor that could overflow. Leaves the weights divided by
-// that value.
+// The L^p norm relative to the largest value, so that nothing overflows. Leaves the weights divided by that value.
 inline float relative_norm(float* weights, int32_t count, float power) {
   const int32_t end = count * kGateTokens;
   float largest = 0, sum = 0;
@@ -102,7 +101,7 @@ inline float relative_norm(float* weights, int32_t count, float power) {
   return std::pow(sum, 1.0f / power);
 }
 
-// Divides the weights as the rule says, and scales them.
+// Normalises the weights by the rule, and scales them.
 inline void normalize(const GatingRule& rule, int32_t tokens, float* weights) {
   if (rule.normalization == Normalization::none && rule.scale == 1) return;
   float divisors[kGateTokens];

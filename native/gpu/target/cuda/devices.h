@@ -1,4 +1,4 @@
-// NVIDIA GPUs as devices. No CUDA header is needed to include this.
+// NVIDIA GPUs as devices. Including this needs no CUDA header.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace moe::cuda {
 
-// The GPUs of this machine; one entry that says why where there is none.
+// The GPUs of this machine, or a single entry that says why there is none.
 std::vector<DeviceSummary> list_devices();
 
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend);

@@ -13,7 +13,7 @@ struct Gpu {
   std::string description;
 };
 
-// DEVICE_UNAVAILABLE, with the reason, where there is no such GPU or the kernels cannot run on it.
+// DEVICE_UNAVAILABLE, with the reason, if there is no such GPU or the kernels cannot run on it.
 Status find_gpu(int index, Gpu* gpu);
 
 }  // namespace moe::cuda

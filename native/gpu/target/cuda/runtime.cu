@@ -1,5 +1,5 @@
-// The runtime of NVIDIA GPUs. cudart is linked statically and looks up the driver when it is first called, so a binary
-// with this in it loads where there is no NVIDIA software.
+// The runtime of NVIDIA GPUs. cudart is linked statically and looks up the driver on its first call, so a binary that
+// contains this also loads on machines without NVIDIA software.
 #include "gpu/runtime/runtime.h"
 
 #include <array>
@@ -15,8 +15,8 @@
 namespace moe::cuda {
 namespace {
 
-// Pinned host memory through which copies go, in pieces, so that the host's own memory need not be pinned and can be
-// used again at once.
+// Pinned host memory that copies pass through in pieces, so that the host's own memory need not be pinned and can be
+// reused immediately.
 class Staging {
  public:
   explicit Staging(size_t buffers) : buffers_(buffers) {}
@@ -27,7 +27,7 @@ class Staging {
     }
   }
 
-  // Returns when `host` has been read; the copies go on behind it.
+  // Returns once `host` has been read; the copies continue in the background.
   Status upload(void* device, const void* host, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
     for (size_t offset = 0; offset < bytes; offset += kPiece) {
@@ -41,7 +41,7 @@ class Staging {
     return {};
   }
 
-  // Returns when all of `host` has been written. While one piece is taken out, the next is on its way.
+  // Returns once all of `host` has been written. One piece is copied out while the next is in transit.
   Status download(void* host, const void* device, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex_);
     const auto piece_bytes = [&](size_t offset) { return bytes - offset < kPiece ? bytes - offset : kPiece; };
@@ -88,7 +88,7 @@ class Staging {
 }  // namespace
 
 struct Graph {
-  // Freed by CUDA only when the launches under way are done.
+  // CUDA frees it only after the launches in flight are done.
   ~Graph() {
     if (executable != nullptr) cudaGraphExecDestroy(executable);
   }
@@ -102,10 +102,10 @@ struct Runtime::State {
   gpu::DeviceTraits traits;
   std::string description;
   cudaStream_t stream = nullptr;
-  // Graphs are recorded on a stream of their own: other threads allocate on the first one at any time.
+  // Graphs are recorded on a stream of their own: other threads may allocate on the main one at any time.
   cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
-  // Uploads are made on the thread of the event loop, which must not wait for the GPU: several can be under way.
+  // Uploads run on the event loop's thread, which must not wait for the GPU, so several can be in flight.
   Staging uploads{8};
   Staging downloads{2};
 
@@ -139,7 +139,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   properties.location.type = cudaMemLocationTypeDevice;
   properties.location.id = index;
   MOE_TRY(cuda_status(cudaMemPoolCreate(&state->pool, &properties), "cudaMemPoolCreate"));
-  // Keep what was given back: asking the driver anew for every workspace would cost more than the kernels.
+  // Keep freed memory: asking the driver for every workspace would cost more than the kernels.
   uint64_t threshold = UINT64_MAX;
   MOE_TRY(cuda_status(cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &threshold),
                       "cudaMemPoolSetAttribute"));
@@ -158,7 +158,7 @@ Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(use());
   const cudaError_t error = cudaMallocFromPoolAsync(data, bytes, state_->pool, state_->stream);
   if (error == cudaErrorMemoryAllocation) {
-    // Not sticky, but cudaGetLastError would report it for the next launch.
+    // Not sticky, but cudaGetLastError would attribute it to the next launch.
     cudaGetLastError();
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
@@ -198,7 +198,7 @@ Status Runtime::synchronize() {
 static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();
   MOE_TRY(cuda_status(cudaGraphInstantiateWithFlags(&made->executable, recorded, 0), "cudaGraphInstantiate"));
-  // Now, so that the first launch is as fast as the others.
+  // Upload now, so that the first launch is as fast as later ones.
   MOE_TRY(cuda_status(cudaGraphUpload(made->executable, stream), "cudaGraphUpload"));
   *graph = made;
   return {};
@@ -211,12 +211,12 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
   MOE_TRY(work({recording, true}));
   MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
   const Status worked = work(recording);
-  // Also after a failure: else the stream would go on recording.
+  // Also after a failure; otherwise the stream would keep recording.
   cudaGraph_t recorded = nullptr;
   const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
   const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->stream, graph);
   if (recorded != nullptr) cudaGraphDestroy(recorded);
-  // Else the next launch would report the failure once more.
+  // Otherwise the next launch would report the failure again.
   if (!status.ok()) cudaGetLastError();
   return status;
 }

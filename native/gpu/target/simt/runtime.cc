@@ -1,4 +1,4 @@
-// The runtime of the simulated GPU: memory is the host's, and everything is done at the call.
+// The runtime of the simulated GPU: it uses host memory, and every call completes its work before it returns.
 #include "gpu/runtime/runtime.h"
 
 #include <array>
@@ -15,15 +15,15 @@
 namespace moe::simt {
 namespace {
 
-// What allocations of a GPU are aligned to.
+// The alignment of GPU allocations.
 constexpr size_t kAlignment = 256;
 
-// Few multiprocessors, so that persistent kernels go round their loops.
+// So few that persistent kernels iterate their loops.
 constexpr int kMultiprocessors = 3;
 constexpr size_t kSharedPerBlock = 227 * 1024;
 constexpr size_t kSharedPerMultiprocessor = 228 * 1024;
 
-// MOE_SIMT_MAX_THREADS limits the size of blocks, for tools that cannot watch many threads at once.
+// MOE_SIMT_MAX_THREADS limits the block size, for tools that cannot track many threads.
 Status read_max_threads(int* max_threads) {
   const char* text = std::getenv("MOE_SIMT_MAX_THREADS");
   if (text == nullptr) return {};

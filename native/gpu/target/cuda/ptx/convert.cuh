@@ -1,4 +1,4 @@
-// Conversions between float32 and the 16-bit formats, which the hardware does in one instruction. PTX ISA, "cvt".
+// Conversions between float32 and the 16-bit formats, each a single instruction. PTX ISA, "cvt".
 #pragma once
 
 #include <cstdint>

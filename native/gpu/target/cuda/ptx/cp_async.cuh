@@ -1,13 +1,13 @@
 // cp.async: copies from global to shared memory that complete in the background. PTX ISA, "Data Movement and Conversion
-// Instructions: Asynchronous copy"; sm_80. A thread sees its own copies after cp_async_wait, others' after a barrier
-// behind that.
+// Instructions: Asynchronous copy"; sm_80. A thread sees its own copies after cp_async_wait, and others' after a
+// barrier that follows it.
 #pragma once
 
 #include <ptx/device.cuh>
 
 namespace moe::MOE_GPU_NAMESPACE::ptx {
 
-// Both addresses aligned to 16 bytes. Goes past L1.
+// Both addresses are aligned to 16 bytes. Bypasses L1.
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
 }
@@ -19,14 +19,14 @@ __device__ __forceinline__ void cp_async_16_zfill(void* shared, const void* glob
                : "memory");
 }
 
-// As above with 8 bytes, aligned to 8.
+// The same for 8 bytes, aligned to 8.
 __device__ __forceinline__ void cp_async_8_zfill(void* shared, const void* global, int source_bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(source_bytes)
                : "memory");
 }
 
-// As above with 4 bytes, aligned to 4.
+// The same for 4 bytes, aligned to 4.
 __device__ __forceinline__ void cp_async_4_zfill(void* shared, const void* global, int source_bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global),
                "r"(source_bytes)

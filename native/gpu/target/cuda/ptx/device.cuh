@@ -1,6 +1,5 @@
-// What device code is written against: the CUDA language itself. native/gpu/target/simt/ptx/ has the same headers with
-// the same functions for the host compiler; kernels include them as <ptx/...>, so that the include path picks one of
-// the two.
+// What device code builds on: here, the CUDA language itself. native/gpu/target/simt/ptx/ has the same headers and
+// functions for the host compiler. Kernels include them as <ptx/...>, so the include path picks one of the two.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,8 +30,8 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(moe_dynamic_shared);
 }
 
-// The block's static shared memory of type Storage; the same for every call with the same type, so that each function
-// has a struct of its own.
+// The block's static shared memory of type Storage. Every call with the same type returns the same memory, so each
+// function needs a struct of its own.
 template <class Storage>
 __device__ __forceinline__ Storage& shared() {
   static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");

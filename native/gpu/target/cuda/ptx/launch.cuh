@@ -1,4 +1,4 @@
-// Launches a kernel and reports what went wrong with it.
+// Kernel launches and their errors.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// The Status of a CUDA call; `what` says which.
+// The Status of a CUDA call, which `what` names.
 inline Status cuda_status(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return {};
   const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::cuda_error;
@@ -21,7 +21,7 @@ inline Status cuda_status(cudaError_t error, const char* what) {
 // shared memory.
 Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes);
 
-// Enqueues `kernel`. An empty grid is no launch: CUDA would refuse it and keep the error for a later call.
+// Enqueues `kernel`. An empty grid is skipped: CUDA would refuse it and report the error to a later call.
 template <class... Parameters, class... Arguments>
 Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
               Stream stream, Arguments&&... arguments) {

@@ -11,7 +11,7 @@ __device__ __forceinline__ uint4 ld_global_128(const void* address) { return *st
 __device__ __forceinline__ uint2 ld_global_64(const void* address) { return *static_cast<const uint2*>(address); }
 __device__ __forceinline__ uint32_t ld_global_32(const void* address) { return *static_cast<const uint32_t*>(address); }
 
-// Memory that nobody writes while the kernel runs; does not displace what is in L1.
+// For memory that is not written while the kernel runs; does not allocate in L1.
 __device__ __forceinline__ uint4 ld_global_nc_128(const void* address) {
   uint4 v;
   asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"

@@ -1,9 +1,9 @@
 // ldmatrix and stmatrix: 8x8 matrices of 16-bit elements between shared memory and the fragments of a warp. PTX ISA,
 // "Warp-level matrix load instruction: ldmatrix"; sm_80, stmatrix sm_90.
 //
-// Lane i gives the address of row i % 8 of matrix i / 8, 16 bytes aligned to 16. With g = lane / 4 and t = lane % 4, a
-// lane gets in register j the elements (g, 2t) and (g, 2t + 1) of matrix j, the lower index in the lower half; with
-// .trans (2t, g) and (2t + 1, g). All 32 lanes take part; x2 reads the addresses of lanes 0 .. 15.
+// Lane i gives the address of row i % 8 of matrix i / 8: 16 bytes, aligned to 16. With g = lane / 4 and t = lane % 4,
+// register j of a lane receives elements (g, 2t) and (g, 2t + 1) of matrix j, the lower index in the lower half; with
+// .trans, (2t, g) and (2t + 1, g). All 32 lanes take part; x2 reads the addresses of lanes 0 .. 15.
 #pragma once
 
 #include <cstdint>

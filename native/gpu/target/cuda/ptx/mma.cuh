@@ -1,5 +1,5 @@
-// mma.sync: d += a b on one warp's fragments. PTX ISA, "Matrix Fragments for mma"; sm_80. With g = lane / 4 and
-// t = lane % 4, d[0], d[1] are (row g, columns 2t, 2t + 1) and d[2], d[3] the same of row g + 8.
+// mma.sync: d += a b on one warp's fragments. PTX ISA, "Matrix Fragments for mma"; sm_80. With g = lane / 4 and t =
+// lane % 4, d[0], d[1] are (row g, columns 2t, 2t + 1) and d[2], d[3] the same in row g + 8.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// a 16x32 int8, four elements a register: a[0] (g, k 4t..), a[1] (g + 8, k 4t..), a[2], a[3] the same at k + 16;
-// b 32x8: b[0] (k 4t.., column g), b[1] (k 4t + 16.., column g).
+// a 16x32 int8, four elements per register: a[0] (g, k 4t..), a[1] (g + 8, k 4t..), a[2], a[3] the same at k + 16; b
+// 32x8: b[0] (k 4t.., column g), b[1] (k 4t + 16.., column g).
 __device__ __forceinline__ void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "

@@ -1,5 +1,5 @@
-// Named barriers of a block: 0 is __syncthreads', 1 to 15 are free. `threads` is a multiple of 32 and counts those that
-// wait and those that only arrive.
+// Named barriers of a block: 0 belongs to __syncthreads, 1 to 15 are free. `threads`, a multiple of 32, counts both the
+// threads that wait and those that only arrive.
 #pragma once
 
 #include <source_location>

@@ -1,5 +1,5 @@
 // cp.async: copies from global to shared memory that take effect some time between their issue and the wait for their
-// group. Shared memory keeps what it held until then.
+// group. Until then, shared memory keeps its content.
 #pragma once
 
 #include <source_location>
@@ -27,10 +27,11 @@ inline void cp_async_4_zfill(void* shared, const void* global, int source_bytes,
   machine::copy_async({"cp_async_4_zfill", where}, shared, global, 4, static_cast<size_t>(source_bytes));
 }
 
-// Closes the group of this thread's copies since the last one.
+// Closes the group of this thread's copies since the last commit.
 inline void cp_async_commit() { machine::copy_async_commit(); }
 
-// Waits until at most kPending of this thread's closed groups are incomplete. Other threads need a barrier after it.
+// Waits until at most kPending of this thread's closed groups are incomplete. Other threads see the copies only after a
+// barrier.
 template <int kPending>
 void cp_async_wait() {
   machine::copy_async_wait(kPending);

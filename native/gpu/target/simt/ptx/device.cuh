@@ -1,9 +1,9 @@
-// CUDA C++ for the host compiler: what a kernel file includes in place of the toolkit's headers. Kernels live in
-// namespace moe::MOE_GPU_NAMESPACE, so that the build for GPUs and this one can be in one binary.
+// CUDA C++ for the host compiler: what kernels include instead of the toolkit's headers. Kernels live in namespace
+// moe::MOE_GPU_NAMESPACE, so that one binary can contain both the build for GPUs and this one.
 //
-// Shared memory: the dynamic part is ptx::dynamic_shared<T>(), static storage is a struct of the function that uses it,
-// `Storage& shared = ptx::shared<Storage>();`, and not `__shared__`: the machine must know where it is to fill it with
-// NaN patterns for each block and to check accesses.
+// Shared memory: the dynamic part is ptx::dynamic_shared<T>(). Static storage is a struct of the function that uses it,
+// `Storage& shared = ptx::shared<Storage>();`, instead of `__shared__`: the machine must know where it is, to fill it
+// with NaN patterns for each block and to check accesses.
 #pragma once
 
 #define MOE_GPU_NAMESPACE simt
@@ -38,8 +38,8 @@ T* dynamic_shared(std::source_location where = std::source_location::current()) 
   return reinterpret_cast<T*>(machine::dynamic_shared({"dynamic_shared", where}, alignof(T)));
 }
 
-// The block's static shared memory of type Storage; the same for every call with the same type, so that each function
-// has a struct of its own.
+// The block's static shared memory of type Storage. Every call with the same type returns the same memory, so each
+// function needs a struct of its own.
 template <class Storage>
 Storage& shared(std::source_location where = std::source_location::current()) {
   static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");

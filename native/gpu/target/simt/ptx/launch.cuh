@@ -10,9 +10,9 @@
 
 namespace moe::simt {
 
-// Runs kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...) to its end, or records it where the stream
-// has a recording; `name` stands for it in reports. Arguments are copied for every thread, as CUDA copies them for the
-// grid. An empty grid is no launch.
+// Runs kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...) to completion, or records it if the stream
+// is recording. Reports call it `name`. Arguments are copied for every thread, as CUDA copies them for the grid. An
+// empty grid is skipped.
 template <class... Parameters>
 Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
               Stream stream, std::type_identity_t<Parameters>... arguments) {

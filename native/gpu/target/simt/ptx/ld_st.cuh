@@ -1,5 +1,5 @@
-// Loads and stores of 4, 8 and 16 bytes, with the checks that hardware makes: the address must be a multiple of the
-// size, and in the state space that the instruction is for.
+// Loads and stores of 4, 8 and 16 bytes, checked as by the hardware: the address must be a multiple of the size, and in
+// the instruction's state space.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ inline uint32_t ld_global_32(const void* address, std::source_location where = s
   return machine::load<uint32_t>(address);
 }
 
-// Through the read-only path, not kept in the first-level cache: for memory that nobody writes while the kernel runs.
+// Through the read-only path, without allocating in L1: for memory that is not written while the kernel runs.
 inline uint4 ld_global_nc_128(const void* address, std::source_location where = std::source_location::current()) {
   machine::check_global({"ld_global_nc_128", where}, address, 16);
   return machine::load<uint4>(address);

@@ -1,6 +1,6 @@
 // ldmatrix and stmatrix: 8x8 matrices of 16-bit elements between shared memory and the registers of a warp.
 //
-// Lane i gives the address of row i % 8 of matrix i / 8, 16 bytes aligned to 16; x2 takes addresses from lanes 0-15
+// Lane i gives the address of row i % 8 of matrix i / 8: 16 bytes, aligned to 16; x2 takes addresses from lanes 0-15
 // only. Register j of lane l holds the elements (l / 4, 2 (l % 4)) and, in the upper half, (l / 4, 2 (l % 4) + 1) of
 // matrix j, or of its transpose.
 #pragma once

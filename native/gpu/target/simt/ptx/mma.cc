@@ -15,7 +15,7 @@ constexpr unsigned kColumns = 8;
 typedef float FloatRow __attribute__((vector_size(kColumns * sizeof(float))));
 typedef uint32_t IntegerRow __attribute__((vector_size(kColumns * sizeof(uint32_t))));
 
-// The element types: how many are in a register, and the value of the one at `index`.
+// The element types: elements per register, and the value of element `index`.
 struct Bf16 {
   using Sum = float;
   using Row = FloatRow;
@@ -29,8 +29,8 @@ struct F16 {
   using Sum = float;
   using Row = FloatRow;
   static constexpr unsigned kPerRegister = 2;
-  // Exponent and mantissa in their places in a float32, then the exponent's bias corrected by an exact product, which
-  // also normalises what is subnormal. Without a branch, unlike moe::f16's conversion: this is the inner loop.
+  // Moves exponent and mantissa to their places in a float32, then corrects the exponent's bias by an exact product,
+  // which also normalises subnormals. Branch-free, unlike moe::f16's conversion: this is the inner loop.
   static float value(uint32_t bits, unsigned index) {
     const uint32_t half = bits >> (16 * index);
     const uint32_t magnitude = (half & 0x7fffu) << 13;
@@ -48,7 +48,7 @@ struct Tf32 {
 };
 
 struct S8 {
-  using Sum = uint32_t;  // of int32, wrapping
+  using Sum = uint32_t;  // sums int32, wrapping
   using Row = IntegerRow;
   static constexpr unsigned kPerRegister = 4;
   static uint32_t value(uint32_t bits, unsigned index) {
@@ -80,7 +80,7 @@ void multiply_add(const Call&, uint32_t, void* const* operands) {
     }
   }
 
-  // Several rows at a time: one row's sums wait for each other.
+  // Several rows at a time, since the sums of one row depend on each other.
   constexpr unsigned kTogether = 4;
   for (unsigned row = 0; row < kRows; row += kTogether) {
     Row sums[kTogether];

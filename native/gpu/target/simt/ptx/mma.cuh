@@ -1,11 +1,9 @@
 // mma.sync: D[16,8] += A[16,K] B[K,8] by a warp, each lane holding a fragment of each matrix.
 //
-// With P elements in a 32-bit register (lowest bits first), K = 8 P, and for lane l, g = l / 4, t = l % 4:
-//   register r of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i
-//   register r of B, element i: row P t + 4 P r + i, column g
-//   register r of D: row g + 8 (r / 2), column 2 t + r % 2
-// Products are exact; they are added to D in float32, or int32, one after another in the order of K. The hardware
-// leaves the order and the rounding of these sums open.
+// With P elements in a 32-bit register (lowest bits first), K = 8 P, and for lane l, g = l / 4, t = l % 4: register r
+// of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i register r of B, element i: row P t + 4 P r + i,
+// column g register r of D: row g + 8 (r / 2), column 2 t + r % 2 Products are exact; they are added to D in float32,
+// or int32, one by one in order of K. On hardware, the order and rounding of these sums are unspecified.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +37,7 @@ inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32
   machine::MmaOperand operand{d, a, b};
   machine::meet(machine::kMmaF16, where, 0xffffffffu, &operand);
 }
-// Of each operand the upper 19 bits count: round with cvt_rna_tf32 first.
+// Only the upper 19 bits of each operand count: round with cvt_rna_tf32 first.
 inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                              std::source_location where = std::source_location::current()) {
   machine::MmaOperand operand{d, a, b};
