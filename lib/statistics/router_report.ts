@@ -1,5 +1,6 @@
-import { writeFile } from "node:fs/promises";
-import { extname } from "node:path";
+import { constants, existsSync } from "node:fs";
+import { access, writeFile } from "node:fs/promises";
+import { dirname, extname } from "node:path";
 import { invalidArgument, MoeError } from "../core/errors.js";
 import { type Fields, object, optional, text } from "../core/options.js";
 import { routerChart } from "./router_chart.js";
@@ -30,16 +31,39 @@ export async function writeRouterReport(
   path: string,
   options: RouterReportOptions = {},
 ): Promise<void> {
-  const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
-  if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
+  const extension = checkExtension(path);
   const { title } = reportOptions(options, "options");
   const svg = await draw(routerChart(history));
   try {
     await writeFile(path, extension === ".svg" ? svg : page(title, history, svg));
   } catch (cause) {
-    const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
-    throw new MoeError("INVALID_ARGUMENT", message, { cause });
+    throw notWritable(path, cause);
   }
+}
+
+/**
+ * Finds out before there is a history what {@link writeRouterReport} would fail for after.
+ * @throws as it does.
+ */
+export async function checkRouterReport(path: string): Promise<void> {
+  checkExtension(path);
+  await loadVega();
+  try {
+    await access(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw notWritable(path, cause);
+  }
+}
+
+function checkExtension(path: unknown): string {
+  const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
+  if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
+  return extension;
+}
+
+function notWritable(path: string, cause: unknown): MoeError {
+  const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
+  return new MoeError("INVALID_ARGUMENT", message, { cause });
 }
 
 /** The parts of vega and vega-lite used here. Their own types need a browser's. */
@@ -53,7 +77,7 @@ interface VegaLite {
 
 /** A Vega-Lite specification as SVG. */
 async function draw(specification: object): Promise<string> {
-  const [{ parse, View }, { compile }] = [await load<Vega>("vega"), await load<VegaLite>("vega-lite")];
+  const [{ parse, View }, { compile }] = await loadVega();
   const view = new View(parse(compile(specification).spec), { renderer: "none" });
   try {
     const svg = await view.toSVG();
@@ -62,6 +86,10 @@ async function draw(specification: object): Promise<string> {
   } finally {
     view.finalize();
   }
+}
+
+async function loadVega(): Promise<[Vega, VegaLite]> {
+  return [await load<Vega>("vega"), await load<VegaLite>("vega-lite")];
 }
 
 async function load<Module>(name: string): Promise<Module> {

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -216,5 +216,30 @@ describe.each(deviceNames)("run with the router's history on %s", (device) => {
     expect(history).toMatchObject({ calls: 40, tokens: 80, choices: 160, dropped: 0, tokensPerExpert });
     const wrong = await runCli([...base, "--report", "report.pdf"]);
     expect(wrong).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("path: expected a name in .html") });
+  });
+});
+
+describe("what would fail after the run is found out before", () => {
+  const run = (...args: string[]) => runCli(["run", "--file", goldenFile("mixtral_t1"), ...args]);
+
+  test.each([
+    [["--report", "report.pdf"], "path: expected a name in .html or .svg"],
+    [["--report", join("missing", "report.svg")], "path: expected a writable file, got missing"],
+    [["--device", "reference,tpu"], 'got "tpu"'],
+  ])("%j", async (args, message) => {
+    const { exitCode, stdout, stderr } = await run("--device", "reference", ...args);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toMatch(/^moe-kernels: INVALID_ARGUMENT: /);
+    expect(stderr).toContain(message);
+  });
+
+  test("--report without vega", async () => {
+    vi.doMock("vega", () => {
+      throw new Error("Cannot find package 'vega'");
+    });
+    const { exitCode, stdout, stderr } = await run("--device", "reference", "--report", "report.svg");
+    vi.doUnmock("vega");
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toMatch(/UNSUPPORTED_OPERATION: .*npm install vega@6/);
   });
 });

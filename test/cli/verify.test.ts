@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { listDevices } from "../../lib/core/device.js";
 import { cases } from "../../lib/testing/table.js";
 import { deviceNames } from "../support/devices.js";
 import { runCli } from "./support/run_cli.js";
@@ -35,8 +36,20 @@ test("a filter that no case matches is a wrong command line", async () => {
   expect(stderr).toContain('no case\'s operator and name contain "frobnicate"');
 });
 
-test("a device that there is not is an error", async () => {
-  const { exitCode, stderr } = await runCli(["verify", "--device", "tpu"]);
+test("devices that are left out are named with the reason", async () => {
+  const leftOut = listDevices().filter(({ available }) => !available);
+  const { exitCode, stdout } = await runCli(["verify", "--filter", "combine"]);
+  expect(exitCode).toBe(0);
+  for (const { name, detail } of leftOut) expect(stdout).toContain(`- ${name} was left out: ${detail}\n`);
+  const named = await runCli(["verify", "--filter", "combine", "--device", "reference"]);
+  expect(named.stdout).not.toContain("left out");
+  const json = await runCli(["verify", "--filter", "combine", "--json"]);
+  expect(JSON.parse(json.stdout)).toMatchObject({ passed: true, leftOut });
+});
+
+test("a device that there is not is an error, before the work on others", async () => {
+  const { exitCode, stdout, stderr } = await runCli(["verify", "--device", "reference,tpu"]);
   expect(exitCode).toBe(1);
+  expect(stdout).toBe("");
   expect(stderr).toMatch(/INVALID_ARGUMENT: .*got "tpu"/);
 });

@@ -56,10 +56,13 @@ describe("the tarball", () => {
       "dist",
       "native",
       "package.json",
+      "test",
     ];
     const files = readdirSync(unpacked).filter((name) => name !== "prebuilds");
     expect(files.sort()).toEqual([...top, "scripts"].sort());
     expect(readdirSync(join(unpacked, "scripts")).sort()).toEqual(["build_native.mjs", "install.mjs"]);
+    const ofTests = readdirSync(join(unpacked, "test"), { recursive: true, withFileTypes: true });
+    expect(ofTests.flatMap((entry) => (entry.isFile() ? [entry.name] : []))).toEqual(["mixtral_small.safetensors"]);
   });
 
   test("has the files that package.json names", () => {
@@ -109,6 +112,16 @@ describe("installed without its install script", () => {
     expect(info.devices.filter(({ available }: { available: boolean }) => available)).toMatchObject([
       { name: "reference" },
     ]);
+  });
+
+  test("verifies nothing, and says so", () => {
+    const { status, stdout } = run("npx", ["moe-kernels", "verify", "--filter", "combine"], project);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^reference: \d+ cases in /);
+    for (const name of ["cpu", "simt", "cuda"]) {
+      expect(stdout).toMatch(new RegExp(`^. ${name} was left out: the native addon cannot be loaded`, "m"));
+    }
+    expect(stdout).toMatch(/^Not verified: /m);
   });
 
   test("gives types to ES and CommonJS modules", () => {
@@ -178,6 +191,18 @@ describe("with a prebuilt binary", () => {
       console.log(routerProjection(device.tensor([[1, 2]]), device.tensor([[3, 4]])).dataSync().join());
     })`;
     expect(node(project, load + use)).toMatchObject({ status: 0, stdout: "11\n", stderr: "" });
+  });
+
+  test("runs the demo", () => {
+    const { status, stdout, stderr } = run("npx", ["moe-kernels", "demo"], project);
+    expect({ status, stderr }).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining("Loading and running on cpu"),
+    });
+    expect(stdout).toMatch(/^mixtral layer of mixtral_small\.safetensors$/m);
+    for (const device of ["reference", "cpu"]) expect(stdout).toContain(`On ${device}, f32: `);
+    expect(stdout).toMatch(/^OLMoE-1B-7B, random weights/m);
+    expect(stdout).not.toContain("✘");
   });
 
   test("has a command line with the cpu device", () => {

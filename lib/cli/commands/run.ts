@@ -1,9 +1,10 @@
 import type { DeviceName } from "../../core/device.js";
 import { dtypeNames, dtypes, type FloatDType } from "../../core/dtype.js";
-import { writeRouterReport } from "../../statistics/router_report.js";
+import { checkRouterReport, writeRouterReport } from "../../statistics/router_report.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { shapes } from "../../testing/shapes.js";
 import { defineCommand } from "../command.js";
+import { checkDevices } from "../devices.js";
 import { writeJson } from "../io.js";
 import { printHeatMap } from "../layer_report.js";
 import { allPassed, runOnDevices } from "../run_on_devices.js";
@@ -67,6 +68,8 @@ export const runLayer = defineCommand({
       history: values["heat-map"] === true || values.report !== undefined,
       ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
     };
+    checkDevices(options.devices);
+    if (values.report !== undefined) await checkRouterReport(values.report);
     const workload = await openWorkload(values);
     const runs = await runOnDevices(workload, options, io);
     const [first] = runs;

@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import { type DeviceName, listDevices, openDevice } from "../../core/device.js";
+import type { DeviceInfo } from "../../core/native.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
@@ -8,6 +9,7 @@ import type { Case, OperatorName } from "../../testing/case.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
 import { defineCommand } from "../command.js";
+import { checkDevices } from "../devices.js";
 import { type Io, writeJson } from "../io.js";
 
 /** The results of one device. */
@@ -32,8 +34,11 @@ export const verify = defineCommand({
     const selected = cases.filter(({ operator, name }) => `${operator} ${name}`.includes(values.filter ?? ""));
     if (selected.length === 0) throw new UsageError(`--filter: no case's operator and name contain "${values.filter}"`);
     const named = listOption(values.device);
-    const available = listDevices().filter((device) => device.available);
-    const devices = (named.length > 0 ? named : available.map(({ name }) => name)) as DeviceName[];
+    checkDevices(named as DeviceName[]);
+    const known = listDevices();
+    const here = known.filter(({ available }) => available).map(({ name }) => name);
+    const devices = (named.length > 0 ? named : here) as DeviceName[];
+    const leftOut = named.length > 0 ? [] : known.filter(({ available }) => !available);
     const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
 
     const verifications: Verification[] = [];
@@ -42,8 +47,11 @@ export const verify = defineCommand({
       if (!values.json) print(verification, io);
       verifications.push(verification);
     }
-    const passed = verifications.every(({ results }) => results.every((result) => result.passed));
-    if (values.json) writeJson(io.stdout, { passed, devices: verifications });
+    // Every build has a CPU device: without one nothing was verified but the reference, by itself.
+    const complete = !leftOut.some(({ kind }) => kind === "cpu");
+    const passed = complete && verifications.every(({ results }) => results.every((result) => result.passed));
+    if (values.json) writeJson(io.stdout, { passed, devices: verifications, leftOut });
+    else printLeftOut(leftOut, io);
     return passed ? 0 : 1;
   },
 });
@@ -67,6 +75,17 @@ async function verifyDevice(
     progress.stop();
   }
   return { device: device.name, seconds: (performance.now() - begin) / 1e3, results };
+}
+
+/** Says which devices were not verified; in red the one that every installation should have. */
+function printLeftOut(leftOut: readonly DeviceInfo[], { stdout }: Io): void {
+  for (const { name, kind, detail } of leftOut) {
+    const [color, mark] = kind === "cpu" ? (["red", "✘"] as const) : (["yellow", "-"] as const);
+    stdout.write(`${styleText(color, mark, { stream: stdout })} ${name} was left out: ${detail}\n`);
+  }
+  if (leftOut.some(({ kind }) => kind === "cpu")) {
+    stdout.write("Not verified: without the addon there is nothing but the reference. See moe-kernels info.\n");
+  }
 }
 
 function print({ device, seconds, results }: Verification, io: Io): void {

@@ -1,0 +1,38 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { describe, expect, test } from "vitest";
+import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+
+/** The exit code of the command line when nobody reads what it writes. */
+async function exitCodeUnread(args: readonly string[]): Promise<number | null> {
+  const child = spawn(process.execPath, ["dist/cli/main.js", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  child.stdout.destroy();
+  child.stderr.destroy();
+  const [code] = await once(child, "exit");
+  return code as number | null;
+}
+
+describe("with a closed standard output the exit code is what it would have been", () => {
+  test("0 for a good checkpoint", async () => {
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, await goldenModel("mixtral_small"));
+    expect(await exitCodeUnread(["inspect", directory.path])).toBe(0);
+  });
+
+  test("1 for one that lacks a tensor", async () => {
+    using directory = temporaryDirectory();
+    const model = await goldenModel("mixtral_small");
+    model.weights.delete([...model.weights.keys()].at(-1) as string);
+    await writeModel(directory.path, model);
+    expect(await exitCodeUnread(["inspect", directory.path])).toBe(1);
+  });
+
+  test("1 for a file that is not there", async () => {
+    expect(await exitCodeUnread(["run", "--file", "missing.safetensors", "--device", "reference"])).toBe(1);
+  });
+
+  test("2 for a wrong command line", async () => {
+    expect(await exitCodeUnread(["frobnicate"])).toBe(2);
+  });
+});
