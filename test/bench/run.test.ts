@@ -5,7 +5,7 @@ import { operatorNames } from "../../bench/operators.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
-/** As little as there is of everything. */
+/** The smallest amount of everything. */
 const tiny = ["--shape", "64x32x8x2", "--tokens", "3", "--time", "0.001", "--weights", "0", "--threads", "2"];
 
 describe("npm run bench", () => {

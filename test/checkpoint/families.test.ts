@@ -7,7 +7,7 @@ import { neededFields } from "./support/needed_fields.js";
 
 const fieldsOf = (json: Record<string, unknown>) => new ConfigFields("config.json", json);
 
-/** A table of what the fields do not say: the defaults of the configuration classes in Transformers. */
+/** A table of the values of absent fields: the defaults of the configuration classes in Transformers. */
 type Defaults = MoeLayerConfig & { readonly layers: number };
 
 const sizes = (hiddenSize: number, intermediateSize: number, numExperts: number, topK: number) => ({
@@ -109,7 +109,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   },
 };
 
-/** Families that name the activation otherwise, or have but one. */
+/** Families that name the activation differently, or have only one. */
 const otherActivations: readonly string[] = ["gpt_oss", "dbrx", "switch_transformers", "nllb-moe", "openmoe"];
 
 test("every family is in the table", () => {

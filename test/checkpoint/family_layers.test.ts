@@ -75,7 +75,7 @@ describe("the same layer in another directory", () => {
   });
 });
 
-test("DeepSeek-V2's weights are renormalised in place of scaled, which Transformers leaves out", async () => {
+test("DeepSeek-V2's weights are renormalised instead of scaled, which Transformers leaves out", async () => {
   using device = openDevice("reference");
   const name = "deepseek_v2_groups";
   const { config, weights } = await readFamilyModel(name);
@@ -160,7 +160,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     );
   });
 
-  test("a missing tensor of either storage is named as the authors name it", async () => {
+  test("a missing tensor of either storage is reported under the authors' name", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     const lacking = new Map([...stackExperts(weights)].filter(([name]) => !name.endsWith("down_proj")));
     await expectRejection(

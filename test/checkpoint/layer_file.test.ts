@@ -17,7 +17,7 @@ interface Contents {
 
 type OpenedFile = Awaited<ReturnType<typeof openLayerFile>>;
 
-/** What `use` gives for a copy of a golden layer file, changed first. */
+/** The result of `use` for a modified copy of a golden layer file. */
 async function withChanged<T>(change: (contents: Contents) => void, use: (file: OpenedFile) => Promise<T>): Promise<T> {
   using directory = temporaryDirectory();
   await using file = await SafetensorsFile.open(golden);
@@ -32,7 +32,7 @@ async function withChanged<T>(change: (contents: Contents) => void, use: (file: 
 
 const openChanged = (change: (contents: Contents) => void) => withChanged(change, async (file) => file);
 
-/** A change of one field of the JSON that metadata has under `key`. */
+/** Changes one field of the JSON under `key` in the metadata. */
 const set =
   (key: string, field: string, value: unknown) =>
   ({ metadata }: Contents): void => {
@@ -202,7 +202,7 @@ describe("MoeLayer.load of a layer file", () => {
     expect(read.length).toBeGreaterThan(0);
   });
 
-  test("takes no layer and no cache", async () => {
+  test("cannot be combined with a layer or cache", async () => {
     const load = (options: object) => MoeLayer.load(golden, { device: device(), ...options });
     await expect(load({ layer: 1 })).rejects.toEqual(
       failure("INVALID_ARGUMENT", /layer cannot be combined with a layer file/),
@@ -287,7 +287,7 @@ describe("storages of weights give the same outputs", () => {
     expect(await withChanged(change, outputs)).toEqual(await outputs(await openLayerFile(golden)));
   });
 
-  test("a gate of two parts, of which the first multiplies", async () => {
+  test("a gate in two parts, the first of which multiplies", async () => {
     const withFirst = (factor: number) => (contents: Contents) => {
       const up = matrices(contents, "expert_up");
       matrices(contents, "expert_gate").forEach((matrix, e) => {

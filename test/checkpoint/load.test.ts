@@ -54,7 +54,7 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
     expect(await outputOf(base, model)).toEqual(output);
   });
 
-  test("weights in BF16 are stored as they are, or as the dtype that is asked for", async () => {
+  test("weights in BF16 keep their dtype, or are stored in the one asked for", async () => {
     const model = await goldenModel("olmoe_small");
     const weights = new Map(
       Array.from(model.weights, ([name, { shape, data }]) => {
@@ -74,7 +74,7 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
     expect(relativeError(output, model.layerFile.expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(2e-2);
   });
 
-  test("fails cleanly where the device is disposed meanwhile", async () => {
+  test("fails cleanly if the device is disposed of meanwhile", async () => {
     const model = await goldenModel("mixtral_small");
     const other = openDevice(deviceName);
     const loading = load(model, other, { onProgress: () => other.dispose() });
@@ -135,7 +135,7 @@ describe("loading", () => {
     expect(reported.at(-1)).toBe(total);
   });
 
-  test("keeps no more than one expert's tensors beside the layer, and frees them", async () => {
+  test("keeps no more than one expert's tensors besides the layer, and frees them", async () => {
     const model = await goldenModel("olmoe_mid");
     let most = 0;
     const tensors = await tensorsDuring(
@@ -301,7 +301,7 @@ describe("what is missing or wrong is named", () => {
     expect(await failureOf(set({ ...fields, decoder_sparse_step: 9 }), { layer: 2 })).toEqual(none);
   });
 
-  test("a device that is none", async () => {
+  test("not a device", async () => {
     const error = await failureOf(() => {}, { device: "cpu" as never });
     expect(error).toEqual(failure("INVALID_ARGUMENT", /^device: expected a Device, got "cpu"$/));
   });

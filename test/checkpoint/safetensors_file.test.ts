@@ -90,7 +90,7 @@ describe("the writer", () => {
     );
   });
 
-  test.each([8, 24, 64, 4096])("begins the data at a multiple of %d bytes where that is asked for", (alignment) => {
+  test.each([8, 24, 64, 4096])("begins the data at a multiple of %d bytes if asked to", (alignment) => {
     for (const length of [0, 1, 7, 30, 4000, 5000]) {
       const bytes = serializeSafetensors(tensors, { metadata: { a: "x".repeat(length) }, alignment });
       const dataBytes = Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);

@@ -116,7 +116,7 @@ describe("what is unusual but valid is read", () => {
     expect(parseSafetensors(rawSafetensors("{}"))).toEqual({ tensors: new Map(), metadata: {} });
   });
 
-  test("spaces behind the header, keys that also occur elsewhere, braces and quotes in strings", () => {
+  test("spaces after the header, keys that also occur elsewhere, braces and quotes in strings", () => {
     const header =
       '{"__metadata__":{"a":"{\\"a\\":","b":"\\\\"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}   ';
     const { tensors, metadata } = parseSafetensors(rawSafetensors(header, Uint8Array.of(7, 9)));
@@ -124,7 +124,7 @@ describe("what is unusual but valid is read", () => {
     expect(tensors.get("a")).toEqual({ dtype: "U8", shape: [2], data: Uint8Array.of(7, 9) });
   });
 
-  test("tensors in another order than their data, empty ones, scalars, and names of Object.prototype", () => {
+  test("tensors listed in another order than their data, empty ones, scalars, and names of Object.prototype", () => {
     const header = `{"b":${JSON.stringify(f32([], [4, 8]))},"__proto__":${JSON.stringify(f32([3, 0], [4, 4]))},"constructor":${JSON.stringify(f32([1], [0, 4]))}}`;
     const { tensors } = parseSafetensors(rawSafetensors(header, new Uint8Array(Float32Array.of(1, 2).buffer)));
     expect([...tensors]).toEqual([
@@ -159,7 +159,7 @@ test("any mutation of a valid file is read, or is BAD_CHECKPOINT", () => {
         const begin = at % (bytes.byteLength + 1);
         bytes = Buffer.concat([bytes.subarray(0, begin), insert, bytes.subarray(begin + remove)]);
       }
-      // Most insertions move the header's end; with the length mended, more of them reach the checks behind it.
+      // Most insertions move the header's end; with the length corrected, more of them reach the later checks.
       if (keepsLength && bytes.byteLength >= 8) {
         const end = bytes.lastIndexOf("}") + 1;
         bytes.writeBigUInt64LE(BigInt(Math.max(0, end - 8)));

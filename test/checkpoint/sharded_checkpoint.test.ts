@@ -21,7 +21,7 @@ async function scalarOf(checkpoint: ShardedCheckpoint, name: string): Promise<un
 }
 
 describe("a directory of shards", () => {
-  test("opens each shard once, when a tensor of it is asked for", async () => {
+  test("opens each shard once, when one of its tensors is requested", async () => {
     using directory = temporaryDirectory();
     await writeSafetensors(join(directory.path, "1.safetensors"), { a: scalar(1), b: scalar(2) });
     await writeSafetensors(join(directory.path, "2.safetensors"), { c: scalar(3) });
@@ -99,7 +99,7 @@ describe("a directory of shards", () => {
 });
 
 describe("a directory with one file", () => {
-  test("is taken before an index", async () => {
+  test("takes precedence over an index", async () => {
     using directory = temporaryDirectory();
     await writeSafetensors(join(directory.path, "model.safetensors"), { a: scalar(5) });
     writeIndex(directory.path, { a: "missing.safetensors" });

@@ -31,7 +31,7 @@ async function modelDirectory(name = "olmoe_small") {
   return { model, path: directory.path, [Symbol.dispose]: () => directory[Symbol.dispose]() };
 }
 
-/** Loads a layer with a cache, and what it computes for the model's tokens, bit for bit. */
+/** Loads a layer with a cache and returns the bits that it computes for the model's tokens. */
 async function run(path: string, model: Model, device: Device, options: Partial<LoadOptions> = {}) {
   using layer = await MoeLayer.load(path, { layer: 0, device, cache: true, ...options });
   const { x: tokens, shape } = model.layerFile;
@@ -44,7 +44,7 @@ async function run(path: string, model: Model, device: Device, options: Partial<
   return { status, result: [await y.raw(), await ids.raw(), await weights.raw(), description, byteLength] };
 }
 
-/** Runs `work` without the rights of the superuser, who may write everywhere. */
+/** Runs `work` without superuser rights, which allow writing everywhere. */
 async function asOrdinaryUser<T>(work: () => T | Promise<T>): Promise<T> {
   if (process.geteuid?.() !== 0) return await work();
   process.seteuid?.(65534);
@@ -55,7 +55,7 @@ async function asOrdinaryUser<T>(work: () => T | Promise<T>): Promise<T> {
   }
 }
 
-/** Not in a container that knows no other user. */
+/** False in a container without any other user. */
 const canBeOrdinary = await asOrdinaryUser(() => !windows).catch(() => false);
 
 describe.skipIf(windows)("the cache of packed weights", () => {
@@ -148,7 +148,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     "another time of a file": ({ path }) => utimesSync(join(path, "model.safetensors"), 1, 1),
     "another file": ({ path }) => writeSafetensors(join(path, "more.safetensors"), {}),
   };
-  test.each(Object.entries(changes))("is made anew for %s", async (_what, change) => {
+  test.each(Object.entries(changes))("is rebuilt for %s", async (_what, change) => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     await run(path, model, device());
@@ -166,7 +166,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect((await run(path, model, device())).status.state).toBe("mapped");
   });
 
-  test("is made anew for another configuration", async () => {
+  test("is rebuilt for another configuration", async () => {
     using directory = await modelDirectory("qwen3_moe_norm_small");
     const { path, model } = directory;
     await run(path, model, device());
@@ -177,7 +177,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect(result[3]).toMatchObject({ topK: 1 });
   });
 
-  test("is made anew for another version of the package", async () => {
+  test("is rebuilt for another version of the package", async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const { status } = await run(path, model, device());
@@ -219,7 +219,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
       await writeSafetensors(path, tensors, { metadata: file.metadata });
     },
   };
-  test.each(Object.entries(damages))("is made anew instead of %s, and tells why", async (_what, damage) => {
+  test.each(Object.entries(damages))("is rebuilt instead of %s, and says why", async (_what, damage) => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const first = await run(path, model, device());
@@ -231,7 +231,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect((await run(path, model, device())).status.state).toBe("mapped");
   });
 
-  test("in a folder that cannot be made is no obstacle, and says why", async () => {
+  test("in a folder that cannot be created does not prevent loading, and says why", async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const blocker = join(path, "blocker");
@@ -321,7 +321,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect(readdirSync(join(path, ".moe-kernels"))).toEqual([]);
   });
 
-  test("options that are none", async () => {
+  test("invalid options", async () => {
     using directory = await modelDirectory();
     const load = (options: object) => MoeLayer.load(directory.path, { layer: 0, device: device(), ...options });
     for (const cache of ["", 1, null, {}]) {
@@ -383,7 +383,7 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     expectError(over({ router, gate_up, down, more: router }), "INVALID_ARGUMENT", /expected no parts but those/);
   });
 
-  test("a file that is shorter than it should be is not mapped", async () => {
+  test("a truncated file is not mapped", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "a.safetensors");
     await writeSafetensors(path, { a: { dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) } });

@@ -3,7 +3,7 @@ import { listDevices } from "../../lib/core/device.js";
 import { loadNative } from "../../lib/core/native.js";
 import { runCli } from "./support/run_cli.js";
 
-test("info names every device with why it is or is not here", async () => {
+test("info lists every device and why it is or is not available", async () => {
   const { exitCode, stdout } = await runCli(["info"]);
   expect(exitCode).toBe(0);
   for (const { name, available, detail } of listDevices()) {

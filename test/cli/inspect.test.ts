@@ -74,7 +74,7 @@ describe("config.json alone", () => {
     expect(three.operationsPerToken).toBe(2 * (2 * expert + router + 2 * 4096));
   });
 
-  test("of quantised weights tells of them", async () => {
+  test("of quantised weights says so", async () => {
     const quantised = { ...mixtral, quantization_config: { quant_method: "fp8" } };
     const { exitCode, stdout } = await inspectConfig(quantised);
     expect(exitCode).toBe(0);
@@ -105,7 +105,7 @@ describe("layers", () => {
     expect(stdout).toMatch(/^1 layer /m);
   });
 
-  test("of other sizes stand apart", async () => {
+  test("of other sizes are listed separately", async () => {
     const config = {
       model_type: "hunyuan_v1_moe",
       num_hidden_layers: 4,

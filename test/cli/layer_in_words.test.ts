@@ -128,7 +128,7 @@ describe("routing in words", () => {
     );
   });
 
-  test("biases where they are known", () => {
+  test("biases if they are known", () => {
     const groups = { count: 4, top: 2, score: "top2_sum" } as const;
     expect(routing({ scoring: "sigmoid", groups }, { selectionBias: true })).toBe(
       "sigmoid of 16 logits, the 2 of 4 groups with the largest sum of 2 biased scores; " +

@@ -38,7 +38,7 @@ describe("help", () => {
     for (const option of options) expect(stdout).toContain(option);
   });
 
-  test("wins over other arguments, wrong ones too", async () => {
+  test("wins over other arguments, even wrong ones", async () => {
     expect((await runCli(["run", "--bogus", "-h"])).exitCode).toBe(0);
   });
 });
@@ -88,22 +88,22 @@ describe("colours", () => {
     return () => vi.unstubAllEnvs();
   });
 
-  test("are there in a terminal", async () => {
+  test("are used in a terminal", async () => {
     expect((await runCli(["info"], { terminal: true })).stdout).toContain(escapeCode);
   });
 
-  test("are left out where NO_COLOR is set", async () => {
+  test("are left out if NO_COLOR is set", async () => {
     vi.stubEnv("NO_COLOR", "1");
     expect((await runCli(["info"], { terminal: true })).stdout).not.toContain(escapeCode);
   });
 
-  test("are left out where the output is no terminal", async () => {
+  test("are left out if the output is not a terminal", async () => {
     const { stdout, stderr } = await runCli(["info", "--frobnicate"]);
     expect(stdout + stderr + (await runCli(["info"])).stdout).not.toContain(escapeCode);
   });
 });
 
-test("progress is a bar in a terminal, and gone in the end", async () => {
+test("progress is a bar in a terminal, erased at the end", async () => {
   const args = ["verify", "--device", "reference", "--filter", "combine"];
   const { stderr } = await runCli(args, { terminal: true });
   expect(stderr).toMatch(/Verifying reference [█░]+ \d+%/);

@@ -37,7 +37,7 @@ describe.each(deviceNames)("run --file on %s", (device) => {
     expect(stdout).toMatch(/^32 │/m);
   });
 
-  test("compares 16-bit runs with the routing given, to their own tolerance", async () => {
+  test("compares 16-bit runs, given the routing, at their own tolerance", async () => {
     for (const [dtype, tolerance] of [
       ["bf16", 2e-2],
       ["f16", 3e-3],
@@ -50,7 +50,7 @@ describe.each(deviceNames)("run --file on %s", (device) => {
     }
   });
 
-  test("exits with 1 where the output is not as expected", async () => {
+  test("exits with 1 if the output is not as expected", async () => {
     using directory = temporaryDirectory();
     const { exitCode, stdout } = await runCli([
       "run",
@@ -120,7 +120,7 @@ describe("run --shape", () => {
 });
 
 describe("run --model", () => {
-  test("takes a layer of a Hugging Face directory and tokens of a file", async () => {
+  test("takes a layer from a Hugging Face directory and tokens from a file", async () => {
     using directory = temporaryDirectory();
     const model = await goldenModel("qwen3_moe_norm_small");
     await writeModel(directory.path, model);

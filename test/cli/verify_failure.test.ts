@@ -17,7 +17,7 @@ test("cases outside their tolerance are listed, and the exit code is 1", async (
   expect(stdout).toMatch(/✘ combine T33 .*: y: error Infinity, tolerance 1\.0e-5/);
 });
 
-test("an error that JSON has no number for is a string", async () => {
+test("an error that is not a JSON number is a string", async () => {
   const args = ["verify", "--device", "reference", "--filter", "combine T33", "--json"];
   const { exitCode, stdout } = await runCli(args);
   expect(exitCode).toBe(1);

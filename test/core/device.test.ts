@@ -14,7 +14,7 @@ describe("listDevices and openDevice", () => {
     else process.env.MOE_KERNELS_DEVICE = before;
   });
 
-  test("every kind is listed, with what it is or why it is not here", () => {
+  test("every kind is listed, with its description or why it is unavailable", () => {
     const devices = listDevices();
     for (const kind of deviceKinds) expect(devices.map((device) => device.kind)).toContain(kind);
     for (const device of devices) expect(device.detail).not.toBe("");
@@ -29,7 +29,7 @@ describe("listDevices and openDevice", () => {
     }
   });
 
-  test("auto takes the first CUDA device, else the CPU, and says why", () => {
+  test("auto takes the first CUDA device, otherwise the CPU, and says why", () => {
     delete process.env.MOE_KERNELS_DEVICE;
     using device = openDevice();
     const cuda = listDevices().find(({ kind, available }) => kind === "cuda" && available);

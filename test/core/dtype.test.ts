@@ -18,7 +18,7 @@ describe.each([
     expect(changed).toEqual([]);
   });
 
-  test("values between two neighbours go to the nearest, the middle to the even one", () => {
+  test("values between two neighbours round to the nearest, midpoints to the even one", () => {
     const wrong: number[] = [];
     for (let bits = 0; bits < infinity - 1; bits++) {
       const [low, high] = [from(bits), from(bits + 1)];
@@ -37,7 +37,7 @@ describe.each([
     expect(wrong).toEqual([]);
   });
 
-  test("too large becomes infinity from the middle of the last step on", () => {
+  test("values become infinity from the midpoint of the last step on", () => {
     const largest = from(infinity - 1);
     const half = (largest - from(infinity - 2)) / 2;
     expect(to(largest + half * 0.999)).toBe(infinity - 1);
@@ -54,6 +54,6 @@ describe.each([
   });
 });
 
-test("a name that is no dtype is named in the error", () => {
+test("an unknown dtype is named in the error", () => {
   expect(() => checkDType("dtype", "f8")).toThrow(/dtype: expected one of "f32".*got "f8"/);
 });

@@ -223,7 +223,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       expectError(() => device().tensor(1).rows(0, 0), "SHAPE_MISMATCH", /at least one dimension, got a scalar/);
     });
 
-    test("a view outlives the tensor that it is a view of", () => {
+    test("a view outlives its tensor", () => {
       const tensor = device().tensor([1, 2, 3, 4]);
       using view = tensor.rows(2, 4);
       tensor.dispose();
@@ -273,7 +273,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       }
     });
 
-    test("more memory than there is: an error, and the device lives on", () => {
+    test("running out of memory is an error, and the device remains usable", () => {
       expectError(() => device().empty([2 ** 26, 2 ** 24], "f32"), "OUT_OF_MEMORY", /\d+ bytes/);
       expectError(() => device().zeros([2 ** 25, 2 ** 27], "u8"), "OUT_OF_MEMORY", /\d+/);
       using tensor = device().tensor([1]);
@@ -317,7 +317,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       );
     });
 
-    test("uneven nesting and what is no number", () => {
+    test("uneven nesting and values that are not numbers", () => {
       expectError(() => tensor([[1, 2], [3]]), "INVALID_ARGUMENT", /nested evenly as \[2, 2\], got array of length 1/);
       expectError(() => tensor([[1], 2]), "INVALID_ARGUMENT", /nested evenly/);
       expectError(() => tensor([1, [2]]), "INVALID_ARGUMENT", /data: expected .*numbers, got array/);
@@ -368,7 +368,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       expectError(() => tensor(growable), "INVALID_ARGUMENT", /fixed length/);
     });
 
-    test("f64 is for reference alone", () => {
+    test("only reference has f64", () => {
       if (name === "reference") {
         using values = device().tensor(Float64Array.of(0.1), [1], "f64");
         expect(values.dataSync()).toEqual(Float64Array.of(0.1));

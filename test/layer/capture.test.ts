@@ -35,7 +35,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     return y.rawSync();
   };
 
-  test("give the bits of forward, for one input after another", () => {
+  test("give the same bits as forward, for one input after another", () => {
     fc.assert(
       fc.property(anyLayer, fc.constantFrom(...floats), (problem, dtype) => {
         using random = new RandomLayer(device(), problem);
@@ -52,7 +52,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     );
   });
 
-  test("give the bits of forward where the sort takes several blocks", () => {
+  test("give the same bits as forward when the sort takes several blocks", () => {
     const weightOn = "input";
     const config = { ...example.config, factor: true, weightOn, sharedExpert: { intermediateSize: 30 } } as const;
     using random = new RandomLayer(device(), { ...example, config, tokens: 2500 });
@@ -122,7 +122,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     }
   });
 
-  test("stay apart: several of one layer and of different layers at once", () => {
+  test("do not interfere: several of one layer and of different layers at once", () => {
     using one = new RandomLayer(device(), example);
     using two = new RandomLayer(device(), { ...example, seed: 2, config: { ...example.config, topK: 3 } });
     const layers = [one.layer, one.layer, one.layer, two.layer];

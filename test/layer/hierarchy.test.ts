@@ -78,7 +78,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     expect(layer.forward(x).dataSync()).toEqual(layer.forward(x, { routing }).dataSync());
   });
 
-  test("any rules of both gates", () => {
+  test("any rules for both gates", () => {
     const anyRule = fc.record({
       scoring: fc.constantFrom("softmax" as const, "softmax_selected" as const, "sigmoid" as const),
       normalize: fc.boolean(),
@@ -134,7 +134,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     expectEqual(layer.route(x), hierarchicalGating(layer.groupLogits(x), layer.routerLogits(x), rule));
   });
 
-  test("its load adds up to what tokens choose, where every choice is certain", () => {
+  test("its load adds up to what tokens choose, if every choice is certain", () => {
     const { layer, x } = randomLayer(device(), {
       noisy: { epsilon: 1e-6 },
       topK: 12,
@@ -159,7 +159,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     expectEqual(jittered.route(x, { training: { seed: 4 } }), plain.route(jitter(x, { epsilon: 0.5, seed: 4 })));
   });
 
-  test("captured forwards give the bits of forward", () => {
+  test("captured forwards give the same bits as forward", () => {
     const { layer, x } = randomLayer(device(), { capacity: { factor: 1 } });
     using captured = layer.capture(tokens);
     for (const sign of [1, -1]) {

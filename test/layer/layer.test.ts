@@ -19,7 +19,7 @@ const runs = { numRuns: 30 };
 
 /**
  * Allowed error by the dtype of x; the case table has tighter ones. Relative to the largest output, so there must be
- * several: a single one may be a sum that all but cancels.
+ * several: a single one may be a sum that nearly cancels.
  */
 const tolerances = { f32: 3e-5, f16: 2e-2, bf16: 0.15, f64: 1e-12 } as const;
 const hasSeveralOutputs = ({ config }: LayerProblem) => config.hiddenSize >= 8;

@@ -9,7 +9,7 @@ import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
-/** What the rounding of routing weights to float32 changes on `reference`; the other devices compute with those. */
+/** What rounding routing weights to float32 changes on `reference`; the other devices compute with rounded ones. */
 const roundedWeights = 1e-6;
 
 const example = (changes: Partial<LayerProblem["config"]>, tokens = 12): LayerProblem => ({
@@ -51,7 +51,7 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     );
   });
 
-  test("a capacity of none gives zeros, a capacity for all changes nothing", () => {
+  test("a capacity of 0 gives zeros, a capacity for all changes nothing", () => {
     using plain = new RandomLayer(device(), example({}));
     using none = new RandomLayer(device(), example({ capacity: { tokens: 0 } }));
     using all = new RandomLayer(device(), example({ capacity: { factor: exampleConfig.numExperts } }));
@@ -60,7 +60,7 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     expect(relativeError(limited.dataSync(), unlimited.dataSync())).toBeLessThanOrEqual(roundedWeights);
   });
 
-  test("a routing that is given is used as it is", () => {
+  test("a given routing is used unchanged", () => {
     using plain = new RandomLayer(device(), example({}));
     using none = new RandomLayer(device(), example({ capacity: { tokens: 0 } }));
     const routing = plain.layer.route(plain.x);

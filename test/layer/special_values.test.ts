@@ -37,7 +37,7 @@ function constantLayer(
   });
 }
 
-/** What the layer gives for one token a given expert id, each of weight 1. */
+/** The layer's output for one token per expert id, each with weight 1. */
 function forwardIds(layer: MoeLayer, ids: readonly number[]): number[][] {
   const { device, description } = layer;
   const routing = {
@@ -53,7 +53,7 @@ describe.each(kernelPaths)("special values in a layer on $label", (path) => {
   const device = openForTests(path);
   const infinity = Number.POSITIVE_INFINITY;
 
-  test("softmax of outputs: NaN counts as -Infinity, +Infinity takes all in equal shares, without more all are 0", () => {
+  test("softmax of outputs: NaN counts as -Infinity, +Infinity takes all in equal shares, all are 0 if none is larger", () => {
     const outputs = [
       [Number.NaN, 0, 0, -infinity],
       [infinity, Number.NaN, 3, infinity],
@@ -66,7 +66,7 @@ describe.each(kernelPaths)("special values in a layer on $label", (path) => {
       [0, 0, 0, 0],
       [0, 0, 0, 0],
     ];
-    // An exponential may stop at the smallest normal numbers.
+    // Exponentials need not go below the smallest normal number.
     const error = relativeError(forwardIds(layer, [0, 1, 2, -1]).flat(), expected.flat());
     expect(error).toBeLessThanOrEqual(1e-37);
   });
@@ -92,7 +92,7 @@ describe.each(kernelPaths)("special values in a layer on $label", (path) => {
     expect(forwardIds(layer, [0])).toEqual([[expected, expected]]);
   });
 
-  test("the number of a shared expert is no id: an error at the next wait, and the slot adds nothing", () => {
+  test("the number of a shared expert is not an id: an error at the next wait, and the slot adds nothing", () => {
     const { up, down, downBias } = constantExperts(device(), [[10, 10]]);
     using layer = constantLayer(device(), [[1, 1]], {
       sharedExpert: { intermediateSize: 1 },

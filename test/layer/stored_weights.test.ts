@@ -64,7 +64,9 @@ function storedShape([outputs, inputs]: Shape, { orient, part }: Storage): numbe
 
 const layoutOf = ({ orient, part }: Storage) => ({ orient, ...(part && { part }) });
 
-/** The output of a layer whose weights are as PyTorch has them, or in the problem's storages: one tensor each, or stacked. */
+/**
+ * The output of a layer with weights in PyTorch's layout, or in the problem's storages: one tensor each, or stacked.
+ */
 function outputOf(device: Device, problem: Problem, how: "plain" | "stored" | "stacked"): Float32Array {
   const { hidden, inner, width, experts, storages, seed } = problem;
   const random = new Random(seed);

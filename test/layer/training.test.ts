@@ -73,7 +73,7 @@ describe.each(kernelPaths)("a layer in training on $label", (path) => {
     expect(load.reduce((a, b) => a + b, 0)).toBeGreaterThan(tokens);
   });
 
-  test("a seed draws the noise, another seed another", () => {
+  test("a seed determines the noise; another seed gives different noise", () => {
     const { layer, x } = randomLayer(device(), { noisy: {} });
     const noise = random(device(), [tokens, experts], { seed: 8, distribution: "normal" });
     const drawn = layer.route(x, { training: { seed: 8 } });
@@ -91,7 +91,7 @@ describe.each(kernelPaths)("a layer in training on $label", (path) => {
     }
   });
 
-  test("jitter is for the router alone", () => {
+  test("jitter affects only the router", () => {
     const { layer, x } = randomLayer(device(), { routerJitter: 0.5 });
     const training = { seed: 4 };
     const routing = layer.route(x, { training });
@@ -100,7 +100,7 @@ describe.each(kernelPaths)("a layer in training on $label", (path) => {
     expect(routing.weights.dataSync()).not.toEqual(layer.route(x).weights.dataSync());
   });
 
-  test("a capacity limits, and experts choose by, what the noise has made of the logits", () => {
+  test("capacities and expert choice use the noisy logits", () => {
     const { layer, x } = randomLayer(device(), { noisy: {}, capacity: { tokens: 3 } });
     const { ids } = layer.route(x.reshape([3, 7, hidden]), { training: { seed: 1 } });
     for (let expert = 0; expert < experts; expert++) {

@@ -22,7 +22,7 @@ describe("MOE_CPU_ISA", () => {
     });
   });
 
-  test("empty: the best of them", () => {
+  test("empty: the best one", () => {
     withIsa("", () => {
       expect(loadNative().cpuInfo().isa).toBe(isas[0]);
       using device = openDevice("cpu");
@@ -30,7 +30,7 @@ describe("MOE_CPU_ISA", () => {
     });
   });
 
-  test.each(["avx1024", "AVX2", " portable", "avx2,portable"])("%j: an error that lists what there is", (isa) => {
+  test.each(["avx1024", "AVX2", " portable", "avx2,portable"])("%j: an error that lists the available ones", (isa) => {
     const message = `MOE_CPU_ISA: expected one of ${isas.join(", ")} on this CPU, got "${isa}"`;
     withIsa(isa, () => {
       expectError(() => openDevice("cpu"), "DEVICE_UNAVAILABLE", new RegExp(`^${message}$`));

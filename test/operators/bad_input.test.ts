@@ -137,7 +137,7 @@ describe.each(deviceNames)("bad arguments on %s", (name) => {
     unsupported(() => permute(floats(3, 4), integers(3), { out }), /out: expected dtype f32, got bf16/);
   });
 
-  test("what is no tensor", () => {
+  test("not a tensor", () => {
     for (const value of [undefined, null, 3, [[1]], new Float32Array(4)] as Anything[]) {
       expectError(() => gating(value, { topK: 1 }), "INVALID_ARGUMENT", /logits: expected a Tensor, got/);
       expectError(() => permute(floats(2, 2), value), "INVALID_ARGUMENT", /tokenOfRow: expected a Tensor, got/);

@@ -253,7 +253,7 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     );
   });
 
-  test("a sequence's choices do not depend on the sequences beside it", () => {
+  test("a sequence's choices do not depend on other sequences", () => {
     fc.assert(
       fc.property(anyProblem, fc.integer({ min: 0, max: 3 }), (problem, which) => {
         const { given, kept } = solve(device(), problem);

@@ -69,7 +69,7 @@ describe.each(kernelPaths)("gating on $label", (path) => {
     expect(weights[0]?.[2]).toBeCloseTo(1 / (1 + Math.exp(-0.05)), 5);
   });
 
-  test("where the divisor is 0 the weights are 0", () => {
+  test("if the divisor is 0 the weights are 0", () => {
     using selectionBias = device().tensor([0, 9, 9]);
     const { ids, weights } = route([[1, -infinity, nan]], { topK: 1, normalize: true, selectionBias });
     expect(ids).toEqual([[1]]);
@@ -82,7 +82,7 @@ describe.each(kernelPaths)("gating on $label", (path) => {
     expect(weights[0]?.[0]).toBeCloseTo(Math.SQRT1_2, 6);
   });
 
-  test.each([...softmaxes, "sparsemixer"] as const)("NaN ranks below -Infinity and has no part in %s", (scoring) => {
+  test.each([...softmaxes, "sparsemixer"] as const)("NaN ranks below -Infinity and is ignored by %s", (scoring) => {
     const { ids, weights } = route([[nan, -infinity, 0, nan]], { topK: 4, scoring });
     expect(ids).toEqual([[2, 1, 0, 3]]);
     expect(weights).toEqual([[1, 0, 0, 0]]);

@@ -7,7 +7,7 @@ import { deviceNames, openForTests } from "../support/devices.js";
 /** Without `reference`, which widens whole tensors to float64. */
 const nativeNames = deviceNames.filter((name) => name !== "reference");
 
-describe.each(nativeNames)("rows behind 2^31 elements on %s", (name) => {
+describe.each(nativeNames)("rows beyond 2^31 elements on %s", (name) => {
   // Not poisoned: memory that is never touched costs nothing.
   const device = openForTests(name, { poison: false });
   const hidden = 2 ** 15;

@@ -35,7 +35,7 @@ describe.each(kernelPaths)("random numbers on $label", (path) => {
     }
   });
 
-  test("seeds name different sequences, a number and a bigint the same", () => {
+  test("different seeds give different sequences, a number and an equal bigint the same", () => {
     const distribution = "uniform";
     const first = draw(8, { seed: 1, distribution });
     expect(draw(8, { seed: 1n, distribution })).toEqual(first);
@@ -98,7 +98,7 @@ describe.each(kernelPaths)("noisy top-k on $label", (path) => {
     });
   });
 
-  test("where all are taken every token counts, but not where its logit is no number", () => {
+  test("if all experts are taken every token counts, unless its logit is NaN", () => {
     const noisy = device().tensor([
       [1, 2, 2],
       [nan, 0, -infinity],
@@ -114,7 +114,7 @@ describe.each(kernelPaths)("noisy top-k on $label", (path) => {
     expect((load[0] as number) / 9.865876450377e-10).toBeCloseTo(1, 5);
   });
 
-  test("one group that all chose, of load T, is no group", () => {
+  test("a single group that all chose, with load T, is like no group", () => {
     const sizes = fc.integer({ min: 1, max: 40 }).chain((experts) =>
       fc.record({
         tokens: fc.integer({ min: 1, max: 150 }),

@@ -26,7 +26,7 @@ describe.each(kernelPaths)("permute, unpermute and combine on $label", (path) =>
     ]);
   });
 
-  test("unpermute gathers one row a slot, zeros for -1", () => {
+  test("unpermute gathers one row per slot, zeros for -1", () => {
     using slots = unpermute(device().tensor(x), device().tensor(Int32Array.of(2, -1, 0, 1), [2, 2]));
     expect(slots.toArraySync()).toEqual([
       [

@@ -34,7 +34,7 @@ describe.each(deviceNames)("sort on %s", (name) => {
     });
   });
 
-  // Their counts, one for each of up to 32 warps, come within 1 KiB of what a GPU's block has of shared memory unasked.
+  // Their counts, one for each of up to 32 warps, come within 1 KiB of a GPU block's default limit on shared memory.
   test("expert counts that fill shared memory", () => {
     const unasked = 48 * 1024;
     const counts = Array.from({ length: 1024 }, (_, index) => index + 1).filter((experts) => {

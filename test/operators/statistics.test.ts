@@ -70,7 +70,7 @@ describe.each(deviceNames)("the router's statistics on %s", (name) => {
     expect(scalar(maximumViolation(tokens))).toBe(3);
   });
 
-  test("the loss of sequences is the mean of theirs", () => {
+  test("the loss over sequences is the mean of their losses", () => {
     const random = new Random(7);
     const logits = device().tensor(random.normals(60 * 5), [60, 5]);
     const { ids } = gating(logits, { topK: 2 });

@@ -72,7 +72,7 @@ describe.each(deviceNames)("bad arguments of the router's statistics on %s", (na
     unsupported(() => accumulate(device().zeros([3, 2], "u8") as Anything, integers(3)), /totals: expected dtype/);
   });
 
-  test("what is no tensor, is disposed or is elsewhere", async () => {
+  test("not a tensor, disposed of, or on another device", async () => {
     for (const value of [undefined, null, 3, [[1]]] as Anything[]) {
       invalid(() => expertTotals(value, { numExperts: 2 }), /ids: expected a Tensor/);
       invalid(() => maximumViolation(value), /values: expected a Tensor/);

@@ -39,7 +39,7 @@ function randomBatch(seed: number, tokens: number, experts: number, masked: numb
   };
 }
 
-/** The batch with what must not be looked at in the masked rows. */
+/** The batch, with values in the masked rows that must not be read. */
 function poisoned({ logits, ids, weights, groups, mask }: Batch): Batch {
   const fill = (rows: number[][], value: number) =>
     rows.map((row, token) => (mask[token] === 0 ? row.map(() => value) : row));
@@ -114,7 +114,7 @@ const batches = fc.record({
 describe.each(deviceNames)("token masks on %s", (name) => {
   const device = openForTests(name);
 
-  test("results are those without the masked tokens, whatever stands in their rows", () => {
+  test("results are as if masked tokens were absent, whatever their rows hold", () => {
     fc.assert(
       fc.property(batches, ({ seed, tokens, experts, masked }) => {
         const batch = randomBatch(seed, tokens, experts, masked);
@@ -130,7 +130,7 @@ describe.each(deviceNames)("token masks on %s", (name) => {
     );
   });
 
-  test("the loss of sequences is the mean of those that have tokens", () => {
+  test("the loss over sequences is the mean over those that have tokens", () => {
     fc.assert(
       fc.property(batches, fc.integer({ min: 1, max: 5 }), ({ seed, tokens, experts, masked }, sequences) => {
         const batch = randomBatch(seed, tokens * sequences, experts, masked);
@@ -186,7 +186,7 @@ describe.each(deviceNames)("token masks on %s", (name) => {
     expect(relativeError(loss.dataSync(), [experts * expected])).toBeLessThanOrEqual(2e-6);
   });
 
-  test("where all tokens are masked, everything is 0", () => {
+  test("if all tokens are masked, everything is 0", () => {
     const batch = randomBatch(1, 70, 8, 1);
     const padded = tensors(device(), poisoned(batch), batch);
     for (const [key, values] of Object.entries(results(padded, padded.tokenMask))) {
@@ -195,7 +195,7 @@ describe.each(deviceNames)("token masks on %s", (name) => {
     device().synchronizeSync();
   });
 
-  test("an id out of range is reported where its token counts alone", () => {
+  test("an id out of range is reported only if its token counts", () => {
     const tokenMask = device().tensor(Uint8Array.of(0, 1, 0));
     const ids = device().tensor(Int32Array.of(9, 1, 1, 0, -7, 8), [3, 2]);
     expect([...expertTotals(ids, { numExperts: 2, tokenMask }).tokens.dataSync()]).toEqual([1, 1]);

@@ -99,7 +99,7 @@ describe("installed without its install script", () => {
     expect(node(project, code)).toMatchObject({ status: 0, stdout: "function\n" });
   });
 
-  test("says how to get the addon where one is needed", () => {
+  test("says how to get the addon when it is needed", () => {
     const { stdout } = node(project, openCpu);
     expect(stdout).toMatch(/^NOT_BUILT the native addon cannot be loaded: there is none/);
     expect(stdout).toContain(join(project, "node_modules", "moe-kernels", "scripts", "install.mjs"));

@@ -23,7 +23,7 @@ export class Workspace {
   }
 }
 
-/** The environment without what an outer `npm test` sets, which is not what a user's shell has. */
+/** The environment without what an outer `npm test` adds, as in a user's shell. */
 const userEnvironment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^npm_|^INIT_CWD$/i.test(name)),
 );
@@ -36,7 +36,7 @@ export function run(command: string, args: readonly string[], cwd: string, env: 
 
 export type Result = SpawnSyncReturns<string>;
 
-/** As {@link run}, but throws unless the program succeeds; gives what it wrote to standard output. */
+/** Like {@link run}, but throws unless the program succeeds; gives what it wrote to standard output. */
 export function succeed(...call: Parameters<typeof run>): string {
   const { status, error, stdout, stderr } = run(...call);
   if (status !== 0) throw new Error(`${call[0]} ${call[1].join(" ")}: ${error ?? status}\n${stdout}\n${stderr}`);

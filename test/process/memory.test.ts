@@ -5,14 +5,14 @@ describe.each(nativeDevices)("memory of %s", (device) => {
   test("and threads do not grow with devices and layers that are disposed", async () => {
     const outcome = await runFixture("cycles", device);
     expect(outcome).toEqual(cleanExit(outcome.stdout));
-    // A leak of one device or layer a cycle, threads' stacks and weights, would be far more than 100 MiB.
+    // Leaking one device or layer per cycle, with thread stacks and weights, would be far more than 100 MiB.
     const { grownMiB, grownThreads } = JSON.parse(outcome.stdout);
     expect(grownMiB).toBeLessThan(50);
-    // Up to what the collector has not yet taken of the last cycles.
+    // Except what the collector has not yet freed of the last cycles.
     expect(grownThreads).toBeLessThan(5);
   });
 
-  test("is given back by the garbage collector where tensors are not disposed", async () => {
+  test("is freed by the garbage collector if tensors are not disposed of", async () => {
     const outcome = await runFixture("undisposed_tensors", device);
     expect(outcome).toEqual(cleanExit(outcome.stdout));
     expect(JSON.parse(outcome.stdout).highestMiB).toBeLessThan(2048);

@@ -24,24 +24,24 @@ describe.each(nativeDevices)("a process with %s", (device) => {
     expect(stderr).toContain("Error: thrown with work in flight");
   });
 
-  test("starts others while it works: forked, spawned, and spawned synchronously", async () => {
+  test("starts other processes while it works: forked, spawned, and spawned synchronously", async () => {
     expect(await runFixture("child_processes", device)).toEqual(cleanExit("8 8 8 8\n"));
   });
 });
 
 describe.each(nativeDevices)("worker threads with %s", (device) => {
-  test("load the addon side by side and again", async () => {
+  test("load the addon concurrently and repeatedly", async () => {
     expect(await runFixture("workers", device)).toEqual(cleanExit("1:0 2:0 3:0 4:0 8\n".repeat(2)));
   });
 
-  test("are terminated in mid-work", async () => {
+  test("can be terminated mid-work", async () => {
     const expected = "async in flight 1\nsync in flight 1\nnone in flight 1\n8 8 8 8 8 8\n";
     expect(await runFixture("terminate", device)).toEqual(cleanExit(expected));
   });
 });
 
 describe.runIf(process.platform === "linux")("threads of cpu devices", () => {
-  test("are one pool of the process, and a stream each", async () => {
+  test("share one pool per process, and have a stream each", async () => {
     // The largest team has 3 threads, of which one is the stream's own.
     expect(await runFixture("threads", "cpu", ["--expose-gc"])).toEqual(
       cleanExit("2 workers, 5 streams\n0 workers, 0 streams\n"),

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { listDevices } from "../../lib/index.js";
 
-/** The native devices: `cpu` always, so that a missing addon fails; others where this build and machine have them. */
+/** The native devices: `cpu` always, so that a missing addon fails; others if this build and machine have them. */
 export const nativeDevices = [
   "cpu",
   ...listDevices()
@@ -34,7 +34,7 @@ export async function runFixture(name: string, device: string, nodeOptions: read
   });
 }
 
-/** What a process that ended well leaves, having written `stdout`. */
+/** The result of a process that ended well after writing `stdout`. */
 export function cleanExit(stdout: string): Outcome {
   return { code: 0, signal: null, stdout, stderr: "" };
 }

@@ -42,7 +42,7 @@ const gated: readonly (readonly [Activation, readonly number[]])[] = [
   ["geglu_tanh", geluTanh],
 ];
 
-test.each(gated)("%s multiplies the activated gates by the ups behind them", (activation, gates) => {
+test.each(gated)("%s multiplies the activated gates by the up values after them", (activation, gates) => {
   const ups = points.map((_, index) => 2 - index);
   const actual = activate(activation, defaultClamp, Float64Array.from([...points, ...ups]));
   expect(actual).toHaveLength(points.length);

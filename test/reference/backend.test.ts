@@ -42,7 +42,7 @@ describe("float64 is kept through", () => {
     );
   });
 
-  test("and it goes with float64 alone", () => {
+  test("and it mixes only with float64", () => {
     const x = f64([1], [1, 1]);
     const weight = device().zeros([1, 1], "f32");
     expectError(

@@ -20,7 +20,7 @@ test.each(known)("Philox4x32-10 of counter $counter and key $key", ({ counter, k
   expect(philox(counter, key)).toEqual(words);
 });
 
-test("number n is word n mod 4 of counter floor(n / 4), in the middle of its part of (0, 1)", () => {
+test("number n is word n mod 4 of counter floor(n / 4), at the midpoint of its part of (0, 1)", () => {
   const [, , word2, word3] = known[0].words;
   const numbers = randomNumbers(0n, 2, 2, "uniform");
   expect([...numbers]).toEqual([word2, word3].map((word) => ((word >>> 9) + 0.5) / 2 ** 23));

@@ -4,7 +4,7 @@ import { runScript } from "../support/run_script.js";
 
 const hasNvcc = ["nvcc", "ptxas"].every((tool) => spawnSync(tool, ["--version"]).status === 0);
 
-test.runIf(hasNvcc)("prints what the kernels of one source take of a multiprocessor", () => {
+test.runIf(hasNvcc)("prints how much of a multiprocessor the kernels of one source use", () => {
   const { status, stdout, stderr } = runScript("scripts/kernels.mjs", [
     "--source",
     "experts/permute",

@@ -1,4 +1,4 @@
-// The sanitizer runs take minutes; here only that they begin, and that what they name exists.
+// The sanitizer runs take minutes; these tests only check that they start, and that what they name exists.
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { runScript } from "../support/run_script.js";
@@ -6,13 +6,13 @@ import { runScript } from "../support/run_script.js";
 const scripts = ["memory", "race", "sanitize"].map((name) => [name, `scripts/${name}.mjs`] as const);
 
 describe.each(scripts)("npm run test:%s", (name, script) => {
-  test("has a help", () => {
+  test("prints help", () => {
     const { status, stdout, stderr } = runScript(script, ["--help"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).toContain(`Usage: npm run test:${name} -- `);
   });
 
-  test("refuses options that it does not know", () => {
+  test("refuses unknown options", () => {
     const { status, stdout, stderr } = runScript(script, ["--frobnicate"]);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
     expect(stderr).toMatch(/Unknown option '--frobnicate'/);

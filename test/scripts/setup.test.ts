@@ -63,7 +63,7 @@ function setup(args: string[] = [], env: NodeJS.ProcessEnv = process.env) {
 }
 
 describe("setup in a path with spaces", () => {
-  test("names what is missing where there are no build tools", () => {
+  test("names what is missing if there are no build tools", () => {
     const { status, stderr, done } = setup([], { ...process.env, PATH: "", CXX: "" });
     expect(status).toBe(1);
     expect(done).toEqual(["typescript"]);
@@ -78,7 +78,7 @@ describe("setup in a path with spaces", () => {
     );
   });
 
-  test("repeats nothing that is up to date", () => {
+  test("skips what is up to date", () => {
     expect(setup()).toMatchObject({ status: 0, stdout: "", stderr: "" });
   });
 
@@ -99,7 +99,7 @@ describe("setup in a path with spaces", () => {
     expect(existsSync(join(project, "dist/extra.js"))).toBe(false);
   });
 
-  test("fails and tries again where the compiler reports an error", () => {
+  test("fails if the compiler reports an error, and tries again next time", () => {
     appendFileSync(join(project, "native/addon.c"), "#error broken\n");
     for (const _ of [1, 2]) {
       const { status, stderr } = setup();

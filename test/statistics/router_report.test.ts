@@ -14,7 +14,7 @@ afterEach(() => {
   vi.doUnmock("vega-lite");
 });
 
-test("a page has the numbers and the charts, and asks for nothing from a network", async () => {
+test("a page has the numbers and the charts, and needs no network", async () => {
   const path = join(directory.path, "report.html");
   await writeRouterReport(history, path, { title: "Layer <3> & more" });
   const page = readFileSync(path, "utf8");
@@ -38,7 +38,7 @@ test("an .svg file is the charts alone", async () => {
   expect(svg).toMatch(/<\/svg>\s*$/);
 });
 
-test("histories without calls or of many experts are charts too", async () => {
+test("histories without calls or with many experts can be charted", async () => {
   await writeRouterReport(historyOf([]), join(directory.path, "empty.svg"));
   const many = historyOf(Array.from({ length: 64 }, () => Array.from({ length: 1100 }, (_, expert) => expert % 3)));
   await writeRouterReport(many, join(directory.path, "many.svg"));

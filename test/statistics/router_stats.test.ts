@@ -23,7 +23,7 @@ describe.each(deviceNames)("router stats on %s", (name) => {
     expect(() => routerStatistics(logits, ids, { sequences: 4 })).toThrow(/sequences: expected a divisor of 6/);
   });
 
-  test("many calls add up, in windows that are joined when there are too many", async () => {
+  test("many calls add up, in windows that are merged when there are too many", async () => {
     const experts = 7;
     using stats = new RouterStats(device(), { numExperts: experts, windows: 4 });
     const random = new Random(3);
@@ -66,7 +66,7 @@ describe.each(deviceNames)("router stats on %s", (name) => {
     expect(history.meanEntropy).toBeCloseTo(meanEntropy.dataSync()[0] as number, 6);
   });
 
-  test("reading waits for nothing but what was recorded before, and recording goes on", async () => {
+  test("reading waits only for what was recorded before, and recording continues", async () => {
     using stats = new RouterStats(device(), { numExperts: 2 });
     const logits = device().zeros([1, 2], "f32");
     const ids = device().zeros([1, 1], "i32");

@@ -2,7 +2,7 @@ import { afterAll, beforeAll } from "vitest";
 import { type Device, type DeviceName, listDevices, openDevice } from "../../lib/core/device.js";
 import { type DeviceOptions, loadNative } from "../../lib/core/native.js";
 
-/** `reference`, `cpu` and `simt` are everywhere: where they are missing, tests fail. GPUs where this machine has them. */
+/** `reference`, `cpu` and `simt` always, so that tests fail if they are missing; GPUs if this machine has them. */
 export const deviceNames: readonly DeviceName[] = [
   "reference",
   "cpu",
@@ -31,7 +31,7 @@ export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
     : [{ label: name, open: (options?: DeviceOptions) => openDevice(name, options) }],
 );
 
-/** Runs `work` with MOE_CPU_ISA set, which decides for devices that are opened meanwhile. */
+/** Runs `work` with MOE_CPU_ISA set, which applies to devices opened meanwhile. */
 export function withIsa<T>(isa: string, work: () => T): T {
   const { MOE_CPU_ISA: before } = process.env;
   process.env.MOE_CPU_ISA = isa;

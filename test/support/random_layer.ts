@@ -34,7 +34,7 @@ export const exampleConfig: LayerProblem["config"] = {
   activation: "swiglu",
 };
 
-/** Layers of any shape, small enough for `reference`, that are their operators one after another. */
+/** Layers of any shape, small enough for `reference`, that equal their operators run one by one. */
 export const anyPlainLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
   fc.record({
     config: fc.record({

@@ -26,7 +26,7 @@ test("more bars than fit continue below, to the same scale", () => {
   expect(lines.filter((line) => line.startsWith(" 0 └"))).toHaveLength(2);
 });
 
-test("all zeros and no bars at all are charts too", () => {
+test("draws all zeros, and no bars at all", () => {
   expect(barChart([0, 0], 80)).toContain("0 └────────");
   expect(barChart([], 80)).toBe("");
 });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Random } from "../../lib/testing/random.js";
 
-test("the same seed gives the same numbers, another seed others", () => {
+test("the same seed gives the same numbers, another seed different ones", () => {
   const draw = (seed: number | string) => Array.from(new Random(seed).normals(5));
   expect(draw("a")).toEqual(draw("a"));
   expect(draw("a")).not.toEqual(draw("b"));
@@ -25,7 +25,7 @@ test("integers cover their range evenly, both ends included", () => {
   for (const count of counts) expect(Math.abs(count / 10_000 - 1)).toBeLessThan(0.05);
 });
 
-test("a sample has no number twice", () => {
+test("a sample has no duplicates", () => {
   const random = new Random(5);
   for (let draw = 0; draw < 100; draw++) {
     const sample = random.sample(7, 9);

@@ -5,7 +5,7 @@ import { openForTests } from "../support/devices.js";
 
 const device = openForTests("reference");
 
-test("the error is relative to the largest magnitude expected", () => {
+test("the error is relative to the largest expected magnitude", () => {
   expect(relativeError([1, -8, 3], [1, -8, 2])).toBe(1 / 8);
   expect(relativeError([1, 2], [1, 2])).toBe(0);
   expect(relativeError([], [])).toBe(0);
@@ -35,7 +35,7 @@ test("a difference beyond the tolerance does not pass", async () => {
   expect((await runCase(wrong(Number.NaN, 1), device())).passed).toBe(false);
 });
 
-test("an output that nobody wrote does not pass", async () => {
+test("an unwritten output does not pass", async () => {
   const unwritten: Case = {
     name: "unwritten",
     operator: "permute",
@@ -47,7 +47,7 @@ test("an output that nobody wrote does not pass", async () => {
   expect((await runCase(unwritten, device())).passed).toBe(false);
 });
 
-test("another shape than expected is an error", async () => {
+test("an unexpected shape is an error", async () => {
   const misshapen: Case = {
     name: "misshapen",
     operator: "permute",

@@ -28,7 +28,7 @@ describe("Tensor", () => {
     expectTypeOf<Tensor<"f32">["toArray"]>().returns.resolves.toEqualTypeOf<NestedArray>();
   });
 
-  test("of one dtype is no tensor of another, but is a tensor", () => {
+  test("of one dtype is not a tensor of another, but is a Tensor", () => {
     expectTypeOf<Tensor<"f32">>().not.toExtend<Tensor<"i32">>();
     expectTypeOf<Tensor<"f32">>().not.toExtend<Tensor<"f16">>();
     expectTypeOf<Tensor>().not.toExtend<Tensor<"f32">>();
@@ -42,7 +42,7 @@ describe("Tensor", () => {
 });
 
 describe("device.tensor", () => {
-  test("takes the dtype from the source where none is given", () => {
+  test("takes the dtype from the source by default", () => {
     expectTypeOf(device.tensor([[1, 2]])).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(device.tensor(7)).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(device.tensor(new Float32Array(4), [2, 2])).toEqualTypeOf<Tensor<"f32">>();
@@ -61,8 +61,8 @@ describe("device.tensor", () => {
     expectTypeOf(device.empty([2, 3], "f16")).toEqualTypeOf<Tensor<"f16">>();
   });
 
-  test("refuses what is no source, shape or dtype", () => {
-    // @ts-expect-error a text is no source
+  test("refuses invalid sources, shapes and dtypes", () => {
+    // @ts-expect-error a string is not a source
     device.tensor("1, 2");
     // @ts-expect-error BigInt64Array has no dtype
     device.tensor(new BigInt64Array(4));

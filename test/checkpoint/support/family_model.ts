@@ -10,13 +10,13 @@ export const familyModelNames: readonly string[] = readdirSync(root).toSorted();
 
 export const familyModelPath = (name: string): string => join(root, name);
 
-/** What the authors' code made of a model's layer. */
+/** What the authors' code computed for a model's layer. */
 export interface FamilyResults {
   readonly layer: number;
   /** Of x and output: [B, S, H]. */
   readonly shape: readonly number[];
   readonly x: Float32Array;
-  /** [B*S, k], -1 where an expert had no room. */
+  /** [B*S, k], -1 if the expert had no room. */
   readonly ids: Int32Array;
   readonly weights: Float64Array;
   readonly output: Float64Array;

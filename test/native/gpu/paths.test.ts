@@ -21,12 +21,12 @@ interface Product {
   readonly tf32?: boolean;
 }
 
-/** Two experts with 70 and 131 rows of more tokens, none of them in order, and three rows behind the last expert's. */
+/** Two experts with 70 and 131 rows of more tokens, none of them in order, and three rows after the last expert's. */
 const product = { columns: 300, outputs: 141, tokens: 90, counts: [70, 131], tail: 3 };
 
 /**
- * That product on a device. Experts without rows make the average load smaller, and so the tiles lower: 1 gives 128 rows a
- * tile, 8 give 64 and 60 give 16.
+ * That product on a device. Experts without rows reduce the average load, and with it the tile height: 1 expert gives
+ * 128 rows per tile, 8 give 64 and 60 give 16.
  */
 function multiply(device: Device, { x: xType, weight: weightType, activation }: Product, spread: number): number[] {
   const random = new Random("product");
@@ -129,7 +129,7 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
     expect(distance(actual?.weights ?? [], expected?.weights ?? [])).toBeLessThan(3e-6);
   });
 
-  test("more launches than the table of errors has places, and the first of two errors", () => {
+  test("more launches than the table of errors has room for, and the first of two errors", () => {
     using fine = device().tensor(Int32Array.of(0, 1));
     using wrong = device().tensor(Int32Array.of(0, 5));
     using worse = device().tensor(Int32Array.of(7, 0));
