@@ -42,8 +42,8 @@ export async function writeRouterReport(
 }
 
 /**
- * Finds out before there is a history what {@link writeRouterReport} would fail for after.
- * @throws as it does.
+ * Checks in advance that {@link writeRouterReport} can write to `path`.
+ * @throws the errors of {@link writeRouterReport}.
  */
 export async function checkRouterReport(path: string): Promise<void> {
   checkExtension(path);

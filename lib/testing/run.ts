@@ -57,7 +57,7 @@ async function compare(actual: Tensor, expected: Tensor, name: string): Promise<
   return relativeError(await actual.data(), await expected.data());
 }
 
-/** The largest difference, relative to the largest magnitude expected; Infinity where a value is missing or NaN. */
+/** The largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
   let difference = 0;

@@ -27,7 +27,7 @@ class Gpu {
   explicit Gpu(const Options& options);
   ~Gpu();
 
-  // Makes a kernel ready, as its first launch does. Like a GPU, the machine cannot do so while it records.
+  // Prepares a kernel, as its first launch does. Like a GPU, the machine cannot do so while it records.
   void prepare(const machine::Launch& launch) { prepared_.insert(launch.function); }
   Status record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const;
 
@@ -49,7 +49,7 @@ struct Stream {
 
   Gpu* gpu;
   Recording* recording;
-  // Launches make their kernels ready and have no other effect.
+  // Launches only prepare their kernels.
   bool only_prepares;
 };
 

@@ -9,7 +9,7 @@ namespace moe::simt::machine {
 
 struct Launch {
   const char* kernel;    // its name in reports
-  const void* function;  // which one it is
+  const void* function;  // identifies the kernel
   dim3 grid;
   dim3 block;
   size_t dynamic_shared_bytes;

@@ -59,7 +59,7 @@ std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) 
   }
   const size_t offset = round_up(fixed_end_, alignment);
   const size_t fixed_bytes = round_up(fixed_bytes_, alignment) + bytes;
-  // Dynamic memory lies after the static, at a multiple of its alignment.
+  // Dynamic memory follows static memory, at a multiple of its alignment.
   const size_t block_bytes = dynamic_bytes_ > 0 ? round_up(fixed_bytes, kAlignment) + dynamic_bytes_ : fixed_bytes;
   if (block_bytes > limit() || offset + bytes + kRedZone > kRegionBytes) return nullptr;
   fixed_allocations_.push_back({tag, offset, bytes});

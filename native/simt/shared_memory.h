@@ -10,7 +10,7 @@ namespace moe::simt::machine {
 
 // A block's limit on sm_90, dynamic and static together.
 constexpr size_t kMaxSharedBytes = 227 << 10;
-// What it may have unless the launch asks for more, which it does by dynamic memory that alone is more than this.
+// The limit unless the launch asks for more, which it does by using more dynamic memory than this.
 constexpr size_t kUnaskedSharedBytes = 48 << 10;
 
 class SharedMemory {

@@ -25,9 +25,9 @@ inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
 
-// x * y + z, rounded once. The library's function is a call wherever the compiler may not assume the instruction, so it
-// is asked only where it is needed: float64 holds the product exactly, and its sum rounds to the right float unless it
-// lies halfway between two, or among the subnormals, where halfway is elsewhere.
+// x * y + z, rounded once. Where the compiler may not use the instruction, the library's function is a call, so it is
+// used only when needed: float64 holds the product exactly, and its sum rounds to the right float unless it is halfway
+// between two floats or subnormal, where halfway points differ.
 inline float fmaf(float x, float y, float z) {
   const double sum = static_cast<double>(x) * y + z;
   const bool halfway = (std::bit_cast<uint64_t>(sum) & 0x1fffffff) == 0x10000000;

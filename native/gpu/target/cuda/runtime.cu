@@ -207,7 +207,7 @@ static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   MOE_TRY(use());
   const cudaStream_t recording = state_->recording;
-  // Loading a kernel waits for the device, which a capture does not allow.
+  // Prepare the kernels first: loading one waits for the device, which a capture does not allow.
   MOE_TRY(work({recording, true}));
   MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
   const Status worked = work(recording);

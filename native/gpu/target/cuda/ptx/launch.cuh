@@ -16,9 +16,8 @@ inline Status cuda_status(cudaError_t error, const char* what) {
   return {code, std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
 }
 
-// Makes a kernel ready on the current device, once: loads it, asks for shared memory where dynamic and static together
-// are more than a block gets unasked, and gives the kernel as much of the L1 cache as it can use where it has dynamic
-// shared memory.
+// Prepares a kernel on the current device, once: loads it, raises its shared memory limit if static and dynamic
+// together exceed the default, and, if it has dynamic shared memory, gives it as much of the L1 cache as it can use.
 Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes);
 
 // Enqueues `kernel`. An empty grid is skipped: CUDA would refuse it and report the error to a later call.
