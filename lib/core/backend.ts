@@ -182,11 +182,11 @@ export interface LayerHandle {
   /**
    * y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. At most `maxChoices` choices fall on
    * experts of the bank; -1 where nothing is known.
-   * @param stages the stages to run, which is how extensions run others; default all, but for gating where routing is given.
+   * @param stages others to run than all that are needed: with `gating` among them ids and weights are written.
    */
   forward(
     x: TensorHandle,
-    y: TensorHandle,
+    y: TensorHandle | null,
     ids: TensorHandle | null,
     weights: TensorHandle | null,
     maxChoices: number,

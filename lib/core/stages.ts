@@ -1,8 +1,8 @@
-/** The stages of a layer's forward, in order; native/core/layer/stages.h is the same list in C++. */
-export const stageNames = ["router", "gating", "sort", "gateUp", "down", "combine"] as const;
+/** The stages of a layer, in the order of a forward; native/core/layer/stages.h is the same list in C++. */
+export const stageNames = ["router", "sharedGate", "gating", "sort", "gateUp", "down", "combine"] as const;
 export type StageName = (typeof stageNames)[number];
 
-/** A list of stages to run; an extension may have stages of its own. */
+/** A list of stages to run; extensions have stages of their own. */
 export type StageList = readonly (StageName | (string & {}))[];
 
 /** Router logits alone. */
@@ -11,8 +11,8 @@ export const logitsStages: StageList = ["router"];
 export const routeStages: StageList = ["router", "gating"];
 /** A whole forward. */
 export const forwardStages: StageList = stageNames;
-/** A forward whose routing is given. The router's stage is there for the gate of the shared experts. */
-export const routedStages: StageList = stageNames.filter((name) => name !== "gating");
+/** A forward whose routing is given. */
+export const routedStages: StageList = stageNames.filter((name) => name !== "router" && name !== "gating");
 
-/** Microseconds that each stage of one forward took on the device. */
-export type StageTimes = Readonly<Record<StageName, number>>;
+/** Microseconds that each stage of one forward took on the device; the shared experts' gate counts as part of the router. */
+export type StageTimes = Readonly<Record<Exclude<StageName, "sharedGate">, number>>;

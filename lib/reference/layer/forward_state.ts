@@ -14,7 +14,7 @@ export interface StageResults {
   x: Matrix;
   /** [T, E], of `router`. */
   logits: Matrix;
-  /** [T, 1] or [T, 2], the output of the shared experts' gate, of `router`. */
+  /** [T, 1] or [T, 2], the output of the shared experts' gate, of `sharedGate`. */
   sharedGate: Matrix;
   /** Of `gating`, or put in: the experts that tokens chose. */
   chosen: Slots;

@@ -7,19 +7,19 @@ import type {
   WeightParts,
 } from "../../core/backend.js";
 import { MoeError } from "../../core/errors.js";
-import type { StageTimes } from "../../core/stages.js";
 import {
   forwardStages,
   logitsStages,
   routedStages,
   routeStages,
   type StageList,
-  stageNames,
+  type StageName,
+  type StageTimes,
 } from "../../core/stages.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
-import { ForwardState, type StageResults } from "./forward_state.js";
+import { ForwardState, type Slots, type StageResults } from "./forward_state.js";
 import { LayerWeights } from "./layer_weights.js";
 import { stages } from "./stages/list.js";
 
@@ -66,27 +66,23 @@ export class ReferenceLayer implements LayerHandle {
   }
 
   route(x: ReferenceTensor, ids: ReferenceTensor, weights: ReferenceTensor): void {
-    const { ids: chosen, weights: chosenWeights } = this.#run(routeStages, { x: x.matrix() }).get("chosen");
-    ids.store(chosen);
-    weights.store(chosenWeights.values);
+    this.#store(this.#run(routeStages, { x: x.matrix() }).get("chosen"), ids, weights);
   }
 
   forward(
     x: ReferenceTensor,
-    y: ReferenceTensor,
+    y: ReferenceTensor | null,
     ids: ReferenceTensor | null,
     weights: ReferenceTensor | null,
     _maxChoices: number,
     list: StageList = ids === null ? forwardStages : routedStages,
   ): void {
-    const { numExperts } = this.#description;
-    const chosen = ids &&
-      weights && {
-        ids: this.#stream.checkIndices("forward: ids", ids, "an expert", numExperts),
-        weights: weights.matrix(),
-      };
+    const routes = list.includes("gating");
+    const chosen = !routes && ids && weights && this.#given(ids, weights);
     this.#times = {};
-    y.store(this.#run(list, { x: x.matrix(), ...(chosen && { chosen }) }, this.#times).get("y").values);
+    const state = this.#run(list, { x: x.matrix(), ...(chosen && { chosen }) }, this.#times);
+    if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
+    if (y !== null) y.store(state.get("y").values);
   }
 
   capture(...forward: Parameters<ReferenceLayer["forward"]>): CapturedHandle {
@@ -94,13 +90,24 @@ export class ReferenceLayer implements LayerHandle {
   }
 
   async stageTimes(): Promise<StageTimes> {
-    return Object.fromEntries(stageNames.map((name) => [name, this.#times[name] ?? 0])) as Record<
-      keyof StageTimes,
-      number
-    >;
+    const time = (name: StageName) => this.#times[name] ?? 0;
+    const [router, gating, sort] = [time("router") + time("sharedGate"), time("gating"), time("sort")];
+    return { router, gating, sort, gateUp: time("gateUp"), down: time("down"), combine: time("combine") };
   }
 
   free(): void {}
+
+  /** A routing that is given; ids that are no expert's are reported and choose none. */
+  #given(ids: ReferenceTensor, weights: ReferenceTensor): Slots {
+    const { numExperts } = this.#description;
+    const chosen = this.#stream.checkIndices("forward: ids", ids, "an expert", numExperts);
+    return { ids: chosen, weights: weights.matrix() };
+  }
+
+  #store(chosen: Slots, ids: ReferenceTensor, weights: ReferenceTensor): void {
+    ids.store(chosen.ids);
+    weights.store(chosen.weights.values);
+  }
 
   /** Runs a list of stages; adds the microseconds of each to `times`. */
   #run(list: StageList, given: Partial<StageResults>, times: Record<string, number> = {}): ForwardState {
