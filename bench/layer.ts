@@ -1,7 +1,7 @@
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import type { MoeLayer } from "#lib/layer/layer.js";
 import { countedLoad, layerWork } from "#lib/layer/work.js";
+import type { MoeLayer } from "#lib/moe_layer.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./case.js";

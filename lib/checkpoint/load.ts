@@ -2,14 +2,16 @@ import { type Device, openedDevice } from "../core/device.js";
 import { floatDTypes } from "../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
 import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
-import type { MoeLayer } from "../layer/layer.js";
-import { openWeightCache } from "./cache/weight_cache.js";
-import { openLayerFile } from "./layer_file/layer_file.js";
+import { bankOption, checkBank } from "../layer/description/bank.js";
+import { weightDTypes } from "../layer/description/storage.js";
+import type { LayerParts } from "../layer/layer_parts.js";
+import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
+import { loadLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
 import { abortSignal } from "./safetensors/file.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { isRecord } from "./safetensors/strict_json.js";
-import { loadWeights, type WeightOptions } from "./weights.js";
+import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
   /**
@@ -21,8 +23,8 @@ export interface LoadOptions extends WeightOptions {
   /**
    * Keep the packed weights in a file, so that the next load of this layer maps them instead of reading and repacking:
    * `true` for the folder `.moe-kernels` in the model directory, or the path of a folder for the layers of any models.
-   * The file is made anew where the checkpoint's files, the configuration, `dtype`, the device's layout or the version of
-   * this package are others. Loading works without it too: {@link MoeLayer.cacheStatus} tells what became of it. While a
+   * The file is made anew where the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout or the
+   * version of this package are others. Loading works without it too: MoeLayer.cacheStatus tells what became of it. While a
    * layer is in use its file may be deleted or replaced, but not written to or cut off in place.
    */
   cache?: boolean | string;
@@ -42,7 +44,8 @@ const loadOptions = object(
   {
     layer: unchecked,
     device: openedDevice,
-    dtype: optional(choice(floatDTypes)),
+    dtype: optional(weightDTypes(choice(floatDTypes))),
+    bank: optional(bankOption),
     onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
     signal: optional(abortSignal),
     cache: optional(cacheOption, false),
@@ -52,6 +55,12 @@ const loadOptions = object(
 
 export type ReadLoadOptions = Read<typeof loadOptions>;
 
+/** A layer's parts, and what became of the cache where one was asked for. */
+export interface LoadedLayer {
+  readonly parts: LayerParts;
+  readonly cacheStatus?: CacheStatus;
+}
+
 /**
  * Loads the MoE block of one layer of a Hugging Face model directory: `model_type` in config.json names the
  * family, whose file in `families/` says what the fields mean and how the tensors are named. Or the layer of a layer file,
@@ -59,39 +68,40 @@ export type ReadLoadOptions = Read<typeof loadOptions>;
  * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT;
  * UNSUPPORTED_OPERATION for a layer file's formula that layers do not know.
  */
-export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
+export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<LoadedLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
   if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
   const read = loadOptions(options, "options");
   return await (path.endsWith(".safetensors") ? loadFile(path, read) : loadFromModel(path, read));
 }
 
-async function loadFile(path: string, options: ReadLoadOptions): Promise<MoeLayer> {
-  const { device, dtype, layer = 0, cache, ...reading } = options;
+async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoadOptions): Promise<LoadedLayer> {
   if (layer !== 0) throw cannotCombine("layer", "a layer file, which has one layer alone");
   if (cache !== false) throw cannotCombine("cache", "a layer file, whose layer is small");
-  const file = await openLayerFile(path);
-  return await file.load(device, dtype, reading);
+  return { parts: await loadLayerFile(path, options) };
 }
 
-async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<MoeLayer> {
-  const { device } = options;
+async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<LoadedLayer> {
+  const { device, dtype } = options;
   const model = await Model.read(directory);
   const layer = model.checkLayer(options.layer);
   const config = model.config(layer);
-  const cache = await openWeightCache(directory, config, { ...options, layer });
-  const mapped = await cache?.load();
-  if (mapped !== undefined) return mapped;
+  const bank = checkBank(options.bank, config.numExperts);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const source = {
     configPath: model.fields.path,
     config,
+    bank,
     tensors: model.tensors(layer, (name) => checkpoint.has(name)),
     fileOf: (name: string) => checkpoint.fileOf(name),
   };
-  const loaded = await loadWeights(source, device, options).catch((error) => {
+  const explain = (error: unknown): never => {
     throw model.explain(error);
-  });
-  await cache?.store(loaded, options.signal);
-  return loaded;
+  };
+  const description = await describeSource(source, dtype).catch(explain);
+  const cache = await openWeightCache(directory, config, description, { ...options, layer });
+  const mapped = await cache?.load();
+  if (mapped !== undefined) return mapped;
+  const parts = await loadWeights(source, device, description, options).catch(explain);
+  return { parts, ...(cache && { cacheStatus: await cache.store(parts, options.signal) }) };
 }

@@ -1,9 +1,10 @@
+import type { ExpertRange } from "../core/backend.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
-import type { LayerWeights } from "../layer/layer.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
+import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
@@ -24,6 +25,8 @@ export interface LayerSource {
   readonly configPath: string;
   readonly config: MoeLayerConfig;
   readonly tensors: LayerTensors;
+  /** The experts to load, default all; the bank that begins with expert 0 has the shared ones. */
+  readonly bank?: ExpertRange | undefined;
   /** The file that has the tensor, open; BAD_CHECKPOINT where none has. */
   fileOf(name: string): Promise<SafetensorsFile>;
 }
@@ -63,17 +66,24 @@ export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
   return mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
 }
 
+/** Looks the router's weight up, as {@link locateLayer}. */
+export function locateRouter(source: LayerSource): Promise<LocatedWeight> {
+  const { numExperts, hiddenSize } = source.config;
+  return locate(source, source.tensors.router, [numExperts, hiddenSize], 0);
+}
+
 /**
  * Visits every weight of a layer, one after another.
  * @param visit is given the weight's own shape, the expert's number (0 where it is none's) and the role, such as
  * `router` or `experts.gate`.
  */
 export async function mapWeights<T>(
-  { config, tensors }: Pick<LayerSource, "config" | "tensors">,
+  { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
   visit: (weight: NamedWeight, shape: Shape, expert: number, role: string) => Promise<T>,
 ): Promise<LayerWeights<T, readonly ExpertWeights<T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
+  const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
   const optional = async (role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">, shape: Shape) => {
     const weight = tensors[role];
     return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role) };
@@ -94,8 +104,8 @@ export async function mapWeights<T>(
   };
   const router = await visit(tensors.router, [numExperts, hiddenSize], 0, "router");
   const experts: ExpertWeights<T>[] = [];
-  while (experts.length < numExperts) {
-    experts.push(await expertOf("experts", tensors.experts, intermediateSize, experts.length));
+  while (experts.length < bank.count) {
+    experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));
   }
   const extra: Partial<Record<ExtraRouterRole, T>> = {};
   for (const { role, shape } of extraRouters(config)) Object.assign(extra, await optional(role, shape));
@@ -106,9 +116,10 @@ export async function mapWeights<T>(
     ...(await optional("routerBias", [numExperts])),
     ...(await optional("selectionBias", [numExperts])),
     ...(tensors.shared &&
-      sharedExpert && { shared: await expertOf("shared", tensors.shared, sharedExpert.intermediateSize) }),
-    ...(await optional("sharedGate", [gateRows, hiddenSize])),
-    ...(await optional("sharedGateBias", [gateRows])),
+      sharedExpert &&
+      bank.first === 0 && { shared: await expertOf("shared", tensors.shared, sharedExpert.intermediateSize) }),
+    ...(hasSharedGate && (await optional("sharedGate", [gateRows, hiddenSize]))),
+    ...(hasSharedGate && (await optional("sharedGateBias", [gateRows]))),
   };
 }
 

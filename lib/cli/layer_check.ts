@@ -1,6 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
-import type { MoeLayer } from "../layer/layer.js";
+import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import { type Check, relativeError } from "../testing/run.js";
 import type { Expectation } from "./workloads/workload.js";

@@ -1,6 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
-import type { MoeLayer } from "../layer/layer.js";
+import type { MoeLayer } from "../moe_layer.js";
 import type { RouterHistory } from "../statistics/router_history.js";
 import { RouterStats } from "../statistics/router_stats.js";
 

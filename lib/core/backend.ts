@@ -67,8 +67,8 @@ export interface LayerDescription extends Gating {
   /** E, experts that the router chooses from. */
   readonly numExperts: number;
   /**
-   * Experts E .. E + sharedExperts - 1, of intermediateSize too, process every token. A shared expert of another width is
-   * stored as several of these, zeros in the last.
+   * So many experts after the bank's, of intermediateSize too, process every token. A shared expert of another width is stored
+   * as several of these, zeros in the last. The bank that begins with expert 0 has them.
    */
   readonly sharedExperts: number;
   readonly sharedGate: SharedGate;
@@ -82,8 +82,11 @@ export interface LayerDescription extends Gating {
   readonly formats: LayerFormats;
   /** Storage dtype of biases, but for the selection's, which is f32. */
   readonly biasDType: DType;
-  /** The experts that the layer holds of those that its router chooses from. */
-  readonly bank: ExpertBank;
+  /**
+   * The experts that the layer holds of those that its router chooses from. Choices of others add nothing, so that the outputs
+   * of several banks add up to the layer's.
+   */
+  readonly bank: ExpertRange;
 }
 
 /** The formats in which a device stores a layer's matrices, by role. */
@@ -96,11 +99,8 @@ export interface LayerFormats {
   readonly down: WeightFormatName;
 }
 
-/**
- * Experts first .. first + count - 1. Choices of others add nothing, so that the outputs of several banks add up to the
- * layer's.
- */
-export interface ExpertBank {
+/** Experts first .. first + count - 1. */
+export interface ExpertRange {
   readonly first: number;
   readonly count: number;
 }

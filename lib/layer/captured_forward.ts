@@ -3,9 +3,9 @@ import type { FloatDType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Routing } from "../operators/routing/gating.js";
-import type { MoeLayer } from "./layer.js";
-import { emptyRouting, mostChoices, routesAlone, routeTokens } from "./routing.js";
-import { checkTokens, type Tokens } from "./tokens.js";
+import type { LayerParts } from "./layer_parts.js";
+import type { Router } from "./router/router.js";
+import { checkTokens, type Tokens } from "./router/tokens.js";
 
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Of x and y; default the dtype of the layer's weights. */
@@ -13,7 +13,7 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
 }
 
 /**
- * A layer's forward over fixed memory, made by {@link MoeLayer.capture} to be run many times: write tokens into `x`, call
+ * A layer's forward over fixed memory, made by MoeLayer.capture to be run many times: write tokens into `x`, call
  * `replay()`, read `y`. The results are those of `forward`, bit for bit.
  *
  * On `cuda` a replay launches one CUDA graph in place of the forward's kernels one by one; on `simt` it runs the launches
@@ -29,14 +29,14 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   #handle: CapturedHandle | undefined;
   readonly #router: CapturedRouter | undefined;
 
-  /** @internal Use {@link MoeLayer.capture}. */
-  constructor(layer: MoeLayer, x: Tensor<D>, y: Tensor<D>) {
+  /** @internal Use MoeLayer.capture. */
+  constructor({ onDevice, router }: LayerParts, x: Tensor<D>, y: Tensor<D>) {
     this.x = x;
     this.y = y;
-    if (!routesAlone(layer.description)) this.#router = new CapturedRouter(layer, x);
+    if (!router.fused) this.#router = new CapturedRouter(router, x, checkTokens(onDevice, x));
     const { routing, maxChoices = -1 } = this.#router ?? {};
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
-    this.#handle = layer.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
+    this.#handle = onDevice.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
   }
 
   /**
@@ -68,20 +68,20 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
 class CapturedRouter {
   readonly routing: Routing;
   readonly maxChoices: number;
-  readonly #layer: MoeLayer;
+  readonly #router: Router;
   readonly #x: TensorHandle;
   readonly #tokens: Tokens;
 
-  constructor(layer: MoeLayer, x: Tensor<FloatDType>) {
-    this.#layer = layer;
-    this.#tokens = checkTokens(layer, x);
-    this.routing = emptyRouting(layer, this.#tokens);
-    this.maxChoices = mostChoices(layer.description, this.#tokens);
+  constructor(router: Router, x: Tensor<FloatDType>, tokens: Tokens) {
+    this.routing = router.emptyRouting(tokens);
+    this.maxChoices = router.mostChoices(tokens);
+    this.#router = router;
     this.#x = x.handle.view(x.shape, 0);
+    this.#tokens = tokens;
   }
 
   route(): void {
-    routeTokens(this.#layer, this.#x, this.#tokens, undefined, this.routing);
+    this.#router.route(this.#x, this.#tokens, undefined, this.routing);
   }
 
   dispose(): void {

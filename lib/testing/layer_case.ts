@@ -1,8 +1,8 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
-import { MoeLayer } from "../layer/layer.js";
-import type { Training } from "../layer/training.js";
+import type { Training } from "../layer/router/training.js";
+import { MoeLayer } from "../moe_layer.js";
 import type { Matrix } from "../reference/core/matrix.js";
 import { gating } from "../reference/routing/gating.js";
 import { hierarchicalGating } from "../reference/routing/hierarchical_gating.js";

@@ -2,8 +2,8 @@ import { isGated } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { MoeLayerOptions } from "../layer/create.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
-import type { MoeLayerOptions } from "../layer/layer.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 
 /** A tensor of normal values of mean 0. */

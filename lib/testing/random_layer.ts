@@ -4,8 +4,8 @@ import { dtypes, type FloatDType, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
-import { MoeLayer } from "../layer/layer.js";
-import { setExpert, setRouter } from "../layer/weights/set_weights.js";
+import { LayerParts } from "../layer/layer_parts.js";
+import { MoeLayer } from "../moe_layer.js";
 import { Random } from "./random.js";
 
 /** The stored form of a value. */
@@ -72,21 +72,21 @@ export async function randomLayer(
 ): Promise<MoeLayer> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const weights = new RandomWeights(seed);
-  const layer = new MoeLayer(device, describeLayer(config, dtype));
+  const layer = new LayerParts(device, describeLayer(config, dtype));
   const matrix = (rows: number, columns: number): Tensor<FloatDType> =>
     weights.tensor(device, [rows, columns], dtype, columns ** -0.5);
   try {
     using router = matrix(numExperts, hiddenSize);
-    setRouter(layer, router);
+    layer.router.weights.set(router);
     for (let expert = 0; expert < numExperts; expert++) {
       using up = matrix(intermediateSize, hiddenSize);
       using down = matrix(hiddenSize, intermediateSize);
       using gate = isGated(layer.description.activation) ? matrix(intermediateSize, hiddenSize) : undefined;
-      setExpert(layer, expert, { up, down, ...(gate && { gate }) });
+      layer.bank.setExpert(expert, { up, down, ...(gate && { gate }) });
       await device.synchronize(); // so that no more than one expert is here twice
       onProgress(expert + 1);
     }
-    return layer;
+    return new MoeLayer(layer);
   } catch (error) {
     layer.dispose();
     throw error;

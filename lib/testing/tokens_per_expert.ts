@@ -1,6 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
-import type { MoeLayer } from "../layer/layer.js";
+import type { MoeLayer } from "../moe_layer.js";
 import { sort } from "../operators/routing/sort.js";
 
 /** How many of the tokens x [T, H] the layer's router sends to each expert. */

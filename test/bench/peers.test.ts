@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
 import { openDevice } from "#lib/core/device.js";
-import { MoeLayer } from "#lib/layer/layer.js";
+import { MoeLayer } from "#lib/moe_layer.js";
 import { gating } from "#lib/operators/routing/gating.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { gatingRule } from "../../bench/case.js";

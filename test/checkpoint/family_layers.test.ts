@@ -4,7 +4,7 @@ import type { Family } from "../../lib/checkpoint/families/family.js";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import type { SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
 import { type Device, openDevice } from "../../lib/core/device.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";

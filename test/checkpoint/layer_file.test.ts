@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
+import { loadLayerFile, openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { openForTests } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -102,9 +102,10 @@ describe("a layer on a device", () => {
   const device = openForTests("reference");
 
   test("in the dtype asked for, with progress", async () => {
-    const file = await openLayerFile(golden);
     let last = { bytesRead: 0, bytesTotal: Number.NaN };
-    using layer = await file.load(device(), "f16", {
+    using layer = await MoeLayer.load(golden, {
+      device: device(),
+      dtype: "f16",
       onProgress: (progress) => {
         last = progress;
       },
@@ -120,7 +121,7 @@ describe("a layer on a device", () => {
     const tensors = new Map<string, SafetensorsInput>();
     for (const name of file.tensors.keys()) if (!name.endsWith("5.w2.weight")) tensors.set(name, await file.read(name));
     await writeSafetensors(path, tensors, { metadata: file.metadata });
-    const layer = (await openLayerFile(path)).load(device());
+    const layer = MoeLayer.load(path, { device: device() } as never);
     await expect(layer).rejects.toEqual(
       failure("BAD_CHECKPOINT", /lacking\.safetensors: expected a tensor ".*5\.w2\.weight"/),
     );
@@ -192,7 +193,7 @@ describe("MoeLayer.load of a layer file", () => {
   test("is the file's own", async () => {
     using layer = await MoeLayer.load(golden, { device: device() });
     const file = await openLayerFile(golden);
-    using own = await file.load(device());
+    using own = new MoeLayer(await loadLayerFile(golden, { device: device() }));
     using x = device().tensor(file.x, file.shape);
     expect(layer.forward(x).dataSync()).toEqual(own.forward(x).dataSync());
     const read: number[] = [];
@@ -220,7 +221,7 @@ describe("storages of weights give the same outputs", () => {
   const device = openForTests("reference");
 
   const outputs = async (file: OpenedFile): Promise<Float32Array> => {
-    using layer = await file.load(device());
+    using layer = await MoeLayer.load(file.path as typeof golden, { device: device() });
     using x = device().tensor(file.x, [13, 50]);
     using y = layer.forward(x);
     return await y.data();

@@ -4,6 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import { toBF16 } from "../../lib/core/dtype.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice, type Tensor } from "../../lib/index.js";
 import { describeLayer } from "../../lib/layer/description/config.js";
+import { LayerParts } from "../../lib/layer/layer_parts.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { readFamilyModel, stackExperts } from "./support/family_model.js";
@@ -193,7 +194,7 @@ describe("loading", () => {
   test("stops at a signal and frees the half-built layer", async () => {
     const model = await goldenModel("mixtral_small");
     const controller = new AbortController();
-    const dispose = vi.spyOn(MoeLayer.prototype, "dispose");
+    const dispose = vi.spyOn(LayerParts.prototype, "dispose");
     let reports = 0;
     const onProgress = () => {
       reports += 1;

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { type Device, type LoadOptions, MoeLayer, openDevice } from "../../lib/index.js";
-import { setRouter } from "../../lib/layer/weights/set_weights.js";
+import { LayerParts } from "../../lib/layer/layer_parts.js";
 import { deviceNames, isas, openForTests, withIsa } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";
@@ -205,8 +205,8 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     "a file without its end": (path) => truncateSync(path, statSync(path).size - 1),
     "a file with more behind it": (path) => writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(9)])),
     "a broken header": (path) => writeFileSync(path, readFileSync(path).fill(0x7b, 8, 60)),
-    "another dtype than it says": (path) => rewrite(path, { weight_dtype: "bf16" }),
-    "a dtype that weights cannot have": (path) => rewrite(path, { weight_dtype: "f8" }),
+    "another dtype than it says": (path) => rewrite(path, { storage: JSON.stringify({ router: "bf16" }) }),
+    "a dtype that weights cannot have": (path) => rewrite(path, { storage: "f8" }),
     "no tensors": async (path) => {
       await using file = await SafetensorsFile.open(path);
       await writeSafetensors(path, {}, { metadata: file.metadata });
@@ -355,17 +355,18 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     using random = new RandomLayer(device(), { ...problem, config, biases: true, selectionBias: true });
     using y = random.layer.forward(random.x);
     const expected = y.rawSync();
-    const parts = random.layer.handle.parts();
+    const parts = random.parts.onDevice.handle.parts();
     const matrices = ["down", "factor", "gate_up", "router", "shared_gate"];
     const biases = ["down_bias", "gate_up_bias", "router_bias", "selection_bias", "shared_gate_bias"];
     expect(Object.keys(parts).sort()).toEqual([...matrices, ...biases].sort());
-    using stored = new MoeLayer(device(), random.layer.description, parts);
+    const storedParts = new LayerParts(device(), random.layer.description, parts);
+    using stored = new MoeLayer(storedParts);
     for (const part of Object.values(parts)) part.free();
     random.layer.dispose();
     using same = stored.forward(random.x);
     expect(same.rawSync()).toEqual(expected);
     const bias = device().zeros([config.numExperts], "f32");
-    for (const change of [() => setRouter(stored, random.router), () => stored.setSelectionBias(bias)]) {
+    for (const change of [() => storedParts.router.weights.set(random.router), () => stored.setSelectionBias(bias)]) {
       change();
       expectError(() => device().synchronizeSync(), "UNSUPPORTED_OPERATION", /stored elsewhere and cannot be set/);
     }
@@ -375,8 +376,8 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     using random = new RandomLayer(device(), problem);
     device().synchronizeSync();
     const { description } = random.layer;
-    const { router, gate_up, down } = random.layer.handle.parts() as Record<string, never>;
-    const over = (parts: object) => () => new MoeLayer(device(), description, parts as never);
+    const { router, gate_up, down } = random.parts.onDevice.handle.parts() as Record<string, never>;
+    const over = (parts: object) => () => new LayerParts(device(), description, parts as never);
     expectError(over({ router, gate_up }), "INVALID_ARGUMENT", /^stored weights: expected down$/);
     expectError(over({ router, gate_up, down: router }), "INVALID_ARGUMENT", /expected \d+ bytes of down, got \d+$/);
     expectError(over({ router, gate_up, down, down_bias: router }), "INVALID_ARGUMENT", /bytes of down_bias, got/);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { families } from "../../lib/checkpoint/families/registry.js";
 import { Model } from "../../lib/checkpoint/model.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { familyModelNames, familyModelPath, readFamilyResults } from "../checkpoint/support/family_model.js";
 import { kernelPaths, openForTests } from "../support/devices.js";

@@ -5,7 +5,7 @@ import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { expertLoad } from "../../lib/operators/noise/expert_load.js";
 import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
 import { gating } from "../../lib/operators/routing/gating.js";

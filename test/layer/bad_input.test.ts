@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/core/device.js";
-import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
+import type { MoeLayerOptions } from "../../lib/layer/create.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { CapturedForward } from "../../lib/layer/captured_forward.js";
-import type { MoeLayer } from "../../lib/layer/layer.js";
+import type { MoeLayer } from "../../lib/moe_layer.js";
 import { unpermute } from "../../lib/operators/experts/permute.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { Random } from "../../lib/testing/random.js";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { SharedGate } from "../../lib/core/backend.js";
 import type { Device } from "../../lib/core/device.js";
-import { MoeLayer, type MoeLayerOptions } from "../../lib/layer/layer.js";
+import type { MoeLayerOptions } from "../../lib/layer/create.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/core/device.js";
 import type { Tensor } from "../../lib/core/tensor.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
 import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
 import { permute, unpermute } from "../../lib/operators/experts/permute.js";

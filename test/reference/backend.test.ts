@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { activations, defaultClamp, isGated } from "../../lib/core/backend.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
 import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { permute } from "../../lib/operators/experts/permute.js";

@@ -5,9 +5,11 @@ import type { FloatDType } from "../../lib/core/dtype.js";
 import { groupScores, scorings } from "../../lib/core/routing_rule.js";
 import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import { createLayer } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import type { LayerParts } from "../../lib/layer/layer_parts.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import type { GatingRuleOptions, Normalize } from "../../lib/operators/routing/gating_options.js";
 import { Random } from "../../lib/testing/random.js";
 import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
@@ -121,6 +123,8 @@ export const anyLayer: fc.Arbitrary<LayerProblem> = fc
 /** The tensors of a problem on a device. */
 export class RandomLayer implements Disposable {
   readonly layer: MoeLayer;
+  /** What the layer is made of. */
+  readonly parts: LayerParts;
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
   /** Stacked. */
@@ -141,7 +145,7 @@ export class RandomLayer implements Disposable {
     this.x = draw([tokens, hiddenSize], 1);
     this.router = draw([numExperts, hiddenSize], hiddenSize ** -0.5);
     this.experts = randomExpert(draw, config, intermediateSize, biases, [numExperts]);
-    this.layer = MoeLayer.create({
+    this.parts = createLayer({
       ...config,
       device,
       dtype,
@@ -151,6 +155,7 @@ export class RandomLayer implements Disposable {
       ...(selectionBias && { selectionBias: draw([numExperts], 0.1) }),
       ...randomShared(draw, config, biases),
     });
+    this.layer = new MoeLayer(this.parts);
   }
 
   /** A new tensor [E, N, H] of the first product's weights: gate rows before up rows where gated. */

@@ -6,10 +6,10 @@ import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { isMoeError } from "../../core/errors.js";
 import { packageVersion } from "../../core/version.js";
-import { describeLayer, type MoeLayerConfig } from "../../layer/description/config.js";
-import { MoeLayer } from "../../layer/layer.js";
+import type { MoeLayerConfig, MoeLayerDescription } from "../../layer/description/config.js";
+import type { WeightDTypes } from "../../layer/description/storage.js";
+import { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
-import type { ReadLoadOptions } from "../load.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
 
@@ -33,55 +33,76 @@ const folderName = ".moe-kernels";
 /** The parts of a layer begin at whole cache lines where the first does. */
 const dataAlignment = 4096;
 
-const weightDTypeKey = "weight_dtype";
+/** What of a layer's options the cache needs. */
+export interface CacheOptions {
+  readonly layer: number;
+  readonly device: Device;
+  readonly dtype: FloatDType | WeightDTypes | undefined;
+  readonly cache: boolean | string;
+}
 
 /**
- * The cache of one layer for one device and dtype: a safetensors file of the layer's parts, with metadata that tell what
+ * The cache of one layer for one device, bank and dtype: a safetensors file of the layer's parts, with metadata that tell what
  * they were made from. Undefined where `options.cache` does not ask for one.
  * @throws INVALID_ARGUMENT; BAD_CHECKPOINT where the directory cannot be listed.
  */
 export async function openWeightCache(
   directory: string,
   config: MoeLayerConfig,
-  options: ReadLoadOptions & { readonly layer: number },
+  description: MoeLayerDescription,
+  { layer, device, dtype, cache }: CacheOptions,
 ): Promise<WeightCache | undefined> {
-  const { layer, device, dtype = "stored", cache } = options;
   if (cache === false) return undefined;
   const layout = device.backend.weightLayout;
+  const { bank, numExperts, formats, biasDType } = description;
   const origin = {
     package: `moe-kernels ${packageVersion()}`,
     layout,
     layer: String(layer),
-    dtype,
+    dtype: dtypeName(dtype),
+    storage: JSON.stringify({ ...formats, biases: biasDType }),
+    bank: `${bank.first}-${bank.first + bank.count - 1}`,
     configuration: JSON.stringify(config),
     checkpoint: JSON.stringify(await listCheckpoint(directory)),
   };
   const folder = typeof cache === "boolean" ? join(directory, folderName) : join(cache, await modelName(directory));
-  return new WeightCache(device, config, join(folder, `layer-${layer}-${dtype}-${layout}.safetensors`), origin);
+  const experts = bank.count === numExperts ? [] : [`experts-${origin.bank}`];
+  const name = [`layer-${layer}`, ...experts, origin.dtype, layout].join("-");
+  return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin);
+}
+
+/** A name for the dtypes that were asked for. */
+function dtypeName(dtype: FloatDType | WeightDTypes | undefined): string {
+  if (typeof dtype !== "object") return dtype ?? "stored";
+  const roles = Object.entries(dtype).filter(([, role]) => role !== undefined);
+  return ["by-role", ...roles.map(([name, role]) => `${name}-${role}`).sort()].join("-");
 }
 
 class WeightCache {
   readonly #device: Device;
-  readonly #config: MoeLayerConfig;
+  readonly #description: MoeLayerDescription;
   readonly #path: string;
   /** Whatever decides the bytes of the weights; part of the file's metadata. */
   readonly #origin: Readonly<Record<string, string>>;
   #whyNotMapped = "";
 
-  constructor(device: Device, config: MoeLayerConfig, path: string, origin: Readonly<Record<string, string>>) {
+  constructor(
+    device: Device,
+    description: MoeLayerDescription,
+    path: string,
+    origin: Readonly<Record<string, string>>,
+  ) {
     this.#device = device;
-    this.#config = config;
+    this.#description = description;
     this.#path = path;
     this.#origin = origin;
   }
 
   /** The layer over the mapped file; undefined where there is none that fits. */
-  async load(): Promise<MoeLayer | undefined> {
+  async load(): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
     if (!this.#supported) return undefined;
     try {
-      const layer = await this.#map();
-      layer.cacheStatus = { state: "mapped", path: this.#path, reason: "" };
-      return layer;
+      return { parts: await this.#map(), cacheStatus: { state: "mapped", path: this.#path, reason: "" } };
     } catch (error) {
       if (!isMoeError(error)) throw error;
       this.#whyNotMapped = error.message;
@@ -89,12 +110,17 @@ class WeightCache {
     }
   }
 
-  /** Writes a layer's weights for the next time and tells the layer what became of it. Disposes of it on failure. */
-  async store(layer: MoeLayer, signal: AbortSignal | undefined): Promise<void> {
+  /** Writes a layer's weights for the next time and tells what became of it. Disposes of the layer on failure. */
+  async store(layer: LayerParts, signal: AbortSignal | undefined): Promise<CacheStatus> {
+    if (!this.#supported) {
+      return {
+        state: "unsupported",
+        path: "",
+        reason: `device ${layer.device.name} cannot compute with mapped weights`,
+      };
+    }
     try {
-      layer.cacheStatus = this.#supported
-        ? await this.#write(layer, signal)
-        : { state: "unsupported", path: "", reason: `device ${layer.device.name} cannot compute with mapped weights` };
+      return await this.#write(layer, signal);
     } catch (error) {
       layer.dispose();
       throw error;
@@ -105,32 +131,30 @@ class WeightCache {
     return this.#origin.layout !== "";
   }
 
-  async #map(): Promise<MoeLayer> {
+  async #map(): Promise<LayerParts> {
     await using file = await SafetensorsFile.open(this.#path);
     const { metadata } = file;
     for (const [key, value] of Object.entries(this.#origin)) {
       if (metadata[key] !== value) throw badCheckpoint(this.#path, `it was made from another ${key}`);
     }
-    const description = describeLayer(this.#config, metadata[weightDTypeKey] as FloatDType);
     const places = [...file.tensors];
     const byteLength = places.reduce((end, [, info]) => Math.max(end, info.byteOffset + info.byteLength), 0);
     const whole = this.#device.backend.mapFile(file.descriptor, byteLength);
     const parts = places.map(([name, info]) => [name, whole.view([info.byteLength], info.byteOffset)] as const);
     try {
-      return new MoeLayer(this.#device, description, Object.fromEntries(parts));
+      return new LayerParts(this.#device, this.#description, Object.fromEntries(parts));
     } finally {
       for (const handle of [whole, ...parts.map(([, part]) => part)]) handle.free();
     }
   }
 
-  async #write(layer: MoeLayer, signal: AbortSignal | undefined): Promise<CacheStatus> {
+  async #write(layer: LayerParts, signal: AbortSignal | undefined): Promise<CacheStatus> {
     const path = this.#path;
-    const parts = layer.handle.parts();
+    const parts = layer.onDevice.handle.parts();
     try {
       await makeFolder(dirname(path));
       const tensors = await readParts(parts);
-      const metadata = { ...this.#origin, [weightDTypeKey]: layer.description.weightDType };
-      await writeSafetensors(path, tensors, { metadata, alignment: dataAlignment, signal });
+      await writeSafetensors(path, tensors, { metadata: this.#origin, alignment: dataAlignment, signal });
       return { state: "written", path, reason: this.#whyNotMapped };
     } catch (error) {
       if (!isMoeError(error) || error.code === "DISPOSED") throw error;

@@ -1,14 +1,17 @@
+import type { ExpertRange } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
+import { checkBank } from "../../layer/description/bank.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
-import type { MoeLayer } from "../../layer/layer.js";
+import type { WeightDTypes } from "../../layer/description/storage.js";
+import type { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
-import { loadWeights, type ReadWeightOptions } from "../weights.js";
+import { describeSource, loadWeights, type ReadWeightOptions } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
@@ -43,8 +46,6 @@ export interface LayerFile {
   /** The tokens. */
   readonly x: Float32Array;
   readonly expected: ExpectedResults | undefined;
-  /** Loads the layer onto a device; `dtype`, the storage dtype of its weights, defaults to the file's. */
-  load(device: Device, dtype?: FloatDType, options?: Omit<ReadWeightOptions, "dtype">): Promise<MoeLayer>;
 }
 
 /**
@@ -60,18 +61,37 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
   const family = metadataText(file, "family");
   const caseName = metadataText(file, "case");
-  const { config, shape, training } = readFormula(path, metadataJson(file, "config"));
-  const tensors = readTensors(path, metadataJson(file, "tensors"), config);
+  const { config, shape, training } = readLayer(file);
   const numTokens = shapeSize(shape.slice(0, -1));
   const x = await readAs(file, "x", "F32", [numTokens, config.hiddenSize]);
   const noise = training ? await readAs(file, "noise", "F32", [numTokens, config.numExperts]) : undefined;
   const expected = file.tensors.has("output") ? await readExpected(file, numTokens, config) : undefined;
-  const load: LayerFile["load"] = async (device, dtype, options = {}) => {
-    await using opened = await SafetensorsFile.open(path);
-    const source = { configPath: path, config, tensors, fileOf: async () => opened };
-    return await loadWeights(source, device, dtype === undefined ? options : { ...options, dtype });
-  };
-  return { path, family, caseName, config, shape, noise, x, expected, load };
+  return { path, family, caseName, config, shape, noise, x, expected };
+}
+
+/** How a layer file's layer is loaded. */
+export interface LayerFileOptions extends ReadWeightOptions {
+  readonly device: Device;
+  readonly dtype?: FloatDType | WeightDTypes | undefined;
+  readonly bank?: ExpertRange | undefined;
+}
+
+/** Loads the layer of a layer file onto a device; throws as {@link openLayerFile}. */
+export async function loadLayerFile(
+  path: string,
+  { device, dtype, bank, ...reading }: LayerFileOptions,
+): Promise<LayerParts> {
+  await using file = await SafetensorsFile.open(path);
+  const { config, tensors } = readLayer(file);
+  const experts = checkBank(bank, config.numExperts);
+  const source = { configPath: path, config, tensors, bank: experts, fileOf: async () => file };
+  return await loadWeights(source, device, await describeSource(source, dtype), reading);
+}
+
+/** What a file's layer computes, and which tensors are its weights. */
+function readLayer(file: SafetensorsFile) {
+  const formula = readFormula(file.path, metadataJson(file, "config"));
+  return { ...formula, tensors: readTensors(file.path, metadataJson(file, "tensors"), formula.config) };
 }
 
 async function readExpected(

@@ -1,5 +1,7 @@
 import { basename } from "node:path";
-import { openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
+import { loadLayerFile, openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
+import type { Progress } from "../../checkpoint/weights.js";
+import { MoeLayer } from "../../moe_layer.js";
 import type { Workload } from "./workload.js";
 
 /** The layer of a layer file, on the file's own tokens. */
@@ -17,8 +19,10 @@ export async function layerFile(path: string): Promise<Workload> {
         ...(file.noise && { noise: file.noise }),
       },
     }),
-    load: (device, dtype, onProgress) =>
-      file.load(device, dtype, { onProgress: ({ bytesRead, bytesTotal }) => onProgress(bytesRead / bytesTotal) }),
+    load: async (device, dtype, onProgress) => {
+      const report = ({ bytesRead, bytesTotal }: Progress) => onProgress(bytesRead / bytesTotal);
+      return new MoeLayer(await loadLayerFile(path, { device, dtype, onProgress: report }));
+    },
     tokens: () => ({ origin: path, x: file.x, shape: file.shape }),
   };
 }

@@ -1,5 +1,5 @@
 import type { LoadOptions } from "../../checkpoint/load.js";
-import { MoeLayer } from "../../layer/layer.js";
+import { MoeLayer } from "../../moe_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 

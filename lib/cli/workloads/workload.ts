@@ -1,7 +1,7 @@
 import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
-import type { MoeLayer } from "../../layer/layer.js";
+import type { MoeLayer } from "../../moe_layer.js";
 
 /** Tokens to run a layer on. */
 export interface Tokens {

@@ -2,9 +2,9 @@ import {
   type Activation,
   activations,
   type Clamp,
+  type ExpertRange,
   isGated,
   type LayerDescription,
-  type LayerFormats,
   type OutputActivation,
   outputActivations,
   type SharedGate,
@@ -34,8 +34,10 @@ import {
   type GatingRuleOptions,
   gatingFields,
 } from "../../operators/routing/gating_options.js";
-import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "../training.js";
+import { checkBank } from "./bank.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
+import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
+import { uniformStorage, type WeightStorage } from "./storage.js";
 
 /** An expert that every token goes through, beside its chosen ones. */
 export interface SharedExpertConfig {
@@ -85,7 +87,7 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
 
 /** A checked configuration: what devices compute, and what is done to the routing before. */
 export interface MoeLayerDescription extends LayerDescription, RouterNoise {
-  /** Storage dtype of the weights. */
+  /** Storage dtype of the experts' weights: of `up`, where they differ. */
   readonly weightDType: DType;
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacityAmount | undefined;
@@ -119,39 +121,49 @@ const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExp
 /** A configuration as read: every field is in its range, but what depends on another is not yet checked. */
 export type ReadConfig = Read<typeof layerConfig>;
 
-/** Checks a configuration and fills in the defaults. */
-export function describeLayer(config: MoeLayerConfig, weightDType: FloatDType): MoeLayerDescription {
-  return describeConfig(layerConfig(config, "options"), weightDType);
+/**
+ * Checks a configuration and fills in the defaults.
+ * @param storage of the weights: one dtype, or what each role is stored as.
+ * @param experts those that the layer holds; default all.
+ */
+export function describeLayer(
+  config: MoeLayerConfig,
+  storage: FloatDType | WeightStorage,
+  experts?: ExpertRange,
+): MoeLayerDescription {
+  return describeConfig(layerConfig(config, "options"), storage, experts);
 }
 
 /** {@link describeLayer} of a configuration that was read. */
-export function describeConfig(config: ReadConfig, weightDType: FloatDType): MoeLayerDescription {
+export function describeConfig(
+  config: ReadConfig,
+  storage: FloatDType | WeightStorage,
+  experts?: ExpertRange,
+): MoeLayerDescription {
   const { hiddenSize, intermediateSize, numExperts, activation, clamp, factor, outputActivation, weightOn } = config;
+  const { formats, biasDType } = typeof storage === "string" ? uniformStorage(storage) : storage;
+  const bank = checkBank(experts, numExperts);
   const gating = checkGating(config, numExperts);
   return {
     hiddenSize,
     intermediateSize,
     numExperts,
-    ...checkSharedExpert(config),
+    ...checkSharedExpert(config, bank),
     activation,
     clamp,
     factor,
     outputActivation,
     weightOn,
-    weightDType,
-    formats: sameFormats(weightDType),
-    biasDType: weightDType,
-    bank: { first: 0, count: numExperts },
+    weightDType: formats.up as FloatDType,
+    formats,
+    biasDType,
+    bank,
     ...gating,
     capacity: config.capacity && checkCapacity(config.capacity, "capacity."),
     expertChoice: checkExpertChoice(config, gating),
     hierarchy: checkHierarchy(config, gating.topK),
     ...checkRouterNoise(config),
   };
-}
-
-function sameFormats(format: FloatDType): LayerFormats {
-  return { router: format, sharedGate: format, gate: format, up: format, factor: format, down: format };
 }
 
 function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount | undefined {
@@ -176,7 +188,11 @@ export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
   return (expertScorings as readonly Scoring[]).includes(scoring);
 }
 
-function checkSharedExpert(config: ReadConfig): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {
+/** The bank that begins with expert 0 has the shared experts; a softmax gate weighs the chosen experts of all banks. */
+function checkSharedExpert(
+  config: ReadConfig,
+  { first }: ExpertRange,
+): Pick<LayerDescription, "sharedExperts" | "sharedGate"> {
   const { sharedExpert, intermediateSize, weightOn, outputActivation } = config;
   if (sharedExpert === undefined) return { sharedExperts: 0, sharedGate: "none" };
   const { intermediateSize: width, gate } = sharedExpert;
@@ -184,6 +200,7 @@ function checkSharedExpert(config: ReadConfig): Pick<LayerDescription, "sharedEx
     throw cannotCombine(`sharedExpert.gate "${gate}"`, 'weightOn "input"');
   }
   if (outputActivation === "softmax") throw cannotCombine("sharedExpert", 'outputActivation "softmax"');
+  if (first > 0) return { sharedExperts: 0, sharedGate: gate === "softmax" ? gate : "none" };
   return { sharedExperts: Math.ceil(width / intermediateSize), sharedGate: gate };
 }
 

@@ -1,8 +1,12 @@
 import { checkInteger, invalidArgument } from "../../core/errors.js";
-import { type Fields, object, unchecked } from "../../core/options.js";
+import { type Fields, object, type Read, unchecked } from "../../core/options.js";
 import type { Gating } from "../../core/routing_rule.js";
-import { checkGating, type GatingRuleOptions, gatingFields } from "../../operators/routing/gating_options.js";
-import type { ReadConfig } from "./config.js";
+import {
+  checkGating,
+  type GatingRule,
+  type GatingRuleOptions,
+  gatingFields,
+} from "../../operators/routing/gating_options.js";
 
 /** The first gate of a layer's hierarchical gating: how many groups of neighbouring experts there are, and its rule. */
 export interface HierarchyConfig extends GatingRuleOptions {
@@ -20,8 +24,14 @@ export interface Hierarchy {
 const hierarchyFields = { ...gatingFields, numGroups: unchecked } satisfies Fields<HierarchyConfig>;
 export const hierarchyOption = object(hierarchyFields, "{ numGroups: 8, topK: 2 }");
 
+/** A layer's own rule among its experts, with the hierarchy before it. */
+type HierarchicalRule = GatingRule & {
+  readonly numExperts: number;
+  readonly hierarchy: Read<typeof hierarchyOption> | undefined;
+};
+
 /** Checks a layer's hierarchy and fills in the defaults; topK is the layer's own. */
-export function checkHierarchy(config: ReadConfig, topK: number): Hierarchy | undefined {
+export function checkHierarchy(config: HierarchicalRule, topK: number): Hierarchy | undefined {
   const { hierarchy, numExperts } = config;
   if (hierarchy === undefined) return undefined;
   const { numGroups } = hierarchy;

@@ -1,80 +1,21 @@
-import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import { type LoadFileOptions, type LoadOptions, loadLayer } from "../checkpoint/load.js";
-import type { LayerHandle, WeightParts } from "../core/backend.js";
-import { type Device, openedDevice } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
-import { cannotCombine, checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
-import { type Fields, floatDType, object, optional, unchecked } from "../core/options.js";
-import type { StageTimes } from "../core/stages.js";
-import type { Tensor } from "../core/tensor.js";
-import { tensor } from "../core/tensor_option.js";
-import { checkTensor, output } from "../operators/check.js";
-import { type Routing, routingRecord } from "../operators/routing/gating.js";
-import { CapturedForward, type CaptureOptions } from "./captured_forward.js";
-import { configFields, describeConfig, type MoeLayerConfig, type MoeLayerDescription } from "./description/config.js";
-import { cleanLogits, gateLogits, mostChoices, routesAlone, routeTokens } from "./routing.js";
-import { checkGoesWithWeights, checkTokens, withMatrix } from "./tokens.js";
-import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./training.js";
-import { type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
-import type { ExtraRouters } from "./weights/extra_routers.js";
-import { setSelectionBias, setWeights } from "./weights/set_weights.js";
-import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
-
-/**
- * The weights of a layer. Each is a tensor of the shape that stands here or, where it is stored in another way (inputs
- * first, gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
- */
-export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
-  /** [E, H] */
-  router: W;
-  /** [E] */
-  routerBias?: W;
-  /** [E, H], for `noisy`: what the deviation of the logits' noise is projected by. */
-  noiseRouter?: W;
-  /** [G, H], for `hierarchy`: the router of the groups. */
-  groupRouter?: W;
-  /** [G] */
-  groupRouterBias?: W;
-  /** [G, H], for `noisy` in a hierarchy: the groups' noiseRouter. */
-  groupNoiseRouter?: W;
-  /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
-  selectionBias?: W;
-  /** Every expert's weights. */
-  experts: Experts;
-  /** The shared expert's weights, whose width is `sharedExpert.intermediateSize`. */
-  shared?: ExpertWeights<W>;
-  /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
-  sharedGate?: W;
-  /** [1] or [2] */
-  sharedGateBias?: W;
-}
-
-/** `experts`: a list of E, or the same tensors stacked, by default with the expert first ([E, I, H] and so on). */
-export interface MoeLayerOptions
-  extends MoeLayerConfig,
-    LayerWeights<Weight, readonly ExpertWeights[] | ExpertWeights> {
-  device: Device;
-  /** Storage dtype of the weights on the device; default the dtype of the router's weight. */
-  dtype?: FloatDType;
-}
-
-const createFields = {
-  ...configFields,
-  device: openedDevice,
-  dtype: optional(floatDType),
-  router: weight,
-  routerBias: optional(weight),
-  noiseRouter: optional(weight),
-  groupRouter: optional(weight),
-  groupRouterBias: optional(weight),
-  groupNoiseRouter: optional(weight),
-  selectionBias: optional(weight),
-  experts: unchecked,
-  shared: optional(expertWeights),
-  sharedGate: optional(weight),
-  sharedGateBias: optional(weight),
-} satisfies Fields<MoeLayerOptions>;
-const createOptions = object(createFields, "{ device, hiddenSize, ..., router, experts }");
+import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
+import { type LoadFileOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
+import type { Device } from "./core/device.js";
+import type { FloatDType } from "./core/dtype.js";
+import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
+import { type Fields, floatDType, object, optional } from "./core/options.js";
+import type { StageTimes } from "./core/stages.js";
+import type { Tensor } from "./core/tensor.js";
+import { tensor } from "./core/tensor_option.js";
+import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
+import { createLayer, type MoeLayerOptions } from "./layer/create.js";
+import type { MoeLayerDescription } from "./layer/description/config.js";
+import type { LayerParts } from "./layer/layer_parts.js";
+import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
+import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
+import { weight } from "./layer/weights/weight_layout.js";
+import { checkTensor, output } from "./operators/check.js";
+import { type Routing, routingRecord } from "./operators/routing/gating.js";
 
 const forwardOptions = object(
   { routing: optional(routingRecord), training: optional(trainingOption), out: optional(tensor()) },
@@ -90,16 +31,15 @@ const captureOptions = object({ dtype: optional(floatDType) } satisfies Fields<C
 export class MoeLayer implements Disposable {
   readonly device: Device;
   readonly description: MoeLayerDescription;
-  /** @internal Those that the layer has. */
-  readonly extraRouters: ExtraRouters = {};
-  #handle: LayerHandle | undefined;
-  #cacheStatus: CacheStatus | undefined;
+  readonly #parts: LayerParts;
+  readonly #cacheStatus: CacheStatus | undefined;
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
-  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
-    this.device = device;
-    this.description = description;
-    this.#handle = device.backend.layer(description, stored);
+  constructor(parts: LayerParts, cacheStatus?: CacheStatus) {
+    this.device = parts.device;
+    this.description = parts.description;
+    this.#parts = parts;
+    this.#cacheStatus = cacheStatus;
   }
 
   /**
@@ -107,19 +47,7 @@ export class MoeLayer implements Disposable {
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
    */
   static create(options: MoeLayerOptions): MoeLayer {
-    const { device, ...given } = createOptions(options, "options");
-    const { router, hiddenSize, numExperts } = given;
-    const experts = readExperts(given.experts, numExperts);
-    checkWeight("router", router, [numExperts, hiddenSize], device);
-    const dtype = given.dtype ?? storedWeight(router).tensor.dtype;
-    const layer = new MoeLayer(device, describeConfig(given, dtype));
-    try {
-      setWeights(layer, { ...given, experts });
-      return layer;
-    } catch (error) {
-      layer.dispose();
-      throw error;
-    }
+    return new MoeLayer(createLayer(options));
   }
 
   /**
@@ -129,31 +57,19 @@ export class MoeLayer implements Disposable {
    */
   static load(directory: string, options: LoadOptions): Promise<MoeLayer>;
   static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
-  static load(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
-    return loadLayer(path, options);
-  }
-
-  /** @internal */
-  get handle(): LayerHandle {
-    if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
-    void this.device.backend;
-    return this.#handle;
+  static async load(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
+    const { parts, cacheStatus } = await loadLayer(path, options);
+    return new MoeLayer(parts, cacheStatus);
   }
 
   /** Bytes of the layer's weights on the device; complete once the work that sets them is done. */
   get byteLength(): number {
-    const extra = Object.values(this.extraRouters).map(({ byteLength }) => byteLength);
-    return extra.reduce((total, bytes) => total + bytes, this.handle.byteLength);
+    return this.#parts.byteLength;
   }
 
   /** What became of the cache of packed weights; undefined where {@link MoeLayer.load} was not asked for one. */
   get cacheStatus(): CacheStatus | undefined {
     return this.#cacheStatus;
-  }
-
-  /** @internal */
-  set cacheStatus(status: CacheStatus) {
-    this.#cacheStatus = status;
   }
 
   /**
@@ -162,7 +78,7 @@ export class MoeLayer implements Disposable {
    * for a bias; UNSUPPORTED_OPERATION where the weights are mapped from a cache file.
    */
   setSelectionBias(bias: Tensor<FloatDType>): void {
-    setSelectionBias(this, weight(bias, "selectionBias"));
+    this.#parts.router.weights.setSelectionBias(weight(bias, "selectionBias"));
   }
 
   /**
@@ -178,23 +94,24 @@ export class MoeLayer implements Disposable {
     x: Tensor<D>,
     options: { routing?: Routing; training?: Training; out?: Tensor<NoInfer<D>> } = {},
   ): Tensor<D> {
-    const { device, handle, description } = this;
-    const tokens = checkTokens(this, x);
+    const { device } = this;
+    const { onDevice, router, bank } = this.#parts;
+    const tokens = checkTokens(onDevice, x);
     const { routing, training, out } = forwardOptions(options, "options");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
-      checkTraining(this, training, tokens);
+      checkTraining(onDevice, training, tokens);
       if (routing !== undefined) throw cannotCombine("training", "routing");
     }
     const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
-        if (routing !== undefined) handle.forward(input, result, routing.ids.handle, routing.weights.handle, -1);
-        else if (training === undefined && routesAlone(description)) handle.forward(input, result, null, null, -1);
+        if (routing !== undefined) bank.forward(input, result, routing, -1);
+        else if (training === undefined && router.fused) onDevice.forward(input, result);
         else {
-          const { ids, weights } = routeTokens(this, input, tokens, training);
-          handle.forward(input, result, ids.handle, weights.handle, mostChoices(description, tokens));
+          const { ids, weights } = router.route(input, tokens, training);
+          bank.forward(input, result, { ids, weights }, router.mostChoices(tokens));
           ids.dispose();
           weights.dispose();
         }
@@ -209,16 +126,16 @@ export class MoeLayer implements Disposable {
    * @param options.training as in {@link forward}.
    */
   route(x: Tensor<FloatDType>, options: { training?: Training } = {}): Routing {
-    const tokens = checkTokens(this, x);
+    const tokens = checkTokens(this.#parts.onDevice, x);
     const { training } = routeOptions(options, "options");
-    if (training !== undefined) checkTraining(this, training, tokens);
-    return withMatrix(x, (input) => routeTokens(this, input, tokens, training));
+    if (training !== undefined) checkTraining(this.#parts.onDevice, training, tokens);
+    return withMatrix(x, (input) => this.#parts.router.route(input, tokens, training));
   }
 
   /** The router's output before any scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
-    const tokens = checkTokens(this, x);
-    return withMatrix(x, (input) => cleanLogits(this, input, tokens, "experts"));
+    const tokens = checkTokens(this.#parts.onDevice, x);
+    return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "experts"));
   }
 
   /**
@@ -226,11 +143,11 @@ export class MoeLayer implements Disposable {
    * @throws INVALID_ARGUMENT for a layer without `hierarchy`, and the errors of {@link forward}.
    */
   groupLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
-    const tokens = checkTokens(this, x);
+    const tokens = checkTokens(this.#parts.onDevice, x);
     if (this.description.hierarchy === undefined) {
       throw invalidArgument("layer", "one with hierarchy, as groupLogits are its groups'", "one without");
     }
-    return withMatrix(x, (input) => cleanLogits(this, input, tokens, "groups"));
+    return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "groups"));
   }
 
   /**
@@ -239,14 +156,15 @@ export class MoeLayer implements Disposable {
    * @throws INVALID_ARGUMENT for a layer without `noisy`, and the errors of {@link forward}.
    */
   trainingLogits(x: Tensor<FloatDType>, training: Training): TrainingLogits {
-    const tokens = checkTokens(this, x);
+    const tokens = checkTokens(this.#parts.onDevice, x);
     const source = trainingOption(training, "training");
-    checkTraining(this, source, tokens);
+    checkTraining(this.#parts.onDevice, source, tokens);
+    const { router } = this.#parts;
     const { noisy, hierarchy } = this.description;
     if (noisy === undefined) throw requires("trainingLogits", "a layer with noisy");
     return withMatrix(x, (input) => ({
-      ...gateLogits(this, input, tokens, source, "experts"),
-      ...(hierarchy && { groups: gateLogits(this, input, tokens, source, "groups") }),
+      ...router.noisyLogits(input, tokens, source, "experts"),
+      ...(hierarchy && { groups: router.noisyLogits(input, tokens, source, "groups") }),
     }));
   }
 
@@ -266,12 +184,12 @@ export class MoeLayer implements Disposable {
     checkGoesWithWeights("dtype", dtype, weightDType);
     const x = device.empty([tokens, hiddenSize], dtype);
     const y = device.empty([tokens, hiddenSize], dtype);
-    return new CapturedForward(this, x, y);
+    return new CapturedForward(this.#parts, x, y);
   }
 
   /** Microseconds of each stage of the last forward (not of a replay), once it is done. */
   stageTimes(): Promise<StageTimes> {
-    return this.handle.stageTimes();
+    return this.#parts.onDevice.handle.stageTimes();
   }
 
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
@@ -282,9 +200,7 @@ export class MoeLayer implements Disposable {
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
-    this.#handle?.free();
-    this.#handle = undefined;
-    for (const router of Object.values(this.extraRouters)) router.dispose();
+    this.#parts.dispose();
   }
 
   [Symbol.dispose](): void {

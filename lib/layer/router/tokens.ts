@@ -1,9 +1,12 @@
-import type { TensorHandle } from "../core/backend.js";
-import type { FloatDType } from "../core/dtype.js";
-import { MoeError } from "../core/errors.js";
-import type { Tensor } from "../core/tensor.js";
-import { checkTensor, resultDType } from "../operators/check.js";
-import type { MoeLayer } from "./layer.js";
+import type { TensorHandle } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, resultDType } from "../../operators/check.js";
+import type { DeviceLayer } from "../device_layer.js";
+
+/** A layer's gates: that of the experts, and in a hierarchy that of their groups. */
+export type GateName = "experts" | "groups";
 
 /** The tokens of x [T, H], one sequence, or [B, S, H]. */
 export interface Tokens {
@@ -16,7 +19,7 @@ export interface Tokens {
 }
 
 /** Checks that x is [T, H] or [B, S, H] and goes with the layer's weights. */
-export function checkTokens({ description, device }: MoeLayer, x: Tensor<FloatDType>): Tokens {
+export function checkTokens({ description, device }: DeviceLayer, x: Tensor<FloatDType>): Tokens {
   const { hiddenSize, weightDType } = description;
   const sequences = (x as Partial<Tensor>)?.shape?.length === 3;
   checkTensor("x", x, "float", sequences ? ["B", "S", hiddenSize] : ["T", hiddenSize], device);

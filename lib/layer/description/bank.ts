@@ -1,0 +1,16 @@
+import type { ExpertRange } from "../../core/backend.js";
+import { invalidArgument } from "../../core/errors.js";
+import { type Fields, integer, object } from "../../core/options.js";
+
+export const bankOption = object(
+  { first: integer(0), count: integer(1) } satisfies Fields<ExpertRange>,
+  "{ first: 0, count: 8 }",
+);
+
+/** The experts that a layer of E holds: all where none are named. */
+export function checkBank(bank: ExpertRange | undefined, numExperts: number): ExpertRange {
+  if (bank === undefined) return { first: 0, count: numExperts };
+  const { first, count } = bank;
+  if (first + count <= numExperts) return { first, count };
+  throw invalidArgument("bank", `experts within 0 to ${numExperts - 1}`, `${first} to ${first + count - 1}`);
+}

@@ -1,0 +1,32 @@
+import { cannotCombine } from "../../core/errors.js";
+import { type Fields, object, optional } from "../../core/options.js";
+import { jitterEpsilon } from "../../operators/noise/jitter.js";
+import { noiseEpsilon } from "../../operators/noise/noisy_logits.js";
+
+/** How a layer's router is disturbed in training, so that tokens explore experts. At most one of the two. */
+export interface RouterNoiseConfig {
+  /**
+   * Noisy top-k gating (arXiv 1701.06538): logits get normal noise of deviation softplus(noiseRouter x) + epsilon (default
+   * 0.01), see {@link noisyLogits}; in a hierarchy those of both gates.
+   */
+  noisy?: { epsilon?: number };
+  /** The router's input, but not the experts', is multiplied by 1 - routerJitter .. 1 + routerJitter, see {@link jitter}. */
+  routerJitter?: number;
+}
+
+/** A checked {@link RouterNoiseConfig}. */
+export interface RouterNoise {
+  readonly noisy: { readonly epsilon: number } | undefined;
+  readonly routerJitter: number | undefined;
+}
+
+export const routerNoiseFields = {
+  noisy: optional(object({ epsilon: noiseEpsilon }, "{ epsilon: 0.01 }")),
+  routerJitter: optional(jitterEpsilon),
+} satisfies Fields<RouterNoiseConfig>;
+
+/** Checks that the noise is of one kind. */
+export function checkRouterNoise({ noisy, routerJitter }: RouterNoise): RouterNoise {
+  if (noisy !== undefined && routerJitter !== undefined) throw cannotCombine("routerJitter", "noisy");
+  return { noisy, routerJitter };
+}

@@ -1,0 +1,78 @@
+import type { LayerFormats } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument } from "../../core/errors.js";
+import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
+
+/**
+ * Storage dtypes of a layer's weights by role. A role that is left out keeps the dtype of the weights that it is made from.
+ * Tokens may be of any dtype; only f64 goes with nothing else.
+ */
+export interface WeightDTypes {
+  /** The router, with those of noisy and hierarchical gating. */
+  router?: FloatDType;
+  /** All matrices of the experts; the shared expert is stored as they are. */
+  experts?: FloatDType;
+  /** Of the experts' matrices this one; default `experts`. */
+  gate?: FloatDType;
+  up?: FloatDType;
+  factor?: FloatDType;
+  down?: FloatDType;
+  sharedGate?: FloatDType;
+  /** All biases, but for the selection's, which is f32. */
+  biases?: FloatDType;
+}
+
+/** What each role of a layer is stored as. */
+export interface WeightStorage {
+  readonly formats: LayerFormats;
+  readonly biasDType: FloatDType;
+}
+
+/** The dtypes of the weights that a layer is made from; of experts those of the first. */
+export type GivenDTypes = { readonly [Role in keyof LayerFormats | "biases"]?: FloatDType | undefined } & {
+  readonly router: FloatDType;
+};
+
+const roleDTypes = {
+  router: optional(floatDType),
+  experts: optional(floatDType),
+  gate: optional(floatDType),
+  up: optional(floatDType),
+  factor: optional(floatDType),
+  down: optional(floatDType),
+  sharedGate: optional(floatDType),
+  biases: optional(floatDType),
+} satisfies Fields<WeightDTypes>;
+const readRoleDTypes = object(roleDTypes, '{ experts: "bf16", router: "f32" }');
+
+/** One dtype for all roles, which `one` reads, or an object of them. */
+export function weightDTypes(one: Reader<FloatDType>): Reader<FloatDType | WeightDTypes> {
+  return (value, name) =>
+    typeof value === "object" && value !== null ? (readRoleDTypes(value, name) as WeightDTypes) : one(value, name);
+}
+
+/** What is stored as what, where `dtype` was asked for; default all roles as the router. */
+export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, given: GivenDTypes): WeightStorage {
+  if (typeof dtype !== "object") return uniformStorage(dtype ?? given.router);
+  const { experts, biases = given.biases ?? given.router } = dtype;
+  const expert = (role: "gate" | "up" | "factor" | "down") => dtype[role] ?? experts ?? given[role] ?? given.router;
+  const formats = {
+    router: dtype.router ?? given.router,
+    sharedGate: dtype.sharedGate ?? given.sharedGate ?? given.router,
+    gate: expert("gate"),
+    up: expert("up"),
+    factor: expert("factor"),
+    down: expert("down"),
+  };
+  const all = [...Object.values(formats), biases];
+  if (all.includes("f64") && all.some((one) => one !== "f64")) {
+    throw invalidArgument("dtype", "f64 for all roles or for none", all.join(", "));
+  }
+  return { formats, biasDType: biases };
+}
+
+/** All roles in one dtype. */
+export function uniformStorage(dtype: FloatDType): WeightStorage {
+  const formats = { router: dtype, sharedGate: dtype, gate: dtype, up: dtype, factor: dtype, down: dtype };
+  return { formats, biasDType: dtype };
+}

@@ -1,0 +1,38 @@
+import type { LayerHandle, TensorHandle, WeightParts } from "../core/backend.js";
+import type { Device } from "../core/device.js";
+import { MoeError } from "../core/errors.js";
+import type { MoeLayerDescription } from "./description/config.js";
+
+/**
+ * A layer's memory and fused stages on a device, which hold its router and its experts together. {@link Router} and
+ * {@link ExpertBank} are the two sides of it.
+ */
+export class DeviceLayer {
+  readonly device: Device;
+  readonly description: MoeLayerDescription;
+  #handle: LayerHandle | undefined;
+
+  /** @param stored the parts of a layer of an equal description; default memory whose weights are to be set. */
+  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+    this.device = device;
+    this.description = description;
+    this.#handle = device.backend.layer(description, stored);
+  }
+
+  /** @throws DISPOSED after free(), or where the device is. */
+  get handle(): LayerHandle {
+    if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
+    void this.device.backend;
+    return this.#handle;
+  }
+
+  /** Enqueues y = the layer of x, where the device routes by itself. */
+  forward(x: TensorHandle, y: TensorHandle): void {
+    this.handle.forward(x, y, null, null, -1);
+  }
+
+  free(): void {
+    this.#handle?.free();
+    this.#handle = undefined;
+  }
+}

@@ -1,0 +1,84 @@
+import type { TensorHandle } from "../core/backend.js";
+import { invalidArgument, requires } from "../core/errors.js";
+import type { Routing } from "../operators/routing/gating.js";
+import type { DeviceLayer } from "./device_layer.js";
+import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./weights/expert_weights.js";
+import { setLinear, withMatrices } from "./weights/linear.js";
+import type { Weight } from "./weights/weight_layout.js";
+
+/**
+ * The experts that a layer holds, `description.bank`, with the shared ones where the bank begins with expert 0. Every setter
+ * checks its weights and enqueues a copy.
+ */
+export class ExpertBank {
+  readonly #layer: DeviceLayer;
+
+  constructor(layer: DeviceLayer) {
+    this.#layer = layer;
+  }
+
+  /** The weights of one expert; `expert` counts within the bank. */
+  setExpert(expert: number, weights: ExpertWeights): void {
+    const { device, description } = this.#layer;
+    checkExpert(`experts[${expert}]`, weights, description, description.intermediateSize, device);
+    this.#setShares(expert, weights, description.intermediateSize);
+  }
+
+  /** The weights of all experts of the bank, stacked. */
+  setStacked(stacked: ExpertWeights): void {
+    const { device, description } = this.#layer;
+    const { bank, hiddenSize, intermediateSize } = description;
+    checkExpert("experts", stacked, description, intermediateSize, device, bank.count);
+    for (let expert = 0; expert < bank.count; expert++) {
+      const weights = stackedExpert(stacked, expert, hiddenSize, intermediateSize);
+      try {
+        this.#setShares(expert, weights, intermediateSize);
+      } finally {
+        mapExpert(weights, ({ tensor }) => tensor.dispose());
+      }
+    }
+  }
+
+  /** The weights of the shared expert, whose width decides between how many experts they are divided. */
+  setShared(weights: ExpertWeights, width: number): void {
+    const { device, description } = this.#layer;
+    checkExpert("shared", weights, description, width, device);
+    this.#setShares(description.bank.count, weights, width);
+  }
+
+  /** The shared expert's gate. */
+  setSharedGate(weight: Weight, bias?: Weight): void {
+    const { device, description, handle } = this.#layer;
+    const rows = description.sharedGate === "softmax" ? 2 : 1;
+    setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
+      handle.setSharedGate(matrix, vector);
+    });
+  }
+
+  /** Checks that what the shared expert needs is given and nothing else. */
+  checkShared(given: { readonly shared: unknown; readonly sharedGate: unknown }): void {
+    const { sharedExperts, sharedGate, bank } = this.#layer.description;
+    const bankWithShared = bank.first === 0 ? "sharedExpert" : "a bank that begins with expert 0";
+    const needs = { shared: sharedExperts > 0, sharedGate: sharedGate !== "none" };
+    for (const name of ["shared", "sharedGate"] as const) {
+      if (needs[name] === (given[name] !== undefined)) continue;
+      if (needs[name]) throw invalidArgument(name, "tensors for sharedExpert", given[name]);
+      throw requires(name, name === "shared" || bank.first > 0 ? bankWithShared : "sharedExpert.gate");
+    }
+  }
+
+  /** Enqueues y = what the bank's experts add to the output for x of a routing of which at most `maxChoices` fall on them. */
+  forward(x: TensorHandle, y: TensorHandle, { ids, weights }: Routing, maxChoices: number): void {
+    this.#layer.handle.forward(x, y, ids.handle, weights.handle, maxChoices);
+  }
+
+  /** Divides an expert of `width` between experts of the layer's, the first of which is `expert`. */
+  #setShares(expert: number, weights: ExpertWeights, width: number): void {
+    const { description, handle } = this.#layer;
+    for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
+      withMatrices({ ...expertShare(weights, description, width, first) }, (matrices) => {
+        handle.setExpert(index, matrices);
+      });
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import type { WeightParts } from "../core/backend.js";
+import type { Device } from "../core/device.js";
+import type { MoeLayerDescription } from "./description/config.js";
+import { DeviceLayer } from "./device_layer.js";
+import { ExpertBank } from "./expert_bank.js";
+import { Router } from "./router/router.js";
+
+/** What a layer is: a description, a router and a bank of experts, over one layer of a device. */
+export class LayerParts implements Disposable {
+  readonly device: Device;
+  readonly description: MoeLayerDescription;
+  readonly onDevice: DeviceLayer;
+  readonly router: Router;
+  readonly bank: ExpertBank;
+
+  /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
+  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+    this.device = device;
+    this.description = description;
+    this.onDevice = new DeviceLayer(device, description, stored);
+    this.router = new Router(this.onDevice);
+    this.bank = new ExpertBank(this.onDevice);
+  }
+
+  /** Bytes of the weights on the device; complete once the work that sets them is done. */
+  get byteLength(): number {
+    return this.onDevice.handle.byteLength + this.router.weights.byteLength;
+  }
+
+  /** Frees the weights, once enqueued work no longer needs them. Idempotent. */
+  dispose(): void {
+    this.onDevice.free();
+    this.router.free();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

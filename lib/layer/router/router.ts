@@ -1,0 +1,71 @@
+import type { TensorHandle } from "../../core/backend.js";
+import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { sharedCapacity } from "../../operators/routing/limit_capacity.js";
+import type { MoeLayerDescription } from "../description/config.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { RouterWeights } from "./router_weights.js";
+import { emptyRouting, noisyGate, type RoutingStage, RoutingState, routingStages } from "./stages.js";
+import type { GateName, Tokens } from "./tokens.js";
+import type { GateLogits, NoiseSource } from "./training.js";
+
+/** How a layer's tokens find their experts: the weights that score them, and the stages from x to ids and weights. */
+export class Router {
+  readonly weights: RouterWeights;
+  readonly #description: MoeLayerDescription;
+  readonly #stages: readonly RoutingStage[];
+  readonly #trainingStages: readonly RoutingStage[];
+
+  constructor(layer: DeviceLayer) {
+    this.weights = new RouterWeights(layer);
+    this.#description = layer.description;
+    this.#stages = routingStages(layer.description, false);
+    this.#trainingStages = routingStages(layer.description, true);
+  }
+
+  /** Whether the device's fused forward routes by itself, where there is no noise. */
+  get fused(): boolean {
+    const { capacity, expertChoice, hierarchy } = this.#description;
+    return capacity === undefined && expertChoice === undefined && hierarchy === undefined;
+  }
+
+  /**
+   * Who takes which tokens: the choice of the router within the experts' capacity, or the experts' own.
+   * @param source what noise comes from; default none.
+   * @param out where to write; default new tensors.
+   */
+  route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
+    const stages = source === undefined ? this.#stages : this.#trainingStages;
+    using state = new RoutingState(x, tokens, source);
+    stages.forEach((stage, index) => {
+      stage(state, this.weights, index === stages.length - 1 ? out : undefined);
+    });
+    return state.routing as Routing;
+  }
+
+  /** The logits of a gate with noisy gating, with their noise and without. */
+  noisyLogits(x: TensorHandle, tokens: Tokens, source: NoiseSource, gate: GateName): GateLogits {
+    const clean = this.weights.logits(x, tokens, gate);
+    return { clean, ...noisyGate(x, clean, source, this.weights, gate) };
+  }
+
+  /** Memory for a routing of these tokens, as {@link route} writes it. */
+  emptyRouting(tokens: Tokens): Routing {
+    return emptyRouting(this.weights, tokens);
+  }
+
+  /** How many choices fall on experts of the layer's bank at most: devices need memory for no more. */
+  mostChoices({ count, sequenceLength }: Tokens): number {
+    const { capacity, expertChoice: amount, numExperts, topK, bank } = this.#description;
+    if (amount !== undefined) return bank.count * tokensOfExpert(amount, count, numExperts);
+    const most = count * Math.min(topK, bank.count);
+    if (capacity === undefined) return most;
+    const shared = sharedCapacity(capacity, count, sequenceLength, topK, numExperts);
+    const sequences = shared.length === 0 ? 0 : count / shared.length;
+    return Math.min(most, sequences * bank.count * shared.capacity);
+  }
+
+  free(): void {
+    this.weights.free();
+  }
+}

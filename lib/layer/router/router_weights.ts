@@ -1,0 +1,104 @@
+import type { TensorHandle } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { cannotCombine } from "../../core/errors.js";
+import type { Shape } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkSelectionBias } from "../../operators/routing/gating_options.js";
+import type { MoeLayerDescription } from "../description/config.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { type ExtraRouterRole, type ExtraRouters, extraRouters } from "../weights/extra_routers.js";
+import { setLinear, withMatrices } from "../weights/linear.js";
+import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
+import type { GateName, Tokens } from "./tokens.js";
+
+/**
+ * The linear maps that score experts. Devices hold the one that their fused stages need; those of a hierarchy and of noisy
+ * gating are tensors here. Every setter checks its weights and enqueues a copy.
+ */
+export class RouterWeights {
+  readonly #layer: DeviceLayer;
+  readonly #extra: ExtraRouters = {};
+
+  constructor(layer: DeviceLayer) {
+    this.#layer = layer;
+  }
+
+  get device() {
+    return this.#layer.device;
+  }
+
+  get description(): MoeLayerDescription {
+    return this.#layer.description;
+  }
+
+  /** Of what is not in the device's own layer. */
+  get byteLength(): number {
+    return Object.values(this.#extra).reduce((total, { byteLength }) => total + byteLength, 0);
+  }
+
+  /** The router's weight [E, H] and bias [E]. */
+  set(weight: Weight, bias?: Weight): void {
+    const { device, description, handle } = this.#layer;
+    setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
+      handle.setRouter(matrix, vector);
+    });
+  }
+
+  /** The bias [E] of the selection. */
+  setSelectionBias(bias: Weight): void {
+    const { device, description, handle } = this.#layer;
+    const { numExperts, scoring, expertChoice, noisy, hierarchy } = description;
+    for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy })) {
+      if (other !== undefined) throw cannotCombine("selectionBias", name);
+    }
+    checkWeight("selectionBias", bias, [numExperts], device);
+    checkSelectionBias(bias, scoring);
+    withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
+      handle.setSelectionBias(matrices.bias);
+    });
+  }
+
+  /** The weight of a router beside the layer's own. */
+  setExtra(role: ExtraRouterRole, weight: Weight): void {
+    const { device, description } = this.#layer;
+    const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
+    checkWeight(role, weight, shape, device);
+    const copy = device.empty(shape, description.formats.router as FloatDType);
+    this.#extra[role] = copy;
+    withMatrices({ matrix: wholeMatrix(weight, shape) }, ({ matrix }) => {
+      device.backend.copyMatrix({ source: matrix, target: copy.handle });
+    });
+  }
+
+  /** A gate's logits of x: [T, E], of the groups [T, G]. */
+  logits(x: TensorHandle, { count, dtype }: Tokens, gate: GateName): Tensor<"f32"> {
+    const { device, description, handle } = this.#layer;
+    const outputs = gate === "experts" ? description.numExperts : description.hierarchy?.numGroups;
+    const logits = device.empty([count, outputs as number], dtype);
+    if (gate === "experts") handle.logits(x, logits.handle);
+    else this.#project(x, "groupRouter", "groupRouterBias", logits);
+    return logits;
+  }
+
+  /** What the deviation of a gate's noise is made from; of the shape of its logits. */
+  noiseSpread(x: TensorHandle, logits: Tensor<"f32">, gate: GateName): Tensor<"f32"> {
+    const spread = this.#layer.device.empty(logits.shape, logits.dtype);
+    this.#project(x, gate === "experts" ? "noiseRouter" : "groupNoiseRouter", undefined, spread);
+    return spread;
+  }
+
+  /** The experts of x by the device's own stages, as the layer's rule chooses them. */
+  choose(x: TensorHandle, ids: Tensor, weights: Tensor): void {
+    this.#layer.handle.route(x, ids.handle, weights.handle);
+  }
+
+  free(): void {
+    for (const router of Object.values(this.#extra)) router.dispose();
+  }
+
+  #project(x: TensorHandle, role: ExtraRouterRole, biasRole: ExtraRouterRole | undefined, out: Tensor): void {
+    const bias = biasRole && this.#extra[biasRole];
+    const weight = this.#extra[role] as Tensor;
+    this.#layer.device.backend.routerProjection({ x, weight: weight.handle, bias: bias?.handle, logits: out.handle });
+  }
+}

@@ -1,0 +1,157 @@
+import type { TensorHandle } from "../../core/backend.js";
+import type { ExpertScoring } from "../../core/routing_rule.js";
+import type { Tensor } from "../../core/tensor.js";
+import { type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
+import { chooseTokens } from "../../operators/routing/expert_choice.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { chooseByGroups } from "../../operators/routing/hierarchical_gating.js";
+import { dropOverflow } from "../../operators/routing/limit_capacity.js";
+import type { MoeLayerDescription } from "../description/config.js";
+import type { RouterWeights } from "./router_weights.js";
+import type { GateName, Tokens } from "./tokens.js";
+import type { NoiseSource } from "./training.js";
+
+/** A routing on its way through a router's stages: what they leave for one another. */
+export class RoutingState implements Disposable {
+  /** What the router sees of the tokens. */
+  x: TensorHandle;
+  readonly tokens: Tokens;
+  /** What the noise of training comes from. */
+  readonly source: NoiseSource | undefined;
+  readonly logits: Partial<Record<GateName, Tensor<"f32">>> = {};
+  routing: Routing | undefined;
+  readonly #temporary: Disposable[] = [];
+
+  constructor(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined) {
+    this.x = x;
+    this.tokens = tokens;
+    this.source = source;
+  }
+
+  /** Keeps a tensor until all stages are enqueued. */
+  keep<T extends Disposable>(tensor: T): T {
+    this.#temporary.push(tensor);
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#temporary) tensor[Symbol.dispose]();
+  }
+}
+
+/**
+ * One step of a routing. `out` is where the list's last step writes its ids and weights; others, and all where it is not
+ * given, write to tensors of their own.
+ */
+export type RoutingStage = (state: RoutingState, router: RouterWeights, out: Routing | undefined) => void;
+
+/**
+ * The stages of a layer's routing, in training with its noise. The stage `chooseOnDevice` stands for the router and gating of the
+ * device's fused forward.
+ */
+export function routingStages(description: MoeLayerDescription, training: boolean): readonly RoutingStage[] {
+  const { noisy, routerJitter, hierarchy, expertChoice, capacity } = description;
+  const noise = training && noisy !== undefined;
+  const score = (gate: GateName) => (noise ? [project(gate), addNoise(gate)] : [project(gate)]);
+  const choose = () => {
+    if (hierarchy) return [...score("groups"), ...score("experts"), chooseInGroups];
+    if (expertChoice) return [...score("experts"), letExpertsChoose];
+    return noise ? [...score("experts"), chooseByLogits] : [chooseOnDevice];
+  };
+  return [
+    ...(training && routerJitter !== undefined ? [jitterInput] : []),
+    ...choose(),
+    ...(capacity ? [limitCapacity] : []),
+  ];
+}
+
+/** x as a router with jitter sees it. */
+const jitterInput: RoutingStage = (state, { device, description }) => {
+  const { count, inputDType } = state.tokens;
+  const jittered = state.keep(device.empty([count, description.hiddenSize], inputDType));
+  device.backend.jitter({
+    x: state.x,
+    seed: state.source?.seed as bigint,
+    epsilon: description.routerJitter as number,
+    y: jittered.handle,
+  });
+  state.x = jittered.handle;
+};
+
+function project(gate: GateName): RoutingStage {
+  return (state, router) => {
+    state.logits[gate] = state.keep(router.logits(state.x, state.tokens, gate));
+  };
+}
+
+function addNoise(gate: GateName): RoutingStage {
+  return (state, router) => {
+    const { logits, deviation } = noisyGate(state.x, state.logits[gate] as Tensor<"f32">, state.source, router, gate);
+    state.keep(deviation);
+    state.logits[gate] = state.keep(logits);
+  };
+}
+
+/** A gate's logits with the noise of a layer with noisy gating, from `clean` ones [T, E], of the groups [T, G]. */
+export function noisyGate(
+  x: TensorHandle,
+  clean: Tensor<"f32">,
+  source: NoiseSource | undefined,
+  router: RouterWeights,
+  gate: GateName,
+): NoisyLogits {
+  const { noisy, numExperts } = router.description;
+  const given = gate === "experts" ? source?.noise : source?.groupNoise;
+  const offset = gate === "experts" ? 0 : (clean.shape[0] as number) * numExperts;
+  using spread = router.noiseSpread(x, clean, gate);
+  const noise = given === undefined ? { seed: source?.seed as bigint, offset } : { noise: given };
+  return noisyLogits(clean, spread, { ...noise, ...noisy });
+}
+
+const chooseOnDevice: RoutingStage = (state, router, out) => {
+  state.routing = out ?? emptyRouting(router, state.tokens);
+  router.choose(state.x, state.routing.ids, state.routing.weights);
+};
+
+const chooseByLogits: RoutingStage = (state, router, out) => {
+  state.routing = out ?? emptyRouting(router, state.tokens);
+  const { ids, weights } = state.routing;
+  const logits = state.logits.experts as Tensor;
+  router.device.backend.gating({
+    logits: logits.handle,
+    ids: ids.handle,
+    weights: weights.handle,
+    rule: router.description,
+  });
+};
+
+const chooseInGroups: RoutingStage = (state, { description }, out) => {
+  const { groups, experts } = state.logits as Required<RoutingState["logits"]>;
+  const rules = description.hierarchy as NonNullable<MoeLayerDescription["hierarchy"]>;
+  state.routing = chooseByGroups(groups, experts, rules.groups, rules.experts, out);
+};
+
+const letExpertsChoose: RoutingStage = (state, { description }, out) => {
+  const { expertChoice, scoring } = description;
+  const amount = expertChoice as NonNullable<typeof expertChoice>;
+  const logits = state.logits.experts as Tensor<"f32">;
+  const { ids, weights, tokens, tokenWeights } = chooseTokens(logits, amount, scoring as ExpertScoring, out);
+  state.keep(tokens);
+  state.keep(tokenWeights);
+  state.routing = { ids, weights };
+};
+
+const limitCapacity: RoutingStage = (state, { description }, out) => {
+  const { capacity, numExperts } = description;
+  const chosen = state.routing as Routing;
+  state.keep(chosen.ids);
+  state.keep(chosen.weights);
+  const rule = capacity as NonNullable<typeof capacity>;
+  state.routing = dropOverflow(chosen, rule, numExperts, state.tokens.sequenceLength, out);
+};
+
+/** Memory for the routing of tokens by a layer whose router chooses. */
+export function emptyRouting({ device, description }: RouterWeights, { count, dtype }: Tokens): Routing {
+  const shape = [count, description.topK];
+  return { ids: device.empty(shape, "i32"), weights: device.empty(shape, dtype) };
+}

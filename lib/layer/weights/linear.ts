@@ -1,0 +1,37 @@
+import type { StridedMatrix } from "../../core/backend.js";
+import type { Device } from "../../core/device.js";
+import type { Shape } from "../../core/shape.js";
+import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
+import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
+
+/** Checks a linear map's weight of `shape` [outputs, inputs] and its bias [outputs], and hands them over. */
+export function setLinear(
+  device: Device,
+  name: string,
+  shape: Shape,
+  weight: Weight,
+  bias: Weight | undefined,
+  set: (matrix: WeightMatrix, vector: StridedMatrix | null) => void,
+): void {
+  const vector = shape.slice(0, 1);
+  checkWeight(name, weight, shape, device);
+  if (bias !== undefined) checkWeight(`${name}Bias`, bias, vector, device);
+  const matrices = { weight: wholeWeight(weight, shape), bias: bias ? wholeMatrix(bias, vector) : null };
+  withMatrices(matrices, (given) => set(given.weight, given.bias));
+}
+
+/** Hands matrices over and frees their handles. */
+export function withMatrices<M extends Record<string, StridedMatrix | WeightMatrix | null>>(
+  matrices: M,
+  set: (matrices: M) => void,
+): void {
+  try {
+    set(matrices);
+  } finally {
+    for (const matrix of Object.values(matrices)) {
+      if (matrix === null) continue;
+      if ("codes" in matrix) freeWeight(matrix);
+      else matrix.handle.free();
+    }
+  }
+}
