@@ -49,7 +49,8 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const std::vector<char> zeros(static_cast<size_t>(weights.columns * element), 0);
   ItemQueue& queue = context.queue;
   queue.reset(static_cast<int64_t>(row_tiles.size()));
-  context.team.run([&](const Worker& worker) {
+  const Work packing{.bytes = 8.0 * static_cast<double>(rows * weights.columns)};
+  context.team.share(std::ssize(row_tiles), packing, [&](const Worker& worker) {
     for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
       const RowTile& tile = row_tiles[i];
       for (int32_t r = 0; r < tile.rows; ++r) {
@@ -60,9 +61,9 @@ Status multiply_rows(Context& context, const RowProduct& p) {
                          x + tile.first_row * product.x_row_bytes(), r, tile.rows);
       }
     }
-    worker.wait_for_all();
-    if (worker.index == 0) queue.reset(static_cast<int64_t>(plan.items.size()));
-    worker.wait_for_all();
+  });
+  queue.reset(static_cast<int64_t>(plan.items.size()));
+  context.team.share(std::ssize(plan.items), product.work(), [&](const Worker& worker) {
     std::vector<float> scratch(static_cast<size_t>(product.scratch_size()));
     run_product(product, worker.index, queue, scratch.data(), [&](const RowTile& tile, int64_t panel, const float* c) {
       const int64_t first = panel * layout.outputs_per_panel;

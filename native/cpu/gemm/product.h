@@ -21,6 +21,16 @@ struct Product {
 
   const PanelLayout& layout() const { return weights->layout(); }
   int64_t x_row_bytes() const { return layout().padded_k * element_bytes(tile_kernels->arithmetic); }
+  // Weights read, once for each item that has them, and multiply-adds.
+  Work work() const {
+    int64_t panels = 0, row_panels = 0;
+    for (const WorkItem& item : plan->items) {
+      panels += item.panels;
+      for (int64_t t = 0; t < item.tiles; ++t) row_panels += item.panels * (*tiles)[item.first_tile + t].rows;
+    }
+    return {.bytes = static_cast<double>(panels * layout().panel_bytes()),
+            .operations = 2.0 * static_cast<double>(row_panels * layout().panel_columns * layout().padded_k)};
+  }
   // float32 values that one thread needs for sums.
   int64_t scratch_size() const { return plan->most_tiles * plan->most_panels * kMaxTileRows * layout().panel_columns; }
 };

@@ -58,35 +58,27 @@ class LayerPass {
   Status run();
 
  private:
-  // One thread of the region.
-  struct Thread {
-    const Worker& worker;
-    std::vector<float> sums;  // of unfinished tiles
-  };
-
   void take(Arena& arena);
   void plan(PlannedProduct& planned, const CpuPackedExperts& weights, const Buffer* bias, const char* x,
             const TileKernels& kernels, const std::vector<RowTile>& tiles) const;
   void plan_rows();
-  void work(const Worker& worker);
+  void work();
 
-  // A phase: `prepare` sets it up on one thread and returns its number of items while the others wait.
-  template <class Prepare>
-  void begin_phase(const Thread& thread, Prepare&& prepare);
+  // item(worker, index) of 0 .. count, on the threads that come. The phases follow one another on the calling thread.
   template <class Item>
-  void for_items(const Thread& thread, Item&& item);
+  void for_items(int64_t count, const Work& work, Item&& item);
   template <class Store>
-  void multiply(Thread& thread, const PlannedProduct& planned, Store&& store);
-  void multiply(Thread& thread, const PlannedProduct& planned, float* results);
+  void multiply(const PlannedProduct& planned, Store&& store);
+  void multiply(const PlannedProduct& planned, float* results);
 
   void pack_token_tile(const RowTile& tile);
-  void gate(const Thread& thread, int64_t first, int64_t end);
+  void gate(const Worker& worker, int64_t first, int64_t end);
   void sort();
   void weigh_rows();
-  void pack_row_tile(const Thread& thread, const RowTile& tile);
+  void pack_row_tile(const Worker& worker, const RowTile& tile);
   void store_inner(const RowTile& tile, int64_t panel, float* c);
-  void combine(const Thread& thread, int64_t token);
-  const float* slot_weights(const Thread& thread, int64_t token);
+  void combine(const Worker& worker, int64_t token);
+  const float* slot_weights(const Worker& worker, int64_t token);
 
   const char* token(int64_t index) const {
     return tokens_.x + index * d_.hidden * static_cast<int64_t>(info(tokens_.dtype).bytes);
@@ -126,7 +118,7 @@ Status LayerPass::run() {
     plan(shared_gate_, *weights_.shared_gate, &weights_.shared_gate_bias, w_.token_tiles, token_kernels_, token_tiles_);
   }
   stamp_ = seconds();
-  context_.team.run([this](const Worker& worker) { work(worker); });
+  work();
   lap(times_.combine);
   context_.warnings.non_finite_logit_rows += non_finite_rows_.load();
   return std::move(status_);
@@ -176,72 +168,67 @@ void LayerPass::plan_rows() {
   plan(down_, *weights_.down, &weights_.down_bias, w_.inner_tiles, expert_kernels_, row_tiles_);
 }
 
-void LayerPass::work(const Worker& worker) {
-  Thread thread{worker, {}};
+void LayerPass::work() {
+  const double tokens = static_cast<double>(tokens_.count);
+  const double line_bytes = 8.0 * static_cast<double>(d_.hidden);  // an element read and written
   if (routes_ || gates_shared_) {
-    begin_phase(thread, [&] { return static_cast<int64_t>(token_tiles_.size()); });
-    for_items(thread, [&](int64_t i) { pack_token_tile(token_tiles_[i]); });
+    for_items(std::ssize(token_tiles_), {.bytes = tokens * line_bytes},
+              [&](const Worker&, int64_t i) { pack_token_tile(token_tiles_[i]); });
   }
-  if (routes_) multiply(thread, router_, w_.logits);
-  if (gates_shared_) multiply(thread, shared_gate_, w_.shared_gate);
+  if (routes_) multiply(router_, w_.logits);
+  if (gates_shared_) multiply(shared_gate_, w_.shared_gate);
   if (tokens_.logits != nullptr) return;
 
+  lap(times_.router);
   if (routes_) {
     constexpr int64_t kTokensAtOnce = 32;
-    begin_phase(thread, [&] {
-      lap(times_.router);
-      return ceil_divide(tokens_.count, kTokensAtOnce);
+    // Some 30 operations a logit: an exponential, comparisons, its part in the choice.
+    const Work work{.operations = 30 * tokens * static_cast<double>(d_.experts)};
+    for_items(ceil_divide(tokens_.count, kTokensAtOnce), work, [&](const Worker& worker, int64_t i) {
+      gate(worker, i * kTokensAtOnce, std::min(tokens_.count, (i + 1) * kTokensAtOnce));
     });
-    for_items(thread,
-              [&](int64_t i) { gate(thread, i * kTokensAtOnce, std::min(tokens_.count, (i + 1) * kTokensAtOnce)); });
+    lap(times_.gating);
   }
   if (tokens_.y == nullptr) return;
 
-  begin_phase(thread, [&] {
-    lap(routes_ ? times_.gating : times_.router);
-    sort();
-    plan_rows();
-    lap(times_.sort);
-    return static_cast<int64_t>(row_tiles_.size());
-  });
-  for_items(thread, [&](int64_t i) { pack_row_tile(thread, row_tiles_[i]); });
-  if (d_.factor) multiply(thread, factor_, w_.factor);
-  multiply(thread, gate_up_, [&](const RowTile& tile, int64_t panel, float* c) { store_inner(tile, panel, c); });
-  multiply(thread, down_, w_.outputs);
-  begin_phase(thread, [&] {
-    lap(times_.down);
-    return tokens_.count;
-  });
-  for_items(thread, [&](int64_t i) { combine(thread, i); });
-}
-
-template <class Prepare>
-void LayerPass::begin_phase(const Thread& thread, Prepare&& prepare) {
-  thread.worker.wait_for_all();
-  if (thread.worker.index == 0) context_.queue.reset(prepare());
-  thread.worker.wait_for_all();
+  sort();
+  plan_rows();
+  lap(times_.sort);
+  const double rows = tokens * static_cast<double>(slots_);
+  for_items(std::ssize(row_tiles_), {.bytes = rows * line_bytes},
+            [&](const Worker& worker, int64_t i) { pack_row_tile(worker, row_tiles_[i]); });
+  if (d_.factor) multiply(factor_, w_.factor);
+  multiply(gate_up_, [&](const RowTile& tile, int64_t panel, float* c) { store_inner(tile, panel, c); });
+  lap(times_.gate_up);
+  multiply(down_, w_.outputs);
+  lap(times_.down);
+  for_items(tokens_.count, {.bytes = rows * line_bytes}, [&](const Worker& worker, int64_t i) { combine(worker, i); });
 }
 
 template <class Item>
-void LayerPass::for_items(const Thread& thread, Item&& item) {
-  for (int64_t i; (i = context_.queue.next(thread.worker.index)) >= 0;) item(i);
+void LayerPass::for_items(int64_t count, const Work& work, Item&& item) {
+  context_.queue.reset(count);
+  context_.team.share(count, work, [&](const Worker& worker) {
+    for (int64_t i; (i = context_.queue.next(worker.index)) >= 0;) item(worker, i);
+  });
 }
 
 template <class Store>
-void LayerPass::multiply(Thread& thread, const PlannedProduct& planned, Store&& store) {
-  begin_phase(thread, [&] {
-    if (&planned == &down_) lap(times_.gate_up);
-    return static_cast<int64_t>(planned.plan.items.size());
+void LayerPass::multiply(const PlannedProduct& planned, Store&& store) {
+  context_.queue.reset(std::ssize(planned.plan.items));
+  context_.team.share(std::ssize(planned.plan.items), planned.product.work(), [&](const Worker& worker) {
+    // Of unfinished tiles; kept by the thread, since a layer's products follow one another.
+    thread_local std::vector<float> sums;
+    sums.resize(std::max(sums.size(), static_cast<size_t>(planned.product.scratch_size())));
+    run_product(planned.product, worker.index, context_.queue, sums.data(), store);
   });
-  thread.sums.resize(static_cast<size_t>(planned.product.scratch_size()));
-  run_product(planned.product, thread.worker.index, context_.queue, thread.sums.data(), store);
 }
 
 // The results as a matrix [rows, outputs].
-void LayerPass::multiply(Thread& thread, const PlannedProduct& planned, float* results) {
+void LayerPass::multiply(const PlannedProduct& planned, float* results) {
   const PanelLayout& layout = planned.product.layout();
   const int64_t outputs = planned.product.weights->weights().outputs();
-  multiply(thread, planned, [&](const RowTile& tile, int64_t panel, const float* c) {
+  multiply(planned, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
     for (int32_t r = 0; r < tile.rows; ++r) {
@@ -259,10 +246,10 @@ void LayerPass::pack_token_tile(const RowTile& tile) {
   }
 }
 
-void LayerPass::gate(const Thread& thread, int64_t first, int64_t end) {
+void LayerPass::gate(const Worker& worker, int64_t first, int64_t end) {
   const TensorView logits{w_.logits, DType::f32, 2, {tokens_.count, d_.experts}};
   non_finite_rows_ += gate_rows(kernels_, logits, d_.gating, floats(weights_.selection_bias), w_.ids, w_.weights, first,
-                                end, w_.gate + thread.worker.index * gating_scratch(d_.experts));
+                                end, w_.gate + worker.index * gating_scratch(d_.experts));
 }
 
 void LayerPass::sort() {
@@ -282,11 +269,11 @@ void LayerPass::weigh_rows() {
   }
 }
 
-void LayerPass::pack_row_tile(const Thread& thread, const RowTile& tile) {
+void LayerPass::pack_row_tile(const Worker& worker, const RowTile& tile) {
   const int64_t padded_k = weights_.gate_up->layout().padded_k;
   const Arithmetic arithmetic = expert_kernels_.arithmetic;
   char* target = w_.row_tiles + tile.first_row * padded_k * element_bytes(arithmetic);
-  float* line = w_.line + thread.worker.index * d_.hidden;
+  float* line = w_.line + worker.index * d_.hidden;
   for (int32_t r = 0; r < tile.rows; ++r) {
     const int64_t row = tile.first_row + r;
     const char* x = token(w_.token_of_row[row]);
@@ -316,9 +303,9 @@ void LayerPass::store_inner(const RowTile& tile, int64_t panel, float* c) {
                         w_.inner_tiles + tile.first_row * down_.product.x_row_bytes(), tile.rows);
 }
 
-void LayerPass::combine(const Thread& thread, int64_t token) {
-  const void** rows = w_.slot_rows + thread.worker.index * slots_;
-  float* line = w_.line + thread.worker.index * d_.hidden;
+void LayerPass::combine(const Worker& worker, int64_t token) {
+  const void** rows = w_.slot_rows + worker.index * slots_;
+  float* line = w_.line + worker.index * d_.hidden;
   for (int64_t j = 0; j < slots_; ++j) {
     const int32_t row = w_.row_of_slot[token * slots_ + j];
     rows[j] = row < 0 ? nullptr : w_.outputs + row * d_.hidden;
@@ -327,14 +314,14 @@ void LayerPass::combine(const Thread& thread, int64_t token) {
       kernels_.softmax(w_.outputs + row * d_.hidden, static_cast<int32_t>(d_.hidden));
     }
   }
-  kernels_.combine(DType::f32, rows, slot_weights(thread, token), static_cast<int32_t>(slots_), d_.hidden, line);
+  kernels_.combine(DType::f32, rows, slot_weights(worker, token), static_cast<int32_t>(slots_), d_.hidden, line);
   kernels_.from_f32(tokens_.dtype, line, d_.hidden,
                     tokens_.y + token * d_.hidden * static_cast<int64_t>(info(tokens_.dtype).bytes));
 }
 
 // What the outputs of a token's slots are multiplied by.
-const float* LayerPass::slot_weights(const Thread& thread, int64_t token) {
-  float* all = w_.slot_weights + thread.worker.index * slots_;
+const float* LayerPass::slot_weights(const Worker& worker, int64_t token) {
+  float* all = w_.slot_weights + worker.index * slots_;
   if (d_.weight_on == WeightPlace::input) {
     std::fill_n(all, slots_, 1.0f);
     return all;

@@ -9,13 +9,38 @@
 
 namespace moe::cpu {
 
+// What a parallel region has to do.
+struct Work {
+  double bytes = 0;       // read and written
+  double operations = 0;  // of floating point; a multiply-add is two
+};
+
+// How many of `most` threads are worth waking for it. One alone takes less time than it takes to wake another (tens of
+// microseconds) for what is a few of its microseconds.
+inline int threads_for(const Work& work, int most) {
+  // Of one thread, and little of what it reaches at best: data that comes from memory, products of few rows.
+  constexpr double kBytesPerMicrosecond = 10e3;
+  constexpr double kOperationsPerMicrosecond = 20e3;
+  constexpr double kMicrosecondsPerThread = 8;
+  const double microseconds = std::max(work.bytes / kBytesPerMicrosecond, work.operations / kOperationsPerMicrosecond);
+  return static_cast<int>(std::clamp(microseconds / kMicrosecondsPerThread, 1.0, static_cast<double>(most)));
+}
+
 struct Team {
   std::shared_ptr<ThreadPool> pool;
   int threads;
 
+  // All threads, see ThreadPool::run.
   template <class Body>
   void run(Body&& body) const {
     pool->run(threads, std::forward<Body>(body));
+  }
+
+  // The caller and whoever comes, see ThreadPool::share; no more threads than there are items or than `work` is worth.
+  template <class Body>
+  void share(int64_t items, const Work& work, Body&& body) const {
+    if (items == 0) return;
+    pool->share(static_cast<int>(std::min<int64_t>(threads_for(work, threads), items)), std::forward<Body>(body));
   }
 
   // Calls function(thread, begin, end) for pieces of 0 .. count, `grain` long, on all threads; one piece alone on the
@@ -28,7 +53,7 @@ struct Team {
     }
     const int64_t pieces = (count + grain - 1) / grain;
     std::atomic<int64_t> next{0};
-    run([&](const Worker& worker) {
+    pool->share(static_cast<int>(std::min<int64_t>(threads, pieces)), [&](const Worker& worker) {
       for (int64_t piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < pieces;) {
         function(worker.index, piece * grain, std::min(count, (piece + 1) * grain));
       }

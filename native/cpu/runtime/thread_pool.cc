@@ -41,16 +41,17 @@ std::shared_ptr<ThreadPool> ThreadPool::shared() {
 }
 
 ThreadPool::~ThreadPool() {
-  ending_ = true;
+  ending_.store(true, std::memory_order_relaxed);
   for (auto& member : members_) {
-    member->ticket.fetch_add(1, std::memory_order_release);
-    member->ticket.notify_one();
+    member->called.fetch_add(1, std::memory_order_release);
+    member->called.notify_one();
   }
   for (auto& member : members_) member->thread.join();
 }
 
-void ThreadPool::run(int threads, Function function, void* context) {
-  std::lock_guard lock(region_);
+void ThreadPool::run(Attendance attendance, int threads, Function function, void* context) {
+  std::lock_guard lock(region_mutex_);
+  if (threads == 1) return function(context, Worker{0, 1, nullptr});
   while (static_cast<int>(members_.size()) < threads - 1) {
     members_.push_back(std::make_unique<Member>());
     Member& member = *members_.back();
@@ -61,25 +62,58 @@ void ThreadPool::run(int threads, Function function, void* context) {
   context_ = context;
   threads_ = threads;
   barrier_.reset(threads);
-  unfinished_.store(threads - 1, std::memory_order_relaxed);
+  expected_.store(attendance == Attendance::all ? threads - 1 : 0, std::memory_order_relaxed);
+  const uint32_t region = Gate::region(gate_.load(std::memory_order_relaxed)) + 1;
+  gate_.store(Gate::open(region), std::memory_order_release);
   for (int i = 0; i < threads - 1; ++i) {
-    members_[i]->ticket.fetch_add(1, std::memory_order_release);
-    members_[i]->ticket.notify_one();
+    members_[i]->called.store(region, std::memory_order_release);
+    members_[i]->called.notify_one();
   }
   function(context, Worker{0, threads, &barrier_});
-  for (int left = unfinished_.load(std::memory_order_acquire); left != 0;
-       left = unfinished_.load(std::memory_order_acquire)) {
-    wait_while(unfinished_, left);
+  for (int left; (left = expected_.load(std::memory_order_acquire)) > 0;) wait_while(expected_, left);
+  close();
+}
+
+// No worker enters any more; waits for those inside.
+void ThreadPool::close() {
+  for (uint64_t gate = gate_.fetch_or(Gate::kClosed, std::memory_order_acq_rel) | Gate::kClosed;
+       (gate & Gate::kInside) != 0; gate = gate_.load(std::memory_order_acquire)) {
+    wait_while(gate_, gate);
   }
+}
+
+uint32_t ThreadPool::enter(uint32_t last) {
+  uint64_t gate = gate_.load(std::memory_order_relaxed);
+  do {
+    if ((gate & Gate::kClosed) != 0 || Gate::region(gate) == last) return last;
+  } while (!gate_.compare_exchange_weak(gate, gate + Gate::kOneInside, std::memory_order_acquire,
+                                        std::memory_order_relaxed));
+  return Gate::region(gate);
+}
+
+void ThreadPool::leave() {
+  const uint64_t before = gate_.fetch_sub(Gate::kOneInside, std::memory_order_release);
+  if ((before & Gate::kClosed) != 0) gate_.notify_one();
 }
 
 void ThreadPool::work(Member& member, int index) {
   name_this_thread("moe-worker");
-  for (uint32_t seen = 0;; ++seen) {
-    wait_while(member.ticket, seen);
-    if (ending_) return;
-    function_(context_, Worker{index, threads_, &barrier_});
-    if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+  uint32_t entered = 0;
+  for (uint32_t called = 0;;) {
+    wait_while(member.called, called);
+    called = member.called.load(std::memory_order_acquire);
+    if (ending_.load(std::memory_order_relaxed)) return;
+    // It may come late, into a later region than it was called to, or one for fewer threads.
+    const uint32_t region = enter(entered);
+    if (region == entered) continue;
+    entered = region;
+    if (index < threads_) {
+      function_(context_, Worker{index, threads_, &barrier_});
+      if (expected_.load(std::memory_order_relaxed) > 0 && expected_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        expected_.notify_one();
+      }
+    }
+    leave();
   }
 }
 

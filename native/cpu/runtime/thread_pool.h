@@ -30,6 +30,7 @@ struct Worker {
   int count;
   Barrier* barrier;
 
+  // In a region that all threads take part in (ThreadPool::run).
   void wait_for_all() const {
     if (count > 1) barrier->wait();
   }
@@ -41,36 +42,71 @@ class ThreadPool {
   static std::shared_ptr<ThreadPool> shared();
   ~ThreadPool();
 
-  // Runs `body(worker)` on the calling thread and `threads` - 1 workers, and returns when all have finished. `body`
-  // must not throw.
+  // Runs `body(worker)` once on the calling thread and once on each of `threads` - 1 workers, and returns when all have
+  // finished. `body` must not throw. As slow as the last thread to come: for what needs every thread.
   template <class Body>
   void run(int threads, Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    run(
-        threads, [](void* context, const Worker& worker) { (*static_cast<Plain*>(context))(worker); },
-        const_cast<void*>(static_cast<const void*>(&body)));
+    run(Attendance::all, threads, function_of<Body>(), context_of(body));
+  }
+
+  // Runs `body(worker)` on the calling thread and on those of `threads` - 1 workers that come before it is done there,
+  // and returns when all who came have finished. `body` takes work until none is left, from an ItemQueue or the like,
+  // so that the caller alone can do all of it: a worker that sleeps, or waits for a CPU that others keep busy, is not
+  // waited for. `body` must not throw and must not wait for other workers.
+  template <class Body>
+  void share(int threads, Body&& body) {
+    run(Attendance::whoever_comes, threads, function_of<Body>(), context_of(body));
   }
 
  private:
   using Function = void (*)(void* context, const Worker& worker);
+  enum class Attendance { all, whoever_comes };
+
+  template <class Body>
+  static Function function_of() {
+    using Plain = std::remove_reference_t<Body>;
+    return [](void* context, const Worker& worker) { (*static_cast<Plain*>(context))(worker); };
+  }
+  template <class Body>
+  static void* context_of(Body& body) {
+    return const_cast<void*>(static_cast<const void*>(&body));
+  }
 
   struct alignas(64) Member {
-    std::atomic<uint32_t> ticket{0};
+    // The last region that it was called to.
+    std::atomic<uint32_t> called{0};
     std::thread thread;
   };
 
-  ThreadPool() = default;
-  void run(int threads, Function function, void* context);
-  void work(Member& member, int index);
+  // The region's number, whether its caller has closed it, and how many workers are in it. One word, so that none can
+  // enter a region that is closed: what its body refers to lives on the caller's stack.
+  struct Gate {
+    static constexpr uint64_t kOneInside = 1;
+    static constexpr uint64_t kInside = 0x7fffffff;
+    static constexpr uint64_t kClosed = 0x80000000;
+    static constexpr uint64_t open(uint32_t region) { return uint64_t{region} << 32; }
+    static constexpr uint32_t region(uint64_t gate) { return static_cast<uint32_t>(gate >> 32); }
+  };
 
-  std::mutex region_;
+  ThreadPool() = default;
+  void run(Attendance attendance, int threads, Function function, void* context);
+  void work(Member& member, int index);
+  // Enters the open region, unless it is `last`; returns its number, or `last`.
+  uint32_t enter(uint32_t last);
+  void leave();
+  void close();
+
+  std::mutex region_mutex_;
   std::vector<std::unique_ptr<Member>> members_;
+  std::atomic<bool> ending_{false};
+  // Of the open region: written before its gate opens, read by those who entered.
   Function function_ = nullptr;
   void* context_ = nullptr;
   int threads_ = 1;
-  bool ending_ = false;
   Barrier barrier_;
-  alignas(64) std::atomic<int> unfinished_{0};
+  alignas(64) std::atomic<uint64_t> gate_{Gate::kClosed};
+  // Workers that have not finished, of those that the caller waits for.
+  alignas(64) std::atomic<int> expected_{0};
 };
 
 // Hands out the items 0 .. total of a phase: every thread works through its own contiguous range first (contiguous

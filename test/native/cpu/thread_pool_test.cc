@@ -12,6 +12,8 @@ using moe::cpu::Team;
 using moe::cpu::ThreadPool;
 using moe::cpu::Worker;
 
+using ThreadPoolPointer = std::shared_ptr<ThreadPool>;
+
 }  // namespace
 
 MOE_TEST(every_worker_runs_once_and_barriers_keep_phases_apart) {
@@ -78,4 +80,75 @@ MOE_TEST(ranges_are_covered_once) {
     for (const auto& times : covered) once = once && times.load() == 1;
     MOE_CHECK(once);
   }
+}
+
+MOE_TEST(shared_work_is_done_once_by_whoever_comes) {
+  for (const int threads : {1, 2, 3, 9, 33}) {
+    const ThreadPoolPointer pool = ThreadPool::shared();
+    ItemQueue queue(threads);
+    bool once = true;
+    for (int64_t round = 0; round < 300; ++round) {
+      const int64_t total = round % 70;
+      // Lives as long as the region: a worker that came after it would write to what is gone.
+      std::vector<int> taken(static_cast<size_t>(total));
+      std::vector<int> calls(static_cast<size_t>(threads));
+      queue.reset(total);
+      pool->share(threads, [&](const Worker& worker) {
+        ++calls[worker.index];
+        for (int64_t item; (item = queue.next(worker.index)) >= 0;) ++taken[item];
+      });
+      for (const int count : taken) once = once && count == 1;
+      for (const int count : calls) once = once && count <= 1;
+      once = once && calls[0] == 1;
+    }
+    MOE_CHECK(once);
+  }
+}
+
+MOE_TEST(a_shared_region_ends_without_the_workers_that_come_late) {
+  const ThreadPoolPointer pool = ThreadPool::shared();
+  // Far more threads than CPUs, and no work: hardly a worker is there before the caller is done.
+  int64_t calls = 0;
+  for (int i = 0; i < 300; ++i) {
+    std::atomic<int> here{0};
+    pool->share(64, [&](const Worker&) { ++here; });
+    calls += here;
+  }
+  MOE_CHECK(calls >= 300 && calls < 300 * 64);
+}
+
+MOE_TEST(regions_of_all_and_shared_ones_alternate) {
+  const ThreadPoolPointer pool = ThreadPool::shared();
+  const auto device = [&](int threads) {
+    for (int i = 0; i < 200; ++i) {
+      std::atomic<int> first{0};
+      bool apart = true;
+      ItemQueue queue(threads);
+      queue.reset(40);
+      std::atomic<int> items{0};
+      pool->share(threads, [&](const Worker& worker) {
+        while (queue.next(worker.index) >= 0) ++items;
+      });
+      pool->run(threads, [&](const Worker& worker) {
+        ++first;
+        worker.wait_for_all();
+        if (worker.index == 0) apart = first == threads;
+      });
+      MOE_CHECK(apart && first == threads && items == 40);
+    }
+  };
+  std::thread a(device, 2), b(device, 5), c(device, 1);
+  a.join();
+  b.join();
+  c.join();
+}
+
+MOE_TEST(threads_follow_from_work) {
+  using moe::cpu::threads_for;
+  MOE_CHECK_EQUAL(threads_for({0, 0}, 64), 1);
+  MOE_CHECK_EQUAL(threads_for({100e3, 100e3}, 64), 1);
+  MOE_CHECK_EQUAL(threads_for({200e3, 0}, 64), 2);
+  MOE_CHECK_EQUAL(threads_for({0, 1e6}, 64), 6);
+  MOE_CHECK_EQUAL(threads_for({1e9, 1e9}, 64), 64);
+  MOE_CHECK_EQUAL(threads_for({1e9, 1e9}, 1), 1);
 }
