@@ -1,10 +1,12 @@
-// Copies the built addon to prebuilds/, from where `npm pack` takes it and an installation loads it without a build.
+// Copies the addon to prebuilds/, from where `npm pack` takes it and an installation loads it without a build. In a checkout
+// it is built anew: what setup builds there has the tests' own operators.
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { packageRoot, prebuiltPath } from "../dist/core/native.js";
+import { buildNative } from "./build_native.mjs";
 
-const built = join(packageRoot, "build", "Release", "moe_kernels.node");
+const built = join(packageRoot, buildFolder(), "Release", "moe_kernels.node");
 const prebuilt = prebuiltPath();
 mkdirSync(dirname(prebuilt), { recursive: true });
 copyFileSync(built, prebuilt);
@@ -16,4 +18,14 @@ function strip(path) {
   if (process.platform === "win32") return;
   const { status, error } = spawnSync("strip", ["-x", path], { stdio: "inherit" });
   if (error || status !== 0) console.warn(`prebuild: not stripped: ${error?.message ?? `strip: exit code ${status}`}`);
+}
+
+/** The folder of a build without the tests' operators. */
+function buildFolder() {
+  if (!existsSync(join(packageRoot, "test", "native"))) return "build";
+  const out = join("build", "prebuild");
+  const failure = buildNative({ out, defines: { MOE_BUILD_TESTS: "OFF" } });
+  if (failure === undefined) return out;
+  console.error(`prebuild: ${failure}`);
+  process.exit(1);
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import bindings from "bindings";
 import type { Backend, DeviceKind } from "./backend.js";
 import { MoeError } from "./errors.js";
+import type { Fields } from "./operators/field.js";
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -66,6 +67,8 @@ export interface NativeBinding {
   /** Hands over the error class; called once after loading. */
   initialize(errorClass: typeof MoeError): void;
   open(name: string, options: { [Name in keyof DeviceOptions]: DeviceOptions[Name] | undefined }): Backend;
+  /** The operators of its devices: their names and fields, which lib/core/operators must match. */
+  operators(): Readonly<Record<string, Fields>>;
   devices(): DeviceInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;

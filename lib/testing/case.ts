@@ -1,36 +1,25 @@
+import type { OperatorName } from "../core/operators/table.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Inputs } from "./inputs.js";
 
-export type OperatorName =
-  | "router_projection"
-  | "gating"
-  | "limit_capacity"
-  | "expert_slots"
-  | "expert_choice"
-  | "hierarchical_gating"
-  | "sort"
-  | "permute"
-  | "unpermute"
-  | "grouped_gemm"
-  | "combine"
-  | "router_scores"
-  | "expert_totals"
-  | "column_means"
-  | "load_balancing_loss"
-  | "z_loss"
-  | "imbalance"
-  | "update_selection_bias"
-  | "accumulate"
-  | "random"
-  | "jitter"
-  | "noisy_logits"
-  | "expert_load"
-  | "layer";
+/** What has cases of its own beside the operators of the table, and the operators that it calls. */
+export const composedOperators = {
+  load_balancing_loss: ["routerScores", "columnMeans", "expertTotals", "balanceLoss"],
+  z_loss: ["routerScores", "columnMeans"],
+  layer: [],
+} as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
+
+type SnakeCase<Name extends string> = Name extends `${infer Letter}${infer Rest}`
+  ? `${Letter extends Lowercase<Letter> ? Letter : `_${Lowercase<Letter>}`}${SnakeCase<Rest>}`
+  : "";
+
+/** What a case is about: an operator by its name in snake_case, or something composed. */
+export type CaseOperator = SnakeCase<OperatorName> | keyof typeof composedOperators;
 
 /** One problem with its own inputs, which every device must solve as `reference` does. */
-export interface Case {
+export interface Case<Operator extends string = CaseOperator> {
   readonly name: string;
-  readonly operator: OperatorName;
+  readonly operator: Operator;
   /** Allowed error by output, relative to the largest expected magnitude; outputs not listed must be exact. */
   readonly tolerances: Readonly<Record<string, number>>;
   /** Enqueues the work on the inputs' device and returns the outputs by name. */

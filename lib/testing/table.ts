@@ -1,5 +1,6 @@
 import { expertSlotsCases, limitCapacityCases } from "./capacity_cases.js";
 import type { Case } from "./case.js";
+import { copyMatrixCases } from "./copy_matrix_cases.js";
 import { expertChoiceCases } from "./expert_choice_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
@@ -25,6 +26,7 @@ export const cases: readonly Case[] = [
   ...unpermuteCases,
   ...groupedGemmCases,
   ...combineCases,
+  ...copyMatrixCases,
   ...statisticsCases,
   ...randomCases,
   ...jitterCases,

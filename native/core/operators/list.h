@@ -7,6 +7,13 @@
 #include "core/operators/routing.h"
 #include "core/operators/statistics.h"
 
+// The tests' own operators.
+#if defined(MOE_EXTENSION)
+#include "extension/core/operators.h"
+#else
+#define MOE_EXTENSION_OPERATORS(OPERATOR)
+#endif
+
 #define MOE_OPERATORS(OPERATOR) \
   OPERATOR(RouterProjection)    \
   OPERATOR(Gating)              \
@@ -30,7 +37,8 @@
   OPERATOR(Random)              \
   OPERATOR(Jitter)              \
   OPERATOR(NoisyLogits)         \
-  OPERATOR(ExpertLoad)
+  OPERATOR(ExpertLoad)          \
+  MOE_EXTENSION_OPERATORS(OPERATOR)
 
 namespace moe {
 
