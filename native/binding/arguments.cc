@@ -4,12 +4,16 @@
 
 namespace moe::binding {
 
+TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep) {
+  if (object.storage() == nullptr) throw_error(env, {Code::disposed, "tensor: used after dispose()"});
+  keep.push_back(object.storage());
+  return object.view();
+}
+
 TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep) {
-  TensorObject* object = unwrap<TensorObject>(value);
+  const TensorObject* object = unwrap<TensorObject>(value);
   if (object == nullptr) throw_error(env, {Code::internal, "native argument: expected a tensor handle"});
-  if (object->storage() == nullptr) throw_error(env, {Code::disposed, "tensor: used after dispose()"});
-  keep.push_back(object->storage());
-  return object->view();
+  return tensor(env, *object, keep);
 }
 
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep) {

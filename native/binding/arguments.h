@@ -30,6 +30,7 @@ T& argument(const Napi::CallbackInfo& info, size_t index) {
 }
 
 // A tensor's view; its memory is added to `keep`.
+TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep);
 TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);
 // As tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
@@ -52,9 +53,13 @@ std::string text_of(Napi::Value value);
 // The value of an enum that a string names.
 template <class Enum>
 std::optional<Enum> find_choice(Napi::Value value) {
+  // A longer text is cut off, and then it is no name.
+  char text[64];
+  static_assert(longest_name<Enum>() + 1 < sizeof text);
+  size_t length = 0;
   std::optional<Enum> chosen;
-  if (!value.IsString()) return chosen;
-  const std::string given = value.As<Napi::String>();
+  if (napi_get_value_string_utf8(value.Env(), value, text, sizeof text, &length) != napi_ok) return chosen;
+  const std::string_view given(text, length);
   for_each_value<Enum>([&](Enum candidate, std::string_view name) {
     if (name == given) chosen = candidate;
   });

@@ -21,6 +21,7 @@ struct DeviceObject::Completion {
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
   Keep keep;
+  keep.reserve(8);  // as many tensors as most operators have
   Operator problem = read_operator<Operator>(info[0], keep);
   stream(info.Env()).enqueue([backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
 }

@@ -29,17 +29,14 @@ class FieldReader {
       : env_(value.Env()), place_(place), target_(target), keep_(keep) {
     if (!value.IsObject()) fail(place, "an object", value);
     object_ = value.As<Napi::Object>();
+    static_assert(kNamesAllMembers<T>);
     T::fields(*this);
   }
 
-  void input(const char* name, TensorView T::*member) {
-    const Napi::Value value = object_.Get(name);
-    if (unwrap<TensorObject>(value) == nullptr) fail(place(name), "a tensor", value);
-    target_.*member = tensor(env_, value, keep_);
-  }
+  void input(const char* name, TensorView T::*member) { read_tensor(name, object_.Get(name), target_.*member); }
   void optional_input(const char* name, TensorView T::*member) {
     const Napi::Value value = object_.Get(name);
-    if (!value.IsNull() && !value.IsUndefined()) input(name, member);
+    if (!value.IsNull() && !value.IsUndefined()) read_tensor(name, value, target_.*member);
   }
   void output(const char* name, TensorView T::*member) { input(name, member); }
   void optional_output(const char* name, TensorView T::*member) { optional_input(name, member); }
@@ -48,26 +45,28 @@ class FieldReader {
   void value(const char* name, Value T::*member) {
     const Napi::Value value = object_.Get(name);
     Value& target = target_.*member;
+    // The calls of Node-API themselves say whether a value is of the kind that they read.
     if constexpr (std::is_same_v<Value, bool>) {
-      if (!value.IsBoolean()) fail(place(name), "a boolean", value);
-      target = value.As<Napi::Boolean>();
+      if (napi_get_value_bool(env_, value, &target) != napi_ok) fail(place(name), "a boolean", value);
     } else if constexpr (std::is_enum_v<Value>) {
       const std::optional<Value> chosen = find_choice<Value>(value);
       if (!chosen) fail(place(name), "one of " + std::string(enum_names(Value{})), value);
       target = *chosen;
     } else if constexpr (std::is_same_v<Value, uint64_t>) {
       bool lossless = false;
-      if (value.IsBigInt()) target = value.As<Napi::BigInt>().Uint64Value(&lossless);
-      if (!lossless) fail(place(name), "a bigint from 0 to 2^64 - 1", value);
+      const napi_status status = napi_get_value_bigint_uint64(env_, value, &target, &lossless);
+      if (status != napi_ok || !lossless) fail(place(name), "a bigint from 0 to 2^64 - 1", value);
     } else if constexpr (std::is_integral_v<Value>) {
-      const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+      double number = NAN;
+      napi_get_value_double(env_, value, &number);
       // Integers beyond 2^53 are no longer told apart.
       constexpr double kLargest = sizeof(Value) < 8 ? static_cast<double>(std::numeric_limits<Value>::max()) : 0x1p53;
       if (!(std::trunc(number) == number && std::abs(number) <= kLargest)) fail(place(name), "an integer", value);
       target = static_cast<Value>(number);
     } else if constexpr (std::is_floating_point_v<Value>) {
-      if (!value.IsNumber()) fail(place(name), "a number", value);
-      target = static_cast<Value>(value.As<Napi::Number>().DoubleValue());
+      double number = 0;
+      if (napi_get_value_double(env_, value, &number) != napi_ok) fail(place(name), "a number", value);
+      target = static_cast<Value>(number);
     } else if constexpr (std::is_same_v<Value, MatrixView>) {
       if (!value.IsObject()) fail(place(name), "a matrix", value);
       target = matrix(env_, value, keep_);
@@ -82,6 +81,11 @@ class FieldReader {
   }
 
  private:
+  void read_tensor(const char* name, Napi::Value value, TensorView& target) {
+    const TensorObject* object = unwrap<TensorObject>(value);
+    if (object == nullptr) fail(place(name), "a tensor", value);
+    target = tensor(env_, *object, keep_);
+  }
   Place place(const char* name) const { return {&place_, name}; }
   [[noreturn]] void fail(const Place& place, const std::string& expected, Napi::Value value) const {
     throw_error(env_, {Code::invalid_argument, place.text() + ": expected " + expected + ", got " + text_of(value)});
@@ -97,7 +101,6 @@ class FieldReader {
 // A description without tensors; `name` is what it is called in messages.
 template <class T>
 T read_fields(Napi::Value value, const char* name) {
-  static_assert(kNamesAllMembers<T>);
   T description;
   Keep keep;
   FieldReader<T>(value, {nullptr, name}, description, keep);
@@ -107,7 +110,6 @@ T read_fields(Napi::Value value, const char* name) {
 // An operator's description, checked.
 template <class Operator>
 Operator read_operator(Napi::Value value, Keep& keep) {
-  static_assert(kNamesAllMembers<Operator>);
   Operator problem;
   FieldReader<Operator>(value, {nullptr, Operator::kName}, problem, keep);
   if constexpr (requires { problem.check(); }) check(value.Env(), problem.check());

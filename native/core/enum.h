@@ -23,4 +23,11 @@ constexpr void for_each_value(Use&& use) {
   }
 }
 
+template <class Enum>
+constexpr size_t longest_name() {
+  size_t longest = 0;
+  for_each_value<Enum>([&](Enum, std::string_view name) { longest = name.size() > longest ? name.size() : longest; });
+  return longest;
+}
+
 }  // namespace moe

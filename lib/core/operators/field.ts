@@ -24,7 +24,7 @@ const field = <Kind extends string>(kind: Kind): Field<Kind> => ({ kind });
 export const input = field("input");
 /** A tensor that it reads where it is given. */
 export const optionalInput = field("optional_input");
-/** A tensor that it writes; overlaps no other. */
+/** A tensor that it writes. */
 export const output = field("output");
 /** A tensor that it writes where it is given. */
 export const optionalOutput = field("optional_output");
