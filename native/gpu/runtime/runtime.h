@@ -43,8 +43,8 @@ class Runtime {
   Status synchronize();
 
   // Records what `work` launches on the stream that it is given, in place of running it. `work` must neither allocate
-  // nor wait; what its launches point to must outlive the graph. It is called twice: the launches of the first call only
-  // make their kernels ready, as a GPU cannot load one while it records.
+  // nor wait; what its launches point to must outlive the graph. It is called twice: the launches of the first call
+  // only make their kernels ready, as a GPU cannot load one while it records.
   Status record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph);
   // Enqueues the launches of a graph.
   Status launch(const Graph& graph);
