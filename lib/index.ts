@@ -1,34 +1,59 @@
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
-export type { Progress } from "./checkpoint/weights.js";
-export type { Activation, DeviceKind, ExpertRange, LayerDescription, Warnings } from "./core/backend.js";
+export type { Progress, WeightOptions } from "./checkpoint/weights.js";
+export type {
+  Activation,
+  Clamp,
+  DeviceKind,
+  ExpertRange,
+  LayerDescription,
+  LayerFormats,
+  OutputActivation,
+  SharedGate,
+  Warnings,
+  WeightPlace,
+} from "./core/backend.js";
 export { Device, type DeviceName, listDevices, openDevice } from "./core/device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
 export type { Distribution } from "./core/operators/noise.js";
-export type { Gating, Scoring } from "./core/routing_rule.js";
+export type {
+  Drop,
+  ExpertScoring,
+  Gating,
+  GroupScore,
+  KeptDivisor,
+  Normalization,
+  Scoring,
+  SelectionKey,
+} from "./core/routing_rule.js";
 export type { Shape } from "./core/shape.js";
-export type { StageTimes } from "./core/stages.js";
+export type { StageName, StageTimes } from "./core/stages.js";
 export { type NestedArray, Tensor } from "./core/tensor.js";
 export type { TensorSource } from "./core/tensor_source.js";
+export type { WeightFormatName } from "./core/weight_format.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
-export type { MoeLayerConfig } from "./layer/description/config.js";
-export type { HierarchyConfig } from "./layer/description/hierarchy.js";
+export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
+export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
+export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
 export type { ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Part, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
 export { MoeLayer } from "./moe_layer.js";
+export type { TokenMaskOption } from "./operators/check.js";
 export { combine } from "./operators/experts/combine.js";
+export type { ActivationOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";
 export { type JitterOptions, jitter } from "./operators/noise/jitter.js";
 export { type NoisyLogits, type NoisyLogitsOptions, noisyLogits } from "./operators/noise/noisy_logits.js";
 export { type RandomOptions, random, type Seed } from "./operators/noise/random.js";
+export type { CapacityAmount, CapacityRule, KeptWeights, Renormalize } from "./operators/routing/capacity.js";
 export { type Capacity, type CapacitySize, expertCapacity } from "./operators/routing/capacity.js";
 export {
   type ExpertChoice,
@@ -38,6 +63,7 @@ export {
 } from "./operators/routing/expert_choice.js";
 export { type ExpertSlotsOptions, expertSlots } from "./operators/routing/expert_slots.js";
 export { type GatingOptions, gating, type Routing } from "./operators/routing/gating.js";
+export type { GatingRuleOptions, Groups, Normalize } from "./operators/routing/gating_options.js";
 export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/routing/hierarchical_gating.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/routing/limit_capacity.js";
 export { routerProjection } from "./operators/routing/router_projection.js";
@@ -51,8 +77,10 @@ export {
   type WeightedExpertTotals,
 } from "./operators/statistics/expert_totals.js";
 export { cvSquared, maximumViolation } from "./operators/statistics/imbalance.js";
+export type { LoadNormalization } from "./operators/statistics/load_balancing_loss.js";
 export { type LoadBalancingLossOptions, loadBalancingLoss } from "./operators/statistics/load_balancing_loss.js";
 export { type RouterScores, type RouterScoresOptions, routerScores } from "./operators/statistics/router_scores.js";
+export type { RouterStatisticsOptions } from "./operators/statistics/router_statistics.js";
 export { type RouterStatistics, routerStatistics } from "./operators/statistics/router_statistics.js";
 export { updateSelectionBias } from "./operators/statistics/update_selection_bias.js";
 export { zLoss } from "./operators/statistics/z_loss.js";

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
 import type { Device } from "./core/device.js";
@@ -29,17 +30,22 @@ const captureOptions = object({ dtype: optional(floatDType) } satisfies Fields<C
  * each token. The weights are repacked into the device's fastest layout once, when the layer is made.
  */
 export class MoeLayer implements Disposable {
-  readonly device: Device;
-  readonly description: MoeLayerDescription;
   readonly #parts: LayerParts;
   readonly #cacheStatus: CacheStatus | undefined;
 
   /** @internal Use {@link MoeLayer.create} or {@link MoeLayer.load}. */
   constructor(parts: LayerParts, cacheStatus?: CacheStatus) {
-    this.device = parts.device;
-    this.description = parts.description;
     this.#parts = parts;
     this.#cacheStatus = cacheStatus;
+  }
+
+  get device(): Device {
+    return this.#parts.device;
+  }
+
+  /** The layer's sizes and formula; frozen. */
+  get description(): MoeLayerDescription {
+    return this.#parts.description;
   }
 
   /**
@@ -205,5 +211,12 @@ export class MoeLayer implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  [inspect.custom](): string {
+    const { numExperts, topK, hiddenSize, intermediateSize, weightDType } = this.description;
+    const state = this.#parts.onDevice.disposed ? " (disposed)" : "";
+    const sizes = `hiddenSize ${hiddenSize}, intermediateSize ${intermediateSize}`;
+    return `MoeLayer<${weightDType}> top ${topK} of ${numExperts} experts, ${sizes} on ${this.device.name}${state}`;
   }
 }

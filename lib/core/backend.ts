@@ -131,6 +131,11 @@ export interface TensorHandle {
   read(converts: boolean): Promise<ArrayBuffer>;
   readSync(converts: boolean): ArrayBuffer;
   /**
+   * The bytes as `read` gives them, or undefined while work is unfinished or where the host cannot address the memory.
+   * Neither waits nor takes over an error.
+   */
+  peek(converts: boolean): ArrayBuffer | undefined;
+  /**
    * The memory itself, until free(), for reading files straight into it; undefined where the host cannot address it.
    */
   map(): Uint8Array | undefined;

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { openReference } from "../reference/backend.js";
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
 import { checkDType, type DType } from "./dtype.js";
@@ -16,21 +17,42 @@ export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "
  * the event loop. `dispose()` waits for the work in flight and frees what the device holds.
  */
 export class Device implements Disposable {
-  readonly name: string;
-  readonly kind: DeviceKind;
-  /** What this device is, for people. */
-  readonly description: string;
-  /** Why `auto` chose this device; empty where it was asked for by name. */
-  readonly reason: string;
+  readonly #name: string;
+  readonly #kind: DeviceKind;
+  readonly #description: string;
+  readonly #reason: string;
   #backend: Backend | undefined;
 
   /** @internal Use {@link openDevice}. */
   constructor(name: string, backend: Backend, reason: string) {
-    this.name = name;
-    this.kind = backend.kind;
-    this.description = backend.description;
-    this.reason = reason;
+    this.#name = name;
+    this.#kind = backend.kind;
+    this.#description = backend.description;
+    this.#reason = reason;
     this.#backend = backend;
+  }
+
+  /** Whether `value` is a device indeed, not an object that merely inherits from one. */
+  static [Symbol.hasInstance](value: unknown): value is Device {
+    return typeof value === "object" && value !== null && #backend in value;
+  }
+
+  get name(): string {
+    return this.#name;
+  }
+
+  get kind(): DeviceKind {
+    return this.#kind;
+  }
+
+  /** What this device is, for people. */
+  get description(): string {
+    return this.#description;
+  }
+
+  /** Why `auto` chose this device; empty where it was asked for by name. */
+  get reason(): string {
+    return this.#reason;
   }
 
   get disposed(): boolean {
@@ -103,6 +125,10 @@ export class Device implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  [inspect.custom](): string {
+    return `Device ${this.name}: ${this.description}${this.disposed ? " (disposed)" : ""}`;
   }
 }
 

@@ -19,17 +19,35 @@ const inspectLimit = 65_536;
  * for it. `dispose()` (or `using`) frees the memory at once, the garbage collector is the backstop.
  */
 export class Tensor<D extends DType = DType> implements Disposable {
-  readonly device: Device;
-  readonly dtype: D;
-  readonly shape: Shape;
+  readonly #device: Device;
+  readonly #dtype: D;
+  readonly #shape: Shape;
   #handle: TensorHandle | undefined;
 
   /** @internal Use {@link Device.tensor}. */
   constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle) {
-    this.device = device;
-    this.dtype = dtype;
-    this.shape = Object.freeze([...shape]);
+    this.#device = device;
+    this.#dtype = dtype;
+    this.#shape = Object.freeze([...shape]);
     this.#handle = handle;
+  }
+
+  /** Whether `value` is a tensor indeed, not an object that merely inherits from one. */
+  static [Symbol.hasInstance](value: unknown): value is Tensor {
+    return typeof value === "object" && value !== null && #handle in value;
+  }
+
+  get device(): Device {
+    return this.#device;
+  }
+
+  get dtype(): D {
+    return this.#dtype;
+  }
+
+  /** The sizes, outermost first; frozen. */
+  get shape(): Shape {
+    return this.#shape;
   }
 
   /** Number of dimensions. */
@@ -138,15 +156,31 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.dispose();
   }
 
+  /**
+   * For `util.inspect` and `console.log`: dtype, shape and device, and the values of a small tensor in host memory if all
+   * enqueued work is done. Never waits, never throws, and leaves an error of that work to the next wait.
+   */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     const head = `Tensor<${this.dtype}> ${shapeText(this.shape)} on ${this.device.name}`;
     if (this.#handle === undefined || this.device.disposed) return `${head} (disposed)`;
     if (this.size > inspectLimit) return head;
-    return `${head} ${inspect(this.toArraySync(), { ...options, depth: null })}`;
+    const bytes = peekOrNothing(this.#handle, this.#converts);
+    if (bytes === undefined) return head;
+    const values = nest(new dtypes[this.dtype].values(bytes), this.shape);
+    return `${head} ${inspect(values, { ...options, depth: null })}`;
   }
 
   get #converts(): boolean {
     return dtypes[this.dtype].values !== dtypes[this.dtype].raw;
+  }
+}
+
+/** Memory for the copy may be short, and what is only shown must not fail for that. */
+function peekOrNothing(handle: TensorHandle, converts: boolean): ArrayBuffer | undefined {
+  try {
+    return handle.peek(converts);
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,6 +1,8 @@
+import { inspect } from "node:util";
 import type { CapturedHandle, TensorHandle } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
+import { shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { LayerParts } from "./layer_parts.js";
@@ -61,6 +63,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  [inspect.custom](): string {
+    const { shape, dtype, device } = this.x;
+    const state = this.#handle === undefined || device.disposed ? " (disposed)" : "";
+    return `CapturedForward<${dtype}> ${shapeText(shape)} on ${device.name}${state}`;
   }
 }
 

@@ -19,6 +19,10 @@ export class DeviceLayer {
     this.#handle = device.backend.layer(description, stored);
   }
 
+  get disposed(): boolean {
+    return this.#handle === undefined || this.device.disposed;
+  }
+
   /** @throws DISPOSED after free(), or where the device is. */
   get handle(): LayerHandle {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");

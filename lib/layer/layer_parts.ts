@@ -1,5 +1,6 @@
 import type { WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
+import { deepFreeze } from "../core/freeze.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
 import { ExpertBank } from "./expert_bank.js";
@@ -16,7 +17,7 @@ export class LayerParts implements Disposable {
   /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
     this.device = device;
-    this.description = description;
+    this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
     this.router = new Router(this.onDevice);
     this.bank = new ExpertBank(this.onDevice);

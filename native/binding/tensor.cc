@@ -20,6 +20,7 @@ void TensorObject::define(Napi::Env env) {
                                                            InstanceMethod<&TensorObject::clear>("clear"),
                                                            InstanceMethod<&TensorObject::read>("read"),
                                                            InstanceMethod<&TensorObject::read_sync>("readSync"),
+                                                           InstanceMethod<&TensorObject::peek>("peek"),
                                                            InstanceMethod<&TensorObject::map>("map"),
                                                            InstanceMethod<&TensorObject::overlaps>("overlaps"),
                                                            InstanceMethod<&TensorObject::free>("free"),
@@ -196,6 +197,22 @@ Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
   queue.enqueue(read_into(buffer.Data(), converts));
   check(env, queue.wait());
+  return buffer;
+}
+
+Napi::Value TensorObject::peek(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  if (!owner.backend(env)->host_addressable() || !owner.stream(env).idle()) return env.Undefined();
+  const bool converts = info[0].ToBoolean();
+  const TensorView source = view();
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
+  if (source.size() == 0) return buffer;
+  if (converts) {
+    halves_to_f32(source.dtype, source.data, source.size(), static_cast<float*>(buffer.Data()));
+  } else {
+    std::memcpy(buffer.Data(), source.data, static_cast<size_t>(source.bytes()));
+  }
   return buffer;
 }
 

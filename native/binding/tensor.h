@@ -41,6 +41,7 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   void clear(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);
+  Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
   Napi::Value overlaps(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);

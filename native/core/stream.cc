@@ -47,9 +47,11 @@ void Stream::push(std::function<void()> work) {
 }
 
 void Stream::enqueue(std::function<Status()> work) {
+  unfinished_.fetch_add(1, std::memory_order_relaxed);
   push([this, work = std::move(work)] {
     Status status = guarded(work);
     if (failure_.ok() && !status.ok()) failure_ = std::move(status);
+    unfinished_.fetch_sub(1, std::memory_order_release);
   });
 }
 

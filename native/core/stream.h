@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -26,7 +27,9 @@ class Stream {
   void enqueue_wait(std::function<void(Status)> done);
   // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
   Status wait();
-  // Drops work that has not begun, including waits.
+  // Whether all work enqueued so far is done; does not wait.
+  bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
+  // Drops work that has not begun, including waits. Nothing is enqueued after.
   void cancel();
 
  private:
@@ -39,6 +42,8 @@ class Stream {
   // Whether run() has work. Written under the lock, but read without it while spinning.
   std::atomic<bool> has_work_{false};
   bool ending_ = false;
+  // Pieces of work, waits aside, that are enqueued or running.
+  std::atomic<int64_t> unfinished_{0};
   Status failure_;  // stream thread only
   std::thread thread_;
 };

@@ -32,6 +32,17 @@ describe("operators", () => {
     expectTypeOf(combine(bf16, i32, f32)).toEqualTypeOf<Tensor<"bf16">>();
   });
 
+  test("take the dtype of `out` where it may be another", () => {
+    expectTypeOf(groupedGemm(bf16, bf16, i32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
+    expectTypeOf(combine(bf16, i32, f32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
+    expectTypeOf(combine(f32, i32, f32, { out: bf16 }).raw).returns.resolves.toEqualTypeOf<Uint16Array>();
+    const perhaps: { out?: Tensor<"f32"> } = {};
+    expectTypeOf(combine(bf16, i32, f32, perhaps)).toEqualTypeOf<Tensor<"bf16" | "f32">>();
+    expectTypeOf(groupedGemm(bf16, bf16, i32, { bias: f32 })).toEqualTypeOf<Tensor<"bf16">>();
+    // @ts-expect-error an output is of floats
+    combine(bf16, i32, f32, { out: i32 });
+  });
+
   test("have results of fixed dtype", () => {
     expectTypeOf(routerProjection(bf16, bf16)).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(gating(f32, { topK: 2 })).toEqualTypeOf<Routing>();

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import {
   type Activation,
   activations,
@@ -10,7 +11,7 @@ import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
-import type { Shape } from "../../core/shape.js";
+import { type Shape, shapeText } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { freeWeight, plainWeight } from "../../core/weight_format.js";
@@ -21,20 +22,41 @@ import { checkOptional, checkPair, checkTensor, output } from "../check.js";
  * {@link packExperts}; `dispose()` frees them.
  */
 export class PackedExperts implements Disposable {
-  readonly device: Device;
-  readonly dtype: DType;
-  /** [E, N, K] as given, N = 2I rows (gate, then up) where the activation is gated. */
-  readonly shape: Shape;
-  readonly activation: Activation;
+  readonly #device: Device;
+  readonly #dtype: DType;
+  readonly #shape: Shape;
+  readonly #activation: Activation;
   #handle: PackedHandle | undefined;
 
   /** @internal Use {@link packExperts}. */
   constructor(device: Device, dtype: DType, shape: Shape, activation: Activation, handle: PackedHandle) {
-    this.device = device;
-    this.dtype = dtype;
-    this.shape = shape;
-    this.activation = activation;
+    this.#device = device;
+    this.#dtype = dtype;
+    this.#shape = shape;
+    this.#activation = activation;
     this.#handle = handle;
+  }
+
+  /** Whether `value` is made by {@link packExperts} indeed. */
+  static [Symbol.hasInstance](value: unknown): value is PackedExperts {
+    return typeof value === "object" && value !== null && #handle in value;
+  }
+
+  get device(): Device {
+    return this.#device;
+  }
+
+  get dtype(): DType {
+    return this.#dtype;
+  }
+
+  /** [E, N, K] as given, N = 2I rows (gate, then up) where the activation is gated; frozen. */
+  get shape(): Shape {
+    return this.#shape;
+  }
+
+  get activation(): Activation {
+    return this.#activation;
   }
 
   /** Bytes on the device. */
@@ -56,6 +78,11 @@ export class PackedExperts implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  [inspect.custom](): string {
+    const state = this.#handle === undefined || this.device.disposed ? " (disposed)" : "";
+    return `PackedExperts<${this.dtype}> ${shapeText(this.shape)} for ${this.activation} on ${this.device.name}${state}`;
   }
 }
 

@@ -60,7 +60,15 @@ export const capacitySizeFields = {
 
 /** How many tokens an expert takes; call {@link checkCapacitySize} on it. */
 export const capacitySize = object(capacitySizeFields, "{ factor: 1.25 }");
-export type CapacityAmount = Read<typeof capacitySize>;
+
+/** A {@link CapacitySize} as read. */
+export interface CapacityAmount {
+  readonly tokens: number | undefined;
+  readonly factor: number | undefined;
+  readonly round: "up" | "down" | undefined;
+  readonly minimum: number | undefined;
+  readonly multipleOf: number | undefined;
+}
 
 const renormalizeFields = {
   by: optional(choice(["kept", "chosen"]), "kept"),
@@ -81,8 +89,11 @@ export const capacityFields = {
 /** Which choices an expert takes; call {@link checkCapacity} on it. */
 export const capacityOption = object(capacityFields, "{ factor: 1.25 }");
 
-/** A checked capacity. */
-export type CapacityRule = Omit<Read<typeof capacityOption>, "renormalize"> & KeptWeights;
+/** A checked {@link Capacity}. */
+export interface CapacityRule extends CapacityAmount, KeptWeights {
+  readonly per: "batch" | "sequence";
+  readonly drop: Drop;
+}
 
 /** What becomes of the weights that are kept. */
 export interface KeptWeights {

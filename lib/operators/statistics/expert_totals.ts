@@ -1,4 +1,4 @@
-import { checkInteger, MoeError } from "../../core/errors.js";
+import { checkInteger, invalidArgument, MoeError } from "../../core/errors.js";
 import { type Fields, object, optional, results, unchecked } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -88,6 +88,7 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   }
   const others = [...inputs, tokens, dropped];
   const dtype = resultDType(weights);
+  if (out !== undefined && out.weights === undefined) throw invalidArgument("out.weights", "a Tensor", undefined);
   const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
   device.backend.expertTotals({ ...operands, weights: weights.handle, sums: sums.handle });
   return { tokens, dropped, weights: sums } as WeightedExpertTotals;

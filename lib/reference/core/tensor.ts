@@ -60,6 +60,10 @@ export class ReferenceTensor implements TensorHandle {
 
   readSync(converts: boolean): ArrayBuffer {
     this.#stream.wait();
+    return this.peek(converts);
+  }
+
+  peek(converts: boolean): ArrayBuffer {
     return (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer;
   }
 

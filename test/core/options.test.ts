@@ -1,0 +1,117 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { openDevice } from "../../lib/core/device.js";
+import { boolean, booleanOr, choice, integer, object, optional, results, text } from "../../lib/core/options.js";
+import { tensor } from "../../lib/core/tensor_option.js";
+import { expectError } from "../support/errors.js";
+
+const read = object(
+  {
+    topK: integer(1, 8),
+    normalize: optional(booleanOr(object({ by: choice(["sum", "lp"]) }, '{ by: "sum" }')), false),
+    title: optional(text),
+  },
+  "{ topK: 2 }",
+);
+const invalid = (options: unknown, message: RegExp) =>
+  expectError(() => read(options, "options"), "INVALID_ARGUMENT", message);
+
+describe("an options object", () => {
+  test("is read with its defaults", () => {
+    expect(read({ topK: 2 }, "options")).toEqual({ topK: 2, normalize: false, title: undefined });
+    expect(read({ topK: 2, normalize: { by: "lp" }, title: undefined }, "options").normalize).toEqual({ by: "lp" });
+  });
+
+  test("has every field checked, and errors name the whole path", () => {
+    invalid({ topK: 9 }, /^topK: expected an integer from 1 to 8, got 9$/);
+    invalid({}, /^topK: expected an integer from 1 to 8, got undefined$/);
+    invalid({ topK: 1, normalize: "yes" }, /^normalize: expected an object such as \{ by: "sum" \}, got "yes"$/);
+    invalid({ topK: 1, normalize: { by: "max" } }, /^normalize\.by: expected one of "sum", "lp", got "max"$/);
+    expectError(() => read({ topK: 0 }, "groups"), "INVALID_ARGUMENT", /^groups\.topK: expected an integer/);
+  });
+
+  test("may not have other names, of which the nearest is proposed", () => {
+    invalid({ topK: 1, normalise: true }, /^options: there is no option "normalise"; did you mean "normalize"\?$/);
+    invalid({ top_k: 1 }, /^options: there is no option "top_k"; did you mean "topK"\?$/);
+    invalid({ topK: 1, normalize: { bye: "lp" } }, /^normalize: there is no option "bye"; did you mean "by"\?$/);
+    invalid({ topK: 1, colour: true }, /^options: there is no option "colour"; expected topK, normalize, title$/);
+    invalid({ topK: 1, normalise: undefined }, /there is no option "normalise"/);
+    invalid({ topK: 1, ["x".repeat(1e6)]: 1 }, /^options: there is no option "x{57}\.\.\."; expected topK/);
+    invalid(JSON.parse('{"topK":1,"__proto__":{}}'), /there is no option "__proto__"/);
+    invalid({ topK: 1, toString: 1 }, /there is no option "toString"/);
+  });
+
+  test("must be an object that can have options", () => {
+    using device = openDevice("reference");
+    for (const value of [undefined, null, 3, "topK", [1], new Float32Array(1), device, device.zeros([1], "f32")]) {
+      invalid(value, /^options: expected an object such as \{ topK: 2 \}, got /);
+    }
+  });
+
+  test("is seen as destructuring sees it: inherited and hidden fields, getters, spread copies", () => {
+    class Config {
+      readonly #topK = 3;
+      get topK() {
+        return this.#topK;
+      }
+      describe() {
+        return "not an option";
+      }
+    }
+    expect(read(new Config(), "options").topK).toBe(3);
+    expect(read(Object.create({ topK: 4, whatever: 1 }), "options").topK).toBe(4);
+    expect(read({ ...{ topK: 5 } }, "options").topK).toBe(5);
+    expect(read(Object.defineProperty({}, "topK", { value: 6 }), "options").topK).toBe(6);
+    expect(read(Object.defineProperty({ topK: 7 }, "other", { value: 6 }), "options").topK).toBe(7);
+    expect(read({ topK: 8, [Symbol("other")]: 1 }, "options").topK).toBe(8);
+  });
+
+  test("is read once, whatever it says when asked again", () => {
+    const answers = fc.array(fc.oneof(fc.integer({ min: 1, max: 8 }), fc.anything()), { minLength: 2, maxLength: 4 });
+    fc.assert(
+      fc.property(answers, (values) => {
+        let reads = 0;
+        const options = {
+          get topK() {
+            return values[reads++];
+          },
+        };
+        const [first] = values;
+        if (Number.isSafeInteger(first) && (first as number) >= 1 && (first as number) <= 8) {
+          expect(read(options, "options").topK).toBe(first);
+        } else {
+          invalid(options, /^topK: expected an integer/);
+        }
+        expect(reads).toBe(1);
+      }),
+    );
+  });
+
+  test("is refused for any name beside its own", () => {
+    fc.assert(
+      fc.property(fc.string(), fc.anything(), (name, value) => {
+        const options = Object.defineProperty({ topK: 1 }, name, { value, enumerable: true });
+        if (["topK", "normalize", "title"].includes(name)) return;
+        invalid(options, /^options: there is no option ".*"; (did you mean|expected topK)/s);
+      }),
+    );
+  });
+});
+
+test("results of operators may have more fields than are read", () => {
+  using device = openDevice("reference");
+  const ids = device.zeros([1, 1], "i32");
+  const routing = results({ ids: tensor<"i32">(), weights: optional(tensor<"f32">()) });
+  expect(routing({ ids, tokens: ids }, "routing")).toEqual({ ids, weights: undefined });
+  expectError(() => routing({ id: ids }, "routing"), "INVALID_ARGUMENT", /^routing\.ids: expected a Tensor, got undef/);
+  expectError(
+    () => routing(ids, "routing"),
+    "INVALID_ARGUMENT",
+    /^routing: expected an object such as \{ ids, weights/,
+  );
+});
+
+test("a boolean is no other value that is true", () => {
+  expect(boolean(false, "square")).toBe(false);
+  expectError(() => boolean(1, "square"), "INVALID_ARGUMENT", /^square: expected a boolean, got 1$/);
+});

@@ -1,0 +1,133 @@
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+import { afterAll, expect, test } from "vitest";
+
+// A project that re-exports what this package returns, with `declaration: true`, must be able to name every type of it.
+
+const repository = fileURLToPath(new URL("..", import.meta.url));
+const modules = { "moe-kernels": "index.ts", "moe-kernels/safetensors": "checkpoint/safetensors/index.ts" };
+const entries = Object.values(modules).map((name) => join(repository, "lib", name));
+const project = mkdtempSync(join(tmpdir(), "moe-kernels-types-"));
+afterAll(() => rmSync(project, { recursive: true }));
+
+const { options } = ts.parseJsonConfigFileContent(
+  ts.readConfigFile(join(repository, "tsconfig.json"), ts.sys.readFile).config,
+  ts.sys,
+  repository,
+);
+const program = ts.createProgram(entries, options);
+const checker = program.getTypeChecker();
+
+function resolved(symbol: ts.Symbol): ts.Symbol {
+  return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+}
+
+/** What a module exports: names and symbols. */
+function exportsOf(entry: string): ReadonlyMap<string, ts.Symbol> {
+  const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
+  return new Map(checker.getExportsOfModule(module).map((symbol) => [symbol.name, resolved(symbol)]));
+}
+
+/** Whether a declaration is no part of the published types. */
+function isHidden(node: ts.Node): boolean {
+  if (ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal")) return true;
+  if (ts.canHaveModifiers(node)) {
+    if (ts.getModifiers(node)?.some(({ kind }) => kind === ts.SyntaxKind.PrivateKeyword)) return true;
+  }
+  return ts.isClassElement(node) && node.name !== undefined && ts.isPrivateIdentifier(node.name);
+}
+
+/** The names of this package's types that the signatures of a declaration mention. */
+function* mentioned(node: ts.Node): Generator<ts.Symbol> {
+  // Bodies and initial values are no part of a signature.
+  if (ts.isBlock(node) || isHidden(node)) return;
+  if (ts.isTypeReferenceNode(node) || ts.isExpressionWithTypeArguments(node)) {
+    const symbol = checker.getSymbolAtLocation(ts.isTypeReferenceNode(node) ? node.typeName : node.expression);
+    const target = symbol && resolved(symbol);
+    const declaration = target?.declarations?.[0];
+    const ours = declaration?.getSourceFile().fileName.startsWith(join(repository, "lib")) ?? false;
+    if (target && declaration && ours && !ts.isTypeParameterDeclaration(declaration)) yield target;
+  }
+  const initializer = ts.isPropertyDeclaration(node) || ts.isParameter(node) ? node.initializer : undefined;
+  for (const child of childrenOf(node)) if (child !== initializer) yield* mentioned(child);
+}
+
+function childrenOf(node: ts.Node): ts.Node[] {
+  const children: ts.Node[] = [];
+  ts.forEachChild(node, (child) => {
+    children.push(child);
+  });
+  return children;
+}
+
+test("every type that a public signature mentions is exported", () => {
+  for (const entry of entries) {
+    const exported = exportsOf(entry);
+    const known = new Set(exported.values());
+    const missing = [...known]
+      .flatMap((symbol) => symbol.declarations ?? [])
+      .flatMap((declaration) => [...mentioned(declaration)])
+      .filter((symbol) => !known.has(symbol));
+    expect([...new Set(missing.map(({ name }) => name))].sort()).toEqual([]);
+  }
+});
+
+test("a project with `declaration: true` re-exports whatever comes out of the package", { timeout: 120_000 }, () => {
+  const installed = join(project, "node_modules", "moe-kernels");
+  mkdirSync(installed, { recursive: true });
+  cpSync(join(repository, "package.json"), join(installed, "package.json"));
+  const write = (path: string, text: string) => {
+    const target = join(installed, path.slice(repository.length));
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, text);
+  };
+  program.emit(undefined, write, undefined, true);
+  const user = join(project, "user.mts");
+  const lines = Object.entries(modules).flatMap(([module, entry], index) => {
+    const namespace = `m${index}`;
+    const uses = [...exportsOf(join(repository, "lib", entry))].flatMap(([name, symbol]) =>
+      usesOf(namespace, name, symbol),
+    );
+    return [`import * as ${namespace} from "${module}";`, ...uses];
+  });
+  writeFileSync(user, lines.join("\n"));
+  const compiled = ts.createProgram([user], {
+    target: ts.ScriptTarget.ES2022,
+    lib: ["lib.es2023.d.ts", "lib.esnext.disposable.d.ts"],
+    module: ts.ModuleKind.NodeNext,
+    strict: true,
+    declaration: true,
+    outDir: join(project, "out"),
+    typeRoots: [join(repository, "node_modules", "@types")],
+    types: ["node"],
+  });
+  const emitted = compiled.emit();
+  const problems = [...ts.getPreEmitDiagnostics(compiled), ...emitted.diagnostics].map(
+    ({ code, messageText }) => `TS${code}: ${ts.flattenDiagnosticMessageText(messageText, "\n")}`,
+  );
+  expect([...new Set(problems)]).toEqual([]);
+  expect(lines.length).toBeGreaterThan(100);
+});
+
+/** Exports whose types are inferred: what a function returns, what the fields and methods of a type are. */
+function usesOf(namespace: string, name: string, symbol: ts.Symbol): string[] {
+  const [declaration] = symbol.declarations ?? [];
+  if (declaration === undefined) return [];
+  const own = `${namespace}_${name}`;
+  if (ts.isFunctionDeclaration(declaration)) {
+    const type = `typeof ${namespace}.${name}`;
+    return [
+      `export const ${own} = (...given: Parameters<${type}>) => (${namespace}.${name} as (...all: unknown[]) => ReturnType<${type}>)(...given);`,
+    ];
+  }
+  if (!ts.isInterfaceDeclaration(declaration) && !ts.isClassDeclaration(declaration)) return [];
+  const parameters = declaration.typeParameters?.map(() => "any").join(", ");
+  const type = `${namespace}.${name}${parameters ? `<${parameters}>` : ""}`;
+  return checker
+    .getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol))
+    .filter(({ declarations, name: property }) => /^\w+$/.test(property) && !declarations?.some(isHidden))
+    .map(({ name: property }) => `export const ${own}_${property} = (value: ${type}) => value.${property};`);
+}
