@@ -7,7 +7,7 @@ export function describeMachine(threads: number): object {
   const native = loadNative();
   return {
     date: new Date().toISOString(),
-    version: packageVersion(),
+    version: packageVersion,
     node: process.version,
     platform: platformName(),
     cpu: native.cpuInfo(),

@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/native.js";
+import { packageRoot } from "#lib/core/package_root.js";
 
 /** What the simt runtime does on one CPU core. */
 export interface SimtSpeed {
@@ -13,7 +13,7 @@ export interface SimtSpeed {
 
 /** Runs the runtime's own speed program; undefined where the build leaves the simt device out. */
 export function measureSimt(): SimtSpeed | undefined {
-  const program = join(packageRoot, "build", "native", "simt", "test", "moe_simt_benchmark");
+  const program = join(packageRoot(), "build", "native", "simt", "test", "moe_simt_benchmark");
   if (!existsSync(program)) return undefined;
   return JSON.parse(execFileSync(program, { encoding: "utf8" })) as SimtSpeed;
 }

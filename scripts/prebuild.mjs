@@ -3,15 +3,16 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { packageRoot, prebuiltPath } from "../dist/core/native.js";
+import { prebuiltPath } from "../dist/core/native.js";
+import { packageRoot } from "../dist/core/package_root.js";
 import { buildNative } from "./build_native.mjs";
 
-const built = join(packageRoot, buildFolder(), "Release", "moe_kernels.node");
+const built = join(packageRoot(), buildFolder(), "Release", "moe_kernels.node");
 const prebuilt = prebuiltPath();
 mkdirSync(dirname(prebuilt), { recursive: true });
 copyFileSync(built, prebuilt);
 strip(prebuilt);
-console.log(`${relative(packageRoot, prebuilt)}: ${(statSync(prebuilt).size / 2 ** 20).toFixed(1)} MiB`);
+console.log(`${relative(packageRoot(), prebuilt)}: ${(statSync(prebuilt).size / 2 ** 20).toFixed(1)} MiB`);
 
 /** Removes local symbols; the addon works with them too, so a machine without `strip` only makes a larger package. */
 function strip(path) {

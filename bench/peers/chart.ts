@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/native.js";
+import { packageRoot } from "#lib/core/package_root.js";
 import type { Group } from "./report.js";
 
 /** Vega-Lite specification: how near everyone comes to the ceiling, by tokens, shape and dtype. */
@@ -33,7 +33,7 @@ export function chartSpecification(groups: readonly Group[], subtitle: string): 
 
 /** Draws a Vega-Lite specification as SVG. */
 export function renderChart(specification: object): string {
-  const script = join(packageRoot, "bench", "peers", "programs", "render_chart.mjs");
+  const script = join(packageRoot(), "bench", "peers", "programs", "render_chart.mjs");
   const { status, stdout, stderr } = spawnSync(process.execPath, [script], {
     input: JSON.stringify(specification),
     encoding: "utf8",

@@ -49,7 +49,7 @@ function contender(name: string, { layer, inputs }: Problem, enqueue: Enqueue): 
 
   return {
     name,
-    version: packageVersion(),
+    version: packageVersion,
     async outputs(tokens) {
       const parts: Float32Array[] = [];
       await onEach(tokens, async (out) => {

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "#lib/core/native.js";
+import { packageRoot } from "#lib/core/package_root.js";
 import type { PeerDType } from "./problem.js";
 
 /** A program and its arguments. */
@@ -18,7 +18,7 @@ export interface Peer {
   readonly remedy: string;
 }
 
-const folder = join(packageRoot, "bench", "peers", "programs");
+const folder = join(packageRoot(), "bench", "peers", "programs");
 
 type Program = Pick<Peer, "dtypes" | "command" | "remedy">;
 

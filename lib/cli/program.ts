@@ -25,7 +25,7 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     return 0;
   }
   if (first === "--version" || first === "-V") {
-    io.stdout.write(`${packageVersion()}\n`);
+    io.stdout.write(`${packageVersion}\n`);
     return 0;
   }
   const command = commands.find(({ name }) => name === first);

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import bindings from "bindings";
 import type { Backend, DeviceKind } from "./backend.js";
 import { MoeError } from "./errors.js";
 import type { Fields } from "./operators/field.js";
+import { findPackage, packageRoot } from "./package_root.js";
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -76,14 +76,11 @@ export interface NativeBinding {
   ceilings(threads: number): Promise<Ceilings>;
 }
 
-/** The package's own folder: where package.json is. */
-export const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
-
 let loaded: NativeBinding | undefined;
 
 /**
- * The native addon: MOE_KERNELS_BINARY where set, else the one built here from source, else the prebuilt binary of this
- * platform. Throws NOT_BUILT with remedies where there is none.
+ * The native addon: MOE_KERNELS_BINARY where set, else the package's own, built from source or prebuilt for this platform.
+ * Throws NOT_BUILT with remedies where there is none.
  */
 export function loadNative(): NativeBinding {
   loaded ??= load();
@@ -92,7 +89,7 @@ export function loadNative(): NativeBinding {
 
 /** Where the prebuilt binary of this platform is, if the package has one: `prebuilds/linux-x64-glibc/...`. */
 export function prebuiltPath(): string {
-  return join(packageRoot, "prebuilds", platformName(), "moe_kernels.node");
+  return join(packageRoot(), "prebuilds", platformName(), "moe_kernels.node");
 }
 
 /** Name of this platform, such as `linux-x64-glibc`: one name for what can load the same binary. */
@@ -106,13 +103,16 @@ export function platformName(): string {
 
 function load(): NativeBinding {
   const override = process.env.MOE_KERNELS_BINARY;
+  if (!override && findPackage() === undefined) {
+    throw notBuilt("this program is a bundle, and the package moe-kernels is not installed where it runs");
+  }
   const candidates = override
     ? [resolve(override)]
-    : [join(packageRoot, "build", "Release", "moe_kernels.node"), prebuiltPath()];
+    : [join(packageRoot(), "build", "Release", "moe_kernels.node"), prebuiltPath()];
   const path = candidates.find((candidate) => existsSync(candidate));
   if (path === undefined) throw notBuilt(`there is none: ${candidates.join(" and ")} do not exist`);
   try {
-    const binding = bindings({ bindings: path, module_root: packageRoot, try: [["bindings"]] }) as NativeBinding;
+    const binding = createRequire(path)(path) as NativeBinding;
     binding.initialize(MoeError);
     return binding;
   } catch (cause) {
@@ -122,19 +122,26 @@ function load(): NativeBinding {
 }
 
 function notBuilt(reason: string, cause?: unknown): MoeError {
-  const log = join(packageRoot, "build", "install.log");
-  const failure = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12) : [];
-  const setup = join(packageRoot, "scripts", "setup.mjs");
-  const script = existsSync(setup) ? setup : join(packageRoot, "scripts", "install.mjs");
+  const root = findPackage();
+  const log = root && join(root, "build", "install.log");
+  const failure = log && existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12) : [];
   const message = [
     `the native addon cannot be loaded: ${reason}`,
     ...(failure.length > 0 ? ["The build at install ended with:", ...failure.map((line) => `  ${line}`)] : []),
     "What to do, one of:",
-    "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
-    "    (GCC >= 11, Clang >= 14 or Visual Studio 2022) run",
-    `    node "${script}"`,
+    ...(root === undefined ? ["  - npm install moe-kernels in the folder of the program"] : buildRemedy(root)),
     `  - set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()} and Node-API 9`,
     '  - use openDevice("reference"), which is slow but needs no addon',
   ].join("\n");
   return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
+}
+
+function buildRemedy(root: string): string[] {
+  const setup = join(root, "scripts", "setup.mjs");
+  const script = existsSync(setup) ? setup : join(root, "scripts", "install.mjs");
+  return [
+    "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
+    "    (GCC >= 11, Clang >= 14 or Visual Studio 2022) run",
+    `    node "${script}"`,
+  ];
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
@@ -9,7 +9,7 @@ const script = "scripts/gpu.mjs";
 
 test("goes through every step on simt", () => {
   using directory = temporaryDirectory();
-  const addon = process.env.MOE_KERNELS_BINARY ?? join(packageRoot, "build", "Release", "moe_kernels.node");
+  const addon = process.env.MOE_KERNELS_BINARY ?? join(packageRoot(), "build", "Release", "moe_kernels.node");
   const args = ["--device", "simt", "--quick", "--addon", addon, "--out", directory.path];
   const { status, stdout } = runScript(script, args);
   expect(stdout).toMatch(/^4 steps passed, 0 failed; see .*gpu\.md$/m);

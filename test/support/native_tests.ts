@@ -1,11 +1,11 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { packageRoot } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
 
 /** One test for every test of a native test program, which the build puts at `path` below its folder. */
 export function nativeTests(path: string): void {
-  const program = join(packageRoot, "build", path);
+  const program = join(packageRoot(), "build", path);
   const names = execFileSync(program, ["--list"], { encoding: "utf8" }).trim().split("\n");
   const { stdout, signal } = spawnSync(program, { encoding: "utf8", maxBuffer: 2 ** 26 });
   const lines = stdout.split("\n");

@@ -1,5 +1,5 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
-import { packageRoot } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
 
 /** Runs a script of this repository with Node, to its end. */
 export function runScript(
@@ -8,7 +8,7 @@ export function runScript(
   env: NodeJS.ProcessEnv = {},
 ): SpawnSyncReturns<string> {
   return spawnSync(process.execPath, [path, ...args], {
-    cwd: packageRoot,
+    cwd: packageRoot(),
     encoding: "utf8",
     maxBuffer: 2 ** 26,
     env: { ...process.env, ...env },

@@ -56,7 +56,7 @@ export async function openWeightCache(
   const layout = device.backend.weightLayout;
   const { bank, numExperts, formats, biasDType } = description;
   const origin = {
-    package: `moe-kernels ${packageVersion()}`,
+    package: `moe-kernels ${packageVersion}`,
     layout,
     layer: String(layer),
     dtype: dtypeName(dtype),

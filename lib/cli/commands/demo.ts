@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { type DeviceName, listDevices } from "../../core/device.js";
-import { packageRoot } from "../../core/native.js";
+import { packageRoot } from "../../core/package_root.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { shapes } from "../../testing/shapes.js";
 import { defineCommand } from "../command.js";
@@ -10,7 +10,7 @@ import { namedShape } from "../workloads/named_shape.js";
 import { seededTokens } from "../workloads/tokens.js";
 
 /** One of the tests' golden files; the published package has this one too. */
-const goldenFile = join(packageRoot, "test", "golden", "mixtral", "mixtral_small.safetensors");
+const goldenFile = join(packageRoot(), "test", "golden", "mixtral", "mixtral_small.safetensors");
 const shape = "OLMoE-1B-7B";
 
 /** `demo`: a small layer with known results on every device, then one of full size on the fast ones. */

@@ -42,7 +42,7 @@ export const info = defineCommand({
 function inspectMachine(): MachineInfo {
   const variables = Object.entries(process.env).filter(([name, value]) => name.startsWith("MOE_") && value);
   return {
-    version: packageVersion(),
+    version: packageVersion,
     node: process.version,
     platform: platformName(),
     memoryBytes: os.totalmem(),
