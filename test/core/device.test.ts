@@ -62,6 +62,22 @@ describe("listDevices and openDevice", () => {
     }
   });
 
+  test("options that do not exist, or are of another type", () => {
+    const bad = (options: object, message: RegExp) => {
+      for (const name of ["auto", "cpu", "simt", "reference"] as const) {
+        expectError(() => openDevice(name, options), "INVALID_ARGUMENT", message);
+      }
+    };
+    bad({ thread: 1 }, /^options: there is no option "thread"; did you mean "threads"\?$/);
+    bad({ poison: "no" }, /^poison: expected a boolean, got "no"$/);
+  });
+
+  test("an unknown name in MOE_KERNELS_DEVICE, which the error names", () => {
+    process.env.MOE_KERNELS_DEVICE = "gpu";
+    expectError(() => openDevice(), "INVALID_ARGUMENT", /^MOE_KERNELS_DEVICE: expected "auto", "cpu", .*got "gpu"$/);
+    expectError(() => openDevice("gpu" as never), "INVALID_ARGUMENT", /^name: expected "auto", "cpu"/);
+  });
+
   test("a GPU number that no machine has", () => {
     expectError(() => openDevice("cuda:99"), "DEVICE_UNAVAILABLE", /./);
   });
