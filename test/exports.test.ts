@@ -44,8 +44,10 @@ function isHidden(node: ts.Node): boolean {
 function* mentioned(node: ts.Node): Generator<ts.Symbol> {
   // Bodies and initial values are no part of a signature.
   if (ts.isBlock(node) || isHidden(node)) return;
-  if (ts.isTypeReferenceNode(node) || ts.isExpressionWithTypeArguments(node)) {
-    const symbol = checker.getSymbolAtLocation(ts.isTypeReferenceNode(node) ? node.typeName : node.expression);
+  // Fields are inherited without a need to name the base.
+  if (ts.isHeritageClause(node)) return;
+  if (ts.isTypeReferenceNode(node)) {
+    const symbol = checker.getSymbolAtLocation(node.typeName);
     const target = symbol && resolved(symbol);
     const declaration = target?.declarations?.[0];
     const ours = declaration?.getSourceFile().fileName.startsWith(join(repository, "lib")) ?? false;

@@ -52,7 +52,8 @@ export const gatingRule = rule({
   /** Of `sparsemixer`: experts further than 2 * jitter below the best, relatively, have no part in the softmax. */
   jitter: number,
 });
-export type Gating = RuleValues<(typeof gatingRule)["fields"]>;
+/** How router logits become expert ids and weights; every field is given. */
+export interface Gating extends RuleValues<(typeof gatingRule)["fields"]> {}
 
 export const drops = ["position", "prioritized", "probability"] as const;
 /**
