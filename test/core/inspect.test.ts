@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../../lib/core/device.js";
 import { Tensor } from "../../lib/core/tensor.js";
-import { MoeLayer } from "../../lib/layer/layer.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { packExperts } from "../../lib/operators/experts/grouped_gemm.js";
 import { permute } from "../../lib/operators/experts/permute.js";
 import { deviceNames, openForTests } from "../support/devices.js";
@@ -76,7 +76,7 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
       [tensor.shape, ["0", "length"]],
       [packed, ["device", "dtype", "shape", "activation"]],
       [packed.shape, ["0"]],
-      [layer, ["device", "description", "extraRouters"]],
+      [layer, ["device", "description"]],
       [layer.description, ["numExperts", "weightDType", "other"]],
       [layer.description.clamp, ["limit"]],
       [layer.description.capacity as object, ["factor"]],
