@@ -23,7 +23,7 @@ function strip(path) {
 
 /** The folder of a build without the tests' operators. */
 function buildFolder() {
-  if (!existsSync(join(packageRoot, "test", "native"))) return "build";
+  if (!existsSync(join(packageRoot(), "test", "native"))) return "build";
   const out = join("build", "prebuild");
   const failure = buildNative({ out, defines: { MOE_BUILD_TESTS: "OFF" } });
   if (failure === undefined) return out;
