@@ -91,9 +91,3 @@ export function checkChoice<const T extends string>(
     throw invalidArgument(parameter, `one of ${choices.map((choice) => `"${choice}"`).join(", ")}`, value);
   }
 }
-
-/** Checks that an argument, most often a function's options, is an object. */
-export function checkOptions(value: unknown, example: string, parameter = "options"): asserts value is object {
-  if (typeof value !== "object" || value === null)
-    throw invalidArgument(parameter, `an object such as ${example}`, value);
-}
