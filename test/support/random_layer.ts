@@ -5,7 +5,7 @@ import type { FloatDType } from "../../lib/core/dtype.js";
 import { groupScores, scorings } from "../../lib/core/routing_rule.js";
 import { type Shape, shapeSize } from "../../lib/core/shape.js";
 import type { Tensor } from "../../lib/core/tensor.js";
-import { createLayer } from "../../lib/layer/create.js";
+import { createLayer, type MoeLayerOptions } from "../../lib/layer/create.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import type { LayerParts } from "../../lib/layer/layer_parts.js";
 import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
@@ -125,6 +125,8 @@ export class RandomLayer implements Disposable {
   readonly layer: MoeLayer;
   /** What the layer is made of. */
   readonly parts: LayerParts;
+  /** What it was made from. */
+  readonly options: MoeLayerOptions;
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
   /** Stacked. */
@@ -145,7 +147,7 @@ export class RandomLayer implements Disposable {
     this.x = draw([tokens, hiddenSize], 1);
     this.router = draw([numExperts, hiddenSize], hiddenSize ** -0.5);
     this.experts = randomExpert(draw, config, intermediateSize, biases, [numExperts]);
-    this.parts = createLayer({
+    this.options = {
       ...config,
       device,
       dtype,
@@ -154,7 +156,8 @@ export class RandomLayer implements Disposable {
       ...(biases && { routerBias: draw([numExperts], 0.1) }),
       ...(selectionBias && { selectionBias: draw([numExperts], 0.1) }),
       ...randomShared(draw, config, biases),
-    });
+    };
+    this.parts = createLayer(this.options);
     this.layer = new MoeLayer(this.parts);
   }
 

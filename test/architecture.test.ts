@@ -1,0 +1,130 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize, relative } from "node:path";
+import { describe, expect, test } from "vitest";
+
+// Arrows point down only. The rooms of a tree and what each may see stand in the tables below; ARCHITECTURE.md says why.
+
+const root = join(import.meta.dirname, "..");
+
+/** What each file uses: its path from the root, and the files it names. */
+type Graph = ReadonlyMap<string, readonly string[]>;
+
+function filesBelow(folder: string, pattern: RegExp): string[] {
+  const names = readdirSync(join(root, folder), { recursive: true, encoding: "utf8" });
+  return names.filter((name) => pattern.test(name)).map((name) => normalize(join(folder, name)));
+}
+
+function graphOf(files: readonly string[], used: (file: string, text: string) => string[]): Graph {
+  const known = new Set(files);
+  return new Map(
+    files.map((file) => [file, used(file, readFileSync(join(root, file), "utf8")).filter((name) => known.has(name))]),
+  );
+}
+
+/** The arrows that a table of rooms does not allow. `roomOf` names a file's room; a room may always see itself. */
+function forbidden(graph: Graph, roomOf: (file: string) => string, allowed: Record<string, readonly string[]>) {
+  return [...graph].flatMap(([file, used]) =>
+    used.flatMap((other) => {
+      const [from, to] = [roomOf(file), roomOf(other)];
+      return from === to || allowed[from]?.includes(to) ? [] : [`${file} -> ${other}`];
+    }),
+  );
+}
+
+/** The circles of a graph, each as the files on it: the strongly connected components of more than one file (Tarjan). */
+function circles(graph: Graph): string[][] {
+  const found: string[][] = [];
+  const order = new Map<string, number>();
+  const lowest = new Map<string, number>();
+  const stack: string[] = [];
+  const visit = (file: string): void => {
+    order.set(file, order.size);
+    lowest.set(file, order.get(file) as number);
+    stack.push(file);
+    for (const other of graph.get(file) ?? []) {
+      if (!order.has(other)) visit(other);
+      if (!stack.includes(other)) continue;
+      lowest.set(file, Math.min(lowest.get(file) as number, lowest.get(other) as number));
+    }
+    if (lowest.get(file) !== order.get(file)) return;
+    const circle = stack.splice(stack.indexOf(file));
+    if (circle.length > 1) found.push(circle.sort());
+  };
+  for (const file of graph.keys()) if (!order.has(file)) visit(file);
+  return found;
+}
+
+describe("lib", () => {
+  const importing = /(?:from|import)\s*\(?\s*"(\.[^"]+)\.js"/g;
+  const graph = graphOf(filesBelow("lib", /\.ts$/), (file, text) =>
+    Array.from(text.matchAll(importing), ([, path]) => normalize(join(dirname(file), `${path}.ts`))),
+  );
+  const roomOf = (file: string) => relative("lib", file).split("/")[0] as string;
+  const below = {
+    core: [],
+    reference: ["core"],
+    "devices.ts": ["core", "reference"],
+    operators: ["core"],
+    layer: ["core", "operators"],
+    checkpoint: ["core", "operators", "layer"],
+    "moe_layer.ts": ["core", "operators", "layer", "checkpoint"],
+    statistics: ["core", "operators"],
+    terminal: ["core"],
+  };
+  const rooms: Record<string, readonly string[]> = {
+    ...below,
+    testing: Object.keys(below),
+    cli: [...Object.keys(below), "testing"],
+    "index.ts": Object.keys(below),
+  };
+
+  test("every import is found, of types too", () => {
+    const imports = [...graph.values()].reduce((total, used) => total + used.length, 0);
+    expect(graph.size).toBeGreaterThan(150);
+    expect(imports).toBeGreaterThan(600);
+    expect(graph.get("lib/moe_layer.ts")).toContain("lib/checkpoint/load.ts");
+  });
+
+  test("rooms see only what is below them", () => {
+    expect(forbidden(graph, roomOf, rooms)).toEqual([]);
+  });
+
+  test("no file imports itself by a detour", () => {
+    expect(circles(graph)).toEqual([]);
+  });
+});
+
+describe("native", () => {
+  const including = /^\s*#\s*include\s+"([^"]+)"/gm;
+  const files = filesBelow("native", /\.(h|cc|cu|cuh)$/);
+  const known = new Set(files);
+  /** Includes go by native/ and, for the wrappers of instructions, by native/gpu/ptx/TARGET. */
+  const graph = graphOf(files, (_file, text) =>
+    Array.from(text.matchAll(including), ([, path]) => normalize(join("native", path as string))).filter((name) =>
+      known.has(name),
+    ),
+  );
+  const roomOf = (file: string) => relative("native", file).split("/")[0] as string;
+
+  test("every include is found", () => {
+    const includes = [...graph.values()].reduce((total, used) => total + used.length, 0);
+    expect(graph.size).toBeGreaterThan(200);
+    expect(includes).toBeGreaterThan(500);
+  });
+
+  test("core sees no backend, backends see core alone, and the binding sees both", () => {
+    const rooms = {
+      core: [],
+      cpu: ["core"],
+      gpu: ["core", "simt"],
+      simt: ["core", "gpu"],
+      binding: ["core"],
+      "addon.cc": ["binding"],
+    };
+    expect(forbidden(graph, roomOf, rooms)).toEqual([]);
+  });
+
+  test("no file includes itself by a detour", () => {
+    expect(circles(graph)).toEqual([]);
+  });
+});

@@ -1,0 +1,190 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { ExpertRange } from "../../lib/core/backend.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { type Shape, shapeSize } from "../../lib/core/shape.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import type { MoeLayerOptions } from "../../lib/layer/create.js";
+import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
+import type { Training } from "../../lib/layer/router/training.js";
+import { type ExpertWeights, mapExpert } from "../../lib/layer/weights/expert_weights.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { Random } from "../../lib/testing/random.js";
+import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+import { anyLayer, RandomLayer } from "../support/random_layer.js";
+
+/** The options of the layer that holds these experts of the layer of `options`, whose experts are stacked. */
+function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptions {
+  const { shared, sharedGate, sharedGateBias, experts, ...rest } = options;
+  const { first, count } = bank;
+  const ofBank = mapExpert(experts as ExpertWeights<Tensor<FloatDType>>, (all) => all.rows(first, first + count));
+  const gate = { ...(sharedGate && { sharedGate }), ...(sharedGateBias && { sharedGateBias }) };
+  return {
+    ...rest,
+    experts: ofBank,
+    bank,
+    ...(first === 0 && shared && { shared }),
+    ...((first === 0 || options.sharedExpert?.gate === "softmax") && gate),
+  };
+}
+
+/** E experts as banks that begin at these. */
+function banksOf(numExperts: number, begins: readonly number[]): ExpertRange[] {
+  const edges = [...new Set([0, ...begins.filter((begin) => begin < numExperts)])].sort((a, b) => a - b);
+  return edges.map((first, index) => ({ first, count: (edges[index + 1] ?? numExperts) - first }));
+}
+
+function sum(outputs: readonly ArrayLike<number>[]): Float64Array {
+  return Float64Array.from(outputs[0] as ArrayLike<number>, (_, index) =>
+    outputs.reduce((total, output) => total + (output[index] as number), 0),
+  );
+}
+
+/** A layer of normal weights in float32, with whatever routers its configuration needs. */
+function optionsOf(device: Device, config: MoeLayerConfig): MoeLayerOptions {
+  const random = new Random(5);
+  const { hiddenSize, intermediateSize, numExperts, hierarchy, noisy } = config;
+  const draw = (shape: Shape, deviation = hiddenSize ** -0.5): Tensor<FloatDType> =>
+    device.tensor(random.normals(shapeSize(shape), deviation), shape, "f32");
+  const groups = hierarchy?.numGroups ?? 0;
+  return {
+    ...config,
+    device,
+    router: draw([numExperts, hiddenSize]),
+    ...(hierarchy && { groupRouter: draw([groups, hiddenSize]) }),
+    ...(noisy && { noiseRouter: draw([numExperts, hiddenSize]) }),
+    ...(noisy && hierarchy && { groupNoiseRouter: draw([groups, hiddenSize]) }),
+    experts: randomExpert(draw, config, intermediateSize, true, [numExperts]),
+    ...randomShared(draw, config, true),
+  };
+}
+
+const base = { hiddenSize: 37, intermediateSize: 19, numExperts: 8, topK: 3 } as const;
+const configs: Readonly<Record<string, [MoeLayerConfig, Training?]>> = {
+  capacity: [{ ...base, capacity: { factor: 0.5 } }],
+  "capacity by probability": [{ ...base, capacity: { tokens: 3, drop: "probability" } }],
+  "expert choice": [{ ...base, topK: 8, expertChoice: { factor: 2 } }],
+  hierarchy: [{ ...base, topK: 4, hierarchy: { numGroups: 4, topK: 2 } }],
+  "noisy hierarchy": [{ ...base, topK: 4, hierarchy: { numGroups: 4, topK: 2 }, noisy: {} }, { seed: 3 }],
+  jitter: [{ ...base, routerJitter: 0.1 }, { seed: 4 }],
+  "shared, softmax gate": [{ ...base, sharedExpert: { intermediateSize: 40, gate: "softmax" } }],
+  "shared, sigmoid gate": [{ ...base, sharedExpert: { intermediateSize: 40, gate: "sigmoid" } }],
+};
+
+/** The devices that hold banks so far. */
+const paths = kernelPaths.filter(({ label }) => label === "reference");
+
+describe.each(paths)("banks of a layer on $label", (path) => {
+  const device = openForTests(path);
+
+  test("add up to the layer, whatever it has", () => {
+    const begins = fc.array(fc.integer({ min: 1, max: 11 }), { maxLength: 3 });
+    fc.assert(
+      fc.property(anyLayer, begins, (problem, begins) => {
+        using random = new RandomLayer(device(), { ...problem, dtype: "f32" });
+        const { ids, weights } = random.layer.route(random.x);
+        using whole = random.layer.forward(random.x);
+        const outputs = banksOf(problem.config.numExperts, begins).map((bank) => {
+          using layer = MoeLayer.create(bankOptions(random.options, bank));
+          expect(layer.description.bank).toEqual(bank);
+          const routing = layer.route(random.x);
+          expect(routing.ids.dataSync()).toEqual(ids.dataSync());
+          expect(routing.weights.rawSync()).toEqual(weights.rawSync());
+          using share = layer.forward(random.x);
+          using given = layer.forward(random.x, { routing });
+          expect(relativeError(given.dataSync(), share.dataSync())).toBeLessThanOrEqual(1e-4);
+          return share.dataSync();
+        });
+        expect(relativeError(sum(outputs), whole.dataSync())).toBeLessThanOrEqual(1e-4);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test.each(Object.keys(configs))("add up with %s, captured too", (name) => {
+    const [config, training] = configs[name] as [MoeLayerConfig, Training?];
+    const options = optionsOf(device(), config);
+    const tokens = new Random(9).normals(21 * config.hiddenSize);
+    using x = device().tensor(tokens, [21, config.hiddenSize]);
+    const input = training === undefined ? {} : { training };
+    using whole = MoeLayer.create(options);
+    const { ids } = whole.route(x, input);
+    using y = whole.forward(x, input);
+    const outputs = banksOf(config.numExperts, [1, 4]).map((bank) => {
+      using layer = MoeLayer.create(bankOptions(options, bank));
+      expect(layer.route(x, input).ids.dataSync()).toEqual(ids.dataSync());
+      using share = layer.forward(x, input);
+      if (training === undefined) {
+        using captured = layer.capture(21);
+        captured.x.write(tokens);
+        captured.replay();
+        expect(captured.y.rawSync()).toEqual(share.rawSync());
+      }
+      return share.dataSync();
+    });
+    expect(relativeError(sum(outputs), y.dataSync())).toBeLessThanOrEqual(1e-4);
+  });
+
+  test("hold only their own experts", () => {
+    const options = optionsOf(device(), base);
+    using whole = MoeLayer.create(options);
+    using bank = MoeLayer.create(bankOptions(options, { first: 2, count: 2 }));
+    device().synchronizeSync();
+    expect(bank.byteLength).toBeLessThan(0.3 * whole.byteLength);
+  });
+
+  test("take ids of other experts, and report those that are none", () => {
+    const options = optionsOf(device(), base);
+    using layer = MoeLayer.create(bankOptions(options, { first: 2, count: 2 }));
+    using x = device().tensor(new Random(1).normals(base.hiddenSize), [1, base.hiddenSize]);
+    const forward = (id: number) => {
+      const routing = { ids: device().tensor(Int32Array.of(id), [1, 1]), weights: device().tensor([[1]]) };
+      using y = layer.forward(x, { routing });
+      return y.dataSync();
+    };
+    for (const id of [-1, 0, 1, 4, 7]) expect(forward(id).every((value) => value === 0)).toBe(true);
+    for (const id of [2, 3]) expect(forward(id).some((value) => value !== 0)).toBe(true);
+    for (const id of [8, -2]) expectError(() => forward(id), "ID_OUT_OF_RANGE", /expected -1 or an expert from 0 to 7/);
+  });
+});
+
+describe("banks that are none", () => {
+  const device = openForTests("reference");
+  const create = (bank: unknown, more: Partial<MoeLayerOptions> = {}) => {
+    const config = { ...base, sharedExpert: { intermediateSize: 8, gate: "sigmoid" } } as const;
+    const options = { ...optionsOf(device(), config), ...more };
+    return () => MoeLayer.create({ ...options, bank: bank as ExpertRange });
+  };
+
+  test.each<[unknown, RegExp]>([
+    [{ first: -1, count: 2 }, /^bank\.first: expected an integer >= 0, got -1$/],
+    [{ first: 0, count: 0 }, /^bank\.count: expected an integer >= 1, got 0$/],
+    [{ first: 6, count: 3 }, /^bank: expected experts within 0 to 7, got "6 to 8"$/],
+    [{ first: 0 }, /^bank\.count: expected an integer/],
+    [{ first: 0, count: 2, last: 1 }, /^bank: there is no option "last"/],
+    [[0, 4], /^bank: expected an object/],
+  ])("%j", (bank, message) => {
+    expectError(create(bank), "INVALID_ARGUMENT", message);
+  });
+
+  test("experts of another number, and a shared expert where it does not belong", () => {
+    expectError(
+      create({ first: 0, count: 4 }),
+      "SHAPE_MISMATCH",
+      /^experts\.gate: expected shape \[4, 19, 37\], got \[8/,
+    );
+    expectError(create({ first: 0, count: 4 }, { experts: [] }), "INVALID_ARGUMENT", /^experts: expected 4 experts/);
+    const options = optionsOf(device(), { ...base, sharedExpert: { intermediateSize: 8 } });
+    const { shared } = options;
+    const bank = bankOptions(options, { first: 4, count: 4 });
+    expectError(
+      () => MoeLayer.create({ ...bank, ...(shared && { shared }) }),
+      "INVALID_ARGUMENT",
+      /^shared requires a bank that begins with expert 0$/,
+    );
+  });
+});
