@@ -1,8 +1,9 @@
 import { writeFileSync } from "node:fs";
-import { type Device, openDevice } from "#lib/core/device.js";
+import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import { isMoeError } from "#lib/core/errors.js";
 import { type Ceilings, loadNative } from "#lib/core/native.js";
+import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";

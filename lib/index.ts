@@ -13,7 +13,7 @@ export type {
   Warnings,
   WeightPlace,
 } from "./core/backend.js";
-export { Device, type DeviceName, listDevices, openDevice } from "./core/device.js";
+export { Device } from "./core/device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
@@ -30,9 +30,10 @@ export type {
 } from "./core/routing_rule.js";
 export type { Shape } from "./core/shape.js";
 export type { StageName, StageTimes } from "./core/stages.js";
-export { type NestedArray, Tensor } from "./core/tensor.js";
-export type { TensorSource } from "./core/tensor_source.js";
+export { Tensor } from "./core/tensor.js";
+export type { NestedArray, TensorSource } from "./core/tensor_source.js";
 export type { WeightFormatName } from "./core/weight_format.js";
+export { type DeviceName, listDevices, openDevice } from "./devices.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";

@@ -1,9 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Device, openDevice } from "#lib/core/device.js";
+import type { Device } from "#lib/core/device.js";
 import { isMoeError } from "#lib/core/errors.js";
 import { loadNative } from "#lib/core/native.js";
+import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";

@@ -1,4 +1,4 @@
-import { type DeviceName, openDevice } from "../core/device.js";
+import { type DeviceName, openDevice } from "../devices.js";
 
 /** Opens and closes the named devices, so that one that is not here is an error before any work on the others. */
 export function checkDevices(names: readonly DeviceName[]): void {

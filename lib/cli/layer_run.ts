@@ -1,10 +1,10 @@
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
-import { type DeviceName, openDevice } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { DeviceOptions } from "../core/native.js";
 import { shapeSize } from "../core/shape.js";
 import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
+import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";

@@ -1,4 +1,4 @@
-import type { DeviceName } from "../core/device.js";
+import type { DeviceName } from "../devices.js";
 import { startProgress } from "../terminal/progress.js";
 import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";

@@ -1,13 +1,10 @@
 import { type InspectOptions, inspect } from "node:util";
-import type { TensorHandle } from "./backend.js";
 import type { Device } from "./device.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, MoeError } from "./errors.js";
 import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
-import { type TensorSource, upload } from "./tensor_source.js";
-
-/** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
-export type NestedArray = number | NestedArray[];
+import type { TensorHandle } from "./tensor_handle.js";
+import { type NestedArray, type TensorSource, upload } from "./tensor_source.js";
 
 /** Tensors of more elements than this are shown by `util.inspect` without their values. */
 const inspectLimit = 65_536;

@@ -1,7 +1,9 @@
 import { type DType, dtypes } from "./dtype.js";
 import { describe, invalidArgument, MoeError } from "./errors.js";
 import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
-import type { NestedArray } from "./tensor.js";
+
+/** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
+export type NestedArray = number | NestedArray[];
 
 /** What a tensor can be made from. Uint16Array holds the bits of f16 or bf16 values. */
 export type TensorSource = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | NestedArray;

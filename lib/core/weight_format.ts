@@ -1,5 +1,5 @@
-import type { StridedMatrix, TensorHandle } from "./backend.js";
 import type { FloatDType } from "./dtype.js";
+import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 
 /** What the bits of one code mean before any scale. */
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";

@@ -1,9 +1,10 @@
 import { inspect } from "node:util";
-import type { CapturedHandle, TensorHandle } from "../core/backend.js";
+import type { CapturedHandle } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import { shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";

@@ -1,6 +1,7 @@
-import type { LayerHandle, TensorHandle, WeightParts } from "../core/backend.js";
+import type { LayerHandle, WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { MoeError } from "../core/errors.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
 import type { MoeLayerDescription } from "./description/config.js";
 
 /**

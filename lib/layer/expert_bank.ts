@@ -1,5 +1,5 @@
-import type { TensorHandle } from "../core/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./weights/expert_weights.js";

@@ -1,10 +1,10 @@
-import type { TensorHandle } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "../core/errors.js";
 import { integer, optional } from "../core/options.js";
 import { checkSizes, type Shape } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
 import { tensor } from "../core/tensor_option.js";
 
 /** An option of operators that add up over tokens. */

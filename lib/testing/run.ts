@@ -1,8 +1,9 @@
-import { type Device, openDevice } from "../core/device.js";
+import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import { sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
 import { Inputs } from "./inputs.js";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
-import { openDevice } from "#lib/core/device.js";
+import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { gating } from "#lib/operators/routing/gating.js";
 import { UsageError } from "#lib/terminal/option_values.js";

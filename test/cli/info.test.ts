@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
-import { listDevices } from "../../lib/core/device.js";
 import { loadNative } from "../../lib/core/native.js";
+import { listDevices } from "../../lib/devices.js";
 import { runCli } from "./support/run_cli.js";
 
 test("info lists every device and why it is or is not available", async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { listDevices } from "../../lib/core/device.js";
+import { listDevices } from "../../lib/devices.js";
 import { cases } from "../../lib/testing/table.js";
 import { deviceNames } from "../support/devices.js";
 import { runCli } from "./support/run_cli.js";

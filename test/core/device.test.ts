@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { deviceKinds } from "../../lib/core/backend.js";
-import { type DeviceName, listDevices, openDevice } from "../../lib/core/device.js";
+import { type DeviceName, listDevices, openDevice } from "../../lib/devices.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";

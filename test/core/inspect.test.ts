@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
 import { Tensor } from "../../lib/core/tensor.js";
+import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { packExperts } from "../../lib/operators/experts/grouped_gemm.js";
 import { permute } from "../../lib/operators/experts/permute.js";

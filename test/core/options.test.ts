@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
 import { boolean, booleanOr, choice, integer, object, optional, results, text } from "../../lib/core/options.js";
 import { tensor } from "../../lib/core/tensor_option.js";
+import { openDevice } from "../../lib/devices.js";
 import { expectError } from "../support/errors.js";
 
 const read = object(

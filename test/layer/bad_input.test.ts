@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
+import { openDevice } from "../../lib/devices.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { deviceNames, openForTests } from "../support/devices.js";

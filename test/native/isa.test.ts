@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { listDevices, openDevice } from "../../lib/core/device.js";
 import { loadNative } from "../../lib/core/native.js";
+import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 

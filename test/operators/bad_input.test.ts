@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import { openDevice } from "../../lib/devices.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { combine } from "../../lib/operators/experts/combine.js";
 import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import { openDevice } from "../../lib/devices.js";
 import { expertLoad } from "../../lib/operators/noise/expert_load.js";
 import { jitter } from "../../lib/operators/noise/jitter.js";
 import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";

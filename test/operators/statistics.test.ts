@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
+import { openDevice } from "../../lib/devices.js";
 import { gating } from "../../lib/operators/routing/gating.js";
 import { accumulate, readTotals } from "../../lib/operators/statistics/accumulate.js";
 import { columnMeans } from "../../lib/operators/statistics/column_means.js";

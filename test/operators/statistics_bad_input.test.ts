@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/core/device.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import { openDevice } from "../../lib/devices.js";
 import { accumulate, readTotals } from "../../lib/operators/statistics/accumulate.js";
 import { columnMeans } from "../../lib/operators/statistics/column_means.js";
 import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";

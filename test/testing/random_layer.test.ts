@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type DeviceName, openDevice } from "../../lib/core/device.js";
+import { type DeviceName, openDevice } from "../../lib/devices.js";
 import { RandomWeights, randomLayer, randomTokens } from "../../lib/testing/random_layer.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import type { TensorHandle, WeightParts } from "../../core/backend.js";
+import type { WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { isMoeError } from "../../core/errors.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
 import { packageVersion } from "../../core/version.js";
 import type { MoeLayerConfig, MoeLayerDescription } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { type DeviceName, listDevices } from "../../core/device.js";
 import { packageRoot } from "../../core/package_root.js";
+import { type DeviceName, listDevices } from "../../devices.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { shapes } from "../../testing/shapes.js";
 import { defineCommand } from "../command.js";

@@ -1,9 +1,9 @@
 import os from "node:os";
 import { styleText } from "node:util";
-import { listDevices } from "../../core/device.js";
 import { isMoeError } from "../../core/errors.js";
 import { type BuildInfo, type CpuInfo, type DeviceInfo, loadNative, platformName } from "../../core/native.js";
 import { packageVersion } from "../../core/version.js";
+import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";

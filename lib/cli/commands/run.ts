@@ -1,5 +1,5 @@
-import type { DeviceName } from "../../core/device.js";
 import { dtypeNames, dtypes, type FloatDType } from "../../core/dtype.js";
+import type { DeviceName } from "../../devices.js";
 import { checkRouterReport, writeRouterReport } from "../../statistics/router_report.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { shapes } from "../../testing/shapes.js";

@@ -1,6 +1,6 @@
 import { styleText } from "node:util";
-import { type DeviceName, listDevices, openDevice } from "../../core/device.js";
 import type { DeviceInfo } from "../../core/native.js";
+import { type DeviceName, listDevices, openDevice } from "../../devices.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";

@@ -1,4 +1,4 @@
-import type { TensorHandle } from "../../core/backend.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
 import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { sharedCapacity } from "../../operators/routing/limit_capacity.js";

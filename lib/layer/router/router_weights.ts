@@ -1,8 +1,8 @@
-import type { TensorHandle } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine } from "../../core/errors.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";

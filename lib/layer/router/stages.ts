@@ -1,6 +1,6 @@
-import type { TensorHandle } from "../../core/backend.js";
 import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
 import { type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
 import { chooseTokens } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";

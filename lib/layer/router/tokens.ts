@@ -1,7 +1,7 @@
-import type { TensorHandle } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import type { DeviceLayer } from "../device_layer.js";
 

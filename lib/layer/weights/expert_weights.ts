@@ -1,8 +1,9 @@
-import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
+import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { type Fields, object, optional, type Reader } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
   checkWeight,

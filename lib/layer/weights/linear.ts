@@ -1,6 +1,6 @@
-import type { StridedMatrix } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 

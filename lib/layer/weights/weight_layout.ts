@@ -1,9 +1,9 @@
-import type { StridedMatrix } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkTensor } from "../../operators/check.js";
 

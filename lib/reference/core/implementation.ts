@@ -1,7 +1,8 @@
-import type { StridedMatrix } from "../../core/backend.js";
+import type { PackedHandle } from "../../core/backend.js";
 import type { Fields, Operands } from "../../core/operators/field.js";
 import type { OperatorName, OperatorTable } from "../../core/operators/table.js";
-import type { ReferencePackedExperts } from "../experts/packed_experts.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
+import type { Experts } from "../experts/experts.js";
 import type { Stream } from "./stream.js";
 import type { ReferenceTensor } from "./tensor.js";
 
@@ -9,7 +10,7 @@ import type { ReferenceTensor } from "./tensor.js";
 interface ReferenceHandles {
   readonly tensor: ReferenceTensor;
   readonly matrix: StridedMatrix;
-  readonly packedExperts: ReferencePackedExperts;
+  readonly packedExperts: PackedHandle & Experts;
 }
 
 /** How the `reference` device does an operator of such fields. */

@@ -1,5 +1,11 @@
 import { MoeError } from "../../core/errors.js";
-import type { ReferenceTensor } from "./tensor.js";
+import type { Shape } from "../../core/shape.js";
+
+/** An i32 tensor. */
+interface Indices {
+  readonly shape: Shape;
+  integers(): Int32Array;
+}
 
 /**
  * What work leaves behind besides its outputs. This device computes within each call, so its stream is only the first
@@ -26,7 +32,7 @@ export class Stream {
    */
   checkIndices(
     name: string,
-    indices: ReferenceTensor,
+    indices: Indices,
     what: string,
     limit: number,
     isChecked: (row: number, column: number) => boolean = () => true,
@@ -46,7 +52,7 @@ export class Stream {
    * The values of `offsets`. One that descends or lies outside 0 .. rows is replaced by the one before it, so that its
    * expert gets no rows; the first such one is reported.
    */
-  checkOffsets(name: string, offsets: ReferenceTensor, rows: number): Int32Array {
+  checkOffsets(name: string, offsets: Indices, rows: number): Int32Array {
     let lowest = 0;
     return offsets.integers().map((offset, position) => {
       if (offset >= lowest && offset <= rows) lowest = offset;

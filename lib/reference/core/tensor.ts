@@ -1,7 +1,7 @@
-import type { StridedMatrix, TensorHandle } from "../../core/backend.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
+import type { StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 

@@ -1,17 +1,8 @@
-import { type Activation, type Clamp, isGated } from "../../core/backend.js";
+import { isGated } from "../../core/backend.js";
 import type { Implementation } from "../core/implementation.js";
 import { linear, type Matrix, rowOf, zeros } from "../core/matrix.js";
 import { activate } from "./activation.js";
-
-/** The weights [E, N, K] of all experts. */
-export interface Experts {
-  /** N: 2I if the activation is gated, gate rows first. */
-  readonly rows: number;
-  readonly activation: Activation;
-  readonly clamp: Clamp;
-  /** Expert e's weight [N, K]. */
-  weight(expert: number): Matrix;
-}
+import type { Experts } from "./experts.js";
 
 /**
  * y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e; with

@@ -5,7 +5,7 @@ import { extended, type Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor } from "../core/tensor.js";
 import { storageOf, storedValues } from "../formats/dequantize.js";
-import type { Experts } from "./grouped_gemm.js";
+import type { Experts } from "./experts.js";
 
 /**
  * Expert weights [E, N, K] in their given layout, gate rows before up rows. They are rounded to a plain format, or kept

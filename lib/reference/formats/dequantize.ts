@@ -1,6 +1,6 @@
-import type { StridedMatrix } from "../../core/backend.js";
 import { type DType, fromBF16, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import {
   type ScaleLevel,
   type WeightFormat,

@@ -1,11 +1,4 @@
-import type {
-  CapturedHandle,
-  ExpertMatrices,
-  LayerDescription,
-  LayerHandle,
-  StridedMatrix,
-  WeightParts,
-} from "../../core/backend.js";
+import type { CapturedHandle, ExpertMatrices, LayerDescription, LayerHandle, WeightParts } from "../../core/backend.js";
 import { MoeError } from "../../core/errors.js";
 import {
   forwardStages,
@@ -16,6 +9,7 @@ import {
   type StageName,
   type StageTimes,
 } from "../../core/stages.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";

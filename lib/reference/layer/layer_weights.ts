@@ -1,5 +1,6 @@
-import { type ExpertMatrices, isGated, type LayerDescription, type StridedMatrix } from "../../core/backend.js";
+import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
 import type { DType } from "../../core/dtype.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";

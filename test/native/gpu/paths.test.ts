@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Activation } from "../../../lib/core/backend.js";
-import { type Device, openDevice } from "../../../lib/core/device.js";
+import type { Device } from "../../../lib/core/device.js";
 import type { FloatDType } from "../../../lib/core/dtype.js";
+import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
 import { gating } from "../../../lib/operators/routing/gating.js";
 import { routerProjection } from "../../../lib/operators/routing/router_projection.js";

@@ -1,0 +1,67 @@
+import { Device } from "./core/device.js";
+import { invalidArgument } from "./core/errors.js";
+import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
+import { boolean, type Fields, integer, object, optional, type Read } from "./core/options.js";
+import { openReference } from "./reference/backend.js";
+
+/** A device's name: `auto` takes the first CUDA GPU where there is one, else the CPU. */
+export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
+
+const deviceOptions = object(
+  {
+    threads: optional(integer(1, 4096)),
+    poison: optional(boolean, false),
+    tf32: optional(boolean, false),
+  } satisfies Fields<DeviceOptions>,
+  "{ threads: 4 }",
+);
+type ReadDeviceOptions = Read<typeof deviceOptions>;
+
+/**
+ * Opens a device.
+ * @throws DEVICE_UNAVAILABLE where this machine or build does not have it, with the reason; NOT_BUILT where the native
+ * addon is missing (`reference` works without).
+ */
+export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
+  if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
+  const read = deviceOptions(options, "options");
+  return name === "auto" ? openAuto(read) : openNamed("name", name, read);
+}
+
+/** Opens a device by its name, which `source` gave. */
+function openNamed(source: string, name: string, options: ReadDeviceOptions, reason = ""): Device {
+  if (name === "reference") return new Device(name, openReference(options), reason);
+  if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
+    throw invalidArgument(source, '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
+  }
+  return new Device(name, loadNative().open(name, options), reason);
+}
+
+/** Every device that this package knows, and for each whether and why it is or is not here. */
+export function listDevices(): DeviceInfo[] {
+  const reference: DeviceInfo = {
+    name: "reference",
+    kind: "reference",
+    available: true,
+    detail: "pure TypeScript, float64 inside; the definition of every operator",
+  };
+  try {
+    return [reference, ...loadNative().devices()];
+  } catch (error) {
+    const detail = error instanceof Error ? (error.message.split("\n")[0] as string) : String(error);
+    const missing = (["cpu", "simt", "cuda"] as const).map((kind) => ({ name: kind, kind, available: false, detail }));
+    return [reference, ...missing];
+  }
+}
+
+function openAuto(options: ReadDeviceOptions): Device {
+  const wanted = process.env.MOE_KERNELS_DEVICE;
+  if (wanted && wanted !== "auto") {
+    return openNamed("MOE_KERNELS_DEVICE", wanted, options, `MOE_KERNELS_DEVICE=${wanted}`);
+  }
+  const devices = loadNative().devices();
+  const cuda = devices.find((device) => device.kind === "cuda");
+  const name = cuda?.available ? cuda.name : "cpu";
+  const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "this build knows none"}`;
+  return new Device(name, loadNative().open(name, options), reason);
+}

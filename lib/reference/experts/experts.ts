@@ -1,0 +1,12 @@
+import type { Activation, Clamp } from "../../core/backend.js";
+import type { Matrix } from "../core/matrix.js";
+
+/** The weights [E, N, K] of all experts. */
+export interface Experts {
+  /** N: 2I if the activation is gated, gate rows first. */
+  readonly rows: number;
+  readonly activation: Activation;
+  readonly clamp: Clamp;
+  /** Expert e's weight [N, K]. */
+  weight(expert: number): Matrix;
+}
