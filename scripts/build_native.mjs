@@ -9,14 +9,11 @@ import { fileURLToPath } from "node:url";
 /** The package's own folder. */
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
-const windows = process.platform === "win32";
-
 /** The path of an executable, given by name or path; undefined where there is none. */
 function findExecutable(name) {
   const folders = name.includes("/") || name.includes("\\") ? [""] : (process.env.PATH ?? "").split(delimiter);
-  const names = windows && !name.endsWith(".exe") ? [`${name}.exe`] : [name];
   return folders
-    .flatMap((folder) => names.map((file) => join(folder, file)))
+    .map((folder) => join(folder, name))
     .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
 
@@ -24,8 +21,7 @@ function findTools() {
   const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
   return {
     cmake: findExecutable("cmake"),
-    // On Windows CMake finds Visual Studio, which is not on the PATH.
-    compiler: windows ? "Visual Studio" : compilers.map(findExecutable).find(Boolean),
+    compiler: compilers.map(findExecutable).find(Boolean),
     generator: findExecutable("ninja") ?? findExecutable("make"),
     nvcc: findExecutable(process.env.CUDACXX ?? "nvcc"),
   };
@@ -42,22 +38,27 @@ export function describeToolchain() {
 }
 
 /** Why the addon cannot be built on this machine and what to install; undefined where it can. */
-export function describeMissingTools() {
+export function describeMissingTools(platform = process.platform) {
+  if (platform === "win32") {
+    return [
+      "the native addon does not build on Windows: it needs GCC >= 11 or Clang >= 14 and is tested on Linux x64",
+      "to use it there: install moe-kernels in the Windows Subsystem for Linux",
+    ].join("\n  ");
+  }
   const { cmake, compiler, generator } = findTools();
   const missing = [
     ...(cmake ? [] : ["CMake (cmake on the PATH)"]),
     ...(compiler ? [] : [`a C++ compiler (${process.env.CXX ?? "c++, g++ or clang++"} on the PATH)`]),
-    ...(generator || windows ? [] : ["a build tool (ninja or make on the PATH)"]),
+    ...(generator ? [] : ["a build tool (ninja or make on the PATH)"]),
   ];
   if (missing.length === 0) return undefined;
   const remedy = {
     linux:
       "Debian, Ubuntu: apt install cmake g++ make; Fedora: dnf install cmake gcc-c++ make; Alpine: apk add cmake g++ make",
     darwin: "xcode-select --install and brew install cmake",
-    win32: "winget install Kitware.CMake and the Visual Studio 2022 Build Tools with C++",
-  }[process.platform];
+  }[platform];
   return [
-    "the native addon needs CMake >= 3.22 and a C++20 compiler (GCC >= 11, Clang >= 14 or Visual Studio 2022)",
+    "the native addon needs CMake >= 3.22 and a C++20 compiler (GCC >= 11 or Clang >= 14)",
     `not found: ${missing.join(", ")}`,
     ...(remedy ? [`to install: ${remedy}`] : []),
   ].join("\n  ");

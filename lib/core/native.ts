@@ -141,7 +141,7 @@ function buildRemedy(root: string): string[] {
   const script = existsSync(setup) ? setup : join(root, "scripts", "install.mjs");
   return [
     "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
-    "    (GCC >= 11, Clang >= 14 or Visual Studio 2022) run",
+    "    (GCC >= 11 or Clang >= 14; tested on Linux x64) run",
     `    node "${script}"`,
   ];
 }

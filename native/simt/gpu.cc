@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <mutex>
 #include <numeric>
 #include <string>
@@ -28,6 +29,10 @@ Status check(const machine::Launch& launch) {
   if (block.x < 1 || block.y < 1 || block.z < 1 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
       uint64_t{block.x} * block.y * block.z > machine::kMaxThreads) {
     return {Code::internal, kernel + "a block has 1 to 1024 threads, within (1024, 1024, 64), it is " + text(block)};
+  }
+  if (const uint64_t threads = uint64_t{block.x} * block.y * block.z; threads > launch.most_threads) {
+    return {Code::internal, kernel + "by its bounds a block has at most " + std::to_string(launch.most_threads) +
+                                " threads, it has " + std::to_string(threads)};
   }
   if (launch.dynamic_shared_bytes > machine::kMaxSharedBytes) {
     return {Code::internal, kernel + "a block may have " + std::to_string(machine::kMaxSharedBytes) +
@@ -99,7 +104,19 @@ Status Gpu::launch(const machine::Launch& launch) {
   for (size_t worker = 1; worker < workers; ++worker) helpers.emplace_back(work, worker);
   work(0);
   for (std::thread& helper : helpers) helper.join();
+  if (options_.bank_conflicts) collect_conflicts(launch.kernel);
   return failure;
+}
+
+void Gpu::collect_conflicts(const char* kernel) {
+  conflicts_.clear();
+  for (const auto& multiprocessor : multiprocessors_) {
+    for (const auto& [call, count] : multiprocessor->conflicts().take()) {
+      conflicts_[call].accesses += count.accesses;
+      conflicts_[call].extra += count.extra;
+    }
+  }
+  if (!conflicts_.empty()) fprintf(stderr, "simt: %s\n", machine::conflicts_text(kernel, conflicts_).c_str());
 }
 
 }  // namespace moe::simt

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "simt/bank_conflicts.h"
 #include "simt/launch.h"
 #include "simt/options.h"
 
@@ -35,10 +36,15 @@ class Gpu {
   // failure reports what the kernel did wrong: kernel, block, thread, call, and how to reproduce it.
   Status launch(const machine::Launch& launch);
   const Options& options() const { return options_; }
+  // Of the last launch, where the options ask for them.
+  const machine::ConflictCounts& bank_conflicts() const { return conflicts_; }
 
  private:
+  void collect_conflicts(const char* kernel);
+
   Options options_;
   std::set<const void*> prepared_;  // kernels
+  machine::ConflictCounts conflicts_;
   std::vector<std::unique_ptr<machine::Multiprocessor>> multiprocessors_;
 };
 

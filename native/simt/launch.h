@@ -12,6 +12,7 @@ struct Launch {
   const void* function;  // identifies the kernel
   dim3 grid;
   dim3 block;
+  unsigned most_threads;  // of a block, by the kernel's bounds
   size_t dynamic_shared_bytes;
   // Calls the kernel with its arguments; run by every thread.
   void (*body)(const void* arguments);

@@ -55,8 +55,14 @@ void check_aligned(const Call& call, const void* address, size_t alignment) {
 
 void check_shared(const Call& call, const void* address, size_t bytes) {
   check_aligned(call, address, bytes);
-  const SharedMemory& shared = Multiprocessor::current().shared();
-  if (shared.holds(address, bytes)) return;
+  Multiprocessor& processor = Multiprocessor::current();
+  const SharedMemory& shared = processor.shared();
+  if (shared.holds(address, bytes)) {
+    if (!processor.options().bank_conflicts) return;
+    const Thread& thread = processor.scheduler().current();
+    processor.conflicts().access(call, thread.warp(), thread.lane(), reinterpret_cast<uintptr_t>(address), bytes);
+    return;
+  }
   fail(call, shared.near(address) ? std::to_string(bytes) + " bytes past the end of what the block has of shared memory"
                                   : std::string("the address is not in shared memory"));
 }
@@ -83,6 +89,20 @@ void copy_async_commit() { Multiprocessor::current().scheduler().current().copie
 
 void copy_async_wait(size_t pending_groups) {
   Multiprocessor::current().scheduler().current().copies.wait(pending_groups);
+}
+
+void polled(const Call& call, bool unchanged) {
+  Multiprocessor& processor = Multiprocessor::current();
+  if (!unchanged) {
+    processor.made_progress();
+  } else if (processor.polls_in_vain()) {
+    fail(
+        call,
+        "the block's threads only poll: they wait for another block, but no block of a GPU may count on another to run "
+        "beside it");
+  } else {
+    processor.scheduler().yield();
+  }
 }
 
 void fence() {

@@ -45,6 +45,10 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
 void copy_async_commit();
 void copy_async_wait(size_t pending_groups);
 
+// Called after every atomic operation. One that leaves memory unchanged may be how a thread waits for another: the
+// block's other threads run, and the launch fails if polling is all that they do for long.
+void polled(const Call& call, bool unchanged);
+
 // __threadfence and similar.
 void fence();
 

@@ -22,6 +22,7 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   launch_ = &launch;
   block_ = block;
   failure_.clear();
+  polls_ = 0;
   blockIdx = block;
   blockDim = launch.block;
   gridDim = launch.grid;
@@ -39,6 +40,7 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   sanitizer::release(&before_);
   scheduler_.run();
   sanitizer::acquire(&after_);
+  conflicts_.finish();
 
   if (failure_.empty()) {
     for (unsigned number = 0; number < scheduler_.size(); ++number) {
@@ -61,6 +63,7 @@ void Multiprocessor::run_thread() {
   bool failed = false;
   try {
     self.launch_->body(self.launch_->arguments);
+    self.made_progress();
     const Thread& thread = self.scheduler_.current();
     self.warps_[thread.warp()].exit(self.scheduler_, thread.lane());
     for (Barrier& barrier : self.barriers_) barrier.exit(self.scheduler_);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "simt/bank_conflicts.h"
 #include "simt/barrier.h"
 #include "simt/launch.h"
 #include "simt/options.h"
@@ -29,9 +30,16 @@ class Multiprocessor {
   Barrier& barrier(const Call& call, int index, unsigned threads);
   Scheduler& scheduler() { return scheduler_; }
   SharedMemory& shared() { return shared_; }
+  BankConflicts& conflicts() { return conflicts_; }
   const Options& options() const { return options_; }
+  // See polled().
+  void made_progress() { polls_ = 0; }
+  bool polls_in_vain() { return ++polls_ > kMaxPolls; }
 
  private:
+  // In a row: more than a thread makes that waits for another one of its block.
+  static constexpr uint32_t kMaxPolls = 1 << 20;
+
   static inline constinit thread_local Multiprocessor* running_ = nullptr;
 
   static void run_thread();
@@ -41,8 +49,10 @@ class Multiprocessor {
   const Launch* launch_ = nullptr;
   uint3 block_{};
   std::string failure_;
+  uint32_t polls_ = 0;  // since anything else happened
   Scheduler scheduler_;
   SharedMemory shared_;
+  BankConflicts conflicts_;
   std::array<Warp, kMaxWarps> warps_;
   std::array<Barrier, kBarriers> barriers_;
   // ThreadSanitizer keys that order a block's threads after earlier work and before later work. With a single key, a

@@ -22,6 +22,13 @@ Status read_environment(Options* options) {
     }
     options->async = view == "late" ? AsyncMode::late : AsyncMode::early;
   }
+  if (const char* text = std::getenv("MOE_SIMT_BANK_CONFLICTS"); text != nullptr) {
+    const std::string_view view = text;
+    if (view != "0" && view != "1") {
+      return {Code::invalid_argument, "MOE_SIMT_BANK_CONFLICTS must be 0 or 1, got \"" + std::string(view) + "\""};
+    }
+    options->bank_conflicts = view == "1";
+  }
   return {};
 }
 

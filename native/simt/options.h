@@ -15,9 +15,11 @@ struct Options {
   uint64_t seed = 1;  // determines the order in which threads and blocks run
   AsyncMode async = AsyncMode::late;
   int threads = 1;  // operating system threads; each runs one block at a time
+  // Whether each launch prints the bank conflicts of its accesses to shared memory.
+  bool bank_conflicts = false;
 };
 
-// Overrides seed and async with MOE_SIMT_SEED and MOE_SIMT_ASYNC if set.
+// Overrides seed, async and bank_conflicts with MOE_SIMT_SEED, MOE_SIMT_ASYNC and MOE_SIMT_BANK_CONFLICTS if set.
 Status read_environment(Options* options);
 
 // "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late"

@@ -33,13 +33,13 @@ bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
 
 void Scheduler::run() {
   host_.adopt_caller();
-  Context::switch_to(host_, successor());
+  Context::switch_to(host_, successor(loyalty_));
 }
 
 void Scheduler::exit() {
   Thread& self = *current_;
   self.exited = true;
-  Context::leave(self.context, successor());
+  Context::leave(self.context, successor(loyalty_));
 }
 
 }  // namespace moe::simt::machine

@@ -30,7 +30,14 @@ class Scheduler {
   // Yields until another thread wakes this one.
   void suspend() {
     Context& self = current_->context;
-    Context::switch_to(self, successor());
+    Context::switch_to(self, successor(loyalty_));
+  }
+  // Lets others go on, those of other warps too; this thread stays ready.
+  void yield() {
+    Context& self = current_->context;
+    wake(current_->warp(), 1u << current_->lane());
+    Context& next = successor(0);
+    if (&next != &self) Context::switch_to(self, next);
   }
   // Ends this thread.
   [[noreturn]] void exit();
@@ -47,11 +54,12 @@ class Scheduler {
   unsigned size() const { return size_; }
 
  private:
-  // Takes one of the ready threads; null if there is none.
-  Thread* next() {
+  // Takes one of the ready threads; null if there is none. `loyalty` times in 256 it is one of the last thread's warp,
+  // if that has any.
+  Thread* next(uint32_t loyalty) {
     if (ready_warps_ == 0) return nullptr;
     const uint64_t random = random_.next();
-    const bool stay = (random >> 32 & 255) < loyalty_ && (ready_warps_ >> warp_ & 1) != 0;
+    const bool stay = (random >> 32 & 255) < loyalty && (ready_warps_ >> warp_ & 1) != 0;
     warp_ = stay ? warp_ : choose_bit(ready_warps_, random >> 40);
     const unsigned lane = choose_bit(ready_lanes_[warp_], random >> 48);
     ready_lanes_[warp_] &= ~(1u << lane);
@@ -59,8 +67,8 @@ class Scheduler {
     return threads_[warp_ * kWarpLanes + lane].get();
   }
   // The context to continue in: a ready thread's, which becomes the current one, or the host's if none is ready.
-  Context& successor() {
-    Thread* thread = next();
+  Context& successor(uint32_t loyalty) {
+    Thread* thread = next(loyalty);
     if (thread == nullptr) return host_;
     current_ = thread;
     threadIdx = thread->index;

@@ -29,7 +29,7 @@ struct Arguments {
 
 // A block adds up some columns of one token, in order of its slots.
 template <class T>
-__global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Arguments a) {
+MOE_KERNEL(combine_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for (int64_t token = blockIdx.x; token < a.tokens; token += gridDim.x) {
     const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.x * kCombineColumns;
     for (int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kCombineColumns;
@@ -53,18 +53,20 @@ __global__ void __launch_bounds__(gpu::kRowThreads, 8) combine_kernel(const Argu
 }  // namespace
 
 Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{p.rows.data,
-                      p.row_of_slot.as<int>(),
-                      p.weights.as<float>(),
-                      p.y.data,
-                      p.y.dtype,
-                      false,
-                      false,
-                      error,
-                      p.rows.shape[0],
-                      p.y.shape[0],
-                      p.y.shape[1],
-                      static_cast<int>(p.row_of_slot.shape[1])};
+  Arguments arguments{
+      .rows = p.rows.data,
+      .row_of_slot = p.row_of_slot.as<int>(),
+      .weights = p.weights.as<float>(),
+      .y = p.y.data,
+      .y_dtype = p.y.dtype,
+      .aligned_rows = false,
+      .aligned_y = false,
+      .error = error,
+      .row_count = p.rows.shape[0],
+      .tokens = p.y.shape[0],
+      .hidden = p.y.shape[1],
+      .top_k = static_cast<int>(p.row_of_slot.shape[1]),
+  };
   MOE_TRY(gpu::dispatch_float(p.y.dtype, [&](auto type) -> Status {
     arguments.aligned_y = vectors_aligned<typename decltype(type)::type, kCombineColumns>(p.y.data, arguments.hidden);
     return {};
@@ -79,8 +81,10 @@ Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTr
 }
 
 Status run(Context& context, const Combine& p) {
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"combine: rowOfSlot", "a row", p.rows.shape[0], p.row_of_slot.shape[1]}, &error));
+  gpu::IdError* error = context.errors.next({.parameter = "combine: rowOfSlot",
+                                             .what = "a row",
+                                             .limit = p.rows.shape[0],
+                                             .columns = p.row_of_slot.shape[1]});
   return launch_combine(p, error, context.traits(), context.stream());
 }
 

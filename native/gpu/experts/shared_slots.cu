@@ -6,6 +6,8 @@
 
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/loops.cuh"
+#include "gpu/tile/sigmoid.cuh"
 #include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -33,7 +35,7 @@ struct Shares {
 __device__ __forceinline__ Shares shares_of(const Arguments& a, int64_t token) {
   switch (a.shared_gate) {
     case SharedGate::none: break;
-    case SharedGate::sigmoid: return {1.0f, 1.0f / (1.0f + expf(-a.gate[token]))};
+    case SharedGate::sigmoid: return {1.0f, sigmoid(a.gate[token])};
     case SharedGate::softmax: {
       const float routed = a.gate[2 * token];
       const float shared = a.gate[2 * token + 1];
@@ -47,9 +49,8 @@ __device__ __forceinline__ Shares shares_of(const Arguments& a, int64_t token) {
 }
 
 // One thread per slot.
-__global__ void __launch_bounds__(gpu::kRowThreads) shared_slots_kernel(const Arguments a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t slot = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; slot < a.slots; slot += threads) {
+MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const Arguments a) {
+  for_each_item(a.slots, [&](int64_t slot) {
     const int64_t token = slot / a.slots_per_token;
     const int j = static_cast<int>(slot % a.slots_per_token);
     const Shares shares = shares_of(a, token);
@@ -61,23 +62,25 @@ __global__ void __launch_bounds__(gpu::kRowThreads) shared_slots_kernel(const Ar
       a.slot_ids[slot] = checked_id(a.ids[chosen], a.experts, chosen, a.error);
       a.slot_weights[slot] = shares.routed * a.weights[chosen];
     }
-  }
+  });
 }
 
 }  // namespace
 
 Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
-  const Arguments arguments{p.ids.as<int>(),
-                            p.weights.as<float>(),
-                            p.gate.as<float>(),
-                            p.slot_ids.as<int>(),
-                            p.slot_weights.as<float>(),
-                            error,
-                            p.slot_ids.size(),
-                            static_cast<int>(p.ids.shape[1]),
-                            static_cast<int>(p.slot_ids.shape[1]),
-                            static_cast<int>(p.experts),
-                            p.shared_gate};
+  const Arguments arguments{
+      .ids = p.ids.as<int>(),
+      .weights = p.weights.as<float>(),
+      .gate = p.gate.as<float>(),
+      .slot_ids = p.slot_ids.as<int>(),
+      .slot_weights = p.slot_weights.as<float>(),
+      .error = error,
+      .slots = p.slot_ids.size(),
+      .top_k = static_cast<int>(p.ids.shape[1]),
+      .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
+      .experts = static_cast<int>(p.experts),
+      .shared_gate = p.shared_gate,
+  };
   return launch("shared_slots", shared_slots_kernel, dim3(gpu::element_grid(arguments.slots, traits)),
                 dim3(gpu::kRowThreads), 0, stream, arguments);
 }

@@ -5,6 +5,7 @@
 #include <ptx/launch.cuh>
 
 #include "gpu/plan/plan.h"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 #include "gpu/tile/softmax.cuh"
 
@@ -12,10 +13,9 @@ namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 // One warp per row, which it reads three times: the order of the sum depends on the row's length alone.
-__global__ void __launch_bounds__(gpu::kRowThreads) softmax_rows_kernel(float* rows, int64_t count, int64_t columns) {
+MOE_KERNEL(softmax_rows_kernel, (gpu::kRowThreads), float* rows, int64_t count, int64_t columns) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
-  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < count; row += warps) {
+  for_each_row(count, [&](int64_t row) {
     float* values = rows + row * columns;
     float max = -INFINITY;
     for (int64_t i = lane; i < columns; i += 32) max = fmaxf(max, values[i]);
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) softmax_rows_kernel(float* r
     sum = warp_sum(sum);
     const float scale = sum > 0.0f ? 1.0f / sum : 0.0f;
     for (int64_t i = lane; i < columns; i += 32) values[i] = scale * exponential(values[i], max);
-  }
+  });
 }
 
 }  // namespace

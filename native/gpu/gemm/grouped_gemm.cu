@@ -49,8 +49,8 @@ Status run(Context& context, const GroupedGemm& p) {
   Scratch converted(*context.runtime);
   MOE_TRY(converted.reserve(gpu::converted_bytes(plan, p.x.shape[0])));
 
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"groupedGemm: offsets", nullptr, rows, 0}, &error));
+  gpu::IdError* error =
+      context.errors.next({.parameter = "groupedGemm: offsets", .what = nullptr, .limit = rows, .columns = 0});
   MOE_TRY(launch_tile_map(p.offsets.as<int>(), weights.experts, rows, plan.tile.rows, map.at(0), error,
                           traits.max_threads, stream));
   if (plan.converts_x) {
@@ -60,7 +60,8 @@ Status run(Context& context, const GroupedGemm& p) {
   GemmInput input{.x = plan.converts_x ? converted.at(0) : p.x.data,
                   .rows = p.x.shape[0],
                   .token_of_row = p.token_of_row.as<int>()};
-  MOE_TRY(context.errors.next({"groupedGemm: tokenOfRow", "a row", p.x.shape[0], 0}, &input.token_error));
+  input.token_error = context.errors.next(
+      {.parameter = "groupedGemm: tokenOfRow", .what = "a row", .limit = p.x.shape[0], .columns = 0});
   return launch_grouped_gemm({.input = input,
                               .weight = static_cast<const GpuPackedExperts*>(p.weight)->data(),
                               .weights = weights,

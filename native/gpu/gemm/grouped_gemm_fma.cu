@@ -184,7 +184,7 @@ class FmaTile {
 };
 
 template <class W, int kTileIndex>
-__global__ void __launch_bounds__(kThreads, gpu::kFmaTiles[kTileIndex].blocks) gemm_fma_kernel(const GemmArguments a) {
+MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const GemmArguments a) {
   FmaTile<W, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }

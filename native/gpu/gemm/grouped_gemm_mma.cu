@@ -203,9 +203,10 @@ class MmaTile {
 };
 
 template <class T, int kTileIndex>
-__global__ void __launch_bounds__(gpu::kMmaTiles[kTileIndex].threads(),
-                                  gpu::resident_blocks(gpu::kMmaTiles[kTileIndex], std::is_same_v<T, float>))
-    gemm_mma_kernel(const GemmArguments a) {
+MOE_KERNEL(gemm_mma_kernel,
+           (gpu::kMmaTiles[kTileIndex].threads(),
+            gpu::resident_blocks(gpu::kMmaTiles[kTileIndex], std::is_same_v<T, float>)),
+           const GemmArguments a) {
   MmaTile<T, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }

@@ -7,6 +7,7 @@
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
 #include "gpu/tile/interleave.h"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -42,10 +43,8 @@ __device__ __forceinline__ void load_run(const Source& source, int64_t row, int6
 
 // One warp per packed row.
 template <class From, class To>
-__global__ void __launch_bounds__(gpu::kRowThreads) pack_rows_kernel(const Arguments a) {
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
-  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < a.packed_rows;
-       row += warps) {
+MOE_KERNEL(pack_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+  for_each_row(a.packed_rows, [&](int64_t row) {
     const gpu::PackedRow place = gpu::unpack_row(row, a.up.data != nullptr);
     const Source& source = place.up ? a.up : a.source;
     To* packed = static_cast<To*>(a.packed) + row * a.pitch;
@@ -54,7 +53,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) pack_rows_kernel(const Argum
       load_run<From>(source, place.column, column, values);
       store_up_to(packed + column, a.pitch - column, a.aligned_packed, values);
     }
-  }
+  });
 }
 
 template <class From>

@@ -60,7 +60,7 @@ __device__ void check_offsets(const Arguments& a, Shared& shared) {
 }
 
 // For one block.
-__global__ void __launch_bounds__(kMaxThreads) tile_map_kernel(const Arguments a) {
+MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
   Shared& shared = ptx::shared<Shared>();
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);

@@ -146,8 +146,8 @@ Status GpuLayer::choose(const LayerForward& f, const gpu::LayerPlan& plan, const
   const int64_t choices = f.choices(d);
   *slots = {matrix(plan.slot_ids, DType::i32, d.slots(choices)),
             matrix(plan.slot_weights, DType::f32, d.slots(choices))};
-  gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: ids", "an expert", d.experts, choices}, &error));
+  gpu::IdError* error =
+      pass.errors.next({.parameter = "forward: ids", .what = "an expert", .limit = d.experts, .columns = choices});
   return launch_shared_slots({chosen.ids, chosen.weights, gate, slots->ids, slots->weights, d.experts, d.shared_gate},
                              error, traits, pass.stream);
 }
@@ -165,13 +165,13 @@ Status GpuLayer::sort(const Slots& slots, const gpu::LayerPlan& plan, const Pass
     sorted->weight_of_row = gpu::vector_view(pass.at(plan.weight_of_row), DType::f32, size);
     weights = {slots.weights.as<float>(), sorted->weight_of_row.as<float>()};
   }
-  gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: ids", "an expert", experts, slots.ids.shape[1]}, &error));
+  gpu::IdError* error = pass.errors.next(
+      {.parameter = "forward: ids", .what = "an expert", .limit = experts, .columns = slots.ids.shape[1]});
   MOE_TRY(launch_sort(
       {slots.ids, sorted->offsets, ints(plan.tokens_per_expert, experts), sorted->token_of_row, sorted->row_of_slot},
       weights, plan.sort, pass.at(plan.sort_counts), error, pass.stream));
   const auto build_map = [&](const gpu::GemmPlan& gemm, size_t map) -> Status {
-    MOE_TRY(pass.errors.next({"forward: offsets", nullptr, plan.row_count, 0}, &error));
+    error = pass.errors.next({.parameter = "forward: offsets", .what = nullptr, .limit = plan.row_count, .columns = 0});
     return launch_tile_map(sorted->offsets.as<int>(), experts, plan.row_count, gemm.tile.rows, pass.at(map), error,
                            runtime().traits().max_threads, pass.stream);
   };
@@ -191,7 +191,8 @@ Status GpuLayer::multiply(const Product& product, const TensorView& x, const Ten
                                           .multiplies_y = product.multiplies_y}};
   if (!product.token_of_row.absent()) {
     operands.input.token_of_row = product.token_of_row.as<int>();
-    MOE_TRY(pass.errors.next({"forward: token of row", "a row", x.shape[0], 0}, &operands.input.token_error));
+    operands.input.token_error =
+        pass.errors.next({.parameter = "forward: token of row", .what = "a row", .limit = x.shape[0], .columns = 0});
   }
   return launch_grouped_gemm(operands, product.plan, pass.at(product.map), pass.stream);
 }
@@ -256,8 +257,8 @@ Status GpuLayer::enqueue(const LayerForward& f, const gpu::LayerPlan& plan, cons
   MOE_TRY(pass.mark(kDown));
 
   const bool weighted = d.weight_on == WeightPlace::output;
-  gpu::IdError* error = nullptr;
-  MOE_TRY(pass.errors.next({"forward: row of slot", "a row", rows, slots.ids.shape[1]}, &error));
+  gpu::IdError* error = pass.errors.next(
+      {.parameter = "forward: row of slot", .what = "a row", .limit = rows, .columns = slots.ids.shape[1]});
   MOE_TRY(launch_combine({outputs, sorted.row_of_slot, weighted ? slots.weights : TensorView{}, f.y}, error, traits,
                          pass.stream));
   return pass.mark(kCombined);

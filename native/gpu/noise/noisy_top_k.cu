@@ -5,6 +5,7 @@
 #include "core/noisy_top_k.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -20,13 +21,12 @@ struct NoiseArguments {
   int64_t size;
 };
 
-__global__ void __launch_bounds__(gpu::kRowThreads) noisy_logits_kernel(const NoiseArguments a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < a.size; i += threads) {
+MOE_KERNEL(noisy_logits_kernel, (gpu::kRowThreads), const NoiseArguments a) {
+  for_each_item(a.size, [&](int64_t i) {
     const float deviation = softplus(a.spread[i]) + a.epsilon;
     a.deviation[i] = deviation;
     a.logits[i] = a.clean[i] + a.noise[i] * deviation;
-  }
+  });
 }
 
 struct LoadArguments {
@@ -86,25 +86,21 @@ __device__ __forceinline__ LoadThresholds find_thresholds(const float* noisy, in
 }
 
 // One warp per token and group.
-__global__ void __launch_bounds__(gpu::kRowThreads) load_thresholds_kernel(const LoadArguments a) {
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
+MOE_KERNEL(load_thresholds_kernel, (gpu::kRowThreads), const LoadArguments a) {
   const int64_t experts = a.experts / a.groups;
-  for (int64_t row = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; row < a.tokens * a.groups;
-       row += warps) {
+  for_each_row(a.tokens * a.groups, [&](int64_t row) {
     LoadThresholds thresholds{NAN, NAN};
     if (chosen(a, row / a.groups, row % a.groups)) {
       thresholds = find_thresholds(a.noisy + row * experts, experts, a.top_k);
     }
     if (threadIdx.x % 32 == 0) a.thresholds[row] = thresholds;
-  }
+  });
 }
 
 // One thread per expert and block of tokens adds up the probabilities.
-__global__ void __launch_bounds__(gpu::kRowThreads) load_sums_kernel(const LoadArguments a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+MOE_KERNEL(load_sums_kernel, (gpu::kRowThreads), const LoadArguments a) {
   const int64_t experts = a.experts / a.groups;
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < a.blocks * a.experts;
-       i += threads) {
+  for_each_item(a.blocks * a.experts, [&](int64_t i) {
     const int64_t block = i / a.experts;
     const int64_t expert = i % a.experts;
     const int64_t group = expert / experts;
@@ -120,14 +116,12 @@ __global__ void __launch_bounds__(gpu::kRowThreads) load_sums_kernel(const LoadA
     }
     a.sums[i] = sum;
     if (expert % experts == 0) a.tokens_of_groups[block * a.groups + group] = chose;
-  }
+  });
 }
 
 // One thread per expert adds up the blocks, in their order.
-__global__ void __launch_bounds__(gpu::kRowThreads) load_kernel(const LoadArguments a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t expert = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; expert < a.experts;
-       expert += threads) {
+MOE_KERNEL(load_kernel, (gpu::kRowThreads), const LoadArguments a) {
+  for_each_item(a.experts, [&](int64_t expert) {
     const int64_t group = expert / (a.experts / a.groups);
     double sum = 0.0;
     int64_t chose = 0;
@@ -139,7 +133,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) load_kernel(const LoadArgume
       sum = chose == 0 ? 0.0 : a.group_load[group] * sum / static_cast<double>(chose);
     }
     a.load[expert] = static_cast<float>(sum);
-  }
+  });
 }
 
 // Where the parts of the workspace lie.
@@ -165,8 +159,15 @@ LoadWorkspace load_workspace(const ExpertLoad& p) {
 }  // namespace
 
 Status run(Context& context, const NoisyLogits& p) {
-  const NoiseArguments arguments{p.clean.as<float>(),  p.spread.as<float>(),    p.noise.as<float>(), p.epsilon,
-                                 p.logits.as<float>(), p.deviation.as<float>(), p.clean.size()};
+  const NoiseArguments arguments{
+      .clean = p.clean.as<float>(),
+      .spread = p.spread.as<float>(),
+      .noise = p.noise.as<float>(),
+      .epsilon = p.epsilon,
+      .logits = p.logits.as<float>(),
+      .deviation = p.deviation.as<float>(),
+      .size = p.clean.size(),
+  };
   return launch("noisy_logits", noisy_logits_kernel, dim3(gpu::element_grid(arguments.size, context.traits())),
                 dim3(gpu::kRowThreads), 0, context.stream(), arguments);
 }
@@ -179,25 +180,28 @@ Status run(Context& context, const ExpertLoad& p) {
   MOE_TRY(scratch.reserve(parts.bytes));
   gpu::IdError* error = nullptr;
   const int64_t choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1];
-  MOE_TRY(context.errors.next({"expertLoad: groups.ids", "a group", p.groups(), choices}, &error));
-  const LoadArguments arguments{p.clean.as<float>(),
-                                p.noisy.as<float>(),
-                                p.deviation.as<float>(),
-                                TokenMask(p.token_mask),
-                                p.group_ids.as<int>(),
-                                p.group_load.as<float>(),
-                                p.load.as<float>(),
-                                p.clean.shape[0],
-                                p.clean.shape[1],
-                                p.groups(),
-                                p.group_ids.absent() ? 0 : p.group_ids.shape[1],
-                                p.top_k,
-                                reinterpret_cast<double*>(scratch.at(parts.sums)),
-                                reinterpret_cast<int64_t*>(scratch.at(parts.tokens)),
-                                reinterpret_cast<LoadThresholds*>(scratch.at(parts.thresholds)),
-                                parts.blocks,
-                                error};
-  const auto elements = [&](const char* name, void (*kernel)(LoadArguments), int64_t items) {
+  error = context.errors.next(
+      {.parameter = "expertLoad: groups.ids", .what = "a group", .limit = p.groups(), .columns = choices});
+  const LoadArguments arguments{
+      .clean = p.clean.as<float>(),
+      .noisy = p.noisy.as<float>(),
+      .deviation = p.deviation.as<float>(),
+      .mask = TokenMask(p.token_mask),
+      .group_ids = p.group_ids.as<int>(),
+      .group_load = p.group_load.as<float>(),
+      .load = p.load.as<float>(),
+      .tokens = p.clean.shape[0],
+      .experts = p.clean.shape[1],
+      .groups = p.groups(),
+      .choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1],
+      .top_k = p.top_k,
+      .sums = reinterpret_cast<double*>(scratch.at(parts.sums)),
+      .tokens_of_groups = reinterpret_cast<int64_t*>(scratch.at(parts.tokens)),
+      .thresholds = reinterpret_cast<LoadThresholds*>(scratch.at(parts.thresholds)),
+      .blocks = parts.blocks,
+      .error = error,
+  };
+  const auto elements = [&](const char* name, auto kernel, int64_t items) {
     return launch(name, kernel, dim3(gpu::element_grid(items, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
   };
   MOE_TRY(launch("load_thresholds", load_thresholds_kernel,

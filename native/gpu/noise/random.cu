@@ -6,6 +6,7 @@
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -20,12 +21,10 @@ struct RandomArguments {
 
 // A thread draws the numbers of one counter; the first and the last counter may have only a part in the values.
 template <Distribution kDistribution>
-__global__ void __launch_bounds__(gpu::kRowThreads) random_kernel(const RandomArguments a) {
+MOE_KERNEL(random_kernel, (gpu::kRowThreads), const RandomArguments a) {
   const int64_t first = a.offset / kRandomLanes;
   const int64_t last = (a.offset + a.size - 1) / kRandomLanes;
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t counter = first + blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; counter <= last;
-       counter += threads) {
+  for_each_item(first, last + 1, [&](int64_t counter) {
     float numbers[kRandomLanes];
     if constexpr (kDistribution == Distribution::normal) {
       draw_normal(a.seed, static_cast<uint64_t>(counter), numbers);
@@ -35,13 +34,13 @@ __global__ void __launch_bounds__(gpu::kRowThreads) random_kernel(const RandomAr
     const int64_t index = counter * kRandomLanes - a.offset;
     if (index >= 0) {
       store_up_to(a.values + index, a.size - index, a.aligned, numbers);
-      continue;
+      return;
     }
 #pragma unroll
     for (int lane = 0; lane < kRandomLanes; ++lane) {
       if (index + lane >= 0 && index + lane < a.size) a.values[index + lane] = numbers[lane];
     }
-  }
+  });
 }
 
 struct JitterArguments {
@@ -55,10 +54,8 @@ struct JitterArguments {
 
 // A thread multiplies the elements of one counter.
 template <class T>
-__global__ void __launch_bounds__(gpu::kRowThreads) jitter_kernel(const JitterArguments a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t counter = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; counter * kRandomLanes < a.size;
-       counter += threads) {
+MOE_KERNEL(jitter_kernel, (gpu::kRowThreads), const JitterArguments a) {
+  for_each_item((a.size + kRandomLanes - 1) / kRandomLanes, [&](int64_t counter) {
     const int64_t index = counter * kRandomLanes;
     float values[kRandomLanes], numbers[kRandomLanes];
     load_up_to(static_cast<const T*>(a.x) + index, a.size - index, a.aligned, values);
@@ -66,7 +63,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) jitter_kernel(const JitterAr
 #pragma unroll
     for (int lane = 0; lane < kRandomLanes; ++lane) values[lane] *= jitter_factor(numbers[lane], a.epsilon);
     store_up_to(static_cast<T*>(a.y) + index, a.size - index, a.aligned, values);
-  }
+  });
 }
 
 template <Distribution kDistribution>
@@ -81,7 +78,13 @@ Status run(Context& context, const Random& p) {
   if (p.values.size() == 0) return {};
   const bool aligned =
       vectors_aligned<float, kRandomLanes>(p.values.data, kRandomLanes) && p.offset % kRandomLanes == 0;
-  const RandomArguments arguments{p.seed, p.offset, p.values.as<float>(), p.values.size(), aligned};
+  const RandomArguments arguments{
+      .seed = p.seed,
+      .offset = p.offset,
+      .values = p.values.as<float>(),
+      .size = p.values.size(),
+      .aligned = aligned,
+  };
   // One more than the whole counters in the values, as these may begin in the middle of one.
   const unsigned grid = gpu::element_grid(arguments.size / kRandomLanes + 2, context.traits());
   return p.distribution == Distribution::normal ? launch_distribution<Distribution::normal>(arguments, grid, stream)
@@ -89,7 +92,14 @@ Status run(Context& context, const Random& p) {
 }
 
 Status run(Context& context, const Jitter& p) {
-  JitterArguments arguments{p.x.data, p.y.data, p.seed, p.epsilon, p.x.size(), false};
+  JitterArguments arguments{
+      .x = p.x.data,
+      .y = p.y.data,
+      .seed = p.seed,
+      .epsilon = p.epsilon,
+      .size = p.x.size(),
+      .aligned = false,
+  };
   const unsigned grid = gpu::element_grid((arguments.size + kRandomLanes - 1) / kRandomLanes, context.traits());
   return gpu::dispatch_float(p.x.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

@@ -5,6 +5,7 @@
 
 #include "gpu/plan/views.h"
 #include "gpu/routing/sort.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/radix.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -34,12 +35,9 @@ struct Arguments {
   float scale;
 };
 
-__device__ __forceinline__ int64_t first_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ __forceinline__ int64_t item_step() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
-
 // A thread for each token.
-__global__ void __launch_bounds__(gpu::kCapacityThreads) number_kernel(const Arguments a) {
-  for (int64_t token = first_item(); token < a.order.tokens; token += item_step()) {
+MOE_KERNEL(number_kernel, (gpu::kCapacityThreads), const Arguments a) {
+  for_each_item(a.order.tokens, [&](int64_t token) {
     const float* weights = a.weights + token * a.order.top_k;
     const int* rows = a.sorted.row_of_slot + token * a.order.top_k;
     uint32_t largest = UINT32_MAX;
@@ -50,7 +48,7 @@ __global__ void __launch_bounds__(gpu::kCapacityThreads) number_kernel(const Arg
       if (rows[slot] < 0) continue;
       a.numbers[rows[slot]] = a.order.number(token, slot, descending_order(weights[slot]), largest);
     }
-  }
+  });
 }
 
 // The first row in begin .. end whose token is at least `token`: an expert's rows are in order of the token.
@@ -67,7 +65,7 @@ __device__ __forceinline__ int first_row_of(const int* token_of_row, int begin, 
 }
 
 // A block for each sequence and expert.
-__global__ void __launch_bounds__(gpu::kLimitThreads) limit_kernel(const Arguments a, int bits) {
+MOE_KERNEL(limit_kernel, (gpu::kLimitThreads), const Arguments a, int bits) {
   SelectStorage& storage = ptx::shared<SelectStorage>();
   for (int64_t group = blockIdx.x; group < a.groups; group += gridDim.x) {
     const int64_t expert = group % a.experts;
@@ -84,8 +82,8 @@ __global__ void __launch_bounds__(gpu::kLimitThreads) limit_kernel(const Argumen
 }
 
 // A thread for each token.
-__global__ void __launch_bounds__(gpu::kCapacityThreads) keep_kernel(const Arguments a) {
-  for (int64_t token = first_item(); token < a.order.tokens; token += item_step()) {
+MOE_KERNEL(keep_kernel, (gpu::kCapacityThreads), const Arguments a) {
+  for_each_item(a.order.tokens, [&](int64_t token) {
     const int64_t first = token * a.order.top_k;
     const uint64_t* limits = a.limits + token / a.sequence_length * a.experts;
     float chosen_sum = 0.0f, kept_sum = 0.0f;
@@ -100,23 +98,23 @@ __global__ void __launch_bounds__(gpu::kCapacityThreads) keep_kernel(const Argum
       kept_sum += kept_weight;
     }
     const float sum = a.divisor == KeptDivisor::kept ? kept_sum : chosen_sum;
-    if (a.divisor == KeptDivisor::none || sum == 0.0f) continue;
+    if (a.divisor == KeptDivisor::none || sum == 0.0f) return;
     for (int64_t slot = first; slot < first + a.order.top_k; ++slot) {
       a.kept_weights[slot] = a.kept_weights[slot] / sum * a.scale;
     }
-  }
+  });
 }
 
 // A thread for each slot.
-__global__ void __launch_bounds__(gpu::kCapacityThreads)
-    expert_slots_kernel(const SortedIds sorted, int64_t count, int64_t capacity, int* slots) {
-  for (int64_t slot = first_item(); slot < count; slot += item_step()) {
+MOE_KERNEL(expert_slots_kernel, (gpu::kCapacityThreads), const SortedIds sorted, int64_t count, int64_t capacity,
+           int* slots) {
+  for_each_item(count, [&](int64_t slot) {
     const int row = sorted.row_of_slot[slot];
-    if (row < 0) continue;
+    if (row < 0) return;
     const int64_t expert = sorted.ids[slot];
     const int64_t place = row - sorted.offsets[expert];
     if (place < capacity) slots[expert * capacity + place] = static_cast<int>(slot);
-  }
+  });
 }
 
 Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan& plan, char* workspace,
@@ -137,22 +135,24 @@ Status run(Context& context, const LimitCapacity& p) {
   const gpu::CapacityPlan plan = gpu::plan_capacity(p, context.traits());
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"limitCapacity: ids", "an expert", p.experts, p.ids.shape[1]}, &error));
+  gpu::IdError* error = context.errors.next(
+      {.parameter = "limitCapacity: ids", .what = "an expert", .limit = p.experts, .columns = p.ids.shape[1]});
   const ServingOrder order{p.drop, p.ids.shape[0], p.ids.shape[1]};
-  Arguments arguments{{},
-                      p.weights.as<float>(),
-                      p.kept_ids.as<int>(),
-                      p.kept_weights.as<float>(),
-                      reinterpret_cast<uint64_t*>(scratch.at(plan.numbers)),
-                      reinterpret_cast<uint64_t*>(scratch.at(plan.limits)),
-                      order,
-                      p.experts,
-                      order.tokens / p.sequence_length * p.experts,
-                      p.sequence_length,
-                      p.capacity,
-                      p.divisor,
-                      p.scale};
+  Arguments arguments{
+      .sorted = {},
+      .weights = p.weights.as<float>(),
+      .kept_ids = p.kept_ids.as<int>(),
+      .kept_weights = p.kept_weights.as<float>(),
+      .numbers = reinterpret_cast<uint64_t*>(scratch.at(plan.numbers)),
+      .limits = reinterpret_cast<uint64_t*>(scratch.at(plan.limits)),
+      .order = order,
+      .experts = p.experts,
+      .groups = order.tokens / p.sequence_length * p.experts,
+      .sequence_length = p.sequence_length,
+      .capacity = p.capacity,
+      .divisor = p.divisor,
+      .scale = p.scale,
+  };
   MOE_TRY(sort_ids(p.ids, p.experts, plan.sorted, scratch.at(0), error, stream, &arguments.sorted));
   const dim3 token_grid(plan.token_grid);
   const dim3 token_block(gpu::kCapacityThreads);
@@ -168,8 +168,8 @@ Status run(Context& context, const ExpertSlots& p) {
   const gpu::ExpertSlotsPlan plan = gpu::plan_expert_slots(p, context.traits());
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(plan.sorted.workspace_bytes));
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"expertSlots: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  gpu::IdError* error = context.errors.next(
+      {.parameter = "expertSlots: ids", .what = "an expert", .limit = experts, .columns = p.ids.shape[1]});
   if (p.slots.bytes() > 0) MOE_TRY(context.runtime->fill(p.slots.data, 0xff, static_cast<size_t>(p.slots.bytes())));
   SortedIds sorted;
   MOE_TRY(sort_ids(p.ids, p.slots.shape[0], plan.sorted, scratch.at(0), error, stream, &sorted));

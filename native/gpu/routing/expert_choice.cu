@@ -7,7 +7,9 @@
 
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/radix.cuh"
+#include "gpu/tile/sigmoid.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -32,11 +34,9 @@ __device__ __forceinline__ float or_zero(float score) { return std::isnan(score)
 
 // A warp for each token.
 template <class T, ExpertScoring kScoring>
-__global__ void __launch_bounds__(gpu::kRowThreads) score_kernel(const Arguments a) {
+MOE_KERNEL(score_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
-  for (int64_t token = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; token < a.token_count;
-       token += warps) {
+  for_each_row(a.token_count, [&](int64_t token) {
     const T* logits = static_cast<const T*>(a.logits) + token * a.experts;
     float max = -INFINITY;
     bool finite = false;
@@ -61,13 +61,13 @@ __global__ void __launch_bounds__(gpu::kRowThreads) score_kernel(const Arguments
     for (int64_t expert = lane; expert < a.experts; expert += 32) {
       const float logit = to_float(logits[expert]);
       float score = NAN;
-      if (finite && kScoring == ExpertScoring::sigmoid) score = 1.0f / (1.0f + expf(-logit));
+      if (finite && kScoring == ExpertScoring::sigmoid) score = sigmoid(logit);
       if (finite && kScoring == ExpertScoring::softmax) score = (logit == max ? 1.0f : expf(logit - max)) / sum;
       a.weights[token * a.experts + expert] = score;
       a.numbers[expert * a.token_count + token] =
           uint64_t{descending_order(score)} << 32 | static_cast<uint64_t>(token);
     }
-  }
+  });
 }
 
 struct ExpertStorage {
@@ -77,7 +77,7 @@ struct ExpertStorage {
 };
 
 // A block for each expert: finds its tokens and brings them into order.
-__global__ void __launch_bounds__(gpu::kChoiceThreads) choose_kernel(const Arguments a) {
+MOE_KERNEL(choose_kernel, (gpu::kChoiceThreads), const Arguments a) {
   ExpertStorage& storage = ptx::shared<ExpertStorage>();
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
@@ -110,16 +110,14 @@ __global__ void __launch_bounds__(gpu::kChoiceThreads) choose_kernel(const Argum
 }
 
 // A thread for each token and expert: what is not chosen goes.
-__global__ void __launch_bounds__(gpu::kCapacityThreads) route_kernel(const Arguments a) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < a.token_count * a.experts;
-       i += step) {
+MOE_KERNEL(route_kernel, (gpu::kCapacityThreads), const Arguments a) {
+  for_each_item(a.token_count * a.experts, [&](int64_t i) {
     const int64_t token = i / a.experts;
     const int64_t expert = i % a.experts;
     const bool chosen = a.numbers[expert * a.token_count + token] < a.limits[expert];
     a.ids[i] = chosen ? static_cast<int>(expert) : -1;
     a.weights[i] = chosen ? or_zero(a.weights[i]) : 0.0f;
-  }
+  });
 }
 
 template <class T>
@@ -137,19 +135,21 @@ Status run(Context& context, const ExpertChoice& p) {
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
   const auto numbers = [&](size_t offset) { return reinterpret_cast<uint64_t*>(scratch.at(offset)); };
-  const Arguments arguments{p.logits.data,
-                            p.tokens.as<int>(),
-                            p.token_weights.as<float>(),
-                            p.ids.as<int>(),
-                            p.weights.as<float>(),
-                            numbers(plan.numbers),
-                            numbers(plan.chosen),
-                            numbers(plan.swapped),
-                            numbers(plan.limits),
-                            context.errors.non_finite_rows(),
-                            p.logits.shape[0],
-                            p.logits.shape[1],
-                            p.tokens.shape[1]};
+  const Arguments arguments{
+      .logits = p.logits.data,
+      .tokens = p.tokens.as<int>(),
+      .token_weights = p.token_weights.as<float>(),
+      .ids = p.ids.as<int>(),
+      .weights = p.weights.as<float>(),
+      .numbers = numbers(plan.numbers),
+      .chosen = numbers(plan.chosen),
+      .swapped = numbers(plan.swapped),
+      .limits = numbers(plan.limits),
+      .non_finite_rows = context.errors.non_finite_rows(),
+      .token_count = p.logits.shape[0],
+      .experts = p.logits.shape[1],
+      .capacity = p.tokens.shape[1],
+  };
   MOE_TRY(gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     return launch_scores<typename decltype(type)::type>(arguments, p.scoring, plan.token_grid, stream);
   }));

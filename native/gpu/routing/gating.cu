@@ -9,6 +9,8 @@
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_choice.cuh"
 #include "gpu/tile/dispatch.h"
+#include "gpu/tile/loops.cuh"
+#include "gpu/tile/sigmoid.cuh"
 #include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -34,7 +36,7 @@ __device__ __forceinline__ float score_of(Scoring scoring, float logit, float ma
   switch (scoring) {
     case Scoring::softmax:
     case Scoring::softmax_selected: return exponential(logit, max);
-    case Scoring::sigmoid: return 1.0f / (1.0f + expf(-logit));
+    case Scoring::sigmoid: return sigmoid_score(logit);
     case Scoring::sqrt_softplus: return sqrtf(fmaxf(finite, 0.0f) + log1pf(expf(-fabsf(finite))));
     default: return finite;
   }
@@ -216,17 +218,15 @@ __device__ __forceinline__ void gate_by_key(const Arguments& a, int64_t token, c
 
 // One warp per token. One block a multiprocessor has to fit, so that nothing spills for the sake of a second.
 template <class T, int kPerLane, bool kByLogit>
-__global__ void __launch_bounds__(gpu::kGatingThreads, 1) gating_kernel(const Arguments a) {
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
-  for (int64_t token = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; token < a.tokens;
-       token += warps) {
+MOE_KERNEL(gating_kernel, (gpu::kGatingThreads, 1), const Arguments a) {
+  for_each_row(a.tokens, [&](int64_t token) {
     const Logits<T> row{static_cast<const T*>(a.logits) + token * a.experts};
     if constexpr (kByLogit) {
       gate_by_logit<T, kPerLane>(a, token, row);
     } else {
       gate_by_key<T, kPerLane>(a, token, row);
     }
-  }
+  });
 }
 
 template <class T, int kPerLane>
@@ -240,11 +240,18 @@ Status launch_for(const Arguments& a, unsigned grid, Stream stream) {
 
 Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
                      Stream stream) {
-  const Arguments arguments{p.logits.data,          p.selection_bias.data,
-                            p.selection_bias.dtype, p.ids.as<int>(),
-                            p.weights.as<float>(),  non_finite_rows,
-                            p.logits.shape[0],      static_cast<int>(p.logits.shape[1]),
-                            p.rule.group_terms(),   p.rule};
+  const Arguments arguments{
+      .logits = p.logits.data,
+      .bias = p.selection_bias.data,
+      .bias_dtype = p.selection_bias.dtype,
+      .ids = p.ids.as<int>(),
+      .weights = p.weights.as<float>(),
+      .non_finite_rows = non_finite_rows,
+      .tokens = p.logits.shape[0],
+      .experts = static_cast<int>(p.logits.shape[1]),
+      .group_terms = p.rule.group_terms(),
+      .rule = p.rule,
+  };
   const gpu::GatingPlan plan = gpu::plan_gating(arguments.tokens, arguments.experts, traits);
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

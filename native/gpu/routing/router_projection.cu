@@ -29,7 +29,7 @@ struct Arguments {
 // Each warp computes a tile of tokens by experts. The hidden size is split over the lanes in runs of eight and summed
 // by a butterfly, whatever the tile: the order of the sum depends on the hidden size alone.
 template <class X, class W, int kTileIndex>
-__global__ void __launch_bounds__(RouterTile::kThreads) router_projection_kernel(const Arguments a) {
+MOE_KERNEL(router_projection_kernel, (RouterTile::kThreads), const Arguments a) {
   constexpr RouterTile kTile = gpu::kRouterTiles[kTileIndex];
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int warp = static_cast<int>(threadIdx.x / 32);
@@ -86,8 +86,18 @@ Status launch_tile(const Arguments& arguments, unsigned grid, Stream stream) {
 }  // namespace
 
 Status launch_router_projection(const RouterProjection& p, const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{p.x.data,     p.weight.data,     p.bias.data,  p.bias.dtype, p.logits.as<float>(),
-                      p.x.shape[0], p.weight.shape[0], p.x.shape[1], false,        false};
+  Arguments arguments{
+      .x = p.x.data,
+      .weight = p.weight.data,
+      .bias = p.bias.data,
+      .bias_dtype = p.bias.dtype,
+      .logits = p.logits.as<float>(),
+      .tokens = p.x.shape[0],
+      .experts = p.weight.shape[0],
+      .hidden = p.x.shape[1],
+      .aligned_x = false,
+      .aligned_weight = false,
+  };
   const gpu::RouterPlan plan = gpu::plan_router(arguments.tokens, arguments.experts, traits);
   return gpu::dispatch_float(p.x.dtype, [&](auto x_type) {
     using X = typename decltype(x_type)::type;

@@ -4,6 +4,7 @@
 
 #include "gpu/operators.h"
 #include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -109,12 +110,10 @@ __device__ void place_unit(const Arguments& a, int unit, const int* begins, int*
 
 // The rows behind the last expert's belong to no token.
 __device__ void fill_tail(const Arguments& a) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  for (int64_t row = a.offsets[a.experts] + thread; row < a.slots; row += threads) a.token_of_row[row] = -1;
+  for_each_item(a.offsets[a.experts], a.slots, [&](int64_t row) { a.token_of_row[row] = -1; });
 }
 
-__global__ void __launch_bounds__(gpu::kSortThreads, 1) sort_block_kernel(const Arguments a) {
+MOE_KERNEL(sort_block_kernel, (gpu::kSortThreads, 1), const Arguments a) {
   int* counts = ptx::dynamic_shared<int>();
   int* own_counts = counts + static_cast<int64_t>(warp_index()) * a.experts;
   count_unit(a, warp_index(), own_counts);
@@ -130,7 +129,7 @@ __device__ __forceinline__ int* working_counts(const Arguments& a, int* unit_cou
   return a.shared_counts ? ptx::dynamic_shared<int>() + static_cast<int64_t>(warp_index()) * a.experts : unit_counts;
 }
 
-__global__ void __launch_bounds__(gpu::kSortThreads) sort_count_kernel(const Arguments a) {
+MOE_KERNEL(sort_count_kernel, (gpu::kSortThreads), const Arguments a) {
   const int unit = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + warp_index();
   if (unit >= a.units) return;
   int* unit_counts = a.unit_counts + static_cast<int64_t>(unit) * a.experts;
@@ -140,11 +139,9 @@ __global__ void __launch_bounds__(gpu::kSortThreads) sort_count_kernel(const Arg
   for (int expert = lane_index(); expert < a.experts; expert += 32) unit_counts[expert] = counts[expert];
 }
 
-__global__ void __launch_bounds__(gpu::kSortScanThreads) sort_scan_kernel(const Arguments a) {
-  scan_counts(a, a.unit_counts);
-}
+MOE_KERNEL(sort_scan_kernel, (gpu::kSortScanThreads), const Arguments a) { scan_counts(a, a.unit_counts); }
 
-__global__ void __launch_bounds__(gpu::kSortThreads) sort_place_kernel(const Arguments a) {
+MOE_KERNEL(sort_place_kernel, (gpu::kSortThreads), const Arguments a) {
   fill_tail(a);
   const int unit = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + warp_index();
   if (unit >= a.units) return;
@@ -156,20 +153,22 @@ __global__ void __launch_bounds__(gpu::kSortThreads) sort_place_kernel(const Arg
 
 Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
                    gpu::IdError* error, Stream stream) {
-  const Arguments arguments{p.ids.as<int>(),
-                            p.offsets.as<int>(),
-                            p.tokens_per_expert.as<int>(),
-                            p.token_of_row.as<int>(),
-                            p.row_of_slot.as<int>(),
-                            weights,
-                            static_cast<int*>(workspace),
-                            error,
-                            p.ids.size(),
-                            plan.slots_per_unit,
-                            static_cast<int>(p.ids.shape[1]),
-                            static_cast<int>(p.tokens_per_expert.shape[0]),
-                            plan.units,
-                            plan.shared_bytes > 0};
+  const Arguments arguments{
+      .ids = p.ids.as<int>(),
+      .offsets = p.offsets.as<int>(),
+      .tokens_per_expert = p.tokens_per_expert.as<int>(),
+      .token_of_row = p.token_of_row.as<int>(),
+      .row_of_slot = p.row_of_slot.as<int>(),
+      .weights = weights,
+      .unit_counts = static_cast<int*>(workspace),
+      .error = error,
+      .slots = p.ids.size(),
+      .slots_per_unit = plan.slots_per_unit,
+      .top_k = static_cast<int>(p.ids.shape[1]),
+      .experts = static_cast<int>(p.tokens_per_expert.shape[0]),
+      .units = plan.units,
+      .shared_counts = plan.shared_bytes > 0,
+  };
   const dim3 grid(plan.grid);
   const dim3 block(plan.threads);
   if (plan.single_block)
@@ -184,8 +183,8 @@ Status run(Context& context, const Sort& p) {
   const gpu::SortPlan plan = gpu::plan_sort(p.ids.size(), experts, context.traits());
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"sort: ids", "an expert", experts, p.ids.shape[1]}, &error));
+  gpu::IdError* error =
+      context.errors.next({.parameter = "sort: ids", .what = "an expert", .limit = experts, .columns = p.ids.shape[1]});
   return launch_sort(p, {}, plan, scratch.at(0), error, context.stream());
 }
 

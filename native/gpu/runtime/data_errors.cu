@@ -1,11 +1,13 @@
 #include "gpu/runtime/data_errors.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <utility>
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// So many launches may wait for one collect(); more make next() wait.
+// Launches that a table has places for.
 constexpr size_t kCapacity = 1023;
 
 std::string message(const IdRange& range, const gpu::IdError& error) {
@@ -27,54 +29,67 @@ std::string message(const IdRange& range, const gpu::IdError& error) {
 }  // namespace
 
 struct DataErrors::Table {
-  unsigned long long non_finite_rows;
+  unsigned long long non_finite_rows;  // counted in the first table
   unsigned long long unused;
   gpu::IdError errors[kCapacity];
+  gpu::IdError unread;  // for launches that there was no room for
 };
 
 DataErrors::~DataErrors() {
-  if (table_ != nullptr) runtime_.release(table_);
+  for (Table* table : tables_) runtime_.release(table);
 }
 
-Status DataErrors::open() {
+Status DataErrors::open() { return add_table(); }
+
+Status DataErrors::add_table() {
   void* data = nullptr;
   MOE_TRY(runtime_.allocate(sizeof(Table), &data));
-  table_ = static_cast<Table*>(data);
-  MOE_TRY(runtime_.fill(table_, 0, offsetof(Table, errors)));
-  return runtime_.fill(table_->errors, 0xff, sizeof table_->errors);
+  tables_.push_back(static_cast<Table*>(data));
+  MOE_TRY(runtime_.fill(data, 0, offsetof(Table, errors)));
+  return runtime_.fill(static_cast<char*>(data) + offsetof(Table, errors), 0xff,
+                       sizeof(Table) - offsetof(Table, errors));
 }
 
-Status DataErrors::next(const IdRange& range, gpu::IdError** error) {
-  if (ranges_.size() == kCapacity) MOE_TRY(drain());
-  *error = &table_->errors[ranges_.size()];
+gpu::IdError* DataErrors::next(const IdRange& range) {
+  const size_t place = ranges_.size();
+  if (place == tables_.size() * kCapacity) {
+    if (Status added = add_table(); !added.ok()) {
+      std::swap(failure_, added);
+      return &tables_[0]->unread;
+    }
+  }
   ranges_.push_back(range);
-  return {};
+  return &tables_[place / kCapacity]->errors[place % kCapacity];
 }
 
-unsigned long long* DataErrors::non_finite_rows() const { return &table_->non_finite_rows; }
+unsigned long long* DataErrors::non_finite_rows() const { return &tables_[0]->non_finite_rows; }
 
 Status DataErrors::collect(Warnings& warnings) {
-  MOE_TRY(drain());
-  warnings.non_finite_logit_rows = static_cast<int64_t>(non_finite_rows_);
-  return std::exchange(failure_, Status{});
+  Status failure = std::exchange(failure_, {});
+  for (size_t index = 0; index < tables_.size(); ++index) {
+    const size_t first = index * kCapacity;
+    const size_t used = std::min(kCapacity, ranges_.size() - first);
+    Table table;
+    MOE_TRY(read_table(index, used, &table));
+    if (index == 0) warnings.non_finite_logit_rows = static_cast<int64_t>(table.non_finite_rows);
+    for (size_t i = 0; i < used && failure.ok(); ++i) {
+      if (table.errors[i].first == gpu::kNoIdError) continue;
+      failure.code = Code::id_out_of_range;
+      failure.message = message(ranges_[first + i], table.errors[i]);
+    }
+  }
+  for (size_t index = 1; index < tables_.size(); ++index) runtime_.release(tables_[index]);
+  tables_.resize(1);
+  ranges_.clear();
+  return failure;
 }
 
-// Reads the part of the table in use and empties it.
-Status DataErrors::drain() {
-  Table table;
-  const size_t used = ranges_.size();
-  MOE_TRY(runtime_.read(&table, table_, offsetof(Table, errors) + used * sizeof(gpu::IdError)));
-  non_finite_rows_ = table.non_finite_rows;
-  bool found = false;
-  for (size_t i = 0; i < used; ++i) {
-    if (table.errors[i].first == gpu::kNoIdError) continue;
-    found = true;
-    if (!failure_.ok()) continue;
-    failure_.code = Code::id_out_of_range;
-    failure_.message = message(ranges_[i], table.errors[i]);
-  }
-  ranges_.clear();
-  return found ? runtime_.fill(table_->errors, 0xff, used * sizeof(gpu::IdError)) : Status{};
+Status DataErrors::read_table(size_t index, size_t used, Table* table) {
+  Table* on_device = tables_[index];
+  MOE_TRY(runtime_.read(table, on_device, offsetof(Table, errors) + used * sizeof(gpu::IdError)));
+  const bool written = std::any_of(table->errors, table->errors + used,
+                                   [](const gpu::IdError& error) { return error.first != gpu::kNoIdError; });
+  return written ? runtime_.fill(on_device->errors, 0xff, used * sizeof(gpu::IdError)) : Status{};
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

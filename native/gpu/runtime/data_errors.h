@@ -27,8 +27,9 @@ class DataErrors {
 
   Status open();
   // A place of its own for the next launch that checks indices, so that the first failure in order of the launches is
-  // the one reported. `range` is kept until the next collect().
-  Status next(const IdRange& range, gpu::IdError** error);
+  // the one reported. `range` is kept until the next collect(). Waits for nothing; where memory is out, collect() says
+  // so.
+  gpu::IdError* next(const IdRange& range);
   // A counter on the device.
   unsigned long long* non_finite_rows() const;
   // Waits, counts the rows and returns the first index out of range since the last call.
@@ -37,13 +38,15 @@ class DataErrors {
  private:
   struct Table;
 
-  Status drain();
+  Status add_table();
+  // Reads the first `used` places of a table, and empties it where a launch has written to them.
+  Status read_table(size_t index, size_t used, Table* table);
 
   Runtime& runtime_;
-  Table* table_ = nullptr;  // on the device
-  std::vector<IdRange> ranges_;
-  unsigned long long non_finite_rows_ = 0;
-  Status failure_;  // found when the table was full
+  // On the device: one, and more where many launches come before a collect().
+  std::vector<Table*> tables_;
+  std::vector<IdRange> ranges_;  // of the places in use, in order
+  Status failure_;               // of making room for one
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE

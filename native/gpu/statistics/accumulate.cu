@@ -2,17 +2,17 @@
 
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 template <class Value, class Wide, class Factor>
-__global__ void __launch_bounds__(gpu::kRowThreads)
-    accumulate_kernel(const Value* values, Wide* totals, int64_t count, bool values_are_totals, Factor factor) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) {
+MOE_KERNEL(accumulate_kernel, (gpu::kRowThreads), const Value* values, Wide* totals, int64_t count,
+           bool values_are_totals, Factor factor) {
+  for_each_item(count, [&](int64_t i) {
     totals[i].add(factor * (values_are_totals ? reinterpret_cast<const Wide*>(values)[i].value() : values[i]));
-  }
+  });
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "gpu/operators.h"
 #include "gpu/statistics/row_units.cuh"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -19,9 +20,9 @@ struct MeansArguments {
 };
 
 // The thread of column N counts the rows.
-__global__ void __launch_bounds__(gpu::kRowThreads) unit_sums_kernel(const MeansArguments a) {
+MOE_KERNEL(unit_sums_kernel, (gpu::kRowThreads), const MeansArguments a) {
   const int64_t columns = a.columns + 1;
-  for_each_index(a.units.all() * columns, [&](int64_t index) {
+  for_each_item(a.units.all() * columns, [&](int64_t index) {
     const int64_t column = index % columns;
     const Rows rows = rows_of_unit(a.units, index / columns);
     if (column == a.columns) {
@@ -38,9 +39,9 @@ __global__ void __launch_bounds__(gpu::kRowThreads) unit_sums_kernel(const Means
   });
 }
 
-__global__ void __launch_bounds__(gpu::kRowThreads) means_kernel(const MeansArguments a) {
+MOE_KERNEL(means_kernel, (gpu::kRowThreads), const MeansArguments a) {
   const int64_t columns = a.columns + 1;
-  for_each_index(a.units.sequences * columns, [&](int64_t index) {
+  for_each_item(a.units.sequences * columns, [&](int64_t index) {
     const int64_t sequence = index / columns, column = index % columns;
     const double count = sum_of_units(a.unit_sums, a.units, sequence, columns, a.columns);
     if (column == a.columns) {
@@ -65,15 +66,17 @@ Status run(Context& context, const ColumnMeans& p) {
   const Stream stream = context.stream();
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(column_means_bytes(p)));
-  const MeansArguments arguments{p.values.as<float>(),
-                                 TokenMask(p.token_mask),
-                                 reinterpret_cast<double*>(scratch.at(0)),
-                                 p.means.as<float>(),
-                                 p.counts.as<int>(),
-                                 means_units(p),
-                                 p.values.shape[1],
-                                 p.square,
-                                 p.total};
+  const MeansArguments arguments{
+      .values = p.values.as<float>(),
+      .mask = TokenMask(p.token_mask),
+      .unit_sums = reinterpret_cast<double*>(scratch.at(0)),
+      .means = p.means.as<float>(),
+      .counts = p.counts.as<int>(),
+      .units = means_units(p),
+      .columns = p.values.shape[1],
+      .square = p.square,
+      .total = p.total,
+  };
   const int64_t columns = arguments.columns + 1;
   const dim3 block(gpu::kRowThreads);
   const dim3 grid = grid_for(arguments.units.all() * columns, traits);

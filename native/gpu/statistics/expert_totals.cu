@@ -3,6 +3,7 @@
 #include "gpu/operators.h"
 #include "gpu/statistics/row_units.cuh"
 #include "gpu/tile/checked_id.cuh"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -25,9 +26,9 @@ struct TotalsArguments {
 };
 
 // The thread of expert E counts the slots without an expert.
-__global__ void __launch_bounds__(gpu::kRowThreads) unit_totals_kernel(const TotalsArguments a) {
+MOE_KERNEL(unit_totals_kernel, (gpu::kRowThreads), const TotalsArguments a) {
   const int64_t columns = a.experts + 1;
-  for_each_index(a.units.all() * columns, [&](int64_t index) {
+  for_each_item(a.units.all() * columns, [&](int64_t index) {
     const int64_t expert = index % columns;
     const Rows rows = rows_of_unit(a.units, index / columns);
     int tokens = 0;
@@ -47,9 +48,9 @@ __global__ void __launch_bounds__(gpu::kRowThreads) unit_totals_kernel(const Tot
   });
 }
 
-__global__ void __launch_bounds__(gpu::kRowThreads) totals_kernel(const TotalsArguments a) {
+MOE_KERNEL(totals_kernel, (gpu::kRowThreads), const TotalsArguments a) {
   const int64_t columns = a.experts + 1;
-  for_each_index(a.units.sequences * columns, [&](int64_t index) {
+  for_each_item(a.units.sequences * columns, [&](int64_t index) {
     const int64_t sequence = index / columns, expert = index % columns;
     const int tokens = sum_of_units(a.unit_tokens, a.units, sequence, columns, expert);
     if (expert == a.experts) {
@@ -77,22 +78,24 @@ Status run(Context& context, const ExpertTotals& p) {
   const Stream stream = context.stream();
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(expert_totals_bytes(p)));
-  gpu::IdError* error = nullptr;
-  MOE_TRY(context.errors.next({"expertTotals: ids", "an expert", p.tokens.shape[1], p.ids.shape[1]}, &error));
-  TotalsArguments arguments{p.ids.as<int>(),
-                            p.weights.as<float>(),
-                            nullptr,
-                            nullptr,
-                            p.tokens.as<int>(),
-                            p.dropped.as<int>(),
-                            p.sums.as<float>(),
-                            error,
-                            TokenMask(p.token_mask),
-                            totals_units(p),
-                            p.tokens.shape[1],
-                            p.ids.shape[1],
-                            p.choices,
-                            !p.weights.absent()};
+  gpu::IdError* error = context.errors.next(
+      {.parameter = "expertTotals: ids", .what = "an expert", .limit = p.tokens.shape[1], .columns = p.ids.shape[1]});
+  TotalsArguments arguments{
+      .ids = p.ids.as<int>(),
+      .weights = p.weights.as<float>(),
+      .unit_tokens = nullptr,
+      .unit_sums = nullptr,
+      .tokens = p.tokens.as<int>(),
+      .dropped = p.dropped.as<int>(),
+      .sums = p.sums.as<float>(),
+      .error = error,
+      .mask = TokenMask(p.token_mask),
+      .units = totals_units(p),
+      .experts = p.tokens.shape[1],
+      .top_k = p.ids.shape[1],
+      .choices = p.choices,
+      .weighted = !p.weights.absent(),
+  };
   const int64_t cells = arguments.units.all() * (arguments.experts + 1);
   // The sums first, which need the wider alignment.
   arguments.unit_sums = reinterpret_cast<double*>(scratch.at(0));

@@ -25,7 +25,7 @@ struct BalanceArguments {
   double factor;
 };
 
-__global__ void __launch_bounds__(gpu::kRowThreads) balance_loss_kernel(const BalanceArguments a) {
+MOE_KERNEL(balance_loss_kernel, (gpu::kRowThreads), const BalanceArguments a) {
   double sum = 0, counted = 0;
   for_each_of_block(a.sequences * a.experts, [&](int64_t i) {
     const int count = a.counts[i / a.experts];
@@ -46,7 +46,7 @@ struct ImbalanceArguments {
 };
 
 template <class T>
-__global__ void __launch_bounds__(gpu::kRowThreads) imbalance_kernel(const ImbalanceArguments a) {
+MOE_KERNEL(imbalance_kernel, (gpu::kRowThreads), const ImbalanceArguments a) {
   const T* values = static_cast<const T*>(a.values);
   double sum = 0, largest = -INFINITY;
   for_each_of_block(a.count, [&](int64_t i) {
@@ -74,7 +74,7 @@ struct BiasArguments {
   double rate;
 };
 
-__global__ void __launch_bounds__(gpu::kRowThreads) update_selection_bias_kernel(const BiasArguments a) {
+MOE_KERNEL(update_selection_bias_kernel, (gpu::kRowThreads), const BiasArguments a) {
   long long own = 0;
   for_each_of_block(a.count, [&](int64_t i) { own += a.tokens[i]; });
   const long long total = block_reduce(own, Sum{});
@@ -90,26 +90,40 @@ constexpr int kBlocks = 1;
 }  // namespace
 
 Status run(Context& context, const BalanceLoss& p) {
-  const BalanceArguments arguments{p.tokens.as<int>(),
-                                   p.means.as<float>(),
-                                   p.counts.as<int>(),
-                                   p.loss.as<float>(),
-                                   p.tokens.shape[0],
-                                   p.tokens.shape[1],
-                                   p.factor};
+  const BalanceArguments arguments{
+      .tokens = p.tokens.as<int>(),
+      .means = p.means.as<float>(),
+      .counts = p.counts.as<int>(),
+      .loss = p.loss.as<float>(),
+      .sequences = p.tokens.shape[0],
+      .experts = p.tokens.shape[1],
+      .factor = p.factor,
+  };
   return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, context.stream(),
                 arguments);
 }
 
 Status run(Context& context, const Imbalance& p) {
-  const ImbalanceArguments arguments{p.values.data, p.result.as<float>(), p.values.size(), p.measure, p.epsilon};
+  const ImbalanceArguments arguments{
+      .values = p.values.data,
+      .result = p.result.as<float>(),
+      .count = p.values.size(),
+      .measure = p.measure,
+      .epsilon = p.epsilon,
+  };
   const auto kernel = p.values.dtype == DType::i32 ? imbalance_kernel<int> : imbalance_kernel<float>;
   return launch("imbalance", kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, context.stream(), arguments);
 }
 
 Status run(Context& context, const UpdateSelectionBias& p) {
-  const BiasArguments arguments{p.bias.as<float>(), p.tokens.as<int>(), p.updated.as<float>(),
-                                p.bias.shape[0],    p.tokens.size(),    p.rate};
+  const BiasArguments arguments{
+      .bias = p.bias.as<float>(),
+      .tokens = p.tokens.as<int>(),
+      .updated = p.updated.as<float>(),
+      .experts = p.bias.shape[0],
+      .count = p.tokens.size(),
+      .rate = p.rate,
+  };
   return launch("update_selection_bias", update_selection_bias_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0,
                 context.stream(), arguments);
 }

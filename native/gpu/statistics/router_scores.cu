@@ -6,7 +6,9 @@
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
+#include "gpu/tile/sigmoid.cuh"
 #include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -23,17 +25,11 @@ struct Arguments {
   bool normalize;
 };
 
-__device__ __forceinline__ float sigmoid(float logit) {
-  return std::isnan(logit) ? 0.0f : 1.0f / (1.0f + expf(-logit));
-}
-
 // One warp per token; a lane has every 32nd expert.
 template <class T>
-__global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const Arguments a) {
+MOE_KERNEL(router_scores_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
-  for (int64_t token = blockIdx.x * static_cast<int64_t>(blockDim.x / 32) + threadIdx.x / 32; token < a.tokens;
-       token += warps) {
+  for_each_row(a.tokens, [&](int64_t token) {
     const T* logits = static_cast<const T*>(a.logits) + token * a.experts;
     float largest = -INFINITY;
     for (int64_t e = lane; e < a.experts; e += 32) largest = fmaxf(largest, to_float(logits[e]));
@@ -45,7 +41,7 @@ __global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const A
       const float share = exponential(logit, largest);
       sum += share;
       if (share > 0.0f && logit < largest) distances += share * (largest - logit);
-      if (a.sigmoid) sigmoids += sigmoid(logit);
+      if (a.sigmoid) sigmoids += sigmoid_score(logit);
     }
     sum = warp_sum(sum);
     distances = warp_sum(distances);
@@ -53,22 +49,29 @@ __global__ void __launch_bounds__(gpu::kRowThreads) router_scores_kernel(const A
     if (lane == 0 && a.log_sum_exp != nullptr) a.log_sum_exp[token] = sum > 0.0f ? largest + logf(sum) : -INFINITY;
     if (lane == 0 && a.entropy != nullptr) a.entropy[token] = sum > 0.0f ? logf(sum) + distances / sum : 0.0f;
 
-    if (a.scores == nullptr) continue;
+    if (a.scores == nullptr) return;
     const float divisor = !a.sigmoid ? sum : a.normalize ? sigmoids : 1.0f;
     for (int64_t e = lane; e < a.experts; e += 32) {
       const float logit = to_float(logits[e]);
-      const float score = a.sigmoid ? sigmoid(logit) : exponential(logit, largest);
+      const float score = a.sigmoid ? sigmoid_score(logit) : exponential(logit, largest);
       a.scores[token * a.experts + e] = divisor > 0.0f ? score / divisor : 0.0f;
     }
-  }
+  });
 }
 
 }  // namespace
 
 Status run(Context& context, const RouterScores& p) {
   const Arguments arguments{
-      p.logits.data,     p.scores.as<float>(), p.log_sum_exp.as<float>(),           p.entropy.as<float>(),
-      p.logits.shape[0], p.logits.shape[1],    p.scoring == ExpertScoring::sigmoid, p.normalize};
+      .logits = p.logits.data,
+      .scores = p.scores.as<float>(),
+      .log_sum_exp = p.log_sum_exp.as<float>(),
+      .entropy = p.entropy.as<float>(),
+      .tokens = p.logits.shape[0],
+      .experts = p.logits.shape[1],
+      .sigmoid = p.scoring == ExpertScoring::sigmoid,
+      .normalize = p.normalize,
+  };
   const dim3 grid(gpu::row_grid(arguments.tokens, context.traits()));
   return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

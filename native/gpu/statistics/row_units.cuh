@@ -8,13 +8,6 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// work(index) for the indices below `count`, spread over the threads of all blocks.
-template <class Work>
-__device__ __forceinline__ void for_each_index(int64_t count, Work&& work) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) work(i);
-}
-
 struct Rows {
   int64_t first, end;
 };

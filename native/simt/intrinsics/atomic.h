@@ -12,18 +12,32 @@ namespace moe::simt {
 
 namespace machine {
 
+// Integers wrap.
 template <class T>
-std::atomic_ref<T> atomic_at(const char* name, T* address, const std::source_location& where) {
-  check_aligned({name, where}, address, sizeof(T));
-  return std::atomic_ref<T>(*address);
+T sum(T a, T b) {
+  if constexpr (std::integral<T>) {
+    using Unsigned = std::make_unsigned_t<T>;
+    return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
+  } else {
+    return a + b;
+  }
+}
+template <std::integral T>
+T difference(T a, T b) {
+  using Unsigned = std::make_unsigned_t<T>;
+  return static_cast<T>(static_cast<Unsigned>(a) - static_cast<Unsigned>(b));
 }
 
-// Replaces the value with function(value).
+// Replaces the value at `address` by function(value), and returns the old one.
 template <class T, class Function>
-T update(std::atomic_ref<T> atomic, Function function) {
+T update(const char* name, T* address, const std::source_location& where, Function function) {
+  const Call call{name, where};
+  check_aligned(call, address, sizeof(T));
+  const std::atomic_ref<T> atomic(*address);
   T old = atomic.load(std::memory_order_relaxed);
-  while (!atomic.compare_exchange_weak(old, function(old), std::memory_order_relaxed)) {
-  }
+  T replaced = function(old);
+  while (!atomic.compare_exchange_weak(old, replaced, std::memory_order_relaxed)) replaced = function(old);
+  polled(call, replaced == old);
   return old;
 }
 
@@ -35,40 +49,37 @@ concept AtomicInteger = std::same_as<T, int> || std::same_as<T, unsigned> || std
 template <class T>
   requires AtomicInteger<T> || std::floating_point<T>
 T atomicAdd(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::atomic_at("atomicAdd", address, where).fetch_add(value, std::memory_order_relaxed);
+  return machine::update("atomicAdd", address, where, [value](T old) { return machine::sum(old, value); });
 }
 template <AtomicInteger T>
 T atomicSub(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::atomic_at("atomicSub", address, where).fetch_sub(value, std::memory_order_relaxed);
+  return machine::update("atomicSub", address, where, [value](T old) { return machine::difference(old, value); });
 }
 template <AtomicInteger T>
 T atomicOr(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::atomic_at("atomicOr", address, where).fetch_or(value, std::memory_order_relaxed);
+  return machine::update("atomicOr", address, where, [value](T old) { return old | value; });
 }
 template <AtomicInteger T>
 T atomicAnd(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::atomic_at("atomicAnd", address, where).fetch_and(value, std::memory_order_relaxed);
+  return machine::update("atomicAnd", address, where, [value](T old) { return old & value; });
 }
 template <AtomicInteger T>
 T atomicMax(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::update(machine::atomic_at("atomicMax", address, where),
-                         [value](T old) { return old < value ? value : old; });
+  return machine::update("atomicMax", address, where, [value](T old) { return old < value ? value : old; });
 }
 template <AtomicInteger T>
 T atomicMin(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::update(machine::atomic_at("atomicMin", address, where),
-                         [value](T old) { return value < old ? value : old; });
+  return machine::update("atomicMin", address, where, [value](T old) { return value < old ? value : old; });
 }
 template <class T>
   requires AtomicInteger<T> || std::same_as<T, float>
 T atomicExch(T* address, std::type_identity_t<T> value, std::source_location where = std::source_location::current()) {
-  return machine::atomic_at("atomicExch", address, where).exchange(value, std::memory_order_relaxed);
+  return machine::update("atomicExch", address, where, [value](T) { return value; });
 }
 template <AtomicInteger T>
 T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value,
             std::source_location where = std::source_location::current()) {
-  machine::atomic_at("atomicCAS", address, where).compare_exchange_strong(expected, value, std::memory_order_relaxed);
-  return expected;
+  return machine::update("atomicCAS", address, where, [=](T old) { return old == expected ? value : old; });
 }
 
 }  // namespace moe::simt

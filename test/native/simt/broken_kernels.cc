@@ -238,6 +238,21 @@ __global__ void static_beside_dynamic(char* out) {
   out[threadIdx.x] = storage.bytes[threadIdx.x];
 }
 
+// Waits for a number that no thread of its block writes.
+__global__ void wait_for_another_block(int* out) {
+  while (atomicAdd(out + 1, 0) == 0) {
+  }
+}
+
+// Waits for one that another thread of its block does write.
+__global__ void wait_for_a_thread(int* out) {
+  if (threadIdx.x == 40) atomicExch(out, 7);
+  int seen = 0;
+  while (seen != 7) seen = atomicCAS(out, -1, -1);
+  __syncthreads();
+  out[threadIdx.x] = seen;
+}
+
 // Each thread writes the expected number, or should.
 template <class T>
 Outcome of_threads(void (*kernel)(T*), const char* name, unsigned threads, size_t shared, const Options& options,
@@ -323,6 +338,8 @@ constexpr BrokenKernel kKernels[] = {
     {"swapped_fragment_rows", of_product<true>},
     {"right_fragment_rows", of_product<false>},
     {"race_between_blocks", of_two_blocks},
+    {"wait_for_another_block", of_threads<wait_for_another_block, 64, 0, 7>},
+    {"right_wait_for_a_thread", of_threads<wait_for_a_thread, 64, 0, 7>},
     {"too_much_static_shared", of_threads<too_much_static_shared, 32, 60 << 10, 0>},
     {"static_beside_dynamic", of_threads<static_beside_dynamic, 32, 48 << 10, 7>},
     {"right_static_beside_dynamic", of_threads<static_beside_dynamic, 32, 47 << 10, 7>},

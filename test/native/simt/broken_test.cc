@@ -71,8 +71,8 @@ MOE_TEST(swapped_fragment_rows_gives_a_wrong_product) {
 
 // The same kernels without their mistakes.
 MOE_TEST(right_kernels_pass) {
-  for (const char* name :
-       {"right_wait_and_barrier", "right_fragment_rows", "right_static_beside_dynamic", "right_asked_for_more"}) {
+  for (const char* name : {"right_wait_and_barrier", "right_fragment_rows", "right_static_beside_dynamic",
+                           "right_asked_for_more", "right_wait_for_a_thread"}) {
     for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) MOE_CHECK_EQUAL(correct_seeds(name, mode), kSeeds);
   }
 }
@@ -109,6 +109,9 @@ MOE_TEST(two_barriers_in_a_warp_is_reported) {
 MOE_TEST(wrong_barrier_count_is_reported_as_deadlock) {
   check_reported("wrong_barrier_count",
                  {"deadlock: threads 0-63 waiting in named_barrier_sync", "threads 64-127 waiting in __syncthreads"});
+}
+MOE_TEST(wait_for_another_block_is_reported) {
+  check_reported("wait_for_another_block", {"atomicAdd (", "only poll", "another block"});
 }
 MOE_TEST(barrier_counts_differ_is_reported) {
   check_reported("barrier_counts_differ", {"named_barrier_sync", "wait at the same barrier for"});

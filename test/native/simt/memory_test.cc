@@ -150,6 +150,18 @@ MOE_TEST(asynchronous_copies_fill_up_with_zeros) {
   }
 }
 
+MOE_KERNEL(bounded_kernel, (64, 2), int* out, int value) { out[threadIdx.x] = value; }
+
+MOE_TEST(blocks_stay_within_their_kernels_bounds) {
+  std::array<int, 128> out{};
+  Gpu gpu(with(1));
+  MOE_CHECK(launch("bounded", bounded_kernel, 1, 64, 0, &gpu, out.data(), 7).ok());
+  MOE_CHECK_EQUAL(out[63], 7);
+  MOE_CHECK(says(launch("bounded", bounded_kernel, 1, {16, 8}, 0, &gpu, out.data(), 8),
+                 {"launch of bounded", "at most 64 threads", "it has 128"}));
+  MOE_CHECK_EQUAL(out[0], 7);
+}
+
 __global__ void mark_kernel(int* out) { *out = 7; }
 
 MOE_TEST(a_kernel_must_be_ready_before_it_is_recorded) {
@@ -190,6 +202,47 @@ MOE_TEST(conversions_round_to_nearest_even) {
   MOE_CHECK_EQUAL(ptx::cvt_rn_f16_f32(65520.0f), 0x7c00);
   MOE_CHECK_EQUAL(ptx::cvt_rn_bf16_f32(1.0f + 0x1p-8f), 0x3f80);
   MOE_CHECK_EQUAL(ptx::cvt_rn_bf16_f32(1.0f + 3 * 0x1p-8f), 0x3f82);
+}
+
+// Rows of `pitch` words, of which each lane takes `Words` in one access.
+template <int kWords>
+__global__ void strided_kernel(int pitch) {
+  const float* word = ptx::dynamic_shared<float>() + static_cast<int>(threadIdx.x) * pitch;
+  if constexpr (kWords == 1) ptx::ld_shared_32(word);
+  if constexpr (kWords == 2) ptx::ld_shared_64(word);
+  if constexpr (kWords == 4) ptx::ld_shared_128(word);
+}
+
+MOE_TEST(bank_conflicts_are_counted) {
+  Options options = with(1);
+  options.bank_conflicts = true;
+  Gpu gpu(options);
+  const auto extra = [&](void (*kernel)(int), unsigned threads, int pitch) {
+    MOE_CHECK(launch("strided", kernel, 1, threads, 40 << 10, &gpu, pitch).ok());
+    machine::ConflictCount total;
+    for (const auto& [call, count] : gpu.bank_conflicts()) {
+      MOE_CHECK(call.find("ld_shared_") == 0);
+      total.accesses += count.accesses;
+      total.extra += count.extra;
+    }
+    MOE_CHECK_EQUAL(total.accesses, (threads + 31) / 32);
+    return total.extra;
+  };
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 32, 0), 0u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 32, 1), 0u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 32, 33), 0u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 32, 2), 1u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 64, 32), 62u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<1>, 8, 32), 7u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<2>, 32, 2), 0u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<2>, 32, 4), 2u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<4>, 32, 4), 0u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<4>, 32, 32), 28u);
+  MOE_CHECK_EQUAL(extra(strided_kernel<4>, 32, 36), 0u);
+  const std::string text = machine::conflicts_text("strided", {{"ld_shared_32 (a.cu:1)", {8, 3}}, {"b", {1, 0}}});
+  MOE_CHECK_EQUAL(text,
+                  "strided: 9 accesses to shared memory, 3 passes more than without bank conflicts: ld_shared_32 "
+                  "(a.cu:1) 3");
 }
 
 MOE_TEST(the_environment_sets_seed_and_mode_and_rejects_nonsense) {

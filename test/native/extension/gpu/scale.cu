@@ -4,16 +4,14 @@
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 template <class T>
-__global__ void __launch_bounds__(gpu::kRowThreads) scale_kernel(const T* x, float factor, T* y, int64_t size) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += threads) {
-    y[i] = from_float<T>(to_float(x[i]) * factor);
-  }
+MOE_KERNEL(scale_kernel, (gpu::kRowThreads), const T* x, float factor, T* y, int64_t size) {
+  for_each_item(size, [&](int64_t i) { y[i] = from_float<T>(to_float(x[i]) * factor); });
 }
 
 }  // namespace

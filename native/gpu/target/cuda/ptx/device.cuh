@@ -21,6 +21,10 @@ struct Stream {
   bool only_prepares;
 };
 
+// A kernel, `bounds` in parentheses: the most threads of its blocks and, or left out, the blocks that a multiprocessor
+// must have registers for. What follows are its parameters.
+#define MOE_KERNEL(name, bounds, ...) __global__ void __launch_bounds__ bounds name(__VA_ARGS__)
+
 namespace ptx {
 
 // The block's dynamic shared memory, aligned for every swizzle.

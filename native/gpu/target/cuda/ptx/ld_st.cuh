@@ -20,6 +20,17 @@ __device__ __forceinline__ uint4 ld_global_nc_128(const void* address) {
   return v;
 }
 
+__device__ __forceinline__ uint2 ld_global_nc_64(const void* address) {
+  uint2 v;
+  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(address));
+  return v;
+}
+__device__ __forceinline__ uint32_t ld_global_nc_32(const void* address) {
+  uint32_t v;
+  asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(address));
+  return v;
+}
+
 __device__ __forceinline__ void st_global_128(void* address, uint4 value) { *static_cast<uint4*>(address) = value; }
 __device__ __forceinline__ void st_global_64(void* address, uint2 value) { *static_cast<uint2*>(address) = value; }
 __device__ __forceinline__ void st_global_32(void* address, uint32_t value) {

@@ -3,7 +3,8 @@
 //
 // Shared memory: the dynamic part is ptx::dynamic_shared<T>(). Static storage is a struct of the function that uses it,
 // `Storage& shared = ptx::shared<Storage>();`, instead of `__shared__`: the machine must know where it is, to fill it
-// with NaN patterns for each block and to check accesses.
+// with NaN patterns for each block and to check accesses. Kernels with bounds are defined by MOE_KERNEL, so that
+// launches know the bounds.
 #pragma once
 
 #define MOE_GPU_NAMESPACE simt
@@ -12,7 +13,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(...)
+#define __launch_bounds__(...) static_assert(false, "bounds are MOE_KERNEL's, see ptx/device.cuh");
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __shared__ static_assert(false, "static shared memory is ptx::shared<Storage>(), see ptx/device.cuh");
@@ -29,6 +30,20 @@
 #include "simt/intrinsics/vector_types.h"
 #include "simt/intrinsics/warp.h"
 #include "simt/machine.h"
+
+// A kernel, `bounds` in parentheses: the most threads of its blocks and, or left out, the blocks that a multiprocessor
+// must have registers for. What follows are its parameters.
+#define MOE_KERNEL(name, bounds, ...) void name(machine::Bounds<machine::most_threads bounds>, __VA_ARGS__)
+
+namespace moe::simt::machine {
+
+// A kernel's bounds, as the type of a parameter: all that a launch sees of a kernel is its type.
+template <unsigned kThreads>
+struct Bounds {};
+
+constexpr unsigned most_threads(int threads, int /*blocks*/ = 0) { return static_cast<unsigned>(threads); }
+
+}  // namespace moe::simt::machine
 
 namespace moe::simt::ptx {
 

@@ -1,0 +1,23 @@
+# Where the native code builds. It uses builtins and attributes of GCC, and is tested with GCC and Clang on Linux x64.
+# By itself this file checks what is given: cmake -DCMAKE_CXX_COMPILER_ID=... -P native/platform.cmake
+option(MOE_UNTESTED_PLATFORM "Build where moe-kernels is not tested" OFF)
+
+set(MOE_TESTED "GCC 11 and Clang 14, or later, on Linux x64")
+set(MOE_PLATFORM "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} on ${CMAKE_SYSTEM_NAME} ${CMAKE_SYSTEM_PROCESSOR}")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(MOE_LEAST_COMPILER 11)
+elseif(CMAKE_CXX_COMPILER_ID MATCHES "^(Apple)?Clang$")
+  set(MOE_LEAST_COMPILER 14)
+else()
+  message(FATAL_ERROR "moe-kernels: expected GCC or Clang, got ${MOE_PLATFORM}: the native code uses GCC's builtins. "
+                      "It is tested with ${MOE_TESTED}.")
+endif()
+if(CMAKE_CXX_COMPILER_VERSION VERSION_LESS MOE_LEAST_COMPILER)
+  message(FATAL_ERROR "moe-kernels: expected ${CMAKE_CXX_COMPILER_ID} ${MOE_LEAST_COMPILER} or later, got ${MOE_PLATFORM}: "
+                      "set CXX to a newer compiler")
+endif()
+if(NOT MOE_UNTESTED_PLATFORM AND NOT (CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$"))
+  message(FATAL_ERROR "moe-kernels: expected Linux x64, got ${MOE_PLATFORM}: nothing is tested there. "
+                      "To build all the same, configure with -DMOE_UNTESTED_PLATFORM=ON; with npm, set "
+                      "npm_cmake_MOE_UNTESTED_PLATFORM=ON in the environment. Then run `npx moe-kernels verify`.")
+endif()

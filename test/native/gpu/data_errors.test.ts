@@ -1,0 +1,3 @@
+import { nativeTests } from "../../support/native_tests.js";
+
+nativeTests("test/native/gpu/moe_gpu_runtime_tests");

@@ -1,0 +1,27 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { packageRoot } from "../../../lib/core/native.js";
+
+const target = join(packageRoot, "native", "gpu", "target");
+const headers = (device: string) => readdirSync(join(target, device, "ptx")).filter((name) => name.endsWith(".cuh"));
+
+/** The functions that a header gives to kernels in namespace ptx. */
+function instructions(device: string, header: string): string[] {
+  const text = readFileSync(join(target, device, "ptx", header), "utf8");
+  const inPtx = text.slice(text.search(/^namespace (\S+::)?ptx \{/m));
+  const names = inPtx.matchAll(/^(?:inline |template <[^>]*>\n|__device__ __forceinline__ )*(?:\w+[*&]? )+(\w+)\(/gm);
+  return [...new Set([...names].map(([, name]) => name as string))].sort();
+}
+
+test("kernels find the same headers for GPUs and for simt", () => {
+  expect(headers("cuda")).toEqual(headers("simt"));
+});
+
+test.each(headers("simt").filter((name) => !["device.cuh", "launch.cuh"].includes(name)))(
+  "%s has the same instructions for both",
+  (header) => {
+    expect(instructions("simt", header).length).toBeGreaterThan(1);
+    expect(instructions("cuda", header)).toEqual(instructions("simt", header));
+  },
+);

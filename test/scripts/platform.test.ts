@@ -1,0 +1,54 @@
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { packageRoot } from "../../lib/core/native.js";
+
+const linux = { CMAKE_SYSTEM_NAME: "Linux", CMAKE_SYSTEM_PROCESSOR: "x86_64" };
+const gcc = { CMAKE_CXX_COMPILER_ID: "GNU", CMAKE_CXX_COMPILER_VERSION: "12.2.0" };
+
+/** What the build says of a platform; undefined where it goes on. */
+function refusal(platform: Record<string, string>): string | undefined {
+  const defines = Object.entries(platform).map(([name, value]) => `-D${name}=${value}`);
+  const file = join(packageRoot, "native", "platform.cmake");
+  const { status, stderr } = spawnSync("cmake", [...defines, "-P", file], { encoding: "utf8" });
+  return status === 0 ? undefined : stderr.replaceAll(/\s+/g, " ");
+}
+
+describe("the build", () => {
+  test("takes GCC and Clang on Linux x64", () => {
+    expect(refusal({ ...linux, ...gcc })).toBeUndefined();
+    expect(refusal({ ...linux, CMAKE_CXX_COMPILER_ID: "Clang", CMAKE_CXX_COMPILER_VERSION: "14.0.6" })).toBeUndefined();
+  });
+
+  test("refuses Visual Studio, also where the platform's lack of tests is accepted", () => {
+    const platform = {
+      CMAKE_SYSTEM_NAME: "Windows",
+      CMAKE_SYSTEM_PROCESSOR: "AMD64",
+      CMAKE_CXX_COMPILER_ID: "MSVC",
+      CMAKE_CXX_COMPILER_VERSION: "19.44",
+      MOE_UNTESTED_PLATFORM: "ON",
+    };
+    expect(refusal(platform)).toContain("expected GCC or Clang, got MSVC 19.44 on Windows AMD64");
+  });
+
+  test("refuses compilers that are too old", () => {
+    expect(refusal({ ...linux, ...gcc, CMAKE_CXX_COMPILER_VERSION: "10.2.1" })).toContain("expected GNU 11 or later");
+  });
+
+  test("refuses platforms that nobody tests, unless told to go on", () => {
+    const platform = { ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "aarch64" };
+    expect(refusal(platform)).toContain("expected Linux x64, got GNU 12.2.0 on Linux aarch64");
+    expect(refusal(platform)).toContain("npm_cmake_MOE_UNTESTED_PLATFORM=ON");
+    expect(refusal({ ...platform, MOE_UNTESTED_PLATFORM: "ON" })).toBeUndefined();
+  });
+
+  test("does not begin on Windows, and says where it would work", () => {
+    const script =
+      'import { describeMissingTools } from "./scripts/build_native.mjs"; console.log(describeMissingTools("win32"))';
+    const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
+      cwd: packageRoot,
+      encoding: "utf8",
+    });
+    expect(stdout).toMatch(/does not build on Windows.*\n.*Subsystem for Linux/);
+  });
+});
