@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { packageRoot } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
 
 const linux = { CMAKE_SYSTEM_NAME: "Linux", CMAKE_SYSTEM_PROCESSOR: "x86_64" };
 const gcc = { CMAKE_CXX_COMPILER_ID: "GNU", CMAKE_CXX_COMPILER_VERSION: "12.2.0" };
@@ -9,7 +9,7 @@ const gcc = { CMAKE_CXX_COMPILER_ID: "GNU", CMAKE_CXX_COMPILER_VERSION: "12.2.0"
 /** What the build says of a platform; undefined where it goes on. */
 function refusal(platform: Record<string, string>): string | undefined {
   const defines = Object.entries(platform).map(([name, value]) => `-D${name}=${value}`);
-  const file = join(packageRoot, "native", "platform.cmake");
+  const file = join(packageRoot(), "native", "platform.cmake");
   const { status, stderr } = spawnSync("cmake", [...defines, "-P", file], { encoding: "utf8" });
   return status === 0 ? undefined : stderr.replaceAll(/\s+/g, " ");
 }
@@ -46,7 +46,7 @@ describe("the build", () => {
     const script =
       'import { describeMissingTools } from "./scripts/build_native.mjs"; console.log(describeMissingTools("win32"))';
     const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
-      cwd: packageRoot,
+      cwd: packageRoot(),
       encoding: "utf8",
     });
     expect(stdout).toMatch(/does not build on Windows.*\n.*Subsystem for Linux/);
