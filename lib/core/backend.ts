@@ -229,10 +229,10 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   layer(description: LayerDescription, stored?: WeightParts): LayerHandle;
 
   /**
-   * Names the layout of layers' parts: parts under an equal name are interchangeable, between processes too. Empty where
-   * layers cannot be made over stored parts.
+   * Names the layout of such a layer's parts, fit for file names: parts under an equal name are interchangeable, between
+   * processes too. Empty where layers cannot be made over stored parts.
    */
-  readonly weightLayout: string;
+  weightLayout(description: LayerDescription): string;
   /** The first bytes of an open file as a tensor for `layer`: mapped, not read. The file must not change after. */
   mapFile(descriptor: number, byteLength: number): TensorHandle;
 }

@@ -30,7 +30,6 @@ export function openReference({ poison = false }: { readonly poison?: boolean })
 class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
   readonly kind = "reference";
   readonly description = "pure TypeScript, float64 inside; the definition of every operator";
-  readonly weightLayout = "";
   readonly #stream: Stream;
   readonly #poison: boolean;
 
@@ -72,6 +71,10 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
 
   layer(description: LayerDescription): ReferenceLayer {
     return new ReferenceLayer(this.#stream, description);
+  }
+
+  weightLayout(): string {
+    return "";
   }
 
   mapFile(): never {

@@ -24,14 +24,14 @@ void CapturedForwardObject::define(Napi::Env env) {
                                    }));
 }
 
-Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<Layer> layer,
+Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
                                            const LayerForward& forward, Keep keep) {
   const Napi::Env env = device.Env();
   auto captured = std::make_shared<Captured>();
   captured->layer = std::move(layer);
   captured->keep = std::move(keep);
-  DeviceObject::Unwrap(device)->stream(env).enqueue([captured, forward] {
-    captured->status = captured->layer->capture(forward, &captured->forward);
+  DeviceObject::Unwrap(device)->stream(env).enqueue([captured, stages = std::move(stages), forward] {
+    captured->status = captured->layer->capture(stages, forward, &captured->forward);
     return captured->status;
   });
   Napi::Object object = Addon::of(env).captured_forward.New({});

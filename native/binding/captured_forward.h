@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
@@ -11,8 +12,9 @@ namespace moe::binding {
 class CapturedForwardObject : public Napi::ObjectWrap<CapturedForwardObject> {
  public:
   static void define(Napi::Env env);
-  // Enqueues the capture of `forward` on `device` (its JavaScript object); `keep` is the memory of its tensors.
-  static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, const LayerForward& forward, Keep keep);
+  // Enqueues the capture of a run of stages on `device` (its JavaScript object); `keep` is the memory of its tensors.
+  static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
+                             const LayerForward& forward, Keep keep);
 
   explicit CapturedForwardObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
 

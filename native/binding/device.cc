@@ -37,7 +37,7 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::close>("close"),
       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
       InstanceMethod<&DeviceObject::layer>("layer"),
-      InstanceAccessor<&DeviceObject::weight_layout>("weightLayout"),
+      InstanceMethod<&DeviceObject::weight_layout>("weightLayout"),
       InstanceMethod<&DeviceObject::map_file>("mapFile"),
   };
   for_each_operator(
@@ -171,7 +171,9 @@ Napi::Value DeviceObject::layer(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::weight_layout(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), backend(info.Env())->weight_layout());
+  const Napi::Env env = info.Env();
+  const LayerDescription description = layer_description(env, info[0].ToObject());
+  return Napi::String::New(env, backend(env)->weight_layout(description));
 }
 
 Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {

@@ -1,5 +1,7 @@
 #include "binding/layer.h"
 
+#include <algorithm>
+
 #include "binding/addon.h"
 #include "binding/arguments.h"
 #include "binding/captured_forward.h"
@@ -26,6 +28,8 @@ void LayerObject::define(Napi::Env env) {
                                    }));
 }
 
+static std::vector<Stage> list_of(Stages stages) { return {stages.begin(), stages.end()}; }
+
 // Stored weights, an object of tensors by the names of their parts.
 static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Keep& keep) {
   std::vector<WeightPart> parts;
@@ -38,10 +42,7 @@ static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, K
   return parts;
 }
 
-Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  owner.stream(env);
-  const Napi::Object given = info[0].ToObject();
+LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   LayerDescription description;
   description.hidden = integer(env, given.Get("hiddenSize"), "hiddenSize");
   description.intermediate = integer(env, given.Get("intermediateSize"), "intermediateSize");
@@ -65,6 +66,13 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   const Napi::Object bank = given.Get("bank").ToObject();
   description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};
   description.gating = read_fields<GatingRule>(given, "layer");
+  return description;
+}
+
+Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  owner.stream(env);
+  const LayerDescription description = layer_description(env, info[0].ToObject());
   std::unique_ptr<Layer> layer;
   Keep keep;
   if (info[1].IsObject()) {
@@ -146,21 +154,30 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   enqueue(env, &Layer::set_expert, std::move(keep), expert, weights);
 }
 
+void LayerObject::enqueue(Napi::Env env, std::vector<Stage> stages, const LayerForward& forward, Keep keep) {
+  const std::shared_ptr<Layer>& target = layer(env);
+  check(env, check_stages(stages, target->description(), forward));
+  device().stream(env).enqueue(
+      [target, stages = std::move(stages), forward, keep = std::move(keep)] { return target->run(stages, forward); });
+}
+
 void LayerObject::logits(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  const TensorView x = tensor(env, info[0], keep);
-  const TensorView logits = tensor(env, info[1], keep);
-  enqueue(env, &Layer::logits, std::move(keep), x, logits);
+  LayerForward forward;
+  forward.x = tensor(env, info[0], keep);
+  forward.logits = tensor(env, info[1], keep);
+  enqueue(env, list_of(kLogitsStages), forward, std::move(keep));
 }
 
 void LayerObject::route(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
-  const TensorView x = tensor(env, info[0], keep);
-  const TensorView ids = tensor(env, info[1], keep);
-  const TensorView weights = tensor(env, info[2], keep);
-  enqueue(env, &Layer::route, std::move(keep), x, ids, weights);
+  LayerForward forward;
+  forward.x = tensor(env, info[0], keep);
+  forward.ids = tensor(env, info[1], keep);
+  forward.weights = tensor(env, info[2], keep);
+  enqueue(env, list_of(kRouteStages), forward, std::move(keep));
 }
 
 // The arguments of forward() and capture().
@@ -168,25 +185,43 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Keep& keep) {
   const Napi::Env env = info.Env();
   LayerForward problem;
   problem.x = tensor(env, info[0], keep);
-  problem.y = tensor(env, info[1], keep);
+  problem.y = optional_tensor(env, info[1], keep);
   problem.ids = optional_tensor(env, info[2], keep);
   problem.weights = optional_tensor(env, info[3], keep);
   problem.max_choices = integer(env, info[4], "maxChoices");
   return problem;
 }
 
+// The stages named, or all that a forward needs.
+static std::vector<Stage> stages_of(Napi::Env env, Napi::Value names, const LayerForward& forward) {
+  if (!names.IsArray()) return list_of(forward.ids.absent() ? Stages(kForwardStages) : Stages(kRoutedStages));
+  const Napi::Array given = names.As<Napi::Array>();
+  std::vector<Stage> stages;
+  for (uint32_t i = 0; i < given.Length(); ++i) {
+    const std::string name = given.Get(i).ToString();
+    const auto* const known = std::find(std::begin(kStageNames), std::end(kStageNames), name);
+    if (known == std::end(kStageNames)) {
+      throw_error(env, {Code::invalid_argument, "stages: expected names of stages, got \"" + name + "\""});
+    }
+    stages.push_back(static_cast<Stage>(known - std::begin(kStageNames)));
+  }
+  return stages;
+}
+
 void LayerObject::forward(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
   const LayerForward problem = layer_forward(info, keep);
-  enqueue(env, &Layer::forward, std::move(keep), problem);
+  enqueue(env, stages_of(env, info[5], problem), problem, std::move(keep));
 }
 
 Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Keep keep;
   const LayerForward problem = layer_forward(info, keep);
-  return CapturedForwardObject::create(device_.Value(), layer(env), problem, std::move(keep));
+  std::vector<Stage> stages = stages_of(env, info[5], problem);
+  check(env, check_stages(stages, layer(env)->description(), problem));
+  return CapturedForwardObject::create(device_.Value(), layer(env), std::move(stages), problem, std::move(keep));
 }
 
 Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
@@ -197,13 +232,12 @@ Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
   };
   return device().promise(info.Env(), work, [times](Napi::Env env) -> Napi::Value {
     Napi::Object result = Napi::Object::New(env);
-    const auto microseconds = [&result](const char* name, double seconds) { result.Set(name, seconds * 1e6); };
-    microseconds("router", times->router);
-    microseconds("gating", times->gating);
-    microseconds("sort", times->sort);
-    microseconds("gateUp", times->gate_up);
-    microseconds("down", times->down);
-    microseconds("combine", times->combine);
+    for (const Stage stage : kForwardStages) {
+      // The gate of the shared experts counts as part of the router.
+      if (stage == Stage::shared_gate) continue;
+      const double gate = stage == Stage::router ? (*times)[Stage::shared_gate] : 0.0;
+      result.Set(kStageNames[static_cast<int>(stage)], ((*times)[stage] + gate) * 1e6);
+    }
     return result;
   });
 }

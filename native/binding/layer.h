@@ -2,11 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
 
 namespace moe::binding {
+
+LayerDescription layer_description(Napi::Env env, Napi::Object given);
 
 class LayerObject : public Napi::ObjectWrap<LayerObject> {
  public:
@@ -19,6 +22,8 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
  private:
   const std::shared_ptr<Layer>& layer(Napi::Env env) const;
   DeviceObject& device() const;
+  // Enqueues a run of stages on tensors whose memory is `keep`.
+  void enqueue(Napi::Env env, std::vector<Stage> stages, const LayerForward& forward, Keep keep);
   // Enqueues the layer's function `run` on `arguments`, whose memory is `keep`.
   template <class... Parameters, class... Arguments>
   void enqueue(Napi::Env env, Status (Layer::*run)(Parameters...), Keep keep, Arguments... arguments) {

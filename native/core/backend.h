@@ -54,14 +54,12 @@ class Layer {
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
   // Expert `expert` of the bank, 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
-  // logits [T, E] f32.
-  virtual Status logits(const TensorView& x, const TensorView& logits) = 0;
-  virtual Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) = 0;
-  virtual Status forward(const LayerForward& forward) = 0;
-  // Makes `forward` ready for replays. The layer and the tensors must outlive what is made, and the weights may no
-  // longer be set.
-  virtual Status capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
-  // Of the last forward; replays do not count.
+  // Runs stages in order, which check_stages() has passed.
+  virtual Status run(Stages stages, const LayerForward& forward) = 0;
+  // Makes a run of these stages ready for replays. The layer and the tensors must outlive what is made, and the weights
+  // may no longer be set.
+  virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
+  // Of the last run that had a y; replays do not count.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;
   // All weights, once they are set, in the layout that Backend::weight_layout() names; none where that is empty.
@@ -110,9 +108,10 @@ class Backend {
   virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 
-  // Names the layout of layers' parts. Under an equal name, parts of a layer of an equal description can be given to
-  // stored_layer(), in this process or another. Empty on a device that cannot compute with weights stored elsewhere.
-  virtual std::string weight_layout() const { return {}; }
+  // Names the layout of such a layer's parts: a part of file names. Under an equal name, parts of a layer of an equal
+  // description can be given to stored_layer(), in this process or another. Empty on a device that cannot compute with
+  // weights stored elsewhere.
+  virtual std::string weight_layout(const LayerDescription&) const { return {}; }
   // The first `bytes` of an open file as memory for stored_layer(), read-only; the memory lives as long as its pointer.
   virtual Status map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data);
   // A layer over parts that it only reads, and that must outlive it.
@@ -122,19 +121,21 @@ class Backend {
   Warnings warnings;
 };
 
-// On a device that has nothing to prepare, a replay is a forward.
-class ForwardAgain final : public CapturedForward {
+// On a device that has nothing to prepare, a replay is a run.
+class RunAgain final : public CapturedForward {
  public:
-  ForwardAgain(Layer& layer, const LayerForward& forward) : layer_(layer), forward_(forward) {}
-  Status replay() override { return layer_.forward(forward_); }
+  RunAgain(Layer& layer, Stages stages, const LayerForward& forward)
+      : layer_(layer), stages_(stages.begin(), stages.end()), forward_(forward) {}
+  Status replay() override { return layer_.run(stages_, forward_); }
 
  private:
   Layer& layer_;
+  std::vector<Stage> stages_;
   LayerForward forward_;
 };
 
-inline Status Layer::capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
-  *captured = std::make_unique<ForwardAgain>(*this, forward);
+inline Status Layer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+  *captured = std::make_unique<RunAgain>(*this, stages, forward);
   return {};
 }
 

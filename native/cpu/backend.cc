@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/gemm/panels.h"
+#include "cpu/gemm/weight_reader.h"
 #include "cpu/isa/isa.h"
 #include "cpu/layer/layer.h"
 #include "cpu/runtime/mapping.h"
@@ -47,9 +48,20 @@ Status CpuBackend::layer(const LayerDescription& description, std::unique_ptr<La
   return CpuLayer::create(description, context_, layer);
 }
 
-std::string CpuBackend::weight_layout() const {
+std::string CpuBackend::weight_layout(const LayerDescription& d) const {
   if (!kMapsFiles) return {};
-  return "cpu-panels-v" + std::to_string(PanelLayout::kVersion) + "-" + std::to_string(context_.kernels.panel_columns);
+  std::string name = "cpu";
+  const auto add = [&](const char* role, const WeightFormat* format) {
+    const GemmKernel* row = choose_gemm(context_.kernels.gemm, DType::f32, *format);
+    name += std::string("-") + role + "." + (row == nullptr ? "none" : layout_id(context_.kernels, *row->panels));
+  };
+  add("router", d.formats.router);
+  if (d.shared_gate != SharedGate::none) add("shared_gate", d.formats.shared_gate);
+  if (is_gated(d.activation)) add("gate", d.formats.gate);
+  add("up", d.formats.up);
+  if (d.factor) add("factor", d.formats.factor);
+  add("down", d.formats.down);
+  return name;
 }
 
 Status CpuBackend::map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data) {

@@ -54,7 +54,7 @@ export async function openWeightCache(
   { layer, device, dtype, cache }: CacheOptions,
 ): Promise<WeightCache | undefined> {
   if (cache === false) return undefined;
-  const layout = device.backend.weightLayout;
+  const layout = device.backend.weightLayout(description);
   const { bank, numExperts, formats, biasDType } = description;
   const origin = {
     package: `moe-kernels ${packageVersion}`,

@@ -15,8 +15,7 @@ import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
 export function dequantize(weight: WeightMatrix): Matrix {
   const format = weightFormats.get(weight.format) as WeightFormat;
   const { rows, columns, codes } = weight;
-  if (isPlain(format)) return readMatrix(codes, rows, columns);
-  const bytes = bytesOf(codes);
+  const codeOf = isPlain(format) ? plainCodes(codes) : packedCodes(format, codes);
   const scale = level(format.scales, weight.scales, columns);
   const superScale = level(format.superScales, weight.superScales, columns);
   const zero = level(format.offset && format.scales, weight.zeros, columns, 0);
@@ -26,7 +25,7 @@ export function dequantize(weight: WeightMatrix): Matrix {
   const result = zeros(rows, columns);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
-      const code = codeAt(format, bytes, row, column);
+      const code = codeOf(row, column);
       const scaled = (zeroPoint: number) =>
         (code - zeroPoint) * scale(row, column) * superScale(row, column) * (weight.scalar ?? 1);
       const value =
@@ -86,24 +85,27 @@ function scaleValue({ type }: ScaleLevel, stored: number): number {
   return stored;
 }
 
-/** The bytes of a quantised matrix's codes. */
-function bytesOf(codes: StridedMatrix): (row: number, byte: number) => number {
-  const bytes = (codes.handle as ReferenceTensor).map();
-  return (row, byte) => bytes[row * codes.rowStride + byte * codes.columnStride] as number;
+function plainCodes(codes: StridedMatrix): (row: number, column: number) => number {
+  const { values, columns } = readMatrix(codes, codes.rows, codes.columns);
+  return (row, column) => values[row * columns + column] as number;
 }
 
-function codeAt(
-  { code, bits, table }: WeightFormat,
-  bytes: (row: number, byte: number) => number,
-  row: number,
-  column: number,
-): number {
-  const first = column * bits;
-  let raw = 0;
-  for (let bit = 0; bit < bits; bit++) {
-    const place = first + bit;
-    raw |= ((bytes(row, place >> 3) >> (place & 7)) & 1) << bit;
-  }
+function packedCodes(format: WeightFormat, codes: StridedMatrix): (row: number, column: number) => number {
+  const bytes = (codes.handle as ReferenceTensor).map();
+  return (row, column) => {
+    const first = column * format.bits;
+    let raw = 0;
+    for (let bit = 0; bit < format.bits; bit++) {
+      const place = first + bit;
+      const byte = bytes[row * codes.rowStride + (place >> 3) * codes.columnStride] as number;
+      raw |= ((byte >> (place & 7)) & 1) << bit;
+    }
+    return codeValue(format, raw);
+  };
+}
+
+/** The value of one code, before any scale. */
+function codeValue({ code, bits, table }: WeightFormat, raw: number): number {
   switch (code) {
     case "e4m3":
       return fromE4M3(raw);

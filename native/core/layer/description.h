@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/formats/weight_view.h"
+#include "core/layer/stages.h"
 #include "core/operators/experts.h"
 #include "core/operators/routing.h"
 
@@ -66,21 +67,18 @@ struct ExpertViews {
   MatrixView gate_bias, up_bias, down_bias;
 };
 
+// The tensors of a pass; those that its stages neither read nor write are absent.
 struct LayerForward {
-  TensorView x;        // [T, H] float
-  TensorView y;        // [T, H] like x
-  TensorView ids;      // [T, k] i32 and
-  TensorView weights;  // [T, k] f32 where the caller routes, with any k, or absent
+  TensorView x = {};        // [T, H] float
+  TensorView logits = {};   // [T, E] f32: what router writes, or without it what gating reads
+  TensorView ids = {};      // [T, k] i32 and
+  TensorView weights = {};  // [T, k] f32: what gating writes, or without it what sort and combine read, with any k
+  TensorView y = {};        // [T, H] like x
   // How many of these ids are not -1, at most; -1 where that is not known.
   int64_t max_choices = -1;
 
   // Experts chosen for a token.
   int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }
-};
-
-// Seconds on the device that the stages of one forward took.
-struct StageTimes {
-  double router = 0, gating = 0, sort = 0, gate_up = 0, down = 0, combine = 0;
 };
 
 }  // namespace moe

@@ -16,6 +16,10 @@ MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, ge
 // Whether the product has a gate half and an up half.
 constexpr bool is_gated(Activation activation) { return activation >= Activation::swiglu; }
 
+// What of a gated activation a product computes: all of it, or where gate and up are products of their own, the
+// activation of the gate or what that is multiplied by.
+enum class ActivationPart : uint8_t { whole, gate, up };
+
 // The numbers of swiglu_clamped.
 struct Clamp {
   float alpha = 1.702f;
@@ -31,7 +35,7 @@ struct Clamp {
 };
 
 // One product of all experts, y = activation(W x), W [experts, rows, columns] being stored in `format`. rows counts
-// gate and up where the activation is gated.
+// gate and up where the product is gated.
 struct ExpertProduct {
   int64_t experts = 0;
   int64_t rows = 0;
@@ -39,8 +43,10 @@ struct ExpertProduct {
   const WeightFormat* format = &kF32Format;
   Activation activation = Activation::none;
   Clamp clamp = {};
+  ActivationPart part = ActivationPart::whole;
 
-  int64_t outputs() const { return is_gated(activation) ? rows / 2 : rows; }
+  bool gated() const { return part == ActivationPart::whole && is_gated(activation); }
+  int64_t outputs() const { return gated() ? rows / 2 : rows; }
 };
 
 struct Permute {

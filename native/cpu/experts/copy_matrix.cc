@@ -1,4 +1,4 @@
-#include "cpu/gemm/panels.h"
+#include "cpu/gemm/weight_reader.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {

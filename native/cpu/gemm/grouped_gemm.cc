@@ -22,13 +22,13 @@ struct RowProduct {
 Status multiply_rows(Context& context, const RowProduct& p) {
   const Kernels& kernels = context.kernels;
   const ExpertProduct& weights = p.weights->weights();
-  const TileKernels& tiles = tile_kernels(kernels, p.arithmetic_dtype, plain_dtype(*weights.format));
+  const GemmKernel& gemm = *choose_gemm(kernels.gemm, p.arithmetic_dtype, *weights.format);
   const PanelLayout& layout = p.weights->layout();
-  const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, tiles.max_rows);
-  const ProductPlan plan =
-      plan_product(row_tiles, {layout.padded_k, layout.panels, element_bytes(tiles.arithmetic), context.team.threads});
+  const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, gemm.max_rows);
+  const ProductPlan plan = plan_product(
+      row_tiles, {layout.padded_k, layout.step, layout.panels, element_bytes(gemm.arithmetic), context.team.threads});
   const int64_t rows = p.offsets[weights.experts];
-  Product product{&kernels, &tiles, p.weights, nullptr, nullptr, &row_tiles, &plan};
+  Product product{&kernels, &gemm, p.weights, nullptr, nullptr, &row_tiles, &plan};
 
   char* x = nullptr;
   float* bias = nullptr;
@@ -57,7 +57,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
         const int64_t row = tile.first_row + r;
         const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
         const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
-        kernels.pack_row(tiles.arithmetic, p.x.dtype, values, weights.columns, layout.padded_k,
+        kernels.pack_row(gemm.arithmetic, p.x.dtype, values, weights.columns, layout.padded_k,
                          x + tile.first_row * product.x_row_bytes(), r, tile.rows);
       }
     }

@@ -1,30 +1,20 @@
 #include "cpu/gemm/panels.h"
 
 #include <algorithm>
+#include <optional>
+#include <string>
+
+#include "cpu/gemm/weight_reader.h"
 
 namespace moe::cpu {
 
-namespace {
-
-// k values of a column that are placed before the next column's: the part of the panel they go to fits the first cache.
-constexpr int64_t kChunk = 256;
-
-// Places values of one column into its panel, a k group of `Unit` at a time.
-template <class Unit>
-void place(const void* values, int64_t groups, int64_t panel_columns, char* target) {
-  const Unit* source = static_cast<const Unit*>(values);
-  Unit* column = reinterpret_cast<Unit*>(target);
-  for (int64_t g = 0; g < groups; ++g) column[g * panel_columns] = source[g];
-}
-
-}  // namespace
-
-PanelLayout::PanelLayout(const ExpertProduct& weights, int64_t columns)
+PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t columns)
     : panel_columns(columns),
-      outputs_per_panel(is_gated(weights.activation) ? columns / 2 : columns),
+      outputs_per_panel(weights.gated() ? columns / 2 : columns),
       panels(ceil_divide(weights.outputs(), outputs_per_panel)),
-      padded_k(round_up(weights.columns, k_group(plain_dtype(*weights.format)))),
-      element_bytes(weights.format->bits / 8) {}
+      padded_k(round_up(weights.columns, format.step)),
+      step(format.step),
+      step_bytes(columns * format.column_bytes) {}
 
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
   if (part.bytes != static_cast<size_t>(bytes)) {
@@ -35,9 +25,20 @@ Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
   return {};
 }
 
+Status CpuPackedExperts::make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
+                              std::unique_ptr<CpuPackedExperts>* packed) {
+  const GemmKernel* row = choose_gemm(kernels.gemm, DType::f32, *weights.format);
+  if (row == nullptr) {
+    return {Code::unsupported_dtype, std::string("weights of ") + weights.format->name + ": cpu (" + kernels.name +
+                                         ") has no kernel for them; `moe-kernels info --kernels` lists those it has"};
+  }
+  packed->reset(new CpuPackedExperts(weights, *row->panels, kernels, team));
+  return {};
+}
+
 Status CpuPackedExperts::create(const ExpertProduct& weights, const Kernels& kernels, const Team& team, bool poison,
                                 std::unique_ptr<CpuPackedExperts>* packed) {
-  packed->reset(new CpuPackedExperts(weights, kernels, team));
+  MOE_TRY(make(weights, kernels, team, packed));
   CpuPackedExperts& made = **packed;
   MOE_TRY(made.buffer_.reserve(static_cast<size_t>(made.stored_bytes()), poison));
   std::fill(made.data() + made.packed_bytes(), made.data() + made.stored_bytes(), 0);
@@ -46,54 +47,54 @@ Status CpuPackedExperts::create(const ExpertProduct& weights, const Kernels& ker
 
 Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels,
                               const Team& team, std::unique_ptr<CpuPackedExperts>* packed) {
-  packed->reset(new CpuPackedExperts(weights, kernels, team));
+  MOE_TRY(make(weights, kernels, team, packed));
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
-Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
-  char* target = buffer_.data() + expert * layout_.expert_bytes();
-  team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      pack_panel(panel, weight, up, target + panel * layout_.panel_bytes());
+// Plain weights can be packed from any format, others from their own alone: codes are not made anew.
+Status CpuPackedExperts::check_source(const WeightView& weight) const {
+  const WeightFormat& stored = *weights().format;
+  if (!stored.plain()) {
+    if (weight.format != &stored) {
+      return {Code::unsupported_dtype, std::string("setExpert: expected a weight of ") + stored.name +
+                                           ", as it is stored, got one of " + weight.format->name};
     }
-  });
+    if (weight.input_scale != nullptr || weight.input_order != nullptr) {
+      return {Code::unsupported_operation, std::string("setExpert: cpu has no kernel for a weight of ") + stored.name +
+                                               " with an input scale or order; store it in a plain format"};
+    }
+  }
+  if (weight.input_order == nullptr) return {};
+  for (int64_t column = 0; column < weight.columns; ++column) {
+    const int32_t input = weight.input_order[column];
+    if (input < 0 || input >= weight.columns) {
+      return {Code::id_out_of_range, "setExpert: inputOrder[" + std::to_string(column) + "]: expected from 0 to " +
+                                         std::to_string(weight.columns - 1) + ", got " + std::to_string(input)};
+    }
+  }
   return {};
 }
 
-void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
-              float* values) {
-  const int64_t element = static_cast<int64_t>(info(source.dtype).bytes);
-  const int64_t stride = source.column_stride * element;
-  const char* from = static_cast<const char*>(source.data) + row * source.row_stride * element + first * stride;
-  if (source.column_stride == 1) return kernels.to_f32(source.dtype, from, count, values);
-  for (int64_t i = 0; i < count; ++i) kernels.to_f32(source.dtype, from + i * stride, 1, values + i);
-}
-
-void CpuPackedExperts::pack_panel(int64_t panel, const WeightView& weight, const WeightView& up, char* target) const {
-  const int64_t outputs = weights().outputs();
-  const DType dtype = plain_dtype(*weights().format);
-  const int64_t group = k_group(dtype);
-  alignas(64) float values[kChunk];
-  alignas(64) char converted[kChunk * sizeof(float)];
-  for (int64_t begin = 0; begin < layout_.padded_k; begin += kChunk) {
-    const int64_t length = std::min(kChunk, layout_.padded_k - begin);
-    for (int64_t column = 0; column < layout_.panel_columns; ++column) {
-      const bool in_up = column >= layout_.outputs_per_panel;
-      const MatrixView& source = (in_up ? up : weight).codes;
-      const int64_t output = panel * layout_.outputs_per_panel + column % layout_.outputs_per_panel;
-      const int64_t present =
-          output < std::min(outputs, source.rows) ? std::clamp<int64_t>(source.columns - begin, 0, length) : 0;
-      read_row(kernels_, source, output, begin, present, values);
-      std::fill(values + present, values + length, 0.0f);
-      kernels_.from_f32(dtype, values, length, converted);
-      char* place_at = target + begin * layout_.row_bytes() + column * group * layout_.element_bytes;
-      if (group * layout_.element_bytes == 4) {
-        place<uint32_t>(converted, length / group, layout_.panel_columns, place_at);
-      } else {
-        place<uint16_t>(converted, length, layout_.panel_columns, place_at);
-      }
+Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
+  const bool gated = is_gated(weights().activation);
+  MOE_TRY(check_source(weight));
+  if (gated) MOE_TRY(check_source(up));
+  const WeightReader weight_reader(kernels_, weight);
+  const std::optional<WeightReader> up_reader =
+      gated ? std::optional<WeightReader>(std::in_place, kernels_, up) : std::nullopt;
+  char* target = buffer_.data() + expert * layout_.expert_bytes();
+  team_.for_range(layout_.panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      format_.pack({.weight = &weight_reader,
+                    .up = gated ? &*up_reader : nullptr,
+                    .first_row = panel * layout_.outputs_per_panel,
+                    .outputs = weights().outputs(),
+                    .panel_columns = layout_.panel_columns,
+                    .padded_k = layout_.padded_k},
+                   target + panel * layout_.panel_bytes());
     }
-  }
+  });
+  return {};
 }
 
 }  // namespace moe::cpu

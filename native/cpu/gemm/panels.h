@@ -1,6 +1,8 @@
 // Expert weights as the CPU reads them: panels of columns, so that a thread streams one contiguous piece of memory.
 #pragma once
 
+#include <memory>
+
 #include "core/backend.h"
 #include "cpu/isa/kernels.h"
 #include "cpu/runtime/memory.h"
@@ -11,30 +13,25 @@ namespace moe::cpu {
 constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 constexpr int64_t ceil_divide(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
 
-// One expert's weight [rows, columns] (outputs x k) is cut into panels of panel_columns outputs; element (k, column) of
-// a panel is at [k / group][column][k % group]. A gated panel holds panel_columns / 2 gate columns, then the up columns
-// of the same outputs. What is missing in the last panel and behind the last k is zero.
+// One expert's weight [rows, columns] (outputs x k) is cut into panels of panel_columns outputs. A gated panel holds
+// panel_columns / 2 gate columns, then the up columns of the same outputs. What is missing in the last panel and after
+// the last k is zero.
 struct PanelLayout {
-  // Raise it where the same weights become other bytes: packed weights are kept in files.
-  static constexpr int kVersion = 1;
-
   int64_t panel_columns = 0;
   int64_t outputs_per_panel = 0;
   int64_t panels = 0;
   int64_t padded_k = 0;
-  int64_t element_bytes = 0;
+  int64_t step = 0;        // consecutive k that lie together, in
+  int64_t step_bytes = 0;  // so many bytes of a panel
 
   PanelLayout() = default;
-  PanelLayout(const ExpertProduct& weights, int64_t panel_columns);
+  PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t panel_columns);
 
-  int64_t row_bytes() const { return panel_columns * element_bytes; }
-  int64_t panel_bytes() const { return padded_k * row_bytes(); }
+  // Of the first k, a multiple of the step.
+  int64_t bytes_of(int64_t k) const { return k / step * step_bytes; }
+  int64_t panel_bytes() const { return bytes_of(padded_k); }
   int64_t expert_bytes() const { return panels * panel_bytes(); }
 };
-
-// Elements first .. first + count of one row of a matrix, as float32.
-void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
-              float* values);
 
 // Lets `buffer` refer to a stored part, which must have exactly `bytes` bytes.
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
@@ -53,13 +50,20 @@ class CpuPackedExperts final : public PackedExperts {
   char* data() const { return buffer_.data(); }
 
  private:
-  CpuPackedExperts(const ExpertProduct& weights, const Kernels& kernels, const Team& team)
-      : PackedExperts(weights), kernels_(kernels), team_(team), layout_(weights, kernels.panel_columns) {}
+  CpuPackedExperts(const ExpertProduct& weights, const PanelFormat& format, const Kernels& kernels, const Team& team)
+      : PackedExperts(weights),
+        format_(format),
+        kernels_(kernels),
+        team_(team),
+        layout_(weights, format, kernels.panel_columns) {}
+  static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
+                     std::unique_ptr<CpuPackedExperts>* packed);
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
   // Rounded up, with zeros, so that what a file has behind these weights is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
-  void pack_panel(int64_t panel, const WeightView& weight, const WeightView& up, char* target) const;
+  Status check_source(const WeightView& weight) const;
 
+  const PanelFormat& format_;
   const Kernels& kernels_;
   const Team& team_;
   PanelLayout layout_;

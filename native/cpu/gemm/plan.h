@@ -36,6 +36,7 @@ struct ProductPlan {
 
 struct ProductSizes {
   int64_t padded_k;
+  int64_t step;  // k is cut at multiples of it
   int64_t panels;
   // Bytes of one element of x as the kernels read it.
   int64_t x_bytes;

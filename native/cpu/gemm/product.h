@@ -11,7 +11,7 @@ namespace moe::cpu {
 
 struct Product {
   const Kernels* kernels;
-  const TileKernels* tile_kernels;
+  const GemmKernel* gemm;
   const CpuPackedExperts* weights;
   // Packed tiles: that of rows r .. starts at x + r * padded_k * element bytes.
   const char* x;
@@ -20,7 +20,7 @@ struct Product {
   const ProductPlan* plan;
 
   const PanelLayout& layout() const { return weights->layout(); }
-  int64_t x_row_bytes() const { return layout().padded_k * element_bytes(tile_kernels->arithmetic); }
+  int64_t x_row_bytes() const { return layout().padded_k * element_bytes(gemm->arithmetic); }
   // Weights read, once for each item that has them, and multiply-adds.
   Work work() const {
     int64_t panels = 0, row_panels = 0;
@@ -54,7 +54,7 @@ template <class Store>
 void run_product(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
   const ExpertProduct& expert_weights = product.weights->weights();
-  const int64_t x_bytes = element_bytes(product.tile_kernels->arithmetic);
+  const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
@@ -66,21 +66,20 @@ void run_product(const Product& product, int worker, ItemQueue& queue, float* sc
       const bool last = k + k_count >= layout.padded_k;
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
-        const char* weight = weights + panel * layout.panel_bytes() + k * layout.row_bytes();
+        const char* weight = weights + panel * layout.panel_bytes() + layout.bytes_of(k);
         // Where several tiles share a panel, each brings its share of the next panel's same part. A single tile reads
         // its panels from memory in order, which the hardware foresees: more requests would only get in its way.
-        const int64_t lines = item.tiles > 1 ? k_count * layout.row_bytes() / 64 : 0;
+        const int64_t lines = item.tiles > 1 ? layout.bytes_of(k_count) / 64 : 0;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           const char* x = product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
           float* c = scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
-          product.tile_kernels->tile[tile.rows](k_count, x, weight, c, k > 0,
-                                                weight + layout.panel_bytes() + first_line * 64,
-                                                lines * (t + 1) / item.tiles - first_line);
+          product.gemm->tile[tile.rows](k_count, x, weight, c, k > 0, weight + layout.panel_bytes() + first_line * 64,
+                                        lines * (t + 1) / item.tiles - first_line);
           if (!last) continue;
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
-          product.kernels->activate(expert_weights.activation, expert_weights.clamp,
+          product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
                                     product.bias == nullptr ? nullptr : bias, c, tile.rows);
           store(tile, panel, c);
         }

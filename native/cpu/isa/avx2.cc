@@ -2,12 +2,14 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "cpu/isa/isa.h"
@@ -20,7 +22,7 @@ namespace moe::cpu::avx2 {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("avx2", nullptr, {});
+const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kCommonGemm, {});
 
 }  // namespace moe::cpu::avx2
 #include "cpu/isa/target_end.h"

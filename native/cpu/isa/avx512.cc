@@ -2,12 +2,14 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "cpu/isa/isa.h"
@@ -20,7 +22,7 @@ namespace moe::cpu::avx512 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("avx512", nullptr, {});
+const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kCommonGemm, {});
 
 }  // namespace moe::cpu::avx512
 #include "cpu/isa/target_end.h"

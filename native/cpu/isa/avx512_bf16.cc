@@ -2,12 +2,14 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "cpu/isa/isa.h"
@@ -21,15 +23,15 @@ constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
 struct DotWeight {
-  using Weight = bf16;
   using Value = bf16;
-  static constexpr int group = 2;
+  static constexpr int step = 2;
+  static constexpr int bytes = 2 * kPanelColumns * sizeof(bf16);
 
   template <int rows>
-  static void step(const Value* x, const Weight* weight, Sums<rows>& sums) {
+  static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
     __m512bh w[kPanelVectors];
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) w[j] = (__m512bh)_mm512_loadu_si512(weight + 2 * j * kWidth);
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = (__m512bh)_mm512_loadu_si512(panel + 4 * j * kWidth);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       int32_t pair;
@@ -41,9 +43,17 @@ struct DotWeight {
   }
 };
 
-constexpr TileKernels kPairs = tiles<DotWeight>(Arithmetic::bf16_pairs);
+constexpr GemmKernel kPairGemm[] = {
+    gemm_kernel<DotWeight>({.name = "bf16_pairs",
+                            .tokens = tokens_of(DType::bf16),
+                            .arithmetic = Arithmetic::bf16_pairs,
+                            .format = &kBF16Format,
+                            .panels = &kBF16Panels,
+                            .numbers = "exact products, two at a time added to float32 sums"}),
+};
+constexpr auto kGemm = joined(kPairGemm, kCommonGemm);
 
-const Kernels kKernels = make_kernels("avx512_bf16", &kPairs, peak_loop<DotWeight>());
+const Kernels kKernels = make_kernels("avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", kGemm, peak_loop<DotWeight>());
 
 }  // namespace moe::cpu::avx512_bf16
 #include "cpu/isa/target_end.h"

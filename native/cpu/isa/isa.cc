@@ -4,20 +4,87 @@
 
 namespace moe::cpu {
 
-std::vector<const Kernels*> available_kernels() {
-  std::vector<const Kernels*> kernels;
+namespace {
+
+struct InstructionSet {
+  const Kernels* kernels;
+  bool available;
+};
+
+// Fastest first.
+std::vector<InstructionSet> instruction_sets() {
+  std::vector<InstructionSet> sets;
 #if defined(MOE_X86)
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && __builtin_cpu_supports("avx512bf16")) kernels.push_back(&avx512_bf16::kKernels);
-  if (has_avx512) kernels.push_back(&avx512::kKernels);
-  if (has_avx2) kernels.push_back(&avx2::kKernels);
+  sets.push_back({&avx512_bf16::kKernels, has_avx512 && __builtin_cpu_supports("avx512bf16")});
+  sets.push_back({&avx512::kKernels, has_avx512});
+  sets.push_back({&avx2::kKernels, has_avx2});
 #endif
-  kernels.push_back(&portable::kKernels);
+  sets.push_back({&portable::kKernels, true});
+  return sets;
+}
+
+std::string names_of(TokenDTypes tokens) {
+  std::string names;
+  for (int i = 0; i < kDTypeCount; ++i) {
+    if ((tokens & tokens_of(static_cast<DType>(i))) == 0) continue;
+    names += (names.empty() ? "" : ", ") + std::string(kDTypes[i].name);
+  }
+  return names;
+}
+
+// The tokens for which a row of a table is the one that is taken.
+TokenDTypes chosen_for(std::span<const GemmKernel> rows, const GemmKernel& row) {
+  TokenDTypes chosen = 0;
+  for (int i = 0; i < kDTypeCount; ++i) {
+    const DType dtype = static_cast<DType>(i);
+    if (choose_gemm(rows, dtype, *row.format) == &row) chosen |= tokens_of(dtype);
+  }
+  return chosen;
+}
+
+}  // namespace
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> kernels;
+  for (const InstructionSet& set : instruction_sets()) kernels.push_back(set.kernels);
   return kernels;
+}
+
+std::vector<const Kernels*> available_kernels() {
+  std::vector<const Kernels*> kernels;
+  for (const InstructionSet& set : instruction_sets()) {
+    if (set.available) kernels.push_back(set.kernels);
+  }
+  return kernels;
+}
+
+std::vector<KernelDescription> describe_kernels() {
+  const Kernels* selected = nullptr;
+  const bool any = select_kernels(&selected).ok();
+  std::vector<KernelDescription> rows;
+  for (const Kernels* kernels : all_kernels()) {
+    for (const GemmKernel& row : kernels->gemm) {
+      const TokenDTypes chosen = any && kernels == selected ? chosen_for(kernels->gemm, row) : TokenDTypes{0};
+      rows.push_back({.device = "cpu",
+                      .name = std::string(kernels->name) + " " + row.name,
+                      .tokens = names_of(row.tokens),
+                      .format = row.format->name,
+                      .layout = layout_id(*kernels, *row.panels),
+                      .needs = kernels->needs,
+                      .numbers = row.numbers,
+                      .chosen = names_of(chosen)});
+    }
+  }
+  return rows;
+}
+
+std::string layout_id(const Kernels& kernels, const PanelFormat& panels) {
+  return std::string(panels.id) + "x" + std::to_string(kernels.panel_columns);
 }
 
 Status select_kernels(const Kernels** kernels) {

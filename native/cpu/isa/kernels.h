@@ -2,39 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "core/noisy_top_k.h"
 #include "core/operators/experts.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
 #include "core/random.h"
+#include "cpu/gemm/gemm_kernel.h"
 
 namespace moe::cpu {
-
-// Most rows of x that one tile of a matrix product works on.
-constexpr int kMaxTileRows = 14;
-
-// How products are formed. `bf16_pairs` multiplies bfloat16 pairs of consecutive k and adds both to a float32 sum.
-enum class Arithmetic : uint8_t { f32, bf16_pairs };
-
-// Elements of consecutive k that are stored next to each other.
-constexpr int k_group(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 1; }
-constexpr int k_group(DType weight) { return weight == DType::bf16 ? 2 : 1; }
-constexpr int element_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 4; }
-
-// c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], k ascending for every row count, so that a row's result does
-// not depend on the rows beside it.
-//   k: multiple of the weight's k group. x: packed tile (see pack_row). w: packed panel (see panels.h).
-//   prefetch: first of the `prefetch_lines` cache lines that this call should bring to the cache, spread over its work.
-using TileFunction = void (*)(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
-                              int64_t prefetch_lines);
-
-// The tile functions of one weight dtype and arithmetic, by row count (index 0 is unused).
-struct TileKernels {
-  Arithmetic arithmetic;
-  int max_rows;
-  TileFunction tile[kMaxTileRows + 1];
-};
 
 // A loop that does nothing but multiply, for measuring the machine's ceiling.
 struct PeakLoop {
@@ -52,12 +29,11 @@ struct SoftmaxRow {
 };
 
 struct Kernels {
-  const char* name;  // as in MOE_CPU_ISA
+  const char* name;   // as in MOE_CPU_ISA
+  const char* needs;  // what the CPU must have
   // Columns of one weight panel; half of them are gate columns where the activation is gated.
   int panel_columns;
-  TileKernels f32, f16, bf16;
-  // Where the CPU multiplies bfloat16 pairs, else null.
-  const TileKernels* bf16_pairs;
+  std::span<const GemmKernel> gemm;  // in order of preference
 
   // Converts `count` values of any float dtype to float32.
   void (*to_f32)(DType dtype, const void* source, int64_t count, float* values);
@@ -72,7 +48,8 @@ struct Kernels {
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
-  void (*activate)(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows);
+  void (*activate)(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c,
+                   int rows);
   // Rows of logits [tokens, experts], at most kGateTokens, to ids and weights [tokens, top_k]; the selection bias
   // [experts] may be null, and `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite
   // logit.
@@ -100,7 +77,7 @@ struct Kernels {
   void (*draw)(uint64_t seed, Distribution distribution, uint64_t counter, float* numbers);
 
   PeakLoop f32_peak;
-  PeakLoop bf16_peak;  // run is null where bf16_pairs is
+  PeakLoop bf16_peak;  // run is null where the CPU has no products of bfloat16
   // Reads memory once from end to end, as fast as one thread can.
   void (*read_stream)(const char* bytes, int64_t count);
 };
@@ -128,12 +105,5 @@ constexpr int kGateTokens = 16;
 constexpr int64_t gate_scratch(int64_t experts) { return (2 + 4 * kGateTokens) * whole_lines(experts); }
 // Chosen experts, and a token's candidates in order.
 constexpr int64_t load_scratch(int64_t experts) { return 3 * whole_lines(experts); }
-
-// The tile kernels for x and weights of these dtypes.
-inline const TileKernels& tile_kernels(const Kernels& kernels, DType x, DType weight) {
-  if (weight == DType::f16) return kernels.f16;
-  if (weight == DType::f32) return kernels.f32;
-  return x == DType::bf16 && kernels.bf16_pairs != nullptr ? *kernels.bf16_pairs : kernels.bf16;
-}
 
 }  // namespace moe::cpu

@@ -1,11 +1,13 @@
 // Plain C++ for every other processor.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <span>
 #include <utility>
 
 #include "cpu/isa/isa.h"
@@ -16,6 +18,6 @@ namespace moe::cpu::portable {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("portable", nullptr, {});
+const Kernels kKernels = make_kernels("portable", "nothing", kCommonGemm, {});
 
 }  // namespace moe::cpu::portable

@@ -24,6 +24,15 @@ struct Vector {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
+  static Vector load(const uint8_t* p) { return integers(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Vector integers(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))}; }
+  // The lower and the upper four bits of 16 bytes.
+  static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m128i mask = _mm_set1_epi8(0xf);
+    low = integers(_mm_and_si128(bytes, mask));
+    high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
+  }
   // The elements of even and odd k of 16 columns stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
     const __m512i bits = _mm512_loadu_si512(p);

@@ -27,6 +27,14 @@ struct Vector {
   static Vector load(const bf16* p) {
     return map([p](int i) { return static_cast<float>(p[i]); });
   }
+  static Vector load(const uint8_t* p) {
+    return map([p](int i) { return static_cast<float>(p[i]); });
+  }
+  // The lower and the upper four bits of 4 bytes.
+  static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
+    low = map([p](int i) { return static_cast<float>(p[i] & 0xf); });
+    high = map([p](int i) { return static_cast<float>(p[i] >> 4); });
+  }
   // The elements of even and odd k of 4 columns stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
     even = map([p](int i) { return static_cast<float>(p[2 * i]); });

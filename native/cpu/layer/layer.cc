@@ -10,15 +10,6 @@ namespace {
 // the workspace stays small.
 constexpr int64_t kChunkRows = 32768;
 
-LayerTokens tokens_of(const TensorView& x, int64_t choices) {
-  LayerTokens tokens;
-  tokens.x = x.as<const char>();
-  tokens.dtype = x.dtype;
-  tokens.count = x.shape[0];
-  tokens.choices = choices;
-  return tokens;
-}
-
 }  // namespace
 
 Status CpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
@@ -48,32 +39,19 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
 
-Status CpuLayer::logits(const TensorView& x, const TensorView& logits) {
-  LayerTokens tokens = tokens_of(x, description().gating.top_k);
-  tokens.logits = logits.as<float>();
-  StageTimes times;
-  return run(tokens, times);
-}
-
-Status CpuLayer::route(const TensorView& x, const TensorView& ids, const TensorView& weights) {
-  LayerTokens tokens = tokens_of(x, description().gating.top_k);
-  tokens.ids = ids.as<int32_t>();
-  tokens.weights = weights.as<float>();
-  StageTimes times;
-  return run(tokens, times);
-}
-
-Status CpuLayer::forward(const LayerForward& f) {
-  LayerTokens tokens = tokens_of(f.x, f.choices(description()));
-  tokens.routed = !f.ids.absent();
+Status CpuLayer::run(Stages stages, const LayerForward& f) {
+  LayerTokens tokens;
+  tokens.x = f.x.as<const char>();
+  tokens.dtype = f.x.dtype;
+  tokens.count = f.x.shape[0];
+  tokens.choices = f.choices(description());
+  tokens.routed = !contains(stages, Stage::gating);
+  tokens.logits = f.logits.as<float>();
   tokens.ids = f.ids.as<int32_t>();
   tokens.weights = f.weights.as<float>();
   tokens.y = f.y.as<char>();
-  times_ = {};
-  return run(tokens, times_);
-}
-
-Status CpuLayer::run(const LayerTokens& tokens, StageTimes& times) {
+  if (tokens.logits != nullptr) tokens.routed = false;
+  StageTimes times;
   const LayerDescription& d = description();
   const int64_t chunk = std::max<int64_t>(1, kChunkRows / (tokens.choices + d.shared_experts));
   Status first_failure;
@@ -82,6 +60,7 @@ Status CpuLayer::run(const LayerTokens& tokens, StageTimes& times) {
     Status status = pass_through_layer(context_, d, weights_, part, times);
     if (first_failure.ok()) first_failure = std::move(status);
   }
+  if (tokens.y != nullptr) times_ = times;
   return first_failure;
 }
 

@@ -20,9 +20,7 @@ class CpuLayer final : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
-  Status logits(const TensorView& x, const TensorView& logits) override;
-  Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
-  Status forward(const LayerForward& forward) override;
+  Status run(Stages stages, const LayerForward& forward) override;
   StageTimes stage_times() const override { return times_; }
   size_t bytes() const override { return weights_.bytes(); }
   std::vector<WeightPart> parts() override { return weights_.parts(); }
@@ -30,7 +28,6 @@ class CpuLayer final : public Layer {
  private:
   CpuLayer(const LayerDescription& description, Context& context)
       : Layer(description), context_(context), weights_(description, context) {}
-  Status run(const LayerTokens& tokens, StageTimes& times);
 
   Context& context_;
   LayerWeights weights_;

@@ -52,15 +52,15 @@ class LayerPass {
         slots_(tokens.choices + description.shared_experts),
         routes_(!tokens.routed),
         gates_shared_(tokens.y != nullptr && description.shared_gate != SharedGate::none),
-        token_kernels_(tile_kernels(kernels_, DType::f32, plain_dtype(*description.formats.router))),
-        expert_kernels_(tile_kernels(kernels_, tokens.dtype, plain_dtype(*description.formats.up))) {}
+        token_kernels_(*choose_gemm(kernels_.gemm, DType::f32, *description.formats.router)),
+        expert_kernels_(*choose_gemm(kernels_.gemm, tokens.dtype, *description.formats.up)) {}
 
   Status run();
 
  private:
   void take(Arena& arena);
   void plan(PlannedProduct& planned, const CpuPackedExperts& weights, const Buffer* bias, const char* x,
-            const TileKernels& kernels, const std::vector<RowTile>& tiles) const;
+            const GemmKernel& kernels, const std::vector<RowTile>& tiles) const;
   void plan_rows();
   void work();
 
@@ -83,9 +83,9 @@ class LayerPass {
   const char* token(int64_t index) const {
     return tokens_.x + index * d_.hidden * static_cast<int64_t>(info(tokens_.dtype).bytes);
   }
-  void lap(double& stage) {
+  void lap(Stage stage) {
     const double now = seconds();
-    stage += now - stamp_;
+    times_[stage] += now - stamp_;
     stamp_ = now;
   }
 
@@ -99,8 +99,8 @@ class LayerPass {
   const bool routes_;
   const bool gates_shared_;
   // Routing is float32 whatever x is.
-  const TileKernels& token_kernels_;
-  const TileKernels& expert_kernels_;
+  const GemmKernel& token_kernels_;
+  const GemmKernel& expert_kernels_;
   Workspace w_ = {};
   std::vector<RowTile> token_tiles_, row_tiles_;
   PlannedProduct router_, shared_gate_, factor_, gate_up_, down_;
@@ -119,7 +119,7 @@ Status LayerPass::run() {
   }
   stamp_ = seconds();
   work();
-  lap(times_.combine);
+  lap(Stage::combine);
   context_.warnings.non_finite_logit_rows += non_finite_rows_.load();
   return std::move(status_);
 }
@@ -128,7 +128,7 @@ void LayerPass::take(Arena& arena) {
   const int64_t tokens = tokens_.count;
   const int64_t rows = tokens * slots_;
   const int64_t threads = context_.team.threads;
-  const auto tiles = [&arena](int64_t count, const CpuPackedExperts& weights, const TileKernels& kernels) {
+  const auto tiles = [&arena](int64_t count, const CpuPackedExperts& weights, const GemmKernel& kernels) {
     return arena.take<char>(count * weights.layout().padded_k * element_bytes(kernels.arithmetic));
   };
   if (routes_ || gates_shared_) w_.token_tiles = tiles(tokens, *weights_.router, token_kernels_);
@@ -153,10 +153,10 @@ void LayerPass::take(Arena& arena) {
 }
 
 void LayerPass::plan(PlannedProduct& planned, const CpuPackedExperts& weights, const Buffer* bias, const char* x,
-                     const TileKernels& kernels, const std::vector<RowTile>& tiles) const {
+                     const GemmKernel& kernels, const std::vector<RowTile>& tiles) const {
   const PanelLayout& layout = weights.layout();
-  planned.plan =
-      plan_product(tiles, {layout.padded_k, layout.panels, element_bytes(kernels.arithmetic), context_.team.threads});
+  planned.plan = plan_product(
+      tiles, {layout.padded_k, layout.step, layout.panels, element_bytes(kernels.arithmetic), context_.team.threads});
   planned.product = {&kernels_, &kernels,     &weights, x, bias == nullptr ? nullptr : floats(*bias),
                      &tiles,    &planned.plan};
 }
@@ -179,7 +179,7 @@ void LayerPass::work() {
   if (gates_shared_) multiply(shared_gate_, w_.shared_gate);
   if (tokens_.logits != nullptr) return;
 
-  lap(times_.router);
+  lap(Stage::router);
   if (routes_) {
     constexpr int64_t kTokensAtOnce = 32;
     // Some 30 operations a logit: an exponential, comparisons, its part in the choice.
@@ -187,21 +187,21 @@ void LayerPass::work() {
     for_items(ceil_divide(tokens_.count, kTokensAtOnce), work, [&](const Worker& worker, int64_t i) {
       gate(worker, i * kTokensAtOnce, std::min(tokens_.count, (i + 1) * kTokensAtOnce));
     });
-    lap(times_.gating);
+    lap(Stage::gating);
   }
   if (tokens_.y == nullptr) return;
 
   sort();
   plan_rows();
-  lap(times_.sort);
+  lap(Stage::sort);
   const double rows = tokens * static_cast<double>(slots_);
   for_items(std::ssize(row_tiles_), {.bytes = rows * line_bytes},
             [&](const Worker& worker, int64_t i) { pack_row_tile(worker, row_tiles_[i]); });
   if (d_.factor) multiply(factor_, w_.factor);
   multiply(gate_up_, [&](const RowTile& tile, int64_t panel, float* c) { store_inner(tile, panel, c); });
-  lap(times_.gate_up);
+  lap(Stage::gate_up);
   multiply(down_, w_.outputs);
-  lap(times_.down);
+  lap(Stage::down);
   for_items(tokens_.count, {.bytes = rows * line_bytes}, [&](const Worker& worker, int64_t i) { combine(worker, i); });
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "cpu/gemm/weight_reader.h"
+
 namespace moe::cpu {
 
 std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {

@@ -97,6 +97,11 @@ Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   return keep(kDownBias, experts, d.hidden, weights.down_bias, expert);
 }
 
+Status GpuLayer::run(Stages stages, const LayerForward& f) {
+  if (contains(stages, Stage::combine)) return forward(f);
+  return contains(stages, Stage::gating) ? route(f.x, f.ids, f.weights) : logits(f.x, f.logits);
+}
+
 Status GpuLayer::logits(const TensorView& x, const TensorView& logits) {
   MOE_TRY(runtime().use());
   return launch_router_projection({x, parameters_[kRouter], parameters_[kRouterBias], logits}, runtime().traits(),
@@ -295,7 +300,7 @@ class GpuLayer::Captured final : public CapturedForward {
   std::shared_ptr<const Graph> graph_;
 };
 
-Status GpuLayer::capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+Status GpuLayer::capture(Stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
   auto made = std::make_unique<Captured>(*this, forward);
   MOE_TRY(made->record());
   *captured = std::move(made);
@@ -303,9 +308,15 @@ Status GpuLayer::capture(const LayerForward& forward, std::unique_ptr<CapturedFo
 }
 
 StageTimes GpuLayer::stage_times() const {
-  const auto between = [&](Mark from, Mark to) { return clock_->seconds(from, to); };
-  return {between(kBegin, kRouted),  between(kRouted, kGated), between(kGated, kSorted),
-          between(kSorted, kGateUp), between(kGateUp, kDown),  between(kDown, kCombined)};
+  StageTimes times;
+  const auto between = [&](Stage stage, Mark from, Mark to) { times[stage] = clock_->seconds(from, to); };
+  between(Stage::router, kBegin, kRouted);
+  between(Stage::gating, kRouted, kGated);
+  between(Stage::sort, kGated, kSorted);
+  between(Stage::gate_up, kSorted, kGateUp);
+  between(Stage::down, kGateUp, kDown);
+  between(Stage::combine, kDown, kCombined);
+  return times;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -21,10 +21,8 @@ class GpuLayer : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
-  Status logits(const TensorView& x, const TensorView& logits) override;
-  Status route(const TensorView& x, const TensorView& ids, const TensorView& weights) override;
-  Status forward(const LayerForward& forward) override;
-  Status capture(const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
+  Status run(Stages stages, const LayerForward& forward) override;
+  Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
   StageTimes stage_times() const override;
   size_t bytes() const override;
 
@@ -83,6 +81,9 @@ class GpuLayer : public Layer {
 
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
 
+  Status logits(const TensorView& x, const TensorView& logits);
+  Status route(const TensorView& x, const TensorView& ids, const TensorView& weights);
+  Status forward(const LayerForward& forward);
   Runtime& runtime() const { return *context_.runtime; }
   DType parameter_dtype(Parameter parameter) const;
   // Copies `source` to row `row`, column `column` of a parameter [rows, columns], which is made of zeros with the

@@ -1,8 +1,10 @@
 #include "cpu/gemm/panels.h"
 
 #include "check.h"
+#include "core/formats/list.h"
 #include "cpu/isa/isa.h"
 #include "cpu/random.h"
+#include "cpu/random_weight.h"
 
 namespace {
 
@@ -12,7 +14,7 @@ using namespace moe::cpu;
 // Where an element lies, straight from the description of PanelLayout.
 float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int64_t column, int64_t k) {
   const PanelLayout& layout = packed.layout();
-  const int64_t group = k_group(plain_dtype(*packed.weights().format));
+  const int64_t group = layout.step;
   const char* base = packed.data() + expert * layout.expert_bytes() + panel * layout.panel_bytes();
   const int64_t index = (k / group * layout.panel_columns + column) * group + k % group;
   switch (plain_dtype(*packed.weights().format)) {
@@ -33,7 +35,11 @@ void check_packing(const Kernels& kernels, DType dtype, Activation activation, i
   test::Random random(3);
   const Team team{ThreadPool::shared(), 2};
   const bool gated = is_gated(activation);
-  const ExpertProduct weights{2, gated ? 2 * outputs : outputs, k, &plain_format(dtype), activation};
+  const ExpertProduct weights{.experts = 2,
+                              .rows = gated ? 2 * outputs : outputs,
+                              .columns = k,
+                              .format = &plain_format(dtype),
+                              .activation = activation};
   std::unique_ptr<CpuPackedExperts> packed;
   MOE_CHECK(CpuPackedExperts::create(weights, kernels, team, true, &packed).ok());
   for (int64_t expert = 0; expert < 2; ++expert) {
@@ -73,4 +79,63 @@ MOE_TEST(panels_hold_every_weight_where_the_layout_says_and_zeros_elsewhere) {
       }
     }
   }
+}
+
+MOE_TEST(weights_of_the_stored_dtype_are_moved_bit_by_bit) {
+  // Signalling NaN, which any conversion would make quiet.
+  const uint16_t nan = 0x7f81;
+  std::vector<uint16_t> values(6, nan);
+  const Kernels& kernels = *available_kernels().front();
+  const Team team{ThreadPool::shared(), 1};
+  std::unique_ptr<CpuPackedExperts> packed;
+  const ExpertProduct weights{.experts = 1, .rows = 2, .columns = 3, .format = &kBF16Format};
+  MOE_CHECK(CpuPackedExperts::create(weights, kernels, team, true, &packed).ok());
+  // Inputs first: through strides.
+  const WeightView view = plain_weight({values.data(), DType::bf16, 2, 3, 1, 2});
+  MOE_CHECK(packed->set_expert(0, view, {}).ok());
+  uint16_t first = 0;
+  memcpy(&first, packed->data(), sizeof first);
+  MOE_CHECK_EQUAL(first, nan);
+}
+
+MOE_TEST(weights_of_any_format_can_be_packed_as_plain_ones_in_the_order_of_their_inputs) {
+  test::Random random(5);
+  const Team team{ThreadPool::shared(), 2};
+  const std::vector<int32_t> order = {4, 2, 0, 1, 3};
+  const std::vector<float> input_scale = {1, 2, 0.5f, 4, 8};
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : kWeightFormats) {
+      const test::RandomWeight weight(random, *format, 3, 5);
+      WeightView view = weight.view();
+      view.input_order = order.data();
+      view.input_scale = input_scale.data();
+      std::unique_ptr<CpuPackedExperts> packed;
+      const ExpertProduct product{.experts = 1, .rows = 3, .columns = 5};
+      MOE_CHECK(CpuPackedExperts::create(product, *kernels, team, true, &packed).ok());
+      MOE_CHECK(packed->set_expert(0, view, {}).ok());
+      for (int64_t row = 0; row < 3; ++row) {
+        for (int64_t column = 0; column < 5; ++column) {
+          MOE_CHECK_EQUAL(element(*packed, 0, 0, row, order[column]), weight.at(row, column) * input_scale[column]);
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(quantised_weights_take_no_others_and_orders_of_inputs_are_checked) {
+  test::Random random(6);
+  const Team team{ThreadPool::shared(), 1};
+  const Kernels& kernels = *available_kernels().front();
+  const test::RandomWeight plain(random, kF32Format, 1, 2), codes(random, kTestU4G16Format, 1, 2);
+  std::unique_ptr<CpuPackedExperts> packed;
+  const ExpertProduct product{.experts = 1, .rows = 1, .columns = 2, .format = &kTestU4G16Format};
+  MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
+  MOE_CHECK_EQUAL(packed->set_expert(0, plain.view(), {}).message,
+                  "setExpert: expected a weight of test_u4_g16, as it is stored, got one of f32");
+  const std::vector<int32_t> order = {0, 2};
+  WeightView view = codes.view();
+  view.input_order = order.data();
+  MOE_CHECK(packed->set_expert(0, view, {}).code == Code::unsupported_operation);
+  MOE_CHECK(CpuPackedExperts::create({.experts = 1, .rows = 1, .columns = 2}, kernels, team, true, &packed).ok());
+  MOE_CHECK_EQUAL(packed->set_expert(0, view, {}).message, "setExpert: inputOrder[1]: expected from 0 to 1, got 2");
 }

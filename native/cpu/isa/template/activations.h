@@ -68,12 +68,17 @@ inline Vector biased(const float* c, const float* bias) {
 }
 
 template <class Function>
-inline void activate_plain(const float* bias, float* c, int rows) {
+inline void activate_each(const float* bias, float* c, int rows, Function&& function) {
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     for (int j = 0; j < kPanelColumns; j += kWidth) {
-      Function::apply(biased(c + j, bias == nullptr ? nullptr : bias + j)).store(c + j);
+      function(biased(c + j, bias == nullptr ? nullptr : bias + j)).store(c + j);
     }
   }
+}
+
+template <class Function>
+inline void activate_plain(const float* bias, float* c, int rows) {
+  activate_each(bias, c, rows, [](Vector x) { return Function::apply(x); });
 }
 
 // act(gate) * up.
@@ -82,13 +87,19 @@ struct Product {
   static Vector apply(Vector gate, Vector up, const Clamp&) { return Function::apply(gate) * up; }
 };
 
+// The halves of swiglu_clamped.
+inline Vector clamped_silu(Vector gate, const Clamp& clamp) {
+  const Vector g = Vector::min(Vector::broadcast(clamp.limit), gate);
+  return g / (Vector::broadcast(1.0f) + exp(g * Vector::broadcast(-clamp.alpha)));
+}
+inline Vector clamped_up(Vector up, const Clamp& clamp) {
+  const Vector limited = Vector::max(Vector::broadcast(-clamp.limit), Vector::min(Vector::broadcast(clamp.limit), up));
+  return limited + Vector::broadcast(clamp.offset);
+}
+
 struct ClampedSwiglu {
   static Vector apply(Vector gate, Vector up, const Clamp& clamp) {
-    const Vector limit = Vector::broadcast(clamp.limit);
-    const Vector g = Vector::min(limit, gate);
-    const Vector u = Vector::max(Vector::broadcast(-clamp.limit), Vector::min(limit, up));
-    const Vector silu = g / (Vector::broadcast(1.0f) + exp(g * Vector::broadcast(-clamp.alpha)));
-    return silu * (u + Vector::broadcast(clamp.offset));
+    return clamped_silu(gate, clamp) * clamped_up(up, clamp);
   }
 };
 
@@ -102,19 +113,39 @@ inline void activate_gated(const float* bias, const Clamp& clamp, float* c, int 
   }
 }
 
-void activate(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
+// The activation of one matrix, or that of a gate alone.
+inline void activate_values(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   switch (activation) {
     case Activation::none:
       if (bias != nullptr) activate_plain<Identity>(bias, c, rows);
       return;
     case Activation::relu: return activate_plain<Relu>(bias, c, rows);
     case Activation::relu2: return activate_plain<Relu2>(bias, c, rows);
-    case Activation::gelu: return activate_plain<Gelu>(bias, c, rows);
-    case Activation::gelu_tanh: return activate_plain<GeluTanh>(bias, c, rows);
-    case Activation::silu: return activate_plain<Silu>(bias, c, rows);
+    case Activation::gelu:
+    case Activation::geglu: return activate_plain<Gelu>(bias, c, rows);
+    case Activation::gelu_tanh:
+    case Activation::geglu_tanh: return activate_plain<GeluTanh>(bias, c, rows);
+    case Activation::silu:
+    case Activation::swiglu: return activate_plain<Silu>(bias, c, rows);
+    case Activation::swiglu_clamped:
+      return activate_each(bias, c, rows, [&clamp](Vector gate) { return clamped_silu(gate, clamp); });
+  }
+}
+
+// What an activated gate is multiplied by.
+inline void activate_up(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
+  if (activation != Activation::swiglu_clamped) return activate_values(Activation::none, clamp, bias, c, rows);
+  activate_each(bias, c, rows, [&clamp](Vector up) { return clamped_up(up, clamp); });
+}
+
+void activate(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c, int rows) {
+  if (part == ActivationPart::up) return activate_up(activation, clamp, bias, c, rows);
+  if (part == ActivationPart::gate) return activate_values(activation, clamp, bias, c, rows);
+  switch (activation) {
     case Activation::swiglu: return activate_gated<Product<Silu>>(bias, clamp, c, rows);
     case Activation::geglu: return activate_gated<Product<Gelu>>(bias, clamp, c, rows);
     case Activation::geglu_tanh: return activate_gated<Product<GeluTanh>>(bias, clamp, c, rows);
     case Activation::swiglu_clamped: return activate_gated<ClampedSwiglu>(bias, clamp, c, rows);
+    default: return activate_values(activation, clamp, bias, c, rows);
   }
 }

@@ -3,13 +3,13 @@
 // Multiplies one tile's rows by the same operands over and over, from registers and the L1 cache.
 template <class Step, int rows>
 void peak(int64_t iterations) {
-  alignas(64) static constexpr typename Step::Value kX[Step::group * rows] = {};
-  alignas(64) static constexpr typename Step::Weight kW[Step::group * kPanelColumns] = {};
+  alignas(64) static constexpr typename Step::Value kX[Step::step * rows] = {};
+  alignas(64) static constexpr char kW[Step::bytes] = {};
   // Volatile, so that the compiler cannot assume that nothing changes between iterations.
   const typename Step::Value* volatile x = kX;
-  const typename Step::Weight* volatile w = kW;
+  const char* volatile w = kW;
   Sums<rows> sums = {};
-  for (int64_t i = 0; i < iterations; ++i) Step::template step<rows>(x, w, sums);
+  for (int64_t i = 0; i < iterations; ++i) Step::template multiply<rows>(x, w, sums);
   alignas(64) float sink[kPanelColumns];
   Vector total = Vector::zero();
   for (int r = 0; r < rows; ++r) total = total + sums[r][0] + sums[r][1];
@@ -19,7 +19,7 @@ void peak(int64_t iterations) {
 
 template <class Step>
 constexpr PeakLoop peak_loop() {
-  return {&peak<Step, kTileRows>, 2.0 * Step::group * kTileRows * kPanelColumns};
+  return {&peak<Step, kTileRows>, 2.0 * Step::step * kTileRows * kPanelColumns};
 }
 
 void read_stream(const char* bytes, int64_t count) {

@@ -8,6 +8,8 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 
 #include "cpu/isa/template/tiles.h"
 
+#include "cpu/isa/template/gemm.h"
+
 #include "cpu/isa/template/activations.h"
 #include "cpu/isa/template/ceilings.h"
 #include "cpu/isa/template/combine.h"
@@ -26,30 +28,30 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/router_scores.h"
 #include "cpu/isa/template/softmax.h"
 
-// The kernel table of an instruction set. Without bf16 pair products, `bf16_pairs` is null and `bf16_peak` empty.
-constexpr Kernels make_kernels(const char* name, const TileKernels* bf16_pairs, PeakLoop bf16_peak) {
+// The kernels of an instruction set with this table of matrix products. Without products of bfloat16, `bf16_peak` is
+// empty.
+constexpr Kernels make_kernels(const char* name, const char* needs, std::span<const GemmKernel> gemm,
+                               PeakLoop bf16_peak) {
   return {
-      name,
-      kPanelColumns,
-      tiles<PlainWeight<float>>(Arithmetic::f32),
-      tiles<PlainWeight<f16>>(Arithmetic::f32),
-      tiles<PairedWeight>(Arithmetic::f32),
-      bf16_pairs,
-      to_f32,
-      from_f32,
-      pack_row,
-      pack_columns,
-      activate,
-      gate,
-      combine,
-      softmax,
-      softmax_scores,
-      sigmoid_scores,
-      add_noise,
-      add_load,
-      draw,
-      peak_loop<PlainWeight<float>>(),
-      bf16_peak,
-      read_stream,
+      .name = name,
+      .needs = needs,
+      .panel_columns = kPanelColumns,
+      .gemm = gemm,
+      .to_f32 = to_f32,
+      .from_f32 = from_f32,
+      .pack_row = pack_row,
+      .pack_columns = pack_columns,
+      .activate = activate,
+      .gate = gate,
+      .combine = combine,
+      .softmax = softmax,
+      .softmax_scores = softmax_scores,
+      .sigmoid_scores = sigmoid_scores,
+      .add_noise = add_noise,
+      .add_load = add_load,
+      .draw = draw,
+      .f32_peak = peak_loop<PlainWeight<float>>(),
+      .bf16_peak = bf16_peak,
+      .read_stream = read_stream,
   };
 }

@@ -13,27 +13,29 @@ inline void multiply_add(const float* x, const Vector (&w)[kPanelVectors], Sums<
   }
 }
 
-// How one k group of a weight dtype is multiplied: `Value` of x by `Weight` as stored, `group` consecutive k at a time.
+// How one step of a panel is multiplied by `Value`s of x: `step` consecutive k, which take `bytes` of the panel.
 template <class Stored>
 struct PlainWeight {
-  using Weight = Stored;
   using Value = float;
-  static constexpr int group = 1;
+  static constexpr int step = 1;
+  static constexpr int bytes = kPanelColumns * sizeof(Stored);
 
   template <int rows>
-  static void step(const Value* x, const Weight* weight, Sums<rows>& sums) {
+  static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
+    const Stored* weight = reinterpret_cast<const Stored*>(panel);
     const Vector w[kPanelVectors] = {Vector::load(weight), Vector::load(weight + kWidth)};
     multiply_add<rows>(x, w, sums);
   }
 };
 
 struct PairedWeight {
-  using Weight = bf16;
   using Value = float;
-  static constexpr int group = 2;
+  static constexpr int step = 2;
+  static constexpr int bytes = 2 * kPanelColumns * sizeof(bf16);
 
   template <int rows>
-  static void step(const Value* x, const Weight* weight, Sums<rows>& sums) {
+  static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
+    const bf16* weight = reinterpret_cast<const bf16*>(panel);
     Vector even[kPanelVectors], odd[kPanelVectors];
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) Vector::load_pairs(weight + 2 * j * kWidth, even[j], odd[j]);
@@ -45,10 +47,10 @@ struct PairedWeight {
 template <class Step, int rows>
 void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
           int64_t prefetch_lines) {
-  // k groups per round of prefetches.
-  constexpr int kUnroll = 4;
+  // Steps per round of prefetches.
+  constexpr int kUnroll = Step::step < 8 ? 4 : 1;
   const auto* value = static_cast<const typename Step::Value*>(x);
-  const auto* weight = static_cast<const typename Step::Weight*>(w);
+  const char* weight = static_cast<const char*>(w);
   Sums<rows> sums;
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
@@ -57,22 +59,22 @@ void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, co
       sums[r][j] = accumulate ? Vector::load(c + r * kPanelColumns + j * kWidth) : Vector::zero();
     }
   }
-  const int64_t groups = k / Step::group;
-  const int64_t rounds = groups / kUnroll;
+  const int64_t steps = k / Step::step;
+  const int64_t rounds = steps / kUnroll;
   const int64_t lines_per_round = rounds > 0 ? (prefetch_lines + rounds - 1) / rounds : 0;
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
 #pragma GCC unroll 4
     for (int u = 0; u < kUnroll; ++u) {
-      Step::template step<rows>(value, weight, sums);
-      value += Step::group * rows;
-      weight += Step::group * kPanelColumns;
+      Step::template multiply<rows>(value, weight, sums);
+      value += Step::step * rows;
+      weight += Step::bytes;
     }
   }
-  for (int64_t group = rounds * kUnroll; group < groups; ++group) {
-    Step::template step<rows>(value, weight, sums);
-    value += Step::group * rows;
-    weight += Step::group * kPanelColumns;
+  for (int64_t i = rounds * kUnroll; i < steps; ++i) {
+    Step::template multiply<rows>(value, weight, sums);
+    value += Step::step * rows;
+    weight += Step::bytes;
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
@@ -82,11 +84,12 @@ void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, co
 }
 
 template <class Step, int... row>
-constexpr TileKernels tiles_of(Arithmetic arithmetic, std::integer_sequence<int, row...>) {
-  return {arithmetic, static_cast<int>(sizeof...(row)), {nullptr, &tile<Step, row + 1>...}};
+constexpr std::array<TileFunction, kMaxTileRows + 1> tiles_of(std::integer_sequence<int, row...>) {
+  return {nullptr, &tile<Step, row + 1>...};
 }
 
+// By row count, up to kTileRows.
 template <class Step>
-constexpr TileKernels tiles(Arithmetic arithmetic) {
-  return tiles_of<Step>(arithmetic, std::make_integer_sequence<int, kTileRows>());
+constexpr std::array<TileFunction, kMaxTileRows + 1> tiles() {
+  return tiles_of<Step>(std::make_integer_sequence<int, kTileRows>());
 }

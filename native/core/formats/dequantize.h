@@ -1,0 +1,124 @@
+// What the codes of a weight mean: the one definition, for all devices. lib/reference/formats/dequantize.ts is the same
+// in float64.
+#pragma once
+
+#include "core/formats/weight_view.h"
+
+namespace moe {
+
+// OCP 8-bit floating point, E4M3 without infinities: 0x7f and 0xff are NaN.
+MOE_HOST_DEVICE inline float from_e4m3(uint32_t bits) {
+  const uint32_t exponent = (bits >> 3) & 0xfu;
+  const uint32_t mantissa = bits & 7u;
+  const float magnitude = exponent == 15 && mantissa == 7 ? float_from_bits(0x7fc00000u)
+                          : exponent == 0                 ? static_cast<float>(mantissa) * 0x1p-9f
+                                          : float_from_bits(((exponent + 120u) << 23) | (mantissa << 20));
+  return (bits & 0x80u) != 0 ? -magnitude : magnitude;
+}
+
+// A power of two, its exponent biased by 127; 255 is NaN.
+MOE_HOST_DEVICE inline float from_e8m0(uint32_t bits) {
+  return float_from_bits(bits == 255 ? 0x7fc00000u : bits == 0 ? 0x00400000u : bits << 23);
+}
+
+// The value of one code, before any scale.
+MOE_HOST_DEVICE inline float code_value(const WeightFormat& format, uint32_t raw) {
+  switch (format.code) {
+    case CodeType::f32: return float_from_bits(raw);
+    case CodeType::f16:
+    case CodeType::bf16: {
+      const uint16_t bits = static_cast<uint16_t>(raw);
+      f16 half;
+      half.bits = bits;
+      return format.code == CodeType::f16 ? static_cast<float>(half) : float_from_bits(raw << 16);
+    }
+    case CodeType::e4m3: return from_e4m3(raw);
+    case CodeType::signed_integer: {
+      const int shift = 32 - format.bits;
+      return static_cast<float>(static_cast<int32_t>(raw << shift) >> shift);
+    }
+    case CodeType::unsigned_integer: return static_cast<float>(raw);
+    case CodeType::table: return format.table[raw];
+  }
+  return 0.0f;
+}
+
+// The bits of element (row, column) of a matrix with strides, of 1, 2 or 4 bytes.
+MOE_HOST_DEVICE inline uint32_t element_bits(const MatrixView& matrix, int bytes, int64_t row, int64_t column) {
+  const char* place =
+      static_cast<const char*>(matrix.data) + (row * matrix.row_stride + column * matrix.column_stride) * bytes;
+  uint32_t bits = 0;
+  memcpy(&bits, place, static_cast<size_t>(bytes));
+  return bits;
+}
+
+// The code of element (row, column). Those of fewer than 8 bits lie one after another, across bytes too.
+MOE_HOST_DEVICE inline uint32_t code_bits(const WeightFormat& format, const MatrixView& codes, int64_t row,
+                                          int64_t column) {
+  if (format.plain()) return element_bits(codes, format.bits / 8, row, column);
+  const int64_t first = column * format.bits;
+  const int low = static_cast<int>(first & 7);
+  uint32_t bits = element_bits(codes, 1, row, first >> 3) >> low;
+  if (low + format.bits > 8) bits |= element_bits(codes, 1, row, (first >> 3) + 1) << (8 - low);
+  return bits & ((1u << format.bits) - 1u);
+}
+
+MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scales, int64_t row, int64_t column) {
+  switch (type) {
+    case ScaleType::f32: return float_from_bits(element_bits(scales, 4, row, column));
+    case ScaleType::f16: return code_value(kF16Format, element_bits(scales, 2, row, column));
+    case ScaleType::bf16: return code_value(kBF16Format, element_bits(scales, 2, row, column));
+    case ScaleType::e4m3: return from_e4m3(element_bits(scales, 1, row, column));
+    case ScaleType::e8m0: return from_e8m0(element_bits(scales, 1, row, column));
+    case ScaleType::u6: return static_cast<float>(element_bits(scales, 1, row, column));
+    case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(element_bits(scales, 1, row, column)));
+  }
+  return 1.0f;
+}
+
+// The value of one level in the group of element (row, column); `absent` where there is no such level.
+MOE_HOST_DEVICE inline float level_value(const ScaleLevel& level, const MatrixView& values, int64_t row, int64_t column,
+                                         float absent) {
+  if (level.absent() || values.absent()) return absent;
+  return scale_value(level.type, values, row / level.rows, level.columns == 0 ? 0 : column / level.columns);
+}
+
+// The zero point of the group of element (row, column): an integer code of the format's own bits, a byte each.
+MOE_HOST_DEVICE inline float zero_point(const WeightFormat& format, const WeightView& weight, int64_t row,
+                                        int64_t column) {
+  if (format.offset != Offset::zero_point) return 0.0f;
+  const int64_t group = format.scales.columns == 0 ? 0 : column / format.scales.columns;
+  return static_cast<float>(element_bits(weight.zeros, 1, row / format.scales.rows, group));
+}
+
+// What a code minus its zero point is multiplied by.
+MOE_HOST_DEVICE inline float group_scale(const WeightFormat& format, const WeightView& weight, int64_t row,
+                                         int64_t column) {
+  return level_value(format.scales, weight.scales, row, column, 1.0f) *
+         level_value(format.super_scales, weight.super_scales, row, column, 1.0f) * weight.scalar;
+}
+
+// The value of the element that is stored at (row, column); it multiplies the input `input_of(weight, column)`.
+// `format` is the weight's, in memory that the caller can read.
+MOE_HOST_DEVICE inline float dequantize(const WeightFormat& format, const WeightView& weight, int64_t row,
+                                        int64_t column) {
+  const float code = code_value(format, code_bits(format, weight.codes, row, column));
+  float value = (code - zero_point(format, weight, row, column)) * group_scale(format, weight, row, column);
+  if (format.offset == Offset::minimum) {
+    value -= level_value(format.scales, weight.zeros, row, column, 0.0f) *
+             level_value(format.super_scales, weight.super_zeros, row, column, 1.0f);
+  }
+  return weight.input_scale == nullptr ? value : value * weight.input_scale[column];
+}
+
+MOE_HOST_DEVICE inline int64_t input_of(const WeightView& weight, int64_t column) {
+  return weight.input_order == nullptr ? column : weight.input_order[column];
+}
+
+// Whether the elements of a weight are its codes, in the order of its inputs.
+inline bool elements_are_codes(const WeightView& weight) {
+  return weight.format->plain() && weight.scalar == 1.0f && weight.input_scale == nullptr &&
+         weight.input_order == nullptr;
+}
+
+}  // namespace moe

@@ -1,0 +1,33 @@
+// Reads the rows of a weight in any format, in the order of its inputs.
+#pragma once
+
+#include <vector>
+
+#include "core/formats/weight_view.h"
+#include "cpu/isa/kernels.h"
+
+namespace moe::cpu {
+
+// Elements first .. first + count of one row of a matrix, as float32.
+void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
+              float* values);
+
+class WeightReader {
+ public:
+  WeightReader(const Kernels& kernels, const WeightView& weight);
+
+  const WeightView& weight() const { return weight_; }
+  // Elements of inputs first .. first + count of one row, converted to a plain dtype. Rows and columns that the weight
+  // lacks are zeros. Elements that are stored as this dtype are moved bit by bit.
+  void read(DType dtype, int64_t row, int64_t first, int64_t count, void* values) const;
+
+ private:
+  void read_f32(int64_t row, int64_t first, int64_t count, float* values) const;
+
+  const Kernels& kernels_;
+  WeightView weight_;
+  bool elements_are_codes_;
+  std::vector<int32_t> column_of_input_;  // empty: its own
+};
+
+}  // namespace moe::cpu

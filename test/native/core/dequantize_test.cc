@@ -1,0 +1,102 @@
+#include "core/formats/dequantize.h"
+
+#include <cmath>
+
+#include "check.h"
+#include "core/formats/list.h"
+
+namespace {
+
+using namespace moe;
+
+MatrixView bytes(const uint8_t* data, int64_t rows, int64_t columns) {
+  return {data, DType::u8, rows, columns, columns, 1};
+}
+
+}  // namespace
+
+MOE_TEST(codes_of_any_number_of_bits_are_read_across_bytes) {
+  // Codes 1, 2, 3, ... of 3 bits: the lower column has the lower bits.
+  const WeightFormat format{.name = "u3", .code = CodeType::unsigned_integer, .bits = 3};
+  uint8_t data[2][3] = {};
+  for (int column = 0; column < 8; ++column) {
+    for (int bit = 0; bit < 3; ++bit) {
+      if ((column >> bit & 1) != 0)
+        data[1][(column * 3 + bit) / 8] |= static_cast<uint8_t>(1 << (column * 3 + bit) % 8);
+    }
+  }
+  const WeightView weight{.format = &format, .rows = 2, .columns = 8, .codes = bytes(data[0], 2, 3)};
+  for (int column = 0; column < 8; ++column) {
+    MOE_CHECK_EQUAL(dequantize(format, weight, 0, column), 0.0f);
+    MOE_CHECK_EQUAL(dequantize(format, weight, 1, column), static_cast<float>(column));
+  }
+}
+
+MOE_TEST(signed_codes_and_small_floats_have_their_values) {
+  const WeightFormat s4{.name = "s4", .code = CodeType::signed_integer, .bits = 4};
+  MOE_CHECK_EQUAL(code_value(s4, 7), 7.0f);
+  MOE_CHECK_EQUAL(code_value(s4, 8), -8.0f);
+  MOE_CHECK_EQUAL(code_value(s4, 15), -1.0f);
+  MOE_CHECK_EQUAL(from_e4m3(0x38), 1.0f);
+  MOE_CHECK_EQUAL(from_e4m3(0x7e), 448.0f);
+  MOE_CHECK_EQUAL(from_e4m3(0x81), -0x1p-9f);
+  MOE_CHECK(std::isnan(from_e4m3(0xff)));
+  MOE_CHECK_EQUAL(from_e8m0(127), 1.0f);
+  MOE_CHECK_EQUAL(from_e8m0(0), 0x1p-127f);
+  MOE_CHECK_EQUAL(from_e8m0(254), 0x1p127f);
+  MOE_CHECK(std::isnan(from_e8m0(255)));
+}
+
+MOE_TEST(zero_points_come_before_scales_and_minima_after) {
+  const uint8_t codes[2] = {0x53, 0x0f};
+  const float scales[2] = {0.5f, 2.0f};
+  const uint8_t zeros[2] = {1, 4};
+  WeightFormat format{.name = "u4",
+                      .code = CodeType::unsigned_integer,
+                      .bits = 4,
+                      .scales = {ScaleType::f32, 1, 2},
+                      .offset = Offset::zero_point};
+  WeightView weight{.format = &format,
+                    .rows = 1,
+                    .columns = 3,
+                    .codes = bytes(codes, 1, 2),
+                    .scales = {scales, DType::f32, 1, 2, 2, 1},
+                    .zeros = bytes(zeros, 1, 2),
+                    .scalar = 3.0f};
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 0), (3.0f - 1.0f) * 0.5f * 3.0f);
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 1), (5.0f - 1.0f) * 0.5f * 3.0f);
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 2), (15.0f - 4.0f) * 2.0f * 3.0f);
+
+  // Two levels, as the k-quants have them: scale = 6 bits times f16, minimum likewise.
+  const uint8_t small[2] = {3, 5}, minima[2] = {2, 7};
+  const f16 super(0.25f), super_minimum(0.5f);
+  format.offset = Offset::minimum;
+  format.scales = {ScaleType::u6, 1, 2};
+  format.super_scales = {ScaleType::f16, 1, 4};
+  weight.scales = bytes(small, 1, 2);
+  weight.zeros = bytes(minima, 1, 2);
+  weight.super_scales = {&super, DType::f16, 1, 1, 1, 1};
+  weight.super_zeros = {&super_minimum, DType::f16, 1, 1, 1, 1};
+  weight.scalar = 1.0f;
+  const float input_scale[3] = {1.0f, 1.0f, 10.0f};
+  const int32_t input_order[3] = {2, 0, 1};
+  weight.input_scale = input_scale;
+  weight.input_order = input_order;
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 1), 5.0f * 3.0f * 0.25f - 2.0f * 0.5f);
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 2), (15.0f * 5.0f * 0.25f - 7.0f * 0.5f) * 10.0f);
+  MOE_CHECK_EQUAL(input_of(weight, 2), int64_t{1});
+}
+
+MOE_TEST(plain_weights_are_their_codes) {
+  const f16 values[2] = {f16(1.5f), f16(-2.0f)};
+  const MatrixView column{values, DType::f16, 2, 1, 1, 1};
+  const WeightView weight = plain_weight(column);
+  MOE_CHECK(elements_are_codes(weight));
+  MOE_CHECK_EQUAL(dequantize(*weight.format, weight, 1, 0), -2.0f);
+}
+
+MOE_TEST(formats_have_names_of_their_own) {
+  for (const WeightFormat* a : kWeightFormats) {
+    for (const WeightFormat* b : kWeightFormats) MOE_CHECK((a == b) == (std::string(a->name) == b->name));
+  }
+}

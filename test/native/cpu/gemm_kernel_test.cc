@@ -1,0 +1,49 @@
+#include "cpu/gemm/gemm_kernel.h"
+
+#include <set>
+#include <string>
+
+#include "check.h"
+#include "core/formats/list.h"
+#include "cpu/isa/isa.h"
+
+namespace {
+
+using namespace moe;
+using namespace moe::cpu;
+
+constexpr GemmKernel kRows[] = {
+    {.name = "pairs", .tokens = tokens_of(DType::bf16), .format = &kBF16Format},
+    {.name = "exact", .tokens = kAllTokens, .format = &kBF16Format},
+    {.name = "half", .tokens = tokens_of(DType::f16), .format = &kF16Format},
+};
+static_assert(choose_gemm(kRows, DType::bf16, kBF16Format) == &kRows[0]);
+static_assert(choose_gemm(kRows, DType::f32, kBF16Format) == &kRows[1]);
+static_assert(choose_gemm(kRows, DType::f32, kF16Format) == nullptr);
+static_assert(choose_gemm(kRows, DType::f32, kF32Format) == nullptr);
+
+}  // namespace
+
+MOE_TEST(every_instruction_set_has_a_row_for_all_tokens_and_formats_in_one_layout_of_a_format) {
+  for (const Kernels* kernels : all_kernels()) {
+    for (const WeightFormat* format : kWeightFormats) {
+      const GemmKernel* first = choose_gemm(kernels->gemm, DType::f32, *format);
+      MOE_CHECK(first != nullptr);
+      for (const DType tokens : {DType::f32, DType::f16, DType::bf16}) {
+        const GemmKernel* row = choose_gemm(kernels->gemm, tokens, *format);
+        MOE_CHECK(row != nullptr && row->panels == first->panels);
+        MOE_CHECK(row->max_rows >= 1 && row->max_rows <= kMaxTileRows && row->tile[row->max_rows] != nullptr);
+        MOE_CHECK(row->panels->step % k_group(row->arithmetic) == 0);
+      }
+    }
+  }
+}
+
+MOE_TEST(kernels_are_described_each_once_and_the_chosen_ones_are_of_one_instruction_set) {
+  std::set<std::string> names, layouts, needs;
+  for (const KernelDescription& kernel : describe_kernels()) {
+    MOE_CHECK(names.insert(kernel.name).second);
+    if (!kernel.chosen.empty()) needs.insert(kernel.needs);
+  }
+  MOE_CHECK_EQUAL(needs.size(), size_t{1});
+}
