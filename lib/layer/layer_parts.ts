@@ -1,5 +1,6 @@
 import type { WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
+import { MoeError } from "../core/errors.js";
 import { deepFreeze } from "../core/freeze.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
@@ -16,6 +17,7 @@ export class LayerParts implements Disposable {
 
   /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+    checkSupported(device, description);
     this.device = device;
     this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
@@ -37,4 +39,15 @@ export class LayerParts implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** `cpu` has no kernels yet for layers that hold a part of their experts or store roles in dtypes of their own. */
+function checkSupported({ kind, name }: Device, { bank, numExperts, formats, biasDType }: MoeLayerDescription): void {
+  if (kind !== "cpu") return;
+  const uniform = new Set([...Object.values(formats), biasDType]).size === 1;
+  if (bank.count === numExperts && uniform) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `layer: ${name} holds all experts of a layer, and all weights in one dtype; leave out bank and dtypes by role`,
+  );
 }

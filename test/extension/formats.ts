@@ -1,0 +1,42 @@
+import type { Device } from "../../lib/core/device.js";
+import { type WeightFormat, type WeightMatrix, weightFormats } from "../../lib/core/weight_format.js";
+import type { Random } from "../../lib/testing/random.js";
+
+// Weight formats of the tests: what one adds to lib/core/weight_format.ts, from outside. Their kernels are in
+// test/native/extension.
+
+/** Unsigned codes of 4 bits in groups of 16 columns, each with a float32 scale and a zero point. */
+export const testU4G16: WeightFormat = {
+  name: "test_u4_g16",
+  code: "unsigned_integer",
+  bits: 4,
+  scales: { type: "f32", rows: 1, columns: 16 },
+  offset: "zero_point",
+};
+
+(weightFormats as Map<string, WeightFormat>).set(testU4G16.name, testU4G16);
+
+/** A random matrix of {@link testU4G16}, whose values are about 0 and of this deviation. Free it after use. */
+export function randomU4G16(
+  device: Device,
+  random: Random,
+  rows: number,
+  columns: number,
+  deviation: number,
+): WeightMatrix {
+  const [bytes, groups] = [Math.ceil(columns / 2), Math.ceil(columns / 16)];
+  const integers = (count: number, most: number) => Uint8Array.from({ length: count }, () => random.integer(0, most));
+  const matrix = (values: Uint8Array | Float32Array, width: number) => {
+    const handle = device.tensor(values as Uint8Array, [rows, width]).handle;
+    return { handle, rows, columns: width, rowStride: width, columnStride: 1 };
+  };
+  const scales = Float32Array.from({ length: rows * groups }, () => (deviation / 4) * (0.5 + random.uniform()));
+  return {
+    format: testU4G16.name,
+    rows,
+    columns,
+    codes: matrix(integers(rows * bytes, 255), bytes),
+    scales: matrix(scales, groups),
+    zeros: matrix(integers(rows * groups, 15), groups),
+  };
+}
