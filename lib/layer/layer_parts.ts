@@ -41,13 +41,17 @@ export class LayerParts implements Disposable {
   }
 }
 
-/** `cpu` has no kernels yet for layers that hold a part of their experts or store roles in dtypes of their own. */
-function checkSupported({ kind, name }: Device, { bank, numExperts, formats, biasDType }: MoeLayerDescription): void {
-  if (kind !== "cpu") return;
+/**
+ * What devices have no kernels for yet: `cpu` holds all experts, and all weights in one dtype; only `reference` weighs the chosen
+ * experts by a softmax gate where a bank has no shared ones.
+ */
+function checkSupported({ kind, name }: Device, description: MoeLayerDescription): void {
+  const { bank, numExperts, formats, biasDType, sharedGate, sharedExperts } = description;
   const uniform = new Set([...Object.values(formats), biasDType]).size === 1;
-  if (bank.count === numExperts && uniform) return;
-  throw new MoeError(
-    "UNSUPPORTED_OPERATION",
-    `layer: ${name} holds all experts of a layer, and all weights in one dtype; leave out bank and dtypes by role`,
-  );
+  const unsupported = (what: string) => new MoeError("UNSUPPORTED_OPERATION", `layer: ${name} ${what}`);
+  if (kind === "cpu" && bank.count < numExperts) throw unsupported("holds all experts of a layer; leave out bank");
+  if (kind === "cpu" && !uniform) throw unsupported("stores all weights in one dtype; leave out dtypes by role");
+  if (kind !== "reference" && sharedGate === "softmax" && sharedExperts === 0) {
+    throw unsupported('needs the shared expert beside its softmax gate; take a bank with "first: 0"');
+  }
 }

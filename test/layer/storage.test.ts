@@ -123,3 +123,22 @@ describe("what is stored as what", () => {
     }
   });
 });
+
+describe("what a device has no kernels for is refused", () => {
+  const device = openForTests("cpu");
+
+  test.each<[Partial<MoeLayerOptions>, RegExp]>([
+    [
+      { dtype: { experts: "bf16", router: "f32" } },
+      /^layer: cpu stores all weights in one dtype; leave out dtypes by role$/,
+    ],
+    [{ bank: { first: 0, count: experts - 1 } }, /^layer: cpu holds all experts of a layer; leave out bank$/],
+  ])("%j on cpu", (more, message) => {
+    const options = optionsOf(device(), "f32");
+    const list = Array.from({ length: more.bank?.count ?? experts }, () => {
+      const one = randomExpert((shape) => device().zeros(shape, "f32"), config, inner, true);
+      return one;
+    });
+    expectError(() => MoeLayer.create({ ...options, experts: list, ...more }), "UNSUPPORTED_OPERATION", message);
+  });
+});
