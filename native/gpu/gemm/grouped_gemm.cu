@@ -67,8 +67,8 @@ Status run(Context& context, const GroupedGemm& p) {
         .data = converted.at(0), .dtype = plan.x_dtype(), .rows = input.rows, .pitch = plan.x_pitch};
     MOE_TRY(launch_pack_rows(whole_matrix(p.x), {}, rows_of_x, traits, stream));
   }
-  input.token_error = context.errors.next(
-      {.parameter = "groupedGemm: tokenOfRow", .what = "a row", .limit = input.rows, .columns = 0});
+  input.token_error =
+      context.errors.next({.parameter = "groupedGemm: tokenOfRow", .what = "a row", .limit = input.rows, .columns = 0});
   return launch_grouped_gemm({.input = input,
                               .weight = packed,
                               .bias = p.bias,
