@@ -25,6 +25,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("open", Napi::Function::New<DeviceObject::open>(env, "open"));
   exports.Set("operators", Napi::Function::New<operators>(env, "operators"));
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
+  exports.Set("kernels", Napi::Function::New<kernels>(env, "kernels"));
   exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
   exports.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
   exports.Set("ceilings", Napi::Function::New<ceilings>(env, "ceilings"));

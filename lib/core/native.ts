@@ -41,6 +41,24 @@ export interface BuildInfo {
   readonly cuda: string;
 }
 
+/** A row of a device's kernel table: a way to multiply tokens by expert weights. */
+export interface KernelInfo {
+  readonly device: string;
+  readonly name: string;
+  /** Dtypes of tokens that it takes. */
+  readonly tokens: string;
+  /** Format in which the weights are stored. */
+  readonly format: string;
+  /** How the weights are packed; part of the names of cache files. */
+  readonly layout: string;
+  /** What the CPU or GPU must have. */
+  readonly needs: string;
+  /** How products are formed and added. */
+  readonly numbers: string;
+  /** Dtypes of tokens for which it is used on this machine; empty where another row is, or what it needs is missing. */
+  readonly chosen: string;
+}
+
 export interface CpuInfo {
   /** Processor name as it reports itself. */
   readonly model: string;
@@ -70,6 +88,8 @@ export interface NativeBinding {
   /** The operators of its devices: their names and fields, which lib/core/operators must match. */
   operators(): Readonly<Record<string, Fields>>;
   devices(): DeviceInfo[];
+  /** The kernel tables of all devices of this build. */
+  kernels(): KernelInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;
   /** Measures with this many threads; takes about a second. */

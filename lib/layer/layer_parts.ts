@@ -1,6 +1,5 @@
 import type { WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
-import { MoeError } from "../core/errors.js";
 import { deepFreeze } from "../core/freeze.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
@@ -17,7 +16,6 @@ export class LayerParts implements Disposable {
 
   /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
-    checkSupported(device, description);
     this.device = device;
     this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
@@ -38,20 +36,5 @@ export class LayerParts implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
-  }
-}
-
-/**
- * What devices have no kernels for yet: `cpu` holds all experts, and all weights in one dtype; only `reference` weighs the chosen
- * experts by a softmax gate where a bank has no shared ones.
- */
-function checkSupported({ kind, name }: Device, description: MoeLayerDescription): void {
-  const { bank, numExperts, formats, biasDType, sharedGate, sharedExperts } = description;
-  const uniform = new Set([...Object.values(formats), biasDType]).size === 1;
-  const unsupported = (what: string) => new MoeError("UNSUPPORTED_OPERATION", `layer: ${name} ${what}`);
-  if (kind === "cpu" && bank.count < numExperts) throw unsupported("holds all experts of a layer; leave out bank");
-  if (kind === "cpu" && !uniform) throw unsupported("stores all weights in one dtype; leave out dtypes by role");
-  if (kind !== "reference" && sharedGate === "softmax" && sharedExperts === 0) {
-    throw unsupported('needs the shared expert beside its softmax gate; take a bank with "first: 0"');
   }
 }

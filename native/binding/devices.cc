@@ -44,6 +44,8 @@ std::vector<DeviceSummary> list_devices() {
   return all;
 }
 
+std::vector<KernelDescription> list_kernels() { return cpu::describe_kernels(); }
+
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
   if (name == "cpu") return cpu::CpuBackend::open(options, backend);
 #if defined(MOE_HAS_SIMT)

@@ -7,10 +7,13 @@
 
 #include "core/backend.h"
 #include "core/device_summary.h"
+#include "core/kernel_description.h"
 
 namespace moe::binding {
 
 std::vector<DeviceSummary> list_devices();
+// The rows of all devices' kernel tables.
+std::vector<KernelDescription> list_kernels();
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend);
 
 }  // namespace moe::binding

@@ -56,6 +56,24 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value kernels(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array result = Napi::Array::New(env);
+  for (const KernelDescription& row : list_kernels()) {
+    Napi::Object kernel = Napi::Object::New(env);
+    kernel.Set("device", row.device);
+    kernel.Set("name", row.name);
+    kernel.Set("tokens", row.tokens);
+    kernel.Set("format", row.format);
+    kernel.Set("layout", row.layout);
+    kernel.Set("needs", row.needs);
+    kernel.Set("numbers", row.numbers);
+    kernel.Set("chosen", row.chosen);
+    result.Set(result.Length(), kernel);
+  }
+  return result;
+}
+
 Napi::Value build_info(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("compiler", MOE_TEXT(MOE_COMPILER));

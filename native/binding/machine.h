@@ -6,6 +6,7 @@
 namespace moe::binding {
 
 Napi::Value devices(const Napi::CallbackInfo& info);
+Napi::Value kernels(const Napi::CallbackInfo& info);
 Napi::Value build_info(const Napi::CallbackInfo& info);
 Napi::Value cpu_info(const Napi::CallbackInfo& info);
 Napi::Value ceilings(const Napi::CallbackInfo& info);

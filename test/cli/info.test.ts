@@ -37,3 +37,23 @@ test("info shows the environment variables that are in effect", async () => {
     vi.unstubAllEnvs();
   }
 });
+
+test("info --kernels lists the kernel tables and marks what this machine uses", async () => {
+  const kernels = loadNative().kernels();
+  const isa = loadNative().cpuInfo().isa;
+  const used = kernels.filter(({ device, chosen }) => device === "cpu" && chosen !== "");
+  for (const dtype of ["f32", "f16", "bf16"]) {
+    // Every format has one kernel for tokens of each dtype, of the instruction set in use.
+    const formats = used.filter(({ chosen }) => chosen.split(", ").includes(dtype)).map(({ format }) => format);
+    expect(formats).toEqual(expect.arrayContaining(["f32", "f16", "bf16"]));
+    expect(new Set(formats).size).toBe(formats.length);
+  }
+  expect(used.every(({ name }) => name.startsWith(`${isa} `))).toBe(true);
+  const { exitCode, stdout } = await runCli(["info", "--kernels"]);
+  expect(exitCode).toBe(0);
+  for (const { name, chosen } of kernels) {
+    const line = stdout.split("\n").find((candidate) => candidate.includes(` ${name} `));
+    expect(line?.includes("✔")).toBe(chosen !== "");
+  }
+  expect(JSON.parse((await runCli(["info", "--kernels", "--json"])).stdout)).toEqual(kernels);
+});

@@ -4,9 +4,9 @@ import { stages } from "../../lib/reference/layer/stages/list.js";
 // Stages of the tests: what one adds to lib/reference/layer/stages, from outside.
 
 /** y = -y, after a whole forward. */
-stages.test_negate = (state) => {
+stages.testNegate = (state) => {
   const y = state.get("y");
   state.set("y", { ...y, values: y.values.map((value) => -value) });
 };
 
-export const negatedForward: StageList = [...forwardStages, "test_negate"];
+export const negatedForward: StageList = [...forwardStages, "testNegate"];

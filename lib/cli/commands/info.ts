@@ -1,10 +1,18 @@
 import os from "node:os";
 import { styleText } from "node:util";
 import { isMoeError } from "../../core/errors.js";
-import { type BuildInfo, type CpuInfo, type DeviceInfo, loadNative, platformName } from "../../core/native.js";
+import {
+  type BuildInfo,
+  type CpuInfo,
+  type DeviceInfo,
+  type KernelInfo,
+  loadNative,
+  platformName,
+} from "../../core/native.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
+import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { type Io, writeJson } from "../io.js";
 
@@ -27,11 +35,18 @@ interface MachineInfo {
 export const info = defineCommand({
   name: "info",
   summary: "show the version, the devices with why each is or is not here, the CPU and the build",
-  synopsis: "[--json]",
+  synopsis: "[--kernels] [--json]",
   options: {
+    kernels: { type: "boolean", help: "list the kernels of this build instead, those in use on this machine marked" },
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {
+    if (values.kernels) {
+      const kernels = loadNative().kernels();
+      if (values.json) writeJson(io.stdout, kernels);
+      else printKernels(kernels, io);
+      return 0;
+    }
     const machine = inspectMachine();
     if (values.json) writeJson(io.stdout, machine);
     else print(machine, io);
@@ -87,4 +102,24 @@ function print(machine: MachineInfo, io: Io): void {
     io.stdout.write(`${mark} ${name.padEnd(10)}${detail}\n`);
   }
   if (problem !== null) io.stdout.write(`\n${problem}\n`);
+}
+
+function printKernels(kernels: readonly KernelInfo[], io: Io): void {
+  io.stdout.write(
+    renderTable(
+      ["device", "kernel", "tokens", "weights", "layout", "needs", "numbers", "used here for"].map((heading) => ({
+        heading,
+      })),
+      kernels.map(({ device, name, tokens, format, layout, needs, numbers, chosen }) => [
+        device,
+        name,
+        tokens,
+        format,
+        layout,
+        needs,
+        numbers,
+        chosen === "" ? "" : `✔ ${chosen}`,
+      ]),
+    ),
+  );
 }

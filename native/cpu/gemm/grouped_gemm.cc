@@ -25,10 +25,15 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const GemmKernel& gemm = *choose_gemm(kernels.gemm, p.arithmetic_dtype, *weights.format);
   const PanelLayout& layout = p.weights->layout();
   const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, gemm.max_rows);
-  const ProductPlan plan = plan_product(
-      row_tiles, {layout.padded_k, layout.step, layout.panels, element_bytes(gemm.arithmetic), context.team.threads});
   const int64_t rows = p.offsets[weights.experts];
-  Product product{&kernels, &gemm, p.weights, nullptr, nullptr, &row_tiles, &plan};
+  Product product{.kernels = &kernels,
+                  .gemm = &gemm,
+                  .weights = p.weights,
+                  .x = nullptr,
+                  .bias = nullptr,
+                  .bias_stride = weights.rows,
+                  .tiles = &row_tiles,
+                  .plan = {}};
 
   char* x = nullptr;
   float* bias = nullptr;
@@ -62,21 +67,16 @@ Status multiply_rows(Context& context, const RowProduct& p) {
       }
     }
   });
-  queue.reset(static_cast<int64_t>(plan.items.size()));
-  context.team.share(std::ssize(plan.items), product.work(), [&](const Worker& worker) {
-    std::vector<float> scratch(static_cast<size_t>(product.scratch_size()));
-    run_product(product, worker.index, queue, scratch.data(), [&](const RowTile& tile, int64_t panel, const float* c) {
-      const int64_t first = panel * layout.outputs_per_panel;
-      const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
-      for (int32_t r = 0; r < tile.rows; ++r) {
-        const int64_t row = tile.first_row + r;
-        if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
-        kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count,
-                         p.y.as<char>() + (row * outputs + first) * y_element);
-      }
-    });
+  return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {
+    const int64_t first = panel * layout.outputs_per_panel;
+    const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
+    for (int32_t r = 0; r < tile.rows; ++r) {
+      const int64_t row = tile.first_row + r;
+      if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
+      kernels.from_f32(p.y.dtype, c + r * layout.panel_columns, count,
+                       p.y.as<char>() + (row * outputs + first) * y_element);
+    }
   });
-  return {};
 }
 
 }  // namespace

@@ -76,7 +76,7 @@ Status CpuPackedExperts::check_source(const WeightView& weight) const {
 }
 
 Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
-  const bool gated = is_gated(weights().activation);
+  const bool gated = weights().gated();
   MOE_TRY(check_source(weight));
   if (gated) MOE_TRY(check_source(up));
   const WeightReader weight_reader(kernels_, weight);

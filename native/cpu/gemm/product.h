@@ -6,40 +6,45 @@
 
 #include "cpu/gemm/panels.h"
 #include "cpu/gemm/plan.h"
+#include "cpu/runtime/context.h"
 
 namespace moe::cpu {
 
 struct Product {
-  const Kernels* kernels;
-  const GemmKernel* gemm;
-  const CpuPackedExperts* weights;
-  // Packed tiles: that of rows r .. starts at x + r * padded_k * element bytes.
-  const char* x;
-  const float* bias;  // [experts, rows] or null
-  const std::vector<RowTile>* tiles;
-  const ProductPlan* plan;
+  const Kernels* kernels = nullptr;
+  const GemmKernel* gemm = nullptr;
+  const CpuPackedExperts* weights = nullptr;
+  const char* x = nullptr;      // packed tiles: that of rows r .. starts at x + r * x_row_bytes()
+  const float* bias = nullptr;  // of the first expert, or null
+  int64_t bias_stride = 0;      // to the next expert's
+  const std::vector<RowTile>* tiles = nullptr;
+  ProductPlan plan;
 
   const PanelLayout& layout() const { return weights->layout(); }
   int64_t x_row_bytes() const { return layout().padded_k * element_bytes(gemm->arithmetic); }
   // Weights read, once for each item that has them, and multiply-adds.
   Work work() const {
     int64_t panels = 0, row_panels = 0;
-    for (const WorkItem& item : plan->items) {
+    for (const WorkItem& item : plan.items) {
       panels += item.panels;
       for (int64_t t = 0; t < item.tiles; ++t) row_panels += item.panels * (*tiles)[item.first_tile + t].rows;
     }
     return {.bytes = static_cast<double>(panels * layout().panel_bytes()),
             .operations = 2.0 * static_cast<double>(row_panels * layout().panel_columns * layout().padded_k)};
   }
+  // Sums are kept between blocks of k; with one block, a tile's are stored as soon as they are there.
+  bool one_block() const { return plan.k_block >= layout().padded_k; }
   // float32 values that one thread needs for sums.
-  int64_t scratch_size() const { return plan->most_tiles * plan->most_panels * kMaxTileRows * layout().panel_columns; }
+  int64_t scratch_size() const {
+    return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * kMaxTileRows * layout().panel_columns;
+  }
 };
 
 // Copies the bias of one panel's columns, zeros behind the last output.
 inline void load_panel_bias(const Product& product, int64_t expert, int64_t panel, float* bias) {
   const ExpertProduct& weights = product.weights->weights();
   const PanelLayout& layout = product.layout();
-  const float* source = product.bias + expert * weights.rows;
+  const float* source = product.bias + expert * product.bias_stride;
   for (int64_t column = 0; column < layout.panel_columns; ++column) {
     const int64_t half = column / layout.outputs_per_panel;
     const int64_t output = panel * layout.outputs_per_panel + column % layout.outputs_per_panel;
@@ -47,22 +52,22 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
   }
 }
 
-// Works through the items that `queue` hands to this worker. After the last k block of a tile and panel, calls
-// store(tile, panel, c): c holds rows of panel_columns, the results first. k is cut the same way for every row count,
-// so that a row's result does not depend on its tile.
+// One thread's part: works through the items that `queue` hands to this worker. After the last k block of a tile and
+// panel, calls store(tile, panel, c): c holds rows of panel_columns, the results first. k is cut the same way for every
+// row count, so that a row's result does not depend on its tile.
 template <class Store>
-void run_product(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
+void work_through(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
   const ExpertProduct& expert_weights = product.weights->weights();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
-    const WorkItem& item = product.plan->items[index];
+    const WorkItem& item = product.plan.items[index];
     const RowTile* tiles = product.tiles->data() + item.first_tile;
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
-    for (int64_t k = 0; k < layout.padded_k || k == 0; k += product.plan->k_block) {
-      const int64_t k_count = std::min(product.plan->k_block, layout.padded_k - k);
+    for (int64_t k = 0; k < layout.padded_k || k == 0; k += product.plan.k_block) {
+      const int64_t k_count = std::min(product.plan.k_block, layout.padded_k - k);
       const bool last = k + k_count >= layout.padded_k;
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
@@ -73,7 +78,7 @@ void run_product(const Product& product, int worker, ItemQueue& queue, float* sc
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           const char* x = product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
-          float* c = scratch + (p * item.tiles + t) * sums;
+          float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
           product.gemm->tile[tile.rows](k_count, x, weight, c, k > 0, weight + layout.panel_bytes() + first_line * 64,
                                         lines * (t + 1) / item.tiles - first_line);
@@ -86,6 +91,26 @@ void run_product(const Product& product, int worker, ItemQueue& queue, float* sc
       }
     }
   }
+}
+
+// Plans a product and forms it with all threads that it is worth.
+template <class Store>
+Status run_product(Context& context, Product product, Store&& store) {
+  const PanelLayout& layout = product.layout();
+  product.plan = plan_product(*product.tiles, {.padded_k = layout.padded_k,
+                                               .step = layout.step,
+                                               .panels = layout.panels,
+                                               .x_bytes = element_bytes(product.gemm->arithmetic),
+                                               .threads = context.team.threads});
+  const int64_t size = product.scratch_size();
+  MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));
+  float* sums = reinterpret_cast<float*>(context.sums.data());
+  const int64_t items = std::ssize(product.plan.items);
+  context.queue.reset(items);
+  context.team.share(items, product.work(), [&](const Worker& worker) {
+    work_through(product, worker.index, context.queue, sums + worker.index * size, store);
+  });
+  return {};
 }
 
 }  // namespace moe::cpu

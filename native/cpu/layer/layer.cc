@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/layer/pass.h"
+
 namespace moe::cpu {
 
 namespace {
@@ -40,24 +42,22 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
 
 Status CpuLayer::run(Stages stages, const LayerForward& f) {
+  const LayerDescription& d = description();
   LayerTokens tokens;
   tokens.x = f.x.as<const char>();
   tokens.dtype = f.x.dtype;
   tokens.count = f.x.shape[0];
-  tokens.choices = f.choices(description());
-  tokens.routed = !contains(stages, Stage::gating);
+  tokens.choices = f.choices(d);
   tokens.logits = f.logits.as<float>();
   tokens.ids = f.ids.as<int32_t>();
   tokens.weights = f.weights.as<float>();
   tokens.y = f.y.as<char>();
-  if (tokens.logits != nullptr) tokens.routed = false;
   StageTimes times;
-  const LayerDescription& d = description();
-  const int64_t chunk = std::max<int64_t>(1, kChunkRows / (tokens.choices + d.shared_experts));
+  const int64_t chunk = std::max<int64_t>(1, kChunkRows / d.slots(tokens.choices));
   Status first_failure;
   for (int64_t first = 0; first < tokens.count; first += chunk) {
     const LayerTokens part = tokens.part(first, std::min(chunk, tokens.count - first), d);
-    Status status = pass_through_layer(context_, d, weights_, part, times);
+    Status status = Pass(context_, d, weights_, part, stages).run(times);
     if (first_failure.ok()) first_failure = std::move(status);
   }
   if (tokens.y != nullptr) times_ = times;

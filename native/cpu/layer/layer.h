@@ -4,7 +4,6 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/layer/layer_pass.h"
 #include "cpu/layer/layer_weights.h"
 
 namespace moe::cpu {

@@ -10,16 +10,33 @@ namespace moe::cpu {
 std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {
   const LayerDescription& d = description_;
   const int64_t experts = d.all_experts();
-  std::vector<PackedPart> parts = {
-      {"router", &LayerWeights::router, {1, d.experts, d.hidden, d.formats.router}},
-      {"gate_up", &LayerWeights::gate_up, {experts, d.gate_up_rows(), d.hidden, d.formats.up, d.activation, d.clamp}},
-      {"down", &LayerWeights::down, {experts, d.hidden, d.intermediate, d.formats.down}},
+  const auto product = [&](int64_t count, int64_t rows, int64_t columns, const WeightFormat* format) {
+    return ExpertProduct{.experts = count, .rows = rows, .columns = columns, .format = format};
   };
-  if (d.factor)
-    parts.push_back({"factor", &LayerWeights::factor, {experts, d.intermediate, d.hidden, d.formats.factor}});
+  ExpertProduct gate_up = product(experts, d.gate_up_rows(), d.hidden, d.formats.up);
+  gate_up.activation = d.activation;
+  gate_up.clamp = d.clamp;
+  std::vector<PackedPart> parts = {
+      {"router", &LayerWeights::router, product(1, d.experts, d.hidden, d.formats.router)},
+      {"down", &LayerWeights::down, product(experts, d.hidden, d.intermediate, d.formats.down)},
+  };
+  if (is_gated(d.activation) && d.formats.gate != d.formats.up) {
+    gate_up.rows = d.intermediate;
+    ExpertProduct gate = gate_up;
+    gate.format = d.formats.gate;
+    gate.part = ActivationPart::gate;
+    gate_up.part = ActivationPart::up;
+    parts.push_back({"gate", &LayerWeights::gate, gate});
+    parts.push_back({"up", &LayerWeights::gate_up, gate_up});
+  } else {
+    parts.push_back({"gate_up", &LayerWeights::gate_up, gate_up});
+  }
+  if (d.factor) {
+    parts.push_back({"factor", &LayerWeights::factor, product(experts, d.intermediate, d.hidden, d.formats.factor)});
+  }
   if (d.shared_gate != SharedGate::none) {
     parts.push_back(
-        {"shared_gate", &LayerWeights::shared_gate, {1, d.shared_gate_rows(), d.hidden, d.formats.shared_gate}});
+        {"shared_gate", &LayerWeights::shared_gate, product(1, d.shared_gate_rows(), d.hidden, d.formats.shared_gate)});
   }
   return parts;
 }
@@ -127,7 +144,9 @@ Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
   if (gated) MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.gate_bias, expert * rows));
   MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
   MOE_TRY(keep_bias(&LayerWeights::down_bias, weights.down_bias, expert * d.hidden));
-  MOE_TRY(gated ? gate_up->set_expert(expert, weights.gate, weights.up) : gate_up->set_expert(expert, weights.up, {}));
+  if (gate != nullptr) MOE_TRY(gate->set_expert(expert, weights.gate, {}));
+  MOE_TRY(gate_up->weights().gated() ? gate_up->set_expert(expert, weights.gate, weights.up)
+                                     : gate_up->set_expert(expert, weights.up, {}));
   if (d.factor) MOE_TRY(factor->set_expert(expert, weights.factor, {}));
   return down->set_expert(expert, weights.down, {});
 }

@@ -30,8 +30,9 @@ class LayerWeights {
 
   // Projections of tokens, as packed experts of which there is one; null without a gate.
   std::unique_ptr<CpuPackedExperts> router, shared_gate;
-  // All experts' matrices; factor is null where the layer has none.
-  std::unique_ptr<CpuPackedExperts> gate_up, factor, down;
+  // All experts' matrices. Where gate and up have different formats, `gate` has the one and `gate_up` the other alone;
+  // else `gate` is null. `factor` is null where the layer has none.
+  std::unique_ptr<CpuPackedExperts> gate, gate_up, factor, down;
   // Float32 values, empty where the layer has no such bias.
   Buffer router_bias, selection_bias, shared_gate_bias, gate_up_bias, down_bias;
 

@@ -9,22 +9,28 @@ namespace moe::cpu {
 
 Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
   const int64_t pairs = c.tokens * c.top_k;
-  const int64_t all_experts = c.experts + c.shared;
+  const int64_t held = c.held();
+  const int64_t all_experts = held + c.shared;
   Status status;
   int32_t* next = sorted.offsets + 1;  // next[e] becomes the first free row of expert e, and ends as its last + 1
   std::fill(sorted.offsets, sorted.offsets + all_experts + 1, 0);
-  const auto valid = [&](int32_t id) { return id >= 0 && id < c.experts; };
+  // The number within the bank, or -1.
+  const auto expert_of = [&](int32_t id) {
+    const int64_t expert = id - c.bank_first;
+    return expert >= 0 && expert < held ? expert : -1;
+  };
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    if (valid(c.ids[pair])) {
-      ++next[c.ids[pair]];
-    } else if (c.ids[pair] != -1 && status.ok()) {
+    const int32_t id = c.ids[pair];
+    if (const int64_t expert = expert_of(id); expert >= 0) {
+      ++next[expert];
+    } else if ((id < -1 || id >= c.experts) && status.ok()) {
       status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + pair / c.top_k) +
                                            ", " + std::to_string(pair % c.top_k) +
                                            "]: expected -1 or an expert from 0 to " + std::to_string(c.experts - 1) +
-                                           ", got " + std::to_string(c.ids[pair])};
+                                           ", got " + std::to_string(id)};
     }
   }
-  std::fill(next + c.experts, next + all_experts, static_cast<int32_t>(c.tokens));
+  std::fill(next + held, next + all_experts, static_cast<int32_t>(c.tokens));
   if (sorted.tokens_per_expert != nullptr) std::copy(next, next + all_experts, sorted.tokens_per_expert);
   int32_t row = 0;
   for (int64_t expert = 0; expert < all_experts; ++expert) {
@@ -40,14 +46,14 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
       *row_of_slot++ = place;
     };
     for (int64_t j = 0; j < c.top_k; ++j) {
-      const int32_t id = c.ids[token * c.top_k + j];
-      if (valid(id)) {
-        place(id);
+      const int64_t expert = expert_of(c.ids[token * c.top_k + j]);
+      if (expert >= 0) {
+        place(expert);
       } else {
         *row_of_slot++ = -1;
       }
     }
-    for (int64_t j = 0; j < c.shared; ++j) place(c.experts + j);
+    for (int64_t j = 0; j < c.shared; ++j) place(held + j);
   }
   std::fill(sorted.token_of_row + row, sorted.token_of_row + c.tokens * c.slots(), -1);
   return status;

@@ -13,19 +13,23 @@ struct ChosenExperts {
   const int32_t* ids;  // [tokens, top_k]
   int64_t tokens;
   int64_t top_k;
-  int64_t experts;
+  int64_t experts;  // that ids may name
   // Additional experts, after the others, that take every token, in slots after its top_k.
   int64_t shared = 0;
   // Index of the first token within the call, for messages.
   int64_t first_token = 0;
+  // The experts that rows are made for, numbered from the first of them; other choices count as -1. -1: all.
+  int64_t bank_first = 0;
+  int64_t bank_count = -1;
 
   int64_t slots() const { return top_k + shared; }
+  int64_t held() const { return bank_count < 0 ? experts : bank_count; }
 };
 
 // The result of sorting; see lib/operators/routing/sort.ts.
 struct SortedRows {
-  int32_t* offsets;            // [experts + shared + 1]
-  int32_t* tokens_per_expert;  // [experts + shared], or null
+  int32_t* offsets;            // [held + shared + 1]
+  int32_t* tokens_per_expert;  // [held + shared], or null
   int32_t* token_of_row;       // [tokens * slots]
   int32_t* row_of_slot;        // [tokens * slots]
 };

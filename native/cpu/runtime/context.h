@@ -22,6 +22,8 @@ struct Context {
   ItemQueue queue;
   // Of the operator that runs now, kept between calls.
   Buffer workspace;
+  // Of the matrix product that runs now.
+  Buffer sums;
 };
 
 // Cuts a workspace into arrays: first take() them all to learn the size, reserve it, then take() them again from

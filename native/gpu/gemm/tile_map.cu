@@ -12,8 +12,7 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows after all
-// experts'.
+// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows behind.
 struct Arguments {
   const int* offsets;
   TileMapHeader* map;

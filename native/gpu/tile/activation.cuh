@@ -54,12 +54,17 @@ __device__ __forceinline__ void activate(Activation activation, const Clamp& cla
   }
 }
 
-// Replaces ups by what their activated gates are multiplied by.
+// Multiplies activated gates by their ups.
 template <int N>
-__device__ __forceinline__ void to_factors(Activation activation, const Clamp& clamp, float (&ups)[N]) {
-  if (activation != Activation::swiglu_clamped) return;
+__device__ __forceinline__ void multiply_by_up(Activation activation, const Clamp& clamp, const float (&ups)[N],
+                                               float (&values)[N]) {
+  if (activation == Activation::swiglu_clamped) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) ups[i] = bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
+    for (int i = 0; i < N; ++i) values[i] *= bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] *= ups[i];
+  }
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -119,6 +119,25 @@ MOE_TEST(tiles_multiply_and_rows_do_not_depend_on_their_tile) {
   }
 }
 
+MOE_TEST(the_parts_of_gated_activations_multiply_to_the_whole) {
+  for (const Kernels* kernels : available_kernels()) {
+    const int columns = kernels->panel_columns, half = columns / 2;
+    for (const Activation activation :
+         {Activation::swiglu, Activation::geglu, Activation::geglu_tanh, Activation::swiglu_clamped}) {
+      std::vector<float> whole(static_cast<size_t>(columns)), gate = whole, up = whole;
+      for (int j = 0; j < half; ++j) {
+        gate[j] = whole[j] = static_cast<float>(j) * 1.7f - 9.0f;
+        up[j] = whole[half + j] = static_cast<float>(j) * 1.3f - 8.0f;
+      }
+      const std::vector<float> bias(static_cast<size_t>(columns), 0.25f);
+      kernels->activate(activation, ActivationPart::whole, Clamp{}, bias.data(), whole.data(), 1);
+      kernels->activate(activation, ActivationPart::gate, Clamp{}, bias.data(), gate.data(), 1);
+      kernels->activate(activation, ActivationPart::up, Clamp{}, bias.data(), up.data(), 1);
+      for (int j = 0; j < half; ++j) MOE_CHECK_EQUAL(whole[j], gate[j] * up[j]);
+    }
+  }
+}
+
 MOE_TEST(activations_follow_their_formulas) {
   for (const Kernels* kernels : available_kernels()) {
     check_activation(*kernels, Activation::none, [](double x, double) { return x; });

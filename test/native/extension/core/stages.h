@@ -1,4 +1,5 @@
 // Stages of the tests: what one adds to native/core/layer/stages.h, from outside.
 #pragma once
 
-#define MOE_EXTENSION_STAGES(X)
+// y = -y, after combine.
+#define MOE_EXTENSION_STAGES(X) X(test_negate, "testNegate")

@@ -1,0 +1,69 @@
+// The tokens' outputs: the weighted sum over the rows of their slots.
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/layer/stage.h"
+
+namespace moe::cpu {
+
+namespace {
+
+void take(Pass& pass, Arena& arena) {
+  pass.scratch.slot_rows = arena.take<const void*>(pass.threads() * pass.slots);
+  pass.scratch.slot_weights = arena.take<float>(pass.threads() * pass.slots);
+  pass.scratch.line = arena.take<float>(pass.threads() * pass.layer.hidden);
+}
+
+// What the outputs of a token's slots are multiplied by.
+const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
+  float* all = pass.scratch.slot_weights + worker.index * pass.slots;
+  if (pass.layer.weight_on == WeightPlace::input) {
+    std::fill_n(all, pass.slots, 1.0f);
+    return all;
+  }
+  const int64_t choices = pass.tokens.choices;
+  const float* chosen = pass.state.weights + token * choices;
+  if (pass.layer.shared_experts == 0) return chosen;
+  float routed = 1.0f, shared = 1.0f;
+  float* gate = pass.state.shared_gate + token * pass.layer.shared_gate_rows();
+  if (pass.layer.shared_gate == SharedGate::sigmoid) {
+    shared = 1.0f / (1.0f + std::exp(-gate[0]));
+  } else if (pass.layer.shared_gate == SharedGate::softmax) {
+    pass.kernels.softmax(gate, 2);
+    routed = gate[0];
+    shared = gate[1];
+  }
+  for (int64_t j = 0; j < choices; ++j) all[j] = chosen[j] * routed;
+  std::fill(all + choices, all + pass.slots, shared);
+  return all;
+}
+
+void combine(Pass& pass, const Worker& worker, int64_t token) {
+  const Kernels& kernels = pass.kernels;
+  const int64_t hidden = pass.layer.hidden;
+  const void** rows = pass.scratch.slot_rows + worker.index * pass.slots;
+  float* line = pass.scratch.line + worker.index * hidden;
+  for (int64_t j = 0; j < pass.slots; ++j) {
+    const int32_t row = pass.state.row_of_slot[token * pass.slots + j];
+    rows[j] = row < 0 ? nullptr : pass.state.outputs + row * hidden;
+    // Every row is one slot's, so no other thread has it.
+    if (row >= 0 && pass.layer.output_activation == OutputActivation::softmax) {
+      kernels.softmax(pass.state.outputs + row * hidden, static_cast<int32_t>(hidden));
+    }
+  }
+  kernels.combine(DType::f32, rows, slot_weights(pass, worker, token), static_cast<int32_t>(pass.slots), hidden, line);
+  const DType dtype = pass.tokens.dtype;
+  kernels.from_f32(dtype, line, hidden, pass.tokens.y + token * hidden * static_cast<int64_t>(info(dtype).bytes));
+}
+
+Status run(Pass& pass) {
+  const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * pass.layer.hidden)};
+  pass.for_items(pass.tokens.count, work, [&](const Worker& worker, int64_t token) { combine(pass, worker, token); });
+  return {};
+}
+
+}  // namespace
+
+const CpuStage combine_stage{.take = take, .run = run};
+
+}  // namespace moe::cpu

@@ -1,0 +1,85 @@
+#include "cpu/layer/pass.h"
+
+#include <algorithm>
+
+#include "cpu/layer/stage.h"
+#include "cpu/runtime/clock.h"
+
+namespace moe::cpu {
+
+LayerTokens LayerTokens::part(int64_t begin, int64_t size, const LayerDescription& description) const {
+  const auto from = [begin](auto* values, int64_t per_token) {
+    return values == nullptr ? nullptr : values + begin * per_token;
+  };
+  const int64_t row_bytes = description.hidden * static_cast<int64_t>(info(dtype).bytes);
+  LayerTokens some = *this;
+  some.x = from(x, row_bytes);
+  some.count = size;
+  some.first = first + begin;
+  some.ids = from(ids, choices);
+  some.weights = from(weights, choices);
+  some.logits = from(logits, description.experts);
+  some.y = from(y, row_bytes);
+  return some;
+}
+
+Status Pass::run(StageTimes& times) {
+  MOE_TRY(reserve_workspace(context, [this](Arena& arena) { take(arena); }));
+  double begin = seconds();
+  for (const Stage stage : stages) {
+    MOE_TRY(cpu_stage(stage).run(*this));
+    const double end = seconds();
+    times[stage] += end - begin;
+    begin = end;
+  }
+  context.warnings.non_finite_logit_rows += non_finite_rows.load();
+  return std::move(data_error);
+}
+
+void Pass::take(Arena& arena) {
+  state.ids = tokens.ids;
+  state.weights = tokens.weights;
+  state.logits = tokens.logits;
+  scratch.token_bytes = 0;
+  for (const Stage stage : stages) cpu_stage(stage).take(*this, arena);
+  scratch.tokens.data = arena.take<char>(scratch.token_bytes);
+}
+
+Status Pass::multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results) {
+  const PanelLayout& layout = operand.weights.layout();
+  const int64_t outputs = operand.weights.weights().outputs();
+  return multiply(operand, x, tiles, [&](const RowTile& tile, int64_t panel, const float* c) {
+    const int64_t first = panel * layout.outputs_per_panel;
+    const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
+    for (int32_t r = 0; r < tile.rows; ++r) {
+      std::copy_n(c + r * layout.panel_columns, count, results + (tile.first_row + r) * outputs + first);
+    }
+  });
+}
+
+void Pass::take_packed_tokens(const Operand& operand) {
+  scratch.token_bytes = std::max(scratch.token_bytes, tokens.count * operand.row_bytes());
+}
+
+Status Pass::project(const Operand& operand, float* results) {
+  PackedRows& packed = scratch.tokens;
+  const PanelLayout& layout = operand.weights.layout();
+  const GemmKernel& gemm = operand.gemm;
+  if (!packed.suit(gemm, layout)) {
+    packed.gemm = &gemm;
+    packed.padded_k = layout.padded_k;
+    const int32_t offsets[2] = {0, static_cast<int32_t>(tokens.count)};
+    token_tiles_ = plan_tiles(offsets, 1, gemm.max_rows);
+    const Work work{.bytes = 8.0 * static_cast<double>(tokens.count * layer.hidden)};
+    for_items(std::ssize(token_tiles_), work, [&](const Worker&, int64_t i) {
+      const RowTile& tile = token_tiles_[i];
+      for (int32_t r = 0; r < tile.rows; ++r) {
+        kernels.pack_row(gemm.arithmetic, tokens.dtype, token(tile.first_row + r), layer.hidden, layout.padded_k,
+                         packed.data + tile.first_row * operand.row_bytes(), r, tile.rows);
+      }
+    });
+  }
+  return multiply(operand, packed.data, token_tiles_, results);
+}
+
+}  // namespace moe::cpu

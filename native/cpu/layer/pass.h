@@ -1,0 +1,133 @@
+// One pass of tokens through stages of a layer.
+#pragma once
+
+#include <atomic>
+
+#include "cpu/gemm/product.h"
+#include "cpu/layer/forward_state.h"
+#include "cpu/layer/layer_weights.h"
+
+namespace moe::cpu {
+
+// The tokens of a pass and the caller's arrays for them; null: none.
+struct LayerTokens {
+  const char* x = nullptr;  // [count, hidden]
+  DType dtype = DType::f32;
+  int64_t count = 0;
+  int64_t first = 0;         // index of the first one within the call
+  int64_t choices = 0;       // chosen experts of each
+  int32_t* ids = nullptr;    // [count, choices]
+  float* weights = nullptr;  // [count, choices]
+  float* logits = nullptr;   // [count, experts]
+  char* y = nullptr;         // [count, hidden] like x
+
+  LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
+};
+
+// Rows packed into tiles, for all products that read them alike.
+struct PackedRows {
+  const GemmKernel* gemm = nullptr;  // one that reads them; null: not packed yet
+  int64_t padded_k = 0;
+  char* data = nullptr;
+
+  bool suit(const GemmKernel& other, const PanelLayout& layout) const {
+    return gemm != nullptr && gemm->arithmetic == other.arithmetic && gemm->max_rows == other.max_rows &&
+           padded_k == layout.padded_k;
+  }
+};
+
+// A matrix of the layer as one product reads it.
+struct Operand {
+  const CpuPackedExperts& weights;
+  const GemmKernel& gemm;
+  const float* bias = nullptr;  // of the first expert
+  int64_t bias_stride = 0;      // to the next expert's
+
+  int64_t row_bytes() const { return weights.layout().padded_k * element_bytes(gemm.arithmetic); }
+};
+
+class Pass {
+ public:
+  Pass(Context& context, const LayerDescription& layer, const LayerWeights& weights, const LayerTokens& tokens,
+       Stages stages)
+      : context(context),
+        kernels(context.kernels),
+        layer(layer),
+        weights(weights),
+        tokens(tokens),
+        stages(stages),
+        slots(layer.slots(tokens.choices)) {}
+
+  Status run(StageTimes& times);
+
+  int64_t threads() const { return context.team.threads; }
+  int64_t most_rows() const { return tokens.count * slots; }
+  const char* token(int64_t index) const {
+    return tokens.x + index * layer.hidden * static_cast<int64_t>(info(tokens.dtype).bytes);
+  }
+  // The product of the tokens, or of float32 ones, with these weights.
+  Operand operand(const CpuPackedExperts& packed, DType dtype, const float* bias = nullptr,
+                  int64_t bias_stride = 0) const {
+    return {packed, *choose_gemm(kernels.gemm, dtype, *packed.weights().format), bias, bias_stride};
+  }
+
+  // item(worker, index) of 0 .. count, on the threads that come.
+  template <class Item>
+  void for_items(int64_t count, const Work& work, Item&& item) {
+    context.queue.reset(count);
+    context.team.share(count, work, [&](const Worker& worker) {
+      for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) item(worker, i);
+    });
+  }
+  // store(tile, panel, c) of every tile and panel of x times the weights, see run_product().
+  template <class Store>
+  Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, Store&& store) {
+    return run_product(context,
+                       {.kernels = &kernels,
+                        .gemm = &operand.gemm,
+                        .weights = &operand.weights,
+                        .x = x,
+                        .bias = operand.bias,
+                        .bias_stride = operand.bias_stride,
+                        .tiles = &tiles,
+                        .plan = {}},
+                       store);
+  }
+  // The same as a matrix [rows, outputs].
+  Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results);
+  // The tokens times the weights of a router or gate, by float32 products whatever the tokens are.
+  Status project(const Operand& operand, float* results);
+  void take_packed_tokens(const Operand& operand);
+
+  Context& context;
+  const Kernels& kernels;
+  const LayerDescription& layer;
+  const LayerWeights& weights;
+  const LayerTokens& tokens;
+  const Stages stages;
+  const int64_t slots;  // of a token: its choices and the shared experts
+  ForwardState state;
+  // Found in the data, reported after the pass.
+  Status data_error;
+  std::atomic<int64_t> non_finite_rows{0};
+
+  // Memory that stages use for themselves.
+  struct {
+    PackedRows tokens, rows;
+    int64_t token_bytes = 0;           // of packed tokens, at most
+    int32_t* gating = nullptr;         // [threads, gating_scratch]
+    float* gate = nullptr;             // [rows, intermediate], where gate and up are products of their own
+    float* factor = nullptr;           // [rows, intermediate]
+    float* input_line = nullptr;       // [threads, hidden], where weights multiply the input
+    float* line = nullptr;             // [threads, hidden]
+    const void** slot_rows = nullptr;  // [threads, slots]
+    float* slot_weights = nullptr;     // [threads, slots]
+  } scratch;
+
+ private:
+  void take(Arena& arena);
+
+  std::vector<RowTile> token_tiles_;
+};
+
+}  // namespace moe::cpu

@@ -1,0 +1,23 @@
+// Logits of the tokens.
+#include "cpu/layer/stage.h"
+
+namespace moe::cpu {
+
+namespace {
+
+Operand router_of(const Pass& pass) {
+  return pass.operand(*pass.weights.router, DType::f32, floats(pass.weights.router_bias));
+}
+
+void take(Pass& pass, Arena& arena) {
+  pass.take_packed_tokens(router_of(pass));
+  if (pass.tokens.logits == nullptr) pass.state.logits = arena.take<float>(pass.tokens.count * pass.layer.experts);
+}
+
+Status run(Pass& pass) { return pass.project(router_of(pass), pass.state.logits); }
+
+}  // namespace
+
+const CpuStage router_stage{.take = take, .run = run};
+
+}  // namespace moe::cpu

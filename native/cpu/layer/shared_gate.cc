@@ -1,0 +1,26 @@
+// Outputs of the shared experts' gate.
+#include "cpu/layer/stage.h"
+
+namespace moe::cpu {
+
+namespace {
+
+Operand gate_of(const Pass& pass) {
+  return pass.operand(*pass.weights.shared_gate, DType::f32, floats(pass.weights.shared_gate_bias));
+}
+
+void take(Pass& pass, Arena& arena) {
+  if (pass.weights.shared_gate == nullptr) return;
+  pass.take_packed_tokens(gate_of(pass));
+  pass.state.shared_gate = arena.take<float>(pass.tokens.count * pass.layer.shared_gate_rows());
+}
+
+Status run(Pass& pass) {
+  return pass.weights.shared_gate == nullptr ? Status{} : pass.project(gate_of(pass), pass.state.shared_gate);
+}
+
+}  // namespace
+
+const CpuStage shared_gate_stage{.take = take, .run = run};
+
+}  // namespace moe::cpu
