@@ -1,6 +1,6 @@
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import { countedLoad, layerWork } from "#lib/layer/work.js";
+import { countedRows, layerWork } from "#lib/layer/work.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
@@ -32,7 +32,7 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Floa
   try {
     const works = await Promise.all(
       calls.map(async ({ layer, x }) => {
-        const load = countedLoad(tokens, await tokensPerExpert(layer, x));
+        const load = countedRows(tokens, await tokensPerExpert(layer, x));
         return layerWork(description, load, dtype);
       }),
     );

@@ -4,7 +4,7 @@ import { dtypes, type FloatDType } from "#lib/core/dtype.js";
 import type { StageTimes } from "#lib/core/stages.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { describeLayer, gateUpRows } from "#lib/layer/description/config.js";
-import { countedLoad, layerWork } from "#lib/layer/work.js";
+import { countedRows, layerWork } from "#lib/layer/work.js";
 import { combine } from "#lib/operators/experts/combine.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
 import { permute, unpermute } from "#lib/operators/experts/permute.js";
@@ -81,7 +81,7 @@ async function* casesOf(
   try {
     const works = await Promise.all(
       calls.map(async ({ rows }) => {
-        const load = countedLoad(tokens, await rows.tokensPerExpert.data());
+        const load = countedRows(tokens, await rows.tokensPerExpert.data());
         return layerWork(description, load, dtype).stages;
       }),
     );

@@ -20,6 +20,8 @@ const registersPerMultiprocessor = 65_536;
 const reservedShared = 1024;
 
 const native = join(root, "native");
+/** The tests' own kernels. */
+const extension = join(root, "test", "native", "extension", "gpu");
 const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
 const { values, positionals } = parseArgs({
   options: { source: { type: "string", default: "" }, json: { type: "boolean" } },
@@ -40,22 +42,26 @@ try {
 }
 
 function kernelSources() {
-  const sources = readdirSync(join(native, "gpu"), { recursive: true }).filter(
-    (path) => path.endsWith(".cu") && !path.startsWith("target") && path.includes(values.source),
+  const files = (folder) => readdirSync(folder, { recursive: true }).map((path) => join(folder, path));
+  const sources = [...files(join(native, "gpu")), ...files(extension)].filter(
+    (path) => path.endsWith(".cu") && !path.startsWith(join(native, "gpu", "target")) && path.includes(values.source),
   );
   if (sources.length === 0) fail(`--source: no kernel's file contains "${values.source}"`);
-  return sources.map((path) => join(native, "gpu", path));
+  return sources;
 }
 
 /** The kernels of one source for one architecture. */
 function compile(source, architecture, dynamicShared) {
   const name = join(work, basename(source, ".cu"));
   const virtual = architecture.replace("sm_", "compute_");
-  const include = [`-I${native}`, `-I${join(native, "gpu", "target", "cuda")}`];
+  const include = [native, join(native, "gpu", "target", "cuda"), join(root, "test", "native")].map(
+    (path) => `-I${path}`,
+  );
   run("nvcc", [
     "-std=c++20",
     "-O3",
     "-fmad=false",
+    "-DMOE_EXTENSION",
     "-Werror",
     "all-warnings",
     "-ptx",
@@ -80,7 +86,7 @@ function compile(source, architecture, dynamicShared) {
       const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
       const kernel = readable(symbol);
       const registers = number(/Used (\d+) registers/);
-      const shared = number(/(\d+) bytes smem/) + (dynamicShared[kernel] ?? 0);
+      const shared = number(/(\d+) bytes smem/) + (dynamicShared[tileOf(kernel)] ?? 0);
       const threads = Number(ptx.match(new RegExp(`\\.entry ${symbol}\\([\\s\\S]*?\\.maxntid (\\d+)`))?.[1]);
       if (!threads) fail(`${kernel} has no __launch_bounds__`);
       return {
@@ -110,32 +116,32 @@ function occupancy(limits, threads, registers, shared) {
   return { blocks, occupancy: (blocks * warps) / limits.warps };
 }
 
-/** Dynamic shared memory of the kernels in which the tile decides it, as the plans compute it. */
+/** Dynamic shared memory of the GEMM kernels, in which the tile decides it, as the plans compute it. */
 function readDynamicShared() {
   const program = join(work, "shared");
   writeFileSync(
     `${program}.cc`,
     `#include <cstdio>
-#include "gpu/plan/plan.h"
-using namespace moe::gpu;
+#include <string>
+#include "gpu/gemm/kernels.h"
 int main() {
-  for (int i = 0; i < 3; ++i) {
-    for (const char* type : {"float", "moe::f16", "moe::bf16"}) {
-      printf("gemm_mma_kernel<%s, %d>\\t%zu\\n", type, i, gemm_shared_bytes(GemmPath::bf16, kMmaTiles[i]));
-      printf("gemm_fma_kernel<%s, %d>\\t%zu\\n", type, i, gemm_shared_bytes(GemmPath::fma, kFmaTiles[i]));
+  for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
+    const std::string family = std::string(kernel->name).substr(0, 3);
+    for (const moe::gpu::GemmTile& t : kernel->tiles) {
+      printf("gemm_%s_kernel {%d, %d, %d, %d, %d, %d}\\t%zu\\n", family.c_str(), t.rows, t.columns, t.warps_rows,
+             t.warps_columns, t.stages, t.blocks, kernel->shared_bytes(t));
     }
   }
 }
 `,
   );
-  run(process.env.CXX ?? "c++", [
-    "-std=c++20",
-    `-I${native}`,
-    `${program}.cc`,
-    join(native, "gpu", "plan", "plan.cc"),
-    "-o",
-    program,
-  ]);
+  const plans = ["gemm", "plan"].flatMap((folder) => {
+    const path = join(native, "gpu", folder);
+    return readdirSync(path)
+      .filter((name) => name.endsWith(".cc"))
+      .map((name) => join(path, name));
+  });
+  run(process.env.CXX ?? "c++", ["-std=c++20", `-I${native}`, `${program}.cc`, ...plans, "-o", program]);
   const lines = run(program, []).trim().split("\n");
   return Object.fromEntries(lines.map((line) => line.split("\t")).map(([kernel, bytes]) => [kernel, Number(bytes)]));
 }
@@ -143,7 +149,16 @@ int main() {
 /** The name of a kernel with its template arguments. */
 function readable(symbol) {
   const full = run("c++filt", [symbol]).trim();
-  return full.match(/(\w+_kernel(<.*>)?)\(/)?.[1].replaceAll("(int)", "") ?? full;
+  return (
+    full
+      .match(/(\w+_kernel(<.*>)?)\(/)?.[1]
+      .replaceAll(/\(int\)|moe::(cuda::|gpu::)?|\(anonymous namespace\)::/g, "") ?? full
+  );
+}
+
+/** Kernel and tile of a GEMM kernel's name, as readDynamicShared() has them. */
+function tileOf(kernel) {
+  return kernel.replace(/(gemm_\w+_kernel)<.*GemmTile(\{.*\})>/, "$1 $2");
 }
 
 function print(rows) {

@@ -3,7 +3,7 @@ import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
-import { countedLoad, layerWork, type Work } from "#lib/layer/work.js";
+import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
@@ -89,7 +89,7 @@ export async function createProblem(
 
 async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["work"]> {
   const counts = await tokensPerExpert(layer, x);
-  const { stages, activationBytes } = layerWork(layer.description, countedLoad(x.shape[0] as number, counts), x.dtype);
+  const { stages, activationBytes } = layerWork(layer.description, countedRows(x.shape[0] as number, counts), x.dtype);
   const { gateUp, down } = stages;
   return {
     operations: gateUp.operations + down.operations,

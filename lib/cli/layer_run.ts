@@ -6,7 +6,7 @@ import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
-import { countedLoad, type LayerWork, layerWork } from "../layer/work.js";
+import { countedRows, type LayerWork, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { RouterHistory } from "../statistics/router_history.js";
 import type { Check } from "../testing/run.js";
@@ -75,7 +75,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     cache: layer.cacheStatus ?? null,
     ...fastest,
     tokensPerExpert: counts,
-    work: layerWork(description, countedLoad(count, counts), dtype),
+    work: layerWork(description, countedRows(count, counts), dtype),
     history: options.history ? await recordRouting(layer, x) : null,
     checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
   };

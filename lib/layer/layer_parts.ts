@@ -1,5 +1,6 @@
 import type { WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
+import { MoeError } from "../core/errors.js";
 import { deepFreeze } from "../core/freeze.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
@@ -16,6 +17,7 @@ export class LayerParts implements Disposable {
 
   /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+    checkSupported(device, description);
     this.device = device;
     this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
@@ -37,4 +39,13 @@ export class LayerParts implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** The GPU devices weigh the chosen experts by a softmax gate only where a bank has the shared ones too. */
+function checkSupported({ kind, name }: Device, { sharedGate, sharedExperts }: MoeLayerDescription): void {
+  if (kind === "reference" || kind === "cpu" || sharedGate !== "softmax" || sharedExperts > 0) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `layer: ${name} needs the shared expert beside its softmax gate; take a bank with "first: 0"`,
+  );
 }

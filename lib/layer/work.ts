@@ -1,7 +1,7 @@
 import { isGated, type LayerDescription } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
-import { type WeightFormat, weightFormats } from "../core/weight_format.js";
+import { type WeightFormat, type WeightFormatName, weightFormats } from "../core/weight_format.js";
 
 /** What a computation must do at least, however it is done. */
 export interface Work {
@@ -18,8 +18,8 @@ export interface LayerWork extends Work {
   readonly activationBytes: number;
 }
 
-/** How many tokens come to the experts that are chosen: counted, or expected and then no whole numbers. */
-export interface ExpertLoad {
+/** The rows that tokens come to at the experts they choose: counted, or expected and then no whole numbers. */
+export interface RoutedRows {
   /** T */
   readonly tokens: number;
   /** Choices of an expert by a token. */
@@ -75,8 +75,8 @@ export function expertSize({ gateUp, down }: ExpertParameters): number {
   return gateUp + down;
 }
 
-/** The load of `tokens` tokens that were routed as `tokensPerExpert` says. */
-export function countedLoad(tokens: number, tokensPerExpert: ArrayLike<number>): ExpertLoad {
+/** The rows of `tokens` tokens that were routed as `tokensPerExpert` says. */
+export function countedRows(tokens: number, tokensPerExpert: ArrayLike<number>): RoutedRows {
   const counts = Array.from(tokensPerExpert);
   return {
     tokens,
@@ -86,10 +86,10 @@ export function countedLoad(tokens: number, tokensPerExpert: ArrayLike<number>):
 }
 
 /**
- * The load to expect of `tokens` tokens, each of which chooses k of E experts independently and with equal chances: an
+ * The rows to expect of `tokens` tokens, each of which chooses k of E experts independently and with equal chances: an
  * expert is left out by all of them with probability (1 - k/E)^T.
  */
-export function expectedLoad({ numExperts, topK }: LayerDescription, tokens: number): ExpertLoad {
+export function expectedRows({ numExperts, topK }: LayerDescription, tokens: number): RoutedRows {
   return {
     tokens,
     rows: tokens * topK,
@@ -100,33 +100,39 @@ export function expectedLoad({ numExperts, topK }: LayerDescription, tokens: num
 /** Counts the work of one forward of tokens of `dtype`. */
 export function layerWork(
   description: LayerDescription,
-  { tokens, rows, touchedExperts }: ExpertLoad,
+  { tokens, rows, touchedExperts }: RoutedRows,
   dtype: DType,
   parameters: LayerParameters = layerParameters(description),
 ): LayerWork {
-  const { hiddenSize, sharedExperts, formats } = description;
+  const { hiddenSize, sharedExperts, formats, activation, factor } = description;
   const { router, expert, shared, sharedGate } = parameters;
-  const { bits } = weightFormats.get(formats.up) as WeightFormat;
-  const bytes = bits / 8;
   const none: Work = { operations: 0, weightBytes: 0 };
-  const forAll = (size: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
-  const forChosen = (size: number): Work => ({
+  const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
+  const forChosen = (size: number, bytes: number): Work => ({
     operations: 2 * rows * size,
     weightBytes: touchedExperts * size * bytes,
   });
+  const first = [...(isGated(activation) ? [formats.gate] : []), formats.up, ...(factor ? [formats.factor] : [])];
+  const gateUpBytes = first.reduce((total, format) => total + bytesOf(format), 0) / first.length;
+  const downBytes = bytesOf(formats.down);
   const stages = {
-    router: forAll(router + sharedGate),
+    router: sum([forAll(router, bytesOf(formats.router)), forAll(sharedGate, bytesOf(formats.sharedGate))]),
     gating: none,
     sort: none,
-    gateUp: sum([forChosen(expert.gateUp), forAll(shared.gateUp)]),
-    down: sum([forChosen(expert.down), forAll(shared.down)]),
+    gateUp: sum([forChosen(expert.gateUp, gateUpBytes), forAll(shared.gateUp, gateUpBytes)]),
+    down: sum([forChosen(expert.down, downBytes), forAll(shared.down, downBytes)]),
     combine: { operations: 2 * (rows + tokens * sharedExperts) * hiddenSize, weightBytes: 0 },
   };
   const activationBytes = 2 * tokens * hiddenSize * dtypes[dtype].bytes;
   return { stages, ...sum(Object.values(stages)), activationBytes };
 }
 
-/** The work of one forward of `tokens` tokens by the load to expect, see {@link expectedLoad}. */
+/** Bytes of one weight's code. */
+function bytesOf(format: WeightFormatName): number {
+  return (weightFormats.get(format) as WeightFormat).bits / 8;
+}
+
+/** The work of one forward of `tokens` tokens by the rows to expect, see {@link expectedRows}. */
 export interface ExpectedWork {
   readonly tokens: number;
   readonly touchedExperts: number;
@@ -143,7 +149,7 @@ export function expectedWork(
   dtype: DType,
   parameters?: LayerParameters,
 ): ExpectedWork {
-  const load = expectedLoad(description, tokens);
+  const load = expectedRows(description, tokens);
   const { operations, weightBytes, activationBytes } = layerWork(description, load, dtype, parameters);
   const bytes = weightBytes + activationBytes;
   return {

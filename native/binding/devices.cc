@@ -1,5 +1,7 @@
 #include "binding/devices.h"
 
+#include <iterator>
+
 #include "cpu/backend.h"
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/topology.h"
@@ -44,7 +46,19 @@ std::vector<DeviceSummary> list_devices() {
   return all;
 }
 
-std::vector<KernelDescription> list_kernels() { return cpu::describe_kernels(); }
+std::vector<KernelDescription> list_kernels() {
+  std::vector<KernelDescription> all = cpu::describe_kernels();
+  [[maybe_unused]] const auto append_rows = [&all](std::vector<KernelDescription> rows) {
+    all.insert(all.end(), std::make_move_iterator(rows.begin()), std::make_move_iterator(rows.end()));
+  };
+#if defined(MOE_HAS_SIMT)
+  append_rows(simt::list_kernels());
+#endif
+#if defined(MOE_HAS_CUDA)
+  append_rows(cuda::list_kernels());
+#endif
+  return all;
+}
 
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
   if (name == "cpu") return cpu::CpuBackend::open(options, backend);

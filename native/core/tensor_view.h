@@ -38,7 +38,7 @@ struct MatrixView {
   int64_t rows = 0, columns = 0;
   int64_t row_stride = 0, column_stride = 1;
 
-  bool absent() const { return data == nullptr; }
+  MOE_HOST_DEVICE bool absent() const { return data == nullptr; }
 };
 
 // All of a tensor as a matrix; a vector becomes one row.

@@ -57,33 +57,29 @@ const products: readonly Product[] = (["f32", "f16", "bf16"] as const).flatMap((
   ]),
 );
 
-// The GPU's row of this format comes with its kernels.
-describe.each(kernelPaths.filter(({ label }) => label.startsWith("cpu")))(
-  "a weight format added from outside on $label",
-  (path) => {
-    const device = openForTests(path);
+describe.each(kernelPaths)("products with a weight format added from outside on $label", (path) => {
+  const device = openForTests(path);
 
-    test.each(products)("multiplies: $outputs x $columns, $activation, $dtype, packed as $stored", async (product) => {
-      using reference = openDevice("reference");
-      const expected = await multiply(reference, product);
-      const y = await multiply(device(), product);
-      const scale = Math.max(...expected.map(Math.abs));
-      const error = Math.max(...y.map((value, index) => Math.abs(value - (expected[index] as number))));
-      expect(scale).toBeGreaterThan(0);
-      expect(error).toBeLessThan(4e-6 * scale);
-    });
+  test.each(products)("multiplies: $outputs x $columns, $activation, $dtype, packed as $stored", async (product) => {
+    using reference = openDevice("reference");
+    const expected = await multiply(reference, product);
+    const y = await multiply(device(), product);
+    const scale = Math.max(...expected.map(Math.abs));
+    const error = Math.max(...y.map((value, index) => Math.abs(value - (expected[index] as number))));
+    expect(scale).toBeGreaterThan(0);
+    expect(error).toBeLessThan(4e-6 * scale);
+  });
 
-    test("takes weights of its own format alone", () => {
-      const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp);
-      using plain = device().tensor(new Float32Array(32), [2, 16]);
-      const codes = { handle: plain.handle, rows: 2, columns: 16, rowStride: 16, columnStride: 1 };
-      packed.setExpert(0, { format: "f32", rows: 2, columns: 16, codes }, null);
-      expectError(
-        () => device().synchronizeSync(),
-        "UNSUPPORTED_DTYPE",
-        /^setExpert: expected a weight of test_u4_g16, as it is stored, got one of f32$/,
-      );
-      packed.free();
-    });
-  },
-);
+  test("takes weights of its own format alone", () => {
+    const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp);
+    using plain = device().tensor(new Float32Array(32), [2, 16]);
+    const codes = { handle: plain.handle, rows: 2, columns: 16, rowStride: 16, columnStride: 1 };
+    packed.setExpert(0, { format: "f32", rows: 2, columns: 16, codes }, null);
+    expectError(
+      () => device().synchronizeSync(),
+      "UNSUPPORTED_DTYPE",
+      /^setExpert: expected a weight of test_u4_g16, as it is stored, got one of f32$/,
+    );
+    packed.free();
+  });
+});

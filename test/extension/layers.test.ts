@@ -83,10 +83,7 @@ const problems: Readonly<Record<string, Problem>> = {
   "given for roles stored in bf16": { formats: { router: "f32", ...all("bf16") }, given: all(u4), x: "f32" },
 };
 
-/** The devices whose layers store every role in a format of its own. */
-const paths = kernelPaths.filter(({ label }) => label === "reference" || label.startsWith("cpu"));
-
-describe.each(paths)("a weight format added from outside on $label", (path) => {
+describe.each(kernelPaths)("a weight format added from outside on $label", (path) => {
   const device = openForTests(path);
   const reference = openForTests("reference");
 
@@ -133,7 +130,7 @@ describe("the formula of the format", () => {
   });
 });
 
-describe.each(paths)("a stage added from outside on $label", (path) => {
+describe.each(kernelPaths)("a stage added from outside on $label", (path) => {
   const device = openForTests(path);
 
   test("runs in a longer list, after the whole forward", () => {

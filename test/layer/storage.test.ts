@@ -41,10 +41,7 @@ function optionsOf(device: Device, given: FloatDType): MoeLayerOptions {
 const parts = { router: experts * hidden, sharedGate: hidden, matrix: (experts + 2) * inner * hidden };
 const biases = experts + 1 + (experts + 2) * (2 * inner + hidden);
 
-/** The devices that store every role on its own so far. */
-const paths = kernelPaths.filter(({ label }) => label === "reference");
-
-describe.each(paths)("storage by role on $label", (path) => {
+describe.each(kernelPaths)("storage by role on $label", (path) => {
   const device = openForTests(path);
   const reference = openForTests("reference");
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 import {
-  countedLoad,
-  expectedLoad,
+  countedRows,
+  expectedRows,
   expectedWork,
   layerParameters,
   layerWork,
@@ -46,18 +46,18 @@ describe("parameters", () => {
 
 describe("load", () => {
   test("counted", () => {
-    expect(countedLoad(3, Int32Array.of(2, 0, 4))).toEqual({ tokens: 3, rows: 6, touchedExperts: 2 });
+    expect(countedRows(3, Int32Array.of(2, 0, 4))).toEqual({ tokens: 3, rows: 6, touchedExperts: 2 });
   });
 
   test("expected: none, one token, one expert, many", () => {
     const touched = (more: Partial<MoeLayerConfig>, tokens: number) =>
-      expectedLoad(described(more), tokens).touchedExperts;
+      expectedRows(described(more), tokens).touchedExperts;
     expect(touched({}, 0)).toBe(0);
     expect(touched({}, 1)).toBeCloseTo(k, 12);
     expect(touched({ topK: E }, 1)).toBe(E);
     expect(touched({ numExperts: 1, topK: 1 }, 5)).toBe(1);
     expect(touched({}, 1e6)).toBe(E);
-    expect(expectedLoad(described(), T)).toMatchObject({ tokens: T, rows: T * k });
+    expect(expectedRows(described(), T)).toMatchObject({ tokens: T, rows: T * k });
   });
 
   test("expected as it is counted on average of uniform choices", () => {
@@ -72,7 +72,7 @@ describe("load", () => {
       }
       touched += chosen.size;
     }
-    expect(touched / rounds).toBeCloseTo(expectedLoad(described(), T).touchedExperts, 0.5);
+    expect(touched / rounds).toBeCloseTo(expectedRows(described(), T).touchedExperts, 0.5);
   });
 });
 
@@ -117,4 +117,15 @@ test("expected work, per token and byte", () => {
   expect(bytesPerToken).toBe(bytes / T);
   expect(operationsPerToken).toBe(2 * (k * 3 * I * H + E * H + k * H));
   expect(operationsPerByte).toBeCloseTo(operationsPerToken / bytesPerToken, 9);
+});
+
+test("weights of roles with dtypes of their own count with their own bytes", () => {
+  const bf16 = describeLayer(config, "bf16");
+  const formats = { ...bf16.formats, router: "f32", gate: "f32" };
+  const description = describeLayer(config, { formats, biasDType: "f32" });
+  const rows = { tokens: 3, rows: 6, touchedExperts: 2 };
+  const { router, gateUp, down } = layerWork(description, rows, "bf16").stages;
+  expect(router.weightBytes).toBe(4 * E * H);
+  expect(gateUp.weightBytes).toBe(2 * (4 + 2) * I * H);
+  expect(down.weightBytes).toBe(2 * 2 * I * H);
 });

@@ -14,20 +14,20 @@ import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
 import { ForwardState, type Slots, type StageResults } from "./forward_state.js";
-import { LayerWeights } from "./layer_weights.js";
 import { stages } from "./stages/list.js";
+import { StoredWeights } from "./stored_weights.js";
 
 /** One layer. Between the stages of a forward nothing is rounded. */
 export class ReferenceLayer implements LayerHandle {
   readonly #stream: Stream;
   readonly #description: LayerDescription;
-  readonly #weights: LayerWeights;
+  readonly #weights: StoredWeights;
   #times: Record<string, number> = {};
 
   constructor(stream: Stream, description: LayerDescription) {
     this.#stream = stream;
     this.#description = description;
-    this.#weights = new LayerWeights(stream, description);
+    this.#weights = new StoredWeights(stream, description);
   }
 
   get byteLength(): number {

@@ -21,17 +21,19 @@ MOE_HOST_DEVICE inline float from_e8m0(uint32_t bits) {
   return float_from_bits(bits == 255 ? 0x7fc00000u : bits == 0 ? 0x00400000u : bits << 23);
 }
 
+MOE_HOST_DEVICE inline float from_f16(uint32_t bits) {
+  f16 half;
+  half.bits = static_cast<uint16_t>(bits);
+  return static_cast<float>(half);
+}
+MOE_HOST_DEVICE inline float from_bf16(uint32_t bits) { return float_from_bits(bits << 16); }
+
 // The value of one code, before any scale.
 MOE_HOST_DEVICE inline float code_value(const WeightFormat& format, uint32_t raw) {
   switch (format.code) {
     case CodeType::f32: return float_from_bits(raw);
-    case CodeType::f16:
-    case CodeType::bf16: {
-      const uint16_t bits = static_cast<uint16_t>(raw);
-      f16 half;
-      half.bits = bits;
-      return format.code == CodeType::f16 ? static_cast<float>(half) : float_from_bits(raw << 16);
-    }
+    case CodeType::f16: return from_f16(raw);
+    case CodeType::bf16: return from_bf16(raw);
     case CodeType::e4m3: return from_e4m3(raw);
     case CodeType::signed_integer: {
       const int shift = 32 - format.bits;
@@ -66,8 +68,8 @@ MOE_HOST_DEVICE inline uint32_t code_bits(const WeightFormat& format, const Matr
 MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scales, int64_t row, int64_t column) {
   switch (type) {
     case ScaleType::f32: return float_from_bits(element_bits(scales, 4, row, column));
-    case ScaleType::f16: return code_value(kF16Format, element_bits(scales, 2, row, column));
-    case ScaleType::bf16: return code_value(kBF16Format, element_bits(scales, 2, row, column));
+    case ScaleType::f16: return from_f16(element_bits(scales, 2, row, column));
+    case ScaleType::bf16: return from_bf16(element_bits(scales, 2, row, column));
     case ScaleType::e4m3: return from_e4m3(element_bits(scales, 1, row, column));
     case ScaleType::e8m0: return from_e8m0(element_bits(scales, 1, row, column));
     case ScaleType::u6: return static_cast<float>(element_bits(scales, 1, row, column));

@@ -21,7 +21,7 @@ struct ScaleLevel {
   int32_t rows = 0;
   int32_t columns = 0;
 
-  constexpr bool absent() const { return rows == 0; }
+  MOE_HOST_DEVICE constexpr bool absent() const { return rows == 0; }
 };
 
 // What is subtracted from a code, in the groups of its scales: nothing; an integer code of the format's own bits,
@@ -40,9 +40,9 @@ struct WeightFormat {
   Offset offset = Offset::none;
 
   // Whether an element is its code, of a float type.
-  constexpr bool plain() const { return code <= CodeType::bf16; }
+  MOE_HOST_DEVICE constexpr bool plain() const { return code <= CodeType::bf16; }
   // Bytes of one row of codes.
-  constexpr int64_t row_bytes(int64_t columns) const { return (columns * bits + 7) / 8; }
+  MOE_HOST_DEVICE constexpr int64_t row_bytes(int64_t columns) const { return (columns * bits + 7) / 8; }
 };
 
 inline constexpr WeightFormat kF32Format{.name = "f32", .code = CodeType::f32, .bits = 32};

@@ -18,11 +18,12 @@ Status after(Stages before, Stage stage, Stage needed) {
 Status check_stage(Stages before, Stage stage, const LayerDescription& layer, const LayerForward& f) {
   switch (stage) {
     case Stage::gating: return f.logits.absent() ? after(before, stage, Stage::router) : Status{};
-    case Stage::sort: return f.ids.absent() ? after(before, stage, Stage::gating) : Status{};
+    case Stage::sort:
+      if (layer.shared_gate != SharedGate::none) MOE_TRY(after(before, stage, Stage::shared_gate));
+      return f.ids.absent() ? after(before, stage, Stage::gating) : Status{};
     case Stage::gate_up: return after(before, stage, Stage::sort);
     case Stage::down: return after(before, stage, Stage::gate_up);
     case Stage::combine:
-      if (layer.shared_gate != SharedGate::none) MOE_TRY(after(before, stage, Stage::shared_gate));
       if (f.y.absent()) return {Code::invalid_argument, "stages: expected y with combine"};
       return after(before, stage, Stage::down);
     default: return {};

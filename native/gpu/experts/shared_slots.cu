@@ -24,6 +24,7 @@ struct Arguments {
   int top_k;
   int slots_per_token;
   int experts;
+  int bank_first, bank_count;
   SharedGate shared_gate;
 };
 
@@ -55,11 +56,12 @@ MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const Arguments a) {
     const int j = static_cast<int>(slot % a.slots_per_token);
     const Shares shares = shares_of(a, token);
     if (j >= a.top_k) {
-      a.slot_ids[slot] = a.experts + j - a.top_k;
+      a.slot_ids[slot] = a.bank_count + j - a.top_k;
       a.slot_weights[slot] = shares.shared;
     } else {
       const int64_t chosen = token * a.top_k + j;
-      a.slot_ids[slot] = checked_id(a.ids[chosen], a.experts, chosen, a.error);
+      const int place = checked_id(a.ids[chosen], a.experts, chosen, a.error) - a.bank_first;
+      a.slot_ids[slot] = place >= 0 && place < a.bank_count ? place : -1;
       a.slot_weights[slot] = shares.routed * a.weights[chosen];
     }
   });
@@ -68,19 +70,19 @@ MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const Arguments a) {
 }  // namespace
 
 Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream) {
-  const Arguments arguments{
-      .ids = p.ids.as<int>(),
-      .weights = p.weights.as<float>(),
-      .gate = p.gate.as<float>(),
-      .slot_ids = p.slot_ids.as<int>(),
-      .slot_weights = p.slot_weights.as<float>(),
-      .error = error,
-      .slots = p.slot_ids.size(),
-      .top_k = static_cast<int>(p.ids.shape[1]),
-      .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
-      .experts = static_cast<int>(p.experts),
-      .shared_gate = p.shared_gate,
-  };
+  const Arguments arguments{.ids = p.ids.as<int>(),
+                            .weights = p.weights.as<float>(),
+                            .gate = p.gate.as<float>(),
+                            .slot_ids = p.slot_ids.as<int>(),
+                            .slot_weights = p.slot_weights.as<float>(),
+                            .error = error,
+                            .slots = p.slot_ids.size(),
+                            .top_k = static_cast<int>(p.ids.shape[1]),
+                            .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
+                            .experts = static_cast<int>(p.experts),
+                            .bank_first = static_cast<int>(p.bank.first),
+                            .bank_count = static_cast<int>(p.bank.count),
+                            .shared_gate = p.shared_gate};
   return launch("shared_slots", shared_slots_kernel, dim3(gpu::element_grid(arguments.slots, traits)),
                 dim3(gpu::kRowThreads), 0, stream, arguments);
 }

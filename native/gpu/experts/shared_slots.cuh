@@ -1,4 +1,4 @@
-// The slots of the shared experts, behind those of every token's chosen ones.
+// The slots of the shared experts, after those of every token's chosen ones.
 #pragma once
 
 #include "core/layer/description.h"
@@ -15,11 +15,13 @@ struct SharedSlots {
   TensorView gate;          // [T, outputs of the gate] f32, or absent
   TensorView slot_ids;      // [T, k + n] i32
   TensorView slot_weights;  // [T, k + n] f32
-  int64_t experts;          // E; the shared ones are E .. E + n - 1
+  int64_t experts;          // E
+  ExpertBank bank;          // the shared ones are bank.count .. bank.count + n - 1 of it
   SharedGate shared_gate;
 };
 
-// An id that is none of the E experts is reported and becomes -1.
+// Turns ids into places within the bank. One that is none of the E experts is reported and becomes -1, as do those
+// outside the bank.
 Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,9 +1,9 @@
 // Grouped GEMM: one matrix product per expert over its rows.
 #pragma once
 
-#include "core/operators/experts.h"
-#include "gpu/gemm/grouped_gemm_arguments.cuh"
-#include "gpu/plan/plan.h"
+#include "gpu/gemm/gemm_arguments.cuh"
+#include "gpu/gemm/packed_experts.h"
+#include "gpu/plan/gemm_plan.h"
 
 #include <ptx/device.cuh>
 
@@ -11,8 +11,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 struct GroupedGemmOperands {
   GemmInput input;
-  const void* weight;  // packed
-  ExpertProduct weights;
+  const GpuPackedExperts& weight;
   TensorView bias;  // [E, rows], or absent
   GemmResult result;
 };
@@ -20,9 +19,5 @@ struct GroupedGemmOperands {
 // `map` is the tile map of the rows in tiles of plan.tile.rows.
 Status launch_grouped_gemm(const GroupedGemmOperands& operands, const gpu::GemmPlan& plan, const void* map,
                            Stream stream);
-
-// One kernel each: on tensor cores, and in float32 FMA with x in float32 and weights of any type.
-Status launch_gemm_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream);
-Status launch_gemm_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, DType weight, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

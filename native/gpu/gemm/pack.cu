@@ -31,14 +31,23 @@ struct Arguments {
   bool aligned_packed;
 };
 
-// Values (row, column ..) of a matrix, zeros where it has none.
-template <class From>
-__device__ __forceinline__ void load_run(const Source& source, int64_t row, int64_t column, float (&values)[kRun]) {
+template <class To, class From>
+__device__ __forceinline__ To converted(From value) {
+  if constexpr (std::is_same_v<To, From>) {
+    return value;
+  } else {
+    return from_float<To>(to_float(value));
+  }
+}
+
+// Elements (row, column ..) of a matrix, zeros where it has none.
+template <class T>
+__device__ __forceinline__ void load_run(const Source& source, int64_t row, int64_t column, Vector<T, kRun>& run) {
   const int64_t left = row < source.rows ? source.columns - column : 0;
-  const From* place = static_cast<const From*>(source.data) + row * source.row_stride + column * source.column_stride;
-  if (source.column_stride == 1) return load_up_to(place, left, source.runs, values);
+  const T* place = static_cast<const T*>(source.data) + row * source.row_stride + column * source.column_stride;
+  if (source.runs && left >= kRun) return load_elements(place, run);
 #pragma unroll
-  for (int i = 0; i < kRun; ++i) values[i] = i < left ? to_float(place[i * source.column_stride]) : 0.0f;
+  for (int i = 0; i < kRun; ++i) run.elements[i] = i < left ? place[i * source.column_stride] : T{};
 }
 
 // One warp per packed row.
@@ -49,9 +58,20 @@ MOE_KERNEL(pack_rows_kernel, (gpu::kRowThreads), const Arguments a) {
     const Source& source = place.up ? a.up : a.source;
     To* packed = static_cast<To*>(a.packed) + row * a.pitch;
     for (int64_t column = threadIdx.x % 32 * kRun; column < a.pitch; column += 32 * kRun) {
-      float values[kRun];
-      load_run<From>(source, place.column, column, values);
-      store_up_to(packed + column, a.pitch - column, a.aligned_packed, values);
+      Vector<From, kRun> run;
+      load_run(source, place.column, column, run);
+      Vector<To, kRun> result;
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) result.elements[i] = converted<To>(run.elements[i]);
+      const int64_t left = a.pitch - column;
+      if (a.aligned_packed && left >= kRun) {
+        store_elements(packed + column, result);
+        continue;
+      }
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) {
+        if (i < left) packed[column + i] = result.elements[i];
+      }
     }
   });
 }

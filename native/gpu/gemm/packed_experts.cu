@@ -1,12 +1,14 @@
 #include "gpu/gemm/packed_experts.h"
 
-#include "gpu/gemm/pack.cuh"
+#include "gpu/gemm/functions.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-Status GpuPackedExperts::create(const ExpertProduct& weights, Runtime& runtime,
+Status GpuPackedExperts::create(const ExpertProduct& product, Runtime& runtime,
                                 std::unique_ptr<GpuPackedExperts>* packed) {
-  std::unique_ptr<GpuPackedExperts> made(new GpuPackedExperts(weights, runtime));
+  const gpu::GemmKernel* kernel = nullptr;
+  MOE_TRY(gpu::find_best_gemm_kernel(*product.format, runtime.traits(), &kernel));
+  std::unique_ptr<GpuPackedExperts> made(new GpuPackedExperts(product, *kernel, runtime));
   if (made->bytes() > 0) MOE_TRY(runtime.allocate(made->bytes(), &made->data_));
   *packed = std::move(made);
   return {};
@@ -18,16 +20,14 @@ GpuPackedExperts::~GpuPackedExperts() {
 
 Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
   MOE_TRY(runtime_.use());
-  const DType dtype = plain_dtype(*weights().format);
-  const auto element = static_cast<int64_t>(info(dtype).bytes);
-  char* place = static_cast<char*>(data_) + expert * layout_.expert_elements() * element;
-  return launch_pack_rows(weight.codes, up.codes, {place, dtype, layout_.rows, layout_.pitch}, runtime_.traits(),
-                          runtime_.stream());
+  return functions_of(kernel_).pack({.weight = weight,
+                                     .up = up,
+                                     .product = weights(),
+                                     .packed = matrix_,
+                                     .data = static_cast<char*>(data_) + expert * matrix_.bytes},
+                                    runtime_.traits(), runtime_.stream());
 }
 
-size_t GpuPackedExperts::bytes() const {
-  return static_cast<size_t>(weights().experts * layout_.expert_elements()) *
-         info(plain_dtype(*weights().format)).bytes;
-}
+size_t GpuPackedExperts::bytes() const { return static_cast<size_t>(weights().experts * matrix_.bytes); }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

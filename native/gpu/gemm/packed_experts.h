@@ -4,26 +4,30 @@
 #include <memory>
 
 #include "core/backend.h"
-#include "gpu/plan/plan.h"
+#include "gpu/gemm/kernels.h"
 #include "gpu/runtime/runtime.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuPackedExperts : public PackedExperts {
  public:
-  static Status create(const ExpertProduct& weights, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
+  // UNSUPPORTED_DTYPE where no kernel takes the format.
+  static Status create(const ExpertProduct& product, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
   ~GpuPackedExperts() override;
 
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   size_t bytes() const override;
   const void* data() const { return data_; }
+  const gpu::PackedMatrix& matrix() const { return matrix_; }
 
  private:
-  GpuPackedExperts(const ExpertProduct& weights, Runtime& runtime)
-      : PackedExperts(weights), runtime_(runtime), layout_(gpu::packed_layout(weights)) {}
+  GpuPackedExperts(const ExpertProduct& product, const gpu::GemmKernel& kernel, Runtime& runtime)
+      : PackedExperts(product), runtime_(runtime), kernel_(kernel), matrix_(kernel.layout->measure(product)) {}
 
   Runtime& runtime_;
-  gpu::PackedLayout layout_;
+  // The one whose layout this is.
+  const gpu::GemmKernel& kernel_;
+  gpu::PackedMatrix matrix_;  // of one expert
   void* data_ = nullptr;
 };
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows behind.
+// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows after all
+// experts'.
 struct Arguments {
   const int* offsets;
   TileMapHeader* map;

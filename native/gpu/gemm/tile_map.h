@@ -20,7 +20,7 @@ struct alignas(16) TileMapHeader {
   int count;
 };
 
-// Ranges of rows: those before the first expert's, every expert's, those behind the last's.
+// Ranges of rows: those before the first expert's, every expert's, those after the last's.
 constexpr int64_t row_ranges(int64_t experts) { return experts + 2; }
 
 // Full tiles, and one more for each range that is not empty.

@@ -5,11 +5,6 @@
 
 namespace moe::gpu {
 
-const char* path_name(GemmPath path) {
-  constexpr const char* kNames[] = {"fma", "tf32", "f16", "bf16"};
-  return kNames[static_cast<int>(path)];
-}
-
 std::string describe(const RouterPlan& plan) {
   std::ostringstream text;
   const RouterTile& tile = kRouterTiles[plan.tile];
@@ -41,24 +36,6 @@ std::string describe(const SortPlan& plan) {
 std::string describe(const CombinePlan& plan) {
   std::ostringstream text;
   text << "combine grid " << plan.grid_tokens << "x" << plan.grid_columns << " x " << plan.threads;
-  return text.str();
-}
-
-std::string describe(const GemmPlan& plan) {
-  std::ostringstream text;
-  text << "grouped GEMM " << path_name(plan.path) << ", tile " << plan.tile.rows << "x" << plan.tile.columns << ", "
-       << plan.tile.stages << " stages, grid " << plan.grid << " x " << plan.tile.threads() << ", shared "
-       << plan.shared_bytes << ", at most " << plan.max_row_tiles << "x" << plan.column_tiles << " tiles";
-  if (plan.converts_x) text << ", x copied to " << info(plan.x_dtype).name << " rows of " << plan.x_pitch;
-  return text.str();
-}
-
-std::string describe(const LayerPlan& plan) {
-  std::ostringstream text;
-  text << describe(plan.sort) << "\ngate_up: " << describe(plan.gate_up);
-  if (plan.factor.grid > 0) text << "\nfactor: " << describe(plan.factor);
-  text << "\ndown: " << describe(plan.down) << "\ninner " << info(plan.inner_dtype).name << " rows of "
-       << plan.inner_pitch << ", workspace " << plan.workspace_bytes;
   return text.str();
 }
 

@@ -124,8 +124,8 @@ Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan
   const TensorView token_of_row = ints(plan.token_of_row, ids.size());
   const TensorView row_of_slot = ints(plan.row_of_slot, ids.size());
   *sorted = {ids.as<int>(), offsets.as<int>(), token_of_row.as<int>(), row_of_slot.as<int>()};
-  return launch_sort({ids, offsets, ints(plan.tokens_per_expert, experts), token_of_row, row_of_slot}, {}, plan.sort,
-                     workspace + plan.counts, error, stream);
+  return launch_sort({ids, offsets, ints(plan.tokens_per_expert, experts), token_of_row, row_of_slot},
+                     {.limit = experts}, {}, plan.sort, workspace + plan.counts, error, stream);
 }
 
 }  // namespace

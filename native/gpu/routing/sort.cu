@@ -15,6 +15,7 @@ namespace {
 // warps run.
 struct Arguments {
   const int* ids;
+  int id_limit, first_id;
   int* offsets;
   int* tokens_per_expert;
   int* token_of_row;
@@ -43,7 +44,10 @@ __device__ __forceinline__ void for_each_slot(const Arguments& a, int unit, Use&
   for (int64_t base = begin; base < end; base += 32) {
     const int64_t slot = base + lane_index();
     int expert = -1;
-    if (slot < end) expert = checked_id(a.ids[slot], a.experts, slot, a.error);
+    if (slot < end) {
+      expert = checked_id(a.ids[slot], a.id_limit, slot, a.error) - a.first_id;
+      if (expert < 0 || expert >= a.experts) expert = -1;
+    }
     use(slot, slot < end, expert);
   }
 }
@@ -151,24 +155,24 @@ MOE_KERNEL(sort_place_kernel, (gpu::kSortThreads), const Arguments a) {
 
 }  // namespace
 
-Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
-                   gpu::IdError* error, Stream stream) {
-  const Arguments arguments{
-      .ids = p.ids.as<int>(),
-      .offsets = p.offsets.as<int>(),
-      .tokens_per_expert = p.tokens_per_expert.as<int>(),
-      .token_of_row = p.token_of_row.as<int>(),
-      .row_of_slot = p.row_of_slot.as<int>(),
-      .weights = weights,
-      .unit_counts = static_cast<int*>(workspace),
-      .error = error,
-      .slots = p.ids.size(),
-      .slots_per_unit = plan.slots_per_unit,
-      .top_k = static_cast<int>(p.ids.shape[1]),
-      .experts = static_cast<int>(p.tokens_per_expert.shape[0]),
-      .units = plan.units,
-      .shared_counts = plan.shared_bytes > 0,
-  };
+Status launch_sort(const Sort& p, const SortRange& range, const SortedWeights& weights, const gpu::SortPlan& plan,
+                   void* workspace, gpu::IdError* error, Stream stream) {
+  const Arguments arguments{.ids = p.ids.as<int>(),
+                            .id_limit = static_cast<int>(range.limit),
+                            .first_id = static_cast<int>(range.first),
+                            .offsets = p.offsets.as<int>(),
+                            .tokens_per_expert = p.tokens_per_expert.as<int>(),
+                            .token_of_row = p.token_of_row.as<int>(),
+                            .row_of_slot = p.row_of_slot.as<int>(),
+                            .weights = weights,
+                            .unit_counts = static_cast<int*>(workspace),
+                            .error = error,
+                            .slots = p.ids.size(),
+                            .slots_per_unit = plan.slots_per_unit,
+                            .top_k = static_cast<int>(p.ids.shape[1]),
+                            .experts = static_cast<int>(p.tokens_per_expert.shape[0]),
+                            .units = plan.units,
+                            .shared_counts = plan.shared_bytes > 0};
   const dim3 grid(plan.grid);
   const dim3 block(plan.threads);
   if (plan.single_block)
@@ -185,7 +189,7 @@ Status run(Context& context, const Sort& p) {
   MOE_TRY(scratch.reserve(plan.workspace_bytes));
   gpu::IdError* error =
       context.errors.next({.parameter = "sort: ids", .what = "an expert", .limit = experts, .columns = p.ids.shape[1]});
-  return launch_sort(p, {}, plan, scratch.at(0), error, context.stream());
+  return launch_sort(p, {.limit = experts}, {}, plan, scratch.at(0), error, context.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -15,8 +15,15 @@ struct SortedWeights {
   float* weight_of_row = nullptr;         // [T * k]; rows of no slot are left as they are
 };
 
+// What ids there are, 0 .. limit - 1, of which those from `first` on, as many as p.tokens_per_expert, are sorted. The
+// others have no row.
+struct SortRange {
+  int64_t limit;
+  int64_t first = 0;
+};
+
 // `workspace` holds plan.workspace_bytes.
-Status launch_sort(const Sort& p, const SortedWeights& weights, const gpu::SortPlan& plan, void* workspace,
-                   gpu::IdError* error, Stream stream);
+Status launch_sort(const Sort& p, const SortRange& range, const SortedWeights& weights, const gpu::SortPlan& plan,
+                   void* workspace, gpu::IdError* error, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -12,6 +12,8 @@ struct DeviceTraits {
   size_t shared_per_multiprocessor = 48 * 1024;
   // Threads of the largest block that kernels may use.
   int max_threads = 1024;
+  // 80 for 8.0: which instructions there are.
+  int compute_capability = 80;
 };
 
 }  // namespace moe::gpu

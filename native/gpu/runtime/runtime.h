@@ -77,7 +77,8 @@ class Scratch {
 // Times the parts of what is enqueued: marks 0 .. kMarks-1 are put between them.
 class StageClock {
  public:
-  static constexpr int kMarks = 7;
+  // A mark before the first stage and one after each.
+  static constexpr int kMarks = kStageCount + 1;
 
   static Status create(Runtime& runtime, std::unique_ptr<StageClock>* clock);
   ~StageClock();

@@ -54,17 +54,12 @@ __device__ __forceinline__ void activate(Activation activation, const Clamp& cla
   }
 }
 
-// Multiplies activated gates by their ups.
+// Replaces ups by what their activated gates are multiplied by.
 template <int N>
-__device__ __forceinline__ void multiply_by_up(Activation activation, const Clamp& clamp, const float (&ups)[N],
-                                               float (&values)[N]) {
-  if (activation == Activation::swiglu_clamped) {
+__device__ __forceinline__ void to_factors(Activation activation, const Clamp& clamp, float (&ups)[N]) {
+  if (activation != Activation::swiglu_clamped) return;
 #pragma unroll
-    for (int i = 0; i < N; ++i) values[i] *= bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) values[i] *= ups[i];
-  }
+  for (int i = 0; i < N; ++i) ups[i] = bounded(ups[i], -clamp.limit, clamp.limit) + clamp.offset;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

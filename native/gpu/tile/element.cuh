@@ -55,41 +55,51 @@ bool vectors_aligned(const void* address, int64_t pitch) {
   return reinterpret_cast<uint64_t>(address) % kAlignment == 0 && pitch * sizeof(T) % kAlignment == 0;
 }
 
-// `address` aligned to the vector, at most to 16 bytes.
+// N elements as they are. `address` aligned to the vector, at most to 16 bytes.
 template <class T, int N>
-__device__ __forceinline__ void load_vector(const T* address, float (&values)[N]) {
-  using V = Vector<T, N>;
-  V vector;
-  if constexpr (V::kBytes == 4) {
+__device__ __forceinline__ void load_elements(const T* address, Vector<T, N>& vector) {
+  constexpr int kBytes = Vector<T, N>::kBytes;
+  if constexpr (kBytes == 4) {
     vector.word = ptx::ld_global_32(address);
-  } else if constexpr (V::kBytes == 8) {
+  } else if constexpr (kBytes == 8) {
     vector.pair = ptx::ld_global_64(address);
   } else {
 #pragma unroll
-    for (int i = 0; i < V::kBytes / 16; ++i) {
+    for (int i = 0; i < kBytes / 16; ++i) {
       vector.quads[i] = ptx::ld_global_128(reinterpret_cast<const char*>(address) + 16 * i);
     }
   }
+}
+
+template <class T, int N>
+__device__ __forceinline__ void store_elements(T* address, const Vector<T, N>& vector) {
+  constexpr int kBytes = Vector<T, N>::kBytes;
+  if constexpr (kBytes == 4) {
+    ptx::st_global_32(address, vector.word);
+  } else if constexpr (kBytes == 8) {
+    ptx::st_global_64(address, vector.pair);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kBytes / 16; ++i) {
+      ptx::st_global_128(reinterpret_cast<char*>(address) + 16 * i, vector.quads[i]);
+    }
+  }
+}
+
+template <class T, int N>
+__device__ __forceinline__ void load_vector(const T* address, float (&values)[N]) {
+  Vector<T, N> vector;
+  load_elements(address, vector);
 #pragma unroll
   for (int i = 0; i < N; ++i) values[i] = to_float(vector.elements[i]);
 }
 
 template <class T, int N>
 __device__ __forceinline__ void store_vector(T* address, const float (&values)[N]) {
-  using V = Vector<T, N>;
-  V vector;
+  Vector<T, N> vector;
 #pragma unroll
   for (int i = 0; i < N; ++i) vector.elements[i] = from_float<T>(values[i]);
-  if constexpr (V::kBytes == 4) {
-    ptx::st_global_32(address, vector.word);
-  } else if constexpr (V::kBytes == 8) {
-    ptx::st_global_64(address, vector.pair);
-  } else {
-#pragma unroll
-    for (int i = 0; i < V::kBytes / 16; ++i) {
-      ptx::st_global_128(reinterpret_cast<char*>(address) + 16 * i, vector.quads[i]);
-    }
-  }
+  store_elements(address, vector);
 }
 
 // The first `count` elements, zeros after; in vectors where `aligned`.

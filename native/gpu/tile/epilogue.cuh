@@ -4,7 +4,7 @@
 #pragma once
 
 #include "core/operators/experts.h"
-#include "gpu/plan/plan.h"
+#include "gpu/plan/gemm_plan.h"
 #include "gpu/tile/activation.cuh"
 #include "gpu/tile/element.cuh"
 #include "gpu/tile/interleave.h"
@@ -33,6 +33,7 @@ struct Epilogue {
   const void* bias;  // [experts, gate rows before up rows], or null
   DType bias_dtype;
   Activation activation;
+  ActivationPart part;
   Clamp clamp;
   bool gated;
   // Whether runs of kEpilogueRun elements of y are aligned for vector stores.
@@ -93,12 +94,18 @@ __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64
         const float* sums = from + row * gpu::staged_pitch(kColumns);
         load_staged(sums, values);
         scale_and_add(weight, bias, values);
-        activate(e.activation, e.clamp, values);
+        if (e.part == ActivationPart::up) {
+          to_factors(e.activation, e.clamp, values);
+        } else {
+          activate(e.activation, e.clamp, values);
+        }
         if (e.gated) {
           float ups[kRun];
           load_staged(sums + gpu::kInterleave, ups);
           scale_and_add(weight, up_bias, ups);
-          multiply_by_up(e.activation, e.clamp, ups, values);
+          to_factors(e.activation, e.clamp, ups);
+#pragma unroll
+          for (int i = 0; i < kRun; ++i) values[i] *= ups[i];
         }
         if (result.multiplies_y) {
           float factors[kRun];

@@ -44,5 +44,5 @@ MOE_TEST(lists_of_stages_that_lack_one_are_refused) {
   MOE_CHECK_EQUAL(message({Stage::sort, Stage::gate_up, Stage::combine}, routed, none),
                   "stages: expected down before combine");
   MOE_CHECK_EQUAL(message({Stage::sort, Stage::gate_up, Stage::down, Stage::combine}, routed, moe::SharedGate::sigmoid),
-                  "stages: expected sharedGate before combine");
+                  "stages: expected sharedGate before sort");
 }

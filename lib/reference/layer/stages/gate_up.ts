@@ -2,7 +2,7 @@ import { type Matrix, rowOf, zeros } from "../../core/matrix.js";
 import { activate } from "../../experts/activation.js";
 import { groupedGemm } from "../../experts/grouped_gemm.js";
 import { gather } from "../../experts/permute.js";
-import type { ExpertProjection } from "../layer_weights.js";
+import type { ExpertProjection } from "../stored_weights.js";
 import type { Stage } from "./stage.js";
 
 /** activation(gate · x, up · x) * (factor · x) of every row; `x` is weighted where the description says so. */

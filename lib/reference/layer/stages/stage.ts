@@ -1,12 +1,12 @@
 import type { LayerDescription } from "../../../core/backend.js";
 import type { Stream } from "../../core/stream.js";
 import type { ForwardState } from "../forward_state.js";
-import type { LayerWeights } from "../layer_weights.js";
+import type { StoredWeights } from "../stored_weights.js";
 
 /** The layer that a stage is of. */
 export interface StageContext {
   readonly description: LayerDescription;
-  readonly weights: LayerWeights;
+  readonly weights: StoredWeights;
   readonly stream: Stream;
 }
 

@@ -6,11 +6,15 @@
 
 #include "core/backend.h"
 #include "core/device_summary.h"
+#include "core/kernel_description.h"
 
 namespace moe::cuda {
 
 // The GPUs of this machine, or a single entry that says why there is none.
 std::vector<DeviceSummary> list_devices();
+
+// The kernel table of these GPUs; rows are chosen as on the first, where there is one.
+std::vector<KernelDescription> list_kernels();
 
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend);
 

@@ -2,6 +2,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "gpu/gemm/kernels.h"
 #include "gpu/target/cuda/devices.h"
 
 namespace moe::cuda {
@@ -56,6 +57,7 @@ Status find_gpu(int index, Gpu* gpu) {
   gpu->traits.multiprocessors = properties.multiProcessorCount;
   gpu->traits.shared_per_block = properties.sharedMemPerBlockOptin;
   gpu->traits.shared_per_multiprocessor = properties.sharedMemPerMultiprocessor;
+  gpu->traits.compute_capability = 10 * properties.major + properties.minor;
   gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +
                      std::to_string(properties.multiProcessorCount) + " multiprocessors, driver for CUDA " +
@@ -73,6 +75,12 @@ std::vector<DeviceSummary> list_devices() {
     devices.push_back({"cuda:" + std::to_string(index), status.ok(), status.ok() ? gpu.description : status.message});
   }
   return devices;
+}
+
+std::vector<KernelDescription> list_kernels() {
+  Gpu first;
+  const bool found = find_gpu(0, &first).ok();
+  return gpu::describe_kernels("cuda", found ? &first.traits : nullptr);
 }
 
 }  // namespace moe::cuda

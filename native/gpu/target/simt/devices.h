@@ -6,10 +6,14 @@
 
 #include "core/backend.h"
 #include "core/device_summary.h"
+#include "core/kernel_description.h"
 
 namespace moe::simt {
 
 std::vector<DeviceSummary> list_devices();
+
+// Its kernel table.
+std::vector<KernelDescription> list_kernels();
 
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend);
 

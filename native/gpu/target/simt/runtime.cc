@@ -9,6 +9,7 @@
 #include <string_view>
 #include <thread>
 
+#include "gpu/gemm/kernels.h"
 #include "gpu/target/simt/devices.h"
 #include "simt/gpu.h"
 
@@ -147,6 +148,11 @@ double StageClock::seconds(int from, int to) const {
 
 std::vector<DeviceSummary> list_devices() {
   return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
+}
+
+std::vector<KernelDescription> list_kernels() {
+  const gpu::DeviceTraits traits;
+  return gpu::describe_kernels("simt", &traits);
 }
 
 }  // namespace moe::simt

@@ -1,13 +1,27 @@
-// The grouped GEMM in float32: x in float32, weights of any type, converted on their way to shared memory. Two stages:
-// while one is multiplied, the next is on its way in registers.
-#include "gpu/gemm/grouped_gemm.cuh"
+// The grouped GEMM in float32: x in float32, weights of any format, converted on their way to shared memory. Two
+// stages: while one is multiplied, the next is on its way in registers.
+//
+// A format brings a class Weights:
+//   Row                           a row of an expert's packed matrix
+//   Run                           kFmaRun of its codes and what they are scaled with, as they lie in memory
+//   row(arguments, expert, row)   makes the one
+//   load(row, k, run)             loads the other, from element k of the row, a multiple of kFmaRun
+//   convert(run, values)          its values in float32
+#pragma once
 
-#include <ptx/launch.cuh>
+#include <iterator>
+#include <utility>
 
-#include "gpu/tile/dispatch.h"
+#include "gpu/gemm/fma.h"
+#include "gpu/gemm/functions.cuh"
+#include "gpu/tile/element.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
-namespace {
+
+// Elements of K of one weight row that a thread loads.
+constexpr int kFmaRun = 8;
+
+namespace fma {
 
 using gpu::GemmTile;
 using gpu::kFmaDepth;
@@ -17,8 +31,6 @@ constexpr int kThreads = 128;
 constexpr int kThreadColumns = 8;
 constexpr int kThreadsAcross = 8;
 constexpr int kThreadsDown = kThreads / kThreadsAcross;
-// Elements of K of one weight row that a thread loads.
-constexpr int kWeightRun = 8;
 constexpr int kXRun = 4;
 
 // N floats, a multiple of four or fewer than four.
@@ -39,10 +51,9 @@ __device__ __forceinline__ void load_floats(const float* shared, float* values) 
   }
 }
 
-template <class W, int kTileIndex>
+template <class Weights, GemmTile kTile>
 class FmaTile {
  public:
-  static constexpr GemmTile kTile = gpu::kFmaTiles[kTileIndex];
   static_assert(kTile.threads() == kThreads && kTile.columns == kThreadsAcross * kThreadColumns);
 
   __device__ explicit FmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<float>()) {}
@@ -79,7 +90,7 @@ class FmaTile {
   __device__ static int x_row() { return thread() % kTile.rows; }
   __device__ static int x_depth(int i) { return (thread() / kTile.rows + i * kThreadsPerDepth) * kXRun; }
   __device__ static int weight_row() { return thread() % kTile.columns; }
-  __device__ static int weight_depth() { return thread() / kTile.columns * kWeightRun; }
+  __device__ static int weight_depth() { return thread() / kTile.columns * kFmaRun; }
   __device__ static int first_row() { return thread() / kThreadsAcross * kThreadRows; }
 
   // Where packed row n of the tile lies in a stage: even groups of eight in the first half, odd ones in the second, so
@@ -90,9 +101,8 @@ class FmaTile {
   __device__ void find_sources(const RowTile& rows, int column_tile) {
     x_ = x_row() < rows.rows && x_depth(0) < kFmaDepth ? source_row<float>(a_, rows.first_row + x_row()) : nullptr;
     const int64_t row = static_cast<int64_t>(column_tile) * kTile.columns + weight_row();
-    weight_ = row < a_.packed_rows
-                  ? static_cast<const W*>(a_.weight) + (rows.expert * a_.packed_rows + row) * a_.weight_pitch
-                  : nullptr;
+    has_weight_ = row < a_.packed.rows;
+    if (has_weight_) weight_ = Weights::row(a_, rows.expert, row);
   }
 
   // Rows of x are whole vectors long, but only `columns` of them mean something; packed rows end in zeros.
@@ -106,9 +116,7 @@ class FmaTile {
 #pragma unroll
       for (int j = 0; j < kXRun; ++j) next_x_[i][j] = column + j < a_.columns ? values[j] : 0.0f;
     }
-#pragma unroll
-    for (int j = 0; j < kWeightRun; ++j) next_weight_[j] = 0.0f;
-    if (weight_ != nullptr) load_vector(weight_ + k * kFmaDepth + weight_depth(), next_weight_);
+    if (has_weight_) Weights::load(weight_, k * kFmaDepth + weight_depth(), next_weight_);
   }
 
   __device__ void store_stage(int k) {
@@ -121,9 +129,11 @@ class FmaTile {
         if (x_depth(i) < kFmaDepth) x[(x_depth(i) + j) * kXPitch + x_row()] = next_x_[i][j];
       }
     }
+    float values[kFmaRun] = {};
+    if (has_weight_) Weights::convert(next_weight_, values);
 #pragma unroll
-    for (int j = 0; j < kWeightRun; ++j) {
-      weight[(weight_depth() + j) * kTile.columns + weight_place(weight_row())] = next_weight_[j];
+    for (int j = 0; j < kFmaRun; ++j) {
+      weight[(weight_depth() + j) * kTile.columns + weight_place(weight_row())] = values[j];
     }
   }
 
@@ -177,35 +187,37 @@ class FmaTile {
   const GemmArguments& a_;
   float* shared_;
   const float* x_;
-  const W* weight_;
+  typename Weights::Row weight_;
+  bool has_weight_;
   float next_x_[kXRuns][kXRun];
-  float next_weight_[kWeightRun];
+  typename Weights::Run next_weight_;
   float sums_[kThreadRows][kThreadColumns];
 };
 
-template <class W, int kTileIndex>
-MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const GemmArguments a) {
-  FmaTile<W, kTileIndex> tile(a);
+template <class Weights, GemmTile kTile>
+MOE_KERNEL(gemm_fma_kernel, (kThreads, kTile.blocks), const GemmArguments a) {
+  FmaTile<Weights, kTile> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class W, int kTileIndex>
+template <class Weights, GemmTile kTile>
 Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch("gemm_fma", gemm_fma_kernel<W, kTileIndex>, dim3(plan.grid), dim3(kThreads), plan.shared_bytes, stream,
-                arguments);
+  return launch_gemm(gemm_fma_kernel<Weights, kTile>, arguments, plan, stream);
 }
 
-}  // namespace
+template <class Weights, size_t... kIndices>
+Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
+                  std::index_sequence<kIndices...>) {
+  constexpr GemmLauncher kLaunchers[] = {launch_tile<Weights, gpu::kFmaTiles[kIndices]>...};
+  return kLaunchers[plan.tile_index](arguments, plan, stream);
+}
 
-Status launch_gemm_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, DType weight, Stream stream) {
-  return gpu::dispatch_float(weight, [&](auto type) {
-    using W = typename decltype(type)::type;
-    switch (plan.tile_index) {
-      case 0: return launch_tile<W, 0>(arguments, plan, stream);
-      case 1: return launch_tile<W, 1>(arguments, plan, stream);
-      default: return launch_tile<W, 2>(arguments, plan, stream);
-    }
-  });
+}  // namespace fma
+
+// The launch function of a row of fma_row().
+template <class Weights>
+Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  return fma::launch_all<Weights>(arguments, plan, stream, std::make_index_sequence<std::size(gpu::kFmaTiles)>{});
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

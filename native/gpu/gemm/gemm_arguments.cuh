@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gpu/gemm/tile_map.cuh"
+#include "gpu/gemm/weight_layout.h"
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/epilogue.cuh"
 
@@ -21,9 +22,8 @@ struct GemmArguments {
   GemmInput input;
   int64_t x_pitch;     // elements
   int columns;         // K
-  const void* weight;  // [experts, packed_rows, weight_pitch]
-  int64_t packed_rows;
-  int64_t weight_pitch;
+  const void* weight;  // packed.bytes for each expert
+  gpu::PackedMatrix packed;
   const TileMapHeader* map;
   int column_tiles;
   Epilogue epilogue;
@@ -44,6 +44,11 @@ __device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, i
   if (a.input.token_of_row == nullptr) return true;
   const int token = a.input.token_of_row[row];
   return token >= 0 && token < a.input.rows;
+}
+
+// The packed matrix of an expert.
+__device__ __forceinline__ const char* packed_expert(const GemmArguments& a, int expert) {
+  return static_cast<const char*>(a.weight) + expert * a.packed.bytes;
 }
 
 // use(row tile, column tile) for each of this block's tiles.

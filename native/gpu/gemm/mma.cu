@@ -1,14 +1,16 @@
 // The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. The fragments of 16-bit
 // and of tf32 elements take the same bytes of a row, 32 a step of K, so that one kernel serves all.
-#include "gpu/gemm/grouped_gemm.cuh"
+#include "gpu/gemm/mma.h"
 
-#include <type_traits>
+#include <iterator>
+#include <utility>
 
 #include <ptx/cp_async.cuh>
-#include <ptx/launch.cuh>
 #include <ptx/ldmatrix.cuh>
 #include <ptx/mma.cuh>
 
+#include "gpu/gemm/functions.cuh"
+#include "gpu/gemm/pack.cuh"
 #include "gpu/tile/swizzle.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -46,10 +48,9 @@ struct StageLoad {
   __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
 };
 
-template <class T, int kTileIndex>
+template <class T, GemmTile kTile>
 class MmaTile {
  public:
-  static constexpr GemmTile kTile = gpu::kMmaTiles[kTileIndex];
   static constexpr int kThreads = kTile.threads();
 
   __device__ explicit MmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<char>()) {}
@@ -93,10 +94,9 @@ class MmaTile {
       x_[i] = reinterpret_cast<const char*>(source);
     }
     const int64_t first_row = static_cast<int64_t>(column_tile) * kTile.columns;
-    const int64_t left = a_.packed_rows - first_row;
+    const int64_t left = a_.packed.rows - first_row;
     weight_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
-    weight_ = reinterpret_cast<const char*>(static_cast<const T*>(a_.weight) +
-                                            (rows.expert * a_.packed_rows + first_row) * a_.weight_pitch);
+    weight_ = packed_expert(a_, rows.expert) + first_row * a_.packed.pitch;
   }
 
   // Enqueues the copies of stage `k`, counted in stages of K. What lies outside x or the weights becomes zeros; packed
@@ -117,7 +117,7 @@ class MmaTile {
     for (int i = 0; i < LoadWeight::kChunks; ++i) {
       const int row = LoadWeight::row(i);
       const bool exists = row < weight_rows_;
-      const char* source = weight_ + (exists ? row * a_.weight_pitch : 0) * static_cast<int64_t>(sizeof(T)) + offset;
+      const char* source = weight_ + (exists ? row * a_.packed.pitch : 0) + offset;
       ptx::cp_async_16_zfill(stage + swizzled_offset(row, LoadWeight::chunk()), source, exists ? kChunkBytes : 0);
     }
   }
@@ -202,38 +202,33 @@ class MmaTile {
   float sums_[kMmaRows][kMmaColumns][4];
 };
 
-template <class T, int kTileIndex>
-MOE_KERNEL(gemm_mma_kernel,
-           (gpu::kMmaTiles[kTileIndex].threads(),
-            gpu::resident_blocks(gpu::kMmaTiles[kTileIndex], std::is_same_v<T, float>)),
-           const GemmArguments a) {
-  MmaTile<T, kTileIndex> tile(a);
+template <class T, GemmTile kTile>
+MOE_KERNEL(gemm_mma_kernel, (kTile.threads(), kTile.blocks), const GemmArguments a) {
+  MmaTile<T, kTile> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class T, int kTileIndex>
+template <class T, GemmTile kTile>
 Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch("gemm_mma", gemm_mma_kernel<T, kTileIndex>, dim3(plan.grid), dim3(gpu::kMmaTiles[kTileIndex].threads()),
-                plan.shared_bytes, stream, arguments);
+  return launch_gemm(gemm_mma_kernel<T, kTile>, arguments, plan, stream);
 }
 
-template <class T>
-Status launch_type(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  switch (plan.tile_index) {
-    case 0: return launch_tile<T, 0>(arguments, plan, stream);
-    case 1: return launch_tile<T, 1>(arguments, plan, stream);
-    default: return launch_tile<T, 2>(arguments, plan, stream);
-  }
+template <class T, const auto& kTiles, size_t... kIndices>
+Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
+                  std::index_sequence<kIndices...>) {
+  constexpr GemmLauncher kLaunchers[] = {launch_tile<T, kTiles[kIndices]>...};
+  return kLaunchers[plan.tile_index](arguments, plan, stream);
+}
+
+template <class T, const auto& kTiles>
+Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+  return launch_mma<T, kTiles>(arguments, plan, stream, std::make_index_sequence<std::size(kTiles)>{});
 }
 
 }  // namespace
 
-Status launch_gemm_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  switch (plan.path) {
-    case gpu::GemmPath::f16: return launch_type<f16>(arguments, plan, stream);
-    case gpu::GemmPath::bf16: return launch_type<bf16>(arguments, plan, stream);
-    default: return launch_type<float>(arguments, plan, stream);
-  }
-}
+const GemmFunctions kMmaBF16{.launch = launch_mma<bf16, gpu::kMmaTiles>, .pack = pack_plain};
+const GemmFunctions kMmaF16{.launch = launch_mma<f16, gpu::kMmaTiles>, .pack = pack_plain};
+const GemmFunctions kMmaTF32{.launch = launch_mma<float, gpu::kMmaTF32Tiles>, .pack = pack_plain};
 
 }  // namespace moe::MOE_GPU_NAMESPACE

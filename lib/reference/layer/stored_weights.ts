@@ -26,7 +26,7 @@ export interface ExpertProjection {
 type ParameterName = "router" | "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias";
 
 /** A layer's weights and biases, each rounded to what its role is stored in. */
-export class LayerWeights {
+export class StoredWeights {
   /** Absent where the activation is not gated. */
   readonly gate: ExpertProjection | undefined;
   readonly up: ExpertProjection;

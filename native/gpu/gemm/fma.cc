@@ -1,0 +1,17 @@
+#include "gpu/gemm/fma.h"
+
+#include "gpu/gemm/kernels.h"
+
+namespace moe::gpu {
+
+size_t fma_shared_bytes(const GemmTile& tile) {
+  // Rows of x are padded by four floats, against bank conflicts.
+  const int64_t stage = kFmaDepth * (tile.rows + 4 + tile.columns) * static_cast<int64_t>(sizeof(float));
+  return with_staged_sums(tile, tile.stages * stage);
+}
+
+constexpr GemmKernel kFmaF32 = fma_row("fma_f32", kF32Format, kRowLayout);
+constexpr GemmKernel kFmaF16 = fma_row("fma_f16", kF16Format, kRowLayout);
+constexpr GemmKernel kFmaBF16 = fma_row("fma_bf16", kBF16Format, kRowLayout);
+
+}  // namespace moe::gpu

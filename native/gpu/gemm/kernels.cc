@@ -1,0 +1,105 @@
+#include "gpu/gemm/kernels.h"
+
+#include <algorithm>
+#include <string>
+
+namespace moe::gpu {
+namespace {
+
+#define MOE_ROW(NAME) &NAME,
+constexpr const GemmKernel* kKernels[] = {MOE_GEMM_KERNELS(MOE_ROW)};
+#undef MOE_ROW
+
+bool takes(const GemmKernel& kernel, DType tokens) {
+  return std::find(kernel.tokens.begin(), kernel.tokens.end(), tokens) != kernel.tokens.end();
+}
+
+// The first row of the table that `fits`.
+template <class Fits>
+const GemmKernel* first_row(const WeightFormat& format, const DeviceTraits& traits, Fits&& fits) {
+  for (const GemmKernel* kernel : kKernels) {
+    if (kernel->format == &format && kernel->runs_on.include(traits.compute_capability) && fits(*kernel)) return kernel;
+  }
+  return nullptr;
+}
+
+void append(std::string& list, const std::string& name) { list += (list.empty() ? "" : ", ") + name; }
+
+std::string version(int capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); }
+
+std::string words(const ComputeCapabilities& runs_on) {
+  const std::string first = "compute capability " + version(runs_on.first);
+  if (runs_on.last == INT_MAX) return first + " or later";
+  return runs_on.last == runs_on.first ? first : first + " to " + version(runs_on.last);
+}
+
+// The tokens for which the kernel is chosen.
+std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
+  std::string chosen;
+  for (const DType tokens : kernel.tokens) {
+    const auto choice = [&](bool tf32) {
+      return choose_gemm_kernel({.tokens = tokens, .format = kernel.format, .tf32 = tf32}, traits);
+    };
+    if (choice(false) == &kernel) {
+      append(chosen, info(tokens).name);
+    } else if (choice(true) == &kernel) {
+      append(chosen, std::string(info(tokens).name) + " with tf32");
+    }
+  }
+  return chosen;
+}
+
+}  // namespace
+
+std::span<const GemmKernel* const> gemm_kernels() { return kKernels; }
+
+const GemmKernel* best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits) {
+  return first_row(format, traits, [](const GemmKernel&) { return true; });
+}
+
+const GemmKernel* choose_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits) {
+  const GemmKernel* best = best_gemm_kernel(*choice.format, traits);
+  return first_row(*choice.format, traits, [&](const GemmKernel& kernel) {
+    return kernel.layout == best->layout && takes(kernel, choice.tokens) && (choice.tf32 || !kernel.rounds_to_tf32);
+  });
+}
+
+Status find_best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits, const GemmKernel** kernel) {
+  *kernel = best_gemm_kernel(format, traits);
+  if (*kernel != nullptr) return {};
+  std::string known;
+  for (const GemmKernel* each : kKernels) {
+    if (each != best_gemm_kernel(*each->format, traits)) continue;
+    append(known, each->format->name);
+  }
+  return {Code::unsupported_dtype, "this device has no kernel for experts' weights in " + std::string(format.name) +
+                                       ": store them in one of " + known};
+}
+
+Status find_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits, const GemmKernel** kernel) {
+  MOE_TRY(find_best_gemm_kernel(*choice.format, traits, kernel));
+  *kernel = choose_gemm_kernel(choice, traits);
+  if (*kernel != nullptr) return {};
+  return {Code::unsupported_dtype, "this device has no kernel for " + std::string(info(choice.tokens).name) +
+                                       " tokens and experts' weights in " + choice.format->name +
+                                       ": give the tokens in another dtype"};
+}
+
+std::vector<KernelDescription> describe_kernels(const char* device, const DeviceTraits* traits) {
+  std::vector<KernelDescription> rows;
+  for (const GemmKernel* kernel : kKernels) {
+    std::string tokens;
+    for (const DType dtype : kernel->tokens) append(tokens, info(dtype).name);
+    rows.push_back({.device = device,
+                    .name = kernel->name,
+                    .tokens = tokens,
+                    .format = kernel->format->name,
+                    .layout = kernel->layout->id,
+                    .needs = words(kernel->runs_on),
+                    .numbers = kernel->numbers,
+                    .chosen = traits == nullptr ? "" : chosen_for(*kernel, *traits)});
+  }
+  return rows;
+}
+
+}  // namespace moe::gpu

@@ -1,0 +1,18 @@
+// Every grouped GEMM kernel, best first. A name stands for two things: gpu::NAME, the kernel's row (a GemmKernel), and
+// NAME in MOE_GPU_NAMESPACE, its functions (GemmFunctions).
+#pragma once
+
+#if defined(MOE_EXTENSION)
+#include "extension/gpu/gemm_kernels.h"
+#else
+#define MOE_EXTENSION_GEMM_KERNELS(KERNEL)
+#endif
+
+#define MOE_GEMM_KERNELS(KERNEL) \
+  KERNEL(kMmaBF16)               \
+  KERNEL(kMmaF16)                \
+  KERNEL(kMmaTF32)               \
+  KERNEL(kFmaF32)                \
+  KERNEL(kFmaF16)                \
+  KERNEL(kFmaBF16)               \
+  MOE_EXTENSION_GEMM_KERNELS(KERNEL)

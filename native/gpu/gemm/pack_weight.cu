@@ -1,0 +1,119 @@
+// Weights of any format brought into a plain layout.
+#include <string>
+
+#include <ptx/launch.cuh>
+
+#include "core/formats/dequantize.h"
+#include "gpu/gemm/pack.cuh"
+#include "gpu/plan/plan.h"
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/interleave.h"
+#include "gpu/tile/loops.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// A format's table has this many values at most.
+constexpr int kTableSize = 256;
+
+struct Arguments {
+  WeightView weight;  // its format stands beside it, in memory that the kernel can read
+  WeightFormat format;
+  float table[kTableSize];  // the format's, where it has one
+  void* packed;
+  int64_t packed_rows;
+  int64_t pitch;
+  // Whether rows of gate and up alternate, and the weight is up.
+  bool gated, up;
+};
+
+struct Shared {
+  float table[kTableSize];
+};
+
+// One warp per packed row of this weight.
+template <class To>
+MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+  Shared& shared = ptx::shared<Shared>();
+  for (int i = static_cast<int>(threadIdx.x); i < kTableSize; i += static_cast<int>(blockDim.x)) {
+    shared.table[i] = a.table[i];
+  }
+  __syncthreads();
+  WeightFormat format = a.format;
+  format.table = shared.table;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for_each_row(a.packed_rows, [&](int64_t row) {
+    const gpu::PackedRow place = gpu::unpack_row(row, a.gated);
+    if (place.up != a.up) return;
+    To* packed = static_cast<To*>(a.packed) + row * a.pitch;
+    for (int64_t column = lane; column < a.pitch; column += 32) packed[column] = To{};
+    __syncwarp();
+    if (place.column >= a.weight.rows) return;
+    for (int64_t column = lane; column < a.weight.columns; column += 32) {
+      packed[input_of(a.weight, column)] = from_float<To>(dequantize(format, a.weight, place.column, column));
+    }
+  });
+}
+
+Status launch_dequantize(const WeightView& weight, bool gated, bool up, const PackedRows& packed,
+                         const gpu::DeviceTraits& traits, Stream stream) {
+  Arguments arguments{.weight = weight,
+                      .format = *weight.format,
+                      .table = {},
+                      .packed = packed.data,
+                      .packed_rows = packed.rows,
+                      .pitch = packed.pitch,
+                      .gated = gated,
+                      .up = up};
+  if (weight.format->code == CodeType::table) {
+    for (int i = 0; i < 1 << weight.format->bits; ++i) arguments.table[i] = weight.format->table[i];
+  }
+  return gpu::dispatch_float(packed.dtype, [&](auto type) {
+    return launch("dequantize_rows", dequantize_rows_kernel<typename decltype(type)::type>,
+                  dim3(gpu::row_grid(packed.rows, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
+  });
+}
+
+// Whether its elements can be copied or converted as they lie in memory.
+bool is_plain(const WeightView& weight) {
+  return weight.format->plain() && weight.input_scale == nullptr && weight.input_order == nullptr;
+}
+
+}  // namespace
+
+Status launch_pack_weight(const WeightView& source, const WeightView& up, const PackedRows& packed,
+                          const gpu::DeviceTraits& traits, Stream stream) {
+  const bool gated = !up.absent();
+  if (is_plain(source) && (!gated || (is_plain(up) && up.format == source.format))) {
+    return launch_pack_rows(source.codes, up.codes, packed, traits, stream);
+  }
+  MOE_TRY(launch_dequantize(source, gated, false, packed, traits, stream));
+  return gated ? launch_dequantize(up, gated, true, packed, traits, stream) : Status{};
+}
+
+Status check_same_format(const PackExpert& pack) {
+  for (const WeightView* source : {&pack.weight, &pack.up}) {
+    if (source->absent()) continue;
+    if (source->format != pack.product.format) {
+      return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
+                                           ": expected them in this format, got " + source->format->name};
+    }
+    if (source->input_scale != nullptr || source->input_order != nullptr) {
+      return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
+                                           ": this device has no kernel for input scales or orders"};
+    }
+  }
+  return {};
+}
+
+Status pack_plain(const PackExpert& pack, const gpu::DeviceTraits& traits, Stream stream) {
+  const DType dtype = plain_dtype(*pack.product.format);
+  const PackedRows rows{.data = pack.data,
+                        .dtype = dtype,
+                        .rows = pack.packed.rows,
+                        .pitch = pack.packed.pitch / static_cast<int64_t>(info(dtype).bytes)};
+  return launch_pack_weight(pack.weight, pack.up, rows, traits, stream);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,32 @@
+#include "gpu/gemm/pack.cuh"
+#include "gpu/layer/product.h"
+#include "gpu/plan/views.h"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// inner = act(gate x) * (up x) * (factor x): the first product sets the inner activations, the others multiply them.
+Status run_gate_up(const Pass& pass) {
+  const TensorView& x = pass.forward.x;
+  const int64_t tokens = x.shape[0];
+  for (const gpu::ConvertedPlan& converted : pass.plan.converted) {
+    MOE_TRY(launch_pack_rows(
+        whole_matrix(x), {},
+        {.data = pass.workspace + converted.x, .dtype = converted.dtype, .rows = tokens, .pitch = converted.pitch},
+        pass.traits, pass.stream));
+  }
+  const size_t inner_products = pass.plan.products.size() - 1;
+  for (size_t i = 0; i < inner_products; ++i) {
+    const gpu::ProductPlan& plan = pass.plan.products[i];
+    const gpu::GemmPlan& gemm = plan.gemm;
+    MOE_TRY(multiply(
+        pass, i,
+        {.x = gemm.converts_x ? gpu::matrix_view(pass.workspace + plan.x, gemm.x_dtype(), tokens, gemm.x_pitch) : x,
+         .token_of_row = pass.state.token_of_row,
+         .weight_of_row = pass.state.weight_of_row,
+         .y = pass.state.inner,
+         .multiplies_y = i > 0}));
+  }
+  return {};
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

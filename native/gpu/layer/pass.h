@@ -1,0 +1,43 @@
+// One pass of tokens through a layer's stages, all enqueued without the host reading anything in between.
+#pragma once
+
+#include "core/layer/description.h"
+#include "gpu/layer/forward_state.h"
+#include "gpu/layer/weights.h"
+#include "gpu/plan/layer_plan.h"
+#include "gpu/runtime/data_errors.h"
+#include "gpu/runtime/device_traits.h"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+struct Pass {
+  const LayerDescription& layer;
+  const LayerWeights& weights;
+  const LayerForward& forward;
+  const gpu::LayerPlan& plan;
+  gpu::ForwardState state;
+  char* workspace;
+  DataErrors& errors;
+  unsigned long long* non_finite_rows;  // the device's counter, which replays add to as well
+  const gpu::DeviceTraits& traits;
+  Stream stream;
+};
+
+// Enqueues one stage: reads what earlier stages left in pass.state, allocates nothing. A file each.
+#define MOE_STAGE(stage, name) Status run_##stage(const Pass& pass);
+MOE_STAGES(MOE_STAGE)
+#undef MOE_STAGE
+
+inline Status run_stage(Stage stage, const Pass& pass) {
+  switch (stage) {
+#define MOE_STAGE(stage, name) \
+  case Stage::stage: return run_##stage(pass);
+    MOE_STAGES(MOE_STAGE)
+#undef MOE_STAGE
+  }
+  return {};
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,26 @@
+#include "gpu/layer/product.h"
+
+#include "gpu/gemm/grouped_gemm.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
+  const LayerWeights::Product& product = pass.weights.products()[index];
+  const gpu::ProductPlan& plan = pass.plan.products[index];
+  GroupedGemmOperands operands{.input = {.x = rows.x.data, .rows = rows.x.shape[0]},
+                               .weight = *product.weight,
+                               .bias = product.bias->view(),
+                               .result = {.y = rows.y.data,
+                                          .dtype = rows.y.dtype,
+                                          .pitch = rows.y.shape[1],
+                                          .weight_of_row = rows.weight_of_row.as<float>(),
+                                          .multiplies_y = rows.multiplies_y}};
+  if (!rows.token_of_row.absent()) {
+    operands.input.token_of_row = rows.token_of_row.as<int>();
+    operands.input.token_error = pass.errors.next(
+        {.parameter = "forward: token of row", .what = "a row", .limit = rows.x.shape[0], .columns = 0});
+  }
+  return launch_grouped_gemm(operands, plan.gemm, pass.workspace + plan.map, pass.stream);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,79 @@
+// Plans of a layer's passes; see plan.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/layer/description.h"
+#include "core/status.h"
+#include "gpu/plan/gemm_plan.h"
+#include "gpu/plan/plan.h"
+
+namespace moe::gpu {
+
+// A layer's products over all of its experts: inner = act(gate x) * (up x) * (factor x), y = down inner. gate_up has
+// both matrices, or without a gate only up; where their formats differ they are two products.
+enum class ProductRole : uint8_t { factor, gate_up, gate, up, down };
+struct LayerProduct {
+  ProductRole role;
+  ExpertProduct product;
+};
+// In the order in which they are computed: the first sets the inner activations, the others multiply them; down is
+// last.
+std::vector<LayerProduct> layer_products(const LayerDescription& layer);
+
+// Of one product: its GEMM, and where its left operand, if converted, and its tile map lie in the workspace.
+struct ProductPlan {
+  GemmPlan gemm;
+  size_t x, map;
+};
+
+// A tile map, which products with tiles of the same height share.
+struct TileMapPlan {
+  int tile_rows;
+  size_t map;
+};
+
+// x in another dtype or with another pitch, which products that need the same share.
+struct ConvertedPlan {
+  DType dtype;
+  int64_t pitch;
+  size_t x;
+};
+
+// One pass through a layer: the plans of its stages and where each part lies in one workspace. Parts of stages that do
+// not run, and parts that are given, take no memory.
+struct LayerPlan {
+  SortPlan sort;
+  std::vector<ProductPlan> products;  // in the order of layer_products()
+  std::vector<TileMapPlan> maps;
+  std::vector<ConvertedPlan> converted;
+  DType inner_dtype;    // of the inner activations
+  int64_t inner_pitch;  // of the inner activations
+  DType rows_dtype;     // of the rows that are combined
+  int64_t row_count;    // R, at most
+  size_t logits, ids, weights, shared_gate, slot_ids, slot_weights;
+  size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot, sort_counts;
+  size_t inner, rows;
+  size_t workspace_bytes;
+};
+struct LayerProblem {
+  int64_t tokens;       // T
+  int64_t choices;      // k
+  int64_t max_choices;  // of T * k, those that are not -1
+  DType x;
+  // Whether rows of x begin at multiples of 16 bytes.
+  bool x_aligned;
+  bool tf32;
+  Stages stages = kForwardStages;
+  bool logits_given = false;
+  bool ids_given = false;
+};
+Status plan_layer(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
+                  LayerPlan* plan);
+
+std::string describe(const LayerPlan& plan);
+
+}  // namespace moe::gpu

@@ -1,0 +1,145 @@
+#include "gpu/plan/gemm_plan.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "gpu/devices.h"
+#include "gpu/gemm/tile_map.h"
+#include "gpu/tile/interleave.h"
+
+namespace moe::gpu::test {
+namespace {
+
+GemmProblem bf16_problem(int64_t rows, int64_t experts) {
+  return {.x = DType::bf16,
+          .format = &kBF16Format,
+          .rows = rows,
+          .experts = experts,
+          .packed_rows = 1536,
+          .columns = 2048,
+          .x_aligned = true,
+          .tf32 = false};
+}
+
+GemmPlan planned(const GemmProblem& problem, const DeviceTraits& traits) {
+  GemmPlan plan;
+  MOE_CHECK(plan_gemm(problem, traits, &plan).ok());
+  return plan;
+}
+
+MOE_TEST(tiles_grow_with_the_rows_of_an_expert) {
+  MOE_CHECK_EQUAL(planned(bf16_problem(8, 128), kH100).tile.rows, 16);
+  MOE_CHECK_EQUAL(planned(bf16_problem(8 * 128 + 127, 128), kH100).tile.rows, 16);
+  MOE_CHECK_EQUAL(planned(bf16_problem(9 * 128, 128), kH100).tile.rows, 64);
+  MOE_CHECK_EQUAL(planned(bf16_problem(64 * 128, 128), kH100).tile.rows, 64);
+  MOE_CHECK_EQUAL(planned(bf16_problem(65 * 128, 128), kH100).tile.rows, 128);
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), kH100).tile.rows, 128);
+}
+
+MOE_TEST(tiles_fit_the_device) {
+  for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
+    for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+      for (const int64_t rows : {1, 1000, 100000}) {
+        for (const bool tf32 : {false, true}) {
+          const GemmPlan plan = planned({type, &plain_format(type), rows, 8, 300, 300, true, tf32}, traits);
+          MOE_CHECK(plan.shared_bytes <= traits.shared_per_block);
+          MOE_CHECK(plan.tile.threads() <= traits.max_threads);
+          MOE_CHECK(plan.grid >= 1);
+          MOE_CHECK(plan.grid <= static_cast<unsigned>(traits.multiprocessors * plan.tile.blocks));
+        }
+      }
+    }
+  }
+  DeviceTraits few_threads = kH100;
+  few_threads.max_threads = 128;
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), few_threads).tile.rows, 64);
+  DeviceTraits little_shared = kH100;
+  little_shared.shared_per_block = 80 * 1024;
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), little_shared).tile.rows, 64);
+}
+
+MOE_TEST(a_multiprocessor_holds_as_many_blocks_as_planned) {
+  const GemmPlan plan = planned(bf16_problem(1 << 20, 8), kH100);
+  MOE_CHECK_EQUAL(plan.grid, 264u);
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), kA100).grid, 108u);
+}
+
+MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
+  const auto kernel = [](DType x, DType weight, bool tf32) {
+    return planned({x, &plain_format(weight), 100, 8, 64, 64, true, tf32}, kH100).kernel->name;
+  };
+  MOE_CHECK_EQUAL(std::string(kernel(DType::bf16, DType::bf16, false)), "mma_bf16");
+  MOE_CHECK_EQUAL(std::string(kernel(DType::f16, DType::f16, true)), "mma_f16");
+  MOE_CHECK_EQUAL(std::string(kernel(DType::f32, DType::f32, false)), "fma_f32");
+  MOE_CHECK_EQUAL(std::string(kernel(DType::f32, DType::f32, true)), "mma_tf32");
+  MOE_CHECK_EQUAL(std::string(kernel(DType::f32, DType::bf16, true)), "fma_bf16");
+  MOE_CHECK_EQUAL(std::string(kernel(DType::bf16, DType::f16, false)), "fma_f16");
+}
+
+MOE_TEST(x_is_copied_where_its_rows_are_not_aligned_or_its_type_is_not_the_kernels) {
+  const auto plan = [](DType x, DType weight, int64_t columns, bool aligned) {
+    return planned({x, &plain_format(weight), 100, 8, 64, columns, aligned, false}, kH100);
+  };
+  MOE_CHECK(!plan(DType::bf16, DType::bf16, 64, true).converts_x);
+  MOE_CHECK_EQUAL(plan(DType::bf16, DType::bf16, 64, true).x_pitch, 64);
+  MOE_CHECK(plan(DType::bf16, DType::bf16, 33, false).converts_x);
+  MOE_CHECK_EQUAL(plan(DType::bf16, DType::bf16, 33, false).x_pitch, 40);
+  MOE_CHECK(plan(DType::bf16, DType::f32, 64, true).converts_x);
+  MOE_CHECK_EQUAL(plan(DType::bf16, DType::f32, 33, true).x_pitch, 36);
+  MOE_CHECK(plan(DType::bf16, DType::f32, 64, true).x_dtype() == DType::f32);
+  MOE_CHECK_EQUAL(converted_bytes(plan(DType::bf16, DType::f32, 33, true), 10), 10u * 36 * 4);
+  MOE_CHECK_EQUAL(converted_bytes(plan(DType::f32, DType::f32, 32, true), 10), 0u);
+}
+
+MOE_TEST(rows_aligned_looks_at_address_and_length) {
+  alignas(16) char memory[64];
+  TensorView x;
+  x.dtype = DType::bf16;
+  x.rank = 2;
+  x.data = memory;
+  x.shape[0] = 2;
+  x.shape[1] = 8;
+  MOE_CHECK(rows_aligned(x));
+  x.shape[1] = 12;
+  MOE_CHECK(!rows_aligned(x));
+  x.shape[1] = 8;
+  x.data = memory + 8;
+  MOE_CHECK(!rows_aligned(x));
+}
+
+MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
+  for (const int64_t outputs : {1, 7, 8, 9, 40}) {
+    const PackedMatrix layout = kRowLayout.measure({3, 2 * outputs, 33, &kBF16Format, Activation::swiglu});
+    std::vector<int> seen(static_cast<size_t>(2 * outputs));
+    for (int64_t row = 0; row < layout.rows; ++row) {
+      const PackedRow place = unpack_row(row, true);
+      MOE_CHECK_EQUAL(place.up, row / kInterleave % 2 == 1);
+      if (place.column < outputs) ++seen[static_cast<size_t>(place.column + (place.up ? outputs : 0))];
+    }
+    for (const int count : seen) MOE_CHECK_EQUAL(count, 1);
+    MOE_CHECK_EQUAL(layout.pitch, 128);
+    MOE_CHECK_EQUAL(layout.bytes, layout.rows * 128);
+  }
+  MOE_CHECK_EQUAL(kRowLayout.measure({1, 10, 33, &kF32Format, Activation::relu}).rows, 10);
+  MOE_CHECK_EQUAL(kRowLayout.measure({1, 10, 33, &kF32Format, Activation::relu}).pitch, 256);
+}
+
+MOE_TEST(a_product_without_rows_has_no_blocks) { MOE_CHECK_EQUAL(planned(bf16_problem(0, 8), kH100).grid, 0u); }
+
+MOE_TEST(tile_maps_have_room_for_the_worst_case) {
+  // Every range of rows may end with a tile that is not full.
+  MOE_CHECK_EQUAL(max_row_tiles(0, 8, 16), 0);
+  MOE_CHECK_EQUAL(max_row_tiles(5, 8, 16), 5);
+  MOE_CHECK_EQUAL(max_row_tiles(1000, 8, 16), 62 + 10);
+  MOE_CHECK_EQUAL(tile_map_bytes(5, 8, 16), 16u + 5 * 16 + 2 * 11 * 4);
+}
+
+MOE_TEST(gemm_plans_can_be_printed) {
+  MOE_CHECK_EQUAL(describe(planned(bf16_problem(1024, 8), kH100)),
+                  "grouped GEMM mma_bf16, tile 128x128, 3 stages, grid 216 x 256, shared 98304, at most 18x12 tiles");
+}
+
+}  // namespace
+}  // namespace moe::gpu::test

@@ -1,0 +1,108 @@
+// The table of grouped GEMM kernels, and the choice among them.
+#include "gpu/gemm/kernels.h"
+
+#include <set>
+#include <string>
+
+#include "check.h"
+#include "core/formats/list.h"
+#include "gpu/devices.h"
+
+namespace moe::gpu::test {
+namespace {
+
+constexpr DType kTokens[] = {DType::f32, DType::f16, DType::bf16};
+
+MOE_TEST(rows_have_names_of_their_own_and_say_what_they_compute) {
+  std::set<std::string> names;
+  for (const GemmKernel* kernel : gemm_kernels()) {
+    MOE_CHECK(names.insert(kernel->name).second);
+    MOE_CHECK(std::string(kernel->numbers) != "");
+    MOE_CHECK(!kernel->tokens.empty() && !kernel->tiles.empty());
+    MOE_CHECK(kernel->layout != nullptr && kernel->shared_bytes != nullptr && kernel->plan != nullptr);
+    for (const DType tokens : kernel->tokens) MOE_CHECK(info(tokens).bytes <= info(kernel->x).bytes);
+  }
+}
+
+MOE_TEST(tiles_grow_and_the_lowest_runs_everywhere) {
+  for (const GemmKernel* kernel : gemm_kernels()) {
+    int rows = 0;
+    for (const GemmTile& tile : kernel->tiles) {
+      MOE_CHECK(tile.rows > rows);
+      rows = tile.rows;
+    }
+    MOE_CHECK(kernel->shared_bytes(kernel->tiles.front()) <= kSmall.shared_per_block);
+    MOE_CHECK(kernel->tiles.front().threads() <= 128);
+  }
+}
+
+MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
+  for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
+    for (const WeightFormat* format : kWeightFormats) {
+      const GemmKernel* best = best_gemm_kernel(*format, traits);
+      MOE_CHECK(best != nullptr);
+      for (const DType tokens : kTokens) {
+        for (const bool tf32 : {false, true}) {
+          const GemmKernel* kernel = choose_gemm_kernel({.tokens = tokens, .format = format, .tf32 = tf32}, traits);
+          MOE_CHECK(kernel != nullptr);
+          if (best == nullptr || kernel == nullptr) continue;
+          MOE_CHECK(kernel->layout == best->layout);
+          MOE_CHECK(kernel->format == format);
+          MOE_CHECK(tf32 || !kernel->rounds_to_tf32);
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(tensor_cores_multiply_tokens_and_weights_of_one_type) {
+  const auto name = [](DType tokens, const WeightFormat& format, bool tf32) {
+    return std::string(choose_gemm_kernel({.tokens = tokens, .format = &format, .tf32 = tf32}, kH100)->name);
+  };
+  MOE_CHECK_EQUAL(name(DType::bf16, kBF16Format, false), "mma_bf16");
+  MOE_CHECK_EQUAL(name(DType::f16, kF16Format, false), "mma_f16");
+  MOE_CHECK_EQUAL(name(DType::f32, kF32Format, true), "mma_tf32");
+  MOE_CHECK_EQUAL(name(DType::f32, kF32Format, false), "fma_f32");
+  MOE_CHECK_EQUAL(name(DType::bf16, kF32Format, true), "fma_f32");
+  MOE_CHECK_EQUAL(name(DType::f16, kBF16Format, true), "fma_bf16");
+}
+
+MOE_TEST(a_kernel_of_one_architecture_runs_on_that_alone) {
+  constexpr ComputeCapabilities hopper{.first = 90, .last = 90};
+  MOE_CHECK(!hopper.include(89) && hopper.include(90) && !hopper.include(100));
+  constexpr ComputeCapabilities ampere{};
+  MOE_CHECK(!ampere.include(75) && ampere.include(80) && ampere.include(120));
+}
+
+MOE_TEST(formats_without_a_kernel_are_refused_by_name) {
+  constexpr WeightFormat other{.name = "other", .code = CodeType::signed_integer, .bits = 8};
+  MOE_CHECK(best_gemm_kernel(other, kH100) == nullptr);
+  MOE_CHECK(choose_gemm_kernel({.tokens = DType::f32, .format = &other}, kH100) == nullptr);
+  const GemmKernel* kernel = nullptr;
+  const Status status = find_gemm_kernel({.tokens = DType::f32, .format = &other}, kH100, &kernel);
+  MOE_CHECK(status.code == Code::unsupported_dtype);
+  MOE_CHECK(status.message.find("weights in other: store them in one of bf16, f16, f32") != std::string::npos);
+  DeviceTraits old = kA100;
+  old.compute_capability = 75;
+  MOE_CHECK(find_best_gemm_kernel(kBF16Format, old, &kernel).code == Code::unsupported_dtype);
+}
+
+MOE_TEST(the_table_says_which_rows_this_gpu_uses) {
+  const auto row = [](const DeviceTraits* traits, const std::string& name) {
+    for (const KernelDescription& each : describe_kernels("cuda", traits)) {
+      if (each.name == name) return each;
+    }
+    return KernelDescription{};
+  };
+  MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").chosen, "bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").needs, "compute capability 8.0 or later");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").layout, "rows128");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_tf32").chosen, "f32 with tf32");
+  MOE_CHECK_EQUAL(row(&kH100, "fma_f32").tokens, "f32, f16, bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "fma_f32").chosen, "f32, f16, bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "fma_bf16").chosen, "f32, f16");
+  MOE_CHECK_EQUAL(row(nullptr, "fma_bf16").chosen, "");
+}
+
+}  // namespace
+}  // namespace moe::gpu::test

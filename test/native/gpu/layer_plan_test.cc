@@ -1,0 +1,233 @@
+#include "gpu/plan/layer_plan.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "gpu/devices.h"
+#include "gpu/gemm/tile_map.h"
+
+namespace moe::gpu::test {
+namespace {
+
+struct Part {
+  size_t begin, bytes;
+};
+
+// Every part of the workspace, in order, with the bytes that its tensor takes.
+void check_parts(const LayerPlan& plan, const std::vector<Part>& parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    MOE_CHECK_EQUAL(parts[i].begin % 256, 0u);
+    MOE_CHECK(parts[i].begin + parts[i].bytes <= (i + 1 < parts.size() ? parts[i + 1].begin : plan.workspace_bytes));
+  }
+}
+
+LayerDescription small_layer() {
+  LayerDescription layer;
+  layer.hidden = 45;
+  layer.intermediate = 38;
+  layer.experts = 9;
+  layer.bank = {0, 9};
+  layer.gating.top_k = 3;
+  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
+  return layer;
+}
+
+LayerProblem of_tokens(const LayerDescription& layer, int64_t tokens, DType x, bool aligned) {
+  return {.tokens = tokens,
+          .choices = layer.gating.top_k,
+          .max_choices = tokens * layer.gating.top_k,
+          .x = x,
+          .x_aligned = aligned,
+          .tf32 = false};
+}
+
+LayerPlan planned(const LayerDescription& layer, const LayerProblem& problem) {
+  LayerPlan plan;
+  MOE_CHECK(plan_layer(layer, problem, kH100, &plan).ok());
+  return plan;
+}
+
+MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
+  const LayerPlan plan = planned(small_layer(), of_tokens(small_layer(), 13, DType::bf16, false));
+  const ProductPlan &gate_up = plan.products.front(), &down = plan.products.back();
+  MOE_CHECK(gate_up.gemm.converts_x);
+  MOE_CHECK_EQUAL(gate_up.gemm.x_pitch, 48);
+  MOE_CHECK_EQUAL(plan.inner_pitch, 40);
+  MOE_CHECK_EQUAL(down.gemm.x_pitch, 40);
+  MOE_CHECK(!down.gemm.converts_x);
+  MOE_CHECK_EQUAL(down.map, gate_up.map);
+  MOE_CHECK(plan.rows_dtype == DType::bf16);
+  check_parts(plan, {{plan.logits, 13 * 9 * 4},
+                     {plan.ids, 39 * 4},
+                     {plan.weights, 39 * 4},
+                     {plan.offsets, 10 * 4},
+                     {plan.tokens_per_expert, 9 * 4},
+                     {plan.token_of_row, 39 * 4},
+                     {plan.row_of_slot, 39 * 4},
+                     {plan.sort_counts, plan.sort.workspace_bytes},
+                     {gate_up.x, 13 * 48 * 2},
+                     {gate_up.map, gate_up.gemm.tile_map_bytes},
+                     {plan.inner, 39 * 40 * 2},
+                     {plan.rows, 39 * 45 * 2}});
+}
+
+MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights_of_inputs) {
+  LayerDescription layer = small_layer();
+  layer.shared_experts = 2;
+  layer.shared_gate = SharedGate::softmax;
+  layer.weight_on = WeightPlace::input;
+  layer.output_activation = OutputActivation::softmax;
+  const LayerPlan plan = planned(layer, of_tokens(layer, 13, DType::bf16, false));
+  MOE_CHECK(plan.rows_dtype == DType::f32);
+  MOE_CHECK(plan.sort.units * plan.sort.slots_per_unit >= 13 * 5);
+  const ProductPlan& gate_up = plan.products.front();
+  MOE_CHECK_EQUAL(gate_up.gemm.max_row_tiles, max_row_tiles(13 * 5, 11, gate_up.gemm.tile.rows));
+  check_parts(plan, {{plan.logits, 13 * 9 * 4},
+                     {plan.ids, 39 * 4},
+                     {plan.weights, 39 * 4},
+                     {plan.shared_gate, 13 * 2 * 4},
+                     {plan.slot_ids, 65 * 4},
+                     {plan.slot_weights, 65 * 4},
+                     {plan.offsets, 12 * 4},
+                     {plan.tokens_per_expert, 11 * 4},
+                     {plan.token_of_row, 65 * 4},
+                     {plan.weight_of_row, 65 * 4},
+                     {plan.row_of_slot, 65 * 4},
+                     {plan.sort_counts, plan.sort.workspace_bytes},
+                     {gate_up.x, 13 * 48 * 2},
+                     {gate_up.map, gate_up.gemm.tile_map_bytes},
+                     {plan.inner, 65 * 40 * 2},
+                     {plan.rows, 65 * 45 * 4}});
+}
+
+MOE_TEST(rows_are_as_many_as_choices_at_most) {
+  LayerDescription layer = small_layer();
+  layer.shared_experts = 2;
+  LayerProblem problem = of_tokens(layer, 1000, DType::bf16, true);
+  const LayerPlan whole = planned(layer, problem);
+  MOE_CHECK_EQUAL(whole.row_count, 5000);
+  problem.max_choices = 100;
+  const LayerPlan plan = planned(layer, problem);
+  MOE_CHECK_EQUAL(plan.row_count, 2100);
+  const GemmPlan& gate_up = plan.products.front().gemm;
+  MOE_CHECK_EQUAL(gate_up.max_row_tiles, max_row_tiles(2100, layer.all_experts(), gate_up.tile.rows));
+  MOE_CHECK_EQUAL(static_cast<int64_t>(plan.workspace_bytes - plan.rows) / 1024, 2100 * 45 * 2 / 1024);
+  problem.max_choices = 9999;
+  MOE_CHECK_EQUAL(planned(layer, problem).row_count, 5000);
+}
+
+MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
+  const auto bytes = [](const LayerDescription& layer) {
+    return planned(layer, of_tokens(layer, 1000, DType::bf16, false)).workspace_bytes;
+  };
+  LayerDescription layer = small_layer();
+  const size_t plain = bytes(layer);
+  // The factor's product takes the place of the activation's, which multiplies it.
+  layer.factor = true;
+  MOE_CHECK_EQUAL(bytes(layer), plain);
+  layer.weight_on = WeightPlace::input;
+  MOE_CHECK(bytes(layer) >= plain + 3000 * 4 && bytes(layer) < plain + 3000 * 4 + 256);
+  layer.shared_experts = 1;
+  const size_t ungated = bytes(layer);
+  layer.shared_gate = SharedGate::sigmoid;
+  MOE_CHECK(bytes(layer) >= ungated + 1000 * 4 && bytes(layer) < ungated + 1000 * 4 + 256);
+}
+
+MOE_TEST(the_factors_product_has_the_tiles_and_the_operand_of_gate_and_up) {
+  LayerDescription layer = small_layer();
+  layer.factor = true;
+  for (const int64_t tokens : {0, 1, 40, 1000, 50000}) {
+    for (const DType x : {DType::f32, DType::f16, DType::bf16}) {
+      const LayerPlan plan = planned(layer, of_tokens(layer, tokens, x, true));
+      MOE_CHECK_EQUAL(plan.products.size(), 3u);
+      const GemmPlan &factor = plan.products[0].gemm, &gate_up = plan.products[1].gemm;
+      MOE_CHECK_EQUAL(plan.products[0].map, plan.products[1].map);
+      MOE_CHECK_EQUAL(plan.products[0].x, plan.products[1].x);
+      MOE_CHECK_EQUAL(factor.tile.rows, gate_up.tile.rows);
+      MOE_CHECK_EQUAL(factor.max_row_tiles, gate_up.max_row_tiles);
+      MOE_CHECK_EQUAL(factor.converts_x, gate_up.converts_x);
+      MOE_CHECK(factor.x_dtype() == gate_up.x_dtype());
+      MOE_CHECK_EQUAL(factor.x_pitch, gate_up.x_pitch);
+      MOE_CHECK(factor.kernel == gate_up.kernel);
+    }
+  }
+}
+
+MOE_TEST(float32_layers_keep_float32_between_the_products) {
+  LayerDescription layer;
+  layer.hidden = 64;
+  layer.intermediate = 32;
+  layer.experts = 4;
+  layer.bank = {0, 4};
+  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
+  const LayerPlan plan = planned(layer, of_tokens(layer, 10, DType::f32, true));
+  MOE_CHECK(plan.inner_dtype == DType::f32);
+  MOE_CHECK_EQUAL(std::string(plan.products.back().gemm.kernel->name), "fma_bf16");
+}
+
+MOE_TEST(each_role_is_planned_in_its_own_format) {
+  LayerDescription layer = small_layer();
+  layer.formats.gate = &kF32Format;
+  layer.formats.down = &kF16Format;
+  const LayerPlan plan = planned(layer, of_tokens(layer, 13, DType::bf16, true));
+  MOE_CHECK_EQUAL(plan.products.size(), 3u);
+  const GemmPlan &gate = plan.products[0].gemm, &up = plan.products[1].gemm, &down = plan.products[2].gemm;
+  MOE_CHECK_EQUAL(std::string(gate.kernel->name), "fma_f32");
+  MOE_CHECK(gate.converts_x);
+  MOE_CHECK_EQUAL(std::string(up.kernel->name), "mma_bf16");
+  MOE_CHECK(!up.converts_x);
+  MOE_CHECK_EQUAL(std::string(down.kernel->name), "fma_f16");
+  MOE_CHECK(plan.inner_dtype == DType::f32);
+  MOE_CHECK_EQUAL(plan.converted.size(), 1u);
+}
+
+MOE_TEST(a_gate_of_another_format_is_a_product_of_its_own) {
+  LayerDescription layer = small_layer();
+  layer.activation = Activation::swiglu_clamped;
+  MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
+  layer.formats.gate = &kF32Format;
+  const std::vector<LayerProduct> products = layer_products(layer);
+  MOE_CHECK_EQUAL(products.size(), 3u);
+  MOE_CHECK(products[0].role == ProductRole::gate && products[0].product.part == ActivationPart::gate);
+  MOE_CHECK(products[1].role == ProductRole::up && products[1].product.part == ActivationPart::up);
+  for (const LayerProduct& each : {products[0], products[1]}) {
+    MOE_CHECK_EQUAL(each.product.rows, layer.intermediate);
+    MOE_CHECK_EQUAL(each.product.outputs(), layer.intermediate);
+  }
+  layer.activation = Activation::relu;
+  MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
+}
+
+// Tokens of bfloat16 and weights in float32 leave float32 to the second product, where tf32 would round what was exact.
+MOE_TEST(the_tokens_decide_whether_tf32_may_be_used) {
+  LayerDescription layer = small_layer();
+  layer.formats = {};
+  LayerProblem problem = of_tokens(layer, 13, DType::bf16, true);
+  problem.tf32 = true;
+  MOE_CHECK_EQUAL(std::string(planned(layer, problem).products.back().gemm.kernel->name), "fma_f32");
+  problem.x = DType::f32;
+  MOE_CHECK_EQUAL(std::string(planned(layer, problem).products.back().gemm.kernel->name), "mma_tf32");
+}
+
+MOE_TEST(what_stages_do_not_need_takes_no_memory) {
+  const LayerDescription layer = small_layer();
+  LayerProblem problem = of_tokens(layer, 1000, DType::bf16, true);
+  problem.stages = kLogitsStages;
+  problem.logits_given = true;
+  MOE_CHECK_EQUAL(planned(layer, problem).workspace_bytes, 0u);
+  problem.logits_given = false;
+  problem.stages = kRouteStages;
+  problem.ids_given = true;
+  MOE_CHECK(planned(layer, problem).workspace_bytes < 1000 * 9 * 4 + 256);
+  MOE_CHECK(planned(layer, problem).products.empty());
+  problem.stages = kRoutedStages;
+  const size_t routed = planned(layer, problem).workspace_bytes;
+  problem.stages = kForwardStages;
+  problem.ids_given = false;
+  MOE_CHECK(planned(layer, problem).workspace_bytes >= routed + 1000 * (9 + 3 + 3) * 4);
+}
+
+}  // namespace
+}  // namespace moe::gpu::test
