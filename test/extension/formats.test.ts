@@ -74,11 +74,13 @@ describe.each(kernelPaths)("products with a weight format added from outside on 
     const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp);
     using plain = device().tensor(new Float32Array(32), [2, 16]);
     const codes = { handle: plain.handle, rows: 2, columns: 16, rowStride: 16, columnStride: 1 };
-    packed.setExpert(0, { format: "f32", rows: 2, columns: 16, codes }, null);
     expectError(
-      () => device().synchronizeSync(),
+      () => {
+        packed.setExpert(0, { format: "f32", rows: 2, columns: 16, codes }, null);
+        device().synchronizeSync();
+      },
       "UNSUPPORTED_DTYPE",
-      /^setExpert: expected a weight of test_u4_g16, as it is stored, got one of f32$/,
+      /test_u4_g16.*f32/,
     );
     packed.free();
   });
