@@ -21,6 +21,12 @@ export interface DeviceOptions {
    * multiply many times faster; default false.
    */
   readonly tf32?: boolean;
+  /**
+   * Remember where in the program each operator is called. An error that surfaces at a later wait then has a `cause` whose
+   * stack is that of the call that enqueued the failed work. Costs about a microsecond a call; default false. `reference`
+   * works during the call, so its errors always have that stack.
+   */
+  readonly callSites?: boolean;
 }
 
 /** A device as `listDevices()` reports it. */

@@ -30,7 +30,7 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
   auto captured = std::make_shared<Captured>();
   captured->layer = std::move(layer);
   captured->keep = std::move(keep);
-  DeviceObject::Unwrap(device)->stream(env).enqueue([captured, stages = std::move(stages), forward] {
+  DeviceObject::Unwrap(device)->enqueue(env, "capture", [captured, stages = std::move(stages), forward] {
     captured->status = captured->layer->capture(stages, forward, &captured->forward);
     return captured->status;
   });
@@ -44,7 +44,7 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
 void CapturedForwardObject::replay(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (captured_ == nullptr) throw_error(env, {Code::disposed, "captured forward: used after dispose()"});
-  DeviceObject::Unwrap(device_.Value())->stream(env).enqueue([captured = captured_]() -> Status {
+  DeviceObject::Unwrap(device_.Value())->enqueue(env, "replay", [captured = captured_]() -> Status {
     MOE_TRY(captured->status);
     return captured->forward->replay();
   });

@@ -23,7 +23,8 @@ void DeviceObject::run(const Napi::CallbackInfo& info) {
   Keep keep;
   keep.reserve(8);  // as many tensors as most operators have
   Operator problem = read_operator<Operator>(info[0], keep);
-  stream(info.Env()).enqueue([backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
+  enqueue(info.Env(), Operator::kName,
+          [backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
 }
 
 void DeviceObject::define(Napi::Env env) {
@@ -57,6 +58,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
   options.poison = given.Get("poison").ToBoolean();
   options.tf32 = given.Get("tf32").ToBoolean();
+  keeps_call_sites_ = given.Get("callSites").ToBoolean();
   std::unique_ptr<Backend> backend;
   check(env, open_device(name, options, &backend));
   backend_ = std::move(backend);
@@ -95,6 +97,26 @@ Stream& DeviceObject::stream(Napi::Env env) {
   return *stream_;
 }
 
+void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status()> work) {
+  const uint64_t call = stream(env).enqueue(std::move(work));
+  if (keeps_call_sites_) call_sites_.remember(env, call, name);
+}
+
+void DeviceObject::wait(Napi::Env env) {
+  const Status status = stream(env).wait();
+  if (!status.ok()) throw Napi::Error(env, error_of_wait(env, status));
+}
+
+Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) const {
+  const Napi::Value error = make_error(env, status);
+  const Napi::Value site = call_sites_.find(env, status.call);
+  if (!site.IsUndefined()) {
+    error.As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value(
+        "cause", site, static_cast<napi_property_attributes>(napi_writable | napi_configurable)));
+  }
+  return error;
+}
+
 Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work,
                                   std::function<Napi::Value(Napi::Env)> result) {
   Stream& queue = stream(env);
@@ -123,7 +145,7 @@ void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device,
   if (completion->status.ok()) {
     completion->deferred.Resolve(completion->result(env));
   } else {
-    completion->deferred.Reject(make_error(env, completion->status));
+    completion->deferred.Reject(device->error_of_wait(env, completion->status));
   }
 }
 
@@ -145,9 +167,9 @@ Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
 }
 
 void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
-  Stream& queue = stream(info.Env());
-  queue.enqueue([backend = backend(info.Env())] { return backend->synchronize(); });
-  check(info.Env(), queue.wait());
+  const Napi::Env env = info.Env();
+  stream(env).enqueue([backend = backend(env)] { return backend->synchronize(); });
+  wait(env);
 }
 
 Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {

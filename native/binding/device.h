@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "binding/call_sites.h"
 #include "binding/napi_setup.h"
 #include "core/backend.h"
 #include "core/storage.h"
@@ -27,6 +28,10 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Stream& stream(Napi::Env env);
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
+  // Enqueues `work` of the function `name`.
+  void enqueue(Napi::Env env, const char* name, std::function<Status()> work);
+  // Waits for all enqueued work; throws the first error since the last wait.
+  void wait(Napi::Env env);
   // Enqueues `work` and returns a promise of result(env), once it and all work before it are done.
   Napi::Value promise(Napi::Env env, std::function<Status()> work, std::function<Napi::Value(Napi::Env)> result);
 
@@ -39,6 +44,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   // ends and takes away what completions need.
   void end();
   static void end_device(void* device);
+  // The error of a failed wait. Its cause is the call whose work failed, where call sites are kept.
+  Napi::Value error_of_wait(Napi::Env env, const Status& status) const;
 
   Napi::Value description(const Napi::CallbackInfo& info);
   Napi::Value kind(const Napi::CallbackInfo& info);
@@ -57,6 +64,8 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
 
   std::shared_ptr<Backend> backend_;
   std::string kind_;
+  bool keeps_call_sites_ = false;
+  CallSites call_sites_;
   Completions completions_;
   // Until it is open and after end().
   bool ended_ = true;

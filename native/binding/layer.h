@@ -27,7 +27,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   // Enqueues the layer's function `run` on `arguments`, whose memory is `keep`.
   template <class... Parameters, class... Arguments>
   void enqueue(Napi::Env env, Status (Layer::*run)(Parameters...), Keep keep, Arguments... arguments) {
-    device().stream(env).enqueue([target = layer(env), run, keep = std::move(keep), arguments...] {
+    device().enqueue(env, "a layer", [target = layer(env), run, keep = std::move(keep), arguments...] {
       return (target.get()->*run)(arguments...);
     });
   }

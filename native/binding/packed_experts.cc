@@ -68,9 +68,9 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
     throw_error(env, {Code::invalid_argument, "setExpert: expert or halves out of place"});
   }
-  DeviceObject::Unwrap(device_.Value())->stream(env).enqueue([target, expert, first, up, keep = std::move(keep)] {
-    return target->set_expert(expert, first, up);
-  });
+  DeviceObject::Unwrap(device_.Value())
+      ->enqueue(env, "packExperts",
+                [target, expert, first, up, keep = std::move(keep)] { return target->set_expert(expert, first, up); });
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {

@@ -138,7 +138,7 @@ void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
   } else {
     std::memcpy(staged->data(), source, bytes);
   }
-  owner.stream(env).enqueue([backend = owner.backend(env), staged, target, keep = storage_] {
+  owner.enqueue(env, "write", [backend = owner.backend(env), staged, target, keep = storage_] {
     return backend->write(target.data, staged->data(), staged->size());
   });
 }
@@ -153,7 +153,7 @@ void TensorObject::clear(const Napi::CallbackInfo& info) {
     std::memset(target.data, 0, bytes);
     return;
   }
-  owner.stream(env).enqueue([backend = owner.backend(env), target, bytes, keep = storage_] {
+  owner.enqueue(env, "zeros", [backend = owner.backend(env), target, bytes, keep = storage_] {
     return backend->write(target.data, std::vector<char>(bytes).data(), bytes);
   });
 }
@@ -192,11 +192,11 @@ Napi::Value TensorObject::read(const Napi::CallbackInfo& info) {
 
 Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Stream& queue = device(env).stream(env);
+  DeviceObject& owner = device(env);
   const bool converts = info[0].ToBoolean();
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
-  queue.enqueue(read_into(buffer.Data(), converts));
-  check(env, queue.wait());
+  owner.stream(env).enqueue(read_into(buffer.Data(), converts));
+  owner.wait(env);
   return buffer;
 }
 

@@ -1,6 +1,7 @@
 // How native code reports failure: by value, never by exit() or by an exception across a module boundary.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -43,6 +44,7 @@ inline const char* code_name(Code code) {
 struct [[nodiscard]] Status {
   Code code = Code::ok;
   std::string message;
+  uint64_t call = 0;  // the call to a stream whose work failed (see stream.h), 0 where that is not known
 
   Status() = default;
   Status(Code c, std::string m) : code(c), message(std::move(m)) {}

@@ -11,6 +11,8 @@ namespace moe {
 
 namespace {
 
+thread_local uint64_t running_call = 0;
+
 // Work should not throw, but memory can run out anywhere.
 Status guarded(const std::function<Status()>& work) {
   try {
@@ -24,6 +26,8 @@ Status guarded(const std::function<Status()>& work) {
 }
 
 }  // namespace
+
+uint64_t current_call() { return running_call; }
 
 Stream::Stream() : thread_([this] { run(); }) {}
 
@@ -46,13 +50,19 @@ void Stream::push(std::function<void()> work) {
   wake_.notify_one();
 }
 
-void Stream::enqueue(std::function<Status()> work) {
+uint64_t Stream::enqueue(std::function<Status()> work) {
+  const uint64_t call = ++calls_;
   unfinished_.fetch_add(1, std::memory_order_relaxed);
-  push([this, work = std::move(work)] {
+  push([this, call, work = std::move(work)] {
+    running_call = call;
     Status status = guarded(work);
-    if (failure_.ok() && !status.ok()) failure_ = std::move(status);
+    if (failure_.ok() && !status.ok()) {
+      failure_ = std::move(status);
+      if (failure_.call == 0) failure_.call = call;
+    }
     unfinished_.fetch_sub(1, std::memory_order_release);
   });
+  return call;
 }
 
 void Stream::enqueue_wait(std::function<void(Status)> done) {

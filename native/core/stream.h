@@ -13,6 +13,9 @@
 
 namespace moe {
 
+// The number of the call whose work this thread runs; 0 on other threads than a stream's.
+uint64_t current_call();
+
 class Stream {
  public:
   Stream();
@@ -21,8 +24,8 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The first failure since the last wait is kept for the next wait.
-  void enqueue(std::function<Status()> work);
+  // The first failure since the last wait is kept for the next wait. Returns the number of the call, from 1 on.
+  uint64_t enqueue(std::function<Status()> work);
   // `done` runs on the stream thread after all earlier work; it receives the kept failure, which is then cleared.
   void enqueue_wait(std::function<void(Status)> done);
   // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
@@ -44,7 +47,8 @@ class Stream {
   bool ending_ = false;
   // Pieces of work, waits aside, that are enqueued or running.
   std::atomic<int64_t> unfinished_{0};
-  Status failure_;  // stream thread only
+  uint64_t calls_ = 0;  // enqueued so far; the caller's thread only
+  Status failure_;      // stream thread only
   std::thread thread_;
 };
 

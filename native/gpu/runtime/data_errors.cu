@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "core/stream.h"
+
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
@@ -51,14 +53,14 @@ Status DataErrors::add_table() {
 }
 
 gpu::IdError* DataErrors::next(const IdRange& range) {
-  const size_t place = ranges_.size();
+  const size_t place = places_.size();
   if (place == tables_.size() * kCapacity) {
     if (Status added = add_table(); !added.ok()) {
       std::swap(failure_, added);
       return &tables_[0]->unread;
     }
   }
-  ranges_.push_back(range);
+  places_.push_back({range, current_call()});
   return &tables_[place / kCapacity]->errors[place % kCapacity];
 }
 
@@ -68,19 +70,20 @@ Status DataErrors::collect(Warnings& warnings) {
   Status failure = std::exchange(failure_, {});
   for (size_t index = 0; index < tables_.size(); ++index) {
     const size_t first = index * kCapacity;
-    const size_t used = std::min(kCapacity, ranges_.size() - first);
+    const size_t used = std::min(kCapacity, places_.size() - first);
     Table table;
     MOE_TRY(read_table(index, used, &table));
     if (index == 0) warnings.non_finite_logit_rows = static_cast<int64_t>(table.non_finite_rows);
     for (size_t i = 0; i < used && failure.ok(); ++i) {
       if (table.errors[i].first == gpu::kNoIdError) continue;
       failure.code = Code::id_out_of_range;
-      failure.message = message(ranges_[first + i], table.errors[i]);
+      failure.message = message(places_[first + i].range, table.errors[i]);
+      failure.call = places_[first + i].call;
     }
   }
   for (size_t index = 1; index < tables_.size(); ++index) runtime_.release(tables_[index]);
   tables_.resize(1);
-  ranges_.clear();
+  places_.clear();
   return failure;
 }
 

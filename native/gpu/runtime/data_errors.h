@@ -2,6 +2,7 @@
 // finite entry.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,12 @@ class DataErrors {
   Runtime& runtime_;
   // On the device: one, and more where many launches come before a collect().
   std::vector<Table*> tables_;
-  std::vector<IdRange> ranges_;  // of the places in use, in order
+  // The places in use, in order.
+  struct Place {
+    IdRange range;
+    uint64_t call;  // of the stream, that launched what may write there
+  };
+  std::vector<Place> places_;
   Status failure_;               // of making room for one
 };
 
