@@ -51,9 +51,10 @@ __device__ __forceinline__ void load_floats(const float* shared, float* values) 
   }
 }
 
-template <class Weights, GemmTile kTile>
+template <class Weights, int kTileIndex>
 class FmaTile {
  public:
+  static constexpr GemmTile kTile = gpu::kFmaTiles[kTileIndex];
   static_assert(kTile.threads() == kThreads && kTile.columns == kThreadsAcross * kThreadColumns);
 
   __device__ explicit FmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<float>()) {}
@@ -194,21 +195,22 @@ class FmaTile {
   float sums_[kThreadRows][kThreadColumns];
 };
 
-template <class Weights, GemmTile kTile>
-MOE_KERNEL(gemm_fma_kernel, (kThreads, kTile.blocks), const GemmArguments a) {
-  FmaTile<Weights, kTile> tile(a);
+// By the tile's index: nvcc's host code cannot name a kernel by a value of class type.
+template <class Weights, int kTileIndex>
+MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const GemmArguments a) {
+  FmaTile<Weights, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class Weights, GemmTile kTile>
+template <class Weights, int kTileIndex>
 Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_gemm(gemm_fma_kernel<Weights, kTile>, arguments, plan, stream);
+  return launch_gemm(gemm_fma_kernel<Weights, kTileIndex>, arguments, plan, stream);
 }
 
-template <class Weights, size_t... kIndices>
+template <class Weights, int... kIndices>
 Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
-                  std::index_sequence<kIndices...>) {
-  constexpr GemmLauncher kLaunchers[] = {launch_tile<Weights, gpu::kFmaTiles[kIndices]>...};
+                  std::integer_sequence<int, kIndices...>) {
+  constexpr GemmLauncher kLaunchers[] = {launch_tile<Weights, kIndices>...};
   return kLaunchers[plan.tile_index](arguments, plan, stream);
 }
 
@@ -217,7 +219,7 @@ Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Str
 // The launch function of a row of fma_row().
 template <class Weights>
 Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return fma::launch_all<Weights>(arguments, plan, stream, std::make_index_sequence<std::size(gpu::kFmaTiles)>{});
+  return fma::launch_all<Weights>(arguments, plan, stream, std::make_integer_sequence<int, std::size(gpu::kFmaTiles)>{});
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

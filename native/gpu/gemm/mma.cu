@@ -48,9 +48,16 @@ struct StageLoad {
   __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
 };
 
-template <class T, GemmTile kTile>
+// The tiles of one element type.
+template <class T>
+inline constexpr const auto& kTiles = gpu::kMmaTiles;
+template <>
+inline constexpr const auto& kTiles<float> = gpu::kMmaTF32Tiles;
+
+template <class T, int kTileIndex>
 class MmaTile {
  public:
+  static constexpr GemmTile kTile = kTiles<T>[kTileIndex];
   static constexpr int kThreads = kTile.threads();
 
   __device__ explicit MmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<char>()) {}
@@ -202,33 +209,34 @@ class MmaTile {
   float sums_[kMmaRows][kMmaColumns][4];
 };
 
-template <class T, GemmTile kTile>
-MOE_KERNEL(gemm_mma_kernel, (kTile.threads(), kTile.blocks), const GemmArguments a) {
-  MmaTile<T, kTile> tile(a);
+// By the tile's index: nvcc's host code cannot name a kernel by a value of class type.
+template <class T, int kTileIndex>
+MOE_KERNEL(gemm_mma_kernel, (kTiles<T>[kTileIndex].threads(), kTiles<T>[kTileIndex].blocks), const GemmArguments a) {
+  MmaTile<T, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class T, GemmTile kTile>
+template <class T, int kTileIndex>
 Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_gemm(gemm_mma_kernel<T, kTile>, arguments, plan, stream);
+  return launch_gemm(gemm_mma_kernel<T, kTileIndex>, arguments, plan, stream);
 }
 
-template <class T, const auto& kTiles, size_t... kIndices>
-Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
-                  std::index_sequence<kIndices...>) {
-  constexpr GemmLauncher kLaunchers[] = {launch_tile<T, kTiles[kIndices]>...};
+template <class T, int... kIndices>
+Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
+                  std::integer_sequence<int, kIndices...>) {
+  constexpr GemmLauncher kLaunchers[] = {launch_tile<T, kIndices>...};
   return kLaunchers[plan.tile_index](arguments, plan, stream);
 }
 
-template <class T, const auto& kTiles>
+template <class T>
 Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_mma<T, kTiles>(arguments, plan, stream, std::make_index_sequence<std::size(kTiles)>{});
+  return launch_all<T>(arguments, plan, stream, std::make_integer_sequence<int, std::size(kTiles<T>)>{});
 }
 
 }  // namespace
 
-const GemmFunctions kMmaBF16{.launch = launch_mma<bf16, gpu::kMmaTiles>, .pack = pack_plain};
-const GemmFunctions kMmaF16{.launch = launch_mma<f16, gpu::kMmaTiles>, .pack = pack_plain};
-const GemmFunctions kMmaTF32{.launch = launch_mma<float, gpu::kMmaTF32Tiles>, .pack = pack_plain};
+const GemmFunctions kMmaBF16{.launch = launch_mma<bf16>, .pack = pack_plain};
+const GemmFunctions kMmaF16{.launch = launch_mma<f16>, .pack = pack_plain};
+const GemmFunctions kMmaTF32{.launch = launch_mma<float>, .pack = pack_plain};
 
 }  // namespace moe::MOE_GPU_NAMESPACE
