@@ -42,8 +42,7 @@ inline constexpr Stage kRouteStages[] = {Stage::router, Stage::gating};
 inline constexpr Stage kForwardStages[] = {Stage::router,  Stage::shared_gate, Stage::gating, Stage::sort,
                                            Stage::gate_up, Stage::down,        Stage::combine};
 // Of a forward whose routing is given.
-inline constexpr Stage kRoutedStages[] = {Stage::shared_gate, Stage::sort, Stage::gate_up, Stage::down,
-                                          Stage::combine};
+inline constexpr Stage kRoutedStages[] = {Stage::shared_gate, Stage::sort, Stage::gate_up, Stage::down, Stage::combine};
 
 constexpr bool contains(Stages stages, Stage wanted) {
   for (const Stage stage : stages) {

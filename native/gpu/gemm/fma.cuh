@@ -219,7 +219,8 @@ Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Str
 // The launch function of a row of fma_row().
 template <class Weights>
 Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return fma::launch_all<Weights>(arguments, plan, stream, std::make_integer_sequence<int, std::size(gpu::kFmaTiles)>{});
+  return fma::launch_all<Weights>(arguments, plan, stream,
+                                  std::make_integer_sequence<int, std::size(gpu::kFmaTiles)>{});
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -47,8 +47,7 @@ Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan
   return gpu::plan_layer(d, problem, runtime().traits(), plan);
 }
 
-Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerPlan& plan,
-                         const Target& target) const {
+Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerPlan& plan, const Target& target) const {
   const auto mark = [&](size_t index) {
     return target.clock != nullptr ? target.clock->mark(static_cast<int>(index)) : Status{};
   };
@@ -99,9 +98,8 @@ class GpuLayer::Captured final : public CapturedForward {
     MOE_TRY(errors_.open());
     return layer_.runtime().record(
         [&](Stream stream) {
-          return layer_.enqueue(
-              stages, forward_, plan,
-              {.stream = stream, .workspace = workspace_.at(0), .errors = errors_, .clock = nullptr});
+          return layer_.enqueue(stages, forward_, plan,
+                                {.stream = stream, .workspace = workspace_.at(0), .errors = errors_, .clock = nullptr});
         },
         &graph_);
   }

@@ -52,7 +52,7 @@ class DataErrors {
     uint64_t call;  // of the stream, that launched what may write there
   };
   std::vector<Place> places_;
-  Status failure_;               // of making room for one
+  Status failure_;  // of making room for one
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE
