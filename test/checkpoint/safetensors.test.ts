@@ -5,6 +5,6 @@ vi.mock("../../lib/core/native.js", () => {
 });
 
 test("the safetensors module needs neither addon nor devices", async () => {
-  await expect(import("../../lib/core/device.js")).rejects.toThrow();
+  await expect(import("../../lib/devices.js")).rejects.toThrow();
   await expect(import("../../lib/checkpoint/safetensors/index.js")).resolves.toHaveProperty("SafetensorsFile");
 });

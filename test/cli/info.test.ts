@@ -51,8 +51,8 @@ test("info --kernels lists the kernel tables and marks what this machine uses", 
   expect(used.every(({ name }) => name.startsWith(`${isa} `))).toBe(true);
   const { exitCode, stdout } = await runCli(["info", "--kernels"]);
   expect(exitCode).toBe(0);
-  for (const { name, chosen } of kernels) {
-    const line = stdout.split("\n").find((candidate) => candidate.includes(` ${name} `));
+  for (const { device, name, chosen } of kernels) {
+    const line = stdout.split("\n").find((row) => row.startsWith(device) && row.includes(` ${name} `));
     expect(line?.includes("✔")).toBe(chosen !== "");
   }
   expect(JSON.parse((await runCli(["info", "--kernels", "--json"])).stdout)).toEqual(kernels);
