@@ -44,7 +44,7 @@ async function main(): Promise<void> {
     }
   }
   const simt = measureSimt();
-  process.stdout.write(simt === undefined ? "simt: this build leaves it out\n" : `${simtText(simt)}\n`);
+  process.stdout.write(simt === undefined ? "simt: not part of this build\n" : `${simtText(simt)}\n`);
   if (options.json !== undefined)
     writeFileSync(options.json, `${JSON.stringify({ machine, groups, simt }, null, 2)}\n`);
 }

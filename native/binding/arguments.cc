@@ -92,7 +92,7 @@ const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
   throw_error(env, {Code::unsupported_dtype, "weight format: this device has no \"" + name + "\""});
 }
 
-// As many bytes, or elements, as the format's codes need, and the scales that go with them.
+// Checks that the codes fill the weight, and that every level of the format has one value for each group.
 static void check_weight(Napi::Env env, const WeightView& view) {
   const WeightFormat& format = *view.format;
   const auto groups = [&view](const ScaleLevel& level, const MatrixView& matrix) {

@@ -1,5 +1,5 @@
-// Reading the arguments of binding functions. The TypeScript layer has checked them for users; what is checked here
-// keeps a wrong call from crashing the process.
+// Reads the arguments of binding functions. TypeScript has checked them for users; the checks here only keep a wrong
+// call from crashing the process.
 #pragma once
 
 #include <optional>
@@ -13,7 +13,7 @@
 
 namespace moe::binding {
 
-// The C++ object behind a JavaScript object of class T, or null where the value is none.
+// The C++ object behind a JavaScript object of class T, or null if the value is not one.
 template <class T>
 T* unwrap(Napi::Value value) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&T::kTag)) return nullptr;
@@ -32,7 +32,7 @@ T& argument(const Napi::CallbackInfo& info, size_t index) {
 // A tensor's view; its memory is added to `keep`.
 TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep);
 TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);
-// As tensor(), but null and undefined give an absent view.
+// Like tensor(), but null and undefined give an absent view.
 TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
 
 // A StridedMatrix of lib/core/backend.ts, checked to lie within its tensor.
@@ -47,13 +47,13 @@ const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);
 
-// What a JavaScript value is, for messages: a number or a string itself, else its type.
+// A value as messages show it: primitives by value, everything else by kind.
 std::string text_of(Napi::Value value);
 
-// The value of an enum that a string names.
+// The enum value that a string names, if any.
 template <class Enum>
 std::optional<Enum> find_choice(Napi::Value value) {
-  // A longer text is cut off, and then it is no name.
+  // Longer text is cut off and then matches no name.
   char text[64];
   static_assert(longest_name<Enum>() + 1 < sizeof text);
   size_t length = 0;
@@ -66,7 +66,7 @@ std::optional<Enum> find_choice(Napi::Value value) {
   return chosen;
 }
 
-// As find_choice(), but throws where there is none; `parameter` is what is read, for the message.
+// Like find_choice(), but throws if there is none. Messages call the value `parameter`.
 template <class Enum>
 Enum choice(Napi::Env env, Napi::Value value, const std::string& parameter) {
   if (const std::optional<Enum> chosen = find_choice<Enum>(value)) return *chosen;

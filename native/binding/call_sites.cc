@@ -6,7 +6,7 @@
 namespace moe::binding {
 
 void CallSites::remember(Napi::Env env, uint64_t call, const char* name) {
-  // V8 takes the stack when the error is made and turns it into text only if somebody reads it.
+  // V8 captures the stack when the error is made, and formats it only if somebody reads it.
   Napi::Object error = Napi::Error::New(env, std::string(name) + " was called here").Value();
   if (sites_.size() == kMost) sites_.pop_front();
   sites_.push_back({call, Napi::Persistent(error)});

@@ -10,9 +10,9 @@ namespace moe::binding {
 
 class CallSites {
  public:
-  // Remembers the present stack for a stream's call; the oldest is forgotten where there are many.
+  // Keeps the current stack for a stream's call. Only the newest stacks are kept.
   void remember(Napi::Env env, uint64_t call, const char* name);
-  // An Error whose stack is that of the call, or undefined.
+  // An Error with the call's stack, or undefined if that is no longer kept.
   Napi::Value find(Napi::Env env, uint64_t call) const;
 
  private:
@@ -22,7 +22,7 @@ class CallSites {
     uint64_t call;
     Napi::Reference<Napi::Object> error;
   };
-  std::deque<Site> sites_;  // in order of the calls
+  std::deque<Site> sites_;  // oldest call first
 };
 
 }  // namespace moe::binding

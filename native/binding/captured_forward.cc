@@ -7,11 +7,11 @@
 
 namespace moe::binding {
 
-// Made and used on the stream thread, with all that it needs.
+// Created and used on the stream thread; owns everything that it needs.
 struct CapturedForwardObject::Captured {
   std::shared_ptr<Layer> layer;
   Keep keep;
-  Status status{Code::internal, "captured forward: its capture did not end"};
+  Status status{Code::internal, "captured forward: the capture did not finish"};
   std::unique_ptr<CapturedForward> forward;  // last: it uses the layer and the memory
 };
 

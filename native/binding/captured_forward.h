@@ -12,7 +12,7 @@ namespace moe::binding {
 class CapturedForwardObject : public Napi::ObjectWrap<CapturedForwardObject> {
  public:
   static void define(Napi::Env env);
-  // Enqueues the capture of a run of stages on `device` (its JavaScript object); `keep` is the memory of its tensors.
+  // Enqueues the capture of `stages` on `device` (the JavaScript object). `keep` owns the memory of the tensors.
   static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
                              const LayerForward& forward, Keep keep);
 

@@ -11,7 +11,7 @@
 
 namespace moe::binding {
 
-// A promise under way: made and settled on the JavaScript thread, `status` is set on the stream thread in between.
+// A pending promise. Created and settled on the JavaScript thread; in between, the stream thread sets `status`.
 struct DeviceObject::Completion {
   Napi::Promise::Deferred deferred;
   std::function<Napi::Value(Napi::Env)> result;
@@ -21,7 +21,7 @@ struct DeviceObject::Completion {
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
   Keep keep;
-  keep.reserve(8);  // as many tensors as most operators have
+  keep.reserve(8);  // enough for most operators
   Operator problem = read_operator<Operator>(info[0], keep);
   enqueue(info.Env(), Operator::kName,
           [backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
@@ -128,7 +128,7 @@ Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work,
   queue.enqueue(std::move(work));
   queue.enqueue_wait([this, completion](Status status) {
     completion->status = std::move(status);
-    // Fails only when the environment is ending, and then nobody waits.
+    // Fails only while the environment is ending, and then nobody is waiting.
     completions_.NonBlockingCall(completion);
   });
   return completion->deferred.Promise();
@@ -180,7 +180,7 @@ Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {
 
 void DeviceObject::close(const Napi::CallbackInfo&) {
   stream_.reset();
-  // Its memory goes now, with the last tensor or layer that still has some.
+  // Tensors and layers that still hold the backend keep its memory alive.
   backend_.reset();
 }
 

@@ -28,11 +28,11 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Stream& stream(Napi::Env env);
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
-  // Enqueues `work` of the function `name`.
+  // Enqueues `work` for the JavaScript function `name`.
   void enqueue(Napi::Env env, const char* name, std::function<Status()> work);
   // Waits for all enqueued work; throws the first error since the last wait.
   void wait(Napi::Env env);
-  // Enqueues `work` and returns a promise of result(env), once it and all work before it are done.
+  // Enqueues `work`. The promise resolves to result(env) once it and all earlier work are done.
   Napi::Value promise(Napi::Env env, std::function<Status()> work, std::function<Napi::Value(Napi::Env)> result);
 
  private:
@@ -40,11 +40,11 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion);
   using Completions = Napi::TypedThreadSafeFunction<DeviceObject, Completion, &DeviceObject::complete>;
 
-  // Ends stream and completions, without the work that has not begun; at garbage collection, or before the environment
-  // ends and takes away what completions need.
+  // Ends the stream and the completions, and drops work that has not begun. Runs at garbage collection or when the
+  // environment ends, before it takes away what completions need.
   void end();
   static void end_device(void* device);
-  // The error of a failed wait. Its cause is the call whose work failed, where call sites are kept.
+  // The error of a failed wait. If call sites are kept, its cause is the call whose work failed.
   Napi::Value error_of_wait(Napi::Env env, const Status& status) const;
 
   Napi::Value description(const Napi::CallbackInfo& info);
@@ -67,7 +67,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   bool keeps_call_sites_ = false;
   CallSites call_sites_;
   Completions completions_;
-  // Until it is open and after end().
+  // True until the device is open, and again after end().
   bool ended_ = true;
   int pending_ = 0;                 // promises not yet settled; JavaScript thread only
   std::unique_ptr<Stream> stream_;  // last: its work uses all of the above

@@ -36,12 +36,12 @@ std::vector<DeviceSummary> list_devices() {
 #if defined(MOE_HAS_SIMT)
   for (DeviceSummary& device : simt::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"simt", false, "this build leaves it out"});
+  all.push_back({"simt", false, "not part of this build"});
 #endif
 #if defined(MOE_HAS_CUDA)
   for (DeviceSummary& device : cuda::list_devices()) all.push_back(std::move(device));
 #else
-  all.push_back({"cuda", false, "this build leaves it out: the CUDA toolkit (nvcc) was not found when it was built"});
+  all.push_back({"cuda", false, "not part of this build: the CUDA toolkit (nvcc) was not found when it was built"});
 #endif
   return all;
 }

@@ -13,7 +13,7 @@
 
 namespace moe::binding {
 
-// Where a value is found, for messages: "gating.rule.topK".
+// The path to a value, for messages: "gating.rule.topK".
 struct Place {
   const Place* outer;
   const char* name;
@@ -45,7 +45,7 @@ class FieldReader {
   void value(const char* name, Value T::*member) {
     const Napi::Value value = object_.Get(name);
     Value& target = target_.*member;
-    // The calls of Node-API themselves say whether a value is of the kind that they read.
+    // Node-API's status says whether the value has the type that is read.
     if constexpr (std::is_same_v<Value, bool>) {
       if (napi_get_value_bool(env_, value, &target) != napi_ok) fail(place(name), "a boolean", value);
     } else if constexpr (std::is_enum_v<Value>) {
@@ -59,7 +59,7 @@ class FieldReader {
     } else if constexpr (std::is_integral_v<Value>) {
       double number = NAN;
       napi_get_value_double(env_, value, &number);
-      // Integers beyond 2^53 are no longer told apart.
+      // Beyond 2^53 a double cannot tell neighbouring integers apart.
       constexpr double kLargest = sizeof(Value) < 8 ? static_cast<double>(std::numeric_limits<Value>::max()) : 0x1p53;
       if (!(std::trunc(number) == number && std::abs(number) <= kLargest)) fail(place(name), "an integer", value);
       target = static_cast<Value>(number);
@@ -98,7 +98,7 @@ class FieldReader {
   Keep& keep_;
 };
 
-// A description without tensors; `name` is what it is called in messages.
+// Reads a description without tensors. Messages call it `name`.
 template <class T>
 T read_fields(Napi::Value value, const char* name) {
   T description;
@@ -107,7 +107,7 @@ T read_fields(Napi::Value value, const char* name) {
   return description;
 }
 
-// An operator's description, checked.
+// Reads and checks an operator's description.
 template <class Operator>
 Operator read_operator(Napi::Value value, Keep& keep) {
   Operator problem;

@@ -30,7 +30,7 @@ void LayerObject::define(Napi::Env env) {
 
 static std::vector<Stage> list_of(Stages stages) { return {stages.begin(), stages.end()}; }
 
-// Stored weights, an object of tensors by the names of their parts.
+// Stored weights: an object with a tensor for each part, by name.
 static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Keep& keep) {
   std::vector<WeightPart> parts;
   const Napi::Array names = given.GetPropertyNames();
@@ -84,7 +84,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   Napi::Object object = Addon::of(env).layer.New({});
   LayerObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
-  // Holds the backend too, whose memory this is, and stored weights.
+  // The layer's memory is the backend's or that of stored weights, so both must outlive it.
   result.layer_ = std::shared_ptr<Layer>(
       layer.release(), [backend = owner.backend(env), keep = std::move(keep)](Layer* l) { delete l; });
   result.reported_ = static_cast<int64_t>(result.layer_->bytes());
@@ -128,7 +128,7 @@ void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   const WeightView projection = weight(env, info[0], keep);
   const MatrixView bias = optional_matrix(env, info[1], keep);
   if (projection.rows != layer(env)->description().shared_gate_rows()) {
-    throw_error(env, {Code::invalid_argument, "setSharedGate: weight out of place"});
+    throw_error(env, {Code::invalid_argument, "setSharedGate: the weight does not fit the layer's shared gate"});
   }
   enqueue(env, &Layer::set_shared_gate, std::move(keep), projection, bias);
 }
@@ -149,7 +149,7 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   weights.down_bias = optional_matrix(env, given.Get("downBias"), keep);
   if (expert < 0 || expert >= description.all_experts() || is_gated(description.activation) == weights.gate.absent() ||
       description.factor == weights.factor.absent()) {
-    throw_error(env, {Code::invalid_argument, "setExpert: expert, gate or factor out of place"});
+    throw_error(env, {Code::invalid_argument, "setExpert: the expert's index, gate or factor does not fit the layer"});
   }
   enqueue(env, &Layer::set_expert, std::move(keep), expert, weights);
 }
@@ -192,7 +192,7 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Keep& keep) {
   return problem;
 }
 
-// The stages named, or all that a forward needs.
+// The stages that are named, or by default those of a whole forward.
 static std::vector<Stage> stages_of(Napi::Env env, Napi::Value names, const LayerForward& forward) {
   if (!names.IsArray()) return list_of(forward.ids.absent() ? Stages(kForwardStages) : Stages(kRoutedStages));
   const Napi::Array given = names.As<Napi::Array>();
@@ -201,7 +201,7 @@ static std::vector<Stage> stages_of(Napi::Env env, Napi::Value names, const Laye
     const std::string name = given.Get(i).ToString();
     const auto* const known = std::find(std::begin(kStageNames), std::end(kStageNames), name);
     if (known == std::end(kStageNames)) {
-      throw_error(env, {Code::invalid_argument, "stages: expected names of stages, got \"" + name + "\""});
+      throw_error(env, {Code::invalid_argument, "stages: expected the name of a stage, got \"" + name + "\""});
     }
     stages.push_back(static_cast<Stage>(known - std::begin(kStageNames)));
   }

@@ -22,9 +22,9 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
  private:
   const std::shared_ptr<Layer>& layer(Napi::Env env) const;
   DeviceObject& device() const;
-  // Enqueues a run of stages on tensors whose memory is `keep`.
+  // Enqueues a run of stages. `keep` owns the memory of the forward's tensors.
   void enqueue(Napi::Env env, std::vector<Stage> stages, const LayerForward& forward, Keep keep);
-  // Enqueues the layer's function `run` on `arguments`, whose memory is `keep`.
+  // Enqueues a call of the layer's member function `run`. `keep` owns the memory of its arguments.
   template <class... Parameters, class... Arguments>
   void enqueue(Napi::Env env, Status (Layer::*run)(Parameters...), Keep keep, Arguments... arguments) {
     device().enqueue(env, "a layer", [target = layer(env), run, keep = std::move(keep), arguments...] {

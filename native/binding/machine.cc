@@ -14,7 +14,7 @@ namespace moe::binding {
 
 namespace {
 
-// Measures away from the JavaScript thread.
+// Measures on a worker thread, so that JavaScript keeps running.
 class CeilingsWorker : public Napi::AsyncWorker {
  public:
   CeilingsWorker(Napi::Env env, int threads)

@@ -8,7 +8,7 @@
 namespace moe::binding {
 namespace {
 
-// Builds { name: kind } of a description's fields in order, in lib/core/operators/field.ts' terms.
+// Builds { name: kind } from a description's fields, in order. The kinds are those of lib/core/operators/field.ts.
 template <class T>
 class FieldList {
  public:

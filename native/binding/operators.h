@@ -1,4 +1,4 @@
-// The list of operators as the addon exports it: their names and fields, for a comparison with the one in TypeScript.
+// Exports the list of operators with their fields, so that a test can compare it with the one in TypeScript.
 #pragma once
 
 #include "binding/napi_setup.h"

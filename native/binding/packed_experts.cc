@@ -37,7 +37,7 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   Napi::Object object = Addon::of(env).packed_experts.New({});
   PackedExpertsObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
-  // Holds the backend too, whose memory this is.
+  // The memory is the backend's, so the backend must outlive it.
   result.packed_ =
       std::shared_ptr<PackedExperts>(packed.release(), [backend = owner.backend(env)](PackedExperts* p) { delete p; });
   result.reported_ = static_cast<int64_t>(result.packed_->bytes());
@@ -66,7 +66,8 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const WeightView first = weight(env, info[1], keep);
   const WeightView up = optional_weight(env, info[2], keep);
   if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
-    throw_error(env, {Code::invalid_argument, "setExpert: expert or halves out of place"});
+    throw_error(env,
+                {Code::invalid_argument, "setExpert: the expert's index or up half does not fit the packed experts"});
   }
   DeviceObject::Unwrap(device_.Value())
       ->enqueue(env, "packExperts",

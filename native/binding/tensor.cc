@@ -37,7 +37,7 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   owner.stream(env);
   double size = static_cast<double>(info(dtype).bytes);
   for (const int64_t dimension : shape) size *= static_cast<double>(dimension);
-  if (size > 0x1p53) throw_error(env, {Code::out_of_memory, "shape: more than 2^53 bytes"});
+  if (size > 0x1p53) throw_error(env, {Code::out_of_memory, "shape: expected at most 2^53 bytes"});
   std::shared_ptr<Storage> storage;
   check(env, Storage::create(owner.backend(env), static_cast<size_t>(size), &storage));
   Napi::Object object = Addon::of(env).tensor.New({});
@@ -120,7 +120,7 @@ void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
                                  ? napi_get_typedarray_info(env, info[0], &type, &length, &source, nullptr, nullptr)
                                  : napi_invalid_arg;
   if (status != napi_ok || static_cast<int64_t>(length) != target.size() || (converts && type != napi_float32_array)) {
-    throw_error(env, {Code::invalid_argument, "data: expected a typed array of as many values as the tensor has"});
+    throw_error(env, {Code::invalid_argument, "data: expected a typed array with as many values as the tensor"});
   }
   if (length == 0) return;
   const size_t bytes = static_cast<size_t>(target.bytes());
@@ -251,7 +251,7 @@ Napi::Value TensorObject::overlaps(const Napi::CallbackInfo& info) {
 
 void TensorObject::free(const Napi::CallbackInfo& info) {
   const Napi::HandleScope scope(info.Env());
-  // Else the memory would live until the array is collected.
+  // Otherwise the memory would live until the array is collected.
   if (!mapped_.IsEmpty() && !mapped_.Value().IsEmpty()) mapped_.Value().Detach();
   release(info.Env());
 }

@@ -12,9 +12,9 @@ namespace moe::binding {
 class TensorObject : public Napi::ObjectWrap<TensorObject> {
  public:
   static void define(Napi::Env env);
-  // A tensor of `device` (its JavaScript object) on new memory.
+  // Creates a tensor of `device` (the JavaScript object) in new memory.
   static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
-  // A tensor of bytes over `storage`.
+  // Creates a tensor of bytes that shares `storage`.
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage);
   static const napi_type_tag kTag;
 
@@ -29,14 +29,14 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
              const std::vector<int64_t>& shape);
   DeviceObject& device(Napi::Env env);
   void release(Napi::BasicEnv env);
-  // The bytes as read() gives them: raw, or as float32 where `converts`.
+  // What read() returns: the raw bytes or, if `converts`, float32 values.
   size_t read_bytes(bool converts) const;
   std::function<Status()> read_into(void* target, bool converts) const;
 
   Napi::Value make_view(const Napi::CallbackInfo& info);
   void write(const Napi::CallbackInfo& info);
   void overwrite(const Napi::CallbackInfo& info);
-  // Copies a typed array in: at once where `at_once`, else in order on the stream.
+  // Copies a typed array in: immediately if `at_once`, otherwise in stream order.
   void store(const Napi::CallbackInfo& info, bool at_once);
   void clear(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
@@ -50,7 +50,7 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   std::shared_ptr<Storage> storage_;
   size_t offset_ = 0;
   TensorView view_;  // data is unset: see view()
-  // What map() gave, if it is still there; detached by free().
+  // The array that map() returned, while it exists. free() detaches it.
   Napi::Reference<Napi::ArrayBuffer> mapped_;
   // Bytes reported to V8 as external memory, by the handle that allocated them.
   int64_t reported_ = 0;

@@ -19,8 +19,8 @@ class PackedExperts {
  public:
   explicit PackedExperts(const ExpertProduct& weights) : weights_(weights) {}
   virtual ~PackedExperts() = default;
-  // Repacks one expert: weight [rows, columns], or gate and up [rows / 2, columns] each where gated. Rows and columns
-  // that a matrix lacks are zeros.
+  // Packs one expert: weight [rows, columns] or, if gated, gate and up of [rows / 2, columns] each. Missing rows and
+  // columns become zeros.
   virtual Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) = 0;
   virtual size_t bytes() const = 0;
   const ExpertProduct& weights() const { return weights_; }
@@ -36,7 +36,7 @@ struct WeightPart {
   size_t bytes;
 };
 
-// A forward over fixed tensors, made ready once to be run many times.
+// A forward over fixed tensors, prepared once and then run many times.
 class CapturedForward {
  public:
   virtual ~CapturedForward() = default;
@@ -52,17 +52,17 @@ class Layer {
   virtual Status set_selection_bias(const MatrixView& bias) = 0;
   // weight [shared_gate_rows, H], bias [shared_gate_rows] or absent.
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
-  // Expert `expert` of the bank, 0 .. all_experts - 1. Rows and columns that a matrix lacks are zeros.
+  // Expert `expert` of the bank, 0 .. all_experts - 1. Missing rows and columns become zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
-  // Runs stages in order, which check_stages() has passed.
+  // Runs stages in order. check_stages() must have accepted them.
   virtual Status run(Stages stages, const LayerForward& forward) = 0;
-  // Makes a run of these stages ready for replays. The layer and the tensors must outlive what is made, and the weights
-  // may no longer be set.
+  // Prepares a run of these stages for replays. The layer and the tensors must outlive it, and no weight may be set any
+  // more.
   virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
-  // Of the last run that had a y; replays do not count.
+  // Times of the last run that had a y; replays do not count.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;
-  // All weights, once they are set, in the layout that Backend::weight_layout() names; none where that is empty.
+  // All weights, once they are set, in the layout that Backend::weight_layout() names; nothing if that is empty.
   virtual std::vector<WeightPart> parts() { return {}; }
   const LayerDescription& description() const { return description_; }
 
@@ -73,24 +73,24 @@ class Layer {
 struct DeviceOptions {
   int threads = 0;  // 0: as many as this process may use
   bool poison = false;
-  // Whether GPUs may round the factors of float32 expert products to tf32, for their tensor cores.
+  // Lets GPUs round the operands of float32 expert products to tf32, so that tensor cores can multiply them.
   bool tf32 = false;
 };
 
-// Conditions that are defined but worth knowing, counted since the device was opened.
+// Counts of events that are well defined but worth knowing, since the device was opened.
 struct Warnings {
   std::atomic<int64_t> non_finite_logit_rows{0};
 };
 
 // One device. Memory functions may be called from any thread; everything else is called on the device's one stream
-// thread, in the order of the calls. Operators return once the work is in order on the device: a failure found in the
-// data (an id out of range) may come with the operator or with the next synchronize().
+// thread, in the order of the calls. Operators return once their work is in order on the device, so an error in the
+// data (an id out of range) may be returned by the operator or by the next synchronize().
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual const char* description() const = 0;
 
-  // Fresh memory holds NaN patterns where the device was opened with `poison`. Aligned to at least 64 bytes.
+  // Aligned to at least 64 bytes. On a device opened with `poison`, fresh memory is filled with NaN patterns.
   virtual Status allocate(size_t bytes, void** data) = 0;
   virtual void release(void* data, size_t bytes) = 0;
   // Whether the host can address device memory.
@@ -108,20 +108,21 @@ class Backend {
   virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
   virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
 
-  // Names the layout of such a layer's parts: a part of file names. Under an equal name, parts of a layer of an equal
-  // description can be given to stored_layer(), in this process or another. Empty on a device that cannot compute with
+  // Names the layout of a layer's parts, for file names. Parts of a layer with an equal description can be passed to
+  // stored_layer() where this name is equal, in this process or another. Empty if the device cannot compute with
   // weights stored elsewhere.
   virtual std::string weight_layout(const LayerDescription&) const { return {}; }
-  // The first `bytes` of an open file as memory for stored_layer(), read-only; the memory lives as long as its pointer.
+  // Maps the first `bytes` of an open file read-only, as memory for stored_layer(). The mapping lives as long as
+  // `data`.
   virtual Status map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data);
-  // A layer over parts that it only reads, and that must outlive it.
+  // Makes a layer that reads `parts` in place; they must outlive it.
   virtual Status stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
                               std::unique_ptr<Layer>* layer);
 
   Warnings warnings;
 };
 
-// On a device that has nothing to prepare, a replay is a run.
+// For devices that have nothing to prepare: a replay is a run.
 class RunAgain final : public CapturedForward {
  public:
   RunAgain(Layer& layer, Stages stages, const LayerForward& forward)
@@ -140,7 +141,7 @@ inline Status Layer::capture(Stages stages, const LayerForward& forward, std::un
 }
 
 inline Status Backend::map_file(int, size_t, std::shared_ptr<void>*) {
-  return {Code::unsupported_operation, "this device cannot map files of weights"};
+  return {Code::unsupported_operation, "this device cannot map weights from a file"};
 }
 
 inline Status Backend::stored_layer(const LayerDescription&, const std::vector<WeightPart>&, std::unique_ptr<Layer>*) {

@@ -1,4 +1,4 @@
-// A device as the list of all devices has it, before it is opened.
+// A device's entry in the list of all devices, before it is opened.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@ namespace moe {
 struct DeviceSummary {
   std::string name;  // as openDevice takes it: "cpu", "cuda:0"
   bool available;
-  std::string detail;  // what it is, or why it is not here
+  std::string detail;  // what it is, or why it is unavailable
 
   std::string kind() const { return name.substr(0, name.find(':')); }
 };

@@ -7,7 +7,7 @@
 
 namespace moe {
 
-// Smaller for larger values: the largest value has the smallest integer, both zeros have the same, NaN has the largest.
+// Larger values give smaller integers. Both zeros give the same one, NaN the largest.
 MOE_HOST_DEVICE inline uint32_t descending_order(float value) {
   if (value != value) return UINT32_MAX;
   const uint32_t bits = float_bits(value == 0.0f ? 0.0f : value);

@@ -16,7 +16,7 @@ struct LoadThresholds {
   float next;  // the (k+1)-th, for those that are; -infinity if there is none
 };
 
-// A logit as ordered for the thresholds: NaN counts as -infinity.
+// A logit as the thresholds order it: NaN counts as -infinity.
 MOE_HOST_DEVICE inline float ordered_logit(float logit) { return logit != logit ? -INFINITY : logit; }
 
 // The probability that an expert would be among the k best if only its own noise were redrawn; 0 if it comes out NaN.

@@ -44,7 +44,7 @@ inline const char* code_name(Code code) {
 struct [[nodiscard]] Status {
   Code code = Code::ok;
   std::string message;
-  uint64_t call = 0;  // the call to a stream whose work failed (see stream.h), 0 where that is not known
+  uint64_t call = 0;  // the stream's call whose work failed (see stream.h); 0: unknown
 
   Status() = default;
   Status(Code c, std::string m) : code(c), message(std::move(m)) {}

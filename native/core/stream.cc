@@ -19,7 +19,7 @@ Status guarded(const std::function<Status()>& work) {
     return work();
   } catch (const std::bad_alloc&) {
     return {Code::out_of_memory,
-            "the device ran out of host memory while it ran an operator; free tensors or use fewer tokens"};
+            "the device ran out of host memory while running an operator; free tensors or use fewer tokens"};
   } catch (const std::exception& error) {
     return {Code::internal, std::string("an operator failed: ") + error.what()};
   }

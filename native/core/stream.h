@@ -13,7 +13,7 @@
 
 namespace moe {
 
-// The number of the call whose work this thread runs; 0 on other threads than a stream's.
+// The number of the call whose work this thread is running; 0 outside stream threads.
 uint64_t current_call();
 
 class Stream {
@@ -24,7 +24,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The first failure since the last wait is kept for the next wait. Returns the number of the call, from 1 on.
+  // The first failure since the last wait is kept for the next one. Returns the call's number, counted from 1.
   uint64_t enqueue(std::function<Status()> work);
   // `done` runs on the stream thread after all earlier work; it receives the kept failure, which is then cleared.
   void enqueue_wait(std::function<void(Status)> done);
@@ -32,7 +32,7 @@ class Stream {
   Status wait();
   // Whether all work enqueued so far is done; does not wait.
   bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
-  // Drops work that has not begun, including waits. Nothing is enqueued after.
+  // Drops work that has not begun, including waits. Nothing may be enqueued afterwards.
   void cancel();
 
  private:
@@ -45,7 +45,7 @@ class Stream {
   // Whether run() has work. Written under the lock, but read without it while spinning.
   std::atomic<bool> has_work_{false};
   bool ending_ = false;
-  // Pieces of work, waits aside, that are enqueued or running.
+  // Work enqueued or running, not counting waits.
   std::atomic<int64_t> unfinished_{0};
   uint64_t calls_ = 0;  // enqueued so far; the caller's thread only
   Status failure_;      // stream thread only

@@ -7,11 +7,11 @@ namespace moe {
 
 class TokenMask {
  public:
-  // Of [T] u8, or of an absent tensor, by which all tokens count.
+  // From [T] u8. If the mask is absent, all tokens count.
   explicit TokenMask(const TensorView& mask) : mask_(mask.as<const uint8_t>()) {}
 
   MOE_HOST_DEVICE bool counts(int64_t token) const { return mask_ == nullptr || mask_[token] != 0; }
-  // Of tokens first .. end - 1, how many count.
+  // How many of tokens first .. end - 1 count.
   MOE_HOST_DEVICE int count(int64_t first, int64_t end) const {
     if (mask_ == nullptr) return static_cast<int>(end - first);
     int counted = 0;

@@ -54,7 +54,7 @@ MOE_HOST_DEVICE inline uint32_t element_bits(const MatrixView& matrix, int bytes
   return bits;
 }
 
-// The code of element (row, column). Those of fewer than 8 bits lie one after another, across bytes too.
+// The code of element (row, column). Codes of fewer than 8 bits are packed without gaps and may cross bytes.
 MOE_HOST_DEVICE inline uint32_t code_bits(const WeightFormat& format, const MatrixView& codes, int64_t row,
                                           int64_t column) {
   if (format.plain()) return element_bits(codes, format.bits / 8, row, column);
@@ -78,14 +78,14 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scale
   return 1.0f;
 }
 
-// The value of one level in the group of element (row, column); `absent` where there is no such level.
+// One level's value in the group of element (row, column), or `absent` if the format does not have the level.
 MOE_HOST_DEVICE inline float level_value(const ScaleLevel& level, const MatrixView& values, int64_t row, int64_t column,
                                          float absent) {
   if (level.absent() || values.absent()) return absent;
   return scale_value(level.type, values, row / level.rows, level.columns == 0 ? 0 : column / level.columns);
 }
 
-// The zero point of the group of element (row, column): an integer code of the format's own bits, a byte each.
+// The zero point of the group of element (row, column): an integer as wide as the format's codes, one byte each.
 MOE_HOST_DEVICE inline float zero_point(const WeightFormat& format, const WeightView& weight, int64_t row,
                                         int64_t column) {
   if (format.offset != Offset::zero_point) return 0.0f;
@@ -93,15 +93,15 @@ MOE_HOST_DEVICE inline float zero_point(const WeightFormat& format, const Weight
   return static_cast<float>(element_bits(weight.zeros, 1, row / format.scales.rows, group));
 }
 
-// What a code minus its zero point is multiplied by.
+// What multiplies a code minus its zero point.
 MOE_HOST_DEVICE inline float group_scale(const WeightFormat& format, const WeightView& weight, int64_t row,
                                          int64_t column) {
   return level_value(format.scales, weight.scales, row, column, 1.0f) *
          level_value(format.super_scales, weight.super_scales, row, column, 1.0f) * weight.scalar;
 }
 
-// The value of the element that is stored at (row, column); it multiplies the input `input_of(weight, column)`.
-// `format` is the weight's, in memory that the caller can read.
+// The value of the element stored at (row, column), which multiplies input input_of(weight, column). `format` is the
+// weight's own, in memory that the caller can read.
 MOE_HOST_DEVICE inline float dequantize(const WeightFormat& format, const WeightView& weight, int64_t row,
                                         int64_t column) {
   const float code = code_value(format, code_bits(format, weight.codes, row, column));
@@ -117,7 +117,7 @@ MOE_HOST_DEVICE inline int64_t input_of(const WeightView& weight, int64_t column
   return weight.input_order == nullptr ? column : weight.input_order[column];
 }
 
-// Whether the elements of a weight are its codes, in the order of its inputs.
+// Whether a weight's codes are its elements, in the order of its inputs.
 inline bool elements_are_codes(const WeightView& weight) {
   return weight.format->plain() && weight.scalar == 1.0f && weight.input_scale == nullptr &&
          weight.input_order == nullptr;

@@ -1,5 +1,5 @@
-// Weight formats: how a matrix's elements are stored. Data only; what a device can do with a format stands in its
-// kernel table.
+// Weight formats: how a matrix's elements are stored. Data only; each device's kernel table says what it can do with a
+// format.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ enum class CodeType : uint8_t { f32, f16, bf16, e4m3, signed_integer, unsigned_i
 // The storage of scales. e8m0 is a power of two, its exponent biased by 127; u6 are unsigned integers of six bits.
 enum class ScaleType : uint8_t { f32, f16, bf16, e4m3, e8m0, u6, i8 };
 
-// One level of scales (or of what is subtracted): one value for every `rows` x `columns` elements; those of the last
-// rows and columns may be fewer. 0 columns: as many as the matrix has; 0 rows: there is no such level.
+// One level of scales (or offsets): one value for each group of `rows` x `columns` elements. The last groups of rows
+// and columns may be smaller. columns == 0: a group spans all columns; rows == 0: there is no such level.
 struct ScaleLevel {
   ScaleType type = ScaleType::f32;
   int32_t rows = 0;
@@ -24,8 +24,8 @@ struct ScaleLevel {
   MOE_HOST_DEVICE constexpr bool absent() const { return rows == 0; }
 };
 
-// What is subtracted from a code, in the groups of its scales: nothing; an integer code of the format's own bits,
-// before the scale; or a number of its own two levels, after it (the k-quants' minima).
+// What is subtracted from a code, group by group like its scales: nothing; before scaling, an integer as wide as the
+// codes; or after scaling, a minimum with two levels of its own (as in the k-quants).
 enum class Offset : uint8_t { none, zero_point, minimum };
 
 // value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum,
@@ -33,13 +33,13 @@ enum class Offset : uint8_t { none, zero_point, minimum };
 struct WeightFormat {
   const char* name;
   CodeType code = CodeType::f32;
-  int bits = 32;                 // of a code; below 8, the code of the lower column has the lower bits of a byte
-  const float* table = nullptr;  // [2^bits], of CodeType::table
+  int bits = 32;                 // per code; below 8, the code of the lower column is in a byte's lower bits
+  const float* table = nullptr;  // [2^bits], for CodeType::table
   ScaleLevel scales = {};
   ScaleLevel super_scales = {};  // the scales' own scales
   Offset offset = Offset::none;
 
-  // Whether an element is its code, of a float type.
+  // Whether elements are stored as floats, so that codes are the values.
   MOE_HOST_DEVICE constexpr bool plain() const { return code <= CodeType::bf16; }
   // Bytes of one row of codes.
   MOE_HOST_DEVICE constexpr int64_t row_bytes(int64_t columns) const { return (columns * bits + 7) / 8; }

@@ -11,11 +11,11 @@ struct WeightView {
   int64_t rows = 0, columns = 0;
   // Plain: [rows, columns] with any strides. Others: bytes [rows, format->row_bytes(columns)].
   MatrixView codes = {};
-  // [row groups, column groups] each, where the format has them.
+  // [row groups, column groups] each, if the format has them.
   MatrixView scales = {}, super_scales = {}, zeros = {}, super_zeros = {};
   float scalar = 1.0f;
-  const float* input_scale = nullptr;    // [columns], or null: 1 each
-  const int32_t* input_order = nullptr;  // [columns]: the input that a stored column multiplies, or null: its own
+  const float* input_scale = nullptr;    // [columns]; null: 1 each
+  const int32_t* input_order = nullptr;  // [columns], the input that each stored column multiplies; null: its own
 
   bool absent() const { return format == nullptr; }
 };

@@ -1,4 +1,4 @@
-// What a layer computes and what one pass of tokens through it is given.
+// What a layer computes, and the tensors of one pass of tokens through it.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct LayerFormats {
   const WeightFormat* down = &kF32Format;
 };
 
-// The experts that a layer holds: first .. first + count - 1 of those that its router chooses from. Choices of others
-// add nothing, so that the outputs of several banks add up to the layer's.
+// The experts that a layer holds: first .. first + count - 1 of those its router chooses from. Other experts add
+// nothing, so the outputs of several banks add up to the layer's.
 struct ExpertBank {
   int64_t first = 0;
   int64_t count = 0;
@@ -49,7 +49,7 @@ struct LayerDescription {
   DType bias_dtype = DType::f32;
   ExpertBank bank;
 
-  // Experts of the bank, with the shared ones.
+  // Experts of the bank plus the shared ones.
   int64_t all_experts() const { return bank.count + shared_experts; }
   // Slots of a token: its chosen experts, then the shared ones.
   int64_t slots(int64_t choices) const { return choices + shared_experts; }
@@ -60,7 +60,7 @@ struct LayerDescription {
   }
 };
 
-// One expert's weights; absent matrices where the layer has no gate, no factor or no biases.
+// One expert's weights. Matrices are absent if the layer has no gate, no factor or no biases.
 struct ExpertViews {
   WeightView gate, up, factor;  // [I, H]
   WeightView down;              // [H, I]
@@ -70,11 +70,11 @@ struct ExpertViews {
 // The tensors of a pass; those that its stages neither read nor write are absent.
 struct LayerForward {
   TensorView x = {};        // [T, H] float
-  TensorView logits = {};   // [T, E] f32: what router writes, or without it what gating reads
+  TensorView logits = {};   // [T, E] f32: written by router, or given for gating
   TensorView ids = {};      // [T, k] i32 and
-  TensorView weights = {};  // [T, k] f32: what gating writes, or without it what sort and combine read, with any k
+  TensorView weights = {};  // [T, k] f32: written by gating, or given for sort and combine, with any k
   TensorView y = {};        // [T, H] like x
-  // How many of these ids are not -1, at most; -1 where that is not known.
+  // At most this many of the ids are not -1; -1: unknown.
   int64_t max_choices = -1;
 
   // Experts chosen for a token.

@@ -8,7 +8,7 @@ namespace moe {
 
 namespace {
 
-// That `needed` was run before, so that `stage` finds its results.
+// Checks that `needed` runs before `stage`, which reads its results.
 Status after(Stages before, Stage stage, Stage needed) {
   if (contains(before, needed)) return {};
   return {Code::invalid_argument, std::string("stages: expected ") + kStageNames[static_cast<int>(needed)] +

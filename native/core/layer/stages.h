@@ -1,5 +1,5 @@
-// The stages of a layer. What a call asks for is a list of them, which a device runs in order: every device implements
-// every stage, each in a file of its own.
+// The stages of a layer. A call asks for a list of stages, which a device runs in order. Every device implements every
+// stage, each in a file of its own.
 #pragma once
 
 #include <span>
@@ -41,7 +41,7 @@ inline constexpr Stage kLogitsStages[] = {Stage::router};
 inline constexpr Stage kRouteStages[] = {Stage::router, Stage::gating};
 inline constexpr Stage kForwardStages[] = {Stage::router,  Stage::shared_gate, Stage::gating, Stage::sort,
                                            Stage::gate_up, Stage::down,        Stage::combine};
-// Of a forward whose routing is given.
+// Those of a forward whose routing is given.
 inline constexpr Stage kRoutedStages[] = {Stage::shared_gate, Stage::sort, Stage::gate_up, Stage::down, Stage::combine};
 
 constexpr bool contains(Stages stages, Stage wanted) {
@@ -62,7 +62,7 @@ struct StageTimes {
 struct LayerDescription;
 struct LayerForward;
 
-// Whether every stage of a list comes once, and after the stages whose results it reads, unless those are given.
+// Checks that every stage is listed once, and after the stages whose results it reads unless those are given.
 Status check_stages(Stages stages, const LayerDescription& layer, const LayerForward& forward);
 
 }  // namespace moe

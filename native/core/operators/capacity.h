@@ -1,4 +1,4 @@
-// What experts take at most, and the order in which they serve the choices that fell on them; see
+// How many tokens experts take at most, and the order in which they serve the tokens that chose them; see
 // lib/core/operators/capacity.ts.
 #pragma once
 
@@ -24,11 +24,11 @@ struct LimitCapacity {
   TensorView kept_ids;      // [T, k] i32
   TensorView kept_weights;  // [T, k] f32
   int64_t experts = 0;
-  int64_t capacity = 0;         // choices that an expert takes from a sequence
+  int64_t capacity = 0;         // tokens that an expert takes from a sequence
   int64_t sequence_length = 1;  // divides T
   Drop drop = Drop::position;
   KeptDivisor divisor = KeptDivisor::none;
-  float scale = 1.0f;  // after the division
+  float scale = 1.0f;  // applied after the division
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -79,14 +79,14 @@ struct ExpertChoice {
   }
 };
 
-// Numbers the choices of a routing in the order in which an expert serves them: the lower goes first, and no two are
-// equal.
+// Numbers a routing's choices in the order in which an expert serves them: lower numbers go first, and all are
+// distinct.
 struct ServingOrder {
   Drop drop;
   int64_t tokens;
   int64_t top_k;
 
-  // `weight` is the choice's own, `largest` that of the token's choices, both as descending_order().
+  // `weight` is the choice's own, `largest` the largest of its token's choices, both as descending_order().
   MOE_HOST_DEVICE uint64_t number(int64_t token, int64_t slot, uint32_t weight, uint32_t largest) const {
     const auto count = static_cast<uint64_t>(tokens);
     const auto by_slot = static_cast<uint64_t>(slot);
@@ -97,7 +97,7 @@ struct ServingOrder {
       default: return (uint64_t{weight} * count + by_token) * static_cast<uint64_t>(top_k) + by_slot;
     }
   }
-  // Bits of the largest number. As T * k is below 2^31, at most 63.
+  // Bits of the largest number: at most 63, because T * k is below 2^31.
   int bits() const {
     uint64_t limit = static_cast<uint64_t>(tokens * top_k);
     if (drop != Drop::position) limit <<= 32;

@@ -1,4 +1,4 @@
-// Rows on their way to the experts, through them and back; see lib/core/operators/experts.ts.
+// Moves rows to the experts, through them and back; see lib/core/operators/experts.ts.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,11 @@ MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, ge
 // Whether the product has a gate half and an up half.
 constexpr bool is_gated(Activation activation) { return activation >= Activation::swiglu; }
 
-// What of a gated activation a product computes: all of it, or where gate and up are products of their own, the
-// activation of the gate or what that is multiplied by.
+// The part of a gated activation that a product computes: all of it or, if gate and up are separate products, the
+// activated gate or the factor that multiplies it.
 enum class ActivationPart : uint8_t { whole, gate, up };
 
-// The numbers of swiglu_clamped.
+// Parameters of swiglu_clamped.
 struct Clamp {
   float alpha = 1.702f;
   float limit = 7.0f;
@@ -34,8 +34,8 @@ struct Clamp {
   }
 };
 
-// One product of all experts, y = activation(W x), W [experts, rows, columns] being stored in `format`. rows counts
-// gate and up where the product is gated.
+// One product of all experts: y = activation(W x), W [experts, rows, columns] stored in `format`. If the product is
+// gated, rows counts both gate and up.
 struct ExpertProduct {
   int64_t experts = 0;
   int64_t rows = 0;

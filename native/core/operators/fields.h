@@ -1,11 +1,11 @@
-// How a description names its fields to generic code: the binding's reader, the list that the addon exports.
+// How a description names its fields to generic code, such as the binding's reader and the list that the addon exports.
 //
 // A description is an aggregate with a template `fields(f)` that calls, for every member in order,
 //   f.input(name, member), f.optional_input(name, member)    a tensor that the operator reads,
 //   f.output(name, member), f.optional_output(name, member)  a tensor that it writes,
 //   f.value(name, member)                                    anything else; its type says what.
-// Names are those of JavaScript. An operator's description has its name too, kName, and where a wrong call could make
-// it leave its memory, a check().
+// Names are those of JavaScript. An operator's description also has its name, kName, and a check() if a wrong call
+// could make it access memory out of bounds.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ struct AnyMember {
   operator T() const;
 };
 
-// The members of an aggregate: as many as it can be initialised from.
+// Counts an aggregate's members: the most values it can be initialised from.
 template <class T, class... Members>
 constexpr int members() {
   if constexpr (requires { T{Members{}..., AnyMember{}}; }) {
@@ -53,11 +53,11 @@ constexpr int members() {
   }
 }
 
-// Whether no member was forgotten in fields().
+// Whether fields() names every member.
 template <Description T>
 constexpr bool kNamesAllMembers = named_fields<T>() == members<T>();
 
-// What JavaScript gives for a field of type T.
+// What JavaScript passes for a field of type T.
 template <class T>
 constexpr const char* value_kind() {
   if constexpr (std::is_same_v<T, bool>) {

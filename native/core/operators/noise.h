@@ -93,7 +93,7 @@ struct ExpertLoad {
   }
 };
 
-// Tokens whose probabilities are added up in one go, before the sums of all blocks are.
+// Tokens in a block: probabilities are added up within each block, then over the blocks.
 constexpr int kLoadBlock = 64;
 
 }  // namespace moe

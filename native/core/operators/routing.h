@@ -11,7 +11,7 @@
 namespace moe {
 
 MOE_ENUM(Scoring, softmax, softmax_selected, sigmoid, sqrt_softplus, none, sparsemixer)
-// What becomes of the logits of all experts of a token.
+// How a token's logits become scores of all experts.
 MOE_ENUM(ExpertScoring, softmax, sigmoid)
 MOE_ENUM(SelectionKey, score, logit)
 MOE_ENUM(GroupScore, max, top2_sum, topk_sum)
@@ -88,7 +88,7 @@ struct Gating {
   }
 };
 
-// The second gate chooses among the E / G neighbouring experts of every group that the first chose.
+// The second gate chooses among the E / G consecutive experts of each group that the first one chose.
 struct HierarchicalGating {
   static constexpr const char* kName = "hierarchicalGating";
 

@@ -1,5 +1,5 @@
-// What a router did, and losses of it; see lib/core/operators/statistics.ts.
-// S sequences of equal length stand one after another in T tokens.
+// What a router did, and its losses; see lib/core/operators/statistics.ts.
+// The T tokens are S sequences of equal length, one after another.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ struct ExpertTotals {
   TensorView tokens;      // [S, E] i32
   TensorView dropped;     // [S] i32
   TensorView sums;        // [S, E] f32, absent where weights are
-  int64_t choices = 0;    // slots of each token that count, the first ones
+  int64_t choices = 0;    // only a token's first `choices` slots count
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -62,7 +62,7 @@ struct ColumnMeans {
   TensorView means;       // [S, N] f32
   TensorView counts;      // [S] i32, or absent
   bool square = false;
-  bool total = false;  // the sums themselves
+  bool total = false;  // sums, not divided by the counts
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -136,7 +136,7 @@ struct Accumulate {
   TensorView values;  // i32 or f32: N values, or totals [N, 2]
   TensorView totals;  // [N, 2] of the same dtype
   bool values_are_totals = false;
-  double factor = 1;  // of float values
+  double factor = 1;  // of float values only
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -147,7 +147,7 @@ struct Accumulate {
   }
 };
 
-// What the measures of imbalance need to know of the values.
+// What the measures of imbalance need from the values.
 struct Spread {
   int64_t count;
   double mean;
@@ -184,7 +184,7 @@ struct WideInteger {
   }
 };
 
-// A number as the sum of two float32, the second what the first leaves out: 48 bits.
+// A number as the sum of two float32: the second holds what the first leaves out, 48 bits in all.
 struct WideFloat {
   float high;
   float low;
@@ -197,13 +197,14 @@ struct WideFloat {
   }
 };
 
-// How the sums over the rows of a sequence are formed: over units of consecutive rows in order, then over the units in
-// order. A function of the length alone, about its square root, so that long sums are short chains and are accurate.
+// How the rows of a sequence are summed: in order within units of consecutive rows, then unit by unit in order. A
+// unit's size depends on the sequence's length alone, about its square root, so that no chain of additions is long and
+// sums are accurate.
 struct RowUnits {
   int64_t sequences = 1;
-  int64_t rows = 0;           // of a sequence
+  int64_t rows = 0;           // in a sequence
   int64_t rows_per_unit = 1;  // the last unit of a sequence may have fewer
-  int64_t units = 0;          // of a sequence
+  int64_t units = 0;          // in a sequence
 
   MOE_HOST_DEVICE int64_t all() const { return sequences * units; }
 };
