@@ -1,4 +1,4 @@
-// The operators on the CPU: each is defined in the file of its kernels.
+// The operators on the CPU. Each is defined in the file of its kernels.
 #pragma once
 
 #include "core/operators/list.h"

@@ -1,4 +1,4 @@
-// The router projection and the grouped GEMM as operators of their own: pack x, multiply, store rows.
+// The router projection and the grouped GEMM as separate operators: pack x, multiply, store rows.
 #include <cstring>
 
 #include "cpu/gemm/product.h"
@@ -14,7 +14,7 @@ struct RowProduct {
   const CpuPackedExperts* weights;
   TensorView bias;              // [experts, rows] or absent
   const int32_t* offsets;       // [experts + 1], checked
-  const int32_t* token_of_row;  // or null
+  const int32_t* token_of_row;  // null: row r of the product is row r of x
   DType arithmetic_dtype;       // float32 forces float32 products
   TensorView y;                 // [R, outputs]
 };
@@ -99,7 +99,7 @@ Status run(Context& context, const GroupedGemm& p) {
   const int64_t row_bytes = weights.outputs() * static_cast<int64_t>(info(p.y.dtype).bytes);
   const int32_t* token_of_row = p.token_of_row.as<const int32_t>();
 
-  // Offsets that are not ascending within 0 .. R are reported, and their experts get no rows.
+  // Bad offsets (not ascending within 0 .. R) are reported, and their experts get no rows.
   Status status;
   std::vector<int32_t> offsets(p.offsets.as<const int32_t>(), p.offsets.as<const int32_t>() + weights.experts + 1);
   int32_t lowest = 0;

@@ -1,4 +1,4 @@
-// Packers of plain formats.
+// Packers for plain formats.
 #include <algorithm>
 #include <cstring>
 
@@ -12,7 +12,8 @@ namespace {
 // `Unit` holds the elements of one step of one column.
 template <class Unit>
 void pack_plain_panel(DType dtype, const PanelSource& source, char* panel) {
-  // Values of a column that are placed before the next column's: the part of the panel they go to fits the first cache.
+  // Values of a column that are placed before the next column's turn, so that the part of the panel they go to stays in
+  // the first-level cache.
   constexpr int64_t kChunk = 256;
   alignas(64) char values[kChunk * sizeof(float)];
   const int64_t step = static_cast<int64_t>(sizeof(Unit) / info(dtype).bytes);

@@ -1,4 +1,4 @@
-// How packed weights of a format lie in a panel, and what packs them.
+// How packed weights of a format are laid out in a panel, and the function that packs them.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@ namespace moe::cpu {
 
 class WeightReader;
 
-// The rows of a weight that become one panel: the weight's rows `first_row` .. are its first columns and, where the
-// activation is gated, as many rows of `up` its second half.
+// The rows of a weight that become one panel. Rows `first_row` .. of the weight are its first columns; if the
+// activation is gated, as many rows of `up` are its second half.
 struct PanelSource {
   const WeightReader* weight;
   const WeightReader* up;  // null: not gated
   int64_t first_row;
-  int64_t outputs;        // rows from this one on are missing
-  int64_t panel_columns;  // of both halves
+  int64_t outputs;        // rows from here on are missing
+  int64_t panel_columns;  // both halves
   int64_t padded_k;
 
   int64_t half() const { return up == nullptr ? panel_columns : panel_columns / 2; }
@@ -28,12 +28,13 @@ struct PanelSource {
   }
 };
 
-// `step` consecutive k of all columns lie together, then the next.
+// A panel holds `step` consecutive k of all columns, then the next `step`.
 struct PanelFormat {
-  // Names the bytes: another id where the same weights become other bytes, as packed weights are kept in files.
+  // Names the bytes. It must change whenever the same weights become other bytes, because packed weights are kept in
+  // files.
   const char* id;
   int64_t step;
-  int64_t column_bytes;  // of one column in a step
+  int64_t column_bytes;  // of one column per step
   // Writes padded_k / step * panel_columns * column_bytes bytes.
   void (*pack)(const PanelSource& source, char* panel);
 };

@@ -51,7 +51,7 @@ Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& wei
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
-// Plain weights can be packed from any format, others from their own alone: codes are not made anew.
+// Plain weights can be packed from any format. Others take their own format only: codes are never recomputed.
 Status CpuPackedExperts::check_source(const WeightView& weight) const {
   const WeightFormat& stored = *weights().format;
   if (!stored.plain()) {

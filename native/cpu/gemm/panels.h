@@ -1,4 +1,4 @@
-// Expert weights as the CPU reads them: panels of columns, so that a thread streams one contiguous piece of memory.
+// Expert weights as the CPU reads them: in panels of columns, so that a thread streams one contiguous piece of memory.
 #pragma once
 
 #include <memory>
@@ -14,33 +14,33 @@ constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + mu
 constexpr int64_t ceil_divide(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
 
 // One expert's weight [rows, columns] (outputs x k) is cut into panels of panel_columns outputs. A gated panel holds
-// panel_columns / 2 gate columns, then the up columns of the same outputs. What is missing in the last panel and after
-// the last k is zero.
+// panel_columns / 2 gate columns, then the up columns of the same outputs. The last panel's missing columns and the
+// padding after the last k are zeros.
 struct PanelLayout {
   int64_t panel_columns = 0;
   int64_t outputs_per_panel = 0;
   int64_t panels = 0;
   int64_t padded_k = 0;
-  int64_t step = 0;        // consecutive k that lie together, in
-  int64_t step_bytes = 0;  // so many bytes of a panel
+  int64_t step = 0;        // consecutive k that are stored together,
+  int64_t step_bytes = 0;  // in this many bytes of a panel
 
   PanelLayout() = default;
   PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t panel_columns);
 
-  // Of the first k, a multiple of the step.
+  // Bytes of the first k, a multiple of the step.
   int64_t bytes_of(int64_t k) const { return k / step * step_bytes; }
   int64_t panel_bytes() const { return bytes_of(padded_k); }
   int64_t expert_bytes() const { return panels * panel_bytes(); }
 };
 
-// Lets `buffer` refer to a stored part, which must have exactly `bytes` bytes.
+// Makes `buffer` refer to a stored part, which must have exactly `bytes` bytes.
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer);
 
 class CpuPackedExperts final : public PackedExperts {
  public:
   static Status create(const ExpertProduct& weights, const Kernels& kernels, const Team& team, bool poison,
                        std::unique_ptr<CpuPackedExperts>* packed);
-  // Over the stored bytes of others, which are only read.
+  // Reads stored bytes in place; they must outlive it.
   static Status over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
@@ -59,7 +59,7 @@ class CpuPackedExperts final : public PackedExperts {
   static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
-  // Rounded up, with zeros, so that what a file has behind these weights is aligned too.
+  // Rounded up and filled with zeros, so that whatever follows in a file is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
   Status check_source(const WeightView& weight) const;
 

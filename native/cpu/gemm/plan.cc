@@ -7,11 +7,11 @@ namespace moe::cpu {
 
 namespace {
 
-// Bytes of x that an item may keep in a core's second-level cache beside the panels that stream through it.
+// Bytes of x that an item may keep in a core's second-level cache, beside the panels that stream through it.
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
-// Longest k whose panel (32 columns of float32) still leaves room for the rows.
+// The longest k whose panel (32 columns of float32) still leaves room for the rows.
 constexpr int64_t kLongestK = 4096;
-// Items per thread: as many as even out the end of a phase, where threads wait for the slowest.
+// Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
 
 }  // namespace
@@ -34,7 +34,7 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
   ProductPlan plan;
   const int64_t blocks_of_k = (sizes.padded_k + kLongestK - 1) / kLongestK;
-  // Even blocks, of whole steps.
+  // Blocks of equal size, in whole steps.
   const int64_t unit = std::lcm<int64_t>(8, sizes.step);
   const int64_t even = (sizes.padded_k + blocks_of_k - 1) / std::max<int64_t>(1, blocks_of_k);
   plan.k_block = std::max(unit, (even + unit - 1) / unit * unit);

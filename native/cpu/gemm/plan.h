@@ -1,4 +1,4 @@
-// How the rows of a grouped matrix product are cut into work: pure functions of the sizes.
+// How the rows of a grouped matrix product are cut into work. Pure functions of the sizes.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace moe::cpu {
 
-// Consecutive rows of one expert that one tile kernel call works on.
+// Consecutive rows of one expert, for one call of a tile kernel.
 struct RowTile {
   int32_t expert;
   int32_t rows;
@@ -16,7 +16,7 @@ struct RowTile {
 // Tiles of at most max_rows rows, as even as possible; offsets [experts + 1] are the experts' first rows.
 std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max_rows);
 
-// A block of tiles of one expert times a range of its panels.
+// A block of one expert's tiles times a range of its panels.
 struct WorkItem {
   int64_t first_tile;
   int64_t tiles;
@@ -25,18 +25,18 @@ struct WorkItem {
 };
 
 struct ProductPlan {
-  // k is worked through in blocks of k_block, so that a block of x rows and a panel's part stay in the cache.
+  // k is processed in blocks of k_block, so that a block of x rows and its part of a panel stay in the cache.
   int64_t k_block = 0;
   // Tiles and panels of the largest item.
   int64_t most_tiles = 0;
   int64_t most_panels = 0;
-  // In the order of memory: expert, rows, panels.
+  // In memory order: expert, rows, panels.
   std::vector<WorkItem> items;
 };
 
 struct ProductSizes {
   int64_t padded_k;
-  int64_t step;  // k is cut at multiples of it
+  int64_t step;  // k is cut at multiples of this
   int64_t panels;
   // Bytes of one element of x as the kernels read it.
   int64_t x_bytes;

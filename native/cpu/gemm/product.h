@@ -14,15 +14,15 @@ struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  const char* x = nullptr;      // packed tiles: that of rows r .. starts at x + r * x_row_bytes()
-  const float* bias = nullptr;  // of the first expert, or null
+  const char* x = nullptr;      // packed tiles: the one of rows r .. starts at x + r * x_row_bytes()
+  const float* bias = nullptr;  // the first expert's, or null
   int64_t bias_stride = 0;      // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
 
   const PanelLayout& layout() const { return weights->layout(); }
   int64_t x_row_bytes() const { return layout().padded_k * element_bytes(gemm->arithmetic); }
-  // Weights read, once for each item that has them, and multiply-adds.
+  // Weight bytes, counted once for each item that reads them, and multiply-adds.
   Work work() const {
     int64_t panels = 0, row_panels = 0;
     for (const WorkItem& item : plan.items) {
@@ -32,15 +32,16 @@ struct Product {
     return {.bytes = static_cast<double>(panels * layout().panel_bytes()),
             .operations = 2.0 * static_cast<double>(row_panels * layout().panel_columns * layout().padded_k)};
   }
-  // Sums are kept between blocks of k; with one block, a tile's are stored as soon as they are there.
+  // With several blocks of k, sums are kept between blocks. With one, a tile's sums are stored as soon as they are
+  // done.
   bool one_block() const { return plan.k_block >= layout().padded_k; }
-  // float32 values that one thread needs for sums.
+  // float32 sums that one thread needs room for.
   int64_t scratch_size() const {
     return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * kMaxTileRows * layout().panel_columns;
   }
 };
 
-// Copies the bias of one panel's columns, zeros behind the last output.
+// Copies the bias of one panel's columns, with zeros after the last output.
 inline void load_panel_bias(const Product& product, int64_t expert, int64_t panel, float* bias) {
   const ExpertProduct& weights = product.weights->weights();
   const PanelLayout& layout = product.layout();
@@ -53,8 +54,8 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
 }
 
 // One thread's part: works through the items that `queue` hands to this worker. After the last k block of a tile and
-// panel, calls store(tile, panel, c): c holds rows of panel_columns, the results first. k is cut the same way for every
-// row count, so that a row's result does not depend on its tile.
+// panel it calls store(tile, panel, c): c has rows of panel_columns, whose first values are the results. k is cut the
+// same way for every row count, so a row's result does not depend on its tile.
 template <class Store>
 void work_through(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
@@ -72,8 +73,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
         const char* weight = weights + panel * layout.panel_bytes() + layout.bytes_of(k);
-        // Where several tiles share a panel, each brings its share of the next panel's same part. A single tile reads
-        // its panels from memory in order, which the hardware foresees: more requests would only get in its way.
+        // Tiles that share a panel each prefetch a share of the same part of the next panel. A single tile reads its
+        // panels from memory in order, which the hardware prefetcher foresees: more requests would only get in its way.
         const int64_t lines = item.tiles > 1 ? layout.bytes_of(k_count) / 64 : 0;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
@@ -93,7 +94,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   }
 }
 
-// Plans a product and forms it with all threads that it is worth.
+// Plans a product and computes it with as many threads as it is worth.
 template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
   const PanelLayout& layout = product.layout();

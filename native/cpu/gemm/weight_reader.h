@@ -8,7 +8,7 @@
 
 namespace moe::cpu {
 
-// Elements first .. first + count of one row of a matrix, as float32.
+// Elements first .. first + count - 1 of one row of a matrix, as float32.
 void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int64_t first, int64_t count,
               float* values);
 
@@ -17,8 +17,8 @@ class WeightReader {
   WeightReader(const Kernels& kernels, const WeightView& weight);
 
   const WeightView& weight() const { return weight_; }
-  // Elements of inputs first .. first + count of one row, converted to a plain dtype. Rows and columns that the weight
-  // lacks are zeros. Elements that are stored as this dtype are moved bit by bit.
+  // Elements of inputs first .. first + count - 1 of one row, converted to a plain dtype. Rows and columns that the
+  // weight lacks are zeros. Elements already stored in that dtype are moved bit by bit.
   void read(DType dtype, int64_t row, int64_t first, int64_t count, void* values) const;
 
  private:
@@ -27,7 +27,7 @@ class WeightReader {
   const Kernels& kernels_;
   WeightView weight_;
   bool elements_are_codes_;
-  std::vector<int32_t> column_of_input_;  // empty: its own
+  std::vector<int32_t> column_of_input_;  // empty: column = input
 };
 
 }  // namespace moe::cpu

@@ -37,7 +37,7 @@ std::string names_of(TokenDTypes tokens) {
   return names;
 }
 
-// The tokens for which a row of a table is the one that is taken.
+// The tokens for which this row of the table is the one chosen.
 TokenDTypes chosen_for(std::span<const GemmKernel> rows, const GemmKernel& row) {
   TokenDTypes chosen = 0;
   for (int i = 0; i < kDTypeCount; ++i) {

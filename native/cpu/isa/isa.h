@@ -10,15 +10,15 @@
 
 namespace moe::cpu {
 
-// The kernels of this build, fastest first, whether they run on this CPU or not.
+// All kernels of this build, fastest first, including those that this CPU cannot run.
 std::vector<const Kernels*> all_kernels();
-// Those that run on this CPU, fastest first. Never empty: the portable ones always do.
+// Those that this CPU can run, fastest first. Never empty: the portable ones always run.
 std::vector<const Kernels*> available_kernels();
-// The first of them, or the one that the environment variable MOE_CPU_ISA names.
+// The fastest of them, or the one named by the environment variable MOE_CPU_ISA.
 Status select_kernels(const Kernels** kernels);
-// The id of these panels, as wide as an instruction set's.
+// The id of these panels at an instruction set's width.
 std::string layout_id(const Kernels& kernels, const PanelFormat& panels);
-// The rows of all tables of matrix products.
+// The rows of every instruction set's table of matrix products.
 std::vector<KernelDescription> describe_kernels();
 
 namespace avx512_bf16 {

@@ -1,4 +1,4 @@
-// What one instruction set offers: the innermost loops of every operator. Everything above them is the same for all.
+// What one instruction set offers: the innermost loops of every operator. Everything above them is shared.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +13,16 @@
 
 namespace moe::cpu {
 
-// A loop that does nothing but multiply, for measuring the machine's ceiling.
+// A loop that only multiplies, to measure the machine's ceiling.
 struct PeakLoop {
   void (*run)(int64_t iterations);
   double flops_per_iteration;
 };
 
-// Counters of random numbers that one call takes.
+// Random-number counters per call of draw().
 constexpr int kCountersAtOnce = 64;
 
-// Of the softmax of one row.
+// Results of one row's softmax.
 struct SoftmaxRow {
   double log_sum_exp;
   double entropy;
@@ -31,7 +31,7 @@ struct SoftmaxRow {
 struct Kernels {
   const char* name;   // as in MOE_CPU_ISA
   const char* needs;  // what the CPU must have
-  // Columns of one weight panel; half of them are gate columns where the activation is gated.
+  // Columns of one weight panel; half of them are gate columns if the activation is gated.
   int panel_columns;
   std::span<const GemmKernel> gemm;  // in order of preference
 
@@ -39,57 +39,56 @@ struct Kernels {
   void (*to_f32)(DType dtype, const void* source, int64_t count, float* values);
   // Converts `count` float32 values to any float dtype, rounding to nearest even.
   void (*from_f32)(DType dtype, const float* values, int64_t count, void* target);
-  // Writes k values of one row into row `row` of a packed tile of `rows` rows: element k goes to
-  // [k / group][row][k % group]; `padded_k` - k zeros follow.
+  // Writes k values of one row into row `row` of a packed tile of `rows` rows: element k goes to [k / group][row][k %
+  // group]. `padded_k` - k zeros follow.
   void (*pack_row)(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile,
                    int row, int rows);
-  // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k on; count and first_k
-  // are multiples of the k group.
+  // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k .. first_k + count -
+  // 1. count and first_k are multiples of the k group.
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
   void (*activate)(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c,
                    int rows);
-  // Rows of logits [tokens, experts], at most kGateTokens, to ids and weights [tokens, top_k]; the selection bias
-  // [experts] may be null, and `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite
-  // logit.
+  // Turns at most kGateTokens rows of logits [tokens, experts] into ids and weights [tokens, top_k]. The selection bias
+  // [experts] may be null; `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite logit.
   int32_t (*gate)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
                   const float* selection_bias, int32_t* ids, float* weights, int32_t* scratch);
-  // y[0 .. count] = sum over j of weights[j] * rows[j][0 .. count], in order of j; null rows add nothing.
+  // y[0 .. count - 1] = sum over j of weights[j] * rows[j][0 .. count - 1], in order of j. Null rows add nothing.
   void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
-  // In place: e^value over the sum of all. NaN counts as -infinity, whose share is 0; +infinity takes everything, in
-  // equal shares where there are several; all shares are 0 where nothing is above -infinity.
+  // Softmax in place. NaN counts as -infinity, whose share is 0. +infinity takes everything, in equal shares if there
+  // are several. If nothing is above -infinity, all shares are 0.
   void (*softmax)(float* values, int32_t count);
-  // One row of router logits: its softmax, and scores [experts] where they are not null. NaN and infinity as above;
-  // where the largest logit is infinite, so is the logarithm.
+  // One row of router logits: its softmax and, unless `scores` is null, scores [experts]. NaN and infinity are treated
+  // as above; if the largest logit is infinite, so is the log-sum-exp.
   SoftmaxRow (*softmax_scores)(const float* logits, int64_t experts, float* scores);
-  // Sigmoid scores [experts], 0 for NaN; with `normalize` over their sum, unless that is 0.
+  // Sigmoid scores [experts], 0 for NaN; with `normalize`, divided by their sum unless that is 0.
   void (*sigmoid_scores)(const float* logits, int64_t experts, bool normalize, float* scores);
-  // deviation = ln(1 + e^spread) + epsilon, logits = clean + noise * deviation, of `count` values.
+  // For `count` values: deviation = ln(1 + e^spread) + epsilon, logits = clean + noise * deviation.
   void (*add_noise)(const float* clean, const float* spread, const float* noise, float epsilon, int64_t count,
                     float* logits, float* deviation);
 
-  // Adds to sums the probabilities that a token's experts are among its top_k, see probability_in_top_k();
-  // `scratch` holds load_scratch(count) values.
+  // Adds to sums the probability that each expert is among a token's top_k; see probability_in_top_k(). `scratch` holds
+  // load_scratch(count) values.
   void (*add_load)(const float* clean, const float* noisy, const float* deviation, int32_t count, int32_t top_k,
                    double* sums, int32_t* scratch);
-  // The numbers of the counters from `counter` on, kRandomLanes each.
+  // The numbers of kCountersAtOnce counters from `counter` on, kRandomLanes each.
   void (*draw)(uint64_t seed, Distribution distribution, uint64_t counter, float* numbers);
 
   PeakLoop f32_peak;
-  PeakLoop bf16_peak;  // run is null where the CPU has no products of bfloat16
+  PeakLoop bf16_peak;  // run is null if the CPU cannot multiply bfloat16
   // Reads memory once from end to end, as fast as one thread can.
   void (*read_stream)(const char* bytes, int64_t count);
 };
 
-// A key's bits, and below them its index, inverted.
+// A key's bits above its inverted index.
 inline int64_t keyed_index(float key, int32_t index) {
   return static_cast<int64_t>(uint64_t{float_bits(key)} << 32 | static_cast<uint32_t>(~index));
 }
 inline int32_t index_of(int64_t keyed) { return ~static_cast<int32_t>(keyed); }
 
-// An integer that orders like the key, where -0 equals 0 and NaN is below -infinity, and has the lower index first
-// among equal keys.
+// An integer that orders like the key: -0 equals 0, and NaN is below -infinity. Among equal keys the lower index is
+// larger.
 inline int64_t ranked(int64_t keyed) {
   const float key = float_from_bits(static_cast<uint32_t>(keyed >> 32)) + 0.0f;
   const int32_t bits = static_cast<int32_t>(float_bits(key));
@@ -97,13 +96,13 @@ inline int64_t ranked(int64_t keyed) {
   return static_cast<int64_t>(uint64_t{static_cast<uint32_t>(rank)} << 32 | static_cast<uint32_t>(keyed));
 }
 
-// Up to whole cache lines of 32-bit values.
+// Rounds up to whole cache lines of 32-bit values.
 constexpr int64_t whole_lines(int64_t count) { return (count + 15) / 16 * 16; }
-// Tokens that gate() takes at once, side by side in vectors.
+// Tokens per call of gate(), side by side in vectors.
 constexpr int kGateTokens = 16;
-// A token's candidates in order; of all tokens keys, those of chosen groups, weights, and groups.
+// One token's candidates in order; for every token its keys, the chosen groups' keys, weights and groups.
 constexpr int64_t gate_scratch(int64_t experts) { return (2 + 4 * kGateTokens) * whole_lines(experts); }
-// Chosen experts, and a token's candidates in order.
+// The chosen experts, and one token's candidates in order.
 constexpr int64_t load_scratch(int64_t experts) { return 3 * whole_lines(experts); }
 
 }  // namespace moe::cpu

@@ -7,7 +7,7 @@ struct Vector {
   static Vector zero() { return {_mm256_setzero_ps()}; }
   static Vector broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
-  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  // The first `count` lanes, or all lanes if there are more; the others come from `rest`.
   static Vector load_first(const float* p, int64_t count, Vector rest) {
     if (count >= width) return load(p);
     const __m256i lanes = first_lanes(count);
@@ -28,14 +28,14 @@ struct Vector {
   }
   static Vector load(const uint8_t* p) { return integers(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   static Vector integers(__m128i bytes) { return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))}; }
-  // The lower and the upper four bits of 8 bytes.
+  // The lower and the upper four bits of each of 8 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
     const __m128i mask = _mm_set1_epi8(0xf);
     low = integers(_mm_and_si128(bytes, mask));
     high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
   }
-  // The elements of even and odd k of 8 columns stored as pairs.
+  // The elements at even and odd k of 8 columns that are stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     even.v = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
@@ -64,22 +64,22 @@ struct Vector {
   Vector abs() const { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v)}; }
   Vector sqrt() const { return {_mm256_sqrt_ps(v)}; }
   Vector round() const { return {_mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // Normal v times 2^n of integral n, where that is normal too.
+  // v * 2^n for an integral n, where both v and the result are normal.
   Vector times_exp2(Vector n) const {
     const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
     return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent))};
   }
-  // A bit for every lane that is at least the bar's; NaN is not.
+  // One bit for every lane that is at least the bar; never for NaN.
   uint32_t at_least(Vector bar) const {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, bar.v, _CMP_GE_OQ)));
   }
-  // The lanes of a and b in turn.
+  // Interleaves the lanes of a and b.
   static void zip(Vector a, Vector b, Vector& first, Vector& second) {
     const __m256 low = _mm256_unpacklo_ps(a.v, b.v), high = _mm256_unpackhi_ps(a.v, b.v);
     first = {_mm256_permute2f128_ps(low, high, 0x20)};
     second = {_mm256_permute2f128_ps(low, high, 0x31)};
   }
-  // Of all lanes, of which none is NaN.
+  // The largest lane; no lane may be NaN.
   float largest() const {
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -90,21 +90,21 @@ struct Vector {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
   }
-  // x where that is NaN, else y.
+  // Per lane: x where x is NaN, otherwise y.
   static Vector select_nan(Vector x, Vector y) {
     return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))};
   }
-  // Where x < 0: a, else b.
+  // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) { return {_mm256_blendv_ps(b.v, a.v, x.v)}; }
 };
 
-// Not friends: GCC leaves those out of the target region.
+// Not friends: GCC leaves friends out of the target region.
 inline Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vector operator-(Vector a, Vector b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm256_div_ps(a.v, b.v)}; }
 
-// Keys with their indices, see top_k.h.
+// Keys with their indices; see top_k.h.
 struct Ranked {
   static constexpr int width = 4;
   __m256i v;

@@ -7,7 +7,7 @@ struct Vector {
   static Vector zero() { return {_mm512_setzero_ps()}; }
   static Vector broadcast(float x) { return {_mm512_set1_ps(x)}; }
   static Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  // The first `count` lanes, or all lanes if there are more; the others come from `rest`.
   static Vector load_first(const float* p, int64_t count, Vector rest) {
     if (count >= width) return load(p);
     return {_mm512_mask_loadu_ps(rest.v, first_lanes(count), p)};
@@ -26,14 +26,14 @@ struct Vector {
   }
   static Vector load(const uint8_t* p) { return integers(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static Vector integers(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))}; }
-  // The lower and the upper four bits of 16 bytes.
+  // The lower and the upper four bits of each of 16 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     const __m128i mask = _mm_set1_epi8(0xf);
     low = integers(_mm_and_si128(bytes, mask));
     high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
   }
-  // The elements of even and odd k of 16 columns stored as pairs.
+  // The elements at even and odd k of 16 columns that are stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
     const __m512i bits = _mm512_loadu_si512(p);
     even.v = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
@@ -61,39 +61,39 @@ struct Vector {
   Vector abs() const { return {_mm512_abs_ps(v)}; }
   Vector sqrt() const { return {_mm512_sqrt_ps(v)}; }
   Vector round() const { return {_mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // Normal v times 2^n of integral n, where that is normal too.
+  // v * 2^n for an integral n, where both v and the result are normal.
   Vector times_exp2(Vector n) const {
     const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n.v), 23);
     return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), exponent))};
   }
-  // A bit for every lane that is at least the bar's; NaN is not.
+  // One bit for every lane that is at least the bar; never for NaN.
   uint32_t at_least(Vector bar) const { return _mm512_cmp_ps_mask(v, bar.v, _CMP_GE_OQ); }
-  // The lanes of a and b in turn.
+  // Interleaves the lanes of a and b.
   static void zip(Vector a, Vector b, Vector& first, Vector& second) {
     const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     first = {_mm512_permutex2var_ps(a.v, low, b.v)};
     second = {_mm512_permutex2var_ps(a.v, _mm512_add_epi32(low, _mm512_set1_epi32(8)), b.v)};
   }
-  // Of all lanes, of which none is NaN.
+  // The largest lane; no lane may be NaN.
   float largest() const { return _mm512_reduce_max_ps(v); }
   float sum() const { return _mm512_reduce_add_ps(v); }
-  // x where that is NaN, else y.
+  // Per lane: x where x is NaN, otherwise y.
   static Vector select_nan(Vector x, Vector y) {
     return {_mm512_mask_mov_ps(y.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), x.v)};
   }
-  // Where x < 0: a, else b.
+  // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), b.v, a.v)};
   }
 };
 
-// Not friends: GCC leaves those out of the target region.
+// Not friends: GCC leaves friends out of the target region.
 inline Vector operator+(Vector a, Vector b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vector operator-(Vector a, Vector b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline Vector operator*(Vector a, Vector b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vector operator/(Vector a, Vector b) { return {_mm512_div_ps(a.v, b.v)}; }
 
-// Keys with their indices, see top_k.h.
+// Keys with their indices; see top_k.h.
 struct Ranked {
   static constexpr int width = 8;
   __m512i v;

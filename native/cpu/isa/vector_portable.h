@@ -1,5 +1,5 @@
 // 4 float32 lanes in plain C++, which compilers turn into whatever vectors the target has. Included inside the portable
-// namespace. The place to start a NEON or SVE version from.
+// namespace. A NEON or SVE version starts from here.
 
 struct Vector {
   static constexpr int width = 4;
@@ -13,7 +13,7 @@ struct Vector {
   static Vector zero() { return {{0, 0, 0, 0}}; }
   static Vector broadcast(float x) { return {{x, x, x, x}}; }
   static Vector load(const float* p) { return {{p[0], p[1], p[2], p[3]}}; }
-  // The first `count` lanes, or all if there are more; `rest` in those behind.
+  // The first `count` lanes, or all lanes if there are more; the others come from `rest`.
   static Vector load_first(const float* p, int64_t count, Vector rest) {
     if (count >= width) return load(p);
     return map([&](int i) { return i < count ? p[i] : rest.v[i]; });
@@ -30,12 +30,12 @@ struct Vector {
   static Vector load(const uint8_t* p) {
     return map([p](int i) { return static_cast<float>(p[i]); });
   }
-  // The lower and the upper four bits of 4 bytes.
+  // The lower and the upper four bits of each of 4 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
     low = map([p](int i) { return static_cast<float>(p[i] & 0xf); });
     high = map([p](int i) { return static_cast<float>(p[i] >> 4); });
   }
-  // The elements of even and odd k of 4 columns stored as pairs.
+  // The elements at even and odd k of 4 columns that are stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
     even = map([p](int i) { return static_cast<float>(p[2 * i]); });
     odd = map([p](int i) { return static_cast<float>(p[2 * i + 1]); });
@@ -65,36 +65,36 @@ struct Vector {
   Vector sqrt() const {
     return map([&](int i) { return std::sqrt(v[i]); });
   }
-  // Of |x| < 2^22: the sum has no room for a fraction.
+  // For |x| < 2^22: the sum has no room for a fraction.
   Vector round() const {
     return map([&](int i) { return (v[i] + 0x1.8p23f) - 0x1.8p23f; });
   }
-  // Normal v times 2^n of integral n, where that is normal too; undefined conversions of NaN are avoided.
+  // v * 2^n for an integral n, where both v and the result are normal. Avoids the undefined conversion of NaN.
   Vector times_exp2(const Vector& n) const {
     return map([&](int i) {
       const float exponent = n.v[i] >= -126.0f ? n.v[i] : 0.0f;
       return float_from_bits(float_bits(v[i]) + (static_cast<uint32_t>(static_cast<int32_t>(exponent)) << 23));
     });
   }
-  // A bit for every lane that is at least the bar's; NaN is not.
+  // One bit for every lane that is at least the bar; never for NaN.
   uint32_t at_least(const Vector& bar) const {
     uint32_t bits = 0;
     for (int i = 0; i < width; ++i) bits |= static_cast<uint32_t>(v[i] >= bar.v[i]) << i;
     return bits;
   }
-  // The lanes of a and b in turn.
+  // Interleaves the lanes of a and b.
   static void zip(const Vector& a, const Vector& b, Vector& first, Vector& second) {
     first = {{a.v[0], b.v[0], a.v[1], b.v[1]}};
     second = {{a.v[2], b.v[2], a.v[3], b.v[3]}};
   }
-  // Of all lanes, of which none is NaN.
+  // The largest lane; no lane may be NaN.
   float largest() const { return std::max(std::max(v[0], v[2]), std::max(v[1], v[3])); }
   float sum() const { return (v[0] + v[2]) + (v[1] + v[3]); }
-  // x where that is NaN, else y.
+  // Per lane: x where x is NaN, otherwise y.
   static Vector select_nan(Vector x, Vector y) {
     return map([&](int i) { return x.v[i] != x.v[i] ? x.v[i] : y.v[i]; });
   }
-  // Where x < 0: a, else b.
+  // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
     return map([&](int i) { return x.v[i] < 0 ? a.v[i] : b.v[i]; });
   }
@@ -113,7 +113,7 @@ inline Vector operator/(Vector a, Vector b) {
   return Vector::map([&](int i) { return a.v[i] / b.v[i]; });
 }
 
-// Keys with their indices, see top_k.h.
+// Keys with their indices; see top_k.h.
 struct Ranked {
   static constexpr int width = 1;
   int64_t v;

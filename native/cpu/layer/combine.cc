@@ -1,4 +1,4 @@
-// The tokens' outputs: the weighted sum over the rows of their slots.
+// The tokens' outputs: a weighted sum over the rows of each token's slots.
 #include <algorithm>
 #include <cmath>
 
@@ -14,7 +14,7 @@ void take(Pass& pass, Arena& arena) {
   pass.scratch.line = arena.take<float>(pass.threads() * pass.layer.hidden);
 }
 
-// What the outputs of a token's slots are multiplied by.
+// The factors of the outputs of a token's slots.
 const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
   float* all = pass.scratch.slot_weights + worker.index * pass.slots;
   if (pass.layer.weight_on == WeightPlace::input) {
@@ -46,7 +46,7 @@ void combine(Pass& pass, const Worker& worker, int64_t token) {
   for (int64_t j = 0; j < pass.slots; ++j) {
     const int32_t row = pass.state.row_of_slot[token * pass.slots + j];
     rows[j] = row < 0 ? nullptr : pass.state.outputs + row * hidden;
-    // Every row is one slot's, so no other thread has it.
+    // Every row belongs to one slot, so no other thread touches it.
     if (row >= 0 && pass.layer.output_activation == OutputActivation::softmax) {
       kernels.softmax(pass.state.outputs + row * hidden, static_cast<int32_t>(hidden));
     }

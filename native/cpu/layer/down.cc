@@ -1,4 +1,4 @@
-// The experts' outputs of every row.
+// The experts' output for every row.
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {

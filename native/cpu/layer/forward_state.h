@@ -8,19 +8,20 @@
 
 namespace moe::cpu {
 
-// Arrays in memory of whoever runs the pass: by default the device's workspace, until the next operator.
+// The arrays belong to whoever runs the pass. By default they are in the device's workspace, valid until the next
+// operator.
 struct ForwardState {
-  float* logits = nullptr;          // [tokens, experts], of router
-  float* shared_gate = nullptr;     // [tokens, shared_gate_rows], of shared_gate
+  float* logits = nullptr;          // [tokens, experts], from router
+  float* shared_gate = nullptr;     // [tokens, shared_gate_rows], from shared_gate
   int32_t* ids = nullptr;           // [tokens, choices] and
-  float* weights = nullptr;         // [tokens, choices], of gating
-  int32_t* offsets = nullptr;       // [all_experts + 1], and the rest of sort
+  float* weights = nullptr;         // [tokens, choices], from gating
+  int32_t* offsets = nullptr;       // [all_experts + 1]; this and the next four are from sort
   int32_t* token_of_row = nullptr;  // [rows]
   int32_t* row_of_slot = nullptr;   // [tokens, slots]
-  float* weight_of_row = nullptr;   // [rows], where weights multiply the input
-  std::vector<RowTile> row_tiles;   // of one expert each
-  char* inner_tiles = nullptr;      // packed tiles of activations, of gate_up
-  float* outputs = nullptr;         // [rows, hidden], of down
+  float* weight_of_row = nullptr;   // [rows], if weights multiply the input
+  std::vector<RowTile> row_tiles;   // one expert each
+  char* inner_tiles = nullptr;      // packed tiles of activations, from gate_up
+  float* outputs = nullptr;         // [rows, hidden], from down
 };
 
 }  // namespace moe::cpu

@@ -1,5 +1,5 @@
 // The inner activations of every row: act(gate x) * (up x) * (factor x), packed for the down product. Gate and up are
-// one product where they have the same format, else two.
+// one product if they have the same format, otherwise two.
 #include <algorithm>
 #include <cstring>
 
@@ -44,7 +44,7 @@ void take(Pass& pass, Arena& arena) {
   pass.state.inner_tiles = arena.take<char>(rows * down_of(pass).row_bytes());
 }
 
-// Rows of one tile height for all products, as what one stores the next reads.
+// All products use tiles of the same height, since one reads what another stored.
 int tile_rows(const Pass& pass) {
   int rows = std::min(up_of(pass).gemm.max_rows, down_of(pass).gemm.max_rows);
   if (pass.weights.gate != nullptr) rows = std::min(rows, gate_of(pass).gemm.max_rows);
@@ -113,7 +113,7 @@ Status run(Pass& pass) {
         char* inner = pass.state.inner_tiles + tile.first_row * inner_bytes;
         pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
                                   inner, tile.rows);
-        // Zeros after the last panel, where the down product's steps are longer.
+        // If the down product's steps are longer, fill up with zeros after the last panel.
         const int64_t end = first + layout.outputs_per_panel;
         if (panel + 1 == layout.panels && end < inner_k) {
           std::memset(inner + end * tile.rows * element, 0, static_cast<size_t>((inner_k - end) * tile.rows * element));

@@ -20,7 +20,7 @@ Status run(Pass& pass) {
   const int64_t count = pass.tokens.count;
   const int64_t experts = pass.layer.experts;
   const TensorView logits{pass.state.logits, DType::f32, 2, {count, experts}};
-  // Some 30 operations a logit: an exponential, comparisons, its part in the choice.
+  // About 30 operations per logit: an exponential, comparisons, its share of the choice.
   const Work work{.operations = 30.0 * static_cast<double>(count * experts)};
   pass.for_items(ceil_divide(count, kTokensAtOnce), work, [&](const Worker& worker, int64_t i) {
     const int64_t first = i * kTokensAtOnce;

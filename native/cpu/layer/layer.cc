@@ -8,8 +8,7 @@ namespace moe::cpu {
 
 namespace {
 
-// Rows (tokens times slots) that are worked through at once: enough that the weights are read rarely, few enough that
-// the workspace stays small.
+// Rows (tokens times slots) per chunk: enough that weights are read rarely, few enough that the workspace stays small.
 constexpr int64_t kChunkRows = 32768;
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace moe::cpu {
 class CpuLayer final : public Layer {
  public:
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
-  // Over the parts() of another layer; the weights cannot be set.
+  // Reads the parts() of another layer in place; its weights cannot be set.
   static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
                      std::unique_ptr<Layer>* layer);
 

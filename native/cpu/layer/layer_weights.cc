@@ -104,7 +104,7 @@ Status LayerWeights::check_settable() const {
   return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
 }
 
-// Copies a bias to the values that begin at index `at` of its part. The part is made with the first bias, of zeros.
+// Copies a bias into its part, from index `at` on. The first bias creates the part, filled with zeros.
 Status LayerWeights::keep_bias(Buffer LayerWeights::*values, const MatrixView& bias, int64_t at) {
   if (bias.absent()) return {};
   Buffer& buffer = this->*values;

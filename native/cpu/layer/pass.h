@@ -9,13 +9,13 @@
 
 namespace moe::cpu {
 
-// The tokens of a pass and the caller's arrays for them; null: none.
+// The tokens of a pass and the caller's arrays for them; null: not given.
 struct LayerTokens {
   const char* x = nullptr;  // [count, hidden]
   DType dtype = DType::f32;
   int64_t count = 0;
-  int64_t first = 0;         // index of the first one within the call
-  int64_t choices = 0;       // chosen experts of each
+  int64_t first = 0;         // the first token's index within the call
+  int64_t choices = 0;       // experts chosen for each
   int32_t* ids = nullptr;    // [count, choices]
   float* weights = nullptr;  // [count, choices]
   float* logits = nullptr;   // [count, experts]
@@ -24,9 +24,9 @@ struct LayerTokens {
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
 
-// Rows packed into tiles, for all products that read them alike.
+// Rows packed into tiles, for all products that read them in the same way.
 struct PackedRows {
-  const GemmKernel* gemm = nullptr;  // one that reads them; null: not packed yet
+  const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet
   int64_t padded_k = 0;
   char* data = nullptr;
 
@@ -40,7 +40,7 @@ struct PackedRows {
 struct Operand {
   const CpuPackedExperts& weights;
   const GemmKernel& gemm;
-  const float* bias = nullptr;  // of the first expert
+  const float* bias = nullptr;  // the first expert's
   int64_t bias_stride = 0;      // to the next expert's
 
   int64_t row_bytes() const { return weights.layout().padded_k * element_bytes(gemm.arithmetic); }
@@ -65,13 +65,13 @@ class Pass {
   const char* token(int64_t index) const {
     return tokens.x + index * layer.hidden * static_cast<int64_t>(info(tokens.dtype).bytes);
   }
-  // The product of the tokens, or of float32 ones, with these weights.
+  // The product of tokens of this dtype with these weights.
   Operand operand(const CpuPackedExperts& packed, DType dtype, const float* bias = nullptr,
                   int64_t bias_stride = 0) const {
     return {packed, *choose_gemm(kernels.gemm, dtype, *packed.weights().format), bias, bias_stride};
   }
 
-  // item(worker, index) of 0 .. count, on the threads that come.
+  // Calls item(worker, index) for 0 .. count - 1, on the threads that come.
   template <class Item>
   void for_items(int64_t count, const Work& work, Item&& item) {
     context.queue.reset(count);
@@ -79,7 +79,7 @@ class Pass {
       for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) item(worker, i);
     });
   }
-  // store(tile, panel, c) of every tile and panel of x times the weights, see run_product().
+  // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
   template <class Store>
   Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, Store&& store) {
     return run_product(context,
@@ -93,9 +93,9 @@ class Pass {
                         .plan = {}},
                        store);
   }
-  // The same as a matrix [rows, outputs].
+  // The same, stored as a matrix [rows, outputs].
   Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results);
-  // The tokens times the weights of a router or gate, by float32 products whatever the tokens are.
+  // The tokens times the weights of a router or gate, always in float32 products.
   Status project(const Operand& operand, float* results);
   void take_packed_tokens(const Operand& operand);
 
@@ -105,20 +105,20 @@ class Pass {
   const LayerWeights& weights;
   const LayerTokens& tokens;
   const Stages stages;
-  const int64_t slots;  // of a token: its choices and the shared experts
+  const int64_t slots;  // per token: its choices and the shared experts
   ForwardState state;
-  // Found in the data, reported after the pass.
+  // An error found in the data, reported after the pass.
   Status data_error;
   std::atomic<int64_t> non_finite_rows{0};
 
-  // Memory that stages use for themselves.
+  // Memory that stages use internally.
   struct {
     PackedRows tokens, rows;
-    int64_t token_bytes = 0;           // of packed tokens, at most
+    int64_t token_bytes = 0;           // upper bound for packed tokens
     int32_t* gating = nullptr;         // [threads, gating_scratch]
-    float* gate = nullptr;             // [rows, intermediate], where gate and up are products of their own
+    float* gate = nullptr;             // [rows, intermediate], if gate and up are separate products
     float* factor = nullptr;           // [rows, intermediate]
-    float* input_line = nullptr;       // [threads, hidden], where weights multiply the input
+    float* input_line = nullptr;       // [threads, hidden], if weights multiply the input
     float* line = nullptr;             // [threads, hidden]
     const void** slot_rows = nullptr;  // [threads, slots]
     float* slot_weights = nullptr;     // [threads, slots]

@@ -1,4 +1,4 @@
-// Logits of the tokens.
+// The tokens' logits.
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {

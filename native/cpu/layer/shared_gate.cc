@@ -1,4 +1,4 @@
-// Outputs of the shared experts' gate.
+// The outputs of the shared experts' gate.
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {

@@ -1,4 +1,4 @@
-// The slots of all tokens in order of their experts.
+// All tokens' slots, sorted by expert.
 #include "cpu/routing/sort.h"
 #include "cpu/layer/stage.h"
 
@@ -13,7 +13,7 @@ void take(Pass& pass, Arena& arena) {
   if (pass.layer.weight_on == WeightPlace::input) pass.state.weight_of_row = arena.take<float>(pass.most_rows());
 }
 
-// Gives every row its slot's weight; shared experts' have weight 1.
+// Gives every row the weight of its slot; rows of shared experts weigh 1.
 void weigh_rows(Pass& pass) {
   const int64_t choices = pass.tokens.choices;
   for (int64_t token = 0; token < pass.tokens.count; ++token) {

@@ -1,4 +1,4 @@
-// The stages on the CPU, each in a file of this folder that defines `<stage>_stage`.
+// The stages on the CPU. Each has a file in this folder that defines `<stage>_stage`.
 #pragma once
 
 #include "cpu/layer/pass.h"
@@ -6,9 +6,9 @@
 namespace moe::cpu {
 
 struct CpuStage {
-  // Takes memory for what the stage leaves and for itself.
+  // Takes memory for the stage's results and for its own use.
   void (*take)(Pass& pass, Arena& arena);
-  // On the calling thread, which shares the work with others.
+  // Runs on the calling thread, which shares the work with others.
   Status (*run)(Pass& pass);
 };
 

@@ -41,7 +41,7 @@ class Choices {
   ServingOrder order_;
 };
 
-// An upper bound (exclusive) of the `capacity` smallest numbers; reorders them.
+// An exclusive upper bound of the `capacity` smallest numbers; reorders them.
 uint64_t limit_of(uint64_t* begin, uint64_t* end, int64_t capacity) {
   if (end - begin <= capacity) return UINT64_MAX;
   std::nth_element(begin, begin + capacity, end);
@@ -77,7 +77,7 @@ Status run(Context& context, const LimitCapacity& p) {
                        [&](int64_t slot, int32_t, uint64_t number) { numbers[sorted.row_of_slot[slot]] = number; });
     }
   });
-  // An expert's rows are in token order, so those of one sequence are adjacent.
+  // An expert's rows are in token order, so those of one sequence are contiguous.
   context.team.for_range(groups, kGroupsAtOnce, [&](int64_t begin, int64_t end) {
     for (int64_t group = begin; group < end; ++group) {
       const int64_t expert = group % p.experts;

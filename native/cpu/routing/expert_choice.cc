@@ -11,7 +11,7 @@ constexpr int64_t kTokensAtOnce = 64;
 // Experts that a thread takes at a time, if there are enough for all threads: their scores fill a cache line.
 constexpr int64_t kMostExpertsAtOnce = 16;
 
-// Turns one token's logits into scores. NaN stays NaN; if no logit is finite, all become NaN. Returns whether one is.
+// Turns one token's logits into scores. NaN stays NaN; if no logit is finite, all become NaN. Returns whether any is.
 bool score(const Kernels& kernels, const float* logits, int64_t experts, ExpertScoring scoring, float* scores) {
   int64_t finite = 0;
   for (int64_t e = 0; e < experts; ++e) finite += std::fabs(logits[e]) < INFINITY ? 1 : 0;
@@ -28,9 +28,9 @@ bool score(const Kernels& kernels, const float* logits, int64_t experts, ExpertS
   return true;
 }
 
-// Chooses tokens for experts first .. end by the scores in their columns of p.weights. The columns are read and written
-// once, row by row: columns a power of two apart would compete for a few cache sets. `keys` has room for a number per
-// token and expert, `order` for one per token.
+// Chooses tokens for experts first .. end - 1 by the scores in their columns of p.weights. The columns are read and
+// written once, row by row: columns a power of two apart would compete for a few cache sets. `keys` has room for a
+// number per token and expert, `order` for one per token.
 void choose(const ExpertChoice& p, int64_t first, int64_t end, uint32_t* keys, uint64_t* order) {
   const int64_t tokens = p.weights.shape[0], experts = p.weights.shape[1], capacity = p.tokens.shape[1];
   auto* scores = p.weights.as<float>();
@@ -43,7 +43,7 @@ void choose(const ExpertChoice& p, int64_t first, int64_t end, uint32_t* keys, u
   const auto place_of = [&](int64_t e, int64_t token) {
     return uint64_t{keys[(e - first) * tokens + token]} << 32 | static_cast<uint64_t>(token);
   };
-  uint64_t bounds[kMostExpertsAtOnce];  // exclusive bounds of the chosen tokens' places
+  uint64_t bounds[kMostExpertsAtOnce];  // exclusive bounds of the chosen tokens' order
   for (int64_t e = first; e < end; ++e) {
     for (int64_t token = 0; token < tokens; ++token) order[token] = place_of(e, token);
     std::nth_element(order, order + capacity, order + tokens);

@@ -5,8 +5,8 @@
 
 namespace moe::cpu {
 
-// Routes tokens first .. end of logits [T, E] (any float dtype) to ids and weights [T, k]; the selection bias [E] may
-// be null. `scratch` holds gating_scratch(experts) values. Returns how many rows had no finite logit.
+// Routes tokens first .. end - 1 of logits [T, E] (any float dtype) to ids and weights [T, k]; the selection bias [E]
+// may be null. `scratch` holds gating_scratch(experts) values. Returns how many rows had no finite logit.
 int64_t gate_rows(const Kernels& kernels, const TensorView& logits, const GatingRule& rule, const float* selection_bias,
                   int32_t* ids, float* weights, int64_t first, int64_t end, int32_t* scratch);
 

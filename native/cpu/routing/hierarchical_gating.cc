@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kTokensAtOnce = 64;
 
-// Gathers the logits of the chosen groups [tokens, chosen] of tokens first .. into `rows`, one row per group.
+// Gathers the logits of the chosen groups [tokens, chosen] of tokens from `first` on into `rows`, one row per group.
 TensorView gather_groups(const HierarchicalGating& p, const int32_t* groups, int64_t first, int64_t slots, char* rows) {
   const int64_t experts = p.logits.shape[1], size = p.group_size(), chosen = p.groups.top_k;
   const int64_t bytes = static_cast<int64_t>(info(p.logits.dtype).bytes);

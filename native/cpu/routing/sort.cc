@@ -14,7 +14,7 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
   Status status;
   int32_t* next = sorted.offsets + 1;  // next[e] becomes the first free row of expert e, and ends as its last + 1
   std::fill(sorted.offsets, sorted.offsets + all_experts + 1, 0);
-  // The number within the bank, or -1.
+  // The expert's number within the bank, or -1.
   const auto expert_of = [&](int32_t id) {
     const int64_t expert = id - c.bank_first;
     return expert >= 0 && expert < held ? expert : -1;

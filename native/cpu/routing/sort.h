@@ -7,18 +7,18 @@
 
 namespace moe::cpu {
 
-// The experts of every token.
+// Every token's experts.
 struct ChosenExperts {
   const char* name;    // operator and argument, for messages
   const int32_t* ids;  // [tokens, top_k]
   int64_t tokens;
   int64_t top_k;
-  int64_t experts;  // that ids may name
-  // Additional experts, after the others, that take every token, in slots after its top_k.
+  int64_t experts;  // upper bound of ids
+  // Additional experts after the others. Each takes every token, in a slot after its top_k.
   int64_t shared = 0;
-  // Index of the first token within the call, for messages.
+  // The first token's index within the call, for messages.
   int64_t first_token = 0;
-  // The experts that rows are made for, numbered from the first of them; other choices count as -1. -1: all.
+  // The experts that get rows, numbered from the first of them; choices of others count as -1. count -1: all experts.
   int64_t bank_first = 0;
   int64_t bank_count = -1;
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kRepeats = 5;
 constexpr int64_t kIterations = 4'000'000;
-// Far beyond the caches.
+// Far more than the caches hold.
 constexpr int64_t kReadBytesPerThread = int64_t{512} << 20;
 
 double best_rate(const Team& team, double work, const auto& body) {

@@ -1,4 +1,4 @@
-// What this machine can do at most, measured: the yardstick of the benchmarks.
+// The most that this machine can do, measured: the yardstick of the benchmarks.
 #pragma once
 
 #include "core/status.h"
@@ -6,12 +6,12 @@
 namespace moe::cpu {
 
 struct Ceilings {
-  double f32_flops = 0;   // float32 multiply-adds, two operations each, a second
-  double bf16_flops = 0;  // bfloat16 pair products, or 0 where the CPU has none
-  double read_bytes = 0;  // streamed from memory, bytes a second
+  double f32_flops = 0;   // float32 multiply-adds per second, two operations each
+  double bf16_flops = 0;  // the same in bfloat16 pair products; 0 if the CPU has none
+  double read_bytes = 0;  // bytes per second, streamed from memory
 };
 
-// All `threads` at once; takes about a second.
+// Measures all `threads` at once; takes about a second.
 Status measure_ceilings(int threads, Ceilings* ceilings);
 
 }  // namespace moe::cpu

@@ -1,4 +1,4 @@
-// Time that passes, for what is measured.
+// A clock for measuring elapsed time.
 #pragma once
 
 #include <chrono>

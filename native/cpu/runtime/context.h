@@ -1,4 +1,4 @@
-// What the operators of one CPU device share.
+// What a CPU device's operators share.
 #pragma once
 
 #include <vector>
@@ -18,15 +18,15 @@ struct Context {
   Team team;
   bool poison;
   Warnings& warnings;
-  // One phase at a time.
+  // For one phase at a time.
   ItemQueue queue;
-  // Of the operator that runs now, kept between calls.
+  // For the operator that is running; kept between calls.
   Buffer workspace;
-  // Of the matrix product that runs now.
+  // For the matrix product that is running.
   Buffer sums;
 };
 
-// Cuts a workspace into arrays: first take() them all to learn the size, reserve it, then take() them again from
+// Cuts a workspace into arrays: take() them all once to learn the size, reserve it, then take() them again to get
 // memory.
 class Arena {
  public:

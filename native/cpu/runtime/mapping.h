@@ -17,8 +17,8 @@ constexpr bool kMapsFiles = true;
 
 class Mapping {
  public:
-  // Maps the first `bytes` of an open file, read-only. The descriptor may be closed and the file deleted or replaced
-  // by another right after; it must not be truncated in place, because touching a page behind its end is fatal.
+  // Maps the first `bytes` of an open file, read-only. Right afterwards the descriptor may be closed and the file
+  // deleted or replaced by another. It must not be truncated in place: touching a page past its end is fatal.
   static Status open(int descriptor, size_t bytes, std::shared_ptr<Mapping>* mapping);
   ~Mapping();
   Mapping(const Mapping&) = delete;

@@ -15,7 +15,8 @@ namespace moe::cpu {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-// Above this the machine is asked first: Linux hands out memory it does not have and kills the process on first touch.
+// Above this size, check what is available first: Linux hands out memory it does not have and kills the process when it
+// is touched.
 constexpr size_t kAskFirst = size_t{64} << 20;
 
 void* aligned_memory(size_t bytes, size_t alignment) {

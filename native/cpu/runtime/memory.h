@@ -1,4 +1,5 @@
-// Host memory for tensors and workspaces: aligned for vectors, on huge pages where large and the system gives them.
+// Host memory for tensors and workspaces: aligned for vectors, and on huge pages if it is large and the system has
+// them.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,7 @@ constexpr size_t kAlignment = 64;
 Status allocate(size_t bytes, bool poison, void** data);
 void release(void* data);
 
-// Memory that one user grows and keeps between calls, or memory of another owner.
+// Memory that one user grows and keeps between calls, or a reference to somebody else's.
 class Buffer {
  public:
   Buffer() = default;
@@ -20,9 +21,9 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  // At least `bytes`; what was there is lost. With `poison`, filled with NaN patterns on every call.
+  // Makes room for at least `bytes`; previous contents are lost. With `poison`, every call fills it with NaN patterns.
   Status reserve(size_t bytes, bool poison);
-  // Refers to memory of another owner from now on.
+  // From now on refers to memory of another owner.
   void borrow(void* data, size_t bytes);
   char* data() const { return static_cast<char*>(data_); }
   size_t bytes() const { return bytes_; }

@@ -8,18 +8,18 @@
 
 namespace moe::cpu {
 
-// Whether every index is -1 or 0 .. rows - 1, else ID_OUT_OF_RANGE for the first that is not. `name` is operator and
-// argument, `what` what they are indices of.
+// Checks that every index is -1 or 0 .. rows - 1; ID_OUT_OF_RANGE names the first that is not. In messages, `name` is
+// the operator and argument, `what` the thing that is indexed.
 Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what = "a row");
 
-// Likewise of the first `choices` ids of every token in `ids` [T, k] whose token counts, none or one of 0 .. limit - 1.
+// The same for the first `choices` ids of every token in `ids` [T, k] that counts: each is -1 or 0 .. limit - 1.
 Status check_choices(const char* name, const TensorView& ids, int64_t choices, const TokenMask& mask, int64_t limit,
                      const char* what);
 
 // An index outside its range counts as -1.
 constexpr int64_t index_or_none(int32_t index, int64_t rows) { return index >= 0 && index < rows ? index : -1; }
 
-// target row i = source row indices[i], or zeros where that is -1.
+// Row i of target is row indices[i] of source, or zeros if that is -1.
 Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
                    char* target);
 

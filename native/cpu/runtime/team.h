@@ -9,16 +9,16 @@
 
 namespace moe::cpu {
 
-// What a parallel region has to do.
+// The size of a parallel region.
 struct Work {
   double bytes = 0;       // read and written
-  double operations = 0;  // of floating point; a multiply-add is two
+  double operations = 0;  // floating point; a multiply-add counts as two
 };
 
-// How many of `most` threads are worth waking for it. One alone takes less time than it takes to wake another (tens of
-// microseconds) for what is a few of its microseconds.
+// How many of `most` threads are worth waking. Waking a thread takes tens of microseconds; work of a few microseconds
+// is done sooner by one thread alone.
 inline int threads_for(const Work& work, int most) {
-  // Of one thread, and little of what it reaches at best: data that comes from memory, products of few rows.
+  // What one thread does at least, far below its best: with data from memory, or products of few rows.
   constexpr double kBytesPerMicrosecond = 10e3;
   constexpr double kOperationsPerMicrosecond = 20e3;
   constexpr double kMicrosecondsPerThread = 8;
@@ -30,21 +30,22 @@ struct Team {
   std::shared_ptr<ThreadPool> pool;
   int threads;
 
-  // All threads, see ThreadPool::run.
+  // Runs on all threads; see ThreadPool::run.
   template <class Body>
   void run(Body&& body) const {
     pool->run(threads, std::forward<Body>(body));
   }
 
-  // The caller and whoever comes, see ThreadPool::share; no more threads than there are items or than `work` is worth.
+  // Runs on the caller and whoever comes, see ThreadPool::share; on no more threads than there are items or `work` is
+  // worth.
   template <class Body>
   void share(int64_t items, const Work& work, Body&& body) const {
     if (items == 0) return;
     pool->share(static_cast<int>(std::min<int64_t>(threads_for(work, threads), items)), std::forward<Body>(body));
   }
 
-  // Calls function(thread, begin, end) for pieces of 0 .. count, `grain` long, on all threads; one piece alone on the
-  // caller's, as thread 0. Pieces of the same thread follow one another, so that they can share its memory.
+  // Calls function(thread, begin, end) for pieces of 0 .. count - 1, each `grain` long, on all threads. A single piece
+  // runs on the caller, as thread 0. Pieces of the same thread run one after another, so they can share its memory.
   template <class Function>
   void for_pieces(int64_t count, int64_t grain, Function&& function) const {
     if (count <= grain) {
@@ -60,7 +61,7 @@ struct Team {
     });
   }
 
-  // The same of function(begin, end).
+  // The same with function(begin, end).
   template <class Function>
   void for_range(int64_t count, int64_t grain, Function&& function) const {
     for_pieces(count, grain, [&](int, int64_t begin, int64_t end) { function(begin, end); });

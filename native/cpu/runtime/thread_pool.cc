@@ -74,7 +74,7 @@ void ThreadPool::run(Attendance attendance, int threads, Function function, void
   close();
 }
 
-// No worker enters any more; waits for those inside.
+// Lets no more workers in, and waits for those inside.
 void ThreadPool::close() {
   for (uint64_t gate = gate_.fetch_or(Gate::kClosed, std::memory_order_acq_rel) | Gate::kClosed;
        (gate & Gate::kInside) != 0; gate = gate_.load(std::memory_order_acquire)) {
@@ -103,7 +103,7 @@ void ThreadPool::work(Member& member, int index) {
     wait_while(member.called, called);
     called = member.called.load(std::memory_order_acquire);
     if (ending_.load(std::memory_order_relaxed)) return;
-    // It may come late, into a later region than it was called to, or one for fewer threads.
+    // The worker may be late and meet a later region than it was called to, or one for fewer threads.
     const uint32_t region = enter(entered);
     if (region == entered) continue;
     entered = region;

@@ -12,7 +12,7 @@
 
 namespace moe::cpu {
 
-// All threads of a region wait for each other, any number of times. Spins briefly, then sleeps.
+// All threads of a region wait for each other, as often as needed. Spins briefly, then sleeps.
 class Barrier {
  public:
   void reset(int count) { count_ = count; }
@@ -30,7 +30,7 @@ struct Worker {
   int count;
   Barrier* barrier;
 
-  // In a region that all threads take part in (ThreadPool::run).
+  // Only in a region that all threads take part in (ThreadPool::run).
   void wait_for_all() const {
     if (count > 1) barrier->wait();
   }
@@ -38,21 +38,22 @@ struct Worker {
 
 class ThreadPool {
  public:
-  // The process's pool; it ends with its last user.
+  // The process's pool. It ends with its last user.
   static std::shared_ptr<ThreadPool> shared();
   ~ThreadPool();
 
   // Runs `body(worker)` once on the calling thread and once on each of `threads` - 1 workers, and returns when all have
-  // finished. `body` must not throw. As slow as the last thread to come: for what needs every thread.
+  // finished. `body` must not throw. It is as slow as the last thread to arrive, so use it only for work that needs
+  // every thread.
   template <class Body>
   void run(int threads, Body&& body) {
     run(Attendance::all, threads, function_of<Body>(), context_of(body));
   }
 
-  // Runs `body(worker)` on the calling thread and on those of `threads` - 1 workers that come before it is done there,
-  // and returns when all who came have finished. `body` takes work until none is left, from an ItemQueue or the like,
-  // so that the caller alone can do all of it: a worker that sleeps, or waits for a CPU that others keep busy, is not
-  // waited for. `body` must not throw and must not wait for other workers.
+  // Runs `body(worker)` on the calling thread and on those of `threads` - 1 workers that arrive before the caller is
+  // done, and returns when all that arrived have finished. `body` takes work until none is left, from an ItemQueue or
+  // the like, so that the caller alone can do all of it. Nobody waits for a worker that sleeps or has no CPU. `body`
+  // must not throw and must not wait for other workers.
   template <class Body>
   void share(int threads, Body&& body) {
     run(Attendance::whoever_comes, threads, function_of<Body>(), context_of(body));
@@ -73,13 +74,13 @@ class ThreadPool {
   }
 
   struct alignas(64) Member {
-    // The last region that it was called to.
+    // The last region that this member was called to.
     std::atomic<uint32_t> called{0};
     std::thread thread;
   };
 
-  // The region's number, whether its caller has closed it, and how many workers are in it. One word, so that none can
-  // enter a region that is closed: what its body refers to lives on the caller's stack.
+  // The region's number, whether its caller has closed it, and how many workers are in it. They share one word so that
+  // no worker can enter a closed region: its body refers to the caller's stack.
   struct Gate {
     static constexpr uint64_t kOneInside = 1;
     static constexpr uint64_t kInside = 0x7fffffff;
@@ -91,7 +92,7 @@ class ThreadPool {
   ThreadPool() = default;
   void run(Attendance attendance, int threads, Function function, void* context);
   void work(Member& member, int index);
-  // Enters the open region, unless it is `last`; returns its number, or `last`.
+  // Enters the open region unless that is `last`. Returns the number of the region entered, or `last`.
   uint32_t enter(uint32_t last);
   void leave();
   void close();
@@ -99,23 +100,23 @@ class ThreadPool {
   std::mutex region_mutex_;
   std::vector<std::unique_ptr<Member>> members_;
   std::atomic<bool> ending_{false};
-  // Of the open region: written before its gate opens, read by those who entered.
+  // The open region's, written before its gate opens and read by those who entered.
   Function function_ = nullptr;
   void* context_ = nullptr;
   int threads_ = 1;
   Barrier barrier_;
   alignas(64) std::atomic<uint64_t> gate_{Gate::kClosed};
-  // Workers that have not finished, of those that the caller waits for.
+  // Of the workers that the caller waits for, those that have not finished.
   alignas(64) std::atomic<int> expected_{0};
 };
 
-// Hands out the items 0 .. total of a phase: every thread works through its own contiguous range first (contiguous
+// Hands out items 0 .. total - 1 of a phase. Every thread first works through its own contiguous range (contiguous
 // items read contiguous memory), then takes from the ranges of others.
 class ItemQueue {
  public:
   explicit ItemQueue(int threads) : ranges_(static_cast<size_t>(threads)) {}
 
-  // Before a phase, by one thread, followed by a barrier.
+  // Called by one thread before a phase, and followed by a barrier.
   void reset(int64_t total);
   // The next item for `worker`, or -1.
   int64_t next(int worker);

@@ -16,7 +16,7 @@ namespace moe::cpu {
 
 namespace {
 
-// The first value of a cgroup v2 file, or -1 where there is none or it is "max".
+// The first value of a cgroup v2 file; -1 if there is no such file or it says "max".
 double cgroup_value(const char* name, double* second = nullptr) {
   std::ifstream file(std::string("/sys/fs/cgroup/") + name);
   std::string first;
@@ -28,7 +28,7 @@ double cgroup_value(const char* name, double* second = nullptr) {
   return value;
 }
 
-// Bytes of a container's memory that cannot be given back: its page cache can.
+// Bytes of a container's memory that cannot be reclaimed: page cache can.
 double cgroup_anonymous() {
   std::ifstream file("/sys/fs/cgroup/memory.stat");
   std::string name;

@@ -1,4 +1,4 @@
-// What of the machine this process may use.
+// Which part of the machine this process may use.
 #pragma once
 
 #include <cstddef>
@@ -6,11 +6,11 @@
 
 namespace moe::cpu {
 
-// CPUs within affinity and container limits, at least 1.
+// CPUs within the affinity mask and container limits, at least 1.
 int usable_cpus();
-// Processor name as it reports itself.
+// The processor's name as it reports it.
 std::string cpu_model();
-// Bytes that can still be allocated within the machine's and the container's limits; SIZE_MAX where unknown.
+// Bytes that can still be allocated within the machine's and the container's limits; SIZE_MAX if unknown.
 size_t available_memory();
 
 }  // namespace moe::cpu

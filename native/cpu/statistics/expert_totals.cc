@@ -10,7 +10,7 @@ Status run(Context& context, const ExpertTotals& p) {
   const bool weighted = !p.weights.absent();
   const TokenMask mask(p.token_mask);
   const RowUnits units = row_units(p.ids.shape[0], p.tokens.shape[0]);
-  // Column E counts the slots without an expert.
+  // Column E counts the slots that have no expert.
   const int64_t columns = experts + 1;
   int32_t* counts = nullptr;
   double* sums = nullptr;

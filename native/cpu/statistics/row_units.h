@@ -8,7 +8,7 @@
 
 namespace moe::cpu {
 
-// Calls unit(first row, last row + 1, index of the unit) on all threads.
+// Calls unit(first row, last row + 1, the unit's index) for every unit, on all threads.
 template <class Unit>
 void for_each_unit(const Team& team, const RowUnits& units, Unit&& unit) {
   team.for_range(units.all(), 1, [&](int64_t begin, int64_t end) {

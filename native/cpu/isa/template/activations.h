@@ -87,7 +87,7 @@ struct Product {
   static Vector apply(Vector gate, Vector up, const Clamp&) { return Function::apply(gate) * up; }
 };
 
-// The halves of swiglu_clamped.
+// The two halves of swiglu_clamped.
 inline Vector clamped_silu(Vector gate, const Clamp& clamp) {
   const Vector g = Vector::min(Vector::broadcast(clamp.limit), gate);
   return g / (Vector::broadcast(1.0f) + exp(g * Vector::broadcast(-clamp.alpha)));
@@ -103,7 +103,7 @@ struct ClampedSwiglu {
   }
 };
 
-// The first vector holds gate columns, the second up columns.
+// The first vector holds gate columns, the second the up columns of the same outputs.
 template <class Function>
 inline void activate_gated(const float* bias, const Clamp& clamp, float* c, int rows) {
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
@@ -113,7 +113,7 @@ inline void activate_gated(const float* bias, const Clamp& clamp, float* c, int 
   }
 }
 
-// The activation of one matrix, or that of a gate alone.
+// The activation of an ungated product, or of a separate gate.
 inline void activate_values(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   switch (activation) {
     case Activation::none:
@@ -132,7 +132,7 @@ inline void activate_values(Activation activation, const Clamp& clamp, const flo
   }
 }
 
-// What an activated gate is multiplied by.
+// The factor that multiplies a separate activated gate.
 inline void activate_up(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   if (activation != Activation::swiglu_clamped) return activate_values(Activation::none, clamp, bias, c, rows);
   activate_each(bias, c, rows, [&clamp](Vector up) { return clamped_up(up, clamp); });

@@ -1,6 +1,6 @@
 // Loops that measure the machine's peak performance. See kernels.h here.
 
-// Multiplies one tile's rows by the same operands over and over, from registers and the L1 cache.
+// Multiplies one tile's rows by the same operands over and over, from registers and the first-level cache.
 template <class Step, int rows>
 void peak(int64_t iterations) {
   alignas(64) static constexpr typename Step::Value kX[Step::step * rows] = {};

@@ -36,7 +36,7 @@ struct BF16Pair {
   bf16 even, odd;
 };
 
-// Writes `count` elements of a row, starting at element `first`, to a tile whose elements are `Unit`s of one k group.
+// Writes `count` elements of a row, from element `first` on, to a tile whose k groups are `Unit`s.
 template <class Unit>
 inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile, int row, int rows) {
   Unit* target = static_cast<Unit*>(tile) + first * rows + row;

@@ -1,6 +1,6 @@
-// The rows that every instruction set has in its table of matrix products. See kernels.h here.
+// The rows that every instruction set's table of matrix products has. See kernels.h here.
 
-// A row whose tiles are made of `Step`s.
+// A row whose tile kernels are built from `Step`.
 template <class Step>
 constexpr GemmKernel gemm_kernel(GemmKernel row) {
   row.max_rows = kTileRows;

@@ -1,5 +1,5 @@
 // The kernels of one instruction set, in terms of its Vector. Included once per instruction set, inside its namespace
-// and target region, after a Vector header and kTileRows; so this folder has no include guards, and nothing in it may
+// and target region, after a Vector header and kTileRows. So this folder has no include guards, and nothing in it may
 // be included from elsewhere.
 
 constexpr int kWidth = Vector::width;
@@ -28,8 +28,8 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/router_scores.h"
 #include "cpu/isa/template/softmax.h"
 
-// The kernels of an instruction set with this table of matrix products. Without products of bfloat16, `bf16_peak` is
-// empty.
+// The kernels of an instruction set with this table of matrix products. `bf16_peak` is empty if the set cannot multiply
+// bfloat16.
 constexpr Kernels make_kernels(const char* name, const char* needs, std::span<const GemmKernel> gemm,
                                PeakLoop bf16_peak) {
   return {

@@ -9,7 +9,8 @@ void add_noise(const float* clean, const float* spread, const float* noise, floa
   for (int64_t i = 0; i < count; ++i) logits[i] = clean[i] + noise[i] * deviation[i];
 }
 
-// erfc(x) = e^(-a^2) t p(t) with a = |x| and t = 3 / (3 + a), and 2 minus that below 0; p is fitted to within 2e-8.
+// erfc(a) = e^(-a^2) t p(t) with a = |x| and t = 3 / (3 + a); for x < 0 the result is 2 minus that. p is fitted to
+// within 2e-8.
 struct Erfc {
   static Vector apply(Vector x) {
     constexpr float kTerms[] = {0.0562047176f,   -0.294715106f, 0.541599333f, -0.448828906f, 0.409768134f,
@@ -18,7 +19,7 @@ struct Erfc {
                  t = three / (three + a);
     Vector p = Vector::zero();
     for (const float term : kTerms) p = Vector::fma(p, t, Vector::broadcast(term));
-    // The rounding error of a * a matters where it is large.
+    // Where a * a is large, its rounding error matters.
     const Vector square = a * a, rest = Vector::fma(a, a, Vector::zero() - square);
     const Vector result = Exponential::apply(Vector::zero() - square) * t * p * (Vector::broadcast(1.0f) - rest);
     return Vector::select_negative(x, Vector::broadcast(2.0f) - result, result);

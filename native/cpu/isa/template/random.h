@@ -22,8 +22,8 @@ inline float logarithm(float x) {
   return m + tail + 0.693359375f * exponent;
 }
 
-// The cosine and sine of b turns. The angle is split into the nearest quarter turn and an exact remainder, for which
-// Cephes' polynomials are used.
+// The cosine and sine of b turns. The angle is split into the nearest quarter turn and an exact remainder, to which
+// Cephes' polynomials apply.
 inline void cosine_and_sine(float b, float& cosine, float& sine) {
   const int32_t quarter = static_cast<int32_t>(4.0f * b + 0.5f);
   const float x = 6.283185307179586f * (b - 0.25f * static_cast<float>(quarter)), z = x * x;

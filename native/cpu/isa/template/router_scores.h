@@ -1,6 +1,6 @@
 // Scores, log-sum-exp and entropy of one token's logits. See kernels.h here.
 
-// If the largest logit is infinite, it takes everything, shared equally if there are several.
+// For an infinite largest logit: +infinity takes everything, in equal shares if there are several.
 inline SoftmaxRow infinite_softmax(const float* logits, int64_t experts, float top, float* scores) {
   const bool none = top == -INFINITY;
   const auto count = none ? 0.0f : static_cast<float>(std::count(logits, logits + experts, top));
@@ -12,7 +12,7 @@ SoftmaxRow softmax_scores(const float* logits, int64_t experts, float* scores) {
   const float top = largest_of(logits, experts);
   if (!(std::fabs(top) < INFINITY)) return infinite_softmax(logits, experts, top, scores);
   const Vector shift = Vector::broadcast(top), least = Vector::broadcast(kLeastExponent);
-  // Sums of e^(logit - top), and of these times their distance to the top.
+  // The sum of e^(logit - top), and of the same terms times their distance from the top.
   LaneSum shares, distances;
   for_each_vector(logits, experts, -INFINITY, [&](Vector logit, int64_t first, int64_t count) {
     const Vector difference = logit - shift;

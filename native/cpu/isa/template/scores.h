@@ -1,5 +1,5 @@
-// Scores of router logits. See kernels.h here. They are 0 for NaN unless noted: with NaN, min() and max() return their
-// second operand.
+// Scores of router logits. See kernels.h here. A NaN logit scores 0 unless noted otherwise: given NaN, min() and max()
+// return their second operand.
 
 // e^x for x <= 0; 0 below kLeastExponent.
 struct Exponential {
@@ -57,7 +57,7 @@ inline void map_scores(float* values, int32_t count) {
   }
 }
 
-// Turns logits (for a softmax, shifted ones) into scores, before any division by a sum.
+// Turns logits (for a softmax, after the shift) into scores, before any division by a sum.
 inline void score(Scoring scoring, float* values, int32_t count) {
   switch (scoring) {
     case Scoring::softmax:
@@ -68,15 +68,15 @@ inline void score(Scoring scoring, float* values, int32_t count) {
   }
 }
 
-// logit - top, for a softmax whose largest logit is top. If that is +infinity, no other logit has a share; if it is
+// logit - top, for a softmax whose largest logit is top. If top is +infinity, no other logit has a share; if it is
 // -infinity, none has.
 inline float shifted(float logit, float top) {
   const float difference = logit == top ? 0.0f : logit - top;
   return top == -INFINITY ? -INFINITY : difference;
 }
 
-// e^x for x in kLeastExponent .. 0, for sums that contain a term e^0: the absolute error is below 2^-23. The polynomial
-// is the minimax approximation of 2^r for |r| <= 1/2 that is 1 at 0.
+// e^x for x in kLeastExponent .. 0, for sums with a term e^0: the absolute error is below 2^-23. The polynomial is the
+// minimax approximation of 2^r for |r| <= 1/2 that is exactly 1 at 0.
 inline Vector exp_term(Vector x) {
   const Vector exponent = x * Vector::broadcast(1.44269504088896341f);
   const Vector n = exponent.round(), r = exponent - n;
@@ -91,7 +91,7 @@ inline Vector exp_term(Vector x) {
 // The sum over a row of e^(logit - top).
 inline float sum_of_exponentials(const float* logits, int32_t count, float top) {
   if (!(top < INFINITY)) return static_cast<float>(std::count(logits, logits + count, top));
-  // NaN and -infinity have no share: e^kLeastExponent vanishes next to the top's 1.
+  // NaN and -infinity have no share: e^kLeastExponent vanishes beside the top's 1.
   const Vector none = Vector::broadcast(-INFINITY), least = Vector::broadcast(kLeastExponent);
   const Vector shift = Vector::broadcast(top);
   Vector lanes = Vector::zero();

@@ -27,12 +27,12 @@ inline void finish_keys(const float* logits, int32_t experts, float sum, const f
   }
 }
 
-// Whether the logits themselves are the keys, so that the first choice has the row's largest logit.
+// Whether experts are chosen by the logits themselves, so that the first choice has the row's largest logit.
 inline bool chooses_by_logit(const GatingRule& rule, const float* selection_bias) {
   return selection_bias == nullptr && rule.num_groups == 1;
 }
 
-// Computes the keys that experts are chosen by, if logits alone do not suffice.
+// Computes the keys to choose by, for rules that do not choose by the logits themselves.
 inline void find_keys(const float* logits, int32_t experts, const GatingRule& rule, const float* selection_bias,
                       float* keys) {
   const bool by_score = rule.selection_key == SelectionKey::score;

@@ -13,7 +13,7 @@ inline void multiply_add(const float* x, const Vector (&w)[kPanelVectors], Sums<
   }
 }
 
-// How one step of a panel is multiplied by `Value`s of x: `step` consecutive k, which take `bytes` of the panel.
+// How one step of a panel, `step` consecutive k in `bytes` bytes, is multiplied by `Value`s of x.
 template <class Stored>
 struct PlainWeight {
   using Value = float;
@@ -88,7 +88,7 @@ constexpr std::array<TileFunction, kMaxTileRows + 1> tiles_of(std::integer_seque
   return {nullptr, &tile<Step, row + 1>...};
 }
 
-// By row count, up to kTileRows.
+// Indexed by row count, up to kTileRows.
 template <class Step>
 constexpr std::array<TileFunction, kMaxTileRows + 1> tiles() {
   return tiles_of<Step>(std::make_integer_sequence<int, kTileRows>());

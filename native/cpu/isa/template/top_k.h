@@ -1,5 +1,5 @@
-// The k largest of rows of keys. See kernels.h here. Rows are interleaved, [.., kGateTokens], wherever all of them go
-// through the same steps.
+// The k largest keys of each row. See kernels.h here. Where all rows go through the same steps they are interleaved,
+// [.., kGateTokens].
 
 // Lane j of vector i becomes lane i of vector j. Each round exchanges halves between vectors.
 template <int kRound = 1>
@@ -62,10 +62,10 @@ inline uint64_t bits_at_least(const float* keys, int32_t count, Vector bar) {
   return bits;
 }
 
-// The candidates of every row, [slot, kGateTokens]. Slots after a row's last hold NaN with an index above all others.
+// The candidates of every row, [slot, kGateTokens]. Slots after a row's last candidate hold NaN with the largest index.
 template <int kSlots>
 struct Candidates {
-  // Slots written at a time: overwriting the excess later costs less than a branch for each.
+  // Slots written at a time: it is cheaper to overwrite the excess later than to branch for each slot.
   static constexpr int kAtOnce = 2;
   static int64_t none() { return keyed_index(NAN, INT32_MAX); }
   alignas(64) int64_t keyed[(kSlots + kAtOnce) * kGateTokens];
@@ -75,7 +75,7 @@ struct Candidates {
     for (int i = 0; i < kSlots + kAtOnce; ++i) std::fill_n(keyed + i * kGateTokens, filled, none());
   }
 
-  // Adds a row's keys that are at least the bar; returns how many there are, even if not all fit.
+  // Adds a row's keys that reach the bar. Returns how many there are, even if not all fit.
   int32_t collect(const float* keys, int32_t count, float bar, int32_t row) {
     const Vector least = Vector::broadcast(bar);
     int64_t* slot = keyed + row;
@@ -112,8 +112,8 @@ struct Candidates {
   }
 };
 
-// The k largest, found among the candidates that reach a bar. Returns a mask of the rows with fewer than k or more than
-// kSlots candidates, as with many ties or NaN; their ids are invalid.
+// The k largest, found among the candidates that reach a bar. Returns a mask of the rows whose ids are invalid: those
+// with fewer than k or more than kSlots candidates, because of many ties or NaN.
 template <int kColumns, int kSlots>
 inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids) {
   Candidates<kSlots> candidates(rows);
@@ -135,15 +135,15 @@ inline uint32_t choose_among_candidates(const float* keys, int32_t rows, int32_t
   return left;
 }
 
-// `ordered` has room for `count`.
+// `ordered` has room for `count` keys.
 inline void choose_by_sorting(const float* keys, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
   for (int32_t i = 0; i < count; ++i) ordered[i] = ranked(keyed_index(keys[i], i));
   std::partial_sort(ordered, ordered + top_k, ordered + count, std::greater<int64_t>());
   std::transform(ordered, ordered + top_k, ids, index_of);
 }
 
-// The indices [rows, top_k] of the largest keys of every row [rows, count], largest first, ties by index, NaN last.
-// `ordered` has room for `count`; rows are at most kGateTokens.
+// The indices [rows, top_k] of the largest keys of every row [rows, count]: largest first, ties by index, NaN last.
+// `ordered` has room for `count` keys; there are at most kGateTokens rows.
 inline void choose(const float* keys, int32_t rows, int32_t count, int32_t top_k, int32_t* ids, int64_t* ordered) {
   uint32_t left = (1u << rows) - 1;
   if (count <= 8) {

@@ -1,5 +1,5 @@
-// Weights of the chosen experts, [top_k, kGateTokens]: tokens are interleaved, since all go through the same steps. See
-// kernels.h here.
+// Weights of the chosen experts, [top_k, kGateTokens]. Tokens are interleaved because all go through the same steps.
+// See kernels.h here.
 
 // The shift of each token's softmax: the largest of the chosen logits, or of all. NaN counts as -infinity.
 inline void find_tops(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
@@ -34,7 +34,7 @@ inline void divide(float* weights, int32_t count, const float* divisors, float s
   }
 }
 
-// Before normalisation. `by_logit`: the experts were chosen by logit, so the first has the row's largest logit.
+// Weights before normalisation. `by_logit`: experts were chosen by logit, so the first has the row's largest logit.
 inline void weigh(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule, bool by_logit,
                   const int32_t* ids, float* weights) {
   const int32_t count = rule.top_k;
@@ -54,7 +54,7 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
     }
   }
   score(rule.scoring, weights, count * kGateTokens);
-  // The sum over all experts cancels out if the weights are then divided by their own sum.
+  // The sum over all experts cancels out if the weights are divided by their own sum afterwards.
   if (!softmax || rule.normalization == Normalization::sum || rule.normalization == Normalization::lp) return;
   if (selected) add_up(weights, count, sums);
   for (int32_t t = 0; t < tokens && !selected; ++t) {
@@ -63,8 +63,8 @@ inline void weigh(const float* logits, int32_t tokens, int32_t experts, const Ga
   divide(weights, count, sums, 1.0f);
 }
 
-// SparseMixer: each choice's softmax runs over the remaining logits whose distance from it is at most 2 * jitter times
-// the larger of its logit and their magnitude. `left` has room for a row.
+// SparseMixer: the softmax of a choice with logit b runs over the remaining logits l for which b - l is at most
+// 2 * jitter * max(|l|, b). `left` has room for a row.
 inline void weigh_sparsemixer(const float* logits, int32_t experts, const GatingRule& rule, const int32_t* ids,
                               float* weights, float* left) {
   const Vector none = Vector::broadcast(-INFINITY), width = Vector::broadcast(2.0f * rule.jitter);
@@ -88,7 +88,7 @@ inline void weigh_sparsemixer(const float* logits, int32_t experts, const Gating
   }
 }
 
-// The L^p norm relative to the largest value, so that nothing overflows. Leaves the weights divided by that value.
+// The L^p norm relative to the largest weight, so that nothing overflows. Leaves the weights divided by the largest.
 inline float relative_norm(float* weights, int32_t count, float power) {
   const int32_t end = count * kGateTokens;
   float largest = 0, sum = 0;
