@@ -41,12 +41,17 @@ struct MatrixView {
   MOE_HOST_DEVICE bool absent() const { return data == nullptr; }
 };
 
+// A row-major matrix without gaps.
+inline MatrixView dense_matrix(const void* data, DType dtype, int64_t rows, int64_t columns) {
+  return {.data = data, .dtype = dtype, .rows = rows, .columns = columns, .row_stride = columns, .column_stride = 1};
+}
+
 // All of a tensor as a matrix; a vector becomes one row.
 inline MatrixView whole_matrix(const TensorView& tensor) {
   if (tensor.absent()) return {};
   const int64_t rows = tensor.rank == 1 ? 1 : tensor.shape[0];
   const int64_t columns = tensor.rank == 1 ? tensor.shape[0] : tensor.shape[1];
-  return {tensor.data, tensor.dtype, rows, columns, columns, 1};
+  return dense_matrix(tensor.data, tensor.dtype, rows, columns);
 }
 
 }  // namespace moe

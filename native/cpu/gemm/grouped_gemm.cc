@@ -89,7 +89,13 @@ Status run(Context& context, const RouterProjection& p) {
   MOE_TRY(CpuPackedExperts::create(weights, context.kernels, context.team, context.poison, &packed));
   MOE_TRY(packed->set_expert(0, plain_weight(whole_matrix(p.weight)), {}));
   const int32_t offsets[2] = {0, static_cast<int32_t>(p.x.shape[0])};
-  return multiply_rows(context, {p.x, packed.get(), p.bias, offsets, nullptr, DType::f32, p.logits});
+  return multiply_rows(context, {.x = p.x,
+                                 .weights = packed.get(),
+                                 .bias = p.bias,
+                                 .offsets = offsets,
+                                 .token_of_row = nullptr,
+                                 .arithmetic_dtype = DType::f32,
+                                 .y = p.logits});
 }
 
 Status run(Context& context, const GroupedGemm& p) {
@@ -126,7 +132,13 @@ Status run(Context& context, const GroupedGemm& p) {
     Status indices = check_indices("groupedGemm: tokenOfRow", token_of_row, rows, p.x.shape[0]);
     if (status.ok()) status = std::move(indices);
   }
-  MOE_TRY(multiply_rows(context, {p.x, packed, p.bias, offsets.data(), token_of_row, p.x.dtype, p.y}));
+  MOE_TRY(multiply_rows(context, {.x = p.x,
+                                  .weights = packed,
+                                  .bias = p.bias,
+                                  .offsets = offsets.data(),
+                                  .token_of_row = token_of_row,
+                                  .arithmetic_dtype = p.x.dtype,
+                                  .y = p.y}));
   return status;
 }
 

@@ -56,8 +56,8 @@ Status CpuPackedExperts::check_source(const WeightView& weight) const {
   const WeightFormat& stored = *weights().format;
   if (!stored.plain()) {
     if (weight.format != &stored) {
-      return {Code::unsupported_dtype, std::string("setExpert: expected a weight of ") + stored.name +
-                                           ", as it is stored, got one of " + weight.format->name};
+      return {Code::unsupported_dtype, std::string("setExpert: expected a weight in ") + stored.name +
+                                           ", in which the layer stores it, got " + weight.format->name};
     }
     if (weight.input_scale != nullptr || weight.input_order != nullptr) {
       return {Code::unsupported_operation, std::string("setExpert: cpu has no kernel for a weight of ") + stored.name +

@@ -61,7 +61,10 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
       std::clamp<int64_t>(pieces / (sizes.threads * kItemsPerThread), 1, std::max<int64_t>(1, sizes.panels));
   for (const Block& block : blocks) {
     for (int64_t panel = 0; panel < sizes.panels; panel += plan.most_panels) {
-      plan.items.push_back({block.first, block.count, panel, std::min(plan.most_panels, sizes.panels - panel)});
+      plan.items.push_back({.first_tile = block.first,
+                            .tiles = block.count,
+                            .first_panel = panel,
+                            .panels = std::min(plan.most_panels, sizes.panels - panel)});
     }
   }
   return plan;

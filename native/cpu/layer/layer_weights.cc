@@ -82,7 +82,7 @@ Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
     bytes_ += stored->bytes;
     ++known;
   }
-  if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected no parts but those of a layer"};
+  if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected only the parts of this layer"};
   return {};
 }
 
@@ -101,7 +101,7 @@ std::vector<WeightPart> LayerWeights::parts() const {
 
 Status LayerWeights::check_settable() const {
   if (!borrowed_) return {};
-  return {Code::unsupported_operation, "layer: its weights are stored elsewhere and cannot be set"};
+  return {Code::unsupported_operation, "layer: the weights are stored elsewhere and cannot be set"};
 }
 
 // Copies a bias into its part, from index `at` on. The first bias creates the part, filled with zeros.

@@ -68,7 +68,12 @@ Status run(Context& context, const LimitCapacity& p) {
     numbers = arena.take<uint64_t>(slots);
     limits = arena.take<uint64_t>(groups);
   }));
-  const Status status = sort_rows({"limitCapacity: ids", p.ids.as<const int32_t>(), tokens, top_k, p.experts}, sorted);
+  const Status status = sort_rows({.name = "limitCapacity: ids",
+                                   .ids = p.ids.as<const int32_t>(),
+                                   .tokens = tokens,
+                                   .top_k = top_k,
+                                   .experts = p.experts},
+                                  sorted);
 
   const Choices choices(p);
   context.team.for_range(tokens, kTokensAtOnce, [&](int64_t begin, int64_t end) {
@@ -123,7 +128,8 @@ Status run(Context& context, const ExpertSlots& p) {
     sorted.row_of_slot = arena.take<int32_t>(pairs);
   }));
   const int32_t* ids = p.ids.as<const int32_t>();
-  const Status status = sort_rows({"expertSlots: ids", ids, tokens, top_k, experts}, sorted);
+  const Status status =
+      sort_rows({.name = "expertSlots: ids", .ids = ids, .tokens = tokens, .top_k = top_k, .experts = experts}, sorted);
   int32_t* slots = p.slots.as<int32_t>();
   std::fill(slots, slots + experts * capacity, -1);
   for (int64_t pair = 0; pair < pairs; ++pair) {

@@ -61,9 +61,15 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
 
 Status run(Context&, const Sort& p) {
   const int64_t top_k = std::max<int64_t>(1, p.ids.shape[1]);
-  return sort_rows({"sort: ids", p.ids.as<const int32_t>(), p.ids.size() / top_k, top_k, p.tokens_per_expert.shape[0]},
-                   {p.offsets.as<int32_t>(), p.tokens_per_expert.as<int32_t>(), p.token_of_row.as<int32_t>(),
-                    p.row_of_slot.as<int32_t>()});
+  return sort_rows({.name = "sort: ids",
+                    .ids = p.ids.as<const int32_t>(),
+                    .tokens = p.ids.size() / top_k,
+                    .top_k = top_k,
+                    .experts = p.tokens_per_expert.shape[0]},
+                   {.offsets = p.offsets.as<int32_t>(),
+                    .tokens_per_expert = p.tokens_per_expert.as<int32_t>(),
+                    .token_of_row = p.token_of_row.as<int32_t>(),
+                    .row_of_slot = p.row_of_slot.as<int32_t>()});
 }
 
 }  // namespace moe::cpu

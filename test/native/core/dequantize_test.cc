@@ -10,13 +10,13 @@ namespace {
 using namespace moe;
 
 MatrixView bytes(const uint8_t* data, int64_t rows, int64_t columns) {
-  return {data, DType::u8, rows, columns, columns, 1};
+  return dense_matrix(data, DType::u8, rows, columns);
 }
 
 }  // namespace
 
 MOE_TEST(codes_of_any_number_of_bits_are_read_across_bytes) {
-  // Codes 1, 2, 3, ... of 3 bits: the lower column has the lower bits.
+  // Codes 0, 1, 2, 3, ... of 3 bits in row 1: the lower column has the lower bits.
   const WeightFormat format{.name = "u3", .code = CodeType::unsigned_integer, .bits = 3};
   uint8_t data[2][3] = {};
   for (int column = 0; column < 8; ++column) {
@@ -60,14 +60,14 @@ MOE_TEST(zero_points_come_before_scales_and_minima_after) {
                     .rows = 1,
                     .columns = 3,
                     .codes = bytes(codes, 1, 2),
-                    .scales = {scales, DType::f32, 1, 2, 2, 1},
+                    .scales = dense_matrix(scales, DType::f32, 1, 2),
                     .zeros = bytes(zeros, 1, 2),
                     .scalar = 3.0f};
   MOE_CHECK_EQUAL(dequantize(format, weight, 0, 0), (3.0f - 1.0f) * 0.5f * 3.0f);
   MOE_CHECK_EQUAL(dequantize(format, weight, 0, 1), (5.0f - 1.0f) * 0.5f * 3.0f);
   MOE_CHECK_EQUAL(dequantize(format, weight, 0, 2), (15.0f - 4.0f) * 2.0f * 3.0f);
 
-  // Two levels, as the k-quants have them: scale = 6 bits times f16, minimum likewise.
+  // Two levels, as in the k-quants: the scale is 6 bits times an f16, and so is the minimum.
   const uint8_t small[2] = {3, 5}, minima[2] = {2, 7};
   const f16 super(0.25f), super_minimum(0.5f);
   format.offset = Offset::minimum;
@@ -75,8 +75,8 @@ MOE_TEST(zero_points_come_before_scales_and_minima_after) {
   format.super_scales = {ScaleType::f16, 1, 4};
   weight.scales = bytes(small, 1, 2);
   weight.zeros = bytes(minima, 1, 2);
-  weight.super_scales = {&super, DType::f16, 1, 1, 1, 1};
-  weight.super_zeros = {&super_minimum, DType::f16, 1, 1, 1, 1};
+  weight.super_scales = dense_matrix(&super, DType::f16, 1, 1);
+  weight.super_zeros = dense_matrix(&super_minimum, DType::f16, 1, 1);
   weight.scalar = 1.0f;
   const float input_scale[3] = {1.0f, 1.0f, 10.0f};
   const int32_t input_order[3] = {2, 0, 1};
@@ -89,8 +89,7 @@ MOE_TEST(zero_points_come_before_scales_and_minima_after) {
 
 MOE_TEST(plain_weights_are_their_codes) {
   const f16 values[2] = {f16(1.5f), f16(-2.0f)};
-  const MatrixView column{values, DType::f16, 2, 1, 1, 1};
-  const WeightView weight = plain_weight(column);
+  const WeightView weight = plain_weight(dense_matrix(values, DType::f16, 2, 1));
   MOE_CHECK(elements_are_codes(weight));
   MOE_CHECK_EQUAL(dequantize(*weight.format, weight, 1, 0), -2.0f);
 }

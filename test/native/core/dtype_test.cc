@@ -9,8 +9,8 @@ namespace {
 using moe::bf16;
 using moe::f16;
 
-// Whether `rounded` is the 16-bit value nearest to `value`, the one with even bits where two are equally near: checked
-// against the neighbours, in double precision.
+// Whether `rounded` is the 16-bit value nearest to `value`, or the one with even bits if two are equally near. Compares
+// with the neighbours in double precision.
 template <class Half>
 bool is_nearest(float value, Half rounded) {
   const double error = std::fabs(static_cast<double>(static_cast<float>(rounded)) - value);

@@ -11,7 +11,7 @@ namespace {
 using namespace moe;
 using namespace moe::cpu;
 
-// Where an element lies, straight from the description of PanelLayout.
+// An element's position, straight from the description of PanelLayout.
 float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int64_t column, int64_t k) {
   const PanelLayout& layout = packed.layout();
   const int64_t group = layout.step;
@@ -24,7 +24,7 @@ float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int
   }
 }
 
-// Integers, which every dtype holds exactly.
+// Integers, which every dtype represents exactly.
 std::vector<float> small_integers(test::Random& random, int64_t count) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = static_cast<float>(random.below(200) - 100);
@@ -82,7 +82,7 @@ MOE_TEST(panels_hold_every_weight_where_the_layout_says_and_zeros_elsewhere) {
 }
 
 MOE_TEST(weights_of_the_stored_dtype_are_moved_bit_by_bit) {
-  // Signalling NaN, which any conversion would make quiet.
+  // A signalling NaN, which any conversion would make quiet.
   const uint16_t nan = 0x7f81;
   std::vector<uint16_t> values(6, nan);
   const Kernels& kernels = *available_kernels().front();
@@ -90,8 +90,9 @@ MOE_TEST(weights_of_the_stored_dtype_are_moved_bit_by_bit) {
   std::unique_ptr<CpuPackedExperts> packed;
   const ExpertProduct weights{.experts = 1, .rows = 2, .columns = 3, .format = &kBF16Format};
   MOE_CHECK(CpuPackedExperts::create(weights, kernels, team, true, &packed).ok());
-  // Inputs first: through strides.
-  const WeightView view = plain_weight({values.data(), DType::bf16, 2, 3, 1, 2});
+  // Stored input by input, so that it is read through strides.
+  const WeightView view = plain_weight(
+      {.data = values.data(), .dtype = DType::bf16, .rows = 2, .columns = 3, .row_stride = 1, .column_stride = 2});
   MOE_CHECK(packed->set_expert(0, view, {}).ok());
   uint16_t first = 0;
   memcpy(&first, packed->data(), sizeof first);
@@ -131,7 +132,7 @@ MOE_TEST(quantised_weights_take_no_others_and_orders_of_inputs_are_checked) {
   const ExpertProduct product{.experts = 1, .rows = 1, .columns = 2, .format = &kTestU4G16Format};
   MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
   MOE_CHECK_EQUAL(packed->set_expert(0, plain.view(), {}).message,
-                  "setExpert: expected a weight of test_u4_g16, as it is stored, got one of f32");
+                  "setExpert: expected a weight in test_u4_g16, in which the layer stores it, got f32");
   const std::vector<int32_t> order = {0, 2};
   WeightView view = codes.view();
   view.input_order = order.data();

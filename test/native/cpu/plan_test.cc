@@ -54,7 +54,9 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
     const std::vector<RowTile> tiles = plan_tiles(offsets.data(), experts, 14);
     const int64_t panels = random.below(300);
     const int64_t k = random.below(20000);
-    const ProductPlan plan = plan_product(tiles, {k, 1, panels, 4, 1 + static_cast<int>(random.below(8))});
+    const ProductPlan plan = plan_product(
+        tiles,
+        {.padded_k = k, .step = 1, .panels = panels, .x_bytes = 4, .threads = 1 + static_cast<int>(random.below(8))});
     std::vector<int> covered(tiles.size() * static_cast<size_t>(panels), 0);
     for (const WorkItem& item : plan.items) {
       MOE_CHECK(item.tiles <= plan.most_tiles && item.panels <= plan.most_panels);
@@ -72,7 +74,8 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   const std::vector<int32_t> few = {0, 1}, many = {0, 5000};
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
     const auto block = [k](const std::vector<int32_t>& offsets, int threads) {
-      return plan_product(plan_tiles(offsets.data(), 1, 14), {k, 1, 10, 2, threads}).k_block;
+      const ProductSizes sizes{.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .threads = threads};
+      return plan_product(plan_tiles(offsets.data(), 1, 14), sizes).k_block;
     };
     MOE_CHECK_EQUAL(block(few, 1), block(many, 8));
   }

@@ -17,27 +17,27 @@ class RandomWeight {
     if (format.plain()) {
       const int64_t bytes = format.bits / 8;
       for (int64_t i = 0; i < rows * columns; ++i) {
-        // Values that bfloat16 and float16 hold exactly, so that products are the same in every arithmetic.
+        // Values that bfloat16 and float16 represent exactly, so that every arithmetic computes the same products.
         const float value = static_cast<float>(random.below(201) - 100) / 64.0f;
         const uint32_t bits = format.code == CodeType::f32   ? float_bits(value)
                               : format.code == CodeType::f16 ? f16(value).bits
                                                              : bf16(value).bits;
         memcpy(codes_.data() + i * bytes, &bits, static_cast<size_t>(bytes));
       }
-      view_.codes = {codes_.data(), plain_dtype(format), rows, columns, columns, 1};
+      view_.codes = dense_matrix(codes_.data(), plain_dtype(format), rows, columns);
       return;
     }
     for (uint8_t& byte : codes_) byte = static_cast<uint8_t>(random.below(256));
-    view_.codes = {codes_.data(), DType::u8, rows, row_bytes, row_bytes, 1};
+    view_.codes = dense_matrix(codes_.data(), DType::u8, rows, row_bytes);
     const int64_t group_rows = (rows + format.scales.rows - 1) / format.scales.rows;
     const int64_t groups = (columns + format.scales.columns - 1) / format.scales.columns;
     scales_ = random.values(group_rows * groups);
-    view_.scales = {scales_.data(), DType::f32, group_rows, groups, groups, 1};
+    view_.scales = dense_matrix(scales_.data(), DType::f32, group_rows, groups);
     if (format.offset != Offset::zero_point) return;
     for (int64_t i = 0; i < group_rows * groups; ++i) {
       zeros_.push_back(static_cast<uint8_t>(random.below(int64_t{1} << format.bits)));
     }
-    view_.zeros = {zeros_.data(), DType::u8, group_rows, groups, groups, 1};
+    view_.zeros = dense_matrix(zeros_.data(), DType::u8, group_rows, groups);
   }
 
   const WeightView& view() const { return view_; }

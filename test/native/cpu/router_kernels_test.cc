@@ -1,4 +1,4 @@
-// The kernels that measure routers and draw noise, of every instruction set, against double precision.
+// Every instruction set's kernels that measure routers and draw noise, against double precision.
 #include <cmath>
 #include <vector>
 
@@ -43,7 +43,7 @@ MOE_TEST(scores_of_long_rows_stay_precise) {
 
 MOE_TEST(probabilities_keep_their_digits_in_the_tails) {
   const int32_t count = 401;
-  // The second-largest noisy logit is 0, the threshold of the only expert above it; the others' is 1.
+  // The second-largest noisy logit is 0, the threshold of the only expert above it. That of all others is 1.
   std::vector<float> noisy(count, 0.0f), clean(count), deviation(count, 0.5f);
   noisy[7] = 1.0f;
   for (int32_t e = 0; e < count; ++e) clean[e] = 1.0f + static_cast<float>(e - 200) / 32;

@@ -89,7 +89,7 @@ MOE_TEST(shared_work_is_done_once_by_whoever_comes) {
     bool once = true;
     for (int64_t round = 0; round < 300; ++round) {
       const int64_t total = round % 70;
-      // Lives as long as the region: a worker that came after it would write to what is gone.
+      // Ends with the region: a worker that came later would write to memory that is gone.
       std::vector<int> taken(static_cast<size_t>(total));
       std::vector<int> calls(static_cast<size_t>(threads));
       queue.reset(total);
@@ -107,7 +107,7 @@ MOE_TEST(shared_work_is_done_once_by_whoever_comes) {
 
 MOE_TEST(a_shared_region_ends_without_the_workers_that_come_late) {
   const ThreadPoolPointer pool = ThreadPool::shared();
-  // Far more threads than CPUs, and no work: hardly a worker is there before the caller is done.
+  // Far more threads than CPUs, and no work: hardly any worker arrives before the caller is done.
   int64_t calls = 0;
   for (int i = 0; i < 300; ++i) {
     std::atomic<int> here{0};

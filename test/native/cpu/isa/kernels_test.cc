@@ -16,7 +16,7 @@ namespace {
 using namespace moe;
 using namespace moe::cpu;
 
-// Values that bfloat16 holds exactly, so that every arithmetic computes the same product.
+// Values that bfloat16 represents exactly, so that every arithmetic computes the same product.
 std::vector<float> bf16_values(test::Random& random, int64_t count) {
   std::vector<float> values = random.values(count);
   for (float& value : values) value = static_cast<float>(bf16(value));
@@ -39,7 +39,7 @@ struct Operands {
   std::unique_ptr<CpuPackedExperts> packed;
 };
 
-// The tile of the first rows of x, by pack_row and the tile kernel, with k cut into blocks.
+// The tile of the first rows of x, computed by pack_row and the tile kernel with k cut into blocks.
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
                             int64_t k_block) {
   const PanelLayout& layout = operands.packed->layout();
@@ -84,7 +84,7 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm) {
   }
 }
 
-// expected(gate or value, up)
+// Calls expected(gate or value, up).
 template <class Function>
 void check_activation(const Kernels& kernels, Activation activation, Function expected) {
   std::vector<float> c, inputs;
