@@ -5,7 +5,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// The factory of cuda/devices.h and simt/devices.h.
+// The factory that cuda/devices.h and simt/devices.h declare.
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
   std::unique_ptr<Runtime> runtime;
   MOE_TRY(Runtime::open(index, options, &runtime));

@@ -18,7 +18,7 @@ class GpuBackend : public Backend {
   void release(void* data, size_t) override { context_.runtime->release(data); }
   bool host_addressable() const override { return context_.runtime->host_addressable(); }
   Status write(void* device, const void* host, size_t bytes) override;
-  // Also the failures that synchronize() would report: reading is waiting.
+  // May also return the failures that synchronize() would report, because a read waits.
   Status read(void* host, const void* device, size_t bytes) override;
   Status synchronize() override;
 

@@ -1,4 +1,4 @@
-// The operators on a GPU: each is defined in the file of its kernels. The calling thread uses the device already.
+// The operators on a GPU. Each is defined in the file of its kernels. The calling thread already uses the device.
 #pragma once
 
 #include "core/operators/list.h"

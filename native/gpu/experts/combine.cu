@@ -16,7 +16,7 @@ using gpu::kCombineColumns;
 struct Arguments {
   const void* rows;
   const int* row_of_slot;
-  const float* weights;  // or null: 1 each
+  const float* weights;  // null: 1 each
   void* y;
   DType y_dtype;
   bool aligned_rows, aligned_y;

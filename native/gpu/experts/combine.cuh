@@ -9,7 +9,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Absent weights are 1 each.
+// If the weights are absent, all are 1.
 Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -20,7 +20,7 @@ struct Arguments {
   int64_t words_per_row;
 };
 
-// One warp per row. Rows are bytes here: a word is the widest access that addresses and row length allow.
+// One warp per row. Rows are bytes here; a word is the widest access that the addresses and the row length allow.
 template <class Word>
 MOE_KERNEL(gather_rows_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);

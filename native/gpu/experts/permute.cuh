@@ -9,7 +9,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Row i of `result` is row indices[i] of `source`, or zeros where that is -1.
+// Row i of `result` is row indices[i] of `source`, or zeros if that is -1.
 Status launch_gather_rows(const TensorView& source, const TensorView& indices, const TensorView& result,
                           gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
 

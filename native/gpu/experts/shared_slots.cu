@@ -28,7 +28,7 @@ struct Arguments {
   SharedGate shared_gate;
 };
 
-// Factors on the routed and on the shared experts' weights.
+// Factors for the weights of the routed and of the shared experts.
 struct Shares {
   float routed, shared;
 };

@@ -1,4 +1,4 @@
-// The slots of the shared experts, after those of every token's chosen ones.
+// Appends the shared experts' slots to every token's chosen ones.
 #pragma once
 
 #include "core/layer/description.h"
@@ -16,12 +16,12 @@ struct SharedSlots {
   TensorView slot_ids;      // [T, k + n] i32
   TensorView slot_weights;  // [T, k + n] f32
   int64_t experts;          // E
-  ExpertBank bank;          // the shared ones are bank.count .. bank.count + n - 1 of it
+  ExpertBank bank;          // the shared ones are its experts bank.count .. bank.count + n - 1
   SharedGate shared_gate;
 };
 
-// Turns ids into places within the bank. One that is none of the E experts is reported and becomes -1, as do those
-// outside the bank.
+// Turns ids into positions within the bank. An id that is none of the E experts is reported and becomes -1; ids of
+// experts outside the bank become -1 too.
 Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -12,7 +12,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// One warp per row, which it reads three times: the order of the sum depends on the row's length alone.
+// One warp per row. It reads the row three times, and the order of the sum depends on the row's length alone.
 MOE_KERNEL(softmax_rows_kernel, (gpu::kRowThreads), float* rows, int64_t count, int64_t columns) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   for_each_row(count, [&](int64_t row) {

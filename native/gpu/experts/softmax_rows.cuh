@@ -8,7 +8,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// In place on rows [R, H] f32. NaN counts as -Infinity; a row of nothing else becomes zeros.
+// In place on rows [R, H] f32. NaN counts as -Infinity; a row with nothing else becomes zeros.
 Status launch_softmax_rows(const TensorView& rows, const gpu::DeviceTraits& traits, Stream stream);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

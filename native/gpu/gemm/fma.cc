@@ -5,7 +5,7 @@
 namespace moe::gpu {
 
 size_t fma_shared_bytes(const GemmTile& tile) {
-  // Rows of x are padded by four floats, against bank conflicts.
+  // Four floats of padding per row of x avoid bank conflicts.
   const int64_t stage = kFmaDepth * (tile.rows + 4 + tile.columns) * static_cast<int64_t>(sizeof(float));
   return with_staged_sums(tile, tile.stages * stage);
 }

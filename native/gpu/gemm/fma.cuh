@@ -1,12 +1,12 @@
-// The grouped GEMM in float32: x in float32, weights of any format, converted on their way to shared memory. Two
-// stages: while one is multiplied, the next is on its way in registers.
+// The grouped GEMM in float32: x in float32, weights of any format, converted on their way to shared memory. There are
+// two stages: while one is multiplied, the next is on its way in registers.
 //
-// A format brings a class Weights:
+// A format provides a class Weights:
 //   Row                           a row of an expert's packed matrix
-//   Run                           kFmaRun of its codes and what they are scaled with, as they lie in memory
-//   row(arguments, expert, row)   makes the one
-//   load(row, k, run)             loads the other, from element k of the row, a multiple of kFmaRun
-//   convert(run, values)          its values in float32
+//   Run                           kFmaRun of its codes and their scales, as they are in memory
+//   row(arguments, expert, row)   returns a Row
+//   load(row, k, run)             loads a Run from element k of the row on, a multiple of kFmaRun
+//   convert(run, values)          converts a Run to float32
 #pragma once
 
 #include <iterator>
@@ -18,7 +18,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Elements of K of one weight row that a thread loads.
+// Elements of K that a thread loads from one weight row.
 constexpr int kFmaRun = 8;
 
 namespace fma {
@@ -27,13 +27,13 @@ using gpu::GemmTile;
 using gpu::kFmaDepth;
 
 constexpr int kThreads = 128;
-// A thread's share of a tile: so many columns, for which eight threads stand side by side, and rows / 16 rows.
+// A thread's share of a tile: this many columns, with eight threads side by side, and rows / 16 rows.
 constexpr int kThreadColumns = 8;
 constexpr int kThreadsAcross = 8;
 constexpr int kThreadsDown = kThreads / kThreadsAcross;
 constexpr int kXRun = 4;
 
-// N floats, a multiple of four or fewer than four.
+// Loads N floats; N is a multiple of four or less than four.
 template <int N>
 __device__ __forceinline__ void load_floats(const float* shared, float* values) {
   if constexpr (N % 4 != 0) {
@@ -79,12 +79,13 @@ class FmaTile {
 
  private:
   static constexpr int kThreadRows = kTile.rows / kThreadsDown;
-  // In shared memory K runs over rows; four more floats keep a thread's stores to different rows in different banks.
+  // In shared memory, a row holds one k. The four extra floats put a thread's stores to different rows in different
+  // banks.
   static constexpr int kXPitch = kTile.rows + 4;
   static constexpr int kStageFloats = kFmaDepth * (kXPitch + kTile.columns);
   static constexpr int kThreadsPerDepth =
       kThreads / kTile.rows < kFmaDepth / kXRun ? kThreads / kTile.rows : kFmaDepth / kXRun;
-  // Runs of x that a thread loads, all of one row; in the lowest tile some threads load none.
+  // Runs of x that a thread loads, all from one row. In the lowest tile some threads load none.
   static constexpr int kXRuns = kFmaDepth / kXRun / kThreadsPerDepth;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
@@ -94,8 +95,8 @@ class FmaTile {
   __device__ static int weight_depth() { return thread() / kTile.columns * kFmaRun; }
   __device__ static int first_row() { return thread() / kThreadsAcross * kThreadRows; }
 
-  // Where packed row n of the tile lies in a stage: even groups of eight in the first half, odd ones in the second, so
-  // that the eight threads across read their four columns of each without bank conflicts.
+  // The position of the tile's packed row n in a stage. Even groups of eight are in the first half, odd ones in the
+  // second, so that the eight threads across read four columns of each half without bank conflicts.
   __device__ static int weight_place(int n) { return n / 8 % 2 * (kTile.columns / 2) + n / 16 * 8 + n % 8; }
   __device__ static int first_place() { return thread() % kThreadsAcross * 4; }
 
@@ -106,7 +107,7 @@ class FmaTile {
     if (has_weight_) weight_ = Weights::row(a_, rows.expert, row);
   }
 
-  // Rows of x are whole vectors long, but only `columns` of them mean something; packed rows end in zeros.
+  // Rows of x are padded to whole vectors, but only the first `columns` elements count. Packed rows end in zeros.
   __device__ void load_stage(int k) {
 #pragma unroll
     for (int i = 0; i < kXRuns; ++i) {
@@ -170,7 +171,7 @@ class FmaTile {
     }
   }
 
-  // Writes the sums to shared memory for finish_tile, columns in packed order again.
+  // Writes the sums to shared memory for finish_tile, with the columns back in packed order.
   __device__ void stage_sums() {
     const int column = first_place() / 8 * 16 + first_place() % 8;
 #pragma unroll
@@ -195,7 +196,7 @@ class FmaTile {
   float sums_[kThreadRows][kThreadColumns];
 };
 
-// By the tile's index: nvcc's host code cannot name a kernel by a value of class type.
+// The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
 template <class Weights, int kTileIndex>
 MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const GemmArguments a) {
   FmaTile<Weights, kTileIndex> tile(a);
@@ -216,7 +217,7 @@ Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Str
 
 }  // namespace fma
 
-// The launch function of a row of fma_row().
+// The launch function for a row made by fma_row().
 template <class Weights>
 Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
   return fma::launch_all<Weights>(arguments, plan, stream,

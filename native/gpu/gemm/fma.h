@@ -1,4 +1,4 @@
-// The tiles of the float32 kernel, and its rows, which differ by the format of the weights.
+// The tiles of the float32 kernel, and its rows: one for each weight format.
 #pragma once
 
 #include "gpu/gemm/kernel.h"
@@ -6,16 +6,20 @@
 
 namespace moe::gpu {
 
-// Four blocks of 128x64 would spill.
-inline constexpr GemmTile kFmaTiles[] = {{16, 64, 1, 4, 2, 4}, {64, 64, 1, 4, 2, 4}, {128, 64, 1, 4, 2, 3}};
-// Elements of K that a stage holds.
+// With room for four blocks, 128x64 would spill.
+inline constexpr GemmTile kFmaTiles[] = {
+    {.rows = 16, .columns = 64, .warps_rows = 1, .warps_columns = 4, .stages = 2, .blocks = 4},
+    {.rows = 64, .columns = 64, .warps_rows = 1, .warps_columns = 4, .stages = 2, .blocks = 4},
+    {.rows = 128, .columns = 64, .warps_rows = 1, .warps_columns = 4, .stages = 2, .blocks = 3},
+};
+// Elements of K per stage.
 constexpr int kFmaDepth = 16;
 
 inline constexpr DType kFmaTokens[] = {DType::f32, DType::f16, DType::bf16};
 
 size_t fma_shared_bytes(const GemmTile& tile);
 
-// The row for weights of `format`, whose rows `layout` fills up to whole stages.
+// The row for weights of `format`, packed by `layout` into rows of whole stages.
 constexpr GemmKernel fma_row(const char* name, const WeightFormat& format, const WeightLayout& layout) {
   return {.name = name,
           .tokens = kFmaTokens,

@@ -1,4 +1,4 @@
-// What the rows of the table of grouped GEMM kernels do on this device.
+// What the rows of the grouped GEMM table do on this device.
 #pragma once
 
 #include "core/status.h"

@@ -1,4 +1,4 @@
-// What the grouped GEMM kernels are told, and how they find the rows of a tile.
+// The arguments of the grouped GEMM kernels, and how they find the rows of a tile.
 #pragma once
 
 #include "gpu/gemm/tile_map.cuh"
@@ -10,11 +10,11 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// The left operand: the rows of x, or those of them that token_of_row names.
+// The left operand: all rows of x, or those that token_of_row names.
 struct GemmInput {
   const void* x;  // [rows, pitch] of the plan's x_dtype
   int64_t rows;
-  const int* token_of_row = nullptr;  // [R], or null: row r of the product is row r of x
+  const int* token_of_row = nullptr;  // [R]; null: row r of the product is row r of x
   IdError* token_error = nullptr;
 };
 
@@ -22,14 +22,14 @@ struct GemmArguments {
   GemmInput input;
   int64_t x_pitch;     // elements
   int columns;         // K
-  const void* weight;  // packed.bytes for each expert
+  const void* weight;  // packed.bytes per expert
   gpu::PackedMatrix packed;
   const TileMapHeader* map;
   int column_tiles;
   Epilogue epilogue;
 };
 
-// Row `row` of the product's left operand, or null where it has no token.
+// Row `row` of the product's left operand, or null if it has no token.
 template <class T>
 __device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t row) {
   const GemmInput& input = a.input;
@@ -38,7 +38,7 @@ __device__ __forceinline__ const T* source_row(const GemmArguments& a, int64_t r
   return index < 0 ? nullptr : static_cast<const T*>(input.x) + index * a.x_pitch;
 }
 
-// Whether row `row` has an expert (given that it is in one of `expert`'s tiles) and a token.
+// Whether row `row`, of one of `expert`'s tiles, has an expert and a token.
 __device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, int64_t row) {
   if (expert < 0) return false;
   if (a.input.token_of_row == nullptr) return true;
@@ -51,7 +51,7 @@ __device__ __forceinline__ const char* packed_expert(const GemmArguments& a, int
   return static_cast<const char*>(a.weight) + expert * a.packed.bytes;
 }
 
-// use(row tile, column tile) for each of this block's tiles.
+// Calls use(row tile, column tile) for each of this block's tiles.
 template <class Use>
 __device__ __forceinline__ void for_each_tile(const GemmArguments& a, Use&& use) {
   const int row_tile_count = a.map->count;

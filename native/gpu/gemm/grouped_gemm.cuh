@@ -16,7 +16,7 @@ struct GroupedGemmOperands {
   GemmResult result;
 };
 
-// `map` is the tile map of the rows in tiles of plan.tile.rows.
+// `map` is the tile map of the rows, with tiles of plan.tile.rows.
 Status launch_grouped_gemm(const GroupedGemmOperands& operands, const gpu::GemmPlan& plan, const void* map,
                            Stream stream);
 

@@ -1,5 +1,5 @@
-// A row of the table of grouped GEMM kernels: what a kernel takes, needs and computes with. Pure data and functions, so
-// that every choice can be tested without a GPU; what is launched stands in gemm/functions.cuh.
+// A row of the grouped GEMM table: what a kernel accepts, needs and computes with. Pure data and functions, so that
+// every choice can be tested without a GPU. gemm/functions.cuh has what is launched.
 #pragma once
 
 #include <climits>
@@ -18,7 +18,7 @@ struct GemmPlan;
 struct GemmProblem;
 
 // Rows and columns of the product that a block computes at once, how its warps divide them, the stages of its ring in
-// shared memory, and the blocks whose registers a multiprocessor must have room for.
+// shared memory, and the blocks that must fit into a multiprocessor's registers.
 struct GemmTile {
   int rows, columns;
   int warps_rows, warps_columns;
@@ -28,7 +28,7 @@ struct GemmTile {
   MOE_HOST_DEVICE constexpr int threads() const { return 32 * warps_rows * warps_columns; }
 };
 
-// Compute capabilities, 80 for 8.0. Instructions of an architecture of its own, such as sm_90a, are in no later one.
+// Compute capabilities, 80 for 8.0. Later ones lack the instructions of an architecture-specific target such as sm_90a.
 struct ComputeCapabilities {
   int first = 80;
   int last = INT_MAX;
@@ -38,11 +38,11 @@ struct ComputeCapabilities {
 
 struct GemmKernel {
   const char* name;
-  std::span<const DType> tokens;  // that it takes
-  DType x;                        // what they are stored as before they are multiplied, without loss
+  std::span<const DType> tokens;  // accepted dtypes
+  DType x;                        // what they are stored as, without loss, before they are multiplied
   const WeightFormat* format;
-  const char* numbers;          // what its results are
-  bool rounds_to_tf32 = false;  // only where the caller allows that
+  const char* numbers;          // in words, how exact its results are
+  bool rounds_to_tf32 = false;  // only if the caller allows it
   ComputeCapabilities runs_on = {};
   const WeightLayout* layout;
   std::span<const GemmTile> tiles;  // lowest first

@@ -14,7 +14,7 @@ bool takes(const GemmKernel& kernel, DType tokens) {
   return std::find(kernel.tokens.begin(), kernel.tokens.end(), tokens) != kernel.tokens.end();
 }
 
-// The first row of the table that `fits`.
+// The first row of the table for which fits(row) is true.
 template <class Fits>
 const GemmKernel* first_row(const WeightFormat& format, const DeviceTraits& traits, Fits&& fits) {
   for (const GemmKernel* kernel : kKernels) {
@@ -33,7 +33,7 @@ std::string words(const ComputeCapabilities& runs_on) {
   return runs_on.last == runs_on.first ? first : first + " to " + version(runs_on.last);
 }
 
-// The tokens for which the kernel is chosen.
+// The token dtypes for which this kernel is chosen.
 std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
   std::string chosen;
   for (const DType tokens : kernel.tokens) {
@@ -82,7 +82,7 @@ Status find_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits, co
   if (*kernel != nullptr) return {};
   return {Code::unsupported_dtype, "this device has no kernel for " + std::string(info(choice.tokens).name) +
                                        " tokens and experts' weights in " + choice.format->name +
-                                       ": give the tokens in another dtype"};
+                                       ": pass the tokens in another dtype"};
 }
 
 std::vector<KernelDescription> describe_kernels(const char* device, const DeviceTraits* traits) {

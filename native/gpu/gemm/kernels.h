@@ -15,23 +15,23 @@ namespace moe::gpu {
 MOE_GEMM_KERNELS(MOE_DECLARE_ROW)
 #undef MOE_DECLARE_ROW
 
-// In the order of preference.
+// In order of preference.
 std::span<const GemmKernel* const> gemm_kernels();
 
-// What a kernel is chosen by: never the number of tokens, so that a token's results are the same in every batch.
+// What decides the choice of a kernel. Never the number of tokens, so a token's results are the same in every batch.
 struct GemmChoice {
   DType tokens;
   const WeightFormat* format;
-  bool tf32 = false;  // whether products of float32 may be rounded to tf32
+  bool tf32 = false;  // whether float32 products may round to tf32
 };
 
-// The best kernel for weights of a format, in whose layout this GPU keeps them; null: there is none.
+// The best kernel for weights of a format; this GPU keeps them in its layout. Null: there is none.
 const GemmKernel* best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits);
 
-// The best kernel for these tokens that reads that layout; null: there is none.
+// The best kernel for these tokens that reads that layout. Null: there is none.
 const GemmKernel* choose_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits);
 
-// The same; UNSUPPORTED_DTYPE where there is none.
+// The same, but UNSUPPORTED_DTYPE if there is none.
 Status find_best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits, const GemmKernel** kernel);
 Status find_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits, const GemmKernel** kernel);
 

@@ -1,5 +1,5 @@
-// Every grouped GEMM kernel, best first. A name stands for two things: gpu::NAME, the kernel's row (a GemmKernel), and
-// NAME in MOE_GPU_NAMESPACE, its functions (GemmFunctions).
+// Every grouped GEMM kernel, best first. Each name stands for two things: gpu::NAME is the kernel's row (a GemmKernel),
+// and NAME in MOE_GPU_NAMESPACE its functions (GemmFunctions).
 #pragma once
 
 #if defined(MOE_EXTENSION)

@@ -1,5 +1,5 @@
-// The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. The fragments of 16-bit
-// and of tf32 elements take the same bytes of a row, 32 a step of K, so that one kernel serves all.
+// The grouped GEMM on tensor cores: a ring of stages filled by cp.async, ldmatrix, mma.sync. Fragments of 16-bit and of
+// tf32 elements take the same bytes of a row, 32 per step of K, so one kernel serves all of them.
 #include "gpu/gemm/mma.h"
 
 #include <iterator>
@@ -18,7 +18,7 @@ namespace {
 
 using gpu::GemmTile;
 
-// Bytes of K that one mma takes, in two chunks.
+// Bytes of K per mma, in two chunks.
 constexpr int kStepBytes = 32;
 constexpr int kStepsPerStage = kTileRowBytes / kStepBytes;
 
@@ -37,7 +37,8 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], 
   ptx::mma_m16n8k8_tf32(d, rounded_a, rounded_b);
 }
 
-// The part of a stage that one operand fills: `kRows` rows of 128 bytes, each thread some 16-byte chunks of one column.
+// How a block loads one operand's part of a stage, `kRows` rows of 128 bytes: each thread copies 16-byte chunks of one
+// column.
 template <int kRows, int kThreads>
 struct StageLoad {
   static constexpr int kRowStep = kThreads / kChunksPerRow;
@@ -48,7 +49,7 @@ struct StageLoad {
   __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
 };
 
-// The tiles of one element type.
+// The tiles for one element type.
 template <class T>
 inline constexpr const auto& kTiles = gpu::kMmaTiles;
 template <>
@@ -106,8 +107,8 @@ class MmaTile {
     weight_ = packed_expert(a_, rows.expert) + first_row * a_.packed.pitch;
   }
 
-  // Enqueues the copies of stage `k`, counted in stages of K. What lies outside x or the weights becomes zeros; packed
-  // rows are padded to whole stages.
+  // Enqueues the copies of stage `k` of K. What lies outside x or the weights becomes zeros; packed rows are padded to
+  // whole stages.
   __device__ void load_stage(int k) {
     char* stage = shared_ + k % kTile.stages * kStageBytes;
     const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadX::chunk() * kChunkBytes;
@@ -139,7 +140,7 @@ class MmaTile {
     }
     for (int k = 0; k < stages; ++k) {
       ptx::cp_async_wait<kTile.stages - 2>();
-      // Stage k has arrived for all threads, and all have done with stage k - 1, which the next copies overwrite.
+      // Stage k has arrived for all threads, and all are done with stage k - 1, which the next copies overwrite.
       __syncthreads();
       if (k + kTile.stages - 1 < stages) load_stage(k + kTile.stages - 1);
       ptx::cp_async_commit();
@@ -152,7 +153,8 @@ class MmaTile {
   __device__ void multiply_stage(const char* x) {
     const char* weight = x + kTile.rows * kTileRowBytes;
     const int lane = static_cast<int>(threadIdx.x % 32);
-    // The row and chunk that this lane addresses for ldmatrix: rows then chunks for x, chunks then rows for the weight.
+    // The row and chunk that this lane addresses for ldmatrix. The four matrices go down the rows first for x, along
+    // the chunks first for the weight.
     const int x_row = warp_row() * kWarpRows + lane % 16;
     const int x_chunk = lane / 16;
     const int weight_row = warp_column() * kWarpColumns + lane / 16 * 8 + lane % 8;
@@ -209,7 +211,7 @@ class MmaTile {
   float sums_[kMmaRows][kMmaColumns][4];
 };
 
-// By the tile's index: nvcc's host code cannot name a kernel by a value of class type.
+// The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
 template <class T, int kTileIndex>
 MOE_KERNEL(gemm_mma_kernel, (kTiles<T>[kTileIndex].threads(), kTiles<T>[kTileIndex].blocks), const GemmArguments a) {
   MmaTile<T, kTileIndex> tile(a);

@@ -5,10 +5,18 @@
 
 namespace moe::gpu {
 
-// 16 rows are for decoding, where every expert has few. Two blocks of 128x128 hide each other's epilogue, which leaves
+// 16 rows are for decoding, where every expert has few. Two blocks of 128x128 hide each other's epilogue; that leaves
 // shared memory for three stages.
-inline constexpr GemmTile kMmaTiles[] = {{16, 128, 1, 4, 4, 4}, {64, 128, 2, 2, 3, 4}, {128, 128, 2, 4, 3, 2}};
+inline constexpr GemmTile kMmaTiles[] = {
+    {.rows = 16, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 4, .blocks = 4},
+    {.rows = 64, .columns = 128, .warps_rows = 2, .warps_columns = 2, .stages = 3, .blocks = 4},
+    {.rows = 128, .columns = 128, .warps_rows = 2, .warps_columns = 4, .stages = 3, .blocks = 2},
+};
 // Rounding to tf32 takes more registers.
-inline constexpr GemmTile kMmaTF32Tiles[] = {{16, 128, 1, 4, 4, 3}, {64, 128, 2, 2, 3, 3}, {128, 128, 2, 4, 3, 1}};
+inline constexpr GemmTile kMmaTF32Tiles[] = {
+    {.rows = 16, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 4, .blocks = 3},
+    {.rows = 64, .columns = 128, .warps_rows = 2, .warps_columns = 2, .stages = 3, .blocks = 3},
+    {.rows = 128, .columns = 128, .warps_rows = 2, .warps_columns = 4, .stages = 3, .blocks = 1},
+};
 
 }  // namespace moe::gpu

@@ -24,7 +24,7 @@ struct Source {
 
 struct Arguments {
   Source source;
-  Source up;  // data null: none
+  Source up;  // data is null if there is none
   void* packed;
   int64_t packed_rows;
   int64_t pitch;
@@ -40,7 +40,7 @@ __device__ __forceinline__ To converted(From value) {
   }
 }
 
-// Elements (row, column ..) of a matrix, zeros where it has none.
+// Elements (row, column ..) of a matrix; zeros outside it.
 template <class T>
 __device__ __forceinline__ void load_run(const Source& source, int64_t row, int64_t column, Vector<T, kRun>& run) {
   const int64_t left = row < source.rows ? source.columns - column : 0;

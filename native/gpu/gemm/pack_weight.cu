@@ -1,4 +1,4 @@
-// Weights of any format brought into a plain layout.
+// Packs weights of any format into a plain layout.
 #include <string>
 
 #include <ptx/launch.cuh>
@@ -14,17 +14,17 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// A format's table has this many values at most.
+// The largest table that a format may have.
 constexpr int kTableSize = 256;
 
 struct Arguments {
-  WeightView weight;  // its format stands beside it, in memory that the kernel can read
+  WeightView weight;  // its format is beside it, in memory that the kernel can read
   WeightFormat format;
-  float table[kTableSize];  // the format's, where it has one
+  float table[kTableSize];  // the format's, if it has one
   void* packed;
   int64_t packed_rows;
   int64_t pitch;
-  // Whether rows of gate and up alternate, and the weight is up.
+  // Whether rows of gate and up alternate, and whether this is the up.
   bool gated, up;
 };
 
@@ -75,7 +75,7 @@ Status launch_dequantize(const WeightView& weight, bool gated, bool up, const Pa
   });
 }
 
-// Whether its elements can be copied or converted as they lie in memory.
+// Whether its elements can be copied or converted as they are in memory.
 bool is_plain(const WeightView& weight) {
   return weight.format->plain() && weight.input_scale == nullptr && weight.input_order == nullptr;
 }
@@ -97,7 +97,7 @@ Status check_same_format(const PackExpert& pack) {
     if (source->absent()) continue;
     if (source->format != pack.product.format) {
       return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
-                                           ": expected them in this format, got " + source->format->name};
+                                           ": expected weights of this format, got " + source->format->name};
     }
     if (source->input_scale != nullptr || source->input_order != nullptr) {
       return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +

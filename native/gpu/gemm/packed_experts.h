@@ -11,7 +11,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuPackedExperts : public PackedExperts {
  public:
-  // UNSUPPORTED_DTYPE where no kernel takes the format.
+  // UNSUPPORTED_DTYPE if no kernel takes the format.
   static Status create(const ExpertProduct& product, Runtime& runtime, std::unique_ptr<GpuPackedExperts>* packed);
   ~GpuPackedExperts() override;
 
@@ -25,9 +25,9 @@ class GpuPackedExperts : public PackedExperts {
       : PackedExperts(product), runtime_(runtime), kernel_(kernel), matrix_(kernel.layout->measure(product)) {}
 
   Runtime& runtime_;
-  // The one whose layout this is.
+  // The kernel whose layout this is.
   const gpu::GemmKernel& kernel_;
-  gpu::PackedMatrix matrix_;  // of one expert
+  gpu::PackedMatrix matrix_;  // one expert's
   void* data_ = nullptr;
 };
 

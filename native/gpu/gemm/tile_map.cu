@@ -12,8 +12,8 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// Range 0 are the rows before the first expert's, range e + 1 those of expert e, the last range the rows after all
-// experts'.
+// Range 0 holds the rows before the first expert's, range e + 1 those of expert e, and the last range the rows after
+// the last expert's.
 struct Arguments {
   const int* offsets;
   TileMapHeader* map;
@@ -30,7 +30,7 @@ struct Shared {
   WarpTotals totals;
 };
 
-// Writes where each range's rows begin: offsets that descend or lie outside 0 .. rows count as the one before.
+// Writes where each range's rows begin. An offset that descends or is outside 0 .. rows counts as the one before it.
 __device__ void check_offsets(const Arguments& a, Shared& shared) {
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
@@ -60,7 +60,7 @@ __device__ void check_offsets(const Arguments& a, Shared& shared) {
   report_id(a.error, bad, a.offsets[bad]);
 }
 
-// For one block.
+// Runs in one block.
 MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
   Shared& shared = ptx::shared<Shared>();
   const int thread = static_cast<int>(threadIdx.x);

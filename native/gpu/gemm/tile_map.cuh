@@ -1,4 +1,4 @@
-// The device's side of a tile map: building it, and which tile a block takes next.
+// The device side of a tile map: building it, and finding a block's next tile.
 #pragma once
 
 #include "gpu/gemm/tile_map.h"
@@ -12,9 +12,9 @@ namespace moe::MOE_GPU_NAMESPACE {
 using gpu::RowTile;
 using gpu::TileMapHeader;
 
-// Enqueues the building of the map of `rows` rows that offsets [experts + 1] cut into experts, in tiles of `tile_rows`,
-// into memory of gpu::tile_map_bytes. An offset that descends or lies outside 0 .. rows counts as the one before it,
-// and the first such is reported.
+// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes: `rows` rows that offsets [experts + 1]
+// divide among experts, in tiles of `tile_rows`. An offset that descends or is outside 0 .. rows counts as the one
+// before it; the first such offset is reported.
 Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
                        int max_threads, Stream stream);
 
@@ -27,8 +27,8 @@ struct TilePosition {
   int column_tile;
 };
 
-// The tiles in the order in which blocks take them: eight row tiles go through a column tile together, and so share its
-// weights, and their own rows over the column tiles, in the L2 cache.
+// The order in which blocks take the tiles. Eight row tiles go through a column tile together, so the L2 cache serves
+// its weights to all of them, and their own rows for all column tiles.
 __device__ __forceinline__ TilePosition tile_position(int64_t index, int row_tile_count, int column_tiles) {
   constexpr int kGroup = 8;
   const int64_t tiles_per_group = static_cast<int64_t>(kGroup) * column_tiles;

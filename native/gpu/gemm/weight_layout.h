@@ -1,4 +1,4 @@
-// How packed expert weights lie in memory.
+// How packed expert weights are laid out in memory.
 #pragma once
 
 #include <cstdint>
@@ -7,27 +7,27 @@
 
 namespace moe::gpu {
 
-// One expert's packed matrix, in bytes from its beginning.
+// One expert's packed matrix; offsets are in bytes from its beginning.
 struct PackedMatrix {
   int64_t rows = 0;               // in the order of tile/interleave.h
   int64_t pitch = 0;              // from one row of codes to the next
-  int64_t scales = 0, zeros = 0;  // where these begin, in formats that have them
+  int64_t scales = 0, zeros = 0;  // where these begin, if the format has them
   int64_t bytes = 0;              // from one expert to the next
 };
 
-// A layout that kernels read. All kernels of a weight format share one on a given GPU, since weights are packed once
-// and multiplied with tokens of any dtype.
+// A layout that kernels read. On a given GPU all kernels of a weight format share one layout, because weights are
+// packed once and multiplied with tokens of any dtype.
 struct WeightLayout {
   const char* id;
   PackedMatrix (*measure)(const ExpertProduct& product);
 };
 
-// Rows of packed codes: gate and up rows alternate where the product is gated, which fills up their last group.
+// Rows of packed codes. If the product is gated, gate and up rows alternate in groups and the last group is padded.
 int64_t packed_rows(const ExpertProduct& product);
 
-// Plain formats: rows of elements, filled up with zeros to whole stages of the tensor-core kernel.
+// For plain formats: rows of elements, padded with zeros to whole stages of the tensor-core kernel.
 extern const WeightLayout kRowLayout;
-// Bytes of K in such a stage.
+// Bytes of K per such stage.
 constexpr int64_t kStageRowBytes = 128;
 
 }  // namespace moe::gpu

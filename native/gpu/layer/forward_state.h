@@ -1,4 +1,4 @@
-// What the stages of a pass leave for later ones. The memory is the workspace's, or the caller's where a tensor was
+// What the stages of a pass leave for later ones. Memory is the workspace's, or the caller's for tensors that were
 // given.
 #pragma once
 
@@ -12,16 +12,16 @@ struct ForwardState {
   TensorView logits;        // [T, E] f32
   TensorView shared_gate;   // [T, shared_gate_rows] f32
   TensorView ids;           // [T, k] i32 and
-  TensorView weights;       // [T, k] f32: of the chosen experts
+  TensorView weights;       // [T, k] f32, for the chosen experts
   TensorView slot_ids;      // [T, slots] i32 and
-  TensorView slot_weights;  // [T, slots] f32: with the shared experts. The ids count within the bank.
+  TensorView slot_weights;  // [T, slots] f32, with the shared experts. These ids count within the bank.
 
-  // The slots in order of their experts.
+  // The slots, sorted by expert.
   TensorView offsets;            // [all experts + 1] i32
   TensorView tokens_per_expert;  // [all experts] i32
   TensorView token_of_row;       // [slots] i32
   TensorView row_of_slot;        // [T, slots] i32
-  TensorView weight_of_row;      // [slots] f32, or absent: the weights multiply outputs
+  TensorView weight_of_row;      // [slots] f32; absent if weights multiply the outputs
 
   TensorView inner;  // [R, plan.inner_pitch]
   TensorView rows;   // [R, H]

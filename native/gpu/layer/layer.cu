@@ -84,7 +84,7 @@ Status GpuLayer::run(Stages stages, const LayerForward& f) {
                   .clock = timed ? clock_.get() : nullptr});
 }
 
-// A graph of the launches of one pass, and the memory that they use.
+// A graph of one pass's launches, and the memory that they use.
 class GpuLayer::Captured final : public CapturedForward {
  public:
   Captured(GpuLayer& layer, const LayerForward& forward)
@@ -110,8 +110,8 @@ class GpuLayer::Captured final : public CapturedForward {
   GpuLayer& layer_;
   LayerForward forward_;
   Scratch workspace_;
-  // Places of its own for the launches to write to, as the device's pass on to others at each wait. Nobody reads them:
-  // whoever gives ids gives none out of range.
+  // Launches of a graph need places of their own to write errors to, since the device hands its places to other
+  // launches after each wait. Nobody reads them: ids that are given are in range.
   DataErrors errors_;
   std::shared_ptr<const Graph> graph_;
 };

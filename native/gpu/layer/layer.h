@@ -27,12 +27,12 @@ class GpuLayer : public Layer {
  private:
   class Captured;
 
-  // Where the launches of a pass go and what they use beside its tensors.
+  // Where a pass's launches go, and what they use besides its tensors.
   struct Target {
     Stream stream;
     char* workspace;
     DataErrors& errors;
-    StageClock* clock;  // or null: not timed
+    StageClock* clock;  // null: not timed
   };
 
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}

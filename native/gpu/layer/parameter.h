@@ -1,4 +1,4 @@
-// A matrix or vector of a layer that is kept as plain elements.
+// A matrix or vector of a layer, kept as plain elements.
 #pragma once
 
 #include <atomic>
@@ -17,12 +17,12 @@ class Parameter {
   Parameter(const Parameter&) = delete;
   Parameter& operator=(const Parameter&) = delete;
 
-  // Puts `source`, of any format, at row `row` and column `column`. The first makes the memory, of zeros; an absent
-  // source changes nothing.
+  // Writes `source`, of any format, at row `row` and column `column`. The first call allocates the memory, filled with
+  // zeros; an absent source changes nothing.
   Status set(const WeightView& source, int64_t row = 0, int64_t column = 0);
-  // [rows, columns]; absent before it is set.
+  // [rows, columns]; absent until it is set.
   const TensorView& view() const { return view_; }
-  // From any thread.
+  // May be called from any thread.
   size_t bytes() const { return bytes_; }
 
  private:

@@ -1,4 +1,4 @@
-// One pass of tokens through a layer's stages, all enqueued without the host reading anything in between.
+// One pass of tokens through a layer's stages. All of it is enqueued without the host reading anything in between.
 #pragma once
 
 #include "core/layer/description.h"
@@ -20,12 +20,12 @@ struct Pass {
   gpu::ForwardState state;
   char* workspace;
   DataErrors& errors;
-  unsigned long long* non_finite_rows;  // the device's counter, which replays add to as well
+  unsigned long long* non_finite_rows;  // the device's counter; replays add to it too
   const gpu::DeviceTraits& traits;
   Stream stream;
 };
 
-// Enqueues one stage: reads what earlier stages left in pass.state, allocates nothing. A file each.
+// Enqueues one stage, which reads what earlier stages left in pass.state and allocates nothing. One file each.
 #define MOE_STAGE(stage, name) Status run_##stage(const Pass& pass);
 MOE_STAGES(MOE_STAGE)
 #undef MOE_STAGE

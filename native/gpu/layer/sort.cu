@@ -6,7 +6,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// The slots of the shared experts, after those of every token's chosen ones.
+// Appends the shared experts' slots to every token's chosen ones.
 Status append_shared(const Pass& pass) {
   const gpu::ForwardState& state = pass.state;
   gpu::IdError* error = pass.errors.next(
@@ -27,7 +27,8 @@ Status append_shared(const Pass& pass) {
 Status run_sort(const Pass& pass) {
   const gpu::ForwardState& state = pass.state;
   const LayerDescription& layer = pass.layer;
-  // Ids count among the router's experts, until the shared experts' slots are appended, which count within the bank.
+  // Ids count among the router's experts until the shared experts' slots are appended; after that they count within the
+  // bank.
   SortRange range{.limit = layer.experts, .first = layer.bank.first};
   if (layer.shared_experts > 0) {
     MOE_TRY(append_shared(pass));

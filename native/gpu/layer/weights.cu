@@ -9,7 +9,7 @@ namespace {
 Status check_plain(const char* role, const WeightFormat& format) {
   if (format.plain()) return {};
   return {Code::unsupported_dtype, std::string(role) + ": expected f32, f16 or bf16, got " + format.name +
-                                       ": weights of any format can be given, and are stored in one of these"};
+                                       ": choose one of these to store it in; the weights can be given in any format"};
 }
 
 }  // namespace

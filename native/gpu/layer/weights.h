@@ -1,4 +1,4 @@
-// One layer's weights on the GPU.
+// A layer's weights on the GPU.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class LayerWeights {
  public:
-  // One of layer_products() with its weights.
+  // One of layer_products() and its weights.
   struct Product {
     gpu::ProductRole role;
     std::unique_ptr<GpuPackedExperts> weight = nullptr;

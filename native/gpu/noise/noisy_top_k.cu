@@ -34,22 +34,22 @@ struct LoadArguments {
   const float* noisy;
   const float* deviation;
   TokenMask mask;
-  const int* group_ids;     // null: one group that every token chose
-  const float* group_load;  // null: likewise
+  const int* group_ids;     // null: a single group that every token chose
+  const float* group_load;  // null: the same
   float* load;
   int64_t tokens;
   int64_t experts;
   int64_t groups;
-  int64_t choices;  // of groups, of one token
+  int64_t choices;  // groups chosen per token
   int top_k;
   double* sums;                // [blocks, E]
   int64_t* tokens_of_groups;   // [blocks, G]
-  LoadThresholds* thresholds;  // [T, G]; NaN where the token does not count or did not choose the group
+  LoadThresholds* thresholds;  // [T, G]; NaN if the token does not count or did not choose the group
   int64_t blocks;
   IdError* error;
 };
 
-// Whether the token counts and chose the group; the same in all lanes of a warp.
+// Whether the token counts and chose the group. All lanes of a warp get the same answer.
 __device__ __forceinline__ bool chosen(const LoadArguments& a, int64_t token, int64_t group) {
   if (!a.mask.counts(token)) return false;
   if (a.group_ids == nullptr) return true;
@@ -61,12 +61,12 @@ __device__ __forceinline__ bool chosen(const LoadArguments& a, int64_t token, in
   return __any_sync(kAllLanes, found) != 0;
 }
 
-// The thresholds of a row of noisy logits, by a warp: largest first, a value and all its equals at a time.
+// One warp finds the thresholds of a row of noisy logits: largest first, each value with all its equals.
 __device__ __forceinline__ LoadThresholds find_thresholds(const float* noisy, int64_t count, int top_k) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   LoadThresholds found{-INFINITY, -INFINITY};
   float value = INFINITY;
-  // Logits of at least `value`.
+  // The number of logits that are at least `value`.
   int64_t seen = 0;
   while (seen <= top_k && seen < count) {
     float largest = -INFINITY;
@@ -119,7 +119,7 @@ MOE_KERNEL(load_sums_kernel, (gpu::kRowThreads), const LoadArguments a) {
   });
 }
 
-// One thread per expert adds up the blocks, in their order.
+// One thread per expert adds up the blocks, in order.
 MOE_KERNEL(load_kernel, (gpu::kRowThreads), const LoadArguments a) {
   for_each_item(a.experts, [&](int64_t expert) {
     const int64_t group = expert / (a.experts / a.groups);
@@ -136,11 +136,11 @@ MOE_KERNEL(load_kernel, (gpu::kRowThreads), const LoadArguments a) {
   });
 }
 
-// Where the parts of the workspace lie.
+// Offsets of the parts of the workspace.
 struct LoadWorkspace {
   int64_t blocks;     // of kLoadBlock tokens
   size_t sums;        // [blocks, E] f64
-  size_t tokens;      // [blocks, G] i64, of each block that chose the group
+  size_t tokens;      // [blocks, G] i64, each block's tokens that chose the group
   size_t thresholds;  // [T, G]
   size_t bytes;
 };

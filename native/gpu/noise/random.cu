@@ -19,7 +19,7 @@ struct RandomArguments {
   bool aligned;
 };
 
-// A thread draws the numbers of one counter; the first and the last counter may have only a part in the values.
+// A thread draws the numbers of one counter. Only part of the first and the last counter's numbers may be needed.
 template <Distribution kDistribution>
 MOE_KERNEL(random_kernel, (gpu::kRowThreads), const RandomArguments a) {
   const int64_t first = a.offset / kRandomLanes;
@@ -85,7 +85,7 @@ Status run(Context& context, const Random& p) {
       .size = p.values.size(),
       .aligned = aligned,
   };
-  // One more than the whole counters in the values, as these may begin in the middle of one.
+  // One more than the whole counters, because the values may begin in the middle of one.
   const unsigned grid = gpu::element_grid(arguments.size / kRandomLanes + 2, context.traits());
   return p.distribution == Distribution::normal ? launch_distribution<Distribution::normal>(arguments, grid, stream)
                                                 : launch_distribution<Distribution::uniform>(arguments, grid, stream);

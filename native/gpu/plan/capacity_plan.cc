@@ -29,7 +29,7 @@ unsigned thread_grid(int64_t items, const DeviceTraits& traits) {
   return capped_grid(ceil_div(items, kCapacityThreads), kBlocksPerMultiprocessor, traits);
 }
 
-// Threads of a block that works through `items`.
+// Threads for a block that works through `items`.
 int threads_for(int64_t items, int most, const DeviceTraits& traits) {
   return static_cast<int>(std::clamp(round_up(items, 32), int64_t{32}, int64_t{std::min(most, traits.max_threads)}));
 }

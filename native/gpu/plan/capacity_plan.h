@@ -8,7 +8,7 @@
 
 namespace moe::gpu {
 
-// Where the results of sorting ids by expert lie in a workspace.
+// Where a workspace keeps the results of sorting ids by expert.
 struct SortedIdsPlan {
   SortPlan sort;
   size_t offsets, tokens_per_expert, token_of_row, row_of_slot, counts;
@@ -19,10 +19,10 @@ constexpr int kCapacityThreads = 128;
 constexpr int kLimitThreads = 512;
 struct CapacityPlan {
   SortedIdsPlan sorted;
-  size_t numbers;  // of every row, u64
-  size_t limits;   // of every sequence and expert, u64
+  size_t numbers;  // u64 for every row
+  size_t limits;   // u64 for every sequence and expert
   unsigned token_grid;
-  // A block for each sequence and expert.
+  // One block for each sequence and expert.
   unsigned limit_grid;
   int limit_threads;
   size_t workspace_bytes;
@@ -35,7 +35,7 @@ struct ExpertSlotsPlan {
 };
 ExpertSlotsPlan plan_expert_slots(const ExpertSlots& problem, const DeviceTraits& traits);
 
-// Threads of an expert's block, which sorts as many tokens at once.
+// Threads of the block of an expert, which sorts this many tokens at once.
 constexpr int kChoiceThreads = 256;
 struct ExpertChoicePlan {
   size_t numbers;          // [E, T] u64

@@ -9,12 +9,12 @@
 namespace moe::gpu {
 namespace {
 
-// What the system keeps of shared memory for every block.
+// Shared memory that the system reserves for every block.
 constexpr size_t kReservedShared = 1024;
 // Vector accesses are 16 bytes.
 constexpr int64_t kVectorBytes = 16;
 
-// The height that an expert of average load fills once; lower where the device cannot run it.
+// The height that an expert with an average number of rows fills once, or a lower one that the device can run.
 int choose_tile(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits) {
   const int64_t average = problem.rows / std::max(problem.experts, int64_t{1});
   int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;

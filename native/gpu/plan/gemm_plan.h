@@ -26,7 +26,7 @@ struct GemmProblem {
 
 struct GemmPlan {
   const GemmKernel* kernel = nullptr;
-  int tile_index = 0;  // of the kernel's tiles
+  int tile_index = 0;  // index into the kernel's tiles
   GemmTile tile = {};
   // Whether x must first be copied to rows of `x_pitch` elements of the kernel's dtype.
   bool converts_x = false;
@@ -40,23 +40,23 @@ struct GemmPlan {
   DType x_dtype() const { return kernel->x; }
 };
 
-// Chooses the kernel and plans it; UNSUPPORTED_DTYPE where there is none.
+// Chooses the kernel and plans it. UNSUPPORTED_DTYPE if there is none.
 Status plan_gemm(const GemmProblem& problem, const DeviceTraits& traits, GemmPlan* plan);
 
-// The planner of kernels that work through (row tile, column tile) pairs, block by block.
+// The planner of kernels that work through pairs (row tile, column tile) block by block.
 GemmPlan plan_tiles(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits);
 
-// Floats from row to row of a tile's accumulators on their way through shared memory: eight more than the columns, so
-// that the rows of an mma fragment fall into different banks.
+// Distance in floats between the rows of a tile's accumulators in shared memory: the columns plus eight, so that the
+// rows of an mma fragment fall into different banks.
 MOE_HOST_DEVICE constexpr int staged_pitch(int columns) { return columns + 8; }
 
-// Shared memory of a block whose ring of stages takes `ring` bytes: the accumulators then take the same place.
+// Shared memory of a block whose ring of stages takes `ring` bytes. The accumulators reuse that memory afterwards.
 size_t with_staged_sums(const GemmTile& tile, int64_t ring);
 
-// Bytes of x [x_rows, x_pitch] where it is converted, else 0.
+// Bytes of the converted x [x_rows, x_pitch]; 0 if x is not converted.
 size_t converted_bytes(const GemmPlan& plan, int64_t x_rows);
 
-// Elements of rows of `elements` that are filled up to whole vector accesses.
+// The length of rows of `elements`, rounded up to whole vector accesses.
 int64_t whole_vectors(int64_t elements, DType dtype);
 
 // Whether every row of `x` begins at a multiple of 16 bytes.

@@ -11,7 +11,7 @@ namespace {
 
 size_t size_of(int64_t count, DType dtype) { return static_cast<size_t>(count) * info(dtype).bytes; }
 
-// Gives each product its place for a converted x and for its tile map, shared where it can be.
+// Places each product's converted x and tile map; products share them where they can.
 void place_products(LayerPlan& plan, int64_t tokens, Parts& parts) {
   for (ProductPlan& product : plan.products) {
     const GemmPlan& gemm = product.gemm;
@@ -37,7 +37,7 @@ void place_products(LayerPlan& plan, int64_t tokens, Parts& parts) {
   }
 }
 
-// Plans the products, and with them the dtypes between: what down multiplies is stored as its kernel takes it.
+// Plans the products and the dtypes between them: what down multiplies is stored as down's kernel takes it.
 Status plan_products(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
                      LayerPlan* plan) {
   for (const LayerProduct& each : layer_products(layer)) {
@@ -63,12 +63,12 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
     }
     plan->products.push_back(planned);
   }
-  // A softmax of rounded rows would multiply their relative error by their size.
+  // Softmax of rounded values would have relative errors that grow with the values.
   plan->rows_dtype = layer.output_activation == OutputActivation::softmax ? DType::f32 : plan->inner_dtype;
   return {};
 }
 
-// The parts of the stages from sort on.
+// Places what the stages from sort on leave.
 Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
                     Parts& parts, LayerPlan* plan) {
   const int64_t experts = layer.all_experts();

@@ -14,45 +14,44 @@
 namespace moe::gpu {
 
 // A layer's products over all of its experts: inner = act(gate x) * (up x) * (factor x), y = down inner. gate_up has
-// both matrices, or without a gate only up; where their formats differ they are two products.
+// both matrices, or only up if there is no gate; if gate and up have different formats, each is a product of its own.
 enum class ProductRole : uint8_t { factor, gate_up, gate, up, down };
 struct LayerProduct {
   ProductRole role;
   ExpertProduct product;
 };
-// In the order in which they are computed: the first sets the inner activations, the others multiply them; down is
-// last.
+// In the order of computation: the first sets the inner activations, the others multiply them; down is last.
 std::vector<LayerProduct> layer_products(const LayerDescription& layer);
 
-// Of one product: its GEMM, and where its left operand, if converted, and its tile map lie in the workspace.
+// One product: its GEMM, and where the workspace keeps its left operand (if converted) and its tile map.
 struct ProductPlan {
   GemmPlan gemm;
   size_t x, map;
 };
 
-// A tile map, which products with tiles of the same height share.
+// A tile map, shared by products with tiles of the same height.
 struct TileMapPlan {
   int tile_rows;
   size_t map;
 };
 
-// x in another dtype or with another pitch, which products that need the same share.
+// x in another dtype or with another pitch, shared by the products that need the same.
 struct ConvertedPlan {
   DType dtype;
   int64_t pitch;
   size_t x;
 };
 
-// One pass through a layer: the plans of its stages and where each part lies in one workspace. Parts of stages that do
-// not run, and parts that are given, take no memory.
+// One pass through a layer: the plans of its stages, and the place of each part in one workspace. Parts of stages that
+// do not run, and parts that the caller gives, take no memory.
 struct LayerPlan {
   SortPlan sort;
   std::vector<ProductPlan> products;  // in the order of layer_products()
   std::vector<TileMapPlan> maps;
   std::vector<ConvertedPlan> converted;
-  DType inner_dtype;    // of the inner activations
-  int64_t inner_pitch;  // of the inner activations
-  DType rows_dtype;     // of the rows that are combined
+  DType inner_dtype;    // inner activations
+  int64_t inner_pitch;  // inner activations
+  DType rows_dtype;     // the rows that are combined
   int64_t row_count;    // R, at most
   size_t logits, ids, weights, shared_gate, slot_ids, slot_weights;
   size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot, sort_counts;
@@ -62,7 +61,7 @@ struct LayerPlan {
 struct LayerProblem {
   int64_t tokens;       // T
   int64_t choices;      // k
-  int64_t max_choices;  // of T * k, those that are not -1
+  int64_t max_choices;  // how many of the T * k choices are not -1, at most
   DType x;
   // Whether rows of x begin at multiples of 16 bytes.
   bool x_aligned;

@@ -43,7 +43,7 @@ GatingPlan plan_gating(int64_t tokens, int64_t experts, const DeviceTraits& trai
 }
 
 SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
-  // Up to so many slots a warp's part is quicker than two more launches.
+  // Up to this many slots, one warp's part is faster than two more launches.
   constexpr int64_t kSlotsPerWarp = 256;
   constexpr int64_t kMaxUnits = 256;
   constexpr int64_t kMaxCounts = int64_t{1} << 24;

@@ -1,6 +1,6 @@
-// Plans: how an operator is run on a GPU, from its sizes and the device's traits alone. Pure functions without CUDA, so
+// Plans: how an operator runs on a GPU, from its sizes and the device's traits alone. Pure functions without CUDA, so
 // that every choice can be tested and printed without a GPU. No choice may change a result: the order of every sum
-// depends on hidden size, intermediate size and k only, whatever the tile.
+// depends only on hidden size, intermediate size and k, whatever the tile.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,19 @@
 
 namespace moe::gpu {
 
-// Threads of the blocks of the row-wise kernels, one warp a row.
+// Threads per block of the row-wise kernels, which take one warp per row.
 constexpr int kRowThreads = 128;
 
-// Blocks for `rows` rows at one warp each; kernels loop where there are more.
+// Blocks for `rows` rows at one warp each. The grid is limited; kernels loop over the rest.
 unsigned row_grid(int64_t rows, const DeviceTraits& traits);
 
-// Blocks for `elements` elements at one thread each; kernels loop where there are more.
+// Blocks for `elements` elements at one thread each. The grid is limited; kernels loop over the rest.
 unsigned element_grid(int64_t elements, const DeviceTraits& traits);
 
-// The widest access (16, 8, 4 or 2 bytes) to which all addresses and lengths are aligned.
+// The widest access (16, 8, 4 or 2 bytes) for which all addresses and lengths are aligned.
 int access_width(std::initializer_list<uint64_t> addresses_and_lengths);
 
-// Router projection: tokens and experts that one warp computes, and how a block's warps divide its own tile.
+// Router projection: the tokens and experts that one warp computes, and how a block's warps divide the block's tile.
 struct RouterTile {
   static constexpr int kThreads = 128;
   int tokens, experts;
@@ -34,23 +34,26 @@ struct RouterTile {
   MOE_HOST_DEVICE constexpr int block_tokens() const { return tokens * warps_tokens; }
   MOE_HOST_DEVICE constexpr int block_experts() const { return experts * warps_experts; }
 };
-// For few tokens many warps, each short; for many tokens more products for every value loaded.
-inline constexpr RouterTile kRouterTiles[] = {{1, 4, 1, 4}, {4, 8, 2, 2}};
+// Few tokens: many warps, each short. Many tokens: more products for every value loaded.
+inline constexpr RouterTile kRouterTiles[] = {
+    {.tokens = 1, .experts = 4, .warps_tokens = 1, .warps_experts = 4},
+    {.tokens = 4, .experts = 8, .warps_tokens = 2, .warps_experts = 2},
+};
 
 struct RouterPlan {
-  int tile;  // of kRouterTiles
+  int tile;  // index into kRouterTiles
   unsigned grid;
 };
 RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& traits);
 
 constexpr int kGatingThreads = 128;
 struct GatingPlan {
-  int per_lane;  // logits that a lane keeps in registers; 0: reads them again
+  int per_lane;  // logits that a lane keeps in registers; 0: it reads them again
   unsigned grid;
 };
 GatingPlan plan_gating(int64_t tokens, int64_t experts, const DeviceTraits& traits);
 
-// What static shared memory takes beside dynamic, to whose alignment it is padded (ptx::dynamic_shared).
+// What static shared memory takes beside dynamic, padded to the alignment of the dynamic part (ptx::dynamic_shared).
 constexpr int64_t kStaticShared = 1024;
 
 constexpr int kSortThreads = 1024;
@@ -60,14 +63,14 @@ struct SortPlan {
   int threads;
   int scan_threads;
   unsigned grid;
-  int units;  // warps that sort consecutive slots each
+  int units;  // warps, each of which sorts consecutive slots
   int64_t slots_per_unit;
-  size_t shared_bytes;  // counts of the block's warps; 0: they stay in global memory
+  size_t shared_bytes;  // counts of the block's warps; 0: these stay in global memory
   size_t workspace_bytes;
 };
 SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits);
 
-// Columns that a thread of the combine kernel adds up.
+// Columns per thread of the combine kernel.
 constexpr int kCombineColumns = 8;
 struct CombinePlan {
   int threads;
@@ -75,7 +78,7 @@ struct CombinePlan {
 };
 CombinePlan plan_combine(int64_t tokens, int64_t hidden, const DeviceTraits& traits);
 
-// Rows are counted in i32: INVALID_ARGUMENT where there are 2^31 or more.
+// INVALID_ARGUMENT if there are 2^31 or more rows: they are counted in i32.
 Status check_rows(const char* parameter, int64_t rows);
 
 std::string describe(const RouterPlan& plan);

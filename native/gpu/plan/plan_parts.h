@@ -1,4 +1,4 @@
-// What plans are made with.
+// Helpers for making plans.
 #pragma once
 
 #include <algorithm>

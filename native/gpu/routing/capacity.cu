@@ -11,7 +11,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// The choices in order of their experts.
+// The choices, sorted by expert.
 struct SortedIds {
   const int* ids;
   const int* offsets;
@@ -24,8 +24,8 @@ struct Arguments {
   const float* weights;
   int* kept_ids;
   float* kept_weights;
-  uint64_t* numbers;  // of every row: its place in the order in which experts serve
-  uint64_t* limits;   // of every sequence and expert: those below are kept
+  uint64_t* numbers;  // of every row: its place in the serving order
+  uint64_t* limits;   // of every sequence and expert: lower numbers are kept
   ServingOrder order;
   int64_t experts;
   int64_t groups;  // sequences times experts
@@ -35,7 +35,7 @@ struct Arguments {
   float scale;
 };
 
-// A thread for each token.
+// One thread per token.
 MOE_KERNEL(number_kernel, (gpu::kCapacityThreads), const Arguments a) {
   for_each_item(a.order.tokens, [&](int64_t token) {
     const float* weights = a.weights + token * a.order.top_k;
@@ -51,7 +51,7 @@ MOE_KERNEL(number_kernel, (gpu::kCapacityThreads), const Arguments a) {
   });
 }
 
-// The first row in begin .. end whose token is at least `token`: an expert's rows are in order of the token.
+// The first row in begin .. end - 1 whose token is at least `token`. An expert's rows are in token order.
 __device__ __forceinline__ int first_row_of(const int* token_of_row, int begin, int end, int64_t token) {
   while (begin < end) {
     const int middle = begin + (end - begin) / 2;
@@ -64,7 +64,7 @@ __device__ __forceinline__ int first_row_of(const int* token_of_row, int begin, 
   return begin;
 }
 
-// A block for each sequence and expert.
+// One block per sequence and expert.
 MOE_KERNEL(limit_kernel, (gpu::kLimitThreads), const Arguments a, int bits) {
   SelectStorage& storage = ptx::shared<SelectStorage>();
   for (int64_t group = blockIdx.x; group < a.groups; group += gridDim.x) {
@@ -81,7 +81,7 @@ MOE_KERNEL(limit_kernel, (gpu::kLimitThreads), const Arguments a, int bits) {
   }
 }
 
-// A thread for each token.
+// One thread per token.
 MOE_KERNEL(keep_kernel, (gpu::kCapacityThreads), const Arguments a) {
   for_each_item(a.order.tokens, [&](int64_t token) {
     const int64_t first = token * a.order.top_k;
@@ -105,7 +105,7 @@ MOE_KERNEL(keep_kernel, (gpu::kCapacityThreads), const Arguments a) {
   });
 }
 
-// A thread for each slot.
+// One thread per slot.
 MOE_KERNEL(expert_slots_kernel, (gpu::kCapacityThreads), const SortedIds sorted, int64_t count, int64_t capacity,
            int* slots) {
   for_each_item(count, [&](int64_t slot) {
@@ -124,7 +124,11 @@ Status sort_ids(const TensorView& ids, int64_t experts, const gpu::SortedIdsPlan
   const TensorView token_of_row = ints(plan.token_of_row, ids.size());
   const TensorView row_of_slot = ints(plan.row_of_slot, ids.size());
   *sorted = {ids.as<int>(), offsets.as<int>(), token_of_row.as<int>(), row_of_slot.as<int>()};
-  return launch_sort({ids, offsets, ints(plan.tokens_per_expert, experts), token_of_row, row_of_slot},
+  return launch_sort({.ids = ids,
+                      .offsets = offsets,
+                      .tokens_per_expert = ints(plan.tokens_per_expert, experts),
+                      .token_of_row = token_of_row,
+                      .row_of_slot = row_of_slot},
                      {.limit = experts}, {}, plan.sort, workspace + plan.counts, error, stream);
 }
 

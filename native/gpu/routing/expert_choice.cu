@@ -19,11 +19,11 @@ struct Arguments {
   int* tokens;
   float* token_weights;
   int* ids;
-  float* weights;     // first all scores, NaN where the logit counts as NaN
-  uint64_t* numbers;  // [E, T]: the order of the score above the token, so that the lowest go first
+  float* weights;     // at first all scores, NaN where the logit counts as NaN
+  uint64_t* numbers;  // [E, T]: the score's order above the token, so that the lowest go first
   uint64_t* chosen;   // [E, C]
   uint64_t* swapped;  // [E, C]
-  uint64_t* limits;   // [E]: numbers below are chosen
+  uint64_t* limits;   // [E]: lower numbers are chosen
   unsigned long long* non_finite_rows;
   int64_t token_count;
   int64_t experts;
@@ -32,7 +32,7 @@ struct Arguments {
 
 __device__ __forceinline__ float or_zero(float score) { return std::isnan(score) ? 0.0f : score; }
 
-// A warp for each token.
+// One warp per token.
 template <class T, ExpertScoring kScoring>
 MOE_KERNEL(score_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -76,7 +76,7 @@ struct ExpertStorage {
   WarpTotals totals;
 };
 
-// A block for each expert: finds its tokens and brings them into order.
+// One block per expert finds its tokens and sorts them.
 MOE_KERNEL(choose_kernel, (gpu::kChoiceThreads), const Arguments a) {
   ExpertStorage& storage = ptx::shared<ExpertStorage>();
   const int thread = static_cast<int>(threadIdx.x);
@@ -98,7 +98,7 @@ MOE_KERNEL(choose_kernel, (gpu::kChoiceThreads), const Arguments a) {
       count += total;
     }
     __syncthreads();
-    // In order of the token already.
+    // Already in token order.
     const uint64_t* sorted = block_sort(chosen, a.swapped + expert * a.capacity, a.capacity, 32, storage.sort);
     for (int64_t place = thread; place < a.capacity; place += threads) {
       const auto token = static_cast<int>(sorted[place] & UINT32_MAX);
@@ -109,7 +109,7 @@ MOE_KERNEL(choose_kernel, (gpu::kChoiceThreads), const Arguments a) {
   }
 }
 
-// A thread for each token and expert: what is not chosen goes.
+// One thread per token and expert clears what is not chosen.
 MOE_KERNEL(route_kernel, (gpu::kCapacityThreads), const Arguments a) {
   for_each_item(a.token_count * a.experts, [&](int64_t i) {
     const int64_t token = i / a.experts;

@@ -29,7 +29,7 @@ struct Arguments {
   GatingRule rule;
 };
 
-// A logit's score before any division by a sum; `max` is a softmax's largest logit.
+// A logit's score before any division by a sum. For a softmax, `max` is the largest logit.
 __device__ __forceinline__ float score_of(Scoring scoring, float logit, float max) {
   if (std::isnan(logit)) return 0.0f;
   const float finite = fminf(fmaxf(logit, -FLT_MAX), FLT_MAX);
@@ -48,14 +48,14 @@ struct Logits {
   __device__ float operator()(int expert) const { return to_float(row[expert]); }
 };
 
-// What experts are chosen by where the logits alone do not serve.
+// The keys that experts are chosen by when the logits alone are not enough.
 template <class T>
 struct SelectionKeys {
   Logits<T> logits;
   const void* bias;
   DType bias_dtype;
   Scoring scoring;  // none: by logit
-  float max, sum;   // of a softmax, else sum is 1
+  float max, sum;   // for a softmax; otherwise sum is 1
 
   __device__ float operator()(int expert) const {
     const float logit = logits(expert);
@@ -65,11 +65,11 @@ struct SelectionKeys {
   }
 };
 
-// Of a row's logits.
+// Statistics of a row's logits.
 struct Statistics {
   float max = -INFINITY;
   bool finite = false;
-  float sum = 0.0f;  // of e^(logit - max), where asked for
+  float sum = 0.0f;  // of e^(logit - max), if requested
 };
 
 template <class Values>
@@ -88,8 +88,8 @@ __device__ __forceinline__ Statistics statistics_of(const Values& logits, bool w
   return found;
 }
 
-// SparseMixer's weight of `chosen`: its softmax goes over those left whose distance from it is at most `reach` times
-// the larger of its logit and their magnitude.
+// SparseMixer's weight of `chosen`, whose logit is b: its softmax runs over the remaining logits l for which b - l is
+// at most reach * max(|l|, b).
 template <class Values>
 __device__ float sparsemixer_weight(const Values& logits, Ranked chosen, float reach) {
   const float best = value_of(chosen.rank);
@@ -103,7 +103,7 @@ __device__ float sparsemixer_weight(const Values& logits, Ranked chosen, float r
   return 1.0f / warp_sum(sum);
 }
 
-// Turns the logits in `weights` (by sparsemixer already weights) into weights; a lane sees every 32nd.
+// Turns the logits in `weights` into weights (sparsemixer has stored weights already). Each lane handles every 32nd.
 __device__ __forceinline__ void weigh(const GatingRule& rule, const Statistics& row, float chosen_max, float* weights) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   const bool selected = rule.scoring == Scoring::softmax_selected;
@@ -116,13 +116,13 @@ __device__ __forceinline__ void weigh(const GatingRule& rule, const Statistics& 
   }
   sum = warp_sum(sum);
 
-  // Weights are divided by `unit`, then by `divisor`. A sum over all experts would cancel where they are divided by a
-  // sum of their own.
+  // Weights are divided by `unit`, then by `divisor`. A sum over all experts cancels out if they are divided by their
+  // own sum.
   float unit = 1.0f, divisor = 1.0f;
   if (rule.normalization == Normalization::sum) {
     divisor = sum;
   } else if (rule.normalization == Normalization::lp) {
-    // Over the largest, so that nothing overflows.
+    // Relative to the largest, so that nothing overflows.
     unit = warp_max(largest);
     float powers = 0.0f;
     for (int slot = lane; slot < rule.top_k && unit > 0.0f; slot += 32) {
@@ -145,8 +145,7 @@ __device__ __forceinline__ bool sums_all(const GatingRule& rule) {
          rule.normalization != Normalization::lp;
 }
 
-// One token, by one warp. choose(last) finds the next expert after `last`; logit(expert) of it is asked for by all
-// lanes.
+// One warp handles one token. choose(last) finds the next expert after `last`; all lanes call logit_of(expert) for it.
 template <class Choose, class LogitOf>
 __device__ __forceinline__ void choose_and_weigh(const Arguments& a, int64_t token, const Statistics& row,
                                                  Choose&& choose, LogitOf&& logit_of) {
@@ -167,7 +166,7 @@ __device__ __forceinline__ void choose_and_weigh(const Arguments& a, int64_t tok
   weigh(a.rule, row, chosen_max, weights);
 }
 
-// Without bias and groups the logits are what experts are chosen by.
+// Without bias and groups, experts are chosen by the logits themselves.
 template <class T, int kPerLane>
 __device__ __forceinline__ void gate_by_logit(const Arguments& a, int64_t token, const Logits<T>& source) {
   const LaneValues<Logits<T>, kPerLane> logits(source, a.experts);
@@ -191,7 +190,12 @@ __device__ __forceinline__ void gate_by_key(const Arguments& a, int64_t token, c
   const bool softmax = keys_of == Scoring::softmax;
   const Statistics row = statistics_of(LaneValues<Logits<T>, 0>(source, a.experts), softmax || sums_all(rule));
   using Keys = LaneValues<SelectionKeys<T>, kPerLane>;
-  const SelectionKeys<T> key_of{source, a.bias, a.bias_dtype, keys_of, row.max, softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
+  const SelectionKeys<T> key_of{.logits = source,
+                                .bias = a.bias,
+                                .bias_dtype = a.bias_dtype,
+                                .scoring = keys_of,
+                                .max = row.max,
+                                .sum = softmax ? fmaxf(row.sum, 1.0f) : 1.0f};
   Keys keys(key_of, a.experts);
   const BestGroups<Keys> groups(keys, rule.num_groups, rule.top_groups, a.group_terms);
   if constexpr (Keys::kKept) {
@@ -216,7 +220,7 @@ __device__ __forceinline__ void gate_by_key(const Arguments& a, int64_t token, c
       [&](Ranked chosen) { return source(chosen.index); });
 }
 
-// One warp per token. One block a multiprocessor has to fit, so that nothing spills for the sake of a second.
+// One warp per token. Only one block per multiprocessor has to fit: room for a second would make the kernel spill.
 template <class T, int kPerLane, bool kByLogit>
 MOE_KERNEL(gating_kernel, (gpu::kGatingThreads, 1), const Arguments a) {
   for_each_row(a.tokens, [&](int64_t token) {

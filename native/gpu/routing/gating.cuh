@@ -1,4 +1,4 @@
-// Gating: from router logits to the k experts of every token and their weights.
+// Gating: turns router logits into each token's k experts and their weights.
 #pragma once
 
 #include "core/operators/routing.h"
@@ -8,7 +8,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Adds the rows without any finite logit to `non_finite_rows`, a counter in device memory.
+// Adds the number of rows without a finite logit to `non_finite_rows`, a counter in device memory.
 Status launch_gating(const Gating& p, unsigned long long* non_finite_rows, const gpu::DeviceTraits& traits,
                      Stream stream);
 

@@ -1,6 +1,6 @@
-// How one warp finds the largest of values, one after another, among all experts or those of the best groups. Each is
-// the best of those that come after the one before it in the order (rank descending, index ascending), so nothing has
-// to be marked as taken.
+// How one warp finds the largest values one after another, among all experts or those of the best groups. Each is the
+// best of those after the previous one in the order (rank descending, index ascending), so nothing has to be marked as
+// taken.
 #pragma once
 
 #include <climits>
@@ -12,7 +12,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Integers in the order of the values: NaN is the least, and the two zeros are equal.
+// Integers in the order of the values: NaN is the smallest, and the two zeros are equal.
 __device__ __forceinline__ uint32_t rank_of(float value) { return ~descending_order(value); }
 
 __device__ __forceinline__ float value_of(uint32_t rank) {
@@ -20,7 +20,7 @@ __device__ __forceinline__ float value_of(uint32_t rank) {
   return float_from_bits((rank >> 31) != 0 ? rank & 0x7fffffffu : ~rank);
 }
 
-// A place in the order; the default is before all.
+// A place in the order. The default is before all others.
 struct Ranked {
   uint32_t rank = UINT_MAX;
   int index = -1;
@@ -30,7 +30,7 @@ struct Ranked {
   }
 };
 
-// The first place after `last` among those it is shown, in ascending order of their indices.
+// Finds the first place after `last` among those shown to it, whose indices must ascend.
 struct FirstAfter {
   Ranked last;
   Ranked best{0, INT_MAX};
@@ -39,15 +39,15 @@ struct FirstAfter {
   __device__ __forceinline__ void show(uint32_t rank, int index) {
     if (last.before(rank, index) && (rank > best.rank || best.index == INT_MAX)) best = {rank, index};
   }
-  // The first among what all lanes were shown.
+  // The first among those shown to all lanes.
   __device__ __forceinline__ Ranked of_warp() const {
     const uint32_t rank = __reduce_max_sync(kAllLanes, best.rank);
     return {rank, __reduce_min_sync(kAllLanes, best.rank == rank ? best.index : INT_MAX)};
   }
 };
 
-// source(0 .. count - 1), seen by a lane that owns every 32nd: in registers where there are at most 32 * kPerLane, else
-// (kPerLane 0, any number) computed again each time.
+// The values source(0 .. count - 1), of which each lane owns every 32nd. With kPerLane > 0, at most 32 * kPerLane
+// values are kept in registers; with kPerLane 0 any number are computed again each time.
 template <class Source, int kPerLane>
 class LaneValues {
  public:
@@ -57,7 +57,7 @@ class LaneValues {
     if constexpr (kKept) for_each_owned([&](int i, int index) { values_[i] = source(index); });
   }
 
-  // use(index, value) for those of first .. end - 1 that are not excluded, in order.
+  // Calls use(index, value) for values first .. end - 1 that are not excluded, in order.
   template <class Use>
   __device__ __forceinline__ void for_each(int first, int end, Use&& use) const {
     if constexpr (kKept) {
@@ -97,7 +97,7 @@ class LaneValues {
   float values_[kKept ? kPerLane : 1];
 };
 
-// The groups whose experts may be chosen: not asked where there is one.
+// The groups whose experts may be chosen. Nobody asks if there is only one.
 template <class Keys>
 class BestGroups {
  public:
@@ -125,7 +125,7 @@ class BestGroups {
   __device__ int size() const { return size_; }
 
  private:
-  // A lane keeps one group's; more than 32 are computed again.
+  // A lane keeps one group's score; with more than 32 groups, scores are computed again.
   __device__ float score(int group) const {
     return groups_ <= 32 ? __shfl_sync(kAllLanes, score_, group) : sum_of_largest(group);
   }

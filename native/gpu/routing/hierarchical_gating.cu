@@ -12,7 +12,8 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Row i of `chosen` is the row of the logits [T * G, E / G] that the group of slot i of [T, k1] has. A warp for each.
+// Row i of `chosen` is the row of logits [T * G, E / G] that belongs to the group of slot i of [T, k1]. One warp per
+// row.
 template <class T>
 MOE_KERNEL(chosen_logits_kernel, (gpu::kRowThreads), const T* logits, const int* groups, T* chosen, int64_t slots,
            int64_t size, int top_groups, int64_t num_groups) {
@@ -23,7 +24,7 @@ MOE_KERNEL(chosen_logits_kernel, (gpu::kRowThreads), const T* logits, const int*
   });
 }
 
-// From the choice within groups to that among all experts, in place.
+// Turns choices within groups into choices among all experts, in place.
 MOE_KERNEL(join_groups_kernel, (gpu::kRowThreads), const int* groups, const float* group_weights, int* ids,
            float* weights, int64_t count, int top_k, int group_size) {
   for_each_item(count, [&](int64_t i) {
@@ -33,7 +34,7 @@ MOE_KERNEL(join_groups_kernel, (gpu::kRowThreads), const int* groups, const floa
   });
 }
 
-// Where the parts of the workspace begin.
+// Offsets of the parts of the workspace.
 struct Workspace {
   size_t groups, group_weights, logits, bytes;
 

@@ -13,7 +13,7 @@ namespace {
 
 using gpu::RouterTile;
 
-// Elements that a lane takes at once.
+// Elements that a lane loads at once.
 constexpr int kRun = 8;
 
 struct Arguments {
@@ -27,7 +27,7 @@ struct Arguments {
 };
 
 // Each warp computes a tile of tokens by experts. The hidden size is split over the lanes in runs of eight and summed
-// by a butterfly, whatever the tile: the order of the sum depends on the hidden size alone.
+// by a butterfly, whatever the tile, so the order of a sum depends on the hidden size alone.
 template <class X, class W, int kTileIndex>
 MOE_KERNEL(router_projection_kernel, (RouterTile::kThreads), const Arguments a) {
   constexpr RouterTile kTile = gpu::kRouterTiles[kTileIndex];

@@ -10,9 +10,9 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// A stable counting sort. The slots are cut into units of consecutive ones, a warp each: count the unit's slots of
-// every expert, sum up over the units before it, then give each slot its place. No place depends on the order in which
-// warps run.
+// A stable counting sort. The slots are cut into units of consecutive slots, one warp each. First count each unit's
+// slots of every expert, then sum over the units before it, then give each slot its place. No place depends on the
+// order in which warps run.
 struct Arguments {
   const int* ids;
   int id_limit, first_id;
@@ -21,22 +21,22 @@ struct Arguments {
   int* token_of_row;
   int* row_of_slot;
   SortedWeights weights;
-  int* unit_counts;  // [units, experts]: first counts, then where the unit begins among the expert's rows
+  int* unit_counts;  // [units, experts]: counts, then where the unit begins among the expert's rows
   IdError* error;
   int64_t slots;
   int64_t slots_per_unit;
   int top_k;
   int experts;
   int units;
-  // Whether a warp of the count and place kernels works on its counts in shared memory.
+  // Whether the warps of the count and place kernels keep their counts in shared memory.
   bool shared_counts;
 };
 
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
 __device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
 
-// use(slot, expert) for the unit's slots in order, 32 at once; beyond its end and where no expert is chosen, expert is
-// -1.
+// Calls use(slot, expert) for the unit's slots in order, 32 at once. Expert is -1 past the unit's end and where no
+// expert is chosen.
 template <class Use>
 __device__ __forceinline__ void for_each_slot(const Arguments& a, int unit, Use&& use) {
   const int64_t begin = unit * a.slots_per_unit;
@@ -54,7 +54,7 @@ __device__ __forceinline__ void for_each_slot(const Arguments& a, int unit, Use&
 
 __device__ __forceinline__ bool is_leader(unsigned peers) { return __ffs(static_cast<int>(peers)) - 1 == lane_index(); }
 
-// counts[e] = the unit's slots of expert e.
+// Sets counts[e] to the unit's slots of expert e.
 __device__ void count_unit(const Arguments& a, int unit, int* counts) {
   for (int expert = lane_index(); expert < a.experts; expert += 32) counts[expert] = 0;
   __syncwarp();
@@ -65,7 +65,7 @@ __device__ void count_unit(const Arguments& a, int unit, int* counts) {
   });
 }
 
-// Turns the units' counts into their beginnings, and writes offsets and tokens per expert. For one block.
+// Turns the units' counts into their beginnings, and writes offsets and tokens per expert. Runs in one block.
 __device__ void scan_counts(const Arguments& a, int* unit_counts) {
   static_assert(sizeof(WarpTotals) <= gpu::kStaticShared);
   WarpTotals& totals = ptx::shared<WarpTotals>();
@@ -94,7 +94,7 @@ __device__ void scan_counts(const Arguments& a, int* unit_counts) {
   if (threadIdx.x == 0) a.offsets[a.experts] = before;
 }
 
-// Gives each of the unit's slots its row; `next` is memory for one number an expert.
+// Gives each of the unit's slots its row. `next` has room for one number per expert.
 __device__ void place_unit(const Arguments& a, int unit, const int* begins, int* next) {
   for (int expert = lane_index(); expert < a.experts; expert += 32) next[expert] = a.offsets[expert] + begins[expert];
   __syncwarp();
@@ -112,7 +112,7 @@ __device__ void place_unit(const Arguments& a, int unit, const int* begins, int*
   });
 }
 
-// The rows behind the last expert's belong to no token.
+// The rows after the last expert's belong to no token.
 __device__ void fill_tail(const Arguments& a) {
   for_each_item(a.offsets[a.experts], a.slots, [&](int64_t row) { a.token_of_row[row] = -1; });
 }
@@ -128,7 +128,7 @@ MOE_KERNEL(sort_block_kernel, (gpu::kSortThreads, 1), const Arguments a) {
   fill_tail(a);
 }
 
-// Where the warp works on its unit's counts.
+// The memory in which the warp keeps its unit's counts.
 __device__ __forceinline__ int* working_counts(const Arguments& a, int* unit_counts) {
   return a.shared_counts ? ptx::dynamic_shared<int>() + static_cast<int64_t>(warp_index()) * a.experts : unit_counts;
 }

@@ -1,4 +1,4 @@
-// What the operators of one device share.
+// What a device's operators share.
 #pragma once
 
 #include <memory>
@@ -18,7 +18,7 @@ struct Context {
 
   std::unique_ptr<Runtime> runtime;
   DataErrors errors;  // after the runtime, whose memory it uses
-  // Whether products of float32 may be rounded to tf32, for the tensor cores.
+  // Whether float32 products may round to tf32, to use tensor cores.
   bool tf32;
 };
 

@@ -9,7 +9,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Launches that a table has places for.
+// Launches that one table has places for.
 constexpr size_t kCapacity = 1023;
 
 std::string message(const IdRange& range, const gpu::IdError& error) {
@@ -23,7 +23,7 @@ std::string message(const IdRange& range, const gpu::IdError& error) {
   } else if (range.limit > 0) {
     text += std::string("-1 or ") + range.what + " from 0 to " + std::to_string(range.limit - 1);
   } else {
-    text += "-1, as there is none";
+    text += "-1, because there is none";
   }
   return text + ", got " + std::to_string(value);
 }
@@ -31,10 +31,10 @@ std::string message(const IdRange& range, const gpu::IdError& error) {
 }  // namespace
 
 struct DataErrors::Table {
-  unsigned long long non_finite_rows;  // counted in the first table
+  unsigned long long non_finite_rows;  // only the first table's counts
   unsigned long long unused;
   gpu::IdError errors[kCapacity];
-  gpu::IdError unread;  // for launches that there was no room for
+  gpu::IdError unread;  // shared by launches that got no place
 };
 
 DataErrors::~DataErrors() {

@@ -1,5 +1,5 @@
-// What kernels find in the data and the host learns at the next wait: indices out of range, rows of logits without a
-// finite entry.
+// Errors that kernels find in the data and the host learns of at the next wait: indices out of range, and rows of
+// logits without a finite entry.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,12 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// What an index may be, for the message about one that is not.
+// The valid range of an index, for error messages.
 struct IdRange {
   const char* parameter;  // operator and argument, "sort: ids"
-  const char* what;  // what it is an index of, "an expert"; null: an offset, from the reported least value to limit
-  int64_t limit;     // indices are less; offsets are at most
-  int64_t columns;   // of a matrix of indices; 0: a vector
+  const char* what;  // what it is an index of, "an expert"; null: an offset, from the reported lowest value to limit
+  int64_t limit;     // indices are less than this; offsets at most this
+  int64_t columns;   // row length of a matrix of indices; 0: a vector
 };
 
 class DataErrors {
@@ -27,32 +27,32 @@ class DataErrors {
   DataErrors& operator=(const DataErrors&) = delete;
 
   Status open();
-  // A place of its own for the next launch that checks indices, so that the first failure in order of the launches is
-  // the one reported. `range` is kept until the next collect(). Waits for nothing; where memory is out, collect() says
-  // so.
+  // A place of its own for the next launch that checks indices, so that the first failure in launch order is the one
+  // that is reported. `range` is kept until the next collect(). Never waits; if there is no memory left, collect()
+  // reports it.
   gpu::IdError* next(const IdRange& range);
-  // A counter on the device.
+  // A counter in device memory.
   unsigned long long* non_finite_rows() const;
-  // Waits, counts the rows and returns the first index out of range since the last call.
+  // Waits, counts the rows, and returns the first out-of-range index since the last call.
   Status collect(Warnings& warnings);
 
  private:
   struct Table;
 
   Status add_table();
-  // Reads the first `used` places of a table, and empties it where a launch has written to them.
+  // Reads the first `used` places of a table and, if any launch wrote to them, clears the table.
   Status read_table(size_t index, size_t used, Table* table);
 
   Runtime& runtime_;
-  // On the device: one, and more where many launches come before a collect().
+  // In device memory: one, and more if many launches come before a collect().
   std::vector<Table*> tables_;
-  // The places in use, in order.
+  // The places in use, in launch order.
   struct Place {
     IdRange range;
-    uint64_t call;  // of the stream, that launched what may write there
+    uint64_t call;  // the stream's call whose launch may write there
   };
   std::vector<Place> places_;
-  Status failure_;  // of making room for one
+  Status failure_;  // why a place could not be made
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,4 +1,4 @@
-// What a plan must know of a GPU.
+// What plans need to know about a GPU.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,9 @@ struct DeviceTraits {
   // Largest dynamic shared memory of a block, and what the blocks of one multiprocessor share.
   size_t shared_per_block = 48 * 1024;
   size_t shared_per_multiprocessor = 48 * 1024;
-  // Threads of the largest block that kernels may use.
+  // The largest block that kernels may use, in threads.
   int max_threads = 1024;
-  // 80 for 8.0: which instructions there are.
+  // 80 for 8.0. Decides which instructions exist.
   int compute_capability = 80;
 };
 

@@ -1,4 +1,4 @@
-// Where a kernel leaves word of an index that it found out of range, to be read at the next wait.
+// Where a kernel reports an index out of range, to be read at the next wait.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,9 @@
 namespace moe::gpu {
 
 struct IdError {
-  // Position in the upper and value in the lower half: the least is the first. All ones: none.
+  // The position in the upper half, the value in the lower: the smallest is the first error. All ones: none.
   unsigned long long first;
-  // The least index that would have been right.
+  // The lowest index that would have been valid.
   long long low;
 };
 

@@ -1,5 +1,5 @@
-// The little of a GPU's runtime that the backend needs: memory, copies, one stream, clocks. runtime.cu has it for CUDA,
-// native/gpu/target/simt/runtime.cc for the simulated GPU.
+// What the backend needs of a GPU's runtime: memory, copies, one stream, clocks. native/gpu/target/cuda/runtime.cu
+// implements it for CUDA, native/gpu/target/simt/runtime.cc for the simulated GPU.
 #pragma once
 
 #include <functional>
@@ -30,21 +30,21 @@ class Runtime {
   // Makes this device the calling thread's, for the launches that follow.
   Status use();
 
-  // From any thread. Memory is given back in the order of the stream, after the work enqueued before.
+  // May be called from any thread. Memory is released in stream order, after the work enqueued so far.
   Status allocate(size_t bytes, void** data);
   void release(void* data);
-  // Enqueues the setting of every byte.
+  // Enqueues setting every byte.
   Status fill(void* data, int value, size_t bytes);
-  // Host to device, in order on the stream; `host` may be reused on return.
+  // Host to device, in stream order. `host` may be reused on return.
   Status write(void* device, const void* host, size_t bytes);
   // Device to host, complete on return.
   Status read(void* host, const void* device, size_t bytes);
   // Waits for all work enqueued so far.
   Status synchronize();
 
-  // Records what `work` launches on the stream that it is given, in place of running it. `work` must neither allocate
-  // nor wait; what its launches point to must outlive the graph. It is called twice: the launches of the first call
-  // only make their kernels ready, as a GPU cannot load one while it records.
+  // Records what `work` launches on the given stream instead of running it. `work` must neither allocate nor wait, and
+  // what its launches point to must outlive the graph. It is called twice: the first call only prepares its kernels,
+  // because a GPU cannot load one while recording.
   Status record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph);
   // Enqueues the launches of a graph.
   Status launch(const Graph& graph);
@@ -56,7 +56,7 @@ class Runtime {
   std::unique_ptr<State> state_;
 };
 
-// Working memory, given back at the end of its scope, in the order of the stream.
+// Working memory, released in stream order at the end of its scope.
 class Scratch {
  public:
   explicit Scratch(Runtime& runtime) : runtime_(runtime) {}
@@ -74,10 +74,10 @@ class Scratch {
   void* data_ = nullptr;
 };
 
-// Times the parts of what is enqueued: marks 0 .. kMarks-1 are put between them.
+// Times parts of the enqueued work: marks 0 .. kMarks - 1 are placed between them.
 class StageClock {
  public:
-  // A mark before the first stage and one after each.
+  // One mark before the first stage and one after each.
   static constexpr int kMarks = kStageCount + 1;
 
   static Status create(Runtime& runtime, std::unique_ptr<StageClock>* clock);
@@ -86,7 +86,7 @@ class StageClock {
   StageClock& operator=(const StageClock&) = delete;
 
   Status mark(int index);
-  // Seconds between two marks of the work that was marked last; waits for it. 0 before any.
+  // Seconds between two marks of the work that was marked last; waits for it. 0 if none was.
   double seconds(int from, int to) const;
 
  private:

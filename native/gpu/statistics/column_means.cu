@@ -12,7 +12,7 @@ struct MeansArguments {
   TokenMask mask;
   double* unit_sums;  // [units, N + 1]
   float* means;
-  int* counts;  // null: not asked for
+  int* counts;  // null: not requested
   RowUnits units;
   int64_t columns;
   bool square;

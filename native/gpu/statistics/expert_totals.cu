@@ -12,7 +12,7 @@ struct TotalsArguments {
   const int* ids;
   const float* weights;
   int* unit_tokens;   // [units, E + 1]
-  double* unit_sums;  // [units, E + 1], where weighted
+  double* unit_sums;  // [units, E + 1], if weighted
   int* tokens;
   int* dropped;
   float* sums;
@@ -25,7 +25,7 @@ struct TotalsArguments {
   bool weighted;
 };
 
-// The thread of expert E counts the slots without an expert.
+// The thread of expert E counts the slots that have no expert.
 MOE_KERNEL(unit_totals_kernel, (gpu::kRowThreads), const TotalsArguments a) {
   const int64_t columns = a.experts + 1;
   for_each_item(a.units.all() * columns, [&](int64_t index) {
@@ -97,7 +97,7 @@ Status run(Context& context, const ExpertTotals& p) {
       .weighted = !p.weights.absent(),
   };
   const int64_t cells = arguments.units.all() * (arguments.experts + 1);
-  // The sums first, which need the wider alignment.
+  // The sums come first because they need the wider alignment.
   arguments.unit_sums = reinterpret_cast<double*>(scratch.at(0));
   arguments.unit_tokens =
       reinterpret_cast<int*>(reinterpret_cast<double*>(scratch.at(0)) + (arguments.weighted ? cells : 0));

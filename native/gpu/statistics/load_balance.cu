@@ -9,7 +9,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Calls use(index) for the block's indices below `count`, a thread's in ascending order.
+// Calls use(index) for the block's indices below `count`; each thread gets its own in ascending order.
 template <class Use>
 __device__ __forceinline__ void for_each_of_block(int64_t count, Use&& use) {
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) use(i);
@@ -70,7 +70,7 @@ struct BiasArguments {
   const int* tokens;
   float* updated;
   int64_t experts;
-  int64_t count;  // of tokens
+  int64_t count;  // number of tokens
   double rate;
 };
 

@@ -25,7 +25,7 @@ struct Arguments {
   bool normalize;
 };
 
-// One warp per token; a lane has every 32nd expert.
+// One warp per token; each lane handles every 32nd expert.
 template <class T>
 MOE_KERNEL(router_scores_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);

@@ -1,4 +1,4 @@
-// Sums over the rows of each sequence: a thread adds up one column of one unit of rows, then another the units.
+// Sums over the rows of each sequence: one thread adds up a column of one unit of rows, then another adds up the units.
 #pragma once
 
 #include "core/operators/statistics.h"

@@ -29,7 +29,7 @@ __device__ __forceinline__ float bounded(float x, float lowest, float highest) {
   return x < lowest ? lowest : x > highest ? highest : x;
 }
 
-// Replaces values, or gates, by their activations.
+// Replaces values (of an ungated product, or of gates) by their activations.
 template <int N>
 __device__ __forceinline__ void activate(Activation activation, const Clamp& clamp, float (&values)[N]) {
   const auto replace = [&](auto&& function) {
@@ -54,7 +54,7 @@ __device__ __forceinline__ void activate(Activation activation, const Clamp& cla
   }
 }
 
-// Replaces ups by what their activated gates are multiplied by.
+// Replaces ups by the factors that multiply their activated gates.
 template <int N>
 __device__ __forceinline__ void to_factors(Activation activation, const Clamp& clamp, float (&ups)[N]) {
   if (activation != Activation::swiglu_clamped) return;

@@ -1,4 +1,4 @@
-// From a float dtype known at run time to a type known at compile time.
+// Turns a float dtype known at run time into a type known at compile time.
 #pragma once
 
 #include <type_traits>

@@ -1,4 +1,5 @@
-// Elements of any float storage type as float32: single, and in vectors of N that move in as few accesses as possible.
+// Elements of any float storage type as float32: one at a time, and in vectors of N that move in as few accesses as
+// possible.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,7 @@ __device__ __forceinline__ bf16 from_float<bf16>(float value) {
   return result;
 }
 
-// N elements, moved as words of the largest access that divides them.
+// N elements, moved in words of the widest access that divides their size.
 template <class T, int N>
 union Vector {
   static constexpr int kBytes = N * static_cast<int>(sizeof(T));
@@ -48,14 +49,14 @@ union Vector {
   __device__ Vector() {}
 };
 
-// Whether every vector access of N elements of T at multiples of `pitch` from `address` is aligned.
+// Whether vector accesses of N elements of T are aligned at `address` plus every multiple of `pitch`.
 template <class T, int N>
 bool vectors_aligned(const void* address, int64_t pitch) {
   constexpr uint64_t kAlignment = N * sizeof(T) < 16 ? N * sizeof(T) : 16;
   return reinterpret_cast<uint64_t>(address) % kAlignment == 0 && pitch * sizeof(T) % kAlignment == 0;
 }
 
-// N elements as they are. `address` aligned to the vector, at most to 16 bytes.
+// N elements unchanged. `address` must be aligned to the vector, or to 16 bytes if that is larger.
 template <class T, int N>
 __device__ __forceinline__ void load_elements(const T* address, Vector<T, N>& vector) {
   constexpr int kBytes = Vector<T, N>::kBytes;
@@ -102,7 +103,7 @@ __device__ __forceinline__ void store_vector(T* address, const float (&values)[N
   store_elements(address, vector);
 }
 
-// The first `count` elements, zeros after; in vectors where `aligned`.
+// The first `count` elements, followed by zeros; in vectors if `aligned`.
 template <class T, int N>
 __device__ __forceinline__ void load_up_to(const T* address, int64_t count, bool aligned, float (&values)[N]) {
   if (aligned && count >= N) {
@@ -125,7 +126,7 @@ __device__ __forceinline__ void store_up_to(T* address, int64_t count, bool alig
   }
 }
 
-// Element `index` of an array whose float type is known at run time only.
+// Element `index` of an array whose float type is known only at run time.
 __device__ __forceinline__ float load_as_float(const void* data, DType dtype, int64_t index) {
   switch (dtype) {
     case DType::f16: return to_float(static_cast<const f16*>(data)[index]);
@@ -134,7 +135,7 @@ __device__ __forceinline__ float load_as_float(const void* data, DType dtype, in
   }
 }
 
-// Loads from, and stores at, `index` of such an array.
+// Loads and stores from `index` on in such an array.
 template <int N>
 __device__ __forceinline__ void load_up_to(const void* data, DType dtype, int64_t index, int64_t count, bool aligned,
                                            float (&values)[N]) {

@@ -1,5 +1,5 @@
-// From the accumulators of a grouped GEMM's tile to its result: weight, bias, activation, conversion, store. The
-// accumulators come through shared memory, where a thread finds neighbouring columns, and a gate beside its up,
+// Turns the accumulators of a grouped GEMM's tile into its result: weight, bias, activation, conversion, store. The
+// accumulators come through shared memory. There a thread finds neighbouring columns, and each gate beside its up,
 // whatever the kernel's own layout.
 #pragma once
 
@@ -13,18 +13,19 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// Neighbouring outputs that a thread finishes at once; more of them would take more registers than the products leave.
+// Neighbouring outputs that a thread finishes at once. More would take more registers than the products leave.
 constexpr int kEpilogueRun = 4;
 static_assert(gpu::kInterleave % kEpilogueRun == 0, "a run lies within one group of gate or up columns");
 
-// Where the rows of a product go.
+// Where a product's rows go.
 struct GemmResult {
   void* y;  // [R, pitch]
   DType dtype;
   int64_t pitch;
-  // [R], or null: multiplies a row's sums before the bias, which is to multiply its input.
+  // [R], or null. Multiplies a row's sums before the bias is added, which has the effect of multiplying the row's
+  // input.
   const float* weight_of_row = nullptr;
-  // Whether y's elements are multiplied by the results rather than replaced.
+  // Whether the results multiply y's elements instead of replacing them.
   bool multiplies_y = false;
 };
 
@@ -49,7 +50,7 @@ __device__ __forceinline__ void load_staged(const float* staged, float (&values)
   values[3] = float_from_bits(words.w);
 }
 
-// Elements first .. of the bias, zeros where there is none and after `count`.
+// Elements of the bias from `first` on; zeros if there is no bias, and after the first `count`.
 __device__ __forceinline__ void load_bias(const Epilogue& e, int64_t first, int64_t count,
                                           float (&values)[kEpilogueRun]) {
   if (e.bias != nullptr) load_up_to(e.bias, e.bias_dtype, first, count, false, values);
@@ -62,9 +63,9 @@ __device__ __forceinline__ void scale_and_add(float weight, const float (&bias)[
   for (int i = 0; i < kEpilogueRun; ++i) values[i] = fmaf(weight, values[i], bias[i]);
 }
 
-// Stores rows first_row .. first_row + rows of y for one column tile of `kColumns` packed rows. `staged` are the
-// accumulators in shared memory, rows of gpu::staged_pitch. exists(row) says whether a row has an expert and a token;
-// the others become zeros. The whole block takes part, after a barrier. Each thread stays in its columns.
+// Stores rows first_row .. first_row + rows - 1 of y for one column tile of `kColumns` packed rows. `staged` holds the
+// accumulators in shared memory, in rows of gpu::staged_pitch. exists(row) tells whether a row has an expert and a
+// token; other rows become zeros. Must be called by the whole block, after a barrier. Each thread stays in its columns.
 template <int kColumns, class Exists>
 __device__ __forceinline__ void finish_tile(const Epilogue& e, int expert, int64_t first_row, int rows, int column_tile,
                                             const float* staged, Exists&& exists) {

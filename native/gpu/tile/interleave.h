@@ -1,5 +1,5 @@
-// How packed expert weights order their rows. Where the activation is gated, groups of eight gate rows and the eight up
-// rows that belong to them alternate, so that one thread's accumulators hold both and the activation needs no exchange.
+// The row order of packed expert weights. If the activation is gated, groups of eight gate rows alternate with the
+// eight up rows that belong to them, so that one thread's accumulators hold both and the activation needs no exchange.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace moe::gpu {
 
 constexpr int kInterleave = 8;
 
-// The output column of packed row `row`, and whether it is the up half's.
+// The output column of packed row `row`, and whether it belongs to the up half.
 struct PackedRow {
   int64_t column;
   bool up;

@@ -1,4 +1,4 @@
-// How a grid's threads share work of any size, in a stride as wide as the grid.
+// How the threads of a grid share work of any size, in grid strides.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// use(item) for first .. end - 1, one thread each; a thread's own come in ascending order.
+// Calls use(item) for first .. end - 1, one thread each. A thread's own items come in ascending order.
 template <class Use>
 __device__ __forceinline__ void for_each_item(int64_t first, int64_t end, Use&& use) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -20,7 +20,7 @@ __device__ __forceinline__ void for_each_item(int64_t count, Use&& use) {
   for_each_item(0, count, use);
 }
 
-// use(row) for 0 .. rows - 1, one warp each: all of its lanes call it together.
+// Calls use(row) for 0 .. rows - 1, one warp each. All lanes of a warp call it together.
 template <class Use>
 __device__ __forceinline__ void for_each_row(int64_t rows, Use&& use) {
   const auto warps_per_block = static_cast<int64_t>(blockDim.x / 32);

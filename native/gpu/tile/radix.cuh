@@ -1,4 +1,5 @@
-// Selecting among 64-bit keys and sorting them by one block, eight bits at a time. All threads of the block take part.
+// Selection among 64-bit keys, and sorting them, by one block, eight bits at a time. All threads of the block take
+// part.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +20,17 @@ __device__ __forceinline__ int digit_of(uint64_t key, int shift) {
 // Shared memory for block_select.
 struct SelectStorage {
   int counts[kDigits];
-  int digit;   // that the key has at the place under search
-  int before;  // keys with a lower one
+  int digit;   // the wanted key's digit at the current place
+  int before;  // keys with a lower digit
 };
 
-// The key that `rank` of the keys load(0), ..., load(count - 1) are below, 0 <= rank < count. The keys are different
-// and have at most `bits` bits. Ends with all threads past their use of `storage`.
+// Finds the key that has exactly `rank` of the keys load(0), ..., load(count - 1) below it, 0 <= rank < count. The keys
+// are distinct and have at most `bits` bits. When it returns, no thread uses `storage` any more.
 template <class Load>
 __device__ uint64_t block_select(int64_t count, int64_t rank, int bits, SelectStorage& storage, Load&& load) {
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
-  uint64_t found = 0;  // the digits above the place under search
+  uint64_t found = 0;  // the digits above the current place
   for (int shift = (bits - 1) / kDigitBits * kDigitBits; shift >= 0; shift -= kDigitBits) {
     for (int digit = thread; digit < kDigits; digit += threads) storage.counts[digit] = 0;
     __syncthreads();
@@ -60,16 +61,17 @@ __device__ uint64_t block_select(int64_t count, int64_t rank, int bits, SelectSt
   return found;
 }
 
-// Shared memory for block_sort, whose blocks have at most kSortWarps warps.
+// Shared memory for block_sort, for blocks of at most kSortWarps warps.
 constexpr int kSortWarps = 8;
 struct RadixSortStorage {
-  int next[kDigits];                     // where the next key of each digit goes
-  int warp_counts[kSortWarps][kDigits];  // of one tile: keys of each digit, then where the warp's first goes
+  int next[kDigits];  // where the next key of each digit goes
+  int warp_counts[kSortWarps]
+                 [kDigits];  // in the current tile: keys of each digit, then where the warp's first one goes
   WarpTotals totals;
 };
 
-// Sorts keys[0 .. count] by their bits from `first_bit` up, a multiple of eight places, stably; `other` holds as many.
-// Returns the one of the two that has the result. Ends with it visible to all threads.
+// Sorts keys[0 .. count - 1] stably by the bits from `first_bit` up, a multiple of eight bits; `other` has the same
+// size. Returns whichever of the two holds the result, which all threads can see on return.
 __device__ inline uint64_t* block_sort(uint64_t* keys, uint64_t* other, int64_t count, int first_bit,
                                        RadixSortStorage& storage) {
   const int thread = static_cast<int>(threadIdx.x);

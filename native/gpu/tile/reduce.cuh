@@ -7,7 +7,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-// In the order of a butterfly: the same bits in every lane.
+// In butterfly order, so that every lane gets the same bits.
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(kAllLanes, value, distance);
@@ -42,8 +42,8 @@ struct WarpResults {
   T of[32];
 };
 
-// The sum, or the maximum, over all threads of the block: the same bits in each, in an order that depends on the size
-// of the block alone.
+// The sum, or the maximum, over all threads of the block. All get the same bits, in an order that depends on the
+// block's size alone.
 template <class T, class Operation>
 __device__ __forceinline__ T block_reduce(T value, Operation operation) {
   WarpResults<T>& results = ptx::shared<WarpResults<T>>();
@@ -76,8 +76,8 @@ struct WarpTotals {
   int of[32];
 };
 
-// The sum, or the maximum, over this thread and those before it; `total` gets that over all. `totals` may be used again
-// on return.
+// The sum, or the maximum, over this thread and those before it. `total` becomes that over all threads. `totals` may be
+// reused on return.
 template <class Operation>
 __device__ __forceinline__ int block_inclusive_scan(int value, Operation operation, WarpTotals& totals, int& total) {
   const int lane = static_cast<int>(threadIdx.x % 32);

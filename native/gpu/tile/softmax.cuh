@@ -1,4 +1,4 @@
-// The numerators of a softmax.
+// The terms of a softmax.
 #pragma once
 
 #include <cmath>
@@ -7,8 +7,8 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// e^(x - max) of an x up to the maximum, which gives 1 even if it is +Infinity. NaN gives 0, and so does everything
-// where the maximum is -Infinity.
+// e^(x - max) for x <= max. x == max gives 1, even if both are +Infinity. NaN gives 0, and if max is -Infinity
+// everything does.
 __device__ __forceinline__ float exponential(float x, float max) {
   if (x == max) return max == -INFINITY ? 0.0f : 1.0f;
   return x < max ? expf(x - max) : 0.0f;

@@ -1,5 +1,5 @@
-// The layout of a shared-memory tile with rows of 128 bytes: chunk c of 16 bytes of row r lies at chunk c ^ (r % 8), so
-// that the eight rows of an 8x8 matrix, read by ldmatrix at one c, lie in different banks.
+// The layout of a shared-memory tile with rows of 128 bytes. Chunk c (16 bytes) of row r is stored at chunk c ^ (r %
+// 8), so that the eight rows of an 8x8 matrix, which ldmatrix reads at one c, are in different banks.
 #pragma once
 
 #include <ptx/device.cuh>

@@ -1,4 +1,4 @@
-// Where launches leave word of bad data, on a runtime that counts what the host waits for.
+// Where launches report bad data, tested on a runtime that counts what the host waits for.
 #include "gpu/runtime/data_errors.h"
 
 #include <cstdlib>
@@ -12,16 +12,16 @@ namespace moe::simt {
 
 namespace {
 
-// A read is what makes the host wait.
+// Reading is what makes the host wait.
 struct Counts {
   int reads = 0;
   int allocations = 0;
-  int room = 100;  // for allocations
+  int room = 100;  // allocations until memory runs out
 } counts;
 
 }  // namespace
 
-// Memory is the host's.
+// Device memory is host memory here.
 struct Runtime::State {};
 
 Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -58,7 +58,7 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
 
 namespace test {
 
-// What a kernel does that finds `value` at `position`.
+// What a kernel does when it finds `value` at `position`.
 void find(gpu::IdError* error, uint64_t position, int value) {
   error->first = position << 32 | static_cast<uint32_t>(value);
 }
@@ -91,7 +91,7 @@ MOE_TEST(launches_never_wait_for_those_before_them) {
   MOE_CHECK_EQUAL(counts.reads, 0);
   for (const int launch : {4000, 1023, 2500}) find(places[static_cast<size_t>(launch)], 3, -7);
   MOE_CHECK_EQUAL(launches.collect(), "sort: ids[3]: expected -1 or an expert from 0 to 1023, got -7");
-  // The first in order of the launches, and nothing is left of the others.
+  // The first in launch order is reported, and nothing is left of the others.
   MOE_CHECK_EQUAL(launches.collect(), "");
   MOE_CHECK_EQUAL(counts.allocations, 1);
 }

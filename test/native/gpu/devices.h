@@ -1,4 +1,4 @@
-// GPUs that plans are made for.
+// GPUs to plan for.
 #pragma once
 
 #include "gpu/runtime/device_traits.h"

@@ -43,7 +43,15 @@ MOE_TEST(tiles_fit_the_device) {
     for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
       for (const int64_t rows : {1, 1000, 100000}) {
         for (const bool tf32 : {false, true}) {
-          const GemmPlan plan = planned({type, &plain_format(type), rows, 8, 300, 300, true, tf32}, traits);
+          const GemmPlan plan = planned({.x = type,
+                                         .format = &plain_format(type),
+                                         .rows = rows,
+                                         .experts = 8,
+                                         .packed_rows = 300,
+                                         .columns = 300,
+                                         .x_aligned = true,
+                                         .tf32 = tf32},
+                                        traits);
           MOE_CHECK(plan.shared_bytes <= traits.shared_per_block);
           MOE_CHECK(plan.tile.threads() <= traits.max_threads);
           MOE_CHECK(plan.grid >= 1);
@@ -68,7 +76,16 @@ MOE_TEST(a_multiprocessor_holds_as_many_blocks_as_planned) {
 
 MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
   const auto kernel = [](DType x, DType weight, bool tf32) {
-    return planned({x, &plain_format(weight), 100, 8, 64, 64, true, tf32}, kH100).kernel->name;
+    return planned({.x = x,
+                    .format = &plain_format(weight),
+                    .rows = 100,
+                    .experts = 8,
+                    .packed_rows = 64,
+                    .columns = 64,
+                    .x_aligned = true,
+                    .tf32 = tf32},
+                   kH100)
+        .kernel->name;
   };
   MOE_CHECK_EQUAL(std::string(kernel(DType::bf16, DType::bf16, false)), "mma_bf16");
   MOE_CHECK_EQUAL(std::string(kernel(DType::f16, DType::f16, true)), "mma_f16");
@@ -80,7 +97,15 @@ MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
 
 MOE_TEST(x_is_copied_where_its_rows_are_not_aligned_or_its_type_is_not_the_kernels) {
   const auto plan = [](DType x, DType weight, int64_t columns, bool aligned) {
-    return planned({x, &plain_format(weight), 100, 8, 64, columns, aligned, false}, kH100);
+    return planned({.x = x,
+                    .format = &plain_format(weight),
+                    .rows = 100,
+                    .experts = 8,
+                    .packed_rows = 64,
+                    .columns = columns,
+                    .x_aligned = aligned,
+                    .tf32 = false},
+                   kH100);
   };
   MOE_CHECK(!plan(DType::bf16, DType::bf16, 64, true).converts_x);
   MOE_CHECK_EQUAL(plan(DType::bf16, DType::bf16, 64, true).x_pitch, 64);
@@ -111,7 +136,8 @@ MOE_TEST(rows_aligned_looks_at_address_and_length) {
 
 MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
   for (const int64_t outputs : {1, 7, 8, 9, 40}) {
-    const PackedMatrix layout = kRowLayout.measure({3, 2 * outputs, 33, &kBF16Format, Activation::swiglu});
+    const PackedMatrix layout = kRowLayout.measure(
+        {.experts = 3, .rows = 2 * outputs, .columns = 33, .format = &kBF16Format, .activation = Activation::swiglu});
     std::vector<int> seen(static_cast<size_t>(2 * outputs));
     for (int64_t row = 0; row < layout.rows; ++row) {
       const PackedRow place = unpack_row(row, true);
@@ -122,8 +148,10 @@ MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
     MOE_CHECK_EQUAL(layout.pitch, 128);
     MOE_CHECK_EQUAL(layout.bytes, layout.rows * 128);
   }
-  MOE_CHECK_EQUAL(kRowLayout.measure({1, 10, 33, &kF32Format, Activation::relu}).rows, 10);
-  MOE_CHECK_EQUAL(kRowLayout.measure({1, 10, 33, &kF32Format, Activation::relu}).pitch, 256);
+  const PackedMatrix ungated = kRowLayout.measure(
+      {.experts = 1, .rows = 10, .columns = 33, .format = &kF32Format, .activation = Activation::relu});
+  MOE_CHECK_EQUAL(ungated.rows, 10);
+  MOE_CHECK_EQUAL(ungated.pitch, 256);
 }
 
 MOE_TEST(a_product_without_rows_has_no_blocks) { MOE_CHECK_EQUAL(planned(bf16_problem(0, 8), kH100).grid, 0u); }

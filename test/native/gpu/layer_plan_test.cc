@@ -15,12 +15,17 @@ struct Part {
   size_t begin, bytes;
 };
 
-// Every part of the workspace, in order, with the bytes that its tensor takes.
+// Checks every part of the workspace, in order, and the bytes that its tensor takes.
 void check_parts(const LayerPlan& plan, const std::vector<Part>& parts) {
   for (size_t i = 0; i < parts.size(); ++i) {
     MOE_CHECK_EQUAL(parts[i].begin % 256, 0u);
     MOE_CHECK(parts[i].begin + parts[i].bytes <= (i + 1 < parts.size() ? parts[i + 1].begin : plan.workspace_bytes));
   }
+}
+
+LayerFormats all_roles(const WeightFormat& format) {
+  return {
+      .router = &format, .shared_gate = &format, .gate = &format, .up = &format, .factor = &format, .down = &format};
 }
 
 LayerDescription small_layer() {
@@ -30,7 +35,7 @@ LayerDescription small_layer() {
   layer.experts = 9;
   layer.bank = {0, 9};
   layer.gating.top_k = 3;
-  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
+  layer.formats = all_roles(kBF16Format);
   return layer;
 }
 
@@ -161,7 +166,7 @@ MOE_TEST(float32_layers_keep_float32_between_the_products) {
   layer.intermediate = 32;
   layer.experts = 4;
   layer.bank = {0, 4};
-  layer.formats = {&kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format, &kBF16Format};
+  layer.formats = all_roles(kBF16Format);
   const LayerPlan plan = planned(layer, of_tokens(layer, 10, DType::f32, true));
   MOE_CHECK(plan.inner_dtype == DType::f32);
   MOE_CHECK_EQUAL(std::string(plan.products.back().gemm.kernel->name), "fma_bf16");

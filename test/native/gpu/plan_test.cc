@@ -1,4 +1,4 @@
-// Plans are pure: every choice can be looked at without a GPU.
+// Plans are pure: every choice can be tested without a GPU.
 #include "gpu/plan/plan.h"
 
 #include <algorithm>

@@ -10,10 +10,10 @@
 
 namespace moe::cuda {
 
-// The GPUs of this machine, or a single entry that says why there is none.
+// This machine's GPUs, or a single entry that says why there is none.
 std::vector<DeviceSummary> list_devices();
 
-// The kernel table of these GPUs; rows are chosen as on the first, where there is one.
+// The kernel table for these GPUs. Rows are chosen as on the first GPU, if there is one.
 std::vector<KernelDescription> list_kernels();
 
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend);

@@ -38,7 +38,7 @@ Status find_gpu(int index, Gpu* gpu) {
   const std::string name = "cuda:" + std::to_string(index);
   if (index < 0 || index >= count) {
     return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
-                                          ", as this machine has " + std::to_string(count) +
+                                          ", because this machine has " + std::to_string(count) +
                                           (count == 1 ? " GPU" : " GPUs")};
   }
   cudaDeviceProp properties{};
@@ -51,7 +51,8 @@ Status find_gpu(int index, Gpu* gpu) {
   int pools = 0;
   MOE_TRY(
       cuda_status(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, index), "cudaDeviceGetAttribute"));
-  if (pools == 0) return {Code::device_unavailable, name + ": " + properties.name + " has no memory pools here"};
+  if (pools == 0)
+    return {Code::device_unavailable, name + ": " + properties.name + " does not support memory pools on this system"};
   int driver = 0;
   MOE_TRY(cuda_status(cudaDriverGetVersion(&driver), "cudaDriverGetVersion"));
   gpu->traits.multiprocessors = properties.multiProcessorCount;

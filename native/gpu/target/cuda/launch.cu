@@ -7,13 +7,13 @@
 namespace moe::cuda {
 namespace {
 
-// What a block gets of shared memory, dynamic and static together, without asking for more.
+// Shared memory that a block gets without asking for more, dynamic and static together.
 constexpr size_t kUnaskedShared = 48 * 1024;
 
-// A kernel that is ready.
+// A kernel that is ready to launch.
 struct Prepared {
   size_t static_shared_bytes;
-  size_t dynamic_shared_bytes;  // the most that it was made ready for
+  size_t dynamic_shared_bytes;  // the largest size it was prepared for
 };
 
 Status grant(const char* name, const void* kernel, size_t static_bytes, size_t dynamic_bytes) {
@@ -38,7 +38,7 @@ Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes
   const std::lock_guard lock(mutex);
   auto found = prepared.find({device, kernel});
   if (found == prepared.end()) {
-    // Loads the kernel where CUDA has put that off.
+    // Loads the kernel if CUDA has put that off.
     cudaFuncAttributes attributes{};
     MOE_TRY(cuda_status(cudaFuncGetAttributes(&attributes, kernel), name));
     found = prepared.emplace(std::pair{device, kernel}, Prepared{attributes.sharedSizeBytes, 0}).first;

@@ -162,9 +162,9 @@ Status Runtime::allocate(size_t bytes, void** data) {
     cudaGetLastError();
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    return {Code::out_of_memory, "expected " + std::to_string(bytes) + " bytes of GPU memory, of which " +
+    return {Code::out_of_memory, "cannot allocate " + std::to_string(bytes) + " bytes of GPU memory, of which " +
                                      std::to_string(free) + " of " + std::to_string(total) +
-                                     " are free: dispose tensors and layers that are no longer used"};
+                                     " are free; dispose of tensors and layers that are no longer needed"};
   }
   MOE_TRY(cuda_status(error, "cudaMallocFromPoolAsync"));
   return state_->poison ? fill(*data, 0xff, bytes) : Status{};
@@ -192,7 +192,7 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
 
 Status Runtime::synchronize() {
   MOE_TRY(use());
-  return cuda_status(cudaStreamSynchronize(state_->stream), "the work enqueued before");
+  return cuda_status(cudaStreamSynchronize(state_->stream), "work enqueued earlier");
 }
 
 static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {

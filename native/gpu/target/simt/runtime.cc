@@ -19,7 +19,7 @@ namespace {
 // The alignment of GPU allocations.
 constexpr size_t kAlignment = 256;
 
-// So few that persistent kernels iterate their loops.
+// Few enough that persistent kernels iterate their loops.
 constexpr int kMultiprocessors = 3;
 constexpr size_t kSharedPerBlock = 227 * 1024;
 constexpr size_t kSharedPerMultiprocessor = 228 * 1024;
@@ -65,7 +65,9 @@ Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() = default;
 
 Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
-  if (index != 0) return {Code::device_unavailable, "simt: there is one, got index " + std::to_string(index)};
+  if (index != 0)
+    return {Code::device_unavailable,
+            "simt: expected index 0, because there is only one, got " + std::to_string(index)};
   Options launches = launch_options(options);
   MOE_TRY(read_environment(&launches));
   auto state = std::make_unique<State>(launches);
@@ -88,7 +90,9 @@ Status Runtime::use() { return {}; }
 Status Runtime::allocate(size_t bytes, void** data) {
   const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   *data = rounded >= bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
-  if (*data == nullptr) return {Code::out_of_memory, "expected " + std::to_string(bytes) + " bytes of memory"};
+  if (*data == nullptr)
+    return {Code::out_of_memory,
+            "cannot allocate " + std::to_string(bytes) + " bytes of host memory for the simulated GPU"};
   return state_->poison ? fill(*data, 0xff, bytes) : Status{};
 }
 

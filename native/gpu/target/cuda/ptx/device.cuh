@@ -17,12 +17,12 @@ struct Stream {
   Stream(cudaStream_t stream, bool prepares = false) : handle(stream), only_prepares(prepares) {}
 
   cudaStream_t handle;
-  // Launches make their kernels ready, which may load them and wait, and are not enqueued. See Runtime::record.
+  // Launches prepare their kernels, which may load them and wait, but are not enqueued. See Runtime::record.
   bool only_prepares;
 };
 
-// A kernel, `bounds` in parentheses: the most threads of its blocks and, or left out, the blocks that a multiprocessor
-// must have registers for. What follows are its parameters.
+// Defines a kernel. `bounds`, in parentheses: the most threads per block and, optionally, the blocks that must fit into
+// a multiprocessor's registers. The kernel's parameters follow.
 #define MOE_KERNEL(name, bounds, ...) __global__ void __launch_bounds__ bounds name(__VA_ARGS__)
 
 namespace ptx {
@@ -38,7 +38,8 @@ __device__ __forceinline__ T* dynamic_shared() {
 // function needs a struct of its own.
 template <class Storage>
 __device__ __forceinline__ Storage& shared() {
-  static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");
+  static_assert(std::is_class_v<Storage>,
+                "use a struct of the calling function, so that no other function has the same storage");
   __shared__ Storage storage;
   return storage;
 }

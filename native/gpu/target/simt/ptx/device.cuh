@@ -13,10 +13,10 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(...) static_assert(false, "bounds are MOE_KERNEL's, see ptx/device.cuh");
+#define __launch_bounds__(...) static_assert(false, "use MOE_KERNEL for launch bounds; see ptx/device.cuh");
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
-#define __shared__ static_assert(false, "static shared memory is ptx::shared<Storage>(), see ptx/device.cuh");
+#define __shared__ static_assert(false, "use ptx::shared<Storage>() for static shared memory; see ptx/device.cuh");
 
 #include <source_location>
 #include <type_traits>
@@ -31,13 +31,13 @@
 #include "simt/intrinsics/warp.h"
 #include "simt/machine.h"
 
-// A kernel, `bounds` in parentheses: the most threads of its blocks and, or left out, the blocks that a multiprocessor
-// must have registers for. What follows are its parameters.
+// Defines a kernel. `bounds`, in parentheses: the most threads per block and, optionally, the blocks that must fit into
+// a multiprocessor's registers. The kernel's parameters follow.
 #define MOE_KERNEL(name, bounds, ...) void name(machine::Bounds<machine::most_threads bounds>, __VA_ARGS__)
 
 namespace moe::simt::machine {
 
-// A kernel's bounds, as the type of a parameter: all that a launch sees of a kernel is its type.
+// A kernel's bounds, as the type of a parameter: a launch sees nothing of a kernel but its type.
 template <unsigned kThreads>
 struct Bounds {};
 
@@ -57,9 +57,10 @@ T* dynamic_shared(std::source_location where = std::source_location::current()) 
 // function needs a struct of its own.
 template <class Storage>
 Storage& shared(std::source_location where = std::source_location::current()) {
-  static_assert(std::is_class_v<Storage>, "a struct of the function, so that no other function has the same storage");
+  static_assert(std::is_class_v<Storage>,
+                "use a struct of the calling function, so that no other function has the same storage");
   static_assert(std::is_trivially_default_constructible_v<Storage> && std::is_trivially_destructible_v<Storage>,
-                "nobody constructs shared memory");
+                "shared memory is never constructed or destroyed");
   static const char tag = 0;
   return *reinterpret_cast<Storage*>(
       machine::static_shared({"shared", where}, &tag, sizeof(Storage), alignof(Storage)));

@@ -1,9 +1,11 @@
 // mma.sync: D[16,8] += A[16,K] B[K,8] by a warp, each lane holding a fragment of each matrix.
 //
-// With P elements in a 32-bit register (lowest bits first), K = 8 P, and for lane l, g = l / 4, t = l % 4: register r
-// of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i register r of B, element i: row P t + 4 P r + i,
-// column g register r of D: row g + 8 (r / 2), column 2 t + r % 2 Products are exact; they are added to D in float32,
-// or int32, one by one in order of K. On hardware, the order and rounding of these sums are unspecified.
+// With P elements in a 32-bit register (lowest bits first), K = 8 P, and for lane l, g = l / 4, t = l % 4:
+//   register r of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i
+//   register r of B, element i: row P t + 4 P r + i, column g
+//   register r of D: row g + 8 (r / 2), column 2 t + r % 2
+// Products are exact. They are added to D in float32, or int32, one by one in order of K. On hardware, the order and
+// rounding of these sums are unspecified.
 #pragma once
 
 #include <cstdint>
