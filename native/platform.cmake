@@ -1,5 +1,5 @@
-# Where the native code builds. It uses builtins and attributes of GCC, and is tested with GCC and Clang on Linux x64.
-# By itself this file checks what is given: cmake -DCMAKE_CXX_COMPILER_ID=... -P native/platform.cmake
+# Where the native code builds. It uses GCC's builtins and attributes, and is tested with GCC and Clang on Linux x64.
+# This file can also be run alone, to check a given platform: cmake -DCMAKE_CXX_COMPILER_ID=... -P native/platform.cmake
 option(MOE_UNTESTED_PLATFORM "Build where moe-kernels is not tested" OFF)
 
 set(MOE_TESTED "GCC 11 and Clang 14, or later, on Linux x64")

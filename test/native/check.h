@@ -1,11 +1,11 @@
-// The test framework of the native code: a test is registered by MOE_TEST and fails through MOE_CHECK, which goes on.
+// The test framework of the native code. MOE_TEST registers a test; a failing MOE_CHECK fails it and lets it go on.
 //
 //   MOE_TEST(a_shuffle_reads_the_lane_it_names) {
 //     MOE_CHECK_EQUAL(shuffled[0], 3.0f);
 //   }
 //
-// run_tests(argc, argv) runs those whose name contains one of the arguments, or all; prints one line for each and
-// "N passed, N failed"; returns the exit code. --list prints the names instead.
+// run_tests(argc, argv) runs the tests whose names contain one of the arguments, or all tests. It prints one line for
+// each and "N passed, N failed", and returns the exit code. --list prints the names instead.
 #pragma once
 
 #include <cstdio>
@@ -26,7 +26,7 @@ inline std::vector<Test>& tests() {
   return all;
 }
 
-// What failed in the test that runs.
+// Failures of the running test.
 inline std::vector<std::string>& failures() {
   static std::vector<std::string> all;
   return all;

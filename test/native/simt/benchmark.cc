@@ -1,5 +1,5 @@
-// How fast the simt runtime is: prints switches between CUDA threads and matrix products (m16n8k16, a warp's) a second,
-// on one operating system thread.
+// Measures the simt runtime: prints switches between CUDA threads and matrix products (m16n8k16, by one warp) per
+// second, on one operating system thread.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Barriers, the threads' places in block and grid, atomics, and the limits of a launch.
+// Barriers, the threads' positions in block and grid, atomics, and the limits of a launch.
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -43,7 +43,7 @@ MOE_TEST(every_thread_of_every_block_runs_once_and_knows_its_place) {
   }
 }
 
-// A tree over the block's threads.
+// A tree reduction over the block's threads.
 __global__ void tree_sum_kernel(const int* values, int* sum) {
   int* partial = ptx::dynamic_shared<int>();
   partial[threadIdx.x] = values[threadIdx.x];
@@ -91,8 +91,8 @@ MOE_TEST(syncthreads_reductions_count_nonzero_predicates) {
   }
 }
 
-// Warp 0 fills a buffer of two stages, warps 1 and 2 add up what it wrote. Barrier 1 + s: stage s is full, 3 + s:
-// empty.
+// Warp 0 fills a buffer of two stages; warps 1 and 2 sum what it wrote. Barrier 1 + s means that stage s is full, 3 + s
+// that it is empty.
 __global__ void pipeline_kernel(int* sums, int rounds) {
   struct Storage {
     int stage[2][32];

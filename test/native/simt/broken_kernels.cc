@@ -37,7 +37,7 @@ __global__ void missing_syncthreads(int* out) {
   out[threadIdx.x] = partial[0];
 }
 
-// Without one after the read, the next round's write comes before a slow thread has read.
+// Without a barrier after the read, the next round's write comes before a slow thread has read.
 __global__ void missing_second_syncthreads(int* out) {
   int* shared = ptx::dynamic_shared<int>();
   int sum = 0;
@@ -49,7 +49,7 @@ __global__ void missing_second_syncthreads(int* out) {
   out[threadIdx.x] = sum;
 }
 
-// Lanes of a warp do not run in step.
+// The lanes of a warp do not run in lockstep.
 __global__ void missing_syncwarp(int* out) {
   int* shared = ptx::dynamic_shared<int>();
   shared[threadIdx.x] = 3;
@@ -197,7 +197,7 @@ __global__ void read_of_unwritten_shared(float* out) {
   out[threadIdx.x] = sum;
 }
 
-// The two middle 8x8 matrices of A change places.
+// Swaps the two middle 8x8 matrices of A.
 template <bool kSwapped>
 __global__ void multiply_by_identity(const uint16_t* a, float* out) {
   uint16_t* shared = ptx::dynamic_shared<uint16_t>();
@@ -227,7 +227,7 @@ __global__ void too_much_static_shared(char* out) {
   out[threadIdx.x] = ptx::shared<Storage>().bytes[0];
 }
 
-// Both parts of shared memory are small; together they are more than a launch gets unasked.
+// Each part of shared memory is small; together they exceed what a launch gets without asking.
 __global__ void static_beside_dynamic(char* out) {
   struct Storage {
     char bytes[32];
@@ -238,13 +238,13 @@ __global__ void static_beside_dynamic(char* out) {
   out[threadIdx.x] = storage.bytes[threadIdx.x];
 }
 
-// Waits for a number that no thread of its block writes.
+// Waits for a number that no thread of its own block writes.
 __global__ void wait_for_another_block(int* out) {
   while (atomicAdd(out + 1, 0) == 0) {
   }
 }
 
-// Waits for one that another thread of its block does write.
+// Waits for a number that another thread of its block does write.
 __global__ void wait_for_a_thread(int* out) {
   if (threadIdx.x == 40) atomicExch(out, 7);
   int seen = 0;
@@ -275,7 +275,7 @@ Outcome of_block(const char* name, const Options& options) {
   return {run(name, kKernel, kThreads, 0, options), true};
 }
 
-// Each thread copies kEach numbers, from its own place or from that of the thread opposite to it.
+// Each thread copies kEach numbers, from its own place or from the opposite thread's.
 template <auto kKernel, unsigned kThreads, unsigned kEach, bool kOpposite>
 Outcome of_copy(const char* name, const Options& options) {
   alignas(16) std::array<int, kThreads * kEach> in;
@@ -288,7 +288,7 @@ Outcome of_copy(const char* name, const Options& options) {
   return {std::move(status), out == expected};
 }
 
-// Two blocks at once, of one thread each: ThreadSanitizer loses reports where many threads come and go.
+// Two concurrent blocks of one thread each: ThreadSanitizer loses reports when many threads come and go.
 Outcome of_two_blocks(const char* name, const Options& options) {
   Gpu gpu({options.seed, options.async, 2});
   int sum = 0;

@@ -1,4 +1,4 @@
-// Kernels with one mistake each, of the kind that hides on hardware: they show that the runtime can find it. Those
+// Kernels with one mistake each, of the kind that stays hidden on hardware, to show that the runtime finds it. Those
 // whose names begin with right_ have none.
 #pragma once
 
@@ -16,7 +16,7 @@ struct Outcome {
 
 struct BrokenKernel {
   const char* name;
-  // Runs it under this name and compares what it computed with what it should have.
+  // Runs it under this name and compares its results with the right ones.
   Outcome (*run)(const char* name, const Options& options);
 };
 

@@ -1,4 +1,4 @@
-// Every broken kernel is caught: by a report, or by a result that is wrong, or differs, under some seed or mode.
+// Every broken kernel is caught under some seed or mode: by a report, or by a result that is wrong or varies.
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -21,7 +21,7 @@ const BrokenKernel& broken(const std::string& name) {
 
 Outcome outcome(const char* name, const Options& options) { return broken(name).run(name, options); }
 
-// Reported under every seed and in both modes, with the kernel, the block, these words, and what reproduces it.
+// Reported under every seed and in both modes, with the kernel, the block, these words, and how to reproduce it.
 void check_reported(const char* name, std::initializer_list<const char*> words) {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
@@ -34,7 +34,7 @@ void check_reported(const char* name, std::initializer_list<const char*> words) 
   }
 }
 
-// How many of the seeds give the right result; no report comes.
+// How many seeds give the right result. None may report anything.
 uint64_t correct_seeds(const char* name, AsyncMode mode) {
   uint64_t correct = 0;
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
@@ -148,7 +148,7 @@ MOE_TEST(store_past_static_is_reported) { check_reported("store_past_static", {"
 
 }  // namespace moe::simt::test
 
-// With a name: runs that kernel once, for a sanitizer to see. Without: the tests.
+// With a name: runs that kernel once, so that a sanitizer can see it. Without: runs the tests.
 int main(int argc, char** argv) {
   using namespace moe::simt::test;
   if (argc == 3 && std::string(argv[1]) == "--kernel") {

@@ -21,7 +21,7 @@ bool same(float x, float y, float z) {
 }
 
 MOE_TEST(fmaf_rounds_once) {
-  // 1 + 2^-12 + 2^-24 is halfway between two floats; what is added decides, though float64 cannot hold it.
+  // 1 + 2^-12 + 2^-24 is halfway between two floats. The addend decides, although float64 cannot hold the sum.
   const float x = 1.0f + 0x1p-12f;
   for (const float y : {1.0f + 0x1p-12f, 1.0f + 3 * 0x1p-12f}) {
     for (const float z : {0.0f, 0x1p-80f, -0x1p-80f}) MOE_CHECK(same(x, y, z));

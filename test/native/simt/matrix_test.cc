@@ -1,5 +1,5 @@
-// ldmatrix, stmatrix and mma.sync: where each lane's registers lie in the matrices, from tables, and the products
-// against plain loops over whole matrices.
+// ldmatrix, stmatrix and mma.sync: checks where each lane's registers are in the matrices against tables, and the
+// products against plain loops over whole matrices.
 #include <array>
 #include <bit>
 #include <cmath>
@@ -27,7 +27,7 @@ struct Loaded {
   uint32_t x4[4], x4_trans[4], x2[2], x2_trans[2];
 };
 
-// Matrix m, row r starts at a place of its own.
+// Every row of every matrix starts at a place of its own.
 constexpr int row_offset(int matrix, int row) { return 8 * ((row * 5 + matrix * 3) % 8 + 8 * matrix); }
 
 __global__ void ldmatrix_kernel(Loaded* out) {
@@ -36,7 +36,7 @@ __global__ void ldmatrix_kernel(Loaded* out) {
   for (int c = 0; c < 8; ++c) shared[row_offset(lane / 8, lane % 8) + c] = element_number(lane / 8, lane % 8, c);
   __syncwarp();
   const uint16_t* row = shared + row_offset(lane / 8, lane % 8);
-  // What x2 gets from the other lanes it does not look at.
+  // x2 ignores the addresses from the other lanes.
   const void* row_or_nothing = lane < 16 ? row : nullptr;
   ptx::ldmatrix_x4(out[lane].x4, row);
   ptx::ldmatrix_x4_trans(out[lane].x4_trans, row);
@@ -107,8 +107,8 @@ MOE_TEST(stmatrix_is_the_inverse_of_ldmatrix) {
   }
 }
 
-// The PTX ISA's "Matrix Fragments for mma.m16n8kN": row and column of element `i` of the fragment, counted through the
-// lane's registers, as its formulas read.
+// The PTX ISA's "Matrix Fragments for mma.m16n8kN": row and column of the fragment's element `i`, counted through the
+// lane's registers, as in its formulas.
 struct Layout {
   int depth, per_register;
   Place (*a)(int lane, int i);
@@ -178,7 +178,7 @@ __global__ void mma_kernel(Fragments* fragments, Kind kind) {
   }
 }
 
-// Bits of matrix elements and their values; a small generator, so that the test does not depend on the machine's.
+// Bits of matrix elements and their values, from a small generator so that the test does not depend on the machine's.
 class Numbers {
  public:
   explicit Numbers(uint32_t seed) : state_(seed * 2 + 1) {}
@@ -281,8 +281,8 @@ MOE_TEST(mma_s8_is_the_matrix_product) {
   for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::s8, kByte, seed);
 }
 
-// A times the two halves of the identity, a block for each 256 numbers: every finite number of a 16-bit format comes
-// out as it went in.
+// A times the two halves of the identity, one block per 256 numbers: every finite number of a 16-bit format comes out
+// as it went in.
 MOE_TEST(mma_takes_every_16_bit_number) {
   constexpr size_t kBlocks = 256;
   for (const Kind kind : {Kind::bf16, Kind::f16}) {

@@ -80,7 +80,7 @@ MOE_TEST(loads_and_stores_of_every_size_move_the_bytes) {
   for (unsigned i = 0; i < in.size(); ++i) MOE_CHECK_EQUAL(out[i], in[(39 - i / 16) * 16 + i % 16]);
 }
 
-// Thread i copies its own three pieces in two groups and looks at shared memory at every point.
+// Thread i copies its own three pieces in two groups and looks at shared memory after every step.
 struct Seen {
   uint32_t after_issue, after_first_wait, second_group, after_last_wait, uncommitted;
 };
@@ -114,7 +114,7 @@ MOE_TEST(asynchronous_copies_arrive_at_the_wait_for_their_group_or_at_once) {
       MOE_CHECK_EQUAL(seen[i].after_first_wait, 12 * i + 3);
       MOE_CHECK_EQUAL(seen[i].second_group, pending(12 * i + 7));
       MOE_CHECK_EQUAL(seen[i].after_last_wait, 12 * i + 7);
-      // No wait is for a group that is still open.
+      // No wait covers a group that is still open.
       MOE_CHECK_EQUAL(seen[i].uncommitted, pending(12 * i + 11));
     }
   }
@@ -204,7 +204,7 @@ MOE_TEST(conversions_round_to_nearest_even) {
   MOE_CHECK_EQUAL(ptx::cvt_rn_bf16_f32(1.0f + 3 * 0x1p-8f), 0x3f82);
 }
 
-// Rows of `pitch` words, of which each lane takes `Words` in one access.
+// Rows of `pitch` words; each lane takes `Words` of them in one access.
 template <int kWords>
 __global__ void strided_kernel(int pitch) {
   const float* word = ptx::dynamic_shared<float>() + static_cast<int>(threadIdx.x) * pitch;

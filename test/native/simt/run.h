@@ -13,7 +13,7 @@ inline Options with(uint64_t seed, AsyncMode async = AsyncMode::late, int thread
   return {seed, async, threads};
 }
 
-// Whether a report says all of this.
+// Whether a report contains all of these words.
 inline bool says(const Status& status, std::initializer_list<const char*> words) {
   if (status.ok()) return false;
   for (const char* word : words) {

@@ -34,7 +34,7 @@ MOE_TEST(shuffles_read_the_lane_that_the_guide_names) {
         MOE_CHECK_EQUAL(out.index[lane], value(first + operand % width));
         MOE_CHECK_EQUAL(out.up[lane], value(lane - operand >= first ? lane - operand : lane));
         MOE_CHECK_EQUAL(out.down[lane], value(lane + operand <= last ? lane + operand : lane));
-        // Lanes of later segments cannot be read, those of earlier ones can.
+        // Lanes of later segments cannot be read; those of earlier ones can.
         MOE_CHECK_EQUAL(out.exclusive[lane], value((lane ^ operand) <= last ? lane ^ operand : lane));
       }
     }
@@ -63,7 +63,7 @@ MOE_TEST(shuffles_carry_every_32_and_64_bit_type) {
   check_rotation<unsigned long long>(0x0723456789abcdefull);
 }
 
-// Each half of the warp takes its own way and meets with its own mask.
+// Each half of the warp takes its own branch and meets under its own mask.
 __global__ void halves_kernel(int* out, int rounds) {
   const int lane = static_cast<int>(threadIdx.x);
   const unsigned mask = lane < 16 ? 0x0000ffffu : 0xffff0000u;
@@ -79,7 +79,7 @@ MOE_TEST(parts_of_a_warp_meet_apart) {
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
     std::array<int, 32> out;
     run(halves_kernel, 1, 32, 0, with(seed), out.data(), 1);
-    // A sum over 16 lanes, once in the lower half; in the upper half it is added up over 16 equal lanes once more.
+    // A sum over 16 lanes: once in the lower half; in the upper half summed once more over 16 equal lanes.
     const int lower = 15 * 16 / 2, upper = 16 * (16 * 16 + 15 * 16 / 2);
     for (const int sum : out) MOE_CHECK_EQUAL(sum, lower + upper);
   }

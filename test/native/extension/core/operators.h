@@ -1,4 +1,4 @@
-// Operators of the tests: what one adds to native/core/operators, from outside.
+// Operators of the tests, added to native/core/operators from outside.
 #pragma once
 
 #include "core/operators/fields.h"

@@ -1,4 +1,4 @@
-// Stages of the tests: what one adds to native/core/layer/stages.h, from outside.
+// Stages of the tests, added to native/core/layer/stages.h from outside.
 #pragma once
 
 // y = -y, after combine.

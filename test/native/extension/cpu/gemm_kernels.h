@@ -1,4 +1,4 @@
-// The row of the tests' weight format, for every instruction set. See native/cpu/isa/template/gemm.h.
+// The row for the tests' weight format, for every instruction set. See native/cpu/isa/template/gemm.h.
 
 struct TestU4G16Weight {
   using Value = float;

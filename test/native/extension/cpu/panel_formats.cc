@@ -21,7 +21,7 @@ void pack_test_u4_g16_panel(const PanelSource& source, char* panel) {
       std::memcpy(step + column * 4, &scale, sizeof scale);
       step[columns * 4 + column] = static_cast<char>(zero);
       for (int64_t i = 0; i < 16; ++i) {
-        // Columns that the weight lacks have the code of zero.
+        // Missing columns get the code of zero.
         const uint32_t code =
             first + i < weight.columns ? code_bits(format, weight.codes, row, first + i) : zero & 0xfu;
         step[columns * (5 + i / 2) + column] |= static_cast<char>(code << (i % 2 * 4));

@@ -1,12 +1,12 @@
-// Panels of the tests' weight format.
+// Panels for the tests' weight format.
 #pragma once
 
 #include "extension/core/formats.h"
 
 namespace moe::cpu {
 
-// A step is a group of 16 k: the scales of all columns, their zero points (a byte each), then a byte for every pair of
-// k and column, the lower k in the lower bits.
+// A step is a group of 16 k: the scales of all columns, then their zero points (one byte each), then one byte for every
+// pair of k and column, the lower k in the lower bits.
 void pack_test_u4_g16_panel(const PanelSource& source, char* panel);
 
 inline constexpr PanelFormat kTestU4G16Panels{

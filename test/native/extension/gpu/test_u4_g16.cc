@@ -11,7 +11,7 @@ namespace {
 PackedMatrix measure(const ExpertProduct& product) {
   const int64_t rows = packed_rows(product);
   const int64_t groups = test_u4_g16_groups(product.columns);
-  // Whole groups, of 8 bytes, which are whole stages of the kernel too.
+  // Whole groups, of 8 bytes each, which are also whole stages of the kernel.
   const int64_t pitch = groups * kTestU4G16Group / 2;
   static_assert(kFmaDepth == kTestU4G16Group);
   const int64_t scales = rows * pitch;

@@ -52,7 +52,7 @@ struct Arguments {
   char* data;
 };
 
-// What a matrix lacks becomes zeros: codes equal to their group's zero point.
+// Elements outside a matrix become zeros: codes equal to their group's zero point.
 __device__ uint32_t packed_code(const Arguments& a, const WeightView& source, int64_t row, int64_t column) {
   if (row >= source.rows || column / kTestU4G16Group * kTestU4G16Group >= source.columns) return 0;
   if (column < source.columns) return code_bits(a.format, source.codes, row, column);

@@ -1,4 +1,5 @@
-// The layout of test_u4_g16: rows of codes, then for each row and group of columns its scale, then its zero point.
+// The layout of test_u4_g16: rows of codes; then each row's scales, one per group of columns; then the zero points in
+// the same way.
 #pragma once
 
 #include "gpu/gemm/weight_layout.h"
