@@ -39,7 +39,7 @@ struct ExpertTotals {
   TensorView token_mask;  // [T] u8, or absent
   TensorView tokens;      // [S, E] i32
   TensorView dropped;     // [S] i32
-  TensorView sums;        // [S, E] f32, absent where weights are
+  TensorView sums;        // [S, E] f32, absent if weights are
   int64_t choices = 0;    // only a token's first `choices` slots count
 
   template <class Fields>

@@ -64,9 +64,8 @@ __device__ uint64_t block_select(int64_t count, int64_t rank, int bits, SelectSt
 // Shared memory for block_sort, for blocks of at most kSortWarps warps.
 constexpr int kSortWarps = 8;
 struct RadixSortStorage {
-  int next[kDigits];  // where the next key of each digit goes
-  int warp_counts[kSortWarps]
-                 [kDigits];  // in the current tile: keys of each digit, then where the warp's first one goes
+  int next[kDigits];                     // where the next key of each digit goes
+  int warp_counts[kSortWarps][kDigits];  // per tile: keys of each digit, then where the warp's first goes
   WarpTotals totals;
 };
 

@@ -205,7 +205,7 @@ MOE_TEST(a_gate_of_another_format_is_a_product_of_its_own) {
   MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
 }
 
-// Tokens of bfloat16 and weights in float32 leave float32 to the second product, where tf32 would round what was exact.
+// bfloat16 tokens with float32 weights pass float32 on to the second product, where tf32 would round what was exact.
 MOE_TEST(the_tokens_decide_whether_tf32_may_be_used) {
   LayerDescription layer = small_layer();
   layer.formats = {};
