@@ -20,13 +20,18 @@ export class Tensor<D extends DType = DType> implements Disposable {
   readonly #dtype: D;
   readonly #shape: Shape;
   #handle: TensorHandle | undefined;
+  /** The allocation, which a tensor shares with its views, and the first element's place in it. */
+  readonly #memory: object;
+  readonly #offset: number;
 
   /** @internal Use {@link Device.tensor}. */
-  constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle) {
+  constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle, memory: object = handle, offset = 0) {
     this.#device = device;
     this.#dtype = dtype;
     this.#shape = Object.freeze([...shape]);
     this.#handle = handle;
+    this.#memory = memory;
+    this.#offset = offset;
   }
 
   /** Whether `value` is a tensor indeed, not an object that merely inherits from one. */
@@ -127,7 +132,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
         `reshape: expected a shape of ${this.size} elements like ${shapeText(this.shape)}, got ${shapeText(shape)}`,
       );
     }
-    return new Tensor(this.device, this.dtype, shape, this.handle.view(shape, 0));
+    return this.#view(shape, 0);
   }
 
   /** A view of rows `begin` to `end` (exclusive) of the first dimension. */
@@ -139,8 +144,20 @@ export class Tensor<D extends DType = DType> implements Disposable {
     checkInteger("begin", begin, 0, count);
     checkInteger("end", end, begin, count);
     const rest = this.shape.slice(1);
-    const shape = [end - begin, ...rest];
-    return new Tensor(this.device, this.dtype, shape, this.handle.view(shape, begin * shapeSize(rest)));
+    return this.#view([end - begin, ...rest], begin * shapeSize(rest));
+  }
+
+  #view(shape: Shape, offset: number): Tensor<D> {
+    const handle = this.handle.view(shape, offset);
+    return new Tensor(this.device, this.dtype, shape, handle, this.#memory, this.#offset + offset);
+  }
+
+  /** @internal Whether an element of this tensor is one of `other` too. */
+  overlaps(other: Tensor): boolean {
+    if (this.#memory !== other.#memory) return false;
+    const [size, otherSize] = [this.size, other.size];
+    const apart = this.#offset + size <= other.#offset || other.#offset + otherSize <= this.#offset;
+    return size > 0 && otherSize > 0 && !apart;
   }
 
   /** Frees the memory, unless a view or enqueued work still needs it. Idempotent. */

@@ -28,8 +28,6 @@ export interface TensorHandle {
    * The memory itself, until free(), for reading files straight into it; undefined where the host cannot address it.
    */
   map(): Uint8Array | undefined;
-  /** Whether the two overlap in memory. */
-  overlaps(other: TensorHandle): boolean;
   free(): void;
 }
 

@@ -98,7 +98,7 @@ export function resultDType(input: { dtype: DType }): "f32" {
 /** Throws INVALID_ARGUMENT where `tensor` overlaps one of `others`. */
 export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
   for (const other of others) {
-    if (!other?.handle.overlaps(tensor.handle)) continue;
+    if (!other?.overlaps(tensor)) continue;
     throw new MoeError(
       "INVALID_ARGUMENT",
       `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,

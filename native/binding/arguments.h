@@ -20,15 +20,6 @@ T* unwrap(Napi::Value value) {
   return T::Unwrap(value.As<Napi::Object>());
 }
 
-template <class T>
-T& argument(const Napi::CallbackInfo& info, size_t index) {
-  T* object = unwrap<T>(info[index]);
-  if (object == nullptr) {
-    throw_error(info.Env(), {Code::internal, "native argument " + std::to_string(index) + ": wrong kind of object"});
-  }
-  return *object;
-}
-
 // A tensor's view; its memory is added to `keep`.
 TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep);
 TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);

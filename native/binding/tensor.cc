@@ -22,7 +22,6 @@ void TensorObject::define(Napi::Env env) {
                                                            InstanceMethod<&TensorObject::read_sync>("readSync"),
                                                            InstanceMethod<&TensorObject::peek>("peek"),
                                                            InstanceMethod<&TensorObject::map>("map"),
-                                                           InstanceMethod<&TensorObject::overlaps>("overlaps"),
                                                            InstanceMethod<&TensorObject::free>("free"),
                                                        }));
 }
@@ -235,18 +234,6 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   }
   mapped_ = Napi::Weak(Napi::ArrayBuffer(env, buffer));
   return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0);
-}
-
-Napi::Value TensorObject::overlaps(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  TensorObject& other = argument<TensorObject>(info, 0);
-  device(env);
-  other.device(env);
-  const size_t end = offset_ + static_cast<size_t>(view_.bytes());
-  const size_t other_end = other.offset_ + static_cast<size_t>(other.view_.bytes());
-  const bool empty = end == offset_ || other_end == other.offset_;
-  const bool apart = end <= other.offset_ || other_end <= offset_;
-  return Napi::Boolean::New(env, storage_ == other.storage_ && !empty && !apart);
 }
 
 void TensorObject::free(const Napi::CallbackInfo& info) {

@@ -43,7 +43,6 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   Napi::Value read_sync(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
-  Napi::Value overlaps(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

@@ -71,14 +71,6 @@ export class ReferenceTensor implements TensorHandle {
     return new Uint8Array(this.#buffer, this.#byteOffset, this.byteLength);
   }
 
-  overlaps(other: ReferenceTensor): boolean {
-    return (
-      this.#buffer === other.#buffer &&
-      this.#byteOffset < other.#byteOffset + other.byteLength &&
-      other.#byteOffset < this.#byteOffset + this.byteLength
-    );
-  }
-
   free(): void {}
 
   /** The values in float64. */
