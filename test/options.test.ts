@@ -10,8 +10,8 @@ import {
 } from "../lib/checkpoint/safetensors/index.js";
 import * as api from "../lib/index.js";
 
-// Every public function that takes options, called with an option that does not exist, with each of its options misspelt, and
-// with getters that answer differently when they are read again.
+// Calls every public function that takes options with an option that does not exist, with each of its options misspelt,
+// and with getters that return something else when they are read again.
 
 // biome-ignore lint/suspicious/noExplicitAny: options of every function, valid and not
 type Options = any;
@@ -19,7 +19,7 @@ type Options = any;
 interface Call {
   readonly name: string;
   run(options: Options): unknown;
-  /** Options that are accepted, with every name that the function knows somewhere among them. */
+  /** Accepted options that together have every name that the function knows. */
   readonly valid: readonly Options[];
 }
 
@@ -306,7 +306,7 @@ const calls: readonly Call[] = [
   { name: "SafetensorsFile.readRange", run: (o) => opened.readRange("x", 0, new Uint8Array(1), o), valid: [transfer] },
 ];
 
-/** Loading gets as far as the model, which is not there. */
+/** Loading fails only at the model, which does not exist. */
 function noModel(error: unknown): void {
   if (!api.isMoeError(error, "BAD_CHECKPOINT")) throw error;
 }
@@ -326,7 +326,7 @@ function isOptions(value: unknown): value is Record<string, unknown> {
   return prototype === Object.prototype || prototype === Array.prototype;
 }
 
-/** Paths of every field in options, but for maps whose names are the user's own. */
+/** Paths of every field in options, except in maps whose names the user chooses. */
 function paths(options: Record<string, unknown>, prefix: readonly string[] = []): string[][] {
   return Object.entries(options).flatMap(([name, value]) => {
     const path = [...prefix, name];
@@ -334,7 +334,7 @@ function paths(options: Record<string, unknown>, prefix: readonly string[] = [])
   });
 }
 
-/** A copy in which the field at `path` is what `change` makes of its object. */
+/** A copy in which `change` has been applied to the object that holds the field at `path`. */
 function changed(options: Options, [name, ...rest]: readonly string[], change: (object: Options) => void): Options {
   const copy = Array.isArray(options) ? [...options] : { ...options };
   if (name === undefined) change(copy);
@@ -342,7 +342,7 @@ function changed(options: Options, [name, ...rest]: readonly string[], change: (
   return copy;
 }
 
-/** Options whose fields, at every depth, can be read once, and say something else when they are read again. */
+/** Options whose fields, at every depth, return something else when they are read a second time. */
 function readableOnce(options: Record<string, unknown>, reads: Map<string, number>, prefix = ""): object {
   if (Array.isArray(options)) {
     return options.map((entry, index) => (isOptions(entry) ? readableOnce(entry, reads, `${prefix}${index}.`) : entry));
@@ -392,7 +392,7 @@ describe.each(calls)("$name", ({ run, valid }) => {
     }
   });
 
-  test("proposes the name that was meant", async () => {
+  test("suggests the name that was meant", async () => {
     for (const options of valid) {
       for (const path of paths(options)) {
         const name = path.at(-1) as string;

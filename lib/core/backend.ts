@@ -7,7 +7,7 @@ import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
-/** The kinds of devices; see README for what each is. */
+/** The kinds of devices; the README describes each. */
 export type DeviceKind = (typeof deviceKinds)[number];
 
 export const activations = [
@@ -23,19 +23,19 @@ export const activations = [
   "swiglu_clamped",
 ] as const;
 /**
- * What an expert's first matrix product is followed by. `relu2` is the square of ReLU. With a gate (the last four) there
- * are I gate rows, then I up rows, and the result has I columns: act(gate) * up.
+ * The activation after an expert's first matrix product. `relu2` is the square of ReLU. The last four are gated: the
+ * product has I gate rows, then I up rows, and the result act(gate) * up has I columns.
  */
 export type Activation = (typeof activations)[number];
 
-/** Whether an activation multiplies by a gate, so that its weight has 2I rows. */
+/** Whether an activation is gated, so that its weight has 2I rows. */
 export function isGated(activation: Activation): boolean {
   return activations.indexOf(activation) >= activations.indexOf("swiglu");
 }
 
 /**
- * The numbers of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, -limit, limit). Other
- * activations ignore them.
+ * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, -limit, limit).
+ * Other activations ignore them.
  */
 export interface Clamp {
   readonly alpha: number;
@@ -43,11 +43,11 @@ export interface Clamp {
   readonly offset: number;
 }
 
-/** gpt-oss' own. */
+/** The values of gpt-oss. */
 export const defaultClamp: Clamp = { alpha: 1.702, limit: 7, offset: 1 };
 
 export const outputActivations = ["none", "softmax"] as const;
-/** What is done to an expert's output row, bias included, before it is weighted. */
+/** The activation of an expert's output row, bias included, before it is weighted. */
 export type OutputActivation = (typeof outputActivations)[number];
 
 export const weightPlaces = ["output", "input"] as const;
@@ -56,8 +56,8 @@ export type WeightPlace = (typeof weightPlaces)[number];
 
 export const sharedGates = ["none", "sigmoid", "softmax"] as const;
 /**
- * The weight of the shared experts' output: 1, the sigmoid of one more linear output, or (residual MoE) the second of a
- * softmax over two, the first of which then multiplies the routed experts' weights.
+ * The weight of the shared experts' output: 1 (`none`), the sigmoid of a linear projection, or the second entry of a
+ * softmax over two (residual MoE), whose first entry multiplies the routed experts' weights.
  */
 export type SharedGate = (typeof sharedGates)[number];
 
@@ -65,11 +65,12 @@ export type SharedGate = (typeof sharedGates)[number];
 export interface LayerDescription extends Gating {
   readonly hiddenSize: number;
   readonly intermediateSize: number;
-  /** E, experts that the router chooses from. */
+  /** E, the experts that the router chooses from. */
   readonly numExperts: number;
   /**
-   * So many experts after the bank's, of intermediateSize too, process every token. A shared expert of another width is stored
-   * as several of these, zeros in the last. The bank that begins with expert 0 has them.
+   * Number of experts, stored after the bank's and also of width intermediateSize, that process every token. A shared
+   * expert of another width is stored as several of these, the last one padded with zeros. Only the bank that begins
+   * with expert 0 has them.
    */
   readonly sharedExperts: number;
   readonly sharedGate: SharedGate;
@@ -81,11 +82,11 @@ export interface LayerDescription extends Gating {
   readonly weightOn: WeightPlace;
   /** The formats in which matrices are stored, by role. */
   readonly formats: LayerFormats;
-  /** Storage dtype of biases, but for the selection's, which is f32. */
+  /** Storage dtype of all biases except the selection bias, which is f32. */
   readonly biasDType: DType;
   /**
-   * The experts that the layer holds of those that its router chooses from. Choices of others add nothing, so that the outputs
-   * of several banks add up to the layer's.
+   * The experts that this layer holds. Choices of other experts add nothing, so the outputs of the banks of a layer add
+   * up to the layer's output.
    */
   readonly bank: ExpertRange;
 }
@@ -115,35 +116,40 @@ export interface Warnings {
 /** Expert weights [E, N, K] in the layout that a device's grouped GEMM reads fastest. */
 export interface PackedHandle {
   /**
-   * Enqueues the repacking of expert `expert`. `weight` is [N, K], or where the activation is gated [I, K] with `up`
-   * [I, K] the other half. Rows and columns that a matrix lacks are zeros.
+   * Enqueues the repacking of expert `expert`. `weight` is [N, K]; if the activation is gated, `weight` is the gate
+   * half [I, K] and `up` the other half [I, K]. A smaller matrix is padded with zeros.
    */
   setExpert(expert: number, weight: WeightMatrix, up: WeightMatrix | null): void;
   readonly byteLength: number;
   free(): void;
 }
 
-/** One layer's weights on a device, and the fused stages over them. */
+/** One layer's weights on a device, and the fused stages that use them. */
 export interface LayerHandle {
-  /** Enqueues the copy of the router's weight [E, H] and bias [E]. */
+  /** Enqueues a copy of the router's weight [E, H] and bias [E]. */
   setRouter(weight: WeightMatrix, bias: StridedMatrix | null): void;
-  /** Enqueues the copy of the bias [E] of the selection, kept in float32. */
+  /** Enqueues a copy of the selection bias [E], kept in float32. */
   setSelectionBias(bias: StridedMatrix): void;
-  /** Enqueues the copy of the shared experts' gate: weight [1, H] and bias [1] of a sigmoid, [2, H] and [2] of a softmax. */
+  /**
+   * Enqueues a copy of the shared experts' gate: weight [1, H] and bias [1] for a sigmoid, [2, H] and [2] for a
+   * softmax.
+   */
   setSharedGate(weight: WeightMatrix, bias: StridedMatrix | null): void;
   /**
-   * Enqueues the repacking of one expert's weights: 0 .. bank.count - 1, then the shared ones; a null bias is no bias, for all routed
-   * experts or none. Rows and columns that a matrix lacks are zeros.
+   * Enqueues the repacking of one expert's weights. Experts 0 .. bank.count - 1 are the routed ones, the shared ones
+   * follow. A bias is null for all routed experts or for none. A smaller matrix is padded with zeros.
    */
   setExpert(expert: number, weights: ExpertMatrices): void;
-  /** logits [T, E] f32 of x [T, H]. */
+  /** Enqueues logits [T, E] f32 of x [T, H]. */
   logits(x: TensorHandle, logits: TensorHandle): void;
-  /** ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
+  /** Enqueues ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */
   route(x: TensorHandle, ids: TensorHandle, weights: TensorHandle): void;
   /**
-   * y [T, H] of x [T, H]; with routing [T, any k] given it is read, else computed. At most `maxChoices` choices fall on
-   * experts of the bank; -1 where nothing is known.
-   * @param stages others to run than all that are needed: with `gating` among them ids and weights are written.
+   * Enqueues y [T, H] of x [T, H]. Uses the routing in `ids` and `weights` [T, any k], or computes one if they are
+   * null.
+   * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
+   * @param stages the stages to run, by default all that are needed. If `gating` is one of them, `ids` and `weights`
+   * are outputs.
    */
   forward(
     x: TensorHandle,
@@ -153,18 +159,18 @@ export interface LayerHandle {
     maxChoices: number,
     stages?: StageList,
   ): void;
-  /** Enqueues the capture of a forward, which keeps the tensors and the weights alive; ids are -1 or an expert's. */
+  /** Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. */
   capture(...forward: Parameters<LayerHandle["forward"]>): CapturedHandle;
-  /** The stages of the last forward, not of a replay; waits for it. */
+  /** Stage times of the last forward (replays do not count), once it is done. */
   stageTimes(): Promise<StageTimes>;
-  /** Bytes of all weights as stored, of those that are set so far. */
+  /** Bytes of the weights that have been set, as stored. */
   readonly byteLength: number;
-  /** The weights as stored, in the layout `weightLayout`, once the work that sets them is done; see {@link WeightParts}. */
+  /** The weights as stored, in the layout that `weightLayout` names; valid once the work that sets them is done. */
   parts(): WeightParts;
   free(): void;
 }
 
-/** A forward over fixed tensors, made ready once to be run many times. */
+/** A forward over fixed tensors, prepared once and run many times. */
 export interface CapturedHandle {
   /** Enqueues the forward. */
   replay(): void;
@@ -172,14 +178,13 @@ export interface CapturedHandle {
 }
 
 /**
- * A layer's stored weights by name: tensors of bytes over the memory that the layer computes with, which they keep
- * alive. Only to be read.
+ * A layer's stored weights by name: u8 tensors that share the layer's memory and keep it alive. Read-only.
  */
 export type WeightParts = Readonly<Record<string, TensorHandle>>;
 
 /**
- * One expert's weights: gate (null where not gated), up and factor (null where there is none) [I, H], down [H, I], biases
- * [I], [I], [H] or null.
+ * One expert's weights: gate (null if not gated), up and factor (null if the layer has none) [I, H], down [H, I];
+ * biases [I], [I], [H], or null.
  */
 export interface ExpertMatrices {
   readonly gate: WeightMatrix | null;
@@ -191,7 +196,7 @@ export interface ExpertMatrices {
   readonly downBias: StridedMatrix | null;
 }
 
-/** What the operators of a device take. */
+/** What the operators of a device take as operands. */
 export interface DeviceHandles {
   readonly tensor: TensorHandle;
   readonly matrix: StridedMatrix;
@@ -199,15 +204,15 @@ export interface DeviceHandles {
 }
 
 /**
- * What every device implements: memory, layers, and every operator of lib/core/operators. Arguments are checked before
- * (lib/operators), outputs are allocated before; every operator is enqueued on the device's in-order stream.
+ * What every device implements: memory, layers, and every operator of lib/core/operators. Callers (lib/operators) have
+ * checked the arguments and allocated the outputs; each call enqueues on the device's in-order stream.
  */
 export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   readonly kind: DeviceKind;
-  /** For people: what this device is. */
+  /** What this device is, for display. */
   readonly description: string;
 
-  /** New memory, not initialised (NaN patterns where the device was opened with `poison`). */
+  /** New memory, not initialised (NaN patterns if the device was opened with `poison`). */
   empty(dtype: DType, shape: Shape): TensorHandle;
   /** Resolves when all work enqueued so far is done; rejects with the first error since the last wait. */
   synchronize(): Promise<void>;
@@ -216,7 +221,7 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   /** Ends the stream after the work in flight; idempotent. */
   close(): void;
 
-  /** Memory for packed expert weights [numExperts, N, K], N = 2I rows where the activation is gated. */
+  /** Memory for packed expert weights [numExperts, N, K]; N = 2I rows if the activation is gated. */
   packedExperts(
     numExperts: number,
     rows: number,
@@ -225,14 +230,14 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
     activation: Activation,
     clamp: Clamp,
   ): PackedHandle;
-  /** A layer whose weights are to be set or, with `stored`, are the parts of a layer of an equal description. */
+  /** A layer whose weights are set later or, with `stored`, are the parts of a layer of an equal description. */
   layer(description: LayerDescription, stored?: WeightParts): LayerHandle;
 
   /**
-   * Names the layout of such a layer's parts, fit for file names: parts under an equal name are interchangeable, between
-   * processes too. Empty where layers cannot be made over stored parts.
+   * Name of the layout of a layer's parts, usable in file names: parts with equal names are interchangeable, across
+   * processes too. Empty if this device cannot make layers over stored parts.
    */
   weightLayout(description: LayerDescription): string;
-  /** The first bytes of an open file as a tensor for `layer`: mapped, not read. The file must not change after. */
+  /** Maps the first bytes of an open file as a tensor for `layer`, without reading them. The file must not change. */
   mapFile(descriptor: number, byteLength: number): TensorHandle;
 }

@@ -27,7 +27,7 @@ export class Device implements Disposable {
     this.#backend = backend;
   }
 
-  /** Whether `value` is a device indeed, not an object that merely inherits from one. */
+  /** True for real devices only, not for objects that merely inherit from one. */
   static [Symbol.hasInstance](value: unknown): value is Device {
     return typeof value === "object" && value !== null && #backend in value;
   }
@@ -40,12 +40,12 @@ export class Device implements Disposable {
     return this.#kind;
   }
 
-  /** What this device is, for people. */
+  /** What this device is, for display. */
   get description(): string {
     return this.#description;
   }
 
-  /** Why `auto` chose this device; empty where it was asked for by name. */
+  /** Why `auto` chose this device; empty if it was opened by name. */
   get reason(): string {
     return this.#reason;
   }
@@ -62,8 +62,10 @@ export class Device implements Disposable {
 
   /**
    * A tensor with a copy of `source`: a typed array, nested arrays or a number.
-   * @param shape default: the array's length, or the nesting's own shape.
-   * @param dtype default: f32, or i32 and u8 for Int32Array and Uint8Array. A Uint16Array holds f16 or bf16 bits.
+   * @param shape default: the length of a typed array, or the shape of nested arrays.
+   * @param dtype default: i32 for an Int32Array, u8 for a Uint8Array, else f32. A Uint16Array holds f16 or bf16 bits
+   * and needs a dtype.
+   * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
    */
   tensor(source: Int32Array, shape?: Shape): Tensor<"i32">;
   tensor(source: Uint8Array, shape?: Shape): Tensor<"u8">;
@@ -77,7 +79,7 @@ export class Device implements Disposable {
     return tensor;
   }
 
-  /** A tensor whose memory is not initialised (NaN patterns where the device was opened with `poison`). */
+  /** A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`). */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     checkShape("shape", shape);
     checkDType("dtype", dtype);
@@ -107,12 +109,12 @@ export class Device implements Disposable {
     this.backend.synchronizeSync();
   }
 
-  /** Counters since the device was opened, of the work that is done; see {@link Warnings}. */
+  /** Counters since the device was opened, covering the work that is done; see {@link Warnings}. */
   get warnings(): Warnings {
     return this.backend.warnings();
   }
 
-  /** Waits for the work in flight and closes the device; its tensors and layers cannot be used after. Idempotent. */
+  /** Waits for the work in flight and closes the device; its tensors and layers become unusable. Idempotent. */
   dispose(): void {
     this.#backend?.close();
     this.#backend = undefined;

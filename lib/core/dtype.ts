@@ -1,12 +1,12 @@
 import { checkChoice, MoeError } from "./errors.js";
 
-/** Element types of tensors. `f64` exists on the `reference` device only; `i64` is read from files only. */
+/** Element types of tensors. `f64` exists only on the `reference` device. */
 export type DType = "f32" | "f16" | "bf16" | "f64" | "i32" | "u8";
 
 /** Floating-point element types. */
 export type FloatDType = "f32" | "f16" | "bf16" | "f64";
 
-/** The typed array that `tensor.raw()` gives: the stored bits. */
+/** The typed array that `tensor.raw()` returns: the stored bits. */
 export type RawArrayOf<D extends DType> = D extends "f32"
   ? Float32Array
   : D extends "f16" | "bf16"
@@ -19,7 +19,7 @@ export type RawArrayOf<D extends DType> = D extends "f32"
           ? Uint8Array
           : never;
 
-/** The typed array that `tensor.data()` gives: 16-bit floats come as Float32Array. */
+/** The typed array that `tensor.data()` returns; 16-bit floats come as a Float32Array. */
 export type ArrayOf<D extends DType> = D extends "f16" | "bf16" ? Float32Array : RawArrayOf<D>;
 
 interface DTypeInfo {
@@ -69,8 +69,9 @@ const scratchFloat = new Float32Array(1);
 const scratchBits = new Uint32Array(scratchFloat.buffer);
 
 /**
- * The float32 bits of `value`, rounded to odd: where it lies between two floats, the one whose last bit is 1. Rounding
- * the result to 16 bits then rounds `value` itself, where going by the nearest float would round twice.
+ * The float32 bits of `value`, rounded to odd: a value between two floats becomes the one whose last bit is 1. Rounding
+ * that to 16 bits gives the same result as rounding `value` itself; rounding to the nearest float first would round
+ * twice.
  */
 function oddFloatBits(value: number): number {
   scratchFloat[0] = value;
@@ -94,7 +95,7 @@ export function fromBF16(bits: number): number {
   return scratchFloat[0] as number;
 }
 
-/** The IEEE binary16 bits of `value`, rounded to nearest even; too large becomes infinity. */
+/** The IEEE binary16 bits of `value`, rounded to nearest even; values out of range become infinity. */
 export function toF16(value: number): number {
   const bits = oddFloatBits(value);
   const sign = (bits >>> 16) & 0x8000;

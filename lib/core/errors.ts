@@ -1,24 +1,24 @@
-/** What went wrong, for programs. Every error that a user can meet carries one of these. */
+/** What went wrong, for programs. Every error of this package carries one of these. */
 export type MoeErrorCode =
-  /** An argument has a value that the operator cannot work with. */
+  /** An argument whose value is out of range or makes no sense. */
   | "INVALID_ARGUMENT"
-  /** A tensor has another rank or size than the operator needs. */
+  /** A tensor of the wrong rank or size. */
   | "SHAPE_MISMATCH"
-  /** A tensor's dtype, or a pair of dtypes, that the operator or device does not support. */
+  /** A dtype, or a combination of dtypes, that the operator or device does not support. */
   | "UNSUPPORTED_DTYPE"
-  /** Tensors, or a tensor and a layer, that live on different devices. */
+  /** Tensors, or a tensor and a layer, on different devices. */
   | "DEVICE_MISMATCH"
   /** A device that this machine or this build does not have. */
   | "DEVICE_UNAVAILABLE"
-  /** A device that cannot do this operation yet. */
+  /** Something that the device, or a layer, cannot compute yet. */
   | "UNSUPPORTED_OPERATION"
   /** A tensor, layer or device used after `dispose()`. */
   | "DISPOSED"
-  /** The device has not enough memory. The process lives on. */
+  /** Not enough memory on the device. The process keeps running. */
   | "OUT_OF_MEMORY"
-  /** An expert id outside -1 .. E-1; reported at the next wait. */
+  /** An index in a tensor's data that is out of range; reported at the next wait. */
   | "ID_OUT_OF_RANGE"
-  /** A file or directory that is no valid checkpoint, or that cannot be read or written. */
+  /** A file or directory that is not a valid checkpoint, or that cannot be read or written. */
   | "BAD_CHECKPOINT"
   /** The native addon is missing or cannot be loaded. */
   | "NOT_BUILT"
@@ -27,7 +27,7 @@ export type MoeErrorCode =
   /** A defect in this package. */
   | "INTERNAL";
 
-/** The one error class of this package. `message` says what was expected, what came and what to do. */
+/** The only error class of this package. `message` says what was expected, what was given and what to do. */
 export class MoeError extends Error {
   override readonly name = "MoeError";
   readonly code: MoeErrorCode;
@@ -38,7 +38,7 @@ export class MoeError extends Error {
   }
 }
 
-/** Whether `error` is a {@link MoeError}, and one of `codes` where any are given. */
+/** Whether `error` is a {@link MoeError}, with one of `codes` if any are given. */
 export function isMoeError(error: unknown, ...codes: MoeErrorCode[]): error is MoeError {
   return error instanceof MoeError && (codes.length === 0 || codes.includes(error.code));
 }
@@ -53,17 +53,17 @@ export function describe(value: unknown): string {
   return String(value);
 }
 
-/** An INVALID_ARGUMENT error that names the parameter, what was expected and what came. */
+/** An INVALID_ARGUMENT error that names the parameter, what was expected and what was given. */
 export function invalidArgument(parameter: string, expected: string, actual: unknown): MoeError {
   return new MoeError("INVALID_ARGUMENT", `${parameter}: expected ${expected}, got ${describe(actual)}`);
 }
 
-/** An INVALID_ARGUMENT error for an argument that makes no sense beside another: "jitter cannot be combined with noisy". */
+/** An INVALID_ARGUMENT error for two arguments that exclude each other: "jitter cannot be combined with noisy". */
 export function cannotCombine(parameter: string, other: string): MoeError {
   return new MoeError("INVALID_ARGUMENT", `${parameter} cannot be combined with ${other}`);
 }
 
-/** An INVALID_ARGUMENT error for an argument that makes sense only beside another: "noiseRouter requires noisy". */
+/** An INVALID_ARGUMENT error for an argument that needs another: "noiseRouter requires noisy". */
 export function requires(parameter: string, other: string): MoeError {
   return new MoeError("INVALID_ARGUMENT", `${parameter} requires ${other}`);
 }

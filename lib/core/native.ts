@@ -6,25 +6,27 @@ import { MoeError } from "./errors.js";
 import type { Fields } from "./operators/field.js";
 import { findPackage, packageRoot } from "./package_root.js";
 
-/** How a device is opened. */
+/** Options for opening a device. */
 export interface DeviceOptions {
   /**
-   * Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. All `cpu` devices of a
-   * process, in worker_threads too, share one pool: their operators run one after another, never on more threads at
-   * once than the largest of them asks for. Beside it every device has one thread that runs its stream.
+   * Threads that work on one operator (`cpu`, `simt`); default: the CPUs that this process may use. All `cpu` devices
+   * of a process, including those in worker_threads, share one pool: their operators run one after another and never
+   * use more threads than the largest `threads` among them. In addition, every device has one thread that runs its
+   * stream.
    */
   readonly threads?: number;
-  /** Fill fresh memory with NaN patterns, so that a read of memory nobody wrote shows in the results. */
+  /** Fill new memory with NaN patterns, so that reads of uninitialised memory show in the results; default false. */
   readonly poison?: boolean;
   /**
-   * On `cuda` and `simt`: round the factors of float32 expert products to tf32 (10 bits of mantissa), which the tensor cores
-   * multiply many times faster; default false.
+   * On `cuda` and `simt`: round the operands of float32 expert products to tf32 (10 bits of mantissa), which tensor
+   * cores multiply many times faster; default false.
    */
   readonly tf32?: boolean;
   /**
-   * Remember where in the program each operator is called. An error that surfaces at a later wait then has a `cause` whose
-   * stack is that of the call that enqueued the failed work. Costs about a microsecond a call; default false. `reference`
-   * works during the call, so its errors always have that stack.
+   * Record the stacks of the latest 1024 calls that enqueue work. An error that surfaces at a later wait then has a
+   * `cause` whose stack is that of the call that enqueued the failed work. Costs about a microsecond a call; default
+   * false, or true if MOE_KERNELS_CALL_SITES=1. `reference` computes during the call, so its errors always have that
+   * stack.
    */
   readonly callSites?: boolean;
 }
@@ -34,64 +36,64 @@ export interface DeviceInfo {
   readonly name: string;
   readonly kind: DeviceKind;
   readonly available: boolean;
-  /** What it is, or why it is not here. */
+  /** What it is, or why it is unavailable. */
   readonly detail: string;
 }
 
-/** How the native addon was built and what it found. */
+/** How the native addon was built. */
 export interface BuildInfo {
   readonly compiler: string;
   readonly buildType: string;
   readonly sanitizers: string;
-  /** CUDA toolkit version, or empty where the build left CUDA out. */
+  /** CUDA toolkit version; empty in a build without CUDA. */
   readonly cuda: string;
 }
 
-/** A row of a device's kernel table: a way to multiply tokens by expert weights. */
+/** A row of a device's kernel table: one kernel that multiplies tokens by expert weights. */
 export interface KernelInfo {
   readonly device: string;
   readonly name: string;
-  /** Dtypes of tokens that it takes. */
+  /** Dtypes of tokens that it accepts. */
   readonly tokens: string;
   /** Format in which the weights are stored. */
   readonly format: string;
   /** How the weights are packed; part of the names of cache files. */
   readonly layout: string;
-  /** What the CPU or GPU must have. */
+  /** What the CPU or GPU must support. */
   readonly needs: string;
-  /** How products are formed and added. */
+  /** The precision of products and sums. */
   readonly numbers: string;
-  /** Dtypes of tokens for which it is used on this machine; empty where another row is, or what it needs is missing. */
+  /** Dtypes of tokens for which this machine uses it; empty if it cannot run here or another row is preferred. */
   readonly chosen: string;
 }
 
 export interface CpuInfo {
-  /** Processor name as it reports itself. */
+  /** The processor's name as the CPU reports it. */
   readonly model: string;
-  /** CPUs that this process may use: affinity and container limits. */
+  /** CPUs that this process may use, given affinity and container limits. */
   readonly usableCpus: number;
-  /** Instruction-set paths that run here, best first. */
+  /** Instruction sets that this CPU can run, best first. */
   readonly isas: readonly string[];
-  /** The one in use: the best, or MOE_CPU_ISA. */
+  /** The one in use: MOE_CPU_ISA if set, else the best. */
   readonly isa: string;
 }
 
-/** What this machine's CPUs reach, measured when asked. */
+/** Measured peak performance of this machine's CPUs. */
 export interface Ceilings {
   /** float32 multiply-adds from registers, 10^9 operations a second; a multiply-add is two. */
   readonly fmaGflops: number;
-  /** bfloat16 dot products from registers, likewise; 0 where the CPU has no such instruction. */
+  /** bfloat16 dot products from registers, in the same unit; 0 if the CPU has no such instruction. */
   readonly bf16Gflops: number;
   /** Reading memory in order, 10^9 bytes a second. */
   readonly readGBs: number;
 }
 
-/** The whole native addon, typed in one place. Its Device objects are {@link Backend}s. */
+/** All exports of the native addon. Its Device objects are {@link Backend}s. */
 export interface NativeBinding {
-  /** Hands over the error class; called once after loading. */
+  /** Gives the addon the error class to throw; called once after loading. */
   initialize(errorClass: typeof MoeError): void;
   open(name: string, options: { [Name in keyof DeviceOptions]: DeviceOptions[Name] | undefined }): Backend;
-  /** The operators of its devices: their names and fields, which lib/core/operators must match. */
+  /** The names and fields of its operators, which lib/core/operators must match. */
   operators(): Readonly<Record<string, Fields>>;
   devices(): DeviceInfo[];
   /** The kernel tables of all devices of this build. */
@@ -105,23 +107,25 @@ export interface NativeBinding {
 let loaded: NativeBinding | undefined;
 
 /**
- * The native addon: MOE_KERNELS_BINARY where set, else the package's own, built from source or prebuilt for this platform.
- * Throws NOT_BUILT with remedies where there is none.
+ * The native addon: MOE_KERNELS_BINARY if set, else the package's own, built from source or prebuilt for this platform.
+ * @throws NOT_BUILT, saying what to do, if there is none or it does not load.
  */
 export function loadNative(): NativeBinding {
   loaded ??= load();
   return loaded;
 }
 
-/** Where the prebuilt binary of this platform is, if the package has one: `prebuilds/linux-x64-glibc/...`. */
+/**
+ * Path of the prebuilt binary for this platform, whether or not the package has one: `prebuilds/linux-x64-glibc/...`.
+ */
 export function prebuiltPath(): string {
   return join(packageRoot(), "prebuilds", platformName(), "moe_kernels.node");
 }
 
-/** Name of this platform, such as `linux-x64-glibc`: one name for what can load the same binary. */
+/** Name of this platform, such as `linux-x64-glibc`; platforms of one name can load the same binary. */
 export function platformName(): string {
   if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
-  // Without it the report asks the name server for every open connection.
+  // Otherwise the report does a reverse DNS lookup for every open connection.
   Object.assign(process.report, { excludeNetwork: true });
   const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
   return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
@@ -136,7 +140,7 @@ function load(): NativeBinding {
     ? [resolve(override)]
     : [join(packageRoot(), "build", "Release", "moe_kernels.node"), prebuiltPath()];
   const path = candidates.find((candidate) => existsSync(candidate));
-  if (path === undefined) throw notBuilt(`there is none: ${candidates.join(" and ")} do not exist`);
+  if (path === undefined) throw notBuilt(`${candidates.join(" and ")} not found`);
   try {
     const binding = createRequire(path)(path) as NativeBinding;
     binding.initialize(MoeError);
@@ -154,7 +158,7 @@ function notBuilt(reason: string, cause?: unknown): MoeError {
   const message = [
     `the native addon cannot be loaded: ${reason}`,
     ...(failure.length > 0 ? ["The build at install ended with:", ...failure.map((line) => `  ${line}`)] : []),
-    "What to do, one of:",
+    "Do one of the following:",
     ...(root === undefined ? ["  - npm install moe-kernels in the folder of the program"] : buildRemedy(root)),
     `  - set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()} and Node-API 9`,
     '  - use openDevice("reference"), which is slow but needs no addon',
@@ -166,7 +170,7 @@ function buildRemedy(root: string): string[] {
   const setup = join(root, "scripts", "setup.mjs");
   const script = existsSync(setup) ? setup : join(root, "scripts", "install.mjs");
   return [
-    "  - build it (npm may have been told not to run the install script); with CMake >= 3.22 and a C++20 compiler",
+    "  - build it, in case npm was told not to run install scripts: with CMake >= 3.22 and a C++20 compiler",
     "    (GCC >= 11 or Clang >= 14; tested on Linux x64) run",
     `    node "${script}"`,
   ];

@@ -1,20 +1,21 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
 
-// Every options object that a user passes is described once, by a schema of the readers below. Reading it gives an object
-// of our own: each field is read exactly once (so a getter cannot answer differently after its check), checked, and filled
-// with its default; a name that the schema does not have is refused. Code behind a schema never looks at the user's object.
+// Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
+// object: each field is read exactly once (so a getter cannot return something else after its check), checked, and
+// given its default; names that are not in the schema are refused. Past the schema, code never looks at the user's
+// object.
 
 /**
- * Checks a value that stands under `name` and returns what it comes to; throws INVALID_ARGUMENT. A value that was not given is
- * undefined.
+ * Checks the value of the option `name` and returns it in its final form; throws INVALID_ARGUMENT. An option that was
+ * not given is undefined.
  */
 export type Reader<T> = (value: unknown, name: string) => T;
 
 /** What a reader returns. */
 export type Read<R> = R extends Reader<infer T> ? T : never;
 
-/** A reader for each name of an options type: a schema that `satisfies` it has them all and no others. */
+/** A reader for each name of an options type: a schema that `satisfies` it has exactly these names. */
 export type Fields<Options> = { readonly [Name in keyof Options]-?: Reader<unknown> };
 
 type ReadFields<F> = { readonly [Name in keyof F]: Read<F[Name]> };
@@ -27,7 +28,7 @@ export function integer(minimum: number, maximum?: number): Reader<number> {
   };
 }
 
-/** A number that `fits`; `expected` says in words which do. */
+/** A number for which `fits` is true; `expected` describes such numbers in words. */
 export function number(fits: (value: number) => boolean, expected: string): Reader<number> {
   return (value, name) => {
     if (typeof value === "number" && fits(value)) return value;
@@ -49,7 +50,7 @@ export const text: Reader<string> = (value, name) => {
   throw invalidArgument(name, "a string", value);
 };
 
-/** A function, to be called as `T` is. */
+/** A function, typed as `T`. */
 export function callback<T>(): Reader<T> {
   return (value, name) => {
     if (typeof value === "function") return value as T;
@@ -71,17 +72,17 @@ export const floatDType: Reader<FloatDType> = (value, name) => {
   return value;
 };
 
-/** Kept as it is, for a check that needs more than the value: a bound that depends on a tensor's shape, say. */
+/** Passes the value on, for checks that need more than the value, such as a bound that depends on a tensor's shape. */
 export const unchecked: Reader<unknown> = (value) => value;
 
-/** What may be left out: undefined, or `fallback`, stands for it then. */
+/** An option that may be left out; it is then undefined or `fallback`. */
 export function optional<T>(reader: Reader<T>): Reader<T | undefined>;
 export function optional<T>(reader: Reader<T>, fallback: T): Reader<T>;
 export function optional<T>(reader: Reader<T>, fallback?: T): Reader<T | undefined> {
   return (value, name) => (value === undefined ? fallback : reader(value, name));
 }
 
-/** A boolean or an object, which `reader` reads; `expected` says so in words, where those of `reader` would mislead. */
+/** A boolean, or an object that `reader` reads. `expected` replaces the reader's own description in the error. */
 export function booleanOr<T extends object>(reader: Reader<T>, expected?: string): Reader<boolean | T> {
   return (value, name) => {
     if (typeof value === "boolean") return value;
@@ -91,8 +92,8 @@ export function booleanOr<T extends object>(reader: Reader<T>, expected?: string
 }
 
 /**
- * An object of these options and no others. As in destructuring, fields may be inherited, and what `...rest` would collect
- * (own enumerable names) must be known. Its fields go by `name.field`, but those of `options` itself by their own names.
+ * An object with these options and no others. As in destructuring, fields may be inherited; own enumerable names (what
+ * `...rest` would collect) must be known. Errors name a field `name.field`, or just `field` if `name` is "options".
  */
 export function object<const F extends Readonly<Record<string, Reader<unknown>>>>(
   fields: F,
@@ -110,8 +111,8 @@ export function object<const F extends Readonly<Record<string, Reader<unknown>>>
 }
 
 /**
- * A record of tensors as operators return them, like a routing. Each field is read once; others are ignored, since it may be
- * the result of an operator that returns more.
+ * A record of tensors as operators return them, such as a routing. Each field is read once. Other fields are ignored,
+ * as the record may come from an operator that returns more.
  */
 export function results<const F extends Readonly<Record<string, Reader<object | undefined>>>>(
   fields: F,
@@ -140,7 +141,7 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
 
 function checkObject(value: unknown, name: string, example: string): asserts value is object {
   const isObject = typeof value === "object" && value !== null;
-  // A tensor or an array has none of the options, so what was meant by passing one would be ignored.
+  // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
   if (!isObject || Array.isArray(value) || ArrayBuffer.isView(value) || Symbol.dispose in value) {
     throw invalidArgument(name, `an object such as ${example}`, value);
   }
@@ -152,7 +153,7 @@ function unknownOption(object: string, given: string, names: readonly string[]):
   return new MoeError("INVALID_ARGUMENT", `${object}: there is no option ${describe(given)}; ${hint}`);
 }
 
-/** The name that `given` is most likely a misspelling of, if one is near; `top_k` is as good as `topK`. */
+/** The name that `given` most likely misspells, if one is close; case, "_" and "-" do not count. */
 function nearestName(given: string, names: readonly string[]): string | undefined {
   const plain = (name: string) => name.replace(/[_-]/g, "").toLowerCase();
   if (given.length > 40) return undefined;
@@ -163,7 +164,7 @@ function nearestName(given: string, names: readonly string[]): string | undefine
   return ranked[0]?.name;
 }
 
-/** Levenshtein's distance: the fewest letters to insert, delete or replace. */
+/** Levenshtein distance: the fewest letters to insert, delete or replace. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column);
   for (let line = 1; line <= from.length; line++) {

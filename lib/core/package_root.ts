@@ -4,27 +4,27 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { MoeError } from "./errors.js";
 
-// A bundler moves this code into another file, where this module's own path says nothing of the package, and CommonJS
-// bundles have no import.meta.url. The package is then looked for as the application would: from the bundle's folder, that of the
-// program, and the working directory. Nothing here runs before it is asked for, so that a bundle can always be imported.
+// In a bundle, this module's own path does not lead to the package, and CommonJS bundles have no import.meta.url. The
+// package is then resolved as the application would resolve it: from the bundle's folder, the program's folder and the
+// working directory. Nothing here runs at import, so a bundle can always be imported.
 
 const packageName = "moe-kernels";
 
 let found: string | undefined;
 
-/** This package's own folder, where package.json is; undefined in a bundle that runs where it is not installed. */
+/** The folder of this package's package.json; undefined in a bundle that runs where the package is not installed. */
 export function findPackage(): string | undefined {
   found ??= candidates().find(isPackage);
   return found;
 }
 
-/** The same, for what needs files of the package. @throws NOT_BUILT where it is not installed. */
+/** As {@link findPackage}, for callers that need the package's files. @throws NOT_BUILT if it is not installed. */
 export function packageRoot(): string {
   const root = findPackage();
   if (root !== undefined) return root;
   throw new MoeError(
     "NOT_BUILT",
-    `the package ${packageName} is not installed where this program runs: npm install it`,
+    `the package ${packageName} is not installed where this program runs; run npm install ${packageName} there`,
   );
 }
 
@@ -39,7 +39,7 @@ function candidates(): string[] {
   return [...own, ...places.flatMap(installedFor)];
 }
 
-/** Where the package is installed for the module at `path`. */
+/** The folder in which the module at `path` finds the package, if any. */
 function installedFor(path: string): string[] {
   try {
     return [dirname(createRequire(path).resolve(`${packageName}/package.json`))];

@@ -18,7 +18,9 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dimension, index) => dimension === b[index]);
 }
 
-/** Throws INVALID_ARGUMENT unless `value` is a list of at most four non-negative integers. */
+/**
+ * Throws INVALID_ARGUMENT unless `value` is a list of at most four non-negative integers, of fewer than 2^53 elements.
+ */
 export function checkShape(parameter: string, value: unknown): asserts value is Shape {
   const valid =
     Array.isArray(value) &&
@@ -34,8 +36,8 @@ export function checkShape(parameter: string, value: unknown): asserts value is 
 }
 
 /**
- * Throws SHAPE_MISMATCH unless `actual` fits `pattern`, whose entries are sizes or, where any size will do, names.
- * `checkSizes("x", x.shape, ["T", 64])` reads "x: expected shape [T, 64], got [3, 65]".
+ * Throws SHAPE_MISMATCH unless `actual` fits `pattern`, whose entries are sizes, or names that stand for any size:
+ * `checkSizes("x", x.shape, ["T", 64])` reports "x: expected shape [T, 64], got [3, 65]".
  */
 export function checkSizes(parameter: string, actual: Shape, pattern: readonly (number | string)[]): void {
   const fits =

@@ -2,10 +2,10 @@
 export const stageNames = ["router", "sharedGate", "gating", "sort", "gateUp", "down", "combine"] as const;
 export type StageName = (typeof stageNames)[number];
 
-/** A list of stages to run; extensions have stages of their own. */
+/** A list of stages to run; extensions may add stages of their own. */
 export type StageList = readonly (StageName | (string & {}))[];
 
-/** Router logits alone. */
+/** Only the router logits. */
 export const logitsStages: StageList = ["router"];
 /** The layer's own routing. */
 export const routeStages: StageList = ["router", "gating"];
@@ -14,5 +14,5 @@ export const forwardStages: StageList = stageNames;
 /** A forward whose routing is given. */
 export const routedStages: StageList = stageNames.filter((name) => name !== "router" && name !== "gating");
 
-/** Microseconds that each stage of one forward took on the device; the shared experts' gate counts as part of the router. */
+/** Microseconds that each stage of one forward took on the device; the router includes the shared experts' gate. */
 export type StageTimes = Readonly<Record<Exclude<StageName, "sharedGate">, number>>;

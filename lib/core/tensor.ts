@@ -6,14 +6,14 @@ import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type NestedArray, type TensorSource, upload } from "./tensor_source.js";
 
-/** Tensors of more elements than this are shown by `util.inspect` without their values. */
+/** `util.inspect` omits the values of tensors with more elements than this. */
 const inspectLimit = 65_536;
 
 /**
  * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.
  *
  * Made by {@link Device.tensor} and by the operators. Operators return before the work is done; `await data()` waits
- * for it. `dispose()` (or `using`) frees the memory at once, the garbage collector is the backstop.
+ * for it. `dispose()` (or `using`) frees the memory at once; the garbage collector is the backstop.
  */
 export class Tensor<D extends DType = DType> implements Disposable {
   readonly #device: Device;
@@ -34,7 +34,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#offset = offset;
   }
 
-  /** Whether `value` is a tensor indeed, not an object that merely inherits from one. */
+  /** True for real tensors only, not for objects that merely inherit from one. */
   static [Symbol.hasInstance](value: unknown): value is Tensor {
     return typeof value === "object" && value !== null && #handle in value;
   }
@@ -47,7 +47,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#dtype;
   }
 
-  /** The sizes, outermost first; frozen. */
+  /** The sizes, outermost first; a frozen array. */
   get shape(): Shape {
     return this.#shape;
   }
@@ -82,30 +82,33 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return this.#handle;
   }
 
-  /** The values, once all work enqueued before is done; f16 and bf16 as Float32Array. Rejects with its first error. */
+  /**
+   * The values, once all work enqueued so far is done; f16 and bf16 as a Float32Array. Rejects with the first error of
+   * that work.
+   */
   async data(): Promise<ArrayOf<D>> {
     return new dtypes[this.dtype].values(await this.handle.read(this.#converts)) as ArrayOf<D>;
   }
 
-  /** As {@link data}, but blocks the calling thread until the work is done. */
+  /** As {@link data}, but blocks the calling thread. */
   dataSync(): ArrayOf<D> {
     return new dtypes[this.dtype].values(this.handle.readSync(this.#converts)) as ArrayOf<D>;
   }
 
-  /** The stored bits, once all work enqueued before is done; f16 and bf16 as Uint16Array. */
+  /** The stored bits, once all work enqueued so far is done; f16 and bf16 as a Uint16Array. */
   async raw(): Promise<RawArrayOf<D>> {
     return new dtypes[this.dtype].raw(await this.handle.read(false)) as RawArrayOf<D>;
   }
 
-  /** As {@link raw}, but blocks the calling thread until the work is done. */
+  /** As {@link raw}, but blocks the calling thread. */
   rawSync(): RawArrayOf<D> {
     return new dtypes[this.dtype].raw(this.handle.readSync(false)) as RawArrayOf<D>;
   }
 
   /**
-   * Replaces the values by a copy of `source`, in order with the enqueued work: work enqueued before sees the old values,
-   * work enqueued after the new ones. `source` may be changed as soon as this returns.
-   * @param source as many values as the tensor has, as {@link Device.tensor} takes them.
+   * Replaces the values with a copy of `source`, in order with the enqueued work: earlier work sees the old values,
+   * later work the new ones. `source` may be changed as soon as this returns.
+   * @param source as many values as the tensor has, in any form that {@link Device.tensor} takes.
    * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
    */
   write(source: TensorSource): void {
@@ -118,12 +121,12 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return nest(await this.data(), this.shape);
   }
 
-  /** As {@link toArray}, but blocks the calling thread until the work is done. */
+  /** As {@link toArray}, but blocks the calling thread. */
   toArraySync(): NestedArray {
     return nest(this.dataSync(), this.shape);
   }
 
-  /** A view of the same memory with another shape of the same number of elements. */
+  /** A view of the same memory in another shape with the same number of elements. */
   reshape(shape: Shape): Tensor<D> {
     checkShape("shape", shape);
     if (shapeSize(shape) !== this.size) {
@@ -171,8 +174,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * For `util.inspect` and `console.log`: dtype, shape and device, and the values of a small tensor in host memory if all
-   * enqueued work is done. Never waits, never throws, and leaves an error of that work to the next wait.
+   * For `util.inspect` and `console.log`: dtype, shape and device, plus the values of a small tensor in host memory if
+   * all enqueued work is done. Never waits and never throws; an error of enqueued work is left to the next wait.
    */
   [inspect.custom](_depth: number, options: InspectOptions): string {
     const head = `Tensor<${this.dtype}> ${shapeText(this.shape)} on ${this.device.name}`;
@@ -189,7 +192,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 }
 
-/** Memory for the copy may be short, and what is only shown must not fail for that. */
+/** Inspection must not fail, even if there is no memory for the copy. */
 function peekOrNothing(handle: TensorHandle, converts: boolean): ArrayBuffer | undefined {
   try {
     return handle.peek(converts);

@@ -3,7 +3,7 @@ import { invalidArgument } from "./errors.js";
 import type { Reader } from "./options.js";
 import { Tensor } from "./tensor.js";
 
-/** A tensor; checkTensor checks the rest, once dtype, shape and device are known. */
+/** Any tensor; checkTensor later checks its dtype, shape and device. */
 export function tensor<D extends DType>(): Reader<Tensor<D>> {
   return (value, name) => {
     if (value instanceof Tensor) return value as Tensor<D>;

@@ -5,10 +5,10 @@ import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
 /** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
 export type NestedArray = number | NestedArray[];
 
-/** What a tensor can be made from. Uint16Array holds the bits of f16 or bf16 values. */
+/** What a tensor can be made from. A Uint16Array holds the bits of f16 or bf16 values. */
 export type TensorSource = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | NestedArray;
 
-/** A source ready for upload: dtype, shape, and an array that holds raw bits or, where `converts`, float32 values. */
+/** A source ready for upload: dtype, shape, and an array of raw bits or, if `converts`, of float32 values. */
 export interface Upload {
   readonly dtype: DType;
   readonly shape: Shape;
@@ -16,7 +16,7 @@ export interface Upload {
   readonly converts: boolean;
 }
 
-/** Checks `source` and brings it to `dtype` (default: f32 for numbers, else the array's own type). */
+/** Checks `source` and converts it to `dtype` (default: i32 or u8 for arrays of these, else f32). */
 export function upload(source: unknown, shape?: Shape, dtype?: DType): Upload {
   if (shape !== undefined) checkShape("shape", shape);
   const flat = ArrayBuffer.isView(source) ? checkArray(source) : flatten(source);
@@ -57,7 +57,7 @@ function checkArray(view: ArrayBufferView): Flat {
   } catch (cause) {
     throw new MoeError(
       "INVALID_ARGUMENT",
-      "data: expected an array with its buffer, got one whose buffer was transferred away",
+      "data: expected a usable array, got one whose buffer was transferred; pass a copy made before the transfer",
       { cause },
     );
   }

@@ -1,2 +1,2 @@
-/** The version in package.json, which a test compares: a bundle has no package.json to read. */
+/** The version in package.json, repeated here because a bundle has no package.json to read; a test compares them. */
 export const packageVersion = "0.1.0";

@@ -1,15 +1,15 @@
 import type { FloatDType } from "./dtype.js";
 import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 
-/** What the bits of one code mean before any scale. */
+/** How the bits of one code are interpreted, before any scale. */
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";
 
-/** The storage of scales; `e8m0` is a power of two, its exponent biased by 127; `u6` are unsigned integers of six bits. */
+/** How scales are stored. `e8m0` is a power of two with its exponent biased by 127, `u6` an unsigned 6-bit integer. */
 export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u6" | "i8";
 
 /**
- * One level of scales: a value for every `rows` x `columns` elements, those of the last rows and columns may be fewer; 0
- * columns: as many as the matrix has.
+ * One level of scales: one value for every block of `rows` x `columns` elements; the last blocks may be smaller.
+ * `columns` 0 means all columns of the matrix.
  */
 export interface ScaleLevel {
   readonly type: ScaleType;
@@ -19,24 +19,25 @@ export interface ScaleLevel {
 
 /**
  * How the elements of a weight matrix are stored:
- * value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum, then times the input
- * scale of its column.
+ * value = ((code - zero point) * scale * super scale * scalar - minimum * super minimum) * input scale of the column.
  */
 export interface WeightFormat {
   readonly name: string;
   readonly code: CodeType;
-  /** Of a code; below 8, the code of the lower column has the lower bits of a byte. */
+  /** Bits of one code. Codes of fewer than 8 bits fill a byte from its low bits up, lower columns first. */
   readonly bits: number;
-  /** The values of the 2^bits codes, of `table`. */
+  /** For `table`: the values of the 2^bits codes. */
   readonly table?: readonly number[];
   readonly scales?: ScaleLevel;
-  /** The scales' own scales. */
+  /** Scales of the scales. */
   readonly superScales?: ScaleLevel;
-  /** What is subtracted, in the groups of the scales: an integer code before the scale, or a number of its own two levels after. */
+  /**
+   * What is subtracted, one per scale: a zero point from the code, or a minimum (with a super minimum) after scaling.
+   */
   readonly offset?: "zero_point" | "minimum";
 }
 
-/** Every format by its name. Plain formats are named as their dtypes; `f64` is on `reference` only. */
+/** Every format by name. A plain format has the name of its dtype; `f64` exists only on `reference`. */
 export const weightFormats: ReadonlyMap<string, WeightFormat> = new Map(
   [
     { name: "f32", code: "f32" as const, bits: 32 },
@@ -46,7 +47,7 @@ export const weightFormats: ReadonlyMap<string, WeightFormat> = new Map(
   ].map((format) => [format.name, format]),
 );
 
-/** A format's name; that of a plain one is a dtype. */
+/** A format's name; for a plain format, its dtype. */
 export type WeightFormatName = FloatDType | (string & {});
 
 /** A weight matrix in a device's memory, in any format. */
@@ -54,9 +55,9 @@ export interface WeightMatrix {
   readonly format: WeightFormatName;
   readonly rows: number;
   readonly columns: number;
-  /** Of a plain format the matrix itself; else bytes, each row's codes one after another. */
+  /** The matrix itself if the format is plain; else bytes, the codes of each row packed one after another. */
   readonly codes: StridedMatrix;
-  /** One value for each group of rows and columns; these and the following where the format has them. */
+  /** One value for each block of rows and columns; this and the following only if the format has them. */
   readonly scales?: StridedMatrix;
   readonly superScales?: StridedMatrix;
   readonly zeros?: StridedMatrix;
@@ -74,7 +75,7 @@ export function plainWeight(format: FloatDType, codes: StridedMatrix): WeightMat
   return { format, rows: codes.rows, columns: codes.columns, codes };
 }
 
-/** Frees the handles of a weight. */
+/** Frees all handles of a weight. */
 export function freeWeight({
   codes,
   scales,

@@ -7,21 +7,21 @@ import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import { tensor } from "../core/tensor_option.js";
 
-/** An option of operators that add up over tokens. */
+/** Option of operators that sum over tokens. */
 export interface TokenMaskOption {
   /**
-   * [T] u8, 0 for tokens that do not count, like the padding of shorter sequences: the result is as if they were not there,
-   * whatever (even NaN) stands in their rows. Default: all count.
+   * [T] u8, 0 for tokens that do not count, such as the padding of shorter sequences. The result is as if these tokens
+   * did not exist, even if their rows hold NaN. Default: all tokens count.
    */
   tokenMask?: Tensor<"u8"> | undefined;
 }
 
-/** E. Ids and offsets are 32-bit integers. */
+/** E; limited because ids and offsets are 32-bit integers. */
 export const expertCount = integer(1, 2 ** 31 - 2);
 
 export const tokenMaskField = { tokenMask: optional(tensor<"u8">()) };
 
-/** Which dtypes an argument may have: any float, f32 (or f64, which is on `reference` only), or exactly these. */
+/** Which dtypes an argument may have: any float, f32 (or f64, only on `reference`), or exactly the listed ones. */
 export type Allowed = keyof typeof namedDTypes | readonly DType[];
 const namedDTypes: Readonly<Record<"float" | "float32", { expected: string; list: readonly DType[] }>> = {
   float: { expected: "f32, f16 or bf16", list: ["f32", "f16", "bf16", "f64"] },
@@ -29,8 +29,8 @@ const namedDTypes: Readonly<Record<"float" | "float32", { expected: string; list
 };
 
 /**
- * Checks that `value` is a live tensor of an allowed dtype whose shape fits `pattern` (see checkSizes), and on `device`
- * where one is given. Returns it.
+ * Checks that `value` is a live tensor of an allowed dtype, that its shape fits `pattern` (see checkSizes) and that it
+ * is on `device`, if given. Returns the tensor.
  */
 export function checkTensor(
   parameter: string,
@@ -51,8 +51,8 @@ export function checkTensor(
   if (device !== undefined && value.device !== device) {
     throw new MoeError(
       "DEVICE_MISMATCH",
-      `${parameter}: expected a tensor on the same ${device.name} device as the other arguments, got one on ` +
-        `${value.device === device ? "it" : `another device (${value.device.name})`}`,
+      `${parameter}: expected a tensor on the same ${device.name} device as the other arguments, ` +
+        `got one on another device (${value.device.name})`,
     );
   }
   return value;
@@ -69,7 +69,7 @@ export function checkOptional(
   return value === undefined ? undefined : checkTensor(parameter, value, allowed, pattern, device);
 }
 
-/** Checks that `x` and `weight` can be multiplied: f64 only goes with f64. */
+/** Checks that `x` and `weight` can be multiplied: f64 can only be combined with f64. */
 export function checkPair(x: Tensor, weight: { dtype: DType }): void {
   if ((x.dtype === "f64") !== (weight.dtype === "f64")) {
     throw new MoeError(
@@ -79,7 +79,7 @@ export function checkPair(x: Tensor, weight: { dtype: DType }): void {
   }
 }
 
-/** Checks that `rows` rows are `sequences` sequences of equal length. */
+/** Checks that `rows` tokens can be split into `sequences` sequences of equal length. */
 export function checkSequences(sequences: unknown, rows: number): asserts sequences is number {
   checkInteger("sequences", sequences, 1);
   if (rows % sequences !== 0) throw invalidArgument("sequences", `a divisor of ${rows} tokens`, sequences);
@@ -90,12 +90,12 @@ export function checkTokenMask(mask: Tensor<"u8"> | undefined, tokens: number, d
   return checkOptional("tokenMask", mask, ["u8"], [tokens], device)?.handle ?? null;
 }
 
-/** The dtype of float32 results of `input`: f64 where that is f64, which only `reference` has. */
+/** The dtype of results that are f32 for `input`; f64 if the input is f64, which exists only on `reference`. */
 export function resultDType(input: { dtype: DType }): "f32" {
   return input.dtype === "f64" ? ("f64" as "f32") : "f32";
 }
 
-/** Throws INVALID_ARGUMENT where `tensor` overlaps one of `others`. */
+/** Throws INVALID_ARGUMENT if `tensor` overlaps one of `others`. */
 export function checkApart(parameter: string, tensor: Tensor, ...others: readonly (Tensor | undefined)[]): void {
   for (const other of others) {
     if (!other?.overlaps(tensor)) continue;
@@ -106,7 +106,7 @@ export function checkApart(parameter: string, tensor: Tensor, ...others: readonl
   }
 }
 
-/** The output tensor: `out` where the caller gave one and it fits and overlaps no input, else a new one. */
+/** The output tensor: `out` if given, after checking that it fits and overlaps no input; else a new one. */
 export function output<D extends DType>(
   parameter: string,
   out: Tensor | undefined,

@@ -14,7 +14,7 @@ function callOfTheTest(device: Device): void {
   sortIds(device, 0, 9);
 }
 
-/** The error of the next wait. */
+/** The error that the next wait reports. */
 async function failure(device: Device): Promise<MoeError> {
   return device.synchronize().then(
     () => expect.unreachable(),
@@ -37,7 +37,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("call sites on
     await device.synchronize();
   });
 
-  test("so has one that a read or a blocking wait meets", () => {
+  test("so has an error reported by a read or a blocking wait", () => {
     using device = openDevice(name, { callSites: true });
     using other = device.zeros([1], "f32");
     callOfTheTest(device);

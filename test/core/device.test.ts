@@ -78,7 +78,7 @@ describe("listDevices and openDevice", () => {
     expectError(() => openDevice("gpu" as never), "INVALID_ARGUMENT", /^name: expected "auto", "cpu"/);
   });
 
-  test("a GPU number that no machine has", () => {
+  test("a GPU number that does not exist", () => {
     expectError(() => openDevice("cuda:99"), "DEVICE_UNAVAILABLE", /./);
   });
 });
@@ -149,7 +149,7 @@ describe.each(deviceNames)("device %s", (name) => {
       return sort(ids, { numExperts: 3 });
     };
 
-    test("come with the next wait, once", async () => {
+    test("are reported by the next wait, once", async () => {
       badSort(3);
       await expectRejection(
         device().synchronize(),
@@ -162,7 +162,7 @@ describe.each(deviceNames)("device %s", (name) => {
       device().synchronizeSync();
     });
 
-    test("come with a read as well, of any tensor", async () => {
+    test("are also reported by a read of any tensor", async () => {
       using other = device().tensor([1]);
       const { rowOfSlot } = badSort(-2);
       await expectRejection(rowOfSlot.data(), "ID_OUT_OF_RANGE", /got -2/);

@@ -7,7 +7,7 @@ describe.each([
 ])("$name", ({ to, from, infinity }) => {
   const sign = 0x8000;
 
-  test("every bit pattern comes back from its value", () => {
+  test("every bit pattern survives conversion to its value and back", () => {
     const changed: number[] = [];
     for (let bits = 0; bits <= 0xffff; bits++) {
       const value = from(bits);
@@ -46,7 +46,7 @@ describe.each([
     expect(to(Number.NEGATIVE_INFINITY)).toBe(infinity | sign);
   });
 
-  test("signed zeros and what is too small for a subnormal", () => {
+  test("signed zeros, and values too small for a subnormal", () => {
     expect(to(-0)).toBe(sign);
     expect(to(5e-324)).toBe(0);
     expect(to(-5e-324)).toBe(sign);

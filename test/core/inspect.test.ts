@@ -67,7 +67,7 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
     expect(inspect(captured)).toBe(`CapturedForward<f32> [3, 4] on ${device().name} (disposed)`);
   });
 
-  test("what is read-only cannot be assigned", () => {
+  test("read-only fields cannot be assigned", () => {
     using layer = layerOf();
     const tensor = floats(2, 2);
     using packed = packExperts(floats(2, 2, 2));
@@ -91,7 +91,7 @@ describe.each(deviceNames)("util.inspect on %s", (name) => {
     }
   });
 
-  test("what only looks like a tensor is none", () => {
+  test("an object that only looks like a tensor is not one", () => {
     const lookalike = Object.create(Tensor.prototype);
     expectError(() => permute(lookalike, lookalike), "INVALID_ARGUMENT", /^x: expected a Tensor, got Tensor$/);
     expectError(() => permute(new Proxy(floats(1, 1), {}), lookalike), "INVALID_ARGUMENT", /^x: expected a Tensor/);

@@ -18,7 +18,7 @@ describe("the list of operators", () => {
     expect(Object.keys(implementations).sort()).toEqual(Object.keys(all).sort());
   });
 
-  test.each(Object.entries(all))("has the same fields of %s in the native addon", (name, fields) => {
+  test.each(Object.entries(all))("has the same fields for %s as the native addon", (name, fields) => {
     expect(native[name]).toEqual(fields);
   });
 
@@ -63,20 +63,20 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("operands of a
     return call("gating", { ...tensors, rule, ...changes });
   };
 
-  test("no object", () => {
+  test("not an object", () => {
     for (const given of [undefined, null, 3, "x"]) {
       expect(call("gating", given)).toThrow(/^gating: expected an object, got /);
     }
   });
 
-  test("no tensor", () => {
+  test("not a tensor", () => {
     expect(gating({ logits: undefined })).toThrow("gating.logits: expected a tensor, got undefined");
     expect(gating({ selectionBias: {} })).toThrow("gating.selectionBias: expected a tensor, got an object");
     expect(gating({ ids: new Float32Array(2) })).toThrow("gating.ids: expected a tensor, got an object");
     expect(gating({ selectionBias: null })).not.toThrow();
   });
 
-  test("no choice, number or integer", () => {
+  test("not a choice, number or integer", () => {
     expect(gating({ rule: { ...rule, scoring: "soft" } })).toThrow(
       'gating.rule.scoring: expected one of softmax, softmax_selected, sigmoid, sqrt_softplus, none, sparsemixer, got "soft"',
     );
@@ -87,7 +87,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("operands of a
     expect(gating({ rule: [] })).toThrow(/^gating\.rule\.topK: expected an integer, got undefined/);
   });
 
-  test("no seed, boolean, matrix or packed experts", () => {
+  test("not a seed, boolean, matrix or packed experts", () => {
     const random = { offset: 0, distribution: "uniform", values: handle([4]) };
     for (const seed of [1, -1n, 2n ** 64n]) {
       expect(call("random", { ...random, seed })).toThrow(/^random\.seed: expected a bigint from 0 to 2\^64 - 1, got /);

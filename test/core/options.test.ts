@@ -30,7 +30,7 @@ describe("an options object", () => {
     expectError(() => read({ topK: 0 }, "groups"), "INVALID_ARGUMENT", /^groups\.topK: expected an integer/);
   });
 
-  test("may not have other names, of which the nearest is proposed", () => {
+  test("may not have other names; the error suggests the nearest valid one", () => {
     invalid({ topK: 1, normalise: true }, /^options: there is no option "normalise"; did you mean "normalize"\?$/);
     invalid({ top_k: 1 }, /^options: there is no option "top_k"; did you mean "topK"\?$/);
     invalid({ topK: 1, normalize: { bye: "lp" } }, /^normalize: there is no option "bye"; did you mean "by"\?$/);
@@ -66,7 +66,7 @@ describe("an options object", () => {
     expect(read({ topK: 8, [Symbol("other")]: 1 }, "options").topK).toBe(8);
   });
 
-  test("is read once, whatever it says when asked again", () => {
+  test("is read once, whatever it would return the second time", () => {
     const answers = fc.array(fc.oneof(fc.integer({ min: 1, max: 8 }), fc.anything()), { minLength: 2, maxLength: 4 });
     fc.assert(
       fc.property(answers, (values) => {
@@ -87,7 +87,7 @@ describe("an options object", () => {
     );
   });
 
-  test("is refused for any name beside its own", () => {
+  test("is refused for any name that is not its own", () => {
     fc.assert(
       fc.property(fc.string(), fc.anything(), (name, value) => {
         const options = Object.defineProperty({ topK: 1 }, name, { value, enumerable: true });
@@ -111,7 +111,7 @@ test("results of operators may have more fields than are read", () => {
   );
 });
 
-test("a boolean is no other value that is true", () => {
+test("a boolean is not just any truthy value", () => {
   expect(boolean(false, "square")).toBe(false);
   expectError(() => boolean(1, "square"), "INVALID_ARGUMENT", /^square: expected a boolean, got 1$/);
 });

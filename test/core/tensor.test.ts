@@ -101,7 +101,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       expect(tensor.dataSync()).toEqual(Float32Array.of(0.1, Number.POSITIVE_INFINITY));
     });
 
-    test("a copy is made: later changes of either side do not show on the other", () => {
+    test("a copy is made: later changes on one side do not affect the other", () => {
       const source = Float32Array.of(1, 2);
       using tensor = device().tensor(source);
       source[0] = 9;
@@ -123,7 +123,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       }
     });
 
-    test("Buffers out of Node's pool", () => {
+    test("Buffers from Node's pool", () => {
       using tensor = device().tensor(Buffer.from("kernels"));
       expect(Buffer.from(tensor.dataSync()).toString()).toBe("kernels");
     });

@@ -20,7 +20,7 @@ describe("expertCapacity", () => {
 
   test("is a number of tokens, or a share of them that is rounded", () => {
     expect(capacity({ tokens: 7 })).toBe(7);
-    expect(capacity({ factor: 1 })).toBe(6); // of 5.2
+    expect(capacity({ factor: 1 })).toBe(6); // 5.2 rounded up
     expect(capacity({ factor: 1, round: "down" })).toBe(5);
     expect(capacity({ factor: 0 })).toBe(0);
     expect(capacity({ factor: 1.25 }, 0)).toBe(0);
@@ -33,7 +33,7 @@ describe("expertCapacity", () => {
     expect(capacity({ factor: 1, minimum: 9, multipleOf: 8 })).toBe(16);
   });
 
-  test("takes no rounding of the factor for a fraction", () => {
+  test("does not round up for the rounding error of the factor", () => {
     expect(1.1 * 50).toBeGreaterThan(55);
     expect(expertCapacity({ factor: 1.1 }, 50, 1, 1)).toBe(55);
     expect(expertCapacity({ factor: 0.7 }, 10, 1, 1)).toBe(7);
@@ -48,7 +48,7 @@ describe("expertCapacity", () => {
 
   test("refuses sizes that make no sense", () => {
     const bad = (size: object, message: RegExp) => expectError(() => capacity(size), "INVALID_ARGUMENT", message);
-    bad({}, /factor: expected a finite number >= 0, or tokens in its place, got undefined/);
+    bad({}, /factor: expected a finite number >= 0, or tokens instead, got undefined/);
     bad({ factor: -1 }, /factor: .*got -1/);
     bad({ factor: nan }, /factor: .*got NaN/);
     bad({ factor: "1" }, /factor: .*got "1"/);
@@ -79,7 +79,7 @@ const anyRenormalize: fc.Arbitrary<boolean | Renormalize> = fc.oneof(
   fc.record({ by: fc.constantFrom("kept" as const, "chosen" as const), scale: fc.constantFrom(1, 0.8, -2) }),
 );
 
-/** With many ties and some NaN among the weights, and ids of -1. */
+/** Random problems with many ties and some NaN among the weights, and ids of -1. */
 const anyProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 9 }).chain((numExperts) =>
   fc.record({
     sequenceLength: fc.integer({ min: 1, max: 40 }),
@@ -93,7 +93,7 @@ const anyProblem: fc.Arbitrary<Problem> = fc.integer({ min: 1, max: 9 }).chain((
   }),
 );
 
-/** A random problem's routing, and what a device keeps of it. */
+/** A random problem's routing, and what remains of it on a device. */
 function solve(device: Device, problem: Problem) {
   const { sequenceLength, sequences, topK, numExperts, capacity, drop, renormalize, seed } = problem;
   const tokens = sequenceLength * sequences;
@@ -120,7 +120,7 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     return { ids: kept.ids.toArraySync(), weights: kept.weights.toArraySync() };
   }
 
-  test("position: first choices in order of the token go before second choices", () => {
+  test("position: first choices, in token order, go before second choices", () => {
     const ids = [
       [0, 1],
       [2, 0],
@@ -226,7 +226,7 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     expect(alone.weights).toEqual([[0, 1]]);
   });
 
-  test("any routing: as on reference, and never more than the capacity of any sequence", () => {
+  test("any routing: the same as reference, and never above capacity in any sequence", () => {
     using reference = openDevice("reference");
     fc.assert(
       fc.property(anyProblem, (problem) => {
@@ -296,7 +296,7 @@ describe.each(deviceNames)("limitCapacity on %s", (name) => {
     expectError(dtype, "UNSUPPORTED_DTYPE", /routing\.ids: expected dtype i32, got f32/);
   });
 
-  test("an id out of range counts as none and is reported at the next wait", () => {
+  test("an id out of range counts as -1 and is reported at the next wait", () => {
     using ids = device().tensor(Int32Array.of(0, 3, -2, 1), [2, 2]);
     using weights = device().zeros([2, 2], "f32");
     const kept = limitCapacity({ ids, weights }, { numExperts: 3, tokens: 2 });
@@ -339,7 +339,7 @@ describe.each(deviceNames)("expertSlots on %s", (name) => {
     expectError(flat, "SHAPE_MISMATCH", /ids: expected shape \[T, k\]/);
   });
 
-  test("an id out of range has no place and is reported at the next wait", () => {
+  test("an id out of range gets no slot and is reported at the next wait", () => {
     using ids = device().tensor(Int32Array.of(0, 7), [1, 2]);
     const slots = expertSlots(ids, { numExperts: 2, capacity: 1 });
     const late = /expertSlots: ids\[0, 1\]: expected -1 or an expert from 0 to 1, got 7/;

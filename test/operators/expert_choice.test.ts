@@ -80,7 +80,7 @@ describe.each(deviceNames)("expertChoice on %s", (name) => {
     );
   });
 
-  test("any logits: as on reference, every expert the same number of tokens", () => {
+  test("any logits: the same as reference, with the same number of tokens for every expert", () => {
     using reference = openDevice("reference");
     const problem = fc.record({
       tokens: fc.integer({ min: 1, max: 90 }),
@@ -92,8 +92,8 @@ describe.each(deviceNames)("expertChoice on %s", (name) => {
     });
     fc.assert(
       fc.property(problem, ({ tokens, experts, share, scoring, rows, seed }) => {
-        // Tokens whose rows are equal tie. Other logits are at least 1/32 apart, and the softmax of a few rows that come
-        // closer than float32 can tell is left out below.
+        // Tokens with equal rows tie. Other logits are at least 1/32 apart, and the softmax of a few rows that come closer
+        // than float32 can tell is left out below.
         const random = new Random(seed);
         const ladders = Array.from({ length: experts }, () =>
           random.sample(rows, rows).map((step) => step + random.uniform() / 2),
@@ -126,7 +126,7 @@ describe.each(deviceNames)("expertChoice on %s", (name) => {
     const logits = device().zeros([3, 2], "f32");
     const bad = (options: object, message: RegExp) =>
       expectError(() => expertChoice(logits, options as never), "INVALID_ARGUMENT", message);
-    bad({}, /factor: expected a finite number >= 0, or tokens in its place, got undefined/);
+    bad({}, /factor: expected a finite number >= 0, or tokens instead, got undefined/);
     bad({ factor: 2, scoring: "none" }, /scoring: expected one of "softmax", "sigmoid", got "none"/);
     bad({ factor: 2, tokens: 1 }, /factor cannot be combined with tokens/);
     expectError(() => expertChoice(logits, undefined as never), "INVALID_ARGUMENT", /options: expected/);

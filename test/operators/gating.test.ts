@@ -43,7 +43,7 @@ describe.each(kernelPaths)("gating on $label", (path) => {
     expect(route([[-0, 0, -0]], { topK: 3 }).ids).toEqual([[0, 1, 2]]);
   });
 
-  test("DeepSeek-V3: a bias and groups for the choice, sigmoids for the weights", () => {
+  test("DeepSeek-V3: bias and groups decide the choice, sigmoids are the weights", () => {
     using selectionBias = device().tensor([0, 0, 0, 0, 0, 1]);
     const logits = [[2, -1, 1, 1, 3, -2]];
     const groups = { count: 3, top: 1, score: "top2_sum" } as const;
@@ -55,7 +55,7 @@ describe.each(kernelPaths)("gating on $label", (path) => {
     expect(weights[0]?.[1]).toBeCloseTo((2.5 * other) / (best + other), 6);
   });
 
-  test("Llama-4: sigmoids too close to be told apart are chosen by logit", () => {
+  test("Llama-4: experts whose sigmoids are indistinguishable are chosen by logit", () => {
     const { ids, weights } = route([[40, 50, 60]], { topK: 1, scoring: "sigmoid", selectionKey: "logit" });
     expect(ids).toEqual([[2]]);
     expect(weights).toEqual([[1]]);

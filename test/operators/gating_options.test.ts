@@ -22,7 +22,7 @@ describe("rules that make no sense are refused", () => {
     ["topK beyond E", { topK: 13 }, /topK.*1.*12/],
     ["a fraction", { topK: 1.5 }, /topK/],
     ["an unknown scoring", { topK: 2, scoring: "hardmax" }, /scoring.*softmax/],
-    ["a scale that is no number", { topK: 2, scale: "2" }, /scale.*finite/],
+    ["a scale that is not a number", { topK: 2, scale: "2" }, /scale.*finite/],
     ["an infinite scale", { topK: 2, scale: infinity }, /scale.*finite/],
     ["an unknown key", { topK: 2, selectionKey: "rank" }, /selectionKey/],
     [
@@ -31,17 +31,17 @@ describe("rules that make no sense are refused", () => {
       /selectionKey.*logit/,
     ],
     ["scores of sparsemixer", { topK: 2, scoring: "sparsemixer", selectionKey: "score" }, /selectionKey.*logit/],
-    ["groups that are no object", { topK: 2, groups: 4 }, /groups/],
+    ["groups that are not an object", { topK: 2, groups: 4 }, /groups/],
     ["no group count", { topK: 2, groups: { top: 1 } }, /groups.count/],
     ["no top groups", { topK: 2, groups: { count: 4 } }, /groups.top/],
     ["more top groups than groups", { topK: 2, groups: { count: 4, top: 5 } }, /groups.top.*1.*4/],
     ["groups that do not divide E", { topK: 2, groups: { count: 5, top: 1 } }, /groups.count.*divisor of 12/],
     ["an unknown group score", { topK: 2, groups: { count: 4, top: 2, score: "mean" } }, /groups.score/],
     ["more experts than the groups have", { topK: 7, groups: { count: 4, top: 2 } }, /topK.*at most 6/],
-    ["two keys of one", { topK: 2, groups: { count: 12, top: 2, score: "top2_sum" } }, /groups.score/],
+    ["two keys of groups of one", { topK: 2, groups: { count: 12, top: 2, score: "top2_sum" } }, /groups.score/],
     ["a part of a key", { topK: 3, groups: { count: 4, top: 2, score: "topk_sum" } }, /groups.top.*divisor of topK 3/],
     ["groups of sparsemixer", { topK: 2, scoring: "sparsemixer", groups: { count: 4, top: 2 } }, /groups.*sparsemixer/],
-    ["a normalization that is no object", { topK: 2, normalize: "sum" }, /normalize/],
+    ["a normalization that is not an object", { topK: 2, normalize: "sum" }, /normalize/],
     ["an unknown normalization", { topK: 2, normalize: { by: "max" } }, /normalize.by/],
     ["none as a normalization", { topK: 2, normalize: { by: "none" } }, /normalize.by/],
     ["sums of logits", { topK: 2, scoring: "none", normalize: true }, /normalize.by.*lp/],
@@ -58,7 +58,7 @@ describe("rules that make no sense are refused", () => {
     expectError(() => checkGating(gatingRule(options, "options"), experts), "INVALID_ARGUMENT", message);
   });
 
-  test("a bias of sparsemixer", () => {
+  test("a selection bias with sparsemixer", () => {
     expectError(() => checkSelectionBias("a bias", "sparsemixer"), "INVALID_ARGUMENT", /selectionBias.*sparsemixer/);
   });
 });

@@ -17,7 +17,7 @@ interface Problem {
   bias: number[] | undefined;
 }
 
-/** An eighth away from a grid of halves, so that no logit is another's negative: sigmoids of such add up to a tie. */
+/** An eighth off a grid of halves, so that no logit is the negative of another: sums of their sigmoids would tie. */
 const finite = fc.integer({ min: -9, max: 9 }).map((step) => step / 2 + 0.125);
 
 /** Any rule that `experts` experts accept. */
@@ -60,7 +60,7 @@ function rules(groupCount: number, groupSize: number): fc.Arbitrary<GatingRuleOp
   });
 }
 
-/** What a logit may be beside finite numbers, where float32 keeps apart what float64 does. */
+/** Special logits for which float32 does not tie unless float64 does. */
 function specials({ scoring, groups, selectionKey }: GatingRuleOptions): number[] {
   const unbounded = selectionKey === "logit" || scoring === "none" || scoring === "softmax_selected";
   if (unbounded && groups !== undefined && groups.score !== "max") return [];
@@ -74,7 +74,7 @@ function problemOf(rule: GatingRuleOptions, groupCount: number, groupSize: numbe
     { weight: 1, arbitrary: fc.constantFrom(0.125, ...specials(rule)) },
   );
   const step = fc.integer({ min: -3, max: 3 }).map((count) => count * 0.375);
-  // One a group: with sums of two keys, biases that change places would make ties that rounding breaks.
+  // One bias per group: with sums of two keys, biases swapped within a group would make ties that rounding breaks.
   const bias = fc
     .array(step, { minLength: groupCount, maxLength: groupCount })
     .map((steps) => Array.from({ length: experts }, (_, expert) => steps[Math.floor(expert / groupSize)] as number));
@@ -106,7 +106,7 @@ function solve(device: Device, { rule, experts, rows, bias, dtype }: Problem, ex
 describe.each(kernelPaths)("gating by any rule on $label", (path) => {
   const device = openForTests(path);
 
-  test("chooses as the reference does, and weighs within 3e-6", () => {
+  test("chooses the same experts as reference, with weights within 3e-6", () => {
     using reference = openDevice("reference");
     fc.assert(
       fc.property(problems, (problem) => {
@@ -122,7 +122,7 @@ describe.each(kernelPaths)("gating by any rule on $label", (path) => {
 });
 
 describe("the random rules", () => {
-  test("come with every scoring", () => {
+  test("cover every scoring", () => {
     const drawn = fc.sample(problems, { seed: 20, numRuns: 400 });
     for (const scoring of scorings)
       expect(drawn.filter(({ rule }) => rule.scoring === scoring).length).toBeGreaterThan(20);

@@ -68,7 +68,7 @@ describe.each(kernelPaths)("grouped GEMM on $label", (path) => {
     }
   });
 
-  test("packed weights hold what the tensor held, which may be changed or disposed of after", () => {
+  test("packed weights are a copy: the tensor may be changed or disposed of afterwards", () => {
     const weight = device().tensor([[[3]]]);
     using packed = packExperts(weight);
     weight.dispose();

@@ -10,7 +10,7 @@ import { expectError } from "../support/errors.js";
 describe.each(kernelPaths)("hierarchical gating on $label", (path) => {
   const device = openForTests(path);
 
-  test("each gate is the plain one, on the groups and on a chosen group's experts", async () => {
+  test("each gate is plain gating, of the groups and of a chosen group's experts", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 9 }),

@@ -4,11 +4,11 @@ import { groupedGemm } from "../../lib/operators/experts/grouped_gemm.js";
 import { permute, unpermute } from "../../lib/operators/experts/permute.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
-/** Without `reference`, which widens whole tensors to float64. */
+/** All devices except `reference`, which widens whole tensors to float64. */
 const nativeNames = deviceNames.filter((name) => name !== "reference");
 
 describe.each(nativeNames)("rows beyond 2^31 elements on %s", (name) => {
-  // Not poisoned: memory that is never touched costs nothing.
+  // Not poisoned, because untouched memory costs nothing.
   const device = openForTests(name, { poison: false });
   const hidden = 2 ** 15;
   const count = 2 ** 16 + 2;

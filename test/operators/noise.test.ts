@@ -21,7 +21,7 @@ describe.each(kernelPaths)("random numbers on $label", (path) => {
   const device = openForTests(path);
   const draw = (count: number, options: RandomOptions) => random(device(), [count], options).dataSync() as Float32Array;
 
-  test("any part of a sequence can be drawn by itself", () => {
+  test("any part of a sequence can be drawn on its own", () => {
     for (const distribution of ["uniform", "normal"] as const) {
       const whole = draw(2100, { seed: 5, distribution });
       for (const [offset, count] of [
@@ -71,7 +71,7 @@ describe.each(kernelPaths)("random numbers on $label", (path) => {
 describe.each(kernelPaths)("noisy top-k on $label", (path) => {
   const device = openForTests(path);
 
-  test("drawn noise is that of random()", () => {
+  test("noise from a seed is that of random()", () => {
     const [clean, spread] = [device().zeros([7, 9], "f32"), device().zeros([7, 9], "f32")];
     const noise = random(device(), [7, 9], { seed: 4, distribution: "normal" });
     const given = noisyLogits(clean, spread, { noise });
@@ -98,7 +98,7 @@ describe.each(kernelPaths)("noisy top-k on $label", (path) => {
     });
   });
 
-  test("if all experts are taken every token counts, unless its logit is NaN", () => {
+  test("if all experts are chosen, every token counts, unless its logit is NaN", () => {
     const noisy = device().tensor([
       [1, 2, 2],
       [nan, 0, -infinity],
@@ -107,7 +107,7 @@ describe.each(kernelPaths)("noisy top-k on $label", (path) => {
     expect(expertLoad(noisy, noisy, deviation, { topK: 3 }).toArraySync()).toEqual([1, 2, 1]);
   });
 
-  test("probabilities keep their digits in the tail", () => {
+  test("probabilities are accurate in the tail", () => {
     const clean = device().tensor([[-6, 0]]);
     const deviation = device().tensor([[1, 1]]);
     const load = expertLoad(clean, clean, deviation, { topK: 1 }).dataSync();

@@ -4,7 +4,7 @@ import type { Tensor } from "../../lib/core/tensor.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 
-/** The values of a tensor that is not needed any more. */
+/** Reads the values of a tensor and disposes of it. */
 function take(tensor: Tensor<"i32">): number[] {
   const values = [...tensor.dataSync()];
   tensor.dispose();
@@ -34,7 +34,7 @@ describe.each(deviceNames)("sort on %s", (name) => {
     });
   });
 
-  // Their counts, one for each of up to 32 warps, come within 1 KiB of a GPU block's default limit on shared memory.
+  // The counts for up to 32 warps come within 1 KiB of a GPU block's default limit on shared memory.
   test("expert counts that fill shared memory", () => {
     const unasked = 48 * 1024;
     const counts = Array.from({ length: 1024 }, (_, index) => index + 1).filter((experts) => {

@@ -46,7 +46,7 @@ describe.each(deviceNames)("the router's statistics on %s", (name) => {
     expect(sequences.dropped.toArraySync()).toEqual([0, 1]);
   });
 
-  test("an even router has losses of 1, ln² E and 0, and the entropy ln E", () => {
+  test("an even router has losses of 1, ln² E and 0, and entropy ln E", () => {
     const logits = matrix(Array.from({ length: 8 }, () => [0, 0, 0, 0]));
     const ids = idsOf(Array.from({ length: 8 }, (_, token) => [token % 4, (token + 1) % 4]));
     expect(scalar(loadBalancingLoss(logits, ids))).toBeCloseTo(1, 6);

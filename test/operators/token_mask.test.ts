@@ -39,7 +39,7 @@ function randomBatch(seed: number, tokens: number, experts: number, masked: numb
   };
 }
 
-/** The batch, with values in the masked rows that must not be read. */
+/** The batch, with values in the masked rows that must have no effect. */
 function poisoned({ logits, ids, weights, groups, mask }: Batch): Batch {
   const fill = (rows: number[][], value: number) =>
     rows.map((row, token) => (mask[token] === 0 ? row.map(() => value) : row));
@@ -52,14 +52,14 @@ function poisoned({ logits, ids, weights, groups, mask }: Batch): Batch {
   };
 }
 
-/** The tokens first .. end - 1 of the batch that count. */
+/** The tokens among first .. end - 1 of the batch that count. */
 function counted(batch: Batch, first = 0, end = batch.mask.length): Batch {
   const keep = <T>(rows: T[]) => rows.filter((_, token) => token >= first && token < end && batch.mask[token] !== 0);
   const { logits, ids, weights, groups, mask } = batch;
   return { logits: keep(logits), ids: keep(ids), weights: keep(weights), groups: keep(groups), mask: keep(mask) };
 }
 
-/** The batch's tensors; `shape` has the widths of a batch that may have no rows. */
+/** The batch's tensors; `shape` gives the widths, as the batch may have no rows. */
 function tensors(device: Device, batch: Batch, shape: Batch) {
   const matrix = (rows: number[][], like: number[][]) =>
     device.tensor(Float32Array.from(rows.flat()), [rows.length, like[0]?.length ?? 1]);
@@ -76,7 +76,7 @@ function tensors(device: Device, batch: Batch, shape: Batch) {
 
 type Tensors = ReturnType<typeof tensors>;
 
-/** Everything that a mask has an effect on, without sequences. */
+/** Everything that a mask affects, without sequences. */
 function results({ logits, ids, weights, groups }: Tensors, tokenMask: Tensor<"u8"> | undefined) {
   const { device } = logits;
   const [tokens, numExperts] = logits.shape as [number, number];

@@ -8,7 +8,7 @@ import { repository, run, Workspace } from "./project.js";
 const workspace = new Workspace();
 afterAll(() => workspace.remove());
 
-/** Adds on the device that is named, after saying that the import went well. */
+/** A program that reports that the import worked, then computes on the named device. */
 const application = `import { isMoeError, openDevice } from ${JSON.stringify(join(repository, "lib", "index.ts"))};
 console.log("imported");
 try {
@@ -48,19 +48,19 @@ describe.each([
     expect(stdout).toContain("MOE_KERNELS_BINARY");
   });
 
-  test("takes the addon that MOE_KERNELS_BINARY names", () => {
+  test("uses the addon that MOE_KERNELS_BINARY names", () => {
     const binary = process.env.MOE_KERNELS_BINARY || join(repository, "build", "Release", "moe_kernels.node");
     const ran = runBundle("cpu", { MOE_KERNELS_BINARY: binary });
     expect(ran).toMatchObject({ status: 0, stdout: "imported\n1,2\n", stderr: "" });
   });
 
-  test("takes the addon of the package that is installed beside it", () => {
+  test("uses the addon of the package that is installed beside it", () => {
     mkdirSync(join(project, "node_modules"));
     symlinkSync(repository, join(project, "node_modules", "moe-kernels"), "junction");
     expect(runBundle("cpu")).toMatchObject({ status: 0, stdout: "imported\n1,2\n", stderr: "" });
   });
 });
 
-test("the version that bundles carry is the package's", () => {
+test("bundles contain the package's version", () => {
   expect(packageVersion).toBe(JSON.parse(readFileSync(join(repository, "package.json"), "utf8")).version);
 });

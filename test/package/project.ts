@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 export const repository = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Where everything of one test file is made; a path with spaces on purpose. */
+/** The working folder of one test file; its path has spaces on purpose. */
 export class Workspace {
   readonly path = mkdtempSync(join(tmpdir(), "moe package "));
 
@@ -23,12 +23,12 @@ export class Workspace {
   }
 }
 
-/** The environment without what an outer `npm test` adds, as in a user's shell. */
+/** The environment without the variables that an outer `npm test` adds, as in a user's shell. */
 const userEnvironment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^npm_|^INIT_CWD$/i.test(name)),
 );
 
-/** Runs a program to its end, with its output as text. */
+/** Runs a program and returns its output as text. */
 export function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = {}): Result {
   const options = { cwd, env: { ...userEnvironment, ...env }, encoding: "utf8", maxBuffer: 2 ** 26 } as const;
   return spawnSync(command, args, options);
@@ -36,7 +36,7 @@ export function run(command: string, args: readonly string[], cwd: string, env: 
 
 export type Result = SpawnSyncReturns<string>;
 
-/** Like {@link run}, but throws unless the program succeeds; gives what it wrote to standard output. */
+/** Like {@link run}, but throws unless the program succeeds; returns its standard output. */
 export function succeed(...call: Parameters<typeof run>): string {
   const { status, error, stdout, stderr } = run(...call);
   if (status !== 0) throw new Error(`${call[0]} ${call[1].join(" ")}: ${error ?? status}\n${stdout}\n${stderr}`);
@@ -47,7 +47,7 @@ export function npm(args: readonly string[], cwd: string, env?: NodeJS.ProcessEn
   return succeed("npm", [...args, "--prefer-offline", "--no-audit", "--no-fund"], cwd, env);
 }
 
-/** The environment of a machine that has Node and a shell, but no CMake and no compiler. */
+/** The environment of a machine with Node and a shell, but without CMake and a compiler. */
 export function withoutBuildTools(workspace: Workspace): NodeJS.ProcessEnv {
   const bin = join(workspace.path, "bin");
   mkdirSync(bin);

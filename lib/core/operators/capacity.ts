@@ -1,12 +1,12 @@
 import { drops, keptDivisors } from "../routing_rule.js";
 import { choice, input, integer, number, operator, output } from "./field.js";
 
-/** What experts take at most. */
+/** Limits on how many tokens an expert takes. */
 export const capacity = {
   /**
-   * ids and weights [T, k] as given, with id -1 and weight 0 for the choices that are more than the experts take: each
-   * `capacity` of a sequence of `sequenceLength` tokens, which divides T. A token's kept weights are divided as `divisor`
-   * says, then multiplied by `scale`.
+   * A copy of ids and weights [T, k] in which choices beyond an expert's capacity have id -1 and weight 0. Each expert
+   * takes `capacity` choices of every sequence of `sequenceLength` tokens, which divides T. A token's kept weights are
+   * divided by `divisor`, then multiplied by `scale`.
    */
   limitCapacity: operator({
     ids: input,
@@ -20,6 +20,6 @@ export const capacity = {
     divisor: choice(keptDivisors),
     scale: number,
   }),
-  /** slots [E, C] i32: token * k + j of the first C choices of every expert in ids [T, k], -1 after them. */
+  /** slots [E, C] i32: token * k + j for the first C choices of every expert in ids [T, k], then -1. */
   expertSlots: operator({ ids: input, slots: output }),
 };

@@ -1,14 +1,14 @@
 import { input, matrix, operator, optionalInput, output, packedExperts } from "./field.js";
 
-/** Rows on their way to the experts, through them and back. */
+/** Moves rows to the experts, through them and back. */
 export const experts = {
-  /** rows [R, H]: row r is x[tokenOfRow[r]], or zeros where that is -1. */
+  /** rows [R, H]: row r is x[tokenOfRow[r]], or zeros if that is -1. */
   permute: operator({ x: input, tokenOfRow: input, rows: output }),
-  /** slots [T, k, H]: slot (t, j) is rows[rowOfSlot[t, j]], or zeros where that is -1. */
+  /** slots [T, k, H]: slot (t, j) is rows[rowOfSlot[t, j]], or zeros if that is -1. */
   unpermute: operator({ rows: input, rowOfSlot: input, slots: output }),
   /**
-   * y [R, N]: for rows offsets[e] .. offsets[e+1] of expert e, activation(x_r weight[e]^T + bias[e]), x_r being
-   * x[tokenOfRow[r]] where given, else x[r]. Rows after offsets[E] are zeros.
+   * y [R, N]: activation(x_r weight[e]^T + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e, where x_r is
+   * x[tokenOfRow[r]] with tokenOfRow, else x[r]. Rows from offsets[E] on are zeros.
    */
   groupedGemm: operator({
     x: input,

@@ -1,7 +1,7 @@
-// How an operator is declared: the fields of the one object that devices take. Their types follow from the declaration,
-// and the native addon has the same list, with which the tests compare it.
+// An operator is declared by the fields of the one object that devices take. The TypeScript types follow from the
+// declaration; the native addon has the same list, and a test compares the two.
 
-/** What one field is given as. */
+/** The kind of one field. */
 export interface Field<Kind extends string = string> {
   readonly kind: Kind;
 }
@@ -11,7 +11,7 @@ export interface Choice<Name extends string = string> extends Field<"choice"> {
   readonly choices: readonly Name[];
 }
 
-/** An object of fields that are not tensors. */
+/** An object whose fields are not tensors. */
 export interface Rule<F extends Fields = Fields> extends Field<"rule"> {
   readonly fields: F;
 }
@@ -22,13 +22,13 @@ const field = <Kind extends string>(kind: Kind): Field<Kind> => ({ kind });
 
 /** A tensor that the operator reads. */
 export const input = field("input");
-/** A tensor that it reads where it is given. */
+/** A tensor that it reads if given. */
 export const optionalInput = field("optional_input");
 /** A tensor that it writes. */
 export const output = field("output");
-/** A tensor that it writes where it is given. */
+/** A tensor that it writes if given. */
 export const optionalOutput = field("optional_output");
-/** A matrix in some tensor's memory, read through strides. */
+/** A matrix in a tensor's memory, read through strides. */
 export const matrix = field("matrix");
 /** Expert weights in the device's own layout. */
 export const packedExperts = field("packed_experts");
@@ -43,17 +43,17 @@ export function choice<const Name extends string>(choices: readonly Name[]): Cho
   return { kind: "choice", choices };
 }
 
-/** An object of fields that are not tensors. */
+/** An object whose fields are not tensors. */
 export function rule<F extends Fields>(fields: F): Rule<F> {
   return { kind: "rule", fields };
 }
 
-/** An operator by its fields: what it reads, what it writes, what it is told. */
+/** An operator by its fields: inputs, outputs and parameters. */
 export function operator<F extends Fields>(fields: F): F {
   return fields;
 }
 
-/** What a device takes for tensors, matrices and packed experts. */
+/** The types that a device takes for tensors, matrices and packed experts. */
 export interface Handles {
   readonly tensor: unknown;
   readonly matrix: unknown;

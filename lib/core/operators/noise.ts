@@ -1,14 +1,14 @@
 import { choice, input, integer, number, operator, optionalInput, output, seed } from "./field.js";
 
 export const distributions = ["uniform", "normal"] as const;
-/** What random numbers are drawn from: uniform in (0, 1), or normal of mean 0 and deviation 1. */
+/** Distribution of random numbers: uniform in (0, 1), or normal with mean 0 and deviation 1. */
 export type Distribution = (typeof distributions)[number];
 
-/** Random numbers, and gates with noise. */
+/** Random numbers and noisy gating. */
 export const noise = {
-  /** values[i] = number offset + i of the seed's sequence (Philox4x32-10), i being the row-major index. */
+  /** values[i] = number offset + i of the seed's sequence (Philox4x32-10), where i is the row-major index. */
   random: operator({ seed, offset: integer, distribution: choice(distributions), values: output }),
-  /** y[i] = x[i] * (1 + epsilon * (2 u - 1)), u being number i of the seed's uniform sequence; of x's dtype. */
+  /** y[i] = x[i] * (1 + epsilon * (2 u - 1)), where u is number i of the seed's uniform sequence; y has x's dtype. */
   jitter: operator({ x: input, seed, epsilon: number, y: output }),
   /** deviation = softplus(spread) + epsilon; logits = clean + noise * deviation; all [T, E] f32. */
   noisyLogits: operator({
@@ -20,10 +20,10 @@ export const noise = {
     deviation: output,
   }),
   /**
-   * load [E]: the sum over tokens, but for those whose place in tokenMask [T] u8 is 0, of Φ((clean - threshold) / deviation),
-   * threshold being what the expert's noisy logit has to exceed to be among the topK. With groupIds [T, k1] and groupLoad
-   * [G] that is among the E / G experts of its group, over the tokens that chose the group, times groupLoad / the number of
-   * these tokens.
+   * load [E]: the sum of Φ((clean - threshold) / deviation) over the tokens whose entry in tokenMask [T] u8 is not 0.
+   * The threshold is what the expert's noisy logit must exceed to be among the topK. With groupIds [T, k1] and
+   * groupLoad [G], ranks are among the E / G experts of the group, the sum is over the tokens that chose the group, and
+   * it is multiplied by groupLoad / the number of these tokens.
    */
   expertLoad: operator({
     clean: input,

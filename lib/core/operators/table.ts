@@ -5,13 +5,13 @@ import { noise } from "./noise.js";
 import { routing } from "./routing.js";
 import { statistics } from "./statistics.js";
 
-/** Every operator: what all devices implement. native/core/operators/list.h is the same list in C++. */
+/** All operators; every device implements them. native/core/operators/list.h is the same list in C++. */
 export const operators = { ...routing, ...capacity, ...experts, ...statistics, ...noise };
 
 export type OperatorTable = typeof operators;
 export type OperatorName = keyof OperatorTable;
 
-/** The operators of a table as functions of their operands, over the handles of a device. */
+/** The operators of a table as functions of their operands, with a device's handle types. */
 export type Operators<Table extends { readonly [name: string]: Fields }, H extends Handles> = {
   readonly [Name in keyof Table]: (operands: Operands<Table[Name], H>) => void;
 };

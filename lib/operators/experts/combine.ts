@@ -7,14 +7,14 @@ import { checkTensor, output } from "../check.js";
 const outOption = object({ out: optional(tensor<FloatDType>()) }, "{ out }");
 
 /**
- * Adds up every token's expert outputs: y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in float32 and in order of j.
+ * Sums every token's expert outputs: y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], in float32 and in order of j.
  * A slot of -1 adds nothing, so a token without experts gets exactly 0.
  *
  * @param rows [R, H] f32, f16 or bf16.
- * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; another is reported as ID_OUT_OF_RANGE at the next wait.
+ * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; any other value is ID_OUT_OF_RANGE at the next wait.
  * @param weights [T, k] f32.
  * @param options.out where to write, [T, H] of any float dtype; default a new tensor of the rows' dtype.
- * @returns y [T, H] of the dtype of `out`, else of the rows'.
+ * @returns y [T, H], in the dtype of `out` if given, else of `rows`.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
  */
 export function combine<O extends FloatDType>(

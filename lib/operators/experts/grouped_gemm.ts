@@ -18,8 +18,8 @@ import { freeWeight, plainWeight } from "../../core/weight_format.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 
 /**
- * Expert weights repacked once into the layout that the device's grouped GEMM reads fastest. Made by
- * {@link packExperts}; `dispose()` frees them.
+ * Expert weights in the layout that the device's grouped GEMM reads fastest. Made by {@link packExperts}; `dispose()`
+ * frees them.
  */
 export class PackedExperts implements Disposable {
   readonly #device: Device;
@@ -37,7 +37,7 @@ export class PackedExperts implements Disposable {
     this.#handle = handle;
   }
 
-  /** Whether `value` is made by {@link packExperts} indeed. */
+  /** True only for objects that {@link packExperts} made. */
   static [Symbol.hasInstance](value: unknown): value is PackedExperts {
     return typeof value === "object" && value !== null && #handle in value;
   }
@@ -50,7 +50,7 @@ export class PackedExperts implements Disposable {
     return this.#dtype;
   }
 
-  /** [E, N, K] as given, N = 2I rows (gate, then up) where the activation is gated; frozen. */
+  /** [E, N, K] as given; N = 2I rows (gate, then up) if the activation is gated. A frozen array. */
   get shape(): Shape {
     return this.#shape;
   }
@@ -89,7 +89,10 @@ export class PackedExperts implements Disposable {
 export interface ActivationOptions {
   /** Default none. */
   activation?: Activation;
-  /** Of `swiglu_clamped`: g σ(alpha g) (u + offset), g = min(gate, limit), u = clamp(up, ±limit); default gpt-oss'. */
+  /**
+   * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, ±limit).
+   * Defaults are those of gpt-oss.
+   */
   clamp?: Partial<Clamp>;
 }
 
@@ -108,18 +111,19 @@ const activationFields = {
 const activationOptions = object(activationFields, '{ activation: "swiglu" }');
 
 /**
- * Repacks expert weights for repeated use by {@link groupedGemm}. The given tensor is not needed after.
+ * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
  *
- * @param weight [E, N, K] f32, f16 or bf16, rows are outputs (y = W x). Where the activation is gated, N = 2I: the I gate
- * rows, then the I up rows.
- * @throws SHAPE_MISMATCH (also an odd N where gated), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED, OUT_OF_MEMORY.
+ * @param weight [E, N, K] f32, f16 or bf16; rows are outputs (y = W x). If the activation is gated, N = 2I: I gate
+ * rows, then I up rows.
+ * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
+ * OUT_OF_MEMORY.
  */
 export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
   checkTensor("weight", weight, "float", ["E", "N", "K"]);
   return pack(weight, activationOptions(options, "options"));
 }
 
-/** {@link packExperts} by options that were read. */
+/** {@link packExperts} with options that have been read. */
 function pack(
   weight: Tensor<FloatDType>,
   { activation = "none", clamp }: Read<typeof activationOptions>,
@@ -151,11 +155,11 @@ function pack(
 }
 
 export interface GroupedGemmOptions extends ActivationOptions {
-  /** [R] i32: row r of the product is x[tokenOfRow[r]] instead of x[r]; -1 gives zeros. */
+  /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r], or zeros if that is -1. */
   tokenOfRow?: Tensor<"i32">;
   /** [E, N] f32, f16 or bf16, added before the activation. */
   bias?: Tensor<FloatDType>;
-  /** Where to write, [R, N] ([R, N/2] where gated) of any float dtype; default a new tensor of x's dtype. */
+  /** Where to write, [R, N] ([R, N/2] if gated) of any float dtype; default a new tensor of x's dtype. */
   out?: Tensor<FloatDType>;
 }
 
@@ -169,14 +173,14 @@ const groupedGemmOptions = object(groupedGemmFields, "{ tokenOfRow, bias }");
 
 /**
  * One matrix product per expert over its rows: y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows
- * offsets[e] .. offsets[e+1] of expert e. Products accumulate in float32 in an order that depends on K alone. Rows
- * behind offsets[E] are zeros.
+ * offsets[e] .. offsets[e+1] of expert e. Products accumulate in float32, in an order that depends only on K. Rows from
+ * offsets[E] on are zeros.
  *
  * @param x [R, K], or [T, K] with `tokenOfRow`; f32, f16 or bf16.
- * @param weight [E, N, K], or the same packed by {@link packExperts}, which is faster when used more than once: a plain
- * tensor is packed on every call.
+ * @param weight [E, N, K], or the same packed by {@link packExperts}. A plain tensor is packed on every call, so pack
+ * weights that are used more than once.
  * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
- * @returns y [R, N], or [R, N/2] where gated, of the dtype of `out`, else of x's.
+ * @returns y [R, N], or [R, N/2] if gated, in the dtype of `out` if given, else of x.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT.
  */
 export function groupedGemm<O extends FloatDType>(
@@ -206,7 +210,7 @@ export function groupedGemm(
   return multiply(x, packed, offsets, read);
 }
 
-/** {@link groupedGemm} of packed weights, by options that were read. */
+/** {@link groupedGemm} with packed weights and options that have been read. */
 function multiply(
   x: Tensor<FloatDType>,
   weight: PackedExperts,

@@ -7,10 +7,10 @@ import { checkTensor, output } from "../check.js";
 const outOption = object({ out: optional(tensor()) }, "{ out }");
 
 /**
- * Gathers token rows in expert order: row r of the result is x[tokenOfRow[r]], or zeros where that is -1.
+ * Gathers token rows in expert order: row r of the result is x[tokenOfRow[r]], or zeros if that is -1.
  *
  * @param x [T, H] f32, f16 or bf16.
- * @param tokenOfRow [R] i32, each -1 or 0 .. T-1; another is reported as ID_OUT_OF_RANGE at the next wait.
+ * @param tokenOfRow [R] i32, each -1 or 0 .. T-1; any other value is ID_OUT_OF_RANGE at the next wait.
  * @returns rows [R, H] of x's dtype.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
  */
@@ -30,11 +30,11 @@ export function permute<D extends FloatDType>(
 }
 
 /**
- * Undoes {@link permute} for every (token, slot): slot (t, j) of the result is rows[rowOfSlot[t, j]], or zeros where
- * that is -1.
+ * Undoes {@link permute} for every (token, slot): slot (t, j) of the result is rows[rowOfSlot[t, j]], or zeros if that
+ * is -1.
  *
  * @param rows [R, H] f32, f16 or bf16.
- * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; another is reported as ID_OUT_OF_RANGE at the next wait.
+ * @param rowOfSlot [T, k] i32, each -1 or 0 .. R-1; any other value is ID_OUT_OF_RANGE at the next wait.
  * @returns slots [T, k, H] of the rows' dtype.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
  */

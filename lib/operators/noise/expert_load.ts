@@ -5,13 +5,13 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, checkTokenMask, output, type TokenMaskOption, tokenMaskField } from "../check.js";
 
 export interface ExpertLoadOptions extends TokenMaskOption {
-  /** Experts that each token takes; with `groups`, of each of its groups. */
+  /** Experts that each token chooses; with `groups`, in each of its groups. */
   topK: number;
-  /** Of a hierarchical gate: the E experts are G groups of neighbours, and a token chose some of these. */
+  /** For hierarchical gating: the E experts form G groups of neighbours, of which each token chose some. */
   groups?: {
     /** [T, k1] i32, each -1 (none) or 0 .. G-1. */
     ids: Tensor<"i32">;
-    /** [G] f32, the groups' own load. */
+    /** [G] f32, the load of each group. */
     load: Tensor<"f32">;
   };
   /** Where to write; default a new tensor. */
@@ -30,25 +30,25 @@ const expertLoadOptions = object(
 );
 
 /**
- * The smooth estimate of how many tokens each expert gets under noisy top-k gating (Shazeer et al., arXiv 1701.06538,
- * appendix A; tensor2tensor's _prob_in_top_k): load[e] = Σₜ Φ((clean[t, e] - threshold) / deviation[t, e]), the probability
- * that expert e is among the k best if its noise alone were drawn again. The threshold is the (k+1)-th largest noisy logit
- * of the row where expert e's own lies above that, else the k-th. Where k = E every probability is 1.
+ * A smooth estimate of how many tokens each expert gets under noisy top-k gating (Shazeer et al., arXiv 1701.06538,
+ * appendix A; tensor2tensor's _prob_in_top_k): load[e] = Σₜ Φ((clean[t, e] - threshold) / deviation[t, e]). Each term
+ * is the probability that expert e is among the k best if only its own noise is redrawn. The threshold is the (k+1)-th
+ * largest noisy logit of the row if expert e's own is above that, else the k-th. If k = E, every probability is 1.
  *
- * With `groups` (appendix B): ranks and thresholds are within the E / G experts of e's group g, the sum is over the tokens
- * that chose g, and load[e] = groups.load[g] · Σₜ Φ / (the number of these tokens), or 0 where there are none.
+ * With `groups` (appendix B), ranks and thresholds are within the E / G experts of e's group g, the sum is over the
+ * tokens that chose g, and load[e] = groups.load[g] · Σₜ Φ / (the number of these tokens), or 0 if there are none.
  *
- * Φ is computed in float32 by erfc, which keeps its digits in the tails. Sums are float64, in blocks of 64 tokens and
- * then in order of the blocks, so they do not depend on the device's threads. A NaN logit ranks lowest. A probability that is not a
- * number (of a NaN logit, or of equal infinities) counts as 0.
+ * Φ is computed in float32 by erfc, which stays accurate in the tails. Sums are float64, within blocks of 64 tokens and
+ * then over the blocks in order, so they do not depend on the number of threads. A NaN logit ranks lowest. A
+ * probability that is NaN (from a NaN logit or equal infinities) counts as 0.
  *
  * @param clean [T, E] f32, logits without noise.
  * @param noisy [T, E] f32, {@link noisyLogits}' logits.
- * @param deviation [T, E] f32, its deviation.
+ * @param deviation [T, E] f32, {@link noisyLogits}' deviation.
  * @returns load [E] f32.
  * @throws INVALID_ARGUMENT (topK, a number of groups that does not divide E, overlapping `out`), SHAPE_MISMATCH,
- * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED. A group id out of range is reported as ID_OUT_OF_RANGE at the next wait and
- * is treated as -1.
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED. A group id out of range is treated as -1 and reported as
+ * ID_OUT_OF_RANGE at the next wait.
  */
 export function expertLoad(
   clean: Tensor<"f32">,
@@ -91,7 +91,7 @@ function checkGroups(
   checkTensor("groups.load", groups.load, [dtype], ["G"], device);
   const count = groups.load.size;
   if (count < 1 || experts % count !== 0) {
-    throw invalidArgument("groups.load", `as many entries as a divisor of ${experts} experts`, count);
+    throw invalidArgument("groups.load", `one entry per group, a divisor of ${experts} experts`, count);
   }
   return count;
 }

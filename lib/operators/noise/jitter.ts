@@ -6,7 +6,7 @@ import { checkTensor, output } from "../check.js";
 import { type Seed, seed } from "./random.js";
 
 export interface JitterOptions<D extends FloatDType = FloatDType> {
-  /** Largest relative change, 0 .. 1 (not included). */
+  /** Largest relative change, from 0 to less than 1. */
   epsilon: number;
   seed: Seed;
   /** Where to write; default a new tensor. */
@@ -21,13 +21,15 @@ const jitterOptions = object(
 );
 
 /**
- * Multiplies every element by a random factor: y = x · (1 + ε(2u - 1)), u being uniform in (0, 1), element by element the
- * seed's sequence as {@link random} draws it. In training, a router's input is jittered so that tokens explore experts
- * (Switch Transformer, arXiv 2101.03961; Mixtral's router_jitter_noise). Computed in float32 and rounded once.
+ * Multiplies every element by a random factor: y = x · (1 + ε(2u - 1)), where u is uniform in (0, 1): for element i,
+ * number i of the seed's sequence as {@link random} draws it. In training, jitter on a router's input makes tokens
+ * explore experts (Switch Transformer, arXiv 2101.03961; Mixtral's router_jitter_noise). Computed in float32 and
+ * rounded once.
  *
  * @param x [T, H] f32, f16 or bf16.
  * @returns y [T, H] of x's dtype.
- * @throws INVALID_ARGUMENT (epsilon, seed, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ * @throws INVALID_ARGUMENT (epsilon, seed, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH,
+ * DISPOSED.
  */
 export function jitter<D extends FloatDType>(x: Tensor<D>, options: JitterOptions<NoInfer<D>>): Tensor<D> {
   checkTensor("x", x, "float", ["T", "H"]);

@@ -5,22 +5,22 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 import { random, type Seed, seed } from "./random.js";
 
-/** Noisy router logits and what their noise was multiplied by. */
+/** Noisy router logits and the deviation of their noise. */
 export interface NoisyLogits {
   /** [T, E] f32 */
   readonly logits: Tensor<"f32">;
-  /** [T, E] f32, the standard deviation of each logit. */
+  /** [T, E] f32, the standard deviation of each logit's noise. */
   readonly deviation: Tensor<"f32">;
 }
 
 export interface NoisyLogitsOptions {
-  /** [T, E] f32, of mean 0 and deviation 1; or give a seed. */
+  /** [T, E] f32, of mean 0 and deviation 1; alternative to `seed`. */
   noise?: Tensor<"f32">;
-  /** Draws the noise: that of `random(device, [T, E], { seed, distribution: "normal" })`. */
+  /** Draws the noise `random(device, [T, E], { seed, distribution: "normal" })`. */
   seed?: Seed;
-  /** Number of the seed's sequence that the first noise gets, see {@link random}; default 0. */
+  /** Position in the seed's sequence where the noise begins, see {@link random}; default 0. */
   offset?: number;
-  /** Least deviation; default 0.01. */
+  /** Lower limit of the deviation; default 0.01. */
   epsilon?: number;
   /** Where to write; default new tensors. */
   out?: NoisyLogits;
@@ -40,8 +40,8 @@ const noisyLogitsOptions = object(
 );
 
 /**
- * Logits for noisy top-k gating (Shazeer et al., arXiv 1701.06538, equation 4): deviation = softplus(spread) + ε, logits =
- * clean + noise · deviation. Their gates are `gating(logits, { scoring: "softmax_selected" })`.
+ * Logits for noisy top-k gating (Shazeer et al., arXiv 1701.06538, equation 4): deviation = softplus(spread) + ε,
+ * logits = clean + noise · deviation. The paper's gates are `gating(logits, { scoring: "softmax_selected" })` of these.
  *
  * @param clean [T, E] f32: x · Wg.
  * @param spread [T, E] f32: x · Wnoise.

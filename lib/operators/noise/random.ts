@@ -7,10 +7,10 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor } from "../check.js";
 
-/** What names a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */
+/** Identifies a sequence of random numbers: an integer 0 .. 2^53 - 1, or a bigint 0 .. 2^64 - 1. */
 export type Seed = number | bigint;
 
-/** A seed, as its 64 bits. */
+/** A seed as 64 bits. */
 export const seed: Reader<bigint> = (value, name) => {
   const fits =
     typeof value === "bigint"
@@ -23,7 +23,7 @@ export const seed: Reader<bigint> = (value, name) => {
 export interface RandomOptions {
   seed: Seed;
   distribution: Distribution;
-  /** Number of the sequence that the first element gets; default 0. */
+  /** Position in the sequence of the first element; default 0. */
   offset?: number;
   /** Where to write; default a new tensor. */
   out?: Tensor<"f32">;
@@ -40,18 +40,18 @@ const randomOptions = object(
 );
 
 /**
- * Random numbers by a counter: element i is number offset + i of the seed's sequence, whatever the shape, the device and
- * its threads, so any part of a sequence can be drawn by itself.
+ * Counter-based random numbers: element i is number offset + i of the seed's sequence, regardless of shape, device and
+ * threads, so any part of a sequence can be drawn on its own.
  *
- * Number n comes from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) of the seed
- * as key and ⌊n / 4⌋ as counter, word n mod 4. `uniform` is (⌊word / 2^9⌋ + ½) / 2^23: evenly spaced, never 0 or 1, and the
- * same bits on every device. `normal` is by Box and Muller (1958) from the uniform numbers a, b of words 0 and 1, or 2
- * and 3: √(-2 ln a) · cos 2πb and √(-2 ln a) · sin 2πb, at most 5.8 and the same on every device within 2e-6.
+ * Number n is word n mod 4 of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
+ * with the seed as key and ⌊n / 4⌋ as counter. `uniform` is (⌊word / 2^9⌋ + ½) / 2^23: evenly spaced, never 0 or 1, and
+ * the same bits on every device. `normal` uses the Box-Muller transform (1958) of the uniform numbers a, b from words 0
+ * and 1, or 2 and 3: √(-2 ln a) · cos 2πb and √(-2 ln a) · sin 2πb, at most 5.8 and equal on all devices within 2e-6.
  *
  * @param shape at most four sizes.
- * @returns f32 of this shape.
- * @throws INVALID_ARGUMENT (shape, seed, distribution, offset, more than 2^53 numbers), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
- * DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
+ * @returns an f32 tensor of this shape.
+ * @throws INVALID_ARGUMENT (shape, seed, distribution, offset, more than 2^53 numbers), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
  */
 export function random(device: Device, shape: Shape, options: RandomOptions): Tensor<"f32"> {
   openedDevice(device, "device");

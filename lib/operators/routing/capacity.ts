@@ -12,43 +12,45 @@ import {
 } from "../../core/options.js";
 import { type Drop, drops, type KeptDivisor } from "../../core/routing_rule.js";
 
-/** How many tokens an expert takes: `tokens`, or a share of the tokens by `factor`. */
+/** How many tokens an expert takes: a fixed number `tokens`, or a share of the tokens given by a capacity `factor`. */
 export interface CapacitySize {
-  /** The number itself. */
+  /** The number of tokens. */
   tokens?: number;
-  /** Or the multiple of an even spread that it is: factor * T * k / E, rounded. */
+  /** Instead of `tokens`, the capacity factor, a multiple of an even share: factor * T * k / E, rounded. */
   factor?: number;
-  /** Where `factor` gives a fraction; default up. */
+  /** How to round that share; default up. */
   round?: "up" | "down";
-  /** Then at least this; default 0. */
+  /** Lower limit of the rounded share; default 0. */
   minimum?: number;
-  /** Then rounded up to a multiple of this; default 1. */
+  /** The result is rounded up to a multiple of this; default 1. */
   multipleOf?: number;
 }
 
-/** How many choices of the tokens an expert takes, and which; the others are dropped. */
+/** How many choices an expert takes, and which; the others are dropped. */
 export interface Capacity extends CapacitySize {
-  /** Whether each expert takes so many of all tokens (`batch`, default) or of every sequence. */
+  /** Whether the capacity applies to the whole batch (default) or to every sequence. */
   per?: "batch" | "sequence";
   /**
-   * Which choices go first. `position` (default; Switch, arXiv 2101.03961; GShard, arXiv 2006.16668): all first choices in
-   * order of the token, then all second choices, and so on. `prioritized` (batch-prioritised routing, arXiv 2106.05974):
-   * the same with the tokens in descending order of their largest weight. `probability`: the largest weights.
+   * Which choices are accepted first. `position` (default; Switch, arXiv 2101.03961; GShard, arXiv 2006.16668): all
+   * first choices in token order, then all second choices, and so on. `prioritized` (batch-prioritised routing, arXiv
+   * 2106.05974): the same with tokens in descending order of their largest weight. `probability`: the largest weights.
    */
   drop?: Drop;
-  /** Whether the weights that a token keeps are divided by their sum, or by another one; default false. */
+  /** Whether a token's kept weights are divided by their sum, or as described; default false. */
   renormalize?: boolean | Renormalize;
 }
 
 /** How kept weights are renormalised. */
 export interface Renormalize {
-  /** The sum that they are divided by: of the `kept` (default) or of all that the token has `chosen`. */
+  /**
+   * The divisor: the sum of the `kept` weights (default), or of the weights of all experts that the token has `chosen`.
+   */
   by?: "kept" | "chosen";
-  /** What they are multiplied by then; default 1. */
+  /** Multiplies the weights after that; default 1. */
   scale?: number;
 }
 
-const factorExpected = "a finite number >= 0, or tokens in its place";
+const factorExpected = "a finite number >= 0, or tokens instead";
 
 export const capacitySizeFields = {
   tokens: optional(integer(0)),
@@ -58,10 +60,10 @@ export const capacitySizeFields = {
   multipleOf: optional(integer(1)),
 } satisfies Fields<CapacitySize>;
 
-/** How many tokens an expert takes; call {@link checkCapacitySize} on it. */
+/** Reads a {@link CapacitySize}; call {@link checkCapacitySize} on the result. */
 export const capacitySize = object(capacitySizeFields, "{ factor: 1.25 }");
 
-/** A {@link CapacitySize} as read. */
+/** A {@link CapacitySize} after reading. */
 export interface CapacityAmount {
   readonly tokens: number | undefined;
   readonly factor: number | undefined;
@@ -86,7 +88,7 @@ export const capacityFields = {
   ),
 } satisfies Fields<Capacity>;
 
-/** Which choices an expert takes; call {@link checkCapacity} on it. */
+/** Reads a {@link Capacity}; call {@link checkCapacity} on the result. */
 export const capacityOption = object(capacityFields, "{ factor: 1.25 }");
 
 /** A checked {@link Capacity}. */
@@ -95,13 +97,13 @@ export interface CapacityRule extends CapacityAmount, KeptWeights {
   readonly drop: Drop;
 }
 
-/** What becomes of the weights that are kept. */
+/** How kept weights are divided and scaled. */
 export interface KeptWeights {
   readonly divisor: KeptDivisor;
   readonly scale: number;
 }
 
-/** Checks that a capacity's fields make sense together; errors name them behind `prefix`. */
+/** Checks that a capacity's fields make sense together; errors name them with `prefix`. */
 export function checkCapacity(capacity: Read<typeof capacityOption>, prefix = ""): CapacityRule {
   checkCapacitySize(capacity, prefix);
   const { renormalize, ...rule } = capacity;
@@ -109,7 +111,7 @@ export function checkCapacity(capacity: Read<typeof capacityOption>, prefix = ""
   return { ...rule, divisor: renormalize ? "kept" : "none", scale: 1 };
 }
 
-/** Checks that the fields that decide how many tokens an expert takes make sense together. */
+/** Checks that the fields of a capacity's size make sense together; errors name them with `prefix`. */
 export function checkCapacitySize(amount: CapacityAmount, prefix = ""): void {
   const { tokens, factor, round, minimum, multipleOf } = amount;
   if (tokens === undefined) {
@@ -122,8 +124,8 @@ export function checkCapacitySize(amount: CapacityAmount, prefix = ""): void {
 }
 
 /**
- * How many choices an expert takes of `numTokens` tokens, those of a sequence or of the batch, that choose topK of
- * numExperts experts each. A product that is within 1e-9 of a whole number counts as it, as 1.1 * 50 tokens are 55 and not
+ * How many choices an expert takes if `numTokens` tokens (of a sequence or of the batch) each choose topK of numExperts
+ * experts. A share within a relative 1e-9 of a whole number counts as that number: 1.1 * 50 tokens are 55, not
  * 55.00000000000001.
  * @throws INVALID_ARGUMENT.
  */
@@ -136,7 +138,7 @@ export function expertCapacity(size: CapacitySize, numTokens: number, topK: numb
   return capacityOf(amount, numTokens, topK, numExperts);
 }
 
-/** {@link expertCapacity} of checked arguments. */
+/** {@link expertCapacity} with checked arguments. */
 export function capacityOf(amount: CapacityAmount, numTokens: number, topK: number, numExperts: number): number {
   const { tokens, factor = 0, round = "up", minimum = 0, multipleOf = 1 } = amount;
   if (tokens !== undefined) return tokens;

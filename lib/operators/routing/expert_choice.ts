@@ -16,19 +16,19 @@ import type { Routing } from "./gating.js";
 
 /** How experts choose their tokens. */
 export interface ExpertChoiceRule extends CapacitySize {
-  /** A token's scores over the experts: `softmax` (default) or `sigmoid`. */
+  /** How a token's logits become scores for the experts: `softmax` (default) or `sigmoid`. */
   scoring?: ExpertScoring;
 }
 
-/** The tokens of every expert, and the same as a routing of the tokens. */
+/** The tokens of every expert, also in the form of a routing. */
 export interface ExpertChoice extends Routing {
   /** [E, C] i32, the tokens of each expert in descending order of their score. */
   readonly tokens: Tensor<"i32">;
   /** [E, C] f32, their scores. */
   readonly tokenWeights: Tensor<"f32">;
-  /** [T, E] i32: in column e expert e where it took the token, else -1. */
+  /** [T, E] i32: e in column e if expert e took the token, else -1. */
   readonly ids: Tensor<"i32">;
-  /** [T, E] f32: the score where the expert took the token, else 0. */
+  /** [T, E] f32: the score if the expert took the token, else 0. */
   readonly weights: Tensor<"f32">;
 }
 
@@ -54,17 +54,17 @@ const expertChoiceOptions = object(
 );
 
 /**
- * Expert choice (arXiv 2202.09368): every expert takes the C tokens that score it highest, so that all have the same load and
- * a token has any number of experts, from none to all. C is `tokens` or factor * T / E, rounded up by default, and at most
- * T; the weights are the scores.
+ * Expert choice (arXiv 2202.09368): every expert takes the C tokens with the highest scores for it, so all experts have
+ * the same load, and a token may have any number of experts, from none to all. C is `tokens`, or factor * T / E rounded
+ * up by default; at most T. The weights are the scores.
  *
- * Scores are computed in float32; of equal ones the lower token goes first. A NaN logit comes last and has weight 0, as all
- * logits of a token have that has none that is finite, which is counted in `device.warnings.nonFiniteLogitRows`.
- * `ids` and `weights` are a routing that `layer.forward` takes.
+ * Scores are computed in float32; ties go to the lower token. A NaN logit ranks last and has weight 0. All weights of a
+ * token without any finite logit are 0; such tokens are counted in `device.warnings.nonFiniteLogitRows`. `ids` and
+ * `weights` are a routing that `layer.forward` accepts.
  *
  * @param logits [T, E] f32, f16 or bf16.
- * @throws INVALID_ARGUMENT (an option out of its range, T*E >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
- * DEVICE_MISMATCH, DISPOSED.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*E >= 2^31, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOptions): ExpertChoice {
   checkTensor("logits", logits, "float", ["T", "E"]);
@@ -73,7 +73,7 @@ export function expertChoice(logits: Tensor<FloatDType>, options: ExpertChoiceOp
   return chooseTokens(logits, amount, scoring, out);
 }
 
-/** {@link expertChoice} by a checked rule. */
+/** {@link expertChoice} with a checked rule. */
 export function chooseTokens(
   logits: Tensor<FloatDType>,
   amount: CapacityAmount,
@@ -104,7 +104,7 @@ export function chooseTokens(
   return { tokens, tokenWeights, ids, weights };
 }
 
-/** How many of the tokens each expert takes. */
+/** C: how many of the tokens each expert takes. */
 export function tokensOfExpert(amount: CapacityAmount, numTokens: number, numExperts: number): number {
   return Math.min(capacityOf(amount, numTokens, 1, numExperts), numTokens);
 }

@@ -7,7 +7,7 @@ import { checkTensor, expertCount, output } from "../check.js";
 export interface ExpertSlotsOptions {
   /** E. */
   numExperts: number;
-  /** C, places of an expert. */
+  /** C, slots of an expert. */
   capacity: number;
   /** Where to write; default a new tensor. */
   out?: Tensor<"i32">;
@@ -23,15 +23,14 @@ const slotsOptions = object(
 );
 
 /**
- * The slots of every expert, padded to capacity: in row e the numbers token * k + j of the choices that fell on expert e, in
- * order of token, then slot, and -1 behind the last. Choices beyond the C-th are left out; see {@link limitCapacity} for
- * which to drop.
+ * The slots of every expert, padded to capacity: row e holds token * k + j for the choices of expert e, in order of
+ * token, then slot, followed by -1. Choices beyond the C-th are left out; {@link limitCapacity} decides which to drop.
  *
- * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and is
- * treated as -1.
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Any other id is treated as -1 and reported as ID_OUT_OF_RANGE
+ * at the next wait.
  * @returns [E, C] i32.
- * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
- * DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
  */
 export function expertSlots(ids: Tensor<"i32">, options: ExpertSlotsOptions): Tensor<"i32"> {
   checkTensor("ids", ids, ["i32"], ["T", "k"]);

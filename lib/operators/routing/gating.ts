@@ -7,14 +7,14 @@ import { checkGating, checkSelectionBias, type GatingRuleOptions, gatingFields }
 
 /** The experts of every token and their weights. */
 export interface Routing {
-  /** [T, k] i32, each row in descending order of the key that the choice was made by; -1 is no expert. */
+  /** [T, k] i32, each row in descending order of the key of the choice; -1 is no expert. */
   readonly ids: Tensor<"i32">;
-  /** [T, k] f32, the factor of each chosen expert's output. */
+  /** [T, k] f32, what each chosen expert's output is multiplied by. */
   readonly weights: Tensor<"f32">;
 }
 
 export interface GatingOptions extends GatingRuleOptions {
-  /** [E], added to what experts are chosen by, never to the weights. */
+  /** [E], added to the keys by which experts are chosen, never to the weights. */
   selectionBias?: Tensor<FloatDType>;
   /** Where to write; default new tensors. */
   out?: Routing;
@@ -33,14 +33,14 @@ const gatingOptions = object(
 );
 
 /**
- * Gating and top-k: for every token the k experts of the largest keys, and their weights. The key is the score or the
- * logit, plus the selection bias; with groups only the experts of the best groups can be chosen. The weights are the
+ * Gating and top-k: for every token, the k experts with the largest keys, and their weights. The key is the score or
+ * the logit, plus the selection bias; with groups, only experts of the best groups can be chosen. The weights are the
  * chosen scores, without the bias, normalised and scaled.
  *
  * Computed in float32. Ties go to the lower id, of an expert or a group. A NaN logit ranks below everything and has
- * weight 0. Under a softmax +Infinity takes all the weight (shared equally by several); where the score is the logit
- * an infinite one counts as the largest float32, and groups of several such keys can tie. A row without any finite
- * logit still gets k distinct ids, with weight 0, and is counted in `device.warnings.nonFiniteLogitRows`.
+ * weight 0. Under a softmax, +Infinity takes all the weight (shared equally if there are several). If the score is the
+ * logit, an infinite one counts as the largest float32, and groups with several such keys can tie. A row without any
+ * finite logit still gets k distinct ids, with weight 0, and is counted in `device.warnings.nonFiniteLogitRows`.
  *
  * Formulas: Mixtral (softmax, normalize), OLMoE (softmax), Qwen3-MoE (softmax, either), gpt-oss (softmax_selected),
  * DeepSeek-V3 (arXiv 2412.19437: sigmoid, selection bias, groups by top2_sum, normalize, scale), DeepSeek-V2 (softmax,

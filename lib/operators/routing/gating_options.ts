@@ -21,7 +21,7 @@ import {
   selectionKeys,
 } from "../../core/routing_rule.js";
 
-/** What the k chosen weights are divided by; where it is 0 they are 0. */
+/** What the k chosen weights are divided by. If the divisor is 0, so are the weights. */
 export type Normalize =
   /** Their sum. */
   | { by: "sum" }
@@ -29,18 +29,18 @@ export type Normalize =
   | { by: "sum_plus_epsilon"; epsilon: number }
   /** The larger of their sum and epsilon. */
   | { by: "clamped_sum"; epsilon: number }
-  /** Their L^p norm, p being `power`. */
+  /** Their L^p norm, where p is `power`. */
   | { by: "lp"; power: number };
 
-/** A choice that is limited to the experts of the best groups; E / count neighbouring experts form a group. */
+/** Limits the choice to the experts of the best groups. A group is E / count neighbouring experts. */
 export interface Groups {
-  /** How many groups there are; divides E. */
+  /** Number of groups; divides E. */
   count: number;
-  /** How many of them are chosen. */
+  /** Number of groups to choose. */
   top: number;
   /**
-   * A group's score: the largest key of its experts (`max`, default), the sum of the two largest (`top2_sum`), or of the
-   * topK / top largest (`topk_sum`).
+   * A group's score: the largest key of its experts (`max`, default), the sum of the two largest (`top2_sum`), or of
+   * the topK / top largest (`topk_sum`).
    */
   score?: GroupScore;
 }
@@ -50,23 +50,24 @@ export interface GatingRuleOptions {
   /** k, experts per token: 1 .. E. */
   topK: number;
   /**
-   * `softmax` (default), `sigmoid`, `sqrt_softplus` (√ln(1 + eˣ)) or `none` (the logit itself) over all experts before the
-   * choice. `softmax_selected`: choose by logit, then softmax over the chosen. `sparsemixer` (Phi-3.5-MoE): one after
-   * another, each weight a softmax over the experts close to the best one left.
+   * `softmax` (default), `sigmoid`, `sqrt_softplus` (√ln(1 + eˣ)) or `none` (the logit itself) score all experts before
+   * the choice. `softmax_selected` chooses by logit, then takes the softmax over the chosen. `sparsemixer`
+   * (Phi-3.5-MoE) chooses one expert after another, each weighted by a softmax over the experts close to the best one
+   * left.
    */
   scoring?: Scoring;
   /**
-   * What experts are chosen by, before a selection bias is added; default the score, with `softmax_selected` and
-   * `sparsemixer` always the logit. Llama-4 is sigmoid chosen by logit.
+   * The key by which experts are chosen, before a selection bias is added; default the score. With `softmax_selected`
+   * and `sparsemixer` it is always the logit. Llama-4 uses sigmoid scores and chooses by logit.
    */
   selectionKey?: SelectionKey;
-  /** Choose from the best groups of experts only; default from all. */
+  /** Choose only from the best groups of experts; default from all experts. */
   groups?: Groups;
-  /** Divide the chosen weights, `true` by their sum; default false. */
+  /** How to divide the chosen weights; `true` divides by their sum. Default false. */
   normalize?: boolean | Normalize;
-  /** Factor on the weights after that; default 1. */
+  /** Multiplies the weights after normalisation; default 1. */
   scale?: number;
-  /** Of `sparsemixer`: experts further than 2 * jitter below the best, relatively, are left out; default 0.01. */
+  /** For `sparsemixer`: experts more than 2 * jitter (relative) below the best are left out; default 0.01. */
   jitter?: number;
 }
 
@@ -92,11 +93,11 @@ export const gatingFields = {
   jitter: optional(nonNegative),
 } satisfies Fields<GatingRuleOptions>;
 
-/** The rule of a gate; what depends on the number of experts is left to {@link checkGating}. */
+/** Reads a gate's rule; {@link checkGating} checks what depends on the number of experts. */
 export const gatingRule = object(gatingFields, "{ topK: 2 }");
 export type GatingRule = Read<typeof gatingRule>;
 
-/** Checks a gate's rule against the number of experts and fills in the defaults; errors name fields behind `prefix`. */
+/** Checks a gate's rule against the number of experts and fills in the defaults; errors name fields with `prefix`. */
 export function checkGating(rule: GatingRule, experts: number, prefix = ""): Gating {
   const { topK, scoring, scale } = rule;
   checkInteger(`${prefix}topK`, topK, 1, experts);
@@ -111,7 +112,7 @@ export function checkGating(rule: GatingRule, experts: number, prefix = ""): Gat
   };
 }
 
-/** Refuses a selection bias where the scoring has no place for one. */
+/** Refuses a selection bias if the scoring cannot use one. */
 export function checkSelectionBias(bias: unknown, scoring: Scoring): void {
   if (bias !== undefined && scoring === "sparsemixer") throw cannotCombine("selectionBias", "scoring sparsemixer");
 }
@@ -141,7 +142,7 @@ function checkGroups(
   if (experts % count !== 0) throw invalidArgument(`${prefix}groups.count`, `a divisor of ${experts} experts`, count);
   const size = experts / count;
   if (topK > top * size) {
-    const room = `at most ${top * size}, the experts of ${top} groups of ${size}`;
+    const room = `at most ${top * size}, the experts in ${top} groups of ${size}`;
     throw invalidArgument(`${prefix}topK`, room, topK);
   }
   if (score === "top2_sum" && size < 2)
@@ -160,7 +161,7 @@ function checkNormalize(normalize: GatingRule["normalize"], scoring: Scoring, pr
   const { by, epsilon, power } = normalize === true ? { by: "sum" as const } : normalize;
   const name = `${prefix}normalize`;
   if (scoring === "none" && by !== "lp") {
-    throw invalidArgument(`${name}.by`, '"lp" for the scoring none, as logits can add up to zero', by);
+    throw invalidArgument(`${name}.by`, '"lp" for scoring none, because logits can sum to zero', by);
   }
   const usesEpsilon = by === "sum_plus_epsilon" || by === "clamped_sum";
   return {

@@ -8,9 +8,9 @@ import { type Routing, routingRecord } from "./gating.js";
 import { checkGating, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
 export interface HierarchicalGatingOptions {
-  /** The first gate's rule: topK of the G groups. */
+  /** Rule of the first gate, which chooses topK of the G groups. */
   groups: GatingRuleOptions;
-  /** The second gate's: topK of the E / G experts of each chosen group. */
+  /** Rule of the second gate, which chooses topK of the E / G experts of each chosen group. */
   experts: GatingRuleOptions;
   /** Where to write; default new tensors. */
   out?: Routing;
@@ -26,16 +26,17 @@ const hierarchicalOptions = object(
 );
 
 /**
- * Hierarchical gating (arXiv 1701.06538, appendix B): a first gate chooses k1 of G groups of neighbouring experts, a second k2 of
- * the E / G experts of each chosen group, and the weight of an expert is the product of both. For the noisy form give
- * both gates logits of {@link noisyLogits}; {@link expertLoad} has the load of such experts, {@link expertTotals} their importance.
+ * Hierarchical gating (arXiv 1701.06538, appendix B): a first gate chooses k1 of G groups of neighbouring experts, a
+ * second gate chooses k2 of the E / G experts of each chosen group, and an expert's weight is the product of both. For
+ * the noisy form, give both gates logits from {@link noisyLogits}; {@link expertLoad} computes the load of the experts,
+ * {@link expertTotals} their importance.
  *
- * Each gate is as {@link gating} is, with its rules for ties and for logits that are not finite; a row of either without any finite
- * logit is counted in `device.warnings.nonFiniteLogitRows`.
+ * Each gate works as {@link gating} does, including ties and logits that are not finite. A row without any finite
+ * logit, in either gate, is counted in `device.warnings.nonFiniteLogitRows`.
  *
  * @param groupLogits [T, G] f32, f16 or bf16.
  * @param logits [T, E] f32, f16 or bf16; G divides E, and experts g * E/G .. (g+1) * E/G - 1 are group g.
- * @returns ids [T, k1 * k2] i32 and weights f32, in order of the group's rank, then of the expert's in it.
+ * @returns ids [T, k1 * k2] i32 and weights f32, ordered by the rank of the group, then of the expert within it.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function hierarchicalGating(
@@ -50,7 +51,7 @@ export function hierarchicalGating(
   const given = hierarchicalOptions(options, "options");
   const numExperts = logits.shape[1] as number;
   if (numGroups < 1 || numExperts % numGroups !== 0) {
-    const expected = `a multiple of the ${numGroups} groups as the number of experts`;
+    const expected = `a number of experts that is a multiple of the ${numGroups} groups`;
     throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
   }
   const groups = checkGating(given.groups, numGroups, "groups.");
@@ -62,7 +63,7 @@ export function hierarchicalGating(
   return chooseByGroups(groupLogits, logits, groups, experts, given.out);
 }
 
-/** {@link hierarchicalGating} of checked logits and rules. */
+/** {@link hierarchicalGating} with checked logits and rules. */
 export function chooseByGroups(
   groupLogits: Tensor<FloatDType>,
   logits: Tensor<FloatDType>,

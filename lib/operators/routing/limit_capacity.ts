@@ -8,7 +8,7 @@ import { type Routing, routingRecord } from "./gating.js";
 export interface LimitCapacityOptions extends Capacity {
   /** E. */
   numExperts: number;
-  /** Tokens of a sequence, for a capacity per sequence; divides T. Default T. */
+  /** Tokens per sequence, for a capacity per sequence; divides T. Default T. */
   sequenceLength?: number;
   /** Where to write; default new tensors. */
   out?: Routing;
@@ -25,17 +25,18 @@ const limitOptions = object(
 );
 
 /**
- * Drops the choices that are more than their experts take: a routing of the same shape, in which they have id -1 and weight
- * 0. The order in which an expert takes them is `drop`; ties go to the lower token, then to the lower slot, and NaN weights
- * come last.
+ * Drops choices beyond the capacity of their experts. Returns a routing of the same shape in which dropped choices have
+ * id -1 and weight 0. An expert accepts choices in the order given by `drop`; ties go to the lower token, then to the
+ * lower slot, and NaN weights come last.
  *
- * The number is `tokens`, or factor * T * k / E with T the tokens of a sequence or of the batch (arXiv 2101.03961, equation
- * 3), rounded, at least `minimum`, rounded up to a multiple of `multipleOf`; see {@link expertCapacity}.
+ * The capacity is `tokens`, or factor * T * k / E (arXiv 2101.03961, equation 3), where T is the number of tokens of a
+ * sequence or of the batch; that is rounded, raised to `minimum` and rounded up to a multiple of `multipleOf`. See
+ * {@link expertCapacity}.
  *
- * @param routing ids [T, k] i32, each -1 (no expert) or 0 .. E-1, and weights [T, k] f32. Another id is reported as
- * ID_OUT_OF_RANGE at the next wait and is treated as -1.
- * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
- * DEVICE_MISMATCH, DISPOSED.
+ * @param routing ids [T, k] i32, each -1 (no expert) or 0 .. E-1, and weights [T, k] f32. Any other id is treated as -1
+ * and reported as ID_OUT_OF_RANGE at the next wait.
+ * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function limitCapacity(routing: Routing, options: LimitCapacityOptions): Routing {
   const given = routingRecord(routing, "routing");
@@ -45,7 +46,7 @@ export function limitCapacity(routing: Routing, options: LimitCapacityOptions): 
   return dropOverflow(given, rule, numExperts, checkSequenceLength(sequenceLength, rule.per, tokens), out);
 }
 
-/** As limitCapacity, of checked options; a capacity per batch ignores sequences. */
+/** {@link limitCapacity} with checked options; a capacity per batch ignores sequences. */
 export function dropOverflow(
   { ids, weights }: Routing,
   rule: CapacityRule,
@@ -73,7 +74,7 @@ export function dropOverflow(
   return { ids: keptIds, weights: keptWeights };
 }
 
-/** How many of the tokens share an expert's capacity, those of a sequence or all, and what it comes to. */
+/** An expert's capacity, and the number of tokens that share it: those of a sequence or all. */
 export function sharedCapacity(
   rule: CapacityRule,
   tokens: number,
@@ -85,7 +86,7 @@ export function sharedCapacity(
   return { length, capacity: capacityOf(rule, length, topK, numExperts) };
 }
 
-/** Returns how many tokens the routing has. */
+/** Checks a routing and returns its number of tokens. */
 function checkRouting({ ids, weights }: Routing): number {
   checkTensor("routing.ids", ids, ["i32"], ["T", "k"]);
   const { device, shape, size } = ids as Tensor<"i32">;

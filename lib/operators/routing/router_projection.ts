@@ -7,13 +7,13 @@ import { checkOptional, checkPair, checkTensor, output, resultDType } from "../c
 const projectionOptions = object({ bias: optional(tensor<FloatDType>()), out: optional(tensor<"f32">()) }, "{ bias }");
 
 /**
- * Router logits: x · weightᵀ + bias, products and sums in float32.
+ * Router logits x · weightᵀ + bias, with products and sums in float32.
  *
  * @param x [T, H] f32, f16 or bf16.
  * @param weight [E, H] f32, f16 or bf16.
  * @param options.bias [E] f32, f16 or bf16.
  * @param options.out where to write, [T, E] f32; default a new tensor.
- * @returns logits [T, E] f32 (f64 where x is f64).
+ * @returns logits [T, E] f32 (f64 if x is f64).
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
  */
 export function routerProjection(

@@ -10,9 +10,9 @@ export interface SortedRows {
   readonly offsets: Tensor<"i32">;
   /** [E]: how many rows each expert has. */
   readonly tokensPerExpert: Tensor<"i32">;
-  /** [T*k]: the token of each row; -1 behind the last row (where ids were -1). */
+  /** [T*k]: the token of each row; -1 after the last row, once for every id of -1. */
   readonly tokenOfRow: Tensor<"i32">;
-  /** [T, k]: the row of each (token, slot); -1 where the id was -1. */
+  /** [T, k]: the row of each (token, slot); -1 if the id was -1. */
   readonly rowOfSlot: Tensor<"i32">;
 }
 
@@ -25,10 +25,10 @@ const sortedRows = results({
 const sortOptions = object({ numExperts: expertCount, out: optional(sortedRows) }, "{ numExperts: 8 }");
 
 /**
- * Sorts the (token, slot) pairs by expert, stably: rows of one expert are in order of token, then slot.
+ * Sorts the (token, slot) pairs by expert. The sort is stable: rows of one expert are in order of token, then slot.
  *
- * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and
- * is treated as -1.
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Any other id is treated as -1 and reported as ID_OUT_OF_RANGE
+ * at the next wait.
  * @param options.numExperts E.
  * @throws INVALID_ARGUMENT (E < 1, T*k >= 2^31), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */

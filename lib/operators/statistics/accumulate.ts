@@ -7,14 +7,14 @@ import { checkApart, checkTensor } from "../check.js";
 const accumulateOptions = object({ factor: optional(finite, 1) }, "{ factor: 2 }");
 
 /**
- * Adds values to totals of twice their width, in place: sums over many calls without rounding errors or overflow, and
- * without a wait. Totals begin as zeros; {@link readTotals} reads them.
+ * Adds values to totals of twice their width, in place, to sum over many calls without a wait, and without the rounding
+ * errors or overflow of their own width. Totals start as zeros; {@link readTotals} reads them.
  *
- * @param totals [N, 2]: of i32, 64-bit integers, the low word first; of f32, the sum of two, the larger first.
- * @param values of the totals' dtype: [N] to be added, or [N, 2], totals themselves.
- * @param options.factor on the values, of f32; default 1.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT (a factor on i32, or one that
- * is not finite, or overlapping tensors).
+ * @param totals [N, 2]: i32 for 64-bit integers, low word first; f32 for unevaluated sums of two floats, larger first.
+ * @param values of the totals' dtype: [N] values, or [N, 2] totals.
+ * @param options.factor multiplies the values (f32 only); default 1.
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT (a factor for i32, a factor
+ * that is not finite, or overlapping tensors).
  */
 export function accumulate<D extends "i32" | "f32">(
   totals: Tensor<D>,
@@ -33,7 +33,7 @@ export function accumulate<D extends "i32" | "f32">(
   device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, factor });
 }
 
-/** The values of totals [N, 2], once all work enqueued before is done: exact up to 2^53. */
+/** The values of totals [N, 2], once all work enqueued so far is done; integers are exact up to 2^53. */
 export async function readTotals(totals: Tensor<"i32"> | Tensor<"f32">): Promise<Float64Array> {
   checkTensor("totals", totals, ["i32", "f32", "f64"], ["N", 2]);
   const words = await totals.data();

@@ -12,9 +12,9 @@ import {
 } from "../check.js";
 
 export interface ColumnMeansOptions extends TokenMaskOption {
-  /** S, sequences of equal length that stand one after another in the T rows; default 1. */
+  /** S: the T rows are S sequences of equal length, one after another; default 1. */
   sequences?: number;
-  /** Take the means of the values' squares; default false. */
+  /** Average the squares of the values; default false. */
   square?: boolean;
   /** Where to write, [S, N]; default a new tensor. */
   out?: Tensor<"f32">;
@@ -31,11 +31,12 @@ const meansOptions = object(
 );
 
 /**
- * The mean of every column over the rows of each sequence that count; 0 where a sequence has no such rows.
+ * The mean of every column over the rows of each sequence that count under `tokenMask`; 0 if none do.
  *
  * @param values [T, N] f32.
  * @returns means [S, N] f32.
- * @throws INVALID_ARGUMENT (sequences that do not divide T), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ * @throws INVALID_ARGUMENT (sequences that do not divide T), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH,
+ * DISPOSED.
  */
 export function columnMeans(values: Tensor<"f32">, options: ColumnMeansOptions = {}): Tensor<"f32"> {
   checkTensor("values", values, ["f32", "f64"], ["T", "N"]);

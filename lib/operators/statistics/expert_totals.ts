@@ -14,17 +14,17 @@ import {
   tokenMaskField,
 } from "../check.js";
 
-/** What each expert gets of each sequence. */
+/** How many tokens of each sequence go to each expert. */
 export interface ExpertTotals {
   /** [S, E] i32: how many tokens chose the expert. */
   readonly tokens: Tensor<"i32">;
-  /** [S] i32: how many choices had no expert, id -1. */
+  /** [S] i32: how many choices have no expert (id -1). */
   readonly dropped: Tensor<"i32">;
 }
 
-/** With the weights of the choices. */
+/** {@link ExpertTotals} with sums of weights. */
 export interface WeightedExpertTotals extends ExpertTotals {
-  /** [S, E] f32: the sum of the weights of the expert's tokens, its importance (arXiv 1701.06538). */
+  /** [S, E] f32: the sum of the weights with which tokens chose the expert, its importance (arXiv 1701.06538). */
   readonly weights: Tensor<"f32">;
 }
 
@@ -33,9 +33,9 @@ export interface ExpertTotalsOptions extends TokenMaskOption {
   numExperts: number;
   /** [T, k] f32, the weights of the choices; default none. */
   weights?: Tensor<"f32">;
-  /** S, sequences of equal length that stand one after another in the T tokens; default 1. */
+  /** S: the T tokens are S sequences of equal length, one after another; default 1. */
   sequences?: number;
-  /** How many choices of each token count, the first ones; default k. */
+  /** Count only this many of each token's choices, the first ones; default k. */
   choices?: number;
   /** Where to write; default new tensors. */
   out?: ExpertTotals | WeightedExpertTotals;
@@ -54,10 +54,10 @@ const totalsOptions = object(
 );
 
 /**
- * Counts the tokens that chose each expert, and adds up their weights, in each sequence.
+ * For each sequence, counts the tokens that chose each expert and sums their weights.
  *
- * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Another id is reported as ID_OUT_OF_RANGE at the next wait and
- * is treated as -1. Ids behind the first `choices` of a token, and of masked tokens, are not looked at.
+ * @param ids [T, k] i32, each -1 (no expert) or 0 .. E-1. Any other id is treated as -1 and reported as ID_OUT_OF_RANGE
+ * at the next wait. Ids after the first `choices` of a token, and ids of masked tokens, are not read.
  * @throws INVALID_ARGUMENT (an option out of its range, T*k >= 2^31, sequences that do not divide T), SHAPE_MISMATCH,
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */

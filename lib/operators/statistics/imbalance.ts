@@ -9,13 +9,14 @@ const cvOptions = object(
 );
 
 /**
- * The squared coefficient of variation: variance / (mean² + epsilon), 0 where all values are equal. The loss of an
- * expert's importance or load (arXiv 1701.06538, equations 6 to 11, without their coefficients).
+ * The squared coefficient of variation: variance / (mean² + epsilon), 0 if all values are equal. As a loss, applied to
+ * the experts' importance or load (arXiv 1701.06538, equations 6 to 11, without their coefficients).
  *
- * @param values any shape, f32 or i32; all of its elements count alike.
- * @param options.unbiased divide the squares by n - 1 instead of n; default false, as in the paper and tensor2tensor.
+ * @param values any shape, f32 or i32; all elements are equivalent.
+ * @param options.unbiased divide the sum of squares by n - 1 instead of n; default false, as in the paper and
+ * tensor2tensor.
  * @param options.epsilon default 1e-10, tensor2tensor's.
- * @returns [1] f32; 0 for no values and, `unbiased`, for one.
+ * @returns [1] f32; 0 for no values, and with `unbiased` for a single one.
  * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
  */
 export function cvSquared(
@@ -27,10 +28,10 @@ export function cvSquared(
 }
 
 /**
- * How far the fullest expert is above the mean: max / mean - 1, 0 where all are equal (MaxVio of arXiv 2408.15664).
+ * How far the fullest expert is above the mean: max / mean - 1, 0 if all are equal (MaxVio of arXiv 2408.15664).
  *
  * @param values any shape, f32 or i32: the load of every expert.
- * @returns [1] f32; 0 where the mean is 0.
+ * @returns [1] f32; 0 if the mean is 0.
  * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
  */
 export function maximumViolation(values: Tensor<"f32"> | Tensor<"i32">): Tensor<"f32"> {

@@ -11,18 +11,18 @@ import { meanScores } from "./mean_scores.js";
 export type LoadNormalization = "choices" | "tokens";
 
 export interface LoadBalancingLossOptions extends TokenMaskOption {
-  /** The scores whose means count: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
+  /** Scores to average: `softmax` (default), or `sigmoid` divided by their sum over all experts. */
   scoring?: ExpertScoring;
   /**
-   * S, sequences of equal length in the T tokens: the loss is the mean of theirs, but for those of which no token
-   * counts; default 1, the whole batch.
+   * S: the T tokens are S sequences of equal length. The loss is the mean of the sequences' losses, leaving out
+   * sequences in which no token counts. Default 1, the whole batch.
    */
   sequences?: number;
-  /** Which ids of a token count: all (default), or its first alone, as in GShard. */
+  /** Which ids of a token count: all (default), or only its first, as in GShard. */
   choices?: "all" | "first";
   /**
-   * An expert's share f is its count divided by the number of `choices` that count (default; an even load then costs 1) or
-   * of `tokens` (Flaxformer and Hugging Face's Mixtral; it then costs k).
+   * What an expert's count is divided by to give its share f: the number of `choices` that count (default; an even load
+   * costs 1) or of `tokens` (Flaxformer, Hugging Face's Mixtral; an even load costs k).
    */
   normalization?: LoadNormalization;
 }
@@ -39,16 +39,17 @@ const lossOptions = object(
 );
 
 /**
- * Auxiliary loss that is least where experts share the tokens evenly: E * Σₑ fₑ Pₑ, with fₑ the share of the choices that
- * went to expert e and Pₑ the mean of its scores.
+ * Auxiliary loss that is smallest when experts share the tokens evenly: E * Σₑ fₑ Pₑ, where fₑ is the share of choices
+ * that went to expert e and Pₑ the mean of its scores.
  *
- * Sources: Switch Transformers (arXiv 2101.03961, equation 4) for k = 1, with f over k choices as Megatron-LM has it;
- * GShard (arXiv 2006.16668): `choices: "first"`; DeepSeek-V3 (arXiv 2412.19437, equations 17-20), without its factor alpha:
- * `scoring: "sigmoid"` and a sequence each. Ids of -1 count for no expert, but their tokens' scores do.
+ * Sources: Switch Transformers (arXiv 2101.03961, equation 4) for k = 1, and Megatron-LM's extension to k choices;
+ * GShard (arXiv 2006.16668): `choices: "first"`; DeepSeek-V3 (arXiv 2412.19437, equations 17-20), without its
+ * coefficient alpha: `scoring: "sigmoid"` and `sequences`. An id of -1 counts for no expert, but the scores of its
+ * token still count.
  *
  * @param logits [T, E] f32, f16 or bf16.
- * @param ids [T, k] i32, as {@link expertTotals} takes them; for the published losses those before any are dropped.
- * @returns [1] f32; 0 where no token counts.
+ * @param ids [T, k] i32, as {@link expertTotals} takes them; for the published losses, the ids before any are dropped.
+ * @returns [1] f32; 0 if no token counts.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */
 export function loadBalancingLoss(

@@ -3,7 +3,7 @@ import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTokenMask, resultDType, type TokenMaskOption } from "../check.js";
 
-/** A mean over the tokens of each sequence that count, and how many these are, [S] i32. */
+/** A mean over the tokens of each sequence that count, and the number of these tokens, [S] i32. */
 export interface CountedMean extends Disposable {
   readonly mean: Tensor<"f32">;
   readonly counts: Tensor<"i32">;
@@ -12,7 +12,7 @@ export interface CountedMean extends Disposable {
 export interface CountedMeanOptions extends TokenMaskOption {
   /** S; default 1. */
   sequences?: number;
-  /** Take the sum in place of the mean; default false. */
+  /** Return the sum instead of the mean; default false. */
   total?: boolean;
 }
 
@@ -27,7 +27,7 @@ export function meanScores(
   return countedMean(scores, false, options);
 }
 
-/** The mean [S, 1] f32 over the tokens of logits [T, E] of the entropy, or of the square of ln Σ exp. */
+/** The mean [S, 1] f32, over the tokens of logits [T, E], of the entropy or of the square of ln Σ exp. */
 export function tokenMean(
   logits: Tensor<FloatDType>,
   of: "entropy" | "squaredLogSumExp",

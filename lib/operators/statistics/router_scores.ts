@@ -5,13 +5,13 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
-/** What a router's logits say of every token. All f32. */
+/** Scores, log-sum-exp and entropy of every token's logits. All f32. */
 export interface RouterScores {
   /** [T, E]: the score of every expert. */
   readonly scores: Tensor<"f32">;
-  /** [T]: ln Σₑ exp(logitₑ), the logarithm of the softmax's divisor. */
+  /** [T]: ln Σₑ exp(logitₑ), the logarithm of the softmax's denominator. */
   readonly logSumExp: Tensor<"f32">;
-  /** [T]: -Σₑ pₑ ln pₑ of the softmax p, from 0 (one expert is certain) to ln E (all are equal). */
+  /** [T]: -Σₑ pₑ ln pₑ of the softmax p, from 0 (all weight on one expert) to ln E (all experts equal). */
   readonly entropy: Tensor<"f32">;
 }
 
@@ -34,10 +34,10 @@ const scoresOptions = object(
 );
 
 /**
- * Scores of all experts for every token, and how certain its softmax is.
+ * Scores of all experts for every token, with the log-sum-exp of its logits and the entropy of their softmax.
  *
- * A NaN logit counts as -Infinity and scores 0. Where the largest logit of a row is infinite, so is its logSumExp; where
- * it is -Infinity, softmax scores and entropy are 0. Scores whose sum is 0 stay 0 under `normalize`.
+ * A NaN logit counts as -Infinity and scores 0. If the largest logit of a row is infinite, so is its logSumExp; if it
+ * is -Infinity, softmax scores and entropy are 0. With `normalize`, scores whose sum is 0 stay 0.
  *
  * @param logits [T, E] f32, f16 or bf16.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.

@@ -8,14 +8,14 @@ import { tokenMean } from "./mean_scores.js";
 
 /** What a router did with one batch. */
 export interface RouterStatistics extends ExpertTotals {
-  /** [1] f32: the mean over the tokens of the entropy of the softmax of their logits, natural logarithm. */
+  /** [1] f32: the mean over the tokens of the softmax entropy of their logits, in nats. */
   readonly meanEntropy: Tensor<"f32">;
   /** [1] f32: the largest count of tokens / the mean count - 1, over all experts and sequences. */
   readonly maximumViolation: Tensor<"f32">;
 }
 
 export interface RouterStatisticsOptions extends TokenMaskOption {
-  /** S, sequences of equal length in the T tokens; default 1. */
+  /** S: the T tokens are S sequences of equal length, one after another; default 1. */
   sequences?: number;
 }
 
