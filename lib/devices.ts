@@ -4,7 +4,7 @@ import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.j
 import { boolean, type Fields, integer, object, optional, type Read } from "./core/options.js";
 import { openReference } from "./reference/backend.js";
 
-/** A device's name: `auto` takes the first CUDA GPU where there is one, else the CPU. */
+/** A device's name. `auto` opens the first CUDA GPU if there is one, else the CPU. */
 export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
 
 const deviceOptions = object(
@@ -20,8 +20,8 @@ type ReadDeviceOptions = Read<typeof deviceOptions>;
 
 /**
  * Opens a device.
- * @throws DEVICE_UNAVAILABLE where this machine or build does not have it, with the reason; NOT_BUILT where the native
- * addon is missing (`reference` works without).
+ * @throws DEVICE_UNAVAILABLE, with the reason, if this machine or build does not have the device; NOT_BUILT if the
+ * native addon is missing (`reference` works without it); INVALID_ARGUMENT.
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
@@ -29,7 +29,7 @@ export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {
   return name === "auto" ? openAuto(read) : openNamed("name", name, read);
 }
 
-/** Opens a device by its name, which `source` gave. */
+/** Opens a device by name; `source` says in errors where the name came from. */
 function openNamed(source: string, name: string, options: ReadDeviceOptions, reason = ""): Device {
   if (name === "reference") return new Device(name, openReference(options), reason);
   if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
@@ -38,7 +38,7 @@ function openNamed(source: string, name: string, options: ReadDeviceOptions, rea
   return new Device(name, loadNative().open(name, options), reason);
 }
 
-/** Every device that this package knows, and for each whether and why it is or is not here. */
+/** Every device that this package knows: whether it is available, and why or why not. */
 export function listDevices(): DeviceInfo[] {
   const reference: DeviceInfo = {
     name: "reference",
@@ -63,6 +63,6 @@ function openAuto(options: ReadDeviceOptions): Device {
   const devices = loadNative().devices();
   const cuda = devices.find((device) => device.kind === "cuda");
   const name = cuda?.available ? cuda.name : "cpu";
-  const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "this build knows none"}`;
+  const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "not in this build"}`;
   return new Device(name, loadNative().open(name, options), reason);
 }

@@ -49,7 +49,7 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * A layer from tensors. They are copied (enqueued on the device) and may be disposed right after.
+   * Makes a layer from tensors. The copies are enqueued on the device; the tensors may be disposed of right after.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, OUT_OF_MEMORY.
    */
   static create(options: MoeLayerOptions): MoeLayer {
@@ -57,9 +57,9 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * A layer of a Hugging Face model directory (config.json and safetensors), or of a layer file NAME.safetensors, which has
-   * one layer and says in its metadata what it computes.
-   * @throws BAD_CHECKPOINT naming what is missing or wrong, and the errors of {@link MoeLayer.create}.
+   * Loads a layer from a Hugging Face model directory (config.json and safetensors), or from a layer file
+   * NAME.safetensors, which holds one layer and describes it in its metadata.
+   * @throws BAD_CHECKPOINT, naming what is missing or wrong, and the errors of {@link MoeLayer.create}.
    */
   static load(directory: string, options: LoadOptions): Promise<MoeLayer>;
   static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
@@ -73,26 +73,26 @@ export class MoeLayer implements Disposable {
     return this.#parts.byteLength;
   }
 
-  /** What became of the cache of packed weights; undefined where {@link MoeLayer.load} was not asked for one. */
+  /** The outcome of the cache of packed weights; undefined if {@link MoeLayer.load} was not asked for one. */
   get cacheStatus(): CacheStatus | undefined {
     return this.#cacheStatus;
   }
 
   /**
-   * Replaces the bias [E] of the selection, in order with the enqueued work: for training with loss-free balancing.
-   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT where the scoring has no place
-   * for a bias; UNSUPPORTED_OPERATION where the weights are mapped from a cache file.
+   * Replaces the selection bias [E], in order with the enqueued work, as training with loss-free balancing does.
+   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT if the layer's routing
+   * cannot use a bias; UNSUPPORTED_OPERATION if the weights are mapped from a cache file.
    */
   setSelectionBias(bias: Tensor<FloatDType>): void {
     this.#parts.router.weights.setSelectionBias(weight(bias, "selectionBias"));
   }
 
   /**
-   * The layer's output for tokens x [T, H], or sequences of them [B, S, H]: of x's shape and dtype. Sequences matter to a
-   * capacity per sequence only.
-   * @param options.routing ids and weights [T or B * S, k] to use instead of the layer's own routing, with any k.
-   * @param options.training routes with the layer's noise (`noisy` or `routerJitter`), from a seed or a noise [T or B * S, E]
-   * that is given (with `hierarchy` and a groupNoise [T or B * S, G]); default without.
+   * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
+   * matter for a capacity per sequence.
+   * @param options.routing ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing.
+   * @param options.training route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as
+   * noise [T or B * S, E] (with `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
    * @param options.out where to write; default a new tensor.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
    */
@@ -127,8 +127,8 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * The layer's routing alone: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H], or [B * S, k] for sequences
-   * [B, S, H]. A choice dropped for want of capacity has id -1 and weight 0.
+   * Only the layer's routing: ids [T, k] i32 and weights [T, k] f32 for tokens x [T, H], or [B * S, k] for sequences
+   * [B, S, H]. A choice dropped by `capacity` has id -1 and weight 0.
    * @param options.training as in {@link forward}.
    */
   route(x: Tensor<FloatDType>, options: { training?: Training } = {}): Routing {
@@ -138,27 +138,25 @@ export class MoeLayer implements Disposable {
     return withMatrix(x, (input) => this.#parts.router.route(input, tokens, training));
   }
 
-  /** The router's output before any scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
+  /** The router's logits, before scoring: [T, E] f32 for tokens x [T, H], or [B * S, E] for sequences [B, S, H]. */
   routerLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
     return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "experts"));
   }
 
   /**
-   * The same of the groups' router of a layer with `hierarchy`: [T, G] f32, or [B * S, G].
+   * The logits of the groups' router of a layer with `hierarchy`: [T, G] f32, or [B * S, G].
    * @throws INVALID_ARGUMENT for a layer without `hierarchy`, and the errors of {@link forward}.
    */
   groupLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
-    if (this.description.hierarchy === undefined) {
-      throw invalidArgument("layer", "one with hierarchy, as groupLogits are its groups'", "one without");
-    }
+    if (this.description.hierarchy === undefined) throw requires("groupLogits", "a layer with hierarchy");
     return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "groups"));
   }
 
   /**
-   * The logits [T, E], or [B * S, E], that a layer with `noisy` routes by in training, their deviation, and the same without
-   * noise: what {@link expertLoad} takes. With `hierarchy` also those of the groups.
+   * What {@link expertLoad} takes, for a layer with `noisy`: the noisy logits that it routes by in training, their
+   * deviation and the clean logits, all [T, E] or [B * S, E]. With `hierarchy` also those of the groups.
    * @throws INVALID_ARGUMENT for a layer without `noisy`, and the errors of {@link forward}.
    */
   trainingLogits(x: Tensor<FloatDType>, training: Training): TrainingLogits {
@@ -175,10 +173,10 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * A {@link CapturedForward} of `tokens` tokens, one sequence: the layer over tensors of its own, with the work of
-   * launching done once for all replays. Enqueued. The weights live until both are disposed; where the layer has
-   * `capacity`, `expertChoice` or `hierarchy` it must not be disposed before the last replay.
-   * @param options.dtype of x and y; default the dtype of the weights.
+   * A {@link CapturedForward} of one sequence of `tokens` tokens, which has its own x and y and does the work of
+   * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
+   * with `capacity`, `expertChoice` or `hierarchy` must not be disposed of before the last replay.
+   * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
@@ -193,7 +191,7 @@ export class MoeLayer implements Disposable {
     return new CapturedForward(this.#parts, x, y);
   }
 
-  /** Microseconds of each stage of the last forward (not of a replay), once it is done. */
+  /** Microseconds of each stage of the last forward (replays do not count), once it is done. */
   stageTimes(): Promise<StageTimes> {
     return this.#parts.onDevice.handle.stageTimes();
   }
@@ -201,7 +199,7 @@ export class MoeLayer implements Disposable {
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.device);
     checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.device);
-    if (ids.shape[1] === 0) throw invalidArgument("routing", "at least one choice of a token", "k = 0");
+    if (ids.shape[1] === 0) throw invalidArgument("routing", "at least one choice per token", "k = 0");
   }
 
   /** Frees the layer's weights, once enqueued work no longer needs them. Idempotent. */

@@ -11,21 +11,20 @@ import type { Router } from "./router/router.js";
 import { checkTokens, type Tokens } from "./router/tokens.js";
 
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
-  /** Of x and y; default the dtype of the layer's weights. */
+  /** Dtype of x and y; default that of the experts' weights. */
   dtype?: D;
 }
 
 /**
- * A layer's forward over fixed memory, made by MoeLayer.capture to be run many times: write tokens into `x`, call
- * `replay()`, read `y`. The results are those of `forward`, bit for bit.
+ * A layer's forward over fixed memory, made by MoeLayer.capture to run many times: write tokens into `x`, call
+ * `replay()`, read `y`. The results are bit for bit those of `forward`.
  *
- * On `cuda` a replay launches one CUDA graph in place of the forward's kernels one by one; on `simt` it runs the launches
- * as they were recorded. On `cpu` and `reference`, where there is nothing to record, a replay is `forward` from `x` to `y`.
- * The routing of a layer with `capacity`, `expertChoice` or `hierarchy` is enqueued anew by every replay, before what was
- * recorded.
+ * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
+ * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
+ * `capacity`, `expertChoice` or `hierarchy`, every replay first enqueues the routing anew.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
-  /** The tokens [T, H]; not initialised. `x.write(values)` fills it, or an operator that takes it as `out`. */
+  /** The tokens [T, H], initially undefined. Fill it with `x.write(values)` or as the `out` of an operator. */
   readonly x: Tensor<D>;
   /** The outputs [T, H] of the last replay; the next one overwrites them. */
   readonly y: Tensor<D>;
@@ -44,7 +43,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
 
   /**
    * Enqueues y = layer(x).
-   * @throws DISPOSED, also where a layer that replays route by is.
+   * @throws DISPOSED, also if the replay has to enqueue the routing and the layer was disposed of.
    */
   replay(): void {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "captured forward: used after dispose()");
@@ -53,7 +52,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle.replay();
   }
 
-  /** Frees `x`, `y` and what the replays need, once enqueued work no longer needs them. Idempotent. */
+  /** Frees `x`, `y` and the recording, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
@@ -73,7 +72,7 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   }
 }
 
-/** Routes tokens in fixed memory into fixed memory. */
+/** Enqueues the routing of fixed memory into fixed memory. */
 class CapturedRouter {
   readonly routing: Routing;
   readonly maxChoices: number;

@@ -11,17 +11,20 @@ import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
 import { givenDTypes, type LayerWeights } from "./weights/layer_weights.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
 
-/** `experts`: a list of E, or the same tensors stacked, by default with the expert first ([E, I, H] and so on). */
+/**
+ * A layer's configuration and weights. `experts` is a list of E experts, or the same weights as stacked tensors, by
+ * default with the expert as the first dimension ([E, I, H] and so on).
+ */
 export interface MoeLayerOptions
   extends MoeLayerConfig,
     LayerWeights<Weight, readonly ExpertWeights[] | ExpertWeights> {
   device: Device;
-  /** Storage dtype of the weights on the device: one for all, or by role. Default the dtype of the router's weight for all. */
+  /** Storage dtype of the weights on the device: one for all, or one per role. Default: that of the given router. */
   dtype?: FloatDType | WeightDTypes;
   /**
-   * Hold these experts only, and `experts` has no others: `forward` then gives their share of the output, with the weights of
-   * the whole routing, so that the outputs of the banks of a layer add up to the layer's. The bank with `first: 0` has the
-   * shared expert. Default all.
+   * Hold only these experts; `experts` then has only these. `forward` returns their share of the output, weighted by
+   * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
+   * belongs to the bank with `first: 0`. Default: all experts.
    */
   bank?: ExpertRange;
 }
@@ -45,7 +48,7 @@ const createFields = {
 } satisfies Fields<MoeLayerOptions>;
 const createOptions = object(createFields, "{ device, hiddenSize, ..., router, experts }");
 
-/** The options as read, but for the device, and the experts as they were given. */
+/** The options as read, without the device, and with the experts as given. */
 type GivenLayer = Omit<Read<typeof createOptions>, "device" | "experts"> & {
   readonly experts: ExpertWeights | readonly ExpertWeights[];
 };
@@ -69,7 +72,7 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   }
 }
 
-/** Of a weight whose tensor is not checked yet. */
+/** The dtype of a weight whose tensor has not been checked yet. */
 function dtypeOf(weight: Weight): FloatDType {
   return storedWeight(weight).tensor?.dtype;
 }

@@ -5,15 +5,15 @@ import type { TensorHandle } from "../core/tensor_handle.js";
 import type { MoeLayerDescription } from "./description/config.js";
 
 /**
- * A layer's memory and fused stages on a device, which hold its router and its experts together. {@link Router} and
- * {@link ExpertBank} are the two sides of it.
+ * A layer's memory and fused stages on a device, which cover both router and experts. {@link Router} and
+ * {@link ExpertBank} are its two sides.
  */
 export class DeviceLayer {
   readonly device: Device;
   readonly description: MoeLayerDescription;
   #handle: LayerHandle | undefined;
 
-  /** @param stored the parts of a layer of an equal description; default memory whose weights are to be set. */
+  /** @param stored the parts of a layer of an equal description; by default the weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
     this.device = device;
     this.description = description;
@@ -24,14 +24,14 @@ export class DeviceLayer {
     return this.#handle === undefined || this.device.disposed;
   }
 
-  /** @throws DISPOSED after free(), or where the device is. */
+  /** @throws DISPOSED after free(), or if the device was disposed of. */
   get handle(): LayerHandle {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "layer: used after dispose()");
     void this.device.backend;
     return this.#handle;
   }
 
-  /** Enqueues y = the layer of x, where the device routes by itself. */
+  /** Enqueues y = layer(x), with the device's own routing. */
   forward(x: TensorHandle, y: TensorHandle): void {
     this.handle.forward(x, y, null, null, -1);
   }

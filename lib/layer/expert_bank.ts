@@ -7,8 +7,8 @@ import { setLinear, withMatrices } from "./weights/linear.js";
 import type { Weight } from "./weights/weight_layout.js";
 
 /**
- * The experts that a layer holds, `description.bank`, with the shared ones where the bank begins with expert 0. Every setter
- * checks its weights and enqueues a copy.
+ * The experts that a layer holds: those of `description.bank`, plus the shared ones if the bank begins with expert 0.
+ * Every setter checks its weights and enqueues a copy.
  */
 export class ExpertBank {
   readonly #layer: DeviceLayer;
@@ -17,14 +17,14 @@ export class ExpertBank {
     this.#layer = layer;
   }
 
-  /** The weights of one expert; `expert` counts within the bank. */
+  /** Sets the weights of one expert, numbered within the bank. */
   setExpert(expert: number, weights: ExpertWeights): void {
     const { device, description } = this.#layer;
     checkExpert(`experts[${expert}]`, weights, description, description.intermediateSize, device);
     this.#setShares(expert, weights, description.intermediateSize);
   }
 
-  /** The weights of all experts of the bank, stacked. */
+  /** Sets the weights of all experts of the bank from stacked tensors. */
   setStacked(stacked: ExpertWeights): void {
     const { device, description } = this.#layer;
     const { bank, hiddenSize, intermediateSize } = description;
@@ -39,14 +39,14 @@ export class ExpertBank {
     }
   }
 
-  /** The weights of the shared expert, whose width decides between how many experts they are divided. */
+  /** Sets the weights of the shared expert, which is stored as ceil(width / intermediateSize) experts. */
   setShared(weights: ExpertWeights, width: number): void {
     const { device, description } = this.#layer;
     checkExpert("shared", weights, description, width, device);
     this.#setShares(description.bank.count, weights, width);
   }
 
-  /** The shared expert's gate. */
+  /** Sets the shared expert's gate. */
   setSharedGate(weight: Weight, bias?: Weight): void {
     const { device, description, handle } = this.#layer;
     const rows = description.sharedGate === "softmax" ? 2 : 1;
@@ -55,7 +55,7 @@ export class ExpertBank {
     });
   }
 
-  /** Checks that what the shared expert needs is given and nothing else. */
+  /** Checks that exactly the weights that the shared expert needs are given. */
   checkShared(given: { readonly shared: unknown; readonly sharedGate: unknown }): void {
     const { sharedExperts, sharedGate, bank } = this.#layer.description;
     const bankWithShared = bank.first === 0 ? "sharedExpert" : "a bank that begins with expert 0";
@@ -67,12 +67,15 @@ export class ExpertBank {
     }
   }
 
-  /** Enqueues y = what the bank's experts add to the output for x of a routing of which at most `maxChoices` fall on them. */
+  /**
+   * Enqueues y = the bank's share of the output for x under a routing.
+   * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
+   */
   forward(x: TensorHandle, y: TensorHandle, { ids, weights }: Routing, maxChoices: number): void {
     this.#layer.handle.forward(x, y, ids.handle, weights.handle, maxChoices);
   }
 
-  /** Divides an expert of `width` between experts of the layer's, the first of which is `expert`. */
+  /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */
   #setShares(expert: number, weights: ExpertWeights, width: number): void {
     const { description, handle } = this.#layer;
     for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {

@@ -7,7 +7,7 @@ import { DeviceLayer } from "./device_layer.js";
 import { ExpertBank } from "./expert_bank.js";
 import { Router } from "./router/router.js";
 
-/** What a layer is: a description, a router and a bank of experts, over one layer of a device. */
+/** What a layer consists of: a description, a router and a bank of experts, over one {@link DeviceLayer}. */
 export class LayerParts implements Disposable {
   readonly device: Device;
   readonly description: MoeLayerDescription;
@@ -15,7 +15,7 @@ export class LayerParts implements Disposable {
   readonly router: Router;
   readonly bank: ExpertBank;
 
-  /** @param stored the packed weights of a layer of an equal description; default memory whose weights are to be set. */
+  /** @param stored the packed weights of a layer of an equal description; by default the weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
     checkSupported(device, description);
     this.device = device;
@@ -41,11 +41,11 @@ export class LayerParts implements Disposable {
   }
 }
 
-/** The GPU devices weigh the chosen experts by a softmax gate only where a bank has the shared ones too. */
+/** On GPU devices a softmax gate can weigh a bank's experts only if the bank has the shared experts too. */
 function checkSupported({ kind, name }: Device, { sharedGate, sharedExperts }: MoeLayerDescription): void {
   if (kind === "reference" || kind === "cpu" || sharedGate !== "softmax" || sharedExperts > 0) return;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `layer: ${name} needs the shared expert beside its softmax gate; take a bank with "first: 0"`,
+    `layer: ${name} cannot compute a bank without the shared expert of a softmax gate; use a bank with "first: 0"`,
   );
 }

@@ -3,49 +3,49 @@ import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
 import { type WeightFormat, type WeightFormatName, weightFormats } from "../core/weight_format.js";
 
-/** What a computation must do at least, however it is done. */
+/** The least that a computation must do, however it is implemented. */
 export interface Work {
   /** Floating-point operations; a multiply-add is two. */
   readonly operations: number;
-  /** Bytes of the weights of the experts that have tokens, each read once. */
+  /** Bytes of weights read, each once; of experts, only those that have tokens. */
   readonly weightBytes: number;
 }
 
 /** The work of one forward of a layer. */
 export interface LayerWork extends Work {
   readonly stages: Readonly<Record<keyof StageTimes, Work>>;
-  /** Bytes of x read and y written, once each. */
+  /** Bytes of x and y, each moved once. */
   readonly activationBytes: number;
 }
 
-/** The rows that tokens come to at the experts they choose: counted, or expected and then no whole numbers. */
+/** How many rows the experts get. Counted, or expected values, which need not be whole numbers. */
 export interface RoutedRows {
   /** T */
   readonly tokens: number;
-  /** Choices of an expert by a token. */
+  /** Rows of all experts: choices of an expert by a token. */
   readonly rows: number;
-  /** Experts that any token chose. */
+  /** Experts that at least one token chose. */
   readonly touchedExperts: number;
 }
 
-/** Numbers of weights in a layer, biases aside. */
+/** Numbers of weights in a layer, without biases. */
 export interface LayerParameters {
   readonly router: number;
   readonly expert: ExpertParameters;
-  /** Of the shared expert; zeros where there is none. */
+  /** Of the shared expert; zeros if there is none. */
   readonly shared: ExpertParameters;
   readonly sharedGate: number;
 }
 
 export interface ExpertParameters {
-  /** The first products' matrices: gate, up, factor. */
+  /** The matrices of the first products: gate, up, factor. */
   readonly gateUp: number;
   readonly down: number;
 }
 
 /**
  * Counts a layer's weights.
- * @param sharedWidth width of the shared expert, which the description rounds up to a multiple of I.
+ * @param sharedWidth width of the shared expert; default the description's, which is rounded up to a multiple of I.
  */
 export function layerParameters(
   description: LayerDescription,
@@ -65,7 +65,7 @@ export function layerParameters(
   };
 }
 
-/** Weights of a layer with `experts` of its experts: E for all, k for those that one token is multiplied with. */
+/** Weights of a layer, counting `experts` of its experts: E for all, k for those that one token uses. */
 export function totalParameters({ router, expert, shared, sharedGate }: LayerParameters, experts: number): number {
   return router + sharedGate + experts * expertSize(expert) + expertSize(shared);
 }
@@ -75,7 +75,7 @@ export function expertSize({ gateUp, down }: ExpertParameters): number {
   return gateUp + down;
 }
 
-/** The rows of `tokens` tokens that were routed as `tokensPerExpert` says. */
+/** The rows of `tokens` tokens, from the counts of an actual routing. */
 export function countedRows(tokens: number, tokensPerExpert: ArrayLike<number>): RoutedRows {
   const counts = Array.from(tokensPerExpert);
   return {
@@ -86,8 +86,8 @@ export function countedRows(tokens: number, tokensPerExpert: ArrayLike<number>):
 }
 
 /**
- * The rows to expect of `tokens` tokens, each of which chooses k of E experts independently and with equal chances: an
- * expert is left out by all of them with probability (1 - k/E)^T.
+ * Expected rows if each of `tokens` tokens chooses k of E experts, independently and all equally likely: no token
+ * chooses a given expert with probability (1 - k/E)^T.
  */
 export function expectedRows({ numExperts, topK }: LayerDescription, tokens: number): RoutedRows {
   return {
@@ -97,7 +97,7 @@ export function expectedRows({ numExperts, topK }: LayerDescription, tokens: num
   };
 }
 
-/** Counts the work of one forward of tokens of `dtype`. */
+/** Counts the work of one forward with tokens of `dtype`. */
 export function layerWork(
   description: LayerDescription,
   { tokens, rows, touchedExperts }: RoutedRows,
@@ -132,7 +132,7 @@ function bytesOf(format: WeightFormatName): number {
   return (weightFormats.get(format) as WeightFormat).bits / 8;
 }
 
-/** The work of one forward of `tokens` tokens by the rows to expect, see {@link expectedRows}. */
+/** The work of one forward of `tokens` tokens for {@link expectedRows}. */
 export interface ExpectedWork {
   readonly tokens: number;
   readonly touchedExperts: number;

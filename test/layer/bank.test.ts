@@ -17,7 +17,7 @@ import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { anyLayer, RandomLayer } from "../support/random_layer.js";
 
-/** The options of the layer that holds these experts of the layer of `options`, whose experts are stacked. */
+/** The options of a bank of the layer that `options`, with stacked experts, describe. */
 function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptions {
   const { shared, sharedGate, sharedGateBias, experts, ...rest } = options;
   const { first, count } = bank;
@@ -32,7 +32,7 @@ function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptio
   };
 }
 
-/** E experts as banks that begin at these. */
+/** E experts divided into banks that begin at the given experts. */
 function banksOf(numExperts: number, begins: readonly number[]): ExpertRange[] {
   const edges = [...new Set([0, ...begins.filter((begin) => begin < numExperts)])].sort((a, b) => a - b);
   return edges.map((first, index) => ({ first, count: (edges[index + 1] ?? numExperts) - first }));
@@ -44,7 +44,7 @@ function sum(outputs: readonly ArrayLike<number>[]): Float64Array {
   );
 }
 
-/** A layer of normal weights in float32, with whatever routers its configuration needs. */
+/** A float32 layer with normal weights and the routers that its configuration needs. */
 function optionsOf(device: Device, config: MoeLayerConfig): MoeLayerOptions {
   const random = new Random(5);
   const { hiddenSize, intermediateSize, numExperts, hierarchy, noisy } = config;
@@ -77,7 +77,7 @@ const configs: Readonly<Record<string, [MoeLayerConfig, Training?]>> = {
 
 describe.each(kernelPaths)("banks of a layer on $label", (path) => {
   const device = openForTests(path);
-  /** Only `reference` weighs the chosen experts by a softmax gate where a bank has no shared ones. */
+  /** Only `reference` and `cpu` weigh chosen experts by a softmax gate in a bank without shared ones. */
   const takes = ({ sharedExpert }: MoeLayerConfig) => path.label === "reference" || sharedExpert?.gate !== "softmax";
 
   test("add up to the layer, whatever it has", () => {
@@ -143,7 +143,7 @@ describe.each(kernelPaths)("banks of a layer on $label", (path) => {
     expect(bank.byteLength).toBeLessThan(0.3 * whole.byteLength);
   });
 
-  test("take ids of other experts, and report those that are none", () => {
+  test("take ids of other experts, and report ids that are not an expert's", () => {
     const options = optionsOf(device(), base);
     using layer = MoeLayer.create(bankOptions(options, { first: 2, count: 2 }));
     using x = device().tensor(new Random(1).normals(base.hiddenSize), [1, base.hiddenSize]);
@@ -158,7 +158,7 @@ describe.each(kernelPaths)("banks of a layer on $label", (path) => {
   });
 });
 
-describe("banks that are none", () => {
+describe("invalid banks", () => {
   const device = openForTests("reference");
   const create = (bank: unknown, more: Partial<MoeLayerOptions> = {}) => {
     const config = { ...base, sharedExpert: { intermediateSize: 8, gate: "sigmoid" } } as const;
@@ -177,7 +177,7 @@ describe("banks that are none", () => {
     expectError(create(bank), "INVALID_ARGUMENT", message);
   });
 
-  test("experts of another number, and a shared expert where it does not belong", () => {
+  test("a wrong number of experts, and a shared expert where it does not belong", () => {
     expectError(
       create({ first: 0, count: 4 }),
       "SHAPE_MISMATCH",

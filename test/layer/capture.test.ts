@@ -142,7 +142,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     for (const captured of all) captured.dispose();
   });
 
-  test("keep what they need: layer, weights and views of x and y may be disposed", () => {
+  test("keep what they need: the layer, its weights and views of x and y may be disposed of", () => {
     const random = new RandomLayer(device(), example);
     using captured = random.layer.capture(example.tokens);
     const values = tokensOf(captured, new Random(11));
@@ -157,7 +157,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     expect(y.rawSync()).toEqual(expected);
   });
 
-  test("report nothing about other work's ids, nor do they hide it", () => {
+  test("neither report nor hide errors in other work's ids", () => {
     using random = new RandomLayer(device(), example);
     using captured = random.layer.capture(example.tokens);
     captured.x.write(tokensOf(captured, new Random(13)));
@@ -182,7 +182,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
     expect(device().warnings.nonFiniteLogitRows - before).toBe(4);
   });
 
-  test("of no tokens", () => {
+  test("without tokens", () => {
     using random = new RandomLayer(device(), example);
     using captured = random.layer.capture(0);
     captured.x.write(new Float32Array(0));

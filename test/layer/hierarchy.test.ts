@@ -23,7 +23,7 @@ const [tokens, hidden, inner] = [21, 33, 17];
 const [experts, groups] = [12, 4];
 const hierarchy = { numGroups: groups, topK: 2 } as const;
 
-/** A layer of random weights whose experts are chosen by groups, its routers and its tokens. */
+/** A layer with random weights whose experts are chosen by groups, its routers and its tokens. */
 function randomLayer(device: Device, changes: Partial<MoeLayerOptions> = {}, dtype: FloatDType = "f32") {
   const values = new Random(3);
   const normals = (shape: Shape, deviation = hidden ** -0.5) =>
@@ -79,7 +79,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     expect(layer.forward(x).dataSync()).toEqual(layer.forward(x, { routing }).dataSync());
   });
 
-  test("any rules for both gates", () => {
+  test("takes any rules for both gates", () => {
     const anyRule = fc.record({
       scoring: fc.constantFrom("softmax" as const, "softmax_selected" as const, "sigmoid" as const),
       normalize: fc.boolean(),
@@ -112,7 +112,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     );
   });
 
-  test("noise of both gates, given and of a seed", () => {
+  test("takes noise for both gates, given or from a seed", () => {
     const { layer, x, noiseRouter, groupNoiseRouter } = randomLayer(device(), { noisy: { epsilon: 0.5 } });
     const normals = (shape: Shape, offset: number) =>
       random(device(), shape, { seed: 8, distribution: "normal", offset });
@@ -172,7 +172,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     }
   });
 
-  test("the routers are the layer's own, and count", () => {
+  test("owns copies of its routers and counts their bytes", () => {
     const { layer, x, groupRouter } = randomLayer(device());
     const before = layer.route(x);
     const kept = before.weights.toArraySync();

@@ -18,13 +18,13 @@ import { anyLayer, anyPlainLayer, exampleConfig, type LayerProblem, RandomLayer 
 const runs = { numRuns: 30 };
 
 /**
- * Allowed error by the dtype of x; the case table has tighter ones. Relative to the largest output, so there must be
- * several: a single one may be a sum that nearly cancels.
+ * Allowed error by the dtype of x; those of the case table are tighter. Relative to the largest output, so there must
+ * be several outputs: a single one may be a sum that nearly cancels.
  */
 const tolerances = { f32: 3e-5, f16: 2e-2, bf16: 0.15, f64: 1e-12 } as const;
 const hasSeveralOutputs = ({ config }: LayerProblem) => config.hiddenSize >= 8;
 
-/** The stored bits of the layer's output and routing for the rows begin .. end of its tokens. */
+/** The stored bits of the layer's output and routing for rows begin .. end of its tokens. */
 function bits({ layer, x }: RandomLayer, begin = 0, end = x.shape[0] as number) {
   using tokens = x.rows(begin, end);
   using y = layer.forward(tokens);
@@ -71,7 +71,7 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
     );
   });
 
-  test("computes what reference does, whatever parts it has", () => {
+  test("computes the same as reference, whatever parts it has", () => {
     fc.assert(
       fc.property(anyLayer.filter(hasSeveralOutputs), (problem) => {
         using expected = new RandomLayer(reference(), problem);
@@ -148,7 +148,7 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
     seed: 7,
   };
 
-  test("a token of NaN leaves the other tokens' bits alone", () => {
+  test("a NaN token does not change the other tokens' bits", () => {
     using random = new RandomLayer(device(), example);
     const before = bits(random).y;
     const { hiddenSize } = example.config;
@@ -199,7 +199,7 @@ describe.each(kernelPaths)("a layer on $label", (path) => {
     expect([...values.slice(0, 33), ...values.slice(330)].every((value) => value === 0)).toBe(true);
   });
 
-  test("tells how many bytes its weights take, and the time of every stage", async () => {
+  test("reports the bytes of its weights and the time of every stage", async () => {
     using random = new RandomLayer(device(), example);
     const { hiddenSize: hidden, intermediateSize: inner, numExperts: experts } = example.config;
     expect(random.layer.byteLength).toBeGreaterThanOrEqual(4 * experts * (hidden + 3 * inner * hidden));

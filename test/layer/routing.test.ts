@@ -9,7 +9,7 @@ import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 import { exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
-/** What rounding routing weights to float32 changes on `reference`; the other devices compute with rounded ones. */
+/** The effect of rounding routing weights to float32 on `reference`; other devices compute with rounded weights. */
 const roundedWeights = 1e-6;
 
 const example = (changes: Partial<LayerProblem["config"]>, tokens = 12): LayerProblem => ({
@@ -100,7 +100,7 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     },
   );
 
-  test("the choice of experts is a routing, and what a layer with expertChoice does", () => {
+  test("expertChoice returns a routing, the same one as a layer with expertChoice", () => {
     using plain = new RandomLayer(device(), example({ normalize: false }));
     const choosing = { expertChoice: { factor: 2 }, topK: exampleConfig.numExperts, normalize: false };
     using random = new RandomLayer(device(), example(choosing));
@@ -144,10 +144,10 @@ describe.each(kernelPaths)("routing of a layer on $label", (path) => {
     const choosing = { expertChoice: { factor: 1 }, topK: 6, normalize: false };
     bad({ expertChoice: true }, /expertChoice: expected an object such as/);
     bad({ ...choosing, expertChoice: {} }, /expertChoice\.factor: expected a finite number/);
-    bad({ ...choosing, topK: 2 }, /topK: expected numExperts 6 where experts choose, got 2/);
-    bad({ ...choosing, scoring: "none" }, /scoring: expected "softmax" or "sigmoid" where experts choose, got "none"/);
-    bad({ ...choosing, normalize: true }, /normalize: expected false where experts choose, got true/);
-    bad({ ...choosing, scale: 2 }, /scale: expected 1 where experts choose, got 2/);
+    bad({ ...choosing, topK: 2 }, /topK: expected numExperts 6 with expertChoice, got 2/);
+    bad({ ...choosing, scoring: "none" }, /scoring: expected "softmax" or "sigmoid" with expertChoice, got "none"/);
+    bad({ ...choosing, normalize: true }, /normalize: expected false with expertChoice, got true/);
+    bad({ ...choosing, scale: 2 }, /scale: expected 1 with expertChoice, got 2/);
     bad({ ...choosing, hierarchy: { numGroups: 2, topK: 1 } }, /hierarchy cannot be combined with expertChoice/);
     bad({ ...choosing, capacity: { tokens: 1 } }, /capacity cannot be combined with expertChoice/);
     bad({ ...choosing, groups: { count: 2, top: 2 } }, /groups cannot be combined with expertChoice/);

@@ -7,7 +7,7 @@ import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
 
-/** Weights of experts that give their bias for every token. */
+/** Weights of experts whose output is their bias for every token. */
 function constantExperts(device: Device, biases: readonly (readonly number[])[]) {
   const hidden = biases[0]?.length as number;
   return {
@@ -17,7 +17,7 @@ function constantExperts(device: Device, biases: readonly (readonly number[])[])
   };
 }
 
-/** A layer whose routed experts give the rows of `outputs`. */
+/** A layer whose routed experts output the rows of `outputs`. */
 function constantLayer(
   device: Device,
   outputs: readonly (readonly number[])[],
@@ -54,7 +54,7 @@ describe.each(kernelPaths)("special values in a layer on $label", (path) => {
   const device = openForTests(path);
   const infinity = Number.POSITIVE_INFINITY;
 
-  test("softmax of outputs: NaN counts as -Infinity, +Infinity takes all in equal shares, all are 0 if none is larger", () => {
+  test("softmax of outputs: NaN is -Infinity, +Infinity takes all in equal shares, all -Infinity gives zeros", () => {
     const outputs = [
       [Number.NaN, 0, 0, -infinity],
       [infinity, Number.NaN, 3, infinity],
@@ -67,7 +67,7 @@ describe.each(kernelPaths)("special values in a layer on $label", (path) => {
       [0, 0, 0, 0],
       [0, 0, 0, 0],
     ];
-    // Exponentials need not go below the smallest normal number.
+    // Exponentials may flush results below the smallest normal number to zero.
     const error = relativeError(forwardIds(layer, [0, 1, 2, -1]).flat(), expected.flat());
     expect(error).toBeLessThanOrEqual(1e-37);
   });

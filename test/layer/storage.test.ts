@@ -21,7 +21,7 @@ const config = {
   sharedExpert: { intermediateSize: 30, gate: "sigmoid" },
 } as const;
 
-/** A layer's options, its matrices and biases being of `given`, all with values that every dtype holds exactly. */
+/** A layer's options with matrices and biases of dtypes `given`; every dtype represents their values exactly. */
 function optionsOf(device: Device, given: FloatDType): MoeLayerOptions {
   const random = new Random(2);
   const draw = (shape: Shape, deviation: number) => {
@@ -59,7 +59,7 @@ describe.each(kernelPaths)("storage by role on $label", (path) => {
     { gate: "bf16", up: "f32", factor: "f16", down: "f32" },
     { experts: "bf16", router: "f16", sharedGate: "f32", biases: "f16" },
   ];
-  test.each(roles)("%j computes what reference does", (dtype) => {
+  test.each(roles)("%j computes the same as reference", (dtype) => {
     for (const xDType of ["f32", "bf16"] as const) {
       const expected = run(reference(), { ...optionsOf(reference(), "f32"), dtype }, xDType);
       const y = run(device(), { ...optionsOf(device(), "f32"), dtype }, xDType);
@@ -68,7 +68,7 @@ describe.each(kernelPaths)("storage by role on $label", (path) => {
   });
 });
 
-describe("what is stored as what", () => {
+describe("storage dtypes", () => {
   const device = openForTests("reference");
   const create = (given: FloatDType, dtype?: MoeLayerOptions["dtype"]) =>
     MoeLayer.create({ ...optionsOf(device(), given), ...(dtype && { dtype }) });

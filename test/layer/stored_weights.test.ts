@@ -41,7 +41,9 @@ const anyProblem: fc.Arbitrary<Problem> = fc.record({
   seed: fc.nat(),
 });
 
-/** One matrix's values, [outputs, inputs] or [outputs], in a tensor of another layout; the other outputs are NaN. */
+/**
+ * One matrix's values [outputs, inputs], or a bias, in a tensor of another layout; the tensor's other outputs are NaN.
+ */
 function stored(values: Float32Array, [outputs, inputs = 1]: Shape, { orient, part }: Storage): Float32Array {
   const all = (outputs as number) * (part === undefined ? 1 : 2);
   const result = new Float32Array(all * inputs).fill(Number.NaN);
@@ -66,7 +68,7 @@ function storedShape([outputs, inputs]: Shape, { orient, part }: Storage): numbe
 const layoutOf = ({ orient, part }: Storage) => ({ orient, ...(part && { part }) });
 
 /**
- * The output of a layer with weights in PyTorch's layout, or in the problem's storages: one tensor each, or stacked.
+ * The output of a layer with weights in PyTorch's layout, or stored as the problem says: one tensor each, or stacked.
  */
 function outputOf(device: Device, problem: Problem, how: "plain" | "stored" | "stacked"): Float32Array {
   const { hidden, inner, width, experts, storages, seed } = problem;
@@ -167,7 +169,7 @@ describe("bad storages", () => {
     [
       "a stacked router",
       () => options({ tensor: zeros(2, 5), stacked: "rows" }),
-      /^router\.stacked cannot be combined with a tensor that holds one matrix alone$/,
+      /^router\.stacked cannot be combined with a tensor that holds a single matrix$/,
     ],
     [
       "a stacked expert in a list",

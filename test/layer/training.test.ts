@@ -16,7 +16,7 @@ import { expectError } from "../support/errors.js";
 
 const [tokens, hidden, inner, experts] = [21, 33, 17, 6];
 
-/** A layer of random weights, its tokens, and what its noise is projected by. */
+/** A layer with random weights, its tokens, and the projection for its noise. */
 function randomLayer(device: Device, changes: Partial<MoeLayerOptions>, dtype: FloatDType = "f32") {
   const values = new Random(3);
   const normals = (...shape: number[]) =>
@@ -113,7 +113,7 @@ describe.each(kernelPaths)("a layer in training on $label", (path) => {
     expect(weights.dataSync()).not.toEqual(noisy.route(x).weights.dataSync());
   });
 
-  test("the noise's router may be stored inputs first, and is the layer's own", () => {
+  test("noiseRouter may be stored inputs first, and the layer owns a copy", () => {
     const { layer, noiseRouter, x, noise } = randomLayer(device(), { noisy: {} });
     const rows = noiseRouter.toArraySync() as number[][];
     const columns = Array.from({ length: hidden }, (_, input) => rows.map((row) => row[input] as number));
@@ -145,7 +145,7 @@ describe.each(kernelPaths)("a layer in training on $label", (path) => {
     bad(() => plain.forward(x, { training: { seed: 1 } }), /training requires a layer with noisy or routerJitter/);
     bad(() => noisy.route(x, { training: {} as { seed: 1 } }), /training: expected exactly one of seed and noise/);
     bad(() => noisy.route(x, { training: { seed: -1 } }), /training\.seed: expected an integer/);
-    bad(() => jittered.route(x, { training: { noise } }), /training\.noise: expected a seed in its place/);
+    bad(() => jittered.route(x, { training: { noise } }), /training\.noise: expected a seed instead, for routerJitter/);
     bad(() => jittered.trainingLogits(x, { seed: 1 }), /trainingLogits requires a layer with noisy/);
     const given = { routing: noisy.route(x), training: { noise } };
     bad(() => noisy.forward(x, given), /training cannot be combined with routing/);

@@ -30,12 +30,12 @@ describe("parameters", () => {
     expect(layerParameters(description).shared).toEqual({ gateUp: 2 * 2 * I * H, down: 2 * I * H });
   });
 
-  test("those of a token", () => {
+  test("parameters that one token uses", () => {
     expect(totalParameters(layerParameters(described()), k)).toBe(E * H + k * 3 * I * H);
   });
 
   test.each([
-    // Of the 46.7e9 weights of Mixtral-8x7B (arXiv 2401.04088) 45.1e9 are experts'; of DeepSeek-V3's 671e9, 654e9.
+    // Mixtral-8x7B (arXiv 2401.04088): 45.1e9 of its 46.7e9 weights are experts'; DeepSeek-V3: 654e9 of 671e9.
     [{ hiddenSize: 4096, intermediateSize: 14336, numExperts: 8, topK: 2 }, 32, 45.1e9],
     [{ hiddenSize: 7168, intermediateSize: 2048, numExperts: 256, topK: 8 }, 58, 653.9e9],
   ])("published models %j", (sizes, layers, count) => {
@@ -60,7 +60,7 @@ describe("load", () => {
     expect(expectedRows(described(), T)).toMatchObject({ tokens: T, rows: T * k });
   });
 
-  test("expected as it is counted on average of uniform choices", () => {
+  test("expected rows are the average of counted rows for uniform choices", () => {
     const random = new Random("load");
     const rounds = 2000;
     let touched = 0;
@@ -93,7 +93,7 @@ describe("work", () => {
     expect(weightBytes).toBe(all.reduce((total, stage) => total + stage.weightBytes, 0));
   });
 
-  test("of the shared expert: all tokens, its weights once, whatever is touched", () => {
+  test("of the shared expert: all tokens, its weights once, however many experts are touched", () => {
     const shared = described({ sharedExpert: { intermediateSize: 2 * I, gate: "sigmoid" } });
     const load = { tokens: T, rows: 0, touchedExperts: 0 };
     const { stages } = layerWork(shared, load, "bf16");
@@ -119,7 +119,7 @@ test("expected work, per token and byte", () => {
   expect(operationsPerByte).toBeCloseTo(operationsPerToken / bytesPerToken, 9);
 });
 
-test("weights of roles with dtypes of their own count with their own bytes", () => {
+test("the bytes of each role's weights follow from its own dtype", () => {
   const bf16 = describeLayer(config, "bf16");
   const formats = { ...bf16.formats, router: "f32", gate: "f32" };
   const description = describeLayer(config, { formats, biasDType: "f32" });

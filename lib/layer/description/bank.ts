@@ -7,7 +7,7 @@ export const bankOption = object(
   "{ first: 0, count: 8 }",
 );
 
-/** The experts that a layer of E holds: all where none are named. */
+/** Checks a layer's bank against its number of experts; the default is all experts. */
 export function checkBank(bank: ExpertRange | undefined, numExperts: number): ExpertRange {
   if (bank === undefined) return { first: 0, count: numExperts };
   const { first, count } = bank;

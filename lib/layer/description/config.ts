@@ -39,13 +39,14 @@ import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption }
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
 import { uniformStorage, type WeightStorage } from "./storage.js";
 
-/** An expert that every token goes through, beside its chosen ones. */
+/** An expert that processes every token, in addition to the chosen ones. */
 export interface SharedExpertConfig {
-  /** Its width, in models with n shared experts that of all n together. */
+  /** Its width; for a model with n shared experts, the width of all n together. */
   intermediateSize: number;
   /**
-   * Its weight: 1 (`none`, default), the sigmoid of one more linear output (Qwen2-MoE), or for `softmax` (residual MoE,
-   * arXiv 2201.05596) the second of a softmax over two, whose first multiplies the routed experts' output.
+   * Its weight: 1 (`none`, default), the sigmoid of a linear projection (`sigmoid`, Qwen2-MoE), or the second entry of
+   * a softmax over two whose first entry multiplies the routed experts' output (`softmax`, residual MoE, arXiv
+   * 2201.05596).
    */
   gate?: SharedGate;
 }
@@ -60,34 +61,35 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
   numExperts: number;
   /** Default swiglu: down(silu(gate x) * up x). */
   activation?: Activation;
-  /** Of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
+  /** Parameters of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
   clamp?: Partial<Clamp>;
-  /** Whether a third projection multiplies: down(act(gate x) * (up x) * (factor x)), as in OpenMoE. Default false. */
+  /** Whether there is a third projection: down(act(gate x) * (up x) * (factor x)), as in OpenMoE. Default false. */
   factor?: boolean;
-  /** What is done to an expert's output before it is weighted; default none. */
+  /** Activation of an expert's output before it is weighted; default none. */
   outputActivation?: OutputActivation;
   /** Whether the router's weight multiplies the expert's output (default) or its input (Llama-4). */
   weightOn?: WeightPlace;
   /** Default none. */
   sharedExpert?: SharedExpertConfig | undefined;
   /**
-   * Hierarchical gating (see {@link hierarchicalGating}): a first gate, by this rule on the logits of `groupRouter`, chooses
-   * groups of neighbouring experts, and the layer's own rule then chooses topK / hierarchy.topK experts within each.
+   * Hierarchical gating (see {@link hierarchicalGating}): a first gate applies this rule to the logits of `groupRouter`
+   * to choose groups of neighbouring experts; the layer's own rule then chooses topK / hierarchy.topK experts in each.
    * Default none.
    */
   hierarchy?: HierarchyConfig;
-  /** How many of the tokens' choices an expert takes; the others are dropped. Default all. */
+  /** How many choices an expert takes; the others are dropped. Default: no limit. */
   capacity?: Capacity;
   /**
-   * Experts choose tokens in place of tokens experts (see {@link expertChoice}): so many each, of the largest softmax or
-   * sigmoid. A token has any number of experts, so topK is numExperts. Default none.
+   * Experts choose tokens, instead of tokens choosing experts (see {@link expertChoice}): each expert takes this many,
+   * those with the largest softmax or sigmoid. A token may have any number of experts, so topK must be numExperts.
+   * Default none.
    */
   expertChoice?: CapacitySize;
 }
 
-/** A checked configuration: what devices compute, and what is done to the routing before. */
+/** A checked configuration: what devices compute, and how the routing is made before that. */
 export interface MoeLayerDescription extends LayerDescription, RouterNoise {
-  /** Storage dtype of the experts' weights: of `up`, where they differ. */
+  /** Storage dtype of the experts' weights; that of `up` if they differ. */
   readonly weightDType: DType;
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacityAmount | undefined;
@@ -118,13 +120,13 @@ export const configFields = {
 
 const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExperts, topK }");
 
-/** A configuration as read: every field is in its range, but what depends on another is not yet checked. */
+/** A configuration as read: every field is in range, but combinations of fields have not been checked. */
 export type ReadConfig = Read<typeof layerConfig>;
 
 /**
  * Checks a configuration and fills in the defaults.
- * @param storage of the weights: one dtype, or what each role is stored as.
- * @param experts those that the layer holds; default all.
+ * @param storage dtype of all weights, or the storage of each role.
+ * @param experts the experts that the layer holds; default all.
  */
 export function describeLayer(
   config: MoeLayerConfig,
@@ -134,7 +136,7 @@ export function describeLayer(
   return describeConfig(layerConfig(config, "options"), storage, experts);
 }
 
-/** {@link describeLayer} of a configuration that was read. */
+/** {@link describeLayer} for a configuration that has been read. */
 export function describeConfig(
   config: ReadConfig,
   storage: FloatDType | WeightStorage,
@@ -171,7 +173,7 @@ function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount |
   if (expertChoice === undefined) return undefined;
   checkCapacitySize(expertChoice, "expertChoice.");
   const refuse = (name: keyof GatingRule, expected: string) =>
-    invalidArgument(name, `${expected} where experts choose`, config[name]);
+    invalidArgument(name, `${expected} with expertChoice`, config[name]);
   if (gating.topK !== numExperts) throw refuse("topK", `numExperts ${numExperts}`);
   if (!isExpertScoring(gating.scoring)) throw refuse("scoring", '"softmax" or "sigmoid"');
   if (gating.selectionKey !== "score") throw refuse("selectionKey", '"score"');
@@ -183,12 +185,12 @@ function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount |
   return expertChoice;
 }
 
-/** Whether experts can choose by this scoring. */
+/** Whether this scoring can be used for expert choice. */
 export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
   return (expertScorings as readonly Scoring[]).includes(scoring);
 }
 
-/** The bank that begins with expert 0 has the shared experts; a softmax gate weighs the chosen experts of all banks. */
+/** Only the bank that begins with expert 0 has the shared experts; a softmax gate weighs the experts of every bank. */
 function checkSharedExpert(
   config: ReadConfig,
   { first }: ExpertRange,
@@ -204,7 +206,7 @@ function checkSharedExpert(
   return { sharedExperts: Math.ceil(width / intermediateSize), sharedGate: gate };
 }
 
-/** Width of the first product's result before the activation: 2I where gated, else I. */
+/** Width of the first product before the activation: 2I if gated, else I. */
 export function gateUpRows(description: LayerDescription): number {
   return (isGated(description.activation) ? 2 : 1) * description.intermediateSize;
 }

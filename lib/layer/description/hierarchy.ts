@@ -8,13 +8,15 @@ import {
   gatingFields,
 } from "../../operators/routing/gating_options.js";
 
-/** The first gate of a layer's hierarchical gating: how many groups of neighbouring experts there are, and its rule. */
+/**
+ * The first gate of a layer's hierarchical gating: the number of groups of neighbouring experts, and the gate's rule.
+ */
 export interface HierarchyConfig extends GatingRuleOptions {
-  /** G, which divides numExperts. */
+  /** G; divides numExperts. */
   numGroups: number;
 }
 
-/** A checked hierarchy: the first gate's rule among the groups, and the second's among the experts of a group. */
+/** A checked hierarchy: the first gate's rule for groups, and the second gate's rule for the experts of a group. */
 export interface Hierarchy {
   readonly numGroups: number;
   readonly groups: Gating;
@@ -24,13 +26,13 @@ export interface Hierarchy {
 const hierarchyFields = { ...gatingFields, numGroups: unchecked } satisfies Fields<HierarchyConfig>;
 export const hierarchyOption = object(hierarchyFields, "{ numGroups: 8, topK: 2 }");
 
-/** A layer's own rule among its experts, with the hierarchy before it. */
+/** A layer's rule for its experts, and the hierarchy before it. */
 type HierarchicalRule = GatingRule & {
   readonly numExperts: number;
   readonly hierarchy: Read<typeof hierarchyOption> | undefined;
 };
 
-/** Checks a layer's hierarchy and fills in the defaults; topK is the layer's own. */
+/** Checks a layer's hierarchy and fills in the defaults; `topK` is the layer's. */
 export function checkHierarchy(config: HierarchicalRule, topK: number): Hierarchy | undefined {
   const { hierarchy, numExperts } = config;
   if (hierarchy === undefined) return undefined;
@@ -44,7 +46,7 @@ export function checkHierarchy(config: HierarchicalRule, topK: number): Hierarch
   const chosen = topK / groups.topK;
   if (!Number.isInteger(chosen) || chosen > groupSize) {
     const expected = `a multiple of hierarchy.topK ${groups.topK} up to ${groups.topK * groupSize}`;
-    throw invalidArgument("topK", `${expected}, as many in each chosen group of ${groupSize} experts`, topK);
+    throw invalidArgument("topK", `${expected}, the same number in each chosen group of ${groupSize} experts`, topK);
   }
   return { numGroups, groups, experts: checkGating({ ...config, topK: chosen }, groupSize) };
 }

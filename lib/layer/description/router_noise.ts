@@ -3,14 +3,14 @@ import { type Fields, object, optional } from "../../core/options.js";
 import { jitterEpsilon } from "../../operators/noise/jitter.js";
 import { noiseEpsilon } from "../../operators/noise/noisy_logits.js";
 
-/** How a layer's router is disturbed in training, so that tokens explore experts. At most one of the two. */
+/** Noise on a layer's router in training, so that tokens explore experts. At most one of the two. */
 export interface RouterNoiseConfig {
   /**
-   * Noisy top-k gating (arXiv 1701.06538): logits get normal noise of deviation softplus(noiseRouter x) + epsilon (default
-   * 0.01), see {@link noisyLogits}; in a hierarchy those of both gates.
+   * Noisy top-k gating (arXiv 1701.06538): adds normal noise of deviation softplus(noiseRouter x) + epsilon (default
+   * 0.01) to the logits, in a hierarchy to those of both gates; see {@link noisyLogits}.
    */
   noisy?: { epsilon?: number };
-  /** The router's input, but not the experts', is multiplied by 1 - routerJitter .. 1 + routerJitter, see {@link jitter}. */
+  /** Multiplies the router's input (not the experts') by 1 - routerJitter .. 1 + routerJitter; see {@link jitter}. */
   routerJitter?: number;
 }
 
@@ -25,7 +25,7 @@ export const routerNoiseFields = {
   routerJitter: optional(jitterEpsilon),
 } satisfies Fields<RouterNoiseConfig>;
 
-/** Checks that the noise is of one kind. */
+/** Checks that there is at most one kind of noise. */
 export function checkRouterNoise({ noisy, routerJitter }: RouterNoise): RouterNoise {
   if (noisy !== undefined && routerJitter !== undefined) throw cannotCombine("routerJitter", "noisy");
   return { noisy, routerJitter };

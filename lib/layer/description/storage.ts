@@ -4,31 +4,31 @@ import { invalidArgument } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
 
 /**
- * Storage dtypes of a layer's weights by role. A role that is left out keeps the dtype of the weights that it is made from.
- * Tokens may be of any dtype; only f64 goes with nothing else.
+ * Storage dtypes of a layer's weights by role. A role that is left out keeps the dtype of the given weights. Tokens may
+ * have any dtype, except that f64 can only be combined with f64.
  */
 export interface WeightDTypes {
-  /** The router, with those of noisy and hierarchical gating. */
+  /** The router, including the additional ones of noisy and hierarchical gating. */
   router?: FloatDType;
-  /** All matrices of the experts; the shared expert is stored as they are. */
+  /** All matrices of the experts, the shared expert included. */
   experts?: FloatDType;
-  /** Of the experts' matrices this one; default `experts`. */
+  /** One of the experts' matrices, as are up, factor and down; default `experts`. */
   gate?: FloatDType;
   up?: FloatDType;
   factor?: FloatDType;
   down?: FloatDType;
   sharedGate?: FloatDType;
-  /** All biases, but for the selection's, which is f32. */
+  /** All biases except the selection bias, which is f32. */
   biases?: FloatDType;
 }
 
-/** What each role of a layer is stored as. */
+/** How each role of a layer is stored. */
 export interface WeightStorage {
   readonly formats: LayerFormats;
   readonly biasDType: FloatDType;
 }
 
-/** The dtypes of the weights that a layer is made from; of experts those of the first. */
+/** The dtypes of the weights that a layer is made from; for experts, those of the first. */
 export type GivenDTypes = { readonly [Role in keyof LayerFormats | "biases"]?: FloatDType | undefined } & {
   readonly router: FloatDType;
 };
@@ -45,13 +45,13 @@ const roleDTypes = {
 } satisfies Fields<WeightDTypes>;
 const readRoleDTypes = object(roleDTypes, '{ experts: "bf16", router: "f32" }');
 
-/** One dtype for all roles, which `one` reads, or an object of them. */
+/** One dtype for all roles, read by `one`, or an object of dtypes by role. */
 export function weightDTypes(one: Reader<FloatDType>): Reader<FloatDType | WeightDTypes> {
   return (value, name) =>
     typeof value === "object" && value !== null ? (readRoleDTypes(value, name) as WeightDTypes) : one(value, name);
 }
 
-/** What is stored as what, where `dtype` was asked for; default all roles as the router. */
+/** The storage of each role for the option `dtype`; by default all roles have the dtype of the router. */
 export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, given: GivenDTypes): WeightStorage {
   if (typeof dtype !== "object") return uniformStorage(dtype ?? given.router);
   const { experts, biases = given.biases ?? given.router } = dtype;

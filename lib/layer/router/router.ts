@@ -9,7 +9,7 @@ import { emptyRouting, noisyGate, type RoutingStage, RoutingState, routingStages
 import type { GateName, Tokens } from "./tokens.js";
 import type { GateLogits, NoiseSource } from "./training.js";
 
-/** How a layer's tokens find their experts: the weights that score them, and the stages from x to ids and weights. */
+/** A layer's routing: the weights that score experts, and the stages from x to ids and weights. */
 export class Router {
   readonly weights: RouterWeights;
   readonly #description: MoeLayerDescription;
@@ -23,15 +23,15 @@ export class Router {
     this.#trainingStages = routingStages(layer.description, true);
   }
 
-  /** Whether the device's fused forward routes by itself, where there is no noise. */
+  /** Whether the device's fused forward includes the routing (without noise). */
   get fused(): boolean {
     const { capacity, expertChoice, hierarchy } = this.#description;
     return capacity === undefined && expertChoice === undefined && hierarchy === undefined;
   }
 
   /**
-   * Who takes which tokens: the choice of the router within the experts' capacity, or the experts' own.
-   * @param source what noise comes from; default none.
+   * Enqueues the layer's whole routing, capacity and expert choice included.
+   * @param source source of the noise; default no noise.
    * @param out where to write; default new tensors.
    */
   route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
@@ -43,18 +43,18 @@ export class Router {
     return state.routing as Routing;
   }
 
-  /** The logits of a gate with noisy gating, with their noise and without. */
+  /** The logits of a gate with noisy gating, with and without noise. */
   noisyLogits(x: TensorHandle, tokens: Tokens, source: NoiseSource, gate: GateName): GateLogits {
     const clean = this.weights.logits(x, tokens, gate);
     return { clean, ...noisyGate(x, clean, source, this.weights, gate) };
   }
 
-  /** Memory for a routing of these tokens, as {@link route} writes it. */
+  /** Memory for the routing that {@link route} writes for these tokens. */
   emptyRouting(tokens: Tokens): Routing {
     return emptyRouting(this.weights, tokens);
   }
 
-  /** How many choices fall on experts of the layer's bank at most: devices need memory for no more. */
+  /** Upper bound on the choices that fall on experts of the layer's bank, which limits the memory that devices need. */
   mostChoices({ count, sequenceLength }: Tokens): number {
     const { capacity, expertChoice: amount, numExperts, topK, bank } = this.#description;
     if (amount !== undefined) return bank.count * tokensOfExpert(amount, count, numExperts);

@@ -12,8 +12,8 @@ import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.
 import type { GateName, Tokens } from "./tokens.js";
 
 /**
- * The linear maps that score experts. Devices hold the one that their fused stages need; those of a hierarchy and of noisy
- * gating are tensors here. Every setter checks its weights and enqueues a copy.
+ * The linear projections that score experts. Devices hold the one that their fused stages need; those of a hierarchy
+ * and of noisy gating are tensors here. Every setter checks its weights and enqueues a copy.
  */
 export class RouterWeights {
   readonly #layer: DeviceLayer;
@@ -31,12 +31,12 @@ export class RouterWeights {
     return this.#layer.description;
   }
 
-  /** Of what is not in the device's own layer. */
+  /** Bytes of the tensors held here, which are not part of the device's layer. */
   get byteLength(): number {
     return Object.values(this.#extra).reduce((total, { byteLength }) => total + byteLength, 0);
   }
 
-  /** The router's weight [E, H] and bias [E]. */
+  /** Sets the router's weight [E, H] and bias [E]. */
   set(weight: Weight, bias?: Weight): void {
     const { device, description, handle } = this.#layer;
     setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
@@ -44,7 +44,7 @@ export class RouterWeights {
     });
   }
 
-  /** The bias [E] of the selection. */
+  /** Sets the selection bias [E]. */
   setSelectionBias(bias: Weight): void {
     const { device, description, handle } = this.#layer;
     const { numExperts, scoring, expertChoice, noisy, hierarchy } = description;
@@ -58,7 +58,7 @@ export class RouterWeights {
     });
   }
 
-  /** The weight of a router beside the layer's own. */
+  /** Sets the weight of an additional router. */
   setExtra(role: ExtraRouterRole, weight: Weight): void {
     const { device, description } = this.#layer;
     const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
@@ -70,7 +70,7 @@ export class RouterWeights {
     });
   }
 
-  /** A gate's logits of x: [T, E], of the groups [T, G]. */
+  /** A gate's logits for x: [T, E], or [T, G] for the groups. */
   logits(x: TensorHandle, { count, dtype }: Tokens, gate: GateName): Tensor<"f32"> {
     const { device, description, handle } = this.#layer;
     const outputs = gate === "experts" ? description.numExperts : description.hierarchy?.numGroups;
@@ -80,14 +80,14 @@ export class RouterWeights {
     return logits;
   }
 
-  /** What the deviation of a gate's noise is made from; of the shape of its logits. */
+  /** The projection that gives the deviation of a gate's noise; has the shape of the gate's logits. */
   noiseSpread(x: TensorHandle, logits: Tensor<"f32">, gate: GateName): Tensor<"f32"> {
     const spread = this.#layer.device.empty(logits.shape, logits.dtype);
     this.#project(x, gate === "experts" ? "noiseRouter" : "groupNoiseRouter", undefined, spread);
     return spread;
   }
 
-  /** The experts of x by the device's own stages, as the layer's rule chooses them. */
+  /** Enqueues the device's own router and gating for x. */
   choose(x: TensorHandle, ids: Tensor, weights: Tensor): void {
     this.#layer.handle.route(x, ids.handle, weights.handle);
   }

@@ -11,12 +11,12 @@ import type { RouterWeights } from "./router_weights.js";
 import type { GateName, Tokens } from "./tokens.js";
 import type { NoiseSource } from "./training.js";
 
-/** A routing on its way through a router's stages: what they leave for one another. */
+/** A routing on its way through a router's stages: what one stage leaves for the next. */
 export class RoutingState implements Disposable {
-  /** What the router sees of the tokens. */
+  /** The tokens as the router sees them. */
   x: TensorHandle;
   readonly tokens: Tokens;
-  /** What the noise of training comes from. */
+  /** The source of the noise in training. */
   readonly source: NoiseSource | undefined;
   readonly logits: Partial<Record<GateName, Tensor<"f32">>> = {};
   routing: Routing | undefined;
@@ -40,14 +40,14 @@ export class RoutingState implements Disposable {
 }
 
 /**
- * One step of a routing. `out` is where the list's last step writes its ids and weights; others, and all where it is not
- * given, write to tensors of their own.
+ * One step of a routing. The last step of the list writes ids and weights to `out`, if given; otherwise a step
+ * allocates its own tensors.
  */
 export type RoutingStage = (state: RoutingState, router: RouterWeights, out: Routing | undefined) => void;
 
 /**
- * The stages of a layer's routing, in training with its noise. The stage `chooseOnDevice` stands for the router and gating of the
- * device's fused forward.
+ * The stages of a layer's routing, with noise if `training`. The stage `chooseOnDevice` runs the router and gating of
+ * the device's fused forward.
  */
 export function routingStages(description: MoeLayerDescription, training: boolean): readonly RoutingStage[] {
   const { noisy, routerJitter, hierarchy, expertChoice, capacity } = description;
@@ -65,7 +65,7 @@ export function routingStages(description: MoeLayerDescription, training: boolea
   ];
 }
 
-/** x as a router with jitter sees it. */
+/** Replaces x by x with jitter. */
 const jitterInput: RoutingStage = (state, { device, description }) => {
   const { count, inputDType } = state.tokens;
   const jittered = state.keep(device.empty([count, description.hiddenSize], inputDType));
@@ -92,7 +92,7 @@ function addNoise(gate: GateName): RoutingStage {
   };
 }
 
-/** A gate's logits with the noise of a layer with noisy gating, from `clean` ones [T, E], of the groups [T, G]. */
+/** Adds the noise of noisy gating to a gate's `clean` logits [T, E], or [T, G] for the groups. */
 export function noisyGate(
   x: TensorHandle,
   clean: Tensor<"f32">,
@@ -150,7 +150,7 @@ const limitCapacity: RoutingStage = (state, { description }, out) => {
   state.routing = dropOverflow(chosen, rule, numExperts, state.tokens.sequenceLength, out);
 };
 
-/** Memory for the routing of tokens by a layer whose router chooses. */
+/** Memory for the routing of `count` tokens with topK experts each. */
 export function emptyRouting({ device, description }: RouterWeights, { count, dtype }: Tokens): Routing {
   const shape = [count, description.topK];
   return { ids: device.empty(shape, "i32"), weights: device.empty(shape, dtype) };

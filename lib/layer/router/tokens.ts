@@ -5,20 +5,20 @@ import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import type { DeviceLayer } from "../device_layer.js";
 
-/** A layer's gates: that of the experts, and in a hierarchy that of their groups. */
+/** A layer's gates: for experts and, in a hierarchy, for groups. */
 export type GateName = "experts" | "groups";
 
-/** The tokens of x [T, H], one sequence, or [B, S, H]. */
+/** The tokens of x: [T, H] is one sequence, [B, S, H] is B sequences. */
 export interface Tokens {
   /** T, or B * S. */
   readonly count: number;
   readonly sequenceLength: number;
   readonly inputDType: FloatDType;
-  /** Of routing weights and logits that go with them; f64 on `reference` only. */
+  /** Dtype of the routing weights and logits for these tokens; f64 only on `reference`. */
   readonly dtype: "f32";
 }
 
-/** Checks that x is [T, H] or [B, S, H] and goes with the layer's weights. */
+/** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */
 export function checkTokens({ description, device }: DeviceLayer, x: Tensor<FloatDType>): Tokens {
   const { hiddenSize, weightDType } = description;
   const sequences = (x as Partial<Tensor>)?.shape?.length === 3;
@@ -30,12 +30,13 @@ export function checkTokens({ description, device }: DeviceLayer, x: Tensor<Floa
   return { count, sequenceLength: sequences ? second : first, inputDType: x.dtype, dtype };
 }
 
-/** Checks that tokens of this dtype go with weights of that: f64 only with f64. */
+/** Checks that tokens of `dtype` can be multiplied with weights of `weightDType`: f64 only with f64. */
 export function checkGoesWithWeights(parameter: string, dtype: FloatDType, weightDType: string): void {
   if ((dtype === "f64") === (weightDType === "f64")) return;
+  const expected = weightDType === "f64" ? "f64" : "f32, f16 or bf16";
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
-    `${parameter}: expected a dtype that goes with weights of ${weightDType}, got ${dtype}`,
+    `${parameter}: expected ${expected} for weights of ${weightDType}, got ${dtype}`,
   );
 }
 

@@ -9,22 +9,22 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { Tokens } from "./tokens.js";
 
 /**
- * What one call's noise comes from: a seed of its own, or for `noisy` the noise itself, [T, E] f32 and with a hierarchy
- * [T, G] for the groups. A seed's noise for the groups follows that for the experts: it begins at number T * E.
+ * The source of one call's noise: a seed or, for `noisy`, the noise itself: [T, E] f32, plus [T, G] for the groups of a
+ * hierarchy. With a seed, the noise for the groups begins at number T * E of the sequence, after that for the experts.
  */
 export type Training =
   | { seed: Seed; noise?: undefined; groupNoise?: undefined }
   | { noise: Tensor<"f32">; groupNoise?: Tensor<"f32">; seed?: undefined };
 
-/** A gate's noisy logits, and without the noise: what {@link expertLoad} takes. */
+/** A gate's logits with and without noise: what {@link expertLoad} takes. */
 export interface GateLogits extends NoisyLogits {
-  /** [T, E] f32, of the groups' gate [T, G]. */
+  /** [T, E] f32, or [T, G] for the groups' gate. */
   readonly clean: Tensor<"f32">;
 }
 
 /** The logits that a layer routes by in training. */
 export interface TrainingLogits extends GateLogits {
-  /** Those of the groups, where the layer has a hierarchy. */
+  /** Logits of the groups' gate, if the layer has a hierarchy. */
   readonly groups?: GateLogits;
 }
 
@@ -37,10 +37,10 @@ export const trainingOption = object(
   "{ seed: 1 }",
 );
 
-/** A {@link Training} as read. */
+/** A {@link Training} after reading. */
 export type NoiseSource = Read<typeof trainingOption>;
 
-/** Checks that the layer has noise for training, and that `training` says what it comes from. */
+/** Checks that the layer has noise for training, and that `training` is a source for it. */
 export function checkTraining({ device, description }: DeviceLayer, training: NoiseSource, tokens: Tokens): void {
   const { noisy, routerJitter, numExperts, hierarchy } = description;
   if (noisy === undefined && routerJitter === undefined) {
@@ -54,7 +54,7 @@ export function checkTraining({ device, description }: DeviceLayer, training: No
     throw requires("training.groupNoise", "training.noise and a layer with hierarchy");
   }
   if (noise === undefined) return;
-  if (noisy === undefined) throw invalidArgument("training.noise", "a seed in its place for routerJitter", noise);
+  if (noisy === undefined) throw invalidArgument("training.noise", "a seed instead, for routerJitter", noise);
   checkTensor("training.noise", noise, [tokens.dtype], [tokens.count, numExperts], device);
   if (hierarchy === undefined) return;
   checkTensor("training.groupNoise", groupNoise, [tokens.dtype], [tokens.count, hierarchy.numGroups], device);

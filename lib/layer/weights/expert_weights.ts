@@ -18,13 +18,13 @@ import {
   weight,
 } from "./weight_layout.js";
 
-/** One expert's weights; f32, f16 or bf16. The shapes are those of the default layout. */
+/** One expert's weights; f32, f16 or bf16. Shapes are for the default layout. */
 export interface ExpertWeights<W = Weight> {
-  /** [I, H]; only and always where the activation is gated. */
+  /** [I, H]; required if the activation is gated, otherwise not allowed. */
   gate?: W;
   /** [I, H] */
   up: W;
-  /** [I, H]; only and always where the layer has a factor. */
+  /** [I, H]; required if the layer has a factor, otherwise not allowed. */
   factor?: W;
   /** [H, I] */
   down: W;
@@ -47,10 +47,10 @@ const expertFields = {
 } satisfies Fields<ExpertWeights>;
 const readExpert = object(expertFields, "{ gate, up, down }");
 
-/** One expert's weights as given, or those of all experts stacked; {@link checkExpert} checks the tensors. */
+/** Reads one expert's weights, or those of all experts stacked; {@link checkExpert} checks the tensors. */
 export const expertWeights: Reader<ExpertWeights> = (value, name) => mapExpert(readExpert(value, name), (one) => one);
 
-/** The weights of `count` experts as given: a list of them, or stacked. */
+/** Reads the weights of `count` experts: a list, or stacked tensors. */
 export function readExperts(value: unknown, count: number): ExpertWeights | readonly ExpertWeights[] {
   if (typeof value !== "object" || value === null) {
     throw invalidArgument("experts", "a list of expert weights or stacked tensors", value);
@@ -62,7 +62,7 @@ export function readExperts(value: unknown, count: number): ExpertWeights | read
 
 export type ExpertRole = keyof ExpertWeights;
 
-/** The shapes of one expert's matrices and biases, `inner` being its width. */
+/** The shapes of the matrices and biases of one expert of width `inner`. */
 export function expertShapes(hidden: number, inner: number): Readonly<Record<ExpertRole, Shape>> {
   return {
     gate: [inner, hidden],
@@ -77,7 +77,7 @@ export function expertShapes(hidden: number, inner: number): Readonly<Record<Exp
 
 export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRole[];
 
-/** Every role that `weights` has, with what `map` makes of its weight. */
+/** Applies `map` to every weight that is present. */
 export function mapExpert<A, B>(
   weights: { readonly [Role in ExpertRole]?: A | undefined },
   map: (weight: A, role: ExpertRole) => B,
@@ -86,7 +86,7 @@ export function mapExpert<A, B>(
   return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<B>;
 }
 
-/** Checks one expert's weights, or those of `count` stacked; `inner` is an expert's width. */
+/** Checks the weights of one expert of width `inner`, or of `count` stacked ones. */
 export function checkExpert(
   name: string,
   weights: ExpertWeights,
@@ -110,13 +110,15 @@ export function checkExpert(
   }
 }
 
-/** The weights of one of the experts that are stacked in `weights`. Dispose of the tensors, which are views, after use. */
+/** The weights of one of the experts stacked in `weights`, as views; dispose of these tensors after use. */
 export function stackedExpert(weights: ExpertWeights, expert: number, hidden: number, inner: number) {
   const shapes = expertShapes(hidden, inner);
   return mapExpert(weights, (weight, role) => stackedWeight(weight, expert, shapes[role]));
 }
 
-/** What of a matrix belongs to a share of an expert's width; undefined where nothing does. */
+/**
+ * The part of a matrix that belongs to columns first .. first + count - 1 of an expert's width; undefined if none does.
+ */
 function share(place: MatrixPlace, role: ExpertRole, first: number, count: number): MatrixPlace | undefined {
   if (role === "downBias") return first === 0 ? place : undefined;
   const alongColumns = role === "down" || role === "gateBias" || role === "upBias";
@@ -124,8 +126,8 @@ function share(place: MatrixPlace, role: ExpertRole, first: number, count: numbe
 }
 
 /**
- * The part of an expert of width `width` that begins at `first`, as an expert of at most `inner`. The bias of the output
- * belongs to the first part. Free the handles after use.
+ * The part of an expert of width `width` that begins at `first`, as an expert of width intermediateSize or less. The
+ * output's bias belongs to the first part. Free the handles after use.
  */
 export function expertShare(
   weights: ExpertWeights,

@@ -4,14 +4,14 @@ import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { MoeLayerConfig } from "../description/config.js";
 
-// Devices compute with a layer's router; what else projects tokens for the routing the layer keeps itself.
+// Devices hold a layer's main router. The layer itself keeps the other projections that its routing needs.
 
-/** The weights of routers beside the layer's own, by the names that {@link LayerWeights} has. */
+/** The weights of additional routers, named as in {@link LayerWeights}. */
 export const extraRouterRoles = ["noiseRouter", "groupRouter", "groupRouterBias", "groupNoiseRouter"] as const;
 
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 
-/** They are of the dtype of the layer's weights. */
+/** The additional routers of a layer, in the dtype of its router. */
 export type ExtraRouters = Partial<Record<ExtraRouterRole, Tensor<FloatDType>>>;
 
 interface ExtraRouter {
@@ -26,7 +26,7 @@ type RouterSizes = Pick<MoeLayerConfig, "hiddenSize" | "numExperts"> & {
   readonly hierarchy?: { readonly numGroups: number } | undefined;
 };
 
-/** What a layer's `noisy` and `hierarchy` have weights for. */
+/** The additional routers that a layer's `noisy` and `hierarchy` need. */
 export function extraRouters({ hiddenSize, numExperts, noisy, hierarchy }: RouterSizes): readonly ExtraRouter[] {
   const groups = hierarchy?.numGroups ?? 0;
   const needed = (role: ExtraRouterRole, rows: number) => ({ role, shape: [rows, hiddenSize], optional: false });
@@ -45,7 +45,7 @@ const causes: Readonly<Record<ExtraRouterRole, string>> = {
   groupNoiseRouter: "noisy and hierarchy",
 };
 
-/** Checks that what a layer needs is given and nothing else. */
+/** Checks that exactly the additional routers that a layer needs are given. */
 export function checkExtraRouters(sizes: RouterSizes, given: Partial<Record<ExtraRouterRole, unknown>>): void {
   const known = extraRouters(sizes);
   for (const role of extraRouterRoles) {

@@ -4,15 +4,15 @@ import type { ExpertWeights } from "./expert_weights.js";
 import type { Weight } from "./weight_layout.js";
 
 /**
- * The weights of a layer. Each is a tensor of the shape that stands here or, where it is stored in another way (inputs
- * first, gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
+ * The weights of a layer. Each is a tensor of the shape given here or, if it is stored in another way (inputs first,
+ * gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
  */
 export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   /** [E, H] */
   router: W;
   /** [E] */
   routerBias?: W;
-  /** [E, H], for `noisy`: what the deviation of the logits' noise is projected by. */
+  /** [E, H], for `noisy`: the projection that gives the deviation of the logits' noise. */
   noiseRouter?: W;
   /** [G, H], for `hierarchy`: the router of the groups. */
   groupRouter?: W;
@@ -20,11 +20,13 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   groupRouterBias?: W;
   /** [G, H], for `noisy` in a hierarchy: the groups' noiseRouter. */
   groupNoiseRouter?: W;
-  /** [E], added to what experts are chosen by, never to the weights (DeepSeek-V3's e_score_correction_bias). */
+  /**
+   * [E], added to the keys by which experts are chosen, never to the weights (e_score_correction_bias of DeepSeek-V3).
+   */
   selectionBias?: W;
   /** Every expert's weights. */
   experts: Experts;
-  /** The shared expert's weights, whose width is `sharedExpert.intermediateSize`. */
+  /** The shared expert's weights, of width `sharedExpert.intermediateSize`. */
   shared?: ExpertWeights<W>;
   /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
   sharedGate?: W;
@@ -32,7 +34,7 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   sharedGateBias?: W;
 }
 
-/** The dtypes of a layer's weights, of whose experts `expert` is the first. */
+/** The dtypes of a layer's weights, given its first expert. */
 export function givenDTypes<W>(
   layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & { readonly router: W },
   expert: ExpertWeights<W>,

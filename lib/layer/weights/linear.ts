@@ -4,7 +4,9 @@ import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 
-/** Checks a linear map's weight of `shape` [outputs, inputs] and its bias [outputs], and hands them over. */
+/**
+ * Checks a linear projection's weight of `shape` [outputs, inputs] and its bias [outputs], and passes them to `set`.
+ */
 export function setLinear(
   device: Device,
   name: string,
@@ -20,7 +22,7 @@ export function setLinear(
   withMatrices(matrices, (given) => set(given.weight, given.bias));
 }
 
-/** Hands matrices over and frees their handles. */
+/** Passes matrices to `set`, then frees their handles. */
 export function withMatrices<M extends Record<string, StridedMatrix | WeightMatrix | null>>(
   matrices: M,
   set: (matrices: M) => void,

@@ -7,28 +7,28 @@ import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkTensor } from "../../operators/check.js";
 
-/** `out_in`: rows are outputs (y = W x), as PyTorch's linear layers store them. `in_out`: columns are (y = x W). */
+/** `out_in`: rows are outputs (y = W x), as in PyTorch's linear layers. `in_out`: columns are outputs (y = x W). */
 export type Orient = "out_in" | "in_out";
 const orients: readonly Orient[] = ["out_in", "in_out"];
 
-/** Which of a tensor's outputs belong to a matrix that shares the tensor with one other. */
+/** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */
 export type Part = "first_half" | "second_half" | "even" | "odd";
 const parts: readonly Part[] = ["first_half", "second_half", "even", "odd"];
 
 /**
- * How a tensor holds the matrices of all experts: the expert is the first dimension (`dim0`), or the first dimension of
- * every expert's matrix follows that of the one before (`rows`).
+ * How a tensor holds the matrices of all experts: with the expert as an additional first dimension (`dim0`), or
+ * concatenated along the first dimension (`rows`).
  */
 export type Stacking = "dim0" | "rows";
 export const stackings: readonly Stacking[] = ["dim0", "rows"];
 
-/** How a tensor holds a matrix, or a bias, which has outputs but no inputs. */
+/** How a tensor holds a matrix, or a bias (which has outputs but no inputs). */
 export interface WeightLayout {
   /** Default out_in. */
   orient?: Orient;
-  /** Default: all outputs are the matrix's own. */
+  /** Default: all outputs of the tensor belong to this matrix. */
   part?: Part;
-  /** Of experts' weights in one tensor. */
+  /** For all experts' weights in one tensor; default dim0. */
   stacked?: Stacking;
 }
 
@@ -48,14 +48,14 @@ const storedFields = {
 } satisfies Fields<StoredWeight>;
 const storedWeightOption = object(storedFields, "{ tensor, orient, part, stacked }");
 
-/** A weight as given; {@link checkWeight} checks its tensor. */
+/** Reads a weight; {@link checkWeight} checks its tensor. */
 export const weight: Reader<Weight> = (value, name) => {
   if (value instanceof Tensor) return value as Tensor<FloatDType>;
   if (typeof value === "object" && value !== null) return storedWeightOption(value, name) as StoredWeight;
   throw invalidArgument(name, "a Tensor or { tensor, orient, part, stacked }", value);
 };
 
-/** Rows and columns of a matrix (of a bias, one row) among a tensor's elements. */
+/** Where a matrix lies among a tensor's elements; a bias is a matrix of one row. */
 export interface MatrixPlace {
   readonly offset: number;
   readonly rows: number;
@@ -71,12 +71,12 @@ export function storedShape([outputs, inputs]: Shape, { orient, part }: WeightLa
   return orient === "in_out" ? [inputs, all] : [all, inputs];
 }
 
-/** The shape of the tensor in which `count` of `shape` are stacked. */
+/** The shape of a tensor in which `count` tensors of `shape` are stacked. */
 export function stackedShape([first, ...rest]: Shape, stacked: Stacking, count: number): Shape {
   return stacked === "dim0" ? [count, first as number, ...rest] : [count * (first as number), ...rest];
 }
 
-/** Where the matrix of `shape` is in its tensor, which has the shape {@link storedShape}. */
+/** Where the matrix of `shape` lies in its tensor, which has the shape {@link storedShape}. */
 export function matrixPlace(shape: Shape, { orient, part }: WeightLayout): MatrixPlace {
   const [outputs, inputs] = shape as [number, number | undefined];
   const all = outputs * (part === undefined ? 1 : 2);
@@ -103,13 +103,13 @@ export function matrixAt({ handle, shape }: Tensor, { offset, ...matrix }: Matri
   return { handle: handle.view([shapeSize(shape) - offset], offset), ...matrix };
 }
 
-/** The whole matrix, or bias, of `shape` that a weight holds. Free the handle after use. */
+/** The matrix, or bias, of `shape` that a weight holds. Free the handle after use. */
 export function wholeMatrix(weight: Weight, shape: Shape): StridedMatrix {
   const { tensor, ...layout } = storedWeight(weight);
   return matrixAt(tensor, matrixPlace(shape, layout));
 }
 
-/** The same as a weight of the tensor's own format. */
+/** As {@link wholeMatrix}, as a weight in the tensor's own format. */
 export function wholeWeight(weight: Weight, shape: Shape): WeightMatrix {
   return plainWeight(storedWeight(weight).tensor.dtype, wholeMatrix(weight, shape));
 }
@@ -120,12 +120,12 @@ export function storedWeight(weight: Weight): StoredWeight {
 
 /**
  * Checks that `weight` holds a matrix, or bias, of `shape`.
- * @param count of how many experts; absent where it is a single matrix.
+ * @param count number of stacked experts; absent for a single matrix.
  */
 export function checkWeight(parameter: string, weight: Weight, shape: Shape, device: Tensor["device"], count?: number) {
   const { tensor, orient = "out_in", part, stacked } = storedWeight(weight);
   if (stacked !== undefined && count === undefined) {
-    throw cannotCombine(`${parameter}.stacked`, "a tensor that holds one matrix alone");
+    throw cannotCombine(`${parameter}.stacked`, "a tensor that holds a single matrix");
   }
   const one = storedShape(shape, part === undefined ? { orient } : { orient, part });
   const expected = count === undefined ? one : stackedShape(one, stacked ?? "dim0", count);
@@ -133,7 +133,7 @@ export function checkWeight(parameter: string, weight: Weight, shape: Shape, dev
   checkTensor(name, tensor, "float", expected, device);
 }
 
-/** The weight of expert `expert`, of `shape`, among `count` stacked ones; dispose of the tensor, a view, after use. */
+/** The weight of `shape` of one stacked expert. Its tensor is a view; dispose of it after use. */
 export function stackedWeight(weight: Weight, expert: number, shape: Shape): StoredWeight {
   const { tensor, stacked = "dim0", ...layout } = storedWeight(weight);
   const one = storedShape(shape, layout);
