@@ -5,7 +5,7 @@ export function badCheckpoint(place: string, problem: string, cause?: unknown): 
   return new MoeError("BAD_CHECKPOINT", `${place}: ${problem}`, { cause });
 }
 
-/** What `check` gives; a MoeError that it throws becomes BAD_CHECKPOINT, about `place`. */
+/** Returns `check()`; a MoeError that it throws becomes BAD_CHECKPOINT, about `place`. */
 export function checkedAt<T>(place: string, check: () => T): T {
   try {
     return check();
@@ -14,7 +14,7 @@ export function checkedAt<T>(place: string, check: () => T): T {
   }
 }
 
-/** A BAD_CHECKPOINT error for a failed call of the file system, whose own message names reason and path. */
+/** A BAD_CHECKPOINT error for a failed file system call, whose own message names reason and path. */
 export function fileSystemError(path: string, action: "read" | "written", cause: unknown): MoeError {
   return badCheckpoint(path, `cannot be ${action}: ${cause instanceof Error ? cause.message : cause}`, cause);
 }

@@ -4,8 +4,8 @@ import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
 import { isRecord, type JsonObject, readJsonObject } from "./safetensors/strict_json.js";
 
 /**
- * The fields of a configuration, such as a model's config.json. A field that is absent or null has the fallback, for a
- * model the default of its family's configuration class in Transformers; without a fallback it is an error.
+ * The fields of a configuration, such as a model's config.json. A field that is absent or null gets the fallback (for a
+ * model, the default of its configuration class in Transformers); without a fallback it is a BAD_CHECKPOINT error.
  */
 export class ConfigFields {
   /** Path of the file, for errors. */
@@ -17,13 +17,13 @@ export class ConfigFields {
     this.#fields = fields;
   }
 
-  /** Reads a model directory's config.json. Throws BAD_CHECKPOINT where there is none or it is no JSON object. */
+  /** Reads a model directory's config.json. Throws BAD_CHECKPOINT if it is missing or not a JSON object. */
   static async read(directory: string): Promise<ConfigFields> {
     const path = join(directory, "config.json");
     return new ConfigFields(path, await readJsonObject(path));
   }
 
-  /** The value as it stands; undefined where it is absent or null. */
+  /** The value as it is in the file; undefined if absent or null. */
   value(name: string): unknown {
     return this.#fields[name] ?? undefined;
   }
@@ -32,12 +32,12 @@ export class ConfigFields {
     return this.value(name) !== undefined;
   }
 
-  /** Whether the field is there and null, where that has a meaning of its own. */
+  /** Whether the field is present and null, for fields where null has a meaning of its own. */
   isNull(name: string): boolean {
     return this.#fields[name] === null;
   }
 
-  /** The fields of an object within; undefined where it is absent or null. */
+  /** The fields of a nested object; undefined if it is absent or null. */
   section(name: string): ConfigFields | undefined {
     const value = this.value(name);
     if (value === undefined) return undefined;
@@ -58,14 +58,16 @@ export class ConfigFields {
     });
   }
 
-  /** An integer, the same for all layers or one of a list for each. */
+  /** An integer that is the same for all layers, or listed for each layer. */
   integerOfLayer(name: string, fallback: number | undefined, layer: number): number {
     const value = this.value(name);
     if (!Array.isArray(value)) return this.integer(name, fallback);
     return new ConfigFields(this.path, { [name]: value[layer] }).integer(name, undefined);
   }
 
-  /** Throws BAD_CHECKPOINT where the field is there with another value than the one that a formula covers. */
+  /**
+   * Throws BAD_CHECKPOINT if the field is present with a value other than `expected`, the only one that is supported.
+   */
   require(name: string, expected: boolean | number | string): void {
     const value = this.value(name) ?? expected;
     if (value !== expected) throw this.#error(name, JSON.stringify(expected), value);
@@ -90,7 +92,7 @@ export class ConfigFields {
     return value;
   }
 
-  /** The entry of `choices` under the field's string. */
+  /** The entry of `choices` that the field's string names. */
   choice<T>(name: string, fallback: string | undefined, choices: ReadonlyMap<string, T>): T {
     const value = this.#fields[name] ?? fallback;
     const chosen = typeof value === "string" ? choices.get(value) : undefined;

@@ -15,22 +15,23 @@ import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
   /**
-   * Number of the layer whose MoE block is loaded, from 0. In encoder-decoder models the encoder's layers come first, then
-   * the decoder's.
+   * Number of the layer whose MoE block is loaded, from 0. In encoder-decoder models the encoder's layers come first,
+   * then the decoder's.
    */
   layer: number;
   device: Device;
   /**
-   * Keep the packed weights in a file, so that the next load of this layer maps them instead of reading and repacking:
-   * `true` for the folder `.moe-kernels` in the model directory, or the path of a folder for the layers of any models.
-   * The file is made anew where the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout or the
-   * version of this package are others. Loading works without it too: MoeLayer.cacheStatus tells what became of it. While a
-   * layer is in use its file may be deleted or replaced, but not written to or cut off in place.
+   * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
+   * for the folder `.moe-kernels` in the model directory, or the path of a folder, which may serve any number of
+   * models. The file is written anew if the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout
+   * or the version of this package have changed. If the cache cannot be used, loading still works; MoeLayer.cacheStatus
+   * reports the outcome. While a layer is in use, its file may be deleted or replaced, but not modified or truncated in
+   * place. Default false.
    */
   cache?: boolean | string;
 }
 
-/** Of a layer file, which has one layer alone. */
+/** Options for loading a layer file, which holds a single layer. */
 export interface LoadFileOptions extends WeightOptions {
   device: Device;
 }
@@ -55,18 +56,18 @@ const loadOptions = object(
 
 export type ReadLoadOptions = Read<typeof loadOptions>;
 
-/** A layer's parts, and what became of the cache where one was asked for. */
+/** A layer's parts, and the outcome of the cache if one was asked for. */
 export interface LoadedLayer {
   readonly parts: LayerParts;
   readonly cacheStatus?: CacheStatus;
 }
 
 /**
- * Loads the MoE block of one layer of a Hugging Face model directory: `model_type` in config.json names the
- * family, whose file in `families/` says what the fields mean and how the tensors are named. Or the layer of a layer file,
- * NAME.safetensors; see {@link openLayerFile}.
+ * Loads the MoE block of one layer from a Hugging Face model directory: `model_type` in config.json names the family,
+ * and the family's file in `families/` says what the fields mean and how tensors are named. Or loads the layer of a
+ * layer file, NAME.safetensors; see {@link openLayerFile}.
  * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT;
- * UNSUPPORTED_OPERATION for a layer file's formula that layers do not know.
+ * UNSUPPORTED_OPERATION for a layer file whose formula is not supported.
  */
 export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<LoadedLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
@@ -76,8 +77,8 @@ export async function loadLayer(path: string, options: LoadOptions | LoadFileOpt
 }
 
 async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoadOptions): Promise<LoadedLayer> {
-  if (layer !== 0) throw cannotCombine("layer", "a layer file, which has one layer alone");
-  if (cache !== false) throw cannotCombine("cache", "a layer file, whose layer is small");
+  if (layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
+  if (cache !== false) throw cannotCombine("cache", "a layer file");
   return { parts: await loadLayerFile(path, options) };
 }
 

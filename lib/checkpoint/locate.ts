@@ -11,27 +11,27 @@ import type { SafetensorsDType } from "./safetensors/dtype.js";
 import type { SafetensorsFile } from "./safetensors/file.js";
 import { tensorPlace } from "./safetensors/header.js";
 
-/** The tensor that holds a weight, and how. In the names of experts' tensors that are not stacked, `{e}` is the number. */
+/** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
 export interface NamedWeight extends WeightLayout {
   name: string;
 }
 
-/** Where a layer's weights are, by the roles that MoeLayer.create has. */
+/** Where a layer's weights are, by the same roles as in MoeLayer.create. */
 export type LayerTensors = LayerWeights<NamedWeight>;
 
-/** Where a layer comes from: its formula, the names of its tensors and the files that have them. */
+/** Where a layer comes from: its formula, the names of its tensors, and the files that hold them. */
 export interface LayerSource {
   /** The file that `config` was read from, for errors. */
   readonly configPath: string;
   readonly config: MoeLayerConfig;
   readonly tensors: LayerTensors;
-  /** The experts to load, default all; the bank that begins with expert 0 has the shared ones. */
+  /** The experts to load; default all. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
-  /** The file that has the tensor, open; BAD_CHECKPOINT where none has. */
+  /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
   fileOf(name: string): Promise<SafetensorsFile>;
 }
 
-/** A weight that was found in a file: a tensor, or of a stacked one the part of one expert. */
+/** A weight that was found in a file: a whole tensor, or one expert's part of a stacked tensor. */
 export interface LocatedWeight {
   readonly name: string;
   readonly file: SafetensorsFile;
@@ -51,22 +51,22 @@ const storedDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
   ["BF16", "bf16"],
 ]);
 
-/** What a weight's tensor must be. */
+/** The name and shape that a weight's tensor must have. */
 export interface ExpectedTensor {
   readonly name: string;
   readonly shape: Shape;
 }
 
 /**
- * Looks all weights of a layer up.
- * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
- * F16 or BF16.
+ * Looks up all weights of a layer.
+ * @throws BAD_CHECKPOINT for a missing tensor, a shape that does not match the configuration, or a dtype other than
+ * F32, F16 or BF16.
  */
 export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
   return mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
 }
 
-/** Looks the router's weight up, as {@link locateLayer}. */
+/** Looks up the router's weight; errors as in {@link locateLayer}. */
 export function locateRouter(source: LayerSource): Promise<LocatedWeight> {
   const { numExperts, hiddenSize } = source.config;
   return locate(source, source.tensors.router, [numExperts, hiddenSize], 0);
@@ -74,8 +74,8 @@ export function locateRouter(source: LayerSource): Promise<LocatedWeight> {
 
 /**
  * Visits every weight of a layer, one after another.
- * @param visit is given the weight's own shape, the expert's number (0 where it is none's) and the role, such as
- * `router` or `experts.gate`.
+ * @param visit gets the weight's own shape, the expert's number (0 if the weight is not an expert's) and the role, such
+ * as `router` or `experts.gate`.
  */
 export async function mapWeights<T>(
   { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
@@ -137,7 +137,7 @@ export function expectedTensor(
   };
 }
 
-/** Looks a weight up; see {@link locateLayer}. */
+/** Looks up a weight; errors as in {@link locateLayer}. */
 export async function locate(
   source: LayerSource,
   weight: NamedWeight,
@@ -156,7 +156,7 @@ export async function locate(
   if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, whole)) {
     throw badCheckpoint(
       tensorPlace(file.path, name),
-      `expected shape ${shapeText(whole)} by the sizes in ${source.configPath}, got ${shapeText(info.shape)}`,
+      `expected shape ${shapeText(whole)} from the sizes in ${source.configPath}, got ${shapeText(info.shape)}`,
     );
   }
   const one = storedShape(shape, layout);
@@ -164,7 +164,7 @@ export async function locate(
   return { name, file, dtype, shape: one, byteOffset: stacked ? expert * byteLength : 0, byteLength, layout };
 }
 
-/** A bias may be stored as a matrix of one row. */
+/** A bias may be stored as a matrix with one row. */
 function withoutLeadingOnes(shape: Shape): Shape {
   return shape.length > 1 && shape[0] === 1 ? withoutLeadingOnes(shape.slice(1)) : shape;
 }

@@ -9,9 +9,9 @@ import type { LayerTensors, NamedWeight } from "./locate.js";
 /** What a model directory's config.json says: `model_type` names the family, which knows what the fields mean. */
 export class Model {
   readonly family: Family;
-  /** The fields of the language model, within a multimodal one too. */
+  /** The fields of the language model, which may be part of a multimodal one. */
   readonly fields: ConfigFields;
-  /** How all layers together are numbered: 0 .. layerCount - 1, with experts and without. */
+  /** Number of layers, with and without experts; they are numbered 0 .. layerCount - 1. */
   readonly layerCount: number;
   readonly #whole: ConfigFields;
 
@@ -26,12 +26,12 @@ export class Model {
     this.layerCount = this.family.layerCount(this.fields);
   }
 
-  /** @throws BAD_CHECKPOINT where there is no config.json, it is malformed or its `model_type` is not known. */
+  /** @throws BAD_CHECKPOINT if config.json is missing or malformed, or its `model_type` is unknown. */
   static async read(directory: string): Promise<Model> {
     return new Model(await ConfigFields.read(directory));
   }
 
-  /** The method by which the weights are quantised; undefined where they are not. */
+  /** The quantisation method that config.json names; undefined if it names none. */
   get quantization(): string | undefined {
     const quantization = this.#whole.section("quantization_config");
     return quantization && String(quantization.value("quant_method") ?? "an unknown method");
@@ -45,8 +45,8 @@ export class Model {
   }
 
   /**
-   * The error to throw where a layer's weights were not found as floats: one that tells of their quantisation, if
-   * config.json does. Models keep its field when their weights are converted back, so it decides nothing by itself.
+   * The error to throw if a layer's weights were not found as floats: it mentions quantisation if config.json does.
+   * Dequantised models often keep that field, so the field alone is no reason to refuse them.
    */
   explain(error: unknown): unknown {
     if (this.quantization === undefined || !isMoeError(error) || error.code !== "BAD_CHECKPOINT") return error;
@@ -58,7 +58,7 @@ export class Model {
     );
   }
 
-  /** Returns the layer. @throws INVALID_ARGUMENT for one that the model does not have or that is dense. */
+  /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
   checkLayer(layer: unknown): number {
     checkInteger("layer", layer, 0, this.layerCount - 1);
     if (this.hasExperts(layer)) return layer;
@@ -76,12 +76,12 @@ export class Model {
     return this.family.hasExperts?.(this.fields, layer) ?? true;
   }
 
-  /** Sizes and formula of a layer with experts. */
+  /** The sizes and formula of a layer with experts. */
   config(layer: number): MoeLayerConfig {
     return this.family.config(this.fields, layer);
   }
 
-  /** The storage of a layer that a checkpoint has; where it has none, the usual one, so that errors name its tensors. */
+  /** The names of a layer's tensors in this checkpoint; if none match, the usual names, for the errors to mention. */
   tensors(layer: number, has: (name: string) => boolean): LayerTensors {
     const { family, fields } = this;
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
@@ -95,10 +95,10 @@ export class Model {
   }
 }
 
-/** What a multimodal model's text_config is where it does not say so. */
+/** The `model_type` of the text_config of multimodal models that leave it out. */
 const textTypes: ReadonlyMap<unknown, string> = new Map([["llama4", "llama4_text"]]);
 
-/** By a class in `architectures` that names a family, else by `model_type`. */
+/** Finds the family by a class in `architectures`, else by `model_type`. */
 function findFamily(fields: ConfigFields): Family {
   const architectures = fields.value("architectures");
   const named = [...families.values()].find(
@@ -107,7 +107,7 @@ function findFamily(fields: ConfigFields): Family {
   return named ?? fields.choice("model_type", undefined, families);
 }
 
-/** What the prefix of a layer's names becomes in checkpoints of a base model alone and of multimodal models. */
+/** How checkpoints of bare base models and of multimodal models change the prefix of a layer's names. */
 const surroundings: readonly ((prefix: string) => string)[] = [
   (prefix) => prefix,
   (prefix) => prefix.replace(/^(model|transformer)\./, ""),

@@ -9,27 +9,27 @@ import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 export interface StoredRole {
   /** Such as `router` or `experts.gate`. */
   readonly role: string;
-  /** Of the tensor; `{e}` stands for the expert's number. */
+  /** The tensor's name; `{e}` stands for the expert's number. */
   readonly name: string;
-  /** What the tensor's shape must be. */
+  /** The shape that the tensor must have. */
   readonly shape: Shape;
   readonly layout: WeightLayout;
-  /** The dtypes that its tensors have. */
+  /** The dtypes of its tensors. */
   readonly dtypes: readonly SafetensorsDType[];
 }
 
-/** How a checkpoint stores a layer, by the headers of its files alone. */
+/** How a checkpoint stores a layer, according to the headers of its files. */
 export interface LayerStorage {
   readonly roles: readonly StoredRole[];
-  /** Bytes of all tensors that are there. */
+  /** Bytes of all tensors that were found. */
   readonly bytes: number;
-  /** Those of the experts that the router chooses from. */
+  /** Of these, the bytes of the routed experts. */
   readonly expertBytes: number;
-  /** How many tensors the layer needs. */
+  /** Number of tensors that the layer needs. */
   readonly tensorCount: number;
-  /** The names of those that are not there. */
+  /** The names of those that are missing. */
   readonly missing: readonly string[];
-  /** Why tensors that are there cannot be loaded, one message for a role. */
+  /** Why tensors that were found cannot be loaded, one message per role. */
   readonly problems: readonly string[];
 }
 

@@ -12,7 +12,7 @@ import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import { type LayerSource, type LocatedLayer, type LocatedWeight, locateLayer, locateRouter } from "./locate.js";
 
-/** How far the reading of a layer's weights is. */
+/** Progress of reading a layer's weights. */
 export interface Progress {
   bytesRead: number;
   bytesTotal: number;
@@ -20,28 +20,28 @@ export interface Progress {
 
 export interface WeightOptions {
   /**
-   * Storage dtype of the weights on the device: one for all, or by role. Default the dtype of the router's weight in the
-   * checkpoint for all; `{}` keeps every role as the checkpoint has it.
+   * Storage dtype of the weights on the device: one for all, or one per role. Default: all have the dtype of the
+   * router's weight in the checkpoint; `{}` keeps every role in the checkpoint's dtype.
    */
   dtype?: FloatDType | WeightDTypes;
   /**
-   * Hold these experts only, and read no others' bytes: `forward` then gives their share of the output, with the weights of the
-   * whole routing, so that the outputs of the banks of a layer add up to the layer's. The bank with `first: 0` has the
-   * shared expert. Default all.
+   * Hold only these experts, and read only their bytes. `forward` then returns their share of the output, weighted by
+   * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
+   * belongs to the bank with `first: 0`. Default: all experts.
    */
   bank?: ExpertRange;
-  /** Called as bytes of weights are read. */
+  /** Called while weights are read. */
   onProgress?: (progress: Progress) => void;
   /** Stops reading; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
-/** How weights are read, of the options as read. */
+/** The options for reading weights, once checked. */
 export type ReadWeightOptions = { readonly [Name in "onProgress" | "signal"]?: WeightOptions[Name] | undefined };
 
 /**
- * What a layer of a checkpoint computes and how it is stored.
- * @throws BAD_CHECKPOINT for a configuration that makes no sense, and where a weight whose dtype decides is missing.
+ * What a layer of a checkpoint computes, and how the device will store it.
+ * @throws BAD_CHECKPOINT for a configuration that makes no sense, or if a weight whose dtype is needed is missing.
  */
 export async function describeSource(
   source: LayerSource,
@@ -63,11 +63,11 @@ async function storageOf(source: LayerSource, dtype: FloatDType | WeightDTypes |
 }
 
 /**
- * Builds a layer on `device`, expert by expert: a file's bytes are read into device tensors, which are repacked and
- * freed before the next expert's are read. All tensors are looked up first, so that a bad checkpoint fails before the
- * layer's memory is allocated.
- * @throws BAD_CHECKPOINT for a missing tensor, another shape than the configuration says, or another dtype than F32,
- * F16 or BF16; the errors of MoeLayer.create.
+ * Builds a layer on `device`, expert by expert: the bytes of an expert are read into device tensors, repacked and freed
+ * before the next expert is read. All tensors are looked up first, so a bad checkpoint fails before the layer's memory
+ * is allocated.
+ * @throws BAD_CHECKPOINT for a missing tensor, a shape that does not match the configuration, or a dtype other than
+ * F32, F16 or BF16; the errors of MoeLayer.create.
  */
 export async function loadWeights(
   source: LayerSource,
@@ -138,7 +138,7 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
   return steps;
 }
 
-/** A step's weights, each once: gate and up may be parts of the same tensor. */
+/** A step's tensors without duplicates: gate and up may be parts of the same tensor. */
 function distinct(step: LoadingStep): readonly LocatedWeight[] {
   return [...new Map(Object.values(step.weights).map((weight) => [weight.name, weight])).values()];
 }
@@ -167,7 +167,7 @@ class WeightReader {
     } finally {
       for (const tensor of tensors.values()) tensor.dispose();
     }
-    // Without this wait the files' bytes of all experts would be alive at once.
+    // Without this wait the bytes of all experts would be in memory at once.
     await this.#device.synchronize();
   }
 

@@ -4,9 +4,9 @@ import type { Io } from "./io.js";
 
 type OptionConfig = NonNullable<ParseArgsConfig["options"]>[string];
 
-/** An option as `parseArgs` takes it, with what its help line says. */
+/** An option as `parseArgs` takes it, with its help text. */
 export type Option = OptionConfig & {
-  /** Name of the value in the help, such as `FILE`, in brackets where it may be left out; absent for switches. */
+  /** Name of the value in the help, such as `FILE`, in brackets if it is optional; absent for switches. */
   readonly value?: string;
   readonly help: string;
 };
@@ -20,10 +20,10 @@ export interface Command {
   readonly name: string;
   /** One line for the list of commands. */
   readonly summary: string;
-  /** What follows the command's name in its help. */
+  /** What follows the command's name in the usage line. */
   readonly synopsis: string;
   readonly options: Options;
-  /** Runs with the arguments behind the command's name; resolves to the exit code. */
+  /** Runs with the arguments after the command's name; resolves to the exit code. */
   run(args: readonly string[], io: Io): Promise<number>;
 }
 
@@ -34,8 +34,8 @@ export const commonOptions = {
 } as const satisfies Options;
 
 /**
- * A command whose `run` gets its options parsed, and the one argument that it takes where `argument` names one; an
- * unknown option or a stray or missing argument is a {@link UsageError}.
+ * A command whose `run` gets parsed options and, if `argument` names one, its one argument. An unknown option, or a
+ * stray or missing argument, is a {@link UsageError}.
  */
 export function defineCommand<const O extends Options>(command: {
   name: string;
@@ -71,7 +71,7 @@ function parse(
   }
 }
 
-/** Gives options whose value may be left out an empty one where it is. */
+/** Adds an empty value to options whose optional value was left out. */
 function emptyValues(args: readonly string[], options: Options): string[] {
   return args.map((arg, index) => {
     const optional = arg.startsWith("--") && options[arg.slice(2)]?.value?.startsWith("[");

@@ -2,26 +2,26 @@ import type { Command, Options } from "./command.js";
 
 const programName = "moe-kernels";
 
-/** The help of the whole program: its commands. */
+/** Help for the whole program: its commands. */
 export function programHelp(commands: readonly Command[]): string {
   return [
     `Usage: ${programName} <command> [options]`,
     "",
-    "Mixture-of-experts kernels: look at this machine, run layers, verify every operator.",
+    "Mixture-of-experts kernels: inspect this machine, run layers, verify every operator.",
     "",
     "Commands:",
     ...align(commands.map(({ name, summary }) => [name, summary])),
     "",
     "Options:",
     ...align([
-      ["-h, --help", "show this help; after a command, the command's"],
+      ["-h, --help", "show this help, or a command's help after its name"],
       ["-V, --version", "show the version"],
     ]),
     "",
   ].join("\n");
 }
 
-/** The help of one command: its options. */
+/** Help for one command: its options. */
 export function commandHelp(command: Command): string {
   return [
     usageLine(command),
@@ -34,7 +34,7 @@ export function commandHelp(command: Command): string {
   ].join("\n");
 }
 
-/** The short help behind a wrong command line. */
+/** The usage line, also shown after a wrong command line. */
 export function usageLine(command: Command): string {
   return `Usage: ${programName} ${command.name} ${command.synopsis}`;
 }

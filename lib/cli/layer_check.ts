@@ -6,15 +6,15 @@ import { type Check, relativeError } from "../testing/run.js";
 import type { Expectation } from "./workloads/workload.js";
 
 /**
- * Largest accepted error of a layer's output, relative to the largest expected entry. Where 16-bit floats are stored,
- * rounding the inputs and the result alone takes half of it.
+ * Largest accepted error of a layer's output, relative to the largest expected entry. With 16-bit storage, rounding the
+ * inputs and the result already takes half of it.
  */
 const outputTolerance: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
 const weightTolerance = 3e-6;
 
 /**
- * Compares a layer's routing and output for x with what is expected. A router that stores 16-bit floats may rightly
- * choose other experts: there the expected routing is given to the layer and only the output is compared.
+ * Compares a layer's routing and output for x with the expected ones. A router with 16-bit weights may legitimately
+ * choose other experts; in that case the layer is given the expected routing and only the output is compared.
  */
 export async function checkLayer(layer: MoeLayer, x: Tensor<FloatDType>, expectation: Expectation): Promise<Check[]> {
   const exact = x.dtype === "f32" || x.dtype === "f64";

@@ -5,16 +5,16 @@ import type { Hierarchy } from "../layer/description/hierarchy.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "../terminal/format.js";
 
-/** What a description leaves open, where it is known. */
+/** Known details that a description does not contain. */
 export interface LayerDetails {
   readonly routerBias?: boolean;
   readonly selectionBias?: boolean;
   readonly expertBiases?: boolean;
-  /** Width of the shared expert, which a description rounds up to a multiple of I. */
+  /** Exact width of the shared expert; a description rounds it up to a multiple of I. */
   readonly sharedWidth?: number;
 }
 
-/** A layer's sizes and formula in words: a line for the experts, one for the shared expert if any, one for the routing. */
+/** A layer's sizes and formula in words: lines for the experts, the shared expert if there is one, and the routing. */
 export function layerInWords(description: MoeLayerDescription, details: LayerDetails = {}): string {
   const { hiddenSize, intermediateSize, numExperts, topK, sharedExperts, expertChoice } = description;
   const experts = `${plural(numExperts, "expert")} of ${expertInWords(description, details)}`;
@@ -82,7 +82,7 @@ function logitsInWords({ scoring }: Gating, logits: string, { routerBias }: Laye
   return `${scoresOf[scoring]}${logits}${routerBias ? " with bias" : ""}`;
 }
 
-/** How a rule chooses among `count` experts, or groups of them. */
+/** How a rule chooses among `count` experts or groups. */
 function choiceInWords(
   rule: Gating,
   count: number,
@@ -112,7 +112,7 @@ function expertChoiceInWords(
   return `${logits}, each expert chooses ${amountInWords(size, "the tokens")}, those with the largest score`;
 }
 
-/** How the groups are chosen and weighed, and then experts in each. */
+/** How groups are chosen and weighted, then the experts in each. */
 function hierarchyInWords(
   { numGroups, groups, experts }: Hierarchy,
   numExperts: number,

@@ -21,7 +21,7 @@ const stageNames: Readonly<Record<keyof StageTimes, string>> = {
   combine: "combine",
 };
 
-/** Prints what one run of a layer came to. */
+/** Prints the results of one run of a layer. */
 export function printLayerRun(run: LayerRun, io: Io): void {
   const { device, deviceReason, description, tokens, weightBytes, loadSeconds, cache } = run;
   const { microseconds, stages, work, checks } = run;
@@ -55,7 +55,7 @@ export function printLayerRun(run: LayerRun, io: Io): void {
   if (checks.length > 0) stdout.write("\n");
 }
 
-/** Prints how many tokens the router sends to each expert, as a bar chart. */
+/** Prints a bar chart of how many tokens the router sends to each expert. */
 export function printTokensPerExpert({ device, tokensPerExpert }: LayerRun, io: Io): void {
   const used = tokensPerExpert.filter((count) => count > 0).length;
   const mean = tokensPerExpert.reduce((sum, count) => sum + count, 0) / tokensPerExpert.length;
@@ -87,9 +87,9 @@ function printCheck({ output, error, tolerance, passed }: Check, stdout: Output)
   stdout.write(`${mark} ${output}: ${text}\n`);
 }
 
-/** Prints each expert's load over the slices of tokens that were recorded. */
+/** Prints each expert's load over the recorded slices of tokens. */
 export function printHeatMap({ device }: LayerRun, history: RouterHistory, { stdout }: Io): void {
   const slice = plural(history.windows[0]?.tokens ?? 0, "token");
-  stdout.write(`Load of every expert on ${device} over the tokens, a call of ${slice} each\n`);
+  stdout.write(`Load of every expert on ${device} over the tokens, one call per ${slice}\n`);
   stdout.write(`${heatMap(history, { columns: Math.max(20, columnsOf(stdout)), color: usesColor(stdout) })}\n`);
 }

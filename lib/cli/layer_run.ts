@@ -15,37 +15,37 @@ import { checkLayer } from "./layer_check.js";
 import { recordRouting } from "./record_routing.js";
 import type { Workload } from "./workloads/workload.js";
 
-/** What one run of a layer on one device came to. */
+/** The results of running a layer on one device. */
 export interface LayerRun {
   readonly device: string;
-  /** Why `auto` took this device; empty where it was named. */
+  /** Why `auto` chose this device; empty if it was named. */
   readonly deviceReason: string;
   readonly description: MoeLayerDescription;
   readonly tokens: { readonly origin: string; readonly count: number };
   readonly weightBytes: number;
   readonly loadSeconds: number;
-  /** What became of the cache of packed weights; null where none was asked for. */
+  /** The outcome of the cache of packed weights; null if none was asked for. */
   readonly cache: CacheStatus | null;
-  /** The fastest forward. */
+  /** Time of the fastest forward. */
   readonly microseconds: number;
-  /** Its stages, as the device measured them; microseconds too. */
+  /** Times of its stages in microseconds, as the device measured them. */
   readonly stages: StageTimes;
   readonly tokensPerExpert: readonly number[];
   readonly work: LayerWork;
-  /** What the router did, slice by slice of the tokens; null where not asked for. */
+  /** What the router did, slice by slice of the tokens; null if not asked for. */
   readonly history: RouterHistory | null;
-  /** Comparisons with the expected output; empty where none is known. */
+  /** Comparisons with the expected results; empty if none are known. */
   readonly checks: readonly Check[];
 }
 
 export interface LayerRunOptions extends DeviceOptions {
   readonly device: DeviceName;
   readonly dtype: FloatDType | undefined;
-  /** How often the forward runs; the fastest counts. */
+  /** How many times the forward runs; the fastest counts. */
   readonly repeat: number;
   /** Whether to record what the router does over the tokens. */
   readonly history?: boolean;
-  /** Told the share of the layer that is loaded. */
+  /** Called with the share of the layer that has been loaded, 0 .. 1. */
   readonly onLoad: (share: number) => void;
 }
 

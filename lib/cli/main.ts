@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 import { run } from "./program.js";
 
-// A reader that has seen enough, such as `head`, closes the pipe. What is written from then on is lost, and the command goes
-// on to its end: the exit code tells what came of it, whoever reads along.
+// A reader such as `head` may close the pipe early. Later output is lost, but the command still runs to its end, so
+// that the exit code does not depend on the reader.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") throw error;

@@ -8,18 +8,18 @@ import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "..
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
 import type { LayerDetails } from "./layer_in_words.js";
 
-/** What a model directory's MoE layers are. */
+/** A model directory and its MoE layers. */
 export interface ModelInspection {
   readonly directory: string;
   /** `model_type` of config.json. */
   readonly family: string;
   readonly layerCount: number;
   readonly layersWithExperts: readonly number[];
-  /** How the weights are quantised; null where they are not, by config.json or by the files. */
+  /** The quantisation method; null if config.json or the files show that the weights are not quantised. */
   readonly quantization: string | null;
-  /** Whether the directory holds weights, and not config.json alone. */
+  /** Whether the directory has weights, not only config.json. */
   readonly hasWeights: boolean;
-  /** Layers of equal configuration together. */
+  /** The layers, grouped by equal configuration. */
   readonly groups: readonly LayerGroup[];
 }
 
@@ -28,16 +28,16 @@ export interface LayerGroup {
   readonly config: MoeLayerConfig;
   readonly description: MoeLayerDescription;
   readonly details: LayerDetails;
-  /** Biases aside; `active` are the ones that a token is multiplied with. */
+  /** Without biases; `active` are those that one token uses. */
   readonly parameters: { readonly expert: number; readonly layer: number; readonly active: number };
-  /** Bytes in the dtype of the files or, where there are none, of config.json; null where that is not known. */
+  /** Bytes in the dtype of the files or, without files, of config.json; null if unknown. */
   readonly stored: Memory | null;
   readonly f32: Memory;
   readonly bf16: Memory;
   /** Dtype of weights and tokens in `batches`. */
   readonly batchDType: FloatDType;
   readonly batches: readonly ExpectedWork[];
-  /** Null where there are no weights. */
+  /** Null if there are no weights. */
   readonly storage: GroupStorage | null;
 }
 
@@ -48,7 +48,7 @@ export interface Memory {
   readonly allBytes: number;
 }
 
-/** The storage of a group's layers together; `roles` are those of the first, with the dtypes of all. */
+/** The storage of all layers of a group; `roles` are those of the first layer, with the dtypes of all. */
 export interface GroupStorage {
   readonly roles: readonly StoredRole[];
   readonly tensorCount: number;
@@ -57,15 +57,15 @@ export interface GroupStorage {
 }
 
 export interface InspectionOptions {
-  /** The one layer to inspect; default all that have experts. */
+  /** The only layer to inspect; default all layers with experts. */
   readonly layer: number | undefined;
   /** Numbers of tokens to count the work for. */
   readonly tokens: readonly number[];
 }
 
 /**
- * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files where it has any.
- * @throws BAD_CHECKPOINT, for a model without MoE layers too; INVALID_ARGUMENT for a layer that has no experts.
+ * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files if there are any.
+ * @throws BAD_CHECKPOINT, also for a model without MoE layers; INVALID_ARGUMENT for a layer without experts.
  */
 export async function inspectModel(directory: string, options: InspectionOptions): Promise<ModelInspection> {
   const model = await Model.read(directory);
@@ -91,7 +91,7 @@ export async function inspectModel(directory: string, options: InspectionOptions
   };
 }
 
-/** Whether all weights are there, in dtypes that can be loaded. */
+/** Whether all weights are present in dtypes that can be loaded. */
 function hasFloats({ storage }: LayerGroup): boolean {
   return storage !== null && storage.missing.length === 0 && storage.problems.length === 0;
 }
@@ -103,7 +103,7 @@ interface Member {
   readonly details: LayerDetails;
 }
 
-/** Layers in groups of equal configuration. */
+/** The layers, grouped by equal configuration. */
 function equalLayers(
   model: Model,
   layers: readonly number[],
@@ -170,7 +170,7 @@ async function inspectGroup(
   };
 }
 
-/** The dtypes of layers by the names that config.json has for them. */
+/** Dtypes by their names in config.json. */
 const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["float32", "f32"],
   ["float16", "f16"],
@@ -201,7 +201,7 @@ function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
   };
 }
 
-/** Memory as stored, of the first layer and of all together; null where no expert is there. */
+/** Memory as stored, for the first layer and for all together; null if there are no experts. */
 function storedMemory(storages: readonly LayerStorage[], numExperts: number): Memory | null {
   const { bytes, expertBytes } = storages[0] as LayerStorage;
   const experts = mergeStorages(storages).roles.filter(({ role }) => role.startsWith("experts."));

@@ -9,15 +9,15 @@ import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
 import type { GroupStorage, LayerGroup, Memory, ModelInspection } from "./model_inspection.js";
 
-/** Names and problems that are shown of each kind. */
+/** How many missing names, and how many problems, are listed. */
 const shown = 8;
 
-/** Prints what a model's MoE layers are. */
+/** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
   const { directory, family, layerCount, layersWithExperts, quantization, hasWeights, groups } = model;
   stdout.write(`${directory}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
-  if (quantization !== null) stdout.write(`weights quantised by ${quantization}, which cannot be loaded\n`);
-  if (!hasWeights) stdout.write("no weights here: all that follows is by config.json\n");
+  if (quantization !== null) stdout.write(`weights are quantised by ${quantization} and cannot be loaded\n`);
+  if (!hasWeights) stdout.write("no weights found: everything below is from config.json\n");
   for (const group of groups) printGroup(group, stdout);
 }
 
@@ -96,12 +96,12 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
   const mark = (passed: boolean) =>
     passed ? styleText("green", "✔", { stream: stdout }) : styleText("red", "✘", { stream: stdout });
   const there = tensorCount - missing.length;
-  stdout.write(`${mark(missing.length === 0)} ${there} of ${plural(tensorCount, "tensor")} there\n`);
+  stdout.write(`${mark(missing.length === 0)} ${there} of ${plural(tensorCount, "tensor")} found\n`);
   printSome(
     missing.map((name) => `missing: ${name}`),
     stdout,
   );
-  if (problems.length > 0) stdout.write(`${mark(false)} not to be loaded:\n`);
+  if (problems.length > 0) stdout.write(`${mark(false)} cannot be loaded:\n`);
   printSome(problems, stdout);
 }
 
@@ -112,8 +112,8 @@ function printSome(lines: readonly string[], stdout: Output): void {
 
 function layoutInWords({ name, layout: { stacked, orient, part } }: StoredRole): string {
   return [
-    name.includes("{e}") ? "one for each expert" : "",
-    stacked === "dim0" ? "experts stacked" : stacked === "rows" ? "experts' rows below each other" : "",
+    name.includes("{e}") ? "one per expert" : "",
+    stacked === "dim0" ? "experts stacked" : stacked === "rows" ? "experts' rows concatenated" : "",
     orient === "in_out" ? "transposed" : "",
     part === undefined ? "" : { first_half: "first half", second_half: "second half", even: "even", odd: "odd" }[part],
   ]

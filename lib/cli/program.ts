@@ -15,8 +15,8 @@ const commands: readonly Command[] = [info, inspect, runLayer, verify, demo];
 
 /**
  * Runs the command line.
- * @param argv what follows the program's name.
- * @returns the exit code: 0 done, 1 an error or a result outside its tolerance, 2 a wrong command line.
+ * @param argv the arguments after the program's name.
+ * @returns the exit code: 0 for success, 1 for an error or a result outside its tolerance, 2 for a wrong command line.
  */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const [first, ...rest] = argv;

@@ -8,11 +8,11 @@ import type { Workload } from "./workloads/workload.js";
 
 export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "onLoad"> {
   readonly devices: readonly DeviceName[];
-  /** Print nothing but progress. */
+  /** Print only progress. */
   readonly quiet?: boolean;
 }
 
-/** Runs a workload's layer on each device in turn and prints each result as it comes. */
+/** Runs a workload's layer on each device in turn and prints each result as soon as it is known. */
 export async function runOnDevices(workload: Workload, options: RunOnDevicesOptions, io: Io): Promise<LayerRun[]> {
   const { devices, quiet = false, ...rest } = options;
   const runs: LayerRun[] = [];

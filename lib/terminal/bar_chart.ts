@@ -2,8 +2,8 @@ const eighths = " ▁▂▃▄▅▆▇█";
 const height = 5;
 
 /**
- * Counts as an upright bar chart, one bar for each, `columns` characters wide at most: more bars than fit go into
- * charts below each other, all to one scale. A bar that is not 0 shows at least an eighth of a character.
+ * Draws counts as vertical bars, at most `columns` characters wide. Bars that do not fit go into further charts below,
+ * all to the same scale. A count above 0 shows at least an eighth of a character.
  */
 export function barChart(counts: readonly number[], columns: number): string {
   const largest = Math.max(1, ...counts);
@@ -35,7 +35,7 @@ function chart(counts: readonly number[], first: number, largest: number, margin
   return [...lines, axis, labels].map((line) => `${line.trimEnd()}\n`).join("");
 }
 
-/** Numbers of the bars, as many as stand apart. */
+/** Numbers below the bars, as many as fit without touching. */
 function axisLabels(count: number, first: number, barWidth: number): string {
   const widest = String(first + count - 1).length + 1;
   const step = [1, 2, 4, 8, 16, 32].find((candidate) => candidate * barWidth >= widest) ?? 64;

@@ -1,11 +1,11 @@
-/** A time for people: 1.23 µs, 45.6 ms, 7.89 s. */
+/** A readable time: 1.23 µs, 45.6 ms, 7.89 s. */
 export function formatMicroseconds(microseconds: number): string {
   if (microseconds < 1e3) return `${significant(microseconds)} µs`;
   if (microseconds < 1e6) return `${significant(microseconds / 1e3)} ms`;
   return `${significant(microseconds / 1e6)} s`;
 }
 
-/** A size for people, in powers of 1024. */
+/** A readable size, in powers of 1024. */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
@@ -19,7 +19,7 @@ export function significant(value: number): string {
   return value.toFixed(Math.min(digits, 20));
 }
 
-/** A large number for people: 654 billion. */
+/** A readable large number: 654 billion. */
 export function formatCount(value: number): string {
   const units = ["", " thousand", " million", " billion", " trillion"];
   const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, value)) / 3));

@@ -1,11 +1,11 @@
-// What the texts of command-line options stand for.
+// Parses the values of command-line options.
 
-/** A wrong command line, as against work that failed. */
+/** A wrong command line, as opposed to work that failed. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** The integer that an option's text stands for. */
+/** Parses an integer option; throws UsageError. */
 export function integerOption(name: string, text: string, minimum: number, maximum = Number.MAX_SAFE_INTEGER): number {
   const value = Number(text);
   if (text.trim() === "" || !Number.isSafeInteger(value) || value < minimum || value > maximum) {
@@ -15,7 +15,7 @@ export function integerOption(name: string, text: string, minimum: number, maxim
   return value;
 }
 
-/** The one of `choices` that an option's text names, in any case. */
+/** The entry of `choices` that an option names, ignoring case; throws UsageError. */
 export function choiceOption<T extends string>(name: string, text: string, choices: readonly T[]): T {
   const choice = choices.find((candidate) => candidate.toLowerCase() === text.toLowerCase());
   if (choice === undefined) throw new UsageError(`--${name}: expected one of ${choices.join(", ")}, got "${text}"`);

@@ -1,15 +1,15 @@
 import { SingleBar } from "cli-progress";
 import type { Output } from "./output.js";
 
-/** One piece of work that takes a while. */
+/** A progress display for one piece of work. */
 export interface Progress {
-  /** `done` of the total is done. */
+  /** Reports that `done` of the total is done. */
   update(done: number): void;
-  /** All is done, or given up. */
+  /** Ends the display; the work is done or has failed. */
   stop(): void;
 }
 
-/** Shows how far a piece of work is: a bar on a terminal, elsewhere one line when it begins. */
+/** Shows progress: a bar on a terminal, otherwise one line at the start. */
 export function startProgress(output: Output, title: string, total: number): Progress {
   if (!output.isTTY) {
     output.write(`${title} ...\n`);
@@ -22,7 +22,7 @@ export function startProgress(output: Output, title: string, total: number): Pro
     barIncompleteChar: "░",
     barsize: 30,
     clearOnComplete: true,
-    linewrap: null, // leave the terminal as it is: Ctrl-C must have nothing to put back
+    linewrap: null, // do not change the terminal's mode, which Ctrl-C would leave changed
   });
   bar.start(total, 0);
   return { update: (done) => bar.update(done), stop: () => bar.stop() };

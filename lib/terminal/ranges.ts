@@ -1,5 +1,5 @@
 /**
- * Ascending whole numbers in few words: "0, 3-60", "every 2nd from 1 to 31".
+ * Ascending integers in short form: "0, 3-60", "every 2nd from 1 to 31".
  */
 export function formatRanges(numbers: readonly number[]): string {
   const parts: string[] = [];
@@ -11,7 +11,7 @@ export function formatRanges(numbers: readonly number[]): string {
   return parts.join(", ");
 }
 
-/** The last index of the run of equal steps that begins at `first`; a run of other steps than 1 has three numbers or more. */
+/** Last index of the run of equal steps that begins at `first`; a run of steps above 1 needs at least three numbers. */
 function runEnd(numbers: readonly number[], first: number): number {
   const stepTo = (index: number): number => (numbers[index] as number) - (numbers[index - 1] as number);
   let last = first + 1;

@@ -1,12 +1,12 @@
 import CliTable from "cli-table3";
 
-/** One column: its heading, and how its cells are aligned. */
+/** A column: its heading and the alignment of its cells. */
 export interface Column {
   readonly heading: string;
   readonly align?: "left" | "right";
 }
 
-/** A table for the terminal, with a line under the headings and none between rows. */
+/** A table for the terminal, with a line under the headings but none between rows. */
 export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const none = ["top", "top-mid", "top-left", "top-right", "bottom", "bottom-mid", "bottom-left", "bottom-right"];
   const table = new CliTable({

@@ -10,7 +10,7 @@ import { familyModelPath, readFamilyResults, stackExperts } from "./support/fami
 import { goldenModel, type ModelFiles, writeModel } from "./support/model_directory.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
-/** Outputs and bytes read of the banks of a model that begin at these experts. */
+/** The outputs and the bytes read, for each of the banks of a model that begin at these experts. */
 async function loadBanks(load: (options: object) => Promise<MoeLayer>, device: Device, begins: number[], x: Tokens) {
   using tokens = device.tensor(x.values, x.shape);
   const banks = begins.slice(0, -1).map((first, index) => ({ first, count: (begins[index + 1] as number) - first }));
@@ -38,18 +38,18 @@ const sum = (outputs: readonly ArrayLike<number>[]) =>
     outputs.reduce((total, output) => total + (output[index] as number), 0),
   );
 
-/** The devices that hold banks so far. */
+/** The devices that support banks. */
 const names = deviceNames.filter((name) => name !== "cpu");
 
 describe.each(names)("banks of a checkpoint on %s", (name) => {
   const device = openForTests(name);
-  const [hidden, inner, experts] = [50, 37, 7]; // of mixtral_small
+  const [hidden, inner, experts] = [50, 37, 7]; // the sizes of mixtral_small
   const bytesOf = (count: number) => 4 * (count * 3 * inner * hidden + experts * hidden);
 
   test.each([
     ["each expert in tensors of its own", (model: ModelFiles) => model.weights],
     ["stacked", (model: ModelFiles) => stackExperts(model.weights)],
-  ])("read the bytes of their own experts alone: %s", async (_what, storage) => {
+  ])("read only the bytes of their own experts: %s", async (_what, storage) => {
     const model = await goldenModel("mixtral_small");
     using directory = temporaryDirectory();
     await writeModel(directory.path, { ...model, weights: storage(model) });

@@ -7,7 +7,7 @@ import { neededFields } from "./support/needed_fields.js";
 
 const fieldsOf = (json: Record<string, unknown>) => new ConfigFields("config.json", json);
 
-/** A table of the values of absent fields: the defaults of the configuration classes in Transformers. */
+/** The values that absent fields get: the defaults of the configuration classes in Transformers. */
 type Defaults = MoeLayerConfig & { readonly layers: number };
 
 const sizes = (hiddenSize: number, intermediateSize: number, numExperts: number, topK: number) => ({

@@ -34,7 +34,7 @@ describe("the same layer in another directory", () => {
     expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
   }
 
-  test.each(familyModelNames.filter((name) => !name.includes("sharded")))("%s of a base model alone", async (name) => {
+  test.each(familyModelNames.filter((name) => !name.includes("sharded")))("%s as a bare base model", async (name) => {
     const model = await readFamilyModel(name);
     await expectSame(
       name,
@@ -55,7 +55,7 @@ describe("the same layer in another directory", () => {
     },
   );
 
-  test("Llama 4's text model alone, and a text_config without a model_type", async () => {
+  test("only the text model of Llama 4, and a text_config without a model_type", async () => {
     const { config, weights } = await readFamilyModel("llama4_scout");
     const { model_type: _, ...text } = config.text_config as Record<string, unknown>;
     await expectSame("llama4_scout", { config: { ...config, text_config: text }, weights });
@@ -65,12 +65,12 @@ describe("the same layer in another directory", () => {
     await expectSame("llama4_scout", alone);
   });
 
-  test("weights that were quantised once", async () => {
+  test("dequantised weights", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     await expectSame("mixtral", { config: { ...config, quantization_config: { quant_method: "fp8" } }, weights });
   });
 
-  test("experts stacked as in the memory of Transformers 5", async () => {
+  test("experts stacked as Transformers 5 holds them in memory", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     await expectSame("mixtral", { config, weights: stackExperts(weights) });
   });
@@ -142,7 +142,7 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     await expectRejection(load(await readFamilyModel("switch_transformers"), 4, device()), "INVALID_ARGUMENT", message);
   });
 
-  test("weights that are quantised, by the files and not by the field", async () => {
+  test("quantised weights, as the files show and not as the field says", async () => {
     const { config, weights } = await readFamilyModel("mixtral");
     const field = { quantization_config: { quant_method: "fp8" } };
     const name = "model.layers.2.block_sparse_moe.experts.1.w2.weight";

@@ -190,7 +190,7 @@ test.each<[string, Record<string, unknown>, Partial<MoeLayerConfig>]>([
 describe("MoeLayer.load of a layer file", () => {
   const device = openForTests("cpu");
 
-  test("is the file's own", async () => {
+  test("loads the file's layer", async () => {
     using layer = await MoeLayer.load(golden, { device: device() });
     const file = await openLayerFile(golden);
     using own = new MoeLayer(await loadLayerFile(golden, { device: device() }));
@@ -318,16 +318,24 @@ describe("a malformed file is BAD_CHECKPOINT", () => {
       /config: hidden_size: expected an integer >= 1, got undefined/,
     ],
     ["bad scale", set("config", "routed_scaling_factor", "1"), /routed_scaling_factor: expected a number, got "1"/],
-    ["sequences of another sum", set("config", "batch_size", 2), /seq_len: expected an integer >= 0, got undefined/],
+    [
+      "sequences that do not add up",
+      set("config", "batch_size", 2),
+      /seq_len: expected an integer >= 0, got undefined/,
+    ],
     ["no name", set("tensors", "router", { orient: "out_in" }), /tensors\.router: expected a name/],
-    ["a role that is no object", set("tensors", "router", 1), /tensors\.router: expected a name, got 1/],
+    ["a role that is not an object", set("tensors", "router", 1), /tensors\.router: expected a name, got 1/],
     [
       "no role",
       set("tensors", "expert_up", undefined),
       /tensors\.expert_up: expected a name for the activation swiglu/,
     ],
     ["no router", set("tensors", "router", undefined), /tensors\.router: expected a name, got none/],
-    ["a shared expert that is none", set("config", "shared_expert", 8), /shared_expert: expected an object, got 8/],
+    [
+      "a shared expert that is not an object",
+      set("config", "shared_expert", 8),
+      /shared_expert: expected an object, got 8/,
+    ],
     [
       "no shared expert",
       set("config", "shared_expert", { intermediate_size: 8 }),

@@ -75,14 +75,14 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
     expect(relativeError(output, model.layerFile.expected?.outputF64 as Float64Array)).toBeLessThanOrEqual(2e-2);
   });
 
-  test("fails cleanly if the device is disposed of meanwhile", async () => {
+  test("fails cleanly if the device is disposed of during loading", async () => {
     const model = await goldenModel("mixtral_small");
     const other = openDevice(deviceName);
     const loading = load(model, other, { onProgress: () => other.dispose() });
     await expect(loading).rejects.toEqual(expect.objectContaining({ code: "DISPOSED" }));
   });
 
-  test("the layer asked for, of several", async () => {
+  test("loads the requested layer of several", async () => {
     const model = await goldenModel("qwen3_moe_norm_small");
     const rename = (layer: number) => (name: string) => name.replace("layers.0.", `layers.${layer}.`);
     const zeros = Array.from(model.weights, ([name, tensor]) => {
@@ -103,7 +103,7 @@ describe.each(deviceNames)("a model directory on %s", (deviceName) => {
 describe("loading", () => {
   const device = openForTests("reference");
 
-  /** Every tensor that the device makes while `work` runs. */
+  /** Every tensor that the device creates while `work` runs. */
   async function tensorsDuring(work: () => Promise<unknown>, each?: (tensor: Tensor, alive: number) => void) {
     const tensors: Tensor[] = [];
     const empty = device().empty.bind(device());
@@ -256,7 +256,7 @@ describe("what is missing or wrong is named", () => {
     [
       "another hidden size than the weights have",
       set({ hidden_size: 51 }),
-      /model\.safetensors: tensor "model.*gate\.weight": expected shape \[7, 51\] by the sizes in .*config\.json, got \[7, 50\]/,
+      /model\.safetensors: tensor "model.*gate\.weight": expected shape \[7, 51\] from the sizes in .*config\.json, got \[7, 50\]/,
     ],
     [
       "another intermediate size",

@@ -90,7 +90,7 @@ describe("the writer", () => {
     );
   });
 
-  test.each([8, 24, 64, 4096])("begins the data at a multiple of %d bytes if asked to", (alignment) => {
+  test.each([8, 24, 64, 4096])("aligns the data to %d bytes if asked to", (alignment) => {
     for (const length of [0, 1, 7, 30, 4000, 5000]) {
       const bytes = serializeSafetensors(tensors, { metadata: { a: "x".repeat(length) }, alignment });
       const dataBytes = Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
@@ -114,7 +114,7 @@ describe("the writer", () => {
   const one = { dtype: "F32", shape: [1], data: Float32Array.of(1) } as const;
   test.each<[string, unknown, unknown, string, string]>([
     ["no tensors", undefined, {}, "INVALID_ARGUMENT", "tensors: expected a Map or an object"],
-    ["a tensor that is none", { a: 1 }, {}, "INVALID_ARGUMENT", 'tensors["a"]: expected an object'],
+    ["a tensor that is not an object", { a: 1 }, {}, "INVALID_ARGUMENT", 'tensors["a"]: expected an object'],
     [
       "an unknown dtype",
       { a: { ...one, dtype: "f32" } },
@@ -147,8 +147,8 @@ describe("the writer", () => {
     ],
     ["the name __metadata__", { __metadata__: one }, {}, "INVALID_ARGUMENT", 'got "__metadata__"'],
     ["half a character", { "\ud800": one }, {}, "INVALID_ARGUMENT", "well-formed Unicode"],
-    ["metadata that is no text", {}, { a: 1 }, "INVALID_ARGUMENT", "metadata.a: expected a string"],
-    ["metadata that is none", {}, null, "INVALID_ARGUMENT", "metadata: expected an object of strings"],
+    ["metadata that is not a string", {}, { a: 1 }, "INVALID_ARGUMENT", "metadata.a: expected a string"],
+    ["metadata that is not an object", {}, null, "INVALID_ARGUMENT", "metadata: expected an object of strings"],
     ["a header beyond the cap", {}, { a: "x".repeat(1e8) }, "INVALID_ARGUMENT", "a header of 100000000 bytes"],
   ])("rejects %s", async (_what, input, metadata, code, message) => {
     const options = { metadata: metadata as Record<string, string> };
@@ -157,7 +157,7 @@ describe("the writer", () => {
     );
   });
 
-  test("leaves what was there, and nothing else, when it fails", async () => {
+  test("leaves existing files untouched, and nothing else behind, when it fails", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "a.safetensors");
     writeFileSync(path, "old");
@@ -194,7 +194,7 @@ describe("the writer", () => {
 describe("the reader", () => {
   const rows = { dtype: "I16", shape: [3, 2], data: Int16Array.of(0, 1, 10, 11, 20, 21) } as const;
 
-  test("reads ranges, and whole tensors into memory of the caller", async () => {
+  test("reads ranges, and whole tensors into the caller's memory", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "a.safetensors");
     await writeSafetensors(path, { rows });

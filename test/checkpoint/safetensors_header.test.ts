@@ -6,7 +6,7 @@ import { anyMetadata, anyTensors } from "./support/tensors.js";
 
 const f32 = (shape: unknown, offsets: unknown, dtype: unknown = "F32") => ({ dtype, shape, data_offsets: offsets });
 
-/** What is wrong, the file, and what the message says. */
+/** What is wrong, the file, and part of the message. */
 const malformed: [string, Uint8Array, string | RegExp][] = [
   ["an empty file", new Uint8Array(0), "at least 8 bytes, got 0"],
   ["a file shorter than the length", new Uint8Array(7), "at least 8 bytes, got 7"],
@@ -18,8 +18,8 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
   ["a header that begins with a byte order mark", rawSafetensors("\ufeff{}"), "object from the first byte on"],
   ["a header that is a list", rawSafetensors("[]"), "object from the first byte on"],
   ["broken JSON", rawSafetensors('{"a":'), "expected valid UTF-8 JSON"],
-  ["bytes behind the JSON", rawSafetensors("{}x"), "expected valid UTF-8 JSON"],
-  ["bytes that are no UTF-8", rawSafetensors('{"a":"?"}').with(8 + 6, 0xff), "expected valid UTF-8 JSON"],
+  ["bytes after the JSON", rawSafetensors("{}x"), "expected valid UTF-8 JSON"],
+  ["bytes that are not UTF-8", rawSafetensors('{"a":"?"}').with(8 + 6, 0xff), "expected valid UTF-8 JSON"],
   ["deep nesting", rawSafetensors(`{"a":${"[".repeat(100_000)}`), "expected valid UTF-8 JSON"],
   [
     "a tensor twice",
@@ -29,7 +29,7 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
   ["a field twice", rawSafetensors('{"a":{"dtype":"F32","dtype" :"U8"}}'), 'got "dtype" twice'],
   ["metadata twice", rawSafetensors('{"__metadata__":{"k":"}","k":"{"}}'), 'got "k" twice'],
   ["a name that is half a character", rawSafetensors('{"\\ud800":{}}'), "a name in well-formed Unicode"],
-  ["a tensor that is no object", rawSafetensors({ a: 1 }), 'tensor "a": expected an object, got 1'],
+  ["a tensor that is not an object", rawSafetensors({ a: 1 }), 'tensor "a": expected an object, got 1'],
   ["a tensor that is a list", rawSafetensors({ a: [] }), 'tensor "a": expected an object, got array of length 0'],
   ["a tensor that is null", rawSafetensors({ a: null }), 'tensor "a": expected an object, got null'],
   ["no dtype", rawSafetensors({ a: { shape: [], data_offsets: [0, 4] } }, 4), "dtype: expected one of BOOL"],
@@ -40,10 +40,10 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
   ],
   ["a dtype from Object.prototype", rawSafetensors({ a: f32([], [0, 4], "toString") }, 4), 'got "toString"'],
   ["an unknown field", rawSafetensors({ a: { ...f32([], [0, 4]), scale: 1 } }, 4), 'data_offsets, got "scale"'],
-  ["a shape that is no list", rawSafetensors({ a: f32(1, [0, 4]) }, 4), "shape: expected integers"],
+  ["a shape that is not a list", rawSafetensors({ a: f32(1, [0, 4]) }, 4), "shape: expected integers"],
   ["a negative size", rawSafetensors({ a: f32([-1], [0, 4]) }, 4), "got [-1]"],
   ["a fractional size", rawSafetensors({ a: f32([1.5], [0, 4]) }, 4), "got [1.5]"],
-  ["a size of text", rawSafetensors({ a: f32(["1"], [0, 4]) }, 4), 'got ["1"]'],
+  ["a size that is a string", rawSafetensors({ a: f32(["1"], [0, 4]) }, 4), 'got ["1"]'],
   [
     "a size beyond 2^53",
     rawSafetensors('{"a":{"dtype":"U8","shape":[9007199254740993],"data_offsets":[0,1]}}', 1),
@@ -87,7 +87,7 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
   ["trailing bytes", rawSafetensors({ a: f32([2], [0, 8]) }, 9), "trailing bytes"],
   ["data without tensors", rawSafetensors("{}", 1), "trailing bytes"],
   [
-    "metadata that is no object",
+    "metadata that is not an object",
     rawSafetensors({ __metadata__: "pt" }),
     '__metadata__: expected an object of strings, got "pt"',
   ],
@@ -97,7 +97,7 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
     "__metadata__: expected an object of strings, got null",
   ],
   [
-    "metadata that is no string",
+    "metadata that is not a string",
     rawSafetensors({ __metadata__: { format: 1 } }),
     "__metadata__.format: expected a string, got 1",
   ],
@@ -140,7 +140,7 @@ describe("what is unusual but valid is read", () => {
   });
 });
 
-/** A change of a file: some bytes overwritten, inserted or removed. */
+/** A mutation of a file: some bytes overwritten, inserted or removed. */
 const anyMutation = fc.record({
   at: fc.nat(),
   remove: fc.nat(4),

@@ -74,7 +74,7 @@ describe("a directory of shards", () => {
     "C:\\other.safetensors",
     7,
     null,
-  ])("a shard %j that is no file of the directory", async (shard) => {
+  ])("a shard %j that is not a file in the directory", async (shard) => {
     using directory = temporaryDirectory();
     const inner = join(directory.path, "model");
     mkdirSync(inner);
@@ -86,8 +86,8 @@ describe("a directory of shards", () => {
   });
 
   test.each<[string, string, RegExp]>([
-    ["no JSON", "{", /index\.json: expected valid UTF-8 JSON/],
-    ["no object", "[]", /index\.json: expected a JSON object, got array/],
+    ["not JSON", "{", /index\.json: expected valid UTF-8 JSON/],
+    ["not an object", "[]", /index\.json: expected a JSON object, got array/],
     ["no weight_map", "{}", /weight_map: expected an object of file names, got undefined/],
     ["a list", '{"weight_map":[]}', /weight_map: expected an object of file names, got array/],
     ["a tensor twice", '{"weight_map":{"a":"1","a":"2"}}', /expected unique keys, got "a" twice/],
@@ -115,7 +115,7 @@ describe("a directory with one file", () => {
   });
 });
 
-test("a directory without weights, and none", async () => {
+test("a directory without weights, and a missing directory", async () => {
   using directory = temporaryDirectory();
   await expect(ShardedCheckpoint.open(directory.path)).rejects.toEqual(badCheckpoint(/expected model\.safetensors or/));
   await expect(ShardedCheckpoint.open(join(directory.path, "none"))).rejects.toEqual(

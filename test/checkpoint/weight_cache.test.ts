@@ -55,7 +55,7 @@ async function asOrdinaryUser<T>(work: () => T | Promise<T>): Promise<T> {
   }
 }
 
-/** False in a container without any other user. */
+/** False in a container that has no other user. */
 const canBeOrdinary = await asOrdinaryUser(() => !windows).catch(() => false);
 
 describe.skipIf(windows)("the cache of packed weights", () => {
@@ -80,7 +80,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect(readdirSync(join(path, ".moe-kernels"))).toHaveLength(3);
   });
 
-  test("reads nothing of the checkpoint the second time", async () => {
+  test("reads nothing from the checkpoint the second time", async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const reported: number[] = [];
@@ -188,7 +188,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     });
   });
 
-  /** Writes a cache file again with other metadata. */
+  /** Rewrites a cache file with other metadata. */
   async function rewrite(path: string, changed: Record<string, string>): Promise<void> {
     const tensors = new Map();
     let metadata = {};
@@ -372,7 +372,7 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     }
   });
 
-  test("needs each of its parts, in the right size, and no others", () => {
+  test("needs exactly its parts, in the right sizes", () => {
     using random = new RandomLayer(device(), problem);
     device().synchronizeSync();
     const { description } = random.layer;
@@ -405,7 +405,7 @@ describe.skipIf(windows)("a layer over stored parts", () => {
 describe.each(deviceNames.filter((name) => name !== "cpu" || windows))("a cache on %s", (name) => {
   const device = openForTests(name);
 
-  test("is left out, and the layer says so", async () => {
+  test("is not used, and the layer says so", async () => {
     using directory = await modelDirectory();
     const { path, model } = directory;
     const { status, result } = await run(path, model, device());

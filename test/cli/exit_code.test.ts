@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
-/** The exit code of the command line when nobody reads what it writes. */
+/** The exit code of the command line if nobody reads its output. */
 async function exitCodeUnread(args: readonly string[]): Promise<number | null> {
   const child = spawn(process.execPath, ["dist/cli/main.js", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   child.stdout.destroy();
@@ -13,14 +13,14 @@ async function exitCodeUnread(args: readonly string[]): Promise<number | null> {
   return code as number | null;
 }
 
-describe("with a closed standard output the exit code is what it would have been", () => {
+describe("a closed standard output does not change the exit code", () => {
   test("0 for a good checkpoint", async () => {
     using directory = temporaryDirectory();
     await writeModel(directory.path, await goldenModel("mixtral_small"));
     expect(await exitCodeUnread(["inspect", directory.path])).toBe(0);
   });
 
-  test("1 for one that lacks a tensor", async () => {
+  test("1 for a checkpoint that lacks a tensor", async () => {
     using directory = temporaryDirectory();
     const model = await goldenModel("mixtral_small");
     model.weights.delete([...model.weights.keys()].at(-1) as string);
@@ -28,7 +28,7 @@ describe("with a closed standard output the exit code is what it would have been
     expect(await exitCodeUnread(["inspect", directory.path])).toBe(1);
   });
 
-  test("1 for a file that is not there", async () => {
+  test("1 for a missing file", async () => {
     expect(await exitCodeUnread(["run", "--file", "missing.safetensors", "--device", "reference"])).toBe(1);
   });
 

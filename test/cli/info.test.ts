@@ -14,7 +14,7 @@ test("info lists every device and why it is or is not available", async () => {
   expect(stdout).toContain(loadNative().cpuInfo().model);
 });
 
-test("info --json has the same for programs", async () => {
+test("info --json has the same information for programs", async () => {
   const { exitCode, stdout } = await runCli(["info", "--json"]);
   expect(exitCode).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({
@@ -43,7 +43,7 @@ test("info --kernels lists the kernel tables and marks what this machine uses", 
   const isa = loadNative().cpuInfo().isa;
   const used = kernels.filter(({ device, chosen }) => device === "cpu" && chosen !== "");
   for (const dtype of ["f32", "f16", "bf16"]) {
-    // Every format has one kernel for tokens of each dtype, of the instruction set in use.
+    // In the instruction set in use, every format has one kernel for each dtype of tokens.
     const formats = used.filter(({ chosen }) => chosen.split(", ").includes(dtype)).map(({ format }) => format);
     expect(formats).toEqual(expect.arrayContaining(["f32", "f16", "bf16"]));
     expect(new Set(formats).size).toBe(formats.length);

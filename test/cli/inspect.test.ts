@@ -7,14 +7,14 @@ import { neededFields } from "../checkpoint/support/needed_fields.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runCli } from "./support/run_cli.js";
 
-/** Runs `inspect` on a directory of these files. */
+/** Runs `inspect` on a directory with these files. */
 async function inspect(model: ModelFiles, options: readonly string[] = [], shards = 1) {
   using directory = temporaryDirectory();
   await writeModel(directory.path, model, shards);
   return await runCli(["inspect", directory.path, ...options]);
 }
 
-/** Runs `inspect` on a directory of a config.json alone. */
+/** Runs `inspect` on a directory with only a config.json. */
 async function inspectConfig(config: Record<string, unknown>, options: readonly string[] = []) {
   using directory = temporaryDirectory();
   writeFileSync(join(directory.path, "config.json"), JSON.stringify(config));
@@ -31,12 +31,12 @@ const mixtral = {
   torch_dtype: "bfloat16",
 };
 
-describe("config.json alone", () => {
-  test("is formula, memory and work", async () => {
+describe("only config.json", () => {
+  test("gives formula, memory and work", async () => {
     const { exitCode, stdout, stderr } = await inspectConfig(mixtral);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
     expect(stdout).toContain("mixtral, 32 layers, all with experts: 0-31\n");
-    expect(stdout).toContain("no weights here");
+    expect(stdout).toContain("no weights found");
     expect(stdout).toContain("H 4096, I 14336, 8 experts of gate, up and down (swiglu), 2 per token\n");
     expect(stdout).toContain("routing: softmax over all 8 logits, the 2 experts with the largest score chosen;\n");
     expect(stdout).toMatch(/^one expert +176 million +336 MiB +672 MiB +336 MiB$/m);
@@ -44,7 +44,7 @@ describe("config.json alone", () => {
     expect(stdout).toMatch(/^ +1 +2\.00 of 8 +672 MiB +672 MiB +705 +1\.00$/m);
   });
 
-  test("as JSON, for the numbers of tokens asked for", async () => {
+  test("gives JSON, for the requested numbers of tokens", async () => {
     const { exitCode, stdout } = await inspectConfig(mixtral, ["--json", "--tokens", "1,3", "--tokens", "64"]);
     expect(exitCode).toBe(0);
     const model = JSON.parse(stdout);
@@ -74,15 +74,15 @@ describe("config.json alone", () => {
     expect(three.operationsPerToken).toBe(2 * (2 * expert + router + 2 * 4096));
   });
 
-  test("of quantised weights says so", async () => {
+  test("shows that weights are quantised", async () => {
     const quantised = { ...mixtral, quantization_config: { quant_method: "fp8" } };
     const { exitCode, stdout } = await inspectConfig(quantised);
     expect(exitCode).toBe(0);
-    expect(stdout).toContain("weights quantised by fp8, which cannot be loaded");
+    expect(stdout).toContain("weights are quantised by fp8 and cannot be loaded");
     expect(stdout).not.toContain("stored, ");
   });
 
-  test("without a dtype has no memory as stored", async () => {
+  test("without a dtype gives no stored memory", async () => {
     const { stdout } = await inspectConfig({ ...mixtral, torch_dtype: null });
     expect(stdout).not.toContain("stored, ");
     expect(stdout).toContain("One layer in bf16");
@@ -99,7 +99,7 @@ describe("layers", () => {
     [{ model_type: "deepseek_v3", num_hidden_layers: 61 }, "61 layers, 58 of them with experts: 3-60"],
   ])("%j", async (config, words) => expect((await inspectConfig(config)).stdout).toContain(words));
 
-  test("one alone", async () => {
+  test("a single one", async () => {
     const { stdout } = await inspectConfig({ ...qwen, mlp_only_layers: [0] }, ["--layer", "5"]);
     expect(stdout).toContain("\nLayer 5\n");
     expect(stdout).toMatch(/^1 layer /m);
@@ -136,22 +136,22 @@ describe("weights", () => {
     expect(stdout).toMatch(new RegExp(`^router +${pattern("gate")} +\\[${numExperts}, ${hiddenSize}\\] +F32$`, "m"));
     expect(stdout).toMatch(
       new RegExp(
-        `^experts\\.down +${pattern("experts\\.\\{e\\}\\.w2")} +\\[${hiddenSize}, ${intermediateSize}\\] +F32 +one for each expert$`,
+        `^experts\\.down +${pattern("experts\\.\\{e\\}\\.w2")} +\\[${hiddenSize}, ${intermediateSize}\\] +F32 +one per expert$`,
         "m",
       ),
     );
-    expect(stdout).toContain(`✔ ${model.weights.size} of ${model.weights.size} tensors there`);
+    expect(stdout).toContain(`✔ ${model.weights.size} of ${model.weights.size} tensors found`);
     expect(stdout).toContain("stored, f32");
   });
 
-  test("converted back from what config.json says are floats", async () => {
+  test("that were dequantised, contrary to config.json, count as floats", async () => {
     const model = await goldenModel("mixtral_small");
     const { exitCode, stdout } = await inspect({ ...model, config: { ...model.config, quantization_config: {} } });
     expect(exitCode).toBe(0);
     expect(stdout).not.toContain("quantised");
   });
 
-  test("stored as they are counted", async () => {
+  test("take as many bytes as their parameters", async () => {
     const model = await goldenModel("olmoe_small");
     const [group] = JSON.parse((await inspect(model, ["--json"])).stdout).groups;
     expect(group.stored).toEqual(group.f32);
@@ -189,7 +189,7 @@ describe("weights", () => {
     expect(stdout).toContain("2 experts of gate, up and down with biases (swiglu_clamped: alpha 1.702");
     expect(stdout).toContain("routing: 2 logits with bias, ");
     expect(stdout).toMatch(/^experts\.up .*gate_up_proj +\[2, 4, 12\] +BF16 +experts stacked, transposed, odd$/m);
-    expect(stdout).toContain("✔ 6 of 6 tensors there");
+    expect(stdout).toContain("✔ 6 of 6 tensors found");
     const [group] = JSON.parse((await inspect(model, ["--json"])).stdout).groups;
     const bytes = 2 * (3 * H * I + 2 * I + H);
     expect(group.stored).toMatchObject({ dtype: "bf16", expertBytes: bytes, layerBytes: E * bytes + 2 * (E * H + E) });
@@ -201,7 +201,7 @@ describe("weights", () => {
     for (const name of missing) model.weights.delete(name);
     const { exitCode, stdout } = await inspect(model);
     expect(exitCode).toBe(1);
-    expect(stdout).toContain(`✘ ${model.weights.size} of ${model.weights.size + 2} tensors there`);
+    expect(stdout).toContain(`✘ ${model.weights.size} of ${model.weights.size + 2} tensors found`);
     for (const name of missing) expect(stdout).toContain(`  missing: ${name}\n`);
     expect(JSON.parse((await inspect(model, ["--json"])).stdout).groups[0].storage.missing).toEqual(missing);
   });
@@ -209,7 +209,7 @@ describe("weights", () => {
   test("that are all missing are named in part", async () => {
     const { exitCode, stdout } = await inspect({ config: mixtral, weights: new Map() });
     expect(exitCode).toBe(1);
-    expect(stdout).toMatch(/✘ 0 of 800 tensors there\n( {2}missing: .*\n){8} {2}and 792 more\n/);
+    expect(stdout).toMatch(/✘ 0 of 800 tensors found\n( {2}missing: .*\n){8} {2}and 792 more\n/);
   });
 
   test("of another dtype or shape cannot be loaded", async () => {
@@ -220,9 +220,9 @@ describe("weights", () => {
     weights.set(second as string, { dtype: "F32", shape: [2, 3], data: new Float32Array(6) });
     const { exitCode, stdout } = await inspect({ ...model, weights });
     expect(exitCode).toBe(1);
-    expect(stdout).toMatch(/✘ not to be loaded:\n.*expected dtype F32, F16 or BF16, got I8\n/);
+    expect(stdout).toMatch(/✘ cannot be loaded:\n.*expected dtype F32, F16 or BF16, got I8\n/);
     weights.delete(first as string);
-    expect((await inspect({ ...model, weights })).stdout).toMatch(/✘ not to be loaded:\n.*got \[2, 3\]\n/);
+    expect((await inspect({ ...model, weights })).stdout).toMatch(/✘ cannot be loaded:\n.*got \[2, 3\]\n/);
   });
 
   test("of a malformed file are an error", async () => {
@@ -261,7 +261,12 @@ describe("what cannot be inspected", () => {
       ["--layer", "0"],
       /INVALID_ARGUMENT: layer: expected a layer with experts/,
     ],
-    ["a layer that is none", { model_type: "mixtral" }, ["--layer", "32"], /layer: expected an integer from 0 to 31/],
+    [
+      "a layer that does not exist",
+      { model_type: "mixtral" },
+      ["--layer", "32"],
+      /layer: expected an integer from 0 to 31/,
+    ],
     [
       "an impossible formula",
       { model_type: "mixtral", num_experts_per_tok: 9 },

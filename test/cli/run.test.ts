@@ -139,7 +139,7 @@ describe("run --model", () => {
 
   test.each([
     ["the model's folder", (_directory: string) => ["--cache"], ".moe-kernels"],
-    ["another folder", (directory: string) => ["--cache", join(directory, "packed")], "packed"],
+    ["a given folder", (directory: string) => ["--cache", join(directory, "packed")], "packed"],
   ] as const)("keeps packed weights in %s", async (_what, options, folder) => {
     using directory = temporaryDirectory();
     await writeModel(directory.path, await goldenModel("olmoe_small"));
@@ -180,9 +180,9 @@ describe("run --model", () => {
 test.each([
   [[], /expected one of --model, --file and --shape/],
   [["--file", "a", "--shape", "D"], /expected one of --model, --file and --shape/],
-  [["--model", "a"], /--model: expected --layer N/],
-  [["--shape", "D", "--cache"], /--cache: expected --model DIR with it/],
-  [["--file", "a", "--input", "b"], /--input: a layer file has its own tokens/],
+  [["--model", "a"], /--model requires --layer N/],
+  [["--shape", "D", "--cache"], /--cache requires --model DIR/],
+  [["--file", "a", "--input", "b"], /--input cannot be combined with --file: a layer file has its own tokens/],
   [["--shape", "Z"], /--shape: expected one of .*OLMoE-1B-7B.*, got "Z"/],
   [["--shape", "D", "--tokens", "many"], /--tokens: expected an integer >= 0, got "many"/],
   [["--shape", "D", "--tokens", "-1"], /--tokens/],
@@ -201,12 +201,12 @@ describe.each(deviceNames)("run with the router's history on %s", (device) => {
   test("--heat-map shows each expert's load over the tokens", async () => {
     const { exitCode, stdout } = await runCli([...base, "--heat-map"]);
     expect(exitCode).toBe(0);
-    expect(stdout).toContain(`Load of every expert on ${device} over the tokens, a call of 2 tokens each`);
+    expect(stdout).toContain(`Load of every expert on ${device} over the tokens, one call per 2 tokens`);
     const cells = stdout.split("\n").filter((line) => /^ *\d+ │.{40}/.test(line));
     expect(cells.length).toBeGreaterThanOrEqual(16);
   });
 
-  test("--report writes a page, and JSON has the history", async () => {
+  test("--report writes a page, and the JSON has the history", async () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, "report.html");
     const { exitCode, stdout } = await runCli([...base, "--report", path, "--json"]);
@@ -219,7 +219,7 @@ describe.each(deviceNames)("run with the router's history on %s", (device) => {
   });
 });
 
-describe("what would fail after the run is found out before", () => {
+describe("what would fail after the run is reported before it", () => {
   const run = (...args: string[]) => runCli(["run", "--file", goldenFile("mixtral_t1"), ...args]);
 
   test.each([

@@ -16,7 +16,7 @@ describe.each(deviceNames)("verify --device %s", (device) => {
   });
 });
 
-test("verify --json gives every check of every case", async () => {
+test("verify --json lists every check of every case", async () => {
   const args = ["verify", "--device", "reference,cpu", "--filter", "sort", "--json"];
   const { exitCode, stdout } = await runCli(args);
   expect(exitCode).toBe(0);
@@ -47,7 +47,7 @@ test("devices that are left out are named with the reason", async () => {
   expect(JSON.parse(json.stdout)).toMatchObject({ passed: true, leftOut });
 });
 
-test("a device that there is not is an error, before the work on others", async () => {
+test("a device that does not exist is an error before any work on the others", async () => {
   const { exitCode, stdout, stderr } = await runCli(["verify", "--device", "reference,tpu"]);
   expect(exitCode).toBe(1);
   expect(stdout).toBe("");

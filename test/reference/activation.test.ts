@@ -4,7 +4,7 @@ import { activate } from "../../lib/reference/experts/activation.js";
 
 const points = [-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10];
 
-/** Values at the points, computed from the formulas with 30 digits by mpmath 1.3. */
+/** Values at these points, computed from the formulas with 30 digits by mpmath 1.3. */
 const silu = [
   -0.00045397868702434395, -0.14227761953270035, -0.2689414213699951, -0.18877033439907273, 0, 0.3112296656009273,
   0.7310585786300049, 2.8577223804672998, 9.999546021312975,

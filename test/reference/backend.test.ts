@@ -42,7 +42,7 @@ describe("float64 is kept through", () => {
     );
   });
 
-  test("and it mixes only with float64", () => {
+  test("and can only be combined with float64", () => {
     const x = f64([1], [1, 1]);
     const weight = device().zeros([1, 1], "f32");
     expectError(
@@ -58,7 +58,7 @@ describe("float64 is kept through", () => {
   });
 });
 
-/** The layer's formula by hand, token by token, with neither sort nor grouped GEMM. */
+/** The layer's formula written out, token by token, without sort and grouped GEMM. */
 describe.each(activations)("a layer of %s by hand", (activation) => {
   test.each([false, true])("biases: %s", (biases) => {
     const [tokens, hidden, inner, experts, topK] = [5, 6, 4, 3, 2];

@@ -28,7 +28,7 @@ test.each(known)("erfc(%d)", (x, expected) => {
   expect(Math.abs(erfc(x) - expected)).toBeLessThanOrEqual(1e-15);
 });
 
-test.each(known.filter(([x]) => x >= 2))("erfc(%d) keeps its digits in the tail", (x, expected) => {
+test.each(known.filter(([x]) => x >= 2))("erfc(%d) is accurate in the tail", (x, expected) => {
   expect(Math.abs(erfc(x) / expected - 1)).toBeLessThanOrEqual(1e-14);
 });
 

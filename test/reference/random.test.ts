@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { philox, randomNumbers } from "../../lib/reference/noise/random.js";
 
-/** The known answers that the authors publish with their library, Random123. */
+/** Known answers published by the authors with their library, Random123. */
 const known = [
   { counter: [0, 0, 0, 0], key: [0, 0], words: [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8] },
   {

@@ -45,7 +45,7 @@ test("errors have two digits", () => {
   expect(formatError(1.26e-6)).toBe("1.3e-6");
 });
 
-test("nouns follow their number", () => {
+test("nouns agree with their number", () => {
   expect([0, 1, 2].map((count) => plural(count, "token"))).toEqual(["0 tokens", "1 token", "2 tokens"]);
 });
 

@@ -17,9 +17,9 @@ import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.j
 /** What became of the cache of a layer's packed weights. */
 export interface CacheStatus {
   /**
-   * `mapped`: the weights are the file's, nothing was read or repacked. In all other cases they come from the checkpoint.
-   * `written`: the file is there for the next time. `failed`: it could not be written. `unsupported`: the device cannot
-   * compute with mapped weights (all devices but `cpu`, and `cpu` on Windows).
+   * `mapped`: the weights are the file's, nothing was read or repacked. In all other cases they come from the
+   * checkpoint. `written`: the file is there for the next time. `failed`: it could not be written. `unsupported`: the
+   * device cannot compute with mapped weights (all devices but `cpu`, and `cpu` on Windows).
    */
   readonly state: "mapped" | "written" | "failed" | "unsupported";
   /** The cache file; empty where unsupported. */
@@ -43,8 +43,8 @@ export interface CacheOptions {
 }
 
 /**
- * The cache of one layer for one device, bank and dtype: a safetensors file of the layer's parts, with metadata that tell what
- * they were made from. Undefined where `options.cache` does not ask for one.
+ * The cache of one layer for one device, bank and dtype: a safetensors file of the layer's parts, with metadata that
+ * tell what they were made from. Undefined where `options.cache` does not ask for one.
  * @throws INVALID_ARGUMENT; BAD_CHECKPOINT where the directory cannot be listed.
  */
 export async function openWeightCache(

@@ -9,14 +9,14 @@ import { layerFile } from "../workloads/layer_file.js";
 import { namedShape } from "../workloads/named_shape.js";
 import { seededTokens } from "../workloads/tokens.js";
 
-/** One of the tests' golden files; the published package has this one too. */
+/** One of the tests' golden files, which is also part of the published package. */
 const goldenFile = join(packageRoot(), "test", "golden", "mixtral", "mixtral_small.safetensors");
 const shape = "OLMoE-1B-7B";
 
-/** `demo`: a small layer with known results on every device, then one of full size on the fast ones. */
+/** `demo`: a small layer with known results on every device, then a full-size layer on the fast devices. */
 export const demo = defineCommand({
   name: "demo",
-  summary: "run a small Mixtral layer with known results on every device, then an OLMoE layer of full size",
+  summary: "run a small Mixtral layer with known results on every device, then a full-size OLMoE layer",
   synopsis: "",
   options: {},
   async run(_values, io) {

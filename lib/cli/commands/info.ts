@@ -22,22 +22,22 @@ interface MachineInfo {
   readonly platform: string;
   readonly memoryBytes: number;
   readonly devices: readonly DeviceInfo[];
-  /** What the native addon says of this CPU and of itself; null where it cannot be loaded. */
+  /** What the native addon reports about the CPU and its build; null if it cannot be loaded. */
   readonly cpu: CpuInfo | null;
   readonly build: BuildInfo | null;
-  /** Why the native addon cannot be loaded, and what to do; null where it is. */
+  /** Why the native addon cannot be loaded, and what to do; null if it loads. */
   readonly problem: string | null;
-  /** Variables that may change what the package does. */
+  /** Environment variables that may affect the package. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-/** `info`: what this machine and this installation can do. */
+/** `info`: what this machine and installation can do. */
 export const info = defineCommand({
   name: "info",
-  summary: "show the version, the devices with why each is or is not here, the CPU and the build",
+  summary: "show the version, the devices and why each is or is not available, the CPU and the build",
   synopsis: "[--kernels] [--json]",
   options: {
-    kernels: { type: "boolean", help: "list the kernels of this build instead, those in use on this machine marked" },
+    kernels: { type: "boolean", help: "list the kernels of this build and which of them this machine uses" },
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {

@@ -6,14 +6,14 @@ import { printModelInspection } from "../model_report.js";
 
 const defaultTokens = ["1", "8", "64", "512", "4096"];
 
-/** `inspect`: what a model's MoE layers are, how they are stored, and what work they are. */
+/** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
   name: "inspect",
   summary: "show the MoE layers of a Hugging Face model directory: formula, sizes, storage, memory, work per token",
   synopsis: "DIR [--layer N] [--tokens N,N,...] [--json]",
   argument: "DIR",
   options: {
-    layer: { type: "string", value: "N", help: "this decoder layer alone (all that have experts)" },
+    layer: { type: "string", value: "N", help: "only this layer (all layers with experts)" },
     tokens: {
       type: "string",
       multiple: true,

@@ -28,33 +28,37 @@ interface WorkloadOptions {
   readonly input?: string | undefined;
 }
 
-/** `run`: one layer on some tokens, with every stage's time. */
+/** `run`: one layer on some tokens, with the time of every stage. */
 export const runLayer = defineCommand({
   name: "run",
-  summary: "run one layer: routing, every stage's time, tokens per expert, comparison with what is expected",
+  summary: "run one layer: routing, time of every stage, tokens per expert, comparison with expected results",
   synopsis: "(--model DIR --layer N | --file FILE | --shape NAME) [options]",
   options: {
     model: { type: "string", value: "DIR", help: "a Hugging Face model directory" },
-    layer: { type: "string", value: "N", help: "number of the decoder layer in it" },
+    layer: { type: "string", value: "N", help: "number of the layer in it" },
     cache: {
       type: "string",
       value: "[FOLDER]",
-      help: "map the model's packed weights from a file, which is made where it is missing (in DIR/.moe-kernels)",
+      help: "map the model's packed weights from a file, written if missing (in DIR/.moe-kernels)",
     },
     file: { type: "string", value: "FILE", help: "a layer file: weights, tokens and expected results in one" },
     shape: { type: "string", value: "NAME", help: `random weights in a known shape: ${shapeNames.join(", ")}` },
     seed: { type: "string", value: "N", default: "0", help: "seed of random weights and tokens (0)" },
-    tokens: { type: "string", value: "N", default: "256", help: "how many random tokens (256)" },
-    input: { type: "string", value: "FILE", help: "tokens from a safetensors file: x [T, H], perhaps output [T, H]" },
+    tokens: { type: "string", value: "N", default: "256", help: "number of random tokens (256)" },
+    input: {
+      type: "string",
+      value: "FILE",
+      help: "tokens from a safetensors file: x [T, H], optionally output [T, H]",
+    },
     device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (auto)" },
     dtype: { type: "string", value: "DTYPE", help: `${floatDTypes.join(", ")} (the checkpoint's; bf16 for a shape)` },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
-    repeat: { type: "string", value: "N", default: "3", help: "how often to run; the fastest counts (3)" },
-    "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in 64 slices or fewer" },
+    repeat: { type: "string", value: "N", default: "3", help: "how many times to run; the fastest counts (3)" },
+    "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in at most 64 slices" },
     report: {
       type: "string",
       value: "FILE",
-      help: "write that as charts to FILE.html or FILE.svg; needs vega and vega-lite",
+      help: "write the same as charts to FILE.html or FILE.svg; needs vega and vega-lite",
     },
     json: { type: "boolean", help: "print JSON" },
   },
@@ -88,16 +92,17 @@ async function openWorkload(options: WorkloadOptions): Promise<Workload> {
   if ([model, file, shape].filter((source) => source !== undefined).length !== 1) {
     throw new UsageError("expected one of --model, --file and --shape");
   }
-  if (cache !== undefined && model === undefined) throw new UsageError("--cache: expected --model DIR with it");
+  if (cache !== undefined && model === undefined) throw new UsageError("--cache requires --model DIR");
   if (file !== undefined) {
-    if (input !== undefined) throw new UsageError("--input: a layer file has its own tokens");
+    if (input !== undefined)
+      throw new UsageError("--input cannot be combined with --file: a layer file has its own tokens");
     return layerFile(file);
   }
   const seed = integerOption("seed", options.seed, 0);
   const tokens =
     input === undefined ? seededTokens(integerOption("tokens", options.tokens, 0), seed) : await tokensOfFile(input);
   if (model !== undefined) {
-    if (layer === undefined) throw new UsageError("--model: expected --layer N with it");
+    if (layer === undefined) throw new UsageError("--model requires --layer N");
     return modelDirectory(model, integerOption("layer", layer, 0), tokens, cache === "" ? true : cache);
   }
   const name = choiceOption("shape", shape ?? "", shapeNames);

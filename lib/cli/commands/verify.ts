@@ -19,13 +19,13 @@ interface Verification {
   readonly results: readonly CaseResult[];
 }
 
-/** `verify`: the whole case table on this machine's devices against `reference`. */
+/** `verify`: compares this machine's devices with `reference` on the whole case table. */
 export const verify = defineCommand({
   name: "verify",
-  summary: "run the whole case table on devices of this machine and compare with the reference",
+  summary: "run the whole case table on this machine's devices and compare the results with the reference",
   synopsis: "[--device NAME] [--filter TEXT] [--json]",
   options: {
-    device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (all here)" },
+    device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (all)" },
     filter: { type: "string", value: "TEXT", help: "only cases whose operator and name contain this" },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
@@ -47,7 +47,7 @@ export const verify = defineCommand({
       if (!values.json) print(verification, io);
       verifications.push(verification);
     }
-    // Every build has a CPU device: without one nothing was verified but the reference, by itself.
+    // Every build has a CPU device: without it, only the reference was compared, with itself.
     const complete = !leftOut.some(({ kind }) => kind === "cpu");
     const passed = complete && verifications.every(({ results }) => results.every((result) => result.passed));
     if (values.json) writeJson(io.stdout, { passed, devices: verifications, leftOut });
@@ -77,14 +77,14 @@ async function verifyDevice(
   return { device: device.name, seconds: (performance.now() - begin) / 1e3, results };
 }
 
-/** Says which devices were not verified; in red the one that every installation should have. */
+/** Lists the devices that were not verified, in red the one that every installation should have. */
 function printLeftOut(leftOut: readonly DeviceInfo[], { stdout }: Io): void {
   for (const { name, kind, detail } of leftOut) {
     const [color, mark] = kind === "cpu" ? (["red", "✘"] as const) : (["yellow", "-"] as const);
     stdout.write(`${styleText(color, mark, { stream: stdout })} ${name} was left out: ${detail}\n`);
   }
   if (leftOut.some(({ kind }) => kind === "cpu")) {
-    stdout.write("Not verified: without the addon there is nothing but the reference. See moe-kernels info.\n");
+    stdout.write("Not verified: without the native addon only the reference works. See moe-kernels info.\n");
   }
 }
 
@@ -122,7 +122,7 @@ function print({ device, seconds, results }: Verification, io: Io): void {
   if (failed.length > 0) stdout.write("\n");
 }
 
-/** One row for each output of an operator: of all its cases, the one that comes closest to its tolerance. */
+/** One row for each output of an operator, with the case that comes closest to its tolerance. */
 function operatorRows(operator: string, results: readonly CaseResult[]): string[][] {
   const checks = results
     .filter((result) => result.operator === operator)
@@ -142,7 +142,7 @@ function operatorRows(operator: string, results: readonly CaseResult[]): string[
   });
 }
 
-/** How much of the tolerance an error takes. */
+/** The share of the tolerance that an error takes. */
 function closeness({ error, tolerance }: { error: number; tolerance: number }): number {
   return error === 0 ? 0 : error / tolerance;
 }

@@ -4,7 +4,7 @@ import type { Progress } from "../../checkpoint/weights.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { Workload } from "./workload.js";
 
-/** The layer of a layer file, on the file's own tokens. */
+/** The layer of a layer file, with the file's own tokens. */
 export async function layerFile(path: string): Promise<Workload> {
   const file = await openLayerFile(path);
   const { expected } = file;

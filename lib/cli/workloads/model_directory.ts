@@ -3,7 +3,7 @@ import { MoeLayer } from "../../moe_layer.js";
 import type { TokenSource } from "./tokens.js";
 import type { Workload } from "./workload.js";
 
-/** One layer of a Hugging Face model directory; `cache` is that of {@link MoeLayer.load}. */
+/** One layer of a Hugging Face model directory; `cache` as in {@link MoeLayer.load}. */
 export function modelDirectory(
   directory: string,
   layer: number,

@@ -6,10 +6,10 @@ import { sameShape, shapeText } from "../../core/shape.js";
 import { randomTokens } from "../../testing/random_layer.js";
 import type { Expectation, Workload } from "./workload.js";
 
-/** A workload's tokens, and where known what is expected of them. */
+/** A workload's tokens, and the expected results if known. */
 export type TokenSource = Pick<Workload, "tokens" | "expectation">;
 
-/** `count` tokens of normal values. */
+/** `count` tokens of normally distributed values. */
 export function seededTokens(count: number, seed: number): TokenSource {
   return {
     tokens: (hiddenSize) => ({
@@ -21,8 +21,8 @@ export function seededTokens(count: number, seed: number): TokenSource {
 }
 
 /**
- * The tokens of a safetensors file: its tensor `x` [T, H] or [B, S, H], and, where it has an `output` of the same shape,
- * what is expected of them.
+ * The tokens in a safetensors file: its tensor `x` [T, H] or [B, S, H], and the expected `output` of the same shape, if
+ * the file has one.
  */
 export async function tokensOfFile(path: string): Promise<TokenSource> {
   await using file = await SafetensorsFile.open(path);

@@ -21,8 +21,8 @@ function series(x: number): number {
 }
 
 /**
- * The complement for x >= 2 by Laplace's continued fraction, √π · e^(x²) · erfc x = 1/(x + ½/(x + 1/(x + 3⁄2/(x + …)))),
- * Abramowitz and Stegun 7.1.14, evaluated from its end.
+ * The complement for x >= 2 by Laplace's continued fraction, √π · e^(x²) · erfc x = 1/(x + ½/(x + 1/(x + 3⁄2/(x +
+ * …)))), Abramowitz and Stegun 7.1.14, evaluated from its end.
  */
 function continuedFraction(x: number): number {
   let fraction = x;

@@ -11,7 +11,7 @@ import {
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
 
-/** The values of a weight by the definition of its format: what every device must compute with. */
+/** The values of a weight, by the definition of its format; every device must compute with these. */
 export function dequantize(weight: WeightMatrix): Matrix {
   const format = weightFormats.get(weight.format) as WeightFormat;
   const { rows, columns, codes } = weight;
@@ -40,17 +40,20 @@ export function dequantize(weight: WeightMatrix): Matrix {
 }
 
 /**
- * The values of a weight to be stored as `format`, before they are rounded to it where it is plain.
- * @throws UNSUPPORTED_DTYPE where `format` is quantised and the weight is of another: nothing is quantised here.
+ * The values of a weight that will be stored as `format`; if that is plain, they have yet to be rounded to it.
+ * @throws UNSUPPORTED_DTYPE if `format` is quantised and the weight is in another format: nothing is quantised here.
  */
 export function storedValues(weight: WeightMatrix, format: WeightFormatName): Matrix {
   if (weight.format !== format && !isPlain(weightFormats.get(format) as WeightFormat)) {
-    throw new MoeError("UNSUPPORTED_DTYPE", `weight: expected one of ${format}, as it is stored, got ${weight.format}`);
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `weight: expected ${format}, in which the layer stores it, got ${weight.format}`,
+    );
   }
   return dequantize(weight);
 }
 
-/** Whether an element is its code. */
+/** Whether codes are the values themselves. */
 export function isPlain({ code }: WeightFormat): boolean {
   return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
 }
@@ -61,7 +64,7 @@ export function storageOf(name: WeightFormatName): DType {
   return isPlain(format) ? (format.code as DType) : "f64";
 }
 
-/** Reads the values of one level, 1 (or `absent`) where there is none. */
+/** Reads the values of one level of scales; `absent` if the format has none. */
 function level(
   shape: ScaleLevel | undefined,
   matrix: StridedMatrix | undefined,
@@ -77,7 +80,7 @@ function level(
   };
 }
 
-/** The value of a stored scale: those of types that are no dtype are bytes. */
+/** The value of a stored scale; types that are not dtypes are stored as bytes. */
 function scaleValue({ type }: ScaleLevel, stored: number): number {
   if (type === "e4m3") return fromE4M3(stored);
   if (type === "e8m0") return stored === 255 ? Number.NaN : 2 ** (stored - 127);

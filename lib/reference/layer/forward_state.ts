@@ -2,35 +2,35 @@ import { MoeError } from "../../core/errors.js";
 import type { Matrix } from "../core/matrix.js";
 import type { SortResult } from "../routing/sort.js";
 
-/** Experts of every token, and their weights [T, slots]. */
+/** The experts of every token, and their weights [T, slots]. */
 export interface Slots {
   readonly ids: Int32Array;
   readonly weights: Matrix;
 }
 
-/** What stages leave for later ones. */
+/** What stages leave for later stages. */
 export interface StageResults {
-  /** [T, H], what is put in. */
+  /** [T, H], the input. */
   x: Matrix;
-  /** [T, E], of `router`. */
+  /** [T, E], from `router`. */
   logits: Matrix;
-  /** [T, 1] or [T, 2], the output of the shared experts' gate, of `sharedGate`. */
+  /** [T, 1] or [T, 2], from `sharedGate`: the output of the shared experts' gate. */
   sharedGate: Matrix;
-  /** Of `gating`, or put in: the experts that tokens chose. */
+  /** From `gating`, or an input: the experts that tokens chose. */
   chosen: Slots;
-  /** Of `sort`: the chosen experts and the shared ones of every token, as numbers within the bank. */
+  /** From `sort`: every token's chosen and shared experts, numbered within the bank. */
   slots: Slots;
-  /** Of `sort`: the rows of these slots. */
+  /** From `sort`: the rows of these slots. */
   rows: SortResult;
-  /** [rows, I], of `gateUp`. */
+  /** [rows, I], from `gateUp`. */
   inner: Matrix;
-  /** [rows, H], of `down`. */
+  /** [rows, H], from `down`. */
   outputs: Matrix;
-  /** [T, H], of `combine`. */
+  /** [T, H], from `combine`. */
   y: Matrix;
 }
 
-/** The results so far of the stages of one forward; whoever keeps it has what a backward pass needs. */
+/** The results so far of the stages of one forward. Keeping it keeps what a backward pass needs. */
 export class ForwardState {
   readonly #results: Partial<StageResults>;
 
@@ -42,11 +42,11 @@ export class ForwardState {
     return this.#results[name] !== undefined;
   }
 
-  /** @throws INTERNAL where no stage before has left it. */
+  /** @throws INTERNAL if no earlier stage has left this result. */
   get<Name extends keyof StageResults>(name: Name): StageResults[Name] {
     const result = this.#results[name];
     if (result === undefined) {
-      throw new MoeError("INTERNAL", `layer stages: one needs "${name}", which none before it has left`);
+      throw new MoeError("INTERNAL", `layer stages: a stage needs "${name}", but no earlier stage has left it`);
     }
     return result as StageResults[Name];
   }

@@ -17,7 +17,7 @@ import { ForwardState, type Slots, type StageResults } from "./forward_state.js"
 import { stages } from "./stages/list.js";
 import { StoredWeights } from "./stored_weights.js";
 
-/** One layer. Between the stages of a forward nothing is rounded. */
+/** One layer. Nothing is rounded between the stages of a forward. */
 export class ReferenceLayer implements LayerHandle {
   readonly #stream: Stream;
   readonly #description: LayerDescription;
@@ -91,7 +91,7 @@ export class ReferenceLayer implements LayerHandle {
 
   free(): void {}
 
-  /** A routing that is given; ids that are no expert's are reported and choose none. */
+  /** The routing that was passed in; ids out of range are reported and count as -1. */
   #given(ids: ReferenceTensor, weights: ReferenceTensor): Slots {
     const { numExperts } = this.#description;
     const chosen = this.#stream.checkIndices("forward: ids", ids, "an expert", numExperts);
@@ -103,7 +103,7 @@ export class ReferenceLayer implements LayerHandle {
     weights.store(chosen.weights.values);
   }
 
-  /** Runs a list of stages; adds the microseconds of each to `times`. */
+  /** Runs a list of stages and adds the microseconds of each to `times`. */
   #run(list: StageList, given: Partial<StageResults>, times: Record<string, number> = {}): ForwardState {
     const state = new ForwardState(given);
     const layer = { description: this.#description, weights: this.#weights, stream: this.#stream };

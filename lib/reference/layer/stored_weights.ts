@@ -17,7 +17,7 @@ export interface Projection {
   readonly bias: Float64Array | undefined;
 }
 
-/** One matrix of every expert, and its biases. */
+/** One matrix and bias of every expert. */
 export interface ExpertProjection {
   readonly weight: ReferencePackedExperts;
   readonly bias: ExpertBiases | undefined;
@@ -25,12 +25,12 @@ export interface ExpertProjection {
 
 type ParameterName = "router" | "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias";
 
-/** A layer's weights and biases, each rounded to what its role is stored in. */
+/** A layer's weights and biases, each rounded to the format in which its role is stored. */
 export class StoredWeights {
-  /** Absent where the activation is not gated. */
+  /** Absent if the activation is not gated. */
   readonly gate: ExpertProjection | undefined;
   readonly up: ExpertProjection;
-  /** What multiplies the activation; absent where the layer has none. */
+  /** The projection that multiplies the activation; absent if the layer has none. */
   readonly factor: ExpertProjection | undefined;
   readonly down: ExpertProjection;
   readonly #stream: Stream;
@@ -61,7 +61,7 @@ export class StoredWeights {
     return this.#projection("router");
   }
 
-  /** Undefined where shared experts have no gate. */
+  /** Undefined if the shared experts have no gate. */
   get sharedGate(): Projection | undefined {
     return this.#description.sharedGate === "none" ? undefined : this.#projection("sharedGate");
   }

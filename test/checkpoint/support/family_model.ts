@@ -13,10 +13,10 @@ export const familyModelPath = (name: string): string => join(root, name);
 /** What the authors' code computed for a model's layer. */
 export interface FamilyResults {
   readonly layer: number;
-  /** Of x and output: [B, S, H]. */
+  /** Shape of x and output: [B, S, H]. */
   readonly shape: readonly number[];
   readonly x: Float32Array;
-  /** [B*S, k], -1 if the expert had no room. */
+  /** [B*S, k], -1 if the expert was full. */
   readonly ids: Int32Array;
   readonly weights: Float64Array;
   readonly output: Float64Array;
@@ -35,7 +35,7 @@ export async function readFamilyResults(name: string): Promise<FamilyResults> {
   };
 }
 
-/** The model in memory, to be changed. */
+/** A copy of the model in memory, to modify. */
 export async function readFamilyModel(name: string): Promise<ModelFiles & { weights: Map<string, SafetensorsInput> }> {
   const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
   await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
@@ -44,7 +44,7 @@ export async function readFamilyModel(name: string): Promise<ModelFiles & { weig
   return { config, weights };
 }
 
-/** A Mixtral of float32 with its experts as Transformers 5 has them in memory, gate rows before up rows. */
+/** A float32 Mixtral with its experts as Transformers 5 holds them in memory, gate rows before up rows. */
 export function stackExperts(weights: ReadonlyMap<string, SafetensorsInput>): Map<string, SafetensorsInput> {
   const stacked = new Map<string, SafetensorsInput>();
   const parts = new Map<string, SafetensorsInput[]>();

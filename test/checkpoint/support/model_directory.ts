@@ -10,7 +10,7 @@ export interface ModelFiles {
   weights: ReadonlyMap<string, SafetensorsInput>;
 }
 
-/** A golden layer as a model would have it. */
+/** A golden layer as part of a model. */
 export interface Model extends ModelFiles {
   readonly layerFile: LayerFile;
   weights: Map<string, SafetensorsInput>;
@@ -40,7 +40,7 @@ function huggingFaceConfig({ family, config }: LayerFile): Record<string, unknow
   };
 }
 
-/** Writes a model as a directory with one file, or with `shards` of them and an index. */
+/** Writes a model as a directory with one weights file, or with `shards` files and an index. */
 export async function writeModel(directory: string, { config, weights }: ModelFiles, shards = 1): Promise<void> {
   writeFileSync(join(directory, "config.json"), JSON.stringify(config));
   if (shards === 1) return await writeSafetensors(join(directory, "model.safetensors"), weights);

@@ -1,4 +1,4 @@
-/** A file of any header and data, valid or not; a header that is not a string is written as JSON. */
+/** A file with any header and data, valid or not; a header that is not a string is written as JSON. */
 export function rawSafetensors(header: unknown, data: Uint8Array | number = 0): Uint8Array {
   const json = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
   const length = Buffer.alloc(8);

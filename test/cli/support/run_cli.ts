@@ -8,7 +8,7 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** Runs the command line in this process, as in a pipe or, with `terminal`, as in a terminal of 80 columns. */
+/** Runs the command line in this process, writing to a pipe or, with `terminal`, to a terminal of 80 columns. */
 export async function runCli(args: readonly string[], { terminal = false } = {}): Promise<CliResult> {
   const stdout = new Capture(terminal);
   const stderr = new Capture(terminal);

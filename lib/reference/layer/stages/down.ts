@@ -3,7 +3,7 @@ import { groupedGemm } from "../../experts/grouped_gemm.js";
 import { softmax } from "../../routing/scores.js";
 import type { Stage } from "./stage.js";
 
-/** The second product of every row, and what is done to the output before it is weighted. */
+/** The second product of every row, and the activation of the output. */
 export const down: Stage = (state, { description, weights: { down } }) => {
   const outputs = groupedGemm(
     state.get("inner"),

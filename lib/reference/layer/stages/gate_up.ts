@@ -5,7 +5,7 @@ import { gather } from "../../experts/permute.js";
 import type { ExpertProjection } from "../stored_weights.js";
 import type { Stage } from "./stage.js";
 
-/** activation(gate · x, up · x) * (factor · x) of every row; `x` is weighted where the description says so. */
+/** activation(gate · x, up · x) * (factor · x) for every row; with `weightOn: "input"`, x is weighted first. */
 export const gateUp: Stage = (state, { description, weights: { gate, up, factor } }) => {
   const { offsets, tokenOfRow, rowOfSlot } = state.get("rows");
   const rows = gather(state.get("x"), tokenOfRow);

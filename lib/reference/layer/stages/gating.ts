@@ -1,7 +1,7 @@
 import { gating as chooseExperts } from "../../routing/gating.js";
 import type { Stage } from "./stage.js";
 
-/** Chooses the experts of every token by the logits. */
+/** Chooses the experts of every token by its logits. */
 export const gating: Stage = (state, { description, weights, stream }) => {
   const {
     ids,

@@ -8,7 +8,7 @@ import { sharedGate } from "./shared_gate.js";
 import { sort } from "./sort.js";
 import type { Stage } from "./stage.js";
 
-/** Every stage by its name. */
+/** Every stage by name. */
 export const stages: { readonly [Name in StageName]: Stage } & { [extension: string]: Stage } = {
   router,
   sharedGate,

@@ -5,7 +5,7 @@ import { sort as sortByExpert } from "../../routing/sort.js";
 import type { Slots } from "../forward_state.js";
 import type { Stage } from "./stage.js";
 
-/** Sorts every token's slots by the experts of the bank; the slots of other experts have no row. */
+/** Sorts every token's slots by expert; slots of experts outside the bank have no row. */
 export const sort: Stage = (state, { description }) => {
   const gate = state.has("sharedGate") ? state.get("sharedGate") : undefined;
   const slots = slotsOf(state.get("chosen"), gate, description);
@@ -15,8 +15,9 @@ export const sort: Stage = (state, { description }) => {
 };
 
 /**
- * The chosen slots of every token with the shared experts' after them, as numbers within the bank. The weight of shared experts
- * is 1, the sigmoid of the gate's output, or the second of its softmax, whose first multiplies the weights of the chosen.
+ * Every token's chosen experts followed by the shared ones, numbered within the bank. The weight of shared experts is
+ * 1, the sigmoid of the gate's output, or the second entry of its softmax, whose first entry multiplies the other
+ * weights.
  */
 function slotsOf(
   { ids, weights }: Slots,
@@ -37,7 +38,7 @@ function slotsOf(
   return all;
 }
 
-/** Factors on the chosen and on the shared experts' output. */
+/** What multiplies the output of the chosen and of the shared experts. */
 function shareOfToken(sharedGate: SharedGate, gate: Float64Array | undefined): readonly [number, number] {
   if (gate === undefined || sharedGate === "none") return [1, 1];
   if (sharedGate === "sigmoid") return [1, 1 / (1 + Math.exp(-(gate[0] as number)))];
