@@ -7,27 +7,30 @@ export interface BenchCase {
   readonly operator: string;
   /** T */
   readonly tokens: number;
-  /** Floating-point operations of one call; a multiply-add is two. Mean over the inputs. */
+  /** Floating-point operations of one call, averaged over the inputs; a multiply-add counts as two. */
   readonly operations: number;
-  /** Bytes that one call must move: weights of experts that have tokens, inputs and outputs, once each. Likewise. */
+  /**
+   * Bytes that one call must move, averaged over the inputs: weights of experts that have tokens, inputs and outputs,
+   * once each.
+   */
   readonly bytes: number;
   /** Enqueues one call, each time on the next inputs. */
   enqueue(): void;
 }
 
-/** What cases are made for. */
+/** What to make cases for. */
 export interface CaseOptions {
   readonly config: MoeLayerConfig;
   readonly dtype: FloatDType;
   readonly tokenCounts: readonly number[];
   /**
-   * Weights of one case are held in as many copies as make up this many bytes, and calls take turns. Beyond the caches'
-   * size none finds its weights in one, as in a model of many layers.
+   * Calls of a case rotate through copies of the weights that add up to at least this many bytes. If that is more than
+   * the caches hold, no call finds its weights in a cache, as in a model with many layers.
    */
   readonly weightBytes: number;
 }
 
-/** More than the caches of any machine hold. */
+/** More than the caches of any machine can hold. */
 export const bytesBeyondCaches = 256 * 2 ** 20;
 
 /** The rule of gating in a layer's configuration. */
@@ -35,12 +38,12 @@ export function gatingRule({ topK, scoring, normalize }: MoeLayerConfig): Gating
   return { topK, ...(scoring && { scoring }), ...(normalize && { normalize }) };
 }
 
-/** With few tokens a call touches few experts: more inputs then, so that calls in a row touch different ones. */
+/** Number of inputs. With few tokens a call touches few experts, so more inputs make successive calls touch others. */
 export function inputCount(tokens: number): number {
   return tokens <= 8 ? 16 : 4;
 }
 
-/** Gives the items in turn, without end. */
+/** Returns the items in rotation, endlessly. */
 export function rotation<T>(items: readonly T[]): () => T {
   let next = 0;
   return () => items[next++ % items.length] as T;

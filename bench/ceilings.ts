@@ -3,8 +3,8 @@ import type { Ceilings } from "#lib/core/native.js";
 import type { BenchCase } from "./case.js";
 
 /**
- * The better of two measurements, made before and after what they are compared with: load by others and, on virtual
- * machines, memory bandwidth that comes and goes can only lower them.
+ * The better of two measurements, made before and after the measurements that they are compared with. Other load and,
+ * on virtual machines, fluctuating memory bandwidth can only lower them.
  */
 export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
   return {
@@ -14,12 +14,12 @@ export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
   };
 }
 
-/** 10^9 operations a second that products with weights of `dtype` can reach at best. */
+/** The peak rate of products with weights of `dtype`, in 10^9 operations a second. */
 export function peakGflops(ceilings: Ceilings, dtype: FloatDType): number {
   return dtype === "bf16" ? Math.max(ceilings.bf16Gflops, ceilings.fmaGflops) : ceilings.fmaGflops;
 }
 
-/** Seconds that a case takes at least: to move its bytes or to do its operations, whichever is longer. */
+/** Lower bound on a case's seconds: the time to move its bytes or to do its operations, whichever is longer. */
 export function floorSeconds(
   { operations, bytes }: Pick<BenchCase, "operations" | "bytes">,
   ceilings: Ceilings,

@@ -6,7 +6,7 @@ import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./case.js";
 
-/** The whole layer, router included, at each number of tokens. What it holds is freed when the caller has done. */
+/** The whole layer, router included, at each number of tokens. Frees its tensors when the iteration ends. */
 export async function* layerCases(
   device: Device,
   { config, dtype, tokenCounts, weightBytes }: CaseOptions,

@@ -2,7 +2,7 @@ import os from "node:os";
 import { loadNative, platformName } from "#lib/core/native.js";
 import { packageVersion } from "#lib/core/version.js";
 
-/** Where and with what the numbers were measured. */
+/** The machine and build that the numbers were measured with. */
 export function describeMachine(threads: number): object {
   const native = loadNative();
   return {

@@ -9,8 +9,8 @@ export interface Measurement {
 }
 
 /**
- * Times `call`, which ends when its work is done, for about `seconds`. A sample is the mean of as many calls in a row
- * as the clock needs to resolve; there are at least five.
+ * Times `call`, which resolves when its work is done, for about `seconds`. A sample is the mean over enough successive
+ * calls for the clock's resolution; there are at least five samples.
  */
 export function measure(call: () => Promise<void>, seconds: number): Promise<Measurement> {
   return new Promise((resolve, reject) => {
@@ -29,7 +29,7 @@ export function measure(call: () => Promise<void>, seconds: number): Promise<Mea
   });
 }
 
-/** The quantiles of a sample, whatever it measures. */
+/** The quartiles of a sample. */
 export function summarize(sample: readonly number[]): Measurement {
   const sorted = sample.toSorted((a, b) => a - b);
   return {
@@ -40,7 +40,7 @@ export function summarize(sample: readonly number[]): Measurement {
   };
 }
 
-/** The quantile of ascending values, linear between neighbours. */
+/** A quantile of sorted values, with linear interpolation. */
 function quantile(sorted: readonly number[], share: number): number {
   const position = (sorted.length - 1) * share;
   const below = sorted[Math.floor(position)] as number;

@@ -32,7 +32,7 @@ interface Weights {
   readonly down: readonly PackedExperts[];
 }
 
-/** Every operator on its own, at each number of tokens. What it holds is freed when the caller has done. */
+/** Every operator on its own, at each number of tokens. Frees its tensors when the iteration ends. */
 export async function* operatorCases(device: Device, options: CaseOptions): AsyncGenerator<BenchCase> {
   const description = describeLayer(options.config, options.dtype);
   const weights = await randomWeights(device, description, options);

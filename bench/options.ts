@@ -7,19 +7,19 @@ import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
 export const help = `Usage: npm run bench -- [options]
 
-Times every operator and the whole layer on the CPU device, beside what this machine reaches at best: float32
-multiply-adds, bfloat16 dot products, and reading memory in order, measured before and after each shape and dtype.
+Times every operator and the whole layer on the CPU device, and compares them with this machine's peak rates of float32
+multiply-adds, bfloat16 dot products and sequential memory reads, measured before and after each shape and dtype.
 
 Options:
   --shape NAMES      ${shapeNames} (A,B,C,D)
   --dtype DTYPES     f32, f16, bf16 (f32,bf16)
   --tokens NUMBERS   tokens per call (1,8,64,512)
   --operator TEXT    only operators whose name contains this, such as layer or grouped_gemm
-  --time SECONDS     about how long to time each case (1)
+  --time SECONDS     approximate time for each case (1)
   --threads N        threads of the device (all CPUs)
-  --weights MIB      hold copies of the weights of about this size together, which calls take in turn; more than the
-                     caches hold, so that weights come from memory (${bytesBeyondCaches / 2 ** 20})
-  --json FILE        also write the results there
+  --weights MIB      total size of the copies of the weights that calls rotate through; with more than the caches hold,
+                     weights come from memory (${bytesBeyondCaches / 2 ** 20})
+  --json FILE        also write the results to FILE
   -h, --help         show this help
 `;
 
@@ -38,7 +38,7 @@ export interface Options {
   readonly json: string | undefined;
 }
 
-/** What the command line asks for; undefined where it asks for help. */
+/** Parses the command line; undefined if it asks for help. */
 export function parseOptions(): Options | undefined {
   const { values } = parseArgs({
     options: {
@@ -56,7 +56,7 @@ export function parseOptions(): Options | undefined {
   if (values.help) return undefined;
   const { operator, json } = values;
   if (!names.some((name) => name.includes(operator))) {
-    throw new UsageError(`--operator: expected a part of one of ${names.join(", ")}, got "${operator}"`);
+    throw new UsageError(`--operator: expected part of one of ${names.join(", ")}, got "${operator}"`);
   }
   const seconds = Number(values.time);
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);

@@ -6,7 +6,7 @@ import type { BenchCase } from "./case.js";
 import { floorSeconds } from "./ceilings.js";
 import type { Measurement } from "./measure.js";
 
-/** One case's times, and what follows from them. Times in seconds. */
+/** One case's times, in seconds, and derived numbers. */
 export interface Result extends Measurement {
   readonly operator: string;
   readonly tokens: number;
@@ -14,9 +14,9 @@ export interface Result extends Measurement {
   readonly bytes: number;
   readonly gflops: number;
   readonly gbs: number;
-  /** The least time that this machine's ceilings allow. */
+  /** Lower bound on the time set by this machine's ceilings. */
   readonly floor: number;
-  /** floor / median: 1 is the ceiling; above 1 the data were in a cache. */
+  /** floor / median: 1 is the ceiling; above 1, data came from a cache. */
   readonly ofCeiling: number;
 }
 

@@ -77,7 +77,7 @@ async function measureGroup(
   }
 }
 
-/** The cases that `--operator` selects. Weights that none of them needs are not made. */
+/** The cases that `--operator` selects. Weights are created only if one of them needs them. */
 async function* casesOf(device: Device, options: CaseOptions, operator: string): AsyncGenerator<BenchCase> {
   const wanted = (name: string): boolean => name.includes(operator);
   if (wanted("layer")) yield* layerCases(device, options);

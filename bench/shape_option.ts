@@ -2,16 +2,16 @@ import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { choiceOption, integerOption, UsageError } from "#lib/terminal/option_values.js";
 import { shapes } from "#lib/testing/shapes.js";
 
-/** A layer to time, and what its results are listed under. */
+/** A layer to time, and the name for its results. */
 export interface NamedShape {
   readonly name: string;
   readonly config: MoeLayerConfig;
 }
 
-/** What --shape takes, for the help. */
+/** The values of --shape, for the help. */
 export const shapeNames = `${Object.keys(shapes).join(", ")} or HxIxExk, such as 2048x768x128x8`;
 
-/** The shape of that name, or of the sizes HxIxExk with a normalised softmax. */
+/** The shape with that name, or with the sizes HxIxExk and a normalised softmax. */
 export function shapeOption(text: string): NamedShape {
   if (!/^\d+(x\d+)*$/.test(text)) {
     const name = choiceOption("shape", text, Object.keys(shapes));

@@ -3,15 +3,15 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
 
-/** What the simt runtime does on one CPU core. */
+/** Speed of the simt runtime on one CPU core. */
 export interface SimtSpeed {
-  /** Switches from one CUDA thread to the next. */
+  /** Switches between CUDA threads. */
   readonly switchesPerSecond: number;
   /** Warp-wide mma.m16n8k16 products of bfloat16. */
   readonly mmaPerSecond: number;
 }
 
-/** Runs the runtime's own speed program; undefined where the build leaves the simt device out. */
+/** Runs the simt runtime's benchmark program; undefined if this build has no simt device. */
 export function measureSimt(): SimtSpeed | undefined {
   const program = join(packageRoot(), "build", "native", "simt", "test", "moe_simt_benchmark");
   if (!existsSync(program)) return undefined;

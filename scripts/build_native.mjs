@@ -1,4 +1,4 @@
-// Builds the native addon from source. The published package has this file too: its install script builds with it.
+// Builds the native addon from source. Part of the published package too, where the install script uses it.
 import { spawnSync } from "node:child_process";
 import { existsSync, realpathSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -6,10 +6,10 @@ import { availableParallelism } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** The package's own folder. */
+/** The package's folder. */
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** The path of an executable, given by name or path; undefined where there is none. */
+/** The path of an executable, given its name or path; undefined if there is none. */
 function findExecutable(name) {
   const folders = name.includes("/") || name.includes("\\") ? [""] : (process.env.PATH ?? "").split(delimiter);
   return folders
@@ -27,7 +27,7 @@ function findTools() {
   };
 }
 
-/** What a build on this machine would use; it changes where a tool appears, goes or is updated. */
+/** The tools that a build on this machine would use. Changes if one of them appears, disappears or is updated. */
 export function describeToolchain() {
   return Object.entries(findTools()).map(([tool, path]) => {
     if (!path || !existsSync(path)) return `${tool}: ${path ?? "none"}`;
@@ -37,7 +37,7 @@ export function describeToolchain() {
   });
 }
 
-/** Why the addon cannot be built on this machine and what to install; undefined where it can. */
+/** Why the addon cannot be built on this machine, and what to install; undefined if it can. */
 export function describeMissingTools(platform = process.platform) {
   if (platform === "win32") {
     return [
@@ -70,9 +70,9 @@ export function describeMissingTools(platform = process.platform) {
  * @param {string} [options.out] build folder, relative to the package.
  * @param {string} [options.config] CMake build type.
  * @param {Record<string, string>} [options.defines] CMake cache entries.
- * @param {boolean} [options.fresh] forget what CMake found out about the tools before.
+ * @param {boolean} [options.fresh] forget what CMake has cached about the tools.
  * @param {"inherit" | number} [options.output] where the output goes: this process's own, or a file descriptor.
- * @returns {string | undefined} why it failed, undefined where it did not.
+ * @returns {string | undefined} why it failed; undefined if it succeeded.
  */
 export function buildNative({
   out = "build",

@@ -1,9 +1,9 @@
-// Checks and times everything on a GPU machine, without a network: builds for the GPU that is there, verifies, runs
-// compute-sanitizer where it is, times every operator and the layer, and PyTorch beside them where Python has it.
+// Checks and times everything on a GPU machine, without network access: builds for its GPU, verifies, runs
+// compute-sanitizer if it is installed, and times every operator and the layer, and PyTorch if Python has it.
 //   node scripts/gpu.mjs [--device cuda|simt] [--out DIR] [--minutes N] [--addon FILE] [--quick]
-// --addon takes an addon that is built already; --quick does as little of every step as there is, to try the script.
-// Each step is reported as it ends, in gpu.md and gpu.json too, so that a run cut short leaves results. Needs dist/ and
-// build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
+// --addon uses an addon that is already built; --quick runs every step on the smallest cases, to test this script. Each
+// step is reported when it ends, also in gpu.md and gpu.json, so that a run that is cut short leaves results. Needs
+// dist/ and build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -60,10 +60,10 @@ const failed = report.steps.filter(({ passed }) => !passed);
 console.log(`${report.steps.length - failed.length} steps passed, ${failed.length} failed; see ${values.out}/gpu.md`);
 process.exitCode = failed.length > 0 ? 1 : 0;
 
-/** Runs one step and writes the report anew. A step that would begin after the deadline is not begun. */
+/** Runs one step and rewrites the report. After the deadline, steps are no longer started. */
 async function step(name, work) {
   const started = performance.now();
-  const result = started < deadline ? await work() : { passed: false, output: "not begun: no time was left" };
+  const result = started < deadline ? await work() : { passed: false, output: "not started: no time left" };
   const seconds = (performance.now() - started) / 1000;
   report.steps.push({ name, seconds, ...result });
   console.log(`${result.passed ? "pass" : "FAIL"} ${name}, ${seconds.toFixed(1)} s`);
@@ -114,7 +114,7 @@ async function checkGolden(dtype) {
   return { passed, output: lines.join("\n") };
 }
 
-/** A small part of the case table: the tools slow kernels down a hundred times. */
+/** Runs a small part of the case table: the tools make kernels a hundred times slower. */
 function sanitize(tool) {
   const filter = "T9 ";
   const options = ["--tool", tool, "--error-exitcode", "1", ...(tool === "initcheck" ? [] : ["--padding", "64"])];
@@ -138,7 +138,7 @@ function runNode(args, options) {
   return run(process.execPath, args, options);
 }
 
-/** Runs a program until it ends or the deadline comes, showing what it prints. */
+/** Runs a program until it exits or the deadline passes, showing its output. */
 function run(command, args, { quiet = false } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
@@ -163,10 +163,7 @@ function run(command, args, { quiet = false } = {}) {
     };
     child.on("error", (error) => end(false, `${command}: ${error.message}`));
     child.on("close", (code, signal) =>
-      end(
-        code === 0,
-        expired ? "\ncut short: the time was up" : code === 0 ? "" : `\n${signal ?? `exit code ${code}`}`,
-      ),
+      end(code === 0, expired ? "\nstopped: out of time" : code === 0 ? "" : `\n${signal ?? `exit code ${code}`}`),
     );
   });
 }

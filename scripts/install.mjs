@@ -1,5 +1,5 @@
-// npm's install script. Never fails an installation: without the addon the package loads, its `reference` device works,
-// and what needs the addon tells what is missing.
+// npm's install script. Never fails an installation: without the addon the package still loads, its `reference` device
+// works, and everything that needs the addon says what is missing.
 import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ async function install() {
     return;
   }
   console.warn(`moe-kernels: the native addon was not built: ${failure}`);
-  console.warn(`moe-kernels is installed all the same, with its reference device only. The build's output: ${log}`);
+  console.warn(`moe-kernels is installed anyway, with only its reference device. Build output: ${log}`);
 }
 
 function loads(path) {

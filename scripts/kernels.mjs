@@ -1,7 +1,8 @@
-// Compiles every CUDA kernel and prints what each takes of a multiprocessor: registers, spills, shared memory, and how many
-// threads fit. Needs nvcc, no GPU. Warnings of the compilers are errors, a spill among them.
+// Compiles every CUDA kernel and prints the resources that it needs (registers, spills, shared memory) and its
+// occupancy. Needs nvcc but no GPU. Compiler warnings, including spills, are errors.
 //   node scripts/kernels.mjs [--source TEXT] [--json] [ARCHITECTURE...]
-// ARCHITECTURE is one of those below, such as sm_90a; default all. --source takes the files alone whose path contains TEXT.
+// ARCHITECTURE is one of those below, such as sm_90a; default all. --source compiles only files whose path contains
+// TEXT.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,17 +11,17 @@ import { parseArgs } from "node:util";
 import { renderTable } from "../dist/terminal/table.js";
 import { root } from "./build_native.mjs";
 
-/** Of one multiprocessor. CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
+/** Limits of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
 const architectures = {
   sm_80: { shared: 164 * 1024, warps: 64, blocks: 32 },
   sm_90a: { shared: 228 * 1024, warps: 64, blocks: 32 },
 };
 const registersPerMultiprocessor = 65_536;
-/** What the system keeps of shared memory for every block. */
+/** Shared memory that the system reserves for every block. */
 const reservedShared = 1024;
 
 const native = join(root, "native");
-/** The tests' own kernels. */
+/** The kernels of the tests. */
 const extension = join(root, "test", "native", "extension", "gpu");
 const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
 const { values, positionals } = parseArgs({
@@ -102,10 +103,10 @@ function compile(source, architecture, dynamicShared) {
   );
 }
 
-/** Blocks on a multiprocessor, and the part of its warps that they fill. */
+/** Blocks per multiprocessor, and the share of its warps that they fill. */
 function occupancy(limits, threads, registers, shared) {
   const warps = Math.ceil(threads / 32);
-  // Registers are given to a warp in units of 256.
+  // Registers are allocated to a warp in units of 256.
   const registersPerWarp = Math.ceil((registers * 32) / 256) * 256;
   const blocks = Math.min(
     limits.blocks,
@@ -116,7 +117,7 @@ function occupancy(limits, threads, registers, shared) {
   return { blocks, occupancy: (blocks * warps) / limits.warps };
 }
 
-/** Dynamic shared memory of the GEMM kernels, in which the tile decides it, as the plans compute it. */
+/** Dynamic shared memory of the GEMM kernels by tile, as the plans compute it. */
 function readDynamicShared() {
   const program = join(work, "shared");
   writeFileSync(
@@ -146,7 +147,7 @@ int main() {
   return Object.fromEntries(lines.map((line) => line.split("\t")).map(([kernel, bytes]) => [kernel, Number(bytes)]));
 }
 
-/** The name of a kernel with its template arguments. */
+/** A kernel's name with its template arguments. */
 function readable(symbol) {
   const full = run("c++filt", [symbol]).trim();
   return (
@@ -156,7 +157,7 @@ function readable(symbol) {
   );
 }
 
-/** Kernel and tile of a GEMM kernel's name, as readDynamicShared() has them. */
+/** Kernel and tile from a GEMM kernel's name, in the form of readDynamicShared(). */
 function tileOf(kernel) {
   return kernel.replace(/(gemm_\w+_kernel)<.*GemmTile(\{.*\})>/, "$1 $2");
 }
@@ -176,11 +177,11 @@ function print(rows) {
   ]);
   process.stdout.write(renderTable(columns, cells));
   console.log(`
-spills: bytes stored to and loaded from local memory. shared: bytes of a block; those of the sort kernels, whose size is that of
-their counts (experts x warps x 4), are left out. blocks: on a multiprocessor, at the largest block of the kernel.`);
+spills: bytes stored to and loaded from local memory. shared: bytes per block, without the counts (experts x warps x 4)
+of the sort kernels. blocks: per multiprocessor, for the kernel's largest block.`);
 }
 
-/** Runs a tool to its end and returns what it printed; any failure ends the script. */
+/** Runs a tool and returns its output; any failure ends the script. */
 function run(command, args) {
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: "utf8", maxBuffer: 2 ** 26 });
   if (error || status !== 0)

@@ -1,5 +1,5 @@
-// The simt device with AddressSanitizer and UndefinedBehaviorSanitizer: the runtime's tests, the case table on the CUDA
-// kernels, and that the sanitizers stop the broken kernels that overrun shared memory.
+// Runs the simt device under AddressSanitizer and UndefinedBehaviorSanitizer: the runtime's tests and the case table on
+// the CUDA kernels; and checks that the sanitizers stop broken kernels that overrun shared memory.
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
 import { clean, cleanCases, findRuntime, report, runSteps } from "./sanitizer.mjs";
@@ -14,7 +14,7 @@ const env = () => ({ ASAN_OPTIONS: asan, UBSAN_OPTIONS: "print_stacktrace=1" });
 runSteps({
   usage: `Usage: npm run test:memory -- [--list]
 
-The simt device under AddressSanitizer and UndefinedBehaviorSanitizer. --list prints the steps and runs none.`,
+Runs the simt device under AddressSanitizer and UndefinedBehaviorSanitizer. --list only prints the steps.`,
   sanitize: "address,undefined",
   out,
   steps: [

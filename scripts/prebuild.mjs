@@ -1,5 +1,5 @@
-// Copies the addon to prebuilds/, from where `npm pack` takes it and an installation loads it without a build. In a checkout
-// it is built anew: what setup builds there has the tests' own operators.
+// Copies the addon to prebuilds/, for `npm pack` to include and installations to load without a build. In a checkout it
+// is built anew, as the addon that setup builds there contains the tests' operators.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -14,7 +14,7 @@ copyFileSync(built, prebuilt);
 strip(prebuilt);
 console.log(`${relative(packageRoot(), prebuilt)}: ${(statSync(prebuilt).size / 2 ** 20).toFixed(1)} MiB`);
 
-/** Removes local symbols; the addon works with them too, so a machine without `strip` only makes a larger package. */
+/** Removes local symbols. The addon works with them too, so without `strip` the package is merely larger. */
 function strip(path) {
   if (process.platform === "win32") return;
   const { status, error } = spawnSync("strip", ["-x", path], { stdio: "inherit" });

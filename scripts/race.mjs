@@ -1,5 +1,5 @@
-// The simt device with ThreadSanitizer, which learns CUDA's barriers from the runtime: the runtime's tests, the case table
-// on the CUDA kernels, and that it finds the broken kernels that lack a barrier.
+// Runs the simt device under ThreadSanitizer, which learns CUDA's barriers from the runtime: the runtime's tests and
+// the case table on the CUDA kernels; and checks that it reports broken kernels that lack a barrier.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "./build_native.mjs";
@@ -19,7 +19,7 @@ const racing = [
 runSteps({
   usage: `Usage: npm run test:race -- [--list]
 
-The simt device under ThreadSanitizer. --list prints the steps and runs none.`,
+Runs the simt device under ThreadSanitizer. --list only prints the steps.`,
   sanitize: "thread",
   out,
   steps: [
@@ -29,13 +29,13 @@ The simt device under ThreadSanitizer. --list prints the steps and runs none.`,
     ...cleanCases(out, [1], () => ({
       LD_PRELOAD: findRuntime("libtsan.so"),
       TSAN_OPTIONS: `suppressions=${writeSuppressions()}`,
-      // ThreadSanitizer loses reports where it follows many more threads at once.
+      // ThreadSanitizer loses reports if it has to track many more threads at once.
       MOE_SIMT_MAX_THREADS: "128",
     })),
   ],
 });
 
-/** Node itself is not built for ThreadSanitizer, which then misses what orders its threads. */
+/** Node itself is not built with ThreadSanitizer, which therefore misses the synchronisation of Node's threads. */
 function writeSuppressions() {
   const path = join(root, out, "suppressions");
   writeFileSync(path, "race:^v8::\nrace:^node::\nrace:^uv_\nmutex:^v8::\n");

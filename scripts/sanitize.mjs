@@ -1,5 +1,5 @@
-// Builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the native tests, and the tests of what
-// calls native code, on it. Any report fails. Arguments choose test files, as for vitest.
+// Builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer, then runs the native tests and the tests of
+// code that calls the addon. Any report is a failure. Arguments select test files, as for vitest.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { addonIn, buildSanitized, findRuntime, parseOptions } from "./sanitizer.
 const out = "build-sanitize";
 const reports = join(root, out, "reports");
 
-/** What calls native code, without what measures memory: the sanitizer keeps freed memory for a while. */
+/** Tests that call native code, except those that measure memory: the sanitizer holds on to freed memory. */
 const testFiles = [
   "test/core",
   "test/operators",
@@ -22,8 +22,8 @@ const testFiles = [
 
 const usage = `Usage: npm run test:sanitize -- [--list] [FILE...]
 
-The native tests, and the tests of what calls native code or those that contain FILE, under AddressSanitizer and
-UndefinedBehaviorSanitizer. --list prints which tests and runs none.`;
+Runs the native tests, and the tests that call native code or whose path contains FILE, under AddressSanitizer and
+UndefinedBehaviorSanitizer. --list only prints the test files.`;
 const { list, positionals } = parseOptions(usage, { positionals: true });
 const chosen = positionals.length > 0 ? positionals : testFiles;
 if (list) {
@@ -38,7 +38,7 @@ mkdirSync(reports);
 const common = `halt_on_error=1:print_stacktrace=1:log_path=${join(reports, "report")}`;
 const env = {
   ...process.env,
-  // Node does not free everything at exit, a failed allocation must be the error that it is without a sanitizer, and a fake
+  // Node does not free everything at exit; a failed allocation must be an error as without a sanitizer; and a fake
   // stack for each CUDA thread of the simt device would cost minutes.
   ASAN_OPTIONS: `${common}:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0`,
   UBSAN_OPTIONS: common,
@@ -54,7 +54,7 @@ console.log("sanitize: no reports");
 function run(command, args, environment) {
   const { status, error } = spawnSync(command, args, { stdio: "inherit", env: environment });
   const texts = readdirSync(reports).map((name) => readFileSync(join(reports, name), "utf8"));
-  // The other texts are warnings of allocations that tests make too large on purpose.
+  // Other texts are warnings about allocations that tests make too large on purpose.
   const found = texts.filter((text) => /ERROR: |runtime error: /.test(text));
   for (const text of found) console.error(text);
   if (found.length > 0) fail(`${found.length} reports, see above and ${reports}`);

@@ -1,4 +1,4 @@
-// The addon and the native tests, built for a sanitizer and run under it; verdicts are printed line by line and counted.
+// Builds the addon and the native tests with a sanitizer, runs steps under it, and prints and counts their verdicts.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -6,12 +6,12 @@ import { buildNative, root } from "./build_native.mjs";
 
 const config = "RelWithDebInfo";
 
-/** Where a build in `out`, relative to the package, puts the addon. */
+/** The path of the addon built in `out`, a folder relative to the package. */
 export function addonIn(out) {
   return join(root, out, config, "moe_kernels.node");
 }
 
-/** Builds the addon and the native tests in `out` for sanitizers by the compiler's names, such as "address,undefined". */
+/** Builds the addon and the native tests in `out`, with sanitizers named as for the compiler ("address,undefined"). */
 export function buildSanitized({ sanitize, out }) {
   if (process.platform !== "linux") throw new Error("the sanitizer runs need Linux");
   const failure = buildNative({
@@ -22,7 +22,7 @@ export function buildSanitized({ sanitize, out }) {
   if (failure) throw new Error(failure);
 }
 
-/** The compiler's own copy of a sanitizer runtime: it must be in the process before the addon. */
+/** The compiler's copy of a sanitizer runtime, which must be loaded before the addon. */
 export function findRuntime(name) {
   const compiler = process.env.CXX ?? "c++";
   const { stdout } = spawnSync(compiler, [`-print-file-name=${name}`], { encoding: "utf8" });
@@ -31,19 +31,19 @@ export function findRuntime(name) {
   return path;
 }
 
-/** A step: the command ends well and without a report. `env` is a function: what it finds may need a compiler. */
+/** A step that passes if the command succeeds without a report. `env` is a function because it may need a compiler. */
 export function clean(name, command, args = [], env = () => ({})) {
   const passes = ({ status, output }) => status === 0 && !/(ERROR|WARNING): \w+Sanitizer|runtime error: /.test(output);
   return { name, command, args, env, passes };
 }
 
-/** A step: the sanitizer stops the broken kernel with a report of this kind that names its source. */
+/** A step that passes if the sanitizer stops the broken kernel with a report of this kind that names its source. */
 export function report(command, kernel, kind, env = () => ({})) {
   const passes = ({ status, output }) => status !== 0 && output.includes(kind) && /broken_kernels\.cc:\d+/.test(output);
   return { name: `${kernel} is reported: ${kind}`, command, args: ["--kernel", kernel], env, passes };
 }
 
-/** Steps: the whole case table on the simt device, for every seed and in both modes of asynchronous copies. */
+/** Steps that run the whole case table on the simt device, for every seed and both modes of asynchronous copies. */
 export function cleanCases(out, seeds, env) {
   const args = [join(root, "dist/cli/main.js"), "verify", "--device", "simt"];
   return seeds.flatMap((seed) =>
@@ -58,7 +58,7 @@ export function cleanCases(out, seeds, env) {
   );
 }
 
-/** The options of a sanitizer script and what is behind them; `--help` and an unknown option end the process. */
+/** Options and positional arguments of a sanitizer script; `--help` or an unknown option ends the process. */
 export function parseOptions(usage, options = {}) {
   try {
     const { values, positionals } = parseArgs({
@@ -74,7 +74,7 @@ export function parseOptions(usage, options = {}) {
   process.exit(0);
 }
 
-/** Builds, runs all steps, prints a verdict for each and ends the process, with a failure where there was one. */
+/** Builds, runs all steps and prints a verdict for each; the exit code is 1 if one failed. */
 export function runSteps({ usage, sanitize, out, steps }) {
   if (parseOptions(usage).list) {
     for (const { name } of steps) console.log(name);

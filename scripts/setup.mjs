@@ -1,7 +1,7 @@
-// Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Does only what is not up to date.
+// Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Skips what is up to date already.
 //   node scripts/setup.mjs                everything that the tests and the command line need
-//   node scripts/setup.mjs --bench        and the compiled benchmarks
-//   node scripts/setup.mjs --peers        and the software that they compare with
+//   node scripts/setup.mjs --bench        also the compiled benchmarks
+//   node scripts/setup.mjs --peers        also the software that the benchmarks compare with
 //   node scripts/setup.mjs --typescript   dependencies and TypeScript only
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -46,7 +46,9 @@ function updateDependencies(name, folder) {
   if (!dependenciesMatchLockFile(folder)) task(name, `npm ci in ${folder}`, () => installDependencies(folder));
 }
 
-/** Makes `output` again where `inputs` (files and folders) or `facts` are not what it was last made from. */
+/**
+ * Makes `output` again if it is missing, or if `inputs` (files and folders) or `facts` have changed since it was made.
+ */
 function update(name, description, { inputs, facts = [], output, make }) {
   const wanted = digest(inputs, facts);
   if (existsSync(output) && isFresh(name, wanted)) return;
@@ -54,7 +56,7 @@ function update(name, description, { inputs, facts = [], output, make }) {
   remember(name, wanted);
 }
 
-/** Says what is done, does it, says how long it took. A `make` that returns a text failed for that reason. */
+/** Runs `make` and reports what it does and how long it took. A returned text is the reason for a failure. */
 function task(name, description, make) {
   console.log(`setup: ${name} (${description}) ...`);
   const start = performance.now();
@@ -66,7 +68,7 @@ function task(name, description, make) {
   console.log(`setup: ${name} done in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 }
 
-/** Whether node_modules holds what package-lock.json asks for, by the list that npm keeps there. */
+/** Whether node_modules matches package-lock.json, according to npm's own list of installed packages. */
 function dependenciesMatchLockFile(folder) {
   const installed = readPackages(join(folder, "node_modules/.package-lock.json"));
   return Object.entries(readPackages(join(folder, "package-lock.json"))).every(([path, wanted]) => {
@@ -96,7 +98,7 @@ function compile(project) {
 function compileLibrary() {
   const failure = compile("tsconfig.json");
   if (failure) return failure;
-  // What is left of a source file that is gone would be published with the rest.
+  // Outputs of deleted source files would be published with the rest.
   for (const path of listFiles("dist")) {
     const source = path.replace(/^dist/, "lib").replace(/(\.d\.ts|\.js)(\.map)?$/, ".ts");
     if (!existsSync(source)) rmSync(path);
@@ -119,7 +121,7 @@ function listFiles(path) {
     .flatMap((name) => listFiles(`${path}/${name}`));
 }
 
-/** A hash of the contents of files and folders, and of facts. */
+/** A hash of the contents of files and folders, and of `facts`. */
 function digest(inputs, facts) {
   const hash = createHash("sha256").update(JSON.stringify(facts));
   for (const path of inputs.flatMap(listFiles)) {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
 import type { Group } from "./report.js";
 
-/** Vega-Lite specification: how near everyone comes to the ceiling, by tokens, shape and dtype. */
+/** Vega-Lite specification: how close each contender comes to the ceiling, by tokens, shape and dtype. */
 export function chartSpecification(groups: readonly Group[], subtitle: string): object {
   const values = groups.flatMap(({ shape, dtype, cells }) =>
     cells.flatMap(({ tokens, results }) =>

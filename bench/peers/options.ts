@@ -9,30 +9,30 @@ const peerNames = peers.map(({ name }) => name);
 
 export const help = `Usage: npm run bench:peers -- [options]
 
-Times a layer on the CPU device in turns with other software on the same weights and tokens, after comparing their
-outputs. Every layer starts from the router's logits. Needs memory for the weights once per contender, and room for
-them in the directory for temporary files (TMPDIR).
+Times a layer on the CPU device, alternating with other software on the same weights and tokens, after comparing their
+outputs. Every layer starts from the router's logits. Needs memory for one copy of the weights per contender, and space
+for one in the directory for temporary files (TMPDIR).
 
 Options:
   --shape NAMES      ${shapeNames} (A,B,C)
   --dtype DTYPES     ${peerDTypes.join(", ")} (both)
   --tokens NUMBERS   tokens per call (1,8,64,512, for A also 2048)
   --peer NAMES       ${peerNames.join(", ")}
-                     (all that run here)
+                     (all that this machine can run)
   --rounds N         turns of every contender (7)
-  --time SECONDS     how long a turn takes at least (0.1)
+  --time SECONDS     minimum time of a turn (0.1)
   --threads N        threads of every contender (all CPUs)
-  --json FILE        also write the results there
-  --chart FILE       also draw them there, as SVG
+  --json FILE        also write the results to FILE
+  --chart FILE       also draw them as SVG to FILE
   -h, --help         show this help
 `;
 
 export interface Options {
   readonly shapes: readonly NamedShape[];
   readonly dtypes: readonly PeerDType[];
-  /** Undefined: what suits the shape. */
+  /** Undefined: the default for the shape. */
   readonly tokens: readonly number[] | undefined;
-  /** Undefined: all that run here. */
+  /** Undefined: all that this machine can run. */
   readonly peers: readonly Peer[] | undefined;
   readonly rounds: number;
   readonly seconds: number;
@@ -41,7 +41,7 @@ export interface Options {
   readonly chart: string | undefined;
 }
 
-/** What the command line asks for; undefined where it asks for help. */
+/** Parses the command line; undefined if it asks for help. */
 export function parseOptions(args: readonly string[] = process.argv.slice(2)): Options | undefined {
   const { values } = parseArgs({
     args: [...args],
@@ -79,7 +79,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   };
 }
 
-/** Tokens per call where none are asked for: thousands too where the experts are few. */
+/** Default tokens per call; shape A has few experts, so thousands of tokens are realistic too. */
 export function tokenCountsFor(shape: string): readonly number[] {
   return shape === "A" ? [1, 8, 64, 512, 2048] : [1, 8, 64, 512];
 }

@@ -9,8 +9,8 @@ import type { Input, PeerDType, Problem } from "./problem.js";
 type Enqueue = (input: Input, routing: Routing, out: Tensor<PeerDType>) => void;
 
 /**
- * This package, twice: from the router's logits, as the peers, and as users call it, router included. Timed from the
- * call in JavaScript until the result is there.
+ * This package, twice: from the router's logits, like the peers, and with the router, as users call it. Timed from the
+ * call in JavaScript until the result is ready.
  */
 export function ours(problem: Problem): readonly [Contender, Contender] {
   const { layer, config } = problem;
@@ -29,7 +29,7 @@ export function ours(problem: Problem): readonly [Contender, Contender] {
 function contender(name: string, { layer, inputs }: Problem, enqueue: Enqueue): Contender {
   const { device } = layer;
 
-  /** Calls `use` after the layer was applied to each input, with the output and the seconds that took. */
+  /** Applies the layer to each input and calls `use` with the output and the seconds it took. */
   async function onEach(
     tokens: number,
     use: (out: Tensor<PeerDType>, seconds: number) => void | Promise<void>,

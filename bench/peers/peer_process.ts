@@ -7,11 +7,11 @@ import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { type Contender, PeerError } from "./contender.js";
 import type { Command } from "./peers.js";
 
-/** What a peer's program gets as its one argument, in JSON. */
+/** The only argument of a peer's program, as JSON. */
 export interface PeerSetup {
-  /** Which of the program's layers to be. */
+  /** Which of the program's implementations to run. */
   readonly variant: string;
-  /** Holds the problem's file; the peer may write there. */
+  /** The directory of the problem's file; the peer may write to it. */
   readonly directory: string;
   /** Name of the problem's file. */
   readonly weights: string;
@@ -20,13 +20,13 @@ export interface PeerSetup {
 }
 
 /**
- * A peer in a process of its own, so that its memory and threads are its own. The program writes one line of JSON,
- * `{"result": ...}`, when it is ready (its version), and one for every line that it reads:
+ * A peer in a separate process, with its own memory and threads. The program writes one line of JSON,
+ * `{"result": ...}`, when it is ready (its version), and one in answer to every line that it reads:
  *
  *     {"name": "outputs", "tokens": T, "path": file}    writes all outputs [T, H] to the file, as float32; result null
  *     {"name": "time", "tokens": T, "seconds": least}   result: seconds of every call, timed inside the program
  *
- * It ends at the end of its input. A peer that fails says why on standard error and ends.
+ * It exits at the end of its input. A peer that fails says why on standard error and exits.
  */
 export class PeerProcess implements Contender {
   readonly name: string;
@@ -45,7 +45,7 @@ export class PeerProcess implements Contender {
       env: environment(setup.threads),
       stdio: ["pipe", "pipe", "inherit"],
     });
-    child.stdin.on("error", () => {}); // of writing to a process that has ended, which its missing answer tells
+    child.stdin.on("error", () => {}); // writing to a process that has exited; the missing answer reports it
     const lines = createInterface({ input: child.stdout });
     this.#answers = lines[Symbol.asyncIterator]();
     this.#end = new Promise((resolve) => {
@@ -94,7 +94,7 @@ export class PeerProcess implements Contender {
   }
 }
 
-/** OpenBLAS and OpenMP choose for this machine and these threads, whatever was set for other programs. */
+/** OpenBLAS and OpenMP settings for this machine and these threads, regardless of the caller's environment. */
 function environment(threads: number): NodeJS.ProcessEnv {
   const { OPENBLAS_CORETYPE, OPENBLAS_L2_SIZE, ...others } = process.env;
   return { ...others, OMP_NUM_THREADS: String(threads) };

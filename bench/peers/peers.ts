@@ -12,9 +12,9 @@ export interface Peer {
   readonly name: string;
   readonly dtypes: readonly PeerDType[];
   readonly variant: string;
-  /** The command that runs it; undefined where this machine cannot. */
+  /** The command that runs it; undefined if this machine cannot. */
   command(): Command | undefined;
-  /** What to do where it cannot. */
+  /** What to do if it cannot. */
   readonly remedy: string;
 }
 
@@ -47,7 +47,7 @@ export const peers: readonly Peer[] = [
   { name: "torch-prepacked", variant: "prepacked", ...torch },
 ];
 
-/** Looked for once: to import PyTorch takes seconds. */
+/** Cached, because importing PyTorch takes seconds. */
 let python: { readonly path: string | undefined } | undefined;
 
 function pythonWithTorch(): string | undefined {

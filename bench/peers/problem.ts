@@ -10,7 +10,7 @@ import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { inputCount } from "../case.js";
 
-/** Dtypes of weights and tokens that peers are compared in. */
+/** Dtypes of weights and tokens in which peers are compared. */
 export const peerDTypes = ["f32", "bf16"] as const;
 export type PeerDType = (typeof peerDTypes)[number];
 
@@ -18,26 +18,26 @@ export type PeerDType = (typeof peerDTypes)[number];
 export interface Input {
   /** [T, H] */
   readonly x: Tensor<PeerDType>;
-  /** [T, E], what the layer's router gives for x. */
+  /** [T, E], the layer's router logits for x. */
   readonly logits: Tensor<"f32">;
-  /** The two grouped products; the router is left out, as peers get its logits. */
+  /** Work of the two grouped products, without the router, as peers get its logits. */
   readonly work: Work & { readonly activationBytes: number };
 }
 
-/** The same layer and tokens for everyone: on our device, and in a file for the peers. */
+/** The same layer and tokens for all contenders: on our device, and in a file for the peers. */
 export interface Problem extends Disposable {
   readonly config: MoeLayerConfig;
   readonly layer: MoeLayer;
-  /** By T. */
+  /** Inputs by T. */
   readonly inputs: ReadonlyMap<number, readonly Input[]>;
 }
 
-/** The file of a problem, in a directory of its own. */
+/** Name of a problem's file in its directory. */
 export const weightsFile = "layer.safetensors";
 
 /**
- * Makes a problem of seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I], and for
- * every T and index of an input `x.T.index` [T, H] and `logits.T.index` [T, E].
+ * Makes a problem from seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I] and, for
+ * every T and input index, `x.T.index` [T, H] and `logits.T.index` [T, E].
  */
 export async function createProblem(
   device: Device,
@@ -79,7 +79,7 @@ export async function createProblem(
       }
     }
     await writeTensors(join(directory, weightsFile), tensors);
-    globalThis.gc?.(); // The copies that were written are gigabytes, which the peers need.
+    globalThis.gc?.(); // The peers need the gigabytes of the copies that were written.
     return problem;
   } catch (error) {
     problem[Symbol.dispose]();

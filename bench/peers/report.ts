@@ -7,30 +7,30 @@ import { type Measurement, summarize } from "../measure.js";
 import type { Input, PeerDType } from "./problem.js";
 import { ratios } from "./rounds.js";
 
-/** One contender's times in a cell, and what follows from them. Times in seconds. */
+/** One contender's times in a cell, in seconds, and derived numbers. */
 export interface Result extends Measurement {
   readonly name: string;
   readonly gflops: number;
-  /** 10^9 bytes a second of the weights of experts that have tokens. */
+  /** Rate of reading the weights of experts that have tokens, in 10^9 bytes a second. */
   readonly weightGBs: number;
-  /** floor / median; the floor counts no router, nor do the peers have one. */
+  /** floor / median. The floor does not count the router, which peers do not have. */
   readonly ofCeiling: number;
-  /** How many times as long it takes as we do, by rounds. */
+  /** Its time divided by ours, over the rounds. */
   readonly timesOurs: Measurement;
-  /** Largest difference of its outputs from ours, as a share of the largest output. */
+  /** Largest difference between its outputs and ours, relative to the largest output. */
   readonly difference: number;
 }
 
-/** All contenders on one number of tokens. */
+/** All contenders for one number of tokens. */
 export interface Cell {
   readonly tokens: number;
-  /** Measured right before and after. */
+  /** Measured immediately before and after. */
   readonly ceilings: Ceilings;
-  /** Floating-point operations of one call, mean over the inputs. */
+  /** Floating-point operations of one call, averaged over the inputs. */
   readonly operations: number;
-  /** Bytes of the weights of experts that have tokens, likewise. */
+  /** Bytes of the weights of experts that have tokens, averaged over the inputs. */
   readonly weightBytes: number;
-  /** The least seconds that the ceilings allow for these operations, weights and tokens. */
+  /** Lower bound in seconds that the ceilings set for these operations, weights and tokens. */
   readonly floor: number;
   readonly results: readonly Result[];
 }
@@ -42,14 +42,14 @@ export interface Group {
   readonly cells: readonly Cell[];
 }
 
-/** A contender's medians by round, with what its outputs differed by. */
+/** A contender's medians by round, and the difference of its outputs. */
 export interface Turns {
   readonly name: string;
   readonly medians: readonly number[];
   readonly difference: number;
 }
 
-/** @param turns ours first. */
+/** @param turns all contenders, ours first. */
 export function cellOf(
   tokens: number,
   inputs: readonly Input[],

@@ -3,15 +3,15 @@ import { type Measurement, summarize } from "../measure.js";
 import { type Contender, PeerError } from "./contender.js";
 import type { PeerDType } from "./problem.js";
 
-/** How far a peer's outputs may be from ours, as a share of the largest. */
+/** Largest accepted difference between a peer's outputs and ours, relative to the largest output. */
 const tolerances: Readonly<Record<PeerDType, number>> = { f32: 1e-4, bf16: 3e-2 };
 
-/** Lets threads of the contender before fall asleep, which spin a while for more work. */
+/** Gives the previous contender's threads, which spin for a while, time to go to sleep. */
 const pauseMilliseconds = 20;
 
 /**
- * The largest difference between outputs, as a share of the largest output.
- * @throws where that is above what the dtype allows, or not a number.
+ * The largest difference between outputs, relative to the largest output.
+ * @throws PeerError if that exceeds the tolerance of the dtype or is NaN.
  */
 export function checkOutputs(name: string, got: Float32Array, expected: Float32Array, dtype: PeerDType): number {
   if (got.length !== expected.length) {
@@ -34,9 +34,9 @@ export function checkOutputs(name: string, got: Float32Array, expected: Float32A
 }
 
 /**
- * Times the contenders in turns, so that what changes on the machine over time meets all of them: in each round every
- * one for about `seconds`, in order and, the next round, in reverse.
- * @returns for every contender the median seconds of a call, by round.
+ * Times the contenders in turns, so that changes of the machine over time affect all of them: each for about `seconds`
+ * per round, in order in one round and in reverse order in the next.
+ * @returns for every contender, the median seconds of a call in each round.
  */
 export async function timeInTurns(
   contenders: readonly Contender[],
@@ -57,7 +57,7 @@ export async function timeInTurns(
   return medians;
 }
 
-/** How many times as long `theirs` take as `ours`, round by round. */
+/** The ratio theirs / ours, over the rounds. */
 export function ratios(theirs: readonly number[], ours: readonly number[]): Measurement {
   return summarize(theirs.map((seconds, round) => seconds / (ours[round] as number)));
 }

@@ -22,13 +22,13 @@ import { createProblem, type Input, type PeerDType, weightsFile } from "./proble
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
 import { checkOutputs, timeInTurns } from "./rounds.js";
 
-/** A peer and the command that runs it here. */
+/** A peer and the command that runs it on this machine. */
 interface Runnable {
   readonly peer: Peer;
   readonly command: Command;
 }
 
-/** Versions of everyone, by name. */
+/** Versions of all contenders, by name. */
 type Versions = Record<string, string>;
 
 async function main(): Promise<void> {
@@ -56,12 +56,12 @@ async function main(): Promise<void> {
   }
 }
 
-/** The wanted peers; where none are named, those that run here. */
+/** The named peers; if none are named, all that this machine can run. */
 function findPeers(wanted: readonly Peer[] | undefined): Runnable[] {
   return (wanted ?? peers).flatMap((peer) => {
     const command = peer.command();
     if (command !== undefined) return [{ peer, command }];
-    const message = `${peer.name} does not run here: ${peer.remedy}`;
+    const message = `${peer.name} cannot run here: ${peer.remedy}`;
     if (wanted !== undefined) throw new UsageError(`--peer: ${message}`);
     process.stderr.write(`${message}\n`);
     return [];
@@ -83,9 +83,9 @@ async function compare(
     for (const peer of started) peer[Symbol.dispose]();
     rmSync(directory, { recursive: true, force: true });
   };
-  process.once("exit", cleanUp); // where the program is interrupted
+  process.once("exit", cleanUp); // if the program is interrupted
   try {
-    process.stderr.write(`${shape} ${dtype}: making the layer\n`);
+    process.stderr.write(`${shape} ${dtype}: creating the layer\n`);
     using problem = await createProblem(device, config, dtype, tokens, directory);
     for (const { peer, command } of runnable.filter(({ peer }) => peer.dtypes.includes(dtype))) {
       process.stderr.write(`${shape} ${dtype}: starting ${peer.name}\n`);

@@ -1,6 +1,6 @@
-// Times every operator and the layer on one GPU device: node scripts/gpu/bench.mjs DEVICE PLAN, a plan of plan.mjs in JSON.
-// Weights and tokens take turns so that none is found in a cache. A sample is a row of calls between two waits, so the
-// time of a call has its share of the host's work where that is the longer.
+// Times every operator and the layer on one GPU device: node scripts/gpu/bench.mjs DEVICE PLAN, where PLAN is a plan of
+// plan.mjs as JSON. Calls rotate through weights and tokens, so that none are found in a cache. A sample is a series of
+// calls between two waits, so a call's time is that of the host's work if this takes longer than the device's.
 import { layerCases } from "../../build/bench/layer.js";
 import { operatorCases } from "../../build/bench/operators.js";
 import { openDevice } from "../../dist/index.js";

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { cpus } from "node:os";
 
-/** The card, its driver and clocks as found, and the tools; `architecture` is what to compile for. */
+/** The card, its driver and clocks, and the tools; `architecture` is the one to compile for. */
 export function describeMachine(device) {
   const nvcc = output("nvcc", ["--version"])?.match(/release ([\d.]+)/)?.[1];
   const machine = { device, cpu: cpus()[0]?.model.trim(), node: process.version, nvcc: nvcc ?? "none" };
@@ -20,7 +20,7 @@ export function describeMachine(device) {
   if (found === undefined) return { ...machine, card: "nvidia-smi was not found" };
   const card = Object.fromEntries(found.split(",").map((value, index) => [fields[index], value.trim()]));
   const capability = card.compute_cap.replace(".", "");
-  // Hopper's own instructions need 90a.
+  // Hopper-specific instructions need 90a.
   return { ...machine, ...card, architecture: `${capability}${capability === "90" ? "a" : ""}-real` };
 }
 

@@ -1,8 +1,8 @@
 import { shapes } from "../../dist/testing/shapes.js";
 
 /**
- * What a run does: which cases are verified, how the names of the golden files end that are compared, and for the
- * benchmarks the layers by name, tokens per call, samples, calls in a sample, and bytes of weights that take turns.
+ * What a run does. `filter`: which cases to verify. `golden`: how the names of the golden files to compare end. For the
+ * benchmarks: layers by name, tokens per call, samples, calls per sample, and bytes of weights to rotate through.
  */
 const plans = {
   cuda: {
@@ -23,7 +23,7 @@ const plans = {
     calls: 1,
     weightBytes: 0,
   },
-  /** Every step, as little of it as there is: to try the script. */
+  /** Every step on the smallest cases, to test the script. */
   quick: {
     filter: "T9 ",
     golden: "_t1",

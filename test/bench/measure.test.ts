@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { measure } from "../../bench/measure.js";
 
-test("times asynchronous calls from begin to end", async () => {
+test("times asynchronous calls from start to finish", async () => {
   let calls = 0;
   const { median, lowerQuartile, upperQuartile, samples } = await measure(async () => {
     calls++;

@@ -56,7 +56,7 @@ describe.each<PeerDType>(["f32", "bf16"])("a problem of %s", (dtype) => {
 describe("outputs", () => {
   const expected = Float32Array.of(2, -4, 0);
 
-  test("differ by a share of the largest", () => {
+  test("differ relative to the largest", () => {
     expect(checkOutputs("peer", Float32Array.of(2, -4.1, 0), expected, "bf16")).toBeCloseTo(0.025);
   });
 
@@ -95,7 +95,7 @@ test("ratios are taken round by round", () => {
   expect(ratios([2, 9, 8], [1, 3, 2])).toEqual({ median: 3, lowerQuartile: 2.5, upperQuartile: 3.5, samples: 3 });
 });
 
-test("a cell compares everyone with us and with the ceiling", () => {
+test("a cell compares every contender with us and with the ceiling", () => {
   const work = { operations: 4e9, weightBytes: 2e9, activationBytes: 1e9 };
   const inputs = [{ work }] as unknown as Parameters<typeof cellOf>[1];
   const turns = [
@@ -134,7 +134,7 @@ describe("a peer's process", () => {
     expect(await peer.time(8, 0.25)).toEqual([8, 0.25]);
   });
 
-  test("that ends early is an error", async () => {
+  test("that exits early is an error", async () => {
     using peer = await start(server);
     await expect(peer.time(0, 1)).rejects.toThrow(/^peer ended early: exit code 3$/);
     await expect(peer.time(1, 1)).rejects.toThrow(PeerError);

@@ -5,7 +5,7 @@ import { operatorNames } from "../../bench/operators.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
-/** The smallest amount of everything. */
+/** Options for the smallest run. */
 const tiny = ["--shape", "64x32x8x2", "--tokens", "3", "--time", "0.001", "--weights", "0", "--threads", "2"];
 
 describe("npm run bench", () => {
@@ -39,7 +39,7 @@ describe("npm run bench", () => {
   });
 
   test.each([
-    [["--operator", "frobnicate"], /^bench: --operator: expected a part of one of layer, .*, got "frobnicate"\n$/],
+    [["--operator", "frobnicate"], /^bench: --operator: expected part of one of layer, .*, got "frobnicate"\n$/],
     [["--shape", "64x32"], /^bench: --shape: expected four sizes HxIxExk, got "64x32"\n$/],
     [["--frobnicate"], /^bench: Unknown option '--frobnicate'/],
   ])("%j is a wrong command line", (args, message) => {
@@ -49,7 +49,7 @@ describe("npm run bench", () => {
   });
 });
 
-test("npm run bench:peers compares us with nobody where no peer is wanted, and draws the chart", () => {
+test("npm run bench:peers runs without peers and draws the chart", () => {
   using directory = temporaryDirectory();
   const [json, chart] = [join(directory.path, "peers.json"), join(directory.path, "peers.svg")];
   const { status, stdout, stderr } = runScript("build/bench/peers/run.js", [
@@ -66,7 +66,7 @@ test("npm run bench:peers compares us with nobody where no peer is wanted, and d
   expect(readFileSync(chart, "utf8")).toMatch(/^<svg [\s\S]*shape 64x32x8x2[\s\S]*<\/svg>/);
 });
 
-test("benchmarks take nothing from the command line", () => {
+test("benchmarks import nothing from the command line", () => {
   const sources = readdirSync("bench", { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"));
   expect(sources.length).toBeGreaterThan(10);
   expect(sources.filter((path) => readFileSync(join("bench", path), "utf8").includes("lib/cli"))).toEqual([]);

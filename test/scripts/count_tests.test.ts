@@ -33,6 +33,6 @@ test("counts a file that cannot be loaded as one failure", () => {
   expect(count(report)).toEqual({ status: 0, stdout: "1 passed, 1 failed\n" });
 });
 
-test("fails where the tests did not run", () => {
+test("fails if the tests did not run", () => {
   expect(count()).toEqual({ status: 1, stdout: "0 passed, 0 failed\n" });
 });

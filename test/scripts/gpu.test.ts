@@ -25,7 +25,7 @@ test("goes through every step on simt", () => {
   expect(readFileSync(join(directory.path, "gpu.md"), "utf8")).toMatch(/^\| benchmarks \| pass \|/m);
 });
 
-test("a step that fails is reported, with what it printed, and fails the run", () => {
+test("a step that fails is reported with its output and fails the run", () => {
   using directory = temporaryDirectory();
   const args = ["--device", "simt", "--quick", "--addon", "no-such.node", "--out", directory.path];
   const { status, stdout } = runScript(script, args);

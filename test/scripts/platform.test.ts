@@ -6,7 +6,7 @@ import { packageRoot } from "../../lib/core/package_root.js";
 const linux = { CMAKE_SYSTEM_NAME: "Linux", CMAKE_SYSTEM_PROCESSOR: "x86_64" };
 const gcc = { CMAKE_CXX_COMPILER_ID: "GNU", CMAKE_CXX_COMPILER_VERSION: "12.2.0" };
 
-/** What the build says of a platform; undefined where it goes on. */
+/** The build's message about a platform; undefined if it accepts the platform. */
 function refusal(platform: Record<string, string>): string | undefined {
   const defines = Object.entries(platform).map(([name, value]) => `-D${name}=${value}`);
   const file = join(packageRoot(), "native", "platform.cmake");
@@ -20,7 +20,7 @@ describe("the build", () => {
     expect(refusal({ ...linux, CMAKE_CXX_COMPILER_ID: "Clang", CMAKE_CXX_COMPILER_VERSION: "14.0.6" })).toBeUndefined();
   });
 
-  test("refuses Visual Studio, also where the platform's lack of tests is accepted", () => {
+  test("refuses Visual Studio, even if untested platforms are allowed", () => {
     const platform = {
       CMAKE_SYSTEM_NAME: "Windows",
       CMAKE_SYSTEM_PROCESSOR: "AMD64",
@@ -35,14 +35,14 @@ describe("the build", () => {
     expect(refusal({ ...linux, ...gcc, CMAKE_CXX_COMPILER_VERSION: "10.2.1" })).toContain("expected GNU 11 or later");
   });
 
-  test("refuses platforms that nobody tests, unless told to go on", () => {
+  test("refuses untested platforms unless they are allowed", () => {
     const platform = { ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "aarch64" };
     expect(refusal(platform)).toContain("expected Linux x64, got GNU 12.2.0 on Linux aarch64");
     expect(refusal(platform)).toContain("npm_cmake_MOE_UNTESTED_PLATFORM=ON");
     expect(refusal({ ...platform, MOE_UNTESTED_PLATFORM: "ON" })).toBeUndefined();
   });
 
-  test("does not begin on Windows, and says where it would work", () => {
+  test("does not start on Windows, and says where it would work", () => {
     const script =
       'import { describeMissingTools } from "./scripts/build_native.mjs"; console.log(describeMissingTools("win32"))';
     const { stdout } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {

@@ -1,4 +1,4 @@
-// The sanitizer runs take minutes; these tests only check that they start, and that what they name exists.
+// The sanitizer runs take minutes; these tests only check that they start and that everything they name exists.
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { runScript } from "../support/run_script.js";

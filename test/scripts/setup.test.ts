@@ -16,7 +16,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** A small project of the same layout, so that the real one is left alone and its build takes a second. */
+/** A small project with the same layout, which builds in a second and leaves the real one untouched. */
 const project = mkdtempSync(join(tmpdir(), "moe setup "));
 
 const files = {
@@ -90,7 +90,7 @@ describe("setup in a path with spaces", () => {
     expect(setup()).toMatchObject({ status: 0, done: ["native"] });
   });
 
-  test("removes what a deleted source file left", () => {
+  test("removes the outputs of a deleted source file", () => {
     writeFileSync(join(project, "lib/extra.ts"), "export {};\n");
     setup(["--typescript"]);
     expect(existsSync(join(project, "dist/extra.js"))).toBe(true);

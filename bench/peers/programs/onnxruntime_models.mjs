@@ -4,7 +4,9 @@ const { onnx } = onnxProto;
 const { DataType, DataLocation } = onnx.TensorProto;
 const { AttributeType } = onnx.AttributeProto;
 
-/** The MoE layer as one node: onnxruntime's own operator, which wants gate and up rows in turns (`swiglu_fusion` 1). */
+/**
+ * The MoE layer as one node: onnxruntime's own operator, which needs gate and up rows interleaved (`swiglu_fusion` 1).
+ */
 export function moeOperator(file, config) {
   const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
   const graph = new Graph(file, config);
@@ -23,7 +25,10 @@ export function moeOperator(file, config) {
   return graph.model(graph.node("MoE", ["x", "logits", gateUp, "", down], attributes, "com.microsoft"));
 }
 
-/** The same of standard operators: per expert gather, products by constant matrices, and scatter to (token, slot) rows. */
+/**
+ * The layer in standard operators: for each expert, gather, products by constant matrices, scatter to (token, slot)
+ * rows.
+ */
 export function plainOperators(file, config) {
   const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
   const graph = new Graph(file, config);
@@ -36,7 +41,7 @@ export function plainOperators(file, config) {
   let rows = graph.node("ConstantOfShape", [rowShape]);
   for (let expert = 0; expert < numExperts; expert++) {
     const matrix = (name, rowCount, columns) => graph.weight(name, [rowCount, columns], expert);
-    // Transposed once, when the session is made; faster for few rows than Gemm with transB.
+    // Transposed once, when the session is created; for few rows this is faster than Gemm with transB.
     const linear = (input, weight) =>
       graph.node("MatMul", [input, graph.node("Transpose", [weight], { perm: [1, 0] })]);
     const chosen = graph.node("NonZero", [graph.node("Equal", [slots, graph.integers([expert])])]);
@@ -54,7 +59,7 @@ export function plainOperators(file, config) {
   return graph.model(graph.node("Squeeze", [sums, middle]));
 }
 
-/** A graph of inputs x [T, H] and logits [T, E] whose weights lie in a safetensors file beside the model. */
+/** A graph with inputs x [T, H] and logits [T, E] whose weights are in a safetensors file next to the model. */
 class Graph {
   #file;
   #config;
@@ -66,7 +71,7 @@ class Graph {
     this.#config = config;
   }
 
-  /** The file's tensor `name` in this shape, or of a stack of them the one at `index`. */
+  /** The file's tensor `name` in this shape, or the entry at `index` of a stacked tensor. */
   weight(name, shape, index = 0) {
     const byteLength = shape.reduce((product, size) => product * size, 4);
     return this.#initializer(`${name}.${index}`, {
@@ -90,7 +95,7 @@ class Graph {
     return name;
   }
 
-  /** Adds a node of one output; returns its name. */
+  /** Adds a node with one output; returns the output's name. */
   node(operator, inputs, attributes = {}, domain = "") {
     return this.nodes(1, operator, inputs, attributes, domain)[0];
   }
@@ -103,7 +108,7 @@ class Graph {
     return output;
   }
 
-  /** The bytes of the model whose output y [T, H] is `output`. */
+  /** The serialised model, whose output y [T, H] is `output`. */
   model(output) {
     const { hiddenSize, numExperts } = this.#config;
     const floats = (name, size) => ({

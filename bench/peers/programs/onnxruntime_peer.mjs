@@ -1,4 +1,4 @@
-// onnxruntime's CPU provider as a peer: answers commands, one JSON line each, as ../peer_process.ts describes.
+// onnxruntime's CPU provider as a peer. Answers commands, one JSON line each, as described in ../peer_process.ts.
 
 import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";

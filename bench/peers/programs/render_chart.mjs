@@ -1,4 +1,4 @@
-// Draws the Vega-Lite specification on standard input as an SVG on standard output.
+// Reads a Vega-Lite specification from standard input and writes it as SVG to standard output.
 import { text } from "node:stream/consumers";
 import { parse, View } from "vega";
 import { compile } from "vega-lite";
