@@ -2,11 +2,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, test } from "vitest";
 
-// Arrows point down only. The rooms of a tree and what each may see stand in the tables below; ARCHITECTURE.md says why.
+// Dependencies only point down. The tables below list the rooms of each tree and what each may see; ARCHITECTURE.md
+// says why.
 
 const root = join(import.meta.dirname, "..");
 
-/** What each file uses: its path from the root, and the files it names. */
+/** The files that each file uses, by its path from the root. */
 type Graph = ReadonlyMap<string, readonly string[]>;
 
 function filesBelow(folder: string, pattern: RegExp): string[] {
@@ -21,7 +22,7 @@ function graphOf(files: readonly string[], used: (file: string, text: string) =>
   );
 }
 
-/** The arrows that a table of rooms does not allow. `roomOf` names a file's room; a room may always see itself. */
+/** The dependencies that a table of rooms forbids. `roomOf` returns a file's room; a room may always see itself. */
 function forbidden(graph: Graph, roomOf: (file: string) => string, allowed: Record<string, readonly string[]>) {
   return [...graph].flatMap(([file, used]) =>
     used.flatMap((other) => {
@@ -31,7 +32,7 @@ function forbidden(graph: Graph, roomOf: (file: string) => string, allowed: Reco
   );
 }
 
-/** The circles of a graph, each as the files on it: the strongly connected components of more than one file (Tarjan). */
+/** The cycles of a graph: its strongly connected components of more than one file (Tarjan). */
 function circles(graph: Graph): string[][] {
   const found: string[][] = [];
   const order = new Map<string, number>();
@@ -78,7 +79,7 @@ describe("lib", () => {
     "index.ts": Object.keys(below),
   };
 
-  test("every import is found, of types too", () => {
+  test("every import resolves, of types too", () => {
     const imports = [...graph.values()].reduce((total, used) => total + used.length, 0);
     expect(graph.size).toBeGreaterThan(150);
     expect(imports).toBeGreaterThan(600);
@@ -90,7 +91,7 @@ describe("lib", () => {
   });
 
   test("no file imports itself by a detour", () => {
-    // A device makes tensors and a tensor knows its device: one unit, in two files.
+    // A device makes tensors and a tensor knows its device: one unit in two files.
     expect(circles(graph)).toEqual([["lib/core/device.ts", "lib/core/tensor.ts"]]);
   });
 });
@@ -101,7 +102,7 @@ describe("native", () => {
   const graph = graphOf(files, (_file, text) =>
     Array.from(text.matchAll(including), ([, path]) => normalize(join("native", path as string))),
   );
-  /** A device's targets, where one source meets CUDA or the simulated GPU, are rooms of their own, as is the list of devices. */
+  /** A GPU device's targets (CUDA and the simulated GPU) are rooms of their own, as is the list of devices. */
   const roomOf = (file: string) => {
     const [room, second, third] = relative("native", file).split("/") as [string, string?, string?];
     if (room === "gpu" && second === "target") return `gpu/target/${third}`;
@@ -109,7 +110,7 @@ describe("native", () => {
     return room;
   };
 
-  test("every include is found", () => {
+  test("every include resolves", () => {
     const includes = [...graph.values()].reduce((total, used) => total + used.length, 0);
     expect(graph.size).toBeGreaterThan(200);
     expect(includes).toBeGreaterThan(500);

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { afterAll, expect, test } from "vitest";
 
-// A project that re-exports what this package returns, with `declaration: true`, must be able to name every type of it.
+// A project that re-exports what this package returns, with `declaration: true`, must be able to name every type in it.
 
 const repository = fileURLToPath(new URL("..", import.meta.url));
 const modules = { "moe-kernels": "index.ts", "moe-kernels/safetensors": "checkpoint/safetensors/index.ts" };
@@ -25,13 +25,13 @@ function resolved(symbol: ts.Symbol): ts.Symbol {
   return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
 }
 
-/** What a module exports: names and symbols. */
+/** The exports of a module: names and symbols. */
 function exportsOf(entry: string): ReadonlyMap<string, ts.Symbol> {
   const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
   return new Map(checker.getExportsOfModule(module).map((symbol) => [symbol.name, resolved(symbol)]));
 }
 
-/** Whether a declaration is no part of the published types. */
+/** Whether a declaration is not part of the published types. */
 function isHidden(node: ts.Node): boolean {
   if (ts.getJSDocTags(node).some(({ tagName }) => tagName.text === "internal")) return true;
   if (ts.canHaveModifiers(node)) {
@@ -42,9 +42,9 @@ function isHidden(node: ts.Node): boolean {
 
 /** The names of this package's types that the signatures of a declaration mention. */
 function* mentioned(node: ts.Node): Generator<ts.Symbol> {
-  // Bodies and initial values are no part of a signature.
+  // Bodies and initial values are not part of a signature.
   if (ts.isBlock(node) || isHidden(node)) return;
-  // Fields are inherited without a need to name the base.
+  // Inherited fields do not need the base's name.
   if (ts.isHeritageClause(node)) return;
   if (ts.isTypeReferenceNode(node)) {
     const symbol = checker.getSymbolAtLocation(node.typeName);
@@ -77,7 +77,9 @@ test("every type that a public signature mentions is exported", () => {
   }
 });
 
-test("a project with `declaration: true` re-exports whatever comes out of the package", { timeout: 120_000 }, () => {
+test("a project with `declaration: true` can re-export everything that the package returns", {
+  timeout: 120_000,
+}, () => {
   const installed = join(project, "node_modules", "moe-kernels");
   mkdirSync(installed, { recursive: true });
   cpSync(join(repository, "package.json"), join(installed, "package.json"));
@@ -114,7 +116,7 @@ test("a project with `declaration: true` re-exports whatever comes out of the pa
   expect(lines.length).toBeGreaterThan(100);
 });
 
-/** Exports whose types are inferred: what a function returns, what the fields and methods of a type are. */
+/** Exports with inferred types: the results of functions, and the fields and methods of types. */
 function usesOf(namespace: string, name: string, symbol: ts.Symbol): string[] {
   const [declaration] = symbol.declarations ?? [];
   if (declaration === undefined) return [];

@@ -14,13 +14,13 @@ interface Product {
   readonly columns: number;
   readonly activation: Activation;
   readonly dtype: FloatDType;
-  /** In which the weights are packed. */
+  /** The format in which the weights are packed. */
   readonly stored: string;
 }
 
 const offsets = Int32Array.of(0, 3, 3, 20);
 
-/** y [20, outputs] of three experts, by the seed of the product. */
+/** y [20, outputs] of three experts, with weights from the product's seed. */
 async function multiply(device: Device, { outputs, columns, activation, dtype, stored }: Product) {
   const random = new Random(`${outputs} ${columns} ${activation}`);
   const gated = isGated(activation);
@@ -70,7 +70,7 @@ describe.each(kernelPaths)("products with a weight format added from outside on 
     expect(error).toBeLessThan(4e-6 * scale);
   });
 
-  test("takes weights of its own format alone", () => {
+  test("takes only weights of its own format", () => {
     const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp);
     using plain = device().tensor(new Float32Array(32), [2, 16]);
     const codes = { handle: plain.handle, rows: 2, columns: 16, rowStride: 16, columnStride: 1 };

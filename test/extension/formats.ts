@@ -2,7 +2,7 @@ import type { Device } from "../../lib/core/device.js";
 import { type WeightFormat, type WeightMatrix, weightFormats } from "../../lib/core/weight_format.js";
 import type { Random } from "../../lib/testing/random.js";
 
-// Weight formats of the tests: what one adds to lib/core/weight_format.ts, from outside. Their kernels are in
+// Weight formats of the tests, added from outside to those of lib/core/weight_format.ts. Their kernels are in
 // test/native/extension.
 
 /** Unsigned codes of 4 bits in groups of 16 columns, each with a float32 scale and a zero point. */
@@ -16,7 +16,7 @@ export const testU4G16: WeightFormat = {
 
 (weightFormats as Map<string, WeightFormat>).set(testU4G16.name, testU4G16);
 
-/** A random matrix of {@link testU4G16}, whose values are about 0 and of this deviation. Free it after use. */
+/** A random matrix in {@link testU4G16}, with values around 0 of the given deviation. Free it after use. */
 export function randomU4G16(
   device: Device,
   random: Random,

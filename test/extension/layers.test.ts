@@ -17,14 +17,14 @@ const [hidden, inner, experts, tokens] = [50, 37, 4, 9];
 const config = { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: 2, factor: true } as const;
 const u4 = testU4G16.name;
 
-/** What a layer stores its roles in, and what it is given for them; default the same. */
+/** The formats in which a layer stores its roles, and in which its weights are given (default: the same). */
 interface Problem {
   readonly formats: Omit<LayerFormats, "sharedGate">;
   readonly given?: Partial<LayerFormats>;
   readonly x: FloatDType;
 }
 
-/** A layer whose matrices are of any formats, set through the device's own handle. */
+/** A layer with matrices in any formats, set through the device's own handle. */
 function layerOf(device: Device, { formats, given = {} }: Problem): LayerParts {
   const random = new Random("formats");
   const matrix = (format: string, rows: number, columns: number): WeightMatrix => {
@@ -95,7 +95,7 @@ describe.each(kernelPaths)("a weight format added from outside on $label", (path
     expect(relativeError(outputOf(device(), problem), expected)).toBeLessThanOrEqual(tolerance);
   });
 
-  test("takes no weight of another format, as nothing is quantised here", () => {
+  test("refuses weights in another format, as nothing is quantised here", () => {
     const problem: Problem = { formats: { router: "f32", ...all(u4) }, given: { down: "f32" }, x: "f32" };
     expectError(() => outputOf(device(), problem), "UNSUPPORTED_DTYPE", /test_u4_g16/);
   });

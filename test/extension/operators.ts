@@ -9,10 +9,10 @@ import { implementations } from "../../lib/reference/operators.js";
 import type { Case } from "../../lib/testing/case.js";
 import { unitRoundoff } from "../../lib/testing/rounding.js";
 
-// Operators of the tests: what one adds to lib/, from outside. Their kernels are in test/native/extension.
+// Operators of the tests, added to lib/ from outside. Their kernels are in test/native/extension.
 
 export const extensionOperators = {
-  /** y [T, H] = x [T, H] * factor, of x's dtype. */
+  /** y [T, H] = x [T, H] * factor, in x's dtype. */
   testScale: operator({ x: input, factor: number, y: output }),
 };
 

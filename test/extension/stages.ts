@@ -1,7 +1,7 @@
 import { forwardStages, type StageList } from "../../lib/core/stages.js";
 import { stages } from "../../lib/reference/layer/stages/list.js";
 
-// Stages of the tests: what one adds to lib/reference/layer/stages, from outside.
+// Stages of the tests, added to lib/reference/layer/stages from outside.
 
 /** y = -y, after a whole forward. */
 stages.testNegate = (state) => {

@@ -6,9 +6,9 @@ import { relativeError } from "../../lib/testing/run.js";
 import { familyModelNames, familyModelPath, readFamilyResults } from "../checkpoint/support/family_model.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
-test("every family is there", async () => {
+test("every family has a golden model", async () => {
   const made = await Promise.all(familyModelNames.map((name) => Model.read(familyModelPath(name))));
-  // One formula and one set of names with minimax_text_01.
+  // Same formula and names as minimax_text_01.
   const expected = [...families.keys()].filter((modelType) => modelType !== "minimax_m1");
   expect([...new Set(made.map(({ family }) => family.modelType))].toSorted()).toEqual(expected.toSorted());
 });

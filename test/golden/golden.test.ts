@@ -29,7 +29,7 @@ test("there are files of all kinds", () => {
   }
 });
 
-/** Files whose results have noise in their logits. */
+/** Files whose results include noise on the logits. */
 const noisy = (name: string): boolean => /noisy_topk_(t1|small|mid)/.test(name);
 
 type Golden = Omit<LayerFile, "expected"> & { readonly expected: Omit<ExpectedResults, "routing"> & ExpectedRouting };
@@ -57,14 +57,14 @@ function load(name: string, device: Device, dtype?: FloatDType): Promise<MoeLaye
   return MoeLayer.load(join(directory, name) as `${string}.safetensors`, { device, ...(dtype && { dtype }) });
 }
 
-/** The rule of gating alone in a layer's configuration. */
+/** The gating rule in a layer's configuration. */
 function gatingRule(config: MoeLayerConfig): GatingRuleOptions {
   const names = ["topK", "scoring", "selectionKey", "groups", "normalize", "scale", "jitter"] as const;
   const given = names.filter((name) => config[name] !== undefined).map((name) => [name, config[name]]);
   return Object.fromEntries(given) as GatingRuleOptions;
 }
 
-/** What the file's results come from besides its tokens. */
+/** What the file's results depend on besides its tokens. */
 function trainingOf(device: Device, { noise, config }: Golden, dtype: "f32" | "f64"): { training?: Training } {
   if (noise === undefined) return {};
   const shape = [noise.length / config.numExperts, config.numExperts];

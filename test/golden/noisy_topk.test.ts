@@ -17,7 +17,7 @@ import { kernelPaths, openForTests } from "../support/devices.js";
 const directory = join(import.meta.dirname, "noisy_topk");
 const files = readdirSync(directory);
 
-/** How the noisy files' gating runs on a device, from tokens to load, and what it should give. */
+/** Runs the noisy files' gating on a device, from tokens to load; returns results with the expected values. */
 async function run(device: Device, name: string, dtype: FloatDType) {
   await using file = await SafetensorsFile.open(join(directory, name));
   const config = JSON.parse(file.metadata.config as string);

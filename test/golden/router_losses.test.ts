@@ -41,7 +41,7 @@ async function read(name: string) {
   };
 }
 
-/** Everything that a noisy top-k file says of a batch, computed from its gates and its load. */
+/** Everything that a noisy top-k file stores about a batch, computed from its gates and its load. */
 async function noisyTopKLosses(name: string, device: Device, dtype?: FloatDType) {
   const { config, expected, floats, ids } = await read(name);
   const totals = expertTotals(ids(device), {
@@ -70,7 +70,7 @@ async function switchLosses(name: string, device: Device, dtype?: FloatDType) {
   ];
 }
 
-test("there are the files of both families", () => {
+test("both families have files", () => {
   expect(switchFiles).toHaveLength(4);
   expect(noisyTopKFiles).toHaveLength(4);
 });
@@ -90,7 +90,7 @@ describe.each(kernelPaths)("golden losses on $label", (path) => {
 describe("golden losses in float64", () => {
   const device = openForTests("reference");
 
-  // The logits themselves are stored in float32.
+  // The logits are stored in float32.
   test.each(switchFiles)("%s", async (name) => {
     for (const { key, error } of await switchLosses(name, device(), "f64"))
       expect(error, key).toBeLessThanOrEqual(2e-6);

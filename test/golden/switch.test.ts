@@ -13,7 +13,7 @@ const files = readdirSync(directory);
 describe.each(kernelPaths)("Switch's capacity on $label", (path) => {
   const device = openForTests(path);
 
-  test.each(files)("%s: the choices kept of the stored router logits", async (name) => {
+  test.each(files)("%s: the choices that are kept for the stored router logits", async (name) => {
     const { config, shape } = await openLayerFile(join(directory, name));
     await using file = await SafetensorsFile.open(join(directory, name));
     const logits = await file.read("router_logits");

@@ -8,7 +8,7 @@ describe.each(nativeDevices)("memory of %s", (device) => {
     // Leaking one device or layer per cycle, with thread stacks and weights, would be far more than 100 MiB.
     const { grownMiB, grownThreads } = JSON.parse(outcome.stdout);
     expect(grownMiB).toBeLessThan(50);
-    // Except what the collector has not yet freed of the last cycles.
+    // Allow for what the collector has not yet freed from the last cycles.
     expect(grownThreads).toBeLessThan(5);
   });
 

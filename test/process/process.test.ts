@@ -10,7 +10,7 @@ describe.each(nativeDevices)("a process with %s", (device) => {
     expect(await runFixture("enqueued", device)).toEqual(cleanExit(""));
   });
 
-  test("lives until a wait is over", async () => {
+  test("stays alive until a wait is over", async () => {
     expect(await runFixture("awaited", device)).toEqual(cleanExit("32768 true\n"));
   });
 

@@ -10,7 +10,7 @@ export const nativeDevices = [
     .map(({ name }) => name),
 ];
 
-/** How a process ended and what it wrote. */
+/** How a process ended, and its output. */
 export interface Outcome {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -34,7 +34,7 @@ export async function runFixture(name: string, device: string, nodeOptions: read
   });
 }
 
-/** The result of a process that ended well after writing `stdout`. */
+/** The result of a process that succeeded after writing `stdout`. */
 export function cleanExit(stdout: string): Outcome {
   return { code: 0, signal: null, stdout, stderr: "" };
 }

@@ -37,7 +37,7 @@ test("in colour two experts share a line, and an odd last one has its own", () =
   expect(stripVTControlCharacters(text).split("\n").slice(0, 3)).toEqual(["0 │▀▀▀▀▀▀", "2 │▀▀▀▀▀▀", "  └──────"]);
 });
 
-test("never wider than asked for, however many windows; none are lost", () => {
+test("never wider than requested, however many windows; no calls are lost", () => {
   for (const windows of [1, 7, 60, 61, 500]) {
     const history = historyOf(Array.from({ length: windows }, (_, window) => [window, 1, 2, 3, 4]));
     for (const color of [false, true]) {

@@ -24,13 +24,13 @@ test("a page has the numbers and the charts, and needs no network", async () => 
   for (const title of ["Load over time", "Tokens per expert", "Maximum violation", "Mean entropy"]) {
     expect(page).toContain(`>${title}`);
   }
-  // A path for each cell of the heat map: 20 calls of 4 experts.
+  // One path for each cell of the heat map: 20 calls of 4 experts.
   const cells = page.match(/<g class="mark-rect role-mark[^"]*marks"[^>]*>.*?<\/g>/s)?.[0] as string;
   expect(cells.match(/<path/g)).toHaveLength(80);
   expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(http/);
 });
 
-test("an .svg file is the charts alone", async () => {
+test("an .svg file has only the charts", async () => {
   const path = join(directory.path, "report.svg");
   await writeRouterReport(history, path);
   const svg = readFileSync(path, "utf8");

@@ -16,7 +16,7 @@ export const deviceNames: readonly DeviceName[] = [
 /** The instruction sets that this machine's CPU has code paths for, best first. */
 export const isas: readonly string[] = loadNative().cpuInfo().isas;
 
-/** A code path whose numbers have to be right. */
+/** A code path whose results are tested. */
 export interface KernelPath {
   readonly label: string;
   open(options?: DeviceOptions): Device;
@@ -32,7 +32,7 @@ export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
     : [{ label: name, open: (options?: DeviceOptions) => openDevice(name, options) }],
 );
 
-/** Runs `work` with MOE_CPU_ISA set, which applies to devices opened meanwhile. */
+/** Runs `work` with MOE_CPU_ISA set, for the devices that it opens. */
 export function withIsa<T>(isa: string, work: () => T): T {
   const { MOE_CPU_ISA: before } = process.env;
   process.env.MOE_CPU_ISA = isa;

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { packageRoot } from "../../lib/core/package_root.js";
 
-/** One test for every test of a native test program, which the build puts at `path` below its folder. */
+/** Defines one test for every test of the native test program at `path` in the build folder. */
 export function nativeTests(path: string): void {
   const program = join(packageRoot(), "build", path);
   const names = execFileSync(program, ["--list"], { encoding: "utf8" }).trim().split("\n");

@@ -14,7 +14,7 @@ import type { GatingRuleOptions, Normalize } from "../../lib/operators/routing/g
 import { Random } from "../../lib/testing/random.js";
 import { randomExpert, randomShared } from "../../lib/testing/random_expert.js";
 
-/** The sizes and formula of a layer, and what its weights and tokens are drawn from. */
+/** The sizes and formula of a layer, and the seed of its weights and tokens. */
 export interface LayerProblem {
   readonly config: MoeLayerConfig & { readonly activation: Activation };
   readonly tokens: number;
@@ -36,7 +36,7 @@ export const exampleConfig: LayerProblem["config"] = {
   activation: "swiglu",
 };
 
-/** Layers of any shape, small enough for `reference`, that equal their operators run one by one. */
+/** Layers of any shape, small enough for `reference`, that can be composed of single operators. */
 export const anyPlainLayer: fc.Arbitrary<LayerProblem> = fc.integer({ min: 1, max: 12 }).chain((numExperts) =>
   fc.record({
     config: fc.record({
@@ -61,7 +61,7 @@ const anyNormalize: fc.Arbitrary<boolean | Normalize> = fc.oneof(
   fc.record({ by: fc.constant("lp" as const), power: fc.constantFrom(1, 2, 3) }),
 );
 
-/** Every rule of routing over 1 .. 12 experts, with the number of experts. */
+/** Any routing rule for 1 .. 12 experts, with the number of experts. */
 const anyRouting = fc
   .record({
     numGroups: fc.integer({ min: 1, max: 4 }),
@@ -92,7 +92,7 @@ const anyRouting = fc
     };
   });
 
-/** Layers with every part that a layer can have. */
+/** Layers with any of the parts that a layer can have. */
 export const anyLayer: fc.Arbitrary<LayerProblem> = fc
   .record({
     routing: anyRouting,
@@ -123,9 +123,9 @@ export const anyLayer: fc.Arbitrary<LayerProblem> = fc
 /** The tensors of a problem on a device. */
 export class RandomLayer implements Disposable {
   readonly layer: MoeLayer;
-  /** What the layer is made of. */
+  /** The layer's parts. */
   readonly parts: LayerParts;
-  /** What it was made from. */
+  /** The options that the layer was made from. */
   readonly options: MoeLayerOptions;
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
@@ -161,7 +161,7 @@ export class RandomLayer implements Disposable {
     this.layer = new MoeLayer(this.parts);
   }
 
-  /** A new tensor [E, N, H] of the first product's weights: gate rows before up rows where gated. */
+  /** A new tensor [E, N, H] with the weights of the first product: gate rows (if gated), then up rows. */
   gateUp(): Tensor<FloatDType> {
     const { gate, up } = this.experts;
     const [experts, rows, columns] = up.shape as [number, number, number];
@@ -177,7 +177,7 @@ export class RandomLayer implements Disposable {
     return this.#device.tensor(values, [experts, halves.length * rows, columns], up.dtype);
   }
 
-  /** Disposes of what the layer was made from; tokens stay. */
+  /** Disposes of the tensors that the layer was made from, but not of the tokens. */
   disposeWeights(): void {
     for (const tensor of this.#drawn) if (tensor !== this.x) tensor.dispose();
   }

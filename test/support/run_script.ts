@@ -1,7 +1,7 @@
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { packageRoot } from "../../lib/core/package_root.js";
 
-/** Runs a script of this repository with Node, to its end. */
+/** Runs a script of this repository with Node and waits for its end. */
 export function runScript(
   path: string,
   args: readonly string[],

@@ -8,7 +8,7 @@ test("the same seed gives the same numbers, another seed different ones", () => 
   expect(draw(1)).not.toEqual(draw(2));
 });
 
-test("normal values have mean 0 and the deviation asked for", () => {
+test("normal values have mean 0 and the given deviation", () => {
   const values = new Random(3).normals(200_001, 2);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;

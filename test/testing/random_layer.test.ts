@@ -18,7 +18,7 @@ describe.each(deviceNames)("random weights on %s", (name) => {
     expect(values.slice(2 ** 20, 2 ** 20 + 1000)).not.toEqual(values.slice(0, 1000));
   });
 
-  test("are the same values in every dtype, as rounded to it", async () => {
+  test("are the same values in every dtype, up to rounding", async () => {
     using exact = new RandomWeights(3).tensor(device(), [1000], "f32", 1);
     for (const [dtype, error] of [
       ["f16", 2 ** -11],

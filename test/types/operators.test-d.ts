@@ -32,14 +32,14 @@ describe("operators", () => {
     expectTypeOf(combine(bf16, i32, f32)).toEqualTypeOf<Tensor<"bf16">>();
   });
 
-  test("take the dtype of `out` where it may be another", () => {
+  test("take the dtype of `out` if it may differ", () => {
     expectTypeOf(groupedGemm(bf16, bf16, i32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(combine(bf16, i32, f32, { out: f32 })).toEqualTypeOf<Tensor<"f32">>();
     expectTypeOf(combine(f32, i32, f32, { out: bf16 }).raw).returns.resolves.toEqualTypeOf<Uint16Array>();
     const perhaps: { out?: Tensor<"f32"> } = {};
     expectTypeOf(combine(bf16, i32, f32, perhaps)).toEqualTypeOf<Tensor<"bf16" | "f32">>();
     expectTypeOf(groupedGemm(bf16, bf16, i32, { bias: f32 })).toEqualTypeOf<Tensor<"bf16">>();
-    // @ts-expect-error an output is of floats
+    // @ts-expect-error outputs are floats
     combine(bf16, i32, f32, { out: i32 });
   });
 

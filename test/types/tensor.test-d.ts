@@ -4,7 +4,7 @@ import type { ArrayOf, Device, DType, NestedArray, RawArrayOf, Tensor } from "..
 declare const device: Device;
 
 describe("Tensor", () => {
-  test("data() gives numbers, 16-bit floats as Float32Array", () => {
+  test("data() returns numbers, 16-bit floats as Float32Array", () => {
     expectTypeOf<Tensor<"f32">["data"]>().returns.resolves.toEqualTypeOf<Float32Array>();
     expectTypeOf<Tensor<"f16">["data"]>().returns.resolves.toEqualTypeOf<Float32Array>();
     expectTypeOf<Tensor<"bf16">["data"]>().returns.resolves.toEqualTypeOf<Float32Array>();
@@ -14,7 +14,7 @@ describe("Tensor", () => {
     expectTypeOf<Tensor<"bf16">["dataSync"]>().returns.toEqualTypeOf<Float32Array>();
   });
 
-  test("raw() gives the stored bits", () => {
+  test("raw() returns the stored bits", () => {
     expectTypeOf<Tensor<"bf16">["raw"]>().returns.resolves.toEqualTypeOf<Uint16Array>();
     expectTypeOf<Tensor<"f16">["rawSync"]>().returns.toEqualTypeOf<Uint16Array>();
     expectTypeOf<RawArrayOf<"f32">>().toEqualTypeOf<Float32Array>();

@@ -10,7 +10,7 @@ import { sort } from "../../../lib/operators/routing/sort.js";
 import { Random } from "../../../lib/testing/random.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 
-// Every way in which the GPU kernels can be launched: sizes that the case table does not reach.
+// Every way to launch the GPU kernels, with sizes that the case table does not reach.
 
 const gpuNames = deviceNames.filter((name) => name === "simt" || name.startsWith("cuda"));
 
@@ -22,7 +22,7 @@ interface Product {
   readonly tf32?: boolean;
 }
 
-/** Two experts with 70 and 131 rows of more tokens, none of them in order, and three rows after the last expert's. */
+/** Two experts with 70 and 131 rows that gather tokens out of order, and three rows after the last expert's. */
 const product = { columns: 300, outputs: 141, tokens: 90, counts: [70, 131], tail: 3 };
 
 /**
@@ -130,7 +130,7 @@ describe.each(gpuNames)("the kernels' paths on %s", (name) => {
     expect(distance(actual?.weights ?? [], expected?.weights ?? [])).toBeLessThan(3e-6);
   });
 
-  test("more launches than the table of errors has room for, and the first of two errors", () => {
+  test("more launches than the table of errors can hold, and the first of two errors", () => {
     using fine = device().tensor(Int32Array.of(0, 1));
     using wrong = device().tensor(Int32Array.of(0, 5));
     using worse = device().tensor(Int32Array.of(7, 0));

@@ -6,7 +6,7 @@ import { packageRoot } from "../../../lib/core/package_root.js";
 const target = join(packageRoot(), "native", "gpu", "target");
 const headers = (device: string) => readdirSync(join(target, device, "ptx")).filter((name) => name.endsWith(".cuh"));
 
-/** The functions that a header gives to kernels in namespace ptx. */
+/** The functions in namespace ptx that a header declares for kernels. */
 function instructions(device: string, header: string): string[] {
   const text = readFileSync(join(target, device, "ptx", header), "utf8");
   const inPtx = text.slice(text.search(/^namespace (\S+::)?ptx \{/m));

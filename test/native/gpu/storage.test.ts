@@ -8,7 +8,7 @@ import { Random } from "../../../lib/testing/random.js";
 import { randomExpert } from "../../../lib/testing/random_expert.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 
-// Layers whose roles are stored in formats of their own, and banks, on the GPUs.
+// Layers with a storage format per role, and banks, on GPU devices.
 
 const gpuNames = deviceNames.filter((name) => name === "simt" || name.startsWith("cuda"));
 const config = {
@@ -62,7 +62,7 @@ describe.each(gpuNames)("weights by role on %s", (name) => {
     { x: "bf16", weights: "bf16", dtype: { gate: "f32" }, tolerance: 1e-2 },
     { x: "bf16", weights: "f32", dtype: { experts: "bf16", router: "f32", down: "f32" }, tolerance: 1e-2 },
     { x: "f16", weights: "f16", dtype: { up: "bf16" }, tolerance: 2e-3 },
-  ])("$x tokens, $weights stored as $dtype, are those of reference", ({ tolerance, ...asked }) => {
+  ])("$x tokens, $weights stored as $dtype, give the results of reference", ({ tolerance, ...asked }) => {
     using reference = openDevice("reference");
     expect(distance(forward(device(), asked), forward(reference, asked))).toBeLessThan(tolerance);
   });

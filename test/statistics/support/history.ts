@@ -1,6 +1,6 @@
 import { type RouterHistory, routerHistory } from "../../../lib/statistics/router_history.js";
 
-/** The history of calls whose tokens per expert are given, each token with one choice and an entropy of 1. */
+/** A history of calls with the given tokens per expert; each token has one choice and an entropy of 1. */
 export function historyOf(calls: readonly (readonly number[])[]): RouterHistory {
   const tokens = calls.map((counts) => counts.reduce((a, b) => a + b, 0));
   return routerHistory(
