@@ -23,7 +23,7 @@ export interface LoadOptions extends WeightOptions {
   /**
    * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
    * for the folder `.moe-kernels` in the model directory, or the path of a folder, which may serve any number of
-   * models. The file is written anew if the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout
+   * models. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout
    * or the version of this package have changed. If the cache cannot be used, loading still works; MoeLayer.cacheStatus
    * reports the outcome. While a layer is in use, its file may be deleted or replaced, but not modified or truncated in
    * place. Default false.

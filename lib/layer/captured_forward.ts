@@ -21,7 +21,7 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  *
  * On `cuda` a replay launches one CUDA graph instead of the forward's individual kernels; on `simt` it repeats the
  * recorded launches. `cpu` and `reference` record nothing: a replay is a `forward` from `x` to `y`. If the layer has
- * `capacity`, `expertChoice` or `hierarchy`, every replay first enqueues the routing anew.
+ * `capacity`, `expertChoice` or `hierarchy`, every replay enqueues the routing first.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
   /** The tokens [T, H], initially undefined. Fill it with `x.write(values)` or as the `out` of an operator. */

@@ -203,7 +203,7 @@ describe.skipIf(windows)("the cache of packed weights", () => {
   const damages: Record<string, (path: string) => unknown> = {
     "an empty file": (path) => truncateSync(path, 0),
     "a file without its end": (path) => truncateSync(path, statSync(path).size - 1),
-    "a file with more behind it": (path) => writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(9)])),
+    "a file with trailing bytes": (path) => writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(9)])),
     "a broken header": (path) => writeFileSync(path, readFileSync(path).fill(0x7b, 8, 60)),
     "another dtype than it says": (path) => rewrite(path, { storage: JSON.stringify({ router: "bf16" }) }),
     "a dtype that weights cannot have": (path) => rewrite(path, { storage: "f8" }),

@@ -87,7 +87,7 @@ describe.each(deviceNames)("tensors on %s", (name) => {
       [Int32Array.of(-(2 ** 31), -1, 0, 2 ** 31 - 1), "i32"],
       [Uint8Array.of(0, 1, 255), "u8"],
       [Float32Array.of(0.1, -0, Number.POSITIVE_INFINITY), "f32"],
-    ] as const)("%o becomes %s by itself and comes back", async (values, dtype) => {
+    ] as const)("%o becomes %s by default and comes back", async (values, dtype) => {
       using tensor = device().tensor(values as TensorSource);
       expect(tensor.dtype).toBe(dtype);
       expect(tensor.shape).toEqual([values.length]);

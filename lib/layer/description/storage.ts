@@ -12,7 +12,7 @@ export interface WeightDTypes {
   router?: FloatDType;
   /** All matrices of the experts, the shared expert included. */
   experts?: FloatDType;
-  /** One of the experts' matrices, as are up, factor and down; default `experts`. */
+  /** The experts' gate matrices; default `experts`. The same holds for `up`, `factor` and `down`. */
   gate?: FloatDType;
   up?: FloatDType;
   factor?: FloatDType;

@@ -58,7 +58,7 @@ export function hierarchicalGating(
   const experts = checkGating(given.experts, numExperts / numGroups, "experts.");
   if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
     const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
-    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} beside groupLogits, got ${logits.dtype}`);
+    throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} to match groupLogits, got ${logits.dtype}`);
   }
   return chooseByGroups(groupLogits, logits, groups, experts, given.out);
 }
