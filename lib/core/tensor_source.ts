@@ -57,7 +57,7 @@ function checkArray(view: ArrayBufferView): Flat {
   } catch (cause) {
     throw new MoeError(
       "INVALID_ARGUMENT",
-      "data: expected a usable array, got one whose buffer was transferred; pass a copy made before the transfer",
+      "data: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead",
       { cause },
     );
   }

@@ -222,7 +222,7 @@ describe.each(kernelPaths)("a layer with a hierarchy on $label", (path) => {
     );
     const none: object = { hierarchy: undefined, groupRouter: undefined, groupRouterBias: undefined };
     const { layer: flat } = randomLayer(device(), none);
-    expectError(() => flat.groupLogits(x), "INVALID_ARGUMENT", /layer: expected one with hierarchy/);
+    expectError(() => flat.groupLogits(x), "INVALID_ARGUMENT", /groupLogits requires a layer with hierarchy/);
   });
 });
 
