@@ -261,7 +261,7 @@ describe("what is missing or wrong is named", () => {
     [
       "another intermediate size",
       set({ intermediate_size: 36 }),
-      /tensor "model.*experts\.0\.w1\.weight": expected shape \[36, 50\] by .*, got \[37, 50\]/,
+      /tensor "model.*experts\.0\.w1\.weight": expected shape \[36, 50\] from .*, got \[37, 50\]/,
     ],
     ["more experts than there are", set({ num_local_experts: 8 }), /gate\.weight": expected shape \[8, 50\]/],
     [
