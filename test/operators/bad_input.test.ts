@@ -239,6 +239,11 @@ describe.each(deviceNames)("indices out of range on %s", (name) => {
     }
   });
 
+  test("permute: without tokens, -1 is the only valid index", () => {
+    permute(device().zeros([0, 2], "f32"), list(0));
+    late(/permute: tokenOfRow\[0\]: expected -1, the only valid value, got 0/);
+  });
+
   test("unpermute: the slot is zeros", () => {
     const slots = unpermute(x(), list(5, 1).reshape([1, 2]));
     late(/unpermute.*rowOfSlot.*0.*got 5/);

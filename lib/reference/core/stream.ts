@@ -42,7 +42,7 @@ export class Stream {
       const [row, column] = [Math.floor(position / (columns ?? 1)), position % (columns ?? 1)];
       if ((index >= -1 && index < limit) || !isChecked(row, column)) return index;
       const place = columns === undefined ? position : `${row}, ${column}`;
-      const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : `-1, because there is none`;
+      const range = limit > 0 ? `-1 or ${what} from 0 to ${limit - 1}` : "-1, the only valid value";
       this.report(new MoeError("ID_OUT_OF_RANGE", `${name}[${place}]: expected ${range}, got ${index}`));
       return -1;
     });

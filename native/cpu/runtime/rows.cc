@@ -8,8 +8,9 @@ namespace moe::cpu {
 static bool in_range(int32_t index, int64_t limit) { return index == -1 || index_or_none(index, limit) >= 0; }
 
 static Status out_of_range(const std::string& place, const char* what, int64_t limit, int32_t index) {
-  return {Code::id_out_of_range, place + ": expected -1 or " + what + " from 0 to " + std::to_string(limit - 1) +
-                                     ", got " + std::to_string(index)};
+  const std::string range =
+      limit > 0 ? std::string("-1 or ") + what + " from 0 to " + std::to_string(limit - 1) : "-1, the only valid value";
+  return {Code::id_out_of_range, place + ": expected " + range + ", got " + std::to_string(index)};
 }
 
 Status check_indices(const char* name, const int32_t* indices, int64_t count, int64_t rows, const char* what) {

@@ -23,7 +23,7 @@ std::string message(const IdRange& range, const gpu::IdError& error) {
   } else if (range.limit > 0) {
     text += std::string("-1 or ") + range.what + " from 0 to " + std::to_string(range.limit - 1);
   } else {
-    text += "-1, because there is none";
+    text += "-1, the only valid value";
   }
   return text + ", got " + std::to_string(value);
 }
