@@ -52,10 +52,10 @@ export const statistics = {
     total: boolean,
   }),
   /**
-   * loss [1] = factor * the mean of Σₑ tokens [S, E] * means [S, E] / counts [S] i32 over the sequences with a count
+   * loss [1] = scale * the mean of Σₑ tokens [S, E] * means [S, E] / counts [S] i32 over the sequences with a count
    * above 0; 0 if there are none.
    */
-  balanceLoss: operator({ tokens: input, means: input, counts: input, loss: output, factor: number }),
+  balanceLoss: operator({ tokens: input, means: input, counts: input, loss: output, scale: number }),
   /** result [1]: the measure of values of any shape, i32 or float. */
   imbalance: operator({ values: input, result: output, measure: choice(imbalanceMeasures), epsilon: number }),
   /**
@@ -64,8 +64,8 @@ export const statistics = {
    */
   updateSelectionBias: operator({ bias: input, tokens: input, updated: output, rate: number }),
   /**
-   * totals [N, 2] += factor * values [N], or values [N, 2] that are totals themselves; for integers the factor is 1. An
+   * totals [N, 2] += scale * values [N], or values [N, 2] that are totals themselves; for integers the scale is 1. An
    * i32 total is a 64-bit integer, low word first; a float total is the unevaluated sum of two floats, larger first.
    */
-  accumulate: operator({ values: input, totals: output, valuesAreTotals: boolean, factor: number }),
+  accumulate: operator({ values: input, totals: output, valuesAreTotals: boolean, scale: number }),
 };

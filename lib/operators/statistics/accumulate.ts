@@ -30,7 +30,7 @@ export function accumulate<D extends "i32" | "f32">(
   checkApart("values", values, totals);
   const { factor } = accumulateOptions(options, "options");
   if (dtype === "i32" && factor !== 1) throw invalidArgument("factor", "1 for integers", factor);
-  device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, factor });
+  device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, scale: factor });
 }
 
 /** The values of totals [N, 2], once all work enqueued so far is done; integers are exact up to 2^53. */

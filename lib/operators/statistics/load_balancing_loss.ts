@@ -71,13 +71,13 @@ export function loadBalancingLoss(
   using means = meanScores(logits, { scoring, normalize }, { sequences, tokenMask });
   const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
   const loss = device.empty([1], resultDType(logits));
-  const factor = numExperts / (normalization === "choices" ? counted : 1);
+  const scale = numExperts / (normalization === "choices" ? counted : 1);
   device.backend.balanceLoss({
     tokens: totals.tokens.handle,
     means: means.mean.handle,
     counts: means.counts.handle,
     loss: loss.handle,
-    factor,
+    scale,
   });
   for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   return loss;

@@ -32,7 +32,7 @@ export function wideFloat(pairs: ArrayLike<number>, index: number): number {
   return (pairs[2 * index] as number) + (pairs[2 * index + 1] as number);
 }
 
-export const runAccumulate: Implementation<"accumulate"> = ({ values, totals, valuesAreTotals, factor }) => {
+export const runAccumulate: Implementation<"accumulate"> = ({ values, totals, valuesAreTotals, scale }) => {
   if (totals.dtype === "i32") {
     const added = values.integers();
     accumulateIntegers(totals.integers(), (index) =>
@@ -43,6 +43,6 @@ export const runAccumulate: Implementation<"accumulate"> = ({ values, totals, va
   const [added, sums] = [values.values(), totals.values()];
   const round = totals.dtype === "f64" ? (value: number) => value : Math.fround;
   const valueAt = (index: number) => (valuesAreTotals ? wideFloat(added, index) : (added[index] as number));
-  accumulateFloats(sums, (index) => factor * valueAt(index), round);
+  accumulateFloats(sums, (index) => scale * valueAt(index), round);
   totals.store(sums);
 };

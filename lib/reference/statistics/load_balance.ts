@@ -2,8 +2,8 @@ import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf } from "../core/matrix.js";
 
-/** factor * the mean of Σ tokens * means / counts over the sequences with a count; 0 if there are none. */
-export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Array, factor: number): number {
+/** scale * the mean of Σ tokens * means / counts over the sequences with a count; 0 if there are none. */
+export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Array, scale: number): number {
   const losses: number[] = [];
   counts.forEach((count, sequence) => {
     if (count === 0) return;
@@ -14,7 +14,7 @@ export function balanceLoss(tokens: Int32Array, means: Matrix, counts: Int32Arra
     );
     losses.push(sum / count);
   });
-  return losses.length === 0 ? 0 : (factor * losses.reduce((a, b) => a + b)) / losses.length;
+  return losses.length === 0 ? 0 : (scale * losses.reduce((a, b) => a + b)) / losses.length;
 }
 
 /** How uneven the values are; see ImbalanceMeasure. */
@@ -40,8 +40,8 @@ export function updatedSelectionBias(bias: Float64Array, tokens: Int32Array, rat
   return bias.map((value, expert) => value + rate * Math.sign(total - (counts[expert] as number) * experts));
 }
 
-export const runBalanceLoss: Implementation<"balanceLoss"> = ({ tokens, means, counts, loss, factor }) => {
-  loss.store(Float64Array.of(balanceLoss(tokens.integers(), means.matrix(), counts.integers(), factor)));
+export const runBalanceLoss: Implementation<"balanceLoss"> = ({ tokens, means, counts, loss, scale }) => {
+  loss.store(Float64Array.of(balanceLoss(tokens.integers(), means.matrix(), counts.integers(), scale)));
 };
 
 export const runImbalance: Implementation<"imbalance"> = ({ values, result, measure, epsilon }) => {

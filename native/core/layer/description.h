@@ -24,9 +24,8 @@ struct LayerFormats {
   const WeightFormat* down = &kF32Format;
 };
 
-// The experts that a layer holds: first .. first + count - 1 of those its router chooses from. Other experts add
-// nothing, so the outputs of several banks add up to the layer's.
-struct ExpertBank {
+// Experts first .. first + count - 1.
+struct ExpertRange {
   int64_t first = 0;
   int64_t count = 0;
 
@@ -47,7 +46,8 @@ struct LayerDescription {
   GatingRule gating;
   LayerFormats formats;
   DType bias_dtype = DType::f32;
-  ExpertBank bank;
+  // The experts that the layer holds. Others add nothing, so the outputs of several banks add up to the layer's.
+  ExpertRange bank;
 
   // Experts of the bank plus the shared ones.
   int64_t all_experts() const { return bank.count + shared_experts; }

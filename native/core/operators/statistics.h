@@ -82,7 +82,7 @@ struct BalanceLoss {
   TensorView means;   // [S, E] f32
   TensorView counts;  // [S] i32
   TensorView loss;    // [1] f32
-  double factor = 0;
+  double scale = 0;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -90,7 +90,7 @@ struct BalanceLoss {
     f.input("means", &BalanceLoss::means);
     f.input("counts", &BalanceLoss::counts);
     f.output("loss", &BalanceLoss::loss);
-    f.value("factor", &BalanceLoss::factor);
+    f.value("scale", &BalanceLoss::scale);
   }
 };
 
@@ -136,14 +136,14 @@ struct Accumulate {
   TensorView values;  // i32 or f32: N values, or totals [N, 2]
   TensorView totals;  // [N, 2] of the same dtype
   bool values_are_totals = false;
-  double factor = 1;  // of float values only
+  double scale = 1;  // of float values only
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.input("values", &Accumulate::values);
     f.output("totals", &Accumulate::totals);
     f.value("valuesAreTotals", &Accumulate::values_are_totals);
-    f.value("factor", &Accumulate::factor);
+    f.value("scale", &Accumulate::scale);
   }
 };
 

@@ -19,7 +19,7 @@ Status run(Context&, const BalanceLoss& p) {
     losses += sum / count;
     ++counted;
   }
-  *p.loss.as<float>() = counted == 0 ? 0.0f : static_cast<float>(p.factor * losses / static_cast<double>(counted));
+  *p.loss.as<float>() = counted == 0 ? 0.0f : static_cast<float>(p.scale * losses / static_cast<double>(counted));
   return {};
 }
 

@@ -16,7 +16,7 @@ struct SharedSlots {
   TensorView slot_ids;      // [T, k + n] i32
   TensorView slot_weights;  // [T, k + n] f32
   int64_t experts;          // E
-  ExpertBank bank;          // the shared ones are its experts bank.count .. bank.count + n - 1
+  ExpertRange bank;         // the shared ones are its experts bank.count .. bank.count + n - 1
   SharedGate shared_gate;
 };
 

@@ -7,11 +7,11 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-template <class Value, class Wide, class Factor>
+template <class Value, class Wide, class Scale>
 MOE_KERNEL(accumulate_kernel, (gpu::kRowThreads), const Value* values, Wide* totals, int64_t count,
-           bool values_are_totals, Factor factor) {
+           bool values_are_totals, Scale scale) {
   for_each_item(count, [&](int64_t i) {
-    totals[i].add(factor * (values_are_totals ? reinterpret_cast<const Wide*>(values)[i].value() : values[i]));
+    totals[i].add(scale * (values_are_totals ? reinterpret_cast<const Wide*>(values)[i].value() : values[i]));
   });
 }
 
@@ -26,7 +26,7 @@ Status run(Context& context, const Accumulate& p) {
                   p.values.as<int>(), p.totals.as<WideInteger>(), count, p.values_are_totals, int64_t{1});
   }
   return launch("accumulate", accumulate_kernel<float, WideFloat, double>, grid, block, 0, stream, p.values.as<float>(),
-                p.totals.as<WideFloat>(), count, p.values_are_totals, p.factor);
+                p.totals.as<WideFloat>(), count, p.values_are_totals, p.scale);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

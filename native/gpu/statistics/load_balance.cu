@@ -22,7 +22,7 @@ struct BalanceArguments {
   float* loss;
   int64_t sequences;
   int64_t experts;
-  double factor;
+  double scale;
 };
 
 MOE_KERNEL(balance_loss_kernel, (gpu::kRowThreads), const BalanceArguments a) {
@@ -34,7 +34,7 @@ MOE_KERNEL(balance_loss_kernel, (gpu::kRowThreads), const BalanceArguments a) {
   for_each_of_block(a.sequences, [&](int64_t s) { counted += a.counts[s] != 0 ? 1 : 0; });
   sum = block_reduce(sum, Sum{});
   counted = block_reduce(counted, Sum{});
-  if (threadIdx.x == 0) *a.loss = counted == 0 ? 0.0f : static_cast<float>(a.factor * sum / counted);
+  if (threadIdx.x == 0) *a.loss = counted == 0 ? 0.0f : static_cast<float>(a.scale * sum / counted);
 }
 
 struct ImbalanceArguments {
@@ -97,7 +97,7 @@ Status run(Context& context, const BalanceLoss& p) {
       .loss = p.loss.as<float>(),
       .sequences = p.tokens.shape[0],
       .experts = p.tokens.shape[1],
-      .factor = p.factor,
+      .scale = p.scale,
   };
   return launch("balance_loss", balance_loss_kernel, dim3(kBlocks), dim3(gpu::kRowThreads), 0, context.stream(),
                 arguments);
