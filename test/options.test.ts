@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import {
   parseSafetensors,
   SafetensorsFile,
+  ShardedCheckpoint,
   serializeSafetensors,
   writeSafetensors,
 } from "../lib/checkpoint/safetensors/index.js";
@@ -300,6 +301,16 @@ const calls: readonly Call[] = [
     name: "serializeSafetensors",
     run: (o) => serializeSafetensors(tensors, o),
     valid: [{ metadata: {}, alignment: 64 }],
+  },
+  {
+    name: "SafetensorsFile.open",
+    run: async (o) => (await SafetensorsFile.open(file, o)).close(),
+    valid: [{ signal: transfer.signal }],
+  },
+  {
+    name: "ShardedCheckpoint.open",
+    run: (o) => ShardedCheckpoint.open(directory, o).catch(noModel),
+    valid: [{ signal: transfer.signal }],
   },
   { name: "SafetensorsFile.read", run: (o) => opened.read("x", o), valid: [transfer] },
   { name: "SafetensorsFile.readInto", run: (o) => opened.readInto("x", new Uint8Array(1), o), valid: [transfer] },

@@ -1,8 +1,9 @@
 import { isMoeError, MoeError } from "../core/errors.js";
+import { printable } from "../core/printable.js";
 
-/** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. */
+/** A BAD_CHECKPOINT error about `place`: a file, or a tensor or field of one. Both may quote text from files. */
 export function badCheckpoint(place: string, problem: string, cause?: unknown): MoeError {
-  return new MoeError("BAD_CHECKPOINT", `${place}: ${problem}`, { cause });
+  return new MoeError("BAD_CHECKPOINT", printable(`${place}: ${problem}`), { cause });
 }
 
 /** Returns `check()`; a MoeError that it throws becomes BAD_CHECKPOINT, about `place`. */

@@ -18,9 +18,9 @@ export class ConfigFields {
   }
 
   /** Reads a model directory's config.json. Throws BAD_CHECKPOINT if it is missing or not a JSON object. */
-  static async read(directory: string): Promise<ConfigFields> {
+  static async read(directory: string, signal?: AbortSignal): Promise<ConfigFields> {
     const path = join(directory, "config.json");
-    return new ConfigFields(path, await readJsonObject(path));
+    return new ConfigFields(path, await readJsonObject(path, signal));
   }
 
   /** The value as it is in the file; undefined if absent or null. */

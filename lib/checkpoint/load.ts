@@ -83,12 +83,12 @@ async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoad
 }
 
 async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  const { device, dtype } = options;
-  const model = await Model.read(directory);
+  const { device, dtype, signal } = options;
+  const model = await Model.read(directory, signal);
   const layer = model.checkLayer(options.layer);
   const config = model.config(layer);
   const bank = checkBank(options.bank, config.numExperts);
-  await using checkpoint = await ShardedCheckpoint.open(directory);
+  await using checkpoint = await ShardedCheckpoint.open(directory, { signal });
   const source = {
     configPath: model.fields.path,
     config,
@@ -104,5 +104,5 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   const mapped = await cache?.load();
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options).catch(explain);
-  return { parts, ...(cache && { cacheStatus: await cache.store(parts, options.signal) }) };
+  return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };
 }

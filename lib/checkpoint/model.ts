@@ -1,4 +1,4 @@
-import { checkInteger, invalidArgument, isMoeError } from "../core/errors.js";
+import { checkInteger, describe, invalidArgument, isMoeError } from "../core/errors.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
@@ -27,14 +27,16 @@ export class Model {
   }
 
   /** @throws BAD_CHECKPOINT if config.json is missing or malformed, or its `model_type` is unknown. */
-  static async read(directory: string): Promise<Model> {
-    return new Model(await ConfigFields.read(directory));
+  static async read(directory: string, signal?: AbortSignal): Promise<Model> {
+    return new Model(await ConfigFields.read(directory, signal));
   }
 
   /** The quantisation method that config.json names; undefined if it names none. */
   get quantization(): string | undefined {
     const quantization = this.#whole.section("quantization_config");
-    return quantization && String(quantization.value("quant_method") ?? "an unknown method");
+    if (quantization === undefined) return undefined;
+    const method = quantization.value("quant_method");
+    return typeof method === "string" ? method : "an unknown method";
   }
 
   /** The dtype that config.json says the weights have. */
@@ -52,7 +54,7 @@ export class Model {
     if (this.quantization === undefined || !isMoeError(error) || error.code !== "BAD_CHECKPOINT") return error;
     return badCheckpoint(
       `${this.#whole.path}: quantization_config`,
-      `quant_method: expected weights in F32, F16 or BF16, got weights quantised by "${this.quantization}"; ` +
+      `quant_method: expected weights in F32, F16 or BF16, got weights quantised by ${describe(this.quantization)}; ` +
         `convert them first (${error.message})`,
       error,
     );

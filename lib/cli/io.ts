@@ -1,3 +1,4 @@
+import { printable } from "../core/printable.js";
 import type { Output } from "../terminal/output.js";
 
 /** Where a command writes: results to `stdout`, progress and errors to `stderr`. */
@@ -10,5 +11,6 @@ export interface Io {
 export function writeJson(output: Output, value: unknown): void {
   const replace = (_key: string, entry: unknown): unknown =>
     typeof entry === "number" && !Number.isFinite(entry) ? String(entry) : entry;
-  output.write(`${JSON.stringify(value, replace, 2)}\n`);
+  const lines = JSON.stringify(value, replace, 2).split("\n");
+  output.write(`${lines.map(printable).join("\n")}\n`);
 }

@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
+import { printable } from "../core/printable.js";
 import type { StageTimes } from "../core/stages.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
@@ -31,8 +32,8 @@ export function printLayerRun(run: LayerRun, io: Io): void {
     `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
       `${plural(tokens.count, "token")} in ${formatMicroseconds(microseconds)}\n`,
   );
-  if (deviceReason !== "") stdout.write(`auto chose ${device}: ${deviceReason}\n`);
-  if (cache !== null) stdout.write(`packed weights ${cacheInWords(cache)}\n`);
+  if (deviceReason !== "") stdout.write(`auto chose ${device}: ${printable(deviceReason)}\n`);
+  if (cache !== null) stdout.write(`packed weights ${printable(cacheInWords(cache))}\n`);
   stdout.write("\n");
   const rows = (Object.keys(stageNames) as (keyof StageTimes)[]).map((stage) => [
     stageNames[stage],

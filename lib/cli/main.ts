@@ -2,10 +2,12 @@
 import { run } from "./program.js";
 
 // A reader such as `head` may close the pipe early. Later output is lost, but the command still runs to its end, so
-// that the exit code does not depend on the reader.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") throw error;
-  });
-}
+// that the exit code does not depend on the reader. Results that cannot be written for another reason, such as a full
+// disk, are an error; progress and messages that cannot be written are not.
+process.stderr.on("error", () => {});
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE" || error.code === "ERR_STREAM_DESTROYED") return;
+  process.stderr.write(`moe-kernels: cannot write to standard output: ${error.message}\n`);
+  process.exit(1);
+});
 process.exitCode = await run(process.argv.slice(2), process);

@@ -77,8 +77,10 @@ export async function inspectModel(directory: string, options: InspectionOptions
   await using checkpoint = await ShardedCheckpoint.find(directory);
   const layers = options.layer === undefined ? layersWithExperts : [options.layer];
   const groups: LayerGroup[] = [];
-  for (const members of equalLayers(model, layers, checkpoint)) {
-    groups.push(await inspectGroup(model, members, checkpoint, options.tokens));
+  const members = equalLayers(model, layers, checkpoint);
+  checkExpertCount(model, members.flat());
+  for (const equal of members) {
+    groups.push(await inspectGroup(model, equal, checkpoint, options.tokens));
   }
   return {
     directory,
@@ -103,6 +105,16 @@ interface Member {
   readonly details: LayerDetails;
 }
 
+/** More experts than any model has in all its layers. `inspect` looks for every one of them. */
+const maximumExperts = 2 ** 20;
+
+function checkExpertCount({ fields }: Model, members: readonly Member[]): void {
+  const count = members.reduce((sum, { config }) => sum + config.numExperts, 0);
+  if (count > maximumExperts) {
+    throw badCheckpoint(fields.path, `expected at most ${maximumExperts} experts in all layers, got ${count}`);
+  }
+}
+
 /** The layers, grouped by equal configuration. */
 function equalLayers(
   model: Model,
@@ -115,7 +127,9 @@ function equalLayers(
     const tensors = model.tensors(layer, (name) => checkpoint?.has(name) ?? false);
     const details = detailsOf(config, tensors);
     const key = JSON.stringify([config, details]);
-    groups.set(key, [...(groups.get(key) ?? []), { layer, config, tensors, details }]);
+    const group = groups.get(key) ?? [];
+    groups.set(key, group);
+    group.push({ layer, config, tensors, details });
   }
   return [...groups.values()];
 }

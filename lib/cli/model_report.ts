@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import type { StoredRole } from "../checkpoint/storage.js";
+import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
 import { formatBytes, formatCount, plural, significant } from "../terminal/format.js";
 import type { Output } from "../terminal/output.js";
@@ -15,8 +16,8 @@ const shown = 8;
 /** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
   const { directory, family, layerCount, layersWithExperts, quantization, hasWeights, groups } = model;
-  stdout.write(`${directory}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
-  if (quantization !== null) stdout.write(`weights are quantised by ${quantization} and cannot be loaded\n`);
+  stdout.write(`${printable(directory)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
+  if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)} and cannot be loaded\n`);
   if (!hasWeights) stdout.write("no weights found: everything below is from config.json\n");
   for (const group of groups) printGroup(group, stdout);
 }
@@ -106,7 +107,7 @@ function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, s
 }
 
 function printSome(lines: readonly string[], stdout: Output): void {
-  for (const line of lines.slice(0, shown)) stdout.write(`  ${line}\n`);
+  for (const line of lines.slice(0, shown)) stdout.write(`  ${printable(line)}\n`);
   if (lines.length > shown) stdout.write(`  and ${lines.length - shown} more\n`);
 }
 

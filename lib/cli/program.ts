@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import { MoeError } from "../core/errors.js";
+import { printable } from "../core/printable.js";
 import { packageVersion } from "../core/version.js";
 import { UsageError } from "../terminal/option_values.js";
 import type { Command } from "./command.js";
@@ -51,7 +52,12 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
 }
 
 function fail(io: Io, message: string, detail: string | undefined, exitCode: number): number {
-  io.stderr.write(`${styleText("red", "moe-kernels:", { stream: io.stderr })} ${message}\n`);
-  if (detail !== undefined) io.stderr.write(`${detail}\n`);
+  io.stderr.write(`${styleText("red", "moe-kernels:", { stream: io.stderr })} ${printableLines(message)}\n`);
+  if (detail !== undefined) io.stderr.write(`${printableLines(detail)}\n`);
   return exitCode;
+}
+
+/** Line breaks are our own: those from files and arguments are escaped where they are quoted. */
+function printableLines(text: string): string {
+  return text.split("\n").map(printable).join("\n");
 }

@@ -1,3 +1,4 @@
+import { printable } from "../core/printable.js";
 import type { DeviceName } from "../devices.js";
 import { startProgress } from "../terminal/progress.js";
 import type { Io } from "./io.js";
@@ -16,7 +17,7 @@ export interface RunOnDevicesOptions extends Omit<LayerRunOptions, "device" | "o
 export async function runOnDevices(workload: Workload, options: RunOnDevicesOptions, io: Io): Promise<LayerRun[]> {
   const { devices, quiet = false, ...rest } = options;
   const runs: LayerRun[] = [];
-  if (!quiet) io.stdout.write(`${workload.title}\n`);
+  if (!quiet) io.stdout.write(`${printable(workload.title)}\n`);
   for (const device of devices) {
     const progress = startProgress(io.stderr, `Loading and running on ${device}`, 1);
     let run: LayerRun;

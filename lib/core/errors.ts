@@ -1,3 +1,5 @@
+import { printable } from "./printable.js";
+
 /** What went wrong, for programs. Every error of this package carries one of these. */
 export type MoeErrorCode =
   /** An argument whose value is out of range or makes no sense. */
@@ -45,11 +47,16 @@ export function isMoeError(error: unknown, ...codes: MoeErrorCode[]): error is M
 
 /** Describes a value for an error message, in one short line. */
 export function describe(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
+  if (typeof value === "string") {
+    return printable(JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value));
+  }
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return `function ${value.name || "(anonymous)"}`;
   if (Array.isArray(value)) return `array of length ${value.length}`;
-  if (typeof value === "object" && value !== null) return value.constructor?.name ?? "object";
+  // Parsed JSON may have fields called constructor and name.
+  if (typeof value === "object" && value !== null) {
+    return typeof value.constructor === "function" ? value.constructor.name : "object";
+  }
   return String(value);
 }
 

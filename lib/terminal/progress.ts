@@ -1,4 +1,5 @@
 import { SingleBar } from "cli-progress";
+import { printable } from "../core/printable.js";
 import type { Output } from "./output.js";
 
 /** A progress display for one piece of work. */
@@ -10,7 +11,8 @@ export interface Progress {
 }
 
 /** Shows progress: a bar on a terminal, otherwise one line at the start. */
-export function startProgress(output: Output, title: string, total: number): Progress {
+export function startProgress(output: Output, text: string, total: number): Progress {
+  const title = printable(text);
   if (!output.isTTY) {
     output.write(`${title} ...\n`);
     return { update() {}, stop() {} };

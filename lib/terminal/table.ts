@@ -1,4 +1,5 @@
 import CliTable from "cli-table3";
+import { printable } from "../core/printable.js";
 
 /** A column: its heading and the alignment of its cells. */
 export interface Column {
@@ -6,7 +7,7 @@ export interface Column {
   readonly align?: "left" | "right";
 }
 
-/** A table for the terminal, with a line under the headings but none between rows. */
+/** A table for the terminal, with a line under the headings but none between rows. Cells may be text from files. */
 export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const none = ["top", "top-mid", "top-left", "top-right", "bottom", "bottom-mid", "bottom-left", "bottom-right"];
   const table = new CliTable({
@@ -20,7 +21,7 @@ export function renderTable(columns: readonly Column[], rows: readonly (readonly
     },
     style: { head: [], border: [], "padding-left": 0, "padding-right": 0, compact: true },
   });
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows.map((row) => row.map(printable)));
   return table
     .toString()
     .split("\n")

@@ -250,7 +250,7 @@ describe("what is missing or wrong is named", () => {
       set({ hidden_size: "50" }),
       /config\.json: hidden_size: expected an integer >= 1, got "50"/,
     ],
-    ["layers without end", set({ num_hidden_layers: 1e12 }), /num_hidden_layers: expected an integer from 1 to 100000/],
+    ["layers without end", set({ num_hidden_layers: 1e12 }), /num_hidden_layers: expected an integer from 1 to 4096/],
     ["no experts", set({ num_local_experts: 0 }), /num_local_experts: expected an integer >= 1, got 0/],
     ["k above E", set({ num_experts_per_tok: 8 }), /config\.json: topK: expected an integer from 1 to 7, got 8/],
     [

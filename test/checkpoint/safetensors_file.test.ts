@@ -2,7 +2,6 @@ import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } fro
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { chunkBytes } from "../../lib/checkpoint/safetensors/file.js";
 import {
   parseSafetensors,
   SafetensorsFile,
@@ -10,6 +9,7 @@ import {
   serializeSafetensors,
   writeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
+import { chunkBytes } from "../../lib/checkpoint/safetensors/regular_file.js";
 import { rawSafetensors } from "./support/raw_safetensors.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 import { anyMetadata, anyTensors, bytesOf } from "./support/tensors.js";
@@ -283,7 +283,9 @@ describe("the reader", () => {
     await expect(SafetensorsFile.open(join(directory.path, "none"))).rejects.toEqual(
       badCheckpoint(/none: cannot be read: ENOENT/),
     );
-    await expect(SafetensorsFile.open(directory.path)).rejects.toEqual(badCheckpoint(/cannot be read: EISDIR/));
+    await expect(SafetensorsFile.open(directory.path)).rejects.toEqual(
+      badCheckpoint(/cannot be read: expected a regular file, got a directory/),
+    );
     await expect(SafetensorsFile.open("a\0b")).rejects.toEqual(badCheckpoint(/cannot be read/));
     await expect(SafetensorsFile.open(3 as unknown as string)).rejects.toEqual(failure("INVALID_ARGUMENT", "path"));
     const path = join(directory.path, "bad.safetensors");

@@ -6,6 +6,12 @@ import { anyMetadata, anyTensors } from "./support/tensors.js";
 
 const f32 = (shape: unknown, offsets: unknown, dtype: unknown = "F32") => ({ dtype, shape, data_offsets: offsets });
 
+/** JSON of an object with `count` members. */
+function many(count: number, value: unknown = ""): string {
+  const json = JSON.stringify(value);
+  return `{${Array.from({ length: count }, (_, index) => `"${index}":${json}`).join(",")}}`;
+}
+
 /** What is wrong, the file, and part of the message. */
 const malformed: [string, Uint8Array, string | RegExp][] = [
   ["an empty file", new Uint8Array(0), "at least 8 bytes, got 0"],
@@ -20,7 +26,25 @@ const malformed: [string, Uint8Array, string | RegExp][] = [
   ["broken JSON", rawSafetensors('{"a":'), "expected valid UTF-8 JSON"],
   ["bytes after the JSON", rawSafetensors("{}x"), "expected valid UTF-8 JSON"],
   ["bytes that are not UTF-8", rawSafetensors('{"a":"?"}').with(8 + 6, 0xff), "expected valid UTF-8 JSON"],
-  ["deep nesting", rawSafetensors(`{"a":${"[".repeat(100_000)}`), "expected valid UTF-8 JSON"],
+  ["deep nesting", rawSafetensors(`{"a":${"[".repeat(100_000)}`), "expected JSON of at most 64 levels"],
+  [
+    "a shape of nested lists",
+    rawSafetensors(`{"a":{"dtype":"U8","shape":${"[".repeat(60)}${"]".repeat(60)},"data_offsets":[0,1]}}`, 1),
+    "shape: expected integers",
+  ],
+  [
+    "a shape of a million sizes",
+    rawSafetensors({ a: { dtype: "U8", shape: new Array(1e6).fill(0) } }),
+    '"a": expected at most 65536 values',
+  ],
+  [
+    "metadata of a million entries",
+    rawSafetensors(`{"__metadata__":${many(1e6)}}`),
+    '"__metadata__": expected at most',
+  ],
+  ["a number of a million digits", rawSafetensors(`{"a":${"1".repeat(1e6)}}`), "expected valid UTF-8 JSON"],
+  ["a string of 17 MB", rawSafetensors(`{"a":{"dtype":"${"x".repeat(17e6)}"}}`), "strings of at most 16777216 bytes"],
+  ["300,000 tensors", rawSafetensors(many(3e5, { dtype: "U8", shape: [0], data_offsets: [0, 0] })), "at most 262144"],
   [
     "a tensor twice",
     rawSafetensors('{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\\u0061":{"dtype":"U8"}}', 1),
@@ -132,6 +156,17 @@ describe("what is unusual but valid is read", () => {
       ["__proto__", { dtype: "F32", shape: [3, 0], data: Float32Array.of() }],
       ["b", { dtype: "F32", shape: [], data: Float32Array.of(2) }],
     ]);
+  });
+
+  test("a hundred thousand tensors in no order", () => {
+    const data = Uint8Array.from({ length: 1e5 }, (_, index) => index * 7);
+    const place = (index: number) => (index * 48_271) % data.length;
+    const header = Array.from(data, (_, index) => {
+      return `"${index}":${JSON.stringify(f32([1], [place(index), place(index) + 1], "U8"))}`;
+    });
+    const { tensors } = parseSafetensors(rawSafetensors(`{${header.join(",")}}`, data));
+    expect([...tensors.values()].every((tensor, index) => tensor.data[0] === data[index])).toBe(true);
+    expect(tensors.size).toBe(1e5);
   });
 
   test("sub-byte elements that fill their bytes", () => {

@@ -87,9 +87,10 @@ describe("a directory of shards", () => {
 
   test.each<[string, string, RegExp]>([
     ["not JSON", "{", /index\.json: expected valid UTF-8 JSON/],
-    ["not an object", "[]", /index\.json: expected a JSON object, got array/],
+    ["not an object", "[]", /index\.json: expected a JSON object, got an array/],
     ["no weight_map", "{}", /weight_map: expected an object of file names, got undefined/],
     ["a list", '{"weight_map":[]}', /weight_map: expected an object of file names, got array/],
+    ["too many values", `{"weight_map":{"a":[${"0,".repeat(2 ** 20)}0]}}`, /expected at most 1048576 values/],
     ["a tensor twice", '{"weight_map":{"a":"1","a":"2"}}', /expected unique keys, got "a" twice/],
   ])("an index that is malformed: %s", async (_what, json, message) => {
     using directory = temporaryDirectory();

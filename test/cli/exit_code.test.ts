@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, openSync } from "node:fs";
+import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -34,5 +36,28 @@ describe("a closed standard output does not change the exit code", () => {
 
   test("2 for a wrong command line", async () => {
     expect(await exitCodeUnread(["frobnicate"])).toBe(2);
+  });
+});
+
+describe.runIf(existsSync("/dev/full"))("on a full disk", () => {
+  const start = (args: readonly string[], stdout: number | "pipe", stderr: number | "pipe") =>
+    spawn(process.execPath, ["dist/cli/main.js", ...args], { stdio: ["ignore", stdout, stderr] });
+  const full = () => openSync("/dev/full", "w");
+
+  test.each([["--version"], ["--help"], ["info"], ["info", "--json"]])(
+    "%s %s prints one line and exits with 1",
+    async (...args) => {
+      const child = start(args, full(), "pipe");
+      const [errors, [code]] = await Promise.all([text(child.stderr as NodeJS.ReadableStream), once(child, "exit")]);
+      expect(errors).toMatch(/^moe-kernels: cannot write to standard output: ENOSPC: .*\n$/);
+      expect(code).toBe(1);
+    },
+  );
+
+  test("standard error may be lost", async () => {
+    const child = start(["run", "--file", "missing.safetensors"], "pipe", full());
+    expect(await once(child, "exit")).toEqual([1, null]);
+    const good = start(["--version"], "pipe", full());
+    expect(await once(good, "exit")).toEqual([0, null]);
   });
 });

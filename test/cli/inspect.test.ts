@@ -268,6 +268,18 @@ describe("what cannot be inspected", () => {
       /layer: expected an integer from 0 to 31/,
     ],
     [
+      "more layers than are looked at",
+      { model_type: "mixtral", num_hidden_layers: 4097 },
+      [],
+      /BAD_CHECKPOINT: .*num_hidden_layers: expected an integer from 1 to 4096, got 4097/,
+    ],
+    [
+      "more experts than are looked for",
+      { model_type: "mixtral", num_local_experts: 2 ** 30 },
+      [],
+      /BAD_CHECKPOINT: .*config\.json: expected at most 1048576 experts in all layers, got 34359738368/,
+    ],
+    [
       "an impossible formula",
       { model_type: "mixtral", num_experts_per_tok: 9 },
       [],

@@ -81,7 +81,7 @@ export async function loadLayerFile(
   path: string,
   { device, dtype, bank, ...reading }: LayerFileOptions,
 ): Promise<LayerParts> {
-  await using file = await SafetensorsFile.open(path);
+  await using file = await SafetensorsFile.open(path, { signal: reading.signal });
   const { config, tensors } = readLayer(file);
   const experts = checkBank(bank, config.numExperts);
   const source = { configPath: path, config, tensors, bank: experts, fileOf: async () => file };

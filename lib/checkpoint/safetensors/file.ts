@@ -1,22 +1,17 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { invalidArgument, MoeError } from "../../core/errors.js";
-import { callback, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { callback, type Fields, object, optional, type Reader } from "../../core/options.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
-import { headerLength, lengthBytes, parseHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
-
-/** Bytes per file system call; progress is reported and the abort signal checked between calls. */
-export const chunkBytes = 8 * 2 ** 20;
+import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
+import { RegularFile, type TransferOptions } from "./regular_file.js";
 
 /** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
   ? { readonly dtype: D; readonly shape: readonly number[]; readonly data: SafetensorsArrayOf<D> }
   : never;
 
-export interface TransferOptions {
-  /** Called after every chunk with the bytes done so far. */
-  readonly onProgress?: ((bytesDone: number, bytesTotal: number) => void) | undefined;
-  /** Stops between chunks; the promise rejects with the signal's reason. */
+export interface OpenOptions {
+  /** Stops the reading of headers; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -31,6 +26,8 @@ export const transferFields = {
 } satisfies Fields<TransferOptions>;
 const transferOptions = object(transferFields, "{ onProgress, signal }");
 
+export const openOptions = object({ signal: optional(abortSignal) } satisfies Fields<OpenOptions>, "{ signal }");
+
 /**
  * A safetensors file, open for reading. Opening it reads and checks the header. Tensors are read on demand, by any
  * number of concurrent calls.
@@ -44,31 +41,27 @@ export class SafetensorsFile implements AsyncDisposable {
   readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
   /** The file's `__metadata__`; empty if it has none. */
   readonly metadata: Readonly<Record<string, string>>;
-  #handle: FileHandle | undefined;
+  readonly #file: RegularFile;
 
-  private constructor(path: string, handle: FileHandle, header: SafetensorsHeader) {
-    this.path = path;
+  private constructor(file: RegularFile, header: SafetensorsHeader) {
+    this.path = file.path;
     this.tensors = header.tensors;
     this.metadata = header.metadata;
-    this.#handle = handle;
+    this.#file = file;
   }
 
   /**
-   * Opens a file, reads its header and checks it.
-   * @throws BAD_CHECKPOINT if the file cannot be read or breaks a rule of the format.
+   * Opens a file, reads its header and checks it. A large header does not block the event loop.
+   * @throws BAD_CHECKPOINT if the file cannot be read, is not a regular file or breaks a rule of the format.
    */
-  static async open(path: string): Promise<SafetensorsFile> {
+  static async open(path: string, options: OpenOptions = {}): Promise<SafetensorsFile> {
     if (typeof path !== "string") throw invalidArgument("path", "a string", path);
-    let handle: FileHandle;
+    const { signal } = openOptions(options, "options");
+    const file = await RegularFile.open(path);
     try {
-      handle = await open(path, "r");
-    } catch (cause) {
-      throw fileSystemError(path, "read", cause);
-    }
-    try {
-      return new SafetensorsFile(path, handle, await readHeader(path, handle));
+      return new SafetensorsFile(file, await headerOf(file, signal));
     } catch (error) {
-      await handle.close();
+      await file.close();
       throw error;
     }
   }
@@ -123,71 +116,30 @@ export class SafetensorsFile implements AsyncDisposable {
       const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
       throw invalidArgument("byteOffset", `the start of ${range}`, byteOffset);
     }
-    await fill(this.path, this.#opened, target, info.byteOffset + byteOffset, transferOptions(options, "options"));
+    await this.#file.read(target, info.byteOffset + byteOffset, transferOptions(options, "options"));
   }
 
   /** @internal The open file's descriptor, for mapping the file. */
   get descriptor(): number {
-    return this.#opened.fd;
+    return this.#file.descriptor;
   }
 
   /** Closes the file; reads in progress reject. Idempotent. */
-  async close(): Promise<void> {
-    const handle = this.#handle;
-    this.#handle = undefined;
-    await handle?.close();
+  close(): Promise<void> {
+    return this.#file.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-
-  get #opened(): FileHandle {
-    if (this.#handle === undefined) throw new MoeError("DISPOSED", `${this.path}: used after close()`);
-    return this.#handle;
-  }
 }
 
-async function readHeader(path: string, handle: FileHandle): Promise<SafetensorsHeader> {
-  let fileBytes: number;
-  try {
-    fileBytes = (await handle.stat()).size;
-  } catch (cause) {
-    throw fileSystemError(path, "read", cause);
-  }
-  const first = new Uint8Array(Math.min(lengthBytes, fileBytes));
-  await fill(path, handle, first, 0);
-  const header = new Uint8Array(headerLength(path, first, fileBytes));
-  await fill(path, handle, header, lengthBytes);
-  return parseHeader(path, header, fileBytes);
-}
-
-/** Fills `target` with the file's bytes from `position`. */
-async function fill(
-  path: string,
-  handle: FileHandle,
-  target: Uint8Array,
-  position: number,
-  { onProgress, signal }: Partial<Read<typeof transferOptions>> = {},
-): Promise<void> {
-  const total = target.byteLength;
-  for (let done = 0; done < total; ) {
-    signal?.throwIfAborted();
-    let bytesRead: number;
-    try {
-      ({ bytesRead } = await handle.read(target, done, Math.min(chunkBytes, total - done), position + done));
-    } catch (cause) {
-      throw fileSystemError(path, "read", cause);
-    }
-    if (bytesRead === 0) {
-      throw badCheckpoint(
-        path,
-        `expected ${total} bytes at ${position}, got ${done}: the file was truncated after it was opened`,
-      );
-    }
-    done += bytesRead;
-    onProgress?.(done, total);
-  }
+async function headerOf(file: RegularFile, signal: AbortSignal | undefined): Promise<SafetensorsHeader> {
+  const first = new Uint8Array(Math.min(lengthBytes, file.size));
+  await file.read(first, 0, { signal });
+  const header = new Uint8Array(headerLength(file.path, first, file.size));
+  await file.read(header, lengthBytes, { signal });
+  return await readHeader(file.path, header, file.size, signal);
 }
 
 function allocate(byteLength: number): Uint8Array {

@@ -8,7 +8,9 @@ import {
   safetensorsByteLength,
   safetensorsDTypeNames,
 } from "./dtype.js";
-import { isRecord, parseJsonObject } from "./strict_json.js";
+import { type JsonLimits, JsonParser } from "./json_parser.js";
+import { atOnce, inPieces, type Pieces, pieceSize, sorted } from "./pieces.js";
+import { isRecord, maximumJsonBytes } from "./strict_json.js";
 
 /** The dtype, shape and place of a tensor in a file. */
 export interface SafetensorsInfo {
@@ -30,8 +32,10 @@ export interface SafetensorsHeader {
 /** The file begins with the header's length in bytes, a little-endian u64. */
 export const lengthBytes = 8;
 
-/** The format's limit on the header's length. */
-const maximumHeaderBytes = 100_000_000;
+/** More than any model has in one file: the largest models have about 150,000 in all files. */
+const maximumTensors = 2 ** 18;
+/** A tensor has about ten values; the metadata may have many. */
+const limits: JsonLimits = { total: 2 ** 22, perMember: 2 ** 16 };
 
 const metadataKey = "__metadata__";
 
@@ -45,10 +49,10 @@ export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: nu
   }
   const { buffer, byteOffset } = firstBytes;
   const length = new DataView(buffer, byteOffset, lengthBytes).getBigUint64(0, true);
-  if (length > maximumHeaderBytes) {
+  if (length > maximumJsonBytes) {
     throw badCheckpoint(
       file,
-      `expected a safetensors header of at most ${maximumHeaderBytes} bytes, got a length of ${length}`,
+      `expected a safetensors header of at most ${maximumJsonBytes} bytes, got a length of ${length}`,
     );
   }
   if (lengthBytes + Number(length) > fileBytes) {
@@ -66,16 +70,36 @@ export function headerLength(file: string, firstBytes: Uint8Array, fileBytes: nu
  * @throws BAD_CHECKPOINT naming file and tensor.
  */
 export function parseHeader(file: string, header: Uint8Array, fileBytes: number): SafetensorsHeader {
+  return atOnce(parse(file, header, fileBytes));
+}
+
+/** {@link parseHeader} with pauses in which the event loop runs. */
+export async function readHeader(
+  file: string,
+  header: Uint8Array,
+  fileBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<SafetensorsHeader> {
+  return await inPieces(parse(file, header, fileBytes), signal);
+}
+
+type Entry = readonly [string, SafetensorsInfo];
+
+function* parse(file: string, header: Uint8Array, fileBytes: number): Pieces<SafetensorsHeader> {
   if (header[0] !== "{".charCodeAt(0)) {
     throw badCheckpoint(file, `header: expected a JSON object from the first byte on`);
   }
-  const { [metadataKey]: metadata, ...entries } = parseJsonObject(`${file}: header`, header);
   const dataOffset = lengthBytes + header.byteLength;
-  const tensors = Object.entries(entries)
-    .map(([name, entry]) => [name, parseEntry(file, name, entry, dataOffset)] as const)
-    .sort(([, a], [, b]) => a.byteOffset - b.byteOffset || a.byteLength - b.byteLength);
-  checkTiling(file, tensors, dataOffset, fileBytes);
-  return { tensors: new Map(tensors), metadata: parseMetadata(file, metadata) };
+  const entries: Entry[] = [];
+  let metadata: Record<string, string> = {};
+  const parser = new JsonParser(`${file}: header`, header, limits, (name, value) => {
+    if (name === metadataKey) metadata = parseMetadata(file, value);
+    else if (entries.push([name, parseEntry(file, name, value, dataOffset)]) > maximumTensors) {
+      throw badCheckpoint(file, `header: expected at most ${maximumTensors} tensors, got more`);
+    }
+  });
+  yield* parser.parse();
+  return { tensors: yield* tile(file, entries, dataOffset, fileBytes), metadata };
 }
 
 /**
@@ -103,12 +127,8 @@ export function formatHeader(
   const members = [...head, ...entries].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
   const json = new TextEncoder().encode(`{${members.join(",")}}`);
   const length = Math.ceil((lengthBytes + json.byteLength) / alignment) * alignment - lengthBytes;
-  if (length > maximumHeaderBytes) {
-    throw invalidArgument(
-      "tensors",
-      `names and metadata that fit into a header of ${maximumHeaderBytes} bytes`,
-      length,
-    );
+  if (length > maximumJsonBytes) {
+    throw invalidArgument("tensors", `names and metadata that fit into a header of ${maximumJsonBytes} bytes`, length);
   }
   const bytes = new Uint8Array(lengthBytes + length).fill(" ".charCodeAt(0));
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
@@ -146,10 +166,10 @@ function parseEntry(file: string, name: string, entry: unknown, dataOffset: numb
     throw badCheckpoint(place, `dtype: expected one of ${safetensorsDTypeNames.join(", ")}, got ${describe(dtype)}`);
   }
   if (!isSafetensorsShape(shape)) {
-    throw badCheckpoint(place, `shape: expected integers from 0 to 2^53 - 1, got ${JSON.stringify(shape)}`);
+    throw badCheckpoint(place, `shape: expected integers from 0 to 2^53 - 1, got ${jsonText(shape)}`);
   }
   if (!isSafetensorsShape(offsets) || offsets.length !== 2) {
-    throw badCheckpoint(place, `data_offsets: expected [begin, end], got ${JSON.stringify(offsets)}`);
+    throw badCheckpoint(place, `data_offsets: expected [begin, end], got ${jsonText(offsets)}`);
   }
   const [begin, end] = offsets as [number, number];
   const byteLength = safetensorsByteLength(dtype, shape);
@@ -165,14 +185,23 @@ function parseEntry(file: string, name: string, entry: unknown, dataOffset: numb
   return { dtype, shape, byteOffset: dataOffset + begin, byteLength };
 }
 
-function checkTiling(
+/** A value as short JSON. */
+function jsonText(value: unknown): string {
+  const text = JSON.stringify(value) ?? "none";
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+}
+
+/** Sorts the tensors by place and checks that they tile the data. */
+function* tile(
   file: string,
-  tensors: readonly (readonly [string, SafetensorsInfo])[],
+  entries: readonly Entry[],
   dataOffset: number,
   fileBytes: number,
-): void {
+): Pieces<ReadonlyMap<string, SafetensorsInfo>> {
+  const tensors = new Map<string, SafetensorsInfo>();
   let end = dataOffset;
-  for (const [name, { byteOffset, byteLength }] of tensors) {
+  for (const [name, info] of yield* sorted(entries, byPlace)) {
+    const { byteOffset, byteLength } = info;
     if (byteOffset !== end) {
       throw badCheckpoint(
         tensorPlace(file, name),
@@ -181,6 +210,8 @@ function checkTiling(
       );
     }
     end += byteLength;
+    tensors.set(name, info);
+    if (tensors.size % pieceSize === 0) yield;
   }
   if (end !== fileBytes) {
     throw badCheckpoint(
@@ -188,9 +219,14 @@ function checkTiling(
       `expected ${end} bytes according to the header, got ${fileBytes}: ${fileBytes < end ? "truncated" : "trailing bytes"}`,
     );
   }
+  return tensors;
 }
 
-function parseMetadata(file: string, metadata: unknown = {}): Record<string, string> {
+function byPlace([, a]: Entry, [, b]: Entry): number {
+  return a.byteOffset - b.byteOffset || a.byteLength - b.byteLength;
+}
+
+function parseMetadata(file: string, metadata: unknown): Record<string, string> {
   if (!isRecord(metadata)) {
     throw badCheckpoint(file, `${metadataKey}: expected an object of strings, got ${describe(metadata)}`);
   }
@@ -199,5 +235,5 @@ function parseMetadata(file: string, metadata: unknown = {}): Record<string, str
       throw badCheckpoint(file, `${metadataKey}.${key}: expected a string, got ${describe(value)}`);
     }
   }
-  return metadata as Record<string, string>;
+  return Object.fromEntries(Object.entries(metadata)) as Record<string, string>;
 }

@@ -6,8 +6,9 @@
 export { isMoeError, MoeError, type MoeErrorCode } from "../../core/errors.js";
 export { parseSafetensors, serializeSafetensors } from "./buffer.js";
 export type { SafetensorsArray, SafetensorsArrayOf, SafetensorsDType } from "./dtype.js";
-export { SafetensorsFile, type SafetensorsTensor, type TransferOptions } from "./file.js";
+export { type OpenOptions, SafetensorsFile, type SafetensorsTensor } from "./file.js";
 export type { SafetensorsInfo } from "./header.js";
+export type { TransferOptions } from "./regular_file.js";
 export { ShardedCheckpoint } from "./sharded_checkpoint.js";
 export {
   type SafetensorsInput,

@@ -2,9 +2,10 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
-import { SafetensorsFile } from "./file.js";
+import { type OpenOptions, openOptions, SafetensorsFile } from "./file.js";
 import { tensorPlace } from "./header.js";
-import { isRecord, readJsonObject } from "./strict_json.js";
+import { inPieces, type Pieces, pieceSize } from "./pieces.js";
+import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
 
 const singleName = "model.safetensors";
 const indexName = "model.safetensors.index.json";
@@ -19,40 +20,44 @@ export class ShardedCheckpoint implements AsyncDisposable {
   readonly path: string;
   /** The shard of every tensor, relative to the directory. */
   readonly shards: ReadonlyMap<string, string>;
+  readonly #options: OpenOptions;
   readonly #open = new Map<string, Promise<SafetensorsFile>>();
   #closed = false;
 
-  private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>) {
+  private constructor(directory: string, path: string, shards: ReadonlyMap<string, string>, options: OpenOptions) {
     this.directory = directory;
     this.path = path;
     this.shards = shards;
+    this.#options = options;
   }
 
   /**
    * Opens a directory. If it has both a single file and an index, the single file is used, as in Transformers.
    * @throws BAD_CHECKPOINT if there is neither, or if the index is malformed or lists files that do not exist or lie
    * outside the directory.
+   * @param options.signal stops the reading of the index and of headers, including those of shards opened later.
    */
-  static async open(directory: string): Promise<ShardedCheckpoint> {
-    const checkpoint = await ShardedCheckpoint.find(directory);
+  static async open(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint> {
+    const checkpoint = await ShardedCheckpoint.find(directory, options);
     if (checkpoint !== undefined) return checkpoint;
     throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
   }
 
   /** Like {@link open}, but undefined if the directory has neither. */
-  static async find(directory: string): Promise<ShardedCheckpoint | undefined> {
+  static async find(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint | undefined> {
     if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
+    const read = openOptions(options, "options");
     const single = join(directory, singleName);
     if (await exists(single)) {
-      const file = await SafetensorsFile.open(single);
+      const file = await SafetensorsFile.open(single, read);
       const shards = new Map(Array.from(file.tensors.keys(), (name) => [name, singleName]));
-      const checkpoint = new ShardedCheckpoint(directory, single, shards);
+      const checkpoint = new ShardedCheckpoint(directory, single, shards, read);
       checkpoint.#open.set(singleName, Promise.resolve(file));
       return checkpoint;
     }
     const index = join(directory, indexName);
     if (!(await exists(index))) return undefined;
-    return new ShardedCheckpoint(directory, index, await readIndex(directory, index));
+    return new ShardedCheckpoint(directory, index, await readIndex(directory, index, read.signal), read);
   }
 
   has(name: string): boolean {
@@ -90,7 +95,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
   }
 
   async #openShard(shard: string): Promise<SafetensorsFile> {
-    const file = await SafetensorsFile.open(join(this.directory, shard));
+    const file = await SafetensorsFile.open(join(this.directory, shard), this.#options);
     for (const [name, shardOfName] of this.shards) {
       if (shardOfName === shard && !file.tensors.has(name)) {
         await file.close();
@@ -101,25 +106,37 @@ export class ShardedCheckpoint implements AsyncDisposable {
   }
 }
 
-async function readIndex(directory: string, index: string): Promise<Map<string, string>> {
-  const { weight_map: weightMap } = await readJsonObject(index);
+async function readIndex(
+  directory: string,
+  index: string,
+  signal: AbortSignal | undefined,
+): Promise<Map<string, string>> {
+  const { weight_map: weightMap } = await readJsonObject(index, signal);
   if (!isRecord(weightMap)) {
     throw badCheckpoint(index, `weight_map: expected an object of file names, got ${describe(weightMap)}`);
   }
-  const shards = new Map<string, string>();
-  for (const [name, shard] of Object.entries(weightMap)) {
-    if (typeof shard !== "string" || !isFileName(shard)) {
-      throw badCheckpoint(
-        index,
-        `weight_map[${JSON.stringify(name)}]: expected a file in the same directory, got ${describe(shard)}`,
-      );
-    }
-    shards.set(name, shard);
-  }
+  const shards = await inPieces(checkShards(index, weightMap), signal);
   for (const shard of new Set(shards.values())) {
+    signal?.throwIfAborted();
     if (!(await exists(join(directory, shard)))) {
       throw badCheckpoint(index, `weight_map: expected a file ${describe(shard)} in the directory, got none`);
     }
+  }
+  return shards;
+}
+
+function* checkShards(index: string, weightMap: JsonObject): Pieces<Map<string, string>> {
+  const shards = new Map<string, string>();
+  for (const name in weightMap) {
+    const shard = weightMap[name];
+    if (typeof shard !== "string" || !isFileName(shard)) {
+      throw badCheckpoint(
+        index,
+        `weight_map[${describe(name)}]: expected a file in the same directory, got ${describe(shard)}`,
+      );
+    }
+    shards.set(name, shard);
+    if (shards.size % pieceSize === 0) yield;
   }
   return shards;
 }

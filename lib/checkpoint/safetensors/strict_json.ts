@@ -1,8 +1,15 @@
-import { readFile } from "node:fs/promises";
-import { describe } from "../../core/errors.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { type JsonLimits, JsonParser } from "./json_parser.js";
+import { atOnce, inPieces, type Pieces } from "./pieces.js";
+import { RegularFile } from "./regular_file.js";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
+
+/** Largest JSON file, and largest header of a safetensors file: the limit of the format itself. */
+export const maximumJsonBytes = 100_000_000;
+
+/** Far more than a configuration or an index has: the largest models have about 150,000 tensors. */
+const limits: JsonLimits = { total: 2 ** 20, perMember: 2 ** 20 };
 
 /** Whether `value` is an object but not an array. */
 export function isRecord(value: unknown): value is JsonObject {
@@ -10,65 +17,37 @@ export function isRecord(value: unknown): value is JsonObject {
 }
 
 /**
- * Parses UTF-8 JSON whose outermost value is an object. Duplicate keys, of which JSON.parse would keep the last, are
- * rejected, so that no two readers can see different contents.
- * @param place names the source in errors.
+ * Parses UTF-8 JSON whose outermost value is an object, as strictly as {@link JsonParser}.
+ * @param place where the text comes from, for errors.
  * @throws BAD_CHECKPOINT
  */
 export function parseJsonObject(place: string, bytes: Uint8Array): JsonObject {
-  let text: string;
-  let value: unknown;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw badCheckpoint(place, `expected valid UTF-8 JSON: ${(cause as Error).message}`, cause);
-  }
-  if (!isRecord(value)) throw badCheckpoint(place, `expected a JSON object, got ${describe(value)}`);
-  const duplicate = duplicateKey(text);
-  if (duplicate !== undefined) {
-    throw badCheckpoint(place, `expected unique keys, got ${describe(duplicate)} twice`);
-  }
-  return value;
+  return atOnce(parse(place, bytes));
 }
 
-/** Reads a file with {@link parseJsonObject}. */
-export async function readJsonObject(path: string): Promise<JsonObject> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(path);
-  } catch (cause) {
-    throw fileSystemError(path, "read", cause);
-  }
-  return parseJsonObject(path, bytes);
+/**
+ * Reads and parses a file, with pauses in which the event loop runs.
+ * @throws BAD_CHECKPOINT, also if it is not a regular file or larger than 100 MB; the signal's reason.
+ */
+export async function readJsonObject(path: string, signal?: AbortSignal): Promise<JsonObject> {
+  return await inPieces(parse(path, await readBytes(path, signal)), signal);
 }
 
-/** The first key that occurs twice in an object of `json`, which must be valid. */
-function duplicateKey(json: string): string | undefined {
-  const keysOfOpenObjects: Set<string>[] = [];
-  const colon = /[ \t\n\r]*:/y;
-  for (let index = 0; index < json.length; index++) {
-    const character = json[index];
-    if (character === "{") keysOfOpenObjects.push(new Set());
-    else if (character === "}") keysOfOpenObjects.pop();
-    else if (character === '"') {
-      const end = stringEnd(json, index);
-      colon.lastIndex = end;
-      if (colon.test(json)) {
-        const keys = keysOfOpenObjects.at(-1) as Set<string>;
-        const key = JSON.parse(json.slice(index, end)) as string;
-        if (keys.has(key)) return key;
-        keys.add(key);
-      }
-      index = end - 1;
-    }
-  }
-  return undefined;
+function* parse(place: string, bytes: Uint8Array): Pieces<JsonObject> {
+  const object = Object.create(null) as Record<string, unknown>;
+  const parser = new JsonParser(place, bytes, limits, (name, value) => {
+    object[name] = value;
+  });
+  yield* parser.parse();
+  return object;
 }
 
-/** The index after the closing quote of the string literal that begins at `begin`. */
-function stringEnd(json: string, begin: number): number {
-  let index = begin + 1;
-  while (json[index] !== '"') index += json[index] === "\\" ? 2 : 1;
-  return index + 1;
+async function readBytes(path: string, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  await using file = await RegularFile.open(path);
+  if (file.size > maximumJsonBytes) {
+    throw badCheckpoint(path, `expected a JSON file of at most ${maximumJsonBytes} bytes, got ${file.size}`);
+  }
+  const bytes = new Uint8Array(file.size);
+  await file.read(bytes, 0, { signal });
+  return bytes;
 }

@@ -12,8 +12,9 @@ import {
   safetensorsDTypeNames,
   safetensorsDTypes,
 } from "./dtype.js";
-import { chunkBytes, type TransferOptions, transferFields } from "./file.js";
+import { transferFields } from "./file.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
+import { chunkBytes, type TransferOptions } from "./regular_file.js";
 import { isRecord } from "./strict_json.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */

@@ -9,6 +9,7 @@ import {
   loadNative,
   platformName,
 } from "../../core/native.js";
+import { printable } from "../../core/printable.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";
 import { formatBytes } from "../../terminal/format.js";
@@ -80,7 +81,7 @@ function inspectAddon(): Pick<MachineInfo, "cpu" | "build" | "problem"> {
 function print(machine: MachineInfo, io: Io): void {
   const { version, node, platform, memoryBytes, devices, cpu, build, problem, environment } = machine;
   const line = (name: string, text: string): void => {
-    io.stdout.write(`${styleText("bold", name.padEnd(12), { stream: io.stdout })}${text}\n`);
+    io.stdout.write(`${styleText("bold", name.padEnd(12), { stream: io.stdout })}${printable(text)}\n`);
   };
   line("moe-kernels", version);
   line("node", `${node} on ${platform}, ${formatBytes(memoryBytes)} of memory`);
@@ -99,7 +100,7 @@ function print(machine: MachineInfo, io: Io): void {
     const mark = available
       ? styleText("green", "✔", { stream: io.stdout })
       : styleText("red", "✘", { stream: io.stdout });
-    io.stdout.write(`${mark} ${name.padEnd(10)}${detail}\n`);
+    io.stdout.write(`${mark} ${name.padEnd(10)}${printable(detail)}\n`);
   }
   if (problem !== null) io.stdout.write(`\n${problem}\n`);
 }

@@ -23,8 +23,8 @@ interface WorkloadOptions {
   readonly cache?: string | undefined;
   readonly file?: string | undefined;
   readonly shape?: string | undefined;
-  readonly seed: string;
-  readonly tokens: string;
+  readonly seed?: string | undefined;
+  readonly tokens?: string | undefined;
   readonly input?: string | undefined;
 }
 
@@ -43,8 +43,8 @@ export const runLayer = defineCommand({
     },
     file: { type: "string", value: "FILE", help: "a layer file: weights, tokens and expected results in one" },
     shape: { type: "string", value: "NAME", help: `random weights in a known shape: ${shapeNames.join(", ")}` },
-    seed: { type: "string", value: "N", default: "0", help: "seed of random weights and tokens (0)" },
-    tokens: { type: "string", value: "N", default: "256", help: "number of random tokens (256)" },
+    seed: { type: "string", value: "N", help: "seed of random weights and tokens (0)" },
+    tokens: { type: "string", value: "N", help: "number of random tokens (256)" },
     input: {
       type: "string",
       value: "FILE",
@@ -72,6 +72,7 @@ export const runLayer = defineCommand({
       history: values["heat-map"] === true || values.report !== undefined,
       ...(values.threads !== undefined && { threads: integerOption("threads", values.threads, 1, 4096) }),
     };
+    checkOptions(values);
     checkDevices(options.devices);
     if (values.report !== undefined) await checkRouterReport(values.report);
     const workload = await openWorkload(values);
@@ -87,23 +88,37 @@ export const runLayer = defineCommand({
   },
 });
 
-async function openWorkload(options: WorkloadOptions): Promise<Workload> {
-  const { model, layer, cache, file, shape, input } = options;
+/** Refuses options that would have no effect, and asks for those that are missing. */
+function checkOptions({ model, layer, cache, file, shape, seed, tokens, input }: WorkloadOptions): void {
+  const refuse = (name: string, given: string | undefined, problem: string): void => {
+    if (given !== undefined) throw new UsageError(`--${name} ${problem}`);
+  };
   if ([model, file, shape].filter((source) => source !== undefined).length !== 1) {
     throw new UsageError("expected one of --model, --file and --shape");
   }
-  if (cache !== undefined && model === undefined) throw new UsageError("--cache requires --model DIR");
+  if (model === undefined) {
+    refuse("cache", cache, "requires --model DIR");
+    refuse("layer", layer, "requires --model DIR");
+  } else if (layer === undefined) throw new UsageError("--model requires --layer N");
   if (file !== undefined) {
-    if (input !== undefined)
-      throw new UsageError("--input cannot be combined with --file: a layer file has its own tokens");
-    return layerFile(file);
+    for (const [name, given] of Object.entries({ input, tokens, seed })) {
+      refuse(name, given, "cannot be combined with --file: a layer file has its own tokens and weights");
+    }
   }
-  const seed = integerOption("seed", options.seed, 0);
-  const tokens =
-    input === undefined ? seededTokens(integerOption("tokens", options.tokens, 0), seed) : await tokensOfFile(input);
+  if (input !== undefined) {
+    refuse("tokens", tokens, "cannot be combined with --input: all of its tokens are used");
+    if (model !== undefined) refuse("seed", seed, "cannot be combined with --model and --input: nothing is random");
+  }
+}
+
+async function openWorkload(options: WorkloadOptions): Promise<Workload> {
+  const { model, layer, cache, file, shape, input } = options;
+  if (file !== undefined) return layerFile(file);
+  const seed = integerOption("seed", options.seed ?? "0", 0);
+  const count = integerOption("tokens", options.tokens ?? "256", 0);
+  const tokens = input === undefined ? seededTokens(count, seed) : await tokensOfFile(input);
   if (model !== undefined) {
-    if (layer === undefined) throw new UsageError("--model requires --layer N");
-    return modelDirectory(model, integerOption("layer", layer, 0), tokens, cache === "" ? true : cache);
+    return modelDirectory(model, integerOption("layer", layer ?? "", 0), tokens, cache === "" ? true : cache);
   }
   const name = choiceOption("shape", shape ?? "", shapeNames);
   return namedShape(name, shapes[name] as (typeof shapes)[string], seed, tokens);

@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import type { DeviceInfo } from "../../core/native.js";
+import { printable } from "../../core/printable.js";
 import { type DeviceName, listDevices, openDevice } from "../../devices.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
@@ -81,7 +82,7 @@ async function verifyDevice(
 function printLeftOut(leftOut: readonly DeviceInfo[], { stdout }: Io): void {
   for (const { name, kind, detail } of leftOut) {
     const [color, mark] = kind === "cpu" ? (["red", "✘"] as const) : (["yellow", "-"] as const);
-    stdout.write(`${styleText(color, mark, { stream: stdout })} ${name} was left out: ${detail}\n`);
+    stdout.write(`${styleText(color, mark, { stream: stdout })} ${name} was left out: ${printable(detail)}\n`);
   }
   if (leftOut.some(({ kind }) => kind === "cpu")) {
     stdout.write("Not verified: without the native addon only the reference works. See moe-kernels info.\n");
