@@ -1,18 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "../../lib/devices.js";
-import { gating } from "../../lib/operators/routing/gating.js";
-import { accumulate, readTotals } from "../../lib/operators/statistics/accumulate.js";
-import { columnMeans } from "../../lib/operators/statistics/column_means.js";
-import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";
-import { cvSquared, maximumViolation } from "../../lib/operators/statistics/imbalance.js";
-import { loadBalancingLoss } from "../../lib/operators/statistics/load_balancing_loss.js";
-import { routerScores } from "../../lib/operators/statistics/router_scores.js";
-import { updateSelectionBias } from "../../lib/operators/statistics/update_selection_bias.js";
-import { zLoss } from "../../lib/operators/statistics/z_loss.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomRouting } from "../../lib/testing/random_routing.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import { openDevice } from "../../../lib/devices.js";
+import { gating } from "../../../lib/operators/routing/gating.js";
+import { accumulate, readTotals } from "../../../lib/operators/statistics/accumulate.js";
+import { columnMeans } from "../../../lib/operators/statistics/column_means.js";
+import { expertTotals } from "../../../lib/operators/statistics/expert_totals.js";
+import { cvSquared, maximumViolation } from "../../../lib/operators/statistics/imbalance.js";
+import { loadBalancingLoss } from "../../../lib/operators/statistics/load_balancing_loss.js";
+import { routerScores } from "../../../lib/operators/statistics/router_scores.js";
+import { updateSelectionBias } from "../../../lib/operators/statistics/update_selection_bias.js";
+import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
+import { Random } from "../../../lib/testing/random.js";
+import { randomRouting } from "../../../lib/testing/random_routing.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
 
 describe.each(deviceNames)("the router's statistics on %s", (name) => {
   const device = openForTests(name);

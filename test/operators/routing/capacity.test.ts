@@ -1,16 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import { type Drop, drops } from "../../lib/core/routing_rule.js";
-import { openDevice } from "../../lib/devices.js";
-import { type CapacitySize, expertCapacity, type Renormalize } from "../../lib/operators/routing/capacity.js";
-import { expertSlots } from "../../lib/operators/routing/expert_slots.js";
-import { type LimitCapacityOptions, limitCapacity } from "../../lib/operators/routing/limit_capacity.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomRouting } from "../../lib/testing/random_routing.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { deviceNames, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import type { Device } from "../../../lib/core/device.js";
+import { type Drop, drops } from "../../../lib/core/routing_rule.js";
+import { openDevice } from "../../../lib/devices.js";
+import { type CapacitySize, expertCapacity, type Renormalize } from "../../../lib/operators/routing/capacity.js";
+import { expertSlots } from "../../../lib/operators/routing/expert_slots.js";
+import { type LimitCapacityOptions, limitCapacity } from "../../../lib/operators/routing/limit_capacity.js";
+import { Random } from "../../../lib/testing/random.js";
+import { randomRouting } from "../../../lib/testing/random_routing.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 
 const { NaN: nan } = Number;
 

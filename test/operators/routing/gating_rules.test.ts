@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { FloatDType } from "../../lib/core/dtype.js";
-import { groupScores, type Scoring, scorings, selectionKeys } from "../../lib/core/routing_rule.js";
-import { openDevice } from "../../lib/devices.js";
-import { gating } from "../../lib/operators/routing/gating.js";
-import { checkGating, type GatingRuleOptions, gatingRule } from "../../lib/operators/routing/gating_options.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { kernelPaths, openForTests } from "../support/devices.js";
+import type { Device } from "../../../lib/core/device.js";
+import type { FloatDType } from "../../../lib/core/dtype.js";
+import { groupScores, type Scoring, scorings, selectionKeys } from "../../../lib/core/routing_rule.js";
+import { openDevice } from "../../../lib/devices.js";
+import { gating } from "../../../lib/operators/routing/gating.js";
+import { checkGating, type GatingRuleOptions, gatingRule } from "../../../lib/operators/routing/gating_options.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { kernelPaths, openForTests } from "../../support/devices.js";
 
 interface Problem {
   rule: GatingRuleOptions;

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
-import type { Gating } from "../../lib/core/routing_rule.js";
+import type { Gating } from "../../../lib/core/routing_rule.js";
 import {
   checkGating,
   checkSelectionBias,
   type GatingRuleOptions,
   gatingRule,
-} from "../../lib/operators/routing/gating_options.js";
-import { expectError } from "../support/errors.js";
+} from "../../../lib/operators/routing/gating_options.js";
+import { expectError } from "../../support/errors.js";
 
 const experts = 12;
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;

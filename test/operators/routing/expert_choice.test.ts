@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import { expertScorings } from "../../lib/core/routing_rule.js";
-import { openDevice } from "../../lib/devices.js";
-import { type ExpertChoiceRule, expertChoice } from "../../lib/operators/routing/expert_choice.js";
-import { Random } from "../../lib/testing/random.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { deviceNames, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import type { Device } from "../../../lib/core/device.js";
+import { expertScorings } from "../../../lib/core/routing_rule.js";
+import { openDevice } from "../../../lib/devices.js";
+import { type ExpertChoiceRule, expertChoice } from "../../../lib/operators/routing/expert_choice.js";
+import { Random } from "../../../lib/testing/random.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 

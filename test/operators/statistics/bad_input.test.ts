@@ -1,16 +1,16 @@
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { openDevice } from "../../lib/devices.js";
-import { accumulate, readTotals } from "../../lib/operators/statistics/accumulate.js";
-import { columnMeans } from "../../lib/operators/statistics/column_means.js";
-import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";
-import { cvSquared, maximumViolation } from "../../lib/operators/statistics/imbalance.js";
-import { loadBalancingLoss } from "../../lib/operators/statistics/load_balancing_loss.js";
-import { routerScores } from "../../lib/operators/statistics/router_scores.js";
-import { updateSelectionBias } from "../../lib/operators/statistics/update_selection_bias.js";
-import { zLoss } from "../../lib/operators/statistics/z_loss.js";
-import { deviceNames, openForTests } from "../support/devices.js";
-import { expectError, expectRejection } from "../support/errors.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
+import { openDevice } from "../../../lib/devices.js";
+import { accumulate, readTotals } from "../../../lib/operators/statistics/accumulate.js";
+import { columnMeans } from "../../../lib/operators/statistics/column_means.js";
+import { expertTotals } from "../../../lib/operators/statistics/expert_totals.js";
+import { cvSquared, maximumViolation } from "../../../lib/operators/statistics/imbalance.js";
+import { loadBalancingLoss } from "../../../lib/operators/statistics/load_balancing_loss.js";
+import { routerScores } from "../../../lib/operators/statistics/router_scores.js";
+import { updateSelectionBias } from "../../../lib/operators/statistics/update_selection_bias.js";
+import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError, expectRejection } from "../../support/errors.js";
 
 /** What a caller without types may pass. */
 // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested

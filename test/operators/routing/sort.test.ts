@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { sort } from "../../lib/operators/routing/sort.js";
-import { deviceNames, openForTests } from "../support/devices.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
+import { sort } from "../../../lib/operators/routing/sort.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
 
 /** Reads the values of a tensor and disposes of it. */
 function take(tensor: Tensor<"i32">): number[] {

@@ -1,19 +1,19 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../../lib/core/device.js";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { expertLoad } from "../../lib/operators/noise/expert_load.js";
-import { columnMeans } from "../../lib/operators/statistics/column_means.js";
-import { expertTotals } from "../../lib/operators/statistics/expert_totals.js";
-import { loadBalancingLoss } from "../../lib/operators/statistics/load_balancing_loss.js";
-import { routerStatistics } from "../../lib/operators/statistics/router_statistics.js";
-import { zLoss } from "../../lib/operators/statistics/z_loss.js";
-import { RouterStats } from "../../lib/statistics/router_stats.js";
-import { Random } from "../../lib/testing/random.js";
-import { randomRouting } from "../../lib/testing/random_routing.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { deviceNames, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import type { Device } from "../../../lib/core/device.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
+import { expertLoad } from "../../../lib/operators/noise/expert_load.js";
+import { columnMeans } from "../../../lib/operators/statistics/column_means.js";
+import { expertTotals } from "../../../lib/operators/statistics/expert_totals.js";
+import { loadBalancingLoss } from "../../../lib/operators/statistics/load_balancing_loss.js";
+import { routerStatistics } from "../../../lib/operators/statistics/router_statistics.js";
+import { zLoss } from "../../../lib/operators/statistics/z_loss.js";
+import { RouterStats } from "../../../lib/statistics/router_stats.js";
+import { Random } from "../../../lib/testing/random.js";
+import { randomRouting } from "../../../lib/testing/random_routing.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 
 const badId = 1_000_000;
 

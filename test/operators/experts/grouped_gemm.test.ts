@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
-import { Random } from "../../lib/testing/random.js";
-import { kernelPaths, openForTests } from "../support/devices.js";
+import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
+import { Random } from "../../../lib/testing/random.js";
+import { kernelPaths, openForTests } from "../../support/devices.js";
 
 describe.each(kernelPaths)("grouped GEMM on $label", (path) => {
   const device = openForTests(path);

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { gating } from "../../lib/operators/routing/gating.js";
-import { hierarchicalGating } from "../../lib/operators/routing/hierarchical_gating.js";
-import { Random } from "../../lib/testing/random.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { kernelPaths, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import { gating } from "../../../lib/operators/routing/gating.js";
+import { hierarchicalGating } from "../../../lib/operators/routing/hierarchical_gating.js";
+import { Random } from "../../../lib/testing/random.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { kernelPaths, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 
 describe.each(kernelPaths)("hierarchical gating on $label", (path) => {
   const device = openForTests(path);

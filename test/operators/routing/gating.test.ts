@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { scorings } from "../../lib/core/routing_rule.js";
-import { gating } from "../../lib/operators/routing/gating.js";
-import { kernelPaths, openForTests } from "../support/devices.js";
+import { scorings } from "../../../lib/core/routing_rule.js";
+import { gating } from "../../../lib/operators/routing/gating.js";
+import { kernelPaths, openForTests } from "../../support/devices.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 const softmaxes = ["softmax", "softmax_selected"] as const;

@@ -1,15 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../../lib/core/tensor.js";
-import { openDevice } from "../../lib/devices.js";
-import { expertLoad } from "../../lib/operators/noise/expert_load.js";
-import { jitter } from "../../lib/operators/noise/jitter.js";
-import { noisyLogits } from "../../lib/operators/noise/noisy_logits.js";
-import { type RandomOptions, random } from "../../lib/operators/noise/random.js";
-import { Random } from "../../lib/testing/random.js";
-import { relativeError } from "../../lib/testing/run.js";
-import { deviceNames, kernelPaths, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import type { Tensor } from "../../../lib/core/tensor.js";
+import { openDevice } from "../../../lib/devices.js";
+import { expertLoad } from "../../../lib/operators/noise/expert_load.js";
+import { jitter } from "../../../lib/operators/noise/jitter.js";
+import { noisyLogits } from "../../../lib/operators/noise/noisy_logits.js";
+import { type RandomOptions, random } from "../../../lib/operators/noise/random.js";
+import { Random } from "../../../lib/testing/random.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { deviceNames, kernelPaths, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
 
 const { NaN: nan, POSITIVE_INFINITY: infinity } = Number;
 
