@@ -118,9 +118,10 @@ export function results<const F extends Readonly<Record<string, Reader<object | 
   fields: F,
 ): Reader<ReadFields<F>> {
   const read = fieldsReader(fields);
-  const example = `{ ${Object.keys(fields).join(", ")} }`;
+  const names = Object.keys(fields);
+  const example = `{ ${names.join(", ")} }`;
   return (value, name) => {
-    checkObject(value, name, example);
+    checkObject(value, name, example, names);
     return read(value, name);
   };
 }
@@ -139,12 +140,18 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
   };
 }
 
-function checkObject(value: unknown, name: string, example: string): asserts value is object {
-  const isObject = typeof value === "object" && value !== null;
-  // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
-  if (!isObject || Array.isArray(value) || ArrayBuffer.isView(value) || Symbol.dispose in value) {
-    throw invalidArgument(name, `an object such as ${example}`, value);
+/** @param fields an object that can be disposed of is no tensor if it has any of these. */
+function checkObject(
+  value: unknown,
+  name: string,
+  example: string,
+  fields: readonly string[] = [],
+): asserts value is object {
+  if (typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value)) {
+    if (!(Symbol.dispose in value) || fields.some((field) => field in value)) return;
   }
+  // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
+  throw invalidArgument(name, `an object such as ${example}`, value);
 }
 
 function unknownOption(object: string, given: string, names: readonly string[]): MoeError {

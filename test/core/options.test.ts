@@ -111,6 +111,18 @@ test("results of operators may have more fields than are read", () => {
   );
 });
 
+test("results may be disposable", () => {
+  using device = openDevice("reference");
+  using ids = device.zeros([1, 1], "i32");
+  const routing = results({ ids: tensor<"i32">() });
+  class Routing {
+    readonly ids = ids;
+    [Symbol.dispose]() {}
+  }
+  expect(routing(new Routing(), "routing")).toEqual({ ids });
+  expect(routing({ ids, [Symbol.dispose]() {} }, "routing")).toEqual({ ids });
+});
+
 test("a boolean is not just any truthy value", () => {
   expect(boolean(false, "square")).toBe(false);
   expectError(() => boolean(1, "square"), "INVALID_ARGUMENT", /^square: expected a boolean, got 1$/);
