@@ -1,12 +1,12 @@
-// Compiles every CUDA kernel and prints the resources that it needs (registers, spills, shared memory) and its
-// occupancy. Needs nvcc but no GPU. Compiler warnings, including spills, are errors.
+// Compiles every CUDA kernel, including those of the tests, and prints the resources that it needs (registers, spills,
+// shared memory) and its occupancy. Needs nvcc but no GPU. Compiler warnings, including spills, are errors.
 //   node scripts/kernels.mjs [--source TEXT] [--json] [ARCHITECTURE...]
 // ARCHITECTURE is one of those below, such as sm_90a; default all. --source compiles only files whose path contains
 // TEXT.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { renderTable } from "../dist/terminal/table.js";
 import { root } from "./build_native.mjs";
@@ -34,7 +34,7 @@ try {
     if (!(name in architectures)) fail(`expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
   }
   const dynamicShared = readDynamicShared();
-  const rows = wanted.flatMap((name) => kernelSources().flatMap((source) => compile(source, name, dynamicShared)));
+  const rows = kernelSources().flatMap((source) => compile(source, dynamicShared));
   rows.sort((a, b) => a.kernel.localeCompare(b.kernel) || a.architecture.localeCompare(b.architecture));
   if (values.json) console.log(JSON.stringify(rows, null, 2));
   else print(rows);
@@ -51,44 +51,47 @@ function kernelSources() {
   return sources;
 }
 
-/** The kernels of one source for one architecture. */
-function compile(source, architecture, dynamicShared) {
-  const name = join(work, basename(source, ".cu"));
-  const virtual = architecture.replace("sm_", "compute_");
+/**
+ * The kernels of one source. It is compiled to an object, not only to PTX, because some errors show only in the host
+ * code that nvcc generates around the kernels.
+ */
+function compile(source, dynamicShared) {
+  const folder = mkdtempSync(join(work, "source-"));
   const include = [native, join(native, "gpu", "target", "cuda"), join(root, "test", "native")].map(
     (path) => `-I${path}`,
   );
-  run("nvcc", [
+  const log = run("nvcc", [
     "-std=c++20",
     "-O3",
     "-fmad=false",
     "-DMOE_EXTENSION",
     "-Werror",
     "all-warnings",
-    "-ptx",
-    `-arch=${virtual}`,
+    "-Xptxas",
+    "-v,-warn-spills,-Werror",
+    ...wanted.map((name) => `-gencode=arch=${name.replace("sm_", "compute_")},code=${name}`),
     ...include,
+    "-keep",
+    "-keep-dir",
+    folder,
+    "-c",
     "-o",
-    `${name}.ptx`,
+    join(folder, "object.o"),
     source,
   ]);
-  const log = run("ptxas", [
-    "-v",
-    "-warn-spills",
-    "-Werror",
-    `-arch=${architecture}`,
-    "-o",
-    `${name}.cubin`,
-    `${name}.ptx`,
-  ]);
-  const ptx = readFileSync(`${name}.ptx`, "utf8");
-  return [...log.matchAll(/Compiling entry function '(\S+)'[\s\S]*?(?=Compiling entry function|$)/g)].map(
-    ([text, symbol]) => {
+  const ptx = readdirSync(folder)
+    .filter((name) => name.endsWith(".ptx"))
+    .map((name) => readFileSync(join(folder, name), "utf8"));
+  return [...log.matchAll(/Compiling entry function '(\S+)' for '(\S+)'[\s\S]*?(?=Compiling entry function|$)/g)].map(
+    ([text, symbol, architecture]) => {
       const number = (pattern) => Number(text.match(pattern)?.[1] ?? 0);
       const kernel = readable(symbol);
       const registers = number(/Used (\d+) registers/);
-      const shared = number(/(\d+) bytes smem/) + (dynamicShared[tileOf(kernel)] ?? 0);
-      const threads = Number(ptx.match(new RegExp(`\\.entry ${symbol}\\([\\s\\S]*?\\.maxntid (\\d+)`))?.[1]);
+      const dynamic = kernel.startsWith("gemm_") ? dynamicShared[tileOf(kernel)] : 0;
+      if (dynamic === undefined) fail(`${kernel} has no tile of the plans' tables`);
+      const shared = number(/(\d+) bytes smem/) + dynamic;
+      const bounds = new RegExp(`\\.entry ${symbol}\\([^{]*?\\.maxntid (\\d+)`);
+      const threads = Number(ptx.map((text) => text.match(bounds)?.[1]).find((found) => found !== undefined));
       if (!threads) fail(`${kernel} has no __launch_bounds__`);
       return {
         kernel,
@@ -117,7 +120,7 @@ function occupancy(limits, threads, registers, shared) {
   return { blocks, occupancy: (blocks * warps) / limits.warps };
 }
 
-/** Dynamic shared memory of the GEMM kernels by tile, as the plans compute it. */
+/** Dynamic shared memory of the GEMM kernels, by family and tile, as the plans compute it. */
 function readDynamicShared() {
   const program = join(work, "shared");
   writeFileSync(
@@ -128,9 +131,8 @@ function readDynamicShared() {
 int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
     const std::string family = std::string(kernel->name).substr(0, 3);
-    for (const moe::gpu::GemmTile& t : kernel->tiles) {
-      printf("gemm_%s_kernel {%d, %d, %d, %d, %d, %d}\\t%zu\\n", family.c_str(), t.rows, t.columns, t.warps_rows,
-             t.warps_columns, t.stages, t.blocks, kernel->shared_bytes(t));
+    for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
+      printf("%s %zu\\t%zu\\n", family.c_str(), tile, kernel->shared_bytes(kernel->tiles[tile]));
     }
   }
 }
@@ -157,9 +159,9 @@ function readable(symbol) {
   );
 }
 
-/** Kernel and tile from a GEMM kernel's name, in the form of readDynamicShared(). */
+/** Family and tile index of a GEMM kernel, as in readDynamicShared(). */
 function tileOf(kernel) {
-  return kernel.replace(/(gemm_\w+_kernel)<.*GemmTile(\{.*\})>/, "$1 $2");
+  return kernel.replace(/^gemm_(\w+)_kernel<.*, (\d+)>$/, "$1 $2");
 }
 
 function print(rows) {
