@@ -1,4 +1,4 @@
-# Sources shared by the cuda and the simt device. Plans know no device and are compiled once.
+# The kernels, which the cuda and the simt device each compile, and the plans, which are compiled once for both.
 file(GLOB_RECURSE MOE_GPU_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu)
 file(GLOB_RECURSE MOE_GPU_PLAN_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cc)
 list(FILTER MOE_GPU_SOURCES EXCLUDE REGEX "/gpu/target/")

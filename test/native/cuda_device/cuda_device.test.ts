@@ -1,0 +1,6 @@
+import { test } from "vitest";
+import { loadNative } from "../../../lib/core/native.js";
+import { nativeTests } from "../../support/native_tests.js";
+
+if (loadNative().buildInfo().cuda === "") test.skip("the cuda device is not part of this build");
+else nativeTests("test/native/cuda_device/moe_cuda_device_tests");
