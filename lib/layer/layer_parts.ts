@@ -1,6 +1,5 @@
 import type { WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
-import { MoeError } from "../core/errors.js";
 import { deepFreeze } from "../core/freeze.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
@@ -17,7 +16,6 @@ export class LayerParts implements Disposable {
 
   /** @param stored the packed weights of a layer of an equal description; by default the weights are to be set. */
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
-    checkSupported(device, description);
     this.device = device;
     this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
@@ -39,13 +37,4 @@ export class LayerParts implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** On GPU devices a softmax gate can weigh a bank's experts only if the bank has the shared experts too. */
-function checkSupported({ kind, name }: Device, { sharedGate, sharedExperts }: MoeLayerDescription): void {
-  if (kind === "reference" || kind === "cpu" || sharedGate !== "softmax" || sharedExperts > 0) return;
-  throw new MoeError(
-    "UNSUPPORTED_OPERATION",
-    `layer: ${name} cannot compute a bank without the shared expert of a softmax gate; use a bank with "first: 0"`,
-  );
 }

@@ -38,10 +38,7 @@ const sum = (outputs: readonly ArrayLike<number>[]) =>
     outputs.reduce((total, output) => total + (output[index] as number), 0),
   );
 
-/** The devices that support banks. */
-const names = deviceNames.filter((name) => name !== "cpu");
-
-describe.each(names)("banks of a checkpoint on %s", (name) => {
+describe.each(deviceNames)("banks of a checkpoint on %s", (name) => {
   const device = openForTests(name);
   const [hidden, inner, experts] = [50, 37, 7]; // the sizes of mixtral_small
   const bytesOf = (count: number) => 4 * (count * 3 * inner * hidden + experts * hidden);

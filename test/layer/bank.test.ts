@@ -77,63 +77,54 @@ const configs: Readonly<Record<string, [MoeLayerConfig, Training?]>> = {
 
 describe.each(kernelPaths)("banks of a layer on $label", (path) => {
   const device = openForTests(path);
-  /** The GPU devices do not weigh chosen experts by a softmax gate in a bank without shared ones. */
-  const takes = ({ sharedExpert }: MoeLayerConfig) => !/simt|cuda/.test(path.label) || sharedExpert?.gate !== "softmax";
 
   test("add up to the layer, whatever it has", () => {
     const begins = fc.array(fc.integer({ min: 1, max: 11 }), { maxLength: 3 });
     fc.assert(
-      fc.property(
-        anyLayer.filter(({ config }) => takes(config)),
-        begins,
-        (problem, begins) => {
-          using random = new RandomLayer(device(), { ...problem, dtype: "f32" });
-          const { ids, weights } = random.layer.route(random.x);
-          using whole = random.layer.forward(random.x);
-          const outputs = banksOf(problem.config.numExperts, begins).map((bank) => {
-            using layer = MoeLayer.create(bankOptions(random.options, bank));
-            expect(layer.description.bank).toEqual(bank);
-            const routing = layer.route(random.x);
-            expect(routing.ids.dataSync()).toEqual(ids.dataSync());
-            expect(routing.weights.rawSync()).toEqual(weights.rawSync());
-            using share = layer.forward(random.x);
-            using given = layer.forward(random.x, { routing });
-            expect(relativeError(given.dataSync(), share.dataSync())).toBeLessThanOrEqual(1e-4);
-            return share.dataSync();
-          });
-          expect(relativeError(sum(outputs), whole.dataSync())).toBeLessThanOrEqual(1e-4);
-        },
-      ),
+      fc.property(anyLayer, begins, (problem, begins) => {
+        using random = new RandomLayer(device(), { ...problem, dtype: "f32" });
+        const { ids, weights } = random.layer.route(random.x);
+        using whole = random.layer.forward(random.x);
+        const outputs = banksOf(problem.config.numExperts, begins).map((bank) => {
+          using layer = MoeLayer.create(bankOptions(random.options, bank));
+          expect(layer.description.bank).toEqual(bank);
+          const routing = layer.route(random.x);
+          expect(routing.ids.dataSync()).toEqual(ids.dataSync());
+          expect(routing.weights.rawSync()).toEqual(weights.rawSync());
+          using share = layer.forward(random.x);
+          using given = layer.forward(random.x, { routing });
+          expect(relativeError(given.dataSync(), share.dataSync())).toBeLessThanOrEqual(1e-4);
+          return share.dataSync();
+        });
+        expect(relativeError(sum(outputs), whole.dataSync())).toBeLessThanOrEqual(1e-4);
+      }),
       { numRuns: 40 },
     );
   });
 
-  test.each(Object.keys(configs).filter((name) => takes(configs[name]?.[0] as MoeLayerConfig)))(
-    "add up with %s, captured too",
-    (name) => {
-      const [config, training] = configs[name] as [MoeLayerConfig, Training?];
-      const options = optionsOf(device(), config);
-      const tokens = new Random(9).normals(21 * config.hiddenSize);
-      using x = device().tensor(tokens, [21, config.hiddenSize]);
-      const input = training === undefined ? {} : { training };
-      using whole = MoeLayer.create(options);
-      const { ids } = whole.route(x, input);
-      using y = whole.forward(x, input);
-      const outputs = banksOf(config.numExperts, [1, 4]).map((bank) => {
-        using layer = MoeLayer.create(bankOptions(options, bank));
-        expect(layer.route(x, input).ids.dataSync()).toEqual(ids.dataSync());
-        using share = layer.forward(x, input);
-        if (training === undefined) {
-          using captured = layer.capture(21);
-          captured.x.write(tokens);
-          captured.replay();
-          expect(captured.y.rawSync()).toEqual(share.rawSync());
-        }
-        return share.dataSync();
-      });
-      expect(relativeError(sum(outputs), y.dataSync())).toBeLessThanOrEqual(1e-4);
-    },
-  );
+  test.each(Object.keys(configs))("add up with %s, captured too", (name) => {
+    const [config, training] = configs[name] as [MoeLayerConfig, Training?];
+    const options = optionsOf(device(), config);
+    const tokens = new Random(9).normals(21 * config.hiddenSize);
+    using x = device().tensor(tokens, [21, config.hiddenSize]);
+    const input = training === undefined ? {} : { training };
+    using whole = MoeLayer.create(options);
+    const { ids } = whole.route(x, input);
+    using y = whole.forward(x, input);
+    const outputs = banksOf(config.numExperts, [1, 4]).map((bank) => {
+      using layer = MoeLayer.create(bankOptions(options, bank));
+      expect(layer.route(x, input).ids.dataSync()).toEqual(ids.dataSync());
+      using share = layer.forward(x, input);
+      if (training === undefined) {
+        using captured = layer.capture(21);
+        captured.x.write(tokens);
+        captured.replay();
+        expect(captured.y.rawSync()).toEqual(share.rawSync());
+      }
+      return share.dataSync();
+    });
+    expect(relativeError(sum(outputs), y.dataSync())).toBeLessThanOrEqual(1e-4);
+  });
 
   test("hold only their own experts", () => {
     const options = optionsOf(device(), base);

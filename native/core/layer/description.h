@@ -51,6 +51,9 @@ struct LayerDescription {
 
   // Experts of the bank plus the shared ones.
   int64_t all_experts() const { return bank.count + shared_experts; }
+  // Whether a token's slots are not its choices alone: the shared experts' follow, or their softmax gate, which every
+  // bank has, weighs the choices.
+  bool has_own_slots() const { return shared_experts > 0 || shared_gate == SharedGate::softmax; }
   // Slots of a token: its chosen experts, then the shared ones.
   int64_t slots(int64_t choices) const { return choices + shared_experts; }
   int64_t gate_up_rows() const { return (is_gated(activation) ? 2 : 1) * intermediate; }

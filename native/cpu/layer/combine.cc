@@ -23,7 +23,7 @@ const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
   }
   const int64_t choices = pass.tokens.choices;
   const float* chosen = pass.state.weights + token * choices;
-  if (pass.layer.shared_experts == 0 && pass.layer.shared_gate != SharedGate::softmax) return chosen;
+  if (!pass.layer.has_own_slots()) return chosen;
   float routed = 1.0f, shared = 1.0f;
   float* gate = pass.state.shared_gate + token * pass.layer.shared_gate_rows();
   if (pass.layer.shared_gate == SharedGate::sigmoid) {

@@ -1,4 +1,5 @@
-// Appends the shared experts' slots to every token's chosen ones.
+// Writes every token's slots in a layer with shared experts: the chosen ones, weighed by the shared experts' gate, then
+// those of the shared experts that this bank holds, if any.
 #pragma once
 
 #include "core/layer/description.h"

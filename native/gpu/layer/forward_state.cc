@@ -23,9 +23,9 @@ ForwardState place_state(const LayerDescription& layer, const LayerForward& forw
   state.shared_gate = matrix(plan.shared_gate, DType::f32, layer.shared_gate_rows());
   state.ids = given(forward.ids, matrix(plan.ids, DType::i32, choices));
   state.weights = given(forward.weights, matrix(plan.weights, DType::f32, choices));
-  const bool appended = layer.shared_experts > 0;
-  state.slot_ids = appended ? matrix(plan.slot_ids, DType::i32, slots) : state.ids;
-  state.slot_weights = appended ? matrix(plan.slot_weights, DType::f32, slots) : state.weights;
+  const bool own_slots = layer.has_own_slots();
+  state.slot_ids = own_slots ? matrix(plan.slot_ids, DType::i32, slots) : state.ids;
+  state.slot_weights = own_slots ? matrix(plan.slot_weights, DType::f32, slots) : state.weights;
   state.offsets = vector(plan.offsets, DType::i32, experts + 1);
   state.tokens_per_expert = vector(plan.tokens_per_expert, DType::i32, experts);
   state.token_of_row = vector(plan.token_of_row, DType::i32, tokens * slots);

@@ -6,8 +6,8 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Appends the shared experts' slots to every token's chosen ones.
-Status append_shared(const Pass& pass) {
+// Writes every token's slots: the chosen ones, then those of the shared experts.
+Status fill_slots(const Pass& pass) {
   const gpu::ForwardState& state = pass.state;
   gpu::IdError* error = pass.errors.next(
       {.parameter = "forward: ids", .what = "an expert", .limit = pass.layer.experts, .columns = state.ids.shape[1]});
@@ -27,11 +27,10 @@ Status append_shared(const Pass& pass) {
 Status run_sort(const Pass& pass) {
   const gpu::ForwardState& state = pass.state;
   const LayerDescription& layer = pass.layer;
-  // Ids count among the router's experts until the shared experts' slots are appended; after that they count within the
-  // bank.
+  // The ids of choices count among the router's experts. Slots of their own have ids that count within the bank.
   SortRange range{.limit = layer.experts, .first = layer.bank.first};
-  if (layer.shared_experts > 0) {
-    MOE_TRY(append_shared(pass));
+  if (layer.has_own_slots()) {
+    MOE_TRY(fill_slots(pass));
     range = {.limit = layer.all_experts()};
   }
   SortedWeights weights;

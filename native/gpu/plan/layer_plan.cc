@@ -78,9 +78,9 @@ Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, 
   plan->sort = plan_sort(slots, experts, traits);
   MOE_TRY(plan_products(layer, problem, traits, plan));
 
-  const int64_t appended = layer.shared_experts > 0 ? slots : 0;
-  plan->slot_ids = parts.take(size_of(appended, DType::i32));
-  plan->slot_weights = parts.take(size_of(appended, DType::f32));
+  const int64_t own_slots = layer.has_own_slots() ? slots : 0;
+  plan->slot_ids = parts.take(size_of(own_slots, DType::i32));
+  plan->slot_weights = parts.take(size_of(own_slots, DType::f32));
   plan->offsets = parts.take(size_of(experts + 1, DType::i32));
   plan->tokens_per_expert = parts.take(size_of(experts, DType::i32));
   plan->token_of_row = parts.take(size_of(slots, DType::i32));

@@ -107,6 +107,19 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
                      {plan.rows, 65 * 45 * 4}});
 }
 
+MOE_TEST(a_bank_without_the_shared_experts_has_a_place_for_slots_that_their_softmax_gate_weighs) {
+  LayerDescription layer = small_layer();
+  layer.bank = {4, 5};
+  const LayerPlan plain = planned(layer, of_tokens(layer, 13, DType::bf16, false));
+  MOE_CHECK_EQUAL(plain.slot_ids, plain.offsets);
+  layer.shared_gate = SharedGate::softmax;
+  const LayerPlan plan = planned(layer, of_tokens(layer, 13, DType::bf16, false));
+  check_parts(plan, {{plan.shared_gate, 13 * 2 * 4},
+                     {plan.slot_ids, 39 * 4},
+                     {plan.slot_weights, 39 * 4},
+                     {plan.offsets, 6 * 4}});
+}
+
 MOE_TEST(rows_are_as_many_as_choices_at_most) {
   LayerDescription layer = small_layer();
   layer.shared_experts = 2;
