@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/layer/description.h"
+#include "core/layer/forward_state.h"
 #include "core/operators/list.h"
 #include "core/status.h"
 
@@ -54,10 +55,12 @@ class Layer {
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
   // Expert `expert` of the bank, 0 .. all_experts - 1. Missing rows and columns become zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
+  // Makes an empty state for run() to keep results in. The device must outlive it.
+  virtual std::unique_ptr<ForwardState> new_state() = 0;
   // Runs stages in order. check_stages() must have accepted them.
   virtual Status run(Stages stages, const LayerForward& forward) = 0;
-  // Prepares a run of these stages for replays. The layer and the tensors must outlive it, and no weight may be set any
-  // more.
+  // Prepares a run of these stages for replays; `forward` has no state. The layer and the tensors must outlive it, and
+  // no weight may be set any more.
   virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
   // Times of the last run that had a y; replays do not count.
   virtual StageTimes stage_times() const = 0;

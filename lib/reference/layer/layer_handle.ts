@@ -13,7 +13,7 @@ import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
-import { ForwardState, type Slots, type StageResults } from "./forward_state.js";
+import { ForwardState, type Slots } from "./forward_state.js";
 import { stages } from "./stages/list.js";
 import { StoredWeights } from "./stored_weights.js";
 
@@ -22,7 +22,7 @@ export class ReferenceLayer implements LayerHandle {
   readonly #stream: Stream;
   readonly #description: LayerDescription;
   readonly #weights: StoredWeights;
-  #times: Record<string, number> = {};
+  #times: Readonly<Record<string, number>> = {};
 
   constructor(stream: Stream, description: LayerDescription) {
     this.#stream = stream;
@@ -55,12 +55,15 @@ export class ReferenceLayer implements LayerHandle {
   }
 
   logits(x: ReferenceTensor, logits: ReferenceTensor): void {
-    const state = this.#run(logitsStages, { x: x.matrix() });
+    const state = new ForwardState({ x: x.matrix() });
+    this.run(logitsStages, state);
     logits.store(state.get("logits").values);
   }
 
   route(x: ReferenceTensor, ids: ReferenceTensor, weights: ReferenceTensor): void {
-    this.#store(this.#run(routeStages, { x: x.matrix() }).get("chosen"), ids, weights);
+    const state = new ForwardState({ x: x.matrix() });
+    this.run(routeStages, state);
+    this.#store(state.get("chosen"), ids, weights);
   }
 
   forward(
@@ -73,8 +76,8 @@ export class ReferenceLayer implements LayerHandle {
   ): void {
     const routes = list.includes("gating");
     const chosen = !routes && ids && weights && this.#given(ids, weights);
-    this.#times = {};
-    const state = this.#run(list, { x: x.matrix(), ...(chosen && { chosen }) }, this.#times);
+    const state = new ForwardState({ x: x.matrix(), ...(chosen && { chosen }) });
+    this.#times = this.run(list, state);
     if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
     if (y !== null) y.store(state.get("y").values);
   }
@@ -91,6 +94,20 @@ export class ReferenceLayer implements LayerHandle {
 
   free(): void {}
 
+  /** Runs stages over a state, which may hold the results of earlier ones. Returns the microseconds of each. */
+  run(list: StageList, state: ForwardState): Readonly<Record<string, number>> {
+    const layer = { description: this.#description, weights: this.#weights, stream: this.#stream };
+    const times: Record<string, number> = {};
+    for (const name of list) {
+      const stage = stages[name];
+      if (stage === undefined) throw new MoeError("INTERNAL", `layer stages: there is no "${name}"`);
+      const begin = performance.now();
+      stage(state, layer);
+      times[name] = (times[name] ?? 0) + (performance.now() - begin) * 1000;
+    }
+    return times;
+  }
+
   /** The routing that was passed in; ids out of range are reported and count as -1. */
   #given(ids: ReferenceTensor, weights: ReferenceTensor): Slots {
     const { numExperts } = this.#description;
@@ -101,19 +118,5 @@ export class ReferenceLayer implements LayerHandle {
   #store(chosen: Slots, ids: ReferenceTensor, weights: ReferenceTensor): void {
     ids.store(chosen.ids);
     weights.store(chosen.weights.values);
-  }
-
-  /** Runs a list of stages and adds the microseconds of each to `times`. */
-  #run(list: StageList, given: Partial<StageResults>, times: Record<string, number> = {}): ForwardState {
-    const state = new ForwardState(given);
-    const layer = { description: this.#description, weights: this.#weights, stream: this.#stream };
-    for (const name of list) {
-      const stage = stages[name];
-      if (stage === undefined) throw new MoeError("INTERNAL", `layer stages: there is no "${name}"`);
-      const begin = performance.now();
-      stage(state, layer);
-      times[name] = (times[name] ?? 0) + (performance.now() - begin) * 1000;
-    }
-    return state;
   }
 }

@@ -10,6 +10,8 @@
 
 namespace moe {
 
+class ForwardState;
+
 MOE_ENUM(OutputActivation, none, softmax)
 MOE_ENUM(WeightPlace, output, input)
 MOE_ENUM(SharedGate, none, sigmoid, softmax)
@@ -79,6 +81,9 @@ struct LayerForward {
   TensorView y = {};        // [T, H] like x
   // At most this many of the ids are not -1; -1: unknown.
   int64_t max_choices = -1;
+  // Where the stages find what those of earlier calls with the same tensors have left, and keep what they leave; null:
+  // nothing outlasts the call.
+  ForwardState* state = nullptr;
 
   // Experts chosen for a token.
   int64_t choices(const LayerDescription& layer) const { return ids.absent() ? layer.gating.top_k : ids.shape[1]; }

@@ -8,10 +8,10 @@ namespace moe::cpu {
 
 namespace {
 
-void take(Pass& pass, Arena& arena) {
-  pass.scratch.slot_rows = arena.take<const void*>(pass.threads() * pass.slots);
-  pass.scratch.slot_weights = arena.take<float>(pass.threads() * pass.slots);
-  pass.scratch.line = arena.take<float>(pass.threads() * pass.layer.hidden);
+void take(Pass& pass, StageMemory& memory) {
+  pass.scratch.slot_rows = memory.scratch.take<const void*>(pass.threads() * pass.slots);
+  pass.scratch.slot_weights = memory.scratch.take<float>(pass.threads() * pass.slots);
+  pass.scratch.line = memory.scratch.take<float>(pass.threads() * pass.layer.hidden);
 }
 
 // The factors of the outputs of a token's slots.
@@ -25,13 +25,14 @@ const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
   const float* chosen = pass.state.weights + token * choices;
   if (!pass.layer.has_own_slots()) return chosen;
   float routed = 1.0f, shared = 1.0f;
-  float* gate = pass.state.shared_gate + token * pass.layer.shared_gate_rows();
+  const float* gate = pass.state.shared_gate + token * pass.layer.shared_gate_rows();
   if (pass.layer.shared_gate == SharedGate::sigmoid) {
     shared = 1.0f / (1.0f + std::exp(-gate[0]));
   } else if (pass.layer.shared_gate == SharedGate::softmax) {
-    pass.kernels.softmax(gate, 2);
-    routed = gate[0];
-    shared = gate[1];
+    float shares[2] = {gate[0], gate[1]};
+    pass.kernels.softmax(shares, 2);
+    routed = shares[0];
+    shared = shares[1];
   }
   for (int64_t j = 0; j < choices; ++j) all[j] = chosen[j] * routed;
   std::fill(all + choices, all + pass.slots, shared);
@@ -46,10 +47,6 @@ void combine(Pass& pass, const Worker& worker, int64_t token) {
   for (int64_t j = 0; j < pass.slots; ++j) {
     const int32_t row = pass.state.row_of_slot[token * pass.slots + j];
     rows[j] = row < 0 ? nullptr : pass.state.outputs + row * hidden;
-    // Every row belongs to one slot, so no other thread touches it.
-    if (row >= 0 && pass.layer.output_activation == OutputActivation::softmax) {
-      kernels.softmax(pass.state.outputs + row * hidden, static_cast<int32_t>(hidden));
-    }
   }
   kernels.combine(DType::f32, rows, slot_weights(pass, worker, token), static_cast<int32_t>(pass.slots), hidden, line);
   const DType dtype = pass.tokens.dtype;

@@ -1,16 +1,26 @@
-// The experts' output for every row.
+// The experts' output for every row, with its softmax if the layer has one.
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
 
 namespace {
 
-void take(Pass& pass, Arena& arena) { pass.state.outputs = arena.take<float>(pass.most_rows() * pass.layer.hidden); }
+void take(Pass& pass, StageMemory& memory) {
+  pass.state.outputs = memory.state.take<float>(pass.most_rows() * pass.layer.hidden);
+}
 
 Status run(Pass& pass) {
   const Operand down =
       pass.operand(*pass.weights.down, pass.tokens.dtype, floats(pass.weights.down_bias), pass.layer.hidden);
-  return pass.multiply(down, pass.state.inner_tiles, pass.state.row_tiles, pass.state.outputs);
+  MOE_TRY(pass.multiply(down, pass.state.inner_tiles, pass.state.row_tiles, pass.state.outputs));
+  if (pass.layer.output_activation == OutputActivation::none) return {};
+  const int64_t rows = pass.state.offsets[pass.layer.all_experts()], hidden = pass.layer.hidden;
+  // Some 20 operations a value: an exponential, and reads and writes.
+  const Work work{.operations = 20.0 * static_cast<double>(rows * hidden)};
+  pass.for_items(rows, work, [&](const Worker&, int64_t row) {
+    pass.kernels.softmax(pass.state.outputs + row * hidden, static_cast<int32_t>(hidden));
+  });
+  return {};
 }
 
 }  // namespace

@@ -1,27 +1,27 @@
-// What the stages of a pass leave for later ones.
+// The kept state of a forward.
 #pragma once
 
-#include <cstdint>
-#include <vector>
+#include <deque>
 
-#include "cpu/gemm/plan.h"
+#include "core/layer/forward_state.h"
+#include "cpu/layer/pass_state.h"
+#include "cpu/runtime/memory.h"
 
 namespace moe::cpu {
 
-// The arrays belong to whoever runs the pass. By default they are in the device's workspace, valid until the next
-// operator.
-struct ForwardState {
-  float* logits = nullptr;          // [tokens, experts], from router
-  float* shared_gate = nullptr;     // [tokens, shared_gate_rows], from shared_gate
-  int32_t* ids = nullptr;           // [tokens, choices] and
-  float* weights = nullptr;         // [tokens, choices], from gating
-  int32_t* offsets = nullptr;       // [all_experts + 1]; this and the next four are from sort
-  int32_t* token_of_row = nullptr;  // [rows]
-  int32_t* row_of_slot = nullptr;   // [tokens, slots]
-  float* weight_of_row = nullptr;   // [rows], if weights multiply the input
-  std::vector<RowTile> row_tiles;   // one expert each
-  char* inner_tiles = nullptr;      // packed tiles of activations, from gate_up
-  float* outputs = nullptr;         // [rows, hidden], from down
+struct CpuForwardState final : ForwardState {
+  // A pass takes one chunk of the tokens.
+  struct Chunk {
+    PassState state;
+    std::deque<Buffer> memory;  // one buffer per call
+  };
+
+  Chunk& chunk(size_t index) {
+    while (chunks.size() <= index) chunks.emplace_back();
+    return chunks[index];
+  }
+
+  std::deque<Chunk> chunks;
 };
 
 }  // namespace moe::cpu

@@ -26,22 +26,22 @@ Operand factor_of(const Pass& pass) { return pass.operand(*pass.weights.factor, 
 
 Operand down_of(const Pass& pass) { return pass.operand(*pass.weights.down, pass.tokens.dtype); }
 
-void take(Pass& pass, Arena& arena) {
+void take(Pass& pass, StageMemory& memory) {
   const int64_t rows = pass.most_rows();
   int64_t row_bytes = up_of(pass).row_bytes();
   if (pass.weights.gate != nullptr) {
     row_bytes = std::max(row_bytes, gate_of(pass).row_bytes());
-    pass.scratch.gate = arena.take<float>(rows * pass.layer.intermediate);
+    pass.scratch.gate = memory.scratch.take<float>(rows * pass.layer.intermediate);
   }
   if (pass.weights.factor != nullptr) {
     row_bytes = std::max(row_bytes, factor_of(pass).row_bytes());
-    pass.scratch.factor = arena.take<float>(rows * pass.layer.intermediate);
+    pass.scratch.factor = memory.scratch.take<float>(rows * pass.layer.intermediate);
   }
-  pass.scratch.rows.data = arena.take<char>(rows * row_bytes);
+  pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
   if (pass.layer.weight_on == WeightPlace::input) {
-    pass.scratch.input_line = arena.take<float>(pass.threads() * pass.layer.hidden);
+    pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.layer.hidden);
   }
-  pass.state.inner_tiles = arena.take<char>(rows * down_of(pass).row_bytes());
+  pass.state.inner_tiles = memory.state.take<char>(rows * down_of(pass).row_bytes());
 }
 
 // All products use tiles of the same height, since one reads what another stored.

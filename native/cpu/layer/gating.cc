@@ -8,11 +8,11 @@ namespace moe::cpu {
 
 namespace {
 
-void take(Pass& pass, Arena& arena) {
+void take(Pass& pass, StageMemory& memory) {
   const int64_t choices = pass.tokens.count * pass.tokens.choices;
-  pass.scratch.gating = arena.take<int32_t>(pass.threads() * gating_scratch(pass.layer.experts));
-  if (pass.tokens.ids == nullptr) pass.state.ids = arena.take<int32_t>(choices);
-  if (pass.tokens.weights == nullptr) pass.state.weights = arena.take<float>(choices);
+  pass.scratch.gating = memory.scratch.take<int32_t>(pass.threads() * gating_scratch(pass.layer.experts));
+  if (pass.tokens.ids == nullptr) pass.state.ids = memory.state.take<int32_t>(choices);
+  if (pass.tokens.weights == nullptr) pass.state.weights = memory.state.take<float>(choices);
 }
 
 Status run(Pass& pass) {

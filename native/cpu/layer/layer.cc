@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/layer/forward_state.h"
 #include "cpu/layer/pass.h"
 
 namespace moe::cpu {
@@ -40,6 +41,8 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
 
+std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }
+
 Status CpuLayer::run(Stages stages, const LayerForward& f) {
   const LayerDescription& d = description();
   LayerTokens tokens;
@@ -53,10 +56,14 @@ Status CpuLayer::run(Stages stages, const LayerForward& f) {
   tokens.y = f.y.as<char>();
   StageTimes times;
   const int64_t chunk = std::max<int64_t>(1, kChunkRows / d.slots(tokens.choices));
+  auto* state = static_cast<CpuForwardState*>(f.state);
   Status first_failure;
   for (int64_t first = 0; first < tokens.count; first += chunk) {
     const LayerTokens part = tokens.part(first, std::min(chunk, tokens.count - first), d);
-    Status status = Pass(context_, d, weights_, part, stages).run(times);
+    PassState own;
+    CpuForwardState::Chunk* kept = state == nullptr ? nullptr : &state->chunk(static_cast<size_t>(first / chunk));
+    Pass pass(context_, d, weights_, part, stages, kept == nullptr ? own : kept->state);
+    Status status = pass.run(times, kept == nullptr ? nullptr : &kept->memory.emplace_back());
     if (first_failure.ok()) first_failure = std::move(status);
   }
   if (tokens.y != nullptr) times_ = times;

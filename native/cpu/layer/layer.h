@@ -19,6 +19,7 @@ class CpuLayer final : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   StageTimes stage_times() const override { return times_; }
   size_t bytes() const override { return weights_.bytes(); }

@@ -23,8 +23,8 @@ LayerTokens LayerTokens::part(int64_t begin, int64_t size, const LayerDescriptio
   return some;
 }
 
-Status Pass::run(StageTimes& times) {
-  MOE_TRY(reserve_workspace(context, [this](Arena& arena) { take(arena); }));
+Status Pass::run(StageTimes& times, Buffer* kept) {
+  MOE_TRY(reserve(kept));
   double begin = seconds();
   for (const Stage stage : stages) {
     MOE_TRY(cpu_stage(stage).run(*this));
@@ -36,13 +36,26 @@ Status Pass::run(StageTimes& times) {
   return std::move(data_error);
 }
 
-void Pass::take(Arena& arena) {
-  state.ids = tokens.ids;
-  state.weights = tokens.weights;
-  state.logits = tokens.logits;
+Status Pass::reserve(Buffer* kept) {
+  StageMemory sizes;
+  take(sizes);
+  const size_t state_bytes = sizes.state.size(), scratch_bytes = sizes.scratch.size();
+  Buffer& workspace = context.workspace;
+  MOE_TRY(workspace.reserve(std::max<size_t>(scratch_bytes + (kept == nullptr ? state_bytes : 0), 1), context.poison));
+  if (kept != nullptr) MOE_TRY(kept->reserve(std::max<size_t>(state_bytes, 1), context.poison));
+  StageMemory memory{.state = Arena(kept != nullptr ? kept->data() : workspace.data() + scratch_bytes),
+                     .scratch = Arena(workspace.data())};
+  take(memory);
+  return {};
+}
+
+void Pass::take(StageMemory& memory) {
+  if (tokens.ids != nullptr) state.ids = tokens.ids;
+  if (tokens.weights != nullptr) state.weights = tokens.weights;
+  if (tokens.logits != nullptr) state.logits = tokens.logits;
   scratch.token_bytes = 0;
-  for (const Stage stage : stages) cpu_stage(stage).take(*this, arena);
-  scratch.tokens.data = arena.take<char>(scratch.token_bytes);
+  for (const Stage stage : stages) cpu_stage(stage).take(*this, memory);
+  scratch.tokens.data = memory.scratch.take<char>(scratch.token_bytes);
 }
 
 Status Pass::multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results) {

@@ -4,8 +4,8 @@
 #include <atomic>
 
 #include "cpu/gemm/product.h"
-#include "cpu/layer/forward_state.h"
 #include "cpu/layer/layer_weights.h"
+#include "cpu/layer/pass_state.h"
 
 namespace moe::cpu {
 
@@ -46,19 +46,27 @@ struct Operand {
   int64_t row_bytes() const { return weights.layout().padded_k * element_bytes(gemm.arithmetic); }
 };
 
+// What stages take memory from: for what they leave, and for themselves.
+struct StageMemory {
+  Arena state, scratch;
+};
+
 class Pass {
  public:
+  // `state` holds what the stages of earlier passes over these tokens have left.
   Pass(Context& context, const LayerDescription& layer, const LayerWeights& weights, const LayerTokens& tokens,
-       Stages stages)
+       Stages stages, PassState& state)
       : context(context),
         kernels(context.kernels),
         layer(layer),
         weights(weights),
         tokens(tokens),
         stages(stages),
-        slots(layer.slots(tokens.choices)) {}
+        slots(layer.slots(tokens.choices)),
+        state(state) {}
 
-  Status run(StageTimes& times);
+  // What the stages leave lies in `kept`, or where that is null in the workspace, until the next operator.
+  Status run(StageTimes& times, Buffer* kept);
 
   int64_t threads() const { return context.team.threads; }
   int64_t most_rows() const { return tokens.count * slots; }
@@ -106,7 +114,7 @@ class Pass {
   const LayerTokens& tokens;
   const Stages stages;
   const int64_t slots;  // per token: its choices and the shared experts
-  ForwardState state;
+  PassState& state;
   // An error found in the data, reported after the pass.
   Status data_error;
   std::atomic<int64_t> non_finite_rows{0};
@@ -125,7 +133,8 @@ class Pass {
   } scratch;
 
  private:
-  void take(Arena& arena);
+  Status reserve(Buffer* kept);
+  void take(StageMemory& memory);
 
   std::vector<RowTile> token_tiles_;
 };

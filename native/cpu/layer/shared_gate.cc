@@ -9,10 +9,10 @@ Operand gate_of(const Pass& pass) {
   return pass.operand(*pass.weights.shared_gate, DType::f32, floats(pass.weights.shared_gate_bias));
 }
 
-void take(Pass& pass, Arena& arena) {
+void take(Pass& pass, StageMemory& memory) {
   if (pass.weights.shared_gate == nullptr) return;
   pass.take_packed_tokens(gate_of(pass));
-  pass.state.shared_gate = arena.take<float>(pass.tokens.count * pass.layer.shared_gate_rows());
+  pass.state.shared_gate = memory.state.take<float>(pass.tokens.count * pass.layer.shared_gate_rows());
 }
 
 Status run(Pass& pass) {

@@ -6,11 +6,11 @@ namespace moe::cpu {
 
 namespace {
 
-void take(Pass& pass, Arena& arena) {
-  pass.state.offsets = arena.take<int32_t>(pass.layer.all_experts() + 1);
-  pass.state.token_of_row = arena.take<int32_t>(pass.most_rows());
-  pass.state.row_of_slot = arena.take<int32_t>(pass.most_rows());
-  if (pass.layer.weight_on == WeightPlace::input) pass.state.weight_of_row = arena.take<float>(pass.most_rows());
+void take(Pass& pass, StageMemory& memory) {
+  pass.state.offsets = memory.state.take<int32_t>(pass.layer.all_experts() + 1);
+  pass.state.token_of_row = memory.state.take<int32_t>(pass.most_rows());
+  pass.state.row_of_slot = memory.state.take<int32_t>(pass.most_rows());
+  if (pass.layer.weight_on == WeightPlace::input) pass.state.weight_of_row = memory.state.take<float>(pass.most_rows());
 }
 
 // Gives every row the weight of its slot; rows of shared experts weigh 1.

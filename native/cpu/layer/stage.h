@@ -7,7 +7,7 @@ namespace moe::cpu {
 
 struct CpuStage {
   // Takes memory for the stage's results and for its own use.
-  void (*take)(Pass& pass, Arena& arena);
+  void (*take)(Pass& pass, StageMemory& memory);
   // Runs on the calling thread, which shares the work with others.
   Status (*run)(Pass& pass);
 };

@@ -4,7 +4,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 
 Status run_combine(const Pass& pass) {
-  const gpu::ForwardState& state = pass.state;
+  const gpu::PassState& state = pass.state;
   const bool weighted = pass.layer.weight_on == WeightPlace::output;
   gpu::IdError* error = pass.errors.next({.parameter = "forward: row of slot",
                                           .what = "a row",

@@ -1,33 +1,32 @@
-// What the stages of a pass leave for later ones. Memory is the workspace's, or the caller's for tensors that were
-// given.
+// The state of a forward, in memory of its own.
 #pragma once
 
-#include "core/layer/description.h"
-#include "core/tensor_view.h"
-#include "gpu/plan/layer_plan.h"
+#include <deque>
 
-namespace moe::gpu {
+#include "core/layer/forward_state.h"
+#include "gpu/layer/pass_state.h"
+#include "gpu/runtime/runtime.h"
 
-struct ForwardState {
-  TensorView logits;        // [T, E] f32
-  TensorView shared_gate;   // [T, shared_gate_rows] f32
-  TensorView ids;           // [T, k] i32 and
-  TensorView weights;       // [T, k] f32, for the chosen experts
-  TensorView slot_ids;      // [T, slots] i32 and
-  TensorView slot_weights;  // [T, slots] f32, with the shared experts. These ids count within the bank.
+namespace moe::MOE_GPU_NAMESPACE {
 
-  // The slots, sorted by expert.
-  TensorView offsets;            // [all experts + 1] i32
-  TensorView tokens_per_expert;  // [all experts] i32
-  TensorView token_of_row;       // [slots] i32
-  TensorView row_of_slot;        // [T, slots] i32
-  TensorView weight_of_row;      // [slots] f32; absent if weights multiply the outputs
+class GpuForwardState final : public ForwardState {
+ public:
+  explicit GpuForwardState(Runtime& runtime) : runtime_(runtime) {}
 
-  TensorView inner;  // [R, plan.inner_pitch]
-  TensorView rows;   // [R, H]
+  // Memory for what a pass through `stages` leaves.
+  Status reserve(Stages stages, const LayerDescription& layer, const LayerForward& forward,
+                 const gpu::LayerPlan& plan) {
+    Scratch& memory = memory_.emplace_back(runtime_);
+    MOE_TRY(memory.reserve(plan.state_bytes));
+    gpu::place_state(stages, layer, forward, plan, memory.at(0), &state_);
+    return {};
+  }
+  const gpu::PassState& pass_state() const { return state_; }
+
+ private:
+  Runtime& runtime_;
+  gpu::PassState state_;
+  std::deque<Scratch> memory_;  // one for each pass
 };
 
-ForwardState place_state(const LayerDescription& layer, const LayerForward& forward, const LayerPlan& plan,
-                         char* workspace);
-
-}  // namespace moe::gpu
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,5 +1,7 @@
 #include "gpu/layer/layer.h"
 
+#include "gpu/layer/forward_state.h"
+
 namespace moe::MOE_GPU_NAMESPACE {
 
 Status GpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
@@ -55,7 +57,7 @@ Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerP
                   .weights = *weights_,
                   .forward = f,
                   .plan = plan,
-                  .state = gpu::place_state(description(), f, plan, target.workspace),
+                  .state = target.state,
                   .workspace = target.workspace,
                   .errors = target.errors,
                   .non_finite_rows = context_.errors.non_finite_rows(),
@@ -69,16 +71,22 @@ Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerP
   return {};
 }
 
+std::unique_ptr<ForwardState> GpuLayer::new_state() { return std::make_unique<GpuForwardState>(runtime()); }
+
 Status GpuLayer::run(Stages stages, const LayerForward& f) {
   MOE_TRY(runtime().use());
   gpu::LayerPlan planned;
   MOE_TRY(plan(stages, f, &planned));
+  GpuForwardState own(runtime());
+  GpuForwardState& state = f.state == nullptr ? own : static_cast<GpuForwardState&>(*f.state);
+  MOE_TRY(state.reserve(stages, description(), f, planned));
   Scratch scratch(runtime());
   MOE_TRY(scratch.reserve(planned.workspace_bytes));
   const bool timed = !f.y.absent();
   if (timed) timed_.assign(stages.begin(), stages.end());
   return enqueue(stages, f, planned,
                  {.stream = runtime().stream(),
+                  .state = state.pass_state(),
                   .workspace = scratch.at(0),
                   .errors = context_.errors,
                   .clock = timed ? clock_.get() : nullptr});
@@ -88,18 +96,27 @@ Status GpuLayer::run(Stages stages, const LayerForward& f) {
 class GpuLayer::Captured final : public CapturedForward {
  public:
   Captured(GpuLayer& layer, const LayerForward& forward)
-      : layer_(layer), forward_(forward), workspace_(layer.runtime()), errors_(layer.runtime()) {}
+      : layer_(layer),
+        forward_(forward),
+        state_(layer.runtime()),
+        workspace_(layer.runtime()),
+        errors_(layer.runtime()) {}
 
   Status record(Stages stages) {
     MOE_TRY(layer_.runtime().use());
     gpu::LayerPlan plan;
     MOE_TRY(layer_.plan(stages, forward_, &plan));
+    MOE_TRY(state_.reserve(stages, layer_.description(), forward_, plan));
     MOE_TRY(workspace_.reserve(plan.workspace_bytes));
     MOE_TRY(errors_.open());
     return layer_.runtime().record(
         [&](Stream stream) {
           return layer_.enqueue(stages, forward_, plan,
-                                {.stream = stream, .workspace = workspace_.at(0), .errors = errors_, .clock = nullptr});
+                                {.stream = stream,
+                                 .state = state_.pass_state(),
+                                 .workspace = workspace_.at(0),
+                                 .errors = errors_,
+                                 .clock = nullptr});
         },
         &graph_);
   }
@@ -109,6 +126,7 @@ class GpuLayer::Captured final : public CapturedForward {
  private:
   GpuLayer& layer_;
   LayerForward forward_;
+  GpuForwardState state_;
   Scratch workspace_;
   // Launches of a graph need places of their own to write errors to, since the device hands its places to other
   // launches after each wait. Nobody reads them: ids that are given are in range.

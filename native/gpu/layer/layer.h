@@ -19,6 +19,7 @@ class GpuLayer : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
   StageTimes stage_times() const override;
@@ -30,6 +31,7 @@ class GpuLayer : public Layer {
   // Where a pass's launches go, and what they use besides its tensors.
   struct Target {
     Stream stream;
+    const gpu::PassState& state;
     char* workspace;
     DataErrors& errors;
     StageClock* clock;  // null: not timed

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/layer/description.h"
-#include "gpu/layer/forward_state.h"
+#include "gpu/layer/pass_state.h"
 #include "gpu/layer/weights.h"
 #include "gpu/plan/layer_plan.h"
 #include "gpu/runtime/data_errors.h"
@@ -17,7 +17,7 @@ struct Pass {
   const LayerWeights& weights;
   const LayerForward& forward;
   const gpu::LayerPlan& plan;
-  gpu::ForwardState state;
+  const gpu::PassState& state;
   char* workspace;
   DataErrors& errors;
   unsigned long long* non_finite_rows;  // the device's counter; replays add to it too

@@ -20,7 +20,7 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
     operands.input.token_error = pass.errors.next(
         {.parameter = "forward: token of row", .what = "a row", .limit = rows.x.shape[0], .columns = 0});
   }
-  return launch_grouped_gemm(operands, plan.gemm, pass.workspace + plan.map, pass.stream);
+  return launch_grouped_gemm(operands, plan.gemm, pass.state.tile_maps[plan.map], pass.stream);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

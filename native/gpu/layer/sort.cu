@@ -8,7 +8,7 @@ namespace {
 
 // Writes every token's slots: the chosen ones, then those of the shared experts.
 Status fill_slots(const Pass& pass) {
-  const gpu::ForwardState& state = pass.state;
+  const gpu::PassState& state = pass.state;
   gpu::IdError* error = pass.errors.next(
       {.parameter = "forward: ids", .what = "an expert", .limit = pass.layer.experts, .columns = state.ids.shape[1]});
   return launch_shared_slots({.ids = state.ids,
@@ -25,7 +25,7 @@ Status fill_slots(const Pass& pass) {
 }  // namespace
 
 Status run_sort(const Pass& pass) {
-  const gpu::ForwardState& state = pass.state;
+  const gpu::PassState& state = pass.state;
   const LayerDescription& layer = pass.layer;
   // The ids of choices count among the router's experts. Slots of their own have ids that count within the bank.
   SortRange range{.limit = layer.experts, .first = layer.bank.first};
@@ -43,11 +43,12 @@ Status run_sort(const Pass& pass) {
                        .token_of_row = state.token_of_row,
                        .row_of_slot = state.row_of_slot},
                       range, weights, pass.plan.sort, pass.workspace + pass.plan.sort_counts, error, pass.stream));
-  for (const gpu::TileMapPlan& map : pass.plan.maps) {
+  for (size_t i = 0; i < pass.plan.maps.size(); ++i) {
     error = pass.errors.next(
         {.parameter = "forward: offsets", .what = nullptr, .limit = pass.plan.row_count, .columns = 0});
-    MOE_TRY(launch_tile_map(state.offsets.as<int>(), layer.all_experts(), pass.plan.row_count, map.tile_rows,
-                            pass.workspace + map.map, error, pass.traits.max_threads, pass.stream));
+    MOE_TRY(launch_tile_map(state.offsets.as<int>(), layer.all_experts(), pass.plan.row_count,
+                            pass.plan.maps[i].tile_rows, state.tile_maps[i], error, pass.traits.max_threads,
+                            pass.stream));
   }
   return {};
 }

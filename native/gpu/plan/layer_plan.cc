@@ -11,8 +11,20 @@ namespace {
 
 size_t size_of(int64_t count, DType dtype) { return static_cast<size_t>(count) * info(dtype).bytes; }
 
+// What a list of stages takes of the state and of the workspace.
+struct StageParts {
+  Stages stages;
+  Parts state, workspace;
+
+  bool runs(Stage stage) const { return contains(stages, stage); }
+  // For results of a stage.
+  size_t leave(Stage stage, size_t bytes) { return state.take(runs(stage) ? bytes : 0); }
+  // For a stage's own use.
+  size_t use(Stage stage, size_t bytes) { return workspace.take(runs(stage) ? bytes : 0); }
+};
+
 // Places each product's converted x and tile map; products share them where they can.
-void place_products(LayerPlan& plan, int64_t tokens, Parts& parts) {
+void place_products(LayerPlan& plan, int64_t tokens, StageParts& parts) {
   for (ProductPlan& product : plan.products) {
     const GemmPlan& gemm = product.gemm;
     if (gemm.converts_x) {
@@ -20,7 +32,7 @@ void place_products(LayerPlan& plan, int64_t tokens, Parts& parts) {
         return each.dtype == gemm.x_dtype() && each.pitch == gemm.x_pitch;
       });
       if (same == plan.converted.end()) {
-        const size_t x = parts.take(converted_bytes(gemm, tokens));
+        const size_t x = parts.use(Stage::gate_up, converted_bytes(gemm, tokens));
         same = plan.converted.insert(same, {.dtype = gemm.x_dtype(), .pitch = gemm.x_pitch, .x = x});
       }
       product.x = same->x;
@@ -31,9 +43,10 @@ void place_products(LayerPlan& plan, int64_t tokens, Parts& parts) {
     auto same = std::find_if(plan.maps.begin(), plan.maps.end(),
                              [&](const TileMapPlan& each) { return each.tile_rows == tile_rows; });
     if (same == plan.maps.end()) {
-      same = plan.maps.insert(same, {.tile_rows = tile_rows, .map = parts.take(product.gemm.tile_map_bytes)});
+      const size_t map = parts.leave(Stage::sort, product.gemm.tile_map_bytes);
+      same = plan.maps.insert(same, {.tile_rows = tile_rows, .map = map});
     }
-    product.map = same->map;
+    product.map = static_cast<size_t>(same - plan.maps.begin());
   }
 }
 
@@ -70,7 +83,7 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
 
 // Places what the stages from sort on leave.
 Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
-                    Parts& parts, LayerPlan* plan) {
+                    StageParts& parts, LayerPlan* plan) {
   const int64_t experts = layer.all_experts();
   const int64_t chosen = problem.tokens * problem.choices;
   const int64_t slots = problem.tokens * layer.slots(problem.choices);
@@ -79,17 +92,18 @@ Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, 
   MOE_TRY(plan_products(layer, problem, traits, plan));
 
   const int64_t own_slots = layer.has_own_slots() ? slots : 0;
-  plan->slot_ids = parts.take(size_of(own_slots, DType::i32));
-  plan->slot_weights = parts.take(size_of(own_slots, DType::f32));
-  plan->offsets = parts.take(size_of(experts + 1, DType::i32));
-  plan->tokens_per_expert = parts.take(size_of(experts, DType::i32));
-  plan->token_of_row = parts.take(size_of(slots, DType::i32));
-  plan->weight_of_row = parts.take(size_of(layer.weight_on == WeightPlace::input ? slots : 0, DType::f32));
-  plan->row_of_slot = parts.take(size_of(slots, DType::i32));
-  plan->sort_counts = parts.take(plan->sort.workspace_bytes);
+  const int64_t weighed_rows = layer.weight_on == WeightPlace::input ? slots : 0;
+  plan->slot_ids = parts.leave(Stage::sort, size_of(own_slots, DType::i32));
+  plan->slot_weights = parts.leave(Stage::sort, size_of(own_slots, DType::f32));
+  plan->offsets = parts.leave(Stage::sort, size_of(experts + 1, DType::i32));
+  plan->tokens_per_expert = parts.leave(Stage::sort, size_of(experts, DType::i32));
+  plan->token_of_row = parts.leave(Stage::sort, size_of(slots, DType::i32));
+  plan->weight_of_row = parts.leave(Stage::sort, size_of(weighed_rows, DType::f32));
+  plan->row_of_slot = parts.leave(Stage::sort, size_of(slots, DType::i32));
+  plan->sort_counts = parts.use(Stage::sort, plan->sort.workspace_bytes);
   place_products(*plan, problem.tokens, parts);
-  plan->inner = parts.take(size_of(plan->row_count * plan->inner_pitch, plan->inner_dtype));
-  plan->rows = parts.take(size_of(plan->row_count * layer.hidden, plan->rows_dtype));
+  plan->inner = parts.leave(Stage::gate_up, size_of(plan->row_count * plan->inner_pitch, plan->inner_dtype));
+  plan->rows = parts.leave(Stage::down, size_of(plan->row_count * layer.hidden, plan->rows_dtype));
   return {};
 }
 
@@ -130,18 +144,19 @@ std::vector<LayerProduct> layer_products(const LayerDescription& layer) {
 Status plan_layer(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
                   LayerPlan* plan) {
   const int64_t chosen = problem.tokens * problem.choices;
-  const auto runs = [&](Stage stage) { return contains(problem.stages, stage); };
   *plan = {};
-  Parts parts;
-  const bool logits = runs(Stage::router) && !problem.logits_given;
-  const bool ids = runs(Stage::gating) && !problem.ids_given;
-  const int64_t gate_rows = runs(Stage::shared_gate) ? layer.shared_gate_rows() : 0;
-  plan->logits = parts.take(size_of(logits ? problem.tokens * layer.experts : 0, DType::f32));
-  plan->ids = parts.take(size_of(ids ? chosen : 0, DType::i32));
-  plan->weights = parts.take(size_of(ids ? chosen : 0, DType::f32));
-  plan->shared_gate = parts.take(size_of(problem.tokens * gate_rows, DType::f32));
-  if (runs(Stage::sort)) MOE_TRY(plan_experts(layer, problem, traits, parts, plan));
-  plan->workspace_bytes = parts.end();
+  StageParts parts{.stages = problem.stages, .state = {}, .workspace = {}};
+  const int64_t logits = problem.logits_given ? 0 : problem.tokens * layer.experts;
+  const int64_t ids = problem.ids_given ? 0 : chosen;
+  plan->logits = parts.leave(Stage::router, size_of(logits, DType::f32));
+  plan->ids = parts.leave(Stage::gating, size_of(ids, DType::i32));
+  plan->weights = parts.leave(Stage::gating, size_of(ids, DType::f32));
+  plan->shared_gate = parts.leave(Stage::shared_gate, size_of(problem.tokens * layer.shared_gate_rows(), DType::f32));
+  if (parts.runs(Stage::sort) || parts.runs(Stage::gate_up) || parts.runs(Stage::down) || parts.runs(Stage::combine)) {
+    MOE_TRY(plan_experts(layer, problem, traits, parts, plan));
+  }
+  plan->state_bytes = parts.state.end();
+  plan->workspace_bytes = parts.workspace.end();
   return {};
 }
 
@@ -149,8 +164,8 @@ std::string describe(const LayerPlan& plan) {
   std::ostringstream text;
   text << describe(plan.sort);
   for (const ProductPlan& product : plan.products) text << "\n" << describe(product.gemm);
-  text << "\ninner " << info(plan.inner_dtype).name << " rows of " << plan.inner_pitch << ", workspace "
-       << plan.workspace_bytes;
+  text << "\ninner " << info(plan.inner_dtype).name << " rows of " << plan.inner_pitch << ", state " << plan.state_bytes
+       << ", workspace " << plan.workspace_bytes;
   return text.str();
 }
 

@@ -23,27 +23,27 @@ struct LayerProduct {
 // In the order of computation: the first sets the inner activations, the others multiply them; down is last.
 std::vector<LayerProduct> layer_products(const LayerDescription& layer);
 
-// One product: its GEMM, and where the workspace keeps its left operand (if converted) and its tile map.
+// One product: its GEMM, where the workspace keeps its left operand (if converted), and the index of its tile map.
 struct ProductPlan {
   GemmPlan gemm;
   size_t x, map;
 };
 
-// A tile map, shared by products with tiles of the same height.
+// A tile map in the state, shared by products with tiles of the same height.
 struct TileMapPlan {
   int tile_rows;
   size_t map;
 };
 
-// x in another dtype or with another pitch, shared by the products that need the same.
+// x in another dtype or with another pitch, in the workspace, shared by the products that need the same.
 struct ConvertedPlan {
   DType dtype;
   int64_t pitch;
   size_t x;
 };
 
-// One pass through a layer: the plans of its stages, and the place of each part in one workspace. Parts of stages that
-// do not run, and parts that the caller gives, take no memory.
+// One pass through a layer: the plans of its stages, and the place of each part. Results of stages are in the state;
+// the workspace is for their own use. Parts of stages that do not run, and parts that the caller gives, take no memory.
 struct LayerPlan {
   SortPlan sort;
   std::vector<ProductPlan> products;  // in the order of layer_products()
@@ -54,8 +54,10 @@ struct LayerPlan {
   DType rows_dtype;     // the rows that are combined
   int64_t row_count;    // R, at most
   size_t logits, ids, weights, shared_gate, slot_ids, slot_weights;
-  size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot, sort_counts;
+  size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot;
   size_t inner, rows;
+  size_t state_bytes;
+  size_t sort_counts;
   size_t workspace_bytes;
 };
 struct LayerProblem {

@@ -3,8 +3,8 @@
 #include "check.h"
 #include "core/formats/list.h"
 #include "cpu/isa/isa.h"
-#include "cpu/random.h"
-#include "cpu/random_weight.h"
+#include "random.h"
+#include "random_weight.h"
 
 namespace {
 

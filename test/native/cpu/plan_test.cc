@@ -4,7 +4,7 @@
 #include <map>
 
 #include "check.h"
-#include "cpu/random.h"
+#include "random.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "cpu/isa/isa.h"
-#include "cpu/random.h"
+#include "random.h"
 
 namespace {
 

@@ -15,13 +15,16 @@ struct Part {
   size_t begin, bytes;
 };
 
-// Checks every part of the workspace, in order, and the bytes that its tensor takes.
-void check_parts(const LayerPlan& plan, const std::vector<Part>& parts) {
+// Checks every part of the state or the workspace, in order, and the bytes that its tensor takes.
+void check_parts(const std::vector<Part>& parts, size_t bytes) {
   for (size_t i = 0; i < parts.size(); ++i) {
     MOE_CHECK_EQUAL(parts[i].begin % 256, 0u);
-    MOE_CHECK(parts[i].begin + parts[i].bytes <= (i + 1 < parts.size() ? parts[i + 1].begin : plan.workspace_bytes));
+    MOE_CHECK(parts[i].begin + parts[i].bytes <= (i + 1 < parts.size() ? parts[i + 1].begin : bytes));
   }
 }
+
+size_t bytes_of(const LayerPlan& plan) { return plan.state_bytes + plan.workspace_bytes; }
+size_t tile_map(const LayerPlan& plan, const ProductPlan& product) { return plan.maps[product.map].map; }
 
 LayerFormats all_roles(const WeightFormat& format) {
   return {
@@ -54,7 +57,7 @@ LayerPlan planned(const LayerDescription& layer, const LayerProblem& problem) {
   return plan;
 }
 
-MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
+MOE_TEST(a_layers_state_and_workspace_have_a_place_for_every_part) {
   const LayerPlan plan = planned(small_layer(), of_tokens(small_layer(), 13, DType::bf16, false));
   const ProductPlan &gate_up = plan.products.front(), &down = plan.products.back();
   MOE_CHECK(gate_up.gemm.converts_x);
@@ -62,23 +65,23 @@ MOE_TEST(a_layers_workspace_has_a_place_for_every_part) {
   MOE_CHECK_EQUAL(plan.inner_pitch, 40);
   MOE_CHECK_EQUAL(down.gemm.x_pitch, 40);
   MOE_CHECK(!down.gemm.converts_x);
-  MOE_CHECK_EQUAL(down.map, gate_up.map);
+  MOE_CHECK_EQUAL(tile_map(plan, down), tile_map(plan, gate_up));
   MOE_CHECK(plan.rows_dtype == DType::bf16);
-  check_parts(plan, {{plan.logits, 13 * 9 * 4},
-                     {plan.ids, 39 * 4},
-                     {plan.weights, 39 * 4},
-                     {plan.offsets, 10 * 4},
-                     {plan.tokens_per_expert, 9 * 4},
-                     {plan.token_of_row, 39 * 4},
-                     {plan.row_of_slot, 39 * 4},
-                     {plan.sort_counts, plan.sort.workspace_bytes},
-                     {gate_up.x, 13 * 48 * 2},
-                     {gate_up.map, gate_up.gemm.tile_map_bytes},
-                     {plan.inner, 39 * 40 * 2},
-                     {plan.rows, 39 * 45 * 2}});
+  check_parts({{plan.logits, 13 * 9 * 4},
+               {plan.ids, 39 * 4},
+               {plan.weights, 39 * 4},
+               {plan.offsets, 10 * 4},
+               {plan.tokens_per_expert, 9 * 4},
+               {plan.token_of_row, 39 * 4},
+               {plan.row_of_slot, 39 * 4},
+               {tile_map(plan, gate_up), gate_up.gemm.tile_map_bytes},
+               {plan.inner, 39 * 40 * 2},
+               {plan.rows, 39 * 45 * 2}},
+              plan.state_bytes);
+  check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {gate_up.x, 13 * 48 * 2}}, plan.workspace_bytes);
 }
 
-MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights_of_inputs) {
+MOE_TEST(a_state_has_a_place_for_the_slots_of_shared_experts_and_the_weights_of_inputs) {
   LayerDescription layer = small_layer();
   layer.shared_experts = 2;
   layer.shared_gate = SharedGate::softmax;
@@ -89,22 +92,22 @@ MOE_TEST(a_workspace_has_a_place_for_the_slots_of_shared_experts_and_the_weights
   MOE_CHECK(plan.sort.units * plan.sort.slots_per_unit >= 13 * 5);
   const ProductPlan& gate_up = plan.products.front();
   MOE_CHECK_EQUAL(gate_up.gemm.max_row_tiles, max_row_tiles(13 * 5, 11, gate_up.gemm.tile.rows));
-  check_parts(plan, {{plan.logits, 13 * 9 * 4},
-                     {plan.ids, 39 * 4},
-                     {plan.weights, 39 * 4},
-                     {plan.shared_gate, 13 * 2 * 4},
-                     {plan.slot_ids, 65 * 4},
-                     {plan.slot_weights, 65 * 4},
-                     {plan.offsets, 12 * 4},
-                     {plan.tokens_per_expert, 11 * 4},
-                     {plan.token_of_row, 65 * 4},
-                     {plan.weight_of_row, 65 * 4},
-                     {plan.row_of_slot, 65 * 4},
-                     {plan.sort_counts, plan.sort.workspace_bytes},
-                     {gate_up.x, 13 * 48 * 2},
-                     {gate_up.map, gate_up.gemm.tile_map_bytes},
-                     {plan.inner, 65 * 40 * 2},
-                     {plan.rows, 65 * 45 * 4}});
+  check_parts({{plan.logits, 13 * 9 * 4},
+               {plan.ids, 39 * 4},
+               {plan.weights, 39 * 4},
+               {plan.shared_gate, 13 * 2 * 4},
+               {plan.slot_ids, 65 * 4},
+               {plan.slot_weights, 65 * 4},
+               {plan.offsets, 12 * 4},
+               {plan.tokens_per_expert, 11 * 4},
+               {plan.token_of_row, 65 * 4},
+               {plan.weight_of_row, 65 * 4},
+               {plan.row_of_slot, 65 * 4},
+               {tile_map(plan, gate_up), gate_up.gemm.tile_map_bytes},
+               {plan.inner, 65 * 40 * 2},
+               {plan.rows, 65 * 45 * 4}},
+              plan.state_bytes);
+  check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {gate_up.x, 13 * 48 * 2}}, plan.workspace_bytes);
 }
 
 MOE_TEST(a_bank_without_the_shared_experts_has_a_place_for_slots_that_their_softmax_gate_weighs) {
@@ -114,10 +117,9 @@ MOE_TEST(a_bank_without_the_shared_experts_has_a_place_for_slots_that_their_soft
   MOE_CHECK_EQUAL(plain.slot_ids, plain.offsets);
   layer.shared_gate = SharedGate::softmax;
   const LayerPlan plan = planned(layer, of_tokens(layer, 13, DType::bf16, false));
-  check_parts(plan, {{plan.shared_gate, 13 * 2 * 4},
-                     {plan.slot_ids, 39 * 4},
-                     {plan.slot_weights, 39 * 4},
-                     {plan.offsets, 6 * 4}});
+  check_parts(
+      {{plan.shared_gate, 13 * 2 * 4}, {plan.slot_ids, 39 * 4}, {plan.slot_weights, 39 * 4}, {plan.offsets, 6 * 4}},
+      plan.state_bytes);
 }
 
 MOE_TEST(rows_are_as_many_as_choices_at_most) {
@@ -131,14 +133,14 @@ MOE_TEST(rows_are_as_many_as_choices_at_most) {
   MOE_CHECK_EQUAL(plan.row_count, 2100);
   const GemmPlan& gate_up = plan.products.front().gemm;
   MOE_CHECK_EQUAL(gate_up.max_row_tiles, max_row_tiles(2100, layer.all_experts(), gate_up.tile.rows));
-  MOE_CHECK_EQUAL(static_cast<int64_t>(plan.workspace_bytes - plan.rows) / 1024, 2100 * 45 * 2 / 1024);
+  MOE_CHECK_EQUAL(static_cast<int64_t>(plan.state_bytes - plan.rows) / 1024, 2100 * 45 * 2 / 1024);
   problem.max_choices = 9999;
   MOE_CHECK_EQUAL(planned(layer, problem).row_count, 5000);
 }
 
 MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
   const auto bytes = [](const LayerDescription& layer) {
-    return planned(layer, of_tokens(layer, 1000, DType::bf16, false)).workspace_bytes;
+    return bytes_of(planned(layer, of_tokens(layer, 1000, DType::bf16, false)));
   };
   LayerDescription layer = small_layer();
   const size_t plain = bytes(layer);
@@ -234,17 +236,39 @@ MOE_TEST(what_stages_do_not_need_takes_no_memory) {
   LayerProblem problem = of_tokens(layer, 1000, DType::bf16, true);
   problem.stages = kLogitsStages;
   problem.logits_given = true;
-  MOE_CHECK_EQUAL(planned(layer, problem).workspace_bytes, 0u);
+  MOE_CHECK_EQUAL(bytes_of(planned(layer, problem)), 0u);
   problem.logits_given = false;
   problem.stages = kRouteStages;
   problem.ids_given = true;
-  MOE_CHECK(planned(layer, problem).workspace_bytes < 1000 * 9 * 4 + 256);
+  MOE_CHECK(bytes_of(planned(layer, problem)) < 1000 * 9 * 4 + 256);
   MOE_CHECK(planned(layer, problem).products.empty());
   problem.stages = kRoutedStages;
-  const size_t routed = planned(layer, problem).workspace_bytes;
+  const size_t routed = bytes_of(planned(layer, problem));
   problem.stages = kForwardStages;
   problem.ids_given = false;
-  MOE_CHECK(planned(layer, problem).workspace_bytes >= routed + 1000 * (9 + 3 + 3) * 4);
+  MOE_CHECK(bytes_of(planned(layer, problem)) >= routed + 1000 * (9 + 3 + 3) * 4);
+}
+
+MOE_TEST(lists_of_stages_take_their_parts_of_what_all_take) {
+  LayerDescription layer = small_layer();
+  layer.formats.gate = &kF32Format;
+  LayerProblem problem = of_tokens(layer, 100, DType::bf16, true);
+  const LayerPlan whole = planned(layer, problem);
+  const Stages all = kForwardStages;
+  for (size_t i = 0; i <= all.size(); ++i) {
+    problem.stages = all.first(i);
+    const LayerPlan before = planned(layer, problem);
+    problem.stages = all.subspan(i);
+    const LayerPlan after = planned(layer, problem);
+    MOE_CHECK_EQUAL(before.state_bytes + after.state_bytes, whole.state_bytes);
+    MOE_CHECK_EQUAL(before.workspace_bytes + after.workspace_bytes, whole.workspace_bytes);
+    // What sort maps for the products, they find.
+    for (const LayerPlan* plan : {&before, &after}) {
+      for (size_t product = 0; product < plan->products.size(); ++product) {
+        MOE_CHECK_EQUAL(plan->products[product].map, whole.products[product].map);
+      }
+    }
+  }
 }
 
 }  // namespace

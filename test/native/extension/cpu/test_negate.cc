@@ -5,7 +5,7 @@ namespace moe::cpu {
 
 namespace {
 
-void take(Pass&, Arena&) {}
+void take(Pass&, StageMemory&) {}
 
 Status run(Pass& pass) {
   const int64_t hidden = pass.layer.hidden;

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/formats/dequantize.h"
-#include "cpu/random.h"
+#include "random.h"
 
 namespace moe::test {
 

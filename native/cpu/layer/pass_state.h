@@ -1,0 +1,26 @@
+// What the stages of a pass leave for later ones.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/gemm/plan.h"
+
+namespace moe::cpu {
+
+// Arrays that the caller gave, or memory that the stages take.
+struct PassState {
+  float* logits = nullptr;          // [tokens, experts], from router
+  float* shared_gate = nullptr;     // [tokens, shared_gate_rows], from shared_gate
+  int32_t* ids = nullptr;           // [tokens, choices] and
+  float* weights = nullptr;         // [tokens, choices], from gating
+  int32_t* offsets = nullptr;       // [all_experts + 1]; this and the next three are from sort
+  int32_t* token_of_row = nullptr;  // [rows]
+  int32_t* row_of_slot = nullptr;   // [tokens, slots]
+  float* weight_of_row = nullptr;   // [rows], if weights multiply the input
+  std::vector<RowTile> row_tiles;   // one expert each, from gate_up
+  char* inner_tiles = nullptr;      // packed tiles of activations, from gate_up
+  float* outputs = nullptr;         // [rows, hidden], from down
+};
+
+}  // namespace moe::cpu
