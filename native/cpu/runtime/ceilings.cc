@@ -1,11 +1,12 @@
 #include "cpu/runtime/ceilings.h"
 
 #include <algorithm>
+#include <thread>
+#include <vector>
 
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/clock.h"
 #include "cpu/runtime/memory.h"
-#include "cpu/runtime/team.h"
 
 namespace moe::cpu {
 
@@ -16,12 +17,20 @@ constexpr int64_t kIterations = 4'000'000;
 // Far more than the caches hold.
 constexpr int64_t kReadBytesPerThread = int64_t{512} << 20;
 
-double best_rate(const Team& team, double work, const auto& body) {
+// body(index) on each of `threads` threads at once, which the pool's, taken for work as they come, need not be.
+void run_on_all(int threads, const auto& body) {
+  std::vector<std::thread> others;
+  for (int index = 1; index < threads; ++index) others.emplace_back([&body, index] { body(index); });
+  body(0);
+  for (std::thread& thread : others) thread.join();
+}
+
+double best_rate(int threads, double work, const auto& body) {
   double best = 0;
   for (int i = 0; i < kRepeats; ++i) {
     const double start = seconds();
-    team.run([&](const Worker& worker) { body(worker.index); });
-    best = std::max(best, work * team.threads / (seconds() - start));
+    run_on_all(threads, body);
+    best = std::max(best, work * threads / (seconds() - start));
   }
   return best;
 }
@@ -31,9 +40,8 @@ double best_rate(const Team& team, double work, const auto& body) {
 Status measure_ceilings(int threads, Ceilings* ceilings) {
   const Kernels* kernels = nullptr;
   MOE_TRY(select_kernels(&kernels));
-  const Team team{ThreadPool::shared(), threads};
   const auto peak = [&](const PeakLoop& loop) {
-    return best_rate(team, loop.flops_per_iteration * kIterations, [&](int) { loop.run(kIterations); });
+    return best_rate(threads, loop.flops_per_iteration * kIterations, [&](int) { loop.run(kIterations); });
   };
   ceilings->f32_flops = peak(kernels->f32_peak);
   ceilings->bf16_flops = kernels->bf16_peak.run == nullptr ? 0 : peak(kernels->bf16_peak);
@@ -41,11 +49,11 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
   void* memory = nullptr;
   MOE_TRY(allocate(static_cast<size_t>(kReadBytesPerThread * threads), false, &memory));
   char* bytes = static_cast<char*>(memory);
-  team.run([&](const Worker& worker) {
-    char* own = bytes + worker.index * kReadBytesPerThread;
+  run_on_all(threads, [&](int index) {
+    char* own = bytes + index * kReadBytesPerThread;
     std::fill(own, own + kReadBytesPerThread, 1);
   });
-  ceilings->read_bytes = best_rate(team, kReadBytesPerThread, [&](int index) {
+  ceilings->read_bytes = best_rate(threads, kReadBytesPerThread, [&](int index) {
     kernels->read_stream(bytes + index * kReadBytesPerThread, kReadBytesPerThread);
   });
   release(memory);

@@ -30,12 +30,6 @@ struct Team {
   std::shared_ptr<ThreadPool> pool;
   int threads;
 
-  // Runs on all threads; see ThreadPool::run.
-  template <class Body>
-  void run(Body&& body) const {
-    pool->run(threads, std::forward<Body>(body));
-  }
-
   // Runs on the caller and whoever comes, see ThreadPool::share; on no more threads than there are items or `work` is
   // worth.
   template <class Body>

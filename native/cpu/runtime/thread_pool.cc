@@ -16,17 +16,6 @@ void wait_while(const std::atomic<T>& value, T old) {
 
 }  // namespace
 
-void Barrier::wait() {
-  const uint32_t phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    phase_.notify_all();
-  } else {
-    wait_while(phase_, phase);
-  }
-}
-
 std::shared_ptr<ThreadPool> ThreadPool::shared() {
   // Never destroyed: a static destructor could run while another thread still uses it.
   static std::mutex& mutex = *new std::mutex;
@@ -49,9 +38,9 @@ ThreadPool::~ThreadPool() {
   for (auto& member : members_) member->thread.join();
 }
 
-void ThreadPool::run(Attendance attendance, int threads, Function function, void* context) {
+void ThreadPool::run(int threads, Function function, void* context) {
   std::lock_guard lock(region_mutex_);
-  if (threads == 1) return function(context, Worker{0, 1, nullptr});
+  if (threads == 1) return function(context, Worker{0});
   while (static_cast<int>(members_.size()) < threads - 1) {
     members_.push_back(std::make_unique<Member>());
     Member& member = *members_.back();
@@ -61,16 +50,13 @@ void ThreadPool::run(Attendance attendance, int threads, Function function, void
   function_ = function;
   context_ = context;
   threads_ = threads;
-  barrier_.reset(threads);
-  expected_.store(attendance == Attendance::all ? threads - 1 : 0, std::memory_order_relaxed);
   const uint32_t region = Gate::region(gate_.load(std::memory_order_relaxed)) + 1;
   gate_.store(Gate::open(region), std::memory_order_release);
   for (int i = 0; i < threads - 1; ++i) {
     members_[i]->called.store(region, std::memory_order_release);
     members_[i]->called.notify_one();
   }
-  function(context, Worker{0, threads, &barrier_});
-  for (int left; (left = expected_.load(std::memory_order_acquire)) > 0;) wait_while(expected_, left);
+  function(context, Worker{0});
   close();
 }
 
@@ -107,12 +93,7 @@ void ThreadPool::work(Member& member, int index) {
     const uint32_t region = enter(entered);
     if (region == entered) continue;
     entered = region;
-    if (index < threads_) {
-      function_(context_, Worker{index, threads_, &barrier_});
-      if (expected_.load(std::memory_order_relaxed) > 0 && expected_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        expected_.notify_one();
-      }
-    }
+    if (index < threads_) function_(context_, Worker{index});
     leave();
   }
 }

@@ -12,28 +12,9 @@
 
 namespace moe::cpu {
 
-// All threads of a region wait for each other, as often as needed. Spins briefly, then sleeps.
-class Barrier {
- public:
-  void reset(int count) { count_ = count; }
-  void wait();
-
- private:
-  int count_ = 1;
-  std::atomic<int> arrived_{0};
-  std::atomic<uint32_t> phase_{0};
-};
-
-// One thread's place in a parallel region.
+// One thread's place in a parallel region; the caller's is 0.
 struct Worker {
   int index;
-  int count;
-  Barrier* barrier;
-
-  // Only in a region that all threads take part in (ThreadPool::run).
-  void wait_for_all() const {
-    if (count > 1) barrier->wait();
-  }
 };
 
 class ThreadPool {
@@ -42,36 +23,19 @@ class ThreadPool {
   static std::shared_ptr<ThreadPool> shared();
   ~ThreadPool();
 
-  // Runs `body(worker)` once on the calling thread and once on each of `threads` - 1 workers, and returns when all have
-  // finished. `body` must not throw. It is as slow as the last thread to arrive, so use it only for work that needs
-  // every thread.
-  template <class Body>
-  void run(int threads, Body&& body) {
-    run(Attendance::all, threads, function_of<Body>(), context_of(body));
-  }
-
   // Runs `body(worker)` on the calling thread and on those of `threads` - 1 workers that arrive before the caller is
   // done, and returns when all that arrived have finished. `body` takes work until none is left, from an ItemQueue or
   // the like, so that the caller alone can do all of it. Nobody waits for a worker that sleeps or has no CPU. `body`
   // must not throw and must not wait for other workers.
   template <class Body>
   void share(int threads, Body&& body) {
-    run(Attendance::whoever_comes, threads, function_of<Body>(), context_of(body));
+    using Plain = std::remove_reference_t<Body>;
+    const auto call = [](void* context, const Worker& worker) { (*static_cast<Plain*>(context))(worker); };
+    run(threads, call, const_cast<void*>(static_cast<const void*>(&body)));
   }
 
  private:
   using Function = void (*)(void* context, const Worker& worker);
-  enum class Attendance { all, whoever_comes };
-
-  template <class Body>
-  static Function function_of() {
-    using Plain = std::remove_reference_t<Body>;
-    return [](void* context, const Worker& worker) { (*static_cast<Plain*>(context))(worker); };
-  }
-  template <class Body>
-  static void* context_of(Body& body) {
-    return const_cast<void*>(static_cast<const void*>(&body));
-  }
 
   struct alignas(64) Member {
     // The last region that this member was called to.
@@ -90,7 +54,7 @@ class ThreadPool {
   };
 
   ThreadPool() = default;
-  void run(Attendance attendance, int threads, Function function, void* context);
+  void run(int threads, Function function, void* context);
   void work(Member& member, int index);
   // Enters the open region unless that is `last`. Returns the number of the region entered, or `last`.
   uint32_t enter(uint32_t last);
@@ -104,10 +68,7 @@ class ThreadPool {
   Function function_ = nullptr;
   void* context_ = nullptr;
   int threads_ = 1;
-  Barrier barrier_;
   alignas(64) std::atomic<uint64_t> gate_{Gate::kClosed};
-  // Of the workers that the caller waits for, those that have not finished.
-  alignas(64) std::atomic<int> expected_{0};
 };
 
 // Hands out items 0 .. total - 1 of a phase. Every thread first works through its own contiguous range (contiguous
@@ -116,7 +77,7 @@ class ItemQueue {
  public:
   explicit ItemQueue(int threads) : ranges_(static_cast<size_t>(threads)) {}
 
-  // Called by one thread before a phase, and followed by a barrier.
+  // Called before a phase by the thread that opens its region.
   void reset(int64_t total);
   // The next item for `worker`, or -1.
   int64_t next(int worker);

@@ -16,31 +16,14 @@ using ThreadPoolPointer = std::shared_ptr<ThreadPool>;
 
 }  // namespace
 
-MOE_TEST(every_worker_runs_once_and_barriers_keep_phases_apart) {
-  const Team team{ThreadPool::shared(), 3};
-  for (int round = 0; round < 300; ++round) {
-    std::atomic<int> first{0}, second{0};
-    std::atomic<bool> apart{true};
-    team.run([&](const Worker& worker) {
-      ++first;
-      worker.wait_for_all();
-      if (first.load() != 3) apart = false;
-      ++second;
-      worker.wait_for_all();
-      if (second.load() != 3) apart = false;
-    });
-    MOE_CHECK(apart.load());
-  }
-}
-
 MOE_TEST(a_queue_hands_out_every_item_once) {
   for (const int threads : {1, 2, 5}) {
-    const Team team{ThreadPool::shared(), threads};
+    const ThreadPoolPointer pool = ThreadPool::shared();
     ItemQueue queue(threads);
     for (const int64_t total : {int64_t{0}, int64_t{1}, int64_t{7}, int64_t{1000}}) {
       std::vector<std::atomic<int>> taken(static_cast<size_t>(total));
       queue.reset(total);
-      team.run([&](const Worker& worker) {
+      pool->share(threads, [&](const Worker& worker) {
         for (int64_t item; (item = queue.next(worker.index)) >= 0;) ++taken[item];
       });
       bool once = true;
@@ -52,21 +35,27 @@ MOE_TEST(a_queue_hands_out_every_item_once) {
 
 MOE_TEST(teams_of_several_devices_share_the_pool_one_region_at_a_time) {
   std::atomic<int> inside{0};
-  std::atomic<bool> alone{true};
+  std::atomic<bool> alone{true}, complete{true};
   const auto device = [&](int threads) {
-    const Team team{ThreadPool::shared(), threads};
+    const ThreadPoolPointer pool = ThreadPool::shared();
+    ItemQueue queue(threads);
     for (int i = 0; i < 200; ++i) {
-      team.run([&](const Worker& worker) {
+      std::atomic<int> items{0};
+      queue.reset(40);
+      pool->share(threads, [&](const Worker& worker) {
         if (worker.index == 0 && ++inside != 1) alone = false;
-        worker.wait_for_all();
+        while (queue.next(worker.index) >= 0) ++items;
         if (worker.index == 0) --inside;
       });
+      if (items != 40) complete = false;
     }
   };
-  std::thread a(device, 2), b(device, 3);
+  std::thread a(device, 2), b(device, 5), c(device, 1);
   a.join();
   b.join();
+  c.join();
   MOE_CHECK(alone.load());
+  MOE_CHECK(complete.load());
 }
 
 MOE_TEST(ranges_are_covered_once) {
@@ -115,32 +104,6 @@ MOE_TEST(a_shared_region_ends_without_the_workers_that_come_late) {
     calls += here;
   }
   MOE_CHECK(calls >= 300 && calls < 300 * 64);
-}
-
-MOE_TEST(regions_of_all_and_shared_ones_alternate) {
-  const ThreadPoolPointer pool = ThreadPool::shared();
-  const auto device = [&](int threads) {
-    for (int i = 0; i < 200; ++i) {
-      std::atomic<int> first{0};
-      bool apart = true;
-      ItemQueue queue(threads);
-      queue.reset(40);
-      std::atomic<int> items{0};
-      pool->share(threads, [&](const Worker& worker) {
-        while (queue.next(worker.index) >= 0) ++items;
-      });
-      pool->run(threads, [&](const Worker& worker) {
-        ++first;
-        worker.wait_for_all();
-        if (worker.index == 0) apart = first == threads;
-      });
-      MOE_CHECK(apart && first == threads && items == 40);
-    }
-  };
-  std::thread a(device, 2), b(device, 5), c(device, 1);
-  a.join();
-  b.join();
-  c.join();
 }
 
 MOE_TEST(threads_follow_from_work) {
