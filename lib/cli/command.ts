@@ -28,7 +28,7 @@ export interface Command {
 }
 
 /** Options that every command has. */
-export const commonOptions = {
+const commonOptions = {
   help: { type: "boolean", short: "h", help: "show this help" },
   verbose: { type: "boolean", help: "show the stack of an error" },
 } as const satisfies Options;

@@ -24,7 +24,7 @@ export const groupScores = ["max", "top2_sum", "topk_sum"] as const;
  */
 export type GroupScore = (typeof groupScores)[number];
 
-export const normalizations = ["none", "sum", "sum_plus_epsilon", "clamped_sum", "lp"] as const;
+const normalizations = ["none", "sum", "sum_plus_epsilon", "clamped_sum", "lp"] as const;
 /**
  * The divisor of the k chosen weights: none, their sum, their sum plus epsilon, the larger of their sum and epsilon, or
  * their L^p norm. If the divisor is 0, so are the weights.

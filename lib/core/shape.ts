@@ -4,7 +4,7 @@ import { invalidArgument, MoeError } from "./errors.js";
 export type Shape = readonly number[];
 
 /** Largest number of dimensions of a tensor. */
-export const maximumRank = 4;
+const maximumRank = 4;
 
 export function shapeSize(shape: Shape): number {
   return shape.reduce((size, dimension) => size * dimension, 1);

@@ -20,12 +20,11 @@ constexpr int kDTypeCount = 5;
 struct DTypeInfo {
   const char* name;
   size_t bytes;
-  bool is_float;
 };
 
 // In the order of DType.
 inline constexpr DTypeInfo kDTypes[kDTypeCount] = {
-    {"f32", 4, true}, {"f16", 2, true}, {"bf16", 2, true}, {"i32", 4, false}, {"u8", 1, false},
+    {"f32", 4}, {"f16", 2}, {"bf16", 2}, {"i32", 4}, {"u8", 1},
 };
 
 constexpr const DTypeInfo& info(DType dtype) { return kDTypes[static_cast<int>(dtype)]; }

@@ -1,7 +1,7 @@
 import { expertScorings } from "../routing_rule.js";
 import { boolean, choice, input, integer, number, operator, optionalInput, optionalOutput, output } from "./field.js";
 
-export const imbalanceMeasures = ["cv_squared", "cv_squared_unbiased", "maximum_violation"] as const;
+const imbalanceMeasures = ["cv_squared", "cv_squared_unbiased", "maximum_violation"] as const;
 /**
  * How uneven n values are: variance / (mean² + epsilon), with a variance over n (`cv_squared`) or n - 1
  * (`cv_squared_unbiased`, 0 for one value); or the largest value / mean - 1 (`maximum_violation`, 0 if the mean is 0).

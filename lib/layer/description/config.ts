@@ -186,7 +186,7 @@ function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount |
 }
 
 /** Whether this scoring can be used for expert choice. */
-export function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
+function isExpertScoring(scoring: Scoring): scoring is ExpertScoring {
   return (expertScorings as readonly Scoring[]).includes(scoring);
 }
 

@@ -7,7 +7,7 @@ import type { MoeLayerConfig } from "../description/config.js";
 // Devices hold a layer's main router. The layer itself keeps the other projections that its routing needs.
 
 /** The weights of additional routers, named as in {@link LayerWeights}. */
-export const extraRouterRoles = ["noiseRouter", "groupRouter", "groupRouterBias", "groupNoiseRouter"] as const;
+const extraRouterRoles = ["noiseRouter", "groupRouter", "groupRouterBias", "groupNoiseRouter"] as const;
 
 export type ExtraRouterRole = (typeof extraRouterRoles)[number];
 

@@ -54,7 +54,7 @@ export function storedValues(weight: WeightMatrix, format: WeightFormatName): Ma
 }
 
 /** Whether codes are the values themselves. */
-export function isPlain({ code }: WeightFormat): boolean {
+function isPlain({ code }: WeightFormat): boolean {
   return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
 }
 
@@ -126,7 +126,7 @@ function codeValue({ code, bits, table }: WeightFormat, raw: number): number {
 }
 
 /** OCP 8-bit floating point, E4M3 without infinities: 0x7f and 0xff are NaN. */
-export function fromE4M3(bits: number): number {
+function fromE4M3(bits: number): number {
   const sign = bits & 0x80 ? -1 : 1;
   const exponent = (bits >> 3) & 0xf;
   const mantissa = bits & 7;

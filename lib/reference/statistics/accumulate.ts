@@ -1,7 +1,7 @@
 import type { Implementation } from "../core/implementation.js";
 
 /** Adds 64-bit integers to totals [N, 2], each stored as its low and high word. */
-export function accumulateIntegers(totals: Int32Array, added: (index: number) => bigint): void {
+function accumulateIntegers(totals: Int32Array, added: (index: number) => bigint): void {
   for (let index = 0; 2 * index < totals.length; index++) {
     const sum = wideInteger(totals, index) + added(index);
     totals[2 * index] = Number(BigInt.asIntN(32, sum));
@@ -10,7 +10,7 @@ export function accumulateIntegers(totals: Int32Array, added: (index: number) =>
 }
 
 /** Adds numbers to totals [N, 2], each the unevaluated sum of two floats: the rounded total and its rounding error. */
-export function accumulateFloats(
+function accumulateFloats(
   totals: Float64Array,
   added: (index: number) => number,
   round: (value: number) => number,
@@ -23,12 +23,12 @@ export function accumulateFloats(
 }
 
 /** Total `index` of totals [N, 2] in words. */
-export function wideInteger(words: ArrayLike<number>, index: number): bigint {
+function wideInteger(words: ArrayLike<number>, index: number): bigint {
   return (BigInt(words[2 * index + 1] as number) << 32n) + BigInt((words[2 * index] as number) >>> 0);
 }
 
 /** Total `index` of totals [N, 2] in floats. */
-export function wideFloat(pairs: ArrayLike<number>, index: number): number {
+function wideFloat(pairs: ArrayLike<number>, index: number): number {
   return (pairs[2 * index] as number) + (pairs[2 * index + 1] as number);
 }
 

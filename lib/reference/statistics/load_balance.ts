@@ -30,7 +30,7 @@ export function imbalance(values: Float64Array, measure: ImbalanceMeasure, epsil
 }
 
 /** bias + rate * sign(mean count - count), where the counts are the column sums of tokens [S, E]. */
-export function updatedSelectionBias(bias: Float64Array, tokens: Int32Array, rate: number): Float64Array {
+function updatedSelectionBias(bias: Float64Array, tokens: Int32Array, rate: number): Float64Array {
   const experts = bias.length;
   const counts = new Float64Array(experts);
   tokens.forEach((count, index) => {
