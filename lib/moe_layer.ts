@@ -100,7 +100,7 @@ export class MoeLayer implements Disposable {
     x: Tensor<D>,
     options: { routing?: Routing; training?: Training; out?: Tensor<NoInfer<D>> } = {},
   ): Tensor<D> {
-    const { device } = this;
+    const { device } = this.#parts;
     const { onDevice, router, bank } = this.#parts;
     const tokens = checkTokens(onDevice, x);
     const { routing, training, out } = forwardOptions(options, "options");
@@ -150,7 +150,7 @@ export class MoeLayer implements Disposable {
    */
   groupLogits(x: Tensor<FloatDType>): Tensor<"f32"> {
     const tokens = checkTokens(this.#parts.onDevice, x);
-    if (this.description.hierarchy === undefined) throw requires("groupLogits", "a layer with hierarchy");
+    if (this.#parts.description.hierarchy === undefined) throw requires("groupLogits", "a layer with hierarchy");
     return withMatrix(x, (input) => this.#parts.router.weights.logits(input, tokens, "groups"));
   }
 
@@ -164,7 +164,7 @@ export class MoeLayer implements Disposable {
     const source = trainingOption(training, "training");
     checkTraining(this.#parts.onDevice, source, tokens);
     const { router } = this.#parts;
-    const { noisy, hierarchy } = this.description;
+    const { noisy, hierarchy } = this.#parts.description;
     if (noisy === undefined) throw requires("trainingLogits", "a layer with noisy");
     return withMatrix(x, (input) => ({
       ...router.noisyLogits(input, tokens, source, "experts"),
@@ -182,8 +182,8 @@ export class MoeLayer implements Disposable {
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
     const given = captureOptions(options, "options");
-    const { device } = this;
-    const { hiddenSize, weightDType } = this.description;
+    const { device } = this.#parts;
+    const { hiddenSize, weightDType } = this.#parts.description;
     const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
     const x = device.empty([tokens, hiddenSize], dtype);
@@ -197,8 +197,8 @@ export class MoeLayer implements Disposable {
   }
 
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {
-    checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.device);
-    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.device);
+    checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], this.#parts.device);
+    checkTensor("routing.weights", weights, dtype === "f64" ? ["f32", "f64"] : ["f32"], ids.shape, this.#parts.device);
     if (ids.shape[1] === 0) throw invalidArgument("routing", "at least one choice per token", "k = 0");
   }
 
@@ -212,9 +212,9 @@ export class MoeLayer implements Disposable {
   }
 
   [inspect.custom](): string {
-    const { numExperts, topK, hiddenSize, intermediateSize, weightDType } = this.description;
+    const { numExperts, topK, hiddenSize, intermediateSize, weightDType } = this.#parts.description;
     const state = this.#parts.onDevice.disposed ? " (disposed)" : "";
     const sizes = `hiddenSize ${hiddenSize}, intermediateSize ${intermediateSize}`;
-    return `MoeLayer<${weightDType}> top ${topK} of ${numExperts} experts, ${sizes} on ${this.device.name}${state}`;
+    return `MoeLayer<${weightDType}> top ${topK} of ${numExperts} experts, ${sizes} on ${this.#parts.device.name}${state}`;
   }
 }

@@ -3,7 +3,7 @@ import type { Backend, DeviceKind, Warnings } from "./backend.js";
 import { checkDType, type DType } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
 import type { Reader } from "./options.js";
-import { checkShape, type Shape } from "./shape.js";
+import { readShape, type Shape } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 
@@ -81,7 +81,7 @@ export class Device implements Disposable {
 
   /** A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`). */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
-    checkShape("shape", shape);
+    const sizes = readShape("shape", shape);
     checkDType("dtype", dtype);
     if (dtype === "f64" && this.kind !== "reference") {
       throw new MoeError(
@@ -89,7 +89,7 @@ export class Device implements Disposable {
         `dtype: expected f32, f16, bf16, i32 or u8 on ${this.name}, got f64 (reference only)`,
       );
     }
-    return new Tensor(this, dtype, shape, this.backend.empty(dtype, shape));
+    return new Tensor(this, dtype, sizes, this.backend.empty(dtype, sizes));
   }
 
   /** A tensor of zeros. */

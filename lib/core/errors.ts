@@ -29,15 +29,25 @@ export type MoeErrorCode =
   /** A defect in this package. */
   | "INTERNAL";
 
+/** Characters of the longest message; what was given can be a file's or a program's own text, of any length. */
+const longestMessage = 4096;
+
 /** The only error class of this package. `message` says what was expected, what was given and what to do. */
 export class MoeError extends Error {
   override readonly name = "MoeError";
   readonly code: MoeErrorCode;
 
   constructor(code: MoeErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(shortened(message, longestMessage), options);
     this.code = code;
   }
+}
+
+/** Both ends of a text, and how much was left out between them if it is longer than `longest`. */
+function shortened(text: string, longest: number): string {
+  if (text.length <= longest) return text;
+  const half = Math.floor(longest / 2) - 32;
+  return `${text.slice(0, half)} ... (${text.length - 2 * half} characters left out) ... ${text.slice(-half)}`;
 }
 
 /** Whether `error` is a {@link MoeError}, with one of `codes` if any are given. */
@@ -45,19 +55,30 @@ export function isMoeError(error: unknown, ...codes: MoeErrorCode[]): error is M
   return error instanceof MoeError && (codes.length === 0 || codes.includes(error.code));
 }
 
-/** Describes a value for an error message, in one short line. */
+/** Describes a value for an error message, in one short line. Throws for no value, whatever its getters do. */
 export function describe(value: unknown): string {
-  if (typeof value === "string") {
-    return printable(JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value));
+  try {
+    return descriptionOf(value);
+  } catch {
+    return `a value that cannot be described, of type ${typeof value}`;
   }
-  if (typeof value === "bigint") return `${value}n`;
-  if (typeof value === "function") return `function ${value.name || "(anonymous)"}`;
+}
+
+function descriptionOf(value: unknown): string {
+  if (typeof value === "string") return printable(JSON.stringify(short(value)));
+  if (typeof value === "bigint") return BigInt.asIntN(129, value) === value ? `${value}n` : "a bigint of over 128 bits";
+  if (typeof value === "function") return `function ${short(value.name) || "(anonymous)"}`;
   if (Array.isArray(value)) return `array of length ${value.length}`;
   // Parsed JSON may have fields called constructor and name.
   if (typeof value === "object" && value !== null) {
-    return typeof value.constructor === "function" ? value.constructor.name : "object";
+    return typeof value.constructor === "function" ? short(value.constructor.name) || "object" : "object";
   }
-  return String(value);
+  return short(String(value));
+}
+
+function short(text: unknown): string {
+  if (typeof text !== "string") return "";
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
 /** An INVALID_ARGUMENT error that names the parameter, what was expected and what was given. */

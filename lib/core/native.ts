@@ -1,5 +1,4 @@
 import { existsSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import type { Backend, DeviceKind } from "./backend.js";
 import { MoeError } from "./errors.js";
@@ -142,7 +141,11 @@ function load(): NativeBinding {
   const path = candidates.find((candidate) => existsSync(candidate));
   if (path === undefined) throw notBuilt(`${candidates.join(" and ")} not found`);
   try {
-    const binding = createRequire(path)(path) as NativeBinding;
+    // Not by require, which would give the same addon to every copy of this module in a process, such as one within a bundle:
+    // the copy that loaded it last would then have the errors of all in its own class.
+    const addon: { exports: Partial<NativeBinding> } = { exports: {} };
+    process.dlopen(addon, path);
+    const binding = addon.exports as NativeBinding;
     binding.initialize(MoeError);
     return binding;
   } catch (cause) {

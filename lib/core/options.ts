@@ -1,5 +1,6 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
+import { isArray } from "./foreign.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
 // object: each field is read exactly once (so a getter cannot return something else after its check), checked, and
@@ -75,6 +76,16 @@ export const floatDType: Reader<FloatDType> = (value, name) => {
 /** Passes the value on, for checks that need more than the value, such as a bound that depends on a tensor's shape. */
 export const unchecked: Reader<unknown> = (value) => value;
 
+/** A list whose entries are each read once. */
+export function list<T>(entry: Reader<T>): Reader<readonly T[]> {
+  return (value, name) => {
+    if (!isArray(value)) throw invalidArgument(name, "a list", value);
+    const { length } = value;
+    checkInteger(`${name}.length`, length, 0, 2 ** 32 - 1);
+    return Array.from({ length }, (_, index) => entry(value[index], `${name}[${index}]`));
+  };
+}
+
 /** An option that may be left out; it is then undefined or `fallback`. */
 export function optional<T>(reader: Reader<T>): Reader<T | undefined>;
 export function optional<T>(reader: Reader<T>, fallback: T): Reader<T>;
@@ -111,12 +122,10 @@ export function object<const F extends Readonly<Record<string, Reader<unknown>>>
 }
 
 /**
- * A record of tensors as operators return them, such as a routing. Each field is read once. Other fields are ignored,
- * as the record may come from an operator that returns more.
+ * A record as this package returns them, such as a routing. Each field is read once. Other fields are ignored, as the
+ * record may come from a function that returns more.
  */
-export function results<const F extends Readonly<Record<string, Reader<object | undefined>>>>(
-  fields: F,
-): Reader<ReadFields<F>> {
+export function results<const F extends Readonly<Record<string, Reader<unknown>>>>(fields: F): Reader<ReadFields<F>> {
   const read = fieldsReader(fields);
   const names = Object.keys(fields);
   const example = `{ ${names.join(", ")} }`;
@@ -147,11 +156,18 @@ function checkObject(
   example: string,
   fields: readonly string[] = [],
 ): asserts value is object {
-  if (typeof value === "object" && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value)) {
-    if (!(Symbol.dispose in value) || fields.some((field) => field in value)) return;
-  }
-  // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
+  if (typeof value === "object" && value !== null && hasOptions(value, fields)) return;
   throw invalidArgument(name, `an object such as ${example}`, value);
+}
+
+function hasOptions(value: object, fields: readonly string[]): boolean {
+  try {
+    // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
+    if (Array.isArray(value) || ArrayBuffer.isView(value)) return false;
+    return !(Symbol.dispose in value) || fields.some((field) => field in value);
+  } catch {
+    return false; // a revoked proxy
+  }
 }
 
 function unknownOption(object: string, given: string, names: readonly string[]): MoeError {

@@ -1,4 +1,5 @@
-import { invalidArgument, MoeError } from "./errors.js";
+import { describe, invalidArgument, MoeError } from "./errors.js";
+import { isArray } from "./foreign.js";
 
 /** A tensor's sizes, outermost first; row-major and contiguous. */
 export type Shape = readonly number[];
@@ -19,20 +20,25 @@ export function sameShape(a: Shape, b: Shape): boolean {
 }
 
 /**
- * Throws INVALID_ARGUMENT unless `value` is a list of at most four non-negative integers, of fewer than 2^53 elements.
+ * A copy of a shape that a user passes, each size read once.
+ * @throws INVALID_ARGUMENT unless `value` is a list of at most four non-negative integers.
  */
-export function checkShape(parameter: string, value: unknown): asserts value is Shape {
-  const valid =
-    Array.isArray(value) &&
-    value.length <= maximumRank &&
-    value.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0);
-  if (!valid) {
-    const shown = Array.isArray(value) ? `[${value.map(String).join(", ")}]` : value;
-    throw invalidArgument(parameter, `at most ${maximumRank} integers >= 0`, shown);
+export function readShape(parameter: string, value: unknown): Shape {
+  const expected = `at most ${maximumRank} integers >= 0`;
+  if (!isArray(value)) throw invalidArgument(parameter, expected, value);
+  const rank = value.length;
+  if (!isSize(rank) || rank > maximumRank) throw invalidArgument(parameter, expected, value);
+  const sizes = Array.from({ length: rank }, (_, index) => value[index]);
+  if (!sizes.every(isSize)) throw invalidArgument(parameter, expected, `[${sizes.map(describe).join(", ")}]`);
+  // Without its sizes of 0, so that no product of some of an empty tensor's sizes overflows either.
+  if (!Number.isSafeInteger(shapeSize(sizes.map((size) => Math.max(size, 1))))) {
+    throw invalidArgument(parameter, "fewer than 2^53 elements, sizes of 0 aside", shapeText(sizes));
   }
-  if (!Number.isSafeInteger(shapeSize(value))) {
-    throw invalidArgument(parameter, "fewer than 2^53 elements", shapeText(value));
-  }
+  return Object.freeze(sizes);
+}
+
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 /**

@@ -1,13 +1,18 @@
+import { constants } from "node:buffer";
 import { type InspectOptions, inspect } from "node:util";
 import type { Device } from "./device.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, MoeError } from "./errors.js";
-import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
+import { checkOwnClass } from "./own_class.js";
+import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type NestedArray, type TensorSource, upload } from "./tensor_source.js";
 
 /** `util.inspect` omits the values of tensors with more elements than this. */
 const inspectLimit = 65_536;
+
+/** Values and arrays of the largest nested arrays that V8 has memory for. */
+const nestLimits = { values: 2 ** 26, arrays: 2 ** 24 };
 
 /**
  * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.
@@ -26,12 +31,14 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /** @internal Use {@link Device.tensor}. */
   constructor(device: Device, dtype: D, shape: Shape, handle: TensorHandle, memory: object = handle, offset = 0) {
+    checkOwnClass(new.target, Tensor);
     this.#device = device;
     this.#dtype = dtype;
     this.#shape = Object.freeze([...shape]);
     this.#handle = handle;
     this.#memory = memory;
     this.#offset = offset;
+    Object.freeze(this);
   }
 
   /** True for real tensors only, not for objects that merely inherit from one. */
@@ -84,25 +91,26 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /**
    * The values, once all work enqueued so far is done; f16 and bf16 as a Float32Array. Rejects with the first error of
-   * that work.
+   * that work, and with INVALID_ARGUMENT if there are more than a typed array can have (2^32 on Node 20): read
+   * {@link rows} then.
    */
   async data(): Promise<ArrayOf<D>> {
-    return new dtypes[this.dtype].values(await this.handle.read(this.#converts)) as ArrayOf<D>;
+    return new dtypes[this.dtype].values(await this.#readable("data").read(this.#converts)) as ArrayOf<D>;
   }
 
   /** As {@link data}, but blocks the calling thread. */
   dataSync(): ArrayOf<D> {
-    return new dtypes[this.dtype].values(this.handle.readSync(this.#converts)) as ArrayOf<D>;
+    return new dtypes[this.dtype].values(this.#readable("dataSync").readSync(this.#converts)) as ArrayOf<D>;
   }
 
   /** The stored bits, once all work enqueued so far is done; f16 and bf16 as a Uint16Array. */
   async raw(): Promise<RawArrayOf<D>> {
-    return new dtypes[this.dtype].raw(await this.handle.read(false)) as RawArrayOf<D>;
+    return new dtypes[this.dtype].raw(await this.#readable("raw").read(false)) as RawArrayOf<D>;
   }
 
   /** As {@link raw}, but blocks the calling thread. */
   rawSync(): RawArrayOf<D> {
-    return new dtypes[this.dtype].raw(this.handle.readSync(false)) as RawArrayOf<D>;
+    return new dtypes[this.dtype].raw(this.#readable("rawSync").readSync(false)) as RawArrayOf<D>;
   }
 
   /**
@@ -116,26 +124,31 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.handle.overwrite(array, converts);
   }
 
-  /** The values as nested arrays, as deep as the tensor has dimensions. */
+  /**
+   * The values as nested arrays, as deep as the tensor has dimensions.
+   * @throws INVALID_ARGUMENT for more than 2^26 values or 2^24 arrays.
+   */
   async toArray(): Promise<NestedArray> {
+    this.#checkNests("toArray");
     return nest(await this.data(), this.shape);
   }
 
   /** As {@link toArray}, but blocks the calling thread. */
   toArraySync(): NestedArray {
+    this.#checkNests("toArraySync");
     return nest(this.dataSync(), this.shape);
   }
 
   /** A view of the same memory in another shape with the same number of elements. */
   reshape(shape: Shape): Tensor<D> {
-    checkShape("shape", shape);
-    if (shapeSize(shape) !== this.size) {
+    const sizes = readShape("shape", shape);
+    if (shapeSize(sizes) !== this.size) {
       throw new MoeError(
         "SHAPE_MISMATCH",
-        `reshape: expected a shape of ${this.size} elements like ${shapeText(this.shape)}, got ${shapeText(shape)}`,
+        `reshape: expected a shape of ${this.size} elements like ${shapeText(this.shape)}, got ${shapeText(sizes)}`,
       );
     }
-    return this.#view(shape, 0);
+    return this.#view(sizes, 0);
   }
 
   /** A view of rows `begin` to `end` (exclusive) of the first dimension. */
@@ -180,7 +193,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   [inspect.custom](_depth: number, options: InspectOptions): string {
     const head = `Tensor<${this.dtype}> ${shapeText(this.shape)} on ${this.device.name}`;
     if (this.#handle === undefined || this.device.disposed) return `${head} (disposed)`;
-    if (this.size > inspectLimit) return head;
+    if (Math.max(this.size, nestedArrays(this.shape)) > inspectLimit) return head;
     const bytes = peekOrNothing(this.#handle, this.#converts);
     if (bytes === undefined) return head;
     const values = nest(new dtypes[this.dtype].values(bytes), this.shape);
@@ -190,6 +203,26 @@ export class Tensor<D extends DType = DType> implements Disposable {
   get #converts(): boolean {
     return dtypes[this.dtype].values !== dtypes[this.dtype].raw;
   }
+
+  /** The handle of a tensor whose elements one typed array can have. */
+  #readable(method: string): TensorHandle {
+    const { handle } = this;
+    if (this.size <= constants.MAX_LENGTH) return handle;
+    const most = `at most ${constants.MAX_LENGTH} elements, as many as a typed array can have`;
+    throw new MoeError("INVALID_ARGUMENT", `${method}: expected ${most}, got ${this.size}; read rows(begin, end)`);
+  }
+
+  #checkNests(method: string): void {
+    const arrays = nestedArrays(this.shape);
+    if (this.size <= nestLimits.values && arrays <= nestLimits.arrays) return;
+    const most = `at most ${nestLimits.values} values in ${nestLimits.arrays} arrays`;
+    throw new MoeError("INVALID_ARGUMENT", `${method}: expected ${most}, got ${shapeText(this.shape)}; use data()`);
+  }
+}
+
+/** How many arrays a tensor nests to, which for an empty one may be more than its memory could ever hold. */
+function nestedArrays(shape: Shape): number {
+  return shape.reduce((arrays, _, level) => arrays + shapeSize(shape.slice(0, level)), 0);
 }
 
 /** Inspection must not fail, even if there is no memory for the copy. */

@@ -1,6 +1,7 @@
 import { type DType, dtypes } from "./dtype.js";
 import { describe, invalidArgument, MoeError } from "./errors.js";
-import { checkShape, type Shape, shapeSize, shapeText } from "./shape.js";
+import { type ForeignArray, isArray, plainArray } from "./foreign.js";
+import { maximumRank, readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 
 /** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
 export type NestedArray = number | NestedArray[];
@@ -18,11 +19,10 @@ export interface Upload {
 
 /** Checks `source` and converts it to `dtype` (default: i32 or u8 for arrays of these, else f32). */
 export function upload(source: unknown, shape?: Shape, dtype?: DType): Upload {
-  if (shape !== undefined) checkShape("shape", shape);
-  const flat = ArrayBuffer.isView(source) ? checkArray(source) : flatten(source);
-  const inferred = ArrayBuffer.isView(source) ? [flat.length] : nestedShape(source);
+  const given = shape === undefined ? undefined : readShape("shape", shape);
+  const { flat, inferred } = ArrayBuffer.isView(source) ? checkArray(source) : flatten(source);
   const target = dtype ?? defaultDType(flat);
-  const wanted = shape ?? inferred;
+  const wanted = given ?? inferred;
   if (shapeSize(wanted) !== flat.length) {
     throw new MoeError(
       "SHAPE_MISMATCH",
@@ -32,65 +32,81 @@ export function upload(source: unknown, shape?: Shape, dtype?: DType): Upload {
   return { dtype: target, shape: wanted, ...encode(flat, target) };
 }
 
-type Flat = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | number[];
-
-function checkArray(view: ArrayBufferView): Flat {
-  const known =
-    view instanceof Float32Array ||
-    view instanceof Float64Array ||
-    view instanceof Uint16Array ||
-    view instanceof Int32Array ||
-    view instanceof Uint8Array;
-  if (!known) {
-    throw invalidArgument("data", "Float32Array, Float64Array, Uint16Array, Int32Array or Uint8Array", view);
-  }
-  const { buffer } = view;
-  if ((buffer as { resizable?: boolean }).resizable || (buffer as { growable?: boolean }).growable) {
-    throw invalidArgument(
-      "data",
-      "an array over a buffer of fixed length; pass a copy (array.slice())",
-      "a resizable buffer",
-    );
-  }
-  try {
-    new Uint8Array(buffer, 0, 0);
-  } catch (cause) {
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      "data: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead",
-      { cause },
-    );
-  }
-  return view as Flat;
+/** All values of a source in order, and the shape that they come in. */
+interface Values {
+  readonly flat: ForeignArray;
+  readonly inferred: Shape;
 }
 
-function nestedShape(source: unknown): number[] {
-  const shape: number[] = [];
-  for (let level = source; Array.isArray(level); level = level[0]) shape.push(level.length);
-  return shape;
+function checkArray(view: ArrayBufferView): Values {
+  const flat = plainArray(view);
+  switch (flat) {
+    case "kind":
+      throw invalidArgument("data", "Float32Array, Float64Array, Uint16Array, Int32Array or Uint8Array", view);
+    case "resizable":
+      throw invalidArgument(
+        "data",
+        "an array over a buffer of fixed length; pass a copy (array.slice())",
+        "a resizable buffer",
+      );
+    case "transferred":
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        "data: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead",
+      );
+    default:
+      return { flat, inferred: [flat.length] };
+  }
 }
 
-function flatten(source: unknown): number[] {
-  const shape = nestedShape(source);
-  checkShape("data", shape);
-  const flat: number[] = [];
+/** The sizes that the first entries of nested arrays have, and what is within. */
+function outline(source: unknown): { sizes: number[]; innermost: unknown } {
+  const sizes: number[] = [];
+  let innermost = source;
+  for (; isArray(innermost); innermost = innermost[0]) {
+    // Arrays can hold themselves.
+    if (sizes.length === maximumRank) throw invalidArgument("data", `at most ${maximumRank} levels of arrays`, "more");
+    sizes.push(innermost.length);
+  }
+  return { sizes, innermost };
+}
+
+function flatten(source: unknown): Values {
+  const { sizes, innermost } = outline(source);
+  const shape = readShape("data", sizes);
+  const size = shapeSize(shape);
+  if (size > 0) checkNumber(innermost);
+  const flat = allocate(size);
+  let count = 0;
   const visit = (value: unknown, level: number): void => {
-    if (level < shape.length) {
-      if (!Array.isArray(value) || value.length !== shape[level]) {
-        throw invalidArgument("data", `arrays nested evenly as ${shapeText(shape)}`, value);
-      }
-      for (const entry of value) visit(entry, level + 1);
-    } else if (typeof value === "number") {
-      flat.push(value);
-    } else {
-      throw invalidArgument("data", "a typed array, a number or nested arrays of numbers", value);
+    const length = shape[level];
+    if (length === undefined) {
+      flat[count++] = checkNumber(value);
+      return;
     }
+    if (!isArray(value) || value.length !== length) {
+      throw invalidArgument("data", `arrays nested evenly as ${shapeText(shape)}`, value);
+    }
+    for (let index = 0; index < length; index++) visit(value[index], level + 1);
   };
   visit(source, 0);
-  return flat;
+  return { flat, inferred: shape };
 }
 
-function defaultDType(flat: Flat): DType {
+function checkNumber(value: unknown): number {
+  if (typeof value === "number") return value;
+  throw invalidArgument("data", "a typed array, a number or nested arrays of numbers", value);
+}
+
+function allocate(size: number): Float64Array {
+  try {
+    return new Float64Array(size);
+  } catch (cause) {
+    throw new MoeError("OUT_OF_MEMORY", `data: no memory for ${size} numbers; pass them in parts`, { cause });
+  }
+}
+
+function defaultDType(flat: ForeignArray): DType {
   if (flat instanceof Int32Array) return "i32";
   if (flat instanceof Uint8Array) return "u8";
   if (flat instanceof Uint16Array) {
@@ -99,7 +115,7 @@ function defaultDType(flat: Flat): DType {
   return "f32";
 }
 
-function encode(flat: Flat, dtype: DType): { array: ArrayBufferView; converts: boolean } {
+function encode(flat: ForeignArray, dtype: DType): { array: ArrayBufferView; converts: boolean } {
   const { raw } = dtypes[dtype];
   if (flat instanceof Uint16Array) {
     if (raw !== Uint16Array) {
@@ -114,7 +130,7 @@ function encode(flat: Flat, dtype: DType): { array: ArrayBufferView; converts: b
     return { array: flat instanceof Float32Array ? flat : Float32Array.from(flat), converts: true };
   }
   if (flat instanceof raw) return { array: flat, converts: false };
-  const array = raw.from(flat as ArrayLike<number>);
+  const array = raw.from(flat);
   if (!dtypes[dtype].float) {
     const wrong = array.findIndex((value: number, index: number) => value !== flat[index]);
     if (wrong >= 0) throw invalidArgument(`data[${wrong}]`, `an integer that fits ${dtype}`, flat[wrong]);

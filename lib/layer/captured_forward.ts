@@ -24,21 +24,29 @@ export interface CaptureOptions<D extends FloatDType = FloatDType> {
  * `capacity`, `expertChoice` or `hierarchy`, every replay enqueues the routing first.
  */
 export class CapturedForward<D extends FloatDType = FloatDType> implements Disposable {
-  /** The tokens [T, H], initially undefined. Fill it with `x.write(values)` or as the `out` of an operator. */
-  readonly x: Tensor<D>;
-  /** The outputs [T, H] of the last replay; the next one overwrites them. */
-  readonly y: Tensor<D>;
+  readonly #x: Tensor<D>;
+  readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;
   readonly #router: CapturedRouter | undefined;
 
   /** @internal Use MoeLayer.capture. */
   constructor({ onDevice, router }: LayerParts, x: Tensor<D>, y: Tensor<D>) {
-    this.x = x;
-    this.y = y;
+    this.#x = x;
+    this.#y = y;
     if (!router.fused) this.#router = new CapturedRouter(router, x, checkTokens(onDevice, x));
     const { routing, maxChoices = -1 } = this.#router ?? {};
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     this.#handle = onDevice.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
+  }
+
+  /** The tokens [T, H], initially undefined. Fill it with `x.write(values)` or as the `out` of an operator. */
+  get x(): Tensor<D> {
+    return this.#x;
+  }
+
+  /** The outputs [T, H] of the last replay; the next one overwrites them. */
+  get y(): Tensor<D> {
+    return this.#y;
   }
 
   /**

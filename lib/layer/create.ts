@@ -1,7 +1,8 @@
 import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
-import type { FloatDType } from "../core/dtype.js";
+import { dtypes, type FloatDType } from "../core/dtype.js";
 import { type Fields, floatDType, object, optional, type Read, unchecked } from "../core/options.js";
+import { Tensor } from "../core/tensor.js";
 import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
@@ -72,9 +73,10 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   }
 }
 
-/** The dtype of a weight whose tensor has not been checked yet. */
-function dtypeOf(weight: Weight): FloatDType {
-  return storedWeight(weight).tensor?.dtype;
+/** The dtype of a weight whose tensor has not been checked yet; undefined if there is none that weights can have. */
+function dtypeOf(weight: Weight): FloatDType | undefined {
+  const { tensor } = storedWeight(weight);
+  return tensor instanceof Tensor && dtypes[tensor.dtype].float ? tensor.dtype : undefined;
 }
 
 function setWeights({ description, router, bank }: LayerParts, given: GivenLayer): void {

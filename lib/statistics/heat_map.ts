@@ -1,5 +1,5 @@
 import { boolean, type Fields, integer, object, optional } from "../core/options.js";
-import { joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
+import { historyArgument, joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
 export interface HeatMapOptions {
   /** Width in characters; default 80. Neighbouring windows are merged if there are more than fit. */
@@ -27,10 +27,11 @@ const colors = [234, 53, 54, 61, 31, 37, 36, 42, 77, 113, 149, 190, 226];
  */
 export function heatMap(history: RouterHistory, options: HeatMapOptions = {}): string {
   const { columns, color } = mapOptions(options, "options");
-  const experts = history.tokensPerExpert.length;
+  const { calls, tokensPerExpert, windows: recorded } = historyArgument(history, "history");
+  const experts = tokensPerExpert.length;
   const margin = String(experts - 1).length;
   const room = columns - margin - 2;
-  const windows = joinWindows(history.windows, room);
+  const windows = joinWindows(recorded, room);
   if (windows.length === 0) return "no calls recorded\n";
   const cellWidth = Math.max(1, Math.min(3, Math.floor(room / windows.length)));
   const loads = windows.map(relativeLoad);
@@ -45,7 +46,7 @@ export function heatMap(history: RouterHistory, options: HeatMapOptions = {}): s
     return `${String(first).padStart(margin)} │${cells.join("")}`;
   });
   const axis = `${" ".repeat(margin)} └${"─".repeat(windows.length * cellWidth)}`;
-  return `${[...lines, axis, callLabels(history.calls, margin, windows.length * cellWidth), legend(top, color)].join("\n")}\n`;
+  return `${[...lines, axis, callLabels(calls, margin, windows.length * cellWidth), legend(top, color)].join("\n")}\n`;
 }
 
 /**

@@ -1,3 +1,6 @@
+import { invalidArgument } from "../core/errors.js";
+import { type Fields, integer, list, number, type Reader, results } from "../core/options.js";
+
 /** What a router did over some calls. */
 export interface RouterSummary {
   readonly calls: number;
@@ -21,6 +24,36 @@ export interface RouterHistory extends RouterSummary {
   /** All have the same number of calls, except that the last may have fewer. */
   readonly windows: readonly RouterSummary[];
 }
+
+const count = integer(0);
+const anyNumber = number(() => true, "a number");
+const summaryFields = {
+  calls: count,
+  tokens: count,
+  choices: count,
+  dropped: count,
+  tokensPerExpert: list(count),
+  meanEntropy: anyNumber,
+  maximumViolation: anyNumber,
+} satisfies Fields<RouterSummary>;
+const recordedHistory = results({
+  ...summaryFields,
+  importance: list(anyNumber),
+  windows: list(results(summaryFields)),
+} satisfies Fields<RouterHistory>);
+
+/** A history that the user passes: that of at least one expert, the same in all windows. */
+export const historyArgument: Reader<RouterHistory> = (value, name) => {
+  const history = recordedHistory(value, name);
+  const experts = history.tokensPerExpert.length;
+  if (experts === 0) throw invalidArgument(`${name}.tokensPerExpert`, "at least one expert", "none");
+  history.windows.forEach(({ tokensPerExpert }, index) => {
+    if (tokensPerExpert.length === experts) return;
+    const place = `${name}.windows[${index}].tokensPerExpert`;
+    throw invalidArgument(place, `the history's ${experts} experts`, tokensPerExpert.length);
+  });
+  return history;
+};
 
 type WindowSize = Pick<RouterSummary, "calls" | "tokens" | "choices">;
 

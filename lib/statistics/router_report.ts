@@ -4,7 +4,7 @@ import { dirname, extname } from "node:path";
 import { invalidArgument, MoeError } from "../core/errors.js";
 import { type Fields, object, optional, text } from "../core/options.js";
 import { routerChart } from "./router_chart.js";
-import type { RouterHistory } from "./router_history.js";
+import { historyArgument, type RouterHistory } from "./router_history.js";
 
 export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
@@ -33,9 +33,10 @@ export async function writeRouterReport(
 ): Promise<void> {
   const extension = checkExtension(path);
   const { title } = reportOptions(options, "options");
-  const svg = await draw(routerChart(history));
+  const recorded = historyArgument(history, "history");
+  const svg = await draw(routerChart(recorded));
   try {
-    await writeFile(path, extension === ".svg" ? svg : page(title, history, svg));
+    await writeFile(path, extension === ".svg" ? svg : page(title, recorded, svg));
   } catch (cause) {
     throw notWritable(path, cause);
   }

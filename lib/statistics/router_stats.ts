@@ -52,8 +52,8 @@ const recordOptions = object(tokenMaskField, "{ tokenMask }");
  *     console.log(history.maximumViolation, heatMap(history));
  */
 export class RouterStats implements Disposable {
-  readonly device: Device;
-  readonly numExperts: number;
+  readonly #device: Device;
+  readonly #numExperts: number;
   readonly #maximumWindows: number;
   /** Calls per window. */
   readonly #windows: number[] = [];
@@ -65,10 +65,18 @@ export class RouterStats implements Disposable {
     openedDevice(device, "device");
     const { numExperts, windows } = statsOptions(options, "options");
     if (windows % 2 !== 0) throw invalidArgument("windows", "an even number", windows);
-    this.device = device;
-    this.numExperts = numExperts;
+    this.#device = device;
+    this.#numExperts = numExperts;
     this.#maximumWindows = windows;
     this.#memory = new Memory(device, windows, numExperts);
+  }
+
+  get device(): Device {
+    return this.#device;
+  }
+
+  get numExperts(): number {
+    return this.#numExperts;
   }
 
   /**

@@ -145,12 +145,14 @@ export function describeConfig(
   const { hiddenSize, intermediateSize, numExperts, activation, clamp, factor, outputActivation, weightOn } = config;
   const { formats, biasDType } = typeof storage === "string" ? uniformStorage(storage) : storage;
   const bank = checkBank(experts, numExperts);
+  const shared = checkSharedExpert(config, bank);
+  checkSize(config, bank.count + shared.sharedExperts);
   const gating = checkGating(config, numExperts);
   return {
     hiddenSize,
     intermediateSize,
     numExperts,
-    ...checkSharedExpert(config, bank),
+    ...shared,
     activation,
     clamp,
     factor,
@@ -166,6 +168,14 @@ export function describeConfig(
     hierarchy: checkHierarchy(config, gating.topK),
     ...checkRouterNoise(config),
   };
+}
+
+/** Devices count experts in 32 bits and weights in 64, of which JavaScript's integers have 53. */
+function checkSize({ hiddenSize, intermediateSize }: ReadConfig, experts: number): void {
+  if (experts >= 2 ** 31) throw invalidArgument("sharedExpert.intermediateSize", "fewer than 2^31 experts", experts);
+  const weights = experts * intermediateSize * hiddenSize * 4; // gate, up, factor and down
+  if (Number.isSafeInteger(weights)) return;
+  throw invalidArgument("intermediateSize", "a layer of fewer than 2^53 weights", intermediateSize);
 }
 
 function checkExpertChoice(config: ReadConfig, gating: Gating): CapacityAmount | undefined {

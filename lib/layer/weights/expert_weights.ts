@@ -1,6 +1,7 @@
 import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
+import { isArray } from "../../core/foreign.js";
 import { type Fields, object, optional, type Reader } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
@@ -55,7 +56,7 @@ export function readExperts(value: unknown, count: number): ExpertWeights | read
   if (typeof value !== "object" || value === null) {
     throw invalidArgument("experts", "a list of expert weights or stacked tensors", value);
   }
-  if (!Array.isArray(value)) return expertWeights(value, "experts");
+  if (!isArray(value)) return expertWeights(value, "experts");
   if (value.length !== count) throw invalidArgument("experts", `${count} experts or stacked tensors`, value);
   return Array.from({ length: count }, (_, index) => expertWeights(value[index], `experts[${index}]`));
 }

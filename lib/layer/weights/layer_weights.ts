@@ -38,13 +38,13 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
 export function givenDTypes<W>(
   layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & { readonly router: W },
   expert: ExpertWeights<W>,
-  dtypeOf: (weight: W) => FloatDType,
+  dtypeOf: (weight: W) => FloatDType | undefined,
 ): GivenDTypes {
   const dtype = (weight: W | undefined) => (weight === undefined ? undefined : dtypeOf(weight));
   const { gate, up, factor, down, ...expertBiases } = expert;
   const biases = [layer.routerBias, layer.sharedGateBias, ...Object.values(expertBiases)];
   return {
-    router: dtypeOf(layer.router),
+    router: dtypeOf(layer.router) as FloatDType,
     sharedGate: dtype(layer.sharedGate),
     gate: dtype(gate),
     up: dtype(up),

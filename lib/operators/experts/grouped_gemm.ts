@@ -11,6 +11,7 @@ import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
+import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -30,11 +31,13 @@ export class PackedExperts implements Disposable {
 
   /** @internal Use {@link packExperts}. */
   constructor(device: Device, dtype: DType, shape: Shape, activation: Activation, handle: PackedHandle) {
+    checkOwnClass(new.target, PackedExperts);
     this.#device = device;
     this.#dtype = dtype;
     this.#shape = shape;
     this.#activation = activation;
     this.#handle = handle;
+    Object.freeze(this);
   }
 
   /** True only for objects that {@link packExperts} made. */

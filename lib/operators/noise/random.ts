@@ -2,7 +2,7 @@ import { type Device, openedDevice } from "../../core/device.js";
 import { checkInteger, invalidArgument } from "../../core/errors.js";
 import { type Distribution, distributions } from "../../core/operators/noise.js";
 import { choice, type Fields, object, optional, type Reader, unchecked } from "../../core/options.js";
-import { checkShape, type Shape, shapeSize } from "../../core/shape.js";
+import { readShape, type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor } from "../check.js";
@@ -55,11 +55,11 @@ const randomOptions = object(
  */
 export function random(device: Device, shape: Shape, options: RandomOptions): Tensor<"f32"> {
   openedDevice(device, "device");
-  checkShape("shape", shape);
+  const sizes = readShape("shape", shape);
   const { seed, distribution, offset, out } = randomOptions(options, "options");
-  checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(shape));
-  if (out !== undefined) checkTensor("out", out, "float32", shape, device);
-  const values = out ?? device.empty(shape, "f32");
+  checkInteger("offset", offset, 0, Number.MAX_SAFE_INTEGER - shapeSize(sizes));
+  if (out !== undefined) checkTensor("out", out, "float32", sizes, device);
+  const values = out ?? device.empty(sizes, "f32");
   device.backend.random({ seed, offset, distribution, values: values.handle });
   return values;
 }

@@ -142,9 +142,9 @@ export function expertCapacity(size: CapacitySize, numTokens: number, topK: numb
 export function capacityOf(amount: CapacityAmount, numTokens: number, topK: number, numExperts: number): number {
   const { tokens, factor = 0, round = "up", minimum = 0, multipleOf = 1 } = amount;
   if (tokens !== undefined) return tokens;
-  const exact = (factor * numTokens * topK) / numExperts;
+  const exact = (factor * (numTokens * topK)) / numExperts;
   const nearest = Math.round(exact);
   const isWhole = Math.abs(exact - nearest) <= 1e-9 * nearest;
   const whole = isWhole ? nearest : round === "up" ? Math.ceil(exact) : Math.floor(exact);
-  return Math.ceil(Math.max(whole, minimum) / multipleOf) * multipleOf;
+  return Math.min(Math.ceil(Math.max(whole, minimum) / multipleOf) * multipleOf, Number.MAX_SAFE_INTEGER);
 }

@@ -1,4 +1,5 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument } from "../../core/errors.js";
 import { object, optional } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
@@ -27,6 +28,7 @@ export function routerProjection(
   checkTensor("weight", weight, "float", ["E", hidden], device);
   checkPair(x, weight);
   const experts = weight.shape[0] as number;
+  if (tokens >= 2 ** 31) throw invalidArgument("x", "fewer than 2^31 tokens", tokens);
   const { bias, out } = projectionOptions(options, "options");
   checkOptional("bias", bias, "float", [experts], device);
   const dtype = resultDType(x);

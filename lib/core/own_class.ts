@@ -1,0 +1,13 @@
+import { MoeError } from "./errors.js";
+
+/**
+ * Refuses a subclass. The classes whose objects native code works with also freeze them: a getter of a subclass, or a
+ * property of an object's own, in place of `shape` would make checks look at other sizes than those of the memory.
+ */
+export function checkOwnClass(constructed: { readonly name: string }, own: { readonly name: string }): void {
+  if (constructed === own) return;
+  throw new MoeError(
+    "INVALID_ARGUMENT",
+    `${own.name}: expected no subclass; keep one in a field of your class instead`,
+  );
+}
