@@ -5,7 +5,7 @@ import { isArray } from "./foreign.js";
 export type Shape = readonly number[];
 
 /** Largest number of dimensions of a tensor. */
-const maximumRank = 4;
+export const maximumRank = 4;
 
 export function shapeSize(shape: Shape): number {
   return shape.reduce((size, dimension) => size * dimension, 1);
