@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "core/device_name.h"
 #include "cpu/backend.h"
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/topology.h"
@@ -21,12 +22,6 @@ DeviceSummary cpu_summary() {
   const Status status = cpu::select_kernels(&kernels);
   if (!status.ok()) return {"cpu", false, status.message};
   return {"cpu", true, cpu::cpu_model() + ", " + kernels->name};
-}
-
-// n of "cuda:n", 0 of "cuda".
-[[maybe_unused]] int device_index(const std::string& name) {
-  const size_t colon = name.find(':');
-  return colon == std::string::npos ? 0 : std::stoi(name.substr(colon + 1));
 }
 
 }  // namespace
@@ -61,15 +56,18 @@ std::vector<KernelDescription> list_kernels() {
 }
 
 Status open_device(const std::string& name, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
-  if (name == "cpu") return cpu::CpuBackend::open(options, backend);
+  const std::string kind = device_kind(name);
+  int index = 0;
+  MOE_TRY(device_index(name, &index));
+  if (kind == "cpu") return cpu::CpuBackend::open(options, backend);
 #if defined(MOE_HAS_SIMT)
-  if (name == "simt") return simt::open(device_index(name), options, backend);
+  if (kind == "simt") return simt::open(index, options, backend);
 #endif
 #if defined(MOE_HAS_CUDA)
-  if (name.rfind("cuda", 0) == 0) return cuda::open(device_index(name), options, backend);
+  if (kind == "cuda") return cuda::open(index, options, backend);
 #endif
   for (const DeviceSummary& device : list_devices()) {
-    if (device.kind() == name.substr(0, name.find(':'))) return {Code::device_unavailable, name + ": " + device.detail};
+    if (device_kind(device.name) == kind) return {Code::device_unavailable, name + ": " + device.detail};
   }
   return {Code::device_unavailable, name + ": no such device"};
 }

@@ -3,6 +3,7 @@
 #include "binding/arguments.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
+#include "core/device_name.h"
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/ceilings.h"
 #include "cpu/runtime/topology.h"
@@ -48,7 +49,7 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
   for (const DeviceSummary& summary : list_devices()) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("name", summary.name);
-    device.Set("kind", summary.kind());
+    device.Set("kind", device_kind(summary.name));
     device.Set("available", summary.available);
     device.Set("detail", summary.detail);
     result.Set(result.Length(), device);

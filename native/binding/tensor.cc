@@ -6,6 +6,7 @@
 #include "binding/arguments.h"
 #include "binding/errors.h"
 #include "core/convert.h"
+#include "core/host_memory.h"
 
 namespace moe::binding {
 
@@ -149,7 +150,7 @@ void TensorObject::clear(const Napi::CallbackInfo& info) {
   const size_t bytes = static_cast<size_t>(target.bytes());
   if (bytes == 0) return;
   if (owner.backend(env)->host_addressable()) {
-    std::memset(target.data, 0, bytes);
+    HostMemory::of_process().zero(target.data, bytes);
     return;
   }
   owner.enqueue(env, "zeros", [backend = owner.backend(env), target, bytes, keep = storage_] {

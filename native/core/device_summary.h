@@ -9,8 +9,6 @@ struct DeviceSummary {
   std::string name;  // as openDevice takes it: "cpu", "cuda:0"
   bool available;
   std::string detail;  // what it is, or why it is unavailable
-
-  std::string kind() const { return name.substr(0, name.find(':')); }
 };
 
 }  // namespace moe

@@ -79,7 +79,11 @@ describe("listDevices and openDevice", () => {
   });
 
   test("a GPU number that does not exist", () => {
-    expectError(() => openDevice("cuda:99"), "DEVICE_UNAVAILABLE", /./);
+    for (const number of ["99", "2147483648", "99999999999", "9".repeat(40)]) {
+      expectError(() => openDevice(`cuda:${number}` as DeviceName), "DEVICE_UNAVAILABLE", /^cuda/);
+      process.env.MOE_KERNELS_DEVICE = `cuda:${number}`;
+      expectError(() => openDevice(), "DEVICE_UNAVAILABLE", /^cuda/);
+    }
   });
 });
 

@@ -1,5 +1,4 @@
-// Host memory for tensors and workspaces: aligned for vectors, and on huge pages if it is large and the system has
-// them.
+// Memory for tensors and workspaces, aligned for vectors.
 #pragma once
 
 #include <cstddef>

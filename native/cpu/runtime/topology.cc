@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <cstdio>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -26,27 +24,6 @@ double cgroup_value(const char* name, double* second = nullptr) {
   double value = -1;
   text >> value;
   return value;
-}
-
-// Bytes of a container's memory that cannot be reclaimed: page cache can.
-double cgroup_anonymous() {
-  std::ifstream file("/sys/fs/cgroup/memory.stat");
-  std::string name;
-  double value;
-  while (file >> name >> value) {
-    if (name == "anon") return value;
-  }
-  return 0;
-}
-
-size_t meminfo_available() {
-  std::ifstream file("/proc/meminfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    unsigned long long kilobytes;
-    if (std::sscanf(line.c_str(), "MemAvailable: %llu kB", &kilobytes) == 1) return kilobytes * 1024;
-  }
-  return SIZE_MAX;
 }
 
 }  // namespace
@@ -73,13 +50,6 @@ std::string cpu_model() {
     }
   }
   return "unknown";
-}
-
-size_t available_memory() {
-  size_t available = meminfo_available();
-  const double limit = cgroup_value("memory.max");
-  if (limit > 0) available = std::min(available, static_cast<size_t>(std::max(0.0, limit - cgroup_anonymous())));
-  return available;
 }
 
 }  // namespace moe::cpu

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <thread>
 
+#include "core/host_memory.h"
 #include "gpu/gemm/kernels.h"
 #include "gpu/target/simt/devices.h"
 #include "simt/gpu.h"
@@ -88,15 +89,11 @@ Stream Runtime::stream() const { return &state_->gpu; }
 Status Runtime::use() { return {}; }
 
 Status Runtime::allocate(size_t bytes, void** data) {
-  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  *data = rounded >= bytes ? std::aligned_alloc(kAlignment, rounded) : nullptr;
-  if (*data == nullptr)
-    return {Code::out_of_memory,
-            "cannot allocate " + std::to_string(bytes) + " bytes of host memory for the simulated GPU"};
+  MOE_TRY(HostMemory::of_process().allocate(bytes, kAlignment, data));
   return state_->poison ? fill(*data, 0xff, bytes) : Status{};
 }
 
-void Runtime::release(void* data) { std::free(data); }
+void Runtime::release(void* data) { HostMemory::of_process().release(data); }
 
 Status Runtime::fill(void* data, int value, size_t bytes) {
   std::memset(data, value, bytes);

@@ -1,0 +1,213 @@
+#include "core/host_memory.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "core/memory_limits.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace moe {
+
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+// What may be granted without reading the limits anew.
+constexpr size_t kUnasked = size_t{64} << 20;
+// From this size on, memory is mapped for itself alone; malloc would do the same.
+constexpr size_t kMapped = size_t{32} << 20;
+
+size_t page_size() {
+#if defined(__linux__)
+  static const size_t size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return size;
+#else
+  return 4096;
+#endif
+}
+
+// The whole pages within some memory.
+struct Pages {
+  Pages(void* data, size_t bytes) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(data), size = page_size();
+    const uintptr_t first = (address + size - 1) / size * size, last = (address + bytes) / size * size;
+    begin = reinterpret_cast<char*>(first);
+    length = last > first ? last - first : 0;
+  }
+  char* begin;
+  size_t length;
+};
+
+#if defined(__linux__)
+
+constexpr bool kMaps = true;
+
+void* map_memory(size_t bytes) {
+  if (bytes > SIZE_MAX / 2) return nullptr;
+  const size_t length = (bytes + page_size() - 1) / page_size() * page_size();
+  void* mapped = mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(mapped);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + length, kHugePage - before);
+  return begin + before;
+}
+
+void unmap_memory(void* data, size_t bytes) { munmap(data, (bytes + page_size() - 1) / page_size() * page_size()); }
+
+// Gives mapped pages back to the system. They read as zeros from now on.
+bool empty(char* begin, size_t length) { return madvise(begin, length, MADV_DONTNEED) == 0; }
+
+// Bytes in pages that the system has not yet provided. Pages in swap count too: they need memory again.
+size_t unfilled_bytes(void* data, size_t bytes) {
+  constexpr size_t kAtOnce = 4096;
+  unsigned char resident[kAtOnce];
+  const Pages pages(data, bytes);
+  size_t missing = 0;
+  for (size_t offset = 0; offset < pages.length; offset += kAtOnce * page_size()) {
+    const size_t length = std::min(pages.length - offset, kAtOnce * page_size());
+    // A sandbox may forbid it; nothing is then known to be missing.
+    if (mincore(pages.begin + offset, length, resident) != 0) return 0;
+    missing += static_cast<size_t>(
+        std::count_if(resident, resident + length / page_size(), [](unsigned char page) { return (page & 1) == 0; }));
+  }
+  return missing * page_size();
+}
+
+#else
+
+// available_memory() knows no limit here.
+constexpr bool kMaps = false;
+bool empty(char*, size_t) { return false; }
+size_t unfilled_bytes(void*, size_t bytes) { return bytes; }
+
+#endif
+
+void* get_memory(size_t bytes, size_t alignment, [[maybe_unused]] bool mapped) {
+#if defined(_WIN32)
+  return _aligned_malloc(bytes, alignment);
+#else
+#if defined(__linux__)
+  if (mapped) return map_memory(bytes);
+#endif
+  void* data = nullptr;
+  return posix_memalign(&data, alignment, bytes) == 0 ? data : nullptr;
+#endif
+}
+
+void give_back(void* data, [[maybe_unused]] size_t bytes, [[maybe_unused]] bool mapped) {
+#if defined(_WIN32)
+  _aligned_free(data);
+#else
+#if defined(__linux__)
+  if (mapped) return unmap_memory(data, bytes);
+#endif
+  std::free(data);
+#endif
+}
+
+Status refusal(size_t bytes, const std::string& reason) {
+  return {Code::out_of_memory, "cannot allocate " + std::to_string(bytes) + " bytes of host memory: " + reason +
+                                   "; dispose of tensors and layers that are no longer needed"};
+}
+
+}  // namespace
+
+HostMemory& HostMemory::of_process() {
+  // Never destroyed: the collector still releases memory while the process exits.
+  static HostMemory& memory = *new HostMemory([] { return available_memory(); });
+  return memory;
+}
+
+Status HostMemory::allocate(size_t bytes, size_t alignment, void** data) {
+  *data = nullptr;
+  const std::lock_guard lock(mutex_);
+  const bool asks = bytes >= kUnasked - unasked_;
+  if (asks) MOE_TRY(check_fits(bytes));
+  const bool huge = bytes >= kHugePage, mapped = kMaps && bytes >= kMapped;
+  // The entry is made before the memory, which would leak if it could not be made.
+  std::map<char*, Block> made;
+  made.emplace(nullptr, Block{bytes, mapped, false});
+  char* const memory = static_cast<char*>(get_memory(bytes, huge ? kHugePage : alignment, mapped));
+  if (memory == nullptr) return refusal(bytes, "the system grants this process no more");
+#if defined(__linux__)
+  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+  auto entry = made.extract(made.begin());
+  entry.key() = memory;
+  blocks_.insert(std::move(entry));
+  unfilled_ += bytes;
+  unasked_ = asks ? 0 : unasked_ + bytes;
+  *data = memory;
+  return {};
+}
+
+Status HostMemory::check_fits(size_t bytes) {
+  const size_t available = available_();
+  const auto fits = [&](size_t promised) { return promised <= available && bytes <= available - promised; };
+  // Looking at pages takes time, and is rarely needed.
+  if (fits(unfilled_)) return {};
+  const size_t promised = promised_bytes();
+  if (fits(promised)) return {};
+  return refusal(bytes, std::to_string(available) + " are available, of which " + std::to_string(promised) +
+                            " are promised to tensors and layers that are not filled yet");
+}
+
+size_t HostMemory::promised_bytes() {
+  size_t promised = 0;
+  for (auto& [data, block] : blocks_) {
+    if (block.filled) continue;
+    const size_t missing = unfilled_bytes(data, block.bytes);
+    block.filled = missing == 0;
+    if (block.filled) unfilled_ -= block.bytes;
+    promised += missing;
+  }
+  return promised;
+}
+
+void HostMemory::release(void* data) noexcept {
+  if (data == nullptr) return;
+  Block block;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = blocks_.find(static_cast<char*>(data));
+    block = found->second;
+    blocks_.erase(found);
+    if (!block.filled) unfilled_ -= block.bytes;
+    unasked_ -= std::min(unasked_, block.bytes);
+  }
+  give_back(data, block.bytes, block.mapped);
+}
+
+void HostMemory::zero(void* data, size_t bytes) noexcept {
+  char* const begin = static_cast<char*>(data);
+  const Pages pages(data, bytes);
+  if (bytes < kMapped || !empty_pages(pages.begin, pages.length)) {
+    std::memset(begin, 0, bytes);
+    return;
+  }
+  const size_t before = static_cast<size_t>(pages.begin - begin);
+  std::memset(begin, 0, before);
+  std::memset(pages.begin + pages.length, 0, bytes - before - pages.length);
+}
+
+bool HostMemory::empty_pages(char* begin, size_t length) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto after = blocks_.upper_bound(begin);
+  if (after == blocks_.begin()) return false;
+  Block& block = std::prev(after)->second;
+  if (!block.mapped || !empty(begin, length)) return false;
+  if (block.filled) unfilled_ += block.bytes;
+  block.filled = false;
+  return true;
+}
+
+}  // namespace moe

@@ -1,0 +1,48 @@
+// Host memory for tensors, weights and workspaces. Linux grants memory that it does not have and kills the process once
+// it is filled, so what is granted but not yet filled is counted here.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <mutex>
+
+#include "core/status.h"
+
+namespace moe {
+
+// Its functions may be called from any thread.
+class HostMemory {
+ public:
+  static HostMemory& of_process();
+  // `available` tells how many bytes the process can still fill.
+  explicit HostMemory(std::function<size_t()> available) : available_(std::move(available)) {}
+  HostMemory(const HostMemory&) = delete;
+  HostMemory& operator=(const HostMemory&) = delete;
+
+  // OUT_OF_MEMORY if it, filled with all that was granted before, would not fit into what is available.
+  Status allocate(size_t bytes, size_t alignment, void** data);
+  void release(void* data) noexcept;
+  // Sets memory, or a part of it, to zero. The pages of large parts are given back to the system, which clears them
+  // when they are next used.
+  void zero(void* data, size_t bytes) noexcept;
+
+ private:
+  struct Block {
+    size_t bytes;
+    bool mapped;  // on pages of its own
+    bool filled;  // all of its pages are known to be the process's
+  };
+
+  Status check_fits(size_t bytes);
+  size_t promised_bytes();
+  bool empty_pages(char* begin, size_t length) noexcept;
+
+  const std::function<size_t()> available_;
+  std::mutex mutex_;
+  std::map<char*, Block> blocks_;
+  size_t unfilled_ = 0;  // bytes of the blocks that are not known to be filled
+  size_t unasked_ = 0;   // bytes granted since `available` was last asked
+};
+
+}  // namespace moe

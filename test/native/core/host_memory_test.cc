@@ -1,0 +1,104 @@
+#include "core/host_memory.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using moe::Code;
+using moe::HostMemory;
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+void* grant(HostMemory& memory, size_t bytes) {
+  void* data = nullptr;
+  MOE_CHECK(memory.allocate(bytes, 64, &data).ok());
+  return data;
+}
+
+Code refused(HostMemory& memory, size_t bytes) {
+  void* data = &memory;
+  const Code code = memory.allocate(bytes, 64, &data).code;
+  MOE_CHECK(data == nullptr);
+  return code;
+}
+
+bool all_zero(const char* data, size_t bytes) {
+  return std::all_of(data, data + bytes, [](char byte) { return byte == 0; });
+}
+
+}  // namespace
+
+#if defined(__linux__)
+
+MOE_TEST(what_is_promised_counts_until_it_is_filled_or_freed) {
+  HostMemory memory([] { return 200 * kMiB; });
+  void* first = grant(memory, 128 * kMiB);
+  MOE_CHECK(refused(memory, 128 * kMiB) == Code::out_of_memory);
+  // Half of it filled, 64 MiB are promised: the system no longer counts the other 64 MiB as available.
+  std::memset(first, 1, 64 * kMiB);
+  MOE_CHECK(refused(memory, 140 * kMiB) == Code::out_of_memory);
+  void* second = grant(memory, 128 * kMiB);
+  memory.release(second);
+  std::memset(first, 1, 128 * kMiB);
+  memory.release(grant(memory, 199 * kMiB));
+  memory.release(first);
+  memory.release(grant(memory, 199 * kMiB));
+}
+
+MOE_TEST(many_small_promises_are_refused_too) {
+  HostMemory memory([] { return 200 * kMiB; });
+  std::vector<void*> blocks;
+  void* data = nullptr;
+  while (blocks.size() < 1000 && memory.allocate(kMiB, 64, &data).ok()) blocks.push_back(data);
+  // The limits are read once for every 64 MiB.
+  MOE_CHECK(blocks.size() >= 200 - 64 && blocks.size() <= 200 + 64);
+  for (void* block : blocks) memory.release(block);
+  memory.release(grant(memory, 199 * kMiB));
+}
+
+MOE_TEST(memory_that_comes_and_goes_is_granted_without_reading_limits) {
+  int asked = 0;
+  HostMemory memory([&asked] {
+    ++asked;
+    return 200 * kMiB;
+  });
+  for (int i = 0; i < 1000; ++i) memory.release(grant(memory, kMiB));
+  MOE_CHECK_EQUAL(asked, 0);
+}
+
+MOE_TEST(an_impossible_size_is_refused_by_the_system) {
+  HostMemory memory([] { return SIZE_MAX; });
+  MOE_CHECK(refused(memory, SIZE_MAX - 5) == Code::out_of_memory);
+  MOE_CHECK(refused(memory, size_t{1} << 52) == Code::out_of_memory);
+}
+
+MOE_TEST(zeroed_memory_is_promised_again) {
+  HostMemory memory([] { return 200 * kMiB; });
+  void* first = grant(memory, 128 * kMiB);
+  std::memset(first, 1, 128 * kMiB);
+  memory.release(grant(memory, 128 * kMiB));
+  memory.zero(first, 128 * kMiB);
+  MOE_CHECK(refused(memory, 128 * kMiB) == Code::out_of_memory);
+  memory.release(first);
+}
+
+#endif
+
+MOE_TEST(zero_clears_exactly_its_range) {
+  HostMemory memory([] { return SIZE_MAX; });
+  for (const size_t size : {size_t{1000}, 3 * kMiB, 100 * kMiB}) {
+    char* data = static_cast<char*>(grant(memory, size));
+    for (const auto& [begin, end] : {std::pair{size_t{0}, size}, std::pair{size_t{77}, size - 99}}) {
+      std::memset(data, 1, size);
+      memory.zero(data + begin, end - begin);
+      MOE_CHECK(all_zero(data + begin, end - begin));
+      MOE_CHECK(begin == 0 || data[begin - 1] == 1);
+      MOE_CHECK(end == size || data[end] == 1);
+    }
+    memory.release(data);
+  }
+}
