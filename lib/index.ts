@@ -1,3 +1,4 @@
+export type { CacheOptions } from "./checkpoint/cache/cache_option.js";
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
 export type { Progress, WeightOptions } from "./checkpoint/weights.js";

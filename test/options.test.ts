@@ -275,7 +275,10 @@ const calls: readonly Call[] = [
   {
     name: "MoeLayer.load",
     run: (o) => api.MoeLayer.load(join(directory, "none"), o).catch(noModel),
-    valid: [{ layer: 0, device, dtype: "f32", cache: false, onProgress: () => {}, signal: transfer.signal }],
+    valid: [
+      { layer: 0, device, dtype: "f32", cache: false, onProgress: () => {}, signal: transfer.signal },
+      { layer: 0, device, cache: { folder: directory, copy: true } },
+    ],
   },
   {
     name: "MoeLayer.forward",

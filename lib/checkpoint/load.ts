@@ -1,10 +1,11 @@
 import { type Device, openedDevice } from "../core/device.js";
 import { floatDTypes } from "../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
-import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
+import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { bankOption, checkBank } from "../layer/description/bank.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
+import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
@@ -22,24 +23,23 @@ export interface LoadOptions extends WeightOptions {
   device: Device;
   /**
    * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
-   * for the folder `.moe-kernels` in the model directory, or the path of a folder, which may serve any number of
-   * models. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `bank`, the device's layout
-   * or the version of this package have changed. If the cache cannot be used, loading still works; MoeLayer.cacheStatus
-   * reports the outcome. While a layer is in use, its file may be deleted or replaced, but not modified or truncated in
-   * place. Default false.
+   * for the folder `.moe-kernels` in the model directory, the path of a folder, which may serve any number of models, or
+   * {@link CacheOptions}. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `bank`, the
+   * device's layout or the version of this package have changed, or if it is damaged. If the cache cannot be used,
+   * loading still works; MoeLayer.cacheStatus reports the outcome. Default false.
+   *
+   * While a layer is in use, its mapped file may be deleted or replaced. If it is truncated or written to in place, the
+   * next forward fails with BAD_CHECKPOINT; so does the first forward that needs damaged weights, which are checked
+   * before they are used for the first time. Only truncation or a disk error *during* a forward still ends the process,
+   * with SIGBUS; `{ copy: true }` excludes that too.
    */
-  cache?: boolean | string;
+  cache?: boolean | string | CacheOptions;
 }
 
 /** Options for loading a layer file, which holds a single layer. */
 export interface LoadFileOptions extends WeightOptions {
   device: Device;
 }
-
-const cacheOption: Reader<boolean | string> = (value, name) => {
-  if (typeof value === "boolean" || (typeof value === "string" && value !== "")) return value;
-  throw invalidArgument(name, "true, false or the path of a folder", value);
-};
 
 const loadOptions = object(
   {
@@ -49,7 +49,7 @@ const loadOptions = object(
     bank: optional(bankOption),
     onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
     signal: optional(abortSignal),
-    cache: optional(cacheOption, false),
+    cache: cacheOption,
   } satisfies Fields<LoadOptions>,
   "{ layer: 0, device }",
 );
@@ -78,7 +78,7 @@ export async function loadLayer(path: string, options: LoadOptions | LoadFileOpt
 
 async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoadOptions): Promise<LoadedLayer> {
   if (layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
-  if (cache !== false) throw cannotCombine("cache", "a layer file");
+  if (cache !== undefined) throw cannotCombine("cache", "a layer file");
   return { parts: await loadLayerFile(path, options) };
 }
 
@@ -101,7 +101,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   };
   const description = await describeSource(source, dtype).catch(explain);
   const cache = await openWeightCache(directory, config, description, { ...options, layer });
-  const mapped = await cache?.load();
+  const mapped = await cache?.load(signal);
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options).catch(explain);
   return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };

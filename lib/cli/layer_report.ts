@@ -69,6 +69,7 @@ export function printTokensPerExpert({ device, tokensPerExpert }: LayerRun, io: 
 
 function cacheInWords({ state, path, reason }: CacheStatus): string {
   if (state === "mapped") return `mapped from ${path}`;
+  if (state === "copied") return `read from ${path}`;
   return state === "written" ? `written to ${path}; not mapped: ${reason}` : `not kept: ${reason}`;
 }
 

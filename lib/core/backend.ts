@@ -165,6 +165,11 @@ export interface LayerHandle {
   stageTimes(): Promise<StageTimes>;
   /** Bytes of the weights that have been set, as stored. */
   readonly byteLength: number;
+  /**
+   * Checksums of the weights as stored, once the work that sets them is done: what a part called `checksums` must hold.
+   * A layer over the parts of a file checks weights against it before it first uses them.
+   */
+  checksums(): Promise<BigUint64Array>;
   /** The weights as stored, in the layout that `weightLayout` names; valid once the work that sets them is done. */
   parts(): WeightParts;
   free(): void;
@@ -238,6 +243,6 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
    * processes too. Empty if this device cannot make layers over stored parts.
    */
   weightLayout(description: LayerDescription): string;
-  /** Maps the first bytes of an open file as a tensor for `layer`, without reading them. The file must not change. */
-  mapFile(descriptor: number, byteLength: number): TensorHandle;
+  /** Maps the first bytes of an open file, opened as `path`, as a tensor for `layer`, without reading them. */
+  mapFile(descriptor: number, path: string, byteLength: number): TensorHandle;
 }

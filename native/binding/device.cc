@@ -201,11 +201,12 @@ Napi::Value DeviceObject::weight_layout(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int descriptor = static_cast<int>(integer(env, info[0], "descriptor"));
-  const size_t bytes = static_cast<size_t>(integer(env, info[1], "byteLength"));
+  const std::string path = info[1].ToString();
+  const size_t bytes = static_cast<size_t>(integer(env, info[2], "byteLength"));
   stream(env);
-  std::shared_ptr<void> data;
-  check(env, backend(env)->map_file(descriptor, bytes, &data));
-  return TensorObject::over(info.This().As<Napi::Object>(), std::make_shared<Storage>(std::move(data), bytes));
+  std::shared_ptr<MappedFile> file;
+  check(env, backend(env)->map_file(descriptor, path, bytes, &file));
+  return TensorObject::over(info.This().As<Napi::Object>(), std::make_shared<Storage>(std::move(file), bytes));
 }
 
 }  // namespace moe::binding

@@ -24,20 +24,34 @@ void LayerObject::define(Napi::Env env) {
                                        InstanceMethod<&LayerObject::stage_times>("stageTimes"),
                                        InstanceAccessor<&LayerObject::byte_length>("byteLength"),
                                        InstanceMethod<&LayerObject::parts>("parts"),
+                                       InstanceMethod<&LayerObject::checksums>("checksums"),
                                        InstanceMethod<&LayerObject::free>("free"),
                                    }));
 }
 
 static std::vector<Stage> list_of(Stages stages) { return {stages.begin(), stages.end()}; }
 
+// GetPropertyNames() would include what a program added to Object.prototype.
+static Napi::Array own_names(Napi::Object object) {
+  napi_value names = nullptr;
+  const auto filter = static_cast<napi_key_filter>(napi_key_enumerable | napi_key_skip_symbols);
+  if (napi_get_all_property_names(object.Env(), object, napi_key_own_only, filter, napi_key_numbers_to_strings,
+                                  &names) != napi_ok) {
+    throw Napi::Error::New(object.Env());
+  }
+  return {object.Env(), names};
+}
+
 // Stored weights: an object with a tensor for each part, by name.
 static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Keep& keep) {
   std::vector<WeightPart> parts;
-  const Napi::Array names = given.GetPropertyNames();
+  const Napi::Array names = own_names(given);
   for (uint32_t i = 0; i < names.Length(); ++i) {
     const std::string name = names.Get(i).ToString();
-    const TensorView view = tensor(env, given.Get(name), keep);
-    parts.push_back({name, view.data, static_cast<size_t>(view.bytes())});
+    const Napi::Value value = given.Get(name);
+    const TensorView view = tensor(env, value, keep);
+    parts.push_back(
+        {name, view.data, static_cast<size_t>(view.bytes()), unwrap<TensorObject>(value)->storage()->file()});
   }
   return parts;
 }
@@ -254,6 +268,19 @@ Napi::Value LayerObject::parts(const Napi::CallbackInfo& info) {
     result.Set(part.name, TensorObject::over(device_.Value(), std::make_shared<Storage>(data, part.bytes)));
   }
   return result;
+}
+
+Napi::Value LayerObject::checksums(const Napi::CallbackInfo& info) {
+  auto sums = std::make_shared<std::vector<uint64_t>>();
+  const auto work = [target = layer(info.Env()), sums] {
+    *sums = target->checksums();
+    return Status();
+  };
+  return device().promise(info.Env(), work, [sums](Napi::Env env) -> Napi::Value {
+    Napi::BigUint64Array result = Napi::BigUint64Array::New(env, sums->size());
+    std::copy(sums->begin(), sums->end(), result.Data());
+    return result;
+  });
 }
 
 void LayerObject::free(const Napi::CallbackInfo& info) { release(info.Env()); }

@@ -43,6 +43,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject> {
   Napi::Value stage_times(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);
   Napi::Value parts(const Napi::CallbackInfo& info);
+  Napi::Value checksums(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

@@ -10,6 +10,7 @@
 
 #include "core/layer/description.h"
 #include "core/layer/forward_state.h"
+#include "core/mapped_file.h"
 #include "core/operators/list.h"
 #include "core/status.h"
 
@@ -35,6 +36,8 @@ struct WeightPart {
   std::string name;
   void* data;
   size_t bytes;
+  // Of a part that is stored elsewhere: the file that is mapped there, or null.
+  MappedFile* file = nullptr;
 };
 
 // A forward over fixed tensors, prepared once and then run many times.
@@ -67,6 +70,9 @@ class Layer {
   virtual size_t bytes() const = 0;
   // All weights, once they are set, in the layout that Backend::weight_layout() names; nothing if that is empty.
   virtual std::vector<WeightPart> parts() { return {}; }
+  // Checksums of the parts, to be stored with them as a part called "checksums". A layer over parts of a file checks
+  // the weights against it before it first uses them.
+  virtual std::vector<uint64_t> checksums() { return {}; }
   const LayerDescription& description() const { return description_; }
 
  private:
@@ -115,9 +121,8 @@ class Backend {
   // stored_layer() where this name is equal, in this process or another. Empty if the device cannot compute with
   // weights stored elsewhere.
   virtual std::string weight_layout(const LayerDescription&) const { return {}; }
-  // Maps the first `bytes` of an open file read-only, as memory for stored_layer(). The mapping lives as long as
-  // `data`.
-  virtual Status map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data);
+  // Maps the first `bytes` of an open file read-only, as memory for stored_layer(). `path` is where it was opened.
+  virtual Status map_file(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* file);
   // Makes a layer that reads `parts` in place; they must outlive it.
   virtual Status stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
                               std::unique_ptr<Layer>* layer);
@@ -143,7 +148,7 @@ inline Status Layer::capture(Stages stages, const LayerForward& forward, std::un
   return {};
 }
 
-inline Status Backend::map_file(int, size_t, std::shared_ptr<void>*) {
+inline Status Backend::map_file(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
   return {Code::unsupported_operation, "this device cannot map weights from a file"};
 }
 

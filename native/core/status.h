@@ -19,6 +19,7 @@ enum class Code {
   disposed,
   out_of_memory,
   id_out_of_range,
+  bad_checkpoint,
   cuda_error,
   internal,
 };
@@ -35,6 +36,7 @@ inline const char* code_name(Code code) {
     case Code::disposed: return "DISPOSED";
     case Code::out_of_memory: return "OUT_OF_MEMORY";
     case Code::id_out_of_range: return "ID_OUT_OF_RANGE";
+    case Code::bad_checkpoint: return "BAD_CHECKPOINT";
     case Code::cuda_error: return "CUDA_ERROR";
     case Code::internal: break;
   }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "core/mapped_file.h"
 
 namespace moe {
 
@@ -21,15 +22,21 @@ class Storage {
   }
   // Wraps memory that is released with the last copy of `data`.
   Storage(std::shared_ptr<void> data, size_t bytes) : data_(std::move(data)), bytes_(bytes) {}
+  // The first bytes of a file.
+  Storage(std::shared_ptr<MappedFile> file, size_t bytes)
+      : data_(file, file->data()), bytes_(bytes), file_(file.get()) {}
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
   char* data() const { return static_cast<char*>(data_.get()); }
   size_t bytes() const { return bytes_; }
+  // Null for memory that is not a file's.
+  MappedFile* file() const { return file_; }
 
  private:
   std::shared_ptr<void> data_;
   size_t bytes_;
+  MappedFile* file_ = nullptr;
 };
 
 }  // namespace moe

@@ -64,11 +64,8 @@ std::string CpuBackend::weight_layout(const LayerDescription& d) const {
   return name;
 }
 
-Status CpuBackend::map_file(int descriptor, size_t bytes, std::shared_ptr<void>* data) {
-  std::shared_ptr<Mapping> mapping;
-  MOE_TRY(Mapping::open(descriptor, bytes, &mapping));
-  *data = std::shared_ptr<void>(mapping, mapping->data());
-  return {};
+Status CpuBackend::map_file(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* file) {
+  return Mapping::open(descriptor, std::move(path), bytes, file);
 }
 
 Status CpuBackend::stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,

@@ -95,10 +95,10 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     using directory = await modelDirectory();
     const { status, result } = await run(directory.path, directory.model, device());
     await using file = await SafetensorsFile.open(status.path);
-    expect([...file.tensors.keys()].sort()).toEqual(["down", "gate_up", "router"]);
+    expect([...file.tensors.keys()].sort()).toEqual(["checksums", "down", "gate_up", "router"]);
     for (const { byteOffset } of file.tensors.values()) expect(byteOffset % 64).toBe(0);
     const bytes = [...file.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    expect(result).toContain(bytes);
+    expect(result).toContain(bytes - file.info("checksums").byteLength);
     expect([...file.tensors.values()][0]?.byteOffset).toBe(4096);
   });
 
@@ -126,6 +126,24 @@ describe.skipIf(windows)("the cache of packed weights", () => {
     expect(isMapped()).toBe(true);
     layer.dispose();
     expect(isMapped()).toBe(false);
+  });
+
+  test("read into memory gives the same bits and does not need the file again", async () => {
+    using directory = await modelDirectory();
+    const { path, model } = directory;
+    const folder = join(path, "packed");
+    const cache = { folder, copy: true };
+    const first = await run(path, model, device(), { cache });
+    expect(first.status).toMatchObject({ state: "written", path: expect.stringContaining(folder) });
+    const second = await run(path, model, device(), { cache });
+    expect(second.status).toEqual({ state: "copied", path: first.status.path, reason: "" });
+    expect(second.result).toEqual(first.result);
+    using layer = await MoeLayer.load(path, { layer: 0, device: device(), cache });
+    truncateSync(first.status.path, 0);
+    const { x: tokens, shape } = model.layerFile;
+    using x = device().tensor(tokens, shape);
+    using y = layer.forward(x);
+    expect(await y.raw()).toEqual(first.result[0]);
   });
 
   test("serves several layers and devices at once, each as long as it needs", async () => {
@@ -324,13 +342,15 @@ describe.skipIf(windows)("the cache of packed weights", () => {
   test("invalid options", async () => {
     using directory = await modelDirectory();
     const load = (options: object) => MoeLayer.load(directory.path, { layer: 0, device: device(), ...options });
-    for (const cache of ["", 1, null, {}]) {
+    for (const cache of ["", 1, null]) {
       await expectRejection(
         load({ cache }),
         "INVALID_ARGUMENT",
-        /^cache: expected true, false or the path of a folder/,
+        /^cache: expected true, false, the path of a folder or/,
       );
     }
+    await expectRejection(load({ cache: { folder: "" } }), "INVALID_ARGUMENT", /^cache.folder: expected the path/);
+    await expectRejection(load({ cache: { copy: 1 } }), "INVALID_ARGUMENT", /^cache.copy: expected a boolean/);
     await expectRejection(load({ cache: true, device: "cpu" }), "INVALID_ARGUMENT", /^device: expected a Device/);
     await expectRejection(load({ cache: true, dtype: "i32" }), "INVALID_ARGUMENT", /^dtype: expected one of/);
     const layer = await load({ cache: false });
@@ -394,7 +414,7 @@ describe.skipIf(windows)("a layer over stored parts", () => {
     await writeSafetensors(path, { a: { dtype: "U8", shape: [3], data: Uint8Array.of(1, 2, 3) } });
     await using file = await SafetensorsFile.open(path);
     const { size } = statSync(path);
-    const map = (bytes: number) => () => device().backend.mapFile(file.descriptor, bytes);
+    const map = (bytes: number) => () => device().backend.mapFile(file.descriptor, path, bytes);
     for (const bytes of [0, size + 1, -1]) expectError(map(bytes), "INVALID_ARGUMENT", /expected a file of at least/);
     const mapped = map(size)();
     expect(new Uint8Array(mapped.readSync(false))).toEqual(new Uint8Array(readFileSync(path)));
@@ -413,6 +433,6 @@ describe.each(deviceNames.filter((name) => name !== "cpu" || windows))("a cache 
     expect(readdirSync(path)).not.toContain(".moe-kernels");
     using layer = await MoeLayer.load(path, { layer: 0, device: device() });
     expect(result[4]).toBe(layer.byteLength);
-    expect(() => device().backend.mapFile(0, 1)).toThrow(/./);
+    expect(() => device().backend.mapFile(0, "", 1)).toThrow(/./);
   });
 });

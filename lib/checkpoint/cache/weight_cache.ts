@@ -11,20 +11,23 @@ import type { MoeLayerConfig, MoeLayerDescription } from "../../layer/descriptio
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
-import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
+import { layOut, type SafetensorsInput } from "../safetensors/writer.js";
+import type { CacheChoice } from "./cache_option.js";
 
 /** What became of the cache of a layer's packed weights. */
 export interface CacheStatus {
   /**
-   * `mapped`: the weights are the file's, nothing was read or repacked. In all other cases they come from the
-   * checkpoint. `written`: the file is there for the next time. `failed`: it could not be written. `unsupported`: the
-   * device cannot compute with mapped weights (all devices but `cpu`, and `cpu` on Windows).
+   * `mapped`: the weights are the file's, nothing was read or repacked. `copied`: they were read from the file. In all
+   * other cases they come from the checkpoint. `written`: the file is there for the next time. `failed`: it could not be
+   * written. `unsupported`: the device cannot compute with packed weights from a file (all devices but `cpu`, and `cpu`
+   * on Windows).
    */
-  readonly state: "mapped" | "written" | "failed" | "unsupported";
+  readonly state: "mapped" | "copied" | "written" | "failed" | "unsupported";
   /** The cache file; empty where unsupported. */
   readonly path: string;
-  /** Why the weights are not mapped, and why the file could not be written; empty where they are mapped. */
+  /** Why the weights are not from the file, and why it could not be written; empty if they are. */
   readonly reason: string;
 }
 
@@ -34,12 +37,18 @@ const folderName = ".moe-kernels";
 /** The parts of a layer begin at whole cache lines where the first does. */
 const dataAlignment = 4096;
 
+/** The part with the checksums of the others. */
+const checksumsName = "checksums";
+
+/** Permissions: a layer may be using the file, which must not be written to in place. */
+const readOnly = 0o444;
+
 /** What of a layer's options the cache needs. */
-export interface CacheOptions {
+interface LayerOptions {
   readonly layer: number;
   readonly device: Device;
   readonly dtype: FloatDType | WeightDTypes | undefined;
-  readonly cache: boolean | string;
+  readonly cache: CacheChoice | undefined;
 }
 
 /**
@@ -51,9 +60,9 @@ export async function openWeightCache(
   directory: string,
   config: MoeLayerConfig,
   description: MoeLayerDescription,
-  { layer, device, dtype, cache }: CacheOptions,
+  { layer, device, dtype, cache }: LayerOptions,
 ): Promise<WeightCache | undefined> {
-  if (cache === false) return undefined;
+  if (cache === undefined) return undefined;
   const layout = device.backend.weightLayout(description);
   const { bank, numExperts, formats, biasDType } = description;
   const origin = {
@@ -66,10 +75,11 @@ export async function openWeightCache(
     configuration: JSON.stringify(config),
     checkpoint: JSON.stringify(await listCheckpoint(directory)),
   };
-  const folder = typeof cache === "boolean" ? join(directory, folderName) : join(cache, await modelName(directory));
+  const { folder: given, copy } = cache;
+  const folder = given === undefined ? join(directory, folderName) : join(given, await modelName(directory));
   const experts = bank.count === numExperts ? [] : [`experts-${origin.bank}`];
   const name = [`layer-${layer}`, ...experts, origin.dtype, layout].join("-");
-  return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin);
+  return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin, copy);
 }
 
 /** A name for the dtypes that were asked for. */
@@ -85,28 +95,33 @@ class WeightCache {
   readonly #path: string;
   /** Whatever decides the bytes of the weights; part of the file's metadata. */
   readonly #origin: Readonly<Record<string, string>>;
-  #whyNotMapped = "";
+  readonly #copies: boolean;
+  #whyNotUsed = "";
 
   constructor(
     device: Device,
     description: MoeLayerDescription,
     path: string,
     origin: Readonly<Record<string, string>>,
+    copies: boolean,
   ) {
     this.#device = device;
     this.#description = description;
     this.#path = path;
     this.#origin = origin;
+    this.#copies = copies;
   }
 
-  /** The layer over the mapped file; undefined where there is none that fits. */
-  async load(): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
+  /** The layer from the file; undefined if there is none that fits. */
+  async load(signal: AbortSignal | undefined): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
     if (!this.#supported) return undefined;
     try {
-      return { parts: await this.#map(), cacheStatus: { state: "mapped", path: this.#path, reason: "" } };
+      await using file = await this.#open(signal);
+      const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file);
+      return { parts, cacheStatus: { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } };
     } catch (error) {
       if (!isMoeError(error)) throw error;
-      this.#whyNotMapped = error.message;
+      this.#whyNotUsed = error.message;
       return undefined;
     }
   }
@@ -117,7 +132,7 @@ class WeightCache {
       return {
         state: "unsupported",
         path: "",
-        reason: `device ${layer.device.name} cannot compute with mapped weights`,
+        reason: `device ${layer.device.name} cannot compute with packed weights from a file`,
       };
     }
     try {
@@ -132,34 +147,76 @@ class WeightCache {
     return this.#origin.layout !== "";
   }
 
-  async #map(): Promise<LayerParts> {
-    await using file = await SafetensorsFile.open(this.#path);
-    const { metadata } = file;
-    for (const [key, value] of Object.entries(this.#origin)) {
-      if (metadata[key] !== value) throw badCheckpoint(this.#path, `it was made from another ${key}`);
-    }
-    const places = [...file.tensors];
-    const byteLength = places.reduce((end, [, info]) => Math.max(end, info.byteOffset + info.byteLength), 0);
-    const whole = this.#device.backend.mapFile(file.descriptor, byteLength);
-    const parts = places.map(([name, info]) => [name, whole.view([info.byteLength], info.byteOffset)] as const);
+  async #open(signal: AbortSignal | undefined): Promise<SafetensorsFile> {
+    const file = await SafetensorsFile.open(this.#path, { signal });
+    const other = Object.entries(this.#origin).find(([key, value]) => file.metadata[key] !== value);
+    if (other === undefined && file.tensors.has(checksumsName)) return file;
+    await file.close();
+    throw badCheckpoint(
+      this.#path,
+      other === undefined ? "it has no checksums" : `it was made from another ${other[0]}`,
+    );
+  }
+
+  /** The layer over the mapped file. The device checks the weights before it first uses them. */
+  #map(file: SafetensorsFile): LayerParts {
+    const whole = this.#device.backend.mapFile(file.descriptor, this.#path, endOf(file));
+    return this.#over(whole, file, file.tensors.keys());
+  }
+
+  /** The layer over a copy of the file, checked. */
+  async #copy(file: SafetensorsFile, signal: AbortSignal | undefined): Promise<LayerParts> {
+    const names = [...file.tensors.keys()].filter((name) => name !== checksumsName);
+    const whole = this.#device.backend.empty("u8", [endOf(file)]);
     try {
-      return new LayerParts(this.#device, this.#description, Object.fromEntries(parts));
+      const bytes = whole.map() as Uint8Array;
+      for (const name of names) {
+        const { byteOffset, byteLength } = file.info(name);
+        await file.readInto(name, bytes.subarray(byteOffset, byteOffset + byteLength), { signal });
+      }
+    } catch (error) {
+      whole.free();
+      throw error;
+    }
+    const layer = this.#over(whole, file, names);
+    try {
+      const sums = bytesOfArray(await layer.onDevice.handle.checksums());
+      if (Buffer.compare(sums, bytesOfArray((await file.read(checksumsName)).data)) === 0) return layer;
+      throw badCheckpoint(this.#path, "its packed weights do not match their checksums");
+    } catch (error) {
+      layer.dispose();
+      throw error;
+    }
+  }
+
+  /** The layer over parts of `whole`, which holds the file's bytes at their places. Frees the handle. */
+  #over(whole: TensorHandle, file: SafetensorsFile, names: Iterable<string>): LayerParts {
+    const parts = Object.create(null) as Record<string, TensorHandle>;
+    try {
+      for (const name of names) {
+        const { byteOffset, byteLength } = file.info(name);
+        parts[name] = whole.view([byteLength], byteOffset);
+      }
+      return new LayerParts(this.#device, this.#description, parts);
     } finally {
-      for (const handle of [whole, ...parts.map(([, part]) => part)]) handle.free();
+      for (const handle of [whole, ...Object.values(parts)]) handle.free();
     }
   }
 
   async #write(layer: LayerParts, signal: AbortSignal | undefined): Promise<CacheStatus> {
     const path = this.#path;
-    const parts = layer.onDevice.handle.parts();
+    const { handle } = layer.onDevice;
+    const parts = handle.parts();
     try {
       await makeFolder(dirname(path));
       const tensors = await readParts(parts);
-      await writeSafetensors(path, tensors, { metadata: this.#origin, alignment: dataAlignment, signal });
-      return { state: "written", path, reason: this.#whyNotMapped };
+      tensors.set(checksumsName, bytesTensor(bytesOfArray(await handle.checksums())));
+      const file = layOut(tensors, { metadata: this.#origin, alignment: dataAlignment });
+      await writeAtomically(path, file, { mode: readOnly, signal });
+      return { state: "written", path, reason: this.#whyNotUsed };
     } catch (error) {
       if (!isMoeError(error) || error.code === "DISPOSED") throw error;
-      return { state: "failed", path, reason: `${this.#whyNotMapped}; ${error.message}` };
+      return { state: "failed", path, reason: `${this.#whyNotUsed}; ${error.message}` };
     } finally {
       for (const part of Object.values(parts)) part.free();
     }
@@ -171,10 +228,24 @@ export type { WeightCache };
 async function readParts(parts: WeightParts): Promise<Map<string, SafetensorsInput>> {
   const tensors = new Map<string, SafetensorsInput>();
   for (const [name, part] of Object.entries(parts)) {
-    const data = await bytesOf(part);
-    tensors.set(name, { dtype: "U8", shape: [data.byteLength], data });
+    tensors.set(name, bytesTensor(await bytesOf(part)));
   }
   return tensors;
+}
+
+/** The bytes up to the end of the last tensor. */
+function endOf(file: SafetensorsFile): number {
+  let end = 0;
+  for (const { byteOffset, byteLength } of file.tensors.values()) end = Math.max(end, byteOffset + byteLength);
+  return end;
+}
+
+function bytesOfArray({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+function bytesTensor(data: Uint8Array): SafetensorsInput {
+  return { dtype: "U8", shape: [data.byteLength], data };
 }
 
 async function bytesOf(part: TensorHandle): Promise<Uint8Array> {

@@ -1,9 +1,7 @@
-import { randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
 import { type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
 import { shapeText } from "../../core/shape.js";
-import { fileSystemError } from "../bad_checkpoint.js";
+import { writeAtomically } from "./atomic_file.js";
 import {
   isSafetensorsDType,
   isSafetensorsShape,
@@ -14,7 +12,7 @@ import {
 } from "./dtype.js";
 import { transferFields } from "./file.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
-import { chunkBytes, type TransferOptions } from "./regular_file.js";
+import type { TransferOptions } from "./regular_file.js";
 import { isRecord } from "./strict_json.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
@@ -67,29 +65,8 @@ export async function writeSafetensors(
   options: SerializeOptions & TransferOptions = {},
 ): Promise<void> {
   if (typeof path !== "string") throw invalidArgument("path", "a string", path);
-  const { metadata, alignment, onProgress, signal } = writeOptions(options, "options");
-  const parts = layOut(tensors, { metadata, alignment });
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  let handle: FileHandle;
-  try {
-    handle = await open(temporary, "wx");
-  } catch (cause) {
-    throw fileSystemError(path, "written", cause);
-  }
-  try {
-    try {
-      await writeParts(handle, parts, { onProgress, signal });
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw (error as NodeJS.ErrnoException | null)?.syscall === undefined
-      ? error
-      : fileSystemError(path, "written", error);
-  }
+  const { metadata, alignment, ...transfer } = writeOptions(options, "options");
+  await writeAtomically(path, layOut(tensors, { metadata, alignment }), transfer);
 }
 
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
@@ -141,23 +118,4 @@ function checkInput(name: string, tensor: SafetensorsInput): CheckedInput {
     );
   }
   return { dtype, shape, byteLength, bytes: new Uint8Array(data.buffer, data.byteOffset, byteLength) };
-}
-
-async function writeParts(
-  handle: FileHandle,
-  parts: readonly Uint8Array[],
-  { onProgress, signal }: TransferOptions,
-): Promise<void> {
-  const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
-  let done = 0;
-  for (const part of parts) {
-    for (let offset = 0; offset < part.byteLength; ) {
-      signal?.throwIfAborted();
-      const length = Math.min(chunkBytes, part.byteLength - offset);
-      const { bytesWritten } = await handle.write(part, offset, length, done);
-      offset += bytesWritten;
-      done += bytesWritten;
-      onProgress?.(done, total);
-    }
-  }
 }

@@ -38,6 +38,10 @@ export class ReferenceLayer implements LayerHandle {
     return {};
   }
 
+  async checksums(): Promise<BigUint64Array> {
+    return new BigUint64Array(0);
+  }
+
   setRouter(weight: WeightMatrix, bias: StridedMatrix | null): void {
     this.#weights.setRouter(weight, bias);
   }

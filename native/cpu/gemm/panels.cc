@@ -51,6 +51,15 @@ Status CpuPackedExperts::over(const WeightPart& stored, const ExpertProduct& wei
   return borrow_part(stored, (*packed)->stored_bytes(), (*packed)->buffer_);
 }
 
+Status CpuPackedExperts::check(const std::vector<RowTile>& tiles) const {
+  if (checked_ == nullptr) return {};
+  std::vector<int32_t> experts;
+  for (const RowTile& tile : tiles) {
+    if (experts.empty() || experts.back() != tile.expert) experts.push_back(tile.expert);
+  }
+  return checked_->check(team_, std::move(experts));
+}
+
 // Plain weights can be packed from any format. Others take their own format only: codes are never recomputed.
 Status CpuPackedExperts::check_source(const WeightView& weight) const {
   const WeightFormat& stored = *weights().format;

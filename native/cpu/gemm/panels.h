@@ -4,7 +4,9 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "cpu/gemm/plan.h"
 #include "cpu/isa/kernels.h"
+#include "cpu/runtime/checked_part.h"
 #include "cpu/runtime/memory.h"
 #include "cpu/runtime/team.h"
 
@@ -46,6 +48,11 @@ class CpuPackedExperts final : public PackedExperts {
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
   size_t bytes() const override { return buffer_.bytes(); }
 
+  // Checks weights that are read in place before they are first used; `part` must outlive this.
+  void check_by(CheckedPart* part) { checked_ = part; }
+  // Before a product with these tiles: whether their experts' weights are intact.
+  Status check(const std::vector<RowTile>& tiles) const;
+
   const PanelLayout& layout() const { return layout_; }
   char* data() const { return buffer_.data(); }
 
@@ -68,6 +75,7 @@ class CpuPackedExperts final : public PackedExperts {
   const Team& team_;
   PanelLayout layout_;
   Buffer buffer_;
+  CheckedPart* checked_ = nullptr;
 };
 
 }  // namespace moe::cpu

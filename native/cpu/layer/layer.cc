@@ -45,6 +45,7 @@ std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<Cp
 
 Status CpuLayer::run(Stages stages, const LayerForward& f) {
   const LayerDescription& d = description();
+  MOE_TRY(weights_.check_file());
   LayerTokens tokens;
   tokens.x = f.x.as<const char>();
   tokens.dtype = f.x.dtype;

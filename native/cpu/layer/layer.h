@@ -24,6 +24,7 @@ class CpuLayer final : public Layer {
   StageTimes stage_times() const override { return times_; }
   size_t bytes() const override { return weights_.bytes(); }
   std::vector<WeightPart> parts() override { return weights_.parts(); }
+  std::vector<uint64_t> checksums() override { return weights_.checksums(); }
 
  private:
   CpuLayer(const LayerDescription& description, Context& context)

@@ -1,11 +1,15 @@
 #include "cpu/layer/layer_weights.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "cpu/gemm/weight_reader.h"
 
 namespace moe::cpu {
+
+// The part with the checksums of the others.
+static constexpr const char* kChecksums = "checksums";
 
 std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {
   const LayerDescription& d = description_;
@@ -82,8 +86,76 @@ Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
     bytes_ += stored->bytes;
     ++known;
   }
+  if (const WeightPart* sums = find(kChecksums)) {
+    MOE_TRY(check_against(*sums));
+    ++known;
+  }
   if (known != parts.size()) return {Code::invalid_argument, "stored weights: expected only the parts of this layer"};
   return {};
+}
+
+Status LayerWeights::check_against(const WeightPart& sums) {
+  const size_t expected = checksum_count() * sizeof(uint64_t);
+  if (sums.file == nullptr || sums.bytes != expected) {
+    return {Code::invalid_argument, "stored weights: expected " + std::to_string(expected) + " bytes of checksums in " +
+                                        "a file, got " + std::to_string(sums.bytes)};
+  }
+  file_ = sums.file;
+  const uint64_t* next = static_cast<const uint64_t*>(sums.data);
+  for (const PackedPart& part : packed_parts()) {
+    CpuPackedExperts& packed = *(this->*part.packed);
+    const size_t bytes = static_cast<size_t>(packed.layout().expert_bytes());
+    checked_matrices_.emplace_back(*file_, part.name, packed.data(), bytes, part.weights.experts, next);
+    packed.check_by(&checked_matrices_.back());
+    next += part.weights.experts;
+  }
+  for (const BiasPart& part : bias_parts()) {
+    const Buffer& values = this->*part.values;
+    if (values.data() == nullptr) continue;
+    checked_biases_.emplace_back(*file_, part.name, values.data(), values.bytes(), 1, next);
+    ++next;
+  }
+  return {};
+}
+
+Status LayerWeights::check_file() {
+  if (file_ == nullptr) return {};
+  bool written = false;
+  MOE_TRY(file_->check(&written));
+  if (written) {
+    for (CheckedPart& part : checked_matrices_) part.reset();
+    for (CheckedPart& part : checked_biases_) part.reset();
+  }
+  for (CheckedPart& part : checked_biases_) MOE_TRY(part.check(context_.team, {0}));
+  return {};
+}
+
+size_t LayerWeights::checksum_count() const {
+  int64_t count = 0;
+  for (const PackedPart& part : packed_parts()) count += part.weights.experts;
+  for (const BiasPart& part : bias_parts()) count += (this->*part.values).data() == nullptr ? 0 : 1;
+  // Filled up, so that whatever follows in a file is aligned.
+  return static_cast<size_t>(round_up(count, kAlignment / sizeof(uint64_t)));
+}
+
+std::vector<uint64_t> LayerWeights::checksums() const {
+  std::vector<uint64_t> sums;
+  const auto add = [&](const char* data, size_t unit_bytes, int64_t count) {
+    std::vector<int32_t> units(static_cast<size_t>(count));
+    std::iota(units.begin(), units.end(), 0);
+    const std::vector<uint64_t> more = unit_checksums(context_.team, data, unit_bytes, units);
+    sums.insert(sums.end(), more.begin(), more.end());
+  };
+  for (const PackedPart& part : packed_parts()) {
+    const CpuPackedExperts& packed = *(this->*part.packed);
+    add(packed.data(), static_cast<size_t>(packed.layout().expert_bytes()), part.weights.experts);
+  }
+  for (const BiasPart& part : bias_parts()) {
+    const Buffer& values = this->*part.values;
+    if (values.data() != nullptr) add(values.data(), values.bytes(), 1);
+  }
+  sums.resize(checksum_count());
+  return sums;
 }
 
 std::vector<WeightPart> LayerWeights::parts() const {

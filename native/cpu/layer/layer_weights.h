@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -18,6 +19,9 @@ class LayerWeights {
   Status allocate();
   // Reads the parts() of another layer in place; these weights cannot be set.
   Status borrow(const std::vector<WeightPart>& parts);
+  // Checks the file that the weights are in, if any: its size, and the biases if they have not been checked yet. The
+  // matrices are checked before products with them.
+  Status check_file();
 
   Status set_router(const WeightView& weight, const MatrixView& bias);
   Status set_selection_bias(const MatrixView& bias);
@@ -27,6 +31,8 @@ class LayerWeights {
   // Bytes so far.
   size_t bytes() const { return bytes_; }
   std::vector<WeightPart> parts() const;
+  // Of each expert of each matrix, then of each bias, in the order of the parts.
+  std::vector<uint64_t> checksums() const;
 
   // Projections of tokens, as packed weights of a single expert; shared_gate is null if the layer has no such gate.
   std::unique_ptr<CpuPackedExperts> router, shared_gate;
@@ -53,12 +59,19 @@ class LayerWeights {
   // The parts that a layer of this description must have, and those that it may have.
   std::vector<PackedPart> packed_parts() const;
   std::vector<BiasPart> bias_parts() const;
+  size_t checksum_count() const;
+  // Has all parts that are there checked against `sums`.
+  Status check_against(const WeightPart& sums);
   Status check_settable() const;
   Status keep_bias(Buffer LayerWeights::*values, const MatrixView& bias, int64_t at);
 
   LayerDescription description_;
   Context& context_;
   bool borrowed_ = false;
+  // Null if the weights are not in a file with checksums.
+  MappedFile* file_ = nullptr;
+  // Of the matrices, by the order of the parts, and of the biases.
+  std::deque<CheckedPart> checked_matrices_, checked_biases_;
   // Other threads than the stream's read it.
   std::atomic<size_t> bytes_ = 0;
 };

@@ -90,6 +90,7 @@ class Pass {
   // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
   template <class Store>
   Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, Store&& store) {
+    MOE_TRY(operand.weights.check(tiles));
     return run_product(context,
                        {.kernels = &kernels,
                         .gemm = &operand.gemm,

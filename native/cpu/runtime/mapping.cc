@@ -1,11 +1,12 @@
 #include "cpu/runtime/mapping.h"
 
-#include <cstdint>
-#include <string>
+#include <utility>
 
 #if !defined(_WIN32)
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -15,29 +16,79 @@ namespace moe::cpu {
 
 #if defined(_WIN32)
 
-Status Mapping::open(int, size_t, std::shared_ptr<Mapping>*) {
+Status Mapping::open(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
   return {Code::unsupported_operation, "weights cannot be mapped from a file on Windows"};
 }
 
 Mapping::~Mapping() = default;
+Status Mapping::check(bool*) { return {}; }
+Status Mapping::damaged(const std::string&) const { return {}; }
 
 #else
 
-Status Mapping::open(int descriptor, size_t bytes, std::shared_ptr<Mapping>* mapping) {
+namespace {
+
+int64_t modified(const struct stat& file) {
+#if defined(__APPLE__)
+  const timespec& time = file.st_mtimespec;
+#else
+  const timespec& time = file.st_mtim;
+#endif
+  return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+Status cannot_map(size_t bytes) {
+  return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + std::strerror(errno)};
+}
+
+}  // namespace
+
+Status Mapping::open(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* mapping) {
   struct stat file;
   if (fstat(descriptor, &file) != 0 || bytes == 0 || static_cast<uint64_t>(file.st_size) < bytes) {
     return {Code::invalid_argument, "mapping: expected a file of at least " + std::to_string(bytes) + " bytes"};
   }
+  std::shared_ptr<Mapping> made(new Mapping(std::move(path), bytes));
+  made->modified_ = modified(file);
+  made->descriptor_ = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (made->descriptor_ < 0) return cannot_map(bytes);
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (data == MAP_FAILED) {
-    return {Code::out_of_memory,
-            "cannot map " + std::to_string(bytes) + " bytes of a file: " + std::string(std::strerror(errno))};
-  }
-  mapping->reset(new Mapping(data, bytes));
+  if (data == MAP_FAILED) return cannot_map(bytes);
+  made->data_ = data;
+  *mapping = std::move(made);
   return {};
 }
 
-Mapping::~Mapping() { munmap(data_, bytes_); }
+Mapping::~Mapping() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+Status Mapping::check(bool* written) {
+  struct stat file;
+  if (fstat(descriptor_, &file) != 0) {
+    return {Code::bad_checkpoint, path_ + ": cannot be checked: " + std::strerror(errno)};
+  }
+  if (static_cast<uint64_t>(file.st_size) < bytes_) {
+    return {Code::bad_checkpoint, path_ + ": expected " + std::to_string(bytes_) + " bytes of packed weights, got " +
+                                      std::to_string(file.st_size) +
+                                      ": the file was truncated while a layer used it; load the layer again"};
+  }
+  *written = modified(file) != modified_;
+  modified_ = modified(file);
+  return {};
+}
+
+Status Mapping::damaged(const std::string& what) const {
+  struct stat mapped, named;
+  if (fstat(descriptor_, &mapped) == 0 && lstat(path_.c_str(), &named) == 0 && mapped.st_dev == named.st_dev &&
+      mapped.st_ino == named.st_ino) {
+    unlink(path_.c_str());
+  }
+  return {Code::bad_checkpoint,
+          path_ + ": the packed weights " + what +
+              " do not match their checksum; the file has been removed: load the layer again to write a new one"};
+}
 
 #endif
 

@@ -1,36 +1,43 @@
-// A file's bytes as memory, without reading them: a page comes from the system's file cache when it is first touched.
+// A file's bytes as memory, without reading them: pages come from the system's file cache when they are first touched.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
 
-#include "core/status.h"
+#include "core/mapped_file.h"
 
 namespace moe::cpu {
 
-// Windows is left out: its mappings keep the file from being replaced or deleted while a layer is in use.
+// Not on Windows: a mapping there prevents the file from being replaced or deleted while a layer is in use.
 #if defined(_WIN32)
 constexpr bool kMapsFiles = false;
 #else
 constexpr bool kMapsFiles = true;
 #endif
 
-class Mapping {
+class Mapping final : public MappedFile {
  public:
-  // Maps the first `bytes` of an open file, read-only. Right afterwards the descriptor may be closed and the file
-  // deleted or replaced by another. It must not be truncated in place: touching a page past its end is fatal.
-  static Status open(int descriptor, size_t bytes, std::shared_ptr<Mapping>* mapping);
-  ~Mapping();
+  // Maps the first `bytes` of an open file, read-only. The caller may close the descriptor, and the file may be deleted
+  // or replaced by another. `path` is where it was opened.
+  static Status open(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* mapping);
+  ~Mapping() override;
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
-  void* data() const { return data_; }
+  char* data() const override { return static_cast<char*>(data_); }
+  Status check(bool* written) override;
+  Status damaged(const std::string& what) const override;
 
  private:
-  Mapping(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  Mapping(std::string path, size_t bytes) : path_(std::move(path)), bytes_(bytes) {}
 
-  void* data_;
+  std::string path_;
   size_t bytes_;
+  int descriptor_ = -1;
+  void* data_ = nullptr;
+  int64_t modified_ = 0;  // when the file was last written to, in nanoseconds
 };
 
 }  // namespace moe::cpu

@@ -1,0 +1,133 @@
+// Loads of a layer from a checkpoint, without and with its cache of packed weights, and the first forwards after them.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type SafetensorsInput, writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
+import type { Device } from "#lib/core/device.js";
+import { loadNative } from "#lib/core/native.js";
+import { openDevice } from "#lib/devices.js";
+import type { MoeLayerConfig } from "#lib/layer/description/config.js";
+import { MoeLayer } from "#lib/moe_layer.js";
+import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
+import { integerOption } from "#lib/terminal/option_values.js";
+import { renderTable } from "#lib/terminal/table.js";
+import { randomTokens } from "#lib/testing/random_layer.js";
+import { describeMachine } from "./machine.js";
+import { type NamedShape, shapeOption } from "./shape_option.js";
+
+const { values } = parseArgs({
+  options: {
+    shape: { type: "string", default: "A" },
+    tokens: { type: "string", default: "1" },
+    rounds: { type: "string", default: "9" },
+    threads: { type: "string" },
+  },
+});
+
+/** A Mixtral of one layer, with random bf16 weights. */
+async function writeModel(directory: string, config: MoeLayerConfig): Promise<void> {
+  const { hiddenSize, intermediateSize, numExperts, topK } = config;
+  const weights = new Map<string, SafetensorsInput>();
+  const add = (name: string, rows: number, columns: number): void => {
+    // Values around 1/64 of either sign, whatever the bits.
+    const data = Uint16Array.from({ length: rows * columns }, () => 0x3c00 | (Math.random() * 0x100) | pick(0, 0x8000));
+    weights.set(`model.layers.0.block_sparse_moe.${name}.weight`, { dtype: "BF16", shape: [rows, columns], data });
+  };
+  add("gate", numExperts, hiddenSize);
+  for (let expert = 0; expert < numExperts; expert++) {
+    add(`experts.${expert}.w1`, intermediateSize, hiddenSize);
+    add(`experts.${expert}.w2`, hiddenSize, intermediateSize);
+    add(`experts.${expert}.w3`, intermediateSize, hiddenSize);
+  }
+  await writeSafetensors(join(directory, "model.safetensors"), weights);
+  const sizes = { hidden_size: hiddenSize, intermediate_size: intermediateSize, num_local_experts: numExperts };
+  const fields = { model_type: "mixtral", num_hidden_layers: 1, num_experts_per_tok: topK, ...sizes };
+  writeFileSync(join(directory, "config.json"), JSON.stringify(fields));
+}
+
+function pick(a: number, b: number): number {
+  return Math.random() < 0.5 ? a : b;
+}
+
+/** Microseconds of a load, of the first forward after it and of the next. */
+type Times = readonly [load: number, first: number, next: number];
+
+async function timed(work: () => unknown): Promise<number> {
+  const begin = performance.now();
+  await work();
+  return (performance.now() - begin) * 1e3;
+}
+
+async function round(directory: string, device: Device, tokens: number, cache: boolean): Promise<Times> {
+  let layer: MoeLayer | undefined;
+  const load = await timed(async () => {
+    layer = await MoeLayer.load(directory, { layer: 0, device, cache });
+  });
+  using loaded = layer as MoeLayer;
+  const { hiddenSize } = loaded.description;
+  using x = device.tensor(randomTokens(tokens, hiddenSize, 0), [tokens, hiddenSize], "bf16");
+  using y = device.empty(x.shape, "bf16");
+  const forward = () => {
+    loaded.forward(x, { out: y });
+    return device.synchronize();
+  };
+  return [load, await timed(forward), await timed(forward)];
+}
+
+async function measure({ name, config }: NamedShape, tokens: number, rounds: number, threads: number): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "moe-kernels-bench-"));
+  try {
+    await writeModel(directory, config);
+    using device = openDevice("cpu", { threads });
+    let bytes = 0;
+    {
+      using first = await MoeLayer.load(directory, { layer: 0, device, cache: true });
+      bytes = first.byteLength;
+    }
+    const times = { without: [] as Times[], with: [] as Times[] };
+    for (let done = 0; done < rounds; done++) {
+      times.without.push(await round(directory, device, tokens, false));
+      times.with.push(await round(directory, device, tokens, true));
+    }
+    const { readGBs } = await loadNative().ceilings(threads);
+    process.stdout.write(
+      `${name} bf16, ${formatBytes(bytes)} of weights, T = ${tokens}, ${threads} threads, ` +
+        `${significant(readGBs)} GB/s read; medians of ${rounds} rounds\n`,
+    );
+    const row = (title: string, of: readonly Times[]) => [
+      title,
+      ...[0, 1, 2].map((column) => formatMicroseconds(median(of.map((time) => time[column] as number)))),
+    ];
+    process.stdout.write(
+      renderTable(
+        ["", "load", "first forward", "next"].map((heading, index) => ({
+          heading,
+          align: index === 0 ? ("left" as const) : ("right" as const),
+        })),
+        [row("from the checkpoint", times.without), row("from the cache", times.with)],
+      ),
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] as number;
+}
+
+const threads =
+  values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1);
+const machine = describeMachine(threads);
+process.stdout.write(`${JSON.stringify(machine)}\n`);
+for (const shape of values.shape.split(",")) {
+  for (const tokens of values.tokens.split(",")) {
+    await measure(
+      shapeOption(shape),
+      integerOption("tokens", tokens, 1),
+      integerOption("rounds", values.rounds, 1),
+      threads,
+    );
+  }
+}

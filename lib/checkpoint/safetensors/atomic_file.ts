@@ -1,0 +1,76 @@
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileSystemError } from "../bad_checkpoint.js";
+import { chunkBytes, type TransferOptions } from "./regular_file.js";
+
+export interface AtomicFileOptions extends TransferOptions {
+  /** Permissions of the file, less those that the umask takes; default 0o666. */
+  readonly mode?: number;
+}
+
+/**
+ * Writes a file that appears under its name only once it is complete and on disk, so that neither a failure nor a crash
+ * of the machine leaves a part of it; an existing file is kept until then.
+ * @throws BAD_CHECKPOINT if it cannot be written; the signal's reason.
+ */
+export async function writeAtomically(
+  path: string,
+  parts: readonly Uint8Array[],
+  { mode = 0o666, ...transfer }: AtomicFileOptions,
+): Promise<void> {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  let handle: FileHandle;
+  try {
+    handle = await open(temporary, "wx", mode);
+  } catch (cause) {
+    throw fileSystemError(path, "written", cause);
+  }
+  try {
+    try {
+      await writeParts(handle, parts, transfer);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw (error as NodeJS.ErrnoException | null)?.syscall === undefined
+      ? error
+      : fileSystemError(path, "written", error);
+  }
+}
+
+/** Makes a new name in a folder survive a crash. Windows cannot, and some file systems know no such call. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } catch (error) {
+    if (!["EINVAL", "ENOTSUP", "EBADF"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  } finally {
+    await folder.close();
+  }
+}
+
+async function writeParts(
+  handle: FileHandle,
+  parts: readonly Uint8Array[],
+  { onProgress, signal }: TransferOptions,
+): Promise<void> {
+  const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  let done = 0;
+  for (const part of parts) {
+    for (let offset = 0; offset < part.byteLength; ) {
+      signal?.throwIfAborted();
+      const length = Math.min(chunkBytes, part.byteLength - offset);
+      const { bytesWritten } = await handle.write(part, offset, length, done);
+      offset += bytesWritten;
+      done += bytesWritten;
+      onProgress?.(done, total);
+    }
+  }
+}
