@@ -21,7 +21,8 @@ type ReadDeviceOptions = Read<typeof deviceOptions>;
 /**
  * Opens a device.
  * @throws DEVICE_UNAVAILABLE, with the reason, if this machine or build does not have the device; NOT_BUILT if the
- * native addon is missing (`reference` works without it); INVALID_ARGUMENT.
+ * native addon is missing (`reference` works without it); OUT_OF_MEMORY, also if the system starts no more threads;
+ * INVALID_ARGUMENT.
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);

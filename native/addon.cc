@@ -1,5 +1,6 @@
 // The exports table.
 #include "binding/addon.h"
+#include "binding/boundary.h"
 #include "binding/captured_forward.h"
 #include "binding/device.h"
 #include "binding/layer.h"
@@ -16,25 +17,25 @@ static void initialize(const Napi::CallbackInfo& info) {
 
 static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Addon);
+  Addon::of(env).array_buffer = Napi::Persistent(env.Global().Get("ArrayBuffer").As<Napi::Function>());
   DeviceObject::define(env);
   TensorObject::define(env);
   PackedExpertsObject::define(env);
   LayerObject::define(env);
   CapturedForwardObject::define(env);
-  exports.Set("initialize", Napi::Function::New<initialize>(env, "initialize"));
-  exports.Set("open", Napi::Function::New<DeviceObject::open>(env, "open"));
-  exports.Set("operators", Napi::Function::New<operators>(env, "operators"));
-  exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
-  exports.Set("kernels", Napi::Function::New<kernels>(env, "kernels"));
-  exports.Set("buildInfo", Napi::Function::New<build_info>(env, "buildInfo"));
-  exports.Set("cpuInfo", Napi::Function::New<cpu_info>(env, "cpuInfo"));
-  exports.Set("ceilings", Napi::Function::New<ceilings>(env, "ceilings"));
+  exports.Set("initialize", function<initialize>(env, "initialize"));
+  exports.Set("open", function<DeviceObject::open>(env, "open"));
+  exports.Set("operators", function<operators>(env, "operators"));
+  exports.Set("devices", function<devices>(env, "devices"));
+  exports.Set("kernels", function<kernels>(env, "kernels"));
+  exports.Set("buildInfo", function<build_info>(env, "buildInfo"));
+  exports.Set("cpuInfo", function<cpu_info>(env, "cpuInfo"));
+  exports.Set("ceilings", function<ceilings>(env, "ceilings"));
   return exports;
 }
 
 }  // namespace moe::binding
 
-static Napi::Object define_module(Napi::Env env, Napi::Object exports) {
-  return moe::binding::define_exports(env, exports);
+NAPI_MODULE_INIT() {
+  return moe::binding::at_boundary(env, [&] { return moe::binding::define_exports(env, Napi::Object(env, exports)); });
 }
-NODE_API_MODULE(moe_kernels, define_module)

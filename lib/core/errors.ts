@@ -16,7 +16,7 @@ export type MoeErrorCode =
   | "UNSUPPORTED_OPERATION"
   /** A tensor, layer or device used after `dispose()`. */
   | "DISPOSED"
-  /** Not enough memory on the device. The process keeps running. */
+  /** Not enough memory, or the system starts no more threads. The process keeps running. */
   | "OUT_OF_MEMORY"
   /** An index in a tensor's data that is out of range; reported at the next wait. */
   | "ID_OUT_OF_RANGE"

@@ -150,6 +150,9 @@ function load(): NativeBinding {
     return binding;
   } catch (cause) {
     if (cause instanceof MoeError) throw cause;
+    // From before the addon had the error class.
+    const { code, message } = cause as { code?: unknown; message: string };
+    if (code === "OUT_OF_MEMORY" || code === "INTERNAL") throw new MoeError(code, message, { cause });
     throw notBuilt(`${path} does not load: ${cause instanceof Error ? cause.message : cause}`, cause);
   }
 }

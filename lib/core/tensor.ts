@@ -91,8 +91,9 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /**
    * The values, once all work enqueued so far is done; f16 and bf16 as a Float32Array. Rejects with the first error of
-   * that work, and with INVALID_ARGUMENT if there are more than a typed array can have (2^32 on Node 20): read
-   * {@link rows} then.
+   * that work; if the work that computes this tensor failed, with that error until the tensor is written again; with
+   * OUT_OF_MEMORY if JavaScript has no memory for the array; with INVALID_ARGUMENT if there are more values than a typed
+   * array can have (2^32 on Node 20): read {@link rows} then.
    */
   async data(): Promise<ArrayOf<D>> {
     return new dtypes[this.dtype].values(await this.#readable("data").read(this.#converts)) as ArrayOf<D>;

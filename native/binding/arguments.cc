@@ -4,21 +4,25 @@
 
 namespace moe::binding {
 
-TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep) {
+TensorView tensor(Napi::Env env, const TensorObject& object, Uses& uses, Access access) {
   if (object.storage() == nullptr) throw_error(env, {Code::disposed, "tensor: used after dispose()"});
-  keep.push_back(object.storage());
+  switch (access) {
+    case Access::reads: uses.reads(object.storage(), object.part()); break;
+    case Access::writes: uses.writes(object.storage(), object.part()); break;
+    case Access::updates: uses.updates(object.storage(), object.part()); break;
+  }
   return object.view();
 }
 
-TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep) {
+TensorView tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access) {
   const TensorObject* object = unwrap<TensorObject>(value);
   if (object == nullptr) throw_error(env, {Code::internal, "native argument: expected a tensor handle"});
-  return tensor(env, *object, keep);
+  return tensor(env, *object, uses, access);
 }
 
-TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep) {
+TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access) {
   if (value.IsNull() || value.IsUndefined()) return {};
-  return tensor(env, value, keep);
+  return tensor(env, value, uses, access);
 }
 
 int64_t integer(Napi::Env env, Napi::Value value, const char* name) {
@@ -62,10 +66,10 @@ DType dtype(Napi::Env env, Napi::Value value) {
   throw_error(env, {Code::unsupported_dtype, "dtype: expected f32, f16, bf16, i32 or u8 on this device, got " + name});
 }
 
-MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep) {
+MatrixView matrix(Napi::Env env, Napi::Value value, Uses& uses) {
   if (!value.IsObject()) throw_error(env, {Code::internal, "native argument: expected a matrix"});
   const Napi::Object given = value.As<Napi::Object>();
-  const TensorView memory = tensor(env, given.Get("handle"), keep);
+  const TensorView memory = tensor(env, given.Get("handle"), uses);
   MatrixView view;
   view.data = memory.data;
   view.dtype = memory.dtype;
@@ -79,9 +83,9 @@ MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep) {
   return view;
 }
 
-MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep) {
+MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses) {
   if (value.IsNull() || value.IsUndefined()) return {};
-  return matrix(env, value, keep);
+  return matrix(env, value, uses);
 }
 
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
@@ -112,21 +116,21 @@ static void check_weight(Napi::Env env, const WeightView& view) {
               {Code::internal, std::string("native argument: codes and scales do not fit a weight of ") + format.name});
 }
 
-WeightView weight(Napi::Env env, Napi::Value value, Keep& keep) {
+WeightView weight(Napi::Env env, Napi::Value value, Uses& uses) {
   if (!value.IsObject()) throw_error(env, {Code::internal, "native argument: expected a weight"});
   const Napi::Object given = value.As<Napi::Object>();
   WeightView view;
   view.format = weight_format(env, given.Get("format"));
   view.rows = integer(env, given.Get("rows"), "rows");
   view.columns = integer(env, given.Get("columns"), "columns");
-  view.codes = matrix(env, given.Get("codes"), keep);
-  view.scales = optional_matrix(env, given.Get("scales"), keep);
-  view.super_scales = optional_matrix(env, given.Get("superScales"), keep);
-  view.zeros = optional_matrix(env, given.Get("zeros"), keep);
-  view.super_zeros = optional_matrix(env, given.Get("superZeros"), keep);
+  view.codes = matrix(env, given.Get("codes"), uses);
+  view.scales = optional_matrix(env, given.Get("scales"), uses);
+  view.super_scales = optional_matrix(env, given.Get("superScales"), uses);
+  view.zeros = optional_matrix(env, given.Get("zeros"), uses);
+  view.super_zeros = optional_matrix(env, given.Get("superZeros"), uses);
   if (given.Get("scalar").IsNumber()) view.scalar = given.Get("scalar").ToNumber().FloatValue();
-  const TensorView input_scale = optional_tensor(env, given.Get("inputScale"), keep);
-  const TensorView input_order = optional_tensor(env, given.Get("inputOrder"), keep);
+  const TensorView input_scale = optional_tensor(env, given.Get("inputScale"), uses);
+  const TensorView input_order = optional_tensor(env, given.Get("inputOrder"), uses);
   const auto per_column = [&view](const TensorView& tensor, DType dtype) {
     return tensor.absent() || (tensor.dtype == dtype && tensor.size() == view.columns);
   };
@@ -139,9 +143,9 @@ WeightView weight(Napi::Env env, Napi::Value value, Keep& keep) {
   return view;
 }
 
-WeightView optional_weight(Napi::Env env, Napi::Value value, Keep& keep) {
+WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses) {
   if (value.IsNull() || value.IsUndefined()) return {};
-  return weight(env, value, keep);
+  return weight(env, value, uses);
 }
 
 }  // namespace moe::binding

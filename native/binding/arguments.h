@@ -20,19 +20,20 @@ T* unwrap(Napi::Value value) {
   return T::Unwrap(value.As<Napi::Object>());
 }
 
-// A tensor's view; its memory is added to `keep`.
-TensorView tensor(Napi::Env env, const TensorObject& object, Keep& keep);
-TensorView tensor(Napi::Env env, Napi::Value value, Keep& keep);
+// A tensor's view; `uses` notes what is done with it.
+enum class Access { reads, writes, updates };
+TensorView tensor(Napi::Env env, const TensorObject& object, Uses& uses, Access access = Access::reads);
+TensorView tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = Access::reads);
 // Like tensor(), but null and undefined give an absent view.
-TensorView optional_tensor(Napi::Env env, Napi::Value value, Keep& keep);
+TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access access = Access::reads);
 
 // A StridedMatrix of lib/core/backend.ts, checked to lie within its tensor.
-MatrixView matrix(Napi::Env env, Napi::Value value, Keep& keep);
-MatrixView optional_matrix(Napi::Env env, Napi::Value value, Keep& keep);
+MatrixView matrix(Napi::Env env, Napi::Value value, Uses& uses);
+MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses);
 
 // A weight of lib/core/backend.ts.
-WeightView weight(Napi::Env env, Napi::Value value, Keep& keep);
-WeightView optional_weight(Napi::Env env, Napi::Value value, Keep& keep);
+WeightView weight(Napi::Env env, Napi::Value value, Uses& uses);
+WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses);
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);

@@ -8,10 +8,9 @@
 namespace moe::binding {
 
 // Created and used on the stream thread; owns everything that it needs.
-struct CapturedForwardObject::Captured {
+struct CapturedForwardObject::Captured final : Content {
   std::shared_ptr<Layer> layer;
-  Keep keep;
-  Status status{Code::internal, "captured forward: the capture did not finish"};
+  Uses uses;
   std::unique_ptr<CapturedForward> forward;  // last: it uses the layer and the memory
 };
 
@@ -25,15 +24,20 @@ void CapturedForwardObject::define(Napi::Env env) {
 }
 
 Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
-                                           const LayerForward& forward, Keep keep) {
+                                           const LayerForward& forward, Uses uses) {
   const Napi::Env env = device.Env();
   auto captured = std::make_shared<Captured>();
   captured->layer = std::move(layer);
-  captured->keep = std::move(keep);
-  DeviceObject::Unwrap(device)->enqueue(env, "capture", [captured, stages = std::move(stages), forward] {
-    captured->status = captured->layer->capture(stages, forward, &captured->forward);
-    return captured->status;
-  });
+  captured->uses = std::move(uses);
+  Uses capture;
+  capture.reads(captured->layer, kWhole);
+  capture.writes(captured, kWhole);
+  DeviceObject::Unwrap(device)->enqueue(
+      env, "capture",
+      [captured = captured.get(), stages = std::move(stages), forward] {
+        return captured->layer->capture(stages, forward, &captured->forward);
+      },
+      std::move(capture));
   Napi::Object object = Addon::of(env).captured_forward.New({});
   CapturedForwardObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
@@ -44,10 +48,11 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
 void CapturedForwardObject::replay(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (captured_ == nullptr) throw_error(env, {Code::disposed, "captured forward: used after dispose()"});
-  DeviceObject::Unwrap(device_.Value())->enqueue(env, "replay", [captured = captured_]() -> Status {
-    MOE_TRY(captured->status);
-    return captured->forward->replay();
-  });
+  Uses uses = captured_->uses;
+  uses.reads(captured_, kWhole);
+  DeviceObject::Unwrap(device_.Value())
+      ->enqueue(
+          env, "replay", [captured = captured_.get()] { return captured->forward->replay(); }, std::move(uses));
 }
 
 void CapturedForwardObject::free(const Napi::CallbackInfo&) { captured_.reset(); }

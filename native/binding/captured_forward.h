@@ -9,14 +9,14 @@
 
 namespace moe::binding {
 
-class CapturedForwardObject : public Napi::ObjectWrap<CapturedForwardObject> {
+class CapturedForwardObject : public Object<CapturedForwardObject> {
  public:
   static void define(Napi::Env env);
-  // Enqueues the capture of `stages` on `device` (the JavaScript object). `keep` owns the memory of the tensors.
+  // Enqueues the capture of `stages` on `device` (the JavaScript object). `uses` is what a replay reads and writes.
   static Napi::Object create(Napi::Object device, std::shared_ptr<Layer> layer, std::vector<Stage> stages,
-                             const LayerForward& forward, Keep keep);
+                             const LayerForward& forward, Uses uses);
 
-  explicit CapturedForwardObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
+  explicit CapturedForwardObject(const Napi::CallbackInfo& info) : Object(info) {}
 
  private:
   struct Captured;

@@ -20,11 +20,10 @@ struct DeviceObject::Completion {
 
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
-  Keep keep;
-  keep.reserve(8);  // enough for most operators
-  Operator problem = read_operator<Operator>(info[0], keep);
-  enqueue(info.Env(), Operator::kName,
-          [backend = backend_, problem, keep = std::move(keep)] { return backend->run(problem); });
+  Uses uses;
+  Operator problem = read_operator<Operator>(info[0], uses);
+  enqueue(
+      info.Env(), Operator::kName, [backend = backend_, problem] { return backend->run(problem); }, std::move(uses));
 }
 
 void DeviceObject::define(Napi::Env env) {
@@ -50,7 +49,7 @@ Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {
   return Addon::of(info.Env()).device.New({info[0], info[1]});
 }
 
-DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   const Napi::Env env = info.Env();
   const std::string name = info[0].ToString();
   const Napi::Object given = info[1].ToObject();
@@ -63,10 +62,11 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   check(env, open_device(name, options, &backend));
   backend_ = std::move(backend);
   kind_ = name.substr(0, name.find(':'));
+  // Before completions_, which would leak if the stream's thread did not start.
+  stream_ = std::make_unique<Stream>();
   // Unreferenced while nothing is pending, so that an open device does not keep the process alive.
   completions_ = Completions::New(env, "moe-kernels device", 0, 1, this);
   completions_.Unref(env);
-  stream_ = std::make_unique<Stream>();
   // After completions_: hooks run last in, first out, so the stream has ended before completions_ closes.
   napi_add_env_cleanup_hook(env, end_device, this);
   ended_ = false;
@@ -85,7 +85,7 @@ const std::shared_ptr<Backend>& DeviceObject::backend(Napi::Env env) const {
 
 void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)->end(); }
 
-void DeviceObject::end() {
+void DeviceObject::end() noexcept {
   if (stream_ != nullptr) stream_->cancel();
   stream_.reset();
   completions_.Release();
@@ -97,13 +97,13 @@ Stream& DeviceObject::stream(Napi::Env env) {
   return *stream_;
 }
 
-void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status()> work) {
-  const uint64_t call = stream(env).enqueue(std::move(work));
+void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses) {
+  const uint64_t call = stream(env).enqueue(std::move(work), std::move(uses));
   if (keeps_call_sites_) call_sites_.remember(env, call, name);
 }
 
-void DeviceObject::wait(Napi::Env env) {
-  const Status status = stream(env).wait();
+void DeviceObject::run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses) {
+  const Status status = stream(env).run(std::move(work), std::move(uses));
   if (!status.ok()) throw Napi::Error(env, error_of_wait(env, status));
 }
 
@@ -117,35 +117,51 @@ Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) con
   return error;
 }
 
-Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work,
+Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work, Uses uses,
                                   std::function<Napi::Value(Napi::Env)> result) {
-  Stream& queue = stream(env);
-  auto* completion = new Completion{Napi::Promise::Deferred::New(env), std::move(result), {}};
-  if (pending_++ == 0) {
-    completions_.Ref(env);
-    Ref();
-  }
-  queue.enqueue(std::move(work));
-  queue.enqueue_wait([this, completion](Status status) {
+  std::unique_ptr<Completion> made(new Completion{Napi::Promise::Deferred::New(env), std::move(result), {}});
+  const Napi::Promise promise = made->deferred.Promise();
+  stream(env).enqueue(std::move(work), std::move(uses), [this, completion = made.get()](Status status) {
     completion->status = std::move(status);
     // Fails only while the environment is ending, and then nobody is waiting.
     completions_.NonBlockingCall(completion);
   });
-  return completion->deferred.Promise();
+  // complete() owns it now, and runs on this thread later.
+  (void)made.release();
+  if (pending_++ == 0) {
+    completions_.Ref(env);
+    Ref();
+  }
+  return promise;
 }
 
-void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) {
-  std::unique_ptr<Completion> owned(completion);
+void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept {
+  const std::unique_ptr<Completion> owned(completion);
   if (env == nullptr) return;
-  const Napi::HandleScope scope(env);
-  if (--device->pending_ == 0) {
-    device->completions_.Unref(env);
-    device->Unref();
+  // Fails only if the environment is ending. Nobody could catch an exception here.
+  (void)guarded([&] {
+    const Napi::HandleScope scope(env);
+    if (--device->pending_ == 0) {
+      device->completions_.Unref(env);
+      device->Unref();
+    }
+    device->settle(env, *completion);
+    return Status();
+  });
+}
+
+void DeviceObject::settle(Napi::Env env, Completion& completion) const {
+  Napi::Value result;
+  if (completion.status.ok()) {
+    completion.status = guarded([&] {
+      result = completion.result(env);
+      return Status();
+    });
   }
-  if (completion->status.ok()) {
-    completion->deferred.Resolve(completion->result(env));
+  if (completion.status.ok()) {
+    completion.deferred.Resolve(result);
   } else {
-    completion->deferred.Reject(device->error_of_wait(env, completion->status));
+    completion.deferred.Reject(error_of_wait(env, completion.status));
   }
 }
 
@@ -162,14 +178,13 @@ Napi::Value DeviceObject::empty(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
   return promise(
-      info.Env(), [backend = backend(info.Env())] { return backend->synchronize(); },
+      info.Env(), [backend = backend(info.Env())] { return backend->synchronize(); }, {},
       [](Napi::Env env) { return env.Undefined(); });
 }
 
 void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  stream(env).enqueue([backend = backend(env)] { return backend->synchronize(); });
-  wait(env);
+  run_and_wait(env, [backend = backend(env)] { return backend->synchronize(); }, {});
 }
 
 Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {

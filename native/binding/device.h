@@ -5,18 +5,17 @@
 #include <memory>
 #include <vector>
 
+#include "binding/boundary.h"
 #include "binding/call_sites.h"
 #include "binding/napi_setup.h"
 #include "core/backend.h"
+#include "core/content.h"
 #include "core/storage.h"
 #include "core/stream.h"
 
 namespace moe::binding {
 
-// Memory that enqueued work needs until it has run.
-using Keep = std::vector<std::shared_ptr<void>>;
-
-class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
+class DeviceObject : public Object<DeviceObject> {
  public:
   static void define(Napi::Env env);
   static Napi::Value open(const Napi::CallbackInfo& info);
@@ -29,23 +28,25 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
   // Enqueues `work` for the JavaScript function `name`.
-  void enqueue(Napi::Env env, const char* name, std::function<Status()> work);
-  // Waits for all enqueued work; throws the first error since the last wait.
-  void wait(Napi::Env env);
+  void enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses);
+  // Runs `work` after all earlier work and waits for it; throws the first error since the last wait.
+  void run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses);
   // Enqueues `work`. The promise resolves to result(env) once it and all earlier work are done.
-  Napi::Value promise(Napi::Env env, std::function<Status()> work, std::function<Napi::Value(Napi::Env)> result);
+  Napi::Value promise(Napi::Env env, std::function<Status()> work, Uses uses,
+                      std::function<Napi::Value(Napi::Env)> result);
 
  private:
   struct Completion;
-  static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion);
+  static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept;
   using Completions = Napi::TypedThreadSafeFunction<DeviceObject, Completion, &DeviceObject::complete>;
 
   // Ends the stream and the completions, and drops work that has not begun. Runs at garbage collection or when the
   // environment ends, before it takes away what completions need.
-  void end();
+  void end() noexcept;
   static void end_device(void* device);
   // The error of a failed wait. If call sites are kept, its cause is the call whose work failed.
   Napi::Value error_of_wait(Napi::Env env, const Status& status) const;
+  void settle(Napi::Env env, Completion& completion) const;
 
   Napi::Value description(const Napi::CallbackInfo& info);
   Napi::Value kind(const Napi::CallbackInfo& info);

@@ -5,11 +5,12 @@
 namespace moe::binding {
 
 Napi::Value make_error(Napi::Env env, const Status& status) {
-  Napi::FunctionReference& error_class = Addon::of(env).error_class;
+  // Null if loading failed before there was one.
+  const Addon* addon = env.GetInstanceData<Addon>();
   const Napi::String code = Napi::String::New(env, code_name(status.code));
-  const Napi::String message = Napi::String::New(env, status.message);
-  if (!error_class.IsEmpty()) return error_class.New({code, message});
-  Napi::Object error = Napi::Error::New(env, status.message).Value();
+  const Napi::String message = Napi::String::New(env, status.text());
+  if (addon != nullptr && !addon->error_class.IsEmpty()) return addon->error_class.New({code, message});
+  Napi::Object error = Napi::Error::New(env, status.text()).Value();
   error.Set("code", code);
   return error;
 }

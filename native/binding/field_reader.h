@@ -24,22 +24,20 @@ struct Place {
 template <class T>
 class FieldReader {
  public:
-  // The memory of tensors is added to `keep`.
-  FieldReader(Napi::Value value, const Place& place, T& target, Keep& keep)
-      : env_(value.Env()), place_(place), target_(target), keep_(keep) {
+  // `uses` notes what the operator does with its tensors and packed experts.
+  FieldReader(Napi::Value value, const Place& place, T& target, Uses& uses)
+      : env_(value.Env()), place_(place), target_(target), uses_(uses) {
     if (!value.IsObject()) fail(place, "an object", value);
     object_ = value.As<Napi::Object>();
     static_assert(kNamesAllMembers<T>);
     T::fields(*this);
   }
 
-  void input(const char* name, TensorView T::*member) { read_tensor(name, object_.Get(name), target_.*member); }
-  void optional_input(const char* name, TensorView T::*member) {
-    const Napi::Value value = object_.Get(name);
-    if (!value.IsNull() && !value.IsUndefined()) read_tensor(name, value, target_.*member);
-  }
-  void output(const char* name, TensorView T::*member) { input(name, member); }
-  void optional_output(const char* name, TensorView T::*member) { optional_input(name, member); }
+  void input(const char* name, TensorView T::*member) { required(name, member, Access::reads); }
+  void optional_input(const char* name, TensorView T::*member) { optional(name, member, Access::reads); }
+  void output(const char* name, TensorView T::*member) { required(name, member, Access::writes); }
+  void optional_output(const char* name, TensorView T::*member) { optional(name, member, Access::writes); }
+  void updated(const char* name, TensorView T::*member) { required(name, member, Access::updates); }
 
   template <class Value>
   void value(const char* name, Value T::*member) {
@@ -69,22 +67,28 @@ class FieldReader {
       target = static_cast<Value>(number);
     } else if constexpr (std::is_same_v<Value, MatrixView>) {
       if (!value.IsObject()) fail(place(name), "a matrix", value);
-      target = matrix(env_, value, keep_);
+      target = matrix(env_, value, uses_);
     } else if constexpr (std::is_same_v<Value, const PackedExperts*>) {
       const PackedExpertsObject* object = unwrap<PackedExpertsObject>(value);
       if (object == nullptr) fail(place(name), "packed experts", value);
-      keep_.push_back(object->packed(env_));
-      target = object->packed(env_).get();
+      target = object->read(env_, uses_);
     } else {
-      FieldReader<Value>(value, place(name), target, keep_);
+      FieldReader<Value>(value, place(name), target, uses_);
     }
   }
 
  private:
-  void read_tensor(const char* name, Napi::Value value, TensorView& target) {
+  void required(const char* name, TensorView T::*member, Access access) {
+    read_tensor(name, object_.Get(name), target_.*member, access);
+  }
+  void optional(const char* name, TensorView T::*member, Access access) {
+    const Napi::Value value = object_.Get(name);
+    if (!value.IsNull() && !value.IsUndefined()) read_tensor(name, value, target_.*member, access);
+  }
+  void read_tensor(const char* name, Napi::Value value, TensorView& target, Access access) {
     const TensorObject* object = unwrap<TensorObject>(value);
     if (object == nullptr) fail(place(name), "a tensor", value);
-    target = tensor(env_, *object, keep_);
+    target = tensor(env_, *object, uses_, access);
   }
   Place place(const char* name) const { return {&place_, name}; }
   [[noreturn]] void fail(const Place& place, const std::string& expected, Napi::Value value) const {
@@ -95,23 +99,23 @@ class FieldReader {
   const Place& place_;
   Napi::Object object_;
   T& target_;
-  Keep& keep_;
+  Uses& uses_;
 };
 
 // Reads a description without tensors. Messages call it `name`.
 template <class T>
 T read_fields(Napi::Value value, const char* name) {
   T description;
-  Keep keep;
-  FieldReader<T>(value, {nullptr, name}, description, keep);
+  Uses uses;
+  FieldReader<T>(value, {nullptr, name}, description, uses);
   return description;
 }
 
 // Reads and checks an operator's description.
 template <class Operator>
-Operator read_operator(Napi::Value value, Keep& keep) {
+Operator read_operator(Napi::Value value, Uses& uses) {
   Operator problem;
-  FieldReader<Operator>(value, {nullptr, Operator::kName}, problem, keep);
+  FieldReader<Operator>(value, {nullptr, Operator::kName}, problem, uses);
   if constexpr (requires { problem.check(); }) check(value.Env(), problem.check());
   return problem;
 }

@@ -43,13 +43,13 @@ static Napi::Array own_names(Napi::Object object) {
 }
 
 // Stored weights: an object with a tensor for each part, by name.
-static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Keep& keep) {
+static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, Uses& uses) {
   std::vector<WeightPart> parts;
   const Napi::Array names = own_names(given);
   for (uint32_t i = 0; i < names.Length(); ++i) {
     const std::string name = names.Get(i).ToString();
     const Napi::Value value = given.Get(name);
-    const TensorView view = tensor(env, value, keep);
+    const TensorView view = tensor(env, value, uses);
     parts.push_back(
         {name, view.data, static_cast<size_t>(view.bytes()), unwrap<TensorObject>(value)->storage()->file()});
   }
@@ -88,9 +88,9 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   owner.stream(env);
   const LayerDescription description = layer_description(env, info[0].ToObject());
   std::unique_ptr<Layer> layer;
-  Keep keep;
+  Uses stored;
   if (info[1].IsObject()) {
-    const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), keep);
+    const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), stored);
     check(env, owner.backend(env)->stored_layer(description, parts, &layer));
   } else {
     check(env, owner.backend(env)->layer(description, &layer));
@@ -100,7 +100,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   result.device_ = Napi::Persistent(device);
   // The layer's memory is the backend's or that of stored weights, so both must outlive it.
   result.layer_ = std::shared_ptr<Layer>(
-      layer.release(), [backend = owner.backend(env), keep = std::move(keep)](Layer* l) { delete l; });
+      layer.release(), [backend = owner.backend(env), stored = std::move(stored)](Layer* l) { delete l; });
   result.reported_ = static_cast<int64_t>(result.layer_->bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;
@@ -123,28 +123,29 @@ DeviceObject& LayerObject::device() const { return *DeviceObject::Unwrap(device_
 
 void LayerObject::set_router(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
-  const WeightView projection = weight(env, info[0], keep);
-  const MatrixView bias = optional_matrix(env, info[1], keep);
-  enqueue(env, &Layer::set_router, std::move(keep), projection, bias);
+  Uses uses;
+  const WeightView projection = weight(env, info[0], uses);
+  const MatrixView bias = optional_matrix(env, info[1], uses);
+  set(env, layer(env)->description().all_experts(), &Layer::set_router, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
-  const MatrixView bias = matrix(env, info[0], keep);
-  enqueue(env, &Layer::set_selection_bias, std::move(keep), bias);
+  Uses uses;
+  const MatrixView bias = matrix(env, info[0], uses);
+  set(env, layer(env)->description().all_experts() + 1, &Layer::set_selection_bias, std::move(uses), bias);
 }
 
 void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
-  const WeightView projection = weight(env, info[0], keep);
-  const MatrixView bias = optional_matrix(env, info[1], keep);
-  if (projection.rows != layer(env)->description().shared_gate_rows()) {
+  Uses uses;
+  const WeightView projection = weight(env, info[0], uses);
+  const MatrixView bias = optional_matrix(env, info[1], uses);
+  const LayerDescription& description = layer(env)->description();
+  if (projection.rows != description.shared_gate_rows()) {
     throw_error(env, {Code::invalid_argument, "setSharedGate: the weight does not fit the layer's shared gate"});
   }
-  enqueue(env, &Layer::set_shared_gate, std::move(keep), projection, bias);
+  set(env, description.all_experts() + 2, &Layer::set_shared_gate, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
@@ -152,64 +153,69 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   const LayerDescription& description = layer(env)->description();
   const int64_t expert = integer(env, info[0], "expert");
   const Napi::Object given = info[1].ToObject();
-  Keep keep;
+  Uses uses;
   ExpertViews weights;
-  weights.gate = optional_weight(env, given.Get("gate"), keep);
-  weights.up = weight(env, given.Get("up"), keep);
-  weights.factor = optional_weight(env, given.Get("factor"), keep);
-  weights.down = weight(env, given.Get("down"), keep);
-  weights.gate_bias = optional_matrix(env, given.Get("gateBias"), keep);
-  weights.up_bias = optional_matrix(env, given.Get("upBias"), keep);
-  weights.down_bias = optional_matrix(env, given.Get("downBias"), keep);
+  weights.gate = optional_weight(env, given.Get("gate"), uses);
+  weights.up = weight(env, given.Get("up"), uses);
+  weights.factor = optional_weight(env, given.Get("factor"), uses);
+  weights.down = weight(env, given.Get("down"), uses);
+  weights.gate_bias = optional_matrix(env, given.Get("gateBias"), uses);
+  weights.up_bias = optional_matrix(env, given.Get("upBias"), uses);
+  weights.down_bias = optional_matrix(env, given.Get("downBias"), uses);
   if (expert < 0 || expert >= description.all_experts() || is_gated(description.activation) == weights.gate.absent() ||
       description.factor == weights.factor.absent()) {
     throw_error(env, {Code::invalid_argument, "setExpert: the expert's index, gate or factor does not fit the layer"});
   }
-  enqueue(env, &Layer::set_expert, std::move(keep), expert, weights);
+  set(env, expert, &Layer::set_expert, std::move(uses), expert, weights);
 }
 
-void LayerObject::enqueue(Napi::Env env, std::vector<Stage> stages, const LayerForward& forward, Keep keep) {
+void LayerObject::run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward,
+                      Uses uses) {
   const std::shared_ptr<Layer>& target = layer(env);
   check(env, check_stages(stages, target->description(), forward));
-  device().stream(env).enqueue(
-      [target, stages = std::move(stages), forward, keep = std::move(keep)] { return target->run(stages, forward); });
+  uses.reads(target, kWhole);
+  device().enqueue(
+      env, name, [target, stages = std::move(stages), forward] { return target->run(stages, forward); },
+      std::move(uses));
 }
 
 void LayerObject::logits(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
+  Uses uses;
   LayerForward forward;
-  forward.x = tensor(env, info[0], keep);
-  forward.logits = tensor(env, info[1], keep);
-  enqueue(env, list_of(kLogitsStages), forward, std::move(keep));
+  forward.x = tensor(env, info[0], uses);
+  forward.logits = tensor(env, info[1], uses, Access::writes);
+  run(env, "logits", list_of(kLogitsStages), forward, std::move(uses));
 }
 
 void LayerObject::route(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
+  Uses uses;
   LayerForward forward;
-  forward.x = tensor(env, info[0], keep);
-  forward.ids = tensor(env, info[1], keep);
-  forward.weights = tensor(env, info[2], keep);
-  enqueue(env, list_of(kRouteStages), forward, std::move(keep));
+  forward.x = tensor(env, info[0], uses);
+  forward.ids = tensor(env, info[1], uses, Access::writes);
+  forward.weights = tensor(env, info[2], uses, Access::writes);
+  run(env, "route", list_of(kRouteStages), forward, std::move(uses));
 }
 
-// The arguments of forward() and capture().
-static LayerForward layer_forward(const Napi::CallbackInfo& info, Keep& keep) {
+// The arguments of forward() and capture(), but for their stages.
+static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages, Uses& uses) {
   const Napi::Env env = info.Env();
+  const Access routing = contains(stages, Stage::gating) ? Access::writes : Access::reads;
   LayerForward problem;
-  problem.x = tensor(env, info[0], keep);
-  problem.y = optional_tensor(env, info[1], keep);
-  problem.ids = optional_tensor(env, info[2], keep);
-  problem.weights = optional_tensor(env, info[3], keep);
+  problem.x = tensor(env, info[0], uses);
+  problem.y = optional_tensor(env, info[1], uses, Access::writes);
+  problem.ids = optional_tensor(env, info[2], uses, routing);
+  problem.weights = optional_tensor(env, info[3], uses, routing);
   problem.max_choices = integer(env, info[4], "maxChoices");
   return problem;
 }
 
-// The stages that are named, or by default those of a whole forward.
-static std::vector<Stage> stages_of(Napi::Env env, Napi::Value names, const LayerForward& forward) {
-  if (!names.IsArray()) return list_of(forward.ids.absent() ? Stages(kForwardStages) : Stages(kRoutedStages));
-  const Napi::Array given = names.As<Napi::Array>();
+// The stages that the last argument of forward() and capture() names, by default those of a whole forward.
+static std::vector<Stage> stages_of(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[5].IsArray()) return list_of(info[2].IsObject() ? Stages(kRoutedStages) : Stages(kForwardStages));
+  const Napi::Array given = info[5].As<Napi::Array>();
   std::vector<Stage> stages;
   for (uint32_t i = 0; i < given.Length(); ++i) {
     const std::string name = given.Get(i).ToString();
@@ -223,19 +229,19 @@ static std::vector<Stage> stages_of(Napi::Env env, Napi::Value names, const Laye
 }
 
 void LayerObject::forward(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  Keep keep;
-  const LayerForward problem = layer_forward(info, keep);
-  enqueue(env, stages_of(env, info[5], problem), problem, std::move(keep));
+  Uses uses;
+  std::vector<Stage> stages = stages_of(info);
+  const LayerForward problem = layer_forward(info, stages, uses);
+  run(info.Env(), "forward", std::move(stages), problem, std::move(uses));
 }
 
 Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  Keep keep;
-  const LayerForward problem = layer_forward(info, keep);
-  std::vector<Stage> stages = stages_of(env, info[5], problem);
+  Uses uses;
+  std::vector<Stage> stages = stages_of(info);
+  const LayerForward problem = layer_forward(info, stages, uses);
   check(env, check_stages(stages, layer(env)->description(), problem));
-  return CapturedForwardObject::create(device_.Value(), layer(env), std::move(stages), problem, std::move(keep));
+  return CapturedForwardObject::create(device_.Value(), layer(env), std::move(stages), problem, std::move(uses));
 }
 
 Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
@@ -244,7 +250,7 @@ Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {
     *times = target->stage_times();
     return Status();
   };
-  return device().promise(info.Env(), work, [times](Napi::Env env) -> Napi::Value {
+  return device().promise(info.Env(), work, {}, [times](Napi::Env env) -> Napi::Value {
     Napi::Object result = Napi::Object::New(env);
     for (const Stage stage : kForwardStages) {
       // The gate of the shared experts counts as part of the router.
@@ -272,11 +278,13 @@ Napi::Value LayerObject::parts(const Napi::CallbackInfo& info) {
 
 Napi::Value LayerObject::checksums(const Napi::CallbackInfo& info) {
   auto sums = std::make_shared<std::vector<uint64_t>>();
+  Uses uses;
+  uses.reads(layer(info.Env()), kWhole);
   const auto work = [target = layer(info.Env()), sums] {
     *sums = target->checksums();
     return Status();
   };
-  return device().promise(info.Env(), work, [sums](Napi::Env env) -> Napi::Value {
+  return device().promise(info.Env(), work, std::move(uses), [sums](Napi::Env env) -> Napi::Value {
     Napi::BigUint64Array result = Napi::BigUint64Array::New(env, sums->size());
     std::copy(sums->begin(), sums->end(), result.Data());
     return result;

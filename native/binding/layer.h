@@ -11,25 +11,26 @@ namespace moe::binding {
 
 LayerDescription layer_description(Napi::Env env, Napi::Object given);
 
-class LayerObject : public Napi::ObjectWrap<LayerObject> {
+class LayerObject : public Object<LayerObject> {
  public:
   static void define(Napi::Env env);
   static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
 
-  explicit LayerObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {}
+  explicit LayerObject(const Napi::CallbackInfo& info) : Object(info) {}
   void Finalize(Napi::BasicEnv env) override;
 
  private:
   const std::shared_ptr<Layer>& layer(Napi::Env env) const;
   DeviceObject& device() const;
-  // Enqueues a run of stages. `keep` owns the memory of the forward's tensors.
-  void enqueue(Napi::Env env, std::vector<Stage> stages, const LayerForward& forward, Keep keep);
-  // Enqueues a call of the layer's member function `run`. `keep` owns the memory of its arguments.
+  // Enqueues a run of stages for the JavaScript function `name`. `uses` has the forward's tensors.
+  void run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward, Uses uses);
+  // Enqueues a call of the layer's member function `set`, which sets the weights at `place`, one of the layer's parts.
   template <class... Parameters, class... Arguments>
-  void enqueue(Napi::Env env, Status (Layer::*run)(Parameters...), Keep keep, Arguments... arguments) {
-    device().enqueue(env, "a layer", [target = layer(env), run, keep = std::move(keep), arguments...] {
-      return (target.get()->*run)(arguments...);
-    });
+  void set(Napi::Env env, int64_t place, Status (Layer::*set)(Parameters...), Uses uses, Arguments... arguments) {
+    const std::shared_ptr<Layer>& target = layer(env);
+    uses.writes(target, {static_cast<size_t>(place), static_cast<size_t>(place) + 1});
+    device().enqueue(
+        env, "a layer", [target, set, arguments...] { return (target.get()->*set)(arguments...); }, std::move(uses));
   }
   void release(Napi::BasicEnv env);
   void set_router(const Napi::CallbackInfo& info);

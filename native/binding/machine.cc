@@ -24,8 +24,19 @@ class CeilingsWorker : public Napi::AsyncWorker {
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
-  void Execute() override { status_ = cpu::measure_ceilings(threads_, &ceilings_); }
+  void Execute() override {
+    status_ = guarded([this] { return cpu::measure_ceilings(threads_, &ceilings_); });
+  }
   void OnOK() override {
+    // Fails only if the environment is ending.
+    (void)guarded([this] {
+      settle();
+      return Status();
+    });
+  }
+
+ private:
+  void settle() {
     if (!status_.ok()) return deferred_.Reject(make_error(Env(), status_));
     Napi::Object result = Napi::Object::New(Env());
     result.Set("fmaGflops", ceilings_.f32_flops * 1e-9);
@@ -34,7 +45,6 @@ class CeilingsWorker : public Napi::AsyncWorker {
     deferred_.Resolve(result);
   }
 
- private:
   Napi::Promise::Deferred deferred_;
   int threads_;
   cpu::Ceilings ceilings_;
@@ -102,9 +112,11 @@ Napi::Value ceilings(const Napi::CallbackInfo& info) {
   const int64_t threads = integer(info.Env(), info[0], "threads");
   if (threads < 1 || threads > 4096)
     throw_error(info.Env(), {Code::invalid_argument, "threads: expected from 1 to 4096"});
-  auto* worker = new CeilingsWorker(info.Env(), static_cast<int>(threads));
+  auto worker = std::make_unique<CeilingsWorker>(info.Env(), static_cast<int>(threads));
+  const Napi::Promise promise = worker->promise();
   worker->Queue();
-  return worker->promise();
+  (void)worker.release();  // it destroys itself
+  return promise;
 }
 
 }  // namespace moe::binding

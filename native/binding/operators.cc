@@ -18,6 +18,7 @@ class FieldList {
   void optional_input(const char* name, TensorView T::*) { add(name, "optional_input"); }
   void output(const char* name, TensorView T::*) { add(name, "output"); }
   void optional_output(const char* name, TensorView T::*) { add(name, "optional_output"); }
+  void updated(const char* name, TensorView T::*) { add(name, "updated"); }
   template <class Value>
   void value(const char* name, Value T::*) {
     Napi::Object field = add(name, value_kind<Value>());

@@ -18,7 +18,7 @@ void PackedExpertsObject::define(Napi::Env env) {
                                    }));
 }
 
-PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+PackedExpertsObject::PackedExpertsObject(const Napi::CallbackInfo& info) : Object(info) {
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
@@ -58,20 +58,28 @@ const std::shared_ptr<PackedExperts>& PackedExpertsObject::packed(Napi::Env env)
   return packed_;
 }
 
+const PackedExperts* PackedExpertsObject::read(Napi::Env env, Uses& uses) const {
+  uses.reads(packed(env), kWhole);
+  return packed_.get();
+}
+
 void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::shared_ptr<PackedExperts>& target = packed(env);
   const int64_t expert = integer(env, info[0], "expert");
-  Keep keep;
-  const WeightView first = weight(env, info[1], keep);
-  const WeightView up = optional_weight(env, info[2], keep);
+  Uses uses;
+  const WeightView first = weight(env, info[1], uses);
+  const WeightView up = optional_weight(env, info[2], uses);
   if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
     throw_error(env,
                 {Code::invalid_argument, "setExpert: the expert's index or up half does not fit the packed experts"});
   }
+  const size_t place = static_cast<size_t>(expert);
+  uses.writes(target, {place, place + 1});
   DeviceObject::Unwrap(device_.Value())
-      ->enqueue(env, "packExperts",
-                [target, expert, first, up, keep = std::move(keep)] { return target->set_expert(expert, first, up); });
+      ->enqueue(
+          env, "packExperts", [target, expert, first, up] { return target->set_expert(expert, first, up); },
+          std::move(uses));
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {

@@ -8,7 +8,7 @@
 
 namespace moe::binding {
 
-class PackedExpertsObject : public Napi::ObjectWrap<PackedExpertsObject> {
+class PackedExpertsObject : public Object<PackedExpertsObject> {
  public:
   static void define(Napi::Env env);
   static Napi::Object create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info);
@@ -17,10 +17,11 @@ class PackedExpertsObject : public Napi::ObjectWrap<PackedExpertsObject> {
   explicit PackedExpertsObject(const Napi::CallbackInfo& info);
   void Finalize(Napi::BasicEnv env) override;
 
-  // Throws DISPOSED after free().
-  const std::shared_ptr<PackedExperts>& packed(Napi::Env env) const;
+  // For work that reads them, as `uses` notes. Throws DISPOSED after free().
+  const PackedExperts* read(Napi::Env env, Uses& uses) const;
 
  private:
+  const std::shared_ptr<PackedExperts>& packed(Napi::Env env) const;
   void release(Napi::BasicEnv env);
   void set_expert(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);

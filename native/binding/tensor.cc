@@ -10,6 +10,22 @@
 
 namespace moe::binding {
 
+namespace {
+
+// Calls JavaScript's constructor, which throws if there is no memory. napi_create_arraybuffer ends the process.
+Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
+  try {
+    return Addon::of(env)
+        .array_buffer.New({Napi::Number::New(env, static_cast<double>(bytes))})
+        .As<Napi::ArrayBuffer>();
+  } catch (const Napi::Error&) {
+    throw_error(env, {Code::out_of_memory, "data: JavaScript has no memory for an array of " + std::to_string(bytes) +
+                                               " bytes; read the tensor in parts, with rows()"});
+  }
+}
+
+}  // namespace
+
 const napi_type_tag TensorObject::kTag = {0x6d6f652d6b65726eULL, 0x656c732074656e73ULL};
 
 void TensorObject::define(Napi::Env env) {
@@ -27,7 +43,7 @@ void TensorObject::define(Napi::Env env) {
                                                        }));
 }
 
-TensorObject::TensorObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+TensorObject::TensorObject(const Napi::CallbackInfo& info) : Object(info) {
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
@@ -80,7 +96,7 @@ DeviceObject& TensorObject::device(Napi::Env env) {
 
 TensorView TensorObject::view() const {
   TensorView view = view_;
-  if (storage_->data() != nullptr) view.data = storage_->data() + offset_;
+  view.data = storage_->data() + offset_;
   return view;
 }
 
@@ -138,9 +154,14 @@ void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
   } else {
     std::memcpy(staged->data(), source, bytes);
   }
-  owner.enqueue(env, "write", [backend = owner.backend(env), staged, target, keep = storage_] {
-    return backend->write(target.data, staged->data(), staged->size());
-  });
+  Uses uses;
+  uses.writes(storage_, part());
+  owner.enqueue(
+      env, "write",
+      [backend = owner.backend(env), staged, target] {
+        return backend->write(target.data, staged->data(), staged->size());
+      },
+      std::move(uses));
 }
 
 void TensorObject::clear(const Napi::CallbackInfo& info) {
@@ -153,9 +174,14 @@ void TensorObject::clear(const Napi::CallbackInfo& info) {
     HostMemory::of_process().zero(target.data, bytes);
     return;
   }
-  owner.enqueue(env, "zeros", [backend = owner.backend(env), target, bytes, keep = storage_] {
-    return backend->write(target.data, std::vector<char>(bytes).data(), bytes);
-  });
+  Uses uses;
+  uses.writes(storage_, part());
+  owner.enqueue(
+      env, "zeros",
+      [backend = owner.backend(env), target, bytes] {
+        return backend->write(target.data, std::vector<char>(bytes).data(), bytes);
+      },
+      std::move(uses));
 }
 
 size_t TensorObject::read_bytes(bool converts) const {
@@ -164,7 +190,7 @@ size_t TensorObject::read_bytes(bool converts) const {
 
 std::function<Status()> TensorObject::read_into(void* target, bool converts) const {
   const std::shared_ptr<Backend>& backend = DeviceObject::Unwrap(device_.Value())->backend(device_.Env());
-  return [backend, source = view(), keep = storage_, target, converts]() -> Status {
+  return [backend, source = view(), target, converts]() -> Status {
     if (source.size() == 0) return backend->synchronize();
     if (!converts) {
       MOE_TRY(backend->read(target, source.data, static_cast<size_t>(source.bytes())));
@@ -179,14 +205,20 @@ std::function<Status()> TensorObject::read_into(void* target, bool converts) con
   };
 }
 
+Uses TensorObject::reads() const {
+  Uses uses;
+  uses.reads(storage_, part());
+  return uses;
+}
+
 Napi::Value TensorObject::read(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   const bool converts = info[0].ToBoolean();
   // Filled on the stream thread; nobody else can see it, so nobody can detach it, before the promise resolves.
-  const Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
+  const Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
   auto kept = std::make_shared<Napi::Reference<Napi::ArrayBuffer>>(Napi::Persistent(buffer));
-  return owner.promise(env, read_into(const_cast<Napi::ArrayBuffer&>(buffer).Data(), converts),
+  return owner.promise(env, read_into(const_cast<Napi::ArrayBuffer&>(buffer).Data(), converts), reads(),
                        [kept](Napi::Env) { return kept->Value(); });
 }
 
@@ -194,9 +226,8 @@ Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   const bool converts = info[0].ToBoolean();
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
-  owner.stream(env).enqueue(read_into(buffer.Data(), converts));
-  owner.wait(env);
+  Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
+  owner.run_and_wait(env, read_into(buffer.Data(), converts), reads());
   return buffer;
 }
 
@@ -204,9 +235,10 @@ Napi::Value TensorObject::peek(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   if (!owner.backend(env)->host_addressable() || !owner.stream(env).idle()) return env.Undefined();
+  if (storage_->failure_in(part()) != nullptr) return env.Undefined();
   const bool converts = info[0].ToBoolean();
   const TensorView source = view();
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, read_bytes(converts));
+  Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
   if (source.size() == 0) return buffer;
   if (converts) {
     halves_to_f32(source.dtype, source.data, source.size(), static_cast<float*>(buffer.Data()));
@@ -223,16 +255,14 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   const size_t bytes = static_cast<size_t>(mapped.bytes());
   if (!owner.backend(env)->host_addressable()) return env.Undefined();
   if (bytes == 0) return Napi::Uint8Array::New(env, 0);
-  auto* keep = new std::shared_ptr<Storage>(storage_);
+  auto keep = std::make_unique<std::shared_ptr<Storage>>(storage_);
   napi_value buffer;
   const napi_status status = napi_create_external_arraybuffer(
       env, mapped.data, bytes, [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Storage>*>(hint); },
-      keep, &buffer);
+      keep.get(), &buffer);
   // Electron forbids external memory; the caller then copies.
-  if (status != napi_ok) {
-    delete keep;
-    return env.Undefined();
-  }
+  if (status != napi_ok) return env.Undefined();
+  (void)keep.release();
   mapped_ = Napi::Weak(Napi::ArrayBuffer(env, buffer));
   return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0);
 }

@@ -9,7 +9,7 @@
 
 namespace moe::binding {
 
-class TensorObject : public Napi::ObjectWrap<TensorObject> {
+class TensorObject : public Object<TensorObject> {
  public:
   static void define(Napi::Env env);
   // Creates a tensor of `device` (the JavaScript object) in new memory.
@@ -22,6 +22,8 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   void Finalize(Napi::BasicEnv env) override;
 
   TensorView view() const;
+  // Its bytes within its storage.
+  Part part() const { return {offset_, offset_ + static_cast<size_t>(view_.bytes())}; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
 
  private:
@@ -32,6 +34,7 @@ class TensorObject : public Napi::ObjectWrap<TensorObject> {
   // What read() returns: the raw bytes or, if `converts`, float32 values.
   size_t read_bytes(bool converts) const;
   std::function<Status()> read_into(void* target, bool converts) const;
+  Uses reads() const;
 
   Napi::Value make_view(const Napi::CallbackInfo& info);
   void write(const Napi::CallbackInfo& info);

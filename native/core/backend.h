@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/content.h"
 #include "core/layer/description.h"
 #include "core/layer/forward_state.h"
 #include "core/mapped_file.h"
@@ -16,11 +17,10 @@
 
 namespace moe {
 
-// Expert weights in a device's own layout.
-class PackedExperts {
+// Expert weights in a device's own layout. Its parts are experts.
+class PackedExperts : public Content {
  public:
   explicit PackedExperts(const ExpertProduct& weights) : weights_(weights) {}
-  virtual ~PackedExperts() = default;
   // Packs one expert: weight [rows, columns] or, if gated, gate and up of [rows / 2, columns] each. Missing rows and
   // columns become zeros.
   virtual Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) = 0;
@@ -47,10 +47,10 @@ class CapturedForward {
   virtual Status replay() = 0;
 };
 
-class Layer {
+// Its parts are the experts of the bank and, behind them, router, selection bias and shared gate.
+class Layer : public Content {
  public:
   explicit Layer(const LayerDescription& description) : description_(description) {}
-  virtual ~Layer() = default;
   virtual Status set_router(const WeightView& weight, const MatrixView& bias) = 0;
   // [E], kept in float32.
   virtual Status set_selection_bias(const MatrixView& bias) = 0;

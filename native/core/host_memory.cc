@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -121,9 +122,11 @@ Status refusal(size_t bytes, const std::string& reason) {
 
 }  // namespace
 
-HostMemory& HostMemory::of_process() {
-  // Never destroyed: the collector still releases memory while the process exits.
-  static HostMemory& memory = *new HostMemory([] { return available_memory(); });
+HostMemory& HostMemory::of_process() noexcept {
+  // Never destroyed: the collector still releases memory while the process exits. Takes no memory itself, as release()
+  // may be what comes here first.
+  alignas(HostMemory) static char place[sizeof(HostMemory)];
+  static HostMemory& memory = *new (place) HostMemory([] { return available_memory(); });
   return memory;
 }
 

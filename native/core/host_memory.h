@@ -14,7 +14,7 @@ namespace moe {
 // Its functions may be called from any thread.
 class HostMemory {
  public:
-  static HostMemory& of_process();
+  static HostMemory& of_process() noexcept;
   // `available` tells how many bytes the process can still fill.
   explicit HostMemory(std::function<size_t()> available) : available_(std::move(available)) {}
   HostMemory(const HostMemory&) = delete;

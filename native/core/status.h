@@ -45,14 +45,34 @@ inline const char* code_name(Code code) {
 
 struct [[nodiscard]] Status {
   Code code = Code::ok;
-  std::string message;
-  uint64_t call = 0;  // the stream's call whose work failed (see stream.h); 0: unknown
+  std::string message;  // empty if there was no memory for one; text() is never empty
+  uint64_t call = 0;    // the stream's call whose work failed (see stream.h); 0: unknown
 
   Status() = default;
   Status(Code c, std::string m) : code(c), message(std::move(m)) {}
 
   bool ok() const { return code == Code::ok; }
+  // Reports invalid data, for which the operator still defines its outputs.
+  bool in_data() const { return code == Code::id_out_of_range; }
+  // The message, or a default. Does not allocate.
+  const char* text() const noexcept;
 };
+
+// A copy, without the message if there is no memory for it.
+Status copy_of(const Status& status) noexcept;
+
+// The exception being handled, as a status.
+Status caught() noexcept;
+
+// What `work` returns, or what it throws as a status.
+template <class Work>
+Status guarded(Work&& work) noexcept {
+  try {
+    return work();
+  } catch (...) {
+    return caught();
+  }
+}
 
 }  // namespace moe
 

@@ -1,21 +1,26 @@
 // Device memory shared by the tensors and enqueued work that use it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 
 #include "core/backend.h"
+#include "core/content.h"
 #include "core/mapped_file.h"
 
 namespace moe {
 
-class Storage {
+// Its parts are in bytes.
+class Storage final : public Content {
  public:
   static Status create(std::shared_ptr<Backend> backend, size_t bytes, std::shared_ptr<Storage>* storage) {
     void* data = nullptr;
-    if (bytes > 0) MOE_TRY(backend->allocate(bytes, &data));
-    const auto release = [backend = std::move(backend), bytes](void* memory) {
-      if (memory != nullptr) backend->release(memory, bytes);
+    // Even empty memory needs an address: memcpy must not get a null pointer.
+    const size_t allocated = std::max<size_t>(bytes, 1);
+    MOE_TRY(backend->allocate(allocated, &data));
+    const auto release = [backend = std::move(backend), allocated](void* memory) {
+      backend->release(memory, allocated);
     };
     *storage = std::make_shared<Storage>(std::shared_ptr<void>(data, release), bytes);
     return {};

@@ -4,11 +4,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <thread>
 
+#include "core/content.h"
 #include "core/status.h"
 
 namespace moe {
@@ -18,34 +19,52 @@ uint64_t current_call();
 
 class Stream {
  public:
+  // Runs on the stream's thread after the work, with the failure that was kept for a wait. Must not throw.
+  using Done = std::function<void(Status)>;
+
+  // Throws if the system does not start the thread.
   Stream();
   // Finishes the enqueued work, unless cancelled, and ends the thread.
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The first failure since the last wait is kept for the next one. Returns the call's number, counted from 1.
-  uint64_t enqueue(std::function<Status()> work);
-  // `done` runs on the stream thread after all earlier work; it receives the kept failure, which is then cleared.
-  void enqueue_wait(std::function<void(Status)> done);
+  // The first failure since the last wait is kept for the next one. Returns the call's number, counted from 1. If this
+  // throws, nothing is enqueued.
+  uint64_t enqueue(std::function<Status()> work, Uses uses = {});
+  // Also enqueues a wait, which calls `done`. Enqueues both or, if it throws, neither.
+  void enqueue(std::function<Status()> work, Uses uses, Done done);
+  // Runs `work` after all earlier work and blocks until it is done; returns the kept failure and clears it.
+  Status run(std::function<Status()> work, Uses uses = {});
   // Blocks until all work enqueued so far is done; returns the kept failure and clears it.
-  Status wait();
+  Status wait() {
+    return run([] { return Status(); });
+  }
   // Whether all work enqueued so far is done; does not wait.
   bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
   // Drops work that has not begun, including waits. Nothing may be enqueued afterwards.
-  void cancel();
+  void cancel() noexcept;
 
  private:
-  void push(std::function<void()> work);
-  void run();
+  struct Item {
+    std::function<Status()> work;
+    Uses uses;
+    Done done;  // empty if nobody waits
+    uint64_t call = 0;
+  };
+
+  uint64_t push(Item item);
+  void run_items() noexcept;
+  void run_item(Item& item) noexcept;
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> queue_;
-  // Whether run() has work. Written under the lock, but read without it while spinning.
+  // A list, because its items can be allocated before they are enqueued and then moved and dropped without allocating.
+  std::list<Item> queue_;
+  // Whether run_items() has work. Written under the lock, but read without it while spinning.
   std::atomic<bool> has_work_{false};
   bool ending_ = false;
-  // Work enqueued or running, not counting waits.
+  // Work enqueued or running.
   std::atomic<int64_t> unfinished_{0};
   uint64_t calls_ = 0;  // enqueued so far; the caller's thread only
   Status failure_;      // stream thread only

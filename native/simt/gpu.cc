@@ -6,8 +6,8 @@
 #include <mutex>
 #include <numeric>
 #include <string>
-#include <thread>
 
+#include "core/threads.h"
 #include "simt/multiprocessor.h"
 
 namespace moe::simt {
@@ -91,19 +91,27 @@ Status Gpu::launch(const machine::Launch& launch) {
   const auto work = [&](size_t worker) {
     for (uint64_t i = worker; i < blocks; i = next++) {
       const uint64_t block = order[i];
-      Status status = multiprocessors_[worker]->run(
-          launch, {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
-                   static_cast<unsigned>(block / grid.x / grid.y)});
+      Status status = guarded([&] {
+        return multiprocessors_[worker]->run(
+            launch, {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                     static_cast<unsigned>(block / grid.x / grid.y)});
+      });
       if (status.ok()) continue;
       next = blocks;
       std::lock_guard lock(mutex);
       if (failure.ok()) failure = std::move(status);
     }
   };
-  std::vector<std::thread> helpers;
-  for (size_t worker = 1; worker < workers; ++worker) helpers.emplace_back(work, worker);
-  work(0);
-  for (std::thread& helper : helpers) helper.join();
+  {
+    Threads helpers;
+    try {
+      for (size_t worker = 1; worker < workers; ++worker) helpers.start(work, worker);
+    } catch (...) {
+      next = blocks;
+      throw;
+    }
+    work(0);
+  }
   if (options_.bank_conflicts) collect_conflicts(launch.kernel);
   return failure;
 }

@@ -1,5 +1,7 @@
 #include "simt/multiprocessor.h"
 
+#include <utility>
+
 #include "simt/intrinsics/index.h"
 #include "simt/report.h"
 #include "simt/sanitizer.h"
@@ -21,7 +23,7 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   running_ = this;
   launch_ = &launch;
   block_ = block;
-  failure_.clear();
+  failure_ = {};
   polls_ = 0;
   blockIdx = block;
   blockDim = launch.block;
@@ -42,18 +44,12 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   sanitizer::acquire(&after_);
   conflicts_.finish();
 
-  if (failure_.empty()) {
-    for (unsigned number = 0; number < scheduler_.size(); ++number) {
-      if (scheduler_.thread(number).exited) continue;
-      failure_ = heading() + "deadlock: " + waits_text(scheduler_);
-      break;
-    }
+  if (!failure_.ok()) return std::move(failure_);
+  for (unsigned number = 0; number < scheduler_.size(); ++number) {
+    if (!scheduler_.thread(number).exited) return failure("deadlock: " + waits_text(scheduler_));
   }
-  if (failure_.empty() && shared_.overrun()) {
-    failure_ = heading() + "a store went past the end of an allocation in shared memory";
-  }
-  if (failure_.empty()) return {};
-  return {Code::internal, failure_ + ". Reproduce with " + describe(options_)};
+  if (shared_.overrun()) return failure("a store went past the end of an allocation in shared memory");
+  return {};
 }
 
 void Multiprocessor::run_thread() {
@@ -69,6 +65,10 @@ void Multiprocessor::run_thread() {
     for (Barrier& barrier : self.barriers_) barrier.exit(self.scheduler_);
   } catch (const Failed&) {
     failed = true;
+  } catch (...) {
+    // The machine itself ran out of memory. An exception cannot leave a thread's own stack.
+    self.failure_ = caught();
+    failed = true;
   }
   sanitizer::release(&self.after_);
   if (failed) self.scheduler_.stop();
@@ -76,7 +76,7 @@ void Multiprocessor::run_thread() {
 }
 
 void Multiprocessor::fail(const Call& call, const std::string& message) {
-  failure_ = heading() + "thread " + index_text(scheduler_.current().index) + ", " + call_text(call) + ": " + message;
+  failure_ = failure("thread " + index_text(scheduler_.current().index) + ", " + call_text(call) + ": " + message);
   throw Failed{};
 }
 
@@ -91,8 +91,9 @@ Barrier& Multiprocessor::barrier(const Call& call, int index, unsigned threads) 
   return barriers_[static_cast<size_t>(index)];
 }
 
-std::string Multiprocessor::heading() const {
-  return "kernel " + std::string(launch_->kernel) + ", block " + index_text(block_) + ", ";
+Status Multiprocessor::failure(const std::string& what) const {
+  return {Code::internal, "kernel " + std::string(launch_->kernel) + ", block " + index_text(block_) + ", " + what +
+                              ". Reproduce with " + describe(options_)};
 }
 
 }  // namespace moe::simt::machine

@@ -43,12 +43,12 @@ class Multiprocessor {
   static inline constinit thread_local Multiprocessor* running_ = nullptr;
 
   static void run_thread();
-  std::string heading() const;
+  Status failure(const std::string& what) const;
 
   const Options options_;
   const Launch* launch_ = nullptr;
   uint3 block_{};
-  std::string failure_;
+  Status failure_;
   uint32_t polls_ = 0;  // since anything else happened
   Scheduler scheduler_;
   SharedMemory shared_;

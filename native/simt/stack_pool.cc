@@ -31,12 +31,20 @@ bool StackPool::reserve(size_t count) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t stride = page + kStackBytes;
   const size_t more = count - stacks_.size();
+  stacks_.reserve(count);
+  mappings_.reserve(mappings_.size() + 1);
   void* memory = mmap(nullptr, more * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return false;
   mappings_.push_back({static_cast<std::byte*>(memory), more * stride});
   for (size_t i = 0; i < more; ++i) {
     std::byte* guard = static_cast<std::byte*>(memory) + i * stride;
-    if (mprotect(guard, page, PROT_NONE) != 0) return false;
+    if (mprotect(guard, page, PROT_NONE) != 0) {
+      // The next call starts over.
+      stacks_.resize(count - more);
+      munmap(memory, more * stride);
+      mappings_.pop_back();
+      return false;
+    }
     const size_t colour = stacks_.size() % kColours * kColourBytes;
     stacks_.push_back({guard + page, kStackBytes - colour});
   }

@@ -24,9 +24,11 @@ const field = <Kind extends string>(kind: Kind): Field<Kind> => ({ kind });
 export const input = field("input");
 /** A tensor that it reads if given. */
 export const optionalInput = field("optional_input");
-/** A tensor that it writes. */
+/** A tensor that it overwrites. */
 export const output = field("output");
-/** A tensor that it writes if given. */
+/** A tensor that it reads and then writes. */
+export const updated = field("updated");
+/** A tensor that it overwrites if given. */
 export const optionalOutput = field("optional_output");
 /** A matrix in a tensor's memory, read through strides. */
 export const matrix = field("matrix");

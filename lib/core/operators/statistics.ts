@@ -1,5 +1,16 @@
 import { expertScorings } from "../routing_rule.js";
-import { boolean, choice, input, integer, number, operator, optionalInput, optionalOutput, output } from "./field.js";
+import {
+  boolean,
+  choice,
+  input,
+  integer,
+  number,
+  operator,
+  optionalInput,
+  optionalOutput,
+  output,
+  updated,
+} from "./field.js";
 
 const imbalanceMeasures = ["cv_squared", "cv_squared_unbiased", "maximum_violation"] as const;
 /**
@@ -67,5 +78,5 @@ export const statistics = {
    * totals [N, 2] += scale * values [N], or values [N, 2] that are totals themselves; for integers the scale is 1. An
    * i32 total is a 64-bit integer, low word first; a float total is the unevaluated sum of two floats, larger first.
    */
-  accumulate: operator({ values: input, totals: output, valuesAreTotals: boolean, scale: number }),
+  accumulate: operator({ values: input, totals: updated, valuesAreTotals: boolean, scale: number }),
 };

@@ -5,6 +5,15 @@ import type { StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 
+/** What `allocate` returns. Throws OUT_OF_MEMORY if JavaScript has no memory for what is `wanted`. */
+function allocated<T>(wanted: string, allocate: () => T): T {
+  try {
+    return allocate();
+  } catch (cause) {
+    throw new MoeError("OUT_OF_MEMORY", `reference: no ${wanted}; dispose of tensors that are not needed`, { cause });
+  }
+}
+
 /** A tensor in a plain ArrayBuffer shared with its views; the garbage collector frees it after the last of them. */
 export class ReferenceTensor implements TensorHandle {
   readonly dtype: DType;
@@ -24,12 +33,11 @@ export class ReferenceTensor implements TensorHandle {
   /** Allocates new memory; throws OUT_OF_MEMORY if there is not enough. */
   static allocate(stream: Stream, dtype: DType, shape: Shape): ReferenceTensor {
     const bytes = shapeSize(shape) * dtypes[dtype].bytes;
-    try {
-      return new ReferenceTensor(stream, dtype, shape, new ArrayBuffer(bytes), 0);
-    } catch (cause) {
-      const wanted = `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`;
-      throw new MoeError("OUT_OF_MEMORY", `reference: no ${wanted}; dispose of tensors that are not needed`, { cause });
-    }
+    const buffer = allocated(
+      `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`,
+      () => new ArrayBuffer(bytes),
+    );
+    return new ReferenceTensor(stream, dtype, shape, buffer, 0);
   }
 
   get byteLength(): number {
@@ -64,7 +72,8 @@ export class ReferenceTensor implements TensorHandle {
   }
 
   peek(converts: boolean): ArrayBuffer {
-    return (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer;
+    const wanted = `memory for the values of a tensor ${shapeText(this.shape)} of ${this.dtype}`;
+    return allocated(wanted, () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);
   }
 
   map(): Uint8Array<ArrayBuffer> {

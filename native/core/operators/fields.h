@@ -2,7 +2,8 @@
 //
 // A description is an aggregate with a template `fields(f)` that calls, for every member in order,
 //   f.input(name, member), f.optional_input(name, member)    a tensor that the operator reads,
-//   f.output(name, member), f.optional_output(name, member)  a tensor that it writes,
+//   f.output(name, member), f.optional_output(name, member)  a tensor that it overwrites,
+//   f.updated(name, member)                                  a tensor that it reads and then writes,
 //   f.value(name, member)                                    anything else; its type says what.
 // Names are those of JavaScript. An operator's description also has its name, kName, and a check() if a wrong call
 // could make it access memory out of bounds.
@@ -25,6 +26,7 @@ struct FieldCount {
   constexpr void optional_input(const char*, auto) { ++count; }
   constexpr void output(const char*, auto) { ++count; }
   constexpr void optional_output(const char*, auto) { ++count; }
+  constexpr void updated(const char*, auto) { ++count; }
   constexpr void value(const char*, auto) { ++count; }
 };
 

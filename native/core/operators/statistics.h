@@ -141,7 +141,7 @@ struct Accumulate {
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.input("values", &Accumulate::values);
-    f.output("totals", &Accumulate::totals);
+    f.updated("totals", &Accumulate::totals);
     f.value("valuesAreTotals", &Accumulate::values_are_totals);
     f.value("scale", &Accumulate::scale);
   }

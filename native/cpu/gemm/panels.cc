@@ -77,8 +77,8 @@ Status CpuPackedExperts::check_source(const WeightView& weight) const {
   for (int64_t column = 0; column < weight.columns; ++column) {
     const int32_t input = weight.input_order[column];
     if (input < 0 || input >= weight.columns) {
-      return {Code::id_out_of_range, "setExpert: inputOrder[" + std::to_string(column) + "]: expected from 0 to " +
-                                         std::to_string(weight.columns - 1) + ", got " + std::to_string(input)};
+      return {Code::invalid_argument, "setExpert: inputOrder[" + std::to_string(column) + "]: expected from 0 to " +
+                                          std::to_string(weight.columns - 1) + ", got " + std::to_string(input)};
     }
   }
   return {};

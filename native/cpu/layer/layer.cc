@@ -58,17 +58,18 @@ Status CpuLayer::run(Stages stages, const LayerForward& f) {
   StageTimes times;
   const int64_t chunk = std::max<int64_t>(1, kChunkRows / d.slots(tokens.choices));
   auto* state = static_cast<CpuForwardState*>(f.state);
-  Status first_failure;
+  Status data_error;
   for (int64_t first = 0; first < tokens.count; first += chunk) {
     const LayerTokens part = tokens.part(first, std::min(chunk, tokens.count - first), d);
     PassState own;
     CpuForwardState::Chunk* kept = state == nullptr ? nullptr : &state->chunk(static_cast<size_t>(first / chunk));
     Pass pass(context_, d, weights_, part, stages, kept == nullptr ? own : kept->state);
     Status status = pass.run(times, kept == nullptr ? nullptr : &kept->memory.emplace_back());
-    if (first_failure.ok()) first_failure = std::move(status);
+    if (!status.ok() && !status.in_data()) return status;
+    if (data_error.ok()) data_error = std::move(status);
   }
   if (tokens.y != nullptr) times_ = times;
-  return first_failure;
+  return data_error;
 }
 
 }  // namespace moe::cpu

@@ -1,9 +1,8 @@
 #include "cpu/runtime/ceilings.h"
 
 #include <algorithm>
-#include <thread>
-#include <vector>
 
+#include "core/threads.h"
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/clock.h"
 #include "cpu/runtime/memory.h"
@@ -19,10 +18,9 @@ constexpr int64_t kReadBytesPerThread = int64_t{512} << 20;
 
 // body(index) on each of `threads` threads at once, which the pool's, taken for work as they come, need not be.
 void run_on_all(int threads, const auto& body) {
-  std::vector<std::thread> others;
-  for (int index = 1; index < threads; ++index) others.emplace_back([&body, index] { body(index); });
+  Threads others;
+  for (int index = 1; index < threads; ++index) others.start([&body, index] { body(index); });
   body(0);
-  for (std::thread& thread : others) thread.join();
 }
 
 double best_rate(int threads, double work, const auto& body) {
@@ -46,9 +44,9 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
   ceilings->f32_flops = peak(kernels->f32_peak);
   ceilings->bf16_flops = kernels->bf16_peak.run == nullptr ? 0 : peak(kernels->bf16_peak);
 
-  void* memory = nullptr;
-  MOE_TRY(allocate(static_cast<size_t>(kReadBytesPerThread * threads), false, &memory));
-  char* bytes = static_cast<char*>(memory);
+  Buffer memory;
+  MOE_TRY(memory.reserve(static_cast<size_t>(kReadBytesPerThread * threads), false));
+  char* bytes = memory.data();
   run_on_all(threads, [&](int index) {
     char* own = bytes + index * kReadBytesPerThread;
     std::fill(own, own + kReadBytesPerThread, 1);
@@ -56,7 +54,6 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
   ceilings->read_bytes = best_rate(threads, kReadBytesPerThread, [&](int index) {
     kernels->read_stream(bytes + index * kReadBytesPerThread, kReadBytesPerThread);
   });
-  release(memory);
   return {};
 }
 

@@ -1,5 +1,7 @@
 #include "cpu/runtime/thread_pool.h"
 
+#include <utility>
+
 #include "core/spin.h"
 #include "core/thread_name.h"
 
@@ -38,15 +40,32 @@ ThreadPool::~ThreadPool() {
   for (auto& member : members_) member->thread.join();
 }
 
+void ThreadPool::start(int threads) {
+  if (started_.load(std::memory_order_acquire) >= threads - 1) return;
+  std::lock_guard lock(start_mutex_);
+  while (static_cast<int>(members_.size()) < threads - 1) {
+    auto member = std::make_unique<Member>();
+    const int index = static_cast<int>(members_.size()) + 1;
+    member->thread = std::thread([this, &member = *member, index] { work(member, index); });
+    // Only a thread that runs may be a member, because regions call all of them.
+    members_.push_back(std::move(member));
+    started_.store(index, std::memory_order_release);
+  }
+}
+
+void ThreadPool::take_part(const Worker& worker) noexcept {
+  try {
+    function_(context_, worker);
+  } catch (...) {
+    std::lock_guard lock(thrown_mutex_);
+    if (thrown_ == nullptr) thrown_ = std::current_exception();
+  }
+}
+
 void ThreadPool::run(int threads, Function function, void* context) {
+  start(threads);
   std::lock_guard lock(region_mutex_);
   if (threads == 1) return function(context, Worker{0});
-  while (static_cast<int>(members_.size()) < threads - 1) {
-    members_.push_back(std::make_unique<Member>());
-    Member& member = *members_.back();
-    const int index = static_cast<int>(members_.size());
-    member.thread = std::thread([this, &member, index] { work(member, index); });
-  }
   function_ = function;
   context_ = context;
   threads_ = threads;
@@ -56,8 +75,9 @@ void ThreadPool::run(int threads, Function function, void* context) {
     members_[i]->called.store(region, std::memory_order_release);
     members_[i]->called.notify_one();
   }
-  function(context, Worker{0});
+  take_part(Worker{0});
   close();
+  if (thrown_ != nullptr) std::rethrow_exception(std::exchange(thrown_, nullptr));
 }
 
 // Lets no more workers in, and waits for those inside.
@@ -93,7 +113,7 @@ void ThreadPool::work(Member& member, int index) {
     const uint32_t region = enter(entered);
     if (region == entered) continue;
     entered = region;
-    if (index < threads_) function_(context_, Worker{index});
+    if (index < threads_) take_part(Worker{index});
     leave();
   }
 }

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -23,10 +24,14 @@ class ThreadPool {
   static std::shared_ptr<ThreadPool> shared();
   ~ThreadPool();
 
+  // Starts the workers for regions of `threads`, so that regions need not. Throws if the system does not start one;
+  // those already started stay.
+  void start(int threads);
+
   // Runs `body(worker)` on the calling thread and on those of `threads` - 1 workers that arrive before the caller is
   // done, and returns when all that arrived have finished. `body` takes work until none is left, from an ItemQueue or
   // the like, so that the caller alone can do all of it. Nobody waits for a worker that sleeps or has no CPU. `body`
-  // must not throw and must not wait for other workers.
+  // must not wait for other workers. If it throws, so does this, once all have left.
   template <class Body>
   void share(int threads, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -53,21 +58,31 @@ class ThreadPool {
     static constexpr uint32_t region(uint64_t gate) { return static_cast<uint32_t>(gate >> 32); }
   };
 
-  ThreadPool() = default;
+  // As many as a device may ask for. Reserved, so that regions can read the vector while members are added.
+  static constexpr size_t kMostMembers = 4096;
+
+  ThreadPool() { members_.reserve(kMostMembers); }
   void run(int threads, Function function, void* context);
   void work(Member& member, int index);
   // Enters the open region unless that is `last`. Returns the number of the region entered, or `last`.
   uint32_t enter(uint32_t last);
   void leave();
   void close();
+  // Runs the open region's body on this thread, and keeps what it throws.
+  void take_part(const Worker& worker) noexcept;
 
-  std::mutex region_mutex_;
+  std::mutex start_mutex_;
   std::vector<std::unique_ptr<Member>> members_;
+  std::atomic<int> started_{0};
+  std::mutex region_mutex_;
   std::atomic<bool> ending_{false};
   // The open region's, written before its gate opens and read by those who entered.
   Function function_ = nullptr;
   void* context_ = nullptr;
   int threads_ = 1;
+  // The first exception that its body threw.
+  std::mutex thrown_mutex_;
+  std::exception_ptr thrown_;
   alignas(64) std::atomic<uint64_t> gate_{Gate::kClosed};
 };
 

@@ -45,6 +45,7 @@ Status DataErrors::open() { return add_table(); }
 
 Status DataErrors::add_table() {
   void* data = nullptr;
+  tables_.reserve(tables_.size() + 1);
   MOE_TRY(runtime_.allocate(sizeof(Table), &data));
   tables_.push_back(static_cast<Table*>(data));
   MOE_TRY(runtime_.fill(data, 0, offsetof(Table, errors)));

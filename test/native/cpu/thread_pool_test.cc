@@ -1,5 +1,7 @@
 #include "cpu/runtime/thread_pool.h"
 
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "check.h"
@@ -104,6 +106,31 @@ MOE_TEST(a_shared_region_ends_without_the_workers_that_come_late) {
     calls += here;
   }
   MOE_CHECK(calls >= 300 && calls < 300 * 64);
+}
+
+MOE_TEST(an_exception_on_any_thread_comes_out_once_all_have_left) {
+  const ThreadPoolPointer pool = ThreadPool::shared();
+  for (int thrower = 0; thrower < 3; ++thrower) {
+    std::atomic<int> came{0}, inside{0};
+    std::string caught;
+    try {
+      pool->share(3, [&](const Worker& worker) {
+        ++inside;
+        ++came;
+        // Nobody leaves before all are here, so that the thrower is.
+        while (came < 3) std::this_thread::yield();
+        --inside;
+        if (worker.index == thrower) throw std::runtime_error("worker " + std::to_string(worker.index));
+      });
+    } catch (const std::runtime_error& error) {
+      caught = error.what();
+      MOE_CHECK_EQUAL(inside.load(), 0);
+    }
+    MOE_CHECK_EQUAL(caught, "worker " + std::to_string(thrower));
+    std::atomic<bool> ran{false};
+    pool->share(3, [&](const Worker&) { ran = true; });
+    MOE_CHECK(ran);
+  }
 }
 
 MOE_TEST(threads_follow_from_work) {

@@ -1,0 +1,147 @@
+// Fails every allocation and thread start of the addon in turn, alone and with all that follow it. Each run must end with
+// the right numbers or an error, and the same work must succeed afterwards.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import { root } from "./build_native.mjs";
+
+const devices = ["cpu", "simt"];
+const phases = ["addon", "open", "create", "load", "cache", "forward", "capture", "operators", "data"];
+const kinds = ["memory", "threads"];
+const counts = { one: 1, "all from there on": 1e9 };
+/** A run without output for this long hangs. */
+const patience = 300_000;
+
+const usage = `Usage: npm run test:faults -- [--device NAME] [--phase NAME] [--runs N] [--list]
+
+Fails every allocation and thread start of the addon in turn, on ${devices.join(" and ")}, in these phases:
+${phases.join(", ")}. --runs N limits each phase to about N failures. --list prints the sweeps and runs none.`;
+const options = parseOptions();
+const module = join(root, "build", "Release", "moe_faults.node");
+const sweeps = devices
+  .filter((device) => device === (options.device ?? device))
+  .flatMap((device) => phases.map((phase) => ({ device, phase })))
+  .filter(({ phase }) => phase === (options.phase ?? phase))
+  // The addon is the same on every device, and only cpu maps files.
+  .filter(({ device, phase }) => device === "cpu" || !["addon", "cache"].includes(phase))
+  .flatMap((sweep) => kinds.flatMap((kind) => Object.keys(counts).map((count) => ({ ...sweep, kind, count }))));
+
+if (options.list) {
+  for (const sweep of sweeps) console.log(nameOf(sweep));
+  process.exit();
+}
+if (!existsSync(module)) {
+  console.error(`faults: expected ${module}, which the build makes on Linux with glibc; npm run setup builds it`);
+  process.exit(1);
+}
+const failures = [];
+let runs = 0;
+for (const sweep of sweeps) await run(sweep);
+console.log(`faults: ${runs} runs, ${failures.length} failed`);
+for (const failure of failures) console.error(`  ${failure}`);
+process.exit(failures.length > 0 ? 1 : 0);
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        device: { type: "string" },
+        phase: { type: "string" },
+        runs: { type: "string" },
+        list: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+    if (values.help) {
+      console.log(usage);
+      process.exit(0);
+    }
+    for (const [name, known] of Object.entries({ device: devices, phase: phases })) {
+      if (values[name] !== undefined && !known.includes(values[name])) {
+        throw new Error(`--${name}: expected one of ${known.join(", ")}, got ${values[name]}`);
+      }
+    }
+    if (values.runs !== undefined && !/^[1-9]\d*$/.test(values.runs)) {
+      throw new Error(`--runs: expected an integer >= 1, got ${values.runs}`);
+    }
+    return values;
+  } catch (error) {
+    console.error(`${error.message}\n${usage}`);
+    process.exit(2);
+  }
+}
+
+function nameOf({ device, phase, kind, count }) {
+  return `${device} ${phase}, ${kind}: ${count}`;
+}
+
+/** Fails the calls of a sweep in turn. If a process ends early, another continues with the next call. */
+async function run(sweep) {
+  const { calls, outcome: failure } = await scenario(sweep, 1e9, 1);
+  if (failure !== undefined) failures.push(`${nameOf(sweep)}, without a call that fails: ${failure}`);
+  const step = Math.max(1, Math.ceil(calls / Number(options.runs ?? calls)));
+  const outcomes = new Map();
+  for (let next = 1; next <= calls; ) {
+    const { ended, outcome } = await scenario(sweep, next, step, note);
+    const last = ended.at(-1) ?? next - step;
+    if (outcome !== undefined) {
+      failures.push(`${nameOf(sweep)}, call ${last + step}: ${outcome}`);
+      note("wrong");
+    }
+    next = last + step * (outcome === undefined ? 1 : 2);
+  }
+  const text = [...outcomes].map(([outcome, number]) => `${number} ${outcome}`).join(", ");
+  console.log(`${nameOf(sweep)}: ${calls} calls${text && `: ${text}`}`);
+
+  /** Counts a run by how it ended: `done`, `error CODE`, `wrong`. */
+  function note(ended) {
+    runs++;
+    const outcome = ended.split(" at ")[0].split(":")[0];
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+  }
+}
+
+/**
+ * Runs a process that fails call `first` and then every `step`th. Returns how many calls it counted, the runs that ended,
+ * and what is wrong if the process ended badly.
+ */
+function scenario(sweep, first, step, onEnd = () => {}) {
+  const { device, phase, kind, count } = sweep;
+  const path = join(root, "test", "native", "faults", "scenario.mjs");
+  const args = [path, module, device, phase, kind, String(first), String(step), String(counts[count])];
+  const child = spawn(process.execPath, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, LD_PRELOAD: module },
+  });
+  const ended = [];
+  let calls;
+  let errors = "";
+  let hangs = false;
+  const watch = setTimeout(() => {
+    hangs = true;
+    child.kill("SIGKILL");
+  }, patience);
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    errors += text;
+  });
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    watch.refresh();
+    const [word, number, ...outcome] = line.split(" ");
+    if (word === "calls") calls = Number(number);
+    if (word !== "end") return;
+    ended.push(Number(number));
+    onEnd(outcome.join(" "));
+    if (outcome[0] === "wrong:") failures.push(`${nameOf(sweep)}, call ${number}: ${outcome.join(" ")}`);
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => {
+      clearTimeout(watch);
+      const why = hangs ? "hangs" : `ended with ${signal ?? `exit code ${code}`}`;
+      const outcome = calls === undefined || code !== 0 ? `${why}: ${errors.trim().slice(0, 600)}` : undefined;
+      resolve({ calls: calls ?? 0, ended, outcome });
+    });
+  });
+}

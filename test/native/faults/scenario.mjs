@@ -1,0 +1,198 @@
+// Repeats one phase on one device, and makes another system call of the addon fail each time:
+//   node scenario.mjs MODULE DEVICE PHASE KIND FIRST STEP COUNT
+// MODULE is the compiled faults.cc, which must be preloaded. Calls FIRST .. FIRST + COUNT - 1 fail in the first run;
+// FIRST grows by STEP from run to run, until a run makes fewer calls. Prints `begin N` and `end N OUTCOME` for every run
+// and `calls N` at the end. A run must give the right numbers or an expected MoeError, its outputs must do the same when
+// they are read again, and the phase must then work on the same device.
+import { mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { combine, gating, MoeError, MoeLayer, openDevice, permute, sort } from "../../../dist/index.js";
+import { randomLayer } from "../../../dist/testing/random_layer.js";
+
+const [, , modulePath, deviceName, phaseName, kind, first, step, count] = process.argv;
+const faults = createRequire(import.meta.url)(modulePath);
+const model = fileURLToPath(new URL("../../golden/families/qwen2_moe", import.meta.url));
+const scratch = mkdtempSync(join(tmpdir(), "moe-faults-"));
+process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
+
+const small = deviceName !== "cpu";
+const tokens = small ? 5 : 64;
+const config = {
+  hiddenSize: small ? 32 : 128,
+  intermediateSize: small ? 32 : 128,
+  numExperts: 6,
+  topK: 2,
+  activation: "swiglu",
+};
+
+function open() {
+  return openDevice(deviceName, { threads: 3 });
+}
+
+function tokensOn(device, hidden = config.hiddenSize) {
+  return device.tensor(
+    Float32Array.from({ length: tokens * hidden }, (_, i) => Math.sin(i)),
+    [tokens, hidden],
+  );
+}
+
+const layerOn = (device) => randomLayer(device, config, "bf16", 1);
+
+/** Opens a device and reads from it. */
+async function openAndRead() {
+  const device = open();
+  try {
+    return [await tokensOn(device).data()];
+  } finally {
+    device.dispose();
+  }
+}
+
+/** The outputs of a layer, which it disposes of. */
+async function outputsOf(layer, device) {
+  try {
+    return await layer.forward(tokensOn(device, layer.description.hiddenSize)).data();
+  } finally {
+    layer.dispose();
+  }
+}
+
+const opened = () => ({ device: open() });
+
+async function openedWithLayer() {
+  const { device } = opened();
+  return { device, layer: await layerOn(device), x: tokensOn(device) };
+}
+
+/**
+ * What runs while calls fail. `prepare` creates what a phase needs. `act` returns its numbers, and adds the tensors that
+ * they come from to `left`, in the same order.
+ */
+const phases = {
+  addon: { prepare: () => ({}), act: openAndRead },
+  open: { prepare: () => ({}), act: openAndRead },
+  create: {
+    prepare: opened,
+    act: async ({ device }) => [await outputsOf(await layerOn(device), device)],
+  },
+  load: {
+    prepare: opened,
+    act: async ({ device }) => [await outputsOf(await MoeLayer.load(model, { layer: 0, device }), device)],
+  },
+  cache: {
+    prepare: () => ({ device: open(), folder: mkdtempSync(join(scratch, "cache-")) }),
+    async act({ device, folder }) {
+      const options = { layer: 0, device, cache: folder };
+      const written = await outputsOf(await MoeLayer.load(model, options), device);
+      return [written, await outputsOf(await MoeLayer.load(model, options), device)];
+    },
+  },
+  forward: {
+    prepare: openedWithLayer,
+    async act({ layer, x, left }) {
+      left.push(layer.forward(x));
+      left.push(layer.forward(left[0]));
+      return Promise.all(left.map((y) => y.data()));
+    },
+  },
+  capture: {
+    prepare: openedWithLayer,
+    async act({ layer, left }) {
+      const captured = layer.capture(tokens, { dtype: "f32" });
+      captured.x.write(Float32Array.from({ length: tokens * config.hiddenSize }, (_, i) => Math.cos(i)));
+      captured.replay();
+      left.push(captured.y);
+      return [await captured.y.data()];
+    },
+  },
+  operators: {
+    prepare: openedWithLayer,
+    async act({ layer, x, left }) {
+      const logits = layer.routerLogits(x);
+      left.push(logits);
+      const { ids, weights } = gating(logits, { topK: 2 });
+      left.push(ids, weights);
+      const { tokenOfRow, rowOfSlot } = sort(ids, { numExperts: config.numExperts });
+      left.push(tokenOfRow, rowOfSlot);
+      left.push(combine(permute(x, tokenOfRow), rowOfSlot, weights));
+      return Promise.all(left.map((tensor) => tensor.data()));
+    },
+  },
+  data: {
+    prepare: opened,
+    async act({ device }) {
+      const values = Float32Array.from({ length: 24 }, (_, i) => i);
+      const tensor = device.tensor(values, [4, 6], "bf16");
+      const before = tensor.dataSync();
+      tensor.write(values.map((value) => 2 * value));
+      const zeros = device.zeros([3], "i32").dataSync();
+      return [before, await tensor.data(), await tensor.raw(), tensor.rows(1, 3).rawSync(), zeros];
+    },
+  },
+};
+
+const phase = phases[phaseName];
+// The addon is loaded once in a process, so nothing may load it before.
+const expected = phaseName === "addon" ? undefined : await numbersOf();
+let number = Number(first);
+for (; ; number += Number(step)) {
+  console.log(`begin ${number}`);
+  const { calls, outcome } = await run(number);
+  console.log(`end ${number} ${outcome}`);
+  if (calls < number || phaseName === "addon") {
+    console.log(`calls ${calls}`);
+    break;
+  }
+}
+
+async function numbersOf() {
+  const state = { left: [], ...(await phase.prepare()) };
+  const values = await phase.act(state);
+  state.device?.dispose();
+  return values;
+}
+
+async function run(failing) {
+  const state = { left: [], ...(await phase.prepare()) };
+  faults.arm(kind, failing, Number(count));
+  let outcome = await outcomeOf(() => phase.act(state));
+  if (state.device) await outcomeOf(() => state.device.synchronize());
+  const { calls, failedAt } = faults.disarm();
+  const place = `at 0x${failedAt.toString(16)}`;
+  if (state.device) await outcomeOf(() => state.device.synchronize());
+  // Outputs must still give the right numbers or an error.
+  if (expected) {
+    for (const [index, tensor] of state.left.entries()) {
+      const kept = await outcomeOf(async () => [await tensor.data()], [expected[index]]);
+      if (/^wrong/.test(kept)) outcome = `${kept} in output ${index} after ${outcome}`;
+    }
+  }
+  state.left = [];
+  const again = await outcomeOf(() => phase.act(state));
+  if (again !== "done") outcome = `wrong: ${again} when done again, after ${outcome}`;
+  state.device?.dispose();
+  return { calls, outcome: failedAt === 0 ? outcome : `${outcome} ${place}` };
+}
+
+/** `done` if the numbers are right, `error CODE` for an expected error, else `wrong: ` and what is wrong. */
+async function outcomeOf(work, wanted = expected) {
+  try {
+    const values = await work();
+    if (values === undefined || wanted === undefined) return "done";
+    return values.every((value, index) => same(value, wanted[index])) ? "done" : "wrong: other numbers";
+  } catch (error) {
+    const known = error instanceof MoeError && ["OUT_OF_MEMORY", "INTERNAL"].includes(error.code);
+    return known ? `error ${error.code}` : `wrong: ${error?.stack ?? error}`.replaceAll("\n", " ");
+  }
+}
+
+function same(a, b) {
+  return a.constructor === b.constructor && Buffer.compare(bytes(a), bytes(b)) === 0;
+}
+
+function bytes(array) {
+  return Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+}
