@@ -1,14 +1,13 @@
 import { writeFileSync } from "node:fs";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import { isMoeError } from "#lib/core/errors.js";
 import { type Ceilings, loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
-import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import type { BenchCase, CaseOptions } from "./case.js";
 import { betterOf } from "./ceilings.js";
+import { reportingErrors } from "./errors.js";
 import { layerCases } from "./layer.js";
 import { describeMachine } from "./machine.js";
 import { type Measurement, measure } from "./measure.js";
@@ -87,14 +86,4 @@ async function* casesOf(device: Device, options: CaseOptions, operator: string):
   }
 }
 
-try {
-  await main();
-} catch (error) {
-  const known =
-    isMoeError(error) ||
-    error instanceof UsageError ||
-    (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS");
-  if (!known) throw error;
-  process.stderr.write(`bench: ${(error as Error).message}\n`);
-  process.exitCode = 1;
-}
+await reportingErrors("bench", main);

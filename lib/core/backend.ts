@@ -223,8 +223,10 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   synchronize(): Promise<void>;
   synchronizeSync(): void;
   warnings(): Warnings;
-  /** Ends the stream after the work in flight; idempotent. */
-  close(): void;
+  /** Resolves when all work enqueued so far is done and the stream has ended; takes no more work meanwhile. */
+  close(): Promise<void>;
+  /** Ends the stream without waiting: drops work that has not begun, whose promises reject with DISPOSED. */
+  dispose(): void;
 
   /** Memory for packed expert weights [numExperts, N, K]; N = 2I rows if the activation is gated. */
   packedExperts(

@@ -9,14 +9,15 @@ import { type TensorSource, upload } from "./tensor_source.js";
 
 /**
  * A device with one in-order stream: operators on its tensors are enqueued and run one after another, without blocking
- * the event loop. `dispose()` waits for the work in flight and frees what the device holds.
+ * the event loop. `await close()` finishes the work in flight and then ends the device; `dispose()` ends it at once.
  */
-export class Device implements Disposable {
+export class Device implements Disposable, AsyncDisposable {
   readonly #name: string;
   readonly #kind: DeviceKind;
   readonly #description: string;
   readonly #reason: string;
   #backend: Backend | undefined;
+  #closed: Promise<void> | undefined;
 
   /** @internal Use openDevice. */
   constructor(name: string, backend: Backend, reason: string) {
@@ -61,7 +62,8 @@ export class Device implements Disposable {
   }
 
   /**
-   * A tensor with a copy of `source`: a typed array, nested arrays or a number.
+   * A tensor with a copy of `source`: a typed array, nested arrays or a number. Blocks while it is copied or converted,
+   * about 0.4 s for a GiB of float32 values on an AMD EPYC Zen 4; a large conversion to f16 is enqueued instead.
    * @param shape default: the length of a typed array, or the shape of nested arrays.
    * @param dtype default: i32 for an Int32Array, u8 for a Uint8Array, else f32. A Uint16Array holds f16 or bf16 bits
    * and needs a dtype.
@@ -92,7 +94,7 @@ export class Device implements Disposable {
     return new Tensor(this, dtype, sizes, this.backend.empty(dtype, sizes));
   }
 
-  /** A tensor of zeros. */
+  /** A tensor of zeros. On Linux, a large one is made of fresh pages, which the system clears when they are used. */
   zeros<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const tensor = this.empty(shape, dtype);
     tensor.handle.clear();
@@ -114,10 +116,29 @@ export class Device implements Disposable {
     return this.backend.warnings();
   }
 
-  /** Waits for the work in flight and closes the device; its tensors and layers become unusable. Idempotent. */
-  dispose(): void {
-    this.#backend?.close();
+  /**
+   * Finishes the work in flight and closes the device. It takes no new work from now on, and its tensors and layers are
+   * unusable; promises of earlier calls settle as usual. Idempotent. Rejects with the first error since the last wait.
+   */
+  close(): Promise<void> {
+    const backend = this.#backend;
+    this.#closed ??= backend === undefined ? Promise.resolve() : backend.close();
     this.#backend = undefined;
+    return this.#closed;
+  }
+
+  /**
+   * Closes the device without waiting. Work that has not begun is dropped, and promises that wait for it reject with
+   * DISPOSED; work that is running ends in the background and then frees its memory. Idempotent; does nothing after
+   * {@link close}.
+   */
+  dispose(): void {
+    this.#backend?.dispose();
+    this.#backend = undefined;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   [Symbol.dispose](): void {

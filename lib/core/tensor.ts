@@ -116,9 +116,10 @@ export class Tensor<D extends DType = DType> implements Disposable {
 
   /**
    * Replaces the values with a copy of `source`, in order with the enqueued work: earlier work sees the old values,
-   * later work the new ones. `source` may be changed as soon as this returns.
+   * later work the new ones. `source` may be changed as soon as this returns: the call blocks while it is copied, 0.5 to
+   * 1 s for a GiB on an AMD EPYC Zen 4. Conversions to f16 and bf16 are enqueued.
    * @param source as many values as the tensor has, in any form that {@link Device.tensor} takes.
-   * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED.
+   * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY (for the copy), DISPOSED.
    */
   write(source: TensorSource): void {
     const { array, converts } = upload(source, this.shape, this.dtype);

@@ -127,13 +127,14 @@ function encode(flat: ForeignArray, dtype: DType): { array: ArrayBufferView; con
     return { array: flat, converts: false };
   }
   if (raw === Uint16Array) {
-    return { array: flat instanceof Float32Array ? flat : Float32Array.from(flat), converts: true };
+    return { array: flat instanceof Float32Array ? flat : new Float32Array(flat), converts: true };
   }
   if (flat instanceof raw) return { array: flat, converts: false };
-  const array = raw.from(flat);
+  const array = new raw(flat);
   if (!dtypes[dtype].float) {
-    const wrong = array.findIndex((value: number, index: number) => value !== flat[index]);
-    if (wrong >= 0) throw invalidArgument(`data[${wrong}]`, `an integer that fits ${dtype}`, flat[wrong]);
+    let wrong = 0;
+    while (wrong < flat.length && array[wrong] === flat[wrong]) wrong++;
+    if (wrong < flat.length) throw invalidArgument(`data[${wrong}]`, `an integer that fits ${dtype}`, flat[wrong]);
   }
   return { array, converts: false };
 }

@@ -56,7 +56,11 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     return { nonFiniteLogitRows: this.#stream.nonFiniteLogitRows };
   }
 
-  close(): void {}
+  async close(): Promise<void> {
+    this.#stream.wait();
+  }
+
+  dispose(): void {}
 
   packedExperts(
     numExperts: number,

@@ -11,12 +11,23 @@
 
 namespace moe::binding {
 
-// A pending promise. Created and settled on the JavaScript thread; in between, the stream thread sets `status`.
+// A pending promise, or the end of the stream. Created and settled on the JavaScript thread; in between, the stream's
+// thread sets `status`.
 struct DeviceObject::Completion {
-  Napi::Promise::Deferred deferred;
+  std::optional<Napi::Promise::Deferred> deferred;
   std::function<Napi::Value(Napi::Env)> result;
-  Status status;
+  bool ends_stream = false;
+  Status status = {};
 };
+
+namespace {
+
+const Status& disposed() {
+  static const Status status{Code::disposed, "device: disposed of before this work began; await device.close() first"};
+  return status;
+}
+
+}  // namespace
 
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
@@ -34,6 +45,7 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::synchronize>("synchronize"),
       InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
       InstanceMethod<&DeviceObject::warnings>("warnings"),
+      InstanceMethod<&DeviceObject::dispose>("dispose"),
       InstanceMethod<&DeviceObject::close>("close"),
       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
       InstanceMethod<&DeviceObject::layer>("layer"),
@@ -51,6 +63,7 @@ Napi::Value DeviceObject::open(const Napi::CallbackInfo& info) {
 
 DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   const Napi::Env env = info.Env();
+  (void)disposed();  // made while there is memory
   const std::string name = info[0].ToString();
   const Napi::Object given = info[1].ToObject();
   DeviceOptions options;
@@ -86,14 +99,14 @@ const std::shared_ptr<Backend>& DeviceObject::backend(Napi::Env env) const {
 void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)->end(); }
 
 void DeviceObject::end() noexcept {
-  if (stream_ != nullptr) stream_->cancel();
+  if (stream_ != nullptr) stream_->cancel(disposed());
   stream_.reset();
   completions_.Release();
   ended_ = true;
 }
 
 Stream& DeviceObject::stream(Napi::Env env) {
-  if (stream_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
+  if (backend_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
   return *stream_;
 }
 
@@ -119,9 +132,15 @@ Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) con
 
 Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work, Uses uses,
                                   std::function<Napi::Value(Napi::Env)> result) {
-  std::unique_ptr<Completion> made(new Completion{Napi::Promise::Deferred::New(env), std::move(result), {}});
-  const Napi::Promise promise = made->deferred.Promise();
-  stream(env).enqueue(std::move(work), std::move(uses), [this, completion = made.get()](Status status) {
+  const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+  await(env, std::unique_ptr<Completion>(new Completion{deferred, std::move(result)}),
+        [&](Stream::Done done) { stream(env).enqueue(std::move(work), std::move(uses), std::move(done)); });
+  return deferred.Promise();
+}
+
+void DeviceObject::await(Napi::Env env, std::unique_ptr<Completion> made,
+                         const std::function<void(Stream::Done)>& enqueue) {
+  enqueue([this, completion = made.get()](Status status) {
     completion->status = std::move(status);
     // Fails only while the environment is ending, and then nobody is waiting.
     completions_.NonBlockingCall(completion);
@@ -132,7 +151,6 @@ Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work, U
     completions_.Ref(env);
     Ref();
   }
-  return promise;
 }
 
 void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept {
@@ -145,7 +163,9 @@ void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device,
       device->completions_.Unref(env);
       device->Unref();
     }
-    device->settle(env, *completion);
+    // Its thread has nothing left to do, so this does not wait.
+    if (completion->ends_stream) device->stream_.reset();
+    if (completion->deferred) device->settle(env, *completion);
     return Status();
   });
 }
@@ -159,9 +179,9 @@ void DeviceObject::settle(Napi::Env env, Completion& completion) const {
     });
   }
   if (completion.status.ok()) {
-    completion.deferred.Resolve(result);
+    completion.deferred->Resolve(result);
   } else {
-    completion.deferred.Reject(error_of_wait(env, completion.status));
+    completion.deferred->Reject(error_of_wait(env, completion.status));
   }
 }
 
@@ -193,10 +213,30 @@ Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {
   return result;
 }
 
-void DeviceObject::close(const Napi::CallbackInfo&) {
-  stream_.reset();
-  // Tensors and layers that still hold the backend keep its memory alive.
+void DeviceObject::end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed) {
+  std::unique_ptr<Completion> made(new Completion{closed, [](Napi::Env e) { return e.Undefined(); }, true});
+  await(env, std::move(made), [&](Stream::Done done) {
+    stream(env).end([backend = backend_] { return backend->synchronize(); }, std::move(done));
+  });
+  // Tensors, layers and work that still hold the backend keep its memory alive.
   backend_.reset();
+}
+
+void DeviceObject::dispose(const Napi::CallbackInfo& info) {
+  if (backend_ == nullptr) return;
+  if (stream_->idle()) {
+    stream_.reset();
+    backend_.reset();
+    return;
+  }
+  end_stream(info.Env(), std::nullopt);
+  stream_->cancel(disposed());
+}
+
+Napi::Value DeviceObject::close(const Napi::CallbackInfo& info) {
+  const Napi::Promise::Deferred closed = Napi::Promise::Deferred::New(info.Env());
+  end_stream(info.Env(), closed);
+  return closed.Promise();
 }
 
 Napi::Value DeviceObject::packed_experts(const Napi::CallbackInfo& info) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "binding/boundary.h"
@@ -23,7 +24,7 @@ class DeviceObject : public Object<DeviceObject> {
   explicit DeviceObject(const Napi::CallbackInfo& info);
   ~DeviceObject() override;
 
-  // Both throw DISPOSED after close().
+  // Both throw DISPOSED after close() and dispose().
   Stream& stream(Napi::Env env);
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
 
@@ -37,6 +38,10 @@ class DeviceObject : public Object<DeviceObject> {
 
  private:
   struct Completion;
+  // Counts `made` as pending and hands it to `enqueue` as what is called when the work is done.
+  void await(Napi::Env env, std::unique_ptr<Completion> made, const std::function<void(Stream::Done)>& enqueue);
+  // Makes the device unusable for new calls. `closed`, if there is one, settles when all work is done.
+  void end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed);
   static void complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept;
   using Completions = Napi::TypedThreadSafeFunction<DeviceObject, Completion, &DeviceObject::complete>;
 
@@ -54,7 +59,8 @@ class DeviceObject : public Object<DeviceObject> {
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_sync(const Napi::CallbackInfo& info);
   Napi::Value warnings(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
   // Reads an operator's description from an object and enqueues it.
   template <class Operator>
   void run(const Napi::CallbackInfo& info);

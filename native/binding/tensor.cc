@@ -1,5 +1,7 @@
 #include "binding/tensor.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "binding/addon.h"
@@ -22,6 +24,30 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
     throw_error(env, {Code::out_of_memory, "data: JavaScript has no memory for an array of " + std::to_string(bytes) +
                                                " bytes; read the tensor in parts, with rows()"});
   }
+}
+
+// Converting to bf16 takes no longer than copying. To f16 it takes several times as long, so that more values than
+// these are copied and converted by the stream.
+constexpr size_t kConvertedAtOnce = size_t{1} << 16;
+
+// A copy that JavaScript cannot change while the stream reads it.
+Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* copy) {
+  void* data = nullptr;
+  MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
+  *copy = std::shared_ptr<void>(data, [](void* memory) { HostMemory::of_process().release(memory); });
+  std::memcpy(data, source, bytes);
+  return {};
+}
+
+Status write_halves(Backend& backend, const TensorView& target, const float* values) {
+  constexpr int64_t kAtOnce = 1 << 16;
+  uint16_t halves[kAtOnce];
+  for (int64_t begin = 0; begin < target.size(); begin += kAtOnce) {
+    const int64_t count = std::min(kAtOnce, target.size() - begin);
+    f32_to_halves(target.dtype, values + begin, count, halves);
+    MOE_TRY(backend.write(target.as<uint16_t>() + begin, halves, static_cast<size_t>(count) * sizeof *halves));
+  }
+  return {};
 }
 
 }  // namespace
@@ -116,13 +142,11 @@ Napi::Value TensorObject::make_view(const Napi::CallbackInfo& info) {
   return object;
 }
 
-void TensorObject::write(const Napi::CallbackInfo& info) {
-  store(info, device(info.Env()).backend(info.Env())->host_addressable());
-}
+void TensorObject::write(const Napi::CallbackInfo& info) { store(info, true); }
 
 void TensorObject::overwrite(const Napi::CallbackInfo& info) { store(info, false); }
 
-void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
+void TensorObject::store(const Napi::CallbackInfo& info, bool unused) {
   const Napi::Env env = info.Env();
   DeviceObject& owner = device(env);
   // Read through the typed array: a view of a SharedArrayBuffer has no ArrayBuffer.
@@ -139,8 +163,9 @@ void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
     throw_error(env, {Code::invalid_argument, "data: expected a typed array with as many values as the tensor"});
   }
   if (length == 0) return;
-  const size_t bytes = static_cast<size_t>(target.bytes());
-  if (at_once) {
+  const std::shared_ptr<Backend>& backend = owner.backend(env);
+  const bool slow = converts && target.dtype == DType::f16 && length > kConvertedAtOnce;
+  if (unused && backend->host_addressable() && !slow) {
     if (converts) {
       f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), target.data);
     } else {
@@ -148,18 +173,15 @@ void TensorObject::store(const Napi::CallbackInfo& info, bool at_once) {
     }
     return;
   }
-  auto staged = std::make_shared<std::vector<char>>(bytes);
-  if (converts) {
-    f32_to_halves(target.dtype, static_cast<const float*>(source), target.size(), staged->data());
-  } else {
-    std::memcpy(staged->data(), source, bytes);
-  }
+  std::shared_ptr<void> copy;
+  check(env, copy_of_source(source, length * element, &copy));
   Uses uses;
   uses.writes(storage_, part());
   owner.enqueue(
       env, "write",
-      [backend = owner.backend(env), staged, target] {
-        return backend->write(target.data, staged->data(), staged->size());
+      [backend, copy = std::move(copy), target, converts] {
+        if (converts) return write_halves(*backend, target, static_cast<const float*>(copy.get()));
+        return backend->write(target.data, copy.get(), static_cast<size_t>(target.bytes()));
       },
       std::move(uses));
 }

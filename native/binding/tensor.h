@@ -39,8 +39,8 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value make_view(const Napi::CallbackInfo& info);
   void write(const Napi::CallbackInfo& info);
   void overwrite(const Napi::CallbackInfo& info);
-  // Copies a typed array in: immediately if `at_once`, otherwise in stream order.
-  void store(const Napi::CallbackInfo& info, bool at_once);
+  // Copies a typed array in: in stream order or, if no enqueued work uses the tensor, at once.
+  void store(const Napi::CallbackInfo& info, bool unused);
   void clear(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);

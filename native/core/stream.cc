@@ -34,6 +34,7 @@ uint64_t Stream::push(Item item) {
   {
     std::lock_guard lock(mutex_);
     unfinished_.fetch_add(1, std::memory_order_relaxed);
+    ending_ = ending_ || made.back().last;
     queue_.splice(queue_.end(), made);
     has_work_.store(true, std::memory_order_release);
   }
@@ -68,10 +69,19 @@ Status Stream::run(std::function<Status()> work, Uses uses) {
   return std::move(waiter.result);
 }
 
-void Stream::cancel() noexcept {
-  std::list<Item> dropped;  // declared before the lock, so destroyed after it: work may own tensors
+void Stream::end(std::function<Status()> work, Done done) {
+  Item item{std::move(work), {}, std::move(done)};
+  item.last = true;
+  push(std::move(item));
+}
+
+void Stream::cancel(const Status& reason) noexcept {
   std::lock_guard lock(mutex_);
-  dropped.swap(queue_);
+  for (Item& item : queue_) {
+    if (item.last || item.dropped) continue;
+    item.dropped = true;
+    if (item.done) item.done(copy_of(reason));
+  }
 }
 
 void Stream::run_items() noexcept {
@@ -91,6 +101,10 @@ void Stream::run_items() noexcept {
 }
 
 void Stream::run_item(Item& item) noexcept {
+  if (item.dropped) {
+    unfinished_.fetch_sub(1, std::memory_order_release);
+    return;
+  }
   running_call = item.call;
   Status status = item.uses.run(item.work, item.call);
   if (failure_.ok()) failure_ = std::move(status);

@@ -42,8 +42,10 @@ class Stream {
   }
   // Whether all work enqueued so far is done; does not wait.
   bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
-  // Drops work that has not begun, including waits. Nothing may be enqueued afterwards.
-  void cancel() noexcept;
+  // As enqueue(), for the last work: cancel() does not drop it, and the thread ends after it.
+  void end(std::function<Status()> work, Done done);
+  // Drops work that has not begun, and tells whoever waits for it `reason`. The thread releases what it kept alive.
+  void cancel(const Status& reason) noexcept;
 
  private:
   struct Item {
@@ -51,6 +53,8 @@ class Stream {
     Uses uses;
     Done done;  // empty if nobody waits
     uint64_t call = 0;
+    bool last = false;
+    bool dropped = false;
   };
 
   uint64_t push(Item item);

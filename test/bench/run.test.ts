@@ -49,6 +49,35 @@ describe("npm run bench", () => {
   });
 });
 
+describe("npm run bench:event-loop", () => {
+  const bench = (...args: string[]) =>
+    runScript("build/bench/event_loop.js", [
+      ...["--shape", "64x32x8x2", "--tokens", "3", "--mebibytes", "1", "--rounds", "2", "--threads", "2"],
+      ...args,
+    ]);
+
+  test("prints the delay during every activity, and writes JSON", () => {
+    using directory = temporaryDirectory();
+    const json = join(directory.path, "delays.json");
+    const { status, stdout, stderr } = bench("--json", json);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const { results, machine } = JSON.parse(readFileSync(json, "utf8"));
+    expect(machine.threads).toBe(2);
+    expect(results.length).toBeGreaterThan(7);
+    for (const { activity, median, worst } of results) {
+      expect(stdout).toContain(activity);
+      expect(median).toBeGreaterThanOrEqual(0);
+      expect(worst).toBeGreaterThanOrEqual(median);
+    }
+  });
+
+  test("a wrong option is one line", () => {
+    const { status, stdout, stderr } = bench("--rounds", "0");
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(/^bench:event-loop: --rounds: expected .*\n$/);
+  });
+});
+
 test("npm run bench:peers runs without peers and draws the chart", () => {
   using directory = temporaryDirectory();
   const [json, chart] = [join(directory.path, "peers.json"), join(directory.path, "peers.svg")];

@@ -1,7 +1,9 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { deviceKinds } from "../../lib/core/backend.js";
+import type { Tensor } from "../../lib/core/tensor.js";
 import { type DeviceName, listDevices, openDevice } from "../../lib/devices.js";
 import { gating } from "../../lib/operators/routing/gating.js";
+import { routerProjection } from "../../lib/operators/routing/router_projection.js";
 import { sort } from "../../lib/operators/routing/sort.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
@@ -118,11 +120,48 @@ describe.each(deviceNames)("device %s", (name) => {
     tensor.dispose();
   });
 
-  test("dispose() waits for the work in flight", () => {
+  /** Opens a device and gives it far more work than can be done while a test enqueues it. */
+  const busyDevice = () => {
     const opened = openDevice(name);
-    const logits = opened.zeros([200, 64], "f32");
-    for (let run = 0; run < 20; run++) gating(logits, { topK: 8 });
+    const [x, weight] = [opened.zeros([128, 1024], "f32"), opened.zeros([128, 1024], "f32")];
+    const results = Array.from({ length: name === "cpu" ? 50 : 3 }, () => routerProjection(x, weight));
+    return { opened, last: results.at(-1) as Tensor<"f32"> };
+  };
+
+  test("dispose() drops work that has not begun: promises that wait for it reject with DISPOSED", async () => {
+    const { opened, last } = busyDevice();
+    const pending = [last.data(), last.raw(), opened.synchronize()];
     opened.dispose();
+    const outcomes = await Promise.allSettled(pending);
+    // reference computes during the call.
+    const expected =
+      name === "reference" ? {} : { code: "DISPOSED", message: expect.stringMatching(/^device: disposed/) };
+    for (const outcome of outcomes) expect("reason" in outcome ? outcome.reason : {}).toMatchObject(expected);
+    await opened.close();
+  });
+
+  test("close() finishes the work in flight, and takes no more", async () => {
+    const { opened, last } = busyDevice();
+    const order: string[] = [];
+    const data = last.data().then((values) => order.push(`data ${values.every((value) => value === 0)}`));
+    const closed = opened.close().then(() => order.push("closed"));
+    expect(opened.disposed).toBe(true);
+    expectError(() => opened.tensor([1]), "DISPOSED", /device .*: used after dispose/);
+    expectError(() => last.dataSync(), "DISPOSED", /device/);
+    opened.dispose();
+    await Promise.all([data, closed, opened.close()]);
+    // On reference both are done when the calls return.
+    expect(name === "reference" ? order.sort().reverse() : order).toEqual(["data true", "closed"]);
+    await opened[Symbol.asyncDispose]();
+  });
+
+  test("close() reports an error that nobody has waited for", async () => {
+    const opened = openDevice(name);
+    sort(opened.tensor(Int32Array.of(7), [1, 1]), { numExperts: 3 });
+    const closed = opened.close();
+    await expectRejection(closed, "ID_OUT_OF_RANGE", /got 7/);
+    await expectRejection(opened.close(), "ID_OUT_OF_RANGE", /got 7/);
+    expect(opened.disposed).toBe(true);
   });
 
   test("tensors disposed of right after the call keep their memory until the work is done", async () => {

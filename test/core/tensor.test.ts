@@ -11,6 +11,19 @@ describe.each(deviceNames)("tensors on %s", (name) => {
   const device = openForTests(name);
 
   describe("write()", () => {
+    test.each(["f32", "f16", "bf16"] as const)("and tensor() keep the values of the call, of large %s too", (dtype) => {
+      // Several pieces of the conversion, and a part.
+      const values = Float32Array.from({ length: 200_003 }, (_, index) => ((index * 31) % 509) - 254);
+      const [source, negated] = [values.slice(), values.map((value) => -value)];
+      using tensor = device().tensor(source, undefined, dtype);
+      source.fill(99);
+      expect(tensor.dataSync()).toEqual(values);
+      const written = negated.slice();
+      tensor.write(written);
+      written.fill(99);
+      expect(tensor.dataSync()).toEqual(negated);
+    });
+
     test.each(["f32", "f16", "bf16"] as const)("replaces the values of %s", (dtype) => {
       using tensor = device().zeros([2, 2], dtype);
       tensor.write([

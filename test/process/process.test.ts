@@ -29,6 +29,12 @@ describe.each(nativeDevices)("a process with %s", (device) => {
   });
 });
 
+describe.runIf(process.platform === "linux").each(nativeDevices)("dispose() of a working %s device", (device) => {
+  test("returns while the stream ends", async () => {
+    expect(await runFixture("dispose_in_flight", device)).toEqual(cleanExit("1 at work\nDISPOSED\nended\n"));
+  });
+});
+
 describe.each(nativeDevices)("worker threads with %s", (device) => {
   test("load the addon concurrently and repeatedly", async () => {
     expect(await runFixture("workers", device)).toEqual(cleanExit("1:0 2:0 3:0 4:0 8\n".repeat(2)));

@@ -1,6 +1,7 @@
 #include "core/stream.h"
 
 #include <atomic>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -61,28 +62,84 @@ MOE_TEST(a_stream_finishes_its_work_before_it_ends) {
   MOE_CHECK_EQUAL(done.load(), 100);
 }
 
-MOE_TEST(a_cancelled_stream_drops_what_has_not_begun) {
+namespace {
+
+// Work that runs until it is told to end.
+struct LongWork {
   std::atomic<bool> begun{false}, go_on{false};
-  std::atomic<int> done{0};
-  {
-    Stream stream;
-    stream.enqueue([&] {
-      begun = true;
-      begun.notify_one();
-      go_on.wait(false);
-      ++done;
-      return Status();
-    });
-    for (int i = 0; i < 10; ++i) {
-      stream.enqueue([&done] {
-        ++done;
-        return Status();
-      });
-    }
-    begun.wait(false);
-    stream.cancel();
+
+  Status operator()() {
+    begun = true;
+    begun.notify_one();
+    go_on.wait(false);
+    return {};
+  }
+  void end() {
     go_on = true;
     go_on.notify_one();
   }
-  MOE_CHECK_EQUAL(done.load(), 1);
+};
+
+}  // namespace
+
+MOE_TEST(a_cancelled_stream_drops_what_has_not_begun) {
+  LongWork running;
+  std::atomic<int> done{0}, told{0};
+  {
+    Stream stream;
+    stream.enqueue([&] { return running(); });
+    for (int i = 0; i < 10; ++i) {
+      stream.enqueue(
+          [&done] {
+            ++done;
+            return Status();
+          },
+          {},
+          [&told](const Status& status) {
+            if (status.code == Code::disposed && status.message == "closed") ++told;
+          });
+    }
+    running.begun.wait(false);
+    stream.cancel({Code::disposed, "closed"});
+    // At once, while the first work is running.
+    MOE_CHECK_EQUAL(told.load(), 10);
+    running.end();
+  }
+  MOE_CHECK_EQUAL(done.load(), 0);
+  MOE_CHECK_EQUAL(told.load(), 10);
+}
+
+MOE_TEST(a_cancelled_stream_releases_what_was_dropped_after_the_running_work) {
+  LongWork running;
+  std::weak_ptr<int> held;
+  {
+    Stream stream;
+    stream.enqueue([&] { return running(); });
+    auto memory = std::make_shared<int>(0);
+    held = memory;
+    stream.enqueue([memory = std::move(memory)] { return Status(); });
+    running.begun.wait(false);
+    stream.cancel({Code::disposed, "closed"});
+    MOE_CHECK(!held.expired());
+    running.end();
+  }
+  MOE_CHECK(held.expired());
+}
+
+MOE_TEST(the_end_of_a_stream_is_not_dropped) {
+  LongWork running;
+  std::atomic<bool> ended{false};
+  Stream stream;
+  stream.enqueue([&] { return running(); });
+  stream.end([] { return Status(); },
+             [&ended](const Status& status) {
+               ended = status.ok();
+               ended.notify_one();
+             });
+  running.begun.wait(false);
+  stream.cancel({Code::disposed, "closed"});
+  MOE_CHECK(!ended.load());
+  running.end();
+  ended.wait(false);
+  MOE_CHECK(ended.load());
 }
