@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
 import { type SafetensorsInput, writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import { loadNative } from "#lib/core/native.js";
@@ -50,6 +51,8 @@ function pick(a: number, b: number): number {
   return Math.random() < 0.5 ? a : b;
 }
 
+type Cache = boolean | CacheOptions;
+
 /** Microseconds of a load, of the first forward after it and of the next. */
 type Times = readonly [load: number, first: number, next: number];
 
@@ -59,7 +62,7 @@ async function timed(work: () => unknown): Promise<number> {
   return (performance.now() - begin) * 1e3;
 }
 
-async function round(directory: string, device: Device, tokens: number, cache: boolean): Promise<Times> {
+async function round(directory: string, device: Device, tokens: number, cache: Cache): Promise<Times> {
   let layer: MoeLayer | undefined;
   const load = await timed(async () => {
     layer = await MoeLayer.load(directory, { layer: 0, device, cache });
@@ -85,10 +88,13 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
       using first = await MoeLayer.load(directory, { layer: 0, device, cache: true });
       bytes = first.byteLength;
     }
-    const times = { without: [] as Times[], with: [] as Times[] };
+    const sources: readonly [string, Cache, Times[]][] = [
+      ["from the checkpoint", false, []],
+      ["from the cache, mapped", true, []],
+      ["from the cache, copied", { copy: true }, []],
+    ];
     for (let done = 0; done < rounds; done++) {
-      times.without.push(await round(directory, device, tokens, false));
-      times.with.push(await round(directory, device, tokens, true));
+      for (const [, cache, times] of sources) times.push(await round(directory, device, tokens, cache));
     }
     const { readGBs } = await loadNative().ceilings(threads);
     process.stdout.write(
@@ -105,7 +111,7 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
           heading,
           align: index === 0 ? ("left" as const) : ("right" as const),
         })),
-        [row("from the checkpoint", times.without), row("from the cache", times.with)],
+        sources.map(([title, , times]) => row(title, times)),
       ),
     );
   } finally {

@@ -18,9 +18,11 @@ constexpr size_t kBlock = size_t{1} << 20;
 uint64_t add(uint64_t sum, uint64_t word) { return std::rotl((sum ^ word) * 0x9e3779b97f4a7c15ULL, 29); }
 
 void add_stripe(uint64_t (&sums)[kLanes], const char* data) {
-  uint64_t words[kLanes];
-  std::memcpy(words, data, kStripe);
-  for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] = add(sums[lane], words[lane]);
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    uint64_t word;
+    std::memcpy(&word, data + lane * sizeof word, sizeof word);
+    sums[lane] = add(sums[lane], word);
+  }
 }
 
 }  // namespace
