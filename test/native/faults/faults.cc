@@ -32,6 +32,9 @@ std::atomic<uint64_t> calls{0};
 std::atomic<uintptr_t> failed_at{0};
 
 Range addon;
+// Bytes of the addon's thread-local variables.
+size_t addon_thread_local = 0;
+Range loader;
 Range libraries[kMostLibraries];
 int library_count = 0;
 
@@ -49,13 +52,23 @@ Range code_of(const dl_phdr_info& module) {
   return range;
 }
 
+size_t thread_local_bytes(const dl_phdr_info& module) {
+  for (int i = 0; i < module.dlpi_phnum; ++i) {
+    if (module.dlpi_phdr[i].p_type == PT_TLS) return module.dlpi_phdr[i].p_memsz;
+  }
+  return 0;
+}
+
 int visit_module(dl_phdr_info* module, size_t, void*) {
   const char* name = module->dlpi_name;
-  if (strstr(name, "moe_kernels.node") != nullptr) addon = code_of(*module);
+  if (strstr(name, "moe_kernels.node") != nullptr) {
+    addon = code_of(*module);
+    addon_thread_local = thread_local_bytes(*module);
+  }
+  if (strstr(name, "ld-linux") != nullptr) loader = code_of(*module);
   const bool library = strstr(name, "libstdc++") != nullptr || strstr(name, "libc.so") != nullptr ||
-                       strstr(name, "libgcc_s") != nullptr || strstr(name, "ld-linux") != nullptr ||
-                       strstr(name, "libm.so") != nullptr || strstr(name, "libpthread") != nullptr ||
-                       strstr(name, "moe_faults") != nullptr;
+                       strstr(name, "libgcc_s") != nullptr || strstr(name, "libm.so") != nullptr ||
+                       strstr(name, "libpthread") != nullptr || strstr(name, "moe_faults") != nullptr;
   if (library && library_count < kMostLibraries) libraries[library_count++] = code_of(*module);
   return 0;
 }
@@ -63,6 +76,10 @@ int visit_module(dl_phdr_info* module, size_t, void*) {
 void find_modules() {
   library_count = 0;
   dl_iterate_phdr(visit_module, nullptr);
+  // With CUDA's runtime in the addon, the loader allocates its thread-local variables when a thread first touches them,
+  // and ends the process if that fails (see CMakeLists.txt). These calls are then not the addon's.
+  const bool cuda = addon_thread_local > 4096;
+  if (!cuda && loader.end != 0 && library_count < kMostLibraries) libraries[library_count++] = loader;
 }
 
 _Unwind_Reason_Code visit_frame(_Unwind_Context* context, void* found) {
