@@ -33,9 +33,9 @@ Status count_gpus(int* count) {
 }  // namespace
 
 Status find_gpu(int index, Gpu* gpu) {
-  int count = 0;
-  MOE_TRY(count_gpus(&count));
   const std::string name = "cuda:" + std::to_string(index);
+  int count = 0;
+  if (const Status status = count_gpus(&count); !status.ok()) return {status.code, name + ": " + status.message};
   if (index < 0 || index >= count) {
     return {Code::device_unavailable, name + ": expected an index from 0 to " + std::to_string(count - 1) +
                                           ", because this machine has " + std::to_string(count) +
