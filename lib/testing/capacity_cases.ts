@@ -35,7 +35,7 @@ function renormalizationName(renormalize: boolean | Renormalize): string {
   return `renormalized by ${renormalize.by} to ${renormalize.scale}`;
 }
 
-function limitCapacityCase({ capacity, ...problem }: Problem): Case {
+export function limitCapacityCase({ capacity, ...problem }: Problem): Case {
   const { tokens, topK, experts, spread = "even", kind = "different", sequences = 1 } = problem;
   const size = capacity.tokens === undefined ? `factor ${capacity.factor}` : `capacity ${capacity.tokens}`;
   const { drop = "position", renormalize = false } = capacity;
@@ -103,7 +103,7 @@ export const limitCapacityCases: readonly Case[] = [
   ).map(limitCapacityCase),
 ];
 
-function expertSlotsCase(tokens: number, topK: number, experts: number, capacity: number, spread: Spread): Case {
+export function expertSlotsCase(tokens: number, topK: number, experts: number, capacity: number, spread: Spread): Case {
   return {
     name: `T${tokens} k${topK} E${experts} capacity ${capacity} ${spread}`,
     operator: "expert_slots",

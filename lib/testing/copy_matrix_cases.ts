@@ -11,7 +11,7 @@ const parts = {
   "one row repeated": { first: 40, rows: 9, columns: 20, rowStride: 0, columnStride: 1 },
 } as const;
 
-function copyMatrixCase(part: keyof typeof parts, source: FloatDType, target: FloatDType): Case {
+export function copyMatrixCase(part: keyof typeof parts, source: FloatDType, target: FloatDType): Case {
   return {
     name: `${part}, ${source} to ${target}`,
     operator: "copy_matrix",

@@ -36,7 +36,7 @@ const logitKinds = {
   },
 } as const;
 
-function expertChoiceCase({ tokens, experts, rule, dtype = "f32", kind = "normal" }: Problem): Case {
+export function expertChoiceCase({ tokens, experts, rule, dtype = "f32", kind = "normal" }: Problem): Case {
   const size = rule.tokens === undefined ? `factor ${rule.factor}` : `${rule.tokens} tokens`;
   return {
     name: `T${tokens} E${experts} ${rule.scoring ?? "softmax"} ${size} of ${kind} ${dtype}`,

@@ -55,7 +55,7 @@ function formulaOf({ scoring = "softmax", selectionKey, groups, normalize, scale
     .join(" ");
 }
 
-function gatingCase(problem: Problem): Case {
+export function gatingCase(problem: Problem): Case {
   const { tokens, experts, bias = false, kind = "normal", dtype = "f32", ...rule } = problem;
   return {
     name: `T${tokens} E${experts} k${rule.topK} ${formulaOf(problem)} of ${kind} ${dtype}`,

@@ -24,7 +24,7 @@ interface Problem {
   packed?: boolean;
 }
 
-function groupedGemmCase(problem: Problem): Case {
+export function groupedGemmCase(problem: Problem): Case {
   const { rows, columns, outputs, activation = "none", dtypes: [x, weight] = ["f32", "f32"], bias } = problem;
   const { outDType = x, gatherFrom, rowsBehind = 0, packed = false } = problem;
   const weightRows = isGated(activation) ? 2 * outputs : outputs;

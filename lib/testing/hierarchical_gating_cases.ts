@@ -12,7 +12,7 @@ interface Problem extends HierarchicalGatingOptions {
   kind?: keyof typeof logitKinds;
 }
 
-function hierarchicalGatingCase(problem: Problem): Case {
+export function hierarchicalGatingCase(problem: Problem): Case {
   const { tokens, numGroups, groupSize, groups, experts, dtype = "f32", kind = "normal" } = problem;
   const first = `${groups.scoring ?? "softmax"} ${groups.topK} of ${numGroups}`;
   const second = `${experts.scoring ?? "softmax"} ${experts.topK} of ${groupSize}`;

@@ -10,7 +10,7 @@ import type { Case } from "./case.js";
 import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";
 
-function randomCase(shape: Shape, distribution: Distribution, seed: Seed, offset = 0): Case {
+export function randomCase(shape: Shape, distribution: Distribution, seed: Seed, offset = 0): Case {
   return {
     name: `${distribution} [${shape}] of seed ${seed}${offset ? ` from ${offset}` : ""}`,
     operator: "random",
@@ -19,7 +19,7 @@ function randomCase(shape: Shape, distribution: Distribution, seed: Seed, offset
   };
 }
 
-function jitterCase(tokens: number, hidden: number, dtype: FloatDType, epsilon = 0.01): Case {
+export function jitterCase(tokens: number, hidden: number, dtype: FloatDType, epsilon = 0.01): Case {
   return {
     name: `T${tokens} H${hidden} ${dtype} by ${epsilon}`,
     operator: "jitter",
@@ -28,7 +28,7 @@ function jitterCase(tokens: number, hidden: number, dtype: FloatDType, epsilon =
   };
 }
 
-function noisyLogitsCase(tokens: number, experts: number, seed?: number): Case {
+export function noisyLogitsCase(tokens: number, experts: number, seed?: number): Case {
   return {
     name: `T${tokens} E${experts}, noise ${seed === undefined ? "given" : "drawn"}`,
     operator: "noisy_logits",
@@ -59,7 +59,7 @@ const logitKinds = {
     [Number.NaN, -Infinity, -Infinity, Infinity, 0, 1, 2, 3][random.integer(0, 7)] as number,
 } as const;
 
-function expertLoadCase({ tokens, experts, topK, groups, kind = "normal", masked }: LoadProblem): Case {
+export function expertLoadCase({ tokens, experts, topK, groups, kind = "normal", masked }: LoadProblem): Case {
   const text = `${groups ? `, ${groups[1]} of ${groups[0]} groups` : ""}${masked ? ", masked" : ""}`;
   return {
     name: `T${tokens} E${experts} k${topK} of ${kind}${text}`,

@@ -10,7 +10,7 @@ interface Problem {
   bias?: FloatDType;
 }
 
-function routerProjectionCase(problem: Problem): Case {
+export function routerProjectionCase(problem: Problem): Case {
   const { tokens, hidden, experts, dtypes: [x, weight] = ["f32", "f32"], bias } = problem;
   return {
     name: `T${tokens} H${hidden} E${experts} ${x} x ${weight}${bias ? ` + ${bias}` : ""}`,

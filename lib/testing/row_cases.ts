@@ -11,7 +11,7 @@ function randomIndices(random: Random, count: number, limit: number): Int32Array
   return Int32Array.from({ length: count }, () => random.integer(-1, limit - 1));
 }
 
-function permuteCase(tokens: number, rows: number, hidden: number, dtype: FloatDType): Case {
+export function permuteCase(tokens: number, rows: number, hidden: number, dtype: FloatDType): Case {
   return {
     name: `T${tokens} R${rows} H${hidden} ${dtype}`,
     operator: "permute",
@@ -31,7 +31,7 @@ interface SlotProblem {
   hidden: number;
 }
 
-function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType): Case {
+export function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType): Case {
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}`,
     operator: "unpermute",
@@ -44,7 +44,7 @@ function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: Float
   };
 }
 
-function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType, outDType = dtype): Case {
+export function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType, outDType = dtype): Case {
   return {
     name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype} to ${outDType}`,
     operator: "combine",

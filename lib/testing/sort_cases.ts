@@ -12,7 +12,7 @@ interface Problem {
 /** Initial content of the outputs: not a valid row or token, so that it shows if left unwritten. */
 const unwritten = 0x7eadbeef;
 
-function sortCase({ tokens, topK, experts, spread = "even" }: Problem): Case {
+export function sortCase({ tokens, topK, experts, spread = "even" }: Problem): Case {
   return {
     name: `T${tokens} k${topK} E${experts} ${spread}`,
     operator: "sort",

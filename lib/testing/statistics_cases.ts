@@ -70,7 +70,7 @@ interface ScoresProblem extends RouterScoresOptions {
   dtype?: FloatDType;
 }
 
-function scoresCase({ tokens, experts, kind = "normal", dtype = "f32", ...options }: ScoresProblem): Case {
+export function scoresCase({ tokens, experts, kind = "normal", dtype = "f32", ...options }: ScoresProblem): Case {
   const { scoring = "softmax", normalize = false } = options;
   return {
     name: `T${tokens} E${experts} ${scoring}${normalize ? " normalized" : ""} of ${kind} ${dtype}`,
@@ -80,7 +80,7 @@ function scoresCase({ tokens, experts, kind = "normal", dtype = "f32", ...option
   };
 }
 
-function totalsCase(problem: Sizes, weighted: boolean, choices = problem.topK): Case {
+export function totalsCase(problem: Sizes, weighted: boolean, choices = problem.topK): Case {
   const of = choices === problem.topK ? "" : ` of the first ${choices}`;
   return {
     name: `${sizesText(problem)}${weighted ? " weights" : ""}${of}`,
@@ -102,7 +102,7 @@ function totalsCase(problem: Sizes, weighted: boolean, choices = problem.topK): 
   };
 }
 
-function meansCase(tokens: number, columns: number, sequences: number, square: boolean, masked = false): Case {
+export function meansCase(tokens: number, columns: number, sequences: number, square: boolean, masked = false): Case {
   return {
     name: `T${tokens} N${columns} S${sequences}${square ? " squares" : ""}${masked ? " masked" : ""}`,
     operator: "column_means",
@@ -114,7 +114,7 @@ function meansCase(tokens: number, columns: number, sequences: number, square: b
   };
 }
 
-function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtype: FloatDType = "f32"): Case {
+export function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtype: FloatDType = "f32"): Case {
   const { tokens, experts, sequences = 1 } = problem;
   return {
     name: `${sizesText(problem)} ${Object.values(options).join(" ")} ${dtype}`,
@@ -128,7 +128,7 @@ function lossCase(problem: Sizes, options: LoadBalancingLossOptions, dtype: Floa
   };
 }
 
-function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: FloatDType, masked = false): Case {
+export function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: FloatDType, masked = false): Case {
   return {
     name: `T${tokens} E${experts} of ${kind} ${dtype}${masked ? " masked" : ""}`,
     operator: "z_loss",
@@ -140,7 +140,7 @@ function zLossCase(tokens: number, experts: number, kind: LogitKind, dtype: Floa
   };
 }
 
-function imbalanceCase(count: number, offset: number): Case {
+export function imbalanceCase(count: number, offset: number): Case {
   return {
     name: `N${count} around ${offset}`,
     operator: "imbalance",
@@ -159,7 +159,7 @@ function imbalanceCase(count: number, offset: number): Case {
   };
 }
 
-function biasCase(sequences: number, experts: number): Case {
+export function biasCase(sequences: number, experts: number): Case {
   return {
     name: `S${sequences} E${experts}`,
     operator: "update_selection_bias",
@@ -178,7 +178,7 @@ function biasCase(sequences: number, experts: number): Case {
 }
 
 /** Adds numbers whose sums exceed 32 bits, then doubles the totals. */
-function accumulateCase(count: number): Case {
+export function accumulateCase(count: number): Case {
   return {
     name: `N${count}`,
     operator: "accumulate",

@@ -1,0 +1,140 @@
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseSafetensors, SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { type Device, MoeLayer, openDevice } from "../../lib/index.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { Draw } from "./draw.js";
+import { damaged, damagedHeader, damagedJson } from "./mutations.js";
+import { Failure, type Outcome, refusedOr, type Step } from "./step.js";
+
+/** Largest error of a layer's output with the routing given, by the dtype of its experts. */
+const tolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
+
+const tokens = 5;
+
+/** Model directories and layer files that load as they are. */
+export function findModels(golden: string): string[] {
+  const families = join(golden, "families");
+  return [
+    ...readdirSync(families).map((name) => join(families, name)),
+    join(golden, "mixtral", "mixtral_small.safetensors"),
+  ];
+}
+
+/** A model as it is, damaged, or with a damaged cache of its packed weights; `folder` is for copies. */
+export function fileStep(draw: Draw, models: readonly string[], folder: string): Step {
+  const model = draw.pick(models);
+  const kind = draw.pick(["whole", "whole", "damaged", "damaged", "damaged", "cache"] as const);
+  const seed = String(draw.integer(0, 2 ** 32));
+  const source = `${kind} model ${model}, seed ${seed}`;
+  const run = (device: Device) => {
+    const path = copyOf(model, folder);
+    if (kind === "whole") return compareLoaded(path, device);
+    const again = new Draw(seed);
+    if (kind === "cache" && statSync(path).isDirectory()) return loadCached(again, path, device);
+    const file = damageFile(again, path);
+    return refusedOr(() => loadDamaged(path, file, device));
+  };
+  return { source, run };
+}
+
+function copyOf(model: string, folder: string): string {
+  rmSync(folder, { recursive: true, force: true });
+  const path = model.endsWith(".safetensors") ? join(folder, "layer.safetensors") : folder;
+  mkdirSync(folder, { recursive: true });
+  cpSync(model, path, { recursive: true });
+  return path;
+}
+
+/** Damages one file of a model, and returns its path. */
+function damageFile(draw: Draw, path: string): string {
+  const names = statSync(path).isDirectory() ? readdirSync(path).filter((name) => !name.startsWith("expected")) : [];
+  const file = names.length === 0 ? path : join(path, draw.pick(names.sort()));
+  const bytes = Uint8Array.from(readFileSync(file));
+  if (draw.chance(0.5)) writeFileSync(file, damaged(draw, bytes));
+  else if (file.endsWith(".json")) writeFileSync(file, damagedJson(draw, new TextDecoder().decode(bytes)));
+  else writeFileSync(file, damagedHeader(draw, bytes));
+  return file;
+}
+
+async function load(path: string, device: Device, cache = false): Promise<MoeLayer> {
+  if (path.endsWith(".safetensors")) return MoeLayer.load(path as `${string}.safetensors`, { device });
+  // One of the first few layers has experts.
+  const failures: unknown[] = [];
+  for (let layer = 0; layer < 8; layer++) {
+    try {
+      return await MoeLayer.load(path, { layer, device, cache });
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw failures[0];
+}
+
+async function forward(layer: MoeLayer): Promise<Float32Array> {
+  const { hiddenSize, weightDType } = layer.description;
+  const dtype = weightDType as FloatDType;
+  using x = layer.device.tensor(new Random("tokens").normals(tokens * hiddenSize), [tokens, hiddenSize], dtype);
+  using y = layer.forward(x);
+  return (await y.data()) as Float32Array;
+}
+
+/** What a file that is damaged gives: an error, or a layer that can be used. */
+async function loadDamaged(path: string, file: string, device: Device): Promise<Outcome> {
+  if (file.endsWith(".safetensors")) {
+    const bytes = Uint8Array.from(readFileSync(file));
+    const parsed = await refusedOr(async () => parseSafetensors(bytes) && "accepted");
+    const read = await refusedOr(() => readAll(file));
+    if (parsed !== read) throw new Failure(`in memory the file is ${parsed}, on disk ${read}`);
+  }
+  using layer = await load(path, device);
+  await forward(layer);
+  return "accepted";
+}
+
+async function readAll(file: string): Promise<Outcome> {
+  await using opened = await SafetensorsFile.open(file);
+  for (const name of opened.tensors.keys()) await opened.read(name);
+  return "accepted";
+}
+
+/** A whole model gives on every device what it gives on `reference`, by the same routing. */
+async function compareLoaded(path: string, device: Device): Promise<Outcome> {
+  using reference = openDevice("reference");
+  using expected = await load(path, reference);
+  using layer = await load(path, device);
+  const { hiddenSize, weightDType } = expected.description;
+  const dtype = weightDType as FloatDType;
+  const values = new Random("tokens").normals(tokens * hiddenSize);
+  const x = reference.tensor(values, [tokens, hiddenSize], dtype);
+  const { ids, weights } = expected.route(x);
+  const routing = {
+    ids: device.tensor(await ids.data(), ids.shape, "i32"),
+    weights: device.tensor(await weights.data(), weights.shape, "f32"),
+  };
+  const wanted = await expected.forward(x, { routing: { ids, weights } }).data();
+  const actual = await layer.forward(device.tensor(values, [tokens, hiddenSize], dtype), { routing }).data();
+  const error = relativeError(actual, wanted);
+  if (error <= tolerances[dtype]) return "compared";
+  throw new Failure(`output off by ${error}, tolerance ${tolerances[dtype]}`);
+}
+
+/** A damaged cache is noticed, or makes no difference. */
+async function loadCached(draw: Draw, path: string, device: Device): Promise<Outcome> {
+  const first = await load(path, device, true);
+  const wanted = await forward(first);
+  first.dispose();
+  const folder = join(path, ".moe-kernels");
+  const [file] = existsSync(folder) ? readdirSync(folder) : [];
+  if (file === undefined) return "accepted"; // a device without a cache
+  const bytes = Uint8Array.from(readFileSync(join(folder, file)));
+  writeFileSync(join(folder, file), draw.chance(0.3) ? damagedHeader(draw, bytes) : damaged(draw, bytes));
+  return refusedOr(async () => {
+    using again = await load(path, device, true);
+    const actual = await forward(again);
+    if (wanted.every((value, index) => Object.is(value, actual[index]))) return "compared";
+    throw new Failure("a damaged cache changes the output");
+  });
+}

@@ -1,0 +1,276 @@
+import { activations, outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import { distributions } from "../../lib/core/operators/noise.js";
+import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
+import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
+import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/capacity_cases.js";
+import type { Case } from "../../lib/testing/case.js";
+import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
+import { expertChoiceCase } from "../../lib/testing/expert_choice_cases.js";
+import { gatingCase } from "../../lib/testing/gating_cases.js";
+import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
+import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
+import { layerCase } from "../../lib/testing/layer_case.js";
+import { expertLoadCase, jitterCase, noisyLogitsCase, randomCase } from "../../lib/testing/noise_cases.js";
+import type { Spread } from "../../lib/testing/random_routing.js";
+import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
+import { combineCase, permuteCase, unpermuteCase } from "../../lib/testing/row_cases.js";
+import { sortCase } from "../../lib/testing/sort_cases.js";
+import {
+  accumulateCase,
+  biasCase,
+  imbalanceCase,
+  lossCase,
+  meansCase,
+  scoresCase,
+  totalsCase,
+  zLossCase,
+} from "../../lib/testing/statistics_cases.js";
+import type { Draw } from "./draw.js";
+
+// Random problems for the cases of lib/testing: calls that are accepted, whose results are compared with those of `reference`.
+
+/** How a case is made from its arguments, and how these are drawn. */
+interface Problem {
+  make(args: readonly unknown[]): Case;
+  draw(draw: Draw): unknown[];
+}
+
+/** The problem of a case: what is drawn is what `make` takes. */
+function problem<Args extends unknown[]>(make: (...args: Args) => Case): (draw: (draw: Draw) => Args) => Problem {
+  return (draw) => ({ make: (args) => make(...(args as Args)), draw });
+}
+
+const dtypes = ["f32", "f16", "bf16"] as const satisfies readonly FloatDType[];
+const spreads: readonly Spread[] = ["even", "uneven", "one_expert", "some_dropped", "all_dropped"];
+
+/** A divisor of `of`. */
+function divisor(draw: Draw, of: number): number {
+  return draw.pick(Array.from({ length: of }, (_, index) => index + 1).filter((size) => of % size === 0));
+}
+
+function choices(draw: Draw, mostTokens = 200) {
+  const experts = draw.chance(0.8) ? draw.integer(1, 40) : draw.integer(1, 300);
+  return {
+    tokens: draw.size(mostTokens),
+    experts,
+    topK: draw.integer(1, Math.min(experts, 12)),
+    spread: draw.pick(spreads),
+  };
+}
+
+/**
+ * A rule for a gate over `experts`. With groups, scores that differ in float64 alone decide which of two are best; these are
+ * drawn for softmax and sigmoid of moderate logits only.
+ */
+function gatingRule(draw: Draw, experts: number): GatingRuleOptions {
+  const scoring = draw.pick(["softmax", "softmax_selected", "sigmoid", "sqrt_softplus", "none", "sparsemixer"]);
+  const topK = draw.integer(1, scoring === "sparsemixer" ? Math.min(2, experts) : Math.min(experts, 12));
+  const normalize = draw.pick([
+    true,
+    false,
+    { by: "sum_plus_epsilon", epsilon: 1e-3 },
+    { by: "clamped_sum", epsilon: 0.25 },
+    { by: "lp", power: draw.integer(1, 3) },
+  ] as const);
+  const byLp = typeof normalize === "object" && normalize.by === "lp";
+  const rule = {
+    topK,
+    scoring,
+    normalize: scoring === "none" && !byLp ? false : normalize,
+    scale: draw.pick([1, 2.5]),
+  } satisfies GatingRuleOptions;
+  const count = divisor(draw, experts);
+  const size = experts / count;
+  if (count === 1 || scoring === "sparsemixer" || draw.chance(0.5)) return rule;
+  const least = Math.ceil(topK / size);
+  const top = draw.integer(least, count);
+  const score = draw.pick(groupScores);
+  const scoreFits = { max: true, top2_sum: size > 1, topk_sum: topK % top === 0 && topK / top <= size }[score];
+  return { ...rule, groups: { count, top, score: scoreFits ? score : "max" } };
+}
+
+export const problems: Readonly<Record<string, Problem>> = {
+  routerProjection: problem(routerProjectionCase)((draw) => [
+    {
+      tokens: draw.size(200),
+      hidden: draw.size(400),
+      experts: draw.size(200),
+      dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
+      ...draw.some({ bias: draw.pick(dtypes) }),
+    },
+  ]),
+  gating: problem(gatingCase)((draw) => {
+    const { tokens, experts } = choices(draw);
+    const rule = gatingRule(draw, experts);
+    const kind = rule.groups ? "normal" : draw.pick(["normal", "normal", "equal", "all_nan"]);
+    return [{ tokens, experts, dtype: draw.pick(dtypes), kind, ...rule }];
+  }),
+  hierarchicalGating: problem(hierarchicalGatingCase)((draw) => {
+    const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];
+    const gate = (experts: number) => ({
+      topK: draw.integer(1, experts),
+      scoring: draw.pick(["softmax", "softmax_selected"]),
+      normalize: draw.chance(0.5),
+    });
+    return [{ tokens: draw.size(60), numGroups, groupSize, groups: gate(numGroups), experts: gate(groupSize) }];
+  }),
+  limitCapacity: problem(limitCapacityCase)((draw) => {
+    const { tokens, ...sizes } = choices(draw);
+    const sequences = divisor(draw, Math.max(tokens, 1));
+    const size = draw.chance(0.5)
+      ? { tokens: draw.integer(0, 20) }
+      : { factor: draw.pick([0, 0.5, 1, 1.25]), ...draw.some({ round: "down", minimum: 2, multipleOf: 3 } as const) };
+    return [
+      {
+        ...sizes,
+        tokens,
+        capacity: {
+          ...size,
+          drop: draw.pick(drops),
+          renormalize: draw.pick([true, false, { by: "chosen", scale: 2 }]),
+          ...(draw.chance(0.3) && { per: "sequence" }),
+        },
+        sequences,
+        kind: draw.pick(["different", "equal", "tied"]),
+      },
+    ];
+  }),
+  expertSlots: problem(expertSlotsCase)((draw) => {
+    const { tokens, topK, experts, spread } = choices(draw);
+    return [tokens, topK, experts, draw.integer(0, 30), spread];
+  }),
+  expertChoice: problem(expertChoiceCase)((draw) => [
+    {
+      tokens: draw.size(200),
+      experts: draw.integer(1, 60),
+      rule: {
+        ...(draw.chance(0.5) ? { tokens: draw.integer(0, 40) } : { factor: draw.pick([0, 0.5, 2, 1000]) }),
+        scoring: draw.pick(expertScorings),
+      },
+      dtype: draw.pick(dtypes),
+      kind: draw.pick(["normal", "equal"]),
+    },
+  ]),
+  sort: problem(sortCase)((draw) => [choices(draw, 1000)]),
+  permute: problem(permuteCase)((draw) => [draw.size(200), draw.size(200), draw.size(300), draw.pick(dtypes)]),
+  unpermute: problem(unpermuteCase)((draw) => [slots(draw), draw.pick(dtypes)]),
+  combine: problem(combineCase)((draw) => [slots(draw), draw.pick(dtypes), draw.pick(dtypes)]),
+  copyMatrix: problem(copyMatrixCase)((draw) => [
+    draw.pick(["whole", "transposed", "every third column", "in one corner", "one row repeated"]),
+    draw.pick(dtypes),
+    draw.pick(dtypes),
+  ]),
+  groupedGemm: problem(groupedGemmCase)((draw) => [
+    {
+      rows: draw.chance(0.5)
+        ? { total: draw.size(200), experts: draw.integer(1, 40) }
+        : Array.from({ length: draw.integer(0, 6) }, () => draw.size(40)),
+      columns: draw.size(300),
+      outputs: draw.size(200),
+      activation: draw.pick(activations),
+      dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
+      packed: draw.chance(0.5),
+      ...draw.some({
+        bias: draw.pick(dtypes),
+        outDType: draw.pick(dtypes),
+        gatherFrom: draw.integer(1, 60),
+        rowsBehind: draw.integer(0, 9),
+      }),
+    },
+  ]),
+  routerScores: problem(scoresCase)((draw) => [
+    {
+      tokens: draw.size(100),
+      experts: draw.integer(0, 200),
+      kind: draw.pick(["normal", "extreme", "non_finite", "never_finite"]),
+      dtype: draw.pick(dtypes),
+      scoring: draw.pick(expertScorings),
+      normalize: draw.chance(0.5),
+    },
+  ]),
+  expertTotals: problem(totalsCase)((draw) => {
+    const problem = batch(draw);
+    return [problem, draw.chance(0.5), draw.integer(0, problem.topK)];
+  }),
+  columnMeans: problem(meansCase)((draw) => {
+    const tokens = draw.size(500);
+    return [tokens, draw.size(60), divisor(draw, Math.max(tokens, 1)), draw.chance(0.5), draw.chance(0.3)];
+  }),
+  loadBalancingLoss: problem(lossCase)((draw) => [
+    batch(draw),
+    draw.some({ choices: "first", normalization: "tokens", scoring: draw.pick(expertScorings) } as const),
+    draw.pick(dtypes),
+  ]),
+  zLoss: problem(zLossCase)((draw) => [
+    draw.size(200),
+    draw.integer(1, 200),
+    "normal",
+    draw.pick(dtypes),
+    draw.chance(0.5),
+  ]),
+  imbalance: problem(imbalanceCase)((draw) => [draw.size(300), draw.integer(1, 9)]),
+  updateSelectionBias: problem(biasCase)((draw) => [draw.integer(1, 9), draw.integer(1, 200)]),
+  accumulate: problem(accumulateCase)((draw) => [draw.size(200)]),
+  random: problem(randomCase)((draw) => [
+    Array.from({ length: draw.integer(0, 4) }, () => draw.size(9)),
+    draw.pick(distributions),
+    draw.integer(0, 2 ** 53 - 1),
+    draw.pick([0, 1, 2 ** 40 + 1]),
+  ]),
+  jitter: problem(jitterCase)((draw) => [draw.size(100), draw.size(200), draw.pick(dtypes), draw.pick([0, 0.01, 0.9])]),
+  noisyLogits: problem(noisyLogitsCase)((draw) => [draw.size(100), draw.size(100), draw.pick([undefined, 0, 7])]),
+  expertLoad: problem(expertLoadCase)((draw) => {
+    const [count, size] = [draw.integer(1, 6), draw.integer(1, 12)];
+    return [
+      {
+        tokens: draw.size(150),
+        experts: count * size,
+        topK: draw.integer(1, size),
+        masked: draw.chance(0.3),
+        ...draw.some({ groups: [count, draw.integer(1, count)] } as const),
+      },
+    ];
+  }),
+  layer: problem(layerCase)((draw) => {
+    const experts = draw.integer(1, 12);
+    const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);
+    const [weightOn, outputActivation] = [draw.pick(weightPlaces), draw.pick(outputActivations)];
+    const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
+    const shared = outputActivation === "none" && draw.chance(0.3);
+    const tokens = draw.size(40);
+    return [
+      {
+        tokens,
+        hiddenSize: draw.integer(1, 100),
+        intermediateSize: draw.integer(1, 70),
+        numExperts: experts,
+        topK,
+        ...rule,
+        ...(scale !== undefined && { scale }),
+        ...(normalize !== undefined && { normalize }),
+        ...(scoring !== undefined && { scoring }),
+        activation: draw.pick(activations),
+        factor: draw.chance(0.2),
+        weightOn,
+        outputActivation,
+        ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),
+        dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
+        biases: draw.chance(0.3),
+        sequences: divisor(draw, Math.max(tokens, 1)),
+        ...(draw.chance(0.3) && { routing: draw.pick(spreads) }),
+      },
+    ];
+  }),
+};
+
+function slots(draw: Draw) {
+  return { tokens: draw.size(100), topK: draw.integer(1, 9), rows: draw.size(200), hidden: draw.size(300) };
+}
+
+/** A batch of sequences, some of them masked. */
+function batch(draw: Draw) {
+  const sizes = choices(draw, 400);
+  const sequences = divisor(draw, Math.max(sizes.tokens, 1));
+  return { ...sizes, sequences, masked: draw.chance(0.3) };
+}

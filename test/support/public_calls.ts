@@ -1,0 +1,409 @@
+import { join } from "node:path";
+import {
+  parseSafetensors,
+  SafetensorsFile,
+  ShardedCheckpoint,
+  serializeSafetensors,
+  writeSafetensors,
+} from "../../lib/checkpoint/safetensors/index.js";
+import * as api from "../../lib/index.js";
+
+// biome-ignore lint/suspicious/noExplicitAny: options of every function, valid and not
+export type Options = any;
+
+/** A public function or method, and arguments that it accepts. */
+export interface PublicCall {
+  readonly name: string;
+  /** Before the options. */
+  readonly args: readonly unknown[];
+  /** Options that together have every name that the function knows; none if it takes no options. */
+  readonly valid: readonly Options[];
+  /** After the options. */
+  readonly after: readonly unknown[];
+  call(...args: readonly unknown[]): unknown;
+}
+
+/** As the table has them; `call` takes what its own type says. */
+interface Written extends Partial<PublicCall> {
+  readonly name: string;
+  readonly args: readonly unknown[];
+  // biome-ignore lint/suspicious/noExplicitAny: any function
+  call(...args: any[]): unknown;
+}
+
+type LoadArguments = Parameters<typeof api.MoeLayer.load>;
+type OpenArguments = Parameters<typeof ShardedCheckpoint.open>;
+
+export interface PublicCalls {
+  readonly calls: readonly PublicCall[];
+  close(): Promise<void>;
+}
+
+/** Every public function and method with arguments: on `device`, with files in `directory`. */
+export async function publicCalls(device: api.Device, directory: string): Promise<PublicCalls> {
+  const floats = (...shape: number[]) => device.zeros(shape, "f32");
+  const integers = (...shape: number[]) => device.zeros(shape, "i32");
+  const tokenMask = device.zeros([4], "u8");
+  const routing = () => ({ ids: integers(4, 2), weights: floats(4, 2) });
+  const [T, H, E] = [4, 3, 6];
+  const logits = floats(T, E);
+
+  const rule = {
+    topK: 2,
+    scoring: "softmax",
+    selectionKey: "score",
+    groups: { count: 3, top: 2, score: "max" },
+    normalize: { by: "clamped_sum", epsilon: 0.1 },
+    scale: 2,
+  };
+  const size = { factor: 1, round: "up", minimum: 1, multipleOf: 2 };
+  const capacity = { ...size, per: "sequence", drop: "position", renormalize: { by: "kept", scale: 2 } };
+
+  const sizes = { device, dtype: "f32", hiddenSize: H, intermediateSize: 2, numExperts: E, topK: 2 };
+  const weight = (...shape: number[]) => ({ tensor: floats(...shape), orient: "out_in" });
+  const stacked = (...shape: number[]) => ({ tensor: floats(E, ...shape), orient: "out_in", stacked: "dim0" });
+  const experts = { gate: stacked(2, H), up: stacked(2, H), down: stacked(H, 2) };
+  const biases = { gateBias: stacked(2), upBias: stacked(2), downBias: stacked(H) };
+  const one = () => ({
+    gate: floats(2, H),
+    up: { tensor: floats(4, H), part: "even" },
+    factor: floats(2, H),
+    down: floats(H, 2),
+  });
+  const plain = { ...sizes, router: weight(E, H), experts };
+  const noisy = api.MoeLayer.create({ ...plain, noisy: {}, noiseRouter: floats(E, H) } as Options);
+  const hierarchical = {
+    ...plain,
+    hierarchy: { numGroups: 2, ...rule, topK: 1, groups: { count: 1, top: 1 } },
+    noisy: { epsilon: 0.1 },
+    noiseRouter: weight(E, H),
+    groupRouter: weight(2, H),
+    groupRouterBias: weight(2),
+    groupNoiseRouter: weight(2, H),
+  };
+
+  const deep = api.MoeLayer.create(hierarchical as Options);
+  const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
+
+  const file = join(directory, "tensors.safetensors");
+  const tensors = { x: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as const;
+  await writeSafetensors(file, tensors);
+  const opened = await SafetensorsFile.open(file);
+  const transfer = { onProgress: () => {}, signal: new AbortController().signal };
+
+  const stats = new api.RouterStats(device, { numExperts: E });
+  stats.record(logits, routing());
+  const history = await stats.read();
+
+  const withOptions: Written[] = [
+    {
+      name: "openDevice",
+      args: ["reference"],
+      call: api.openDevice,
+      valid: [{ threads: 1, poison: true, tf32: true }],
+    },
+    {
+      name: "routerProjection",
+      args: [floats(T, H), floats(E, H)],
+      call: api.routerProjection,
+      valid: [{ bias: floats(E), out: floats(T, E) }],
+    },
+    {
+      name: "gating",
+      args: [logits],
+      call: api.gating,
+      valid: [
+        { ...rule, selectionBias: floats(E), out: routing() },
+        { topK: 2, scoring: "sparsemixer", jitter: 0.1, normalize: { by: "lp", power: 2 } },
+      ],
+    },
+    {
+      name: "hierarchicalGating",
+      args: [floats(T, 2), logits],
+      call: api.hierarchicalGating,
+      valid: [
+        { groups: { topK: 1, normalize: true }, experts: { ...rule, groups: { count: 3, top: 2 } }, out: routing() },
+      ],
+    },
+    {
+      name: "limitCapacity",
+      args: [routing()],
+      call: api.limitCapacity,
+      valid: [
+        { numExperts: E, ...capacity, sequenceLength: 2, out: routing() },
+        { numExperts: E, tokens: 1 },
+      ],
+    },
+    { name: "expertCapacity", args: [], after: [T, 2, E], call: api.expertCapacity, valid: [size, { tokens: 1 }] },
+    {
+      name: "expertChoice",
+      args: [logits],
+      call: api.expertChoice,
+      valid: [
+        {
+          ...size,
+          scoring: "sigmoid",
+          out: { tokens: integers(E, 2), tokenWeights: floats(E, 2), ids: integers(T, E), weights: floats(T, E) },
+        },
+        { tokens: 1 },
+      ],
+    },
+    {
+      name: "expertSlots",
+      args: [integers(T, 2)],
+      call: api.expertSlots,
+      valid: [{ numExperts: E, capacity: 2, out: integers(E, 2) }],
+    },
+    {
+      name: "sort",
+      args: [integers(T, 2)],
+      call: api.sort,
+      valid: [
+        {
+          numExperts: E,
+          out: {
+            offsets: integers(E + 1),
+            tokensPerExpert: integers(E),
+            tokenOfRow: integers(2 * T),
+            rowOfSlot: integers(T, 2),
+          },
+        },
+      ],
+    },
+    { name: "permute", args: [floats(T, H), integers(5)], call: api.permute, valid: [{ out: floats(5, H) }] },
+    { name: "unpermute", args: [floats(5, H), integers(T, 2)], call: api.unpermute, valid: [{ out: floats(T, 2, H) }] },
+    {
+      name: "combine",
+      args: [floats(5, H), integers(T, 2), floats(T, 2)],
+      call: api.combine,
+      valid: [{ out: floats(T, H) }],
+    },
+    {
+      name: "packExperts",
+      args: [floats(E, 4, H)],
+      call: api.packExperts,
+      valid: [{ activation: "swiglu_clamped", clamp: { alpha: 1, limit: 2, offset: 3 } }],
+    },
+    {
+      name: "groupedGemm",
+      args: [floats(T, H), floats(E, 4, H), integers(E + 1)],
+      call: api.groupedGemm,
+      valid: [
+        {
+          activation: "swiglu_clamped",
+          clamp: { limit: 2 },
+          tokenOfRow: integers(5),
+          bias: floats(E, 4),
+          out: floats(5, 2),
+        },
+      ],
+    },
+    {
+      name: "random",
+      args: [device, [T, E]],
+      call: api.random,
+      valid: [{ seed: 1n, distribution: "normal", offset: 3, out: floats(T, E) }],
+    },
+    { name: "jitter", args: [floats(T, H)], call: api.jitter, valid: [{ epsilon: 0.1, seed: 1, out: floats(T, H) }] },
+    {
+      name: "noisyLogits",
+      args: [logits, logits],
+      call: api.noisyLogits,
+      valid: [
+        { seed: 1, offset: 2, epsilon: 0.1, out: { logits: floats(T, E), deviation: floats(T, E) } },
+        { noise: floats(T, E) },
+      ],
+    },
+    {
+      name: "expertLoad",
+      args: [logits, logits, logits],
+      call: api.expertLoad,
+      valid: [{ topK: 2, groups: { ids: integers(T, 1), load: floats(2) }, tokenMask, out: floats(E) }],
+    },
+    { name: "accumulate", args: [floats(T, 2), floats(T)], call: api.accumulate, valid: [{ factor: 2 }] },
+    {
+      name: "columnMeans",
+      args: [logits],
+      call: api.columnMeans,
+      valid: [{ sequences: 2, square: true, tokenMask, out: floats(2, E) }],
+    },
+    {
+      name: "expertTotals",
+      args: [integers(T, 2)],
+      call: api.expertTotals,
+      valid: [
+        {
+          numExperts: E,
+          weights: floats(T, 2),
+          sequences: 2,
+          choices: 1,
+          tokenMask,
+          out: { tokens: integers(2, E), dropped: integers(2), weights: floats(2, E) },
+        },
+      ],
+    },
+    { name: "cvSquared", args: [floats(E)], call: api.cvSquared, valid: [{ unbiased: true, epsilon: 1 }] },
+    {
+      name: "loadBalancingLoss",
+      args: [logits, integers(T, 2)],
+      call: api.loadBalancingLoss,
+      valid: [{ scoring: "sigmoid", sequences: 2, choices: "first", normalization: "tokens", tokenMask }],
+    },
+    {
+      name: "routerScores",
+      args: [logits],
+      call: api.routerScores,
+      valid: [
+        {
+          scoring: "sigmoid",
+          normalize: true,
+          out: { scores: floats(T, E), logSumExp: floats(T), entropy: floats(T) },
+        },
+      ],
+    },
+    {
+      name: "routerStatistics",
+      args: [logits, integers(T, 2)],
+      call: api.routerStatistics,
+      valid: [{ sequences: 2, tokenMask }],
+    },
+    {
+      name: "updateSelectionBias",
+      args: [floats(E), integers(1, E)],
+      call: api.updateSelectionBias,
+      valid: [{ rate: 0.1, out: floats(E) }],
+    },
+    { name: "zLoss", args: [logits], call: api.zLoss, valid: [{ tokenMask }] },
+    { name: "heatMap", args: [history], call: api.heatMap, valid: [{ columns: 30, color: true }] },
+    {
+      name: "RouterStats",
+      args: [device],
+      call: (...args) => Reflect.construct(api.RouterStats, args),
+      valid: [{ numExperts: E, windows: 4 }],
+    },
+    { name: "RouterStats.record", args: [logits, routing()], call: stats.record.bind(stats), valid: [{ tokenMask }] },
+    {
+      name: "writeRouterReport",
+      args: [history, join(directory, "report.svg")],
+      call: api.writeRouterReport,
+      valid: [{ title: "Layer" }],
+    },
+    {
+      name: "MoeLayer.create",
+      args: [],
+      call: api.MoeLayer.create,
+      valid: [
+        {
+          ...plain,
+          ...rule,
+          experts: { ...experts, ...biases },
+          routerBias: weight(E),
+          selectionBias: weight(E),
+          activation: "swiglu_clamped",
+          clamp: { limit: 2 },
+          outputActivation: "none",
+          weightOn: "output",
+          sharedExpert: { intermediateSize: 2, gate: "sigmoid" },
+          shared: { gate: floats(2, H), up: weight(2, H), down: floats(H, 2) },
+          sharedGate: weight(1, H),
+          sharedGateBias: weight(1),
+          capacity,
+        },
+        { ...plain, factor: true, experts: Array.from({ length: E }, one), routerJitter: 0.1 },
+        { ...plain, topK: E, expertChoice: { tokens: 1 } },
+        hierarchical,
+        { ...plain, scoring: "sparsemixer", jitter: 0.1 },
+      ],
+    },
+    {
+      name: "MoeLayer.load",
+      args: [join(directory, "none")],
+      call: (...args) => api.MoeLayer.load(...(args as LoadArguments)).catch(noModel),
+      valid: [
+        { layer: 0, device, dtype: "f32", cache: false, onProgress: () => {}, signal: transfer.signal },
+        { layer: 0, device, cache: { folder: directory, copy: true } },
+      ],
+    },
+    {
+      name: "MoeLayer.forward",
+      args: [floats(T, H)],
+      call: noisy.forward.bind(noisy),
+      valid: [{ routing: routing(), out: floats(T, H) }, { training: { seed: 1 } }],
+    },
+    {
+      name: "MoeLayer.route",
+      args: [floats(T, H)],
+      call: noisy.route.bind(noisy),
+      valid: [{ training: { noise: floats(T, E) } }],
+    },
+    {
+      name: "MoeLayer.trainingLogits",
+      args: [floats(T, H)],
+      call: deep.trainingLogits.bind(deep),
+      valid: [{ noise: floats(T, E), groupNoise: floats(T, 2) }, { seed: 1 }],
+    },
+    { name: "MoeLayer.capture", args: [T], call: noisy.capture.bind(noisy), valid: [{ dtype: "f16" }] },
+    {
+      name: "writeSafetensors",
+      args: [join(directory, "new.safetensors"), tensors],
+      call: writeSafetensors,
+      valid: [{ metadata: { a: "b" }, alignment: 64, ...transfer }],
+    },
+    {
+      name: "serializeSafetensors",
+      args: [tensors],
+      call: serializeSafetensors,
+      valid: [{ metadata: {}, alignment: 64 }],
+    },
+    {
+      name: "SafetensorsFile.open",
+      args: [file],
+      call: SafetensorsFile.open,
+      valid: [{ signal: transfer.signal }],
+    },
+    {
+      name: "ShardedCheckpoint.open",
+      args: [directory],
+      call: (...args) => ShardedCheckpoint.open(...(args as OpenArguments)).catch(noModel),
+      valid: [{ signal: transfer.signal }],
+    },
+    { name: "SafetensorsFile.read", args: ["x"], call: opened.read.bind(opened), valid: [transfer] },
+    {
+      name: "SafetensorsFile.readInto",
+      args: ["x", new Uint8Array(1)],
+      call: opened.readInto.bind(opened),
+      valid: [transfer],
+    },
+    {
+      name: "SafetensorsFile.readRange",
+      args: ["x", 0, new Uint8Array(1)],
+      call: opened.readRange.bind(opened),
+      valid: [transfer],
+    },
+  ];
+
+  const x = floats(T, H);
+  const without: Written[] = [
+    { name: "maximumViolation", args: [floats(E)], call: api.maximumViolation },
+    { name: "readTotals", args: [integers(E, 2)], call: api.readTotals },
+    { name: "isMoeError", args: [new Error("none"), "INTERNAL"], call: api.isMoeError },
+    { name: "parseSafetensors", args: [serializeSafetensors(tensors)], call: parseSafetensors },
+    { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
+    { name: "Device.empty", args: [[2, 3], "f16"], call: device.empty.bind(device) },
+    { name: "Device.zeros", args: [[2, 3], "f16"], call: device.zeros.bind(device) },
+    { name: "Tensor.write", args: [new Float32Array(T * H)], call: x.write.bind(x) },
+    { name: "Tensor.reshape", args: [[H, T]], call: x.reshape.bind(x) },
+    { name: "Tensor.rows", args: [1, 3], call: x.rows.bind(x) },
+    { name: "MoeLayer.routerLogits", args: [floats(T, H)], call: noisy.routerLogits.bind(noisy) },
+    { name: "MoeLayer.groupLogits", args: [floats(T, H)], call: deep.groupLogits.bind(deep) },
+    { name: "MoeLayer.setSelectionBias", args: [floats(E)], call: biased.setSelectionBias.bind(biased) },
+  ];
+
+  const calls = [...withOptions, ...without].map((call) => ({ valid: [], after: [], ...call }));
+  return { calls, close: () => opened.close() };
+}
+
+/** Loading gets as far as the model, which does not exist. */
+function noModel(error: unknown): void {
+  if (!api.isMoeError(error, "BAD_CHECKPOINT")) throw error;
+}
