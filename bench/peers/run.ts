@@ -2,13 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Device } from "#lib/core/device.js";
-import { isMoeError } from "#lib/core/errors.js";
 import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { betterOf } from "../ceilings.js";
+import { reportingErrors } from "../errors.js";
 import { describeMachine } from "../machine.js";
 import { ceilingsText } from "../report.js";
 import type { NamedShape } from "../shape_option.js";
@@ -139,15 +139,4 @@ async function measureCell(
   }
 }
 
-try {
-  await main();
-} catch (error) {
-  const known =
-    isMoeError(error) ||
-    error instanceof UsageError ||
-    error instanceof PeerError ||
-    (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS");
-  if (!known) throw error;
-  process.stderr.write(`bench:peers: ${(error as Error).message}\n`);
-  process.exitCode = 1;
-}
+await reportingErrors("bench:peers", main, PeerError);
