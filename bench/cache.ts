@@ -1,20 +1,20 @@
 // Loads of a layer from a checkpoint, without and with its cache of packed weights, and the first forwards after them.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
-import { type SafetensorsInput, writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
-import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { integerOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomTokens } from "#lib/testing/random_layer.js";
 import { describeMachine } from "./machine.js";
+import { summarize } from "./measure.js";
+import { writeMixtral } from "./mixtral.js";
 import { type NamedShape, shapeOption } from "./shape_option.js";
 
 const { values } = parseArgs({
@@ -25,31 +25,6 @@ const { values } = parseArgs({
     threads: { type: "string" },
   },
 });
-
-/** A Mixtral of one layer, with random bf16 weights. */
-async function writeModel(directory: string, config: MoeLayerConfig): Promise<void> {
-  const { hiddenSize, intermediateSize, numExperts, topK } = config;
-  const weights = new Map<string, SafetensorsInput>();
-  const add = (name: string, rows: number, columns: number): void => {
-    // Values around 1/64 of either sign, whatever the bits.
-    const data = Uint16Array.from({ length: rows * columns }, () => 0x3c00 | (Math.random() * 0x100) | pick(0, 0x8000));
-    weights.set(`model.layers.0.block_sparse_moe.${name}.weight`, { dtype: "BF16", shape: [rows, columns], data });
-  };
-  add("gate", numExperts, hiddenSize);
-  for (let expert = 0; expert < numExperts; expert++) {
-    add(`experts.${expert}.w1`, intermediateSize, hiddenSize);
-    add(`experts.${expert}.w2`, hiddenSize, intermediateSize);
-    add(`experts.${expert}.w3`, intermediateSize, hiddenSize);
-  }
-  await writeSafetensors(join(directory, "model.safetensors"), weights);
-  const sizes = { hidden_size: hiddenSize, intermediate_size: intermediateSize, num_local_experts: numExperts };
-  const fields = { model_type: "mixtral", num_hidden_layers: 1, num_experts_per_tok: topK, ...sizes };
-  writeFileSync(join(directory, "config.json"), JSON.stringify(fields));
-}
-
-function pick(a: number, b: number): number {
-  return Math.random() < 0.5 ? a : b;
-}
 
 type Cache = boolean | CacheOptions;
 
@@ -81,7 +56,7 @@ async function round(directory: string, device: Device, tokens: number, cache: C
 async function measure({ name, config }: NamedShape, tokens: number, rounds: number, threads: number): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "moe-kernels-bench-"));
   try {
-    await writeModel(directory, config);
+    await writeMixtral(directory, config);
     using device = openDevice("cpu", { threads });
     let bytes = 0;
     {
@@ -103,7 +78,7 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
     );
     const row = (title: string, of: readonly Times[]) => [
       title,
-      ...[0, 1, 2].map((column) => formatMicroseconds(median(of.map((time) => time[column] as number)))),
+      ...[0, 1, 2].map((column) => formatMicroseconds(summarize(of.map((time) => time[column] as number)).median)),
     ];
     process.stdout.write(
       renderTable(
@@ -117,10 +92,6 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
   } finally {
     rmSync(directory, { recursive: true });
   }
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] as number;
 }
 
 const threads =

@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { parseArgs } from "node:util";
-import { type SafetensorsInput, writeSafetensors } from "#lib/checkpoint/safetensors/writer.js";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import { loadNative } from "#lib/core/native.js";
@@ -17,6 +16,7 @@ import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { reportingErrors } from "./errors.js";
 import { describeMachine } from "./machine.js";
 import { summarize } from "./measure.js";
+import { writeMixtral } from "./mixtral.js";
 import { shapeOption } from "./shape_option.js";
 
 // How long the event loop is held up while large work is in flight, and by the calls that copy. See --help.
@@ -147,29 +147,6 @@ function copyActivities(device: Device, mebibytes: number): Activity[] {
   ];
 }
 
-/** Writes a model of one Mixtral layer, as large as the shape says. */
-async function writeModel(folder: string, { config }: Options): Promise<void> {
-  const { hiddenSize, intermediateSize, numExperts, topK } = config;
-  const names = { model_type: "mixtral", num_hidden_layers: 1, hidden_act: "silu" };
-  const sizes = { hidden_size: hiddenSize, intermediate_size: intermediateSize };
-  const experts = { num_local_experts: numExperts, num_experts_per_tok: topK };
-  writeFileSync(join(folder, "config.json"), JSON.stringify({ ...names, ...sizes, ...experts }));
-  const matrix = (rows: number, columns: number): SafetensorsInput => ({
-    dtype: "BF16",
-    shape: [rows, columns],
-    data: new Uint16Array(rows * columns).map((_, index) => 0x3c00 + ((index * 31) & 0xff)),
-  });
-  const [wide, tall] = [matrix(intermediateSize, hiddenSize), matrix(hiddenSize, intermediateSize)];
-  const block = "model.layers.0.block_sparse_moe";
-  const tensors = new Map([[`${block}.gate.weight`, matrix(numExperts, hiddenSize)]]);
-  for (let expert = 0; expert < numExperts; expert++) {
-    for (const name of ["w1", "w2", "w3"]) {
-      tensors.set(`${block}.experts.${expert}.${name}.weight`, name === "w2" ? tall : wide);
-    }
-  }
-  await writeSafetensors(join(folder, "model.safetensors"), tensors);
-}
-
 interface Options {
   readonly config: MoeLayerConfig;
   readonly tokens: number;
@@ -212,7 +189,7 @@ async function main(): Promise<void> {
   }
   const folder = mkdtempSync(join(tmpdir(), "moe-event-loop-"));
   try {
-    await writeModel(folder, options);
+    await writeMixtral(folder, options.config);
     await using device = openDevice("cpu", { threads: options.threads });
     const activities = [
       ...(await layerActivities(device, folder, options)),

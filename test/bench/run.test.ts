@@ -78,6 +78,17 @@ describe("npm run bench:event-loop", () => {
   });
 });
 
+test("npm run bench:cache times loads from every source", () => {
+  const { status, stdout, stderr } = runScript("build/bench/cache.js", [
+    ...["--shape", "64x32x8x2", "--tokens", "3", "--rounds", "2", "--threads", "2"],
+  ]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toContain("64x32x8x2 bf16, ");
+  for (const source of ["from the checkpoint", "from the cache, mapped", "from the cache, copied"]) {
+    expect(stdout).toMatch(new RegExp(`^${source}( +[\\d.]+ [mµ]s){3}$`, "m"));
+  }
+});
+
 test("npm run bench:peers runs without peers and draws the chart", () => {
   using directory = temporaryDirectory();
   const [json, chart] = [join(directory.path, "peers.json"), join(directory.path, "peers.svg")];
