@@ -8,6 +8,7 @@
 #include "binding/layer.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
+#include "core/device_name.h"
 
 namespace moe::binding {
 
@@ -74,7 +75,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   std::unique_ptr<Backend> backend;
   check(env, open_device(name, options, &backend));
   backend_ = std::move(backend);
-  kind_ = name.substr(0, name.find(':'));
+  kind_ = device_kind(name);
   // Before completions_, which would leak if the stream's thread did not start.
   stream_ = std::make_unique<Stream>();
   // Unreferenced while nothing is pending, so that an open device does not keep the process alive.
