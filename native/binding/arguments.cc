@@ -1,6 +1,6 @@
 #include "binding/arguments.h"
 
-#include "core/formats/list.h"
+#include "core/formats/find_format.h"
 
 namespace moe::binding {
 
@@ -90,9 +90,7 @@ MatrixView optional_matrix(Napi::Env env, Napi::Value value, Uses& uses) {
 
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
   const std::string name = value.ToString();
-  for (const WeightFormat* format : kWeightFormats) {
-    if (name == format->name) return format;
-  }
+  if (const WeightFormat* format = find_format(name)) return format;
   throw_error(env, {Code::unsupported_dtype, "weight format: this device has no \"" + name + "\""});
 }
 

@@ -72,6 +72,7 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scale
     case ScaleType::bf16: return from_bf16(element_bits(scales, 2, row, column));
     case ScaleType::e4m3: return from_e4m3(element_bits(scales, 1, row, column));
     case ScaleType::e8m0: return from_e8m0(element_bits(scales, 1, row, column));
+    case ScaleType::u4:
     case ScaleType::u6: return static_cast<float>(element_bits(scales, 1, row, column));
     case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(element_bits(scales, 1, row, column)));
   }

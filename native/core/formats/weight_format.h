@@ -1,5 +1,5 @@
 // Weight formats: how a matrix's elements are stored. Data only; each device's kernel table says what it can do with a
-// format.
+// format. A format of the package exists once (see find_format.h), so equal formats have equal addresses.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,13 @@ namespace moe {
 // What the bits of one code mean before any scale.
 enum class CodeType : uint8_t { f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table };
 
-// The storage of scales. e8m0 is a power of two, its exponent biased by 127; u6 are unsigned integers of six bits.
-enum class ScaleType : uint8_t { f32, f16, bf16, e4m3, e8m0, u6, i8 };
+// The storage of scales. e8m0 is a power of two, its exponent biased by 127; u4, u6 and i8 are integers, a byte each.
+enum class ScaleType : uint8_t { f32, f16, bf16, e4m3, e8m0, u4, u6, i8 };
+
+// Bytes of one scale.
+MOE_HOST_DEVICE constexpr int scale_bytes(ScaleType type) {
+  return type == ScaleType::f32 ? 4 : type == ScaleType::f16 || type == ScaleType::bf16 ? 2 : 1;
+}
 
 // One level of scales (or offsets): one value for each group of `rows` x `columns` elements. The last groups of rows
 // and columns may be smaller. columns == 0: a group spans all columns; rows == 0: there is no such level.
@@ -31,10 +36,10 @@ enum class Offset : uint8_t { none, zero_point, minimum };
 // value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum,
 // then times the input scale of its column.
 struct WeightFormat {
-  const char* name;
+  const char* name = nullptr;
   CodeType code = CodeType::f32;
-  int bits = 32;                 // per code; below 8, the code of the lower column is in a byte's lower bits
-  const float* table = nullptr;  // [2^bits], for CodeType::table
+  int bits = 32;         // per code; below 8, the code of the lower column is in a byte's lower bits
+  float table[16] = {};  // the values of 2^bits codes, for CodeType::table
   ScaleLevel scales = {};
   ScaleLevel super_scales = {};  // the scales' own scales
   Offset offset = Offset::none;

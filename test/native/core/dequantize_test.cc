@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "check.h"
-#include "core/formats/list.h"
+#include "core/formats/find_format.h"
 
 namespace {
 
@@ -94,8 +94,20 @@ MOE_TEST(plain_weights_are_their_codes) {
   MOE_CHECK_EQUAL(dequantize(*weight.format, weight, 1, 0), -2.0f);
 }
 
-MOE_TEST(formats_have_names_of_their_own) {
-  for (const WeightFormat* a : kWeightFormats) {
-    for (const WeightFormat* b : kWeightFormats) MOE_CHECK((a == b) == (std::string(a->name) == b->name));
+MOE_TEST(formats_are_found_by_their_names_and_exist_once) {
+  for (const WeightFormat* a : sample_formats()) {
+    MOE_CHECK(a != nullptr && find_format(std::string(a->name)) == a);
+    for (const WeightFormat* b : sample_formats()) MOE_CHECK((a == b) == (std::string(a->name) == b->name));
+  }
+  const WeightFormat& format = *find_format("u4_g128_bf16");
+  MOE_CHECK(format.code == CodeType::unsigned_integer && format.bits == 4 && format.offset == Offset::zero_point);
+  MOE_CHECK(format.scales.type == ScaleType::bf16 && format.scales.rows == 1 && format.scales.columns == 128);
+}
+
+MOE_TEST(other_names_are_no_formats) {
+  for (const char* name :
+       {"", "_", "__", "f64", "i4", "i4_g32", "i7_g32_f32", "i9_g32_f32", "i4_g0_f32", "i4_g24_f32", "i4_g032_f32",
+        "i4_g2048_f32", "i4_g99999999999_f32", "i4_g32_u6", "i4_g32_f32_", "x4_g32_f32"}) {
+    MOE_CHECK(find_format(name) == nullptr);
   }
 }

@@ -1,7 +1,7 @@
 #include "cpu/gemm/panels.h"
 
 #include "check.h"
-#include "core/formats/list.h"
+#include "core/formats/find_format.h"
 #include "cpu/isa/isa.h"
 #include "random.h"
 #include "random_weight.h"
@@ -105,7 +105,7 @@ MOE_TEST(weights_of_any_format_can_be_packed_as_plain_ones_in_the_order_of_their
   const std::vector<int32_t> order = {4, 2, 0, 1, 3};
   const std::vector<float> input_scale = {1, 2, 0.5f, 4, 8};
   for (const Kernels* kernels : available_kernels()) {
-    for (const WeightFormat* format : kWeightFormats) {
+    for (const WeightFormat* format : sample_formats()) {
       const test::RandomWeight weight(random, *format, 3, 5);
       WeightView view = weight.view();
       view.input_order = order.data();

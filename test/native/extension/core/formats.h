@@ -1,4 +1,4 @@
-// A weight format of the tests, added to native/core/formats/list.h from outside.
+// A weight format of the tests, added to native/core/formats/named.h from outside.
 #pragma once
 
 #include "core/formats/weight_format.h"

@@ -1,0 +1,71 @@
+// The weight formats that have names of their own. Those of other names are read from the name, see find_format.h.
+#pragma once
+
+#include "core/formats/tables.h"
+#include "core/formats/weight_format.h"
+
+#if defined(MOE_EXTENSION)
+#include "extension/core/formats.h"
+#endif
+
+namespace moe {
+
+// OCP MX: E2M1 in groups of 32.
+inline constexpr WeightFormat kMXFP4Format =
+    table_format({.name = "mxfp4", .scales = {ScaleType::e8m0, 1, 32}}, kE2M1Table);
+// E2M1 in groups of 16, whose scales share a scale: the tensor's, kept for each row.
+inline constexpr WeightFormat kNVFP4Format = table_format(
+    {.name = "nvfp4", .scales = {ScaleType::e4m3, 1, 16}, .super_scales = {ScaleType::f32, 1, 0}}, kE2M1Table);
+
+// Block formats of GGUF (ggml-quants.c) that scales in groups alone do not describe. Their codes stand in the order of
+// the columns; those of signed types have their offset subtracted.
+inline constexpr WeightFormat kQ4_1Format{.name = "q4_1",
+                                          .code = CodeType::unsigned_integer,
+                                          .bits = 4,
+                                          .scales = {ScaleType::f16, 1, 32},
+                                          .offset = Offset::minimum};
+inline constexpr WeightFormat kQ5_1Format{.name = "q5_1",
+                                          .code = CodeType::unsigned_integer,
+                                          .bits = 5,
+                                          .scales = {ScaleType::f16, 1, 32},
+                                          .offset = Offset::minimum};
+inline constexpr WeightFormat kQ2_KFormat{.name = "q2_k",
+                                          .code = CodeType::unsigned_integer,
+                                          .bits = 2,
+                                          .scales = {ScaleType::u4, 1, 16},
+                                          .super_scales = {ScaleType::f16, 1, 256},
+                                          .offset = Offset::minimum};
+inline constexpr WeightFormat kQ3_KFormat{.name = "q3_k",
+                                          .code = CodeType::signed_integer,
+                                          .bits = 3,
+                                          .scales = {ScaleType::i8, 1, 16},
+                                          .super_scales = {ScaleType::f16, 1, 256}};
+inline constexpr WeightFormat kQ4_KFormat{.name = "q4_k",
+                                          .code = CodeType::unsigned_integer,
+                                          .bits = 4,
+                                          .scales = {ScaleType::u6, 1, 32},
+                                          .super_scales = {ScaleType::f16, 1, 256},
+                                          .offset = Offset::minimum};
+inline constexpr WeightFormat kQ5_KFormat{.name = "q5_k",
+                                          .code = CodeType::unsigned_integer,
+                                          .bits = 5,
+                                          .scales = {ScaleType::u6, 1, 32},
+                                          .super_scales = {ScaleType::f16, 1, 256},
+                                          .offset = Offset::minimum};
+inline constexpr WeightFormat kQ6_KFormat{.name = "q6_k",
+                                          .code = CodeType::signed_integer,
+                                          .bits = 6,
+                                          .scales = {ScaleType::i8, 1, 16},
+                                          .super_scales = {ScaleType::f16, 1, 256}};
+inline constexpr WeightFormat kIQ4_XSFormat = table_format(
+    {.name = "iq4_xs", .scales = {ScaleType::i8, 1, 32}, .super_scales = {ScaleType::f16, 1, 256}}, kIQ4Table);
+
+inline constexpr const WeightFormat* kNamedFormats[] = {
+    &kF32Format,          &kF16Format,  &kBF16Format, &kMXFP4Format, &kNVFP4Format, &kQ4_1Format,   &kQ5_1Format,
+    &kQ2_KFormat,         &kQ3_KFormat, &kQ4_KFormat, &kQ5_KFormat,  &kQ6_KFormat,  &kIQ4_XSFormat,
+#if defined(MOE_EXTENSION)
+    MOE_EXTENSION_FORMATS
+#endif
+};
+
+}  // namespace moe

@@ -1,0 +1,40 @@
+// The values of codes of four bits that are no integers.
+#pragma once
+
+#include "core/formats/weight_format.h"
+
+namespace moe {
+
+// OCP MX, E2M1.
+inline constexpr float kE2M1Table[16] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -.5f, -1, -1.5f, -2, -3, -4, -6};
+// NF4 and FP4 of bitsandbytes (functional.py).
+inline constexpr float kNF4Table[16] = {-1.0f,
+                                        -0.6961928009986877f,
+                                        -0.5250730514526367f,
+                                        -0.39491748809814453f,
+                                        -0.28444138169288635f,
+                                        -0.18477343022823334f,
+                                        -0.09105003625154495f,
+                                        0.0f,
+                                        0.07958029955625534f,
+                                        0.16093020141124725f,
+                                        0.24611230194568634f,
+                                        0.33791524171829224f,
+                                        0.44070982933044434f,
+                                        0.5626170039176941f,
+                                        0.7229568362236023f,
+                                        1.0f};
+inline constexpr float kFP4Table[16] = {0.0f,       0.0625f / 12, 8.0f / 12,  1.0f,          4.0f / 12,  6.0f / 12,
+                                        2.0f / 12,  3.0f / 12,    -0.0f,      -0.0625f / 12, -8.0f / 12, -1.0f,
+                                        -4.0f / 12, -6.0f / 12,   -2.0f / 12, -3.0f / 12};
+// IQ4_NL and IQ4_XS of GGUF (ggml-common.h).
+inline constexpr float kIQ4Table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+constexpr WeightFormat table_format(WeightFormat format, const float (&table)[16]) {
+  format.code = CodeType::table;
+  format.bits = 4;
+  for (int i = 0; i < 16; ++i) format.table[i] = table[i];
+  return format;
+}
+
+}  // namespace moe
