@@ -42,15 +42,16 @@ export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.j
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
-export type { ExpertWeights } from "./layer/weights/expert_weights.js";
+export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
-export type { Orient, Part, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
+export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
 export { MoeLayer } from "./moe_layer.js";
 export type { TokenMaskOption } from "./operators/check.js";
 export { combine } from "./operators/experts/combine.js";
 export type { ActivationOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
+export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";
 export { type JitterOptions, jitter } from "./operators/noise/jitter.js";
 export { type NoisyLogits, type NoisyLogitsOptions, noisyLogits } from "./operators/noise/noisy_logits.js";

@@ -8,6 +8,7 @@
 #include "binding/operators.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
+#include "binding/weight_formats.h"
 
 namespace moe::binding {
 
@@ -26,6 +27,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("initialize", function<initialize>(env, "initialize"));
   exports.Set("open", function<DeviceObject::open>(env, "open"));
   exports.Set("operators", function<operators>(env, "operators"));
+  exports.Set("weightFormat", function<weight_format_by_name>(env, "weightFormat"));
   exports.Set("devices", function<devices>(env, "devices"));
   exports.Set("kernels", function<kernels>(env, "kernels"));
   exports.Set("buildInfo", function<build_info>(env, "buildInfo"));

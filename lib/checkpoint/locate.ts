@@ -43,7 +43,11 @@ export interface LocatedWeight {
   readonly layout: WeightLayout;
 }
 
-export type LocatedLayer = LayerWeights<LocatedWeight, readonly ExpertWeights<LocatedWeight>[]>;
+export type LocatedLayer = LayerWeights<
+  LocatedWeight,
+  ExpertWeights<LocatedWeight, LocatedWeight>,
+  readonly ExpertWeights<LocatedWeight, LocatedWeight>[]
+>;
 
 const storedDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
   ["F32", "f32"],
@@ -80,7 +84,7 @@ export function locateRouter(source: LayerSource): Promise<LocatedWeight> {
 export async function mapWeights<T>(
   { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
   visit: (weight: NamedWeight, shape: Shape, expert: number, role: string) => Promise<T>,
-): Promise<LayerWeights<T, readonly ExpertWeights<T>[]>> {
+): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
@@ -90,20 +94,20 @@ export async function mapWeights<T>(
   };
   const expertOf = async (
     set: "experts" | "shared",
-    weights: ExpertWeights<NamedWeight>,
+    weights: ExpertWeights<NamedWeight, NamedWeight>,
     width: number,
     expert = 0,
   ) => {
     const shapes = expertShapes(hiddenSize, width);
-    const visited: Partial<ExpertWeights<T>> = {};
+    const visited: Partial<ExpertWeights<T, T>> = {};
     for (const role of expertRoles) {
       const weight = weights[role];
       if (weight !== undefined) visited[role] = await visit(weight, shapes[role], expert, `${set}.${role}`);
     }
-    return visited as ExpertWeights<T>;
+    return visited as ExpertWeights<T, T>;
   };
   const router = await visit(tensors.router, [numExperts, hiddenSize], 0, "router");
-  const experts: ExpertWeights<T>[] = [];
+  const experts: ExpertWeights<T, T>[] = [];
   while (experts.length < bank.count) {
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));
   }

@@ -7,7 +7,7 @@ import { uniformStorage, type WeightDTypes, type WeightStorage, weightStorage } 
 import { LayerParts } from "../layer/layer_parts.js";
 import type { ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
-import { givenDTypes } from "../layer/weights/layer_weights.js";
+import { givenFormats } from "../layer/weights/layer_weights.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import { type LayerSource, type LocatedLayer, type LocatedWeight, locateLayer, locateRouter } from "./locate.js";
@@ -55,10 +55,10 @@ async function storageOf(source: LayerSource, dtype: FloatDType | WeightDTypes |
   if (typeof dtype === "string") return uniformStorage(dtype);
   if (dtype === undefined) return uniformStorage((await locateRouter(source)).dtype);
   const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 1 } });
-  const [expert] = located.experts as readonly [ExpertWeights<LocatedWeight>];
+  const [expert] = located.experts as readonly [ExpertWeights<LocatedWeight, LocatedWeight>];
   return weightStorage(
     dtype,
-    givenDTypes(located, expert, (weight) => weight.dtype),
+    givenFormats(located, expert, (weight) => weight.dtype),
   );
 }
 

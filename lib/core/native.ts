@@ -4,6 +4,7 @@ import type { Backend, DeviceKind } from "./backend.js";
 import { MoeError } from "./errors.js";
 import type { Fields } from "./operators/field.js";
 import { findPackage, packageRoot } from "./package_root.js";
+import type { WeightFormat } from "./weight_format.js";
 
 /** Options for opening a device. */
 export interface DeviceOptions {
@@ -94,6 +95,8 @@ export interface NativeBinding {
   open(name: string, options: { [Name in keyof DeviceOptions]: DeviceOptions[Name] | undefined }): Backend;
   /** The names and fields of its operators, which lib/core/operators must match. */
   operators(): Readonly<Record<string, Fields>>;
+  /** The description of a weight format, as lib/core/weight_formats.ts has it; null if it has none of this name. */
+  weightFormat(name: string): WeightFormat | null;
   devices(): DeviceInfo[];
   /** The kernel tables of all devices of this build. */
   kernels(): KernelInfo[];

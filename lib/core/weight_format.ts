@@ -4,8 +4,11 @@ import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 /** How the bits of one code are interpreted, before any scale. */
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";
 
-/** How scales are stored. `e8m0` is a power of two with its exponent biased by 127, `u6` an unsigned 6-bit integer. */
-export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u6" | "i8";
+/**
+ * How scales are stored. `e8m0` is a power of two with its exponent biased by 127; `u4`, `u6` and `i8` are integers. All
+ * but f32, f16 and bf16 take a byte.
+ */
+export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u4" | "u6" | "i8";
 
 /**
  * One level of scales: one value for every block of `rows` x `columns` elements; the last blocks may be smaller.
@@ -37,17 +40,16 @@ export interface WeightFormat {
   readonly offset?: "zero_point" | "minimum";
 }
 
-/** Every format by name. A plain format has the name of its dtype; `f64` exists only on `reference`. */
-export const weightFormats: ReadonlyMap<string, WeightFormat> = new Map(
-  [
-    { name: "f32", code: "f32" as const, bits: 32 },
-    { name: "f16", code: "f16" as const, bits: 16 },
-    { name: "bf16", code: "bf16" as const, bits: 16 },
-    { name: "f64", code: "f64" as const, bits: 64 },
-  ].map((format) => [format.name, format]),
-);
-
-/** A format's name; for a plain format, its dtype. */
+/**
+ * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4` and
+ * the block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`. All others are
+ * `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
+ * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale;
+ *   `e4m3` and `e2m1`, small floats; `nf4` and `fp4`, the tables of bitsandbytes; `iq4`, that of GGUF.
+ * - groups: `g16`, `g32` and other multiples of 16 up to `g1024`, consecutive columns of a row that share a scale;
+ *   `channel`, all columns of a row; `b128`, 128 rows by 128 columns.
+ * - scales: `f32`, `f16`, `bf16`, `e4m3` or `e8m0`.
+ */
 export type WeightFormatName = FloatDType | (string & {});
 
 /** A weight matrix in a device's memory, in any format. */

@@ -3,13 +3,20 @@ import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
 import { type Fields, floatDType, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
+import type { WeightFormatName } from "../core/weight_format.js";
 import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
 import { LayerParts } from "./layer_parts.js";
-import { type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
+import {
+  type ExpertMatrix,
+  type ExpertWeights,
+  expertWeights,
+  isQuantized,
+  readExperts,
+} from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
-import { givenDTypes, type LayerWeights } from "./weights/layer_weights.js";
+import { givenFormats, type LayerWeights } from "./weights/layer_weights.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
 
 /**
@@ -18,9 +25,12 @@ import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight
  */
 export interface MoeLayerOptions
   extends MoeLayerConfig,
-    LayerWeights<Weight, readonly ExpertWeights[] | ExpertWeights> {
+    LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights> {
   device: Device;
-  /** Storage dtype of the weights on the device: one for all, or one per role. Default: that of the given router. */
+  /**
+   * Storage dtype of the weights on the device: one for all, or one per role. Default: that of the given router;
+   * quantised matrices keep their format.
+   */
   dtype?: FloatDType | WeightDTypes;
   /**
    * Hold only these experts; `experts` then has only these. `forward` returns their share of the output, weighted by
@@ -62,7 +72,7 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   const given: GivenLayer = { ...read, experts: readExperts(read.experts, bank.count) };
   checkWeight("router", router, [numExperts, hiddenSize], device);
   const firstExpert = (Array.isArray(given.experts) ? given.experts[0] : given.experts) as ExpertWeights;
-  const storage = weightStorage(read.dtype, givenDTypes(given, firstExpert, dtypeOf));
+  const storage = weightStorage(read.dtype, givenFormats(given, firstExpert, formatOf));
   const parts = new LayerParts(device, describeConfig(read, storage, bank));
   try {
     setWeights(parts, given);
@@ -73,10 +83,11 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   }
 }
 
-/** The dtype of a weight whose tensor has not been checked yet; undefined if there is none that weights can have. */
-function dtypeOf(weight: Weight): FloatDType | undefined {
+/** The format of a weight whose tensors have not been checked yet; undefined if weights cannot have it. */
+function formatOf(weight: ExpertMatrix): WeightFormatName | undefined {
+  if (isQuantized(weight)) return weight.format;
   const { tensor } = storedWeight(weight);
-  return tensor instanceof Tensor && dtypes[tensor.dtype].float ? tensor.dtype : undefined;
+  return tensor instanceof Tensor && dtypes[tensor.dtype].float ? (tensor.dtype as FloatDType) : undefined;
 }
 
 function setWeights({ description, router, bank }: LayerParts, given: GivenLayer): void {

@@ -2,7 +2,13 @@ import { invalidArgument, requires } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { DeviceLayer } from "./device_layer.js";
-import { checkExpert, type ExpertWeights, expertShare, mapExpert, stackedExpert } from "./weights/expert_weights.js";
+import {
+  checkExpert,
+  disposeExpert,
+  type ExpertWeights,
+  expertShare,
+  stackedExpert,
+} from "./weights/expert_weights.js";
 import { setLinear, withMatrices } from "./weights/linear.js";
 import type { Weight } from "./weights/weight_layout.js";
 
@@ -34,7 +40,7 @@ export class ExpertBank {
       try {
         this.#setShares(expert, weights, intermediateSize);
       } finally {
-        mapExpert(weights, ({ tensor }) => tensor.dispose());
+        disposeExpert(weights);
       }
     }
   }

@@ -1,7 +1,8 @@
 import { isGated, type LayerDescription } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
-import { type WeightFormat, type WeightFormatName, weightFormats } from "../core/weight_format.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
 
 /** The least that a computation must do, however it is implemented. */
 export interface Work {
@@ -104,7 +105,7 @@ export function layerWork(
   dtype: DType,
   parameters: LayerParameters = layerParameters(description),
 ): LayerWork {
-  const { hiddenSize, sharedExperts, formats, activation, factor } = description;
+  const { hiddenSize, intermediateSize, sharedExperts, formats, activation, factor } = description;
   const { router, expert, shared, sharedGate } = parameters;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
@@ -113,10 +114,13 @@ export function layerWork(
     weightBytes: touchedExperts * size * bytes,
   });
   const first = [...(isGated(activation) ? [formats.gate] : []), formats.up, ...(factor ? [formats.factor] : [])];
-  const gateUpBytes = first.reduce((total, format) => total + bytesOf(format), 0) / first.length;
-  const downBytes = bytesOf(formats.down);
+  const gateUpBytes = first.reduce((total, format) => total + bytesOf(format, hiddenSize), 0) / first.length;
+  const downBytes = bytesOf(formats.down, intermediateSize);
   const stages = {
-    router: sum([forAll(router, bytesOf(formats.router)), forAll(sharedGate, bytesOf(formats.sharedGate))]),
+    router: sum([
+      forAll(router, bytesOf(formats.router, hiddenSize)),
+      forAll(sharedGate, bytesOf(formats.sharedGate, hiddenSize)),
+    ]),
     gating: none,
     sort: none,
     gateUp: sum([forChosen(expert.gateUp, gateUpBytes), forAll(shared.gateUp, gateUpBytes)]),
@@ -127,9 +131,9 @@ export function layerWork(
   return { stages, ...sum(Object.values(stages)), activationBytes };
 }
 
-/** Bytes of one weight's code. */
-function bytesOf(format: WeightFormatName): number {
-  return (weightFormats.get(format) as WeightFormat).bits / 8;
+/** Bytes of one weight of a matrix with `columns` columns, its share of the scales included. */
+function bytesOf(format: WeightFormatName, columns: number): number {
+  return bitsPerWeight(weightFormat(format), columns) / 8;
 }
 
 /** The work of one forward of `tokens` tokens for {@link expectedRows}. */

@@ -18,7 +18,7 @@ export function randomExpert(
   width: number,
   biases: boolean,
   lead: Shape = [],
-): ExpertWeights<Tensor<FloatDType>> {
+): ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>> {
   const gated = isGated(activation);
   const present = {
     gate: gated,
@@ -35,7 +35,7 @@ export function randomExpert(
     const [, columns = 1] = shapes[role];
     return [role, draw([...lead, ...shapes[role]], columns ** -0.5)] as const;
   });
-  return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>>;
+  return Object.fromEntries(tensors) as unknown as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
 }
 
 /** The shared expert's weights and gate, if the configuration has them. */

@@ -1,8 +1,9 @@
 import type { Device } from "../../lib/core/device.js";
-import { type WeightFormat, type WeightMatrix, weightFormats } from "../../lib/core/weight_format.js";
+import type { WeightFormat, WeightMatrix } from "../../lib/core/weight_format.js";
+import { namedFormats } from "../../lib/core/weight_formats.js";
 import type { Random } from "../../lib/testing/random.js";
 
-// Weight formats of the tests, added from outside to those of lib/core/weight_format.ts. Their kernels are in
+// Weight formats of the tests, added from outside to those of lib/core/weight_formats.ts. Their kernels are in
 // test/native/extension.
 
 /** Unsigned codes of 4 bits in groups of 16 columns, each with a float32 scale and a zero point. */
@@ -14,7 +15,7 @@ export const testU4G16: WeightFormat = {
   offset: "zero_point",
 };
 
-(weightFormats as Map<string, WeightFormat>).set(testU4G16.name, testU4G16);
+(namedFormats as Map<string, WeightFormat>).set(testU4G16.name, testU4G16);
 
 /** A random matrix in {@link testU4G16}, with values around 0 of the given deviation. Free it after use. */
 export function randomU4G16(

@@ -21,7 +21,9 @@ import { anyLayer, RandomLayer } from "../support/random_layer.js";
 function bankOptions(options: MoeLayerOptions, bank: ExpertRange): MoeLayerOptions {
   const { shared, sharedGate, sharedGateBias, experts, ...rest } = options;
   const { first, count } = bank;
-  const ofBank = mapExpert(experts as ExpertWeights<Tensor<FloatDType>>, (all) => all.rows(first, first + count));
+  const ofBank = mapExpert(experts as ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>, (all) =>
+    all.rows(first, first + count),
+  );
   const gate = { ...(sharedGate && { sharedGate }), ...(sharedGateBias && { sharedGateBias }) };
   return {
     ...rest,

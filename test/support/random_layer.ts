@@ -130,7 +130,7 @@ export class RandomLayer implements Disposable {
   readonly x: Tensor<FloatDType>;
   readonly router: Tensor<FloatDType>;
   /** Stacked. */
-  readonly experts: ExpertWeights<Tensor<FloatDType>>;
+  readonly experts: ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>>;
   readonly #device: Device;
   readonly #drawn: Tensor<FloatDType>[] = [];
 

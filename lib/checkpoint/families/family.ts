@@ -66,7 +66,7 @@ export function gatedExpert(
   expert: string,
   [gate, up, down] = ["gate_proj", "up_proj", "down_proj"],
   biases = false,
-): ExpertWeights<NamedWeight> {
+): ExpertWeights<NamedWeight, NamedWeight> {
   return {
     gate: { name: `${expert}.${gate}.weight` },
     up: { name: `${expert}.${up}.weight` },
@@ -80,7 +80,7 @@ export function gatedExpert(
 }
 
 /** The experts as Transformers 5 stores them: two tensors, with gate rows before up rows. */
-function stackedExperts(experts: string): ExpertWeights<NamedWeight> {
+function stackedExperts(experts: string): ExpertWeights<NamedWeight, NamedWeight> {
   const gateUp = { name: `${experts}.gate_up_proj`, stacked: "dim0" } as const;
   return {
     gate: { ...gateUp, part: "first_half" },

@@ -48,7 +48,7 @@ export const openMoe: Family = {
     const stacked = (name: string) =>
       ({ name: `${prefix}.mlp.experts.${name}`, stacked: "dim0", orient: "in_out" }) as const;
     const { factor } = readExperts(fields);
-    const gated: ExpertWeights<NamedWeight> = {
+    const gated: ExpertWeights<NamedWeight, NamedWeight> = {
       gate: { ...stacked("wi_gate"), ...(factor && { part: "second_half" }) },
       ...(factor && { factor: { ...stacked("wi_gate"), part: "first_half" } }),
       up: stacked("wi_up"),

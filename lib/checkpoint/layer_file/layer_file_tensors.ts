@@ -1,7 +1,8 @@
 import { isGated } from "../../core/backend.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertRole, ExpertWeights } from "../../layer/weights/expert_weights.js";
-import { type Part, type Stacking, stackings, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import { type Stacking, stackings, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import type { Part } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import { isRecord, type JsonObject } from "../safetensors/strict_json.js";
@@ -32,7 +33,10 @@ const splits: ReadonlyMap<unknown, readonly [Part, Part]> = new Map<unknown, [Pa
  */
 export function readTensors(path: string, json: JsonObject, config: MoeLayerConfig): LayerTensors {
   const layer: Partial<Record<LayerRole, NamedWeight>> = {};
-  const experts = { expert: {} as ExpertWeights<NamedWeight>, shared: {} as ExpertWeights<NamedWeight> };
+  const experts = {
+    expert: {} as ExpertWeights<NamedWeight, NamedWeight>,
+    shared: {} as ExpertWeights<NamedWeight, NamedWeight>,
+  };
   for (const [role, location] of Object.entries(json)) {
     const place = `tensors.${role}`;
     const known = layerRoles.get(role);
@@ -118,7 +122,7 @@ function expertRolesOf(
 function checkExpertRoles(
   path: string,
   whose: string,
-  weights: Partial<ExpertWeights<NamedWeight>>,
+  weights: Partial<ExpertWeights<NamedWeight, NamedWeight>>,
   { activation = "swiglu" }: MoeLayerConfig,
 ): void {
   for (const role of ["gate", "up", "down"] as const) {

@@ -16,6 +16,7 @@ import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
 import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { expertCount } from "../../operators/check.js";
 import { clampOption } from "../../operators/experts/grouped_gemm.js";
 import {
@@ -89,7 +90,10 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
 
 /** A checked configuration: what devices compute, and how the routing is made before that. */
 export interface MoeLayerDescription extends LayerDescription, RouterNoise {
-  /** Storage dtype of the experts' weights; that of `up` if they differ. */
+  /**
+   * Storage dtype of the experts' weights: that of `up` if they differ, or of the router if `up` is quantised. Tokens
+   * usually have it too.
+   */
   readonly weightDType: DType;
   readonly capacity: CapacityRule | undefined;
   readonly expertChoice: CapacityAmount | undefined;
@@ -158,7 +162,7 @@ export function describeConfig(
     factor,
     outputActivation,
     weightOn,
-    weightDType: formats.up as FloatDType,
+    weightDType: (isPlain(weightFormat(formats.up)) ? formats.up : formats.router) as FloatDType,
     formats,
     biasDType,
     bank,

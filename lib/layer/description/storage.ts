@@ -2,6 +2,8 @@ import type { LayerFormats } from "../../core/backend.js";
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
 
 /**
  * Storage dtypes of a layer's weights by role. A role that is left out keeps the dtype of the given weights. Tokens may
@@ -28,9 +30,11 @@ export interface WeightStorage {
   readonly biasDType: FloatDType;
 }
 
-/** The dtypes of the weights that a layer is made from; for experts, those of the first. */
-export type GivenDTypes = { readonly [Role in keyof LayerFormats | "biases"]?: FloatDType | undefined } & {
+/** The formats of the weights that a layer is made from; for experts, those of the first. */
+export type GivenFormats = { readonly [Role in keyof LayerFormats]?: WeightFormatName | undefined } & {
   readonly router: FloatDType;
+  readonly sharedGate?: FloatDType | undefined;
+  readonly biases?: FloatDType | undefined;
 };
 
 const roleDTypes = {
@@ -51,9 +55,13 @@ export function weightDTypes(one: Reader<FloatDType>): Reader<FloatDType | Weigh
     typeof value === "object" && value !== null ? (readRoleDTypes(value, name) as WeightDTypes) : one(value, name);
 }
 
-/** The storage of each role for the option `dtype`; by default all roles have the dtype of the router. */
-export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, given: GivenDTypes): WeightStorage {
-  if (typeof dtype !== "object") return uniformStorage(dtype ?? given.router);
+/**
+ * The storage of each role for the option `dtype`. By default quantised experts keep their format, and all else has the
+ * dtype of the router.
+ */
+export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
+  if (typeof dtype === "string") return uniformStorage(dtype);
+  if (dtype === undefined) return keepQuantized(given);
   const { experts, biases = given.biases ?? given.router } = dtype;
   const expert = (role: "gate" | "up" | "factor" | "down") => dtype[role] ?? experts ?? given[role] ?? given.router;
   const formats = {
@@ -64,11 +72,17 @@ export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, give
     factor: expert("factor"),
     down: expert("down"),
   };
-  const all = [...Object.values(formats), biases];
+  const all = [...Object.values(formats), biases].filter((name) => isPlain(weightFormat(name)));
   if (all.includes("f64") && all.some((one) => one !== "f64")) {
     throw invalidArgument("dtype", "f64 for all roles or for none", all.join(", "));
   }
   return { formats, biasDType: biases };
+}
+
+function keepQuantized(given: GivenFormats): WeightStorage {
+  const { formats, biasDType } = uniformStorage(given.router);
+  const quantized = Object.entries(given).filter(([, name]) => name !== undefined && !isPlain(weightFormat(name)));
+  return { formats: { ...formats, ...Object.fromEntries(quantized) }, biasDType };
 }
 
 /** All roles in one dtype. */

@@ -7,6 +7,14 @@ import type { Shape } from "../../core/shape.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
+  checkQuantized,
+  disposeQuantized,
+  type QuantizedWeight,
+  quantizedMatrix,
+  quantizedWeight,
+  stackedQuantized,
+} from "../../operators/experts/quantized_weight.js";
+import {
   checkWeight,
   type MatrixPlace,
   matrixAt,
@@ -19,29 +27,45 @@ import {
   weight,
 } from "./weight_layout.js";
 
-/** One expert's weights; f32, f16 or bf16. Shapes are for the default layout. */
-export interface ExpertWeights<W = Weight> {
+/** A matrix of an expert: f32, f16 or bf16 in any layout, or quantised. */
+export type ExpertMatrix = Weight | QuantizedWeight;
+
+/** One expert's weights. Shapes are for the default layout. */
+export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
   /** [I, H]; required if the activation is gated, otherwise not allowed. */
-  gate?: W;
+  gate?: Matrix;
   /** [I, H] */
-  up: W;
+  up: Matrix;
   /** [I, H]; required if the layer has a factor, otherwise not allowed. */
-  factor?: W;
+  factor?: Matrix;
   /** [H, I] */
-  down: W;
+  down: Matrix;
   /** [I] */
-  gateBias?: W;
+  gateBias?: Bias;
   /** [I] */
-  upBias?: W;
+  upBias?: Bias;
   /** [H] */
-  downBias?: W;
+  downBias?: Bias;
 }
 
+const matrix: Reader<ExpertMatrix> = (value, name) =>
+  typeof value === "object" && value !== null && hasCodes(value) ? quantizedWeight(value, name) : weight(value, name);
+
+function hasCodes(value: object): boolean {
+  try {
+    return "codes" in value;
+  } catch {
+    return false; // a revoked proxy, which the reader of plain weights refuses
+  }
+}
+
+export const isQuantized = (weight: object): weight is QuantizedWeight => "codes" in weight;
+
 const expertFields = {
-  gate: optional(weight),
-  up: weight,
-  factor: optional(weight),
-  down: weight,
+  gate: optional(matrix),
+  up: matrix,
+  factor: optional(matrix),
+  down: matrix,
   gateBias: optional(weight),
   upBias: optional(weight),
   downBias: optional(weight),
@@ -49,7 +73,8 @@ const expertFields = {
 const readExpert = object(expertFields, "{ gate, up, down }");
 
 /** Reads one expert's weights, or those of all experts stacked; {@link checkExpert} checks the tensors. */
-export const expertWeights: Reader<ExpertWeights> = (value, name) => mapExpert(readExpert(value, name), (one) => one);
+export const expertWeights: Reader<ExpertWeights> = (value, name) =>
+  mapExpert(readExpert(value, name), (one) => one) as ExpertWeights;
 
 /** Reads the weights of `count` experts: a list, or stacked tensors. */
 export function readExperts(value: unknown, count: number): ExpertWeights | readonly ExpertWeights[] {
@@ -82,9 +107,12 @@ export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRol
 export function mapExpert<A, B>(
   weights: { readonly [Role in ExpertRole]?: A | undefined },
   map: (weight: A, role: ExpertRole) => B,
-): ExpertWeights<B> {
+): ExpertWeights<B, B> {
   const roles = expertRoles.filter((role) => weights[role] !== undefined);
-  return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<B>;
+  return Object.fromEntries(roles.map((role) => [role, map(weights[role] as A, role)])) as unknown as ExpertWeights<
+    B,
+    B
+  >;
 }
 
 /** Checks the weights of one expert of width `inner`, or of `count` stacked ones. */
@@ -107,14 +135,26 @@ export function checkExpert(
   const shapes = expertShapes(hiddenSize, inner);
   for (const role of expertRoles) {
     const weight = weights[role];
-    if (weight !== undefined) checkWeight(`${name}.${role}`, weight, shapes[role], device, count);
+    if (weight === undefined) continue;
+    if (!isQuantized(weight)) checkWeight(`${name}.${role}`, weight, shapes[role], device, count);
+    else checkQuantized(`${name}.${role}`, weight, shapes[role] as [number, number], device, count);
   }
 }
 
-/** The weights of one of the experts stacked in `weights`, as views; dispose of these tensors after use. */
-export function stackedExpert(weights: ExpertWeights, expert: number, hidden: number, inner: number) {
+/** The weights of one of the experts stacked in `weights`, as views; {@link disposeExpert} after use. */
+export function stackedExpert(weights: ExpertWeights, expert: number, hidden: number, inner: number): ExpertWeights {
   const shapes = expertShapes(hidden, inner);
-  return mapExpert(weights, (weight, role) => stackedWeight(weight, expert, shapes[role]));
+  return mapExpert<ExpertMatrix, ExpertMatrix>(weights, (weight, role) =>
+    isQuantized(weight) ? stackedQuantized(weight, expert) : stackedWeight(weight, expert, shapes[role]),
+  ) as ExpertWeights;
+}
+
+/** Frees the tensors of an expert's weights. */
+export function disposeExpert(weights: ExpertWeights): void {
+  mapExpert<ExpertMatrix, void>(weights, (weight) => {
+    if (isQuantized(weight)) disposeQuantized(weight);
+    else storedWeight(weight).tensor.dispose();
+  });
 }
 
 /**
@@ -124,6 +164,22 @@ function share(place: MatrixPlace, role: ExpertRole, first: number, count: numbe
   if (role === "downBias") return first === 0 ? place : undefined;
   const alongColumns = role === "down" || role === "gateBias" || role === "upBias";
   return alongColumns ? someColumns(place, first, count) : someRows(place, first, count);
+}
+
+/** The same of a quantised matrix. */
+function quantizedShare(
+  role: ExpertRole,
+  weight: QuantizedWeight,
+  shape: readonly [number, number],
+  first: number,
+  count: number,
+): WeightMatrix {
+  const [rows, columns] = shape;
+  const part =
+    role === "down"
+      ? { firstRow: 0, rows, firstColumn: first, columns: count }
+      : { firstRow: first, rows: count, firstColumn: 0, columns };
+  return quantizedMatrix(role, weight, shape, part);
 }
 
 /**
@@ -141,6 +197,7 @@ export function expertShare(
   const part = (role: ExpertRole): WeightMatrix | null => {
     const weight = weights[role];
     if (weight === undefined) return null;
+    if (isQuantized(weight)) return quantizedShare(role, weight, shapes[role] as [number, number], first, count);
     const { tensor, ...layout } = storedWeight(weight);
     const place = share(matrixPlace(shapes[role], layout), role, first, count);
     return place === undefined ? null : plainWeight(tensor.dtype, matrixAt(tensor, place));

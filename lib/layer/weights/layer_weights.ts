@@ -1,13 +1,14 @@
 import type { FloatDType } from "../../core/dtype.js";
-import type { GivenDTypes } from "../description/storage.js";
-import type { ExpertWeights } from "./expert_weights.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import type { GivenFormats } from "../description/storage.js";
+import type { ExpertRole, ExpertWeights } from "./expert_weights.js";
 import type { Weight } from "./weight_layout.js";
 
 /**
  * The weights of a layer. Each is a tensor of the shape given here or, if it is stored in another way (inputs first,
  * gate and up in one tensor), `{ tensor, orient, part, stacked }`; see {@link WeightLayout}.
  */
-export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
+export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts = Expert> {
   /** [E, H] */
   router: W;
   /** [E] */
@@ -27,29 +28,29 @@ export interface LayerWeights<W = Weight, Experts = ExpertWeights<W>> {
   /** Every expert's weights. */
   experts: Experts;
   /** The shared expert's weights, of width `sharedExpert.intermediateSize`. */
-  shared?: ExpertWeights<W>;
+  shared?: Expert;
   /** Its gate: [1, H] for a sigmoid, [2, H] for a softmax. */
   sharedGate?: W;
   /** [1] or [2] */
   sharedGateBias?: W;
 }
 
-/** The dtypes of a layer's weights, given its first expert. */
-export function givenDTypes<W>(
+/** The formats of a layer's weights, given its first expert. */
+export function givenFormats<W>(
   layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & { readonly router: W },
-  expert: ExpertWeights<W>,
-  dtypeOf: (weight: W) => FloatDType | undefined,
-): GivenDTypes {
-  const dtype = (weight: W | undefined) => (weight === undefined ? undefined : dtypeOf(weight));
+  expert: { readonly [Role in ExpertRole]?: W | undefined },
+  formatOf: (weight: W) => WeightFormatName | undefined,
+): GivenFormats {
+  const format = (weight: W | undefined) => (weight === undefined ? undefined : formatOf(weight));
   const { gate, up, factor, down, ...expertBiases } = expert;
   const biases = [layer.routerBias, layer.sharedGateBias, ...Object.values(expertBiases)];
   return {
-    router: dtypeOf(layer.router) as FloatDType,
-    sharedGate: dtype(layer.sharedGate),
-    gate: dtype(gate),
-    up: dtype(up),
-    factor: dtype(factor),
-    down: dtype(down),
-    biases: dtype(biases.find((bias) => bias !== undefined)),
+    router: formatOf(layer.router) as FloatDType,
+    sharedGate: format(layer.sharedGate) as FloatDType | undefined,
+    gate: format(gate),
+    up: format(up),
+    factor: format(factor),
+    down: format(down),
+    biases: format(biases.find((bias) => bias !== undefined)) as FloatDType | undefined,
   };
 }

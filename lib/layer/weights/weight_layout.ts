@@ -6,14 +6,11 @@ import { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import { checkTensor } from "../../operators/check.js";
+import { type Part, parts } from "../../operators/experts/quantized_weight.js";
 
 /** `out_in`: rows are outputs (y = W x), as in PyTorch's linear layers. `in_out`: columns are outputs (y = x W). */
 export type Orient = "out_in" | "in_out";
 const orients: readonly Orient[] = ["out_in", "in_out"];
-
-/** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */
-export type Part = "first_half" | "second_half" | "even" | "odd";
-const parts: readonly Part[] = ["first_half", "second_half", "even", "odd"];
 
 /**
  * How a tensor holds the matrices of all experts: with the expert as an additional first dimension (`dim0`), or

@@ -9,14 +9,23 @@ import {
 } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
-import { freeWeight, plainWeight } from "../../core/weight_format.js";
+import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
+import {
+  checkQuantized,
+  disposeQuantized,
+  type QuantizedWeight,
+  quantizedMatrix,
+  quantizedWeight,
+  stackedQuantized,
+} from "./quantized_weight.js";
 
 /**
  * Expert weights in the layout that the device's grouped GEMM reads fastest. Made by {@link packExperts}; `dispose()`
@@ -24,17 +33,17 @@ import { checkOptional, checkPair, checkTensor, output } from "../check.js";
  */
 export class PackedExperts implements Disposable {
   readonly #device: Device;
-  readonly #dtype: DType;
+  readonly #format: WeightFormatName;
   readonly #shape: Shape;
   readonly #activation: Activation;
   #handle: PackedHandle | undefined;
 
   /** @internal Use {@link packExperts}. */
-  constructor(device: Device, dtype: DType, shape: Shape, activation: Activation, handle: PackedHandle) {
+  constructor(device: Device, format: WeightFormatName, shape: Shape, activation: Activation, handle: PackedHandle) {
     checkOwnClass(new.target, PackedExperts);
     this.#device = device;
-    this.#dtype = dtype;
-    this.#shape = shape;
+    this.#format = format;
+    this.#shape = Object.freeze([...shape]);
     this.#activation = activation;
     this.#handle = handle;
     Object.freeze(this);
@@ -49,8 +58,14 @@ export class PackedExperts implements Disposable {
     return this.#device;
   }
 
+  /** The dtype of its elements; u8, that of the codes, if they are quantised. */
   get dtype(): DType {
-    return this.#dtype;
+    return isPlain(weightFormat(this.#format)) ? (this.#format as DType) : "u8";
+  }
+
+  /** The format of its elements: a dtype, or the name of a quantised format. */
+  get format(): WeightFormatName {
+    return this.#format;
   }
 
   /** [E, N, K] as given; N = 2I rows (gate, then up) if the activation is gated. A frozen array. */
@@ -85,7 +100,7 @@ export class PackedExperts implements Disposable {
 
   [inspect.custom](): string {
     const state = this.#handle === undefined || this.device.disposed ? " (disposed)" : "";
-    return `PackedExperts<${this.dtype}> ${shapeText(this.shape)} for ${this.activation} on ${this.device.name}${state}`;
+    return `PackedExperts<${this.format}> ${shapeText(this.shape)} for ${this.activation} on ${this.device.name}${state}`;
   }
 }
 
@@ -116,45 +131,89 @@ const activationOptions = object(activationFields, '{ activation: "swiglu" }');
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
  *
- * @param weight [E, N, K] f32, f16 or bf16; rows are outputs (y = W x). If the activation is gated, N = 2I: I gate
- * rows, then I up rows.
+ * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). If the activation is gated,
+ * N = 2I: I gate rows, then I up rows. Quantised weights keep their format.
  * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
- * OUT_OF_MEMORY.
+ * UNSUPPORTED_OPERATION (quantised, if I rows end within a group of rows), OUT_OF_MEMORY.
  */
-export function packExperts(weight: Tensor<FloatDType>, options: ActivationOptions = {}): PackedExperts {
-  checkTensor("weight", weight, "float", ["E", "N", "K"]);
-  return pack(weight, activationOptions(options, "options"));
+export function packExperts(
+  weight: Tensor<FloatDType> | QuantizedWeight,
+  options: ActivationOptions = {},
+): PackedExperts {
+  return pack(readStack(weight), activationOptions(options, "options"));
+}
+
+/** The matrices of all experts, checked. */
+interface ExpertStack {
+  readonly device: Device;
+  readonly format: WeightFormatName;
+  /** [E, N, K] */
+  readonly shape: readonly [number, number, number];
+  /** Some rows of one expert's matrix. Free its handles after use. */
+  rows(expert: number, first: number, count: number): WeightMatrix;
+}
+
+/** @param width K, if the weight does not say it. */
+function readStack(weight: unknown, width?: number): ExpertStack {
+  if (weight instanceof Tensor || typeof weight !== "object" || weight === null) {
+    return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>);
+  }
+  const read = quantizedWeight(weight, "weight");
+  const { shape: codes, device } = checkTensor("weight.codes", read.codes, ["u8"], ["E", "N", "bytes"]);
+  const [experts, rows, bytes] = codes as [number, number, number];
+  const columns = read.columns ?? width ?? Math.floor((bytes * 8) / weightFormat(read.format).bits);
+  if (read.part !== undefined) throw cannotCombine("weight.part", "packExperts");
+  checkQuantized("weight", read, [rows, columns], device, experts);
+  return {
+    device,
+    format: read.format,
+    shape: [experts, rows, columns],
+    rows: (expert, firstRow, count) => {
+      const one = stackedQuantized(read, expert);
+      try {
+        return quantizedMatrix("weight", one, [rows, columns], { firstRow, rows: count, firstColumn: 0, columns });
+      } finally {
+        disposeQuantized(one);
+      }
+    },
+  };
+}
+
+function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>): ExpertStack {
+  const [experts, rows, columns] = shape as [number, number, number];
+  return {
+    device,
+    format: dtype,
+    shape: [experts, rows, columns],
+    rows: (expert, first, count) =>
+      plainWeight(dtype, {
+        handle: handle.view([count, columns], (expert * rows + first) * columns),
+        rows: count,
+        columns,
+        rowStride: columns,
+        columnStride: 1,
+      }),
+  };
 }
 
 /** {@link packExperts} with options that have been read. */
-function pack(
-  weight: Tensor<FloatDType>,
-  { activation = "none", clamp }: Read<typeof activationOptions>,
-): PackedExperts {
-  const [experts, rows, columns] = weight.shape as [number, number, number];
+function pack(stack: ExpertStack, { activation = "none", clamp }: Read<typeof activationOptions>): PackedExperts {
+  const { device, format, shape } = stack;
+  const [experts, rows, columns] = shape;
   const gated = isGated(activation);
   if (gated && rows % 2 !== 0) {
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
-  const handle = weight.device.backend.packedExperts(experts, rows, columns, weight.dtype, activation, clamp);
+  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp);
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts; expert++) {
-    const offset = expert * rows * columns;
-    const matrix = (begin: number) =>
-      plainWeight(weight.dtype, {
-        handle: weight.handle.view([half, columns], begin),
-        rows: half,
-        columns,
-        rowStride: columns,
-        columnStride: 1,
-      });
-    const first = matrix(offset);
-    const up = gated ? matrix(offset + half * columns) : null;
+    const first = stack.rows(expert, 0, half);
+    const up = gated ? stack.rows(expert, half, half) : null;
     handle.setExpert(expert, first, up);
     freeWeight(first);
     if (up !== null) freeWeight(up);
   }
-  return new PackedExperts(weight.device, weight.dtype, weight.shape, activation, handle);
+  return new PackedExperts(device, format, shape, activation, handle);
 }
 
 export interface GroupedGemmOptions extends ActivationOptions {
@@ -180,37 +239,49 @@ const groupedGemmOptions = object(groupedGemmFields, "{ tokenOfRow, bias }");
  * offsets[E] on are zeros.
  *
  * @param x [R, K], or [T, K] with `tokenOfRow`; f32, f16 or bf16.
- * @param weight [E, N, K], or the same packed by {@link packExperts}. A plain tensor is packed on every call, so pack
- * weights that are used more than once.
+ * @param weight [E, N, K], float or quantised, or the same packed by {@link packExperts}. Weights that are not packed are
+ * packed on every call, so pack those that are used more than once.
  * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
  * @returns y [R, N], or [R, N/2] if gated, in the dtype of `out` if given, else of x.
  * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT.
  */
 export function groupedGemm<O extends FloatDType>(
   x: Tensor<FloatDType>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   offsets: Tensor<"i32">,
   options: GroupedGemmOptions & { out: Tensor<O> },
 ): Tensor<O>;
 export function groupedGemm<D extends FloatDType, O extends FloatDType = D>(
   x: Tensor<D>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   offsets: Tensor<"i32">,
   options?: GroupedGemmOptions & { out?: Tensor<O> },
 ): Tensor<D | O>;
 export function groupedGemm(
   x: Tensor<FloatDType>,
-  weight: Tensor<FloatDType> | PackedExperts,
+  weight: Tensor<FloatDType> | QuantizedWeight | PackedExperts,
   offsets: Tensor<"i32">,
   options: GroupedGemmOptions = {},
 ): Tensor<FloatDType> {
   checkTensor("x", x, "float", ["R", "K"]);
   const read = groupedGemmOptions(options, "options");
-  if (!(weight instanceof Tensor)) return multiply(x, weight, offsets, read);
-  checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], x.device);
-  checkPair(x, weight);
-  using packed = pack(weight, read);
+  if (weight instanceof PackedExperts) return multiply(x, weight, offsets, read);
+  const stack = weightOf(weight, x);
+  using packed = pack(stack, read);
   return multiply(x, packed, offsets, read);
+}
+
+/** The weight of {@link groupedGemm} if it is not packed. */
+function weightOf(weight: Tensor<FloatDType> | QuantizedWeight, x: Tensor<FloatDType>): ExpertStack {
+  if (typeof weight !== "object" || weight === null) {
+    throw invalidArgument("weight", "a Tensor, a quantised weight or packed experts", weight);
+  }
+  if (weight instanceof Tensor) {
+    checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], x.device);
+    checkPair(x, weight);
+    return floatStack(weight);
+  }
+  return readStack(weight, x.shape[1]);
 }
 
 /** {@link groupedGemm} with packed weights and options that have been read. */
@@ -221,7 +292,6 @@ function multiply(
   options: Read<typeof groupedGemmOptions>,
 ): Tensor<FloatDType> {
   const { device } = x;
-  if (!(weight instanceof PackedExperts)) throw invalidArgument("weight", "a Tensor or packed experts", weight);
   if (weight.device !== device) {
     throw new MoeError("DEVICE_MISMATCH", "weight: expected packed experts on x's device, got another device's");
   }

@@ -1,19 +1,14 @@
 import { type DType, fromBF16, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
-import {
-  type ScaleLevel,
-  type WeightFormat,
-  type WeightFormatName,
-  type WeightMatrix,
-  weightFormats,
-} from "../../core/weight_format.js";
+import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
 
 /** The values of a weight, by the definition of its format; every device must compute with these. */
 export function dequantize(weight: WeightMatrix): Matrix {
-  const format = weightFormats.get(weight.format) as WeightFormat;
+  const format = weightFormat(weight.format);
   const { rows, columns, codes } = weight;
   const codeOf = isPlain(format) ? plainCodes(codes) : packedCodes(format, codes);
   const scale = level(format.scales, weight.scales, columns);
@@ -44,7 +39,7 @@ export function dequantize(weight: WeightMatrix): Matrix {
  * @throws UNSUPPORTED_DTYPE if `format` is quantised and the weight is in another format: nothing is quantised here.
  */
 export function storedValues(weight: WeightMatrix, format: WeightFormatName): Matrix {
-  if (weight.format !== format && !isPlain(weightFormats.get(format) as WeightFormat)) {
+  if (weight.format !== format && !isPlain(weightFormat(format))) {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",
       `weight: expected ${format}, in which the layer stores it, got ${weight.format}`,
@@ -53,14 +48,9 @@ export function storedValues(weight: WeightMatrix, format: WeightFormatName): Ma
   return dequantize(weight);
 }
 
-/** Whether codes are the values themselves. */
-function isPlain({ code }: WeightFormat): boolean {
-  return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
-}
-
 /** The dtype that holds the values of a format exactly. */
 export function storageOf(name: WeightFormatName): DType {
-  const format = weightFormats.get(name) as WeightFormat;
+  const format = weightFormat(name);
   return isPlain(format) ? (format.code as DType) : "f64";
 }
 

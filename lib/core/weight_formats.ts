@@ -1,0 +1,119 @@
+import { describe, MoeError } from "./errors.js";
+import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "./weight_format.js";
+
+// The weight formats by name; native/core/formats has the same.
+
+/** OCP MX, E2M1. */
+const e2m1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
+/** NF4 and FP4 of bitsandbytes (functional.py), as float32. */
+const nf4 = [
+  -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+  -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
+];
+const fp4 = [0, 0.0625, 8, 12, 4, 6, 2, 3, -0, -0.0625, -8, -12, -4, -6, -2, -3].map((value) =>
+  Math.fround(value / 12),
+);
+/** IQ4_NL and IQ4_XS of GGUF (ggml-common.h). */
+const iq4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+const tables = { e2m1, nf4, fp4, iq4 } as const;
+
+type Coding = Omit<WeightFormat, "name" | "scales" | "superScales">;
+
+function tableOf(name: keyof typeof tables): Coding {
+  return { code: "table", bits: 4, table: tables[name] };
+}
+const groups = (type: ScaleType, columns: number, rows = 1): ScaleLevel => ({ type, rows, columns });
+const minimum = (bits: number): Coding => ({ code: "unsigned_integer", bits, offset: "minimum" });
+const signed = (bits: number): Coding => ({ code: "signed_integer", bits });
+const super256 = groups("f16", 256);
+
+/** The formats that have names of their own. A plain one has the name of its dtype; `f64` exists only on `reference`. */
+export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
+  (
+    [
+      { name: "f32", code: "f32", bits: 32 },
+      { name: "f16", code: "f16", bits: 16 },
+      { name: "bf16", code: "bf16", bits: 16 },
+      { name: "f64", code: "f64", bits: 64 },
+      { name: "mxfp4", ...tableOf("e2m1"), scales: groups("e8m0", 32) },
+      // The scale of the scales is the tensor's, kept for each row.
+      { name: "nvfp4", ...tableOf("e2m1"), scales: groups("e4m3", 16), superScales: groups("f32", 0) },
+      // GGUF. Codes stand in the order of the columns; those of signed types have their offset subtracted.
+      { name: "q4_1", ...minimum(4), scales: groups("f16", 32) },
+      { name: "q5_1", ...minimum(5), scales: groups("f16", 32) },
+      { name: "q2_k", ...minimum(2), scales: groups("u4", 16), superScales: super256 },
+      { name: "q3_k", ...signed(3), scales: groups("i8", 16), superScales: super256 },
+      { name: "q4_k", ...minimum(4), scales: groups("u6", 32), superScales: super256 },
+      { name: "q5_k", ...minimum(5), scales: groups("u6", 32), superScales: super256 },
+      { name: "q6_k", ...signed(6), scales: groups("i8", 16), superScales: super256 },
+      { name: "iq4_xs", ...tableOf("iq4"), scales: groups("i8", 32), superScales: super256 },
+    ] satisfies WeightFormat[]
+  ).map((format) => [format.name, format]),
+);
+
+const parsed = new Map<string, WeightFormat>();
+
+/** The format of this name; undefined if there is none. */
+export function findFormat(name: WeightFormatName): WeightFormat | undefined {
+  const known = namedFormats.get(name) ?? parsed.get(name);
+  if (known !== undefined) return known;
+  const format = parse(name);
+  if (format !== undefined) parsed.set(name, format);
+  return format;
+}
+
+/** As {@link findFormat}. @throws UNSUPPORTED_DTYPE if there is none. */
+export function weightFormat(name: WeightFormatName, parameter = "format"): WeightFormat {
+  const format = typeof name === "string" ? findFormat(name) : undefined;
+  if (format !== undefined) return format;
+  throw new MoeError(
+    "UNSUPPORTED_DTYPE",
+    `${parameter}: expected the name of a weight format such as "i4_g32_bf16", "mxfp4" or "q4_k", got ${describe(name)}`,
+  );
+}
+
+const name =
+  /^(?:([iu])([234568])|(e4m3|e2m1|nf4|fp4|iq4))_(?:g([1-9]\d{1,3})|(channel|b128))_(f32|f16|bf16|e4m3|e8m0)$/;
+
+function parse(text: string): WeightFormat | undefined {
+  const match = name.exec(text);
+  if (match === null) return undefined;
+  const [, sign, bits, float, group, whole, type] = match;
+  const columns = group === undefined ? (whole === "b128" ? 128 : 0) : Number(group);
+  if (group !== undefined && (columns % 16 !== 0 || columns > 1024)) return undefined;
+  const scales = groups(type as ScaleType, columns, whole === "b128" ? 128 : 1);
+  return { name: text, ...coding(sign, Number(bits), float), scales };
+}
+
+function coding(sign: string | undefined, bits: number, float: string | undefined): Coding {
+  if (float === "e4m3") return { code: "e4m3", bits: 8 };
+  if (float !== undefined) return tableOf(float as keyof typeof tables);
+  return sign === "i" ? signed(bits) : { code: "unsigned_integer", bits, offset: "zero_point" };
+}
+
+/** Whether a format's codes are the values themselves. */
+export function isPlain({ code }: WeightFormat): boolean {
+  return code === "f32" || code === "f16" || code === "bf16" || code === "f64";
+}
+
+/** Bytes of one row of codes. */
+export function rowBytes({ bits }: WeightFormat, columns: number): number {
+  return Math.ceil((columns * bits) / 8);
+}
+
+/** Bits per weight of a matrix in this format, its scales and offsets included, if every group is whole. */
+export function bitsPerWeight({ bits, scales, superScales, offset }: WeightFormat, columns: number): number {
+  const levelBits = (level: ScaleLevel | undefined) =>
+    level === undefined ? 0 : (8 * scaleBytes(level.type)) / (level.rows * (level.columns || columns));
+  const offsets = { none: 0, zero_point: 1, minimum: 2 }[offset ?? "none"];
+  const zeros = offsets === 1 ? 8 / ((scales?.rows ?? 1) * (scales?.columns || columns)) : 0;
+  const levels = levelBits(scales) + levelBits(superScales);
+  return bits + levels * (offsets === 2 ? 2 : 1) + zeros;
+}
+
+/** Bytes of one scale. */
+export function scaleBytes(type: ScaleType): number {
+  return type === "f32" ? 4 : type === "f16" || type === "bf16" ? 2 : 1;
+}

@@ -1,0 +1,239 @@
+import type { Device } from "../../core/device.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import {
+  choice,
+  type Fields,
+  finite,
+  integer,
+  object,
+  optional,
+  type Reader,
+  text,
+  unchecked,
+} from "../../core/options.js";
+import { type Shape, shapeSize } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
+import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import { isPlain, rowBytes, weightFormat } from "../../core/weight_formats.js";
+import { checkTensor } from "../check.js";
+
+/** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */
+export type Part = "first_half" | "second_half" | "even" | "odd";
+export const parts: readonly Part[] = ["first_half", "second_half", "even", "odd"];
+
+/**
+ * A matrix [N, K], or those of E experts [E, N, K], in a quantised format. Rows are outputs (y = W x). The tensors of
+ * scales have one value for each group of rows and columns, in the dtype that the format names; those of `e4m3`, `e8m0`
+ * and of integers are u8. With `part`, the tensors have the rows of two matrices.
+ */
+export interface QuantizedWeight {
+  /** See {@link WeightFormatName}. */
+  format: WeightFormatName;
+  /** [N, ceil(K * bits / 8)] u8: each row's codes one after another, lower columns in lower bits. */
+  codes: Tensor<"u8">;
+  /** [ceil(N / rows), ceil(K / columns)] for the format's groups of rows x columns. */
+  scales?: Tensor;
+  /** The scales' scales. */
+  superScales?: Tensor;
+  /** The zero points (u8), or for formats with minima, those: what is subtracted is minimum * super minimum. */
+  zeros?: Tensor;
+  /** The minima's scales. */
+  superZeros?: Tensor;
+  /** Multiplies the whole matrix; default 1. */
+  scalar?: number;
+  /** [K] f32, multiplies the columns. */
+  inputScale?: Tensor<"f32">;
+  /** [K] i32, the input that each stored column multiplies. */
+  inputOrder?: Tensor<"i32">;
+  part?: Part;
+  /** K, for {@link packExperts} if the last byte of a row is not full. */
+  columns?: number;
+}
+
+const fields = {
+  format: text,
+  codes: unchecked,
+  scales: unchecked,
+  superScales: unchecked,
+  zeros: unchecked,
+  superZeros: unchecked,
+  scalar: optional(finite),
+  inputScale: unchecked,
+  inputOrder: unchecked,
+  part: optional(choice(parts)),
+  columns: optional(integer(1)),
+} satisfies Fields<QuantizedWeight>;
+const readFields = object(fields, "{ format, codes, scales }");
+
+/** Reads a weight in a quantised format; {@link checkQuantized} checks its tensors. */
+export const quantizedWeight: Reader<QuantizedWeight> = (value, name) => {
+  const read = readFields(value, name);
+  if (isPlain(weightFormat(read.format, `${name}.format`))) {
+    throw invalidArgument(`${name}.format`, "a quantised format; pass floats as a tensor", read.format);
+  }
+  return read as QuantizedWeight;
+};
+
+type LevelRole = "scales" | "superScales" | "zeros" | "superZeros";
+
+/** The levels of a format by the tensor that holds them. */
+function levelsOf({ scales, superScales, offset }: WeightFormat): Readonly<Record<LevelRole, ScaleLevel | undefined>> {
+  const zeroPoint: ScaleLevel | undefined = scales && { ...scales, type: "u4" };
+  return {
+    scales,
+    superScales,
+    zeros: offset === "zero_point" ? zeroPoint : offset && scales,
+    superZeros: offset === "minimum" ? superScales : undefined,
+  };
+}
+
+const levelRoles = ["scales", "superScales", "zeros", "superZeros"] as const;
+
+/** Rows and columns of a level of a matrix of `rows` x `columns`. */
+function levelSize(level: ScaleLevel, rows: number, columns: number): readonly [number, number] {
+  return [Math.ceil(rows / level.rows), level.columns === 0 ? 1 : Math.ceil(columns / level.columns)];
+}
+
+/** The tensors' rows: those of two matrices if each holds a part. */
+const storedRows = ({ part }: QuantizedWeight, rows: number) => (part === undefined ? rows : 2 * rows);
+
+/**
+ * Checks that a weight holds a matrix of `shape` [N, K].
+ * @param count number of stacked experts; absent for a single matrix.
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT for a tensor that the format
+ * needs and that is missing, or that it does not have.
+ */
+export function checkQuantized(
+  parameter: string,
+  weight: QuantizedWeight,
+  [rows, columns]: readonly [number, number],
+  device: Device,
+  count?: number,
+): void {
+  const format = weightFormat(weight.format);
+  const all = storedRows(weight, rows);
+  const stacked = (shape: Shape) => (count === undefined ? shape : [count, ...shape]);
+  checkTensor(`${parameter}.codes`, weight.codes, ["u8"], stacked([all, rowBytes(format, columns)]), device);
+  const levels = levelsOf(format);
+  for (const role of levelRoles) {
+    const [level, tensor, name] = [levels[role], weight[role], `${parameter}.${role}`];
+    if (level !== undefined) {
+      const dtype = level.type === "f32" || level.type === "f16" || level.type === "bf16" ? level.type : "u8";
+      checkTensor(name, tensor, [dtype], stacked(levelSize(level, all, columns)), device);
+    } else if (tensor !== undefined) {
+      throw invalidArgument(name, `nothing, as ${format.name} has none`, tensor);
+    }
+  }
+  const { inputScale, inputOrder } = weight;
+  if (inputScale !== undefined) checkTensor(`${parameter}.inputScale`, inputScale, ["f32"], stacked([columns]), device);
+  if (inputOrder !== undefined) checkTensor(`${parameter}.inputOrder`, inputOrder, ["i32"], stacked([columns]), device);
+}
+
+/** A part of a matrix, in its own rows and columns. */
+export interface MatrixPart {
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly firstColumn: number;
+  readonly columns: number;
+}
+
+/**
+ * A part of the matrix of `shape` [N, K] that a checked weight holds. Free the handles after use.
+ * @throws UNSUPPORTED_OPERATION if the part would cut a group of elements that share a scale, or a byte of codes.
+ */
+export function quantizedMatrix(
+  parameter: string,
+  weight: QuantizedWeight,
+  shape: readonly [number, number],
+  part: MatrixPart = { firstRow: 0, rows: shape[0], firstColumn: 0, columns: shape[1] },
+): WeightMatrix {
+  const format = weightFormat(weight.format);
+  const step = weight.part === "even" || weight.part === "odd" ? 2 : 1;
+  const base = weight.part === "second_half" ? shape[0] : weight.part === "odd" ? 1 : 0;
+  const firstRow = base + part.firstRow * step;
+  /** A matrix of the weight's tensors in which `rows` x `columns` elements of the weight share one entry. */
+  const matrix = (tensor: Tensor, rows: number, columns: number): StridedMatrix => {
+    if ((rows > 1 && (step > 1 || firstRow % rows !== 0)) || part.firstColumn % columns !== 0) {
+      const place = `rows from ${firstRow}${step > 1 ? " in steps of 2" : ""} and columns from ${part.firstColumn}`;
+      throw new MoeError(
+        "UNSUPPORTED_OPERATION",
+        `${parameter}: expected a matrix whose ${place} begin with a group of ${format.name}, got groups of ` +
+          `${rows} x ${columns}; dequantise it first`,
+      );
+    }
+    const width = Math.ceil(shape[1] / columns);
+    const offset = Math.floor(firstRow / rows) * width + part.firstColumn / columns;
+    return {
+      handle: tensor.handle.view([shapeSize(tensor.shape) - offset], offset),
+      rows: Math.ceil(part.rows / rows),
+      columns: Math.ceil(part.columns / columns),
+      rowStride: step * width,
+      columnStride: 1,
+    };
+  };
+  /** Codes, a byte an entry. A group of eight columns fills whole bytes. */
+  const codes = (): StridedMatrix => {
+    const bytes = rowBytes(format, shape[1]);
+    if ((part.firstColumn * format.bits) % 8 !== 0) {
+      throw new MoeError(
+        "UNSUPPORTED_OPERATION",
+        `${parameter}: column ${part.firstColumn} of ${format.name} does not begin with a byte; dequantise it first`,
+      );
+    }
+    const offset = firstRow * bytes + (part.firstColumn * format.bits) / 8;
+    return {
+      handle: weight.codes.handle.view([shapeSize(weight.codes.shape) - offset], offset),
+      rows: part.rows,
+      columns: rowBytes(format, part.columns),
+      rowStride: step * bytes,
+      columnStride: 1,
+    };
+  };
+  const vector = (tensor: Tensor) => tensor.handle.view([part.columns], part.firstColumn);
+  const levels = levelsOf(format);
+  const parts = levelRoles.flatMap((role) => {
+    const [level, tensor] = [levels[role], weight[role]];
+    return level && tensor ? [[role, matrix(tensor, level.rows, level.columns || shape[1])] as const] : [];
+  });
+  if (weight.inputOrder !== undefined && part.columns !== shape[1]) {
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${parameter}: a matrix with an inputOrder cannot be divided by columns`,
+    );
+  }
+  return {
+    format: format.name,
+    rows: part.rows,
+    columns: part.columns,
+    codes: codes(),
+    ...Object.fromEntries(parts),
+    ...(weight.scalar !== undefined && { scalar: weight.scalar }),
+    ...(weight.inputScale && { inputScale: vector(weight.inputScale) }),
+    ...(weight.inputOrder && { inputOrder: vector(weight.inputOrder) }),
+  };
+}
+
+/** The weight of one of the experts stacked in `weight`, as views; dispose of its tensors after use. */
+export function stackedQuantized(weight: QuantizedWeight, expert: number): QuantizedWeight {
+  return mapTensors(weight, (tensor) => {
+    using slice = tensor.rows(expert, expert + 1);
+    return slice.reshape(tensor.shape.slice(1));
+  });
+}
+
+/** Frees a weight's tensors. */
+export function disposeQuantized(weight: QuantizedWeight): void {
+  mapTensors(weight, (tensor) => {
+    tensor.dispose();
+    return tensor;
+  });
+}
+
+const tensorRoles = ["codes", ...levelRoles, "inputScale", "inputOrder"] as const;
+
+/** The weight with other tensors. */
+function mapTensors(weight: QuantizedWeight, map: (tensor: Tensor) => Tensor): QuantizedWeight {
+  const present = tensorRoles.filter((role) => weight[role] !== undefined);
+  return { ...weight, ...Object.fromEntries(present.map((role) => [role, map(weight[role] as Tensor)])) };
+}

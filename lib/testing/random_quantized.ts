@@ -1,0 +1,93 @@
+import type { Device } from "../core/device.js";
+import { type Shape, shapeSize } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../core/weight_format.js";
+import { rowBytes, weightFormat } from "../core/weight_formats.js";
+import type { QuantizedWeight } from "../operators/experts/quantized_weight.js";
+import type { Random } from "./random.js";
+
+/** The largest magnitude of a format's codes, zero points subtracted. */
+function largestCode({ code, bits, table }: WeightFormat): number {
+  if (code === "e4m3") return 448;
+  if (table !== undefined) return Math.max(...table.map(Math.abs));
+  return code === "signed_integer" ? 2 ** (bits - 1) : 2 ** bits;
+}
+
+/**
+ * A random matrix [N, K] in a quantised format, with every code and with values of about `deviation` and around 0.
+ * @param lead sizes before N, of stacked matrices.
+ */
+export function randomQuantized(
+  device: Device,
+  random: Random,
+  name: WeightFormatName,
+  [rows, columns]: readonly [number, number],
+  deviation = columns ** -0.5,
+  lead: Shape = [],
+): QuantizedWeight {
+  const format = weightFormat(name);
+  const { scales, superScales, offset, code, bits } = format;
+  const integers = (shape: Shape, most: number) =>
+    device.tensor(
+      Uint8Array.from({ length: shapeSize(shape) }, () => random.integer(0, most)),
+      shape,
+    ) as Tensor<"u8">;
+  const level = ({ type, ...group }: ScaleLevel, size: number): Tensor => {
+    const shape = [...lead, Math.ceil(rows / group.rows), group.columns === 0 ? 1 : Math.ceil(columns / group.columns)];
+    const values = Float64Array.from({ length: shapeSize(shape) }, () => size * (0.5 + random.uniform()));
+    return scaleTensor(device, type, values, shape);
+  };
+  const codes = integers([...lead, rows, rowBytes(format, columns)], 255);
+  if (code === "e4m3") codes.write(codes.dataSync().map((raw) => ((raw & 0x7f) === 0x7f ? 0 : raw)));
+  // Integer scales have values around a quarter of their range, which the scale above them takes back.
+  const size = (2 * deviation) / largestCode(format);
+  const small = superScales === undefined ? size : scales?.type === "e4m3" ? 1 : smallScale(scales?.type);
+  const middle = 2 ** (bits - 1);
+  return {
+    format: name,
+    codes,
+    ...(scales && { scales: level(scales, small) }),
+    ...(superScales && { superScales: level(superScales, size / small) }),
+    ...(offset === "zero_point" &&
+      scales && {
+        zeros: integers(
+          [...lead, Math.ceil(rows / scales.rows), scales.columns === 0 ? 1 : Math.ceil(columns / scales.columns)],
+          2 ** bits - 1,
+        ),
+      }),
+    ...(offset === "minimum" && scales && { zeros: level(scales, superScales ? small : small * middle) }),
+    ...(offset === "minimum" && superScales && { superZeros: level(superScales, (size / small) * middle) }),
+  };
+}
+
+function smallScale(type: ScaleType | undefined): number {
+  return type === "u4" ? 6 : type === "u6" ? 24 : 48;
+}
+
+function scaleTensor(device: Device, type: ScaleType, values: Float64Array, shape: Shape): Tensor {
+  switch (type) {
+    case "f32":
+      return device.tensor(Float32Array.from(values), shape);
+    case "f16":
+    case "bf16":
+      return device.tensor(Float32Array.from(values), shape, type);
+    case "e8m0":
+      return device.tensor(
+        Uint8Array.from(values, (value) => Math.round(Math.log2(value)) + 127),
+        shape,
+      );
+    case "e4m3":
+      return device.tensor(Uint8Array.from(values, nearestE4M3), shape);
+    default:
+      return device.tensor(
+        Uint8Array.from(values, (value) => Math.round(value)),
+        shape,
+      );
+  }
+}
+
+/** The code of a positive value of ordinary size. */
+function nearestE4M3(value: number): number {
+  const exponent = Math.floor(Math.log2(value));
+  return Math.round((exponent + 7 + (value / 2 ** exponent - 1)) * 8);
+}

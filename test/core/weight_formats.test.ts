@@ -1,0 +1,68 @@
+import { describe, expect, test } from "vitest";
+import { loadNative } from "../../lib/core/native.js";
+import { bitsPerWeight, findFormat, namedFormats, weightFormat } from "../../lib/core/weight_formats.js";
+import { expectError } from "../support/errors.js";
+
+const codes = ["i", "u"].flatMap((sign) => [2, 3, 4, 5, 6, 8].map((bits) => `${sign}${bits}`));
+const groups = ["channel", "b128", ...[16, 32, 48, 64, 128, 256, 1024].map((columns) => `g${columns}`)];
+const scales = ["f32", "f16", "bf16", "e4m3", "e8m0"];
+const composed = [...codes, "e4m3", "e2m1", "nf4", "fp4", "iq4"].flatMap((code) =>
+  groups.flatMap((group) => scales.map((scale) => `${code}_${group}_${scale}`)),
+);
+
+describe("weight formats", () => {
+  const native = loadNative();
+
+  test("are the same in TypeScript and in the native addon", () => {
+    const names = [...composed, ...namedFormats.keys()].filter((name) => name !== "f64");
+    for (const name of names) {
+      const format = weightFormat(name);
+      const table = format.table && { table: [...Float32Array.from(format.table)] };
+      expect(native.weightFormat(name)).toEqual({ ...format, ...table });
+    }
+  });
+
+  test.each([
+    "",
+    "_",
+    "__",
+    "i4",
+    "i4_g32",
+    "i7_g32_f32",
+    "i9_g32_f32",
+    "i4_g0_f32",
+    "i4_g8_f32",
+    "i4_g24_f32",
+    "i4_g032_f32",
+    "i4_g1040_f32",
+    "i4_g2048_f32",
+    "i4_g99999999999_f32",
+    "i4_g32_u6",
+    "i4_g32_f32_",
+    "x4_g32_f32",
+    "I4_g32_f32",
+    "i4_channel64_f32",
+    "e4m3_b64_f32",
+    "i4_g32_f32\n",
+    "constructor",
+    "__proto__",
+  ])("%j is the name of none", (name) => {
+    expect(findFormat(name)).toBeUndefined();
+    expect(native.weightFormat(name)).toBeNull();
+    expectError(() => weightFormat(name), "UNSUPPORTED_DTYPE", /format: expected the name of a weight format/);
+  });
+
+  test("have these bits per weight", () => {
+    const bits = { f32: 32, bf16: 16, i8_channel_f32: 8 + 32 / 512, i4_g32_bf16: 4.5, u4_g128_f16: 4 + 24 / 128 };
+    const more = {
+      e4m3_b128_f32: 8 + 32 / 16384,
+      mxfp4: 4.25,
+      nvfp4: 4.5 + 32 / 512,
+      q4_1: 5,
+      q4_k: 4 + 16 / 32 + 32 / 256,
+    };
+    for (const [name, expected] of Object.entries({ ...bits, ...more })) {
+      expect(bitsPerWeight(weightFormat(name), 512)).toBe(expected);
+    }
+  });
+});
