@@ -14,13 +14,9 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// The largest table that a format may have.
-constexpr int kTableSize = 256;
-
 struct Arguments {
   WeightView weight;  // its format is beside it, in memory that the kernel can read
   WeightFormat format;
-  float table[kTableSize];  // the format's, if it has one
   void* packed;
   int64_t packed_rows;
   int64_t pitch;
@@ -28,20 +24,9 @@ struct Arguments {
   bool gated, up;
 };
 
-struct Shared {
-  float table[kTableSize];
-};
-
 // One warp per packed row of this weight.
 template <class To>
 MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads), const Arguments a) {
-  Shared& shared = ptx::shared<Shared>();
-  for (int i = static_cast<int>(threadIdx.x); i < kTableSize; i += static_cast<int>(blockDim.x)) {
-    shared.table[i] = a.table[i];
-  }
-  __syncthreads();
-  WeightFormat format = a.format;
-  format.table = shared.table;
   const int lane = static_cast<int>(threadIdx.x % 32);
   for_each_row(a.packed_rows, [&](int64_t row) {
     const gpu::PackedRow place = gpu::unpack_row(row, a.gated);
@@ -51,24 +36,20 @@ MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads), const Arguments a) {
     __syncwarp();
     if (place.column >= a.weight.rows) return;
     for (int64_t column = lane; column < a.weight.columns; column += 32) {
-      packed[input_of(a.weight, column)] = from_float<To>(dequantize(format, a.weight, place.column, column));
+      packed[input_of(a.weight, column)] = from_float<To>(dequantize(a.format, a.weight, place.column, column));
     }
   });
 }
 
 Status launch_dequantize(const WeightView& weight, bool gated, bool up, const PackedRows& packed,
                          const gpu::DeviceTraits& traits, Stream stream) {
-  Arguments arguments{.weight = weight,
-                      .format = *weight.format,
-                      .table = {},
-                      .packed = packed.data,
-                      .packed_rows = packed.rows,
-                      .pitch = packed.pitch,
-                      .gated = gated,
-                      .up = up};
-  if (weight.format->code == CodeType::table) {
-    for (int i = 0; i < 1 << weight.format->bits; ++i) arguments.table[i] = weight.format->table[i];
-  }
+  const Arguments arguments{.weight = weight,
+                            .format = *weight.format,
+                            .packed = packed.data,
+                            .packed_rows = packed.rows,
+                            .pitch = packed.pitch,
+                            .gated = gated,
+                            .up = up};
   return gpu::dispatch_float(packed.dtype, [&](auto type) {
     return launch("dequantize_rows", dequantize_rows_kernel<typename decltype(type)::type>,
                   dim3(gpu::row_grid(packed.rows, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
