@@ -1,4 +1,3 @@
-// Loads of a layer from a checkpoint, without and with its cache of packed weights, and the first forwards after them.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,22 +8,27 @@ import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
-import { integerOption } from "#lib/terminal/option_values.js";
+import { integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomTokens } from "#lib/testing/random_layer.js";
+import { reportingErrors } from "./errors.js";
 import { describeMachine } from "./machine.js";
 import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
-import { type NamedShape, shapeOption } from "./shape_option.js";
+import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
-const { values } = parseArgs({
-  options: {
-    shape: { type: "string", default: "A" },
-    tokens: { type: "string", default: "1" },
-    rounds: { type: "string", default: "9" },
-    threads: { type: "string" },
-  },
-});
+const help = `Usage: npm run bench:cache -- [options]
+
+Loads a layer from a checkpoint, without and with its cache of packed weights, and prints the times of the loads and of
+the first forwards after them.
+
+Options:
+  --shape NAMES      ${shapeNames} (A)
+  --tokens NUMBERS   tokens of a forward (1)
+  --rounds N         (9)
+  --threads N        threads of the device (all CPUs)
+  -h, --help         show this help
+`;
 
 type Cache = boolean | CacheOptions;
 
@@ -94,17 +98,45 @@ async function measure({ name, config }: NamedShape, tokens: number, rounds: num
   }
 }
 
-const threads =
-  values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1);
-const machine = describeMachine(threads);
-process.stdout.write(`${JSON.stringify(machine)}\n`);
-for (const shape of values.shape.split(",")) {
-  for (const tokens of values.tokens.split(",")) {
-    await measure(
-      shapeOption(shape),
-      integerOption("tokens", tokens, 1),
-      integerOption("rounds", values.rounds, 1),
-      threads,
-    );
+interface Options {
+  readonly shapes: readonly NamedShape[];
+  readonly tokens: readonly number[];
+  readonly rounds: number;
+  readonly threads: number;
+}
+
+/** Parses the command line; undefined if it asks for help. */
+function parseOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      shape: { type: "string", multiple: true, default: ["A"] },
+      tokens: { type: "string", multiple: true, default: ["1"] },
+      rounds: { type: "string", default: "9" },
+      threads: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) return undefined;
+  return {
+    shapes: listOption(values.shape).map(shapeOption),
+    tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    rounds: integerOption("rounds", values.rounds, 1),
+    threads:
+      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+  };
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions();
+  if (options === undefined) {
+    process.stdout.write(help);
+    return;
+  }
+  const { shapes, tokens, rounds, threads } = options;
+  process.stdout.write(`${JSON.stringify(describeMachine(threads))}\n`);
+  for (const shape of shapes) {
+    for (const count of tokens) await measure(shape, count, rounds, threads);
   }
 }
+
+await reportingErrors("bench:cache", main);

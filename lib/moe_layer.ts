@@ -193,8 +193,8 @@ export class MoeLayer implements Disposable {
   }
 
   /** Microseconds of each stage of the last forward (replays do not count), once it is done. */
-  stageTimes(): Promise<StageTimes> {
-    return this.#parts.onDevice.handle.stageTimes();
+  async stageTimes(): Promise<StageTimes> {
+    return await this.#parts.onDevice.handle.stageTimes();
   }
 
   #checkRouting({ ids, weights }: Routing, tokens: number, dtype: FloatDType): void {

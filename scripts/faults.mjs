@@ -5,8 +5,8 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { parseArgs } from "node:util";
 import { root } from "./build_native.mjs";
+import { readOptions, wrongOption } from "./options.mjs";
 
 const devices = ["cpu", "simt"];
 const phases = ["addon", "open", "create", "load", "cache", "forward", "capture", "operators", "data"];
@@ -51,33 +51,19 @@ for (const failure of failures) console.error(`  ${failure}`);
 process.exit(failures.length > 0 ? 1 : 0);
 
 function parseOptions() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        device: { type: "string" },
-        phase: { type: "string" },
-        runs: { type: "string" },
-        list: { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-    if (values.help) {
-      console.log(usage);
-      process.exit(0);
+  const text = { type: "string" };
+  const { values } = readOptions(usage, {
+    options: { device: text, phase: text, runs: text, list: { type: "boolean" } },
+  });
+  for (const [name, known] of Object.entries({ device: devices, phase: phases })) {
+    if (values[name] !== undefined && !known.includes(values[name])) {
+      wrongOption(usage, `--${name}: expected one of ${known.join(", ")}, got ${values[name]}`);
     }
-    for (const [name, known] of Object.entries({ device: devices, phase: phases })) {
-      if (values[name] !== undefined && !known.includes(values[name])) {
-        throw new Error(`--${name}: expected one of ${known.join(", ")}, got ${values[name]}`);
-      }
-    }
-    if (values.runs !== undefined && !/^[1-9]\d*$/.test(values.runs)) {
-      throw new Error(`--runs: expected an integer >= 1, got ${values.runs}`);
-    }
-    return values;
-  } catch (error) {
-    console.error(`${error.message}\n${usage}`);
-    process.exit(2);
   }
+  if (values.runs !== undefined && !/^[1-9]\d*$/.test(values.runs)) {
+    wrongOption(usage, `--runs: expected an integer >= 1, got ${values.runs}`);
+  }
+  return values;
 }
 
 function nameOf({ device, phase, kind, count }) {

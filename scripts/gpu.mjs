@@ -1,19 +1,21 @@
 // Checks and times everything on a GPU machine, without network access: builds for its GPU, verifies, runs
 // compute-sanitizer if it is installed, and times every operator and the layer, and PyTorch if Python has it.
-//   node scripts/gpu.mjs [--device cuda|simt] [--out DIR] [--minutes N] [--addon FILE] [--quick]
-// --addon uses an addon that is already built; --quick runs every step on the smallest cases, to test this script. Each
-// step is reported when it ends, also in gpu.md and gpu.json, so that a run that is cut short leaves results. Needs
+// Each step is reported when it ends, also in gpu.md and gpu.json, so that a run that is cut short leaves results. Needs
 // dist/ and build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { buildNative, root } from "./build_native.mjs";
 import { describeMachine } from "./gpu/machine.mjs";
 import { planFor } from "./gpu/plan.mjs";
 import { renderReport } from "./gpu/report.mjs";
+import { readOptions, wrongOption } from "./options.mjs";
 
-const { values } = parseArgs({
+const usage = `Usage: npm run gpu -- [--device cuda|simt] [--out DIR] [--minutes N] [--addon FILE] [--quick]
+
+Builds for this machine's GPU, verifies and times everything within N minutes (default 8), and writes gpu.md and
+gpu.json to DIR (build/gpu). --addon uses an addon that is already built; --quick runs the smallest cases only.`;
+const { values } = readOptions(usage, {
   options: {
     device: { type: "string", default: "cuda" },
     out: { type: "string", default: "build/gpu" },
@@ -22,9 +24,11 @@ const { values } = parseArgs({
     quick: { type: "boolean", default: false },
   },
 });
-if (!["cuda", "simt"].includes(values.device)) fail(`--device: expected cuda or simt, got ${values.device}`);
+if (!["cuda", "simt"].includes(values.device)) {
+  wrongOption(usage, `--device: expected cuda or simt, got ${values.device}`);
+}
 const minutes = Number(values.minutes);
-if (!(minutes > 0)) fail(`--minutes: expected a number > 0, got ${values.minutes}`);
+if (!(minutes > 0)) wrongOption(usage, `--minutes: expected a number > 0, got ${values.minutes}`);
 
 process.chdir(root);
 const plan = planFor(values.device, values.quick);
@@ -166,9 +170,4 @@ function run(command, args, { quiet = false } = {}) {
       end(code === 0, expired ? "\nstopped: out of time" : code === 0 ? "" : `\n${signal ?? `exit code ${code}`}`),
     );
   });
-}
-
-function fail(reason) {
-  console.error(`gpu: ${reason}`);
-  process.exit(1);
 }

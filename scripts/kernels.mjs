@@ -1,15 +1,12 @@
 // Compiles every CUDA kernel, including those of the tests, and prints the resources that it needs (registers, spills,
 // shared memory) and its occupancy. Needs nvcc but no GPU. Compiler warnings, including spills, are errors.
-//   node scripts/kernels.mjs [--source TEXT] [--json] [ARCHITECTURE...]
-// ARCHITECTURE is one of those below, such as sm_90a; default all. --source compiles only files whose path contains
-// TEXT.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { renderTable } from "../dist/terminal/table.js";
 import { root } from "./build_native.mjs";
+import { readOptions, wrongOption } from "./options.mjs";
 
 /** Limits of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
 const architectures = {
@@ -23,16 +20,23 @@ const reservedShared = 1024;
 const native = join(root, "native");
 /** The kernels of the tests. */
 const extension = join(root, "test", "native", "extension", "gpu");
-const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
-const { values, positionals } = parseArgs({
+
+const usage = `Usage: npm run kernels -- [--source TEXT] [--json] [ARCHITECTURE...]
+
+Compiles every CUDA kernel for ${Object.keys(architectures).join(" and ")}, or the named ones, and prints what it needs of a GPU.
+--source compiles only files whose path contains TEXT. Needs nvcc.`;
+const { values, positionals } = readOptions(usage, {
   options: { source: { type: "string", default: "" }, json: { type: "boolean" } },
   allowPositionals: true,
 });
 const wanted = positionals.length > 0 ? positionals : Object.keys(architectures);
-try {
-  for (const name of wanted) {
-    if (!(name in architectures)) fail(`expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
+for (const name of wanted) {
+  if (!Object.hasOwn(architectures, name)) {
+    wrongOption(usage, `expected ${Object.keys(architectures).join(" or ")}, got ${name}`);
   }
+}
+const work = mkdtempSync(join(tmpdir(), "moe-kernels-"));
+try {
   const dynamicShared = readDynamicShared();
   const rows = kernelSources().flatMap((source) => compile(source, dynamicShared));
   rows.sort((a, b) => a.kernel.localeCompare(b.kernel) || a.architecture.localeCompare(b.architecture));

@@ -1,8 +1,8 @@
 // Builds the addon and the native tests with a sanitizer, runs steps under it, and prints and counts their verdicts.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { buildNative, root } from "./build_native.mjs";
+import { readOptions } from "./options.mjs";
 
 const config = "RelWithDebInfo";
 
@@ -59,19 +59,9 @@ export function cleanCases(out, seeds, env) {
 }
 
 /** Options and positional arguments of a sanitizer script; `--help` or an unknown option ends the process. */
-export function parseOptions(usage, options = {}) {
-  try {
-    const { values, positionals } = parseArgs({
-      options: { help: { type: "boolean", short: "h" }, list: { type: "boolean" } },
-      allowPositionals: options.positionals ?? false,
-    });
-    if (!values.help) return { list: values.list === true, positionals };
-    console.log(usage);
-  } catch (error) {
-    console.error(`${error.message}\n${usage}`);
-    process.exit(2);
-  }
-  process.exit(0);
+export function parseOptions(usage, { positionals: allowPositionals = false } = {}) {
+  const { values, positionals } = readOptions(usage, { options: { list: { type: "boolean" } }, allowPositionals });
+  return { list: values.list === true, positionals };
 }
 
 /** Builds, runs all steps and prints a verdict for each; the exit code is 1 if one failed. */

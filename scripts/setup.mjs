@@ -1,16 +1,16 @@
 // Brings a checkout up to date: dependencies, compiled TypeScript, native addon. Skips what is up to date already.
-//   node scripts/setup.mjs                everything that the tests and the command line need
-//   node scripts/setup.mjs --bench        also the compiled benchmarks
-//   node scripts/setup.mjs --peers        also the software that the benchmarks compare with
-//   node scripts/setup.mjs --typescript   dependencies and TypeScript only
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { parseArgs } from "node:util";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
+import { readOptions } from "./options.mjs";
 
-const { values: flags } = parseArgs({
+const usage = `Usage: npm run setup -- [--typescript] [--bench] [--peers]
+
+Makes everything that the tests and the command line need. --bench also compiles the benchmarks, --peers installs the
+software that they compare with, --typescript leaves out the native addon.`;
+const { values: flags } = readOptions(usage, {
   options: { typescript: { type: "boolean" }, bench: { type: "boolean" }, peers: { type: "boolean" } },
 });
 process.chdir(root);

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { parseSafetensors, SafetensorsFile } from "../lib/checkpoint/safetensors/index.js";
+import { parseSafetensors, SafetensorsFile, ShardedCheckpoint } from "../lib/checkpoint/safetensors/index.js";
 import * as api from "../lib/index.js";
 import { type Options, publicCalls } from "./support/public_calls.js";
 
@@ -86,7 +86,7 @@ describe.each(withOptions)("$name", ({ args, after, valid, ...subject }) => {
   const run = async (options: Options) => {
     const result = await subject.call(...args, options, ...after);
     if (result instanceof api.MoeLayer || result instanceof api.Device) result.dispose();
-    if (result instanceof SafetensorsFile) await result.close();
+    if (result instanceof SafetensorsFile || result instanceof ShardedCheckpoint) await result.close();
   };
 
   test("takes its options", async () => {

@@ -11,7 +11,6 @@ import { loadLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
 import { abortSignal } from "./safetensors/file.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
-import { isRecord } from "./safetensors/strict_json.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
@@ -71,7 +70,6 @@ export interface LoadedLayer {
  */
 export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<LoadedLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
-  if (!isRecord(options)) throw invalidArgument("options", "an object with layer and device", options);
   const read = loadOptions(options, "options");
   return await (path.endsWith(".safetensors") ? loadFile(path, read) : loadFromModel(path, read));
 }

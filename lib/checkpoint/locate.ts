@@ -66,14 +66,14 @@ export interface ExpectedTensor {
  * @throws BAD_CHECKPOINT for a missing tensor, a shape that does not match the configuration, or a dtype other than
  * F32, F16 or BF16.
  */
-export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  return mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
+export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+  return await mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
 }
 
 /** Looks up the router's weight; errors as in {@link locateLayer}. */
-export function locateRouter(source: LayerSource): Promise<LocatedWeight> {
+export async function locateRouter(source: LayerSource): Promise<LocatedWeight> {
   const { numExperts, hiddenSize } = source.config;
-  return locate(source, source.tensors.router, [numExperts, hiddenSize], 0);
+  return await locate(source, source.tensors.router, [numExperts, hiddenSize], 0);
 }
 
 /**

@@ -102,8 +102,8 @@ export class Device implements Disposable, AsyncDisposable {
   }
 
   /** Resolves when all work enqueued so far is done; rejects with the first error since the last wait. */
-  synchronize(): Promise<void> {
-    return this.backend.synchronize();
+  async synchronize(): Promise<void> {
+    await this.backend.synchronize();
   }
 
   /** As {@link synchronize}, but blocks the calling thread. */
@@ -120,11 +120,13 @@ export class Device implements Disposable, AsyncDisposable {
    * Finishes the work in flight and closes the device. It takes no new work from now on, and its tensors and layers are
    * unusable; promises of earlier calls settle as usual. Idempotent. Rejects with the first error since the last wait.
    */
-  close(): Promise<void> {
-    const backend = this.#backend;
-    this.#closed ??= backend === undefined ? Promise.resolve() : backend.close();
-    this.#backend = undefined;
-    return this.#closed;
+  async close(): Promise<void> {
+    if (this.#backend !== undefined) {
+      // If this throws, the device stays open.
+      this.#closed = this.#backend.close();
+      this.#backend = undefined;
+    }
+    await this.#closed;
   }
 
   /**
@@ -137,8 +139,8 @@ export class Device implements Disposable, AsyncDisposable {
     this.#backend = undefined;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   [Symbol.dispose](): void {

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { printable } from "./printable.js";
 
 /** What went wrong, for programs. Every error of this package carries one of these. */
@@ -38,7 +39,7 @@ export class MoeError extends Error {
   readonly code: MoeErrorCode;
 
   constructor(code: MoeErrorCode, message: string, options?: ErrorOptions) {
-    super(shortened(message, longestMessage), options);
+    super(shortened(typeof message === "string" ? message : describe(message), longestMessage), options);
     this.code = code;
   }
 }
@@ -50,9 +51,10 @@ function shortened(text: string, longest: number): string {
   return `${text.slice(0, half)} ... (${text.length - 2 * half} characters left out) ... ${text.slice(-half)}`;
 }
 
-/** Whether `error` is a {@link MoeError}, with one of `codes` if any are given. */
+/** Whether `error` is a {@link MoeError}, with one of `codes` if any are given. Never throws. */
 export function isMoeError(error: unknown, ...codes: MoeErrorCode[]): error is MoeError {
-  return error instanceof MoeError && (codes.length === 0 || codes.includes(error.code));
+  // `instanceof` throws for a revoked proxy.
+  return types.isNativeError(error) && error instanceof MoeError && (codes.length === 0 || codes.includes(error.code));
 }
 
 /** Describes a value for an error message, in one short line. Throws for no value, whatever its getters do. */

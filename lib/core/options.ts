@@ -1,6 +1,6 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
-import { isArray } from "./foreign.js";
+import { attempt, isArray } from "./foreign.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
 // object: each field is read exactly once (so a getter cannot return something else after its check), checked, and
@@ -80,9 +80,21 @@ export const unchecked: Reader<unknown> = (value) => value;
 export function list<T>(entry: Reader<T>): Reader<readonly T[]> {
   return (value, name) => {
     if (!isArray(value)) throw invalidArgument(name, "a list", value);
-    const { length } = value;
+    const length = attempt(`${name}.length`, () => value.length);
     checkInteger(`${name}.length`, length, 0, 2 ** 32 - 1);
-    return Array.from({ length }, (_, index) => entry(value[index], `${name}[${index}]`));
+    return Array.from({ length }, (_, index) => readField(value, index, entry, `${name}[${index}]`));
+  };
+}
+
+/** An object whose names the user chooses: its own enumerable fields, in a new object without a prototype. */
+export function record<T>(entry: Reader<T>, expected: string): Reader<Readonly<Record<string, T>>> {
+  return (value, name) => {
+    checkObject(value, name, expected);
+    const result = Object.create(null) as Record<string, T>;
+    for (const key of attempt(name, () => Object.keys(value))) {
+      result[key] = readField(value, key, entry, `${name}[${JSON.stringify(key)}]`);
+    }
+    return result;
   };
 }
 
@@ -113,8 +125,8 @@ export function object<const F extends Readonly<Record<string, Reader<unknown>>>
   const names = Object.keys(fields);
   const read = fieldsReader(fields);
   return (value, name) => {
-    checkObject(value, name, example);
-    for (const given of Object.keys(value)) {
+    checkObject(value, name, `an object such as ${example}`);
+    for (const given of attempt(name, () => Object.keys(value))) {
       if (!Object.hasOwn(fields, given)) throw unknownOption(name, given, names);
     }
     return read(value, name);
@@ -128,9 +140,9 @@ export function object<const F extends Readonly<Record<string, Reader<unknown>>>
 export function results<const F extends Readonly<Record<string, Reader<unknown>>>>(fields: F): Reader<ReadFields<F>> {
   const read = fieldsReader(fields);
   const names = Object.keys(fields);
-  const example = `{ ${names.join(", ")} }`;
+  const expected = `an object such as { ${names.join(", ")} }`;
   return (value, name) => {
-    checkObject(value, name, example, names);
+    checkObject(value, name, expected, names);
     return read(value, name);
   };
 }
@@ -143,27 +155,33 @@ function fieldsReader<F extends Readonly<Record<string, Reader<unknown>>>>(
     const prefix = name === "options" ? "" : `${name}.`;
     const result: Record<string, unknown> = {};
     for (const [field, reader] of entries) {
-      result[field] = reader((value as Record<string, unknown>)[field], prefix + field);
+      result[field] = readField(value, field, reader, prefix + field);
     }
     return result as ReadFields<F>;
   };
+}
+
+/** Reads a field of an object that a user passes, once, and checks it. `place` names it in errors. */
+function readField<T>(object: object, field: string | number, reader: Reader<T>, place: string): T {
+  const value = attempt(place, () => (object as Record<string | number, unknown>)[field]);
+  return reader(value, place);
 }
 
 /** @param fields an object that can be disposed of is no tensor if it has any of these. */
 function checkObject(
   value: unknown,
   name: string,
-  example: string,
+  expected: string,
   fields: readonly string[] = [],
 ): asserts value is object {
   if (typeof value === "object" && value !== null && hasOptions(value, fields)) return;
-  throw invalidArgument(name, `an object such as ${example}`, value);
+  throw invalidArgument(name, expected, value);
 }
 
 function hasOptions(value: object, fields: readonly string[]): boolean {
   try {
-    // A tensor or an array has none of the options: whatever the caller meant by it would be ignored.
-    if (Array.isArray(value) || ArrayBuffer.isView(value)) return false;
+    // A tensor, an array or a Map has none of the options: whatever the caller meant by it would be ignored.
+    if (ArrayBuffer.isView(value) || Symbol.iterator in value) return false;
     return !(Symbol.dispose in value) || fields.some((field) => field in value);
   } catch {
     return false; // a revoked proxy

@@ -1,5 +1,5 @@
 import { describe, invalidArgument, MoeError } from "./errors.js";
-import { isArray } from "./foreign.js";
+import { attempt, isArray } from "./foreign.js";
 
 /** A tensor's sizes, outermost first; row-major and contiguous. */
 export type Shape = readonly number[];
@@ -26,9 +26,9 @@ export function sameShape(a: Shape, b: Shape): boolean {
 export function readShape(parameter: string, value: unknown): Shape {
   const expected = `at most ${maximumRank} integers >= 0`;
   if (!isArray(value)) throw invalidArgument(parameter, expected, value);
-  const rank = value.length;
+  const rank = attempt(parameter, () => value.length);
   if (!isSize(rank) || rank > maximumRank) throw invalidArgument(parameter, expected, value);
-  const sizes = Array.from({ length: rank }, (_, index) => value[index]);
+  const sizes = attempt(parameter, () => Array.from({ length: rank }, (_, index) => value[index]));
   if (!sizes.every(isSize)) throw invalidArgument(parameter, expected, `[${sizes.map(describe).join(", ")}]`);
   // Without its sizes of 0, so that no product of some of an empty tensor's sizes overflows either.
   if (!Number.isSafeInteger(shapeSize(sizes.map((size) => Math.max(size, 1))))) {

@@ -1,6 +1,7 @@
+import { allocated } from "./allocated.js";
 import { type DType, dtypes } from "./dtype.js";
 import { describe, invalidArgument, MoeError } from "./errors.js";
-import { type ForeignArray, isArray, plainArray } from "./foreign.js";
+import { type ArrayOfKind, attempt, isArray, typedArray } from "./foreign.js";
 import { maximumRank, readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 
 /** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
@@ -20,7 +21,7 @@ export interface Upload {
 /** Checks `source` and converts it to `dtype` (default: i32 or u8 for arrays of these, else f32). */
 export function upload(source: unknown, shape?: Shape, dtype?: DType): Upload {
   const given = shape === undefined ? undefined : readShape("shape", shape);
-  const { flat, inferred } = ArrayBuffer.isView(source) ? checkArray(source) : flatten(source);
+  const { flat, inferred } = ArrayBuffer.isView(source) ? valuesOf(source) : attempt("data", () => flatten(source));
   const target = dtype ?? defaultDType(flat);
   const wanted = given ?? inferred;
   if (shapeSize(wanted) !== flat.length) {
@@ -32,31 +33,19 @@ export function upload(source: unknown, shape?: Shape, dtype?: DType): Upload {
   return { dtype: target, shape: wanted, ...encode(flat, target) };
 }
 
+/** Arrays of which tensors can be made. */
+const kinds = ["Float32Array", "Float64Array", "Uint16Array", "Int32Array", "Uint8Array"] as const;
+type FlatArray = ArrayOfKind<(typeof kinds)[number]>;
+
 /** All values of a source in order, and the shape that they come in. */
 interface Values {
-  readonly flat: ForeignArray;
+  readonly flat: FlatArray;
   readonly inferred: Shape;
 }
 
-function checkArray(view: ArrayBufferView): Values {
-  const flat = plainArray(view);
-  switch (flat) {
-    case "kind":
-      throw invalidArgument("data", "Float32Array, Float64Array, Uint16Array, Int32Array or Uint8Array", view);
-    case "resizable":
-      throw invalidArgument(
-        "data",
-        "an array over a buffer of fixed length; pass a copy (array.slice())",
-        "a resizable buffer",
-      );
-    case "transferred":
-      throw new MoeError(
-        "INVALID_ARGUMENT",
-        "data: expected an array with its buffer, got one whose buffer was transferred; transfer a copy instead",
-      );
-    default:
-      return { flat, inferred: [flat.length] };
-  }
+function valuesOf(view: ArrayBufferView): Values {
+  const flat = typedArray("data", view, kinds, "Float32Array, Float64Array, Uint16Array, Int32Array or Uint8Array");
+  return { flat, inferred: [flat.length] };
 }
 
 /** The sizes that the first entries of nested arrays have, and what is within. */
@@ -76,7 +65,7 @@ function flatten(source: unknown): Values {
   const shape = readShape("data", sizes);
   const size = shapeSize(shape);
   if (size > 0) checkNumber(innermost);
-  const flat = allocate(size);
+  const flat = allocated(`data: no memory for ${size} numbers; pass them in parts`, () => new Float64Array(size));
   let count = 0;
   const visit = (value: unknown, level: number): void => {
     const length = shape[level];
@@ -98,15 +87,7 @@ function checkNumber(value: unknown): number {
   throw invalidArgument("data", "a typed array, a number or nested arrays of numbers", value);
 }
 
-function allocate(size: number): Float64Array {
-  try {
-    return new Float64Array(size);
-  } catch (cause) {
-    throw new MoeError("OUT_OF_MEMORY", `data: no memory for ${size} numbers; pass them in parts`, { cause });
-  }
-}
-
-function defaultDType(flat: ForeignArray): DType {
+function defaultDType(flat: FlatArray): DType {
   if (flat instanceof Int32Array) return "i32";
   if (flat instanceof Uint8Array) return "u8";
   if (flat instanceof Uint16Array) {
@@ -115,7 +96,7 @@ function defaultDType(flat: ForeignArray): DType {
   return "f32";
 }
 
-function encode(flat: ForeignArray, dtype: DType): { array: ArrayBufferView; converts: boolean } {
+function encode(flat: FlatArray, dtype: DType): { array: ArrayBufferView; converts: boolean } {
   const { raw } = dtypes[dtype];
   if (flat instanceof Uint16Array) {
     if (raw !== Uint16Array) {
@@ -126,11 +107,13 @@ function encode(flat: ForeignArray, dtype: DType): { array: ArrayBufferView; con
     }
     return { array: flat, converts: false };
   }
+  const copied = (make: () => FlatArray) =>
+    allocated(`data: no memory for a copy of ${flat.length} values; pass them in parts`, make);
   if (raw === Uint16Array) {
-    return { array: flat instanceof Float32Array ? flat : new Float32Array(flat), converts: true };
+    return { array: flat instanceof Float32Array ? flat : copied(() => new Float32Array(flat)), converts: true };
   }
   if (flat instanceof raw) return { array: flat, converts: false };
-  const array = new raw(flat);
+  const array = copied(() => new raw(flat));
   if (!dtypes[dtype].float) {
     let wrong = 0;
     while (wrong < flat.length && array[wrong] === flat[wrong]) wrong++;

@@ -41,7 +41,6 @@ describe("npm run bench", () => {
   test.each([
     [["--operator", "frobnicate"], /^bench: --operator: expected part of one of layer, .*, got "frobnicate"\n$/],
     [["--shape", "64x32"], /^bench: --shape: expected four sizes HxIxExk, got "64x32"\n$/],
-    [["--frobnicate"], /^bench: Unknown option '--frobnicate'/],
   ])("%j is a wrong command line", (args, message) => {
     const { status, stdout, stderr } = bench(...args);
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
@@ -70,23 +69,42 @@ describe("npm run bench:event-loop", () => {
       expect(worst).toBeGreaterThanOrEqual(median);
     }
   });
+});
 
-  test("a wrong option is one line", () => {
-    const { status, stdout, stderr } = bench("--rounds", "0");
-    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-    expect(stderr).toMatch(/^bench:event-loop: --rounds: expected .*\n$/);
+describe("npm run bench:cache", () => {
+  const bench = (...args: string[]) => runScript("build/bench/cache.js", ["--threads", "2", "--rounds", "2", ...args]);
+
+  test("times loads from every source", () => {
+    const { status, stdout, stderr } = bench("--shape", "64x32x8x2", "--tokens", "3");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain("64x32x8x2 bf16, ");
+    for (const source of ["from the checkpoint", "from the cache, mapped", "from the cache, copied"]) {
+      expect(stdout).toMatch(new RegExp(`^${source}( +[\\d.]+ [mµ]s){3}$`, "m"));
+    }
   });
 });
 
-test("npm run bench:cache times loads from every source", () => {
-  const { status, stdout, stderr } = runScript("build/bench/cache.js", [
-    ...["--shape", "64x32x8x2", "--tokens", "3", "--rounds", "2", "--threads", "2"],
-  ]);
-  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  expect(stdout).toContain("64x32x8x2 bf16, ");
-  for (const source of ["from the checkpoint", "from the cache, mapped", "from the cache, copied"]) {
-    expect(stdout).toMatch(new RegExp(`^${source}( +[\\d.]+ [mµ]s){3}$`, "m"));
-  }
+describe("every benchmark", () => {
+  const programs = [
+    ["bench", "run.js"],
+    ["bench:cache", "cache.js"],
+    ["bench:event-loop", "event_loop.js"],
+    ["bench:peers", "peers/run.js"],
+  ] as const;
+
+  test.each(programs)("%s prints help", (name, file) => {
+    const { status, stdout, stderr } = runScript(`build/bench/${file}`, ["--help"]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain(`Usage: npm run ${name} -- [options]\n`);
+  });
+
+  test.each(
+    programs.flatMap(([name, file]) => ["--frobnicate", "--threads=0", "--shape=Z"].map((arg) => [name, arg, file])),
+  )("%s %s is a wrong command line, which is one line", (name, arg, file) => {
+    const { status, stdout, stderr } = runScript(`build/bench/${file}`, [arg as string]);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(new RegExp(`^${name}: .*\\n$`));
+  });
 });
 
 test("npm run bench:peers runs without peers and draws the chart", () => {

@@ -323,7 +323,7 @@ describe("what is missing or wrong is named", () => {
     );
     await expect(loadIt()).rejects.toEqual(failure("BAD_CHECKPOINT", /config\.json: cannot be read: ENOENT/));
     await expect(MoeLayer.load(directory.path, undefined as never)).rejects.toEqual(
-      failure("INVALID_ARGUMENT", /^options: expected an object with layer and device, got undefined$/),
+      failure("INVALID_ARGUMENT", /^options: expected an object such as \{ layer: 0, device \}, got undefined$/),
     );
     await expect(loadIt(7 as never)).rejects.toEqual(
       failure("INVALID_ARGUMENT", /^directory: expected a path, got 7$/),

@@ -120,14 +120,14 @@ describe("the writer", () => {
       { a: { ...one, dtype: "f32" } },
       {},
       "INVALID_ARGUMENT",
-      'tensors["a"].dtype: expected one of BOOL',
+      'tensors["a"].dtype: expected one of "BOOL"',
     ],
     [
       "a bad shape",
       { a: { ...one, shape: [-1] } },
       {},
       "INVALID_ARGUMENT",
-      'tensors["a"].shape: expected integers >= 0',
+      'tensors["a"].shape[0]: expected an integer >= 0',
     ],
     ["half a byte", { a: { dtype: "F4", shape: [1], data: new Uint8Array(1) } }, {}, "INVALID_ARGUMENT", "whole bytes"],
     [
@@ -147,7 +147,7 @@ describe("the writer", () => {
     ],
     ["the name __metadata__", { __metadata__: one }, {}, "INVALID_ARGUMENT", 'got "__metadata__"'],
     ["half a character", { "\ud800": one }, {}, "INVALID_ARGUMENT", "well-formed Unicode"],
-    ["metadata that is not a string", {}, { a: 1 }, "INVALID_ARGUMENT", "metadata.a: expected a string"],
+    ["metadata that is not a string", {}, { a: 1 }, "INVALID_ARGUMENT", 'metadata["a"]: expected a string'],
     ["metadata that is not an object", {}, null, "INVALID_ARGUMENT", "metadata: expected an object of strings"],
     ["a header beyond the cap", {}, { a: "x".repeat(1e8) }, "INVALID_ARGUMENT", "a header of 100000000 bytes"],
   ])("rejects %s", async (_what, input, metadata, code, message) => {

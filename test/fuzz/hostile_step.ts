@@ -1,9 +1,10 @@
-import { CapturedForward, type Device, MoeLayer, PackedExperts, RouterStats, Tensor } from "../../lib/index.js";
+import type { Device } from "../../lib/index.js";
 import type { PublicCall } from "../support/public_calls.js";
 import { drawPath, type Path, replaced, sourceOf } from "./arguments.js";
 import type { Draw } from "./draw.js";
 import { hostile, hostileCount } from "./hostile.js";
 import { refusedOr, type Step } from "./step.js";
+import { use } from "./use.js";
 
 /** The public calls of one device. */
 export interface Target {
@@ -23,9 +24,6 @@ interface Attack {
   readonly options: number;
   readonly changes: readonly Change[];
 }
-
-/** Values larger than this are not read back. */
-const readLimit = 2 ** 20;
 
 /** A public call with one or two hostile values among its arguments: it is accepted or refused. */
 export function hostileStep(draw: Draw, targets: ReadonlyMap<Device, Target>): Step {
@@ -85,18 +83,4 @@ function stepOf(attack: Attack, targets: ReadonlyMap<Device, Target>): Step {
       if (changes.length > 1) for (const change of changes) yield stepOf({ ...attack, changes: [change] }, targets);
     },
   };
-}
-
-/** Reads the tensors of a result and gives back what it holds. */
-async function use(result: unknown): Promise<void> {
-  if (result instanceof Tensor) {
-    if (result.size <= readLimit) await result.data();
-  } else if (result instanceof CapturedForward) {
-    result.replay();
-    result.dispose();
-  } else if (result instanceof MoeLayer || result instanceof PackedExperts || result instanceof RouterStats) {
-    result.dispose();
-  } else if (typeof result === "object" && result !== null && Object.getPrototypeOf(result) === Object.prototype) {
-    for (const part of Object.values(result)) await use(part);
-  }
 }

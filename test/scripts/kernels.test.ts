@@ -21,11 +21,8 @@ test.runIf(hasNvcc)("prints how much of a multiprocessor the kernels of one sour
   }
 });
 
-test.each([
-  [["sm_1"], /^kernels: expected sm_80 or .*, got sm_1\n$/],
-  [["--frobnicate"], /Unknown option '--frobnicate'/],
-])("%j is a wrong command line", (args, message) => {
-  const { status, stdout, stderr } = runScript("scripts/kernels.mjs", args);
-  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-  expect(stderr).toMatch(message);
+test("an unknown architecture is a wrong command line", () => {
+  const { status, stdout, stderr } = runScript("scripts/kernels.mjs", ["sm_1"]);
+  expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+  expect(stderr).toMatch(/^expected sm_80 or .*, got sm_1\n/);
 });

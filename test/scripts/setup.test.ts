@@ -46,6 +46,7 @@ beforeAll(() => {
     "tsconfig.json",
     "scripts/setup.mjs",
     "scripts/build_native.mjs",
+    "scripts/options.mjs",
   ];
   for (const path of copies) cpSync(join(root, path), join(project, path));
   symlinkSync(join(root, "node_modules"), join(project, "node_modules"));

@@ -1,3 +1,4 @@
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   parseSafetensors,
@@ -32,7 +33,6 @@ interface Written extends Partial<PublicCall> {
 }
 
 type LoadArguments = Parameters<typeof api.MoeLayer.load>;
-type OpenArguments = Parameters<typeof ShardedCheckpoint.open>;
 
 export interface PublicCalls {
   readonly calls: readonly PublicCall[];
@@ -89,6 +89,10 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   const tensors = { x: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as const;
   await writeSafetensors(file, tensors);
   const opened = await SafetensorsFile.open(file);
+  const checkpointFolder = join(directory, "checkpoint");
+  mkdirSync(checkpointFolder);
+  await writeSafetensors(join(checkpointFolder, "model.safetensors"), tensors);
+  const checkpoint = await ShardedCheckpoint.open(checkpointFolder);
   const transfer = { onProgress: () => {}, signal: new AbortController().signal };
 
   const stats = new api.RouterStats(device, { numExperts: E });
@@ -363,8 +367,14 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     },
     {
       name: "ShardedCheckpoint.open",
-      args: [directory],
-      call: (...args) => ShardedCheckpoint.open(...(args as OpenArguments)).catch(noModel),
+      args: [checkpointFolder],
+      call: ShardedCheckpoint.open,
+      valid: [{ signal: transfer.signal }],
+    },
+    {
+      name: "ShardedCheckpoint.find",
+      args: [checkpointFolder],
+      call: ShardedCheckpoint.find,
       valid: [{ signal: transfer.signal }],
     },
     { name: "SafetensorsFile.read", args: ["x"], call: opened.read.bind(opened), valid: [transfer] },
@@ -388,6 +398,9 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "readTotals", args: [integers(E, 2)], call: api.readTotals },
     { name: "isMoeError", args: [new Error("none"), "INTERNAL"], call: api.isMoeError },
     { name: "parseSafetensors", args: [serializeSafetensors(tensors)], call: parseSafetensors },
+    { name: "SafetensorsFile.info", args: ["x"], call: opened.info.bind(opened) },
+    { name: "ShardedCheckpoint.fileOf", args: ["x"], call: checkpoint.fileOf.bind(checkpoint) },
+    { name: "ShardedCheckpoint.has", args: ["x"], call: checkpoint.has.bind(checkpoint) },
     { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
     { name: "Device.empty", args: [[2, 3], "f16"], call: device.empty.bind(device) },
     { name: "Device.zeros", args: [[2, 3], "f16"], call: device.zeros.bind(device) },
@@ -400,7 +413,11 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   ];
 
   const calls = [...withOptions, ...without].map((call) => ({ valid: [], after: [], ...call }));
-  return { calls, close: () => opened.close() };
+  const close = async () => {
+    await opened.close();
+    await checkpoint.close();
+  };
+  return { calls, close };
 }
 
 /** Loading gets as far as the model, which does not exist. */

@@ -1,4 +1,5 @@
-import { invalidArgument } from "../../core/errors.js";
+import { allocated } from "../../core/allocated.js";
+import { typedArray } from "../../core/foreign.js";
 import { viewAs } from "./dtype.js";
 import type { SafetensorsTensor } from "./file.js";
 import { headerLength, lengthBytes, parseHeader } from "./header.js";
@@ -9,7 +10,9 @@ import { layOut, type SafetensorsInputs, type SerializeOptions, serializeOptions
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH naming the tensor and what was expected.
  */
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
-  return Buffer.concat(layOut(tensors, serializeOptions(options, "options")));
+  const parts = layOut(tensors, serializeOptions(options, "options"));
+  const message = "tensors: no memory for the file's bytes; write it with writeSafetensors";
+  return allocated(message, () => Buffer.concat(parts));
 }
 
 /**
@@ -21,12 +24,12 @@ export function parseSafetensors(bytes: Uint8Array): {
   tensors: Map<string, SafetensorsTensor>;
   metadata: Readonly<Record<string, string>>;
 } {
-  if (!(bytes instanceof Uint8Array)) throw invalidArgument("bytes", "a Uint8Array", bytes);
+  const file = typedArray("bytes", bytes, ["Uint8Array"], "a Uint8Array");
   const place = "safetensors";
-  const dataOffset = lengthBytes + headerLength(place, bytes, bytes.byteLength);
-  const { tensors, metadata } = parseHeader(place, bytes.subarray(lengthBytes, dataOffset), bytes.byteLength);
+  const dataOffset = lengthBytes + headerLength(place, file, file.byteLength);
+  const { tensors, metadata } = parseHeader(place, file.subarray(lengthBytes, dataOffset), file.byteLength);
   const parsed = Array.from(tensors, ([name, { dtype, shape, byteOffset, byteLength }]) => {
-    const data = viewAs(dtype, bytes.subarray(byteOffset, byteOffset + byteLength));
+    const data = viewAs(dtype, file.subarray(byteOffset, byteOffset + byteLength));
     return [name, { dtype, shape, data } as SafetensorsTensor] as const;
   });
   return { tensors: new Map(parsed), metadata };

@@ -1,3 +1,5 @@
+import { allocated } from "../../core/allocated.js";
+
 /** Typed arrays that hold a file's tensors. */
 export type SafetensorsArray =
   | Uint8Array
@@ -80,6 +82,7 @@ export function safetensorsByteLength(dtype: SafetensorsDType, shape: readonly n
 export function viewAs<D extends SafetensorsDType>(dtype: D, bytes: Uint8Array): SafetensorsArrayOf<D> {
   const { array }: SafetensorsDTypeInfo = safetensorsDTypes[dtype];
   const elementBytes = array.BYTES_PER_ELEMENT;
-  const aligned = bytes.byteOffset % elementBytes === 0 ? bytes : new Uint8Array(bytes);
+  const copy = () => allocated(`no memory for a copy of ${bytes.byteLength} bytes`, () => new Uint8Array(bytes));
+  const aligned = bytes.byteOffset % elementBytes === 0 ? bytes : copy();
   return new array(aligned.buffer, aligned.byteOffset, bytes.byteLength / elementBytes) as SafetensorsArrayOf<D>;
 }

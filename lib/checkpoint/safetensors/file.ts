@@ -1,5 +1,7 @@
-import { invalidArgument, MoeError } from "../../core/errors.js";
-import { callback, type Fields, object, optional, type Reader } from "../../core/options.js";
+import { allocated } from "../../core/allocated.js";
+import { invalidArgument } from "../../core/errors.js";
+import { attempt, typedArray } from "../../core/foreign.js";
+import { callback, type Fields, object, optional, type Reader, text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
 import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
@@ -16,7 +18,8 @@ export interface OpenOptions {
 }
 
 export const abortSignal: Reader<AbortSignal> = (value, name) => {
-  if (typeof (value as Partial<AbortSignal> | null)?.throwIfAborted === "function") return value as AbortSignal;
+  const throwIfAborted = attempt(name, () => (value as Partial<AbortSignal> | null)?.throwIfAborted);
+  if (typeof throwIfAborted === "function") return value as AbortSignal;
   throw invalidArgument(name, "an AbortSignal", value);
 };
 
@@ -55,9 +58,8 @@ export class SafetensorsFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file cannot be read, is not a regular file or breaks a rule of the format.
    */
   static async open(path: string, options: OpenOptions = {}): Promise<SafetensorsFile> {
-    if (typeof path !== "string") throw invalidArgument("path", "a string", path);
     const { signal } = openOptions(options, "options");
-    const file = await RegularFile.open(path);
+    const file = await RegularFile.open(text(path, "path"));
     try {
       return new SafetensorsFile(file, await headerOf(file, signal));
     } catch (error) {
@@ -71,7 +73,7 @@ export class SafetensorsFile implements AsyncDisposable {
    * @throws BAD_CHECKPOINT if the file does not have it.
    */
   info(name: string): SafetensorsInfo {
-    const info = this.tensors.get(name);
+    const info = this.tensors.get(text(name, "name"));
     if (info !== undefined) return info;
     throw badCheckpoint(
       this.path,
@@ -86,7 +88,10 @@ export class SafetensorsFile implements AsyncDisposable {
   async read(name: string, options: TransferOptions = {}): Promise<SafetensorsTensor> {
     const { dtype, shape, byteLength } = this.info(name);
     const read = transferOptions(options, "options");
-    const bytes = allocate(byteLength);
+    const bytes = allocated(
+      `cannot allocate ${byteLength} bytes; read the tensor in parts`,
+      () => new Uint8Array(byteLength),
+    );
     await this.readInto(name, bytes, read);
     return { dtype, shape, data: viewAs(dtype, bytes) } as SafetensorsTensor;
   }
@@ -97,11 +102,10 @@ export class SafetensorsFile implements AsyncDisposable {
    */
   async readInto(name: string, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
     const { byteLength } = this.info(name);
-    if (!(target instanceof Uint8Array) || target.byteLength !== byteLength) {
-      const got = target instanceof Uint8Array ? target.byteLength : target;
-      throw invalidArgument("target", `a Uint8Array of the tensor's ${byteLength} bytes`, got);
-    }
-    await this.readRange(name, 0, target, options);
+    const expected = `a Uint8Array of the tensor's ${byteLength} bytes`;
+    const bytes = typedArray("target", target, ["Uint8Array"], expected);
+    if (bytes.byteLength !== byteLength) throw invalidArgument("target", expected, bytes.byteLength);
+    await this.readRange(name, 0, bytes, options);
   }
 
   /**
@@ -111,12 +115,12 @@ export class SafetensorsFile implements AsyncDisposable {
    */
   async readRange(name: string, byteOffset: number, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
     const info = this.info(name);
-    if (!(target instanceof Uint8Array)) throw invalidArgument("target", "a Uint8Array", target);
-    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + target.byteLength > info.byteLength) {
-      const range = `a range of ${target.byteLength} bytes within the tensor's ${info.byteLength}`;
+    const bytes = typedArray("target", target, ["Uint8Array"], "a Uint8Array");
+    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + bytes.byteLength > info.byteLength) {
+      const range = `a range of ${bytes.byteLength} bytes within the tensor's ${info.byteLength}`;
       throw invalidArgument("byteOffset", `the start of ${range}`, byteOffset);
     }
-    await this.#file.read(target, info.byteOffset + byteOffset, transferOptions(options, "options"));
+    await this.#file.read(bytes, info.byteOffset + byteOffset, transferOptions(options, "options"));
   }
 
   /** @internal The open file's descriptor, for mapping the file. */
@@ -125,12 +129,12 @@ export class SafetensorsFile implements AsyncDisposable {
   }
 
   /** Closes the file; reads in progress reject. Idempotent. */
-  close(): Promise<void> {
-    return this.#file.close();
+  async close(): Promise<void> {
+    await this.#file.close();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 }
 
@@ -140,12 +144,4 @@ async function headerOf(file: RegularFile, signal: AbortSignal | undefined): Pro
   const header = new Uint8Array(headerLength(file.path, first, file.size));
   await file.read(header, lengthBytes, { signal });
   return await readHeader(file.path, header, file.size, signal);
-}
-
-function allocate(byteLength: number): Uint8Array {
-  try {
-    return new Uint8Array(byteLength);
-  } catch (cause) {
-    throw new MoeError("OUT_OF_MEMORY", `cannot allocate ${byteLength} bytes; read the tensor in parts`, { cause });
-  }
 }

@@ -80,8 +80,8 @@ export class RegularFile implements AsyncDisposable {
     await handle?.close();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   get #opened(): FileHandle {

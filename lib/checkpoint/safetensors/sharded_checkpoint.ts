@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, invalidArgument, MoeError } from "../../core/errors.js";
+import { describe, MoeError } from "../../core/errors.js";
+import { text } from "../../core/options.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { type OpenOptions, openOptions, SafetensorsFile } from "./file.js";
 import { tensorPlace } from "./header.js";
@@ -45,9 +46,8 @@ export class ShardedCheckpoint implements AsyncDisposable {
 
   /** Like {@link open}, but undefined if the directory has neither. */
   static async find(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint | undefined> {
-    if (typeof directory !== "string") throw invalidArgument("directory", "a path", directory);
     const read = openOptions(options, "options");
-    const single = join(directory, singleName);
+    const single = join(text(directory, "directory"), singleName);
     if (await exists(single)) {
       const file = await SafetensorsFile.open(single, read);
       const shards = new Map(Array.from(file.tensors.keys(), (name) => [name, singleName]));
@@ -71,7 +71,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
    */
   async fileOf(name: string): Promise<SafetensorsFile> {
     if (this.#closed) throw new MoeError("DISPOSED", `${this.directory}: used after close()`);
-    const shard = this.shards.get(name);
+    const shard = this.shards.get(text(name, "name"));
     if (shard === undefined) {
       throw badCheckpoint(
         this.path,
@@ -90,8 +90,8 @@ export class ShardedCheckpoint implements AsyncDisposable {
     await Promise.all(files.map((file) => (file.status === "fulfilled" ? file.value.close() : undefined)));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   async #openShard(shard: string): Promise<SafetensorsFile> {

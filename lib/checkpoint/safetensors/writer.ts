@@ -1,19 +1,25 @@
 import { describe, invalidArgument, MoeError } from "../../core/errors.js";
-import { type Fields, integer, object, optional, type Read, type Reader } from "../../core/options.js";
+import { type ArrayKind, entriesOfMap, typedArray } from "../../core/foreign.js";
+import {
+  choice,
+  type Fields,
+  integer,
+  list,
+  object,
+  optional,
+  type Read,
+  type Reader,
+  record,
+  results,
+  text,
+  unchecked,
+} from "../../core/options.js";
 import { shapeText } from "../../core/shape.js";
 import { writeAtomically } from "./atomic_file.js";
-import {
-  isSafetensorsDType,
-  isSafetensorsShape,
-  type SafetensorsDType,
-  safetensorsByteLength,
-  safetensorsDTypeNames,
-  safetensorsDTypes,
-} from "./dtype.js";
+import { type SafetensorsDType, safetensorsByteLength, safetensorsDTypeNames, safetensorsDTypes } from "./dtype.js";
 import { transferFields } from "./file.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
 import type { TransferOptions } from "./regular_file.js";
-import { isRecord } from "./strict_json.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
 export interface SafetensorsInput {
@@ -35,15 +41,15 @@ export interface SerializeOptions {
 /** Largest alignment of a file's data: far above any page, far below the limit on the header, which it pads. */
 const maximumAlignment = 2 ** 21;
 
+const wellFormed: Reader<string> = (value, name) => {
+  if (typeof value === "string" && isWellFormed(value)) return value;
+  throw invalidArgument(name, "a string in well-formed Unicode", value);
+};
+const strings = record(wellFormed, "an object of strings");
 const metadataOption: Reader<Readonly<Record<string, string>>> = (value, name) => {
-  if (!isRecord(value)) throw invalidArgument(name, "an object of strings", value);
-  const entries = Object.entries(value);
-  for (const [key, text] of entries) {
-    if (typeof text !== "string" || !isWellFormed(key) || !isWellFormed(text)) {
-      throw invalidArgument(`${name}.${key}`, "a string in well-formed Unicode", text);
-    }
-  }
-  return Object.fromEntries(entries) as Record<string, string>;
+  const metadata = strings(value, name);
+  for (const key in metadata) wellFormed(key, `a key of ${name}`);
+  return metadata;
 };
 
 const serializeFields = {
@@ -51,6 +57,13 @@ const serializeFields = {
   alignment: optional(integer(defaultAlignment, maximumAlignment), defaultAlignment),
 } satisfies Fields<SerializeOptions>;
 export const serializeOptions = object(serializeFields, "{ metadata }");
+
+const input = results({
+  dtype: choice(safetensorsDTypeNames),
+  shape: list(integer(0)),
+  data: unchecked,
+} satisfies Fields<SafetensorsInput>);
+const inputsByName = record(input, "a Map or an object of tensors by name");
 const writeOptions = object({ ...serializeFields, ...transferFields }, "{ metadata }");
 
 /**
@@ -64,9 +77,8 @@ export async function writeSafetensors(
   tensors: SafetensorsInputs,
   options: SerializeOptions & TransferOptions = {},
 ): Promise<void> {
-  if (typeof path !== "string") throw invalidArgument("path", "a string", path);
   const { metadata, alignment, ...transfer } = writeOptions(options, "options");
-  await writeAtomically(path, layOut(tensors, { metadata, alignment }), transfer);
+  await writeAtomically(text(path, "path"), layOut(tensors, { metadata, alignment }), transfer);
 }
 
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
@@ -74,10 +86,8 @@ export function layOut(
   tensors: SafetensorsInputs,
   { metadata, alignment }: Read<typeof serializeOptions>,
 ): Uint8Array[] {
-  if (!isRecord(tensors)) throw invalidArgument("tensors", "a Map or an object of tensors by name", tensors);
   if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
-  const entries = [...(tensors instanceof Map ? tensors : Object.entries(tensors))] as [string, SafetensorsInput][];
-  const checked = entries.map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
+  const checked = readInputs(tensors).map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
   checked.sort(
     ([nameA, a], [nameB, b]) =>
       safetensorsDTypeNames.indexOf(b.dtype) - safetensorsDTypeNames.indexOf(a.dtype) ||
@@ -94,28 +104,36 @@ interface CheckedInput {
   readonly bytes: Uint8Array;
 }
 
-function checkInput(name: string, tensor: SafetensorsInput): CheckedInput {
+type Input = Read<typeof input>;
+
+function readInputs(tensors: unknown): [name: string, Input][] {
+  const entries = entriesOfMap(tensors);
+  if (entries === undefined) return Object.entries(inputsByName(tensors, "tensors"));
+  return entries.map(([key, value]) => {
+    const name = text(key, "a name in tensors");
+    return [name, input(value, placeOf(name))];
+  });
+}
+
+function placeOf(name: string): string {
+  return `tensors[${JSON.stringify(name)}]`;
+}
+
+function checkInput(name: string, { dtype, shape, data }: Input): CheckedInput {
   checkTensorName(name);
-  const place = `tensors[${JSON.stringify(name)}]`;
-  if (!isRecord(tensor)) throw invalidArgument(place, "an object of dtype, shape and data", tensor);
-  const { dtype, shape, data } = tensor;
-  if (!isSafetensorsDType(dtype)) {
-    throw invalidArgument(`${place}.dtype`, `one of ${safetensorsDTypeNames.join(", ")}`, dtype);
-  }
-  const byteLength = isSafetensorsShape(shape) ? safetensorsByteLength(dtype, shape) : undefined;
+  const place = placeOf(name);
+  const byteLength = safetensorsByteLength(dtype, shape);
   if (byteLength === undefined) {
-    throw invalidArgument(`${place}.shape`, "integers >= 0 that make whole bytes, fewer than 2^50", shape);
+    throw invalidArgument(`${place}.shape`, "sizes that make whole bytes, fewer than 2^50", shapeText(shape));
   }
-  const { array } = safetensorsDTypes[dtype];
-  if (!(data instanceof array || data instanceof Uint8Array)) {
-    throw invalidArgument(`${place}.data`, `${array.name}, or the bytes as Uint8Array`, data);
-  }
-  if (data.byteLength !== byteLength) {
+  const kind = safetensorsDTypes[dtype].array.name as ArrayKind;
+  const array = typedArray(`${place}.data`, data, [kind, "Uint8Array"], `${kind}, or the bytes as Uint8Array`);
+  if (array.byteLength !== byteLength) {
     throw new MoeError(
       "SHAPE_MISMATCH",
       `${place}.data: expected ${byteLength} bytes for ${dtype} ${shapeText(shape)}, got ` +
-        `${describe(data)} of ${data.byteLength}`,
+        `${describe(array)} of ${array.byteLength}`,
     );
   }
-  return { dtype, shape, byteLength, bytes: new Uint8Array(data.buffer, data.byteOffset, byteLength) };
+  return { dtype, shape, byteLength, bytes: new Uint8Array(array.buffer, array.byteOffset, byteLength) };
 }

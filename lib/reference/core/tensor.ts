@@ -1,17 +1,12 @@
+import { allocated } from "../../core/allocated.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
-import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
 import type { StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 
-/** What `allocate` returns. Throws OUT_OF_MEMORY if JavaScript has no memory for what is `wanted`. */
-function allocated<T>(wanted: string, allocate: () => T): T {
-  try {
-    return allocate();
-  } catch (cause) {
-    throw new MoeError("OUT_OF_MEMORY", `reference: no ${wanted}; dispose of tensors that are not needed`, { cause });
-  }
+function noMemory(wanted: string): string {
+  return `reference: no ${wanted}; dispose of tensors that are not needed`;
 }
 
 /** A tensor in a plain ArrayBuffer shared with its views; the garbage collector frees it after the last of them. */
@@ -33,10 +28,8 @@ export class ReferenceTensor implements TensorHandle {
   /** Allocates new memory; throws OUT_OF_MEMORY if there is not enough. */
   static allocate(stream: Stream, dtype: DType, shape: Shape): ReferenceTensor {
     const bytes = shapeSize(shape) * dtypes[dtype].bytes;
-    const buffer = allocated(
-      `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`,
-      () => new ArrayBuffer(bytes),
-    );
+    const wanted = `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`;
+    const buffer = allocated(noMemory(wanted), () => new ArrayBuffer(bytes));
     return new ReferenceTensor(stream, dtype, shape, buffer, 0);
   }
 
@@ -73,7 +66,7 @@ export class ReferenceTensor implements TensorHandle {
 
   peek(converts: boolean): ArrayBuffer {
     const wanted = `memory for the values of a tensor ${shapeText(this.shape)} of ${this.dtype}`;
-    return allocated(wanted, () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);
+    return allocated(noMemory(wanted), () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);
   }
 
   map(): Uint8Array<ArrayBuffer> {
