@@ -17,7 +17,17 @@ import { expectError } from "../support/errors.js";
 // The layer's side of quantised weights, on `reference`, whose formula of a format is tested in
 // reference/dequantize.test.ts.
 
-const formats = ["i4_g32_bf16", "u4_g16_f32", "i8_channel_f16", "e4m3_b128_f32", "mxfp4", "nvfp4", "nf4_g64_f32", "q3_k", "q4_k"];
+const formats = [
+  "i4_g32_bf16",
+  "u4_g16_f32",
+  "i8_channel_f16",
+  "e4m3_b128_f32",
+  "mxfp4",
+  "nvfp4",
+  "nf4_g64_f32",
+  "q3_k",
+  "q4_k",
+];
 const [hidden, inner, experts, tokens] = [72, 40, 3, 6];
 const config = { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: 2 } as const;
 
@@ -76,7 +86,8 @@ describe.each(formats)("experts in %s", (format) => {
   });
 
   test("can be stacked", () => {
-    const stacked = (role: keyof typeof shapes) => randomQuantized(device, random, format, shapes[role], 0.1, [experts]);
+    const stacked = (role: keyof typeof shapes) =>
+      randomQuantized(device, random, format, shapes[role], 0.1, [experts]);
     const all = { gate: stacked("gate"), up: stacked("up"), down: stacked("down") };
     const list = Array.from({ length: experts }, (_, expert) => {
       const matrix = (role: keyof typeof shapes) => {
@@ -120,7 +131,10 @@ describe("parts of quantised tensors", () => {
     const cut = randomQuantized(device, new Random(1), "e4m3_b128_f32", [2 * 100, 64]);
     expectError(() => plain({ ...cut, part: "second_half" }, [100, 64]), "UNSUPPORTED_OPERATION", /128/);
     const whole = randomQuantized(device, new Random(2), "e4m3_b128_f32", [2 * 128, 64]);
-    const [all, half] = [plain(whole, [256, 64]).dataSync(), plain({ ...whole, part: "second_half" }, [128, 64]).dataSync()];
+    const [all, half] = [
+      plain(whole, [256, 64]).dataSync(),
+      plain({ ...whole, part: "second_half" }, [128, 64]).dataSync(),
+    ];
     expect(half).toEqual(all.slice(128 * 64));
     expectError(() => plain({ ...whole, part: "odd" }, [128, 64]), "UNSUPPORTED_OPERATION", /steps of 2/);
   });
@@ -133,7 +147,8 @@ describe("parts of quantised tensors", () => {
     });
     const layer = (intermediateSize: number, width: number, float: boolean) => {
       const random = new Random(6);
-      const draw = (rows: number, columns: number) => device.tensor(random.normals(rows * columns, 0.1), [rows, columns]);
+      const draw = (rows: number, columns: number) =>
+        device.tensor(random.normals(rows * columns, 0.1), [rows, columns]);
       const list = Array.from({ length: experts }, () => ({
         gate: draw(intermediateSize, hidden),
         up: draw(intermediateSize, hidden),
@@ -164,12 +179,27 @@ describe("wrong quantised weights", () => {
   };
 
   test.each<[string, (weight: QuantizedWeight) => object, string, RegExp]>([
-    ["an unknown format", (weight) => ({ ...weight, format: "i4_g33_f16" }), "UNSUPPORTED_DTYPE", /gate\.format.*i4_g33/],
+    [
+      "an unknown format",
+      (weight) => ({ ...weight, format: "i4_g33_f16" }),
+      "UNSUPPORTED_DTYPE",
+      /gate\.format.*i4_g33/,
+    ],
     ["a plain format", (weight) => ({ ...weight, format: "f16" }), "INVALID_ARGUMENT", /gate\.format.*quantised/],
     ["no scales", ({ scales: _, ...weight }) => weight, "INVALID_ARGUMENT", /gate\.scales.*Tensor/],
     ["no zero points", ({ zeros: _, ...weight }) => weight, "INVALID_ARGUMENT", /gate\.zeros/],
-    ["superfluous scales", (weight) => ({ ...weight, superScales: weight.scales }), "INVALID_ARGUMENT", /superScales.*none/],
-    ["scales of another dtype", (weight) => ({ ...weight, scales: weight.zeros }), "UNSUPPORTED_DTYPE", /scales.*f16.*u8/],
+    [
+      "superfluous scales",
+      (weight) => ({ ...weight, superScales: weight.scales }),
+      "INVALID_ARGUMENT",
+      /superScales.*none/,
+    ],
+    [
+      "scales of another dtype",
+      (weight) => ({ ...weight, scales: weight.zeros }),
+      "UNSUPPORTED_DTYPE",
+      /scales.*f16.*u8/,
+    ],
     ["scales of another shape", (weight) => ({ ...weight, format: "u4_g16_f16" }), "SHAPE_MISMATCH", /gate\.scales.*5/],
     ["codes of another shape", (weight) => ({ ...weight, format: "u8_g32_f16" }), "SHAPE_MISMATCH", /gate\.codes.*72/],
     ["a misspelt field", (weight) => ({ ...weight, scale: 1 }), "INVALID_ARGUMENT", /scale/],
@@ -186,25 +216,47 @@ describe("wrong quantised weights", () => {
 
   test("a quantised router or bias", () => {
     const router = randomQuantized(device, new Random(1), "i8_channel_f32", [1, hidden]);
-    const one = { up: good(), gate: good(), down: randomQuantized(device, new Random(9), "u4_g32_f16", [hidden, inner]) };
+    const one = {
+      up: good(),
+      gate: good(),
+      down: randomQuantized(device, new Random(9), "u4_g32_f16", [hidden, inner]),
+    };
     const layer = { ...config, numExperts: 1, topK: 1, device };
-    expectError(() => MoeLayer.create({ ...layer, router: router as never, experts: [one] }), "INVALID_ARGUMENT", /router/);
+    expectError(
+      () => MoeLayer.create({ ...layer, router: router as never, experts: [one] }),
+      "INVALID_ARGUMENT",
+      /router/,
+    );
     const plainRouter = device.zeros([1, hidden], "f32");
     const biased = { ...one, upBias: router as never };
-    expectError(() => MoeLayer.create({ ...layer, router: plainRouter, experts: [biased] }), "INVALID_ARGUMENT", /upBias/);
+    expectError(
+      () => MoeLayer.create({ ...layer, router: plainRouter, experts: [biased] }),
+      "INVALID_ARGUMENT",
+      /upBias/,
+    );
   });
 });
 
 test("random sizes: any shape is read as its format says", () => {
   fc.assert(
-    fc.property(fc.constantFrom(...formats), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 300 }), (format, n, k) => {
-      const weight = randomQuantized(device, new Random(`${n} ${k}`), format, [n, k], 1);
-      const values = plain(weight, [n, k]).dataSync();
-      expect(values.every(Number.isFinite)).toBe(true);
-      const cut = quantizedMatrix("weight", weight, [n, k], { firstRow: 0, rows: Math.ceil(n / 2), firstColumn: 0, columns: k });
-      expect([...dequantize(cut).values]).toEqual([...values.slice(0, Math.ceil(n / 2) * k)]);
-      freeWeight(cut);
-    }),
+    fc.property(
+      fc.constantFrom(...formats),
+      fc.integer({ min: 1, max: 40 }),
+      fc.integer({ min: 1, max: 300 }),
+      (format, n, k) => {
+        const weight = randomQuantized(device, new Random(`${n} ${k}`), format, [n, k], 1);
+        const values = plain(weight, [n, k]).dataSync();
+        expect(values.every(Number.isFinite)).toBe(true);
+        const cut = quantizedMatrix("weight", weight, [n, k], {
+          firstRow: 0,
+          rows: Math.ceil(n / 2),
+          firstColumn: 0,
+          columns: k,
+        });
+        expect([...dequantize(cut).values]).toEqual([...values.slice(0, Math.ceil(n / 2) * k)]);
+        freeWeight(cut);
+      },
+    ),
     { numRuns: 60 },
   );
 });
