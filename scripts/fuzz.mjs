@@ -1,31 +1,39 @@
 // Random calls of every public function, with valid arguments, hostile objects and damaged files, on all devices: see test/fuzz.
 // Rounds run in child processes, so that a crash or a hang is a failure with a reproduction like any other.
 import { fork } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { root } from "./build_native.mjs";
+import { readOptions, wrongOption } from "./options.mjs";
 
-const usage = `Usage: npm run fuzz -- [--seconds N] [--seed S] [--device NAME] [--round R [--step K]]
+const usage = `Usage: npm run fuzz -- [--seconds N] [--rounds N] [--seed S] [--device NAME] [--round R [--step K]]
 
-Random calls on reference, cpu and simt, or the named devices, for N seconds (default 60). Every failure is printed with
-what reproduces it: the same seed with --round, --step and --device, and the call as JavaScript.`;
+Random calls on reference, cpu and simt, or the named devices, for N seconds (default 60) or N rounds of 40 steps on each
+device. Every failure is printed with what reproduces it: the same seed with --round, --step and --device, and the call as
+JavaScript.`;
 
-const { values: flags } = readFlags();
-const seconds = readNumber("seconds", 60);
+const text = { type: "string" };
+const { values: flags } = readOptions(usage, {
+  options: { seconds: text, rounds: text, seed: text, round: text, step: text, device: { ...text, multiple: true } },
+});
+const first = readNumber("round", 0);
+const single = flags.round !== undefined;
+const rounds = readNumber("rounds", single ? 1 : 2 ** 31);
+const seconds = readNumber("seconds", single || flags.rounds !== undefined ? 2 ** 31 : 60);
+const step = flags.step === undefined ? {} : { step: readNumber("step", 0) };
 const seed = flags.seed ?? String(Math.floor(Math.random() * 2 ** 32));
 const devices = flags.device ?? ["reference", "cpu", "simt"];
-const single = flags.round !== undefined;
 /** Seconds without a sign of life after which a step is hung: more than the slowest takes under a sanitizer. */
 const patience = 300;
 /** Seconds after which a child is replaced, so that its memory stays small. */
 const lifetime = 60;
 
-const folder = join(root, "build", "fuzz");
+mkdirSync(join(root, "build"), { recursive: true });
+const folder = mkdtempSync(join(root, "build", "fuzz-")); // inside the package, for the worker's imports
 const worker = join(folder, "worker.mjs");
-const log = join(folder, `step-${process.pid}.log`);
-mkdirSync(folder, { recursive: true });
+const log = join(folder, "step.log");
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
 await build({
   entryPoints: [join(root, "test/fuzz/worker.ts")],
   outfile: worker,
@@ -40,32 +48,35 @@ await build({
 
 const totals = { compared: 0, accepted: 0, refused: 0 };
 const start = performance.now();
-let round = single ? readNumber("round", 0) : 0;
+const secondsSoFar = () => (performance.now() - start) / 1000;
 let failures = 0;
-do {
-  const left = seconds - (performance.now() - start) / 1000;
-  round = await runChild(round, single ? 0 : Math.min(lifetime, left));
-} while (!single && performance.now() - start < 1000 * seconds);
+for (let round = first; round < first + rounds && (round === first || secondsSoFar() < seconds); ) {
+  round = await runChild(round);
+}
 
 const calls = totals.compared + totals.accepted + totals.refused;
 const share = (100 * totals.compared) / Math.max(1, calls);
 const counts = `${totals.accepted} more accepted, ${totals.refused} refused`;
 console.log(
-  `fuzz: seed ${seed}, ${calls} calls in ${((performance.now() - start) / 1000).toFixed(0)} s: ` +
+  `fuzz: seed ${seed}, ${calls} calls in ${secondsSoFar().toFixed(0)} s: ` +
     `${totals.compared} compared with reference (${share.toFixed(0)} %), ${counts}; ${failures} failures`,
 );
-if (!single && share < 30) fail("fuzz: fewer than 30 % of the calls were compared");
 if (failures > 0) process.exitCode = 1;
+if (!single && share < 30) {
+  console.error("fuzz: fewer than 30 % of the calls were compared");
+  process.exitCode = 1;
+}
 
-/** Runs rounds from `first` in a child; returns the next one. */
-function runChild(first, lifetime) {
-  const step = flags.step === undefined ? {} : { step: readNumber("step", 0) };
-  const job = { seed, golden: join(root, "test/golden"), log, devices, round: first, ...step, seconds: lifetime };
+/** Runs rounds from `round` on in a child; returns the next one. */
+function runChild(round) {
+  const left = Math.min(lifetime, seconds - secondsSoFar());
+  const golden = join(root, "test/golden");
+  const job = { seed, golden, log, devices, round, end: first + rounds, seconds: left, ...step };
   const child = fork(worker, [JSON.stringify(job)], {
     env: { MOE_KERNELS_BINARY: join(root, "build/Release/moe_kernels.node"), ...process.env },
     execArgv: ["--enable-source-maps"],
   });
-  let next = first;
+  let next = round;
   let silent;
   const wait = () => {
     clearTimeout(silent);
@@ -101,32 +112,8 @@ function report({ place, source, error }) {
 
 function readNumber(name, fallback) {
   const value = flags[name] === undefined ? fallback : Number(flags[name]);
-  if (!(value >= 0 && value < 2 ** 31)) fail(`--${name}: expected a number >= 0, got "${flags[name]}"\n${usage}`);
-  return value;
-}
-
-function readFlags() {
-  const text = { type: "string" };
-  try {
-    const parsed = parseArgs({
-      options: {
-        seconds: text,
-        seed: text,
-        round: text,
-        step: text,
-        device: { ...text, multiple: true },
-        help: { type: "boolean", short: "h" },
-      },
-    });
-    if (!parsed.values.help) return parsed;
-    console.log(usage);
-    process.exit(0);
-  } catch (error) {
-    return fail(`${error.message}\n${usage}`);
+  if (!(value >= 0 && value <= 2 ** 31)) {
+    wrongOption(usage, `--${name}: expected a number >= 0, got "${flags[name]}"`);
   }
-}
-
-function fail(message) {
-  console.error(message);
-  process.exit(2);
+  return value;
 }

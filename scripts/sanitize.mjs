@@ -19,11 +19,13 @@ const testFiles = [
   "test/checkpoint",
   "test/process/process",
 ];
+/** A short run of the fuzzer. */
+const fuzz = ["scripts/fuzz.mjs", "--seed", "7", "--rounds", "4"];
 
 const usage = `Usage: npm run test:sanitize -- [--list] [FILE...]
 
-Runs the native tests, and the tests that call native code or whose path contains FILE, under AddressSanitizer and
-UndefinedBehaviorSanitizer. --list only prints the test files.`;
+Runs the native tests, the tests that call native code or whose path contains FILE, and without FILE a few rounds of the
+fuzzer, under AddressSanitizer and UndefinedBehaviorSanitizer. --list only prints the test files.`;
 const { list, positionals } = parseOptions(usage, { positionals: true });
 const chosen = positionals.length > 0 ? positionals : testFiles;
 if (list) {
@@ -45,10 +47,9 @@ const env = {
   MOE_KERNELS_BINARY: addonIn(out),
 };
 run("ctest", ["--test-dir", out, "--output-on-failure"], env);
-run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...chosen], {
-  ...env,
-  LD_PRELOAD: findRuntime("libasan.so"),
-});
+const preloaded = { ...env, LD_PRELOAD: findRuntime("libasan.so") };
+run(process.execPath, ["node_modules/vitest/vitest.mjs", "run", ...chosen], preloaded);
+if (positionals.length === 0) run(process.execPath, fuzz, preloaded);
 console.log("sanitize: no reports");
 
 function run(command, args, environment) {

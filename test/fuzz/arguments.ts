@@ -1,4 +1,4 @@
-import { inspect } from "node:util";
+import { inspect, types } from "node:util";
 import { PackedExperts, Tensor } from "../../lib/index.js";
 import type { Draw } from "./draw.js";
 
@@ -6,7 +6,8 @@ import type { Draw } from "./draw.js";
 export type Path = readonly (string | number)[];
 
 function isContainer(value: unknown): value is Record<string | number, unknown> {
-  const prototype = typeof value === "object" && value !== null ? Object.getPrototypeOf(value) : undefined;
+  if (typeof value !== "object" || value === null || types.isProxy(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === Array.prototype;
 }
 
@@ -24,8 +25,9 @@ export function replaced(target: unknown, [name, ...rest]: Path, value: unknown)
   if (name === undefined) return value;
   if (!isContainer(target)) return target;
   const copy = (Array.isArray(target) ? [...target] : { ...target }) as Record<string | number, unknown>;
-  copy[name] = rest.length === 0 ? value : replaced(copy[name], rest, value);
-  return copy;
+  const part = rest.length === 0 ? value : replaced(Object.hasOwn(copy, name) ? copy[name] : undefined, rest, value);
+  // Assigning to __proto__ would change the copy's prototype.
+  return Object.defineProperty(copy, name, { value: part, enumerable: true, configurable: true, writable: true });
 }
 
 /** One of the paths, or that of an option that does not exist. */

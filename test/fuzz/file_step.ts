@@ -14,28 +14,35 @@ const tolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5
 
 const tokens = 5;
 
-/** Model directories and layer files that load as they are. */
-export function findModels(golden: string): string[] {
+/** A model that loads as it is: a directory, and the number of a layer with experts; or a layer file. */
+export interface FoundModel {
+  readonly path: string;
+  readonly layer: number | undefined;
+}
+
+export function findModels(golden: string): FoundModel[] {
   const families = join(golden, "families");
-  return [
-    ...readdirSync(families).map((name) => join(families, name)),
-    join(golden, "mixtral", "mixtral_small.safetensors"),
-  ];
+  const directories = readdirSync(families).map((name) => {
+    const path = join(families, name);
+    const { metadata } = parseSafetensors(Uint8Array.from(readFileSync(join(path, "expected.safetensors"))));
+    return { path, layer: Number(metadata.layer) };
+  });
+  return [...directories, { path: join(golden, "mixtral", "mixtral_small.safetensors"), layer: undefined }];
 }
 
 /** A model as it is, damaged, or with a damaged cache of its packed weights; `folder` is for copies. */
-export function fileStep(draw: Draw, models: readonly string[], folder: string): Step {
+export function fileStep(draw: Draw, models: readonly FoundModel[], folder: string): Step {
   const model = draw.pick(models);
   const kind = draw.pick(["whole", "whole", "damaged", "damaged", "damaged", "cache"] as const);
   const seed = String(draw.integer(0, 2 ** 32));
-  const source = `${kind} model ${model}, seed ${seed}`;
+  const source = `${kind} model ${model.path}, layer ${model.layer}, seed ${seed}`;
   const run = (device: Device) => {
-    const path = copyOf(model, folder);
-    if (kind === "whole") return compareLoaded(path, device);
+    const copy = { ...model, path: copyOf(model.path, folder) };
+    if (kind === "whole") return compareLoaded(copy, device);
     const again = new Draw(seed);
-    if (kind === "cache" && statSync(path).isDirectory()) return loadCached(again, path, device);
-    const file = damageFile(again, path);
-    return refusedOr(() => loadDamaged(path, file, device));
+    if (kind === "cache" && copy.layer !== undefined) return loadCached(again, copy, device);
+    const file = damageFile(again, copy.path);
+    return refusedOr(() => loadDamaged(copy, file, device));
   };
   return { source, run };
 }
@@ -59,18 +66,9 @@ function damageFile(draw: Draw, path: string): string {
   return file;
 }
 
-async function load(path: string, device: Device, cache = false): Promise<MoeLayer> {
-  if (path.endsWith(".safetensors")) return MoeLayer.load(path as `${string}.safetensors`, { device });
-  // One of the first few layers has experts.
-  const failures: unknown[] = [];
-  for (let layer = 0; layer < 8; layer++) {
-    try {
-      return await MoeLayer.load(path, { layer, device, cache });
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  throw failures[0];
+async function load({ path, layer }: FoundModel, device: Device, cache = false): Promise<MoeLayer> {
+  if (layer === undefined) return await MoeLayer.load(path as `${string}.safetensors`, { device });
+  return await MoeLayer.load(path, { layer, device, cache });
 }
 
 async function forward(layer: MoeLayer): Promise<Float32Array> {
@@ -82,14 +80,14 @@ async function forward(layer: MoeLayer): Promise<Float32Array> {
 }
 
 /** What a file that is damaged gives: an error, or a layer that can be used. */
-async function loadDamaged(path: string, file: string, device: Device): Promise<Outcome> {
+async function loadDamaged(model: FoundModel, file: string, device: Device): Promise<Outcome> {
   if (file.endsWith(".safetensors")) {
     const bytes = Uint8Array.from(readFileSync(file));
     const parsed = await refusedOr(async () => parseSafetensors(bytes) && "accepted");
     const read = await refusedOr(() => readAll(file));
     if (parsed !== read) throw new Failure(`in memory the file is ${parsed}, on disk ${read}`);
   }
-  using layer = await load(path, device);
+  using layer = await load(model, device);
   await forward(layer);
   return "accepted";
 }
@@ -101,10 +99,10 @@ async function readAll(file: string): Promise<Outcome> {
 }
 
 /** A whole model gives on every device what it gives on `reference`, by the same routing. */
-async function compareLoaded(path: string, device: Device): Promise<Outcome> {
+async function compareLoaded(model: FoundModel, device: Device): Promise<Outcome> {
   using reference = openDevice("reference");
-  using expected = await load(path, reference);
-  using layer = await load(path, device);
+  using expected = await load(model, reference);
+  using layer = await load(model, device);
   const { hiddenSize, weightDType } = expected.description;
   const dtype = weightDType as FloatDType;
   const values = new Random("tokens").normals(tokens * hiddenSize);
@@ -122,17 +120,17 @@ async function compareLoaded(path: string, device: Device): Promise<Outcome> {
 }
 
 /** A damaged cache is noticed, or makes no difference. */
-async function loadCached(draw: Draw, path: string, device: Device): Promise<Outcome> {
-  const first = await load(path, device, true);
+async function loadCached(draw: Draw, model: FoundModel, device: Device): Promise<Outcome> {
+  const first = await load(model, device, true);
   const wanted = await forward(first);
   first.dispose();
-  const folder = join(path, ".moe-kernels");
+  const folder = join(model.path, ".moe-kernels");
   const [file] = existsSync(folder) ? readdirSync(folder) : [];
   if (file === undefined) return "accepted"; // a device without a cache
   const bytes = Uint8Array.from(readFileSync(join(folder, file)));
   writeFileSync(join(folder, file), draw.chance(0.3) ? damagedHeader(draw, bytes) : damaged(draw, bytes));
   return refusedOr(async () => {
-    using again = await load(path, device, true);
+    using again = await load(model, device, true);
     const actual = await forward(again);
     if (wanted.every((value, index) => Object.is(value, actual[index]))) return "compared";
     throw new Failure("a damaged cache changes the output");

@@ -1,6 +1,6 @@
 import * as api from "../../lib/index.js";
 
-/** What a hostile object throws of its own when it is looked at; no error of the package, and none of its defects. */
+/** What a hostile object throws of its own when it is looked at. The package makes an error about the parameter of it. */
 export class OwnError extends Error {}
 
 /** Numbers at and beyond the ends of ranges. Those between make tensors that fit into memory and take seconds to fill. */

@@ -42,17 +42,18 @@ export function damaged(draw: Draw, bytes: Uint8Array): Uint8Array {
     case 1:
       return copy.slice(0, at);
     case 2:
-      return Uint8Array.of(
-        ...copy.slice(0, at),
-        ...Uint8Array.from({ length: draw.integer(1, 16) }, () => draw.integer(0, 255)),
-        ...copy.slice(at),
+      return joined(
+        copy.subarray(0, at),
+        Uint8Array.from({ length: draw.integer(1, 16) }, () => draw.integer(0, 255)),
+        copy.subarray(at),
       );
     case 3:
-      return Uint8Array.of(...copy.slice(0, at), ...copy.slice(at + draw.integer(1, 16)));
+      return joined(copy.subarray(0, at), copy.subarray(at + draw.integer(1, 16)));
     case 4:
       copy.fill(draw.pick([0, 0xff, 0x20]), at, at + draw.integer(1, 16));
       return copy;
     case 5:
+      if (copy.length < 8) return copy.slice(0, at);
       new DataView(copy.buffer).setBigUint64(
         0,
         draw.pick([0n, 1n, BigInt(copy.length), 2n ** 32n, 2n ** 53n, 2n ** 64n - 1n]),
@@ -60,8 +61,12 @@ export function damaged(draw: Draw, bytes: Uint8Array): Uint8Array {
       );
       return copy;
     default:
-      return Uint8Array.of(...copy, ...copy.slice(at));
+      return joined(copy, copy.subarray(at));
   }
+}
+
+function joined(...parts: readonly Uint8Array[]): Uint8Array {
+  return Uint8Array.from(Buffer.concat(parts));
 }
 
 /** JSON text with one value replaced, removed, renamed or given twice. */

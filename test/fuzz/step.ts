@@ -1,5 +1,4 @@
 import { type Device, isMoeError } from "../../lib/index.js";
-import { OwnError } from "./hostile.js";
 
 /** How a call ended that did not fail. */
 export type Outcome = "compared" | "accepted" | "refused";
@@ -17,7 +16,7 @@ export interface Step {
 /** A wrong result. */
 export class Failure extends Error {}
 
-/** Runs a call; an error that the package promises, or one of a hostile object's own, is a refusal. */
+/** Runs a call; an error that the package promises is a refusal. */
 export async function refusedOr(call: () => Promise<Outcome>): Promise<Outcome> {
   try {
     return await call();
@@ -29,10 +28,5 @@ export async function refusedOr(call: () => Promise<Outcome>): Promise<Outcome> 
 
 function isPromised(error: unknown): boolean {
   if (isMoeError(error)) return error.code !== "INTERNAL" && error.message.length > 0;
-  return error instanceof OwnError || (error instanceof Error && error.name === "AbortError");
-}
-
-/** Throws the failure of a promised error again, of which a wait is the place. */
-export async function settle(device: Device): Promise<void> {
-  await device.synchronize();
+  return error instanceof Error && error.name === "AbortError";
 }

@@ -1,4 +1,4 @@
-import { ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Device, type DeviceName, openDevice } from "../../lib/index.js";
@@ -19,9 +19,11 @@ interface Job {
   readonly log: string;
   readonly devices: readonly DeviceName[];
   readonly round: number;
+  /** The first round that is not run. At least one is, and no more begin after `seconds`. */
+  readonly end: number;
+  readonly seconds: number;
   /** To run a single step again. */
   readonly step?: number;
-  readonly seconds: number;
 }
 
 /** What the script is told. */
@@ -41,15 +43,17 @@ const devices = job.devices.map((name) => openDevice(name, { poison: true, threa
 const closers: (() => Promise<void>)[] = [];
 const targets = new Map<Device, Target>();
 for (const [index, device] of devices.entries()) {
-  const { calls, close } = await publicCalls(device, folder);
+  const files = join(folder, device.name);
+  mkdirSync(files);
+  const { calls, close } = await publicCalls(device, files);
   closers.push(close);
   const other = devices[(index + 1) % devices.length] as Device;
   targets.set(device, { calls, other: other === device ? openDevice("reference") : other });
 }
 
-const end = performance.now() + 1000 * job.seconds;
+const deadline = performance.now() + 1000 * job.seconds;
 try {
-  for (let round = job.round; round === job.round || performance.now() < end; round++) {
+  for (let round = job.round; round === job.round || (round < job.end && performance.now() < deadline); round++) {
     const outcomes = { compared: 0, accepted: 0, refused: 0 };
     const steps = job.step === undefined ? Array.from({ length: stepsOfRound }, (_, step) => step) : [job.step];
     for (const index of steps) await runStep(round, index, outcomes);
