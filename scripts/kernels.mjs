@@ -136,7 +136,8 @@ int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
     const std::string family = std::string(kernel->name).substr(0, 3);
     for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
-      printf("%s %zu\\t%zu\\n", family.c_str(), tile, kernel->shared_bytes(kernel->tiles[tile]));
+      const size_t bytes = kernel->shared_bytes(kernel->tiles[tile], *kernel->formats.example);
+      printf("%s %zu\\t%zu\\n", family.c_str(), tile, bytes);
     }
   }
 }

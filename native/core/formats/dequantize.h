@@ -65,16 +65,17 @@ MOE_HOST_DEVICE inline uint32_t code_bits(const WeightFormat& format, const Matr
   return bits & ((1u << format.bits) - 1u);
 }
 
-MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scales, int64_t row, int64_t column) {
+// The value of a scale by its bits.
+MOE_HOST_DEVICE inline float scale_value(ScaleType type, uint32_t bits) {
   switch (type) {
-    case ScaleType::f32: return float_from_bits(element_bits(scales, 4, row, column));
-    case ScaleType::f16: return from_f16(element_bits(scales, 2, row, column));
-    case ScaleType::bf16: return from_bf16(element_bits(scales, 2, row, column));
-    case ScaleType::e4m3: return from_e4m3(element_bits(scales, 1, row, column));
-    case ScaleType::e8m0: return from_e8m0(element_bits(scales, 1, row, column));
+    case ScaleType::f32: return float_from_bits(bits);
+    case ScaleType::f16: return from_f16(bits);
+    case ScaleType::bf16: return from_bf16(bits);
+    case ScaleType::e4m3: return from_e4m3(bits);
+    case ScaleType::e8m0: return from_e8m0(bits);
     case ScaleType::u4:
-    case ScaleType::u6: return static_cast<float>(element_bits(scales, 1, row, column));
-    case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(element_bits(scales, 1, row, column)));
+    case ScaleType::u6: return static_cast<float>(bits);
+    case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(bits));
   }
   return 1.0f;
 }
@@ -83,7 +84,8 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, const MatrixView& scale
 MOE_HOST_DEVICE inline float level_value(const ScaleLevel& level, const MatrixView& values, int64_t row, int64_t column,
                                          float absent) {
   if (level.absent() || values.absent()) return absent;
-  return scale_value(level.type, values, row / level.rows, level.columns == 0 ? 0 : column / level.columns);
+  const int64_t group = level.columns == 0 ? 0 : column / level.columns;
+  return scale_value(level.type, element_bits(values, scale_bytes(level.type), row / level.rows, group));
 }
 
 // The zero point of the group of element (row, column): an integer as wide as the format's codes, one byte each.

@@ -13,7 +13,7 @@ struct PlainWeights {
     return reinterpret_cast<const T*>(packed_expert(a, expert) + row * a.packed.pitch);
   }
   __device__ static void load(Row row, int k, Run& run) { load_elements(row + k, run); }
-  __device__ static void convert(const Run& run, float (&values)[kFmaRun]) {
+  __device__ static void convert(Row, const Run& run, float (&values)[kFmaRun]) {
 #pragma unroll
     for (int i = 0; i < kFmaRun; ++i) values[i] = to_float(run.elements[i]);
   }

@@ -6,7 +6,8 @@
 //   Run                           kFmaRun of its codes and their scales, as they are in memory
 //   row(arguments, expert, row)   returns a Row
 //   load(row, k, run)             loads a Run from element k of the row on, a multiple of kFmaRun
-//   convert(run, values)          converts a Run to float32
+//   convert(row, run, values)     converts a Run of that row to float32
+//   prepare(arguments)            optional: called once by all threads of a block, ends with a barrier
 #pragma once
 
 #include <iterator>
@@ -132,7 +133,7 @@ class FmaTile {
       }
     }
     float values[kFmaRun] = {};
-    if (has_weight_) Weights::convert(next_weight_, values);
+    if (has_weight_) Weights::convert(weight_, next_weight_, values);
 #pragma unroll
     for (int j = 0; j < kFmaRun; ++j) {
       weight[(weight_depth() + j) * kTile.columns + weight_place(weight_row())] = values[j];
@@ -199,6 +200,7 @@ class FmaTile {
 // The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
 template <class Weights, int kTileIndex>
 MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const GemmArguments a) {
+  if constexpr (requires { Weights::prepare(a); }) Weights::prepare(a);
   FmaTile<Weights, kTileIndex> tile(a);
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }

@@ -1,4 +1,4 @@
-// The tiles of the float32 kernel, and its rows: one for each weight format.
+// The tiles of the float32 kernel, and its rows, by the formats of weights.
 #pragma once
 
 #include "gpu/gemm/kernel.h"
@@ -17,14 +17,14 @@ constexpr int kFmaDepth = 16;
 
 inline constexpr DType kFmaTokens[] = {DType::f32, DType::f16, DType::bf16};
 
-size_t fma_shared_bytes(const GemmTile& tile);
+size_t fma_shared_bytes(const GemmTile& tile, const WeightFormat& format);
 
-// The row for weights of `format`, packed by `layout` into rows of whole stages.
-constexpr GemmKernel fma_row(const char* name, const WeightFormat& format, const WeightLayout& layout) {
+// The row for weights of these formats, packed by `layout` into whole stages.
+constexpr GemmKernel fma_row(const char* name, const WeightFormats& formats, const WeightLayout& layout) {
   return {.name = name,
           .tokens = kFmaTokens,
           .x = DType::f32,
-          .format = &format,
+          .formats = formats,
           .numbers = "tokens and weights as float32, fused multiply-adds in float32",
           .layout = &layout,
           .tiles = kFmaTiles,

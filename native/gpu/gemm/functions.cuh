@@ -16,7 +16,7 @@ using GemmLauncher = Status (*)(const GemmArguments& arguments, const gpu::GemmP
 struct GemmFunctions {
   GemmLauncher launch;
   // Packs one expert into the row's layout.
-  Status (*pack)(const PackExpert& pack, const gpu::DeviceTraits& traits, Stream stream);
+  Status (*pack)(const PackExpert& pack, Runtime& runtime);
 };
 
 #define MOE_DECLARE_FUNCTIONS(NAME) extern const GemmFunctions NAME;

@@ -24,6 +24,7 @@ struct GemmArguments {
   int columns;         // K
   const void* weight;  // packed.bytes per expert
   gpu::PackedMatrix packed;
+  WeightFormat format;  // of the weights; its name is in the host's memory
   const TileMapHeader* map;
   int column_tiles;
   Epilogue epilogue;

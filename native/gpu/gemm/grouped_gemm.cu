@@ -15,6 +15,7 @@ Status launch_grouped_gemm(const GroupedGemmOperands& o, const gpu::GemmPlan& pl
                           .columns = static_cast<int>(product.columns),
                           .weight = o.weight.data(),
                           .packed = o.weight.matrix(),
+                          .format = *product.format,
                           .map = static_cast<const TileMapHeader*>(map),
                           .column_tiles = static_cast<int>(plan.column_tiles),
                           .epilogue = {.result = o.result,

@@ -36,17 +36,31 @@ struct ComputeCapabilities {
   constexpr bool include(int capability) const { return first <= capability && capability <= last; }
 };
 
+// The weight formats that a kernel reads: one, or all that have certain properties.
+struct WeightFormats {
+  const char* words;
+  bool (*include)(const WeightFormat& format);
+  const WeightFormat* example;
+};
+
+template <const WeightFormat& kFormat>
+inline constexpr WeightFormats kOnly{
+    .words = kFormat.name,
+    .include = [](const WeightFormat& format) { return &format == &kFormat; },
+    .example = &kFormat,
+};
+
 struct GemmKernel {
   const char* name;
   std::span<const DType> tokens;  // accepted dtypes
   DType x;                        // what they are stored as, without loss, before they are multiplied
-  const WeightFormat* format;
+  WeightFormats formats;
   const char* numbers;          // in words, how exact its results are
   bool rounds_to_tf32 = false;  // only if the caller allows it
   ComputeCapabilities runs_on = {};
   const WeightLayout* layout;
   std::span<const GemmTile> tiles;  // lowest first
-  size_t (*shared_bytes)(const GemmTile& tile);
+  size_t (*shared_bytes)(const GemmTile& tile, const WeightFormat& format);
   GemmPlan (*plan)(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits);
 };
 

@@ -18,7 +18,8 @@ bool takes(const GemmKernel& kernel, DType tokens) {
 template <class Fits>
 const GemmKernel* first_row(const WeightFormat& format, const DeviceTraits& traits, Fits&& fits) {
   for (const GemmKernel* kernel : kKernels) {
-    if (kernel->format == &format && kernel->runs_on.include(traits.compute_capability) && fits(*kernel)) return kernel;
+    if (!kernel->formats.include(format) || !kernel->runs_on.include(traits.compute_capability)) continue;
+    if (fits(*kernel)) return kernel;
   }
   return nullptr;
 }
@@ -33,12 +34,12 @@ std::string words(const ComputeCapabilities& runs_on) {
   return runs_on.last == runs_on.first ? first : first + " to " + version(runs_on.last);
 }
 
-// The token dtypes for which this kernel is chosen.
+// The token dtypes for which this kernel is chosen, with weights of the format that stands for all that it reads.
 std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
   std::string chosen;
   for (const DType tokens : kernel.tokens) {
     const auto choice = [&](bool tf32) {
-      return choose_gemm_kernel({.tokens = tokens, .format = kernel.format, .tf32 = tf32}, traits);
+      return choose_gemm_kernel({.tokens = tokens, .format = kernel.formats.example, .tf32 = tf32}, traits);
     };
     if (choice(false) == &kernel) {
       append(chosen, info(tokens).name);
@@ -69,8 +70,7 @@ Status find_best_gemm_kernel(const WeightFormat& format, const DeviceTraits& tra
   if (*kernel != nullptr) return {};
   std::string known;
   for (const GemmKernel* each : kKernels) {
-    if (each != best_gemm_kernel(*each->format, traits)) continue;
-    append(known, each->format->name);
+    if (each == best_gemm_kernel(*each->formats.example, traits)) append(known, each->formats.words);
   }
   return {Code::unsupported_dtype, "this device has no kernel for experts' weights in " + std::string(format.name) +
                                        ": store them in one of " + known};
@@ -93,7 +93,7 @@ std::vector<KernelDescription> describe_kernels(const char* device, const Device
     rows.push_back({.device = device,
                     .name = kernel->name,
                     .tokens = tokens,
-                    .format = kernel->format->name,
+                    .format = kernel->formats.words,
                     .layout = kernel->layout->id,
                     .needs = words(kernel->runs_on),
                     .numbers = kernel->numbers,

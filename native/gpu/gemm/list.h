@@ -8,11 +8,12 @@
 #define MOE_EXTENSION_GEMM_KERNELS(KERNEL)
 #endif
 
-#define MOE_GEMM_KERNELS(KERNEL) \
-  KERNEL(kMmaBF16)               \
-  KERNEL(kMmaF16)                \
-  KERNEL(kMmaTF32)               \
-  KERNEL(kFmaF32)                \
-  KERNEL(kFmaF16)                \
-  KERNEL(kFmaBF16)               \
-  MOE_EXTENSION_GEMM_KERNELS(KERNEL)
+#define MOE_GEMM_KERNELS(KERNEL)     \
+  MOE_EXTENSION_GEMM_KERNELS(KERNEL) \
+  KERNEL(kMmaBF16)                   \
+  KERNEL(kMmaF16)                    \
+  KERNEL(kMmaTF32)                   \
+  KERNEL(kFmaF32)                    \
+  KERNEL(kFmaF16)                    \
+  KERNEL(kFmaBF16)                   \
+  KERNEL(kFmaQuantised)

@@ -10,7 +10,7 @@ constexpr DType kF32[] = {DType::f32};
 constexpr DType kF16[] = {DType::f16};
 constexpr DType kBF16[] = {DType::bf16};
 
-size_t shared_bytes(const GemmTile& tile) {
+size_t shared_bytes(const GemmTile& tile, const WeightFormat&) {
   return with_staged_sums(tile, tile.stages * (tile.rows + tile.columns) * kStageRowBytes);
 }
 
@@ -19,7 +19,7 @@ size_t shared_bytes(const GemmTile& tile) {
 constexpr GemmKernel kMmaBF16{.name = "mma_bf16",
                               .tokens = kBF16,
                               .x = DType::bf16,
-                              .format = &kBF16Format,
+                              .formats = kOnly<kBF16Format>,
                               .numbers = "exact products, float32 sums",
                               .layout = &kRowLayout,
                               .tiles = kMmaTiles,
@@ -29,7 +29,7 @@ constexpr GemmKernel kMmaBF16{.name = "mma_bf16",
 constexpr GemmKernel kMmaF16{.name = "mma_f16",
                              .tokens = kF16,
                              .x = DType::f16,
-                             .format = &kF16Format,
+                             .formats = kOnly<kF16Format>,
                              .numbers = "exact products, float32 sums",
                              .layout = &kRowLayout,
                              .tiles = kMmaTiles,
@@ -39,7 +39,7 @@ constexpr GemmKernel kMmaF16{.name = "mma_f16",
 constexpr GemmKernel kMmaTF32{.name = "mma_tf32",
                               .tokens = kF32,
                               .x = DType::f32,
-                              .format = &kF32Format,
+                              .formats = kOnly<kF32Format>,
                               .numbers = "tokens and weights rounded to tf32, float32 sums",
                               .rounds_to_tf32 = true,
                               .layout = &kRowLayout,

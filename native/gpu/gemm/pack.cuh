@@ -7,6 +7,7 @@
 #include "core/status.h"
 #include "gpu/gemm/weight_layout.h"
 #include "gpu/runtime/device_traits.h"
+#include "gpu/runtime/runtime.h"
 
 #include <ptx/device.cuh>
 
@@ -42,6 +43,10 @@ struct PackExpert {
 Status check_same_format(const PackExpert& pack);
 
 // Packs weights of any format into the layout of plain ones.
-Status pack_plain(const PackExpert& pack, const gpu::DeviceTraits& traits, Stream stream);
+Status pack_plain(const PackExpert& pack, Runtime& runtime);
+
+// Packs weights of a quantised format into its layout (gemm/quantised_layout.h). INVALID_ARGUMENT for NaN among codes
+// of e4m3 and scales of e4m3 or e8m0: packing such formats waits for the device.
+Status pack_quantised(const PackExpert& pack, Runtime& runtime);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

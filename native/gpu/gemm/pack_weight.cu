@@ -88,13 +88,13 @@ Status check_same_format(const PackExpert& pack) {
   return {};
 }
 
-Status pack_plain(const PackExpert& pack, const gpu::DeviceTraits& traits, Stream stream) {
+Status pack_plain(const PackExpert& pack, Runtime& runtime) {
   const DType dtype = plain_dtype(*pack.product.format);
   const PackedRows rows{.data = pack.data,
                         .dtype = dtype,
                         .rows = pack.packed.rows,
                         .pitch = pack.packed.pitch / static_cast<int64_t>(info(dtype).bytes)};
-  return launch_pack_weight(pack.weight, pack.up, rows, traits, stream);
+  return launch_pack_weight(pack.weight, pack.up, rows, runtime.traits(), runtime.stream());
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

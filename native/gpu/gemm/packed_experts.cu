@@ -25,7 +25,7 @@ Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                                      .product = weights(),
                                      .packed = matrix_,
                                      .data = static_cast<char*>(data_) + expert * matrix_.bytes},
-                                    runtime_.traits(), runtime_.stream());
+                                    runtime_);
 }
 
 size_t GpuPackedExperts::bytes() const { return static_cast<size_t>(weights().experts * matrix_.bytes); }

@@ -9,16 +9,18 @@ namespace moe::gpu {
 
 // One expert's packed matrix; offsets are in bytes from its beginning.
 struct PackedMatrix {
-  int64_t rows = 0;               // in the order of tile/interleave.h
-  int64_t pitch = 0;              // from one row of codes to the next
-  int64_t scales = 0, zeros = 0;  // where these begin, if the format has them
-  int64_t bytes = 0;              // from one expert to the next
+  int64_t rows = 0;   // in the order of tile/interleave.h
+  int64_t pitch = 0;  // from one row of codes, or one stage of them, to the next
+  int64_t padded_rows = 0;
+  // Where these begin, if the format has them.
+  int64_t scales = 0, super_scales = 0, zeros = 0, super_zeros = 0;
+  int64_t bytes = 0;  // from one expert to the next
 };
 
 // A layout that kernels read. On a given GPU all kernels of a weight format share one layout, because weights are
 // packed once and multiplied with tokens of any dtype.
 struct WeightLayout {
-  const char* id;
+  const char* id;  // with the format's name, it names what packed weights are
   PackedMatrix (*measure)(const ExpertProduct& product);
 };
 

@@ -19,7 +19,7 @@ int choose_tile(const GemmKernel& kernel, const GemmProblem& problem, const Devi
   const int64_t average = problem.rows / std::max(problem.experts, int64_t{1});
   int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;
   const auto fits = [&](const GemmTile& tile) {
-    return tile.threads() <= traits.max_threads && kernel.shared_bytes(tile) <= traits.shared_per_block;
+    return tile.threads() <= traits.max_threads && kernel.shared_bytes(tile, *problem.format) <= traits.shared_per_block;
   };
   while (chosen > 0 && !fits(kernel.tiles[static_cast<size_t>(chosen)])) --chosen;
   return chosen;
@@ -43,7 +43,7 @@ GemmPlan plan_tiles(const GemmKernel& kernel, const GemmProblem& problem, const 
   plan.column_tiles = ceil_div(problem.packed_rows, plan.tile.columns);
   plan.max_row_tiles = max_row_tiles(problem.rows, problem.experts, plan.tile.rows);
   plan.tile_map_bytes = tile_map_bytes(problem.rows, problem.experts, plan.tile.rows);
-  plan.shared_bytes = kernel.shared_bytes(plan.tile);
+  plan.shared_bytes = kernel.shared_bytes(plan.tile, *problem.format);
   const auto by_shared = static_cast<int64_t>(traits.shared_per_multiprocessor / (plan.shared_bytes + kReservedShared));
   plan.grid = capped_grid(plan.max_row_tiles * plan.column_tiles,
                           std::clamp(by_shared, int64_t{1}, int64_t{plan.tile.blocks}), traits);

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "check.h"
+#include "core/formats/find_format.h"
 #include "gpu/devices.h"
+#include "gpu/gemm/quantised_layout.h"
 #include "gpu/gemm/tile_map.h"
 #include "gpu/tile/interleave.h"
 
@@ -152,6 +154,61 @@ MOE_TEST(packed_rows_alternate_gate_and_up_in_eights) {
       {.experts = 1, .rows = 10, .columns = 33, .format = &kF32Format, .activation = Activation::relu});
   MOE_CHECK_EQUAL(ungated.rows, 10);
   MOE_CHECK_EQUAL(ungated.pitch, 256);
+}
+
+// Bytes of a matrix where it is stored, with scales of fewer than 8 bits without gaps.
+double stored_bytes(const WeightFormat& format, int64_t rows, int64_t columns) {
+  const auto values = [&](const ScaleLevel& level) {
+    const int64_t groups = level.columns == 0 ? 1 : (columns + level.columns - 1) / level.columns;
+    return level.absent() ? 0.0 : static_cast<double>((rows + level.rows - 1) / level.rows * groups);
+  };
+  const auto bytes = [](ScaleType type) {
+    return type == ScaleType::u4 ? 0.5 : type == ScaleType::u6 ? 0.75 : static_cast<double>(scale_bytes(type));
+  };
+  const double scales = values(format.scales), super_scales = values(format.super_scales);
+  const double both = scales * bytes(format.scales.type) + super_scales * bytes(format.super_scales.type);
+  return static_cast<double>(rows * format.row_bytes(columns)) + both +
+         (format.offset == Offset::minimum ? both : 0.0) + (format.offset == Offset::zero_point ? scales : 0.0);
+}
+
+MOE_TEST(packed_quantised_weights_take_hardly_more_than_stored_ones) {
+  for (const WeightFormat* format : sample_formats()) {
+    if (!is_quantised(*format)) continue;
+    const PackedMatrix packed =
+        kQuantisedLayout.measure({.experts = 1, .rows = 2880, .columns = 2880, .format = format});
+    const double stored = stored_bytes(*format, 2880, 2880);
+    MOE_CHECK(static_cast<double>(packed.bytes) >= 0.99 * stored);
+    MOE_CHECK(static_cast<double>(packed.bytes) <= 1.05 * stored);
+  }
+}
+
+MOE_TEST(arrays_of_quantised_weights_begin_at_16_bytes_and_do_not_overlap) {
+  for (const WeightFormat* format : sample_formats()) {
+    if (!is_quantised(*format)) continue;
+    for (const int64_t columns : {0, 1, 16, 31, 100, 2880}) {
+      const PackedMatrix packed =
+          kQuantisedLayout.measure({.experts = 1, .rows = 37, .columns = columns, .format = format});
+      MOE_CHECK_EQUAL(packed.padded_rows, 48);
+      MOE_CHECK_EQUAL(packed.scales, (columns + 63) / 64 * 48 * 8 * format->bits);
+      int64_t end = packed.scales;
+      for (const int64_t first : {packed.super_scales, packed.zeros, packed.super_zeros, packed.bytes}) {
+        if (first == 0) continue;
+        MOE_CHECK(first >= end);
+        MOE_CHECK_EQUAL(first % 16, 0);
+        end = first;
+      }
+    }
+  }
+}
+
+MOE_TEST(groups_are_found_without_a_division) {
+  for (const int32_t columns : {16, 32, 48, 64, 112, 128, 256, 1008, 1024}) {
+    const GroupSteps groups(ScaleLevel{.rows = 1, .columns = columns});
+    for (const int step : {0, 1, 2, 3, 62, 63, 64, 65, 1000, 4095, 4096, (1 << 25) - 1}) {
+      MOE_CHECK_EQUAL(groups.at(step), step / (columns / 16));
+    }
+  }
+  MOE_CHECK_EQUAL(GroupSteps(ScaleLevel{.rows = 1, .columns = 0}).at(1 << 20), 0);
 }
 
 MOE_TEST(a_product_without_rows_has_no_blocks) { MOE_CHECK_EQUAL(planned(bf16_problem(0, 8), kH100).grid, 0u); }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "check.h"
+#include "core/formats/find_format.h"
 #include "core/formats/named.h"
 #include "gpu/devices.h"
 
@@ -20,6 +21,7 @@ MOE_TEST(rows_have_names_of_their_own_and_say_what_they_compute) {
     MOE_CHECK(std::string(kernel->numbers) != "");
     MOE_CHECK(!kernel->tokens.empty() && !kernel->tiles.empty());
     MOE_CHECK(kernel->layout != nullptr && kernel->shared_bytes != nullptr && kernel->plan != nullptr);
+    MOE_CHECK(kernel->formats.include(*kernel->formats.example));
     for (const DType tokens : kernel->tokens) MOE_CHECK(info(tokens).bytes <= info(kernel->x).bytes);
   }
 }
@@ -31,14 +33,17 @@ MOE_TEST(tiles_grow_and_the_lowest_runs_everywhere) {
       MOE_CHECK(tile.rows > rows);
       rows = tile.rows;
     }
-    MOE_CHECK(kernel->shared_bytes(kernel->tiles.front()) <= kSmall.shared_per_block);
+    for (const WeightFormat* format : sample_formats()) {
+      if (!kernel->formats.include(*format)) continue;
+      MOE_CHECK(kernel->shared_bytes(kernel->tiles.front(), *format) <= kSmall.shared_per_block);
+    }
     MOE_CHECK(kernel->tiles.front().threads() <= 128);
   }
 }
 
 MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
   for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
-    for (const WeightFormat* format : {&kF32Format, &kF16Format, &kBF16Format, &kTestU4G16Format}) {
+    for (const WeightFormat* format : sample_formats()) {
       const GemmKernel* best = best_gemm_kernel(*format, traits);
       MOE_CHECK(best != nullptr);
       for (const DType tokens : kTokens) {
@@ -47,7 +52,7 @@ MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
           MOE_CHECK(kernel != nullptr);
           if (best == nullptr || kernel == nullptr) continue;
           MOE_CHECK(kernel->layout == best->layout);
-          MOE_CHECK(kernel->format == format);
+          MOE_CHECK(kernel->formats.include(*format));
           MOE_CHECK(tf32 || !kernel->rounds_to_tf32);
         }
       }
@@ -81,7 +86,8 @@ MOE_TEST(formats_without_a_kernel_are_refused_by_name) {
   const GemmKernel* kernel = nullptr;
   const Status status = find_gemm_kernel({.tokens = DType::f32, .format = &other}, kH100, &kernel);
   MOE_CHECK(status.code == Code::unsupported_dtype);
-  MOE_CHECK(status.message.find("weights in other: store them in one of bf16, f16, f32") != std::string::npos);
+  MOE_CHECK(status.message.find("weights in other: store them in one of test_u4_g16, bf16, f16, f32, quantised in") !=
+            std::string::npos);
   DeviceTraits old = kA100;
   old.compute_capability = 75;
   MOE_CHECK(find_best_gemm_kernel(kBF16Format, old, &kernel).code == Code::unsupported_dtype);

@@ -22,6 +22,6 @@ PackedMatrix measure(const ExpertProduct& product) {
 }  // namespace
 
 constexpr WeightLayout kTestU4G16Layout{.id = "test_u4_g16", .measure = measure};
-constexpr GemmKernel kFmaTestU4G16 = fma_row("fma_test_u4_g16", kTestU4G16Format, kTestU4G16Layout);
+constexpr GemmKernel kFmaTestU4G16 = fma_row("fma_test_u4_g16", kOnly<kTestU4G16Format>, kTestU4G16Layout);
 
 }  // namespace moe::gpu

@@ -35,7 +35,7 @@ struct Weights {
     run.scale = row.scales[k / kTestU4G16Group];
     run.zero = row.zeros[k / kTestU4G16Group];
   }
-  __device__ static void convert(const Run& run, float (&values)[kFmaRun]) {
+  __device__ static void convert(const Row&, const Run& run, float (&values)[kFmaRun]) {
 #pragma unroll
     for (int i = 0; i < kFmaRun; ++i) {
       const int code = static_cast<int>(run.codes >> (4 * i) & 15u);
@@ -82,7 +82,7 @@ MOE_KERNEL(pack_test_u4_g16_kernel, (gpu::kRowThreads), const Arguments a) {
   });
 }
 
-Status pack(const PackExpert& p, const gpu::DeviceTraits& traits, Stream stream) {
+Status pack(const PackExpert& p, Runtime& runtime) {
   MOE_TRY(check_same_format(p));
   const Arguments arguments{.format = *p.product.format,
                             .weight = p.weight,
@@ -90,8 +90,8 @@ Status pack(const PackExpert& p, const gpu::DeviceTraits& traits, Stream stream)
                             .packed = p.packed,
                             .columns = p.product.columns,
                             .data = static_cast<char*>(p.data)};
-  return launch("pack_test_u4_g16", pack_test_u4_g16_kernel, dim3(gpu::row_grid(p.packed.rows, traits)),
-                dim3(gpu::kRowThreads), 0, stream, arguments);
+  return launch("pack_test_u4_g16", pack_test_u4_g16_kernel, dim3(gpu::row_grid(p.packed.rows, runtime.traits())),
+                dim3(gpu::kRowThreads), 0, runtime.stream(), arguments);
 }
 
 }  // namespace

@@ -1,0 +1,94 @@
+// Experts in every quantised format on the simulated GPU.
+#include "core/formats/find_format.h"
+#include "gpu/target/simt/devices.h"
+#include "quantised_products.h"
+
+namespace {
+
+using namespace moe;
+
+std::unique_ptr<Backend> open_device() {
+  std::unique_ptr<Backend> backend;
+  MOE_CHECK(simt::open(0, {.poison = true}, &backend).ok());
+  return backend;
+}
+
+}  // namespace
+
+MOE_TEST(products_with_weights_of_every_format_are_exact_to_float32) {
+  const std::unique_ptr<Backend> backend = open_device();
+  for (const WeightFormat* format : sample_formats()) {
+    if (format->plain()) continue;
+    test::check_products(*backend, *format, 1, 1, Activation::none, {1}, 1e-5);
+    test::check_products(*backend, *format, 5, 16, Activation::swiglu, {3, 1}, 1e-5);
+    test::check_products(*backend, *format, 37, 31, Activation::none, {2}, 1e-5);
+    test::check_products(*backend, *format, 37, 100, Activation::swiglu, {9, 1}, 1e-5);
+    test::check_products(*backend, *format, 3, 2880, Activation::none, {2, 1}, 1e-5);
+  }
+}
+
+MOE_TEST(rows_have_the_same_bits_in_tiles_of_every_height) {
+  const std::unique_ptr<Backend> backend = open_device();
+  for (const char* name : {"mxfp4", "q4_k", "u4_g128_f16", "e4m3_b128_f32", "i3_g32_f16", "nf4_g64_f32"}) {
+    test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5);
+  }
+}
+
+namespace {
+
+// Weights of zeros with scales of 1, in memory of the device.
+struct Zeros {
+  Zeros(Backend& backend, const WeightFormat& format, int64_t rows, int64_t columns)
+      : groups(format.scales.columns == 0 ? 1 : columns / format.scales.columns),
+        codes(static_cast<size_t>(rows * format.row_bytes(columns))),
+        scales(static_cast<size_t>(rows * groups), format.scales.type == ScaleType::e8m0 ? 127 : 56),
+        code_memory(backend, codes.size()),
+        scale_memory(backend, scales.size()),
+        view{.format = &format,
+             .rows = rows,
+             .columns = columns,
+             .codes = dense_matrix(code_memory.data(), DType::u8, rows, format.row_bytes(columns)),
+             .scales = dense_matrix(scale_memory.data(), DType::u8, rows, groups)} {}
+
+  // What packing them says.
+  Status pack(Backend& backend, int64_t outputs, int64_t columns) {
+    code_memory.write(codes.data());
+    scale_memory.write(scales.data());
+    std::unique_ptr<PackedExperts> packed;
+    const ExpertProduct product{.experts = 1, .rows = outputs, .columns = columns, .format = view.format};
+    MOE_CHECK(backend.packed_experts(product, &packed).ok());
+    return packed->set_expert(0, view, {});
+  }
+
+  int64_t groups;
+  std::vector<uint8_t> codes, scales;
+  test::DeviceMemory code_memory, scale_memory;
+  WeightView view;
+};
+
+}  // namespace
+
+MOE_TEST(nan_is_refused_where_it_comes_first) {
+  const std::unique_ptr<Backend> backend = open_device();
+  Zeros weight(*backend, *find_format("e4m3_g32_e8m0"), 3, 64);
+  MOE_CHECK(weight.pack(*backend, 3, 64).ok());
+  weight.scales[5] = 255;
+  Status status = weight.pack(*backend, 3, 64);
+  MOE_CHECK(status.code == Code::invalid_argument);
+  MOE_CHECK_EQUAL(status.message,
+                  "weights stored in e4m3_g32_e8m0: expected numbers, got NaN as the scale of row 2, column 32");
+  weight.codes[2 * 64 + 31] = 0xff;
+  weight.codes[64 + 7] = 0x7f;
+  status = weight.pack(*backend, 3, 64);
+  MOE_CHECK_EQUAL(status.message,
+                  "weights stored in e4m3_g32_e8m0: expected numbers, got NaN as the code of row 1, column 7");
+}
+
+MOE_TEST(weights_that_the_layout_cannot_express_are_refused) {
+  const std::unique_ptr<Backend> backend = open_device();
+  Zeros smaller(*backend, *find_format("iq4_g32_e8m0"), 2, 32);
+  MOE_CHECK(smaller.pack(*backend, 2, 32).ok());
+  MOE_CHECK(smaller.pack(*backend, 3, 32).code == Code::unsupported_dtype);
+  smaller.view.scalar = 2;
+  MOE_CHECK(smaller.pack(*backend, 2, 32).code == Code::unsupported_dtype);
+}
