@@ -19,7 +19,8 @@ int choose_tile(const GemmKernel& kernel, const GemmProblem& problem, const Devi
   const int64_t average = problem.rows / std::max(problem.experts, int64_t{1});
   int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;
   const auto fits = [&](const GemmTile& tile) {
-    return tile.threads() <= traits.max_threads && kernel.shared_bytes(tile, *problem.format) <= traits.shared_per_block;
+    return tile.threads() <= traits.max_threads &&
+           kernel.shared_bytes(tile, *problem.format) <= traits.shared_per_block;
   };
   while (chosen > 0 && !fits(kernel.tiles[static_cast<size_t>(chosen)])) --chosen;
   return chosen;
