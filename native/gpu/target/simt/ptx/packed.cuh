@@ -12,7 +12,8 @@ namespace moe::simt {
 namespace machine {
 
 // x * y + z as a float32 whose lowest bit is set if the result is not exact ("rounded to odd"). Rounding that once more
-// to half the digits or fewer gives what a single rounding gives. The product of two 16-bit numbers is exact in float64.
+// to half the digits or fewer gives what a single rounding gives. The product of two 16-bit numbers is exact in
+// float64.
 inline float fma_to_odd(float x, float y, float z) {
   const double product = static_cast<double>(x) * y;
   const double sum = product + z;
