@@ -54,8 +54,7 @@ std::string CpuBackend::weight_layout(const LayerDescription& d) const {
   if (!kMapsFiles) return {};
   std::string name = "cpu";
   const auto add = [&](const char* role, const WeightFormat* format) {
-    const GemmKernel* row = choose_gemm(context_.kernels.gemm, DType::f32, *format);
-    name += std::string("-") + role + "." + (row == nullptr ? "none" : layout_id(context_.kernels, *row->panels));
+    name += std::string("-") + role + "." + layout_id(context_.kernels, *format);
   };
   add("router", d.formats.router);
   if (d.shared_gate != SharedGate::none) add("shared_gate", d.formats.shared_gate);

@@ -20,12 +20,25 @@ enum class Arithmetic : uint8_t { f32, bf16_pairs };
 constexpr int k_group(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 1; }
 constexpr int element_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 4; }
 
-// c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j]. k ascends whatever the number of rows, so a row's result
-// does not depend on the rows beside it.
-//   k: a multiple of the panels' step. x: packed tile (see pack_row). w: packed panel (see panel_format.h).
-//   prefetch: first of the `prefetch_lines` cache lines to prefetch during this call, spread over its work.
-using TileFunction = void (*)(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
-                              int64_t prefetch_lines);
+// c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
+// the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
+struct TileArguments {
+  int64_t first_k;  // both multiples of the panels' step
+  int64_t k;
+  const void* x;  // packed tile (see pack_row), from first_k on
+  const char* w;  // packed panel (see panel_format.h), from first_k on
+  float* c;
+  bool accumulate;
+  // The first of the cache lines to prefetch during this call, spread over its work, and their number.
+  const char* prefetch;
+  int64_t prefetch_lines;
+  // If the panel keeps its scales apart: how, and where it begins.
+  const PanelScales* scales;
+  const char* panel;
+  // If they have an offset: [k / segment][row], the sums of x, see Kernels::sum_segments.
+  const float* x_sums;
+};
+using TileFunction = void (*)(const TileArguments& arguments);
 
 // Dtypes of tokens, one bit each.
 using TokenDTypes = uint8_t;
@@ -36,18 +49,30 @@ struct GemmKernel {
   const char* name = nullptr;
   TokenDTypes tokens = 0;                                // accepted dtypes
   Arithmetic arithmetic = Arithmetic::f32;               // how it reads them
-  const WeightFormat* format = nullptr;                  // of the weights, as stored
-  const PanelFormat* panels = nullptr;                   // how they are packed: once, so equal for all tokens
+  bool (*takes)(const WeightFormat&) = nullptr;          // the formats of the weights, as stored,
+  const char* formats = nullptr;                         // and in words
+  PanelFunction panels = nullptr;                        // how they are packed: once, so equal for all tokens
   const char* numbers = nullptr;                         // what its results are, in words
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
+inline constexpr const char* kCodeNumbers = "tokens as float32, codes summed in float32 and scaled, segment by segment";
+
+template <CodeType code>
+constexpr bool takes_code(const WeightFormat& format) {
+  return format.code == code;
+}
+template <int bits>
+constexpr bool takes_integers(const WeightFormat& format) {
+  return (takes_code<CodeType::signed_integer>(format) || takes_code<CodeType::unsigned_integer>(format)) &&
+         format.bits == bits;
+}
 
 // Concatenates the rows of several lists into one table.
 template <size_t... counts>
-constexpr auto joined(const GemmKernel (&... lists)[counts]) {
+constexpr auto joined(const std::array<GemmKernel, counts>&... lists) {
   std::array<GemmKernel, (counts + ...)> all{};
   size_t next = 0;
   const auto append = [&](std::span<const GemmKernel> list) {
@@ -61,7 +86,7 @@ constexpr auto joined(const GemmKernel (&... lists)[counts]) {
 // number of tokens, so neither do a token's results.
 constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, DType tokens, const WeightFormat& format) {
   for (const GemmKernel& row : rows) {
-    if (row.format == &format && (row.tokens & tokens_of(tokens)) != 0) return &row;
+    if (row.takes(format) && (row.tokens & tokens_of(tokens)) != 0) return &row;
   }
   return nullptr;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/formats/weight_format.h"
+#include "cpu/gemm/panel_scales.h"
 
 namespace moe::cpu {
 
@@ -18,6 +19,7 @@ struct PanelSource {
   int64_t outputs;        // rows from here on are missing
   int64_t panel_columns;  // both halves
   int64_t padded_k;
+  const PanelScales* scales;
 
   int64_t half() const { return up == nullptr ? panel_columns : panel_columns / 2; }
   const WeightReader& reader(int64_t column) const { return column < half() ? *weight : *up; }
@@ -28,25 +30,48 @@ struct PanelSource {
   }
 };
 
-// A panel holds `step` consecutive k of all columns, then the next `step`.
+// A panel holds the scales of all its groups, if the panel format keeps them apart. Then come `step` consecutive k of
+// all columns, then the next `step`.
 struct PanelFormat {
-  // Names the bytes. It must change whenever the same weights become other bytes, because packed weights are kept in
-  // files.
+  // Names the bytes, together with the weight format. It must change whenever the same weights become other bytes,
+  // because packed weights are kept in files.
   const char* id;
   int64_t step;
-  int64_t column_bytes;  // of one column per step
-  // Writes padded_k / step * panel_columns * column_bytes bytes.
+  int64_t column_bytes;       // of one column per step
+  bool scales_apart = false;  // see panel_scales.h
+  // Writes a whole panel: the scales, and padded_k / step * panel_columns * column_bytes bytes.
   void (*pack)(const PanelSource& source, char* panel);
 };
+
+// The panels of a weight format.
+using PanelFunction = PanelFormat (*)(const WeightFormat& format);
 
 // Element (k, column) is at [k / step][column][k % step].
 void pack_f32_panel(const PanelSource& source, char* panel);
 void pack_f16_panel(const PanelSource& source, char* panel);
 void pack_bf16_panel(const PanelSource& source, char* panel);
 
-inline constexpr PanelFormat kF32Panels{.id = "f32.1", .step = 1, .column_bytes = 4, .pack = pack_f32_panel};
-inline constexpr PanelFormat kF16Panels{.id = "f16.1", .step = 1, .column_bytes = 2, .pack = pack_f16_panel};
-inline constexpr PanelFormat kBF16Panels{.id = "bf16.1", .step = 2, .column_bytes = 4, .pack = pack_bf16_panel};
+constexpr PanelFormat f32_panels(const WeightFormat&) {
+  return {.id = "f32.1", .step = 1, .column_bytes = 4, .pack = pack_f32_panel};
+}
+constexpr PanelFormat f16_panels(const WeightFormat&) {
+  return {.id = "f16.1", .step = 1, .column_bytes = 2, .pack = pack_f16_panel};
+}
+constexpr PanelFormat bf16_panels(const WeightFormat&) {
+  return {.id = "bf16.1", .step = 2, .column_bytes = 4, .pack = pack_bf16_panel};
+}
+
+// Scales, then codes, see panel_codes.h.
+void pack_coded_panel(const PanelSource& source, char* panel);
+
+constexpr PanelFormat coded_panels(const WeightFormat& format) {
+  const int segment = segment_of(format);
+  return {.id = "codes.1",
+          .step = segment,
+          .column_bytes = segment * format.bits / 8,
+          .scales_apart = true,
+          .pack = pack_coded_panel};
+}
 
 }  // namespace moe::cpu
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "cpu/gemm/check_codes.h"
 #include "cpu/gemm/weight_reader.h"
 
 namespace moe::cpu {
@@ -14,7 +15,9 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       panels(ceil_divide(weights.outputs(), outputs_per_panel)),
       padded_k(round_up(weights.columns, format.step)),
       step(format.step),
-      step_bytes(columns * format.column_bytes) {}
+      step_bytes(columns * format.column_bytes) {
+  if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
+}
 
 Status borrow_part(const WeightPart& part, int64_t bytes, Buffer& buffer) {
   if (part.bytes != static_cast<size_t>(bytes)) {
@@ -32,7 +35,7 @@ Status CpuPackedExperts::make(const ExpertProduct& weights, const Kernels& kerne
     return {Code::unsupported_dtype, std::string("weights of ") + weights.format->name + ": cpu (" + kernels.name +
                                          ") has no kernel for them; `moe-kernels info --kernels` lists those it has"};
   }
-  packed->reset(new CpuPackedExperts(weights, *row->panels, kernels, team));
+  packed->reset(new CpuPackedExperts(weights, row->panels(*weights.format), kernels, team));
   return {};
 }
 
@@ -72,6 +75,7 @@ Status CpuPackedExperts::check_source(const WeightView& weight) const {
       return {Code::unsupported_operation, std::string("setExpert: cpu has no kernel for a weight of ") + stored.name +
                                                " with an input scale or order; store it in a plain format"};
     }
+    MOE_TRY(check_codes(team_, weight, weights().columns));
   }
   if (weight.input_order == nullptr) return {};
   for (int64_t column = 0; column < weight.columns; ++column) {
@@ -99,7 +103,8 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                     .first_row = panel * layout_.outputs_per_panel,
                     .outputs = weights().outputs(),
                     .panel_columns = layout_.panel_columns,
-                    .padded_k = layout_.padded_k},
+                    .padded_k = layout_.padded_k,
+                    .scales = &layout_.scales},
                    target + panel * layout_.panel_bytes());
     }
   });

@@ -25,13 +25,14 @@ struct PanelLayout {
   int64_t padded_k = 0;
   int64_t step = 0;        // consecutive k that are stored together,
   int64_t step_bytes = 0;  // in this many bytes of a panel
+  PanelScales scales;      // if the panel format keeps them apart: before the first k
 
   PanelLayout() = default;
   PanelLayout(const ExpertProduct& weights, const PanelFormat& format, int64_t panel_columns);
 
-  // Bytes of the first k, a multiple of the step.
-  int64_t bytes_of(int64_t k) const { return k / step * step_bytes; }
-  int64_t panel_bytes() const { return bytes_of(padded_k); }
+  // Where k, a multiple of the step, is in a panel.
+  int64_t place_of(int64_t k) const { return scales.bytes + k / step * step_bytes; }
+  int64_t panel_bytes() const { return place_of(padded_k); }
   int64_t expert_bytes() const { return panels * panel_bytes(); }
 };
 
@@ -70,7 +71,7 @@ class CpuPackedExperts final : public PackedExperts {
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
   Status check_source(const WeightView& weight) const;
 
-  const PanelFormat& format_;
+  const PanelFormat format_;
   const Kernels& kernels_;
   const Team& team_;
   PanelLayout layout_;

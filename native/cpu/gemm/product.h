@@ -35,10 +35,15 @@ struct Product {
   // With several blocks of k, sums are kept between blocks. With one, a tile's sums are stored as soon as they are
   // done.
   bool one_block() const { return plan.k_block >= layout().padded_k; }
-  // float32 sums that one thread needs room for.
-  int64_t scratch_size() const {
+  // float32 sums of results and of x that one thread needs room for.
+  int64_t result_sums() const {
     return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * kMaxTileRows * layout().panel_columns;
   }
+  int64_t tile_x_sums() const {
+    const PanelScales& scales = layout().scales;
+    return scales.have_offset() ? kMaxTileRows * (plan.k_block / scales.segment) : 0;
+  }
+  int64_t scratch_size() const { return result_sums() + plan.most_tiles * tile_x_sums(); }
 };
 
 // Copies the bias of one panel's columns, with zeros after the last output.
@@ -62,6 +67,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const ExpertProduct& expert_weights = product.weights->weights();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
+  float* x_sums = scratch + product.result_sums();
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
     const WorkItem& item = product.plan.items[index];
@@ -70,19 +76,37 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     for (int64_t k = 0; k < layout.padded_k || k == 0; k += product.plan.k_block) {
       const int64_t k_count = std::min(product.plan.k_block, layout.padded_k - k);
       const bool last = k + k_count >= layout.padded_k;
+      const auto x_of = [&](const RowTile& tile) {
+        return product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
+      };
+      if (layout.scales.have_offset()) {
+        for (int64_t t = 0; t < item.tiles; ++t) {
+          product.kernels->sum_segments(product.gemm->arithmetic, x_of(tiles[t]), k_count / layout.scales.segment,
+                                        layout.scales.segment, tiles[t].rows, x_sums + t * product.tile_x_sums());
+        }
+      }
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
-        const char* weight = weights + panel * layout.panel_bytes() + layout.bytes_of(k);
+        const char* base = weights + panel * layout.panel_bytes();
+        const int64_t begin = k == 0 ? 0 : layout.place_of(k);
         // Tiles that share a panel each prefetch a share of the same part of the next panel. A single tile reads its
         // panels from memory in order, which the hardware prefetcher foresees: more requests would only get in its way.
-        const int64_t lines = item.tiles > 1 ? layout.bytes_of(k_count) / 64 : 0;
+        const int64_t lines = item.tiles > 1 ? (layout.place_of(k + k_count) - begin) / 64 : 0;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
-          const char* x = product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
-          product.gemm->tile[tile.rows](k_count, x, weight, c, k > 0, weight + layout.panel_bytes() + first_line * 64,
-                                        lines * (t + 1) / item.tiles - first_line);
+          product.gemm->tile[tile.rows]({.first_k = k,
+                                         .k = k_count,
+                                         .x = x_of(tile),
+                                         .w = base + layout.place_of(k),
+                                         .c = c,
+                                         .accumulate = k > 0,
+                                         .prefetch = base + layout.panel_bytes() + begin + first_line * 64,
+                                         .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
+                                         .scales = &layout.scales,
+                                         .panel = base,
+                                         .x_sums = x_sums + t * product.tile_x_sums()});
           if (!last) continue;
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
           product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,

@@ -10,8 +10,10 @@
 #include <functional>
 #include <iterator>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
 #define MOE_TARGET "avx2,bmi,fma,f16c"
@@ -22,7 +24,9 @@ namespace moe::cpu::avx2 {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kCommonGemm, {});
+constexpr auto kGemm = joined(kExtensionGemm, kCommonGemm);
+
+const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kGemm, {});
 
 }  // namespace moe::cpu::avx2
 #include "cpu/isa/target_end.h"

@@ -10,8 +10,10 @@
 #include <functional>
 #include <iterator>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
 #define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
@@ -22,7 +24,9 @@ namespace moe::cpu::avx512 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kCommonGemm, {});
+constexpr auto kGemm = joined(kExtensionGemm, kCommonGemm);
+
+const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, {});
 
 }  // namespace moe::cpu::avx512
 #include "cpu/isa/target_end.h"

@@ -10,8 +10,10 @@
 #include <functional>
 #include <iterator>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
 #define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"
@@ -43,15 +45,16 @@ struct DotWeight {
   }
 };
 
-constexpr GemmKernel kPairGemm[] = {
+constexpr std::array kPairGemm = {
     gemm_kernel<DotWeight>({.name = "bf16_pairs",
                             .tokens = tokens_of(DType::bf16),
                             .arithmetic = Arithmetic::bf16_pairs,
-                            .format = &kBF16Format,
-                            .panels = &kBF16Panels,
+                            .takes = takes_code<CodeType::bf16>,
+                            .formats = "bf16",
+                            .panels = bf16_panels,
                             .numbers = "exact products, two at a time added to float32 sums"}),
 };
-constexpr auto kGemm = joined(kPairGemm, kCommonGemm);
+constexpr auto kGemm = joined(kExtensionGemm, kPairGemm, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", kGemm, peak_loop<DotWeight>());
 

@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "core/formats/find_format.h"
+
 namespace moe::cpu {
 
 namespace {
@@ -37,14 +39,20 @@ std::string names_of(TokenDTypes tokens) {
   return names;
 }
 
-// The tokens for which this row of the table is the one chosen.
+// The tokens for which this row of the table is the one chosen, with weights of some format.
 TokenDTypes chosen_for(std::span<const GemmKernel> rows, const GemmKernel& row) {
   TokenDTypes chosen = 0;
-  for (int i = 0; i < kDTypeCount; ++i) {
-    const DType dtype = static_cast<DType>(i);
-    if (choose_gemm(rows, dtype, *row.format) == &row) chosen |= tokens_of(dtype);
+  for (const WeightFormat* format : sample_formats()) {
+    for (int i = 0; i < kDTypeCount; ++i) {
+      const DType dtype = static_cast<DType>(i);
+      if (choose_gemm(rows, dtype, *format) == &row) chosen |= tokens_of(dtype);
+    }
   }
   return chosen;
+}
+
+std::string panels_id(const Kernels& kernels, const char* id) {
+  return std::string(id) + "x" + std::to_string(kernels.panel_columns);
 }
 
 }  // namespace
@@ -73,8 +81,8 @@ std::vector<KernelDescription> describe_kernels() {
       rows.push_back({.device = "cpu",
                       .name = std::string(kernels->name) + " " + row.name,
                       .tokens = names_of(row.tokens),
-                      .format = row.format->name,
-                      .layout = layout_id(*kernels, *row.panels),
+                      .format = row.formats,
+                      .layout = panels_id(*kernels, row.panels({}).id),
                       .needs = kernels->needs,
                       .numbers = row.numbers,
                       .chosen = names_of(chosen)});
@@ -83,8 +91,10 @@ std::vector<KernelDescription> describe_kernels() {
   return rows;
 }
 
-std::string layout_id(const Kernels& kernels, const PanelFormat& panels) {
-  return std::string(panels.id) + "x" + std::to_string(kernels.panel_columns);
+std::string layout_id(const Kernels& kernels, const WeightFormat& format) {
+  const GemmKernel* row = choose_gemm(kernels.gemm, DType::f32, format);
+  if (row == nullptr) return "none";
+  return (format.plain() ? "" : format.name + std::string(".")) + panels_id(kernels, row->panels(format).id);
 }
 
 Status select_kernels(const Kernels** kernels) {

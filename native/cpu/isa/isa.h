@@ -16,8 +16,8 @@ std::vector<const Kernels*> all_kernels();
 std::vector<const Kernels*> available_kernels();
 // The fastest of them, or the one named by the environment variable MOE_CPU_ISA.
 Status select_kernels(const Kernels** kernels);
-// The id of these panels at an instruction set's width.
-std::string layout_id(const Kernels& kernels, const PanelFormat& panels);
+// The id of packed weights of a format at an instruction set's width, "none" if there is no kernel for them.
+std::string layout_id(const Kernels& kernels, const WeightFormat& format);
 // The rows of every instruction set's table of matrix products.
 std::vector<KernelDescription> describe_kernels();
 

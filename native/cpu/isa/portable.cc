@@ -8,8 +8,10 @@
 #include <functional>
 #include <iterator>
 #include <span>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 
 namespace moe::cpu::portable {
@@ -18,6 +20,8 @@ namespace moe::cpu::portable {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-const Kernels kKernels = make_kernels("portable", "nothing", kCommonGemm, {});
+constexpr auto kGemm = joined(kExtensionGemm, kCommonGemm);
+
+const Kernels kKernels = make_kernels("portable", "nothing", kGemm, {});
 
 }  // namespace moe::cpu::portable

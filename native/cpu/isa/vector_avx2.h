@@ -1,5 +1,27 @@
 // 8 float32 lanes of AVX2 with FMA and F16C. Included inside an instruction set's namespace and target region.
 
+// 8 words of bits.
+struct Words {
+  __m256i v;
+
+  static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  // Half words, filled up with zeros.
+  static Words load_halves(const char* p) {
+    return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  // Shifted to the left, or to the right if n is negative.
+  template <int n>
+  Words shifted() const {
+    return {n >= 0 ? _mm256_slli_epi32(v, n < 0 ? 0 : n) : _mm256_srli_epi32(v, n < 0 ? -n : 0)};
+  }
+  Words with(Words other) const { return {_mm256_or_si256(v, other.v)}; }
+  // These bits where the mask has ones, the other's elsewhere.
+  Words under(uint32_t mask, Words other) const {
+    const __m256i ones = _mm256_set1_epi32(static_cast<int>(mask));
+    return {_mm256_or_si256(_mm256_and_si256(ones, v), _mm256_andnot_si256(ones, other.v))};
+  }
+};
+
 struct Vector {
   static constexpr int width = 8;
   __m256 v;
@@ -27,6 +49,26 @@ struct Vector {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
   }
   static Vector load(const uint8_t* p) { return integers(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+  static Vector load(const int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
+  // E4M3 numbers times 2^-8: the bits of half-precision numbers. Never NaN.
+  static Vector load_e4m3(const uint8_t* p) {
+    const __m128i words = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m128i bits = _mm_and_si128(_mm_slli_epi16(words, 7), _mm_set1_epi16(static_cast<int16_t>(0xbfff)));
+    return {_mm256_cvtph_ps(bits)};
+  }
+  // E8M0 numbers. Never NaN.
+  static Vector load_e8m0(const uint8_t* p) {
+    const __m256i bits = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return {_mm256_castsi256_ps(_mm256_max_epi32(_mm256_slli_epi32(bits, 23), _mm256_set1_epi32(0x400000)))};
+  }
+  // The signed integers in `bits` bits from `position` on.
+  template <int bits, int position>
+  static Vector field(Words words) {
+    const Words top = words.shifted<32 - bits - position>();
+    return {_mm256_cvtepi32_ps(_mm256_srai_epi32(top.v, 32 - bits))};
+  }
   static Vector integers(__m128i bytes) { return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))}; }
   // The lower and the upper four bits of each of 8 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
@@ -96,6 +138,21 @@ struct Vector {
   }
   // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) { return {_mm256_blendv_ps(b.v, a.v, x.v)}; }
+};
+
+// 16 numbers, looked up by four bits.
+struct Table {
+  // Whether looking up is faster than computing integers.
+  static constexpr bool fast = false;
+  __m256 low, high;
+
+  explicit Table(const float* values) : low(_mm256_loadu_ps(values)), high(_mm256_loadu_ps(values + 8)) {}
+  template <int position>
+  Vector at(Words words) const {
+    const __m256i index = words.shifted<-position>().v;
+    const __m256 upper = _mm256_castsi256_ps(words.shifted<28 - position>().v);
+    return {_mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), upper)};
+  }
 };
 
 // Not friends: GCC leaves friends out of the target region.

@@ -1,5 +1,26 @@
 // 16 float32 lanes of AVX-512. Included inside an instruction set's namespace and target region.
 
+// 16 words of bits.
+struct Words {
+  __m512i v;
+
+  static Words load(const char* p) { return {_mm512_loadu_si512(p)}; }
+  // Half words, filled up with zeros.
+  static Words load_halves(const char* p) {
+    return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  // Shifted to the left, or to the right if n is negative.
+  template <int n>
+  Words shifted() const {
+    return {n >= 0 ? _mm512_slli_epi32(v, n < 0 ? 0 : n) : _mm512_srli_epi32(v, n < 0 ? -n : 0)};
+  }
+  Words with(Words other) const { return {_mm512_or_si512(v, other.v)}; }
+  // These bits where the mask has ones, the other's elsewhere.
+  Words under(uint32_t mask, Words other) const {
+    return {_mm512_ternarylogic_epi32(_mm512_set1_epi32(static_cast<int>(mask)), v, other.v, 0xca)};
+  }
+};
+
 struct Vector {
   static constexpr int width = 16;
   __m512 v;
@@ -25,6 +46,26 @@ struct Vector {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
   static Vector load(const uint8_t* p) { return integers(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static Vector load(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  // E4M3 numbers times 2^-8: the bits of half-precision numbers. Never NaN.
+  static Vector load_e4m3(const uint8_t* p) {
+    const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i bits = _mm256_and_si256(_mm256_slli_epi16(words, 7), _mm256_set1_epi16(static_cast<int16_t>(0xbfff)));
+    return {_mm512_cvtph_ps(bits)};
+  }
+  // E8M0 numbers. Never NaN.
+  static Vector load_e8m0(const uint8_t* p) {
+    const __m512i bits = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32(bits, 23), _mm512_set1_epi32(0x400000)))};
+  }
+  // The signed integers in `bits` bits from `position` on.
+  template <int bits, int position>
+  static Vector field(Words words) {
+    const Words top = words.shifted<32 - bits - position>();
+    return {_mm512_cvtepi32_ps(_mm512_srai_epi32(top.v, 32 - bits))};
+  }
   static Vector integers(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))}; }
   // The lower and the upper four bits of each of 16 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
@@ -84,6 +125,19 @@ struct Vector {
   // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), b.v, a.v)};
+  }
+};
+
+// 16 numbers, looked up by four bits.
+struct Table {
+  // Whether looking up is faster than computing integers.
+  static constexpr bool fast = true;
+  __m512 values;
+
+  explicit Table(const float* p) : values(_mm512_loadu_ps(p)) {}
+  template <int position>
+  Vector at(Words words) const {
+    return {_mm512_permutexvar_ps(words.shifted<-position>().v, values)};
   }
 };
 

@@ -1,6 +1,41 @@
 // 4 float32 lanes in plain C++, which compilers turn into whatever vectors the target has. Included inside the portable
 // namespace. A NEON or SVE version starts from here.
 
+// 4 words of bits.
+struct Words {
+  uint32_t v[4];
+
+  static Words load(const char* p) {
+    Words words;
+    std::memcpy(words.v, p, sizeof words.v);
+    return words;
+  }
+  // Half words, filled up with zeros.
+  static Words load_halves(const char* p) {
+    uint16_t halves[4];
+    std::memcpy(halves, p, sizeof halves);
+    return {{halves[0], halves[1], halves[2], halves[3]}};
+  }
+  // Shifted to the left, or to the right if n is negative.
+  template <int n>
+  Words shifted() const {
+    Words words;
+    for (int i = 0; i < 4; ++i) words.v[i] = n >= 0 ? v[i] << (n < 0 ? 0 : n) : v[i] >> (n < 0 ? -n : 0);
+    return words;
+  }
+  Words with(const Words& other) const {
+    Words words;
+    for (int i = 0; i < 4; ++i) words.v[i] = v[i] | other.v[i];
+    return words;
+  }
+  // These bits where the mask has ones, the other's elsewhere.
+  Words under(uint32_t mask, const Words& other) const {
+    Words words;
+    for (int i = 0; i < 4; ++i) words.v[i] = (v[i] & mask) | (other.v[i] & ~mask);
+    return words;
+  }
+};
+
 struct Vector {
   static constexpr int width = 4;
   float v[4];
@@ -29,6 +64,27 @@ struct Vector {
   }
   static Vector load(const uint8_t* p) {
     return map([p](int i) { return static_cast<float>(p[i]); });
+  }
+  static Vector load(const int8_t* p) {
+    return map([p](int i) { return static_cast<float>(p[i]); });
+  }
+  // E4M3 numbers times 2^-8: the bits of half-precision numbers. Never NaN.
+  static Vector load_e4m3(const uint8_t* p) {
+    return map([p](int i) {
+      f16 half;
+      half.bits = static_cast<uint16_t>((p[i] & 0x80) << 8 | (p[i] & 0x7f) << 7);
+      return static_cast<float>(half);
+    });
+  }
+  // E8M0 numbers. Never NaN.
+  static Vector load_e8m0(const uint8_t* p) {
+    return map([p](int i) { return float_from_bits(std::max(uint32_t{p[i]} << 23, uint32_t{0x400000})); });
+  }
+  // The signed integers in `bits` bits from `position` on.
+  template <int bits, int position>
+  static Vector field(const Words& words) {
+    const Words top = words.shifted<32 - bits - position>();
+    return map([&](int i) { return static_cast<float>(static_cast<int32_t>(top.v[i]) >> (32 - bits)); });
   }
   // The lower and the upper four bits of each of 4 bytes.
   static void load_nibbles(const uint8_t* p, Vector& low, Vector& high) {
@@ -97,6 +153,19 @@ struct Vector {
   // Per lane: a where x < 0, otherwise b.
   static Vector select_negative(Vector x, Vector a, Vector b) {
     return map([&](int i) { return x.v[i] < 0 ? a.v[i] : b.v[i]; });
+  }
+};
+
+// 16 numbers, looked up by four bits.
+struct Table {
+  // Whether looking up is faster than computing integers.
+  static constexpr bool fast = true;
+  const float* values;
+
+  explicit Table(const float* p) : values(p) {}
+  template <int position>
+  Vector at(const Words& words) const {
+    return Vector::map([&](int i) { return values[words.v[i] >> position & 0xf]; });
   }
 };
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "check.h"
-#include "core/formats/named.h"
+#include "core/formats/find_format.h"
 #include "cpu/isa/isa.h"
 
 namespace {
@@ -13,9 +13,9 @@ using namespace moe;
 using namespace moe::cpu;
 
 constexpr GemmKernel kRows[] = {
-    {.name = "pairs", .tokens = tokens_of(DType::bf16), .format = &kBF16Format},
-    {.name = "exact", .tokens = kAllTokens, .format = &kBF16Format},
-    {.name = "half", .tokens = tokens_of(DType::f16), .format = &kF16Format},
+    {.name = "pairs", .tokens = tokens_of(DType::bf16), .takes = takes_code<CodeType::bf16>},
+    {.name = "exact", .tokens = kAllTokens, .takes = takes_code<CodeType::bf16>},
+    {.name = "half", .tokens = tokens_of(DType::f16), .takes = takes_code<CodeType::f16>},
 };
 static_assert(choose_gemm(kRows, DType::bf16, kBF16Format) == &kRows[0]);
 static_assert(choose_gemm(kRows, DType::f32, kBF16Format) == &kRows[1]);
@@ -26,14 +26,14 @@ static_assert(choose_gemm(kRows, DType::f32, kF32Format) == nullptr);
 
 MOE_TEST(every_instruction_set_has_a_row_for_all_tokens_and_formats_in_one_layout_of_a_format) {
   for (const Kernels* kernels : all_kernels()) {
-    for (const WeightFormat* format : {&kF32Format, &kF16Format, &kBF16Format, &kTestU4G16Format}) {
+    for (const WeightFormat* format : sample_formats()) {
       const GemmKernel* first = choose_gemm(kernels->gemm, DType::f32, *format);
       MOE_CHECK(first != nullptr);
       for (const DType tokens : {DType::f32, DType::f16, DType::bf16}) {
         const GemmKernel* row = choose_gemm(kernels->gemm, tokens, *format);
         MOE_CHECK(row != nullptr && row->panels == first->panels);
         MOE_CHECK(row->max_rows >= 1 && row->max_rows <= kMaxTileRows && row->tile[row->max_rows] != nullptr);
-        MOE_CHECK(row->panels->step % k_group(row->arithmetic) == 0);
+        MOE_CHECK(row->panels(*format).step % k_group(row->arithmetic) == 0);
       }
     }
   }

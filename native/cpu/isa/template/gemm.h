@@ -8,28 +8,49 @@ constexpr GemmKernel gemm_kernel(GemmKernel row) {
   return row;
 }
 
+// A row for plain weights.
+template <class Step, CodeType code>
+constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
+  return gemm_kernel<Step>({.name = name,
+                            .tokens = kAllTokens,
+                            .arithmetic = Arithmetic::f32,
+                            .takes = takes_code<code>,
+                            .formats = name,
+                            .panels = panels,
+                            .numbers = kFloatNumbers});
+}
+
+// A row for quantised weights.
+template <class Codes>
+constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  return {.name = name,
+          .tokens = kAllTokens,
+          .arithmetic = Arithmetic::f32,
+          .takes = takes,
+          .formats = formats,
+          .panels = coded_panels,
+          .numbers = kCodeNumbers,
+          .max_rows = kTileRows,
+          .tile = coded_tiles<Codes>()};
+}
+
+// The first rows, of the tests.
 #if defined(MOE_EXTENSION)
 #include "extension/cpu/gemm_kernels.h"
 #else
-#define MOE_EXTENSION_GEMM_KERNELS
+constexpr std::array<GemmKernel, 0> kExtensionGemm{};
 #endif
 
-constexpr GemmKernel kCommonGemm[] = {gemm_kernel<PlainWeight<float>>({.name = "f32",
-                                                                       .tokens = kAllTokens,
-                                                                       .arithmetic = Arithmetic::f32,
-                                                                       .format = &kF32Format,
-                                                                       .panels = &kF32Panels,
-                                                                       .numbers = kFloatNumbers}),
-                                      gemm_kernel<PlainWeight<f16>>({.name = "f16",
-                                                                     .tokens = kAllTokens,
-                                                                     .arithmetic = Arithmetic::f32,
-                                                                     .format = &kF16Format,
-                                                                     .panels = &kF16Panels,
-                                                                     .numbers = kFloatNumbers}),
-                                      gemm_kernel<PairedWeight>({.name = "bf16",
-                                                                 .tokens = kAllTokens,
-                                                                 .arithmetic = Arithmetic::f32,
-                                                                 .format = &kBF16Format,
-                                                                 .panels = &kBF16Panels,
-                                                                 .numbers = kFloatNumbers}),
-                                      MOE_EXTENSION_GEMM_KERNELS};
+constexpr std::array kCommonGemm = {
+    plain_kernel<PlainWeight<float>, CodeType::f32>("f32", f32_panels),
+    plain_kernel<PlainWeight<f16>, CodeType::f16>("f16", f16_panels),
+    plain_kernel<PairedWeight, CodeType::bf16>("bf16", bf16_panels),
+    coded_kernel<FieldCodes<2>>("i2", takes_integers<2>, "i2, u2"),
+    coded_kernel<PlaneCodes<3>>("i3", takes_integers<3>, "i3, u3"),
+    coded_kernel<NibbleCodes>("i4", takes_integers<4>, "i4, u4"),
+    coded_kernel<PlaneCodes<5>>("i5", takes_integers<5>, "i5, u5"),
+    coded_kernel<PlaneCodes<6>>("i6", takes_integers<6>, "i6, u6"),
+    coded_kernel<ByteCodes>("i8", takes_integers<8>, "i8, u8"),
+    coded_kernel<E4M3Codes>("e4m3", takes_code<CodeType::e4m3>, "e4m3"),
+    coded_kernel<TableCodes>("table", takes_code<CodeType::table>, "e2m1, nf4, fp4, iq4"),
+};

@@ -8,6 +8,11 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 
 #include "cpu/isa/template/tiles.h"
 
+#include "cpu/isa/template/codes.h"
+#include "cpu/isa/template/scales.h"
+
+#include "cpu/isa/template/coded_tiles.h"
+
 #include "cpu/isa/template/gemm.h"
 
 #include "cpu/isa/template/activations.h"
@@ -41,6 +46,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .from_f32 = from_f32,
       .pack_row = pack_row,
       .pack_columns = pack_columns,
+      .sum_segments = sum_segments,
       .activate = activate,
       .gate = gate,
       .combine = combine,

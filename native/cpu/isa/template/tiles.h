@@ -45,23 +45,23 @@ struct PairedWeight {
 };
 
 template <class Step, int rows>
-void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, const char* prefetch,
-          int64_t prefetch_lines) {
+void tile(const TileArguments& t) {
   // Steps per round of prefetches.
   constexpr int kUnroll = Step::step < 8 ? 4 : 1;
-  const auto* value = static_cast<const typename Step::Value*>(x);
-  const char* weight = static_cast<const char*>(w);
+  const auto* value = static_cast<const typename Step::Value*>(t.x);
+  const char* weight = t.w;
+  const char* prefetch = t.prefetch;
   Sums<rows> sums;
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      sums[r][j] = accumulate ? Vector::load(c + r * kPanelColumns + j * kWidth) : Vector::zero();
+      sums[r][j] = t.accumulate ? Vector::load(t.c + r * kPanelColumns + j * kWidth) : Vector::zero();
     }
   }
-  const int64_t steps = k / Step::step;
+  const int64_t steps = t.k / Step::step;
   const int64_t rounds = steps / kUnroll;
-  const int64_t lines_per_round = rounds > 0 ? (prefetch_lines + rounds - 1) / rounds : 0;
+  const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
   for (int64_t round = 0; round < rounds; ++round) {
     for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
 #pragma GCC unroll 4
@@ -79,7 +79,7 @@ void tile(int64_t k, const void* x, const void* w, float* c, bool accumulate, co
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].store(c + r * kPanelColumns + j * kWidth);
+    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].store(t.c + r * kPanelColumns + j * kWidth);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "check.h"
+#include "core/formats/find_format.h"
 #include "cpu/gemm/panels.h"
 #include "cpu/isa/isa.h"
 #include "random.h"
@@ -24,10 +25,10 @@ std::vector<float> bf16_values(test::Random& random, int64_t count) {
 }
 
 struct Operands {
-  Operands(const Kernels& kernels, const GemmKernel& gemm, int64_t columns_of_x)
-      : k(columns_of_x), w(random, *gemm.format, kernels.panel_columns, k), x(bf16_values(random, gemm.max_rows * k)) {
+  Operands(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format, int64_t columns_of_x)
+      : k(columns_of_x), w(random, format, kernels.panel_columns, k), x(bf16_values(random, gemm.max_rows * k)) {
     const Team team{ThreadPool::shared(), 1};
-    const ExpertProduct product{.experts = 1, .rows = kernels.panel_columns, .columns = k, .format = gemm.format};
+    const ExpertProduct product{.experts = 1, .rows = kernels.panel_columns, .columns = k, .format = &format};
     MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
     MOE_CHECK(packed->set_expert(0, w.view(), {}).ok());
   }
@@ -49,17 +50,31 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
     kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, k, x.data(), r, rows);
   }
   std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
+  const int segment = std::max(1, layout.scales.segment);
+  std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
+  if (layout.scales.have_offset()) {
+    kernels.sum_segments(gemm.arithmetic, x.data(), k / segment, segment, rows, x_sums.data());
+  }
   for (int64_t begin = 0; begin < k; begin += k_block) {
-    const char* w = operands.packed->data() + layout.bytes_of(begin);
-    gemm.tile[rows](std::min(k_block, k - begin), x.data() + begin * rows * element_bytes(gemm.arithmetic), w, c.data(),
-                    begin > 0, w, 3);
+    const char* w = operands.packed->data() + layout.place_of(begin);
+    gemm.tile[rows]({.first_k = begin,
+                     .k = std::min(k_block, k - begin),
+                     .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
+                     .w = w,
+                     .c = c.data(),
+                     .accumulate = begin > 0,
+                     .prefetch = w,
+                     .prefetch_lines = 3,
+                     .scales = &layout.scales,
+                     .panel = operands.packed->data(),
+                     .x_sums = x_sums.data() + begin / segment * rows});
   }
   return c;
 }
 
-void check_tiles(const Kernels& kernels, const GemmKernel& gemm) {
+void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format) {
   for (const int64_t k : {int64_t{2}, int64_t{10}, int64_t{256}}) {
-    const Operands operands(kernels, gemm, k);
+    const Operands operands(kernels, gemm, format, k);
     const int64_t padded_k = operands.packed->layout().padded_k;
     const std::vector<float> together = multiply(kernels, gemm, operands, gemm.max_rows, padded_k);
     double worst = 0;
@@ -78,7 +93,7 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm) {
     // A row's bits depend neither on the rows beside it nor on how k is cut.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
       const std::vector<float> few =
-          multiply(kernels, gemm, operands, rows, round_up(std::max<int64_t>(1, k / 4), gemm.panels->step));
+          multiply(kernels, gemm, operands, rows, round_up(std::max<int64_t>(1, k / 4), gemm.panels(format).step));
       MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
     }
   }
@@ -115,7 +130,16 @@ double gelu_tanh(double x, double up = 1) {
 
 MOE_TEST(tiles_multiply_and_rows_do_not_depend_on_their_tile) {
   for (const Kernels* kernels : available_kernels()) {
-    for (const GemmKernel& gemm : kernels->gemm) check_tiles(*kernels, gemm);
+    for (const GemmKernel& gemm : kernels->gemm) {
+      int formats = 0;
+      for (const WeightFormat* format : sample_formats()) {
+        // The tests' own format is packed for its own row.
+        if (!gemm.takes(*format) || gemm.panels != choose_gemm(kernels->gemm, DType::f32, *format)->panels) continue;
+        check_tiles(*kernels, gemm, *format);
+        ++formats;
+      }
+      MOE_CHECK(formats > 0);
+    }
   }
 }
 

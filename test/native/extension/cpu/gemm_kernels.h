@@ -3,7 +3,7 @@
 struct TestU4G16Weight {
   using Value = float;
   static constexpr int step = 16;
-  static constexpr int bytes = static_cast<int>(kTestU4G16Panels.column_bytes) * kPanelColumns;
+  static constexpr int bytes = kTestU4G16ColumnBytes * kPanelColumns;
 
   template <int rows>
   static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
@@ -30,10 +30,12 @@ struct TestU4G16Weight {
   }
 };
 
-#define MOE_EXTENSION_GEMM_KERNELS                             \
-  gemm_kernel<TestU4G16Weight>({.name = "test_u4_g16",         \
-                                .tokens = kAllTokens,          \
-                                .arithmetic = Arithmetic::f32, \
-                                .format = &kTestU4G16Format,   \
-                                .panels = &kTestU4G16Panels,   \
-                                .numbers = "(code - zero point) * scale and tokens as float32, float32 sums"}),
+constexpr std::array kExtensionGemm = {
+    gemm_kernel<TestU4G16Weight>({.name = "test_u4_g16",
+                                  .tokens = kAllTokens,
+                                  .arithmetic = Arithmetic::f32,
+                                  .takes = takes_test_u4_g16,
+                                  .formats = "test_u4_g16",
+                                  .panels = test_u4_g16_panels,
+                                  .numbers = "(code - zero point) * scale and tokens as float32, float32 sums"}),
+};

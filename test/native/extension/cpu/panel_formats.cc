@@ -8,7 +8,7 @@ namespace moe::cpu {
 void pack_test_u4_g16_panel(const PanelSource& source, char* panel) {
   const WeightFormat& format = kTestU4G16Format;
   const int64_t columns = source.panel_columns;
-  const int64_t step_bytes = columns * kTestU4G16Panels.column_bytes;
+  const int64_t step_bytes = columns * kTestU4G16ColumnBytes;
   std::memset(panel, 0, static_cast<size_t>(source.padded_k / 16 * step_bytes));
   for (int64_t first = 0; first < source.padded_k; first += 16) {
     char* step = panel + first / 16 * step_bytes;

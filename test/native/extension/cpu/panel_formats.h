@@ -9,7 +9,10 @@ namespace moe::cpu {
 // pair of k and column, the lower k in the lower bits.
 void pack_test_u4_g16_panel(const PanelSource& source, char* panel);
 
-inline constexpr PanelFormat kTestU4G16Panels{
-    .id = "test_u4_g16.1", .step = 16, .column_bytes = 4 + 1 + 8, .pack = pack_test_u4_g16_panel};
+inline constexpr int kTestU4G16ColumnBytes = 4 + 1 + 8;
+constexpr PanelFormat test_u4_g16_panels(const WeightFormat&) {
+  return {.id = "test_u4_g16.1", .step = 16, .column_bytes = kTestU4G16ColumnBytes, .pack = pack_test_u4_g16_panel};
+}
+constexpr bool takes_test_u4_g16(const WeightFormat& format) { return &format == &kTestU4G16Format; }
 
 }  // namespace moe::cpu

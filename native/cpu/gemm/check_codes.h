@@ -1,0 +1,14 @@
+// Refuses what the kernels for quantised weights do not represent.
+#pragma once
+
+#include "core/formats/weight_view.h"
+#include "core/status.h"
+#include "cpu/runtime/team.h"
+
+namespace moe::cpu {
+
+// Of a weight in its own format that becomes a matrix with so many columns. Refused are codes and scales that are NaN,
+// a scalar that no float32 scale can take up, and columns that are missing where no code is zero.
+Status check_codes(const Team& team, const WeightView& weight, int64_t columns);
+
+}  // namespace moe::cpu

@@ -1,0 +1,176 @@
+// The packer for panels of quantised formats. It moves bits and computes nothing, except that a matrix's scalar goes
+// into its scales.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "core/formats/dequantize.h"
+#include "cpu/gemm/panel_codes.h"
+#include "cpu/gemm/panel_format.h"
+#include "cpu/gemm/weight_reader.h"
+
+namespace moe::cpu {
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+// The codes of a unit as they are stored: a dense stream of bits.
+struct Stream {
+  uint64_t words[2] = {};
+
+  uint32_t code(int bits, int k) const {
+    const int first = k * bits, word = first / 64, shift = first % 64;
+    uint64_t value = words[word] >> shift;
+    if (shift + bits > 64) value |= words[word + 1] << (64 - shift);
+    return static_cast<uint32_t>(value) & ((1u << bits) - 1u);
+  }
+};
+
+// The highest bit of every code of a unit.
+constexpr Stream highest_bits(int bits) {
+  Stream stream;
+  for (int k = 0; k < kUnit; ++k) {
+    const int bit = k * bits + bits - 1;
+    stream.words[bit / 64] |= uint64_t{1} << bit % 64;
+  }
+  return stream;
+}
+
+// Moves the nibbles of each word to where plane_bit() says, which reverses their numbers' three bits.
+uint64_t reordered_nibbles(uint64_t words) {
+  const uint64_t moved = (words ^ words >> 12) & 0x0000f0f00000f0f0u;
+  return words ^ moved ^ moved << 12;
+}
+
+// The plane of `width` bits of each code, from bit `first` of the code on, as one column's words.
+template <int bits, int width, int first>
+uint64_t plane_of(const Stream& codes) {
+  if constexpr (bits == 4) return reordered_nibbles(codes.words[0]);
+  uint64_t plane = 0;
+  for (int k = 0; k < kUnit; ++k) {
+    plane |= uint64_t{codes.code(bits, k) >> first & ((1u << width) - 1u)} << plane_bit(width, k);
+  }
+  return plane;
+}
+
+template <int width>
+void store_plane(uint64_t plane, int64_t columns, int64_t column, char* target) {
+  if constexpr (width == 1) {
+    std::memcpy(target + column * 2, &plane, 2);
+  } else {
+    for (int word = 0; word < width / 2; ++word, plane >>= 32) {
+      std::memcpy(target + (word * columns + column) * 4, &plane, 4);
+    }
+  }
+}
+
+template <int bits>
+void store_unit(const Stream& codes, int64_t columns, int64_t column, char* unit) {
+  if constexpr (bits == 8) {
+    const char* bytes = reinterpret_cast<const char*>(codes.words);
+    for (int k = 0; k < kUnit; ++k) unit[k * columns + column] = bytes[k];
+  } else {
+    constexpr int upper = upper_bits(bits), lower = bits - upper;
+    store_plane<lower>(plane_of<bits, lower, 0>(codes), columns, column, unit);
+    if constexpr (upper != 0) {
+      store_plane<upper>(plane_of<bits, upper, lower>(codes), columns, column, unit + 2 * lower * columns);
+    }
+  }
+}
+
+template <int bits>
+void pack_codes(const PanelSource& source, char* panel) {
+  // Units of a column that are placed before the next column's turn, so that cache lines are used up while they are in
+  // the first-level cache.
+  constexpr int64_t kUnitsAtOnce = 16;
+  constexpr int64_t unit_bytes = kUnit * bits / 8;
+  constexpr Stream kHighest = highest_bits(bits);
+  const int64_t columns = source.panel_columns;
+  const int64_t units = source.padded_k / kUnit;
+  for (int64_t begin = 0; begin < units; begin += kUnitsAtOnce) {
+    for (int64_t column = 0; column < columns; ++column) {
+      const WeightView& weight = source.reader(column).weight();
+      const int64_t row = source.row(column);
+      if (row < 0 || row >= weight.rows) continue;
+      const bool is_unsigned = weight.format->code == CodeType::unsigned_integer;
+      const int64_t row_bytes = weight.format->row_bytes(weight.columns);
+      const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride;
+      const int64_t end = std::min({units, begin + kUnitsAtOnce, (row_bytes + unit_bytes - 1) / unit_bytes});
+      for (int64_t unit = begin; unit < end; ++unit) {
+        Stream stream;
+        std::memcpy(stream.words, codes + unit * unit_bytes,
+                    static_cast<size_t>(std::min(unit_bytes, row_bytes - unit * unit_bytes)));
+        if (is_unsigned) {
+          stream.words[0] ^= kHighest.words[0];
+          stream.words[1] ^= kHighest.words[1];
+        }
+        store_unit<bits>(stream, columns, column, panel + unit * unit_bytes * columns);
+      }
+    }
+  }
+}
+
+// One column's values of a level.
+void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixView& values, float scalar, int64_t row,
+                const PanelSource& source, int64_t column, char* panel) {
+  if (target.absent()) return;
+  const int64_t bytes = scale_bytes(target.type);
+  const int64_t groups = std::min(target.groups, values.columns);
+  const char* from = static_cast<const char*>(values.data) + row / level.rows * values.row_stride * bytes;
+  char* to = panel + target.at + column * bytes;
+  for (int64_t group = 0; group < groups; ++group) {
+    const char* value = from + group * values.column_stride * bytes;
+    char* place = to + group * source.panel_columns * bytes;
+    if (scalar != 1.0f) {
+      float scaled = 0;
+      std::memcpy(&scaled, value, sizeof scaled);
+      scaled *= scalar;
+      std::memcpy(place, &scaled, sizeof scaled);
+    } else if (target.upper) {
+      *place = static_cast<char>(*place | *value << 4);
+    } else {
+      std::memcpy(place, value, static_cast<size_t>(bytes));
+    }
+  }
+}
+
+void pack_scales(const PanelSource& source, char* panel) {
+  const PanelScales& scales = *source.scales;
+  for (int64_t column = 0; column < source.panel_columns; ++column) {
+    const WeightView& weight = source.reader(column).weight();
+    const int64_t row = source.row(column);
+    if (row < 0 || row >= weight.rows) continue;
+    const WeightFormat& format = *weight.format;
+    // Of the two levels, float32 holds the scalar without loss.
+    const bool super = format.super_scales.type == ScaleType::f32 && !format.super_scales.absent();
+    const auto pack = [&](const PanelLevel& target, const ScaleLevel& level, const MatrixView& values, float scalar) {
+      pack_level(target, level, values, scalar, row, source, column, panel);
+    };
+    pack(scales.super_scales, format.super_scales, weight.super_scales, super ? weight.scalar : 1.0f);
+    pack(scales.scales, format.scales, weight.scales, super ? 1.0f : weight.scalar);
+    pack(scales.super_zeros, format.super_scales, weight.super_zeros, 1.0f);
+    pack(scales.zeros, format.scales, weight.zeros, 1.0f);
+  }
+}
+
+}  // namespace
+
+void pack_coded_panel(const PanelSource& source, char* panel) {
+  const int bits = source.weight->weight().format->bits;
+  const int64_t code_bytes = source.padded_k * bits / 8 * source.panel_columns;
+  // Missing rows and k keep scales and offsets of zero.
+  std::memset(panel, 0, static_cast<size_t>(source.scales->bytes + code_bytes));
+  pack_scales(source, panel);
+  char* codes = panel + source.scales->bytes;
+  switch (bits) {
+    case 2: return pack_codes<2>(source, codes);
+    case 3: return pack_codes<3>(source, codes);
+    case 4: return pack_codes<4>(source, codes);
+    case 5: return pack_codes<5>(source, codes);
+    case 6: return pack_codes<6>(source, codes);
+    default: return pack_codes<8>(source, codes);
+  }
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,42 @@
+#include "cpu/gemm/panel_scales.h"
+
+#include <algorithm>
+
+namespace moe::cpu {
+
+PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
+    : segment(segment_of(format)),
+      zeros_are_codes(format.offset == Offset::zero_point),
+      lowered(lowered_by(format)),
+      // See Vector::load_e4m3.
+      code_unit(format.code == CodeType::e4m3 ? 256.0f : 1.0f) {
+  const int64_t segments = std::max<int64_t>(1, padded_k / segment);
+  const auto place = [&](const ScaleLevel& level, ScaleType type) {
+    if (level.absent()) return PanelLevel{};
+    const int64_t of_each = level.columns == 0 ? segments : level.columns / segment;
+    PanelLevel placed{.type = type, .at = bytes, .groups = (segments + of_each - 1) / of_each, .segments = of_each};
+    bytes += placed.groups * panel_columns * scale_bytes(type);
+    return placed;
+  };
+  super_scales = place(format.super_scales, format.super_scales.type);
+  scales = place(format.scales, format.scales.type);
+  if (format.offset == Offset::zero_point) {
+    // Integers of a byte.
+    zeros = place(format.scales, ScaleType::u6);
+  } else if (format.offset == Offset::minimum) {
+    super_zeros = place(format.super_scales, format.super_scales.type);
+    if (format.scales.type == ScaleType::u4) {
+      zeros = scales;
+      zeros.upper = true;
+    } else {
+      zeros = place(format.scales, format.scales.type);
+    }
+  }
+  constexpr int64_t kLine = 64;
+  bytes = (bytes + kLine - 1) / kLine * kLine;
+  for (int code = 0; code < 16; ++code) {
+    table[code] = format.code == CodeType::table ? format.table[code] : static_cast<float>((code ^ 8) - 8);
+  }
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,49 @@
+// Where a panel of quantised weights keeps the scales and offsets of its groups: before the codes, one level after the
+// other, each as [group][column] in the type in which the format stores it.
+#pragma once
+
+#include <cstdint>
+
+#include "core/formats/weight_format.h"
+
+namespace moe::cpu {
+
+// Products are summed in segments of k, whose sums are scaled. A group is a whole number of segments.
+constexpr int segment_of(const WeightFormat& format) {
+  return format.scales.columns % 32 == 0 && format.super_scales.columns % 32 == 0 ? 32 : 16;
+}
+
+// What the codes of unsigned integers are lowered by when they are packed. Offsets take it back: as the codes are
+// centred on zero, little cancels.
+constexpr float lowered_by(const WeightFormat& format) {
+  return format.code == CodeType::unsigned_integer ? static_cast<float>(1 << (format.bits - 1)) : 0.0f;
+}
+
+struct PanelLevel {
+  ScaleType type = ScaleType::f32;
+  bool upper = false;    // of u4: in the upper halves of bytes
+  int64_t at = -1;       // the first byte within a panel
+  int64_t groups = 0;    // of k
+  int64_t segments = 1;  // of each group
+
+  bool absent() const { return at < 0; }
+};
+
+struct PanelScales {
+  PanelScales() = default;
+  // For panels of a quantised format with so many columns and k.
+  PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k);
+
+  int segment = 0;
+  PanelLevel scales, super_scales, zeros, super_zeros;
+  bool zeros_are_codes = false;  // zeros are subtracted before scaling
+  float lowered = 0;             // see lowered_by()
+  float code_unit = 1;           // one, in the numbers that kernels read codes as
+  float table[16] = {};          // of codes of four bits
+  int64_t bytes = 0;             // of all levels, in whole cache lines
+
+  // Whether a sum of codes alone does not give the result.
+  bool have_offset() const { return !zeros.absent() || lowered != 0; }
+};
+
+}  // namespace moe::cpu

@@ -1,0 +1,108 @@
+// The scales and offsets of segments of quantised weights, as float32. See kernels.h here, and cpu/gemm/panel_scales.h.
+
+// Segments whose scales are read at once.
+constexpr int kSegmentsAtOnce = 4;
+using SegmentValues = float[kSegmentsAtOnce * kPanelColumns];
+
+template <ScaleType type>
+inline Vector load_scale(const char* p, bool upper) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(p);
+  if constexpr (type == ScaleType::f32) return Vector::load(reinterpret_cast<const float*>(p));
+  if constexpr (type == ScaleType::f16) return Vector::load(reinterpret_cast<const f16*>(p));
+  if constexpr (type == ScaleType::bf16) return Vector::load(reinterpret_cast<const bf16*>(p));
+  if constexpr (type == ScaleType::e4m3) return Vector::load_e4m3(bytes) * Vector::broadcast(256.0f);
+  if constexpr (type == ScaleType::e8m0) return Vector::load_e8m0(bytes);
+  if constexpr (type == ScaleType::u6) return Vector::load(bytes);
+  if constexpr (type == ScaleType::i8) return Vector::load(reinterpret_cast<const int8_t*>(p));
+  if constexpr (type == ScaleType::u4) {
+    Vector low, high;
+    Vector::load_nibbles(bytes, low, high);
+    return upper ? high : low;
+  }
+}
+
+template <ScaleType type>
+inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
+  constexpr int64_t bytes = scale_bytes(type);
+  for (int i = 0; i < count; ++i) {
+    const int64_t group = static_cast<uint32_t>(segment + i) / static_cast<uint32_t>(level.segments);
+    const char* p = panel + level.at + group * kPanelColumns * bytes;
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      load_scale<type>(p + j * kWidth * bytes, level.upper).store(values + i * kPanelColumns + j * kWidth);
+    }
+  }
+}
+
+void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
+  switch (level.type) {
+    case ScaleType::f32: return load_values<ScaleType::f32>(level, panel, segment, count, values);
+    case ScaleType::f16: return load_values<ScaleType::f16>(level, panel, segment, count, values);
+    case ScaleType::bf16: return load_values<ScaleType::bf16>(level, panel, segment, count, values);
+    case ScaleType::e4m3: return load_values<ScaleType::e4m3>(level, panel, segment, count, values);
+    case ScaleType::e8m0: return load_values<ScaleType::e8m0>(level, panel, segment, count, values);
+    case ScaleType::u4: return load_values<ScaleType::u4>(level, panel, segment, count, values);
+    case ScaleType::u6: return load_values<ScaleType::u6>(level, panel, segment, count, values);
+    case ScaleType::i8: return load_values<ScaleType::i8>(level, panel, segment, count, values);
+  }
+}
+
+inline void multiply_values(float* values, const float* by, int count) {
+  for (int i = 0; i < count; i += kWidth) (Vector::load(values + i) * Vector::load(by + i)).store(values + i);
+}
+
+// For `count` segments from `segment` on: what multiplies sums of codes and, if the format has an offset, sums of x.
+inline void load_scales(const PanelScales& scales, const char* panel, int64_t segment, int count, float* scale,
+                        float* offset) {
+  const int size = count * kPanelColumns;
+  alignas(64) SegmentValues other;
+  load_level(scales.scales, panel, segment, count, scale);
+  if (!scales.super_scales.absent()) {
+    load_level(scales.super_scales, panel, segment, count, other);
+    multiply_values(scale, other, size);
+  }
+  if (scales.have_offset()) {
+    const Vector lowered = Vector::broadcast(scales.lowered);
+    if (scales.zeros.absent()) {
+      for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
+    } else {
+      load_level(scales.zeros, panel, segment, count, offset);
+      if (!scales.super_zeros.absent()) {
+        load_level(scales.super_zeros, panel, segment, count, other);
+        multiply_values(offset, other, size);
+      }
+      for (int i = 0; i < size; i += kWidth) {
+        const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
+        (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
+            .store(offset + i);
+      }
+    }
+  }
+  if (scales.code_unit != 1.0f) {
+    const Vector unit = Vector::broadcast(scales.code_unit);
+    for (int i = 0; i < size; i += kWidth) (Vector::load(scale + i) * unit).store(scale + i);
+  }
+}
+
+template <class Value, int group>
+inline void sum_values(const Value* x, int64_t segments, int segment, int rows, float* sums) {
+  for (int64_t s = 0; s < segments; ++s, x += segment * rows, sums += rows) {
+    for (int r = 0; r < rows; ++r) {
+      float parts[4] = {};
+      for (int k = 0; k < segment; k += 4) {
+        for (int i = 0; i < 4; ++i) {
+          parts[i] += static_cast<float>(x[((k + i) / group * rows + r) * group + i % group]);
+        }
+      }
+      sums[r] = (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    }
+  }
+}
+
+void sum_segments(Arithmetic arithmetic, const void* tile, int64_t segments, int segment, int rows, float* sums) {
+  if (arithmetic == Arithmetic::f32) {
+    sum_values<float, 1>(static_cast<const float*>(tile), segments, segment, rows, sums);
+  } else {
+    sum_values<bf16, 2>(static_cast<const bf16*>(tile), segments, segment, rows, sums);
+  }
+}

@@ -1,0 +1,147 @@
+// Products with quantised weights.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "check.h"
+#include "core/formats/find_format.h"
+#include "cpu/gemm/panels.h"
+#include "cpu/isa/isa.h"
+#include "cpu/operators.h"
+#include "random_weight.h"
+
+namespace {
+
+using namespace moe;
+using namespace moe::cpu;
+
+class Problem {
+ public:
+  Problem(const Kernels& kernels, const WeightFormat& format, int64_t outputs, int64_t columns, DType tokens,
+          int64_t rows)
+      : context_(kernels, 2, true, warnings_),
+        outputs_(outputs),
+        columns_(columns),
+        tokens_(tokens),
+        weight_(random_, format, outputs, columns),
+        x_(random_.values(rows * columns)),
+        stored_x_(static_cast<size_t>(rows * columns) * info(tokens).bytes) {
+    kernels.from_f32(tokens, x_.data(), rows * columns, stored_x_.data());
+    kernels.to_f32(tokens, stored_x_.data(), rows * columns, x_.data());
+    const ExpertProduct product{.experts = 1, .rows = outputs, .columns = columns, .format = &format};
+    MOE_CHECK(CpuPackedExperts::create(product, kernels, context_.team, true, &packed_).ok());
+    MOE_CHECK(packed_->set_expert(0, weight_.view(), {}).ok());
+  }
+
+  // Results for `count` rows from `first` on.
+  std::vector<float> results(int64_t first, int64_t count) {
+    std::vector<float> y(static_cast<size_t>(count * outputs_), NAN);
+    int32_t offsets[] = {0, static_cast<int32_t>(count)};
+    char* x = stored_x_.data() + first * columns_ * static_cast<int64_t>(info(tokens_).bytes);
+    MOE_CHECK(run(context_, GroupedGemm{.x = {x, tokens_, 2, {count, columns_}},
+                                        .weight = packed_.get(),
+                                        .bias = {},
+                                        .offsets = {offsets, DType::i32, 1, {2}},
+                                        .token_of_row = {},
+                                        .y = {y.data(), DType::f32, 2, {count, outputs_}}})
+                  .ok());
+    return y;
+  }
+
+  // The largest error of the results for the first rows, in parts of the largest result.
+  double error(int64_t count) {
+    const std::vector<float> y = results(0, count);
+    double largest = 0, worst = 0;
+    for (int64_t output = 0; output < outputs_; ++output) {
+      std::vector<double> weights(static_cast<size_t>(columns_));
+      for (int64_t k = 0; k < columns_; ++k) weights[k] = weight_.at(output, k);
+      for (int64_t row = 0; row < count; ++row) {
+        double expected = 0;
+        for (int64_t k = 0; k < columns_; ++k) expected += weights[k] * static_cast<double>(x_[row * columns_ + k]);
+        largest = std::max(largest, std::fabs(expected));
+        worst = std::max(worst, std::fabs(expected - static_cast<double>(y[row * outputs_ + output])));
+      }
+    }
+    return largest == 0 ? worst : worst / largest;
+  }
+
+ private:
+  test::Random random_{17};
+  Warnings warnings_;
+  Context context_;
+  int64_t outputs_, columns_;
+  DType tokens_;
+  test::RandomWeight weight_;
+  std::vector<float> x_;
+  std::vector<char> stored_x_;
+  std::unique_ptr<CpuPackedExperts> packed_;
+};
+
+int64_t source_bytes(const WeightView& weight) {
+  int64_t bytes = weight.codes.rows * weight.codes.columns;
+  for (const MatrixView& values : {weight.scales, weight.super_scales, weight.zeros, weight.super_zeros}) {
+    bytes += values.rows * values.columns * static_cast<int64_t>(info(values.dtype).bytes);
+  }
+  return bytes;
+}
+
+std::vector<const WeightFormat*> quantised_formats() {
+  std::vector<const WeightFormat*> formats = sample_formats();
+  std::erase_if(formats, [](const WeightFormat* format) { return format->plain(); });
+  return formats;
+}
+
+}  // namespace
+
+MOE_TEST(quantised_weights_multiply_as_if_dequantised) {
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : quantised_formats()) {
+      for (const DType tokens : {DType::f32, DType::f16, DType::bf16}) {
+        for (const int64_t columns : {1, 16, 31, 290, 2880}) {
+          Problem problem(*kernels, *format, 35, columns, tokens, 3);
+          const double error = problem.error(3);
+          if (!(error < 1e-5)) MOE_CHECK_EQUAL(std::string(kernels->name) + " " + format->name, std::to_string(error));
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(quantised_weights_with_several_blocks_of_k) {
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : quantised_formats()) {
+      Problem problem(*kernels, *format, 3, 4096 + 70, DType::bf16, 2);
+      MOE_CHECK(problem.error(2) < 1e-5);
+    }
+  }
+}
+
+MOE_TEST(rows_of_quantised_products_do_not_depend_on_others) {
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : quantised_formats()) {
+      for (const DType tokens : {DType::f32, DType::bf16}) {
+        Problem problem(*kernels, *format, 37, 304, tokens, 20);
+        const std::vector<float> all = problem.results(0, 20);
+        for (int64_t count = 1; count < 20; ++count) {
+          const std::vector<float> some = problem.results(20 - count, count);
+          MOE_CHECK(std::memcmp(some.data(), all.data() + (20 - count) * 37, some.size() * sizeof(float)) == 0);
+        }
+      }
+    }
+  }
+}
+
+MOE_TEST(quantised_weights_are_packed_in_hardly_more_bytes) {
+  test::Random random(9);
+  const Team team{ThreadPool::shared(), 2};
+  for (const Kernels* kernels : available_kernels()) {
+    for (const WeightFormat* format : quantised_formats()) {
+      const test::RandomWeight weight(random, *format, 256, 2048);
+      std::unique_ptr<CpuPackedExperts> packed;
+      const ExpertProduct product{.experts = 1, .rows = 256, .columns = 2048, .format = format};
+      MOE_CHECK(CpuPackedExperts::create(product, *kernels, team, true, &packed).ok());
+      const double source = static_cast<double>(source_bytes(weight.view()));
+      if (static_cast<double>(packed->bytes()) > 1.05 * source) MOE_CHECK_EQUAL(format->name, "in fewer bytes");
+    }
+  }
+}
