@@ -89,7 +89,8 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
         worst = std::max(worst, std::fabs(expected - together[r * kernels.panel_columns + column]) / scale);
       }
     }
-    MOE_CHECK(worst < 1e-6);
+    // Of quantised weights, codes and offset are summed apart, and what they have in common cancels.
+    MOE_CHECK(worst < (format.plain() ? 1e-6 : 4e-6));
     // A row's bits depend neither on the rows beside it nor on how k is cut.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
       const std::vector<float> few =
