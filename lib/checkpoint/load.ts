@@ -9,7 +9,7 @@ import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
 import { Model } from "./model.js";
-import { abortSignal } from "./safetensors/file.js";
+import { abortSignal } from "./safetensors/file_options.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 

@@ -1,35 +1,18 @@
 import { allocated } from "../../core/allocated.js";
 import { invalidArgument } from "../../core/errors.js";
-import { attempt, typedArray } from "../../core/foreign.js";
-import { callback, type Fields, object, optional, type Reader, text } from "../../core/options.js";
+import { typedArray } from "../../core/foreign.js";
+import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type SafetensorsArrayOf, type SafetensorsDType, viewAs } from "./dtype.js";
+import { type OpenOptions, openOptions, transferOptions } from "./file_options.js";
 import { headerLength, lengthBytes, readHeader, type SafetensorsHeader, type SafetensorsInfo } from "./header.js";
 import { RegularFile, type TransferOptions } from "./regular_file.js";
+import { readTensorRange } from "./tensor_range.js";
 
 /** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
   ? { readonly dtype: D; readonly shape: readonly number[]; readonly data: SafetensorsArrayOf<D> }
   : never;
-
-export interface OpenOptions {
-  /** Stops the reading of headers; the promise rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export const abortSignal: Reader<AbortSignal> = (value, name) => {
-  const throwIfAborted = attempt(name, () => (value as Partial<AbortSignal> | null)?.throwIfAborted);
-  if (typeof throwIfAborted === "function") return value as AbortSignal;
-  throw invalidArgument(name, "an AbortSignal", value);
-};
-
-export const transferFields = {
-  onProgress: optional(callback<(bytesDone: number, bytesTotal: number) => void>()),
-  signal: optional(abortSignal),
-} satisfies Fields<TransferOptions>;
-const transferOptions = object(transferFields, "{ onProgress, signal }");
-
-export const openOptions = object({ signal: optional(abortSignal) } satisfies Fields<OpenOptions>, "{ signal }");
 
 /**
  * A safetensors file, open for reading. Opening it reads and checks the header. Tensors are read on demand, by any
@@ -114,13 +97,7 @@ export class SafetensorsFile implements AsyncDisposable {
    * @throws INVALID_ARGUMENT (a range outside the tensor), and the errors of {@link read}.
    */
   async readRange(name: string, byteOffset: number, target: Uint8Array, options: TransferOptions = {}): Promise<void> {
-    const info = this.info(name);
-    const bytes = typedArray("target", target, ["Uint8Array"], "a Uint8Array");
-    if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset + bytes.byteLength > info.byteLength) {
-      const range = `a range of ${bytes.byteLength} bytes within the tensor's ${info.byteLength}`;
-      throw invalidArgument("byteOffset", `the start of ${range}`, byteOffset);
-    }
-    await this.#file.read(bytes, info.byteOffset + byteOffset, transferOptions(options, "options"));
+    await readTensorRange(this.#file, this.info(name), byteOffset, target, options);
   }
 
   /** @internal The open file's descriptor, for mapping the file. */

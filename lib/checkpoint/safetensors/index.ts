@@ -6,7 +6,8 @@
 export { isMoeError, MoeError, type MoeErrorCode } from "../../core/errors.js";
 export { parseSafetensors, serializeSafetensors } from "./buffer.js";
 export type { SafetensorsArray, SafetensorsArrayOf, SafetensorsDType } from "./dtype.js";
-export { type OpenOptions, SafetensorsFile, type SafetensorsTensor } from "./file.js";
+export { SafetensorsFile, type SafetensorsTensor } from "./file.js";
+export type { OpenOptions } from "./file_options.js";
 export type { SafetensorsInfo } from "./header.js";
 export type { TransferOptions } from "./regular_file.js";
 export { ShardedCheckpoint } from "./sharded_checkpoint.js";

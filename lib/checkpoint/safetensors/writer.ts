@@ -17,7 +17,7 @@ import {
 import { shapeText } from "../../core/shape.js";
 import { writeAtomically } from "./atomic_file.js";
 import { type SafetensorsDType, safetensorsByteLength, safetensorsDTypeNames, safetensorsDTypes } from "./dtype.js";
-import { transferFields } from "./file.js";
+import { transferFields } from "./file_options.js";
 import { checkTensorName, defaultAlignment, formatHeader, isWellFormed } from "./header.js";
 import type { TransferOptions } from "./regular_file.js";
 

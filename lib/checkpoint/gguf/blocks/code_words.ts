@@ -1,0 +1,55 @@
+// Codes on their way from a file's blocks to a row of dense bits: one in a byte, four in a 32-bit word, in the order of
+// the columns.
+
+/** Mask of the lowest bit of each byte; times n, a mask or value n for each. */
+export const eachByte = 0x01010101;
+
+/**
+ * Reads `bytes` bytes whose low nibbles are the first codes and whose high nibbles are the next ones.
+ * @param first index of the first word to write.
+ */
+export function readNibbles(view: DataView, at: number, bytes: number, words: Uint32Array, first = 0): void {
+  const count = bytes / 4;
+  for (let index = 0; index < count; index++) {
+    const packed = view.getUint32(at + 4 * index, true);
+    words[first + index] = packed & 0x0f0f0f0f;
+    words[first + count + index] = (packed >>> 4) & 0x0f0f0f0f;
+  }
+}
+
+/** Makes signed codes of those that are stored with an offset of half their range. */
+export function removeOffset(words: Uint32Array, bits: number): void {
+  const sign = eachByte << (bits - 1);
+  for (let index = 0; index < words.length; index++) words[index] = (words[index] as number) ^ sign;
+}
+
+/** Writes codes of `bits` bits, lower columns in lower bits. @returns the first byte behind them. */
+export function packWords(words: Uint32Array, bits: number, target: Uint8Array, at: number): number {
+  let end = at;
+  if (bits % 2 === 0) {
+    for (let index = 0; index < words.length; index++) {
+      let dense = denseWord(words[index] as number, bits);
+      for (const next = end + bits / 2; end < next; dense >>>= 8) target[end++] = dense;
+    }
+    return end;
+  }
+  for (let index = 0; index < words.length; index += 2) {
+    const second = denseWord(words[index + 1] as number, bits);
+    let dense = denseWord(words[index] as number, bits) | (second << (4 * bits));
+    for (const next = end + Math.min(4, bits); end < next; dense >>>= 8) target[end++] = dense;
+    if (bits === 5) target[end++] = second >>> 12;
+  }
+  return end;
+}
+
+/** The codes of a word side by side. */
+function denseWord(word: number, bits: number): number {
+  const mask = (1 << bits) - 1;
+  const space = 8 - bits;
+  return (
+    (word & mask) |
+    ((word >>> space) & (mask << bits)) |
+    ((word >>> (2 * space)) & (mask << (2 * bits))) |
+    ((word >>> (3 * space)) & (mask << (3 * bits)))
+  );
+}

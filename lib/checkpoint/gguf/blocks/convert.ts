@@ -1,0 +1,87 @@
+import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
+import { scaleBytes, weightFormat } from "../../../core/weight_formats.js";
+import { badCheckpoint } from "../../bad_checkpoint.js";
+import { type GgufType, ggufTypes } from "../types.js";
+import type { BlockScales, BlockType } from "./block_type.js";
+import { packWords } from "./code_words.js";
+import { mxfp4, nvfp4 } from "./fp4_types.js";
+import { iq4_xs, q2_k, q3_k, q4_k, q5_k, q6_k } from "./k_types.js";
+import { iq4_nl, q4_0, q4_1, q5_0, q5_1, q8_0 } from "./legacy_types.js";
+
+/** The quantised types that become weight formats. */
+export const blockTypes: ReadonlyMap<GgufType, BlockType> = new Map<GgufType, BlockType>([
+  ["Q4_0", q4_0],
+  ["Q4_1", q4_1],
+  ["Q5_0", q5_0],
+  ["Q5_1", q5_1],
+  ["Q8_0", q8_0],
+  ["Q2_K", q2_k],
+  ["Q3_K", q3_k],
+  ["Q4_K", q4_k],
+  ["Q5_K", q5_k],
+  ["Q6_K", q6_k],
+  ["IQ4_NL", iq4_nl],
+  ["IQ4_XS", iq4_xs],
+  ["MXFP4", mxfp4],
+  ["NVFP4", nvfp4],
+]);
+
+/** A matrix's codes and scales, as the fields of QuantizedWeight hold them. */
+export interface BlockWeight extends BlockScales {
+  readonly codes: Uint8Array;
+}
+
+/**
+ * The codes and scales of a matrix that a GGUF file stores as `blocks`, row after row: the values are the same. Those of
+ * NVFP4 lack the super scale, which is another tensor.
+ * @param place where the blocks come from, for errors.
+ * @throws BAD_CHECKPOINT for a scale that is no number.
+ */
+export function convertBlocks(type: GgufType, blocks: Uint8Array, place: string): BlockWeight {
+  const { format: name, readCodes, readScales } = blockTypes.get(type) as BlockType;
+  const { elements, bytes } = ggufTypes[type];
+  const count = blocks.byteLength / bytes;
+  const format = weightFormat(name);
+  const view = new DataView(blocks.buffer, blocks.byteOffset, blocks.byteLength);
+  const words = new Uint32Array(elements / 4);
+  const codes = new Uint8Array((count * elements * format.bits) / 8);
+  const scales = allocateScales(format, count * elements);
+  for (let block = 0, end = 0; block < count; block++) {
+    readCodes(view, block * bytes, words);
+    end = packWords(words, format.bits, codes, end);
+    readScales(view, block * bytes, scales, block);
+  }
+  checkScales(format, scales, place);
+  return { codes, ...scales };
+}
+
+function allocateScales({ scales, superScales, offset }: WeightFormat, elements: number): BlockScales {
+  const values = ({ type, columns }: ScaleLevel) => {
+    return new (scaleBytes(type) === 2 ? Uint16Array : Uint8Array)(elements / columns);
+  };
+  const perBlock = superScales?.type === "f16" ? superScales : undefined;
+  const minimum = offset === "minimum";
+  return {
+    scales: values(scales as ScaleLevel),
+    ...(minimum && { zeros: values(scales as ScaleLevel) }),
+    ...(perBlock && { superScales: values(perBlock) as Uint16Array }),
+    ...(perBlock && minimum && { superZeros: values(perBlock) as Uint16Array }),
+  };
+}
+
+function checkScales(format: WeightFormat, levels: BlockScales, place: string): void {
+  for (const [role, values] of Object.entries(levels) as [keyof BlockScales, Uint8Array | Uint16Array][]) {
+    const e8m0 = role === "scales" && format.scales?.type === "e8m0";
+    const bad = values instanceof Uint16Array ? firstNotFinite(values) : e8m0 ? values.indexOf(255) : -1;
+    if (bad < 0) continue;
+    const expected = e8m0 ? "exponents up to 254" : "finite float16 values";
+    throw badCheckpoint(place, `${role}: expected ${expected}, got the bits 0x${values[bad]?.toString(16)} at ${bad}`);
+  }
+}
+
+function firstNotFinite(values: Uint16Array): number {
+  for (let index = 0; index < values.length; index++) {
+    if (((values[index] as number) & 0x7c00) === 0x7c00) return index;
+  }
+  return -1;
+}

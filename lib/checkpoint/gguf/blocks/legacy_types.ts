@@ -1,0 +1,69 @@
+import { type BlockType, negatedF16 } from "./block_type.js";
+import { eachByte, readNibbles, removeOffset } from "./code_words.js";
+
+// Blocks of 32 with one float16 scale.
+
+const readScale: BlockType["readScales"] = (view, at, { scales }, block) => {
+  scales[block] = view.getUint16(at, true);
+};
+
+/** A scale and what ggml adds after scaling. */
+const readScaleAndMinimum: BlockType["readScales"] = (view, at, { scales, zeros }, block) => {
+  scales[block] = view.getUint16(at, true);
+  (zeros as Uint16Array)[block] = negatedF16(view.getUint16(at + 2, true));
+};
+
+/** Nibbles, and a word with each code's fifth bit before them. */
+function readFiveBits(view: DataView, at: number, words: Uint32Array): void {
+  readNibbles(view, at + 4, 16, words);
+  const fifth = view.getUint32(at, true);
+  for (let index = 0; index < 8; index++) {
+    // Moves four neighbouring bits to a byte each.
+    const bits = (((fifth >>> (4 * index)) & 15) * 0x00204081) & eachByte;
+    words[index] = (words[index] as number) | (bits << 4);
+  }
+}
+
+export const q4_0: BlockType = {
+  format: "i4_g32_f16",
+  readCodes(view, at, words) {
+    readNibbles(view, at + 2, 16, words);
+    removeOffset(words, 4);
+  },
+  readScales: readScale,
+};
+
+export const q4_1: BlockType = {
+  format: "q4_1",
+  readCodes: (view, at, words) => readNibbles(view, at + 4, 16, words),
+  readScales: readScaleAndMinimum,
+};
+
+export const q5_0: BlockType = {
+  format: "i5_g32_f16",
+  readCodes(view, at, words) {
+    readFiveBits(view, at + 2, words);
+    removeOffset(words, 5);
+  },
+  readScales: readScale,
+};
+
+export const q5_1: BlockType = {
+  format: "q5_1",
+  readCodes: (view, at, words) => readFiveBits(view, at + 4, words),
+  readScales: readScaleAndMinimum,
+};
+
+export const q8_0: BlockType = {
+  format: "i8_g32_f16",
+  readCodes(view, at, words) {
+    for (let index = 0; index < 8; index++) words[index] = view.getUint32(at + 2 + 4 * index, true);
+  },
+  readScales: readScale,
+};
+
+export const iq4_nl: BlockType = {
+  format: "iq4_g32_f16",
+  readCodes: (view, at, words) => readNibbles(view, at + 2, 16, words),
+  readScales: readScale,
+};

@@ -1,0 +1,103 @@
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { blockTypes, convertBlocks } from "../../lib/checkpoint/gguf/blocks/convert.js";
+import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import { freeWeight, type WeightFormatName } from "../../lib/core/weight_format.js";
+import { openDevice } from "../../lib/devices.js";
+import { type QuantizedWeight, quantizedMatrix } from "../../lib/operators/experts/quantized_weight.js";
+import { dequantize } from "../../lib/reference/formats/dequantize.js";
+import { expectError } from "../support/errors.js";
+import { blockDecoders, type DecodedType, decodeBlocks, halfPlaces } from "../support/gguf_blocks.js";
+
+const device = openDevice("reference");
+afterAll(() => device.dispose());
+
+const types = Object.keys(blockDecoders) as DecodedType[];
+
+/** The values of a matrix of one row, by its format's definition. */
+function values(type: DecodedType, blocks: Uint8Array): Float64Array {
+  const { bytes, elements } = ggufTypes[type];
+  const columns = (blocks.length / bytes) * elements;
+  const { codes, ...levels } = convertBlocks(type, blocks, "test");
+  const format = blockTypes.get(type)?.format as WeightFormatName;
+  const level = (values: Uint8Array | Uint16Array): Tensor =>
+    values instanceof Uint8Array
+      ? device.tensor(values, [1, values.length])
+      : device.tensorFromRaw(values, [1, values.length], "f16");
+  const weight: QuantizedWeight = {
+    format,
+    codes: device.tensor(codes, [1, codes.length]) as Tensor<"u8">,
+    ...Object.fromEntries(Object.entries(levels).map(([role, values]) => [role, level(values)])),
+    ...(type === "NVFP4" && { superScales: device.tensor(Float32Array.of(1), [1, 1]) }),
+  };
+  const matrix = quantizedMatrix("weight", weight, [1, columns]);
+  try {
+    return dequantize(matrix).values as Float64Array;
+  } finally {
+    freeWeight(matrix);
+  }
+}
+
+/** 0 may have any sign. */
+const unsigned = (numbers: ArrayLike<number>) => Array.from(numbers, (value) => value + 0);
+
+test("every type that is converted is tested", () => {
+  expect([...blockTypes.keys()].sort()).toEqual([...types].sort());
+});
+
+test.each(types)("%s blocks have the values that the reference decodes", async (type) => {
+  await using file = await SafetensorsFile.open(join(import.meta.dirname, "../golden/gguf/blocks.safetensors"));
+  const { data: blocks } = await file.read(`${type}.blocks`);
+  const { data: expected } = await file.read(`${type}.values`);
+  expect((expected as Float64Array).some((value) => value !== 0)).toBe(true);
+  expect(unsigned(values(type, blocks as Uint8Array))).toEqual(unsigned(expected as Float64Array));
+});
+
+/** Random blocks with finite scales. */
+const anyBlocks = (type: DecodedType) =>
+  fc.integer({ min: 1, max: 5 }).chain((count) => {
+    const { bytes } = ggufTypes[type];
+    return fc.uint8Array({ minLength: count * bytes, maxLength: count * bytes }).map((random) => {
+      const blocks = Uint8Array.from(random);
+      for (let begin = 0; begin < blocks.length; begin += bytes) {
+        for (const place of halfPlaces[type]) blocks[begin + place + 1] = (blocks[begin + place + 1] as number) & 0xbb;
+        if (type === "MXFP4") blocks[begin] = (blocks[begin] as number) % 255;
+      }
+      return blocks;
+    });
+  });
+
+test.each(types)("any %s blocks, at any address", (type) => {
+  fc.assert(
+    fc.property(anyBlocks(type), fc.nat(3), (blocks, shift) => {
+      const shifted = new Uint8Array(blocks.length + shift).subarray(shift);
+      shifted.set(blocks);
+      expect(unsigned(values(type, shifted))).toEqual(unsigned(decodeBlocks(type, blocks, ggufTypes[type])));
+    }),
+    { numRuns: 60 },
+  );
+});
+
+describe("scales that are no numbers are refused", () => {
+  const cases = types.flatMap((type) => halfPlaces[type].map((place) => [type, place] as const));
+  test.each(cases)("%s, the float16 at byte %i", (type, place) => {
+    for (const bits of [0x7c00, 0xfc00, 0x7e01]) {
+      const { bytes } = ggufTypes[type];
+      const blocks = new Uint8Array(2 * bytes);
+      new DataView(blocks.buffer).setUint16(bytes + place, bits, true);
+      expectError(
+        () => convertBlocks(type, blocks, "t"),
+        "BAD_CHECKPOINT",
+        /^t: \w+: expected finite float16 .* at 1$/,
+      );
+    }
+  });
+
+  test("MXFP4 with exponent 255, which ggml takes for 2^128", () => {
+    const blocks = new Uint8Array(34).with(17, 255);
+    expectError(() => convertBlocks("MXFP4", blocks, "t"), "BAD_CHECKPOINT", "t: scales: expected exponents up to 254");
+  });
+});
