@@ -8,7 +8,11 @@ import { afterAll, expect, test } from "vitest";
 // A project that re-exports what this package returns, with `declaration: true`, must be able to name every type in it.
 
 const repository = fileURLToPath(new URL("..", import.meta.url));
-const modules = { "moe-kernels": "index.ts", "moe-kernels/safetensors": "checkpoint/safetensors/index.ts" };
+const modules = {
+  "moe-kernels": "index.ts",
+  "moe-kernels/safetensors": "checkpoint/safetensors/index.ts",
+  "moe-kernels/gguf": "checkpoint/gguf/index.ts",
+};
 const entries = Object.values(modules).map((name) => join(repository, "lib", name));
 const project = mkdtempSync(join(tmpdir(), "moe-kernels-types-"));
 afterAll(() => rmSync(project, { recursive: true }));

@@ -93,9 +93,11 @@ describe("installed without its install script", () => {
     expect(node(project, load + use)).toMatchObject({ status: 0, stdout: "1,2\n", stderr: "" });
   });
 
-  test("reads safetensors by import and require, without the addon", () => {
-    const code =
-      'const { SafetensorsFile } = require("moe-kernels/safetensors"); console.log(typeof SafetensorsFile.open)';
+  test.each([
+    ["safetensors", "SafetensorsFile"],
+    ["gguf", "GgufFile"],
+  ])("reads %s by import and require, without the addon", (module, name) => {
+    const code = `console.log(typeof require("moe-kernels/${module}").${name}.open)`;
     expect(node(project, code)).toMatchObject({ status: 0, stdout: "function\n" });
   });
 

@@ -1,5 +1,6 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { GgufFile, SplitGguf } from "../../lib/checkpoint/gguf/index.js";
 import {
   parseSafetensors,
   SafetensorsFile,
@@ -8,6 +9,7 @@ import {
   writeSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
 import * as api from "../../lib/index.js";
+import { rawGguf } from "./gguf.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: options of every function, valid and not
 export type Options = any;
@@ -93,6 +95,10 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   mkdirSync(checkpointFolder);
   await writeSafetensors(join(checkpointFolder, "model.safetensors"), tensors);
   const checkpoint = await ShardedCheckpoint.open(checkpointFolder);
+  const gguf = join(directory, "tensors.gguf");
+  writeFileSync(gguf, rawGguf({ tensors: [{ name: "x", type: "I8", shape: [1] }] }));
+  const openedGguf = await GgufFile.open(gguf);
+  const split = await SplitGguf.open(gguf);
   const transfer = { onProgress: () => {}, signal: new AbortController().signal };
 
   const stats = new api.RouterStats(device, { numExperts: E });
@@ -377,6 +383,15 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       call: ShardedCheckpoint.find,
       valid: [{ signal: transfer.signal }],
     },
+    { name: "GgufFile.open", args: [gguf], call: GgufFile.open, valid: [{ signal: transfer.signal }] },
+    { name: "SplitGguf.open", args: [gguf], call: SplitGguf.open, valid: [{ signal: transfer.signal }] },
+    { name: "GgufFile.read", args: ["x"], call: openedGguf.read.bind(openedGguf), valid: [transfer] },
+    {
+      name: "GgufFile.readRange",
+      args: ["x", 0, new Uint8Array(1)],
+      call: openedGguf.readRange.bind(openedGguf),
+      valid: [transfer],
+    },
     { name: "SafetensorsFile.read", args: ["x"], call: opened.read.bind(opened), valid: [transfer] },
     {
       name: "SafetensorsFile.readInto",
@@ -399,6 +414,9 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "isMoeError", args: [new Error("none"), "INTERNAL"], call: api.isMoeError },
     { name: "parseSafetensors", args: [serializeSafetensors(tensors)], call: parseSafetensors },
     { name: "SafetensorsFile.info", args: ["x"], call: opened.info.bind(opened) },
+    { name: "GgufFile.info", args: ["x"], call: openedGguf.info.bind(openedGguf) },
+    { name: "SplitGguf.fileOf", args: ["x"], call: split.fileOf.bind(split) },
+    { name: "SplitGguf.has", args: ["x"], call: split.has.bind(split) },
     { name: "ShardedCheckpoint.fileOf", args: ["x"], call: checkpoint.fileOf.bind(checkpoint) },
     { name: "ShardedCheckpoint.has", args: ["x"], call: checkpoint.has.bind(checkpoint) },
     { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
@@ -416,6 +434,8 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   const close = async () => {
     await opened.close();
     await checkpoint.close();
+    await openedGguf.close();
+    await split.close();
   };
   return { calls, close };
 }

@@ -42,7 +42,10 @@ export class HeaderCursor {
     this.#begin = this.#position;
   }
 
-  /** Moves over the next `count` bytes; returns their place in {@link view}. @throws BAD_CHECKPOINT at the file's end. */
+  /**
+   * Moves over the next `count` bytes; returns their place in {@link view}, which is another one then.
+   * @throws BAD_CHECKPOINT at the file's end.
+   */
   *take(count: number, place: string): Steps<number> {
     const end = this.#position + count;
     if (end > this.fileBytes) {
@@ -62,11 +65,13 @@ export class HeaderCursor {
   }
 
   *u32(place: string): Steps<number> {
-    return this.view.getUint32(yield* this.take(4, place), true);
+    const at = yield* this.take(4, place);
+    return this.view.getUint32(at, true);
   }
 
   *u64(place: string): Steps<bigint> {
-    return this.view.getBigUint64(yield* this.take(8, place), true);
+    const at = yield* this.take(8, place);
+    return this.view.getBigUint64(at, true);
   }
 
   /** A u64 that counts things of at least `bytes` bytes each, all of which follow in the header. @throws BAD_CHECKPOINT */

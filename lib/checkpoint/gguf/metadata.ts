@@ -76,7 +76,10 @@ export function* readEntry(cursor: HeaderCursor): Steps<readonly [string, GgufVa
 
 function* readValue(cursor: HeaderCursor, type: number, place: string): Steps<GgufValue> {
   const numbers = numberTypes.get(type);
-  if (numbers !== undefined) return numbers.read(cursor.view, yield* cursor.take(numbers.bytes, place));
+  if (numbers !== undefined) {
+    const at = yield* cursor.take(numbers.bytes, place);
+    return numbers.read(cursor.view, at);
+  }
   if (type === booleanType) return yield* readBoolean(cursor, place);
   if (type === stringType) return yield* readString(cursor, place);
   if (type === arrayType) return yield* readArray(cursor, place);
@@ -104,7 +107,8 @@ function* readArray(cursor: HeaderCursor, place: string): Steps<GgufValue> {
 }
 
 function* readBoolean(cursor: HeaderCursor, place: string): Steps<boolean> {
-  const value = cursor.view.getUint8(yield* cursor.take(1, place));
+  const at = yield* cursor.take(1, place);
+  const value = cursor.view.getUint8(at);
   if (value <= 1) return value === 1;
   throw badCheckpoint(cursor.path, `${place}: expected a boolean, 0 or 1, got ${value}`);
 }
