@@ -1,7 +1,8 @@
 export type { CacheOptions } from "./checkpoint/cache/cache_option.js";
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
-export type { Progress, WeightOptions } from "./checkpoint/weights.js";
+export type { Progress } from "./checkpoint/weight_reader.js";
+export type { WeightOptions } from "./checkpoint/weights.js";
 export type {
   Activation,
   Clamp,

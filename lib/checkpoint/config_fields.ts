@@ -23,6 +23,11 @@ export class ConfigFields {
     return new ConfigFields(path, await readJsonObject(path, signal));
   }
 
+  /** All fields as they are in the file. */
+  get all(): JsonObject {
+    return this.#fields;
+  }
+
   /** The value as it is in the file; undefined if absent or null. */
   value(name: string): unknown {
     return this.#fields[name] ?? undefined;

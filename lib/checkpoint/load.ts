@@ -8,6 +8,7 @@ import type { LayerParts } from "../layer/layer_parts.js";
 import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
+import { tensorLocator } from "./locate_tensors.js";
 import { Model } from "./model.js";
 import { abortSignal } from "./safetensors/file_options.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
@@ -87,18 +88,25 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   const config = model.config(layer);
   const bank = checkBank(options.bank, config.numExperts);
   await using checkpoint = await ShardedCheckpoint.open(directory, { signal });
-  const source = {
-    configPath: model.fields.path,
-    config,
-    bank,
-    tensors: model.tensors(layer, (name) => checkpoint.has(name)),
-    fileOf: (name: string) => checkpoint.fileOf(name),
-  };
+  const { quantization } = model;
+  const configPath = model.fields.path;
+  const locate = tensorLocator({
+    configPath,
+    numExperts: config.numExperts,
+    quantization,
+    has: (name) => checkpoint.has(name),
+    fileOf: (name) => checkpoint.fileOf(name),
+  });
+  const source = { configPath, config, bank, tensors: model.tensors(layer, (name) => checkpoint.has(name)), locate };
   const explain = (error: unknown): never => {
     throw model.explain(error);
   };
   const description = await describeSource(source, dtype).catch(explain);
-  const cache = await openWeightCache(directory, config, description, { ...options, layer });
+  const cache = await openWeightCache(directory, config, description, {
+    ...options,
+    layer,
+    quantization: quantization.text,
+  });
   const mapped = await cache?.load(signal);
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options).catch(explain);

@@ -1,15 +1,11 @@
 import type { ExpertRange } from "../core/backend.js";
-import { dtypes, type FloatDType } from "../core/dtype.js";
-import { type Shape, sameShape, shapeSize, shapeText } from "../core/shape.js";
+import type { Shape } from "../core/shape.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
-import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
-import { badCheckpoint } from "./bad_checkpoint.js";
-import type { SafetensorsDType } from "./safetensors/dtype.js";
-import type { SafetensorsFile } from "./safetensors/file.js";
-import { tensorPlace } from "./safetensors/header.js";
+import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import type { LocatedWeight } from "./located_weight.js";
 
 /** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
 export interface NamedWeight extends WeightLayout {
@@ -19,7 +15,13 @@ export interface NamedWeight extends WeightLayout {
 /** Where a layer's weights are, by the same roles as in MoeLayer.create. */
 export type LayerTensors = LayerWeights<NamedWeight>;
 
-/** Where a layer comes from: its formula, the names of its tensors, and the files that hold them. */
+/**
+ * Looks up a weight of its own shape, [N, K] or [N], of an expert (0 if it is not an expert's).
+ * @throws BAD_CHECKPOINT if it is missing, or not stored as floats or in a known quantised format of this shape.
+ */
+export type Locator = (weight: NamedWeight, shape: Shape, expert: number) => Promise<LocatedWeight>;
+
+/** Where a layer comes from: its formula, the names of its tensors, and how they are looked up. */
 export interface LayerSource {
   /** The file that `config` was read from, for errors. */
   readonly configPath: string;
@@ -27,20 +29,7 @@ export interface LayerSource {
   readonly tensors: LayerTensors;
   /** The experts to load; default all. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
-  /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
-  fileOf(name: string): Promise<SafetensorsFile>;
-}
-
-/** A weight that was found in a file: a whole tensor, or one expert's part of a stacked tensor. */
-export interface LocatedWeight {
-  readonly name: string;
-  readonly file: SafetensorsFile;
-  readonly dtype: FloatDType;
-  readonly shape: Shape;
-  /** Counted from the tensor's first byte. */
-  readonly byteOffset: number;
-  readonly byteLength: number;
-  readonly layout: WeightLayout;
+  readonly locate: Locator;
 }
 
 export type LocatedLayer = LayerWeights<
@@ -49,31 +38,9 @@ export type LocatedLayer = LayerWeights<
   readonly ExpertWeights<LocatedWeight, LocatedWeight>[]
 >;
 
-const storedDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
-  ["F32", "f32"],
-  ["F16", "f16"],
-  ["BF16", "bf16"],
-]);
-
-/** The name and shape that a weight's tensor must have. */
-export interface ExpectedTensor {
-  readonly name: string;
-  readonly shape: Shape;
-}
-
-/**
- * Looks up all weights of a layer.
- * @throws BAD_CHECKPOINT for a missing tensor, a shape that does not match the configuration, or a dtype other than
- * F32, F16 or BF16.
- */
-export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
-  return await mapWeights(source, (weight, shape, expert) => locate(source, weight, shape, expert));
-}
-
-/** Looks up the router's weight; errors as in {@link locateLayer}. */
-export async function locateRouter(source: LayerSource): Promise<LocatedWeight> {
-  const { numExperts, hiddenSize } = source.config;
-  return await locate(source, source.tensors.router, [numExperts, hiddenSize], 0);
+/** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
+export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+  return mapWeights(source, source.locate);
 }
 
 /**
@@ -125,50 +92,4 @@ export async function mapWeights<T>(
     ...(hasSharedGate && (await optional("sharedGate", [gateRows, hiddenSize]))),
     ...(hasSharedGate && (await optional("sharedGateBias", [gateRows]))),
   };
-}
-
-/** The tensor that must hold a weight of `shape`. */
-export function expectedTensor(
-  { config }: Pick<LayerSource, "config">,
-  { name, stacked, ...layout }: NamedWeight,
-  shape: Shape,
-  expert: number,
-): ExpectedTensor {
-  const one = storedShape(shape, layout);
-  return {
-    name: name.replace("{e}", String(expert)),
-    shape: stacked === undefined ? one : stackedShape(one, stacked, config.numExperts),
-  };
-}
-
-/** Looks up a weight; errors as in {@link locateLayer}. */
-export async function locate(
-  source: LayerSource,
-  weight: NamedWeight,
-  shape: Shape,
-  expert: number,
-): Promise<LocatedWeight> {
-  const { name: _, stacked, ...layout } = weight;
-  const { name, shape: whole } = expectedTensor(source, weight, shape, expert);
-  const file = await source.fileOf(name);
-  const info = file.info(name);
-  const dtype = storedDTypes.get(info.dtype);
-  if (dtype === undefined) {
-    throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${info.dtype}`);
-  }
-  const vector = shape.length === 1 && stacked === undefined;
-  if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, whole)) {
-    throw badCheckpoint(
-      tensorPlace(file.path, name),
-      `expected shape ${shapeText(whole)} from the sizes in ${source.configPath}, got ${shapeText(info.shape)}`,
-    );
-  }
-  const one = storedShape(shape, layout);
-  const byteLength = shapeSize(one) * dtypes[dtype].bytes;
-  return { name, file, dtype, shape: one, byteOffset: stacked ? expert * byteLength : 0, byteLength, layout };
-}
-
-/** A bias may be stored as a matrix with one row. */
-function withoutLeadingOnes(shape: Shape): Shape {
-  return shape.length > 1 && shape[0] === 1 ? withoutLeadingOnes(shape.slice(1)) : shape;
 }

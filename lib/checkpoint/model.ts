@@ -5,6 +5,9 @@ import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
+import { nameOf } from "./locate_tensors.js";
+import { methods, Quantization } from "./schemes/quantization.js";
+import { hasMatrix } from "./schemes/stored_matrix.js";
 
 /** What a model directory's config.json says: `model_type` names the family, which knows what the fields mean. */
 export class Model {
@@ -13,14 +16,17 @@ export class Model {
   readonly fields: ConfigFields;
   /** Number of layers, with and without experts; they are numbered 0 .. layerCount - 1. */
   readonly layerCount: number;
+  /** How the weights may be quantised. */
+  readonly quantization: Quantization;
   readonly #whole: ConfigFields;
 
-  private constructor(whole: ConfigFields) {
+  private constructor(whole: ConfigFields, quantization: Quantization) {
     const text = whole.section("text_config");
     const textType = text?.value("model_type") ?? textTypes.get(whole.value("model_type"));
     const textFamily = families.get(textType as string);
     const within = text && textFamily;
     this.#whole = whole;
+    this.quantization = quantization;
     this.family = within ? textFamily : findFamily(whole);
     this.fields = within ? text : whole;
     this.layerCount = this.family.layerCount(this.fields);
@@ -28,15 +34,10 @@ export class Model {
 
   /** @throws BAD_CHECKPOINT if config.json is missing or malformed, or its `model_type` is unknown. */
   static async read(directory: string, signal?: AbortSignal): Promise<Model> {
-    return new Model(await ConfigFields.read(directory, signal));
-  }
-
-  /** The quantisation method that config.json names; undefined if it names none. */
-  get quantization(): string | undefined {
-    const quantization = this.#whole.section("quantization_config");
-    if (quantization === undefined) return undefined;
-    const method = quantization.value("quant_method");
-    return typeof method === "string" ? method : "an unknown method";
+    const whole = await ConfigFields.read(directory, signal);
+    const places = [whole, whole.section("text_config")];
+    const section = places.map((fields) => fields?.section("quantization_config")).find((one) => one !== undefined);
+    return new Model(whole, await Quantization.read(directory, section, signal));
   }
 
   /** The dtype that config.json says the weights have. */
@@ -47,15 +48,15 @@ export class Model {
   }
 
   /**
-   * The error to throw if a layer's weights were not found as floats: it mentions quantisation if config.json does.
-   * Dequantised models often keep that field, so the field alone is no reason to refuse them.
+   * The error to throw if a layer's weights were not found: it tells if config.json names an unknown method. Dequantised
+   * models often keep that field, so the field alone is no reason to refuse them.
    */
   explain(error: unknown): unknown {
-    if (this.quantization === undefined || !isMoeError(error) || error.code !== "BAD_CHECKPOINT") return error;
+    const { fields, method, known } = this.quantization;
+    if (fields === undefined || known || !isMoeError(error, "BAD_CHECKPOINT")) return error;
     return badCheckpoint(
-      `${this.#whole.path}: quantization_config`,
-      `quant_method: expected weights in F32, F16 or BF16, got weights quantised by ${describe(this.quantization)}; ` +
-        `convert them first (${error.message})`,
+      fields.path,
+      `quant_method: expected one of ${methods.join(", ")}, got ${describe(method)} (${error.message})`,
       error,
     );
   }
@@ -88,7 +89,7 @@ export class Model {
     const { family, fields } = this;
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
     const storages = surroundings.flatMap((surround) => family.tensors(surround(prefix), fields, layer));
-    const hasWeight = ({ name }: NamedWeight) => has(name.replace("{e}", "0"));
+    const hasWeight = (weight: NamedWeight) => hasMatrix(has, nameOf(weight, 0));
     const whole = storages.find(
       ({ router, experts }) => hasWeight(router) && hasWeight(experts.up) && hasWeight(experts.down),
     );
@@ -100,12 +101,14 @@ export class Model {
 /** The `model_type` of the text_config of multimodal models that leave it out. */
 const textTypes: ReadonlyMap<unknown, string> = new Map([["llama4", "llama4_text"]]);
 
-/** Finds the family by a class in `architectures`, else by `model_type`. */
+/** Finds the family by a class in `architectures`, else by `model_type`, or without that by the fields' names. */
 function findFamily(fields: ConfigFields): Family {
   const architectures = fields.value("architectures");
   const named = [...families.values()].find(
     ({ architecture }) => architecture && Array.isArray(architectures) && architectures.includes(architecture),
   );
+  const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
+  if (recognized !== undefined && !fields.has("model_type")) return recognized;
   return named ?? fields.choice("model_type", undefined, families);
 }
 

@@ -1,22 +1,20 @@
 import type { ExpertRange } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
-import type { Tensor } from "../core/tensor.js";
+import { MoeError } from "../core/errors.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerDescription } from "../layer/description/config.js";
 import { uniformStorage, type WeightDTypes, type WeightStorage, weightStorage } from "../layer/description/storage.js";
 import { LayerParts } from "../layer/layer_parts.js";
-import type { ExpertWeights } from "../layer/weights/expert_weights.js";
+import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
 import { givenFormats } from "../layer/weights/layer_weights.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import { checkedAt } from "./bad_checkpoint.js";
-import { type LayerSource, type LocatedLayer, type LocatedWeight, locateLayer, locateRouter } from "./locate.js";
-
-/** Progress of reading a layer's weights. */
-export interface Progress {
-  bytesRead: number;
-  bytesTotal: number;
-}
+import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
+import type { LocatedWeight } from "./located_weight.js";
+import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
 
 export interface WeightOptions {
   /**
@@ -36,9 +34,6 @@ export interface WeightOptions {
   signal?: AbortSignal;
 }
 
-/** The options for reading weights, once checked. */
-export type ReadWeightOptions = { readonly [Name in "onProgress" | "signal"]?: WeightOptions[Name] | undefined };
-
 /**
  * What a layer of a checkpoint computes, and how the device will store it.
  * @throws BAD_CHECKPOINT for a configuration that makes no sense, or if a weight whose dtype is needed is missing.
@@ -53,21 +48,43 @@ export async function describeSource(
 
 async function storageOf(source: LayerSource, dtype: FloatDType | WeightDTypes | undefined): Promise<WeightStorage> {
   if (typeof dtype === "string") return uniformStorage(dtype);
-  if (dtype === undefined) return uniformStorage((await locateRouter(source)).dtype);
   const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 1 } });
-  const [expert] = located.experts as readonly [ExpertWeights<LocatedWeight, LocatedWeight>];
-  return weightStorage(
-    dtype,
-    givenFormats(located, expert, (weight) => weight.dtype),
-  );
+  const [expert] = located.experts as readonly [LocatedExpert];
+  const given = givenFormats(located, expert, ({ format }) => format);
+  const { router, sharedGate } = given;
+  // Devices hold the router and the shared expert's gate as floats.
+  const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
+  return weightStorage(dtype, { ...given, ...floats });
+}
+
+function floatFormat(name: WeightFormatName): FloatDType {
+  return isPlain(weightFormat(name)) ? (name as FloatDType) : "f32";
+}
+
+type LocatedExpert = ExpertWeights<LocatedWeight, LocatedWeight>;
+
+/**
+ * A layer has one format for a role of all its experts.
+ * @throws UNSUPPORTED_OPERATION if an expert has another than the layer's, and the layer's is quantised.
+ */
+function checkFormats({ formats }: MoeLayerDescription, name: string, expert: LocatedExpert): void {
+  for (const role of ["gate", "up", "factor", "down"] as const) {
+    const [format, expected] = [expert[role]?.format, formats[role]];
+    if (format === undefined || format === expected || isPlain(weightFormat(expected))) continue;
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `${name}.${role}: expected ${expected} as in the first expert, got ${format}; ` +
+        'choose a dtype for the experts, such as dtype: { experts: "bf16" }',
+    );
+  }
 }
 
 /**
  * Builds a layer on `device`, expert by expert: the bytes of an expert are read into device tensors, repacked and freed
- * before the next expert is read. All tensors are looked up first, so a bad checkpoint fails before the layer's memory
+ * before the next expert is read. Quantised ones are converted in between. All tensors are looked up first, so a bad checkpoint fails before the layer's memory
  * is allocated.
- * @throws BAD_CHECKPOINT for a missing tensor, a shape that does not match the configuration, or a dtype other than
- * F32, F16 or BF16; the errors of MoeLayer.create.
+ * @throws BAD_CHECKPOINT as a Locator does, or for codes and scales that make no sense; UNSUPPORTED_OPERATION if experts
+ * are stored in different formats; the errors of MoeLayer.create.
  */
 export async function loadWeights(
   source: LayerSource,
@@ -75,11 +92,15 @@ export async function loadWeights(
   description: MoeLayerDescription,
   options: ReadWeightOptions,
 ): Promise<LayerParts> {
-  const steps = loadingSteps(source, await locateLayer(source));
-  const reader = new WeightReader(device, steps, options);
+  const located = await locateLayer(source);
+  for (const [index, expert] of located.experts.entries()) checkFormats(description, `experts[${index}]`, expert);
+  if (located.shared) checkFormats(description, "shared", located.shared);
+  const steps = loadingSteps(source, located);
+  const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
+  const reader = new WeightReader(device, bytesTotal, options);
   const layer = new LayerParts(device, description);
   try {
-    for (const step of steps) await reader.run(step, layer);
+    for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
     return layer;
   } catch (error) {
     layer.dispose();
@@ -90,7 +111,7 @@ export async function loadWeights(
 /** Weights that are on the device at the same time. */
 interface LoadingStep {
   readonly weights: Readonly<Record<string, LocatedWeight>>;
-  set(layer: LayerParts, weights: Readonly<Record<string, StoredWeight>>): void;
+  set(layer: LayerParts, weights: Readonly<Record<string, ExpertMatrix>>): void;
 }
 
 function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly LoadingStep[] {
@@ -98,7 +119,8 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
   const steps: LoadingStep[] = [
     {
       weights: { router, ...(routerBias && { routerBias }) },
-      set: (layer, { router, routerBias }) => layer.router.weights.set(router as StoredWeight, routerBias),
+      set: (layer, { router, routerBias }) =>
+        layer.router.weights.set(router as ExpertMatrix, routerBias as StoredWeight | undefined),
     },
     ...experts.map(
       (expert, index): LoadingStep => ({
@@ -124,7 +146,7 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     steps.push({
       weights: { sharedGate, ...(sharedGateBias && { sharedGateBias }) },
       set: (layer, { sharedGate, sharedGateBias }) =>
-        layer.bank.setSharedGate(sharedGate as StoredWeight, sharedGateBias),
+        layer.bank.setSharedGate(sharedGate as ExpertMatrix, sharedGateBias as StoredWeight | undefined),
     });
   }
   for (const { role } of extraRouters(config)) {
@@ -136,58 +158,4 @@ function loadingSteps({ config }: LayerSource, located: LocatedLayer): readonly 
     });
   }
   return steps;
-}
-
-/** A step's tensors without duplicates: gate and up may be parts of the same tensor. */
-function distinct(step: LoadingStep): readonly LocatedWeight[] {
-  return [...new Map(Object.values(step.weights).map((weight) => [weight.name, weight])).values()];
-}
-
-/** Reads weights from files into device memory and counts the bytes. */
-class WeightReader {
-  readonly #device: Device;
-  readonly #options: ReadWeightOptions;
-  readonly #bytesTotal: number;
-  #bytesRead = 0;
-
-  constructor(device: Device, steps: readonly LoadingStep[], options: ReadWeightOptions) {
-    this.#device = device;
-    this.#options = options;
-    this.#bytesTotal = steps.flatMap(distinct).reduce((total, { byteLength }) => total + byteLength, 0);
-  }
-
-  async run(step: LoadingStep, layer: LayerParts): Promise<void> {
-    const tensors = new Map<string, Tensor<FloatDType>>();
-    try {
-      for (const weight of distinct(step)) tensors.set(weight.name, await this.#read(weight));
-      const weights = Object.entries(step.weights).map(([role, { name, layout }]) => {
-        return [role, { ...layout, tensor: tensors.get(name) as Tensor<FloatDType> }] as const;
-      });
-      step.set(layer, Object.fromEntries(weights));
-    } finally {
-      for (const tensor of tensors.values()) tensor.dispose();
-    }
-    // Without this wait the bytes of all experts would be in memory at once.
-    await this.#device.synchronize();
-  }
-
-  async #read({ name, file, shape, dtype, byteOffset, byteLength }: LocatedWeight): Promise<Tensor<FloatDType>> {
-    const { signal } = this.#options;
-    const tensor = this.#device.empty(shape, dtype);
-    try {
-      const mapped = tensor.handle.map();
-      const bytes = mapped ?? new Uint8Array(byteLength);
-      await file.readRange(name, byteOffset, bytes, { signal, onProgress: (bytesDone) => this.#report(bytesDone) });
-      if (mapped === undefined) tensor.handle.write(bytes, false);
-      this.#bytesRead += byteLength;
-      return tensor;
-    } catch (error) {
-      tensor.dispose();
-      throw error;
-    }
-  }
-
-  #report(bytesDone: number): void {
-    this.#options.onProgress?.({ bytesRead: this.#bytesRead + bytesDone, bytesTotal: this.#bytesTotal });
-  }
 }

@@ -4,6 +4,7 @@ import { Model } from "../checkpoint/model.js";
 import { ShardedCheckpoint } from "../checkpoint/safetensors/sharded_checkpoint.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
+import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
 import type { LayerDetails } from "./layer_in_words.js";
@@ -15,7 +16,7 @@ export interface ModelInspection {
   readonly family: string;
   readonly layerCount: number;
   readonly layersWithExperts: readonly number[];
-  /** The quantisation method; null if config.json or the files show that the weights are not quantised. */
+  /** The quantisation method; null if config.json or the files show that the weights are floats. */
   readonly quantization: string | null;
   /** Whether the directory has weights, not only config.json. */
   readonly hasWeights: boolean;
@@ -48,7 +49,7 @@ export interface Memory {
   readonly allBytes: number;
 }
 
-/** The storage of all layers of a group; `roles` are those of the first layer, with the dtypes of all. */
+/** The storage of all layers of a group; `roles` are those of the first layer, with the formats of all. */
 export interface GroupStorage {
   readonly roles: readonly StoredRole[];
   readonly tensorCount: number;
@@ -87,15 +88,26 @@ export async function inspectModel(directory: string, options: InspectionOptions
     family: model.family.modelType,
     layerCount: model.layerCount,
     layersWithExperts,
-    quantization: groups.every(hasFloats) ? null : (model.quantization ?? null),
+    quantization: groups.every(hasFloats) ? null : (model.quantization.method ?? quantizedBy(groups)),
     hasWeights: checkpoint !== undefined,
     groups,
   };
 }
 
-/** Whether all weights are present in dtypes that can be loaded. */
+/** Whether all weights are present as floats. */
 function hasFloats({ storage }: LayerGroup): boolean {
-  return storage !== null && storage.missing.length === 0 && storage.problems.length === 0;
+  return (
+    storage !== null &&
+    storage.missing.length === 0 &&
+    storage.problems.length === 0 &&
+    storage.roles.every(({ formats }) => formats.every((name) => name in dtypes))
+  );
+}
+
+/** What to say where no configuration names a method. */
+function quantizedBy(groups: readonly LayerGroup[]): string | null {
+  const roles = groups.flatMap(({ storage }) => storage?.roles ?? []);
+  return roles.some(({ formats }) => formats.some((name) => findFormat(name)?.scales)) ? "an unnamed method" : null;
 }
 
 interface Member {
@@ -164,8 +176,8 @@ async function inspectGroup(
     const layerBytes = counts.layer * bytes;
     return { dtype, expertBytes: counts.expert * bytes, layerBytes, allBytes: members.length * layerBytes };
   };
-  const storages = checkpoint ? await inspectStorages(path, members, checkpoint) : [];
-  const declared = model.quantization === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
+  const storages = checkpoint ? await inspectStorages(model, members, checkpoint) : [];
+  const declared = model.quantization.method === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
   const stored = checkpoint ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
   const batchDType = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
   const description = describe(batchDType);
@@ -192,12 +204,14 @@ const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
 ]);
 
 async function inspectStorages(
-  configPath: string,
+  { fields: { path: configPath }, quantization }: Model,
   members: readonly Member[],
   checkpoint: ShardedCheckpoint,
 ): Promise<LayerStorage[]> {
   const storages: LayerStorage[] = [];
-  for (const member of members) storages.push(await inspectStorage(checkpoint, { configPath, ...member }));
+  for (const member of members) {
+    storages.push(await inspectStorage(checkpoint, { configPath, quantization, ...member }));
+  }
   return storages;
 }
 
@@ -205,7 +219,7 @@ function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
   const roles = new Map<string, StoredRole>();
   for (const role of storages.flatMap((storage) => storage.roles)) {
     const known = roles.get(role.role) ?? role;
-    roles.set(role.role, { ...known, dtypes: [...new Set([...known.dtypes, ...role.dtypes])] });
+    roles.set(role.role, { ...known, formats: [...new Set([...known.formats, ...role.formats])] });
   }
   return {
     roles: [...roles.values()],
@@ -219,7 +233,7 @@ function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
 function storedMemory(storages: readonly LayerStorage[], numExperts: number): Memory | null {
   const { bytes, expertBytes } = storages[0] as LayerStorage;
   const experts = mergeStorages(storages).roles.filter(({ role }) => role.startsWith("experts."));
-  const names = new Set(experts.flatMap((role) => role.dtypes.map((dtype) => dtype.toLowerCase())));
+  const names = new Set(experts.flatMap((role) => role.formats));
   if (names.size === 0) return null;
   return {
     dtype: [...names].join(", "),

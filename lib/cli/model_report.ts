@@ -17,7 +17,7 @@ const shown = 8;
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
   const { directory, family, layerCount, layersWithExperts, quantization, hasWeights, groups } = model;
   stdout.write(`${printable(directory)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
-  if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)} and cannot be loaded\n`);
+  if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)}\n`);
   if (!hasWeights) stdout.write("no weights found: everything below is from config.json\n");
   for (const group of groups) printGroup(group, stdout);
 }
@@ -83,12 +83,20 @@ function batchTable({ batches, batchDType, description }: LayerGroup): string {
 function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, stdout: Output): void {
   stdout.write(
     renderTable(
-      [{ heading: "weight" }, { heading: "tensor" }, { heading: "shape" }, { heading: "dtype" }, { heading: "layout" }],
+      [
+        { heading: "weight" },
+        { heading: "tensor" },
+        { heading: "shape" },
+        { heading: "format" },
+        { heading: "bits", align: "right" },
+        { heading: "layout" },
+      ],
       roles.map((role) => [
         role.role,
         role.name,
         shapeText(role.shape),
-        role.dtypes.join(", ") || "missing",
+        role.formats.join(", ") || "missing",
+        role.bits === null ? "" : significant(role.bits),
         layoutInWords(role),
       ]),
     ),

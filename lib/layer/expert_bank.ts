@@ -5,6 +5,7 @@ import type { DeviceLayer } from "./device_layer.js";
 import {
   checkExpert,
   disposeExpert,
+  type ExpertMatrix,
   type ExpertWeights,
   expertShare,
   stackedExpert,
@@ -53,7 +54,7 @@ export class ExpertBank {
   }
 
   /** Sets the shared expert's gate. */
-  setSharedGate(weight: Weight, bias?: Weight): void {
+  setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle } = this.#layer;
     const rows = description.sharedGate === "softmax" ? 2 : 1;
     setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {

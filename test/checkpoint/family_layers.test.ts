@@ -149,15 +149,15 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     const { shape } = weights.get(name) as SafetensorsInput;
     const bytes = new Uint8Array(shape.reduce((a, b) => a * b));
     const quantised = new Map(weights).set(name, { dtype: "F8_E4M3", shape, data: bytes });
+    const lacking =
+      /experts\.1\.w2\.weight": expected a tensor "model\.layers\.2.*experts\.1\.w2\.weight_scale" beside it, got none/;
+    for (const fields of [config, { ...config, ...field }]) {
+      await expectRejection(load({ config: fields, weights: quantised }, 2, device()), "BAD_CHECKPOINT", lacking);
+    }
     await expectRejection(
-      load({ config: { ...config, ...field }, weights: quantised }, 2, device()),
+      load({ config: { ...config, quantization_config: { quant_method: "quark" } }, weights: quantised }, 2, device()),
       "BAD_CHECKPOINT",
-      /quantization_config: quant_method: expected weights in F32, F16 or BF16, got weights quantised by "fp8"; convert them first \(.*experts\.1\.w2\.weight": expected dtype F32, F16 or BF16, got F8_E4M3\)/,
-    );
-    await expectRejection(
-      load({ config, weights: quantised }, 2, device()),
-      "BAD_CHECKPOINT",
-      /experts\.1\.w2\.weight": expected dtype F32, F16 or BF16, got F8_E4M3$/,
+      /quantization_config: quant_method: expected one of fp8, .*, bitsandbytes, got "quark" \(.*weight_scale" beside it/,
     );
   });
 

@@ -49,6 +49,8 @@ interface LayerOptions {
   readonly device: Device;
   readonly dtype: FloatDType | WeightDTypes | undefined;
   readonly cache: CacheChoice | undefined;
+  /** What decides the meaning of quantised weights besides their files. */
+  readonly quantization: string;
 }
 
 /**
@@ -60,7 +62,7 @@ export async function openWeightCache(
   directory: string,
   config: MoeLayerConfig,
   description: MoeLayerDescription,
-  { layer, device, dtype, cache }: LayerOptions,
+  { layer, device, dtype, cache, quantization }: LayerOptions,
 ): Promise<WeightCache | undefined> {
   if (cache === undefined) return undefined;
   const layout = device.backend.weightLayout(description);
@@ -73,6 +75,7 @@ export async function openWeightCache(
     storage: JSON.stringify({ ...formats, biases: biasDType }),
     bank: `${bank.first}-${bank.first + bank.count - 1}`,
     configuration: JSON.stringify(config),
+    quantization,
     checkpoint: JSON.stringify(await listCheckpoint(directory)),
   };
   const { folder: given, copy } = cache;

@@ -10,6 +10,8 @@ export interface Family {
   readonly modelType: string;
   /** The class in config.json's `architectures`, for families that `model_type` does not identify. */
   readonly architecture?: string;
+  /** Whether a config.json without a `model_type` is the family's; absent if there are none. */
+  recognizes?(fields: ConfigFields): boolean;
   /** The number of layers, dense ones included. */
   layerCount(fields: ConfigFields): number;
   /** How layers are numbered, for errors; absent for plain decoders. */

@@ -7,11 +7,14 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { tensorLocator } from "../locate_tensors.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
-import { describeSource, loadWeights, type ReadWeightOptions } from "../weights.js";
+import { Quantization } from "../schemes/quantization.js";
+import type { ReadWeightOptions } from "../weight_reader.js";
+import { describeSource, loadWeights } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
@@ -84,7 +87,15 @@ export async function loadLayerFile(
   await using file = await SafetensorsFile.open(path, { signal: reading.signal });
   const { config, tensors } = readLayer(file);
   const experts = checkBank(bank, config.numExperts);
-  const source = { configPath: path, config, tensors, bank: experts, fileOf: async () => file };
+  const { numExperts } = config;
+  const locate = tensorLocator({
+    configPath: path,
+    numExperts,
+    quantization: new Quantization(),
+    has: (name) => file.tensors.has(name),
+    fileOf: async () => file,
+  });
+  const source = { configPath: path, config, tensors, bank: experts, locate };
   return await loadWeights(source, device, await describeSource(source, dtype), reading);
 }
 

@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 
@@ -94,4 +94,15 @@ function kindOf(stats: Awaited<ReturnType<FileHandle["stat"]>>): string {
   if (stats.isDirectory()) return "a directory";
   if (stats.isFIFO()) return "a pipe";
   return stats.isCharacterDevice() || stats.isBlockDevice() ? "a device" : "something else";
+}
+
+/** Whether there is anything of this path. @throws BAD_CHECKPOINT if that cannot be found out. */
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (cause) {
+    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return false;
+    throw fileSystemError(path, "read", cause);
+  }
 }

@@ -1,12 +1,12 @@
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, MoeError } from "../../core/errors.js";
 import { text } from "../../core/options.js";
-import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import { SafetensorsFile } from "./file.js";
 import { type OpenOptions, openOptions } from "./file_options.js";
 import { tensorPlace } from "./header.js";
 import { inPieces, type Pieces, pieceSize } from "./pieces.js";
+import { exists } from "./regular_file.js";
 import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
 
 const singleName = "model.safetensors";
@@ -145,14 +145,4 @@ function* checkShards(index: string, weightMap: JsonObject): Pieces<Map<string, 
 /** Whether `name` is a file name without folder or drive, on every platform. */
 function isFileName(name: string): boolean {
   return /^[^/\\:]+$/.test(name) && name !== "." && name !== "..";
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (cause) {
-    if (["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? "")) return false;
-    throw fileSystemError(path, "read", cause);
-  }
 }

@@ -6,6 +6,7 @@ import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkSelectionBias } from "../../operators/routing/gating_options.js";
 import type { MoeLayerDescription } from "../description/config.js";
 import type { DeviceLayer } from "../device_layer.js";
+import type { ExpertMatrix } from "../weights/expert_weights.js";
 import { type ExtraRouterRole, type ExtraRouters, extraRouters } from "../weights/extra_routers.js";
 import { setLinear, withMatrices } from "../weights/linear.js";
 import { checkWeight, type Weight, wholeMatrix } from "../weights/weight_layout.js";
@@ -37,7 +38,7 @@ export class RouterWeights {
   }
 
   /** Sets the router's weight [E, H] and bias [E]. */
-  set(weight: Weight, bias?: Weight): void {
+  set(weight: ExpertMatrix, bias?: Weight): void {
     const { device, description, handle } = this.#layer;
     setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setRouter(matrix, vector);

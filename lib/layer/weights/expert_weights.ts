@@ -151,10 +151,12 @@ export function stackedExpert(weights: ExpertWeights, expert: number, hidden: nu
 
 /** Frees the tensors of an expert's weights. */
 export function disposeExpert(weights: ExpertWeights): void {
-  mapExpert<ExpertMatrix, void>(weights, (weight) => {
-    if (isQuantized(weight)) disposeQuantized(weight);
-    else storedWeight(weight).tensor.dispose();
-  });
+  mapExpert<ExpertMatrix, void>(weights, disposeExpertMatrix);
+}
+
+export function disposeExpertMatrix(weight: ExpertMatrix): void {
+  if (isQuantized(weight)) disposeQuantized(weight);
+  else storedWeight(weight).tensor.dispose();
 }
 
 /**

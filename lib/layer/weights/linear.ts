@@ -2,23 +2,29 @@ import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
+import { checkQuantized, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
+import { type ExpertMatrix, isQuantized } from "./expert_weights.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 
 /**
- * Checks a linear projection's weight of `shape` [outputs, inputs] and its bias [outputs], and passes them to `set`.
+ * Checks a linear projection's weight of `shape` [outputs, inputs] and its bias [outputs], and passes them to `set`. The
+ * device dequantises a quantised weight.
  */
 export function setLinear(
   device: Device,
   name: string,
   shape: Shape,
-  weight: Weight,
+  weight: ExpertMatrix,
   bias: Weight | undefined,
   set: (matrix: WeightMatrix, vector: StridedMatrix | null) => void,
 ): void {
   const vector = shape.slice(0, 1);
-  checkWeight(name, weight, shape, device);
+  const size = shape as [number, number];
+  if (isQuantized(weight)) checkQuantized(name, weight, size, device);
+  else checkWeight(name, weight, shape, device);
   if (bias !== undefined) checkWeight(`${name}Bias`, bias, vector, device);
-  const matrices = { weight: wholeWeight(weight, shape), bias: bias ? wholeMatrix(bias, vector) : null };
+  const whole = isQuantized(weight) ? quantizedMatrix(name, weight, size) : wholeWeight(weight, shape);
+  const matrices = { weight: whole, bias: bias ? wholeMatrix(bias, vector) : null };
   withMatrices(matrices, (given) => set(given.weight, given.bias));
 }
 

@@ -1,4 +1,5 @@
 import type { Device } from "../../core/device.js";
+import type { DType } from "../../core/dtype.js";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import {
   choice,
@@ -95,6 +96,11 @@ function levelSize(level: ScaleLevel, rows: number, columns: number): readonly [
   return [Math.ceil(rows / level.rows), level.columns === 0 ? 1 : Math.ceil(columns / level.columns)];
 }
 
+/** The dtype of a level's tensor. */
+function levelDType({ type }: ScaleLevel): DType {
+  return type === "f32" || type === "f16" || type === "bf16" ? type : "u8";
+}
+
 /** The tensors' rows: those of two matrices if each holds a part. */
 const storedRows = ({ part }: QuantizedWeight, rows: number) => (part === undefined ? rows : 2 * rows);
 
@@ -119,8 +125,7 @@ export function checkQuantized(
   for (const role of levelRoles) {
     const [level, tensor, name] = [levels[role], weight[role], `${parameter}.${role}`];
     if (level !== undefined) {
-      const dtype = level.type === "f32" || level.type === "f16" || level.type === "bf16" ? level.type : "u8";
-      checkTensor(name, tensor, [dtype], stacked(levelSize(level, all, columns)), device);
+      checkTensor(name, tensor, [levelDType(level)], stacked(levelSize(level, all, columns)), device);
     } else if (tensor !== undefined) {
       throw invalidArgument(name, `nothing, as ${format.name} has none`, tensor);
     }
@@ -128,6 +133,27 @@ export function checkQuantized(
   const { inputScale, inputOrder } = weight;
   if (inputScale !== undefined) checkTensor(`${parameter}.inputScale`, inputScale, ["f32"], stacked([columns]), device);
   if (inputOrder !== undefined) checkTensor(`${parameter}.inputOrder`, inputOrder, ["i32"], stacked([columns]), device);
+}
+
+/**
+ * The tensors that a matrix of `shape` [N, K] in a format may have, each with its shape and dtype. All but inputScale
+ * and inputOrder are needed.
+ */
+export function quantizedTensors(
+  name: WeightFormatName,
+  [rows, columns]: readonly [number, number],
+): readonly (readonly [(typeof tensorRoles)[number], Shape, DType])[] {
+  const format = weightFormat(name);
+  const levels = levelsOf(format);
+  return [
+    ["codes", [rows, rowBytes(format, columns)], "u8"],
+    ...levelRoles.flatMap((role) => {
+      const level = levels[role];
+      return level === undefined ? [] : [[role, levelSize(level, rows, columns), levelDType(level)] as const];
+    }),
+    ["inputScale", [columns], "f32"],
+    ["inputOrder", [columns], "i32"],
+  ];
 }
 
 /** A part of a matrix, in its own rows and columns. */
@@ -152,9 +178,12 @@ export function quantizedMatrix(
   const step = weight.part === "even" || weight.part === "odd" ? 2 : 1;
   const base = weight.part === "second_half" ? shape[0] : weight.part === "odd" ? 1 : 0;
   const firstRow = base + part.firstRow * step;
-  /** A matrix of the weight's tensors in which `rows` x `columns` elements of the weight share one entry. */
-  const matrix = (tensor: Tensor, rows: number, columns: number): StridedMatrix => {
-    if ((rows > 1 && (step > 1 || firstRow % rows !== 0)) || part.firstColumn % columns !== 0) {
+  /** A level of scales of these rows and columns. */
+  const matrix = (tensor: Tensor, { rows, columns: given }: ScaleLevel): StridedMatrix => {
+    // Every part of a row has the scale of the row.
+    const columns = given === 0 ? shape[1] : given;
+    const firstColumn = given === 0 ? 0 : part.firstColumn;
+    if ((rows > 1 && (step > 1 || firstRow % rows !== 0)) || firstColumn % columns !== 0) {
       const place = `rows from ${firstRow}${step > 1 ? " in steps of 2" : ""} and columns from ${part.firstColumn}`;
       throw new MoeError(
         "UNSUPPORTED_OPERATION",
@@ -163,7 +192,7 @@ export function quantizedMatrix(
       );
     }
     const width = Math.ceil(shape[1] / columns);
-    const offset = Math.floor(firstRow / rows) * width + part.firstColumn / columns;
+    const offset = Math.floor(firstRow / rows) * width + firstColumn / columns;
     return {
       handle: tensor.handle.view([shapeSize(tensor.shape) - offset], offset),
       rows: Math.ceil(part.rows / rows),
@@ -194,7 +223,7 @@ export function quantizedMatrix(
   const levels = levelsOf(format);
   const parts = levelRoles.flatMap((role) => {
     const [level, tensor] = [levels[role], weight[role]];
-    return level && tensor ? [[role, matrix(tensor, level.rows, level.columns || shape[1])] as const] : [];
+    return level && tensor ? [[role, matrix(tensor, level)] as const] : [];
   });
   if (weight.inputOrder !== undefined && part.columns !== shape[1]) {
     throw new MoeError(

@@ -1,0 +1,119 @@
+import type { FloatDType } from "../core/dtype.js";
+import { type Shape, sameShape, shapeText } from "../core/shape.js";
+import { stackedShape, storedShape } from "../layer/weights/weight_layout.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+import type { Locator, NamedWeight } from "./locate.js";
+import type { LocatedWeight } from "./located_weight.js";
+import type { SafetensorsDType } from "./safetensors/dtype.js";
+import type { SafetensorsFile } from "./safetensors/file.js";
+import { tensorPlace } from "./safetensors/header.js";
+import { schemes } from "./schemes/list.js";
+import type { Quantization } from "./schemes/quantization.js";
+import { type FoundTensor, namesOf, StoredMatrix, type Suffix, suffixes } from "./schemes/stored_matrix.js";
+
+/** Safetensors files in which a layer's weights are looked up. */
+export interface TensorSource {
+  /** The file that the sizes were read from, for errors. */
+  readonly configPath: string;
+  readonly numExperts: number;
+  readonly quantization: Quantization;
+  has(name: string): boolean;
+  /** The opened file that holds the tensor; BAD_CHECKPOINT if there is none. */
+  fileOf(name: string): Promise<SafetensorsFile>;
+}
+
+const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
+  ["F32", "f32"],
+  ["F16", "f16"],
+  ["BF16", "bf16"],
+]);
+
+/**
+ * Looks weights up in safetensors files. Which scheme stores a matrix follows from the tensors that are there: a
+ * configuration says neither that a router is quantised nor that some experts are not.
+ */
+export function tensorLocator(source: TensorSource): Locator {
+  return async (named, shape, expert) => {
+    const weight = { ...named, name: nameOf(named, expert) };
+    const vector = shape.length === 1;
+    const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);
+    const plain = vector ? await findTensor(source, weight.name) : tensors.get("weight");
+    if (plain === undefined && tensors.size === 0)
+      return locateFloats(source, weight, shape, expert, await findTensor(source, weight.name));
+    if (plain !== undefined && tensors.size < 2 && (vector || floatDTypes.has(plain.info.dtype))) {
+      return locateFloats(source, weight, shape, expert, plain);
+    }
+    return await locateQuantized(source, weight, shape, expert, tensors);
+  };
+}
+
+/** The name of an expert's weight. */
+export function nameOf({ name }: NamedWeight, expert: number): string {
+  return name.replace("{e}", String(expert));
+}
+
+async function findTensor({ fileOf }: TensorSource, name: string): Promise<FoundTensor> {
+  const file = await fileOf(name);
+  return { name, file, info: file.info(name) };
+}
+
+/** All tensors of a matrix. */
+async function findTensors(source: TensorSource, name: string): Promise<Map<Suffix, FoundTensor>> {
+  const found = new Map<Suffix, FoundTensor>();
+  for (const suffix of suffixes) {
+    const stored = namesOf(name, suffix).find((candidate) => source.has(candidate));
+    if (stored !== undefined) found.set(suffix, await findTensor(source, stored));
+  }
+  return found;
+}
+
+function locateFloats(
+  { configPath, numExperts }: TensorSource,
+  { stacked, name: whole, ...layout }: NamedWeight,
+  shape: Shape,
+  expert: number,
+  { name, file, info }: FoundTensor,
+): LocatedWeight {
+  const place = tensorPlace(file.path, name);
+  const format = floatDTypes.get(info.dtype);
+  if (format === undefined) throw badCheckpoint(place, `expected dtype F32, F16 or BF16, got ${info.dtype}`);
+  const one = storedShape(shape, layout);
+  const all = stacked === undefined ? one : stackedShape(one, stacked, numExperts);
+  const vector = shape.length === 1 && stacked === undefined;
+  if (!sameShape(vector ? withoutLeadingOnes(info.shape) : info.shape, all)) {
+    const got = shapeText(info.shape);
+    throw badCheckpoint(place, `expected shape ${shapeText(all)} from the sizes in ${configPath}, got ${got}`);
+  }
+  const byteLength = stacked ? info.byteLength / numExperts : info.byteLength;
+  const range = { file, name, byteOffset: stacked ? expert * byteLength : 0, byteLength };
+  return { name: whole, format, shape: one, layout, ranges: [range] };
+}
+
+async function locateQuantized(
+  { configPath, numExperts, quantization }: TensorSource,
+  { name, ...layout }: NamedWeight,
+  shape: Shape,
+  expert: number,
+  tensors: ReadonlyMap<Suffix, FoundTensor>,
+): Promise<LocatedWeight> {
+  const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
+  const common = { name, layout, expert, numExperts, configPath, quantization, tensors };
+  const matrix = new StoredMatrix({ ...common, shape: [rows, columns] });
+  const scheme = schemes.find((scheme) => scheme.takes(matrix));
+  if (scheme !== undefined) return await scheme.locate(matrix);
+  const codes = tensors.get("weight");
+  if (codes === undefined || !floatDTypes.has(codes.info.dtype)) {
+    const others = [...tensors.values()].filter((tensor) => tensor !== codes).map((tensor) => tensor.name);
+    const beside = others.length === 0 ? "" : ` beside ${others.map((one) => JSON.stringify(one)).join(", ")}`;
+    throw matrix.error(
+      `expected dtype F32, F16 or BF16, or codes with scales, got ${codes?.info.dtype ?? "none of these"}${beside}`,
+    );
+  }
+  matrix.refuseOthers(codes.info.dtype, [codes], []);
+  throw matrix.error("expected floats or codes with scales");
+}
+
+/** A bias may be stored as a matrix with one row. */
+function withoutLeadingOnes(shape: Shape): Shape {
+  return shape.length > 1 && shape[0] === 1 ? withoutLeadingOnes(shape.slice(1)) : shape;
+}

@@ -1,0 +1,53 @@
+import type { Shape } from "../core/shape.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import type { TransferOptions } from "./safetensors/regular_file.js";
+
+/** A file whose tensors are read by name. */
+export interface TensorFile {
+  readonly path: string;
+  /** Fills `target` with a tensor's bytes from `byteOffset`, counted from the tensor's first byte. */
+  readRange(name: string, byteOffset: number, target: Uint8Array, options?: TransferOptions): Promise<void>;
+}
+
+/** Some bytes of a tensor: all of them, or one expert's part. */
+export interface TensorRange {
+  readonly file: TensorFile;
+  readonly name: string;
+  /** Counted from the tensor's first byte. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+/** A weight that was found in a checkpoint: where its bytes are, and what they mean. */
+export interface LocatedWeight {
+  /** The checkpoint's name for it. Weights of one name are parts of the same tensors. */
+  readonly name: string;
+  readonly format: WeightFormatName;
+  /** [N, K] or [N] as stored, in the order of `layout`; for a `part`, with the outputs of both parts. */
+  readonly shape: Shape;
+  readonly layout: Pick<WeightLayout, "orient" | "part">;
+  readonly ranges: readonly TensorRange[];
+  /**
+   * Makes codes and scales from the bytes of `ranges`, which it may change and keep. Absent for floats, whose single
+   * range has the values.
+   * @throws BAD_CHECKPOINT for values that the format does not have.
+   */
+  readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes;
+}
+
+/** A quantised matrix in host memory: what the fields of QuantizedWeight hold. */
+export interface QuantizedBytes {
+  readonly codes: Uint8Array;
+  readonly scales?: ArrayBufferView;
+  readonly superScales?: ArrayBufferView;
+  readonly zeros?: ArrayBufferView;
+  readonly superZeros?: ArrayBufferView;
+  readonly scalar?: number;
+  readonly inputScale?: Float32Array;
+  readonly inputOrder?: Int32Array;
+}
+
+export function bytesOf({ ranges }: LocatedWeight): number {
+  return ranges.reduce((total, { byteLength }) => total + byteLength, 0);
+}

@@ -1,0 +1,107 @@
+// Codes in host memory are rearranged here, a 32-bit word at a time where that is possible.
+
+type Elements = Uint8Array | Uint16Array | Uint32Array;
+
+/** Bytes as 32-bit words; copied if they are misaligned. */
+export function words(bytes: Uint8Array): Uint32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Uint32Array(aligned.buffer, aligned.byteOffset, bytes.byteLength >> 2);
+}
+
+/** Bytes as elements of `size` bytes. */
+export function elements(bytes: Uint8Array, size: number): Elements {
+  if (size === 1) return bytes;
+  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  const count = bytes.byteLength / size;
+  return size === 2
+    ? new Uint16Array(aligned.buffer, aligned.byteOffset, count)
+    : new Uint32Array(aligned.buffer, aligned.byteOffset, count);
+}
+
+export function asBytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** A matrix of `rows` x `columns` transposed, tile by tile, so that both sides stay in the cache. */
+export function transpose<T extends Elements>(source: T, rows: number, columns: number): T {
+  const target = new (source.constructor as new (length: number) => T)(source.length);
+  const tile = 32;
+  for (let top = 0; top < rows; top += tile) {
+    const bottom = Math.min(top + tile, rows);
+    for (let left = 0; left < columns; left += tile) {
+      const right = Math.min(left + tile, columns);
+      for (let column = left; column < right; column++) {
+        for (let row = top; row < bottom; row++) {
+          target[column * rows + row] = source[row * columns + column] as number;
+        }
+      }
+    }
+  }
+  return target;
+}
+
+/** The first `kept` bytes of every row of `stride` bytes. */
+export function cropRows(bytes: Uint8Array, rows: number, stride: number, kept: number): Uint8Array {
+  if (stride === kept) return bytes;
+  const target = new Uint8Array(rows * kept);
+  for (let row = 0; row < rows; row++) target.set(bytes.subarray(row * stride, row * stride + kept), row * kept);
+  return target;
+}
+
+/**
+ * Flips the highest bit of every code: from codes that have 2^(bits - 1) added to two's complement, and back. Rows are
+ * streams of `columns` codes, lower ones in lower bits.
+ */
+export function flipHighestBits(codes: Uint8Array, rows: number, columns: number, bits: number): void {
+  const stride = codes.byteLength / rows;
+  const mask = new Uint8Array(stride);
+  for (let column = 0; column < columns; column++) {
+    const place = column * bits + bits - 1;
+    mask[place >> 3] = (mask[place >> 3] as number) | (1 << (place & 7));
+  }
+  if (stride % 4 === 0 && codes.byteOffset % 4 === 0) flip(words(codes), words(mask));
+  else flip(codes, mask);
+}
+
+function flip(target: Uint8Array | Uint32Array, mask: Uint8Array | Uint32Array): void {
+  const width = mask.length;
+  for (let start = 0; start < target.length; start += width) {
+    for (let index = 0; index < width; index++) {
+      target[start + index] = (target[start + index] as number) ^ (mask[index] as number);
+    }
+  }
+}
+
+/** Codes of a stream in 32-bit words, lower ones in lower bits, a byte each. */
+export function unpack(stream: Uint32Array, count: number, bits: number): Uint8Array {
+  const target = new Uint8Array(count);
+  const mask = (1 << bits) - 1;
+  for (let index = 0; index < count; index++) {
+    const place = index * bits;
+    const shift = place & 31;
+    let code = (stream[place >> 5] as number) >>> shift;
+    if (shift + bits > 32) code |= (stream[(place >> 5) + 1] as number) << (32 - shift);
+    target[index] = code & mask;
+  }
+  return target;
+}
+
+/** Exchanges the halves of every byte. */
+export function swapNibbles(bytes: Uint8Array): void {
+  const whole = bytes.byteOffset % 4 === 0 ? words(bytes) : new Uint32Array(0);
+  for (let index = 0; index < whole.length; index++) {
+    const word = whole[index] as number;
+    whole[index] = ((word & 0x0f0f0f0f) << 4) | ((word >>> 4) & 0x0f0f0f0f);
+  }
+  for (let index = 4 * whole.length; index < bytes.length; index++) {
+    const byte = bytes[index] as number;
+    bytes[index] = ((byte & 15) << 4) | (byte >> 4);
+  }
+}
+
+/** `count` copies of one element. */
+export function repeated(element: Uint8Array, count: number): Uint8Array {
+  const target = new Uint8Array(count * element.byteLength);
+  for (let index = 0; index < count; index++) target.set(element, index * element.byteLength);
+  return target;
+}

@@ -1,0 +1,54 @@
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import { checkScales } from "./scales.js";
+import type { Scheme } from "./scheme.js";
+import type { Suffix } from "./stored_matrix.js";
+
+const group = 32;
+
+/** Two E2M1 codes a byte, the lower column in the low half, and an e8m0 scale for every 32 columns. */
+function mxfp4Scheme(
+  takes: Scheme["takes"],
+  names: readonly [codes: Suffix, scales: Suffix],
+  dtypes: readonly [codes: SafetensorsDType, scales: SafetensorsDType],
+  blocked: boolean,
+): Scheme {
+  return {
+    takes,
+    locate: (matrix) => {
+      const { rows, columns } = matrix;
+      const groups = columns / group;
+      if (!Number.isInteger(groups)) throw matrix.error(`expected columns in groups of ${group}, got ${columns}`);
+      const shape = blocked ? [rows, groups, group / 2] : [rows, columns / 2];
+      const codes = matrix.need(names[0], [dtypes[0]], shape);
+      const scales = matrix.need(names[1], [dtypes[1], "F8_E8M0"], [rows, groups]);
+      return matrix.located(
+        "mxfp4",
+        [codes, scales],
+        ([codeBytes, scaleBytes]) => ({
+          codes: codeBytes as Uint8Array,
+          scales: checkScales(matrix, scales, scaleBytes as Uint8Array, groups),
+        }),
+        ["weight_shape"],
+      );
+    },
+  };
+}
+
+/** gpt-oss: `_blocks` [E, N, K / 32, 16] and `_scales`; `.blocks` and `.scales` in OpenAI's own files. */
+export const gptOssMxfp4 = mxfp4Scheme((matrix) => matrix.has("blocks"), ["blocks", "scales"], ["U8", "U8"], true);
+
+/** DeepSeek-V4: `weight` as I8 [N, K / 2] and `scale` in F8_E8M0. */
+export const deepseekMxfp4 = mxfp4Scheme(
+  (matrix) => matrix.has("weight", "I8") && matrix.has("scale"),
+  ["weight", "scale"],
+  ["I8", "F8_E8M0"],
+  false,
+);
+
+/** `mxfp4-pack-quantized` of compressed-tensors. */
+export const packedMxfp4 = mxfp4Scheme(
+  (matrix) => matrix.has("weight_packed", "U8") && matrix.has("weight_scale", "U8", "F8_E8M0"),
+  ["weight_packed", "weight_scale"],
+  ["U8", "U8"],
+  false,
+);

@@ -1,0 +1,95 @@
+import { join } from "node:path";
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { ConfigFields } from "../config_fields.js";
+import { exists } from "../safetensors/regular_file.js";
+import { isRecord, readJsonObject } from "../safetensors/strict_json.js";
+
+/** The methods whose files can be read. */
+export const methods = ["fp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq", "bitsandbytes"] as const;
+
+/**
+ * What a model's configuration says about quantisation: `quantization_config` in config.json, else the file of a
+ * quantising tool. Shapes and dtypes say nearly everything; this is asked for what they do not.
+ */
+export class Quantization {
+  /** Undefined if nothing says that the model is quantised. */
+  readonly fields: ConfigFields | undefined;
+  /** `quant_method`; undefined without {@link fields}. */
+  readonly method: string | undefined;
+
+  constructor(fields?: ConfigFields, method?: string) {
+    const named = fields?.value("quant_method") ?? method;
+    this.fields = fields;
+    this.method = fields && (typeof named === "string" ? named : "an unknown method");
+  }
+
+  /** Reads what the files of a model directory say besides config.json. */
+  static async read(directory: string, section: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
+    if (section !== undefined) return new Quantization(section);
+    for (const [name, method, inner] of toolFiles) {
+      const path = join(directory, name);
+      if (!(await exists(path))) continue;
+      const fields = new ConfigFields(path, await readJsonObject(path, signal));
+      return new Quantization(inner === undefined ? fields : (fields.section(inner) ?? fields), method);
+    }
+    return new Quantization();
+  }
+
+  /** Whether the method is one whose files can be read. */
+  get known(): boolean {
+    return (methods as readonly (string | undefined)[]).includes(this.method);
+  }
+
+  /** Everything that decides what stored bits mean, as text. */
+  get text(): string {
+    return this.fields === undefined ? "" : JSON.stringify(this.fields.all);
+  }
+
+  /** A text in lower case; undefined if it is absent. @throws BAD_CHECKPOINT */
+  word(name: string): string | undefined {
+    const value = this.fields?.value(name);
+    if (value === undefined || typeof value === "string") return value?.toLowerCase();
+    throw badCheckpoint(this.fields?.path ?? "", `${name}: expected a string, got ${describe(value)}`);
+  }
+
+  /** The sizes [N, K] of the blocks that share a scale; undefined if none are named. @throws BAD_CHECKPOINT */
+  get blockSize(): readonly [number, number] | undefined {
+    const { fields } = this;
+    const sizes = [fields?.value("weight_block_size"), ...this.#groups().map((group) => group.block_structure)];
+    const given = sizes.find((size) => size !== undefined && size !== null);
+    if (given === undefined) return undefined;
+    if (Array.isArray(given) && given.length === 2 && given.every((size) => Number.isSafeInteger(size) && size > 0)) {
+      return given as [number, number];
+    }
+    const name = fields?.has("weight_block_size") ? "weight_block_size" : "config_groups: weights: block_structure";
+    throw badCheckpoint(fields?.path ?? "", `${name}: expected two integers >= 1, got ${JSON.stringify(given)}`);
+  }
+
+  /** Whether scales of whole rows or matrices are named beside {@link blockSize}, for other matrices. */
+  get hasRowScales(): boolean {
+    return this.#groups().some(({ strategy }) => strategy === "channel" || strategy === "tensor");
+  }
+
+  /** `num_bits` of every kind of weight that compressed-tensors names. */
+  get bits(): readonly unknown[] {
+    return this.#groups().map((group) => group.num_bits);
+  }
+
+  /** `weights` of the groups of compressed-tensors. */
+  #groups(): readonly Readonly<Record<string, unknown>>[] {
+    const groups = this.fields?.value("config_groups");
+    if (!isRecord(groups)) return [];
+    return Object.values(groups).flatMap((group) => {
+      const weights = isRecord(group) ? group.weights : undefined;
+      return isRecord(weights) ? [weights] : [];
+    });
+  }
+}
+
+/** Files of tools that do not write config.json: name, method, and the field that holds the rest. */
+const toolFiles: readonly (readonly [string, string, string?])[] = [
+  ["hf_quant_config.json", "modelopt", "quantization"],
+  ["quantize_config.json", "gptq"],
+  ["quant_config.json", "awq"],
+];

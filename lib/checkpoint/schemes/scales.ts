@@ -1,0 +1,116 @@
+import { fromBF16, fromF16 } from "../../core/dtype.js";
+import type { Shape } from "../../core/shape.js";
+import type { ScaleType } from "../../core/weight_format.js";
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import { elements, words } from "./bits.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+/** The dtypes of scales that are floats. */
+export const floats: readonly SafetensorsDType[] = ["F32", "F16", "BF16"];
+
+const types: Partial<Record<SafetensorsDType, ScaleType>> = {
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+  F8_E4M3: "e4m3",
+  F8_E8M0: "e8m0",
+  U8: "e8m0",
+};
+
+/** How a weight format calls the dtype of a checked tensor of scales. */
+export function scaleType({ info }: FoundTensor): ScaleType {
+  return types[info.dtype] as ScaleType;
+}
+
+/** The largest group that formats have. */
+export const largestGroup = 1024;
+
+/**
+ * How a format calls the groups of K columns that share one of `count` scales.
+ * @throws BAD_CHECKPOINT if K is no multiple of a group, or formats have no groups of this size.
+ */
+export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number): string {
+  const { columns } = matrix;
+  if (count === 1) return "channel";
+  if (count === 0 || columns % count !== 0) {
+    throw matrix.errorAt(tensor, `expected one scale for each group of the ${columns} columns, got ${count}`);
+  }
+  const size = columns / count;
+  if (size % 16 !== 0 || size > largestGroup) {
+    throw matrix.errorAt(
+      tensor,
+      `expected groups of a multiple of 16 columns, up to ${largestGroup}, got ${columns} columns in groups of ${size}`,
+    );
+  }
+  return `g${size}`;
+}
+
+/** The second size of scales [N, groups]; [N] has one. @throws BAD_CHECKPOINT for another shape */
+export function groupCount(matrix: StoredMatrix, tensor: FoundTensor): number {
+  const shape: Shape = matrix.shapeOf(tensor);
+  const [rows, count = 1] = shape;
+  if (rows === matrix.rows && shape.length <= 2) return count;
+  throw matrix.errorAt(
+    tensor,
+    `expected a scale for each of ${matrix.rows} rows and each group of columns, got shape [${shape.join(", ")}]`,
+  );
+}
+
+/**
+ * Returns `bytes`, the scales of `tensor` in rows of `columns`.
+ * @throws BAD_CHECKPOINT if one is NaN or infinite.
+ */
+export function checkScales(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint8Array, columns: number): Uint8Array {
+  const at = firstNonFinite(scaleType(tensor), bytes);
+  if (at < 0) return bytes;
+  const place = `[${Math.floor(at / columns)}, ${at % columns}]`;
+  throw matrix.errorAt(tensor, `expected finite scales, got NaN or infinity at ${place}`);
+}
+
+/** @throws BAD_CHECKPOINT if one of the codes is NaN. */
+export function checkE4M3(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint8Array): Uint8Array {
+  const at = firstNaN8(bytes);
+  if (at < 0) return bytes;
+  const place = `[${Math.floor(at / matrix.columns)}, ${at % matrix.columns}]`;
+  throw matrix.errorAt(tensor, `expected numbers, got NaN at ${place}`);
+}
+
+function firstNonFinite(type: ScaleType, bytes: Uint8Array): number {
+  if (type === "e4m3") return firstNaN8(bytes);
+  if (type === "e8m0") return bytes.indexOf(255);
+  const values = elements(bytes, type === "f32" ? 4 : 2);
+  const exponent = { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 }[type as "f32" | "f16" | "bf16"];
+  for (let index = 0; index < values.length; index++) {
+    if (((values[index] as number) & exponent) === exponent) return index;
+  }
+  return -1;
+}
+
+/** The first byte that is NaN as e4m3: all bits but the sign's are set. */
+function firstNaN8(bytes: Uint8Array): number {
+  const whole = bytes.byteOffset % 4 === 0 ? words(bytes) : new Uint32Array(0);
+  let index = 0;
+  // Adding 1 to the low seven bits carries into the highest one for 127 only.
+  while (index < whole.length && ((((whole[index] as number) & 0x7f7f7f7f) + 0x01010101) & 0x80808080) === 0) index++;
+  for (let at = 4 * index; at < bytes.length; at++) if (((bytes[at] as number) & 0x7f) === 0x7f) return at;
+  return -1;
+}
+
+/** The value of a float's bytes. */
+export function scalarOf({ info }: FoundTensor, bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (info.dtype === "F32") return view.getFloat32(0, true);
+  return (info.dtype === "F16" ? fromF16 : fromBF16)(view.getUint16(0, true));
+}
+
+/** The shapes in which files store a single number. */
+export const scalarShapes: readonly Shape[] = [[], [1], [1, 1]];
+
+/** Floats as float32 values, such as a scale for every column. */
+export function floatsOf(tensor: FoundTensor, bytes: Uint8Array): Float32Array {
+  const size = tensor.info.dtype === "F32" ? 4 : 2;
+  const count = bytes.byteLength / size;
+  return Float32Array.from({ length: count }, (_, index) =>
+    scalarOf(tensor, bytes.subarray(index * size, (index + 1) * size)),
+  );
+}

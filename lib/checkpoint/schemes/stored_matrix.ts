@@ -1,0 +1,219 @@
+import type { Shape } from "../../core/shape.js";
+import { sameShape, shapeText } from "../../core/shape.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { stackedShape, type WeightLayout } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { LocatedWeight, TensorFile, TensorRange } from "../located_weight.js";
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import type { SafetensorsInfo } from "../safetensors/header.js";
+import { tensorPlace } from "../safetensors/header.js";
+import type { Quantization } from "./quantization.js";
+
+/**
+ * What the tensors of a quantised matrix are called after the module's name. `weight` is the matrix itself where it has
+ * that name, or, in stacked storage, the name of the stack.
+ */
+export const suffixes = [
+  "weight",
+  "weight_packed",
+  "qweight",
+  "blocks",
+  "weight_scale_inv",
+  "weight_scale",
+  "weight_scale_2",
+  "weight_global_scale",
+  "weight_zero_point",
+  "weight_g_idx",
+  "weight_shape",
+  "scale",
+  "scales",
+  "qzeros",
+  "g_idx",
+  "pre_quant_scale",
+  "SCB",
+  "weight_format",
+  "weight.absmax",
+  "weight.quant_map",
+  "weight.nested_absmax",
+  "weight.nested_quant_map",
+  "weight.quant_state.bitsandbytes__nf4",
+  "weight.quant_state.bitsandbytes__fp4",
+] as const;
+
+export type Suffix = (typeof suffixes)[number];
+
+/** The suffixes of tensors that hold codes; every stored matrix has one of them. */
+const codeSuffixes: readonly Suffix[] = ["weight", "weight_packed", "qweight", "blocks"];
+
+/** The names under which files may have a tensor of the weight `name`. */
+export function namesOf(name: string, suffix: Suffix): readonly string[] {
+  if (name.endsWith(".weight")) return [`${name.slice(0, -".weight".length)}.${suffix}`];
+  if (suffix === "weight") return [name, `${name}.weight`];
+  if (suffix.startsWith("weight")) {
+    return [`${name}.${suffix}`, `${name}_${suffix}`, `${name}${suffix.slice("weight".length)}`];
+  }
+  return suffix === "scale" ? [`${name}.scale`] : [`${name}.${suffix}`, `${name}_${suffix}`];
+}
+
+/** Whether files that have certain tensors store the weight `name`, as floats or quantised. */
+export function hasMatrix(has: (name: string) => boolean, name: string): boolean {
+  return codeSuffixes.some((suffix) => namesOf(name, suffix).some(has));
+}
+
+/** A tensor of a matrix; of stacked ones, the tensor of all experts. */
+export interface FoundTensor {
+  readonly name: string;
+  readonly file: TensorFile;
+  readonly info: SafetensorsInfo;
+}
+
+/** The tensors with a weight, and what is known of it. */
+export interface MatrixSource {
+  readonly name: string;
+  /** [N, K]; N counts the rows of both parts. */
+  readonly shape: readonly [number, number];
+  readonly layout: WeightLayout;
+  readonly expert: number;
+  readonly numExperts: number;
+  /** Where the sizes come from, for errors. */
+  readonly configPath: string;
+  readonly quantization: Quantization;
+  readonly tensors: ReadonlyMap<Suffix, FoundTensor>;
+}
+
+/** A matrix of weights [N, K] in a checkpoint, of which schemes read the tensors that they know. */
+export class StoredMatrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly quantization: Quantization;
+  readonly #source: MatrixSource;
+
+  constructor(source: MatrixSource) {
+    [this.rows, this.columns] = source.shape;
+    this.quantization = source.quantization;
+    this.#source = source;
+  }
+
+  /** Whether the tensors hold two matrices whose rows do not begin and end with groups of `rows` rows. */
+  cutsRows(rows: number): boolean {
+    const { part } = this.#source.layout;
+    return part === "even" || part === "odd" || (part !== undefined && (this.rows / 2) % rows !== 0);
+  }
+
+  /** A tensor that may be absent. */
+  find(suffix: Suffix): FoundTensor | undefined {
+    return this.#source.tensors.get(suffix);
+  }
+
+  has(suffix: Suffix, ...dtypes: readonly SafetensorsDType[]): boolean {
+    const dtype = this.find(suffix)?.info.dtype;
+    return dtype !== undefined && (dtypes.length === 0 || dtypes.includes(dtype));
+  }
+
+  /** A tensor of the given dtype and shape; of any shape if none is given. @throws BAD_CHECKPOINT */
+  need(suffix: Suffix, dtypes: readonly SafetensorsDType[], ...shapes: readonly Shape[]): FoundTensor {
+    const tensor = this.find(suffix);
+    if (tensor === undefined) {
+      const [name] = namesOf(this.#source.name, suffix);
+      throw this.error(`expected a tensor ${JSON.stringify(name)} beside it, got none of that name`);
+    }
+    return this.check(tensor, dtypes, ...shapes);
+  }
+
+  /** Checks a tensor's dtype and that it has one of the shapes; all if none is given. @throws BAD_CHECKPOINT */
+  check(tensor: FoundTensor, dtypes: readonly SafetensorsDType[], ...shapes: readonly Shape[]): FoundTensor {
+    const { dtype, shape } = tensor.info;
+    if (!dtypes.includes(dtype)) {
+      throw this.errorAt(tensor, `expected dtype ${dtypes.join(" or ")}, got ${dtype}`);
+    }
+    if (shapes.length > 0 && !shapes.some((expected) => this.hasShape(tensor, expected))) {
+      const expected = shapes.map((one) => shapeText(this.#whole(one))).join(" or ");
+      throw this.errorAt(
+        tensor,
+        `expected shape ${expected} from the sizes in ${this.#source.configPath}, got ${shapeText(shape)}`,
+      );
+    }
+    return tensor;
+  }
+
+  /** Whether a tensor has this shape, for each expert if experts are stacked. */
+  hasShape({ info }: FoundTensor, shape: Shape): boolean {
+    return sameShape(info.shape, this.#whole(shape));
+  }
+
+  /** The shape of one matrix's part of a tensor. @throws BAD_CHECKPOINT if experts are stacked and it is not. */
+  shapeOf(tensor: FoundTensor): Shape {
+    const { layout, numExperts } = this.#source;
+    const { shape } = tensor.info;
+    if (layout.stacked === undefined) return shape;
+    const [first = 0, ...rest] = shape;
+    if (layout.stacked === "dim0" && first === numExperts) return rest;
+    if (layout.stacked === "rows" && first > 0 && first % numExperts === 0) return [first / numExperts, ...rest];
+    throw this.errorAt(tensor, `expected ${numExperts} stacked experts, got shape ${shapeText(shape)}`);
+  }
+
+  /** The bytes of this matrix, in a tensor whose shape was checked. */
+  range(tensor: FoundTensor): TensorRange {
+    const { layout, numExperts, expert } = this.#source;
+    if (layout.stacked === undefined) return this.wholeRange(tensor);
+    const byteLength = tensor.info.byteLength / numExperts;
+    return { file: tensor.file, name: tensor.name, byteOffset: expert * byteLength, byteLength };
+  }
+
+  wholeRange({ file, name, info }: FoundTensor): TensorRange {
+    return { file, name, byteOffset: 0, byteLength: info.byteLength };
+  }
+
+  /**
+   * The matrix in a format: each used tensor, in the order of `convert`'s bytes.
+   * @throws BAD_CHECKPOINT if the files have tensors for it besides these.
+   */
+  located(
+    format: WeightFormatName,
+    used: readonly FoundTensor[],
+    convert: LocatedWeight["convert"],
+    ignored: readonly Suffix[] = [],
+  ): LocatedWeight {
+    this.refuseOthers(format, used, ignored);
+    return this.locatedIn(
+      format,
+      used.map((tensor) => this.range(tensor)),
+      convert,
+    );
+  }
+
+  /** As {@link located}, from given ranges. */
+  locatedIn(
+    format: WeightFormatName,
+    ranges: readonly TensorRange[],
+    convert: LocatedWeight["convert"],
+  ): LocatedWeight {
+    const { name, shape, layout } = this.#source;
+    const part = layout.part === undefined ? {} : { part: layout.part };
+    return { name, format, shape, layout: part, ranges, ...(convert && { convert }) };
+  }
+
+  /** @throws BAD_CHECKPOINT if there are tensors other than these. */
+  refuseOthers(format: string, used: readonly FoundTensor[], ignored: readonly Suffix[]): void {
+    for (const [suffix, tensor] of this.#source.tensors) {
+      if (used.includes(tensor) || ignored.includes(suffix)) continue;
+      throw this.errorAt(tensor, `expected no such tensor for a matrix in ${format}, which its other tensors hold`);
+    }
+  }
+
+  /** An error about the whole matrix: about its codes, if there are any. */
+  error(problem: string): Error {
+    const codes = codeSuffixes.map((suffix) => this.find(suffix)).find((tensor) => tensor !== undefined);
+    return codes === undefined ? badCheckpoint(this.#source.name, problem) : this.errorAt(codes, problem);
+  }
+
+  errorAt({ file, name }: FoundTensor, problem: string): Error {
+    return badCheckpoint(tensorPlace(file.path, name), problem);
+  }
+
+  #whole(one: Shape): Shape {
+    const { layout, numExperts } = this.#source;
+    if (layout.stacked === undefined) return one;
+    return one.length === 0 ? [numExperts] : stackedShape(one, layout.stacked, numExperts);
+  }
+}

@@ -1,0 +1,118 @@
+import type { Device } from "../core/device.js";
+import type { DType, FloatDType } from "../core/dtype.js";
+import type { Shape } from "../core/shape.js";
+import type { Tensor } from "../core/tensor.js";
+import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
+import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
+import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } from "./located_weight.js";
+
+/** Progress of reading a layer's weights. */
+export interface Progress {
+  bytesRead: number;
+  bytesTotal: number;
+}
+
+/** The options for reading weights, once checked. */
+export interface ReadWeightOptions {
+  /** Called while weights are read. */
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Stops reading; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Reads weights from files into device memory and counts the bytes. */
+export class WeightReader {
+  readonly #device: Device;
+  readonly #options: ReadWeightOptions;
+  readonly #bytesTotal: number;
+  #bytesRead = 0;
+
+  constructor(device: Device, bytesTotal: number, options: ReadWeightOptions) {
+    this.#device = device;
+    this.#options = options;
+    this.#bytesTotal = bytesTotal;
+  }
+
+  /** Reads weights, passes them to `set`, and frees them. They are on the device at the same time. */
+  async run<Role extends string>(
+    weights: Readonly<Record<Role, LocatedWeight>>,
+    set: (weights: Readonly<Record<Role, ExpertMatrix>>) => void,
+  ): Promise<void> {
+    const read = new Map<string, ExpertMatrix>();
+    try {
+      for (const weight of distinct(weights)) read.set(weight.name, await this.#read(weight));
+      const entries = Object.entries<LocatedWeight>(weights).map(([role, { name, layout }]) => {
+        return [role, { ...(read.get(name) as ExpertMatrix), ...layout }] as const;
+      });
+      set(Object.fromEntries(entries) as Record<Role, ExpertMatrix>);
+    } finally {
+      for (const weight of read.values()) disposeExpertMatrix(weight);
+    }
+    // Without this wait the bytes of all experts would be in memory at once.
+    await this.#device.synchronize();
+  }
+
+  async #read(weight: LocatedWeight): Promise<ExpertMatrix> {
+    const { convert, ranges, shape, format } = weight;
+    if (convert === undefined) return await this.#readFloats(ranges[0] as TensorRange, shape, format as FloatDType);
+    const bytes: Uint8Array[] = [];
+    for (const range of ranges) bytes.push(await this.#readRange(range, new Uint8Array(range.byteLength)));
+    return this.#upload(weight, convert(bytes));
+  }
+
+  async #readFloats(range: TensorRange, shape: Shape, dtype: FloatDType): Promise<ExpertMatrix> {
+    const tensor = this.#device.empty(shape, dtype);
+    try {
+      const mapped = tensor.handle.map();
+      const bytes = await this.#readRange(range, mapped ?? new Uint8Array(range.byteLength));
+      if (mapped === undefined) tensor.handle.write(bytes, false);
+      return { tensor };
+    } catch (error) {
+      tensor.dispose();
+      throw error;
+    }
+  }
+
+  async #readRange({ file, name, byteOffset }: TensorRange, target: Uint8Array): Promise<Uint8Array> {
+    const { signal } = this.#options;
+    await file.readRange(name, byteOffset, target, { signal, onProgress: (bytesDone) => this.#report(bytesDone) });
+    this.#bytesRead += target.byteLength;
+    return target;
+  }
+
+  #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): QuantizedWeight {
+    const { scalar } = bytes;
+    const tensors: Record<string, Tensor> = {};
+    try {
+      for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number])) {
+        const data = bytes[role];
+        if (data !== undefined) tensors[role] = this.#tensor(data, size, dtype);
+      }
+      return { format, ...(tensors as { codes: Tensor<"u8"> }), ...(scalar !== undefined && { scalar }) };
+    } catch (error) {
+      for (const tensor of Object.values(tensors)) tensor.dispose();
+      throw error;
+    }
+  }
+
+  #tensor(data: ArrayBufferView, shape: Shape, dtype: DType): Tensor {
+    const tensor = this.#device.empty(shape, dtype);
+    tensor.handle.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), false);
+    return tensor;
+  }
+
+  #report(bytesDone: number): void {
+    const progress: Progress = { bytesRead: this.#bytesRead + bytesDone, bytesTotal: this.#bytesTotal };
+    this.#options.onProgress?.(progress);
+  }
+}
+
+/** Weights without duplicates: gate and up may be parts of the same tensors. */
+export function distinct(weights: Readonly<Record<string, LocatedWeight>>): readonly LocatedWeight[] {
+  return [...new Map(Object.values(weights).map((weight) => [weight.name, weight])).values()];
+}
+
+/** The bytes that weights take in their files. */
+export function bytesOfAll(weights: Readonly<Record<string, LocatedWeight>>): number {
+  return distinct(weights).reduce((total, weight) => total + bytesOf(weight), 0);
+}

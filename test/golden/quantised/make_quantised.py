@@ -1,0 +1,476 @@
+"""Writes tiny quantised checkpoints and what a layer computes from them. Needs numpy only.
+
+    python3 make_quantised.py [CASE...]
+
+Every case draws codes and scales, computes the weights from them by the format's definition in float64, packs the codes
+as the named tools do, and computes the layer's output. Nothing here unpacks, so a reader that mistakes a layout fails.
+"""
+
+import json
+import pathlib
+import struct
+import sys
+
+import numpy as np
+
+E, H, I, K, T = 3, 64, 32, 2, 5
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+NF4 = np.array([-1, -.6961928009986877, -.5250730514526367, -.39491748809814453, -.28444138169288635,
+                -.18477343022823334, -.09105003625154495, 0, .07958029955625534, .16093020141124725,
+                .24611230194568634, .33791524171829224, .44070982933044434, .5626170039176941, .7229568362236023, 1])
+FP4 = np.array([0, .0625, 8, 12, 4, 6, 2, 3, -0.0, -.0625, -8, -12, -4, -6, -2, -3]) / 12
+
+
+# Numbers
+
+def bf16(values):
+    """The bits of float32 values that bfloat16 holds exactly after cutting, and those values."""
+    bits = (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return bits, (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def f16(values):
+    half = np.asarray(values, np.float16)
+    return half, half.astype(np.float64)
+
+
+def f32(values):
+    single = np.asarray(values, np.float32)
+    return single, single.astype(np.float64)
+
+
+def e4m3(codes):
+    codes = np.asarray(codes, np.int64)
+    exponent, fraction = (codes >> 3) & 15, codes & 7
+    size = np.where(exponent == 0, fraction * 2.0**-9, (1 + fraction / 8) * 2.0 ** (exponent - 7))
+    return np.where(codes & 128, -size, size)
+
+
+def e8m0(codes):
+    return 2.0 ** (np.asarray(codes, np.int64) - 127)
+
+
+def expand(scales, rows, columns, shape):
+    """Scales of blocks of rows x columns for every weight of a matrix."""
+    return np.repeat(np.repeat(scales, rows, 0)[: shape[0]], columns, 1)[:, : shape[1]]
+
+
+# Packing, as the writers do it
+
+def pairs(codes, high_first=False):
+    first, second = codes[..., 0::2], codes[..., 1::2]
+    return ((first << 4 | second) if high_first else (first | second << 4)).astype(np.uint8)
+
+
+def stream(codes, bits):
+    """Rows of codes as words of 32 bits, the first code in the lowest bits."""
+    rows, columns = codes.shape
+    words = np.zeros((rows, -(-columns * bits // 32)), np.uint64)
+    for column in range(columns):
+        word, shift = divmod(column * bits, 32)
+        wide = codes[:, column].astype(np.uint64) << np.uint64(shift)
+        words[:, word] |= wide & np.uint64(0xFFFFFFFF)
+        if shift + bits > 32:
+            words[:, word + 1] |= wide >> np.uint64(32)
+    return words.astype(np.uint32).view(np.int32)
+
+
+def awq_words(codes):
+    words = np.zeros((codes.shape[0], codes.shape[1] // 8), np.uint32)
+    for nibble, column in enumerate([0, 2, 4, 6, 1, 3, 5, 7]):
+        words |= codes[:, column::8].astype(np.uint32) << np.uint32(4 * nibble)
+    return words.view(np.int32)
+
+
+# Formats: a function of (random, shape) that returns the values and the tensors by suffix
+
+def fp8(scale=f32, rows=128, columns=128, suffix="weight_scale_inv", shape_of=lambda scales: scales, kind=None):
+    def make(random, shape):
+        codes = random.integers(0, 256, shape)
+        codes = np.where(codes & 127 == 127, 0x3C, codes).astype(np.uint8)
+        size = (1, 1) if rows is None else (-(-shape[0] // rows), -(-shape[1] // (columns or shape[1])))
+        if kind == "e8m0":
+            stored = random.integers(112, 118, size).astype(np.uint8)
+            values = e8m0(stored)
+            tensor = stored
+        else:
+            stored, values = scale(random.uniform(0.5, 1.5, size) / 4000)
+            tensor = ("BF16", stored) if scale is bf16 else stored
+        block = (rows or shape[0], columns or shape[1])
+        weights = e4m3(codes) * expand(values, *block, shape)
+        data = tensor[1] if isinstance(tensor, tuple) else tensor
+        data = shape_of(data)
+        return weights, {"weight": ("F8_E4M3", codes), suffix: ("BF16", data) if isinstance(tensor, tuple) else data}
+    return make
+
+
+def mxfp4_codes(random, shape):
+    codes = random.integers(0, 16, shape)
+    scales = random.integers(118, 124, (shape[0], shape[1] // 32)).astype(np.uint8)
+    scales[0, 0] = 0  # 2^-127
+    return codes, scales, E2M1[codes] * np.repeat(e8m0(scales), 32, 1)
+
+
+def packed_mxfp4(random, shape):
+    codes, scales, weights = mxfp4_codes(random, shape)
+    return weights, {"weight_packed": pairs(codes), "weight_scale": scales}
+
+
+def deepseek_mxfp4(random, shape):
+    codes, scales, weights = mxfp4_codes(random, shape)
+    return weights, {"weight": pairs(codes).view(np.int8), "scale": ("F8_E8M0", scales)}
+
+
+def nvfp4(divided, pre_scale=False):
+    def make(random, shape):
+        codes = random.integers(0, 16, shape)
+        scales = random.integers(0x40, 0x78, (shape[0], shape[1] // 16)).astype(np.uint8)
+        whole = np.float32(random.uniform(1, 2) / 1000)
+        weights = E2M1[codes] * np.repeat(e4m3(scales), 16, 1)
+        tensors = {"weight_scale": ("F8_E4M3", scales)}
+        if divided:
+            tensors |= {"weight_packed": pairs(codes), "weight_global_scale": np.array([1 / whole], np.float32),
+                        "input_global_scale": np.array([7], np.float32)}
+            weights = weights / np.float64(np.float32(1 / whole))
+        else:
+            tensors |= {"weight": pairs(codes), "weight_scale_2": np.array(whole), "input_scale": np.array(np.float32(3))}
+            weights = weights * np.float64(whole)
+        if pre_scale:
+            factors = random.uniform(0.5, 2, shape[1]).astype(np.float32)
+            tensors["pre_quant_scale"] = factors
+            weights = weights * factors
+        return weights, tensors
+    return make
+
+
+def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16):
+    def make(random, shape):
+        middle, groups = 1 << bits - 1, shape[1] // (group or shape[1])
+        codes = random.integers(0, 2 * middle, shape)  # with the middle added
+        zeros = np.full((shape[0], groups), middle) if symmetric else random.integers(0, 2 * middle, (shape[0], groups))
+        stored, scales = scale(random.uniform(0.5, 1.5, (shape[0], groups)) / (4 * middle))
+        group_of = np.arange(shape[1]) // (shape[1] // groups)
+        if not ordered:
+            group_of = random.permutation(group_of)
+        weights = (codes - zeros[:, group_of]) * scales[:, group_of]
+        tensors = {"weight_packed": stream(codes, bits), "weight_scale": ("BF16", stored) if scale is bf16 else stored,
+                   "weight_shape": np.array(shape, np.int64)}
+        if not symmetric:
+            tensors["weight_zero_point"] = np.ascontiguousarray(stream(zeros.T, bits).T)
+        if not ordered:
+            tensors["weight_g_idx"] = group_of.astype(np.int32)
+        return weights, tensors
+    return make
+
+
+def int_quantized(group=None, symmetric=True):
+    def make(random, shape):
+        groups = shape[1] // (group or shape[1])
+        codes = random.integers(-128, 128, shape).astype(np.int8)
+        zeros = np.zeros((shape[0], groups)) if symmetric else random.integers(-128, 128, (shape[0], groups))
+        stored, scales = f32(random.uniform(0.5, 1.5, (shape[0], groups)) / 500)
+        width = shape[1] // groups
+        weights = (codes - np.repeat(zeros, width, 1)) * np.repeat(scales, width, 1)
+        tensors = {"weight": codes, "weight_scale": stored}
+        return weights, tensors if symmetric else tensors | {"weight_zero_point": zeros.astype(np.int8)}
+    return make
+
+
+def modelopt_int4(group, pre_scale=True):
+    def make(random, shape):
+        codes = random.integers(-8, 8, shape)
+        stored, scales = f32(random.uniform(0.5, 1.5, (shape[0], shape[1] // group)) / 30)
+        weights = codes * np.repeat(scales, group, 1)
+        tensors = {"weight": ((codes[0::2] & 15) | (codes[1::2] & 15) << 4).astype(np.uint8), "weight_scale": stored}
+        if pre_scale:
+            factors, used = f16(random.uniform(0.5, 2, shape[1]))
+            tensors["pre_quant_scale"] = factors
+            weights = weights * used
+        return weights, tensors
+    return make
+
+
+def gptq(bits, group, version=1, symmetric=False, ordered=True):
+    def make(random, shape):
+        rows, columns = shape
+        groups = columns // (group or columns)
+        codes = random.integers(0, 1 << bits, (columns, rows))
+        zeros = random.integers(1 if version == 1 else 0, 1 << bits, (groups, rows))
+        if symmetric:
+            zeros[:] = 1 << bits - 1
+        stored, scales = f16(random.uniform(0.5, 1.5, (groups, rows)) / (4 << bits - 1))
+        group_of = np.arange(columns) // (columns // groups)
+        if not ordered:
+            group_of = random.permutation(group_of)
+        weights = scales[group_of] * (codes - zeros[group_of])
+        return weights.T, {
+            "qweight": np.ascontiguousarray(stream(codes.T, bits).T),
+            "qzeros": stream(zeros - (1 if version == 1 else 0), bits),
+            "scales": stored,
+            "g_idx": group_of.astype(np.int32),
+        }
+    return make
+
+
+def awq(group):
+    def make(random, shape):
+        rows, columns = shape
+        groups = columns // group
+        codes = random.integers(0, 16, (columns, rows))
+        zeros = random.integers(0, 16, (groups, rows))
+        stored, scales = f16(random.uniform(0.5, 1.5, (groups, rows)) / 30)
+        weights = np.repeat(scales, group, 0) * (codes - np.repeat(zeros, group, 0))
+        return weights.T, {"qweight": awq_words(codes), "qzeros": awq_words(zeros), "scales": stored}
+    return make
+
+
+def bnb4(kind, nested=False, block=64, storage=np.uint8):
+    table = NF4 if kind == "nf4" else FP4
+    table32 = table.astype(np.float32)
+
+    def make(random, shape):
+        count = shape[0] * shape[1]
+        codes = random.integers(0, 16, count)
+        blocks = -(-count // block)
+        tensors = {"weight": pairs(codes, high_first=True).view(storage)[:, None], "weight.quant_map": table32}
+        state = {"quant_type": kind, "blocksize": block, "dtype": "bfloat16", "shape": list(shape)}
+        if nested:
+            bytes_ = random.integers(0, 256, blocks).astype(np.uint8)
+            names = np.sort(random.uniform(-1, 1, 256)).astype(np.float32)
+            sizes = (random.uniform(0.5, 1, -(-blocks // 256)) / 20).astype(np.float32)
+            absmax = names.astype(np.float64)[bytes_] * np.repeat(sizes.astype(np.float64), 256)[:blocks] + 0.0625
+            tensors |= {"weight.absmax": bytes_, "weight.nested_absmax": sizes, "weight.nested_quant_map": names}
+            state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.0625}
+        else:
+            stored, absmax = f32(random.uniform(0.5, 1.5, blocks) / 4)
+            tensors["weight.absmax"] = stored
+        text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+        tensors["weight.quant_state.bitsandbytes__" + kind] = text
+        weights = table32.astype(np.float64)[codes] * np.repeat(absmax, block)[:count]
+        return weights.reshape(shape), tensors
+    return make
+
+
+def bnb8(random, shape):
+    codes = random.integers(-127, 128, shape).astype(np.int8)
+    stored, sizes = f32(random.uniform(0.5, 1.5, shape[0]) / 4)
+    tensors = {"weight": codes, "SCB": stored, "weight_format": np.array(0, np.uint8)}
+    return codes * (sizes / 127)[:, None], tensors
+
+
+# Layers
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def swiglu(gate, up):
+    return gate / (1 + np.exp(-gate)) * up
+
+
+def mixture(x, logits, count, expert):
+    """Softmax over the chosen logits, as both families here define their weights."""
+    out = np.zeros_like(x)
+    for token, row in enumerate(x):
+        chosen = np.argsort(-logits[token])[:count]
+        for weight, index in zip(softmax(logits[token][chosen]), chosen):
+            out[token] += weight * expert(index, row)
+    return out
+
+
+def draw_router(random, hidden):
+    bits, router = bf16(random.normal(0, 0.5, (E, hidden)))
+    return ("BF16", bits), router
+
+
+def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=None):
+    """A layer of Qwen3-MoE with its matrices in a format."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        tensors, matrices = {}, {}
+        shapes = {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+        for expert in range(E):
+            for role, shape in shapes.items():
+                matrices[expert, role], parts = make(random, shape)
+                tensors |= {f"{block}.experts.{expert}.{role}_proj.{name}": part for name, part in parts.items()}
+        if quantize_router:
+            router, parts = make(random, (E, hidden))
+            tensors |= {f"{block}.gate.{name}": part for name, part in parts.items()}
+        else:
+            tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
+        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
+            return down @ swiglu(gate @ row, up @ row)
+
+        output = mixture(rows, rows @ router.T, K, expert)
+        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
+                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
+                  "torch_dtype": "bfloat16"}
+        if quantization is not None:
+            config["quantization_config"] = quantization
+        return config, tensors, x, output, files or {}
+    return build
+
+
+def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_"):
+    """As {@link qwen}, with the experts in two stacks as Transformers 5 names them."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        gate_up, down = ([make(random, shape) for _ in range(E)] for shape in ((2 * I, H), (H, I)))
+        tensors = {}
+        for name, list_ in zip(names, (gate_up, down)):
+            for suffix in list_[0][1]:
+                parts = [tensors_[suffix] for _, tensors_ in list_]
+                whole = (parts[0][0], np.stack([part[1] for part in parts])) if isinstance(parts[0], tuple) else np.stack(parts)
+                tail = suffix.removeprefix("weight").lstrip("_")
+                tensors[f"{block}.experts.{name}{join if tail else ''}{tail}"] = whole
+        tensors[f"{block}.gate.weight"], router = draw_router(random, H)
+        x = random.normal(0, 1, (T, H)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            both = gate_up[index][0] @ row
+            return down[index][0] @ swiglu(both[:I], both[I:])
+
+        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": H, "moe_intermediate_size": I,
+                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "torch_dtype": "bfloat16",
+                  "quantization_config": quantization}
+        return config, tensors, x, mixture(rows, rows @ router.T, K, expert), {}
+    return build
+
+
+def gpt_oss(original=False):
+    def build(random):
+        block = "block.0.mlp" if original else "model.layers.0.mlp"
+        names = {"gate_up": "mlp1", "down": "mlp2"} if original else {"gate_up": "gate_up_proj", "down": "down_proj"}
+        tensors, matrices, biases = {}, {}, {}
+        for role, shape in {"gate_up": (2 * I, H), "down": (H, I)}.items():
+            codes, scales, weights = zip(*(mxfp4_codes(random, shape) for _ in range(E)))
+            blocks = pairs(np.stack(codes)).reshape(E, shape[0], shape[1] // 32, 16)
+            bits, bias = bf16(random.normal(0, 0.2, (E, shape[0])))
+            matrices[role], biases[role] = weights, bias
+            if original:
+                stem = f"{block}.{names[role]}_"
+                tensors |= {stem + "weight.blocks": blocks, stem + "weight.scales": np.stack(scales), stem + "bias": ("BF16", bits)}
+            else:
+                stem = f"{block}.experts.{names[role]}_"
+                tensors |= {stem + "blocks": blocks, stem + "scales": np.stack(scales), stem + "bias": ("BF16", bits)}
+        gate = f"{block}.gate" if original else f"{block}.router"
+        tensors[f"{gate}.weight"], router = draw_router(random, H)
+        bits, router_bias = bf16(random.normal(0, 0.2, E))
+        tensors[f"{gate}.bias"] = ("BF16", bits)
+        x = random.normal(0, 2, (T, H)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            both = matrices["gate_up"][index] @ row + biases["gate_up"][index]
+            gate, up = np.minimum(both[0::2], 7), np.clip(both[1::2], -7, 7)
+            return matrices["down"][index] @ (gate / (1 + np.exp(-1.702 * gate)) * (up + 1)) + biases["down"][index]
+
+        config = {"num_hidden_layers": 1, "hidden_size": H, "intermediate_size": I, "swiglu_limit": 7.0}
+        if original:
+            config |= {"num_experts": E, "experts_per_token": K}
+        else:
+            config |= {"model_type": "gpt_oss", "num_local_experts": E, "num_experts_per_tok": K,
+                       "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.mlp.router"]}}
+        return config, tensors, x, mixture(rows, rows @ router.T + router_bias, K, expert), {}
+    return build
+
+
+def group_config(format_, **weights):
+    groups = {"group_0": {"targets": ["Linear"], "weights": weights}}
+    return {"quant_method": "compressed-tensors", "format": format_, "config_groups": groups}
+
+
+blocks = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+plain_fp8 = {"quant_method": "fp8", "activation_scheme": "static"}
+gptq_config = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
+awq_config = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+modelopt_file = {"hf_quant_config.json": {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}}
+bnb_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+
+cases = {
+    "fp8_blocks": qwen(fp8(), blocks, hidden=160, inner=144),
+    "fp8_blocks_bf16": qwen(fp8(bf16), blocks, hidden=160, inner=144),
+    "fp8_one_block": qwen(fp8(suffix="weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[128, 128])),
+    "fp8_column_of_blocks": qwen(fp8(suffix="weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="block", block_structure=[128, 128]), hidden=48, inner=160),
+    "fp8_channel": qwen(fp8(bf16, 1, None, "weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="channel")),
+    "fp8_channel_vector": qwen(fp8(f32, 1, None, "weight_scale", lambda scales: scales[:, 0]), plain_fp8),
+    "fp8_tensor": qwen(fp8(f32, None, None, "weight_scale", lambda scales: scales[0, 0]), plain_fp8),
+    "fp8_tensor_bf16": qwen(fp8(bf16, None, None, "weight_scale", lambda scales: scales[0]), group_config("float-quantized", num_bits=8, type="float", strategy="tensor")),
+    "fp8_blocks_stacked": stacked(fp8(), blocks),
+    "mxfp8": qwen(fp8(None, 1, 32, "weight_scale_inv", kind="e8m0"), {"quant_method": "mxfp8"}),
+    "gpt_oss": gpt_oss(),
+    "gpt_oss_original": gpt_oss(original=True),
+    "deepseek_mxfp4": qwen(deepseek_mxfp4, {"quant_method": "fp8"}),
+    "mxfp4_packed": qwen(packed_mxfp4, group_config("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)),
+    "nvfp4_packed": qwen(nvfp4(divided=True), group_config("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16)),
+    "nvfp4_modelopt": qwen(nvfp4(divided=False), None, files=modelopt_file),
+    "nvfp4_modelopt_awq": qwen(nvfp4(divided=False, pre_scale=True), None, files=modelopt_file),
+    "int4_packed": qwen(pack_quantized(4, 32), group_config("pack-quantized", num_bits=4, strategy="group", group_size=32, symmetric=True)),
+    "int4_packed_asymmetric": qwen(pack_quantized(4, 16, symmetric=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, symmetric=False)),
+    "int4_packed_ordered": qwen(pack_quantized(4, 16, ordered=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, actorder="group")),
+    "int4_packed_stacked": stacked(pack_quantized(4, 16, scale=f16), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16)),
+    "int8_packed": qwen(pack_quantized(8, None, scale=f32), group_config("pack-quantized", num_bits=8, strategy="channel")),
+    "int8_packed_asymmetric": qwen(pack_quantized(8, 32, symmetric=False), group_config("pack-quantized", num_bits=8, strategy="group", group_size=32, symmetric=False)),
+    "int3_packed": qwen(pack_quantized(3, 16), group_config("pack-quantized", num_bits=3, strategy="group", group_size=16), hidden=48),
+    "int8_channel": qwen(int_quantized(), group_config("int-quantized", num_bits=8, strategy="channel")),
+    "int8_asymmetric": qwen(int_quantized(symmetric=False), group_config("int-quantized", num_bits=8, strategy="channel", symmetric=False)),
+    "int4_modelopt": qwen(modelopt_int4(16), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
+    "gptq": qwen(gptq(4, 32), gptq_config),
+    "gptq_symmetric": qwen(gptq(4, 16, symmetric=True), gptq_config | {"checkpoint_format": "gptq", "sym": True, "group_size": 16}),
+    "gptq_v2": qwen(gptq(4, 16, version=2), gptq_config | {"checkpoint_format": "gptq_v2", "group_size": 16}),
+    "gptq_act_order": qwen(gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}),
+    "gptq_8_bits": qwen(gptq(8, 32), gptq_config | {"bits": 8}),
+    "gptq_3_bits": qwen(gptq(3, 32), gptq_config | {"bits": 3}),
+    "gptq_2_bits": qwen(gptq(2, 32), gptq_config | {"bits": 2}),
+    "gptq_whole_rows": qwen(gptq(4, None), gptq_config | {"group_size": -1}),
+    "gptq_own_file": qwen(gptq(4, 16, version=2), None, files={"quantize_config.json": {"bits": 4, "group_size": 16, "desc_act": False, "checkpoint_format": "gptq_v2"}}),
+    "awq": qwen(awq(32), awq_config),
+    "awq_square": qwen(awq(16), awq_config | {"version": "GEMM", "group_size": 16}, hidden=32, inner=32),
+    "bnb_nf4": qwen(bnb4("nf4"), bnb_config | {"bnb_4bit_quant_type": "nf4"}, hidden=64, inner=64),
+    "bnb_fp4": qwen(bnb4("fp4", block=32), bnb_config | {"bnb_4bit_quant_type": "fp4"}),
+    "bnb_nested": qwen(bnb4("nf4", nested=True), bnb_config, hidden=64, inner=192),
+    "bnb_across_rows": qwen(bnb4("nf4"), bnb_config, hidden=96, inner=32),
+    "bnb_large_blocks": qwen(bnb4("nf4", block=4096), bnb_config, hidden=64, inner=128),
+    "bnb_router": qwen(bnb4("nf4"), bnb_config, hidden=64, inner=64, quantize_router=True),
+    "bnb_storage": qwen(bnb4("nf4", storage=np.float16), bnb_config, hidden=64, inner=64),
+    "bnb_int8": qwen(bnb8, {"quant_method": "bitsandbytes", "load_in_8bit": True}),
+}
+
+dtypes = {np.uint8: "U8", np.int8: "I8", np.float16: "F16", np.int32: "I32", np.float32: "F32", np.int64: "I64", np.float64: "F64"}
+
+
+def write_safetensors(path, tensors):
+    header, data = {}, b""
+    named = {name: tensor if isinstance(tensor, tuple) else (dtypes[np.asarray(tensor).dtype.type], tensor)
+             for name, tensor in tensors.items()}
+    for name, (dtype, array) in sorted(named.items(), key=lambda item: (-np.asarray(item[1][1]).dtype.itemsize, item[0])):
+        raw = np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(np.shape(array)), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def main(names):
+    for name in names or cases:
+        random = np.random.default_rng(list(name.encode()))
+        config, tensors, x, output, files = cases[name](random)
+        folder = pathlib.Path(name)
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        for file, content in files.items():
+            (folder / file).write_text(json.dumps(content, indent=2) + "\n")
+        write_safetensors(folder / "model.safetensors", tensors)
+        write_safetensors(folder / "expected.safetensors", {"x": x, "output": output})
+        assert np.isfinite(output).all() and np.abs(output).max() > 1e-3, name
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
