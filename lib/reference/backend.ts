@@ -1,7 +1,8 @@
 import type { Activation, Backend, Clamp, DeviceHandles, LayerDescription, Warnings } from "../core/backend.js";
 import type { DType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
-import type { Operators, OperatorTable } from "../core/operators/table.js";
+import type { Field, Fields } from "../core/operators/field.js";
+import { type OperatorName, type Operators, type OperatorTable, operators } from "../core/operators/table.js";
 import type { Shape } from "../core/shape.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { Stream } from "./core/stream.js";
@@ -18,12 +19,29 @@ type BoundOperators = Operators<OperatorTable, DeviceHandles>;
  */
 export function openReference({ poison = false }: { readonly poison?: boolean }): Backend {
   const stream = new Stream();
-  const operators = Object.entries(implementations).map(([name, run]) => {
+  const bound = Object.entries(implementations).map(([name, run]) => {
     // Of one device all handles are this device's, which the operators' own types say and `Backend` does not.
-    const implementation = run as (operands: unknown, stream: Stream) => void;
-    return [name, (operands: unknown) => implementation(operands, stream)];
+    const implementation = run as (operands: object, stream: Stream) => void;
+    const outputs = outputNames(name as OperatorName);
+    return [name, (operands: object) => writesAny(operands, outputs) && implementation(operands, stream)];
   });
-  return Object.assign(new ReferenceDevice(stream, poison), Object.fromEntries(operators) as BoundOperators);
+  return Object.assign(new ReferenceDevice(stream, poison), Object.fromEntries(bound) as BoundOperators);
+}
+
+function outputNames(name: OperatorName): string[] {
+  // Operators may come from outside.
+  const fields: Fields = operators[name] ?? {};
+  return Object.keys(fields).filter((field) =>
+    ["output", "optional_output", "updated"].includes((fields[field] as Field).kind),
+  );
+}
+
+/** Whether any output has an element. Without one there is nothing to do, though sizes may be more than a loop can count. */
+function writesAny(operands: object, outputs: readonly string[]): boolean {
+  const tensors = outputs.map(
+    (name) => (operands as Readonly<Record<string, ReferenceTensor | null | undefined>>)[name],
+  );
+  return tensors.length === 0 || tensors.some((tensor) => tensor && tensor.byteLength > 0);
 }
 
 /** All of the device but its operators. */

@@ -34,6 +34,8 @@ template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
   Uses uses;
   Operator problem = read_operator<Operator>(info[0], uses);
+  stream(info.Env());
+  if (!HasOutput<Operator>(problem)) return;
   enqueue(
       info.Env(), Operator::kName, [backend = backend_, problem] { return backend->run(problem); }, std::move(uses));
 }

@@ -9,7 +9,7 @@
 #include "binding/arguments.h"
 #include "binding/packed_experts.h"
 #include "core/enum.h"
-#include "core/operators/fields.h"
+#include "core/operators/check.h"
 
 namespace moe::binding {
 
@@ -33,11 +33,17 @@ class FieldReader {
     T::fields(*this);
   }
 
-  void input(const char* name, TensorView T::*member) { required(name, member, Access::reads); }
-  void optional_input(const char* name, TensorView T::*member) { optional(name, member, Access::reads); }
-  void output(const char* name, TensorView T::*member) { required(name, member, Access::writes); }
-  void optional_output(const char* name, TensorView T::*member) { optional(name, member, Access::writes); }
-  void updated(const char* name, TensorView T::*member) { required(name, member, Access::updates); }
+  void input(const char* name, TensorView T::*member, const TensorPattern&) { required(name, member, Access::reads); }
+  void optional_input(const char* name, TensorView T::*member, const TensorPattern&) {
+    optional(name, member, Access::reads);
+  }
+  void output(const char* name, TensorView T::*member, const TensorPattern&) { required(name, member, Access::writes); }
+  void optional_output(const char* name, TensorView T::*member, const TensorPattern&) {
+    optional(name, member, Access::writes);
+  }
+  void updated(const char* name, TensorView T::*member, const TensorPattern&) {
+    required(name, member, Access::updates);
+  }
 
   template <class Value>
   void value(const char* name, Value T::*member) {
@@ -116,7 +122,7 @@ template <class Operator>
 Operator read_operator(Napi::Value value, Uses& uses) {
   Operator problem;
   FieldReader<Operator>(value, {nullptr, Operator::kName}, problem, uses);
-  if constexpr (requires { problem.check(); }) check(value.Env(), problem.check());
+  check(value.Env(), check_description(problem));
   return problem;
 }
 

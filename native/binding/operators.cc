@@ -14,11 +14,11 @@ class FieldList {
  public:
   explicit FieldList(Napi::Env env) : env_(env), fields_(Napi::Object::New(env)) { T::fields(*this); }
 
-  void input(const char* name, TensorView T::*) { add(name, "input"); }
-  void optional_input(const char* name, TensorView T::*) { add(name, "optional_input"); }
-  void output(const char* name, TensorView T::*) { add(name, "output"); }
-  void optional_output(const char* name, TensorView T::*) { add(name, "optional_output"); }
-  void updated(const char* name, TensorView T::*) { add(name, "updated"); }
+  void input(const char* name, TensorView T::*, const TensorPattern&) { add(name, "input"); }
+  void optional_input(const char* name, TensorView T::*, const TensorPattern&) { add(name, "optional_input"); }
+  void output(const char* name, TensorView T::*, const TensorPattern&) { add(name, "output"); }
+  void optional_output(const char* name, TensorView T::*, const TensorPattern&) { add(name, "optional_output"); }
+  void updated(const char* name, TensorView T::*, const TensorPattern&) { add(name, "updated"); }
   template <class Value>
   void value(const char* name, Value T::*) {
     Napi::Object field = add(name, value_kind<Value>());

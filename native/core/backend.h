@@ -31,6 +31,15 @@ class PackedExperts : public Content {
   ExpertProduct weights_;
 };
 
+inline Status GroupedGemm::check() const {
+  const ExpertProduct& product = weight->weights();
+  const int64_t rows = y.shape[0];
+  return expect_sizes(offsets.shape[0] == product.experts + 1 && x.shape[1] == product.columns &&
+                          y.shape[1] == product.outputs() && (!token_of_row.absent() || x.shape[0] == rows) &&
+                          (bias.absent() || bias.shape[1] == product.rows) && rows <= INT32_MAX,
+                      "groupedGemm: expected tensors that fit the packed experts, and fewer than 2^31 rows");
+}
+
 // A part of a layer's weights as a device stores them, such as the router or a bias.
 struct WeightPart {
   std::string name;

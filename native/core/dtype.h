@@ -28,6 +28,7 @@ inline constexpr DTypeInfo kDTypes[kDTypeCount] = {
 };
 
 constexpr const DTypeInfo& info(DType dtype) { return kDTypes[static_cast<int>(dtype)]; }
+constexpr bool is_float(DType dtype) { return dtype <= DType::bf16; }
 
 MOE_HOST_DEVICE inline uint32_t float_bits(float value) {
   uint32_t bits;

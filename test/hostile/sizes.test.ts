@@ -1,6 +1,7 @@
 import { constants } from "node:buffer";
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
+import * as api from "../../lib/index.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 
@@ -11,6 +12,7 @@ const many = 2 ** 44;
 describe.each(deviceNames)("%s", (name) => {
   // Not poisoned, so that memory of which nothing is used costs nothing.
   const device = openForTests(name, { poison: false });
+  const integers = (...shape: number[]) => device().zeros(shape, "i32");
   const floats = (...shape: number[]) => device().empty(shape, "f32");
 
   test("shapes whose sizes multiply to 2^53 and more are refused, empty ones too", () => {
@@ -40,5 +42,91 @@ describe.each(deviceNames)("%s", (name) => {
     await expectRejection(large.raw(), "INVALID_ARGUMENT", message);
     expectError(() => large.dataSync(), "INVALID_ARGUMENT", message);
     expect(await large.rows(length - 2, length).data()).toHaveLength(2);
+  });
+
+  test("operators do not count what no memory stands behind", async () => {
+    const empty = integers(many, 0);
+    expect(api.columnMeans(floats(many, 0)).shape).toEqual([1, 0]);
+    expect(api.columnMeans(floats(many, 0), { sequences: many }).shape).toEqual([many, 0]);
+    expect(api.combine(floats(3, 0), empty, floats(many, 0)).shape).toEqual([many, 0]);
+    expect(api.permute(floats(many, 0), integers(0)).shape).toEqual([0, 0]);
+    expect(api.unpermute(floats(3, 5), empty).shape).toEqual([many, 0, 5]);
+    expect(api.jitter(floats(many, 0), { epsilon: 0.1, seed: 1 }).shape).toEqual([many, 0]);
+    expect(api.routerProjection(floats(2 ** 30, 0), floats(0, 0)).shape).toEqual([2 ** 30, 0]);
+    expect(api.routerProjection(floats(0, 3), floats(4, 3)).shape).toEqual([0, 4]);
+    const { ids } = api.limitCapacity({ ids: empty, weights: floats(many, 0) }, { numExperts: 2, factor: 1 });
+    expect(ids.shape).toEqual([many, 0]);
+    const renormalized = { numExperts: 2, tokens: 1, renormalize: true };
+    api.limitCapacity({ ids: empty, weights: floats(many, 0) }, renormalized);
+    const totals = api.expertTotals(empty, { numExperts: 2, weights: floats(many, 0), sequences: 2 });
+    expect(await totals.tokens.toArray()).toEqual([
+      [0, 0],
+      [0, 0],
+    ]);
+    expect(await totals.weights.data()).toEqual(new Float32Array(4));
+    expect(await totals.dropped.toArray()).toEqual([0, 0]);
+    const slots = api.expertSlots(empty, { numExperts: 2, capacity: 3 });
+    expect(await slots.data()).toEqual(new Int32Array(6).fill(-1));
+    const sorted = api.sort(empty, { numExperts: 2 });
+    expect(await sorted.offsets.data()).toEqual(new Int32Array(3));
+    expect(sorted.rowOfSlot.shape).toEqual([many, 0]);
+    expect(await api.cvSquared(floats(many, 0)).data()).toEqual(Float32Array.of(0));
+    const bias = api.updateSelectionBias(floats(0), integers(many, 0));
+    expect(bias.shape).toEqual([0]);
+    await device().synchronize();
+  });
+
+  test("what would need more memory than there is says so", () => {
+    const { ids, weights } = { ids: integers(2 ** 12, 1), weights: floats(2 ** 12, 1) };
+    const options = { numExperts: 2 ** 31 - 2, tokens: 1, per: "sequence", sequenceLength: 1 } as const;
+    if (device().kind !== "reference") {
+      expectError(() => api.limitCapacity({ ids, weights }, options), "OUT_OF_MEMORY", /^limitCapacity: /);
+    }
+    expectError(
+      () => api.packExperts(floats(many, 0, 0)),
+      "INVALID_ARGUMENT",
+      /^weight: expected fewer than 2\^31 - 1 experts/,
+    );
+  });
+
+  test("a router without experts scores nothing", async () => {
+    const { scores, logSumExp, entropy } = api.routerScores(floats(3, 0));
+    expect(scores.shape).toEqual([3, 0]);
+    expect(await logSumExp.data()).toEqual(new Float32Array(3).fill(-Infinity));
+    expect(await entropy.data()).toEqual(new Float32Array(3));
+    const sigmoid = api.routerScores(floats(3, 0), { scoring: "sigmoid", normalize: true });
+    expect(await sigmoid.entropy.data()).toEqual(new Float32Array(3));
+  });
+
+  test.each(["f32", "f16", "bf16"] as const)("weights of %s without rows or columns", async (dtype) => {
+    const offsets = device().tensor(Int32Array.of(0, 2, 3));
+    const bias = device().tensor(Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8), [2, 4], dtype);
+    const x = device().empty([3, 0], dtype);
+    const weight = device().empty([2, 4, 0], dtype);
+    const plain = api.groupedGemm(x, weight, offsets, { bias, activation: "relu" });
+    expect(await plain.toArray()).toEqual([
+      [1, 2, 3, 4],
+      [1, 2, 3, 4],
+      [5, 6, 7, 8],
+    ]);
+    const gated = api.groupedGemm(x, api.packExperts(weight, { activation: "swiglu_clamped" }), offsets, {
+      bias,
+      tokenOfRow: device().tensor(Int32Array.of(0, -1, 2)),
+    });
+    const [first, second, third] = (await gated.toArray()) as number[][];
+    expect(first?.[0]).toBeCloseTo((1 / (1 + Math.exp(-1.702))) * 4, 1);
+    expect(second).toEqual([0, 0]);
+    expect(third?.every((value) => value > 20)).toBe(true);
+    expect(await api.groupedGemm(x, weight, offsets).data()).toEqual(new Float32Array(12));
+    const none = api.groupedGemm(device().empty([3, 5], dtype), device().empty([2, 0, 5], dtype), offsets);
+    expect(none.shape).toEqual([3, 0]);
+    expect(await none.data()).toHaveLength(0);
+    const logits = api.routerProjection(x, device().empty([4, 0], dtype), { bias: bias.rows(0, 1).reshape([4]) });
+    expect(await logits.toArray()).toEqual([
+      [1, 2, 3, 4],
+      [1, 2, 3, 4],
+      [1, 2, 3, 4],
+    ]);
+    await device().synchronize();
   });
 });

@@ -1,6 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
-import type { Tensor } from "../../core/tensor.js";
+import { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import type { DeviceLayer } from "../device_layer.js";
@@ -21,7 +21,7 @@ export interface Tokens {
 /** Checks that x is [T, H] or [B, S, H], with a dtype that the layer's weights can be multiplied with. */
 export function checkTokens({ description, device }: DeviceLayer, x: Tensor<FloatDType>): Tokens {
   const { hiddenSize, weightDType } = description;
-  const sequences = (x as Partial<Tensor>)?.shape?.length === 3;
+  const sequences = x instanceof Tensor && x.rank === 3;
   checkTensor("x", x, "float", sequences ? ["B", "S", hiddenSize] : ["T", hiddenSize], device);
   checkGoesWithWeights("x", x.dtype, weightDType);
   const [first, second] = x.shape as [number, number];

@@ -204,9 +204,11 @@ function pack(stack: ExpertStack, { activation = "none", clamp }: Read<typeof ac
   if (gated && rows % 2 !== 0) {
     throw new MoeError("SHAPE_MISMATCH", `weight: expected an even number of rows for ${activation}, got ${rows}`);
   }
+  // E of an empty weight may be any number.
+  if (experts >= 2 ** 31 - 1) throw invalidArgument("weight", "fewer than 2^31 - 1 experts", experts);
   const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp);
   const half = gated ? rows / 2 : rows;
-  for (let expert = 0; expert < experts; expert++) {
+  for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
     const first = stack.rows(expert, 0, half);
     const up = gated ? stack.rows(expert, half, half) : null;
     handle.setExpert(expert, first, up);

@@ -1,7 +1,7 @@
 import type { DType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { finite, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
+import { Tensor } from "../../core/tensor.js";
 import { checkApart, checkTensor } from "../check.js";
 
 const accumulateOptions = object({ factor: optional(finite, 1) }, "{ factor: 2 }");
@@ -24,7 +24,7 @@ export function accumulate<D extends "i32" | "f32">(
   checkTensor("totals", totals, ["i32", "f32", "f64"], ["N", 2]);
   const { device, dtype } = totals;
   const count = totals.shape[0] as number;
-  const valuesAreTotals = values?.rank === 2;
+  const valuesAreTotals = values instanceof Tensor && values.rank === 2;
   const allowed: readonly DType[] = dtype === "i32" ? ["i32"] : ["f32", "f64"];
   checkTensor("values", values, allowed, valuesAreTotals ? [count, 2] : [count], device);
   checkApart("values", values, totals);

@@ -1,6 +1,6 @@
 import type { ImbalanceMeasure } from "../../core/operators/statistics.js";
 import { boolean, nonNegative, object, optional } from "../../core/options.js";
-import type { Tensor } from "../../core/tensor.js";
+import { Tensor } from "../../core/tensor.js";
 import { checkTensor, resultDType } from "../check.js";
 
 const cvOptions = object(
@@ -39,7 +39,7 @@ export function maximumViolation(values: Tensor<"f32"> | Tensor<"i32">): Tensor<
 }
 
 function imbalance(values: Tensor, measure: ImbalanceMeasure, epsilon: number): Tensor<"f32"> {
-  checkTensor("values", values, ["f32", "i32", "f64"], values?.shape ?? []);
+  checkTensor("values", values, ["f32", "i32", "f64"], values instanceof Tensor ? values.shape : []);
   const result = values.device.empty([1], resultDType(values));
   values.device.backend.imbalance({ values: values.handle, result: result.handle, measure, epsilon });
   return result;

@@ -34,14 +34,15 @@ export function tokenMean(
   options: CountedMeanOptions,
 ): CountedMean {
   const tokens = logits.shape[0] as number;
-  using values = logits.device.empty([tokens, 1], resultDType(logits));
+  using values = logits.device.empty([tokens], resultDType(logits));
   logits.device.backend.routerScores({
     logits: logits.handle,
     ...(of === "entropy" ? { entropy: values.handle } : { logSumExp: values.handle }),
     scoring: "softmax",
     normalize: false,
   });
-  return countedMean(values, of === "squaredLogSumExp", options);
+  using column = values.reshape([tokens, 1]);
+  return countedMean(column, of === "squaredLogSumExp", options);
 }
 
 function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMeanOptions): CountedMean {

@@ -32,7 +32,7 @@ function finite(logits: Float64Array): Float64Array {
  */
 export function softmax(logits: Float64Array): Float64Array {
   const ordered = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
-  const max = ordered.reduce((a, b) => Math.max(a, b));
+  const max = ordered.reduce((a, b) => Math.max(a, b), -Infinity);
   if (max === -Infinity) return ordered.fill(0);
   const exponentials = ordered.map((logit) => (logit === max ? 1 : Math.exp(logit - max)));
   const sum = exponentials.reduce((a, b) => a + b);

@@ -19,10 +19,10 @@ MOE_ENUM(KeptDivisor, none, kept, chosen)
 struct LimitCapacity {
   static constexpr const char* kName = "limitCapacity";
 
-  TensorView ids;           // [T, k] i32
-  TensorView weights;       // [T, k] f32
-  TensorView kept_ids;      // [T, k] i32
-  TensorView kept_weights;  // [T, k] f32
+  TensorView ids;
+  TensorView weights;
+  TensorView kept_ids;
+  TensorView kept_weights;
   int64_t experts = 0;
   int64_t capacity = 0;         // tokens that an expert takes from a sequence
   int64_t sequence_length = 1;  // divides T
@@ -32,10 +32,10 @@ struct LimitCapacity {
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("ids", &LimitCapacity::ids);
-    f.input("weights", &LimitCapacity::weights);
-    f.output("keptIds", &LimitCapacity::kept_ids);
-    f.output("keptWeights", &LimitCapacity::kept_weights);
+    f.input("ids", &LimitCapacity::ids, "[T, k] i32");
+    f.input("weights", &LimitCapacity::weights, "[T, k] f32");
+    f.output("keptIds", &LimitCapacity::kept_ids, "[T, k] i32");
+    f.output("keptWeights", &LimitCapacity::kept_weights, "[T, k] f32");
     f.value("numExperts", &LimitCapacity::experts);
     f.value("capacity", &LimitCapacity::capacity);
     f.value("sequenceLength", &LimitCapacity::sequence_length);
@@ -43,39 +43,62 @@ struct LimitCapacity {
     f.value("divisor", &LimitCapacity::divisor);
     f.value("scale", &LimitCapacity::scale);
   }
+
+  Status check() const {
+    const int64_t tokens = ids.shape[0];
+    MOE_TRY(expect_sizes(experts >= 1 && experts < INT32_MAX && capacity >= 0 && sequence_length >= 1 &&
+                             tokens % sequence_length == 0 && ids.size() <= INT32_MAX,
+                         "limitCapacity: expected experts, a capacity and sequences that fit the tokens"));
+    // Every pair of them needs a number, and their bytes must not overflow.
+    constexpr int64_t kMostPairs = int64_t{1} << 40;
+    if (tokens / sequence_length <= kMostPairs / experts) return {};
+    return {Code::out_of_memory, "limitCapacity: no memory for more than 2^40 pairs of a sequence and an expert"};
+  }
 };
 
 struct ExpertSlots {
   static constexpr const char* kName = "expertSlots";
 
-  TensorView ids;    // [T, k] i32
-  TensorView slots;  // [E, C] i32
+  TensorView ids;
+  TensorView slots;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("ids", &ExpertSlots::ids);
-    f.output("slots", &ExpertSlots::slots);
+    f.input("ids", &ExpertSlots::ids, "[T, k] i32");
+    f.output("slots", &ExpertSlots::slots, "[E, C] i32");
+  }
+
+  // Without choices T may be any number, with no memory behind it.
+  int64_t tokens() const { return ids.shape[1] == 0 ? 0 : ids.shape[0]; }
+
+  Status check() const {
+    return expect_sizes(ids.size() <= INT32_MAX, "expertSlots: expected fewer than 2^31 choices");
   }
 };
 
 struct ExpertChoice {
   static constexpr const char* kName = "expertChoice";
 
-  TensorView logits;         // [T, E] float
-  TensorView tokens;         // [E, C] i32, C <= T
-  TensorView token_weights;  // [E, C] f32
-  TensorView ids;            // [T, E] i32
-  TensorView weights;        // [T, E] f32
+  TensorView logits;
+  TensorView tokens;  // C <= T
+  TensorView token_weights;
+  TensorView ids;
+  TensorView weights;
   ExpertScoring scoring = ExpertScoring::softmax;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("logits", &ExpertChoice::logits);
-    f.output("tokens", &ExpertChoice::tokens);
-    f.output("tokenWeights", &ExpertChoice::token_weights);
-    f.output("ids", &ExpertChoice::ids);
-    f.output("weights", &ExpertChoice::weights);
+    f.input("logits", &ExpertChoice::logits, "[T, E] float");
+    f.output("tokens", &ExpertChoice::tokens, "[E, C] i32");
+    f.output("tokenWeights", &ExpertChoice::token_weights, "[E, C] f32");
+    f.output("ids", &ExpertChoice::ids, "[T, E] i32");
+    f.output("weights", &ExpertChoice::weights, "[T, E] f32");
     f.value("scoring", &ExpertChoice::scoring);
+  }
+
+  Status check() const {
+    return expect_sizes(tokens.shape[1] <= logits.shape[0] && logits.size() <= INT32_MAX,
+                        "expertChoice: expected a capacity of at most T and fewer than 2^31 logits");
   }
 };
 

@@ -52,68 +52,70 @@ struct ExpertProduct {
 struct Permute {
   static constexpr const char* kName = "permute";
 
-  TensorView x;             // [T, H] float
-  TensorView token_of_row;  // [R] i32
-  TensorView rows;          // [R, H] like x
+  TensorView x;
+  TensorView token_of_row;
+  TensorView rows;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("x", &Permute::x);
-    f.input("tokenOfRow", &Permute::token_of_row);
-    f.output("rows", &Permute::rows);
+    f.input("x", &Permute::x, "[T, H] D");
+    f.input("tokenOfRow", &Permute::token_of_row, "[R] i32");
+    f.output("rows", &Permute::rows, "[R, H] D");
   }
 };
 
 struct Unpermute {
   static constexpr const char* kName = "unpermute";
 
-  TensorView rows;         // [R, H] float
-  TensorView row_of_slot;  // [T, k] i32
-  TensorView slots;        // [T, k, H] like rows
+  TensorView rows;
+  TensorView row_of_slot;
+  TensorView slots;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("rows", &Unpermute::rows);
-    f.input("rowOfSlot", &Unpermute::row_of_slot);
-    f.output("slots", &Unpermute::slots);
+    f.input("rows", &Unpermute::rows, "[R, H] D");
+    f.input("rowOfSlot", &Unpermute::row_of_slot, "[T, k] i32");
+    f.output("slots", &Unpermute::slots, "[T, k, H] D");
   }
 };
 
 struct GroupedGemm {
   static constexpr const char* kName = "groupedGemm";
 
-  TensorView x;                           // [R or T, K] float
+  TensorView x;
   const PackedExperts* weight = nullptr;  // experts, rows = N, columns = K, activation
-  TensorView bias;                        // [E, N] float, or absent
-  TensorView offsets;                     // [E + 1] i32
-  TensorView token_of_row;                // [R] i32, or absent
-  TensorView y;                           // [R, outputs] float
+  TensorView bias;
+  TensorView offsets;
+  TensorView token_of_row;
+  TensorView y;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("x", &GroupedGemm::x);
+    f.input("x", &GroupedGemm::x, "[M, K] float");
     f.value("weight", &GroupedGemm::weight);
-    f.optional_input("bias", &GroupedGemm::bias);
-    f.input("offsets", &GroupedGemm::offsets);
-    f.optional_input("tokenOfRow", &GroupedGemm::token_of_row);
-    f.output("y", &GroupedGemm::y);
+    f.optional_input("bias", &GroupedGemm::bias, "[E, N] float");
+    f.input("offsets", &GroupedGemm::offsets, "[E+1] i32");
+    f.optional_input("tokenOfRow", &GroupedGemm::token_of_row, "[R] i32");
+    f.output("y", &GroupedGemm::y, "[R, O] float");
   }
+
+  Status check() const;  // in core/backend.h, which knows packed experts
 };
 
 struct Combine {
   static constexpr const char* kName = "combine";
 
-  TensorView rows;         // [R, H] float
-  TensorView row_of_slot;  // [T, k] i32
-  TensorView weights;      // [T, k] f32
-  TensorView y;            // [T, H] float
+  TensorView rows;
+  TensorView row_of_slot;
+  TensorView weights;
+  TensorView y;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("rows", &Combine::rows);
-    f.input("rowOfSlot", &Combine::row_of_slot);
-    f.input("weights", &Combine::weights);
-    f.output("y", &Combine::y);
+    f.input("rows", &Combine::rows, "[R, H] float");
+    f.input("rowOfSlot", &Combine::row_of_slot, "[T, k] i32");
+    f.input("weights", &Combine::weights, "[T, k] f32");
+    f.output("y", &Combine::y, "[T, H] float");
   }
 };
 
@@ -121,17 +123,17 @@ struct CopyMatrix {
   static constexpr const char* kName = "copyMatrix";
 
   MatrixView source;  // [rows, columns] float
-  TensorView target;  // likewise
+  TensorView target;  // [rows, columns]
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.value("source", &CopyMatrix::source);
-    f.output("target", &CopyMatrix::target);
+    f.output("target", &CopyMatrix::target, "[...] float");
   }
 
   Status check() const {
-    if (target.size() == source.rows * source.columns) return {};
-    return {Code::internal, "copyMatrix: target: expected a tensor of the matrix's size"};
+    return expect_sizes(target.size() == source.rows * source.columns && is_float(source.dtype),
+                        "copyMatrix: target: expected the size of the matrix, and a matrix of floats");
   }
 };
 

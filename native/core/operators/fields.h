@@ -1,32 +1,41 @@
 // How a description names its fields to generic code, such as the binding's reader and the list that the addon exports.
 //
 // A description is an aggregate with a template `fields(f)` that calls, for every member in order,
-//   f.input(name, member), f.optional_input(name, member)    a tensor that the operator reads,
-//   f.output(name, member), f.optional_output(name, member)  a tensor that it overwrites,
-//   f.updated(name, member)                                  a tensor that it reads and then writes,
+//   f.input(name, member, pattern), f.optional_input(...)    a tensor that the operator reads,
+//   f.output(name, member, pattern), f.optional_output(...)  a tensor that it overwrites,
+//   f.updated(name, member, pattern)                         a tensor that it reads and then writes,
 //   f.value(name, member)                                    anything else; its type says what.
-// Names are those of JavaScript. An operator's description also has its name, kName, and a check() if a wrong call
-// could make it access memory out of bounds.
+// Names are those of JavaScript; patterns (see tensor_pattern.h) say what the tensors have to be. An operator's
+// description also has its name, kName, and a check() if a wrong call could make it access memory out of bounds in
+// spite of the patterns.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
+#include "core/operators/tensor_pattern.h"
+#include "core/status.h"
 #include "core/tensor_view.h"
 
 namespace moe {
 
 class PackedExperts;
 
+// A failure with this message unless a relation between the numbers of a description holds.
+inline Status expect_sizes(bool holds, const char* message) {
+  return holds ? Status() : Status{Code::shape_mismatch, message};
+}
+
 // Counts the fields that a description names.
 struct FieldCount {
   int count = 0;
 
-  constexpr void input(const char*, auto) { ++count; }
-  constexpr void optional_input(const char*, auto) { ++count; }
-  constexpr void output(const char*, auto) { ++count; }
-  constexpr void optional_output(const char*, auto) { ++count; }
-  constexpr void updated(const char*, auto) { ++count; }
+  constexpr void input(const char*, auto, const TensorPattern&) { ++count; }
+  constexpr void optional_input(const char*, auto, const TensorPattern&) { ++count; }
+  constexpr void output(const char*, auto, const TensorPattern&) { ++count; }
+  constexpr void optional_output(const char*, auto, const TensorPattern&) { ++count; }
+  constexpr void updated(const char*, auto, const TensorPattern&) { ++count; }
   constexpr void value(const char*, auto) { ++count; }
 };
 

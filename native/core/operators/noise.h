@@ -17,79 +17,88 @@ struct Random {
   uint64_t seed = 0;
   int64_t offset = 0;  // of the first value in the seed's sequence
   Distribution distribution = Distribution::uniform;
-  TensorView values;  // any shape, f32
+  TensorView values;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.value("seed", &Random::seed);
     f.value("offset", &Random::offset);
     f.value("distribution", &Random::distribution);
-    f.output("values", &Random::values);
+    f.output("values", &Random::values, "[...] f32");
   }
+
+  Status check() const { return expect_sizes(offset >= 0, "random: expected an offset of at least 0"); }
 };
 
 struct Jitter {
   static constexpr const char* kName = "jitter";
 
-  TensorView x;  // [T, H] float
+  TensorView x;
   uint64_t seed = 0;
   float epsilon = 0.0f;
-  TensorView y;  // like x
+  TensorView y;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("x", &Jitter::x);
+    f.input("x", &Jitter::x, "[T, H] D");
     f.value("seed", &Jitter::seed);
     f.value("epsilon", &Jitter::epsilon);
-    f.output("y", &Jitter::y);
+    f.output("y", &Jitter::y, "[T, H] D");
   }
 };
 
 struct NoisyLogits {
   static constexpr const char* kName = "noisyLogits";
 
-  TensorView clean;   // [T, E] f32
-  TensorView spread;  // [T, E] f32
-  TensorView noise;   // [T, E] f32
+  TensorView clean;
+  TensorView spread;
+  TensorView noise;
   float epsilon = 0.0f;
-  TensorView logits;     // [T, E] f32
-  TensorView deviation;  // [T, E] f32
+  TensorView logits;
+  TensorView deviation;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("clean", &NoisyLogits::clean);
-    f.input("spread", &NoisyLogits::spread);
-    f.input("noise", &NoisyLogits::noise);
+    f.input("clean", &NoisyLogits::clean, "[T, E] f32");
+    f.input("spread", &NoisyLogits::spread, "[T, E] f32");
+    f.input("noise", &NoisyLogits::noise, "[T, E] f32");
     f.value("epsilon", &NoisyLogits::epsilon);
-    f.output("logits", &NoisyLogits::logits);
-    f.output("deviation", &NoisyLogits::deviation);
+    f.output("logits", &NoisyLogits::logits, "[T, E] f32");
+    f.output("deviation", &NoisyLogits::deviation, "[T, E] f32");
   }
 };
 
 struct ExpertLoad {
   static constexpr const char* kName = "expertLoad";
 
-  TensorView clean;       // [T, E] f32
-  TensorView noisy;       // [T, E] f32
-  TensorView deviation;   // [T, E] f32
-  TensorView token_mask;  // [T] u8, or absent
+  TensorView clean;
+  TensorView noisy;
+  TensorView deviation;
+  TensorView token_mask;
   int32_t top_k = 1;
-  TensorView group_ids;   // [T, k1] i32, or absent
-  TensorView group_load;  // [G] f32, or absent
-  TensorView load;        // [E] f32
+  TensorView group_ids;
+  TensorView group_load;
+  TensorView load;
 
   int64_t groups() const { return group_load.absent() ? 1 : group_load.shape[0]; }
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("clean", &ExpertLoad::clean);
-    f.input("noisy", &ExpertLoad::noisy);
-    f.input("deviation", &ExpertLoad::deviation);
-    f.optional_input("tokenMask", &ExpertLoad::token_mask);
+    f.input("clean", &ExpertLoad::clean, "[T, E] f32");
+    f.input("noisy", &ExpertLoad::noisy, "[T, E] f32");
+    f.input("deviation", &ExpertLoad::deviation, "[T, E] f32");
+    f.optional_input("tokenMask", &ExpertLoad::token_mask, "[T] u8");
     f.value("topK", &ExpertLoad::top_k);
-    f.optional_input("groupIds", &ExpertLoad::group_ids);
-    f.optional_input("groupLoad", &ExpertLoad::group_load);
-    f.output("load", &ExpertLoad::load);
+    f.optional_input("groupIds", &ExpertLoad::group_ids, "[T, k] i32");
+    f.optional_input("groupLoad", &ExpertLoad::group_load, "[G] f32");
+    f.output("load", &ExpertLoad::load, "[E] f32");
+  }
+
+  Status check() const {
+    const int64_t experts = clean.shape[1];
+    return expect_sizes(group_ids.absent() == group_load.absent() && groups() >= 1 && experts % groups() == 0 &&
+                            top_k >= 1 && top_k <= experts / groups(),
+                        "expertLoad: expected groups that divide the experts, and topK of those of a group");
   }
 };
 

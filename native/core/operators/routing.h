@@ -36,6 +36,14 @@ struct GatingRule {
     return group_score == GroupScore::max ? 1 : group_score == GroupScore::top2_sum ? 2 : top_k / top_groups;
   }
 
+  // Whether the rule can choose from so many experts.
+  bool fits(int64_t experts) const {
+    if (top_k < 1 || top_k > experts || num_groups < 1 || experts % num_groups != 0) return false;
+    const int64_t group_size = experts / num_groups;
+    return top_groups >= 1 && top_groups <= num_groups && top_k <= top_groups * group_size &&
+           group_terms() <= group_size;
+  }
+
   template <class Fields>
   static constexpr void fields(Fields& f) {
     f.value("topK", &GatingRule::top_k);
@@ -55,36 +63,45 @@ struct GatingRule {
 struct RouterProjection {
   static constexpr const char* kName = "routerProjection";
 
-  TensorView x;       // [T, H] float
-  TensorView weight;  // [E, H] float
-  TensorView bias;    // [E] float, or absent
-  TensorView logits;  // [T, E] f32
+  TensorView x;
+  TensorView weight;
+  TensorView bias;
+  TensorView logits;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("x", &RouterProjection::x);
-    f.input("weight", &RouterProjection::weight);
-    f.optional_input("bias", &RouterProjection::bias);
-    f.output("logits", &RouterProjection::logits);
+    f.input("x", &RouterProjection::x, "[T, H] float");
+    f.input("weight", &RouterProjection::weight, "[E, H] float");
+    f.optional_input("bias", &RouterProjection::bias, "[E] float");
+    f.output("logits", &RouterProjection::logits, "[T, E] f32");
+  }
+
+  Status check() const {
+    return expect_sizes(x.shape[0] <= INT32_MAX, "routerProjection: expected fewer than 2^31 tokens");
   }
 };
 
 struct Gating {
   static constexpr const char* kName = "gating";
 
-  TensorView logits;          // [T, E] float
-  TensorView selection_bias;  // [E] float, or absent
-  TensorView ids;             // [T, k] i32
-  TensorView weights;         // [T, k] f32
+  TensorView logits;
+  TensorView selection_bias;
+  TensorView ids;
+  TensorView weights;
   GatingRule rule;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("logits", &Gating::logits);
-    f.optional_input("selectionBias", &Gating::selection_bias);
-    f.output("ids", &Gating::ids);
-    f.output("weights", &Gating::weights);
+    f.input("logits", &Gating::logits, "[T, E] float");
+    f.optional_input("selectionBias", &Gating::selection_bias, "[E] float");
+    f.output("ids", &Gating::ids, "[T, k] i32");
+    f.output("weights", &Gating::weights, "[T, k] f32");
     f.value("rule", &Gating::rule);
+  }
+
+  Status check() const {
+    return expect_sizes(ids.shape[1] == rule.top_k && rule.fits(logits.shape[1]),
+                        "gating: expected a rule that fits the logits");
   }
 };
 
@@ -92,43 +109,55 @@ struct Gating {
 struct HierarchicalGating {
   static constexpr const char* kName = "hierarchicalGating";
 
-  TensorView group_logits;  // [T, G] float
-  TensorView logits;        // [T, E] float
-  TensorView ids;           // [T, k1 * k2] i32
-  TensorView weights;       // [T, k1 * k2] f32
-  GatingRule groups;        // top_k = k1
-  GatingRule experts;       // top_k = k2
+  TensorView group_logits;
+  TensorView logits;
+  TensorView ids;
+  TensorView weights;
+  GatingRule groups;   // top_k = k1
+  GatingRule experts;  // top_k = k2
 
   int64_t group_size() const { return logits.shape[1] / group_logits.shape[1]; }
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("groupLogits", &HierarchicalGating::group_logits);
-    f.input("logits", &HierarchicalGating::logits);
-    f.output("ids", &HierarchicalGating::ids);
-    f.output("weights", &HierarchicalGating::weights);
+    f.input("groupLogits", &HierarchicalGating::group_logits, "[T, G] float");
+    f.input("logits", &HierarchicalGating::logits, "[T, E] float");
+    f.output("ids", &HierarchicalGating::ids, "[T, k] i32");
+    f.output("weights", &HierarchicalGating::weights, "[T, k] f32");
     f.value("groups", &HierarchicalGating::groups);
     f.value("experts", &HierarchicalGating::experts);
+  }
+
+  Status check() const {
+    const int64_t count = group_logits.shape[1];
+    return expect_sizes(count >= 1 && logits.shape[1] % count == 0 && groups.fits(count) &&
+                            experts.fits(group_size()) && ids.shape[1] == int64_t{groups.top_k} * experts.top_k,
+                        "hierarchicalGating: expected rules that fit the logits");
   }
 };
 
 struct Sort {
   static constexpr const char* kName = "sort";
 
-  TensorView ids;                // [T, k] i32
-  TensorView offsets;            // [E + 1] i32
-  TensorView tokens_per_expert;  // [E] i32
-  TensorView token_of_row;       // [T * k] i32
-  TensorView row_of_slot;        // [T, k] i32
+  TensorView ids;
+  TensorView offsets;
+  TensorView tokens_per_expert;
+  TensorView token_of_row;
+  TensorView row_of_slot;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("ids", &Sort::ids);
-    f.output("offsets", &Sort::offsets);
-    f.output("tokensPerExpert", &Sort::tokens_per_expert);
-    f.output("tokenOfRow", &Sort::token_of_row);
-    f.output("rowOfSlot", &Sort::row_of_slot);
+    f.input("ids", &Sort::ids, "[T, k] i32");
+    f.output("offsets", &Sort::offsets, "[E+1] i32");
+    f.output("tokensPerExpert", &Sort::tokens_per_expert, "[E] i32");
+    f.output("tokenOfRow", &Sort::token_of_row, "[T*k] i32");
+    f.output("rowOfSlot", &Sort::row_of_slot, "[T, k] i32");
   }
+
+  // Without choices T may be any number, with no memory behind it.
+  int64_t tokens() const { return ids.shape[1] == 0 ? 0 : ids.shape[0]; }
+
+  Status check() const { return expect_sizes(ids.size() <= INT32_MAX, "sort: expected fewer than 2^31 choices"); }
 };
 
 }  // namespace moe

@@ -13,19 +13,19 @@ namespace moe {
 struct RouterScores {
   static constexpr const char* kName = "routerScores";
 
-  TensorView logits;       // [T, E] float
-  TensorView scores;       // [T, E] f32, or absent
-  TensorView log_sum_exp;  // [T] f32, or absent
-  TensorView entropy;      // [T] f32, or absent
+  TensorView logits;
+  TensorView scores;
+  TensorView log_sum_exp;
+  TensorView entropy;
   ExpertScoring scoring = ExpertScoring::softmax;
   bool normalize = false;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("logits", &RouterScores::logits);
-    f.optional_output("scores", &RouterScores::scores);
-    f.optional_output("logSumExp", &RouterScores::log_sum_exp);
-    f.optional_output("entropy", &RouterScores::entropy);
+    f.input("logits", &RouterScores::logits, "[T, E] float");
+    f.optional_output("scores", &RouterScores::scores, "[T, E] f32");
+    f.optional_output("logSumExp", &RouterScores::log_sum_exp, "[T] f32");
+    f.optional_output("entropy", &RouterScores::entropy, "[T] f32");
     f.value("scoring", &RouterScores::scoring);
     f.value("normalize", &RouterScores::normalize);
   }
@@ -34,62 +34,78 @@ struct RouterScores {
 struct ExpertTotals {
   static constexpr const char* kName = "expertTotals";
 
-  TensorView ids;         // [T, k] i32
-  TensorView weights;     // [T, k] f32, or absent
-  TensorView token_mask;  // [T] u8, or absent
-  TensorView tokens;      // [S, E] i32
-  TensorView dropped;     // [S] i32
-  TensorView sums;        // [S, E] f32, absent if weights are
-  int64_t choices = 0;    // only a token's first `choices` slots count
+  TensorView ids;
+  TensorView weights;
+  TensorView token_mask;
+  TensorView tokens;
+  TensorView dropped;
+  TensorView sums;      // absent if weights are
+  int64_t choices = 0;  // only a token's first `choices` slots count
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("ids", &ExpertTotals::ids);
-    f.optional_input("weights", &ExpertTotals::weights);
-    f.optional_input("tokenMask", &ExpertTotals::token_mask);
-    f.output("tokens", &ExpertTotals::tokens);
-    f.output("dropped", &ExpertTotals::dropped);
-    f.optional_output("sums", &ExpertTotals::sums);
+    f.input("ids", &ExpertTotals::ids, "[T, k] i32");
+    f.optional_input("weights", &ExpertTotals::weights, "[T, k] f32");
+    f.optional_input("tokenMask", &ExpertTotals::token_mask, "[T] u8");
+    f.output("tokens", &ExpertTotals::tokens, "[S, E] i32");
+    f.output("dropped", &ExpertTotals::dropped, "[S] i32");
+    f.optional_output("sums", &ExpertTotals::sums, "[S, E] f32");
     f.value("choices", &ExpertTotals::choices);
+  }
+
+  // Without choices T may be any number, with no memory behind it.
+  int64_t counted_tokens() const { return ids.shape[1] == 0 ? 0 : ids.shape[0]; }
+
+  Status check() const {
+    const int64_t sequences = tokens.shape[0];
+    return expect_sizes(sequences >= 1 && ids.shape[0] % sequences == 0 && choices >= 0 && choices <= ids.shape[1] &&
+                            sums.absent() == weights.absent() && ids.size() <= INT32_MAX,
+                        "expertTotals: expected sequences that divide the tokens, and at most k choices");
   }
 };
 
 struct ColumnMeans {
   static constexpr const char* kName = "columnMeans";
 
-  TensorView values;      // [T, N] f32
-  TensorView token_mask;  // [T] u8, or absent
-  TensorView means;       // [S, N] f32
-  TensorView counts;      // [S] i32, or absent
+  TensorView values;
+  TensorView token_mask;
+  TensorView means;
+  TensorView counts;
   bool square = false;
   bool total = false;  // sums, not divided by the counts
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("values", &ColumnMeans::values);
-    f.optional_input("tokenMask", &ColumnMeans::token_mask);
-    f.output("means", &ColumnMeans::means);
-    f.optional_output("counts", &ColumnMeans::counts);
+    f.input("values", &ColumnMeans::values, "[T, N] f32");
+    f.optional_input("tokenMask", &ColumnMeans::token_mask, "[T] u8");
+    f.output("means", &ColumnMeans::means, "[S, N] f32");
+    f.optional_output("counts", &ColumnMeans::counts, "[S] i32");
     f.value("square", &ColumnMeans::square);
     f.value("total", &ColumnMeans::total);
+  }
+
+  Status check() const {
+    const int64_t sequences = means.shape[0];
+    return expect_sizes(sequences >= 1 && values.shape[0] % sequences == 0,
+                        "columnMeans: expected sequences that divide the rows");
   }
 };
 
 struct BalanceLoss {
   static constexpr const char* kName = "balanceLoss";
 
-  TensorView tokens;  // [S, E] i32
-  TensorView means;   // [S, E] f32
-  TensorView counts;  // [S] i32
-  TensorView loss;    // [1] f32
+  TensorView tokens;
+  TensorView means;
+  TensorView counts;
+  TensorView loss;
   double scale = 0;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("tokens", &BalanceLoss::tokens);
-    f.input("means", &BalanceLoss::means);
-    f.input("counts", &BalanceLoss::counts);
-    f.output("loss", &BalanceLoss::loss);
+    f.input("tokens", &BalanceLoss::tokens, "[S, E] i32");
+    f.input("means", &BalanceLoss::means, "[S, E] f32");
+    f.input("counts", &BalanceLoss::counts, "[S] i32");
+    f.output("loss", &BalanceLoss::loss, "[1] f32");
     f.value("scale", &BalanceLoss::scale);
   }
 };
@@ -99,15 +115,15 @@ MOE_ENUM(ImbalanceMeasure, cv_squared, cv_squared_unbiased, maximum_violation)
 struct Imbalance {
   static constexpr const char* kName = "imbalance";
 
-  TensorView values;  // i32 or f32, of any shape
-  TensorView result;  // [1] f32
+  TensorView values;
+  TensorView result;
   ImbalanceMeasure measure = ImbalanceMeasure::cv_squared;
   double epsilon = 0;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("values", &Imbalance::values);
-    f.output("result", &Imbalance::result);
+    f.input("values", &Imbalance::values, "[...] number");
+    f.output("result", &Imbalance::result, "[1] f32");
     f.value("measure", &Imbalance::measure);
     f.value("epsilon", &Imbalance::epsilon);
   }
@@ -116,16 +132,16 @@ struct Imbalance {
 struct UpdateSelectionBias {
   static constexpr const char* kName = "updateSelectionBias";
 
-  TensorView bias;     // [E] f32
-  TensorView tokens;   // [S, E] i32
-  TensorView updated;  // [E] f32, may be bias
+  TensorView bias;
+  TensorView tokens;
+  TensorView updated;  // may be bias
   double rate = 0;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("bias", &UpdateSelectionBias::bias);
-    f.input("tokens", &UpdateSelectionBias::tokens);
-    f.output("updated", &UpdateSelectionBias::updated);
+    f.input("bias", &UpdateSelectionBias::bias, "[E] f32");
+    f.input("tokens", &UpdateSelectionBias::tokens, "[S, E] i32");
+    f.output("updated", &UpdateSelectionBias::updated, "[E] f32");
     f.value("rate", &UpdateSelectionBias::rate);
   }
 };
@@ -133,17 +149,22 @@ struct UpdateSelectionBias {
 struct Accumulate {
   static constexpr const char* kName = "accumulate";
 
-  TensorView values;  // i32 or f32: N values, or totals [N, 2]
-  TensorView totals;  // [N, 2] of the same dtype
+  TensorView values;  // N values, or totals [N, 2]
+  TensorView totals;
   bool values_are_totals = false;
   double scale = 1;  // of float values only
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("values", &Accumulate::values);
-    f.updated("totals", &Accumulate::totals);
+    f.input("values", &Accumulate::values, "[...] V");
+    f.updated("totals", &Accumulate::totals, "[N, 2] V");
     f.value("valuesAreTotals", &Accumulate::values_are_totals);
     f.value("scale", &Accumulate::scale);
+  }
+
+  Status check() const {
+    return expect_sizes(values.size() == (values_are_totals ? 2 : 1) * totals.shape[0],
+                        "accumulate: expected as many values as totals");
   }
 };
 

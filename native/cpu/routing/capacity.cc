@@ -119,7 +119,7 @@ Status run(Context& context, const LimitCapacity& p) {
 }
 
 Status run(Context& context, const ExpertSlots& p) {
-  const int64_t tokens = p.ids.shape[0], top_k = p.ids.shape[1], pairs = p.ids.size();
+  const int64_t tokens = p.tokens(), top_k = p.ids.shape[1], pairs = p.ids.size();
   const int64_t experts = p.slots.shape[0], capacity = p.slots.shape[1];
   SortedRows sorted{};
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {

@@ -63,7 +63,7 @@ Status run(Context&, const Sort& p) {
   const int64_t top_k = std::max<int64_t>(1, p.ids.shape[1]);
   return sort_rows({.name = "sort: ids",
                     .ids = p.ids.as<const int32_t>(),
-                    .tokens = p.ids.size() / top_k,
+                    .tokens = p.tokens(),
                     .top_k = top_k,
                     .experts = p.tokens_per_expert.shape[0]},
                    {.offsets = p.offsets.as<int32_t>(),

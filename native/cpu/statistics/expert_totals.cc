@@ -9,7 +9,7 @@ Status run(Context& context, const ExpertTotals& p) {
   const int64_t experts = p.tokens.shape[1];
   const bool weighted = !p.weights.absent();
   const TokenMask mask(p.token_mask);
-  const RowUnits units = row_units(p.ids.shape[0], p.tokens.shape[0]);
+  const RowUnits units = row_units(p.counted_tokens(), p.tokens.shape[0]);
   // Column E counts the slots that have no expert.
   const int64_t columns = experts + 1;
   int32_t* counts = nullptr;

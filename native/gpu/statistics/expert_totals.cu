@@ -64,7 +64,7 @@ MOE_KERNEL(totals_kernel, (gpu::kRowThreads), const TotalsArguments a) {
   });
 }
 
-RowUnits totals_units(const ExpertTotals& p) { return row_units(p.ids.shape[0], p.tokens.shape[0]); }
+RowUnits totals_units(const ExpertTotals& p) { return row_units(p.counted_tokens(), p.tokens.shape[0]); }
 
 size_t expert_totals_bytes(const ExpertTotals& p) {
   const int64_t cells = totals_units(p).all() * (p.tokens.shape[1] + 1);

@@ -8,15 +8,15 @@ namespace moe {
 struct TestScale {
   static constexpr const char* kName = "testScale";
 
-  TensorView x;  // [T, H] float
+  TensorView x;
   float factor = 1.0f;
-  TensorView y;  // like x
+  TensorView y;
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
-    f.input("x", &TestScale::x);
+    f.input("x", &TestScale::x, "[T, H] D");
     f.value("factor", &TestScale::factor);
-    f.output("y", &TestScale::y);
+    f.output("y", &TestScale::y, "[T, H] D");
   }
 };
 
