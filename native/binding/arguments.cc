@@ -1,5 +1,7 @@
 #include "binding/arguments.h"
 
+#include <cmath>
+
 #include "core/formats/find_format.h"
 
 namespace moe::binding {
@@ -26,8 +28,12 @@ TensorView optional_tensor(Napi::Env env, Napi::Value value, Uses& uses, Access 
 }
 
 int64_t integer(Napi::Env env, Napi::Value value, const char* name) {
-  if (!value.IsNumber()) throw_error(env, {Code::invalid_argument, std::string(name) + ": expected an integer"});
-  return value.As<Napi::Number>().Int64Value();
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  // Beyond 2^53 a double cannot tell neighbouring integers apart.
+  if (!(std::trunc(number) == number && std::abs(number) <= 0x1p53)) {
+    throw_error(env, {Code::invalid_argument, std::string(name) + ": expected an integer, got " + text_of(value)});
+  }
+  return static_cast<int64_t>(number);
 }
 
 std::string text_of(Napi::Value value) {
@@ -77,8 +83,11 @@ MatrixView matrix(Napi::Env env, Napi::Value value, Uses& uses) {
   view.columns = integer(env, given.Get("columns"), "columns");
   view.row_stride = integer(env, given.Get("rowStride"), "rowStride");
   view.column_stride = integer(env, given.Get("columnStride"), "columnStride");
+  // As doubles, since the products may overflow.
+  const double last = static_cast<double>(view.rows - 1) * static_cast<double>(view.row_stride) +
+                      static_cast<double>(view.columns - 1) * static_cast<double>(view.column_stride);
   const bool in_memory = view.rows > 0 && view.columns > 0 && view.row_stride >= 0 && view.column_stride >= 0 &&
-                         (view.rows - 1) * view.row_stride + (view.columns - 1) * view.column_stride < memory.size();
+                         last < static_cast<double>(memory.size());
   if (!in_memory) throw_error(env, {Code::internal, "native argument: a matrix reaches beyond its tensor"});
   return view;
 }
@@ -100,14 +109,18 @@ static void check_weight(Napi::Env env, const WeightView& view) {
   const auto groups = [&view](const ScaleLevel& level, const MatrixView& matrix) {
     if (level.absent()) return matrix.absent();
     const int64_t columns = level.columns == 0 ? view.columns : level.columns;
-    return !matrix.absent() && matrix.rows == (view.rows + level.rows - 1) / level.rows &&
+    return !matrix.absent() && info(matrix.dtype).bytes == static_cast<size_t>(scale_bytes(level.type)) &&
+           matrix.rows == (view.rows + level.rows - 1) / level.rows &&
            matrix.columns == (view.columns + columns - 1) / columns;
   };
   const bool codes = view.codes.rows == view.rows &&
                      view.codes.columns == (format.plain() ? view.columns : format.row_bytes(view.columns)) &&
                      view.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8);
   const ScaleLevel no_level;
-  const bool offsets = groups(format.offset != Offset::none ? format.scales : no_level, view.zeros) &&
+  // Zero points have a byte each.
+  ScaleLevel zeros = format.offset != Offset::none ? format.scales : no_level;
+  if (format.offset == Offset::zero_point) zeros.type = ScaleType::i8;
+  const bool offsets = groups(zeros, view.zeros) &&
                        groups(format.offset == Offset::minimum ? format.super_scales : no_level, view.super_zeros);
   if (codes && offsets && groups(format.scales, view.scales) && groups(format.super_scales, view.super_scales)) return;
   throw_error(env,

@@ -6,6 +6,7 @@
 #include "binding/arguments.h"
 #include "binding/captured_forward.h"
 #include "binding/field_reader.h"
+#include "core/layer/check.h"
 
 namespace moe::binding {
 
@@ -80,6 +81,7 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   const Napi::Object bank = given.Get("bank").ToObject();
   description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};
   description.gating = read_fields<GatingRule>(given, "layer");
+  check(env, check_layer(description));
   return description;
 }
 
@@ -126,14 +128,18 @@ void LayerObject::set_router(const Napi::CallbackInfo& info) {
   Uses uses;
   const WeightView projection = weight(env, info[0], uses);
   const MatrixView bias = optional_matrix(env, info[1], uses);
-  set(env, layer(env)->description().all_experts(), &Layer::set_router, std::move(uses), projection, bias);
+  const LayerDescription& description = layer(env)->description();
+  check(env, check_router(description, projection, bias));
+  set(env, description.all_experts(), &Layer::set_router, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_selection_bias(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Uses uses;
   const MatrixView bias = matrix(env, info[0], uses);
-  set(env, layer(env)->description().all_experts() + 1, &Layer::set_selection_bias, std::move(uses), bias);
+  const LayerDescription& description = layer(env)->description();
+  check(env, check_selection_bias(description, bias));
+  set(env, description.all_experts() + 1, &Layer::set_selection_bias, std::move(uses), bias);
 }
 
 void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
@@ -142,15 +148,12 @@ void LayerObject::set_shared_gate(const Napi::CallbackInfo& info) {
   const WeightView projection = weight(env, info[0], uses);
   const MatrixView bias = optional_matrix(env, info[1], uses);
   const LayerDescription& description = layer(env)->description();
-  if (projection.rows != description.shared_gate_rows()) {
-    throw_error(env, {Code::invalid_argument, "setSharedGate: the weight does not fit the layer's shared gate"});
-  }
+  check(env, check_shared_gate(description, projection, bias));
   set(env, description.all_experts() + 2, &Layer::set_shared_gate, std::move(uses), projection, bias);
 }
 
 void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const LayerDescription& description = layer(env)->description();
   const int64_t expert = integer(env, info[0], "expert");
   const Napi::Object given = info[1].ToObject();
   Uses uses;
@@ -162,17 +165,14 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   weights.gate_bias = optional_matrix(env, given.Get("gateBias"), uses);
   weights.up_bias = optional_matrix(env, given.Get("upBias"), uses);
   weights.down_bias = optional_matrix(env, given.Get("downBias"), uses);
-  if (expert < 0 || expert >= description.all_experts() || is_gated(description.activation) == weights.gate.absent() ||
-      description.factor == weights.factor.absent()) {
-    throw_error(env, {Code::invalid_argument, "setExpert: the expert's index, gate or factor does not fit the layer"});
-  }
+  check(env, check_expert(layer(env)->description(), expert, weights));
   set(env, expert, &Layer::set_expert, std::move(uses), expert, weights);
 }
 
 void LayerObject::run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward,
                       Uses uses) {
   const std::shared_ptr<Layer>& target = layer(env);
-  check(env, check_stages(stages, target->description(), forward));
+  check(env, check_forward(target->description(), stages, forward));
   uses.reads(target, kWhole);
   device().enqueue(
       env, name, [target, stages = std::move(stages), forward] { return target->run(stages, forward); },
@@ -240,7 +240,7 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   Uses uses;
   std::vector<Stage> stages = stages_of(info);
   const LayerForward problem = layer_forward(info, stages, uses);
-  check(env, check_stages(stages, layer(env)->description(), problem));
+  check(env, check_forward(layer(env)->description(), stages, problem));
   return CapturedForwardObject::create(device_.Value(), layer(env), std::move(stages), problem, std::move(uses));
 }
 

@@ -32,6 +32,7 @@ Napi::Object PackedExpertsObject::create(Napi::Object device, DeviceObject& owne
   weights.format = weight_format(env, info[3]);
   weights.activation = choice<Activation>(env, info[4], "activation");
   weights.clamp = read_fields<Clamp>(info[5], "clamp");
+  check(env, weights.check());
   std::unique_ptr<PackedExperts> packed;
   check(env, owner.backend(env)->packed_experts(weights, &packed));
   Napi::Object object = Addon::of(env).packed_experts.New({});
@@ -70,10 +71,7 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
   Uses uses;
   const WeightView first = weight(env, info[1], uses);
   const WeightView up = optional_weight(env, info[2], uses);
-  if (expert < 0 || expert >= target->weights().experts || is_gated(target->weights().activation) == up.absent()) {
-    throw_error(env,
-                {Code::invalid_argument, "setExpert: the expert's index or up half does not fit the packed experts"});
-  }
+  check(env, target->weights().check_expert(expert, first, up));
   const size_t place = static_cast<size_t>(expert);
   uses.writes(target, {place, place + 1});
   DeviceObject::Unwrap(device_.Value())

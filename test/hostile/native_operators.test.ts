@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Backend } from "../../lib/core/backend.js";
 import { Device } from "../../lib/core/device.js";
-import { type DType, dtypes } from "../../lib/core/dtype.js";
+import type { DType } from "../../lib/core/dtype.js";
 import { isMoeError } from "../../lib/core/errors.js";
 import { loadNative } from "../../lib/core/native.js";
 import type { Fields } from "../../lib/core/operators/field.js";
@@ -10,15 +10,11 @@ import type { Shape } from "../../lib/core/shape.js";
 import type { TensorHandle } from "../../lib/core/tensor_handle.js";
 import { Inputs } from "../../lib/testing/inputs.js";
 import { cases } from "../../lib/testing/table.js";
+import { changes, type Known } from "../support/changed_tensors.js";
 import { deviceNames } from "../support/devices.js";
 
 // Native operators called without the checks of lib/operators, with one tensor that does not go with the others: every call must
 // be refused before it can leave its memory.
-
-interface Known {
-  readonly dtype: DType;
-  readonly shape: Shape;
-}
 
 type Operands = Readonly<Record<string, unknown>>;
 
@@ -97,18 +93,6 @@ class Attacker {
     handle.clear();
     return handle;
   }
-}
-
-/** Other sizes for a tensor, and another dtype of no more bytes. */
-function* changes({ dtype, shape }: Known): Generator<readonly [place: string, changed: Known]> {
-  for (const [index, size] of shape.entries()) {
-    for (const other of [size - 1, size + 1, 0]) {
-      yield [`[${index}]`, { dtype, shape: shape.with(index, other) }];
-    }
-  }
-  yield ["", { dtype, shape: [...shape, 1] }];
-  const wrong: DType = dtypes[dtype].float ? "u8" : "bf16";
-  yield [" dtype", { dtype: wrong, shape }];
 }
 
 describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) => {

@@ -18,6 +18,8 @@ struct WeightView {
   const int32_t* input_order = nullptr;  // [columns], the input that each stored column multiplies; null: its own
 
   bool absent() const { return format == nullptr; }
+  // Whether it is no larger than this.
+  bool within(int64_t most_rows, int64_t most_columns) const { return rows <= most_rows && columns <= most_columns; }
 };
 
 // A plain matrix.

@@ -15,6 +15,14 @@ inline std::string tensor_text(const TensorView& tensor) {
   return text + "] " + info(tensor.dtype).name;
 }
 
+// Whether a tensor is what its pattern says, with the sizes and dtypes that `match` knows already.
+inline Status check_tensor(TensorMatch& match, const std::string& name, const TensorView& tensor,
+                           const TensorPattern& pattern) {
+  if (match.fits(pattern, tensor)) return {};
+  return {Code::shape_mismatch,
+          name + ": expected " + pattern.text + " that goes with the other sizes, got " + tensor_text(tensor)};
+}
+
 // Compares the tensors of a description with their patterns.
 template <Description T>
 class TensorCheck {
@@ -23,10 +31,8 @@ class TensorCheck {
   const Status& status() const { return status_; }
 
   void input(const char* name, TensorView T::*member, const TensorPattern& pattern) {
-    const TensorView& tensor = description_.*member;
-    if (!status_.ok() || match_.fits(pattern, tensor)) return;
-    status_ = {Code::shape_mismatch, std::string(T::kName) + "." + name + ": expected " + pattern.text +
-                                         " that goes with the other tensors, got " + tensor_text(tensor)};
+    if (!status_.ok()) return;
+    status_ = check_tensor(match_, std::string(T::kName) + "." + name, description_.*member, pattern);
   }
   void optional_input(const char* name, TensorView T::*member, const TensorPattern& pattern) {
     if (!(description_.*member).absent()) input(name, member, pattern);

@@ -1,10 +1,11 @@
 // Moves rows to the experts, through them and back; see lib/core/operators/experts.ts.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/enum.h"
-#include "core/formats/weight_format.h"
+#include "core/formats/weight_view.h"
 #include "core/operators/fields.h"
 #include "core/status.h"
 #include "core/tensor_view.h"
@@ -47,6 +48,23 @@ struct ExpertProduct {
 
   bool gated() const { return part == ActivationPart::whole && is_gated(activation); }
   int64_t outputs() const { return gated() ? rows / 2 : rows; }
+
+  // Checks that the sizes are sizes, and that no number of bytes overflows.
+  Status check() const {
+    MOE_TRY(
+        expect_sizes(experts >= 0 && experts < INT32_MAX && rows >= 0 && columns >= 0 && (!gated() || rows % 2 == 0),
+                     "packed experts: expected sizes, and an even number of rows for gate and up"));
+    double elements = 1;
+    for (const int64_t size : {experts, rows, columns}) elements *= std::max(1.0, static_cast<double>(size));
+    if (elements <= 0x1p50) return {};
+    return {Code::out_of_memory, "packed experts: no memory for more than 2^50 elements"};
+  }
+  // Checks that these can be packed as expert `expert`: `up` with a gated product alone, and neither too large.
+  Status check_expert(int64_t expert, const WeightView& weight, const WeightView& up) const {
+    return expect_sizes(expert >= 0 && expert < experts && gated() != up.absent() &&
+                            weight.within(outputs(), columns) && up.within(outputs(), columns),
+                        "setExpert: expected an expert's index, and weights that fit the packed experts");
+  }
 };
 
 struct Permute {

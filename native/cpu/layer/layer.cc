@@ -56,7 +56,7 @@ Status CpuLayer::run(Stages stages, const LayerForward& f) {
   tokens.weights = f.weights.as<float>();
   tokens.y = f.y.as<char>();
   StageTimes times;
-  const int64_t chunk = std::max<int64_t>(1, kChunkRows / d.slots(tokens.choices));
+  const int64_t chunk = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, d.slots(tokens.choices)));
   auto* state = static_cast<CpuForwardState*>(f.state);
   Status data_error;
   for (int64_t first = 0; first < tokens.count; first += chunk) {

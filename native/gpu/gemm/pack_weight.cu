@@ -36,7 +36,10 @@ MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads), const Arguments a) {
     __syncwarp();
     if (place.column >= a.weight.rows) return;
     for (int64_t column = lane; column < a.weight.columns; column += 32) {
-      packed[input_of(a.weight, column)] = from_float<To>(dequantize(a.format, a.weight, place.column, column));
+      const int64_t input = input_of(a.weight, column);
+      // An order may name inputs that there are not.
+      if (input < 0 || input >= a.pitch) continue;
+      packed[input] = from_float<To>(dequantize(a.format, a.weight, place.column, column));
     }
   });
 }

@@ -4,6 +4,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 
 Status run_router(const Pass& pass) {
+  if (pass.weights.router().absent()) return {Code::invalid_argument, "layer: expected a router that has been set"};
   return launch_router_projection({.x = pass.forward.x,
                                    .weight = pass.weights.router(),
                                    .bias = pass.weights.router_bias(),

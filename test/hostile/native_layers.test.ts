@@ -1,0 +1,323 @@
+import { afterAll, describe, expect, test } from "vitest";
+import type { Backend, ExpertMatrices, LayerDescription, LayerHandle } from "../../lib/core/backend.js";
+import type { DType } from "../../lib/core/dtype.js";
+import { isMoeError } from "../../lib/core/errors.js";
+import { loadNative } from "../../lib/core/native.js";
+import type { Shape } from "../../lib/core/shape.js";
+import type { StageName } from "../../lib/core/stages.js";
+import type { StridedMatrix, TensorHandle } from "../../lib/core/tensor_handle.js";
+import { plainWeight, type WeightMatrix } from "../../lib/core/weight_format.js";
+import { describeLayer } from "../../lib/layer/description/config.js";
+import { changes, type Known } from "../support/changed_tensors.js";
+import { deviceNames } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+
+// Native layers and packed experts used without the checks of lib, with sizes that do not go with the memory: every call
+// must be refused before it can leave that memory.
+
+const [T, H, I, E, k] = [5, 24, 16, 6, 2];
+const config = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };
+const plain = describeLayer({ ...config, activation: "swiglu" }, "f32");
+const shared = describeLayer(
+  { ...config, activation: "relu", factor: true, sharedExpert: { intermediateSize: I, gate: "sigmoid" } },
+  "bf16",
+);
+
+const x = { dtype: "f32", shape: [T, H] } as const;
+const logits = { dtype: "f32", shape: [T, E] } as const;
+const ids = { dtype: "i32", shape: [T, k] } as const;
+const weights = { dtype: "f32", shape: [T, k] } as const;
+const noSizes = [2 ** 53, 2 ** 62, Number.NaN, 1.5, -1];
+
+describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) => {
+  const device = loadNative().open(name, { threads: 2, poison: true, tf32: false, callSites: false });
+  afterAll(() => device.dispose());
+
+  function tensor({ dtype, shape }: Known): TensorHandle {
+    const handle = device.empty(dtype, shape);
+    handle.clear();
+    return handle;
+  }
+
+  function matrix(rows: number, columns: number, dtype: DType = "f32"): StridedMatrix {
+    return { handle: tensor({ dtype, shape: [rows, columns] }), rows, columns, rowStride: columns, columnStride: 1 };
+  }
+
+  const weight = (rows: number, columns: number) => plainWeight("f32", matrix(rows, columns));
+
+  function expert(changed: Partial<ExpertMatrices> = {}): ExpertMatrices {
+    const [gate, up, down] = [weight(I, H), weight(I, H), weight(H, I)];
+    const biases = { gateBias: matrix(1, I), upBias: matrix(1, I), downBias: matrix(1, H) };
+    return { gate, up, factor: null, down, ...biases, ...changed };
+  }
+
+  /** A layer whose weights are all zero. */
+  function layerOf(description: LayerDescription): LayerHandle {
+    const layer = device.layer(description);
+    layer.setRouter(weight(E, H), matrix(1, E));
+    if (description.sharedGate !== "none") layer.setSharedGate(weight(1, H), null);
+    const kinds = description.factor ? { gate: null, gateBias: null, factor: weight(I, H) } : {};
+    for (let index = 0; index < E + description.sharedExperts; index++) layer.setExpert(index, expert(kinds));
+    return layer;
+  }
+
+  /** The calls that were taken, though they should not be. */
+  function taken(calls: Readonly<Record<string, () => void>>): string[] {
+    return Object.entries(calls).flatMap(([what, call]) => {
+      try {
+        call();
+        device.synchronizeSync();
+      } catch (error) {
+        if (isMoeError(error, "SHAPE_MISMATCH", "INVALID_ARGUMENT", "OUT_OF_MEMORY", "ID_OUT_OF_RANGE", "INTERNAL")) return [];
+        throw error;
+      }
+      return [what];
+    });
+  }
+
+  test.each(["layer", "weightLayout"] as const)("%s() refuses sizes that are none", (method) => {
+    const wrong: Record<string, Partial<LayerDescription>> = { "i32 biases": { biasDType: "i32" } };
+    for (const field of ["hiddenSize", "intermediateSize", "numExperts", "sharedExperts"] as const) {
+      for (const size of [...noSizes, ...(field === "sharedExperts" ? [] : [0])]) {
+        wrong[`${field} ${size}`] = {
+          [field]: size,
+          ...(field === "numExperts" && { bank: { first: 0, count: size } }),
+        };
+      }
+    }
+    for (const [first, count] of [...noSizes.flatMap((size) => [[size, 1] as const, [0, size] as const])]) {
+      wrong[`bank ${first} ${count}`] = { bank: { first, count } };
+    }
+    for (const [first, count] of [
+      [0, E + 1],
+      [1, E],
+      [E, 1],
+      [0, 0],
+    ] as const) {
+      wrong[`bank ${first} ${count}`] = { bank: { first, count } };
+    }
+    const calls = Object.entries(wrong).map(([what, changed]) => [
+      what,
+      () => device[method]({ ...plain, ...changed }),
+    ]);
+    expect(taken(Object.fromEntries(calls))).toEqual([]);
+    device[method](plain);
+  });
+
+  test("setters refuse weights that do not fit", () => {
+    const layer = layerOf(plain);
+    const gated = layerOf(shared);
+    const calls: Record<string, () => void> = {
+      "an expert too many": () => layer.setExpert(E, expert()),
+      "a negative expert": () => layer.setExpert(-1, expert()),
+      "no gate": () => layer.setExpert(0, expert({ gate: null })),
+      "a factor": () => layer.setExpert(0, expert({ factor: weight(I, H) })),
+      "no factor": () => gated.setExpert(0, expert({ gate: null, gateBias: null })),
+      "a shared gate of none": () => layer.setSharedGate(weight(1, H), null),
+      "a shared gate of two rows": () => gated.setSharedGate(weight(2, H), null),
+      "a shared gate's bias of two": () => gated.setSharedGate(weight(1, H), matrix(1, 2)),
+      "an i32 bias": () => layer.setExpert(0, expert({ upBias: matrix(1, I, "i32") })),
+      "a bias of two rows": () => layer.setExpert(0, expert({ upBias: matrix(2, I) })),
+      "a selection bias of i32": () => layer.setSelectionBias(matrix(1, E, "i32")),
+    };
+    for (const off of [-1, 1]) {
+      calls[`router rows ${off}`] = () => layer.setRouter(weight(E + off, H), null);
+      calls[`router columns ${off}`] = () => layer.setRouter(weight(E, H + off), null);
+      calls[`router bias ${off}`] = () => layer.setRouter(weight(E, H), matrix(1, E + off));
+      calls[`selection bias ${off}`] = () => layer.setSelectionBias(matrix(1, E + off));
+      calls[`shared gate columns ${off}`] = () => gated.setSharedGate(weight(1, H + off), null);
+    }
+    for (const name of ["gate", "up"] as const) {
+      calls[`${name} rows`] = () => layer.setExpert(0, expert({ [name]: weight(I + 1, H) }));
+      calls[`${name} columns`] = () => layer.setExpert(0, expert({ [name]: weight(I, H + 1) }));
+      calls[`${name}Bias`] = () => layer.setExpert(0, expert({ [`${name}Bias`]: matrix(1, I + 1) }));
+    }
+    const factor = (rows: number, columns: number) =>
+      gated.setExpert(0, expert({ gate: null, gateBias: null, factor: weight(rows, columns) }));
+    calls["factor rows"] = () => factor(I + 1, H);
+    calls["factor columns"] = () => factor(I, H + 1);
+    calls["down rows"] = () => layer.setExpert(0, expert({ down: weight(H + 1, I) }));
+    calls["down columns"] = () => layer.setExpert(0, expert({ down: weight(H, I + 1) }));
+    calls["down bias"] = () => layer.setExpert(0, expert({ downBias: matrix(1, H + 1) }));
+    expect(taken(calls)).toEqual([]);
+    // Smaller ones are filled with zeros.
+    layer.setExpert(0, expert({ up: weight(I - 1, H - 1), upBias: matrix(1, 1), down: weight(1, 1) }));
+    device.synchronizeSync();
+  });
+
+  test("matrices that reach beyond their memory are refused", () => {
+    const layer = layerOf(plain);
+    const set = (changed: Partial<StridedMatrix>) => layer.setSelectionBias({ ...matrix(1, E), ...changed });
+    const calls: Record<string, () => void> = {};
+    for (const field of ["rows", "columns", "rowStride", "columnStride"] as const) {
+      for (const value of [2 ** 40, ...noSizes]) {
+        // The stride of a single row is of no consequence.
+        if (field === "rowStride" && value > 0 && Number.isInteger(value)) continue;
+        calls[`${field} ${value}`] = () => set({ [field]: value });
+      }
+    }
+    calls["strides whose product overflows"] = () =>
+      layer.setRouter(plainWeight("f32", { ...matrix(E, H), rowStride: 2 ** 52, rows: 2 ** 12 + 1 }), null);
+    expect(taken(calls)).toEqual([]);
+  });
+
+  test("weights whose parts do not fit are refused", () => {
+    const wrong: Record<string, Partial<WeightMatrix>> = {
+      "another dtype": { format: "bf16" },
+      "more rows": { rows: E + 1 },
+      "more columns": { columns: H + 1 },
+      "scales of none": { scales: matrix(1, 1) },
+      "zeros of none": { zeros: matrix(1, 1) },
+      "a short input scale": { inputScale: tensor({ dtype: "f32", shape: [H - 1] }) },
+      "an input scale of i32": { inputScale: tensor({ dtype: "i32", shape: [H] }) },
+      "an input order of u8": { inputOrder: tensor({ dtype: "u8", shape: [H] }) },
+    };
+    const layer = layerOf(plain);
+    const calls = Object.entries(wrong).map(([what, changed]) => [
+      what,
+      () => layer.setRouter({ ...weight(E, H), ...changed }, null),
+    ]);
+    expect(taken(Object.fromEntries(calls))).toEqual([]);
+  });
+
+  test("forwards refuse tensors that do not go with the layer", () => {
+    const calls: Record<string, () => void> = {};
+    for (const [kind, description] of Object.entries({ plain, shared })) {
+      const layer = layerOf(description);
+      const known = { x, logits, ids, weights, y: x };
+      const methods: Record<string, (given: Readonly<Record<string, TensorHandle>>) => void> = {
+        logits: ({ x, logits }) => layer.logits(x as TensorHandle, logits as TensorHandle),
+        route: ({ x, ids, weights }) => layer.route(x as TensorHandle, ids as TensorHandle, weights as TensorHandle),
+        forward: ({ x, y }) => layer.forward(x as TensorHandle, y as TensorHandle, null, null, -1),
+        routed: ({ x, y, ids, weights }) =>
+          layer.forward(x as TensorHandle, y as TensorHandle, ids as TensorHandle, weights as TensorHandle, -1),
+        capture: ({ x, y, ids, weights }) =>
+          layer
+            .capture(x as TensorHandle, y as TensorHandle, ids as TensorHandle, weights as TensorHandle, -1)
+            .replay(),
+      };
+      const uses: Record<string, readonly (keyof typeof known)[]> = {
+        logits: ["x", "logits"],
+        route: ["x", "ids", "weights"],
+        forward: ["x", "y"],
+        routed: ["x", "y", "ids", "weights"],
+        capture: ["x", "y", "ids", "weights"],
+      };
+      for (const [method, names] of Object.entries(uses)) {
+        const given = (changed: Partial<Record<string, Known>>) =>
+          Object.fromEntries(names.map((name) => [name, tensor(changed[name] ?? known[name])]));
+        methods[method]?.(given({}));
+        device.synchronizeSync();
+        for (const name of names) {
+          for (const [place, changed] of changes(known[name])) {
+            calls[`${kind} ${method} ${name}${place} ${changed.shape}`] = () =>
+              methods[method]?.(given({ [name]: changed }));
+          }
+        }
+      }
+    }
+    expect(taken(calls)).toEqual([]);
+  });
+
+  test("lists of stages without their tensors are refused", () => {
+    const layer = layerOf(plain);
+    const [given, y, chosen, weighed] = [x, x, ids, weights].map(tensor) as [
+      TensorHandle,
+      TensorHandle,
+      TensorHandle,
+      TensorHandle,
+    ];
+    const run = (y: TensorHandle | null, a: TensorHandle | null, b: TensorHandle | null, ...stages: StageName[]) => {
+      layer.forward(given, y, a, b, -1, stages);
+    };
+    const whole = ["router", "sharedGate", "gating", "sort", "gateUp", "down", "combine"] as const;
+    const calls = {
+      "no y": () => run(null, null, null, ...whole),
+      "ids alone": () => run(y, chosen, null, ...whole),
+      "weights alone": () => run(y, null, weighed, ...whole),
+      "routed ids alone": () => run(y, chosen, null, "sort", "gateUp", "down", "combine"),
+      "gating without logits": () => run(null, chosen, weighed, "gating"),
+      "combine alone": () => run(y, chosen, weighed, "combine"),
+      "a stage twice": () => run(y, chosen, weighed, "router", "router"),
+    };
+    expect(taken(calls)).toEqual([]);
+    run(y, chosen, weighed, ...whole);
+    device.synchronizeSync();
+  });
+
+  test("a rule that cannot choose so many experts is refused when it is to choose", () => {
+    for (const rule of [{ topK: E + 1 }, { topK: 0 }, { numGroups: 4 }, { numGroups: 0 }, { topGroups: 2 ** 30 }]) {
+      const layer = layerOf({ ...plain, ...rule });
+      const choices = (rule as { topK?: number }).topK ?? k;
+      const shape: Shape = [T, choices];
+      const call = () => layer.route(tensor(x), tensor({ dtype: "i32", shape }), tensor({ dtype: "f32", shape }));
+      expectError(call, "SHAPE_MISMATCH", /rule/);
+      layer.forward(tensor(x), tensor(x), tensor(ids), tensor(weights), -1);
+    }
+    device.synchronizeSync();
+  });
+
+  test("wrong bounds on the choices, and no choices at all, do no harm", () => {
+    for (const description of [plain, shared]) {
+      const layer = layerOf(description);
+      for (const most of [-5, 0, 1, 2 ** 53]) {
+        taken({ bound: () => layer.forward(tensor(x), tensor(x), tensor(ids), tensor(weights), most) });
+      }
+      const [y, none] = [tensor(x), { shape: [T, 0] } as const];
+      layer.forward(tensor(x), y, tensor({ dtype: "i32", ...none }), tensor({ dtype: "f32", ...none }), -1);
+      expect(new Float32Array(y.readSync(false))).toEqual(new Float32Array(T * H));
+    }
+  });
+
+  test("a layer whose weights were never set does no harm", () => {
+    for (const description of [plain, shared]) {
+      const layer = (device as Backend).layer(description);
+      taken({ forward: () => layer.forward(tensor(x), tensor(x), null, null, -1) });
+      taken({ routed: () => layer.forward(tensor(x), tensor(x), tensor(ids), tensor(weights), -1) });
+    }
+  });
+
+  test("stored parts of other sizes are refused", () => {
+    if (device.weightLayout(plain) === "") return;
+    const parts = layerOf(plain).parts();
+    device.synchronizeSync();
+    const calls: Record<string, () => void> = {};
+    for (const [part, handle] of Object.entries(parts)) {
+      const bytes = handle.map()?.length as number;
+      calls[`short ${part}`] = () => device.layer(plain, { ...parts, [part]: handle.view([bytes - 64], 64) });
+    }
+    for (const changed of [{ hiddenSize: H + 1 }, { intermediateSize: 4 * I }, { numExperts: E + 64 }]) {
+      calls[JSON.stringify(changed)] = () => device.layer({ ...plain, ...changed }, parts);
+    }
+    calls["a part too many"] = () => device.layer(plain, { ...parts, other: tensor(x) });
+    expect(taken(calls)).toEqual([]);
+    device.layer(plain, parts).forward(tensor(x), tensor(x), null, null, -1);
+    device.synchronizeSync();
+  });
+
+  test("packed experts refuse sizes and weights that do not fit", () => {
+    const pack = (experts: number, rows: number, columns: number) =>
+      device.packedExperts(experts, rows, columns, "f32", "swiglu", plain.clamp);
+    const packed = pack(2, 8, 6);
+    const set = (index: number, rows: number, columns: number, up: WeightMatrix | null) => () =>
+      packed.setExpert(index, weight(rows, columns), up);
+    const calls: Record<string, () => void> = {
+      "an odd number of rows": () => void pack(2, 7, 6),
+      "an expert too many": set(2, 4, 6, weight(4, 6)),
+      "a negative expert": set(-1, 4, 6, weight(4, 6)),
+      "no up": set(0, 4, 6, null),
+      rows: set(0, 5, 6, weight(4, 6)),
+      columns: set(0, 4, 7, weight(4, 6)),
+      "rows of up": set(0, 4, 6, weight(5, 6)),
+      "columns of up": set(0, 4, 6, weight(4, 7)),
+    };
+    for (const size of [2 ** 40, ...noSizes]) {
+      calls[`experts ${size}`] = () => void pack(size, 8, 6);
+      calls[`rows ${size}`] = () => void pack(2, size, 6);
+      calls[`columns ${size}`] = () => void pack(2, 8, size);
+    }
+    expect(taken(calls)).toEqual([]);
+    set(1, 4, 6, weight(3, 5))();
+    device.synchronizeSync();
+  });
+});
