@@ -1,10 +1,13 @@
 #include "cpu/runtime/topology.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <fstream>
-#include <sstream>
+#include <initializer_list>
 #include <thread>
+
+#include "core/control_groups.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -14,30 +17,38 @@ namespace moe::cpu {
 
 namespace {
 
-// The first value of a cgroup v2 file; -1 if there is no such file or it says "max".
-double cgroup_value(const char* name, double* second = nullptr) {
-  std::ifstream file(std::string("/sys/fs/cgroup/") + name);
-  std::string first;
-  if (!(file >> first) || first == "max") return -1;
-  if (second != nullptr) file >> *second;
-  std::istringstream text(first);
-  double value = -1;
-  text >> value;
-  return value;
+// A group's share of the processors' time, in processors; 0 if it has no limit.
+double share_of_group(const std::string& folder, GroupVersion version) {
+  double quota = 0, period = 0;
+  if (version == GroupVersion::v1) {
+    std::ifstream(folder + "/cpu.cfs_quota_us") >> quota;
+    std::ifstream(folder + "/cpu.cfs_period_us") >> period;
+  } else {
+    // "max" is not a number.
+    std::ifstream(folder + "/cpu.max") >> quota >> period;
+  }
+  return quota > 0 && period > 0 ? quota / period : 0;
 }
 
 }  // namespace
+
+int cpus_of_groups(const std::string& root) {
+  double least = INT_MAX;
+  for (const GroupVersion version : {GroupVersion::v1, GroupVersion::v2}) {
+    for (const std::string& folder : control_groups(root, version, "cpu")) {
+      if (const double share = share_of_group(folder, version); share > 0) least = std::min(least, std::ceil(share));
+    }
+  }
+  return static_cast<int>(least);
+}
 
 int usable_cpus() {
   int count = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 #if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
-  double period = 0;
-  const double quota = cgroup_value("cpu.max", &period);
-  if (quota > 0 && period > 0) count = std::min(count, static_cast<int>(std::ceil(quota / period)));
 #endif
-  return std::max(1, count);
+  return std::max(1, std::min(count, cpus_of_groups()));
 }
 
 std::string cpu_model() {

@@ -5,8 +5,11 @@
 
 namespace moe::cpu {
 
-// CPUs within the affinity mask and container limits, at least 1.
+// CPUs within the affinity mask and the limits of control groups, at least 1.
 int usable_cpus();
+// The processors' time that the control groups of this process leave it, in CPUs, rounded up; INT_MAX if none limits
+// it. `root` is where proc and sys are, for tests.
+int cpus_of_groups(const std::string& root = "");
 // The processor's name as it reports it.
 std::string cpu_model();
 

@@ -1,27 +1,18 @@
 #include "core/memory_limits.h"
 
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <random>
 
 #include "check.h"
+#include "system_root.h"
 
 namespace {
 
 using moe::available_memory;
 
-// A folder that plays the file system's root, with proc/meminfo.
-class Root {
+class Root : public moe::test::SystemRoot {
  public:
-  Root() : path_(std::filesystem::temp_directory_path() / ("moe_limits_" + std::to_string(std::random_device()()))) {
+  Root() {
     write("proc/meminfo", "MemTotal:       24684092 kB\nMemFree:        20010856 kB\nMemAvailable:   20000 kB\n");
-  }
-  ~Root() { std::filesystem::remove_all(path_); }
-
-  void write(const std::string& name, const std::string& text) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name) << text;
   }
   // A group of version 2 with a limit of its own; `used` includes `file` bytes of the page cache.
   void group(const std::string& folder, const std::string& limit, int64_t used, int64_t file) const {
@@ -37,10 +28,7 @@ class Root {
     write(folder + "/memory.stat",
           "cache 5\nactive_file 5\ntotal_active_file 0\ntotal_inactive_file " + std::to_string(file) + "\n");
   }
-  size_t available() const { return available_memory(path_.string()); }
-
- private:
-  std::filesystem::path path_;
+  size_t available() const { return available_memory(path()); }
 };
 
 constexpr size_t kMachine = 20000 * 1024;

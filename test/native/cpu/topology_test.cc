@@ -1,0 +1,56 @@
+#include "cpu/runtime/topology.h"
+
+#include <climits>
+
+#include "check.h"
+#include "system_root.h"
+
+namespace {
+
+using moe::cpu::cpus_of_groups;
+using moe::test::SystemRoot;
+
+constexpr const char* kMount = "30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+constexpr const char* kMountV1 = "36 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
+
+}  // namespace
+
+MOE_TEST(processors_without_groups_are_not_limited) {
+  SystemRoot root;
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
+  root.write("proc/self/mountinfo", kMount);
+  root.write("proc/self/cgroup", "0::/app\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
+  root.write("sys/fs/cgroup/app/cpu.max", "max 100000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
+}
+
+MOE_TEST(processors_are_limited_by_the_processs_own_group_and_its_parents) {
+  SystemRoot root;
+  root.write("proc/self/mountinfo", kMount);
+  root.write("proc/self/cgroup", "0::/user.slice/app.service\n");
+  root.write("sys/fs/cgroup/user.slice/app.service/cpu.max", "250000 100000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), 3);
+  root.write("sys/fs/cgroup/user.slice/cpu.max", "20000 10000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), 2);
+  root.write("sys/fs/cgroup/cpu.max", "50000 100000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), 1);
+  root.write("proc/self/cgroup", "0::/other\n");
+  root.write("sys/fs/cgroup/cpu.max", "max 100000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
+}
+
+MOE_TEST(processors_are_limited_by_groups_of_version_1) {
+  SystemRoot root;
+  root.write("proc/self/mountinfo", kMountV1);
+  root.write("proc/self/cgroup", "4:cpu,cpuacct:/jobs/7\n0::/\n");
+  const auto group = [&](const std::string& folder, const char* quota) {
+    root.write("sys/fs/cgroup/cpu,cpuacct" + folder + "/cpu.cfs_quota_us", quota);
+    root.write("sys/fs/cgroup/cpu,cpuacct" + folder + "/cpu.cfs_period_us", "100000\n");
+  };
+  group("", "-1\n");
+  group("/jobs/7", "-1\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), INT_MAX);
+  group("/jobs", "400000\n");
+  MOE_CHECK_EQUAL(cpus_of_groups(root.path()), 4);
+}
