@@ -12,15 +12,6 @@
 
 namespace moe::binding {
 
-// A pending promise, or the end of the stream. Created and settled on the JavaScript thread; in between, the stream's
-// thread sets `status`.
-struct DeviceObject::Completion {
-  std::optional<Napi::Promise::Deferred> deferred;
-  std::function<Napi::Value(Napi::Env)> result;
-  bool ends_stream = false;
-  Status status = {};
-};
-
 namespace {
 
 const Status& disposed() {
@@ -29,6 +20,24 @@ const Status& disposed() {
 }
 
 }  // namespace
+
+// A pending promise, or the end of the stream. Created and settled on the JavaScript thread; in between, the stream's
+// thread sets `status`.
+struct DeviceObject::Completion {
+  std::optional<Napi::Promise::Deferred> deferred;
+  std::function<Napi::Value(Napi::Env)> result;
+  bool ends_stream = false;
+  Status status = {};
+  // Of a device that was collected while it worked.
+  std::unique_ptr<Stream> left = {};
+  Completions completions = {};
+
+  void end_left() {
+    left->cancel(disposed());
+    left.reset();
+    completions.Release();
+  }
+};
 
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
@@ -91,13 +100,34 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
 DeviceObject::~DeviceObject() {
   if (ended_) return;
   napi_remove_env_cleanup_hook(Env(), end_device, this);
-  end();
+  const bool works = stream_ != nullptr && !stream_->idle();
+  const auto leave = [this] {
+    leave_stream();
+    return Status();
+  };
+  // Without memory to leave it behind, its end is waited for.
+  if (!works || !guarded(leave).ok()) end();
 }
 
 const std::shared_ptr<Backend>& DeviceObject::backend(Napi::Env env) const {
   if (backend_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
   return backend_;
 }
+
+void DeviceObject::leave_stream() {
+  auto made = std::make_unique<Completion>();
+  made->completions = completions_;
+  stream_->end([backend = backend_] { return backend->synchronize(); },
+               [completion = made.get()](Status) { completion->completions.NonBlockingCall(completion); });
+  stream_->cancel(disposed());
+  made->left = std::move(stream_);
+  napi_add_env_cleanup_hook(Env(), end_left, made.get());
+  // complete() owns it now.
+  (void)made.release();
+  ended_ = true;
+}
+
+void DeviceObject::end_left(void* completion) { static_cast<Completion*>(completion)->end_left(); }
 
 void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)->end(); }
 
@@ -159,6 +189,12 @@ void DeviceObject::await(Napi::Env env, std::unique_ptr<Completion> made,
 void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept {
   const std::unique_ptr<Completion> owned(completion);
   if (env == nullptr) return;
+  if (completion->left != nullptr) {
+    napi_remove_env_cleanup_hook(env, end_left, completion);
+    // As below, this does not wait. There is no device any more.
+    completion->end_left();
+    return;
+  }
   // Fails only if the environment is ending. Nobody could catch an exception here.
   (void)guarded([&] {
     const Napi::HandleScope scope(env);

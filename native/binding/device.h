@@ -49,6 +49,9 @@ class DeviceObject : public Object<DeviceObject> {
   // environment ends, before it takes away what completions need.
   void end() noexcept;
   static void end_device(void* device);
+  // Lets a completion end the stream of a device that is collected while it works.
+  void leave_stream();
+  static void end_left(void* completion);
   // The error of a failed wait. If call sites are kept, its cause is the call whose work failed.
   Napi::Value error_of_wait(Napi::Env env, const Status& status) const;
   void settle(Napi::Env env, Completion& completion) const;

@@ -35,6 +35,13 @@ describe.runIf(process.platform === "linux").each(nativeDevices)("dispose() of a
   });
 });
 
+describe.runIf(process.platform === "linux").each(nativeDevices)("collection of a working %s device", (device) => {
+  test("does not wait for its stream", async () => {
+    const outcome = await runFixture("collected_in_flight", device, ["--expose-gc"]);
+    expect(outcome).toEqual(cleanExit("1 at work\nended\n"));
+  });
+});
+
 describe.each(nativeDevices)("worker threads with %s", (device) => {
   test("load the addon concurrently and repeatedly", async () => {
     expect(await runFixture("workers", device)).toEqual(cleanExit("1:0 2:0 3:0 4:0 8\n".repeat(2)));
