@@ -1,5 +1,5 @@
-// Fails every allocation and thread start of the addon in turn, alone and with all that follow it. Each run must end with
-// the right numbers or an error, and the same work must succeed afterwards.
+// Fails the allocations and thread starts of the addon in turn, one for each call stack, alone and with all that follow
+// it. Each run must end with the right numbers or an error, and the same work must succeed afterwards.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -9,16 +9,17 @@ import { root } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 
 const devices = ["cpu", "simt"];
-const phases = ["addon", "open", "create", "load", "cache", "forward", "capture", "operators", "data"];
+const phases = ["addon", "open", "close", "create", "load", "cache", "forward", "capture", "operators", "data"];
 const kinds = ["memory", "threads"];
-const counts = { one: 1, "all from there on": 1e9 };
+const extents = { one: "one", "all from there on": "all" };
 /** A run without output for this long hangs. */
 const patience = 300_000;
 
 const usage = `Usage: npm run test:faults -- [--device NAME] [--phase NAME] [--runs N] [--list]
 
-Fails every allocation and thread start of the addon in turn, on ${devices.join(" and ")}, in these phases:
-${phases.join(", ")}. --runs N limits each phase to about N failures. --list prints the sweeps and runs none.`;
+Fails the allocations and thread starts of the addon in turn, one for each call stack, on ${devices.join(" and ")}, in these
+phases: ${phases.join(", ")}.
+--runs N limits each phase to about N failures. --list prints the sweeps and runs none.`;
 const options = parseOptions();
 const module = join(root, "build", "Release", "moe_faults.node");
 const addon = join(root, "build", "Release", "moe_kernels.node");
@@ -30,7 +31,7 @@ const sweeps = devices
   // The addon is the same on every device, and only cpu maps files.
   .filter(({ device, phase }) => device === "cpu" || !["addon", "cache"].includes(phase))
   .filter(({ phase }) => phase !== "addon" || !cuda)
-  .flatMap((sweep) => kinds.flatMap((kind) => Object.keys(counts).map((count) => ({ ...sweep, kind, count }))));
+  .flatMap((sweep) => kinds.flatMap((kind) => Object.keys(extents).map((extent) => ({ ...sweep, kind, extent }))));
 
 if (options.list) {
   for (const sweep of sweeps) console.log(nameOf(sweep));
@@ -66,50 +67,53 @@ function parseOptions() {
   return values;
 }
 
-function nameOf({ device, phase, kind, count }) {
-  return `${device} ${phase}, ${kind}: ${count}`;
+function nameOf({ device, phase, kind, extent }) {
+  return `${device} ${phase}, ${kind}: ${extent}`;
 }
 
 /** Fails the calls of a sweep in turn. If a process ends early, another continues with the next call. */
 async function run(sweep) {
-  const { calls, outcome: failure } = await scenario(sweep, 1e9, 1);
+  const { sites, outcome: failure } = await scenario(sweep, "none", 1, []);
   if (failure !== undefined) failures.push(`${nameOf(sweep)}, without a call that fails: ${failure}`);
-  const step = Math.max(1, Math.ceil(calls / Number(options.runs ?? calls)));
+  const every = Math.max(1, Math.ceil((sites ?? 1) / Number(options.runs ?? Infinity)));
   const outcomes = new Map();
-  for (let next = 1; next <= calls; ) {
-    const { ended, outcome } = await scenario(sweep, next, step, note);
-    const last = ended.at(-1) ?? next - step;
+  const failed = [];
+  for (let finished = failure !== undefined; !finished; ) {
+    const before = failed.length;
+    const { sites, outcome } = await scenario(sweep, extents[sweep.extent], every, failed, note);
     if (outcome !== undefined) {
-      failures.push(`${nameOf(sweep)}, call ${last + step}: ${outcome}`);
+      failures.push(`${nameOf(sweep)}, call stack ${failed.at(-1)}: ${outcome}`);
       note("wrong");
     }
-    next = last + step * (outcome === undefined ? 1 : 2);
+    finished = sites !== undefined || failed.length === before;
   }
   const text = [...outcomes].map(([outcome, number]) => `${number} ${outcome}`).join(", ");
-  console.log(`${nameOf(sweep)}: ${calls} calls${text && `: ${text}`}`);
+  console.log(`${nameOf(sweep)}: ${sites} call stacks${text && `: ${text}`}`);
 
   /** Counts a run by how it ended: `done`, `error CODE`, `wrong`. */
   function note(ended) {
     runs++;
-    const outcome = ended.split(" at ")[0].split(":")[0];
+    const outcome = ended.split(":")[0];
     outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
   }
 }
 
 /**
- * Runs a process that fails call `first` and then every `step`th. Returns how many calls it counted, the runs that ended,
- * and what is wrong if the process ended badly.
+ * Runs a process that fails calls whose stacks are not in `failed`, and adds them there. Returns the number of call stacks
+ * if it has come to the end, and what is wrong if it ended badly.
  */
-function scenario(sweep, first, step, onEnd = () => {}) {
-  const { device, phase, kind, count } = sweep;
+function scenario(sweep, how, every, failed, onEnd = () => {}) {
+  const { device, phase, kind } = sweep;
   const path = join(root, "test", "native", "faults", "scenario.mjs");
-  const args = [path, module, device, phase, kind, String(first), String(step), String(counts[count])];
-  const child = spawn(process.execPath, args, {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, LD_PRELOAD: module },
-  });
-  const ended = [];
-  let calls;
+  const child = spawn(
+    process.execPath,
+    ["--expose-gc", path, module, device, phase, kind, how, String(every), ...failed],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, LD_PRELOAD: module },
+    },
+  );
+  let sites;
   let errors = "";
   let hangs = false;
   const watch = setTimeout(() => {
@@ -121,20 +125,19 @@ function scenario(sweep, first, step, onEnd = () => {}) {
   });
   createInterface({ input: child.stdout }).on("line", (line) => {
     watch.refresh();
-    const [word, number, ...outcome] = line.split(" ");
-    if (word === "calls") calls = Number(number);
+    const [word, ...rest] = line.split(" ");
+    if (word === "fails") failed.push(rest[0]);
+    if (word === "sites") sites = Number(rest[0]);
     if (word !== "end") return;
-    ended.push(Number(number));
-    onEnd(outcome.join(" "));
-    if (outcome[0] === "wrong:") failures.push(`${nameOf(sweep)}, call ${number}: ${outcome.join(" ")}`);
+    onEnd(rest.join(" "));
+    if (rest[0] === "wrong:") failures.push(`${nameOf(sweep)}, call stack ${failed.at(-1)}: ${rest.join(" ")}`);
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("close", (code, signal) => {
       clearTimeout(watch);
       const why = hangs ? "hangs" : `ended with ${signal ?? `exit code ${code}`}`;
-      const outcome = calls === undefined || code !== 0 ? `${why}: ${errors.trim().slice(0, 600)}` : undefined;
-      resolve({ calls: calls ?? 0, ended, outcome });
+      resolve({ sites, outcome: code === 0 ? undefined : `${why}: ${errors.trim().slice(0, 600)}` });
     });
   });
 }

@@ -48,17 +48,11 @@ struct Use {
 // What a piece of work reads and writes. It stays alive until the work has run.
 class Uses {
  public:
-  void reads(std::shared_ptr<Content> content, const Part& part) {
-    uses_.push_back({std::move(content), part, true, false});
-  }
+  void reads(std::shared_ptr<Content> content, const Part& part) { add({std::move(content), part, true, false}); }
   // The work overwrites all of this part.
-  void writes(std::shared_ptr<Content> content, const Part& part) {
-    uses_.push_back({std::move(content), part, false, true});
-  }
+  void writes(std::shared_ptr<Content> content, const Part& part) { add({std::move(content), part, false, true}); }
   // The work reads this part and writes it.
-  void updates(std::shared_ptr<Content> content, const Part& part) {
-    uses_.push_back({std::move(content), part, true, true});
-  }
+  void updates(std::shared_ptr<Content> content, const Part& part) { add({std::move(content), part, true, true}); }
 
   // Runs the work of a stream's call, unless something that it reads has failed, and records the outcome in all that it
   // writes.
@@ -72,6 +66,10 @@ class Uses {
   }
 
  private:
+  void add(Use use) {
+    if (uses_.empty()) uses_.reserve(8);  // enough for most operators
+    uses_.push_back(std::move(use));
+  }
   const Status* failure() const noexcept;
   void settle(const Status& status) const noexcept;
 

@@ -13,14 +13,14 @@ constexpr uint32_t kLoyalties[] = {0, 128, 250, 256};
 bool Scheduler::start(dim3 shape, uint64_t seed, void (*entry)()) {
   size_ = shape.x * shape.y * shape.z;
   if (!stacks_.reserve(size_)) return false;
-  while (threads_.size() < size_) threads_.push_back(std::make_unique<Thread>());
+  while (warps_.size() * kWarpLanes < size_) warps_.push_back(std::make_unique<std::array<Thread, kWarpLanes>>());
   random_ = Random(seed);
   loyalty_ = kLoyalties[random_.next() % std::size(kLoyalties)];
   warp_ = 0;
   ready_warps_ = 0;
   ready_lanes_.fill(0);
   for (unsigned number = 0; number < size_; ++number) {
-    Thread& thread = *threads_[number];
+    Thread& thread = this->thread(number);
     thread.index = {number % shape.x, number / shape.x % shape.y, number / (shape.x * shape.y)};
     thread.number = number;
     thread.exited = false;

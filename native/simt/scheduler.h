@@ -49,8 +49,8 @@ class Scheduler {
     ready_warps_ |= uint32_t{lanes != 0} << warp;
   }
   Thread& current() { return *current_; }
-  Thread& thread(unsigned number) { return *threads_[number]; }
-  Thread& thread(unsigned warp, unsigned lane) { return *threads_[warp * kWarpLanes + lane]; }
+  Thread& thread(unsigned number) { return thread(number / kWarpLanes, number % kWarpLanes); }
+  Thread& thread(unsigned warp, unsigned lane) { return (*warps_[warp])[lane]; }
   unsigned size() const { return size_; }
 
  private:
@@ -64,7 +64,7 @@ class Scheduler {
     const unsigned lane = choose_bit(ready_lanes_[warp_], random >> 48);
     ready_lanes_[warp_] &= ~(1u << lane);
     ready_warps_ &= ~(uint32_t{ready_lanes_[warp_] == 0} << warp_);
-    return threads_[warp_ * kWarpLanes + lane].get();
+    return &thread(warp_, lane);
   }
   // The context to continue in: a ready thread's, which becomes the current one, or the host's if none is ready.
   Context& successor(uint32_t loyalty) {
@@ -76,7 +76,7 @@ class Scheduler {
   }
 
   StackPool stacks_;  // outlives the contexts on them
-  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<std::unique_ptr<std::array<Thread, kWarpLanes>>> warps_;
   unsigned size_ = 0;
   Context host_;
   Thread* current_ = nullptr;

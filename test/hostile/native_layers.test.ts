@@ -68,7 +68,8 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
         call();
         device.synchronizeSync();
       } catch (error) {
-        if (isMoeError(error, "SHAPE_MISMATCH", "INVALID_ARGUMENT", "OUT_OF_MEMORY", "ID_OUT_OF_RANGE", "INTERNAL")) return [];
+        if (isMoeError(error, "SHAPE_MISMATCH", "INVALID_ARGUMENT", "OUT_OF_MEMORY", "ID_OUT_OF_RANGE", "INTERNAL"))
+          return [];
         throw error;
       }
       return [what];

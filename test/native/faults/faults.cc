@@ -1,20 +1,31 @@
 // Preloaded into Node, this makes allocations or thread starts of the addon fail. A call is the addon's if the
 // innermost stack frame outside the C and C++ libraries is. Calls by others, such as Node and V8, never fail.
 //
-// The file is also a module for Node. arm(kind, first, count) makes the calls first .. first + count - 1 of a kind
-// fail; disarm() ends this and returns how many calls there were and where the first one failed.
+// A call's *site* is its stack as far as it lies in the addon and these libraries, as a number that is the same in
+// every process. A kernel on `simt` repeats few sites thousands of times, and each has to fail once.
+//
+// The file is also a module for Node. arm(kind, how, every, known) makes the next call fail whose site is new: neither
+// one of `known` nor one that failed in this process before. `how` says what follows it: "one", or "all" later calls
+// fail too; with "none", no call fails. Only every `every`th site of a run may fail. disarm()
+// ends this and returns whether a call failed, and how many sites there were. After printSites(), the site of a call
+// that fails is printed at once, since the process may not survive.
 #include <dlfcn.h>
 #include <link.h>
 #include <node_api.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <unwind.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <string>
 
 namespace {
 
@@ -26,10 +37,37 @@ struct Range {
 constexpr int kMostLibraries = 16;
 
 std::atomic<bool> armed{false};
+// A set of numbers other than 0 that threads add to without allocating.
+class Set {
+ public:
+  // Whether it was not there.
+  bool add(uint64_t number) {
+    for (size_t i = number; i < number + kSize; ++i) {
+      uint64_t there = 0;
+      if (slots_[i % kSize].compare_exchange_strong(there, number)) return true;
+      if (there == number) return false;
+    }
+    abort();
+  }
+  void clear() {
+    for (std::atomic<uint64_t>& slot : slots_) slot = 0;
+  }
+
+ private:
+  static constexpr size_t kSize = 1 << 14;
+  std::atomic<uint64_t> slots_[kSize] = {};
+};
+
+enum class How { none, one, all };
+
 bool threads = false;
-uint64_t first = 0, last = 0;
-std::atomic<uint64_t> calls{0};
-std::atomic<uintptr_t> failed_at{0};
+How how = How::none;
+uint64_t every = 1;
+// Of this run, and of all that failed.
+Set seen, failed;
+std::atomic<uint64_t> sites{0};
+std::atomic<uint64_t> failed_at{0};
+bool prints_sites = false;
 
 Range addon;
 // Bytes of the addon's thread-local variables.
@@ -82,13 +120,33 @@ void find_modules() {
   if (!cuda && loader.end != 0 && library_count < kMostLibraries) libraries[library_count++] = loader;
 }
 
+struct Stack {
+  uint64_t site = 0;
+  bool in_addon = false;
+};
+
 _Unwind_Reason_Code visit_frame(_Unwind_Context* context, void* found) {
   const uintptr_t address = _Unwind_GetIP(context);
-  for (int i = 0; i < library_count; ++i) {
-    if (libraries[i].has(address)) return _URC_NO_REASON;
+  Stack& stack = *static_cast<Stack*>(found);
+  const auto add = [&](const Range& module) {
+    stack.site = (stack.site ^ (address - module.begin)) * 0x9e3779b97f4a7c15u;
+    stack.site ^= stack.site >> 32;
+    return _URC_NO_REASON;
+  };
+  if (addon.has(address)) {
+    stack.in_addon = true;
+    return add(addon);
   }
-  if (addon.has(address)) *static_cast<uintptr_t*>(found) = address - addon.begin;
+  for (int i = 0; i < library_count; ++i) {
+    if (libraries[i].has(address)) return add(libraries[i]);
+  }
   return _URC_END_OF_STACK;
+}
+
+void print_failure(uint64_t site) {
+  char line[32];
+  const int length = snprintf(line, sizeof line, "fails %016" PRIx64 "\n", site);
+  (void)!write(STDOUT_FILENO, line, static_cast<size_t>(length));
 }
 
 // Whether this call is to fail.
@@ -96,14 +154,20 @@ bool fails(bool starts_thread) {
   if (!armed.load(std::memory_order_acquire) || looking || starts_thread != threads) return false;
   looking = true;
   if (addon.end == 0) find_modules();
-  uintptr_t caller = 0;
-  if (addon.end != 0) _Unwind_Backtrace(visit_frame, &caller);
+  Stack stack;
+  if (addon.end != 0) _Unwind_Backtrace(visit_frame, &stack);
   looking = false;
-  if (caller == 0) return false;
-  const uint64_t call = ++calls;
-  if (call < first || call > last) return false;
-  uintptr_t none = 0;
-  failed_at.compare_exchange_strong(none, caller);
+  if (!stack.in_addon || stack.site == 0) return false;
+  const bool fresh = seen.add(stack.site);
+  const uint64_t index = fresh ? sites++ : 0;
+  if (failed_at != 0) return how == How::all;
+  if (how == How::none || !fresh || index % every != 0) return false;
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
+  if (failed_at != 0) return how == How::all;
+  if (!failed.add(stack.site)) return false;
+  failed_at = stack.site;
+  if (prints_sites) print_failure(stack.site);
   return true;
 }
 
@@ -113,19 +177,30 @@ Function* next(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
 }
 
+std::string text_of(napi_env env, napi_value value) {
+  char text[32] = "";
+  napi_get_value_string_utf8(env, value, text, sizeof text, nullptr);
+  return text;
+}
+
 napi_value arm(napi_env env, napi_callback_info info) {
-  size_t count = 3;
-  napi_value arguments[3];
+  size_t count = 4;
+  napi_value arguments[4];
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
-  char kind[16] = "";
-  napi_get_value_string_utf8(env, arguments[0], kind, sizeof kind, nullptr);
-  double from = 0, number = 0;
-  napi_get_value_double(env, arguments[1], &from);
-  napi_get_value_double(env, arguments[2], &number);
-  threads = strcmp(kind, "threads") == 0;
-  first = static_cast<uint64_t>(from);
-  last = first + static_cast<uint64_t>(number) - 1;
-  calls = 0;
+  threads = text_of(env, arguments[0]) == "threads";
+  const std::string what = text_of(env, arguments[1]);
+  how = what == "all" ? How::all : what == "one" ? How::one : How::none;
+  uint32_t number = 0;
+  napi_get_value_uint32(env, arguments[2], &number);
+  every = number;
+  napi_get_array_length(env, arguments[3], &number);
+  for (uint32_t i = 0; i < number; ++i) {
+    napi_value site;
+    napi_get_element(env, arguments[3], i, &site);
+    failed.add(std::stoull(text_of(env, site), nullptr, 16));
+  }
+  seen.clear();
+  sites = 0;
   failed_at = 0;
   addon = {};
   find_modules();
@@ -137,11 +212,16 @@ napi_value disarm(napi_env env, napi_callback_info) {
   armed.store(false, std::memory_order_release);
   napi_value result, value;
   napi_create_object(env, &result);
-  napi_create_double(env, static_cast<double>(calls.load()), &value);
-  napi_set_named_property(env, result, "calls", value);
-  napi_create_double(env, static_cast<double>(failed_at.load()), &value);
-  napi_set_named_property(env, result, "failedAt", value);
+  napi_create_double(env, static_cast<double>(sites.load()), &value);
+  napi_set_named_property(env, result, "sites", value);
+  napi_get_boolean(env, failed_at.load() != 0, &value);
+  napi_set_named_property(env, result, "failed", value);
   return result;
+}
+
+napi_value print_sites(napi_env, napi_callback_info) {
+  prints_sites = true;
+  return nullptr;
 }
 
 }  // namespace
@@ -217,5 +297,6 @@ NAPI_MODULE_INIT() {
   };
   define("arm", arm);
   define("disarm", disarm);
+  define("printSites", print_sites);
   return exports;
 }
