@@ -3,7 +3,7 @@ import { openDevice } from "../../lib/devices.js";
 import type { MoeLayerOptions } from "../../lib/layer/create.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { deviceNames, openForTests } from "../support/devices.js";
-import { expectError } from "../support/errors.js";
+import { expectError, expectRejection } from "../support/errors.js";
 
 describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
   const device = openForTests(name);
@@ -111,13 +111,13 @@ describe.each(deviceNames)("bad arguments of layers on %s", (name) => {
     ]);
   });
 
-  test("use after dispose() is an error; dispose() again is not", () => {
+  test("use after dispose() is an error; dispose() again is not", async () => {
     const layer = MoeLayer.create(options());
     layer.dispose();
     layer.dispose();
     expectError(() => layer.forward(zeros(1, 4)), "DISPOSED", /layer: used after dispose/);
     expectError(() => layer.route(zeros(1, 4)), "DISPOSED", /layer/);
     expectError(() => layer.byteLength, "DISPOSED", /layer/);
-    expectError(() => layer.stageTimes(), "DISPOSED", /layer/);
+    await expectRejection(layer.stageTimes(), "DISPOSED", /layer/);
   });
 });
