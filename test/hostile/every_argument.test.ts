@@ -1,0 +1,50 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import * as api from "../../lib/index.js";
+import { paths, replaced } from "../fuzz/arguments.js";
+import { hostile, hostileCount } from "../fuzz/hostile.js";
+import { use } from "../fuzz/use.js";
+import { publicCalls } from "../support/public_calls.js";
+
+// Every public function, with every hostile value in the place of every argument and every option: what the fuzzer draws
+// from, gone through on the device that checks the same and computes at once.
+
+const device = api.openDevice("reference");
+const other = api.openDevice("reference");
+const directory = mkdtempSync(join(tmpdir(), "moe-kernels-hostile-"));
+const { calls, close } = await publicCalls(device, directory);
+afterAll(async () => {
+  await close();
+  device.dispose();
+  other.dispose();
+  rmSync(directory, { recursive: true });
+});
+
+/** Whether a place is not one of the later entries of a list, which are treated like the first. */
+function isFirst([, ...within]: readonly (string | number)[]): boolean {
+  return within.every((name) => typeof name === "string" || name === 0);
+}
+
+describe.each(calls)("$name", ({ args, valid, after, call }) => {
+  test("is accepted or refused by an error of this package", async () => {
+    const lists = valid.length === 0 ? [[...args, ...after]] : valid.map((options) => [...args, options, ...after]);
+    for (const list of lists) {
+      for (const path of paths(list).filter(isFirst)) {
+        for (let index = 0; index < hostileCount; index++) {
+          const { source, value } = hostile(index, device, other);
+          let error: unknown;
+          try {
+            await use(await call(...(replaced(list, path, value) as unknown[])));
+            await device.synchronize();
+          } catch (thrown) {
+            error = thrown;
+          }
+          if (error === undefined || (error as Error).name === "AbortError") continue;
+          expect({ path, source, error }).toMatchObject({ error: { name: "MoeError", message: /./, code: /./ } });
+        }
+      }
+    }
+  });
+});
