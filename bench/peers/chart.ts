@@ -1,13 +1,14 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
+import { peerFormats } from "./problem.js";
 import type { Group } from "./report.js";
 
 /** Vega-Lite specification: how close each contender comes to the ceiling, by tokens, shape and dtype. */
 export function chartSpecification(groups: readonly Group[], subtitle: string): object {
-  const values = groups.flatMap(({ shape, dtype, cells }) =>
+  const values = groups.flatMap(({ shape, format, cells }) =>
     cells.flatMap(({ tokens, results }) =>
-      results.map(({ name, ofCeiling }) => ({ shape: `shape ${shape}`, dtype, tokens, name, ofCeiling })),
+      results.map(({ name, ofCeiling }) => ({ shape: `shape ${shape}`, format, tokens, name, ofCeiling })),
     ),
   );
   const names = [...new Set(values.map(({ name }) => name))];
@@ -21,7 +22,7 @@ export function chartSpecification(groups: readonly Group[], subtitle: string): 
     height: 180,
     encoding: {
       column: { field: "shape", type: "nominal", title: null },
-      row: { field: "dtype", type: "nominal", title: null, sort: ["f32", "bf16"] },
+      row: { field: "format", type: "nominal", title: null, sort: peerFormats },
       x: { field: "tokens", type: "ordinal", title: "tokens per call", axis: { labelAngle: 0 } },
       xOffset: { field: "name", type: "nominal", sort: names },
       y: { field: "ofCeiling", type: "quantitative", title: "share of the ceiling", axis: { format: "%" } },

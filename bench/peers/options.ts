@@ -3,7 +3,7 @@ import { loadNative } from "#lib/core/native.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
 import { type NamedShape, shapeNames, shapeOption } from "../shape_option.js";
 import { type Peer, peers } from "./peers.js";
-import { type PeerDType, peerDTypes } from "./problem.js";
+import { type PeerFormat, peerFormats } from "./problem.js";
 
 const peerNames = peers.map(({ name }) => name);
 
@@ -15,7 +15,8 @@ for one in the directory for temporary files (TMPDIR).
 
 Options:
   --shape NAMES      ${shapeNames} (A,B,C)
-  --dtype DTYPES     ${peerDTypes.join(", ")} (both)
+  --dtype FORMATS    of weights: ${peerFormats.join(", ")} (f32,bf16);
+                     tokens are float32 for quantised weights
   --tokens NUMBERS   tokens per call (1,8,64,512, for A also 2048)
   --peer NAMES       ${peerNames.join(", ")}
                      (all that this machine can run)
@@ -29,7 +30,7 @@ Options:
 
 export interface Options {
   readonly shapes: readonly NamedShape[];
-  readonly dtypes: readonly PeerDType[];
+  readonly formats: readonly PeerFormat[];
   /** Undefined: the default for the shape. */
   readonly tokens: readonly number[] | undefined;
   /** Undefined: all that this machine can run. */
@@ -47,7 +48,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     args: [...args],
     options: {
       shape: { type: "string", multiple: true, default: ["A,B,C"] },
-      dtype: { type: "string", multiple: true, default: [peerDTypes.join()] },
+      dtype: { type: "string", multiple: true, default: ["f32,bf16"] },
       tokens: { type: "string", multiple: true },
       peer: { type: "string", multiple: true },
       rounds: { type: "string", default: "7" },
@@ -63,7 +64,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
   return {
     shapes: listOption(values.shape).map(shapeOption),
-    dtypes: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerDTypes)),
+    formats: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats)),
     tokens: values.tokens && listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:
       values.peer &&

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
-import type { PeerDType } from "./problem.js";
+import { type PeerFormat, peerFormats } from "./problem.js";
 
 /** A program and its arguments. */
 export type Command = readonly [program: string, ...args: string[]];
@@ -10,7 +10,7 @@ export type Command = readonly [program: string, ...args: string[]];
 /** Other software that computes the same layer. */
 export interface Peer {
   readonly name: string;
-  readonly dtypes: readonly PeerDType[];
+  readonly formats: readonly PeerFormat[];
   readonly variant: string;
   /** The command that runs it; undefined if this machine cannot. */
   command(): Command | undefined;
@@ -20,10 +20,9 @@ export interface Peer {
 
 const folder = join(packageRoot(), "bench", "peers", "programs");
 
-type Program = Pick<Peer, "dtypes" | "command" | "remedy">;
+type Program = Pick<Peer, "command" | "remedy">;
 
 const onnxruntime: Program = {
-  dtypes: ["f32"],
   command: () =>
     existsSync(join(folder, "node_modules", "onnxruntime-node"))
       ? [process.execPath, join(folder, "onnxruntime_peer.mjs")]
@@ -32,7 +31,6 @@ const onnxruntime: Program = {
 };
 
 const torch: Program = {
-  dtypes: ["f32", "bf16"],
   command: () => {
     const path = pythonWithTorch();
     return path === undefined ? undefined : [path, join(folder, "torch_peer.py")];
@@ -40,11 +38,15 @@ const torch: Program = {
   remedy: "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it",
 };
 
+const quantised = peerFormats.filter((format) => format !== "f32" && format !== "bf16");
+
 export const peers: readonly Peer[] = [
-  { name: "onnxruntime-moe", variant: "moe", ...onnxruntime },
-  { name: "onnxruntime-plain", variant: "plain", ...onnxruntime },
-  { name: "torch-loop", variant: "loop", ...torch },
-  { name: "torch-prepacked", variant: "prepacked", ...torch },
+  { name: "onnxruntime-moe", variant: "moe", formats: ["f32"], ...onnxruntime },
+  { name: "onnxruntime-plain", variant: "plain", formats: ["f32"], ...onnxruntime },
+  { name: "onnxruntime-qmoe", variant: "qmoe", formats: quantised, ...onnxruntime },
+  { name: "onnxruntime-nbits", variant: "nbits", formats: quantised, ...onnxruntime },
+  { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], ...torch },
+  { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], ...torch },
 ];
 
 /** Cached, because importing PyTorch takes seconds. */

@@ -1,18 +1,29 @@
 import { join } from "node:path";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
-import type { Tensor } from "#lib/core/tensor.js";
+import type { Shape } from "#lib/core/shape.js";
+import { Tensor } from "#lib/core/tensor.js";
+import type { ScaleLevel } from "#lib/core/weight_format.js";
+import { weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";
+import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { inputCount } from "../case.js";
+import { PeerError } from "./contender.js";
 
-/** Dtypes of weights and tokens in which peers are compared. */
-export const peerDTypes = ["f32", "bf16"] as const;
-export type PeerDType = (typeof peerDTypes)[number];
+/** Formats of weights in which peers are compared. */
+export const peerFormats = ["f32", "bf16", "i8_g128_f32", "i4_g32_f32"] as const;
+export type PeerFormat = (typeof peerFormats)[number];
+export type PeerDType = "f32" | "bf16";
+
+/** The dtype of tokens: that of the weights, or f32 for quantised ones. */
+export function tokensOf(format: PeerFormat): PeerDType {
+  return format === "bf16" ? "bf16" : "f32";
+}
 
 /** One set of tokens. */
 export interface Input {
@@ -37,22 +48,23 @@ export const weightsFile = "layer.safetensors";
 
 /**
  * Makes a problem from seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I] and, for
- * every T and input index, `x.T.index` [T, H] and `logits.T.index` [T, E].
+ * every T and input index, `x.T.index` [T, H] and `logits.T.index` [T, E]. Quantised matrices are unsigned codes, with a
+ * zero point in the middle of their range, and `gate.scales` [E, I, H / group] and so on.
  */
 export async function createProblem(
   device: Device,
   config: MoeLayerConfig,
-  dtype: PeerDType,
+  format: PeerFormat,
   tokenCounts: readonly number[],
   directory: string,
 ): Promise<Problem> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const random = new RandomWeights("peers");
-  const matrices = (rows: number, columns: number): Tensor<PeerDType> =>
-    random.tensor(device, [numExperts, rows, columns], dtype, columns ** -0.5) as Tensor<PeerDType>;
-  using gate = matrices(intermediateSize, hiddenSize);
-  using up = matrices(intermediateSize, hiddenSize);
-  using down = matrices(hiddenSize, intermediateSize);
+  const dtype = tokensOf(format);
+  const gate = matrices(device, random, format, [numExperts, intermediateSize, hiddenSize]);
+  const up = matrices(device, random, format, [numExperts, intermediateSize, hiddenSize]);
+  const down = matrices(device, random, format, [numExperts, hiddenSize, intermediateSize]);
+  using _ = { [Symbol.dispose]: () => [gate, up, down].forEach(disposeMatrices) };
   using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
   const layer = MoeLayer.create({ ...config, device, router, experts: { gate, up, down } });
   const inputs = new Map<number, Input[]>();
@@ -66,7 +78,7 @@ export async function createProblem(
     },
   };
   try {
-    const tensors: Record<string, Tensor<PeerDType>> = { gate, up, down };
+    const tensors = { ...named("gate", gate), ...named("up", up), ...named("down", down) };
     for (const tokens of tokenCounts) {
       const ofCount: Input[] = [];
       inputs.set(tokens, ofCount);
@@ -78,7 +90,7 @@ export async function createProblem(
         tensors[`logits.${tokens}.${index}`] = logits;
       }
     }
-    await writeTensors(join(directory, weightsFile), tensors);
+    await writeTensors(join(directory, weightsFile), tensors, format);
     globalThis.gc?.(); // The peers need the gigabytes of the copies that were written.
     return problem;
   } catch (error) {
@@ -98,12 +110,55 @@ async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["wor
   };
 }
 
-async function writeTensors(path: string, tensors: Readonly<Record<string, Tensor<PeerDType>>>): Promise<void> {
+/** The matrices of all experts: a tensor, or codes and scales. */
+type Matrices = Tensor<PeerDType> | QuantizedWeight;
+
+function matrices(device: Device, random: RandomWeights, format: PeerFormat, shape: Shape): Matrices {
+  const [experts, rows, columns] = shape as [number, number, number];
+  if (format === "f32" || format === "bf16") {
+    return random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType>;
+  }
+  const { bits, scales } = weightFormat(format);
+  const group = (scales as ScaleLevel).columns;
+  if (columns % group !== 0) throw new PeerError(`${format}: expected columns in whole groups, got ${columns}`);
+  return {
+    format,
+    codes: random.codes(device, [experts, rows, (columns * bits) / 8]),
+    scales: random.tensor(device, [experts, rows, columns / group], "f32", columns ** -0.5 / 2 ** (bits - 1)),
+  };
+}
+
+function disposeMatrices(matrices: Matrices): void {
+  if (matrices instanceof Tensor) matrices.dispose();
+  else disposeQuantized(matrices);
+}
+
+/** Matrices by the names that they have in the file. */
+function named(name: string, matrices: Matrices): Record<string, Tensor> {
+  if (matrices instanceof Tensor) return { [name]: matrices };
+  return { [name]: matrices.codes, [`${name}.scales`]: matrices.scales as Tensor };
+}
+
+const storedDTypes = { f32: "F32", bf16: "BF16", u8: "U8" } as const;
+
+async function writeTensors(
+  path: string,
+  tensors: Readonly<Record<string, Tensor>>,
+  format: PeerFormat,
+): Promise<void> {
   const stored = await Promise.all(
     Object.entries(tensors).map(async ([name, tensor]) => {
-      const dtype = tensor.dtype === "f32" ? ("F32" as const) : ("BF16" as const);
-      return [name, { dtype, shape: tensor.shape, data: await tensor.raw() }] as const;
+      const dtype = storedDTypes[tensor.dtype as keyof typeof storedDTypes];
+      const data = await tensor.raw();
+      return [name, { dtype, shape: tensor.shape, data: data instanceof Uint8Array ? unsigned(data, format) : data }];
     }),
   );
   await writeSafetensors(path, Object.fromEntries(stored));
+}
+
+/** Signed codes as unsigned ones, in place: the sign bit of each is inverted. */
+function unsigned(codes: Uint8Array, format: PeerFormat): Uint8Array {
+  const signs = weightFormat(format).bits === 8 ? 0x80 : 0x88;
+  for (let index = 0; index < codes.length; index++) codes[index] = (codes[index] as number) ^ signs;
+  return codes;
 }

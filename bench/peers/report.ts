@@ -4,7 +4,7 @@ import { renderTable } from "#lib/terminal/table.js";
 import { mean } from "../case.js";
 import { floorSeconds } from "../ceilings.js";
 import { type Measurement, summarize } from "../measure.js";
-import type { Input, PeerDType } from "./problem.js";
+import { type Input, type PeerFormat, tokensOf } from "./problem.js";
 import { ratios } from "./rounds.js";
 
 /** One contender's times in a cell, in seconds, and derived numbers. */
@@ -35,10 +35,10 @@ export interface Cell {
   readonly results: readonly Result[];
 }
 
-/** All cells of one shape and dtype. */
+/** All cells of one shape and format. */
 export interface Group {
   readonly shape: string;
-  readonly dtype: PeerDType;
+  readonly format: PeerFormat;
   readonly cells: readonly Cell[];
 }
 
@@ -55,12 +55,12 @@ export function cellOf(
   inputs: readonly Input[],
   turns: readonly Turns[],
   ceilings: Ceilings,
-  dtype: PeerDType,
+  format: PeerFormat,
 ): Cell {
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const floor = floorSeconds({ operations, bytes }, ceilings, dtype);
+  const floor = floorSeconds({ operations, bytes }, ceilings, tokensOf(format));
   const [{ medians: ours }] = turns as readonly [Turns];
   const results = turns.map(({ name, medians, difference }) => {
     const times = summarize(medians);

@@ -1,7 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { type Measurement, summarize } from "../measure.js";
 import { type Contender, PeerError } from "./contender.js";
-import type { PeerDType } from "./problem.js";
+import { type PeerDType, type PeerFormat, tokensOf } from "./problem.js";
 
 /** Largest accepted difference between a peer's outputs and ours, relative to the largest output. */
 const tolerances: Readonly<Record<PeerDType, number>> = { f32: 1e-4, bf16: 3e-2 };
@@ -11,9 +11,9 @@ const pauseMilliseconds = 20;
 
 /**
  * The largest difference between outputs, relative to the largest output.
- * @throws PeerError if that exceeds the tolerance of the dtype or is NaN.
+ * @throws PeerError if that exceeds the tolerance of the format or is NaN.
  */
-export function checkOutputs(name: string, got: Float32Array, expected: Float32Array, dtype: PeerDType): number {
+export function checkOutputs(name: string, got: Float32Array, expected: Float32Array, format: PeerFormat): number {
   if (got.length !== expected.length) {
     throw new PeerError(`${name}: expected ${expected.length} outputs, got ${got.length}`);
   }
@@ -25,10 +25,9 @@ export function checkOutputs(name: string, got: Float32Array, expected: Float32A
     difference = Math.max(difference, Math.abs((got[index] as number) - value)); // NaN stays NaN
   }
   const share = difference / largest;
-  if (!(share <= tolerances[dtype])) {
-    throw new PeerError(
-      `${name}: expected outputs within ${tolerances[dtype]} of the largest, got a difference of ${share}`,
-    );
+  const tolerance = tolerances[tokensOf(format)];
+  if (!(share <= tolerance)) {
+    throw new PeerError(`${name}: expected outputs within ${tolerance} of the largest, got a difference of ${share}`);
   }
   return share;
 }

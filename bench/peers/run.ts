@@ -18,7 +18,7 @@ import { help, type Options, parseOptions, tokenCountsFor } from "./options.js";
 import { ours } from "./ours.js";
 import { PeerProcess } from "./peer_process.js";
 import { type Command, type Peer, peers } from "./peers.js";
-import { createProblem, type Input, type PeerDType, weightsFile } from "./problem.js";
+import { createProblem, type Input, type PeerFormat, weightsFile } from "./problem.js";
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
 import { checkOutputs, timeInTurns } from "./rounds.js";
 
@@ -44,7 +44,8 @@ async function main(): Promise<void> {
   const groups: Group[] = [];
   using device = openDevice("cpu", { threads: options.threads });
   for (const shape of options.shapes) {
-    for (const dtype of options.dtypes) groups.push(await compare(device, shape, dtype, runnable, options, versions));
+    for (const format of options.formats)
+      groups.push(await compare(device, shape, format, runnable, options, versions));
   }
   const { rounds, threads, json, chart } = options;
   if (json !== undefined) {
@@ -71,7 +72,7 @@ function findPeers(wanted: readonly Peer[] | undefined): Runnable[] {
 async function compare(
   device: Device,
   { name: shape, config }: NamedShape,
-  dtype: PeerDType,
+  format: PeerFormat,
   runnable: readonly Runnable[],
   options: Options,
   versions: Versions,
@@ -85,10 +86,10 @@ async function compare(
   };
   process.once("exit", cleanUp); // if the program is interrupted
   try {
-    process.stderr.write(`${shape} ${dtype}: creating the layer\n`);
-    using problem = await createProblem(device, config, dtype, tokens, directory);
-    for (const { peer, command } of runnable.filter(({ peer }) => peer.dtypes.includes(dtype))) {
-      process.stderr.write(`${shape} ${dtype}: starting ${peer.name}\n`);
+    process.stderr.write(`${shape} ${format}: creating the layer\n`);
+    using problem = await createProblem(device, config, format, tokens, directory);
+    for (const { peer, command } of runnable.filter(({ peer }) => peer.formats.includes(format))) {
+      process.stderr.write(`${shape} ${format}: starting ${peer.name}\n`);
       const setup = { variant: peer.variant, directory, weights: weightsFile, config, threads };
       started.push(await PeerProcess.start(peer.name, command, setup));
     }
@@ -96,12 +97,12 @@ async function compare(
     for (const { name, version } of contenders) versions[name] = version;
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
-      const cell = await measureCell(`${shape} ${dtype}, T = ${count}`, contenders, count, inputs, dtype, options);
-      process.stdout.write(`${shape} ${dtype}, T = ${count}, ${plural(threads, "thread")}\n`);
+      const cell = await measureCell(`${shape} ${format}, T = ${count}`, contenders, count, inputs, format, options);
+      process.stdout.write(`${shape} ${format}, T = ${count}, ${plural(threads, "thread")}\n`);
       process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n\n${cellTable(cell.results)}\n`);
       cells.push(cell);
     }
-    return { shape, dtype, cells };
+    return { shape, format, cells };
   } finally {
     process.off("exit", cleanUp);
     cleanUp();
@@ -113,7 +114,7 @@ async function measureCell(
   contenders: readonly Contender[],
   tokens: number,
   inputs: readonly Input[],
-  dtype: PeerDType,
+  format: PeerFormat,
   { rounds, seconds, threads }: Options,
 ): Promise<Cell> {
   const [own] = contenders as readonly [Contender];
@@ -121,7 +122,7 @@ async function measureCell(
   const differences: number[] = [];
   for (const contender of contenders) {
     const outputs = await contender.outputs(tokens);
-    differences.push(checkOutputs(`${title}, ${contender.name}`, outputs, expected, dtype));
+    differences.push(checkOutputs(`${title}, ${contender.name}`, outputs, expected, format));
   }
   const progress = startProgress(process.stderr, `${title}: timing`, rounds * contenders.length);
   try {
@@ -133,7 +134,7 @@ async function measureCell(
       medians: medians[index] as number[],
       difference: differences[index] as number,
     }));
-    return cellOf(tokens, inputs, turns, ceilings, dtype);
+    return cellOf(tokens, inputs, turns, ceilings, format);
   } finally {
     progress.stop();
   }

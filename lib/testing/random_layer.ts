@@ -48,6 +48,26 @@ export class RandomWeights {
     return tensor;
   }
 
+  /** A tensor of random bytes, for the codes of quantised weights. */
+  codes(device: Device, shape: Shape): Tensor<"u8"> {
+    const tensor = device.empty(shape, "u8");
+    const block = new Uint32Array(Math.ceil(Math.min(blockSize, tensor.size) / 4));
+    for (let offset = 0; offset < tensor.size; offset += blockSize) {
+      for (let index = 0; index < block.length; index++) block[index] = Math.imul(this.#next(), 0x9e3779b1);
+      const part = new Uint8Array(block.buffer, 0, Math.min(blockSize, tensor.size - offset));
+      const view = tensor.handle.view([part.length], offset);
+      view.write(part, false);
+      view.free();
+    }
+    return tensor;
+  }
+
+  /** The next state of the generator, of which only the high bits are random. */
+  #next(): number {
+    this.#state = (Math.imul(this.#state, 1664525) + 1013904223) | 0;
+    return this.#state ^ (this.#state >>> 16);
+  }
+
   /** Fills `target` from a table of 2^16 entries, indexed by the high bits of a linear congruential generator. */
   #draw(table: ArrayLike<number>, target: { [index: number]: number; readonly length: number }): void {
     let state = this.#state;

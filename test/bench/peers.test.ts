@@ -3,8 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
+import { weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
+import type { QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { gating } from "#lib/operators/routing/gating.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { gatingRule } from "../../bench/case.js";
@@ -13,7 +15,7 @@ import { type Contender, PeerError } from "../../bench/peers/contender.js";
 import { parseOptions } from "../../bench/peers/options.js";
 import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
-import { createProblem, type PeerDType, weightsFile } from "../../bench/peers/problem.js";
+import { createProblem, peerFormats, tokensOf, weightsFile } from "../../bench/peers/problem.js";
 import { cellOf } from "../../bench/peers/report.js";
 import { checkOutputs, ratios, timeInTurns } from "../../bench/peers/rounds.js";
 
@@ -25,28 +27,48 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
-describe.each<PeerDType>(["f32", "bf16"])("a problem of %s", (dtype) => {
+/** Sizes in whole groups of every format. */
+const wholeGroups = { ...config, hiddenSize: 256, intermediateSize: 128 };
+
+describe.each(peerFormats)("a problem of %s", (format) => {
+  const dtype = tokensOf(format);
+  const { bits, scales: groups } = weightFormat(format);
+  const sizes = groups === undefined ? config : wholeGroups;
+
   test("its file, computed by the reference device, gives our outputs", async () => {
     using device = openDevice("cpu", { threads: 2 });
     using reference = openDevice("reference");
-    using problem = await createProblem(device, config, dtype, [1, 9], directory);
+    using problem = await createProblem(device, sizes, format, [1, 9], directory);
     await using file = await SafetensorsFile.open(join(directory, weightsFile));
     const read = async (name: string) => {
       const { shape, data } = await file.read(name);
       return reference.tensor(data as Float32Array | Uint16Array, shape, data instanceof Uint16Array ? "bf16" : "f32");
     };
-    const [gate, up, down] = await Promise.all([read("gate"), read("up"), read("down")]);
-    const router = reference.zeros([config.numExperts, config.hiddenSize], dtype);
-    using layer = MoeLayer.create({ ...config, device: reference, router, experts: { gate, up, down } });
+    /** Unsigned codes, from which the middle of their range is subtracted as a zero point. */
+    const readQuantized = async (name: string): Promise<QuantizedWeight> => {
+      const { shape, data } = await file.read(name);
+      const scales = await read(`${name}.scales`);
+      const zeros = new Uint8Array(scales.size).fill(2 ** (bits - 1));
+      return {
+        format: format.replace("i", "u"),
+        codes: reference.tensor(data as Uint8Array, shape),
+        scales,
+        zeros: reference.tensor(zeros, scales.shape),
+      };
+    };
+    const matrices = (name: string) => (groups === undefined ? read(name) : readQuantized(name));
+    const [gate, up, down] = await Promise.all([matrices("gate"), matrices("up"), matrices("down")]);
+    const router = reference.zeros([sizes.numExperts, sizes.hiddenSize], dtype);
+    using layer = MoeLayer.create({ ...sizes, device: reference, router, experts: { gate, up, down } });
     for (const tokens of [1, 9]) {
       const expected: number[] = [];
       for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
-        const routing = gating(await read(`logits.${tokens}.${index}`), gatingRule(config));
+        const routing = gating(await read(`logits.${tokens}.${index}`), gatingRule(sizes));
         expected.push(...(await layer.forward(await read(`x.${tokens}.${index}`), { routing }).data()));
       }
-      expect(expected.length).toBe((tokens === 1 ? 16 : 4) * tokens * config.hiddenSize);
+      expect(expected.length).toBe((tokens === 1 ? 16 : 4) * tokens * sizes.hiddenSize);
       for (const contender of ours(problem)) {
-        checkOutputs(contender.name, await contender.outputs(tokens), Float32Array.from(expected), dtype);
+        checkOutputs(contender.name, await contender.outputs(tokens), Float32Array.from(expected), format);
         expect(await contender.time(tokens, 1e-6)).toHaveLength(tokens === 1 ? 16 : 4);
       }
     }
@@ -107,9 +129,9 @@ test("a cell compares every contender with us and with the ceiling", () => {
   expect(cell.floor).toBeCloseTo(0.1); // 3 GB at 30 GB/s take longer than 4 GFLOP at 100
   expect(cell.results[0]).toMatchObject({ name: "us", median: 0.2, gflops: 20, weightGBs: 10, ofCeiling: 0.5 });
   expect(cell.results[1]).toMatchObject({ name: "peer", median: 0.3, timesOurs: { median: 2 }, difference: 1e-6 });
-  const specification = chartSpecification([{ shape: "A", dtype: "f32", cells: [cell] }], "");
+  const specification = chartSpecification([{ shape: "A", format: "f32", cells: [cell] }], "");
   expect(specification).toMatchObject({
-    data: { values: [{ shape: "shape A", dtype: "f32", tokens: 8, name: "us", ofCeiling: 0.5 }, { name: "peer" }] },
+    data: { values: [{ shape: "shape A", format: "f32", tokens: 8, name: "us", ofCeiling: 0.5 }, { name: "peer" }] },
   });
 });
 
@@ -151,7 +173,7 @@ describe("options", () => {
   test("defaults", () => {
     expect(parseOptions([])).toMatchObject({
       shapes: [{ name: "A" }, { name: "B" }, { name: "C" }],
-      dtypes: ["f32", "bf16"],
+      formats: ["f32", "bf16"],
       rounds: 7,
     });
     expect(parseOptions(["--help"])).toBeUndefined();

@@ -25,11 +25,62 @@ export function moeOperator(file, config) {
   return graph.model(graph.node("MoE", ["x", "logits", gateUp, "", down], attributes, "com.microsoft"));
 }
 
-/**
- * The layer in standard operators: for each expert, gather, products by constant matrices, scatter to (token, slot)
- * rows.
- */
+/** The same with quantised weights. */
+export function quantizedMoeOperator(file, config) {
+  const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
+  const graph = new Graph(file, config);
+  const { bits, group } = graph.quantization;
+  const turns = (name) => {
+    const [, rows, width] = file.tensors.get(name).shape;
+    return graph.weight(name, [numExperts, rows, 1, width]);
+  };
+  const pairs = (gate, up) => {
+    const [, rows, width] = file.tensors.get(gate).shape;
+    const both = graph.node("Concat", [turns(gate), turns(up)], { axis: 2 });
+    return graph.node("Reshape", [both, graph.integers([numExperts, 2 * rows, width])]);
+  };
+  const gateUp = [pairs("gate", "up"), pairs("gate.scales", "up.scales")];
+  const down = [
+    graph.weight("down", [numExperts, hiddenSize, (intermediateSize * bits) / 8]),
+    graph.weight("down.scales", [numExperts, hiddenSize, intermediateSize / group]),
+  ];
+  const attributes = {
+    k: topK,
+    activation_type: "swiglu",
+    swiglu_fusion: 1,
+    activation_alpha: { float: 1 },
+    activation_beta: { float: 0 },
+    normalize_routing_weights: normalize ? 1 : 0,
+    expert_weight_bits: bits,
+    block_size: group,
+  };
+  return graph.model(graph.node("QMoE", ["x", "logits", ...gateUp, "", ...down], attributes, "com.microsoft"));
+}
+
+/** The layer in standard operators, with matrix products in float32. */
 export function plainOperators(file, config) {
+  const linear = (graph, input, name, rows, columns, expert) => {
+    // Transposed once, when the session is created; for few rows this is faster than Gemm with transB.
+    const transposed = graph.node("Transpose", [graph.weight(name, [rows, columns], expert)], { perm: [1, 0] });
+    return graph.node("MatMul", [input, transposed]);
+  };
+  return expertByExpert(file, config, linear);
+}
+
+/** The layer in standard operators, with onnxruntime's products by quantised matrices. */
+export function quantizedOperators(file, config) {
+  const linear = (graph, input, name, rows, columns, expert) => {
+    const { bits, group } = graph.quantization;
+    const codes = graph.weight(name, [rows, columns / group, (group * bits) / 8], expert);
+    const scales = graph.weight(`${name}.scales`, [(rows * columns) / group], expert);
+    const attributes = { K: columns, N: rows, bits, block_size: group };
+    return graph.node("MatMulNBits", [input, codes, scales], attributes, "com.microsoft");
+  };
+  return expertByExpert(file, config, linear);
+}
+
+/** For each expert: gather, products by constant matrices, scatter to (token, slot) rows. */
+function expertByExpert(file, config, linear) {
   const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
   const graph = new Graph(file, config);
   const scores = graph.node("Softmax", ["logits"], { axis: -1 });
@@ -40,17 +91,13 @@ export function plainOperators(file, config) {
   const rowShape = graph.node("Concat", [graph.node("Shape", [slots]), graph.integers([hiddenSize])], { axis: 0 });
   let rows = graph.node("ConstantOfShape", [rowShape]);
   for (let expert = 0; expert < numExperts; expert++) {
-    const matrix = (name, rowCount, columns) => graph.weight(name, [rowCount, columns], expert);
-    // Transposed once, when the session is created; for few rows this is faster than Gemm with transB.
-    const linear = (input, weight) =>
-      graph.node("MatMul", [input, graph.node("Transpose", [weight], { perm: [1, 0] })]);
     const chosen = graph.node("NonZero", [graph.node("Equal", [slots, graph.integers([expert])])]);
     const tokens = graph.node("Div", [graph.node("Reshape", [chosen, last]), graph.integers([topK])]);
     const own = graph.node("Gather", ["x", tokens], { axis: 0 });
-    const gate = linear(own, matrix("gate", intermediateSize, hiddenSize));
-    const up = linear(own, matrix("up", intermediateSize, hiddenSize));
+    const gate = linear(graph, own, "gate", intermediateSize, hiddenSize, expert);
+    const up = linear(graph, own, "up", intermediateSize, hiddenSize, expert);
     const inner = graph.node("Mul", [graph.node("Mul", [gate, graph.node("Sigmoid", [gate])]), up]);
-    const outer = linear(inner, matrix("down", hiddenSize, intermediateSize));
+    const outer = linear(graph, inner, "down", hiddenSize, intermediateSize, expert);
     rows = graph.node("ScatterND", [rows, graph.node("Transpose", [chosen], { perm: [1, 0] }), outer]);
   }
   const perToken = graph.node("Reshape", [rows, graph.integers([-1, topK, hiddenSize])]);
@@ -73,10 +120,11 @@ class Graph {
 
   /** The file's tensor `name` in this shape, or the entry at `index` of a stacked tensor. */
   weight(name, shape, index = 0) {
-    const byteLength = shape.reduce((product, size) => product * size, 4);
+    const bytes = this.#file.tensors.get(name).dtype === "U8";
+    const byteLength = shape.reduce((product, size) => product * size, bytes ? 1 : 4);
     return this.#initializer(`${name}.${index}`, {
       dims: shape,
-      dataType: DataType.FLOAT,
+      dataType: bytes ? DataType.UINT8 : DataType.FLOAT,
       dataLocation: DataLocation.EXTERNAL,
       externalData: Object.entries({
         location: this.#file.name,
@@ -84,6 +132,13 @@ class Graph {
         length: byteLength,
       }).map(([key, value]) => ({ key, value: String(value) })),
     });
+  }
+
+  /** Bits of a code, and columns that share a scale, of the file's quantised matrices. */
+  get quantization() {
+    const { hiddenSize } = this.#config;
+    const columns = (name) => this.#file.tensors.get(name).shape[2];
+    return { bits: (columns("gate") * 8) / hiddenSize, group: hiddenSize / columns("gate.scales") };
   }
 
   integers(values) {

@@ -6,9 +6,14 @@ import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { SafetensorsFile } from "../../../dist/checkpoint/safetensors/index.js";
-import { moeOperator, plainOperators } from "./onnxruntime_models.mjs";
+import { moeOperator, plainOperators, quantizedMoeOperator, quantizedOperators } from "./onnxruntime_models.mjs";
 
-const builders = { moe: moeOperator, plain: plainOperators };
+const builders = {
+  moe: moeOperator,
+  plain: plainOperators,
+  qmoe: quantizedMoeOperator,
+  nbits: quantizedOperators,
+};
 const { variant, directory, weights, config, threads } = JSON.parse(process.argv[2]);
 
 const file = await SafetensorsFile.open(join(directory, weights));
