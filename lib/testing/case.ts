@@ -22,6 +22,8 @@ export interface Case<Operator extends string = CaseOperator> {
   readonly operator: Operator;
   /** Allowed error by output, relative to the largest expected magnitude; outputs not listed must be exact. */
   readonly tolerances: Readonly<Record<string, number>>;
+  /** What errors of an output are relative to if its largest value is smaller; default 0. */
+  readonly magnitudes?: Readonly<Record<string, number>>;
   /** Enqueues the work on the inputs' device and returns the outputs by name. */
   run(inputs: Inputs): Readonly<Record<string, Tensor>>;
 }

@@ -38,7 +38,8 @@ export async function runCase(subject: Case<string>, device: Device): Promise<Ca
   const checks: Check[] = [];
   for (const [output, tensor] of Object.entries(actual)) {
     const tolerance = subject.tolerances[output] ?? 0;
-    const error = await compare(tensor, expected[output] as Tensor, `${subject.name}: ${output}`);
+    const place = `${subject.name}: ${output}`;
+    const error = await compare(tensor, expected[output] as Tensor, subject.magnitudes?.[output], place);
     checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
   }
   return { name: subject.name, operator: subject.operator, checks, passed: checks.every((check) => check.passed) };
@@ -50,19 +51,27 @@ function outputs(subject: Case<string>, inputs: Inputs): Readonly<Record<string,
   return tensors;
 }
 
-async function compare(actual: Tensor, expected: Tensor, name: string): Promise<number> {
+async function compare(
+  actual: Tensor,
+  expected: Tensor,
+  leastMagnitude: number | undefined,
+  name: string,
+): Promise<number> {
   if (!sameShape(actual.shape, expected.shape)) {
     const shapes = `expected shape ${shapeText(expected.shape)}, got ${shapeText(actual.shape)}`;
     throw new MoeError("INTERNAL", `${name}: ${shapes}`);
   }
-  return relativeError(await actual.data(), await expected.data());
+  return relativeError(await actual.data(), await expected.data(), leastMagnitude);
 }
 
-/** The largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
-export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+/**
+ * The largest difference, relative to the largest expected magnitude or to `leastMagnitude` if that is larger; Infinity
+ * if a value is missing or NaN.
+ */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>, leastMagnitude = 0): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
   let difference = 0;
-  let magnitude = 0;
+  let magnitude = leastMagnitude;
   for (let index = 0; index < expected.length; index++) {
     const [value, wanted] = [actual[index] as number, expected[index] as number];
     if (Number.isNaN(value) || Number.isNaN(wanted)) return Number.POSITIVE_INFINITY;

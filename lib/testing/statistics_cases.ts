@@ -41,7 +41,7 @@ const sizes: readonly Sizes[] = [
 const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even", masked }: Sizes) =>
   `T${tokens} k${topK} E${experts} S${sequences} ${spread}${masked ? " masked" : ""}`;
 
-/** The last of several tokens has equal logits: its entropy, ln E, is what the other tokens' errors are relative to. */
+/** Logits of a kind; the last of several tokens has equal ones. */
 function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKind, dtype: FloatDType) {
   const logits = new Float32Array(tokens * experts);
   for (let token = 0; token < tokens; token++) {
@@ -76,6 +76,7 @@ export function scoresCase({ tokens, experts, kind = "normal", dtype = "f32", ..
     name: `T${tokens} E${experts} ${scoring}${normalize ? " normalized" : ""} of ${kind} ${dtype}`,
     operator: "router_scores",
     tolerances: { scores: 1e-6, logSumExp: 1e-6, entropy: 2e-6 },
+    magnitudes: { entropy: Math.log(experts) },
     run: (inputs) => ({ ...routerScores(logitsOf(inputs, tokens, experts, kind, dtype), options) }),
   };
 }
