@@ -5,11 +5,10 @@
 namespace moe::cpu {
 
 PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
-    : segment(segment_of(format)),
-      zeros_are_codes(format.offset == Offset::zero_point),
-      lowered(lowered_by(format)),
-      // See Vector::load_e4m3.
-      code_unit(format.code == CodeType::e4m3 ? 256.0f : 1.0f) {
+    : segment(segment_of(format)), zeros_are_codes(format.offset == Offset::zero_point), lowered(lowered_by(format)) {
+  const int unit = std::max(1, table_unit(format));
+  // See Vector::load_e4m3.
+  code_unit = format.code == CodeType::e4m3 ? 256.0f : 1.0f / static_cast<float>(unit);
   const int64_t segments = std::max<int64_t>(1, padded_k / segment);
   const auto place = [&](const ScaleLevel& level, ScaleType type) {
     if (level.absent()) return PanelLevel{};
@@ -35,7 +34,8 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   constexpr int64_t kLine = 64;
   bytes = (bytes + kLine - 1) / kLine * kLine;
   for (int code = 0; code < 16; ++code) {
-    table[code] = format.code == CodeType::table ? format.table[code] : static_cast<float>((code ^ 8) - 8);
+    table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
+                                                 : static_cast<float>((code ^ 8) - 8);
   }
 }
 

@@ -19,6 +19,20 @@ constexpr float lowered_by(const WeightFormat& format) {
   return format.code == CodeType::unsigned_integer ? static_cast<float>(1 << (format.bits - 1)) : 0.0f;
 }
 
+// The smallest number that makes all values of a table integers of a byte; 0 if there is none.
+constexpr int table_unit(const WeightFormat& format) {
+  for (int unit = 1; unit <= 2; ++unit) {
+    bool integers = format.code == CodeType::table;
+    for (const float value : format.table) {
+      const float scaled = value * static_cast<float>(unit);
+      integers = integers && scaled >= -128 && scaled <= 127 && static_cast<float>(static_cast<int>(scaled)) == scaled;
+    }
+    if (integers) return unit;
+  }
+  return 0;
+}
+constexpr bool takes_integer_table(const WeightFormat& format) { return table_unit(format) != 0; }
+
 struct PanelLevel {
   ScaleType type = ScaleType::f32;
   bool upper = false;    // of u4: in the upper halves of bytes
@@ -39,7 +53,7 @@ struct PanelScales {
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   float lowered = 0;             // see lowered_by()
   float code_unit = 1;           // one, in the numbers that kernels read codes as
-  float table[16] = {};          // of codes of four bits
+  float table[16] = {};          // what codes of four bits are read as
   int64_t bytes = 0;             // of all levels, in whole cache lines
 
   // Whether a sum of codes alone does not give the result.

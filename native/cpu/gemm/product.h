@@ -90,8 +90,10 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const char* base = weights + panel * layout.panel_bytes();
         const int64_t begin = k == 0 ? 0 : layout.place_of(k);
         // Tiles that share a panel each prefetch a share of the same part of the next panel. A single tile reads its
-        // panels from memory in order, which the hardware prefetcher foresees: more requests would only get in its way.
-        const int64_t lines = item.tiles > 1 ? (layout.place_of(k + k_count) - begin) / 64 : 0;
+        // panels from memory in order, which the hardware prefetcher foresees: more requests would only get in its way,
+        // except with quantised weights, whose scales are a second stream.
+        const int64_t lines =
+            item.tiles > 1 || layout.scales.bytes > 0 ? (layout.place_of(k + k_count) - begin) / 64 : 0;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;

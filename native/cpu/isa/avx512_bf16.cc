@@ -6,6 +6,7 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <iterator>
@@ -24,6 +25,18 @@ namespace moe::cpu::avx512_bf16 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
+template <int rows>
+inline void multiply_pairs(const bf16* x, const __m512bh (&w)[kPanelVectors], Sums<rows>& sums) {
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) {
+    int32_t pair;
+    std::memcpy(&pair, x + 2 * r, sizeof pair);
+    const __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].v = _mm512_dpbf16_ps(sums[r][j].v, value, w[j]);
+  }
+}
+
 struct DotWeight {
   using Value = bf16;
   static constexpr int step = 2;
@@ -34,16 +47,66 @@ struct DotWeight {
     __m512bh w[kPanelVectors];
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) w[j] = (__m512bh)_mm512_loadu_si512(panel + 4 * j * kWidth);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      int32_t pair;
-      std::memcpy(&pair, x + 2 * r, sizeof pair);
-      const __m512bh value = (__m512bh)_mm512_set1_epi32(pair);
-#pragma GCC unroll 2
-      for (int j = 0; j < kPanelVectors; ++j) sums[r][j].v = _mm512_dpbf16_ps(sums[r][j].v, value, w[j]);
-    }
+    multiply_pairs<rows>(x, w, sums);
   }
 };
+
+// Codes in pairs of bfloat16 of consecutive k, which represents them exactly.
+struct PairProducts {
+  using Value = bf16;
+  static constexpr int group = 2;
+
+  template <class Codes, int rows, int k>
+  static void multiply(const Codes& codes, const typename Codes::Bits (&bits)[kPanelVectors], const Value* x,
+                       Sums<rows>& sums) {
+    const __m512bh w[kPanelVectors] = {(__m512bh)codes.template pair<k>(bits[0]).v,
+                                       (__m512bh)codes.template pair<k>(bits[1]).v};
+    multiply_pairs<rows>(x, w, sums);
+  }
+};
+
+// Two float values made one pair.
+template <class Codes>
+struct PairsOf : Codes {
+  using Codes::Codes;
+
+  template <int k>
+  Words pair(const typename Codes::Bits& bits) const {
+    const Words even{_mm512_castps_si512(this->template value<k>(bits).v)};
+    const Words odd{_mm512_castps_si512(this->template value<k + 1>(bits).v)};
+    return odd.under(0xffff0000u, even.shifted<-16>());
+  }
+};
+
+// Codes of 4 bits, looked up in both halves of words.
+struct PairTableCodes : TableCodes {
+  explicit PairTableCodes(const PanelScales& scales) : TableCodes(scales) {
+    alignas(32) bf16 halves[16];
+    for (int i = 0; i < 16; ++i) halves[i] = bf16(scales.table[i]);
+    words = _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(halves)));
+  }
+  // The instruction reads five bits; the table is there twice.
+  template <int k>
+  Words pair(const Bits& codes) const {
+    return {_mm512_permutexvar_epi16(_mm512_srli_epi16(codes.v, plane_bit(bits, k) % 16), words)};
+  }
+
+  __m512i words;
+};
+
+// A row for quantised weights, multiplied in pairs.
+template <class Codes>
+constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  return {.name = name,
+          .tokens = tokens_of(DType::bf16),
+          .arithmetic = Arithmetic::bf16_pairs,
+          .takes = takes,
+          .formats = formats,
+          .panels = coded_panels,
+          .numbers = "exact products with codes, two at a time summed in float32 and scaled, segment by segment",
+          .max_rows = kTileRows,
+          .tile = coded_tiles<PairProducts, Codes>()};
+}
 
 constexpr std::array kPairGemm = {
     gemm_kernel<DotWeight>({.name = "bf16_pairs",
@@ -53,6 +116,14 @@ constexpr std::array kPairGemm = {
                             .formats = "bf16",
                             .panels = bf16_panels,
                             .numbers = "exact products, two at a time added to float32 sums"}),
+    coded_pair_kernel<PairsOf<FieldCodes<2>>>("i2_pairs", takes_integers<2>, "i2, u2"),
+    coded_pair_kernel<PairsOf<PlaneCodes<3>>>("i3_pairs", takes_integers<3>, "i3, u3"),
+    coded_pair_kernel<PairTableCodes>("i4_pairs", takes_integers<4>, "i4, u4"),
+    coded_pair_kernel<PairsOf<PlaneCodes<5>>>("i5_pairs", takes_integers<5>, "i5, u5"),
+    coded_pair_kernel<PairsOf<PlaneCodes<6>>>("i6_pairs", takes_integers<6>, "i6, u6"),
+    coded_pair_kernel<PairsOf<ByteCodes>>("i8_pairs", takes_integers<8>, "i8, u8"),
+    coded_pair_kernel<PairsOf<E4M3Codes>>("e4m3_pairs", takes_code<CodeType::e4m3>, "e4m3"),
+    coded_pair_kernel<PairTableCodes>("integer_table_pairs", takes_integer_table, "e2m1, iq4"),
 };
 constexpr auto kGemm = joined(kExtensionGemm, kPairGemm, kCommonGemm);
 

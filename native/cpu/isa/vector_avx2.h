@@ -140,10 +140,25 @@ struct Vector {
   static Vector select_negative(Vector x, Vector a, Vector b) { return {_mm256_blendv_ps(b.v, a.v, x.v)}; }
 };
 
+// 16 integers of a byte, looked up by the lower half of each byte.
+struct ByteTable {
+  __m256i values;
+
+  explicit ByteTable(const float* p) {
+    alignas(16) int8_t bytes[16];
+    for (int i = 0; i < 16; ++i) bytes[i] = static_cast<int8_t>(p[i]);
+    values = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)));
+  }
+  Words at(Words words) const {
+    return {_mm256_shuffle_epi8(values, _mm256_and_si256(words.v, _mm256_set1_epi8(0xf)))};
+  }
+};
+
 // 16 numbers, looked up by four bits.
 struct Table {
   // Whether looking up is faster than computing integers.
   static constexpr bool fast = false;
+  using Bytes = ByteTable;
   __m256 low, high;
 
   explicit Table(const float* values) : low(_mm256_loadu_ps(values)), high(_mm256_loadu_ps(values + 8)) {}

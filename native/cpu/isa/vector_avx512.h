@@ -132,6 +132,7 @@ struct Vector {
 struct Table {
   // Whether looking up is faster than computing integers.
   static constexpr bool fast = true;
+  using Bytes = void;
   __m512 values;
 
   explicit Table(const float* p) : values(_mm512_loadu_ps(p)) {}

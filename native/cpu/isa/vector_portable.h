@@ -160,6 +160,7 @@ struct Vector {
 struct Table {
   // Whether looking up is faster than computing integers.
   static constexpr bool fast = true;
+  using Bytes = void;
   const float* values;
 
   explicit Table(const float* p) : values(p) {}

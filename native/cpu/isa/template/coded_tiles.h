@@ -4,51 +4,62 @@
 // after segment. So it does not show in the bits whether segments are summed one after another or, where few rows would
 // leave multipliers waiting for sums, side by side.
 
-template <class Codes, int rows, int k>
-inline void multiply_code(const Codes& codes, const typename Codes::Bits (&bits)[kPanelVectors], const float* x,
-                          Sums<rows>& sums) {
-  const Vector w[kPanelVectors] = {codes.template value<k>(bits[0]), codes.template value<k>(bits[1])};
-  multiply_add<rows>(x + k * rows, w, sums);
-}
+// How codes are multiplied by x: element by element, in float32.
+struct FloatProducts {
+  using Value = float;
+  static constexpr int group = 1;  // k at once
+
+  template <class Codes, int rows, int k>
+  static void multiply(const Codes& codes, const typename Codes::Bits (&bits)[kPanelVectors], const Value* x,
+                       Sums<rows>& sums) {
+    const Vector w[kPanelVectors] = {codes.template value<k>(bits[0]), codes.template value<k>(bits[1])};
+    multiply_add<rows>(x, w, sums);
+  }
+};
 
 // Elements first .. first + chunk - 1 of a unit.
-template <class Codes, int rows, int first, int... i>
-inline void multiply_chunk(const Codes& codes, const char* unit, const float* x, Sums<rows>& sums,
+template <class Products, class Codes, int rows, int first, int... i>
+inline void multiply_chunk(const Codes& codes, const char* unit, const typename Products::Value* x, Sums<rows>& sums,
                            std::integer_sequence<int, i...>) {
-  const typename Codes::Bits bits[kPanelVectors] = {Codes::template load<first>(unit, 0),
-                                                    Codes::template load<first>(unit, 1)};
-  (multiply_code<Codes, rows, first + i>(codes, bits, x, sums), ...);
+  const typename Codes::Bits bits[kPanelVectors] = {codes.template load<first>(unit, 0),
+                                                    codes.template load<first>(unit, 1)};
+  (Products::template multiply<Codes, rows, first + i * Products::group>(
+       codes, bits, x + (first + i * Products::group) * rows, sums),
+   ...);
 }
 
 // The same of `side` segments, one after the other.
-template <class Codes, int rows, int side, int first>
-inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride, const float* x, int64_t x_stride,
-                            Sums<rows> (&sums)[side]) {
+template <class Products, class Codes, int rows, int side, int first>
+inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
+                            const typename Products::Value* x, int64_t x_stride, Sums<rows> (&sums)[side]) {
 #pragma GCC unroll 4
   for (int s = 0; s < side; ++s) {
-    multiply_chunk<Codes, rows, first>(codes, unit + s * unit_stride, x + s * x_stride, sums[s],
-                                       std::make_integer_sequence<int, Codes::chunk>());
+    multiply_chunk<Products, Codes, rows, first>(codes, unit + s * unit_stride, x + s * x_stride, sums[s],
+                                                 std::make_integer_sequence<int, Codes::chunk / Products::group>());
   }
 }
 
-template <class Codes, int rows, int side, int... chunk>
-inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride, const float* x, int64_t x_stride,
-                          Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
-  (multiply_chunks<Codes, rows, side, chunk * Codes::chunk>(codes, unit, unit_stride, x, x_stride, sums), ...);
+template <class Products, class Codes, int rows, int side, int... chunk>
+inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride, const typename Products::Value* x,
+                          int64_t x_stride, Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
+  (multiply_chunks<Products, Codes, rows, side, chunk * Codes::chunk>(codes, unit, unit_stride, x, x_stride, sums),
+   ...);
 }
 
 // Where the operands of some segments begin.
+template <class Value>
 struct SegmentOperands {
   const char* codes;
-  const float* x;
+  const Value* x;
   const float* scale;
   const float* offset;  // null: none
   const float* x_sums;
 };
 
 // Adds the scaled sums of `side` segments to c.
-template <class Codes, int rows, int side>
-inline void add_segments(const Codes& codes, const SegmentOperands& from, int segment, float* c) {
+template <class Products, class Codes, int rows, int side>
+inline void add_segments(const Codes& codes, const SegmentOperands<typename Products::Value>& from, int segment,
+                         float* c) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   Sums<rows> sums[side];
 #pragma GCC unroll 4
@@ -58,10 +69,10 @@ inline void add_segments(const Codes& codes, const SegmentOperands& from, int se
   }
   const int units = segment / kUnit;
   const char* unit = from.codes;
-  const float* x = from.x;
+  const auto* x = from.x;
   for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * rows) {
-    multiply_unit<Codes, rows, side>(codes, unit, units * unit_bytes, x, segment * rows, sums,
-                                     std::make_integer_sequence<int, kUnit / Codes::chunk>());
+    multiply_unit<Products, Codes, rows, side>(codes, unit, units * unit_bytes, x, segment * rows, sums,
+                                               std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
@@ -84,8 +95,9 @@ inline void add_segments(const Codes& codes, const SegmentOperands& from, int se
 // Segments side by side, so that some eight sums are in the making.
 constexpr int side_by_side(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
-template <class Codes, int rows>
+template <class Products, class Codes, int rows>
 void coded_tile(const TileArguments& t) {
+  using Value = typename Products::Value;
   constexpr int side = side_by_side(rows);
   const Codes codes(*t.scales);
   const int segment = t.scales->segment;
@@ -102,27 +114,27 @@ void coded_tile(const TileArguments& t) {
     load_scales(*t.scales, t.panel, first + done, count, scale, offset);
     const auto from = [&](int s) {
       const int64_t at = done + s;
-      return SegmentOperands{.codes = t.w + at * segment_bytes,
-                             .x = static_cast<const float*>(t.x) + at * segment * rows,
-                             .scale = scale + s * kPanelColumns,
-                             .offset = t.scales->have_offset() ? offset + s * kPanelColumns : nullptr,
-                             .x_sums = t.x_sums + at * rows};
+      return SegmentOperands<Value>{.codes = t.w + at * segment_bytes,
+                                    .x = static_cast<const Value*>(t.x) + at * segment * rows,
+                                    .scale = scale + s * kPanelColumns,
+                                    .offset = t.scales->have_offset() ? offset + s * kPanelColumns : nullptr,
+                                    .x_sums = t.x_sums + at * rows};
     };
     int s = 0;
-    for (; s + side <= count; s += side) add_segments<Codes, rows, side>(codes, from(s), segment, t.c);
+    for (; s + side <= count; s += side) add_segments<Products, Codes, rows, side>(codes, from(s), segment, t.c);
     if constexpr (side > 1) {
-      for (; s < count; ++s) add_segments<Codes, rows, 1>(codes, from(s), segment, t.c);
+      for (; s < count; ++s) add_segments<Products, Codes, rows, 1>(codes, from(s), segment, t.c);
     }
   }
 }
 
-template <class Codes, int... row>
+template <class Products, class Codes, int... row>
 constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &coded_tile<Codes, row + 1>...};
+  return {nullptr, &coded_tile<Products, Codes, row + 1>...};
 }
 
 // Indexed by row count, up to kTileRows.
-template <class Codes>
+template <class Products, class Codes>
 constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles() {
-  return coded_tiles_of<Codes>(std::make_integer_sequence<int, kTileRows>());
+  return coded_tiles_of<Products, Codes>(std::make_integer_sequence<int, kTileRows>());
 }

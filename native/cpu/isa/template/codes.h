@@ -13,7 +13,7 @@ struct FieldCodes {
 
   explicit FieldCodes(const PanelScales&) {}
   template <int first>
-  static Bits load(const char* unit, int j) {
+  Bits load(const char* unit, int j) const {
     return Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
   }
   template <int k>
@@ -25,13 +25,13 @@ struct FieldCodes {
 // Codes of 4 bits that are looked up.
 struct TableCodes {
   static constexpr int bits = 4;
-  static constexpr int chunk = FieldCodes<4>::chunk;
+  static constexpr int chunk = 8;
   using Bits = Words;
 
   explicit TableCodes(const PanelScales& scales) : table(scales.table) {}
   template <int first>
-  static Bits load(const char* unit, int j) {
-    return FieldCodes<4>::load<first>(unit, j);
+  Bits load(const char* unit, int j) const {
+    return Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
   }
   template <int k>
   Vector value(const Bits& words) const {
@@ -41,7 +41,31 @@ struct TableCodes {
   Table table;
 };
 
+// The same for integers. Four at a time are looked up in the bytes of a word.
+template <class Bytes>
+struct ByteTableCodes {
+  static constexpr int bits = 4;
+  static constexpr int chunk = 8;
+  struct Bits {
+    Words first, last;  // four k each
+  };
+
+  explicit ByteTableCodes(const PanelScales& scales) : table(scales.table) {}
+  template <int first>
+  Bits load(const char* unit, int j) const {
+    const Words words = Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
+    return {table.at(words), table.at(words.shifted<-4>())};
+  }
+  template <int k>
+  Vector value(const Bits& found) const {
+    return Vector::field<8, plane_bit(bits, k % 4)>(k % chunk < 4 ? found.first : found.last);
+  }
+
+  Bytes table;
+};
+
 using NibbleCodes = std::conditional_t<Table::fast, TableCodes, FieldCodes<4>>;
+using IntegerTableCodes = std::conditional_t<Table::fast, TableCodes, ByteTableCodes<Table::Bytes>>;
 
 // Integers cut into two planes: codes of 3, 5 or 6 bits. A word gets four of them, at the top of its bytes.
 template <int bits_>
@@ -52,7 +76,7 @@ struct PlaneCodes {
 
   explicit PlaneCodes(const PanelScales&) {}
   template <int first>
-  static Bits load(const char* unit, int j) {
+  Bits load(const char* unit, int j) const {
     constexpr int upper = upper_bits(bits), lower = bits - upper;
     constexpr int low = plane_bit(lower, first), high = plane_bit(upper, first);
     constexpr uint32_t kUpper = 0x01010101u * (0xff00u >> upper & 0xffu);
@@ -81,7 +105,7 @@ struct WholeCodes {
 
   explicit WholeCodes(const PanelScales&) {}
   template <int first>
-  static Bits load(const char* unit, int j) {
+  Bits load(const char* unit, int j) const {
     return unit + j * kWidth;
   }
   template <int k>

@@ -20,7 +20,7 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
                             .numbers = kFloatNumbers});
 }
 
-// A row for quantised weights.
+// A row for quantised weights, multiplied as floats.
 template <class Codes>
 constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   return {.name = name,
@@ -31,7 +31,7 @@ constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFo
           .panels = coded_panels,
           .numbers = kCodeNumbers,
           .max_rows = kTileRows,
-          .tile = coded_tiles<Codes>()};
+          .tile = coded_tiles<FloatProducts, Codes>()};
 }
 
 // The first rows, of the tests.
@@ -52,5 +52,6 @@ constexpr std::array kCommonGemm = {
     coded_kernel<PlaneCodes<6>>("i6", takes_integers<6>, "i6, u6"),
     coded_kernel<ByteCodes>("i8", takes_integers<8>, "i8, u8"),
     coded_kernel<E4M3Codes>("e4m3", takes_code<CodeType::e4m3>, "e4m3"),
-    coded_kernel<TableCodes>("table", takes_code<CodeType::table>, "e2m1, nf4, fp4, iq4"),
+    coded_kernel<IntegerTableCodes>("integer_table", takes_integer_table, "e2m1, iq4"),
+    coded_kernel<TableCodes>("table", takes_code<CodeType::table>, "nf4, fp4"),
 };

@@ -1,7 +1,7 @@
 // The scales and offsets of segments of quantised weights, as float32. See kernels.h here, and cpu/gemm/panel_scales.h.
 
 // Segments whose scales are read at once.
-constexpr int kSegmentsAtOnce = 4;
+constexpr int kSegmentsAtOnce = 8;
 using SegmentValues = float[kSegmentsAtOnce * kPanelColumns];
 
 template <ScaleType type>
@@ -24,9 +24,14 @@ inline Vector load_scale(const char* p, bool upper) {
 template <ScaleType type>
 inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
   constexpr int64_t bytes = scale_bytes(type);
-  for (int i = 0; i < count; ++i) {
-    const int64_t group = static_cast<uint32_t>(segment + i) / static_cast<uint32_t>(level.segments);
-    const char* p = panel + level.at + group * kPanelColumns * bytes;
+  const auto [group, passed] = std::lldiv(segment, level.segments);
+  const char* p = panel + level.at + group * kPanelColumns * bytes;
+  int64_t left = level.segments - passed;
+  for (int i = 0; i < count; ++i, --left) {
+    if (left == 0) {
+      p += kPanelColumns * bytes;
+      left = level.segments;
+    }
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       load_scale<type>(p + j * kWidth * bytes, level.upper).store(values + i * kPanelColumns + j * kWidth);
