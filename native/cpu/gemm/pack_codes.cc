@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-#include "core/formats/dequantize.h"
+#include "core/formats/weight_view.h"
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/gemm/panel_format.h"
 #include "cpu/gemm/weight_reader.h"
@@ -18,14 +18,23 @@ static_assert(std::endian::native == std::endian::little);
 // The codes of a unit as they are stored: a dense stream of bits.
 struct Stream {
   uint64_t words[2] = {};
-
-  uint32_t code(int bits, int k) const {
-    const int first = k * bits, word = first / 64, shift = first % 64;
-    uint64_t value = words[word] >> shift;
-    if (shift + bits > 64) value |= words[word + 1] << (64 - shift);
-    return static_cast<uint32_t>(value) & ((1u << bits) - 1u);
-  }
 };
+
+// The first `bytes` bytes, at most eight, as a word: without a detour over memory, where a load that is longer than the
+// store before it would wait.
+template <int64_t bytes>
+uint64_t word_of(const char* p) {
+  if constexpr (bytes >= 8) {
+    uint64_t word;
+    std::memcpy(&word, p, 8);
+    return word;
+  }
+  uint32_t low = 0;
+  uint16_t high = 0;
+  if constexpr ((bytes & 4) != 0) std::memcpy(&low, p, 4);
+  if constexpr ((bytes & 2) != 0) std::memcpy(&high, p + (bytes & 4), 2);
+  return low | uint64_t{high} << (bytes & 4) * 8;
+}
 
 // The highest bit of every code of a unit.
 constexpr Stream highest_bits(int bits) {
@@ -37,21 +46,30 @@ constexpr Stream highest_bits(int bits) {
   return stream;
 }
 
-// Moves the nibbles of each word to where plane_bit() says, which reverses their numbers' three bits.
-uint64_t reordered_nibbles(uint64_t words) {
-  const uint64_t moved = (words ^ words >> 12) & 0x0000f0f00000f0f0u;
-  return words ^ moved ^ moved << 12;
+constexpr int kQuads = kUnit / 4;
+
+// Four consecutive codes in the bytes of a word, as plane_bit() orders them.
+template <int bits>
+uint32_t quad_of(const Stream& codes, int quad) {
+  constexpr uint32_t mask = (1u << bits) - 1u;
+  const int first = 4 * bits * quad, word = first / 64, shift = first % 64;
+  uint64_t stream = codes.words[word] >> shift;
+  if (shift + 4 * bits > 64) stream |= codes.words[word + 1] << (64 - shift);
+  const uint32_t four = static_cast<uint32_t>(stream);
+  return (four & mask) | (four >> 2 * bits & mask) << 8 | (four >> bits & mask) << 16 | (four >> 3 * bits & mask) << 24;
 }
 
-// The plane of `width` bits of each code, from bit `first` of the code on, as one column's words.
-template <int bits, int width, int first>
-uint64_t plane_of(const Stream& codes) {
-  if constexpr (bits == 4) return reordered_nibbles(codes.words[0]);
+// The plane of `width` bits of each code, from bit `first` of the code on, as one column's words. See plane_bit().
+template <int width, int first>
+uint64_t plane_of(const uint32_t (&quads)[kQuads]) {
+  constexpr uint32_t mask = 0x01010101u * ((1u << width) - 1u);
+  constexpr int quads_of_word = width == 1 ? kQuads : 8 / width;
   uint64_t plane = 0;
-  for (int k = 0; k < kUnit; ++k) {
-    plane |= uint64_t{codes.code(bits, k) >> first & ((1u << width) - 1u)} << plane_bit(width, k);
+#pragma GCC unroll 4
+  for (int quad = 0; quad < kQuads; ++quad) {
+    plane |= uint64_t{quads[quad] >> first & mask} << (quad / quads_of_word * 32 + quad % quads_of_word * width);
   }
-  return plane;
+  return width == 1 ? plane | plane >> 12 : plane;
 }
 
 template <int width>
@@ -72,9 +90,12 @@ void store_unit(const Stream& codes, int64_t columns, int64_t column, char* unit
     for (int k = 0; k < kUnit; ++k) unit[k * columns + column] = bytes[k];
   } else {
     constexpr int upper = upper_bits(bits), lower = bits - upper;
-    store_plane<lower>(plane_of<bits, lower, 0>(codes), columns, column, unit);
+    uint32_t quads[kQuads];
+#pragma GCC unroll 4
+    for (int quad = 0; quad < kQuads; ++quad) quads[quad] = quad_of<bits>(codes, quad);
+    store_plane<lower>(plane_of<lower, 0>(quads), columns, column, unit);
     if constexpr (upper != 0) {
-      store_plane<upper>(plane_of<bits, upper, lower>(codes), columns, column, unit + 2 * lower * columns);
+      store_plane<upper>(plane_of<upper, lower>(quads), columns, column, unit + 2 * lower * columns);
     }
   }
 }
@@ -98,9 +119,12 @@ void pack_codes(const PanelSource& source, char* panel) {
       const char* codes = static_cast<const char*>(weight.codes.data) + row * weight.codes.row_stride;
       const int64_t end = std::min({units, begin + kUnitsAtOnce, (row_bytes + unit_bytes - 1) / unit_bytes});
       for (int64_t unit = begin; unit < end; ++unit) {
-        Stream stream;
-        std::memcpy(stream.words, codes + unit * unit_bytes,
-                    static_cast<size_t>(std::min(unit_bytes, row_bytes - unit * unit_bytes)));
+        const int64_t present = row_bytes - unit * unit_bytes;
+        const char* from = codes + unit * unit_bytes;
+        char last[unit_bytes] = {};
+        if (present < unit_bytes) from = static_cast<char*>(std::memcpy(last, from, static_cast<size_t>(present)));
+        Stream stream{
+            {word_of<unit_bytes>(from), unit_bytes > 8 ? word_of<std::max<int64_t>(0, unit_bytes - 8)>(from + 8) : 0}};
         if (is_unsigned) {
           stream.words[0] ^= kHighest.words[0];
           stream.words[1] ^= kHighest.words[1];
@@ -111,27 +135,37 @@ void pack_codes(const PanelSource& source, char* panel) {
   }
 }
 
-// One column's values of a level.
+// One column's values of a level, which take `bytes` bytes each.
+template <int64_t bytes>
+void pack_values(const PanelLevel& target, const MatrixView& values, const char* from, float scalar,
+                 int64_t panel_columns, char* to) {
+  const int64_t groups = std::min(target.groups, values.columns);
+  for (int64_t group = 0; group < groups; ++group, to += panel_columns * bytes) {
+    const char* value = from + group * values.column_stride * bytes;
+    if (scalar != 1.0f) {
+      float scaled = 0;
+      std::memcpy(&scaled, value, std::min<size_t>(bytes, sizeof scaled));
+      scaled *= scalar;
+      std::memcpy(to, &scaled, std::min<size_t>(bytes, sizeof scaled));
+    } else if (target.upper) {
+      *to = static_cast<char>(*to | *value << 4);
+    } else {
+      std::memcpy(to, value, bytes);
+    }
+  }
+}
+
+// The scalar is 1 unless the level is float32.
 void pack_level(const PanelLevel& target, const ScaleLevel& level, const MatrixView& values, float scalar, int64_t row,
                 const PanelSource& source, int64_t column, char* panel) {
   if (target.absent()) return;
   const int64_t bytes = scale_bytes(target.type);
-  const int64_t groups = std::min(target.groups, values.columns);
   const char* from = static_cast<const char*>(values.data) + row / level.rows * values.row_stride * bytes;
   char* to = panel + target.at + column * bytes;
-  for (int64_t group = 0; group < groups; ++group) {
-    const char* value = from + group * values.column_stride * bytes;
-    char* place = to + group * source.panel_columns * bytes;
-    if (scalar != 1.0f) {
-      float scaled = 0;
-      std::memcpy(&scaled, value, sizeof scaled);
-      scaled *= scalar;
-      std::memcpy(place, &scaled, sizeof scaled);
-    } else if (target.upper) {
-      *place = static_cast<char>(*place | *value << 4);
-    } else {
-      std::memcpy(place, value, static_cast<size_t>(bytes));
-    }
+  switch (bytes) {
+    case 1: return pack_values<1>(target, values, from, scalar, source.panel_columns, to);
+    case 2: return pack_values<2>(target, values, from, scalar, source.panel_columns, to);
+    default: return pack_values<4>(target, values, from, scalar, source.panel_columns, to);
   }
 }
 
