@@ -145,3 +145,65 @@ MOE_TEST(quantised_weights_are_packed_in_hardly_more_bytes) {
     }
   }
 }
+
+namespace {
+
+// What setting a changed random weight [3, columns] of a format says, in a matrix of 64 columns.
+template <class Change>
+Status set_changed(const char* format, int64_t columns, Change&& change) {
+  test::Random random(4);
+  const Team team{ThreadPool::shared(), 2};
+  const test::RandomWeight weight(random, *find_format(format), 3, columns);
+  std::unique_ptr<CpuPackedExperts> packed;
+  const ExpertProduct product{.experts = 1, .rows = 3, .columns = 64, .format = find_format(format)};
+  MOE_CHECK(CpuPackedExperts::create(product, *available_kernels().front(), team, true, &packed).ok());
+  WeightView view = weight.view();
+  change(view);
+  return packed->set_expert(0, view, {});
+}
+
+uint8_t& byte_of(const MatrixView& matrix, int64_t row, int64_t column) {
+  return static_cast<uint8_t*>(const_cast<void*>(matrix.data))[row * matrix.row_stride + column];
+}
+
+}  // namespace
+
+MOE_TEST(nan_among_codes_and_scales_is_refused) {
+  MOE_CHECK_EQUAL(set_changed("e4m3_g32_e8m0", 64, [](WeightView& view) { byte_of(view.codes, 2, 7) = 0xff; }).message,
+                  "setExpert: a weight of e4m3_g32_e8m0: expected codes that are numbers, got NaN in row 2, column 7");
+  MOE_CHECK_EQUAL(set_changed("mxfp4", 64, [](WeightView& view) { byte_of(view.scales, 1, 1) = 0xff; }).message,
+                  "setExpert: a weight of mxfp4: expected scales that are numbers, got NaN in row 1, group 1");
+  MOE_CHECK_EQUAL(set_changed("nvfp4", 64, [](WeightView& view) { byte_of(view.scales, 0, 3) = 0x7f; }).message,
+                  "setExpert: a weight of nvfp4: expected scales that are numbers, got NaN in row 0, group 3");
+}
+
+MOE_TEST(what_scales_cannot_express_is_refused) {
+  const auto scale = [](WeightView& view) { view.scalar = 2.0f; };
+  const auto nothing = [](WeightView&) {};
+  MOE_CHECK(set_changed("nvfp4", 64, scale).ok() && set_changed("i8_channel_f32", 64, scale).ok());
+  MOE_CHECK(set_changed("i4_g32_bf16", 64, scale).code == Code::unsupported_operation);
+  // Missing columns must be zeros.
+  MOE_CHECK(set_changed("u4_g32_bf16", 32, nothing).ok() && set_changed("i4_g32_bf16", 40, nothing).ok());
+  MOE_CHECK(set_changed("u4_g32_bf16", 40, nothing).code == Code::unsupported_operation);
+}
+
+MOE_TEST(the_scalar_multiplies_quantised_weights) {
+  test::Random random(8);
+  const Team team{ThreadPool::shared(), 1};
+  const Kernels& kernels = *available_kernels().front();
+  for (const char* format : {"nvfp4", "u4_g16_f32"}) {
+    const ExpertProduct product{.experts = 2, .rows = 3, .columns = 64, .format = find_format(format)};
+    const test::RandomWeight weight(random, *product.format, 3, 64);
+    std::unique_ptr<CpuPackedExperts> packed;
+    MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
+    WeightView twice = weight.view();
+    twice.scalar = 2.0f;
+    MOE_CHECK(packed->set_expert(0, weight.view(), {}).ok() && packed->set_expert(1, twice, {}).ok());
+    const PanelLevel& level = packed->layout().scales.super_scales.absent() ? packed->layout().scales.scales
+                                                                            : packed->layout().scales.super_scales;
+    float once[2], doubled[2];
+    std::memcpy(once, packed->data() + level.at, sizeof once);
+    std::memcpy(doubled, packed->data() + packed->layout().expert_bytes() + level.at, sizeof doubled);
+    MOE_CHECK(doubled[0] == 2.0f * once[0] && doubled[1] == 2.0f * once[1] && once[0] != 0.0f);
+  }
+}
