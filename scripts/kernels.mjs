@@ -134,7 +134,8 @@ function readDynamicShared() {
 #include "gpu/gemm/kernels.h"
 int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
-    const std::string family = std::string(kernel->name).substr(0, 3);
+    const std::string name = kernel->name;
+    const std::string family = name.substr(0, name.starts_with("mma_quantized") ? 13 : 3);
     for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
       const size_t bytes = kernel->shared_bytes(kernel->tiles[tile], *kernel->formats.example);
       printf("%s %zu\\t%zu\\n", family.c_str(), tile, bytes);

@@ -26,8 +26,8 @@ MOE_GEMM_KERNELS(MOE_DECLARE_FUNCTIONS)
 const GemmFunctions& functions_of(const gpu::GemmKernel& kernel);
 
 // Launches the kernel of the plan's tile.
-template <class Kernel>
-Status launch_gemm(Kernel* kernel, const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
+template <class Kernel, class Arguments>
+Status launch_gemm(Kernel* kernel, const Arguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
   return launch(plan.kernel->name, kernel, dim3(plan.grid), dim3(plan.tile.threads()), plan.shared_bytes, stream,
                 arguments);
 }

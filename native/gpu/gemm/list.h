@@ -16,4 +16,6 @@
   KERNEL(kFmaF32)                    \
   KERNEL(kFmaF16)                    \
   KERNEL(kFmaBF16)                   \
-  KERNEL(kFmaQuantised)
+  KERNEL(kMmaQuantizedBF16)          \
+  KERNEL(kMmaQuantizedF16)           \
+  KERNEL(kFmaQuantized)

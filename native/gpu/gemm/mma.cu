@@ -5,49 +5,16 @@
 #include <iterator>
 #include <utility>
 
-#include <ptx/cp_async.cuh>
 #include <ptx/ldmatrix.cuh>
-#include <ptx/mma.cuh>
 
 #include "gpu/gemm/functions.cuh"
+#include "gpu/gemm/mma_tile.cuh"
 #include "gpu/gemm/pack.cuh"
-#include "gpu/tile/swizzle.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
 using gpu::GemmTile;
-
-// Bytes of K per mma, in two chunks.
-constexpr int kStepBytes = 32;
-constexpr int kStepsPerStage = kTileRowBytes / kStepBytes;
-
-__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bf16) {
-  ptx::mma_m16n8k16_bf16(d, a, b);
-}
-__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16) {
-  ptx::mma_m16n8k16_f16(d, a, b);
-}
-__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float) {
-  uint32_t rounded_a[4], rounded_b[2];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) rounded_a[i] = ptx::cvt_rna_tf32(float_from_bits(a[i]));
-#pragma unroll
-  for (int i = 0; i < 2; ++i) rounded_b[i] = ptx::cvt_rna_tf32(float_from_bits(b[i]));
-  ptx::mma_m16n8k8_tf32(d, rounded_a, rounded_b);
-}
-
-// How a block loads one operand's part of a stage, `kRows` rows of 128 bytes: each thread copies 16-byte chunks of one
-// column.
-template <int kRows, int kThreads>
-struct StageLoad {
-  static constexpr int kRowStep = kThreads / kChunksPerRow;
-  static constexpr int kChunks = kRows / kRowStep;
-  static_assert(kRows % kRowStep == 0, "every thread must load equally many chunks");
-
-  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kChunksPerRow; }
-  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
-};
 
 // The tiles for one element type.
 template <class T>
@@ -77,7 +44,8 @@ class MmaTile {
       find_sources(rows, column_tile);
       multiply_all();
     }
-    stage_sums();
+    stage_fragments<kTile.columns>(reinterpret_cast<float*>(shared_), warp_row() * kWarpRows,
+                                   warp_column() * kWarpColumns, sums_);
     __syncthreads();
     finish_tile<kTile.columns>(a_.epilogue, rows.expert, rows.first_row, rows.rows, column_tile,
                                reinterpret_cast<const float*>(shared_),
@@ -91,16 +59,10 @@ class MmaTile {
   static constexpr int kMmaRows = kWarpRows / 16;
   static constexpr int kMmaColumns = kWarpColumns / 8;
   static constexpr int kStageBytes = (kTile.rows + kTile.columns) * kTileRowBytes;
-  using LoadX = StageLoad<kTile.rows, kThreads>;
   using LoadWeight = StageLoad<kTile.columns, kThreads>;
 
   __device__ void find_sources(const RowTile& rows, int column_tile) {
-#pragma unroll
-    for (int i = 0; i < LoadX::kChunks; ++i) {
-      const int row = LoadX::row(i);
-      const T* source = row < rows.rows ? source_row<T>(a_, rows.first_row + row) : nullptr;
-      x_[i] = reinterpret_cast<const char*>(source);
-    }
+    x_.find(a_, rows);
     const int64_t first_row = static_cast<int64_t>(column_tile) * kTile.columns;
     const int64_t left = a_.packed.rows - first_row;
     weight_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
@@ -111,16 +73,9 @@ class MmaTile {
   // whole stages.
   __device__ void load_stage(int k) {
     char* stage = shared_ + k % kTile.stages * kStageBytes;
-    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadX::chunk() * kChunkBytes;
-    const int64_t left = static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) - offset;
-    const int bytes = left >= kChunkBytes ? kChunkBytes : left > 0 ? static_cast<int>(left) : 0;
-#pragma unroll
-    for (int i = 0; i < LoadX::kChunks; ++i) {
-      const bool exists = x_[i] != nullptr && bytes > 0;
-      ptx::cp_async_16_zfill(stage + swizzled_offset(LoadX::row(i), LoadX::chunk()),
-                             exists ? x_[i] + offset : static_cast<const char*>(a_.input.x), exists ? bytes : 0);
-    }
+    x_.load(a_, k, stage);
     stage += kTile.rows * kTileRowBytes;
+    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadWeight::chunk() * kChunkBytes;
 #pragma unroll
     for (int i = 0; i < LoadWeight::kChunks; ++i) {
       const int row = LoadWeight::row(i);
@@ -131,8 +86,7 @@ class MmaTile {
   }
 
   __device__ void multiply_all() {
-    const int stages = static_cast<int>(
-        (static_cast<int64_t>(a_.columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) / kTileRowBytes);
+    const int stages = stages_of<T>(a_.columns);
 #pragma unroll
     for (int k = 0; k < kTile.stages - 1; ++k) {
       if (k < stages) load_stage(k);
@@ -181,31 +135,12 @@ class MmaTile {
     }
   }
 
-  // Writes the sums to shared memory for finish_tile.
-  __device__ void stage_sums() {
-    float* staged = reinterpret_cast<float*>(shared_);
-    const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-    for (int m = 0; m < kMmaRows; ++m) {
-#pragma unroll
-      for (int n = 0; n < kMmaColumns; ++n) {
-        const int row = warp_row() * kWarpRows + m * 16 + lane / 4;
-        const int column = warp_column() * kWarpColumns + n * 8 + lane % 4 * 2;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          ptx::st_shared_64(staged + (row + half * 8) * gpu::staged_pitch(kTile.columns) + column,
-                            uint2{float_bits(sums_[m][n][half * 2]), float_bits(sums_[m][n][half * 2 + 1])});
-        }
-      }
-    }
-  }
-
   __device__ static int warp_row() { return static_cast<int>(threadIdx.x / 32) / kTile.warps_columns; }
   __device__ static int warp_column() { return static_cast<int>(threadIdx.x / 32) % kTile.warps_columns; }
 
   const GemmArguments& a_;
   char* shared_;
-  const char* x_[LoadX::kChunks];
+  TileRows<T, kTile.rows, kThreads> x_;
   const char* weight_;
   int weight_rows_;
   float sums_[kMmaRows][kMmaColumns][4];

@@ -45,8 +45,8 @@ Status check_same_format(const PackExpert& pack);
 // Packs weights of any format into the layout of plain ones.
 Status pack_plain(const PackExpert& pack, Runtime& runtime);
 
-// Packs weights of a quantised format into its layout (gemm/quantised_layout.h). INVALID_ARGUMENT for NaN among codes
+// Packs weights of a quantised format into its layout (gemm/quantized_layout.h). INVALID_ARGUMENT for NaN among codes
 // of e4m3 and scales of e4m3 or e8m0: packing such formats waits for the device.
-Status pack_quantised(const PackExpert& pack, Runtime& runtime);
+Status pack_quantized(const PackExpert& pack, Runtime& runtime);
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -7,7 +7,7 @@
 #include "check.h"
 #include "core/formats/find_format.h"
 #include "gpu/devices.h"
-#include "gpu/gemm/quantised_layout.h"
+#include "gpu/gemm/quantized_layout.h"
 #include "gpu/gemm/tile_map.h"
 #include "gpu/tile/interleave.h"
 
@@ -171,23 +171,23 @@ double stored_bytes(const WeightFormat& format, int64_t rows, int64_t columns) {
          (format.offset == Offset::minimum ? both : 0.0) + (format.offset == Offset::zero_point ? scales : 0.0);
 }
 
-MOE_TEST(packed_quantised_weights_take_hardly_more_than_stored_ones) {
+MOE_TEST(packed_quantized_weights_take_hardly_more_than_stored_ones) {
   for (const WeightFormat* format : sample_formats()) {
-    if (!is_quantised(*format)) continue;
+    if (!is_quantized(*format)) continue;
     const PackedMatrix packed =
-        kQuantisedLayout.measure({.experts = 1, .rows = 2880, .columns = 2880, .format = format});
+        kQuantizedLayout.measure({.experts = 1, .rows = 2880, .columns = 2880, .format = format});
     const double stored = stored_bytes(*format, 2880, 2880);
     MOE_CHECK(static_cast<double>(packed.bytes) >= 0.99 * stored);
     MOE_CHECK(static_cast<double>(packed.bytes) <= 1.05 * stored);
   }
 }
 
-MOE_TEST(arrays_of_quantised_weights_begin_at_16_bytes_and_do_not_overlap) {
+MOE_TEST(arrays_of_quantized_weights_begin_at_16_bytes_and_do_not_overlap) {
   for (const WeightFormat* format : sample_formats()) {
-    if (!is_quantised(*format)) continue;
+    if (!is_quantized(*format)) continue;
     for (const int64_t columns : {0, 1, 16, 31, 100, 2880}) {
       const PackedMatrix packed =
-          kQuantisedLayout.measure({.experts = 1, .rows = 37, .columns = columns, .format = format});
+          kQuantizedLayout.measure({.experts = 1, .rows = 37, .columns = columns, .format = format});
       MOE_CHECK_EQUAL(packed.padded_rows, 48);
       MOE_CHECK_EQUAL(packed.scales, (columns + 63) / 64 * 48 * 8 * format->bits);
       int64_t end = packed.scales;

@@ -1,6 +1,7 @@
 // The table of grouped GEMM kernels, and the choice among them.
 #include "gpu/gemm/kernels.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -8,6 +9,7 @@
 #include "core/formats/find_format.h"
 #include "core/formats/named.h"
 #include "gpu/devices.h"
+#include "gpu/gemm/mma_quantized.h"
 
 namespace moe::gpu::test {
 namespace {
@@ -72,6 +74,43 @@ MOE_TEST(tensor_cores_multiply_tokens_and_weights_of_one_type) {
   MOE_CHECK_EQUAL(name(DType::f16, kBF16Format, true), "fma_bf16");
 }
 
+MOE_TEST(tensor_cores_multiply_quantised_weights_whose_codes_are_exact) {
+  const auto names = [](const char* format) {
+    std::string names;
+    for (const DType tokens : kTokens) {
+      names += choose_gemm_kernel({.tokens = tokens, .format = find_format(format)}, kH100)->name + std::string(" ");
+    }
+    return names;
+  };
+  for (const WeightFormat* format : sample_formats()) {
+    if (format->plain() || format == &kTestU4G16Format) continue;
+    const std::string name = format->name;
+    const bool exact = !name.starts_with("nf4") && !name.starts_with("fp4");
+    MOE_CHECK_EQUAL(names(format->name), exact ? "fma_quantized mma_quantized_f16 mma_quantized_bf16 "
+                                               : "fma_quantized fma_quantized fma_quantized ");
+  }
+  MOE_CHECK_EQUAL(names("test_u4_g16"), "fma_test_u4_g16 fma_test_u4_g16 fma_test_u4_g16 ");
+}
+
+MOE_TEST(tables_of_four_bits_are_multiples_of_one_or_a_half) {
+  const ByteTable e2m1 = byte_table(kMXFP4Format), iq4 = byte_table(kIQ4_XSFormat);
+  for (int code = 0; code < 16; ++code) {
+    MOE_CHECK_EQUAL(static_cast<float>(e2m1.bytes[code] - 128) * e2m1.unit, kMXFP4Format.table[code]);
+    MOE_CHECK_EQUAL(static_cast<float>(iq4.bytes[code] - 128) * iq4.unit, kIQ4_XSFormat.table[code]);
+  }
+  MOE_CHECK_EQUAL(byte_table(*find_format("nf4_g64_f32")).unit, 0.0f);
+}
+
+MOE_TEST(a_stage_has_room_for_every_group_that_it_touches) {
+  for (const int32_t columns : {0, 16, 32, 48, 64, 80, 112, 128, 1024}) {
+    const ScaleLevel level{.rows = 1, .columns = columns};
+    const GroupSteps groups(level);
+    int most = 0;
+    for (int step = 0; step < 1024; step += 4) most = std::max(most, groups.at(step + 3) - groups.at(step) + 1);
+    MOE_CHECK_EQUAL(groups_in_stage(level), most);
+  }
+}
+
 MOE_TEST(a_kernel_of_one_architecture_runs_on_that_alone) {
   constexpr ComputeCapabilities hopper{.first = 90, .last = 90};
   MOE_CHECK(!hopper.include(89) && hopper.include(90) && !hopper.include(100));
@@ -86,8 +125,8 @@ MOE_TEST(formats_without_a_kernel_are_refused_by_name) {
   const GemmKernel* kernel = nullptr;
   const Status status = find_gemm_kernel({.tokens = DType::f32, .format = &other}, kH100, &kernel);
   MOE_CHECK(status.code == Code::unsupported_dtype);
-  MOE_CHECK(status.message.find("weights in other: store them in one of test_u4_g16, bf16, f16, f32, quantised in") !=
-            std::string::npos);
+  MOE_CHECK(status.message.find("weights in other: store them in one of test_u4_g16, bf16, f16, f32, quantised to "
+                                "integers") != std::string::npos);
   DeviceTraits old = kA100;
   old.compute_capability = 75;
   MOE_CHECK(find_best_gemm_kernel(kBF16Format, old, &kernel).code == Code::unsupported_dtype);

@@ -15,9 +15,9 @@
 namespace moe::test {
 
 // Two experts, with gate and up where the activation has them.
-class QuantisedProduct {
+class QuantizedProduct {
  public:
-  QuantisedProduct(Backend& backend, const WeightFormat& format, int64_t outputs, int64_t columns,
+  QuantizedProduct(Backend& backend, const WeightFormat& format, int64_t outputs, int64_t columns,
                    Activation activation)
       : backend_(backend), outputs_(outputs), columns_(columns), gated_(is_gated(activation)) {
     const int64_t rows = gated_ ? 2 * outputs : outputs;
@@ -119,7 +119,7 @@ inline std::vector<float> random_tokens(Random& random, int64_t count) {
 // has among others, and so has every height of tiles: few, some and many rows for each expert.
 inline void check_products(Backend& backend, const WeightFormat& format, int64_t outputs, int64_t columns,
                            Activation activation, std::vector<int> rows_of_expert, double tolerance) {
-  QuantisedProduct product(backend, format, outputs, columns, activation);
+  QuantizedProduct product(backend, format, outputs, columns, activation);
   Random random(11);
   const std::vector<float> x = random_tokens(random, 2 * rows_of_expert.front() * columns);
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {

@@ -29,12 +29,12 @@ constexpr int kRowPadding = 16;
 // Groups of columns are multiples of this.
 constexpr int kGroupStep = 16;
 
-extern const WeightLayout kQuantisedLayout;
+extern const WeightLayout kQuantizedLayout;
 
 constexpr bool has_whole_steps(const ScaleLevel& level) { return level.columns % kGroupStep == 0; }
 
 // Whether this is a quantised format of the layout.
-constexpr bool is_quantised(const WeightFormat& f) {
+constexpr bool is_quantized(const WeightFormat& f) {
   const bool codes = f.code == CodeType::table  ? f.bits == 4
                      : f.code == CodeType::e4m3 ? f.bits == 8
                                                 : !f.plain() && f.bits >= 2 && f.bits <= 8 && f.bits != 7;

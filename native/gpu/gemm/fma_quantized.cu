@@ -1,5 +1,5 @@
 #include "gpu/gemm/fma.cuh"
-#include "gpu/gemm/quantised.cuh"
+#include "gpu/gemm/quantized.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -12,7 +12,7 @@ using gpu::kQuadBytes;
 static_assert(kFmaRun == kCodeChunk && kGroupStep % kFmaRun == 0, "a run is a chunk of one group");
 
 template <Codes kCodes, int kBits>
-struct QuantisedWeights {
+struct QuantizedWeights {
   static constexpr int kLow = gpu::low_bits(kBits), kHigh = gpu::high_bits(kBits);
   // Chunks in a word of low bits.
   static constexpr int kChunks = 16 / kLow;
@@ -94,10 +94,7 @@ struct QuantisedWeights {
     const WeightFormat& format = row.arguments->format;
     const auto value = [&](int64_t first, int bytes, const ScaleLevel& level) {
       const int64_t index = gpu::GroupSteps(level).at(step) * packed.padded_rows + row.row;
-      const char* values = row.packed + first;
-      if (bytes == 1) return uint32_t{reinterpret_cast<const uint8_t*>(values)[index]};
-      if (bytes == 2) return uint32_t{reinterpret_cast<const uint16_t*>(values)[index]};
-      return reinterpret_cast<const uint32_t*>(values)[index];
+      return load_value(row.packed + first, bytes, index);
     };
     const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
     const int bytes = scale_bytes(scales.type);
@@ -114,21 +111,21 @@ struct QuantisedWeights {
   }
 };
 
-Status launch_quantised(const GemmArguments& a, const gpu::GemmPlan& plan, Stream stream) {
-  if (a.format.code == CodeType::table) return launch_fma<QuantisedWeights<Codes::table, 4>>(a, plan, stream);
-  if (a.format.code == CodeType::e4m3) return launch_fma<QuantisedWeights<Codes::e4m3, 8>>(a, plan, stream);
+Status launch_quantized(const GemmArguments& a, const gpu::GemmPlan& plan, Stream stream) {
+  if (a.format.code == CodeType::table) return launch_fma<QuantizedWeights<Codes::table, 4>>(a, plan, stream);
+  if (a.format.code == CodeType::e4m3) return launch_fma<QuantizedWeights<Codes::e4m3, 8>>(a, plan, stream);
   switch (a.format.bits) {
-    case 2: return launch_fma<QuantisedWeights<Codes::integers, 2>>(a, plan, stream);
-    case 3: return launch_fma<QuantisedWeights<Codes::integers, 3>>(a, plan, stream);
-    case 4: return launch_fma<QuantisedWeights<Codes::integers, 4>>(a, plan, stream);
-    case 5: return launch_fma<QuantisedWeights<Codes::integers, 5>>(a, plan, stream);
-    case 6: return launch_fma<QuantisedWeights<Codes::integers, 6>>(a, plan, stream);
-    default: return launch_fma<QuantisedWeights<Codes::integers, 8>>(a, plan, stream);
+    case 2: return launch_fma<QuantizedWeights<Codes::integers, 2>>(a, plan, stream);
+    case 3: return launch_fma<QuantizedWeights<Codes::integers, 3>>(a, plan, stream);
+    case 4: return launch_fma<QuantizedWeights<Codes::integers, 4>>(a, plan, stream);
+    case 5: return launch_fma<QuantizedWeights<Codes::integers, 5>>(a, plan, stream);
+    case 6: return launch_fma<QuantizedWeights<Codes::integers, 6>>(a, plan, stream);
+    default: return launch_fma<QuantizedWeights<Codes::integers, 8>>(a, plan, stream);
   }
 }
 
 }  // namespace
 
-const GemmFunctions kFmaQuantised{.launch = launch_quantised, .pack = pack_quantised};
+const GemmFunctions kFmaQuantized{.launch = launch_quantized, .pack = pack_quantized};
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -7,7 +7,7 @@
 
 #include "core/formats/dequantize.h"
 #include "gpu/gemm/pack.cuh"
-#include "gpu/gemm/quantised_layout.h"
+#include "gpu/gemm/quantized_layout.h"
 #include "gpu/plan/plan.h"
 #include "gpu/plan/plan_parts.h"
 #include "gpu/tile/interleave.h"
@@ -67,7 +67,7 @@ struct CodeRow {
   }
 };
 
-// Some of the bits of a stage's codes, for chunks from column `first` on. See gemm/quantised_layout.h.
+// Some of the bits of a stage's codes, for chunks from column `first` on. See gemm/quantized_layout.h.
 struct Piece {
   int64_t first;
   int bits, shift;
@@ -297,7 +297,7 @@ Status check_report(const PackExpert& pack, const NanReport& nan, Runtime& runti
 
 }  // namespace
 
-Status pack_quantised(const PackExpert& pack, Runtime& runtime) {
+Status pack_quantized(const PackExpert& pack, Runtime& runtime) {
   const WeightFormat& format = *pack.product.format;
   MOE_TRY(check_same_format(pack));
   for (const WeightView* source : {&pack.weight, &pack.up}) {

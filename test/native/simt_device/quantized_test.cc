@@ -1,7 +1,7 @@
 // Experts in every quantised format on the simulated GPU.
 #include "core/formats/find_format.h"
 #include "gpu/target/simt/devices.h"
-#include "quantised_products.h"
+#include "quantized_products.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "gpu/gemm/quantised_layout.h"
+#include "gpu/gemm/quantized_layout.h"
 
 #include "gpu/plan/plan_parts.h"
 
@@ -33,6 +33,6 @@ PackedMatrix measure(const ExpertProduct& product) {
 
 }  // namespace
 
-const WeightLayout kQuantisedLayout{.id = "quads64", .measure = measure};
+const WeightLayout kQuantizedLayout{.id = "quads64", .measure = measure};
 
 }  // namespace moe::gpu

@@ -1,11 +1,11 @@
-// Parts of kernels that read packed weights of quantised formats; see gemm/quantised_layout.h.
+// Parts of kernels that read packed weights of quantised formats; see gemm/quantized_layout.h.
 #pragma once
 
 #include <cstdint>
 
 #include "core/formats/dequantize.h"
 #include "gpu/gemm/gemm_arguments.cuh"
-#include "gpu/gemm/quantised_layout.h"
+#include "gpu/gemm/quantized_layout.h"
 
 #include <ptx/convert.cuh>
 #include <ptx/ld_st.cuh>
@@ -27,6 +27,13 @@ __device__ __forceinline__ float value_of_e4m3(uint32_t code) {
 
 __device__ __forceinline__ float value_of_scale(ScaleType type, uint32_t bits) {
   return type == ScaleType::f16 ? ptx::cvt_f32_f16(static_cast<uint16_t>(bits)) : scale_value(type, bits);
+}
+
+// Value `index` of 1, 2 or 4 bytes.
+__device__ __forceinline__ uint32_t load_value(const char* values, int bytes, int64_t index) {
+  if (bytes == 1) return reinterpret_cast<const uint8_t*>(values)[index];
+  if (bytes == 2) return reinterpret_cast<const uint16_t*>(values)[index];
+  return reinterpret_cast<const uint32_t*>(values)[index];
 }
 
 // The values of one group of a row, as they are in memory.

@@ -1,0 +1,91 @@
+#include "gpu/gemm/mma_quantized.h"
+
+#include <cmath>
+
+#include "core/formats/named.h"
+#include "gpu/gemm/kernels.h"
+#include "gpu/plan/gemm_plan.h"
+
+namespace moe::gpu {
+namespace {
+
+constexpr DType kF16[] = {DType::f16};
+constexpr DType kBF16[] = {DType::bf16};
+constexpr const char* kNumbers = "exact codes, float32 sums of each group, scaled and added in float32";
+constexpr WeightFormats kFormats{
+    .words = "quantised to integers, e4m3, e2m1 or iq4 in groups of columns that are multiples of 16",
+    .include = has_exact_codes,
+    .example = &kMXFP4Format};
+
+// The bytes of a table of multiples of `unit`; without a unit if there are others.
+ByteTable bytes_of(const WeightFormat& format, float unit) {
+  ByteTable table{.unit = unit};
+  for (int code = 0; code < 16; ++code) {
+    const float number = format.table[code] / unit;
+    if (number != std::floor(number) || number < -128 || number > 127) return {};
+    table.bytes[code] = static_cast<uint8_t>(static_cast<int>(number) + 128);
+  }
+  return table;
+}
+
+size_t shared_bytes(const GemmTile& tile, const WeightFormat& format) {
+  const QuantizedStage stage = quantized_stage(tile, format);
+  const int converted = 2 * stage.scales.groups * tile.columns * 2 * static_cast<int>(sizeof(float));
+  return with_staged_sums(tile, tile.stages * stage.bytes + converted);
+}
+
+}  // namespace
+
+ByteTable byte_table(const WeightFormat& format) {
+  const ByteTable integers = bytes_of(format, 1.0f);
+  return integers.unit != 0 ? integers : bytes_of(format, 0.5f);
+}
+
+bool has_exact_codes(const WeightFormat& format) {
+  if (!is_quantized(format)) return false;
+  // A group's scale must be one number.
+  const int group = format.scales.columns, super_group = format.super_scales.columns;
+  if (super_group != 0 && (group == 0 || super_group % group != 0)) return false;
+  if (format.offset == Offset::minimum && !may_have_minima(format.bits)) return false;
+  return format.code != CodeType::table || byte_table(format).unit != 0;
+}
+
+QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format) {
+  QuantizedStage stage;
+  stage.codes = tile.rows * static_cast<int>(kStageRowBytes);
+  stage.bytes = stage.codes + tile.columns * stage_bytes(format.bits);
+  const auto take = [&](bool exists, const ScaleLevel& level, int bytes) {
+    const StagedLevel staged{.place = stage.bytes, .groups = exists ? groups_in_stage(level) : 0, .bytes = bytes};
+    stage.bytes += staged.groups * tile.columns * bytes;
+    return staged;
+  };
+  const bool minimum = format.offset == Offset::minimum;
+  const int bytes = scale_bytes(format.scales.type), super_bytes = scale_bytes(format.super_scales.type);
+  stage.scales = take(true, format.scales, bytes);
+  stage.super_scales = take(true, format.super_scales, super_bytes);
+  stage.zeros = take(format.offset != Offset::none && !shares_byte(format), format.scales, minimum ? bytes : 1);
+  stage.super_zeros = take(minimum, format.super_scales, super_bytes);
+  return stage;
+}
+
+constexpr GemmKernel kMmaQuantizedBF16{.name = "mma_quantized_bf16",
+                                       .tokens = kBF16,
+                                       .x = DType::bf16,
+                                       .formats = kFormats,
+                                       .numbers = kNumbers,
+                                       .layout = &kQuantizedLayout,
+                                       .tiles = kMmaQuantizedTiles,
+                                       .shared_bytes = shared_bytes,
+                                       .plan = plan_tiles};
+
+constexpr GemmKernel kMmaQuantizedF16{.name = "mma_quantized_f16",
+                                      .tokens = kF16,
+                                      .x = DType::f16,
+                                      .formats = kFormats,
+                                      .numbers = kNumbers,
+                                      .layout = &kQuantizedLayout,
+                                      .tiles = kMmaQuantizedTiles,
+                                      .shared_bytes = shared_bytes,
+                                      .plan = plan_tiles};
+
+}  // namespace moe::gpu

@@ -1,0 +1,55 @@
+// What the tensor-core kernel of quantised formats needs to know of a format: which ones it takes, its tiles, and how a
+// stage stands in shared memory.
+#pragma once
+
+#include "gpu/gemm/kernel.h"
+#include "gpu/gemm/quantized_layout.h"
+
+namespace moe::gpu {
+
+// The accumulators are twice those of other kernels: of all groups, and of the current one. Warps stand side by side
+// where registers allow it, so that each code is converted once.
+inline constexpr GemmTile kMmaQuantizedTiles[] = {
+    {.rows = 16, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 5, .blocks = 4},
+    {.rows = 64, .columns = 128, .warps_rows = 1, .warps_columns = 4, .stages = 4, .blocks = 2},
+    {.rows = 128, .columns = 128, .warps_rows = 2, .warps_columns = 4, .stages = 4, .blocks = 1},
+};
+
+// Values of four-bit codes as bytes: value = (byte - 128) * unit.
+struct ByteTable {
+  uint8_t bytes[16] = {};
+  float unit = 0;  // 0: the values are no such bytes
+};
+ByteTable byte_table(const WeightFormat& format);
+
+// Codes of these bits may have minima. Other instances of the kernel have no registers for the sums that minima take.
+MOE_HOST_DEVICE constexpr bool may_have_minima(int bits) { return bits == 2 || bits == 4 || bits == 5; }
+
+// Whether the kernel takes a format: its codes, less their zero points, are exact in 16-bit numbers.
+bool has_exact_codes(const WeightFormat& format);
+
+// Groups of one level that a stage of columns can touch.
+constexpr int groups_in_stage(const ScaleLevel& level) {
+  if (level.absent()) return 0;
+  if (level.columns == 0 || level.columns % kCodeStage == 0) return 1;
+  if (kCodeStage % level.columns == 0) return kCodeStage / level.columns;
+  return (level.columns - kGroupStep + kCodeStage - 1) / level.columns + 1;
+}
+
+// One level's values in a stage: [groups][columns of the tile], as they are stored.
+struct StagedLevel {
+  int place;  // in bytes from the stage's beginning
+  int groups;
+  int bytes;  // of a value
+};
+
+// A stage in shared memory: rows of x, codes, levels. Codes stand as in the packed matrix, with the tile's columns
+// instead of its rows. Behind all stages: the scales and offsets of two stages, converted, [2][groups][columns] each.
+struct QuantizedStage {
+  int codes;
+  StagedLevel scales, super_scales, zeros, super_zeros;
+  int bytes;
+};
+QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format);
+
+}  // namespace moe::gpu

@@ -1,0 +1,7 @@
+#include "gpu/gemm/mma_quantized.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+const GemmFunctions kMmaQuantizedBF16{.launch = launch_mma_quantized<bf16>, .pack = pack_quantized};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,7 @@
+#include "gpu/gemm/mma_quantized.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+const GemmFunctions kMmaQuantizedF16{.launch = launch_mma_quantized<f16>, .pack = pack_quantized};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,103 @@
+// Parts of the tensor-core kernels: rows of x on their way to shared memory, products, accumulators on their way out.
+#pragma once
+
+#include <ptx/cp_async.cuh>
+#include <ptx/ld_st.cuh>
+#include <ptx/mma.cuh>
+
+#include "gpu/gemm/gemm_arguments.cuh"
+#include "gpu/tile/swizzle.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+// Bytes of K per mma, in two chunks.
+constexpr int kStepBytes = 32;
+constexpr int kStepsPerStage = kTileRowBytes / kStepBytes;
+
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bf16) {
+  ptx::mma_m16n8k16_bf16(d, a, b);
+}
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16) {
+  ptx::mma_m16n8k16_f16(d, a, b);
+}
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float) {
+  uint32_t rounded_a[4], rounded_b[2];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) rounded_a[i] = ptx::cvt_rna_tf32(float_from_bits(a[i]));
+#pragma unroll
+  for (int i = 0; i < 2; ++i) rounded_b[i] = ptx::cvt_rna_tf32(float_from_bits(b[i]));
+  ptx::mma_m16n8k8_tf32(d, rounded_a, rounded_b);
+}
+
+// How a block loads one operand's part of a stage, `kRows` rows of 128 bytes: each thread copies 16-byte chunks of one
+// column.
+template <int kRows, int kThreads>
+struct StageLoad {
+  static constexpr int kRowStep = kThreads / kChunksPerRow;
+  static constexpr int kChunks = kRows / kRowStep;
+  static_assert(kRows % kRowStep == 0, "every thread must load equally many chunks");
+
+  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kChunksPerRow; }
+  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
+};
+
+// Stages of 128 bytes of a row of T.
+template <class T>
+__device__ __forceinline__ int stages_of(int columns) {
+  return static_cast<int>((static_cast<int64_t>(columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) /
+                          kTileRowBytes);
+}
+
+// The rows of x of one tile.
+template <class T, int kRows, int kThreads>
+class TileRows {
+ public:
+  __device__ void find(const GemmArguments& a, const RowTile& rows) {
+#pragma unroll
+    for (int i = 0; i < Load::kChunks; ++i) {
+      const int row = Load::row(i);
+      const T* source = row < rows.rows ? source_row<T>(a, rows.first_row + row) : nullptr;
+      rows_[i] = reinterpret_cast<const char*>(source);
+    }
+  }
+
+  // Enqueues the copies of stage `k` of K. What lies outside x becomes zeros.
+  __device__ void load(const GemmArguments& a, int k, char* stage) const {
+    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + Load::chunk() * kChunkBytes;
+    const int64_t left = static_cast<int64_t>(a.columns) * static_cast<int64_t>(sizeof(T)) - offset;
+    const int bytes = left >= kChunkBytes ? kChunkBytes : left > 0 ? static_cast<int>(left) : 0;
+#pragma unroll
+    for (int i = 0; i < Load::kChunks; ++i) {
+      const bool exists = rows_[i] != nullptr && bytes > 0;
+      ptx::cp_async_16_zfill(stage + swizzled_offset(Load::row(i), Load::chunk()),
+                             exists ? rows_[i] + offset : static_cast<const char*>(a.input.x), exists ? bytes : 0);
+    }
+  }
+
+ private:
+  using Load = StageLoad<kRows, kThreads>;
+
+  const char* rows_[Load::kChunks];
+};
+
+// Writes a warp's accumulators to shared memory for finish_tile, from this row and column on.
+template <int kTileColumns, int kMmaRows, int kMmaColumns>
+__device__ __forceinline__ void stage_fragments(float* staged, int first_row, int first_column,
+                                                const float (&sums)[kMmaRows][kMmaColumns][4]) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+  for (int m = 0; m < kMmaRows; ++m) {
+#pragma unroll
+    for (int n = 0; n < kMmaColumns; ++n) {
+      const int row = first_row + m * 16 + lane / 4;
+      const int column = first_column + n * 8 + lane % 4 * 2;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        ptx::st_shared_64(staged + (row + half * 8) * gpu::staged_pitch(kTileColumns) + column,
+                          uint2{float_bits(sums[m][n][half * 2]), float_bits(sums[m][n][half * 2 + 1])});
+      }
+    }
+  }
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE
