@@ -27,6 +27,20 @@ const formats: Readonly<Record<string, string>> = {
   gpt_oss: "mxfp4",
   gpt_oss_original: "mxfp4",
   deepseek_mxfp4: "mxfp4",
+  nvfp4_packed: "nvfp4",
+  nvfp4_modelopt: "nvfp4",
+  int4_packed: "i4_g32_bf16",
+  int4_packed_asymmetric: "u4_g16_bf16",
+  int8_packed: "i8_channel_f32",
+  int3_packed: "i3_g16_bf16",
+  int4_modelopt: "i4_g16_f32",
+  gptq: "u4_g32_f16",
+  gptq_8_bits: "u8_g32_f16",
+  gptq_whole_rows: "u4_channel_f16",
+  awq: "u4_g32_f16",
+  bnb_nf4: "nf4_g64_f32",
+  bnb_fp4: "fp4_g32_f32",
+  bnb_int8: "i8_channel_f32",
 };
 
 async function readExpected(name: string) {

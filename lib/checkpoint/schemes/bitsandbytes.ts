@@ -1,0 +1,110 @@
+import { describe } from "../../core/errors.js";
+import { weightFormat } from "../../core/weight_formats.js";
+import { ConfigFields } from "../config_fields.js";
+import type { TensorRange } from "../located_weight.js";
+import { parseJsonObject } from "../safetensors/strict_json.js";
+import { swapNibbles } from "./bits.js";
+import { checkScales, largestGroup } from "./scales.js";
+import type { Scheme } from "./scheme.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+const kinds = ["nf4", "fp4"] as const;
+
+/**
+ * Four bits of bitsandbytes: one stream of codes of a table, the first of a byte in its high half, and a scale for every
+ * `blocksize` of them, which may be quantised in turn. Blocks run on across rows: a format has groups of a row, of the
+ * largest size that divides block and row, so no group is in two blocks. Sizes are in a JSON text.
+ */
+export const bnb4: Scheme = {
+  takes: (matrix) => kinds.some((kind) => matrix.has(`weight.quant_state.bitsandbytes__${kind}`)),
+  locate: async (matrix) => {
+    const { rows, columns } = matrix;
+    const kind = matrix.has("weight.quant_state.bitsandbytes__nf4") ? "nf4" : "fp4";
+    const stateTensor = matrix.need(`weight.quant_state.bitsandbytes__${kind}`, ["U8"]);
+    const state = await readState(matrix, stateTensor);
+    const count = rows * columns;
+    const block = state.integer("blocksize", undefined, { maximum: 2 ** 20 });
+    const group = groupWithin(matrix, block);
+    const codes = matrix.find("weight") as FoundTensor | undefined;
+    if (codes?.info.byteLength !== Math.ceil(count / 2)) {
+      throw matrix.error(`expected ${Math.ceil(count / 2)} bytes for ${rows} x ${columns} codes of 4 bits`);
+    }
+    const blocks = Math.ceil(count / block);
+    const absmax = matrix.need("weight.absmax", ["F32", "U8"], [blocks]);
+    const table = matrix.need("weight.quant_map", ["F32"], [16]);
+    const nested = absmax.info.dtype === "U8" ? nestedOf(matrix, state, blocks) : undefined;
+    const used = [codes, absmax, table, ...(nested ? [nested.sizes, nested.map] : [])];
+    const format = `${kind}_g${group}_f32`;
+    matrix.refuseOthers(format, [...used, stateTensor], []);
+    const ranges: readonly TensorRange[] = used.map((tensor) => matrix.range(tensor));
+    return matrix.locatedIn(format, ranges, (bytes) => {
+      const [codeBytes, absmaxBytes, tableBytes, ...more] = bytes as [Uint8Array, Uint8Array, Uint8Array, ...Uint8Array[]];
+      checkTable(matrix, table, floatsIn(tableBytes), format);
+      swapNibbles(codeBytes);
+      const sizes = nested
+        ? nested.dequantise(absmaxBytes, floatsIn(more[0] as Uint8Array), floatsIn(more[1] as Uint8Array))
+        : floatsIn(checkScales(matrix, absmax, absmaxBytes, 1));
+      const scales = block === group ? sizes : spread(sizes, count, block, group);
+      return { codes: codeBytes, scales };
+    });
+  },
+};
+
+const floatsIn = (bytes: Uint8Array) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+
+async function readState(matrix: StoredMatrix, tensor: FoundTensor): Promise<ConfigFields> {
+  const range = matrix.wholeRange(tensor);
+  if (range.byteLength > 2 ** 16)
+    throw matrix.errorAt(tensor, `expected a short JSON text, got ${range.byteLength} bytes`);
+  const bytes = new Uint8Array(range.byteLength);
+  await range.file.readRange(range.name, 0, bytes);
+  const place = `${range.file.path}: ${range.name}`;
+  return new ConfigFields(place, parseJsonObject(place, bytes));
+}
+
+function groupWithin(matrix: StoredMatrix, block: number): number {
+  let [group, rest] = [block, matrix.columns];
+  while (rest > 0) [group, rest] = [rest, group % rest];
+  while (group > largestGroup && group % 2 === 0) group /= 2;
+  if (group % 16 === 0 && group <= largestGroup) return group;
+  throw matrix.error(
+    `expected rows and blocks that have a multiple of 16 as common divisor, got ${matrix.columns} columns in blocks of ` +
+      `${block} that run across rows`,
+  );
+}
+
+/** The table in the file must be the format's own. */
+function checkTable(matrix: StoredMatrix, tensor: FoundTensor, given: Float32Array, format: string): void {
+  const table = weightFormat(format).table as readonly number[];
+  const wrong = table.findIndex((value, code) => !(Math.abs(value - (given[code] as number)) <= 1e-6));
+  if (wrong < 0) return;
+  const name = format.split("_")[0];
+  throw matrix.errorAt(tensor, `expected the table of ${name}, got ${describe(given[wrong])} for code ${wrong}`);
+}
+
+/** Scales that are quantised themselves: names of a table, sizes of blocks of them, and an offset. */
+function nestedOf(matrix: StoredMatrix, state: ConfigFields, blocks: number) {
+  const block = state.integer("nested_blocksize", undefined, { maximum: 2 ** 20 });
+  const offset = state.number("nested_offset", undefined);
+  const sizes = matrix.need("weight.nested_absmax", ["F32"], [Math.ceil(blocks / block)]);
+  const map = matrix.need("weight.nested_quant_map", ["F32"], [256]);
+  const dequantise = (stored: Uint8Array, sizeOf: Float32Array, values: Float32Array): Float32Array => {
+    const scales = new Float32Array(blocks);
+    for (let index = 0; index < blocks; index++) {
+      const value = values[stored[index] as number] as number;
+      scales[index] = value * (sizeOf[Math.floor(index / block)] as number) + offset;
+      if (!Number.isFinite(scales[index]))
+        throw matrix.errorAt(sizes, `expected finite scales, got another at ${index}`);
+    }
+    return scales;
+  };
+  return { sizes, map, dequantise };
+}
+
+/** The scales of blocks, for the smaller groups that they consist of. */
+function spread(sizes: Float32Array, count: number, block: number, group: number): Float32Array {
+  return Float32Array.from(
+    { length: count / group },
+    (_, index) => sizes[Math.floor((index * group) / block)] as number,
+  );
+}

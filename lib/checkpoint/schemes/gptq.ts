@@ -1,0 +1,104 @@
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { asBytes, cropRows, elements, transpose, unpack, words } from "./bits.js";
+import { inputOrder, reorderColumns } from "./input_order.js";
+import { checkScales, floats, groupsOf, scaleType } from "./scales.js";
+import type { Scheme } from "./scheme.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+/**
+ * GPTQ: the transposed matrix [K, N], `qweight` packed along K, `qzeros` along N. Version 1 stores zero points less 1;
+ * `checkpoint_format` tells the version. With act-order, `g_idx` has every column's group.
+ */
+export const gptq: Scheme = {
+  takes: (matrix) => matrix.has("qweight") && !isAwqShape(matrix),
+  locate: (matrix) => {
+    const { rows, columns } = matrix;
+    const { codes, bits } = codesOf(matrix);
+    const scales = matrix.need("scales", floats);
+    const groups = matrix.shapeOf(scales)[0] ?? 0;
+    matrix.check(scales, floats, [groups, rows]);
+    const zeros = matrix.need("qzeros", ["I32"], [groups, Math.ceil((rows * bits) / 32)]);
+    const first = isFirstVersion(matrix);
+    const groupOf = groupsOfColumns(matrix);
+    const format = `u${bits}_${groupsOf(matrix, scales, groups)}_${scaleType(scales)}`;
+    return matrix.located(format, [codes, zeros, scales, ...(groupOf ? [groupOf] : [])], (bytes) => {
+      const [codeBytes, zeroBytes, scaleBytes, groupBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+      const order = groupOf && inputOrder(matrix, groupOf, groupBytes, groups);
+      if (order && groupOf) checkOrdered(matrix, groupOf);
+      const perRow = Math.ceil((columns * bits) / 32);
+      const turned = asBytes(transpose(words(codeBytes), perRow, rows));
+      const stored = cropRows(turned, rows, 4 * perRow, Math.ceil((columns * bits) / 8));
+      const unpacked = unpackRows(zeroBytes, groups, rows, bits);
+      if (first) addOne(matrix, zeros, unpacked, bits);
+      checkScales(matrix, scales, scaleBytes, rows);
+      return {
+        codes: order ? reorderColumns(stored, rows, columns, bits, order) : stored,
+        scales: transpose(elements(scaleBytes, scales.info.dtype === "F32" ? 4 : 2), groups, rows),
+        zeros: transpose(unpacked, groups, rows),
+        ...(order && { inputOrder: order }),
+      };
+    });
+  },
+};
+
+/** Whether `qweight` is packed along the outputs, as AWQ does: [K, N / 8]. GPTQ has fewer than K rows. */
+export function isAwqShape(matrix: StoredMatrix): boolean {
+  const codes = matrix.find("qweight");
+  return codes !== undefined && matrix.hasShape(codes, [matrix.columns, matrix.rows / 8]);
+}
+
+function codesOf(matrix: StoredMatrix): { readonly codes: FoundTensor; readonly bits: number } {
+  const { rows, columns, quantization } = matrix;
+  const shapeOf = (bits: number) => [Math.ceil((columns * bits) / 32), rows];
+  const found = matrix.find("qweight") as FoundTensor;
+  const possible = [2, 3, 4, 8].filter((bits) => matrix.hasShape(found, shapeOf(bits)));
+  const named = quantization.fields?.value("bits");
+  const bits = possible.find((one) => one === named) ?? possible[0];
+  if (bits === undefined) matrix.check(found, ["I32"], ...[2, 3, 4, 8].map(shapeOf));
+  return { codes: matrix.check(found, ["I32"]), bits: bits as number };
+}
+
+function isFirstVersion({ quantization }: StoredMatrix): boolean {
+  const version = quantization.word("checkpoint_format") ?? quantization.word("format") ?? "gptq";
+  if (version === "gptq" || version === "gptq_v2") return version === "gptq";
+  const problem = `checkpoint_format: expected "gptq" or "gptq_v2", got ${describe(version)}`;
+  throw badCheckpoint(quantization.fields?.path ?? "", problem);
+}
+
+function groupsOfColumns(matrix: StoredMatrix): FoundTensor | undefined {
+  const ordered = matrix.quantization.fields?.value("desc_act") === true;
+  return matrix.has("g_idx") || ordered ? matrix.need("g_idx", ["I32"], [matrix.columns]) : undefined;
+}
+
+function checkOrdered(matrix: StoredMatrix, groupOf: FoundTensor): void {
+  if (matrix.quantization.fields?.value("desc_act") !== false) return;
+  throw matrix.errorAt(groupOf, "expected the groups one after another, as desc_act is false, got another order");
+}
+
+/** Rows of packed numbers, each row in whole words. */
+function unpackRows(bytes: Uint8Array, rows: number, columns: number, bits: number): Uint8Array {
+  const packed = words(bytes);
+  const perRow = packed.length / rows;
+  const target = new Uint8Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    target.set(unpack(packed.subarray(row * perRow, (row + 1) * perRow), columns, bits), row * columns);
+  }
+  return target;
+}
+
+/** Readers of version 1 disagree on what the largest stored number means: zero, or one more. */
+function addOne(matrix: StoredMatrix, tensor: FoundTensor, zeros: Uint8Array, bits: number): void {
+  const largest = (1 << bits) - 1;
+  for (let index = 0; index < zeros.length; index++) {
+    if (zeros[index] === largest) {
+      const place = `[${Math.floor(index / matrix.rows)}, ${index % matrix.rows}]`;
+      throw matrix.errorAt(
+        tensor,
+        `expected zero points from 0 to ${largest - 1} in checkpoint_format "gptq", got ${largest} at ${place}, which ` +
+          'readers understand in different ways; convert the checkpoint to "gptq_v2"',
+      );
+    }
+    zeros[index] = (zeros[index] as number) + 1;
+  }
+}

@@ -1,0 +1,60 @@
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+/**
+ * The order of the columns that makes each group consecutive, given every column's group (`g_idx`, act-order): the
+ * column that each stored one is. Undefined if the columns stand in this order.
+ * @throws BAD_CHECKPOINT unless every one of `groups` groups has the same number of columns.
+ */
+export function inputOrder(
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
+  bytes: Uint8Array,
+  groups: number,
+): Int32Array | undefined {
+  const groupOf = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+  const size = groupOf.length / groups;
+  const order = new Int32Array(groupOf.length);
+  const filled = new Int32Array(groups);
+  let sorted = true;
+  for (let column = 0; column < groupOf.length; column++) {
+    const group = groupOf[column] as number;
+    const place = filled[group];
+    if (place === undefined || place === size) {
+      const problem = place === undefined ? `a group of the ${groups}` : `${size} columns in each group`;
+      throw matrix.errorAt(tensor, `expected ${problem}, got group ${group} at column ${column}`);
+    }
+    filled[group] = place + 1;
+    const stored = group * size + place;
+    order[stored] = column;
+    sorted &&= stored === column;
+  }
+  return sorted ? undefined : order;
+}
+
+/** Rows of the codes of `bits` bits, the columns in another order. */
+export function reorderColumns(
+  codes: Uint8Array,
+  rows: number,
+  columns: number,
+  bits: number,
+  order: Int32Array,
+): Uint8Array {
+  const stride = codes.byteLength / rows;
+  const target = new Uint8Array(codes.byteLength);
+  const mask = (1 << bits) - 1;
+  for (let row = 0; row < rows; row++) {
+    const start = row * stride;
+    for (let stored = 0; stored < columns; stored++) {
+      const from = (order[stored] as number) * bits;
+      const low = codes[start + (from >> 3)] as number;
+      const high = codes[start + (from >> 3) + 1] as number;
+      const code = ((low | (high << 8)) >> (from & 7)) & mask;
+      const place = stored * bits;
+      const at = start + (place >> 3);
+      const wide = code << (place & 7);
+      target[at] = (target[at] as number) | (wide & 255);
+      if (wide > 255) target[at + 1] = (target[at + 1] as number) | (wide >> 8);
+    }
+  }
+  return target;
+}

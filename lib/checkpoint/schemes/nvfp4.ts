@@ -1,0 +1,62 @@
+import { repeated } from "./bits.js";
+import { checkScales, floats, floatsOf, scalarOf, scalarShapes } from "./scales.js";
+import type { Scheme } from "./scheme.js";
+import type { StoredMatrix, Suffix } from "./stored_matrix.js";
+
+const group = 16;
+
+/**
+ * Two E2M1 codes a byte, the lower column in the low half, an e4m3 scale for every 16 columns, and a number for the whole
+ * matrix, by which compressed-tensors divides and ModelOpt multiplies.
+ */
+function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suffix, divides: boolean): Scheme {
+  return {
+    takes,
+    locate: (matrix) => {
+      const { rows, columns } = matrix;
+      if (columns % group !== 0) throw matrix.error(`expected columns in groups of ${group}, got ${columns}`);
+      const codes = matrix.need(codesName, ["U8"], [rows, columns / 2]);
+      const scales = matrix.need("weight_scale", ["F8_E4M3"], [rows, columns / group]);
+      const global = matrix.need(globalName, ["F32"], ...scalarShapes);
+      const input = findInputScale(matrix);
+      const convert = (bytes: readonly Uint8Array[]) => {
+        const [codeBytes, scaleBytes, globalBytes, inputBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+        const stored = scalarOf(global, globalBytes);
+        const factor = divides ? 1 / stored : stored;
+        if (!Number.isFinite(factor) || !Number.isFinite(stored)) {
+          throw matrix.errorAt(global, `expected a finite number${divides ? " other than 0" : ""}, got ${stored}`);
+        }
+        const bits = new Uint8Array(Float32Array.of(factor).buffer);
+        return {
+          codes: codeBytes,
+          scales: checkScales(matrix, scales, scaleBytes, columns / group),
+          superScales: repeated(bits, rows),
+          ...(input && { inputScale: floatsOf(input, inputBytes) }),
+        };
+      };
+      const used = [codes, scales, global, ...(input ? [input] : [])];
+      return matrix.located("nvfp4", used, convert, ["weight_shape"]);
+    },
+  };
+}
+
+/** ModelOpt's factors of the tokens, which multiply the columns. */
+export function findInputScale(matrix: StoredMatrix) {
+  return matrix.has("pre_quant_scale") ? matrix.need("pre_quant_scale", floats, [matrix.columns]) : undefined;
+}
+
+/** `nvfp4-pack-quantized` of compressed-tensors. */
+export const packedNvfp4 = nvfp4Scheme(
+  (matrix) => matrix.has("weight_packed", "U8") && matrix.has("weight_scale", "F8_E4M3"),
+  "weight_packed",
+  "weight_global_scale",
+  true,
+);
+
+/** NVFP4 of ModelOpt. */
+export const modeloptNvfp4 = nvfp4Scheme(
+  (matrix) => matrix.has("weight", "U8") && matrix.has("weight_scale", "F8_E4M3"),
+  "weight",
+  "weight_scale_2",
+  false,
+);

@@ -1,0 +1,71 @@
+import { cropRows, flipHighestBits, transpose, unpack, words } from "./bits.js";
+import { inputOrder, reorderColumns } from "./input_order.js";
+import { checkScales, floats, groupCount, groupsOf, scaleType } from "./scales.js";
+import type { Scheme } from "./scheme.js";
+import type { StoredMatrix } from "./stored_matrix.js";
+
+/**
+ * `pack-quantized` of compressed-tensors: each row is a stream of codes in 32-bit words, with 2^(bits - 1) added. Zero
+ * points have it added too, and are packed along the rows.
+ */
+export const packedIntegers: Scheme = {
+  takes: (matrix) => matrix.has("weight_packed", "I32"),
+  locate: (matrix) => {
+    const { rows, columns } = matrix;
+    const codes = matrix.need("weight_packed", ["I32"]);
+    const bits = bitsOf(matrix);
+    const scales = matrix.need("weight_scale", floats);
+    const count = groupCount(matrix, scales);
+    const symmetric = !matrix.has("weight_zero_point");
+    const zeros = symmetric
+      ? undefined
+      : matrix.need("weight_zero_point", ["I32"], [Math.ceil((rows * bits) / 32), count]);
+    const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
+    const format = `${symmetric ? "i" : "u"}${bits}_${groupsOf(matrix, scales, count)}_${scaleType(scales)}`;
+    const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
+    const convert = ([codeBytes, scaleBytes, ...rest]: readonly Uint8Array[]) => {
+      const stride = 4 * Math.ceil((columns * bits) / 32);
+      let stored = cropRows(codeBytes as Uint8Array, rows, stride, Math.ceil((columns * bits) / 8));
+      if (symmetric) flipHighestBits(stored, rows, columns, bits);
+      const zeroBytes = zeros && (rest.shift() as Uint8Array);
+      const order = groups && inputOrder(matrix, groups, rest.shift() as Uint8Array, count);
+      if (order) stored = reorderColumns(stored, rows, columns, bits, order);
+      return {
+        codes: stored,
+        scales: checkScales(matrix, scales, scaleBytes as Uint8Array, count),
+        ...(zeroBytes && { zeros: unpackZeros(zeroBytes, rows, count, bits) }),
+        ...(order && { inputOrder: order }),
+      };
+    };
+    return matrix.located(format, used, convert, ["weight_shape"]);
+  },
+};
+
+/** The bits of a code, which the words of a row tell; the configuration, if rows are so short that several fit. */
+function bitsOf(matrix: StoredMatrix): number {
+  const { rows, columns, quantization } = matrix;
+  const fits = (bits: number) => {
+    const codes = matrix.find("weight_packed");
+    return codes !== undefined && matrix.hasShape(codes, [rows, Math.ceil((columns * bits) / 32)]);
+  };
+  const possible = [2, 3, 4, 5, 6, 8].filter(fits);
+  const bits = possible.find((one) => quantization.bits.includes(one)) ?? possible[0];
+  if (bits !== undefined) return bits;
+  const shape = (one: number) => `${one} bits: [${rows}, ${Math.ceil((columns * one) / 32)}]`;
+  throw matrix.error(
+    `expected codes of 2, 3, 4, 5, 6 or 8 bits for [${rows}, ${columns}] weights, such as ${shape(4)} and ${shape(8)}, ` +
+      `got shape [${matrix.find("weight_packed")?.info.shape.join(", ")}]`,
+  );
+}
+
+/** Zero points of [rows, groups], which are packed along the rows. */
+function unpackZeros(bytes: Uint8Array, rows: number, groups: number, bits: number): Uint8Array {
+  const packed = words(bytes);
+  const perGroup = packed.length / groups;
+  const streams = transpose(packed, perGroup, groups);
+  const zeros = new Uint8Array(rows * groups);
+  for (let group = 0; group < groups; group++) {
+    zeros.set(unpack(streams.subarray(group * perGroup, (group + 1) * perGroup), rows, bits), group * rows);
+  }
+  return transpose(zeros, groups, rows);
+}

@@ -1,0 +1,372 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import { MoeLayer } from "../../lib/index.js";
+import { openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
+import { writeModel } from "./support/model_directory.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+const root = join(import.meta.dirname, "..", "golden", "quantised");
+
+interface Checkpoint {
+  config: Record<string, unknown>;
+  weights: Map<string, SafetensorsInput>;
+}
+
+async function read(name: string): Promise<Checkpoint> {
+  const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
+  const own = readdirSync(join(root, name)).find((file) => /^quant/.test(file));
+  if (own !== undefined) config.quantization_config = JSON.parse(readFileSync(join(root, name, own), "utf8"));
+  await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
+  const weights = new Map<string, SafetensorsInput>();
+  for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
+  return { config, weights };
+}
+
+/** The last expert's up matrix: what is wrong with it alone is noticed too. */
+const up = (suffix: string) => `model.layers.0.mlp.experts.2.up_proj.${suffix}`;
+
+describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tensor's name", () => {
+  const device = openForTests("reference");
+
+  async function refuse(name: string, change: (model: Checkpoint) => void, message: RegExp): Promise<void> {
+    const model = await read(name);
+    change(model);
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, model);
+    await expectRejection(MoeLayer.load(directory.path, { layer: 0, device: device() }), "BAD_CHECKPOINT", message);
+  }
+
+  const without =
+    (suffix: string) =>
+    ({ weights }: Checkpoint) =>
+      weights.delete(up(suffix));
+  const replaced =
+    (suffix: string, tensor: (old: SafetensorsInput) => SafetensorsInput) =>
+    ({ weights }: Checkpoint) =>
+      weights.set(up(suffix), tensor(weights.get(up(suffix)) as SafetensorsInput));
+  const filled = (suffix: string, value: number, at = 3) =>
+    replaced(suffix, (old) => {
+      const data = (old.data as Uint8Array).slice();
+      data[at] = value;
+      return { ...old, data } as SafetensorsInput;
+    });
+  const reshaped = (suffix: string, ...shape: number[]) =>
+    replaced(suffix, (old) => {
+      const length = shape.reduce((a, b) => a * b, 1);
+      const data = new (old.data.constructor as Uint8ArrayConstructor)(length);
+      return { ...old, shape, data } as SafetensorsInput;
+    });
+  const added = (suffix: string, tensor: SafetensorsInput) => (model: Checkpoint) => {
+    model.weights.set(up(suffix), tensor);
+  };
+  const set =
+    (fields: Record<string, unknown>) =>
+    ({ config }: Checkpoint) => {
+      config.quantization_config = { ...(config.quantization_config as object), ...fields };
+    };
+  const scale: SafetensorsInput = { dtype: "F32", shape: [1], data: Float32Array.of(1) };
+
+  describe("missing tensors", () => {
+    test.each([
+      ["fp8_blocks", "weight_scale_inv", /up_proj\.weight": expected a tensor ".*up_proj\.weight_scale" beside it/],
+      ["deepseek_mxfp4", "scale", /expected dtype F32, F16 or BF16, or codes with scales, got I8/],
+      ["mxfp4_packed", "weight_scale", /weight_packed": expected dtype .*, got none of these beside ".*weight_packed"/],
+      ["nvfp4_packed", "weight_global_scale", /expected a tensor ".*up_proj\.weight_global_scale" beside it/],
+      ["nvfp4_modelopt", "weight_scale_2", /expected a tensor ".*up_proj\.weight_scale_2" beside it/],
+      ["int4_packed", "weight_scale", /expected a tensor ".*up_proj\.weight_scale" beside it/],
+      ["gptq", "qzeros", /qweight": expected a tensor ".*up_proj\.qzeros" beside it/],
+      ["gptq", "scales", /expected a tensor ".*up_proj\.scales" beside it/],
+      ["gptq_act_order", "g_idx", /expected a tensor ".*up_proj\.g_idx" beside it/],
+      ["awq", "qzeros", /expected a tensor ".*up_proj\.qzeros" beside it/],
+      ["awq", "qweight", /"model.*up_proj\.(weight|scales|qzeros)"/],
+      ["bnb_nf4", "weight.absmax", /expected a tensor ".*up_proj\.weight\.absmax" beside it/],
+      ["bnb_nf4", "weight.quant_map", /expected a tensor ".*up_proj\.weight\.quant_map" beside it/],
+      ["bnb_nested", "weight.nested_absmax", /expected a tensor ".*up_proj\.weight\.nested_absmax" beside it/],
+      ["bnb_int8", "SCB", /got I8 beside ".*weight_format"/],
+    ])("%s without %s", async (name, suffix, message) => {
+      await refuse(name, without(suffix), message);
+    });
+  });
+
+  describe("superfluous tensors", () => {
+    test.each<[string, string, SafetensorsInput]>([
+      ["fp8_blocks", "weight_scale", scale],
+      ["int4_packed", "weight_scale_2", scale],
+      ["gptq", "weight_scale", scale],
+      ["awq", "g_idx", { dtype: "I32", shape: [64], data: new Int32Array(64) }],
+      ["nvfp4_modelopt", "weight_global_scale", scale],
+      ["bnb_nf4", "weight_scale", scale],
+      ["int8_channel", "pre_quant_scale", scale],
+    ])("%s with %s", async (name, suffix, tensor) => {
+      const message = new RegExp(`up_proj\\.${suffix}": expected no such tensor for a matrix in`);
+      await refuse(name, added(suffix, tensor), message);
+    });
+
+    test("scales beside floats", async () => {
+      const data = new Float32Array(32 * 64);
+      await refuse(
+        "int8_channel",
+        ({ weights }) => weights.set(up("weight"), { dtype: "F32", shape: [32, 64], data }),
+        /up_proj\.weight_scale": expected no such tensor for a matrix in F32/,
+      );
+    });
+  });
+
+  describe("shapes and sizes", () => {
+    test.each<[string, string, (model: Checkpoint) => unknown, RegExp]>([
+      [
+        "codes",
+        "fp8_channel",
+        reshaped("weight", 32, 32),
+        /up_proj\.weight": expected shape \[32, 64\] .*, got \[32, 32\]/,
+      ],
+      [
+        "blocks of another number",
+        "fp8_blocks",
+        reshaped("weight_scale_inv", 2, 1),
+        /weight_scale_inv": expected shape \[2, 2\]/,
+      ],
+      [
+        "a scale where blocks are declared",
+        "fp8_column_of_blocks",
+        reshaped("weight_scale", 160, 1),
+        /expected shape \[2, 1\]/,
+      ],
+      [
+        "scales that are none of the three",
+        "fp8_channel",
+        reshaped("weight_scale", 5),
+        /weight_scale": expected shape \[1, 1\] or \[32\]/,
+      ],
+      ["scales of mxfp8", "mxfp8", reshaped("weight_scale_inv", 32, 1), /weight_scale_inv": expected shape \[32, 2\]/],
+      [
+        "rows of scales",
+        "int4_packed",
+        reshaped("weight_scale", 16, 2),
+        /weight_scale": expected a scale for each of 32 rows/,
+      ],
+      [
+        "groups that do not divide K",
+        "int4_packed",
+        reshaped("weight_scale", 32, 3),
+        /scale for each group of the 64 columns, got 3/,
+      ],
+      [
+        "groups of 8",
+        "int4_packed",
+        reshaped("weight_scale", 32, 8),
+        /groups of a multiple of 16 columns.*groups of 8/,
+      ],
+      ["words", "int4_packed", reshaped("weight_packed", 32, 9), /expected codes of 2, 3, 4, 5, 6 or 8 bits/],
+      [
+        "codes of 7 bits",
+        "int4_packed",
+        reshaped("weight_packed", 32, 14),
+        /expected codes of 2, 3, 4, 5, 6 or 8 bits/,
+      ],
+      [
+        "zero points",
+        "int4_packed_asymmetric",
+        reshaped("weight_zero_point", 32, 4),
+        /weight_zero_point": expected shape \[4, 4\]/,
+      ],
+      [
+        "GPTQ's codes",
+        "gptq",
+        reshaped("qweight", 9, 32),
+        /qweight": expected shape \[4, 32\] or \[6, 32\] or \[8, 32\] or/,
+      ],
+      ["GPTQ's groups", "gptq", reshaped("scales", 3, 32), /expected shape \[3, 4\]|qzeros": expected shape/],
+      ["GPTQ's zero points", "gptq", reshaped("qzeros", 2, 5), /qzeros": expected shape \[2, 4\]/],
+      ["AWQ's zero points", "awq", reshaped("qzeros", 2, 5), /qzeros": expected shape \[2, 4\]/],
+      ["nested scales", "bnb_nested", reshaped("weight.nested_absmax", 2), /nested_absmax": expected shape \[1\]/],
+      [
+        "bitsandbytes' codes",
+        "bnb_nf4",
+        reshaped("weight", 100, 1),
+        /up_proj\.weight": expected 2048 bytes for 64 x 64 codes/,
+      ],
+      ["two rows a byte", "int4_modelopt", reshaped("weight", 32, 32), /up_proj\.weight": expected shape \[16, 64\]/],
+    ])("%s", async (_, name, change, message) => {
+      await refuse(name, change, message);
+    });
+
+    test("K is no multiple of a group", async () => {
+      const block = "model.layers.0.mlp.experts";
+      const hidden = (size: number) => (model: Checkpoint) => {
+        model.config.hidden_size = size;
+        const data = new Uint16Array(3 * size);
+        model.weights.set("model.layers.0.mlp.gate.weight", { dtype: "BF16", shape: [3, size], data });
+      };
+      await refuse(
+        "mxfp4_packed",
+        hidden(72),
+        new RegExp(`${block}.0.gate_proj.weight_packed": expected columns in groups of 32`),
+      );
+      await refuse("nvfp4_packed", hidden(72), /gate_proj\.weight_packed": expected columns in groups of 16, got 72/);
+    });
+
+    test("bitsandbytes' blocks that no group of a row fits", async () => {
+      const odd = (model: Checkpoint) => {
+        model.config.hidden_size = 40;
+        const data = new Uint16Array(3 * 40);
+        model.weights.set("model.layers.0.mlp.gate.weight", { dtype: "BF16", shape: [3, 40], data });
+      };
+      await refuse(
+        "bnb_nf4",
+        odd,
+        /expected rows and blocks that have a multiple of 16 .* got 40 columns in blocks of 64/,
+      );
+    });
+  });
+
+  describe("values", () => {
+    test.each<[string, string, (model: Checkpoint) => unknown, RegExp]>([
+      [
+        "a NaN code in e4m3",
+        "fp8_channel",
+        filled("weight", 0xff, 70),
+        /up_proj\.weight": expected numbers, got NaN at \[1, 6\]/,
+      ],
+      [
+        "a NaN scale",
+        "fp8_blocks",
+        filled("weight_scale_inv", Number.NaN),
+        /weight_scale_inv": expected finite scales.* at \[1, 1\]/,
+      ],
+      [
+        "an infinite scale",
+        "fp8_channel",
+        filled("weight_scale", 0x7f80),
+        /weight_scale": expected finite scales.* at \[3, 0\]/,
+      ],
+      [
+        "a NaN scale in e8m0",
+        "mxfp4_packed",
+        filled("weight_scale", 255),
+        /weight_scale": expected finite scales.* at \[1, 1\]/,
+      ],
+      [
+        "a NaN scale in e4m3",
+        "nvfp4_modelopt",
+        filled("weight_scale", 0x7f),
+        /weight_scale": expected finite scales.* at \[0, 3\]/,
+      ],
+      ["a NaN scale in f16", "gptq", filled("scales", 0x7e00, 33), /scales": expected finite scales.* at \[1, 1\]/],
+      [
+        "a divisor of 0",
+        "nvfp4_packed",
+        filled("weight_global_scale", 0, 0),
+        /weight_global_scale": expected a finite number other than 0/,
+      ],
+      [
+        "a zero point that version 1 leaves open",
+        "gptq",
+        filled("qzeros", -1),
+        /qzeros": expected zero points from 0 to 14 .*got 15 at \[0, 24\]/,
+      ],
+      [
+        "a group that does not exist",
+        "gptq_act_order",
+        filled("g_idx", 4),
+        /g_idx": expected a group of the 4, got group 4 at column 3/,
+      ],
+      [
+        "a negative group",
+        "int4_packed_ordered",
+        filled("weight_g_idx", -1),
+        /g_idx": expected a group of the 4, got group -1/,
+      ],
+      [
+        "too many columns in a group",
+        "gptq",
+        filled("g_idx", 0, 40),
+        /g_idx": expected 32 columns in each group, got group 0 at column 40/,
+      ],
+      [
+        "another table",
+        "bnb_nf4",
+        filled("weight.quant_map", 0.5),
+        /quant_map": expected the table of nf4, got 0\.5 for code 3/,
+      ],
+      [
+        "columns before rows",
+        "bnb_int8",
+        replaced("weight_format", (old) => ({ ...old, data: Uint8Array.of(1) }) as never),
+        /weight_format": expected 0/,
+      ],
+    ])("%s", async (_, name, change, message) => {
+      await refuse(name, change, message);
+    });
+  });
+
+  describe("configurations", () => {
+    test.each<[string, string, (model: Checkpoint) => unknown, RegExp]>([
+      [
+        "blocks of another size",
+        "fp8_blocks",
+        set({ weight_block_size: [64, 128] }),
+        /quantization_config: expected blocks of 128 x 128 weights, got 64 x 128/,
+      ],
+      [
+        "a block size that is none",
+        "fp8_blocks",
+        set({ weight_block_size: [128] }),
+        /weight_block_size: expected two integers >= 1, got \[128\]/,
+      ],
+      [
+        "another version of GPTQ",
+        "gptq",
+        set({ checkpoint_format: "marlin" }),
+        /checkpoint_format: expected "gptq" or "gptq_v2", got "marlin"/,
+      ],
+      ["another version of AWQ", "awq", set({ version: "gemv" }), /version: expected "gemm", got "gemv"/],
+      [
+        "an order that the configuration denies",
+        "gptq_act_order",
+        set({ desc_act: false }),
+        /g_idx": expected the groups one after another, as desc_act is false/,
+      ],
+    ])("%s", async (_, name, change, message) => {
+      await refuse(name, change, message);
+    });
+
+    test("an unknown method is named where its tensors are not known", async () => {
+      const other = (model: Checkpoint) => {
+        set({ quant_method: "hqq" })(model);
+        without("weight_scale")(model);
+      };
+      await refuse("int8_channel", other, /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, got "hqq"/);
+    });
+  });
+
+  test("experts in different formats", async () => {
+    const model = await read("int8_channel");
+    for (const suffix of ["weight", "weight_scale"]) model.weights.delete(up(suffix));
+    const data = new Float32Array(32 * 64);
+    model.weights.set(up("weight"), { dtype: "F32", shape: [32, 64], data });
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, model);
+    const load = (dtype?: "f32") =>
+      MoeLayer.load(directory.path, { layer: 0, device: device(), ...(dtype && { dtype }) });
+    await expectRejection(
+      load(),
+      "UNSUPPORTED_OPERATION",
+      /experts\[2\]\.up: expected i8_channel_f32 as in the first expert, got f32; choose a dtype/,
+    );
+    using layer = await load("f32");
+    expect(layer.description.formats.up).toBe("f32");
+  });
+
+  test("version 2 of GPTQ has all zero points", async () => {
+    const model = await read("gptq_v2");
+    filled("qzeros", -1)(model);
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, model);
+    using layer = await MoeLayer.load(directory.path, { layer: 0, device: device() });
+    expect(layer.description.formats.up).toBe("u4_g16_f16");
+  });
+});
