@@ -1,5 +1,5 @@
 import type { Device } from "../core/device.js";
-import type { DType, FloatDType } from "../core/dtype.js";
+import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
@@ -65,7 +65,7 @@ export class WeightReader {
     try {
       const mapped = tensor.handle.map();
       const bytes = await this.#readRange(range, mapped ?? new Uint8Array(range.byteLength));
-      if (mapped === undefined) tensor.handle.write(bytes, false);
+      if (mapped === undefined) write(tensor, bytes);
       return { tensor };
     } catch (error) {
       tensor.dispose();
@@ -97,7 +97,7 @@ export class WeightReader {
 
   #tensor(data: ArrayBufferView, shape: Shape, dtype: DType): Tensor {
     const tensor = this.#device.empty(shape, dtype);
-    tensor.handle.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), false);
+    write(tensor, data);
     return tensor;
   }
 
@@ -105,6 +105,14 @@ export class WeightReader {
     const progress: Progress = { bytesRead: this.#bytesRead + bytesDone, bytesTotal: this.#bytesTotal };
     this.#options.onProgress?.(progress);
   }
+}
+
+/** Copies the bits of a tensor's values to the device, in the typed array of its dtype. */
+function write({ handle, dtype }: Tensor, { buffer, byteOffset, byteLength }: ArrayBufferView): void {
+  const { raw, bytes } = dtypes[dtype];
+  const aligned = byteOffset % bytes === 0;
+  const from = aligned ? buffer : buffer.slice(byteOffset, byteOffset + byteLength);
+  handle.write(new raw(from as ArrayBuffer, aligned ? byteOffset : 0, byteLength / bytes), false);
 }
 
 /** Weights without duplicates: gate and up may be parts of the same tensors. */

@@ -38,7 +38,12 @@ export const bnb4: Scheme = {
     matrix.refuseOthers(format, [...used, stateTensor], []);
     const ranges: readonly TensorRange[] = used.map((tensor) => matrix.range(tensor));
     return matrix.locatedIn(format, ranges, (bytes) => {
-      const [codeBytes, absmaxBytes, tableBytes, ...more] = bytes as [Uint8Array, Uint8Array, Uint8Array, ...Uint8Array[]];
+      const [codeBytes, absmaxBytes, tableBytes, ...more] = bytes as [
+        Uint8Array,
+        Uint8Array,
+        Uint8Array,
+        ...Uint8Array[],
+      ];
       checkTable(matrix, table, floatsIn(tableBytes), format);
       swapNibbles(codeBytes);
       const sizes = nested

@@ -20,7 +20,12 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
       const global = matrix.need(globalName, ["F32"], ...scalarShapes);
       const input = findInputScale(matrix);
       const convert = (bytes: readonly Uint8Array[]) => {
-        const [codeBytes, scaleBytes, globalBytes, inputBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+        const [codeBytes, scaleBytes, globalBytes, inputBytes] = bytes as [
+          Uint8Array,
+          Uint8Array,
+          Uint8Array,
+          Uint8Array,
+        ];
         const stored = scalarOf(global, globalBytes);
         const factor = divides ? 1 / stored : stored;
         if (!Number.isFinite(factor) || !Number.isFinite(stored)) {
