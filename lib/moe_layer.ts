@@ -62,7 +62,7 @@ export class MoeLayer implements Disposable {
    * @throws BAD_CHECKPOINT, naming what is missing or wrong; the errors of {@link MoeLayer.create}; the signal's reason.
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
-  static load(directory: string, options: LoadOptions): Promise<MoeLayer>;
+  static load(path: string, options: LoadOptions): Promise<MoeLayer>;
   static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
   static async load(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
     const { parts, cacheStatus } = await loadLayer(path, options);

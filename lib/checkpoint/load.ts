@@ -7,6 +7,10 @@ import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
+import { ggufLocator } from "./gguf/locate.js";
+import { GgufModel } from "./gguf/model.js";
+import { SplitGguf } from "./gguf/split.js";
+import { storedFormats } from "./gguf/stored_formats.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
 import { tensorLocator } from "./locate_tensors.js";
 import { Model } from "./model.js";
@@ -64,14 +68,16 @@ export interface LoadedLayer {
 
 /**
  * Loads the MoE block of one layer from a Hugging Face model directory: `model_type` in config.json names the family,
- * and the family's file in `families/` says what the fields mean and how tensors are named. Or loads the layer of a
- * layer file, NAME.safetensors; see {@link openLayerFile}.
+ * and the family's file in `families/` says what the fields mean and how tensors are named. Or from a GGUF file, NAME.gguf,
+ * by its metadata; of a model in several files, the first. Or loads the layer of a layer file, NAME.safetensors; see
+ * {@link openLayerFile}.
  * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT;
  * UNSUPPORTED_OPERATION for a layer file whose formula is not supported.
  */
 export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<LoadedLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
   const read = loadOptions(options, "options");
+  if (path.endsWith(".gguf")) return await loadFromGguf(path, read);
   return await (path.endsWith(".safetensors") ? loadFile(path, read) : loadFromModel(path, read));
 }
 
@@ -111,4 +117,19 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options).catch(explain);
   return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };
+}
+
+async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<LoadedLayer> {
+  const { device, signal, cache } = options;
+  if (cache !== undefined) throw cannotCombine("cache", "a GGUF file");
+  await using files = await SplitGguf.open(path, { signal });
+  const model = new GgufModel(files);
+  const layer = model.checkLayer(options.layer);
+  const config = model.config(layer);
+  const bank = checkBank(options.bank, config.numExperts);
+  const tensors = model.tensors(layer);
+  const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
+  const dtype = await storedFormats(source, options.dtype);
+  const description = await describeSource(source, dtype);
+  return { parts: await loadWeights(source, device, description, options) };
 }

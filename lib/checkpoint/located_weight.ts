@@ -29,8 +29,8 @@ export interface LocatedWeight {
   readonly layout: Pick<WeightLayout, "orient" | "part">;
   readonly ranges: readonly TensorRange[];
   /**
-   * Makes codes and scales from the bytes of `ranges`, which it may change and keep. Absent for floats, whose single
-   * range has the values.
+   * Makes codes and scales from the bytes of `ranges`, which it may change and keep; or for floats, whose codes are
+   * their values. Absent for floats whose single range has the values.
    * @throws BAD_CHECKPOINT for values that the format does not have.
    */
   readonly convert?: (bytes: readonly Uint8Array[]) => QuantizedBytes;

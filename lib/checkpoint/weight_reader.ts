@@ -2,8 +2,9 @@ import type { Device } from "../core/device.js";
 import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
-import { type QuantizedWeight, quantizedTensors } from "../operators/experts/quantized_weight.js";
+import { quantizedTensors } from "../operators/experts/quantized_weight.js";
 import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } from "./located_weight.js";
 
 /** Progress of reading a layer's weights. */
@@ -80,8 +81,11 @@ export class WeightReader {
     return target;
   }
 
-  #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): QuantizedWeight {
+  #upload({ format, shape }: LocatedWeight, bytes: QuantizedBytes): ExpertMatrix {
     const { scalar } = bytes;
+    if (isPlain(weightFormat(format))) {
+      return { tensor: this.#tensor(bytes.codes, shape, format as FloatDType) as Tensor<FloatDType> };
+    }
     const tensors: Record<string, Tensor> = {};
     try {
       for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number])) {

@@ -1,0 +1,52 @@
+import { fromF16 } from "../../../core/dtype.js";
+import { weightFormat } from "../../../core/weight_formats.js";
+import type { QuantizedBytes } from "../../located_weight.js";
+
+/** The values of a matrix of `shape` [N, K] whose blocks were converted to this format, as float32. */
+export function blockValues(
+  name: string,
+  weight: QuantizedBytes,
+  [rows, columns]: readonly [number, number],
+): Float32Array {
+  const { bits, code, table, scales: level, superScales: superLevel } = weightFormat(name);
+  const width = level?.columns ?? columns;
+  const superWidth = superLevel?.columns || columns;
+  const scales = numbers(weight.scales, level?.type);
+  const zeros = numbers(weight.zeros, level?.type);
+  const superScales = numbers(weight.superScales, superLevel?.type);
+  const superZeros = numbers(weight.superZeros, superLevel?.type);
+  const { codes } = weight;
+  const sign = code === "signed_integer" ? 1 << (bits - 1) : 0;
+  const mask = (1 << bits) - 1;
+  const values = new Float32Array(rows * columns);
+  // Rows are whole blocks, so groups follow each other through all rows.
+  for (let first = 0; first < values.length; first += width) {
+    const group = first / width;
+    const block = Math.floor(first / superWidth);
+    const scale = (scales?.[group] ?? 1) * (superScales?.[block] ?? 1);
+    const minimum = (zeros?.[group] ?? 0) * (superZeros?.[block] ?? 1);
+    for (let index = first; index < first + width; index++) {
+      const bit = index * bits;
+      const at = Math.floor(bit / 8);
+      const raw = (((codes[at] as number) | ((codes[at + 1] ?? 0) << 8)) >>> (bit % 8)) & mask;
+      values[index] = (table === undefined ? (raw ^ sign) - sign : (table[raw] as number)) * scale - minimum;
+    }
+  }
+  return values;
+}
+
+/** Scales as numbers. */
+function numbers(scales: ArrayBufferView | undefined, type: string | undefined): ArrayLike<number> | undefined {
+  if (scales === undefined || scales instanceof Float32Array) return scales;
+  if (scales instanceof Uint16Array) return Float64Array.from(scales, fromF16);
+  const bytes = scales as Uint8Array;
+  if (type === "i8") return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (type === "e8m0") return Float64Array.from(bytes, (byte) => 2 ** (byte - 127));
+  return type === "e4m3" ? Float64Array.from(bytes, fromE4M3) : bytes;
+}
+
+/** A positive e4m3 that is a number. */
+function fromE4M3(byte: number): number {
+  const [exponent, mantissa] = [byte >> 3, byte & 7];
+  return exponent === 0 ? mantissa / 512 : (1 + mantissa / 8) * 2 ** (exponent - 7);
+}

@@ -1,0 +1,57 @@
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { GgufValue } from "./metadata.js";
+
+/** The metadata of an architecture, by names without its prefix. */
+export class GgufFields {
+  readonly #path: string;
+  readonly #architecture: string;
+  readonly #metadata: ReadonlyMap<string, GgufValue>;
+
+  constructor(path: string, architecture: string, metadata: ReadonlyMap<string, GgufValue>) {
+    this.#path = path;
+    this.#architecture = architecture;
+    this.#metadata = metadata;
+  }
+
+  integer(name: string): number {
+    return this.#checked(name, this.#value(name), 1);
+  }
+
+  /** An integer from `least` on; undefined if it is absent. */
+  optional(name: string, least = 1): number | undefined {
+    const value = this.#value(name);
+    return value === undefined ? undefined : this.#checked(name, value, least);
+  }
+
+  /** An integer that is the same for all layers, or listed for each layer. */
+  ofLayer(name: string, layer: number): number {
+    const value = this.#value(name);
+    return this.#checked(name, ArrayBuffer.isView(value) ? value[layer] : value, 1);
+  }
+
+  number(name: string): number | undefined {
+    const value = this.#value(name);
+    if (value === undefined || (typeof value === "number" && Number.isFinite(value))) return value;
+    throw this.error(name, "a finite number", value);
+  }
+
+  boolean(name: string): boolean | undefined {
+    const value = this.#value(name);
+    if (value === undefined || typeof value === "boolean") return value;
+    throw this.error(name, "a boolean", value);
+  }
+
+  error(name: string, expected: string, got: unknown): Error {
+    return badCheckpoint(this.#path, `${this.#architecture}.${name}: expected ${expected}, got ${describe(got)}`);
+  }
+
+  #value(name: string): GgufValue | undefined {
+    return this.#metadata.get(`${this.#architecture}.${name}`);
+  }
+
+  #checked(name: string, value: unknown, least: number): number {
+    if (typeof value === "number" && Number.isSafeInteger(value) && value >= least) return value;
+    throw this.error(name, `an integer >= ${least}`, value);
+  }
+}

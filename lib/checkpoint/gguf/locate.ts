@@ -1,0 +1,119 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { type Shape, sameShape, shapeText } from "../../core/shape.js";
+import { weightFormat } from "../../core/weight_formats.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { LayerTensors, Locator, NamedWeight } from "../locate.js";
+import type { QuantizedBytes, TensorRange } from "../located_weight.js";
+import { tensorPlace } from "../safetensors/header.js";
+import { blockTypes, convertBlocks } from "./blocks/convert.js";
+import { blockValues } from "./blocks/values.js";
+import type { GgufFile } from "./file.js";
+import type { SplitGguf } from "./split.js";
+import type { GgufType } from "./types.js";
+
+const floatTypes: ReadonlyMap<GgufType, FloatDType> = new Map([
+  ["F32", "f32"],
+  ["F16", "f16"],
+  ["BF16", "bf16"],
+]);
+
+const loadable = [...floatTypes.keys(), ...blockTypes.keys()].join(", ");
+
+/** Where weights are looked up. */
+interface Source {
+  readonly files: SplitGguf;
+  readonly config: MoeLayerConfig;
+  readonly tensors: LayerTensors;
+}
+
+/**
+ * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
+ * expert may have to be, is located as float32.
+ */
+export function ggufLocator({ files, config, tensors }: Source): Locator {
+  return async (weight, shape, expert) => {
+    const name = weight.name.replace("{e}", String(expert));
+    const file = files.fileOf(name);
+    const place = tensorPlace(file.path, name);
+    const { type, byteLength: allBytes } = file.info(name);
+    const { name: _, stacked, ...layout } = weight;
+    const one = storedShape(shape, layout);
+    checkShape(file, name, stacked === undefined ? one : stackedShape(one, stacked, config.numExperts), files.path);
+    const byteLength = stacked === undefined ? allBytes : allBytes / config.numExperts;
+    const range = { file, name, byteOffset: stacked === undefined ? 0 : expert * byteLength, byteLength };
+    const common = { name, shape: one, layout };
+    const float = floatTypes.get(type);
+    if (float !== undefined) return { ...common, format: float, ranges: [range] };
+    const block = blockTypes.get(type);
+    if (block === undefined || shape.length === 1) {
+      const expected = shape.length === 1 ? [...floatTypes.keys()].join(", ") : loadable;
+      throw badCheckpoint(place, `expected one of the types ${expected}, got ${type}`);
+    }
+    const [rows] = one as [number, number];
+    const scale = scaleRange(files, weight, type, expert, config.numExperts);
+    const ranges = scale === undefined ? [range] : [range, scale];
+    const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
+    if (weight.name !== tensors.shared?.down.name || !isCut(block.format, config)) {
+      return { ...common, format: block.format, ranges, convert };
+    }
+    const values = (bytes: readonly Uint8Array[]) => ({
+      codes: new Uint8Array(blockValues(block.format, convert(bytes), one as [number, number]).buffer),
+    });
+    return { ...common, format: "f32", ranges, convert: values };
+  };
+}
+
+/** Whether a shared expert as wide as several experts is cut where no group of columns begins. */
+function isCut(name: string, { intermediateSize, sharedExpert }: MoeLayerConfig): boolean {
+  const { scales, superScales } = weightFormat(name);
+  const columns = superScales?.columns || scales?.columns || 1;
+  return (sharedExpert?.intermediateSize ?? 0) > intermediateSize && intermediateSize % columns !== 0;
+}
+
+/** Sizes of 1 in front say nothing: ggml has four sizes for every tensor, and drops such. */
+function checkShape(file: GgufFile, name: string, expected: Shape, configPath: string): void {
+  const { shape } = file.info(name);
+  if (sameShape(trimmed(shape), trimmed(expected))) return;
+  throw badCheckpoint(
+    tensorPlace(file.path, name),
+    `expected shape ${shapeText(expected)} from the sizes in ${configPath}, got ${shapeText(shape)}`,
+  );
+}
+
+function trimmed(shape: Shape): Shape {
+  return shape.length > 1 && shape[0] === 1 ? trimmed(shape.slice(1)) : shape;
+}
+
+/** Tensors of NVFP4 have a float32 for each expert, `.scale` [E] or [1]; other types have none in any file. */
+function scaleRange(
+  files: SplitGguf,
+  weight: NamedWeight,
+  type: GgufType,
+  expert: number,
+  count: number,
+): TensorRange | undefined {
+  const name = weight.name.replace("{e}", String(expert)).replace(/\.weight$/, ".scale");
+  if (!files.has(name)) return undefined;
+  const file = files.fileOf(name);
+  const place = tensorPlace(file.path, name);
+  if (type !== "NVFP4") throw badCheckpoint(place, `expected a scale only beside a tensor of type NVFP4, got ${type}`);
+  const { type: own } = file.info(name);
+  if (own !== "F32") throw badCheckpoint(place, `expected type F32, got ${own}`);
+  checkShape(file, name, weight.stacked === undefined ? [1] : [count], files.path);
+  return { file, name, byteOffset: weight.stacked === undefined ? 0 : 4 * expert, byteLength: 4 };
+}
+
+function converted(
+  type: GgufType,
+  [blocks, scaleBytes]: readonly Uint8Array[],
+  rows: number,
+  place: string,
+): QuantizedBytes {
+  const weight = convertBlocks(type, blocks as Uint8Array, place);
+  if (type !== "NVFP4") return weight;
+  const scale = scaleBytes && new DataView(scaleBytes.buffer, scaleBytes.byteOffset).getFloat32(0, true);
+  if (!Number.isFinite(scale ?? 1)) throw badCheckpoint(place, `scale: expected a finite number, got ${scale}`);
+  return { ...weight, superScales: new Float32Array(rows).fill(scale ?? 1) };
+}

@@ -1,0 +1,122 @@
+import { checkInteger, invalidArgument } from "../../core/errors.js";
+import type { MoeLayerConfig } from "../../layer/description/config.js";
+import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import { ConfigFields } from "../config_fields.js";
+import type { Family } from "../families/family.js";
+import type { LayerTensors, NamedWeight } from "../locate.js";
+import { architectureOf, type FamilyFields } from "./architectures.js";
+import { GgufFields } from "./fields.js";
+import type { SplitGguf } from "./split.js";
+
+/** Far above any model; keeps a broken file from producing an endless list. */
+const maximumLayers = 4096;
+
+/** What the metadata and the names of a GGUF model say: `general.architecture` names the family. */
+export class GgufModel {
+  readonly path: string;
+  readonly layerCount: number;
+  readonly #files: SplitGguf;
+  readonly #read: (layer: number) => FamilyFields;
+
+  /** @throws BAD_CHECKPOINT if the architecture is unknown or a key is missing or makes no sense. */
+  constructor(files: SplitGguf) {
+    const name = files.metadata.get("general.architecture");
+    const architecture = architectureOf(files.path, name);
+    const fields = new GgufFields(files.path, name as string, files.metadata);
+    this.path = files.path;
+    this.layerCount = fields.integer("block_count");
+    if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
+    this.#files = files;
+    this.#read = (layer) => architecture.read(fields, layer);
+  }
+
+  /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
+  checkLayer(layer: unknown): number {
+    checkInteger("layer", layer, 0, this.layerCount - 1);
+    if (this.hasExperts(layer)) return layer;
+    const others = this.layersWithExperts();
+    const expected = others.length === 0 ? "this model has none" : others.join(", ");
+    throw invalidArgument("layer", `a layer with experts (${expected})`, layer);
+  }
+
+  layersWithExperts(): number[] {
+    return Array.from({ length: this.layerCount }, (_, layer) => layer).filter((layer) => this.hasExperts(layer));
+  }
+
+  /** A layer has experts if it has a router. */
+  hasExperts(layer: number): boolean {
+    return this.#files.has(`blk.${layer}.ffn_gate_inp.weight`);
+  }
+
+  family(layer: number): Family {
+    return this.#read(layer).family;
+  }
+
+  /**
+   * The sizes and formula of a layer with experts.
+   * @throws BAD_CHECKPOINT, also if the file has shared experts that the formula does not know.
+   */
+  config(layer: number): MoeLayerConfig {
+    const { family, fields } = this.#read(layer);
+    const config = family.config(new ConfigFields(this.path, fields), layer);
+    const shared = `blk.${layer}.ffn_up_shexp.weight`;
+    if (config.sharedExpert === undefined && this.#files.has(shared)) {
+      throw badCheckpoint(this.path, `expected no shared expert according to the metadata, got a tensor "${shared}"`);
+    }
+    return config;
+  }
+
+  /** The names of a layer's tensors; if some are missing, the usual names, for the errors to mention. */
+  tensors(layer: number): LayerTensors {
+    const has = (name: string) => this.#files.has(name);
+    const block = `blk.${layer}`;
+    const optional = (role: string, name: string) => (has(name) ? { [role]: { name } } : {});
+    const { sharedExpert } = this.config(layer);
+    return {
+      router: { name: `${block}.ffn_gate_inp.weight` },
+      ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
+      ...optional("selectionBias", `${block}.exp_probs_b.bias`),
+      experts: experts(block, has),
+      ...(sharedExpert && {
+        shared: {
+          gate: { name: `${block}.ffn_gate_shexp.weight` },
+          up: { name: `${block}.ffn_up_shexp.weight` },
+          down: { name: `${block}.ffn_down_shexp.weight` },
+        },
+      }),
+      ...(sharedExpert?.gate && { sharedGate: { name: `${block}.ffn_gate_inp_shexp.weight` } }),
+    };
+  }
+}
+
+/** The experts: stacked, gate and up apart or in one tensor, or as in the first files of Mixtral a tensor for each. */
+function experts(block: string, has: (name: string) => boolean): ExpertWeights<NamedWeight, NamedWeight> {
+  const stacked = (matrix: string, kind = "weight") => {
+    return { name: `${block}.ffn_${matrix}_exps.${kind}`, stacked: "dim0" } as const;
+  };
+  const whole = {
+    gate: stacked("gate"),
+    up: stacked("up"),
+    down: stacked("down"),
+    ...(has(stacked("gate", "bias").name) && { gateBias: stacked("gate", "bias") }),
+    ...(has(stacked("up", "bias").name) && { upBias: stacked("up", "bias") }),
+    ...(has(stacked("down", "bias").name) && { downBias: stacked("down", "bias") }),
+  };
+  const both = stacked("gate_up");
+  if (has(both.name)) {
+    const bias = stacked("gate_up", "bias");
+    return {
+      ...whole,
+      gate: { ...both, part: "first_half" },
+      up: { ...both, part: "second_half" },
+      ...(has(bias.name) && {
+        gateBias: { ...bias, part: "first_half" },
+        upBias: { ...bias, part: "second_half" },
+      }),
+    };
+  }
+  const single = (matrix: string) => ({ name: `${block}.ffn_${matrix}.{e}.weight` });
+  const isSingle = !has(whole.up.name) && has(single("up").name.replace("{e}", "0"));
+  return isSingle ? { gate: single("gate"), up: single("up"), down: single("down") } : whole;
+}

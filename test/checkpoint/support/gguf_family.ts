@@ -1,0 +1,185 @@
+import type { LayerTensors, NamedWeight } from "../../../lib/checkpoint/locate.js";
+import { mapWeights } from "../../../lib/checkpoint/locate.js";
+import { Model } from "../../../lib/checkpoint/model.js";
+import { ShardedCheckpoint } from "../../../lib/checkpoint/safetensors/index.js";
+import { fromBF16, fromF16 } from "../../../lib/core/dtype.js";
+import type { GgufInput, MetadataValue, TensorInput } from "../../support/gguf.js";
+import { familyModelPath } from "./family_model.js";
+
+// The golden models of the families as GGUF files: names and metadata as convert_hf_to_gguf.py of llama.cpp writes them.
+
+type Config = Readonly<Record<string, number | boolean | Readonly<Record<string, number>>>>;
+type Keys = Readonly<Record<string, MetadataValue | undefined>>;
+
+const f32 = (value: number) => ({ type: "f32", value }) as const;
+const number = (config: Config, name: string) => config[name] as number;
+
+const deepseek = (config: Config, gating: number | undefined): Keys => ({
+  leading_dense_block_count: number(config, "first_k_dense_replace"),
+  feed_forward_length: number(config, "intermediate_size"),
+  expert_feed_forward_length: number(config, "moe_intermediate_size"),
+  expert_count: number(config, "n_routed_experts"),
+  expert_shared_count: number(config, "n_shared_experts"),
+  expert_group_count: number(config, "n_group"),
+  expert_group_used_count: number(config, "topk_group"),
+  expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+  expert_weights_norm: config.norm_topk_prob as boolean,
+  expert_gating_func: gating,
+});
+const dense = (config: Config, count = "num_local_experts"): Keys => ({
+  feed_forward_length: number(config, "intermediate_size"),
+  expert_count: number(config, count),
+});
+const qwen = (config: Config): Keys => ({
+  ...dense(config, "num_experts"),
+  expert_feed_forward_length: number(config, "moe_intermediate_size"),
+});
+
+/** By golden model: the architecture, and its keys beside those that all have. */
+export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Config) => Keys]>> = {
+  mixtral: ["llama", (config) => dense(config)],
+  qwen2_moe: [
+    "qwen2moe",
+    (config) => ({
+      ...qwen(config),
+      expert_shared_feed_forward_length: number(config, "shared_expert_intermediate_size"),
+    }),
+  ],
+  qwen3_moe: ["qwen3moe", qwen],
+  olmoe: ["olmoe", (config) => dense(config, "num_experts")],
+  deepseek_v2_greedy: ["deepseek2", (config) => deepseek(config, undefined)],
+  deepseek_v2_groups: ["deepseek2", (config) => deepseek(config, 1)],
+  deepseek_v3: ["deepseek2", (config) => deepseek(config, 2)],
+  kimi_k2: ["deepseek2", (config) => deepseek(config, 2)],
+  glm4_moe: ["glm4moe", (config) => deepseek(config, 2)],
+  gpt_oss: [
+    "gpt-oss",
+    (config) => ({ ...dense(config), expert_feed_forward_length: number(config, "intermediate_size") }),
+  ],
+  llama4_scout: [
+    "llama4",
+    (config) => ({
+      ...dense(config),
+      feed_forward_length: number(config, "intermediate_size_mlp"),
+      expert_feed_forward_length: number(config, "intermediate_size"),
+      interleave_moe_layer_step: number(config, "interleave_moe_layer_step"),
+    }),
+  ],
+  phimoe: ["phimoe", (config) => dense(config)],
+  dbrx: [
+    "dbrx",
+    ({ ffn_config }) => {
+      const ffn = ffn_config as Readonly<Record<string, number>>;
+      return {
+        feed_forward_length: ffn.ffn_hidden_size,
+        expert_count: ffn.moe_num_experts,
+        expert_used_count: ffn.moe_top_k,
+      };
+    },
+  ],
+  jamba: ["jamba", (config) => dense(config, "num_experts")],
+  granitemoe: ["granitemoe", (config) => dense(config)],
+  ernie4_5_moe: [
+    "ernie4_5-moe",
+    (config) => ({
+      ...dense(config, "moe_num_experts"),
+      expert_used_count: number(config, "moe_k"),
+      expert_feed_forward_length: number(config, "moe_intermediate_size"),
+      expert_shared_count: number(config, "moe_num_shared_experts"),
+      leading_dense_block_count: number(config, "moe_layer_start_index"),
+    }),
+  ],
+  hunyuan_v1_moe: [
+    "hunyuan-moe",
+    (config) => ({
+      ...dense(config, "num_experts"),
+      expert_used_count: 4,
+      expert_feed_forward_length: number(config, "intermediate_size"),
+      expert_shared_feed_forward_length: number(config, "intermediate_size"),
+      expert_shared_count: 1,
+    }),
+  ],
+};
+
+/** A matrix or vector as its rows: [N, K] or [1, N]. */
+export interface Floats {
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** The names in GGUF files of a layer's weights, by role. */
+const roleNames: Readonly<Record<string, string>> = {
+  router: "ffn_gate_inp.weight",
+  routerBias: "ffn_gate_inp.bias",
+  selectionBias: "exp_probs_b.bias",
+  sharedGate: "ffn_gate_inp_shexp.weight",
+  "experts.gate": "ffn_gate_exps.weight",
+  "experts.up": "ffn_up_exps.weight",
+  "experts.down": "ffn_down_exps.weight",
+  "experts.gateBias": "ffn_gate_exps.bias",
+  "experts.upBias": "ffn_up_exps.bias",
+  "experts.downBias": "ffn_down_exps.bias",
+  "shared.gate": "ffn_gate_shexp.weight",
+  "shared.up": "ffn_up_shexp.weight",
+  "shared.down": "ffn_down_shexp.weight",
+};
+
+/** A golden model's layer as a GGUF file in float32. */
+export async function familyGguf(name: string, layer: number): Promise<GgufInput & { tensors: TensorInput[] }> {
+  const path = familyModelPath(name);
+  const model = await Model.read(path);
+  await using checkpoint = await ShardedCheckpoint.open(path);
+  const [architecture, keys] = ggufFamilies[name] as (typeof ggufFamilies)[string];
+  const config = model.config(layer);
+  const all: Keys = {
+    block_count: model.layerCount,
+    embedding_length: config.hiddenSize,
+    expert_used_count: config.topK,
+    ...keys(model.fields.all as Config),
+  };
+  const given = Object.entries(all).filter(([, value]) => value !== undefined) as [string, MetadataValue][];
+  const metadata = Object.fromEntries(given.map(([key, value]) => [`${architecture}.${key}`, value]));
+  const tensors: LayerTensors = model.tensors(layer, (tensor) => checkpoint.has(tensor));
+  const roles = new Map<string, Floats[]>();
+  await mapWeights({ config, tensors }, async (weight, shape, expert, role) => {
+    const list = roles.get(role) ?? [];
+    roles.set(role, list);
+    list.push(await readWeight(checkpoint, weight, shape, expert, config.numExperts));
+  });
+  return {
+    metadata: { "general.architecture": architecture, ...metadata },
+    tensors: Array.from(roles, ([role, list]): TensorInput => {
+      const values = Float32Array.from(list.flatMap((one) => [...one.values]));
+      const shape = [...(role.startsWith("experts.") ? [list.length] : []), ...(list[0] as Floats).shape];
+      const data = new Uint8Array(values.buffer);
+      return { name: `blk.${layer}.${roleNames[role]}`, type: "F32", shape, data };
+    }),
+  };
+}
+
+/** Reads a weight in any layout, value by value. */
+async function readWeight(
+  checkpoint: ShardedCheckpoint,
+  { name, stacked, orient, part }: NamedWeight,
+  shape: readonly number[],
+  expert: number,
+  experts: number,
+): Promise<Floats> {
+  const file = await checkpoint.fileOf(name.replace("{e}", String(expert)));
+  const { data, dtype } = await file.read(name.replace("{e}", String(expert)));
+  const convert = dtype === "BF16" ? fromBF16 : dtype === "F16" ? fromF16 : Number;
+  const all = Array.from(data as ArrayLike<number>, convert);
+  const own =
+    stacked === undefined ? all : all.slice((expert * all.length) / experts, ((expert + 1) * all.length) / experts);
+  const [rows, columns] = shape.length === 1 ? [shape[0] as number, 1] : (shape as [number, number]);
+  const storedRows = part === undefined ? rows : 2 * rows;
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const stored = { first_half: row, second_half: rows + row, even: 2 * row, odd: 2 * row + 1 }[part ?? "first_half"];
+    for (let column = 0; column < columns; column++) {
+      const at = orient === "in_out" ? column * storedRows + stored : stored * columns + column;
+      values[row * columns + column] = own[at] as number;
+    }
+  }
+  return { shape, values };
+}

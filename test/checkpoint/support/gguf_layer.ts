@@ -1,0 +1,115 @@
+import { type GgufType, ggufByteLength, ggufTypes } from "../../../lib/checkpoint/gguf/types.js";
+import { fromF16, toF16 } from "../../../lib/core/dtype.js";
+import type { Random } from "../../../lib/testing/random.js";
+import type { GgufInput, MetadataValue, TensorInput } from "../../support/gguf.js";
+import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_blocks.js";
+
+/** Random blocks whose values are around 0 and of ordinary size. */
+export function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: readonly number[]): Uint8Array {
+  const size = ggufByteLength(type, shape) as number;
+  if (type === "F32") return new Uint8Array(Float32Array.from(random.normals(size / 4, 0.1)).buffer);
+  if (type === "F16") return new Uint8Array(Uint16Array.from(random.normals(size / 2, 0.1), toF16).buffer);
+  const blocks = Uint8Array.from({ length: size }, () => random.integer(0, 255));
+  const view = new DataView(blocks.buffer);
+  const { bytes } = ggufTypes[type];
+  for (let begin = 0; begin < size; begin += bytes) {
+    for (const place of halfPlaces[type]) view.setUint16(begin + place, toF16((0.5 + random.uniform()) * 2e-3), true);
+    if (type === "MXFP4") blocks[begin] = random.integer(122, 126);
+    if (type === "NVFP4") for (let group = 0; group < 4; group++) blocks[begin + group] = random.integer(0x10, 0x28);
+    // What ggml adds is about minus half of what the codes give.
+    if (type === "Q4_1" || type === "Q5_1") view.setUint16(begin + 2, toF16(-0.01), true);
+  }
+  return blocks;
+}
+
+/** The values of a tensor of one of these types. */
+export function valuesOf(type: DecodedType | "F32" | "F16", data: Uint8Array): Float64Array {
+  if (type === "F32") return Float64Array.from(new Float32Array(data.buffer, data.byteOffset, data.byteLength / 4));
+  if (type === "F16") return decodeF16(data);
+  return decodeBlocks(type, data, ggufTypes[type as GgufType]);
+}
+
+function decodeF16(data: Uint8Array): Float64Array {
+  return Float64Array.from(new Uint16Array(data.buffer, data.byteOffset, data.byteLength / 2), fromF16);
+}
+
+export type LayerType = DecodedType | "F32" | "F16";
+
+export interface RandomLayer {
+  readonly hidden?: number;
+  readonly inner?: number;
+  readonly experts?: number;
+  readonly gate?: LayerType;
+  readonly up?: LayerType;
+  readonly down?: LayerType;
+  /** The shared expert's width, and the type of its matrices. */
+  readonly shared?: number;
+  readonly sharedType?: LayerType;
+  /** Gate and up in one tensor. */
+  readonly fused?: boolean;
+  /** Each expert in tensors of its own. */
+  readonly single?: boolean;
+  /** A float32 for each expert's matrix. */
+  readonly scaled?: boolean;
+  readonly metadata?: Readonly<Record<string, MetadataValue>>;
+}
+
+/** The tensors of a layer 0 of random weights as a Qwen2-MoE, with the values that they stand for. */
+export function randomLayer(random: Random, options: RandomLayer) {
+  const { hidden = 256, inner = 256, experts = 3, gate = "Q4_K", up = gate, down = gate, shared = 0 } = options;
+  const tensors: TensorInput[] = [];
+  /** The values by name, decoded when they are asked for: that is slow. */
+  const values = new Map<string, () => Float64Array>();
+  const add = (name: string, type: LayerType, shape: readonly number[]) => {
+    const data = randomBlocks(random, type, shape);
+    tensors.push({ name: `blk.0.${name}`, type, shape, data });
+    values.set(name, () => valuesOf(type, data));
+  };
+  add("ffn_gate_inp.weight", "F32", [experts, hidden]);
+  const matrix = (name: string, type: LayerType, rows: number, columns: number) => {
+    if (options.single) {
+      for (let e = 0; e < experts; e++) add(`ffn_${name}.${e}.weight`, type, [rows, columns]);
+      return;
+    }
+    add(`ffn_${name}_exps.weight`, type, [experts, rows, columns]);
+    if (!options.scaled) return;
+    const scales = Float32Array.from({ length: experts }, () => 0.5 + random.uniform());
+    const data = new Uint8Array(scales.buffer);
+    tensors.push({ name: `blk.0.ffn_${name}_exps.scale`, type: "F32", shape: [experts], data });
+    const whole = `ffn_${name}_exps.weight`;
+    const decode = values.get(whole) as () => Float64Array;
+    values.set(whole, () =>
+      decode().map((value, index) => value * (scales[Math.floor(index / (rows * columns))] as number)),
+    );
+  };
+  if (options.fused) matrix("gate_up", gate, 2 * inner, hidden);
+  else {
+    matrix("gate", gate, inner, hidden);
+    matrix("up", up, inner, hidden);
+  }
+  matrix("down", down, hidden, inner);
+  if (shared > 0) {
+    const type = options.sharedType ?? gate;
+    add("ffn_gate_shexp.weight", type, [shared, hidden]);
+    add("ffn_up_shexp.weight", type, [shared, hidden]);
+    add("ffn_down_shexp.weight", type, [hidden, shared]);
+    add("ffn_gate_inp_shexp.weight", "F32", [hidden]);
+  }
+  const architecture = shared > 0 ? "qwen2moe" : "qwen3moe";
+  const keys = {
+    block_count: 1,
+    embedding_length: hidden,
+    expert_count: experts,
+    expert_used_count: 2,
+    expert_feed_forward_length: inner,
+    feed_forward_length: 4 * inner,
+    ...(shared > 0 && { expert_shared_feed_forward_length: shared }),
+  };
+  const metadata = {
+    "general.architecture": architecture,
+    ...Object.fromEntries(Object.entries(keys).map(([key, value]) => [`${architecture}.${key}`, value])),
+    ...options.metadata,
+  };
+  const file: GgufInput & { tensors: TensorInput[] } = { metadata, tensors };
+  return { file, values, sizes: { hidden, inner, experts, shared } };
+}

@@ -1,0 +1,30 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { readFamilyResults } from "../checkpoint/support/family_model.js";
+import { familyGguf, ggufFamilies } from "../checkpoint/support/gguf_family.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { rawGguf } from "../support/gguf.js";
+
+// The golden models of the families, written as GGUF files: the metadata must lead to the authors' formula.
+
+describe.each(deviceNames)("families from GGUF files on %s", (name) => {
+  const device = openForTests(name);
+
+  test.each(Object.keys(ggufFamilies))("%s", async (family) => {
+    using directory = temporaryDirectory();
+    const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(family);
+    const path = join(directory.path, "model.gguf");
+    writeFileSync(path, rawGguf(await familyGguf(family, index)));
+    using layer = await MoeLayer.load(path, { layer: index, device: device() });
+    using input = device().tensor(x, shape);
+    const routing = layer.route(input);
+    expect(await routing.ids.data()).toEqual(ids);
+    expect(relativeError(await routing.weights.data(), weights)).toBeLessThanOrEqual(3e-6);
+    using y = layer.forward(input);
+    expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
+  });
+});
