@@ -1,10 +1,9 @@
 import { isMoeError } from "../core/errors.js";
-import type { Shape } from "../core/shape.js";
-import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import { type Shape, shapeSize } from "../core/shape.js";
 import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { type LayerSource, mapWeights, type NamedWeight } from "./locate.js";
 import { nameOf, type TensorSource, tensorLocator } from "./locate_tensors.js";
-import type { LocatedWeight } from "./located_weight.js";
+import { bytesOf, type LocatedWeight } from "./located_weight.js";
 import type { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
 
@@ -19,7 +18,7 @@ export interface StoredRole {
   readonly layout: WeightLayout;
   /** The formats of its tensors, or dtypes that cannot be loaded. */
   readonly formats: readonly string[];
-  /** Bits per weight of the first format, scales included; null if that cannot be loaded. */
+  /** Bits per weight in the first tensor, scales included; null if that cannot be loaded. */
   readonly bits: number | null;
 }
 
@@ -38,18 +37,34 @@ export interface LayerStorage {
   readonly problems: readonly string[];
 }
 
-type LayerOf = Pick<LayerSource, "configPath" | "config" | "tensors"> & Pick<TensorSource, "quantization">;
+/** What files have of a layer. */
+export interface LayerFiles extends Pick<LayerSource, "locate"> {
+  /** Whether they have the weight, whatever it is stored as. */
+  has(name: string): boolean;
+  /** The dtype and the bytes of the tensor of this name, if there is one. */
+  find(name: string): Promise<{ readonly dtype: string; readonly byteLength: number } | undefined>;
+}
+
+/** The weights of a model directory. */
+export function shardedFiles(checkpoint: ShardedCheckpoint, layer: Omit<TensorSource, "has" | "fileOf">): LayerFiles {
+  const has = (name: string) => checkpoint.has(name);
+  const fileOf = (name: string) => checkpoint.fileOf(name);
+  return {
+    locate: tensorLocator({ ...layer, has, fileOf }),
+    has: (name) => hasMatrix(has, name),
+    find: async (name) => (has(name) ? (await fileOf(name)).info(name) : undefined),
+  };
+}
 
 /**
  * Looks for all tensors of a layer, reading headers only.
  * @throws BAD_CHECKPOINT for a malformed file.
  */
-export async function inspectStorage(checkpoint: ShardedCheckpoint, layer: LayerOf): Promise<LayerStorage> {
-  const { configPath, config, quantization } = layer;
-  const { numExperts } = config;
-  const has = (name: string) => checkpoint.has(name);
-  const fileOf = (name: string) => checkpoint.fileOf(name);
-  const locate = tensorLocator({ configPath, numExperts, quantization, has, fileOf });
+export async function inspectStorage(
+  { locate, has, find }: LayerFiles,
+  layer: Pick<LayerSource, "config" | "tensors">,
+): Promise<LayerStorage> {
+  const { numExperts } = layer.config;
   const roles = new Map<string, StoredRole>();
   const found = new Map<string, { bytes: number; readonly ofExperts: boolean }>();
   const missing = new Set<string>();
@@ -77,32 +92,32 @@ export async function inspectStorage(checkpoint: ShardedCheckpoint, layer: Layer
 
   await mapWeights(layer, async (weight, shape, expert, role) => {
     const name = nameOf(weight, expert);
-    if (!hasMatrix(has, name)) {
+    if (!has(name)) {
       missing.add(name);
       note(role, weight, storedShape(shape, weight));
       return;
     }
     try {
       const located = await locate(weight, shape, expert);
-      const bits = bitsPerWeight(weightFormat(located.format), located.shape.at(-1) as number);
+      const bits = (8 * bytesOf(located)) / shapeSize(located.shape);
       note(role, weight, located.shape, located.format, bits);
       count(located, role.startsWith("experts."));
     } catch (error) {
       if (!isMoeError(error, "BAD_CHECKPOINT")) throw error;
       if (!problems.has(role)) problems.set(role, error.message);
-      const { dtype, byteLength } = has(name) ? (await fileOf(name)).info(name) : {};
-      note(role, weight, storedShape(shape, weight), dtype?.toLowerCase());
-      found.set(name, { bytes: byteLength ?? 0, ofExperts: role.startsWith("experts.") });
+      const tensor = await find(name);
+      note(role, weight, storedShape(shape, weight), tensor?.dtype.toLowerCase());
+      found.set(name, { bytes: tensor?.byteLength ?? 0, ofExperts: role.startsWith("experts.") });
     }
   });
 
-  const bytesOf = (tensors: readonly { readonly bytes: number }[]) =>
-    tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+  const sum = (tensors: readonly { readonly bytes: number }[]) =>
+    tensors.reduce((total, { bytes }) => total + bytes, 0);
   const all = [...found.values()];
   return {
     roles: [...roles.values()],
-    bytes: bytesOf(all),
-    expertBytes: bytesOf(all.filter(({ ofExperts }) => ofExperts)),
+    bytes: sum(all),
+    expertBytes: sum(all.filter(({ ofExperts }) => ofExperts)),
     tensorCount: found.size + missing.size,
     missing: [...missing],
     problems: [...problems.values()],

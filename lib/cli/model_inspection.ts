@@ -1,12 +1,11 @@
 import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
 import type { LayerTensors } from "../checkpoint/locate.js";
-import { Model } from "../checkpoint/model.js";
-import { ShardedCheckpoint } from "../checkpoint/safetensors/sharded_checkpoint.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
+import { type InspectedModel, openInspected } from "./inspected_model.js";
 import type { LayerDetails } from "./layer_in_words.js";
 
 /** A model directory and its MoE layers. */
@@ -65,31 +64,31 @@ export interface InspectionOptions {
 }
 
 /**
- * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files if there are any.
+ * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files if there are any; or a
+ * GGUF file.
  * @throws BAD_CHECKPOINT, also for a model without MoE layers; INVALID_ARGUMENT for a layer without experts.
  */
 export async function inspectModel(directory: string, options: InspectionOptions): Promise<ModelInspection> {
-  const model = await Model.read(directory);
+  await using model = await openInspected(directory);
   const layersWithExperts = model.layersWithExperts();
   if (layersWithExperts.length === 0) {
-    throw badCheckpoint(model.fields.path, `expected layers with experts, got ${model.layerCount} dense layers`);
+    throw badCheckpoint(model.path, `expected layers with experts, got ${model.layerCount} dense layers`);
   }
   if (options.layer !== undefined) model.checkLayer(options.layer);
-  await using checkpoint = await ShardedCheckpoint.find(directory);
   const layers = options.layer === undefined ? layersWithExperts : [options.layer];
   const groups: LayerGroup[] = [];
-  const members = equalLayers(model, layers, checkpoint);
+  const members = equalLayers(model, layers);
   checkExpertCount(model, members.flat());
   for (const equal of members) {
-    groups.push(await inspectGroup(model, equal, checkpoint, options.tokens));
+    groups.push(await inspectGroup(model, equal, options.tokens));
   }
   return {
     directory,
-    family: model.family.modelType,
+    family: model.family(layersWithExperts[0] as number),
     layerCount: model.layerCount,
     layersWithExperts,
-    quantization: groups.every(hasFloats) ? null : (model.quantization.method ?? quantizedBy(groups)),
-    hasWeights: checkpoint !== undefined,
+    quantization: groups.every(hasFloats) ? null : (model.quantization ?? quantizedBy(groups)),
+    hasWeights: model.hasWeights,
     groups,
   };
 }
@@ -120,23 +119,19 @@ interface Member {
 /** More experts than any model has in all its layers. `inspect` looks for every one of them. */
 const maximumExperts = 2 ** 20;
 
-function checkExpertCount({ fields }: Model, members: readonly Member[]): void {
+function checkExpertCount({ path }: InspectedModel, members: readonly Member[]): void {
   const count = members.reduce((sum, { config }) => sum + config.numExperts, 0);
   if (count > maximumExperts) {
-    throw badCheckpoint(fields.path, `expected at most ${maximumExperts} experts in all layers, got ${count}`);
+    throw badCheckpoint(path, `expected at most ${maximumExperts} experts in all layers, got ${count}`);
   }
 }
 
 /** The layers, grouped by equal configuration. */
-function equalLayers(
-  model: Model,
-  layers: readonly number[],
-  checkpoint: ShardedCheckpoint | undefined,
-): readonly (readonly Member[])[] {
+function equalLayers(model: InspectedModel, layers: readonly number[]): readonly (readonly Member[])[] {
   const groups = new Map<string, Member[]>();
   for (const layer of layers) {
     const config = model.config(layer);
-    const tensors = model.tensors(layer, (name) => checkpoint?.has(name) ?? false);
+    const tensors = model.tensors(layer);
     const details = detailsOf(config, tensors);
     const key = JSON.stringify([config, details]);
     const group = groups.get(key) ?? [];
@@ -157,13 +152,12 @@ function detailsOf({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): Lay
 }
 
 async function inspectGroup(
-  model: Model,
+  model: InspectedModel,
   members: readonly Member[],
-  checkpoint: ShardedCheckpoint | undefined,
   tokens: readonly number[],
 ): Promise<LayerGroup> {
   const { config, details } = members[0] as Member;
-  const { path } = model.fields;
+  const { path, hasWeights } = model;
   const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
   const parameters = layerParameters(describe("bf16"), details.sharedWidth);
   const counts = {
@@ -176,9 +170,9 @@ async function inspectGroup(
     const layerBytes = counts.layer * bytes;
     return { dtype, expertBytes: counts.expert * bytes, layerBytes, allBytes: members.length * layerBytes };
   };
-  const storages = checkpoint ? await inspectStorages(model, members, checkpoint) : [];
-  const declared = model.quantization.method === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
-  const stored = checkpoint ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
+  const storages = await inspectStorages(model, members);
+  const declared = model.quantization === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
+  const stored = hasWeights ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
   const batchDType = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
   const description = describe(batchDType);
   return {
@@ -192,7 +186,7 @@ async function inspectGroup(
     bf16: memoryAs("bf16"),
     batchDType,
     batches: tokens.map((count) => expectedWork(description, count, batchDType, parameters)),
-    storage: checkpoint ? mergeStorages(storages) : null,
+    storage: hasWeights ? mergeStorages(storages) : null,
   };
 }
 
@@ -203,14 +197,11 @@ const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["bfloat16", "bf16"],
 ]);
 
-async function inspectStorages(
-  { fields: { path: configPath }, quantization }: Model,
-  members: readonly Member[],
-  checkpoint: ShardedCheckpoint,
-): Promise<LayerStorage[]> {
+async function inspectStorages(model: InspectedModel, members: readonly Member[]): Promise<LayerStorage[]> {
   const storages: LayerStorage[] = [];
   for (const member of members) {
-    storages.push(await inspectStorage(checkpoint, { configPath, quantization, ...member }));
+    const files = model.files(member.config, member.tensors);
+    if (files !== undefined) storages.push(await inspectStorage(files, member));
   }
   return storages;
 }

@@ -9,7 +9,7 @@ const defaultTokens = ["1", "8", "64", "512", "4096"];
 /** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
   name: "inspect",
-  summary: "show the MoE layers of a Hugging Face model directory: formula, sizes, storage, memory, work per token",
+  summary: "show the MoE layers of a model directory or GGUF file: formula, sizes, storage, memory, work per token",
   synopsis: "DIR [--layer N] [--tokens N,N,...] [--json]",
   argument: "DIR",
   options: {
