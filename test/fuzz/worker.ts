@@ -6,6 +6,7 @@ import { publicCalls } from "../support/public_calls.js";
 import { caseStep } from "./case_step.js";
 import { Draw } from "./draw.js";
 import { fileStep, findModels } from "./file_step.js";
+import { ggufStep } from "./gguf_step.js";
 import { hostileStep, type Target } from "./hostile_step.js";
 import type { Outcome, Step } from "./step.js";
 
@@ -24,7 +25,11 @@ interface Job {
   readonly seconds: number;
   /** To run a single step again. */
   readonly step?: number;
+  /** The only kind of step to run. */
+  readonly only?: StepKind;
 }
+
+type StepKind = "case" | "hostile" | "file" | "gguf";
 
 /** What the script is told. */
 export type Message =
@@ -69,8 +74,8 @@ process.disconnect?.();
 async function runStep(round: number, index: number, outcomes: Record<Outcome, number>): Promise<void> {
   const draw = new Draw(`${job.seed} ${round} ${index}`);
   const kind = draw.integer(0, 99);
-  const step =
-    kind < 50 ? caseStep(draw) : kind < 85 ? hostileStep(draw, targets) : fileStep(draw, models, join(folder, "model"));
+  const drawn = kind < 50 ? "case" : kind < 85 ? "hostile" : kind < 95 ? "file" : "gguf";
+  const step = makeStep(job.only ?? drawn, draw);
   for (const device of devices) {
     note(`round ${round}, step ${index}, ${device.name}: ${step.source}`);
     try {
@@ -80,6 +85,19 @@ async function runStep(round: number, index: number, outcomes: Record<Outcome, n
       const place = `--seed ${job.seed} --round ${round} --step ${index} --device ${device.name}`;
       tell({ kind: "failure", place, source: smallest.source, error: textOf(last) });
     }
+  }
+}
+
+function makeStep(kind: StepKind, draw: Draw): Step {
+  switch (kind) {
+    case "case":
+      return caseStep(draw);
+    case "hostile":
+      return hostileStep(draw, targets);
+    case "file":
+      return fileStep(draw, models, join(folder, "model"));
+    case "gguf":
+      return ggufStep(draw, join(folder, "gguf"));
   }
 }
 
