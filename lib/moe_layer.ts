@@ -57,8 +57,9 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * Loads a layer from a Hugging Face model directory (config.json and safetensors), or from a layer file
-   * NAME.safetensors, which holds one layer and describes it in its metadata.
+   * Loads a layer from a Hugging Face model directory (config.json and safetensors), from a GGUF file NAME.gguf (of a
+   * model in several, the first), or from a layer file NAME.safetensors, which holds one layer and describes it in its
+   * metadata.
    * @throws BAD_CHECKPOINT, naming what is missing or wrong; the errors of {@link MoeLayer.create}; the signal's reason.
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
