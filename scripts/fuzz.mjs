@@ -87,6 +87,7 @@ function runChild(round) {
   const golden = join(root, "test/golden");
   const job = { seed, golden, log, devices, round, end: first + rounds, seconds: left, ...step, ...only };
   const child = fork(worker, [JSON.stringify(job)], {
+    cwd: folder, // where calls with a hostile path write
     env: { MOE_KERNELS_BINARY: join(root, "build/Release/moe_kernels.node"), ...process.env },
     execArgv: ["--enable-source-maps"],
   });
