@@ -15,6 +15,7 @@ export function randomCase(shape: Shape, distribution: Distribution, seed: Seed,
     name: `${distribution} [${shape}] of seed ${seed}${offset ? ` from ${offset}` : ""}`,
     operator: "random",
     tolerances: distribution === "uniform" ? {} : { values: 5e-7 },
+    magnitudes: { values: 1 },
     run: ({ device }) => ({ values: random(device, shape, { seed, distribution, offset }) }),
   };
 }

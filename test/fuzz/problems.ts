@@ -179,16 +179,14 @@ export const problems: Readonly<Record<string, Problem>> = {
       }),
     },
   ]),
-  routerScores: problem(scoresCase)((draw) => [
-    {
-      tokens: draw.size(100),
-      experts: draw.integer(0, 200),
-      kind: draw.pick(["normal", "extreme", "non_finite", "never_finite"]),
-      dtype: draw.pick(dtypes),
-      scoring: draw.pick(expertScorings),
-      normalize: draw.chance(0.5),
-    },
-  ]),
+  routerScores: problem(scoresCase)((draw) => {
+    const kind = draw.pick(["normal", "extreme", "non_finite", "never_finite"] as const);
+    const scoring = draw.pick(expertScorings);
+    // Sigmoids of which float32 makes zeros cannot be normalised as in float64.
+    const vanish = scoring === "sigmoid" && kind === "extreme";
+    const sizes = { tokens: draw.size(100), experts: draw.integer(0, 200) };
+    return [{ ...sizes, kind, dtype: draw.pick(dtypes), scoring, normalize: draw.chance(0.5) && !vanish }];
+  }),
   expertTotals: problem(totalsCase)((draw) => {
     const problem = batch(draw);
     return [problem, draw.chance(0.5), draw.integer(0, problem.topK)];
