@@ -20,6 +20,9 @@ export interface FoundModel {
   readonly layer: number | undefined;
 }
 
+/** Input scales and orders, for which only `reference` has kernels. */
+const withInputs = ["int4_packed_ordered", "int4_modelopt", "gptq_act_order", "nvfp4_modelopt_awq"];
+
 export function findModels(golden: string): FoundModel[] {
   const families = join(golden, "families");
   const directories = readdirSync(families).map((name) => {
@@ -27,7 +30,14 @@ export function findModels(golden: string): FoundModel[] {
     const { metadata } = parseSafetensors(Uint8Array.from(readFileSync(join(path, "expected.safetensors"))));
     return { path, layer: Number(metadata.layer) };
   });
-  return [...directories, { path: join(golden, "mixtral", "mixtral_small.safetensors"), layer: undefined }];
+  const quantised = readdirSync(join(golden, "quantised"), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !withInputs.includes(entry.name))
+    .map(({ name }) => ({ path: join(golden, "quantised", name), layer: 0 }));
+  return [
+    ...directories,
+    ...quantised,
+    { path: join(golden, "mixtral", "mixtral_small.safetensors"), layer: undefined },
+  ];
 }
 
 /** A model as it is, damaged, or with a damaged cache of its packed weights; `folder` is for copies. */
