@@ -49,9 +49,14 @@ MOE_HOST_DEVICE inline float code_value(const WeightFormat& format, uint32_t raw
 MOE_HOST_DEVICE inline uint32_t element_bits(const MatrixView& matrix, int bytes, int64_t row, int64_t column) {
   const char* place =
       static_cast<const char*>(matrix.data) + (row * matrix.row_stride + column * matrix.column_stride) * bytes;
+  // Sizes known to the compiler: a copy of any size would put the bits into local memory on a GPU.
   uint32_t bits = 0;
-  memcpy(&bits, place, static_cast<size_t>(bytes));
-  return bits;
+  uint16_t half = 0;
+  switch (bytes) {
+    case 4: memcpy(&bits, place, 4); return bits;
+    case 2: memcpy(&half, place, 2); return half;
+    default: return static_cast<uint8_t>(*place);
+  }
 }
 
 // The code of element (row, column). Codes of fewer than 8 bits are packed without gaps and may cross bytes.
