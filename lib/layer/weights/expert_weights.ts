@@ -9,6 +9,7 @@ import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
   checkQuantized,
   disposeQuantized,
+  hasCodes,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
@@ -49,15 +50,7 @@ export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
 }
 
 const matrix: Reader<ExpertMatrix> = (value, name) =>
-  typeof value === "object" && value !== null && hasCodes(value) ? quantizedWeight(value, name) : weight(value, name);
-
-function hasCodes(value: object): boolean {
-  try {
-    return "codes" in value;
-  } catch {
-    return false; // a revoked proxy, which the reader of plain weights refuses
-  }
-}
+  hasCodes(value) ? quantizedWeight(value, name) : weight(value, name);
 
 export const isQuantized = (weight: object): weight is QuantizedWeight => "codes" in weight;
 

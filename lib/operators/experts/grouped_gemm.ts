@@ -21,6 +21,7 @@ import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 import {
   checkQuantized,
   disposeQuantized,
+  hasCodes,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
@@ -155,7 +156,7 @@ interface ExpertStack {
 
 /** @param width K, if the weight does not say it. */
 function readStack(weight: unknown, width?: number): ExpertStack {
-  if (weight instanceof Tensor || typeof weight !== "object" || weight === null) {
+  if (!hasCodes(weight)) {
     return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>);
   }
   const read = quantizedWeight(weight, "weight");
@@ -275,14 +276,12 @@ export function groupedGemm(
 
 /** The weight of {@link groupedGemm} if it is not packed. */
 function weightOf(weight: Tensor<FloatDType> | QuantizedWeight, x: Tensor<FloatDType>): ExpertStack {
-  if (typeof weight !== "object" || weight === null) {
-    throw invalidArgument("weight", "a Tensor, a quantised weight or packed experts", weight);
-  }
   if (weight instanceof Tensor) {
     checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], x.device);
     checkPair(x, weight);
     return floatStack(weight);
   }
+  if (!hasCodes(weight)) throw invalidArgument("weight", "a Tensor or packed experts, or a quantised weight", weight);
   return readStack(weight, x.shape[1]);
 }
 

@@ -76,6 +76,15 @@ export const quantizedWeight: Reader<QuantizedWeight> = (value, name) => {
   return read as QuantizedWeight;
 };
 
+/** Whether a value is meant as a quantised weight. */
+export function hasCodes(value: unknown): boolean {
+  try {
+    return typeof value === "object" && value !== null && "codes" in value;
+  } catch {
+    return false; // a revoked proxy, which the reader of plain weights refuses
+  }
+}
+
 type LevelRole = "scales" | "superScales" | "zeros" | "superZeros";
 
 /** The levels of a format by the tensor that holds them. */
