@@ -39,7 +39,7 @@ export type LocatedLayer = LayerWeights<
 >;
 
 /** Looks up all weights of a layer. @throws BAD_CHECKPOINT as a {@link Locator} does. */
-export function locateLayer(source: LayerSource): Promise<LocatedLayer> {
+export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
   return mapWeights(source, source.locate);
 }
 

@@ -27,7 +27,7 @@ export interface InspectedModel extends AsyncDisposable {
 }
 
 /** Opens a Hugging Face model directory, or a GGUF file. @throws BAD_CHECKPOINT */
-export function openInspected(path: string): Promise<InspectedModel> {
+export async function openInspected(path: string): Promise<InspectedModel> {
   return path.endsWith(".gguf") ? openGguf(path) : openDirectory(path);
 }
 

@@ -86,11 +86,11 @@ export class GgufFile implements AsyncDisposable {
   }
 
   /** Closes the file; reads in progress reject. Idempotent. */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     return this.#file.close();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 }

@@ -97,7 +97,7 @@ export class SplitGguf implements AsyncDisposable {
     await Promise.all(this.files.map((file) => file.close()));
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 }
