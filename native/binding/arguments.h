@@ -49,13 +49,8 @@ std::optional<Enum> find_choice(Napi::Value value) {
   char text[64];
   static_assert(longest_name<Enum>() + 1 < sizeof text);
   size_t length = 0;
-  std::optional<Enum> chosen;
-  if (napi_get_value_string_utf8(value.Env(), value, text, sizeof text, &length) != napi_ok) return chosen;
-  const std::string_view given(text, length);
-  for_each_value<Enum>([&](Enum candidate, std::string_view name) {
-    if (name == given) chosen = candidate;
-  });
-  return chosen;
+  if (napi_get_value_string_utf8(value.Env(), value, text, sizeof text, &length) != napi_ok) return std::nullopt;
+  return value_of<Enum>({text, length});
 }
 
 // Like find_choice(), but throws if there is none. Messages call the value `parameter`.

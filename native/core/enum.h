@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 // MOE_ENUM(Drop, position, prioritized) declares an enum class and enum_names(Drop), the text of its values.
@@ -21,6 +22,21 @@ constexpr void for_each_value(Use&& use) {
     const size_t next = end == rest.npos ? rest.npos : rest.find_first_not_of(' ', end + 1);
     rest = next == rest.npos ? std::string_view{} : rest.substr(next);
   }
+}
+
+template <class Enum>
+constexpr std::string_view name_of(Enum value) {
+  std::string_view found;
+  for_each_value<Enum>([&](Enum candidate, std::string_view name) { found = candidate == value ? name : found; });
+  return found;
+}
+
+// The value of this name, if there is one.
+template <class Enum>
+constexpr std::optional<Enum> value_of(std::string_view name) {
+  std::optional<Enum> found;
+  for_each_value<Enum>([&](Enum candidate, std::string_view own) { found = own == name ? candidate : found; });
+  return found;
 }
 
 template <class Enum>

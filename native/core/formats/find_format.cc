@@ -36,13 +36,10 @@ std::optional<WeightFormat> code_of(std::string_view name) {
                       .offset = is_signed ? Offset::none : Offset::zero_point};
 }
 
+// Integers are scales of named formats only.
 std::optional<ScaleType> scale_of(std::string_view name) {
-  if (name == "f32") return ScaleType::f32;
-  if (name == "f16") return ScaleType::f16;
-  if (name == "bf16") return ScaleType::bf16;
-  if (name == "e4m3") return ScaleType::e4m3;
-  if (name == "e8m0") return ScaleType::e8m0;
-  return std::nullopt;
+  const std::optional<ScaleType> type = value_of<ScaleType>(name);
+  return type && *type <= ScaleType::e8m0 ? type : std::nullopt;
 }
 
 std::optional<ScaleLevel> groups_of(std::string_view name, ScaleType type) {

@@ -5,14 +5,15 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/enum.h"
 
 namespace moe {
 
 // What the bits of one code mean before any scale.
-enum class CodeType : uint8_t { f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table };
+MOE_ENUM(CodeType, f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table)
 
 // The storage of scales. e8m0 is a power of two, its exponent biased by 127; u4, u6 and i8 are integers, a byte each.
-enum class ScaleType : uint8_t { f32, f16, bf16, e4m3, e8m0, u4, u6, i8 };
+MOE_ENUM(ScaleType, f32, f16, bf16, e4m3, e8m0, u4, u6, i8)
 
 // Bytes of one scale.
 MOE_HOST_DEVICE constexpr int scale_bytes(ScaleType type) {
@@ -31,7 +32,7 @@ struct ScaleLevel {
 
 // What is subtracted from a code, group by group like its scales: nothing; before scaling, an integer as wide as the
 // codes; or after scaling, a minimum with two levels of its own (as in the k-quants).
-enum class Offset : uint8_t { none, zero_point, minimum };
+MOE_ENUM(Offset, none, zero_point, minimum)
 
 // value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum,
 // then times the input scale of its column.

@@ -72,10 +72,7 @@ class FmaTile {
       multiply_all();
     }
     stage_sums();
-    __syncthreads();
-    finish_tile<kTile.columns>(a_.epilogue, rows.expert, rows.first_row, rows.rows, column_tile, shared_,
-                               [&](int64_t row) { return row_exists(a_, rows.expert, row); });
-    __syncthreads();
+    finish_staged<kTile.columns>(a_, rows, column_tile, shared_);
   }
 
  private:
@@ -172,7 +169,7 @@ class FmaTile {
     }
   }
 
-  // Writes the sums to shared memory for finish_tile, with the columns back in packed order.
+  // Writes the sums to shared memory for finish_staged, with the columns back in packed order.
   __device__ void stage_sums() {
     const int column = first_place() / 8 * 16 + first_place() % 8;
 #pragma unroll

@@ -47,6 +47,17 @@ __device__ __forceinline__ bool row_exists(const GemmArguments& a, int expert, i
   return token >= 0 && token < a.input.rows;
 }
 
+// Brings a tile's sums from shared memory to y; see finish_tile() for how they stand there. All threads are done with
+// shared memory afterwards.
+template <int kTileColumns>
+__device__ __forceinline__ void finish_staged(const GemmArguments& a, const RowTile& rows, int column_tile,
+                                              const float* staged) {
+  __syncthreads();
+  finish_tile<kTileColumns>(a.epilogue, rows.expert, rows.first_row, rows.rows, column_tile, staged,
+                            [&](int64_t row) { return row_exists(a, rows.expert, row); });
+  __syncthreads();
+}
+
 // The packed matrix of an expert.
 __device__ __forceinline__ const char* packed_expert(const GemmArguments& a, int expert) {
   return static_cast<const char*>(a.weight) + expert * a.packed.bytes;

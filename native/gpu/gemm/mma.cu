@@ -32,25 +32,14 @@ class MmaTile {
 
   // Computes one tile and stores it.
   __device__ void compute(const RowTile& rows, int column_tile) {
-#pragma unroll
-    for (int m = 0; m < kMmaRows; ++m) {
-#pragma unroll
-      for (int n = 0; n < kMmaColumns; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums_[m][n][i] = 0.0f;
-      }
-    }
+    clear(sums_);
     if (rows.expert >= 0) {
       find_sources(rows, column_tile);
       multiply_all();
     }
-    stage_fragments<kTile.columns>(reinterpret_cast<float*>(shared_), warp_row() * kWarpRows,
-                                   warp_column() * kWarpColumns, sums_);
-    __syncthreads();
-    finish_tile<kTile.columns>(a_.epilogue, rows.expert, rows.first_row, rows.rows, column_tile,
-                               reinterpret_cast<const float*>(shared_),
-                               [&](int64_t row) { return row_exists(a_, rows.expert, row); });
-    __syncthreads();
+    float* staged = reinterpret_cast<float*>(shared_);
+    stage_fragments<kTile.columns>(staged, warp_row() * kWarpRows, warp_column() * kWarpColumns, sums_);
+    finish_staged<kTile.columns>(a_, rows, column_tile, staged);
   }
 
  private:

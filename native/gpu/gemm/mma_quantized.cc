@@ -34,6 +34,19 @@ size_t shared_bytes(const GemmTile& tile, const WeightFormat& format) {
   return with_staged_sums(tile, tile.stages * stage.bytes + converted);
 }
 
+// Tokens are multiplied as they are.
+constexpr GemmKernel row(const char* name, const DType (&tokens)[1]) {
+  return {.name = name,
+          .tokens = tokens,
+          .x = tokens[0],
+          .formats = kFormats,
+          .numbers = kNumbers,
+          .layout = &kQuantizedLayout,
+          .tiles = kMmaQuantizedTiles,
+          .shared_bytes = shared_bytes,
+          .plan = plan_tiles};
+}
+
 }  // namespace
 
 ByteTable byte_table(const WeightFormat& format) {
@@ -68,24 +81,7 @@ QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format)
   return stage;
 }
 
-constexpr GemmKernel kMmaQuantizedBF16{.name = "mma_quantized_bf16",
-                                       .tokens = kBF16,
-                                       .x = DType::bf16,
-                                       .formats = kFormats,
-                                       .numbers = kNumbers,
-                                       .layout = &kQuantizedLayout,
-                                       .tiles = kMmaQuantizedTiles,
-                                       .shared_bytes = shared_bytes,
-                                       .plan = plan_tiles};
-
-constexpr GemmKernel kMmaQuantizedF16{.name = "mma_quantized_f16",
-                                      .tokens = kF16,
-                                      .x = DType::f16,
-                                      .formats = kFormats,
-                                      .numbers = kNumbers,
-                                      .layout = &kQuantizedLayout,
-                                      .tiles = kMmaQuantizedTiles,
-                                      .shared_bytes = shared_bytes,
-                                      .plan = plan_tiles};
+constexpr GemmKernel kMmaQuantizedBF16 = row("mma_quantized_bf16", kBF16);
+constexpr GemmKernel kMmaQuantizedF16 = row("mma_quantized_f16", kF16);
 
 }  // namespace moe::gpu

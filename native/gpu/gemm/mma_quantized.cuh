@@ -62,13 +62,9 @@ class Tile {
       packed_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
       multiply_all();
     }
-    stage_fragments<kTile.columns>(reinterpret_cast<float*>(shared_), warp_row() * kWarpRows, warp_first_column(),
-                                   sums_);
-    __syncthreads();
-    finish_tile<kTile.columns>(gemm.epilogue, rows.expert, rows.first_row, rows.rows, column_tile,
-                               reinterpret_cast<const float*>(shared_),
-                               [&](int64_t row) { return row_exists(gemm, rows.expert, row); });
-    __syncthreads();
+    float* staged = reinterpret_cast<float*>(shared_);
+    stage_fragments<kTile.columns>(staged, warp_row() * kWarpRows, warp_first_column(), sums_);
+    finish_staged<kTile.columns>(gemm, rows, column_tile, staged);
   }
 
  private:
@@ -80,18 +76,6 @@ class Tile {
   static constexpr int kMmaColumns = kWarpColumns / 8;
   static constexpr int kLowQuads = gpu::low_quads(kBits), kHigh = gpu::high_bits(kBits);
   static constexpr int kPieceBytes = kTile.columns * kQuadBytes;
-
-  template <int kRows, int kColumns>
-  __device__ static void clear(float (&values)[kRows][kColumns][4]) {
-#pragma unroll
-    for (int m = 0; m < kRows; ++m) {
-#pragma unroll
-      for (int n = 0; n < kColumns; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) values[m][n][i] = 0.0f;
-      }
-    }
-  }
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int warp_row() { return thread() / 32 / kTile.warps_columns; }

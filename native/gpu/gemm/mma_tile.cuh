@@ -80,7 +80,19 @@ class TileRows {
   const char* rows_[Load::kChunks];
 };
 
-// Writes a warp's accumulators to shared memory for finish_tile, from this row and column on.
+template <int kMmaRows, int kMmaColumns>
+__device__ __forceinline__ void clear(float (&sums)[kMmaRows][kMmaColumns][4]) {
+#pragma unroll
+  for (int m = 0; m < kMmaRows; ++m) {
+#pragma unroll
+    for (int n = 0; n < kMmaColumns; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0f;
+    }
+  }
+}
+
+// Writes a warp's accumulators to shared memory for finish_staged, from this row and column on.
 template <int kTileColumns, int kMmaRows, int kMmaColumns>
 __device__ __forceinline__ void stage_fragments(float* staged, int first_row, int first_column,
                                                 const float (&sums)[kMmaRows][kMmaColumns][4]) {
