@@ -1,9 +1,10 @@
-import { checkInteger, describe, invalidArgument, isMoeError } from "../core/errors.js";
+import { describe, isMoeError } from "../core/errors.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import { ConfigFields } from "./config_fields.js";
 import type { Family } from "./families/family.js";
 import { families } from "./families/registry.js";
+import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
 import { nameOf } from "./locate_tensors.js";
 import { methods, Quantization } from "./schemes/quantization.js";
@@ -63,16 +64,11 @@ export class Model {
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
   checkLayer(layer: unknown): number {
-    checkInteger("layer", layer, 0, this.layerCount - 1);
-    if (this.hasExperts(layer)) return layer;
-    const { numbering } = this.family;
-    const which = this.layersWithExperts().join(", ") + (numbering ? ` of ${numbering}` : "");
-    const expected = this.layersWithExperts().length === 0 ? "this model has none" : which;
-    throw invalidArgument("layer", `a layer with experts (${expected})`, layer);
+    return checkLayer(this, layer, this.family.numbering);
   }
 
   layersWithExperts(): number[] {
-    return Array.from({ length: this.layerCount }, (_, layer) => layer).filter((layer) => this.hasExperts(layer));
+    return layersWithExperts(this);
   }
 
   hasExperts(layer: number): boolean {

@@ -81,8 +81,8 @@ function checkFormats({ formats }: MoeLayerDescription, name: string, expert: Lo
 
 /**
  * Builds a layer on `device`, expert by expert: the bytes of an expert are read into device tensors, repacked and freed
- * before the next expert is read. Quantised ones are converted in between. All tensors are looked up first, so a bad checkpoint fails before the layer's memory
- * is allocated.
+ * before the next expert is read. Quantised ones are converted in between. All tensors are looked up first, so a bad
+ * checkpoint fails before the layer's memory is allocated.
  * @throws BAD_CHECKPOINT as a Locator does, or for codes and scales that make no sense; UNSUPPORTED_OPERATION if experts
  * are stored in different formats; the errors of MoeLayer.create.
  */

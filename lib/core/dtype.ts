@@ -124,3 +124,17 @@ export function fromF16(bits: number): number {
   if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
+
+/** The value of e4m3 bits (OCP 8-bit floating point without infinities): 0x7f and 0xff are NaN. */
+export function fromE4M3(bits: number): number {
+  const sign = bits & 0x80 ? -1 : 1;
+  const exponent = (bits >> 3) & 0xf;
+  const mantissa = bits & 7;
+  if (exponent === 15 && mantissa === 7) return Number.NaN;
+  return exponent === 0 ? sign * mantissa * 2 ** -9 : sign * (1 + mantissa / 8) * 2 ** (exponent - 7);
+}
+
+/** The value of e8m0 bits, a power of two: 255 is NaN. */
+export function fromE8M0(bits: number): number {
+  return bits === 255 ? Number.NaN : 2 ** (bits - 127);
+}

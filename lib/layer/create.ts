@@ -4,17 +4,12 @@ import { dtypes, type FloatDType } from "../core/dtype.js";
 import { type Fields, floatDType, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import type { WeightFormatName } from "../core/weight_format.js";
+import { isQuantized } from "../operators/experts/quantized_weight.js";
 import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
 import { LayerParts } from "./layer_parts.js";
-import {
-  type ExpertMatrix,
-  type ExpertWeights,
-  expertWeights,
-  isQuantized,
-  readExperts,
-} from "./weights/expert_weights.js";
+import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
 import { givenFormats, type LayerWeights } from "./weights/layer_weights.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";

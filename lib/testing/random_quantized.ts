@@ -2,8 +2,8 @@ import type { Device } from "../core/device.js";
 import { type Shape, shapeSize } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../core/weight_format.js";
-import { rowBytes, weightFormat } from "../core/weight_formats.js";
-import type { QuantizedWeight } from "../operators/experts/quantized_weight.js";
+import { weightFormat } from "../core/weight_formats.js";
+import { type QuantizedWeight, quantizedTensors, type TensorRole } from "../operators/experts/quantized_weight.js";
 import type { Random } from "./random.js";
 
 /** The largest magnitude of a format's codes, zero points subtracted. */
@@ -21,23 +21,24 @@ export function randomQuantized(
   device: Device,
   random: Random,
   name: WeightFormatName,
-  [rows, columns]: readonly [number, number],
-  deviation = columns ** -0.5,
+  matrix: readonly [number, number],
+  deviation = matrix[1] ** -0.5,
   lead: Shape = [],
 ): QuantizedWeight {
   const format = weightFormat(name);
   const { scales, superScales, offset, code, bits } = format;
-  const integers = (shape: Shape, most: number) =>
-    device.tensor(
-      Uint8Array.from({ length: shapeSize(shape) }, () => random.integer(0, most)),
-      shape,
-    ) as Tensor<"u8">;
-  const level = ({ type, ...group }: ScaleLevel, size: number): Tensor => {
-    const shape = [...lead, Math.ceil(rows / group.rows), group.columns === 0 ? 1 : Math.ceil(columns / group.columns)];
+  const shapes = new Map(quantizedTensors(name, matrix).map(([role, shape]) => [role, [...lead, ...shape]]));
+  const integers = (role: TensorRole, most: number) => {
+    const shape = shapes.get(role) as Shape;
+    const values = Uint8Array.from({ length: shapeSize(shape) }, () => random.integer(0, most));
+    return device.tensor(values, shape) as Tensor<"u8">;
+  };
+  const level = (role: TensorRole, { type }: ScaleLevel, size: number): Tensor => {
+    const shape = shapes.get(role) as Shape;
     const values = Float64Array.from({ length: shapeSize(shape) }, () => size * (0.5 + random.uniform()));
     return scaleTensor(device, type, values, shape);
   };
-  const codes = integers([...lead, rows, rowBytes(format, columns)], 255);
+  const codes = integers("codes", 255);
   if (code === "e4m3") codes.write(codes.dataSync().map((raw) => ((raw & 0x7f) === 0x7f ? 0 : raw)));
   // Integer scales have values around a quarter of their range, which the scale above them takes back.
   const size = (2 * deviation) / largestCode(format);
@@ -46,17 +47,12 @@ export function randomQuantized(
   return {
     format: name,
     codes,
-    ...(scales && { scales: level(scales, small) }),
-    ...(superScales && { superScales: level(superScales, size / small) }),
-    ...(offset === "zero_point" &&
-      scales && {
-        zeros: integers(
-          [...lead, Math.ceil(rows / scales.rows), scales.columns === 0 ? 1 : Math.ceil(columns / scales.columns)],
-          2 ** bits - 1,
-        ),
-      }),
-    ...(offset === "minimum" && scales && { zeros: level(scales, superScales ? small : small * middle) }),
-    ...(offset === "minimum" && superScales && { superZeros: level(superScales, (size / small) * middle) }),
+    ...(scales && { scales: level("scales", scales, small) }),
+    ...(superScales && { superScales: level("superScales", superScales, size / small) }),
+    ...(offset === "zero_point" && { zeros: integers("zeros", 2 ** bits - 1) }),
+    ...(offset === "minimum" && scales && { zeros: level("zeros", scales, superScales ? small : small * middle) }),
+    ...(offset === "minimum" &&
+      superScales && { superZeros: level("superZeros", superScales, (size / small) * middle) }),
   };
 }
 

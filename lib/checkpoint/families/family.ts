@@ -26,8 +26,8 @@ export interface Family {
   tensors(prefix: string, fields: ConfigFields, layer: number): readonly LayerTensors[];
 }
 
-/** Far above any model; keeps a broken config.json from producing an endless list. */
-const maximumLayers = 4096;
+/** Far above any model; keeps a broken configuration from producing an endless list. */
+export const maximumLayers = 4096;
 
 /** Reads the number of layers from `field`; most families use the default. */
 export function layerCount(fallback: number, field = "num_hidden_layers"): Family["layerCount"] {

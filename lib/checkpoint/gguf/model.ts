@@ -1,16 +1,13 @@
-import { checkInteger, invalidArgument } from "../../core/errors.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { ConfigFields } from "../config_fields.js";
-import type { Family } from "../families/family.js";
+import { type Family, maximumLayers } from "../families/family.js";
+import { checkLayer, layersWithExperts } from "../layers_with_experts.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import { architectureOf, type FamilyFields } from "./architectures.js";
 import { GgufFields } from "./fields.js";
 import type { SplitGguf } from "./split.js";
-
-/** Far above any model; keeps a broken file from producing an endless list. */
-const maximumLayers = 4096;
 
 /** What the metadata and the names of a GGUF model say: `general.architecture` names the family. */
 export class GgufModel {
@@ -33,15 +30,11 @@ export class GgufModel {
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
   checkLayer(layer: unknown): number {
-    checkInteger("layer", layer, 0, this.layerCount - 1);
-    if (this.hasExperts(layer)) return layer;
-    const others = this.layersWithExperts();
-    const expected = others.length === 0 ? "this model has none" : others.join(", ");
-    throw invalidArgument("layer", `a layer with experts (${expected})`, layer);
+    return checkLayer(this, layer);
   }
 
   layersWithExperts(): number[] {
-    return Array.from({ length: this.layerCount }, (_, layer) => layer).filter((layer) => this.hasExperts(layer));
+    return layersWithExperts(this);
   }
 
   /** A layer has experts if it has a router. */

@@ -1,8 +1,8 @@
 import { fromBF16, fromF16 } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
+import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
-import { elements, words } from "./bits.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /** The dtypes of scales that are floats. */
@@ -73,27 +73,6 @@ export function checkE4M3(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint
   if (at < 0) return bytes;
   const place = `[${Math.floor(at / matrix.columns)}, ${at % matrix.columns}]`;
   throw matrix.errorAt(tensor, `expected numbers, got NaN at ${place}`);
-}
-
-function firstNonFinite(type: ScaleType, bytes: Uint8Array): number {
-  if (type === "e4m3") return firstNaN8(bytes);
-  if (type === "e8m0") return bytes.indexOf(255);
-  const values = elements(bytes, type === "f32" ? 4 : 2);
-  const exponent = { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 }[type as "f32" | "f16" | "bf16"];
-  for (let index = 0; index < values.length; index++) {
-    if (((values[index] as number) & exponent) === exponent) return index;
-  }
-  return -1;
-}
-
-/** The first byte that is NaN as e4m3: all bits but the sign's are set. */
-function firstNaN8(bytes: Uint8Array): number {
-  const whole = bytes.byteOffset % 4 === 0 ? words(bytes) : new Uint32Array(0);
-  let index = 0;
-  // Adding 1 to the low seven bits carries into the highest one for 127 only.
-  while (index < whole.length && ((((whole[index] as number) & 0x7f7f7f7f) + 0x01010101) & 0x80808080) === 0) index++;
-  for (let at = 4 * index; at < bytes.length; at++) if (((bytes[at] as number) & 0x7f) === 0x7f) return at;
-  return -1;
 }
 
 /** The value of a float's bytes. */

@@ -9,7 +9,7 @@ import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
 import {
   checkQuantized,
   disposeQuantized,
-  hasCodes,
+  isQuantized,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
@@ -50,9 +50,7 @@ export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
 }
 
 const matrix: Reader<ExpertMatrix> = (value, name) =>
-  hasCodes(value) ? quantizedWeight(value, name) : weight(value, name);
-
-export const isQuantized = (weight: object): weight is QuantizedWeight => "codes" in weight;
+  isQuantized(value) ? quantizedWeight(value, name) : weight(value, name);
 
 const expertFields = {
   gate: optional(matrix),

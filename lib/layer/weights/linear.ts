@@ -2,8 +2,8 @@ import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { freeWeight, type WeightMatrix } from "../../core/weight_format.js";
-import { checkQuantized, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
-import { type ExpertMatrix, isQuantized } from "./expert_weights.js";
+import { checkQuantized, isQuantized, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
+import type { ExpertMatrix } from "./expert_weights.js";
 import { checkWeight, type Weight, wholeMatrix, wholeWeight } from "./weight_layout.js";
 
 /**

@@ -21,7 +21,7 @@ import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 import {
   checkQuantized,
   disposeQuantized,
-  hasCodes,
+  isQuantized,
   type QuantizedWeight,
   quantizedMatrix,
   quantizedWeight,
@@ -156,7 +156,7 @@ interface ExpertStack {
 
 /** @param width K, if the weight does not say it. */
 function readStack(weight: unknown, width?: number): ExpertStack {
-  if (!hasCodes(weight)) {
+  if (!isQuantized(weight)) {
     return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>);
   }
   const read = quantizedWeight(weight, "weight");
@@ -281,7 +281,8 @@ function weightOf(weight: Tensor<FloatDType> | QuantizedWeight, x: Tensor<FloatD
     checkPair(x, weight);
     return floatStack(weight);
   }
-  if (!hasCodes(weight)) throw invalidArgument("weight", "a Tensor or packed experts, or a quantised weight", weight);
+  if (!isQuantized(weight))
+    throw invalidArgument("weight", "a Tensor or packed experts, or a quantised weight", weight);
   return readStack(weight, x.shape[1]);
 }
 

@@ -76,8 +76,8 @@ export const quantizedWeight: Reader<QuantizedWeight> = (value, name) => {
   return read as QuantizedWeight;
 };
 
-/** Whether a value is meant as a quantised weight. */
-export function hasCodes(value: unknown): boolean {
+/** Whether a value is meant as a quantised weight; {@link quantizedWeight} then reads it. */
+export function isQuantized(value: unknown): value is QuantizedWeight {
   try {
     return typeof value === "object" && value !== null && "codes" in value;
   } catch {
@@ -126,22 +126,16 @@ export function checkQuantized(
   device: Device,
   count?: number,
 ): void {
-  const format = weightFormat(weight.format);
-  const all = storedRows(weight, rows);
   const stacked = (shape: Shape) => (count === undefined ? shape : [count, ...shape]);
-  checkTensor(`${parameter}.codes`, weight.codes, ["u8"], stacked([all, rowBytes(format, columns)]), device);
-  const levels = levelsOf(format);
-  for (const role of levelRoles) {
-    const [level, tensor, name] = [levels[role], weight[role], `${parameter}.${role}`];
-    if (level !== undefined) {
-      checkTensor(name, tensor, [levelDType(level)], stacked(levelSize(level, all, columns)), device);
-    } else if (tensor !== undefined) {
-      throw invalidArgument(name, `nothing, as ${format.name} has none`, tensor);
-    }
+  const expected = quantizedTensors(weight.format, [storedRows(weight, rows), columns]);
+  for (const [role, shape, dtype] of expected) {
+    const [tensor, name] = [weight[role], `${parameter}.${role}`];
+    if (tensor === undefined && (role === "inputScale" || role === "inputOrder")) continue;
+    checkTensor(name, tensor, [dtype], stacked(shape), device);
   }
-  const { inputScale, inputOrder } = weight;
-  if (inputScale !== undefined) checkTensor(`${parameter}.inputScale`, inputScale, ["f32"], stacked([columns]), device);
-  if (inputOrder !== undefined) checkTensor(`${parameter}.inputOrder`, inputOrder, ["i32"], stacked([columns]), device);
+  const superfluous = levelRoles.find((role) => weight[role] !== undefined && !expected.some(([one]) => one === role));
+  if (superfluous === undefined) return;
+  throw invalidArgument(`${parameter}.${superfluous}`, `nothing, as ${weight.format} has none`, weight[superfluous]);
 }
 
 /**
@@ -151,7 +145,7 @@ export function checkQuantized(
 export function quantizedTensors(
   name: WeightFormatName,
   [rows, columns]: readonly [number, number],
-): readonly (readonly [(typeof tensorRoles)[number], Shape, DType])[] {
+): readonly (readonly [TensorRole, Shape, DType])[] {
   const format = weightFormat(name);
   const levels = levelsOf(format);
   return [
@@ -269,6 +263,9 @@ export function disposeQuantized(weight: QuantizedWeight): void {
 }
 
 const tensorRoles = ["codes", ...levelRoles, "inputScale", "inputOrder"] as const;
+
+/** The fields of a quantised weight that are tensors. */
+export type TensorRole = (typeof tensorRoles)[number];
 
 /** The weight with other tensors. */
 function mapTensors(weight: QuantizedWeight, map: (tensor: Tensor) => Tensor): QuantizedWeight {

@@ -1,4 +1,4 @@
-import { type DType, fromBF16, fromF16 } from "../../core/dtype.js";
+import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
@@ -73,7 +73,7 @@ function level(
 /** The value of a stored scale; types that are not dtypes are stored as bytes. */
 function scaleValue({ type }: ScaleLevel, stored: number): number {
   if (type === "e4m3") return fromE4M3(stored);
-  if (type === "e8m0") return stored === 255 ? Number.NaN : 2 ** (stored - 127);
+  if (type === "e8m0") return fromE8M0(stored);
   if (type === "i8") return stored >= 128 ? stored - 256 : stored;
   return stored;
 }
@@ -113,13 +113,4 @@ function codeValue({ code, bits, table }: WeightFormat, raw: number): number {
     default:
       return raw;
   }
-}
-
-/** OCP 8-bit floating point, E4M3 without infinities: 0x7f and 0xff are NaN. */
-function fromE4M3(bits: number): number {
-  const sign = bits & 0x80 ? -1 : 1;
-  const exponent = (bits >> 3) & 0xf;
-  const mantissa = bits & 7;
-  if (exponent === 15 && mantissa === 7) return Number.NaN;
-  return exponent === 0 ? sign * mantissa * 2 ** -9 : sign * (1 + mantissa / 8) * 2 ** (exponent - 7);
 }

@@ -1,6 +1,8 @@
 import type { ScaleLevel, WeightFormat } from "../../../core/weight_format.js";
 import { scaleBytes, weightFormat } from "../../../core/weight_formats.js";
 import { badCheckpoint } from "../../bad_checkpoint.js";
+import { firstNonFinite } from "../../non_finite.js";
+import { asBytes } from "../../schemes/bits.js";
 import { type GgufType, ggufTypes } from "../types.js";
 import type { BlockScales, BlockType } from "./block_type.js";
 import { packWords } from "./code_words.js";
@@ -71,17 +73,10 @@ function allocateScales({ scales, superScales, offset }: WeightFormat, elements:
 
 function checkScales(format: WeightFormat, levels: BlockScales, place: string): void {
   for (const [role, values] of Object.entries(levels) as [keyof BlockScales, Uint8Array | Uint16Array][]) {
-    const e8m0 = role === "scales" && format.scales?.type === "e8m0";
-    const bad = values instanceof Uint16Array ? firstNotFinite(values) : e8m0 ? values.indexOf(255) : -1;
+    const { type } = (role.startsWith("super") ? format.superScales : format.scales) as ScaleLevel;
+    const bad = firstNonFinite(type, asBytes(values));
     if (bad < 0) continue;
-    const expected = e8m0 ? "exponents up to 254" : "finite float16 values";
+    const expected = type === "e8m0" ? "exponents up to 254" : "finite float16 values";
     throw badCheckpoint(place, `${role}: expected ${expected}, got the bits 0x${values[bad]?.toString(16)} at ${bad}`);
   }
-}
-
-function firstNotFinite(values: Uint16Array): number {
-  for (let index = 0; index < values.length; index++) {
-    if (((values[index] as number) & 0x7c00) === 0x7c00) return index;
-  }
-  return -1;
 }

@@ -1,4 +1,4 @@
-import { fromF16 } from "../../../core/dtype.js";
+import { fromE4M3, fromE8M0, fromF16 } from "../../../core/dtype.js";
 import { weightFormat } from "../../../core/weight_formats.js";
 import type { QuantizedBytes } from "../../located_weight.js";
 
@@ -41,12 +41,6 @@ function numbers(scales: ArrayBufferView | undefined, type: string | undefined):
   if (scales instanceof Uint16Array) return Float64Array.from(scales, fromF16);
   const bytes = scales as Uint8Array;
   if (type === "i8") return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (type === "e8m0") return Float64Array.from(bytes, (byte) => 2 ** (byte - 127));
+  if (type === "e8m0") return Float64Array.from(bytes, fromE8M0);
   return type === "e4m3" ? Float64Array.from(bytes, fromE4M3) : bytes;
-}
-
-/** A positive e4m3 that is a number. */
-function fromE4M3(byte: number): number {
-  const [exponent, mantissa] = [byte >> 3, byte & 7];
-  return exponent === 0 ? mantissa / 512 : (1 + mantissa / 8) * 2 ** (exponent - 7);
 }
