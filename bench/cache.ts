@@ -11,10 +11,10 @@ import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/form
 import { integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomTokens } from "#lib/testing/random_layer.js";
-import { reportingErrors } from "./errors.js";
 import { describeMachine } from "./machine.js";
 import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
+import { runProgram, threadsOption } from "./program.js";
 import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
 const help = `Usage: npm run bench:cache -- [options]
@@ -121,22 +121,15 @@ function parseOptions(): Options | undefined {
     shapes: listOption(values.shape).map(shapeOption),
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     rounds: integerOption("rounds", values.rounds, 1),
-    threads:
-      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    threads: threadsOption(values.threads),
   };
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions();
-  if (options === undefined) {
-    process.stdout.write(help);
-    return;
-  }
-  const { shapes, tokens, rounds, threads } = options;
+async function run({ shapes, tokens, rounds, threads }: Options): Promise<void> {
   process.stdout.write(`${JSON.stringify(describeMachine(threads))}\n`);
   for (const shape of shapes) {
     for (const count of tokens) await measure(shape, count, rounds, threads);
   }
 }
 
-await reportingErrors("bench:cache", main);
+await runProgram({ name: "bench:cache", help, parse: parseOptions, run });

@@ -5,7 +5,6 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import { loadNative } from "#lib/core/native.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { openDevice } from "#lib/devices.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
@@ -13,10 +12,10 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import { integerOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
-import { reportingErrors } from "./errors.js";
 import { describeMachine } from "./machine.js";
 import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
+import { runProgram, threadsOption } from "./program.js";
 import { shapeOption } from "./shape_option.js";
 
 // How long the event loop is held up while large work is in flight, and by the calls that copy. See --help.
@@ -176,17 +175,12 @@ function parseOptions(): Options | undefined {
     tokens: integerOption("tokens", values.tokens, 1),
     mebibytes: integerOption("mebibytes", values.mebibytes, 1),
     rounds: integerOption("rounds", values.rounds, 1),
-    threads: threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", threads, 1),
+    threads: threadsOption(threads),
     json,
   };
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions();
-  if (options === undefined) {
-    process.stdout.write(help);
-    return;
-  }
+async function run(options: Options): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "moe-event-loop-"));
   try {
     await writeMixtral(folder, options.config);
@@ -224,4 +218,4 @@ function delayTable(results: readonly Delay[]): string {
   );
 }
 
-await reportingErrors("bench:event-loop", main);
+await runProgram({ name: "bench:event-loop", help, parse: parseOptions, run });

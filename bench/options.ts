@@ -1,8 +1,8 @@
 import { parseArgs } from "node:util";
-import { loadNative } from "#lib/core/native.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
 import { bytesBeyondCaches } from "./case.js";
 import { operatorNames } from "./operators.js";
+import { threadsOption } from "./program.js";
 import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
 export const help = `Usage: npm run bench -- [options]
@@ -66,8 +66,7 @@ export function parseOptions(): Options | undefined {
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     operator,
     seconds,
-    threads:
-      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    threads: threadsOption(values.threads),
     weightBytes:
       values.weights === undefined ? bytesBeyondCaches : integerOption("weights", values.weights, 0) * 2 ** 20,
     json,

@@ -1,7 +1,9 @@
 import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
+import type { FloatDType } from "#lib/core/dtype.js";
 import { loadNative } from "#lib/core/native.js";
 import { Tensor } from "#lib/core/tensor.js";
+import { isPlain, weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
 import type { QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
@@ -12,9 +14,9 @@ import { Random } from "#lib/testing/random.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { randomQuantized } from "#lib/testing/random_quantized.js";
 import { betterOf } from "./ceilings.js";
-import { reportingErrors } from "./errors.js";
 import { describeMachine } from "./machine.js";
 import { type Measurement, summarize } from "./measure.js";
+import { runProgram, threadsOption } from "./program.js";
 
 const help = `Usage: npm run bench:quantised -- [options]
 
@@ -43,11 +45,16 @@ interface Options {
 
 /** All experts of a format, equal so that making them takes no longer than one. */
 function packed(device: Device, format: string, size: number): PackedExperts {
-  if (format === "f32" || format === "bf16") {
-    using plain = new RandomWeights("quantised").tensor(device, [experts, size, size], format, size ** -0.5);
+  if (isPlain(weightFormat(format, "--format"))) {
+    using plain = new RandomWeights("quantised").tensor(
+      device,
+      [experts, size, size],
+      format as FloatDType,
+      size ** -0.5,
+    );
     return packExperts(plain);
   }
-  const one = randomQuantized(device, new Random(format), format as QuantizedWeight["format"], [size, size]);
+  const one = randomQuantized(device, new Random(format), format, [size, size]);
   const all = Object.fromEntries(
     Object.entries(one).map(([name, value]) => [name, value instanceof Tensor ? stacked(device, value) : value]),
   ) as unknown as QuantizedWeight;
@@ -115,6 +122,7 @@ function rate(amount: number, { median, lowerQuartile, upperQuartile }: Measurem
 }
 
 async function measureAll({ formats, tokens, size, rounds, threads }: Options): Promise<void> {
+  process.stdout.write(`${JSON.stringify(describeMachine(threads))}\n`);
   using device = openDevice("cpu", { threads });
   const before = await loadNative().ceilings(threads);
   const calls: Calls[] = [];
@@ -174,19 +182,8 @@ function parseOptions(): Options | undefined {
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     size: integerOption("size", values.size, 1),
     rounds: integerOption("rounds", values.rounds, 1),
-    threads:
-      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    threads: threadsOption(values.threads),
   };
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions();
-  if (options === undefined) {
-    process.stdout.write(help);
-    return;
-  }
-  process.stdout.write(`${JSON.stringify(describeMachine(options.threads))}\n`);
-  await measureAll(options);
-}
-
-await reportingErrors("bench:quantised", main);
+await runProgram({ name: "bench:quantised", help, parse: parseOptions, run: measureAll });

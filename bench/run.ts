@@ -7,12 +7,12 @@ import { plural } from "#lib/terminal/format.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import type { BenchCase, CaseOptions } from "./case.js";
 import { betterOf } from "./ceilings.js";
-import { reportingErrors } from "./errors.js";
 import { layerCases } from "./layer.js";
 import { describeMachine } from "./machine.js";
 import { type Measurement, measure } from "./measure.js";
 import { operatorCases, operatorNames } from "./operators.js";
 import { help, names, type Options, parseOptions } from "./options.js";
+import { runProgram } from "./program.js";
 import { ceilingsText, type Result, resultOf, resultTable } from "./report.js";
 import type { NamedShape } from "./shape_option.js";
 import { measureSimt, simtText } from "./simt.js";
@@ -25,12 +25,7 @@ interface Group {
   readonly results: readonly Result[];
 }
 
-async function main(): Promise<void> {
-  const options = parseOptions();
-  if (options === undefined) {
-    process.stdout.write(help);
-    return;
-  }
+async function run(options: Options): Promise<void> {
   const machine = describeMachine(options.threads);
   const groups: Group[] = [];
   using device = openDevice("cpu", { threads: options.threads });
@@ -86,4 +81,4 @@ async function* casesOf(device: Device, options: CaseOptions, operator: string):
   }
 }
 
-await reportingErrors("bench", main);
+await runProgram({ name: "bench", help, parse: parseOptions, run });

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
-import { loadNative } from "#lib/core/native.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
+import { threadsOption } from "../program.js";
 import { type NamedShape, shapeNames, shapeOption } from "../shape_option.js";
 import { type Peer, peers } from "./peers.js";
 import { type PeerFormat, peerFormats } from "./problem.js";
@@ -73,8 +73,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
         .map((name) => peers.find((peer) => peer.name === name) as Peer),
     rounds: integerOption("rounds", values.rounds, 1),
     seconds,
-    threads:
-      values.threads === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", values.threads, 1),
+    threads: threadsOption(values.threads),
     json: values.json,
     chart: values.chart,
   };

@@ -8,8 +8,8 @@ import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { betterOf } from "../ceilings.js";
-import { reportingErrors } from "../errors.js";
 import { describeMachine } from "../machine.js";
+import { runProgram } from "../program.js";
 import { ceilingsText } from "../report.js";
 import type { NamedShape } from "../shape_option.js";
 import { chartSpecification, renderChart } from "./chart.js";
@@ -31,12 +31,7 @@ interface Runnable {
 /** Versions of all contenders, by name. */
 type Versions = Record<string, string>;
 
-async function main(): Promise<void> {
-  const options = parseOptions();
-  if (options === undefined) {
-    process.stdout.write(help);
-    return;
-  }
+async function run(options: Options): Promise<void> {
   process.once("SIGINT", () => process.exit(130));
   const machine = describeMachine(options.threads);
   const runnable = findPeers(options.peers);
@@ -140,4 +135,4 @@ async function measureCell(
   }
 }
 
-await reportingErrors("bench:peers", main, PeerError);
+await runProgram({ name: "bench:peers", help, parse: parseOptions, run, errors: [PeerError] });

@@ -8,42 +8,21 @@ const { AttributeType } = onnx.AttributeProto;
  * The MoE layer as one node: onnxruntime's own operator, which needs gate and up rows interleaved (`swiglu_fusion` 1).
  */
 export function moeOperator(file, config) {
-  const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
   const graph = new Graph(file, config);
-  const turns = [numExperts, intermediateSize, 1, hiddenSize];
-  const pairs = graph.node("Concat", [graph.weight("gate", turns), graph.weight("up", turns)], { axis: 2 });
-  const gateUp = graph.node("Reshape", [pairs, graph.integers([numExperts, 2 * intermediateSize, hiddenSize])]);
-  const down = graph.weight("down", [numExperts, hiddenSize, intermediateSize]);
-  const attributes = {
-    k: topK,
-    activation_type: "swiglu",
-    swiglu_fusion: 1,
-    activation_alpha: { float: 1 },
-    activation_beta: { float: 0 },
-    normalize_routing_weights: normalize ? 1 : 0,
-  };
-  return graph.model(graph.node("MoE", ["x", "logits", gateUp, "", down], attributes, "com.microsoft"));
+  return graph.model(moeNode(graph, "MoE", [graph.pairs("gate", "up"), "", graph.stacked("down")]));
 }
 
 /** The same with quantised weights. */
 export function quantizedMoeOperator(file, config) {
-  const { hiddenSize, intermediateSize, numExperts, topK, normalize } = config;
   const graph = new Graph(file, config);
   const { bits, group } = graph.quantization;
-  const turns = (name) => {
-    const [, rows, width] = file.tensors.get(name).shape;
-    return graph.weight(name, [numExperts, rows, 1, width]);
-  };
-  const pairs = (gate, up) => {
-    const [, rows, width] = file.tensors.get(gate).shape;
-    const both = graph.node("Concat", [turns(gate), turns(up)], { axis: 2 });
-    return graph.node("Reshape", [both, graph.integers([numExperts, 2 * rows, width])]);
-  };
-  const gateUp = [pairs("gate", "up"), pairs("gate.scales", "up.scales")];
-  const down = [
-    graph.weight("down", [numExperts, hiddenSize, (intermediateSize * bits) / 8]),
-    graph.weight("down.scales", [numExperts, hiddenSize, intermediateSize / group]),
-  ];
+  const gateUp = [graph.pairs("gate", "up"), graph.pairs("gate.scales", "up.scales")];
+  const down = [graph.stacked("down"), graph.stacked("down.scales")];
+  return graph.model(moeNode(graph, "QMoE", [...gateUp, "", ...down], { expert_weight_bits: bits, block_size: group }));
+}
+
+function moeNode(graph, operator, weights, more = {}) {
+  const { topK, normalize } = graph.config;
   const attributes = {
     k: topK,
     activation_type: "swiglu",
@@ -51,10 +30,9 @@ export function quantizedMoeOperator(file, config) {
     activation_alpha: { float: 1 },
     activation_beta: { float: 0 },
     normalize_routing_weights: normalize ? 1 : 0,
-    expert_weight_bits: bits,
-    block_size: group,
+    ...more,
   };
-  return graph.model(graph.node("QMoE", ["x", "logits", ...gateUp, "", ...down], attributes, "com.microsoft"));
+  return graph.node(operator, ["x", "logits", ...weights], attributes, "com.microsoft");
 }
 
 /** The layer in standard operators, with matrix products in float32. */
@@ -109,13 +87,13 @@ function expertByExpert(file, config, linear) {
 /** A graph with inputs x [T, H] and logits [T, E] whose weights are in a safetensors file next to the model. */
 class Graph {
   #file;
-  #config;
+  config;
   #nodes = [];
   #initializers = new Map();
 
   constructor(file, config) {
     this.#file = file;
-    this.#config = config;
+    this.config = config;
   }
 
   /** The file's tensor `name` in this shape, or the entry at `index` of a stacked tensor. */
@@ -134,9 +112,22 @@ class Graph {
     });
   }
 
+  /** A stacked tensor of the file as it is. */
+  stacked(name) {
+    return this.weight(name, this.#file.tensors.get(name).shape);
+  }
+
+  /** Two stacked tensors with their rows in turn. */
+  pairs(first, second) {
+    const [experts, rows, width] = this.#file.tensors.get(first).shape;
+    const turns = [first, second].map((name) => this.weight(name, [experts, rows, 1, width]));
+    const both = this.node("Concat", turns, { axis: 2 });
+    return this.node("Reshape", [both, this.integers([experts, 2 * rows, width])]);
+  }
+
   /** Bits of a code, and columns that share a scale, of the file's quantised matrices. */
   get quantization() {
-    const { hiddenSize } = this.#config;
+    const { hiddenSize } = this.config;
     const columns = (name) => this.#file.tensors.get(name).shape[2];
     return { bits: (columns("gate") * 8) / hiddenSize, group: hiddenSize / columns("gate.scales") };
   }
@@ -165,7 +156,7 @@ class Graph {
 
   /** The serialised model, whose output y [T, H] is `output`. */
   model(output) {
-    const { hiddenSize, numExperts } = this.#config;
+    const { hiddenSize, numExperts } = this.config;
     const floats = (name, size) => ({
       name,
       type: {

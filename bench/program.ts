@@ -1,0 +1,39 @@
+import { isMoeError } from "#lib/core/errors.js";
+import { loadNative } from "#lib/core/native.js";
+import { integerOption, UsageError } from "#lib/terminal/option_values.js";
+
+/** A benchmark program. */
+export interface Program<Options> {
+  /** Its npm script. */
+  readonly name: string;
+  readonly help: string;
+  /** Parses the command line; undefined if it asks for help. */
+  parse(): Options | undefined;
+  run(options: Options): Promise<void>;
+  /** Classes of errors that only this program has. */
+  readonly errors?: readonly (new (
+    ...args: never[]
+  ) => Error)[];
+}
+
+/** Runs a benchmark program. What a user can cause ends it with one line instead of a stack. */
+export async function runProgram<Options>({ name, help, parse, run, errors = [] }: Program<Options>): Promise<void> {
+  try {
+    const options = parse();
+    if (options === undefined) process.stdout.write(help);
+    else await run(options);
+  } catch (error) {
+    const known =
+      isMoeError(error) ||
+      [UsageError, ...errors].some((expected) => error instanceof expected) ||
+      (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS");
+    if (!known) throw error;
+    process.stderr.write(`${name}: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** The value of `--threads`; by default all CPUs. */
+export function threadsOption(given: string | undefined): number {
+  return given === undefined ? loadNative().cpuInfo().usableCpus : integerOption("threads", given, 1);
+}
