@@ -17,6 +17,7 @@ const testFiles = [
   "test/testing",
   "test/golden",
   "test/checkpoint",
+  "test/hostile",
   "test/process/process",
 ];
 /** A short run of the fuzzer. */

@@ -1,8 +1,12 @@
 import type { FloatDType } from "../core/dtype.js";
 import { gating } from "../operators/routing/gating.js";
-import type { GatingRuleOptions } from "../operators/routing/gating_options.js";
+import { checkGating, type GatingRuleOptions, gatingRule } from "../operators/routing/gating_options.js";
+import type { Matrix } from "../reference/core/matrix.js";
+import { gating as exactGating } from "../reference/routing/gating.js";
 import type { Case } from "./case.js";
 import type { Random } from "./random.js";
+import { round } from "./rounding.js";
+import { isSteady } from "./steady_tokens.js";
 
 interface Problem extends GatingRuleOptions {
   tokens: number;
@@ -10,7 +14,7 @@ interface Problem extends GatingRuleOptions {
   /** A selection bias. */
   bias?: boolean;
   dtype?: FloatDType;
-  /** How the logits are drawn; default normal. */
+  /** How the logits are drawn; default normal. With groups, normal rows are steady. */
   kind?: keyof typeof logitKinds;
 }
 
@@ -62,12 +66,23 @@ export function gatingCase(problem: Problem): Case {
     operator: "gating",
     tolerances: { weights: 3e-6 },
     run(inputs) {
+      const { random } = inputs;
+      const selectionBias = random.normals(bias ? experts : 0, 0.2);
+      const exactBias = bias ? round(selectionBias, dtype) : undefined;
+      // Groups can be equally good in float32 and not in float64.
+      const exactRule = rule.groups && kind === "normal" ? checkGating(gatingRule(rule, "rule"), experts) : undefined;
+      const isSteadyRow = (row: Float32Array) =>
+        exactRule === undefined ||
+        isSteady(random, [round(row, dtype)], (logits: Matrix) => exactGating(logits, exactRule, exactBias));
       const logits = new Float32Array(tokens * experts);
-      for (let token = 0; token < tokens; token++) {
-        logits.set(logitKinds[kind](inputs.random, experts), token * experts);
+      for (let token = 0; token < tokens; ) {
+        const row = logitKinds[kind](random, experts);
+        if (isSteadyRow(row)) logits.set(row, token++ * experts);
       }
-      const selectionBias = bias ? { selectionBias: inputs.normals([experts], dtype, 0.2) } : {};
-      const routing = gating(inputs.floats(logits, [tokens, experts], dtype), { ...rule, ...selectionBias });
+      const routing = gating(inputs.floats(logits, [tokens, experts], dtype), {
+        ...rule,
+        ...(bias && { selectionBias: inputs.floats(selectionBias, [experts], dtype) }),
+      });
       return { ids: routing.ids, weights: routing.weights };
     },
   };

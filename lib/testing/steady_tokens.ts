@@ -37,19 +37,32 @@ export function steadyTokens(
   for (let token = 0; token < tokens; ) {
     const values = random.normals(width);
     const rounded = round(values, dtype);
-    const logits = gates.map(({ weight, bias }) => disturbed(random, linear(rounded, weight, bias)));
-    if (rowsAgree(route(...logits))) x.set(values, token++ * width);
+    const logits = gates.map(({ weight, bias }) => linear(rounded, weight, bias));
+    if (isSteady(random, logits, route)) x.set(values, token++ * width);
   }
   return x;
 }
 
-/** The logits, followed by rows of slightly changed ones. */
+/** Whether small changes to a token's logits, those of each gate, leave its experts and about their weights. */
+export function isSteady(
+  random: Random,
+  logits: readonly Float64Array[],
+  route: (...logits: Matrix[]) => GatingResult,
+): boolean {
+  return rowsAgree(route(...logits.map((row) => disturbed(random, row))));
+}
+
+/** The logits, followed by rows of slightly changed ones. Equal logits stay equal, as their scores do. */
 function disturbed(random: Random, logits: Float64Array): Matrix {
   const rows = zeros(1 + trials, logits.length);
   const step = disturbance * logits.reduce((largest, logit) => Math.max(largest, Math.abs(logit)), 0);
   for (let row = 0; row < rows.rows; row++) {
-    const moved = row === 0 ? logits : logits.map((logit) => logit + (random.uniform() < 0.5 ? -step : step));
-    rows.values.set(moved, row * logits.length);
+    const steps = new Map<number, number>();
+    const moved = logits.map((logit) => {
+      if (!steps.has(logit)) steps.set(logit, random.uniform() < 0.5 ? -step : step);
+      return logit + (steps.get(logit) as number);
+    });
+    rows.values.set(row === 0 ? logits : moved, row * logits.length);
   }
   return rows;
 }
