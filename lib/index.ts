@@ -53,6 +53,8 @@ export type { ActivationOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";
+export { type DequantizeOptions, dequantize, quantizationError } from "./operators/formats/dequantize.js";
+export { type QuantizeOptions, quantize, type ScaleChoice } from "./operators/formats/quantize.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";
 export { type JitterOptions, jitter } from "./operators/noise/jitter.js";
 export { type NoisyLogits, type NoisyLogitsOptions, noisyLogits } from "./operators/noise/noisy_logits.js";

@@ -1,10 +1,10 @@
 import { type Device, openedDevice } from "../core/device.js";
-import { floatDTypes } from "../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
-import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
+import { callback, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { bankOption, checkBank } from "../layer/description/bank.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
+import { quantizeOptions } from "../operators/formats/quantize.js";
 import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { ggufLocator } from "./gguf/locate.js";
@@ -28,8 +28,8 @@ export interface LoadOptions extends WeightOptions {
   /**
    * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
    * for the folder `.moe-kernels` in the model directory, the path of a folder, which may serve any number of models, or
-   * {@link CacheOptions}. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `bank`, the
-   * device's layout or the version of this package have changed, or if it is damaged. If the cache cannot be used,
+   * {@link CacheOptions}. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `quantize`, `bank`,
+   * the device's layout or the version of this package have changed, or if it is damaged. If the cache cannot be used,
    * loading still works; MoeLayer.cacheStatus reports the outcome. Default false.
    *
    * While a layer is in use, its mapped file may be deleted or replaced. If it is truncated or written to in place, the
@@ -49,7 +49,8 @@ const loadOptions = object(
   {
     layer: unchecked,
     device: openedDevice,
-    dtype: optional(weightDTypes(choice(floatDTypes))),
+    dtype: optional(weightDTypes),
+    quantize: optional(quantizeOptions),
     bank: optional(bankOption),
     onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
     signal: optional(abortSignal),
@@ -131,5 +132,5 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
   const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
   const dtype = await storedFormats(source, options.dtype);
   const description = await describeSource(source, dtype);
-  return { parts: await loadWeights(source, device, description, options) };
+  return { parts: await loadWeights(source, device, description, { ...options, dtype }) };
 }

@@ -5,12 +5,20 @@ import { MoeError } from "../core/errors.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerDescription } from "../layer/description/config.js";
-import { uniformStorage, type WeightDTypes, type WeightStorage, weightStorage } from "../layer/description/storage.js";
+import {
+  isUniform,
+  uniformStorage,
+  type WeightDTypes,
+  type WeightStorage,
+  weightStorage,
+} from "../layer/description/storage.js";
 import { LayerParts } from "../layer/layer_parts.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
 import { givenFormats } from "../layer/weights/layer_weights.js";
+import { type Quantizing, quantizing } from "../layer/weights/quantizing.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
+import type { QuantizeOptions } from "../operators/formats/quantize.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
@@ -18,10 +26,13 @@ import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from 
 
 export interface WeightOptions {
   /**
-   * Storage dtype of the weights on the device: one for all, or one per role. Default: all have the dtype of the
-   * router's weight in the checkpoint; `{}` keeps every role in the checkpoint's dtype.
+   * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
+   * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint;
+   * quantised matrices keep their format. `{}` keeps every role as it is in the checkpoint.
    */
-  dtype?: FloatDType | WeightDTypes;
+  dtype?: WeightFormatName | WeightDTypes;
+  /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
+  quantize?: QuantizeOptions;
   /**
    * Hold only these experts, and read only their bytes. `forward` then returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
@@ -40,14 +51,17 @@ export interface WeightOptions {
  */
 export async function describeSource(
   source: LayerSource,
-  dtype: FloatDType | WeightDTypes | undefined,
+  dtype: WeightFormatName | WeightDTypes | undefined,
 ): Promise<MoeLayerDescription> {
   const storage = await storageOf(source, dtype);
   return checkedAt(source.configPath, () => describeLayer(source.config, storage, source.bank));
 }
 
-async function storageOf(source: LayerSource, dtype: FloatDType | WeightDTypes | undefined): Promise<WeightStorage> {
-  if (typeof dtype === "string") return uniformStorage(dtype);
+async function storageOf(
+  source: LayerSource,
+  dtype: WeightFormatName | WeightDTypes | undefined,
+): Promise<WeightStorage> {
+  if (isUniform(dtype)) return uniformStorage(dtype);
   const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 1 } });
   const [expert] = located.experts as readonly [LocatedExpert];
   const given = givenFormats(located, expert, ({ format }) => format);
@@ -65,18 +79,30 @@ type LocatedExpert = ExpertWeights<LocatedWeight, LocatedWeight>;
 
 /**
  * A layer has one format for a role of all its experts.
- * @throws UNSUPPORTED_OPERATION if an expert has another than the layer's, and the layer's is quantised.
+ * @throws UNSUPPORTED_OPERATION if an expert has another than the layer's, which is quantised, and was not asked for.
  */
-function checkFormats({ formats }: MoeLayerDescription, name: string, expert: LocatedExpert): void {
+function checkFormats(
+  { formats }: MoeLayerDescription,
+  quantizing: Quantizing | undefined,
+  name: string,
+  expert: LocatedExpert,
+): void {
   for (const role of ["gate", "up", "factor", "down"] as const) {
     const [format, expected] = [expert[role]?.format, formats[role]];
     if (format === undefined || format === expected || isPlain(weightFormat(expected))) continue;
+    if (quantizing?.roles.has(role)) continue;
     throw new MoeError(
       "UNSUPPORTED_OPERATION",
       `${name}.${role}: expected ${expected} as in the first expert, got ${format}; ` +
         'choose a dtype for the experts, such as dtype: { experts: "bf16" }',
     );
   }
+}
+
+/** What of the options for loading decides how weights are read. */
+export interface LoadWeightOptions extends ReadWeightOptions {
+  readonly dtype?: WeightFormatName | WeightDTypes | undefined;
+  readonly quantize?: QuantizeOptions | undefined;
 }
 
 /**
@@ -90,15 +116,17 @@ export async function loadWeights(
   source: LayerSource,
   device: Device,
   description: MoeLayerDescription,
-  options: ReadWeightOptions,
+  { dtype, quantize, ...options }: LoadWeightOptions,
 ): Promise<LayerParts> {
+  const asked = quantizing(dtype, quantize);
   const located = await locateLayer(source);
-  for (const [index, expert] of located.experts.entries()) checkFormats(description, `experts[${index}]`, expert);
-  if (located.shared) checkFormats(description, "shared", located.shared);
+  for (const [index, expert] of located.experts.entries())
+    checkFormats(description, asked, `experts[${index}]`, expert);
+  if (located.shared) checkFormats(description, asked, "shared", located.shared);
   const steps = loadingSteps(source, located);
   const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
   const reader = new WeightReader(device, bytesTotal, options);
-  const layer = new LayerParts(device, description);
+  const layer = new LayerParts(device, description, { quantizing: asked });
   try {
     for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
     return layer;

@@ -205,6 +205,7 @@ export interface ExpertMatrices {
 export interface DeviceHandles {
   readonly tensor: TensorHandle;
   readonly matrix: StridedMatrix;
+  readonly weight: WeightMatrix;
   readonly packedExperts: PackedHandle;
 }
 

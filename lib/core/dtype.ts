@@ -138,3 +138,28 @@ export function fromE4M3(bits: number): number {
 export function fromE8M0(bits: number): number {
   return bits === 255 ? Number.NaN : 2 ** (bits - 127);
 }
+
+/** The e4m3 bits nearest to a float32 value, ties to even; magnitudes above 448 become 448. */
+export function toE4M3(value: number): number {
+  const sign = value < 0 ? 0x80 : 0;
+  const magnitude = Math.abs(value);
+  if (magnitude >= 448) return sign | 0x7e;
+  if (magnitude < 2 ** -6) return sign | roundToEven(magnitude * 2 ** 9);
+  scratchFloat[0] = magnitude;
+  const bits = scratchBits[0] as number;
+  return sign | (((bits + 0x7ffff + ((bits >>> 20) & 1)) >>> 20) - (120 << 3));
+}
+
+/** The e8m0 bits of the least power of two that is no less than a float32 value >= 0, from 2^-127 to 2^127. */
+export function toE8M0(value: number): number {
+  scratchFloat[0] = value;
+  const bits = scratchBits[0] as number;
+  if (bits <= 0x00400000) return 0;
+  return Math.min((bits >>> 23) + ((bits & 0x7fffff) === 0 ? 0 : 1), 254);
+}
+
+/** The nearest integer of a float32 value of magnitude below 2^22; ties go to the even one. */
+export function roundToEven(value: number): number {
+  const shift = 1.5 * 2 ** 23;
+  return Math.fround(Math.fround(value + shift) - shift);
+}

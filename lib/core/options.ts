@@ -117,15 +117,17 @@ export function booleanOr<T extends object>(reader: Reader<T>, expected?: string
 /**
  * An object with these options and no others. As in destructuring, fields may be inherited; own enumerable names (what
  * `...rest` would collect) must be known. Errors name a field `name.field`, or just `field` if `name` is "options".
+ * @param marks an object that can be disposed of is accepted only if it has any of these fields.
  */
 export function object<const F extends Readonly<Record<string, Reader<unknown>>>>(
   fields: F,
   example: string,
+  marks: readonly string[] = [],
 ): Reader<ReadFields<F>> {
   const names = Object.keys(fields);
   const read = fieldsReader(fields);
   return (value, name) => {
-    checkObject(value, name, `an object such as ${example}`);
+    checkObject(value, name, `an object such as ${example}`, marks);
     for (const given of attempt(name, () => Object.keys(value))) {
       if (!Object.hasOwn(fields, given)) throw unknownOption(name, given, names);
     }

@@ -49,6 +49,12 @@ export interface WeightFormat {
  * - groups: `g16`, `g32` and other multiples of 16 up to `g1024`, consecutive columns of a row that share a scale;
  *   `channel`, all columns of a row; `b128`, 128 rows by 128 columns.
  * - scales: `f32`, `f16`, `bf16`, `e4m3` or `e8m0`.
+ *
+ * Wherever a name is given, a short one may be: `<code>` or `<code>_<groups>` with `int4` for i4 and so on, `uint4` for
+ * u4, `fp8` for e4m3, `nf4` and `fp4`. Groups are then by default `channel` for codes of 8 bits, `g64` for tables, else
+ * `g128`; scales are bf16 for groups of integers, else f32. So `int4` is `i4_g128_bf16`, `int8` `i8_channel_f32` and
+ * `fp8_b128` `e4m3_b128_f32`. Also, `mxfp8` is `e4m3_g32_e8m0`, and GGUF's `q4_0`, `q5_0`, `q8_0` and `iq4_nl` are
+ * `i4_g32_f16`, `i5_g32_f16`, `i8_g32_f16` and `iq4_g32_f16`.
  */
 export type WeightFormatName = FloatDType | (string & {});
 

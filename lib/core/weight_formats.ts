@@ -55,13 +55,36 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
 
 const parsed = new Map<string, WeightFormat>();
 
-/** The format of this name; undefined if there is none. */
+/** The format of this name, or of this short name; undefined if there is none. */
 export function findFormat(name: WeightFormatName): WeightFormat | undefined {
   const known = namedFormats.get(name) ?? parsed.get(name);
   if (known !== undefined) return known;
-  const format = parse(name);
+  const long = longName(name);
+  const format = long === undefined ? parse(name) : findFormat(long);
   if (format !== undefined) parsed.set(name, format);
   return format;
+}
+
+/** Short names of single formats. */
+const shortNames: ReadonlyMap<string, WeightFormatName> = new Map([
+  ["mxfp8", "e4m3_g32_e8m0"],
+  ["q4_0", "i4_g32_f16"],
+  ["q5_0", "i5_g32_f16"],
+  ["q8_0", "i8_g32_f16"],
+  ["iq4_nl", "iq4_g32_f16"],
+]);
+
+const shortName = /^(?:(u?int)([234568])|(fp8)|(nf4|fp4))(?:_(g[1-9]\d{1,3}|channel|b128))?$/;
+
+/** The name of the format that a short name means; see {@link WeightFormatName}. */
+function longName(text: string): WeightFormatName | undefined {
+  const match = shortName.exec(text);
+  if (match === null) return shortNames.get(text);
+  const [, integer, bits, float8, table, given] = match;
+  const code =
+    integer !== undefined ? `${integer === "int" ? "i" : "u"}${bits}` : float8 !== undefined ? "e4m3" : table;
+  const groups = given ?? (table !== undefined ? "g64" : float8 !== undefined || bits === "8" ? "channel" : "g128");
+  return `${code}_${groups}_${integer !== undefined && groups.startsWith("g") ? "bf16" : "f32"}`;
 }
 
 /** As {@link findFormat}. @throws UNSUPPORTED_DTYPE if there is none. */
@@ -70,7 +93,7 @@ export function weightFormat(name: WeightFormatName, parameter = "format"): Weig
   if (format !== undefined) return format;
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
-    `${parameter}: expected the name of a weight format such as "i4_g32_bf16", "mxfp4" or "q4_k", got ${describe(name)}`,
+    `${parameter}: expected the name of a weight format such as "int4_g128", "mxfp4" or "q4_k", got ${describe(name)}`,
   );
 }
 

@@ -1,10 +1,11 @@
 import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { type Fields, floatDType, object, optional, type Read, unchecked } from "../core/options.js";
+import { type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isQuantized } from "../operators/experts/quantized_weight.js";
+import { type QuantizeOptions, quantizeOptions } from "../operators/formats/quantize.js";
 import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
@@ -12,6 +13,7 @@ import { LayerParts } from "./layer_parts.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
 import { givenFormats, type LayerWeights } from "./weights/layer_weights.js";
+import { quantizing } from "./weights/quantizing.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
 
 /**
@@ -23,10 +25,13 @@ export interface MoeLayerOptions
     LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights> {
   device: Device;
   /**
-   * Storage dtype of the weights on the device: one for all, or one per role. Default: that of the given router;
-   * quantised matrices keep their format.
+   * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
+   * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; quantised matrices keep
+   * their format.
    */
-  dtype?: FloatDType | WeightDTypes;
+  dtype?: WeightFormatName | WeightDTypes;
+  /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
+  quantize?: QuantizeOptions;
   /**
    * Hold only these experts; `experts` then has only these. `forward` returns their share of the output, weighted by
    * the whole layer's routing, so the outputs of a layer's banks add up to the layer's output. The shared expert
@@ -38,7 +43,8 @@ export interface MoeLayerOptions
 const createFields = {
   ...configFields,
   device: openedDevice,
-  dtype: optional(weightDTypes(floatDType)),
+  dtype: optional(weightDTypes),
+  quantize: optional(quantizeOptions),
   bank: optional(bankOption),
   router: weight,
   routerBias: optional(weight),
@@ -68,7 +74,9 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   checkWeight("router", router, [numExperts, hiddenSize], device);
   const firstExpert = (Array.isArray(given.experts) ? given.experts[0] : given.experts) as ExpertWeights;
   const storage = weightStorage(read.dtype, givenFormats(given, firstExpert, formatOf));
-  const parts = new LayerParts(device, describeConfig(read, storage, bank));
+  const parts = new LayerParts(device, describeConfig(read, storage, bank), {
+    quantizing: quantizing(read.dtype, read.quantize),
+  });
   try {
     setWeights(parts, given);
     return parts;

@@ -11,6 +11,7 @@ import {
   stackedExpert,
 } from "./weights/expert_weights.js";
 import { setLinear, withMatrices } from "./weights/linear.js";
+import { type Quantizing, withQuantized, withQuantizedWhole } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";
 
 /**
@@ -19,9 +20,11 @@ import type { Weight } from "./weights/weight_layout.js";
  */
 export class ExpertBank {
   readonly #layer: DeviceLayer;
+  readonly #quantizing: Quantizing | undefined;
 
-  constructor(layer: DeviceLayer) {
+  constructor(layer: DeviceLayer, quantizing?: Quantizing) {
     this.#layer = layer;
+    this.#quantizing = quantizing;
   }
 
   /** Sets the weights of one expert, numbered within the bank. */
@@ -84,11 +87,13 @@ export class ExpertBank {
 
   /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */
   #setShares(expert: number, weights: ExpertWeights, width: number): void {
-    const { description, handle } = this.#layer;
-    for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
-      withMatrices({ ...expertShare(weights, description, width, first) }, (matrices) => {
-        handle.setExpert(index, matrices);
-      });
-    }
+    const { device, description, handle } = this.#layer;
+    withQuantizedWhole(device, description, weights, width, this.#quantizing, (given) => {
+      for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
+        withMatrices({ ...expertShare(given, description, width, first) }, (share) => {
+          withQuantized(device, description, share, this.#quantizing, (matrices) => handle.setExpert(index, matrices));
+        });
+      }
+    });
   }
 }

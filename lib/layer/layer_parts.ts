@@ -5,6 +5,7 @@ import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
 import { ExpertBank } from "./expert_bank.js";
 import { Router } from "./router/router.js";
+import type { Quantizing } from "./weights/quantizing.js";
 
 /** What a layer consists of: a description, a router and a bank of experts, over one {@link DeviceLayer}. */
 export class LayerParts implements Disposable {
@@ -14,13 +15,20 @@ export class LayerParts implements Disposable {
   readonly router: Router;
   readonly bank: ExpertBank;
 
-  /** @param stored the packed weights of a layer of an equal description; by default the weights are to be set. */
-  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+  /**
+   * @param from.stored the packed weights of a layer of an equal description; by default the weights are to be set.
+   * @param from.quantizing which matrices are quantised when they are set; default none.
+   */
+  constructor(
+    device: Device,
+    description: MoeLayerDescription,
+    { stored, quantizing }: { readonly stored?: WeightParts; readonly quantizing?: Quantizing | undefined } = {},
+  ) {
     this.device = device;
     this.description = deepFreeze(description);
     this.onDevice = new DeviceLayer(device, description, stored);
     this.router = new Router(this.onDevice);
-    this.bank = new ExpertBank(this.onDevice);
+    this.bank = new ExpertBank(this.onDevice, quantizing);
   }
 
   /** Bytes of the weights on the device; complete once the work that sets them is done. */

@@ -4,6 +4,8 @@ import { runCombine } from "./experts/combine.js";
 import { runCopyMatrix } from "./experts/copy_matrix.js";
 import { runGroupedGemm } from "./experts/grouped_gemm.js";
 import { runPermute, runUnpermute } from "./experts/permute.js";
+import { runDequantize, runQuantizationError } from "./formats/dequantize.js";
+import { runQuantize } from "./formats/quantize.js";
 import { runExpertLoad, runNoisyLogits } from "./noise/noisy_top_k.js";
 import { runJitter, runRandom } from "./noise/random.js";
 import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
@@ -32,6 +34,9 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   groupedGemm: runGroupedGemm,
   combine: runCombine,
   copyMatrix: runCopyMatrix,
+  quantize: runQuantize,
+  dequantize: runDequantize,
+  quantizationError: runQuantizationError,
   routerScores: runRouterScores,
   expertTotals: runExpertTotals,
   columnMeans: runColumnMeans,

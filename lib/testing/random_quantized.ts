@@ -1,4 +1,5 @@
 import type { Device } from "../core/device.js";
+import { toE4M3 } from "../core/dtype.js";
 import { type Shape, shapeSize } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../core/weight_format.js";
@@ -73,17 +74,11 @@ function scaleTensor(device: Device, type: ScaleType, values: Float64Array, shap
         shape,
       );
     case "e4m3":
-      return device.tensor(Uint8Array.from(values, nearestE4M3), shape);
+      return device.tensor(Uint8Array.from(values, toE4M3), shape);
     default:
       return device.tensor(
         Uint8Array.from(values, (value) => Math.round(value)),
         shape,
       );
   }
-}
-
-/** The code of a positive value of ordinary size. */
-function nearestE4M3(value: number): number {
-  const exponent = Math.floor(Math.log2(value));
-  return Math.round((exponent + 7 + (value / 2 ** exponent - 1)) * 8);
 }

@@ -2,6 +2,7 @@ import { expertSlotsCases, limitCapacityCases } from "./capacity_cases.js";
 import type { Case } from "./case.js";
 import { copyMatrixCases } from "./copy_matrix_cases.js";
 import { expertChoiceCases } from "./expert_choice_cases.js";
+import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./formats_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
@@ -27,6 +28,9 @@ export const cases: readonly Case[] = [
   ...groupedGemmCases,
   ...combineCases,
   ...copyMatrixCases,
+  ...quantizeCases,
+  ...dequantizeCases,
+  ...quantizationErrorCases,
   ...statisticsCases,
   ...randomCases,
   ...jitterCases,

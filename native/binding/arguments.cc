@@ -103,30 +103,6 @@ const WeightFormat* weight_format(Napi::Env env, Napi::Value value) {
   throw_error(env, {Code::unsupported_dtype, "weight format: this device has no \"" + name + "\""});
 }
 
-// Checks that the codes fill the weight, and that every level of the format has one value for each group.
-static void check_weight(Napi::Env env, const WeightView& view) {
-  const WeightFormat& format = *view.format;
-  const auto groups = [&view](const ScaleLevel& level, const MatrixView& matrix) {
-    if (level.absent()) return matrix.absent();
-    const int64_t columns = level.columns == 0 ? view.columns : level.columns;
-    return !matrix.absent() && info(matrix.dtype).bytes == static_cast<size_t>(scale_bytes(level.type)) &&
-           matrix.rows == (view.rows + level.rows - 1) / level.rows &&
-           matrix.columns == (view.columns + columns - 1) / columns;
-  };
-  const bool codes = view.codes.rows == view.rows &&
-                     view.codes.columns == (format.plain() ? view.columns : format.row_bytes(view.columns)) &&
-                     view.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8);
-  const ScaleLevel no_level;
-  // Zero points have a byte each.
-  ScaleLevel zeros = format.offset != Offset::none ? format.scales : no_level;
-  if (format.offset == Offset::zero_point) zeros.type = ScaleType::i8;
-  const bool offsets = groups(zeros, view.zeros) &&
-                       groups(format.offset == Offset::minimum ? format.super_scales : no_level, view.super_zeros);
-  if (codes && offsets && groups(format.scales, view.scales) && groups(format.super_scales, view.super_scales)) return;
-  throw_error(env,
-              {Code::internal, std::string("native argument: codes and scales do not fit a weight of ") + format.name});
-}
-
 WeightView weight(Napi::Env env, Napi::Value value, Uses& uses) {
   if (!value.IsObject()) throw_error(env, {Code::internal, "native argument: expected a weight"});
   const Napi::Object given = value.As<Napi::Object>();
@@ -150,8 +126,9 @@ WeightView weight(Napi::Env env, Napi::Value value, Uses& uses) {
   }
   view.input_scale = input_scale.as<const float>();
   view.input_order = input_order.as<const int32_t>();
-  check_weight(env, view);
-  return view;
+  if (fits_weight(view)) return view;
+  const std::string format = view.format->name;
+  throw_error(env, {Code::internal, "native argument: codes and scales do not fit a weight of " + format});
 }
 
 WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses) {

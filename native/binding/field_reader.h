@@ -74,6 +74,12 @@ class FieldReader {
     } else if constexpr (std::is_same_v<Value, MatrixView>) {
       if (!value.IsObject()) fail(place(name), "a matrix", value);
       target = matrix(env_, value, uses_);
+    } else if constexpr (std::is_same_v<Value, WeightView>) {
+      if (!value.IsObject()) fail(place(name), "a weight", value);
+      target = weight(env_, value, uses_);
+    } else if constexpr (std::is_same_v<Value, const WeightFormat*>) {
+      if (!value.IsString()) fail(place(name), "the name of a weight format", value);
+      target = weight_format(env_, value);
     } else if constexpr (std::is_same_v<Value, const PackedExperts*>) {
       const PackedExpertsObject* object = unwrap<PackedExpertsObject>(value);
       if (object == nullptr) fail(place(name), "packed experts", value);

@@ -52,6 +52,34 @@ describe("weight formats", () => {
     expectError(() => weightFormat(name), "UNSUPPORTED_DTYPE", /format: expected the name of a weight format/);
   });
 
+  test.each([
+    ["int4", "i4_g128_bf16"],
+    ["int4_g32", "i4_g32_bf16"],
+    ["int4_channel", "i4_channel_f32"],
+    ["uint3_g64", "u3_g64_bf16"],
+    ["int8", "i8_channel_f32"],
+    ["uint8_g128", "u8_g128_bf16"],
+    ["fp8", "e4m3_channel_f32"],
+    ["fp8_b128", "e4m3_b128_f32"],
+    ["mxfp8", "e4m3_g32_e8m0"],
+    ["nf4", "nf4_g64_f32"],
+    ["fp4_g128", "fp4_g128_f32"],
+    ["q4_0", "i4_g32_f16"],
+    ["q8_0", "i8_g32_f16"],
+    ["iq4_nl", "iq4_g32_f16"],
+    ["q4_k", "q4_k"],
+  ])("%s is short for %s", (short, long) => {
+    expect(weightFormat(short)).toBe(weightFormat(long));
+    expect(weightFormat(short).name).toBe(long);
+  });
+
+  test.each(["int7", "int4_g8", "int4_g24", "int", "int4_f32", "fp8_e4m3", "mxfp4_g32", "uint4_g128_bf16"])(
+    "%s is short for none",
+    (name) => {
+      expect(findFormat(name)).toBeUndefined();
+    },
+  );
+
   test("have these bits per weight", () => {
     const bits = { f32: 32, bf16: 16, i8_channel_f32: 8 + 32 / 512, i4_g32_bf16: 4.5, u4_g128_f16: 4 + 24 / 128 };
     const more = {

@@ -29,7 +29,7 @@ describe.skipIf(process.platform === "win32")("a layer over stored parts", () =>
     const matrices = ["down", "factor", "gate_up", "router", "shared_gate"];
     const biases = ["down_bias", "gate_up_bias", "router_bias", "selection_bias", "shared_gate_bias"];
     expect(Object.keys(parts).sort()).toEqual([...matrices, ...biases].sort());
-    const storedParts = new LayerParts(device(), random.layer.description, parts);
+    const storedParts = new LayerParts(device(), random.layer.description, { stored: parts });
     using stored = new MoeLayer(storedParts);
     for (const part of Object.values(parts)) part.free();
     random.layer.dispose();
@@ -47,7 +47,7 @@ describe.skipIf(process.platform === "win32")("a layer over stored parts", () =>
     device().synchronizeSync();
     const { description } = random.layer;
     const { router, gate_up, down } = random.parts.onDevice.handle.parts() as Record<string, never>;
-    const over = (parts: object) => () => new LayerParts(device(), description, parts as never);
+    const over = (parts: object) => () => new LayerParts(device(), description, { stored: parts as never });
     expectError(over({ router, gate_up }), "INVALID_ARGUMENT", /^stored weights: expected down$/);
     expectError(over({ router, gate_up, down: router }), "INVALID_ARGUMENT", /expected \d+ bytes of down, got \d+$/);
     expectError(over({ router, gate_up, down, down_bias: router }), "INVALID_ARGUMENT", /bytes of down_bias, got/);

@@ -208,6 +208,19 @@ export async function publicCalls(device: api.Device, directory: string): Promis
         },
       ],
     },
+    { name: "quantize", args: [floats(4, 32), "int4_g32"], call: api.quantize, valid: [{ scale: "least_squares" }] },
+    {
+      name: "dequantize",
+      args: [api.quantize(floats(4, 32), "int4_g32")],
+      call: api.dequantize,
+      valid: [{ dtype: "f32", out: floats(4, 32) }],
+    },
+    {
+      name: "quantizationError",
+      args: [floats(4, 32), api.quantize(floats(4, 32), "int4_g32")],
+      call: api.quantizationError,
+      valid: [{ out: floats(1) }],
+    },
     {
       name: "random",
       args: [device, [T, E]],
@@ -323,6 +336,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
         { ...plain, topK: E, expertChoice: { tokens: 1 } },
         hierarchical,
         { ...plain, scoring: "sparsemixer", jitter: 0.1 },
+        { ...plain, dtype: "int8", quantize: { scale: "least_squares" } },
       ],
     },
     {
@@ -332,6 +346,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       valid: [
         { layer: 0, device, dtype: "f32", cache: false, onProgress: () => {}, signal: transfer.signal },
         { layer: 0, device, cache: { folder: directory, copy: true } },
+        { layer: 0, device, dtype: "int8", quantize: { scale: "least_squares" } },
       ],
     },
     {

@@ -3,13 +3,14 @@ import { mkdir, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import type { WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
 import { isMoeError } from "../../core/errors.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { packageVersion } from "../../core/version.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
 import type { MoeLayerConfig, MoeLayerDescription } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
+import type { QuantizeOptions } from "../../operators/formats/quantize.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
@@ -47,7 +48,8 @@ const readOnly = 0o444;
 interface LayerOptions {
   readonly layer: number;
   readonly device: Device;
-  readonly dtype: FloatDType | WeightDTypes | undefined;
+  readonly dtype: WeightFormatName | WeightDTypes | undefined;
+  readonly quantize: QuantizeOptions | undefined;
   readonly cache: CacheChoice | undefined;
   /** What decides the meaning of quantised weights besides their files. */
   readonly quantization: string;
@@ -62,7 +64,7 @@ export async function openWeightCache(
   directory: string,
   config: MoeLayerConfig,
   description: MoeLayerDescription,
-  { layer, device, dtype, cache, quantization }: LayerOptions,
+  { layer, device, dtype, quantize, cache, quantization }: LayerOptions,
 ): Promise<WeightCache | undefined> {
   if (cache === undefined) return undefined;
   const layout = device.backend.weightLayout(description);
@@ -71,7 +73,7 @@ export async function openWeightCache(
     package: `moe-kernels ${packageVersion}`,
     layout,
     layer: String(layer),
-    dtype: dtypeName(dtype),
+    dtype: dtypeName(dtype, quantize),
     storage: JSON.stringify({ ...formats, biases: biasDType }),
     bank: `${bank.first}-${bank.first + bank.count - 1}`,
     configuration: JSON.stringify(config),
@@ -85,11 +87,12 @@ export async function openWeightCache(
   return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin, copy);
 }
 
-/** A name for the dtypes that were asked for. */
-function dtypeName(dtype: FloatDType | WeightDTypes | undefined): string {
-  if (typeof dtype !== "object") return dtype ?? "stored";
+/** A name for the formats that were asked for, and how to get them. */
+function dtypeName(dtype: WeightFormatName | WeightDTypes | undefined, { scale }: QuantizeOptions = {}): string {
+  const how = scale === undefined || scale === "largest" ? [] : [scale];
+  if (typeof dtype !== "object") return [dtype ?? "stored", ...how].join("-");
   const roles = Object.entries(dtype).filter(([, role]) => role !== undefined);
-  return ["by-role", ...roles.map(([name, role]) => `${name}-${role}`).sort()].join("-");
+  return ["by-role", ...roles.map(([name, role]) => `${name}-${role}`).sort(), ...how].join("-");
 }
 
 class WeightCache {
@@ -200,7 +203,7 @@ class WeightCache {
         const { byteOffset, byteLength } = file.info(name);
         parts[name] = whole.view([byteLength], byteOffset);
       }
-      return new LayerParts(this.#device, this.#description, parts);
+      return new LayerParts(this.#device, this.#description, { stored: parts });
     } finally {
       for (const handle of [whole, ...Object.values(parts)]) handle.free();
     }

@@ -1,4 +1,4 @@
-import type { FloatDType } from "../../core/dtype.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { type LayerSource, locateLayer } from "../locate.js";
 
@@ -9,8 +9,8 @@ import { type LayerSource, locateLayer } from "../locate.js";
  */
 export async function storedFormats(
   source: LayerSource,
-  given: FloatDType | WeightDTypes = {},
-): Promise<FloatDType | WeightDTypes> {
+  given: WeightFormatName | WeightDTypes = {},
+): Promise<WeightFormatName | WeightDTypes> {
   if (typeof given === "string" || given.experts !== undefined) return given;
   const { experts, shared } = await locateLayer({ ...source, bank: { first: 0, count: 1 } });
   const mixed: WeightDTypes = {};

@@ -1,10 +1,8 @@
 import type { ExpertRange } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
 import { checkBank } from "../../layer/description/bank.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
-import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { tensorLocator } from "../locate_tensors.js";
@@ -13,8 +11,7 @@ import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
 import { Quantization } from "../schemes/quantization.js";
-import type { ReadWeightOptions } from "../weight_reader.js";
-import { describeSource, loadWeights } from "../weights.js";
+import { describeSource, type LoadWeightOptions, loadWeights } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
@@ -73,18 +70,14 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
 }
 
 /** How a layer file's layer is loaded. */
-export interface LayerFileOptions extends ReadWeightOptions {
+export interface LayerFileOptions extends LoadWeightOptions {
   readonly device: Device;
-  readonly dtype?: FloatDType | WeightDTypes | undefined;
   readonly bank?: ExpertRange | undefined;
 }
 
 /** Loads the layer of a layer file onto a device; throws as {@link openLayerFile}. */
-export async function loadLayerFile(
-  path: string,
-  { device, dtype, bank, ...reading }: LayerFileOptions,
-): Promise<LayerParts> {
-  await using file = await SafetensorsFile.open(path, { signal: reading.signal });
+export async function loadLayerFile(path: string, { device, bank, ...options }: LayerFileOptions): Promise<LayerParts> {
+  await using file = await SafetensorsFile.open(path, { signal: options.signal });
   const { config, tensors } = readLayer(file);
   const experts = checkBank(bank, config.numExperts);
   const { numExperts } = config;
@@ -96,7 +89,7 @@ export async function loadLayerFile(
     fileOf: async () => file,
   });
   const source = { configPath: path, config, tensors, bank: experts, locate };
-  return await loadWeights(source, device, await describeSource(source, dtype), reading);
+  return await loadWeights(source, device, await describeSource(source, options.dtype), options);
 }
 
 /** What a file's layer computes, and which tensors are its weights. */

@@ -32,6 +32,10 @@ export const updated = field("updated");
 export const optionalOutput = field("optional_output");
 /** A matrix in a tensor's memory, read through strides. */
 export const matrix = field("matrix");
+/** A weight in any format. */
+export const weight = field("weight");
+/** The name of a weight format. */
+export const weightFormat = field("format");
 /** Expert weights in the device's own layout. */
 export const packedExperts = field("packed_experts");
 export const integer = field("integer");
@@ -55,10 +59,11 @@ export function operator<F extends Fields>(fields: F): F {
   return fields;
 }
 
-/** The types that a device takes for tensors, matrices and packed experts. */
+/** The types that a device takes for tensors, matrices, weights and packed experts. */
 export interface Handles {
   readonly tensor: unknown;
   readonly matrix: unknown;
+  readonly weight: unknown;
   readonly packedExperts: unknown;
 }
 
@@ -67,6 +72,7 @@ interface Values {
   readonly number: number;
   readonly boolean: boolean;
   readonly seed: bigint;
+  readonly format: string;
 }
 
 type ValueOf<F extends Field, H extends Handles> =
@@ -78,9 +84,11 @@ type ValueOf<F extends Field, H extends Handles> =
         ? Values[F["kind"]]
         : F["kind"] extends "matrix"
           ? H["matrix"]
-          : F["kind"] extends "packed_experts"
-            ? H["packedExperts"]
-            : H["tensor"];
+          : F["kind"] extends "weight"
+            ? H["weight"]
+            : F["kind"] extends "packed_experts"
+              ? H["packedExperts"]
+              : H["tensor"];
 
 /** The object that a {@link Rule} declares. */
 export type RuleValues<F extends Fields> = { readonly [Name in keyof F]: ValueOf<F[Name], Handles> };

@@ -1,24 +1,26 @@
 import type { LayerFormats } from "../../core/backend.js";
-import type { FloatDType } from "../../core/dtype.js";
+import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { findFormat, isPlain, weightFormat } from "../../core/weight_formats.js";
+import { quantizableFormat } from "../../operators/formats/quantize.js";
 
 /**
- * Storage dtypes of a layer's weights by role. A role that is left out keeps the dtype of the given weights. Tokens may
- * have any dtype, except that f64 can only be combined with f64.
+ * How a layer's weights are stored, by role: a dtype or, for the experts' matrices, the name of any weight format, to
+ * which they are quantised if they are not in it. A role that is left out keeps the format of the given weights. Tokens
+ * may have any dtype, except that f64 can only be combined with f64.
  */
 export interface WeightDTypes {
   /** The router, including the additional ones of noisy and hierarchical gating. */
   router?: FloatDType;
   /** All matrices of the experts, the shared expert included. */
-  experts?: FloatDType;
+  experts?: WeightFormatName;
   /** The experts' gate matrices; default `experts`. The same holds for `up`, `factor` and `down`. */
-  gate?: FloatDType;
-  up?: FloatDType;
-  factor?: FloatDType;
-  down?: FloatDType;
+  gate?: WeightFormatName;
+  up?: WeightFormatName;
+  factor?: WeightFormatName;
+  down?: WeightFormatName;
   sharedGate?: FloatDType;
   /** All biases except the selection bias, which is f32. */
   biases?: FloatDType;
@@ -37,31 +39,51 @@ export type GivenFormats = { readonly [Role in keyof LayerFormats]?: WeightForma
   readonly biases?: FloatDType | undefined;
 };
 
+/** A dtype, or the name of a format that weights can be quantised to; reads short names as the names they stand for. */
+export const storageFormat: Reader<WeightFormatName> = (value, name) => {
+  const format = typeof value === "string" ? findFormat(value) : undefined;
+  if (format !== undefined) return isPlain(format) ? format.name : quantizableFormat(format.name, name).name;
+  if ((dtypeNames as readonly unknown[]).includes(value)) checkFloatDType(name, value);
+  throw invalidArgument(name, 'f32, f16, bf16 or a weight format such as "int4_g128" or "mxfp4"', value);
+};
+
 const roleDTypes = {
   router: optional(floatDType),
-  experts: optional(floatDType),
-  gate: optional(floatDType),
-  up: optional(floatDType),
-  factor: optional(floatDType),
-  down: optional(floatDType),
+  experts: optional(storageFormat),
+  gate: optional(storageFormat),
+  up: optional(storageFormat),
+  factor: optional(storageFormat),
+  down: optional(storageFormat),
   sharedGate: optional(floatDType),
   biases: optional(floatDType),
 } satisfies Fields<WeightDTypes>;
 const readRoleDTypes = object(roleDTypes, '{ experts: "bf16", router: "f32" }');
 
-/** One dtype for all roles, read by `one`, or an object of dtypes by role. */
-export function weightDTypes(one: Reader<FloatDType>): Reader<FloatDType | WeightDTypes> {
-  return (value, name) =>
-    typeof value === "object" && value !== null ? (readRoleDTypes(value, name) as WeightDTypes) : one(value, name);
+/**
+ * One format for all roles, or an object of formats by role. A quantised one is that of the experts' matrices; all else
+ * is then as by default.
+ */
+export const weightDTypes: Reader<WeightFormatName | WeightDTypes> = (value, name) =>
+  typeof value === "object" && value !== null
+    ? (readRoleDTypes(value, name) as WeightDTypes)
+    : storageFormat(value, name);
+
+/** Whether a value of the option `dtype` is one dtype for all roles. */
+export function isUniform(dtype: WeightFormatName | WeightDTypes | undefined): dtype is FloatDType {
+  return typeof dtype === "string" && isPlain(weightFormat(dtype));
 }
 
 /**
  * The storage of each role for the option `dtype`. By default quantised experts keep their format, and all else has the
  * dtype of the router.
  */
-export function weightStorage(dtype: FloatDType | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
-  if (typeof dtype === "string") return uniformStorage(dtype);
-  if (dtype === undefined) return keepQuantized(given);
+export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
+  if (isUniform(dtype)) return uniformStorage(dtype);
+  if (typeof dtype !== "object") {
+    const storage = keepQuantized(given);
+    if (dtype === undefined) return storage;
+    return { ...storage, formats: { ...storage.formats, gate: dtype, up: dtype, factor: dtype, down: dtype } };
+  }
   const { experts, biases = given.biases ?? given.router } = dtype;
   const expert = (role: "gate" | "up" | "factor" | "down") => dtype[role] ?? experts ?? given[role] ?? given.router;
   const formats = {

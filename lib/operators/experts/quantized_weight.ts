@@ -65,15 +65,16 @@ const fields = {
   part: optional(choice(parts)),
   columns: optional(integer(1)),
 } satisfies Fields<QuantizedWeight>;
-const readFields = object(fields, "{ format, codes, scales }");
+const readFields = object(fields, "{ format, codes, scales }", ["codes"]);
 
 /** Reads a weight in a quantised format; {@link checkQuantized} checks its tensors. */
 export const quantizedWeight: Reader<QuantizedWeight> = (value, name) => {
   const read = readFields(value, name);
-  if (isPlain(weightFormat(read.format, `${name}.format`))) {
+  const format = weightFormat(read.format, `${name}.format`);
+  if (isPlain(format)) {
     throw invalidArgument(`${name}.format`, "a quantised format; pass floats as a tensor", read.format);
   }
-  return read as QuantizedWeight;
+  return { ...read, format: format.name } as QuantizedWeight;
 };
 
 /** Whether a value is meant as a quantised weight; {@link quantizedWeight} then reads it. */
@@ -267,8 +268,13 @@ const tensorRoles = ["codes", ...levelRoles, "inputScale", "inputOrder"] as cons
 /** The fields of a quantised weight that are tensors. */
 export type TensorRole = (typeof tensorRoles)[number];
 
+/** A weight's tensors. */
+export function tensorsOf(weight: QuantizedWeight): readonly Tensor[] {
+  return tensorRoles.flatMap((role) => weight[role] ?? []);
+}
+
 /** The weight with other tensors. */
-function mapTensors(weight: QuantizedWeight, map: (tensor: Tensor) => Tensor): QuantizedWeight {
+export function mapTensors(weight: QuantizedWeight, map: (tensor: Tensor) => Tensor): QuantizedWeight {
   const present = tensorRoles.filter((role) => weight[role] !== undefined);
   return { ...weight, ...Object.fromEntries(present.map((role) => [role, map(weight[role] as Tensor)])) };
 }

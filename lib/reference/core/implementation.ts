@@ -2,6 +2,7 @@ import type { PackedHandle } from "../../core/backend.js";
 import type { Fields, Operands } from "../../core/operators/field.js";
 import type { OperatorName, OperatorTable } from "../../core/operators/table.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
+import type { WeightMatrix } from "../../core/weight_format.js";
 import type { Experts } from "../experts/experts.js";
 import type { Stream } from "./stream.js";
 import type { ReferenceTensor } from "./tensor.js";
@@ -10,6 +11,7 @@ import type { ReferenceTensor } from "./tensor.js";
 interface ReferenceHandles {
   readonly tensor: ReferenceTensor;
   readonly matrix: StridedMatrix;
+  readonly weight: WeightMatrix;
   readonly packedExperts: PackedHandle & Experts;
 }
 

@@ -3,6 +3,7 @@ import { MoeError } from "../../core/errors.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { Implementation } from "../core/implementation.js";
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
 
@@ -28,11 +29,24 @@ export function dequantize(weight: WeightMatrix): Matrix {
           ? scaled(0) - zero(row, column) * superZero(row, column)
           : scaled(zero(row, column));
       const input = inputOrder?.[column] ?? column;
+      if (input < 0 || input >= columns) continue;
       result.values[row * columns + input] = value * (inputScale?.[column] ?? 1);
     }
   }
   return result;
 }
+
+export const runDequantize: Implementation<"dequantize"> = ({ weight, values }) => {
+  values.store(dequantize(weight).values);
+};
+
+export const runQuantizationError: Implementation<"quantizationError"> = ({ values, weight, error }) => {
+  const given = readMatrix(values, values.rows, values.columns).values;
+  const errors = dequantize(weight).values.map((value, index) => value - (given[index] as number));
+  const squares = (list: Float64Array) => list.reduce((sum, value) => sum + value * value, 0);
+  const sum = squares(errors);
+  error.store(Float64Array.of(sum === 0 ? 0 : Math.sqrt(sum / squares(given))));
+};
 
 /**
  * The values of a weight that will be stored as `format`; if that is plain, they have yet to be rounded to it.
@@ -71,7 +85,7 @@ function level(
 }
 
 /** The value of a stored scale; types that are not dtypes are stored as bytes. */
-function scaleValue({ type }: ScaleLevel, stored: number): number {
+export function scaleValue({ type }: ScaleLevel, stored: number): number {
   if (type === "e4m3") return fromE4M3(stored);
   if (type === "e8m0") return fromE8M0(stored);
   if (type === "i8") return stored >= 128 ? stored - 256 : stored;
@@ -98,7 +112,7 @@ function packedCodes(format: WeightFormat, codes: StridedMatrix): (row: number, 
 }
 
 /** The value of one code, before any scale. */
-function codeValue({ code, bits, table }: WeightFormat, raw: number): number {
+export function codeValue({ code, bits, table }: WeightFormat, raw: number): number {
   switch (code) {
     case "e4m3":
       return fromE4M3(raw);

@@ -108,16 +108,20 @@ MOE_HOST_DEVICE inline float group_scale(const WeightFormat& format, const Weigh
          level_value(format.super_scales, weight.super_scales, row, column, 1.0f) * weight.scalar;
 }
 
+// What is subtracted after scaling, if the format has minima.
+MOE_HOST_DEVICE inline float group_minimum(const WeightFormat& format, const WeightView& weight, int64_t row,
+                                           int64_t column) {
+  return level_value(format.scales, weight.zeros, row, column, 0.0f) *
+         level_value(format.super_scales, weight.super_zeros, row, column, 1.0f);
+}
+
 // The value of the element stored at (row, column), which multiplies input input_of(weight, column). `format` is the
 // weight's own, in memory that the caller can read.
 MOE_HOST_DEVICE inline float dequantize(const WeightFormat& format, const WeightView& weight, int64_t row,
                                         int64_t column) {
   const float code = code_value(format, code_bits(format, weight.codes, row, column));
   float value = (code - zero_point(format, weight, row, column)) * group_scale(format, weight, row, column);
-  if (format.offset == Offset::minimum) {
-    value -= level_value(format.scales, weight.zeros, row, column, 0.0f) *
-             level_value(format.super_scales, weight.super_zeros, row, column, 1.0f);
-  }
+  if (format.offset == Offset::minimum) value -= group_minimum(format, weight, row, column);
   return weight.input_scale == nullptr ? value : value * weight.input_scale[column];
 }
 

@@ -28,4 +28,26 @@ inline WeightView plain_weight(const MatrixView& matrix) {
   return {.format = &plain_format(matrix.dtype), .rows = matrix.rows, .columns = matrix.columns, .codes = matrix};
 }
 
+// Whether the codes fill a weight, and every level of its format has one value for each group.
+inline bool fits_weight(const WeightView& weight) {
+  const WeightFormat& format = *weight.format;
+  const auto groups = [&weight](const ScaleLevel& level, const MatrixView& matrix) {
+    if (level.absent()) return matrix.absent();
+    const int64_t columns = level.columns == 0 ? weight.columns : level.columns;
+    return !matrix.absent() && info(matrix.dtype).bytes == static_cast<size_t>(scale_bytes(level.type)) &&
+           matrix.rows == (weight.rows + level.rows - 1) / level.rows &&
+           matrix.columns == (weight.columns + columns - 1) / columns;
+  };
+  const ScaleLevel no_level;
+  // Zero points have a byte each.
+  ScaleLevel zeros = format.offset != Offset::none ? format.scales : no_level;
+  if (format.offset == Offset::zero_point) zeros.type = ScaleType::i8;
+  return weight.codes.rows == weight.rows &&
+         weight.codes.columns == (format.plain() ? weight.columns : format.row_bytes(weight.columns)) &&
+         weight.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8) &&
+         groups(format.scales, weight.scales) && groups(format.super_scales, weight.super_scales) &&
+         groups(zeros, weight.zeros) &&
+         groups(format.offset == Offset::minimum ? format.super_scales : no_level, weight.super_zeros);
+}
+
 }  // namespace moe

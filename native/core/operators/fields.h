@@ -14,6 +14,7 @@
 #include <string>
 #include <type_traits>
 
+#include "core/formats/weight_view.h"
 #include "core/operators/tensor_pattern.h"
 #include "core/status.h"
 #include "core/tensor_view.h"
@@ -85,6 +86,10 @@ constexpr const char* value_kind() {
     return "matrix";
   } else if constexpr (std::is_same_v<T, const PackedExperts*>) {
     return "packed_experts";
+  } else if constexpr (std::is_same_v<T, WeightView>) {
+    return "weight";
+  } else if constexpr (std::is_same_v<T, const WeightFormat*>) {
+    return "format";
   } else {
     static_assert(Description<T>);
     return "rule";

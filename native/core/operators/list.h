@@ -3,6 +3,7 @@
 
 #include "core/operators/capacity.h"
 #include "core/operators/experts.h"
+#include "core/operators/formats.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
 #include "core/operators/statistics.h"
@@ -27,6 +28,9 @@
   OPERATOR(GroupedGemm)         \
   OPERATOR(Combine)             \
   OPERATOR(CopyMatrix)          \
+  OPERATOR(Quantize)            \
+  OPERATOR(Dequantize)          \
+  OPERATOR(QuantizationError)   \
   OPERATOR(RouterScores)        \
   OPERATOR(ExpertTotals)        \
   OPERATOR(ColumnMeans)         \

@@ -1,0 +1,168 @@
+import type { Device } from "../../core/device.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { choice, type Fields, object, optional } from "../../core/options.js";
+import { type Shape, shapeSize } from "../../core/shape.js";
+import { Tensor } from "../../core/tensor.js";
+import type { StridedMatrix } from "../../core/tensor_handle.js";
+import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { checkTensor } from "../check.js";
+import {
+  disposeQuantized,
+  mapTensors,
+  type QuantizedWeight,
+  quantizedTensors,
+  stackedQuantized,
+} from "../experts/quantized_weight.js";
+
+export const scaleChoices = ["largest", "least_squares"] as const;
+/** How {@link quantize} chooses scales. */
+export type ScaleChoice = (typeof scaleChoices)[number];
+
+export interface QuantizeOptions {
+  /** Default `largest`. */
+  scale?: ScaleChoice;
+}
+
+const quantizeFields = { scale: optional(choice(scaleChoices), "largest") } satisfies Fields<QuantizeOptions>;
+export const quantizeOptions = object(quantizeFields, '{ scale: "least_squares" }');
+
+/**
+ * Quantises a matrix [N, K], or each of E stacked ones [E, N, K], by round to nearest. The result is what MoeLayer.create,
+ * {@link packExperts} and {@link groupedGemm} take; `dispose` it after use.
+ *
+ * An element w of a group has the code nearest to w / s (ties go to the even code), with a zero point z to w / s + z,
+ * with a minimum m to (w + m) / s. Let the group's elements reach from l to h, 0 included except for `q4_1` and `q5_1`,
+ * and the format's codes from a to b. By `scale: "largest"`, where nothing is cut off:
+ * - s = max(h / b, l / a); with an offset, s = (h - l) / (b - a), and z = a - l / s or m = a s - l.
+ * - s is rounded to the nearest value of the scales' type; of e8m0, to the next power of two above.
+ * - If scales have scales of their own, those are the largest scale over the largest value of the scales' type (127
+ *   for i8), rounded to the nearest, or if scales are floats, up to a power of two. nvfp4 has one for each matrix.
+ *
+ * `scale: "least_squares"` replaces l and h by intervals f times as wide about their middle (about 0 without an offset),
+ * for f = 36/32, 35/32, ... 13/32, and takes for each group the first of those with the least Σ (ŵ - w)², where ŵ is
+ * what w is dequantised to, with the rounded scale. The scales' own scales stay.
+ *
+ * All is computed in float32, operation by operation, so that every device gives the same bits. An element that is not
+ * finite counts as 0; {@link quantizationError} is then NaN.
+ *
+ * @param values f32, f16 or bf16.
+ * @param format any quantised format; see {@link WeightFormatName}.
+ * @throws UNSUPPORTED_DTYPE (also for formats that cannot be quantised to), SHAPE_MISMATCH, INVALID_ARGUMENT, DISPOSED,
+ * OUT_OF_MEMORY.
+ */
+export function quantize(
+  values: Tensor<FloatDType>,
+  format: WeightFormatName,
+  options: QuantizeOptions = {},
+): QuantizedWeight & Disposable {
+  const { scale } = quantizeOptions(options, "options");
+  const target = quantizableFormat(format, "format");
+  const { count, lead, rows, columns } = checkMatrices("values", values);
+  const { device } = values;
+  const weight = emptyQuantized(device, target.name, [rows, columns], lead);
+  try {
+    for (let index = 0; index < count; index++) {
+      const source = denseMatrix(values, index);
+      const one = matrixOf(weight, index);
+      quantizeInto(one, source, device, scale);
+      source.handle.free();
+      disposeQuantized(one);
+    }
+    return weight;
+  } catch (error) {
+    disposeQuantized(weight);
+    throw error;
+  }
+}
+
+/** A matrix [N, K], or a stack of them [E, N, K]. */
+export interface Matrices {
+  /** How many there are to work on; 0 if they are empty. */
+  readonly count: number;
+  /** The sizes before N. */
+  readonly lead: Shape;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Checks that a tensor is a matrix or a stack of matrices. */
+export function checkMatrices(parameter: string, values: Tensor<FloatDType>): Matrices {
+  const stacked = values instanceof Tensor && values.shape.length === 3;
+  checkTensor(parameter, values, "float", stacked ? ["E", "N", "K"] : ["N", "K"]);
+  return matricesOf(values.shape);
+}
+
+export function matricesOf(shape: Shape): Matrices {
+  const [rows, columns] = shape.slice(-2) as [number, number];
+  const lead = shape.slice(0, -2);
+  return { count: shapeSize(shape) === 0 ? 0 : shapeSize(lead), lead, rows, columns };
+}
+
+/** One matrix of a stack, or the only one, as views; dispose of its tensors after use. */
+export function matrixOf(weight: QuantizedWeight, index: number): QuantizedWeight {
+  if (weight.codes.shape.length === 3) return stackedQuantized(weight, index);
+  return mapTensors(weight, (tensor) => tensor.reshape(tensor.shape));
+}
+
+/** Matrix `index` of a stack, or the only one. Free its handle after use. */
+export function denseMatrix({ handle, shape }: Tensor, index: number): StridedMatrix {
+  const [rows, columns] = shape.slice(-2) as [number, number];
+  const view = handle.view([rows, columns], index * rows * columns);
+  return { handle: view, rows, columns, rowStride: columns, columnStride: 1 };
+}
+
+/** A format to quantise to. @throws UNSUPPORTED_DTYPE if it is not one. */
+export function quantizableFormat(name: WeightFormatName, parameter: string): WeightFormat {
+  const format = weightFormat(name, parameter);
+  if (isPlain(format)) {
+    throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected a quantised format, got ${format.name}`);
+  }
+  const { scales, code, offset } = format;
+  if (scales !== undefined && scales.columns % 8 === 0 && (code !== "unsigned_integer" || offset !== undefined)) {
+    return format;
+  }
+  throw new MoeError(
+    "UNSUPPORTED_DTYPE",
+    `${parameter}: nothing can be quantised to ${format.name}: expected scales in groups of a multiple of 8 columns, ` +
+      "and an offset if codes are unsigned",
+  );
+}
+
+/** A weight whose tensors are not initialised. @param lead sizes before N, of stacked matrices. */
+export function emptyQuantized(
+  device: Device,
+  format: WeightFormatName,
+  matrix: readonly [number, number],
+  lead: Shape = [],
+): QuantizedWeight & Disposable {
+  const tensors: Record<string, Tensor> = {};
+  try {
+    for (const [role, shape, dtype] of quantizedTensors(format, matrix)) {
+      if (role === "inputScale" || role === "inputOrder") continue;
+      tensors[role] = device.empty([...lead, ...shape], dtype);
+    }
+  } catch (error) {
+    for (const tensor of Object.values(tensors)) tensor.dispose();
+    throw error;
+  }
+  const weight: QuantizedWeight = { format, ...(tensors as { codes: Tensor<"u8"> }), columns: matrix[1] };
+  return Object.defineProperty(weight as QuantizedWeight & Disposable, Symbol.dispose, {
+    value: () => disposeQuantized(weight),
+  });
+}
+
+/** Enqueues the quantisation of a matrix into a weight of its size. */
+export function quantizeInto(weight: QuantizedWeight, values: StridedMatrix, device: Device, scale: ScaleChoice): void {
+  device.backend.quantize({
+    values,
+    format: weight.format,
+    search: scale === "least_squares",
+    codes: weight.codes.handle,
+    scales: (weight.scales as Tensor).handle,
+    superScales: weight.superScales?.handle,
+    zeros: weight.zeros?.handle,
+    superZeros: weight.superZeros?.handle,
+  });
+}

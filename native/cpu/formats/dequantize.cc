@@ -1,0 +1,49 @@
+#include "core/formats/dequantize.h"
+
+#include "cpu/gemm/weight_reader.h"
+#include "cpu/operators.h"
+
+namespace moe::cpu {
+
+Status run(Context& context, const Dequantize& p) {
+  const int64_t columns = p.weight.columns;
+  const int64_t row_bytes = columns * static_cast<int64_t>(info(p.values.dtype).bytes);
+  float* lines = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) { lines = arena.take<float>(columns * context.team.threads); }));
+  context.team.for_pieces(p.weight.rows, 1, [&](int thread, int64_t row, int64_t) {
+    float* line = lines + thread * columns;
+    std::fill_n(line, columns, 0.0f);
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t input = input_of(p.weight, column);
+      if (input >= 0 && input < columns) line[input] = dequantize(*p.weight.format, p.weight, row, column);
+    }
+    context.kernels.from_f32(p.values.dtype, line, columns, p.values.as<char>() + row * row_bytes);
+  });
+  return {};
+}
+
+Status run(Context& context, const QuantizationError& p) {
+  const int64_t rows = p.weight.rows, columns = p.weight.columns;
+  SquareSums* sums = nullptr;  // of each row
+  float* lines = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    sums = arena.take<SquareSums>(rows);
+    lines = arena.take<float>(columns * context.team.threads);
+  }));
+  context.team.for_pieces(rows, 1, [&](int thread, int64_t row, int64_t) {
+    float* line = lines + thread * columns;
+    read_row(context.kernels, p.values, row, 0, columns, line);
+    sums[row] = {};
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t input = input_of(p.weight, column);
+      if (input < 0 || input >= columns) continue;
+      sums[row].add(line[input], dequantize(*p.weight.format, p.weight, row, column));
+    }
+  });
+  SquareSums total;
+  for (int64_t row = 0; row < rows; ++row) total.add(sums[row]);
+  *p.error.as<float>() = total.relative();
+  return {};
+}
+
+}  // namespace moe::cpu
