@@ -157,8 +157,8 @@ MOE_HOST_DEVICE inline float largest_scale(ScaleType type) {
   }
 }
 
-// The scale, as bits, of scales of which `largest` is the largest; 1 if they are all 0. For floats it is a power of two:
-// it need only move their range, and can then be stored as its reciprocal too.
+// The scale, as bits, of scales of which `largest` is the largest; 1 if they are all 0. For floats it is a power of
+// two: it need only move their range, and can then be stored as its reciprocal too.
 MOE_HOST_DEVICE inline uint32_t encode_super_scale(const WeightFormat& format, float largest) {
   const ScaleType scale = format.scales.type, type = format.super_scales.type;
   if (!(largest > 0.0f)) return encode_scale(type, 1.0f);

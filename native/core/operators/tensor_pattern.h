@@ -11,8 +11,8 @@ namespace moe {
 // A shape and a dtype as text, which is read at compile time:
 //   [T, H] float, [N, 2] V, [] f32
 // A letter stands for one size throughout an operator; `[E+1]` and `[T*k]` are made from letters of tensors before.
-// `[...]` is any shape. Dtypes are f32, i32 and u8; `float` is f32, f16 or bf16, `number` f32 or i32, `any` all of these;
-// D is a float dtype and V a number's, the same throughout an operator.
+// `[...]` is any shape. Dtypes are f32, i32 and u8; `float` is f32, f16 or bf16, `number` f32 or i32, `any` all of
+// these; D is a float dtype and V a number's, the same throughout an operator.
 struct TensorPattern {
   // factor * letter + plus; without a letter just plus.
   struct Size {
