@@ -1,4 +1,4 @@
-// AVX-512 with BF16: products of bfloat16 pairs by vdpbf16ps.
+// AVX-512 with BF16: products of bfloat16 pairs by vdpbf16ps. isa.cc adds them to AVX-512's.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace moe::cpu::avx512_bf16 {
 
 #include "cpu/isa/vector_avx512.h"
 constexpr int kTileRows = 14;
-#include "cpu/isa/template/kernels.h"
+#include "cpu/isa/template/products.h"
 
 template <int rows>
 inline void multiply_pairs(const bf16* x, const __m512bh (&w)[kPanelVectors], Sums<rows>& sums) {
@@ -125,9 +125,10 @@ constexpr std::array kPairGemm = {
     coded_pair_kernel<PairsOf<E4M3Codes>>("e4m3_pairs", takes_code<CodeType::e4m3>, "e4m3"),
     coded_pair_kernel<PairTableCodes>("integer_table_pairs", takes_integer_table, "e2m1, iq4"),
 };
-constexpr auto kGemm = joined(kExtensionGemm, kPairGemm, kCommonGemm);
+constexpr auto kRows = joined(kExtensionGemm, kPairGemm);
 
-const Kernels kKernels = make_kernels("avx512_bf16", "AVX-512 F, BW, DQ, VL and BF16", kGemm, peak_loop<DotWeight>());
+const std::span<const GemmKernel> kGemm = kRows;
+const PeakLoop kPeak = peak_loop<DotWeight>();
 
 }  // namespace moe::cpu::avx512_bf16
 #include "cpu/isa/target_end.h"

@@ -1,12 +1,37 @@
 #include "cpu/isa/isa.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include "core/formats/find_format.h"
 
 namespace moe::cpu {
 
 namespace {
+
+#if defined(MOE_X86)
+// AVX-512's kernels, with rows for pairs of bfloat16 before its own.
+const Kernels& avx512_bf16_kernels() {
+  static const std::vector<GemmKernel> gemm = [] {
+    std::vector<GemmKernel> rows(avx512_bf16::kGemm.begin(), avx512_bf16::kGemm.end());
+    for (const GemmKernel& row : avx512::kKernels.gemm) {
+      const auto has_its_name = [&](const GemmKernel& other) { return std::string_view(other.name) == row.name; };
+      if (std::ranges::none_of(avx512_bf16::kGemm, has_its_name)) rows.push_back(row);
+    }
+    return rows;
+  }();
+  static const Kernels kernels = [] {
+    Kernels all = avx512::kKernels;
+    all.name = "avx512_bf16";
+    all.needs = "AVX-512 F, BW, DQ, VL and BF16";
+    all.gemm = gemm;
+    all.bf16_peak = avx512_bf16::kPeak;
+    return all;
+  }();
+  return kernels;
+}
+#endif
 
 struct InstructionSet {
   const Kernels* kernels;
@@ -22,7 +47,7 @@ std::vector<InstructionSet> instruction_sets() {
                         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  sets.push_back({&avx512_bf16::kKernels, has_avx512 && __builtin_cpu_supports("avx512bf16")});
+  sets.push_back({&avx512_bf16_kernels(), has_avx512 && __builtin_cpu_supports("avx512bf16")});
   sets.push_back({&avx512::kKernels, has_avx512});
   sets.push_back({&avx2::kKernels, has_avx2});
 #endif

@@ -1,46 +1,5 @@
 // The rows that every instruction set's table of matrix products has. See kernels.h here.
 
-// A row whose tile kernels are built from `Step`.
-template <class Step>
-constexpr GemmKernel gemm_kernel(GemmKernel row) {
-  row.max_rows = kTileRows;
-  row.tile = tiles<Step>();
-  return row;
-}
-
-// A row for plain weights.
-template <class Step, CodeType code>
-constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
-  return gemm_kernel<Step>({.name = name,
-                            .tokens = kAllTokens,
-                            .arithmetic = Arithmetic::f32,
-                            .takes = takes_code<code>,
-                            .formats = name,
-                            .panels = panels,
-                            .numbers = kFloatNumbers});
-}
-
-// A row for quantised weights, multiplied as floats.
-template <class Codes>
-constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
-  return {.name = name,
-          .tokens = kAllTokens,
-          .arithmetic = Arithmetic::f32,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = kCodeNumbers,
-          .max_rows = kTileRows,
-          .tile = coded_tiles<FloatProducts, Codes>()};
-}
-
-// The first rows, of the tests.
-#if defined(MOE_EXTENSION)
-#include "extension/cpu/gemm_kernels.h"
-#else
-constexpr std::array<GemmKernel, 0> kExtensionGemm{};
-#endif
-
 constexpr std::array kCommonGemm = {
     plain_kernel<PlainWeight<float>, CodeType::f32>("f32", f32_panels),
     plain_kernel<PlainWeight<f16>, CodeType::f16>("f16", f16_panels),

@@ -2,23 +2,12 @@
 // and target region, after a Vector header and kTileRows. So this folder has no include guards, and nothing in it may
 // be included from elsewhere.
 
-constexpr int kWidth = Vector::width;
-constexpr int kPanelVectors = 2;
-constexpr int kPanelColumns = kPanelVectors * kWidth;
-
-#include "cpu/isa/template/tiles.h"
-
-#include "cpu/isa/template/codes.h"
-#include "cpu/isa/template/scales.h"
-
-#include "cpu/isa/template/coded_tiles.h"
-
-#include "cpu/isa/template/gemm.h"
+#include "cpu/isa/template/products.h"
 
 #include "cpu/isa/template/activations.h"
-#include "cpu/isa/template/ceilings.h"
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/conversions.h"
+#include "cpu/isa/template/gemm.h"
 #include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
 #include "cpu/isa/template/sorting_network.h"

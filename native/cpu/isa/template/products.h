@@ -1,0 +1,15 @@
+// Matrix products alone, for an instruction set that shares all else with another. See kernels.h here.
+
+constexpr int kWidth = Vector::width;
+constexpr int kPanelVectors = 2;
+constexpr int kPanelColumns = kPanelVectors * kWidth;
+
+#include "cpu/isa/template/tiles.h"
+
+#include "cpu/isa/template/codes.h"
+#include "cpu/isa/template/scales.h"
+
+#include "cpu/isa/template/coded_tiles.h"
+
+#include "cpu/isa/template/ceilings.h"
+#include "cpu/isa/template/gemm_rows.h"
