@@ -7,6 +7,7 @@ import { families } from "./families/registry.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
 import { nameOf } from "./locate_tensors.js";
+import type { JsonObject } from "./safetensors/strict_json.js";
 import { methods, Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
 
@@ -39,6 +40,11 @@ export class Model {
     const places = [whole, whole.section("text_config")];
     const section = places.map((fields) => fields?.section("quantization_config")).find((one) => one !== undefined);
     return new Model(whole, await Quantization.read(directory, section, signal));
+  }
+
+  /** The whole of config.json. */
+  get all(): JsonObject {
+    return this.#whole.all;
   }
 
   /** The dtype that config.json says the weights have. */

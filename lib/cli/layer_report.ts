@@ -2,6 +2,7 @@ import { styleText } from "node:util";
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { printable } from "../core/printable.js";
 import type { StageTimes } from "../core/stages.js";
+import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";
@@ -25,9 +26,11 @@ const stageNames: Readonly<Record<keyof StageTimes, string>> = {
 /** Prints the results of one run of a layer. */
 export function printLayerRun(run: LayerRun, io: Io): void {
   const { device, deviceReason, description, tokens, weightBytes, loadSeconds, cache } = run;
-  const { microseconds, stages, work, checks } = run;
+  const { microseconds, stages, work, checks, quantization } = run;
   const { stdout } = io;
-  const heading = styleText("bold", `On ${device}, ${description.weightDType}`, { stream: stdout });
+  const { up } = description.formats;
+  const quantized = isPlain(weightFormat(up)) ? "" : `, experts in ${up}`;
+  const heading = styleText("bold", `On ${device}, ${description.weightDType}${quantized}`, { stream: stdout });
   stdout.write(
     `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
       `${plural(tokens.count, "token")} in ${formatMicroseconds(microseconds)}\n`,
@@ -54,6 +57,13 @@ export function printLayerRun(run: LayerRun, io: Io): void {
   stdout.write("\n");
   for (const check of checks) printCheck(check, stdout);
   if (checks.length > 0) stdout.write("\n");
+  if (quantization !== null) {
+    const { comparedWith, weightBytes: before, relativeError } = quantization;
+    stdout.write(
+      `In ${comparedWith} the weights have ${formatBytes(before)}; relative to its output, that of this layer has an ` +
+        `error of ${significant(relativeError)} (root mean square)\n\n`,
+    );
+  }
 }
 
 /** Prints a bar chart of how many tokens the router sends to each expert. */

@@ -4,8 +4,10 @@ import type { DeviceOptions } from "../core/native.js";
 import { shapeSize } from "../core/shape.js";
 import type { StageTimes } from "../core/stages.js";
 import type { Tensor } from "../core/tensor.js";
+import type { WeightFormatName } from "../core/weight_format.js";
 import { type DeviceName, openDevice } from "../devices.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
+import { isUniform } from "../layer/description/storage.js";
 import { countedRows, type LayerWork, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
 import type { RouterHistory } from "../statistics/router_history.js";
@@ -34,13 +36,24 @@ export interface LayerRun {
   readonly work: LayerWork;
   /** What the router did, slice by slice of the tokens; null if not asked for. */
   readonly history: RouterHistory | null;
-  /** Comparisons with the expected results; empty if none are known. */
+  /** Comparisons with the expected results; empty if none are known, or if `dtype` asked for quantised weights. */
   readonly checks: readonly Check[];
+  /** What quantising changed; null if `dtype` did not ask for it. */
+  readonly quantization: QuantizationEffect | null;
+}
+
+/** The output of a quantised layer compared with that of the same layer without `dtype`. */
+export interface QuantizationEffect {
+  /** The other layer's format of `up`. */
+  readonly comparedWith: WeightFormatName;
+  readonly weightBytes: number;
+  /** sqrt(Σ (y - y')² / Σ y'²) */
+  readonly relativeError: number;
 }
 
 export interface LayerRunOptions extends DeviceOptions {
   readonly device: DeviceName;
-  readonly dtype: FloatDType | undefined;
+  readonly dtype: WeightFormatName | undefined;
   /** How many times the forward runs; the fastest counts. */
   readonly repeat: number;
   /** Whether to record what the router does over the tokens. */
@@ -51,18 +64,19 @@ export interface LayerRunOptions extends DeviceOptions {
 
 /** Loads a workload's layer on a device, runs it on its tokens, times it and checks what it computed. */
 export async function runWorkload(workload: Workload, options: LayerRunOptions): Promise<LayerRun> {
-  const { device: name, dtype: weightDType, repeat, history = false, onLoad, ...deviceOptions } = options;
+  const { device: name, dtype, repeat, history = false, onLoad, ...deviceOptions } = options;
   using device = openDevice(name, deviceOptions);
+  const quantizes = dtype !== undefined && !isUniform(dtype);
   const begin = performance.now();
-  using layer = await workload.load(device, options.dtype, options.onLoad);
+  using layer = await workload.load(device, dtype, onLoad);
   await device.synchronize();
   const loadSeconds = (performance.now() - begin) / 1e3;
 
   const { description } = layer;
   const tokens = workload.tokens(description.hiddenSize);
-  const dtype = description.weightDType as FloatDType;
+  const tokenDType = description.weightDType as FloatDType;
   const count = shapeSize(tokens.shape.slice(0, -1));
-  using x = device.tensor(tokens.x, tokens.shape, dtype);
+  using x = device.tensor(tokens.x, tokens.shape, tokenDType);
   const fastest = await timeForward(layer, x, options.repeat);
   const counts = await tokensPerExpert(layer, x);
   return {
@@ -75,9 +89,32 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     cache: layer.cacheStatus ?? null,
     ...fastest,
     tokensPerExpert: counts,
-    work: layerWork(description, countedRows(count, counts), dtype),
+    work: layerWork(description, countedRows(count, counts), tokenDType),
     history: options.history ? await recordRouting(layer, x) : null,
-    checks: workload.expectation ? await checkLayer(layer, x, workload.expectation) : [],
+    checks: workload.expectation && !quantizes ? await checkLayer(layer, x, workload.expectation) : [],
+    quantization: quantizes ? await quantizationEffect(workload, layer, x) : null,
+  };
+}
+
+/** Compares a quantised layer with the same layer as it is without quantising. */
+async function quantizationEffect(
+  workload: Workload,
+  layer: MoeLayer,
+  x: Tensor<FloatDType>,
+): Promise<QuantizationEffect> {
+  using y = layer.forward(x);
+  const output = await y.data();
+  using other = await workload.load(layer.device, undefined, () => {});
+  using expected = other.forward(x);
+  let [errors, squares] = [0, 0];
+  for (const [index, value] of (await expected.data()).entries()) {
+    errors += ((output[index] as number) - value) ** 2;
+    squares += value ** 2;
+  }
+  return {
+    comparedWith: other.description.formats.up,
+    weightBytes: other.byteLength,
+    relativeError: errors === 0 ? 0 : Math.sqrt(errors / squares),
   };
 }
 

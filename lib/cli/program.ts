@@ -7,12 +7,13 @@ import type { Command } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
 import { inspect } from "./commands/inspect.js";
+import { quantizeModel } from "./commands/quantize.js";
 import { runLayer } from "./commands/run.js";
 import { verify } from "./commands/verify.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
 
-const commands: readonly Command[] = [info, inspect, runLayer, verify, demo];
+const commands: readonly Command[] = [info, inspect, runLayer, quantizeModel, verify, demo];
 
 /**
  * Runs the command line.

@@ -3,8 +3,11 @@ import type { Device } from "../core/device.js";
 import { dtypes, type FloatDType, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { WeightFormatName } from "../core/weight_format.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
+import { isUniform, weightStorage } from "../layer/description/storage.js";
 import { LayerParts } from "../layer/layer_parts.js";
+import { quantizing } from "../layer/weights/quantizing.js";
 import { MoeLayer } from "../moe_layer.js";
 import { Random } from "./random.js";
 
@@ -81,20 +84,23 @@ export class RandomWeights {
 
 /**
  * A layer of random weights, scaled so that tokens of normal values give logits and outputs of about that size.
+ * @param dtype a quantised format is that of the experts; they are then quantised from bf16.
  * @param onProgress told how many experts are there.
  */
 export async function randomLayer(
   device: Device,
   config: MoeLayerConfig,
-  dtype: FloatDType,
+  dtype: WeightFormatName,
   seed: number,
   onProgress: (experts: number) => void = () => {},
 ): Promise<MoeLayer> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const weights = new RandomWeights(seed);
-  const layer = new LayerParts(device, describeLayer(config, dtype));
+  const floats = isUniform(dtype) ? dtype : "bf16";
+  const description = describeLayer(config, weightStorage(dtype, { router: floats }));
+  const layer = new LayerParts(device, description, { quantizing: quantizing(dtype) });
   const matrix = (rows: number, columns: number): Tensor<FloatDType> =>
-    weights.tensor(device, [rows, columns], dtype, columns ** -0.5);
+    weights.tensor(device, [rows, columns], floats, columns ** -0.5);
   try {
     using router = matrix(numExperts, hiddenSize);
     layer.router.weights.set(router);

@@ -198,7 +198,7 @@ test.each([
   [["--shape", "Z"], /--shape: expected one of .*OLMoE-1B-7B.*, got "Z"/],
   [["--shape", "D", "--tokens", "many"], /--tokens: expected an integer >= 0, got "many"/],
   [["--shape", "D", "--tokens", "-1"], /--tokens/],
-  [["--shape", "D", "--dtype", "i32"], /--dtype: expected one of f32, f16, bf16, f64, got "i32"/],
+  [["--shape", "D", "--dtype", "i32"], /--dtype: expected f32, f16 or bf16, got i32/],
   [["--shape", "D", "--threads", "0"], /--threads: expected an integer from 1 to 4096/],
   [["--shape", "D", "--repeat", "0"], /--repeat: expected an integer >= 1/],
 ])("run %j is a wrong command line", async (args, message) => {
@@ -253,5 +253,28 @@ describe("what would fail after the run is reported before it", () => {
     vi.doUnmock("vega");
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
     expect(stderr).toMatch(/UNSUPPORTED_OPERATION: .*npm install vega@6/);
+  });
+});
+
+describe("run --dtype with a quantised format", () => {
+  test("compares the quantised layer with the float one", async () => {
+    const args = ["run", "--file", goldenFile("mixtral_small"), "--device", "cpu", "--dtype", "INT8"];
+    const { exitCode, stdout } = await runCli([...args, "--json"]);
+    const [run] = JSON.parse(stdout).runs;
+    expect(exitCode).toBe(0);
+    expect(run).toMatchObject({ checks: [], description: { formats: { up: "i8_channel_f32", router: "f32" } } });
+    expect(run.quantization.comparedWith).toBe("f32");
+    expect(run.quantization.weightBytes).toBeGreaterThan(2 * run.weightBytes);
+    expect(run.quantization.relativeError).toBeGreaterThan(0);
+    expect(run.quantization.relativeError).toBeLessThan(0.02);
+    const text = (await runCli(args)).stdout;
+    expect(text).toMatch(/^On cpu, f32, experts in i8_channel_f32: /m);
+    expect(text).toMatch(/^In f32 the weights have .* an error of 0\.0\d+ \(root mean square\)$/m);
+  });
+
+  test("refuses what is no format", async () => {
+    const { exitCode, stderr } = await runCli(["run", "--file", "x", "--dtype", "int9"]);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('--dtype: expected f32, f16, bf16 or a weight format such as "int4_g128"');
   });
 });

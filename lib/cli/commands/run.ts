@@ -1,5 +1,7 @@
-import { dtypeNames, dtypes, type FloatDType } from "../../core/dtype.js";
+import { isMoeError } from "../../core/errors.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
 import type { DeviceName } from "../../devices.js";
+import { storageFormat } from "../../layer/description/storage.js";
 import { checkRouterReport, writeRouterReport } from "../../statistics/router_report.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { shapes } from "../../testing/shapes.js";
@@ -15,7 +17,6 @@ import { seededTokens, tokensOfFile } from "../workloads/tokens.js";
 import type { Workload } from "../workloads/workload.js";
 
 const shapeNames = Object.keys(shapes);
-const floatDTypes = dtypeNames.filter((name): name is FloatDType => dtypes[name].float);
 
 interface WorkloadOptions {
   readonly model?: string | undefined;
@@ -51,7 +52,11 @@ export const runLayer = defineCommand({
       help: "tokens from a safetensors file: x [T, H], optionally output [T, H]",
     },
     device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (auto)" },
-    dtype: { type: "string", value: "DTYPE", help: `${floatDTypes.join(", ")} (the checkpoint's; bf16 for a shape)` },
+    dtype: {
+      type: "string",
+      value: "DTYPE",
+      help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's; bf16 for a shape)",
+    },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     repeat: { type: "string", value: "N", default: "3", help: "how many times to run; the fastest counts (3)" },
     "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in at most 64 slices" },
@@ -66,7 +71,7 @@ export const runLayer = defineCommand({
     const devices = listOption(values.device) as DeviceName[];
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
-      dtype: values.dtype === undefined ? undefined : choiceOption("dtype", values.dtype, floatDTypes),
+      dtype: values.dtype === undefined ? undefined : dtypeOption(values.dtype),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
       history: values["heat-map"] === true || values.report !== undefined,
@@ -87,6 +92,15 @@ export const runLayer = defineCommand({
     return passed ? 0 : 1;
   },
 });
+
+/** A dtype or a format, ignoring case. */
+function dtypeOption(text: string): WeightFormatName {
+  try {
+    return storageFormat(text.toLowerCase(), "--dtype");
+  } catch (error) {
+    throw isMoeError(error) ? new UsageError(error.message) : error;
+  }
+}
 
 /** Refuses options that would have no effect, and asks for those that are missing. */
 function checkOptions({ model, layer, cache, file, shape, seed, tokens, input }: WorkloadOptions): void {

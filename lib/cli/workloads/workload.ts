@@ -1,6 +1,6 @@
 import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
 import type { Shape } from "../../core/shape.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
 import type { MoeLayer } from "../../moe_layer.js";
 
 /** Tokens to run a layer on. */
@@ -35,6 +35,6 @@ export interface Workload {
   /**
    * Builds the layer on a device, in `dtype` or its natural dtype; `onProgress` is called with the share done, 0 .. 1.
    */
-  load(device: Device, dtype: FloatDType | undefined, onProgress: (share: number) => void): Promise<MoeLayer>;
+  load(device: Device, dtype: WeightFormatName | undefined, onProgress: (share: number) => void): Promise<MoeLayer>;
   tokens(hiddenSize: number): Tokens;
 }

@@ -1,0 +1,155 @@
+import { MoeError } from "../../core/errors.js";
+import type { WeightFormat } from "../../core/weight_format.js";
+import type { QuantizedBytes } from "../located_weight.js";
+import type { SafetensorsDType } from "../safetensors/dtype.js";
+import type { SafetensorsInput } from "../safetensors/writer.js";
+import { asBytes, flipHighestBits, transpose, words } from "../schemes/bits.js";
+
+/** How compressed-tensors stores matrices of one format: what lib/checkpoint/schemes reads, the other way round. */
+export interface PackedLayout {
+  /** `format` in quantization_config. */
+  readonly format: string;
+  /** `weights` of the group in quantization_config. */
+  readonly weights: Readonly<Record<string, unknown>>;
+  /** K must be a multiple of this. */
+  readonly columnsPerGroup: number;
+  /** The tensors of a matrix, by what stands in place of `weight` in their names. May change the codes. */
+  tensors(matrix: QuantizedBytes, rows: number, columns: number): Readonly<Record<string, SafetensorsInput>>;
+}
+
+/** The layout of formats of some kind, which their data tell; undefined for others. */
+type LayoutOf = (format: WeightFormat) => PackedLayout | undefined;
+
+const scaleDTypes: { readonly [type: string]: SafetensorsDType } = { f32: "F32", f16: "F16", bf16: "BF16" };
+
+/** Number of groups of columns; 0 columns in a group stand for all. */
+const groupCount = (columns: number, group: number) => (group === 0 ? 1 : columns / group);
+
+/** `pack-quantized`: codes and zero points in 32-bit words, signed codes with 2^(bits - 1) added. */
+const packedIntegers: LayoutOf = ({ code, bits, scales, superScales, offset }) => {
+  const dtype = scales && scaleDTypes[scales.type];
+  const symmetric = code === "signed_integer" && offset === undefined;
+  const asymmetric = code === "unsigned_integer" && offset === "zero_point";
+  if (dtype === undefined || scales?.rows !== 1 || superScales !== undefined || !(symmetric || asymmetric)) {
+    return undefined;
+  }
+  const { columns: group } = scales;
+  return {
+    format: "pack-quantized",
+    weights: {
+      num_bits: bits,
+      type: "int",
+      ...(group === 0 ? { strategy: "channel" } : { strategy: "group", group_size: group }),
+      symmetric,
+    },
+    columnsPerGroup: group === 0 ? 1 : group,
+    tensors: ({ codes, scales: values, zeros }, rows, columns) => {
+      const count = groupCount(columns, group);
+      if (symmetric) flipHighestBits(codes, rows, columns, bits);
+      const width = Math.ceil((columns * bits) / 32);
+      return {
+        weight_packed: { dtype: "I32", shape: [rows, width], data: padRows(codes, rows, 4 * width) },
+        weight_scale: { dtype, shape: [rows, count], data: asBytes(values as ArrayBufferView) },
+        ...(zeros && { weight_zero_point: packZeros(asBytes(zeros), rows, count, bits) }),
+        weight_shape: { dtype: "I64", shape: [2], data: asBytes(BigInt64Array.of(BigInt(rows), BigInt(columns))) },
+      };
+    },
+  };
+};
+
+/** `float-quantized`: e4m3 with scales for rows or blocks; `mxfp8-quantized` with powers of two for 32 columns. */
+const float8: LayoutOf = ({ code, scales }) => {
+  if (code !== "e4m3" || scales === undefined) return undefined;
+  const { type, rows: height, columns: width } = scales;
+  const isMx = type === "e8m0" && height === 1 && width === 32;
+  const dtype = isMx ? "U8" : scaleDTypes[type];
+  const isBlock = height > 1;
+  if (dtype === undefined || !(isMx || isBlock || width === 0)) return undefined;
+  const strategy = isMx
+    ? { strategy: "group", group_size: width }
+    : isBlock
+      ? { strategy: "block", block_structure: [height, width] }
+      : { strategy: "channel" };
+  return {
+    format: isMx ? "mxfp8-quantized" : "float-quantized",
+    weights: { num_bits: 8, type: "float", ...strategy, symmetric: true },
+    columnsPerGroup: isMx ? width : 1,
+    tensors: ({ codes, scales: values }, rows, columns) => {
+      const shape = [Math.ceil(rows / height), width === 0 ? 1 : Math.ceil(columns / width)];
+      return {
+        weight: { dtype: "F8_E4M3", shape: [rows, columns], data: codes },
+        weight_scale: { dtype, shape, data: asBytes(values as ArrayBufferView) },
+      };
+    },
+  };
+};
+
+/** `mxfp4-pack-quantized` and `nvfp4-pack-quantized`: two E2M1 codes a byte. The scale of nvfp4's scales is divided by. */
+const float4: LayoutOf = ({ name, scales }) => {
+  if ((name !== "mxfp4" && name !== "nvfp4") || scales === undefined) return undefined;
+  const isNv = name === "nvfp4";
+  const group = scales.columns;
+  return {
+    format: `${name}-pack-quantized`,
+    weights: {
+      num_bits: 4,
+      type: "float",
+      strategy: isNv ? "tensor_group" : "group",
+      group_size: group,
+      symmetric: true,
+    },
+    columnsPerGroup: group,
+    tensors: ({ codes, scales: values, superScales }, rows, columns) => ({
+      weight_packed: { dtype: "U8", shape: [rows, columns / 2], data: codes },
+      weight_scale: {
+        dtype: isNv ? "F8_E4M3" : "U8",
+        shape: [rows, columns / group],
+        data: asBytes(values as ArrayBufferView),
+      },
+      ...(isNv && { weight_global_scale: reciprocal(superScales as Float32Array) }),
+    }),
+  };
+};
+
+/** The layout of a format. @throws UNSUPPORTED_DTYPE if compressed-tensors has none. */
+export function compressedTensors(format: WeightFormat): PackedLayout {
+  for (const layoutOf of [packedIntegers, float8, float4]) {
+    const layout = layoutOf(format);
+    if (layout !== undefined) return layout;
+  }
+  throw new MoeError(
+    "UNSUPPORTED_DTYPE",
+    `format: compressed-tensors has no layout for ${format.name}: expected integers with float scales (int4_g128, ` +
+      "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4",
+  );
+}
+
+/** Rows of codes at the beginning of rows of `stride` bytes. */
+function padRows(codes: Uint8Array, rows: number, stride: number): Uint8Array {
+  const width = codes.byteLength / rows;
+  if (width === stride) return codes;
+  const target = new Uint8Array(rows * stride);
+  for (let row = 0; row < rows; row++) target.set(codes.subarray(row * width, (row + 1) * width), row * stride);
+  return target;
+}
+
+/** Zero points [rows, groups], a byte each, packed along the rows: [ceil(rows * bits / 32), groups]. */
+function packZeros(zeros: Uint8Array, rows: number, groups: number, bits: number): SafetensorsInput {
+  const perGroup = Math.ceil((rows * bits) / 32);
+  const streams = new Uint8Array(4 * perGroup * groups);
+  const byGroup = transpose(zeros, rows, groups);
+  for (let group = 0; group < groups; group++) {
+    for (let row = 0; row < rows; row++) {
+      const code = byGroup[group * rows + row] as number;
+      const place = 32 * perGroup * group + row * bits;
+      const shifted = code << (place & 7);
+      streams[place >> 3] = (streams[place >> 3] as number) | (shifted & 0xff);
+      if (shifted > 0xff) streams[(place >> 3) + 1] = (streams[(place >> 3) + 1] as number) | (shifted >> 8);
+    }
+  }
+  return { dtype: "I32", shape: [perGroup, groups], data: asBytes(transpose(words(streams), groups, perGroup)) };
+}
+
+function reciprocal(scales: Float32Array): SafetensorsInput {
+  return { dtype: "F32", shape: [1], data: asBytes(Float32Array.of(1 / (scales[0] as number))) };
+}

@@ -1,0 +1,120 @@
+import { copyFile, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { writeAtomically } from "../safetensors/atomic_file.js";
+import { exists } from "../safetensors/regular_file.js";
+import { readJsonObject } from "../safetensors/strict_json.js";
+
+/** What to do with a folder that is there already. */
+export type Existing = "refuse" | "resume" | "overwrite";
+
+/** The file that a folder has while it is incomplete: what it is made from and how. */
+const stateName = "moe-kernels-quantize.json";
+const configName = "config.json";
+const indexName = "model.safetensors.index.json";
+const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
+
+/** The folder that a checkpoint is written to. It has no config.json before it is complete. */
+export class OutputFolder {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Makes the folder, or takes up an existing one as `existing` says; an empty one is always taken.
+   * @param state what the result depends on; a folder is only resumed for an equal one.
+   * @throws INVALID_ARGUMENT, without a change, if the folder is there and must not be used; BAD_CHECKPOINT if it cannot be
+   * written.
+   */
+  static async open(source: string, path: string, state: object, existing: Existing): Promise<OutputFolder> {
+    const folder = new OutputFolder(path);
+    const names = await folder.#names();
+    if (names !== undefined && (await realpath(path)) === (await realpath(resolve(source)))) {
+      throw invalidArgument("out", "another folder than that of the checkpoint", path);
+    }
+    if (names !== undefined && names.length > 0) {
+      if (existing === "refuse") {
+        throw new MoeError(
+          "INVALID_ARGUMENT",
+          `out: expected a folder that is not there or empty, got ${path} with ${names.length} files; --resume goes on ` +
+            "with what quantize began there, --overwrite replaces its weights and configuration",
+        );
+      }
+      if (existing === "resume") await folder.#checkState(state);
+      else await folder.#clear(names);
+    }
+    await folder.#write(() => mkdir(path, { recursive: true }));
+    await folder.write(stateName, `${JSON.stringify(state, null, 2)}\n`);
+    return folder;
+  }
+
+  /** Whether a file is there; all that are were written completely. */
+  async has(name: string): Promise<boolean> {
+    return await exists(join(this.path, name));
+  }
+
+  async write(name: string, text: string): Promise<void> {
+    await writeAtomically(join(this.path, name), [Buffer.from(text)], {});
+  }
+
+  /** Copies the files of `source` other than weights and configuration, not its folders. */
+  async copyFrom(source: string): Promise<readonly string[]> {
+    const entries = await readdir(source, { withFileTypes: true });
+    const names = entries.filter((entry) => !entry.isDirectory()).map(({ name }) => name);
+    const others = names.filter((name) => !isWeights(name) && name !== configName && name !== stateName);
+    for (const name of others) await this.#write(() => copyFile(join(source, name), join(this.path, name)));
+    return others;
+  }
+
+  /** Writes the index and, last of all, the configuration. */
+  async complete(index: object, config: object): Promise<void> {
+    await this.write(indexName, `${JSON.stringify(index, null, 2)}\n`);
+    await this.write(configName, `${JSON.stringify(config, null, 2)}\n`);
+    await this.#write(() => rm(join(this.path, stateName)));
+  }
+
+  /** The names in the folder; undefined if it is not there. */
+  async #names(): Promise<readonly string[] | undefined> {
+    try {
+      return await readdir(this.path);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw fileSystemError(this.path, "read", cause);
+    }
+  }
+
+  async #checkState(state: object): Promise<void> {
+    const path = join(this.path, stateName);
+    if (!(await exists(path))) {
+      const done = await exists(join(this.path, configName));
+      const got = done ? "a folder that is complete" : "none";
+      throw new MoeError("INVALID_ARGUMENT", `resume: expected ${path}, with which quantize began, got ${got}`);
+    }
+    const stored = await readJsonObject(path);
+    const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));
+    const other = Object.keys(expected).find((key) => JSON.stringify(stored[key]) !== JSON.stringify(expected[key]));
+    if (other === undefined) return;
+    throw badCheckpoint(path, `it was begun with another ${other}; --overwrite begins again`);
+  }
+
+  /** Removes weights and configuration, the configuration first, so that nothing reads what is left. */
+  async #clear(names: readonly string[]): Promise<void> {
+    const own = [configName, stateName, ...names.filter(isWeights)].filter((name) => names.includes(name));
+    for (const name of own) {
+      const path = join(this.path, name);
+      if ((await lstat(path)).isDirectory()) throw badCheckpoint(path, "expected a file, got a folder");
+      await this.#write(() => rm(path));
+    }
+  }
+
+  async #write(change: () => Promise<unknown>): Promise<void> {
+    try {
+      await change();
+    } catch (cause) {
+      throw fileSystemError(this.path, "written", cause);
+    }
+  }
+}

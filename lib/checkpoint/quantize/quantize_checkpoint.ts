@@ -1,0 +1,211 @@
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Device } from "../../core/device.js";
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { packageVersion } from "../../core/version.js";
+import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
+import { quantizationError } from "../../operators/formats/dequantize.js";
+import { quantizableFormat, quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { QuantizedBytes } from "../located_weight.js";
+import { Model } from "../model.js";
+import { SafetensorsFile } from "../safetensors/file.js";
+import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
+import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
+import { compressedTensors, type PackedLayout } from "./compressed_tensors.js";
+import { type Existing, OutputFolder } from "./output_folder.js";
+import { type PlannedFile, type PlannedMatrix, planFiles } from "./plan.js";
+
+export interface QuantizeCheckpointOptions {
+  readonly device: Device;
+  readonly format: WeightFormatName;
+  readonly out: string;
+  readonly scale: ScaleChoice;
+  readonly existing: Existing;
+  /** The layers whose experts are quantised; default all that have experts. */
+  readonly layers?: readonly number[] | undefined;
+  /** Called with the share that is done, 0 .. 1. */
+  readonly onProgress: (share: number) => void;
+}
+
+/** The relative error of one matrix; see {@link quantizationError}. */
+export interface MatrixError {
+  readonly layer: number;
+  /** Such as `experts[3].gate`. */
+  readonly place: string;
+  /** Such as `experts.gate`. */
+  readonly role: string;
+  readonly error: number;
+}
+
+/** What was written. */
+export interface QuantizedCheckpoint {
+  readonly out: string;
+  readonly format: WeightFormatName;
+  readonly scale: ScaleChoice;
+  readonly files: number;
+  /** Of these, the files that were there already. */
+  readonly resumed: number;
+  /** Bytes of the checkpoint's tensors, before and after. */
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  readonly errors: readonly MatrixError[];
+}
+
+/** The metadata of a written file that holds the errors of its matrices. */
+const errorsKey = "moe-kernels.quantization_errors";
+
+/**
+ * Quantises the experts' matrices of a Hugging Face model directory, and writes another as compressed-tensors does: each
+ * matrix in `weight_packed`, `weight_scale` and so on, `quantization_config` in config.json, all else as it was.
+ * @throws UNSUPPORTED_DTYPE for a format that compressed-tensors does not have; UNSUPPORTED_OPERATION for stacked experts
+ * and for columns that are no whole groups; BAD_CHECKPOINT; INVALID_ARGUMENT for a folder that must not be used.
+ */
+export async function quantizeCheckpoint(
+  directory: string,
+  options: QuantizeCheckpointOptions,
+): Promise<QuantizedCheckpoint> {
+  const { out, scale, existing, onProgress } = options;
+  const format = quantizableFormat(options.format, "format");
+  const layout = compressedTensors(format);
+  const model = await Model.read(directory);
+  if (model.quantization.fields !== undefined) {
+    throw badCheckpoint(
+      model.quantization.fields.path,
+      "expected a model of floats, got one that is quantised already",
+    );
+  }
+  await using checkpoint = await ShardedCheckpoint.open(directory);
+  const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
+  const files = await planFiles(model, checkpoint, layout, layers);
+  const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
+  const folder = await OutputFolder.open(directory, out, state, existing);
+  const bytesBefore = await totalBytes(files, checkpoint);
+  const errors: MatrixError[] = [];
+  const weightMap: Record<string, string> = {};
+  let [bytesDone, bytesAfter, resumed] = [0, 0, 0];
+  for (const file of files) {
+    const path = join(out, file.name);
+    if (await folder.has(file.name)) resumed++;
+    else await writeFile(path, file, { checkpoint, device: options.device, format, layout, scale });
+    await using written = await SafetensorsFile.open(path);
+    for (const [name, { byteLength }] of written.tensors) {
+      weightMap[name] = file.name;
+      bytesAfter += byteLength;
+    }
+    errors.push(...readErrors(written));
+    bytesDone += await totalBytes([file], checkpoint);
+    onProgress(bytesDone / bytesBefore);
+  }
+  await folder.copyFrom(directory);
+  const config = { ...model.all, quantization_config: configuration(layout, await ignoredModules(files, checkpoint)) };
+  await folder.complete({ metadata: { total_size: bytesAfter }, weight_map: weightMap }, config);
+  return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
+}
+
+/** The source's files, by which a folder is resumed only for the same checkpoint. */
+async function sourceOf({ path, shards, directory }: ShardedCheckpoint): Promise<readonly string[][]> {
+  const names = [...new Set(shards.values())].sort();
+  const paths = [path, ...names.map((name) => join(directory, name))];
+  return await Promise.all(
+    paths.map(async (one) => {
+      const { size, mtimeNs } = await stat(one, { bigint: true });
+      return [one, String(size), String(mtimeNs)];
+    }),
+  );
+}
+
+async function totalBytes(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<number> {
+  const names = files.flatMap(({ matrices, copied }) => [...matrices.map(({ name }) => name), ...copied]);
+  let total = 0;
+  for (const name of names) total += (await checkpoint.fileOf(name)).info(name).byteLength;
+  return total;
+}
+
+interface Work {
+  readonly checkpoint: ShardedCheckpoint;
+  readonly device: Device;
+  readonly format: WeightFormat;
+  readonly layout: PackedLayout;
+  readonly scale: ScaleChoice;
+}
+
+async function writeFile(path: string, { matrices, copied }: PlannedFile, work: Work): Promise<void> {
+  const tensors = new Map<string, SafetensorsInput>();
+  const errors: MatrixError[] = [];
+  for (const name of copied) tensors.set(name, await (await work.checkpoint.fileOf(name)).read(name));
+  for (const matrix of matrices) {
+    const { bytes, error } = await quantizeMatrix(matrix, work);
+    const { layer, place, role, name } = matrix;
+    errors.push({ layer, place, role, error });
+    const module = name.slice(0, -"weight".length);
+    for (const [suffix, tensor] of Object.entries(work.layout.tensors(bytes, matrix.rows, matrix.columns))) {
+      tensors.set(`${module}${suffix}`, tensor);
+    }
+  }
+  const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
+  await writeSafetensors(path, tensors, { metadata });
+}
+
+/** Quantises one matrix on the device. @throws BAD_CHECKPOINT if an element is not finite. */
+async function quantizeMatrix(
+  { name, rows, columns }: PlannedMatrix,
+  { checkpoint, device, format, scale }: Work,
+): Promise<{ readonly bytes: QuantizedBytes; readonly error: number }> {
+  const file = await checkpoint.fileOf(name);
+  const stored = await file.read(name);
+  using values = device.tensor(stored.data as Float32Array, [rows, columns], stored.dtype.toLowerCase() as FloatDType);
+  using weight = quantize(values, format.name, { scale });
+  using measured = quantizationError(values, weight);
+  const raw = async (tensor: Tensor | undefined) => tensor && { data: await tensor.raw() };
+  const [codes, scales, superScales, zeros] = [
+    await weight.codes.raw(),
+    await raw(weight.scales),
+    await raw(weight.superScales),
+    await raw(weight.zeros),
+  ];
+  const [error] = (await measured.data()) as unknown as [number];
+  if (!Number.isFinite(error)) {
+    throw badCheckpoint(`${file.path}: tensor ${JSON.stringify(name)}`, "expected finite weights, got NaN or infinity");
+  }
+  const bytes = {
+    codes,
+    ...(scales && { scales: scales.data }),
+    ...(superScales && { superScales: superScales.data }),
+    ...(zeros && { zeros: zeros.data }),
+  };
+  return { bytes, error };
+}
+
+function readErrors({ metadata, path }: SafetensorsFile): readonly MatrixError[] {
+  const text = metadata[errorsKey];
+  if (text === undefined) return [];
+  try {
+    return JSON.parse(text) as readonly MatrixError[];
+  } catch (cause) {
+    throw badCheckpoint(path, `__metadata__.${errorsKey}: expected JSON`, cause);
+  }
+}
+
+/** The modules that stay floats: all others that have a matrix. */
+async function ignoredModules(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<string[]> {
+  const modules: string[] = [];
+  for (const name of files.flatMap(({ copied }) => copied)) {
+    const { shape } = (await checkpoint.fileOf(name)).info(name);
+    if (name.endsWith(".weight") && shape.length === 2) modules.push(name.slice(0, -".weight".length));
+  }
+  return modules.sort();
+}
+
+function configuration({ format, weights }: PackedLayout, ignore: readonly string[]) {
+  const group = { targets: ["Linear"], weights: { ...weights, dynamic: false }, input_activations: null, format };
+  return {
+    quant_method: "compressed-tensors",
+    format,
+    quantization_status: "compressed",
+    config_groups: { group_0: { ...group, output_activations: null } },
+    ignore,
+    kv_cache_scheme: null,
+  };
+}

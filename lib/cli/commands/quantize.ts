@@ -1,0 +1,107 @@
+import {
+  type MatrixError,
+  type QuantizedCheckpoint,
+  quantizeCheckpoint,
+} from "../../checkpoint/quantize/quantize_checkpoint.js";
+import { printable } from "../../core/printable.js";
+import { type DeviceName, openDevice } from "../../devices.js";
+import { scaleChoices } from "../../operators/formats/quantize.js";
+import { formatBytes, plural, significant } from "../../terminal/format.js";
+import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { startProgress } from "../../terminal/progress.js";
+import { renderTable } from "../../terminal/table.js";
+import { defineCommand } from "../command.js";
+import { checkDevices } from "../devices.js";
+import { type Io, writeJson } from "../io.js";
+
+/** `quantize`: writes a model directory with quantised experts. */
+export const quantizeModel = defineCommand({
+  name: "quantize",
+  summary: "quantise the experts of a model directory and write another that compressed-tensors reads",
+  synopsis: "DIR --format FORMAT --out DIR2 [options]",
+  argument: "DIR",
+  options: {
+    format: {
+      type: "string",
+      value: "FORMAT",
+      help: "int4_g128, int4_g32, uint4, int8, fp8, fp8_b128, mxfp4, nvfp4, ...",
+    },
+    out: { type: "string", value: "DIR2", help: "the folder to write, which must not be there or be empty" },
+    scale: { type: "string", value: "HOW", help: `how scales are chosen: ${scaleChoices.join(" or ")} (largest)` },
+    layer: {
+      type: "string",
+      multiple: true,
+      value: "N",
+      help: "only the experts of these layers, repeated or comma-separated (all)",
+    },
+    resume: { type: "boolean", help: "go on in a folder in which the same command was interrupted" },
+    overwrite: { type: "boolean", help: "replace the weights and the configuration in DIR2" },
+    device: { type: "string", value: "NAME", help: "the device that quantises (auto)" },
+    threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io, directory) {
+    const { format, out } = values;
+    if (format === undefined || out === undefined) throw new UsageError("expected --format FORMAT and --out DIR2");
+    if (values.resume && values.overwrite) throw new UsageError("--resume cannot be combined with --overwrite");
+    const scale = choiceOption("scale", values.scale ?? "largest", scaleChoices);
+    const name = (values.device ?? "auto") as DeviceName;
+    checkDevices([name]);
+    const threads = values.threads === undefined ? {} : { threads: integerOption("threads", values.threads, 1, 4096) };
+    const layers = values.layer && listOption(values.layer).map((layer) => integerOption("layer", layer, 0));
+    using device = openDevice(name, threads);
+    const progress = startProgress(io.stderr, `Quantising on ${device.name}`, 1);
+    let written: QuantizedCheckpoint;
+    try {
+      const existing = values.resume ? "resume" : values.overwrite ? "overwrite" : "refuse";
+      written = await quantizeCheckpoint(directory, {
+        ...{ device, format, out, scale, existing, layers },
+        onProgress: progress.update,
+      });
+    } finally {
+      progress.stop();
+    }
+    if (values.json) writeJson(io.stdout, written);
+    else print(written, io);
+    return 0;
+  },
+});
+
+function print({ out, format, scale, files, resumed, bytesBefore, bytesAfter, errors }: QuantizedCheckpoint, io: Io) {
+  const { stdout } = io;
+  const kept = resumed > 0 ? `, ${resumed} of them there already` : "";
+  stdout.write(
+    `${printable(out)}: ${errors.length} matrices of experts in ${format}, ` +
+      `scales by ${scale === "largest" ? "the largest element" : "least squares"}\n` +
+      `${formatBytes(bytesBefore)} became ${formatBytes(bytesAfter)} in ${plural(files, "file")}${kept}\n\n` +
+      "Relative errors, sqrt(Σ (ŵ - w)² / Σ w²), mean over a layer's experts and the worst\n\n",
+  );
+  const roles = [...new Set(errors.map(({ role }) => role))];
+  const layers = [...new Set(errors.map(({ layer }) => layer))];
+  stdout.write(
+    renderTable(
+      [
+        { heading: "layer", align: "right" },
+        ...roles.map((role) => ({ heading: role.replace("experts.", ""), align: "right" as const })),
+        { heading: "worst", align: "right" },
+        { heading: "of" },
+      ],
+      layers.map((layer) =>
+        layerRow(
+          errors.filter((one) => one.layer === layer),
+          layer,
+          roles,
+        ),
+      ),
+    ),
+  );
+}
+
+function layerRow(errors: readonly MatrixError[], layer: number, roles: readonly string[]): string[] {
+  const mean = (role: string) => {
+    const own = errors.filter((one) => one.role === role);
+    return own.length === 0 ? "" : significant(own.reduce((sum, { error }) => sum + error, 0) / own.length);
+  };
+  const worst = errors.reduce((a, b) => (b.error > a.error ? b : a));
+  return [String(layer), ...roles.map(mean), significant(worst.error), worst.place];
+}

@@ -1,0 +1,334 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import {
+  type QuantizeCheckpointOptions,
+  quantizeCheckpoint,
+} from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
+import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import { toBF16 } from "../../lib/core/dtype.js";
+import { openDevice } from "../../lib/devices.js";
+import { quantizationError, quantize } from "../../lib/index.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { expectRejection } from "../support/errors.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+const [H, I, E, layers] = [64, 128, 3, 2];
+const directory = temporaryDirectory();
+const device = openDevice("reference");
+afterAll(() => {
+  device.dispose();
+  directory[Symbol.dispose]();
+});
+
+const config = {
+  model_type: "qwen2_moe",
+  num_hidden_layers: layers,
+  hidden_size: H,
+  moe_intermediate_size: I,
+  shared_expert_intermediate_size: 2 * I,
+  num_experts: E,
+  num_experts_per_tok: 2,
+  hidden_act: "silu",
+  rms_norm_eps: 1e-6,
+  torch_dtype: "bfloat16",
+};
+
+/** A model of two layers in two shards, with an attention matrix, norms and a tokenizer. */
+async function writeModel(name: string, changes: object = {}): Promise<string> {
+  const path = join(directory.path, name);
+  mkdirSync(path);
+  const random = new Random("model");
+  const bf16 = (...shape: number[]): SafetensorsInput => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const data = Uint16Array.from(random.normals(count, (shape.at(-1) as number) ** -0.5), toBF16);
+    return { dtype: "BF16", shape, data };
+  };
+  const weightMap: Record<string, string> = {};
+  for (let layer = 0; layer < layers; layer++) {
+    const prefix = `model.layers.${layer}`;
+    const tensors: Record<string, SafetensorsInput> = {
+      [`${prefix}.input_layernorm.weight`]: bf16(H),
+      [`${prefix}.self_attn.q_proj.weight`]: bf16(H, H),
+      [`${prefix}.mlp.gate.weight`]: bf16(E, H),
+      [`${prefix}.mlp.shared_expert_gate.weight`]: bf16(1, H),
+    };
+    const expert = (block: string, inner: number) => {
+      tensors[`${block}.gate_proj.weight`] = bf16(inner, H);
+      tensors[`${block}.up_proj.weight`] = bf16(inner, H);
+      tensors[`${block}.down_proj.weight`] = bf16(H, inner);
+    };
+    for (let index = 0; index < E; index++) expert(`${prefix}.mlp.experts.${index}`, I);
+    expert(`${prefix}.mlp.shared_expert`, 2 * I);
+    const shard = `model-0000${layer + 1}-of-00002.safetensors`;
+    await writeSafetensors(join(path, shard), tensors);
+    for (const tensor of Object.keys(tensors)) weightMap[tensor] = shard;
+  }
+  writeFileSync(join(path, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
+  writeFileSync(join(path, "config.json"), JSON.stringify({ ...config, ...changes }));
+  writeFileSync(join(path, "tokenizer.json"), '{"version": "1.0"}');
+  mkdirSync(join(path, "original"));
+  return path;
+}
+
+const source = await writeModel("source");
+let made = 0;
+const fresh = () => join(directory.path, `made-${made++}`);
+
+function run(from: string, out: string, options: Partial<QuantizeCheckpointOptions> = {}) {
+  const defaults = { device, format: "int4_g32", scale: "largest", existing: "refuse", onProgress: () => {} } as const;
+  return quantizeCheckpoint(from, { ...defaults, ...options, out });
+}
+
+const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
+
+async function outputs(path: string, options: { dtype?: string } = {}): Promise<Float32Array> {
+  using layer = await MoeLayer.load(path, { layer: 1, device, ...options });
+  using y = layer.forward(x);
+  return y.dataSync();
+}
+
+function json(...path: string[]) {
+  return JSON.parse(readFileSync(join(...path), "utf8"));
+}
+
+describe("a quantised checkpoint", () => {
+  test.each([
+    ["int4_g32", "pack-quantized", 0.3],
+    ["int3_g16", "pack-quantized", 0.6],
+    ["uint4_g32", "pack-quantized", 0.3],
+    ["uint3_channel", "pack-quantized", 0.8],
+    ["int8", "pack-quantized", 0.02],
+    ["uint8_g16", "pack-quantized", 0.02],
+    ["fp8", "float-quantized", 0.12],
+    ["fp8_b128", "float-quantized", 0.12],
+    ["mxfp8", "mxfp8-quantized", 0.12],
+    ["mxfp4", "mxfp4-pack-quantized", 0.4],
+    ["nvfp4", "nvfp4-pack-quantized", 0.3],
+  ])("in %s gives the layers that dtype gives", async (format, packing, tolerance) => {
+    const out = fresh();
+    const { errors, bytesAfter, bytesBefore } = await run(source, out, { format });
+    expect(json(out, "config.json").quantization_config).toMatchObject({
+      quant_method: "compressed-tensors",
+      format: packing,
+    });
+    const y = await outputs(out);
+    expect(y).toEqual(await outputs(source, { dtype: format }));
+    const error = relativeError(y, await outputs(source));
+    expect(error).toBeLessThan(tolerance);
+    expect(error).toBeGreaterThan(0);
+    expect(errors).toHaveLength(layers * 3 * (E + 1));
+    expect(bytesAfter).toBeLessThan(0.75 * bytesBefore);
+  });
+
+  test("has every other tensor, file and field as it was", async () => {
+    const out = fresh();
+    const shares: number[] = [];
+    const written = await run(source, out, { onProgress: (share) => shares.push(share) });
+    const { quantization_config: quantization, ...rest } = json(out, "config.json");
+    expect(rest).toEqual(config);
+    expect(quantization.config_groups.group_0).toMatchObject({
+      targets: ["Linear"],
+      weights: { num_bits: 4, type: "int", strategy: "group", group_size: 32, symmetric: true },
+      input_activations: null,
+    });
+    expect(quantization.ignore).toEqual(
+      [0, 1].flatMap((layer) =>
+        ["mlp.gate", "mlp.shared_expert_gate", "self_attn.q_proj"].map((name) => `model.layers.${layer}.${name}`),
+      ),
+    );
+    expect(json(out, "tokenizer.json")).toEqual({ version: "1.0" });
+    expect(shares.at(-1)).toBe(1);
+    const { weight_map: weightMap, metadata } = json(out, "model.safetensors.index.json");
+    expect(metadata.total_size).toBe(written.bytesAfter);
+    const names = new Set<string>(Object.values(weightMap));
+    expect(readdirSync(out).sort()).toEqual(
+      ["config.json", "model.safetensors.index.json", "tokenizer.json", ...names].sort(),
+    );
+    const kept = "model.layers.1.self_attn.q_proj.weight";
+    await using before = await SafetensorsFile.open(join(source, "model-00002-of-00002.safetensors"));
+    await using after = await SafetensorsFile.open(join(out, weightMap[kept]));
+    expect(await after.read(kept)).toEqual(await before.read(kept));
+    const packed = "model.layers.1.mlp.experts.2.down_proj.weight";
+    expect(
+      Object.keys(weightMap)
+        .filter((name) => name.startsWith(packed))
+        .sort(),
+    ).toEqual(["packed", "scale", "shape"].map((suffix) => `${packed}_${suffix}`));
+  });
+
+  test("tells the errors of its matrices, which are less by least squares", async () => {
+    const largest = await run(source, fresh());
+    const out = fresh();
+    const least = await run(source, out, { scale: "least_squares" });
+    for (const [index, { error }] of least.errors.entries()) {
+      expect(error).toBeLessThanOrEqual(largest.errors[index]?.error as number);
+    }
+    await using file = await SafetensorsFile.open(join(source, "model-00001-of-00002.safetensors"));
+    const { data } = await file.read("model.layers.0.mlp.experts.1.up_proj.weight");
+    using values = device.tensor(data as Uint16Array, [I, H], "bf16");
+    using weight = quantize(values, "int4_g32", { scale: "least_squares" });
+    const place = least.errors.find((one) => one.layer === 0 && one.place === "experts[1].up");
+    expect(place?.error).toBe((await quantizationError(values, weight).data())[0]);
+  });
+
+  test("can have some layers quantised only", async () => {
+    const out = fresh();
+    const { errors } = await run(source, out, { layers: [1] });
+    expect(new Set(errors.map(({ layer }) => layer))).toEqual(new Set([1]));
+    expect(json(out, "config.json").quantization_config.ignore).toContain("model.layers.0.mlp.experts.2.up_proj");
+    expect(await outputs(out)).toEqual(await outputs(source, { dtype: "int4_g32" }));
+    using layer = await MoeLayer.load(out, { layer: 0, device });
+    expect(layer.description.formats.up).toBe("bf16");
+  });
+
+  test("of a golden model has the results of its authors", async () => {
+    const golden = "test/golden/families/qwen3_moe";
+    await using expected = await SafetensorsFile.open(join(golden, "expected.safetensors"));
+    const read = async (name: string) => await expected.read(name);
+    const tokens = await read("x");
+    const output = await read("output");
+    using input = device.tensor(tokens.data as Float32Array, tokens.shape);
+    for (const [format, tolerance] of [
+      ["int8", 0.02],
+      ["fp8_b128", 0.08],
+    ] as const) {
+      const out = fresh();
+      await run(golden, out, { format, layers: [3] });
+      using layer = await MoeLayer.load(out, { layer: 3, device });
+      using y = layer.forward(input);
+      expect(relativeError(y.dataSync(), output.data as Float64Array)).toBeLessThan(tolerance);
+    }
+  });
+});
+
+describe("the folder", () => {
+  test("must not be there, unless it is empty", async () => {
+    const out = fresh();
+    mkdirSync(out);
+    await run(source, out);
+    const before = readdirSync(out);
+    await expectRejection(
+      run(source, out),
+      "INVALID_ARGUMENT",
+      /^out: expected a folder that is not there or empty, got/,
+    );
+    expect(readdirSync(out)).toEqual(before);
+  });
+
+  test("is overwritten only if told, without files of others", async () => {
+    const out = fresh();
+    await run(source, out, { format: "int8" });
+    writeFileSync(join(out, "notes.txt"), "mine");
+    await run(source, out, { existing: "overwrite" });
+    expect(readFileSync(join(out, "notes.txt"), "utf8")).toBe("mine");
+    expect(await outputs(out)).toEqual(await outputs(source, { dtype: "int4_g32" }));
+  });
+
+  test("is never that of the model", async () => {
+    for (const existing of ["refuse", "resume", "overwrite"] as const) {
+      await expectRejection(run(source, source, { existing }), "INVALID_ARGUMENT", /^out: expected another folder/);
+    }
+    expect(existsSync(join(source, "config.json"))).toBe(true);
+  });
+
+  test("is resumed after an interruption, with the same result", async () => {
+    const whole = fresh();
+    const expected = await run(source, whole);
+    const out = fresh();
+    const stop = new Error("stop");
+    const interrupted = run(source, out, {
+      onProgress: (share) => {
+        if (share > 0.3) throw stop;
+      },
+    });
+    await expect(interrupted).rejects.toBe(stop);
+    expect(existsSync(join(out, "config.json"))).toBe(false);
+    await expectRejection(run(source, out), "INVALID_ARGUMENT", /--resume goes on/);
+    const other = run(source, out, { existing: "resume", format: "int8" });
+    await expectRejection(other, "BAD_CHECKPOINT", /it was begun with another format; --overwrite begins again/);
+    const resumed = await run(source, out, { existing: "resume" });
+    expect(resumed.resumed).toBeGreaterThan(0);
+    expect({ ...resumed, out: whole, resumed: 0 }).toEqual(expected);
+    expect(readdirSync(out).sort()).toEqual(readdirSync(whole).sort());
+    for (const name of readdirSync(whole)) {
+      expect(readFileSync(join(out, name))).toEqual(readFileSync(join(whole, name)));
+    }
+    const again = run(source, out, { existing: "resume" });
+    await expectRejection(again, "INVALID_ARGUMENT", /^resume: expected .*, got a folder that is complete$/);
+  });
+});
+
+describe("what is refused", () => {
+  const refused = async (name: string, changes: object, options: Partial<QuantizeCheckpointOptions> = {}) => {
+    const path = await writeModel(name, changes);
+    const out = fresh();
+    return { path, promise: run(path, out, options), out };
+  };
+
+  test("formats that compressed-tensors does not have", async () => {
+    for (const format of ["q4_k", "nf4", "iq4_xs", "fp8_g32"]) {
+      const out = fresh();
+      await expectRejection(
+        run(source, out, { format }),
+        "UNSUPPORTED_DTYPE",
+        /^format: compressed-tensors has no layout/,
+      );
+      expect(existsSync(out)).toBe(false);
+    }
+    await expectRejection(
+      run(source, fresh(), { format: "bf16" }),
+      "UNSUPPORTED_DTYPE",
+      /^format: expected a quantised/,
+    );
+  });
+
+  test("columns that are no whole groups", async () => {
+    await expectRejection(
+      run(source, fresh(), { format: "int4_g128" }),
+      "UNSUPPORTED_OPERATION",
+      /whole groups of 128, got 64$/,
+    );
+  });
+
+  test("models that are quantised already", async () => {
+    const { promise, out } = await refused("quantised", { quantization_config: { quant_method: "fp8" } });
+    await expectRejection(promise, "BAD_CHECKPOINT", /expected a model of floats, got one that is quantised already$/);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  test("stacked experts", async () => {
+    const stacked = run("test/golden/families/gpt_oss", fresh(), { layers: [0] });
+    await expectRejection(
+      stacked,
+      "UNSUPPORTED_OPERATION",
+      /expected a tensor \[N, K\] of its own .* "model.layers.0.mlp.experts/,
+    );
+  });
+
+  test("a layer that there is not, and missing weights", async () => {
+    await expectRejection(run(source, fresh(), { layers: [2] }), "INVALID_ARGUMENT", /layer/);
+    const { promise } = await refused("missing", { num_experts: E + 1 });
+    await expectRejection(
+      promise,
+      "BAD_CHECKPOINT",
+      /expected a tensor "model.layers.0.mlp.experts.3.gate_proj.weight"/,
+    );
+  });
+
+  test("weights that are not finite", async () => {
+    const path = await writeModel("infinite");
+    const shard = join(path, "model-00002-of-00002.safetensors");
+    const file = await SafetensorsFile.open(shard);
+    const tensors = new Map<string, SafetensorsInput>();
+    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+    await file.close();
+    const name = "model.layers.1.mlp.experts.0.up_proj.weight";
+    (tensors.get(name)?.data as Uint16Array)[5] = 0x7fc0;
+    rmSync(shard);
+    await writeSafetensors(shard, tensors);
+    await expectRejection(run(path, fresh()), "BAD_CHECKPOINT", /experts.0.up_proj.weight": expected finite weights/);
+  });
+});

@@ -1,0 +1,61 @@
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runCli } from "./support/run_cli.js";
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+const golden = "test/golden/families/qwen3_moe";
+const out = join(directory.path, "out");
+const quantize = (...options: string[]) =>
+  runCli(["quantize", golden, "--layer", "3", "--device", "cpu", "--out", out, ...options]);
+
+describe("moe-kernels quantize", () => {
+  test("writes a model that inspect and run read, and prints a table of errors", async () => {
+    const { exitCode, stdout, stderr } = await quantize("--format", "int8");
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "Quantising on cpu ...\n" });
+    expect(stdout).toContain(`${out}: 36 matrices of experts in i8_channel_f32, scales by the largest element\n`);
+    expect(stdout).toMatch(/KiB became .* KiB in 2 files\n/);
+    expect(stdout).toMatch(
+      /layer +gate +up +down +worst +of\n─+\n +3 +0\.00\d+ +0\.00\d+ +0\.00\d+ +0\.00\d+ +experts\[\d+\]\.\w+\n/,
+    );
+    const inspected = await runCli(["inspect", out, "--layer", "3"]);
+    expect(inspected).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(inspected.stdout).toContain("weights are quantised by compressed-tensors");
+    expect(inspected.stdout).toMatch(/experts.up .* i8_channel_f32/);
+    const ran = await runCli(["run", "--model", out, "--layer", "3", "--tokens", "4", "--device", "cpu", "--json"]);
+    expect(JSON.parse(ran.stdout).runs[0].description.formats.up).toBe("i8_channel_f32");
+  });
+
+  test("never writes over a folder without being told", async () => {
+    const refused = await quantize("--format", "fp8");
+    expect(refused.exitCode).toBe(1);
+    expect(refused.stderr).toMatch(/INVALID_ARGUMENT: out: expected a folder that is not there or empty/);
+    const { exitCode, stdout } = await quantize("--format", "fp8", "--overwrite", "--scale", "least_squares", "--json");
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      format: "e4m3_channel_f32",
+      scale: "least_squares",
+      files: 2,
+      resumed: 0,
+    });
+  });
+
+  test("has a usage", async () => {
+    rmSync(out, { recursive: true });
+    for (const [options, message] of [
+      [[], "expected --format FORMAT and --out DIR2"],
+      [["--format", "int8", "--resume", "--overwrite"], "--resume cannot be combined with --overwrite"],
+      [["--format", "int8", "--scale", "best"], '--scale: expected one of largest, least_squares, got "best"'],
+      [["--format", "int8", "--layer", "x"], '--layer: expected an integer >= 0, got "x"'],
+    ] as const) {
+      const { exitCode, stderr } = await quantize(...options);
+      expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining(message) });
+    }
+    const { exitCode, stderr } = await quantize("--format", "int9");
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('UNSUPPORTED_DTYPE: format: expected the name of a weight format such as "int4_g128"');
+    expect(existsSync(out)).toBe(false);
+  });
+});
