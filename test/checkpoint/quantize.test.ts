@@ -246,6 +246,7 @@ describe("the folder", () => {
     });
     await expect(interrupted).rejects.toBe(stop);
     expect(existsSync(join(out, "config.json"))).toBe(false);
+    writeFileSync(join(out, "model-00002-of-00003.safetensors.0a1b-2c.tmp"), "a crash left this");
     await expectRejection(run(source, out), "INVALID_ARGUMENT", /--resume goes on/);
     const other = run(source, out, { existing: "resume", format: "int8" });
     await expectRejection(other, "BAD_CHECKPOINT", /it was begun with another format; --overwrite begins again/);

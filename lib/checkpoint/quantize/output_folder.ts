@@ -1,4 +1,4 @@
-import { copyFile, lstat, mkdir, readdir, realpath, rm } from "node:fs/promises";
+import { copyFile, lstat, mkdir, readdir, realpath, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
@@ -13,6 +13,8 @@ export type Existing = "refuse" | "resume" | "overwrite";
 const stateName = "moe-kernels-quantize.json";
 const configName = "config.json";
 const indexName = "model.safetensors.index.json";
+/** What {@link writeAtomically} leaves if the process ends. */
+const unfinished = /^model-\d+-of-\d+\.safetensors\.[-0-9a-f]+\.tmp$/;
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
 
 /** The folder that a checkpoint is written to. It has no config.json before it is complete. */
@@ -44,7 +46,9 @@ export class OutputFolder {
         );
       }
       if (existing === "resume") await folder.#checkState(state);
-      else await folder.#clear(names);
+      else
+        await folder.#clear([configName, stateName, ...names.filter(isWeights)].filter((name) => names.includes(name)));
+      await folder.#clear(names.filter((name) => unfinished.test(name)));
     }
     await folder.#write(() => mkdir(path, { recursive: true }));
     await folder.write(stateName, `${JSON.stringify(state, null, 2)}\n`);
@@ -61,12 +65,13 @@ export class OutputFolder {
   }
 
   /** Copies the files of `source` other than weights and configuration, not its folders. */
-  async copyFrom(source: string): Promise<readonly string[]> {
-    const entries = await readdir(source, { withFileTypes: true });
-    const names = entries.filter((entry) => !entry.isDirectory()).map(({ name }) => name);
+  async copyFrom(source: string): Promise<void> {
+    const names = await readdir(source);
     const others = names.filter((name) => !isWeights(name) && name !== configName && name !== stateName);
-    for (const name of others) await this.#write(() => copyFile(join(source, name), join(this.path, name)));
-    return others;
+    for (const name of others) {
+      const path = join(source, name);
+      if ((await stat(path)).isFile()) await this.#write(() => copyFile(path, join(this.path, name)));
+    }
   }
 
   /** Writes the index and, last of all, the configuration. */
@@ -100,10 +105,9 @@ export class OutputFolder {
     throw badCheckpoint(path, `it was begun with another ${other}; --overwrite begins again`);
   }
 
-  /** Removes weights and configuration, the configuration first, so that nothing reads what is left. */
+  /** Removes files in their order: the configuration first, so that nothing reads what is left. */
   async #clear(names: readonly string[]): Promise<void> {
-    const own = [configName, stateName, ...names.filter(isWeights)].filter((name) => names.includes(name));
-    for (const name of own) {
+    for (const name of names) {
       const path = join(this.path, name);
       if ((await lstat(path)).isDirectory()) throw badCheckpoint(path, "expected a file, got a folder");
       await this.#write(() => rm(path));

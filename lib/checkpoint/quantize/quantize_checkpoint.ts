@@ -85,18 +85,22 @@ export async function quantizeCheckpoint(
   const errors: MatrixError[] = [];
   const weightMap: Record<string, string> = {};
   let [bytesDone, bytesAfter, resumed] = [0, 0, 0];
+  const report = (bytes: number) => {
+    bytesDone += bytes;
+    onProgress(bytesDone / bytesBefore);
+  };
   for (const file of files) {
     const path = join(out, file.name);
-    if (await folder.has(file.name)) resumed++;
-    else await writeFile(path, file, { checkpoint, device: options.device, format, layout, scale });
+    if (await folder.has(file.name)) {
+      resumed++;
+      report(await totalBytes([file], checkpoint));
+    } else await writeFile(path, file, { checkpoint, device: options.device, format, layout, scale, report });
     await using written = await SafetensorsFile.open(path);
     for (const [name, { byteLength }] of written.tensors) {
       weightMap[name] = file.name;
       bytesAfter += byteLength;
     }
     errors.push(...readErrors(written));
-    bytesDone += await totalBytes([file], checkpoint);
-    onProgress(bytesDone / bytesBefore);
   }
   await folder.copyFrom(directory);
   const config = { ...model.all, quantization_config: configuration(layout, await ignoredModules(files, checkpoint)) };
@@ -104,14 +108,13 @@ export async function quantizeCheckpoint(
   return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
 }
 
-/** The source's files, by which a folder is resumed only for the same checkpoint. */
-async function sourceOf({ path, shards, directory }: ShardedCheckpoint): Promise<readonly string[][]> {
-  const names = [...new Set(shards.values())].sort();
-  const paths = [path, ...names.map((name) => join(directory, name))];
+/** Name, size and time of the source's files, by which a folder is resumed only for the same checkpoint. */
+async function sourceOf({ shards, directory }: ShardedCheckpoint): Promise<readonly string[][]> {
+  const names = ["config.json", ...new Set(shards.values())].sort();
   return await Promise.all(
-    paths.map(async (one) => {
-      const { size, mtimeNs } = await stat(one, { bigint: true });
-      return [one, String(size), String(mtimeNs)];
+    names.map(async (name) => {
+      const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
+      return [name, String(size), String(mtimeNs)];
     }),
   );
 }
@@ -129,12 +132,18 @@ interface Work {
   readonly format: WeightFormat;
   readonly layout: PackedLayout;
   readonly scale: ScaleChoice;
+  /** Called with the bytes of each tensor that is done. */
+  readonly report: (bytes: number) => void;
 }
 
 async function writeFile(path: string, { matrices, copied }: PlannedFile, work: Work): Promise<void> {
   const tensors = new Map<string, SafetensorsInput>();
   const errors: MatrixError[] = [];
-  for (const name of copied) tensors.set(name, await (await work.checkpoint.fileOf(name)).read(name));
+  for (const name of copied) {
+    const tensor = await (await work.checkpoint.fileOf(name)).read(name);
+    tensors.set(name, tensor);
+    work.report(tensor.data.byteLength);
+  }
   for (const matrix of matrices) {
     const { bytes, error } = await quantizeMatrix(matrix, work);
     const { layer, place, role, name } = matrix;
@@ -151,7 +160,7 @@ async function writeFile(path: string, { matrices, copied }: PlannedFile, work: 
 /** Quantises one matrix on the device. @throws BAD_CHECKPOINT if an element is not finite. */
 async function quantizeMatrix(
   { name, rows, columns }: PlannedMatrix,
-  { checkpoint, device, format, scale }: Work,
+  { checkpoint, device, format, scale, report }: Work,
 ): Promise<{ readonly bytes: QuantizedBytes; readonly error: number }> {
   const file = await checkpoint.fileOf(name);
   const stored = await file.read(name);
@@ -175,6 +184,7 @@ async function quantizeMatrix(
     ...(superScales && { superScales: superScales.data }),
     ...(zeros && { zeros: zeros.data }),
   };
+  report(stored.data.byteLength);
   return { bytes, error };
 }
 
