@@ -87,7 +87,8 @@ export function dequantizeCase(
     run(inputs) {
       const weight = randomQuantized(inputs.device, inputs.random, format, matrix, 0.05, lead);
       for (const tensor of tensorsOf(weight)) inputs.keep(tensor);
-      return { values: dequantize(weight, { out: inputs.empty([...lead, ...matrix], dtype) }) };
+      const [, columns] = matrix;
+      return { values: dequantize({ ...weight, columns }, { out: inputs.empty([...lead, ...matrix], dtype) }) };
     },
   };
 }
@@ -123,6 +124,7 @@ export const quantizeCases: readonly Case[] = [
   quantizeCase("nvfp4", { shape: [3, 4, 80] }),
   quantizeCase("i4_g128_bf16", { shape: [2, 5, 33], dtype: "f16" }),
   quantizeCase("q4_k", { shape: [0, 256] }),
+  quantizeCase("nvfp4", { shape: [3, 0] }),
   quantizeCase("i8_channel_f32", { shape: [2, 1, 1] }),
 ];
 
@@ -138,4 +140,5 @@ export const quantizationErrorCases: readonly Case[] = [
   quantizationErrorCase("mxfp4", { shape: [3, 20, 64], dtype: "bf16" }),
   quantizationErrorCase("i8_g32_f32", { shape: [4, 64], deviation: 0 }),
   quantizationErrorCase("q5_k", { shape: [2, 0, 256] }),
+  quantizationErrorCase("nvfp4", { shape: [3, 0] }),
 ];

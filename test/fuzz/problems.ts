@@ -2,11 +2,18 @@ import { activations, outputActivations, sharedGates, weightPlaces } from "../..
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { distributions } from "../../lib/core/operators/noise.js";
 import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
+import { scaleChoices } from "../../lib/operators/formats/quantize.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
 import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/capacity_cases.js";
 import type { Case } from "../../lib/testing/case.js";
 import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
 import { expertChoiceCase } from "../../lib/testing/expert_choice_cases.js";
+import {
+  dequantizeCase,
+  quantizableFormats,
+  quantizationErrorCase,
+  quantizeCase,
+} from "../../lib/testing/formats_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
 import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
 import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
@@ -160,6 +167,24 @@ export const problems: Readonly<Record<string, Problem>> = {
     draw.pick(["whole", "transposed", "every third column", "in one corner", "one row repeated"]),
     draw.pick(dtypes),
     draw.pick(dtypes),
+  ]),
+  quantize: problem(quantizeCase)((draw) => [
+    draw.pick(quantizableFormats),
+    {
+      shape: [draw.size(140), draw.size(600)],
+      dtype: draw.pick(dtypes),
+      scale: draw.pick(scaleChoices),
+      ...draw.some({ mean: draw.pick([-1, 0.1, 1000]), deviation: draw.pick([0, 1e-40, 1e-6, 3, 1e4, 1e37]) }),
+    },
+  ]),
+  dequantize: problem(dequantizeCase)((draw) => [
+    draw.pick(quantizableFormats),
+    draw.pick(dtypes),
+    { matrix: [draw.integer(1, 40), draw.integer(1, 600)], lead: draw.chance(0.3) ? [draw.size(4)] : [] },
+  ]),
+  quantizationError: problem(quantizationErrorCase)((draw) => [
+    draw.pick(quantizableFormats),
+    { shape: [draw.size(40), draw.size(600)], dtype: draw.pick(dtypes), ...draw.some({ mean: 0.5, deviation: 2 }) },
   ]),
   groupedGemm: problem(groupedGemmCase)((draw) => [
     {

@@ -63,7 +63,7 @@ const fields = {
   inputScale: unchecked,
   inputOrder: unchecked,
   part: optional(choice(parts)),
-  columns: optional(integer(1)),
+  columns: optional(integer(0)),
 } satisfies Fields<QuantizedWeight>;
 const readFields = object(fields, "{ format, codes, scales }", ["codes"]);
 

@@ -14,6 +14,7 @@ import {
   type QuantizedWeight,
   quantizedTensors,
   stackedQuantized,
+  tensorsOf,
 } from "../experts/quantized_weight.js";
 
 export const scaleChoices = ["largest", "least_squares"] as const;
@@ -62,6 +63,8 @@ export function quantize(
   const { count, lead, rows, columns } = checkMatrices("values", values);
   const { device } = values;
   const weight = emptyQuantized(device, target.name, [rows, columns], lead);
+  // Rows without columns have scales all the same.
+  if (count === 0) for (const tensor of tensorsOf(weight)) tensor.handle.clear();
   try {
     for (let index = 0; index < count; index++) {
       const source = denseMatrix(values, index);
