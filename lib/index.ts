@@ -7,6 +7,7 @@ export type {
   Activation,
   Clamp,
   DeviceKind,
+  ExpertFormats,
   ExpertRange,
   LayerDescription,
   LayerFormats,

@@ -10,7 +10,6 @@ import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { ggufLocator } from "./gguf/locate.js";
 import { GgufModel } from "./gguf/model.js";
 import { SplitGguf } from "./gguf/split.js";
-import { storedFormats } from "./gguf/stored_formats.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
 import { tensorLocator } from "./locate_tensors.js";
 import { Model } from "./model.js";
@@ -116,7 +115,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   });
   const mapped = await cache?.load(signal);
   if (mapped !== undefined) return mapped;
-  const parts = await loadWeights(source, device, description, options).catch(explain);
+  const parts = await loadWeights(source, device, description, { ...options, dtype }).catch(explain);
   return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };
 }
 
@@ -130,7 +129,8 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
   const bank = checkBank(options.bank, config.numExperts);
   const tensors = model.tensors(layer);
   const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
-  const dtype = await storedFormats(source, options.dtype);
+  // Routers are float32 there whatever the experts are, so every role keeps its own format.
+  const dtype = options.dtype ?? {};
   const description = await describeSource(source, dtype);
   return { parts: await loadWeights(source, device, description, { ...options, dtype }) };
 }

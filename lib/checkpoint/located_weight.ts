@@ -28,6 +28,8 @@ export interface LocatedWeight {
   readonly shape: Shape;
   readonly layout: Pick<WeightLayout, "orient" | "part">;
   readonly ranges: readonly TensorRange[];
+  /** Whether it may have an input scale or order. */
+  readonly changesInputs?: boolean;
   /**
    * Makes codes and scales from the bytes of `ranges`, which it may change and keep; or for floats, whose codes are
    * their values. Absent for floats whose single range has the values.

@@ -1,7 +1,6 @@
 import type { ExpertRange } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
-import { MoeError } from "../core/errors.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerDescription } from "../layer/description/config.js";
@@ -15,8 +14,8 @@ import {
 import { LayerParts } from "../layer/layer_parts.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
-import { givenFormats } from "../layer/weights/layer_weights.js";
-import { type Quantizing, quantizing } from "../layer/weights/quantizing.js";
+import { checkFormats, givenFormats, separatesGate } from "../layer/weights/layer_weights.js";
+import { quantizing } from "../layer/weights/quantizing.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import type { QuantizeOptions } from "../operators/formats/quantize.js";
 import { checkedAt } from "./bad_checkpoint.js";
@@ -27,8 +26,9 @@ import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from 
 export interface WeightOptions {
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
-   * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint;
-   * quantised matrices keep their format. `{}` keeps every role as it is in the checkpoint.
+   * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint; but if
+   * an expert's matrix is quantised, the matrices of experts keep their formats. `{}` keeps every role as it is in the
+   * checkpoint.
    */
   dtype?: WeightFormatName | WeightDTypes;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
@@ -68,7 +68,8 @@ async function storageOf(
   const { router, sharedGate } = given;
   // Devices hold the router and the shared expert's gate as floats.
   const floats = { router: floatFormat(router), sharedGate: sharedGate && floatFormat(sharedGate) };
-  return weightStorage(dtype, { ...given, ...floats });
+  const separateGate = separatesGate(located, ({ changesInputs }) => changesInputs === true);
+  return { ...weightStorage(dtype, { ...given, ...floats }), separateGate };
 }
 
 function floatFormat(name: WeightFormatName): FloatDType {
@@ -78,27 +79,6 @@ function floatFormat(name: WeightFormatName): FloatDType {
 type LocatedExpert = ExpertWeights<LocatedWeight, LocatedWeight>;
 
 /**
- * A layer has one format for a role of all its experts.
- * @throws UNSUPPORTED_OPERATION if an expert has another than the layer's, which is quantised, and was not asked for.
- */
-function checkFormats(
-  { formats }: MoeLayerDescription,
-  quantizing: Quantizing | undefined,
-  name: string,
-  expert: LocatedExpert,
-): void {
-  for (const role of ["gate", "up", "factor", "down"] as const) {
-    const [format, expected] = [expert[role]?.format, formats[role]];
-    if (format === undefined || format === expected || isPlain(weightFormat(expected))) continue;
-    if (quantizing?.roles.has(role)) continue;
-    throw new MoeError(
-      "UNSUPPORTED_OPERATION",
-      `${name}.${role}: expected ${expected} as in the first expert, got ${format}; ` +
-        'choose a dtype for the experts, such as dtype: { experts: "bf16" }',
-    );
-  }
-}
-
 /** What of the options for loading decides how weights are read. */
 export interface LoadWeightOptions extends ReadWeightOptions {
   readonly dtype?: WeightFormatName | WeightDTypes | undefined;
@@ -120,9 +100,7 @@ export async function loadWeights(
 ): Promise<LayerParts> {
   const asked = quantizing(dtype, quantize);
   const located = await locateLayer(source);
-  for (const [index, expert] of located.experts.entries())
-    checkFormats(description, asked, `experts[${index}]`, expert);
-  if (located.shared) checkFormats(description, asked, "shared", located.shared);
+  checkFormats(located, description, dtype, ({ format }) => format);
   const steps = loadingSteps(source, located);
   const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
   const reader = new WeightReader(device, bytesTotal, options);

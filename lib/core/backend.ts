@@ -82,6 +82,11 @@ export interface LayerDescription extends Gating {
   readonly weightOn: WeightPlace;
   /** The formats in which matrices are stored, by role. */
   readonly formats: LayerFormats;
+  /**
+   * Whether gate and up are products of their own though their formats are equal, because their input scales and orders
+   * may differ.
+   */
+  readonly separateGate: boolean;
   /** Storage dtype of all biases except the selection bias, which is f32. */
   readonly biasDType: DType;
   /**
@@ -91,14 +96,20 @@ export interface LayerDescription extends Gating {
   readonly bank: ExpertRange;
 }
 
-/** The formats in which a device stores a layer's matrices, by role. */
-export interface LayerFormats {
-  readonly router: WeightFormatName;
-  readonly sharedGate: WeightFormatName;
+/** The formats of experts' matrices, by role. */
+export interface ExpertFormats {
   readonly gate: WeightFormatName;
   readonly up: WeightFormatName;
   readonly factor: WeightFormatName;
   readonly down: WeightFormatName;
+}
+
+/** The formats in which a device stores a layer's matrices, by role. */
+export interface LayerFormats extends ExpertFormats {
+  readonly router: WeightFormatName;
+  readonly sharedGate: WeightFormatName;
+  /** Those of the shared experts, if they differ. */
+  readonly shared?: ExpertFormats;
 }
 
 /** Experts first .. first + count - 1. */

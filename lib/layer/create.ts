@@ -12,7 +12,7 @@ import { type WeightDTypes, weightDTypes, weightStorage } from "./description/st
 import { LayerParts } from "./layer_parts.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
-import { givenFormats, type LayerWeights } from "./weights/layer_weights.js";
+import { checkFormats, givenFormats, type LayerWeights, separatesGate } from "./weights/layer_weights.js";
 import { quantizing } from "./weights/quantizing.js";
 import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight_layout.js";
 
@@ -26,8 +26,8 @@ export interface MoeLayerOptions
   device: Device;
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
-   * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; quantised matrices keep
-   * their format.
+   * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; but if an expert's matrix is
+   * quantised, the matrices of experts keep their formats.
    */
   dtype?: WeightFormatName | WeightDTypes;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
@@ -72,11 +72,12 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   const bank = checkBank(read.bank, numExperts);
   const given: GivenLayer = { ...read, experts: readExperts(read.experts, bank.count) };
   checkWeight("router", router, [numExperts, hiddenSize], device);
-  const firstExpert = (Array.isArray(given.experts) ? given.experts[0] : given.experts) as ExpertWeights;
-  const storage = weightStorage(read.dtype, givenFormats(given, firstExpert, formatOf));
-  const parts = new LayerParts(device, describeConfig(read, storage, bank), {
-    quantizing: quantizing(read.dtype, read.quantize),
-  });
+  const experts = (Array.isArray(given.experts) ? given.experts : [given.experts]) as readonly ExpertWeights[];
+  const all = { experts, shared: given.shared };
+  const storage = weightStorage(read.dtype, givenFormats(given, experts[0] as ExpertWeights, formatOf));
+  const description = describeConfig(read, { ...storage, separateGate: separatesGate(all, changesInputs) }, bank);
+  checkFormats(all, description, read.dtype, formatOf);
+  const parts = new LayerParts(device, description, { quantizing: quantizing(read.dtype, read.quantize) });
   try {
     setWeights(parts, given);
     return parts;
@@ -91,6 +92,10 @@ function formatOf(weight: ExpertMatrix): WeightFormatName | undefined {
   if (isQuantized(weight)) return weight.format;
   const { tensor } = storedWeight(weight);
   return tensor instanceof Tensor && dtypes[tensor.dtype].float ? (tensor.dtype as FloatDType) : undefined;
+}
+
+function changesInputs(weight: ExpertMatrix): boolean {
+  return isQuantized(weight) && (weight.inputScale ?? weight.inputOrder) !== undefined;
 }
 
 function setWeights({ description, router, bank }: LayerParts, given: GivenLayer): void {

@@ -88,10 +88,13 @@ export class ExpertBank {
   /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */
   #setShares(expert: number, weights: ExpertWeights, width: number): void {
     const { device, description, handle } = this.#layer;
-    withQuantizedWhole(device, description, weights, width, this.#quantizing, (given) => {
+    const set = expert < description.bank.count ? "experts" : "shared";
+    withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
       for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
         withMatrices({ ...expertShare(given, description, width, first) }, (share) => {
-          withQuantized(device, description, share, this.#quantizing, (matrices) => handle.setExpert(index, matrices));
+          withQuantized(device, description, share, set, this.#quantizing, (matrices) =>
+            handle.setExpert(index, matrices),
+          );
         });
       }
     });

@@ -1,4 +1,4 @@
-import { isGated, type LayerDescription } from "../core/backend.js";
+import { type ExpertFormats, isGated, type LayerDescription } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
 import type { WeightFormatName } from "../core/weight_format.js";
@@ -113,9 +113,14 @@ export function layerWork(
     operations: 2 * rows * size,
     weightBytes: touchedExperts * size * bytes,
   });
-  const first = [...(isGated(activation) ? [formats.gate] : []), formats.up, ...(factor ? [formats.factor] : [])];
-  const gateUpBytes = first.reduce((total, format) => total + bytesOf(format, hiddenSize), 0) / first.length;
-  const downBytes = bytesOf(formats.down, intermediateSize);
+  /** Bytes of a weight of the first products, on average, and of the last. */
+  const bytesOfExpert = ({ gate, up, factor: third, down }: ExpertFormats) => {
+    const first = [...(isGated(activation) ? [gate] : []), up, ...(factor ? [third] : [])];
+    const gateUp = first.reduce((total, format) => total + bytesOf(format, hiddenSize), 0) / first.length;
+    return { gateUp, down: bytesOf(down, intermediateSize) };
+  };
+  const routedBytes = bytesOfExpert(formats);
+  const sharedBytes = bytesOfExpert(formats.shared ?? formats);
   const stages = {
     router: sum([
       forAll(router, bytesOf(formats.router, hiddenSize)),
@@ -123,8 +128,8 @@ export function layerWork(
     ]),
     gating: none,
     sort: none,
-    gateUp: sum([forChosen(expert.gateUp, gateUpBytes), forAll(shared.gateUp, gateUpBytes)]),
-    down: sum([forChosen(expert.down, downBytes), forAll(shared.down, downBytes)]),
+    gateUp: sum([forChosen(expert.gateUp, routedBytes.gateUp), forAll(shared.gateUp, sharedBytes.gateUp)]),
+    down: sum([forChosen(expert.down, routedBytes.down), forAll(shared.down, sharedBytes.down)]),
     combine: { operations: 2 * (rows + tokens * sharedExperts) * hiddenSize, weightBytes: 0 },
   };
   const activationBytes = 2 * tokens * hiddenSize * dtypes[dtype].bytes;

@@ -57,6 +57,38 @@ export function randomQuantized(
   };
 }
 
+export const inputChanges = ["none", "scale", "order", "both"] as const;
+/** What a quantised weight does to its inputs. */
+export type InputChange = (typeof inputChanges)[number];
+
+/** Random input scales and orders of matrices with K columns; `lead` as in {@link randomQuantized}. */
+export function randomInputs(
+  device: Device,
+  random: Random,
+  change: InputChange,
+  columns: number,
+  lead: Shape = [],
+): Pick<QuantizedWeight, "inputScale" | "inputOrder"> {
+  const shape = [...lead, columns];
+  const scales = Float32Array.from({ length: shapeSize(shape) }, () => 0.5 + random.uniform());
+  const orders = new Int32Array(shapeSize(shape));
+  for (let first = 0; first < orders.length; first += columns) orders.set(randomOrder(random, columns), first);
+  return {
+    ...((change === "scale" || change === "both") && { inputScale: device.tensor(scales, shape) }),
+    ...((change === "order" || change === "both") && { inputOrder: device.tensor(orders, shape) }),
+  };
+}
+
+/** 0 .. count - 1 in any order. */
+function randomOrder(random: Random, count: number): readonly number[] {
+  const order = Array.from({ length: count }, (_, index) => index);
+  for (let last = count - 1; last > 0; last--) {
+    const other = random.integer(0, last);
+    [order[last], order[other]] = [order[other] as number, order[last] as number];
+  }
+  return order;
+}
+
 function smallScale(type: ScaleType | undefined): number {
   return type === "u4" ? 6 : type === "u6" ? 24 : 48;
 }

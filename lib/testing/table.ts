@@ -9,6 +9,7 @@ import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
 import { layerCases } from "./layer_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
+import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
@@ -26,6 +27,7 @@ export const cases: readonly Case[] = [
   ...permuteCases,
   ...unpermuteCases,
   ...groupedGemmCases,
+  ...quantizedGemmCases,
   ...combineCases,
   ...copyMatrixCases,
   ...quantizeCases,
@@ -38,4 +40,5 @@ export const cases: readonly Case[] = [
   ...expertLoadCases,
   ...layerCases,
   ...layerRoutingCases,
+  ...quantizedLayerCases,
 ];

@@ -57,6 +57,15 @@ static std::vector<WeightPart> weight_parts(Napi::Env env, Napi::Object given, U
   return parts;
 }
 
+static std::optional<ExpertFormats> shared_formats(Napi::Env env, Napi::Value given) {
+  if (!given.IsObject()) return std::nullopt;
+  const Napi::Object formats = given.As<Napi::Object>();
+  return ExpertFormats{.gate = weight_format(env, formats.Get("gate")),
+                       .up = weight_format(env, formats.Get("up")),
+                       .factor = weight_format(env, formats.Get("factor")),
+                       .down = weight_format(env, formats.Get("down"))};
+}
+
 LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   LayerDescription description;
   description.hidden = integer(env, given.Get("hiddenSize"), "hiddenSize");
@@ -70,13 +79,14 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   description.output_activation = choice<OutputActivation>(env, given.Get("outputActivation"), "outputActivation");
   description.weight_on = choice<WeightPlace>(env, given.Get("weightOn"), "weightOn");
   const Napi::Object formats = given.Get("formats").ToObject();
-  const auto format = [&](const char* role) { return weight_format(env, formats.Get(role)); };
-  description.formats = {.router = format("router"),
-                         .shared_gate = format("sharedGate"),
-                         .gate = format("gate"),
-                         .up = format("up"),
-                         .factor = format("factor"),
-                         .down = format("down")};
+  description.formats = {.router = weight_format(env, formats.Get("router")),
+                         .shared_gate = weight_format(env, formats.Get("sharedGate")),
+                         .gate = weight_format(env, formats.Get("gate")),
+                         .up = weight_format(env, formats.Get("up")),
+                         .factor = weight_format(env, formats.Get("factor")),
+                         .down = weight_format(env, formats.Get("down")),
+                         .shared = shared_formats(env, formats.Get("shared"))};
+  description.separate_gate = given.Get("separateGate").ToBoolean();
   description.bias_dtype = dtype(env, given.Get("biasDType"));
   const Napi::Object bank = given.Get("bank").ToObject();
   description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};

@@ -58,10 +58,14 @@ std::string CpuBackend::weight_layout(const LayerDescription& d) const {
   };
   add("router", d.formats.router);
   if (d.shared_gate != SharedGate::none) add("shared_gate", d.formats.shared_gate);
-  if (is_gated(d.activation)) add("gate", d.formats.gate);
-  add("up", d.formats.up);
-  if (d.factor) add("factor", d.formats.factor);
-  add("down", d.formats.down);
+  for (const ExpertGroup& group : d.groups()) {
+    const ExpertFormats& formats = group.formats;
+    if (group.experts.first > 0) name += "-shared";
+    if (is_gated(d.activation)) add("gate", formats.gate);
+    add("up", formats.up);
+    if (d.factor) add("factor", formats.factor);
+    add("down", formats.down);
+  }
   return name;
 }
 

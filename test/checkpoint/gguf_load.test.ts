@@ -143,15 +143,20 @@ describe.each(deviceNames)("GGUF files on %s", (name) => {
     expect(formats).toMatchObject({ gate: "q4_k", up: "q4_k", down: "q4_k" });
   });
 
-  test("a shared expert of other types, for which both become float32", async () => {
-    const { formats } = await compare(device(), { gate: "Q4_K", shared: 256, sharedType: "Q8_0" });
-    expect(formats).toMatchObject({ gate: "f32", up: "f32", down: "f32" });
+  test("a shared expert of other types keeps them", async () => {
+    const { formats, bytes, file } = await compare(device(), { gate: "Q4_K", shared: 256, sharedType: "Q8_0" });
+    const [experts, shared] = ["q4_k", blockTypes.get("Q8_0")?.format];
+    expect(formats).toMatchObject({ gate: experts, up: experts, down: experts });
+    expect(formats.shared).toMatchObject({ gate: shared, up: shared, down: shared });
+    const stored = file.tensors.reduce((sum, { data }) => sum + (data as Uint8Array).length, 0);
+    if (name !== "reference") expect(bytes).toBeLessThanOrEqual(1.05 * stored + 12 * 2048);
   });
 
-  test("a wide shared expert that is cut inside its blocks, for which down becomes float32", async () => {
+  test("a wide shared expert that is cut inside its blocks, whose down becomes float32", async () => {
     const sizes = { hidden: 256, inner: 128, shared: 256 };
     const { formats } = await compare(device(), { ...sizes, gate: "Q4_K", down: "Q8_0" });
-    expect(formats).toMatchObject({ gate: "q4_k", up: "q4_k", down: "f32" });
+    expect(formats).toMatchObject({ gate: "q4_k", up: "q4_k", down: "i8_g32_f16" });
+    expect(formats.shared).toMatchObject({ gate: "q4_k", up: "q4_k", down: "f32" });
   });
 });
 

@@ -255,6 +255,12 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         filled("weight_scale", 0x7f),
         /weight_scale": expected finite scales.* at \[0, 3\]/,
       ],
+      [
+        "a NaN input scale",
+        "nvfp4_modelopt_awq",
+        filled("pre_quant_scale", Number.NaN),
+        /pre_quant_scale": expected finite scales.* at \[0, 3\]/,
+      ],
       ["a NaN scale in f16", "gptq", filled("scales", 0x7e00, 33), /scales": expected finite scales.* at \[1, 1\]/],
       [
         "a divisor of 0",

@@ -13,9 +13,6 @@ import { deviceNames, openForTests } from "../support/devices.js";
 const root = join(import.meta.dirname, "quantised");
 const cases = readdirSync(root, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
 
-/** Cases whose matrices have a scale for every input or another order of the inputs, for which only `reference` has kernels. */
-const withInputs = ["int4_packed_ordered", "int4_modelopt", "gptq_act_order", "nvfp4_modelopt_awq"];
-
 /** The formats of the matrices, where a checkpoint leaves a choice. */
 const formats: Readonly<Record<string, string>> = {
   fp8_blocks: "e4m3_b128_f32",
@@ -36,6 +33,11 @@ const formats: Readonly<Record<string, string>> = {
   int3_packed: "i3_g16_bf16",
   int4_modelopt: "i4_g16_f32",
   gptq: "u4_g32_f16",
+  gptq_act_order: "u4_g16_f16",
+  int4_packed_ordered: "i4_g16_bf16",
+  nvfp4_modelopt_awq: "nvfp4",
+  int4_shared_bf16: "i4_g32_bf16",
+  gptq_shared_f16: "u4_g16_f16",
   gptq_8_bits: "u8_g32_f16",
   gptq_whole_rows: "u4_channel_f16",
   awq: "u4_g32_f16",
@@ -43,6 +45,9 @@ const formats: Readonly<Record<string, string>> = {
   bnb_fp4: "fp4_g32_f32",
   bnb_int8: "i8_channel_f32",
 };
+
+/** Those of shared experts that have formats of their own. */
+const sharedFormats: Readonly<Record<string, string>> = { int4_shared_bf16: "bf16", gptq_shared_f16: "f16" };
 
 async function readExpected(name: string) {
   await using file = await SafetensorsFile.open(join(root, name, "expected.safetensors"));
@@ -59,18 +64,12 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
 
   test.each(cases)("%s", async (name) => {
     const { x, output, shape } = await readExpected(name);
-    const directory = join(root, name);
-    const keeps = deviceName === "reference" || !withInputs.includes(name);
-    if (!keeps) {
-      const loading = MoeLayer.load(directory, { layer: 0, device: device() });
-      await expect(loading).rejects.toThrow(/no kernel for .*input scale/);
-    }
-    const dtype = keeps ? {} : { dtype: "f32" as const };
-    using layer = await MoeLayer.load(directory, { layer: 0, device: device(), ...dtype });
+    using layer = await MoeLayer.load(join(root, name), { layer: 0, device: device() });
     using tokens = device().tensor(x, shape);
     using y = layer.forward(tokens);
     expect(relativeError(await y.data(), output)).toBeLessThanOrEqual(1e-5);
-    if (keeps && name in formats) expect(layer.description.formats.up).toBe(formats[name]);
+    if (name in formats) expect(layer.description.formats.up).toBe(formats[name]);
+    if (name in sharedFormats) expect(layer.description.formats.shared?.up).toBe(sharedFormats[name]);
   });
 
   test("are dequantised for a dtype", async () => {
@@ -82,25 +81,30 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
   });
 });
 
-/** A layer of Qwen3-MoE of ordinary proportions, its matrices made of these tensors. */
-async function writeLayer(
-  directory: string,
-  matrix: (rows: number, columns: number) => Record<string, SafetensorsInput>,
-) {
+type MatrixOf = (rows: number, columns: number) => Record<string, SafetensorsInput>;
+
+/** A layer of Qwen MoE of ordinary proportions, its matrices made of these tensors. */
+async function writeLayer(directory: string, matrix: MatrixOf, shared?: MatrixOf) {
   const [hidden, inner, experts] = [512, 256, 2];
   const weights = new Map<string, SafetensorsInput>();
-  const router = { dtype: "BF16", shape: [experts, hidden], data: new Uint16Array(experts * hidden) } as const;
-  weights.set("model.layers.0.mlp.gate.weight", router);
-  for (let expert = 0; expert < experts; expert++) {
+  const addExpert = (stem: string, matrices: MatrixOf) => {
     for (const role of ["gate", "up", "down"]) {
       const [rows, columns] = role === "down" ? [hidden, inner] : [inner, hidden];
-      for (const [suffix, tensor] of Object.entries(matrix(rows as number, columns as number))) {
-        weights.set(`model.layers.0.mlp.experts.${expert}.${role}_proj.${suffix}`, tensor);
+      for (const [suffix, tensor] of Object.entries(matrices(rows as number, columns as number))) {
+        weights.set(`model.layers.0.mlp.${stem}.${role}_proj.${suffix}`, tensor);
       }
     }
+  };
+  const router = { dtype: "BF16", shape: [experts, hidden], data: new Uint16Array(experts * hidden) } as const;
+  weights.set("model.layers.0.mlp.gate.weight", router);
+  for (let expert = 0; expert < experts; expert++) addExpert(`experts.${expert}`, matrix);
+  if (shared) {
+    addExpert("shared_expert", shared);
+    weights.set("model.layers.0.mlp.shared_expert_gate.weight", halves("BF16", 1, hidden as number));
   }
   const config = {
-    model_type: "qwen3_moe",
+    model_type: shared ? "qwen2_moe" : "qwen3_moe",
+    ...(shared && { shared_expert_intermediate_size: inner }),
     num_hidden_layers: 1,
     hidden_size: hidden,
     moe_intermediate_size: inner,
@@ -121,6 +125,12 @@ const ints = (...shape: number[]): SafetensorsInput => ({
   shape,
   data: new Int32Array(shape.reduce((a, b) => a * b)),
 });
+/** The groups of columns, the last group first. */
+const backwards = (columns: number, group: number): SafetensorsInput => ({
+  dtype: "I32",
+  shape: [columns],
+  data: Int32Array.from({ length: columns }, (_, column) => Math.floor((columns - 1 - column) / group)),
+});
 const halves = (dtype: "F16" | "BF16", ...shape: number[]): SafetensorsInput => ({
   dtype,
   shape,
@@ -133,7 +143,9 @@ describe.each(["cpu", "simt"] as const)(
   (name) => {
     const device = openForTests(name);
 
-    test.each<[string, (rows: number, columns: number) => Record<string, SafetensorsInput>]>([
+    const packed: MatrixOf = (n, k) => ({ weight_packed: ints(n, k / 8), weight_scale: halves("BF16", n, k / 32) });
+
+    test.each<[string, MatrixOf, MatrixOf?]>([
       ["mxfp4", (n, k) => ({ weight_packed: bytes("U8", n, k / 2), weight_scale: bytes("U8", n, k / 32) })],
       [
         "nvfp4",
@@ -148,14 +160,25 @@ describe.each(["cpu", "simt"] as const)(
         (n, k) => ({ weight: bytes("F8_E4M3", n, k), weight_scale_inv: halves("BF16", n / 128, k / 128) }),
       ],
       ["e4m3_channel_f32", (n, k) => ({ weight: bytes("F8_E4M3", n, k), weight_scale: float() })],
-      ["i4_g32_bf16", (n, k) => ({ weight_packed: ints(n, k / 8), weight_scale: halves("BF16", n, k / 32) })],
+      ["i4_g32_bf16", packed],
+      ["i4_g32_bf16", packed, (n, k) => ({ weight: halves("BF16", n, k) })],
+      ["i4_g32_bf16", (n, k) => ({ ...packed(n, k), weight_g_idx: backwards(k, 32) })],
+      [
+        "nvfp4",
+        (n, k) => ({
+          weight: bytes("U8", n, k / 2),
+          weight_scale: bytes("F8_E4M3", n, k / 16),
+          weight_scale_2: float(),
+          pre_quant_scale: halves("BF16", k),
+        }),
+      ],
       [
         "u4_g128_f16",
         (n, k) => ({ qweight: ints(k / 8, n), qzeros: ints(k / 128, n / 8), scales: halves("F16", k / 128, n) }),
       ],
-    ])("%s", async (format, matrix) => {
+    ])("%s", async (format, matrix, shared) => {
       using directory = temporaryDirectory();
-      const stored = await writeLayer(directory.path, matrix);
+      const stored = await writeLayer(directory.path, matrix, shared);
       using layer = await MoeLayer.load(directory.path, { layer: 0, device: device() });
       await device().synchronize();
       expect(layer.description.formats.up).toBe(format);

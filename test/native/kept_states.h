@@ -66,17 +66,23 @@ class KeptStates {
     }
     for (int64_t expert = 0; expert < d.all_experts(); ++expert) {
       ExpertViews views;
-      views.up = draw(*d.formats.up, d.intermediate, d.hidden).view;
-      views.down = draw(*d.formats.down, d.hidden, d.intermediate).view;
+      const ExpertFormats formats = formats_of(expert);
+      views.up = draw(*formats.up, d.intermediate, d.hidden).view;
+      views.down = draw(*formats.down, d.hidden, d.intermediate).view;
       views.up_bias = draw_bias(d.intermediate);
       views.down_bias = draw_bias(d.hidden);
       if (is_gated(d.activation)) {
-        views.gate = draw(*d.formats.gate, d.intermediate, d.hidden).view;
+        views.gate = draw(*formats.gate, d.intermediate, d.hidden).view;
         views.gate_bias = draw_bias(d.intermediate);
       }
-      if (d.factor) views.factor = draw(*d.formats.factor, d.intermediate, d.hidden).view;
+      if (d.factor) views.factor = draw(*formats.factor, d.intermediate, d.hidden).view;
       MOE_CHECK(layer_->set_expert(expert, views).ok());
     }
+  }
+
+  ExpertFormats formats_of(int64_t expert) const {
+    const std::vector<ExpertGroup> groups = description_.groups();
+    return groups.back().experts.contains(expert) ? groups.back().formats : groups.front().formats;
   }
 
   // In one call, in two that part anywhere, and with each stage in a call of its own.
@@ -134,6 +140,10 @@ inline std::vector<LayerDescription> kept_layers() {
   shared.factor = true;
   shared.formats.gate = &kBF16Format;
 
+  LayerDescription apart = plain;
+  apart.shared_experts = 1;
+  apart.formats.shared = ExpertFormats{.gate = &kBF16Format, .up = &kF16Format, .down = &kBF16Format};
+
   LayerDescription bank = plain;
   bank.bank = {2, 3};
   bank.shared_gate = SharedGate::softmax;
@@ -141,7 +151,7 @@ inline std::vector<LayerDescription> kept_layers() {
   LayerDescription weighed = plain;
   weighed.weight_on = WeightPlace::input;
   weighed.output_activation = OutputActivation::softmax;
-  return {plain, shared, bank, weighed};
+  return {plain, shared, apart, bank, weighed};
 }
 
 }  // namespace moe::test

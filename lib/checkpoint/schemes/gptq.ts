@@ -22,7 +22,8 @@ export const gptq: Scheme = {
     const first = isFirstVersion(matrix);
     const groupOf = groupsOfColumns(matrix);
     const format = `u${bits}_${groupsOf(matrix, scales, groups)}_${scaleType(scales)}`;
-    return matrix.located(format, [codes, zeros, scales, ...(groupOf ? [groupOf] : [])], (bytes) => {
+    const used = [codes, zeros, scales, ...(groupOf ? [groupOf] : [])];
+    const convert = (bytes: readonly Uint8Array[]) => {
       const [codeBytes, zeroBytes, scaleBytes, groupBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
       const order = groupOf && inputOrder(matrix, groupOf, groupBytes, groups);
       if (order && groupOf) checkOrdered(matrix, groupOf);
@@ -38,7 +39,8 @@ export const gptq: Scheme = {
         zeros: transpose(unpacked, groups, rows),
         ...(order && { inputOrder: order }),
       };
-    });
+    };
+    return matrix.located(format, used, convert, { changesInputs: groupOf !== undefined && !isSorted(matrix) });
   },
 };
 
@@ -71,8 +73,13 @@ function groupsOfColumns(matrix: StoredMatrix): FoundTensor | undefined {
   return matrix.has("g_idx") || ordered ? matrix.need("g_idx", ["I32"], [matrix.columns]) : undefined;
 }
 
+/** Whether the configuration says that groups stand one after another, as most checkpoints with a g_idx have them. */
+function isSorted({ quantization }: StoredMatrix): boolean {
+  return quantization.fields?.value("desc_act") === false;
+}
+
 function checkOrdered(matrix: StoredMatrix, groupOf: FoundTensor): void {
-  if (matrix.quantization.fields?.value("desc_act") !== false) return;
+  if (!isSorted(matrix)) return;
   throw matrix.errorAt(groupOf, "expected the groups one after another, as desc_act is false, got another order");
 }
 

@@ -16,14 +16,15 @@ export const modeloptInt4: Scheme = {
     const input = findInputScale(matrix);
     const used = [codes, scales, ...(input ? [input] : [])];
     const format = `i4_${groupsOf(matrix, scales, count)}_${scaleType(scales)}`;
-    return matrix.located(format, used, (bytes) => {
+    const convert = (bytes: readonly Uint8Array[]) => {
       const [codeBytes, scaleBytes, inputBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       return {
         codes: splitRows(codeBytes, columns),
         scales: checkScales(matrix, scales, scaleBytes, count),
-        ...(input && { inputScale: floatsOf(input, inputBytes) }),
+        ...(input && { inputScale: floatsOf(input, checkScales(matrix, input, inputBytes, columns)) }),
       };
-    });
+    };
+    return matrix.located(format, used, convert, { changesInputs: input !== undefined });
   },
 };
 

@@ -28,7 +28,7 @@ function mxfp4Scheme(
           codes: codeBytes as Uint8Array,
           scales: checkScales(matrix, scales, scaleBytes as Uint8Array, groups),
         }),
-        ["weight_shape"],
+        { ignored: ["weight_shape"] },
       );
     },
   };

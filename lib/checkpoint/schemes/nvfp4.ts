@@ -36,11 +36,11 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
           codes: codeBytes,
           scales: checkScales(matrix, scales, scaleBytes, columns / group),
           superScales: repeated(bits, rows),
-          ...(input && { inputScale: floatsOf(input, inputBytes) }),
+          ...(input && { inputScale: floatsOf(input, checkScales(matrix, input, inputBytes, columns)) }),
         };
       };
       const used = [codes, scales, global, ...(input ? [input] : [])];
-      return matrix.located("nvfp4", used, convert, ["weight_shape"]);
+      return matrix.located("nvfp4", used, convert, { ignored: ["weight_shape"], changesInputs: input !== undefined });
     },
   };
 }

@@ -37,7 +37,7 @@ export const packedIntegers: Scheme = {
         ...(order && { inputOrder: order }),
       };
     };
-    return matrix.located(format, used, convert, ["weight_shape"]);
+    return matrix.located(format, used, convert, { ignored: ["weight_shape"], changesInputs: groups !== undefined });
   },
 };
 

@@ -172,14 +172,11 @@ export class StoredMatrix {
     format: WeightFormatName,
     used: readonly FoundTensor[],
     convert: LocatedWeight["convert"],
-    ignored: readonly Suffix[] = [],
+    { ignored = [], changesInputs = false }: { ignored?: readonly Suffix[]; changesInputs?: boolean } = {},
   ): LocatedWeight {
     this.refuseOthers(format, used, ignored);
-    return this.locatedIn(
-      format,
-      used.map((tensor) => this.range(tensor)),
-      convert,
-    );
+    const ranges = used.map((tensor) => this.range(tensor));
+    return { ...this.locatedIn(format, ranges, convert), changesInputs };
   }
 
   /** As {@link located}, from given ranges. */

@@ -2,9 +2,11 @@ import {
   type Activation,
   activations,
   type Clamp,
+  type ExpertFormats,
   type ExpertRange,
   isGated,
   type LayerDescription,
+  type LayerFormats,
   type OutputActivation,
   outputActivations,
   type SharedGate,
@@ -147,9 +149,11 @@ export function describeConfig(
   experts?: ExpertRange,
 ): MoeLayerDescription {
   const { hiddenSize, intermediateSize, numExperts, activation, clamp, factor, outputActivation, weightOn } = config;
-  const { formats, biasDType } = typeof storage === "string" ? uniformStorage(storage) : storage;
+  const { formats: given, biasDType, separateGate } = typeof storage === "string" ? uniformStorage(storage) : storage;
   const bank = checkBank(experts, numExperts);
   const shared = checkSharedExpert(config, bank);
+  const { shared: sharedFormats, ...others } = given;
+  const formats: LayerFormats = shared.sharedExperts > 0 && sharedFormats ? given : others;
   checkSize(config, bank.count + shared.sharedExperts);
   const gating = checkGating(config, numExperts);
   return {
@@ -164,6 +168,7 @@ export function describeConfig(
     weightOn,
     weightDType: (isPlain(weightFormat(formats.up)) ? formats.up : formats.router) as FloatDType,
     formats,
+    separateGate: separateGate === true && [formats, formats.shared].some((group) => group && keepsInputs(group)),
     biasDType,
     bank,
     ...gating,
@@ -172,6 +177,11 @@ export function describeConfig(
     hierarchy: checkHierarchy(config, gating.topK),
     ...checkRouterNoise(config),
   };
+}
+
+/** Whether a matrix that reads tokens stays quantised, and with it what it does to its inputs. */
+function keepsInputs({ gate, up }: ExpertFormats): boolean {
+  return !isPlain(weightFormat(gate)) || !isPlain(weightFormat(up));
 }
 
 /** Devices count experts in 32 bits and weights in 64, of which JavaScript's integers have 53. */

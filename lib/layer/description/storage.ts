@@ -1,4 +1,4 @@
-import type { LayerFormats } from "../../core/backend.js";
+import type { ExpertFormats, LayerFormats } from "../../core/backend.js";
 import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
@@ -21,6 +21,8 @@ export interface WeightDTypes {
   up?: WeightFormatName;
   factor?: WeightFormatName;
   down?: WeightFormatName;
+  /** All matrices of the shared expert; default: as for the other experts. */
+  shared?: WeightFormatName;
   sharedGate?: FloatDType;
   /** All biases except the selection bias, which is f32. */
   biases?: FloatDType;
@@ -30,14 +32,31 @@ export interface WeightDTypes {
 export interface WeightStorage {
   readonly formats: LayerFormats;
   readonly biasDType: FloatDType;
+  /** Whether gate or up come with an input scale or order of their own, which matters where they stay quantised. */
+  readonly separateGate?: boolean;
 }
 
+/** The formats of an expert's matrices, as given. */
+export type GivenExpert = { readonly [Role in keyof ExpertFormats]?: WeightFormatName | undefined };
+
 /** The formats of the weights that a layer is made from; for experts, those of the first. */
-export type GivenFormats = { readonly [Role in keyof LayerFormats]?: WeightFormatName | undefined } & {
+export interface GivenFormats extends GivenExpert {
   readonly router: FloatDType;
   readonly sharedGate?: FloatDType | undefined;
+  readonly shared?: GivenExpert | undefined;
   readonly biases?: FloatDType | undefined;
-};
+}
+
+/** The routed experts, or the shared one. */
+export type ExpertSet = "experts" | "shared";
+
+/** The formats of one of them. */
+export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet): ExpertFormats {
+  return set === "shared" && shared ? shared : experts;
+}
+
+/** The roles of experts' matrices. */
+export const matrixRoles = ["gate", "up", "factor", "down"] as const satisfies readonly (keyof ExpertFormats)[];
 
 /** A dtype, or the name of a format that weights can be quantised to; reads short names as the names they stand for. */
 export const storageFormat: Reader<WeightFormatName> = (value, name) => {
@@ -54,6 +73,7 @@ const roleDTypes = {
   up: optional(storageFormat),
   factor: optional(storageFormat),
   down: optional(storageFormat),
+  shared: optional(storageFormat),
   sharedGate: optional(floatDType),
   biases: optional(floatDType),
 } satisfies Fields<WeightDTypes>;
@@ -74,37 +94,58 @@ export function isUniform(dtype: WeightFormatName | WeightDTypes | undefined): d
 }
 
 /**
- * The storage of each role for the option `dtype`. By default quantised experts keep their format, and all else has the
- * dtype of the router.
+ * The storage of each role for the option `dtype`. By default all has the dtype of the router; but if an expert's matrix
+ * is quantised, the matrices of experts keep their formats.
  */
 export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
   if (isUniform(dtype)) return uniformStorage(dtype);
-  if (typeof dtype !== "object") {
-    const storage = keepQuantized(given);
-    if (dtype === undefined) return storage;
-    return { ...storage, formats: { ...storage.formats, gate: dtype, up: dtype, factor: dtype, down: dtype } };
-  }
-  const { experts, biases = given.biases ?? given.router } = dtype;
-  const expert = (role: "gate" | "up" | "factor" | "down") => dtype[role] ?? experts ?? given[role] ?? given.router;
-  const formats = {
-    router: dtype.router ?? given.router,
-    sharedGate: dtype.sharedGate ?? given.sharedGate ?? given.router,
-    gate: expert("gate"),
-    up: expert("up"),
-    factor: expert("factor"),
-    down: expert("down"),
+  if (dtype === undefined && !hasQuantized(given) && !hasQuantized(given.shared)) return uniformStorage(given.router);
+  const byDefault = { sharedGate: given.router, biases: given.router };
+  const { router = given.router, sharedGate, biases }: WeightDTypes = typeof dtype === "object" ? dtype : byDefault;
+  const storage = {
+    formats: {
+      router,
+      sharedGate: sharedGate ?? given.sharedGate ?? given.router,
+      ...expertFormats(dtype, given),
+    },
+    biasDType: biases ?? given.biases ?? given.router,
   };
-  const all = [...Object.values(formats), biases].filter((name) => isPlain(weightFormat(name)));
-  if (all.includes("f64") && all.some((one) => one !== "f64")) {
-    throw invalidArgument("dtype", "f64 for all roles or for none", all.join(", "));
+  const { shared, ...formats } = storage.formats;
+  const all = [...Object.values(formats), ...Object.values(shared ?? {}), storage.biasDType];
+  const plain = all.filter((name) => isPlain(weightFormat(name)));
+  if (plain.includes("f64") && plain.some((one) => one !== "f64")) {
+    throw invalidArgument("dtype", "f64 for all roles or for none", plain.join(", "));
   }
-  return { formats, biasDType: biases };
+  return storage;
 }
 
-function keepQuantized(given: GivenFormats): WeightStorage {
-  const { formats, biasDType } = uniformStorage(given.router);
-  const quantized = Object.entries(given).filter(([, name]) => name !== undefined && !isPlain(weightFormat(name)));
-  return { formats: { ...formats, ...Object.fromEntries(quantized) }, biasDType };
+function hasQuantized(given: GivenExpert | undefined): boolean {
+  return matrixRoles.some((role) => given?.[role] !== undefined && !isPlain(weightFormat(given[role])));
+}
+
+/** The formats of all experts; those of the shared expert apart if a matrix that it has differs. */
+function expertFormats(
+  dtype: WeightFormatName | WeightDTypes | undefined,
+  given: GivenFormats,
+): Omit<LayerFormats, "router" | "sharedGate"> {
+  const formats = (set: ExpertSet, own: GivenExpert) => {
+    const format = (role: keyof ExpertFormats) => askedFormat(dtype, set, role) ?? own[role] ?? given.router;
+    return Object.fromEntries(matrixRoles.map((role) => [role, format(role)])) as unknown as ExpertFormats;
+  };
+  const experts = formats("experts", given);
+  const shared = formats("shared", given.shared ?? {});
+  const differs = matrixRoles.some((role) => given.shared?.[role] !== undefined && shared[role] !== experts[role]);
+  return differs ? { ...experts, shared } : experts;
+}
+
+/** What the option `dtype` asks for, for a matrix of the routed experts or of the shared expert. */
+export function askedFormat(
+  dtype: WeightFormatName | WeightDTypes | undefined,
+  set: ExpertSet,
+  role: keyof ExpertFormats,
+): WeightFormatName | undefined {
+  if (typeof dtype !== "object") return dtype;
+  return (set === "shared" ? dtype.shared : undefined) ?? dtype[role] ?? dtype.experts;
 }
 
 /** All roles in one dtype. */

@@ -1,6 +1,17 @@
 import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import type { GivenFormats } from "../description/storage.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { MoeLayerDescription } from "../description/config.js";
+import {
+  askedFormat,
+  type ExpertSet,
+  formatsOf,
+  type GivenExpert,
+  type GivenFormats,
+  matrixRoles,
+  type WeightDTypes,
+} from "../description/storage.js";
 import type { ExpertRole, ExpertWeights } from "./expert_weights.js";
 import type { Weight } from "./weight_layout.js";
 
@@ -35,22 +46,71 @@ export interface LayerWeights<W = Weight, Expert = ExpertWeights<W, W>, Experts 
   sharedGateBias?: W;
 }
 
+/** Whether a gate or up projection has an input scale or order of its own, so that they cannot be one product. */
+export function separatesGate<W>(
+  layer: { readonly experts: readonly Matrices<W>[]; readonly shared?: Matrices<W> | undefined },
+  changesInputs: (weight: W) => boolean,
+): boolean {
+  const experts = layer.shared ? [...layer.experts, layer.shared] : layer.experts;
+  return experts.some(({ gate, up }) => gate !== undefined && [gate, up].some((one) => one && changesInputs(one)));
+}
+
+/** An expert's weights of any kind. */
+type Matrices<W> = { readonly [Role in ExpertRole]?: W | undefined };
+
+/** The formats of an expert's matrices. */
+function expertFormats<W>(expert: Matrices<W>, formatOf: (weight: W) => WeightFormatName | undefined): GivenExpert {
+  return Object.fromEntries(
+    matrixRoles.map((role) => [role, expert[role] === undefined ? undefined : formatOf(expert[role])]),
+  );
+}
+
+/**
+ * Checks that every expert's matrices can be stored in the layer's formats, one for a role of all routed experts and one
+ * for the shared expert's: quantised ones only if they have just this format, unless `dtype` asks for another.
+ * @throws UNSUPPORTED_OPERATION
+ */
+export function checkFormats<W>(
+  layer: { readonly experts: readonly Matrices<W>[]; readonly shared?: Matrices<W> | undefined },
+  { formats }: Pick<MoeLayerDescription, "formats">,
+  dtype: WeightFormatName | WeightDTypes | undefined,
+  formatOf: (weight: W) => WeightFormatName | undefined,
+): void {
+  const check = (set: ExpertSet, name: string, expert: Matrices<W>) => {
+    const stored = formatsOf(formats, set);
+    for (const [role, format] of Object.entries(expertFormats(expert, formatOf)) as [keyof GivenExpert, string][]) {
+      const expected = stored[role];
+      if (format === undefined || format === expected || askedFormat(dtype, set, role) !== undefined) continue;
+      if (isPlain(weightFormat(format)) && isPlain(weightFormat(expected))) continue;
+      throw new MoeError(
+        "UNSUPPORTED_OPERATION",
+        `${name}.${role}: expected ${isPlain(weightFormat(expected)) ? "floats" : expected} as in the first expert, ` +
+          `got ${format}; ` +
+          'choose a dtype for the experts, such as dtype: { experts: "bf16" }',
+      );
+    }
+  };
+  for (const [index, expert] of layer.experts.entries()) check("experts", `experts[${index}]`, expert);
+  if (layer.shared) check("shared", "shared", layer.shared);
+}
+
 /** The formats of a layer's weights, given its first expert. */
 export function givenFormats<W>(
-  layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & { readonly router: W },
-  expert: { readonly [Role in ExpertRole]?: W | undefined },
+  layer: { readonly [Role in "routerBias" | "sharedGate" | "sharedGateBias"]?: W | undefined } & {
+    readonly router: W;
+    readonly shared?: Matrices<W> | undefined;
+  },
+  expert: Matrices<W>,
   formatOf: (weight: W) => WeightFormatName | undefined,
 ): GivenFormats {
   const format = (weight: W | undefined) => (weight === undefined ? undefined : formatOf(weight));
-  const { gate, up, factor, down, ...expertBiases } = expert;
+  const { gate: _, up: __, factor: ___, down: ____, ...expertBiases } = expert;
   const biases = [layer.routerBias, layer.sharedGateBias, ...Object.values(expertBiases)];
   return {
     router: formatOf(layer.router) as FloatDType,
     sharedGate: format(layer.sharedGate) as FloatDType | undefined,
-    gate: format(gate),
-    up: format(up),
-    factor: format(factor),
-    down: format(down),
+    ...expertFormats(expert, formatOf),
+    shared: layer.shared && expertFormats(layer.shared, formatOf),
     biases: format(biases.find((bias) => bias !== undefined)) as FloatDType | undefined,
   };
 }

@@ -1,20 +1,26 @@
-import type { ExpertMatrices, LayerDescription } from "../../core/backend.js";
+import type { ExpertFormats, ExpertMatrices, LayerDescription } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { freeWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { disposeQuantized, type QuantizedWeight, quantizedMatrix } from "../../operators/experts/quantized_weight.js";
 import { denseMatrix, emptyQuantized, type QuantizeOptions, quantizeInto } from "../../operators/formats/quantize.js";
-import { isUniform, type WeightDTypes } from "../description/storage.js";
+import {
+  askedFormat,
+  type ExpertSet,
+  formatsOf,
+  isUniform,
+  matrixRoles,
+  type WeightDTypes,
+} from "../description/storage.js";
 import { type ExpertWeights, expertShare } from "./expert_weights.js";
 import { withMatrices } from "./linear.js";
 
-const matrixRoles = ["gate", "up", "factor", "down"] as const;
 /** The roles of an expert's matrices. */
-export type MatrixRole = (typeof matrixRoles)[number];
+export type MatrixRole = keyof ExpertFormats;
 
 /** Which matrices of a layer are quantised when they are set, and how. */
 export interface Quantizing extends QuantizeOptions {
-  readonly roles: ReadonlySet<MatrixRole>;
+  readonly roles: Readonly<Record<ExpertSet, readonly MatrixRole[]>>;
 }
 
 /**
@@ -26,9 +32,10 @@ export function quantizing(
   options: QuantizeOptions = {},
 ): Quantizing | undefined {
   if (dtype === undefined || isUniform(dtype)) return undefined;
-  const asked = (role: MatrixRole) => (typeof dtype === "string" ? dtype : (dtype[role] ?? dtype.experts));
-  const roles = matrixRoles.filter((role) => !isPlain(weightFormat(asked(role) ?? "f32")));
-  return roles.length === 0 ? undefined : { ...options, roles: new Set(roles) };
+  const asked = (set: ExpertSet) =>
+    matrixRoles.filter((role) => !isPlain(weightFormat(askedFormat(dtype, set, role) ?? "f32")));
+  const roles = { experts: asked("experts"), shared: asked("shared") };
+  return roles.experts.length + roles.shared.length === 0 ? undefined : { ...options, roles };
 }
 
 /**
@@ -40,11 +47,13 @@ export function withQuantizedWhole(
   description: LayerDescription,
   weights: ExpertWeights,
   width: number,
+  expertSet: ExpertSet,
   quantizing: Quantizing | undefined,
   set: (weights: ExpertWeights) => void,
 ): void {
-  const { intermediateSize, formats } = description;
-  const roles = [...(quantizing?.roles ?? [])].filter((role) => divides(formats[role], role, intermediateSize));
+  const { intermediateSize } = description;
+  const formats = formatsOf(description.formats, expertSet);
+  const roles = (quantizing?.roles[expertSet] ?? []).filter((role) => divides(formats[role], role, intermediateSize));
   if (quantizing === undefined || width <= intermediateSize || roles.length === 0) {
     set(weights);
     return;
@@ -53,7 +62,7 @@ export function withQuantizedWhole(
   try {
     const whole = expertShare(weights, { ...description, intermediateSize: width }, width, 0);
     withMatrices({ ...whole }, (matrices) => {
-      const quantized = toQuantize(matrices, description, roles).map(([role, matrix]) => {
+      const quantized = toQuantize(matrices, formats, roles).map(([role, matrix]) => {
         const weight = quantizeMatrix(device, matrix, formats[role], quantizing);
         made.push(weight);
         return [role, weight] as const;
@@ -70,6 +79,7 @@ export function withQuantized(
   device: Device,
   description: LayerDescription,
   matrices: ExpertMatrices,
+  expertSet: ExpertSet,
   quantizing: Quantizing | undefined,
   set: (matrices: ExpertMatrices) => void,
 ): void {
@@ -77,10 +87,11 @@ export function withQuantized(
     set(matrices);
     return;
   }
+  const formats = formatsOf(description.formats, expertSet);
   const made: [MatrixRole, WeightMatrix][] = [];
   try {
-    for (const [role, matrix] of toQuantize(matrices, description, [...quantizing.roles])) {
-      const weight = quantizeMatrix(device, matrix, description.formats[role], quantizing);
+    for (const [role, matrix] of toQuantize(matrices, formats, quantizing.roles[expertSet])) {
+      const weight = quantizeMatrix(device, matrix, formats[role], quantizing);
       made.push([role, quantizedMatrix(role, weight, [matrix.rows, matrix.columns])]);
       disposeQuantized(weight);
     }
@@ -93,7 +104,7 @@ export function withQuantized(
 /** The matrices of these roles that are not in their role's format. */
 function toQuantize(
   matrices: ExpertMatrices,
-  { formats }: LayerDescription,
+  formats: ExpertFormats,
   roles: readonly MatrixRole[],
 ): readonly (readonly [MatrixRole, WeightMatrix])[] {
   return roles.flatMap((role) => {

@@ -1,5 +1,5 @@
 import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/dtype.js";
-import { MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
@@ -48,6 +48,17 @@ export const runQuantizationError: Implementation<"quantizationError"> = ({ valu
   error.store(Float64Array.of(sum === 0 ? 0 : Math.sqrt(sum / squares(given))));
 };
 
+/** @throws INVALID_ARGUMENT unless the order names every input once. */
+function checkOrder(order: Int32Array): void {
+  const last = order.length - 1;
+  const named = new Set<number>();
+  for (const [column, input] of order.entries()) {
+    const isInput = input >= 0 && input <= last;
+    if (isInput && !named.has(input)) named.add(input);
+    else throw invalidArgument(`inputOrder[${column}]`, isInput ? "every input once" : `from 0 to ${last}`, input);
+  }
+}
+
 /**
  * The values of a weight that will be stored as `format`; if that is plain, they have yet to be rounded to it.
  * @throws UNSUPPORTED_DTYPE if `format` is quantised and the weight is in another format: nothing is quantised here.
@@ -59,6 +70,7 @@ export function storedValues(weight: WeightMatrix, format: WeightFormatName): Ma
       `weight: expected ${format}, in which the layer stores it, got ${weight.format}`,
     );
   }
+  if (weight.inputOrder !== undefined) checkOrder((weight.inputOrder as ReferenceTensor).integers());
   return dequantize(weight);
 }
 

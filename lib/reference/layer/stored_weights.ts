@@ -1,11 +1,13 @@
-import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
+import { type ExpertFormats, type ExpertMatrices, isGated, type LayerDescription } from "../../core/backend.js";
 import type { DType } from "../../core/dtype.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { WeightMatrix } from "../../core/weight_format.js";
+import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
 import { ExpertBiases } from "../experts/expert_biases.js";
+import type { Experts } from "../experts/experts.js";
+import { JoinedExperts } from "../experts/joined_experts.js";
 import { ReferencePackedExperts } from "../experts/packed_experts.js";
 import { storageOf, storedValues } from "../formats/dequantize.js";
 
@@ -19,8 +21,23 @@ export interface Projection {
 
 /** One matrix and bias of every expert. */
 export interface ExpertProjection {
-  readonly weight: ReferencePackedExperts;
+  readonly weight: SettableExperts;
   readonly bias: ExpertBiases | undefined;
+}
+
+type SettableExperts = Experts & Pick<ReferencePackedExperts, "setExpert" | "byteLength">;
+
+/** The matrices of one role of all experts; those of the shared ones may have a format of their own. */
+function packedExperts(
+  stream: Stream,
+  { bank, sharedExperts, formats }: LayerDescription,
+  shape: readonly [number, number],
+  role: keyof ExpertFormats,
+): SettableExperts {
+  const some = (count: number, format: WeightFormatName) =>
+    ReferencePackedExperts.linear(stream, [count, ...shape], format);
+  if (formats.shared === undefined) return some(bank.count + sharedExperts, formats[role]);
+  return new JoinedExperts(some(bank.count, formats[role]), some(sharedExperts, formats.shared[role]), bank.count);
 }
 
 type ParameterName = "router" | "routerBias" | "selectionBias" | "sharedGate" | "sharedGateBias";
@@ -38,10 +55,10 @@ export class StoredWeights {
   readonly #parameters = new Map<ParameterName, ReferenceTensor>();
 
   constructor(stream: Stream, description: LayerDescription) {
-    const { hiddenSize, intermediateSize, formats, biasDType, activation, factor } = description;
+    const { hiddenSize, intermediateSize, biasDType, activation, factor } = description;
     const experts = description.bank.count + description.sharedExperts;
-    const projection = (role: keyof ExpertMatrices & keyof typeof formats, rows: number, columns: number) => ({
-      weight: ReferencePackedExperts.linear(stream, [experts, rows, columns], formats[role]),
+    const projection = (role: keyof ExpertFormats, rows: number, columns: number) => ({
+      weight: packedExperts(stream, description, [rows, columns], role),
       bias: role === "factor" ? undefined : new ExpertBiases(stream, experts, rows, biasDType),
     });
     this.#stream = stream;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "core/formats/weight_view.h"
 #include "core/layer/stages.h"
@@ -16,6 +18,14 @@ MOE_ENUM(OutputActivation, none, softmax)
 MOE_ENUM(WeightPlace, output, input)
 MOE_ENUM(SharedGate, none, sigmoid, softmax)
 
+// The formats of experts' matrices, by role.
+struct ExpertFormats {
+  const WeightFormat* gate = &kF32Format;
+  const WeightFormat* up = &kF32Format;
+  const WeightFormat* factor = &kF32Format;
+  const WeightFormat* down = &kF32Format;
+};
+
 // The formats in which a device stores a layer's matrices, by role.
 struct LayerFormats {
   const WeightFormat* router = &kF32Format;
@@ -24,6 +34,10 @@ struct LayerFormats {
   const WeightFormat* up = &kF32Format;
   const WeightFormat* factor = &kF32Format;
   const WeightFormat* down = &kF32Format;
+  // Those of the shared experts, if they differ.
+  std::optional<ExpertFormats> shared;
+
+  ExpertFormats experts() const { return {gate, up, factor, down}; }
 };
 
 // Experts first .. first + count - 1.
@@ -32,6 +46,13 @@ struct ExpertRange {
   int64_t count = 0;
 
   int64_t end() const { return first + count; }
+  bool contains(int64_t expert) const { return first <= expert && expert < end(); }
+};
+
+// Experts whose matrices have the same formats, so that one product multiplies all of them.
+struct ExpertGroup {
+  ExpertRange experts;  // among all that the layer holds
+  ExpertFormats formats;
 };
 
 struct LayerDescription {
@@ -47,12 +68,23 @@ struct LayerDescription {
   WeightPlace weight_on = WeightPlace::output;
   GatingRule gating;
   LayerFormats formats;
+  // Whether gate and up are apart though their formats are equal, because they may change their inputs differently.
+  bool separate_gate = false;
   DType bias_dtype = DType::f32;
   // The experts that the layer holds. Others add nothing, so the outputs of several banks add up to the layer's.
   ExpertRange bank;
 
   // Experts of the bank plus the shared ones.
   int64_t all_experts() const { return bank.count + shared_experts; }
+  // Whether gate and up are products of their own.
+  bool gate_apart(const ExpertFormats& experts) const {
+    return is_gated(activation) && (separate_gate || experts.gate != experts.up);
+  }
+  // One group, or the bank's experts and behind them, as in the order of rows, the shared ones apart.
+  std::vector<ExpertGroup> groups() const {
+    if (shared_experts == 0 || !formats.shared) return {{{0, all_experts()}, formats.experts()}};
+    return {{{0, bank.count}, formats.experts()}, {{bank.count, shared_experts}, *formats.shared}};
+  }
   // Whether a token's slots are not its choices alone: the shared experts' follow, or their softmax gate, which every
   // bank has, weighs the choices.
   bool has_own_slots() const { return shared_experts > 0 || shared_gate == SharedGate::softmax; }

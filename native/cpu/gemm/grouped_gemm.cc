@@ -1,7 +1,7 @@
 // The router projection and the grouped GEMM as separate operators: pack x, multiply, store rows.
 #include <cstring>
 
-#include "cpu/gemm/product.h"
+#include "cpu/gemm/row_packer.h"
 #include "cpu/operators.h"
 #include "cpu/runtime/rows.h"
 
@@ -22,7 +22,7 @@ struct RowProduct {
 Status multiply_rows(Context& context, const RowProduct& p) {
   const Kernels& kernels = context.kernels;
   const ExpertProduct& weights = p.weights->weights();
-  const GemmKernel& gemm = *choose_gemm(kernels.gemm, p.arithmetic_dtype, *weights.format);
+  const GemmKernel& gemm = *choose_gemm(kernels.gemm, p.weights->inputs().as_read(p.arithmetic_dtype), *weights.format);
   const PanelLayout& layout = p.weights->layout();
   const std::vector<RowTile> row_tiles = plan_tiles(p.offsets, weights.experts, gemm.max_rows);
   const int64_t rows = p.offsets[weights.experts];
@@ -30,15 +30,18 @@ Status multiply_rows(Context& context, const RowProduct& p) {
                   .gemm = &gemm,
                   .weights = p.weights,
                   .x = nullptr,
+                  .x_row_bytes = packed_row_bytes(gemm, layout),
                   .bias = nullptr,
                   .bias_stride = weights.rows,
                   .tiles = &row_tiles,
                   .plan = {}};
 
   char* x = nullptr;
-  float* bias = nullptr;
+  float *bias = nullptr, *lines = nullptr;
+  const int64_t line_floats = p.weights->inputs().absent() ? 0 : RowPacker::line_floats(weights.columns);
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
-    x = arena.take<char>(rows * product.x_row_bytes());
+    x = arena.take<char>(rows * product.x_row_bytes);
+    lines = arena.take<float>(context.team.threads * line_floats);
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
   product.x = x;
@@ -54,6 +57,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   const std::vector<char> zeros(static_cast<size_t>(weights.columns * element), 0);
   ItemQueue& queue = context.queue;
   queue.reset(static_cast<int64_t>(row_tiles.size()));
+  const RowPacker packer(kernels, gemm, *p.weights, p.x.dtype);
   const Work packing{.bytes = 8.0 * static_cast<double>(rows * weights.columns)};
   context.team.share(std::ssize(row_tiles), packing, [&](const Worker& worker) {
     for (int64_t i; (i = queue.next(worker.index)) >= 0;) {
@@ -62,8 +66,8 @@ Status multiply_rows(Context& context, const RowProduct& p) {
         const int64_t row = tile.first_row + r;
         const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
         const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
-        kernels.pack_row(gemm.arithmetic, p.x.dtype, values, weights.columns, layout.padded_k,
-                         x + tile.first_row * product.x_row_bytes(), r, tile.rows);
+        packer.pack(tile, r, values, nullptr, x + tile.first_row * product.x_row_bytes,
+                    lines + worker.index * line_floats);
       }
     }
   });

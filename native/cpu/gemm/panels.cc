@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "core/formats/input_order.h"
 #include "cpu/gemm/check_codes.h"
 #include "cpu/gemm/weight_reader.h"
 
@@ -71,27 +72,32 @@ Status CpuPackedExperts::check_source(const WeightView& weight) const {
       return {Code::unsupported_dtype, std::string("setExpert: expected a weight in ") + stored.name +
                                            ", in which the layer stores it, got " + weight.format->name};
     }
-    if (weight.input_scale != nullptr || weight.input_order != nullptr) {
-      return {Code::unsupported_operation, std::string("setExpert: cpu has no kernel for a weight of ") + stored.name +
-                                               " with an input scale or order; store it in a plain format"};
-    }
     MOE_TRY(check_codes(team_, weight, weights().columns));
   }
-  if (weight.input_order == nullptr) return {};
-  for (int64_t column = 0; column < weight.columns; ++column) {
-    const int32_t input = weight.input_order[column];
-    if (input < 0 || input >= weight.columns) {
-      return {Code::invalid_argument, "setExpert: inputOrder[" + std::to_string(column) + "]: expected from 0 to " +
-                                          std::to_string(weight.columns - 1) + ", got " + std::to_string(input)};
-    }
-  }
-  return {};
+  return weight.input_order == nullptr ? Status{} : check_input_order(weight.input_order, weight.columns);
 }
+
+namespace {
+
+template <class Value>
+bool equal(const Value* first, const Value* second, int64_t count) {
+  if (first == nullptr || second == nullptr) return first == second;
+  return std::equal(first, first + count, second);
+}
+
+}  // namespace
 
 Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
   const bool gated = weights().gated();
   MOE_TRY(check_source(weight));
   if (gated) MOE_TRY(check_source(up));
+  if (!weights().format->plain()) {
+    if (gated && !(weight.columns == up.columns && equal(weight.input_scale, up.input_scale, up.columns) &&
+                   equal(weight.input_order, up.input_order, up.columns))) {
+      return different_inputs();
+    }
+    MOE_TRY(inputs_.set(expert, weight));
+  }
   const WeightReader weight_reader(kernels_, weight);
   const std::optional<WeightReader> up_reader =
       gated ? std::optional<WeightReader>(std::in_place, kernels_, up) : std::nullopt;

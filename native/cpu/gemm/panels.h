@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "cpu/gemm/expert_inputs.h"
 #include "cpu/gemm/plan.h"
 #include "cpu/isa/kernels.h"
 #include "cpu/runtime/checked_part.h"
@@ -47,7 +48,7 @@ class CpuPackedExperts final : public PackedExperts {
   static Status over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
-  size_t bytes() const override { return buffer_.bytes(); }
+  size_t bytes() const override { return buffer_.bytes() + inputs_.bytes(); }
 
   // Checks weights that are read in place before they are first used; `part` must outlive this.
   void check_by(CheckedPart* part) { checked_ = part; }
@@ -56,6 +57,9 @@ class CpuPackedExperts final : public PackedExperts {
 
   const PanelLayout& layout() const { return layout_; }
   char* data() const { return buffer_.data(); }
+  size_t panel_bytes() const { return buffer_.bytes(); }
+  ExpertInputs& inputs() { return inputs_; }
+  const ExpertInputs& inputs() const { return inputs_; }
 
  private:
   CpuPackedExperts(const ExpertProduct& weights, const PanelFormat& format, const Kernels& kernels, const Team& team)
@@ -63,7 +67,8 @@ class CpuPackedExperts final : public PackedExperts {
         format_(format),
         kernels_(kernels),
         team_(team),
-        layout_(weights, format, kernels.panel_columns) {}
+        layout_(weights, format, kernels.panel_columns),
+        inputs_(weights.experts, weights.columns) {}
   static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }
@@ -76,6 +81,7 @@ class CpuPackedExperts final : public PackedExperts {
   const Team& team_;
   PanelLayout layout_;
   Buffer buffer_;
+  ExpertInputs inputs_;
   CheckedPart* checked_ = nullptr;
 };
 

@@ -10,18 +10,23 @@
 
 namespace moe::cpu {
 
+// Bytes of a row of x as a kernel reads it.
+inline int64_t packed_row_bytes(const GemmKernel& gemm, const PanelLayout& layout) {
+  return layout.padded_k * element_bytes(gemm.arithmetic);
+}
+
 struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  const char* x = nullptr;      // packed tiles: the one of rows r .. starts at x + r * x_row_bytes()
+  const char* x = nullptr;      // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
+  int64_t x_row_bytes = 0;      // at least packed_row_bytes()
   const float* bias = nullptr;  // the first expert's, or null
   int64_t bias_stride = 0;      // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
 
   const PanelLayout& layout() const { return weights->layout(); }
-  int64_t x_row_bytes() const { return layout().padded_k * element_bytes(gemm->arithmetic); }
   // Weight bytes, counted once for each item that reads them, and multiply-adds.
   Work work() const {
     int64_t panels = 0, row_panels = 0;
@@ -77,7 +82,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const int64_t k_count = std::min(product.plan.k_block, layout.padded_k - k);
       const bool last = k + k_count >= layout.padded_k;
       const auto x_of = [&](const RowTile& tile) {
-        return product.x + tile.first_row * product.x_row_bytes() + k * tile.rows * x_bytes;
+        return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
       };
       if (layout.scales.have_offset()) {
         for (int64_t t = 0; t < item.tiles; ++t) {

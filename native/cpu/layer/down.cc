@@ -10,9 +10,15 @@ void take(Pass& pass, StageMemory& memory) {
 }
 
 Status run(Pass& pass) {
-  const Operand down =
-      pass.operand(*pass.weights.down, pass.tokens.dtype, floats(pass.weights.down_bias), pass.layer.hidden);
-  MOE_TRY(pass.multiply(down, pass.state.inner_tiles, pass.state.row_tiles, pass.state.outputs));
+  const float* bias = floats(pass.weights.down_bias);
+  for (size_t i = 0; i < pass.weights.groups.size(); ++i) {
+    const LayerWeights::Group& group = pass.weights.groups[i];
+    const Operand down =
+        pass.operand(*group.down, pass.tokens.dtype,
+                     bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
+    MOE_TRY(pass.multiply(down, {pass.state.inner_tiles, pass.state.inner_row_bytes, pass.state.group_tiles[i]},
+                          pass.state.outputs));
+  }
   if (pass.layer.output_activation == OutputActivation::none) return {};
   const int64_t rows = pass.state.offsets[pass.layer.all_experts()], hidden = pass.layer.hidden;
   // Some 20 operations a value: an exponential, and reads and writes.

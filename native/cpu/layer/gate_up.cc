@@ -1,87 +1,105 @@
 // The inner activations of every row: act(gate x) * (up x) * (factor x), packed for the down product. Gate and up are
-// one product if they have the same format, otherwise two.
+// one product if they have the same format, otherwise two. Each group of experts has products of its own.
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/gemm/row_packer.h"
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
 
 namespace {
 
-Operand up_of(const Pass& pass) {
-  const int64_t stride = pass.layer.gate_up_rows();
+using Group = LayerWeights::Group;
+
+const float* bias_of(const Pass& pass, const Group& group) {
   const float* bias = floats(pass.weights.gate_up_bias);
-  const bool apart = pass.weights.gate != nullptr;
-  return pass.operand(*pass.weights.gate_up, pass.tokens.dtype,
-                      bias == nullptr || !apart ? bias : bias + pass.layer.intermediate, stride);
+  return bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.gate_up_rows();
 }
 
-Operand gate_of(const Pass& pass) {
-  return pass.operand(*pass.weights.gate, pass.tokens.dtype, floats(pass.weights.gate_up_bias),
-                      pass.layer.gate_up_rows());
+Operand up_of(const Pass& pass, const Group& group) {
+  const float* bias = bias_of(pass, group);
+  const bool apart = group.gate != nullptr;
+  return pass.operand(*group.gate_up, pass.tokens.dtype,
+                      bias == nullptr || !apart ? bias : bias + pass.layer.intermediate, pass.layer.gate_up_rows());
 }
 
-Operand factor_of(const Pass& pass) { return pass.operand(*pass.weights.factor, pass.tokens.dtype); }
+Operand gate_of(const Pass& pass, const Group& group) {
+  return pass.operand(*group.gate, pass.tokens.dtype, bias_of(pass, group), pass.layer.gate_up_rows());
+}
 
-Operand down_of(const Pass& pass) { return pass.operand(*pass.weights.down, pass.tokens.dtype); }
+Operand factor_of(const Pass& pass, const Group& group) { return pass.operand(*group.factor, pass.tokens.dtype); }
+
+Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*group.down, pass.tokens.dtype); }
 
 void take(Pass& pass, StageMemory& memory) {
-  const int64_t rows = pass.most_rows();
-  int64_t row_bytes = up_of(pass).row_bytes();
-  if (pass.weights.gate != nullptr) {
-    row_bytes = std::max(row_bytes, gate_of(pass).row_bytes());
-    pass.scratch.gate = memory.scratch.take<float>(rows * pass.layer.intermediate);
+  const int64_t rows = pass.most_rows(), intermediate = pass.layer.intermediate;
+  int64_t row_bytes = 0;
+  bool has_gate = false, changes_inner = false, changes_rows = pass.layer.weight_on == WeightPlace::input;
+  pass.state.inner_row_bytes = 0;
+  for (const Group& group : pass.weights.groups) {
+    const auto read_tokens = [&](const Operand& operand) {
+      row_bytes = std::max(row_bytes, operand.row_bytes());
+      changes_rows = changes_rows || !operand.weights.inputs().absent();
+    };
+    read_tokens(up_of(pass, group));
+    if (group.gate != nullptr) read_tokens(gate_of(pass, group));
+    if (group.factor != nullptr) read_tokens(factor_of(pass, group));
+    has_gate = has_gate || group.gate != nullptr;
+    changes_inner = changes_inner || !group.down->inputs().absent();
+    pass.state.inner_row_bytes = std::max(pass.state.inner_row_bytes, down_of(pass, group).row_bytes());
   }
-  if (pass.weights.factor != nullptr) {
-    row_bytes = std::max(row_bytes, factor_of(pass).row_bytes());
-    pass.scratch.factor = memory.scratch.take<float>(rows * pass.layer.intermediate);
-  }
+  if (has_gate) pass.scratch.gate = memory.scratch.take<float>(rows * intermediate);
+  if (pass.layer.factor) pass.scratch.factor = memory.scratch.take<float>(rows * intermediate);
+  if (changes_inner) pass.scratch.inner = memory.scratch.take<float>(rows * intermediate);
   pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
-  if (pass.layer.weight_on == WeightPlace::input) {
-    pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.layer.hidden);
-  }
-  pass.state.inner_tiles = memory.state.take<char>(rows * down_of(pass).row_bytes());
+  pass.scratch.line_floats =
+      changes_rows || changes_inner ? RowPacker::line_floats(std::max(pass.layer.hidden, intermediate)) : 0;
+  pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.scratch.line_floats);
+  pass.state.inner_tiles = memory.state.take<char>(rows * pass.state.inner_row_bytes);
 }
 
-// All products use tiles of the same height, since one reads what another stored.
-int tile_rows(const Pass& pass) {
-  int rows = std::min(up_of(pass).gemm.max_rows, down_of(pass).gemm.max_rows);
-  if (pass.weights.gate != nullptr) rows = std::min(rows, gate_of(pass).gemm.max_rows);
-  if (pass.weights.factor != nullptr) rows = std::min(rows, factor_of(pass).gemm.max_rows);
+// All products of a group use tiles of the same height, since one reads what another stored.
+int tile_rows(const Pass& pass, const Group& group) {
+  int rows = std::min(up_of(pass, group).gemm.max_rows, down_of(pass, group).gemm.max_rows);
+  if (group.gate != nullptr) rows = std::min(rows, gate_of(pass, group).gemm.max_rows);
+  if (group.factor != nullptr) rows = std::min(rows, factor_of(pass, group).gemm.max_rows);
   return rows;
 }
 
-void pack_rows(Pass& pass, const Operand& operand) {
-  PackedRows& packed = pass.scratch.rows;
-  const PanelLayout& layout = operand.weights.layout();
-  if (packed.suit(operand.gemm, layout)) return;
-  packed.gemm = &operand.gemm;
-  packed.padded_k = layout.padded_k;
-  const Arithmetic arithmetic = operand.gemm.arithmetic;
-  const int64_t hidden = pass.layer.hidden;
-  const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * hidden)};
-  pass.for_items(std::ssize(pass.state.row_tiles), work, [&](const Worker& worker, int64_t i) {
-    const RowTile& tile = pass.state.row_tiles[i];
-    char* target = packed.data + tile.first_row * operand.row_bytes();
+// Packs rows for a product. source(row) returns a row's elements, factor(row) what multiplies it, or null.
+template <class Source, class Factor>
+void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vector<RowTile>& tiles, char* target,
+                int64_t row_bytes, Source&& source, Factor&& factor) {
+  const RowPacker packer(pass.kernels, operand.gemm, operand.weights, dtype);
+  const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * operand.weights.weights().columns)};
+  pass.for_items(std::ssize(tiles), work, [&](const Worker& worker, int64_t i) {
+    const RowTile& tile = tiles[i];
+    float* line = pass.scratch.input_line + worker.index * pass.scratch.line_floats;
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
-      const char* x = pass.token(pass.state.token_of_row[row]);
-      if (pass.state.weight_of_row == nullptr) {
-        pass.kernels.pack_row(arithmetic, pass.tokens.dtype, x, hidden, packed.padded_k, target, r, tile.rows);
-        continue;
-      }
-      float* line = pass.scratch.input_line + worker.index * hidden;
-      pass.kernels.to_f32(pass.tokens.dtype, x, hidden, line);
-      for (int64_t h = 0; h < hidden; ++h) line[h] *= pass.state.weight_of_row[row];
-      pass.kernels.pack_row(arithmetic, DType::f32, line, hidden, packed.padded_k, target, r, tile.rows);
+      packer.pack(tile, r, source(row), factor(row), target + tile.first_row * row_bytes, line);
     }
   });
 }
 
-Status multiply(Pass& pass, const Operand& operand, float* results) {
-  pack_rows(pass, operand);
-  return pass.multiply(operand, pass.scratch.rows.data, pass.state.row_tiles, results);
+TiledRows pack_rows(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles) {
+  PackedRows& packed = pass.scratch.rows;
+  const PanelLayout& layout = operand.weights.layout();
+  const bool own = !operand.weights.inputs().absent();
+  const TiledRows rows{packed.data, operand.row_bytes(), tiles};
+  if (!own && packed.suit(operand.gemm, layout)) return rows;
+  packed.gemm = own ? nullptr : &operand.gemm;
+  packed.padded_k = layout.padded_k;
+  pack_tiles(
+      pass, operand, pass.tokens.dtype, tiles, packed.data, rows.row_bytes,
+      [&](int64_t row) { return pass.token(pass.state.token_of_row[row]); },
+      [&](int64_t row) { return pass.state.weight_of_row == nullptr ? nullptr : pass.state.weight_of_row + row; });
+  return rows;
+}
+
+Status multiply(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles, float* results) {
+  return pass.multiply(operand, pack_rows(pass, operand, tiles), results);
 }
 
 void multiply_values(const float* by, int64_t intermediate, const RowTile& tile, int64_t first, int64_t count,
@@ -93,32 +111,57 @@ void multiply_values(const float* by, int64_t intermediate, const RowTile& tile,
   }
 }
 
-Status run(Pass& pass) {
-  pass.state.row_tiles = plan_tiles(pass.state.offsets, pass.layer.all_experts(), tile_rows(pass));
-  if (pass.weights.factor != nullptr) MOE_TRY(multiply(pass, factor_of(pass), pass.scratch.factor));
-  if (pass.weights.gate != nullptr) MOE_TRY(multiply(pass, gate_of(pass), pass.scratch.gate));
-  const Operand up = up_of(pass), down = down_of(pass);
+Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& tiles) {
+  pass.scratch.rows.gemm = nullptr;
+  const bool has_gate = group.gate != nullptr, has_factor = group.factor != nullptr;
+  if (has_factor) MOE_TRY(multiply(pass, factor_of(pass, group), tiles, pass.scratch.factor));
+  if (has_gate) MOE_TRY(multiply(pass, gate_of(pass, group), tiles, pass.scratch.gate));
+  const float* gate = has_gate ? pass.scratch.gate : nullptr;
+  const float* factor = has_factor ? pass.scratch.factor : nullptr;
+  const Operand up = up_of(pass, group), down = down_of(pass, group);
   const PanelLayout& layout = up.weights.layout();
   const int64_t inner_k = down.weights.layout().padded_k;
-  const int64_t inner_bytes = down.row_bytes();
   const int64_t element = element_bytes(down.gemm.arithmetic);
   const int64_t intermediate = pass.layer.intermediate;
-  pack_rows(pass, up);
-  return pass.multiply(
-      up, pass.scratch.rows.data, pass.state.row_tiles, [&](const RowTile& tile, int64_t panel, float* c) {
-        const int64_t first = panel * layout.outputs_per_panel;
-        const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
-        multiply_values(pass.scratch.gate, intermediate, tile, first, count, layout.panel_columns, c);
-        multiply_values(pass.scratch.factor, intermediate, tile, first, count, layout.panel_columns, c);
-        char* inner = pass.state.inner_tiles + tile.first_row * inner_bytes;
-        pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
-                                  inner, tile.rows);
-        // If the down product's steps are longer, fill up with zeros after the last panel.
-        const int64_t end = first + layout.outputs_per_panel;
-        if (panel + 1 == layout.panels && end < inner_k) {
-          std::memset(inner + end * tile.rows * element, 0, static_cast<size_t>((inner_k - end) * tile.rows * element));
-        }
-      });
+  const bool changes_inner = !group.down->inputs().absent();
+  float* rows = pass.scratch.inner;
+  MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {
+    const int64_t first = panel * layout.outputs_per_panel;
+    const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
+    multiply_values(gate, intermediate, tile, first, count, layout.panel_columns, c);
+    multiply_values(factor, intermediate, tile, first, count, layout.panel_columns, c);
+    if (changes_inner) {
+      for (int32_t r = 0; r < tile.rows; ++r) {
+        std::copy_n(c + r * layout.panel_columns, count, rows + (tile.first_row + r) * intermediate + first);
+      }
+      return;
+    }
+    char* inner = pass.state.inner_tiles + tile.first_row * pass.state.inner_row_bytes;
+    pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
+                              inner, tile.rows);
+    // If the down product's steps are longer, fill up with zeros after the last panel.
+    const int64_t end = first + layout.outputs_per_panel;
+    if (panel + 1 == layout.panels && end < inner_k) {
+      std::memset(inner + end * tile.rows * element, 0, static_cast<size_t>((inner_k - end) * tile.rows * element));
+    }
+  }));
+  if (changes_inner) {
+    pack_tiles(
+        pass, down, DType::f32, tiles, pass.state.inner_tiles, pass.state.inner_row_bytes,
+        [&](int64_t row) { return reinterpret_cast<const char*>(rows + row * intermediate); },
+        [](int64_t) -> const float* { return nullptr; });
+  }
+  return {};
+}
+
+Status run(Pass& pass) {
+  pass.state.group_tiles.clear();
+  for (const Group& group : pass.weights.groups) {
+    pass.state.group_tiles.push_back(
+        plan_tiles(pass.state.offsets + group.experts.first, group.experts.count, tile_rows(pass, group)));
+    MOE_TRY(run_group(pass, group, pass.state.group_tiles.back()));
+  }
+  return {};
 }
 
 }  // namespace

@@ -11,78 +11,94 @@ namespace moe::cpu {
 // The part with the checksums of the others.
 static constexpr const char* kChecksums = "checksums";
 
-std::vector<LayerWeights::PackedPart> LayerWeights::packed_parts() const {
+LayerWeights::LayerWeights(const LayerDescription& description, Context& context)
+    : description_(description), context_(context) {
   const LayerDescription& d = description_;
-  const int64_t experts = d.all_experts();
-  const auto product = [&](int64_t count, int64_t rows, int64_t columns, const WeightFormat* format) {
-    return ExpertProduct{.experts = count, .rows = rows, .columns = columns, .format = format};
+  const auto projection = [&](int64_t rows, const WeightFormat* format) {
+    return ExpertProduct{.experts = 1, .rows = rows, .columns = d.hidden, .format = format};
   };
-  ExpertProduct gate_up = product(experts, d.gate_up_rows(), d.hidden, d.formats.up);
-  gate_up.activation = d.activation;
-  gate_up.clamp = d.clamp;
-  std::vector<PackedPart> parts = {
-      {"router", &LayerWeights::router, product(1, d.experts, d.hidden, d.formats.router)},
-      {"down", &LayerWeights::down, product(experts, d.hidden, d.intermediate, d.formats.down)},
-  };
-  if (is_gated(d.activation) && d.formats.gate != d.formats.up) {
-    gate_up.rows = d.intermediate;
-    ExpertProduct gate = gate_up;
-    gate.format = d.formats.gate;
-    gate.part = ActivationPart::gate;
-    gate_up.part = ActivationPart::up;
-    parts.push_back({"gate", &LayerWeights::gate, gate});
-    parts.push_back({"up", &LayerWeights::gate_up, gate_up});
-  } else {
-    parts.push_back({"gate_up", &LayerWeights::gate_up, gate_up});
-  }
-  if (d.factor) {
-    parts.push_back({"factor", &LayerWeights::factor, product(experts, d.intermediate, d.hidden, d.formats.factor)});
-  }
+  packed_parts_.push_back({"router", &router, projection(d.experts, d.formats.router)});
+  const std::vector<ExpertGroup> expert_groups = d.groups();
+  groups = std::vector<Group>(expert_groups.size());
+  for (size_t i = 0; i < groups.size(); ++i) add_group(expert_groups[i], groups[i]);
   if (d.shared_gate != SharedGate::none) {
-    parts.push_back(
-        {"shared_gate", &LayerWeights::shared_gate, product(1, d.shared_gate_rows(), d.hidden, d.formats.shared_gate)});
+    packed_parts_.push_back({"shared_gate", &shared_gate, projection(d.shared_gate_rows(), d.formats.shared_gate)});
   }
-  return parts;
+  values_parts_ = {
+      {"router_bias", &router_bias, d.experts},
+      {"selection_bias", &selection_bias, d.experts},
+      {"shared_gate_bias", &shared_gate_bias, d.shared_gate_rows()},
+      {"gate_up_bias", &gate_up_bias, d.all_experts() * d.gate_up_rows()},
+      {"down_bias", &down_bias, d.all_experts() * d.hidden},
+  };
 }
 
-std::vector<LayerWeights::BiasPart> LayerWeights::bias_parts() const {
+// Parts of values in the order of their matrices, once these are there.
+void LayerWeights::add_inputs() {
+  for (const PackedPart& part : packed_parts_) {
+    ExpertInputs& inputs = (*part.packed)->inputs();
+    const int64_t size = part.weights.experts * part.weights.columns;
+    values_parts_.push_back({part.name + "_input_scale", &inputs.scales, size});
+    values_parts_.push_back({part.name + "_input_order", &inputs.orders, size});
+  }
+}
+
+void LayerWeights::add_group(const ExpertGroup& group, Group& weights) {
   const LayerDescription& d = description_;
-  return {
-      {"router_bias", &LayerWeights::router_bias, d.experts},
-      {"selection_bias", &LayerWeights::selection_bias, d.experts},
-      {"shared_gate_bias", &LayerWeights::shared_gate_bias, d.shared_gate_rows()},
-      {"gate_up_bias", &LayerWeights::gate_up_bias, d.all_experts() * d.gate_up_rows()},
-      {"down_bias", &LayerWeights::down_bias, d.all_experts() * d.hidden},
+  const ExpertFormats& formats = group.formats;
+  weights.experts = group.experts;
+  const auto add = [&](const char* name, std::unique_ptr<CpuPackedExperts>& packed, const ExpertProduct& product) {
+    packed_parts_.push_back({(group.experts.first > 0 ? "shared_expert_" : "") + std::string(name), &packed, product});
   };
+  const auto product = [&](int64_t rows, int64_t columns, const WeightFormat* format) {
+    return ExpertProduct{.experts = group.experts.count, .rows = rows, .columns = columns, .format = format};
+  };
+  add("down", weights.down, product(d.hidden, d.intermediate, formats.down));
+  ExpertProduct gate_up = product(d.gate_up_rows(), d.hidden, formats.up);
+  gate_up.activation = d.activation;
+  gate_up.clamp = d.clamp;
+  if (d.gate_apart(formats)) {
+    gate_up.rows = d.intermediate;
+    ExpertProduct gate = gate_up;
+    gate.format = formats.gate;
+    gate.part = ActivationPart::gate;
+    gate_up.part = ActivationPart::up;
+    add("gate", weights.gate, gate);
+    add("up", weights.gate_up, gate_up);
+  } else {
+    add("gate_up", weights.gate_up, gate_up);
+  }
+  if (d.factor) add("factor", weights.factor, product(d.intermediate, d.hidden, formats.factor));
 }
 
 Status LayerWeights::allocate() {
-  for (const PackedPart& part : packed_parts()) {
-    MOE_TRY(CpuPackedExperts::create(part.weights, context_.kernels, context_.team, context_.poison,
-                                     &(this->*part.packed)));
-    bytes_ += (this->*part.packed)->bytes();
+  for (const PackedPart& part : packed_parts_) {
+    MOE_TRY(CpuPackedExperts::create(part.weights, context_.kernels, context_.team, context_.poison, part.packed));
+    bytes_ += (*part.packed)->bytes();
   }
+  add_inputs();
   return {};
 }
 
 Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
-  const auto find = [&parts](const char* name) -> const WeightPart* {
+  const auto find = [&parts](const std::string& name) -> const WeightPart* {
     const auto part = std::find_if(parts.begin(), parts.end(), [&](const WeightPart& p) { return p.name == name; });
     return part == parts.end() ? nullptr : &*part;
   };
   borrowed_ = true;
   size_t known = 0;
-  for (const PackedPart& part : packed_parts()) {
+  for (const PackedPart& part : packed_parts_) {
     const WeightPart* stored = find(part.name);
-    if (stored == nullptr) return {Code::invalid_argument, std::string("stored weights: expected ") + part.name};
-    MOE_TRY(CpuPackedExperts::over(*stored, part.weights, context_.kernels, context_.team, &(this->*part.packed)));
+    if (stored == nullptr) return {Code::invalid_argument, "stored weights: expected " + part.name};
+    MOE_TRY(CpuPackedExperts::over(*stored, part.weights, context_.kernels, context_.team, part.packed));
     bytes_ += stored->bytes;
     ++known;
   }
-  for (const BiasPart& part : bias_parts()) {
+  add_inputs();
+  for (const ValuesPart& part : values_parts_) {
     const WeightPart* stored = find(part.name);
     if (stored == nullptr) continue;
-    MOE_TRY(borrow_part(*stored, part.bytes(), this->*part.values));
+    MOE_TRY(borrow_part(*stored, part.bytes(), *part.values));
     bytes_ += stored->bytes;
     ++known;
   }
@@ -102,17 +118,17 @@ Status LayerWeights::check_against(const WeightPart& sums) {
   }
   file_ = sums.file;
   const uint64_t* next = static_cast<const uint64_t*>(sums.data);
-  for (const PackedPart& part : packed_parts()) {
-    CpuPackedExperts& packed = *(this->*part.packed);
+  for (const PackedPart& part : packed_parts_) {
+    CpuPackedExperts& packed = **part.packed;
     const size_t bytes = static_cast<size_t>(packed.layout().expert_bytes());
     checked_matrices_.emplace_back(*file_, part.name, packed.data(), bytes, part.weights.experts, next);
     packed.check_by(&checked_matrices_.back());
     next += part.weights.experts;
   }
-  for (const BiasPart& part : bias_parts()) {
-    const Buffer& values = this->*part.values;
+  for (const ValuesPart& part : values_parts_) {
+    const Buffer& values = *part.values;
     if (values.data() == nullptr) continue;
-    checked_biases_.emplace_back(*file_, part.name, values.data(), values.bytes(), 1, next);
+    checked_values_.emplace_back(*file_, part.name, values.data(), values.bytes(), 1, next);
     ++next;
   }
   return {};
@@ -124,16 +140,16 @@ Status LayerWeights::check_file() {
   MOE_TRY(file_->check(&written));
   if (written) {
     for (CheckedPart& part : checked_matrices_) part.reset();
-    for (CheckedPart& part : checked_biases_) part.reset();
+    for (CheckedPart& part : checked_values_) part.reset();
   }
-  for (CheckedPart& part : checked_biases_) MOE_TRY(part.check(context_.team, {0}));
+  for (CheckedPart& part : checked_values_) MOE_TRY(part.check(context_.team, {0}));
   return {};
 }
 
 size_t LayerWeights::checksum_count() const {
   int64_t count = 0;
-  for (const PackedPart& part : packed_parts()) count += part.weights.experts;
-  for (const BiasPart& part : bias_parts()) count += (this->*part.values).data() == nullptr ? 0 : 1;
+  for (const PackedPart& part : packed_parts_) count += part.weights.experts;
+  for (const ValuesPart& part : values_parts_) count += part.values->data() == nullptr ? 0 : 1;
   // Filled up, so that whatever follows in a file is aligned.
   return static_cast<size_t>(round_up(count, kAlignment / sizeof(uint64_t)));
 }
@@ -146,12 +162,12 @@ std::vector<uint64_t> LayerWeights::checksums() const {
     const std::vector<uint64_t> more = unit_checksums(context_.team, data, unit_bytes, units);
     sums.insert(sums.end(), more.begin(), more.end());
   };
-  for (const PackedPart& part : packed_parts()) {
-    const CpuPackedExperts& packed = *(this->*part.packed);
+  for (const PackedPart& part : packed_parts_) {
+    const CpuPackedExperts& packed = **part.packed;
     add(packed.data(), static_cast<size_t>(packed.layout().expert_bytes()), part.weights.experts);
   }
-  for (const BiasPart& part : bias_parts()) {
-    const Buffer& values = this->*part.values;
+  for (const ValuesPart& part : values_parts_) {
+    const Buffer& values = *part.values;
     if (values.data() != nullptr) add(values.data(), values.bytes(), 1);
   }
   sums.resize(checksum_count());
@@ -160,12 +176,12 @@ std::vector<uint64_t> LayerWeights::checksums() const {
 
 std::vector<WeightPart> LayerWeights::parts() const {
   std::vector<WeightPart> parts;
-  for (const PackedPart& part : packed_parts()) {
-    const CpuPackedExperts& packed = *(this->*part.packed);
-    parts.push_back({part.name, packed.data(), packed.bytes()});
+  for (const PackedPart& part : packed_parts_) {
+    const CpuPackedExperts& packed = **part.packed;
+    parts.push_back({part.name, packed.data(), packed.panel_bytes()});
   }
-  for (const BiasPart& part : bias_parts()) {
-    const Buffer& values = this->*part.values;
+  for (const ValuesPart& part : values_parts_) {
+    const Buffer& values = *part.values;
     if (values.data() != nullptr) parts.push_back({part.name, values.data(), values.bytes()});
   }
   return parts;
@@ -177,34 +193,33 @@ Status LayerWeights::check_settable() const {
 }
 
 // Copies a bias into its part, from index `at` on. The first bias creates the part, filled with zeros.
-Status LayerWeights::keep_bias(Buffer LayerWeights::*values, const MatrixView& bias, int64_t at) {
+Status LayerWeights::keep_bias(Buffer& values, const MatrixView& bias, int64_t at) {
   if (bias.absent()) return {};
-  Buffer& buffer = this->*values;
-  if (buffer.data() == nullptr) {
-    const std::vector<BiasPart> parts = bias_parts();
-    const auto part = std::find_if(parts.begin(), parts.end(), [&](const BiasPart& p) { return p.values == values; });
-    MOE_TRY(buffer.reserve(static_cast<size_t>(part->bytes()), false));
+  if (values.data() == nullptr) {
+    const auto part = std::find_if(values_parts_.begin(), values_parts_.end(),
+                                   [&](const ValuesPart& p) { return p.values == &values; });
+    MOE_TRY(values.reserve(static_cast<size_t>(part->bytes()), false));
     bytes_ += static_cast<size_t>(part->bytes());
-    std::fill_n(buffer.data(), part->bytes(), 0);
+    std::fill_n(values.data(), part->bytes(), 0);
   }
-  read_row(context_.kernels, bias, 0, 0, bias.columns, reinterpret_cast<float*>(buffer.data()) + at);
+  read_row(context_.kernels, bias, 0, 0, bias.columns, reinterpret_cast<float*>(values.data()) + at);
   return {};
 }
 
 Status LayerWeights::set_router(const WeightView& weight, const MatrixView& bias) {
   MOE_TRY(check_settable());
-  MOE_TRY(keep_bias(&LayerWeights::router_bias, bias, 0));
+  MOE_TRY(keep_bias(router_bias, bias, 0));
   return router->set_expert(0, weight, {});
 }
 
 Status LayerWeights::set_selection_bias(const MatrixView& bias) {
   MOE_TRY(check_settable());
-  return keep_bias(&LayerWeights::selection_bias, bias, 0);
+  return keep_bias(selection_bias, bias, 0);
 }
 
 Status LayerWeights::set_shared_gate(const WeightView& weight, const MatrixView& bias) {
   MOE_TRY(check_settable());
-  MOE_TRY(keep_bias(&LayerWeights::shared_gate_bias, bias, 0));
+  MOE_TRY(keep_bias(shared_gate_bias, bias, 0));
   return shared_gate->set_expert(0, weight, {});
 }
 
@@ -213,14 +228,22 @@ Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
   const LayerDescription& d = description_;
   const bool gated = is_gated(d.activation);
   const int64_t rows = d.gate_up_rows();
-  if (gated) MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.gate_bias, expert * rows));
-  MOE_TRY(keep_bias(&LayerWeights::gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
-  MOE_TRY(keep_bias(&LayerWeights::down_bias, weights.down_bias, expert * d.hidden));
-  if (gate != nullptr) MOE_TRY(gate->set_expert(expert, weights.gate, {}));
-  MOE_TRY(gate_up->weights().gated() ? gate_up->set_expert(expert, weights.gate, weights.up)
-                                     : gate_up->set_expert(expert, weights.up, {}));
-  if (d.factor) MOE_TRY(factor->set_expert(expert, weights.factor, {}));
-  return down->set_expert(expert, weights.down, {});
+  if (gated) MOE_TRY(keep_bias(gate_up_bias, weights.gate_bias, expert * rows));
+  MOE_TRY(keep_bias(gate_up_bias, weights.up_bias, (expert + 1) * rows - d.intermediate));
+  MOE_TRY(keep_bias(down_bias, weights.down_bias, expert * d.hidden));
+  const auto group =
+      std::find_if(groups.begin(), groups.end(), [&](const Group& each) { return each.experts.contains(expert); });
+  const auto set = [&](CpuPackedExperts& packed, const WeightView& weight, const WeightView& up) {
+    const size_t before = packed.bytes();
+    Status status = packed.set_expert(expert - group->experts.first, weight, up);
+    bytes_ += packed.bytes() - before;
+    return status;
+  };
+  const bool joined = group->gate_up->weights().gated();
+  if (group->gate != nullptr) MOE_TRY(set(*group->gate, weights.gate, {}));
+  MOE_TRY(joined ? set(*group->gate_up, weights.gate, weights.up) : set(*group->gate_up, weights.up, {}));
+  if (d.factor) MOE_TRY(set(*group->factor, weights.factor, {}));
+  return set(*group->down, weights.down, {});
 }
 
 }  // namespace moe::cpu

@@ -58,10 +58,10 @@ void Pass::take(StageMemory& memory) {
   scratch.tokens.data = memory.scratch.take<char>(scratch.token_bytes);
 }
 
-Status Pass::multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results) {
+Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
-  return multiply(operand, x, tiles, [&](const RowTile& tile, int64_t panel, const float* c) {
+  return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
     for (int32_t r = 0; r < tile.rows; ++r) {
@@ -92,7 +92,7 @@ Status Pass::project(const Operand& operand, float* results) {
       }
     });
   }
-  return multiply(operand, packed.data, token_tiles_, results);
+  return multiply(operand, {packed.data, operand.row_bytes(), token_tiles_}, results);
 }
 
 }  // namespace moe::cpu

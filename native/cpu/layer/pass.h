@@ -24,9 +24,9 @@ struct LayerTokens {
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
 
-// Rows packed into tiles, for all products that read them in the same way.
+// Rows packed into tiles, for all products that read them in the same way: those that do not change their inputs.
 struct PackedRows {
-  const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet
+  const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet, or for one product only
   int64_t padded_k = 0;
   char* data = nullptr;
 
@@ -43,7 +43,14 @@ struct Operand {
   const float* bias = nullptr;  // the first expert's
   int64_t bias_stride = 0;      // to the next expert's
 
-  int64_t row_bytes() const { return weights.layout().padded_k * element_bytes(gemm.arithmetic); }
+  int64_t row_bytes() const { return packed_row_bytes(gemm, weights.layout()); }
+};
+
+// Tiles of packed rows; see Product.
+struct TiledRows {
+  const char* data;
+  int64_t row_bytes;
+  const std::vector<RowTile>& tiles;
 };
 
 // What stages take memory from: for what they leave, and for themselves.
@@ -76,7 +83,8 @@ class Pass {
   // The product of tokens of this dtype with these weights.
   Operand operand(const CpuPackedExperts& packed, DType dtype, const float* bias = nullptr,
                   int64_t bias_stride = 0) const {
-    return {packed, *choose_gemm(kernels.gemm, dtype, *packed.weights().format), bias, bias_stride};
+    const GemmKernel* gemm = choose_gemm(kernels.gemm, packed.inputs().as_read(dtype), *packed.weights().format);
+    return {packed, *gemm, bias, bias_stride};
   }
 
   // Calls item(worker, index) for 0 .. count - 1, on the threads that come.
@@ -89,21 +97,22 @@ class Pass {
   }
   // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
   template <class Store>
-  Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, Store&& store) {
-    MOE_TRY(operand.weights.check(tiles));
+  Status multiply(const Operand& operand, const TiledRows& x, Store&& store) {
+    MOE_TRY(operand.weights.check(x.tiles));
     return run_product(context,
                        {.kernels = &kernels,
                         .gemm = &operand.gemm,
                         .weights = &operand.weights,
-                        .x = x,
+                        .x = x.data,
+                        .x_row_bytes = x.row_bytes,
                         .bias = operand.bias,
                         .bias_stride = operand.bias_stride,
-                        .tiles = &tiles,
+                        .tiles = &x.tiles,
                         .plan = {}},
                        store);
   }
   // The same, stored as a matrix [rows, outputs].
-  Status multiply(const Operand& operand, const char* x, const std::vector<RowTile>& tiles, float* results);
+  Status multiply(const Operand& operand, const TiledRows& x, float* results);
   // The tokens times the weights of a router or gate, always in float32 products.
   Status project(const Operand& operand, float* results);
   void take_packed_tokens(const Operand& operand);
@@ -127,7 +136,9 @@ class Pass {
     int32_t* gating = nullptr;         // [threads, gating_scratch]
     float* gate = nullptr;             // [rows, intermediate], if gate and up are separate products
     float* factor = nullptr;           // [rows, intermediate]
-    float* input_line = nullptr;       // [threads, hidden], if weights multiply the input
+    float* inner = nullptr;            // [rows, intermediate], if a down product changes its inputs
+    int64_t line_floats = 0;           // of each thread's input_line,
+    float* input_line = nullptr;       // if rows are changed before they are packed
     float* line = nullptr;             // [threads, hidden]
     const void** slot_rows = nullptr;  // [threads, slots]
     float* slot_weights = nullptr;     // [threads, slots]

@@ -18,9 +18,11 @@ struct PassState {
   int32_t* token_of_row = nullptr;  // [rows]
   int32_t* row_of_slot = nullptr;   // [tokens, slots]
   float* weight_of_row = nullptr;   // [rows], if weights multiply the input
-  std::vector<RowTile> row_tiles;   // one expert each, from gate_up
-  char* inner_tiles = nullptr;      // packed tiles of activations, from gate_up
-  float* outputs = nullptr;         // [rows, hidden], from down
+  // Of each group of experts, from gate_up: its rows, as tiles of one expert each.
+  std::vector<std::vector<RowTile>> group_tiles;
+  char* inner_tiles = nullptr;  // packed tiles of activations, from gate_up,
+  int64_t inner_row_bytes = 0;  // with so many bytes a row
+  float* outputs = nullptr;     // [rows, hidden], from down
 };
 
 }  // namespace moe::cpu

@@ -1,6 +1,7 @@
 #include "gpu/gemm/grouped_gemm.cuh"
 
 #include "gpu/gemm/functions.cuh"
+#include "gpu/gemm/gather_inputs.cuh"
 #include "gpu/gemm/pack.cuh"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
@@ -42,16 +43,23 @@ Status run(Context& context, const GroupedGemm& p) {
   const gpu::DeviceTraits& traits = context.traits();
   const Stream stream = context.stream();
   MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
+  const gpu::InputUse inputs = packed.inputs().use();
+  const bool gathers = inputs != gpu::InputUse::as_they_are;
+  const DType tokens = gpu::as_read(inputs, p.x.dtype);
   gpu::GemmPlan plan;
-  MOE_TRY(gpu::plan_gemm({.x = p.x.dtype,
+  MOE_TRY(gpu::plan_gemm({.x = tokens,
                           .format = product.format,
                           .rows = rows,
                           .experts = product.experts,
                           .packed_rows = packed.matrix().rows,
                           .columns = product.columns,
-                          .x_aligned = gpu::rows_aligned(p.x),
+                          .x_aligned = gathers || gpu::rows_aligned(p.x),
                           .tf32 = context.tf32},
                          traits, &plan));
+  if (gathers) {
+    plan.converts_x = false;
+    plan.x_pitch = gpu::whole_vectors(product.columns, plan.x_dtype());
+  }
   Scratch map(*context.runtime);
   MOE_TRY(map.reserve(plan.tile_map_bytes));
   Scratch converted(*context.runtime);
@@ -59,8 +67,8 @@ Status run(Context& context, const GroupedGemm& p) {
 
   gpu::IdError* error =
       context.errors.next({.parameter = "groupedGemm: offsets", .what = nullptr, .limit = rows, .columns = 0});
-  MOE_TRY(launch_tile_map(p.offsets.as<int>(), product.experts, rows, plan.tile.rows, map.at(0), error,
-                          traits.max_threads, stream));
+  MOE_TRY(launch_tile_map({p.offsets.as<int>(), product.experts, rows}, {0, product.experts}, plan.tile.rows, map.at(0),
+                          error, traits.max_threads, stream));
   GemmInput input{.x = p.x.data, .rows = p.x.shape[0], .token_of_row = p.token_of_row.as<int>()};
   if (plan.converts_x) {
     input.x = converted.at(0);
@@ -70,6 +78,16 @@ Status run(Context& context, const GroupedGemm& p) {
   }
   input.token_error =
       context.errors.next({.parameter = "groupedGemm: tokenOfRow", .what = "a row", .limit = input.rows, .columns = 0});
+  Scratch gathered(*context.runtime), places(*context.runtime);
+  if (gathers) {
+    MOE_TRY(gathered.reserve(static_cast<size_t>(rows * plan.x_pitch) * info(plan.x_dtype()).bytes));
+    if (input.token_of_row != nullptr) MOE_TRY(places.reserve(static_cast<size_t>(rows) * sizeof(int)));
+    int* place_of_row = reinterpret_cast<int*>(places.at(0));
+    MOE_TRY(launch_gather_inputs(
+        {.source = input, .dtype = p.x.dtype, .pitch = p.x.shape[1], .rows = gathered.at(0), .places = place_of_row},
+        packed, plan, map.at(0), traits, stream));
+    input = {.x = gathered.at(0), .rows = rows, .token_of_row = place_of_row, .token_error = input.token_error};
+  }
   return launch_grouped_gemm({.input = input,
                               .weight = packed,
                               .bias = p.bias,

@@ -38,8 +38,7 @@ struct PackExpert {
   void* data;
 };
 
-// For the packers of quantised formats: UNSUPPORTED_DTYPE unless the weights have that same format, without input
-// scales or orders.
+// For the packers of quantised formats: UNSUPPORTED_DTYPE unless the weights have that same format.
 Status check_same_format(const PackExpert& pack);
 
 // Packs weights of any format into the layout of plain ones.

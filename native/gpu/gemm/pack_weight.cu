@@ -83,10 +83,6 @@ Status check_same_format(const PackExpert& pack) {
       return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
                                            ": expected weights of this format, got " + source->format->name};
     }
-    if (source->input_scale != nullptr || source->input_order != nullptr) {
-      return {Code::unsupported_dtype, std::string("weights stored in ") + pack.product.format->name +
-                                           ": this device has no kernel for input scales or orders"};
-    }
   }
   return {};
 }

@@ -20,6 +20,7 @@ GpuPackedExperts::~GpuPackedExperts() {
 
 Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, const WeightView& up) {
   MOE_TRY(runtime_.use());
+  if (!weights().format->plain()) MOE_TRY(inputs_.set(expert, weight, up));
   return functions_of(kernel_).pack({.weight = weight,
                                      .up = up,
                                      .product = weights(),
@@ -28,6 +29,8 @@ Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
                                     runtime_);
 }
 
-size_t GpuPackedExperts::bytes() const { return static_cast<size_t>(weights().experts * matrix_.bytes); }
+size_t GpuPackedExperts::bytes() const {
+  return static_cast<size_t>(weights().experts * matrix_.bytes) + inputs_.bytes();
+}
 
 }  // namespace moe::MOE_GPU_NAMESPACE

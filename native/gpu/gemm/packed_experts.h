@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "gpu/gemm/expert_inputs.h"
 #include "gpu/gemm/kernels.h"
 #include "gpu/runtime/runtime.h"
 
@@ -19,15 +20,21 @@ class GpuPackedExperts : public PackedExperts {
   size_t bytes() const override;
   const void* data() const { return data_; }
   const gpu::PackedMatrix& matrix() const { return matrix_; }
+  const ExpertInputs& inputs() const { return inputs_; }
 
  private:
   GpuPackedExperts(const ExpertProduct& product, const gpu::GemmKernel& kernel, Runtime& runtime)
-      : PackedExperts(product), runtime_(runtime), kernel_(kernel), matrix_(kernel.layout->measure(product)) {}
+      : PackedExperts(product),
+        runtime_(runtime),
+        kernel_(kernel),
+        matrix_(kernel.layout->measure(product)),
+        inputs_(runtime, product.experts, product.columns) {}
 
   Runtime& runtime_;
   // The kernel whose layout this is.
   const gpu::GemmKernel& kernel_;
   gpu::PackedMatrix matrix_;  // one expert's
+  ExpertInputs inputs_;       // of quantised weights; plain ones are dequantised when they are packed
   void* data_ = nullptr;
 };
 

@@ -23,6 +23,8 @@ struct Arguments {
   int experts;
   int rows;
   int tile_rows;
+  int first_expert;            // of the group
+  int first_range, end_range;  // with tiles
 };
 
 struct Shared {
@@ -72,7 +74,7 @@ MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
   for (int base = 0; base < ranges; base += threads) {
     const int range = base + thread;
     int tiles = 0;
-    if (range < ranges) {
+    if (a.first_range <= range && range < a.end_range) {
       const int rows = a.first_rows[range + 1] - a.first_rows[range];
       tiles = rows / a.tile_rows + (rows % a.tile_rows != 0);
     }
@@ -98,14 +100,16 @@ MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
     }
     const int first_row = a.first_rows[range] + (tile - a.first_tiles[range]) * a.tile_rows;
     const int left = a.first_rows[range + 1] - first_row;
-    tiles[tile] = {range <= a.experts ? range - 1 : -1, first_row, left < a.tile_rows ? left : a.tile_rows, 0};
+    const bool has_expert = 1 <= range && range <= a.experts;
+    tiles[tile] = {has_expert ? range - 1 - a.first_expert : -1, first_row, left < a.tile_rows ? left : a.tile_rows, 0};
   }
 }
 
 }  // namespace
 
-Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
-                       int max_threads, Stream stream) {
+Status launch_tile_map(const DividedRows& divided, const ExpertRange& group, int tile_rows, void* map,
+                       gpu::IdError* error, int max_threads, Stream stream) {
+  const auto [offsets, experts, rows] = divided;
   auto* header = static_cast<TileMapHeader*>(map);
   auto* tiles = reinterpret_cast<RowTile*>(header + 1);
   auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
@@ -116,7 +120,10 @@ Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int ti
                             .error = error,
                             .experts = static_cast<int>(experts),
                             .rows = static_cast<int>(rows),
-                            .tile_rows = tile_rows};
+                            .tile_rows = tile_rows,
+                            .first_expert = static_cast<int>(group.first),
+                            .first_range = group.first == 0 ? 0 : static_cast<int>(group.first) + 1,
+                            .end_range = static_cast<int>(group.end() + (group.end() == experts ? 2 : 1))};
   const int threads = max_threads < kMaxThreads ? max_threads : kMaxThreads;
   return launch("tile_map", tile_map_kernel, dim3(1), dim3(threads), 0, stream, arguments);
 }

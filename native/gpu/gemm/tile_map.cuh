@@ -1,6 +1,7 @@
 // The device side of a tile map: building it, and finding a block's next tile.
 #pragma once
 
+#include "core/layer/description.h"
 #include "gpu/gemm/tile_map.h"
 #include "gpu/runtime/id_error.h"
 
@@ -12,11 +13,19 @@ namespace moe::MOE_GPU_NAMESPACE {
 using gpu::RowTile;
 using gpu::TileMapHeader;
 
-// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes: `rows` rows that offsets [experts + 1]
-// divide among experts, in tiles of `tile_rows`. An offset that descends or is outside 0 .. rows counts as the one
-// before it; the first such offset is reported.
-Status launch_tile_map(const int* offsets, int64_t experts, int64_t rows, int tile_rows, void* map, gpu::IdError* error,
-                       int max_threads, Stream stream);
+// Rows that offsets [experts + 1] divide among experts. An offset that descends or is outside 0 .. rows counts as the
+// one before it; the first such offset is reported.
+struct DividedRows {
+  const int* offsets;
+  int64_t experts;
+  int64_t rows;
+};
+
+// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes, with tiles of `tile_rows`. It has the rows
+// of `group`, whose first expert is 0 in the map. Rows before the first expert's and after the last's go to the groups
+// that have these experts.
+Status launch_tile_map(const DividedRows& divided, const ExpertRange& group, int tile_rows, void* map,
+                       gpu::IdError* error, int max_threads, Stream stream);
 
 __device__ __forceinline__ const RowTile* row_tiles(const TileMapHeader* map) {
   return reinterpret_cast<const RowTile*>(map + 1);

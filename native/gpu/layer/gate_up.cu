@@ -4,7 +4,8 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// inner = act(gate x) * (up x) * (factor x): the first product sets the inner activations, the others multiply them.
+// inner = act(gate x) * (up x) * (factor x): a group's first product sets its inner activations, the others multiply
+// them.
 Status run_gate_up(const Pass& pass) {
   const TensorView& x = pass.forward.x;
   const int64_t tokens = x.shape[0];
@@ -14,17 +15,22 @@ Status run_gate_up(const Pass& pass) {
         {.data = pass.workspace + converted.x, .dtype = converted.dtype, .rows = tokens, .pitch = converted.pitch},
         pass.traits, pass.stream));
   }
-  const size_t inner_products = pass.plan.products.size() - 1;
-  for (size_t i = 0; i < inner_products; ++i) {
+  bool first_of_group = true;
+  for (size_t i = 0; i < pass.plan.products.size(); ++i) {
     const gpu::ProductPlan& plan = pass.plan.products[i];
+    if (plan.role == gpu::ProductRole::down) {
+      first_of_group = true;
+      continue;
+    }
     const gpu::GemmPlan& gemm = plan.gemm;
     MOE_TRY(multiply(
         pass, i,
         {.x = gemm.converts_x ? gpu::matrix_view(pass.workspace + plan.x, gemm.x_dtype(), tokens, gemm.x_pitch) : x,
          .token_of_row = pass.state.token_of_row,
          .weight_of_row = pass.state.weight_of_row,
-         .y = pass.state.inner,
-         .multiplies_y = i > 0}));
+         .y = pass.state.inner[plan.group],
+         .multiplies_y = !first_of_group}));
+    first_of_group = false;
   }
   return {};
 }

@@ -43,6 +43,7 @@ Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan
                                   .x = f.x.dtype,
                                   .x_aligned = gpu::rows_aligned(f.x),
                                   .tf32 = context_.tf32,
+                                  .inputs = weights_->inputs(),
                                   .stages = stages,
                                   .logits_given = !f.logits.absent(),
                                   .ids_given = !f.ids.absent()};

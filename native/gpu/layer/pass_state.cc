@@ -42,7 +42,10 @@ void place_state(Stages stages, const LayerDescription& layer, const LayerForwar
     for (const TileMapPlan& map : plan.maps) state->tile_maps.push_back(memory + map.map);
   }
   if (runs(Stage::gate_up)) {
-    state->inner = matrix_view(memory + plan.inner, plan.inner_dtype, plan.row_count, plan.inner_pitch);
+    state->inner.clear();
+    for (const GroupPlan& group : plan.groups) {
+      state->inner.push_back(matrix_view(memory + plan.inner, group.inner_dtype, plan.row_count, group.inner_pitch));
+    }
   }
   if (runs(Stage::down)) {
     state->rows = matrix_view(memory + plan.rows, plan.rows_dtype, plan.row_count, layer.hidden);

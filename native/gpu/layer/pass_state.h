@@ -26,8 +26,8 @@ struct PassState {
   TensorView weight_of_row;      // [slots] f32; absent if weights multiply the outputs
   std::vector<char*> tile_maps;  // in the order of plan.maps
 
-  TensorView inner;  // [R, plan.inner_pitch]
-  TensorView rows;   // [R, H]
+  std::vector<TensorView> inner;  // [R, its inner_pitch], in the order of plan.groups: all in the same memory
+  TensorView rows;                // [R, H]
 };
 
 // Places the results of `stages` in `memory`. Those of earlier stages stay where they are.

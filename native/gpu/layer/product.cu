@@ -1,5 +1,6 @@
 #include "gpu/layer/product.h"
 
+#include "gpu/gemm/gather_inputs.cuh"
 #include "gpu/gemm/grouped_gemm.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -15,12 +16,24 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
                                           .pitch = rows.y.shape[1],
                                           .weight_of_row = rows.weight_of_row.as<float>(),
                                           .multiplies_y = rows.multiplies_y}};
+  const void* map = pass.state.tile_maps[plan.map];
   if (!rows.token_of_row.absent()) {
     operands.input.token_of_row = rows.token_of_row.as<int>();
     operands.input.token_error = pass.errors.next(
         {.parameter = "forward: token of row", .what = "a row", .limit = rows.x.shape[0], .columns = 0});
   }
-  return launch_grouped_gemm(operands, plan.gemm, pass.state.tile_maps[plan.map], pass.stream);
+  if (plan.inputs != gpu::InputUse::as_they_are) {
+    // Every row has a token.
+    void* gathered = pass.workspace + pass.plan.gathered;
+    MOE_TRY(launch_gather_inputs({.source = operands.input,
+                                  .dtype = rows.x.dtype,
+                                  .pitch = rows.x.shape[1],
+                                  .rows = gathered,
+                                  .places = nullptr},
+                                 *product.weight, plan.gemm, map, pass.traits, pass.stream));
+    operands.input = {.x = gathered, .rows = pass.plan.row_count};
+  }
+  return launch_grouped_gemm(operands, plan.gemm, map, pass.stream);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -46,9 +46,10 @@ Status run_sort(const Pass& pass) {
   for (size_t i = 0; i < pass.plan.maps.size(); ++i) {
     error = pass.errors.next(
         {.parameter = "forward: offsets", .what = nullptr, .limit = pass.plan.row_count, .columns = 0});
-    MOE_TRY(launch_tile_map(state.offsets.as<int>(), layer.all_experts(), pass.plan.row_count,
-                            pass.plan.maps[i].tile_rows, state.tile_maps[i], error, pass.traits.max_threads,
-                            pass.stream));
+    const gpu::TileMapPlan& map = pass.plan.maps[i];
+    MOE_TRY(launch_tile_map({state.offsets.as<int>(), layer.all_experts(), pass.plan.row_count},
+                            pass.plan.groups[map.group].experts, map.tile_rows, state.tile_maps[i], error,
+                            pass.traits.max_threads, pass.stream));
   }
   return {};
 }

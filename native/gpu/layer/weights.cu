@@ -26,8 +26,9 @@ Status LayerWeights::create(const LayerDescription& layer, Runtime& runtime, std
   MOE_TRY(check_plain("formats.router", *layer.formats.router));
   if (layer.shared_gate != SharedGate::none) MOE_TRY(check_plain("formats.sharedGate", *layer.formats.shared_gate));
   std::unique_ptr<LayerWeights> made(new LayerWeights(layer, runtime));
+  const std::vector<ExpertGroup> groups = layer.groups();
   for (const gpu::LayerProduct& each : gpu::layer_products(layer)) {
-    Product product{.role = each.role};
+    Product product{.role = each.role, .experts = groups[each.group].experts};
     MOE_TRY(GpuPackedExperts::create(each.product, runtime, &product.weight));
     product.bias = std::make_unique<Parameter>(runtime, layer.bias_dtype, each.product.experts, each.product.rows);
     made->products_.push_back(std::move(product));
@@ -49,10 +50,14 @@ Status LayerWeights::set_shared_gate(const WeightView& weight, const MatrixView&
 }
 
 Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
-  for (const Product& product : products_) MOE_TRY(set_product(product, expert, weights));
+  for (const Product& product : products_) {
+    if (!product.experts.contains(expert)) continue;
+    MOE_TRY(set_product(product, expert - product.experts.first, weights));
+  }
   return {};
 }
 
+// `expert` counts within the product.
 Status LayerWeights::set_product(const Product& product, int64_t expert, const ExpertViews& w) {
   const auto set = [&](const WeightView& weight, const WeightView& up, const MatrixView& bias) -> Status {
     MOE_TRY(product.weight->set_expert(expert, weight, up));
@@ -68,6 +73,12 @@ Status LayerWeights::set_product(const Product& product, int64_t expert, const E
   if (!is_gated(layer_.activation)) return set(w.up, {}, w.up_bias);
   MOE_TRY(set(w.gate, w.up, w.gate_bias));
   return product.bias->set(plain_weight(w.up_bias), expert, layer_.intermediate);
+}
+
+std::vector<gpu::InputUse> LayerWeights::inputs() const {
+  std::vector<gpu::InputUse> uses;
+  for (const Product& product : products_) uses.push_back(product.weight->inputs().use());
+  return uses;
 }
 
 size_t LayerWeights::bytes() const {

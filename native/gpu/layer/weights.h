@@ -16,8 +16,9 @@ class LayerWeights {
   // One of layer_products() and its weights.
   struct Product {
     gpu::ProductRole role;
+    ExpertRange experts;
     std::unique_ptr<GpuPackedExperts> weight = nullptr;
-    std::unique_ptr<Parameter> bias = nullptr;  // [all experts, rows of the product]
+    std::unique_ptr<Parameter> bias = nullptr;  // [experts, rows of the product]
   };
 
   static Status create(const LayerDescription& layer, Runtime& runtime, std::unique_ptr<LayerWeights>* weights);
@@ -34,6 +35,8 @@ class LayerWeights {
   const TensorView& shared_gate_bias() const { return shared_gate_bias_.view(); }
   // In the order of layer_products().
   const std::vector<Product>& products() const { return products_; }
+  // What each of them does to its inputs.
+  std::vector<gpu::InputUse> inputs() const;
   size_t bytes() const;
 
  private:

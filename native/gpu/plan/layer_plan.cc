@@ -24,7 +24,7 @@ struct StageParts {
 };
 
 // Places each product's converted x and tile map; products share them where they can.
-void place_products(LayerPlan& plan, int64_t tokens, StageParts& parts) {
+void place_products(LayerPlan& plan, const LayerDescription& layer, int64_t tokens, StageParts& parts) {
   for (ProductPlan& product : plan.products) {
     const GemmPlan& gemm = product.gemm;
     if (gemm.converts_x) {
@@ -40,44 +40,83 @@ void place_products(LayerPlan& plan, int64_t tokens, StageParts& parts) {
   }
   for (ProductPlan& product : plan.products) {
     const int tile_rows = product.gemm.tile.rows;
-    auto same = std::find_if(plan.maps.begin(), plan.maps.end(),
-                             [&](const TileMapPlan& each) { return each.tile_rows == tile_rows; });
+    auto same = std::find_if(plan.maps.begin(), plan.maps.end(), [&](const TileMapPlan& each) {
+      return each.group == product.group && each.tile_rows == tile_rows;
+    });
     if (same == plan.maps.end()) {
-      const size_t map = parts.leave(Stage::sort, product.gemm.tile_map_bytes);
-      same = plan.maps.insert(same, {.tile_rows = tile_rows, .map = map});
+      const size_t bytes = tile_map_bytes(plan.row_count, layer.all_experts(), tile_rows);
+      const size_t map = parts.leave(Stage::sort, bytes);
+      same = plan.maps.insert(same, {.group = product.group, .tile_rows = tile_rows, .map = map});
     }
     product.map = static_cast<size_t>(same - plan.maps.begin());
   }
 }
 
+// Places the rows that products gather, one product after another.
+size_t place_gathered(const LayerPlan& plan, StageParts& parts) {
+  size_t most = 0;
+  for (const ProductPlan& product : plan.products) {
+    if (product.inputs == InputUse::as_they_are) continue;
+    const Stage stage = product.role == ProductRole::down ? Stage::down : Stage::gate_up;
+    const size_t bytes = size_of(plan.row_count * product.gemm.x_pitch, product.gemm.x_dtype());
+    if (parts.runs(stage)) most = std::max(most, bytes);
+  }
+  return parts.workspace.take(most);
+}
+
+// Plans the rows between the products of each group, and those behind them.
+void plan_inner(const LayerDescription& layer, LayerPlan* plan) {
+  const auto bytes = [](DType dtype) { return static_cast<int64_t>(info(dtype).bytes); };
+  const DType first = plan->groups.front().inner_dtype;
+  bool equal = true;
+  for (const GroupPlan& group : plan->groups) {
+    const int64_t row_bytes = whole_vectors(layer.intermediate, group.inner_dtype) * bytes(group.inner_dtype);
+    plan->inner_row_bytes = std::max(plan->inner_row_bytes, row_bytes);
+    equal = equal && group.inner_dtype == first;
+  }
+  for (GroupPlan& group : plan->groups) group.inner_pitch = plan->inner_row_bytes / bytes(group.inner_dtype);
+  for (ProductPlan& product : plan->products) {
+    const bool reads_inner = product.role == ProductRole::down && product.inputs == InputUse::as_they_are;
+    if (reads_inner) product.gemm.x_pitch = plan->groups[product.group].inner_pitch;
+  }
+  // Softmax of rounded values would have relative errors that grow with the values.
+  const bool softmax = layer.output_activation == OutputActivation::softmax;
+  plan->rows_dtype = softmax || !equal ? DType::f32 : first;
+}
+
 // Plans the products and the dtypes between them: what down multiplies is stored as down's kernel takes it.
 Status plan_products(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
                      LayerPlan* plan) {
+  const std::vector<ExpertGroup> groups = layer.groups();
+  const int64_t shared_rows = problem.tokens * layer.shared_experts;
+  for (const ExpertGroup& group : groups) plan->groups.push_back({.experts = group.experts});
   for (const LayerProduct& each : layer_products(layer)) {
     const ExpertProduct& product = each.product;
     const bool down = each.role == ProductRole::down;
+    ProductPlan planned{.role = each.role, .group = each.group};
+    if (!problem.inputs.empty()) planned.inputs = problem.inputs[plan->products.size()];
+    const DType tokens = as_read(planned.inputs, problem.x);
     const GemmKernel* kernel = nullptr;
-    MOE_TRY(find_gemm_kernel({.tokens = problem.x, .format = product.format, .tf32 = problem.tf32}, traits, &kernel));
-    ProductPlan planned{};
+    MOE_TRY(find_gemm_kernel({.tokens = tokens, .format = product.format, .tf32 = problem.tf32}, traits, &kernel));
+    // Rows that are made for the product are as its kernel wants them.
+    const bool made = down || planned.inputs != InputUse::as_they_are;
     planned.gemm = kernel->plan(*kernel,
-                                {.x = down ? kernel->x : problem.x,
+                                {.x = made ? kernel->x : problem.x,
                                  .format = product.format,
-                                 .rows = plan->row_count,
+                                 .rows = groups.size() == 1 ? plan->row_count
+                                         : each.group == 0  ? plan->row_count - shared_rows
+                                                            : shared_rows,
                                  .experts = product.experts,
                                  .packed_rows = packed_rows(product),
                                  .columns = product.columns,
-                                 .x_aligned = down || problem.x_aligned,
+                                 .x_aligned = made || problem.x_aligned,
                                  .tf32 = problem.tf32},
                                 traits);
-    if (down) {
-      plan->inner_dtype = kernel->x;
-      plan->inner_pitch = whole_vectors(layer.intermediate, kernel->x);
-      planned.gemm.x_pitch = plan->inner_pitch;
-    }
+    if (made) planned.gemm.x_pitch = whole_vectors(product.columns, kernel->x);
+    if (down) plan->groups[each.group].inner_dtype = kernel->x;
     plan->products.push_back(planned);
   }
-  // Softmax of rounded values would have relative errors that grow with the values.
-  plan->rows_dtype = layer.output_activation == OutputActivation::softmax ? DType::f32 : plan->inner_dtype;
+  plan_inner(layer, plan);
   return {};
 }
 
@@ -101,43 +140,47 @@ Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, 
   plan->weight_of_row = parts.leave(Stage::sort, size_of(weighed_rows, DType::f32));
   plan->row_of_slot = parts.leave(Stage::sort, size_of(slots, DType::i32));
   plan->sort_counts = parts.use(Stage::sort, plan->sort.workspace_bytes);
-  place_products(*plan, problem.tokens, parts);
-  plan->inner = parts.leave(Stage::gate_up, size_of(plan->row_count * plan->inner_pitch, plan->inner_dtype));
+  place_products(*plan, layer, problem.tokens, parts);
+  plan->gathered = place_gathered(*plan, parts);
+  plan->inner = parts.leave(Stage::gate_up, static_cast<size_t>(plan->row_count * plan->inner_row_bytes));
   plan->rows = parts.leave(Stage::down, size_of(plan->row_count * layer.hidden, plan->rows_dtype));
   return {};
+}
+
+void add_products(const LayerDescription& layer, const ExpertGroup& group, size_t index,
+                  std::vector<LayerProduct>* products) {
+  const ExpertFormats& formats = group.formats;
+  const auto add = [&](ProductRole role, int64_t rows, const WeightFormat* format, Activation activation,
+                       ActivationPart part) {
+    products->push_back({role,
+                         {.experts = group.experts.count,
+                          .rows = rows,
+                          .columns = role == ProductRole::down ? layer.intermediate : layer.hidden,
+                          .format = format,
+                          .activation = activation,
+                          .clamp = layer.clamp,
+                          .part = part},
+                         index});
+  };
+  const int64_t intermediate = layer.intermediate;
+  const Activation activation = layer.activation;
+  constexpr ActivationPart kWhole = ActivationPart::whole;
+  if (layer.factor) add(ProductRole::factor, intermediate, formats.factor, Activation::none, kWhole);
+  if (layer.gate_apart(formats)) {
+    add(ProductRole::gate, intermediate, formats.gate, activation, ActivationPart::gate);
+    add(ProductRole::up, intermediate, formats.up, activation, ActivationPart::up);
+  } else {
+    add(ProductRole::gate_up, layer.gate_up_rows(), formats.up, activation, kWhole);
+  }
+  add(ProductRole::down, layer.hidden, formats.down, Activation::none, kWhole);
 }
 
 }  // namespace
 
 std::vector<LayerProduct> layer_products(const LayerDescription& layer) {
-  const LayerFormats& formats = layer.formats;
-  const auto inner = [&](ProductRole role, int64_t rows, const WeightFormat* format, Activation activation,
-                         ActivationPart part) {
-    return LayerProduct{role,
-                        {.experts = layer.all_experts(),
-                         .rows = rows,
-                         .columns = layer.hidden,
-                         .format = format,
-                         .activation = activation,
-                         .clamp = layer.clamp,
-                         .part = part}};
-  };
-  const int64_t intermediate = layer.intermediate;
-  constexpr ActivationPart kWhole = ActivationPart::whole;
   std::vector<LayerProduct> products;
-  if (layer.factor) {
-    products.push_back(inner(ProductRole::factor, intermediate, formats.factor, Activation::none, kWhole));
-  }
-  if (is_gated(layer.activation) && formats.gate != formats.up) {
-    const Activation activation = layer.activation;
-    products.push_back(inner(ProductRole::gate, intermediate, formats.gate, activation, ActivationPart::gate));
-    products.push_back(inner(ProductRole::up, intermediate, formats.up, activation, ActivationPart::up));
-  } else {
-    products.push_back(inner(ProductRole::gate_up, layer.gate_up_rows(), formats.up, layer.activation, kWhole));
-  }
-  products.push_back(
-      {ProductRole::down,
-       {.experts = layer.all_experts(), .rows = layer.hidden, .columns = layer.intermediate, .format = formats.down}});
+  const std::vector<ExpertGroup> groups = layer.groups();
+  for (size_t i = 0; i < groups.size(); ++i) add_products(layer, groups[i], i, &products);
   return products;
 }
 
@@ -164,8 +207,10 @@ std::string describe(const LayerPlan& plan) {
   std::ostringstream text;
   text << describe(plan.sort);
   for (const ProductPlan& product : plan.products) text << "\n" << describe(product.gemm);
-  text << "\ninner " << info(plan.inner_dtype).name << " rows of " << plan.inner_pitch << ", state " << plan.state_bytes
-       << ", workspace " << plan.workspace_bytes;
+  for (const GroupPlan& group : plan.groups) {
+    text << "\ninner " << info(group.inner_dtype).name << " rows of " << group.inner_pitch;
+  }
+  text << ", state " << plan.state_bytes << ", workspace " << plan.workspace_bytes;
   return text.str();
 }
 

@@ -316,6 +316,43 @@ def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=Non
     return build
 
 
+def floats(number, dtype):
+    def make(random, shape):
+        stored, weights = number(random.normal(0, 0.2, shape))
+        return weights, {"weight": (dtype, stored)}
+    return make
+
+
+def shared(make, make_shared, quantization, width):
+    """A layer of Qwen2-MoE whose shared expert is in another format."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        tensors, matrices = {}, {}
+        for expert in [*range(E), "shared"]:
+            stem, inner = (f"{block}.shared_expert", width) if expert == "shared" else (f"{block}.experts.{expert}", I)
+            for role, shape in {"gate": (inner, H), "up": (inner, H), "down": (H, inner)}.items():
+                matrices[expert, role], parts = (make_shared if expert == "shared" else make)(random, shape)
+                tensors |= {f"{stem}.{role}_proj.{name}": part for name, part in parts.items()}
+        tensors[f"{block}.gate.weight"], router = draw_router(random, H)
+        bits, shared_gate = bf16(random.normal(0, 0.3, (1, H)))
+        tensors[f"{block}.shared_expert_gate.weight"] = ("BF16", bits)
+        x = random.normal(0, 1, (T, H)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            gate, up, down = (matrices[index, role] for role in ("gate", "up", "down"))
+            return down @ swiglu(gate @ row, up @ row)
+
+        output = mixture(rows, rows @ router.T, K, expert)
+        output += np.stack([expert("shared", row) / (1 + np.exp(-(shared_gate @ row))) for row in rows])
+        config = {"model_type": "qwen2_moe", "num_hidden_layers": 1, "hidden_size": H, "moe_intermediate_size": I,
+                  "shared_expert_intermediate_size": width, "num_experts": E, "num_experts_per_tok": K,
+                  "norm_topk_prob": True, "hidden_act": "silu", "torch_dtype": "bfloat16",
+                  "quantization_config": quantization}
+        return config, tensors, x, output, {}
+    return build
+
+
 def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_"):
     """As {@link qwen}, with the experts in two stacks as Transformers 5 names them."""
     def build(random):
@@ -425,6 +462,8 @@ cases = {
     "gptq_symmetric": qwen(gptq(4, 16, symmetric=True), gptq_config | {"checkpoint_format": "gptq", "sym": True, "group_size": 16}),
     "gptq_v2": qwen(gptq(4, 16, version=2), gptq_config | {"checkpoint_format": "gptq_v2", "group_size": 16}),
     "gptq_act_order": qwen(gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}),
+    "gptq_shared_f16": shared(gptq(4, 16, ordered=False), floats(f16, "F16"), gptq_config | {"desc_act": True, "group_size": 16}, 32),
+    "int4_shared_bf16": shared(pack_quantized(4, 32), floats(bf16, "BF16"), group_config("pack-quantized", num_bits=4, strategy="group", group_size=32), 80),
     "gptq_8_bits": qwen(gptq(8, 32), gptq_config | {"bits": 8}),
     "gptq_3_bits": qwen(gptq(3, 32), gptq_config | {"bits": 3}),
     "gptq_2_bits": qwen(gptq(2, 32), gptq_config | {"bits": 2}),

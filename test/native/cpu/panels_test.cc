@@ -136,7 +136,46 @@ MOE_TEST(quantised_weights_take_no_others_and_orders_of_inputs_are_checked) {
   const std::vector<int32_t> order = {0, 2};
   WeightView view = codes.view();
   view.input_order = order.data();
-  MOE_CHECK(packed->set_expert(0, view, {}).code == Code::unsupported_operation);
+  const auto refused = [&](const std::string& message) {
+    MOE_CHECK_EQUAL(packed->set_expert(0, view, {}).message, "setExpert: inputOrder[1]: expected " + message);
+  };
+  refused("from 0 to 1, got 2");
+  MOE_CHECK(packed->inputs().absent());
   MOE_CHECK(CpuPackedExperts::create({.experts = 1, .rows = 1, .columns = 2}, kernels, team, true, &packed).ok());
-  MOE_CHECK_EQUAL(packed->set_expert(0, view, {}).message, "setExpert: inputOrder[1]: expected from 0 to 1, got 2");
+  refused("from 0 to 1, got 2");
+  const std::vector<int32_t> twice = {1, 1};
+  view.input_order = twice.data();
+  refused("every input once, got 1");
+}
+
+MOE_TEST(quantised_weights_keep_what_they_do_to_their_inputs) {
+  test::Random random(7);
+  const Team team{ThreadPool::shared(), 1};
+  const Kernels& kernels = *available_kernels().front();
+  const test::RandomWeight codes(random, kTestU4G16Format, 1, 3);
+  std::unique_ptr<CpuPackedExperts> packed;
+  const ExpertProduct product{.experts = 3, .rows = 1, .columns = 3, .format = &kTestU4G16Format};
+  MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
+  MOE_CHECK(packed->set_expert(0, codes.view(), {}).ok());
+  const size_t bytes = packed->bytes();
+  MOE_CHECK(packed->inputs().absent() && packed->inputs().as_read(DType::bf16) == DType::bf16);
+  const std::vector<int32_t> order = {2, 0, 1};
+  const std::vector<float> scale = {2, 4, 8};
+  WeightView reordered = codes.view(), scaled = codes.view();
+  reordered.input_order = order.data();
+  scaled.input_scale = scale.data();
+  MOE_CHECK(packed->set_expert(1, reordered, {}).ok());
+  MOE_CHECK(packed->inputs().as_read(DType::bf16) == DType::bf16);
+  MOE_CHECK(packed->set_expert(2, scaled, {}).ok());
+  MOE_CHECK(packed->inputs().as_read(DType::bf16) == DType::f32);
+  MOE_CHECK_EQUAL(packed->bytes() - bytes, 2u * 64);
+  const auto applied = [&](int64_t expert) {
+    const std::vector<float> x = {10, 20, 30};
+    std::vector<float> values(3);
+    packed->inputs().apply(expert, x.data(), values.data());
+    return values;
+  };
+  MOE_CHECK(applied(0) == std::vector<float>({10, 20, 30}));
+  MOE_CHECK(applied(1) == std::vector<float>({30, 10, 20}));
+  MOE_CHECK(applied(2) == std::vector<float>({20, 80, 240}));
 }

@@ -27,8 +27,13 @@ size_t bytes_of(const LayerPlan& plan) { return plan.state_bytes + plan.workspac
 size_t tile_map(const LayerPlan& plan, const ProductPlan& product) { return plan.maps[product.map].map; }
 
 LayerFormats all_roles(const WeightFormat& format) {
-  return {
-      .router = &format, .shared_gate = &format, .gate = &format, .up = &format, .factor = &format, .down = &format};
+  return {.router = &format,
+          .shared_gate = &format,
+          .gate = &format,
+          .up = &format,
+          .factor = &format,
+          .down = &format,
+          .shared = {}};
 }
 
 LayerDescription small_layer() {
@@ -62,7 +67,7 @@ MOE_TEST(a_layers_state_and_workspace_have_a_place_for_every_part) {
   const ProductPlan &gate_up = plan.products.front(), &down = plan.products.back();
   MOE_CHECK(gate_up.gemm.converts_x);
   MOE_CHECK_EQUAL(gate_up.gemm.x_pitch, 48);
-  MOE_CHECK_EQUAL(plan.inner_pitch, 40);
+  MOE_CHECK_EQUAL(plan.groups[0].inner_pitch, 40);
   MOE_CHECK_EQUAL(down.gemm.x_pitch, 40);
   MOE_CHECK(!down.gemm.converts_x);
   MOE_CHECK_EQUAL(tile_map(plan, down), tile_map(plan, gate_up));
@@ -183,7 +188,7 @@ MOE_TEST(float32_layers_keep_float32_between_the_products) {
   layer.bank = {0, 4};
   layer.formats = all_roles(kBF16Format);
   const LayerPlan plan = planned(layer, of_tokens(layer, 10, DType::f32, true));
-  MOE_CHECK(plan.inner_dtype == DType::f32);
+  MOE_CHECK(plan.groups[0].inner_dtype == DType::f32);
   MOE_CHECK_EQUAL(std::string(plan.products.back().gemm.kernel->name), "fma_bf16");
 }
 
@@ -199,7 +204,7 @@ MOE_TEST(each_role_is_planned_in_its_own_format) {
   MOE_CHECK_EQUAL(std::string(up.kernel->name), "mma_bf16");
   MOE_CHECK(!up.converts_x);
   MOE_CHECK_EQUAL(std::string(down.kernel->name), "fma_f16");
-  MOE_CHECK(plan.inner_dtype == DType::f32);
+  MOE_CHECK(plan.groups[0].inner_dtype == DType::f32);
   MOE_CHECK_EQUAL(plan.converted.size(), 1u);
 }
 
@@ -218,6 +223,44 @@ MOE_TEST(a_gate_of_another_format_is_a_product_of_its_own) {
   }
   layer.activation = Activation::relu;
   MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
+}
+
+MOE_TEST(shared_experts_in_other_formats_are_products_of_their_own) {
+  LayerDescription layer = small_layer();
+  layer.shared_experts = 2;
+  const LayerProblem problem = of_tokens(layer, 13, DType::bf16, true);
+  MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
+  layer.formats.shared = ExpertFormats{.gate = &kF32Format, .up = &kBF16Format, .factor = &kF32Format};
+  const std::vector<LayerProduct> products = layer_products(layer);
+  MOE_CHECK_EQUAL(products.size(), 5u);
+  MOE_CHECK(products[1].role == ProductRole::down && products[1].product.experts == 9);
+  MOE_CHECK(products[2].role == ProductRole::gate && products[2].product.experts == 2);
+  const LayerPlan plan = planned(layer, problem);
+  MOE_CHECK_EQUAL(plan.groups.size(), 2u);
+  MOE_CHECK_EQUAL(plan.groups[1].experts.first, 9);
+  // Both kinds of inner activations take the same memory, in rows of the wider.
+  MOE_CHECK(plan.groups[0].inner_dtype == DType::bf16 && plan.groups[1].inner_dtype == DType::f32);
+  MOE_CHECK_EQUAL(plan.groups[0].inner_pitch, 80);
+  MOE_CHECK_EQUAL(plan.groups[1].inner_pitch, 40);
+  MOE_CHECK(plan.rows_dtype == DType::f32);
+  for (const ProductPlan& product : plan.products) MOE_CHECK_EQUAL(plan.maps[product.map].group, product.group);
+}
+
+MOE_TEST(products_that_change_their_inputs_gather_rows) {
+  LayerDescription layer = small_layer();
+  layer.separate_gate = true;
+  LayerProblem problem = of_tokens(layer, 13, DType::bf16, false);
+  const LayerPlan before = planned(layer, problem);
+  MOE_CHECK_EQUAL(before.products.size(), 3u);
+  problem.inputs = {InputUse::reordered, InputUse::scaled, InputUse::as_they_are};
+  const LayerPlan plan = planned(layer, problem);
+  const GemmPlan &gate = plan.products[0].gemm, &up = plan.products[1].gemm;
+  MOE_CHECK_EQUAL(std::string(gate.kernel->name), "mma_bf16");
+  // Not rounded once more.
+  MOE_CHECK_EQUAL(std::string(up.kernel->name), "fma_bf16");
+  for (const GemmPlan* gemm : {&gate, &up}) MOE_CHECK(!gemm->converts_x);
+  MOE_CHECK_EQUAL(gate.x_pitch, 48);
+  check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 48 * 4}}, plan.workspace_bytes);
 }
 
 // bfloat16 tokens with float32 weights pass float32 on to the second product, where tf32 would round what was exact.

@@ -1,0 +1,46 @@
+// Packs rows of x into the tiles that one product reads.
+#pragma once
+
+#include <algorithm>
+
+#include "cpu/gemm/product.h"
+
+namespace moe::cpu {
+
+class RowPacker {
+ public:
+  // Rows of `columns` elements of this dtype.
+  RowPacker(const Kernels& kernels, const GemmKernel& gemm, const CpuPackedExperts& weights, DType dtype)
+      : kernels_(kernels), gemm_(gemm), weights_(weights), dtype_(dtype), columns_(weights.weights().columns) {}
+
+  // Floats that a thread needs to change a row before it is packed.
+  static int64_t line_floats(int64_t columns) { return 2 * columns; }
+
+  // Packs one row as row `r` of its tile at `target`, times a factor unless that is null. `line` has line_floats() if
+  // there is a factor or the weights change their inputs.
+  void pack(const RowTile& tile, int32_t r, const char* x, const float* factor, char* target, float* line) const {
+    const int64_t padded_k = weights_.layout().padded_k;
+    const ExpertInputs& inputs = weights_.inputs();
+    if (factor == nullptr && inputs.absent()) {
+      return kernels_.pack_row(gemm_.arithmetic, dtype_, x, columns_, padded_k, target, r, tile.rows);
+    }
+    kernels_.to_f32(dtype_, x, columns_, line);
+    if (factor != nullptr) {
+      for (int64_t k = 0; k < columns_; ++k) line[k] *= *factor;
+    }
+    if (!inputs.absent()) {
+      inputs.apply(tile.expert, line, line + columns_);
+      line += columns_;
+    }
+    kernels_.pack_row(gemm_.arithmetic, DType::f32, line, columns_, padded_k, target, r, tile.rows);
+  }
+
+ private:
+  const Kernels& kernels_;
+  const GemmKernel& gemm_;
+  const CpuPackedExperts& weights_;
+  DType dtype_;
+  int64_t columns_;
+};
+
+}  // namespace moe::cpu
