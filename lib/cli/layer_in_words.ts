@@ -48,8 +48,8 @@ function routingClauses(description: MoeLayerDescription, details: LayerDetails)
 }
 
 function expertInWords(description: MoeLayerDescription, { expertBiases = false }: LayerDetails): string {
-  const { activation, clamp, factor, outputActivation } = description;
-  const first = [...(isGated(activation) ? ["gate"] : []), "up", ...(factor ? ["factor"] : [])].join(", ");
+  const { activation, clamp, multiplier, outputActivation } = description;
+  const first = [...(isGated(activation) ? ["gate"] : []), "up", ...(multiplier ? ["multiplier"] : [])].join(", ");
   const numbers = `: alpha ${clamp.alpha}, limit ${clamp.limit}, offset ${clamp.offset}`;
   return [
     `${first} and down${expertBiases ? " with biases" : ""}`,

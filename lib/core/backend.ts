@@ -76,8 +76,8 @@ export interface LayerDescription extends Gating {
   readonly sharedGate: SharedGate;
   readonly activation: Activation;
   readonly clamp: Clamp;
-  /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (factor x)). */
-  readonly factor: boolean;
+  /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
+  readonly multiplier: boolean;
   readonly outputActivation: OutputActivation;
   readonly weightOn: WeightPlace;
   /** The formats in which matrices are stored, by role. */
@@ -100,7 +100,7 @@ export interface LayerDescription extends Gating {
 export interface ExpertFormats {
   readonly gate: WeightFormatName;
   readonly up: WeightFormatName;
-  readonly factor: WeightFormatName;
+  readonly multiplier: WeightFormatName;
   readonly down: WeightFormatName;
 }
 
@@ -199,13 +199,13 @@ export interface CapturedHandle {
 export type WeightParts = Readonly<Record<string, TensorHandle>>;
 
 /**
- * One expert's weights: gate (null if not gated), up and factor (null if the layer has none) [I, H], down [H, I];
+ * One expert's weights: gate (null if not gated), up and multiplier (null if the layer has none) [I, H], down [H, I];
  * biases [I], [I], [H], or null.
  */
 export interface ExpertMatrices {
   readonly gate: WeightMatrix | null;
   readonly up: WeightMatrix;
-  readonly factor: WeightMatrix | null;
+  readonly multiplier: WeightMatrix | null;
   readonly down: WeightMatrix;
   readonly gateBias: StridedMatrix | null;
   readonly upBias: StridedMatrix | null;

@@ -39,7 +39,7 @@ export interface LayerParameters {
 }
 
 export interface ExpertParameters {
-  /** The matrices of the first products: gate, up, factor. */
+  /** The matrices of the first products: gate, up, multiplier. */
   readonly gateUp: number;
   readonly down: number;
 }
@@ -52,8 +52,8 @@ export function layerParameters(
   description: LayerDescription,
   sharedWidth = description.sharedExperts * description.intermediateSize,
 ): LayerParameters {
-  const { hiddenSize, intermediateSize, numExperts, activation, factor, sharedGate } = description;
-  const projections = (isGated(activation) ? 2 : 1) + (factor ? 1 : 0);
+  const { hiddenSize, intermediateSize, numExperts, activation, multiplier, sharedGate } = description;
+  const projections = (isGated(activation) ? 2 : 1) + (multiplier ? 1 : 0);
   const expert = (width: number): ExpertParameters => ({
     gateUp: projections * width * hiddenSize,
     down: width * hiddenSize,
@@ -105,7 +105,7 @@ export function layerWork(
   dtype: DType,
   parameters: LayerParameters = layerParameters(description),
 ): LayerWork {
-  const { hiddenSize, intermediateSize, sharedExperts, formats, activation, factor } = description;
+  const { hiddenSize, intermediateSize, sharedExperts, formats, activation, multiplier } = description;
   const { router, expert, shared, sharedGate } = parameters;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
@@ -114,8 +114,8 @@ export function layerWork(
     weightBytes: touchedExperts * size * bytes,
   });
   /** Bytes of a weight of the first products, on average, and of the last. */
-  const bytesOfExpert = ({ gate, up, factor: third, down }: ExpertFormats) => {
-    const first = [...(isGated(activation) ? [gate] : []), up, ...(factor ? [third] : [])];
+  const bytesOfExpert = ({ gate, up, multiplier: third, down }: ExpertFormats) => {
+    const first = [...(isGated(activation) ? [gate] : []), up, ...(multiplier ? [third] : [])];
     const gateUp = first.reduce((total, format) => total + bytesOf(format, hiddenSize), 0) / first.length;
     return { gateUp, down: bytesOf(down, intermediateSize) };
   };

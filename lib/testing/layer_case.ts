@@ -128,7 +128,7 @@ function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }:
     [`clamp ${Object.values(clamp ?? {}).join(" ")}`]: clamp,
     [`${x} x ${weights}`]: true,
     biases: problem.biases,
-    factor: problem.factor,
+    multiplier: problem.multiplier,
     [`${outputActivation} of outputs`]: outputActivation !== "none",
     "weight on input": problem.weightOn === "input",
     [`shared ${shared?.intermediateSize}`]: shared,

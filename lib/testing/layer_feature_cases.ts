@@ -31,20 +31,20 @@ const sharedExperts: readonly LayerProblem[] = [
 
 const formulas: readonly LayerProblem[] = [
   ...activations.flatMap((activation): LayerProblem[] => [
-    { ...small, activation, factor: true },
+    { ...small, activation, multiplier: true },
     { ...small, ...bf16, activation, biases: true },
   ]),
   { ...small, activation: "swiglu_clamped", biases: true, clamp: { alpha: 0.7, limit: 0.9, offset: -0.5 } },
   { ...small, ...bf16, activation: "swiglu_clamped", clamp: { alpha: 2, limit: 1.5, offset: 0 }, routing: "even" },
-  { ...small, factor: true, biases: true, routing: "one_expert" },
-  { ...small, ...bf16, factor: true, sharedExpert: { intermediateSize: 50 } },
+  { ...small, multiplier: true, biases: true, routing: "one_expert" },
+  { ...small, ...bf16, multiplier: true, sharedExpert: { intermediateSize: 50 } },
   { ...small, outputActivation: "softmax", activation: "relu", biases: true },
   { ...small, ...bf16, outputActivation: "softmax", activation: "relu", biases: true, routing: "some_dropped" },
   { ...small, outputActivation: "softmax", hiddenSize: 300, weightOn: "input" },
   { ...small, weightOn: "input", biases: true },
   { ...small, ...bf16, weightOn: "input", biases: true },
   { ...small, weightOn: "input", activation: "relu", biases: true, routing: "some_dropped" },
-  { ...small, ...bf16, weightOn: "input", factor: true, routing: "uneven" },
+  { ...small, ...bf16, weightOn: "input", multiplier: true, routing: "uneven" },
   { ...small, weightOn: "input", sharedExpert: { intermediateSize: 40 }, biases: true, topK: 1 },
   // More slots than a GPU sorts in one block.
   {
@@ -54,7 +54,7 @@ const formulas: readonly LayerProblem[] = [
     topK: 2,
     tokens: 2900,
     weightOn: "input",
-    factor: true,
+    multiplier: true,
     sharedExpert: { intermediateSize: 5 },
   },
   { ...small, ...bf16, logits: true },

@@ -14,7 +14,7 @@ export type Draw = (shape: Shape, deviation: number) => Tensor<FloatDType>;
  */
 export function randomExpert(
   draw: Draw,
-  { hiddenSize, activation = "swiglu", factor = false }: MoeLayerConfig,
+  { hiddenSize, activation = "swiglu", multiplier = false }: MoeLayerConfig,
   width: number,
   biases: boolean,
   lead: Shape = [],
@@ -23,7 +23,7 @@ export function randomExpert(
   const present = {
     gate: gated,
     up: true,
-    factor,
+    multiplier,
     down: true,
     gateBias: gated && biases,
     upBias: biases,

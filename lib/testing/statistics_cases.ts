@@ -190,7 +190,7 @@ export function accumulateCase(count: number): Case {
       for (let call = 0; call < 5; call++) {
         const large = Int32Array.from({ length: count }, () => inputs.random.integer(-(2 ** 31), 2 ** 31 - 1));
         accumulate(integers, inputs.integers(large, [count]));
-        accumulate(floats, inputs.normals([count], "f32") as Tensor<"f32">, { factor: 10 ** call });
+        accumulate(floats, inputs.normals([count], "f32") as Tensor<"f32">, { scale: 10 ** call });
       }
       for (const totals of [integers, floats] as Tensor<"f32">[]) {
         const before = inputs.keep(inputs.device.zeros([count, 2], totals.dtype));

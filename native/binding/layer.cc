@@ -62,7 +62,7 @@ static std::optional<ExpertFormats> shared_formats(Napi::Env env, Napi::Value gi
   const Napi::Object formats = given.As<Napi::Object>();
   return ExpertFormats{.gate = weight_format(env, formats.Get("gate")),
                        .up = weight_format(env, formats.Get("up")),
-                       .factor = weight_format(env, formats.Get("factor")),
+                       .multiplier = weight_format(env, formats.Get("multiplier")),
                        .down = weight_format(env, formats.Get("down"))};
 }
 
@@ -75,7 +75,7 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   description.shared_gate = choice<SharedGate>(env, given.Get("sharedGate"), "sharedGate");
   description.activation = choice<Activation>(env, given.Get("activation"), "activation");
   description.clamp = read_fields<Clamp>(given.Get("clamp"), "clamp");
-  description.factor = given.Get("factor").ToBoolean();
+  description.multiplier = given.Get("multiplier").ToBoolean();
   description.output_activation = choice<OutputActivation>(env, given.Get("outputActivation"), "outputActivation");
   description.weight_on = choice<WeightPlace>(env, given.Get("weightOn"), "weightOn");
   const Napi::Object formats = given.Get("formats").ToObject();
@@ -83,7 +83,7 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
                          .shared_gate = weight_format(env, formats.Get("sharedGate")),
                          .gate = weight_format(env, formats.Get("gate")),
                          .up = weight_format(env, formats.Get("up")),
-                         .factor = weight_format(env, formats.Get("factor")),
+                         .multiplier = weight_format(env, formats.Get("multiplier")),
                          .down = weight_format(env, formats.Get("down")),
                          .shared = shared_formats(env, formats.Get("shared"))};
   description.separate_gate = given.Get("separateGate").ToBoolean();
@@ -170,7 +170,7 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   ExpertViews weights;
   weights.gate = optional_weight(env, given.Get("gate"), uses);
   weights.up = weight(env, given.Get("up"), uses);
-  weights.factor = optional_weight(env, given.Get("factor"), uses);
+  weights.multiplier = optional_weight(env, given.Get("multiplier"), uses);
   weights.down = weight(env, given.Get("down"), uses);
   weights.gate_bias = optional_matrix(env, given.Get("gateBias"), uses);
   weights.up_bias = optional_matrix(env, given.Get("upBias"), uses);

@@ -63,7 +63,7 @@ std::string CpuBackend::weight_layout(const LayerDescription& d) const {
     if (group.experts.first > 0) name += "-shared";
     if (is_gated(d.activation)) add("gate", formats.gate);
     add("up", formats.up);
-    if (d.factor) add("factor", formats.factor);
+    if (d.multiplier) add("multiplier", formats.multiplier);
     add("down", formats.down);
   }
   return name;

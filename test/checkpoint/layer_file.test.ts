@@ -298,7 +298,7 @@ describe("storages of weights give the same outputs", () => {
       set("config", "activation", "swiglu_gate_times_up")(contents);
       set("tensors", "expert_gate", { name: "both.{e}", orient: "out_in" })(contents);
     };
-    expect(await withChanged(withFirst(1), async ({ config }) => config)).toMatchObject({ factor: true });
+    expect(await withChanged(withFirst(1), async ({ config }) => config)).toMatchObject({ multiplier: true });
     const output = await withChanged(withFirst(1), outputs);
     expect(await withChanged(withFirst(2), outputs)).toEqual(output.map((value) => 2 * value));
     expect(output.some((value) => value !== 0)).toBe(true);

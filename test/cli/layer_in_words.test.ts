@@ -151,7 +151,7 @@ describe("a layer in words", () => {
 
   test.each<[Partial<MoeLayerConfig>, LayerDetails, string]>([
     [{ activation: "relu2" }, {}, "H 64, I 32, 16 experts of up and down (relu2), 4 per token"],
-    [{ factor: true }, {}, "H 64, I 32, 16 experts of gate, up, factor and down (swiglu), 4 per token"],
+    [{ multiplier: true }, {}, "H 64, I 32, 16 experts of gate, up, multiplier and down (swiglu), 4 per token"],
     [
       { activation: "swiglu_clamped", clamp: { limit: 5 } },
       { expertBiases: true },

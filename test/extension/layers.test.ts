@@ -14,7 +14,7 @@ import { randomU4G16, testU4G16 } from "./formats.js";
 import { negatedForward } from "./stages.js";
 
 const [hidden, inner, experts, tokens] = [50, 37, 4, 9];
-const config = { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: 2, factor: true } as const;
+const config = { hiddenSize: hidden, intermediateSize: inner, numExperts: experts, topK: 2, multiplier: true } as const;
 const u4 = testU4G16.name;
 
 /** The formats in which a layer stores its roles, and in which its weights are given (default: the same). */
@@ -50,10 +50,10 @@ function layerOf(device: Device, { formats, given = {} }: Problem): LayerParts {
   for (let expert = 0; expert < experts; expert++) {
     const gate = matrix(from.gate, inner, hidden);
     const up = matrix(from.up, inner, hidden);
-    const factor = matrix(from.factor, inner, hidden);
+    const multiplier = matrix(from.multiplier, inner, hidden);
     const down = matrix(from.down, hidden, inner);
-    const matrices: ExpertMatrices = { gate, up, factor, down, gateBias: null, upBias: null, downBias: null };
-    set([gate, up, factor, down], () => handle.setExpert(expert, matrices));
+    const matrices: ExpertMatrices = { gate, up, multiplier, down, gateBias: null, upBias: null, downBias: null };
+    set([gate, up, multiplier, down], () => handle.setExpert(expert, matrices));
   }
   return parts;
 }
@@ -72,12 +72,12 @@ function outputOf(device: Device, problem: Problem): Float32Array {
   return y.dataSync() as Float32Array;
 }
 
-const all = (format: string) => ({ gate: format, up: format, factor: format, down: format });
+const all = (format: string) => ({ gate: format, up: format, multiplier: format, down: format });
 const problems: Readonly<Record<string, Problem>> = {
   "all experts, the router in f32": { formats: { router: "f32", ...all(u4) }, x: "f32" },
   "all experts, bf16 tokens": { formats: { router: "bf16", ...all(u4) }, x: "bf16" },
-  "gate but not up": { formats: { router: "f32", gate: u4, up: "f32", factor: "f32", down: "bf16" }, x: "f32" },
-  "up but not gate": { formats: { router: "f32", gate: "f16", up: u4, factor: u4, down: "f32" }, x: "f32" },
+  "gate but not up": { formats: { router: "f32", gate: u4, up: "f32", multiplier: "f32", down: "bf16" }, x: "f32" },
+  "up but not gate": { formats: { router: "f32", gate: "f16", up: u4, multiplier: u4, down: "f32" }, x: "f32" },
   "down alone": { formats: { router: "f32", ...all("bf16"), down: u4 }, x: "f32" },
   "given for roles stored in f32": { formats: { router: "f32", ...all("f32") }, given: all(u4), x: "f32" },
   "given for roles stored in bf16": { formats: { router: "f32", ...all("bf16") }, given: all(u4), x: "f32" },

@@ -274,7 +274,7 @@ export const problems: Readonly<Record<string, Problem>> = {
         ...(normalize !== undefined && { normalize }),
         ...(scoring !== undefined && { scoring }),
         activation: draw.pick(activations),
-        factor: draw.chance(0.2),
+        multiplier: draw.chance(0.2),
         weightOn,
         outputActivation,
         ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),

@@ -19,7 +19,7 @@ const [T, H, I, E, k] = [5, 24, 16, 6, 2];
 const config = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: k };
 const plain = describeLayer({ ...config, activation: "swiglu" }, "f32");
 const shared = describeLayer(
-  { ...config, activation: "relu", factor: true, sharedExpert: { intermediateSize: I, gate: "sigmoid" } },
+  { ...config, activation: "relu", multiplier: true, sharedExpert: { intermediateSize: I, gate: "sigmoid" } },
   "bf16",
 );
 
@@ -48,7 +48,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
   function expert(changed: Partial<ExpertMatrices> = {}): ExpertMatrices {
     const [gate, up, down] = [weight(I, H), weight(I, H), weight(H, I)];
     const biases = { gateBias: matrix(1, I), upBias: matrix(1, I), downBias: matrix(1, H) };
-    return { gate, up, factor: null, down, ...biases, ...changed };
+    return { gate, up, multiplier: null, down, ...biases, ...changed };
   }
 
   /** A layer whose weights are all zero. */
@@ -56,7 +56,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     const layer = device.layer(description);
     layer.setRouter(weight(E, H), matrix(1, E));
     if (description.sharedGate !== "none") layer.setSharedGate(weight(1, H), null);
-    const kinds = description.factor ? { gate: null, gateBias: null, factor: weight(I, H) } : {};
+    const kinds = description.multiplier ? { gate: null, gateBias: null, multiplier: weight(I, H) } : {};
     for (let index = 0; index < E + description.sharedExperts; index++) layer.setExpert(index, expert(kinds));
     return layer;
   }
@@ -112,8 +112,8 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
       "an expert too many": () => layer.setExpert(E, expert()),
       "a negative expert": () => layer.setExpert(-1, expert()),
       "no gate": () => layer.setExpert(0, expert({ gate: null })),
-      "a factor": () => layer.setExpert(0, expert({ factor: weight(I, H) })),
-      "no factor": () => gated.setExpert(0, expert({ gate: null, gateBias: null })),
+      "a multiplier": () => layer.setExpert(0, expert({ multiplier: weight(I, H) })),
+      "no multiplier": () => gated.setExpert(0, expert({ gate: null, gateBias: null })),
       "a shared gate of none": () => layer.setSharedGate(weight(1, H), null),
       "a shared gate of two rows": () => gated.setSharedGate(weight(2, H), null),
       "a shared gate's bias of two": () => gated.setSharedGate(weight(1, H), matrix(1, 2)),
@@ -133,10 +133,10 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
       calls[`${name} columns`] = () => layer.setExpert(0, expert({ [name]: weight(I, H + 1) }));
       calls[`${name}Bias`] = () => layer.setExpert(0, expert({ [`${name}Bias`]: matrix(1, I + 1) }));
     }
-    const factor = (rows: number, columns: number) =>
-      gated.setExpert(0, expert({ gate: null, gateBias: null, factor: weight(rows, columns) }));
-    calls["factor rows"] = () => factor(I + 1, H);
-    calls["factor columns"] = () => factor(I, H + 1);
+    const multiplier = (rows: number, columns: number) =>
+      gated.setExpert(0, expert({ gate: null, gateBias: null, multiplier: weight(rows, columns) }));
+    calls["multiplier rows"] = () => multiplier(I + 1, H);
+    calls["multiplier columns"] = () => multiplier(I, H + 1);
     calls["down rows"] = () => layer.setExpert(0, expert({ down: weight(H + 1, I) }));
     calls["down columns"] = () => layer.setExpert(0, expert({ down: weight(H, I + 1) }));
     calls["down bias"] = () => layer.setExpert(0, expert({ downBias: matrix(1, H + 1) }));

@@ -54,7 +54,7 @@ describe.each(deviceNames)("captured forwards on %s", (name) => {
 
   test("give the same bits as forward when the sort takes several blocks", () => {
     const weightOn = "input";
-    const config = { ...example.config, factor: true, weightOn, sharedExpert: { intermediateSize: 30 } } as const;
+    const config = { ...example.config, multiplier: true, weightOn, sharedExpert: { intermediateSize: 30 } } as const;
     using random = new RandomLayer(device(), { ...example, config, tokens: 2500 });
     using captured = random.layer.capture(2500);
     const values = tokensOf(captured, new Random(7));

@@ -36,8 +36,8 @@ function forward(device: Device, options: Partial<MoeLayerOptions> & Pick<MoeLay
   const x = device.tensor(random.normals(T * H), [T, H]);
   using layer = MoeLayer.create({ ...config, device, router, ...options });
   using y = layer.forward(x);
-  // No expert has a factor.
-  const { factor: _, ...formats } = layer.description.formats;
+  // No expert has a multiplier.
+  const { multiplier: _, ...formats } = layer.description.formats;
   return { y: y.dataSync(), formats, bytes: layer.byteLength };
 }
 

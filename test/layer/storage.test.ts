@@ -17,7 +17,7 @@ const config = {
   intermediateSize: inner,
   numExperts: experts,
   topK: 2,
-  factor: true,
+  multiplier: true,
   sharedExpert: { intermediateSize: 30, gate: "sigmoid" },
 } as const;
 
@@ -56,7 +56,7 @@ describe.each(kernelPaths)("storage by role on $label", (path) => {
     { experts: "bf16", router: "f32" },
     { experts: "f32", router: "bf16", biases: "f32" },
     { experts: "f16", down: "bf16" },
-    { gate: "bf16", up: "f32", factor: "f16", down: "f32" },
+    { gate: "bf16", up: "f32", multiplier: "f16", down: "f32" },
     { experts: "bf16", router: "f16", sharedGate: "f32", biases: "f16" },
   ];
   test.each(roles)("%j computes the same as reference", (dtype) => {
@@ -81,7 +81,7 @@ describe("storage dtypes", () => {
       sharedGate: "f32",
       gate: "f32",
       up: "bf16",
-      factor: "bf16",
+      multiplier: "bf16",
       down: "bf16",
     });
     expect([biasDType, weightDType]).toEqual(["f32", "bf16"]);
@@ -95,7 +95,7 @@ describe("storage dtypes", () => {
     using kept = MoeLayer.create({ ...options, router, dtype: {} });
     expect(kept.description.formats).toEqual({
       router: "f32",
-      ...Object.fromEntries(["sharedGate", "gate", "up", "factor", "down"].map((role) => [role, "f16"])),
+      ...Object.fromEntries(["sharedGate", "gate", "up", "multiplier", "down"].map((role) => [role, "f16"])),
     });
     expect(kept.description.biasDType).toBe("f16");
     using all = MoeLayer.create({ ...options, router });

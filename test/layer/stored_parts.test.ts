@@ -21,12 +21,12 @@ describe.skipIf(process.platform === "win32")("a layer over stored parts", () =>
 
   test("of every kind gives the same bits, and cannot be changed", () => {
     const sharedExpert = { intermediateSize: 40, gate: "softmax" } as const;
-    const config = { ...exampleConfig, factor: true, sharedExpert };
+    const config = { ...exampleConfig, multiplier: true, sharedExpert };
     using random = new RandomLayer(device(), { ...problem, config, biases: true, selectionBias: true });
     using y = random.layer.forward(random.x);
     const expected = y.rawSync();
     const parts = random.parts.onDevice.handle.parts();
-    const matrices = ["down", "factor", "gate_up", "router", "shared_gate"];
+    const matrices = ["down", "multiplier", "gate_up", "router", "shared_gate"];
     const biases = ["down_bias", "gate_up_bias", "router_bias", "selection_bias", "shared_gate_bias"];
     expect(Object.keys(parts).sort()).toEqual([...matrices, ...biases].sort());
     const storedParts = new LayerParts(device(), random.layer.description, { stored: parts });

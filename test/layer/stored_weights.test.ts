@@ -100,7 +100,7 @@ function outputOf(device: Device, problem: Problem, how: "plain" | "stored" | "s
     intermediateSize: inner,
     numExperts: experts,
     topK: 1,
-    factor: true,
+    multiplier: true,
     sharedExpert: { intermediateSize: width, gate: "sigmoid" },
     router: one(draw([experts, hidden]), [experts, hidden], storages[0] as Storage),
     routerBias: one(draw([experts]), [experts], storages[1] as Storage),

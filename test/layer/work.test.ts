@@ -18,7 +18,7 @@ describe("parameters", () => {
   test.each<[Partial<MoeLayerConfig>, number]>([
     [{}, E * H + E * 3 * I * H],
     [{ activation: "relu" }, E * H + E * 2 * I * H],
-    [{ factor: true }, E * H + E * 4 * I * H],
+    [{ multiplier: true }, E * H + E * 4 * I * H],
     [{ sharedExpert: { intermediateSize: 2 * I } }, E * H + E * 3 * I * H + 3 * 2 * I * H],
     [{ sharedExpert: { intermediateSize: I, gate: "sigmoid" } }, E * H + (E + 1) * 3 * I * H + H],
     [{ sharedExpert: { intermediateSize: I, gate: "softmax" } }, E * H + (E + 1) * 3 * I * H + 2 * H],
@@ -79,7 +79,7 @@ describe("load", () => {
 describe("work", () => {
   test("of the chosen experts, the router and the combine", () => {
     const { stages, activationBytes, operations, weightBytes } = layerWork(
-      described({ factor: true }),
+      described({ multiplier: true }),
       { tokens: T, rows: 37, touchedExperts: 9 },
       "f32",
     );

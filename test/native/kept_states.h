@@ -75,7 +75,7 @@ class KeptStates {
         views.gate = draw(*formats.gate, d.intermediate, d.hidden).view;
         views.gate_bias = draw_bias(d.intermediate);
       }
-      if (d.factor) views.factor = draw(*formats.factor, d.intermediate, d.hidden).view;
+      if (d.multiplier) views.multiplier = draw(*formats.multiplier, d.intermediate, d.hidden).view;
       MOE_CHECK(layer_->set_expert(expert, views).ok());
     }
   }
@@ -137,7 +137,7 @@ inline std::vector<LayerDescription> kept_layers() {
   LayerDescription shared = plain;
   shared.shared_experts = 2;
   shared.shared_gate = SharedGate::softmax;
-  shared.factor = true;
+  shared.multiplier = true;
   shared.formats.gate = &kBF16Format;
 
   LayerDescription apart = plain;

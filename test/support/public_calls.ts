@@ -69,7 +69,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   const one = () => ({
     gate: floats(2, H),
     up: { tensor: floats(4, H), part: "even" },
-    factor: floats(2, H),
+    multiplier: floats(2, H),
     down: floats(H, 2),
   });
   const plain = { ...sizes, router: weight(E, H), experts };
@@ -243,7 +243,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       call: api.expertLoad,
       valid: [{ topK: 2, groups: { ids: integers(T, 1), load: floats(2) }, tokenMask, out: floats(E) }],
     },
-    { name: "accumulate", args: [floats(T, 2), floats(T)], call: api.accumulate, valid: [{ factor: 2 }] },
+    { name: "accumulate", args: [floats(T, 2), floats(T)], call: api.accumulate, valid: [{ scale: 2 }] },
     {
       name: "columnMeans",
       args: [logits],
@@ -332,7 +332,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
           sharedGateBias: weight(1),
           capacity,
         },
-        { ...plain, factor: true, experts: Array.from({ length: E }, one), routerJitter: 0.1 },
+        { ...plain, multiplier: true, experts: Array.from({ length: E }, one), routerJitter: 0.1 },
         { ...plain, topK: E, expertChoice: { tokens: 1 } },
         hierarchical,
         { ...plain, scoring: "sparsemixer", jitter: 0.1 },

@@ -100,7 +100,7 @@ export const anyLayer: fc.Arbitrary<LayerProblem> = fc
       hiddenSize: fc.integer({ min: 1, max: 70 }),
       intermediateSize: fc.integer({ min: 1, max: 40 }),
       activation: fc.constantFrom(...activations),
-      factor: fc.boolean(),
+      multiplier: fc.boolean(),
       outputActivation: fc.constantFrom("none" as const, "none" as const, "softmax" as const),
       weightOn: fc.constantFrom("output" as const, "input" as const),
     }),

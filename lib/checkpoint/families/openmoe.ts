@@ -5,10 +5,10 @@ import type { ConfigFields } from "../config_fields.js";
 import type { NamedWeight } from "../locate.js";
 import { type Family, layerCount } from "./family.js";
 
-/** An expert's matrices: gate (second half of `wi_gate`), factor (first half) and up, or up alone. */
-type Experts = Pick<MoeLayerConfig, "activation" | "factor">;
+/** An expert's matrices: gate (second half of `wi_gate`), multiplier (first half) and up, or up alone. */
+type Experts = Pick<MoeLayerConfig, "activation" | "multiplier">;
 const gatedExperts: ReadonlyMap<string, Experts> = new Map<string, Experts>([
-  ["swiglu", { activation: "swiglu", factor: true }],
+  ["swiglu", { activation: "swiglu", multiplier: true }],
   ["silu", { activation: "swiglu" }],
   ["gelu", { activation: "geglu" }],
 ]);
@@ -47,10 +47,10 @@ export const openMoe: Family = {
   tensors: (prefix, fields) => {
     const stacked = (name: string) =>
       ({ name: `${prefix}.mlp.experts.${name}`, stacked: "dim0", orient: "in_out" }) as const;
-    const { factor } = readExperts(fields);
+    const { multiplier } = readExperts(fields);
     const gated: ExpertWeights<NamedWeight, NamedWeight> = {
-      gate: { ...stacked("wi_gate"), ...(factor && { part: "second_half" }) },
-      ...(factor && { factor: { ...stacked("wi_gate"), part: "first_half" } }),
+      gate: { ...stacked("wi_gate"), ...(multiplier && { part: "second_half" }) },
+      ...(multiplier && { multiplier: { ...stacked("wi_gate"), part: "first_half" } }),
       up: stacked("wi_up"),
       down: stacked("wo"),
     };

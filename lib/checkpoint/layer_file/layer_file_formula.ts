@@ -18,7 +18,7 @@ export interface LayerFormula {
   readonly training: boolean;
 }
 
-type ExpertFormula = Pick<MoeLayerConfig, "activation" | "factor" | "outputActivation">;
+type ExpertFormula = Pick<MoeLayerConfig, "activation" | "multiplier" | "outputActivation">;
 type RoutingFormula = Pick<MoeLayerConfig, "scoring" | "selectionKey">;
 
 /** The `scoring` with which experts choose the tokens. */
@@ -31,7 +31,7 @@ const noisyTopK = "noisy_softmax_selected";
 const choices = {
   activation: new Map<string, ExpertFormula>([
     ...activations.map((activation) => [activation, { activation }] as const),
-    ["swiglu_gate_times_up", { activation: "swiglu", factor: true }],
+    ["swiglu_gate_times_up", { activation: "swiglu", multiplier: true }],
     ["relu_bias_softmax_out", { activation: "relu", outputActivation: "softmax" }],
   ]),
   scoring: new Map<string, RoutingFormula>([

@@ -93,7 +93,7 @@ function readLocation(
 function expertRolesOf(
   role: string,
   split: readonly [Part, Part] | undefined,
-  { factor = false }: MoeLayerConfig,
+  { multiplier = false }: MoeLayerConfig,
 ): readonly (readonly [ExpertRole, Part | undefined])[] {
   const bias = role.endsWith("_bias");
   const [gate, up] = bias ? (["gateBias", "upBias"] as const) : (["gate", "up"] as const);
@@ -105,9 +105,9 @@ function expertRolesOf(
       ];
     case "gate":
       // The gate of swiglu_gate_times_up has columns a, b, and the layer computes a * silu(b) * up.
-      if (factor && !bias) {
+      if (multiplier && !bias) {
         return [
-          ["factor", split?.[0] ?? "first_half"],
+          ["multiplier", split?.[0] ?? "first_half"],
           ["gate", split?.[1] ?? "second_half"],
         ];
       }

@@ -66,8 +66,8 @@ export interface MoeLayerConfig extends GatingRuleOptions, RouterNoiseConfig {
   activation?: Activation;
   /** Parameters of `swiglu_clamped`: alpha (default 1.702), limit (7) and offset (1). */
   clamp?: Partial<Clamp>;
-  /** Whether there is a third projection: down(act(gate x) * (up x) * (factor x)), as in OpenMoE. Default false. */
-  factor?: boolean;
+  /** Whether there is a third projection: down(act(gate x) * (up x) * (multiplier x)), as in OpenMoE. Default false. */
+  multiplier?: boolean;
   /** Activation of an expert's output before it is weighted; default none. */
   outputActivation?: OutputActivation;
   /** Whether the router's weight multiplies the expert's output (default) or its input (Llama-4). */
@@ -115,7 +115,7 @@ export const configFields = {
   numExperts: expertCount,
   activation: optional(choice(activations), "swiglu"),
   clamp: clampOption,
-  factor: optional(boolean, false),
+  multiplier: optional(boolean, false),
   outputActivation: optional(choice(outputActivations), "none"),
   weightOn: optional(choice(weightPlaces), "output"),
   sharedExpert: optional(object(sharedExpertFields, "{ intermediateSize: 1024 }")),
@@ -148,7 +148,8 @@ export function describeConfig(
   storage: FloatDType | WeightStorage,
   experts?: ExpertRange,
 ): MoeLayerDescription {
-  const { hiddenSize, intermediateSize, numExperts, activation, clamp, factor, outputActivation, weightOn } = config;
+  const { hiddenSize, intermediateSize, numExperts, activation, clamp, multiplier, outputActivation, weightOn } =
+    config;
   const { formats: given, biasDType, separateGate } = typeof storage === "string" ? uniformStorage(storage) : storage;
   const bank = checkBank(experts, numExperts);
   const shared = checkSharedExpert(config, bank);
@@ -163,7 +164,7 @@ export function describeConfig(
     ...shared,
     activation,
     clamp,
-    factor,
+    multiplier,
     outputActivation,
     weightOn,
     weightDType: (isPlain(weightFormat(formats.up)) ? formats.up : formats.router) as FloatDType,
@@ -187,7 +188,7 @@ function keepsInputs({ gate, up }: ExpertFormats): boolean {
 /** Devices count experts in 32 bits and weights in 64, of which JavaScript's integers have 53. */
 function checkSize({ hiddenSize, intermediateSize }: ReadConfig, experts: number): void {
   if (experts >= 2 ** 31) throw invalidArgument("sharedExpert.intermediateSize", "fewer than 2^31 experts", experts);
-  const weights = experts * intermediateSize * hiddenSize * 4; // gate, up, factor and down
+  const weights = experts * intermediateSize * hiddenSize * 4; // gate, up, multiplier and down
   if (Number.isSafeInteger(weights)) return;
   throw invalidArgument("intermediateSize", "a layer of fewer than 2^53 weights", intermediateSize);
 }

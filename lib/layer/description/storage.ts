@@ -16,10 +16,10 @@ export interface WeightDTypes {
   router?: FloatDType;
   /** All matrices of the experts, the shared expert included. */
   experts?: WeightFormatName;
-  /** The experts' gate matrices; default `experts`. The same holds for `up`, `factor` and `down`. */
+  /** The experts' gate matrices; default `experts`. The same holds for `up`, `multiplier` and `down`. */
   gate?: WeightFormatName;
   up?: WeightFormatName;
-  factor?: WeightFormatName;
+  multiplier?: WeightFormatName;
   down?: WeightFormatName;
   /** All matrices of the shared expert; default: as for the other experts. */
   shared?: WeightFormatName;
@@ -56,7 +56,7 @@ export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet):
 }
 
 /** The roles of experts' matrices. */
-export const matrixRoles = ["gate", "up", "factor", "down"] as const satisfies readonly (keyof ExpertFormats)[];
+export const matrixRoles = ["gate", "up", "multiplier", "down"] as const satisfies readonly (keyof ExpertFormats)[];
 
 /** A dtype, or the name of a format that weights can be quantised to; reads short names as the names they stand for. */
 export const storageFormat: Reader<WeightFormatName> = (value, name) => {
@@ -71,7 +71,7 @@ const roleDTypes = {
   experts: optional(storageFormat),
   gate: optional(storageFormat),
   up: optional(storageFormat),
-  factor: optional(storageFormat),
+  multiplier: optional(storageFormat),
   down: optional(storageFormat),
   shared: optional(storageFormat),
   sharedGate: optional(floatDType),
@@ -150,6 +150,6 @@ export function askedFormat(
 
 /** All roles in one dtype. */
 export function uniformStorage(dtype: FloatDType): WeightStorage {
-  const formats = { router: dtype, sharedGate: dtype, gate: dtype, up: dtype, factor: dtype, down: dtype };
+  const formats = { router: dtype, sharedGate: dtype, gate: dtype, up: dtype, multiplier: dtype, down: dtype };
   return { formats, biasDType: dtype };
 }

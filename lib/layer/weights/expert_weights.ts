@@ -37,8 +37,8 @@ export interface ExpertWeights<Matrix = ExpertMatrix, Bias = Weight> {
   gate?: Matrix;
   /** [I, H] */
   up: Matrix;
-  /** [I, H]; required if the layer has a factor, otherwise not allowed. */
-  factor?: Matrix;
+  /** [I, H]; required if the layer has a multiplier, otherwise not allowed. */
+  multiplier?: Matrix;
   /** [H, I] */
   down: Matrix;
   /** [I] */
@@ -55,7 +55,7 @@ const matrix: Reader<ExpertMatrix> = (value, name) =>
 const expertFields = {
   gate: optional(matrix),
   up: matrix,
-  factor: optional(matrix),
+  multiplier: optional(matrix),
   down: matrix,
   gateBias: optional(weight),
   upBias: optional(weight),
@@ -84,7 +84,7 @@ export function expertShapes(hidden: number, inner: number): Readonly<Record<Exp
   return {
     gate: [inner, hidden],
     up: [inner, hidden],
-    factor: [inner, hidden],
+    multiplier: [inner, hidden],
     down: [hidden, inner],
     gateBias: [inner],
     upBias: [inner],
@@ -115,11 +115,11 @@ export function checkExpert(
   device: Device,
   count?: number,
 ): void {
-  const { activation, factor, hiddenSize } = description;
-  const needs = { gate: isGated(activation), factor };
-  for (const role of ["gate", "factor"] as const) {
+  const { activation, multiplier, hiddenSize } = description;
+  const needs = { gate: isGated(activation), multiplier };
+  for (const role of ["gate", "multiplier"] as const) {
     if (needs[role] === (weights[role] !== undefined)) continue;
-    const what = role === "gate" ? `activation ${activation}` : `factor: ${factor}`;
+    const what = role === "gate" ? `activation ${activation}` : `multiplier: ${multiplier}`;
     if (!needs[role]) throw cannotCombine(`${name}.${role}`, what);
     throw new MoeError("INVALID_ARGUMENT", `${name}.${role}: expected a tensor for ${what}, got none`);
   }
@@ -199,7 +199,7 @@ export function expertShare(
   return {
     gate: part("gate"),
     up: part("up") as WeightMatrix,
-    factor: part("factor"),
+    multiplier: part("multiplier"),
     down: part("down") as WeightMatrix,
     gateBias: bias("gateBias"),
     upBias: bias("upBias"),

@@ -4,7 +4,7 @@ import { finite, object, optional } from "../../core/options.js";
 import { Tensor } from "../../core/tensor.js";
 import { checkApart, checkTensor } from "../check.js";
 
-const accumulateOptions = object({ factor: optional(finite, 1) }, "{ factor: 2 }");
+const accumulateOptions = object({ scale: optional(finite, 1) }, "{ scale: 2 }");
 
 /**
  * Adds values to totals of twice their width, in place, to sum over many calls without a wait, and without the rounding
@@ -12,14 +12,14 @@ const accumulateOptions = object({ factor: optional(finite, 1) }, "{ factor: 2 }
  *
  * @param totals [N, 2]: i32 for 64-bit integers, low word first; f32 for unevaluated sums of two floats, larger first.
  * @param values of the totals' dtype: [N] values, or [N, 2] totals.
- * @param options.factor multiplies the values (f32 only); default 1.
- * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT (a factor for i32, a factor
+ * @param options.scale multiplies the values (f32 only); default 1.
+ * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED; INVALID_ARGUMENT (a scale for i32, a scale
  * that is not finite, or overlapping tensors).
  */
 export function accumulate<D extends "i32" | "f32">(
   totals: Tensor<D>,
   values: Tensor<NoInfer<D>>,
-  options: { factor?: number } = {},
+  options: { scale?: number } = {},
 ): void {
   checkTensor("totals", totals, ["i32", "f32", "f64"], ["N", 2]);
   const { device, dtype } = totals;
@@ -28,9 +28,9 @@ export function accumulate<D extends "i32" | "f32">(
   const allowed: readonly DType[] = dtype === "i32" ? ["i32"] : ["f32", "f64"];
   checkTensor("values", values, allowed, valuesAreTotals ? [count, 2] : [count], device);
   checkApart("values", values, totals);
-  const { factor } = accumulateOptions(options, "options");
-  if (dtype === "i32" && factor !== 1) throw invalidArgument("factor", "1 for integers", factor);
-  device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, scale: factor });
+  const { scale } = accumulateOptions(options, "options");
+  if (dtype === "i32" && scale !== 1) throw invalidArgument("scale", "1 for integers", scale);
+  device.backend.accumulate({ values: values.handle, totals: totals.handle, valuesAreTotals, scale });
 }
 
 /** The values of totals [N, 2], once all work enqueued so far is done; integers are exact up to 2^53. */

@@ -48,29 +48,29 @@ export class StoredWeights {
   readonly gate: ExpertProjection | undefined;
   readonly up: ExpertProjection;
   /** The projection that multiplies the activation; absent if the layer has none. */
-  readonly factor: ExpertProjection | undefined;
+  readonly multiplier: ExpertProjection | undefined;
   readonly down: ExpertProjection;
   readonly #stream: Stream;
   readonly #description: LayerDescription;
   readonly #parameters = new Map<ParameterName, ReferenceTensor>();
 
   constructor(stream: Stream, description: LayerDescription) {
-    const { hiddenSize, intermediateSize, biasDType, activation, factor } = description;
+    const { hiddenSize, intermediateSize, biasDType, activation, multiplier } = description;
     const experts = description.bank.count + description.sharedExperts;
     const projection = (role: keyof ExpertFormats, rows: number, columns: number) => ({
       weight: packedExperts(stream, description, [rows, columns], role),
-      bias: role === "factor" ? undefined : new ExpertBiases(stream, experts, rows, biasDType),
+      bias: role === "multiplier" ? undefined : new ExpertBiases(stream, experts, rows, biasDType),
     });
     this.#stream = stream;
     this.#description = description;
     this.gate = isGated(activation) ? projection("gate", intermediateSize, hiddenSize) : undefined;
     this.up = projection("up", intermediateSize, hiddenSize);
-    this.factor = factor ? projection("factor", intermediateSize, hiddenSize) : undefined;
+    this.multiplier = multiplier ? projection("multiplier", intermediateSize, hiddenSize) : undefined;
     this.down = projection("down", hiddenSize, intermediateSize);
   }
 
   get byteLength(): number {
-    const experts = [this.gate, this.up, this.factor, this.down].flatMap((role) => [role?.weight, role?.bias]);
+    const experts = [this.gate, this.up, this.multiplier, this.down].flatMap((role) => [role?.weight, role?.bias]);
     return [...this.#parameters.values(), ...experts].reduce((total, part) => total + (part?.byteLength ?? 0), 0);
   }
 
@@ -101,14 +101,14 @@ export class StoredWeights {
     this.#keepBias("selectionBias", bias, this.#description.biasDType === "f64" ? "f64" : "f32");
   }
 
-  setExpert(expert: number, { gate, up, factor, down, gateBias, upBias, downBias }: ExpertMatrices): void {
+  setExpert(expert: number, { gate, up, multiplier, down, gateBias, upBias, downBias }: ExpertMatrices): void {
     const set = (role: ExpertProjection | undefined, weight: WeightMatrix | null, bias: StridedMatrix | null) => {
       if (weight !== null) role?.weight.setExpert(expert, weight, null);
       role?.bias?.setExpert(expert, bias);
     };
     set(this.gate, gate, gateBias);
     set(this.up, up, upBias);
-    set(this.factor, factor, null);
+    set(this.multiplier, multiplier, null);
     set(this.down, down, downBias);
   }
 

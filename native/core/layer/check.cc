@@ -52,10 +52,11 @@ Status check_shared_gate(const LayerDescription& layer, const WeightView& weight
 Status check_expert(const LayerDescription& layer, int64_t expert, const ExpertViews& w) {
   const int64_t hidden = layer.hidden, intermediate = layer.intermediate;
   MOE_TRY(expect_sizes(expert >= 0 && expert < layer.all_experts() && is_gated(layer.activation) != w.gate.absent() &&
-                           layer.factor != w.factor.absent(),
-                       "setExpert: the expert's index, gate or factor does not fit the layer"));
-  for (const WeightView* inner : {&w.gate, &w.up, &w.factor}) {
-    MOE_TRY(expect_sizes(inner->within(intermediate, hidden), "setExpert: expected gate, up and factor up to [I, H]"));
+                           layer.multiplier != w.multiplier.absent(),
+                       "setExpert: the expert's index, gate or multiplier does not fit the layer"));
+  for (const WeightView* inner : {&w.gate, &w.up, &w.multiplier}) {
+    MOE_TRY(
+        expect_sizes(inner->within(intermediate, hidden), "setExpert: expected gate, up and multiplier up to [I, H]"));
   }
   return expect_sizes(w.down.within(hidden, intermediate) && is_bias_within(w.gate_bias, intermediate) &&
                           is_bias_within(w.up_bias, intermediate) && is_bias_within(w.down_bias, hidden),

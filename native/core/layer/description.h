@@ -22,7 +22,7 @@ MOE_ENUM(SharedGate, none, sigmoid, softmax)
 struct ExpertFormats {
   const WeightFormat* gate = &kF32Format;
   const WeightFormat* up = &kF32Format;
-  const WeightFormat* factor = &kF32Format;
+  const WeightFormat* multiplier = &kF32Format;
   const WeightFormat* down = &kF32Format;
 };
 
@@ -32,12 +32,12 @@ struct LayerFormats {
   const WeightFormat* shared_gate = &kF32Format;
   const WeightFormat* gate = &kF32Format;
   const WeightFormat* up = &kF32Format;
-  const WeightFormat* factor = &kF32Format;
+  const WeightFormat* multiplier = &kF32Format;
   const WeightFormat* down = &kF32Format;
   // Those of the shared experts, if they differ.
   std::optional<ExpertFormats> shared;
 
-  ExpertFormats experts() const { return {gate, up, factor, down}; }
+  ExpertFormats experts() const { return {gate, up, multiplier, down}; }
 };
 
 // Experts first .. first + count - 1.
@@ -63,7 +63,7 @@ struct LayerDescription {
   SharedGate shared_gate = SharedGate::none;
   Activation activation = Activation::swiglu;
   Clamp clamp;
-  bool factor = false;
+  bool multiplier = false;
   OutputActivation output_activation = OutputActivation::none;
   WeightPlace weight_on = WeightPlace::output;
   GatingRule gating;
@@ -97,10 +97,10 @@ struct LayerDescription {
   }
 };
 
-// One expert's weights. Matrices are absent if the layer has no gate, no factor or no biases.
+// One expert's weights. Matrices are absent if the layer has no gate, no multiplier or no biases.
 struct ExpertViews {
-  WeightView gate, up, factor;  // [I, H]
-  WeightView down;              // [H, I]
+  WeightView gate, up, multiplier;  // [I, H]
+  WeightView down;                  // [H, I]
   MatrixView gate_bias, up_bias, down_bias;
 };
 

@@ -18,7 +18,7 @@ MOE_ENUM(Activation, none, relu, relu2, gelu, gelu_tanh, silu, swiglu, geglu, ge
 constexpr bool is_gated(Activation activation) { return activation >= Activation::swiglu; }
 
 // The part of a gated activation that a product computes: all of it or, if gate and up are separate products, the
-// activated gate or the factor that multiplies it.
+// activated gate or the multiplier that multiplies it.
 enum class ActivationPart : uint8_t { whole, gate, up };
 
 // Parameters of swiglu_clamped.

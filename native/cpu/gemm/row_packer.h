@@ -16,17 +16,17 @@ class RowPacker {
   // Floats that a thread needs to change a row before it is packed.
   static int64_t line_floats(int64_t columns) { return 2 * columns; }
 
-  // Packs one row as row `r` of its tile at `target`, times a factor unless that is null. `line` has line_floats() if
-  // there is a factor or the weights change their inputs.
-  void pack(const RowTile& tile, int32_t r, const char* x, const float* factor, char* target, float* line) const {
+  // Packs one row as row `r` of its tile at `target`, times a weight unless that is null. `line` has line_floats() if
+  // there is a weight or the weights change their inputs.
+  void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line) const {
     const int64_t padded_k = weights_.layout().padded_k;
     const ExpertInputs& inputs = weights_.inputs();
-    if (factor == nullptr && inputs.absent()) {
+    if (weight == nullptr && inputs.absent()) {
       return kernels_.pack_row(gemm_.arithmetic, dtype_, x, columns_, padded_k, target, r, tile.rows);
     }
     kernels_.to_f32(dtype_, x, columns_, line);
-    if (factor != nullptr) {
-      for (int64_t k = 0; k < columns_; ++k) line[k] *= *factor;
+    if (weight != nullptr) {
+      for (int64_t k = 0; k < columns_; ++k) line[k] *= *weight;
     }
     if (!inputs.absent()) {
       inputs.apply(tile.expert, line, line + columns_);

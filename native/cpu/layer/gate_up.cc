@@ -1,5 +1,5 @@
-// The inner activations of every row: act(gate x) * (up x) * (factor x), packed for the down product. Gate and up are
-// one product if they have the same format, otherwise two. Each group of experts has products of its own.
+// The inner activations of every row: act(gate x) * (up x) * (multiplier x), packed for the down product. Gate and up
+// are one product if they have the same format, otherwise two. Each group of experts has products of its own.
 #include <algorithm>
 #include <cstring>
 
@@ -28,7 +28,9 @@ Operand gate_of(const Pass& pass, const Group& group) {
   return pass.operand(*group.gate, pass.tokens.dtype, bias_of(pass, group), pass.layer.gate_up_rows());
 }
 
-Operand factor_of(const Pass& pass, const Group& group) { return pass.operand(*group.factor, pass.tokens.dtype); }
+Operand multiplier_of(const Pass& pass, const Group& group) {
+  return pass.operand(*group.multiplier, pass.tokens.dtype);
+}
 
 Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*group.down, pass.tokens.dtype); }
 
@@ -44,13 +46,13 @@ void take(Pass& pass, StageMemory& memory) {
     };
     read_tokens(up_of(pass, group));
     if (group.gate != nullptr) read_tokens(gate_of(pass, group));
-    if (group.factor != nullptr) read_tokens(factor_of(pass, group));
+    if (group.multiplier != nullptr) read_tokens(multiplier_of(pass, group));
     has_gate = has_gate || group.gate != nullptr;
     changes_inner = changes_inner || !group.down->inputs().absent();
     pass.state.inner_row_bytes = std::max(pass.state.inner_row_bytes, down_of(pass, group).row_bytes());
   }
   if (has_gate) pass.scratch.gate = memory.scratch.take<float>(rows * intermediate);
-  if (pass.layer.factor) pass.scratch.factor = memory.scratch.take<float>(rows * intermediate);
+  if (pass.layer.multiplier) pass.scratch.multiplier = memory.scratch.take<float>(rows * intermediate);
   if (changes_inner) pass.scratch.inner = memory.scratch.take<float>(rows * intermediate);
   pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
   pass.scratch.line_floats =
@@ -63,14 +65,14 @@ void take(Pass& pass, StageMemory& memory) {
 int tile_rows(const Pass& pass, const Group& group) {
   int rows = std::min(up_of(pass, group).gemm.max_rows, down_of(pass, group).gemm.max_rows);
   if (group.gate != nullptr) rows = std::min(rows, gate_of(pass, group).gemm.max_rows);
-  if (group.factor != nullptr) rows = std::min(rows, factor_of(pass, group).gemm.max_rows);
+  if (group.multiplier != nullptr) rows = std::min(rows, multiplier_of(pass, group).gemm.max_rows);
   return rows;
 }
 
-// Packs rows for a product. source(row) returns a row's elements, factor(row) what multiplies it, or null.
-template <class Source, class Factor>
+// Packs rows for a product. source(row) returns a row's elements, weight(row) what multiplies it, or null.
+template <class Source, class Weight>
 void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vector<RowTile>& tiles, char* target,
-                int64_t row_bytes, Source&& source, Factor&& factor) {
+                int64_t row_bytes, Source&& source, Weight&& weight) {
   const RowPacker packer(pass.kernels, operand.gemm, operand.weights, dtype);
   const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * operand.weights.weights().columns)};
   pass.for_items(std::ssize(tiles), work, [&](const Worker& worker, int64_t i) {
@@ -78,7 +80,7 @@ void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vect
     float* line = pass.scratch.input_line + worker.index * pass.scratch.line_floats;
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
-      packer.pack(tile, r, source(row), factor(row), target + tile.first_row * row_bytes, line);
+      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line);
     }
   });
 }
@@ -106,18 +108,18 @@ void multiply_values(const float* by, int64_t intermediate, const RowTile& tile,
                      int64_t columns, float* c) {
   if (by == nullptr) return;
   for (int32_t r = 0; r < tile.rows; ++r) {
-    const float* factor = by + (tile.first_row + r) * intermediate + first;
-    for (int64_t i = 0; i < count; ++i) c[r * columns + i] *= factor[i];
+    const float* values = by + (tile.first_row + r) * intermediate + first;
+    for (int64_t i = 0; i < count; ++i) c[r * columns + i] *= values[i];
   }
 }
 
 Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& tiles) {
   pass.scratch.rows.gemm = nullptr;
-  const bool has_gate = group.gate != nullptr, has_factor = group.factor != nullptr;
-  if (has_factor) MOE_TRY(multiply(pass, factor_of(pass, group), tiles, pass.scratch.factor));
+  const bool has_gate = group.gate != nullptr, has_multiplier = group.multiplier != nullptr;
+  if (has_multiplier) MOE_TRY(multiply(pass, multiplier_of(pass, group), tiles, pass.scratch.multiplier));
   if (has_gate) MOE_TRY(multiply(pass, gate_of(pass, group), tiles, pass.scratch.gate));
   const float* gate = has_gate ? pass.scratch.gate : nullptr;
-  const float* factor = has_factor ? pass.scratch.factor : nullptr;
+  const float* multiplier = has_multiplier ? pass.scratch.multiplier : nullptr;
   const Operand up = up_of(pass, group), down = down_of(pass, group);
   const PanelLayout& layout = up.weights.layout();
   const int64_t inner_k = down.weights.layout().padded_k;
@@ -129,7 +131,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, intermediate - first);
     multiply_values(gate, intermediate, tile, first, count, layout.panel_columns, c);
-    multiply_values(factor, intermediate, tile, first, count, layout.panel_columns, c);
+    multiply_values(multiplier, intermediate, tile, first, count, layout.panel_columns, c);
     if (changes_inner) {
       for (int32_t r = 0; r < tile.rows; ++r) {
         std::copy_n(c + r * layout.panel_columns, count, rows + (tile.first_row + r) * intermediate + first);

@@ -68,7 +68,7 @@ void LayerWeights::add_group(const ExpertGroup& group, Group& weights) {
   } else {
     add("gate_up", weights.gate_up, gate_up);
   }
-  if (d.factor) add("factor", weights.factor, product(d.intermediate, d.hidden, formats.factor));
+  if (d.multiplier) add("multiplier", weights.multiplier, product(d.intermediate, d.hidden, formats.multiplier));
 }
 
 Status LayerWeights::allocate() {
@@ -242,7 +242,7 @@ Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
   const bool joined = group->gate_up->weights().gated();
   if (group->gate != nullptr) MOE_TRY(set(*group->gate, weights.gate, {}));
   MOE_TRY(joined ? set(*group->gate_up, weights.gate, weights.up) : set(*group->gate_up, weights.up, {}));
-  if (d.factor) MOE_TRY(set(*group->factor, weights.factor, {}));
+  if (d.multiplier) MOE_TRY(set(*group->multiplier, weights.multiplier, {}));
   return set(*group->down, weights.down, {});
 }
 

@@ -38,10 +38,10 @@ class LayerWeights {
   // Projections of tokens, as packed weights of a single expert; shared_gate is null if the layer has no such gate.
   std::unique_ptr<CpuPackedExperts> router, shared_gate;
   // The matrices of a group of experts. If gate and up are apart, `gate` holds the gate and `gate_up` only the up;
-  // otherwise `gate` is null. `factor` is null if the layer has none.
+  // otherwise `gate` is null. `multiplier` is null if the layer has none.
   struct Group {
     ExpertRange experts;
-    std::unique_ptr<CpuPackedExperts> gate, gate_up, factor, down;
+    std::unique_ptr<CpuPackedExperts> gate, gate_up, multiplier, down;
   };
   std::vector<Group> groups;
   // Float32 values of all experts; empty if the layer has no such bias.

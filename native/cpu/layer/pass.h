@@ -135,7 +135,7 @@ class Pass {
     int64_t token_bytes = 0;           // upper bound for packed tokens
     int32_t* gating = nullptr;         // [threads, gating_scratch]
     float* gate = nullptr;             // [rows, intermediate], if gate and up are separate products
-    float* factor = nullptr;           // [rows, intermediate]
+    float* multiplier = nullptr;       // [rows, intermediate]
     float* inner = nullptr;            // [rows, intermediate], if a down product changes its inputs
     int64_t line_floats = 0;           // of each thread's input_line,
     float* input_line = nullptr;       // if rows are changed before they are packed

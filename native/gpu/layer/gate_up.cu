@@ -4,8 +4,8 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-// inner = act(gate x) * (up x) * (factor x): a group's first product sets its inner activations, the others multiply
-// them.
+// inner = act(gate x) * (up x) * (multiplier x): a group's first product sets its inner activations, the others
+// multiply them.
 Status run_gate_up(const Pass& pass) {
   const TensorView& x = pass.forward.x;
   const int64_t tokens = x.shape[0];

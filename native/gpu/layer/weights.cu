@@ -64,7 +64,7 @@ Status LayerWeights::set_product(const Product& product, int64_t expert, const E
     return product.bias->set(plain_weight(bias), expert);
   };
   switch (product.role) {
-    case gpu::ProductRole::factor: return set(w.factor, {}, {});
+    case gpu::ProductRole::multiplier: return set(w.multiplier, {}, {});
     case gpu::ProductRole::gate: return set(w.gate, {}, w.gate_bias);
     case gpu::ProductRole::up: return set(w.up, {}, w.up_bias);
     case gpu::ProductRole::down: return set(w.down, {}, w.down_bias);

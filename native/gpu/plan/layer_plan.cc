@@ -165,7 +165,7 @@ void add_products(const LayerDescription& layer, const ExpertGroup& group, size_
   const int64_t intermediate = layer.intermediate;
   const Activation activation = layer.activation;
   constexpr ActivationPart kWhole = ActivationPart::whole;
-  if (layer.factor) add(ProductRole::factor, intermediate, formats.factor, Activation::none, kWhole);
+  if (layer.multiplier) add(ProductRole::multiplier, intermediate, formats.multiplier, Activation::none, kWhole);
   if (layer.gate_apart(formats)) {
     add(ProductRole::gate, intermediate, formats.gate, activation, ActivationPart::gate);
     add(ProductRole::up, intermediate, formats.up, activation, ActivationPart::up);

@@ -14,10 +14,10 @@
 
 namespace moe::gpu {
 
-// A layer's products over one of its groups of experts: inner = act(gate x) * (up x) * (factor x), y = down inner.
+// A layer's products over one of its groups of experts: inner = act(gate x) * (up x) * (multiplier x), y = down inner.
 // gate_up has both matrices, or only up if there is no gate; if gate and up have different formats, each is a product
 // of its own.
-enum class ProductRole : uint8_t { factor, gate_up, gate, up, down };
+enum class ProductRole : uint8_t { multiplier, gate_up, gate, up, down };
 struct LayerProduct {
   ProductRole role;
   ExpertProduct product;

@@ -31,7 +31,7 @@ LayerFormats all_roles(const WeightFormat& format) {
           .shared_gate = &format,
           .gate = &format,
           .up = &format,
-          .factor = &format,
+          .multiplier = &format,
           .down = &format,
           .shared = {}};
 }
@@ -149,8 +149,8 @@ MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
   };
   LayerDescription layer = small_layer();
   const size_t plain = bytes(layer);
-  // The factor's product takes the place of the activation's, which multiplies it.
-  layer.factor = true;
+  // The multiplier's product takes the place of the activation's, which multiplies it.
+  layer.multiplier = true;
   MOE_CHECK_EQUAL(bytes(layer), plain);
   layer.weight_on = WeightPlace::input;
   MOE_CHECK(bytes(layer) >= plain + 3000 * 4 && bytes(layer) < plain + 3000 * 4 + 256);
@@ -160,22 +160,22 @@ MOE_TEST(a_layer_takes_no_more_memory_for_parts_that_it_lacks) {
   MOE_CHECK(bytes(layer) >= ungated + 1000 * 4 && bytes(layer) < ungated + 1000 * 4 + 256);
 }
 
-MOE_TEST(the_factors_product_has_the_tiles_and_the_operand_of_gate_and_up) {
+MOE_TEST(the_multipliers_product_has_the_tiles_and_the_operand_of_gate_and_up) {
   LayerDescription layer = small_layer();
-  layer.factor = true;
+  layer.multiplier = true;
   for (const int64_t tokens : {0, 1, 40, 1000, 50000}) {
     for (const DType x : {DType::f32, DType::f16, DType::bf16}) {
       const LayerPlan plan = planned(layer, of_tokens(layer, tokens, x, true));
       MOE_CHECK_EQUAL(plan.products.size(), 3u);
-      const GemmPlan &factor = plan.products[0].gemm, &gate_up = plan.products[1].gemm;
+      const GemmPlan &multiplier = plan.products[0].gemm, &gate_up = plan.products[1].gemm;
       MOE_CHECK_EQUAL(plan.products[0].map, plan.products[1].map);
       MOE_CHECK_EQUAL(plan.products[0].x, plan.products[1].x);
-      MOE_CHECK_EQUAL(factor.tile.rows, gate_up.tile.rows);
-      MOE_CHECK_EQUAL(factor.max_row_tiles, gate_up.max_row_tiles);
-      MOE_CHECK_EQUAL(factor.converts_x, gate_up.converts_x);
-      MOE_CHECK(factor.x_dtype() == gate_up.x_dtype());
-      MOE_CHECK_EQUAL(factor.x_pitch, gate_up.x_pitch);
-      MOE_CHECK(factor.kernel == gate_up.kernel);
+      MOE_CHECK_EQUAL(multiplier.tile.rows, gate_up.tile.rows);
+      MOE_CHECK_EQUAL(multiplier.max_row_tiles, gate_up.max_row_tiles);
+      MOE_CHECK_EQUAL(multiplier.converts_x, gate_up.converts_x);
+      MOE_CHECK(multiplier.x_dtype() == gate_up.x_dtype());
+      MOE_CHECK_EQUAL(multiplier.x_pitch, gate_up.x_pitch);
+      MOE_CHECK(multiplier.kernel == gate_up.kernel);
     }
   }
 }
@@ -230,7 +230,7 @@ MOE_TEST(shared_experts_in_other_formats_are_products_of_their_own) {
   layer.shared_experts = 2;
   const LayerProblem problem = of_tokens(layer, 13, DType::bf16, true);
   MOE_CHECK_EQUAL(layer_products(layer).size(), 2u);
-  layer.formats.shared = ExpertFormats{.gate = &kF32Format, .up = &kBF16Format, .factor = &kF32Format};
+  layer.formats.shared = ExpertFormats{.gate = &kF32Format, .up = &kBF16Format, .multiplier = &kF32Format};
   const std::vector<LayerProduct> products = layer_products(layer);
   MOE_CHECK_EQUAL(products.size(), 5u);
   MOE_CHECK(products[1].role == ProductRole::down && products[1].product.experts == 9);

@@ -17,7 +17,7 @@ const config = {
   numExperts: 6,
   topK: 3,
   activation: "swiglu_clamped",
-  factor: true,
+  multiplier: true,
 } as const;
 
 interface Asked {
@@ -58,7 +58,12 @@ describe.each(gpuNames)("weights by role on %s", (name) => {
 
   test.each<Asked & { tolerance: number }>([
     { x: "f32", weights: "f32", dtype: { gate: "f32", up: "bf16", down: "f16" }, tolerance: 3e-6 },
-    { x: "f32", weights: "bf16", dtype: { gate: "bf16", up: "f32", factor: "f16", biases: "bf16" }, tolerance: 3e-6 },
+    {
+      x: "f32",
+      weights: "bf16",
+      dtype: { gate: "bf16", up: "f32", multiplier: "f16", biases: "bf16" },
+      tolerance: 3e-6,
+    },
     { x: "bf16", weights: "bf16", dtype: { gate: "f32" }, tolerance: 1e-2 },
     { x: "bf16", weights: "f32", dtype: { experts: "bf16", router: "f32", down: "f32" }, tolerance: 1e-2 },
     { x: "f16", weights: "f16", dtype: { up: "bf16" }, tolerance: 2e-3 },

@@ -66,8 +66,8 @@ describe.each(deviceNames)("bad arguments of the router's statistics on %s", (na
     unsupported(() => expertTotals(floats(4, 2) as Anything, { numExperts: 2 }), /ids: expected dtype i32, got f32/);
     unsupported(() => zLoss(integers(4, 2) as Anything), /logits: expected dtype f32, f16 or bf16, got i32/);
     unsupported(() => cvSquared(device().zeros([3], "u8") as Anything), /values: expected dtype f32 or i32.*got u8/);
-    invalid(() => accumulate(integers(3, 2), integers(3), { factor: 2 }), /factor: expected 1 for integers, got 2/);
-    invalid(() => accumulate(floats(3, 2), floats(3), { factor: Infinity }), /factor: expected a finite number/);
+    invalid(() => accumulate(integers(3, 2), integers(3), { scale: 2 }), /scale: expected 1 for integers, got 2/);
+    invalid(() => accumulate(floats(3, 2), floats(3), { scale: Infinity }), /scale: expected a finite number/);
     unsupported(() => accumulate(integers(3, 2), floats(3) as Anything), /values: expected dtype i32, got f32/);
     unsupported(() => accumulate(device().zeros([3, 2], "u8") as Anything, integers(3)), /totals: expected dtype/);
   });

@@ -5,14 +5,14 @@ import { gather } from "../../experts/permute.js";
 import type { ExpertProjection } from "../stored_weights.js";
 import type { Stage } from "./stage.js";
 
-/** activation(gate · x, up · x) * (factor · x) for every row; with `weightOn: "input"`, x is weighted first. */
-export const gateUp: Stage = (state, { description, weights: { gate, up, factor } }) => {
+/** activation(gate · x, up · x) * (multiplier · x) for every row; with `weightOn: "input"`, x is weighted first. */
+export const gateUp: Stage = (state, { description, weights: { gate, up, multiplier } }) => {
   const { offsets, tokenOfRow, rowOfSlot } = state.get("rows");
   const rows = gather(state.get("x"), tokenOfRow);
   if (description.weightOn === "input") scaleRows(rows, rowOfSlot, state.get("slots").weights);
   const product = ({ weight, bias }: ExpertProjection) => groupedGemm(rows, weight, bias?.matrix(), offsets, undefined);
   const products = [...(gate ? [product(gate)] : []), product(up)];
-  const factors = factor && product(factor);
+  const factors = multiplier && product(multiplier);
   const width = up.weight.rows;
   const inner = zeros(rows.rows, width);
   const joined = new Float64Array(products.length * width);

@@ -132,7 +132,7 @@ inline void activate_values(Activation activation, const Clamp& clamp, const flo
   }
 }
 
-// The factor that multiplies a separate activated gate.
+// The multiplier that multiplies a separate activated gate.
 inline void activate_up(Activation activation, const Clamp& clamp, const float* bias, float* c, int rows) {
   if (activation != Activation::swiglu_clamped) return activate_values(Activation::none, clamp, bias, c, rows);
   activate_each(bias, c, rows, [&clamp](Vector up) { return clamped_up(up, clamp); });
