@@ -1,7 +1,10 @@
 import type { FloatDType } from "../core/dtype.js";
 import { type ExpertChoiceRule, expertChoice } from "../operators/routing/expert_choice.js";
+import { scores } from "../reference/routing/scores.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
+import type { Random } from "./random.js";
+import { round } from "./rounding.js";
 
 interface Problem {
   tokens: number;
@@ -9,14 +12,13 @@ interface Problem {
   rule: ExpertChoiceRule;
   dtype?: FloatDType;
   /** How the logits are drawn; default normal. */
-  kind?: keyof typeof logitKinds;
+  kind?: "normal" | keyof typeof logitKinds;
 }
 
 const specials = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 
 /** Kinds of logits [T, E]. */
 const logitKinds = {
-  normal: ({ random }: Inputs, tokens: number, experts: number) => random.normals(tokens * experts),
   /** Few distinct rows: among equal ones, only the tokens' order decides. */
   tied({ random }: Inputs, tokens: number, experts: number) {
     const rows = [random.normals(experts), random.normals(experts), random.normals(experts)];
@@ -36,14 +38,35 @@ const logitKinds = {
   },
 } as const;
 
-export function expertChoiceCase({ tokens, experts, rule, dtype = "f32", kind = "normal" }: Problem): Case {
+/** Scores of an expert that differ by less may be equal in float32, or the other way round. */
+const leastDifference = 1e-6;
+
+/** Normal logits [T, E] whose scores are in the same order in float32. */
+function distinctRows(random: Random, { tokens, experts, rule, dtype = "f32" }: Problem): Float32Array {
+  const logits = new Float32Array(tokens * experts);
+  const earlier: Float64Array[] = [];
+  while (earlier.length < tokens) {
+    const row = random.normals(experts);
+    const own = scores(rule.scoring ?? "softmax", round(row, dtype));
+    const isClose = (score: number, other: number) =>
+      score !== other && Math.abs(score - other) < leastDifference * Math.max(score, other);
+    if (earlier.some((others) => own.some((score, expert) => isClose(score, others[expert] as number)))) continue;
+    logits.set(row, earlier.length * experts);
+    earlier.push(own);
+  }
+  return logits;
+}
+
+export function expertChoiceCase(problem: Problem): Case {
+  const { tokens, experts, rule, dtype = "f32", kind = "normal" } = problem;
   const size = rule.tokens === undefined ? `factor ${rule.factor}` : `${rule.tokens} tokens`;
   return {
     name: `T${tokens} E${experts} ${rule.scoring ?? "softmax"} ${size} of ${kind} ${dtype}`,
     operator: "expert_choice",
     tolerances: { tokenWeights: 3e-6, weights: 3e-6 },
     run(inputs) {
-      const logits = logitKinds[kind](inputs, tokens, experts);
+      const logits =
+        kind === "normal" ? distinctRows(inputs.random, problem) : logitKinds[kind](inputs, tokens, experts);
       return { ...expertChoice(inputs.floats(logits, [tokens, experts], dtype), rule) };
     },
   };

@@ -1,4 +1,3 @@
-import { SafetensorsFile, ShardedCheckpoint } from "../../lib/checkpoint/safetensors/index.js";
 import { CapturedForward, Device, MoeLayer, PackedExperts, RouterStats, Tensor } from "../../lib/index.js";
 
 /** Values larger than this are not read back. */
@@ -13,8 +12,8 @@ export async function use(result: unknown): Promise<void> {
     result.dispose();
   } else if ([Device, MoeLayer, PackedExperts, RouterStats].some((owner) => result instanceof owner)) {
     (result as Disposable)[Symbol.dispose]();
-  } else if (result instanceof SafetensorsFile || result instanceof ShardedCheckpoint) {
-    await result.close();
+  } else if (typeof result === "object" && result !== null && Symbol.asyncDispose in result) {
+    await (result as AsyncDisposable)[Symbol.asyncDispose](); // an open file
   } else if (typeof result === "object" && result !== null && Object.getPrototypeOf(result) === Object.prototype) {
     for (const part of Object.values(result)) await use(part);
   }
