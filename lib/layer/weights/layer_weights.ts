@@ -104,8 +104,7 @@ export function givenFormats<W>(
   formatOf: (weight: W) => WeightFormatName | undefined,
 ): GivenFormats {
   const format = (weight: W | undefined) => (weight === undefined ? undefined : formatOf(weight));
-  const { gate: _, up: __, multiplier: ___, down: ____, ...expertBiases } = expert;
-  const biases = [layer.routerBias, layer.sharedGateBias, ...Object.values(expertBiases)];
+  const biases = [layer.routerBias, layer.sharedGateBias, expert.gateBias, expert.upBias, expert.downBias];
   return {
     router: formatOf(layer.router) as FloatDType,
     sharedGate: format(layer.sharedGate) as FloatDType | undefined,

@@ -6,18 +6,11 @@
 namespace moe::cpu {
 
 Status run(Context& context, const Dequantize& p) {
+  const WeightReader reader(context.kernels, p.weight);
   const int64_t columns = p.weight.columns;
   const int64_t row_bytes = columns * static_cast<int64_t>(info(p.values.dtype).bytes);
-  float* lines = nullptr;
-  MOE_TRY(reserve_workspace(context, [&](Arena& arena) { lines = arena.take<float>(columns * context.team.threads); }));
-  context.team.for_pieces(p.weight.rows, 1, [&](int thread, int64_t row, int64_t) {
-    float* line = lines + thread * columns;
-    std::fill_n(line, columns, 0.0f);
-    for (int64_t column = 0; column < columns; ++column) {
-      const int64_t input = input_of(p.weight, column);
-      if (input >= 0 && input < columns) line[input] = dequantize(*p.weight.format, p.weight, row, column);
-    }
-    context.kernels.from_f32(p.values.dtype, line, columns, p.values.as<char>() + row * row_bytes);
+  context.team.for_pieces(p.weight.rows, 1, [&](int, int64_t row, int64_t) {
+    reader.read(p.values.dtype, row, 0, columns, p.values.as<char>() + row * row_bytes);
   });
   return {};
 }

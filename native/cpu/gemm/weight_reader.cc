@@ -34,9 +34,11 @@ void read_row(const Kernels& kernels, const MatrixView& source, int64_t row, int
 WeightReader::WeightReader(const Kernels& kernels, const WeightView& weight)
     : kernels_(kernels), weight_(weight), elements_are_codes_(elements_are_codes(weight)) {
   if (weight.input_order == nullptr) return;
-  column_of_input_.resize(static_cast<size_t>(weight.columns));
+  column_of_input_.resize(static_cast<size_t>(weight.columns), -1);
   for (int64_t column = 0; column < weight.columns; ++column) {
-    column_of_input_[static_cast<size_t>(weight.input_order[column])] = static_cast<int32_t>(column);
+    const int64_t input = weight.input_order[column];
+    if (input < 0 || input >= weight.columns) continue;
+    column_of_input_[static_cast<size_t>(input)] = static_cast<int32_t>(column);
   }
 }
 
@@ -61,8 +63,8 @@ void WeightReader::read_f32(int64_t row, int64_t first, int64_t count, float* va
   if (elements_are_codes_) return read_row(kernels_, weight_.codes, row, first, count, values);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t input = first + i;
-    values[i] = dequantize(*weight_.format, weight_, row,
-                           column_of_input_.empty() ? input : column_of_input_[static_cast<size_t>(input)]);
+    const int64_t column = column_of_input_.empty() ? input : column_of_input_[static_cast<size_t>(input)];
+    values[i] = column < 0 ? 0.0f : dequantize(*weight_.format, weight_, row, column);
   }
 }
 

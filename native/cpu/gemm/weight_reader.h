@@ -18,7 +18,8 @@ class WeightReader {
 
   const WeightView& weight() const { return weight_; }
   // Elements of inputs first .. first + count - 1 of one row, converted to a plain dtype. Rows and columns that the
-  // weight lacks are zeros. Elements already stored in that dtype are moved bit by bit.
+  // weight lacks, and inputs that its order does not name, are zeros. Elements already stored in that dtype are moved
+  // bit by bit.
   void read(DType dtype, int64_t row, int64_t first, int64_t count, void* values) const;
 
  private:
@@ -27,7 +28,7 @@ class WeightReader {
   const Kernels& kernels_;
   WeightView weight_;
   bool elements_are_codes_;
-  std::vector<int32_t> column_of_input_;  // empty: column = input
+  std::vector<int32_t> column_of_input_;  // empty: column = input; -1: none
 };
 
 }  // namespace moe::cpu
