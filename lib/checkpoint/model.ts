@@ -88,15 +88,25 @@ export class Model {
 
   /** The names of a layer's tensors in this checkpoint; if none match, the usual names, for the errors to mention. */
   tensors(layer: number, has: (name: string) => boolean): LayerTensors {
+    return this.storages(layer, has).used;
+  }
+
+  /** As {@link tensors}, and the names that the layer's tensors would have in the family's other storage schemes. */
+  storages(
+    layer: number,
+    has: (name: string) => boolean,
+  ): { readonly used: LayerTensors; readonly others: readonly LayerTensors[] } {
     const { family, fields } = this;
     const prefix = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
-    const storages = surroundings.flatMap((surround) => family.tensors(surround(prefix), fields, layer));
+    const surrounded = surroundings.map((surround) => family.tensors(surround(prefix), fields, layer));
+    const storages = surrounded.flat();
     const hasWeight = (weight: NamedWeight) => hasMatrix(has, nameOf(weight, 0));
     const whole = storages.find(
       ({ router, experts }) => hasWeight(router) && hasWeight(experts.up) && hasWeight(experts.down),
     );
-    const begun = whole ?? storages.find(({ router }) => hasWeight(router));
-    return begun ?? (storages[0] as LayerTensors);
+    const used = whole ?? storages.find(({ router }) => hasWeight(router)) ?? (storages[0] as LayerTensors);
+    const schemes = surrounded.find((own) => own.includes(used)) as readonly LayerTensors[];
+    return { used, others: schemes.filter((one) => one !== used) };
   }
 }
 

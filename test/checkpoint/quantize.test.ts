@@ -300,15 +300,6 @@ describe("what is refused", () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  test("stacked experts", async () => {
-    const stacked = run("test/golden/families/gpt_oss", fresh(), { layers: [0] });
-    await expectRejection(
-      stacked,
-      "UNSUPPORTED_OPERATION",
-      /expected a tensor \[N, K\] of its own .* "model.layers.0.mlp.experts/,
-    );
-  });
-
   test("a layer that there is not, and missing weights", async () => {
     await expectRejection(run(source, fresh(), { layers: [2] }), "INVALID_ARGUMENT", /layer/);
     const { promise } = await refused("missing", { num_experts: E + 1 });

@@ -1,4 +1,4 @@
-import { type Family, gatedActivation, layerCount } from "./family.js";
+import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
 /** Granite 3 MoE: GraniteMoeConfig and GraniteMoeMoE of Transformers. Softmax over the chosen; stacked experts. */
 export const graniteMoe: Family = {
@@ -15,15 +15,16 @@ export const graniteMoe: Family = {
   tensors: (prefix) => {
     const block = `${prefix}.block_sparse_moe`;
     const gateUp = { name: `${block}.input_linear.weight`, stacked: "dim0" } as const;
+    const router = { name: `${block}.router.layer.weight` };
+    const stacked = {
+      gate: { ...gateUp, part: "first_half" },
+      up: { ...gateUp, part: "second_half" },
+      down: { name: `${block}.output_linear.weight`, stacked: "dim0" },
+    } as const;
+    // vLLM gives single experts Mixtral's names, under which it also reads quantised ones.
     return [
-      {
-        router: { name: `${block}.router.layer.weight` },
-        experts: {
-          gate: { ...gateUp, part: "first_half" },
-          up: { ...gateUp, part: "second_half" },
-          down: { name: `${block}.output_linear.weight`, stacked: "dim0" },
-        },
-      },
+      { router, experts: stacked },
+      { router, experts: gatedExpert(`${block}.experts.{e}`, ["w1", "w3", "w2"]) },
     ];
   },
 };

@@ -29,16 +29,17 @@ export const llama4Text: Family = {
   tensors: (prefix) => {
     const block = `${prefix}.feed_forward`;
     const gateUp = { name: `${block}.experts.gate_up_proj`, stacked: "dim0", orient: "in_out" } as const;
+    const router = { name: `${block}.router.weight` };
+    const shared = gatedExpert(`${block}.shared_expert`);
+    const stacked = {
+      gate: { ...gateUp, part: "first_half" },
+      up: { ...gateUp, part: "second_half" },
+      down: { name: `${block}.experts.down_proj`, stacked: "dim0", orient: "in_out" },
+    } as const;
+    // Quantised checkpoints have a tensor for each matrix.
     return [
-      {
-        router: { name: `${block}.router.weight` },
-        experts: {
-          gate: { ...gateUp, part: "first_half" },
-          up: { ...gateUp, part: "second_half" },
-          down: { name: `${block}.experts.down_proj`, stacked: "dim0", orient: "in_out" },
-        },
-        shared: gatedExpert(`${block}.shared_expert`),
-      },
+      { router, experts: stacked, shared },
+      { router, experts: gatedExpert(`${block}.experts.{e}`), shared },
     ];
   },
 };

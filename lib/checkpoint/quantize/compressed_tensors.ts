@@ -1,24 +1,20 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
-import type { QuantizedBytes } from "../located_weight.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
 import { asBytes, flipHighestBits, transpose, words } from "../schemes/bits.js";
+import type { PackedLayout } from "./packed_layout.js";
 
-/** How compressed-tensors stores matrices of one format: what lib/checkpoint/schemes reads, the other way round. */
-export interface PackedLayout {
+/** How compressed-tensors stores matrices of one format. */
+interface CompressedFormat extends Pick<PackedLayout, "columnsPerGroup" | "tensors"> {
   /** `format` in quantization_config. */
   readonly format: string;
   /** `weights` of the group in quantization_config. */
   readonly weights: Readonly<Record<string, unknown>>;
-  /** K must be a multiple of this. */
-  readonly columnsPerGroup: number;
-  /** The tensors of a matrix, by what stands in place of `weight` in their names. May change the codes. */
-  tensors(matrix: QuantizedBytes, rows: number, columns: number): Readonly<Record<string, SafetensorsInput>>;
 }
 
 /** The layout of formats of some kind, which their data tell; undefined for others. */
-type LayoutOf = (format: WeightFormat) => PackedLayout | undefined;
+type LayoutOf = (format: WeightFormat) => CompressedFormat | undefined;
 
 const scaleDTypes: { readonly [type: string]: SafetensorsDType } = { f32: "F32", f16: "F16", bf16: "BF16" };
 
@@ -111,17 +107,35 @@ const float4: LayoutOf = ({ name, scales }) => {
   };
 };
 
-/** The layout of a format. @throws UNSUPPORTED_DTYPE if compressed-tensors has none. */
+/** The layout of a format; every matrix has tensors of its own. @throws UNSUPPORTED_DTYPE if there is none. */
 export function compressedTensors(format: WeightFormat): PackedLayout {
   for (const layoutOf of [packedIntegers, float8, float4]) {
-    const layout = layoutOf(format);
-    if (layout !== undefined) return layout;
+    const found = layoutOf(format);
+    if (found === undefined) continue;
+    const { columnsPerGroup, tensors } = found;
+    const configuration = (ignored: readonly string[]) => configurationOf(found, ignored);
+    return { columnsPerGroup, stacked: false, module: moduleOf, tensors, configuration };
   }
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
     `format: compressed-tensors has no layout for ${format.name}: expected integers with float scales (int4_g128, ` +
       "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4",
   );
+}
+
+/** `weight` of the name becomes `weight_packed` and so on. */
+const moduleOf = (name: string) => name.slice(0, -"weight".length);
+
+function configurationOf({ format, weights }: CompressedFormat, ignore: readonly string[]): object {
+  const group = { targets: ["Linear"], weights: { ...weights, dynamic: false }, input_activations: null, format };
+  return {
+    quant_method: "compressed-tensors",
+    format,
+    quantization_status: "compressed",
+    config_groups: { group_0: { ...group, output_activations: null } },
+    ignore,
+    kv_cache_scheme: null,
+  };
 }
 
 /** Rows of codes at the beginning of rows of `stride` bytes. */

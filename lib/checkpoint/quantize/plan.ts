@@ -1,28 +1,44 @@
-import { MoeError } from "../../core/errors.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { mapWeights, type NamedWeight } from "../locate.js";
-import { nameOf } from "../locate_tensors.js";
+import { type LayerTensors, mapWeights, type NamedWeight } from "../locate.js";
+import { nameOf, tensorLocator } from "../locate_tensors.js";
+import type { LocatedWeight, TensorRange } from "../located_weight.js";
 import type { Model } from "../model.js";
+import { tensorPlace } from "../safetensors/header.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
-import type { PackedLayout } from "./compressed_tensors.js";
+import type { PackedLayout, PackedMatrix } from "./packed_layout.js";
 
 /** A matrix of an expert to quantise. */
-export interface PlannedMatrix {
+export interface PlannedMatrix extends PackedMatrix {
   readonly layer: number;
   /** Such as `experts[3].gate`. */
   readonly place: string;
   readonly role: string;
-  /** The tensor's name, which ends in `.weight`. */
+  /** Its floats: a tensor, or an expert's part of one, which may hold another matrix too. */
+  readonly source: LocatedWeight;
+}
+
+/** A tensor to copy, perhaps under another name. */
+export interface CopiedTensor {
   readonly name: string;
-  readonly rows: number;
-  readonly columns: number;
+  readonly target: string;
 }
 
 /** A file to write: matrices to quantise, or tensors to copy. */
 export interface PlannedFile {
   readonly name: string;
   readonly matrices: readonly PlannedMatrix[];
-  readonly copied: readonly string[];
+  readonly copied: readonly CopiedTensor[];
+}
+
+/** What becomes of a layer's tensors. */
+interface PlannedLayer {
+  readonly matrices: readonly PlannedMatrix[];
+  /** New names of tensors that are copied. */
+  readonly renamed: ReadonlyMap<string, string>;
+  /** Whether its tensors get other names than they have. */
+  readonly rearranged: boolean;
 }
 
 /** Bytes of the source that one file is made from, at most, if it has more than one tensor. */
@@ -35,18 +51,34 @@ export async function planFiles(
   layout: PackedLayout,
   layers: readonly number[],
 ): Promise<readonly PlannedFile[]> {
-  const matrices: PlannedMatrix[] = [];
-  for (const layer of layers) matrices.push(...(await matricesOf(model, checkpoint, layer)));
+  const planned: PlannedLayer[] = [];
+  for (const layer of layers) planned.push(await planLayer(model, checkpoint, layout, layer));
+  const matrices = planned.flatMap((layer) => layer.matrices);
   if (matrices.length === 0) throw badCheckpoint(model.fields.path, "expected layers with experts, got none");
-  for (const matrix of matrices) await checkMatrix(checkpoint, matrix, layout);
-  const quantized = new Set(matrices.map(({ name }) => name));
-  const bytesOf = async (name: string) => (await checkpoint.fileOf(name)).info(name).byteLength;
+  const all = model.layersWithExperts();
+  if (planned.some(({ rearranged }) => rearranged) && !all.every((layer) => layers.includes(layer))) {
+    // Readers expect the same storage in every layer.
+    throw invalidArgument(
+      "layers",
+      `all layers with experts (${all.join(", ")}), which are stacked`,
+      layers.join(", "),
+    );
+  }
+  for (const matrix of matrices) checkColumns(matrix, layout);
+  const quantized = new Set(matrices.map(({ source }) => source.name));
+  const renamed = new Map(planned.flatMap((layer) => [...layer.renamed]));
   const others = [...checkpoint.shards.keys()].filter((name) => !quantized.has(name));
+  const copies = others.map((name): CopiedTensor => ({ name, target: renamed.get(name) ?? name }));
   const groups: Omit<PlannedFile, "name">[] = [];
-  for (const copied of await inFiles(others, bytesOf)) groups.push({ matrices: [], copied });
-  for (const layer of new Set(matrices.map((matrix) => matrix.layer))) {
-    const own = matrices.filter((matrix) => matrix.layer === layer);
-    for (const some of await inFiles(own, ({ name }) => bytesOf(name))) groups.push({ matrices: some, copied: [] });
+  for (const copied of await inFiles(copies, (copy) => bytesOfCopy(copy, checkpoint))) {
+    groups.push({ matrices: [], copied });
+  }
+  for (const layer of planned) {
+    const bytesOf = async (tensor: readonly PlannedMatrix[]) =>
+      tensor.reduce((sum, one) => sum + bytesOfMatrix(one), 0);
+    for (const some of await inFiles(byTarget(layer.matrices), bytesOf)) {
+      groups.push({ matrices: some.flat(), copied: [] });
+    }
   }
   const number = (index: number) => String(index).padStart(5, "0");
   return groups.map((group, index) => ({
@@ -71,41 +103,118 @@ async function inFiles<T>(entries: readonly T[], bytesOf: (entry: T) => Promise<
   return files;
 }
 
-async function matricesOf(model: Model, checkpoint: ShardedCheckpoint, layer: number): Promise<PlannedMatrix[]> {
-  const matrices: PlannedMatrix[] = [];
-  const tensors = model.tensors(layer, (name) => checkpoint.has(name));
-  await mapWeights({ config: model.config(layer), tensors }, async (weight, shape, expert, place) => {
-    const [set, role] = place.split(".") as [string, string | undefined];
-    if (role === undefined || shape.length !== 2) return;
-    checkStorage(model, weight, place);
-    const [rows, columns] = shape as [number, number];
-    const where = set === "experts" ? `experts[${expert}].${role}` : place;
-    matrices.push({ layer, place: where, role: place, name: nameOf(weight, expert), rows, columns });
-  });
-  return matrices;
+/** The matrices of each tensor that is written. */
+function byTarget(matrices: readonly PlannedMatrix[]): readonly (readonly PlannedMatrix[])[] {
+  const tensors = new Map<string, PlannedMatrix[]>();
+  for (const matrix of matrices) {
+    const own = tensors.get(matrix.target) ?? [];
+    tensors.set(matrix.target, own);
+    own.push(matrix);
+  }
+  return [...tensors.values()];
 }
 
-/** Matrices have names of their own, which compressed-tensors extends; stacked ones have none. */
-function checkStorage(model: Model, { name, stacked, part, orient }: NamedWeight, place: string): void {
-  if (stacked === undefined && part === undefined && orient !== "in_out" && name.endsWith(".weight")) return;
+/** Bytes of the matrix's floats. */
+export function bytesOfMatrix({ source: { ranges, layout } }: PlannedMatrix): number {
+  const bytes = (ranges[0] as TensorRange).byteLength;
+  return layout.part === undefined ? bytes : bytes / 2;
+}
+
+export async function bytesOfCopy({ name }: CopiedTensor, checkpoint: ShardedCheckpoint): Promise<number> {
+  return (await checkpoint.fileOf(name)).info(name).byteLength;
+}
+
+async function planLayer(
+  model: Model,
+  checkpoint: ShardedCheckpoint,
+  layout: PackedLayout,
+  layer: number,
+): Promise<PlannedLayer> {
+  const config = model.config(layer);
+  const { used, others } = model.storages(layer, (name) => checkpoint.has(name));
+  const wanted = layout.stacked ? stackedStorage(model, used) : targetStorage(model, used, others);
+  const targets = new Map<string, string>();
+  await mapWeights({ config, tensors: wanted }, async (weight, _shape, expert, role) => {
+    targets.set(`${role} ${expert}`, nameOf(weight, expert));
+  });
+  const configPath = model.fields.path;
+  const locate = tensorLocator({
+    configPath,
+    numExperts: config.numExperts,
+    quantization: model.quantization,
+    has: (name) => checkpoint.has(name),
+    fileOf: (name) => checkpoint.fileOf(name),
+  });
+  const matrices: PlannedMatrix[] = [];
+  const renamed = new Map<string, string>();
+  await mapWeights({ config, tensors: used }, async (weight, shape, expert, role) => {
+    const target = targets.get(`${role} ${expert}`) as string;
+    const [set, kind] = role.split(".") as [string, string | undefined];
+    if (kind === undefined || shape.length !== 2) {
+      if (target !== nameOf(weight, expert)) renamed.set(nameOf(weight, expert), target);
+      return;
+    }
+    const { part, stacked } = weight;
+    const [rows, columns] = shape as [number, number];
+    const source = await locate(weight, shape, expert);
+    checkFloats(source);
+    matrices.push({
+      layer,
+      place: set === "experts" ? `experts[${expert}].${kind}` : role,
+      role,
+      source,
+      target,
+      ...(layout.stacked && stacked && { stack: { experts: config.numExperts, expert, ...(part && { part }) } }),
+      rows,
+      columns,
+    });
+  });
+  return { matrices, renamed, rearranged: wanted !== used || layout.stacked };
+}
+
+/** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */
+function targetStorage(model: Model, used: LayerTensors, others: readonly LayerTensors[]): LayerTensors {
+  const found = [used, ...others].find(({ experts, shared }) =>
+    matricesOf(experts, shared).every(
+      ({ name, stacked, part, orient }) =>
+        stacked === undefined && part === undefined && orient !== "in_out" && name.endsWith(".weight"),
+    ),
+  );
+  if (found !== undefined) return found;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${place} of ${model.fields.path}: expected a tensor [N, K] of its own for each expert's matrix, as ` +
-      `compressed-tensors needs it, got them together in ${JSON.stringify(name)}; MoeLayer.load quantises them by dtype`,
+    `${model.fields.path}: expected a family whose quantised experts other software reads, got ${model.family.modelType}, ` +
+      `which has no names for single experts in ${JSON.stringify(used.experts.up.name)}; MoeLayer.load quantises them by dtype`,
   );
 }
 
-async function checkMatrix(checkpoint: ShardedCheckpoint, matrix: PlannedMatrix, layout: PackedLayout): Promise<void> {
-  const { name, rows, columns } = matrix;
-  const { dtype, shape } = (await checkpoint.fileOf(name)).info(name);
-  const place = `${checkpoint.directory}: tensor ${JSON.stringify(name)}`;
-  if (!["F32", "F16", "BF16"].includes(dtype)) throw badCheckpoint(place, `expected F32, F16 or BF16, got ${dtype}`);
-  if (shape.length !== 2 || shape[0] !== rows || shape[1] !== columns) {
-    throw badCheckpoint(place, `expected shape [${rows}, ${columns}], got [${shape.join(", ")}]`);
-  }
-  if (columns % layout.columnsPerGroup === 0) return;
+/** The present storage, whose names the layout extends. OpenAI's own names belong to files without quantization_config. */
+function stackedStorage({ fields }: Model, used: LayerTensors): LayerTensors {
+  const { name } = used.experts.up;
+  if (name.endsWith("_proj")) return used;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${place}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}`,
+    `${fields.path}: expected the names of Transformers, such as "model.layers.0.mlp.experts.gate_up_proj", got ${JSON.stringify(name)}`,
+  );
+}
+
+function matricesOf(...sets: readonly LayerTensors["shared"][]): readonly NamedWeight[] {
+  return sets
+    .flatMap((set) => (set ? [set.gate, set.up, set.multiplier, set.down] : []))
+    .filter((one) => one !== undefined);
+}
+
+function checkFloats({ format, ranges }: LocatedWeight): void {
+  if (isPlain(weightFormat(format))) return;
+  const { file, name } = ranges[0] as TensorRange;
+  throw badCheckpoint(tensorPlace(file.path, name), `expected F32, F16 or BF16, got a matrix in ${format}`);
+}
+
+function checkColumns({ source, columns }: PlannedMatrix, layout: PackedLayout): void {
+  if (columns % layout.columnsPerGroup === 0) return;
+  const { file, name } = source.ranges[0] as TensorRange;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${tensorPlace(file.path, name)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}`,
   );
 }

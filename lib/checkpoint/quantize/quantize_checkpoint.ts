@@ -8,14 +8,17 @@ import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js
 import { quantizationError } from "../../operators/formats/dequantize.js";
 import { quantizableFormat, quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { QuantizedBytes } from "../located_weight.js";
+import type { LocatedWeight, QuantizedBytes, TensorRange } from "../located_weight.js";
 import { Model } from "../model.js";
 import { SafetensorsFile } from "../safetensors/file.js";
+import { tensorPlace } from "../safetensors/header.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
-import { compressedTensors, type PackedLayout } from "./compressed_tensors.js";
+import { layoutOf } from "./layout_of.js";
 import { type Existing, OutputFolder } from "./output_folder.js";
-import { type PlannedFile, type PlannedMatrix, planFiles } from "./plan.js";
+import { addMatrix, type PackedLayout } from "./packed_layout.js";
+import { bytesOfCopy, bytesOfMatrix, type PlannedFile, planFiles } from "./plan.js";
+import { StoredMatrices } from "./stored_matrices.js";
 
 export interface QuantizeCheckpointOptions {
   readonly device: Device;
@@ -58,9 +61,11 @@ const errorsKey = "moe-kernels.quantization_errors";
 
 /**
  * Quantises the experts' matrices of a Hugging Face model directory, and writes another as compressed-tensors does: each
- * matrix in `weight_packed`, `weight_scale` and so on, `quantization_config` in config.json, all else as it was.
- * @throws UNSUPPORTED_DTYPE for a format that compressed-tensors does not have; UNSUPPORTED_OPERATION for stacked experts
- * and for columns that are no whole groups; BAD_CHECKPOINT; INVALID_ARGUMENT for a folder that must not be used.
+ * matrix in `weight_packed`, `weight_scale` and so on, `quantization_config` in config.json, all else as it was. Experts
+ * that are stacked in one tensor get the family's names for single ones; those of gpt-oss stay stacked, in its own layout.
+ * @throws UNSUPPORTED_DTYPE for a format in which other software does not read the family; UNSUPPORTED_OPERATION for
+ * families without names for single experts and for columns that are no whole groups; BAD_CHECKPOINT; INVALID_ARGUMENT for
+ * a folder that must not be used, and for some layers of a model whose stacked experts are rearranged.
  */
 export async function quantizeCheckpoint(
   directory: string,
@@ -68,8 +73,8 @@ export async function quantizeCheckpoint(
 ): Promise<QuantizedCheckpoint> {
   const { out, scale, existing, onProgress } = options;
   const format = quantizableFormat(options.format, "format");
-  const layout = compressedTensors(format);
   const model = await Model.read(directory);
+  const layout = layoutOf(model.family, format);
   if (model.quantization.fields !== undefined) {
     throw badCheckpoint(
       model.quantization.fields.path,
@@ -103,7 +108,7 @@ export async function quantizeCheckpoint(
     errors.push(...readErrors(written));
   }
   await folder.copyFrom(directory);
-  const config = { ...model.all, quantization_config: configuration(layout, await ignoredModules(files, checkpoint)) };
+  const config = { ...model.all, quantization_config: layout.configuration(await ignoredModules(files, checkpoint)) };
   await folder.complete({ metadata: { total_size: bytesAfter }, weight_map: weightMap }, config);
   return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
 }
@@ -120,9 +125,11 @@ async function sourceOf({ shards, directory }: ShardedCheckpoint): Promise<reado
 }
 
 async function totalBytes(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<number> {
-  const names = files.flatMap(({ matrices, copied }) => [...matrices.map(({ name }) => name), ...copied]);
   let total = 0;
-  for (const name of names) total += (await checkpoint.fileOf(name)).info(name).byteLength;
+  for (const { matrices, copied } of files) {
+    for (const matrix of matrices) total += bytesOfMatrix(matrix);
+    for (const copy of copied) total += await bytesOfCopy(copy, checkpoint);
+  }
   return total;
 }
 
@@ -139,32 +146,37 @@ interface Work {
 async function writeFile(path: string, { matrices, copied }: PlannedFile, work: Work): Promise<void> {
   const tensors = new Map<string, SafetensorsInput>();
   const errors: MatrixError[] = [];
-  for (const name of copied) {
+  for (const { name, target } of copied) {
     const tensor = await (await work.checkpoint.fileOf(name)).read(name);
-    tensors.set(name, tensor);
+    tensors.set(target, tensor);
     work.report(tensor.data.byteLength);
   }
+  using stored = new StoredMatrices(work.device);
   for (const matrix of matrices) {
-    const { bytes, error } = await quantizeMatrix(matrix, work);
-    const { layer, place, role, name } = matrix;
-    errors.push({ layer, place, role, error });
-    const module = name.slice(0, -"weight".length);
-    for (const [suffix, tensor] of Object.entries(work.layout.tensors(bytes, matrix.rows, matrix.columns))) {
-      tensors.set(`${module}${suffix}`, tensor);
+    const { layer, place, role, source } = matrix;
+    using values = await stored.read(source, [matrix.rows, matrix.columns]);
+    const { bytes, error } = await quantizeMatrix(values, work);
+    if (!Number.isFinite(error)) {
+      throw badCheckpoint(placeOf(source), "expected finite weights, got NaN or infinity");
     }
+    errors.push({ layer, place, role, error });
+    addMatrix(tensors, work.layout, matrix, bytes);
+    work.report(bytesOfMatrix(matrix));
   }
   const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
   await writeSafetensors(path, tensors, { metadata });
 }
 
-/** Quantises one matrix on the device. @throws BAD_CHECKPOINT if an element is not finite. */
+function placeOf({ ranges: [range] }: LocatedWeight): string {
+  const { file, name } = range as TensorRange;
+  return tensorPlace(file.path, name);
+}
+
+/** Quantises one matrix on the device. The error is not finite if an element is not. */
 async function quantizeMatrix(
-  { name, rows, columns }: PlannedMatrix,
-  { checkpoint, device, format, scale, report }: Work,
+  values: Tensor<FloatDType>,
+  { format, scale }: Work,
 ): Promise<{ readonly bytes: QuantizedBytes; readonly error: number }> {
-  const file = await checkpoint.fileOf(name);
-  const stored = await file.read(name);
-  using values = device.tensor(stored.data as Float32Array, [rows, columns], stored.dtype.toLowerCase() as FloatDType);
   using weight = quantize(values, format.name, { scale });
   using measured = quantizationError(values, weight);
   const raw = async (tensor: Tensor | undefined) => tensor && { data: await tensor.raw() };
@@ -175,16 +187,12 @@ async function quantizeMatrix(
     await raw(weight.zeros),
   ];
   const [error] = (await measured.data()) as unknown as [number];
-  if (!Number.isFinite(error)) {
-    throw badCheckpoint(`${file.path}: tensor ${JSON.stringify(name)}`, "expected finite weights, got NaN or infinity");
-  }
   const bytes = {
     codes,
     ...(scales && { scales: scales.data }),
     ...(superScales && { superScales: superScales.data }),
     ...(zeros && { zeros: zeros.data }),
   };
-  report(stored.data.byteLength);
   return { bytes, error };
 }
 
@@ -201,21 +209,9 @@ function readErrors({ metadata, path }: SafetensorsFile): readonly MatrixError[]
 /** The modules that stay floats: all others that have a matrix. */
 async function ignoredModules(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<string[]> {
   const modules: string[] = [];
-  for (const name of files.flatMap(({ copied }) => copied)) {
+  for (const { name, target } of files.flatMap(({ copied }) => copied)) {
     const { shape } = (await checkpoint.fileOf(name)).info(name);
-    if (name.endsWith(".weight") && shape.length === 2) modules.push(name.slice(0, -".weight".length));
+    if (target.endsWith(".weight") && shape.length === 2) modules.push(target.slice(0, -".weight".length));
   }
   return modules.sort();
-}
-
-function configuration({ format, weights }: PackedLayout, ignore: readonly string[]) {
-  const group = { targets: ["Linear"], weights: { ...weights, dynamic: false }, input_activations: null, format };
-  return {
-    quant_method: "compressed-tensors",
-    format,
-    quantization_status: "compressed",
-    config_groups: { group_0: { ...group, output_activations: null } },
-    ignore,
-    kv_cache_scheme: null,
-  };
 }

@@ -1,0 +1,51 @@
+import type { Device } from "../../core/device.js";
+import { dtypes, type FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { wholeMatrix } from "../../layer/weights/weight_layout.js";
+import type { LocatedWeight, TensorRange } from "../located_weight.js";
+
+/** Reads matrices of floats [N, K] from tensors of any layout. What two of them share is read once, if one follows the other. */
+export class StoredMatrices implements Disposable {
+  readonly #device: Device;
+  #last: { readonly range: TensorRange; readonly tensor: Tensor<FloatDType> } | undefined;
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  /** A matrix as a tensor of its own, in the dtype of the file; dispose of it after use. */
+  async read(source: LocatedWeight, shape: readonly [number, number]): Promise<Tensor<FloatDType>> {
+    const stored = await this.#stored(source);
+    const matrix = wholeMatrix({ tensor: stored, ...source.layout }, shape);
+    const values = this.#device.empty(shape, stored.dtype);
+    try {
+      this.#device.backend.copyMatrix({ source: matrix, target: values.handle });
+      return values;
+    } catch (error) {
+      values.dispose();
+      throw error;
+    } finally {
+      matrix.handle.free();
+    }
+  }
+
+  async #stored({ ranges, shape, format }: LocatedWeight): Promise<Tensor<FloatDType>> {
+    const [range] = ranges as readonly [TensorRange];
+    const { file, name, byteOffset, byteLength } = range;
+    const last = this.#last;
+    if (last?.range.file === file && last.range.name === name && last.range.byteOffset === byteOffset)
+      return last.tensor;
+    this[Symbol.dispose]();
+    const bytes = new Uint8Array(byteLength);
+    await file.readRange(name, byteOffset, bytes);
+    const dtype = format as FloatDType;
+    const tensor = this.#device.tensor(new dtypes[dtype].raw(bytes.buffer) as Float32Array, shape, dtype);
+    this.#last = { range, tensor };
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    this.#last?.tensor.dispose();
+    this.#last = undefined;
+  }
+}

@@ -1,0 +1,42 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { mapWeights } from "../../../lib/checkpoint/locate.js";
+import { nameOf } from "../../../lib/checkpoint/locate_tensors.js";
+import { Model } from "../../../lib/checkpoint/model.js";
+import { type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
+import { toBF16 } from "../../../lib/core/dtype.js";
+import { stackedShape, storedShape } from "../../../lib/layer/weights/weight_layout.js";
+import { Random } from "../../../lib/testing/random.js";
+
+/**
+ * Writes a model directory of a family: `config`, and random bfloat16 weights for all layers with experts.
+ * @param storage which of the family's storage schemes.
+ * @param prefix stands before the names of the tensors.
+ */
+export async function writeRandomModel(path: string, config: object, storage: number, prefix = ""): Promise<void> {
+  mkdirSync(path);
+  writeFileSync(join(path, "config.json"), JSON.stringify(config));
+  const model = await Model.read(path);
+  const random = new Random("model");
+  const tensors = new Map<string, SafetensorsInput>();
+  const add = (name: string, shape: readonly number[]) => {
+    if (tensors.has(name)) return;
+    const count = shape.reduce((product, size) => product * size, 1);
+    const data = Uint16Array.from(random.normals(count, (shape.at(-1) as number) ** -0.5), toBF16);
+    tensors.set(name, { dtype: "BF16", shape, data });
+  };
+  for (const layer of model.layersWithExperts()) {
+    const { family, fields } = model;
+    const own = family.prefix?.(fields, layer) ?? `model.layers.${layer}`;
+    const scheme = family.tensors(`${prefix}${own}`, fields, layer)[storage];
+    if (scheme === undefined) throw new Error(`${family.modelType} has no storage ${storage}`);
+    const layerConfig = model.config(layer);
+    await mapWeights({ config: layerConfig, tensors: scheme }, async (weight, shape, expert) => {
+      const { stacked } = weight;
+      const one = storedShape(shape, weight);
+      add(nameOf(weight, expert), stacked === undefined ? one : stackedShape(one, stacked, layerConfig.numExperts));
+    });
+    add(`${prefix}${own}.self_attn.q_proj.weight`, [4, layerConfig.hiddenSize]);
+  }
+  await writeSafetensors(join(path, "model.safetensors"), tensors);
+}
