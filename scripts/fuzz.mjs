@@ -9,10 +9,16 @@ import { readOptions, wrongOption } from "./options.mjs";
 
 const usage = `Usage: npm run fuzz -- [--seconds N] [--rounds N] [--seed S] [--device NAME] [--only KIND]
                       [--round R [--step K]]
+       npm run fuzz -- --only KIND --count N [--seed S]
 
 Random calls on reference, cpu and simt, or the named devices, for N seconds (default 60) or N rounds of 40 steps on each
 device. Every failure is printed with what reproduces it: the same seed with --round, --step and --device, and the call as
-JavaScript. With --only case, hostile, file or gguf, all steps are of this kind.`;
+JavaScript. With --only case, hostile, file or gguf, all steps are of this kind. With --only read-safetensors or read-gguf they
+are damaged files, which go through the readers alone, without a device; --count N is for N steps, rounded up to whole rounds.`;
+
+const stepsOfRound = 40;
+/** Kinds of steps, and whether they run on every device. */
+const kinds = { case: true, hostile: true, file: true, gguf: true, "read-safetensors": false, "read-gguf": false };
 
 const text = { type: "string" };
 const { values: flags } = readOptions(usage, {
@@ -23,21 +29,26 @@ const { values: flags } = readOptions(usage, {
     round: text,
     step: text,
     only: text,
+    count: text,
     device: { ...text, multiple: true },
   },
 });
 const first = readNumber("round", 0);
 const single = flags.round !== undefined;
-const rounds = readNumber("rounds", single ? 1 : 2 ** 31);
-const seconds = readNumber("seconds", single || flags.rounds !== undefined ? 2 ** 31 : 60);
+if (flags.count !== undefined && (flags.rounds !== undefined || single)) {
+  wrongOption(usage, "--count cannot be combined with --rounds or --round");
+}
+const counted = flags.count === undefined ? undefined : Math.ceil(readNumber("count", 0) / stepsOfRound);
+const rounds = counted ?? readNumber("rounds", single ? 1 : 2 ** 31);
+const seconds = readNumber("seconds", single || flags.rounds !== undefined || counted !== undefined ? 2 ** 31 : 60);
 const step = flags.step === undefined ? {} : { step: readNumber("step", 0) };
-const kinds = ["case", "hostile", "file", "gguf"];
-if (flags.only !== undefined && !kinds.includes(flags.only)) {
-  wrongOption(usage, `--only: expected one of ${kinds.join(", ")}, got "${flags.only}"`);
+if (flags.only !== undefined && !Object.hasOwn(kinds, flags.only)) {
+  wrongOption(usage, `--only: expected one of ${Object.keys(kinds).join(", ")}, got "${flags.only}"`);
 }
 const only = flags.only === undefined ? {} : { only: flags.only };
 const seed = flags.seed ?? String(Math.floor(Math.random() * 2 ** 32));
-const devices = flags.device ?? ["reference", "cpu", "simt"];
+const onDevices = kinds[flags.only] ?? true;
+const devices = onDevices ? (flags.device ?? ["reference", "cpu", "simt"]) : ["reference"];
 /** Seconds without a sign of life after which a step is hung: more than the slowest takes under a sanitizer. */
 const patience = 300;
 /** Seconds after which a child is replaced, so that its memory stays small. */
@@ -70,10 +81,11 @@ for (let round = first; round < first + rounds && (round === first || secondsSoF
 
 const calls = totals.compared + totals.accepted + totals.refused;
 const share = (100 * totals.compared) / Math.max(1, calls);
-const counts = `${totals.accepted} more accepted, ${totals.refused} refused`;
+const compared = `${totals.compared} compared with reference (${share.toFixed(0)} %), ${totals.accepted} more accepted`;
+const [what, accepted] = onDevices ? ["calls", compared] : ["damaged files", `${totals.accepted} accepted`];
 console.log(
-  `fuzz: seed ${seed}, ${calls} calls in ${secondsSoFar().toFixed(0)} s: ` +
-    `${totals.compared} compared with reference (${share.toFixed(0)} %), ${counts}; ${failures} failures`,
+  `fuzz: seed ${seed}, ${calls} ${what} in ${secondsSoFar().toFixed(0)} s: ${accepted}, ${totals.refused} refused; ` +
+    `${failures} failures`,
 );
 if (failures > 0) process.exitCode = 1;
 if (!single && flags.only === undefined && share < 30) {
@@ -85,7 +97,7 @@ if (!single && flags.only === undefined && share < 30) {
 function runChild(round) {
   const left = Math.min(lifetime, seconds - secondsSoFar());
   const golden = join(root, "test/golden");
-  const job = { seed, golden, log, devices, round, end: first + rounds, seconds: left, ...step, ...only };
+  const job = { seed, golden, log, devices, stepsOfRound, round, end: first + rounds, seconds: left, ...step, ...only };
   const child = fork(worker, [JSON.stringify(job)], {
     cwd: folder, // where calls with a hostile path write
     env: { MOE_KERNELS_BINARY: join(root, "build/Release/moe_kernels.node"), ...process.env },

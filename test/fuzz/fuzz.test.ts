@@ -16,7 +16,23 @@ test("a step is run again by its place", () => {
   expect(stdout).toMatch(/^fuzz: seed 7, 1 calls /);
 });
 
-test.each(["--seconds=-1", "--rounds=x"])("%s is a wrong command line", (option) => {
+test.each(["read-safetensors", "read-gguf"])("%s puts a number of damaged files through the readers", (kind) => {
+  const { status, stdout, stderr } = runScript(script, ["--only", kind, "--count", "201", "--seed", "7"]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  // Whole rounds of 40.
+  const [, accepted, refused] =
+    /^fuzz: seed 7, 240 damaged files in \d+ s: (\d+) accepted, (\d+) refused; 0 failures\n$/.exec(stdout) ?? [];
+  expect(Number(accepted) + Number(refused)).toBe(240);
+  expect(Math.min(Number(accepted), Number(refused))).toBeGreaterThan(0);
+});
+
+test("a count of steps is not combined with rounds", () => {
+  const { status, stderr } = runScript(script, ["--count", "9", "--rounds", "2"]);
+  expect(status).toBe(2);
+  expect(stderr).toMatch(/^--count cannot be combined with --rounds or --round\n/);
+});
+
+test.each(["--seconds=-1", "--rounds=x", "--count=-1"])("%s is a wrong command line", (option) => {
   const { status, stdout, stderr } = runScript(script, [option]);
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   expect(stderr).toMatch(/^--\w+: expected a number >= 0, got /);

@@ -8,6 +8,7 @@ import { Draw } from "./draw.js";
 import { fileStep, findModels } from "./file_step.js";
 import { ggufStep } from "./gguf_step.js";
 import { hostileStep, type Target } from "./hostile_step.js";
+import { ggufReaderStep, safetensorsReaderStep } from "./reader_step.js";
 import type { Outcome, Step } from "./step.js";
 
 // Runs rounds in a process of their own, and tells the script that started it of each: see scripts/fuzz.mjs.
@@ -19,6 +20,7 @@ interface Job {
   /** Where the step that is about to run is written down. */
   readonly log: string;
   readonly devices: readonly DeviceName[];
+  readonly stepsOfRound: number;
   readonly round: number;
   /** The first round that is not run. At least one is, and no more begin after `seconds`. */
   readonly end: number;
@@ -29,14 +31,13 @@ interface Job {
   readonly only?: StepKind;
 }
 
-type StepKind = "case" | "hostile" | "file" | "gguf";
+type StepKind = "case" | "hostile" | "file" | "gguf" | "read-safetensors" | "read-gguf";
 
 /** What the script is told. */
 export type Message =
   | { readonly kind: "round"; readonly round: number; readonly outcomes: Readonly<Record<Outcome, number>> }
   | { readonly kind: "failure"; readonly place: string; readonly source: string; readonly error: string };
 
-const stepsOfRound = 40;
 /** Smaller steps that are tried for one that failed. */
 const mostShrinks = 300;
 
@@ -60,7 +61,7 @@ const deadline = performance.now() + 1000 * job.seconds;
 try {
   for (let round = job.round; round === job.round || (round < job.end && performance.now() < deadline); round++) {
     const outcomes = { compared: 0, accepted: 0, refused: 0 };
-    const steps = job.step === undefined ? Array.from({ length: stepsOfRound }, (_, step) => step) : [job.step];
+    const steps = job.step === undefined ? Array.from({ length: job.stepsOfRound }, (_, step) => step) : [job.step];
     for (const index of steps) await runStep(round, index, outcomes);
     tell({ kind: "round", round, outcomes });
   }
@@ -98,6 +99,10 @@ function makeStep(kind: StepKind, draw: Draw): Step {
       return fileStep(draw, models, join(folder, "model"));
     case "gguf":
       return ggufStep(draw, join(folder, "gguf"));
+    case "read-safetensors":
+      return safetensorsReaderStep(draw, join(folder, "readers"));
+    case "read-gguf":
+      return ggufReaderStep(draw, join(folder, "readers"));
   }
 }
 
