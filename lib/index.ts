@@ -35,6 +35,7 @@ export type { Shape } from "./core/shape.js";
 export type { StageName, StageTimes } from "./core/stages.js";
 export { Tensor } from "./core/tensor.js";
 export type { NestedArray, TensorSource } from "./core/tensor_source.js";
+export type { TokenFormat } from "./core/token_format.js";
 export type { WeightFormatName } from "./core/weight_format.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
@@ -50,7 +51,7 @@ export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./lay
 export { MoeLayer } from "./moe_layer.js";
 export type { TokenMaskOption } from "./operators/check.js";
 export { combine } from "./operators/experts/combine.js";
-export type { ActivationOptions } from "./operators/experts/grouped_gemm.js";
+export type { ActivationOptions, PackOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";

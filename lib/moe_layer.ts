@@ -214,9 +214,10 @@ export class MoeLayer implements Disposable {
   }
 
   [inspect.custom](): string {
-    const { numExperts, topK, hiddenSize, intermediateSize, weightDType } = this.#parts.description;
+    const { numExperts, topK, hiddenSize, intermediateSize, weightDType, tokenFormat } = this.#parts.description;
     const state = this.#parts.onDevice.disposed ? " (disposed)" : "";
     const sizes = `hiddenSize ${hiddenSize}, intermediateSize ${intermediateSize}`;
-    return `MoeLayer<${weightDType}> top ${topK} of ${numExperts} experts, ${sizes} on ${this.#parts.device.name}${state}`;
+    const tokens = tokenFormat === "none" ? "" : `, ${tokenFormat} tokens`;
+    return `MoeLayer<${weightDType}> top ${topK} of ${numExperts} experts, ${sizes}${tokens} on ${this.#parts.device.name}${state}`;
   }
 }

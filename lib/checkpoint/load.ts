@@ -1,6 +1,6 @@
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument } from "../core/errors.js";
-import { callback, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
+import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { bankOption, checkBank } from "../layer/description/bank.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
@@ -15,6 +15,7 @@ import { tensorLocator } from "./locate_tensors.js";
 import { Model } from "./model.js";
 import { abortSignal } from "./safetensors/file_options.js";
 import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
+import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
@@ -51,6 +52,7 @@ const loadOptions = object(
     dtype: optional(weightDTypes),
     quantize: optional(quantizeOptions),
     bank: optional(bankOption),
+    tokenFormat: optional(choice(loadedTokenFormats), "none"),
     onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
     signal: optional(abortSignal),
     cache: cacheOption,
@@ -88,7 +90,7 @@ async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoad
 }
 
 async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  const { device, dtype, signal } = options;
+  const { device, signal } = options;
   const model = await Model.read(directory, signal);
   const layer = model.checkLayer(options.layer);
   const config = model.config(layer);
@@ -107,7 +109,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   const explain = (error: unknown): never => {
     throw model.explain(error);
   };
-  const description = await describeSource(source, dtype).catch(explain);
+  const description = await describeSource(source, options, quantization).catch(explain);
   const cache = await openWeightCache(directory, config, description, {
     ...options,
     layer,
@@ -115,7 +117,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   });
   const mapped = await cache?.load(signal);
   if (mapped !== undefined) return mapped;
-  const parts = await loadWeights(source, device, description, { ...options, dtype }).catch(explain);
+  const parts = await loadWeights(source, device, description, options).catch(explain);
   return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };
 }
 
@@ -130,7 +132,7 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
   const tensors = model.tensors(layer);
   const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
   // Routers are float32 there whatever the experts are, so every role keeps its own format.
-  const dtype = options.dtype ?? {};
-  const description = await describeSource(source, dtype);
+  const { dtype = {}, tokenFormat } = options;
+  const description = await describeSource(source, { dtype, tokenFormat });
   return { parts: await loadWeights(source, device, description, { ...options, dtype }) };
 }

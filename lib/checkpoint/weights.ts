@@ -1,6 +1,7 @@
 import type { ExpertRange } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
+import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerDescription } from "../layer/description/config.js";
@@ -11,6 +12,7 @@ import {
   type WeightStorage,
   weightStorage,
 } from "../layer/description/storage.js";
+import { quantizedFormats, withTokenFormat } from "../layer/description/token_format.js";
 import { LayerParts } from "../layer/layer_parts.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
@@ -21,6 +23,8 @@ import type { QuantizeOptions } from "../operators/formats/quantize.js";
 import { checkedAt } from "./bad_checkpoint.js";
 import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
+import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint_tokens.js";
+import { Quantization } from "./schemes/quantization.js";
 import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
 
 export interface WeightOptions {
@@ -39,22 +43,39 @@ export interface WeightOptions {
    * belongs to the bank with `first: 0`. Default: all experts.
    */
   bank?: ExpertRange;
+  /**
+   * Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. `checkpoint` does what
+   * the checkpoint's configuration says: `input_activations` of compressed-tensors, `activation_scheme` of fp8,
+   * `quant_algo` of ModelOpt; none if it says nothing. Default none.
+   */
+  tokenFormat?: TokenFormat | "checkpoint";
   /** Called while weights are read. */
   onProgress?: (progress: Progress) => void;
   /** Stops reading; the promise rejects with the signal's reason. */
   signal?: AbortSignal;
 }
 
+/** What of the options for loading decides what a layer computes. */
+export interface DescriptionOptions {
+  readonly dtype?: WeightFormatName | WeightDTypes | undefined;
+  readonly tokenFormat?: LoadedTokenFormat;
+}
+
 /**
  * What a layer of a checkpoint computes, and how the device will store it.
- * @throws BAD_CHECKPOINT for a configuration that makes no sense, or if a weight whose dtype is needed is missing.
+ * @param quantization what the configuration says; default nothing.
+ * @throws BAD_CHECKPOINT for a configuration that makes no sense, or if a weight whose dtype is needed is missing;
+ * INVALID_ARGUMENT and UNSUPPORTED_OPERATION for a token format that does not go with it.
  */
 export async function describeSource(
   source: LayerSource,
-  dtype: WeightFormatName | WeightDTypes | undefined,
+  { dtype, tokenFormat = "none" }: DescriptionOptions,
+  quantization = new Quantization(),
 ): Promise<MoeLayerDescription> {
   const storage = await storageOf(source, dtype);
-  return checkedAt(source.configPath, () => describeLayer(source.config, storage, source.bank));
+  const description = checkedAt(source.configPath, () => describeLayer(source.config, storage, source.bank));
+  const tokens = resolveTokenFormat(tokenFormat, quantization, quantizedFormats(description.formats));
+  return withTokenFormat(description, tokens);
 }
 
 async function storageOf(
@@ -78,7 +99,6 @@ function floatFormat(name: WeightFormatName): FloatDType {
 
 type LocatedExpert = ExpertWeights<LocatedWeight, LocatedWeight>;
 
-/**
 /** What of the options for loading decides how weights are read. */
 export interface LoadWeightOptions extends ReadWeightOptions {
   readonly dtype?: WeightFormatName | WeightDTypes | undefined;

@@ -4,7 +4,9 @@ import { SplitGguf } from "../checkpoint/gguf/split.js";
 import type { LayerTensors } from "../checkpoint/locate.js";
 import { Model } from "../checkpoint/model.js";
 import { ShardedCheckpoint } from "../checkpoint/safetensors/sharded_checkpoint.js";
+import { declaredTokens } from "../checkpoint/schemes/checkpoint_tokens.js";
 import { type LayerFiles, shardedFiles } from "../checkpoint/storage.js";
+import type { TokenScheme } from "../core/token_format.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 
 /** A model whose layers are inspected: a directory or a GGUF file. */
@@ -14,6 +16,8 @@ export interface InspectedModel extends AsyncDisposable {
   readonly layerCount: number;
   /** The method that the configuration names for quantised weights. */
   readonly quantization: string | undefined;
+  /** What the configuration says about the experts' inputs. @throws UNSUPPORTED_OPERATION */
+  tokens(): TokenScheme | undefined;
   /** The dtype that the configuration names. */
   readonly dtype: string | undefined;
   readonly hasWeights: boolean;
@@ -39,6 +43,7 @@ async function openDirectory(directory: string): Promise<InspectedModel> {
     path: fields.path,
     layerCount,
     quantization: quantization.method,
+    tokens: () => declaredTokens(quantization),
     dtype,
     hasWeights: checkpoint !== undefined,
     family: () => model.family.modelType,
@@ -60,6 +65,7 @@ async function openGguf(path: string): Promise<InspectedModel> {
       path,
       layerCount: model.layerCount,
       quantization: "GGUF",
+      tokens: () => undefined,
       dtype: undefined,
       hasWeights: true,
       family: (layer) => model.family(layer).modelType,

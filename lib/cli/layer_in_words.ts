@@ -16,10 +16,11 @@ export interface LayerDetails {
 
 /** A layer's sizes and formula in words: lines for the experts, the shared expert if there is one, and the routing. */
 export function layerInWords(description: MoeLayerDescription, details: LayerDetails = {}): string {
-  const { hiddenSize, intermediateSize, numExperts, topK, sharedExperts, expertChoice } = description;
+  const { hiddenSize, intermediateSize, numExperts, topK, sharedExperts, expertChoice, tokenFormat } = description;
   const experts = `${plural(numExperts, "expert")} of ${expertInWords(description, details)}`;
   const lines = [
     `H ${hiddenSize}, I ${intermediateSize}, ${experts}${expertChoice ? "" : `, ${topK} per token`}`,
+    ...(tokenFormat === "none" ? [] : [`tokens: rounded to ${tokenFormat} where weights are quantised`]),
     ...(sharedExperts > 0 ? [`shared expert: ${sharedExpertInWords(description, details)}`] : []),
     `routing: ${routingClauses(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
   ];

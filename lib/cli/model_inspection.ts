@@ -1,7 +1,9 @@
 import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
 import type { LayerTensors } from "../checkpoint/locate.js";
+import { columnsInWords } from "../checkpoint/schemes/checkpoint_tokens.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
+import { isMoeError } from "../core/errors.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
@@ -17,6 +19,8 @@ export interface ModelInspection {
   readonly layersWithExperts: readonly number[];
   /** The quantisation method; null if config.json or the files show that the weights are floats. */
   readonly quantization: string | null;
+  /** What its configuration rounds the experts' inputs to, in words; null if that is nothing, or weights are floats. */
+  readonly tokens: string | null;
   /** Whether the directory has weights, not only config.json. */
   readonly hasWeights: boolean;
   /** The layers, grouped by equal configuration. */
@@ -82,15 +86,27 @@ export async function inspectModel(directory: string, options: InspectionOptions
   for (const equal of members) {
     groups.push(await inspectGroup(model, equal, options.tokens));
   }
+  const quantization = groups.every(hasFloats) ? null : (model.quantization ?? quantizedBy(groups));
   return {
     directory,
     family: model.family(layersWithExperts[0] as number),
     layerCount: model.layerCount,
     layersWithExperts,
-    quantization: groups.every(hasFloats) ? null : (model.quantization ?? quantizedBy(groups)),
+    quantization,
+    tokens: quantization === null ? null : tokensInWords(model),
     hasWeights: model.hasWeights,
     groups,
   };
+}
+
+function tokensInWords(model: InspectedModel): string | null {
+  try {
+    const scheme = model.tokens();
+    return scheme === undefined ? null : `${scheme.format}, with a scale for ${columnsInWords(scheme.columns)}`;
+  } catch (error) {
+    if (isMoeError(error, "UNSUPPORTED_OPERATION")) return error.message;
+    throw error;
+  }
 }
 
 /** Whether all weights are present as floats. */

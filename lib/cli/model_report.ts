@@ -15,9 +15,10 @@ const shown = 8;
 
 /** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
-  const { directory, family, layerCount, layersWithExperts, quantization, hasWeights, groups } = model;
+  const { directory, family, layerCount, layersWithExperts, quantization, tokens, hasWeights, groups } = model;
   stdout.write(`${printable(directory)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
   if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)}\n`);
+  if (tokens !== null) stdout.write(`tokens of its experts, with tokenFormat "checkpoint": ${printable(tokens)}\n`);
   if (!hasWeights) stdout.write("no weights found: everything below is from config.json\n");
   for (const group of groups) printGroup(group, stdout);
 }

@@ -4,6 +4,7 @@ import type { Gating } from "./routing_rule.js";
 import type { Shape } from "./shape.js";
 import type { StageList, StageTimes } from "./stages.js";
 import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
+import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
@@ -89,6 +90,8 @@ export interface LayerDescription extends Gating {
   readonly separateGate: boolean;
   /** Storage dtype of all biases except the selection bias, which is f32. */
   readonly biasDType: DType;
+  /** What the experts' products with quantised weights round their rows to. */
+  readonly tokenFormat: TokenFormat;
   /**
    * The experts that this layer holds. Choices of other experts add nothing, so the outputs of the banks of a layer add
    * up to the layer's output.
@@ -248,6 +251,7 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
     format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
+    tokenFormat: TokenFormat,
   ): PackedHandle;
   /** A layer whose weights are set later or, with `stored`, are the parts of a layer of an equal description. */
   layer(description: LayerDescription, stored?: WeightParts): LayerHandle;

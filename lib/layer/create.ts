@@ -1,14 +1,16 @@
 import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
-import { type Fields, object, optional, type Read, unchecked } from "../core/options.js";
+import { choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
+import { type TokenFormat, tokenFormats } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isQuantized } from "../operators/experts/quantized_weight.js";
 import { type QuantizeOptions, quantizeOptions } from "../operators/formats/quantize.js";
 import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
+import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
@@ -38,6 +40,8 @@ export interface MoeLayerOptions
    * belongs to the bank with `first: 0`. Default: all experts.
    */
   bank?: ExpertRange;
+  /** Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. Default none. */
+  tokenFormat?: TokenFormat;
 }
 
 const createFields = {
@@ -46,6 +50,7 @@ const createFields = {
   dtype: optional(weightDTypes),
   quantize: optional(quantizeOptions),
   bank: optional(bankOption),
+  tokenFormat: optional(choice(tokenFormats), "none"),
   router: weight,
   routerBias: optional(weight),
   noiseRouter: optional(weight),
@@ -75,7 +80,8 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   const experts = (Array.isArray(given.experts) ? given.experts : [given.experts]) as readonly ExpertWeights[];
   const all = { experts, shared: given.shared };
   const storage = weightStorage(read.dtype, givenFormats(given, experts[0] as ExpertWeights, formatOf));
-  const description = describeConfig(read, { ...storage, separateGate: separatesGate(all, changesInputs) }, bank);
+  const separateGate = separatesGate(all, changesInputs);
+  const description = withTokenFormat(describeConfig(read, { ...storage, separateGate }, bank), read.tokenFormat);
   checkFormats(all, description, read.dtype, formatOf);
   const parts = new LayerParts(device, description, { quantizing: quantizing(read.dtype, read.quantize) });
   try {

@@ -4,6 +4,7 @@ import { MoeError } from "../core/errors.js";
 import type { Field, Fields } from "../core/operators/field.js";
 import { type OperatorName, type Operators, type OperatorTable, operators } from "../core/operators/table.js";
 import type { Shape } from "../core/shape.js";
+import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { Stream } from "./core/stream.js";
 import { ReferenceTensor } from "./core/tensor.js";
@@ -87,8 +88,10 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
+    tokenFormat: TokenFormat,
   ): ReferencePackedExperts {
-    return new ReferencePackedExperts(this.#stream, [numExperts, rows, columns], format, activation, clamp);
+    const shape = [numExperts, rows, columns] as const;
+    return new ReferencePackedExperts(this.#stream, shape, format, activation, clamp, tokenFormat);
   }
 
   layer(description: LayerDescription): ReferenceLayer {

@@ -14,6 +14,7 @@ import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
 import { statisticsCases } from "./statistics_cases.js";
+import { tokenGemmCases, tokenLayerCases } from "./token_cases.js";
 
 /** The one table of cases that every device must pass. */
 export const cases: readonly Case[] = [
@@ -28,6 +29,7 @@ export const cases: readonly Case[] = [
   ...unpermuteCases,
   ...groupedGemmCases,
   ...quantizedGemmCases,
+  ...tokenGemmCases,
   ...combineCases,
   ...copyMatrixCases,
   ...quantizeCases,
@@ -41,4 +43,5 @@ export const cases: readonly Case[] = [
   ...layerCases,
   ...layerRoutingCases,
   ...quantizedLayerCases,
+  ...tokenLayerCases,
 ];

@@ -88,6 +88,7 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
                          .shared = shared_formats(env, formats.Get("shared"))};
   description.separate_gate = given.Get("separateGate").ToBoolean();
   description.bias_dtype = dtype(env, given.Get("biasDType"));
+  description.tokens = choice<TokenFormat>(env, given.Get("tokenFormat"), "tokenFormat");
   const Napi::Object bank = given.Get("bank").ToObject();
   description.bank = {integer(env, bank.Get("first"), "first"), integer(env, bank.Get("count"), "count")};
   description.gating = read_fields<GatingRule>(given, "layer");

@@ -74,6 +74,18 @@ describe("only config.json", () => {
     expect(three.operationsPerToken).toBe(2 * (2 * expert + router + 2 * 4096));
   });
 
+  test("tells what the configuration rounds tokens to", async () => {
+    const told = async (quantization: Record<string, unknown>) => {
+      const { exitCode, stdout } = await inspectConfig({ ...mixtral, quantization_config: quantization });
+      expect(exitCode).toBe(0);
+      return stdout.split("\n").find((line) => line.startsWith("tokens of its experts"));
+    };
+    const blocks = { quant_method: "fp8", activation_scheme: "dynamic", weight_block_size: [128, 128] };
+    expect(await told(blocks)).toMatch(/: fp8, with a scale for each 128 columns of a token$/);
+    expect(await told({ quant_method: "fp8", activation_scheme: "static" })).toMatch(/expected .*dynamic.*got static/);
+    expect(await told({ quant_method: "awq" })).toBeUndefined();
+  });
+
   test("shows that weights are quantised", async () => {
     const quantised = { ...mixtral, quantization_config: { quant_method: "fp8" } };
     const { exitCode, stdout } = await inspectConfig(quantised);

@@ -25,7 +25,7 @@ async function multiply(device: Device, { outputs, columns, activation, dtype, s
   const random = new Random(`${outputs} ${columns} ${activation}`);
   const gated = isGated(activation);
   const rows = gated ? 2 * outputs : outputs;
-  const packed = device.backend.packedExperts(3, rows, columns, stored, activation, defaultClamp);
+  const packed = device.backend.packedExperts(3, rows, columns, stored, activation, defaultClamp, "none");
   for (let expert = 0; expert < 3; expert++) {
     const weight = randomU4G16(device, random, outputs, columns, 0.2);
     const up = gated ? randomU4G16(device, random, outputs, columns, 0.2) : null;
@@ -71,7 +71,7 @@ describe.each(kernelPaths)("products with a weight format added from outside on 
   });
 
   test("takes only weights of its own format", () => {
-    const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp);
+    const packed = device().backend.packedExperts(1, 2, 16, testU4G16.name, "none", defaultClamp, "none");
     using plain = device().tensor(new Float32Array(32), [2, 16]);
     const codes = { handle: plain.handle, rows: 2, columns: 16, rowStride: 16, columnStride: 1 };
     expectError(

@@ -298,7 +298,7 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
 
   test("packed experts refuse sizes and weights that do not fit", () => {
     const pack = (experts: number, rows: number, columns: number) =>
-      device.packedExperts(experts, rows, columns, "f32", "swiglu", plain.clamp);
+      device.packedExperts(experts, rows, columns, "f32", "swiglu", plain.clamp, "none");
     const packed = pack(2, 8, 6);
     const set = (index: number, rows: number, columns: number, up: WeightMatrix | null) => () =>
       packed.setExpert(index, weight(rows, columns), up);

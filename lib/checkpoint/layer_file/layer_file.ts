@@ -11,7 +11,7 @@ import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
 import { Quantization } from "../schemes/quantization.js";
-import { describeSource, type LoadWeightOptions, loadWeights } from "../weights.js";
+import { type DescriptionOptions, describeSource, type LoadWeightOptions, loadWeights } from "../weights.js";
 import { readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
@@ -70,7 +70,7 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
 }
 
 /** How a layer file's layer is loaded. */
-export interface LayerFileOptions extends LoadWeightOptions {
+export interface LayerFileOptions extends LoadWeightOptions, DescriptionOptions {
   readonly device: Device;
   readonly bank?: ExpertRange | undefined;
 }
@@ -89,7 +89,7 @@ export async function loadLayerFile(path: string, { device, bank, ...options }: 
     fileOf: async () => file,
   });
   const source = { configPath: path, config, tensors, bank: experts, locate };
-  return await loadWeights(source, device, await describeSource(source, options.dtype), options);
+  return await loadWeights(source, device, await describeSource(source, options), options);
 }
 
 /** What a file's layer computes, and which tensors are its weights. */

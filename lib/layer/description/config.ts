@@ -130,7 +130,7 @@ const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExp
 export type ReadConfig = Read<typeof layerConfig>;
 
 /**
- * Checks a configuration and fills in the defaults.
+ * Checks a configuration and fills in the defaults. Tokens are not rounded; see {@link withTokenFormat}.
  * @param storage dtype of all weights, or the storage of each role.
  * @param experts the experts that the layer holds; default all.
  */
@@ -171,6 +171,7 @@ export function describeConfig(
     formats,
     separateGate: separateGate === true && [formats, formats.shared].some((group) => group && keepsInputs(group)),
     biasDType,
+    tokenFormat: "none",
     bank,
     ...gating,
     capacity: config.capacity && checkCapacity(config.capacity, "capacity."),

@@ -15,6 +15,7 @@ import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
+import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import { freeWeight, plainWeight, type WeightFormatName, type WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
@@ -37,15 +38,24 @@ export class PackedExperts implements Disposable {
   readonly #format: WeightFormatName;
   readonly #shape: Shape;
   readonly #activation: Activation;
+  readonly #tokenFormat: TokenFormat;
   #handle: PackedHandle | undefined;
 
   /** @internal Use {@link packExperts}. */
-  constructor(device: Device, format: WeightFormatName, shape: Shape, activation: Activation, handle: PackedHandle) {
+  constructor(
+    device: Device,
+    format: WeightFormatName,
+    shape: Shape,
+    activation: Activation,
+    tokenFormat: TokenFormat,
+    handle: PackedHandle,
+  ) {
     checkOwnClass(new.target, PackedExperts);
     this.#device = device;
     this.#format = format;
     this.#shape = Object.freeze([...shape]);
     this.#activation = activation;
+    this.#tokenFormat = tokenFormat;
     this.#handle = handle;
     Object.freeze(this);
   }
@@ -78,6 +88,11 @@ export class PackedExperts implements Disposable {
     return this.#activation;
   }
 
+  /** What {@link groupedGemm} rounds its rows to. */
+  get tokenFormat(): TokenFormat {
+    return this.#tokenFormat;
+  }
+
   /** Bytes on the device. */
   get byteLength(): number {
     return this.handle.byteLength;
@@ -101,7 +116,8 @@ export class PackedExperts implements Disposable {
 
   [inspect.custom](): string {
     const state = this.#handle === undefined || this.device.disposed ? " (disposed)" : "";
-    return `PackedExperts<${this.format}> ${shapeText(this.shape)} for ${this.activation} on ${this.device.name}${state}`;
+    const tokens = this.tokenFormat === "none" ? "" : ` and ${this.tokenFormat} tokens`;
+    return `PackedExperts<${this.format}> ${shapeText(this.shape)} for ${this.activation}${tokens} on ${this.device.name}${state}`;
   }
 }
 
@@ -127,7 +143,18 @@ const activationFields = {
   activation: optional(choice(activations)),
   clamp: clampOption,
 } satisfies Fields<ActivationOptions>;
-const activationOptions = object(activationFields, '{ activation: "swiglu" }');
+
+/** Options of {@link packExperts}. */
+export interface PackOptions extends ActivationOptions {
+  /** Round rows to 8 bits, for quantised weights; see {@link TokenFormat}. Default none. */
+  tokenFormat?: TokenFormat;
+}
+
+const packFields = {
+  ...activationFields,
+  tokenFormat: optional(choice(tokenFormats)),
+} satisfies Fields<PackOptions>;
+const packOptions = object(packFields, '{ activation: "swiglu" }');
 
 /**
  * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
@@ -137,11 +164,8 @@ const activationOptions = object(activationFields, '{ activation: "swiglu" }');
  * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
  * UNSUPPORTED_OPERATION (quantised, if I rows end within a group of rows), OUT_OF_MEMORY.
  */
-export function packExperts(
-  weight: Tensor<FloatDType> | QuantizedWeight,
-  options: ActivationOptions = {},
-): PackedExperts {
-  return pack(readStack(weight), activationOptions(options, "options"));
+export function packExperts(weight: Tensor<FloatDType> | QuantizedWeight, options: PackOptions = {}): PackedExperts {
+  return pack(readStack(weight), packOptions(options, "options"));
 }
 
 /** The matrices of all experts, checked. */
@@ -198,7 +222,10 @@ function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>): Exper
 }
 
 /** {@link packExperts} with options that have been read. */
-function pack(stack: ExpertStack, { activation = "none", clamp }: Read<typeof activationOptions>): PackedExperts {
+function pack(
+  stack: ExpertStack,
+  { activation = "none", clamp, tokenFormat = "none" }: Read<typeof packOptions>,
+): PackedExperts {
   const { device, format, shape } = stack;
   const [experts, rows, columns] = shape;
   const gated = isGated(activation);
@@ -207,7 +234,10 @@ function pack(stack: ExpertStack, { activation = "none", clamp }: Read<typeof ac
   }
   // E of an empty weight may be any number.
   if (experts >= 2 ** 31 - 1) throw invalidArgument("weight", "fewer than 2^31 - 1 experts", experts);
-  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp);
+  if (tokenFormat !== "none" && isPlain(weightFormat(format))) {
+    throw invalidArgument("tokenFormat", `"none" with weights that are not quantised (${format})`, tokenFormat);
+  }
+  const handle = device.backend.packedExperts(experts, rows, columns, format, activation, clamp, tokenFormat);
   const half = gated ? rows / 2 : rows;
   for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
     const first = stack.rows(expert, 0, half);
@@ -216,10 +246,10 @@ function pack(stack: ExpertStack, { activation = "none", clamp }: Read<typeof ac
     freeWeight(first);
     if (up !== null) freeWeight(up);
   }
-  return new PackedExperts(device, format, shape, activation, handle);
+  return new PackedExperts(device, format, shape, activation, tokenFormat, handle);
 }
 
-export interface GroupedGemmOptions extends ActivationOptions {
+export interface GroupedGemmOptions extends PackOptions {
   /** [R] i32: row r multiplies x[tokenOfRow[r]] instead of x[r], or zeros if that is -1. */
   tokenOfRow?: Tensor<"i32">;
   /** [E, N] f32, f16 or bf16, added before the activation. */
@@ -229,7 +259,7 @@ export interface GroupedGemmOptions extends ActivationOptions {
 }
 
 const groupedGemmFields = {
-  ...activationFields,
+  ...packFields,
   tokenOfRow: optional(tensor<"i32">()),
   bias: optional(tensor<FloatDType>()),
   out: optional(tensor<FloatDType>()),
@@ -308,6 +338,10 @@ function multiply(
   const { activation } = weight;
   if (options.activation !== undefined && options.activation !== activation) {
     throw invalidArgument("activation", `"${activation}", which the weights were packed for`, options.activation);
+  }
+  const { tokenFormat } = weight;
+  if (options.tokenFormat !== undefined && options.tokenFormat !== tokenFormat) {
+    throw invalidArgument("tokenFormat", `"${tokenFormat}", which the weights were packed for`, options.tokenFormat);
   }
   checkTensor("offsets", offsets, ["i32"], [experts + 1], device);
   const tokenOfRow = checkOptional("tokenOfRow", options.tokenOfRow, ["i32"], ["R"], device);

@@ -9,4 +9,6 @@ export interface Experts {
   readonly clamp: Clamp;
   /** Expert e's weight [N, K]. */
   weight(expert: number): Matrix;
+  /** The row of inputs that this weight multiplies, for a row of x. */
+  input(expert: number, x: Float64Array): Float64Array;
 }

@@ -7,6 +7,7 @@ import type { Experts } from "./experts.js";
 /**
  * y[r] = activation(x[r] · weight[e]ᵀ + bias[e]) for the rows offsets[e] .. offsets[e+1] of expert e; with
  * `tokenOfRow`, x[tokenOfRow[r]] takes the place of x[r]. Rows without an expert or of token -1 are zeros.
+ * @param factors multiply the rows of x, once they are rounded as the experts round them; default 1.
  */
 export function groupedGemm(
   x: Matrix,
@@ -14,6 +15,7 @@ export function groupedGemm(
   bias: Matrix | undefined,
   offsets: Int32Array,
   tokenOfRow: Int32Array | undefined,
+  factors?: Float64Array,
 ): Matrix {
   const { rows, activation, clamp } = experts;
   const y = zeros(tokenOfRow?.length ?? x.rows, isGated(activation) ? rows / 2 : rows);
@@ -25,7 +27,10 @@ export function groupedGemm(
     for (let row = begin; row < end; row++) {
       const token = tokenOfRow ? (tokenOfRow[row] as number) : row;
       if (token < 0) continue;
-      rowOf(y, row).set(activate(activation, clamp, linear(rowOf(x, token), weight, expertBias)));
+      const input = experts.input(expert, rowOf(x, token));
+      const factor = factors?.[row];
+      const scaled = factor === undefined ? input : input.map((value) => value * factor);
+      rowOf(y, row).set(activate(activation, clamp, linear(scaled, weight, expertBias)));
     }
   }
   return y;

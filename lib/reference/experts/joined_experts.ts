@@ -34,6 +34,11 @@ export class JoinedExperts implements Experts {
     return experts.weight(index);
   }
 
+  input(expert: number, x: Float64Array): Float64Array {
+    const [experts, index] = this.#place(expert);
+    return experts.input(index, x);
+  }
+
   #place(expert: number): readonly [ReferencePackedExperts, number] {
     return expert < this.#count ? [this.#first, expert] : [this.#second, expert - this.#count];
   }

@@ -1,20 +1,32 @@
 import { type Activation, type Clamp, defaultClamp, type PackedHandle } from "../../core/backend.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
+import { type TokenFormat, type TokenScheme, tokenScheme } from "../../core/token_format.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import { weightFormat } from "../../core/weight_formats.js";
 import { extended, type Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor } from "../core/tensor.js";
-import { storageOf, storedValues } from "../formats/dequantize.js";
+import { checkInputOrder, storageOf, storedValues } from "../formats/dequantize.js";
+import { roundTokens } from "../formats/token_codes.js";
 import type { Experts } from "./experts.js";
+
+/** What a weight does to its inputs: stored column k multiplies x[order[k]] * scale[k]. */
+interface InputChange {
+  readonly scale: Float64Array | undefined;
+  readonly order: Int32Array | undefined;
+}
 
 /**
  * Expert weights [E, N, K] in their given layout, gate rows before up rows. They are rounded to a plain format, or kept
- * as dequantised values for a quantised one.
+ * as dequantised values for a quantised one. What a weight does to its inputs is part of these values, unless inputs are
+ * rounded: then columns stay in the order and the scale in which they are stored.
  */
 export class ReferencePackedExperts implements PackedHandle, Experts {
   readonly activation: Activation;
   readonly clamp: Clamp;
   readonly #format: WeightFormatName;
+  readonly #tokens: TokenScheme | undefined;
+  readonly #inputs = new Map<number, InputChange>();
   readonly #storage: ReferenceTensor;
   readonly #expertShape: Shape;
 
@@ -24,7 +36,9 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     format: WeightFormatName,
     activation: Activation,
     clamp: Clamp,
+    tokenFormat: TokenFormat,
   ) {
+    this.#tokens = tokenScheme(tokenFormat, weightFormat(format));
     this.activation = activation;
     this.clamp = clamp;
     this.#format = format;
@@ -33,8 +47,13 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   }
 
   /** The same without an activation. */
-  static linear(stream: Stream, shape: readonly [number, number, number], format: WeightFormatName) {
-    return new ReferencePackedExperts(stream, shape, format, "none", defaultClamp);
+  static linear(
+    stream: Stream,
+    shape: readonly [number, number, number],
+    format: WeightFormatName,
+    tokenFormat: TokenFormat,
+  ) {
+    return new ReferencePackedExperts(stream, shape, format, "none", defaultClamp, tokenFormat);
   }
 
   get rows(): number {
@@ -50,12 +69,26 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     const half = [up === null ? rows : rows / 2, columns] as const;
     [weight, up].forEach((given, index) => {
       if (given === null) return;
-      this.#part(expert, half, index * half[0]).store(extended(storedValues(given, this.#format), ...half).values);
+      const values = storedValues(this.#tokens === undefined ? given : withoutInputs(given), this.#format);
+      this.#part(expert, half, index * half[0]).store(extended(values, ...half).values);
+    });
+    if (this.#tokens === undefined) return;
+    checkInputOrder(weight);
+    this.#inputs.set(expert, {
+      scale: (weight.inputScale as ReferenceTensor | undefined)?.values(),
+      order: (weight.inputOrder as ReferenceTensor | undefined)?.integers(),
     });
   }
 
   weight(expert: number): Matrix {
     return this.#expert(expert).matrix();
+  }
+
+  input(expert: number, x: Float64Array): Float64Array {
+    if (this.#tokens === undefined) return x;
+    const { scale, order } = this.#inputs.get(expert) ?? {};
+    const stored = x.map((_, k) => Math.fround((x[order?.[k] ?? k] as number) * (scale?.[k] ?? 1)));
+    return roundTokens(stored, this.#tokens);
   }
 
   free(): void {}
@@ -67,4 +100,8 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
   #expert(expert: number): ReferenceTensor {
     return this.#storage.view(this.#expertShape, expert * shapeSize(this.#expertShape));
   }
+}
+
+function withoutInputs({ inputScale: _, inputOrder: __, ...weight }: WeightMatrix): WeightMatrix {
+  return weight;
 }

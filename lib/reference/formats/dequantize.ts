@@ -48,8 +48,10 @@ export const runQuantizationError: Implementation<"quantizationError"> = ({ valu
   error.store(Float64Array.of(sum === 0 ? 0 : Math.sqrt(sum / squares(given))));
 };
 
-/** @throws INVALID_ARGUMENT unless the order names every input once. */
-function checkOrder(order: Int32Array): void {
+/** @throws INVALID_ARGUMENT unless a weight's input order, if it has one, names every input once. */
+export function checkInputOrder({ inputOrder }: WeightMatrix): void {
+  if (inputOrder === undefined) return;
+  const order = (inputOrder as ReferenceTensor).integers();
   const last = order.length - 1;
   const named = new Set<number>();
   for (const [column, input] of order.entries()) {
@@ -70,7 +72,7 @@ export function storedValues(weight: WeightMatrix, format: WeightFormatName): Ma
       `weight: expected ${format}, in which the layer stores it, got ${weight.format}`,
     );
   }
-  if (weight.inputOrder !== undefined) checkOrder((weight.inputOrder as ReferenceTensor).integers());
+  checkInputOrder(weight);
   return dequantize(weight);
 }
 

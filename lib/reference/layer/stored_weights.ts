@@ -30,12 +30,12 @@ type SettableExperts = Experts & Pick<ReferencePackedExperts, "setExpert" | "byt
 /** The matrices of one role of all experts; those of the shared ones may have a format of their own. */
 function packedExperts(
   stream: Stream,
-  { bank, sharedExperts, formats }: LayerDescription,
+  { bank, sharedExperts, formats, tokenFormat }: LayerDescription,
   shape: readonly [number, number],
   role: keyof ExpertFormats,
 ): SettableExperts {
   const some = (count: number, format: WeightFormatName) =>
-    ReferencePackedExperts.linear(stream, [count, ...shape], format);
+    ReferencePackedExperts.linear(stream, [count, ...shape], format, tokenFormat);
   if (formats.shared === undefined) return some(bank.count + sharedExperts, formats[role]);
   return new JoinedExperts(some(bank.count, formats[role]), some(sharedExperts, formats.shared[role]), bank.count);
 }

@@ -71,6 +71,8 @@ struct LayerDescription {
   // Whether gate and up are apart though their formats are equal, because they may change their inputs differently.
   bool separate_gate = false;
   DType bias_dtype = DType::f32;
+  // What the experts' products round their rows to, where their weights are quantised.
+  TokenFormat tokens = TokenFormat::none;
   // The experts that the layer holds. Others add nothing, so the outputs of several banks add up to the layer's.
   ExpertRange bank;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/enum.h"
+#include "core/formats/token_format.h"
 #include "core/formats/weight_view.h"
 #include "core/operators/fields.h"
 #include "core/status.h"
@@ -45,9 +46,12 @@ struct ExpertProduct {
   Activation activation = Activation::none;
   Clamp clamp = {};
   ActivationPart part = ActivationPart::whole;
+  TokenFormat tokens = TokenFormat::none;
 
   bool gated() const { return part == ActivationPart::whole && is_gated(activation); }
   int64_t outputs() const { return gated() ? rows / 2 : rows; }
+  // What it rounds its rows of x to.
+  TokenScheme token_scheme() const { return moe::token_scheme(tokens, *format); }
 
   // Checks that the sizes are sizes, and that no number of bytes overflows.
   Status check() const {

@@ -1,10 +1,12 @@
-// What quantised weights of experts do to their inputs: columns are multiplied by factors, and stand in an order of
-// their own. Packed codes know nothing of it; rows of x are brought into this form before they are packed.
+// What products with quantised weights do to their inputs: columns are multiplied by factors, stand in an order of their
+// own, and are rounded to 8 bits. Packed weights know nothing of it; rows of x are brought into this form before they are
+// packed.
 #pragma once
 
 #include <atomic>
 
 #include "core/formats/weight_view.h"
+#include "core/operators/experts.h"
 #include "core/status.h"
 #include "cpu/runtime/memory.h"
 
@@ -12,13 +14,22 @@ namespace moe::cpu {
 
 class ExpertInputs {
  public:
-  ExpertInputs(int64_t experts, int64_t columns) : experts_(experts), columns_(columns) {}
+  explicit ExpertInputs(const ExpertProduct& product)
+      : experts_(product.experts), columns_(product.columns), tokens_(product.token_scheme()) {}
 
   // Keeps what one expert's weight does, whose order has been checked. Memory is allocated for the first that needs it.
   Status set(int64_t expert, const WeightView& weight);
+  // Whether no expert has factors or an order.
   bool absent() const { return scales.data() == nullptr && orders.data() == nullptr; }
-  // Products of scaled inputs are not rounded, so their rows are float32 whatever the tokens are.
-  DType as_read(DType tokens) const { return scales.data() == nullptr ? tokens : DType::f32; }
+  // Whether rows of x are multiplied as they are.
+  bool as_they_are() const { return absent() && !tokens_.coded(); }
+  const TokenScheme& tokens() const { return tokens_; }
+  // Codes with one scale for a row are exact in bfloat16. Other rows that are changed are not rounded: they are float32
+  // whatever the tokens are.
+  DType as_read(DType tokens) const {
+    if (tokens_.coded()) return tokens_.scales_rows() ? DType::bf16 : DType::f32;
+    return scales.data() == nullptr ? tokens : DType::f32;
+  }
   // values[k] = x[order[k]] * scale[k] for the stored columns k of one expert.
   void apply(int64_t expert, const float* x, float* values) const;
   // May be called from any thread.
@@ -32,6 +43,7 @@ class ExpertInputs {
   Status keep(Buffer& values, int64_t expert, const Value* given, int64_t count, Default&& value_of);
 
   int64_t experts_, columns_;
+  TokenScheme tokens_;
   std::atomic<size_t> bytes_ = 0;
 };
 

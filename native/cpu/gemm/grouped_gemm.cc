@@ -37,14 +37,17 @@ Status multiply_rows(Context& context, const RowProduct& p) {
                   .plan = {}};
 
   char* x = nullptr;
-  float *bias = nullptr, *lines = nullptr;
-  const int64_t line_floats = p.weights->inputs().absent() ? 0 : RowPacker::line_floats(weights.columns);
+  const ExpertInputs& inputs = p.weights->inputs();
+  float *bias = nullptr, *lines = nullptr, *scales = nullptr;
+  const int64_t line_floats = inputs.as_they_are() ? 0 : RowPacker::line_floats(weights.columns);
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     x = arena.take<char>(rows * product.x_row_bytes);
     lines = arena.take<float>(context.team.threads * line_floats);
+    if (inputs.tokens().scales_rows()) scales = arena.take<float>(rows);
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
   product.x = x;
+  product.row_scales = scales;
   if (bias != nullptr) {
     kernels.to_f32(p.bias.dtype, p.bias.data, p.bias.size(), bias);
     product.bias = bias;
@@ -67,7 +70,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
         const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
         const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
         packer.pack(tile, r, values, nullptr, x + tile.first_row * product.x_row_bytes,
-                    lines + worker.index * line_floats);
+                    lines + worker.index * line_floats, scales + row);
       }
     }
   });

@@ -68,7 +68,7 @@ class CpuPackedExperts final : public PackedExperts {
         kernels_(kernels),
         team_(team),
         layout_(weights, format, kernels.panel_columns),
-        inputs_(weights.experts, weights.columns) {}
+        inputs_(weights) {}
   static Status make(const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   int64_t packed_bytes() const { return weights().experts * layout_.expert_bytes(); }

@@ -21,6 +21,7 @@ struct Product {
   const CpuPackedExperts* weights = nullptr;
   const char* x = nullptr;      // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
   int64_t x_row_bytes = 0;      // at least packed_row_bytes()
+  const float* row_scales = nullptr;  // of rows packed as codes: what multiplies their sums, or null
   const float* bias = nullptr;  // the first expert's, or null
   int64_t bias_stride = 0;      // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
@@ -60,6 +61,13 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
     const int64_t half = column / layout.outputs_per_panel;
     const int64_t output = panel * layout.outputs_per_panel + column % layout.outputs_per_panel;
     bias[column] = output < weights.outputs() ? source[half * weights.outputs() + output] : 0.0f;
+  }
+}
+
+// Multiplies the sums of codes by the scales of their rows.
+inline void scale_rows(const float* scales, int rows, int64_t columns, float* c) {
+  for (int r = 0; r < rows; ++r) {
+    for (int64_t column = 0; column < columns; ++column) c[r * columns + column] *= scales[r];
   }
 }
 
@@ -115,6 +123,9 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                                          .panel = base,
                                          .x_sums = x_sums + t * product.tile_x_sums()});
           if (!last) continue;
+          if (product.row_scales != nullptr) {
+            scale_rows(product.row_scales + tile.first_row, tile.rows, layout.panel_columns, c);
+          }
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
           product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
                                     product.bias == nullptr ? nullptr : bias, c, tile.rows);

@@ -17,20 +17,27 @@ class RowPacker {
   static int64_t line_floats(int64_t columns) { return 2 * columns; }
 
   // Packs one row as row `r` of its tile at `target`, times a weight unless that is null. `line` has line_floats() if
-  // there is a weight or the weights change their inputs.
-  void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line) const {
+  // there is a weight or the product changes its inputs. `scale` receives what multiplies the row's sums, if it is
+  // packed as codes with one scale.
+  void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line,
+            float* scale) const {
     const int64_t padded_k = weights_.layout().padded_k;
     const ExpertInputs& inputs = weights_.inputs();
-    if (weight == nullptr && inputs.absent()) {
+    const TokenScheme& tokens = inputs.tokens();
+    if (weight == nullptr && inputs.as_they_are()) {
       return kernels_.pack_row(gemm_.arithmetic, dtype_, x, columns_, padded_k, target, r, tile.rows);
     }
     kernels_.to_f32(dtype_, x, columns_, line);
-    if (weight != nullptr) {
-      for (int64_t k = 0; k < columns_; ++k) line[k] *= *weight;
-    }
     if (!inputs.absent()) {
       inputs.apply(tile.expert, line, line + columns_);
       line += columns_;
+    }
+    if (tokens.coded()) {
+      const float row_scale = kernels_.round_tokens(tokens, line, columns_);
+      if (tokens.scales_rows()) *scale = row_scale * (weight == nullptr ? 1.0f : *weight);
+    }
+    if (weight != nullptr && !tokens.scales_rows()) {
+      for (int64_t k = 0; k < columns_; ++k) line[k] *= *weight;
     }
     kernels_.pack_row(gemm_.arithmetic, DType::f32, line, columns_, padded_k, target, r, tile.rows);
   }

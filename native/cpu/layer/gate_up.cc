@@ -42,23 +42,26 @@ void take(Pass& pass, StageMemory& memory) {
   for (const Group& group : pass.weights.groups) {
     const auto read_tokens = [&](const Operand& operand) {
       row_bytes = std::max(row_bytes, operand.row_bytes());
-      changes_rows = changes_rows || !operand.weights.inputs().absent();
+      changes_rows = changes_rows || !operand.weights.inputs().as_they_are();
     };
     read_tokens(up_of(pass, group));
     if (group.gate != nullptr) read_tokens(gate_of(pass, group));
     if (group.multiplier != nullptr) read_tokens(multiplier_of(pass, group));
     has_gate = has_gate || group.gate != nullptr;
-    changes_inner = changes_inner || !group.down->inputs().absent();
+    changes_inner = changes_inner || !group.down->inputs().as_they_are();
     pass.state.inner_row_bytes = std::max(pass.state.inner_row_bytes, down_of(pass, group).row_bytes());
   }
   if (has_gate) pass.scratch.gate = memory.scratch.take<float>(rows * intermediate);
   if (pass.layer.multiplier) pass.scratch.multiplier = memory.scratch.take<float>(rows * intermediate);
   if (changes_inner) pass.scratch.inner = memory.scratch.take<float>(rows * intermediate);
+  const int64_t scales = pass.layer.tokens == TokenFormat::none ? 0 : rows;
   pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
+  pass.scratch.rows.scales = memory.scratch.take<float>(scales);
   pass.scratch.line_floats =
       changes_rows || changes_inner ? RowPacker::line_floats(std::max(pass.layer.hidden, intermediate)) : 0;
   pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.scratch.line_floats);
   pass.state.inner_tiles = memory.state.take<char>(rows * pass.state.inner_row_bytes);
+  pass.state.inner_scales = memory.state.take<float>(scales);
 }
 
 // All products of a group use tiles of the same height, since one reads what another stored.
@@ -72,7 +75,7 @@ int tile_rows(const Pass& pass, const Group& group) {
 // Packs rows for a product. source(row) returns a row's elements, weight(row) what multiplies it, or null.
 template <class Source, class Weight>
 void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vector<RowTile>& tiles, char* target,
-                int64_t row_bytes, Source&& source, Weight&& weight) {
+                float* scales, int64_t row_bytes, Source&& source, Weight&& weight) {
   const RowPacker packer(pass.kernels, operand.gemm, operand.weights, dtype);
   const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * operand.weights.weights().columns)};
   pass.for_items(std::ssize(tiles), work, [&](const Worker& worker, int64_t i) {
@@ -80,21 +83,21 @@ void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vect
     float* line = pass.scratch.input_line + worker.index * pass.scratch.line_floats;
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
-      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line);
+      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line, scales + row);
     }
   });
 }
 
 TiledRows pack_rows(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles) {
   PackedRows& packed = pass.scratch.rows;
-  const PanelLayout& layout = operand.weights.layout();
-  const bool own = !operand.weights.inputs().absent();
-  const TiledRows rows{packed.data, operand.row_bytes(), tiles};
-  if (!own && packed.suit(operand.gemm, layout)) return rows;
-  packed.gemm = own ? nullptr : &operand.gemm;
-  packed.padded_k = layout.padded_k;
+  const ExpertInputs& inputs = operand.weights.inputs();
+  const TiledRows rows{packed.data, operand.row_bytes(), tiles, packed.scales};
+  if (inputs.absent() && packed.suit(operand.gemm, operand.weights)) return rows;
+  packed.gemm = inputs.absent() ? &operand.gemm : nullptr;
+  packed.padded_k = operand.weights.layout().padded_k;
+  packed.tokens = inputs.tokens();
   pack_tiles(
-      pass, operand, pass.tokens.dtype, tiles, packed.data, rows.row_bytes,
+      pass, operand, pass.tokens.dtype, tiles, packed.data, packed.scales, rows.row_bytes,
       [&](int64_t row) { return pass.token(pass.state.token_of_row[row]); },
       [&](int64_t row) { return pass.state.weight_of_row == nullptr ? nullptr : pass.state.weight_of_row + row; });
   return rows;
@@ -125,7 +128,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const int64_t inner_k = down.weights.layout().padded_k;
   const int64_t element = element_bytes(down.gemm.arithmetic);
   const int64_t intermediate = pass.layer.intermediate;
-  const bool changes_inner = !group.down->inputs().absent();
+  const bool changes_inner = !group.down->inputs().as_they_are();
   float* rows = pass.scratch.inner;
   MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
@@ -149,7 +152,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   }));
   if (changes_inner) {
     pack_tiles(
-        pass, down, DType::f32, tiles, pass.state.inner_tiles, pass.state.inner_row_bytes,
+        pass, down, DType::f32, tiles, pass.state.inner_tiles, pass.state.inner_scales, pass.state.inner_row_bytes,
         [&](int64_t row) { return reinterpret_cast<const char*>(rows + row * intermediate); },
         [](int64_t) -> const float* { return nullptr; });
   }

@@ -78,7 +78,7 @@ Status Pass::project(const Operand& operand, float* results) {
   PackedRows& packed = scratch.tokens;
   const PanelLayout& layout = operand.weights.layout();
   const GemmKernel& gemm = operand.gemm;
-  if (!packed.suit(gemm, layout)) {
+  if (!packed.suit(gemm, operand.weights)) {
     packed.gemm = &gemm;
     packed.padded_k = layout.padded_k;
     const int32_t offsets[2] = {0, static_cast<int32_t>(tokens.count)};

@@ -24,15 +24,17 @@ struct LayerTokens {
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
 
-// Rows packed into tiles, for all products that read them in the same way: those that do not change their inputs.
+// Rows packed into tiles, for all products that read them in the same way: those without factors or orders of their own.
 struct PackedRows {
   const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet, or for one product only
   int64_t padded_k = 0;
+  TokenScheme tokens = {};
   char* data = nullptr;
+  float* scales = nullptr;  // [rows], if products take codes with one scale for each row
 
-  bool suit(const GemmKernel& other, const PanelLayout& layout) const {
+  bool suit(const GemmKernel& other, const CpuPackedExperts& weights) const {
     return gemm != nullptr && gemm->arithmetic == other.arithmetic && gemm->max_rows == other.max_rows &&
-           padded_k == layout.padded_k;
+           padded_k == weights.layout().padded_k && tokens == weights.inputs().tokens();
   }
 };
 
@@ -51,6 +53,7 @@ struct TiledRows {
   const char* data;
   int64_t row_bytes;
   const std::vector<RowTile>& tiles;
+  const float* scales = nullptr;
 };
 
 // What stages take memory from: for what they leave, and for themselves.
@@ -105,6 +108,7 @@ class Pass {
                         .weights = &operand.weights,
                         .x = x.data,
                         .x_row_bytes = x.row_bytes,
+                        .row_scales = operand.weights.inputs().tokens().scales_rows() ? x.scales : nullptr,
                         .bias = operand.bias,
                         .bias_stride = operand.bias_stride,
                         .tiles = &x.tiles,

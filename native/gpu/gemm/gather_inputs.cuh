@@ -15,10 +15,14 @@ struct GatheredRows {
   void* rows;
   // [R]: r, or -1 for a row without a token. Null: every row has one.
   int* places;
+  // [R], for rows that become codes with one scale: what multiplies their sums, which is the scale times the row's
+  // weight, if rows have weights.
+  float* factors = nullptr;
+  const float* weights = nullptr;
 };
 
-// Enqueues rows[r][k] = x[token of r][order[k]] * scale[k], by the order and the scales of the row's expert. `map` is
-// the tile map of the rows.
+// Enqueues rows[r][k] = x[token of r][order[k]] * scale[k], by the order and the scales of the row's expert, rounded as
+// the product rounds its tokens. `map` is the tile map of the rows.
 Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts& weight, const gpu::GemmPlan& plan,
                             const void* map, const gpu::DeviceTraits& traits, Stream stream);
 

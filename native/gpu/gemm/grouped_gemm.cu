@@ -78,20 +78,28 @@ Status run(Context& context, const GroupedGemm& p) {
   }
   input.token_error =
       context.errors.next({.parameter = "groupedGemm: tokenOfRow", .what = "a row", .limit = input.rows, .columns = 0});
-  Scratch gathered(*context.runtime), places(*context.runtime);
+  Scratch gathered(*context.runtime), places(*context.runtime), factors(*context.runtime);
   if (gathers) {
     MOE_TRY(gathered.reserve(static_cast<size_t>(rows * plan.x_pitch) * info(plan.x_dtype()).bytes));
     if (input.token_of_row != nullptr) MOE_TRY(places.reserve(static_cast<size_t>(rows) * sizeof(int)));
+    if (inputs == gpu::InputUse::coded) MOE_TRY(factors.reserve(static_cast<size_t>(rows) * sizeof(float)));
     int* place_of_row = reinterpret_cast<int*>(places.at(0));
-    MOE_TRY(launch_gather_inputs(
-        {.source = input, .dtype = p.x.dtype, .pitch = p.x.shape[1], .rows = gathered.at(0), .places = place_of_row},
-        packed, plan, map.at(0), traits, stream));
+    MOE_TRY(launch_gather_inputs({.source = input,
+                                  .dtype = p.x.dtype,
+                                  .pitch = p.x.shape[1],
+                                  .rows = gathered.at(0),
+                                  .places = place_of_row,
+                                  .factors = reinterpret_cast<float*>(factors.at(0))},
+                                 packed, plan, map.at(0), traits, stream));
     input = {.x = gathered.at(0), .rows = rows, .token_of_row = place_of_row, .token_error = input.token_error};
   }
   return launch_grouped_gemm({.input = input,
                               .weight = packed,
                               .bias = p.bias,
-                              .result = {.y = p.y.data, .dtype = p.y.dtype, .pitch = p.y.shape[1]}},
+                              .result = {.y = p.y.data,
+                                         .dtype = p.y.dtype,
+                                         .pitch = p.y.shape[1],
+                                         .weight_of_row = reinterpret_cast<const float*>(factors.at(0))}},
                              plan, map.at(0), stream);
 }
 

@@ -28,7 +28,7 @@ class GpuPackedExperts : public PackedExperts {
         runtime_(runtime),
         kernel_(kernel),
         matrix_(kernel.layout->measure(product)),
-        inputs_(runtime, product.experts, product.columns) {}
+        inputs_(runtime, product) {}
 
   Runtime& runtime_;
   // The kernel whose layout this is.

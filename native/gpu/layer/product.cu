@@ -25,13 +25,18 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
   if (plan.inputs != gpu::InputUse::as_they_are) {
     // Every row has a token.
     void* gathered = pass.workspace + pass.plan.gathered;
+    const bool coded = plan.inputs == gpu::InputUse::coded;
+    float* factors = coded ? reinterpret_cast<float*>(pass.workspace + pass.plan.row_factors) : nullptr;
     MOE_TRY(launch_gather_inputs({.source = operands.input,
                                   .dtype = rows.x.dtype,
                                   .pitch = rows.x.shape[1],
                                   .rows = gathered,
-                                  .places = nullptr},
+                                  .places = nullptr,
+                                  .factors = factors,
+                                  .weights = rows.weight_of_row.as<float>()},
                                  *product.weight, plan.gemm, map, pass.traits, pass.stream));
     operands.input = {.x = gathered, .rows = pass.plan.row_count};
+    if (coded) operands.result.weight_of_row = factors;
   }
   return launch_grouped_gemm(operands, plan.gemm, map, pass.stream);
 }

@@ -64,6 +64,13 @@ size_t place_gathered(const LayerPlan& plan, StageParts& parts) {
   return parts.workspace.take(most);
 }
 
+// Places what multiplies the sums of rows of codes, one product after another.
+size_t place_row_factors(const LayerPlan& plan, StageParts& parts) {
+  const bool any = std::any_of(plan.products.begin(), plan.products.end(),
+                               [](const ProductPlan& product) { return product.inputs == InputUse::coded; });
+  return parts.workspace.take(any ? size_of(plan.row_count, DType::f32) : 0);
+}
+
 // Plans the rows between the products of each group, and those behind them.
 void plan_inner(const LayerDescription& layer, LayerPlan* plan) {
   const auto bytes = [](DType dtype) { return static_cast<int64_t>(info(dtype).bytes); };
@@ -84,7 +91,8 @@ void plan_inner(const LayerDescription& layer, LayerPlan* plan) {
   plan->rows_dtype = softmax || !equal ? DType::f32 : first;
 }
 
-// Plans the products and the dtypes between them: what down multiplies is stored as down's kernel takes it.
+// Plans the products and the dtypes between them: what down multiplies is stored as down's kernel takes it, or read as
+// what becomes that.
 Status plan_products(const LayerDescription& layer, const LayerProblem& problem, const DeviceTraits& traits,
                      LayerPlan* plan) {
   const std::vector<ExpertGroup> groups = layer.groups();
@@ -113,7 +121,8 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
                                  .tf32 = problem.tf32},
                                 traits);
     if (made) planned.gemm.x_pitch = whole_vectors(product.columns, kernel->x);
-    if (down) plan->groups[each.group].inner_dtype = kernel->x;
+    // What is rounded to 8 bits is not rounded before.
+    if (down) plan->groups[each.group].inner_dtype = planned.inputs == InputUse::coded ? DType::f32 : kernel->x;
     plan->products.push_back(planned);
   }
   plan_inner(layer, plan);
@@ -142,6 +151,7 @@ Status plan_experts(const LayerDescription& layer, const LayerProblem& problem, 
   plan->sort_counts = parts.use(Stage::sort, plan->sort.workspace_bytes);
   place_products(*plan, layer, problem.tokens, parts);
   plan->gathered = place_gathered(*plan, parts);
+  plan->row_factors = place_row_factors(*plan, parts);
   plan->inner = parts.leave(Stage::gate_up, static_cast<size_t>(plan->row_count * plan->inner_row_bytes));
   plan->rows = parts.leave(Stage::down, size_of(plan->row_count * layer.hidden, plan->rows_dtype));
   return {};
@@ -159,7 +169,8 @@ void add_products(const LayerDescription& layer, const ExpertGroup& group, size_
                           .format = format,
                           .activation = activation,
                           .clamp = layer.clamp,
-                          .part = part},
+                          .part = part,
+                          .tokens = layer.tokens},
                          index});
   };
   const int64_t intermediate = layer.intermediate;

@@ -74,7 +74,7 @@ struct LayerPlan {
   size_t offsets, tokens_per_expert, token_of_row, weight_of_row, row_of_slot;
   size_t inner, rows;
   size_t state_bytes;
-  size_t sort_counts, gathered;
+  size_t sort_counts, gathered, row_factors;
   size_t workspace_bytes;
 };
 struct LayerProblem {

@@ -263,6 +263,21 @@ MOE_TEST(products_that_change_their_inputs_gather_rows) {
   check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 48 * 4}}, plan.workspace_bytes);
 }
 
+MOE_TEST(products_of_codes_take_the_kernel_for_bfloat16) {
+  LayerDescription layer = small_layer();
+  layer.separate_gate = true;
+  LayerProblem problem = of_tokens(layer, 13, DType::f32, false);
+  problem.inputs = {InputUse::coded, InputUse::coded_in_groups, InputUse::coded};
+  const LayerPlan plan = planned(layer, problem);
+  MOE_CHECK_EQUAL(std::string(plan.products[0].gemm.kernel->name), "mma_bf16");
+  MOE_CHECK_EQUAL(std::string(plan.products[1].gemm.kernel->name), "fma_bf16");
+  MOE_CHECK_EQUAL(std::string(plan.products[2].gemm.kernel->name), "mma_bf16");
+  // What becomes codes is not rounded before.
+  MOE_CHECK(plan.groups[0].inner_dtype == DType::f32);
+  check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 48 * 4}, {plan.row_factors, 39 * 4}},
+              plan.workspace_bytes);
+}
+
 // bfloat16 tokens with float32 weights pass float32 on to the second product, where tf32 would round what was exact.
 MOE_TEST(the_tokens_decide_whether_tf32_may_be_used) {
   LayerDescription layer = small_layer();

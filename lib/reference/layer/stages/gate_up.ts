@@ -5,12 +5,13 @@ import { gather } from "../../experts/permute.js";
 import type { ExpertProjection } from "../stored_weights.js";
 import type { Stage } from "./stage.js";
 
-/** activation(gate · x, up · x) * (multiplier · x) for every row; with `weightOn: "input"`, x is weighted first. */
+/** activation(gate · x, up · x) * (multiplier · x) for every row; with `weightOn: "input"`, of x times its weight. */
 export const gateUp: Stage = (state, { description, weights: { gate, up, multiplier } }) => {
   const { offsets, tokenOfRow, rowOfSlot } = state.get("rows");
   const rows = gather(state.get("x"), tokenOfRow);
-  if (description.weightOn === "input") scaleRows(rows, rowOfSlot, state.get("slots").weights);
-  const product = ({ weight, bias }: ExpertProjection) => groupedGemm(rows, weight, bias?.matrix(), offsets, undefined);
+  const weights = description.weightOn === "input" ? weightsOfRows(rowOfSlot, state.get("slots").weights) : undefined;
+  const product = ({ weight, bias }: ExpertProjection) =>
+    groupedGemm(rows, weight, bias?.matrix(), offsets, undefined, weights);
   const products = [...(gate ? [product(gate)] : []), product(up)];
   const factors = multiplier && product(multiplier);
   const width = up.weight.rows;
@@ -26,13 +27,13 @@ export const gateUp: Stage = (state, { description, weights: { gate, up, multipl
   state.set("inner", inner);
 };
 
-/** Multiplies the row of every slot by the slot's weight. */
-function scaleRows(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): void {
+/** For every row the weight of its slot. */
+function weightsOfRows(rowOfSlot: Int32Array, weights: Matrix): Float64Array {
+  const ofRows = new Float64Array(rowOfSlot.length);
   rowOfSlot.forEach((row, slot) => {
-    if (row < 0) return;
-    const values = rowOf(rows, row);
-    values.set(values.map((value) => value * (weights.values[slot] as number)));
+    if (row >= 0) ofRows[row] = weights.values[slot] as number;
   });
+  return ofRows;
 }
 
 function multiply(target: Matrix, factors: Matrix): void {

@@ -21,6 +21,7 @@
 #include "cpu/isa/template/random.h"
 #include "cpu/isa/template/router_scores.h"
 #include "cpu/isa/template/softmax.h"
+#include "cpu/isa/template/tokens.h"
 
 // The kernels of an instruction set with this table of matrix products. `bf16_peak` is empty if the set cannot multiply
 // bfloat16.
@@ -33,6 +34,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .gemm = gemm,
       .to_f32 = to_f32,
       .from_f32 = from_f32,
+      .round_tokens = round_tokens,
       .pack_row = pack_row,
       .pack_columns = pack_columns,
       .sum_segments = sum_segments,

@@ -1,0 +1,50 @@
+// Tokens in 8 bits: how a product with quantised weights rounds its rows of x. The one definition, for all devices;
+// lib/reference/formats/token_codes.ts is the same.
+#pragma once
+
+#include "core/formats/quantize.h"
+
+namespace moe {
+
+// What a row of x is rounded to: nothing, integers from -127 to 127, or e4m3.
+MOE_ENUM(TokenFormat, none, int8, fp8)
+
+// The codes of a product's rows, and how many columns share a scale.
+struct TokenScheme {
+  TokenFormat format = TokenFormat::none;
+  int columns = 0;  // 0: all of a row
+
+  MOE_HOST_DEVICE constexpr bool coded() const { return format != TokenFormat::none; }
+  // Whether one scale multiplies all codes of a row, and so the sums of their products.
+  MOE_HOST_DEVICE constexpr bool scales_rows() const { return coded() && columns == 0; }
+  bool operator==(const TokenScheme&) const = default;
+};
+
+// Weights of plain formats multiply tokens as they are. Where weights of e4m3 have scales for 128 columns, so have
+// tokens of e4m3, as the models that are trained this way expect. The choice depends on formats alone.
+constexpr TokenScheme token_scheme(TokenFormat tokens, const WeightFormat& weights) {
+  constexpr int kBlock = 128;
+  if (weights.plain()) return {};
+  const bool blocks = weights.code == CodeType::e4m3 && weights.scales.columns == kBlock;
+  return {tokens, tokens == TokenFormat::fp8 && blocks ? kBlock : 0};
+}
+
+// Bits that order like magnitudes, with infinity and NaN above all others.
+MOE_HOST_DEVICE inline uint32_t magnitude_bits(float value) { return float_bits(value) & 0x7fffffffu; }
+
+// The scale of values of which `largest` are the largest magnitude_bits(): that which makes the largest code of it. NaN
+// if a value is not finite, so that all of them become NaN.
+MOE_HOST_DEVICE inline float token_scale(TokenFormat format, uint32_t largest) {
+  if (largest >= 0x7f800000u) return float_from_bits(0x7fc00000u);
+  return float_from_bits(largest) / (format == TokenFormat::int8 ? 127.0f : 448.0f);
+}
+
+// The value of the code that is nearest to value / scale, ties to even; 0 for a scale of 0 or NaN. A scale that is not
+// a normal number may be too small for the largest value, whose code is then the largest.
+MOE_HOST_DEVICE inline float token_code(TokenFormat format, float value, float scale) {
+  if (!(scale > 0.0f)) return 0.0f;
+  const float scaled = value / scale;
+  return format == TokenFormat::int8 ? to_integer(clamped(scaled, -127.0f, 127.0f)) : from_e4m3(to_e4m3(scaled));
+}
+
+}  // namespace moe

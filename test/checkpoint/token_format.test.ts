@@ -1,0 +1,135 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import type { LoadOptions } from "../../lib/index.js";
+import { MoeLayer } from "../../lib/index.js";
+import { Random } from "../../lib/testing/random.js";
+import { openForTests } from "../support/devices.js";
+import { expectRejection } from "../support/errors.js";
+import { writeModel } from "./support/model_directory.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+const root = join(import.meta.dirname, "..", "golden", "quantised");
+const device = openForTests("cpu");
+
+/** Loads a golden checkpoint, after a change of what its configuration says about quantisation. */
+async function load(
+  name: string,
+  quantization: Readonly<Record<string, unknown>>,
+  options: Omit<LoadOptions, "layer" | "device"> = { tokenFormat: "checkpoint" },
+): Promise<MoeLayer> {
+  const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
+  config.quantization_config = { ...config.quantization_config, ...quantization };
+  const weights = new Map<string, SafetensorsInput>();
+  await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
+  for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
+  using directory = temporaryDirectory();
+  await writeModel(directory.path, { config, weights });
+  return await MoeLayer.load(directory.path, { layer: 0, device: device(), ...options });
+}
+
+/** A configuration of compressed-tensors whose groups have these inputs. */
+const inputs = (...given: readonly unknown[]) => ({
+  config_groups: Object.fromEntries(
+    given.map((activations, index) => [
+      `group_${index}`,
+      { targets: ["Linear"], weights: { num_bits: 8, strategy: "channel" }, input_activations: activations },
+    ]),
+  ),
+});
+
+const int8 = { num_bits: 8, type: "int", strategy: "token", dynamic: true, symmetric: true };
+const fp8 = { ...int8, type: "float" };
+
+describe('tokenFormat "checkpoint"', () => {
+  test.each<[string, string, Record<string, unknown>, string]>([
+    ["integers, a scale for each token", "int8_channel", inputs(int8), "int8"],
+    [
+      "integers as they are by default",
+      "int8_channel",
+      inputs({ num_bits: 8, strategy: "token", dynamic: true }),
+      "int8",
+    ],
+    ["two groups of the same", "int8_channel", inputs(int8, { ...int8 }), "int8"],
+    ["a scale of the tensor", "int8_channel", inputs({ ...int8, strategy: "tensor" }), "int8"],
+    ["floats, a scale for each token", "fp8_channel", inputs(fp8), "fp8"],
+    ["4-bit weights", "int4_packed", inputs(int8), "int8"],
+    ["nothing", "int8_channel", inputs(null), "none"],
+    ["no inputs", "int8_channel", {}, "none"],
+    ["blocks of DeepSeek-V3", "fp8_blocks", {}, "fp8"],
+    ["fp8 without a scheme", "fp8_blocks", { activation_scheme: null }, "none"],
+    ["another method", "gptq", {}, "none"],
+    ["a weight-only algorithm of ModelOpt", "int4_modelopt", {}, "none"],
+  ])("follows the configuration: %s", async (_, name, quantization, expected) => {
+    using layer = await load(name, quantization);
+    expect(layer.description.tokenFormat).toBe(expected);
+  });
+
+  test("follows groups of 128 columns", async () => {
+    const blocks = { num_bits: 8, type: "float", strategy: "block", block_structure: [128, 128] };
+    for (const input of [
+      { ...fp8, strategy: "group", group_size: 128 },
+      { ...fp8, strategy: "block", block_structure: [1, 128] },
+    ]) {
+      const config_groups = { group_0: { targets: ["Linear"], weights: blocks, input_activations: input } };
+      using layer = await load("fp8_one_block", { config_groups });
+      expect(layer.description.tokenFormat).toBe("fp8");
+    }
+  });
+
+  test.each<[string, string, Record<string, unknown>, RegExp]>([
+    ["static scales", "fp8_tensor", {}, /activation_scheme: expected .*dynamic.*, got static; choose "int8"/],
+    [
+      "static inputs",
+      "int8_channel",
+      inputs({ ...int8, dynamic: false }),
+      /input_activations: expected 8-bit integers/,
+    ],
+    ["4 bits", "int8_channel", inputs({ ...int8, num_bits: 4 }), /"num_bits":4/],
+    ["offsets", "int8_channel", inputs({ ...int8, symmetric: false }), /"symmetric":false/],
+    ["other groups", "int8_channel", inputs({ ...int8, strategy: "group", group_size: 64 }), /"group_size":64/],
+    ["an unknown kind", "int8_channel", inputs({ ...int8, type: "complex" }), /"type":"complex"/],
+    ["no object", "int8_channel", inputs("int8"), /got int8/],
+    ["different groups", "int8_channel", inputs(int8, fp8), /expected the same in all config_groups/],
+    [
+      "groups of columns where products have none",
+      "fp8_channel",
+      inputs({ ...fp8, strategy: "group", group_size: 128 }),
+      /e4m3_channel_bf16 weights: expected one for each token, got one for each 128 columns/,
+    ],
+    ["an algorithm of ModelOpt", "int4_modelopt", { quant_algo: "W4A8_AWQ" }, /quant_algo: expected .*got W4A8_AWQ/],
+  ])("refuses %s", async (_, name, quantization, message) => {
+    await expectRejection(load(name, quantization), "UNSUPPORTED_OPERATION", message);
+    using layer = await load(name, quantization, { tokenFormat: "none" });
+    expect(layer.description.tokenFormat).toBe("none");
+  });
+
+  test("is none where nothing stays quantised, which another format refuses", async () => {
+    using layer = await load("int8_channel", inputs(int8), { tokenFormat: "checkpoint", dtype: "bf16" });
+    expect(layer.description.tokenFormat).toBe("none");
+    await expectRejection(
+      load("int8_channel", inputs(int8), { tokenFormat: "int8", dtype: "bf16" }),
+      "INVALID_ARGUMENT",
+      /tokenFormat: expected "none" with experts that are not quantised \(bf16\), got "int8"/,
+    );
+  });
+});
+
+test("weights from a cache file give the same results with every token format", async () => {
+  using folder = temporaryDirectory();
+  const hidden = 64;
+  using x = device().tensor(new Random("cache").normals(5 * hidden), [5, hidden]);
+  const directory = join(root, "int8_channel");
+  const states: string[] = [];
+  for (const tokenFormat of ["none", "int8", "fp8", "int8"] as const) {
+    using layer = await MoeLayer.load(directory, { layer: 0, device: device(), cache: folder.path, tokenFormat });
+    using fresh = await MoeLayer.load(directory, { layer: 0, device: device(), tokenFormat });
+    expect(await layer.forward(x).data()).toEqual(await fresh.forward(x).data());
+    expect(layer.description.tokenFormat).toBe(tokenFormat);
+    states.push(layer.cacheStatus?.state ?? "");
+  }
+  // What is packed does not depend on it.
+  expect(states).toEqual(["written", "mapped", "mapped", "mapped"]);
+  expect(readdirSync(folder.path)).toHaveLength(1);
+});
