@@ -1,6 +1,7 @@
 import type { Shape } from "../core/shape.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import { tensorPlace } from "./safetensors/header.js";
 import type { TransferOptions } from "./safetensors/regular_file.js";
 
 /** A file whose tensors are read by name. */
@@ -52,4 +53,10 @@ export interface QuantizedBytes {
 
 export function bytesOf({ ranges }: LocatedWeight): number {
   return ranges.reduce((total, { byteLength }) => total + byteLength, 0);
+}
+
+/** The file and tensor of a weight, for errors. */
+export function placeOf({ ranges: [range] }: LocatedWeight): string {
+  const { file, name } = range as TensorRange;
+  return tensorPlace(file.path, name);
 }

@@ -89,7 +89,7 @@ const gptOss = { ...common, model_type: "gpt_oss" };
 
 async function write(config: object, storage: number, prefix?: string): Promise<string> {
   const path = fresh();
-  await writeRandomModel(path, config, storage, prefix);
+  await writeRandomModel(path, config, { storage, ...(prefix !== undefined && { prefix }) });
   return path;
 }
 

@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { writeRandomModel } from "../checkpoint/support/random_model.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runCli } from "./support/run_cli.js";
 
@@ -28,6 +29,33 @@ describe("moe-kernels quantize", () => {
     expect(JSON.parse(ran.stdout).runs[0].description.formats.up).toBe("i8_channel_f32");
   });
 
+  test("writes a GGUF file, and says what it lacks", async () => {
+    const model = join(directory.path, "model");
+    const sizes = { hidden_size: 64, intermediate_size: 32, num_attention_heads: 4, vocab_size: 9 };
+    const fields = { num_hidden_layers: 1, num_experts: 2, num_experts_per_tok: 2, max_position_embeddings: 16 };
+    const config = { model_type: "olmoe", ...sizes, ...fields, rms_norm_eps: 1e-5, rope_theta: 1e4 };
+    const square = ["q_proj", "k_proj", "v_proj", "o_proj"].map(
+      (name) => [`self_attn.${name}.weight`, [64, 64]] as const,
+    );
+    const vectors = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"];
+    const layer = Object.fromEntries([...square, ...vectors.map((name) => [`${name}.weight`, [64]] as const)]);
+    const whole = { "model.embed_tokens.weight": [9, 64], "model.norm.weight": [64], "lm_head.weight": [9, 64] };
+    await writeRandomModel(model, config, { layer, model: whole });
+    const file = join(directory.path, "model.gguf");
+    const args = ["quantize", model, "--format", "q8_0", "--out", file, "--device", "cpu"];
+    const { exitCode, stdout } = await runCli(args);
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(
+      /6 matrices of experts in i8_g32_f16, .*\n.* KiB became .* KiB in 1 file\n.*the file has no tokenizer\n\nRelative/,
+    );
+    const inspected = await runCli(["inspect", file]);
+    expect(inspected).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(inspected.stdout).toMatch(/olmoe/);
+    const again = await runCli(args);
+    expect(again.exitCode).toBe(1);
+    expect(again.stderr).toMatch(/INVALID_ARGUMENT: out: expected a file that is not there, got .*model.gguf/);
+  });
+
   test("never writes over a folder without being told", async () => {
     const refused = await quantize("--format", "fp8");
     expect(refused.exitCode).toBe(1);
@@ -45,7 +73,7 @@ describe("moe-kernels quantize", () => {
   test("has a usage", async () => {
     rmSync(out, { recursive: true });
     for (const [options, message] of [
-      [[], "expected --format FORMAT and --out DIR2"],
+      [[], "expected --format FORMAT and --out PATH"],
       [["--format", "int8", "--resume", "--overwrite"], "--resume cannot be combined with --overwrite"],
       [["--format", "int8", "--scale", "best"], '--scale: expected one of largest, least_squares, got "best"'],
       [["--format", "int8", "--layer", "x"], '--layer: expected an integer >= 0, got "x"'],

@@ -3,9 +3,8 @@ import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type LayerTensors, mapWeights, type NamedWeight } from "../locate.js";
 import { nameOf, tensorLocator } from "../locate_tensors.js";
-import type { LocatedWeight, TensorRange } from "../located_weight.js";
+import { type LocatedWeight, placeOf, type TensorRange } from "../located_weight.js";
 import type { Model } from "../model.js";
-import { tensorPlace } from "../safetensors/header.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import type { PackedLayout, PackedMatrix } from "./packed_layout.js";
 
@@ -204,17 +203,16 @@ function matricesOf(...sets: readonly LayerTensors["shared"][]): readonly NamedW
     .filter((one) => one !== undefined);
 }
 
-function checkFloats({ format, ranges }: LocatedWeight): void {
-  if (isPlain(weightFormat(format))) return;
-  const { file, name } = ranges[0] as TensorRange;
-  throw badCheckpoint(tensorPlace(file.path, name), `expected F32, F16 or BF16, got a matrix in ${format}`);
+/** @throws BAD_CHECKPOINT if a weight is quantised. */
+export function checkFloats(source: LocatedWeight): void {
+  if (isPlain(weightFormat(source.format))) return;
+  throw badCheckpoint(placeOf(source), `expected F32, F16 or BF16, got a matrix in ${source.format}`);
 }
 
 function checkColumns({ source, columns }: PlannedMatrix, layout: PackedLayout): void {
   if (columns % layout.columnsPerGroup === 0) return;
-  const { file, name } = source.ranges[0] as TensorRange;
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${tensorPlace(file.path, name)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}`,
+    `${placeOf(source)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}`,
   );
 }

@@ -1,23 +1,20 @@
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Device } from "../../core/device.js";
-import type { FloatDType } from "../../core/dtype.js";
-import type { Tensor } from "../../core/tensor.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js";
-import { quantizationError } from "../../operators/formats/dequantize.js";
-import { quantizableFormat, quantize, type ScaleChoice } from "../../operators/formats/quantize.js";
+import { quantizableFormat, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { LocatedWeight, QuantizedBytes, TensorRange } from "../located_weight.js";
+import { placeOf } from "../located_weight.js";
 import { Model } from "../model.js";
 import { SafetensorsFile } from "../safetensors/file.js";
-import { tensorPlace } from "../safetensors/header.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
 import { layoutOf } from "./layout_of.js";
 import { type Existing, OutputFolder } from "./output_folder.js";
 import { addMatrix, type PackedLayout } from "./packed_layout.js";
 import { bytesOfCopy, bytesOfMatrix, type PlannedFile, planFiles } from "./plan.js";
+import { type MatrixError, quantizeMatrix } from "./quantize_matrix.js";
+import { sourceOf } from "./source.js";
 import { StoredMatrices } from "./stored_matrices.js";
 
 export interface QuantizeCheckpointOptions {
@@ -30,16 +27,6 @@ export interface QuantizeCheckpointOptions {
   readonly layers?: readonly number[] | undefined;
   /** Called with the share that is done, 0 .. 1. */
   readonly onProgress: (share: number) => void;
-}
-
-/** The relative error of one matrix; see {@link quantizationError}. */
-export interface MatrixError {
-  readonly layer: number;
-  /** Such as `experts[3].gate`. */
-  readonly place: string;
-  /** Such as `experts.gate`. */
-  readonly role: string;
-  readonly error: number;
 }
 
 /** What was written. */
@@ -113,17 +100,6 @@ export async function quantizeCheckpoint(
   return { out, format: format.name, scale, files: files.length, resumed, bytesBefore, bytesAfter, errors };
 }
 
-/** Name, size and time of the source's files, by which a folder is resumed only for the same checkpoint. */
-async function sourceOf({ shards, directory }: ShardedCheckpoint): Promise<readonly string[][]> {
-  const names = ["config.json", ...new Set(shards.values())].sort();
-  return await Promise.all(
-    names.map(async (name) => {
-      const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
-      return [name, String(size), String(mtimeNs)];
-    }),
-  );
-}
-
 async function totalBytes(files: readonly PlannedFile[], checkpoint: ShardedCheckpoint): Promise<number> {
   let total = 0;
   for (const { matrices, copied } of files) {
@@ -155,45 +131,13 @@ async function writeFile(path: string, { matrices, copied }: PlannedFile, work: 
   for (const matrix of matrices) {
     const { layer, place, role, source } = matrix;
     using values = await stored.read(source, [matrix.rows, matrix.columns]);
-    const { bytes, error } = await quantizeMatrix(values, work);
-    if (!Number.isFinite(error)) {
-      throw badCheckpoint(placeOf(source), "expected finite weights, got NaN or infinity");
-    }
+    const { bytes, error } = await quantizeMatrix(values, work.format, work.scale, placeOf(source));
     errors.push({ layer, place, role, error });
     addMatrix(tensors, work.layout, matrix, bytes);
     work.report(bytesOfMatrix(matrix));
   }
   const metadata = { format: "pt", ...(errors.length > 0 && { [errorsKey]: JSON.stringify(errors) }) };
   await writeSafetensors(path, tensors, { metadata });
-}
-
-function placeOf({ ranges: [range] }: LocatedWeight): string {
-  const { file, name } = range as TensorRange;
-  return tensorPlace(file.path, name);
-}
-
-/** Quantises one matrix on the device. The error is not finite if an element is not. */
-async function quantizeMatrix(
-  values: Tensor<FloatDType>,
-  { format, scale }: Work,
-): Promise<{ readonly bytes: QuantizedBytes; readonly error: number }> {
-  using weight = quantize(values, format.name, { scale });
-  using measured = quantizationError(values, weight);
-  const raw = async (tensor: Tensor | undefined) => tensor && { data: await tensor.raw() };
-  const [codes, scales, superScales, zeros] = [
-    await weight.codes.raw(),
-    await raw(weight.scales),
-    await raw(weight.superScales),
-    await raw(weight.zeros),
-  ];
-  const [error] = (await measured.data()) as unknown as [number];
-  const bytes = {
-    codes,
-    ...(scales && { scales: scales.data }),
-    ...(superScales && { superScales: superScales.data }),
-    ...(zeros && { zeros: zeros.data }),
-  };
-  return { bytes, error };
 }
 
 function readErrors({ metadata, path }: SafetensorsFile): readonly MatrixError[] {

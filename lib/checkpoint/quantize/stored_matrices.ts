@@ -1,10 +1,11 @@
 import type { Device } from "../../core/device.js";
 import { dtypes, type FloatDType } from "../../core/dtype.js";
+import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import { wholeMatrix } from "../../layer/weights/weight_layout.js";
 import type { LocatedWeight, TensorRange } from "../located_weight.js";
 
-/** Reads matrices of floats [N, K] from tensors of any layout. What two of them share is read once, if one follows the other. */
+/** Reads matrices [N, K] and vectors [N] of floats from tensors of any layout. What two of them share is read once, if one follows the other. */
 export class StoredMatrices implements Disposable {
   readonly #device: Device;
   #last: { readonly range: TensorRange; readonly tensor: Tensor<FloatDType> } | undefined;
@@ -13,8 +14,8 @@ export class StoredMatrices implements Disposable {
     this.#device = device;
   }
 
-  /** A matrix as a tensor of its own, in the dtype of the file; dispose of it after use. */
-  async read(source: LocatedWeight, shape: readonly [number, number]): Promise<Tensor<FloatDType>> {
+  /** A matrix or vector as a tensor of its own, in the dtype of the file; dispose of it after use. */
+  async read(source: LocatedWeight, shape: Shape): Promise<Tensor<FloatDType>> {
     const stored = await this.#stored(source);
     const matrix = wholeMatrix({ tensor: stored, ...source.layout }, shape);
     const values = this.#device.empty(shape, stored.dtype);

@@ -1,8 +1,6 @@
-import {
-  type MatrixError,
-  type QuantizedCheckpoint,
-  quantizeCheckpoint,
-} from "../../checkpoint/quantize/quantize_checkpoint.js";
+import { quantizeToGguf } from "../../checkpoint/quantize/gguf/quantize_to_gguf.js";
+import { type QuantizedCheckpoint, quantizeCheckpoint } from "../../checkpoint/quantize/quantize_checkpoint.js";
+import type { MatrixError } from "../../checkpoint/quantize/quantize_matrix.js";
 import { printable } from "../../core/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
 import { scaleChoices } from "../../operators/formats/quantize.js";
@@ -17,16 +15,20 @@ import { type Io, writeJson } from "../io.js";
 /** `quantize`: writes a model directory with quantised experts. */
 export const quantizeModel = defineCommand({
   name: "quantize",
-  summary: "quantise the experts of a model directory and write another that compressed-tensors reads",
-  synopsis: "DIR --format FORMAT --out DIR2 [options]",
+  summary: "quantise the experts of a model directory and write another, as compressed-tensors does, or a GGUF file",
+  synopsis: "DIR --format FORMAT --out DIR2|FILE.gguf [options]",
   argument: "DIR",
   options: {
     format: {
       type: "string",
       value: "FORMAT",
-      help: "int4_g128, int4_g32, uint4, int8, fp8, fp8_b128, mxfp4, nvfp4, ...",
+      help: "int4_g128, int4_g32, uint4, int8, fp8, fp8_b128, mxfp4, nvfp4, ...; for GGUF q4_k, q6_k, q8_0, mxfp4, ...",
     },
-    out: { type: "string", value: "DIR2", help: "the folder to write, which must not be there or be empty" },
+    out: {
+      type: "string",
+      value: "PATH",
+      help: "the folder to write, which must not be there or be empty, or a GGUF file: weights and configuration, no tokenizer",
+    },
     scale: { type: "string", value: "HOW", help: `how scales are chosen: ${scaleChoices.join(" or ")} (largest)` },
     layer: {
       type: "string",
@@ -34,15 +36,15 @@ export const quantizeModel = defineCommand({
       value: "N",
       help: "only the experts of these layers, repeated or comma-separated (all)",
     },
-    resume: { type: "boolean", help: "go on in a folder in which the same command was interrupted" },
-    overwrite: { type: "boolean", help: "replace the weights and the configuration in DIR2" },
+    resume: { type: "boolean", help: "go on where the same command was interrupted" },
+    overwrite: { type: "boolean", help: "replace the weights and the configuration in the folder, or the file" },
     device: { type: "string", value: "NAME", help: "the device that quantises (auto)" },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io, directory) {
     const { format, out } = values;
-    if (format === undefined || out === undefined) throw new UsageError("expected --format FORMAT and --out DIR2");
+    if (format === undefined || out === undefined) throw new UsageError("expected --format FORMAT and --out PATH");
     if (values.resume && values.overwrite) throw new UsageError("--resume cannot be combined with --overwrite");
     const scale = choiceOption("scale", values.scale ?? "largest", scaleChoices);
     const name = (values.device ?? "auto") as DeviceName;
@@ -54,7 +56,7 @@ export const quantizeModel = defineCommand({
     let written: QuantizedCheckpoint;
     try {
       const existing = values.resume ? "resume" : values.overwrite ? "overwrite" : "refuse";
-      written = await quantizeCheckpoint(directory, {
+      written = await (out.endsWith(".gguf") ? quantizeToGguf : quantizeCheckpoint)(directory, {
         ...{ device, format, out, scale, existing, layers },
         onProgress: progress.update,
       });
@@ -69,11 +71,13 @@ export const quantizeModel = defineCommand({
 
 function print({ out, format, scale, files, resumed, bytesBefore, bytesAfter, errors }: QuantizedCheckpoint, io: Io) {
   const { stdout } = io;
-  const kept = resumed > 0 ? `, ${resumed} of them there already` : "";
+  const isGguf = out.endsWith(".gguf");
+  const kept = resumed > 0 ? `, ${isGguf ? plural(resumed, "tensor") : resumed} of them there already` : "";
+  const tokenizer = isGguf ? "Weights and configuration only: the file has no tokenizer\n" : "";
   stdout.write(
     `${printable(out)}: ${errors.length} matrices of experts in ${format}, ` +
       `scales by ${scale === "largest" ? "the largest element" : "least squares"}\n` +
-      `${formatBytes(bytesBefore)} became ${formatBytes(bytesAfter)} in ${plural(files, "file")}${kept}\n\n` +
+      `${formatBytes(bytesBefore)} became ${formatBytes(bytesAfter)} in ${plural(files, "file")}${kept}\n${tokenizer}\n` +
       "Relative errors, sqrt(Σ (ŵ - w)² / Σ w²), mean over a layer's experts and the worst\n\n",
   );
   const roles = [...new Set(errors.map(({ role }) => role))];

@@ -8,12 +8,26 @@ import { toBF16 } from "../../../lib/core/dtype.js";
 import { stackedShape, storedShape } from "../../../lib/layer/weights/weight_layout.js";
 import { Random } from "../../../lib/testing/random.js";
 
-/**
- * Writes a model directory of a family: `config`, and random bfloat16 weights for all layers with experts.
- * @param storage which of the family's storage schemes.
- * @param prefix stands before the names of the tensors.
- */
-export async function writeRandomModel(path: string, config: object, storage: number, prefix = ""): Promise<void> {
+/** Shapes of tensors by name. */
+type Shapes = Readonly<Record<string, readonly number[]>>;
+
+export interface RandomModel {
+  /** Which of the family's storage schemes; default the first. */
+  readonly storage?: number;
+  /** Stands before the names of the tensors. */
+  readonly prefix?: string;
+  /** Other tensors of each layer; default an attention matrix. */
+  readonly layer?: Shapes;
+  /** Other tensors of the model. */
+  readonly model?: Shapes;
+}
+
+/** Writes a model directory of a family: `config`, and random bfloat16 weights for all layers with experts. */
+export async function writeRandomModel(
+  path: string,
+  config: object,
+  { storage = 0, prefix = "", layer: others = { "self_attn.q_proj.weight": [4, 8] }, model: whole = {} }: RandomModel,
+): Promise<void> {
   mkdirSync(path);
   writeFileSync(join(path, "config.json"), JSON.stringify(config));
   const model = await Model.read(path);
@@ -36,7 +50,8 @@ export async function writeRandomModel(path: string, config: object, storage: nu
       const one = storedShape(shape, weight);
       add(nameOf(weight, expert), stacked === undefined ? one : stackedShape(one, stacked, layerConfig.numExperts));
     });
-    add(`${prefix}${own}.self_attn.q_proj.weight`, [4, layerConfig.hiddenSize]);
+    for (const [name, shape] of Object.entries(others)) add(`${prefix}${own}.${name}`, shape);
   }
+  for (const [name, shape] of Object.entries(whole)) add(name, shape);
   await writeSafetensors(join(path, "model.safetensors"), tensors);
 }

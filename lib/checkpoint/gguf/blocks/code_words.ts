@@ -17,8 +17,18 @@ export function readNibbles(view: DataView, at: number, bytes: number, words: Ui
   }
 }
 
-/** Makes signed codes of those that are stored with an offset of half their range. */
-export function removeOffset(words: Uint32Array, bits: number): void {
+/** The opposite of {@link readNibbles}. */
+export function writeNibbles(view: DataView, at: number, bytes: number, words: Uint32Array, first = 0): void {
+  const count = bytes / 4;
+  for (let index = 0; index < count; index++) {
+    const low = (words[first + index] as number) & 0x0f0f0f0f;
+    const high = (words[first + count + index] as number) & 0x0f0f0f0f;
+    view.setUint32(at + 4 * index, low | (high << 4), true);
+  }
+}
+
+/** Makes signed codes of those that are stored with an offset of half their range, or the other way round. */
+export function flipSigns(words: Uint32Array, bits: number): void {
   const sign = eachByte << (bits - 1);
   for (let index = 0; index < words.length; index++) words[index] = (words[index] as number) ^ sign;
 }
@@ -52,4 +62,19 @@ function denseWord(word: number, bits: number): number {
     ((word >>> (2 * space)) & (mask << (2 * bits))) |
     ((word >>> (3 * space)) & (mask << (3 * bits)))
   );
+}
+
+/** The opposite of {@link packWords}: codes from number `first` on. */
+export function unpackWords(codes: Uint8Array, bits: number, first: number, words: Uint32Array): void {
+  const mask = (1 << bits) - 1;
+  for (let index = 0; index < words.length; index++) {
+    let word = 0;
+    for (let byte = 0; byte < 4; byte++) {
+      const place = (first + 4 * index + byte) * bits;
+      const at = place >>> 3;
+      const both = (codes[at] as number) | ((codes[at + 1] ?? 0) << 8);
+      word |= ((both >>> (place & 7)) & mask) << (8 * byte);
+    }
+    words[index] = word;
+  }
 }

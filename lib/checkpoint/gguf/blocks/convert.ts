@@ -5,7 +5,7 @@ import { firstNonFinite } from "../../non_finite.js";
 import { asBytes } from "../../schemes/bits.js";
 import { type GgufType, ggufTypes } from "../types.js";
 import type { BlockScales, BlockType } from "./block_type.js";
-import { packWords } from "./code_words.js";
+import { packWords, unpackWords } from "./code_words.js";
 import { mxfp4, nvfp4 } from "./fp4_types.js";
 import { iq4_xs, q2_k, q3_k, q4_k, q5_k, q6_k } from "./k_types.js";
 import { iq4_nl, q4_0, q4_1, q5_0, q5_1, q8_0 } from "./legacy_types.js";
@@ -55,6 +55,28 @@ export function convertBlocks(type: GgufType, blocks: Uint8Array, place: string)
   }
   checkScales(format, scales, place);
   return { codes, ...scales };
+}
+
+/** The type whose blocks have what a weight format has; undefined if there is none. */
+export function blockTypeOf(format: WeightFormat): GgufType | undefined {
+  return [...blockTypes].find(([, { format: name }]) => weightFormat(name) === format)?.[0];
+}
+
+/** The opposite of {@link convertBlocks}, of rows of whole blocks. Scales of NVFP4's scales are left to another tensor. */
+export function toBlocks(type: GgufType, { codes, ...scales }: BlockWeight): Uint8Array {
+  const { format: name, writeCodes, writeScales } = blockTypes.get(type) as BlockType;
+  const { elements, bytes } = ggufTypes[type];
+  const { bits } = weightFormat(name);
+  const count = (codes.byteLength * 8) / bits / elements;
+  const blocks = new Uint8Array(count * bytes);
+  const view = new DataView(blocks.buffer);
+  const words = new Uint32Array(elements / 4);
+  for (let block = 0; block < count; block++) {
+    unpackWords(codes, bits, block * elements, words);
+    writeCodes(view, block * bytes, words);
+    writeScales(view, block * bytes, scales, block);
+  }
+  return blocks;
 }
 
 function allocateScales({ scales, superScales, offset }: WeightFormat, elements: number): BlockScales {

@@ -1,0 +1,323 @@
+import { isDeepStrictEqual } from "node:util";
+import { MoeError } from "../../../core/errors.js";
+import { type Shape, shapeText } from "../../../core/shape.js";
+import type { WeightFormat } from "../../../core/weight_format.js";
+import { badCheckpoint } from "../../bad_checkpoint.js";
+import { ConfigFields } from "../../config_fields.js";
+import { architectureOf } from "../../gguf/architectures.js";
+import { blockTypeOf } from "../../gguf/blocks/convert.js";
+import { GgufFields } from "../../gguf/fields.js";
+import { type GgufType, ggufTypes } from "../../gguf/types.js";
+import type { MetadataInput, TensorInput } from "../../gguf/write/header.js";
+import { mapWeights } from "../../locate.js";
+import { nameOf, tensorLocator } from "../../locate_tensors.js";
+import { type LocatedWeight, placeOf } from "../../located_weight.js";
+import type { Model } from "../../model.js";
+import type { SafetensorsDType } from "../../safetensors/dtype.js";
+import { tensorPlace } from "../../safetensors/header.js";
+import type { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
+import { checkFloats } from "../plan.js";
+import { architectureKeys, type WrittenArchitecture, writtenArchitecture } from "./architectures.js";
+
+/** A weight to read, and where errors say that it is. */
+export interface WeightPart {
+  readonly source: LocatedWeight;
+  readonly shape: Shape;
+  readonly layer: number;
+  /** Such as `experts[3].gate`. */
+  readonly place: string;
+  /** Such as `experts.gate`. */
+  readonly role: string;
+}
+
+/** What a tensor's data are made from. */
+export type Content =
+  /** Matrices, quantised one after another. */
+  | { readonly kind: "quantized"; readonly parts: readonly WeightPart[] }
+  /** Weights as they are, but row by row. */
+  | { readonly kind: "weights"; readonly parts: readonly WeightPart[] }
+  /** A tensor as it is; `heads`: the two halves of that many heads' rows alternate. */
+  | { readonly kind: "copy"; readonly name: string; readonly heads?: number }
+  /** The scale of each matrix's scales, of the quantised tensor before it. */
+  | { readonly kind: "scales" };
+
+/** A tensor to write. Floats whose type is F32 are converted. */
+export interface PlannedTensor extends TensorInput {
+  readonly content: Content;
+}
+
+export interface GgufPlan {
+  readonly metadata: ReadonlyMap<string, MetadataInput>;
+  readonly tensors: readonly PlannedTensor[];
+  /** Bytes of the model's tensors. */
+  readonly bytesBefore: number;
+}
+
+/** The type of a format's blocks. @throws UNSUPPORTED_DTYPE if GGUF has none. */
+export function ggufTypeOfFormat(format: WeightFormat): GgufType {
+  const type = blockTypeOf(format);
+  if (type !== undefined) return type;
+  throw new MoeError(
+    "UNSUPPORTED_DTYPE",
+    `format: GGUF has no blocks of ${format.name}: expected q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, ` +
+      "iq4_nl, iq4_xs, mxfp4 or nvfp4",
+  );
+}
+
+/** LLAMA_FTYPE_MOSTLY_... of llama.cpp. */
+const fileTypes: Partial<Record<GgufType, number>> = {
+  ...{ Q4_0: 2, Q4_1: 3, Q8_0: 7, Q5_0: 8, Q5_1: 9, Q2_K: 10, Q3_K: 11, Q4_K: 14, Q5_K: 16, Q6_K: 18 },
+  ...{ IQ4_NL: 25, IQ4_XS: 30, MXFP4: 38 },
+};
+
+/**
+ * The tensors and metadata of a model directory as a GGUF file.
+ * @param layers those whose experts are quantised.
+ * @throws UNSUPPORTED_OPERATION for a family or a formula that is not written, and for tensors without a known name;
+ * UNSUPPORTED_DTYPE for a type whose scales llama.cpp ignores; BAD_CHECKPOINT for missing tensors and fields.
+ */
+export async function planGguf(
+  model: Model,
+  checkpoint: ShardedCheckpoint,
+  type: GgufType,
+  layers: readonly number[],
+  name: string,
+): Promise<GgufPlan> {
+  const architecture = writtenArchitecture(model.family.modelType);
+  if (type === "NVFP4" && !architecture.scalesExperts) {
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `format: llama.cpp ignores the scale of each expert that nvfp4 needs in GGUF files of ${architecture.name}; expected ` +
+        "another format, such as mxfp4",
+    );
+  }
+  const metadata = metadataOf(model, architecture, type, name);
+  const planner = new Planner(model, checkpoint, architecture, type);
+  await planner.addModel();
+  for (let layer = 0; layer < model.layerCount; layer++) {
+    if (!model.hasExperts(layer)) {
+      const problem = `expected experts in every layer, as ${architecture.name} has them, got a dense layer ${layer}`;
+      throw new MoeError("UNSUPPORTED_OPERATION", `${model.fields.path}: ${problem}`);
+    }
+    checkFormula(model, architecture, metadata, layer);
+    await planner.addLayer(layer, layers.includes(layer));
+  }
+  return { metadata, tensors: planner.tensors, bytesBefore: await planner.finish() };
+}
+
+function metadataOf(
+  { fields, layerCount }: Model,
+  architecture: WrittenArchitecture,
+  type: GgufType,
+  name: string,
+): ReadonlyMap<string, MetadataInput> {
+  const { num_experts_per_tok: used, ...counts } = expertCounts(fields);
+  const keys = { ...architectureKeys(architecture, fields, layerCount), ...counts, expert_used_count: used };
+  const fileType = fileTypes[type];
+  return new Map<string, MetadataInput>([
+    ["general.architecture", architecture.name],
+    ["general.type", "model"],
+    ["general.name", name],
+    ...(fileType === undefined ? [] : ([["general.file_type", fileType]] as const)),
+    ["general.quantization_version", 2],
+    // So that readers do not look for one.
+    ["tokenizer.ggml.model", "none"],
+    ...Object.entries(keys).map(([key, value]) => [`${architecture.name}.${key}`, value] as const),
+  ]);
+}
+
+function expertCounts(fields: ConfigFields) {
+  const alias = fields.has("num_local_experts") ? "num_local_experts" : "num_experts";
+  return {
+    expert_count: fields.integer(alias, undefined),
+    num_experts_per_tok: fields.integer("num_experts_per_tok", undefined, { alias: "experts_per_token" }),
+  };
+}
+
+/** Readers take a formula from the architecture's name and these metadata: it has to be the model's. */
+function checkFormula(
+  model: Model,
+  { name }: WrittenArchitecture,
+  metadata: ReadonlyMap<string, MetadataInput>,
+  layer: number,
+): void {
+  const values = new Map(
+    [...metadata].map(([key, value]) => [key, typeof value === "object" ? Math.fround(value.f32) : value] as const),
+  );
+  const read = architectureOf(name, name).read(new GgufFields(name, name, values), layer);
+  const [stated, wanted] = [read.family.config(new ConfigFields(name, read.fields), layer), model.config(layer)];
+  const differing = [...new Set([...Object.keys(stated), ...Object.keys(wanted)])].filter(
+    (key) => !isDeepStrictEqual(stated[key as keyof typeof stated], wanted[key as keyof typeof wanted]),
+  );
+  if (differing.length === 0) return;
+  const [key] = differing as [keyof typeof wanted];
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${model.fields.path}: GGUF files of ${name} mean ${key} ${JSON.stringify(stated[key])}, this model has ` +
+      `${JSON.stringify(wanted[key])}; no metadata say so`,
+  );
+}
+
+/** What the tensors of a layer's MoE block are called. */
+const roleNames: Readonly<Record<string, string>> = {
+  router: "ffn_gate_inp.weight",
+  routerBias: "ffn_gate_inp.bias",
+  "experts.gate": "ffn_gate_exps.weight",
+  "experts.up": "ffn_up_exps.weight",
+  "experts.down": "ffn_down_exps.weight",
+  "experts.gateBias": "ffn_gate_exps.bias",
+  "experts.upBias": "ffn_up_exps.bias",
+  "experts.downBias": "ffn_down_exps.bias",
+  sharedGate: "ffn_gate_inp_shexp.weight",
+  "shared.gate": "ffn_gate_shexp.weight",
+  "shared.up": "ffn_up_shexp.weight",
+  "shared.down": "ffn_down_shexp.weight",
+};
+
+const floatTypes: Partial<Record<SafetensorsDType, GgufType>> = { F32: "F32", F16: "F16", BF16: "BF16" };
+
+/** Buffers that can be computed, which models may have beside their weights. */
+const isComputed = (name: string) => name.endsWith(".rotary_emb.inv_freq");
+
+/** Collects the tensors of a file, and notes which of the model's it has taken. */
+class Planner {
+  readonly tensors: PlannedTensor[] = [];
+  readonly #model: Model;
+  readonly #checkpoint: ShardedCheckpoint;
+  readonly #architecture: WrittenArchitecture;
+  readonly #type: GgufType;
+  readonly #taken = new Set<string>();
+
+  constructor(model: Model, checkpoint: ShardedCheckpoint, architecture: WrittenArchitecture, type: GgufType) {
+    this.#model = model;
+    this.#checkpoint = checkpoint;
+    this.#architecture = architecture;
+    this.#type = type;
+  }
+
+  /** Adds what belongs to no layer. */
+  async addModel(): Promise<void> {
+    const { fields } = this.#model;
+    const tied = fields.boolean("tie_word_embeddings", false);
+    if (tied && !this.#architecture.tied) {
+      fields.require("tie_word_embeddings", false);
+    }
+    await this.#copy("model.embed_tokens.weight", "token_embd.weight");
+    await this.#copy("model.norm.weight", "output_norm.weight");
+    if (!tied || this.#checkpoint.has("lm_head.weight")) await this.#copy("lm_head.weight", "output.weight");
+  }
+
+  async addLayer(layer: number, quantized: boolean): Promise<void> {
+    const { tensors, optional = [], alternatesHeads } = this.#architecture;
+    const { fields } = this.#model;
+    const heads = fields.integer("num_attention_heads", undefined);
+    const headsOf = { q: heads, k: fields.integer("num_key_value_heads", heads) };
+    for (const [name, target] of Object.entries(tensors)) {
+      const source = `model.layers.${layer}.${name}`;
+      if (optional.includes(name) && !this.#checkpoint.has(source)) continue;
+      const [, which] = /^self_attn\.([qk])_proj\./.exec(name) ?? [];
+      const alternating = alternatesHeads && which !== undefined ? headsOf[which as "q" | "k"] : undefined;
+      await this.#copy(source, `blk.${layer}.${target}`, alternating);
+    }
+    await this.#addBlock(layer, quantized);
+  }
+
+  /** Returns the bytes of all tensors. @throws UNSUPPORTED_OPERATION if the model has tensors that were not taken. */
+  async finish(): Promise<number> {
+    let bytes = 0;
+    for (const name of this.#checkpoint.shards.keys()) {
+      const file = await this.#checkpoint.fileOf(name);
+      bytes += file.info(name).byteLength;
+      if (this.#taken.has(name) || isComputed(name)) continue;
+      throw new MoeError(
+        "UNSUPPORTED_OPERATION",
+        `${tensorPlace(file.path, name)}: expected a tensor that has a name in GGUF files of ${this.#architecture.name}`,
+      );
+    }
+    return bytes;
+  }
+
+  async #copy(name: string, target: string, heads?: number): Promise<void> {
+    const file = await this.#checkpoint.fileOf(name);
+    const { dtype, shape } = file.info(name);
+    const stored = floatTypes[dtype];
+    if (stored === undefined) {
+      throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${dtype}`);
+    }
+    if (heads !== undefined && ((shape[0] as number) / heads) % 2 !== 0) {
+      const problem = `expected ${heads} heads of an even number of rows, got shape ${shapeText(shape)}`;
+      throw badCheckpoint(tensorPlace(file.path, name), problem);
+    }
+    this.#taken.add(name);
+    const content = { kind: "copy", name, ...(heads !== undefined && { heads }) } as const;
+    this.tensors.push({ name: target, type: shape.length === 1 ? "F32" : stored, shape, content });
+  }
+
+  /** Adds the MoE block; matrices of experts are stacked. */
+  async #addBlock(layer: number, quantized: boolean): Promise<void> {
+    const roles = new Map<string, WeightPart[]>();
+    const config = this.#model.config(layer);
+    const has = (name: string) => this.#checkpoint.has(name);
+    const tensors = this.#model.tensors(layer, has);
+    const locate = tensorLocator({
+      configPath: this.#model.fields.path,
+      numExperts: config.numExperts,
+      quantization: this.#model.quantization,
+      has,
+      fileOf: (name) => this.#checkpoint.fileOf(name),
+    });
+    await mapWeights({ config, tensors }, async (weight, shape, expert, role) => {
+      const source = await locate(weight, shape, expert);
+      checkFloats(source);
+      const [set, kind] = role.split(".") as [string, string?];
+      const place = set === "experts" ? `experts[${expert}].${kind}` : role;
+      const parts = roles.get(role) ?? [];
+      roles.set(role, parts);
+      parts.push({ source, shape, layer, place, role });
+      this.#taken.add(nameOf(weight, expert));
+    });
+    for (const [role, parts] of roles) this.#addWeights(`blk.${layer}`, role, parts, quantized);
+  }
+
+  #addWeights(block: string, role: string, parts: readonly WeightPart[], quantized: boolean): void {
+    const name = roleNames[role];
+    const [{ source, shape }] = parts as readonly [WeightPart];
+    if (name === undefined) {
+      const problem = `expected a weight that has a name in GGUF files of ${this.#architecture.name}, got the ${role}`;
+      throw new MoeError("UNSUPPORTED_OPERATION", `${placeOf(source)}: ${problem}`);
+    }
+    const target = `${block}.${name}`;
+    const stacked = role.startsWith("experts.");
+    const lead = stacked ? [parts.length] : [];
+    const isMatrix = role.includes(".") && shape.length === 2;
+    if (isMatrix && quantized) {
+      for (const part of parts) checkColumns(part, this.#type);
+      this.tensors.push({
+        name: target,
+        type: this.#type,
+        shape: [...lead, ...shape],
+        content: { kind: "quantized", parts },
+      });
+      if (this.#type !== "NVFP4") return;
+      const scales = { name: target.replace(/weight$/, "scale"), type: "F32", shape: [parts.length] } as const;
+      this.tensors.push({ ...scales, content: { kind: "scales" } });
+      return;
+    }
+    // A gate of one row is a vector there.
+    const own = role === "sharedGate" ? shape.slice(1) : shape;
+    const uniform = parts.every((part) => part.source.format === source.format);
+    const type = isMatrix && uniform ? (source.format.toUpperCase() as GgufType) : "F32";
+    this.tensors.push({ name: target, type, shape: [...lead, ...own], content: { kind: "weights", parts } });
+  }
+}
+
+function checkColumns({ source, shape }: WeightPart, type: GgufType): void {
+  const { elements } = ggufTypes[type];
+  const columns = shape.at(-1) as number;
+  if (columns % elements === 0) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `${placeOf(source)}: expected columns in whole blocks of ${elements} for ${type}, got ${columns}` +
+      (columns % 32 === 0 ? "; blocks of q8_0, q5_0, q4_0, iq4_nl and mxfp4 have 32" : ""),
+  );
+}

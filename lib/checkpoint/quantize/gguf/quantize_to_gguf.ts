@@ -1,0 +1,178 @@
+import { basename, resolve } from "node:path";
+import { type FloatDType, fromBF16, fromF16 } from "../../../core/dtype.js";
+import { invalidArgument } from "../../../core/errors.js";
+import type { Tensor } from "../../../core/tensor.js";
+import { packageVersion } from "../../../core/version.js";
+import { quantizableFormat } from "../../../operators/formats/quantize.js";
+import { badCheckpoint } from "../../bad_checkpoint.js";
+import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
+import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
+import { layOutGguf } from "../../gguf/write/header.js";
+import { placeOf } from "../../located_weight.js";
+import { Model } from "../../model.js";
+import { chunkBytes } from "../../safetensors/regular_file.js";
+import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
+import { asBytes } from "../../schemes/bits.js";
+import type { QuantizeCheckpointOptions, QuantizedCheckpoint } from "../quantize_checkpoint.js";
+import { type MatrixError, quantizeMatrix } from "../quantize_matrix.js";
+import { sourceOf } from "../source.js";
+import { StoredMatrices } from "../stored_matrices.js";
+import { PartialFile } from "./partial_file.js";
+import { ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
+
+/** How far a file is: the tensors that are written, and the errors of their matrices. */
+interface Progress {
+  readonly tensors: number;
+  readonly errors: readonly MatrixError[];
+}
+
+/**
+ * Quantises the experts' matrices of a Hugging Face model directory, and writes the model as one GGUF file: all weights and
+ * the configuration, but no tokenizer. Other tensors keep their dtype; vectors and routers become float32, as llama.cpp's
+ * converter writes them. Only single matrices are in memory, and of other tensors a few megabytes.
+ * @throws UNSUPPORTED_DTYPE for a format that GGUF does not have; UNSUPPORTED_OPERATION for families, formulas and tensors
+ * that are not written, and for columns that are no whole blocks; BAD_CHECKPOINT; INVALID_ARGUMENT for a file that must
+ * not be replaced.
+ */
+export async function quantizeToGguf(
+  directory: string,
+  options: QuantizeCheckpointOptions,
+): Promise<QuantizedCheckpoint> {
+  const { out, scale, existing, onProgress, device } = options;
+  const format = quantizableFormat(options.format, "format");
+  const type = ggufTypeOfFormat(format);
+  const model = await Model.read(directory);
+  if (model.quantization.fields !== undefined) {
+    throw badCheckpoint(
+      model.quantization.fields.path,
+      "expected a model of floats, got one that is quantised already",
+    );
+  }
+  await using checkpoint = await ShardedCheckpoint.open(directory);
+  const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
+  if (layers.length === 0) throw invalidArgument("layers", "layers with experts", "none");
+  const plan = await planGguf(model, checkpoint, type, layers, basename(resolve(directory)));
+  const layout = layOutGguf(plan.metadata, plan.tensors);
+  const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
+  await using file = await PartialFile.open<Progress>(out, state, existing);
+  const begun = file.begun ?? { tensors: 0, errors: [] };
+  const errors = [...begun.errors];
+  if (begun.tensors === 0) {
+    await file.note(begun);
+    await file.write(layout.header, 0);
+  }
+  using stored = new StoredMatrices(device);
+  const data = new TensorData(checkpoint, stored, async (values, place) => {
+    const quantized = await quantizeMatrix(values, format, scale, place);
+    if (!hasSixBitScales(type)) return quantized;
+    return withSixBitScales(format, Float32Array.from(await values.data()), quantized.bytes as BlockWeight);
+  });
+  for (const [index, tensor] of plan.tensors.entries()) {
+    const { byteOffset, byteLength } = layout.places[index] as (typeof layout.places)[number];
+    if (index >= begun.tensors) {
+      let position = byteOffset;
+      for await (const bytes of data.of(tensor, errors)) {
+        await file.write(bytes, position);
+        position += bytes.byteLength;
+        onProgress(position / layout.byteLength);
+      }
+      if (position !== byteOffset + byteLength) throw new Error(`${tensor.name} has another size than was planned`);
+      // Scales are known only while their tensor is being quantised.
+      const { kind } = tensor.content;
+      if (kind === "scales" || (kind === "quantized" && type !== "NVFP4"))
+        await file.note({ tensors: index + 1, errors });
+    } else onProgress((byteOffset + byteLength) / layout.byteLength);
+  }
+  await file.complete(layout.byteLength);
+  onProgress(1);
+  const bytesAfter = layout.places.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const { bytesBefore } = plan;
+  return { out, format: format.name, scale, files: 1, resumed: begun.tensors, bytesBefore, bytesAfter, errors };
+}
+
+/** Quantises a matrix. @param place where it comes from, for errors. */
+type Quantize = (values: Tensor<FloatDType>, place: string) => ReturnType<typeof quantizeMatrix>;
+
+/** Makes the data of tensors, piece by piece. */
+class TensorData {
+  readonly #checkpoint: ShardedCheckpoint;
+  readonly #stored: StoredMatrices;
+  readonly #quantize: Quantize;
+  /** The scale of the scales of each matrix that was quantised last. */
+  #superScales: number[] = [];
+
+  constructor(checkpoint: ShardedCheckpoint, stored: StoredMatrices, quantize: Quantize) {
+    this.#checkpoint = checkpoint;
+    this.#stored = stored;
+    this.#quantize = quantize;
+  }
+
+  /** @param errors gets those of matrices that are quantised. */
+  async *of(tensor: PlannedTensor, errors: MatrixError[]): AsyncGenerator<Uint8Array> {
+    const { content } = tensor;
+    switch (content.kind) {
+      case "quantized":
+        this.#superScales = [];
+        for (const part of content.parts) yield await this.#blocks(tensor, part, errors);
+        return;
+      case "scales":
+        yield asBytes(Float32Array.from(this.#superScales));
+        return;
+      case "weights":
+        for (const { source, shape } of content.parts) {
+          using values = await this.#stored.read(source, shape);
+          yield asBytes(tensor.type === "F32" ? ((await values.data()) as Float32Array) : await values.raw());
+        }
+        return;
+      case "copy":
+        yield* content.heads === undefined && tensor.type !== "F32"
+          ? this.#chunks(content.name)
+          : this.#whole(tensor, content.name, content.heads);
+    }
+  }
+
+  async #blocks({ type }: PlannedTensor, part: WeightPart, errors: MatrixError[]): Promise<Uint8Array> {
+    const { source, shape, layer, place, role } = part;
+    using values = await this.#stored.read(source, shape);
+    const { bytes, error } = await this.#quantize(values, placeOf(source));
+    errors.push({ layer, place, role, error });
+    const { superScales, ...levels } = bytes;
+    if (type !== "NVFP4") return toBlocks(type, bytes as BlockWeight);
+    this.#superScales.push((superScales as Float32Array)[0] as number);
+    return toBlocks(type, levels as BlockWeight);
+  }
+
+  /** The bytes of a tensor as they are. */
+  async *#chunks(name: string): AsyncGenerator<Uint8Array> {
+    const file = await this.#checkpoint.fileOf(name);
+    const { byteLength } = file.info(name);
+    for (let done = 0; done < byteLength; ) {
+      const bytes = new Uint8Array(Math.min(chunkBytes, byteLength - done));
+      await file.readRange(name, done, bytes);
+      done += bytes.byteLength;
+      yield bytes;
+    }
+  }
+
+  /** A tensor that is converted to float32, or whose rows are put in another order. */
+  async *#whole({ type, shape }: PlannedTensor, name: string, heads: number | undefined): AsyncGenerator<Uint8Array> {
+    const file = await this.#checkpoint.fileOf(name);
+    const { dtype } = file.info(name);
+    const { data } = await file.read(name);
+    const convert = dtype === "BF16" ? fromBF16 : fromF16;
+    const values = type === "F32" && dtype !== "F32" ? Float32Array.from(data as Uint16Array, convert) : data;
+    yield heads === undefined ? asBytes(values) : alternateHalves(asBytes(values), shape[0] as number, heads);
+  }
+}
+
+/** The rows of each head in another order: one of its first half, one of its second half, and so on. */
+function alternateHalves(bytes: Uint8Array, rows: number, heads: number): Uint8Array {
+  const target = new Uint8Array(bytes.byteLength);
+  const [width, size] = [bytes.byteLength / rows, rows / heads];
+  for (let row = 0; row < rows; row++) {
+    const [head, place] = [Math.floor(row / size), row % size];
+    const from = head * size + (place % 2) * (size / 2) + Math.floor(place / 2);
+    target.set(bytes.subarray(from * width, (from + 1) * width), row * width);
+  }
+  return target;
+}

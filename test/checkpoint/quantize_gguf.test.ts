@@ -1,0 +1,527 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { GgufFile } from "../../lib/checkpoint/gguf/index.js";
+import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
+import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
+import type { QuantizeCheckpointOptions } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import { fromBF16 } from "../../lib/core/dtype.js";
+import { openDevice } from "../../lib/devices.js";
+import { quantizationError, quantize } from "../../lib/index.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
+import { Random } from "../../lib/testing/random.js";
+import { expectRejection } from "../support/errors.js";
+import { type DecodedType, decodeBlocks } from "../support/gguf_blocks.js";
+import { type RandomModel, writeRandomModel } from "./support/random_model.js";
+import { temporaryDirectory } from "./support/temporary_directory.js";
+
+const [H, I, E, heads, kvHeads, vocabulary, layers] = [256, 256, 3, 4, 2, 40, 2];
+const headSize = H / heads;
+const directory = temporaryDirectory();
+const device = openDevice("cpu");
+afterAll(() => {
+  device.dispose();
+  directory[Symbol.dispose]();
+});
+
+let made = 0;
+const fresh = (name = "") => join(directory.path, `made-${made++}${name}`);
+
+const common = {
+  hidden_size: H,
+  intermediate_size: I,
+  num_hidden_layers: layers,
+  num_experts_per_tok: 2,
+  num_attention_heads: heads,
+  num_key_value_heads: kvHeads,
+  vocab_size: vocabulary,
+  max_position_embeddings: 4096,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  hidden_act: "silu",
+};
+const attention = {
+  "input_layernorm.weight": [H],
+  "post_attention_layernorm.weight": [H],
+  "self_attn.q_proj.weight": [heads * headSize, H],
+  "self_attn.k_proj.weight": [kvHeads * headSize, H],
+  "self_attn.v_proj.weight": [kvHeads * headSize, H],
+  "self_attn.o_proj.weight": [H, heads * headSize],
+};
+const biases = {
+  "self_attn.q_proj.bias": [heads * headSize],
+  "self_attn.k_proj.bias": [kvHeads * headSize],
+  "self_attn.v_proj.bias": [kvHeads * headSize],
+};
+const headNorms = { "self_attn.q_norm.weight": [headSize], "self_attn.k_norm.weight": [headSize] };
+const whole = {
+  "model.embed_tokens.weight": [vocabulary, H],
+  "model.norm.weight": [H],
+  "lm_head.weight": [vocabulary, H],
+};
+
+interface Written extends RandomModel {
+  readonly config: object;
+  readonly architecture: string;
+  /** Metadata besides those that all have. */
+  readonly keys: Readonly<Record<string, unknown>>;
+}
+
+const families = {
+  mixtral: {
+    config: { ...common, model_type: "mixtral", num_local_experts: E },
+    layer: attention,
+    architecture: "llama",
+    keys: { "rope.dimension_count": headSize },
+  },
+  qwen2_moe: {
+    config: {
+      ...common,
+      model_type: "qwen2_moe",
+      num_experts: E,
+      moe_intermediate_size: I,
+      shared_expert_intermediate_size: 2 * I,
+    },
+    layer: { ...attention, ...biases },
+    architecture: "qwen2moe",
+    keys: { expert_feed_forward_length: I, expert_shared_feed_forward_length: 2 * I },
+  },
+  qwen3_moe: {
+    config: {
+      ...common,
+      model_type: "qwen3_moe",
+      num_experts: E,
+      moe_intermediate_size: I,
+      norm_topk_prob: true,
+      head_dim: headSize,
+      rope_theta: undefined,
+      rope_parameters: { rope_theta: 10000, rope_type: "default" },
+    },
+    storage: 1,
+    layer: { ...attention, ...headNorms },
+    architecture: "qwen3moe",
+    keys: {
+      expert_feed_forward_length: I,
+      "attention.key_length": headSize,
+      "attention.value_length": headSize,
+    },
+  },
+  olmoe: {
+    config: { ...common, num_key_value_heads: heads, model_type: "olmoe", num_experts: E, clip_qkv: null },
+    layer: {
+      ...attention,
+      "self_attn.k_proj.weight": [H, H],
+      "self_attn.v_proj.weight": [H, H],
+      "self_attn.q_norm.weight": [H],
+      "self_attn.k_norm.weight": [H],
+    },
+    architecture: "olmoe",
+    keys: { "attention.head_count_kv": heads },
+  },
+  granitemoe: {
+    config: {
+      ...common,
+      model_type: "granitemoe",
+      num_local_experts: E,
+      attention_multiplier: 0.015625,
+      embedding_multiplier: 12,
+      residual_multiplier: 0.22,
+      logits_scaling: 6,
+      tie_word_embeddings: true,
+    },
+    layer: attention,
+    architecture: "granitemoe",
+    keys: {
+      "rope.dimension_count": headSize,
+      "attention.scale": 0.015625,
+      embedding_scale: 12,
+      residual_scale: Math.fround(0.22),
+      logit_scale: 6,
+    },
+  },
+  gpt_oss: {
+    config: {
+      ...common,
+      model_type: "gpt_oss",
+      num_local_experts: E,
+      sliding_window: 128,
+      rope_scaling: {
+        rope_type: "yarn",
+        factor: 32,
+        original_max_position_embeddings: 128,
+        beta_fast: 32,
+        beta_slow: 1,
+        truncate: false,
+      },
+    },
+    layer: { ...attention, ...biases, "self_attn.o_proj.bias": [H], "self_attn.sinks": [heads] },
+    architecture: "gpt-oss",
+    keys: {
+      expert_feed_forward_length: I,
+      "attention.sliding_window": 128,
+      "rope.scaling.type": "yarn",
+      "rope.scaling.factor": 32,
+      "rope.scaling.original_context_length": 128,
+      "rope.scaling.yarn_beta_fast": 32,
+      "rope.scaling.yarn_beta_slow": 1,
+    },
+  },
+} satisfies Record<string, Written>;
+
+async function write(written: Written, changes: object = {}, more: RandomModel = {}): Promise<string> {
+  const path = fresh();
+  const { config, architecture: _, keys: __, ...model } = written;
+  const { "lm_head.weight": head, ...others } = whole;
+  const tied = "tie_word_embeddings" in config;
+  await writeRandomModel(
+    path,
+    { ...config, ...changes },
+    { ...model, model: { ...others, ...(!tied && { "lm_head.weight": head }) }, ...more },
+  );
+  return path;
+}
+
+function run(from: string, out: string, format: string, options: Partial<QuantizeCheckpointOptions> = {}) {
+  const defaults = { device, scale: "largest", existing: "refuse", onProgress: () => {} } as const;
+  return quantizeToGguf(from, { ...defaults, format, ...options, out });
+}
+
+const x = device.tensor(new Random("x").normals(7 * H), [7, H]);
+
+async function outputs(path: string, layer: number, options: { dtype?: string } = {}): Promise<Float32Array> {
+  using loaded = await MoeLayer.load(path, { layer, device, ...options });
+  using y = loaded.forward(x);
+  return (await y.data()) as Float32Array;
+}
+
+/** A tensor of the model as numbers. */
+async function valuesOf(source: string, name: string): Promise<Float32Array> {
+  await using file = await SafetensorsFile.open(join(source, "model.safetensors"));
+  return Float32Array.from((await file.read(name)).data as Uint16Array, fromBF16);
+}
+
+async function readFloats(file: GgufFile, name: string): Promise<Float32Array> {
+  const { type } = file.info(name);
+  const bytes = await file.read(name);
+  if (type === "F32") return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  expect(type).toBe("BF16");
+  return Float32Array.from(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2), fromBF16);
+}
+
+describe.each(Object.entries(families) as [keyof typeof families, Written][])("%s", (_, written) => {
+  test.each(["q4_k", "mxfp4", "nvfp4"])("in %s gives the layers that dtype gives", async (format) => {
+    const source = await write(written);
+    const out = fresh(".gguf");
+    if (format === "nvfp4" && !["llama", "qwen3moe"].includes(written.architecture)) {
+      await expectRejection(run(source, out, format), "UNSUPPORTED_DTYPE", /^format: llama.cpp ignores the scale /);
+      return;
+    }
+    const shares: number[] = [];
+    const { errors, bytesAfter } = await run(source, out, format, { onProgress: (share) => shares.push(share) });
+    for (let layer = 0; layer < layers; layer++) {
+      expect(await outputs(out, layer)).toEqual(await outputs(source, layer, { dtype: format }));
+    }
+    expect(errors.filter(({ role }) => role.startsWith("experts."))).toHaveLength(layers * 3 * E);
+    expect(shares.every((share, index) => index === 0 || share >= (shares[index - 1] as number))).toBe(true);
+    expect(shares.at(-1)).toBe(1);
+    await using file = await GgufFile.open(out);
+    expect([...file.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBe(bytesAfter);
+    expect(readdirSync(directory.path).filter((name) => name.includes("partial"))).toEqual([]);
+  });
+
+  test("has all other tensors under their names, and the metadata", async () => {
+    const source = await write(written);
+    const out = fresh(".gguf");
+    await run(source, out, "q8_0");
+    await using file = await GgufFile.open(out);
+    const { architecture, keys } = written;
+    const expected = {
+      vocab_size: vocabulary,
+      context_length: 4096,
+      embedding_length: H,
+      block_count: layers,
+      feed_forward_length: I,
+      "attention.head_count": heads,
+      "attention.head_count_kv": kvHeads,
+      "attention.layer_norm_rms_epsilon": Math.fround(1e-5),
+      "rope.freq_base": 10000,
+      expert_count: E,
+      expert_used_count: 2,
+      ...keys,
+    };
+    expect(Object.fromEntries(file.metadata)).toEqual({
+      "general.architecture": architecture,
+      "general.type": "model",
+      "general.name": source.split("/").at(-1),
+      "general.file_type": 7,
+      "general.quantization_version": 2,
+      "tokenizer.ggml.model": "none",
+      ...Object.fromEntries(Object.entries(expected).map(([key, value]) => [`${architecture}.${key}`, value])),
+    });
+    const names: Readonly<Record<string, string>> = {
+      "model.embed_tokens.weight": "token_embd.weight",
+      "model.norm.weight": "output_norm.weight",
+      "lm_head.weight": "output.weight",
+      "input_layernorm.weight": "attn_norm.weight",
+      "post_attention_layernorm.weight": architecture === "gpt-oss" ? "post_attention_norm.weight" : "ffn_norm.weight",
+      "self_attn.q_proj.weight": "attn_q.weight",
+      "self_attn.k_proj.weight": "attn_k.weight",
+      "self_attn.v_proj.weight": "attn_v.weight",
+      "self_attn.o_proj.weight": "attn_output.weight",
+      "self_attn.q_proj.bias": "attn_q.bias",
+      "self_attn.k_proj.bias": "attn_k.bias",
+      "self_attn.v_proj.bias": "attn_v.bias",
+      "self_attn.o_proj.bias": "attn_output.bias",
+      "self_attn.q_norm.weight": "attn_q_norm.weight",
+      "self_attn.k_norm.weight": "attn_k_norm.weight",
+      "self_attn.sinks": "attn_sinks.weight",
+    };
+    await using before = await SafetensorsFile.open(join(source, "model.safetensors"));
+    let others = 0;
+    for (const [name, { shape }] of before.tensors) {
+      const [, layer, rest] = /^model\.layers\.(\d+)\.(self_attn\..*|\w+_layernorm\.weight)$/.exec(name) ?? [];
+      const target = names[rest ?? name];
+      if (target === undefined) continue;
+      const written = layer === undefined ? target : `blk.${layer}.${target}`;
+      others++;
+      expect(file.info(written)).toMatchObject({ shape, type: shape.length === 1 ? "F32" : "BF16" });
+      const isAlternating = ["llama", "granitemoe"].includes(architecture) && /attn_[qk]\.weight/.test(target);
+      const values = await valuesOf(source, name);
+      expect(difference(await readFloats(file, written), isAlternating ? alternating(values) : values)).toBe(-1);
+    }
+    expect(others).toBe(layers * Object.keys(written.layer as object).length + (architecture === "granitemoe" ? 2 : 3));
+    const router = [...before.tensors.keys()].find((name) =>
+      /layers\.1\..*(gate|router|router\.layer)\.weight$/.test(name),
+    );
+    expect(file.info("blk.1.ffn_gate_inp.weight").type).toBe("F32");
+    expect(await readFloats(file, "blk.1.ffn_gate_inp.weight")).toEqual(await valuesOf(source, router as string));
+    expect(file.info("blk.1.ffn_down_exps.weight")).toMatchObject({ type: "Q8_0", shape: [E, H, I] });
+  });
+});
+
+/** The first place where two lists differ; -1 if there is none. */
+function difference(a: Float32Array, b: Float32Array): number {
+  return a.length === b.length ? a.findIndex((value, index) => value !== b[index]) : 0;
+}
+
+/** Rotary positions rotate row i of a head with row i + size / 2; in the file the two are neighbours. */
+function alternating(values: Float32Array): Float32Array {
+  const target = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += headSize * H) {
+    for (let pair = 0; pair < headSize / 2; pair++) {
+      for (const half of [0, 1]) {
+        const from = start + (half * (headSize / 2) + pair) * H;
+        target.set(values.subarray(from, from + H), start + (2 * pair + half) * H);
+      }
+    }
+  }
+  return target;
+}
+
+describe("formats", () => {
+  test.each(["q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q5_k", "q6_k", "iq4_nl", "mxfp4"])(
+    "%s keeps its bits",
+    async (format) => {
+      const source = await write(families.mixtral);
+      const out = fresh(".gguf");
+      await run(source, out, format, { scale: "least_squares", layers: [1] });
+      using expected = await MoeLayer.load(source, {
+        layer: 1,
+        device,
+        dtype: format,
+        quantize: { scale: "least_squares" },
+      });
+      using y = expected.forward(x);
+      expect(await outputs(out, 1)).toEqual(await y.data());
+      await using file = await GgufFile.open(out);
+      expect(file.info("blk.0.ffn_gate_exps.weight").type).toBe("BF16");
+      expect(await outputs(out, 0)).toEqual(await outputs(source, 0));
+    },
+  );
+
+  test.each([
+    ["q3_k", "Q3_K"],
+    ["iq4_xs", "IQ4_XS"],
+  ] as const)("%s gets scales of 6 bits, and new codes", async (format, type) => {
+    const source = await write(families.mixtral);
+    const out = fresh(".gguf");
+    const { errors } = await run(source, out, format);
+    await using file = await GgufFile.open(out);
+    for (const [role, matrix] of [
+      ["gate", "w1"],
+      ["down", "w2"],
+    ] as const) {
+      const bytes = await file.read(`blk.1.ffn_${role}_exps.weight`);
+      const decoded = decodeBlocks(type as DecodedType, bytes, ggufTypes[type]);
+      for (let expert = 0; expert < E; expert++) {
+        const values = await valuesOf(source, `model.layers.1.block_sparse_moe.experts.${expert}.${matrix}.weight`);
+        const own = decoded.subarray(expert * values.length, (expert + 1) * values.length);
+        const sum = (of: (value: number, index: number) => number) =>
+          values.reduce((total, value, index) => total + of(value, index) ** 2, 0);
+        const error = Math.sqrt(sum((value, index) => value - (own[index] as number)) / sum((value) => value));
+        const stated = errors.find((one) => one.layer === 1 && one.place === `experts[${expert}].${role}`);
+        expect(stated?.error).toBeCloseTo(error, 6);
+        using tensor = device.tensor(values, [role === "gate" ? I : H, role === "gate" ? H : I]);
+        using weight = quantize(tensor, format);
+        // With scales of 8 bits.
+        const [finer] = await quantizationError(tensor, weight).data();
+        expect(error).toBeLessThan(1.05 * (finer as number));
+        expect(error).toBeGreaterThan(0.9 * (finer as number));
+      }
+    }
+    expect((await outputs(out, 1)).every(Number.isFinite)).toBe(true);
+  });
+
+  test("a matrix of zeros in blocks with scales of 6 bits is zeros", async () => {
+    const source = await write(families.mixtral);
+    const path = join(source, "model.safetensors");
+    const bytes = readFileSync(path);
+    await using before = await SafetensorsFile.open(path);
+    const { byteOffset, byteLength } = before.info("model.layers.0.block_sparse_moe.experts.1.w2.weight");
+    writeFileSync(path, bytes.fill(0, byteOffset, byteOffset + byteLength));
+    const out = fresh(".gguf");
+    const { errors } = await run(source, out, "q3_k");
+    expect(errors.find((one) => one.layer === 0 && one.place === "experts[1].down")?.error).toBe(0);
+    await using file = await GgufFile.open(out);
+    const blocks = await file.read("blk.0.ffn_down_exps.weight");
+    const own = blocks.subarray(blocks.length / E, (2 * blocks.length) / E);
+    expect(decodeBlocks("Q3_K", own, ggufTypes.Q3_K).every((value) => value === 0)).toBe(true);
+  });
+});
+
+describe("the file", () => {
+  test("is not replaced without being told", async () => {
+    const source = await write(families.olmoe);
+    const out = fresh(".gguf");
+    writeFileSync(out, "mine");
+    await expectRejection(
+      run(source, out, "q8_0"),
+      "INVALID_ARGUMENT",
+      /^out: expected a file that is not there, got /,
+    );
+    expect(readFileSync(out, "utf8")).toBe("mine");
+    await run(source, out, "q8_0", { existing: "overwrite" });
+    expect(await outputs(out, 0)).toEqual(await outputs(source, 0, { dtype: "q8_0" }));
+    await expectRejection(
+      run(source, out, "q8_0", { existing: "resume" }),
+      "INVALID_ARGUMENT",
+      /^resume: expected .*, got a file that is complete$/,
+    );
+  });
+
+  test.each(["q4_0", "nvfp4"])("in %s is resumed after an interruption, with the same bytes", async (format) => {
+    const source = await write(families.qwen3_moe);
+    const complete = fresh(".gguf");
+    const expected = await run(source, complete, format);
+    for (const limit of [0.001, 0.6, 0.95]) {
+      const out = fresh(".gguf");
+      const stop = new Error("stop");
+      const onProgress = (share: number) => {
+        if (share > limit) throw stop;
+      };
+      await expect(run(source, out, format, { onProgress })).rejects.toBe(stop);
+      expect(existsSync(out)).toBe(false);
+      await expectRejection(run(source, out, format), "INVALID_ARGUMENT", /--resume goes on/);
+      await expectRejection(
+        run(source, out, "q8_0", { existing: "resume" }),
+        "BAD_CHECKPOINT",
+        /it was begun with another format; --overwrite begins again/,
+      );
+      const resumed = await run(source, out, format, { existing: "resume" });
+      expect(resumed.resumed > 0).toBe(limit > 0.1);
+      expect({ ...resumed, out: complete, resumed: 0 }).toEqual(expected);
+      expect(readFileSync(out).equals(readFileSync(complete))).toBe(true);
+    }
+  });
+});
+
+describe("what is refused", () => {
+  const refused = async (
+    promise: (out: string) => Promise<unknown>,
+    code: Parameters<typeof expectRejection>[1],
+    message: RegExp,
+  ) => {
+    const out = fresh(".gguf");
+    await expectRejection(promise(out), code, message);
+    expect(existsSync(out) || existsSync(`${out}.partial`)).toBe(false);
+  };
+
+  test.each(["int4_g32", "int8", "nf4"])("%s, of which GGUF has no blocks", async (format) => {
+    const source = await write(families.olmoe);
+    await refused((out) => run(source, out, format), "UNSUPPORTED_DTYPE", /^format: GGUF has no blocks of /);
+  });
+
+  test("families whose other tensors are not known", async () => {
+    const source = fresh();
+    await writeRandomModel(
+      source,
+      { ...common, model_type: "jamba", expert_layer_offset: 0, expert_layer_period: 1 },
+      {},
+    );
+    await refused(
+      (out) => run(source, out, "q8_0"),
+      "UNSUPPORTED_OPERATION",
+      /^GGUF files are written of the families mixtral, .*, got jamba;/,
+    );
+  });
+
+  test("tensors that have no name there, and missing ones", async () => {
+    const { layer } = families.qwen3_moe;
+    const more = await write(families.qwen3_moe, {}, { layer: { ...layer, "self_attn.extra.weight": [3] } });
+    await refused(
+      (out) => run(more, out, "q8_0"),
+      "UNSUPPORTED_OPERATION",
+      /tensor "model.layers.0.self_attn.extra.weight": expected a tensor that has a name in GGUF files of qwen3moe$/,
+    );
+    const fewer = await write(families.qwen3_moe, {}, { layer: attention });
+    await refused(
+      (out) => run(fewer, out, "q8_0"),
+      "BAD_CHECKPOINT",
+      /expected a tensor "model.layers.0.self_attn.q_norm.weight", got none/,
+    );
+  });
+
+  test("formulas that metadata cannot tell", async () => {
+    for (const [family, changes, message] of [
+      ["qwen3_moe", { norm_topk_prob: false }, /mean normalize true, this model has false; no metadata say so$/],
+      ["mixtral", { hidden_act: "gelu" }, /mean activation "swiglu", this model has "geglu"/],
+      ["gpt_oss", { swiglu_limit: 5 }, /mean clamp /],
+    ] as const) {
+      const source = await write(families[family], changes);
+      await refused((out) => run(source, out, "q8_0"), "UNSUPPORTED_OPERATION", message);
+    }
+  });
+
+  test("configurations that other software would read in another way", async () => {
+    for (const [family, changes, message] of [
+      [
+        "mixtral",
+        { rope_scaling: { type: "dynamic", factor: 2 } },
+        /rope_scaling: expected scaling of the type .* got "dynamic"/,
+      ],
+      ["mixtral", { rope_scaling: { type: "yarn", mscale: 2 } }, /rope_scaling: .* got a field "mscale"/],
+      ["mixtral", { sliding_window: 4096 }, /sliding_window: expected null, got 4096/],
+      ["qwen2_moe", { use_sliding_window: true }, /use_sliding_window: expected false, got true/],
+      ["qwen2_moe", { tie_word_embeddings: true }, /tie_word_embeddings: expected false, got true/],
+      ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8/],
+      ["olmoe", { vocab_size: null }, /vocab_size/],
+    ] as const) {
+      const source = await write(families[family], changes);
+      await refused((out) => run(source, out, "q8_0"), "BAD_CHECKPOINT", message);
+    }
+  });
+
+  test("dense layers, columns that are no whole blocks, and models that are quantised already", async () => {
+    const dense = await write(families.qwen3_moe, { mlp_only_layers: [0] });
+    await refused((out) => run(dense, out, "q8_0"), "UNSUPPORTED_OPERATION", /got a dense layer 0$/);
+    const narrow = await write(families.olmoe, { intermediate_size: 96 });
+    await refused(
+      (out) => run(narrow, out, "q4_k"),
+      "UNSUPPORTED_OPERATION",
+      /expected columns in whole blocks of 256 for Q4_K, got 96; blocks of q8_0/,
+    );
+    const done = await write(families.olmoe, { quantization_config: { quant_method: "fp8" } });
+    await refused((out) => run(done, out, "q8_0"), "BAD_CHECKPOINT", /quantised already$/);
+  });
+});
