@@ -64,17 +64,26 @@ function denseWord(word: number, bits: number): number {
   );
 }
 
-/** The opposite of {@link packWords}: codes from number `first` on. */
+/** The opposite of {@link packWords}: codes from number `first` on, which is a multiple of 8. */
 export function unpackWords(codes: Uint8Array, bits: number, first: number, words: Uint32Array): void {
-  const mask = (1 << bits) - 1;
   for (let index = 0; index < words.length; index++) {
-    let word = 0;
-    for (let byte = 0; byte < 4; byte++) {
-      const place = (first + 4 * index + byte) * bits;
-      const at = place >>> 3;
-      const both = (codes[at] as number) | ((codes[at + 1] ?? 0) << 8);
-      word |= ((both >>> (place & 7)) & mask) << (8 * byte);
-    }
-    words[index] = word;
+    const place = (first + 4 * index) * bits;
+    const at = place >>> 3;
+    const dense =
+      (codes[at] as number) | ((codes[at + 1] ?? 0) << 8) | ((codes[at + 2] ?? 0) << 16) | ((codes[at + 3] ?? 0) << 24);
+    // Four codes of an odd number of bits begin or end within a byte.
+    words[index] = spreadWord(dense >>> (place & 7), bits);
   }
+}
+
+/** The opposite of {@link denseWord}. */
+function spreadWord(dense: number, bits: number): number {
+  const mask = (1 << bits) - 1;
+  const space = 8 - bits;
+  return (
+    (dense & mask) |
+    ((dense << space) & (mask << 8)) |
+    ((dense << (2 * space)) & (mask << 16)) |
+    ((dense << (3 * space)) & (mask << 24))
+  );
 }

@@ -6,8 +6,6 @@ import { eachByte, flipSigns, readNibbles, writeNibbles } from "./code_words.js"
 /** Where the code words of each 128 columns begin; 8 words have the codes of 32 columns. */
 const halves = [0, 32] as const;
 
-type Four = [number, number, number, number];
-
 /** Two bits of 256 codes: each 32 bytes have four times 32 codes, the first in the lowest bits. */
 function readTwoBits(view: DataView, at: number, words: Uint32Array): void {
   for (const half of halves) {
@@ -210,7 +208,9 @@ export const q6_k: BlockType = {
     flipSigns(words, 6);
     for (const half of halves) {
       for (let index = 0; index < 8; index++) {
-        const [a, b, c, d] = [0, 8, 16, 24].map((more) => words[half + index + more] as number) as Four;
+        const place = half + index;
+        const [a, b] = [words[place] as number, words[place + 8] as number];
+        const [c, d] = [words[place + 16] as number, words[place + 24] as number];
         const low = 15 * eachByte;
         view.setUint32(at + 2 * half + 4 * index, (a & low) | ((c & low) << 4), true);
         view.setUint32(at + 2 * half + 32 + 4 * index, (b & low) | ((d & low) << 4), true);
