@@ -506,6 +506,17 @@ describe("what is refused", () => {
       ["qwen2_moe", { tie_word_embeddings: true }, /tie_word_embeddings: expected false, got true/],
       ["olmoe", { clip_qkv: 8 }, /clip_qkv: expected null, got 8/],
       ["olmoe", { vocab_size: null }, /vocab_size/],
+      ["olmoe", { vocab_size: 2 ** 32 }, /vocab_size in GGUF: expected an integer below 2\^32, got 4294967296/],
+      ["olmoe", { rope_theta: 1e39 }, /rope.freq_base in GGUF: expected a float32, got 1e\+39/],
+      ["mixtral", { partial_rotary_factor: 0.5 }, /partial_rotary_factor: expected 1, got 0.5/],
+      ["mixtral", { rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } }, /got a field "partial_rotary/],
+      ["mixtral", { num_attention_heads: 256 }, /expected 256 heads of an even number of rows, got shape/],
+      [
+        "olmoe",
+        { layer_types: ["full_attention", "sliding_attention"] },
+        /layer_types\[1\]: expected "full_attention"/,
+      ],
+      ["gpt_oss", { layer_types: ["full_attention"] }, /layer_types\[0\]: expected "sliding_attention"/],
     ] as const) {
       const source = await write(families[family], changes);
       await refused((out) => run(source, out, "q8_0"), "BAD_CHECKPOINT", message);

@@ -15,6 +15,8 @@ export interface WrittenArchitecture {
   readonly tensors: Readonly<Record<string, string>>;
   /** Of these, those that a model may lack. */
   readonly optional?: readonly string[];
+  /** Whether layers 0, 2, 4 and so on attend to a window only. */
+  readonly slidingEvenLayers?: boolean;
   /** Whether the rows of a head of q and k, whose halves are rotated together, alternate in the file. */
   readonly alternatesHeads?: boolean;
   /** Whether llama.cpp multiplies experts by a `.scale` beside them, as NVFP4 needs it. */
@@ -133,6 +135,7 @@ const architectures: ReadonlyMap<string, WrittenArchitecture> = new Map([
         "self_attn.sinks": "attn_sinks.weight",
         "post_attention_layernorm.weight": "post_attention_norm.weight",
       },
+      slidingEvenLayers: true,
     },
   ],
 ] satisfies [string, WrittenArchitecture][]);
@@ -148,8 +151,13 @@ export function writtenArchitecture(modelType: string): WrittenArchitecture {
   );
 }
 
-/** The architecture's metadata, without its name before them. */
+/**
+ * The architecture's metadata, without its name before them.
+ * @throws BAD_CHECKPOINT for fields that are missing or mean what no metadata say.
+ */
 export function architectureKeys(architecture: WrittenArchitecture, fields: ConfigFields, layers: number): Keys {
+  checkLayerTypes(fields, architecture.slidingEvenLayers === true);
+  fields.require("partial_rotary_factor", 1);
   const heads = fields.integer("num_attention_heads", undefined);
   const given = fields.has("head_dim") ? { key_length: headSize(fields), value_length: headSize(fields) } : {};
   return {
@@ -178,13 +186,14 @@ function ropeKeys(fields: ConfigFields): Keys {
   const scaling = fields.section("rope_scaling") ?? parameters;
   const theta = (parameters?.has("rope_theta") ? parameters : fields).number("rope_theta", undefined);
   const base = { "rope.freq_base": f32(theta) };
-  const type = scaling?.value("rope_type") ?? scaling?.value("type") ?? "default";
-  if (scaling === undefined || type === "default") return base;
+  if (scaling === undefined) return base;
+  const type = scaling.value("rope_type") ?? scaling.value("type") ?? "default";
   const unknown = Object.keys(scaling.all).find((name) => !ropeFields.includes(name));
-  if ((type !== "linear" && type !== "yarn") || unknown !== undefined) {
+  if (unknown !== undefined || (type !== "default" && type !== "linear" && type !== "yarn")) {
     const got = unknown === undefined ? describe(type) : `a field ${JSON.stringify(unknown)}`;
     throw badCheckpoint(scaling.path, `expected scaling of the type default, linear or yarn, got ${got}`);
   }
+  if (type === "default") return base;
   const common = {
     ...base,
     "rope.scaling.type": type,
@@ -197,6 +206,17 @@ function ropeKeys(fields: ConfigFields): Keys {
     ...(scaling.has("beta_fast") && { "rope.scaling.yarn_beta_fast": f32(scaling.number("beta_fast", undefined)) }),
     ...(scaling.has("beta_slow") && { "rope.scaling.yarn_beta_slow": f32(scaling.number("beta_slow", undefined)) }),
   };
+}
+
+/** The kinds of attention by layer, where config.json has them, must be those of the architecture. */
+function checkLayerTypes(fields: ConfigFields, slidingEven: boolean): void {
+  const types = fields.value("layer_types");
+  if (types === undefined) return;
+  const kindOf = (layer: number) => (slidingEven && layer % 2 === 0 ? "sliding_attention" : "full_attention");
+  const wrong = Array.isArray(types) ? types.findIndex((type, layer) => type !== kindOf(layer)) : 0;
+  if (wrong < 0) return;
+  const got = describe(Array.isArray(types) ? types[wrong] : types);
+  throw badCheckpoint(fields.path, `layer_types[${wrong}]: expected ${JSON.stringify(kindOf(wrong))}, got ${got}`);
 }
 
 function refuseField(fields: ConfigFields, name: string): void {

@@ -113,6 +113,7 @@ function metadataOf(
 ): ReadonlyMap<string, MetadataInput> {
   const { num_experts_per_tok: used, ...counts } = expertCounts(fields);
   const keys = { ...architectureKeys(architecture, fields, layerCount), ...counts, expert_used_count: used };
+  for (const [key, value] of Object.entries(keys)) checkValue(fields, key, value);
   const fileType = fileTypes[type];
   return new Map<string, MetadataInput>([
     ["general.architecture", architecture.name],
@@ -124,6 +125,16 @@ function metadataOf(
     ["tokenizer.ggml.model", "none"],
     ...Object.entries(keys).map(([key, value]) => [`${architecture.name}.${key}`, value] as const),
   ]);
+}
+
+/** Metadata have integers and floats of 32 bits. */
+function checkValue({ path }: ConfigFields, key: string, value: MetadataInput): void {
+  if (typeof value === "number" && value >= 2 ** 32) {
+    throw badCheckpoint(path, `${key} in GGUF: expected an integer below 2^32, got ${value}`);
+  }
+  if (typeof value === "object" && !Number.isFinite(Math.fround(value.f32))) {
+    throw badCheckpoint(path, `${key} in GGUF: expected a float32, got ${value.f32}`);
+  }
 }
 
 function expertCounts(fields: ConfigFields) {
@@ -243,6 +254,9 @@ class Planner {
     const stored = floatTypes[dtype];
     if (stored === undefined) {
       throw badCheckpoint(tensorPlace(file.path, name), `expected dtype F32, F16 or BF16, got ${dtype}`);
+    }
+    if (shape.length !== 1 && shape.length !== 2) {
+      throw badCheckpoint(tensorPlace(file.path, name), `expected a vector or a matrix, got shape ${shapeText(shape)}`);
     }
     if (heads !== undefined && ((shape[0] as number) / heads) % 2 !== 0) {
       const problem = `expected ${heads} heads of an even number of rows, got shape ${shapeText(shape)}`;
