@@ -3,6 +3,7 @@ import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import { loadNative } from "#lib/core/native.js";
 import { Tensor } from "#lib/core/tensor.js";
+import type { TokenFormat } from "#lib/core/token_format.js";
 import { isPlain, weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
@@ -25,7 +26,8 @@ token goes to 8 of 32 experts; calls of few tokens take other experts each time,
 packed bytes a second, compared with this machine's sequential reads, and operations a second.
 
 Options:
-  --format NAMES     (f32,bf16,i8_g32_f16,i4_g32_bf16,u4_g128_f16,mxfp4,e4m3_b128_f32,q4_k,q6_k)
+  --format NAMES     (f32,bf16,i8_g32_f16,i4_g32_bf16,u4_g128_f16,mxfp4,e4m3_b128_f32,q4_k,q6_k); NAME:int8 or NAME:fp8
+                     rounds tokens to 8 bits
   --tokens NUMBERS   (1,8,64,512)
   --size N           rows and columns of an expert (2048)
   --rounds N         (15)
@@ -43,8 +45,13 @@ interface Options {
   readonly threads: number;
 }
 
-/** All experts of a format, equal so that making them takes no longer than one. */
-function packed(device: Device, format: string, size: number): PackedExperts {
+/**
+ * All experts of a format, equal so that making them takes no longer than one.
+ * @param name the format, with or without a token format.
+ */
+function packed(device: Device, name: string, size: number): PackedExperts {
+  const [format = "", tokens = "none"] = name.split(":");
+  const options = { tokenFormat: tokens as TokenFormat };
   if (isPlain(weightFormat(format, "--format"))) {
     using plain = new RandomWeights("quantised").tensor(
       device,
@@ -52,13 +59,13 @@ function packed(device: Device, format: string, size: number): PackedExperts {
       format as FloatDType,
       size ** -0.5,
     );
-    return packExperts(plain);
+    return packExperts(plain, options);
   }
   const one = randomQuantized(device, new Random(format), format, [size, size]);
   const all = Object.fromEntries(
     Object.entries(one).map(([name, value]) => [name, value instanceof Tensor ? stacked(device, value) : value]),
   ) as unknown as QuantizedWeight;
-  const weights = packExperts(all);
+  const weights = packExperts(all, options);
   for (const value of [...Object.values(one), ...Object.values(all)]) if (value instanceof Tensor) value.dispose();
   return weights;
 }

@@ -39,12 +39,22 @@ MOE_HOST_DEVICE inline float token_scale(TokenFormat format, uint32_t largest) {
   return float_from_bits(largest) / (format == TokenFormat::int8 ? 127.0f : 448.0f);
 }
 
+// The nearest value of an e4m3, as from_e4m3(to_e4m3()) gives it, without branches.
+MOE_HOST_DEVICE inline float rounded_to_e4m3(float value) {
+  const float within = clamped(value, -448.0f, 448.0f);
+  const uint32_t bits = float_bits(within);
+  const float normal = float_from_bits((bits + 0x7ffffu + ((bits >> 20) & 1u)) & 0xfff00000u);
+  // Multiples of 2^-9: the sum has no lower bits.
+  const float subnormal = (within + 0x1.8p14f) - 0x1.8p14f;
+  return magnitude_bits(within) < 0x3c800000u ? subnormal : normal;
+}
+
 // The value of the code that is nearest to value / scale, ties to even; 0 for a scale of 0 or NaN. A scale that is not
 // a normal number may be too small for the largest value, whose code is then the largest.
 MOE_HOST_DEVICE inline float token_code(TokenFormat format, float value, float scale) {
   if (!(scale > 0.0f)) return 0.0f;
   const float scaled = value / scale;
-  return format == TokenFormat::int8 ? to_integer(clamped(scaled, -127.0f, 127.0f)) : from_e4m3(to_e4m3(scaled));
+  return format == TokenFormat::int8 ? to_integer(clamped(scaled, -127.0f, 127.0f)) : rounded_to_e4m3(scaled);
 }
 
 }  // namespace moe

@@ -1,6 +1,6 @@
-// What products with quantised weights do to their inputs: columns are multiplied by factors, stand in an order of their
-// own, and are rounded to 8 bits. Packed weights know nothing of it; rows of x are brought into this form before they are
-// packed.
+// What products with quantised weights do to their inputs: columns are multiplied by factors, stand in an order of
+// their own, and are rounded to 8 bits. Packed weights know nothing of it; rows of x are brought into this form before
+// they are packed.
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include "core/formats/weight_view.h"
 #include "core/operators/experts.h"
 #include "core/status.h"
+#include "cpu/gemm/gemm_kernel.h"
 #include "cpu/runtime/memory.h"
 
 namespace moe::cpu {
@@ -26,9 +27,9 @@ class ExpertInputs {
   const TokenScheme& tokens() const { return tokens_; }
   // Codes with one scale for a row are exact in bfloat16. Other rows that are changed are not rounded: they are float32
   // whatever the tokens are.
-  DType as_read(DType tokens) const {
-    if (tokens_.coded()) return tokens_.scales_rows() ? DType::bf16 : DType::f32;
-    return scales.data() == nullptr ? tokens : DType::f32;
+  RowKind as_read(DType tokens) const {
+    if (tokens_.scales_rows()) return {DType::bf16, tokens_.format};
+    return tokens_.coded() || scales.data() != nullptr ? DType::f32 : tokens;
   }
   // values[k] = x[order[k]] * scale[k] for the stored columns k of one expert.
   void apply(int64_t expert, const float* x, float* values) const;

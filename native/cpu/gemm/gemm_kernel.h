@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/formats/token_format.h"
 #include "cpu/gemm/panel_format.h"
 
 namespace moe::cpu {
@@ -13,12 +14,15 @@ namespace moe::cpu {
 // The most rows of x that one tile of a matrix product covers.
 constexpr int kMaxTileRows = 14;
 
-// What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16.
-enum class Arithmetic : uint8_t { f32, bf16_pairs };
+// What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
+// four consecutive k as bytes, in the order of panel_codes.h.
+enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads };
 
 // Elements of consecutive k that are packed next to each other.
-constexpr int k_group(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 1; }
-constexpr int element_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::bf16_pairs ? 2 : 4; }
+constexpr int k_group(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::i8_quads ? 4 : arithmetic == Arithmetic::bf16_pairs ? 2 : 1;
+}
+constexpr int element_bytes(Arithmetic arithmetic) { return 4 / k_group(arithmetic); }
 
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
@@ -35,19 +39,33 @@ struct TileArguments {
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
-  // If they have an offset: [k / segment][row], the sums of x, see Kernels::sum_segments.
+  // If GemmKernel::sums_x(): [k / segment][row], the sums of x.
   const float* x_sums;
 };
 using TileFunction = void (*)(const TileArguments& arguments);
+
+// Sums of x over each segment of k, [segments][rows], of a packed tile. The order of each sum depends on the segment
+// alone.
+using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
 
 // Dtypes of tokens, one bit each.
 using TokenDTypes = uint8_t;
 constexpr TokenDTypes tokens_of(DType dtype) { return static_cast<TokenDTypes>(1u << static_cast<int>(dtype)); }
 constexpr TokenDTypes kAllTokens = tokens_of(DType::f32) | tokens_of(DType::f16) | tokens_of(DType::bf16);
 
+// Rows of x as a product has them: tokens of a dtype; or codes with one scale for a row, which are exact in the dtype.
+struct RowKind {
+  constexpr RowKind(DType tokens, TokenFormat rounded = TokenFormat::none) : dtype(tokens), codes(rounded) {}
+  bool operator==(const RowKind&) const = default;
+
+  DType dtype;
+  TokenFormat codes;
+};
+
 struct GemmKernel {
   const char* name = nullptr;
-  TokenDTypes tokens = 0;                                // accepted dtypes
+  TokenDTypes tokens = 0;                                // accepted dtypes,
+  TokenFormat codes = TokenFormat::none;                 // or the only codes that it accepts
   Arithmetic arithmetic = Arithmetic::f32;               // how it reads them
   bool (*takes)(const WeightFormat&) = nullptr;          // the formats of the weights, as stored,
   const char* formats = nullptr;                         // and in words
@@ -55,10 +73,18 @@ struct GemmKernel {
   const char* numbers = nullptr;                         // what its results are, in words
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
+  SumFunction sum_segments = nullptr;                    // for quantised weights
+
+  constexpr bool reads(RowKind rows) const {
+    return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
+  }
+  // Whether tiles need the sums of x: weights have an offset, or bytes are multiplied as unsigned ones.
+  bool sums_x(const PanelScales& scales) const { return arithmetic == Arithmetic::i8_quads || scales.have_offset(); }
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
 inline constexpr const char* kCodeNumbers = "tokens as float32, codes summed in float32 and scaled, segment by segment";
+inline constexpr const char* kIntegerNumbers = "exact sums of codes times codes, scaled in float32, group by group";
 
 template <CodeType code>
 constexpr bool takes_code(const WeightFormat& format) {
@@ -82,11 +108,11 @@ constexpr auto joined(const std::array<GemmKernel, counts>&... lists) {
   return all;
 }
 
-// The first row that takes tokens of this dtype and weights of this format, or null. The choice never depends on the
-// number of tokens, so neither do a token's results.
-constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, DType tokens, const WeightFormat& format) {
+// The first row of the table that takes such rows of x and weights of this format, or null. The choice never depends on
+// the number of tokens, so neither do a token's results.
+constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, RowKind x, const WeightFormat& format) {
   for (const GemmKernel& row : rows) {
-    if (row.takes(format) && (row.tokens & tokens_of(tokens)) != 0) return &row;
+    if (row.takes(format) && row.reads(x)) return &row;
   }
   return nullptr;
 }

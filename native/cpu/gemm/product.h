@@ -19,11 +19,11 @@ struct Product {
   const Kernels* kernels = nullptr;
   const GemmKernel* gemm = nullptr;
   const CpuPackedExperts* weights = nullptr;
-  const char* x = nullptr;      // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
-  int64_t x_row_bytes = 0;      // at least packed_row_bytes()
+  const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
+  int64_t x_row_bytes = 0;            // at least packed_row_bytes()
   const float* row_scales = nullptr;  // of rows packed as codes: what multiplies their sums, or null
-  const float* bias = nullptr;  // the first expert's, or null
-  int64_t bias_stride = 0;      // to the next expert's
+  const float* bias = nullptr;        // the first expert's, or null
+  int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
   ProductPlan plan;
 
@@ -47,7 +47,7 @@ struct Product {
   }
   int64_t tile_x_sums() const {
     const PanelScales& scales = layout().scales;
-    return scales.have_offset() ? kMaxTileRows * (plan.k_block / scales.segment) : 0;
+    return gemm->sums_x(scales) ? kMaxTileRows * (plan.k_block / scales.segment) : 0;
   }
   int64_t scratch_size() const { return result_sums() + plan.most_tiles * tile_x_sums(); }
 };
@@ -92,10 +92,10 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const auto x_of = [&](const RowTile& tile) {
         return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
       };
-      if (layout.scales.have_offset()) {
+      if (product.gemm->sums_x(layout.scales)) {
         for (int64_t t = 0; t < item.tiles; ++t) {
-          product.kernels->sum_segments(product.gemm->arithmetic, x_of(tiles[t]), k_count / layout.scales.segment,
-                                        layout.scales.segment, tiles[t].rows, x_sums + t * product.tile_x_sums());
+          product.gemm->sum_segments(x_of(tiles[t]), k_count / layout.scales.segment, layout.scales.segment,
+                                     tiles[t].rows, x_sums + t * product.tile_x_sums());
         }
       }
       for (int64_t p = 0; p < item.panels; ++p) {

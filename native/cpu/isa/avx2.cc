@@ -25,7 +25,7 @@ namespace moe::cpu::avx2 {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-constexpr auto kGemm = joined(kExtensionGemm, kCommonGemm);
+constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kGemm, {});
 

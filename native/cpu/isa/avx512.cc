@@ -25,7 +25,23 @@ namespace moe::cpu::avx512 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
-constexpr auto kGemm = joined(kExtensionGemm, kCommonGemm);
+// Two products fit into 16 bits: of w below 64, and of magnitudes up to 128 and 127.
+struct ByteProducts {
+  static constexpr bool signed_bytes = true;
+  template <bool small>
+  static Words add(Words sum, Words w, Words x) {
+    __m512i pairs;
+    if constexpr (small) {
+      pairs = _mm512_maddubs_epi16(w.v, x.v);
+    } else {
+      const __m512i with_sign = _mm512_mask_sub_epi8(x.v, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), x.v);
+      pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w.v), with_sign);
+    }
+    return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  }
+};
+
+constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, {});
 

@@ -105,7 +105,8 @@ constexpr GemmKernel coded_pair_kernel(const char* name, bool (*takes)(const Wei
           .panels = coded_panels,
           .numbers = "exact products with codes, two at a time summed in float32 and scaled, segment by segment",
           .max_rows = kTileRows,
-          .tile = coded_tiles<PairProducts, Codes>()};
+          .tile = coded_tiles<PairProducts, Codes>(),
+          .sum_segments = sum_values<bf16, 2>};
 }
 
 constexpr std::array kPairGemm = {

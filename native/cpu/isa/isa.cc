@@ -11,20 +11,37 @@ namespace moe::cpu {
 namespace {
 
 #if defined(MOE_X86)
-// AVX-512's kernels, with rows for pairs of bfloat16 before its own.
-const Kernels& avx512_bf16_kernels() {
-  static const std::vector<GemmKernel> gemm = [] {
-    std::vector<GemmKernel> rows(avx512_bf16::kGemm.begin(), avx512_bf16::kGemm.end());
-    for (const GemmKernel& row : avx512::kKernels.gemm) {
-      const auto has_its_name = [&](const GemmKernel& other) { return std::string_view(other.name) == row.name; };
-      if (std::ranges::none_of(avx512_bf16::kGemm, has_its_name)) rows.push_back(row);
-    }
-    return rows;
+// These rows, then the others whose names they do not have.
+std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
+  std::vector<GemmKernel> all(rows.begin(), rows.end());
+  for (const GemmKernel& row : others) {
+    const auto has_its_name = [&](const GemmKernel& other) { return std::string_view(other.name) == row.name; };
+    if (std::ranges::none_of(rows, has_its_name)) all.push_back(row);
+  }
+  return all;
+}
+
+// AVX-512's kernels, with rows for products of bytes before its own.
+const Kernels& avx512_vnni_kernels() {
+  static const std::vector<GemmKernel> gemm = followed_by(avx512_vnni::kGemm, avx512::kKernels.gemm);
+  static const Kernels kernels = [] {
+    Kernels all = avx512::kKernels;
+    all.name = "avx512_vnni";
+    all.needs = "AVX-512 F, BW, DQ, VL and VNNI";
+    all.gemm = gemm;
+    return all;
   }();
+  return kernels;
+}
+
+// The same, with rows for pairs of bfloat16 between them: integers are codes that these would read too.
+const Kernels& avx512_bf16_kernels() {
+  static const std::vector<GemmKernel> gemm =
+      followed_by(avx512_vnni::kGemm, followed_by(avx512_bf16::kGemm, avx512::kKernels.gemm));
   static const Kernels kernels = [] {
     Kernels all = avx512::kKernels;
     all.name = "avx512_bf16";
-    all.needs = "AVX-512 F, BW, DQ, VL and BF16";
+    all.needs = "AVX-512 F, BW, DQ, VL, VNNI and BF16";
     all.gemm = gemm;
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
@@ -47,7 +64,9 @@ std::vector<InstructionSet> instruction_sets() {
                         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  sets.push_back({&avx512_bf16_kernels(), has_avx512 && __builtin_cpu_supports("avx512bf16")});
+  const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
+  sets.push_back({&avx512_bf16_kernels(), has_vnni && __builtin_cpu_supports("avx512bf16")});
+  sets.push_back({&avx512_vnni_kernels(), has_vnni});
   sets.push_back({&avx512::kKernels, has_avx512});
   sets.push_back({&avx2::kKernels, has_avx2});
 #endif
@@ -64,16 +83,22 @@ std::string names_of(TokenDTypes tokens) {
   return names;
 }
 
+std::string names_of_codes(TokenFormat codes) { return std::string(name_of(codes)) + " codes"; }
+
 // The tokens for which this row of the table is the one chosen, with weights of some format.
-TokenDTypes chosen_for(std::span<const GemmKernel> rows, const GemmKernel& row) {
+std::string chosen_for(std::span<const GemmKernel> rows, const GemmKernel& row) {
   TokenDTypes chosen = 0;
   for (const WeightFormat* format : sample_formats()) {
+    if (row.codes != TokenFormat::none) {
+      if (choose_gemm(rows, {DType::bf16, row.codes}, *format) == &row) return names_of_codes(row.codes);
+      continue;
+    }
     for (int i = 0; i < kDTypeCount; ++i) {
       const DType dtype = static_cast<DType>(i);
       if (choose_gemm(rows, dtype, *format) == &row) chosen |= tokens_of(dtype);
     }
   }
-  return chosen;
+  return names_of(chosen);
 }
 
 std::string panels_id(const Kernels& kernels, const char* id) {
@@ -102,15 +127,15 @@ std::vector<KernelDescription> describe_kernels() {
   std::vector<KernelDescription> rows;
   for (const Kernels* kernels : all_kernels()) {
     for (const GemmKernel& row : kernels->gemm) {
-      const TokenDTypes chosen = any && kernels == selected ? chosen_for(kernels->gemm, row) : TokenDTypes{0};
+      const bool codes = row.codes != TokenFormat::none;
       rows.push_back({.device = "cpu",
                       .name = std::string(kernels->name) + " " + row.name,
-                      .tokens = names_of(row.tokens),
+                      .tokens = codes ? names_of_codes(row.codes) : names_of(row.tokens),
                       .format = row.formats,
                       .layout = panels_id(*kernels, row.panels({}).id),
                       .needs = kernels->needs,
                       .numbers = row.numbers,
-                      .chosen = names_of(chosen)});
+                      .chosen = any && kernels == selected ? chosen_for(kernels->gemm, row) : ""});
     }
   }
   return rows;

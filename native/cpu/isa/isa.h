@@ -21,11 +21,14 @@ std::string layout_id(const Kernels& kernels, const WeightFormat& format);
 // The rows of every instruction set's table of matrix products.
 std::vector<KernelDescription> describe_kernels();
 
-// What it has beside AVX-512's. Data alone: a function compiled for an instruction set may run only where it exists.
+// What they have beside AVX-512's. Data alone: a function compiled for an instruction set may run only where it exists.
 namespace avx512_bf16 {
 extern const std::span<const GemmKernel> kGemm;
 extern const PeakLoop kPeak;
 }  // namespace avx512_bf16
+namespace avx512_vnni {
+extern const std::span<const GemmKernel> kGemm;
+}  // namespace avx512_vnni
 namespace avx512 {
 extern const Kernels kKernels;
 }

@@ -50,9 +50,6 @@ struct Kernels {
   // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k .. first_k + count -
   // 1. count and first_k are multiples of the k group.
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
-  // Sums of x over each segment of k, [segments][rows], as quantised weights with an offset need them. The order of
-  // each sum depends on the segment alone.
-  void (*sum_segments)(Arithmetic arithmetic, const void* tile, int64_t segments, int segment, int rows, float* sums);
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
   void (*activate)(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c,

@@ -1,5 +1,7 @@
 // 8 float32 lanes of AVX2 with FMA and F16C. Included inside an instruction set's namespace and target region.
 
+struct Vector;
+
 // 8 words of bits.
 struct Words {
   __m256i v;
@@ -14,11 +16,49 @@ struct Words {
   Words shifted() const {
     return {n >= 0 ? _mm256_slli_epi32(v, n < 0 ? 0 : n) : _mm256_srli_epi32(v, n < 0 ? -n : 0)};
   }
+  // Integers of a float's precision, and back.
+  static Words integers(Vector values);
+  Vector as_float() const;
+  static Words broadcast(int32_t word) { return {_mm256_set1_epi32(word)}; }
+  Words plus(Words other) const { return {_mm256_add_epi32(v, other.v)}; }
+  Words minus(Words other) const { return {_mm256_sub_epi32(v, other.v)}; }
+  // (v & mask) ^ flip
+  Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
+    const __m256i masked = _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(mask)));
+    return {_mm256_xor_si256(masked, _mm256_set1_epi32(static_cast<int>(flip)))};
+  }
+  // For each byte, which is below 16, that byte of a table.
+  Words bytes_of(const uint8_t* table) const {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+    return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), v)};
+  }
   Words with(Words other) const { return {_mm256_or_si256(v, other.v)}; }
   // These bits where the mask has ones, the other's elsewhere.
   Words under(uint32_t mask, Words other) const {
     const __m256i ones = _mm256_set1_epi32(static_cast<int>(mask));
     return {_mm256_or_si256(_mm256_and_si256(ones, v), _mm256_andnot_si256(ones, other.v))};
+  }
+};
+
+// Bytes of 16 columns at four consecutive k, row after row, as words of the columns: k in the order 0, 2, 1, 3.
+inline void load_quads(const char* p, Words (&w)[2]) {
+  __m128i k[4];
+  for (int i = 0; i < 4; ++i) k[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i));
+  const __m128i even[2] = {_mm_unpacklo_epi8(k[0], k[2]), _mm_unpackhi_epi8(k[0], k[2])};
+  const __m128i odd[2] = {_mm_unpacklo_epi8(k[1], k[3]), _mm_unpackhi_epi8(k[1], k[3])};
+  for (int j = 0; j < 2; ++j) {
+    w[j] = {_mm256_set_m128i(_mm_unpackhi_epi16(even[j], odd[j]), _mm_unpacklo_epi16(even[j], odd[j]))};
+  }
+}
+
+// See integer_tiles.h. Two products fit into 16 bits: of w below 64, and of magnitudes up to 128 and 127.
+struct ByteProducts {
+  static constexpr bool signed_bytes = true;
+  template <bool small>
+  static Words add(Words sum, Words w, Words x) {
+    const __m256i pairs =
+        small ? _mm256_maddubs_epi16(w.v, x.v) : _mm256_maddubs_epi16(_mm256_abs_epi8(w.v), _mm256_sign_epi8(x.v, w.v));
+    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
   }
 };
 
@@ -169,6 +209,9 @@ struct Table {
     return {_mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), upper)};
   }
 };
+
+inline Words Words::integers(Vector values) { return {_mm256_cvtps_epi32(values.v)}; }
+inline Vector Words::as_float() const { return {_mm256_cvtepi32_ps(v)}; }
 
 // Not friends: GCC leaves friends out of the target region.
 inline Vector operator+(Vector a, Vector b) { return {_mm256_add_ps(a.v, b.v)}; }

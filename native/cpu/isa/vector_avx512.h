@@ -1,5 +1,7 @@
 // 16 float32 lanes of AVX-512. Included inside an instruction set's namespace and target region.
 
+struct Vector;
+
 // 16 words of bits.
 struct Words {
   __m512i v;
@@ -14,12 +16,47 @@ struct Words {
   Words shifted() const {
     return {n >= 0 ? _mm512_slli_epi32(v, n < 0 ? 0 : n) : _mm512_srli_epi32(v, n < 0 ? -n : 0)};
   }
+  // Integers of a float's precision, and back.
+  static Words integers(Vector values);
+  Vector as_float() const;
   Words with(Words other) const { return {_mm512_or_si512(v, other.v)}; }
+  static Words broadcast(int32_t word) { return {_mm512_set1_epi32(word)}; }
+  Words plus(Words other) const { return {_mm512_add_epi32(v, other.v)}; }
+  Words minus(Words other) const { return {_mm512_sub_epi32(v, other.v)}; }
+  // (v & mask) ^ flip
+  Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
+    const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
+    return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
+  }
+  // For each byte, which is below 16, that byte of a table.
+  Words bytes_of(const uint8_t* table) const {
+    const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(table));
+    return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), v)};
+  }
   // These bits where the mask has ones, the other's elsewhere.
   Words under(uint32_t mask, Words other) const {
     return {_mm512_ternarylogic_epi32(_mm512_set1_epi32(static_cast<int>(mask)), v, other.v, 0xca)};
   }
 };
+
+// Bytes of 32 columns at four consecutive k, row after row, as words of the columns: k in the order 0, 2, 1, 3.
+inline void load_quads(const char* p, Words (&w)[2]) {
+  const __m512i first = _mm512_loadu_si512(p), last = _mm512_loadu_si512(p + 64);
+  // Lanes of pairs (0, 2) and (1, 3) of columns 0 to 7 or 8 to 15, and of those 16 further.
+  const __m512i low = _mm512_unpacklo_epi8(first, last), high = _mm512_unpackhi_epi8(first, last);
+  alignas(64) static constexpr auto kWords = [] {
+    std::array<uint16_t, 32> words{};
+    for (int column = 0; column < 16; ++column) {
+      for (int pair = 0; pair < 2; ++pair) {
+        words[2 * column + pair] = static_cast<uint16_t>(column / 8 * 32 + 16 * pair + column % 8);
+      }
+    }
+    return words;
+  }();
+  const __m512i words = _mm512_load_si512(kWords.data());
+  w[0] = {_mm512_permutex2var_epi16(low, words, high)};
+  w[1] = {_mm512_permutex2var_epi16(low, _mm512_add_epi16(words, _mm512_set1_epi16(8)), high)};
+}
 
 struct Vector {
   static constexpr int width = 16;
@@ -127,6 +164,9 @@ struct Vector {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), b.v, a.v)};
   }
 };
+
+inline Words Words::integers(Vector values) { return {_mm512_cvtps_epi32(values.v)}; }
+inline Vector Words::as_float() const { return {_mm512_cvtepi32_ps(v)}; }
 
 // 16 numbers, looked up by four bits.
 struct Table {

@@ -1,9 +1,16 @@
 // 4 float32 lanes in plain C++, which compilers turn into whatever vectors the target has. Included inside the portable
 // namespace. A NEON or SVE version starts from here.
 
+struct Vector;
+
 // 4 words of bits.
 struct Words {
   uint32_t v[4];
+
+  template <class Function>
+  static Words map(Function function) {
+    return {{function(0), function(1), function(2), function(3)}};
+  }
 
   static Words load(const char* p) {
     Words words;
@@ -23,6 +30,31 @@ struct Words {
     for (int i = 0; i < 4; ++i) words.v[i] = n >= 0 ? v[i] << (n < 0 ? 0 : n) : v[i] >> (n < 0 ? -n : 0);
     return words;
   }
+  // Integers of a float's precision, and back.
+  static Words integers(const Vector& values);
+  Vector as_float() const;
+  static Words broadcast(int32_t word) {
+    return map([word](int) { return static_cast<uint32_t>(word); });
+  }
+  Words plus(const Words& other) const {
+    return map([&](int i) { return v[i] + other.v[i]; });
+  }
+  Words minus(const Words& other) const {
+    return map([&](int i) { return v[i] - other.v[i]; });
+  }
+  // (v & mask) ^ flip
+  Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
+    return map([&](int i) { return (v[i] & mask) ^ flip; });
+  }
+  uint32_t byte(int i, int at) const { return v[i] >> 8 * at & 0xffu; }
+  // For each byte, which is below 16, that byte of a table.
+  Words bytes_of(const uint8_t* table) const {
+    return map([&](int i) {
+      uint32_t word = 0;
+      for (int at = 0; at < 4; ++at) word |= uint32_t{table[byte(i, at)]} << 8 * at;
+      return word;
+    });
+  }
   Words with(const Words& other) const {
     Words words;
     for (int i = 0; i < 4; ++i) words.v[i] = v[i] | other.v[i];
@@ -33,6 +65,32 @@ struct Words {
     Words words;
     for (int i = 0; i < 4; ++i) words.v[i] = (v[i] & mask) | (other.v[i] & ~mask);
     return words;
+  }
+};
+
+// Bytes of 8 columns at four consecutive k, row after row, as words of the columns: k in the order 0, 2, 1, 3.
+inline void load_quads(const char* p, Words (&w)[2]) {
+  constexpr int kOrder[] = {0, 2, 1, 3};
+  for (int column = 0; column < 8; ++column) {
+    uint32_t word = 0;
+    for (int at = 0; at < 4; ++at) word |= uint32_t{static_cast<uint8_t>(p[8 * kOrder[at] + column])} << 8 * at;
+    w[column / 4].v[column % 4] = word;
+  }
+}
+
+// See integer_tiles.h.
+struct ByteProducts {
+  static constexpr bool signed_bytes = false;
+  template <bool>
+  static Words add(const Words& sum, const Words& w, const Words& x) {
+    return Words::map([&](int i) {
+      uint32_t total = sum.v[i];
+      for (int at = 0; at < 4; ++at) {
+        const int32_t factor = static_cast<int8_t>(x.byte(i, at));
+        total += static_cast<uint32_t>(static_cast<int32_t>(w.byte(i, at)) * factor);
+      }
+      return total;
+    });
   }
 };
 
@@ -169,6 +227,13 @@ struct Table {
     return Vector::map([&](int i) { return values[words.v[i] >> position & 0xf]; });
   }
 };
+
+inline Words Words::integers(const Vector& values) {
+  return map([&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(values.v[i])); });
+}
+inline Vector Words::as_float() const {
+  return Vector::map([&](int i) { return static_cast<float>(static_cast<int32_t>(v[i])); });
+}
 
 inline Vector operator+(Vector a, Vector b) {
   return Vector::map([&](int i) { return a.v[i] + b.v[i]; });

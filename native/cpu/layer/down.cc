@@ -17,8 +17,7 @@ Status run(Pass& pass) {
         pass.operand(*group.down, pass.tokens.dtype,
                      bias == nullptr ? nullptr : bias + group.experts.first * pass.layer.hidden, pass.layer.hidden);
     MOE_TRY(pass.multiply(
-        down,
-        {pass.state.inner_tiles, pass.state.inner_row_bytes, pass.state.group_tiles[i], pass.state.inner_scales},
+        down, {pass.state.inner_tiles, pass.state.inner_row_bytes, pass.state.group_tiles[i], pass.state.inner_scales},
         pass.state.outputs));
   }
   if (pass.layer.output_activation == OutputActivation::none) return {};

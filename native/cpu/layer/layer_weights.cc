@@ -51,11 +51,8 @@ void LayerWeights::add_group(const ExpertGroup& group, Group& weights) {
     packed_parts_.push_back({(group.experts.first > 0 ? "shared_expert_" : "") + std::string(name), &packed, product});
   };
   const auto product = [&](int64_t rows, int64_t columns, const WeightFormat* format) {
-    return ExpertProduct{.experts = group.experts.count,
-                         .rows = rows,
-                         .columns = columns,
-                         .format = format,
-                         .tokens = d.tokens};
+    return ExpertProduct{
+        .experts = group.experts.count, .rows = rows, .columns = columns, .format = format, .tokens = d.tokens};
   };
   add("down", weights.down, product(d.hidden, d.intermediate, formats.down));
   ExpertProduct gate_up = product(d.gate_up_rows(), d.hidden, formats.up);

@@ -24,7 +24,8 @@ struct LayerTokens {
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
 
-// Rows packed into tiles, for all products that read them in the same way: those without factors or orders of their own.
+// Rows packed into tiles, for all products that read them in the same way: those without factors or orders of their
+// own.
 struct PackedRows {
   const GemmKernel* gemm = nullptr;  // a kernel that reads them; null: not packed yet, or for one product only
   int64_t padded_k = 0;

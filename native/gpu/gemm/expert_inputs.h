@@ -1,6 +1,6 @@
-// What products with quantised weights do to their inputs: columns are multiplied by factors, stand in an order of their
-// own, and are rounded to 8 bits. Packed weights know nothing of it; rows of x are brought into this form before they are
-// multiplied.
+// What products with quantised weights do to their inputs: columns are multiplied by factors, stand in an order of
+// their own, and are rounded to 8 bits. Packed weights know nothing of it; rows of x are brought into this form before
+// they are multiplied.
 #pragma once
 
 #include <atomic>

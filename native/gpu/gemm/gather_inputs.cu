@@ -29,8 +29,8 @@ struct Arguments {
   const float* weights;
 };
 
-// Columns begin .. end - 1 of a row as codes with one scale, times the scale if `scaled`. Returns the scale. All lanes of
-// a warp take part.
+// Columns begin .. end - 1 of a row as codes with one scale, times the scale if `scaled`. Returns the scale. All lanes
+// of a warp take part.
 template <class To, class Value>
 __device__ float round_group(TokenFormat format, int begin, int end, bool scaled, To* to, Value&& value) {
   const int lane = static_cast<int>(threadIdx.x % 32);

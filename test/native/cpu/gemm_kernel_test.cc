@@ -16,10 +16,17 @@ constexpr GemmKernel kRows[] = {
     {.name = "pairs", .tokens = tokens_of(DType::bf16), .takes = takes_code<CodeType::bf16>},
     {.name = "exact", .tokens = kAllTokens, .takes = takes_code<CodeType::bf16>},
     {.name = "half", .tokens = tokens_of(DType::f16), .takes = takes_code<CodeType::f16>},
+    {.name = "integers", .codes = TokenFormat::int8, .takes = takes_integers<4>},
+    {.name = "floats", .tokens = kAllTokens, .takes = takes_integers<4>},
 };
+constexpr WeightFormat kIntegers{.name = "i4", .code = CodeType::signed_integer, .bits = 4};
 static_assert(choose_gemm(kRows, DType::bf16, kBF16Format) == &kRows[0]);
 static_assert(choose_gemm(kRows, DType::f32, kBF16Format) == &kRows[1]);
 static_assert(choose_gemm(kRows, DType::f32, kF16Format) == nullptr);
+static_assert(choose_gemm(kRows, {DType::bf16, TokenFormat::int8}, kIntegers) == &kRows[3]);
+static_assert(choose_gemm(kRows, {DType::bf16, TokenFormat::fp8}, kIntegers) == &kRows[4]);
+static_assert(choose_gemm(kRows, DType::bf16, kIntegers) == &kRows[4]);
+static_assert(choose_gemm(kRows, {DType::bf16, TokenFormat::int8}, kBF16Format) == &kRows[0]);
 static_assert(choose_gemm(kRows, DType::f32, kF32Format) == nullptr);
 
 }  // namespace
@@ -29,12 +36,26 @@ MOE_TEST(every_instruction_set_has_a_row_for_all_tokens_and_formats_in_one_layou
     for (const WeightFormat* format : sample_formats()) {
       const GemmKernel* first = choose_gemm(kernels->gemm, DType::f32, *format);
       MOE_CHECK(first != nullptr);
-      for (const DType tokens : {DType::f32, DType::f16, DType::bf16}) {
-        const GemmKernel* row = choose_gemm(kernels->gemm, tokens, *format);
+      for (const RowKind x : {RowKind(DType::f32), RowKind(DType::f16), RowKind(DType::bf16),
+                              RowKind(DType::bf16, TokenFormat::int8), RowKind(DType::bf16, TokenFormat::fp8)}) {
+        const GemmKernel* row = choose_gemm(kernels->gemm, x, *format);
         MOE_CHECK(row != nullptr && row->panels == first->panels);
         MOE_CHECK(row->max_rows >= 1 && row->max_rows <= kMaxTileRows && row->tile[row->max_rows] != nullptr);
         MOE_CHECK(row->panels(*format).step % k_group(row->arithmetic) == 0);
       }
+    }
+  }
+}
+
+MOE_TEST(integers_of_8_bits_times_integers_are_products_of_integers) {
+  for (const Kernels* kernels : all_kernels()) {
+    for (const WeightFormat* format : sample_formats()) {
+      const bool integers = format->code == CodeType::signed_integer || format->code == CodeType::unsigned_integer ||
+                            takes_integer_table(*format);
+      const GemmKernel* row = choose_gemm(kernels->gemm, {DType::bf16, TokenFormat::int8}, *format);
+      // The tests' own format has a row of its own.
+      if (row->arithmetic == Arithmetic::f32 && row->panels != coded_panels) continue;
+      MOE_CHECK_EQUAL(row->arithmetic == Arithmetic::i8_quads, integers);
     }
   }
 }

@@ -3,11 +3,12 @@ import { describe, expect, test } from "vitest";
 import type { Device } from "../../../lib/core/device.js";
 import { type TokenFormat, tokenScheme } from "../../../lib/core/token_format.js";
 import { weightFormat } from "../../../lib/core/weight_formats.js";
+import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
 import { roundTokens } from "../../../lib/reference/formats/token_codes.js";
 import { Random } from "../../../lib/testing/random.js";
 import { randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
-import { kernelPaths, openForTests } from "../../support/devices.js";
+import { isas, kernelPaths, openForTests, withIsa } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 
 // Products with rounded tokens are among the cases of lib/testing/token_cases.ts. Here: what rounding means, and that it
@@ -105,6 +106,41 @@ test("which products have scales for groups of columns", () => {
   expect(scheme("int8", "e4m3_b128_f32")).toEqual({ format: "int8", columns: 0 });
   expect(scheme("int8", "bf16")).toBeUndefined();
   expect(scheme("none", "i8_channel_f32")).toBeUndefined();
+});
+
+/** With an offset, with two levels of scales, with a table; groups of 16 to all columns. */
+const integerFormats = [
+  ...["i2", "i3", "i5", "i6"].map((code) => `${code}_g32_f16`),
+  "i4_g128_bf16",
+  "i8_channel_f32",
+  "u4_g32_f16",
+  "u8_g16_f32",
+  "mxfp4",
+  "nvfp4",
+  "iq4_g32_f16",
+  "q4_k",
+  "q6_k",
+];
+
+// But portable code, which has no fused multiply-add to scale sums with.
+test.each(integerFormats)("int8 times %s has the same bits on every vector instruction set", async (format) => {
+  const outputs = 40;
+  // More columns than are summed at once.
+  for (const columns of format === "i8_channel_f32" ? [1, 300, 5000] : [512]) {
+    const results: Float32Array[] = [];
+    for (const isa of isas.filter((isa) => isa !== "portable")) {
+      using device = withIsa(isa, () => openDevice("cpu", { poison: true }));
+      const random = new Random(format);
+      using packed = packExperts(
+        { ...randomQuantized(device, random, format, [outputs, columns], 0.1, [2]), columns },
+        { tokenFormat: "int8" },
+      );
+      using x = device.tensor(random.normals(33 * columns), [33, columns]);
+      using offsets = device.tensor(Int32Array.of(0, 29, 33));
+      results.push((await groupedGemm(x, packed, offsets).data()) as Float32Array);
+    }
+    for (const result of results) expect(result).toEqual(results[0]);
+  }
 });
 
 describe.each(kernelPaths)("on $label", (path) => {

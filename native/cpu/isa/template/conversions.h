@@ -32,6 +32,20 @@ void from_f32(DType dtype, const float* values, int64_t count, void* target) {
 
 constexpr int64_t kChunk = 512;
 
+// Four consecutive k as bytes, in the order of panel_codes.h.
+struct Quad {
+  int8_t bytes[4];
+};
+
+// Integers of magnitude up to 127.
+inline void narrow_to_quads(const float* values, int64_t count, Quad* quads) {
+  for (int64_t i = 0; i < count / 4; ++i) {
+    const float* four = values + 4 * i;
+    quads[i] = {{static_cast<int8_t>(four[0]), static_cast<int8_t>(four[2]), static_cast<int8_t>(four[1]),
+                 static_cast<int8_t>(four[3])}};
+  }
+}
+
 struct BF16Pair {
   bf16 even, odd;
 };
@@ -59,6 +73,10 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
     std::fill(values + present, values + length, 0.0f);
     if (arithmetic == Arithmetic::f32) {
       scatter(values, length, begin, tile, row, rows);
+    } else if (arithmetic == Arithmetic::i8_quads) {
+      Quad quads[kChunk / 4];
+      narrow_to_quads(values, length, quads);
+      scatter(quads, length / 4, begin / 4, tile, row, rows);
     } else {
       narrow(values, length, halves);
       scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);

@@ -31,7 +31,8 @@ constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFo
           .panels = coded_panels,
           .numbers = kCodeNumbers,
           .max_rows = kTileRows,
-          .tile = coded_tiles<FloatProducts, Codes>()};
+          .tile = coded_tiles<FloatProducts, Codes>(),
+          .sum_segments = sum_values<float, 1>};
 }
 
 // The first rows, of the tests.

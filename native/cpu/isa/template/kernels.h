@@ -37,7 +37,6 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .round_tokens = round_tokens,
       .pack_row = pack_row,
       .pack_columns = pack_columns,
-      .sum_segments = sum_segments,
       .activate = activate,
       .gate = gate,
       .combine = combine,

@@ -13,3 +13,5 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 
 #include "cpu/isa/template/ceilings.h"
 #include "cpu/isa/template/gemm_rows.h"
+
+#include "cpu/isa/template/integer_tiles.h"

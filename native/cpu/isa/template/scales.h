@@ -89,8 +89,10 @@ inline void load_scales(const PanelScales& scales, const char* panel, int64_t se
   }
 }
 
+// See SumFunction. Values of `group` consecutive k are next to each other.
 template <class Value, int group>
-inline void sum_values(const Value* x, int64_t segments, int segment, int rows, float* sums) {
+void sum_values(const void* tile, int64_t segments, int segment, int rows, float* sums) {
+  const auto* x = static_cast<const Value*>(tile);
   for (int64_t s = 0; s < segments; ++s, x += segment * rows, sums += rows) {
     for (int r = 0; r < rows; ++r) {
       float parts[4] = {};
@@ -101,13 +103,5 @@ inline void sum_values(const Value* x, int64_t segments, int segment, int rows, 
       }
       sums[r] = (parts[0] + parts[1]) + (parts[2] + parts[3]);
     }
-  }
-}
-
-void sum_segments(Arithmetic arithmetic, const void* tile, int64_t segments, int segment, int rows, float* sums) {
-  if (arithmetic == Arithmetic::f32) {
-    sum_values<float, 1>(static_cast<const float*>(tile), segments, segment, rows, sums);
-  } else {
-    sum_values<bf16, 2>(static_cast<const bf16*>(tile), segments, segment, rows, sums);
   }
 }

@@ -17,16 +17,21 @@ namespace {
 using namespace moe;
 using namespace moe::cpu;
 
-// Values that bfloat16 represents exactly, so that every arithmetic computes the same product.
-std::vector<float> bf16_values(test::Random& random, int64_t count) {
+// Values that bfloat16 represents exactly, so that every arithmetic computes the same product; or integers of a byte.
+std::vector<float> exact_values(test::Random& random, const GemmKernel& gemm, int64_t count) {
+  const bool integers = gemm.codes == TokenFormat::int8;
   std::vector<float> values = random.values(count);
-  for (float& value : values) value = static_cast<float>(bf16(value));
+  float largest = 0;
+  for (const float value : values) largest = std::max(largest, std::fabs(value));
+  for (float& value : values) {
+    value = integers ? std::round(value * (127.0f / largest)) : static_cast<float>(bf16(value));
+  }
   return values;
 }
 
 struct Operands {
   Operands(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format, int64_t columns_of_x)
-      : k(columns_of_x), w(random, format, kernels.panel_columns, k), x(bf16_values(random, gemm.max_rows * k)) {
+      : k(columns_of_x), w(random, format, kernels.panel_columns, k), x(exact_values(random, gemm, gemm.max_rows * k)) {
     const Team team{ThreadPool::shared(), 1};
     const ExpertProduct product{.experts = 1, .rows = kernels.panel_columns, .columns = k, .format = &format};
     MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
@@ -52,9 +57,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
   const int segment = std::max(1, layout.scales.segment);
   std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
-  if (layout.scales.have_offset()) {
-    kernels.sum_segments(gemm.arithmetic, x.data(), k / segment, segment, rows, x_sums.data());
-  }
+  if (gemm.sums_x(layout.scales)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   for (int64_t begin = 0; begin < k; begin += k_block) {
     const char* w = operands.packed->data() + layout.place_of(begin);
     gemm.tile[rows]({.first_k = begin,
@@ -91,10 +94,11 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     }
     // Of quantised weights, codes and offset are summed apart, and what they have in common cancels.
     MOE_CHECK(worst < (format.plain() ? 1e-6 : 4e-6));
-    // A row's bits depend neither on the rows beside it nor on how k is cut.
+    // A row's bits depend neither on the rows beside it nor on how k is cut, unless a cut divides a group of integers.
+    const bool cuts = gemm.codes == TokenFormat::none;
+    const int64_t block = cuts ? round_up(std::max<int64_t>(1, k / 4), gemm.panels(format).step) : padded_k;
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      const std::vector<float> few =
-          multiply(kernels, gemm, operands, rows, round_up(std::max<int64_t>(1, k / 4), gemm.panels(format).step));
+      const std::vector<float> few = multiply(kernels, gemm, operands, rows, block);
       MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
     }
   }
