@@ -17,6 +17,10 @@ struct TokenScheme {
   MOE_HOST_DEVICE constexpr bool coded() const { return format != TokenFormat::none; }
   // Whether one scale multiplies all codes of a row, and so the sums of their products.
   MOE_HOST_DEVICE constexpr bool scales_rows() const { return coded() && columns == 0; }
+  // Scales of a row of so many columns.
+  constexpr int64_t scales_of(int64_t row_columns) const {
+    return !coded() ? 0 : columns == 0 ? 1 : (row_columns + columns - 1) / columns;
+  }
   bool operator==(const TokenScheme&) const = default;
 };
 

@@ -25,11 +25,12 @@ class ExpertInputs {
   // Whether rows of x are multiplied as they are.
   bool as_they_are() const { return absent() && !tokens_.coded(); }
   const TokenScheme& tokens() const { return tokens_; }
-  // Codes with one scale for a row are exact in bfloat16. Other rows that are changed are not rounded: they are float32
-  // whatever the tokens are.
+  // Scales of a row's codes.
+  int64_t scales_per_row() const { return tokens_.scales_of(columns_); }
+  // Codes are exact in bfloat16. Other rows that are scaled are not rounded: they are float32 whatever the tokens are.
   RowKind as_read(DType tokens) const {
-    if (tokens_.scales_rows()) return {DType::bf16, tokens_.format};
-    return tokens_.coded() || scales.data() != nullptr ? DType::f32 : tokens;
+    if (tokens_.coded()) return {DType::bf16, tokens_.scales_rows() ? tokens_.format : TokenFormat::none};
+    return scales.data() != nullptr ? DType::f32 : tokens;
   }
   // values[k] = x[order[k]] * scale[k] for the stored columns k of one expert.
   void apply(int64_t expert, const float* x, float* values) const;

@@ -41,6 +41,11 @@ struct TileArguments {
   const char* panel;
   // If GemmKernel::sums_x(): [k / segment][row], the sums of x.
   const float* x_sums;
+  // If x are codes with scales for groups of so many segments: the scales of the first row, from k = 0 on, and the
+  // distance to those of the next.
+  const float* x_scales = nullptr;
+  int64_t x_scale_stride = 0;
+  int64_t x_scale_segments = 0;
 };
 using TileFunction = void (*)(const TileArguments& arguments);
 

@@ -43,7 +43,7 @@ Status multiply_rows(Context& context, const RowProduct& p) {
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     x = arena.take<char>(rows * product.x_row_bytes);
     lines = arena.take<float>(context.team.threads * line_floats);
-    if (inputs.tokens().scales_rows()) scales = arena.take<float>(rows);
+    if (inputs.tokens().coded()) scales = arena.take<float>(rows * inputs.scales_per_row());
     if (!p.bias.absent()) bias = arena.take<float>(p.bias.size());
   }));
   product.x = x;
@@ -70,7 +70,8 @@ Status multiply_rows(Context& context, const RowProduct& p) {
         const int64_t source = p.token_of_row == nullptr ? row : index_or_none(p.token_of_row[row], x_rows);
         const char* values = source < 0 ? zeros.data() : p.x.as<const char>() + source * weights.columns * element;
         packer.pack(tile, r, values, nullptr, x + tile.first_row * product.x_row_bytes,
-                    lines + worker.index * line_floats, scales + row);
+                    lines + worker.index * line_floats,
+                    scales == nullptr ? nullptr : scales + row * inputs.scales_per_row());
       }
     }
   });

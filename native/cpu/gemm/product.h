@@ -21,7 +21,7 @@ struct Product {
   const CpuPackedExperts* weights = nullptr;
   const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
   int64_t x_row_bytes = 0;            // at least packed_row_bytes()
-  const float* row_scales = nullptr;  // of rows packed as codes: what multiplies their sums, or null
+  const float* row_scales = nullptr;  // of rows packed as codes: [rows, ExpertInputs::scales_per_row()], or null
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
@@ -78,6 +78,9 @@ template <class Store>
 void work_through(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
   const ExpertProduct& expert_weights = product.weights->weights();
+  const TokenScheme& tokens = product.weights->inputs().tokens();
+  const int64_t row_scales = product.weights->inputs().scales_per_row();
+  const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t sums = kMaxTileRows * layout.panel_columns;
   float* x_sums = scratch + product.result_sums();
@@ -111,19 +114,23 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
-          product.gemm->tile[tile.rows]({.first_k = k,
-                                         .k = k_count,
-                                         .x = x_of(tile),
-                                         .w = base + layout.place_of(k),
-                                         .c = c,
-                                         .accumulate = k > 0,
-                                         .prefetch = base + layout.panel_bytes() + begin + first_line * 64,
-                                         .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
-                                         .scales = &layout.scales,
-                                         .panel = base,
-                                         .x_sums = x_sums + t * product.tile_x_sums()});
+          product.gemm->tile[tile.rows](
+              {.first_k = k,
+               .k = k_count,
+               .x = x_of(tile),
+               .w = base + layout.place_of(k),
+               .c = c,
+               .accumulate = k > 0,
+               .prefetch = base + layout.panel_bytes() + begin + first_line * 64,
+               .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
+               .scales = &layout.scales,
+               .panel = base,
+               .x_sums = x_sums + t * product.tile_x_sums(),
+               .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
+               .x_scale_stride = row_scales,
+               .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
           if (!last) continue;
-          if (product.row_scales != nullptr) {
+          if (product.row_scales != nullptr && tokens.scales_rows()) {
             scale_rows(product.row_scales + tile.first_row, tile.rows, layout.panel_columns, c);
           }
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);

@@ -17,10 +17,10 @@ class RowPacker {
   static int64_t line_floats(int64_t columns) { return 2 * columns; }
 
   // Packs one row as row `r` of its tile at `target`, times a weight unless that is null. `line` has line_floats() if
-  // there is a weight or the product changes its inputs. `scale` receives what multiplies the row's sums, if it is
-  // packed as codes with one scale.
+  // there is a weight or the product changes its inputs. `scales` receives those of a row of codes, times the
+  // weight.
   void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line,
-            float* scale) const {
+            float* scales) const {
     const int64_t padded_k = weights_.layout().padded_k;
     const ExpertInputs& inputs = weights_.inputs();
     const TokenScheme& tokens = inputs.tokens();
@@ -32,12 +32,11 @@ class RowPacker {
       inputs.apply(tile.expert, line, line + columns_);
       line += columns_;
     }
-    if (tokens.coded()) {
-      const float row_scale = kernels_.round_tokens(tokens, line, columns_);
-      if (tokens.scales_rows()) *scale = row_scale * (weight == nullptr ? 1.0f : *weight);
-    }
-    if (weight != nullptr && !tokens.scales_rows()) {
-      for (int64_t k = 0; k < columns_; ++k) line[k] *= *weight;
+    if (tokens.coded()) kernels_.round_tokens(tokens, line, columns_, scales);
+    if (weight != nullptr) {
+      float* values = tokens.coded() ? scales : line;
+      const int64_t count = tokens.coded() ? inputs.scales_per_row() : columns_;
+      for (int64_t i = 0; i < count; ++i) values[i] *= *weight;
     }
     kernels_.pack_row(gemm_.arithmetic, DType::f32, line, columns_, padded_k, target, r, tile.rows);
   }

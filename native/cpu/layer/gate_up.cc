@@ -36,12 +36,13 @@ Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*gro
 
 void take(Pass& pass, StageMemory& memory) {
   const int64_t rows = pass.most_rows(), intermediate = pass.layer.intermediate;
-  int64_t row_bytes = 0;
+  int64_t row_bytes = 0, row_scales = 0, inner_scales = 0;
   bool has_gate = false, changes_inner = false, changes_rows = pass.layer.weight_on == WeightPlace::input;
   pass.state.inner_row_bytes = 0;
   for (const Group& group : pass.weights.groups) {
     const auto read_tokens = [&](const Operand& operand) {
       row_bytes = std::max(row_bytes, operand.row_bytes());
+      row_scales = std::max(row_scales, operand.weights.inputs().scales_per_row());
       changes_rows = changes_rows || !operand.weights.inputs().as_they_are();
     };
     read_tokens(up_of(pass, group));
@@ -49,19 +50,19 @@ void take(Pass& pass, StageMemory& memory) {
     if (group.multiplier != nullptr) read_tokens(multiplier_of(pass, group));
     has_gate = has_gate || group.gate != nullptr;
     changes_inner = changes_inner || !group.down->inputs().as_they_are();
+    inner_scales = std::max(inner_scales, group.down->inputs().scales_per_row());
     pass.state.inner_row_bytes = std::max(pass.state.inner_row_bytes, down_of(pass, group).row_bytes());
   }
   if (has_gate) pass.scratch.gate = memory.scratch.take<float>(rows * intermediate);
   if (pass.layer.multiplier) pass.scratch.multiplier = memory.scratch.take<float>(rows * intermediate);
   if (changes_inner) pass.scratch.inner = memory.scratch.take<float>(rows * intermediate);
-  const int64_t scales = pass.layer.tokens == TokenFormat::none ? 0 : rows;
   pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
-  pass.scratch.rows.scales = memory.scratch.take<float>(scales);
+  pass.scratch.rows.scales = memory.scratch.take<float>(rows * row_scales);
   pass.scratch.line_floats =
       changes_rows || changes_inner ? RowPacker::line_floats(std::max(pass.layer.hidden, intermediate)) : 0;
   pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.scratch.line_floats);
   pass.state.inner_tiles = memory.state.take<char>(rows * pass.state.inner_row_bytes);
-  pass.state.inner_scales = memory.state.take<float>(scales);
+  pass.state.inner_scales = memory.state.take<float>(rows * inner_scales);
 }
 
 // All products of a group use tiles of the same height, since one reads what another stored.
@@ -77,13 +78,15 @@ template <class Source, class Weight>
 void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vector<RowTile>& tiles, char* target,
                 float* scales, int64_t row_bytes, Source&& source, Weight&& weight) {
   const RowPacker packer(pass.kernels, operand.gemm, operand.weights, dtype);
+  const int64_t row_scales = operand.weights.inputs().scales_per_row();
   const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * operand.weights.weights().columns)};
   pass.for_items(std::ssize(tiles), work, [&](const Worker& worker, int64_t i) {
     const RowTile& tile = tiles[i];
     float* line = pass.scratch.input_line + worker.index * pass.scratch.line_floats;
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
-      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line, scales + row);
+      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line,
+                  row_scales == 0 ? nullptr : scales + row * row_scales);
     }
   });
 }

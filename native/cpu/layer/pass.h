@@ -31,7 +31,7 @@ struct PackedRows {
   int64_t padded_k = 0;
   TokenScheme tokens = {};
   char* data = nullptr;
-  float* scales = nullptr;  // [rows], if products take codes with one scale for each row
+  float* scales = nullptr;  // [rows, scales_per_row()], if products take codes
 
   bool suit(const GemmKernel& other, const CpuPackedExperts& weights) const {
     return gemm != nullptr && gemm->arithmetic == other.arithmetic && gemm->max_rows == other.max_rows &&
@@ -109,7 +109,7 @@ class Pass {
                         .weights = &operand.weights,
                         .x = x.data,
                         .x_row_bytes = x.row_bytes,
-                        .row_scales = operand.weights.inputs().tokens().scales_rows() ? x.scales : nullptr,
+                        .row_scales = operand.weights.inputs().tokens().coded() ? x.scales : nullptr,
                         .bias = operand.bias,
                         .bias_stride = operand.bias_stride,
                         .tiles = &x.tiles,

@@ -22,7 +22,7 @@ struct PassState {
   std::vector<std::vector<RowTile>> group_tiles;
   char* inner_tiles = nullptr;    // packed tiles of activations, from gate_up,
   int64_t inner_row_bytes = 0;    // with so many bytes a row,
-  float* inner_scales = nullptr;  // [rows], and the scales of rows that are codes
+  float* inner_scales = nullptr;  // [rows, scales_per_row()], and the scales of rows of codes
   float* outputs = nullptr;       // [rows, hidden], from down
 };
 

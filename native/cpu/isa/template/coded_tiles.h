@@ -54,6 +54,10 @@ struct SegmentOperands {
   const float* scale;
   const float* offset;  // null: none
   const float* x_sums;
+  // The scales of x for the first segment, if x are codes with scales for groups of segments. Null: none.
+  const float* x_scales;
+  int64_t x_scale_stride;
+  int64_t left;  // segments of the first group
 };
 
 // Adds the scaled sums of `side` segments to c.
@@ -83,7 +87,11 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
 #pragma GCC unroll 4
       for (int s = 0; s < side; ++s) {
         const int at = s * kPanelColumns + j * kWidth;
-        sum = Vector::fma(Vector::load(from.scale + at), sums[s][r][j], sum);
+        Vector scale = Vector::load(from.scale + at);
+        if (from.x_scales != nullptr) {
+          scale = scale * Vector::broadcast(from.x_scales[r * from.x_scale_stride + (s < from.left ? 0 : 1)]);
+        }
+        sum = Vector::fma(scale, sums[s][r][j], sum);
         if (from.offset == nullptr) continue;
         sum = Vector::fma(Vector::load(from.offset + at), Vector::broadcast(from.x_sums[s * rows + r]), sum);
       }
@@ -106,6 +114,8 @@ void coded_tile(const TileArguments& t) {
   const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
   const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
   const char* prefetch = t.prefetch;
+  // Groups have no fewer segments than are summed side by side.
+  const int64_t group = t.x_scale_segments;
   alignas(64) SegmentValues scale, offset;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
@@ -118,7 +128,10 @@ void coded_tile(const TileArguments& t) {
                                     .x = static_cast<const Value*>(t.x) + at * segment * rows,
                                     .scale = scale + s * kPanelColumns,
                                     .offset = t.scales->have_offset() ? offset + s * kPanelColumns : nullptr,
-                                    .x_sums = t.x_sums + at * rows};
+                                    .x_sums = t.x_sums + at * rows,
+                                    .x_scales = t.x_scales == nullptr ? nullptr : t.x_scales + (first + at) / group,
+                                    .x_scale_stride = t.x_scale_stride,
+                                    .left = t.x_scales == nullptr ? 0 : group - (first + at) % group};
     };
     int s = 0;
     for (; s + side <= count; s += side) add_segments<Products, Codes, rows, side>(codes, from(s), segment, t.c);

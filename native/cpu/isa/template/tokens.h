@@ -14,12 +14,9 @@ inline float round_group(TokenFormat format, float* values, int64_t count) {
                                      : round_group<TokenFormat::fp8>(values, count);
 }
 
-float round_tokens(const TokenScheme& tokens, float* values, int64_t count) {
-  if (tokens.columns == 0) return round_group(tokens.format, values, count);
-  for (int64_t first = 0; first < count; first += tokens.columns) {
-    const int64_t columns = std::min<int64_t>(tokens.columns, count - first);
-    const float scale = round_group(tokens.format, values + first, columns);
-    for (int64_t k = first; k < first + columns; ++k) values[k] *= scale;
+void round_tokens(const TokenScheme& tokens, float* values, int64_t count, float* scales) {
+  const int64_t width = tokens.columns == 0 ? count : tokens.columns;
+  for (int64_t i = 0; i < tokens.scales_of(count); ++i) {
+    scales[i] = round_group(tokens.format, values + i * width, std::min(width, count - i * width));
   }
-  return 1.0f;
 }
