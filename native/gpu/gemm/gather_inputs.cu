@@ -35,6 +35,8 @@ template <class To, class Value>
 __device__ float round_group(TokenFormat format, int begin, int end, bool scaled, To* to, Value&& value) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   uint32_t largest = 0;
+  // Unrolled, these loops would spill what outlives a division's call.
+#pragma unroll 1
   for (int k = begin + lane; k < end; k += 32) largest = Max()(largest, magnitude_bits(value(k)));
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
@@ -42,6 +44,7 @@ __device__ float round_group(TokenFormat format, int begin, int end, bool scaled
   }
   const float scale = token_scale(format, largest);
   const float factor = scaled ? scale : 1.0f;
+#pragma unroll 1
   for (int k = begin + lane; k < end; k += 32) to[k] = from_float<To>(token_code(format, value(k), scale) * factor);
   return scale;
 }
