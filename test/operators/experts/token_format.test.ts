@@ -7,7 +7,8 @@ import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
 import { roundTokens } from "../../../lib/reference/formats/token_codes.js";
 import { Random } from "../../../lib/testing/random.js";
-import { randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { inputChanges, randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { relativeError } from "../../../lib/testing/run.js";
 import { isas, kernelPaths, openForTests, withIsa } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
 
@@ -143,8 +144,90 @@ test.each(integerFormats)("int8 times %s has the same bits on every vector instr
   }
 });
 
+/** A product of any sizes. */
+const anyProduct = fc.record({
+  format: fc.constantFrom("i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"),
+  tokenFormat: fc.constantFrom(...rounded),
+  change: fc.constantFrom(...inputChanges),
+  activation: fc.constantFrom("none", "swiglu"),
+  rowsOfExperts: fc.array(fc.integer({ min: 0, max: 20 }), { minLength: 1, maxLength: 3 }),
+  columns: fc.integer({ min: 1, max: 400 }),
+  outputs: fc.integer({ min: 1, max: 70 }),
+  seed: fc.integer(),
+});
+type Product = typeof anyProduct extends fc.Arbitrary<infer T> ? T : never;
+
+/** The same on each device. */
+async function product(device: Device, problem: Product): Promise<Float32Array> {
+  const { format, tokenFormat, change, activation, rowsOfExperts, columns, outputs, seed } = problem;
+  const random = new Random(seed);
+  const [experts, rows] = [rowsOfExperts.length, activation === "swiglu" ? 2 * outputs : outputs];
+  const ends = rowsOfExperts.map((_, expert) => rowsOfExperts.slice(0, expert + 1).reduce((sum, count) => sum + count));
+  const total = ends.at(-1) as number;
+  using packed = packExperts(
+    {
+      ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
+      ...randomInputs(device, random, change, columns, [experts]),
+      columns,
+    },
+    { tokenFormat, activation: activation as "none" | "swiglu" },
+  );
+  using x = device.tensor(random.normals(total * columns), [total, columns]);
+  using offsets = device.tensor(Int32Array.of(0, ...ends));
+  using y = groupedGemm(x, packed, offsets);
+  return (await y.data()) as Float32Array;
+}
+
 describe.each(kernelPaths)("on $label", (path) => {
   const device = openForTests(path);
+
+  test.each([
+    ["i8_channel_f32", 0x80, -128],
+    ["i8_channel_f32", 0x7f, 127],
+    ["u8_channel_f32", 0xff, 255],
+    ["i4_g32_f32", 0x88, -8],
+    ["u4_g32_f32", 0xff, 15],
+    ["iq4_g32_f32", 0x00, -127],
+  ])("no sum of the largest products saturates: %s of %i", async (format, byte, value) => {
+    const [rows, columns, outputs] = [3, 5024, 17];
+    const { bits, offset, scales } = weightFormat(format);
+    const groups = scales?.columns === 0 ? 1 : columns / 32;
+    const filled = (width: number, byte: number) =>
+      device().tensor(new Uint8Array(outputs * width).fill(byte), [1, outputs, width]);
+    using packed = packExperts(
+      {
+        format,
+        codes: filled((columns * bits) / 8, byte),
+        scales: device().tensor(new Float32Array(outputs * groups).fill(1), [1, outputs, groups]),
+        ...(offset && { zeros: filled(groups, 0) }),
+      },
+      { tokenFormat: "int8" },
+    );
+    // The signs of 1, -1 and alternately of both. Sums in float32 lose some of so many equal terms.
+    const x = Float32Array.from({ length: rows * columns }, (_, index) => {
+      const row = Math.floor(index / columns);
+      return row === 0 || (row === 2 && index % 2 === 0) ? 1 : -1;
+    });
+    using offsets = device().tensor(Int32Array.of(0, rows));
+    using tokens = device().tensor(x, [rows, columns]);
+    const y = (await groupedGemm(tokens, packed, offsets).data()) as Float32Array;
+    for (const [row, sum] of [columns, -columns, 0].entries()) {
+      for (const result of y.subarray(row * outputs, (row + 1) * outputs)) {
+        expect(Math.abs(result - sum * value)).toBeLessThanOrEqual(1e-4 * columns * Math.abs(value));
+      }
+    }
+  });
+
+  test("products of any sizes are those of the reference", async () => {
+    using reference = openDevice("reference", { poison: true });
+    await fc.assert(
+      fc.asyncProperty(anyProduct, async (problem) => {
+        const expected = await product(reference, problem);
+        expect(relativeError(await product(device(), problem), expected)).toBeLessThan(1e-5);
+      }),
+      { numRuns: path.label === "simt" ? 15 : 40 },
+    );
+  });
 
   test("the identity returns rows rounded by the definition, to the bit", async () => {
     await fc.assert(
