@@ -1,4 +1,5 @@
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
+import type { LoadedTokenFormat } from "../checkpoint/schemes/checkpoint_tokens.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { DeviceOptions } from "../core/native.js";
 import { shapeSize } from "../core/shape.js";
@@ -36,13 +37,13 @@ export interface LayerRun {
   readonly work: LayerWork;
   /** What the router did, slice by slice of the tokens; null if not asked for. */
   readonly history: RouterHistory | null;
-  /** Comparisons with the expected results; empty if none are known, or if `dtype` asked for quantised weights. */
+  /** Comparisons with the expected results; empty if none are known, or if weights or tokens were to be quantised. */
   readonly checks: readonly Check[];
-  /** What quantising changed; null if `dtype` did not ask for it. */
+  /** What quantising changed; null if neither weights nor tokens were to be quantised. */
   readonly quantization: QuantizationEffect | null;
 }
 
-/** The output of a quantised layer compared with that of the same layer without `dtype`. */
+/** The output of a quantised layer compared with that of the same layer as it is. */
 export interface QuantizationEffect {
   /** The other layer's format of `up`. */
   readonly comparedWith: WeightFormatName;
@@ -54,6 +55,7 @@ export interface QuantizationEffect {
 export interface LayerRunOptions extends DeviceOptions {
   readonly device: DeviceName;
   readonly dtype: WeightFormatName | undefined;
+  readonly tokenFormat?: LoadedTokenFormat | undefined;
   /** How many times the forward runs; the fastest counts. */
   readonly repeat: number;
   /** Whether to record what the router does over the tokens. */
@@ -64,15 +66,15 @@ export interface LayerRunOptions extends DeviceOptions {
 
 /** Loads a workload's layer on a device, runs it on its tokens, times it and checks what it computed. */
 export async function runWorkload(workload: Workload, options: LayerRunOptions): Promise<LayerRun> {
-  const { device: name, dtype, repeat, history = false, onLoad, ...deviceOptions } = options;
+  const { device: name, dtype, tokenFormat, repeat, history = false, onLoad, ...deviceOptions } = options;
   using device = openDevice(name, deviceOptions);
-  const quantizes = dtype !== undefined && !isUniform(dtype);
   const begin = performance.now();
-  using layer = await workload.load(device, dtype, onLoad);
+  using layer = await workload.load(device, { dtype, tokenFormat }, onLoad);
   await device.synchronize();
   const loadSeconds = (performance.now() - begin) / 1e3;
 
   const { description } = layer;
+  const quantizes = (dtype !== undefined && !isUniform(dtype)) || description.tokenFormat !== "none";
   const tokens = workload.tokens(description.hiddenSize);
   const tokenDType = description.weightDType as FloatDType;
   const count = shapeSize(tokens.shape.slice(0, -1));
@@ -104,7 +106,7 @@ async function quantizationEffect(
 ): Promise<QuantizationEffect> {
   using y = layer.forward(x);
   const output = await y.data();
-  using other = await workload.load(layer.device, undefined, () => {});
+  using other = await workload.load(layer.device, {}, () => {});
   using expected = other.forward(x);
   let [errors, squares] = [0, 0];
   for (const [index, value] of (await expected.data()).entries()) {

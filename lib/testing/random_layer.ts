@@ -3,9 +3,11 @@ import type { Device } from "../core/device.js";
 import { dtypes, type FloatDType, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import { isUniform, weightStorage } from "../layer/description/storage.js";
+import { withTokenFormat } from "../layer/description/token_format.js";
 import { LayerParts } from "../layer/layer_parts.js";
 import { quantizing } from "../layer/weights/quantizing.js";
 import { MoeLayer } from "../moe_layer.js";
@@ -93,11 +95,12 @@ export async function randomLayer(
   dtype: WeightFormatName,
   seed: number,
   onProgress: (experts: number) => void = () => {},
+  tokenFormat: TokenFormat = "none",
 ): Promise<MoeLayer> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const weights = new RandomWeights(seed);
   const floats = isUniform(dtype) ? dtype : "bf16";
-  const description = describeLayer(config, weightStorage(dtype, { router: floats }));
+  const description = withTokenFormat(describeLayer(config, weightStorage(dtype, { router: floats })), tokenFormat);
   const layer = new LayerParts(device, description, { quantizing: quantizing(dtype) });
   const matrix = (rows: number, columns: number): Tensor<FloatDType> =>
     weights.tensor(device, [rows, columns], floats, columns ** -0.5);

@@ -272,6 +272,30 @@ describe("run --dtype with a quantised format", () => {
     expect(text).toMatch(/^In f32 the weights have .* an error of 0\.0\d+ \(root mean square\)$/m);
   });
 
+  test("compares the layer with rounded tokens with the float one", async () => {
+    const file = ["--file", goldenFile("mixtral_small")];
+    const shape = ["--shape", "D", "--tokens", "5", "--repeat", "1"];
+    const run = async (...args: string[]) => {
+      const { exitCode, stdout, stderr } = await runCli(["run", "--device", "cpu", "--json", ...args]);
+      return { exitCode, stderr, run: exitCode === 0 ? JSON.parse(stdout).runs[0] : undefined };
+    };
+    const weights = await run(...file, "--dtype", "int8");
+    const both = await run(...file, "--dtype", "int8", "--token-format", "INT8");
+    expect(both.run).toMatchObject({ checks: [], description: { tokenFormat: "int8" } });
+    expect(both.run.quantization.relativeError).toBeGreaterThan(weights.run.quantization.relativeError);
+    expect(both.run.quantization.relativeError).toBeLessThan(0.03);
+    expect((await run(...file, "--token-format", "int8")).stderr).toMatch(/tokenFormat: expected "none"/);
+    expect(await run(...file, "--token-format", "checkpoint")).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining("--token-format checkpoint requires --model DIR"),
+    });
+    expect((await run(...file, "--token-format", "int4")).stderr).toContain(
+      '--token-format: expected one of none, int8, fp8, checkpoint, got "int4"',
+    );
+    const random = (await run(...shape, "--dtype", "int4_g32", "--token-format", "fp8")).run;
+    expect(random.description).toMatchObject({ tokenFormat: "fp8", formats: { up: "i4_g32_bf16" } });
+  });
+
   test("refuses what is no format", async () => {
     const { exitCode, stderr } = await runCli(["run", "--file", "x", "--dtype", "int9"]);
     expect(exitCode).toBe(2);

@@ -1,3 +1,4 @@
+import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import { isMoeError } from "../../core/errors.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import type { DeviceName } from "../../devices.js";
@@ -27,6 +28,7 @@ interface WorkloadOptions {
   readonly seed?: string | undefined;
   readonly tokens?: string | undefined;
   readonly input?: string | undefined;
+  readonly "token-format"?: string | undefined;
 }
 
 /** `run`: one layer on some tokens, with the time of every stage. */
@@ -57,6 +59,11 @@ export const runLayer = defineCommand({
       value: "DTYPE",
       help: "f32, f16, bf16, or a format for the experts: int4_g32, mxfp4, ... (the checkpoint's; bf16 for a shape)",
     },
+    "token-format": {
+      type: "string",
+      value: "NAME",
+      help: "round tokens for quantised weights: int8, fp8, or checkpoint for what that says (none)",
+    },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     repeat: { type: "string", value: "N", default: "3", help: "how many times to run; the fastest counts (3)" },
     "heat-map": { type: "boolean", help: "show each expert's load over the tokens, in at most 64 slices" },
@@ -72,6 +79,7 @@ export const runLayer = defineCommand({
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
       dtype: values.dtype === undefined ? undefined : dtypeOption(values.dtype),
+      tokenFormat: tokenFormatOption(values["token-format"]?.toLowerCase()),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
       history: values["heat-map"] === true || values.report !== undefined,
@@ -93,6 +101,10 @@ export const runLayer = defineCommand({
   },
 });
 
+function tokenFormatOption(text: string | undefined): LoadedTokenFormat | undefined {
+  return text === undefined ? undefined : choiceOption("token-format", text, loadedTokenFormats);
+}
+
 /** A dtype or a format, ignoring case. */
 function dtypeOption(text: string): WeightFormatName {
   try {
@@ -103,7 +115,8 @@ function dtypeOption(text: string): WeightFormatName {
 }
 
 /** Refuses options that would have no effect, and asks for those that are missing. */
-function checkOptions({ model, layer, cache, file, shape, seed, tokens, input }: WorkloadOptions): void {
+function checkOptions(options: WorkloadOptions): void {
+  const { model, layer, cache, file, shape, seed, tokens, input, "token-format": tokenFormat } = options;
   const refuse = (name: string, given: string | undefined, problem: string): void => {
     if (given !== undefined) throw new UsageError(`--${name} ${problem}`);
   };
@@ -113,6 +126,7 @@ function checkOptions({ model, layer, cache, file, shape, seed, tokens, input }:
   if (model === undefined) {
     refuse("cache", cache, "requires --model DIR");
     refuse("layer", layer, "requires --model DIR");
+    if (tokenFormat === "checkpoint") refuse("token-format", tokenFormat, "checkpoint requires --model DIR");
   } else if (layer === undefined) throw new UsageError("--model requires --layer N");
   if (file !== undefined) {
     for (const [name, given] of Object.entries({ input, tokens, seed })) {

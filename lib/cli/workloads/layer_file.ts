@@ -19,9 +19,9 @@ export async function layerFile(path: string): Promise<Workload> {
         ...(file.noise && { noise: file.noise }),
       },
     }),
-    load: async (device, dtype, onProgress) => {
+    load: async (device, { dtype, tokenFormat = "none" }, onProgress) => {
       const report = ({ bytesRead, bytesTotal }: Progress) => onProgress(bytesRead / bytesTotal);
-      return new MoeLayer(await loadLayerFile(path, { device, dtype, onProgress: report }));
+      return new MoeLayer(await loadLayerFile(path, { device, dtype, tokenFormat, onProgress: report }));
     },
     tokens: () => ({ origin: path, x: file.x, shape: file.shape }),
   };

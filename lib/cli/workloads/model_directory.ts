@@ -12,12 +12,13 @@ export function modelDirectory(
 ): Workload {
   return {
     title: `layer ${layer} of ${directory}`,
-    load: (device, dtype, onProgress) =>
+    load: (device, { dtype, tokenFormat }, onProgress) =>
       MoeLayer.load(directory, {
         layer,
         device,
         cache,
         ...(dtype && { dtype }),
+        ...(tokenFormat && { tokenFormat }),
         onProgress: ({ bytesRead, bytesTotal }) => onProgress(bytesRead / bytesTotal),
       }),
     ...tokens,

@@ -7,8 +7,12 @@ import type { Workload } from "./workload.js";
 export function namedShape(name: string, config: MoeLayerConfig, seed: number, tokens: TokenSource): Workload {
   return {
     title: `${name}, random weights of seed ${seed}`,
-    load: (device, dtype, onProgress) =>
-      randomLayer(device, config, dtype ?? "bf16", seed, (experts) => onProgress(experts / config.numExperts)),
+    load: (device, { dtype = "bf16", tokenFormat = "none" }, onProgress) => {
+      const report = (experts: number) => onProgress(experts / config.numExperts);
+      // There is no configuration that says anything of tokens; `run` refuses to ask for it.
+      const rounded = tokenFormat === "checkpoint" ? "none" : tokenFormat;
+      return randomLayer(device, config, dtype, seed, report, rounded);
+    },
     ...tokens,
   };
 }

@@ -1,3 +1,4 @@
+import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
@@ -27,14 +28,18 @@ export interface Expectation {
   readonly noise?: Float32Array;
 }
 
+/** How a layer is built; by default as it is. */
+export interface BuildOptions {
+  readonly dtype?: WeightFormatName | undefined;
+  readonly tokenFormat?: LoadedTokenFormat | undefined;
+}
+
 /** A layer and tokens to run it on. */
 export interface Workload {
   /** The model, file or shape, for display. */
   readonly title: string;
   readonly expectation?: Expectation;
-  /**
-   * Builds the layer on a device, in `dtype` or its natural dtype; `onProgress` is called with the share done, 0 .. 1.
-   */
-  load(device: Device, dtype: WeightFormatName | undefined, onProgress: (share: number) => void): Promise<MoeLayer>;
+  /** Builds the layer on a device; `onProgress` is called with the share done, 0 .. 1. */
+  load(device: Device, options: BuildOptions, onProgress: (share: number) => void): Promise<MoeLayer>;
   tokens(hiddenSize: number): Tokens;
 }
