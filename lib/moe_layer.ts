@@ -12,6 +12,7 @@ import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.j
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
 import type { LayerParts } from "./layer/layer_parts.js";
+import type { ExpertOffload } from "./layer/offload.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
@@ -37,6 +38,7 @@ export class MoeLayer implements Disposable {
   constructor(parts: LayerParts, cacheStatus?: CacheStatus) {
     this.#parts = parts;
     this.#cacheStatus = cacheStatus;
+    parts.offload?.loadPinned();
   }
 
   get device(): Device {
@@ -70,7 +72,10 @@ export class MoeLayer implements Disposable {
     return new MoeLayer(parts, cacheStatus);
   }
 
-  /** Bytes of the layer's weights on the device; complete once the work that sets them is done. */
+  /**
+   * Bytes of the layer's weights on the device; complete once the work that sets them is done. With `offload`, those of
+   * the slots instead of the experts.
+   */
   get byteLength(): number {
     return this.#parts.byteLength;
   }
@@ -78,6 +83,11 @@ export class MoeLayer implements Disposable {
   /** The outcome of the cache of packed weights; undefined if {@link MoeLayer.load} was not asked for one. */
   get cacheStatus(): CacheStatus | undefined {
     return this.#cacheStatus;
+  }
+
+  /** The experts that come and go; undefined for a layer without the option `offload`. */
+  get offload(): ExpertOffload | undefined {
+    return this.#parts.offload;
   }
 
   /**
@@ -179,10 +189,12 @@ export class MoeLayer implements Disposable {
    * launching once for all replays. Enqueued. The weights live until both layer and capture are disposed of. A layer
    * with `capacity`, `expertChoice` or `hierarchy` must not be disposed of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
-   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
+   * and fewer slots than experts.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
+    this.#parts.offload?.checkCapture();
     const given = captureOptions(options, "options");
     const { device } = this.#parts;
     const { hiddenSize, weightDType } = this.#parts.description;

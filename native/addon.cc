@@ -5,6 +5,7 @@
 #include "binding/device.h"
 #include "binding/layer.h"
 #include "binding/machine.h"
+#include "binding/offload.h"
 #include "binding/operators.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
@@ -28,6 +29,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("open", function<DeviceObject::open>(env, "open"));
   exports.Set("operators", function<operators>(env, "operators"));
   exports.Set("weightFormat", function<weight_format_by_name>(env, "weightFormat"));
+  exports.Set("replayOffload", function<replay_offload>(env, "replayOffload"));
   exports.Set("devices", function<devices>(env, "devices"));
   exports.Set("kernels", function<kernels>(env, "kernels"));
   exports.Set("buildInfo", function<build_info>(env, "buildInfo"));

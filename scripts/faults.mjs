@@ -9,7 +9,19 @@ import { root } from "./build_native.mjs";
 import { readOptions, wrongOption } from "./options.mjs";
 
 const devices = ["cpu", "simt"];
-const phases = ["addon", "open", "close", "create", "load", "cache", "forward", "capture", "operators", "data"];
+const phases = [
+  "addon",
+  "open",
+  "close",
+  "create",
+  "load",
+  "cache",
+  "forward",
+  "offload",
+  "capture",
+  "operators",
+  "data",
+];
 const kinds = ["memory", "threads"];
 const extents = { one: "one", "all from there on": "all" };
 /** A run without output for this long hangs. */

@@ -1,11 +1,12 @@
 import { type Device, openedDevice } from "../core/device.js";
-import { cannotCombine, invalidArgument } from "../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
 import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { bankOption, checkBank } from "../layer/description/bank.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
+import { offloadOption, offloadRule } from "../layer/offload.js";
 import { quantizeOptions } from "../operators/formats/quantize.js";
-import { type CacheOptions, cacheOption } from "./cache/cache_option.js";
+import { type CacheChoice, type CacheOptions, cacheOption } from "./cache/cache_option.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { ggufLocator } from "./gguf/locate.js";
 import { GgufModel } from "./gguf/model.js";
@@ -56,6 +57,7 @@ const loadOptions = object(
     onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
     signal: optional(abortSignal),
     cache: cacheOption,
+    offload: optional(offloadOption),
   } satisfies Fields<LoadOptions>,
   "{ layer: 0, device }",
 );
@@ -115,10 +117,28 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
     layer,
     quantization: quantization.text,
   });
-  const mapped = await cache?.load(signal);
+  const offload = offloadRule(options.offload, bank);
+  const mapsExperts = offload !== undefined && device.kind === "cpu";
+  if (mapsExperts) checkMapping(options.cache);
+  const mapped = await cache?.load(signal, offload);
   if (mapped !== undefined) return mapped;
-  const parts = await loadWeights(source, device, description, options).catch(explain);
-  return { parts, ...(cache && { cacheStatus: await cache.store(parts, signal) }) };
+  const parts = await loadWeights(source, device, description, options, mapsExperts ? undefined : offload).catch(
+    explain,
+  );
+  if (cache === undefined) return { parts };
+  const cacheStatus = await cache.store(parts, signal);
+  if (!mapsExperts) return { parts, cacheStatus };
+  parts.dispose();
+  const written = cacheStatus.state === "written" ? await cache.load(signal, offload) : undefined;
+  if (written !== undefined) return { parts: written.parts, cacheStatus };
+  const reason = cacheStatus.state === "written" ? cache.whyNotUsed : cacheStatus.reason;
+  throw new MoeError("UNSUPPORTED_OPERATION", `offload: the cache file ${cacheStatus.path} cannot be used: ${reason}`);
+}
+
+/** On `cpu`, experts that are not resident are in the mapped cache file. */
+function checkMapping(cache: CacheChoice | undefined): void {
+  if (cache === undefined) throw requires("offload on cpu", "cache");
+  if (cache.copy) throw cannotCombine("offload on cpu", "cache.copy");
 }
 
 async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<LoadedLayer> {
@@ -134,5 +154,6 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
   // Routers are float32 there whatever the experts are, so every role keeps its own format.
   const { dtype = {}, tokenFormat } = options;
   const description = await describeSource(source, { dtype, tokenFormat });
-  return { parts: await loadWeights(source, device, description, { ...options, dtype }) };
+  const offload = offloadRule(options.offload, bank);
+  return { parts: await loadWeights(source, device, description, { ...options, dtype }, offload) };
 }

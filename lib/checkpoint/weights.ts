@@ -1,4 +1,4 @@
-import type { ExpertRange } from "../core/backend.js";
+import type { ExpertRange, OffloadRule } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { TokenFormat } from "../core/token_format.js";
@@ -14,6 +14,7 @@ import {
 } from "../layer/description/storage.js";
 import { quantizedFormats, withTokenFormat } from "../layer/description/token_format.js";
 import { LayerParts } from "../layer/layer_parts.js";
+import type { OffloadOptions } from "../layer/offload.js";
 import type { ExpertMatrix, ExpertWeights } from "../layer/weights/expert_weights.js";
 import { extraRouters } from "../layer/weights/extra_routers.js";
 import { checkFormats, givenFormats, separatesGate } from "../layer/weights/layer_weights.js";
@@ -49,6 +50,11 @@ export interface WeightOptions {
    * `quant_algo` of ModelOpt; none if it says nothing. Default none.
    */
   tokenFormat?: TokenFormat | "checkpoint";
+  /**
+   * Keep only some of the experts in the device's memory. On `cpu` the others are in the mapped cache file, so `cache` is
+   * needed. Default: all are there.
+   */
+  offload?: OffloadOptions;
   /** Called while weights are read. */
   onProgress?: (progress: Progress) => void;
   /** Stops reading; the promise rejects with the signal's reason. */
@@ -117,6 +123,7 @@ export async function loadWeights(
   device: Device,
   description: MoeLayerDescription,
   { dtype, quantize, ...options }: LoadWeightOptions,
+  offload?: OffloadRule,
 ): Promise<LayerParts> {
   const asked = quantizing(dtype, quantize);
   const located = await locateLayer(source);
@@ -124,7 +131,7 @@ export async function loadWeights(
   const steps = loadingSteps(source, located);
   const bytesTotal = steps.reduce((total, { weights }) => total + bytesOfAll(weights), 0);
   const reader = new WeightReader(device, bytesTotal, options);
-  const layer = new LayerParts(device, description, { quantizing: asked });
+  const layer = new LayerParts(device, description, { quantizing: asked, offload });
   try {
     for (const { weights, set } of steps) await reader.run(weights, (read) => set(layer, read));
     return layer;

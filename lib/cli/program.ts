@@ -7,13 +7,14 @@ import type { Command } from "./command.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
 import { inspect } from "./commands/inspect.js";
+import { offloadTrace } from "./commands/offload_trace.js";
 import { quantizeModel } from "./commands/quantize.js";
 import { runLayer } from "./commands/run.js";
 import { verify } from "./commands/verify.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
 
-const commands: readonly Command[] = [info, inspect, runLayer, quantizeModel, verify, demo];
+const commands: readonly Command[] = [info, inspect, runLayer, quantizeModel, verify, offloadTrace, demo];
 
 /**
  * Runs the command line.

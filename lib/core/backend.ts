@@ -121,6 +121,41 @@ export interface ExpertRange {
   readonly count: number;
 }
 
+export const offloadPolicies = ["lfru", "lru", "lfu"] as const;
+/** Which resident expert makes room for another; see OffloadOptions. */
+export type OffloadPolicy = (typeof offloadPolicies)[number];
+
+/** Which experts of a bank are resident. Experts are numbered within the bank. */
+export interface OffloadRule {
+  /** Experts that are resident at most; 0: as many as fit into `bytes`. */
+  readonly slots: number;
+  readonly bytes: number;
+  readonly policy: OffloadPolicy;
+  readonly pinned: readonly number[];
+}
+
+/** What a layer with offload has done so far. */
+export interface OffloadStats {
+  /** Experts that can be resident at a time. */
+  readonly slots: number;
+  /** Bytes of one expert, packed. */
+  readonly expertBytes: number;
+  /** Forwards, each counted once; on `cpu`, those of more than 32,768 rows count as several. */
+  readonly calls: number;
+  /** Experts that a forward needed and that were resident. */
+  readonly hits: number;
+  /** Experts that a forward needed and that were loaded for it. */
+  readonly misses: number;
+  /** Experts that were loaded by a prefetch. */
+  readonly prefetched: number;
+  /** Experts that made room for others. */
+  readonly evictions: number;
+  /** Bytes loaded, by forwards and prefetches. */
+  readonly loadedBytes: number;
+  /** The experts that are resident now, in ascending order. */
+  readonly resident: readonly number[];
+}
+
 /** Counters of conditions that are defined but worth knowing. */
 export interface Warnings {
   /** Rows of router logits without any finite entry; their weights are 0. */
@@ -175,6 +210,12 @@ export interface LayerHandle {
   ): void;
   /** Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. */
   capture(...forward: Parameters<LayerHandle["forward"]>): CapturedHandle;
+  /** How many experts of the bank can be resident; 0 for a layer without offload. */
+  readonly offloadSlots: number;
+  /** Enqueues loads of experts of the bank that are not resident. Only for layers with offload. */
+  prefetch(experts: readonly number[]): void;
+  /** What was done by the work enqueued so far, once it is done. Experts are numbered within the bank. */
+  offloadStats(): Promise<OffloadStats>;
   /** Stage times of the last forward (replays do not count), once it is done. */
   stageTimes(): Promise<StageTimes>;
   /** Bytes of the weights that have been set, as stored. */
@@ -253,8 +294,11 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
     clamp: Clamp,
     tokenFormat: TokenFormat,
   ): PackedHandle;
-  /** A layer whose weights are set later or, with `stored`, are the parts of a layer of an equal description. */
-  layer(description: LayerDescription, stored?: WeightParts): LayerHandle;
+  /**
+   * A layer whose weights are set later or, with `stored`, are the parts of a layer of an equal description.
+   * @param offload which of the bank's experts are resident; by default all are.
+   */
+  layer(description: LayerDescription, stored?: WeightParts, offload?: OffloadRule): LayerHandle;
 
   /**
    * Name of the layout of a layer's parts, usable in file names: parts with equal names are interchangeable, across

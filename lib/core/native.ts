@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { Backend, DeviceKind } from "./backend.js";
+import type { Backend, DeviceKind, OffloadRule, OffloadStats } from "./backend.js";
 import { MoeError } from "./errors.js";
 import type { Fields } from "./operators/field.js";
 import { findPackage, packageRoot } from "./package_root.js";
@@ -97,6 +97,11 @@ export interface NativeBinding {
   operators(): Readonly<Record<string, Fields>>;
   /** The description of a weight format, as lib/core/weight_formats.ts has it; null if it has none of this name. */
   weightFormat(name: string): WeightFormat | null;
+  /**
+   * What a layer of `experts` experts with offload does in calls that use the experts ids[ends[i - 1]] .. ids[ends[i] - 1],
+   * in any order and repeated or not. Ids that are no expert's are ignored. Sizes are in experts.
+   */
+  replayOffload(experts: number, rule: OffloadRule, ids: Int32Array, ends: Int32Array): OffloadStats;
   devices(): DeviceInfo[];
   /** The kernel tables of all devices of this build. */
   kernels(): KernelInfo[];

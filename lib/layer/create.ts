@@ -12,6 +12,7 @@ import { configFields, describeConfig, type MoeLayerConfig } from "./description
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
 import { withTokenFormat } from "./description/token_format.js";
 import { LayerParts } from "./layer_parts.js";
+import { type OffloadOptions, offloadOption, offloadRule } from "./offload.js";
 import { type ExpertMatrix, type ExpertWeights, expertWeights, readExperts } from "./weights/expert_weights.js";
 import { checkExtraRouters, extraRouters } from "./weights/extra_routers.js";
 import { checkFormats, givenFormats, type LayerWeights, separatesGate } from "./weights/layer_weights.js";
@@ -42,6 +43,11 @@ export interface MoeLayerOptions
   bank?: ExpertRange;
   /** Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. Default none. */
   tokenFormat?: TokenFormat;
+  /**
+   * Keep only some of the experts in the device's memory. On `cuda` and `simt`; `cpu` needs a cache file, and so
+   * MoeLayer.load. Default: all are there.
+   */
+  offload?: OffloadOptions;
 }
 
 const createFields = {
@@ -51,6 +57,7 @@ const createFields = {
   quantize: optional(quantizeOptions),
   bank: optional(bankOption),
   tokenFormat: optional(choice(tokenFormats), "none"),
+  offload: optional(offloadOption),
   router: weight,
   routerBias: optional(weight),
   noiseRouter: optional(weight),
@@ -83,7 +90,10 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   const separateGate = separatesGate(all, changesInputs);
   const description = withTokenFormat(describeConfig(read, { ...storage, separateGate }, bank), read.tokenFormat);
   checkFormats(all, description, read.dtype, formatOf);
-  const parts = new LayerParts(device, description, { quantizing: quantizing(read.dtype, read.quantize) });
+  const parts = new LayerParts(device, description, {
+    quantizing: quantizing(read.dtype, read.quantize),
+    offload: offloadRule(read.offload, bank),
+  });
   try {
     setWeights(parts, given);
     return parts;

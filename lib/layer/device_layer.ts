@@ -1,4 +1,4 @@
-import type { LayerHandle, WeightParts } from "../core/backend.js";
+import type { LayerHandle, OffloadRule, WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { MoeError } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
@@ -13,11 +13,14 @@ export class DeviceLayer {
   readonly description: MoeLayerDescription;
   #handle: LayerHandle | undefined;
 
-  /** @param stored the parts of a layer of an equal description; by default the weights are to be set. */
-  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts) {
+  /**
+   * @param stored the parts of a layer of an equal description; by default the weights are to be set.
+   * @param offload which experts are resident; by default all are.
+   */
+  constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts, offload?: OffloadRule) {
     this.device = device;
     this.description = description;
-    this.#handle = device.backend.layer(description, stored);
+    this.#handle = device.backend.layer(description, stored, offload);
   }
 
   get disposed(): boolean {

@@ -1,4 +1,13 @@
-import type { Activation, Backend, Clamp, DeviceHandles, LayerDescription, Warnings } from "../core/backend.js";
+import type {
+  Activation,
+  Backend,
+  Clamp,
+  DeviceHandles,
+  LayerDescription,
+  OffloadRule,
+  Warnings,
+  WeightParts,
+} from "../core/backend.js";
 import type { DType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
 import type { Field, Fields } from "../core/operators/field.js";
@@ -9,7 +18,7 @@ import type { WeightFormatName } from "../core/weight_format.js";
 import { Stream } from "./core/stream.js";
 import { ReferenceTensor } from "./core/tensor.js";
 import { ReferencePackedExperts } from "./experts/packed_experts.js";
-import { ReferenceLayer } from "./layer/layer_handle.js";
+import { noOffload, ReferenceLayer } from "./layer/layer_handle.js";
 import { implementations } from "./operators.js";
 
 type BoundOperators = Operators<OperatorTable, DeviceHandles>;
@@ -94,7 +103,8 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     return new ReferencePackedExperts(this.#stream, shape, format, activation, clamp, tokenFormat);
   }
 
-  layer(description: LayerDescription): ReferenceLayer {
+  layer(description: LayerDescription, _stored?: WeightParts, offload?: OffloadRule): ReferenceLayer {
+    if (offload !== undefined) throw noOffload();
     return new ReferenceLayer(this.#stream, description);
   }
 

@@ -1,8 +1,7 @@
-import { constants, existsSync } from "node:fs";
-import { access, writeFile } from "node:fs/promises";
-import { dirname, extname } from "node:path";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { extname } from "node:path";
+import { invalidArgument } from "../core/errors.js";
 import { type Fields, object, optional, text } from "../core/options.js";
+import { checkWritable, drawChart, loadVega, writeChart } from "./draw_chart.js";
 import { routerChart } from "./router_chart.js";
 import { historyArgument, type RouterHistory } from "./router_history.js";
 
@@ -10,6 +9,9 @@ export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
   title?: string;
 }
+
+/** What needs the packages, for errors. */
+const drawing = "writeRouterReport";
 
 const reportOptions = object(
   { title: optional(text, "Router report") } satisfies Fields<RouterReportOptions>,
@@ -34,12 +36,8 @@ export async function writeRouterReport(
   const extension = checkExtension(path);
   const { title } = reportOptions(options, "options");
   const recorded = historyArgument(history, "history");
-  const svg = await draw(routerChart(recorded));
-  try {
-    await writeFile(path, extension === ".svg" ? svg : page(title, recorded, svg));
-  } catch (cause) {
-    throw notWritable(path, cause);
-  }
+  const svg = await drawChart(routerChart(recorded), drawing);
+  await writeChart(path, extension === ".svg" ? svg : page(title, recorded, svg));
 }
 
 /**
@@ -48,60 +46,14 @@ export async function writeRouterReport(
  */
 export async function checkRouterReport(path: string): Promise<void> {
   checkExtension(path);
-  await loadVega();
-  try {
-    await access(existsSync(path) ? path : dirname(path), constants.W_OK);
-  } catch (cause) {
-    throw notWritable(path, cause);
-  }
+  await loadVega(drawing);
+  await checkWritable(path);
 }
 
 function checkExtension(path: unknown): string {
   const extension = typeof path === "string" ? extname(path).toLowerCase() : "";
   if (![".html", ".htm", ".svg"].includes(extension)) throw invalidArgument("path", "a name in .html or .svg", path);
   return extension;
-}
-
-function notWritable(path: string, cause: unknown): MoeError {
-  const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
-  return new MoeError("INVALID_ARGUMENT", message, { cause });
-}
-
-/** The parts of vega and vega-lite used here. Their own types need a browser's. */
-interface Vega {
-  parse(specification: object): object;
-  View: new (runtime: object, options: object) => { toSVG(): Promise<string>; finalize(): void };
-}
-interface VegaLite {
-  compile(specification: object): { spec: object };
-}
-
-/** A Vega-Lite specification as SVG. */
-async function draw(specification: object): Promise<string> {
-  const [{ parse, View }, { compile }] = await loadVega();
-  const view = new View(parse(compile(specification).spec), { renderer: "none" });
-  try {
-    const svg = await view.toSVG();
-    // Avoids seams between the cells of the heat map.
-    return svg.replace(">", "><style>.mark-rect path { shape-rendering: crispEdges; }</style>");
-  } finally {
-    view.finalize();
-  }
-}
-
-async function loadVega(): Promise<[Vega, VegaLite]> {
-  return [await load<Vega>("vega"), await load<VegaLite>("vega-lite")];
-}
-
-async function load<Module>(name: string): Promise<Module> {
-  try {
-    return await import(name);
-  } catch (cause) {
-    const message =
-      `writeRouterReport: expected the package ${name}, which draws the charts, to be installed; ` +
-      "run npm install vega@6 vega-lite@6";
-    throw new MoeError("UNSUPPORTED_OPERATION", message, { cause });
-  }
 }
 
 function page(title: string, history: RouterHistory, svg: string): string {

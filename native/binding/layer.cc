@@ -6,6 +6,7 @@
 #include "binding/arguments.h"
 #include "binding/captured_forward.h"
 #include "binding/field_reader.h"
+#include "binding/offload.h"
 #include "core/layer/check.h"
 
 namespace moe::binding {
@@ -22,6 +23,9 @@ void LayerObject::define(Napi::Env env) {
                                        InstanceMethod<&LayerObject::route>("route"),
                                        InstanceMethod<&LayerObject::forward>("forward"),
                                        InstanceMethod<&LayerObject::capture>("capture"),
+                                       InstanceMethod<&LayerObject::prefetch>("prefetch"),
+                                       InstanceAccessor<&LayerObject::offload_slots>("offloadSlots"),
+                                       InstanceMethod<&LayerObject::offload_stats>("offloadStats"),
                                        InstanceMethod<&LayerObject::stage_times>("stageTimes"),
                                        InstanceAccessor<&LayerObject::byte_length>("byteLength"),
                                        InstanceMethod<&LayerObject::parts>("parts"),
@@ -100,13 +104,15 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   const Napi::Env env = info.Env();
   owner.stream(env);
   const LayerDescription description = layer_description(env, info[0].ToObject());
+  const std::optional<OffloadOptions> options = offload_options(env, info[2], description.bank.count);
+  const OffloadOptions* offload = options ? &*options : nullptr;
   std::unique_ptr<Layer> layer;
   Uses stored;
   if (info[1].IsObject()) {
     const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), stored);
-    check(env, owner.backend(env)->stored_layer(description, parts, &layer));
+    check(env, owner.backend(env)->stored_layer(description, parts, offload, &layer));
   } else {
-    check(env, owner.backend(env)->layer(description, &layer));
+    check(env, owner.backend(env)->layer(description, offload, &layer));
   }
   Napi::Object object = Addon::of(env).layer.New({});
   LayerObject& result = *Unwrap(object);
@@ -114,7 +120,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   // The layer's memory is the backend's or that of stored weights, so both must outlive it.
   result.layer_ = std::shared_ptr<Layer>(
       layer.release(), [backend = owner.backend(env), stored = std::move(stored)](Layer* l) { delete l; });
-  result.reported_ = static_cast<int64_t>(result.layer_->bytes());
+  result.reported_ = static_cast<int64_t>(result.layer_->bytes() + result.layer_->host_bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;
 }
@@ -253,6 +259,30 @@ Napi::Value LayerObject::capture(const Napi::CallbackInfo& info) {
   const LayerForward problem = layer_forward(info, stages, uses);
   check(env, check_forward(layer(env)->description(), stages, problem));
   return CapturedForwardObject::create(device_.Value(), layer(env), std::move(stages), problem, std::move(uses));
+}
+
+void LayerObject::prefetch(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Layer>& target = layer(env);
+  std::vector<int32_t> experts = expert_list(env, info[0], target->description().bank.count, "prefetch");
+  Uses uses;
+  uses.reads(target, kWhole);
+  device().enqueue(
+      env, "prefetch", [target, experts = std::move(experts)] { return target->prefetch(experts); }, std::move(uses));
+}
+
+Napi::Value LayerObject::offload_slots(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(layer(info.Env())->offload_slots()));
+}
+
+Napi::Value LayerObject::offload_stats(const Napi::CallbackInfo& info) {
+  auto stats = std::make_shared<OffloadStats>();
+  const auto work = [target = layer(info.Env()), stats] {
+    *stats = target->offload_stats();
+    return Status();
+  };
+  return device().promise(info.Env(), work, {},
+                          [stats](Napi::Env env) -> Napi::Value { return binding::offload_stats(env, *stats); });
 }
 
 Napi::Value LayerObject::stage_times(const Napi::CallbackInfo& info) {

@@ -41,6 +41,9 @@ class LayerObject : public Object<LayerObject> {
   void route(const Napi::CallbackInfo& info);
   void forward(const Napi::CallbackInfo& info);
   Napi::Value capture(const Napi::CallbackInfo& info);
+  void prefetch(const Napi::CallbackInfo& info);
+  Napi::Value offload_slots(const Napi::CallbackInfo& info);
+  Napi::Value offload_stats(const Napi::CallbackInfo& info);
   Napi::Value stage_times(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);
   Napi::Value parts(const Napi::CallbackInfo& info);

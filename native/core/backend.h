@@ -12,6 +12,7 @@
 #include "core/layer/description.h"
 #include "core/layer/forward_state.h"
 #include "core/mapped_file.h"
+#include "core/offload/residency.h"
 #include "core/operators/list.h"
 #include "core/status.h"
 
@@ -74,9 +75,16 @@ class Layer : public Content {
   // Prepares a run of these stages for replays; `forward` has no state. The layer and the tensors must outlive it, and
   // no weight may be set any more.
   virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
+  // How many experts of a layer with offload can be resident; any thread may ask. 0: without offload.
+  virtual int64_t offload_slots() const { return 0; }
+  // Of a layer with offload: loads experts of the bank before a run needs them, and what happened so far.
+  virtual Status prefetch(const std::vector<int32_t>& experts);
+  virtual OffloadStats offload_stats() const { return {}; }
   // Times of the last run that had a y; replays do not count.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;
+  // Of weights that are kept in the host's memory besides.
+  virtual size_t host_bytes() const { return 0; }
   // All weights, once they are set, in the layout that Backend::weight_layout() names; nothing if that is empty.
   virtual std::vector<WeightPart> parts() { return {}; }
   // Checksums of the parts, to be stored with them as a part called "checksums". A layer over parts of a file checks
@@ -124,7 +132,9 @@ class Backend {
 #undef MOE_OPERATOR
 
   virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
-  virtual Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) = 0;
+  // With `offload`, which may be null, only some of the bank's experts are in the device's memory at a time.
+  virtual Status layer(const LayerDescription& description, const OffloadOptions* offload,
+                       std::unique_ptr<Layer>* layer) = 0;
 
   // Names the layout of a layer's parts, for file names. Parts of a layer with an equal description can be passed to
   // stored_layer() where this name is equal, in this process or another. Empty if the device cannot compute with
@@ -134,7 +144,7 @@ class Backend {
   virtual Status map_file(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* file);
   // Makes a layer that reads `parts` in place; they must outlive it.
   virtual Status stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
-                              std::unique_ptr<Layer>* layer);
+                              const OffloadOptions* offload, std::unique_ptr<Layer>* layer);
 
   Warnings warnings;
 };
@@ -157,11 +167,16 @@ inline Status Layer::capture(Stages stages, const LayerForward& forward, std::un
   return {};
 }
 
+inline Status Layer::prefetch(const std::vector<int32_t>&) {
+  return {Code::invalid_argument, "prefetch requires a layer with offload"};
+}
+
 inline Status Backend::map_file(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
   return {Code::unsupported_operation, "this device cannot map weights from a file"};
 }
 
-inline Status Backend::stored_layer(const LayerDescription&, const std::vector<WeightPart>&, std::unique_ptr<Layer>*) {
+inline Status Backend::stored_layer(const LayerDescription&, const std::vector<WeightPart>&, const OffloadOptions*,
+                                    std::unique_ptr<Layer>*) {
   return {Code::unsupported_operation, "this device cannot compute with weights stored elsewhere"};
 }
 

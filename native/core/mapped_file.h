@@ -1,6 +1,7 @@
 // A file whose bytes a device computes with in place.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "core/status.h"
@@ -14,6 +15,10 @@ class MappedFile {
   // Fails if the file has become shorter than what is mapped: touching the missing bytes would end the process. Sets
   // `written` if the file may have been written to since the last call.
   virtual Status check(bool* written) = 0;
+  // Asks for bytes that will be read soon, without waiting for them.
+  virtual void ask(const void* data, size_t bytes) const = 0;
+  // Gives the memory of bytes back. They can still be read, and are then read from the file again.
+  virtual void drop(const void* data, size_t bytes) const = 0;
   // The error for damaged bytes. Removes the file, unless another has taken its name, so that the next load replaces
   // it.
   virtual Status damaged(const std::string& what) const = 0;

@@ -46,7 +46,13 @@ Status CpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<
   return {};
 }
 
-Status CpuBackend::layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) {
+Status CpuBackend::layer(const LayerDescription& description, const OffloadOptions* offload,
+                         std::unique_ptr<Layer>* layer) {
+  if (offload != nullptr) {
+    return {Code::unsupported_operation,
+            "offload: on cpu the experts must be in a cache file: load the "
+            "layer from a model directory, with the option cache"};
+  }
   return CpuLayer::create(description, context_, layer);
 }
 
@@ -74,8 +80,8 @@ Status CpuBackend::map_file(int descriptor, std::string path, size_t bytes, std:
 }
 
 Status CpuBackend::stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
-                                std::unique_ptr<Layer>* layer) {
-  return CpuLayer::over(parts, description, context_, layer);
+                                const OffloadOptions* offload, std::unique_ptr<Layer>* layer) {
+  return CpuLayer::over(parts, description, offload, context_, layer);
 }
 
 }  // namespace moe::cpu

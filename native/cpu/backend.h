@@ -26,11 +26,12 @@ class CpuBackend final : public Backend {
 #undef MOE_OPERATOR
 
   Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
-  Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
+  Status layer(const LayerDescription& description, const OffloadOptions* offload,
+               std::unique_ptr<Layer>* layer) override;
   std::string weight_layout(const LayerDescription& description) const override;
   Status map_file(int descriptor, std::string path, size_t bytes, std::shared_ptr<MappedFile>* file) override;
   Status stored_layer(const LayerDescription& description, const std::vector<WeightPart>& parts,
-                      std::unique_ptr<Layer>* layer) override;
+                      const OffloadOptions* offload, std::unique_ptr<Layer>* layer) override;
 
  private:
   CpuBackend(const Kernels& kernels, const DeviceOptions& options);

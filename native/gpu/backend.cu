@@ -29,13 +29,14 @@ Status GpuBackend::synchronize() {
 
 Status GpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made;
-  MOE_TRY(GpuPackedExperts::create(weights, runtime(), &made));
+  MOE_TRY(GpuPackedExperts::create(weights, {}, runtime(), &made));
   *packed = std::move(made);
   return {};
 }
 
-Status GpuBackend::layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) {
-  return GpuLayer::create(description, context_, layer);
+Status GpuBackend::layer(const LayerDescription& description, const OffloadOptions* offload,
+                         std::unique_ptr<Layer>* layer) {
+  return GpuLayer::create(description, offload, context_, layer);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

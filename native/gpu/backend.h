@@ -31,7 +31,8 @@ class GpuBackend : public Backend {
 #undef MOE_OPERATOR
 
   Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
-  Status layer(const LayerDescription& description, std::unique_ptr<Layer>* layer) override;
+  Status layer(const LayerDescription& description, const OffloadOptions* offload,
+               std::unique_ptr<Layer>* layer) override;
 
  private:
   Runtime& runtime() { return *context_.runtime; }

@@ -9,7 +9,7 @@ describe("help", () => {
     const { exitCode, stdout, stderr } = await runCli(args);
     expect(exitCode).toBe(0);
     expect(stderr).toBe("");
-    for (const command of ["info", "inspect", "run", "quantize", "verify", "demo"])
+    for (const command of ["info", "inspect", "run", "quantize", "verify", "offload-trace", "demo"])
       expect(stdout).toMatch(new RegExp(`^ {2}${command} `, "m"));
   });
 
@@ -30,6 +30,7 @@ describe("help", () => {
       ],
     ],
     ["verify", ["--device NAME", "--filter TEXT", "--json"]],
+    ["offload-trace", ["offload-trace FILE ", "--slots N", "--experts N", "--chart FILE", "--json"]],
     ["quantize", ["quantize DIR --format FORMAT --out DIR2", "--scale HOW", "--resume", "--overwrite"]],
     ["demo", ["--verbose"]],
   ])("of %s names its options", async (command, options) => {
@@ -50,7 +51,10 @@ test.each(["--version", "-V"])("%s prints the version of package.json", async (o
 
 describe("a wrong command line gets a short help and exit code 2", () => {
   test.each([
-    [["frobnicate"], /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, demo/],
+    [
+      ["frobnicate"],
+      /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, offload-trace, demo/,
+    ],
     [["--frobnicate"], /unknown option "--frobnicate"/],
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
     [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],

@@ -22,7 +22,7 @@ class KeptStates {
         y_(draw(plain_format(x), tokens, description.hidden)),
         ids_(draw(kF32Format, tokens, description.gating.top_k)),
         weights_(draw(kF32Format, tokens, description.gating.top_k)) {
-    MOE_CHECK(backend.layer(description, &layer_).ok());
+    MOE_CHECK(backend.layer(description, nullptr, &layer_).ok());
     set_weights();
   }
 

@@ -72,7 +72,7 @@ describe("npm run test:faults", () => {
 
   test("goes through every phase on both devices", () => {
     const sweeps = runScript("scripts/faults.mjs", ["--list"]).stdout;
-    for (const phase of ["load", "create", "forward", "capture", "data"]) {
+    for (const phase of ["load", "create", "forward", "offload", "capture", "data"]) {
       for (const device of ["cpu", "simt"]) expect(sweeps).toContain(`${device} ${phase}, memory: one`);
     }
   });

@@ -87,6 +87,18 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   const deep = api.MoeLayer.create(hierarchical as Options);
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
 
+  // `reference` has no offload.
+  const simt = api.openDevice("simt");
+  const onSimt = (...shape: number[]) => simt.zeros(shape, "f32");
+  const offloaded = {
+    ...sizes,
+    device: simt,
+    router: onSimt(E, H),
+    experts: { gate: onSimt(E, 2, H), up: onSimt(E, 2, H), down: onSimt(E, H, 2) },
+    offload: { slots: 2, policy: "lru", pinned: [1], onMiss: "load" },
+  };
+  const offloading = api.MoeLayer.create(offloaded as Options).offload as api.ExpertOffload;
+
   const file = join(directory, "tensors.safetensors");
   const tensors = { x: { dtype: "U8", shape: [1], data: Uint8Array.of(1) } } as const;
   await writeSafetensors(file, tensors);
@@ -340,6 +352,12 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       ],
     },
     {
+      name: "MoeLayer.create with offload",
+      args: [],
+      call: api.MoeLayer.create,
+      valid: [offloaded, { ...offloaded, offload: { bytes: 2 ** 20 } }],
+    },
+    {
       name: "MoeLayer.load",
       args: [join(directory, "none")],
       call: (...args) => api.MoeLayer.load(...(args as LoadArguments)).catch(noModel),
@@ -347,6 +365,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
         { layer: 0, device, dtype: "f32", cache: false, onProgress: () => {}, signal: transfer.signal },
         { layer: 0, device, cache: { folder: directory, copy: true } },
         { layer: 0, device, dtype: "int8", quantize: { scale: "least_squares" } },
+        { layer: 0, device, offload: { slots: 2, policy: "lru", pinned: [1], onMiss: "load" } },
       ],
     },
     {
@@ -442,6 +461,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "Tensor.rows", args: [1, 3], call: x.rows.bind(x) },
     { name: "MoeLayer.routerLogits", args: [floats(T, H)], call: noisy.routerLogits.bind(noisy) },
     { name: "MoeLayer.groupLogits", args: [floats(T, H)], call: deep.groupLogits.bind(deep) },
+    { name: "ExpertOffload.prefetch", args: [[0, 1]], call: offloading.prefetch.bind(offloading) },
     { name: "MoeLayer.setSelectionBias", args: [floats(E)], call: biased.setSelectionBias.bind(biased) },
   ];
 
@@ -451,6 +471,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     await checkpoint.close();
     await openedGguf.close();
     await split.close();
+    simt.dispose();
   };
   return { calls, close };
 }

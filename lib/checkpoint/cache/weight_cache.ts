@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import type { WeightParts } from "../../core/backend.js";
+import type { OffloadRule, WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { isMoeError } from "../../core/errors.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
@@ -118,12 +118,18 @@ class WeightCache {
     this.#copies = copies;
   }
 
-  /** The layer from the file; undefined if there is none that fits. */
-  async load(signal: AbortSignal | undefined): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
+  /**
+   * The layer from the file; undefined if there is none that fits.
+   * @param offload which experts are resident, if the file is mapped; by default all are.
+   */
+  async load(
+    signal: AbortSignal | undefined,
+    offload?: OffloadRule,
+  ): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
     if (!this.#supported) return undefined;
     try {
       await using file = await this.#open(signal);
-      const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file);
+      const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file, offload);
       return { parts, cacheStatus: { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } };
     } catch (error) {
       if (!isMoeError(error)) throw error;
@@ -149,6 +155,11 @@ class WeightCache {
     }
   }
 
+  /** Why {@link load} found nothing. */
+  get whyNotUsed(): string {
+    return this.#whyNotUsed;
+  }
+
   get #supported(): boolean {
     return this.#origin.layout !== "";
   }
@@ -165,9 +176,9 @@ class WeightCache {
   }
 
   /** The layer over the mapped file. The device checks the weights before it first uses them. */
-  #map(file: SafetensorsFile): LayerParts {
+  #map(file: SafetensorsFile, offload: OffloadRule | undefined): LayerParts {
     const whole = this.#device.backend.mapFile(file.descriptor, this.#path, endOf(file));
-    return this.#over(whole, file, file.tensors.keys());
+    return this.#over(whole, file, file.tensors.keys(), offload);
   }
 
   /** The layer over a copy of the file, checked. */
@@ -196,14 +207,14 @@ class WeightCache {
   }
 
   /** The layer over parts of `whole`, which holds the file's bytes at their places. Frees the handle. */
-  #over(whole: TensorHandle, file: SafetensorsFile, names: Iterable<string>): LayerParts {
+  #over(whole: TensorHandle, file: SafetensorsFile, names: Iterable<string>, offload?: OffloadRule): LayerParts {
     const parts = Object.create(null) as Record<string, TensorHandle>;
     try {
       for (const name of names) {
         const { byteOffset, byteLength } = file.info(name);
         parts[name] = whole.view([byteLength], byteOffset);
       }
-      return new LayerParts(this.#device, this.#description, { stored: parts });
+      return new LayerParts(this.#device, this.#description, { stored: parts, offload });
     } finally {
       for (const handle of [whole, ...Object.values(parts)]) handle.free();
     }

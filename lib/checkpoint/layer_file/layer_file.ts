@@ -1,9 +1,11 @@
 import type { ExpertRange } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
+import type { Read } from "../../core/options.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
 import { checkBank } from "../../layer/description/bank.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
+import { type offloadOption, offloadRule } from "../../layer/offload.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { tensorLocator } from "../locate_tensors.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
@@ -73,10 +75,14 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
 export interface LayerFileOptions extends LoadWeightOptions, DescriptionOptions {
   readonly device: Device;
   readonly bank?: ExpertRange | undefined;
+  readonly offload?: Read<typeof offloadOption> | undefined;
 }
 
 /** Loads the layer of a layer file onto a device; throws as {@link openLayerFile}. */
-export async function loadLayerFile(path: string, { device, bank, ...options }: LayerFileOptions): Promise<LayerParts> {
+export async function loadLayerFile(
+  path: string,
+  { device, bank, offload, ...options }: LayerFileOptions,
+): Promise<LayerParts> {
   await using file = await SafetensorsFile.open(path, { signal: options.signal });
   const { config, tensors } = readLayer(file);
   const experts = checkBank(bank, config.numExperts);
@@ -89,7 +95,8 @@ export async function loadLayerFile(path: string, { device, bank, ...options }: 
     fileOf: async () => file,
   });
   const source = { configPath: path, config, tensors, bank: experts, locate };
-  return await loadWeights(source, device, await describeSource(source, options), options);
+  const description = await describeSource(source, options);
+  return await loadWeights(source, device, description, options, offloadRule(offload, experts));
 }
 
 /** What a file's layer computes, and which tensors are its weights. */

@@ -17,6 +17,11 @@ import { ForwardState, type Slots } from "./forward_state.js";
 import { stages } from "./stages/list.js";
 import { StoredWeights } from "./stored_weights.js";
 
+/** Refuses offload: experts are JavaScript arrays, which are always in memory. */
+export function noOffload(): MoeError {
+  return new MoeError("UNSUPPORTED_OPERATION", "offload: reference has all experts in JavaScript's memory");
+}
+
 /** One layer. Nothing is rounded between the stages of a forward. */
 export class ReferenceLayer implements LayerHandle {
   readonly #stream: Stream;
@@ -88,6 +93,16 @@ export class ReferenceLayer implements LayerHandle {
 
   capture(...forward: Parameters<ReferenceLayer["forward"]>): CapturedHandle {
     return { replay: () => this.forward(...forward), free: () => {} };
+  }
+
+  readonly offloadSlots = 0;
+
+  prefetch(): never {
+    throw noOffload();
+  }
+
+  async offloadStats(): Promise<never> {
+    throw noOffload();
   }
 
   async stageTimes(): Promise<StageTimes> {

@@ -82,6 +82,8 @@ struct LayerDescription {
   bool gate_apart(const ExpertFormats& experts) const {
     return is_gated(activation) && (separate_gate || experts.gate != experts.up);
   }
+  // The group with the bank's experts.
+  static constexpr size_t kBankGroup = 0;
   // One group, or the bank's experts and behind them, as in the order of rows, the shared ones apart.
   std::vector<ExpertGroup> groups() const {
     if (shared_experts == 0 || !formats.shared) return {{{0, all_experts()}, formats.experts()}};

@@ -21,10 +21,18 @@ Status CpuLayer::create(const LayerDescription& description, Context& context, s
   return {};
 }
 
-Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
-                      std::unique_ptr<Layer>* layer) {
+Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescription& description,
+                      const OffloadOptions* offload, Context& context, std::unique_ptr<Layer>* layer) {
   std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
   MOE_TRY(made->weights_.borrow(parts));
+  if (offload != nullptr) {
+    OffloadOptions options = *offload;
+    const std::vector<const CpuPackedExperts*> matrices = made->weights_.bank_matrices();
+    const MappedFile* file = made->weights_.file();
+    if (file == nullptr) return {Code::unsupported_operation, "offload: expected weights in a mapped file"};
+    MOE_TRY(resolve_slots(description.bank.count, Offload::expert_bytes(matrices), &options));
+    made->offload_.emplace(description.bank.count, options, matrices, *file);
+  }
   *layer = std::move(made);
   return {};
 }
@@ -43,7 +51,32 @@ Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }
 
+Status CpuLayer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+  if (offload_) MOE_TRY(check_captured(offload_->residency()));
+  return Layer::capture(stages, forward, captured);
+}
+
+Status CpuLayer::prefetch(const std::vector<int32_t>& experts) {
+  if (!offload_) return Layer::prefetch(experts);
+  const Status status = guarded([&]() -> Status {
+    MOE_TRY(weights_.check_file());
+    offload_->prefetch(experts);
+    return {};
+  });
+  if (!status.ok()) offload_->forget();
+  return status;
+}
+
 Status CpuLayer::run(Stages stages, const LayerForward& f) {
+  if (!offload_) return run_chunks(stages, f);
+  MOE_TRY(check_offloaded(stages));
+  // Also if it throws: then nothing is known to be resident.
+  const Status status = guarded([&] { return run_chunks(stages, f); });
+  if (!status.ok() && !status.in_data()) offload_->forget();
+  return status;
+}
+
+Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
   const LayerDescription& d = description();
   MOE_TRY(weights_.check_file());
   LayerTokens tokens;
@@ -63,7 +96,10 @@ Status CpuLayer::run(Stages stages, const LayerForward& f) {
     const LayerTokens part = tokens.part(first, std::min(chunk, tokens.count - first), d);
     PassState own;
     CpuForwardState::Chunk* kept = state == nullptr ? nullptr : &state->chunk(static_cast<size_t>(first / chunk));
-    Pass pass(context_, d, weights_, part, stages, kept == nullptr ? own : kept->state);
+    std::optional<OffloadedPass> offloaded;
+    if (offload_) offloaded.emplace(*offload_);
+    Pass pass(context_, d, weights_, part, stages, kept == nullptr ? own : kept->state,
+              offloaded ? &*offloaded : nullptr);
     Status status = pass.run(times, kept == nullptr ? nullptr : &kept->memory.emplace_back());
     if (!status.ok() && !status.in_data()) return status;
     if (data_error.ok()) data_error = std::move(status);

@@ -2,18 +2,21 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cpu/layer/layer_weights.h"
+#include "cpu/layer/offload.h"
 
 namespace moe::cpu {
 
 class CpuLayer final : public Layer {
  public:
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
-  // Reads the parts() of another layer in place; its weights cannot be set.
-  static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description, Context& context,
-                     std::unique_ptr<Layer>* layer);
+  // Reads the parts() of another layer in place; its weights cannot be set. With `offload`, which may be null, they
+  // must be a file's.
+  static Status over(const std::vector<WeightPart>& parts, const LayerDescription& description,
+                     const OffloadOptions* offload, Context& context, std::unique_ptr<Layer>* layer);
 
   Status set_router(const WeightView& weight, const MatrixView& bias) override;
   Status set_selection_bias(const MatrixView& bias) override;
@@ -21,8 +24,12 @@ class CpuLayer final : public Layer {
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
+  Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
+  int64_t offload_slots() const override { return offload_ ? offload_->residency().slots() : 0; }
+  Status prefetch(const std::vector<int32_t>& experts) override;
+  OffloadStats offload_stats() const override { return offload_ ? offload_->stats() : OffloadStats{}; }
   StageTimes stage_times() const override { return times_; }
-  size_t bytes() const override { return weights_.bytes(); }
+  size_t bytes() const override { return weights_.bytes() - (offload_ ? offload_->absent_bytes() : 0); }
   std::vector<WeightPart> parts() override { return weights_.parts(); }
   std::vector<uint64_t> checksums() override { return weights_.checksums(); }
 
@@ -31,7 +38,10 @@ class CpuLayer final : public Layer {
       : Layer(description), context_(context), weights_(description, context) {}
 
   Context& context_;
+  Status run_chunks(Stages stages, const LayerForward& forward);
+
   LayerWeights weights_;
+  std::optional<Offload> offload_;
   StageTimes times_;
 };
 

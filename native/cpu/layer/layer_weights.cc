@@ -111,6 +111,15 @@ Status LayerWeights::borrow(const std::vector<WeightPart>& parts) {
   return {};
 }
 
+std::vector<const CpuPackedExperts*> LayerWeights::bank_matrices() const {
+  const Group& group = groups[LayerDescription::kBankGroup];
+  std::vector<const CpuPackedExperts*> matrices;
+  for (const auto* matrix : {&group.multiplier, &group.gate, &group.gate_up, &group.down}) {
+    if (*matrix != nullptr) matrices.push_back(matrix->get());
+  }
+  return matrices;
+}
+
 Status LayerWeights::check_against(const WeightPart& sums) {
   const size_t expected = checksum_count() * sizeof(uint64_t);
   if (sums.file == nullptr || sums.bytes != expected) {

@@ -29,6 +29,11 @@ class LayerWeights {
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
+  // Those of the bank's experts, in the order of their products.
+  std::vector<const CpuPackedExperts*> bank_matrices() const;
+  // Null if the weights are not in a file with checksums.
+  const MappedFile* file() const { return file_; }
+
   // Bytes so far.
   size_t bytes() const { return bytes_; }
   std::vector<WeightPart> parts() const;
@@ -76,7 +81,6 @@ class LayerWeights {
   std::vector<ValuesPart> values_parts_;
   Context& context_;
   bool borrowed_ = false;
-  // Null if the weights are not in a file with checksums.
   MappedFile* file_ = nullptr;
   // Of the matrices, by the order of the parts, and of the values.
   std::deque<CheckedPart> checked_matrices_, checked_values_;

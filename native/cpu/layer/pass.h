@@ -5,6 +5,7 @@
 
 #include "cpu/gemm/product.h"
 #include "cpu/layer/layer_weights.h"
+#include "cpu/layer/offload.h"
 #include "cpu/layer/pass_state.h"
 
 namespace moe::cpu {
@@ -64,9 +65,10 @@ struct StageMemory {
 
 class Pass {
  public:
-  // `state` holds what the stages of earlier passes over these tokens have left.
+  // `state` holds what the stages of earlier passes over these tokens have left. `offload` is null if all experts stay
+  // in memory.
   Pass(Context& context, const LayerDescription& layer, const LayerWeights& weights, const LayerTokens& tokens,
-       Stages stages, PassState& state)
+       Stages stages, PassState& state, OffloadedPass* offload)
       : context(context),
         kernels(context.kernels),
         layer(layer),
@@ -74,7 +76,8 @@ class Pass {
         tokens(tokens),
         stages(stages),
         slots(layer.slots(tokens.choices)),
-        state(state) {}
+        state(state),
+        offload(offload) {}
 
   // What the stages leave lies in `kept`, or where that is null in the workspace, until the next operator.
   Status run(StageTimes& times, Buffer* kept);
@@ -102,19 +105,23 @@ class Pass {
   // Calls store(tile, panel, c) for every tile and panel of x times the weights; see run_product().
   template <class Store>
   Status multiply(const Operand& operand, const TiledRows& x, Store&& store) {
-    MOE_TRY(operand.weights.check(x.tiles));
-    return run_product(context,
-                       {.kernels = &kernels,
-                        .gemm = &operand.gemm,
-                        .weights = &operand.weights,
-                        .x = x.data,
-                        .x_row_bytes = x.row_bytes,
-                        .row_scales = operand.weights.inputs().tokens().coded() ? x.scales : nullptr,
-                        .bias = operand.bias,
-                        .bias_stride = operand.bias_stride,
-                        .tiles = &x.tiles,
-                        .plan = {}},
-                       store);
+    const auto product = [&](const std::vector<RowTile>& tiles) -> Status {
+      MOE_TRY(operand.weights.check(tiles));
+      return run_product(context,
+                         {.kernels = &kernels,
+                          .gemm = &operand.gemm,
+                          .weights = &operand.weights,
+                          .x = x.data,
+                          .x_row_bytes = x.row_bytes,
+                          .row_scales = operand.weights.inputs().tokens().coded() ? x.scales : nullptr,
+                          .bias = operand.bias,
+                          .bias_stride = operand.bias_stride,
+                          .tiles = &tiles,
+                          .plan = {}},
+                         store);
+    };
+    const bool offloaded = offload != nullptr && offload->includes(operand.weights);
+    return offloaded ? offload->run_rounds(x.tiles, product) : product(x.tiles);
   }
   // The same, stored as a matrix [rows, outputs].
   Status multiply(const Operand& operand, const TiledRows& x, float* results);
@@ -130,6 +137,7 @@ class Pass {
   const Stages stages;
   const int64_t slots;  // per token: its choices and the shared experts
   PassState& state;
+  OffloadedPass* const offload;
   // An error found in the data, reported after the pass.
   Status data_error;
   std::atomic<int64_t> non_finite_rows{0};

@@ -39,6 +39,7 @@ Status run(Pass& pass) {
                                .tokens_per_expert = nullptr,
                                .token_of_row = pass.state.token_of_row,
                                .row_of_slot = pass.state.row_of_slot});
+  if (pass.offload != nullptr) MOE_TRY(pass.offload->begin(pass.state.offsets));
   if (pass.layer.weight_on == WeightPlace::input) weigh_rows(pass);
   return {};
 }

@@ -1,5 +1,6 @@
 #include "cpu/runtime/mapping.h"
 
+#include <algorithm>
 #include <utility>
 
 #if !defined(_WIN32)
@@ -22,6 +23,8 @@ Status Mapping::open(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
 
 Mapping::~Mapping() = default;
 Status Mapping::check(bool*) { return {}; }
+void Mapping::ask(const void*, size_t) const {}
+void Mapping::drop(const void*, size_t) const {}
 Status Mapping::damaged(const std::string&) const { return {}; }
 
 #else
@@ -36,6 +39,21 @@ int64_t modified(const struct stat& file) {
 #endif
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
+
+// Linux reads ahead no more than this at a time where a disk does not say otherwise.
+constexpr uintptr_t kReadAhead = 128 * 1024;
+
+// The whole pages that some bytes touch.
+struct Pages {
+  uintptr_t begin, end;
+
+  Pages(const void* data, size_t bytes) {
+    static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto first = reinterpret_cast<uintptr_t>(data);
+    begin = first / page * page;
+    end = (first + bytes + page - 1) / page * page;
+  }
+};
 
 Status cannot_map(size_t bytes) {
   return {Code::out_of_memory, "cannot map " + std::to_string(bytes) + " bytes of a file: " + std::strerror(errno)};
@@ -77,6 +95,19 @@ Status Mapping::check(bool* written) {
   *written = modified(file) != modified_;
   modified_ = modified(file);
   return {};
+}
+
+void Mapping::ask(const void* data, size_t bytes) const {
+  const Pages pages(data, bytes);
+  for (uintptr_t at = pages.begin; at < pages.end; at += kReadAhead) {
+    madvise(reinterpret_cast<void*>(at), std::min(kReadAhead, pages.end - at), MADV_WILLNEED);
+  }
+}
+
+// Pages on the edges may hold bytes of others, which are read again where they are needed.
+void Mapping::drop(const void* data, size_t bytes) const {
+  const Pages pages(data, bytes);
+  madvise(reinterpret_cast<void*>(pages.begin), pages.end - pages.begin, MADV_DONTNEED);
 }
 
 Status Mapping::damaged(const std::string& what) const {

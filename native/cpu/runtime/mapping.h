@@ -28,6 +28,8 @@ class Mapping final : public MappedFile {
 
   char* data() const override { return static_cast<char*>(data_); }
   Status check(bool* written) override;
+  void ask(const void* data, size_t bytes) const override;
+  void drop(const void* data, size_t bytes) const override;
   Status damaged(const std::string& what) const override;
 
  private:

@@ -9,8 +9,8 @@ struct PlainWeights {
   using Row = const T*;
   using Run = Vector<T, kFmaRun>;
 
-  __device__ static Row row(const GemmArguments& a, int expert, int64_t row) {
-    return reinterpret_cast<const T*>(packed_expert(a, expert) + row * a.packed.pitch);
+  __device__ static Row row(const GemmArguments& a, int place, int64_t row) {
+    return reinterpret_cast<const T*>(packed_matrix(a, place) + row * a.packed.pitch);
   }
   __device__ static void load(Row row, int k, Run& run) { load_elements(row + k, run); }
   __device__ static void convert(Row, const Run& run, float (&values)[kFmaRun]) {

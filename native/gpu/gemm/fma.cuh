@@ -4,7 +4,7 @@
 // A format provides a class Weights:
 //   Row                           a row of an expert's packed matrix
 //   Run                           kFmaRun of its codes and their scales, as they are in memory
-//   row(arguments, expert, row)   returns a Row
+//   row(arguments, place, row)    returns a Row
 //   load(row, k, run)             loads a Run from element k of the row on, a multiple of kFmaRun
 //   convert(row, run, values)     converts a Run of that row to float32
 //   prepare(arguments)            optional: called once by all threads of a block, ends with a barrier
@@ -102,7 +102,7 @@ class FmaTile {
     x_ = x_row() < rows.rows && x_depth(0) < kFmaDepth ? source_row<float>(a_, rows.first_row + x_row()) : nullptr;
     const int64_t row = static_cast<int64_t>(column_tile) * kTile.columns + weight_row();
     has_weight_ = row < a_.packed.rows;
-    if (has_weight_) weight_ = Weights::row(a_, rows.expert, row);
+    if (has_weight_) weight_ = Weights::row(a_, rows.place, row);
   }
 
   // Rows of x are padded to whole vectors, but only the first `columns` elements count. Packed rows end in zeros.

@@ -40,8 +40,8 @@ struct QuantizedWeights {
     }
   }
 
-  __device__ static Row row(const GemmArguments& a, int expert, int64_t row) {
-    return {&a, packed_expert(a, expert), static_cast<int>(row)};
+  __device__ static Row row(const GemmArguments& a, int place, int64_t row) {
+    return {&a, packed_matrix(a, place), static_cast<int>(row)};
   }
 
   __device__ static void load(const Row& row, int k, Run& run) {

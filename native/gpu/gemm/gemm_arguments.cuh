@@ -22,7 +22,7 @@ struct GemmArguments {
   GemmInput input;
   int64_t x_pitch;     // elements
   int columns;         // K
-  const void* weight;  // packed.bytes per expert
+  const void* weight;  // packed.bytes per place
   gpu::PackedMatrix packed;
   WeightFormat format;  // of the weights; its name is in the host's memory
   const TileMapHeader* map;
@@ -58,9 +58,9 @@ __device__ __forceinline__ void finish_staged(const GemmArguments& a, const RowT
   __syncthreads();
 }
 
-// The packed matrix of an expert.
-__device__ __forceinline__ const char* packed_expert(const GemmArguments& a, int expert) {
-  return static_cast<const char*>(a.weight) + expert * a.packed.bytes;
+// The packed matrix at a place; see RowTile.
+__device__ __forceinline__ const char* packed_matrix(const GemmArguments& a, int place) {
+  return static_cast<const char*>(a.weight) + place * a.packed.bytes;
 }
 
 // Calls use(row tile, column tile) for each of this block's tiles.

@@ -55,7 +55,7 @@ class MmaTile {
     const int64_t first_row = static_cast<int64_t>(column_tile) * kTile.columns;
     const int64_t left = a_.packed.rows - first_row;
     weight_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
-    weight_ = packed_expert(a_, rows.expert) + first_row * a_.packed.pitch;
+    weight_ = packed_matrix(a_, rows.place) + first_row * a_.packed.pitch;
   }
 
   // Enqueues the copies of stage `k` of K. What lies outside x or the weights becomes zeros; packed rows are padded to

@@ -56,7 +56,7 @@ class Tile {
     clear(sums_);
     if (rows.expert >= 0) {
       x_.find(gemm, rows);
-      packed_ = packed_expert(gemm, rows.expert);
+      packed_ = packed_matrix(gemm, rows.place);
       first_row_ = static_cast<int64_t>(column_tile) * kTile.columns;
       const int64_t left = gemm.packed.padded_rows - first_row_;
       packed_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;

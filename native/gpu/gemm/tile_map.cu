@@ -16,6 +16,7 @@ constexpr int kMaxThreads = 1024;
 // the last expert's.
 struct Arguments {
   const int* offsets;
+  const int* places;  // see MappedExperts
   TileMapHeader* map;
   int* first_rows;   // [ranges + 1]
   int* first_tiles;  // [ranges + 1]
@@ -24,7 +25,8 @@ struct Arguments {
   int rows;
   int tile_rows;
   int first_expert;            // of the group
-  int first_range, end_range;  // with tiles
+  int first_range, end_range;  // its own
+  bool others;                 // see MappedExperts
 };
 
 struct Shared {
@@ -62,6 +64,21 @@ __device__ void check_offsets(const Arguments& a, Shared& shared) {
   report_id(a.error, bad, a.offsets[bad]);
 }
 
+// The expert of a range, among those of the group, or -1 if there is none.
+__device__ int expert_of(const Arguments& a, int range) {
+  return 1 <= range && range <= a.experts ? range - 1 - a.first_expert : -1;
+}
+
+__device__ int place_of(const Arguments& a, int range) {
+  const int expert = expert_of(a, range);
+  return expert < 0 || a.places == nullptr ? expert : a.places[expert];
+}
+
+// Of a range of the group.
+__device__ bool is_mapped(const Arguments& a, int range) {
+  return expert_of(a, range) < 0 ? a.others : place_of(a, range) >= 0;
+}
+
 // Runs in one block.
 MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
   Shared& shared = ptx::shared<Shared>();
@@ -74,7 +91,7 @@ MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
   for (int base = 0; base < ranges; base += threads) {
     const int range = base + thread;
     int tiles = 0;
-    if (a.first_range <= range && range < a.end_range) {
+    if (a.first_range <= range && range < a.end_range && is_mapped(a, range)) {
       const int rows = a.first_rows[range + 1] - a.first_rows[range];
       tiles = rows / a.tile_rows + (rows % a.tile_rows != 0);
     }
@@ -100,20 +117,21 @@ MOE_KERNEL(tile_map_kernel, (kMaxThreads), const Arguments a) {
     }
     const int first_row = a.first_rows[range] + (tile - a.first_tiles[range]) * a.tile_rows;
     const int left = a.first_rows[range + 1] - first_row;
-    const bool has_expert = 1 <= range && range <= a.experts;
-    tiles[tile] = {has_expert ? range - 1 - a.first_expert : -1, first_row, left < a.tile_rows ? left : a.tile_rows, 0};
+    tiles[tile] = {expert_of(a, range), first_row, left < a.tile_rows ? left : a.tile_rows, place_of(a, range)};
   }
 }
 
 }  // namespace
 
-Status launch_tile_map(const DividedRows& divided, const ExpertRange& group, int tile_rows, void* map,
+Status launch_tile_map(const DividedRows& divided, const MappedExperts& mapped, int tile_rows, void* map,
                        gpu::IdError* error, int max_threads, Stream stream) {
   const auto [offsets, experts, rows] = divided;
+  const ExpertRange& group = mapped.group;
   auto* header = static_cast<TileMapHeader*>(map);
   auto* tiles = reinterpret_cast<RowTile*>(header + 1);
   auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
   const Arguments arguments{.offsets = offsets,
+                            .places = mapped.places,
                             .map = header,
                             .first_rows = first_rows,
                             .first_tiles = first_rows + gpu::row_ranges(experts) + 1,
@@ -123,7 +141,8 @@ Status launch_tile_map(const DividedRows& divided, const ExpertRange& group, int
                             .tile_rows = tile_rows,
                             .first_expert = static_cast<int>(group.first),
                             .first_range = group.first == 0 ? 0 : static_cast<int>(group.first) + 1,
-                            .end_range = static_cast<int>(group.end() + (group.end() == experts ? 2 : 1))};
+                            .end_range = static_cast<int>(group.end() + (group.end() == experts ? 2 : 1)),
+                            .others = mapped.others};
   const int threads = max_threads < kMaxThreads ? max_threads : kMaxThreads;
   return launch("tile_map", tile_map_kernel, dim3(1), dim3(threads), 0, stream, arguments);
 }

@@ -21,10 +21,20 @@ struct DividedRows {
   int64_t rows;
 };
 
-// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes, with tiles of `tile_rows`. It has the rows
-// of `group`, whose first expert is 0 in the map. Rows before the first expert's and after the last's go to the groups
-// that have these experts.
-Status launch_tile_map(const DividedRows& divided, const ExpertRange& group, int tile_rows, void* map,
+// Whose rows are in a tile map.
+struct MappedExperts {
+  // The first of these experts is 0 in the map. Rows before the first expert's and after the last's go to the groups
+  // that have these experts.
+  ExpertRange group;
+  // [group.count]: where an expert's matrix is among those in memory, -1 if its rows are not in the map. Null: all are,
+  // and their matrices in order.
+  const int* places = nullptr;
+  // Whether the group's rows without an expert are in the map.
+  bool others = true;
+};
+
+// Enqueues the building of a tile map, into memory of gpu::tile_map_bytes, with tiles of `tile_rows`.
+Status launch_tile_map(const DividedRows& divided, const MappedExperts& mapped, int tile_rows, void* map,
                        gpu::IdError* error, int max_threads, Stream stream);
 
 __device__ __forceinline__ const RowTile* row_tiles(const TileMapHeader* map) {
@@ -49,7 +59,7 @@ __device__ __forceinline__ TilePosition tile_position(int64_t index, int row_til
 
 __device__ __forceinline__ RowTile load_row_tile(const TileMapHeader* map, int index) {
   const uint4 words = ptx::ld_global_128(row_tiles(map) + index);
-  return {static_cast<int>(words.x), static_cast<int>(words.y), static_cast<int>(words.z), 0};
+  return {static_cast<int>(words.x), static_cast<int>(words.y), static_cast<int>(words.z), static_cast<int>(words.w)};
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -11,7 +11,7 @@ struct alignas(16) RowTile {
   int expert;  // -1: rows without an expert, whose results are zeros
   int first_row;
   int rows;
-  int unused;
+  int place;  // the expert's, among those in memory
 };
 
 // In memory: the TileMapHeader; room for max_row_tiles RowTiles, of which the first `count` are valid; and two tables

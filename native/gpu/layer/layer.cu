@@ -1,12 +1,25 @@
 #include "gpu/layer/layer.h"
 
+#include <optional>
+
 #include "gpu/layer/forward_state.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-Status GpuLayer::create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer) {
+Status GpuLayer::create(const LayerDescription& description, const OffloadOptions* offload, Context& context,
+                        std::unique_ptr<Layer>* layer) {
   std::unique_ptr<GpuLayer> made(new GpuLayer(description, context));
-  MOE_TRY(LayerWeights::create(description, *context.runtime, &made->weights_));
+  Runtime& runtime = *context.runtime;
+  if (offload == nullptr) {
+    MOE_TRY(LayerWeights::create(description, {}, runtime, &made->weights_));
+  } else {
+    OffloadOptions options = *offload;
+    int64_t expert_bytes = 0;
+    MOE_TRY(Offload::resolve(description, runtime.traits(), &options, &expert_bytes));
+    const OffloadedExperts offloaded{.experts = description.bank.count, .places = options.slots};
+    MOE_TRY(LayerWeights::create(description, offloaded, runtime, &made->weights_));
+    MOE_TRY(Offload::create(description, options, expert_bytes, *made->weights_, runtime, &made->offload_));
+  }
   MOE_TRY(StageClock::create(*context.runtime, &made->clock_));
   *layer = std::move(made);
   return {};
@@ -29,6 +42,7 @@ Status GpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   MOE_TRY(runtime().use());
+  if (offload_ != nullptr) offload_->forget();
   return weights_->set_expert(expert, weights);
 }
 
@@ -63,7 +77,8 @@ Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerP
                   .errors = target.errors,
                   .non_finite_rows = context_.errors.non_finite_rows(),
                   .traits = runtime().traits(),
-                  .stream = target.stream};
+                  .stream = target.stream,
+                  .offload = target.offload};
   MOE_TRY(mark(0));
   for (size_t i = 0; i < stages.size(); ++i) {
     MOE_TRY(run_stage(stages[i], pass));
@@ -74,8 +89,19 @@ Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerP
 
 std::unique_ptr<ForwardState> GpuLayer::new_state() { return std::make_unique<GpuForwardState>(runtime()); }
 
+Status GpuLayer::prefetch(const std::vector<int32_t>& experts) {
+  if (offload_ == nullptr) return Layer::prefetch(experts);
+  MOE_TRY(runtime().use());
+  return forgetting([&] { return offload_->prefetch(experts); });
+}
+
 Status GpuLayer::run(Stages stages, const LayerForward& f) {
   MOE_TRY(runtime().use());
+  std::optional<OffloadedPass> offloaded;
+  if (offload_ != nullptr) {
+    MOE_TRY(check_offloaded(stages));
+    offloaded.emplace(*offload_);
+  }
   gpu::LayerPlan planned;
   MOE_TRY(plan(stages, f, &planned));
   GpuForwardState own(runtime());
@@ -85,12 +111,15 @@ Status GpuLayer::run(Stages stages, const LayerForward& f) {
   MOE_TRY(scratch.reserve(planned.workspace_bytes));
   const bool timed = !f.y.absent();
   if (timed) timed_.assign(stages.begin(), stages.end());
-  return enqueue(stages, f, planned,
-                 {.stream = runtime().stream(),
-                  .state = state.pass_state(),
-                  .workspace = scratch.at(0),
-                  .errors = context_.errors,
-                  .clock = timed ? clock_.get() : nullptr});
+  return forgetting([&] {
+    return enqueue(stages, f, planned,
+                   {.stream = runtime().stream(),
+                    .state = state.pass_state(),
+                    .workspace = scratch.at(0),
+                    .errors = context_.errors,
+                    .clock = timed ? clock_.get() : nullptr,
+                    .offload = offloaded ? &*offloaded : nullptr});
+  });
 }
 
 // A graph of one pass's launches, and the memory that they use.
@@ -110,6 +139,7 @@ class GpuLayer::Captured final : public CapturedForward {
     MOE_TRY(state_.reserve(stages, layer_.description(), forward_, plan));
     MOE_TRY(workspace_.reserve(plan.workspace_bytes));
     MOE_TRY(errors_.open());
+    if (layer_.offload_ != nullptr) MOE_TRY(layer_.forgetting([&] { return layer_.offload_->load_all(); }));
     return layer_.runtime().record(
         [&](Stream stream) {
           return layer_.enqueue(stages, forward_, plan,
@@ -136,6 +166,7 @@ class GpuLayer::Captured final : public CapturedForward {
 };
 
 Status GpuLayer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
+  if (offload_ != nullptr) MOE_TRY(check_captured(offload_->residency()));
   auto made = std::make_unique<Captured>(*this, forward);
   MOE_TRY(made->record(stages));
   *captured = std::move(made);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "gpu/layer/offload.h"
 #include "gpu/layer/pass.h"
 #include "gpu/layer/weights.h"
 #include "gpu/runtime/context.h"
@@ -13,7 +14,8 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuLayer : public Layer {
  public:
-  static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
+  static Status create(const LayerDescription& description, const OffloadOptions* offload, Context& context,
+                       std::unique_ptr<Layer>* layer);
 
   Status set_router(const WeightView& weight, const MatrixView& bias) override;
   Status set_selection_bias(const MatrixView& bias) override;
@@ -22,8 +24,12 @@ class GpuLayer : public Layer {
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
+  int64_t offload_slots() const override { return offload_ == nullptr ? 0 : offload_->residency().slots(); }
+  Status prefetch(const std::vector<int32_t>& experts) override;
+  OffloadStats offload_stats() const override { return offload_ == nullptr ? OffloadStats{} : offload_->stats(); }
   StageTimes stage_times() const override;
   size_t bytes() const override { return weights_->bytes(); }
+  size_t host_bytes() const override { return offload_ == nullptr ? 0 : offload_->host_bytes(); }
 
  private:
   class Captured;
@@ -35,16 +41,25 @@ class GpuLayer : public Layer {
     char* workspace;
     DataErrors& errors;
     StageClock* clock;  // null: not timed
+    OffloadedPass* offload = nullptr;
   };
 
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
 
   Runtime& runtime() const { return *context_.runtime; }
   Status plan(Stages stages, const LayerForward& forward, gpu::LayerPlan* plan) const;
+  // Does work that moves experts. If it fails, nothing is known to be on the device.
+  template <class Work>
+  Status forgetting(Work&& work) {
+    Status status = guarded(work);
+    if (!status.ok() && offload_ != nullptr) offload_->forget();
+    return status;
+  }
   Status enqueue(Stages stages, const LayerForward& forward, const gpu::LayerPlan& plan, const Target& target) const;
 
   Context& context_;
   std::unique_ptr<LayerWeights> weights_;
+  std::unique_ptr<Offload> offload_;  // null: all experts are on the device
   std::unique_ptr<StageClock> clock_;
   std::vector<Stage> timed_;  // the stages between the clock's marks
 };

@@ -12,6 +12,8 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+class OffloadedPass;
+
 struct Pass {
   const LayerDescription& layer;
   const LayerWeights& weights;
@@ -23,6 +25,10 @@ struct Pass {
   unsigned long long* non_finite_rows;  // the device's counter; replays add to it too
   const gpu::DeviceTraits& traits;
   Stream stream;
+  // Brings the bank's experts to the device; null if all are there.
+  OffloadedPass* offload = nullptr;
+
+  OffloadedPass* offload_of(size_t group) const { return group == LayerDescription::kBankGroup ? offload : nullptr; }
 };
 
 // Enqueues one stage, which reads what earlier stages left in pass.state and allocates nothing. One file each.

@@ -2,8 +2,17 @@
 
 #include "gpu/gemm/gather_inputs.cuh"
 #include "gpu/gemm/grouped_gemm.cuh"
+#include "gpu/layer/offload.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
+
+Status map_tiles(const Pass& pass, size_t index, const MappedExperts& mapped) {
+  gpu::IdError* error =
+      pass.errors.next({.parameter = "forward: offsets", .what = nullptr, .limit = pass.plan.row_count, .columns = 0});
+  return launch_tile_map({pass.state.offsets.as<int>(), pass.layer.all_experts(), pass.plan.row_count}, mapped,
+                         pass.plan.maps[index].tile_rows, pass.state.tile_maps[index], error, pass.traits.max_threads,
+                         pass.stream);
+}
 
 Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
   const LayerWeights::Product& product = pass.weights.products()[index];
@@ -22,7 +31,8 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
     operands.input.token_error = pass.errors.next(
         {.parameter = "forward: token of row", .what = "a row", .limit = rows.x.shape[0], .columns = 0});
   }
-  if (plan.inputs != gpu::InputUse::as_they_are) {
+  const auto launch = [&]() -> Status {
+    if (plan.inputs == gpu::InputUse::as_they_are) return launch_grouped_gemm(operands, plan.gemm, map, pass.stream);
     // Every row has a token.
     void* gathered = pass.workspace + pass.plan.gathered;
     const bool coded = plan.inputs == gpu::InputUse::coded;
@@ -35,10 +45,17 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
                                   .factors = factors,
                                   .weights = rows.weight_of_row.as<float>()},
                                  *product.weight, plan.gemm, map, pass.traits, pass.stream));
-    operands.input = {.x = gathered, .rows = pass.plan.row_count};
-    if (coded) operands.result.weight_of_row = factors;
-  }
-  return launch_grouped_gemm(operands, plan.gemm, map, pass.stream);
+    GroupedGemmOperands changed = operands;
+    changed.input = {.x = gathered, .rows = pass.plan.row_count};
+    if (coded) changed.result.weight_of_row = factors;
+    return launch_grouped_gemm(changed, plan.gemm, map, pass.stream);
+  };
+  OffloadedPass* offload = pass.offload_of(plan.group);
+  if (offload == nullptr) return launch();
+  return offload->run_rounds([&](const MappedExperts& round) -> Status {
+    MOE_TRY(map_tiles(pass, plan.map, round));
+    return launch();
+  });
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,6 +1,7 @@
 // One of a layer's products in a pass.
 #pragma once
 
+#include "gpu/gemm/tile_map.cuh"
 #include "gpu/layer/pass.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -12,6 +13,9 @@ struct ProductRows {
   TensorView y;
   bool multiplies_y = false;
 };
+
+// Builds tile map `index` of the plan from what sort left.
+Status map_tiles(const Pass& pass, size_t index, const MappedExperts& mapped);
 
 // Computes product `index` of layer_products().
 Status multiply(const Pass& pass, size_t index, const ProductRows& rows);

@@ -1,6 +1,6 @@
 #include "gpu/experts/shared_slots.cuh"
-#include "gpu/gemm/tile_map.cuh"
-#include "gpu/layer/pass.h"
+#include "gpu/layer/offload.h"
+#include "gpu/layer/product.h"
 #include "gpu/routing/sort.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -44,14 +44,12 @@ Status run_sort(const Pass& pass) {
                        .row_of_slot = state.row_of_slot},
                       range, weights, pass.plan.sort, pass.workspace + pass.plan.sort_counts, error, pass.stream));
   for (size_t i = 0; i < pass.plan.maps.size(); ++i) {
-    error = pass.errors.next(
-        {.parameter = "forward: offsets", .what = nullptr, .limit = pass.plan.row_count, .columns = 0});
-    const gpu::TileMapPlan& map = pass.plan.maps[i];
-    MOE_TRY(launch_tile_map({state.offsets.as<int>(), layer.all_experts(), pass.plan.row_count},
-                            pass.plan.groups[map.group].experts, map.tile_rows, state.tile_maps[i], error,
-                            pass.traits.max_threads, pass.stream));
+    const size_t group = pass.plan.maps[i].group;
+    // Experts that come and go have maps of their own for every round.
+    if (pass.offload_of(group) != nullptr) continue;
+    MOE_TRY(map_tiles(pass, i, {.group = pass.plan.groups[group].experts}));
   }
-  return {};
+  return pass.offload == nullptr ? Status() : pass.offload->begin(pass);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

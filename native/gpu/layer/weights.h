@@ -16,12 +16,15 @@ class LayerWeights {
   // One of layer_products() and its weights.
   struct Product {
     gpu::ProductRole role;
+    size_t group;
     ExpertRange experts;
     std::unique_ptr<GpuPackedExperts> weight = nullptr;
     std::unique_ptr<Parameter> bias = nullptr;  // [experts, rows of the product]
   };
 
-  static Status create(const LayerDescription& layer, Runtime& runtime, std::unique_ptr<LayerWeights>* weights);
+  // The bank's experts may be offloaded.
+  static Status create(const LayerDescription& layer, const OffloadedExperts& offloaded, Runtime& runtime,
+                       std::unique_ptr<LayerWeights>* weights);
 
   Status set_router(const WeightView& weight, const MatrixView& bias);
   Status set_selection_bias(const MatrixView& bias);

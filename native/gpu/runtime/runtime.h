@@ -39,6 +39,9 @@ class Runtime {
   Status write(void* device, const void* host, size_t bytes);
   // Device to host, complete on return.
   Status read(void* host, const void* device, size_t bytes);
+  // Pins whole pages of the host's memory, so that Uploads can read them. Takes time.
+  Status pin(void* data, size_t bytes);
+  void unpin(void* data);
   // Waits for all work enqueued so far.
   Status synchronize();
 
@@ -72,6 +75,50 @@ class Scratch {
  private:
   Runtime& runtime_;
   void* data_ = nullptr;
+};
+
+// Host memory that Uploads can read once it is pinned, released at the end of its scope.
+class PinnedMemory {
+ public:
+  explicit PinnedMemory(Runtime& runtime) : runtime_(runtime) {}
+  ~PinnedMemory();
+  PinnedMemory(const PinnedMemory&) = delete;
+  PinnedMemory& operator=(const PinnedMemory&) = delete;
+
+  Status reserve(size_t bytes);
+  // Idempotent.
+  Status pin();
+  char* at(size_t offset) const { return static_cast<char*>(data_) + offset; }
+
+ private:
+  Runtime& runtime_;
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  bool pinned_ = false;
+};
+
+// Copies from pinned memory to the device, in order, beside the enqueued work. All functions only enqueue. Memory that
+// copies read and write must outlive the uploads, which wait for their copies at the end.
+class Uploads {
+ public:
+  static Status create(Runtime& runtime, std::unique_ptr<Uploads>* uploads);
+  ~Uploads();
+  Uploads(const Uploads&) = delete;
+  Uploads& operator=(const Uploads&) = delete;
+
+  Status copy(void* device, const void* host, size_t bytes);
+  // Copies from here on wait for the work enqueued so far.
+  Status after_work();
+  // Sets mark `index` behind the copies so far.
+  Status mark(size_t index);
+  // Work enqueued from here on waits for the copies before mark `index`.
+  Status before_work(size_t index);
+
+ private:
+  struct State;
+  explicit Uploads(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
 };
 
 // Times parts of the enqueued work: marks 0 .. kMarks - 1 are placed between them.

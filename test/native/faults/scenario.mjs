@@ -112,6 +112,20 @@ const phases = {
       return Promise.all(left.map((y) => y.data()));
     },
   },
+  offload: {
+    async prepare() {
+      const device = open();
+      const cache = deviceName === "cpu" && mkdtempSync(join(scratch, "cache-"));
+      const layer = await MoeLayer.load(model, { layer: 0, device, cache, offload: { slots: 1 } });
+      return { device, layer, x: tokensOn(device, layer.description.hiddenSize) };
+    },
+    async act({ layer, x, left }) {
+      left.push(layer.forward(x));
+      layer.offload.prefetch([2]);
+      left.push(layer.forward(left[0]));
+      return Promise.all(left.map((y) => y.data()));
+    },
+  },
   capture: {
     prepare: openedWithLayer,
     async act({ layer, left }) {

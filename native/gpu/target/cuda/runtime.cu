@@ -190,6 +190,19 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
   return state_->downloads.download(host, device, bytes, state_->stream);
 }
 
+Status Runtime::pin(void* data, size_t bytes) {
+  MOE_TRY(use());
+  const Status pinned = cuda_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister");
+  // Not sticky, but cudaGetLastError would attribute it to the next launch.
+  if (!pinned.ok()) cudaGetLastError();
+  return pinned;
+}
+
+void Runtime::unpin(void* data) {
+  cudaSetDevice(state_->device);
+  cudaHostUnregister(data);
+}
+
 Status Runtime::synchronize() {
   MOE_TRY(use());
   return cuda_status(cudaStreamSynchronize(state_->stream), "work enqueued earlier");
@@ -224,6 +237,62 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
 Status Runtime::launch(const Graph& graph) {
   MOE_TRY(use());
   return cuda_status(cudaGraphLaunch(graph.executable, state_->stream), "cudaGraphLaunch");
+}
+
+struct Uploads::State {
+  int device = 0;
+  cudaStream_t work = nullptr;
+  cudaStream_t copies = nullptr;
+  cudaEvent_t worked = nullptr;
+  std::vector<cudaEvent_t> marks;
+
+  ~State() {
+    cudaSetDevice(device);
+    if (copies != nullptr) {
+      cudaStreamSynchronize(copies);
+      cudaStreamDestroy(copies);
+    }
+    if (worked != nullptr) cudaEventDestroy(worked);
+    for (const cudaEvent_t mark : marks) cudaEventDestroy(mark);
+  }
+};
+
+Uploads::Uploads(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Uploads::~Uploads() = default;
+
+Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
+  MOE_TRY(runtime.use());
+  auto state = std::make_unique<State>();
+  MOE_TRY(cuda_status(cudaGetDevice(&state->device), "cudaGetDevice"));
+  state->work = runtime.stream().handle;
+  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->copies, cudaStreamNonBlocking), "cudaStreamCreate"));
+  MOE_TRY(cuda_status(cudaEventCreateWithFlags(&state->worked, cudaEventDisableTiming), "cudaEventCreate"));
+  uploads->reset(new Uploads(std::move(state)));
+  return {};
+}
+
+Status Uploads::copy(void* device, const void* host, size_t bytes) {
+  return cuda_status(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, state_->copies), "cudaMemcpyAsync");
+}
+
+Status Uploads::after_work() {
+  MOE_TRY(cuda_status(cudaEventRecord(state_->worked, state_->work), "cudaEventRecord"));
+  return cuda_status(cudaStreamWaitEvent(state_->copies, state_->worked, 0), "cudaStreamWaitEvent");
+}
+
+// An event that is recorded again does not change what waits for it already.
+Status Uploads::mark(size_t index) {
+  while (state_->marks.size() <= index) {
+    state_->marks.reserve(state_->marks.size() + 1);
+    cudaEvent_t made = nullptr;
+    MOE_TRY(cuda_status(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "cudaEventCreate"));
+    state_->marks.push_back(made);
+  }
+  return cuda_status(cudaEventRecord(state_->marks[index], state_->copies), "cudaEventRecord");
+}
+
+Status Uploads::before_work(size_t index) {
+  return cuda_status(cudaStreamWaitEvent(state_->work, state_->marks[index], 0), "cudaStreamWaitEvent");
 }
 
 struct StageClock::State {

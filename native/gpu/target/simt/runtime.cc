@@ -6,8 +6,10 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "core/host_memory.h"
 #include "gpu/gemm/kernels.h"
@@ -110,6 +112,10 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
   return {};
 }
 
+Status Runtime::pin(void*, size_t) { return {}; }
+
+void Runtime::unpin(void*) {}
+
 Status Runtime::synchronize() { return {}; }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
@@ -122,6 +128,60 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
 
 Status Runtime::launch(const Graph& graph) {
   for (const RecordedLaunch& recorded : graph.recording) MOE_TRY(state_->gpu.launch(recorded.launch));
+  return {};
+}
+
+// Copies take effect when work waits for them, or at once, as asynchronous copies within kernels do.
+struct Uploads::State {
+  struct Copy {
+    void* device;
+    const void* host;
+    size_t bytes;
+  };
+
+  size_t issued() const { return done + copies.size(); }
+  // Makes the first `count` copies take effect.
+  void complete(size_t count) {
+    for (; done < count; ++done) {
+      const Copy& copy = copies.front();
+      std::memcpy(copy.device, copy.host, copy.bytes);
+      copies.pop_front();
+    }
+  }
+
+  bool early = false;
+  std::deque<Copy> copies;  // that have not taken effect
+  size_t done = 0;          // copies before them
+  std::vector<size_t> marks;
+};
+
+Uploads::Uploads(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Uploads::~Uploads() = default;
+
+Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
+  auto state = std::make_unique<State>();
+  state->early = runtime.stream().gpu->options().async == AsyncMode::early;
+  uploads->reset(new Uploads(std::move(state)));
+  return {};
+}
+
+Status Uploads::copy(void* device, const void* host, size_t bytes) {
+  state_->copies.push_back({device, host, bytes});
+  if (state_->early) state_->complete(state_->issued());
+  return {};
+}
+
+// All work that has been enqueued is done.
+Status Uploads::after_work() { return {}; }
+
+Status Uploads::mark(size_t index) {
+  if (index >= state_->marks.size()) state_->marks.resize(index + 1);
+  state_->marks[index] = state_->issued();
+  return {};
+}
+
+Status Uploads::before_work(size_t index) {
+  state_->complete(state_->marks[index]);
   return {};
 }
 

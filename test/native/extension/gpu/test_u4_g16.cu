@@ -24,8 +24,8 @@ struct Weights {
     uint8_t zero;
   };
 
-  __device__ static Row row(const GemmArguments& a, int expert, int64_t row) {
-    const char* packed = packed_expert(a, expert);
+  __device__ static Row row(const GemmArguments& a, int place, int64_t row) {
+    const char* packed = packed_matrix(a, place);
     const int64_t first = row * gpu::test_u4_g16_groups(a.columns);
     return {packed + row * a.packed.pitch, reinterpret_cast<const float*>(packed + a.packed.scales) + first,
             reinterpret_cast<const uint8_t*>(packed + a.packed.zeros) + first};

@@ -1,0 +1,69 @@
+import { basename } from "node:path";
+import { offloadPolicies } from "../../core/backend.js";
+import { checkWritable, drawChart, loadVega, writeChart } from "../../statistics/draw_chart.js";
+import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { renderTable } from "../../terminal/table.js";
+import { defineCommand } from "../command.js";
+import { writeJson } from "../io.js";
+import { hitRateChart } from "../offload_trace/chart.js";
+import { hitRate, replayTrace, type SlotsResult } from "../offload_trace/replay.js";
+import { type RoutingTrace, readTrace } from "../offload_trace/trace_file.js";
+
+const drawing = "offload-trace --chart";
+
+/** `offload-trace`: what each policy of `offload` would have made of a recorded routing. */
+export const offloadTrace = defineCommand({
+  name: "offload-trace",
+  summary: "replay a recorded routing against the policies of offload: hit rate by number of slots",
+  synopsis: "FILE [options]",
+  argument: "FILE",
+  options: {
+    slots: { type: "string", multiple: true, value: "N", help: "numbers of slots, repeated or comma-separated (8)" },
+    experts: { type: "string", value: "N", help: "number of experts (the highest id in FILE, and one)" },
+    chart: { type: "string", value: "FILE", help: "draw the hit rates as FILE.svg; needs vega and vega-lite" },
+    json: { type: "boolean", help: "print JSON" },
+  },
+  async run(values, io, path) {
+    const experts = values.experts === undefined ? undefined : integerOption("experts", values.experts, 1, 2 ** 20);
+    const chosen = listOption(values.slots).map((text) => integerOption("slots", text, 1));
+    if (values.chart !== undefined) await checkChart(values.chart);
+    const trace = await readTrace(path, experts);
+    const slotCounts = chosen.length > 0 ? chosen : eighths(trace.numExperts);
+    const tooMany = slotCounts.find((slots) => slots > trace.numExperts);
+    if (tooMany !== undefined) {
+      throw new UsageError(`--slots: expected at most ${trace.numExperts}, the number of experts, got ${tooMany}`);
+    }
+    const results = replayTrace(trace, slotCounts);
+    const title = `${basename(path)}: ${trace.ends.length} calls of ${trace.numExperts} experts`;
+    if (values.chart !== undefined)
+      await writeChart(values.chart, await drawChart(hitRateChart(results, title), drawing));
+    if (values.json) writeJson(io.stdout, { experts: trace.numExperts, calls: trace.ends.length, results });
+    else io.stdout.write(`${title}\n\n${hitRateTable(trace, results)}`);
+    return 0;
+  },
+});
+
+async function checkChart(path: string): Promise<void> {
+  if (!path.endsWith(".svg")) throw new UsageError(`--chart: expected a name in .svg, got "${path}"`);
+  await loadVega(drawing);
+  await checkWritable(path);
+}
+
+/** One to eight eighths of the experts. */
+function eighths(experts: number): number[] {
+  return [...new Set(Array.from({ length: 8 }, (_, index) => Math.ceil(((index + 1) * experts) / 8)))];
+}
+
+function hitRateTable({ numExperts }: RoutingTrace, results: readonly SlotsResult[]): string {
+  const percent = (share: number) => `${(100 * share).toFixed(1)}%`;
+  const names = ["slots", "of experts", ...offloadPolicies, "most used"];
+  return renderTable(
+    names.map((heading) => ({ heading, align: "right" as const })),
+    results.map(({ slots, policies, mostUsed }) => [
+      String(slots),
+      percent(slots / numExperts),
+      ...offloadPolicies.map((policy) => percent(hitRate(policies[policy]))),
+      percent(mostUsed),
+    ]),
+  );
+}

@@ -1,0 +1,126 @@
+import {
+  type ExpertRange,
+  type OffloadPolicy,
+  type OffloadRule,
+  type OffloadStats,
+  offloadPolicies,
+} from "../core/backend.js";
+import { checkChoice, invalidArgument, MoeError } from "../core/errors.js";
+import { choice, type Fields, integer, list, object, optional, type Read, type Reader } from "../core/options.js";
+import type { DeviceLayer } from "./device_layer.js";
+
+/**
+ * How a layer whose experts are larger than the device's memory keeps some of them there. The others are in the host's
+ * memory (`cuda`, `simt`) or in the mapped cache file (`cpu`), and are brought in when a forward needs them. Router, biases
+ * and shared experts always stay. Results are bit for bit those of a layer without offload.
+ */
+export interface OffloadOptions {
+  /** How many of the bank's experts are resident at a time; at most all are. Either this or `bytes`. */
+  slots?: number;
+  /** As many experts as fit into this many bytes, in the device's packed layout; at least one must fit. */
+  bytes?: number;
+  /**
+   * Which resident expert makes room: the one used in the fewest forwards, where a use counts half after every 8E later
+   * uses of any expert (`lfru`, default); the one whose last use is longest ago (`lru`); the one used in the fewest
+   * forwards ever (`lfu`). Of several, the lowest.
+   */
+  policy?: OffloadPolicy;
+  /** Experts that are loaded when the layer is made and then stay, fewer than there are slots. Default none. */
+  pinned?: readonly number[];
+  /** What to do about experts that are not resident: `load` (default) brings them in. */
+  onMiss?: "load";
+}
+
+const missReader: Reader<"load"> = (value, name) => {
+  if (value === "cpu" || value === "auto") {
+    throw new MoeError("UNSUPPORTED_OPERATION", `${name}: "${value}" is not supported yet; expected "load"`);
+  }
+  checkChoice(name, value, ["load"]);
+  return value;
+};
+
+export const offloadOption = object(
+  {
+    slots: optional(integer(1)),
+    bytes: optional(integer(1)),
+    policy: optional(choice(offloadPolicies), "lfru"),
+    pinned: optional(list(integer(0)), []),
+    onMiss: optional(missReader, "load"),
+  } satisfies Fields<OffloadOptions>,
+  "{ slots: 16 }",
+);
+
+/** Checks the option `offload` of a layer that holds these experts. */
+export function offloadRule(
+  given: Read<typeof offloadOption> | undefined,
+  { first, count }: ExpertRange,
+): OffloadRule | undefined {
+  if (given === undefined) return undefined;
+  const { slots, bytes, policy } = given;
+  if ((slots === undefined) === (bytes === undefined)) {
+    throw invalidArgument("offload", "either slots or bytes", slots === undefined ? "neither" : "both");
+  }
+  const pinned = given.pinned.map((expert) => expert - first);
+  pinned.forEach((expert, index) => {
+    const name = `offload.pinned[${index}]`;
+    if (expert < 0 || expert >= count) {
+      throw invalidArgument(name, `an expert from ${first} to ${first + count - 1}`, expert + first);
+    }
+    if (pinned.indexOf(expert) !== index) throw invalidArgument(name, "every expert once", expert + first);
+  });
+  return { slots: Math.min(slots ?? 0, count), bytes: bytes ?? 0, policy, pinned };
+}
+
+/** The experts of a layer that come and go; see {@link OffloadOptions}. */
+export class ExpertOffload {
+  readonly #layer: DeviceLayer;
+  readonly #pinned: readonly number[];
+
+  /** @internal Layers make it. */
+  constructor(layer: DeviceLayer, { pinned }: OffloadRule) {
+    this.#layer = layer;
+    this.#pinned = pinned;
+  }
+
+  /** How many experts can be resident at a time. */
+  get slots(): number {
+    return this.#layer.handle.offloadSlots;
+  }
+
+  /**
+   * Enqueues loads of experts that a later forward may need; those that are resident, -1 and other banks' experts are
+   * ignored. They take slots as experts of a forward do. If there are more than fit, the first ones are loaded. What
+   * follows does not wait for the loads until it needs an expert of this layer.
+   * @throws INVALID_ARGUMENT, DISPOSED.
+   */
+  prefetch(ids: readonly number[]): void {
+    const { handle, description } = this.#layer;
+    const { first, count } = description.bank;
+    const experts = list(integer(-1, description.numExperts - 1))(ids, "ids").map((id) => id - first);
+    handle.prefetch(experts.filter((expert) => expert >= 0 && expert < count));
+  }
+
+  /** What was done so far, once the work enqueued so far is done. Replays of a capture do not count. */
+  async stats(): Promise<OffloadStats> {
+    const { handle, description } = this.#layer;
+    const stats = await handle.offloadStats();
+    const { first } = description.bank;
+    return { ...stats, resident: stats.resident.map((expert) => expert + first) };
+  }
+
+  /** @internal Enqueues loads of the pinned experts, once all weights have been set. */
+  loadPinned(): void {
+    if (this.#pinned.length > 0) this.#layer.handle.prefetch(this.#pinned);
+  }
+
+  /** @internal @throws UNSUPPORTED_OPERATION unless all experts can be resident. */
+  checkCapture(): void {
+    const { count } = this.#layer.description.bank;
+    if (this.slots >= count) return;
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `capture: expected a layer whose experts are all resident, got one with offload and ${this.slots} slots for ` +
+        `${count} experts; give it a slot for every expert`,
+    );
+  }
+}

@@ -1,0 +1,71 @@
+import { constants, existsSync } from "node:fs";
+import { access, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { MoeError } from "../core/errors.js";
+
+// Charts as SVG, by packages that are not installed with this one: npm install vega@6 vega-lite@6.
+
+/** The parts of vega and vega-lite used here. Their own types need a browser's. */
+interface Vega {
+  parse(specification: object): object;
+  View: new (runtime: object, options: object) => { toSVG(): Promise<string>; finalize(): void };
+}
+interface VegaLite {
+  compile(specification: object): { spec: object };
+}
+
+/**
+ * A Vega-Lite specification as SVG.
+ * @param user what draws it, for the error.
+ * @throws UNSUPPORTED_OPERATION without vega and vega-lite.
+ */
+export async function drawChart(specification: object, user: string): Promise<string> {
+  const [{ parse, View }, { compile }] = await loadVega(user);
+  const view = new View(parse(compile(specification).spec), { renderer: "none" });
+  try {
+    const svg = await view.toSVG();
+    // Avoids seams between the cells of heat maps.
+    return svg.replace(">", "><style>.mark-rect path { shape-rendering: crispEdges; }</style>");
+  } finally {
+    view.finalize();
+  }
+}
+
+/** Loads what {@link drawChart} needs; throws as it does. */
+export async function loadVega(user: string): Promise<[Vega, VegaLite]> {
+  return [await load<Vega>("vega", user), await load<VegaLite>("vega-lite", user)];
+}
+
+async function load<Module>(name: string, user: string): Promise<Module> {
+  try {
+    return await import(name);
+  } catch (cause) {
+    const message =
+      `${user}: expected the package ${name}, which draws the charts, to be installed; ` +
+      "run npm install vega@6 vega-lite@6";
+    throw new MoeError("UNSUPPORTED_OPERATION", message, { cause });
+  }
+}
+
+/** Checks in advance that {@link writeChart} can write to `path`; throws INVALID_ARGUMENT. */
+export async function checkWritable(path: string): Promise<void> {
+  try {
+    await access(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw notWritable(path, cause);
+  }
+}
+
+/** @throws INVALID_ARGUMENT if the file cannot be written. */
+export async function writeChart(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(path, text);
+  } catch (cause) {
+    throw notWritable(path, cause);
+  }
+}
+
+function notWritable(path: string, cause: unknown): MoeError {
+  const message = `path: expected a writable file, got ${path}: ${(cause as Error).message}`;
+  return new MoeError("INVALID_ARGUMENT", message, { cause });
+}

@@ -1,0 +1,108 @@
+// Which experts are in fast memory when there are more of them than it holds, and how the others get there. Pure: all
+// decisions follow from the sequence of calls, so that they can be tested and replayed without a device.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/enum.h"
+#include "core/status.h"
+
+namespace moe {
+
+// Which expert makes room: the one of the lowest score, which every use raises; of several the lowest.
+//   lru   the call of the last use
+//   lfu   how many calls have used it, also while it was not resident
+//   lfru  the same, but a use counts half after every kHalfLife * experts later uses of any expert
+MOE_ENUM(OffloadPolicy, lfru, lru, lfu)
+
+struct OffloadOptions {
+  // Experts that are resident at most. 0: as many as fit into `bytes`.
+  int64_t slots = 0;
+  int64_t bytes = 0;
+  OffloadPolicy policy = OffloadPolicy::lfru;
+  std::vector<int32_t> pinned;  // never evicted
+};
+
+// The options with the number of slots, for `experts` experts of `expert_bytes` each. INVALID_ARGUMENT if `bytes` is
+// less than one expert, or if the pinned experts leave no slot to the others.
+Status resolve_slots(int64_t experts, int64_t expert_bytes, OffloadOptions* options);
+
+struct OffloadCounts {
+  int64_t calls = 0;
+  int64_t hits = 0;        // experts that a call needed and that were resident
+  int64_t misses = 0;      // and that were not
+  int64_t prefetched = 0;  // loaded before a call needed them
+  int64_t evictions = 0;
+};
+
+struct SlotLoad {
+  int32_t expert = 0;
+  int32_t slot = 0;
+  int32_t evicted = -1;  // the expert that was there
+};
+
+struct ResidentExpert {
+  int32_t expert = 0;
+  int32_t slot = 0;
+};
+
+// Some of a call's experts. All of them are resident at the same time.
+struct OffloadRound {
+  std::vector<SlotLoad> loads;
+  // To compute, in ascending order: the loaded ones, or some that were resident before the call.
+  std::vector<ResidentExpert> experts;
+  // The last round whose experts are in the slots that the loads take: they must not begin before it is computed. -1:
+  // they may begin at once.
+  int64_t after = -1;
+};
+
+// What a layer tells about its offloading.
+struct OffloadStats {
+  OffloadCounts counts;
+  int64_t slots = 0;
+  int64_t expert_bytes = 0;
+  int64_t loaded_bytes = 0;
+  std::vector<int32_t> resident;  // in ascending order
+};
+
+class Residency {
+ public:
+  // With resolved options.
+  Residency(int64_t experts, const OffloadOptions& options);
+
+  // What a call does that needs these experts, in ascending order: first the resident ones, then the others. There is
+  // at least one round, and the first loads nothing. If not all experts fit at once, rounds take at most half of the
+  // slots, so that loads can overlap the round before them.
+  std::vector<OffloadRound> plan(const std::vector<int32_t>& needed);
+  // Loads of those of these experts that are not resident, as many as there are slots that are not pinned to others.
+  // Not a use.
+  std::vector<SlotLoad> prefetch(const std::vector<int32_t>& experts);
+  // Nothing is resident any more.
+  void clear();
+
+  int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }
+  // Whether there is a slot for every expert. Expert e then takes slot e.
+  bool holds_all() const { return slots() == static_cast<int64_t>(slot_of_.size()); }
+  // With experts of this size.
+  OffloadStats stats(int64_t expert_bytes) const;
+
+ private:
+  void use(const std::vector<int32_t>& experts);
+  SlotLoad load(int32_t expert, int32_t slot);
+  // The slot that `expert` takes: the best of those for which rank(slot) is lowest and not negative, where an empty
+  // slot is better than any expert. -1: there is none.
+  template <class Rank>
+  int32_t choose_slot(int32_t expert, Rank&& rank) const;
+
+  OffloadPolicy policy_;
+  std::vector<int32_t> slot_of_;    // [experts]
+  std::vector<int32_t> expert_in_;  // [slots], -1: empty
+  std::vector<bool> pinned_;        // [experts]
+  // What the policy goes by. Scores of lfru are multiples of a unit that shrinks with time.
+  std::vector<double> scores_;  // [experts]
+  int64_t uses_ = 0;            // since the unit was last changed
+  OffloadCounts counts_;
+};
+
+}  // namespace moe

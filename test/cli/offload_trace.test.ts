@@ -1,0 +1,86 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runCli } from "./support/run_cli.js";
+
+/** Runs the command on a trace of these lines. */
+async function replay(lines: readonly string[], options: readonly string[] = []) {
+  using directory = temporaryDirectory();
+  const path = join(directory.path, "trace.jsonl");
+  writeFileSync(path, lines.map((line) => `${line}\n`).join(""));
+  return await runCli(["offload-trace", path, ...options]);
+}
+
+// Expert 0 in every call, the others in turn.
+const lines = Array.from({ length: 40 }, (_, call) => JSON.stringify([0, 1 + (call % 7)]));
+
+describe("offload-trace", () => {
+  test("shows the hit rate of every policy by number of slots", async () => {
+    const { exitCode, stdout, stderr } = await replay(lines);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    const [title, , heading, , ...rows] = stdout.split("\n");
+    expect(title).toBe("trace.jsonl: 40 calls of 8 experts");
+    expect(heading?.split(/ {2,}/)).toEqual(["slots", "of experts", "lfru", "lru", "lfu", "most used"]);
+    expect(rows.filter((row) => row !== "")).toHaveLength(8);
+    expect(rows[1]?.trim().split(/ +/)).toEqual(["2", "25.0%", "48.8%", "48.8%", "48.8%", "57.5%"]);
+    // All but the first use of each expert.
+    expect(rows[7]?.trim().split(/ +/)).toEqual(["8", "100.0%", "90.0%", "90.0%", "90.0%", "100.0%"]);
+  });
+
+  test("takes tokens' lists, -1, empty lines, numbers of experts and of slots", async () => {
+    const options = ["--json", "--experts", "16", "--slots", "2,4", "--slots", "16"];
+    const { exitCode, stdout } = await replay(["[[3, -1], [5, 3]]", "", "[]", "[5,3]"], options);
+    expect(exitCode).toBe(0);
+    const counts = { hits: 2, misses: 2, evictions: 0 };
+    const policies = { lfru: counts, lru: counts, lfu: counts };
+    expect(JSON.parse(stdout)).toEqual({
+      experts: 16,
+      calls: 3,
+      results: [2, 4, 16].map((slots) => ({ slots, policies, mostUsed: 1 })),
+    });
+  });
+
+  test("draws the hit rates", async () => {
+    using directory = temporaryDirectory();
+    const chart = join(directory.path, "rates.svg");
+    const { exitCode, stderr } = await replay(lines, ["--chart", chart]);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    const svg = readFileSync(chart, "utf8");
+    expect(svg).toMatch(/^<svg /);
+    for (const name of ["lfru", "lru", "lfu", "most used experts", "hit rate"]) expect(svg).toContain(`>${name}<`);
+  });
+
+  test.each([
+    [["[0, 1]", "[0, x]"], /line 2: expected a list of expert ids in JSON, got \[0, x\]/],
+    [["3"], /line 1: expected a list of expert ids, got 3/],
+    [["[0, 1.5]"], /line 1: expected ids from -1 to 1048575, got 1\.5/],
+    [['[0, "a"]'], /line 1: expected ids from -1 to 1048575, got "a"/],
+    [["[[[1]]]"], /line 1: expected ids from -1 to 1048575, got \[1\]/],
+    [["[1048576]"], /line 1: expected ids from -1 to 1048575, got 1048576/],
+    [[], /expected a trace with the ids of experts, got none/],
+    [["[-1]"], /expected a trace with the ids of experts, got none/],
+  ])("refuses %j", async (bad, message) => {
+    const { exitCode, stdout, stderr } = await replay(bad);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toMatch(message);
+  });
+
+  test.each([
+    [["--slots", "9"], 2, /--slots: expected at most 8, the number of experts, got 9/],
+    [["--slots", "0"], 2, /--slots: expected an integer >= 1, got "0"/],
+    [["--experts", "3"], 1, /expected ids below 3, got 7/],
+    [["--chart", "rates.png"], 2, /--chart: expected a name in \.svg, got "rates\.png"/],
+    [["--chart", "/none/rates.svg"], 1, /path: expected a writable file, got \/none\/rates\.svg/],
+  ])("refuses %j", async (options, code, message) => {
+    const { exitCode, stderr } = await replay(lines, options);
+    expect(exitCode).toBe(code);
+    expect(stderr).toMatch(message);
+  });
+
+  test("refuses a file that cannot be read", async () => {
+    const { exitCode, stderr } = await runCli(["offload-trace", "/none/trace.jsonl"]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/\/none\/trace\.jsonl: expected a readable file/);
+  });
+});
