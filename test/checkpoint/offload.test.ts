@@ -1,4 +1,5 @@
 import { chmodSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Device, MoeLayer, type OffloadOptions, type OffloadStats, openDevice } from "../../lib/index.js";
 import { Random } from "../../lib/testing/random.js";
@@ -66,6 +67,19 @@ describe.skipIf(process.platform === "win32")("experts in a cache file on cpu", 
     using layer = await MoeLayer.load(path, { ...options, offload: { slots: 1 } });
     for (const [bits, expected] of await outputs([layer, whole], counts)) expect(bits).toEqual(expected);
   });
+
+  // Shared experts in formats of their own; input scales; input orders.
+  test.each(["int4_shared_bf16", "gptq_shared_f16", "nvfp4_modelopt_awq", "gptq_act_order"])(
+    "%s: the same bits",
+    async (name) => {
+      using folder = temporaryDirectory();
+      const options = { layer: 0, device: device(), cache: folder.path };
+      const path = join("test/golden/quantised", name);
+      using whole = await MoeLayer.load(path, options);
+      using layer = await MoeLayer.load(path, { ...options, offload: { slots: 1 } });
+      for (const [bits, expected] of await outputs([layer, whole], counts)) expect(bits).toEqual(expected);
+    },
+  );
 
   test("writes the file first where there is none, and counts as the other devices do", async () => {
     using directory = await modelDirectory("olmoe_mid");

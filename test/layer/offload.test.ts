@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { offloadPolicies } from "../../lib/core/backend.js";
+import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { openDevice } from "../../lib/devices.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
 import { Random } from "../../lib/testing/random.js";
-import { randomQuantized } from "../../lib/testing/random_quantized.js";
+import { randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";
@@ -97,17 +98,36 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     expect(y.rawSync()).toEqual(expected.rawSync());
   });
 
-  test.each(["i4_g32_bf16", "mxfp4", "q4_k"])("give the same bits with experts in %s", (format) => {
+  test.each([
+    { format: "i4_g32_bf16", inputs: undefined, shared: undefined },
+    { format: "mxfp4", inputs: undefined, shared: "i8_channel_f32" },
+    { format: "q4_k", inputs: undefined, shared: "q6_k" },
+    { format: "i4_g32_bf16", inputs: "both", shared: undefined },
+    { format: "i4_g32_bf16", inputs: "order", shared: "i8_channel_f32" },
+  ] as const)("give the same bits with experts in $format, inputs: $inputs, shared: $shared", (quantized) => {
+    const { format, inputs, shared } = quantized;
     const [hiddenSize, intermediateSize] = [256, 256];
-    const random = new Random(format);
-    const matrix = (rows: number, columns: number) => randomQuantized(device(), random, format, [rows, columns]);
-    const experts = Array.from({ length: 5 }, () => ({
-      gate: matrix(intermediateSize, hiddenSize),
-      up: matrix(intermediateSize, hiddenSize),
-      down: matrix(hiddenSize, intermediateSize),
-    }));
+    const random = new Random(JSON.stringify(quantized));
+    const matrix = (name: WeightFormatName, rows: number, columns: number, input: object) => ({
+      ...randomQuantized(device(), random, name, [rows, columns]),
+      ...input,
+    });
+    const expert = (name: WeightFormatName, changed = inputs) => {
+      const [x, inner] = [hiddenSize, intermediateSize].map((columns) =>
+        changed === undefined ? {} : randomInputs(device(), random, changed, columns),
+      ) as [object, object];
+      return {
+        gate: matrix(name, intermediateSize, hiddenSize, x),
+        up: matrix(name, intermediateSize, hiddenSize, x),
+        down: matrix(name, hiddenSize, intermediateSize, inner),
+      };
+    };
+    const experts = Array.from({ length: 5 }, () => expert(format));
     using router = device().tensor(random.normals(5 * hiddenSize, 0.1), [5, hiddenSize], "f32");
-    const options = { device: device(), hiddenSize, intermediateSize, numExperts: 5, topK: 2, router, experts };
+    const options = {
+      ...{ device: device(), hiddenSize, intermediateSize, numExperts: 5, topK: 2, router, experts },
+      ...(shared && { sharedExpert: { intermediateSize }, shared: expert(shared, undefined) }),
+    };
     using layer = MoeLayer.create({ ...options, offload: { slots: 2 } });
     using whole = MoeLayer.create(options);
     for (const dtype of ["f32", "bf16"] as const) {
