@@ -114,7 +114,8 @@ Status OffloadedPass::run_rounds(const std::function<Status(const MappedExperts&
           MOE_TRY(offload_.uploads_->before_work(mark(product, round)));
         }
         const auto offset = static_cast<size_t>(round * group_.count) * sizeof(int32_t);
-        return launch({.group = group_, .places = reinterpret_cast<const int*>(places_.at(offset)), .others = round == 0});
+        return launch(
+            {.group = group_, .places = reinterpret_cast<const int*>(places_.at(offset)), .others = round == 0});
       });
 }
 
