@@ -35,8 +35,7 @@ export interface LoadOptions extends WeightOptions {
    *
    * While a layer is in use, its mapped file may be deleted or replaced. If it is truncated or written to in place, the
    * next forward fails with BAD_CHECKPOINT; so does the first forward that needs damaged weights, which are checked
-   * before they are used for the first time. Only truncation or a disk error *during* a forward still ends the process,
-   * with SIGBUS; `{ copy: true }` excludes that too.
+   * before they are used for the first time, and the forward during which the file is truncated or the disk fails.
    */
   cache?: boolean | string | CacheOptions;
 }

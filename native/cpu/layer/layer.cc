@@ -104,6 +104,7 @@ Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
     if (!status.ok() && !status.in_data()) return status;
     if (data_error.ok()) data_error = std::move(status);
   }
+  MOE_TRY(weights_.check_read());
   if (tokens.y != nullptr) times_ = times;
   return data_error;
 }

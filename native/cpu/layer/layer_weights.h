@@ -23,6 +23,8 @@ class LayerWeights {
   // Checks the file that the weights are in, if any: its size, and the values if they have not been checked yet. The
   // matrices are checked before products with them.
   Status check_file();
+  // Fails if weights that were read were not in the file any more.
+  Status check_read() const { return file_ == nullptr ? Status() : file_->check_read(); }
 
   Status set_router(const WeightView& weight, const MatrixView& bias);
   Status set_selection_bias(const MatrixView& bias);

@@ -23,6 +23,7 @@ Status Mapping::open(int, std::string, size_t, std::shared_ptr<MappedFile>*) {
 
 Mapping::~Mapping() = default;
 Status Mapping::check(bool*) { return {}; }
+Status Mapping::check_read() const { return {}; }
 void Mapping::ask(const void*, size_t) const {}
 void Mapping::drop(const void*, size_t) const {}
 Status Mapping::damaged(const std::string&) const { return {}; }
@@ -73,16 +74,19 @@ Status Mapping::open(int descriptor, std::string path, size_t bytes, std::shared
   void* data = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (data == MAP_FAILED) return cannot_map(bytes);
   made->data_ = data;
+  made->guard_.emplace(data, bytes);
   *mapping = std::move(made);
   return {};
 }
 
 Mapping::~Mapping() {
+  guard_.reset();
   if (data_ != nullptr) munmap(data_, bytes_);
   if (descriptor_ >= 0) close(descriptor_);
 }
 
 Status Mapping::check(bool* written) {
+  MOE_TRY(check_read());
   struct stat file;
   if (fstat(descriptor_, &file) != 0) {
     return {Code::bad_checkpoint, path_ + ": cannot be checked: " + std::strerror(errno)};
@@ -95,6 +99,13 @@ Status Mapping::check(bool* written) {
   *written = modified(file) != modified_;
   modified_ = modified(file);
   return {};
+}
+
+Status Mapping::check_read() const {
+  if (!guard_->torn()) return {};
+  return {Code::bad_checkpoint,
+          path_ + ": packed weights could not be read: the file was truncated, or the disk failed, while a layer used "
+                  "it; load the layer again"};
 }
 
 void Mapping::ask(const void* data, size_t bytes) const {

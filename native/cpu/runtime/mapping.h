@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/mapped_file.h"
+#include "cpu/runtime/mapping_guard.h"
 
 namespace moe::cpu {
 
@@ -28,6 +30,7 @@ class Mapping final : public MappedFile {
 
   char* data() const override { return static_cast<char*>(data_); }
   Status check(bool* written) override;
+  Status check_read() const override;
   void ask(const void* data, size_t bytes) const override;
   void drop(const void* data, size_t bytes) const override;
   Status damaged(const std::string& what) const override;
@@ -39,6 +42,7 @@ class Mapping final : public MappedFile {
   size_t bytes_;
   int descriptor_ = -1;
   void* data_ = nullptr;
+  std::optional<MappingGuard> guard_;
   int64_t modified_ = 0;  // when the file was last written to, in nanoseconds
 };
 

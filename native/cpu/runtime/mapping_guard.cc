@@ -1,0 +1,105 @@
+#include "cpu/runtime/mapping_guard.h"
+
+#if !defined(_WIN32)
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <mutex>
+#endif
+
+namespace moe::cpu {
+
+#if defined(_WIN32)
+
+MappingGuard::MappingGuard(void*, size_t) : range_(nullptr) {}
+MappingGuard::~MappingGuard() = default;
+bool MappingGuard::torn() const { return false; }
+
+#else
+
+// The handler reads the list of ranges at any moment, so that ranges are never removed from it, only used again.
+struct MappingGuard::Range {
+  std::atomic<uintptr_t> begin{0}, end{0};  // empty: free
+  std::atomic<bool> torn{false};
+  Range* next = nullptr;
+};
+
+struct FaultHandler {
+  static void handle(int signal, siginfo_t* info, void* context) {
+    const int kept = errno;
+    const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+    for (MappingGuard::Range* range = ranges.load(); range != nullptr; range = range->next) {
+      const uintptr_t begin = range->begin.load(), end = range->end.load();
+      if (address < begin || address >= end) continue;
+      range->torn.store(true);
+      const uintptr_t first = address / page * page;
+      void* zeros = mmap(reinterpret_cast<void*>(first), end - first, PROT_READ,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+      errno = kept;
+      if (zeros != MAP_FAILED) return;
+      break;
+    }
+    if ((previous.sa_flags & SA_SIGINFO) != 0) return previous.sa_sigaction(signal, info, context);
+    if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) return previous.sa_handler(signal);
+    // The fault is raised again after the return.
+    struct sigaction by_default = {};
+    by_default.sa_handler = SIG_DFL;
+    sigaction(signal, &by_default, nullptr);
+  }
+
+  // With the lock held.
+  static void install() {
+    page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    struct sigaction action = {};
+    action.sa_sigaction = handle;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, &previous);
+  }
+
+  // The code may be unloaded after the last guard. If another handler has been installed meanwhile, that one stays.
+  static void uninstall() {
+    struct sigaction current = {};
+    sigaction(SIGBUS, nullptr, &current);
+    if ((current.sa_flags & SA_SIGINFO) != 0 && current.sa_sigaction == handle) sigaction(SIGBUS, &previous, nullptr);
+  }
+
+  static inline std::mutex lock;
+  static inline int64_t guards = 0;
+  static inline std::atomic<MappingGuard::Range*> ranges{nullptr};
+  static inline struct sigaction previous = {};
+  static inline uintptr_t page = 1;
+};
+
+MappingGuard::MappingGuard(void* data, size_t bytes) {
+  const std::lock_guard<std::mutex> hold(FaultHandler::lock);
+  Range* free = FaultHandler::ranges.load();
+  while (free != nullptr && free->end.load() != 0) free = free->next;
+  if (free == nullptr) {
+    free = new Range;
+    free->next = FaultHandler::ranges.load();
+    FaultHandler::ranges.store(free);
+  }
+  range_ = free;
+  range_->torn.store(false);
+  range_->begin.store(reinterpret_cast<uintptr_t>(data));
+  range_->end.store(reinterpret_cast<uintptr_t>(data) + bytes);
+  if (FaultHandler::guards++ == 0) FaultHandler::install();
+}
+
+MappingGuard::~MappingGuard() {
+  const std::lock_guard<std::mutex> hold(FaultHandler::lock);
+  range_->end.store(0);
+  range_->begin.store(0);
+  if (--FaultHandler::guards == 0) FaultHandler::uninstall();
+}
+
+bool MappingGuard::torn() const { return range_->torn.load(); }
+
+#endif
+
+}  // namespace moe::cpu

@@ -1,0 +1,120 @@
+#include "cpu/runtime/mapping.h"
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+
+namespace {
+
+using moe::Code;
+using moe::MappedFile;
+using moe::cpu::Mapping;
+
+const size_t kPage = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+
+// A mapped file of some pages full of ones, without a name.
+struct MappedPages {
+  explicit MappedPages(size_t pages) {
+    char path[] = "/tmp/moe-mapping-XXXXXX";
+    descriptor = mkstemp(path);
+    unlink(path);
+    const std::vector<char> ones(pages * kPage, 1);
+    MOE_CHECK(write(descriptor, ones.data(), ones.size()) == static_cast<ssize_t>(ones.size()));
+    MOE_CHECK(Mapping::open(descriptor, "file", ones.size(), &file).ok());
+  }
+  ~MappedPages() { close(descriptor); }
+
+  void keep_pages(size_t pages) { MOE_CHECK(ftruncate(descriptor, static_cast<off_t>(pages * kPage)) == 0); }
+  // The bytes' sum, as a thread of its own reads it.
+  size_t sum(size_t first_page, size_t pages) const {
+    size_t sum = 0;
+    std::thread([&] {
+      for (size_t i = first_page * kPage; i < (first_page + pages) * kPage; ++i) sum += file->data()[i];
+    }).join();
+    return sum;
+  }
+
+  int descriptor;
+  std::shared_ptr<MappedFile> file;
+};
+
+bool is_default_handler() {
+  struct sigaction action = {};
+  sigaction(SIGBUS, nullptr, &action);
+  return (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_DFL;
+}
+
+int faults = 0;
+char* fault_page = nullptr;
+
+void make_writable(int, siginfo_t*, void*) {
+  ++faults;
+  mmap(fault_page, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+}  // namespace
+
+MOE_TEST(pages_that_a_mapped_file_loses_are_zeros_and_an_error) {
+  MappedPages whole(3), cut(5);
+  MOE_CHECK(cut.sum(0, 1) == kPage);
+  cut.keep_pages(2);
+  MOE_CHECK(cut.file->check_read().ok());
+  MOE_CHECK(cut.sum(0, 5) == 2 * kPage);
+  MOE_CHECK(cut.file->check_read().code == Code::bad_checkpoint);
+  bool written = false;
+  MOE_CHECK(cut.file->check(&written).code == Code::bad_checkpoint);
+  // Once torn, it stays so, whatever becomes of the file.
+  cut.keep_pages(5);
+  MOE_CHECK(cut.file->check(&written).code == Code::bad_checkpoint);
+  MOE_CHECK(whole.file->check(&written).ok());
+  MOE_CHECK(whole.sum(0, 3) == 3 * kPage);
+}
+
+MOE_TEST(a_guard_is_used_again_untorn) {
+  for (int i = 0; i < 3; ++i) {
+    MappedPages pages(2);
+    MOE_CHECK(pages.file->check_read().ok());
+    pages.keep_pages(1);
+    MOE_CHECK(pages.sum(0, 2) == kPage);
+    MOE_CHECK(!pages.file->check_read().ok());
+  }
+}
+
+MOE_TEST(faults_outside_guarded_mappings_go_to_the_handler_before) {
+  struct sigaction before = {}, own = {};
+  own.sa_sigaction = make_writable;
+  own.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &own, &before);
+  {
+    MappedPages guarded(1), bare(2);
+    void* data = mmap(nullptr, 2 * kPage, PROT_READ, MAP_PRIVATE, bare.descriptor, 0);
+    fault_page = static_cast<char*>(data) + kPage;
+    bare.keep_pages(1);
+    faults = 0;
+    MOE_CHECK(*static_cast<volatile char*>(fault_page) == 0);
+    MOE_CHECK(faults == 1);
+    MOE_CHECK(guarded.file->check_read().ok());
+    munmap(data, 2 * kPage);
+  }
+  sigaction(SIGBUS, &before, nullptr);
+}
+
+MOE_TEST(the_handler_leaves_with_the_last_mapping) {
+  const bool before = is_default_handler();
+  {
+    MappedPages pages(1);
+    MOE_CHECK(!is_default_handler());
+  }
+  MOE_CHECK(is_default_handler() == before);
+}
+
+#endif
