@@ -116,7 +116,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
     layer,
     quantization: quantization.text,
   });
-  const offload = offloadRule(options.offload, bank);
+  const offload = offloadRule(options.offload, device, bank);
   const mapsExperts = offload !== undefined && device.kind === "cpu";
   if (mapsExperts) checkMapping(options.cache);
   const mapped = await cache?.load(signal, offload);
@@ -153,6 +153,6 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
   // Routers are float32 there whatever the experts are, so every role keeps its own format.
   const { dtype = {}, tokenFormat } = options;
   const description = await describeSource(source, { dtype, tokenFormat });
-  const offload = offloadRule(options.offload, bank);
+  const offload = offloadRule(options.offload, device, bank);
   return { parts: await loadWeights(source, device, description, { ...options, dtype }, offload) };
 }

@@ -132,6 +132,8 @@ export interface OffloadRule {
   readonly bytes: number;
   readonly policy: OffloadPolicy;
   readonly pinned: readonly number[];
+  /** Experts that are not resident and have fewer rows are left to the CPU; 0: none. */
+  readonly rowsToLoad: number;
 }
 
 /** What a layer with offload has done so far. */
@@ -144,9 +146,11 @@ export interface OffloadStats {
   readonly calls: number;
   /** Experts that a forward needed and that were resident. */
   readonly hits: number;
-  /** Experts that a forward needed and that were loaded for it. */
+  /** Experts that a forward needed and that were not resident. */
   readonly misses: number;
-  /** Experts that were loaded by a prefetch. */
+  /** Of the misses, those that the CPU computed; the others were loaded. */
+  readonly onCpu: number;
+  /** Experts that were loaded by a prefetch, or after the CPU had computed them. */
   readonly prefetched: number;
   /** Experts that made room for others. */
   readonly evictions: number;

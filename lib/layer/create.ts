@@ -92,7 +92,7 @@ export function createLayer(options: MoeLayerOptions): LayerParts {
   checkFormats(all, description, read.dtype, formatOf);
   const parts = new LayerParts(device, description, {
     quantizing: quantizing(read.dtype, read.quantize),
-    offload: offloadRule(read.offload, bank),
+    offload: offloadRule(read.offload, device, bank),
   });
   try {
     setWeights(parts, given);

@@ -5,8 +5,9 @@ import {
   type OffloadStats,
   offloadPolicies,
 } from "../core/backend.js";
-import { checkChoice, invalidArgument, MoeError } from "../core/errors.js";
-import { choice, type Fields, integer, list, object, optional, type Read, type Reader } from "../core/options.js";
+import type { Device } from "../core/device.js";
+import { invalidArgument, MoeError } from "../core/errors.js";
+import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
 import type { DeviceLayer } from "./device_layer.js";
 
 /**
@@ -27,17 +28,26 @@ export interface OffloadOptions {
   policy?: OffloadPolicy;
   /** Experts that are loaded when the layer is made and then stay, fewer than there are slots. Default none. */
   pinned?: readonly number[];
-  /** What to do about experts that are not resident: `load` (default) brings them in. */
-  onMiss?: "load";
+  /**
+   * What a forward does about experts that are not resident: `load` (default) brings them in. `cpu` has them computed by
+   * the CPU meanwhile, and then brings in the one that the policy would rather have than one that is resident. `auto`
+   * has the CPU compute those with fewer than {@link rowsWorthLoading} rows, for which a load takes longer, and brings in
+   * the others. With both, results agree with those of `load` as closely as two devices do, and the host holds the
+   * experts twice: as the device packs them and as the CPU does. Not on `cpu`.
+   */
+  onMiss?: OnMiss;
 }
 
-const missReader: Reader<"load"> = (value, name) => {
-  if (value === "cpu" || value === "auto") {
-    throw new MoeError("UNSUPPORTED_OPERATION", `${name}: "${value}" is not supported yet; expected "load"`);
-  }
-  checkChoice(name, value, ["load"]);
-  return value;
-};
+const onMissValues = ["load", "cpu", "auto"] as const;
+export type OnMiss = (typeof onMissValues)[number];
+
+/**
+ * From this many tokens on, `onMiss: "auto"` loads an expert. A load costs about as much as ten tokens do on the CPU: see
+ * Fiddler (Kamahori et al., 2024), section 3.3.
+ */
+export const rowsWorthLoading = 10;
+
+const rowsToLoad: Readonly<Record<OnMiss, number>> = { load: 0, cpu: 2 ** 31, auto: rowsWorthLoading };
 
 export const offloadOption = object(
   {
@@ -45,7 +55,7 @@ export const offloadOption = object(
     bytes: optional(integer(1)),
     policy: optional(choice(offloadPolicies), "lfru"),
     pinned: optional(list(integer(0)), []),
-    onMiss: optional(missReader, "load"),
+    onMiss: optional(choice(onMissValues), "load"),
   } satisfies Fields<OffloadOptions>,
   "{ slots: 16 }",
 );
@@ -53,10 +63,14 @@ export const offloadOption = object(
 /** Checks the option `offload` of a layer that holds these experts. */
 export function offloadRule(
   given: Read<typeof offloadOption> | undefined,
+  device: Device,
   { first, count }: ExpertRange,
 ): OffloadRule | undefined {
   if (given === undefined) return undefined;
-  const { slots, bytes, policy } = given;
+  const { slots, bytes, policy, onMiss } = given;
+  if (device.kind === "cpu" && onMiss !== "load") {
+    throw invalidArgument("offload.onMiss", `"load" on cpu, which computes every expert itself`, onMiss);
+  }
   if ((slots === undefined) === (bytes === undefined)) {
     throw invalidArgument("offload", "either slots or bytes", slots === undefined ? "neither" : "both");
   }
@@ -68,7 +82,7 @@ export function offloadRule(
     }
     if (pinned.indexOf(expert) !== index) throw invalidArgument(name, "every expert once", expert + first);
   });
-  return { slots: Math.min(slots ?? 0, count), bytes: bytes ?? 0, policy, pinned };
+  return { slots: Math.min(slots ?? 0, count), bytes: bytes ?? 0, policy, pinned, rowsToLoad: rowsToLoad[onMiss] };
 }
 
 /** The experts of a layer that come and go; see {@link OffloadOptions}. */

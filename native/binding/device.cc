@@ -78,7 +78,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   (void)disposed();  // made while there is memory
   const std::string name = info[0].ToString();
   const Napi::Object given = info[1].ToObject();
-  DeviceOptions options;
+  DeviceOptions& options = options_;
   if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
   options.poison = given.Get("poison").ToBoolean();
   options.tf32 = given.Get("tf32").ToBoolean();
@@ -112,6 +112,14 @@ DeviceObject::~DeviceObject() {
 const std::shared_ptr<Backend>& DeviceObject::backend(Napi::Env env) const {
   if (backend_ == nullptr) throw_error(env, {Code::disposed, "device: used after dispose()"});
   return backend_;
+}
+
+const std::shared_ptr<Backend>& DeviceObject::host(Napi::Env env) {
+  if (host_ != nullptr) return host_;
+  std::unique_ptr<Backend> opened;
+  check(env, open_device("cpu", options_, &opened));
+  host_ = std::move(opened);
+  return host_;
 }
 
 void DeviceObject::leave_stream() {
@@ -259,6 +267,7 @@ void DeviceObject::end_stream(Napi::Env env, std::optional<Napi::Promise::Deferr
   });
   // Tensors, layers and work that still hold the backend keep its memory alive.
   backend_.reset();
+  host_.reset();
 }
 
 void DeviceObject::dispose(const Napi::CallbackInfo& info) {
@@ -266,6 +275,7 @@ void DeviceObject::dispose(const Napi::CallbackInfo& info) {
   if (stream_->idle()) {
     stream_.reset();
     backend_.reset();
+    host_.reset();
     return;
   }
   end_stream(info.Env(), std::nullopt);

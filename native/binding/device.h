@@ -27,6 +27,8 @@ class DeviceObject : public Object<DeviceObject> {
   // Both throw DISPOSED after close() and dispose().
   Stream& stream(Napi::Env env);
   const std::shared_ptr<Backend>& backend(Napi::Env env) const;
+  // The CPU, for work that the device leaves to it on its own stream; opened when it is first asked for.
+  const std::shared_ptr<Backend>& host(Napi::Env env);
 
   // Enqueues `work` for the JavaScript function `name`.
   void enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses);
@@ -72,7 +74,8 @@ class DeviceObject : public Object<DeviceObject> {
   Napi::Value weight_layout(const Napi::CallbackInfo& info);
   Napi::Value map_file(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<Backend> backend_, host_;
+  DeviceOptions options_;
   std::string kind_;
   bool keeps_call_sites_ = false;
   CallSites call_sites_;

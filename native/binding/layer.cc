@@ -8,6 +8,7 @@
 #include "binding/field_reader.h"
 #include "binding/offload.h"
 #include "core/layer/check.h"
+#include "core/offload/split_layer.h"
 
 namespace moe::binding {
 
@@ -107,6 +108,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   const std::optional<OffloadOptions> options = offload_options(env, info[2], description.bank.count);
   const OffloadOptions* offload = options ? &*options : nullptr;
   std::unique_ptr<Layer> layer;
+  std::shared_ptr<Backend> host;
   Uses stored;
   if (info[1].IsObject()) {
     const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), stored);
@@ -114,12 +116,16 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   } else {
     check(env, owner.backend(env)->layer(description, offload, &layer));
   }
+  if (offload != nullptr && offload->rows_to_load > 0) {
+    host = owner.host(env);
+    check(env, SplitLayer::create(std::move(layer), *owner.backend(env), *host, &layer));
+  }
   Napi::Object object = Addon::of(env).layer.New({});
   LayerObject& result = *Unwrap(object);
   result.device_ = Napi::Persistent(device);
   // The layer's memory is the backend's or that of stored weights, so both must outlive it.
   result.layer_ = std::shared_ptr<Layer>(
-      layer.release(), [backend = owner.backend(env), stored = std::move(stored)](Layer* l) { delete l; });
+      layer.release(), [backend = owner.backend(env), host, stored = std::move(stored)](Layer* l) { delete l; });
   result.reported_ = static_cast<int64_t>(result.layer_->bytes() + result.layer_->host_bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;

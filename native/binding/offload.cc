@@ -29,6 +29,7 @@ std::optional<OffloadOptions> offload_options(Napi::Env env, Napi::Value value, 
   options.bytes = integer(env, given.Get("bytes"), "offload.bytes");
   options.policy = choice<OffloadPolicy>(env, given.Get("policy"), "offload.policy");
   options.pinned = expert_list(env, given.Get("pinned"), experts, "offload.pinned");
+  options.rows_to_load = integer(env, given.Get("rowsToLoad"), "offload.rowsToLoad");
   if (options.slots < 0 || options.bytes < 0) {
     throw_error(env, {Code::invalid_argument, "offload: expected slots and bytes of at least 0"});
   }
@@ -43,6 +44,7 @@ Napi::Object offload_stats(Napi::Env env, const OffloadStats& stats) {
   result.Set("calls", number(stats.counts.calls));
   result.Set("hits", number(stats.counts.hits));
   result.Set("misses", number(stats.counts.misses));
+  result.Set("onCpu", number(stats.counts.left));
   result.Set("prefetched", number(stats.counts.prefetched));
   result.Set("evictions", number(stats.counts.evictions));
   result.Set("loadedBytes", number(stats.loaded_bytes));

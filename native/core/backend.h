@@ -80,6 +80,10 @@ class Layer : public Content {
   // Of a layer with offload: loads experts of the bank before a run needs them, and what happened so far.
   virtual Status prefetch(const std::vector<int32_t>& experts);
   virtual OffloadStats offload_stats() const { return {}; }
+  // Which of the experts that the next run needs it leaves to another device: it will not be given their choices.
+  virtual std::vector<int32_t> leave(const std::vector<ExpertRows>&) { return {}; }
+  // After that run: loads one of the experts that were left, if it is better to have than one that is resident.
+  virtual Status adopt() { return {}; }
   // Times of the last run that had a y; replays do not count.
   virtual StageTimes stage_times() const = 0;
   virtual size_t bytes() const = 0;

@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { offloadPolicies } from "../../lib/core/backend.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { openDevice } from "../../lib/devices.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
@@ -10,60 +9,16 @@ import { randomInputs, randomQuantized } from "../../lib/testing/random_quantize
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { LruSlots } from "../support/lru_slots.js";
+import { OffloadedPair, offloadOf } from "../support/offloaded_pair.js";
 import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../support/random_layer.js";
 
 const gpus = deviceNames.filter((name) => name !== "reference" && name !== "cpu");
 const example: LayerProblem = { config: exampleConfig, tokens: 9, dtype: "f32", seed: 1 };
 const { numExperts } = exampleConfig;
 
-/** Any option for a layer of this many experts. */
-const offloadOf = (experts: number): fc.Arbitrary<OffloadOptions> =>
-  fc.integer({ min: 1, max: experts }).chain((slots) =>
-    fc.record({
-      slots: fc.constant(slots),
-      policy: fc.constantFrom(...offloadPolicies),
-      pinned: fc.uniqueArray(fc.integer({ min: 0, max: experts - 1 }), { maxLength: slots - 1 }),
-    }),
-  );
-
 const anyOffload = anyLayer.chain((problem) =>
   fc.record({ problem: fc.constant(problem), offload: offloadOf(problem.config.numExperts) }),
 );
-
-/** A layer of a problem with experts that come and go, beside one whose experts are all on the device. */
-class Pair implements Disposable {
-  readonly whole: RandomLayer;
-  readonly layer: MoeLayer;
-
-  constructor(device: ConstructorParameters<typeof RandomLayer>[0], problem: LayerProblem, offload: OffloadOptions) {
-    this.whole = new RandomLayer(device, problem);
-    this.layer = MoeLayer.create({ ...this.whole.options, offload });
-  }
-
-  get offload() {
-    if (this.layer.offload === undefined) throw new Error("expected a layer with offload");
-    return this.layer.offload;
-  }
-
-  /** Both layers' bits for tokens drawn from `random`, and the experts that they use. */
-  forward(random: Random, tokens: number) {
-    const { device } = this.layer;
-    const { hiddenSize } = this.layer.description;
-    using x = device.tensor(random.normals(tokens * hiddenSize), [tokens, hiddenSize], this.whole.x.dtype);
-    using y = this.layer.forward(x);
-    using expected = this.whole.layer.forward(x);
-    const { ids, weights } = this.layer.route(x);
-    const used = [...new Set(ids.dataSync())].filter((id) => id >= 0).sort((a, b) => a - b);
-    ids.dispose();
-    weights.dispose();
-    return { y: y.rawSync(), expected: expected.rawSync(), used };
-  }
-
-  [Symbol.dispose](): void {
-    this.layer.dispose();
-    this.whole[Symbol.dispose]();
-  }
-}
 
 describe.each(gpus)("layers with offload on %s", (name) => {
   const device = openForTests(name);
@@ -71,7 +26,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   test("give the same bits as without, whatever fits", () => {
     fc.assert(
       fc.property(anyOffload, ({ problem, offload }) => {
-        using pair = new Pair(device(), problem, offload);
+        using pair = new OffloadedPair(device(), problem, offload);
         const random = new Random(problem.seed);
         for (const tokens of [problem.tokens, 1, 2, problem.tokens]) {
           const { y, expected } = pair.forward(random, tokens);
@@ -84,7 +39,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
 
   test("give the same bits for no tokens, many tokens, given routings and capacities", () => {
     const config = { ...exampleConfig, sharedExpert: { intermediateSize: 30 }, capacity: { factor: 0.5 } } as const;
-    using pair = new Pair(device(), { ...example, config }, { slots: 2 });
+    using pair = new OffloadedPair(device(), { ...example, config }, { slots: 2 });
     const random = new Random(3);
     for (const tokens of [0, 600]) {
       const { y, expected } = pair.forward(random, tokens);
@@ -139,7 +94,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("give the same bits as a bank, whose experts keep their ids", async () => {
-    using pair = new Pair(device(), example, { slots: 2 });
+    using pair = new OffloadedPair(device(), example, { slots: 2 });
     const { experts, ...options } = pair.whole.options;
     const { gate, up, down } = pair.whole.experts;
     const ofBank = { gate: gate?.rows(2, 6), up: up.rows(2, 6), down: down.rows(2, 6) };
@@ -155,7 +110,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("count what an LRU cache of the same routings counts", async () => {
-    using pair = new Pair(device(), example, { slots: 3, policy: "lru" });
+    using pair = new OffloadedPair(device(), example, { slots: 3, policy: "lru" });
     const slots = new LruSlots(3);
     const random = new Random(11);
     for (let call = 0; call < 30; call++) slots.call(pair.forward(random, 1).used);
@@ -168,6 +123,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
       calls: 30,
       hits,
       misses,
+      onCpu: 0,
       prefetched: 0,
       evictions,
       loadedBytes: misses * expertBytes,
@@ -177,7 +133,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("hold the bytes of their slots instead of those of the experts", async () => {
-    using pair = new Pair(device(), example, { slots: 2 });
+    using pair = new OffloadedPair(device(), example, { slots: 2 });
     await device().synchronize();
     const { expertBytes } = await pair.offload.stats();
     const saved = pair.whole.layer.byteLength - pair.layer.byteLength;
@@ -194,7 +150,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("prefetch experts, which are hits then", async () => {
-    using pair = new Pair(device(), example, { slots: 4, pinned: [1] });
+    using pair = new OffloadedPair(device(), example, { slots: 4, pinned: [1] });
     expect(await pair.offload.stats()).toMatchObject({ prefetched: 1, resident: [1] });
     const random = new Random(5);
     const { used } = pair.forward(new Random(5), 1);
@@ -214,11 +170,11 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("are captured only if all their experts are resident", async () => {
-    using pair = new Pair(device(), example, { slots: 5 });
+    using pair = new OffloadedPair(device(), example, { slots: 5 });
     const message = /^capture: expected a layer whose experts are all resident, got one with offload and 5 slots for 6/;
     expectError(() => pair.layer.capture(3), "UNSUPPORTED_OPERATION", message);
     const config = { ...exampleConfig, sharedExpert: { intermediateSize: 30 } };
-    using full = new Pair(device(), { ...example, config }, { slots: 100, policy: "lru" });
+    using full = new OffloadedPair(device(), { ...example, config }, { slots: 100, policy: "lru" });
     expect(full.offload.slots).toBe(6);
     const random = new Random(2);
     full.forward(random, 1);
@@ -237,7 +193,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("keep working when ids out of range were given", async () => {
-    using pair = new Pair(device(), example, { slots: 2 });
+    using pair = new OffloadedPair(device(), example, { slots: 2 });
     using ids = device().tensor(Int32Array.of(7, 0), [1, 2], "i32");
     using weights = device().tensor(Float32Array.of(1, 1), [1, 2], "f32");
     using x = pair.whole.x.rows(0, 1);
@@ -248,7 +204,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
   });
 
   test("run sort, gateUp and down in one call only", async () => {
-    using pair = new Pair(device(), example, { slots: 2 });
+    using pair = new OffloadedPair(device(), example, { slots: 2 });
     const { x, parts } = pair.whole;
     using y = device().empty(x.shape, x.dtype);
     const handle = device().backend.layer(parts.description, undefined, {
@@ -256,6 +212,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
       bytes: 0,
       policy: "lru",
       pinned: [],
+      rowsToLoad: 0,
     });
     handle.forward(x.handle, y.handle, null, null, -1, ["router", "gating", "sort", "gateUp"]);
     const message = /^stages: expected sort, gateUp and down in one call of a layer with offload$/;
@@ -269,7 +226,7 @@ test("simt: copies that take effect at once give the same bits", () => {
   process.env.MOE_SIMT_ASYNC = "early";
   try {
     using device = openDevice("simt", { poison: true });
-    using pair = new Pair(device, example, { slots: 2 });
+    using pair = new OffloadedPair(device, example, { slots: 2 });
     for (let call = 0; call < 3; call++) {
       const { y, expected } = pair.forward(new Random(call), 9);
       expect(y).toEqual(expected);
@@ -293,7 +250,7 @@ describe("offload is refused", () => {
     [{ slots: 0 }, /^offload\.slots: expected an integer >= 1, got 0$/],
     [{ bytes: 1.5 }, /^offload\.bytes: expected an integer >= 1, got 1.5$/],
     [{ slots: 2, policy: "fifo" }, /^offload\.policy: expected one of "lfru", "lru", "lfu", got "fifo"$/],
-    [{ slots: 2, onMiss: "skip" }, /^offload\.onMiss: expected one of "load", got "skip"$/],
+    [{ slots: 2, onMiss: "skip" }, /^offload\.onMiss: expected one of "load", "cpu", "auto", got "skip"$/],
     [{ slots: 2, pinned: [1, 1] }, /^offload\.pinned\[1\]: expected every expert once, got 1$/],
     [{ slots: 2, pinned: [6] }, /^offload\.pinned\[0\]: expected an expert from 0 to 5, got 6$/],
     [{ slots: 2, pinned: [4, 5] }, /^offload\.pinned: expected fewer experts than the 2 slots, got 2$/],
@@ -302,9 +259,9 @@ describe("offload is refused", () => {
     expectError(() => create("simt", offload), "INVALID_ARGUMENT", message);
   });
 
-  test.each(["cpu", "auto"])('for what is not built yet: onMiss "%s"', (onMiss) => {
-    const message = new RegExp(`^offload\\.onMiss: "${onMiss}" is not supported yet; expected "load"$`);
-    expectError(() => create("simt", { slots: 2, onMiss }), "UNSUPPORTED_OPERATION", message);
+  test.each(["cpu", "auto"])('on cpu with onMiss "%s"', (onMiss) => {
+    const message = new RegExp(`^offload\\.onMiss: expected "load" on cpu, which .*, got "${onMiss}"$`);
+    expectError(() => create("cpu", { slots: 2, onMiss }), "INVALID_ARGUMENT", message);
   });
 
   test("on reference, and on cpu without a cache file", () => {

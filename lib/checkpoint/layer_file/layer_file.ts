@@ -96,7 +96,7 @@ export async function loadLayerFile(
   });
   const source = { configPath: path, config, tensors, bank: experts, locate };
   const description = await describeSource(source, options);
-  return await loadWeights(source, device, description, options, offloadRule(offload, experts));
+  return await loadWeights(source, device, description, options, offloadRule(offload, device, experts));
 }
 
 /** What a file's layer computes, and which tensors are its weights. */

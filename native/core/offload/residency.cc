@@ -30,6 +30,7 @@ Status resolve_slots(int64_t experts, int64_t expert_bytes, OffloadOptions* opti
 
 Residency::Residency(int64_t experts, const OffloadOptions& options)
     : policy_(options.policy),
+      rows_to_load_(options.rows_to_load),
       slot_of_(static_cast<size_t>(experts), -1),
       expert_in_(static_cast<size_t>(options.slots), -1),
       pinned_(static_cast<size_t>(experts), false),
@@ -37,8 +38,7 @@ Residency::Residency(int64_t experts, const OffloadOptions& options)
   for (const int32_t expert : options.pinned) pinned_[expert] = true;
 }
 
-void Residency::use(const std::vector<int32_t>& experts) {
-  ++counts_.calls;
+void Residency::use(const std::vector<int32_t>& experts, int64_t call) {
   const double half_life = kHalfLife * static_cast<double>(scores_.size());
   if (static_cast<double>(uses_) / half_life > kLargestExponent) {
     for (double& score : scores_) score *= std::exp2(-kLargestExponent);
@@ -48,7 +48,7 @@ void Residency::use(const std::vector<int32_t>& experts) {
   for (const int32_t expert : experts) {
     double& score = scores_[expert];
     switch (policy_) {
-      case OffloadPolicy::lru: score = static_cast<double>(counts_.calls); break;
+      case OffloadPolicy::lru: score = static_cast<double>(call); break;
       case OffloadPolicy::lfu: score += 1; break;
       case OffloadPolicy::lfru: score += weight; break;
     }
@@ -91,8 +91,31 @@ SlotLoad Residency::load(int32_t expert, int32_t slot) {
   return load;
 }
 
+std::vector<int32_t> Residency::leave(const std::vector<ExpertRows>& needed) {
+  left_.clear();
+  for (const ExpertRows& each : needed) {
+    if (slot_of_[each.expert] < 0 && each.rows < rows_to_load_) left_.push_back(each.expert);
+  }
+  use(left_, counts_.calls + 1);
+  counts_.misses += static_cast<int64_t>(left_.size());
+  counts_.left += static_cast<int64_t>(left_.size());
+  return left_;
+}
+
+int32_t Residency::preferred() const {
+  int32_t best = -1;
+  for (const int32_t expert : left_) {
+    if (slot_of_[expert] < 0 && (best < 0 || scores_[expert] > scores_[best])) best = expert;
+  }
+  if (best < 0) return -1;
+  const int32_t slot = choose_slot(best, [](int32_t) { return int64_t{0}; });
+  if (slot < 0) return -1;
+  const int32_t there = expert_in_[slot];
+  return there < 0 || scores_[there] < scores_[best] ? best : -1;
+}
+
 std::vector<OffloadRound> Residency::plan(const std::vector<int32_t>& needed) {
-  use(needed);
+  use(needed, ++counts_.calls);
   std::vector<int32_t> hits, misses;
   for (const int32_t expert : needed) (slot_of_[expert] >= 0 ? hits : misses).push_back(expert);
   counts_.hits += static_cast<int64_t>(hits.size());
@@ -155,7 +178,7 @@ OffloadStats Residency::stats(int64_t expert_bytes) const {
   OffloadStats stats{.counts = counts_,
                      .slots = slots(),
                      .expert_bytes = expert_bytes,
-                     .loaded_bytes = (counts_.misses + counts_.prefetched) * expert_bytes,
+                     .loaded_bytes = (counts_.misses - counts_.left + counts_.prefetched) * expert_bytes,
                      .resident = {}};
   for (size_t i = 0; i < slot_of_.size(); ++i) {
     if (slot_of_[i] >= 0) stats.resident.push_back(static_cast<int32_t>(i));

@@ -22,6 +22,14 @@ struct OffloadOptions {
   int64_t bytes = 0;
   OffloadPolicy policy = OffloadPolicy::lfru;
   std::vector<int32_t> pinned;  // never evicted
+  // An expert that is not resident and has fewer rows is left to another device instead of being loaded.
+  int64_t rows_to_load = 0;
+};
+
+// An expert that a call needs, and how many rows it computes.
+struct ExpertRows {
+  int32_t expert = 0;
+  int64_t rows = 0;
 };
 
 // The options with the number of slots, for `experts` experts of `expert_bytes` each. INVALID_ARGUMENT if `bytes` is
@@ -32,6 +40,7 @@ struct OffloadCounts {
   int64_t calls = 0;
   int64_t hits = 0;        // experts that a call needed and that were resident
   int64_t misses = 0;      // and that were not
+  int64_t left = 0;        // of the misses: to another device, not loaded
   int64_t prefetched = 0;  // loaded before a call needed them
   int64_t evictions = 0;
 };
@@ -71,6 +80,10 @@ class Residency {
   // With resolved options.
   Residency(int64_t experts, const OffloadOptions& options);
 
+  // Of the experts that a call needs, those that are left to another device; plan() is told of the others.
+  std::vector<int32_t> leave(const std::vector<ExpertRows>& needed);
+  // The one of those left last that the policy would rather have than one that it has, or -1.
+  int32_t preferred() const;
   // What a call does that needs these experts, in ascending order: first the resident ones, then the others. There is
   // at least one round, and the first loads nothing. If not all experts fit at once, rounds take at most half of the
   // slots, so that loads can overlap the round before them.
@@ -88,7 +101,8 @@ class Residency {
   OffloadStats stats(int64_t expert_bytes) const;
 
  private:
-  void use(const std::vector<int32_t>& experts);
+  // Raises the scores of experts that a call uses.
+  void use(const std::vector<int32_t>& experts, int64_t call);
   SlotLoad load(int32_t expert, int32_t slot);
   // The slot that `expert` takes: the best of those for which rank(slot) is lowest and not negative, where an empty
   // slot is better than any expert. -1: there is none.
@@ -96,9 +110,11 @@ class Residency {
   int32_t choose_slot(int32_t expert, Rank&& rank) const;
 
   OffloadPolicy policy_;
+  int64_t rows_to_load_;
   std::vector<int32_t> slot_of_;    // [experts]
   std::vector<int32_t> expert_in_;  // [slots], -1: empty
   std::vector<bool> pinned_;        // [experts]
+  std::vector<int32_t> left_;       // by the last call
   // What the policy goes by. Scores of lfru are multiples of a unit that shrinks with time.
   std::vector<double> scores_;  // [experts]
   int64_t uses_ = 0;            // since the unit was last changed

@@ -104,8 +104,9 @@ Status Mapping::check(bool* written) {
 Status Mapping::check_read() const {
   if (!guard_->torn()) return {};
   return {Code::bad_checkpoint,
-          path_ + ": packed weights could not be read: the file was truncated, or the disk failed, while a layer used "
-                  "it; load the layer again"};
+          path_ +
+              ": packed weights could not be read: the file was truncated, or the disk failed, while a layer used "
+              "it; load the layer again"};
 }
 
 void Mapping::ask(const void* data, size_t bytes) const {

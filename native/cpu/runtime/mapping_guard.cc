@@ -37,8 +37,8 @@ struct FaultHandler {
       if (address < begin || address >= end) continue;
       range->torn.store(true);
       const uintptr_t first = address / page * page;
-      void* zeros = mmap(reinterpret_cast<void*>(first), end - first, PROT_READ,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+      void* zeros =
+          mmap(reinterpret_cast<void*>(first), end - first, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
       errno = kept;
       if (zeros != MAP_FAILED) return;
       break;

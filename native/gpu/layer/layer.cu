@@ -95,6 +95,11 @@ Status GpuLayer::prefetch(const std::vector<int32_t>& experts) {
   return forgetting([&] { return offload_->prefetch(experts); });
 }
 
+Status GpuLayer::adopt() {
+  const int32_t expert = offload_ == nullptr ? -1 : offload_->residency().preferred();
+  return expert < 0 ? Status() : prefetch({expert});
+}
+
 Status GpuLayer::run(Stages stages, const LayerForward& f) {
   MOE_TRY(runtime().use());
   std::optional<OffloadedPass> offloaded;

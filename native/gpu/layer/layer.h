@@ -26,6 +26,10 @@ class GpuLayer : public Layer {
   Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
   int64_t offload_slots() const override { return offload_ == nullptr ? 0 : offload_->residency().slots(); }
   Status prefetch(const std::vector<int32_t>& experts) override;
+  std::vector<int32_t> leave(const std::vector<ExpertRows>& needed) override {
+    return offload_ == nullptr ? std::vector<int32_t>() : offload_->leave(needed);
+  }
+  Status adopt() override;
   OffloadStats offload_stats() const override { return offload_ == nullptr ? OffloadStats{} : offload_->stats(); }
   StageTimes stage_times() const override;
   size_t bytes() const override { return weights_->bytes(); }

@@ -25,6 +25,7 @@ class Offload {
 
   // Enqueues loads of experts of the bank.
   Status prefetch(const std::vector<int32_t>& experts);
+  std::vector<int32_t> leave(const std::vector<ExpertRows>& needed) { return residency_.leave(needed); }
   const Residency& residency() const { return residency_; }
   // Where there is a slot for every expert: enqueues loads of all, and makes the work enqueued from here on wait for
   // them. The experts then are where they would be without offload.
