@@ -66,9 +66,10 @@ __device__ __forceinline__ const char* packed_matrix(const GemmArguments& a, int
 // Calls use(row tile, column tile) for each of this block's tiles.
 template <class Use>
 __device__ __forceinline__ void for_each_tile(const GemmArguments& a, Use&& use) {
-  const int row_tile_count = a.map->count;
-  const int64_t count = static_cast<int64_t>(row_tile_count) * a.column_tiles;
-  for (int64_t index = blockIdx.x; index < count; index += gridDim.x) {
+  for (int64_t index = blockIdx.x;; index += gridDim.x) {
+    // Read again for every tile, so that no register holds it meanwhile.
+    const int row_tile_count = a.map->count;
+    if (index >= static_cast<int64_t>(row_tile_count) * a.column_tiles) return;
     const TilePosition position = tile_position(index, row_tile_count, a.column_tiles);
     use(load_row_tile(a.map, position.row_tile), position.column_tile);
   }
