@@ -46,7 +46,7 @@ export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./
 export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.js";
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
-export type { ExpertOffload, OffloadOptions } from "./layer/offload.js";
+export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";

@@ -50,7 +50,7 @@ describe.each(gpus)("layers on %s that leave experts to the CPU", (name) => {
         expect(loadedBytes).toBe((misses - onCpu + prefetched) * expertBytes);
         expect(hits + misses).toBeGreaterThan(0);
       }),
-      { numRuns: 25 },
+      { numRuns: 15 },
     );
   });
 
