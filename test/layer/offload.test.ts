@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { TokenFormat } from "../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { openDevice } from "../../lib/devices.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
@@ -59,8 +60,11 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     { format: "q4_k", inputs: undefined, shared: "q6_k" },
     { format: "i4_g32_bf16", inputs: "both", shared: undefined },
     { format: "i4_g32_bf16", inputs: "order", shared: "i8_channel_f32" },
+    { format: "i8_channel_f32", inputs: undefined, shared: undefined, tokenFormat: "int8" },
+    { format: "e4m3_b128_bf16", inputs: undefined, shared: "i4_g32_bf16", tokenFormat: "fp8" },
   ] as const)("give the same bits with experts in $format, inputs: $inputs, shared: $shared", (quantized) => {
     const { format, inputs, shared } = quantized;
+    const tokenFormat: TokenFormat = "tokenFormat" in quantized ? quantized.tokenFormat : "none";
     const [hiddenSize, intermediateSize] = [256, 256];
     const random = new Random(JSON.stringify(quantized));
     const matrix = (name: WeightFormatName, rows: number, columns: number, input: object) => ({
@@ -81,6 +85,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     using router = device().tensor(random.normals(5 * hiddenSize, 0.1), [5, hiddenSize], "f32");
     const options = {
       ...{ device: device(), hiddenSize, intermediateSize, numExperts: 5, topK: 2, router, experts },
+      tokenFormat,
       ...(shared && { sharedExpert: { intermediateSize }, shared: expert(shared, undefined) }),
     };
     using layer = MoeLayer.create({ ...options, offload: { slots: 2 } });
