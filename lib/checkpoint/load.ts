@@ -1,17 +1,21 @@
+import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
 import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { bankOption, checkBank } from "../layer/description/bank.js";
+import type { MoeLayerDescription } from "../layer/description/config.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { offloadOption, offloadRule } from "../layer/offload.js";
 import { quantizeOptions } from "../operators/formats/quantize.js";
 import { type CacheChoice, type CacheOptions, cacheOption } from "./cache/cache_option.js";
+import { type CachedModel, cachedDirectory, cachedGguf } from "./cache/cached_model.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
 import { ggufLocator } from "./gguf/locate.js";
 import { GgufModel } from "./gguf/model.js";
 import { SplitGguf } from "./gguf/split.js";
 import { loadLayerFile } from "./layer_file/layer_file.js";
+import type { LayerSource } from "./locate.js";
 import { tensorLocator } from "./locate_tensors.js";
 import { Model } from "./model.js";
 import { abortSignal } from "./safetensors/file_options.js";
@@ -28,8 +32,8 @@ export interface LoadOptions extends WeightOptions {
   device: Device;
   /**
    * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
-   * for the folder `.moe-kernels` in the model directory, the path of a folder, which may serve any number of models, or
-   * {@link CacheOptions}. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `quantize`, `bank`,
+   * for the folder `.moe-kernels` in the model directory or beside the GGUF file, the path of a folder, which may serve any
+   * number of models, or {@link CacheOptions}. The file is rewritten if the checkpoint's files, the configuration, `dtype`, `quantize`, `bank`,
    * the device's layout or the version of this package have changed, or if it is damaged. If the cache cannot be used,
    * loading still works; MoeLayer.cacheStatus reports the outcome. Default false.
    *
@@ -91,7 +95,7 @@ async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoad
 }
 
 async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  const { device, signal } = options;
+  const { signal } = options;
   const model = await Model.read(directory, signal);
   const layer = model.checkLayer(options.layer);
   const config = model.config(layer);
@@ -111,19 +115,50 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
     throw model.explain(error);
   };
   const description = await describeSource(source, options, quantization).catch(explain);
-  const cache = await openWeightCache(directory, config, description, {
-    ...options,
-    layer,
-    quantization: quantization.text,
-  });
-  const offload = offloadRule(options.offload, device, bank);
+  return await loadCached(
+    source,
+    description,
+    { ...options, layer },
+    () => cachedDirectory(directory),
+    quantization.text,
+  ).catch(explain);
+}
+
+async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<LoadedLayer> {
+  await using files = await SplitGguf.open(path, { signal: options.signal });
+  const model = new GgufModel(files);
+  const layer = model.checkLayer(options.layer);
+  const config = model.config(layer);
+  const bank = checkBank(options.bank, config.numExperts);
+  const tensors = model.tensors(layer);
+  const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
+  // Routers are float32 there whatever the experts are, so every role keeps its own format.
+  const { dtype = {}, tokenFormat } = options;
+  const description = await describeSource(source, { dtype, tokenFormat });
+  return await loadCached(source, description, { ...options, layer, dtype }, () => cachedGguf(files));
+}
+
+/**
+ * Loads a layer from its cache if there is one that fits, else from its source, and then writes the cache. On `cpu`, experts
+ * that are not resident are in the mapped cache file.
+ */
+async function loadCached(
+  source: LayerSource & { readonly bank: ExpertRange },
+  description: MoeLayerDescription,
+  options: ReadLoadOptions & { readonly layer: number },
+  model: () => Promise<CachedModel>,
+  quantization = "",
+): Promise<LoadedLayer> {
+  const { device, cache: choice, signal } = options;
+  const offload = offloadRule(options.offload, device, source.bank);
   const mapsExperts = offload !== undefined && device.kind === "cpu";
-  if (mapsExperts) checkMapping(options.cache);
+  if (mapsExperts) checkMapping(choice);
+  const cache =
+    choice &&
+    (await openWeightCache(await model(), source.config, description, { ...options, cache: choice, quantization }));
   const mapped = await cache?.load(signal, offload);
   if (mapped !== undefined) return mapped;
-  const parts = await loadWeights(source, device, description, options, mapsExperts ? undefined : offload).catch(
-    explain,
-  );
+  const parts = await loadWeights(source, device, description, options, mapsExperts ? undefined : offload);
   if (cache === undefined) return { parts };
   const cacheStatus = await cache.store(parts, signal);
   if (!mapsExperts) return { parts, cacheStatus };
@@ -134,25 +169,7 @@ async function loadFromModel(directory: string, options: ReadLoadOptions): Promi
   throw new MoeError("UNSUPPORTED_OPERATION", `offload: the cache file ${cacheStatus.path} cannot be used: ${reason}`);
 }
 
-/** On `cpu`, experts that are not resident are in the mapped cache file. */
 function checkMapping(cache: CacheChoice | undefined): void {
   if (cache === undefined) throw requires("offload on cpu", "cache");
   if (cache.copy) throw cannotCombine("offload on cpu", "cache.copy");
-}
-
-async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  const { device, signal, cache } = options;
-  if (cache !== undefined) throw cannotCombine("cache", "a GGUF file");
-  await using files = await SplitGguf.open(path, { signal });
-  const model = new GgufModel(files);
-  const layer = model.checkLayer(options.layer);
-  const config = model.config(layer);
-  const bank = checkBank(options.bank, config.numExperts);
-  const tensors = model.tensors(layer);
-  const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
-  // Routers are float32 there whatever the experts are, so every role keeps its own format.
-  const { dtype = {}, tokenFormat } = options;
-  const description = await describeSource(source, { dtype, tokenFormat });
-  const offload = offloadRule(options.offload, device, bank);
-  return { parts: await loadWeights(source, device, description, { ...options, dtype }, offload) };
 }

@@ -1,5 +1,3 @@
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { blockTypes } from "../../lib/checkpoint/gguf/blocks/convert.js";
 import type { Device } from "../../lib/core/device.js";
@@ -8,9 +6,9 @@ import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
-import { type GgufInput, rawGguf, type TensorInput } from "../support/gguf.js";
+import type { GgufInput, TensorInput } from "../support/gguf.js";
 import { blockDecoders, type DecodedType } from "../support/gguf_blocks.js";
-import { type RandomLayer, randomLayer } from "./support/gguf_layer.js";
+import { type RandomLayer, randomLayer, writeOne, writeSplit } from "./support/gguf_layer.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
 const types = Object.keys(blockDecoders) as DecodedType[];
@@ -84,27 +82,6 @@ async function measure(device: Device, options: RandomLayer) {
   await device.synchronize();
   const stored = file.tensors.reduce((sum, { data }) => sum + (data as Uint8Array).length, 0);
   return { stored, bytes: layer.byteLength };
-}
-
-function writeOne(directory: string, file: GgufInput): string {
-  const path = join(directory, "model.gguf");
-  writeFileSync(path, rawGguf(file));
-  return path;
-}
-
-/** Writes a model in three files: metadata only, and the tensors by turns. */
-function writeSplit(directory: string, { metadata, tensors = [] }: GgufInput): string {
-  const name = (index: number) => join(directory, `model-0000${index + 1}-of-00003.gguf`);
-  for (let index = 0; index < 3; index++) {
-    const split = {
-      "split.no": { type: "u16", value: index },
-      "split.count": { type: "u16", value: 3 },
-      "split.tensors.count": { type: "i32", value: tensors.length },
-    } as const;
-    const own = tensors.filter((_, place) => index > 0 && place % 2 === index - 1);
-    writeFileSync(name(index), rawGguf({ metadata: { ...(index === 0 && metadata), ...split }, tensors: own }));
-  }
-  return name(0);
 }
 
 describe.each(deviceNames)("GGUF files on %s", (name) => {
@@ -208,10 +185,6 @@ describe("options", () => {
 
   test("stops at a signal", async () => {
     await expect(load(open().file, { signal: AbortSignal.abort(new Error("enough")) })).rejects.toThrow("enough");
-  });
-
-  test("has no cache", async () => {
-    await expectRejection(load(open().file, { cache: true }), "INVALID_ARGUMENT", /cache/);
   });
 });
 

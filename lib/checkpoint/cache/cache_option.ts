@@ -3,7 +3,7 @@ import { boolean, type Fields, object, optional, type Reader } from "../../core/
 
 /** How packed weights are kept in a file. */
 export interface CacheOptions {
-  /** Folder of the files, which may serve any number of models; default `.moe-kernels` in the model directory. */
+  /** Folder of the files, which may serve any number of models; default `.moe-kernels` in the model directory or beside the GGUF file. */
   folder?: string;
   /**
    * Read the file into the process's own memory instead of mapping it. Loading then takes the time to read the weights

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { mkdir, readdir, realpath, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { OffloadRule, WeightParts } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
 import { isMoeError } from "../../core/errors.js";
@@ -16,6 +16,7 @@ import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { layOut, type SafetensorsInput } from "../safetensors/writer.js";
 import type { CacheChoice } from "./cache_option.js";
+import { type CachedModel, modelName } from "./cached_model.js";
 
 /** What became of the cache of a layer's packed weights. */
 export interface CacheStatus {
@@ -32,9 +33,6 @@ export interface CacheStatus {
   readonly reason: string;
 }
 
-/** The folder of caches in a model directory. */
-const folderName = ".moe-kernels";
-
 /** The parts of a layer begin at whole cache lines where the first does. */
 const dataAlignment = 4096;
 
@@ -50,23 +48,21 @@ interface LayerOptions {
   readonly device: Device;
   readonly dtype: WeightFormatName | WeightDTypes | undefined;
   readonly quantize: QuantizeOptions | undefined;
-  readonly cache: CacheChoice | undefined;
+  readonly cache: CacheChoice;
   /** What decides the meaning of quantised weights besides their files. */
   readonly quantization: string;
 }
 
 /**
  * The cache of one layer for one device, bank and dtype: a safetensors file of the layer's parts, with metadata that
- * tell what they were made from. Undefined where `options.cache` does not ask for one.
- * @throws INVALID_ARGUMENT; BAD_CHECKPOINT where the directory cannot be listed.
+ * tell what they were made from.
  */
 export async function openWeightCache(
-  directory: string,
+  model: CachedModel,
   config: MoeLayerConfig,
   description: MoeLayerDescription,
   { layer, device, dtype, quantize, cache, quantization }: LayerOptions,
-): Promise<WeightCache | undefined> {
-  if (cache === undefined) return undefined;
+): Promise<WeightCache> {
   const layout = device.backend.weightLayout(description);
   const { bank, numExperts, formats, biasDType } = description;
   const origin = {
@@ -78,13 +74,23 @@ export async function openWeightCache(
     bank: `${bank.first}-${bank.first + bank.count - 1}`,
     configuration: JSON.stringify(config),
     quantization,
-    checkpoint: JSON.stringify(await listCheckpoint(directory)),
+    checkpoint: JSON.stringify(model.files),
   };
   const { folder: given, copy } = cache;
-  const folder = given === undefined ? join(directory, folderName) : join(given, await modelName(directory));
+  const folder = given === undefined ? model.folder : join(given, await modelName(model));
   const experts = bank.count === numExperts ? [] : [`experts-${origin.bank}`];
-  const name = [`layer-${layer}`, ...experts, origin.dtype, layout].join("-");
+  const name = fileName([`layer-${layer}`, ...experts, origin.dtype, layout].join("-"));
   return new WeightCache(device, description, join(folder, `${name}.safetensors`), origin, copy);
+}
+
+/** Longest name without the extensions that files get: file systems take 255 bytes, those that encrypt names fewer. */
+const maximumName = 128;
+
+/** The name, or its beginning and a hash of it: many formats make long ones. */
+function fileName(name: string): string {
+  if (name.length <= maximumName) return name;
+  const hash = createHash("sha256").update(name).digest("hex").slice(0, 16);
+  return `${name.slice(0, maximumName - hash.length - 1)}-${hash}`;
 }
 
 /** A name for the formats that were asked for, and how to get them. */
@@ -275,25 +281,4 @@ async function makeFolder(path: string): Promise<void> {
   } catch (cause) {
     throw fileSystemError(path, "written", cause);
   }
-}
-
-/** Name, size and time of every file that holds weights or says where they are. */
-async function listCheckpoint(directory: string): Promise<[name: string, bytes: string, modified: string][]> {
-  try {
-    const names = (await readdir(directory)).filter((name) => /\.safetensors(\.index\.json)?$/.test(name)).sort();
-    return await Promise.all(
-      names.map(async (name) => {
-        const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
-        return [name, String(size), String(mtimeNs)] as [string, string, string];
-      }),
-    );
-  } catch (cause) {
-    throw fileSystemError(directory, "read", cause);
-  }
-}
-
-/** A name for the model of a directory among other models: its own, made unique by its whole path. */
-async function modelName(directory: string): Promise<string> {
-  const path = await realpath(resolve(directory));
-  return `${basename(path)}-${createHash("sha256").update(path).digest("hex").slice(0, 12)}`;
 }

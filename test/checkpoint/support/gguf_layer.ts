@@ -1,7 +1,9 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type GgufType, ggufByteLength, ggufTypes } from "../../../lib/checkpoint/gguf/types.js";
 import { fromF16, toF16 } from "../../../lib/core/dtype.js";
 import type { Random } from "../../../lib/testing/random.js";
-import type { GgufInput, MetadataValue, TensorInput } from "../../support/gguf.js";
+import { type GgufInput, type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";
 import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_blocks.js";
 
 /** Random blocks whose values are around 0 and of ordinary size. */
@@ -112,4 +114,26 @@ export function randomLayer(random: Random, options: RandomLayer) {
   };
   const file: GgufInput & { tensors: TensorInput[] } = { metadata, tensors };
   return { file, values, sizes: { hidden, inner, experts, shared } };
+}
+
+/** Writes a model in one file; returns its path. */
+export function writeOne(directory: string, file: GgufInput, name = "model.gguf"): string {
+  const path = join(directory, name);
+  writeFileSync(path, rawGguf(file));
+  return path;
+}
+
+/** Writes a model in three files: metadata only, and the tensors by turns; returns the first one's path. */
+export function writeSplit(directory: string, { metadata, tensors = [] }: GgufInput): string {
+  const name = (index: number) => join(directory, `model-0000${index + 1}-of-00003.gguf`);
+  for (let index = 0; index < 3; index++) {
+    const split = {
+      "split.no": { type: "u16", value: index },
+      "split.count": { type: "u16", value: 3 },
+      "split.tensors.count": { type: "i32", value: tensors.length },
+    } as const;
+    const own = tensors.filter((_, place) => index > 0 && place % 2 === index - 1);
+    writeFileSync(name(index), rawGguf({ metadata: { ...(index === 0 && metadata), ...split }, tensors: own }));
+  }
+  return name(0);
 }

@@ -1,0 +1,60 @@
+import { createHash } from "node:crypto";
+import { readdir, realpath, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { fileSystemError } from "../bad_checkpoint.js";
+import type { SplitGguf } from "../gguf/split.js";
+
+/** The model that a layer's weights come from. */
+export interface CachedModel {
+  /** Its directory, or its only or first file. */
+  readonly path: string;
+  /** The folder of its caches where none is given. */
+  readonly folder: string;
+  /** Name, size and time of every file that holds weights or says where they are. */
+  readonly files: readonly FileIdentity[];
+}
+
+type FileIdentity = readonly [name: string, bytes: string, modified: string];
+
+/** The folder of caches in a model directory, or beside GGUF files. */
+const folderName = ".moe-kernels";
+
+/** @throws BAD_CHECKPOINT if the directory cannot be listed. */
+export async function cachedDirectory(directory: string): Promise<CachedModel> {
+  return {
+    path: directory,
+    folder: join(directory, folderName),
+    files: await identities(directory, async () => {
+      return (await readdir(directory)).filter((name) => /\.safetensors(\.index\.json)?$/.test(name)).sort();
+    }),
+  };
+}
+
+/** A folder has any number of GGUF files, so each has a folder of caches. @throws BAD_CHECKPOINT */
+export async function cachedGguf({ path, files }: SplitGguf): Promise<CachedModel> {
+  const directory = dirname(path);
+  return {
+    path,
+    folder: join(directory, folderName, basename(path)),
+    files: await identities(directory, async () => files.map((file) => basename(file.path))),
+  };
+}
+
+/** A name for a model among others: its own, made unique by its whole path. */
+export async function modelName({ path }: CachedModel): Promise<string> {
+  const whole = await realpath(resolve(path));
+  return `${basename(whole)}-${createHash("sha256").update(whole).digest("hex").slice(0, 12)}`;
+}
+
+async function identities(directory: string, list: () => Promise<readonly string[]>): Promise<readonly FileIdentity[]> {
+  try {
+    return await Promise.all(
+      (await list()).map(async (name): Promise<FileIdentity> => {
+        const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
+        return [name, String(size), String(mtimeNs)];
+      }),
+    );
+  } catch (cause) {
+    throw fileSystemError(directory, "read", cause);
+  }
+}
