@@ -101,10 +101,8 @@ StageTimes SplitLayer::stage_times() const {
 Status SplitLayer::run(Stages stages, const LayerForward& f) {
   const auto sort = static_cast<size_t>(std::find(stages.begin(), stages.end(), Stage::sort) - stages.begin());
   const int64_t tokens = f.x.shape[0];
-  if (sort == stages.size() || tokens == 0) {
-    routing_times_ = {};
-    return on_device_->run(stages, f);
-  }
+  routing_times_ = {};
+  if (sort == stages.size() || tokens == 0) return on_device_->run(stages, f);
   if (!contains(stages, Stage::combine)) {
     return {Code::unsupported_operation,
             "stages: expected combine and sort in one call of a layer that leaves experts to the CPU"};
@@ -122,8 +120,6 @@ Status SplitLayer::run(Stages stages, const LayerForward& f) {
     MOE_TRY(weights.reserve(shape(DType::f32, tokens, choices), &routed.weights));
   }
   Status in_data;
-  const StageTimes none;
-  routing_times_ = none;
   if (sort > 0) {
     MOE_TRY(unless_in_data(on_device_->run(stages.first(sort), routed), &in_data));
     MOE_TRY(unless_in_data(device_.synchronize(), &in_data));
