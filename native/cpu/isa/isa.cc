@@ -11,9 +11,9 @@ namespace moe::cpu {
 namespace {
 
 #if defined(MOE_X86)
-// These rows, then the others whose names they do not have.
-std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
-  std::vector<GemmKernel> all(rows.begin(), rows.end());
+// These rows, then the others whose names they do not have. Never freed: threads compute while the process exits.
+std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
+  auto& all = *new std::vector<GemmKernel>(rows.begin(), rows.end());
   for (const GemmKernel& row : others) {
     const auto has_its_name = [&](const GemmKernel& other) { return std::string_view(other.name) == row.name; };
     if (std::ranges::none_of(rows, has_its_name)) all.push_back(row);
@@ -23,12 +23,11 @@ std::vector<GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<
 
 // AVX-512's kernels, with rows for products of bytes before its own.
 const Kernels& avx512_vnni_kernels() {
-  static const std::vector<GemmKernel> gemm = followed_by(avx512_vnni::kGemm, avx512::kKernels.gemm);
   static const Kernels kernels = [] {
     Kernels all = avx512::kKernels;
     all.name = "avx512_vnni";
     all.needs = "AVX-512 F, BW, DQ, VL and VNNI";
-    all.gemm = gemm;
+    all.gemm = followed_by(avx512_vnni::kGemm, avx512::kKernels.gemm);
     return all;
   }();
   return kernels;
@@ -36,13 +35,11 @@ const Kernels& avx512_vnni_kernels() {
 
 // The same, with rows for pairs of bfloat16 between them: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
-  static const std::vector<GemmKernel> gemm =
-      followed_by(avx512_vnni::kGemm, followed_by(avx512_bf16::kGemm, avx512::kKernels.gemm));
   static const Kernels kernels = [] {
     Kernels all = avx512::kKernels;
     all.name = "avx512_bf16";
     all.needs = "AVX-512 F, BW, DQ, VL, VNNI and BF16";
-    all.gemm = gemm;
+    all.gemm = followed_by(avx512_vnni::kGemm, followed_by(avx512_bf16::kGemm, avx512::kKernels.gemm));
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
   }();

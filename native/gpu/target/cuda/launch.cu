@@ -31,8 +31,9 @@ Status grant(const char* name, const void* kernel, size_t static_bytes, size_t d
 }  // namespace
 
 Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes) {
-  static std::mutex mutex;
-  static std::map<std::pair<int, const void*>, Prepared> prepared;
+  // Never destroyed: a stream may launch while the process exits.
+  static std::mutex& mutex = *new std::mutex;
+  static auto& prepared = *new std::map<std::pair<int, const void*>, Prepared>;
   int device = 0;
   MOE_TRY(cuda_status(cudaGetDevice(&device), name));
   const std::lock_guard lock(mutex);
