@@ -14,7 +14,7 @@ import { type Existing, OutputFolder } from "./output_folder.js";
 import { addMatrix, type PackedLayout } from "./packed_layout.js";
 import { bytesOfCopy, bytesOfMatrix, type PlannedFile, planFiles } from "./plan.js";
 import { type MatrixError, quantizeMatrix } from "./quantize_matrix.js";
-import { sourceOf } from "./source.js";
+import { checkFloats, sourceOf } from "./source.js";
 import { StoredMatrices } from "./stored_matrices.js";
 
 export interface QuantizeCheckpointOptions {
@@ -62,12 +62,7 @@ export async function quantizeCheckpoint(
   const format = quantizableFormat(options.format, "format");
   const model = await Model.read(directory);
   const layout = layoutOf(model.family, format);
-  if (model.quantization.fields !== undefined) {
-    throw badCheckpoint(
-      model.quantization.fields.path,
-      "expected a model of floats, got one that is quantised already",
-    );
-  }
+  checkFloats(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
   const files = await planFiles(model, checkpoint, layout, layers);

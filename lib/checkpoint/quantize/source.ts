@@ -1,5 +1,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { Model } from "../model.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 
 /** Name, size and time of the source's files, by which work is resumed only for the same checkpoint. */
@@ -11,4 +13,10 @@ export async function sourceOf({ shards, directory }: ShardedCheckpoint): Promis
       return [name, String(size), String(mtimeNs)];
     }),
   );
+}
+
+/** @throws BAD_CHECKPOINT for a model that is quantised already. */
+export function checkFloats({ quantization }: Model): void {
+  if (quantization.fields === undefined) return;
+  throw badCheckpoint(quantization.fields.path, "expected a model of floats, got one that is quantised already");
 }

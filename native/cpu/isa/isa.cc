@@ -21,25 +21,25 @@ std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::s
   return all;
 }
 
-// AVX-512's kernels, with rows for products of bytes before its own.
+// AVX-512's kernels under another name, with rows of a further instruction set before its own.
+Kernels extended_avx512(const char* name, const char* needs, std::span<const GemmKernel> rows) {
+  Kernels all = avx512::kKernels;
+  all.name = name;
+  all.needs = needs;
+  all.gemm = followed_by(rows, all.gemm);
+  return all;
+}
+
 const Kernels& avx512_vnni_kernels() {
-  static const Kernels kernels = [] {
-    Kernels all = avx512::kKernels;
-    all.name = "avx512_vnni";
-    all.needs = "AVX-512 F, BW, DQ, VL and VNNI";
-    all.gemm = followed_by(avx512_vnni::kGemm, avx512::kKernels.gemm);
-    return all;
-  }();
+  static const Kernels kernels = extended_avx512("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
   return kernels;
 }
 
-// The same, with rows for pairs of bfloat16 between them: integers are codes that these would read too.
+// Rows for products of bytes, then for pairs of bfloat16: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = avx512::kKernels;
-    all.name = "avx512_bf16";
-    all.needs = "AVX-512 F, BW, DQ, VL, VNNI and BF16";
-    all.gemm = followed_by(avx512_vnni::kGemm, followed_by(avx512_bf16::kGemm, avx512::kKernels.gemm));
+    Kernels all = extended_avx512("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
+                                  followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
   }();

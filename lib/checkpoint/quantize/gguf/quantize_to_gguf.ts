@@ -4,7 +4,6 @@ import { invalidArgument } from "../../../core/errors.js";
 import type { Tensor } from "../../../core/tensor.js";
 import { packageVersion } from "../../../core/version.js";
 import { quantizableFormat } from "../../../operators/formats/quantize.js";
-import { badCheckpoint } from "../../bad_checkpoint.js";
 import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
@@ -15,7 +14,7 @@ import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { asBytes } from "../../schemes/bits.js";
 import type { QuantizeCheckpointOptions, QuantizedCheckpoint } from "../quantize_checkpoint.js";
 import { type MatrixError, quantizeMatrix } from "../quantize_matrix.js";
-import { sourceOf } from "../source.js";
+import { checkFloats, sourceOf } from "../source.js";
 import { StoredMatrices } from "../stored_matrices.js";
 import { PartialFile } from "./partial_file.js";
 import { ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
@@ -42,12 +41,7 @@ export async function quantizeToGguf(
   const format = quantizableFormat(options.format, "format");
   const type = ggufTypeOfFormat(format);
   const model = await Model.read(directory);
-  if (model.quantization.fields !== undefined) {
-    throw badCheckpoint(
-      model.quantization.fields.path,
-      "expected a model of floats, got one that is quantised already",
-    );
-  }
+  checkFloats(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
   if (layers.length === 0) throw invalidArgument("layers", "layers with experts", "none");
