@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { readdir, realpath, stat } from "node:fs/promises";
+import { readdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileSystemError } from "../bad_checkpoint.js";
+import { type FileIdentity, fileIdentities } from "../file_identity.js";
 import type { SplitGguf } from "../gguf/split.js";
 
 /** The model that a layer's weights come from. */
@@ -13,8 +14,6 @@ export interface CachedModel {
   /** Name, size and time of every file that holds weights or says where they are. */
   readonly files: readonly FileIdentity[];
 }
-
-type FileIdentity = readonly [name: string, bytes: string, modified: string];
 
 /** The folder of caches in a model directory, or beside GGUF files. */
 const folderName = ".moe-kernels";
@@ -48,12 +47,7 @@ export async function modelName({ path }: CachedModel): Promise<string> {
 
 async function identities(directory: string, list: () => Promise<readonly string[]>): Promise<readonly FileIdentity[]> {
   try {
-    return await Promise.all(
-      (await list()).map(async (name): Promise<FileIdentity> => {
-        const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
-        return [name, String(size), String(mtimeNs)];
-      }),
-    );
+    return await fileIdentities(directory, await list());
   } catch (cause) {
     throw fileSystemError(directory, "read", cause);
   }

@@ -1,18 +1,11 @@
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { type FileIdentity, fileIdentities } from "../file_identity.js";
 import type { Model } from "../model.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 
 /** Name, size and time of the source's files, by which work is resumed only for the same checkpoint. */
-export async function sourceOf({ shards, directory }: ShardedCheckpoint): Promise<readonly string[][]> {
-  const names = ["config.json", ...new Set(shards.values())].sort();
-  return await Promise.all(
-    names.map(async (name) => {
-      const { size, mtimeNs } = await stat(join(directory, name), { bigint: true });
-      return [name, String(size), String(mtimeNs)];
-    }),
-  );
+export async function sourceOf({ shards, directory }: ShardedCheckpoint): Promise<readonly FileIdentity[]> {
+  return await fileIdentities(directory, ["config.json", ...new Set(shards.values())].sort());
 }
 
 /** @throws BAD_CHECKPOINT for a model that is quantised already. */
