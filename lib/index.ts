@@ -74,10 +74,17 @@ export {
 } from "./operators/routing/expert_choice.js";
 export { type ExpertSlotsOptions, expertSlots } from "./operators/routing/expert_slots.js";
 export { type GatingOptions, gating, type Routing } from "./operators/routing/gating.js";
+export { type GatingBackwardOptions, gatingBackward } from "./operators/routing/gating_backward.js";
 export type { GatingRuleOptions, Groups, Normalize } from "./operators/routing/gating_options.js";
 export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/routing/hierarchical_gating.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/routing/limit_capacity.js";
 export { routerProjection } from "./operators/routing/router_projection.js";
+export {
+  type BiasedRouterProjectionGradients,
+  type RouterProjectionBackwardOptions,
+  type RouterProjectionGradients,
+  routerProjectionBackward,
+} from "./operators/routing/router_projection_backward.js";
 export { type SortedRows, sort } from "./operators/routing/sort.js";
 export { accumulate, readTotals } from "./operators/statistics/accumulate.js";
 export { type ColumnMeansOptions, columnMeans } from "./operators/statistics/column_means.js";

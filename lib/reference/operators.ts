@@ -11,8 +11,10 @@ import { runJitter, runRandom } from "./noise/random.js";
 import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
 import { runExpertChoice } from "./routing/expert_choice.js";
 import { runGating } from "./routing/gating.js";
+import { runGatingBackward } from "./routing/gating_backward.js";
 import { runHierarchicalGating } from "./routing/hierarchical_gating.js";
 import { runRouterProjection } from "./routing/router_projection.js";
+import { runRouterProjectionBackward } from "./routing/router_projection_backward.js";
 import { runSort } from "./routing/sort.js";
 import { runAccumulate } from "./statistics/accumulate.js";
 import { runColumnMeans } from "./statistics/column_means.js";
@@ -23,7 +25,9 @@ import { runRouterScores } from "./statistics/router_scores.js";
 /** Every operator by its formula. */
 export const implementations: { readonly [Name in OperatorName]: Implementation<Name> } = {
   routerProjection: runRouterProjection,
+  routerProjectionBackward: runRouterProjectionBackward,
   gating: runGating,
+  gatingBackward: runGatingBackward,
   hierarchicalGating: runHierarchicalGating,
   expertChoice: runExpertChoice,
   sort: runSort,

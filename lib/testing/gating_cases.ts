@@ -8,7 +8,7 @@ import type { Random } from "./random.js";
 import { round } from "./rounding.js";
 import { isSteady } from "./steady_tokens.js";
 
-interface Problem extends GatingRuleOptions {
+export interface GatingProblem extends GatingRuleOptions {
   tokens: number;
   experts: number;
   /** A selection bias. */
@@ -44,7 +44,16 @@ function pick(random: Random, values: readonly number[]): number {
   return values[random.integer(0, values.length - 1)] as number;
 }
 
-function formulaOf({ scoring = "softmax", selectionKey, groups, normalize, scale = 1, bias, jitter }: Problem): string {
+/** A rule in words. */
+export function formulaOf({
+  scoring = "softmax",
+  selectionKey,
+  groups,
+  normalize,
+  scale = 1,
+  bias,
+  jitter,
+}: GatingProblem): string {
   const by = normalize === true ? "sum" : normalize === false ? undefined : normalize?.by;
   return [
     scoring,
@@ -59,7 +68,7 @@ function formulaOf({ scoring = "softmax", selectionKey, groups, normalize, scale
     .join(" ");
 }
 
-export function gatingCase(problem: Problem): Case {
+export function gatingCase(problem: GatingProblem): Case {
   const { tokens, experts, bias = false, kind = "normal", dtype = "f32", ...rule } = problem;
   return {
     name: `T${tokens} E${experts} k${rule.topK} ${formulaOf(problem)} of ${kind} ${dtype}`,
@@ -88,7 +97,7 @@ export function gatingCase(problem: Problem): Case {
   };
 }
 
-const formulas = [
+export const formulas = [
   { scoring: "softmax" },
   { scoring: "softmax", normalize: true },
   { scoring: "softmax_selected" },
@@ -97,7 +106,7 @@ const formulas = [
 ] as const;
 
 /** The rules of published models, and every scoring, key, group score and normalization. */
-const rules = [
+export const rules = [
   { topK: 8, scoring: "sigmoid", bias: true, normalize: { by: "sum_plus_epsilon", epsilon: 1e-20 }, scale: 2.5 },
   {
     topK: 8,
@@ -176,6 +185,6 @@ export const gatingCases: readonly Case[] = [
       { tokens: 2, experts: 72, topK: 6, kind: "all_nan", normalize: true },
       { tokens: 2, experts: 60, topK: 4, kind: "all_negative_infinity" },
       { tokens: 21, experts: 72, topK: 72, kind: "non_finite", dtype: "bf16" },
-    ] satisfies Problem[]
+    ] satisfies GatingProblem[]
   ).map(gatingCase),
 ];

@@ -38,6 +38,11 @@ export class Inputs implements Disposable {
     return this.floats(this.random.normals(shapeSize(shape), deviation), shape, dtype);
   }
 
+  /** Normal values for an operator that takes f32 alone. */
+  f32Normals(shape: Shape, deviation = 1): Tensor<"f32"> {
+    return this.normals(shape, "f32", deviation) as Tensor<"f32">;
+  }
+
   integers(values: ArrayLike<number>, shape: Shape): Tensor<"i32"> {
     return this.keep(this.device.tensor(Int32Array.from(values), shape));
   }
@@ -49,6 +54,10 @@ export class Inputs implements Disposable {
 
   empty(shape: Shape, dtype: FloatDType): Tensor<FloatDType> {
     return this.keep(this.device.empty(shape, this.dtype(dtype)));
+  }
+
+  f32Empty(shape: Shape): Tensor<"f32"> {
+    return this.empty(shape, "f32") as Tensor<"f32">;
   }
 
   /** Returns `resource`, to be disposed of with the inputs. */

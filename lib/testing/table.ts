@@ -3,6 +3,7 @@ import type { Case } from "./case.js";
 import { copyMatrixCases } from "./copy_matrix_cases.js";
 import { expertChoiceCases } from "./expert_choice_cases.js";
 import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./formats_cases.js";
+import { gatingBackwardCases } from "./gating_backward_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
@@ -10,6 +11,7 @@ import { layerCases } from "./layer_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
+import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
@@ -19,7 +21,9 @@ import { tokenGemmCases, tokenLayerCases } from "./token_cases.js";
 /** The one table of cases that every device must pass. */
 export const cases: readonly Case[] = [
   ...routerProjectionCases,
+  ...routerProjectionBackwardCases,
   ...gatingCases,
+  ...gatingBackwardCases,
   ...limitCapacityCases,
   ...expertSlotsCases,
   ...expertChoiceCases,

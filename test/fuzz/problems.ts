@@ -14,12 +14,14 @@ import {
   quantizationErrorCase,
   quantizeCase,
 } from "../../lib/testing/formats_cases.js";
+import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
 import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
 import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
 import { layerCase } from "../../lib/testing/layer_case.js";
 import { expertLoadCase, jitterCase, noisyLogitsCase, randomCase } from "../../lib/testing/noise_cases.js";
 import type { Spread } from "../../lib/testing/random_routing.js";
+import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
 import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
 import { combineCase, permuteCase, unpermuteCase } from "../../lib/testing/row_cases.js";
 import { sortCase } from "../../lib/testing/sort_cases.js";
@@ -112,6 +114,23 @@ export const problems: Readonly<Record<string, Problem>> = {
     const rule = gatingRule(draw, experts);
     const kind = rule.groups ? "normal" : draw.pick(["normal", "normal", "equal", "all_nan"]);
     return [{ tokens, experts, dtype: draw.pick(dtypes), kind, ...rule }];
+  }),
+  routerProjectionBackward: problem(routerProjectionBackwardCase)((draw) => [
+    {
+      tokens: draw.size(200),
+      hidden: draw.size(400),
+      experts: draw.size(200),
+      dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
+      bias: draw.chance(0.5),
+      ...draw.some({ dxDType: draw.pick(dtypes) }),
+    },
+  ]),
+  gatingBackward: problem(gatingBackwardCase)((draw) => {
+    const { tokens, experts } = choices(draw);
+    const kind = draw.pick(["normal", "normal", "equal", "all_nan"]);
+    return [
+      { tokens, experts, dtype: draw.pick(dtypes), kind, dropped: draw.chance(0.3), ...gatingRule(draw, experts) },
+    ];
   }),
   hierarchicalGating: problem(hierarchicalGatingCase)((draw) => {
     const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];

@@ -140,6 +140,21 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       ],
     },
     {
+      name: "routerProjectionBackward",
+      args: [floats(T, H), floats(E, H), floats(T, E)],
+      call: api.routerProjectionBackward,
+      valid: [{ bias: true, out: { dx: floats(T, H), dWeight: floats(E, H), dBias: floats(E) } }],
+    },
+    {
+      name: "gatingBackward",
+      args: [logits, routing(), floats(T, 2)],
+      call: api.gatingBackward,
+      valid: [
+        { ...rule, out: floats(T, E) },
+        { topK: 2, scoring: "sparsemixer", jitter: 0.1, normalize: { by: "lp", power: 2 } },
+      ],
+    },
+    {
       name: "hierarchicalGating",
       args: [floats(T, 2), logits],
       call: api.hierarchicalGating,

@@ -5,8 +5,15 @@ import { choice, input, operator, optionalInput, output } from "./field.js";
 export const routing = {
   /** logits [T, E] f32 = x [T, H] weight [E, H]^T + bias [E]. */
   routerProjection: operator({ x: input, weight: input, bias: optionalInput, logits: output }),
+  /**
+   * From dLogits [T, E]: dx [T, H] = dLogits weight [E, H] and dWeight [E, H] f32 = dLogits^T x [T, H], in an
+   * order that depends on the sizes alone.
+   */
+  routerProjectionBackward: operator({ x: input, weight: input, dLogits: input, dx: output, dWeight: output }),
   /** ids [T, k] i32 and weights [T, k] f32 from logits [T, E] and the selection bias [E]. */
   gating: operator({ logits: input, selectionBias: optionalInput, ids: output, weights: output, rule: gatingRule }),
+  /** dLogits [T, E] f32 from dWeights [T, k], the gradient of gating's weights, with the choice ids [T, k] held fixed. */
+  gatingBackward: operator({ logits: input, ids: input, dWeights: input, dLogits: output, rule: gatingRule }),
   /**
    * ids [T, k1 * k2] i32 and weights f32: `groups` chooses k1 groups by groupLogits [T, G]; `experts` chooses k2 of the
    * E / G neighbouring experts of each group by their logits [T, E]. Weights are the products of both gates' weights.

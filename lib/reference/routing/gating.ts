@@ -55,20 +55,22 @@ function selectionKeys(
   return base.map((key, expert) => (Number.isNaN(logits[expert]) ? Number.NaN : key + (bias?.[expert] ?? 0)));
 }
 
-function normalized(weights: Float64Array, { normalization, epsilon, power }: Gating): Float64Array {
-  if (normalization === "none") return weights;
-  const divisor = normalization === "lp" ? lpNorm(weights, power) : sumOf(weights, normalization, epsilon);
+function normalized(weights: Float64Array, rule: Gating): Float64Array {
+  const divisor = divisorOf(weights, rule);
   return weights.map((weight) => (divisor === 0 ? 0 : weight / divisor));
 }
 
-function sumOf(weights: Float64Array, normalization: Gating["normalization"], epsilon: number): number {
-  const sum = weights.reduce((a, b) => a + b);
+/** What the chosen weights are divided by. */
+export function divisorOf(weights: Float64Array, { normalization, epsilon, power }: Gating): number {
+  if (normalization === "none") return 1;
+  if (normalization === "lp") return lpNorm(weights, power);
+  const sum = weights.reduce((a, b) => a + b, 0);
   if (normalization === "clamped_sum") return Math.max(sum, epsilon);
   return normalization === "sum_plus_epsilon" ? sum + epsilon : sum;
 }
 
 /** (Σ |w|^p)^(1/p), scaled by the largest so that nothing overflows. */
-function lpNorm(weights: Float64Array, power: number): number {
+export function lpNorm(weights: Float64Array, power: number): number {
   const largest = weights.reduce((max, weight) => Math.max(max, Math.abs(weight)), 0);
   if (largest === 0) return 0;
   return largest * weights.reduce((sum, weight) => sum + (Math.abs(weight) / largest) ** power, 0) ** (1 / power);

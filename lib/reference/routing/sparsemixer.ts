@@ -14,12 +14,17 @@ export function sparsemixer(
   const chosen = ranking(logits).subarray(0, topK);
   const left = logits.map((logit) => (Number.isNaN(logit) ? -Infinity : logit));
   const weights = Float64Array.from(chosen, (expert) => {
-    const best = left[expert] as number;
-    const near = left.map((logit) =>
-      (best - logit) / Math.max(Math.abs(logit), best) > 2 * jitter ? -Infinity : logit,
-    );
+    const weight = nearSoftmax(left, jitter)[expert] as number;
     left[expert] = -Infinity;
-    return softmax(near)[expert] as number;
+    return weight;
   });
   return { chosen, weights };
+}
+
+/** The softmax over the logits near the largest; -Infinity is no logit. */
+export function nearSoftmax(left: Float64Array, jitter: number): Float64Array {
+  const best = left.reduce((a, b) => Math.max(a, b), -Infinity);
+  return softmax(
+    left.map((logit) => ((best - logit) / Math.max(Math.abs(logit), best) > 2 * jitter ? -Infinity : logit)),
+  );
 }

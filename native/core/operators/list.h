@@ -6,6 +6,7 @@
 #include "core/operators/formats.h"
 #include "core/operators/noise.h"
 #include "core/operators/routing.h"
+#include "core/operators/routing_gradients.h"
 #include "core/operators/statistics.h"
 
 // The tests' own operators.
@@ -15,33 +16,35 @@
 #define MOE_EXTENSION_OPERATORS(OPERATOR)
 #endif
 
-#define MOE_OPERATORS(OPERATOR) \
-  OPERATOR(RouterProjection)    \
-  OPERATOR(Gating)              \
-  OPERATOR(HierarchicalGating)  \
-  OPERATOR(LimitCapacity)       \
-  OPERATOR(ExpertSlots)         \
-  OPERATOR(ExpertChoice)        \
-  OPERATOR(Sort)                \
-  OPERATOR(Permute)             \
-  OPERATOR(Unpermute)           \
-  OPERATOR(GroupedGemm)         \
-  OPERATOR(Combine)             \
-  OPERATOR(CopyMatrix)          \
-  OPERATOR(Quantize)            \
-  OPERATOR(Dequantize)          \
-  OPERATOR(QuantizationError)   \
-  OPERATOR(RouterScores)        \
-  OPERATOR(ExpertTotals)        \
-  OPERATOR(ColumnMeans)         \
-  OPERATOR(BalanceLoss)         \
-  OPERATOR(Imbalance)           \
-  OPERATOR(UpdateSelectionBias) \
-  OPERATOR(Accumulate)          \
-  OPERATOR(Random)              \
-  OPERATOR(Jitter)              \
-  OPERATOR(NoisyLogits)         \
-  OPERATOR(ExpertLoad)          \
+#define MOE_OPERATORS(OPERATOR)      \
+  OPERATOR(RouterProjection)         \
+  OPERATOR(RouterProjectionBackward) \
+  OPERATOR(Gating)                   \
+  OPERATOR(GatingBackward)           \
+  OPERATOR(HierarchicalGating)       \
+  OPERATOR(LimitCapacity)            \
+  OPERATOR(ExpertSlots)              \
+  OPERATOR(ExpertChoice)             \
+  OPERATOR(Sort)                     \
+  OPERATOR(Permute)                  \
+  OPERATOR(Unpermute)                \
+  OPERATOR(GroupedGemm)              \
+  OPERATOR(Combine)                  \
+  OPERATOR(CopyMatrix)               \
+  OPERATOR(Quantize)                 \
+  OPERATOR(Dequantize)               \
+  OPERATOR(QuantizationError)        \
+  OPERATOR(RouterScores)             \
+  OPERATOR(ExpertTotals)             \
+  OPERATOR(ColumnMeans)              \
+  OPERATOR(BalanceLoss)              \
+  OPERATOR(Imbalance)                \
+  OPERATOR(UpdateSelectionBias)      \
+  OPERATOR(Accumulate)               \
+  OPERATOR(Random)                   \
+  OPERATOR(Jitter)                   \
+  OPERATOR(NoisyLogits)              \
+  OPERATOR(ExpertLoad)               \
   MOE_EXTENSION_OPERATORS(OPERATOR)
 
 namespace moe {

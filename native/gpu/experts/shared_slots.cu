@@ -4,11 +4,10 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/scores.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/loops.cuh"
-#include "gpu/tile/sigmoid.cuh"
-#include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {

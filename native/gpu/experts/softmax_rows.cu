@@ -4,10 +4,10 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/scores.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
-#include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/operators/routing_gradients.h"
 #include "gpu/plan/plan_parts.h"
 
 namespace moe::gpu {
@@ -34,6 +35,20 @@ RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& trai
   };
   const int tile = blocks(1) >= traits.multiprocessors ? 1 : 0;
   return {tile, capped_grid(blocks(tile), 16, traits)};
+}
+
+RouterGradientPlan plan_router_gradient(int64_t tokens, int64_t experts, int64_t hidden) {
+  // Enough threads for the largest GPUs.
+  constexpr int64_t kThreads = int64_t{1} << 17;
+  const int64_t tiles = ceil_div(experts, RouterGradientTile::kRows) * ceil_div(hidden, RouterGradientTile::kColumns);
+  const int64_t blocks = std::max(ceil_div(tokens, kGradientBlock), int64_t{1});
+  const int64_t wanted = std::clamp(kThreads / std::max(tiles, int64_t{1}), int64_t{1}, blocks);
+  const int64_t blocks_per_split = ceil_div(blocks, wanted);
+  RouterGradientPlan plan{};
+  plan.splits = ceil_div(blocks, blocks_per_split);
+  plan.tokens_per_split = blocks_per_split * kGradientBlock;
+  if (plan.splits > 1) plan.workspace_bytes = static_cast<size_t>(plan.splits * experts * hidden) * sizeof(float);
+  return plan;
 }
 
 GatingPlan plan_gating(int64_t tokens, int64_t experts, const DeviceTraits& traits) {

@@ -46,6 +46,20 @@ struct RouterPlan {
 };
 RouterPlan plan_router(int64_t tokens, int64_t experts, const DeviceTraits& traits);
 
+// Router projection's gradients: the tokens by columns of dx, or experts by columns of dWeight, that a thread computes.
+struct RouterGradientTile {
+  static constexpr int kRows = 8;
+  static constexpr int kColumns = 4;
+};
+// The tokens are split into `splits` parts, whose sums are added up in order. So that every GPU gives the same bits,
+// their number depends on the sizes alone.
+struct RouterGradientPlan {
+  int64_t splits;
+  int64_t tokens_per_split;
+  size_t workspace_bytes;  // of the parts' sums; 0 if there is one part
+};
+RouterGradientPlan plan_router_gradient(int64_t tokens, int64_t experts, int64_t hidden);
+
 constexpr int kGatingThreads = 128;
 struct GatingPlan {
   int per_lane;  // logits that a lane keeps in registers; 0: it reads them again

@@ -5,11 +5,11 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/scores.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/radix.cuh"
-#include "gpu/tile/sigmoid.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {

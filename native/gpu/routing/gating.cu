@@ -5,13 +5,12 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/scores.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_choice.cuh"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/loops.cuh"
-#include "gpu/tile/sigmoid.cuh"
-#include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {

@@ -2,14 +2,13 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/scores.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
-#include "gpu/tile/sigmoid.cuh"
-#include "gpu/tile/softmax.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {

@@ -1,0 +1,99 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { boolean, type Fields, object, optional, results } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
+import { checkPair, checkTensor, output, resultDType } from "../check.js";
+
+/** The gradients of a router projection's inputs. */
+export interface RouterProjectionGradients<D extends FloatDType = FloatDType> {
+  /** [T, H] */
+  readonly dx: Tensor<D>;
+  /** [E, H] f32 */
+  readonly dWeight: Tensor<"f32">;
+}
+
+/** {@link RouterProjectionGradients} with that of the bias. */
+export interface BiasedRouterProjectionGradients<D extends FloatDType = FloatDType>
+  extends RouterProjectionGradients<D> {
+  /** [E] f32 */
+  readonly dBias: Tensor<"f32">;
+}
+
+export interface RouterProjectionBackwardOptions {
+  /** Whether there was a bias, whose gradient is wanted too; default false. */
+  bias?: boolean;
+  /** Where to write; default new tensors. */
+  out?: RouterProjectionGradients | BiasedRouterProjectionGradients;
+}
+
+const backwardOptions = object(
+  {
+    bias: optional(boolean, false),
+    out: optional(results({ dx: tensor<FloatDType>(), dWeight: tensor<"f32">(), dBias: optional(tensor<"f32">()) })),
+  } satisfies Fields<RouterProjectionBackwardOptions>,
+  "{ bias: true }",
+);
+
+/**
+ * The gradients of {@link routerProjection}: dx = dLogits · weight, dWeight = dLogitsᵀ · x and dBias = Σₜ dLogits[t].
+ *
+ * Products and sums are float32, those of dBias float64. dx is rounded once, and does not depend on the other tokens.
+ * Sums over tokens have an order that depends on the sizes alone, not on the number of threads. NaN in a token's
+ * dLogits is in the token's dx, and in the rows of dWeight of the experts concerned.
+ *
+ * @param x [T, H] f32, f16 or bf16.
+ * @param weight [E, H] f32, f16 or bf16.
+ * @param dLogits [T, E] f32.
+ * @param options.out.dx may be of any float dtype; by default dx has that of x.
+ * @throws INVALID_ARGUMENT (2^31 tokens or more, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
+ * DEVICE_MISMATCH, DISPOSED.
+ */
+export function routerProjectionBackward<D extends FloatDType>(
+  x: Tensor<D>,
+  weight: Tensor<FloatDType>,
+  dLogits: Tensor<"f32">,
+  options: RouterProjectionBackwardOptions & { bias: true },
+): BiasedRouterProjectionGradients<D>;
+export function routerProjectionBackward<D extends FloatDType>(
+  x: Tensor<D>,
+  weight: Tensor<FloatDType>,
+  dLogits: Tensor<"f32">,
+  options?: RouterProjectionBackwardOptions,
+): RouterProjectionGradients<D>;
+export function routerProjectionBackward(
+  x: Tensor<FloatDType>,
+  weight: Tensor<FloatDType>,
+  dLogits: Tensor<"f32">,
+  options: RouterProjectionBackwardOptions = {},
+): RouterProjectionGradients {
+  checkTensor("x", x, "float", ["T", "H"]);
+  const { device } = x;
+  const [tokens, hidden] = x.shape as [number, number];
+  checkTensor("weight", weight, "float", ["E", hidden], device);
+  checkPair(x, weight);
+  const experts = weight.shape[0] as number;
+  if (tokens >= 2 ** 31) throw invalidArgument("x", "fewer than 2^31 tokens", tokens);
+  const dtype = resultDType(x);
+  checkTensor("dLogits", dLogits, [dtype], [tokens, experts], device);
+  const { bias, out } = backwardOptions(options, "options");
+  if (out?.dBias !== undefined && !bias) throw cannotCombine("out.dBias", "bias: false");
+  if (bias && out !== undefined && out.dBias === undefined) throw invalidArgument("out.dBias", "a Tensor", undefined);
+
+  const inputs = [x, weight, dLogits];
+  const dx = output("out.dx", out?.dx, device, x.shape, out?.dx.dtype ?? x.dtype, inputs);
+  checkTensor("out.dx", dx, "float", x.shape, device);
+  const dWeight = output("out.dWeight", out?.dWeight, device, weight.shape, dtype, [...inputs, dx]);
+  device.backend.routerProjectionBackward({
+    x: x.handle,
+    weight: weight.handle,
+    dLogits: dLogits.handle,
+    dx: dx.handle,
+    dWeight: dWeight.handle,
+  });
+  if (!bias) return { dx, dWeight };
+  const dBias = output("out.dBias", out?.dBias, device, [experts], dtype, [...inputs, dx, dWeight]);
+  using means = dBias.reshape([1, experts]);
+  device.backend.columnMeans({ values: dLogits.handle, means: means.handle, square: false, total: true });
+  return { dx, dWeight, dBias } as BiasedRouterProjectionGradients;
+}

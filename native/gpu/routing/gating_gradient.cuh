@@ -1,0 +1,48 @@
+// A token's logits, of which each lane of a warp owns every 32nd expert; see core/gating_gradient.h.
+#pragma once
+
+#include <cmath>
+
+#include "core/gating_gradient.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/reduce.cuh"
+
+#include <ptx/device.cuh>
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+template <class T>
+class LogitRow {
+ public:
+  __device__ LogitRow(const T* logits, int experts, Scoring scoring) : logits_(logits), experts_(experts) {
+    bool finite = false;
+    for_each([&](int, float logit) {
+      max_ = fmaxf(max_, logit);
+      finite = finite || std::isfinite(logit);
+    });
+    max_ = warp_max(max_);
+    finite_ = __any_sync(kAllLanes, finite) != 0;
+    if (scoring != Scoring::softmax) return;
+    for_each([&](int, float logit) { sum_ += exponential(logit, max_); });
+    sum_ = warp_sum(sum_);
+  }
+
+  __device__ float logit(int expert) const { return to_float(logits_[expert]); }
+  __device__ bool finite() const { return finite_; }
+  __device__ float share(int expert) const { return exponential(logit(expert), max_) / sum_; }
+  __device__ bool owns(int expert) const { return expert % 32 == static_cast<int>(threadIdx.x % 32); }
+  __device__ float sum(float value) const { return warp_sum(value); }
+  __device__ float largest(float value) const { return warp_max(value); }
+  template <class Use>
+  __device__ __forceinline__ void for_each(Use&& use) const {
+    for (int expert = static_cast<int>(threadIdx.x % 32); expert < experts_; expert += 32) use(expert, logit(expert));
+  }
+
+ private:
+  const T* logits_;
+  int experts_;
+  float max_ = -INFINITY, sum_ = 0.0f;
+  bool finite_;
+};
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,109 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
+import type { Device } from "../../lib/core/device.js";
+import type { FloatDType } from "../../lib/core/dtype.js";
+import type { Tensor } from "../../lib/core/tensor.js";
+import { gatingBackward } from "../../lib/operators/routing/gating_backward.js";
+import { routerProjectionBackward } from "../../lib/operators/routing/router_projection_backward.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { kernelPaths, openForTests } from "../support/devices.js";
+
+const directory = join(import.meta.dirname, "backward");
+const names = readdirSync(directory);
+
+type Values = { data: ArrayLike<number>; shape: readonly number[] };
+
+async function read(name: string) {
+  await using file = await SafetensorsFile.open(join(directory, name));
+  const tensors = new Map<string, Values>();
+  for (const tensor of file.tensors.keys()) tensors.set(tensor, (await file.read(tensor)) as unknown as Values);
+  const values = (tensor: string): Values => {
+    const found = tensors.get(tensor);
+    if (found === undefined) throw new Error(`${name}: no tensor ${tensor}`);
+    return found;
+  };
+  const roles = JSON.parse(file.metadata.tensors as string) as Record<string, { name: string }>;
+  return {
+    config: JSON.parse(file.metadata.config as string) as Record<string, number> & { norm_topk_prob: boolean },
+    nameOf: (role: string, expert = 0) => roles[role]?.name.replace("{e}", String(expert)) ?? "",
+    values,
+    has: (tensor: string) => tensors.has(tensor),
+  };
+}
+
+type Golden = Awaited<ReturnType<typeof read>>;
+
+/** The gradients of the weights [T, k] in plain float64: dWeights[t, j] = expert(x[t]) · cotangent[t]; 0 if dropped. */
+function weightGradients(file: Golden): { ids: Int32Array; dWeights: Float64Array; shape: readonly number[] } {
+  const { data, shape } = file.values("topk_ids");
+  const [tokens, topK] = shape as [number, number];
+  const kept = file.has("kept") ? file.values("kept").data : undefined;
+  const ids = Int32Array.from(data, (id, slot) => (kept?.[slot] === 0 ? -1 : id));
+  const dWeights = new Float64Array(ids.length);
+  for (let token = 0; token < tokens; token++) {
+    for (let slot = token * topK; slot < (token + 1) * topK; slot++) {
+      if ((ids[slot] as number) < 0) continue;
+      const y = expertOutput(file, ids[slot] as number, rowOf(file.values("x"), token));
+      const cotangent = rowOf(file.values("cotangent"), token);
+      dWeights[slot] = y.reduce((sum, value, i) => sum + value * (cotangent[i] as number), 0);
+    }
+  }
+  return { ids, dWeights, shape };
+}
+
+function expertOutput(file: Golden, expert: number, x: number[]): number[] {
+  const product = (role: string, input: number[]) => {
+    const weight = file.values(file.nameOf(role, expert));
+    return Array.from({ length: weight.shape[0] as number }, (_, row) =>
+      rowOf(weight, row).reduce((sum, value, i) => sum + value * (input[i] as number), 0),
+    );
+  };
+  const ups = product("expert_up", x);
+  const inner = file.has(file.nameOf("expert_gate"))
+    ? product("expert_gate", x).map((gate, i) => (gate / (1 + Math.exp(-gate))) * (ups[i] as number))
+    : ups.map((up) => Math.max(up, 0));
+  return product("expert_down", inner);
+}
+
+function rowOf({ data, shape }: Values, row: number): number[] {
+  const columns = shape[1] as number;
+  return Array.from({ length: columns }, (_, i) => data[row * columns + i] as number);
+}
+
+/** The errors of the gradients of the router's weight and of its logits' part in dx. */
+function routerErrors(device: Device, file: Golden, dtype: FloatDType) {
+  const tensor = (values: ArrayLike<number>, shape: readonly number[]) =>
+    device.tensor(Float64Array.from(values), shape, dtype) as Tensor<"f32">;
+  const stored = (name: string) => tensor(file.values(name).data, file.values(name).shape);
+  const router = file.nameOf("router");
+  const { ids, dWeights, shape } = weightGradients(file);
+  const logits = stored(dtype === "f64" ? "router_logits_f64" : "router_logits");
+  const dLogits = gatingBackward(logits, { ids: device.tensor(ids, shape) }, tensor(dWeights, shape), {
+    topK: shape[1] as number,
+    normalize: file.config.norm_topk_prob,
+  });
+  const { dWeight } = routerProjectionBackward(stored("x"), stored(router), dLogits);
+  return { router: relativeError(dWeight.dataSync(), file.values(`grad_f64.${router}`).data) };
+}
+
+test("there are files", () => {
+  expect(names).toEqual(["backward_mixtral_small.safetensors", "backward_switch_small.safetensors"]);
+});
+
+describe.each(kernelPaths)("golden gradients on $label", (path) => {
+  const device = openForTests(path);
+
+  test.each(names)("%s: router", async (name) => {
+    expect(routerErrors(device(), await read(name), "f32").router).toBeLessThanOrEqual(1e-5);
+  });
+});
+
+describe("golden gradients in float64", () => {
+  const device = openForTests("reference");
+
+  test.each(names)("%s: router", async (name) => {
+    expect(routerErrors(device(), await read(name), "f64").router).toBeLessThanOrEqual(1e-12);
+  });
+});
