@@ -61,8 +61,20 @@ export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight
 export { type DequantizeOptions, dequantize, quantizationError } from "./operators/formats/dequantize.js";
 export { type QuantizeOptions, quantize, type ScaleChoice } from "./operators/formats/quantize.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";
+export {
+  type ExpertLoadBackwardOptions,
+  type ExpertLoadGradients,
+  expertLoadBackward,
+  type GroupedExpertLoadGradients,
+} from "./operators/noise/expert_load_backward.js";
 export { type JitterOptions, jitter } from "./operators/noise/jitter.js";
-export { type NoisyLogits, type NoisyLogitsOptions, noisyLogits } from "./operators/noise/noisy_logits.js";
+export {
+  type NoiseSource,
+  type NoisyLogits,
+  type NoisyLogitsOptions,
+  noisyLogits,
+} from "./operators/noise/noisy_logits.js";
+export { type NoisyLogitsBackwardOptions, noisyLogitsBackward } from "./operators/noise/noisy_logits_backward.js";
 export { type RandomOptions, random, type Seed } from "./operators/noise/random.js";
 export type { CapacityAmount, CapacityRule, KeptWeights, Renormalize } from "./operators/routing/capacity.js";
 export { type Capacity, type CapacitySize, expertCapacity } from "./operators/routing/capacity.js";
@@ -72,12 +84,22 @@ export {
   type ExpertChoiceRule,
   expertChoice,
 } from "./operators/routing/expert_choice.js";
+export { type ExpertChoiceBackwardOptions, expertChoiceBackward } from "./operators/routing/expert_choice_backward.js";
 export { type ExpertSlotsOptions, expertSlots } from "./operators/routing/expert_slots.js";
 export { type GatingOptions, gating, type Routing } from "./operators/routing/gating.js";
 export { type GatingBackwardOptions, gatingBackward } from "./operators/routing/gating_backward.js";
 export type { GatingRuleOptions, Groups, Normalize } from "./operators/routing/gating_options.js";
 export { type HierarchicalGatingOptions, hierarchicalGating } from "./operators/routing/hierarchical_gating.js";
+export {
+  type HierarchicalGatingBackwardOptions,
+  type HierarchicalGatingGradients,
+  hierarchicalGatingBackward,
+} from "./operators/routing/hierarchical_gating_backward.js";
 export { type LimitCapacityOptions, limitCapacity } from "./operators/routing/limit_capacity.js";
+export {
+  type LimitCapacityBackwardOptions,
+  limitCapacityBackward,
+} from "./operators/routing/limit_capacity_backward.js";
 export { routerProjection } from "./operators/routing/router_projection.js";
 export {
   type BiasedRouterProjectionGradients,
@@ -88,20 +110,36 @@ export {
 export { type SortedRows, sort } from "./operators/routing/sort.js";
 export { accumulate, readTotals } from "./operators/statistics/accumulate.js";
 export { type ColumnMeansOptions, columnMeans } from "./operators/statistics/column_means.js";
+export { type ColumnMeansBackwardOptions, columnMeansBackward } from "./operators/statistics/column_means_backward.js";
+export { type CvSquaredBackwardOptions, cvSquaredBackward } from "./operators/statistics/cv_squared_backward.js";
 export {
   type ExpertTotals,
   type ExpertTotalsOptions,
   expertTotals,
   type WeightedExpertTotals,
 } from "./operators/statistics/expert_totals.js";
+export {
+  type ExpertTotalsBackwardOptions,
+  expertTotalsBackward,
+} from "./operators/statistics/expert_totals_backward.js";
 export { cvSquared, maximumViolation } from "./operators/statistics/imbalance.js";
 export type { LoadNormalization } from "./operators/statistics/load_balancing_loss.js";
 export { type LoadBalancingLossOptions, loadBalancingLoss } from "./operators/statistics/load_balancing_loss.js";
+export {
+  type LoadBalancingLossBackwardOptions,
+  loadBalancingLossBackward,
+} from "./operators/statistics/load_balancing_loss_backward.js";
 export { type RouterScores, type RouterScoresOptions, routerScores } from "./operators/statistics/router_scores.js";
+export {
+  type RouterScoresBackwardOptions,
+  type RouterScoresGradients,
+  routerScoresBackward,
+} from "./operators/statistics/router_scores_backward.js";
 export type { RouterStatisticsOptions } from "./operators/statistics/router_statistics.js";
 export { type RouterStatistics, routerStatistics } from "./operators/statistics/router_statistics.js";
 export { updateSelectionBias } from "./operators/statistics/update_selection_bias.js";
 export { zLoss } from "./operators/statistics/z_loss.js";
+export { type ZLossBackwardOptions, zLossBackward } from "./operators/statistics/z_loss_backward.js";
 export { type HeatMapOptions, heatMap } from "./statistics/heat_map.js";
 export type { RouterHistory, RouterSummary } from "./statistics/router_history.js";
 export { type RouterReportOptions, writeRouterReport } from "./statistics/router_report.js";

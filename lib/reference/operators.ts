@@ -7,20 +7,27 @@ import { runPermute, runUnpermute } from "./experts/permute.js";
 import { runDequantize, runQuantizationError } from "./formats/dequantize.js";
 import { runQuantize } from "./formats/quantize.js";
 import { runExpertLoad, runNoisyLogits } from "./noise/noisy_top_k.js";
+import { runExpertLoadBackward, runNoisyLogitsBackward } from "./noise/noisy_top_k_backward.js";
 import { runJitter, runRandom } from "./noise/random.js";
 import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
 import { runExpertChoice } from "./routing/expert_choice.js";
 import { runGating } from "./routing/gating.js";
 import { runGatingBackward } from "./routing/gating_backward.js";
 import { runHierarchicalGating } from "./routing/hierarchical_gating.js";
+import { runHierarchicalGatingBackward } from "./routing/hierarchical_gating_backward.js";
+import { runLimitCapacityBackward } from "./routing/limit_capacity_backward.js";
 import { runRouterProjection } from "./routing/router_projection.js";
 import { runRouterProjectionBackward } from "./routing/router_projection_backward.js";
 import { runSort } from "./routing/sort.js";
 import { runAccumulate } from "./statistics/accumulate.js";
 import { runColumnMeans } from "./statistics/column_means.js";
+import { runColumnMeansBackward } from "./statistics/column_means_backward.js";
 import { runExpertTotals } from "./statistics/expert_totals.js";
+import { runExpertTotalsBackward } from "./statistics/expert_totals_backward.js";
 import { runBalanceLoss, runImbalance, runUpdateSelectionBias } from "./statistics/load_balance.js";
+import { runBalanceLossBackward, runCvSquaredBackward } from "./statistics/load_balance_backward.js";
 import { runRouterScores } from "./statistics/router_scores.js";
+import { runRouterScoresBackward } from "./statistics/router_scores_backward.js";
 
 /** Every operator by its formula. */
 export const implementations: { readonly [Name in OperatorName]: Implementation<Name> } = {
@@ -29,9 +36,11 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   gating: runGating,
   gatingBackward: runGatingBackward,
   hierarchicalGating: runHierarchicalGating,
+  hierarchicalGatingBackward: runHierarchicalGatingBackward,
   expertChoice: runExpertChoice,
   sort: runSort,
   limitCapacity: runLimitCapacity,
+  limitCapacityBackward: runLimitCapacityBackward,
   expertSlots: runExpertSlots,
   permute: runPermute,
   unpermute: runUnpermute,
@@ -42,14 +51,21 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   dequantize: runDequantize,
   quantizationError: runQuantizationError,
   routerScores: runRouterScores,
+  routerScoresBackward: runRouterScoresBackward,
   expertTotals: runExpertTotals,
+  expertTotalsBackward: runExpertTotalsBackward,
   columnMeans: runColumnMeans,
+  columnMeansBackward: runColumnMeansBackward,
   balanceLoss: runBalanceLoss,
+  balanceLossBackward: runBalanceLossBackward,
   imbalance: runImbalance,
+  cvSquaredBackward: runCvSquaredBackward,
   updateSelectionBias: runUpdateSelectionBias,
   accumulate: runAccumulate,
   random: runRandom,
   jitter: runJitter,
   noisyLogits: runNoisyLogits,
+  noisyLogitsBackward: runNoisyLogitsBackward,
   expertLoad: runExpertLoad,
+  expertLoadBackward: runExpertLoadBackward,
 };

@@ -6,6 +6,15 @@ import type { Inputs } from "./inputs.js";
 export const composedOperators = {
   load_balancing_loss: ["routerScores", "columnMeans", "expertTotals", "balanceLoss"],
   z_loss: ["routerScores", "columnMeans"],
+  load_balancing_loss_backward: [
+    "columnMeans",
+    "expertTotals",
+    "balanceLossBackward",
+    "columnMeansBackward",
+    "routerScoresBackward",
+  ],
+  z_loss_backward: ["columnMeans", "routerScores", "columnMeansBackward", "routerScoresBackward"],
+  expert_choice_backward: ["gatingBackward"],
   layer: [],
 } as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
 

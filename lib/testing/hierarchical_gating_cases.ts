@@ -3,7 +3,7 @@ import { type HierarchicalGatingOptions, hierarchicalGating } from "../operators
 import type { Case } from "./case.js";
 import { logitKinds } from "./gating_cases.js";
 
-interface Problem extends HierarchicalGatingOptions {
+export interface HierarchicalProblem extends HierarchicalGatingOptions {
   tokens: number;
   numGroups: number;
   groupSize: number;
@@ -12,7 +12,7 @@ interface Problem extends HierarchicalGatingOptions {
   kind?: keyof typeof logitKinds;
 }
 
-export function hierarchicalGatingCase(problem: Problem): Case {
+export function hierarchicalGatingCase(problem: HierarchicalProblem): Case {
   const { tokens, numGroups, groupSize, groups, experts, dtype = "f32", kind = "normal" } = problem;
   const first = `${groups.scoring ?? "softmax"} ${groups.topK} of ${numGroups}`;
   const second = `${experts.scoring ?? "softmax"} ${experts.topK} of ${groupSize}`;
@@ -32,39 +32,39 @@ export function hierarchicalGatingCase(problem: Problem): Case {
 
 const selected = { scoring: "softmax_selected" } as const;
 
-export const hierarchicalGatingCases: readonly Case[] = (
-  [
-    { tokens: 13, numGroups: 4, groupSize: 8, groups: { ...selected, topK: 2 }, experts: { ...selected, topK: 2 } },
-    {
-      tokens: 33,
-      numGroups: 7,
-      groupSize: 5,
-      groups: { topK: 3, normalize: true },
-      experts: { topK: 2 },
-      dtype: "bf16",
-    },
-    {
-      tokens: 9,
-      numGroups: 3,
-      groupSize: 45,
-      groups: { topK: 1 },
-      experts: { topK: 4, scoring: "sigmoid" },
-      dtype: "f16",
-    },
-    {
-      tokens: 21,
-      numGroups: 6,
-      groupSize: 3,
-      groups: { topK: 6 },
-      experts: { topK: 3, normalize: true },
-      kind: "tied",
-    },
-    { tokens: 21, numGroups: 5, groupSize: 9, groups: { topK: 2 }, experts: { topK: 3 }, kind: "non_finite" },
-    { tokens: 9, numGroups: 5, groupSize: 7, groups: { topK: 2 }, experts: { topK: 2 }, kind: "never_finite" },
-    { tokens: 7, numGroups: 1, groupSize: 33, groups: { topK: 1 }, experts: { topK: 5, ...selected } },
-    { tokens: 7, numGroups: 33, groupSize: 1, groups: { topK: 5, ...selected }, experts: { topK: 1 } },
-    { tokens: 3, numGroups: 40, groupSize: 40, groups: { topK: 4 }, experts: { topK: 6 } },
-    { tokens: 0, numGroups: 4, groupSize: 8, groups: { topK: 2 }, experts: { topK: 2 } },
-    { tokens: 300, numGroups: 8, groupSize: 8, groups: { topK: 2, scale: 2.5 }, experts: { topK: 2 } },
-  ] satisfies Problem[]
-).map(hierarchicalGatingCase);
+export const problems: readonly HierarchicalProblem[] = [
+  { tokens: 13, numGroups: 4, groupSize: 8, groups: { ...selected, topK: 2 }, experts: { ...selected, topK: 2 } },
+  {
+    tokens: 33,
+    numGroups: 7,
+    groupSize: 5,
+    groups: { topK: 3, normalize: true },
+    experts: { topK: 2 },
+    dtype: "bf16",
+  },
+  {
+    tokens: 9,
+    numGroups: 3,
+    groupSize: 45,
+    groups: { topK: 1 },
+    experts: { topK: 4, scoring: "sigmoid" },
+    dtype: "f16",
+  },
+  {
+    tokens: 21,
+    numGroups: 6,
+    groupSize: 3,
+    groups: { topK: 6 },
+    experts: { topK: 3, normalize: true },
+    kind: "tied",
+  },
+  { tokens: 21, numGroups: 5, groupSize: 9, groups: { topK: 2 }, experts: { topK: 3 }, kind: "non_finite" },
+  { tokens: 9, numGroups: 5, groupSize: 7, groups: { topK: 2 }, experts: { topK: 2 }, kind: "never_finite" },
+  { tokens: 7, numGroups: 1, groupSize: 33, groups: { topK: 1 }, experts: { topK: 5, ...selected } },
+  { tokens: 7, numGroups: 33, groupSize: 1, groups: { topK: 5, ...selected }, experts: { topK: 1 } },
+  { tokens: 3, numGroups: 40, groupSize: 40, groups: { topK: 4 }, experts: { topK: 6 } },
+  { tokens: 0, numGroups: 4, groupSize: 8, groups: { topK: 2 }, experts: { topK: 2 } },
+  { tokens: 300, numGroups: 8, groupSize: 8, groups: { topK: 2, scale: 2.5 }, experts: { topK: 2 } },
+];
+
+export const hierarchicalGatingCases: readonly Case[] = problems.map(hierarchicalGatingCase);

@@ -2,11 +2,12 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Distribution } from "../core/operators/noise.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
-import { expertLoad } from "../operators/noise/expert_load.js";
+import { type ExpertLoadOptions, expertLoad } from "../operators/noise/expert_load.js";
 import { jitter } from "../operators/noise/jitter.js";
 import { noisyLogits } from "../operators/noise/noisy_logits.js";
 import { random, type Seed } from "../operators/noise/random.js";
 import type { Case } from "./case.js";
+import type { Inputs } from "./inputs.js";
 import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";
 
@@ -45,7 +46,7 @@ export function noisyLogitsCase(tokens: number, experts: number, seed?: number):
   };
 }
 
-interface LoadProblem {
+export interface LoadProblem {
   tokens: number;
   experts: number;
   topK: number;
@@ -63,31 +64,37 @@ const logitKinds = {
     [Number.NaN, -Infinity, -Infinity, Infinity, 0, 1, 2, 3][random.integer(0, 7)] as number,
 } as const;
 
-export function expertLoadCase({ tokens, experts, topK, groups, kind = "normal", masked }: LoadProblem): Case {
+export function expertLoadCase(problem: LoadProblem): Case {
+  const { tokens, experts, topK, groups, kind = "normal", masked } = problem;
   const text = `${groups ? `, ${groups[1]} of ${groups[0]} groups` : ""}${masked ? ", masked" : ""}`;
   return {
     name: `T${tokens} E${experts} k${topK} of ${kind}${text}`,
     operator: "expert_load",
     tolerances: { load: 1e-5 },
     run(inputs) {
-      const matrix = (value: () => number) =>
-        inputs.floats(
-          Float32Array.from({ length: tokens * experts }, value),
-          [tokens, experts],
-          "f32",
-        ) as Tensor<"f32">;
-      const noisy = matrix(() => logitKinds[kind](inputs.random));
-      const clean = kind === "non_finite" ? noisy : matrix(() => logitKinds.normal(inputs.random));
-      const deviation = matrix(() => 0.01 + inputs.random.uniform());
-      const options = { topK, ...(masked && { tokenMask: inputs.tokenMask(tokens) }) };
-      if (groups === undefined) return { load: expertLoad(clean, noisy, deviation, options) };
-      const [count, chosen] = groups;
-      const choices = Array.from({ length: tokens }, () => inputs.random.sample(chosen, count + 1).map((id) => id - 1));
-      const ids = inputs.integers(choices.flat(), [tokens, chosen]);
-      const load = inputs.normals([count], "f32") as Tensor<"f32">;
-      return { load: expertLoad(clean, noisy, deviation, { ...options, groups: { ids, load } }) };
+      const { clean, noisy, deviation, options } = loadInputs(inputs, problem);
+      return { load: expertLoad(clean, noisy, deviation, options) };
     },
   };
+}
+
+/** What expertLoad takes. */
+export function loadInputs(
+  inputs: Inputs,
+  { tokens, experts, topK, groups, kind = "normal", masked }: LoadProblem,
+): { clean: Tensor<"f32">; noisy: Tensor<"f32">; deviation: Tensor<"f32">; options: Omit<ExpertLoadOptions, "out"> } {
+  const matrix = (value: () => number) =>
+    inputs.floats(Float32Array.from({ length: tokens * experts }, value), [tokens, experts], "f32") as Tensor<"f32">;
+  const noisy = matrix(() => logitKinds[kind](inputs.random));
+  const clean = kind === "non_finite" ? noisy : matrix(() => logitKinds.normal(inputs.random));
+  const deviation = matrix(() => 0.01 + inputs.random.uniform());
+  const options = { topK, ...(masked && { tokenMask: inputs.tokenMask(tokens) }) };
+  if (groups === undefined) return { clean, noisy, deviation, options };
+  const [count, chosen] = groups;
+  const choices = Array.from({ length: tokens }, () => inputs.random.sample(chosen, count + 1).map((id) => id - 1));
+  const ids = inputs.integers(choices.flat(), [tokens, chosen]);
+  const load = inputs.normals([count], "f32") as Tensor<"f32">;
+  return { clean, noisy, deviation, options: { ...options, groups: { ids, load } } };
 }
 
 export const randomCases: readonly Case[] = (["uniform", "normal"] as const).flatMap((distribution) => [
@@ -118,24 +125,24 @@ export const noisyLogitsCases: readonly Case[] = [
   noisyLogitsCase(33, 60, 3),
 ];
 
-export const expertLoadCases: readonly Case[] = (
-  [
-    { tokens: 0, experts: 8, topK: 2 },
-    { tokens: 1, experts: 1, topK: 1 },
-    { tokens: 1, experts: 8, topK: 2 },
-    { tokens: 64, experts: 8, topK: 8 },
-    { tokens: 300, experts: 60, topK: 4 },
-    { tokens: 5, experts: 1100, topK: 22 },
-    { tokens: 65, experts: 40, topK: 8, kind: "tied" },
-    { tokens: 33, experts: 9, topK: 9, kind: "tied" },
-    { tokens: 130, experts: 12, topK: 3, kind: "non_finite" },
-    { tokens: 33, experts: 5, topK: 5, kind: "non_finite" },
-    { tokens: 0, experts: 8, topK: 2, groups: [4, 2] },
-    { tokens: 130, experts: 32, topK: 2, groups: [8, 3] },
-    { tokens: 33, experts: 21, topK: 7, groups: [3, 1] },
-    { tokens: 3, experts: 40, topK: 1, groups: [40, 33] },
-    { tokens: 65, experts: 24, topK: 2, groups: [4, 2], kind: "non_finite" },
-    { tokens: 130, experts: 12, topK: 3, kind: "non_finite", masked: true },
-    { tokens: 130, experts: 32, topK: 2, groups: [8, 3], masked: true },
-  ] satisfies LoadProblem[]
-).map(expertLoadCase);
+export const loadProblems: readonly LoadProblem[] = [
+  { tokens: 0, experts: 8, topK: 2 },
+  { tokens: 1, experts: 1, topK: 1 },
+  { tokens: 1, experts: 8, topK: 2 },
+  { tokens: 64, experts: 8, topK: 8 },
+  { tokens: 300, experts: 60, topK: 4 },
+  { tokens: 5, experts: 1100, topK: 22 },
+  { tokens: 65, experts: 40, topK: 8, kind: "tied" },
+  { tokens: 33, experts: 9, topK: 9, kind: "tied" },
+  { tokens: 130, experts: 12, topK: 3, kind: "non_finite" },
+  { tokens: 33, experts: 5, topK: 5, kind: "non_finite" },
+  { tokens: 0, experts: 8, topK: 2, groups: [4, 2] },
+  { tokens: 130, experts: 32, topK: 2, groups: [8, 3] },
+  { tokens: 33, experts: 21, topK: 7, groups: [3, 1] },
+  { tokens: 3, experts: 40, topK: 1, groups: [40, 33] },
+  { tokens: 65, experts: 24, topK: 2, groups: [4, 2], kind: "non_finite" },
+  { tokens: 130, experts: 12, topK: 3, kind: "non_finite", masked: true },
+  { tokens: 130, experts: 32, topK: 2, groups: [8, 3], masked: true },
+];
+
+export const expertLoadCases: readonly Case[] = loadProblems.map(expertLoadCase);

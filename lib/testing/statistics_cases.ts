@@ -13,9 +13,10 @@ import { logitKinds } from "./gating_cases.js";
 import type { Inputs } from "./inputs.js";
 import { randomRouting, type Spread } from "./random_routing.js";
 
-type LogitKind = keyof typeof logitKinds;
+export type LogitKind = keyof typeof logitKinds;
 
-interface Sizes {
+/** A batch's sizes, and how its choices are drawn. */
+export interface Sizes {
   tokens: number;
   topK: number;
   experts: number;
@@ -24,7 +25,7 @@ interface Sizes {
   masked?: boolean;
 }
 
-const sizes: readonly Sizes[] = [
+export const sizes: readonly Sizes[] = [
   { tokens: 0, topK: 2, experts: 8 },
   { tokens: 1, topK: 1, experts: 1 },
   { tokens: 33, topK: 2, experts: 8, sequences: 3 },
@@ -38,11 +39,12 @@ const sizes: readonly Sizes[] = [
   { tokens: 2050, topK: 2, experts: 16, masked: true },
 ];
 
-const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even", masked }: Sizes) =>
+/** Sizes in words. */
+export const sizesText = ({ tokens, topK, experts, sequences = 1, spread = "even", masked }: Sizes) =>
   `T${tokens} k${topK} E${experts} S${sequences} ${spread}${masked ? " masked" : ""}`;
 
 /** Logits of a kind; the last of several tokens has equal ones. */
-function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKind, dtype: FloatDType) {
+export function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKind, dtype: FloatDType) {
   const logits = new Float32Array(tokens * experts);
   for (let token = 0; token < tokens; token++) {
     const rowKind = token > 0 && token === tokens - 1 ? "equal" : kind;
@@ -51,7 +53,8 @@ function logitsOf(inputs: Inputs, tokens: number, experts: number, kind: LogitKi
   return inputs.floats(logits, [tokens, experts], dtype);
 }
 
-function routingOf(inputs: Inputs, { tokens, topK, experts, spread = "even" }: Sizes) {
+/** A routing as sizes say. */
+export function routingOf(inputs: Inputs, { tokens, topK, experts, spread = "even" }: Sizes) {
   const { ids, weights } = randomRouting(inputs.random, tokens, topK, experts, spread);
   return {
     ids: inputs.integers(ids, [tokens, topK]),
@@ -60,10 +63,10 @@ function routingOf(inputs: Inputs, { tokens, topK, experts, spread = "even" }: S
 }
 
 /** The options for a problem with a mask. */
-const maskOf = (inputs: Inputs, { tokens, masked }: Pick<Sizes, "tokens" | "masked">) =>
+export const maskOf = (inputs: Inputs, { tokens, masked }: Pick<Sizes, "tokens" | "masked">) =>
   masked ? { tokenMask: inputs.tokenMask(tokens) } : {};
 
-interface ScoresProblem extends RouterScoresOptions {
+export interface ScoresProblem extends RouterScoresOptions {
   tokens: number;
   experts: number;
   kind?: LogitKind;
@@ -203,14 +206,14 @@ export function accumulateCase(count: number): Case {
   };
 }
 
-const scoresProblems: readonly ScoresProblem[] = (["normal", "extreme", "non_finite", "never_finite"] as const).flatMap(
-  (kind) => [
-    { tokens: 13, experts: 33, kind },
-    { tokens: 7, experts: 70, kind, dtype: "bf16" },
-    { tokens: 9, experts: 8, kind, scoring: "sigmoid" },
-    { tokens: 9, experts: 45, kind, scoring: "sigmoid", normalize: true, dtype: "f16" },
-  ],
-);
+export const scoresProblems: readonly ScoresProblem[] = (
+  ["normal", "extreme", "non_finite", "never_finite"] as const
+).flatMap((kind) => [
+  { tokens: 13, experts: 33, kind },
+  { tokens: 7, experts: 70, kind, dtype: "bf16" },
+  { tokens: 9, experts: 8, kind, scoring: "sigmoid" },
+  { tokens: 9, experts: 45, kind, scoring: "sigmoid", normalize: true, dtype: "f16" },
+]);
 
 export const statisticsCases: readonly Case[] = [
   ...scoresProblems.map(scoresCase),

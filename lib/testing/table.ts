@@ -6,15 +6,19 @@ import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./format
 import { gatingBackwardCases } from "./gating_backward_cases.js";
 import { gatingCases } from "./gating_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
+import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
 import { layerCases } from "./layer_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
+import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
+import { noiseBackwardCases } from "./noise_backward_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
 import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
 import { sortCases } from "./sort_cases.js";
+import { statisticsBackwardCases } from "./statistics_backward_cases.js";
 import { statisticsCases } from "./statistics_cases.js";
 import { tokenGemmCases, tokenLayerCases } from "./token_cases.js";
 
@@ -25,9 +29,11 @@ export const cases: readonly Case[] = [
   ...gatingCases,
   ...gatingBackwardCases,
   ...limitCapacityCases,
+  ...limitCapacityBackwardCases,
   ...expertSlotsCases,
   ...expertChoiceCases,
   ...hierarchicalGatingCases,
+  ...hierarchicalGatingBackwardCases,
   ...sortCases,
   ...permuteCases,
   ...unpermuteCases,
@@ -40,10 +46,12 @@ export const cases: readonly Case[] = [
   ...dequantizeCases,
   ...quantizationErrorCases,
   ...statisticsCases,
+  ...statisticsBackwardCases,
   ...randomCases,
   ...jitterCases,
   ...noisyLogitsCases,
   ...expertLoadCases,
+  ...noiseBackwardCases,
   ...layerCases,
   ...layerRoutingCases,
   ...quantizedLayerCases,

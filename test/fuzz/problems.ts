@@ -17,14 +17,34 @@ import {
 import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
 import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
+import { hierarchicalGatingBackwardCase } from "../../lib/testing/hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
 import { layerCase } from "../../lib/testing/layer_case.js";
-import { expertLoadCase, jitterCase, noisyLogitsCase, randomCase } from "../../lib/testing/noise_cases.js";
+import {
+  expertChoiceBackwardCase,
+  limitCapacityBackwardCase,
+} from "../../lib/testing/limit_capacity_backward_cases.js";
+import { expertLoadBackwardCase, noisyLogitsBackwardCase } from "../../lib/testing/noise_backward_cases.js";
+import {
+  expertLoadCase,
+  jitterCase,
+  type LoadProblem,
+  noisyLogitsCase,
+  randomCase,
+} from "../../lib/testing/noise_cases.js";
 import type { Spread } from "../../lib/testing/random_routing.js";
 import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
 import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
 import { combineCase, permuteCase, unpermuteCase } from "../../lib/testing/row_cases.js";
 import { sortCase } from "../../lib/testing/sort_cases.js";
+import {
+  cvBackwardCase,
+  lossBackwardCase,
+  meansBackwardCase,
+  scoresBackwardCase,
+  totalsBackwardCase,
+  zLossBackwardCase,
+} from "../../lib/testing/statistics_backward_cases.js";
 import {
   accumulateCase,
   biasCase,
@@ -99,6 +119,27 @@ function gatingRule(draw: Draw, experts: number): GatingRuleOptions {
   return { ...rule, groups: { count, top, score: scoreFits ? score : "max" } };
 }
 
+/** A softmax gate over `experts` experts. */
+function plainRule(draw: Draw, experts: number): GatingRuleOptions {
+  return {
+    topK: draw.integer(1, experts),
+    scoring: draw.pick(["softmax", "softmax_selected"]),
+    normalize: draw.chance(0.5),
+  };
+}
+
+/** What an expert's load is of. */
+function loadProblem(draw: Draw): LoadProblem {
+  const [count, size] = [draw.integer(1, 6), draw.integer(1, 12)];
+  return {
+    tokens: draw.size(150),
+    experts: count * size,
+    topK: draw.integer(1, size),
+    masked: draw.chance(0.3),
+    ...draw.some({ groups: [count, draw.integer(1, count)] } as const),
+  };
+}
+
 export const problems: Readonly<Record<string, Problem>> = {
   routerProjection: problem(routerProjectionCase)((draw) => [
     {
@@ -134,13 +175,33 @@ export const problems: Readonly<Record<string, Problem>> = {
   }),
   hierarchicalGating: problem(hierarchicalGatingCase)((draw) => {
     const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];
-    const gate = (experts: number) => ({
-      topK: draw.integer(1, experts),
-      scoring: draw.pick(["softmax", "softmax_selected"]),
-      normalize: draw.chance(0.5),
-    });
-    return [{ tokens: draw.size(60), numGroups, groupSize, groups: gate(numGroups), experts: gate(groupSize) }];
+    return [
+      {
+        tokens: draw.size(60),
+        numGroups,
+        groupSize,
+        groups: plainRule(draw, numGroups),
+        experts: plainRule(draw, groupSize),
+      },
+    ];
   }),
+  hierarchicalGatingBackward: problem(hierarchicalGatingBackwardCase)((draw) => {
+    const [numGroups, groupSize] = [draw.integer(1, 12), draw.integer(1, 12)];
+    const [groups, experts] = [plainRule(draw, numGroups), plainRule(draw, groupSize)];
+    return [{ tokens: draw.size(60), numGroups, groupSize, groups, experts, dropped: draw.chance(0.3) }];
+  }),
+  limitCapacityBackward: problem(limitCapacityBackwardCase)((draw) => [
+    {
+      tokens: draw.size(200),
+      topK: draw.integer(1, 9),
+      renormalize: draw.pick([false, true, { by: "chosen", scale: 2 } as const]),
+    },
+  ]),
+  expertChoiceBackward: problem(expertChoiceBackwardCase)((draw) => [
+    draw.size(100),
+    draw.integer(1, 60),
+    draw.pick(expertScorings),
+  ]),
   limitCapacity: problem(limitCapacityCase)((draw) => {
     const { tokens, ...sizes } = choices(draw);
     const sequences = divisor(draw, Math.max(tokens, 1));
@@ -251,6 +312,38 @@ export const problems: Readonly<Record<string, Problem>> = {
     draw.pick(dtypes),
     draw.chance(0.5),
   ]),
+  routerScoresBackward: problem(scoresBackwardCase)((draw) => [
+    {
+      tokens: draw.size(100),
+      experts: draw.integer(0, 200),
+      kind: draw.pick(["normal", "non_finite", "never_finite"] as const),
+      dtype: draw.pick(dtypes),
+      scoring: draw.pick(expertScorings),
+      normalize: draw.chance(0.5),
+    },
+    ["dScores", ...(draw.chance(0.5) ? (["dLogSumExp", "dEntropy"] as const) : [])],
+  ]),
+  expertTotalsBackward: problem(totalsBackwardCase)((draw) => {
+    const problem = batch(draw);
+    return [problem, draw.integer(0, problem.topK)];
+  }),
+  columnMeansBackward: problem(meansBackwardCase)((draw) => {
+    const tokens = draw.size(500);
+    return [tokens, draw.size(60), divisor(draw, Math.max(tokens, 1)), draw.chance(0.5), draw.chance(0.3)];
+  }),
+  loadBalancingLossBackward: problem(lossBackwardCase)((draw) => [
+    batch(draw),
+    draw.some({ choices: "first", normalization: "tokens", scoring: draw.pick(expertScorings) } as const),
+    draw.pick(dtypes),
+  ]),
+  zLossBackward: problem(zLossBackwardCase)((draw) => [
+    draw.size(200),
+    draw.integer(1, 200),
+    "normal",
+    draw.pick(dtypes),
+    draw.chance(0.5),
+  ]),
+  cvSquaredBackward: problem(cvBackwardCase)((draw) => [draw.size(300), draw.integer(1, 9)]),
   imbalance: problem(imbalanceCase)((draw) => [draw.size(300), draw.integer(1, 9)]),
   updateSelectionBias: problem(biasCase)((draw) => [draw.integer(1, 9), draw.integer(1, 200)]),
   accumulate: problem(accumulateCase)((draw) => [draw.size(200)]),
@@ -262,18 +355,13 @@ export const problems: Readonly<Record<string, Problem>> = {
   ]),
   jitter: problem(jitterCase)((draw) => [draw.size(100), draw.size(200), draw.pick(dtypes), draw.pick([0, 0.01, 0.9])]),
   noisyLogits: problem(noisyLogitsCase)((draw) => [draw.size(100), draw.size(100), draw.pick([undefined, 0, 7])]),
-  expertLoad: problem(expertLoadCase)((draw) => {
-    const [count, size] = [draw.integer(1, 6), draw.integer(1, 12)];
-    return [
-      {
-        tokens: draw.size(150),
-        experts: count * size,
-        topK: draw.integer(1, size),
-        masked: draw.chance(0.3),
-        ...draw.some({ groups: [count, draw.integer(1, count)] } as const),
-      },
-    ];
-  }),
+  expertLoad: problem(expertLoadCase)((draw) => [loadProblem(draw)]),
+  noisyLogitsBackward: problem(noisyLogitsBackwardCase)((draw) => [
+    draw.size(100),
+    draw.size(100),
+    draw.pick([undefined, 0, 7]),
+  ]),
+  expertLoadBackward: problem(expertLoadBackwardCase)((draw) => [loadProblem(draw)]),
   layer: problem(layerCase)((draw) => {
     const experts = draw.integer(1, 12);
     const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);

@@ -7,6 +7,8 @@ import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
 import { gatingBackward } from "../../lib/operators/routing/gating_backward.js";
 import { routerProjectionBackward } from "../../lib/operators/routing/router_projection_backward.js";
+import { loadBalancingLossBackward } from "../../lib/operators/statistics/load_balancing_loss_backward.js";
+import { zLossBackward } from "../../lib/operators/statistics/z_loss_backward.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { kernelPaths, openForTests } from "../support/devices.js";
 
@@ -88,6 +90,18 @@ function routerErrors(device: Device, file: Golden, dtype: FloatDType) {
   return { router: relativeError(dWeight.dataSync(), file.values(`grad_f64.${router}`).data) };
 }
 
+/** The errors of the gradients of both losses by the logits. */
+function lossErrors(device: Device, file: Golden, dtype: FloatDType) {
+  const { data, shape } = file.values(dtype === "f64" ? "router_logits_f64" : "router_logits");
+  const logits = device.tensor(Float64Array.from(data), shape, dtype) as Tensor<"f32">;
+  const ids = device.tensor(file.values("topk_ids").data as Int32Array, file.values("topk_ids").shape);
+  const balance = loadBalancingLossBackward(logits, ids, { normalization: "tokens" });
+  return {
+    aux_loss: relativeError(balance.dataSync(), file.values("grad_logits_f64.aux_loss").data),
+    z_loss: relativeError(zLossBackward(logits).dataSync(), file.values("grad_logits_f64.z_loss").data),
+  };
+}
+
 test("there are files", () => {
   expect(names).toEqual(["backward_mixtral_small.safetensors", "backward_switch_small.safetensors"]);
 });
@@ -98,6 +112,11 @@ describe.each(kernelPaths)("golden gradients on $label", (path) => {
   test.each(names)("%s: router", async (name) => {
     expect(routerErrors(device(), await read(name), "f32").router).toBeLessThanOrEqual(1e-5);
   });
+
+  test.each(names)("%s: losses", async (name) => {
+    const errors = Object.entries(lossErrors(device(), await read(name), "f32"));
+    for (const [loss, error] of errors) expect(error, loss).toBeLessThanOrEqual(1e-5);
+  });
 });
 
 describe("golden gradients in float64", () => {
@@ -105,5 +124,10 @@ describe("golden gradients in float64", () => {
 
   test.each(names)("%s: router", async (name) => {
     expect(routerErrors(device(), await read(name), "f64").router).toBeLessThanOrEqual(1e-12);
+  });
+
+  test.each(names)("%s: losses", async (name) => {
+    const errors = Object.entries(lossErrors(device(), await read(name), "f64"));
+    for (const [loss, error] of errors) expect(error, loss).toBeLessThanOrEqual(1e-12);
   });
 });

@@ -32,6 +32,7 @@ const free = [
   "expertTotals.ids[0]",
   "expertTotals.ids[1]",
   "expertTotals.tokens[1]",
+  "expertTotalsBackward.dSums[1]",
   "columnMeans.values[0]",
   "updateSelectionBias.tokens[0]",
   "accumulate.values",

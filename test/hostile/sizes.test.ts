@@ -65,6 +65,13 @@ describe.each(deviceNames)("%s", (name) => {
     ]);
     expect(await totals.weights.data()).toEqual(new Float32Array(4));
     expect(await totals.dropped.toArray()).toEqual([0, 0]);
+    expect(api.expertTotalsBackward(empty, floats(2, 2)).shape).toEqual([many, 0]);
+    expect(api.columnMeansBackward(floats(many, 0), floats(1, 0)).shape).toEqual([many, 0]);
+    const choices = { ids: empty, weights: floats(many, 0) };
+    expect(api.limitCapacityBackward(choices, choices, floats(many, 0)).shape).toEqual([many, 0]);
+    const projected = api.routerProjectionBackward(floats(2 ** 30, 0), floats(0, 0), floats(2 ** 30, 0));
+    expect(projected.dx.shape).toEqual([2 ** 30, 0]);
+    expect(api.zLossBackward(floats(many, 0)).shape).toEqual([many, 0]);
     const slots = api.expertSlots(empty, { numExperts: 2, capacity: 3 });
     expect(await slots.data()).toEqual(new Int32Array(6).fill(-1));
     const sorted = api.sort(empty, { numExperts: 2 });

@@ -163,6 +163,30 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       ],
     },
     {
+      name: "hierarchicalGatingBackward",
+      args: [floats(T, 2), logits, routing(), floats(T, 2)],
+      call: api.hierarchicalGatingBackward,
+      valid: [
+        {
+          groups: { topK: 1, normalize: true },
+          experts: { ...rule, groups: { count: 3, top: 2 } },
+          out: { dGroupLogits: floats(T, 2), dLogits: floats(T, E) },
+        },
+      ],
+    },
+    {
+      name: "limitCapacityBackward",
+      args: [routing(), routing(), floats(T, 2)],
+      call: api.limitCapacityBackward,
+      valid: [{ renormalize: { by: "chosen", scale: 2 }, out: floats(T, 2) }],
+    },
+    {
+      name: "expertChoiceBackward",
+      args: [logits, { ids: integers(T, E) }, floats(T, E)],
+      call: api.expertChoiceBackward,
+      valid: [{ scoring: "sigmoid", out: floats(T, E) }],
+    },
+    {
       name: "limitCapacity",
       args: [routing()],
       call: api.limitCapacity,
@@ -269,6 +293,71 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       args: [logits, logits, logits],
       call: api.expertLoad,
       valid: [{ topK: 2, groups: { ids: integers(T, 1), load: floats(2) }, tokenMask, out: floats(E) }],
+    },
+    {
+      name: "noisyLogitsBackward",
+      args: [logits, floats(T, E)],
+      call: api.noisyLogitsBackward,
+      valid: [{ seed: 1, offset: 2, dDeviation: floats(T, E), out: floats(T, E) }, { noise: floats(T, E) }],
+    },
+    {
+      name: "expertLoadBackward",
+      args: [logits, logits, logits, floats(E)],
+      call: api.expertLoadBackward,
+      valid: [
+        {
+          topK: 2,
+          groups: { ids: integers(T, 1), load: floats(2) },
+          tokenMask,
+          out: { dClean: floats(T, E), dNoisy: floats(T, E), dDeviation: floats(T, E), dGroupLoad: floats(2) },
+        },
+      ],
+    },
+    {
+      name: "columnMeansBackward",
+      args: [logits, floats(2, E)],
+      call: api.columnMeansBackward,
+      valid: [{ square: true, tokenMask, out: floats(T, E) }],
+    },
+    {
+      name: "expertTotalsBackward",
+      args: [integers(T, 2), floats(2, E)],
+      call: api.expertTotalsBackward,
+      valid: [{ choices: 1, tokenMask, out: floats(T, 2) }],
+    },
+    {
+      name: "cvSquaredBackward",
+      args: [floats(E)],
+      call: api.cvSquaredBackward,
+      valid: [{ unbiased: true, epsilon: 1, factor: 2, out: floats(E) }],
+    },
+    {
+      name: "loadBalancingLossBackward",
+      args: [logits, integers(T, 2)],
+      call: api.loadBalancingLossBackward,
+      valid: [
+        {
+          scoring: "sigmoid",
+          sequences: 2,
+          choices: "first",
+          normalization: "tokens",
+          tokenMask,
+          factor: 0.01,
+          out: floats(T, E),
+        },
+      ],
+    },
+    {
+      name: "routerScoresBackward",
+      args: [logits, { dScores: floats(T, E), dLogSumExp: floats(T), dEntropy: floats(T) }],
+      call: api.routerScoresBackward,
+      valid: [{ scoring: "sigmoid", normalize: true, out: floats(T, E) }],
+    },
+    {
+      name: "zLossBackward",
+      args: [logits],
+      call: api.zLossBackward,
+      valid: [{ tokenMask, factor: 2, out: floats(T, E) }],
     },
     { name: "accumulate", args: [floats(T, 2), floats(T)], call: api.accumulate, valid: [{ scale: 2 }] },
     {

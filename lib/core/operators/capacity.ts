@@ -20,6 +20,16 @@ export const capacity = {
     divisor: choice(keptDivisors),
     scale: number,
   }),
+  /** dWeights [T, k] from dKeptWeights [T, k], the gradient of limitCapacity's weights, with keptIds held fixed. */
+  limitCapacityBackward: operator({
+    ids: input,
+    weights: input,
+    keptIds: input,
+    dKeptWeights: input,
+    dWeights: output,
+    divisor: choice(keptDivisors),
+    scale: number,
+  }),
   /** slots [E, C] i32: token * k + j for the first C choices of every expert in ids [T, k], then -1. */
   expertSlots: operator({ ids: input, slots: output }),
 };

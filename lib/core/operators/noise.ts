@@ -19,6 +19,14 @@ export const noise = {
     logits: output,
     deviation: output,
   }),
+  /** dSpread = (dLogits * noise + dDeviation) * the derivative of softplus(spread); all [T, E] f32. */
+  noisyLogitsBackward: operator({
+    spread: input,
+    noise: input,
+    dLogits: input,
+    dDeviation: optionalInput,
+    dSpread: output,
+  }),
   /**
    * load [E]: the sum of Φ((clean - threshold) / deviation) over the tokens whose entry in tokenMask [T] u8 is not 0.
    * The threshold is what the expert's noisy logit must exceed to be among the topK. With groupIds [T, k1] and
@@ -34,5 +42,22 @@ export const noise = {
     groupIds: optionalInput,
     groupLoad: optionalInput,
     load: output,
+  }),
+  /**
+   * The gradients [T, E] of expertLoad's inputs from dLoad [E], with the tokens' groups held fixed. Those of the
+   * thresholds are at the noisy logits that they are.
+   */
+  expertLoadBackward: operator({
+    clean: input,
+    noisy: input,
+    deviation: input,
+    tokenMask: optionalInput,
+    topK: integer,
+    groupIds: optionalInput,
+    groupLoad: optionalInput,
+    dLoad: input,
+    dClean: output,
+    dNoisy: output,
+    dDeviation: output,
   }),
 };

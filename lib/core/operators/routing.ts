@@ -26,6 +26,17 @@ export const routing = {
     groups: gatingRule,
     experts: gatingRule,
   }),
+  /** dGroupLogits [T, G] and dLogits [T, E] f32 from dWeights [T, k1 * k2], with the choice ids held fixed. */
+  hierarchicalGatingBackward: operator({
+    groupLogits: input,
+    logits: input,
+    ids: input,
+    dWeights: input,
+    dGroupLogits: output,
+    dLogits: output,
+    groups: gatingRule,
+    experts: gatingRule,
+  }),
   /**
    * From logits [T, E], the C tokens with the largest scores for every expert: tokens [E, C] i32 and their weights [E,
    * C] f32, best first. The same as a routing: ids [T, E] i32, with e or -1 in column e, and weights [T, E] f32.

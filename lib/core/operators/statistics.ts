@@ -38,6 +38,19 @@ export const statistics = {
     normalize: boolean,
   }),
   /**
+   * dLogits [T, E] f32 from the gradients of routerScores' results; at least one is given. A logit that is not finite
+   * gets 0.
+   */
+  routerScoresBackward: operator({
+    logits: input,
+    dScores: optionalInput,
+    dLogSumExp: optionalInput,
+    dEntropy: optionalInput,
+    dLogits: output,
+    scoring: choice(expertScorings),
+    normalize: boolean,
+  }),
+  /**
    * From the first `choices` ids of every token in ids [T, k]: tokens [S, E] i32, how many chose each expert; dropped
    * [S] i32, how many chose none; sums [S, E], the sums of their weights [T, k].
    */
@@ -48,6 +61,14 @@ export const statistics = {
     tokens: output,
     dropped: output,
     sums: optionalOutput,
+    choices: integer,
+  }),
+  /** dWeights [T, k]: dSums [S, E] of each choice that counts, and 0 for the others. */
+  expertTotalsBackward: operator({
+    ids: input,
+    tokenMask: optionalInput,
+    dSums: input,
+    dWeights: output,
     choices: integer,
   }),
   /**
@@ -63,12 +84,33 @@ export const statistics = {
     total: boolean,
   }),
   /**
+   * dValues [T, N] = dMeans [S, N] / counts [S] i32, or dMeans without counts, for the rows of each sequence that count,
+   * and 0 for the others; with values [T, N], of whose squares it was the mean, times 2 * values.
+   */
+  columnMeansBackward: operator({
+    dMeans: input,
+    counts: optionalInput,
+    values: optionalInput,
+    tokenMask: optionalInput,
+    dValues: output,
+  }),
+  /**
    * loss [1] = scale * the mean of Σₑ tokens [S, E] * means [S, E] / counts [S] i32 over the sequences with a count
    * above 0; 0 if there are none.
    */
   balanceLoss: operator({ tokens: input, means: input, counts: input, loss: output, scale: number }),
+  /** dMeans [S, E] = scale * tokens / counts / the number of sequences with a count above 0; 0 without a count. */
+  balanceLossBackward: operator({ tokens: input, counts: input, dMeans: output, scale: number }),
   /** result [1]: the measure of values of any shape, i32 or float. */
   imbalance: operator({ values: input, result: output, measure: choice(imbalanceMeasures), epsilon: number }),
+  /** dValues [N] = scale * the derivative of cv_squared, or cv_squared_unbiased, by values [N]. */
+  cvSquaredBackward: operator({
+    values: input,
+    dValues: output,
+    unbiased: boolean,
+    epsilon: number,
+    scale: number,
+  }),
   /**
    * updated [E] = bias [E] + rate * sign(mean of all counts - the expert's count), where the counts are the column sums
    * of tokens [S, E]. `updated` may be `bias`.

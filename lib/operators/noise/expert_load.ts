@@ -19,13 +19,9 @@ export interface ExpertLoadOptions extends TokenMaskOption {
 }
 
 const groupsOption = object({ ids: tensor<"i32">(), load: tensor<"f32">() }, "{ ids, load }");
+export const loadFields = { topK: unchecked, groups: optional(groupsOption), ...tokenMaskField };
 const expertLoadOptions = object(
-  {
-    topK: unchecked,
-    groups: optional(groupsOption),
-    ...tokenMaskField,
-    out: optional(tensor<"f32">()),
-  } satisfies Fields<ExpertLoadOptions>,
+  { ...loadFields, out: optional(tensor<"f32">()) } satisfies Fields<ExpertLoadOptions>,
   "{ topK: 2 }",
 );
 
@@ -56,15 +52,9 @@ export function expertLoad(
   deviation: Tensor<"f32">,
   options: ExpertLoadOptions,
 ): Tensor<"f32"> {
-  checkTensor("clean", clean, "float32", ["T", "E"]);
+  const { topK, groups, tokenMask, out, mask } = checkLoad(clean, noisy, deviation, expertLoadOptions, options);
   const { device, shape, dtype } = clean;
-  checkTensor("noisy", noisy, [dtype], shape, device);
-  checkTensor("deviation", deviation, [dtype], shape, device);
-  const { topK, groups, tokenMask, out } = expertLoadOptions(options, "options");
-  const [tokens, experts] = shape as [number, number];
-  const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
-  checkInteger("topK", topK, 1, experts / groupCount);
-  const mask = checkTokenMask(tokenMask, tokens, device);
+  const experts = shape[1] as number;
   const inputs = [clean, noisy, deviation, tokenMask, groups?.ids, groups?.load];
   const load = output("out", out, device, [experts], dtype, inputs);
   device.backend.expertLoad({
@@ -78,6 +68,30 @@ export function expertLoad(
     load: load.handle,
   });
   return load;
+}
+
+/** What the load and its gradient take. */
+const loadOptions = object(loadFields, "{ topK: 2 }");
+type LoadOptions = Read<typeof loadOptions>;
+
+/** Checks the logits of a load and reads its options, which may have more fields. */
+export function checkLoad<O extends LoadOptions>(
+  clean: Tensor<"f32">,
+  noisy: Tensor<"f32">,
+  deviation: Tensor<"f32">,
+  read: (options: unknown, name: string) => O,
+  options: unknown,
+) {
+  checkTensor("clean", clean, "float32", ["T", "E"]);
+  const { device, shape, dtype } = clean;
+  checkTensor("noisy", noisy, [dtype], shape, device);
+  checkTensor("deviation", deviation, [dtype], shape, device);
+  const given = read(options, "options");
+  const { topK, groups, tokenMask } = given;
+  const [tokens, experts] = shape as [number, number];
+  const groupCount = groups === undefined ? 1 : checkGroups(groups, clean, tokens, experts);
+  checkInteger("topK", topK, 1, experts / groupCount);
+  return { ...given, topK, mask: checkTokenMask(tokenMask, tokens, device) };
 }
 
 /** Checks the groups and returns their number. */

@@ -24,7 +24,7 @@ const jitterOptions = object(
  * Multiplies every element by a random factor: y = x · (1 + ε(2u - 1)), where u is uniform in (0, 1): for element i,
  * number i of the seed's sequence as {@link random} draws it. In training, jitter on a router's input makes tokens
  * explore experts (Switch Transformer, arXiv 2101.03961; Mixtral's router_jitter_noise). Computed in float32 and
- * rounded once.
+ * rounded once. The gradient is dx = jitter(dy) with the same options, as the factors are constants.
  *
  * @param x [T, H] f32, f16 or bf16.
  * @returns y [T, H] of x's dtype.

@@ -13,13 +13,17 @@ export interface NoisyLogits {
   readonly deviation: Tensor<"f32">;
 }
 
-export interface NoisyLogitsOptions {
+/** Noise, or what it is drawn from: exactly one of `noise` and `seed`. */
+export interface NoiseSource {
   /** [T, E] f32, of mean 0 and deviation 1; alternative to `seed`. */
   noise?: Tensor<"f32">;
   /** Draws the noise `random(device, [T, E], { seed, distribution: "normal" })`. */
   seed?: Seed;
   /** Position in the seed's sequence where the noise begins, see {@link random}; default 0. */
   offset?: number;
+}
+
+export interface NoisyLogitsOptions extends NoiseSource {
   /** Lower limit of the deviation; default 0.01. */
   epsilon?: number;
   /** Where to write; default new tensors. */
@@ -28,11 +32,15 @@ export interface NoisyLogitsOptions {
 
 export const noiseEpsilon = optional(nonNegative, 0.01);
 
+export const noiseFields = {
+  noise: optional(tensor<"f32">()),
+  seed: optional(seed),
+  offset: optional(unchecked),
+} satisfies Fields<NoiseSource>;
+
 const noisyLogitsOptions = object(
   {
-    noise: optional(tensor<"f32">()),
-    seed: optional(seed),
-    offset: optional(unchecked),
+    ...noiseFields,
     epsilon: noiseEpsilon,
     out: optional(results({ logits: tensor<"f32">(), deviation: tensor<"f32">() })),
   } satisfies Fields<NoisyLogitsOptions>,
@@ -53,26 +61,51 @@ export function noisyLogits(clean: Tensor<"f32">, spread: Tensor<"f32">, options
   checkTensor("clean", clean, "float32", ["T", "E"]);
   const { device, shape, dtype } = clean;
   checkTensor("spread", spread, [dtype], shape, device);
-  const { noise, seed, offset, epsilon, out } = noisyLogitsOptions(options, "options");
+  const { epsilon, out, ...source } = noisyLogitsOptions(options, "options");
+  checkNoise(clean, source);
+  const inputs = [clean, spread, source.noise];
+  const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
+  const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
+  using noise = noiseFor(clean, source);
+  device.backend.noisyLogits({
+    clean: clean.handle,
+    spread: spread.handle,
+    noise: noise.tensor.handle,
+    epsilon,
+    logits: logits.handle,
+    deviation: deviation.handle,
+  });
+  return { logits, deviation };
+}
+
+/** A {@link NoiseSource} after reading. */
+interface GivenNoise {
+  readonly noise: Tensor<"f32"> | undefined;
+  readonly seed: bigint | undefined;
+  readonly offset: unknown;
+}
+
+/** Checks where the noise for logits comes from. */
+export function checkNoise({ device, shape, dtype }: Tensor<"f32">, { noise, seed, offset }: GivenNoise): void {
   if ((noise === undefined) === (seed === undefined)) {
     throw invalidArgument("options", "exactly one of noise and seed", noise === undefined ? "neither" : "both");
   }
   if (noise !== undefined && offset !== undefined) throw cannotCombine("offset", "noise");
   if (noise !== undefined) checkTensor("noise", noise, [dtype], shape, device);
-  const inputs = [clean, spread, noise];
-  const logits = output("out.logits", out?.logits, device, shape, dtype, inputs);
-  const deviation = output("out.deviation", out?.deviation, device, shape, dtype, [...inputs, logits]);
-  const given = noise ?? draw(clean, seed as Seed, offset as number | undefined);
-  device.backend.noisyLogits({
-    clean: clean.handle,
-    spread: spread.handle,
-    noise: given.handle,
-    epsilon,
-    logits: logits.handle,
-    deviation: deviation.handle,
-  });
-  if (noise === undefined) given.dispose();
-  return { logits, deviation };
+}
+
+/** The noise for logits: given, or drawn and then disposed of. */
+export function noiseFor(
+  logits: Tensor<"f32">,
+  { noise, seed, offset }: GivenNoise,
+): { tensor: Tensor<"f32"> } & Disposable {
+  const tensor = noise ?? draw(logits, seed as Seed, offset as number | undefined);
+  return {
+    tensor,
+    [Symbol.dispose]() {
+      if (noise === undefined) tensor.dispose();
+    },
+  };
 }
 
 function draw({ device, shape, dtype }: Tensor<"f32">, seed: Seed, offset = 0): Tensor<"f32"> {

@@ -78,14 +78,16 @@ const renormalizeFields = {
 } satisfies Fields<Renormalize>;
 const renormalizeExample = '{ by: "kept", scale: 1 }';
 
+export const renormalizeOption = optional(
+  booleanOr(object(renormalizeFields, renormalizeExample), `a boolean or ${renormalizeExample}`),
+  false,
+);
+
 export const capacityFields = {
   ...capacitySizeFields,
   per: optional(choice(["batch", "sequence"]), "batch"),
   drop: optional(choice(drops), "position"),
-  renormalize: optional(
-    booleanOr(object(renormalizeFields, renormalizeExample), `a boolean or ${renormalizeExample}`),
-    false,
-  ),
+  renormalize: renormalizeOption,
 } satisfies Fields<Capacity>;
 
 /** Reads a {@link Capacity}; call {@link checkCapacity} on the result. */
@@ -107,8 +109,13 @@ export interface KeptWeights {
 export function checkCapacity(capacity: Read<typeof capacityOption>, prefix = ""): CapacityRule {
   checkCapacitySize(capacity, prefix);
   const { renormalize, ...rule } = capacity;
-  if (typeof renormalize === "object") return { ...rule, divisor: renormalize.by, scale: renormalize.scale };
-  return { ...rule, divisor: renormalize ? "kept" : "none", scale: 1 };
+  return { ...rule, ...keptWeights(renormalize) };
+}
+
+/** How kept weights are divided and scaled, as an option says it. */
+export function keptWeights(renormalize: Read<typeof capacityOption>["renormalize"]): KeptWeights {
+  if (typeof renormalize === "object") return { divisor: renormalize.by, scale: renormalize.scale };
+  return { divisor: renormalize ? "kept" : "none", scale: 1 };
 }
 
 /** Checks that the fields of a capacity's size make sense together; errors name them with `prefix`. */

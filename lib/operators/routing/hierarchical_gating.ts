@@ -5,7 +5,7 @@ import type { Gating } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, output, resultDType } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
-import { checkGating, type GatingRuleOptions, gatingRule } from "./gating_options.js";
+import { checkGating, type GatingRule, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
 export interface HierarchicalGatingOptions {
   /** Rule of the first gate, which chooses topK of the G groups. */
@@ -46,21 +46,31 @@ export function hierarchicalGating(
 ): Routing {
   checkTensor("groupLogits", groupLogits, "float", ["T", "G"]);
   const { device } = groupLogits;
-  const [tokens, numGroups] = groupLogits.shape as [number, number];
-  checkTensor("logits", logits, "float", [tokens, "E"], device);
+  checkTensor("logits", logits, "float", [groupLogits.shape[0] as number, "E"], device);
   const given = hierarchicalOptions(options, "options");
+  const { groups, experts } = checkGates(groupLogits, logits, given);
+  return chooseByGroups(groupLogits, logits, groups, experts, given.out);
+}
+
+/** Checks that the logits go together, and the rules of both gates with them. */
+export function checkGates(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  rules: { groups: GatingRule; experts: GatingRule },
+): { groups: Gating; experts: Gating } {
+  const numGroups = groupLogits.shape[1] as number;
   const numExperts = logits.shape[1] as number;
   if (numGroups < 1 || numExperts % numGroups !== 0) {
     const expected = `a number of experts that is a multiple of the ${numGroups} groups`;
     throw new MoeError("SHAPE_MISMATCH", `logits: expected ${expected}, got ${numExperts}`);
   }
-  const groups = checkGating(given.groups, numGroups, "groups.");
-  const experts = checkGating(given.experts, numExperts / numGroups, "experts.");
+  const groups = checkGating(rules.groups, numGroups, "groups.");
+  const experts = checkGating(rules.experts, numExperts / numGroups, "experts.");
   if ((logits.dtype === "f64") !== (groupLogits.dtype === "f64")) {
     const expected = groupLogits.dtype === "f64" ? "f64" : "f32, f16 or bf16";
     throw new MoeError("UNSUPPORTED_DTYPE", `logits: expected ${expected} to match groupLogits, got ${logits.dtype}`);
   }
-  return chooseByGroups(groupLogits, logits, groups, experts, given.out);
+  return { groups, experts };
 }
 
 /** {@link hierarchicalGating} with checked logits and rules. */

@@ -67,12 +67,9 @@ export function expertTotals(
 ): WeightedExpertTotals;
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals;
 export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): ExpertTotals {
-  checkTensor("ids", ids, ["i32"], ["T", "k"]);
-  const { device, size } = ids;
+  checkChoices(ids);
+  const { device } = ids;
   const [tokenCount, topK] = ids.shape as [number, number];
-  if (size >= 2 ** 31) {
-    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
-  }
   const { numExperts, weights, sequences, choices = topK, tokenMask, out } = totalsOptions(options, "options");
   checkSequences(sequences, tokenCount);
   checkInteger("choices", choices, 0, topK);
@@ -92,4 +89,12 @@ export function expertTotals(ids: Tensor<"i32">, options: ExpertTotalsOptions): 
   const sums = output("out.weights", out?.weights, device, [sequences, numExperts], dtype, others);
   device.backend.expertTotals({ ...operands, weights: weights.handle, sums: sums.handle });
   return { tokens, dropped, weights: sums } as WeightedExpertTotals;
+}
+
+/** Checks ids [T, k]. */
+export function checkChoices(ids: Tensor<"i32">): void {
+  const { size } = checkTensor("ids", ids, ["i32"], ["T", "k"]);
+  if (size >= 2 ** 31) {
+    throw new MoeError("INVALID_ARGUMENT", `ids: expected fewer than 2^31 (token, slot) pairs, got ${size}`);
+  }
 }

@@ -1,6 +1,6 @@
 import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
-import { choice, type Fields, object, optional, unchecked } from "../../core/options.js";
+import { choice, type Fields, object, optional, type Read, unchecked } from "../../core/options.js";
 import { type ExpertScoring, expertScorings } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkSequences, checkTensor, resultDType, type TokenMaskOption, tokenMaskField } from "../check.js";
@@ -27,16 +27,15 @@ export interface LoadBalancingLossOptions extends TokenMaskOption {
   normalization?: LoadNormalization;
 }
 
-const lossOptions = object(
-  {
-    scoring: optional(choice(expertScorings), "softmax"),
-    sequences: optional(unchecked, 1),
-    choices: optional(choice(["all", "first"]), "all"),
-    normalization: optional(choice(["choices", "tokens"]), "choices"),
-    ...tokenMaskField,
-  } satisfies Fields<LoadBalancingLossOptions>,
-  "{ sequences: 4 }",
-);
+export const lossFields = {
+  scoring: optional(choice(expertScorings), "softmax"),
+  sequences: optional(unchecked, 1),
+  choices: optional(choice(["all", "first"]), "all"),
+  normalization: optional(choice(["choices", "tokens"]), "choices"),
+  ...tokenMaskField,
+} satisfies Fields<LoadBalancingLossOptions>;
+
+const lossOptions = object(lossFields, "{ sequences: 4 }");
 
 /**
  * Auxiliary loss that is smallest when experts share the tokens evenly: E * Σₑ fₑ Pₑ, where fₑ is the share of choices
@@ -57,21 +56,12 @@ export function loadBalancingLoss(
   ids: Tensor<"i32">,
   options: LoadBalancingLossOptions = {},
 ): Tensor<"f32"> {
-  checkTensor("logits", logits, "float", ["T", "E"]);
+  const { scoring, sequences, tokenMask, numExperts, counted, scale } = checkLoss(logits, ids, lossOptions, options);
   const { device } = logits;
-  const [tokens, numExperts] = logits.shape as [number, number];
-  checkTensor("ids", ids, ["i32"], [tokens, "k"], device);
-  const { scoring, sequences, choices, normalization, tokenMask } = lossOptions(options, "options");
-  checkSequences(sequences, tokens);
-  const topK = ids.shape[1] as number;
-  if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
-  const counted = choices === "first" ? 1 : topK;
-
   const normalize = scoring === "sigmoid";
   using means = meanScores(logits, { scoring, normalize }, { sequences, tokenMask });
   const totals = expertTotals(ids, { numExperts, sequences, choices: counted, tokenMask });
   const loss = device.empty([1], resultDType(logits));
-  const scale = numExperts / (normalization === "choices" ? counted : 1);
   device.backend.balanceLoss({
     tokens: totals.tokens.handle,
     means: means.mean.handle,
@@ -81,4 +71,27 @@ export function loadBalancingLoss(
   });
   for (const tensor of [totals.tokens, totals.dropped]) tensor.dispose();
   return loss;
+}
+
+/**
+ * Checks the arguments of the loss and reads its options, which may have more fields. Counts the first `counted` choices
+ * of each token, and multiplies the sum over the experts of tokens · mean score / tokens in all by `scale`.
+ */
+export function checkLoss<O extends Read<typeof lossOptions>>(
+  logits: Tensor<FloatDType>,
+  ids: Tensor<"i32">,
+  read: (options: unknown, name: string) => O,
+  options: unknown,
+) {
+  checkTensor("logits", logits, "float", ["T", "E"]);
+  const [tokens, numExperts] = logits.shape as [number, number];
+  checkTensor("ids", ids, ["i32"], [tokens, "k"], logits.device);
+  const given = read(options, "options");
+  const { sequences } = given;
+  checkSequences(sequences, tokens);
+  const topK = ids.shape[1] as number;
+  if (topK === 0) throw invalidArgument("ids", "at least one choice per token", "k = 0");
+  const counted = given.choices === "first" ? 1 : topK;
+  const scale = numExperts / (given.normalization === "choices" ? counted : 1);
+  return { ...given, sequences, numExperts, counted, scale };
 }

@@ -1,3 +1,4 @@
+import type { Device } from "../../core/device.js";
 import type { FloatDType } from "../../core/dtype.js";
 import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -68,4 +69,16 @@ function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMea
       counts.dispose();
     },
   };
+}
+
+/** How many tokens of each sequence count, [S] i32: the counts of a mean of nothing. */
+export function tokenCounts(
+  device: Device,
+  tokens: number,
+  { sequences = 1, tokenMask }: Pick<CountedMeanOptions, "sequences" | "tokenMask">,
+): Tensor<"i32"> {
+  using nothing = device.empty([tokens, 0], "f32");
+  const { mean, counts } = countedMean(nothing, false, { sequences, tokenMask });
+  mean.dispose();
+  return counts;
 }

@@ -65,7 +65,7 @@ export function expertLoad(
     let tokens = 0;
     for (let token = 0; token < clean.rows; token++) {
       if (!counts(token)) continue;
-      if (groups !== undefined && !choices(groups, clean.rows, token).includes(group)) continue;
+      if (groups !== undefined && !choseGroup(groups, clean.rows, token, group)) continue;
       tokens++;
       const row = { clean: part(clean, token), noisy: part(noisy, token), deviation: part(deviation, token) };
       probabilities(row, topK).forEach((probability, expert) => {
@@ -81,9 +81,10 @@ export function expertLoad(
   return load;
 }
 
-function choices({ ids }: ChosenGroups, tokens: number, token: number): Int32Array {
+/** Whether a token chose a group. */
+export function choseGroup({ ids }: ChosenGroups, tokens: number, token: number, group: number): boolean {
   const perToken = ids.length / tokens;
-  return ids.subarray(token * perToken, (token + 1) * perToken);
+  return ids.subarray(token * perToken, (token + 1) * perToken).includes(group);
 }
 
 export const runNoisyLogits: Implementation<"noisyLogits"> = ({ clean, spread, noise, epsilon, logits, deviation }) => {

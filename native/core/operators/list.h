@@ -5,9 +5,11 @@
 #include "core/operators/experts.h"
 #include "core/operators/formats.h"
 #include "core/operators/noise.h"
+#include "core/operators/noise_gradients.h"
 #include "core/operators/routing.h"
 #include "core/operators/routing_gradients.h"
 #include "core/operators/statistics.h"
+#include "core/operators/statistics_gradients.h"
 
 // The tests' own operators.
 #if defined(MOE_EXTENSION)
@@ -16,35 +18,44 @@
 #define MOE_EXTENSION_OPERATORS(OPERATOR)
 #endif
 
-#define MOE_OPERATORS(OPERATOR)      \
-  OPERATOR(RouterProjection)         \
-  OPERATOR(RouterProjectionBackward) \
-  OPERATOR(Gating)                   \
-  OPERATOR(GatingBackward)           \
-  OPERATOR(HierarchicalGating)       \
-  OPERATOR(LimitCapacity)            \
-  OPERATOR(ExpertSlots)              \
-  OPERATOR(ExpertChoice)             \
-  OPERATOR(Sort)                     \
-  OPERATOR(Permute)                  \
-  OPERATOR(Unpermute)                \
-  OPERATOR(GroupedGemm)              \
-  OPERATOR(Combine)                  \
-  OPERATOR(CopyMatrix)               \
-  OPERATOR(Quantize)                 \
-  OPERATOR(Dequantize)               \
-  OPERATOR(QuantizationError)        \
-  OPERATOR(RouterScores)             \
-  OPERATOR(ExpertTotals)             \
-  OPERATOR(ColumnMeans)              \
-  OPERATOR(BalanceLoss)              \
-  OPERATOR(Imbalance)                \
-  OPERATOR(UpdateSelectionBias)      \
-  OPERATOR(Accumulate)               \
-  OPERATOR(Random)                   \
-  OPERATOR(Jitter)                   \
-  OPERATOR(NoisyLogits)              \
-  OPERATOR(ExpertLoad)               \
+#define MOE_OPERATORS(OPERATOR)        \
+  OPERATOR(RouterProjection)           \
+  OPERATOR(RouterProjectionBackward)   \
+  OPERATOR(Gating)                     \
+  OPERATOR(GatingBackward)             \
+  OPERATOR(HierarchicalGating)         \
+  OPERATOR(HierarchicalGatingBackward) \
+  OPERATOR(LimitCapacity)              \
+  OPERATOR(LimitCapacityBackward)      \
+  OPERATOR(ExpertSlots)                \
+  OPERATOR(ExpertChoice)               \
+  OPERATOR(Sort)                       \
+  OPERATOR(Permute)                    \
+  OPERATOR(Unpermute)                  \
+  OPERATOR(GroupedGemm)                \
+  OPERATOR(Combine)                    \
+  OPERATOR(CopyMatrix)                 \
+  OPERATOR(Quantize)                   \
+  OPERATOR(Dequantize)                 \
+  OPERATOR(QuantizationError)          \
+  OPERATOR(RouterScores)               \
+  OPERATOR(RouterScoresBackward)       \
+  OPERATOR(ExpertTotals)               \
+  OPERATOR(ExpertTotalsBackward)       \
+  OPERATOR(ColumnMeans)                \
+  OPERATOR(ColumnMeansBackward)        \
+  OPERATOR(BalanceLoss)                \
+  OPERATOR(BalanceLossBackward)        \
+  OPERATOR(Imbalance)                  \
+  OPERATOR(CvSquaredBackward)          \
+  OPERATOR(UpdateSelectionBias)        \
+  OPERATOR(Accumulate)                 \
+  OPERATOR(Random)                     \
+  OPERATOR(Jitter)                     \
+  OPERATOR(NoisyLogits)                \
+  OPERATOR(NoisyLogitsBackward)        \
+  OPERATOR(ExpertLoad)                 \
+  OPERATOR(ExpertLoadBackward)         \
   MOE_EXTENSION_OPERATORS(OPERATOR)
 
 namespace moe {

@@ -4,7 +4,6 @@
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_gradient.cuh"
 #include "gpu/tile/checked_id.cuh"
-#include "gpu/tile/dispatch.h"
 #include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -12,6 +11,7 @@ namespace {
 
 struct Arguments {
   const void* logits;
+  DType dtype;
   const int* ids;
   const float* weight_gradient;
   float* logit_gradient;
@@ -22,10 +22,10 @@ struct Arguments {
 };
 
 // One warp per token. Only one block per multiprocessor has to fit: room for more would make the kernel spill.
-template <class T, Scoring kScoring>
+template <Scoring kScoring>
 MOE_KERNEL(gating_backward_kernel, (gpu::kRowThreads, 1), const Arguments a) {
   for_each_row(a.tokens, [&](int64_t token) {
-    const LogitRow<T> row(static_cast<const T*>(a.logits) + token * a.experts, a.experts, kScoring);
+    const LogitRow row(a.logits, a.dtype, token * a.experts, a.experts, kScoring);
     float* gradient = a.logit_gradient + token * a.experts;
     row.for_each([&](int expert, float) { gradient[expert] = 0.0f; });
     const int64_t first = token * a.rule.top_k;
@@ -41,6 +41,7 @@ Status run(Context& context, const GatingBackward& p) {
   const int64_t experts = p.logits.shape[1];
   const Arguments arguments{
       .logits = p.logits.data,
+      .dtype = p.logits.dtype,
       .ids = p.ids.as<int>(),
       .weight_gradient = p.d_weights.as<float>(),
       .logit_gradient = p.d_logits.as<float>(),
@@ -53,12 +54,9 @@ Status run(Context& context, const GatingBackward& p) {
       .rule = p.rule,
   };
   const dim3 grid(gpu::row_grid(arguments.tokens, context.traits()));
-  return gpu::dispatch_float(p.logits.dtype, [&](auto type) {
-    using T = typename decltype(type)::type;
-    return dispatch_scoring(p.rule.scoring, [&](auto scoring) {
-      return launch("gating_backward", gating_backward_kernel<T, scoring>, grid, dim3(gpu::kRowThreads), 0,
-                    context.stream(), arguments);
-    });
+  return dispatch_scoring(p.rule.scoring, [&](auto scoring) {
+    return launch("gating_backward", gating_backward_kernel<scoring>, grid, dim3(gpu::kRowThreads), 0, context.stream(),
+                  arguments);
   });
 }
 

@@ -11,10 +11,11 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-template <class T>
 class LogitRow {
  public:
-  __device__ LogitRow(const T* logits, int experts, Scoring scoring) : logits_(logits), experts_(experts) {
+  // Logits first .. first + experts - 1 of an array.
+  __device__ LogitRow(const void* logits, DType dtype, int64_t first, int experts, Scoring scoring)
+      : logits_(logits), dtype_(dtype), first_(first), experts_(experts) {
     bool finite = false;
     for_each([&](int, float logit) {
       max_ = fmaxf(max_, logit);
@@ -27,7 +28,7 @@ class LogitRow {
     sum_ = warp_sum(sum_);
   }
 
-  __device__ float logit(int expert) const { return to_float(logits_[expert]); }
+  __device__ float logit(int expert) const { return load_as_float(logits_, dtype_, first_ + expert); }
   __device__ bool finite() const { return finite_; }
   __device__ float share(int expert) const { return exponential(logit(expert), max_) / sum_; }
   __device__ bool owns(int expert) const { return expert % 32 == static_cast<int>(threadIdx.x % 32); }
@@ -39,7 +40,9 @@ class LogitRow {
   }
 
  private:
-  const T* logits_;
+  const void* logits_;
+  DType dtype_;
+  int64_t first_;
   int experts_;
   float max_ = -INFINITY, sum_ = 0.0f;
   bool finite_;

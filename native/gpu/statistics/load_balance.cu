@@ -4,16 +4,11 @@
 
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
+#include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
-
-// Calls use(index) for the block's indices below `count`; each thread gets its own in ascending order.
-template <class Use>
-__device__ __forceinline__ void for_each_of_block(int64_t count, Use&& use) {
-  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) use(i);
-}
 
 struct BalanceArguments {
   const int* tokens;

@@ -20,6 +20,12 @@ __device__ __forceinline__ void for_each_item(int64_t count, Use&& use) {
   for_each_item(0, count, use);
 }
 
+// Calls use(index) for the block's indices below `count`; each thread gets its own in ascending order.
+template <class Use>
+__device__ __forceinline__ void for_each_of_block(int64_t count, Use&& use) {
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) use(i);
+}
+
 // Calls use(row) for 0 .. rows - 1, one warp each. All lanes of a warp call it together.
 template <class Use>
 __device__ __forceinline__ void for_each_row(int64_t rows, Use&& use) {

@@ -1,0 +1,55 @@
+import { type Fields, object, optional } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
+import { checkOptional, checkTensor, output } from "../check.js";
+import { checkNoise, type NoiseSource, noiseFields, noiseFor } from "./noisy_logits.js";
+
+export interface NoisyLogitsBackwardOptions extends NoiseSource {
+  /** [T, E] f32, the gradient of the deviation, where a loss depends on it ({@link expertLoadBackward}); default 0. */
+  dDeviation?: Tensor<"f32">;
+  /** Where to write, [T, E] f32; default a new tensor. */
+  out?: Tensor<"f32">;
+}
+
+const backwardOptions = object(
+  {
+    ...noiseFields,
+    dDeviation: optional(tensor<"f32">()),
+    out: optional(tensor<"f32">()),
+  } satisfies Fields<NoisyLogitsBackwardOptions>,
+  "{ seed: 1 }",
+);
+
+/**
+ * The gradient of {@link noisyLogits} by `spread`, the raw deviation of the noise: dSpread = (dLogits · noise +
+ * dDeviation) · sigmoid(spread). The gradient by `clean` is dLogits itself.
+ *
+ * @param spread [T, E] f32.
+ * @param dLogits [T, E] f32, the gradient of the noisy logits.
+ * @param options the `noise`, or the `seed` and `offset`, that noisyLogits took.
+ * @returns dSpread [T, E] f32.
+ * @throws INVALID_ARGUMENT (both or neither of noise and seed, offset, overlapping `out`), SHAPE_MISMATCH,
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function noisyLogitsBackward(
+  spread: Tensor<"f32">,
+  dLogits: Tensor<"f32">,
+  options: NoisyLogitsBackwardOptions,
+): Tensor<"f32"> {
+  checkTensor("spread", spread, "float32", ["T", "E"]);
+  const { device, shape, dtype } = spread;
+  checkTensor("dLogits", dLogits, [dtype], shape, device);
+  const { dDeviation, out, ...source } = backwardOptions(options, "options");
+  checkOptional("dDeviation", dDeviation, [dtype], shape, device);
+  checkNoise(spread, source);
+  const dSpread = output("out", out, device, shape, dtype, [spread, dLogits, dDeviation, source.noise]);
+  using noise = noiseFor(spread, source);
+  device.backend.noisyLogitsBackward({
+    spread: spread.handle,
+    noise: noise.tensor.handle,
+    dLogits: dLogits.handle,
+    dDeviation: dDeviation?.handle,
+    dSpread: dSpread.handle,
+  });
+  return dSpread;
+}

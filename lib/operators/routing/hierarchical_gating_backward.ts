@@ -1,0 +1,78 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { type Fields, object, optional, results } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
+import { checkTensor, output, resultDType } from "../check.js";
+import type { Routing } from "./gating.js";
+import { choiceRecord } from "./gating_backward.js";
+import { gatingRule } from "./gating_options.js";
+import { checkGates, type HierarchicalGatingOptions } from "./hierarchical_gating.js";
+
+/** The gradients of both gates' logits. */
+export interface HierarchicalGatingGradients {
+  /** [T, G] f32 */
+  readonly dGroupLogits: Tensor<"f32">;
+  /** [T, E] f32 */
+  readonly dLogits: Tensor<"f32">;
+}
+
+export interface HierarchicalGatingBackwardOptions extends Omit<HierarchicalGatingOptions, "out"> {
+  /** Where to write; default new tensors. */
+  out?: HierarchicalGatingGradients;
+}
+
+const backwardOptions = object(
+  {
+    groups: gatingRule,
+    experts: gatingRule,
+    out: optional(results({ dGroupLogits: tensor<"f32">(), dLogits: tensor<"f32">() })),
+  } satisfies Fields<HierarchicalGatingBackwardOptions>,
+  "{ groups: { topK: 1 }, experts: { topK: 2 } }",
+);
+
+/**
+ * The gradients of {@link hierarchicalGating}, with what both gates chose held fixed. A weight is the product of its
+ * group's weight and its expert's within the group; the gradients of these go through each gate as
+ * {@link gatingBackward} does it. Logits of groups that were not chosen get 0.
+ *
+ * @param groupLogits [T, G] f32, f16 or bf16.
+ * @param logits [T, E] f32, f16 or bf16.
+ * @param routing hierarchicalGating's result, or anything with its `ids` [T, k1 * k2] i32; weights are not read. The k2
+ * choices of a group stand beside each other. An id out of range is treated as -1, a choice that does not exist, and
+ * reported as ID_OUT_OF_RANGE at the next wait.
+ * @param dWeights [T, k1 * k2] f32.
+ * @param options the rules that hierarchicalGating took.
+ * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function hierarchicalGatingBackward(
+  groupLogits: Tensor<FloatDType>,
+  logits: Tensor<FloatDType>,
+  routing: Pick<Routing, "ids">,
+  dWeights: Tensor<"f32">,
+  options: HierarchicalGatingBackwardOptions,
+): HierarchicalGatingGradients {
+  checkTensor("groupLogits", groupLogits, "float", ["T", "G"]);
+  const { device } = groupLogits;
+  checkTensor("logits", logits, "float", [groupLogits.shape[0] as number, "E"], device);
+  const { ids } = choiceRecord(routing, "routing");
+  const { out, ...given } = backwardOptions(options, "options");
+  const { groups, experts } = checkGates(groupLogits, logits, given);
+  const shape = [logits.shape[0] as number, groups.topK * experts.topK];
+  const dtype = resultDType(logits);
+  checkTensor("routing.ids", ids, ["i32"], shape, device);
+  checkTensor("dWeights", dWeights, [dtype], shape, device);
+  const inputs = [groupLogits, logits, ids, dWeights];
+  const dGroupLogits = output("out.dGroupLogits", out?.dGroupLogits, device, groupLogits.shape, dtype, inputs);
+  const dLogits = output("out.dLogits", out?.dLogits, device, logits.shape, dtype, [...inputs, dGroupLogits]);
+  device.backend.hierarchicalGatingBackward({
+    groupLogits: groupLogits.handle,
+    logits: logits.handle,
+    ids: ids.handle,
+    dWeights: dWeights.handle,
+    dGroupLogits: dGroupLogits.handle,
+    dLogits: dLogits.handle,
+    groups,
+    experts,
+  });
+  return { dGroupLogits, dLogits };
+}
