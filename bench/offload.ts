@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
 import { openDevice } from "#lib/devices.js";
 import type { OffloadOptions } from "#lib/layer/offload.js";
+import { OffloadBudget } from "#lib/layer/offload_budget.js";
 import { MoeLayer } from "#lib/moe_layer.js";
 import type { Routing } from "#lib/operators/routing/gating.js";
 import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/format.js";
@@ -28,6 +29,7 @@ Options:
   --shape NAME       ${shapeNames} (2048x768x32x4)
   --layers N         (4)
   --slots NUMBERS    experts of a layer that may be resident (all, a half, a quarter and an eighth of them)
+  --shared           all layers' slots are one budget
   --tokens N         tokens that are timed, after a quarter as many that are not (64)
   --folder DIR       keep the cache files here and use them again (a temporary folder)
   --threads N        threads of the device (all CPUs)
@@ -38,6 +40,7 @@ interface Options {
   readonly shape: NamedShape;
   readonly layers: number;
   readonly slots: readonly number[];
+  readonly shared: boolean;
   readonly tokens: number;
   readonly folder: string | undefined;
   readonly threads: number;
@@ -90,9 +93,12 @@ interface Result {
 
 async function measure(folder: string, device: Device, options: Options, slots: number): Promise<Result> {
   const layers: MoeLayer[] = [];
+  using budget = new OffloadBudget(device, { slots: slots * options.layers });
+  const offload = options.shared ? { budget } : { slots };
   try {
-    for (let index = 0; index < options.layers; index++) layers.push(await loadLayer(folder, device, index, { slots }));
-    return await decode(layers, device, options, slots);
+    for (let index = 0; index < options.layers; index++) layers.push(await loadLayer(folder, device, index, offload));
+    const result = await decode(layers, device, options, slots);
+    return { ...result, residentBytes: result.residentBytes + budget.byteLength };
   } finally {
     for (const layer of layers) layer.dispose();
   }
@@ -167,6 +173,7 @@ function parseOptions(): Options | undefined {
       shape: { type: "string", default: "2048x768x32x4" },
       layers: { type: "string", default: "4" },
       slots: { type: "string", multiple: true },
+      shared: { type: "boolean", default: false },
       tokens: { type: "string", default: "64" },
       folder: { type: "string" },
       threads: { type: "string" },
@@ -181,6 +188,7 @@ function parseOptions(): Options | undefined {
     shape,
     layers: integerOption("layers", values.layers, 1),
     slots: listOption(values.slots ?? shares).map((count) => integerOption("slots", count, 1, numExperts)),
+    shared: values.shared,
     tokens: integerOption("tokens", values.tokens, 1),
     folder: values.folder,
     threads: threadsOption(values.threads),

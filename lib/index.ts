@@ -11,6 +11,8 @@ export type {
   ExpertRange,
   LayerDescription,
   LayerFormats,
+  OffloadBudgetStats,
+  OffloadCounts,
   OffloadPolicy,
   OffloadStats,
   OutputActivation,
@@ -47,6 +49,7 @@ export type { Hierarchy, HierarchyConfig } from "./layer/description/hierarchy.j
 export type { RouterNoise, RouterNoiseConfig } from "./layer/description/router_noise.js";
 export type { WeightDTypes } from "./layer/description/storage.js";
 export type { ExpertOffload, OffloadOptions, OnMiss } from "./layer/offload.js";
+export { OffloadBudget, type OffloadBudgetOptions } from "./layer/offload_budget.js";
 export type { GateLogits, Training, TrainingLogits } from "./layer/router/training.js";
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";

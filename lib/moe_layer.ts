@@ -74,7 +74,7 @@ export class MoeLayer implements Disposable {
 
   /**
    * Bytes of the layer's weights on the device; complete once the work that sets them is done. With `offload`, those of
-   * the slots instead of the experts.
+   * the slots instead of the experts; a budget that it shares has those itself.
    */
   get byteLength(): number {
     return this.#parts.byteLength;
@@ -190,11 +190,11 @@ export class MoeLayer implements Disposable {
    * with `capacity`, `expertChoice` or `hierarchy` must not be disposed of before the last replay.
    * @param options.dtype dtype of x and y; default that of the experts' weights.
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED; UNSUPPORTED_OPERATION for a layer with offload
-   * and fewer slots than experts.
+   * and fewer slots than it, or the layers of its budget, have experts. While the capture lives, only layers for whose
+   * experts there are slots left can join the budget.
    */
   capture<D extends FloatDType = FloatDType>(tokens: number, options: CaptureOptions<D> = {}): CapturedForward<D> {
     checkInteger("tokens", tokens, 0);
-    this.#parts.offload?.checkCapture();
     const given = captureOptions(options, "options");
     const { device } = this.#parts;
     const { hiddenSize, weightDType } = this.#parts.description;

@@ -6,6 +6,7 @@
 #include "binding/layer.h"
 #include "binding/machine.h"
 #include "binding/offload.h"
+#include "binding/offload_budget.h"
 #include "binding/operators.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
@@ -25,6 +26,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   PackedExpertsObject::define(env);
   LayerObject::define(env);
   CapturedForwardObject::define(env);
+  OffloadBudgetObject::define(env);
   exports.Set("initialize", function<initialize>(env, "initialize"));
   exports.Set("open", function<DeviceObject::open>(env, "open"));
   exports.Set("operators", function<operators>(env, "operators"));

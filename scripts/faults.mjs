@@ -18,6 +18,8 @@ const phases = [
   "cache",
   "forward",
   "offload",
+  "budget",
+  "split",
   "capture",
   "operators",
   "data",
@@ -40,8 +42,8 @@ const sweeps = devices
   .filter((device) => device === (options.device ?? device))
   .flatMap((device) => phases.map((phase) => ({ device, phase })))
   .filter(({ phase }) => phase === (options.phase ?? phase))
-  // The addon is the same on every device, and only cpu maps files.
-  .filter(({ device, phase }) => device === "cpu" || !["addon", "cache"].includes(phase))
+  // The addon is the same on every device, only cpu maps files, and only others leave experts to it.
+  .filter(({ device, phase }) => !(device === "cpu" ? ["split"] : ["addon", "cache"]).includes(phase))
   .filter(({ phase }) => phase !== "addon" || !cuda)
   .flatMap((sweep) => kinds.flatMap((kind) => Object.keys(extents).map((extent) => ({ ...sweep, kind, extent }))));
 

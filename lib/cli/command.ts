@@ -34,8 +34,8 @@ const commonOptions = {
 } as const satisfies Options;
 
 /**
- * A command whose `run` gets parsed options and, if `argument` names one, its one argument. An unknown option, or a
- * stray or missing argument, is a {@link UsageError}.
+ * A command whose `run` gets parsed options and, if `argument` names one, its one argument, or with a name such as
+ * `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}.
  */
 export function defineCommand<const O extends Options>(command: {
   name: string;
@@ -43,7 +43,7 @@ export function defineCommand<const O extends Options>(command: {
   synopsis: string;
   argument?: string;
   options: O;
-  run(values: Parsed<O>, io: Io, argument: string): Promise<number>;
+  run(values: Parsed<O>, io: Io, argument: string, ...others: string[]): Promise<number>;
 }): Command {
   const options = { ...command.options, ...commonOptions };
   return {
@@ -51,7 +51,8 @@ export function defineCommand<const O extends Options>(command: {
     options,
     run: (args, io) => {
       const { values, positionals } = parse(args, options, command.argument);
-      return command.run(values as Parsed<O>, io, positionals[0] ?? "");
+      const [argument = "", ...others] = positionals;
+      return command.run(values as Parsed<O>, io, argument, ...others);
     },
   };
 }
@@ -64,8 +65,10 @@ function parse(
   const allowPositionals = argument !== undefined;
   try {
     const parsed = parseArgs({ args: emptyValues(args, options), options, strict: true, allowPositionals });
-    if (!allowPositionals || parsed.positionals.length === 1) return parsed;
-    throw new Error(`expected one ${argument}, got ${parsed.positionals.length}`);
+    const { length } = parsed.positionals;
+    const several = argument?.endsWith("...") ?? false;
+    if (!allowPositionals || length === 1 || (several && length > 1)) return parsed;
+    throw new Error(`expected ${several ? "at least " : ""}one ${argument}, got ${length}`);
   } catch (error) {
     throw new UsageError((error as Error).message.replace(/\. To specify a positional.*/s, ""));
   }

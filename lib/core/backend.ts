@@ -125,23 +125,25 @@ export const offloadPolicies = ["lfru", "lru", "lfu"] as const;
 /** Which resident expert makes room for another; see OffloadOptions. */
 export type OffloadPolicy = (typeof offloadPolicies)[number];
 
-/** Which experts of a bank are resident. Experts are numbered within the bank. */
-export interface OffloadRule {
+/** How many experts are resident, and which make room. */
+export interface BudgetRule {
   /** Experts that are resident at most; 0: as many as fit into `bytes`. */
   readonly slots: number;
   readonly bytes: number;
   readonly policy: OffloadPolicy;
+}
+
+/** Which experts of a bank are resident. Experts are numbered within the bank. */
+export interface OffloadRule extends BudgetRule {
+  /** What the layer shares with others, in place of slots, bytes and policy of its own; null: nothing. */
+  readonly budget: OffloadBudgetHandle | null;
   readonly pinned: readonly number[];
   /** Experts that are not resident and have fewer rows are left to the CPU; 0: none. */
   readonly rowsToLoad: number;
 }
 
-/** What a layer with offload has done so far. */
-export interface OffloadStats {
-  /** Experts that can be resident at a time. */
-  readonly slots: number;
-  /** Bytes of one expert, packed. */
-  readonly expertBytes: number;
+/** What was done so far to have experts resident. */
+export interface OffloadCounts {
   /** Forwards, each counted once; on `cpu`, those of more than 32,768 rows count as several. */
   readonly calls: number;
   /** Experts that a forward needed and that were resident. */
@@ -152,12 +154,32 @@ export interface OffloadStats {
   readonly onCpu: number;
   /** Experts that were loaded by a prefetch, or after the CPU had computed them. */
   readonly prefetched: number;
-  /** Experts that made room for others. */
+  /** Experts that made room for others, also of other layers that share the budget. */
   readonly evictions: number;
   /** Bytes loaded, by forwards and prefetches. */
   readonly loadedBytes: number;
+}
+
+/** What a layer with offload has done so far. */
+export interface OffloadStats extends OffloadCounts {
+  /** Experts of the layer that can be resident at a time. */
+  readonly slots: number;
+  /** Bytes of one expert, packed. */
+  readonly expertBytes: number;
   /** The experts that are resident now, in ascending order. */
   readonly resident: readonly number[];
+}
+
+/** What the layers of a budget have done so far, those that were disposed of included: the sums of their counts. */
+export interface OffloadBudgetStats extends OffloadCounts {
+  /** Experts that can be resident at a time; 0 while no layer has joined. */
+  readonly slots: number;
+  /** Bytes of one expert, packed; 0 while no layer has joined. */
+  readonly expertBytes: number;
+  /** Layers that share the budget now. */
+  readonly layers: number;
+  /** Bytes of the experts that are resident now. */
+  readonly residentBytes: number;
 }
 
 /** Counters of conditions that are defined but worth knowing. */
@@ -212,7 +234,10 @@ export interface LayerHandle {
     maxChoices: number,
     stages?: StageList,
   ): void;
-  /** Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. */
+  /**
+   * Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. With
+   * offload, all experts must have a slot, and they keep it while the capture lives.
+   */
   capture(...forward: Parameters<LayerHandle["forward"]>): CapturedHandle;
   /** How many experts of the bank can be resident; 0 for a layer without offload. */
   readonly offloadSlots: number;
@@ -231,6 +256,15 @@ export interface LayerHandle {
   checksums(): Promise<BigUint64Array>;
   /** The weights as stored, in the layout that `weightLayout` names; valid once the work that sets them is done. */
   parts(): WeightParts;
+  free(): void;
+}
+
+/** Slots that layers of one device share. They keep it alive. */
+export interface OffloadBudgetHandle {
+  /** What was done by the work enqueued so far, once it is done. */
+  stats(): Promise<OffloadBudgetStats>;
+  /** Bytes of all slots; 0 while no layer has joined. */
+  readonly byteLength: number;
   free(): void;
 }
 
@@ -303,6 +337,8 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
    * @param offload which of the bank's experts are resident; by default all are.
    */
   layer(description: LayerDescription, stored?: WeightParts, offload?: OffloadRule): LayerHandle;
+  /** A budget for layers of this device. */
+  offloadBudget(rule: BudgetRule): OffloadBudgetHandle;
 
   /**
    * Name of the layout of a layer's parts, usable in file names: parts with equal names are interchangeable, across

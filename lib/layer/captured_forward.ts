@@ -36,7 +36,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     if (!router.fused) this.#router = new CapturedRouter(router, x, checkTokens(onDevice, x));
     const { routing, maxChoices = -1 } = this.#router ?? {};
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
-    this.#handle = onDevice.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
+    try {
+      this.#handle = onDevice.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** The tokens [T, H], initially undefined. Fill it with `x.write(values)` or as the `out` of an operator. */

@@ -1,14 +1,9 @@
-import {
-  type ExpertRange,
-  type OffloadPolicy,
-  type OffloadRule,
-  type OffloadStats,
-  offloadPolicies,
-} from "../core/backend.js";
+import type { ExpertRange, OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
 import type { Device } from "../core/device.js";
-import { invalidArgument, MoeError } from "../core/errors.js";
+import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
 import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
 import type { DeviceLayer } from "./device_layer.js";
+import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./offload_budget.js";
 
 /**
  * How a layer whose experts are larger than the device's memory keeps some of them there. The others are in the host's
@@ -16,7 +11,9 @@ import type { DeviceLayer } from "./device_layer.js";
  * and shared experts always stay. Results are bit for bit those of a layer without offload.
  */
 export interface OffloadOptions {
-  /** How many of the bank's experts are resident at a time; at most all are. Either this or `bytes`. */
+  /** Room that the layer shares with others, of the same device and with experts of the same size. */
+  budget?: OffloadBudget;
+  /** How many of the bank's experts are resident at a time; at most all are. Either this, `bytes` or `budget`. */
   slots?: number;
   /** As many experts as fit into this many bytes, in the device's packed layout; at least one must fit. */
   bytes?: number;
@@ -26,7 +23,10 @@ export interface OffloadOptions {
    * forwards ever (`lfu`). Of several, the lowest.
    */
   policy?: OffloadPolicy;
-  /** Experts that are loaded when the layer is made and then stay, fewer than there are slots. Default none. */
+  /**
+   * Experts that are loaded when the layer is made and then stay, fewer than there are slots; so are those of all layers
+   * that share a budget. Default none.
+   */
   pinned?: readonly number[];
   /**
    * What a forward does about experts that are not resident: `load` (default) brings them in. `cpu` has them computed by
@@ -51,9 +51,8 @@ const rowsToLoad: Readonly<Record<OnMiss, number>> = { load: 0, cpu: 2 ** 31, au
 
 export const offloadOption = object(
   {
-    slots: optional(integer(1)),
-    bytes: optional(integer(1)),
-    policy: optional(choice(offloadPolicies), "lfru"),
+    budget: optional(givenBudget),
+    ...budgetFields,
     pinned: optional(list(integer(0)), []),
     onMiss: optional(choice(onMissValues), "load"),
   } satisfies Fields<OffloadOptions>,
@@ -67,13 +66,11 @@ export function offloadRule(
   { first, count }: ExpertRange,
 ): OffloadRule | undefined {
   if (given === undefined) return undefined;
-  const { slots, bytes, policy, onMiss } = given;
+  const { onMiss } = given;
   if (device.kind === "cpu" && onMiss !== "load") {
     throw invalidArgument("offload.onMiss", `"load" on cpu, which computes every expert itself`, onMiss);
   }
-  if ((slots === undefined) === (bytes === undefined)) {
-    throw invalidArgument("offload", "either slots or bytes", slots === undefined ? "neither" : "both");
-  }
+  const room = given.budget === undefined ? ownRoom(given, count) : sharedRoom(given.budget, given, device);
   const pinned = given.pinned.map((expert) => expert - first);
   pinned.forEach((expert, index) => {
     const name = `offload.pinned[${index}]`;
@@ -82,7 +79,25 @@ export function offloadRule(
     }
     if (pinned.indexOf(expert) !== index) throw invalidArgument(name, "every expert once", expert + first);
   });
-  return { slots: Math.min(slots ?? 0, count), bytes: bytes ?? 0, policy, pinned, rowsToLoad: rowsToLoad[onMiss] };
+  return { ...room, pinned, rowsToLoad: rowsToLoad[onMiss] };
+}
+
+type Room = Omit<OffloadRule, "pinned" | "rowsToLoad">;
+
+function ownRoom(given: Read<typeof offloadOption>, count: number): Room {
+  const { slots, ...rule } = budgetRule(given, "offload");
+  return { ...rule, slots: Math.min(slots, count), budget: null };
+}
+
+function sharedRoom(budget: OffloadBudget, given: Read<typeof offloadOption>, device: Device): Room {
+  for (const name of ["slots", "bytes", "policy"] as const) {
+    if (given[name] !== undefined) throw cannotCombine(`offload.${name}`, "offload.budget");
+  }
+  if (budget.device !== device) {
+    const message = `offload.budget: expected a budget of the layer's device ${device.name}, got one of ${budget.device.name}`;
+    throw new MoeError("DEVICE_MISMATCH", message);
+  }
+  return { slots: 0, bytes: 0, policy: "lfru", budget: budget.handle };
 }
 
 /** The experts of a layer that come and go; see {@link OffloadOptions}. */
@@ -96,7 +111,7 @@ export class ExpertOffload {
     this.#pinned = pinned;
   }
 
-  /** How many experts can be resident at a time. */
+  /** How many of the layer's experts can be resident at a time. */
   get slots(): number {
     return this.#layer.handle.offloadSlots;
   }
@@ -125,16 +140,5 @@ export class ExpertOffload {
   /** @internal Enqueues loads of the pinned experts, once all weights have been set. */
   loadPinned(): void {
     if (this.#pinned.length > 0) this.#layer.handle.prefetch(this.#pinned);
-  }
-
-  /** @internal @throws UNSUPPORTED_OPERATION unless all experts can be resident. */
-  checkCapture(): void {
-    const { count } = this.#layer.description.bank;
-    if (this.slots >= count) return;
-    throw new MoeError(
-      "UNSUPPORTED_OPERATION",
-      `capture: expected a layer whose experts are all resident, got one with offload and ${this.slots} slots for ` +
-        `${count} experts; give it a slot for every expert`,
-    );
   }
 }

@@ -108,6 +108,10 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     return new ReferenceLayer(this.#stream, description);
   }
 
+  offloadBudget(): never {
+    throw noOffload();
+  }
+
   weightLayout(): string {
     return "";
   }

@@ -10,6 +10,7 @@ namespace moe::binding {
 // Created and used on the stream thread; owns everything that it needs.
 struct CapturedForwardObject::Captured final : Content {
   std::shared_ptr<Layer> layer;
+  std::shared_ptr<void> held_experts;
   Uses uses;
   std::unique_ptr<CapturedForward> forward;  // last: it uses the layer and the memory
 };
@@ -27,6 +28,7 @@ Napi::Object CapturedForwardObject::create(Napi::Object device, std::shared_ptr<
                                            const LayerForward& forward, Uses uses) {
   const Napi::Env env = device.Env();
   auto captured = std::make_shared<Captured>();
+  check(env, layer->hold_experts(&captured->held_experts));
   captured->layer = std::move(layer);
   captured->uses = std::move(uses);
   Uses capture;

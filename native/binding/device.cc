@@ -6,6 +6,7 @@
 #include "binding/errors.h"
 #include "binding/field_reader.h"
 #include "binding/layer.h"
+#include "binding/offload_budget.h"
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
 #include "core/device_name.h"
@@ -61,6 +62,7 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::close>("close"),
       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
       InstanceMethod<&DeviceObject::layer>("layer"),
+      InstanceMethod<&DeviceObject::offload_budget>("offloadBudget"),
       InstanceMethod<&DeviceObject::weight_layout>("weightLayout"),
       InstanceMethod<&DeviceObject::map_file>("mapFile"),
   };
@@ -294,6 +296,10 @@ Napi::Value DeviceObject::packed_experts(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::layer(const Napi::CallbackInfo& info) {
   return LayerObject::create(info.This().As<Napi::Object>(), *this, info);
+}
+
+Napi::Value DeviceObject::offload_budget(const Napi::CallbackInfo& info) {
+  return OffloadBudgetObject::create(info.This().As<Napi::Object>(), *this, info);
 }
 
 Napi::Value DeviceObject::weight_layout(const Napi::CallbackInfo& info) {

@@ -71,6 +71,7 @@ class DeviceObject : public Object<DeviceObject> {
   void run(const Napi::CallbackInfo& info);
   Napi::Value packed_experts(const Napi::CallbackInfo& info);
   Napi::Value layer(const Napi::CallbackInfo& info);
+  Napi::Value offload_budget(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);
   Napi::Value map_file(const Napi::CallbackInfo& info);
 

@@ -7,6 +7,7 @@
 #include "binding/captured_forward.h"
 #include "binding/field_reader.h"
 #include "binding/offload.h"
+#include "binding/offload_budget.h"
 #include "core/layer/check.h"
 #include "core/offload/split_layer.h"
 
@@ -101,11 +102,23 @@ LayerDescription layer_description(Napi::Env env, Napi::Object given) {
   return description;
 }
 
+static OffloadBudgetObject* optional_budget(Napi::Env env, Napi::Value value) {
+  if (value.IsNull() || value.IsUndefined()) return nullptr;
+  OffloadBudgetObject* const budget = unwrap<OffloadBudgetObject>(value);
+  if (budget == nullptr) {
+    throw_error(env, {Code::invalid_argument, "offload.budget: expected a budget, got " + text_of(value)});
+  }
+  return budget;
+}
+
 Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   owner.stream(env);
   const LayerDescription description = layer_description(env, info[0].ToObject());
-  const std::optional<OffloadOptions> options = offload_options(env, info[2], description.bank.count);
+  std::optional<OffloadOptions> options = offload_options(env, info[2], description.bank.count);
+  OffloadBudgetObject* budget = nullptr;
+  if (options) budget = optional_budget(env, info[2].ToObject().Get("budget"));
+  if (budget != nullptr) options->budget = budget->of(env, owner);
   const OffloadOptions* offload = options ? &*options : nullptr;
   std::unique_ptr<Layer> layer;
   std::shared_ptr<Backend> host;
@@ -126,6 +139,7 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   // The layer's memory is the backend's or that of stored weights, so both must outlive it.
   result.layer_ = std::shared_ptr<Layer>(
       layer.release(), [backend = owner.backend(env), host, stored = std::move(stored)](Layer* l) { delete l; });
+  if (budget != nullptr) budget->report(env);
   result.reported_ = static_cast<int64_t>(result.layer_->bytes() + result.layer_->host_bytes());
   Napi::MemoryManagement::AdjustExternalMemory(env, result.reported_);
   return object;

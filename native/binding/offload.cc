@@ -1,5 +1,6 @@
 #include "binding/offload.h"
 
+#include <algorithm>
 #include <string>
 
 #include "binding/arguments.h"
@@ -21,36 +22,58 @@ std::vector<int32_t> expert_list(Napi::Env env, Napi::Value value, int64_t exper
   return result;
 }
 
-std::optional<OffloadOptions> offload_options(Napi::Env env, Napi::Value value, int64_t experts) {
-  if (!value.IsObject()) return std::nullopt;
-  const Napi::Object given = value.As<Napi::Object>();
-  OffloadOptions options;
-  options.slots = integer(env, given.Get("slots"), "offload.slots");
-  options.bytes = integer(env, given.Get("bytes"), "offload.bytes");
-  options.policy = choice<OffloadPolicy>(env, given.Get("policy"), "offload.policy");
-  options.pinned = expert_list(env, given.Get("pinned"), experts, "offload.pinned");
-  options.rows_to_load = integer(env, given.Get("rowsToLoad"), "offload.rowsToLoad");
+BudgetOptions budget_options(Napi::Env env, Napi::Object given, const std::string& name) {
+  BudgetOptions options;
+  options.slots = integer(env, given.Get("slots"), (name + ".slots").c_str());
+  options.bytes = integer(env, given.Get("bytes"), (name + ".bytes").c_str());
+  options.policy = choice<OffloadPolicy>(env, given.Get("policy"), name + ".policy");
   if (options.slots < 0 || options.bytes < 0) {
-    throw_error(env, {Code::invalid_argument, "offload: expected slots and bytes of at least 0"});
+    throw_error(env, {Code::invalid_argument, name + ": expected slots and bytes of at least 0"});
   }
   return options;
 }
 
-Napi::Object offload_stats(Napi::Env env, const OffloadStats& stats) {
-  const auto number = [](int64_t value) { return static_cast<double>(value); };
+std::optional<OffloadOptions> offload_options(Napi::Env env, Napi::Value value, int64_t experts) {
+  if (!value.IsObject()) return std::nullopt;
+  const Napi::Object given = value.As<Napi::Object>();
+  OffloadOptions options;
+  options.own = budget_options(env, given, "offload");
+  options.pinned = expert_list(env, given.Get("pinned"), experts, "offload.pinned");
+  options.rows_to_load = integer(env, given.Get("rowsToLoad"), "offload.rowsToLoad");
+  return options;
+}
+
+static double number(int64_t value) { return static_cast<double>(value); }
+
+static Napi::Object counts(Napi::Env env, const OffloadCounts& counts) {
   Napi::Object result = Napi::Object::New(env);
+  result.Set("calls", number(counts.calls));
+  result.Set("hits", number(counts.hits));
+  result.Set("misses", number(counts.misses));
+  result.Set("onCpu", number(counts.left));
+  result.Set("prefetched", number(counts.prefetched));
+  result.Set("evictions", number(counts.evictions));
+  return result;
+}
+
+Napi::Object offload_stats(Napi::Env env, const OffloadStats& stats) {
+  Napi::Object result = counts(env, stats.counts);
   result.Set("slots", number(stats.slots));
   result.Set("expertBytes", number(stats.expert_bytes));
-  result.Set("calls", number(stats.counts.calls));
-  result.Set("hits", number(stats.counts.hits));
-  result.Set("misses", number(stats.counts.misses));
-  result.Set("onCpu", number(stats.counts.left));
-  result.Set("prefetched", number(stats.counts.prefetched));
-  result.Set("evictions", number(stats.counts.evictions));
   result.Set("loadedBytes", number(stats.loaded_bytes));
   Napi::Array resident = Napi::Array::New(env, stats.resident.size());
   for (size_t i = 0; i < stats.resident.size(); ++i) resident.Set(static_cast<uint32_t>(i), stats.resident[i]);
   result.Set("resident", resident);
+  return result;
+}
+
+Napi::Object budget_stats(Napi::Env env, const BudgetStats& stats) {
+  Napi::Object result = counts(env, stats.counts);
+  result.Set("slots", number(stats.slots));
+  result.Set("expertBytes", number(stats.expert_bytes));
+  result.Set("loadedBytes", number(stats.loaded_bytes));
+  result.Set("layers", number(stats.layers));
+  result.Set("residentBytes", number(stats.resident * stats.expert_bytes));
   return result;
 }
 
@@ -69,11 +92,17 @@ Napi::Value replay_offload(const Napi::CallbackInfo& info) {
   }
   std::optional<OffloadOptions> options = offload_options(env, info[1], experts);
   if (!options) throw_error(env, {Code::invalid_argument, "options: expected an object"});
-  check(env, resolve_slots(experts, 1, &*options));
+  // An expert is a byte here.
+  const int64_t slots = options->own.slots > 0 ? options->own.slots : options->own.bytes;
+  if (slots < 1) throw_error(env, {Code::invalid_argument, "options: expected slots or bytes of at least 1"});
+  if (std::ssize(options->pinned) >= slots && slots < experts) {
+    throw_error(env, {Code::invalid_argument, "offload.pinned: expected fewer experts than slots"});
+  }
   const Napi::Int32Array ids = integers(env, info[2], "ids");
   const Napi::Int32Array ends = integers(env, info[3], "ends");
 
-  Residency residency(experts, *options);
+  Residency residency(std::min(slots, experts), options->own.policy);
+  residency.add(0, experts, options->pinned);
   std::vector<bool> used(static_cast<size_t>(experts));
   std::vector<int32_t> needed;
   size_t next = 0;

@@ -12,7 +12,7 @@
 #include "core/layer/description.h"
 #include "core/layer/forward_state.h"
 #include "core/mapped_file.h"
-#include "core/offload/residency.h"
+#include "core/offload/budget.h"
 #include "core/operators/list.h"
 #include "core/status.h"
 
@@ -72,8 +72,12 @@ class Layer : public Content {
   virtual std::unique_ptr<ForwardState> new_state() = 0;
   // Runs stages in order. check_stages() must have accepted them.
   virtual Status run(Stages stages, const LayerForward& forward) = 0;
-  // Prepares a run of these stages for replays; `forward` has no state. The layer and the tensors must outlive it, and
-  // no weight may be set any more.
+  // Before a capture, on any thread: keeps all experts of a layer with offload resident, once they are loaded, while
+  // `held` lives. UNSUPPORTED_OPERATION if there is no slot for each, because a capture decides nothing when it is
+  // replayed.
+  virtual Status hold_experts(std::shared_ptr<void>*) { return {}; }
+  // Prepares a run of these stages for replays; `forward` has no state. The layer, its held experts and the tensors
+  // must outlive it, and no weight may be set any more.
   virtual Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured);
   // How many experts of a layer with offload can be resident; any thread may ask. 0: without offload.
   virtual int64_t offload_slots() const { return 0; }
@@ -136,7 +140,10 @@ class Backend {
 #undef MOE_OPERATOR
 
   virtual Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) = 0;
-  // With `offload`, which may be null, only some of the bank's experts are in the device's memory at a time.
+  // For layers of this device, which must outlive it.
+  virtual std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) = 0;
+  // With `offload`, which may be null, only some of the bank's experts are in the device's memory at a time. Its budget
+  // is one of this device or null.
   virtual Status layer(const LayerDescription& description, const OffloadOptions* offload,
                        std::unique_ptr<Layer>* layer) = 0;
 

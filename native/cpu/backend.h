@@ -25,6 +25,9 @@ class CpuBackend final : public Backend {
   MOE_OPERATORS(MOE_OPERATOR)
 #undef MOE_OPERATOR
 
+  std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) override {
+    return std::make_shared<OffloadBudget>(options);
+  }
   Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
   Status layer(const LayerDescription& description, const OffloadOptions* offload,
                std::unique_ptr<Layer>* layer) override;

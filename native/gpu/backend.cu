@@ -2,6 +2,7 @@
 
 #include "gpu/gemm/packed_experts.h"
 #include "gpu/layer/layer.h"
+#include "gpu/layer/slot_memory.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
@@ -29,9 +30,13 @@ Status GpuBackend::synchronize() {
 
 Status GpuBackend::packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) {
   std::unique_ptr<GpuPackedExperts> made;
-  MOE_TRY(GpuPackedExperts::create(weights, {}, runtime(), &made));
+  MOE_TRY(GpuPackedExperts::create(weights, nullptr, runtime(), &made));
   *packed = std::move(made);
   return {};
+}
+
+std::shared_ptr<OffloadBudget> GpuBackend::offload_budget(const BudgetOptions& options) {
+  return std::make_shared<SlotMemory>(runtime(), options);
 }
 
 Status GpuBackend::layer(const LayerDescription& description, const OffloadOptions* offload,

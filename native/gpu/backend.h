@@ -31,6 +31,7 @@ class GpuBackend : public Backend {
 #undef MOE_OPERATOR
 
   Status packed_experts(const ExpertProduct& weights, std::unique_ptr<PackedExperts>* packed) override;
+  std::shared_ptr<OffloadBudget> offload_budget(const BudgetOptions& options) override;
   Status layer(const LayerDescription& description, const OffloadOptions* offload,
                std::unique_ptr<Layer>* layer) override;
 

@@ -100,7 +100,7 @@ test.skipIf(process.platform === "win32")(
       "--folder",
       directory.path,
     ];
-    for (const slots of [[], ["--slots", "3,8"]]) {
+    for (const slots of [[], ["--slots", "3,8"], ["--slots", "3,8", "--shared"]]) {
       const { status, stdout, stderr } = runScript("build/bench/offload.js", [...args, ...slots]);
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
       expect(stdout).toContain("2 layers 64x32x8x2 bf16, ");

@@ -41,6 +41,35 @@ describe("offload-trace", () => {
     });
   });
 
+  test("gives the layers of several files one budget, through which every call goes in turn", async () => {
+    using directory = temporaryDirectory();
+    const traces = [
+      ["[0, 1]", "[-1, 0]", "[2]"],
+      ["[[0], [1]]", "[0]"],
+    ];
+    const paths = traces.map((calls, layer) => {
+      const path = join(directory.path, `layer${layer}.jsonl`);
+      writeFileSync(path, calls.join("\n"));
+      return path;
+    });
+    const merged = ["[0, 1]", "[3, 4]", "[0]", "[3]", "[2]"];
+    for (const experts of [[], ["--experts", "5"]] as const) {
+      const options = ["--slots", "2,3", "--json", ...experts];
+      const { exitCode, stdout } = await runCli(["offload-trace", ...paths, ...options]);
+      expect(exitCode).toBe(0);
+      const renumbered = merged.map((line) =>
+        line.replace(/[34]/g, (id) => String(Number(id) + (experts.length && 2))),
+      );
+      const whole = await replay(renumbered, ["--slots", "2,3", "--json", "--experts", experts.length ? "10" : "5"]);
+      expect(JSON.parse(stdout)).toEqual(JSON.parse(whole.stdout));
+      expect(JSON.parse(stdout)).toMatchObject({ experts: experts.length ? 10 : 5, calls: 5 });
+    }
+    const { stdout } = await runCli(["offload-trace", ...paths]);
+    expect(stdout.split("\n")[0]).toBe("2 layers: 5 calls of 5 experts");
+    const { exitCode, stderr } = await runCli(["offload-trace"]);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringMatching(/expected at least one FILE/) });
+  });
+
   test("draws the hit rates", async () => {
     using directory = temporaryDirectory();
     const chart = join(directory.path, "rates.svg");

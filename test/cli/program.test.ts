@@ -30,7 +30,7 @@ describe("help", () => {
       ],
     ],
     ["verify", ["--device NAME", "--filter TEXT", "--json"]],
-    ["offload-trace", ["offload-trace FILE ", "--slots N", "--experts N", "--chart FILE", "--json"]],
+    ["offload-trace", ["offload-trace FILE... ", "--slots N", "--experts N", "--chart FILE", "--json"]],
     ["quantize", ["quantize DIR --format FORMAT --out DIR2", "--scale HOW", "--resume", "--overwrite"]],
     ["demo", ["--verbose"]],
   ])("of %s names its options", async (command, options) => {

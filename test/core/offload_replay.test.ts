@@ -11,7 +11,7 @@ const native = loadNative();
 function replay(experts: number, calls: readonly (readonly number[])[], rule: Partial<OffloadRule>) {
   let end = 0;
   const ends = calls.map((ids) => (end += ids.length));
-  const whole = { slots: 1, bytes: 0, policy: "lfru", pinned: [], rowsToLoad: 0, ...rule } as const;
+  const whole = { budget: null, slots: 1, bytes: 0, policy: "lfru", pinned: [], rowsToLoad: 0, ...rule } as const;
   return native.replayOffload(experts, whole, Int32Array.from(calls.flat()), Int32Array.from(ends));
 }
 
@@ -78,7 +78,7 @@ describe("a replay of routings", () => {
     expectError(() => replay(4, [], { pinned: [4] }), "INVALID_ARGUMENT", message);
     expectError(() => replay(0, [], {}), "INVALID_ARGUMENT", /^experts: expected from 1 to 2\^31 - 1$/);
     const ids = [] as unknown as Int32Array;
-    const rule = { slots: 1, bytes: 0, policy: "lru", pinned: [], rowsToLoad: 0 } as const;
+    const rule = { budget: null, slots: 1, bytes: 0, policy: "lru", pinned: [], rowsToLoad: 0 } as const;
     expectError(() => native.replayOffload(4, rule, ids, ids), "INVALID_ARGUMENT", /^ids: expected an Int32Array$/);
     // Ends that lie behind the ids, or descend.
     const ends = Int32Array.of(9, -1, 3);

@@ -213,6 +213,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     const { x, parts } = pair.whole;
     using y = device().empty(x.shape, x.dtype);
     const handle = device().backend.layer(parts.description, undefined, {
+      budget: null,
       slots: 2,
       bytes: 0,
       policy: "lru",

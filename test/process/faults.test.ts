@@ -18,6 +18,7 @@ describe.runIf(existsSync(preloaded))("calls of the system that fail", () => {
     ["cpu", "forward", 16],
     ["cpu", "data", 8],
     ["simt", "forward", 6],
+    ["simt", "split", 6],
   ] as const;
 
   const cuda = loadNative().buildInfo().cuda !== "";
@@ -72,7 +73,7 @@ describe("npm run test:faults", () => {
 
   test("goes through every phase on both devices", () => {
     const sweeps = runScript("scripts/faults.mjs", ["--list"]).stdout;
-    for (const phase of ["load", "create", "forward", "offload", "capture", "data"]) {
+    for (const phase of ["load", "create", "forward", "offload", "budget", "capture", "data"]) {
       for (const device of ["cpu", "simt"]) expect(sweeps).toContain(`${device} ${phase}, memory: one`);
     }
   });

@@ -47,6 +47,10 @@ describe.each(nativeDevices)("worker threads with %s", (device) => {
     expect(await runFixture("workers", device)).toEqual(cleanExit("1:0 2:0 3:0 4:0 8\n".repeat(2)));
   });
 
+  test("end, or are terminated, with layers of a shared budget", async () => {
+    expect(await runFixture("shared_budget", device)).toEqual(cleanExit("true 0\ntrue\n"));
+  });
+
   test("can be terminated mid-work", async () => {
     const expected = "async in flight 1\nsync in flight 1\nnone in flight 1\n8 8 8 8 8 8\n";
     expect(await runFixture("terminate", device)).toEqual(cleanExit(expected));

@@ -97,6 +97,8 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     experts: { gate: onSimt(E, 2, H), up: onSimt(E, 2, H), down: onSimt(E, H, 2) },
     offload: { slots: 2, policy: "lru", pinned: [1], onMiss: "load" },
   };
+  const budget = new api.OffloadBudget(simt, { slots: 2 });
+  const shared = { ...offloaded, offload: { budget, pinned: [1], onMiss: "auto" } };
   const offloading = api.MoeLayer.create(offloaded as Options).offload as api.ExpertOffload;
 
   const file = join(directory, "tensors.safetensors");
@@ -459,7 +461,13 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       name: "MoeLayer.create with offload",
       args: [],
       call: api.MoeLayer.create,
-      valid: [offloaded, { ...offloaded, offload: { bytes: 2 ** 20 } }],
+      valid: [offloaded, { ...offloaded, offload: { bytes: 2 ** 20 } }, shared],
+    },
+    {
+      name: "OffloadBudget",
+      args: [simt],
+      call: (...args) => Reflect.construct(api.OffloadBudget, args),
+      valid: [{ slots: 2, policy: "lru" }, { bytes: 2 ** 20 }],
     },
     {
       name: "MoeLayer.load",

@@ -127,21 +127,27 @@ class WeightCache {
   /**
    * The layer from the file; undefined if there is none that fits.
    * @param offload which experts are resident, if the file is mapped; by default all are.
+   * @throws the errors of `offload`.
    */
   async load(
     signal: AbortSignal | undefined,
     offload?: OffloadRule,
   ): Promise<{ parts: LayerParts; cacheStatus: CacheStatus } | undefined> {
     if (!this.#supported) return undefined;
+    const cacheStatus = { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } as const;
     try {
       await using file = await this.#open(signal);
-      const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file, offload);
-      return { parts, cacheStatus: { state: this.#copies ? "copied" : "mapped", path: this.#path, reason: "" } };
+      const parts = this.#copies ? await this.#copy(file, signal) : this.#map(file);
+      if (offload === undefined) return { parts, cacheStatus };
+      parts.dispose();
     } catch (error) {
       if (!isMoeError(error)) throw error;
       this.#whyNotUsed = error.message;
       return undefined;
     }
+    // The file fits, so an error is about the option.
+    await using file = await this.#open(signal);
+    return { parts: this.#map(file, offload), cacheStatus };
   }
 
   /** Writes a layer's weights for the next time and tells what became of it. Disposes of the layer on failure. */
@@ -182,7 +188,7 @@ class WeightCache {
   }
 
   /** The layer over the mapped file. The device checks the weights before it first uses them. */
-  #map(file: SafetensorsFile, offload: OffloadRule | undefined): LayerParts {
+  #map(file: SafetensorsFile, offload?: OffloadRule): LayerParts {
     const whole = this.#device.backend.mapFile(file.descriptor, this.#path, endOf(file));
     return this.#over(whole, file, file.tensors.keys(), offload);
   }

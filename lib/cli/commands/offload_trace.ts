@@ -7,34 +7,37 @@ import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
 import { hitRateChart } from "../offload_trace/chart.js";
 import { hitRate, replayTrace, type SlotsResult } from "../offload_trace/replay.js";
-import { type RoutingTrace, readTrace } from "../offload_trace/trace_file.js";
+import { type RoutingTrace, readTrace, traceOfLayers } from "../offload_trace/trace_file.js";
 
 const drawing = "offload-trace --chart";
 
-/** `offload-trace`: what each policy of `offload` would have made of a recorded routing. */
+/** `offload-trace`: what each policy of `offload` would have made of recorded routings, of several layers with one budget. */
 export const offloadTrace = defineCommand({
   name: "offload-trace",
-  summary: "replay a recorded routing against the policies of offload: hit rate by number of slots",
-  synopsis: "FILE [options]",
-  argument: "FILE",
+  summary: "replay recorded routings against the policies of offload: hit rate by number of slots, of layers together",
+  synopsis: "FILE... [options]",
+  argument: "FILE...",
   options: {
     slots: { type: "string", multiple: true, value: "N", help: "numbers of slots, repeated or comma-separated (8)" },
-    experts: { type: "string", value: "N", help: "number of experts (the highest id in FILE, and one)" },
+    experts: { type: "string", value: "N", help: "number of experts of a layer (the highest id in its FILE, and one)" },
     chart: { type: "string", value: "FILE", help: "draw the hit rates as FILE.svg; needs vega and vega-lite" },
     json: { type: "boolean", help: "print JSON" },
   },
-  async run(values, io, path) {
+  async run(values, io, ...paths) {
     const experts = values.experts === undefined ? undefined : integerOption("experts", values.experts, 1, 2 ** 20);
     const chosen = listOption(values.slots).map((text) => integerOption("slots", text, 1));
     if (values.chart !== undefined) await checkChart(values.chart);
-    const trace = await readTrace(path, experts);
+    const traces: RoutingTrace[] = [];
+    for (const path of paths) traces.push(await readTrace(path, experts));
+    const trace = traceOfLayers(traces);
     const slotCounts = chosen.length > 0 ? chosen : eighths(trace.numExperts);
     const tooMany = slotCounts.find((slots) => slots > trace.numExperts);
     if (tooMany !== undefined) {
       throw new UsageError(`--slots: expected at most ${trace.numExperts}, the number of experts, got ${tooMany}`);
     }
     const results = replayTrace(trace, slotCounts);
-    const title = `${basename(path)}: ${trace.ends.length} calls of ${trace.numExperts} experts`;
+    const name = paths.length > 1 ? `${paths.length} layers` : basename(paths[0] as string);
+    const title = `${name}: ${trace.ends.length} calls of ${trace.numExperts} experts`;
     if (values.chart !== undefined)
       await writeChart(values.chart, await drawChart(hitRateChart(results, title), drawing));
     if (values.json) writeJson(io.stdout, { experts: trace.numExperts, calls: trace.ends.length, results });

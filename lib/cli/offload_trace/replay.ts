@@ -23,7 +23,7 @@ export function replayTrace(trace: RoutingTrace, slotCounts: readonly number[]):
   const total = uses.reduce((sum, count) => sum + count, 0);
   return slotCounts.map((slots) => {
     const results = offloadPolicies.map((policy) => {
-      const rule = { slots, bytes: 0, policy, pinned: [], rowsToLoad: 0 };
+      const rule = { budget: null, slots, bytes: 0, policy, pinned: [], rowsToLoad: 0 };
       const { hits, misses, evictions } = native.replayOffload(numExperts, rule, ids, ends);
       return [policy, { hits, misses, evictions }] as const;
     });

@@ -32,6 +32,29 @@ export async function readTrace(path: string, numExperts?: number): Promise<Rout
   return { numExperts: numExperts ?? highest + 1, ids: Int32Array.from(ids), ends: Int32Array.from(ends) };
 }
 
+/**
+ * The trace of layers that share a budget, from those of the layers: every call goes through all of them in turn. Their
+ * experts are numbered one layer after the other.
+ */
+export function traceOfLayers(traces: readonly RoutingTrace[]): RoutingTrace {
+  const ids: number[] = [];
+  const ends: number[] = [];
+  const calls = traces.reduce((most, trace) => Math.max(most, trace.ends.length), 0);
+  for (let call = 0; call < calls; call++) {
+    let first = 0;
+    for (const trace of traces) {
+      const end = trace.ends[call];
+      if (end !== undefined) {
+        for (const id of trace.ids.subarray(trace.ends[call - 1] ?? 0, end)) ids.push(id < 0 ? -1 : first + id);
+        ends.push(ids.length);
+      }
+      first += trace.numExperts;
+    }
+  }
+  const numExperts = traces.reduce((sum, trace) => sum + trace.numExperts, 0);
+  return { numExperts, ids: Int32Array.from(ids), ends: Int32Array.from(ends) };
+}
+
 async function readLines(path: string): Promise<string[]> {
   try {
     return (await readFile(path, "utf8")).split("\n");

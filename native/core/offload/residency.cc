@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 
 namespace moe {
 
@@ -15,38 +14,43 @@ constexpr double kLargestExponent = 512;
 
 }  // namespace
 
-Status resolve_slots(int64_t experts, int64_t expert_bytes, OffloadOptions* options) {
-  if (options->slots == 0) options->slots = options->bytes / expert_bytes;
-  if (options->slots < 1) {
-    return {Code::invalid_argument, "offload.bytes: expected at least " + std::to_string(expert_bytes) +
-                                        ", the bytes of one expert, got " + std::to_string(options->bytes)};
-  }
-  options->slots = std::min(options->slots, experts);
-  const auto pinned = static_cast<int64_t>(options->pinned.size());
-  if (pinned < options->slots || options->slots == experts) return {};
-  return {Code::invalid_argument, "offload.pinned: expected fewer experts than the " + std::to_string(options->slots) +
-                                      " slots, got " + std::to_string(pinned)};
+double Residency::half_life() const { return kHalfLife * static_cast<double>(std::max<int64_t>(1, joined_)); }
+
+void Residency::rescale() noexcept {
+  if (policy_ != OffloadPolicy::lfru) return;
+  const double unit = std::exp2(static_cast<double>(-uses_) / half_life());
+  for (Expert& expert : experts_) expert.score *= unit;
+  uses_ = 0;
 }
 
-Residency::Residency(int64_t experts, const OffloadOptions& options)
-    : policy_(options.policy),
-      rows_to_load_(options.rows_to_load),
-      slot_of_(static_cast<size_t>(experts), -1),
-      expert_in_(static_cast<size_t>(options.slots), -1),
-      pinned_(static_cast<size_t>(experts), false),
-      scores_(static_cast<size_t>(experts), 0.0) {
-  for (const int32_t expert : options.pinned) pinned_[expert] = true;
+void Residency::add(int64_t first, int64_t count, const std::vector<int32_t>& pinned) {
+  const int64_t after = std::max(end(), first + count);
+  const auto used = std::max(expert_in_.size(), static_cast<size_t>(std::min(slots_, after)));
+  expert_in_.reserve(used);
+  experts_.resize(static_cast<size_t>(after));
+  expert_in_.resize(used, -1);
+  rescale();
+  for (int64_t expert = first; expert < first + count; ++expert) experts_[expert].joined = true;
+  for (const int32_t expert : pinned) experts_[expert].pinned = true;
+  joined_ += count;
+}
+
+void Residency::remove(int64_t first, int64_t count) noexcept {
+  rescale();
+  for (int64_t expert = first; expert < first + count; ++expert) {
+    clear(static_cast<int32_t>(expert));
+    experts_[expert] = {};
+  }
+  joined_ -= count;
+  std::erase_if(left_, [=](int32_t expert) { return expert >= first && expert < first + count; });
+  while (!experts_.empty() && !experts_.back().joined) experts_.pop_back();
 }
 
 void Residency::use(const std::vector<int32_t>& experts, int64_t call) {
-  const double half_life = kHalfLife * static_cast<double>(scores_.size());
-  if (static_cast<double>(uses_) / half_life > kLargestExponent) {
-    for (double& score : scores_) score *= std::exp2(-kLargestExponent);
-    uses_ -= static_cast<int64_t>(kLargestExponent * half_life);
-  }
-  const double weight = std::exp2(static_cast<double>(uses_) / half_life);
+  if (static_cast<double>(uses_) / half_life() > kLargestExponent) rescale();
+  const double weight = std::exp2(static_cast<double>(uses_) / half_life());
   for (const int32_t expert : experts) {
-    double& score = scores_[expert];
+    double& score = experts_[expert].score;
     switch (policy_) {
       case OffloadPolicy::lru: score = static_cast<double>(call); break;
       case OffloadPolicy::lfu: score += 1; break;
@@ -58,18 +62,20 @@ void Residency::use(const std::vector<int32_t>& experts, int64_t call) {
 
 template <class Rank>
 int32_t Residency::choose_slot(int32_t expert, Rank&& rank) const {
-  // Where all have a slot, each has its own, so that no table is needed to find it.
-  if (holds_all()) return expert;
+  // Where all have a slot, each has its own, so that no table is needed to find it. Only an expert that was loaded
+  // while there were more can be in another's.
+  if (holds_all() && expert_in_[expert] < 0) return expert;
   int32_t best = -1;
   int64_t best_rank = 0;
   const auto better = [&](int32_t slot) {
     const int32_t here = expert_in_[slot], there = expert_in_[best];
     if (here < 0 || there < 0) return here < 0 && there >= 0;
-    return scores_[here] < scores_[there] || (scores_[here] == scores_[there] && here < there);
+    const double score = experts_[here].score, other = experts_[there].score;
+    return score < other || (score == other && here < there);
   };
-  for (int32_t slot = 0; slot < slots(); ++slot) {
+  for (int32_t slot = 0; slot < std::ssize(expert_in_); ++slot) {
     const int32_t here = expert_in_[slot];
-    if (here >= 0 && pinned_[here]) continue;
+    if (here >= 0 && experts_[here].pinned) continue;
     const int64_t own = rank(slot);
     if (own < 0) continue;
     if (best < 0 || own < best_rank || (own == best_rank && better(slot))) {
@@ -83,18 +89,18 @@ int32_t Residency::choose_slot(int32_t expert, Rank&& rank) const {
 SlotLoad Residency::load(int32_t expert, int32_t slot) {
   const SlotLoad load{.expert = expert, .slot = slot, .evicted = expert_in_[slot]};
   if (load.evicted >= 0) {
-    slot_of_[load.evicted] = -1;
+    experts_[load.evicted].slot = -1;
     ++counts_.evictions;
   }
-  slot_of_[expert] = slot;
+  experts_[expert].slot = slot;
   expert_in_[slot] = expert;
   return load;
 }
 
-std::vector<int32_t> Residency::leave(const std::vector<ExpertRows>& needed) {
+std::vector<int32_t> Residency::leave(const std::vector<ExpertRows>& needed, int64_t rows_to_load) {
   left_.clear();
   for (const ExpertRows& each : needed) {
-    if (slot_of_[each.expert] < 0 && each.rows < rows_to_load_) left_.push_back(each.expert);
+    if (slot_of(each.expert) < 0 && each.rows < rows_to_load) left_.push_back(each.expert);
   }
   use(left_, counts_.calls + 1);
   counts_.misses += static_cast<int64_t>(left_.size());
@@ -105,19 +111,19 @@ std::vector<int32_t> Residency::leave(const std::vector<ExpertRows>& needed) {
 int32_t Residency::preferred() const {
   int32_t best = -1;
   for (const int32_t expert : left_) {
-    if (slot_of_[expert] < 0 && (best < 0 || scores_[expert] > scores_[best])) best = expert;
+    if (slot_of(expert) < 0 && (best < 0 || experts_[expert].score > experts_[best].score)) best = expert;
   }
   if (best < 0) return -1;
   const int32_t slot = choose_slot(best, [](int32_t) { return int64_t{0}; });
   if (slot < 0) return -1;
   const int32_t there = expert_in_[slot];
-  return there < 0 || scores_[there] < scores_[best] ? best : -1;
+  return there < 0 || experts_[there].score < experts_[best].score ? best : -1;
 }
 
 std::vector<OffloadRound> Residency::plan(const std::vector<int32_t>& needed) {
   use(needed, ++counts_.calls);
   std::vector<int32_t> hits, misses;
-  for (const int32_t expert : needed) (slot_of_[expert] >= 0 ? hits : misses).push_back(expert);
+  for (const int32_t expert : needed) (slot_of(expert) >= 0 ? hits : misses).push_back(expert);
   counts_.hits += static_cast<int64_t>(hits.size());
   counts_.misses += static_cast<int64_t>(misses.size());
   const auto count = static_cast<int64_t>(needed.size());
@@ -129,8 +135,8 @@ std::vector<OffloadRound> Residency::plan(const std::vector<int32_t>& needed) {
   std::vector<int64_t> round_of(expert_in_.size(), -1);
   for (const int32_t expert : hits) {
     if (static_cast<int64_t>(rounds.back().experts.size()) == most) rounds.emplace_back();
-    rounds.back().experts.push_back({.expert = expert, .slot = slot_of_[expert]});
-    round_of[slot_of_[expert]] = static_cast<int64_t>(rounds.size()) - 1;
+    rounds.back().experts.push_back({.expert = expert, .slot = slot_of(expert)});
+    round_of[slot_of(expert)] = static_cast<int64_t>(rounds.size()) - 1;
   }
   for (size_t next = 0; next < misses.size();) {
     const auto index = static_cast<int64_t>(rounds.size());
@@ -156,8 +162,8 @@ std::vector<SlotLoad> Residency::prefetch(const std::vector<int32_t>& experts) {
   std::vector<SlotLoad> loads;
   std::vector<bool> kept(expert_in_.size(), false);
   for (const int32_t expert : experts) {
-    if (slot_of_[expert] >= 0) {
-      kept[slot_of_[expert]] = true;
+    if (slot_of(expert) >= 0) {
+      kept[slot_of(expert)] = true;
       continue;
     }
     const int32_t slot = choose_slot(expert, [&](int32_t candidate) -> int64_t { return kept[candidate] ? -1 : 0; });
@@ -169,9 +175,15 @@ std::vector<SlotLoad> Residency::prefetch(const std::vector<int32_t>& experts) {
   return loads;
 }
 
-void Residency::clear() {
-  std::fill(slot_of_.begin(), slot_of_.end(), -1);
+void Residency::clear() noexcept {
+  for (Expert& expert : experts_) expert.slot = -1;
   std::fill(expert_in_.begin(), expert_in_.end(), -1);
+}
+
+void Residency::clear(int32_t expert) noexcept {
+  int32_t& slot = experts_[expert].slot;
+  if (slot >= 0) expert_in_[slot] = -1;
+  slot = -1;
 }
 
 OffloadStats Residency::stats(int64_t expert_bytes) const {
@@ -180,8 +192,8 @@ OffloadStats Residency::stats(int64_t expert_bytes) const {
                      .expert_bytes = expert_bytes,
                      .loaded_bytes = (counts_.misses - counts_.left + counts_.prefetched) * expert_bytes,
                      .resident = {}};
-  for (size_t i = 0; i < slot_of_.size(); ++i) {
-    if (slot_of_[i] >= 0) stats.resident.push_back(static_cast<int32_t>(i));
+  for (int32_t expert = 0; expert < end(); ++expert) {
+    if (slot_of(expert) >= 0) stats.resident.push_back(expert);
   }
   return stats;
 }

@@ -6,35 +6,21 @@
 #include <vector>
 
 #include "core/enum.h"
-#include "core/status.h"
 
 namespace moe {
 
 // Which expert makes room: the one of the lowest score, which every use raises; of several the lowest.
 //   lru   the call of the last use
 //   lfu   how many calls have used it, also while it was not resident
-//   lfru  the same, but a use counts half after every kHalfLife * experts later uses of any expert
+//   lfru  the same, but a use counts half after every kHalfLife * experts later uses of any expert; when experts join
+//         or leave, their number changes and the scores stay
 MOE_ENUM(OffloadPolicy, lfru, lru, lfu)
-
-struct OffloadOptions {
-  // Experts that are resident at most. 0: as many as fit into `bytes`.
-  int64_t slots = 0;
-  int64_t bytes = 0;
-  OffloadPolicy policy = OffloadPolicy::lfru;
-  std::vector<int32_t> pinned;  // never evicted
-  // An expert that is not resident and has fewer rows is left to another device instead of being loaded.
-  int64_t rows_to_load = 0;
-};
 
 // An expert that a call needs, and how many rows it computes.
 struct ExpertRows {
   int32_t expert = 0;
   int64_t rows = 0;
 };
-
-// The options with the number of slots, for `experts` experts of `expert_bytes` each. INVALID_ARGUMENT if `bytes` is
-// less than one expert, or if the pinned experts leave no slot to the others.
-Status resolve_slots(int64_t experts, int64_t expert_bytes, OffloadOptions* options);
 
 struct OffloadCounts {
   int64_t calls = 0;
@@ -77,11 +63,18 @@ struct OffloadStats {
 
 class Residency {
  public:
-  // With resolved options.
-  Residency(int64_t experts, const OffloadOptions& options);
+  // Without experts yet.
+  Residency(int64_t slots, OffloadPolicy policy) : slots_(slots), policy_(policy) {}
 
-  // Of the experts that a call needs, those that are left to another device; plan() is told of the others.
-  std::vector<int32_t> leave(const std::vector<ExpertRows>& needed);
+  // Experts first .. first + count - 1 join. Numbers below them may belong to nobody; at most slots() - 1 experts may
+  // be pinned, unless there is a slot for all. If it throws, nothing has changed.
+  void add(int64_t first, int64_t count, const std::vector<int32_t>& pinned = {});
+  // They leave, and their slots are empty.
+  void remove(int64_t first, int64_t count) noexcept;
+
+  // Of the experts that a call needs, those that are left to another device because they are not resident and have
+  // fewer rows than `rows_to_load`; plan() is told of the others.
+  std::vector<int32_t> leave(const std::vector<ExpertRows>& needed, int64_t rows_to_load);
   // The one of those left last that the policy would rather have than one that it has, or -1.
   int32_t preferred() const;
   // What a call does that needs these experts, in ascending order: first the resident ones, then the others. There is
@@ -91,33 +84,47 @@ class Residency {
   // Loads of those of these experts that are not resident, as many as there are slots that are not pinned to others.
   // Not a use.
   std::vector<SlotLoad> prefetch(const std::vector<int32_t>& experts);
-  // Nothing is resident any more.
-  void clear();
+  // Not resident any more: nothing, or one expert.
+  void clear() noexcept;
+  void clear(int32_t expert) noexcept;
 
-  int64_t slots() const { return static_cast<int64_t>(expert_in_.size()); }
-  // Whether there is a slot for every expert. Expert e then takes slot e.
-  bool holds_all() const { return slots() == static_cast<int64_t>(slot_of_.size()); }
+  int64_t slots() const { return slots_; }
+  // One more than the highest expert.
+  int64_t end() const { return static_cast<int64_t>(experts_.size()); }
+  int32_t slot_of(int32_t expert) const { return experts_[expert].slot; }
+  // Whether there is a slot for every expert. Expert e then is loaded into slot e, if that is empty.
+  bool holds_all() const { return slots() >= end(); }
+  const OffloadCounts& counts() const { return counts_; }
   // With experts of this size.
   OffloadStats stats(int64_t expert_bytes) const;
 
  private:
+  struct Expert {
+    int32_t slot = -1;
+    bool joined = false;
+    bool pinned = false;
+    // What the policy goes by. Scores of lfru are multiples of a unit that shrinks with time.
+    double score = 0;
+  };
+
   // Raises the scores of experts that a call uses.
   void use(const std::vector<int32_t>& experts, int64_t call);
+  double half_life() const;
+  // Makes the present the unit of lfru's scores.
+  void rescale() noexcept;
   SlotLoad load(int32_t expert, int32_t slot);
   // The slot that `expert` takes: the best of those for which rank(slot) is lowest and not negative, where an empty
   // slot is better than any expert. -1: there is none.
   template <class Rank>
   int32_t choose_slot(int32_t expert, Rank&& rank) const;
 
+  int64_t slots_;
   OffloadPolicy policy_;
-  int64_t rows_to_load_;
-  std::vector<int32_t> slot_of_;    // [experts]
-  std::vector<int32_t> expert_in_;  // [slots], -1: empty
-  std::vector<bool> pinned_;        // [experts]
+  std::vector<Expert> experts_;
+  std::vector<int32_t> expert_in_;  // of the slots that may be used yet, no more than experts; -1: empty
   std::vector<int32_t> left_;       // by the last call
-  // What the policy goes by. Scores of lfru are multiples of a unit that shrinks with time.
-  std::vector<double> scores_;  // [experts]
-  int64_t uses_ = 0;            // since the unit was last changed
+  int64_t joined_ = 0;              // how many experts there are
+  int64_t uses_ = 0;                // since the unit of scores was last changed
   OffloadCounts counts_;
 };
 

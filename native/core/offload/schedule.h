@@ -15,14 +15,6 @@ inline Status check_offloaded(Stages stages) {
   return {Code::unsupported_operation, "stages: expected sort, gateUp and down in one call of a layer with offload"};
 }
 
-// A capture decides nothing when it is replayed.
-inline Status check_captured(const Residency& residency) {
-  if (residency.holds_all()) return {};
-  return {Code::unsupported_operation,
-          "capture: expected a layer whose experts are all resident, got one with offload "
-          "and fewer slots than experts: give it a slot for every expert"};
-}
-
 // A layer has several matrices for each expert, and computes one product with all of them after the other. Every
 // product goes through the same rounds, and the slots of its matrix with it. Loads are issued in the order in which the
 // products need them, each as soon as the round is that it must wait for.

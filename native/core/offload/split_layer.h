@@ -23,7 +23,8 @@ class SplitLayer final : public Layer {
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   std::unique_ptr<ForwardState> new_state() override { return on_device_->new_state(); }
   Status run(Stages stages, const LayerForward& forward) override;
-  // Only of layers whose experts are all resident.
+  Status hold_experts(std::shared_ptr<void>* held) override { return on_device_->hold_experts(held); }
+  // Of the device's layer alone, whose experts are all resident.
   Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override {
     return on_device_->capture(stages, forward, captured);
   }

@@ -26,12 +26,9 @@ Status CpuLayer::over(const std::vector<WeightPart>& parts, const LayerDescripti
   std::unique_ptr<CpuLayer> made(new CpuLayer(description, context));
   MOE_TRY(made->weights_.borrow(parts));
   if (offload != nullptr) {
-    OffloadOptions options = *offload;
-    const std::vector<const CpuPackedExperts*> matrices = made->weights_.bank_matrices();
     const MappedFile* file = made->weights_.file();
     if (file == nullptr) return {Code::unsupported_operation, "offload: expected weights in a mapped file"};
-    MOE_TRY(resolve_slots(description.bank.count, Offload::expert_bytes(matrices), &options));
-    made->offload_.emplace(description.bank.count, options, matrices, *file);
+    MOE_TRY(Offload::create(description.bank.count, *offload, made->weights_.bank_matrices(), *file, &made->offload_));
   }
   *layer = std::move(made);
   return {};
@@ -51,11 +48,6 @@ Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }
 
-Status CpuLayer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
-  if (offload_) MOE_TRY(check_captured(offload_->residency()));
-  return Layer::capture(stages, forward, captured);
-}
-
 Status CpuLayer::prefetch(const std::vector<int32_t>& experts) {
   if (!offload_) return Layer::prefetch(experts);
   const Status status = guarded([&]() -> Status {
@@ -63,7 +55,7 @@ Status CpuLayer::prefetch(const std::vector<int32_t>& experts) {
     offload_->prefetch(experts);
     return {};
   });
-  if (!status.ok()) offload_->forget();
+  if (!status.ok()) offload_->share().forget_all();
   return status;
 }
 
@@ -72,7 +64,7 @@ Status CpuLayer::run(Stages stages, const LayerForward& f) {
   MOE_TRY(check_offloaded(stages));
   // Also if it throws: then nothing is known to be resident.
   const Status status = guarded([&] { return run_chunks(stages, f); });
-  if (!status.ok() && !status.in_data()) offload_->forget();
+  if (!status.ok() && !status.in_data()) offload_->share().forget_all();
   return status;
 }
 

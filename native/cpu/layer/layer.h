@@ -24,10 +24,12 @@ class CpuLayer final : public Layer {
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
-  Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
-  int64_t offload_slots() const override { return offload_ ? offload_->residency().slots() : 0; }
+  Status hold_experts(std::shared_ptr<void>* held) override {
+    return offload_ ? offload_->share().hold(held) : Status();
+  }
+  int64_t offload_slots() const override { return offload_ ? offload_->share().slots() : 0; }
   Status prefetch(const std::vector<int32_t>& experts) override;
-  OffloadStats offload_stats() const override { return offload_ ? offload_->stats() : OffloadStats{}; }
+  OffloadStats offload_stats() const override { return offload_ ? offload_->share().stats() : OffloadStats{}; }
   StageTimes stage_times() const override { return times_; }
   size_t bytes() const override { return weights_.bytes() - (offload_ ? offload_->absent_bytes() : 0); }
   std::vector<WeightPart> parts() override { return weights_.parts(); }
@@ -41,7 +43,7 @@ class CpuLayer final : public Layer {
   Status run_chunks(Stages stages, const LayerForward& forward);
 
   LayerWeights weights_;
-  std::optional<Offload> offload_;
+  std::unique_ptr<Offload> offload_;
   StageTimes times_;
 };
 

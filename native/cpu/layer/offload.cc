@@ -4,39 +4,39 @@
 
 namespace moe::cpu {
 
-Offload::Offload(int64_t experts, const OffloadOptions& options, std::vector<const CpuPackedExperts*> matrices,
-                 const MappedFile& file)
-    : experts_(experts),
-      expert_bytes_(expert_bytes(matrices)),
-      matrices_(std::move(matrices)),
-      file_(file),
-      residency_(experts, options) {}
+Status Offload::create(int64_t experts, const OffloadOptions& options, std::vector<const CpuPackedExperts*> matrices,
+                       const MappedFile& file, std::unique_ptr<Offload>* offload) {
+  std::vector<int64_t> bytes;
+  for (const CpuPackedExperts* matrix : matrices) bytes.push_back(matrix->layout().expert_bytes());
+  const bool shares_budget = options.budget != nullptr;
+  std::unique_ptr<Offload> made(new Offload(experts, std::move(matrices), file, shares_budget));
+  const auto drop = [of = made.get()](int32_t expert) {
+    for (int64_t matrix = 0; matrix < std::ssize(of->matrices_); ++matrix) of->drop(matrix, expert);
+  };
+  std::shared_ptr<OffloadBudget> budget = shares_budget ? options.budget : std::make_shared<OffloadBudget>(options.own);
+  MOE_TRY(OffloadShare::join(std::move(budget), experts, std::move(bytes), options, drop, &made->share_));
+  *offload = std::move(made);
+  return {};
+}
 
-int64_t Offload::expert_bytes(const std::vector<const CpuPackedExperts*>& matrices) {
-  int64_t bytes = 0;
-  for (const CpuPackedExperts* matrix : matrices) bytes += matrix->layout().expert_bytes();
-  return bytes;
+void Offload::drop(int64_t matrix, int32_t expert) const {
+  const int64_t bytes = matrices_[matrix]->layout().expert_bytes();
+  file_.drop(matrices_[matrix]->data() + expert * bytes, static_cast<size_t>(bytes));
 }
 
 void Offload::load(int64_t matrix, const std::vector<SlotLoad>& loads) const {
-  const char* data = matrices_[matrix]->data();
   const int64_t bytes = matrices_[matrix]->layout().expert_bytes();
   for (const SlotLoad& each : loads) {
-    if (each.evicted >= 0) file_.drop(data + each.evicted * bytes, static_cast<size_t>(bytes));
+    if (each.evicted >= 0) drop(matrix, each.evicted);
   }
-  for (const SlotLoad& each : loads) file_.ask(data + each.expert * bytes, static_cast<size_t>(bytes));
+  for (const SlotLoad& each : loads) {
+    file_.ask(matrices_[matrix]->data() + each.expert * bytes, static_cast<size_t>(bytes));
+  }
 }
 
 void Offload::prefetch(const std::vector<int32_t>& experts) {
-  const std::vector<SlotLoad> loads = residency_.prefetch(experts);
+  const std::vector<SlotLoad> loads = share_->prefetch(experts);
   for (int64_t matrix = 0; matrix < std::ssize(matrices_); ++matrix) load(matrix, loads);
-}
-
-void Offload::forget() {
-  residency_.clear();
-  for (const CpuPackedExperts* matrix : matrices_) {
-    file_.drop(matrix->data(), static_cast<size_t>(experts_ * matrix->layout().expert_bytes()));
-  }
 }
 
 Status OffloadedPass::begin(const int32_t* offsets) {
@@ -44,7 +44,7 @@ Status OffloadedPass::begin(const int32_t* offsets) {
   for (int32_t expert = 0; expert < offload_.experts_; ++expert) {
     if (offsets[expert + 1] > offsets[expert]) needed.push_back(expert);
   }
-  schedule_.emplace(offload_.residency_.plan(needed), std::ssize(offload_.matrices_));
+  schedule_.emplace(offload_.share_->plan(needed), std::ssize(offload_.matrices_));
   // Shared experts are computed with the first round.
   round_of_.assign(static_cast<size_t>(offload_.matrices_[0]->weights().experts), 0);
   for (size_t round = 0; round < schedule_->rounds().size(); ++round) {

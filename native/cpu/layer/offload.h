@@ -2,10 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "core/mapped_file.h"
+#include "core/offload/budget.h"
 #include "core/offload/schedule.h"
 #include "cpu/gemm/panels.h"
 #include "cpu/gemm/plan.h"
@@ -15,30 +17,32 @@ namespace moe::cpu {
 class Offload {
  public:
   // Matrices of experts in a file, in the order of their products. `experts` of them come and go, the others stay.
-  Offload(int64_t experts, const OffloadOptions& options, std::vector<const CpuPackedExperts*> matrices,
-          const MappedFile& file);
-  // The bytes of one expert in all matrices.
-  static int64_t expert_bytes(const std::vector<const CpuPackedExperts*>& matrices);
+  static Status create(int64_t experts, const OffloadOptions& options, std::vector<const CpuPackedExperts*> matrices,
+                       const MappedFile& file, std::unique_ptr<Offload>* offload);
 
   // Asks for experts.
   void prefetch(const std::vector<int32_t>& experts);
-  // After a failure: gives all experts' memory back.
-  void forget();
-  const Residency& residency() const { return residency_; }
-  OffloadStats stats() const { return residency_.stats(expert_bytes_); }
-  // Of the experts that are not resident at a time.
-  size_t absent_bytes() const { return static_cast<size_t>((experts_ - residency_.slots()) * expert_bytes_); }
+  // What the layer has of its budget. After a failure, forget_all() gives all experts' memory back.
+  OffloadShare& share() const { return *share_; }
+  // Of the layer's experts that are not resident at a time. A budget that it shares counts the bytes of its slots.
+  size_t absent_bytes() const {
+    const int64_t slots = shares_budget_ ? 0 : share_->slots();
+    return static_cast<size_t>((experts_ - slots) * share_->expert_bytes());
+  }
 
  private:
   friend class OffloadedPass;
 
+  Offload(int64_t experts, std::vector<const CpuPackedExperts*> matrices, const MappedFile& file, bool shares_budget)
+      : experts_(experts), matrices_(std::move(matrices)), file_(file), shares_budget_(shares_budget) {}
   void load(int64_t matrix, const std::vector<SlotLoad>& loads) const;
+  void drop(int64_t matrix, int32_t expert) const;
 
   const int64_t experts_;
-  const int64_t expert_bytes_;
   const std::vector<const CpuPackedExperts*> matrices_;
   const MappedFile& file_;
-  Residency residency_;
+  const bool shares_budget_;
+  std::unique_ptr<OffloadShare> share_;
 };
 
 // The experts of one pass.

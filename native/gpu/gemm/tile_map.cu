@@ -17,6 +17,7 @@ constexpr int kMaxThreads = 1024;
 struct Arguments {
   const int* offsets;
   const int* places;  // see MappedExperts
+  int first_place;
   TileMapHeader* map;
   int* first_rows;   // [ranges + 1]
   int* first_tiles;  // [ranges + 1]
@@ -71,7 +72,8 @@ __device__ int expert_of(const Arguments& a, int range) {
 
 __device__ int place_of(const Arguments& a, int range) {
   const int expert = expert_of(a, range);
-  return expert < 0 || a.places == nullptr ? expert : a.places[expert];
+  if (expert < 0) return -1;
+  return a.places == nullptr ? a.first_place + expert : a.places[expert];
 }
 
 // Of a range of the group.
@@ -132,6 +134,7 @@ Status launch_tile_map(const DividedRows& divided, const MappedExperts& mapped, 
   auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
   const Arguments arguments{.offsets = offsets,
                             .places = mapped.places,
+                            .first_place = mapped.first_place,
                             .map = header,
                             .first_rows = first_rows,
                             .first_tiles = first_rows + gpu::row_ranges(experts) + 1,

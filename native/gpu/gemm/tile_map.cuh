@@ -27,8 +27,9 @@ struct MappedExperts {
   // that have these experts.
   ExpertRange group;
   // [group.count]: where an expert's matrix is among those in memory, -1 if its rows are not in the map. Null: all are,
-  // and their matrices in order.
+  // and their matrices in order, the first one's at `first_place`.
   const int* places = nullptr;
+  int first_place = 0;
   // Whether the group's rows without an expert are in the map.
   bool others = true;
 };

@@ -8,17 +8,13 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 Status GpuLayer::create(const LayerDescription& description, const OffloadOptions* offload, Context& context,
                         std::unique_ptr<Layer>* layer) {
-  std::unique_ptr<GpuLayer> made(new GpuLayer(description, context));
+  const LayerDescription own = offload == nullptr ? description : Offload::with_groups(description);
+  std::unique_ptr<GpuLayer> made(new GpuLayer(own, context));
   Runtime& runtime = *context.runtime;
   if (offload == nullptr) {
-    MOE_TRY(LayerWeights::create(description, {}, runtime, &made->weights_));
+    MOE_TRY(LayerWeights::create(own, nullptr, runtime, &made->weights_));
   } else {
-    OffloadOptions options = *offload;
-    int64_t expert_bytes = 0;
-    MOE_TRY(Offload::resolve(description, runtime.traits(), &options, &expert_bytes));
-    const OffloadedExperts offloaded{.experts = description.bank.count, .places = options.slots};
-    MOE_TRY(LayerWeights::create(description, offloaded, runtime, &made->weights_));
-    MOE_TRY(Offload::create(description, options, expert_bytes, *made->weights_, runtime, &made->offload_));
+    MOE_TRY(Offload::create(own, *offload, runtime, &made->weights_, &made->offload_));
   }
   MOE_TRY(StageClock::create(*context.runtime, &made->clock_));
   *layer = std::move(made);
@@ -42,7 +38,7 @@ Status GpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 
 Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   MOE_TRY(runtime().use());
-  if (offload_ != nullptr) offload_->forget();
+  if (offload_ != nullptr && expert < description().bank.count) offload_->share().forget(static_cast<int32_t>(expert));
   return weights_->set_expert(expert, weights);
 }
 
@@ -78,7 +74,8 @@ Status GpuLayer::enqueue(Stages stages, const LayerForward& f, const gpu::LayerP
                   .non_finite_rows = context_.errors.non_finite_rows(),
                   .traits = runtime().traits(),
                   .stream = target.stream,
-                  .offload = target.offload};
+                  .offload = target.offload,
+                  .bank_place = target.bank_place};
   MOE_TRY(mark(0));
   for (size_t i = 0; i < stages.size(); ++i) {
     MOE_TRY(run_stage(stages[i], pass));
@@ -96,7 +93,7 @@ Status GpuLayer::prefetch(const std::vector<int32_t>& experts) {
 }
 
 Status GpuLayer::adopt() {
-  const int32_t expert = offload_ == nullptr ? -1 : offload_->residency().preferred();
+  const int32_t expert = offload_ == nullptr ? -1 : offload_->share().preferred();
   return expert < 0 ? Status() : prefetch({expert});
 }
 
@@ -145,6 +142,7 @@ class GpuLayer::Captured final : public CapturedForward {
     MOE_TRY(workspace_.reserve(plan.workspace_bytes));
     MOE_TRY(errors_.open());
     if (layer_.offload_ != nullptr) MOE_TRY(layer_.forgetting([&] { return layer_.offload_->load_all(); }));
+    const int64_t bank_place = layer_.offload_ == nullptr ? 0 : layer_.offload_->share().first();
     return layer_.runtime().record(
         [&](Stream stream) {
           return layer_.enqueue(stages, forward_, plan,
@@ -152,7 +150,8 @@ class GpuLayer::Captured final : public CapturedForward {
                                  .state = state_.pass_state(),
                                  .workspace = workspace_.at(0),
                                  .errors = errors_,
-                                 .clock = nullptr});
+                                 .clock = nullptr,
+                                 .bank_place = static_cast<int>(bank_place)});
         },
         &graph_);
   }
@@ -171,7 +170,6 @@ class GpuLayer::Captured final : public CapturedForward {
 };
 
 Status GpuLayer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
-  if (offload_ != nullptr) MOE_TRY(check_captured(offload_->residency()));
   auto made = std::make_unique<Captured>(*this, forward);
   MOE_TRY(made->record(stages));
   *captured = std::move(made);

@@ -23,16 +23,21 @@ class GpuLayer : public Layer {
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
+  Status hold_experts(std::shared_ptr<void>* held) override {
+    return offload_ == nullptr ? Status() : offload_->share().hold(held);
+  }
   Status capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) override;
-  int64_t offload_slots() const override { return offload_ == nullptr ? 0 : offload_->residency().slots(); }
+  int64_t offload_slots() const override { return offload_ == nullptr ? 0 : offload_->share().slots(); }
   Status prefetch(const std::vector<int32_t>& experts) override;
   std::vector<int32_t> leave(const std::vector<ExpertRows>& needed) override {
-    return offload_ == nullptr ? std::vector<int32_t>() : offload_->leave(needed);
+    return offload_ == nullptr ? std::vector<int32_t>() : offload_->share().leave(needed);
   }
   Status adopt() override;
-  OffloadStats offload_stats() const override { return offload_ == nullptr ? OffloadStats{} : offload_->stats(); }
+  OffloadStats offload_stats() const override {
+    return offload_ == nullptr ? OffloadStats{} : offload_->share().stats();
+  }
   StageTimes stage_times() const override;
-  size_t bytes() const override { return weights_->bytes(); }
+  size_t bytes() const override { return weights_->bytes() + (offload_ == nullptr ? 0 : offload_->bytes()); }
   size_t host_bytes() const override { return offload_ == nullptr ? 0 : offload_->host_bytes(); }
 
  private:
@@ -46,6 +51,7 @@ class GpuLayer : public Layer {
     DataErrors& errors;
     StageClock* clock;  // null: not timed
     OffloadedPass* offload = nullptr;
+    int bank_place = 0;  // see Pass
   };
 
   GpuLayer(const LayerDescription& description, Context& context) : Layer(description), context_(context) {}
@@ -56,7 +62,7 @@ class GpuLayer : public Layer {
   template <class Work>
   Status forgetting(Work&& work) {
     Status status = guarded(work);
-    if (!status.ok() && offload_ != nullptr) offload_->forget();
+    if (!status.ok() && offload_ != nullptr) offload_->share().forget_all();
     return status;
   }
   Status enqueue(Stages stages, const LayerForward& forward, const gpu::LayerPlan& plan, const Target& target) const;

@@ -27,6 +27,8 @@ struct Pass {
   Stream stream;
   // Brings the bank's experts to the device; null if all are there.
   OffloadedPass* offload = nullptr;
+  // Where the matrix of the bank's first expert is, if the others' are behind it in order.
+  int bank_place = 0;
 
   OffloadedPass* offload_of(size_t group) const { return group == LayerDescription::kBankGroup ? offload : nullptr; }
 };

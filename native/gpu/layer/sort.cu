@@ -47,7 +47,8 @@ Status run_sort(const Pass& pass) {
     const size_t group = pass.plan.maps[i].group;
     // Experts that come and go have maps of their own for every round.
     if (pass.offload_of(group) != nullptr) continue;
-    MOE_TRY(map_tiles(pass, i, {.group = pass.plan.groups[group].experts}));
+    const int place = group == LayerDescription::kBankGroup ? pass.bank_place : 0;
+    MOE_TRY(map_tiles(pass, i, {.group = pass.plan.groups[group].experts, .first_place = place}));
   }
   return pass.offload == nullptr ? Status() : pass.offload->begin(pass);
 }

@@ -22,16 +22,18 @@ LayerWeights::LayerWeights(const LayerDescription& layer, Runtime& runtime)
       shared_gate_(runtime, plain_dtype(*layer.formats.shared_gate), layer.shared_gate_rows(), layer.hidden),
       shared_gate_bias_(runtime, layer.bias_dtype, 1, layer.shared_gate_rows()) {}
 
-Status LayerWeights::create(const LayerDescription& layer, const OffloadedExperts& offloaded, Runtime& runtime,
+Status LayerWeights::create(const LayerDescription& layer, const SlotMemory* slots, Runtime& runtime,
                             std::unique_ptr<LayerWeights>* weights) {
   MOE_TRY(check_plain("formats.router", *layer.formats.router));
   if (layer.shared_gate != SharedGate::none) MOE_TRY(check_plain("formats.sharedGate", *layer.formats.shared_gate));
   std::unique_ptr<LayerWeights> made(new LayerWeights(layer, runtime));
   const std::vector<ExpertGroup> groups = layer.groups();
+  size_t offloaded = 0;
   for (const gpu::LayerProduct& each : gpu::layer_products(layer)) {
     Product product{.role = each.role, .group = each.group, .experts = groups[each.group].experts};
-    const OffloadedExperts of_group = each.group == LayerDescription::kBankGroup ? offloaded : OffloadedExperts();
-    MOE_TRY(GpuPackedExperts::create(each.product, of_group, runtime, &product.weight));
+    const bool in_slots = slots != nullptr && each.group == LayerDescription::kBankGroup;
+    void* matrices = in_slots ? slots->matrices(offloaded++) : nullptr;
+    MOE_TRY(GpuPackedExperts::create(each.product, matrices, runtime, &product.weight));
     product.bias = std::make_unique<Parameter>(runtime, layer.bias_dtype, each.product.experts, each.product.rows);
     made->products_.push_back(std::move(product));
   }

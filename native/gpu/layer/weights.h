@@ -7,6 +7,7 @@
 #include "core/backend.h"
 #include "gpu/gemm/packed_experts.h"
 #include "gpu/layer/parameter.h"
+#include "gpu/layer/slot_memory.h"
 #include "gpu/plan/layer_plan.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
@@ -22,8 +23,8 @@ class LayerWeights {
     std::unique_ptr<Parameter> bias = nullptr;  // [experts, rows of the product]
   };
 
-  // The bank's experts may be offloaded.
-  static Status create(const LayerDescription& layer, const OffloadedExperts& offloaded, Runtime& runtime,
+  // With `slots`, which may be null, the bank's experts are offloaded and take these in turn.
+  static Status create(const LayerDescription& layer, const SlotMemory* slots, Runtime& runtime,
                        std::unique_ptr<LayerWeights>* weights);
 
   Status set_router(const WeightView& weight, const MatrixView& bias);

@@ -113,6 +113,8 @@ class Uploads {
   Status mark(size_t index);
   // Work enqueued from here on waits for the copies before mark `index`.
   Status before_work(size_t index);
+  // Waits for the copies so far.
+  void wait() noexcept;
 
  private:
   struct State;

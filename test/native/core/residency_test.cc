@@ -10,7 +10,6 @@
 
 namespace {
 
-using moe::OffloadOptions;
 using moe::OffloadPolicy;
 using moe::OffloadRound;
 using moe::OffloadSchedule;
@@ -19,6 +18,12 @@ using moe::SlotLoad;
 using moe::test::Random;
 
 std::vector<int32_t> resident(const Residency& residency) { return residency.stats(1).resident; }
+
+Residency residency_of(int64_t experts, int64_t slots, OffloadPolicy policy, const std::vector<int32_t>& pinned = {}) {
+  Residency residency(slots, policy);
+  residency.add(0, experts, pinned);
+  return residency;
+}
 
 // The experts that a plan loads, in order.
 std::vector<int32_t> loads(const std::vector<OffloadRound>& rounds) {
@@ -77,24 +82,22 @@ MOE_TEST(plans_compute_every_expert_once_with_its_matrix_in_place) {
   Random random(1);
   for (int run = 0; run < 400; ++run) {
     const auto experts = static_cast<int32_t>(1 + random.below(24));
-    OffloadOptions options{.slots = 1 + random.below(experts),
-                           .bytes = 0,
-                           .policy = static_cast<OffloadPolicy>(random.below(3)),
-                           .pinned = {}};
-    for (int32_t expert = 0; expert < experts && std::ssize(options.pinned) + 1 < options.slots; ++expert) {
-      if (random.below(4) == 0) options.pinned.push_back(expert);
+    const int64_t slots = 1 + random.below(experts);
+    std::vector<int32_t> pinned;
+    for (int32_t expert = 0; expert < experts && std::ssize(pinned) + 1 < slots; ++expert) {
+      if (random.below(4) == 0) pinned.push_back(expert);
     }
-    Residency residency(experts, options);
+    Residency residency = residency_of(experts, slots, static_cast<OffloadPolicy>(random.below(3)), pinned);
     std::map<int32_t, int32_t> expert_in;
     for (int call = 0; call < 20; ++call) {
       const std::vector<int32_t> needed = draw_experts(random, experts);
-      check_plan(residency.plan(needed), needed, options.pinned, expert_in);
+      check_plan(residency.plan(needed), needed, pinned, expert_in);
       for (const SlotLoad& load : residency.prefetch(draw_experts(random, experts))) {
         expert_in[load.slot] = load.expert;
       }
       std::vector<int32_t> here;
       for (const auto& [slot, expert] : expert_in) {
-        MOE_CHECK(slot >= 0 && slot < options.slots);
+        MOE_CHECK(slot >= 0 && slot < slots);
         here.push_back(expert);
       }
       std::sort(here.begin(), here.end());
@@ -106,7 +109,7 @@ MOE_TEST(plans_compute_every_expert_once_with_its_matrix_in_place) {
 }
 
 MOE_TEST(lru_evicts_the_expert_whose_last_use_is_longest_ago) {
-  Residency residency(6, {.slots = 2, .bytes = 0, .policy = OffloadPolicy::lru, .pinned = {}});
+  Residency residency = residency_of(6, 2, OffloadPolicy::lru);
   residency.plan({0});
   residency.plan({1});
   residency.plan({0});
@@ -115,7 +118,7 @@ MOE_TEST(lru_evicts_the_expert_whose_last_use_is_longest_ago) {
 }
 
 MOE_TEST(lfu_evicts_the_expert_of_the_fewest_calls) {
-  Residency residency(6, {.slots = 2, .bytes = 0, .policy = OffloadPolicy::lfu, .pinned = {}});
+  Residency residency = residency_of(6, 2, OffloadPolicy::lfu);
   residency.plan({0});
   residency.plan({0});
   residency.plan({1});
@@ -127,8 +130,7 @@ MOE_TEST(lfu_evicts_the_expert_of_the_fewest_calls) {
 }
 
 MOE_TEST(lfru_keeps_frequent_experts_but_forgets_old_uses) {
-  OffloadOptions options{.slots = 2, .bytes = 0, .policy = OffloadPolicy::lfru, .pinned = {}};
-  Residency residency(4, options);
+  Residency residency = residency_of(4, 2, OffloadPolicy::lfru);
   for (int i = 0; i < 50; ++i) residency.plan({0});
   residency.plan({1});
   residency.plan({2});  // LRU would evict 0
@@ -146,7 +148,7 @@ MOE_TEST(lfru_keeps_frequent_experts_but_forgets_old_uses) {
 }
 
 MOE_TEST(pinned_experts_stay) {
-  Residency residency(8, {.slots = 3, .bytes = 0, .policy = OffloadPolicy::lru, .pinned = {5, 6}});
+  Residency residency = residency_of(8, 3, OffloadPolicy::lru, {5, 6});
   MOE_CHECK_EQUAL(std::ssize(residency.prefetch({5, 6})), 2);
   residency.plan({0, 1, 2, 3, 4});
   MOE_CHECK(equal(resident(residency), {4, 5, 6}));
@@ -155,7 +157,7 @@ MOE_TEST(pinned_experts_stay) {
 }
 
 MOE_TEST(prefetched_experts_are_hits_and_never_evict_one_another) {
-  Residency residency(8, {.slots = 3, .bytes = 0, .policy = OffloadPolicy::lfru, .pinned = {}});
+  Residency residency = residency_of(8, 3, OffloadPolicy::lfru);
   MOE_CHECK_EQUAL(std::ssize(residency.prefetch({7, 6, 7, 5, 4})), 3);
   MOE_CHECK(equal(resident(residency), {5, 6, 7}));
   MOE_CHECK(loads(residency.plan({5, 6, 7})).empty());
@@ -166,7 +168,7 @@ MOE_TEST(prefetched_experts_are_hits_and_never_evict_one_another) {
 }
 
 MOE_TEST(every_expert_has_its_own_slot_where_there_are_enough) {
-  Residency residency(4, {.slots = 4, .bytes = 0, .policy = OffloadPolicy::lru, .pinned = {}});
+  Residency residency = residency_of(4, 4, OffloadPolicy::lru);
   MOE_CHECK(residency.holds_all());
   for (const OffloadRound& round : residency.plan({1, 3})) {
     for (const moe::ResidentExpert& each : round.experts) MOE_CHECK_EQUAL(each.slot, each.expert);
@@ -174,8 +176,41 @@ MOE_TEST(every_expert_has_its_own_slot_where_there_are_enough) {
   for (const SlotLoad& load : residency.prefetch({2})) MOE_CHECK_EQUAL(load.slot, 2);
 }
 
+MOE_TEST(experts_join_and_leave) {
+  Residency residency = residency_of(4, 2, OffloadPolicy::lfru);
+  for (int i = 0; i < 100; ++i) residency.plan({0});
+  residency.add(4, 4);
+  // Uses before and after weigh alike: 0 stays, though a half-life now is as many uses of twice the experts.
+  residency.plan({5});
+  residency.plan({6});
+  MOE_CHECK(equal(resident(residency), {0, 6}));
+  residency.remove(0, 4);
+  MOE_CHECK(equal(resident(residency), {6}));
+  MOE_CHECK_EQUAL(residency.end(), 8);
+  MOE_CHECK_EQUAL(residency.prefetch({7})[0].evicted, -1);
+  residency.add(0, 2);
+  residency.remove(4, 4);
+  MOE_CHECK_EQUAL(residency.end(), 2);
+  MOE_CHECK(resident(residency).empty());
+  MOE_CHECK(residency.holds_all());
+  // Nothing is left of the experts that had these numbers before.
+  const std::vector<OffloadRound> rounds = residency.plan({0, 1});
+  for (const moe::ResidentExpert& each : rounds[1].experts) MOE_CHECK_EQUAL(each.slot, each.expert);
+}
+
+MOE_TEST(experts_keep_their_slots_when_others_leave_and_all_fit) {
+  Residency residency = residency_of(4, 2, OffloadPolicy::lru);
+  residency.plan({1});  // takes slot 0
+  residency.remove(2, 2);
+  MOE_CHECK(residency.holds_all());
+  const std::vector<OffloadRound> rounds = residency.plan({0, 1});
+  MOE_CHECK_EQUAL(rounds[0].experts[0].slot, 0);
+  MOE_CHECK_EQUAL(rounds[1].experts[0].slot, 1);
+  MOE_CHECK_EQUAL(residency.counts().evictions, 0);
+}
+
 MOE_TEST(loads_overlap_the_round_before_where_experts_stream_through_slots) {
-  Residency residency(16, {.slots = 4, .bytes = 0, .policy = OffloadPolicy::lru, .pinned = {}});
+  Residency residency = residency_of(16, 4, OffloadPolicy::lru);
   std::vector<int32_t> all(16);
   for (int32_t i = 0; i < 16; ++i) all[i] = i;
   const std::vector<OffloadRound> rounds = residency.plan(all);
@@ -186,27 +221,11 @@ MOE_TEST(loads_overlap_the_round_before_where_experts_stream_through_slots) {
   }
 }
 
-MOE_TEST(slots_follow_from_bytes) {
-  OffloadOptions options{.slots = 0, .bytes = 250, .policy = OffloadPolicy::lru, .pinned = {}};
-  MOE_CHECK(moe::resolve_slots(8, 100, &options).ok());
-  MOE_CHECK_EQUAL(options.slots, 2);
-  options = {.slots = 0, .bytes = 10'000, .policy = OffloadPolicy::lru, .pinned = {}};
-  MOE_CHECK(moe::resolve_slots(8, 100, &options).ok());
-  MOE_CHECK_EQUAL(options.slots, 8);
-  options = {.slots = 0, .bytes = 99, .policy = OffloadPolicy::lru, .pinned = {}};
-  MOE_CHECK_EQUAL(moe::resolve_slots(8, 100, &options).message,
-                  "offload.bytes: expected at least 100, the bytes of one expert, got 99");
-  options = {.slots = 2, .bytes = 0, .policy = OffloadPolicy::lru, .pinned = {0, 1}};
-  MOE_CHECK_EQUAL(moe::resolve_slots(8, 100, &options).message,
-                  "offload.pinned: expected fewer experts than the 2 slots, got 2");
-}
-
 MOE_TEST(schedules_issue_loads_early_but_not_before_the_rounds_they_wait_for) {
   Random random(2);
   for (int run = 0; run < 100; ++run) {
     const auto experts = static_cast<int32_t>(1 + random.below(16));
-    Residency residency(experts,
-                        {.slots = 1 + random.below(experts), .bytes = 0, .policy = OffloadPolicy::lfru, .pinned = {}});
+    Residency residency = residency_of(experts, 1 + random.below(experts), OffloadPolicy::lfru);
     for (int call = 0; call < 5; ++call) {
       const std::vector<OffloadRound> rounds = residency.plan(draw_experts(random, experts));
       constexpr int64_t kProducts = 3;

@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { combine, gating, MoeError, MoeLayer, openDevice, permute, sort } from "../../../dist/index.js";
+import { combine, gating, MoeError, MoeLayer, OffloadBudget, openDevice, permute, sort } from "../../../dist/index.js";
 import { randomLayer } from "../../../dist/testing/random_layer.js";
 
 const [, , modulePath, deviceName, phaseName, kind, how, every, ...known] = process.argv;
@@ -67,9 +67,17 @@ async function openedWithLayer() {
   return { device, layer: await layerOn(device), x: tokensOn(device) };
 }
 
+/** A device, and what loads layers of a model with offload on it. */
+function openedForOffload() {
+  const device = open();
+  const cache = deviceName === "cpu" && mkdtempSync(join(scratch, "cache-"));
+  return { device, load: (offload) => MoeLayer.load(model, { layer: 0, device, cache, offload }) };
+}
+
 /**
  * What runs while calls fail. `prepare` creates what a phase needs. `act` returns its numbers, and adds the tensors that
- * they come from to `left`, in the same order.
+ * they come from to `left`, in the same order. Numbers are the same bits every time, or within `tolerance` of the largest
+ * one.
  */
 const phases = {
   addon: { prepare: () => ({}), act: openAndRead },
@@ -114,15 +122,46 @@ const phases = {
   },
   offload: {
     async prepare() {
-      const device = open();
-      const cache = deviceName === "cpu" && mkdtempSync(join(scratch, "cache-"));
-      const layer = await MoeLayer.load(model, { layer: 0, device, cache, offload: { slots: 1 } });
+      const { device, load } = openedForOffload();
+      const layer = await load({ slots: 1 });
       return { device, layer, x: tokensOn(device, layer.description.hiddenSize) };
     },
     async act({ layer, x, left }) {
       left.push(layer.forward(x));
       layer.offload.prefetch([2]);
       left.push(layer.forward(left[0]));
+      return Promise.all(left.map((y) => y.data()));
+    },
+  },
+  // Layers of one budget, of which one joins and leaves.
+  budget: {
+    async prepare() {
+      const { device, load } = openedForOffload();
+      const budget = new OffloadBudget(device, { slots: 2 });
+      const layers = [await load({ budget }), await load({ budget })];
+      return { device, layers, join: () => load({ budget }), x: tokensOn(device, layers[0].description.hiddenSize) };
+    },
+    async act({ device, layers, join, x, left }) {
+      left.push(layers[0].forward(x));
+      layers[1].offload.prefetch([2]);
+      left.push(layers[1].forward(left[0]));
+      const numbers = await Promise.all(left.map((y) => y.data()));
+      return [...numbers, await outputsOf(await join(), device)];
+    },
+  },
+  // Experts that the CPU computes, beside a layer that loads them.
+  split: {
+    tolerance: 1e-5,
+    async prepare() {
+      const { device, load } = openedForOffload();
+      const budget = new OffloadBudget(device, { slots: 2 });
+      const layers = [await load({ budget, onMiss: "cpu" }), await load({ budget })];
+      return { device, layers, x: tokensOn(device, layers[0].description.hiddenSize) };
+    },
+    async act({ layers, x, left }) {
+      left.push(layers[0].forward(x));
+      left.push(layers[1].forward(x));
+      left.push(layers[0].forward(x));
       return Promise.all(left.map((y) => y.data()));
     },
   },
@@ -217,7 +256,11 @@ async function outcomeOf(work, wanted = expected) {
 }
 
 function same(a, b) {
-  return a.constructor === b.constructor && Buffer.compare(bytes(a), bytes(b)) === 0;
+  if (a.constructor !== b.constructor || a.length !== b.length) return false;
+  const { tolerance } = phase;
+  if (tolerance === undefined) return Buffer.compare(bytes(a), bytes(b)) === 0;
+  const most = tolerance * b.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+  return a.every((value, index) => Math.abs(value - b[index]) <= most);
 }
 
 function bytes(array) {

@@ -295,6 +295,12 @@ Status Uploads::before_work(size_t index) {
   return cuda_status(cudaStreamWaitEvent(state_->work, state_->marks[index], 0), "cudaStreamWaitEvent");
 }
 
+// An error of the copies is that of the work that waits for them too.
+void Uploads::wait() noexcept {
+  cudaSetDevice(state_->device);
+  cudaStreamSynchronize(state_->copies);
+}
+
 struct StageClock::State {
   cudaStream_t stream = nullptr;
   std::array<cudaEvent_t, kMarks> marks{};

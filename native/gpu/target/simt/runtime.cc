@@ -185,6 +185,8 @@ Status Uploads::before_work(size_t index) {
   return {};
 }
 
+void Uploads::wait() noexcept { state_->complete(state_->issued()); }
+
 struct StageClock::State {
   std::array<std::chrono::steady_clock::time_point, kMarks> marks{};
 };
