@@ -1,5 +1,6 @@
 // Plans are pure: every choice can be tested without a GPU.
 #include "gpu/plan/plan.h"
+#include "core/operators/routing_gradients.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -75,6 +76,21 @@ MOE_TEST(grids_are_empty_without_work_and_bounded_with_much) {
 MOE_TEST(router_tiles_are_small_for_few_tokens) {
   MOE_CHECK_EQUAL(plan_router(1, 128, kH100).tile, 0);
   MOE_CHECK_EQUAL(plan_router(4096, 128, kH100).tile, 1);
+}
+
+MOE_TEST(the_splits_of_router_gradients_cover_the_tokens_in_whole_blocks) {
+  for (const int64_t tokens : {0, 1, 64, 65, 4096, 100000}) {
+    for (const int64_t experts : {1, 8, 257}) {
+      for (const int64_t hidden : {1, 4096, 7168}) {
+        const RouterGradientPlan plan = plan_router_gradient(tokens, experts, hidden);
+        MOE_CHECK_EQUAL(plan.tokens_per_split % kGradientBlock, 0);
+        MOE_CHECK(plan.splits * plan.tokens_per_split >= tokens);
+        MOE_CHECK(plan.splits == 1 || (plan.splits - 1) * plan.tokens_per_split < tokens);
+        MOE_CHECK_EQUAL(plan.workspace_bytes == 0, plan.splits == 1);
+        MOE_CHECK(plan.workspace_bytes <= size_t{64} << 20);
+      }
+    }
+  }
 }
 
 MOE_TEST(accesses_are_as_wide_as_everything_is_aligned) {
