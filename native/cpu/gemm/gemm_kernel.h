@@ -36,6 +36,8 @@ struct TileArguments {
   // The first of the cache lines to prefetch during this call, spread over its work, and their number.
   const char* prefetch;
   int64_t prefetch_lines;
+  // The codes that are read after these, if they are read only once. Null: prefetches are listed above.
+  const char* next = nullptr;
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;

@@ -33,9 +33,10 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   }
   constexpr int64_t kLine = 64;
   bytes = (bytes + kLine - 1) / kLine * kLine;
-  for (int code = 0; code < 16; ++code) {
+  const int codes = format.bits <= 6 ? 1 << format.bits : 0;
+  for (int code = 0; code < codes; ++code) {
     table[code] = format.code == CodeType::table ? format.table[code] * static_cast<float>(unit)
-                                                 : static_cast<float>((code ^ 8) - 8);
+                                                 : static_cast<float>((code ^ codes / 2) - codes / 2);
   }
 }
 

@@ -53,7 +53,7 @@ struct PanelScales {
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
   float lowered = 0;             // see lowered_by()
   float code_unit = 1;           // one, in the numbers that kernels read codes as
-  float table[16] = {};          // what codes of four bits are read as
+  float table[64] = {};          // what codes of at most six bits are read as
   int64_t bytes = 0;             // of all levels, in whole cache lines
 
   // Whether a sum of codes alone does not give the result.

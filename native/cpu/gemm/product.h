@@ -106,23 +106,27 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const char* base = weights + panel * layout.panel_bytes();
         const int64_t begin = k == 0 ? 0 : layout.place_of(k);
         // Tiles that share a panel each prefetch a share of the same part of the next panel. A single tile reads its
-        // panels from memory in order, which the hardware prefetcher foresees: more requests would only get in its way,
-        // except with quantised weights, whose scales are a second stream.
-        const int64_t lines =
-            item.tiles > 1 || layout.scales.bytes > 0 ? (layout.place_of(k + k_count) - begin) / 64 : 0;
+        // panels from memory in order: codes prefetch those a little further, and the scales, a second stream, those
+        // of the next panel. Plain weights are a single stream, which the hardware prefetcher foresees: more requests
+        // would only get in its way.
+        const bool shared = item.tiles > 1;
+        const int64_t end = shared ? layout.place_of(k + k_count) : k == 0 ? layout.scales.bytes : begin;
+        const int64_t lines = (end - begin) / 64;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
+          const char* codes = base + layout.place_of(k);
           product.gemm->tile[tile.rows](
               {.first_k = k,
                .k = k_count,
                .x = x_of(tile),
-               .w = base + layout.place_of(k),
+               .w = codes,
                .c = c,
                .accumulate = k > 0,
                .prefetch = base + layout.panel_bytes() + begin + first_line * 64,
                .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
+               .next = shared ? nullptr : codes + layout.panel_bytes(),
                .scales = &layout.scales,
                .panel = base,
                .x_sums = x_sums + t * product.tile_x_sums(),

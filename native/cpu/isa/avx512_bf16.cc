@@ -78,20 +78,42 @@ struct PairsOf : Codes {
   }
 };
 
-// Codes of 4 bits, looked up in both halves of words.
-struct PairTableCodes : TableCodes {
-  explicit PairTableCodes(const PanelScales& scales) : TableCodes(scales) {
-    alignas(32) bf16 halves[16];
-    for (int i = 0; i < 16; ++i) halves[i] = bf16(scales.table[i]);
-    words = _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(halves)));
+// E4M3 numbers times 2^-8, as Vector::load_e4m3 has them: so normal ones get their exponent by an or. Takes more
+// registers than PairsOf<E4M3Codes>, which many rows do not leave.
+struct E4M3PairCodes {
+  static constexpr int bits = 8;
+  static constexpr int chunk = 4;
+  using Bits = Words;
+
+  explicit E4M3PairCodes(const PanelScales&) {}
+  template <int first>
+  void load(const char* unit, Bits (&quads)[kPanelVectors]) const {
+    load_quads(unit + first * kPanelColumns, quads);
   }
-  // The instruction reads five bits; the table is there twice.
+  // Quads have the bytes of k and k + 1 at the same places of both halves.
   template <int k>
-  Words pair(const Bits& codes) const {
-    return {_mm512_permutexvar_epi16(_mm512_srli_epi16(codes.v, plane_bit(bits, k) % 16), words)};
+  Words pair(const Bits& quads) const {
+    constexpr bool upper = k % 4 == 2;
+    const __m512i codes = quads.v;
+    const __m512i top = upper ? codes : _mm512_slli_epi16(codes, 8);
+    const __m512i placed = upper ? _mm512_srli_epi16(codes, 4) : _mm512_slli_epi16(codes, 4);
+    const __m512i normal = _mm512_ternarylogic_epi32(placed, halves(0x07f0), halves(0x3800), 0xea);
+    const __mmask32 subnormal = _mm512_testn_epi16_mask(codes, halves(upper ? 0x7800 : 0x0078));
+    const __m512i index = upper ? _mm512_srli_epi16(codes, 8) : codes;
+    const __m512i magnitude = _mm512_mask_permutexvar_epi16(normal, subnormal, index, subnormals.first);
+    return {_mm512_ternarylogic_epi32(magnitude, top, halves(0x8000), 0xf8)};
   }
 
-  __m512i words;
+ private:
+  static __m512i halves(int bits) { return _mm512_set1_epi16(static_cast<int16_t>(bits)); }
+  static std::array<uint16_t, 32> subnormal_values() {
+    std::array<uint16_t, 32> values;
+    for (int i = 0; i < 32; ++i) values[i] = std::bit_cast<uint16_t>(bf16(static_cast<float>(i % 8) / (1 << 17)));
+    return values;
+  }
+
+  // By their last three bits.
+  const PairTable<5> subnormals{subnormal_values()};
 };
 
 // A row for quantised weights, multiplied in pairs.
@@ -117,14 +139,15 @@ constexpr std::array kPairGemm = {
                             .formats = "bf16",
                             .panels = bf16_panels,
                             .numbers = "exact products, two at a time added to float32 sums"}),
-    coded_pair_kernel<PairsOf<FieldCodes<2>>>("i2_pairs", takes_integers<2>, "i2, u2"),
-    coded_pair_kernel<PairsOf<PlaneCodes<3>>>("i3_pairs", takes_integers<3>, "i3, u3"),
-    coded_pair_kernel<PairTableCodes>("i4_pairs", takes_integers<4>, "i4, u4"),
-    coded_pair_kernel<PairsOf<PlaneCodes<5>>>("i5_pairs", takes_integers<5>, "i5, u5"),
-    coded_pair_kernel<PairsOf<PlaneCodes<6>>>("i6_pairs", takes_integers<6>, "i6, u6"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<2>>>("i2_pairs", takes_integers<2>, "i2, u2"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<3>>>("i3_pairs", takes_integers<3>, "i3, u3"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("i4_pairs", takes_integers<4>, "i4, u4"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<5>>>("i5_pairs", takes_integers<5>, "i5, u5"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<6>>>("i6_pairs", takes_integers<6>, "i6, u6"),
     coded_pair_kernel<PairsOf<ByteCodes>>("i8_pairs", takes_integers<8>, "i8, u8"),
-    coded_pair_kernel<PairsOf<E4M3Codes>>("e4m3_pairs", takes_code<CodeType::e4m3>, "e4m3"),
-    coded_pair_kernel<PairTableCodes>("integer_table_pairs", takes_integer_table, "e2m1, iq4"),
+    coded_pair_kernel<CodesByRows<E4M3PairCodes, PairsOf<E4M3Codes>, 4>>("e4m3_pairs", takes_code<CodeType::e4m3>,
+                                                                         "e4m3"),
+    coded_pair_kernel<LookedUpCodes<PlacedCodes<4>>>("integer_table_pairs", takes_integer_table, "e2m1, iq4"),
 };
 constexpr auto kRows = joined(kExtensionGemm, kPairGemm);
 

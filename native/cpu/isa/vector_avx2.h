@@ -194,6 +194,11 @@ struct ByteTable {
   }
 };
 
+// Whether codes in both halves of words are looked up at once.
+constexpr bool kLooksUpPairs = false;
+template <int bits>
+struct PairTable;
+
 // 16 numbers, looked up by four bits.
 struct Table {
   // Whether looking up is faster than computing integers.

@@ -16,6 +16,9 @@ struct Words {
   Words shifted() const {
     return {n >= 0 ? _mm512_slli_epi32(v, n < 0 ? 0 : n) : _mm512_srli_epi32(v, n < 0 ? -n : 0)};
   }
+  // The bfloat16 numbers in the lower and in the upper halves.
+  Vector even() const;
+  Vector odd() const;
   // Integers of a float's precision, and back.
   static Words integers(Vector values);
   Vector as_float() const;
@@ -27,6 +30,11 @@ struct Words {
   Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
     return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
+  }
+  // Both halves shifted to the right.
+  template <int n>
+  Words halves_shifted() const {
+    return {n == 0 ? v : _mm512_srli_epi16(v, n)};
   }
   // For each byte, which is below 16, that byte of a table.
   Words bytes_of(const uint8_t* table) const {
@@ -112,11 +120,7 @@ struct Vector {
     high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
   }
   // The elements at even and odd k of 16 columns that are stored as pairs.
-  static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
-    const __m512i bits = _mm512_loadu_si512(p);
-    even.v = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-    odd.v = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-  }
+  static void load_pairs(const bf16* p, Vector& even, Vector& odd);
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(f16* p) const {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -167,6 +171,16 @@ struct Vector {
 
 inline Words Words::integers(Vector values) { return {_mm512_cvtps_epi32(values.v)}; }
 inline Vector Words::as_float() const { return {_mm512_cvtepi32_ps(v)}; }
+inline Vector Words::even() const { return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16))}; }
+inline Vector Words::odd() const {
+  return {_mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+
+inline void Vector::load_pairs(const bf16* p, Vector& even, Vector& odd) {
+  const Words pairs{_mm512_loadu_si512(p)};
+  even = pairs.even();
+  odd = pairs.odd();
+}
 
 // 16 numbers, looked up by four bits.
 struct Table {
@@ -179,6 +193,23 @@ struct Table {
   template <int position>
   Vector at(Words words) const {
     return {_mm512_permutexvar_ps(words.shifted<-position>().v, values)};
+  }
+};
+
+// Whether codes in both halves of words are looked up at once.
+constexpr bool kLooksUpPairs = true;
+
+// Half words, looked up by the lowest `bits` bits of both halves of words, at most 6.
+template <int bits>
+struct PairTable {
+  static constexpr int size = bits <= 5 ? 32 : 64;  // repeated as often as fits: the instructions read five bits or six
+  __m512i first, last;
+
+  explicit PairTable(const std::array<uint16_t, size>& values)
+      : first(_mm512_loadu_si512(values.data())), last(_mm512_loadu_si512(values.data() + size - 32)) {}
+  Words at(Words words) const {
+    if constexpr (size == 32) return {_mm512_permutexvar_epi16(words.v, first)};
+    return {_mm512_permutex2var_epi16(first, words.v, last)};
   }
 };
 

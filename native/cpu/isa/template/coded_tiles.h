@@ -17,12 +17,24 @@ struct FloatProducts {
   }
 };
 
+// Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further.
+template <int bits, int first, int end>
+inline void prefetch_part(const char* unit, int64_t ahead) {
+  constexpr int lines = (kUnit / 8 * bits * kPanelColumns + 63) / 64;
+#pragma GCC unroll 8
+  for (int line = lines * first / kUnit; line < lines * end / kUnit; ++line) {
+    __builtin_prefetch(unit + ahead + 64 * line, 0, 2);
+  }
+}
+
 // Elements first .. first + chunk - 1 of a unit.
 template <class Products, class Codes, int rows, int first, int... i>
-inline void multiply_chunk(const Codes& codes, const char* unit, const typename Products::Value* x, Sums<rows>& sums,
-                           std::integer_sequence<int, i...>) {
-  const typename Codes::Bits bits[kPanelVectors] = {codes.template load<first>(unit, 0),
-                                                    codes.template load<first>(unit, 1)};
+[[gnu::always_inline]] inline void multiply_chunk(const Codes& codes, const char* unit, int64_t ahead,
+                                                  const typename Products::Value* x, Sums<rows>& sums,
+                                                  std::integer_sequence<int, i...>) {
+  prefetch_part<Codes::bits, first, first + Codes::chunk>(unit, ahead);
+  typename Codes::Bits bits[kPanelVectors];
+  codes.template load<first>(unit, bits);
   (Products::template multiply<Codes, rows, first + i * Products::group>(
        codes, bits, x + (first + i * Products::group) * rows, sums),
    ...);
@@ -30,26 +42,34 @@ inline void multiply_chunk(const Codes& codes, const char* unit, const typename 
 
 // The same of `side` segments, one after the other.
 template <class Products, class Codes, int rows, int side, int first>
-inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
-                            const typename Products::Value* x, int64_t x_stride, Sums<rows> (&sums)[side]) {
+[[gnu::always_inline]] inline void multiply_chunks(const Codes& codes, const char* unit, int64_t unit_stride,
+                                                   int64_t ahead, const typename Products::Value* x, int64_t x_stride,
+                                                   Sums<rows> (&sums)[side]) {
 #pragma GCC unroll 4
   for (int s = 0; s < side; ++s) {
-    multiply_chunk<Products, Codes, rows, first>(codes, unit + s * unit_stride, x + s * x_stride, sums[s],
+    multiply_chunk<Products, Codes, rows, first>(codes, unit + s * unit_stride, ahead, x + s * x_stride, sums[s],
                                                  std::make_integer_sequence<int, Codes::chunk / Products::group>());
   }
 }
 
 template <class Products, class Codes, int rows, int side, int... chunk>
-inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride, const typename Products::Value* x,
-                          int64_t x_stride, Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
-  (multiply_chunks<Products, Codes, rows, side, chunk * Codes::chunk>(codes, unit, unit_stride, x, x_stride, sums),
+[[gnu::always_inline]] inline void multiply_unit(const Codes& codes, const char* unit, int64_t unit_stride,
+                                                 int64_t ahead, const typename Products::Value* x, int64_t x_stride,
+                                                 Sums<rows> (&sums)[side], std::integer_sequence<int, chunk...>) {
+  (multiply_chunks<Products, Codes, rows, side, chunk * Codes::chunk>(codes, unit, unit_stride, ahead, x, x_stride,
+                                                                      sums),
    ...);
 }
+
+// Bytes between the codes that are read and those that are asked for: far enough for memory to answer, near enough to
+// stay in the second-level cache.
+constexpr int64_t kPrefetchDistance = 8192;
 
 // Where the operands of some segments begin.
 template <class Value>
 struct SegmentOperands {
   const char* codes;
+  int64_t ahead;  // from codes to those to prefetch
   const Value* x;
   const float* scale;
   const float* offset;  // null: none
@@ -75,7 +95,7 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
   const char* unit = from.codes;
   const auto* x = from.x;
   for (int u = 0; u < units; ++u, unit += unit_bytes, x += kUnit * rows) {
-    multiply_unit<Products, Codes, rows, side>(codes, unit, units * unit_bytes, x, segment * rows, sums,
+    multiply_unit<Products, Codes, rows, side>(codes, unit, units * unit_bytes, from.ahead, x, segment * rows, sums,
                                                std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 #pragma GCC unroll 16
@@ -103,6 +123,20 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
 // Segments side by side, so that some eight sums are in the making.
 constexpr int side_by_side(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
 
+// What to prefetch while a stream of codes is read: codes a fixed distance further, and behind the last ones those that
+// follow elsewhere.
+struct CodeStream {
+  CodeStream(const TileArguments& t, int64_t bytes) : jump(t.next == nullptr ? 0 : t.next - (t.w + bytes)) {
+    if (t.next == nullptr) return;
+    distance = kPrefetchDistance;
+    near_end = bytes - kPrefetchDistance;
+  }
+  // From codes `at` bytes after the first.
+  int64_t ahead(int64_t at) const { return at < near_end ? distance : distance + jump; }
+
+  int64_t jump, distance = 0, near_end = 0;
+};
+
 template <class Products, class Codes, int rows>
 void coded_tile(const TileArguments& t) {
   using Value = typename Products::Value;
@@ -114,6 +148,7 @@ void coded_tile(const TileArguments& t) {
   const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
   const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
   const char* prefetch = t.prefetch;
+  const CodeStream stream(t, segments * segment_bytes);
   // Groups have no fewer segments than are summed side by side.
   const int64_t group = t.x_scale_segments;
   alignas(64) SegmentValues scale, offset;
@@ -125,6 +160,7 @@ void coded_tile(const TileArguments& t) {
     const auto from = [&](int s) {
       const int64_t at = done + s;
       return SegmentOperands<Value>{.codes = t.w + at * segment_bytes,
+                                    .ahead = stream.ahead(at * segment_bytes),
                                     .x = static_cast<const Value*>(t.x) + at * segment * rows,
                                     .scale = scale + s * kPanelColumns,
                                     .offset = t.scales->have_offset() ? offset + s * kPanelColumns : nullptr,
@@ -141,9 +177,21 @@ void coded_tile(const TileArguments& t) {
   }
 }
 
+// The class that reads codes for so many rows: Codes, or what CodesByRows says.
+template <class Codes, int rows>
+struct CodesFor {
+  using type = Codes;
+};
+template <class Few, class Many, int few>
+struct CodesByRows;
+template <class Few, class Many, int few, int rows>
+struct CodesFor<CodesByRows<Few, Many, few>, rows> {
+  using type = std::conditional_t<rows <= few, Few, Many>;
+};
+
 template <class Products, class Codes, int... row>
 constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &coded_tile<Products, Codes, row + 1>...};
+  return {nullptr, &coded_tile<Products, typename CodesFor<Codes, row + 1>::type, row + 1>...};
 }
 
 // Indexed by row count, up to kTileRows.

@@ -4,6 +4,13 @@
 // A class of codes reads `chunk` consecutive k of a unit at once, as the Bits of each vector of columns, and takes the
 // values of each k from these.
 
+// Word `index` of each column of a plane.
+template <int index>
+inline void load_plane(const char* plane, Words (&words)[kPanelVectors]) {
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) words[j] = Words::load(plane + 4 * (index * kPanelColumns + j * kWidth));
+}
+
 // Integers that fill the fields of words: codes of 2 or 4 bits.
 template <int bits_>
 struct FieldCodes {
@@ -13,12 +20,14 @@ struct FieldCodes {
 
   explicit FieldCodes(const PanelScales&) {}
   template <int first>
-  Bits load(const char* unit, int j) const {
-    return Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
+  void load(const char* unit, Bits (&words)[kPanelVectors]) const {
+    load_plane<first / chunk>(unit, words);
   }
   template <int k>
+  static constexpr int position = plane_bit(bits, k) % 32;
+  template <int k>
   Vector value(const Bits& words) const {
-    return Vector::field<bits, plane_bit(bits, k) % 32>(words);
+    return Vector::field<bits, position<k>>(words);
   }
 };
 
@@ -30,8 +39,8 @@ struct TableCodes {
 
   explicit TableCodes(const PanelScales& scales) : table(scales.table) {}
   template <int first>
-  Bits load(const char* unit, int j) const {
-    return Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
+  void load(const char* unit, Bits (&words)[kPanelVectors]) const {
+    load_plane<first / chunk>(unit, words);
   }
   template <int k>
   Vector value(const Bits& words) const {
@@ -52,9 +61,11 @@ struct ByteTableCodes {
 
   explicit ByteTableCodes(const PanelScales& scales) : table(scales.table) {}
   template <int first>
-  Bits load(const char* unit, int j) const {
-    const Words words = Words::load(unit + 4 * (first / chunk * kPanelColumns + j * kWidth));
-    return {table.at(words), table.at(words.shifted<-4>())};
+  void load(const char* unit, Bits (&found)[kPanelVectors]) const {
+    Words words[kPanelVectors];
+    load_plane<first / chunk>(unit, words);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) found[j] = {table.at(words[j]), table.at(words[j].template shifted<-4>())};
   }
   template <int k>
   Vector value(const Bits& found) const {
@@ -63,9 +74,6 @@ struct ByteTableCodes {
 
   Bytes table;
 };
-
-using NibbleCodes = std::conditional_t<Table::fast, TableCodes, FieldCodes<4>>;
-using IntegerTableCodes = std::conditional_t<Table::fast, TableCodes, ByteTableCodes<Table::Bytes>>;
 
 // Integers cut into two planes: codes of 3, 5 or 6 bits. A word gets four of them, at the top of its bytes.
 template <int bits_>
@@ -76,7 +84,12 @@ struct PlaneCodes {
 
   explicit PlaneCodes(const PanelScales&) {}
   template <int first>
-  Bits load(const char* unit, int j) const {
+  void load(const char* unit, Bits (&words)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) words[j] = load<first>(unit, j);
+  }
+  template <int first>
+  Words load(const char* unit, int j) const {
     constexpr int upper = upper_bits(bits), lower = bits - upper;
     constexpr int low = plane_bit(lower, first), high = plane_bit(upper, first);
     constexpr uint32_t kUpper = 0x01010101u * (0xff00u >> upper & 0xffu);
@@ -91,10 +104,50 @@ struct PlaneCodes {
     }
   }
   template <int k>
+  static constexpr int position = plane_bit(4, k % 4) + 8 - bits;
+  template <int k>
   Vector value(const Bits& words) const {
-    return Vector::field<bits, plane_bit(4, k % 4) + 8 - bits>(words);
+    return Vector::field<bits, position<k>>(words);
   }
 };
+
+// Codes whose values bfloat16 holds, looked up for two consecutive k at once.
+template <class Codes>
+struct LookedUpCodes : Codes {
+  using typename Codes::Bits;
+  using Table = PairTable<Codes::bits>;
+
+  explicit LookedUpCodes(const PanelScales& scales) : Codes(scales), table(values(scales)) {}
+  // As pairs of bfloat16, of k and k + 1; k is even.
+  template <int k>
+  Words pair(const Bits& words) const {
+    return table.at(words.template halves_shifted<Codes::template position<k>>());
+  }
+  template <int k>
+  Vector value(const Bits& words) const {
+    const auto both = table.at(words.template halves_shifted<Codes::template position<k / 2 * 2>>());
+    return k % 2 == 0 ? both.even() : both.odd();
+  }
+
+ private:
+  static std::array<uint16_t, Table::size> values(const PanelScales& scales) {
+    std::array<uint16_t, Table::size> halves;
+    for (int i = 0; i < Table::size; ++i) {
+      halves[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(scales.table[i % (1 << Codes::bits)]) >> 16);
+    }
+    return halves;
+  }
+
+  Table table;
+};
+
+template <int bits>
+using PlacedCodes = std::conditional_t<upper_bits(bits) == 0, FieldCodes<bits>, PlaneCodes<bits>>;
+template <int bits>
+using IntegerCodes =
+    std::conditional_t<bits == 4 && Table::fast, TableCodes,
+                       std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PlacedCodes<bits>>>;
+using IntegerTableCodes = std::conditional_t<Table::fast, TableCodes, ByteTableCodes<Table::Bytes>>;
 
 // Codes of a byte each.
 template <Vector (*load_values)(const char*)>
@@ -105,8 +158,9 @@ struct WholeCodes {
 
   explicit WholeCodes(const PanelScales&) {}
   template <int first>
-  Bits load(const char* unit, int j) const {
-    return unit + j * kWidth;
+  void load(const char* unit, Bits (&bytes)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) bytes[j] = unit + j * kWidth;
   }
   template <int k>
   Vector value(const Bits& bytes) const {

@@ -43,8 +43,8 @@ struct PlaneQuads : PlaneCodes<bits_> {
     constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      const Words words = PlaneCodes<bits_>::template load<4 * quad>(unit, j);
-      w[j] = words.template shifted<bits - 8>().masked_and_flipped(mask, 0x01010101u * bias);
+      w[j] = PlaneCodes<bits_>::template load<4 * quad>(unit, j).template shifted<bits - 8>().masked_and_flipped(
+          mask, 0x01010101u * bias);
     }
   }
 };
@@ -103,7 +103,8 @@ inline void clear(IntegerSums<rows>& sums) {
 }
 
 template <class Products, class Quads, int rows, int quad>
-inline void multiply_quad(const Quads& codes, const char* unit, const char* x, IntegerSums<rows>& sums) {
+inline void multiply_quad(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums) {
+  prefetch_part<Quads::bits, 4 * quad, 4 * quad + 4>(unit, ahead);
   Words w[kPanelVectors];
   codes.template load<quad>(unit, w);
   auto& chain = sums[quad % integer_chains(rows)];
@@ -120,12 +121,13 @@ inline void multiply_quad(const Quads& codes, const char* unit, const char* x, I
 }
 
 template <class Products, class Quads, int rows>
-inline void multiply_quads(const Quads& codes, const char* unit, const char* x, IntegerSums<rows>& sums) {
+inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, const char* x,
+                           IntegerSums<rows>& sums) {
   static_assert(kUnit == 16);
-  multiply_quad<Products, Quads, rows, 0>(codes, unit, x, sums);
-  multiply_quad<Products, Quads, rows, 1>(codes, unit, x, sums);
-  multiply_quad<Products, Quads, rows, 2>(codes, unit, x, sums);
-  multiply_quad<Products, Quads, rows, 3>(codes, unit, x, sums);
+  multiply_quad<Products, Quads, rows, 0>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, rows, 1>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, rows, 2>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, rows, 3>(codes, unit, ahead, x, sums);
 }
 
 // Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
@@ -162,6 +164,7 @@ void integer_tile(const TileArguments& t) {
   const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
   const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
   const char* prefetch = t.prefetch;
+  const CodeStream stream(t, segments * (segment / kUnit) * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   alignas(64) SegmentValues scale, offset;
@@ -175,8 +178,9 @@ void integer_tile(const TileArguments& t) {
     const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
     load_scales(*t.scales, t.panel, first + done, count, scale, offset);
     for (int s = 0; s < count; ++s) {
+      const int64_t ahead = stream.ahead(unit - t.w);
       for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, x += kUnit * rows) {
-        multiply_quads<Products, Quads, rows>(codes, unit, x, sums);
+        multiply_quads<Products, Quads, rows>(codes, unit, ahead, x, sums);
       }
       const int64_t end = done + s + 1;
       if (--left > 0 && end < segments) continue;
