@@ -21,61 +21,56 @@ inline Vector load_scale(const char* p, bool upper) {
   }
 }
 
-template <ScaleType type>
+// Each segment's values of a level; `times` those that are there, if so.
+template <ScaleType type, bool times>
 inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
   constexpr int64_t bytes = scale_bytes(type);
   const auto [group, passed] = std::lldiv(segment, level.segments);
-  const char* p = panel + level.at + group * kPanelColumns * bytes;
-  int64_t left = level.segments - passed;
-  for (int i = 0; i < count; ++i, --left) {
-    if (left == 0) {
-      p += kPanelColumns * bytes;
-      left = level.segments;
-    }
+  const char* first = panel + level.at + group * kPanelColumns * bytes;
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      load_scale<type>(p + j * kWidth * bytes, level.upper).store(values + i * kPanelColumns + j * kWidth);
+  for (int j = 0; j < kPanelVectors; ++j) {
+    const char* p = first + j * kWidth * bytes;
+    float* place = values + j * kWidth;
+    int64_t left = level.segments - passed;
+    Vector value = load_scale<type>(p, level.upper);
+    for (int i = 0; i < count; ++i, --left, place += kPanelColumns) {
+      if (left == 0) {
+        p += kPanelColumns * bytes;
+        left = level.segments;
+        value = load_scale<type>(p, level.upper);
+      }
+      (times ? value * Vector::load(place) : value).store(place);
     }
   }
 }
 
+template <bool times = false>
 void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
   switch (level.type) {
-    case ScaleType::f32: return load_values<ScaleType::f32>(level, panel, segment, count, values);
-    case ScaleType::f16: return load_values<ScaleType::f16>(level, panel, segment, count, values);
-    case ScaleType::bf16: return load_values<ScaleType::bf16>(level, panel, segment, count, values);
-    case ScaleType::e4m3: return load_values<ScaleType::e4m3>(level, panel, segment, count, values);
-    case ScaleType::e8m0: return load_values<ScaleType::e8m0>(level, panel, segment, count, values);
-    case ScaleType::u4: return load_values<ScaleType::u4>(level, panel, segment, count, values);
-    case ScaleType::u6: return load_values<ScaleType::u6>(level, panel, segment, count, values);
-    case ScaleType::i8: return load_values<ScaleType::i8>(level, panel, segment, count, values);
+    case ScaleType::f32: return load_values<ScaleType::f32, times>(level, panel, segment, count, values);
+    case ScaleType::f16: return load_values<ScaleType::f16, times>(level, panel, segment, count, values);
+    case ScaleType::bf16: return load_values<ScaleType::bf16, times>(level, panel, segment, count, values);
+    case ScaleType::e4m3: return load_values<ScaleType::e4m3, times>(level, panel, segment, count, values);
+    case ScaleType::e8m0: return load_values<ScaleType::e8m0, times>(level, panel, segment, count, values);
+    case ScaleType::u4: return load_values<ScaleType::u4, times>(level, panel, segment, count, values);
+    case ScaleType::u6: return load_values<ScaleType::u6, times>(level, panel, segment, count, values);
+    case ScaleType::i8: return load_values<ScaleType::i8, times>(level, panel, segment, count, values);
   }
-}
-
-inline void multiply_values(float* values, const float* by, int count) {
-  for (int i = 0; i < count; i += kWidth) (Vector::load(values + i) * Vector::load(by + i)).store(values + i);
 }
 
 // For `count` segments from `segment` on: what multiplies sums of codes and, if the format has an offset, sums of x.
 inline void load_scales(const PanelScales& scales, const char* panel, int64_t segment, int count, float* scale,
                         float* offset) {
   const int size = count * kPanelColumns;
-  alignas(64) SegmentValues other;
   load_level(scales.scales, panel, segment, count, scale);
-  if (!scales.super_scales.absent()) {
-    load_level(scales.super_scales, panel, segment, count, other);
-    multiply_values(scale, other, size);
-  }
+  if (!scales.super_scales.absent()) load_level<true>(scales.super_scales, panel, segment, count, scale);
   if (scales.have_offset()) {
     const Vector lowered = Vector::broadcast(scales.lowered);
     if (scales.zeros.absent()) {
       for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
     } else {
       load_level(scales.zeros, panel, segment, count, offset);
-      if (!scales.super_zeros.absent()) {
-        load_level(scales.super_zeros, panel, segment, count, other);
-        multiply_values(offset, other, size);
-      }
+      if (!scales.super_zeros.absent()) load_level<true>(scales.super_zeros, panel, segment, count, offset);
       for (int i = 0; i < size; i += kWidth) {
         const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
         (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
