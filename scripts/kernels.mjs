@@ -124,7 +124,7 @@ function occupancy(limits, threads, registers, shared) {
   return { blocks, occupancy: (blocks * warps) / limits.warps };
 }
 
-/** Dynamic shared memory of the GEMM kernels, by family and tile, as the plans compute it. */
+/** Dynamic shared memory of the GEMM kernels, by family, codes and tile, as the plans compute it. */
 function readDynamicShared() {
   const program = join(work, "shared");
   writeFileSync(
@@ -136,9 +136,10 @@ int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
     const std::string name = kernel->name;
     const std::string family = name.substr(0, name.starts_with("mma_quantized") ? 13 : 3);
+    const char* codes = kernel->takes_codes() ? " int8" : "";
     for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
       const size_t bytes = kernel->shared_bytes(kernel->tiles[tile], *kernel->formats.example);
-      printf("%s %zu\\t%zu\\n", family.c_str(), tile, bytes);
+      printf("%s%s %zu\\t%zu\\n", family.c_str(), codes, tile, bytes);
     }
   }
 }
@@ -161,13 +162,16 @@ function readable(symbol) {
   return (
     full
       .match(/(\w+_kernel(<.*>)?)\(/)?.[1]
+      .replaceAll("signed char", "int8")
       .replaceAll(/\(int\)|moe::(cuda::|gpu::)?|\(anonymous namespace\)::/g, "") ?? full
   );
 }
 
-/** Family and tile index of a GEMM kernel, as in readDynamicShared(). */
+/** Family, codes and tile index of a GEMM kernel, as in readDynamicShared(). */
 function tileOf(kernel) {
-  return kernel.replace(/^gemm_(\w+)_kernel<.*, (\d+)>$/, "$1 $2");
+  return kernel.replace(/^gemm_(\w+)_kernel<(int8)?.*, (\d+)>$/, (_, family, codes, tile) =>
+    [family, codes, tile].filter((part) => part !== undefined).join(" "),
+  );
 }
 
 function print(rows) {

@@ -198,6 +198,7 @@ const formats = [
   "i8_channel_f32",
   "i4_g32_bf16",
   "u4_g16_f32",
+  "u8_g128_f16",
   "i3_g16_f32",
   "q4_k",
   "mxfp4",

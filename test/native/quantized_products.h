@@ -18,11 +18,16 @@ namespace moe::test {
 class QuantizedProduct {
  public:
   QuantizedProduct(Backend& backend, const WeightFormat& format, int64_t outputs, int64_t columns,
-                   Activation activation)
+                   Activation activation, TokenFormat tokens = TokenFormat::none)
       : backend_(backend), outputs_(outputs), columns_(columns), gated_(is_gated(activation)) {
     const int64_t rows = gated_ ? 2 * outputs : outputs;
-    const ExpertProduct product{
-        .experts = kExperts, .rows = rows, .columns = columns, .format = &format, .activation = activation};
+    const ExpertProduct product{.experts = kExperts,
+                                .rows = rows,
+                                .columns = columns,
+                                .format = &format,
+                                .activation = activation,
+                                .tokens = tokens};
+    scheme_ = product.token_scheme();
     MOE_CHECK(backend.packed_experts(product, &packed_).ok());
     for (int64_t expert = 0; expert < kExperts; ++expert) {
       const WeightView weight = draw(format);
@@ -63,7 +68,8 @@ class QuantizedProduct {
   }
 
   // The same in float64; the only gated activation is swiglu, the only other one none.
-  std::vector<double> expected(const std::vector<float>& x, const int (&counts)[2]) const {
+  std::vector<double> expected(const std::vector<float>& tokens, const int (&counts)[2]) const {
+    const std::vector<double> x = rounded(tokens);
     std::vector<double> y;
     for (int64_t row = 0; row < counts[0] + counts[1]; ++row) {
       const size_t first = (row < counts[0] ? 0 : 1) * (gated_ ? 2 : 1);
@@ -78,7 +84,26 @@ class QuantizedProduct {
  private:
   static constexpr int64_t kExperts = 2;
 
-  double dot(const RandomWeight& weight, int64_t output, const std::vector<float>& x, int64_t row) const {
+  // Rows of tokens as the product rounds them.
+  std::vector<double> rounded(const std::vector<float>& tokens) const {
+    std::vector<double> x(tokens.begin(), tokens.end());
+    const int64_t width = scheme_.columns == 0 ? columns_ : scheme_.columns;
+    for (int64_t first = 0; scheme_.coded() && first < static_cast<int64_t>(x.size());) {
+      const int64_t last = first + std::min(width, columns_ - first % columns_);
+      uint32_t largest = 0;
+      for (int64_t i = first; i < last; ++i) {
+        largest = std::max(largest, magnitude_bits(tokens[static_cast<size_t>(i)]));
+      }
+      const float scale = token_scale(scheme_.format, largest);
+      for (; first < last; ++first) {
+        const auto i = static_cast<size_t>(first);
+        x[i] = static_cast<double>(token_code(scheme_.format, tokens[i], scale)) * scale;
+      }
+    }
+    return x;
+  }
+
+  double dot(const RandomWeight& weight, int64_t output, const std::vector<double>& x, int64_t row) const {
     double sum = 0;
     for (int64_t k = 0; k < columns_; ++k) {
       sum += static_cast<double>(weight.at(output, k)) * x[static_cast<size_t>(row * columns_ + k)];
@@ -102,6 +127,7 @@ class QuantizedProduct {
   Backend& backend_;
   int64_t outputs_, columns_;
   bool gated_;
+  TokenScheme scheme_;
   Random random_{7};
   std::deque<RandomWeight> weights_;
   std::deque<DeviceMemory> memory_;
@@ -118,13 +144,14 @@ inline std::vector<float> random_tokens(Random& random, int64_t count) {
 // Products with tokens of every dtype are within `tolerance` of the largest output. A row alone has the bits that it
 // has among others, and so has every height of tiles: few, some and many rows for each expert.
 inline void check_products(Backend& backend, const WeightFormat& format, int64_t outputs, int64_t columns,
-                           Activation activation, std::vector<int> rows_of_expert, double tolerance) {
-  QuantizedProduct product(backend, format, outputs, columns, activation);
+                           Activation activation, std::vector<int> rows_of_expert, double tolerance,
+                           TokenFormat tokens = TokenFormat::none) {
+  QuantizedProduct product(backend, format, outputs, columns, activation, tokens);
   Random random(11);
   const std::vector<float> x = random_tokens(random, 2 * rows_of_expert.front() * columns);
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
     const std::string name = std::string(format.name) + " x " + info(dtype).name + ", " + std::to_string(outputs) +
-                             " x " + std::to_string(columns) + ": ";
+                             " x " + std::to_string(columns) + ", " + std::string(name_of(tokens)) + ": ";
     std::vector<float> most;
     for (const int rows : rows_of_expert) {
       const int counts[2] = {rows, rows};

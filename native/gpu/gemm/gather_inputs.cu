@@ -1,5 +1,7 @@
 #include "gpu/gemm/gather_inputs.cuh"
 
+#include <type_traits>
+
 #include <ptx/launch.cuh>
 
 #include "gpu/plan/plan.h"
@@ -11,7 +13,7 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Columns that a block gathers of each row.
+// Columns that a block gathers of each row, if it does not round them.
 constexpr int kBlockColumns = 256;
 
 struct Arguments {
@@ -20,75 +22,134 @@ struct Arguments {
   const float* scales;  // null: 1 each
   const int* orders;    // null: each its own
   const TileMapHeader* map;
+  unsigned tile_rows;
   int columns;
   void* rows;
-  int64_t pitch;
+  int64_t count, pitch;
   int* places;
   TokenScheme tokens;
   float* factors;
   const float* weights;
 };
 
-// Columns begin .. end - 1 of a row as codes with one scale, times the scale if `scaled`. Returns the scale. All lanes
-// of a warp take part.
-template <class To, class Value>
-__device__ float round_group(TokenFormat format, int begin, int end, bool scaled, To* to, Value&& value) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  uint32_t largest = 0;
-  // Unrolled, these loops would spill what outlives a division's call.
-#pragma unroll 1
-  for (int k = begin + lane; k < end; k += 32) largest = Max()(largest, magnitude_bits(value(k)));
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    largest = Max()(largest, __shfl_xor_sync(kAllLanes, largest, distance));
-  }
-  const float scale = token_scale(format, largest);
-  const float factor = scaled ? scale : 1.0f;
-#pragma unroll 1
-  for (int k = begin + lane; k < end; k += 32) to[k] = from_float<To>(token_code(format, value(k), scale) * factor);
-  return scale;
-}
+// One row of x as its product wants it, before it is rounded.
+template <class From>
+struct SourceRow {
+  const Arguments& a;
+  int64_t row, token;  // token < 0: there is none
+  const From* x;
+  int64_t place;  // of the expert's order and scales
 
-// One warp per row, and blocks side by side along a row unless all of it has one scale.
+  __device__ SourceRow(const Arguments& arguments, const RowTile& tile, int r)
+      : a(arguments), row(tile.first_row + r), place(static_cast<int64_t>(tile.expert) * arguments.columns) {
+    const GemmInput& source = a.source;
+    token = source.token_of_row == nullptr ? row
+                                           : checked_id(source.token_of_row[row], source.rows, row, source.token_error);
+    x = static_cast<const From*>(source.x) + token * a.source_pitch;
+  }
+  __device__ float at(int k) const {
+    const float element = to_float(x[a.orders == nullptr ? k : a.orders[place + k]]);
+    return a.scales == nullptr ? element : element * a.scales[place + k];
+  }
+  __device__ void note_place() const {
+    if (a.places != nullptr) a.places[row] = token < 0 ? -1 : static_cast<int>(row);
+  }
+};
+
+// One warp per row, and blocks side by side along a row.
 template <class From, class To>
 MOE_KERNEL(gather_inputs_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  const int width = a.tokens.scales_rows() ? a.columns : kBlockColumns;
-  const int first = static_cast<int>(blockIdx.y) * width;
-  const int end = a.columns < first + width ? a.columns : first + width;
+  const int first = static_cast<int>(blockIdx.y) * kBlockColumns;
+  const int end = a.columns < first + kBlockColumns ? a.columns : first + kBlockColumns;
   for (int index = static_cast<int>(blockIdx.x); index < a.map->count; index += static_cast<int>(gridDim.x)) {
     const RowTile tile = load_row_tile(a.map, index);
     if (tile.expert < 0) continue;
-    const int64_t place = static_cast<int64_t>(tile.expert) * a.columns;
-    const int* order = a.orders == nullptr ? nullptr : a.orders + place;
-    const float* scale = a.scales == nullptr ? nullptr : a.scales + place;
     for (int r = warp; r < tile.rows; r += gpu::kRowThreads / 32) {
-      const int64_t row = tile.first_row + r;
-      const int64_t token = a.source.token_of_row == nullptr
-                                ? row
-                                : checked_id(a.source.token_of_row[row], a.source.rows, row, a.source.token_error);
-      if (a.places != nullptr && lane == 0 && blockIdx.y == 0) a.places[row] = token < 0 ? -1 : static_cast<int>(row);
-      if (token < 0) continue;
-      const From* from = static_cast<const From*>(a.source.x) + token * a.source_pitch;
-      To* to = static_cast<To*>(a.rows) + row * a.pitch;
-      const auto value = [&](int k) {
-        const float element = to_float(from[order == nullptr ? k : order[k]]);
-        return scale == nullptr ? element : element * scale[k];
-      };
-      if (a.tokens.scales_rows()) {
-        const float row_scale = round_group(a.tokens.format, first, end, false, to, value);
-        if (lane == 0) a.factors[row] = a.weights == nullptr ? row_scale : row_scale * a.weights[row];
-      } else if (a.tokens.coded()) {
-        for (int group = first; group < end; group += a.tokens.columns) {
-          const int group_end = end < group + a.tokens.columns ? end : group + a.tokens.columns;
-          round_group(a.tokens.format, group, group_end, true, to, value);
-        }
-      } else {
+      const SourceRow<From> source(a, tile, r);
+      if (lane == 0 && blockIdx.y == 0) source.note_place();
+      if (source.token < 0) continue;
+      To* to = static_cast<To*>(a.rows) + source.row * a.pitch;
 #pragma unroll 4
-        for (int k = first + lane; k < end; k += 32) to[k] = from_float<To>(value(k));
-      }
+      for (int k = first + lane; k < end; k += 32) to[k] = from_float<To>(source.at(k));
     }
   }
+}
+
+// Codes as numbers of a type, or integers as bytes.
+template <class To>
+struct CodeElement {
+  // Where column k stands.
+  __device__ static int place(int k) { return k; }
+  // Where `columns` end, with padding.
+  __device__ static int padded(int columns) { return columns; }
+  __device__ static To of(float code) { return from_float<To>(code); }
+};
+template <>
+struct CodeElement<int8_t> {
+  // Columns 2t, 2t + 8, 2t + 1 and 2t + 9 of every 16 are those of part t of two chunks of packed codes.
+  __device__ static int place(int k) { return (k & ~15) | (k & 7) << 1 | (k >> 3 & 1); }
+  __device__ static int padded(int columns) { return (columns + 15) & ~15; }
+  __device__ static int8_t of(float code) { return static_cast<int8_t>(code); }
+};
+
+// Columns begin .. end - 1 of a row as codes with one scale, which is returned: by a warp, or by a block of so many
+// threads.
+template <int kThreads, class From, class To>
+__device__ __forceinline__ float round_columns(TokenFormat format, const SourceRow<From>& source, int begin, int end,
+                                               To* to) {
+  const int thread = static_cast<int>(threadIdx.x) % kThreads;
+  uint32_t largest = 0;
+  // Unrolled, these loops would spill what outlives a division's call.
+#pragma unroll 1
+  for (int k = begin + thread; k < end; k += kThreads) largest = Max()(largest, magnitude_bits(source.at(k)));
+  if constexpr (kThreads == 32) {
+    largest = warp_reduce(largest, Max());
+  } else {
+    largest = block_reduce(largest, Max());
+  }
+  const float scale = token_scale(format, largest);
+  const int padding = end + thread;
+  if (padding < CodeElement<To>::padded(end)) to[CodeElement<To>::place(padding)] = CodeElement<To>::of(0.0f);
+#pragma unroll 1
+  for (int k = begin + thread; k < end; k += kThreads) {
+    to[CodeElement<To>::place(k)] = CodeElement<To>::of(token_code(format, source.at(k), scale));
+  }
+  return scale;
+}
+
+// Calls use(row, where it goes) for each of this block's rows. Nothing of a tile is in registers meanwhile.
+template <class From, class To, class Use>
+__device__ __forceinline__ void for_each_row(const Arguments& a, Use&& use) {
+  for (unsigned item = blockIdx.x; item < static_cast<unsigned>(a.map->count) * a.tile_rows; item += gridDim.x) {
+    const RowTile tile = load_row_tile(a.map, static_cast<int>(item / a.tile_rows));
+    const int r = static_cast<int>(item % a.tile_rows);
+    if (tile.expert < 0 || r >= tile.rows) continue;
+    const SourceRow<From> source(a, tile, r);
+    if (threadIdx.x == 0) source.note_place();
+    if (source.token >= 0) use(source, static_cast<To*>(a.rows) + source.row * a.pitch);
+  }
+}
+
+template <class From, class To>
+MOE_KERNEL(round_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+  for_each_row<From, To>(a, [&](const SourceRow<From>& source, To* to) {
+    const float scale = round_columns<gpu::kRowThreads>(a.tokens.format, source, 0, a.columns, to);
+    if (threadIdx.x == 0) a.factors[source.row] = a.weights == nullptr ? scale : scale * a.weights[source.row];
+  });
+}
+
+// One warp per group of columns.
+template <class From, class To>
+MOE_KERNEL(round_groups_kernel, (gpu::kRowThreads), const Arguments a) {
+  for_each_row<From, To>(a, [&](const SourceRow<From>& source, To* to) {
+    const int width = a.tokens.columns, warp = static_cast<int>(threadIdx.x / 32);
+    for (int group = warp; group * width < a.columns; group += gpu::kRowThreads / 32) {
+      const int begin = group * width, end = a.columns < begin + width ? a.columns : begin + width;
+      const float scale = round_columns<32>(a.tokens.format, source, begin, end, to);
+      if (threadIdx.x % 32 == 0) a.factors[group * a.count + source.row] = scale;
+    }
+  });
 }
 
 }  // namespace
@@ -96,27 +157,39 @@ MOE_KERNEL(gather_inputs_kernel, (gpu::kRowThreads), const Arguments a) {
 Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts& weight, const gpu::GemmPlan& plan,
                             const void* map, const gpu::DeviceTraits& traits, Stream stream) {
   const int64_t columns = weight.weights().columns;
-  const bool whole_rows = weight.inputs().tokens().scales_rows();
-  if (plan.max_row_tiles == 0 || (columns == 0 && !whole_rows)) return {};
+  const TokenScheme& tokens = weight.inputs().tokens();
+  if (plan.max_row_tiles == 0 || (columns == 0 && !tokens.scales_rows())) return {};
   const Arguments arguments{.source = gathered.source,
                             .source_pitch = gathered.pitch,
                             .scales = weight.inputs().scales(),
                             .orders = weight.inputs().orders(),
                             .map = static_cast<const TileMapHeader*>(map),
+                            .tile_rows = static_cast<unsigned>(plan.tile.rows),
                             .columns = static_cast<int>(columns),
                             .rows = gathered.rows,
+                            .count = gathered.count,
                             .pitch = plan.x_pitch,
                             .places = gathered.places,
-                            .tokens = weight.inputs().tokens(),
+                            .tokens = tokens,
                             .factors = gathered.factors,
                             .weights = gathered.weights};
-  const auto across = static_cast<unsigned>(whole_rows ? 1 : gpu::ceil_div(columns, kBlockColumns));
-  const dim3 grid(gpu::capped_grid(plan.max_row_tiles, 16, traits), across);
+  const dim3 block(gpu::kRowThreads);
+  const dim3 grid(gpu::capped_grid(plan.max_row_tiles, 16, traits),
+                  static_cast<unsigned>(gpu::ceil_div(columns, kBlockColumns)));
+  const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;
+    if (plan.x_dtype() == DType::u8) {
+      return launch("round_rows", round_rows_kernel<From, int8_t>, grid_of_rows, block, 0, stream, arguments);
+    }
     return gpu::dispatch_float(plan.x_dtype(), [&](auto to) {
-      return launch("gather_inputs", gather_inputs_kernel<From, typename decltype(to)::type>, grid,
-                    dim3(gpu::kRowThreads), 0, stream, arguments);
+      using To = typename decltype(to)::type;
+      if (!tokens.coded()) {
+        return launch("gather_inputs", gather_inputs_kernel<From, To>, grid, block, 0, stream, arguments);
+      }
+      return tokens.scales_rows()
+                 ? launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments)
+                 : launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
     });
   });
 }

@@ -12,10 +12,12 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 // The left operand: all rows of x, or those that token_of_row names.
 struct GemmInput {
-  const void* x;  // [rows, pitch] of the plan's x_dtype
+  const void* x;  // [rows, pitch] of the plan's x_dtype; bytes are codes as launch_gather_inputs writes them
   int64_t rows;
   const int* token_of_row = nullptr;  // [R]; null: row r of the product is row r of x
   IdError* token_error = nullptr;
+  // [groups][rows]: multiply codes of x, in the groups of columns of the weights' scales. Null: nothing does.
+  const float* scales = nullptr;
 };
 
 struct GemmArguments {

@@ -45,9 +45,9 @@ Status run(Context& context, const GroupedGemm& p) {
   MOE_TRY(gpu::check_rows("groupedGemm: y", rows));
   const gpu::InputUse inputs = packed.inputs().use();
   const bool gathers = inputs != gpu::InputUse::as_they_are;
-  const DType tokens = gpu::as_read(inputs, p.x.dtype);
+  const TokenScheme& scheme = packed.inputs().tokens();
   gpu::GemmPlan plan;
-  MOE_TRY(gpu::plan_gemm({.x = tokens,
+  MOE_TRY(gpu::plan_gemm({.x = gpu::as_read(inputs, scheme, p.x.dtype),
                           .format = product.format,
                           .rows = rows,
                           .experts = product.experts,
@@ -82,25 +82,22 @@ Status run(Context& context, const GroupedGemm& p) {
   if (gathers) {
     MOE_TRY(gathered.reserve(static_cast<size_t>(rows * plan.x_pitch) * info(plan.x_dtype()).bytes));
     if (input.token_of_row != nullptr) MOE_TRY(places.reserve(static_cast<size_t>(rows) * sizeof(int)));
-    if (inputs == gpu::InputUse::coded) MOE_TRY(factors.reserve(static_cast<size_t>(rows) * sizeof(float)));
+    MOE_TRY(factors.reserve(static_cast<size_t>(rows * scheme.scales_of(product.columns)) * sizeof(float)));
     int* place_of_row = reinterpret_cast<int*>(places.at(0));
     MOE_TRY(launch_gather_inputs({.source = input,
                                   .dtype = p.x.dtype,
                                   .pitch = p.x.shape[1],
                                   .rows = gathered.at(0),
+                                  .count = rows,
                                   .places = place_of_row,
                                   .factors = reinterpret_cast<float*>(factors.at(0))},
                                  packed, plan, map.at(0), traits, stream));
     input = {.x = gathered.at(0), .rows = rows, .token_of_row = place_of_row, .token_error = input.token_error};
   }
-  return launch_grouped_gemm({.input = input,
-                              .weight = packed,
-                              .bias = p.bias,
-                              .result = {.y = p.y.data,
-                                         .dtype = p.y.dtype,
-                                         .pitch = p.y.shape[1],
-                                         .weight_of_row = reinterpret_cast<const float*>(factors.at(0))}},
-                             plan, map.at(0), stream);
+  GemmResult result{.y = p.y.data, .dtype = p.y.dtype, .pitch = p.y.shape[1]};
+  set_factors(scheme, reinterpret_cast<const float*>(factors.at(0)), &input, &result);
+  return launch_grouped_gemm({.input = input, .weight = packed, .bias = p.bias, .result = result}, plan, map.at(0),
+                             stream);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

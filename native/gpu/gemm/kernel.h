@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/dtype.h"
+#include "core/formats/token_format.h"
 #include "core/formats/weight_format.h"
 #include "gpu/gemm/weight_layout.h"
 #include "gpu/runtime/device_traits.h"
@@ -50,10 +51,23 @@ inline constexpr WeightFormats kOnly{
     .example = &kFormat,
 };
 
+// Rows of x as a product has them: tokens of a dtype; or codes, and the dtype that kernels of other tokens take them
+// in.
+struct RowKind {
+  constexpr RowKind(DType tokens, TokenScheme rounded = {}) : dtype(tokens), codes(rounded) {}
+  bool operator==(const RowKind&) const = default;
+
+  DType dtype;
+  TokenScheme codes;
+};
+
 struct GemmKernel {
   const char* name;
-  std::span<const DType> tokens;  // accepted dtypes
-  DType x;                        // what they are stored as, without loss, before they are multiplied
+  std::span<const DType> tokens = {};     // accepted dtypes,
+  TokenFormat codes = TokenFormat::none;  // or the only codes that it accepts
+  // The weights with which it takes codes whose scales are for groups of columns; null: none.
+  bool (*takes_x_scales)(const WeightFormat& format) = nullptr;
+  DType x;  // what they are stored as, without loss, before they are multiplied; u8: a byte for each code
   WeightFormats formats;
   const char* numbers;          // in words, how exact its results are
   bool rounds_to_tf32 = false;  // only if the caller allows it
@@ -62,6 +76,8 @@ struct GemmKernel {
   std::span<const GemmTile> tiles;  // lowest first
   size_t (*shared_bytes)(const GemmTile& tile, const WeightFormat& format);
   GemmPlan (*plan)(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits);
+
+  constexpr bool takes_codes() const { return codes != TokenFormat::none; }
 };
 
 }  // namespace moe::gpu

@@ -10,8 +10,11 @@ namespace {
 constexpr const GemmKernel* kKernels[] = {MOE_GEMM_KERNELS(MOE_ROW)};
 #undef MOE_ROW
 
-bool takes(const GemmKernel& kernel, DType tokens) {
-  return std::find(kernel.tokens.begin(), kernel.tokens.end(), tokens) != kernel.tokens.end();
+bool takes(const GemmKernel& kernel, const RowKind& rows, const WeightFormat& format) {
+  const bool in_groups = rows.codes.coded() && !rows.codes.scales_rows();
+  if (in_groups && (kernel.takes_x_scales == nullptr || !kernel.takes_x_scales(format))) return false;
+  if (kernel.takes_codes()) return kernel.codes == rows.codes.format;
+  return std::find(kernel.tokens.begin(), kernel.tokens.end(), rows.dtype) != kernel.tokens.end();
 }
 
 // The first row of the table for which fits(row) is true.
@@ -34,13 +37,24 @@ std::string words(const ComputeCapabilities& runs_on) {
   return runs_on.last == runs_on.first ? first : first + " to " + version(runs_on.last);
 }
 
-// The token dtypes for which this kernel is chosen, with weights of the format that stands for all that it reads.
+std::string names_of_tokens(const GemmKernel& kernel) {
+  if (kernel.takes_codes()) return std::string(name_of(kernel.codes)) + " codes";
+  std::string names;
+  for (const DType dtype : kernel.tokens) append(names, info(dtype).name);
+  return names;
+}
+
+// The tokens for which this kernel is chosen, with weights of the format that stands for all that it reads.
 std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
+  const auto choose = [&](const RowKind& rows, bool tf32) {
+    return choose_gemm_kernel({.tokens = rows, .format = kernel.formats.example, .tf32 = tf32}, traits);
+  };
+  if (kernel.takes_codes()) {
+    return choose({DType::bf16, {.format = kernel.codes}}, false) == &kernel ? names_of_tokens(kernel) : "";
+  }
   std::string chosen;
   for (const DType tokens : kernel.tokens) {
-    const auto choice = [&](bool tf32) {
-      return choose_gemm_kernel({.tokens = tokens, .format = kernel.formats.example, .tf32 = tf32}, traits);
-    };
+    const auto choice = [&](bool tf32) { return choose(tokens, tf32); };
     if (choice(false) == &kernel) {
       append(chosen, info(tokens).name);
     } else if (choice(true) == &kernel) {
@@ -55,13 +69,14 @@ std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
 std::span<const GemmKernel* const> gemm_kernels() { return kKernels; }
 
 const GemmKernel* best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits) {
-  return first_row(format, traits, [](const GemmKernel&) { return true; });
+  return first_row(format, traits, [](const GemmKernel& kernel) { return !kernel.takes_codes(); });
 }
 
 const GemmKernel* choose_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits) {
   const GemmKernel* best = best_gemm_kernel(*choice.format, traits);
   return first_row(*choice.format, traits, [&](const GemmKernel& kernel) {
-    return kernel.layout == best->layout && takes(kernel, choice.tokens) && (choice.tf32 || !kernel.rounds_to_tf32);
+    return kernel.layout == best->layout && takes(kernel, choice.tokens, *choice.format) &&
+           (choice.tf32 || !kernel.rounds_to_tf32);
   });
 }
 
@@ -80,7 +95,7 @@ Status find_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits, co
   MOE_TRY(find_best_gemm_kernel(*choice.format, traits, kernel));
   *kernel = choose_gemm_kernel(choice, traits);
   if (*kernel != nullptr) return {};
-  return {Code::unsupported_dtype, "this device has no kernel for " + std::string(info(choice.tokens).name) +
+  return {Code::unsupported_dtype, "this device has no kernel for " + std::string(info(choice.tokens.dtype).name) +
                                        " tokens and experts' weights in " + choice.format->name +
                                        ": pass the tokens in another dtype"};
 }
@@ -88,11 +103,9 @@ Status find_gemm_kernel(const GemmChoice& choice, const DeviceTraits& traits, co
 std::vector<KernelDescription> describe_kernels(const char* device, const DeviceTraits* traits) {
   std::vector<KernelDescription> rows;
   for (const GemmKernel* kernel : kKernels) {
-    std::string tokens;
-    for (const DType dtype : kernel->tokens) append(tokens, info(dtype).name);
     rows.push_back({.device = device,
                     .name = kernel->name,
-                    .tokens = tokens,
+                    .tokens = names_of_tokens(*kernel),
                     .format = kernel->formats.words,
                     .layout = kernel->layout->id,
                     .needs = words(kernel->runs_on),

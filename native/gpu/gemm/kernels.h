@@ -20,12 +20,13 @@ std::span<const GemmKernel* const> gemm_kernels();
 
 // What decides the choice of a kernel. Never the number of tokens, so a token's results are the same in every batch.
 struct GemmChoice {
-  DType tokens;
+  RowKind tokens;
   const WeightFormat* format;
   bool tf32 = false;  // whether float32 products may round to tf32
 };
 
-// The best kernel for weights of a format; this GPU keeps them in its layout. Null: there is none.
+// The best kernel for tokens as they are and weights of a format; this GPU keeps them in its layout. Null: there is
+// none.
 const GemmKernel* best_gemm_kernel(const WeightFormat& format, const DeviceTraits& traits);
 
 // The best kernel for these tokens that reads that layout. Null: there is none.

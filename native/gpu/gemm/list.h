@@ -16,6 +16,7 @@
   KERNEL(kFmaF32)                    \
   KERNEL(kFmaF16)                    \
   KERNEL(kFmaBF16)                   \
+  KERNEL(kMmaQuantizedInt8)          \
   KERNEL(kMmaQuantizedBF16)          \
   KERNEL(kMmaQuantizedF16)           \
   KERNEL(kFmaQuantized)

@@ -28,22 +28,25 @@ ByteTable bytes_of(const WeightFormat& format, float unit) {
   return table;
 }
 
+template <DType x>
 size_t shared_bytes(const GemmTile& tile, const WeightFormat& format) {
-  const QuantizedStage stage = quantized_stage(tile, format);
+  const QuantizedStage stage = quantized_stage(tile, format, x);
   const int converted = 2 * stage.scales.groups * tile.columns * 2 * static_cast<int>(sizeof(float));
   return with_staged_sums(tile, tile.stages * stage.bytes + converted);
 }
 
 // Tokens are multiplied as they are.
-constexpr GemmKernel row(const char* name, const DType (&tokens)[1]) {
+template <const auto& kTokens>
+constexpr GemmKernel row(const char* name, bool (*takes_x_scales)(const WeightFormat&) = nullptr) {
   return {.name = name,
-          .tokens = tokens,
-          .x = tokens[0],
+          .tokens = kTokens,
+          .takes_x_scales = takes_x_scales,
+          .x = kTokens[0],
           .formats = kFormats,
           .numbers = kNumbers,
           .layout = &kQuantizedLayout,
           .tiles = kMmaQuantizedTiles,
-          .shared_bytes = shared_bytes,
+          .shared_bytes = shared_bytes<kTokens[0]>,
           .plan = plan_tiles};
 }
 
@@ -63,9 +66,18 @@ bool has_exact_codes(const WeightFormat& format) {
   return format.code != CodeType::table || byte_table(format).unit != 0;
 }
 
-QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format) {
+bool has_integer_codes(const WeightFormat& format) {
+  // A group's sum must not overflow.
+  return has_exact_codes(format) && format.code != CodeType::e4m3 && format.scales.columns <= kMostSummedColumns;
+}
+
+bool may_have_x_scales(const WeightFormat& format) {
+  return format.scales.columns != 0 && token_scheme(TokenFormat::fp8, format).columns == format.scales.columns;
+}
+
+QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format, DType x) {
   QuantizedStage stage;
-  stage.codes = tile.rows * static_cast<int>(kStageRowBytes);
+  stage.codes = tile.rows * kCodeStage * static_cast<int>(info(x).bytes);
   stage.bytes = stage.codes + tile.columns * stage_bytes(format.bits);
   const auto take = [&](bool exists, const ScaleLevel& level, int bytes) {
     const StagedLevel staged{.place = stage.bytes, .groups = exists ? groups_in_stage(level) : 0, .bytes = bytes};
@@ -78,10 +90,24 @@ QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format)
   stage.super_scales = take(true, format.super_scales, super_bytes);
   stage.zeros = take(format.offset != Offset::none && !shares_byte(format), format.scales, minimum ? bytes : 1);
   stage.super_zeros = take(minimum, format.super_scales, super_bytes);
+  stage.x_scales = stage.bytes;
+  if (may_have_x_scales(format)) stage.bytes += tile.rows * static_cast<int>(sizeof(float));
   return stage;
 }
 
-constexpr GemmKernel kMmaQuantizedBF16 = row("mma_quantized_bf16", kBF16);
-constexpr GemmKernel kMmaQuantizedF16 = row("mma_quantized_f16", kF16);
+constexpr GemmKernel kMmaQuantizedInt8{
+    .name = "mma_quantized_int8",
+    .codes = TokenFormat::int8,
+    .x = DType::u8,
+    .formats = {.words = "quantised to integers, e2m1 or iq4 in groups of columns that are multiples of 16",
+                .include = has_integer_codes,
+                .example = &kMXFP4Format},
+    .numbers = "exact sums of codes times codes, scaled and added in float32, group by group",
+    .layout = &kQuantizedLayout,
+    .tiles = kMmaQuantizedTiles,
+    .shared_bytes = shared_bytes<DType::u8>,
+    .plan = plan_tiles};
+constexpr GemmKernel kMmaQuantizedBF16 = row<kBF16>("mma_quantized_bf16", may_have_x_scales);
+constexpr GemmKernel kMmaQuantizedF16 = row<kF16>("mma_quantized_f16");
 
 }  // namespace moe::gpu

@@ -1,17 +1,19 @@
 // The grouped GEMM on tensor cores with weights of quantised formats. A ring of stages is filled by cp.async: rows of
 // x, codes, and the values of their groups, all as they are in memory. While one stage is multiplied, the group values
-// of the next are converted. Codes become 16-bit numbers between shared memory and fragments. A group's products are
-// summed in accumulators of their own, which are scaled and added to the others at the group's end.
+// of the next are converted. Codes become elements of x's type, 16-bit numbers or bytes, between shared memory and
+// fragments. A group's products are summed in accumulators of their own, which are scaled and added to the others at
+// the group's end.
 #pragma once
 
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include <ptx/ldmatrix.cuh>
 
-#include "gpu/gemm/dequantized_pairs.cuh"
+#include "gpu/gemm/fragment_codes.cuh"
 #include "gpu/gemm/functions.cuh"
-#include "gpu/gemm/mma_quantized.h"
+#include "gpu/gemm/mma_quantized_arguments.cuh"
 #include "gpu/gemm/mma_tile.cuh"
 #include "gpu/gemm/quantized.cuh"
 
@@ -22,24 +24,18 @@ namespace mma_quantized {
 using gpu::GemmTile;
 using gpu::kGroupStep;
 using gpu::kQuadBytes;
-static_assert(gpu::kCodeStage == kTileRowBytes / 2 && kGroupStep * 2 == kStepBytes, "stages and steps of x and codes");
+// Steps of groups in a stage.
+constexpr int kStageSteps = gpu::kCodeStage / kGroupStep;
+// Integers from -2^22 to 2^22 - 1 that are added to these bits leave those of 1.5 * 2^23 plus the integer.
+constexpr int32_t kCountingBits = 0x4b400000;
+constexpr float kCountingValue = 0x1.8p23f;
 
-// One level in global and in shared memory.
-struct Level {
-  int64_t first;  // in an expert's packed matrix
-  int groups;     // of all columns
-  gpu::GroupSteps steps;
-  gpu::StagedLevel staged;
-};
-
-struct Arguments {
-  GemmArguments gemm;
-  gpu::QuantizedStage stage;
-  Level scales, super_scales, zeros, super_zeros;
-  int group_steps;    // of a group of scales
-  uint32_t table[4];  // of bytes, for Codes::table
-  float unit;         // multiplies every code
-};
+__device__ __forceinline__ void load_fragment(uint32_t (&registers)[4], const char* row) {
+  ptx::ldmatrix_x4(registers, row);
+}
+__device__ __forceinline__ void load_fragment(uint32_t (&registers)[2], const char* row) {
+  ptx::ldmatrix_x2(registers, row);
+}
 
 template <class T, Codes kCodes, int kBits, int kTileIndex>
 class Tile {
@@ -57,6 +53,8 @@ class Tile {
     if (rows.expert >= 0) {
       x_.find(gemm, rows);
       packed_ = packed_matrix(gemm, rows.place);
+      first_x_row_ = rows.first_row;
+      x_rows_ = rows.rows;
       first_row_ = static_cast<int64_t>(column_tile) * kTile.columns;
       const int64_t left = gemm.packed.padded_rows - first_row_;
       packed_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
@@ -68,8 +66,11 @@ class Tile {
   }
 
  private:
-  using Converter = PairConverter<T, kCodes, kBits>;
+  static constexpr bool kBytes = std::is_same_v<T, int8_t>;
+  using GroupSum = std::conditional_t<kBytes, int32_t, float>;
+  using Converter = FragmentCodes<T, kCodes, kBits>;
   using Word = CodeWord<kCodes, kBits>;
+  static constexpr int kXRowBytes = gpu::kCodeStage * static_cast<int>(sizeof(T));
   static constexpr int kWarpRows = kTile.rows / kTile.warps_rows;
   static constexpr int kWarpColumns = kTile.columns / kTile.warps_columns;
   static constexpr int kMmaRows = kWarpRows / 16;
@@ -96,6 +97,14 @@ class Tile {
   __device__ bool has_minima() const {
     return kCodes == Codes::integers && gpu::may_have_minima(kBits) && a_.gemm.format.offset == Offset::minimum;
   }
+  // Whether what bytes of codes lack multiplies the sum of x: zero points would not leave bytes of codes of 8 bits.
+  __device__ bool corrects_bytes() const {
+    return kBytes && kCodes == Codes::integers && a_.gemm.format.code == CodeType::unsigned_integer && !has_minima();
+  }
+  // Rows of codes with scales for groups are bfloat16, and their weights e4m3.
+  __device__ bool has_x_scales() const {
+    return kCodes == Codes::e4m3 && std::is_same_v<T, bf16> && a_.gemm.input.scales != nullptr;
+  }
 
   // Enqueues the copies of stage `k`. What lies outside x, the weights or their groups becomes zeros.
   __device__ void load_stage(int k) {
@@ -106,6 +115,16 @@ class Tile {
     load_level(a_.super_scales, k, stage);
     load_level(a_.zeros, k, stage);
     load_level(a_.super_zeros, k, stage);
+    if (has_x_scales()) load_x_scales(k, stage + a_.stage.x_scales);
+  }
+
+  __device__ void load_x_scales(int k, char* to) const {
+    const GemmInput& input = a_.gemm.input;
+    const float* source = input.scales + a_.scales.steps.at(k * kStageSteps) * input.rows + first_x_row_;
+    for (int row = thread(); row < kTile.rows; row += kThreads) {
+      const bool exists = row < x_rows_;
+      ptx::cp_async_4_zfill(to + row * static_cast<int>(sizeof(float)), exists ? source + row : source, exists ? 4 : 0);
+    }
   }
 
   __device__ void load_codes(int k, char* codes) const {
@@ -130,7 +149,7 @@ class Tile {
     // Copies of 16 bytes in a group: 8, 16 or 32.
     const int bytes = level.staged.bytes, shift = 3 + bytes / 2;
     static_assert(kTile.columns == 8 * kQuadBytes);
-    const int first_group = level.steps.at(k * kStepsPerStage);
+    const int first_group = level.steps.at(k * kStageSteps);
     for (int chunk = thread(); chunk < level.staged.groups << shift; chunk += kThreads) {
       const int group = first_group + (chunk >> shift), place = (chunk & ((1 << shift) - 1)) * kQuadBytes;
       const bool exists = group < level.groups && place < packed_rows_ * bytes;
@@ -146,13 +165,13 @@ class Tile {
     const WeightFormat& format = a_.gemm.format;
     float* scales = scales_at(k);
     uint32_t* offsets = offsets_at(k);
-    const int first_step = k * kStepsPerStage;
+    const int first_step = k * kStageSteps;
     const int first_group = a_.scales.steps.at(first_step), first_super = a_.super_scales.steps.at(first_step);
     for (int i = thread(); i < values_in_stage(); i += kThreads) {
       const int group = i / kTile.columns, column = i % kTile.columns;
       // A step of the group in this stage.
       int step = (first_group + group) * a_.group_steps;
-      step = step < first_step ? first_step : step < first_step + kStepsPerStage ? step : first_step;
+      step = step < first_step ? first_step : step < first_step + kStageSteps ? step : first_step;
       const int super_group = a_.super_scales.steps.at(step) - first_super;
       const auto value = [&](const Level& level, int index) {
         return level.staged.groups == 0 ? 0u : load_value(stage + level.staged.place, level.staged.bytes, index);
@@ -164,13 +183,13 @@ class Tile {
                                .super_zero = value(a_.super_zeros, super_index)};
       const GroupScale converted = scale_of_group(format, values);
       scales[i] = converted.scale * a_.unit;
-      if (has_zero_points()) offsets[i] = Converter::offset(static_cast<int>(values.zero));
+      if (has_zero_points() || corrects_bytes()) offsets[i] = Converter::offset(static_cast<int>(values.zero));
       if (has_minima()) offsets[i] = float_bits(converted.minimum);
     }
   }
 
   __device__ void multiply_all() {
-    const int stages = stages_of<T>(a_.gemm.columns);
+    const int stages = stages_of<T, kXRowBytes>(a_.gemm.columns);
 #pragma unroll 1
     for (int k = 0; k < kTile.stages - 1; ++k) {
       if (k < stages) load_stage(k);
@@ -191,7 +210,13 @@ class Tile {
       if (k + kTile.stages - 1 < stages) load_stage(k + kTile.stages - 1);
       ptx::cp_async_commit();
       if (k + 1 < stages) convert_groups(k + 1);
-      multiply_stage(k, k + 1 == stages);
+      if constexpr (kBytes) {
+        if (a_.group_steps % 2 == 0) {
+          multiply_stage<2 * kGroupStep>(k, k + 1 == stages);
+          continue;
+        }
+      }
+      multiply_stage<kGroupStep>(k, k + 1 == stages);
     }
     ptx::cp_async_wait<0>();
     __syncthreads();
@@ -203,74 +228,97 @@ class Tile {
   }
 
   __device__ void begin_group() {
-    clear(group_sums_);
+    clear(group_sums_, kBytes && a_.counting ? static_cast<GroupSum>(kCountingBits) : GroupSum{});
     clear(x_sums_);
     fresh_ = true;
   }
 
+  // Multiplies in steps of `kColumns` columns, each of which is part of one group.
+  template <int kColumns>
   __device__ void multiply_stage(int k, bool last) {
+    constexpr int kSteps = gpu::kCodeStage / kColumns;
+    constexpr int kRegisters = kColumns / (Converter::kChunks * gpu::kCodeChunk);  // of a fragment of codes
     const char* x = stage_at(k);
     const char* codes = x + a_.stage.codes;
     const int lane = thread() % 32;
     // The row and chunk that this lane addresses for ldmatrix.
     const int x_row = warp_row() * kWarpRows + lane % 16;
-    const int x_chunk = lane / 16;
+    const int x_chunk = kRegisters == 2 ? lane / 16 : 0;
     // The column of the first fragment whose codes this lane converts, and its part of them.
     const int column = warp_first_column() + lane / 4, part = lane % 4;
     int group = 0;
     Word words[kMmaColumns];
 #pragma unroll
-    for (int step = 0; step < kStepsPerStage; ++step) {
-      uint32_t b[kMmaColumns][2];
-      if (has_zero_points() && fresh_) {
+    for (int step = 0; step < kSteps; ++step) {
+      uint32_t b[kMmaColumns][kRegisters];
+      if (!kBytes && has_zero_points() && fresh_) {
 #pragma unroll
         for (int n = 0; n < kMmaColumns; ++n) offsets_[n] = offsets_at(k)[group * kTile.columns + column + n * 8];
       }
       fresh_ = false;
 #pragma unroll
       for (int n = 0; n < kMmaColumns; ++n) {
-        words[n].load(codes, a_.table, kTile.columns, column + n * 8, part, 2 * step);
-        b[n][0] = Converter::convert(words[n].pair(2 * step), offsets_[n]);
-        b[n][1] = Converter::convert(words[n].pair(2 * step + 1), offsets_[n]);
+#pragma unroll
+        for (int r = 0; r < kRegisters; ++r) {
+          const int chunk = (step * kRegisters + r) * Converter::kChunks;
+          if (chunk % 2 == 0) words[n].load(codes, a_.table, kTile.columns, column + n * 8, part, chunk);
+          b[n][r] = kBytes ? Converter::convert(words[n].quad(chunk), zero_of_codes(a_.gemm.format))
+                           : Converter::convert(words[n].pair(chunk), offsets_[n]);
+        }
       }
 #pragma unroll
       for (int m = 0; m < kMmaRows; ++m) {
-        uint32_t a[4];
-        ptx::ldmatrix_x4(a, x + swizzled_offset(x_row + m * 16, step * 2 + x_chunk));
+        uint32_t a[2 * kRegisters];
+        load_fragment(a, x + swizzled_offset<kXRowBytes>(x_row + m * 16, step * kRegisters + x_chunk));
 #pragma unroll
         for (int n = 0; n < kMmaColumns; ++n) multiply(group_sums_[m][n], a, b[n], T{});
-        if (has_minima()) {
-          constexpr uint32_t kOnes = both(HalfBits<T>::kOne);
-          multiply(x_sums_[m][0], a, {kOnes, kOnes}, T{});
+        if (has_minima() || corrects_bytes()) {
+          uint32_t ones[kRegisters];
+#pragma unroll
+          for (int r = 0; r < kRegisters; ++r) ones[r] = Converter::kOnes;
+          multiply(x_sums_[m][0], a, ones, T{});
         }
       }
-      if (--steps_left_ == 0 || (last && step == kStepsPerStage - 1)) {
-        add_group(k, group);
+      steps_left_ -= kColumns / kGroupStep;
+      if (steps_left_ == 0 || (last && step == kSteps - 1)) {
+        if (kBytes && a_.counting) {
+          add_group(k, group, [](int32_t sum) { return float_from_bits(static_cast<uint32_t>(sum)) - kCountingValue; });
+        } else {
+          add_group(k, group, [](GroupSum sum) { return static_cast<float>(sum); });
+        }
         ++group;
       }
     }
   }
 
-  // Scales the sums of a group and adds them to the others.
-  __device__ void add_group(int k, int group) {
+  // Scales the sums of a group, which value() makes numbers of, and adds them to the others.
+  template <class Value>
+  __device__ void add_group(int k, int group, Value&& value) {
+    if constexpr (!kBytes) {
+      if (has_x_scales()) scale_rows(k);
+    }
     const int first = group * kTile.columns + warp_first_column() + thread() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kMmaColumns; ++n) {
       const uint2 bits = ptx::ld_shared_64(scales_at(k) + first + n * 8);
       const float scales[2] = {float_from_bits(bits.x), float_from_bits(bits.y)};
-      float minima[2] = {};
-      if (has_minima()) {
-        const uint2 minimum = ptx::ld_shared_64(offsets_at(k) + first + n * 8);
-        minima[0] = float_from_bits(minimum.x);
-        minima[1] = float_from_bits(minimum.y);
+      uint2 offsets = {};
+      if (has_minima() || corrects_bytes()) {
+        offsets = ptx::ld_shared_64(offsets_at(k) + first + n * 8);
       }
 #pragma unroll
       for (int m = 0; m < kMmaRows; ++m) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& sum = sums_[m][n][i];
-          sum = fmaf(group_sums_[m][n][i], scales[i % 2], sum);
-          if (has_minima()) sum = fmaf(x_sums_[m][0][i], -minima[i % 2], sum);
+          const uint32_t offset = i % 2 == 0 ? offsets.x : offsets.y;
+          const GroupSum x_sum = x_sums_[m][0][i / 2 * 2];  // equal in all columns
+          GroupSum group_sum = group_sums_[m][n][i];
+          if constexpr (kBytes) {
+            if (corrects_bytes()) group_sum -= static_cast<int32_t>(offset) * x_sum;
+          }
+          sum = fmaf(value(group_sum), scales[i % 2], sum);
+          if (has_minima()) sum = fmaf(static_cast<float>(x_sum), -float_from_bits(offset), sum);
         }
       }
     }
@@ -278,9 +326,29 @@ class Tile {
     steps_left_ = a_.group_steps;
   }
 
+  // Multiplies the sums of the group that ends in stage `k` by the scales of x.
+  __device__ void scale_rows(int k) {
+    const char* scales = stage_at(k) + a_.stage.x_scales;
+#pragma unroll
+    for (int m = 0; m < kMmaRows; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = warp_row() * kWarpRows + m * 16 + half * 8 + thread() % 32 / 4;
+        const float scale = float_from_bits(ptx::ld_shared_32(scales + row * static_cast<int>(sizeof(float))));
+#pragma unroll
+        for (int n = 0; n < kMmaColumns; ++n) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) group_sums_[m][n][half * 2 + i] *= scale;
+        }
+      }
+    }
+  }
+
   const Arguments& a_;
   char* shared_;
-  TileRows<T, kTile.rows, kThreads> x_;
+  TileRows<T, kTile.rows, kThreads, kXRowBytes> x_;
+  int64_t first_x_row_;
+  int x_rows_;
   const char* packed_;
   int64_t first_row_;
   int packed_rows_;
@@ -289,8 +357,8 @@ class Tile {
   int steps_left_;
   uint32_t offsets_[kMmaColumns];
   float sums_[kMmaRows][kMmaColumns][4];
-  float group_sums_[kMmaRows][kMmaColumns][4];
-  float x_sums_[kMmaRows][1][4];  // of the rows of x in the group
+  GroupSum group_sums_[kMmaRows][kMmaColumns][4];
+  GroupSum x_sums_[kMmaRows][1][4];  // of the rows of x in the group
 };
 
 // The tile is passed by index: nvcc's host code cannot name a kernel with a template argument of class type.
@@ -300,31 +368,6 @@ MOE_KERNEL(gemm_mma_quantized_kernel,
            const Arguments a) {
   Tile<T, kCodes, kBits, kTileIndex> tile(a);
   for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
-}
-
-inline Level level_of(const ScaleLevel& level, int64_t first, int columns, const gpu::StagedLevel& staged) {
-  const int groups = level.columns == 0 ? 1 : (columns + level.columns - 1) / level.columns;
-  return {.first = first, .groups = groups, .steps = gpu::GroupSteps(level), .staged = staged};
-}
-
-inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& plan) {
-  const WeightFormat& format = gemm.format;
-  const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
-  const gpu::PackedMatrix& packed = gemm.packed;
-  const gpu::QuantizedStage stage = gpu::quantized_stage(plan.tile, format);
-  const gpu::ByteTable table = format.code == CodeType::table ? gpu::byte_table(format) : gpu::ByteTable{.unit = 1.0f};
-  Arguments arguments{.gemm = gemm,
-                      .stage = stage,
-                      .scales = level_of(scales, packed.scales, gemm.columns, stage.scales),
-                      .super_scales = level_of(super_scales, packed.super_scales, gemm.columns, stage.super_scales),
-                      .zeros = level_of(scales, packed.zeros, gemm.columns, stage.zeros),
-                      .super_zeros = level_of(super_scales, packed.super_zeros, gemm.columns, stage.super_zeros),
-                      // A group of all columns ends with them.
-                      .group_steps = scales.columns == 0 ? 1 << 30 : scales.columns / kGroupStep,
-                      .table = {},
-                      .unit = table.unit};
-  memcpy(arguments.table, table.bytes, sizeof arguments.table);
-  return arguments;
 }
 
 template <class T, Codes kCodes, int kBits, int kTileIndex>
@@ -352,7 +395,9 @@ template <class T>
 Status launch_mma_quantized(const GemmArguments& a, const gpu::GemmPlan& plan, Stream stream) {
   using namespace mma_quantized;
   if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
-  if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
+  if constexpr (!std::is_same_v<T, int8_t>) {
+    if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
+  }
   switch (a.format.bits) {
     case 2: return launch_codes<T, Codes::integers, 2>(a, plan, stream);
     case 3: return launch_codes<T, Codes::integers, 3>(a, plan, stream);

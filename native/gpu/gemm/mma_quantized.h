@@ -27,6 +27,8 @@ MOE_HOST_DEVICE constexpr bool may_have_minima(int bits) { return bits == 2 || b
 
 // Whether the kernel takes a format: its codes, less their zero points, are exact in 16-bit numbers.
 bool has_exact_codes(const WeightFormat& format);
+// Whether it multiplies them as bytes.
+bool has_integer_codes(const WeightFormat& format);
 
 // Groups of one level that a stage of columns can touch.
 constexpr int groups_in_stage(const ScaleLevel& level) {
@@ -43,13 +45,22 @@ struct StagedLevel {
   int bytes;  // of a value
 };
 
-// A stage in shared memory: rows of x, codes, levels. Codes stand as in the packed matrix, with the tile's columns
-// instead of its rows. Behind all stages: the scales and offsets of two stages, converted, [2][groups][columns] each.
+// Columns whose products of bytes, with corrections for zero points, are sums of 32 bits, and of 22.
+inline constexpr int kMostSummedColumns = 1 << 15;
+inline constexpr int kMostCountedColumns = 128;
+
+// Whether codes of rows may have scales for the groups of columns that the weights' scales have.
+bool may_have_x_scales(const WeightFormat& format);
+
+// A stage in shared memory: rows of x, codes, levels, the scales of x. Codes stand as in the packed matrix, with the
+// tile's columns instead of its rows. Behind all stages: the scales and offsets of two stages, converted,
+// [2][groups][columns] each.
 struct QuantizedStage {
   int codes;
   StagedLevel scales, super_scales, zeros, super_zeros;
+  int x_scales;  // float32 [rows]
   int bytes;
 };
-QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format);
+QuantizedStage quantized_stage(const GemmTile& tile, const WeightFormat& format, DType x);
 
 }  // namespace moe::gpu

@@ -20,6 +20,12 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], 
 __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16) {
   ptx::mma_m16n8k16_f16(d, a, b);
 }
+__device__ __forceinline__ void multiply(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], int8_t) {
+  ptx::mma_m16n8k32_s8(d, a, b);
+}
+__device__ __forceinline__ void multiply(int32_t (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], int8_t) {
+  ptx::mma_m16n8k16_s8(d, a, b);
+}
 __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float) {
   uint32_t rounded_a[4], rounded_b[2];
 #pragma unroll
@@ -29,27 +35,29 @@ __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], 
   ptx::mma_m16n8k8_tf32(d, rounded_a, rounded_b);
 }
 
-// How a block loads one operand's part of a stage, `kRows` rows of 128 bytes: each thread copies 16-byte chunks of one
-// column.
-template <int kRows, int kThreads>
+// How a block loads one operand's part of a stage, `kRows` rows: each thread copies 16-byte chunks of one column.
+template <int kRows, int kThreads, int kRowBytes = kTileRowBytes>
 struct StageLoad {
-  static constexpr int kRowStep = kThreads / kChunksPerRow;
-  static constexpr int kChunks = kRows / kRowStep;
-  static_assert(kRows % kRowStep == 0, "every thread must load equally many chunks");
+  static constexpr int kRowChunks = kRowBytes / kChunkBytes;
+  static constexpr int kRowStep = kThreads / kRowChunks;
+  static constexpr int kChunks = (kRows + kRowStep - 1) / kRowStep;
+  static_assert(kRows % kRowStep == 0 || kChunks == 1, "every thread that loads must load equally many chunks");
 
-  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kChunksPerRow; }
-  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kChunksPerRow + i * kRowStep; }
+  __device__ static int chunk() { return static_cast<int>(threadIdx.x) % kRowChunks; }
+  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kRowChunks + i * kRowStep; }
+  // Whether this thread loads at all.
+  __device__ static bool loads() { return kRows % kRowStep == 0 || row(0) < kRows; }
 };
 
-// Stages of 128 bytes of a row of T.
-template <class T>
+// Stages of so many bytes of a row of T.
+template <class T, int kRowBytes = kTileRowBytes>
 __device__ __forceinline__ int stages_of(int columns) {
-  return static_cast<int>((static_cast<int64_t>(columns) * static_cast<int64_t>(sizeof(T)) + kTileRowBytes - 1) /
-                          kTileRowBytes);
+  return static_cast<int>((static_cast<int64_t>(columns) * static_cast<int64_t>(sizeof(T)) + kRowBytes - 1) /
+                          kRowBytes);
 }
 
-// The rows of x of one tile.
-template <class T, int kRows, int kThreads>
+// The rows of x of one tile, in stages of kRowBytes.
+template <class T, int kRows, int kThreads, int kRowBytes = kTileRowBytes>
 class TileRows {
  public:
   __device__ void find(const GemmArguments& a, const RowTile& rows) {
@@ -63,31 +71,34 @@ class TileRows {
 
   // Enqueues the copies of stage `k` of K. What lies outside x becomes zeros.
   __device__ void load(const GemmArguments& a, int k, char* stage) const {
-    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + Load::chunk() * kChunkBytes;
-    const int64_t left = static_cast<int64_t>(a.columns) * static_cast<int64_t>(sizeof(T)) - offset;
+    if (!Load::loads()) return;
+    const int64_t offset = static_cast<int64_t>(k) * kRowBytes + Load::chunk() * kChunkBytes;
+    // Bytes are codes in an order of their own, padded with zeros.
+    const int64_t columns = sizeof(T) == 1 ? a.x_pitch : a.columns;
+    const int64_t left = columns * static_cast<int64_t>(sizeof(T)) - offset;
     const int bytes = left >= kChunkBytes ? kChunkBytes : left > 0 ? static_cast<int>(left) : 0;
 #pragma unroll
     for (int i = 0; i < Load::kChunks; ++i) {
       const bool exists = rows_[i] != nullptr && bytes > 0;
-      ptx::cp_async_16_zfill(stage + swizzled_offset(Load::row(i), Load::chunk()),
+      ptx::cp_async_16_zfill(stage + swizzled_offset<kRowBytes>(Load::row(i), Load::chunk()),
                              exists ? rows_[i] + offset : static_cast<const char*>(a.input.x), exists ? bytes : 0);
     }
   }
 
  private:
-  using Load = StageLoad<kRows, kThreads>;
+  using Load = StageLoad<kRows, kThreads, kRowBytes>;
 
   const char* rows_[Load::kChunks];
 };
 
-template <int kMmaRows, int kMmaColumns>
-__device__ __forceinline__ void clear(float (&sums)[kMmaRows][kMmaColumns][4]) {
+template <class Sum, int kMmaRows, int kMmaColumns>
+__device__ __forceinline__ void clear(Sum (&sums)[kMmaRows][kMmaColumns][4], Sum to = 0) {
 #pragma unroll
   for (int m = 0; m < kMmaRows; ++m) {
 #pragma unroll
     for (int n = 0; n < kMmaColumns; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0f;
+      for (int i = 0; i < 4; ++i) sums[m][n][i] = to;
     }
   }
 }

@@ -35,19 +35,19 @@ Status multiply(const Pass& pass, size_t index, const ProductRows& rows) {
     if (plan.inputs == gpu::InputUse::as_they_are) return launch_grouped_gemm(operands, plan.gemm, map, pass.stream);
     // Every row has a token.
     void* gathered = pass.workspace + pass.plan.gathered;
-    const bool coded = plan.inputs == gpu::InputUse::coded;
-    float* factors = coded ? reinterpret_cast<float*>(pass.workspace + pass.plan.row_factors) : nullptr;
+    float* factors = reinterpret_cast<float*>(pass.workspace + pass.plan.row_factors);
     MOE_TRY(launch_gather_inputs({.source = operands.input,
                                   .dtype = rows.x.dtype,
                                   .pitch = rows.x.shape[1],
                                   .rows = gathered,
+                                  .count = pass.plan.row_count,
                                   .places = nullptr,
                                   .factors = factors,
                                   .weights = rows.weight_of_row.as<float>()},
                                  *product.weight, plan.gemm, map, pass.traits, pass.stream));
     GroupedGemmOperands changed = operands;
     changed.input = {.x = gathered, .rows = pass.plan.row_count};
-    if (coded) changed.result.weight_of_row = factors;
+    set_factors(product.weight->inputs().tokens(), factors, &changed.input, &changed.result);
     return launch_grouped_gemm(changed, plan.gemm, map, pass.stream);
   };
   OffloadedPass* offload = pass.offload_of(plan.group);

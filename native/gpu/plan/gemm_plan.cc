@@ -39,7 +39,7 @@ GemmPlan plan_tiles(const GemmKernel& kernel, const GemmProblem& problem, const 
   GemmPlan plan{.kernel = &kernel};
   plan.tile_index = choose_tile(kernel, problem, traits);
   plan.tile = kernel.tiles[static_cast<size_t>(plan.tile_index)];
-  plan.converts_x = kernel.x != problem.x || !problem.x_aligned;
+  plan.converts_x = kernel.x != problem.x.dtype || !problem.x_aligned;
   plan.x_pitch = plan.converts_x ? whole_vectors(problem.columns, kernel.x) : problem.columns;
   plan.column_tiles = ceil_div(problem.packed_rows, plan.tile.columns);
   plan.max_row_tiles = max_row_tiles(problem.rows, problem.experts, plan.tile.rows);

@@ -13,7 +13,7 @@
 namespace moe::gpu {
 
 struct GemmProblem {
-  DType x;  // of the tokens
+  RowKind x;
   const WeightFormat* format;
   int64_t rows;         // R
   int64_t experts;      // E

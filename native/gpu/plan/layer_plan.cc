@@ -64,11 +64,11 @@ size_t place_gathered(const LayerPlan& plan, StageParts& parts) {
   return parts.workspace.take(most);
 }
 
-// Places what multiplies the sums of rows of codes, one product after another.
+// Places the scales of rows of codes, one product after another.
 size_t place_row_factors(const LayerPlan& plan, StageParts& parts) {
-  const bool any = std::any_of(plan.products.begin(), plan.products.end(),
-                               [](const ProductPlan& product) { return product.inputs == InputUse::coded; });
-  return parts.workspace.take(any ? size_of(plan.row_count, DType::f32) : 0);
+  int64_t most = 0;
+  for (const ProductPlan& product : plan.products) most = std::max(most, product.row_scales);
+  return parts.workspace.take(size_of(plan.row_count * most, DType::f32));
 }
 
 // Plans the rows between the products of each group, and those behind them.
@@ -103,7 +103,9 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
     const bool down = each.role == ProductRole::down;
     ProductPlan planned{.role = each.role, .group = each.group};
     if (!problem.inputs.empty()) planned.inputs = problem.inputs[plan->products.size()];
-    const DType tokens = as_read(planned.inputs, problem.x);
+    const TokenScheme scheme = product.token_scheme();
+    const RowKind tokens = as_read(planned.inputs, scheme, problem.x);
+    if (planned.inputs == InputUse::coded) planned.row_scales = scheme.scales_of(product.columns);
     const GemmKernel* kernel = nullptr;
     MOE_TRY(find_gemm_kernel({.tokens = tokens, .format = product.format, .tf32 = problem.tf32}, traits, &kernel));
     // Rows that are made for the product are as its kernel wants them.

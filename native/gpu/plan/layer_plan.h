@@ -33,6 +33,7 @@ struct ProductPlan {
   ProductRole role;
   size_t group;
   InputUse inputs = InputUse::as_they_are;
+  int64_t row_scales = 0;  // of a row's codes
   GemmPlan gemm = {};
   size_t x = 0, map = 0;
 };

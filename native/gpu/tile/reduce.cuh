@@ -36,6 +36,16 @@ struct Max {
   }
 };
 
+// The sum, or the maximum, over all lanes of the warp; all get the same bits.
+template <class T, class Operation>
+__device__ __forceinline__ T warp_reduce(T value, Operation operation) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value = operation(value, __shfl_xor_sync(kAllLanes, value, distance));
+  }
+  return value;
+}
+
 // Shared memory for block_reduce.
 template <class T>
 struct WarpResults {
@@ -47,10 +57,7 @@ struct WarpResults {
 template <class T, class Operation>
 __device__ __forceinline__ T block_reduce(T value, Operation operation) {
   WarpResults<T>& results = ptx::shared<WarpResults<T>>();
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    value = operation(value, __shfl_xor_sync(kAllLanes, value, distance));
-  }
+  value = warp_reduce(value, operation);
   if (threadIdx.x % 32 == 0) results.of[threadIdx.x / 32] = value;
   __syncthreads();
   T total = results.of[0];

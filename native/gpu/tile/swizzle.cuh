@@ -1,5 +1,6 @@
-// The layout of a shared-memory tile with rows of 128 bytes. Chunk c (16 bytes) of row r is stored at chunk c ^ (r %
-// 8), so that the eight rows of an 8x8 matrix, which ldmatrix reads at one c, are in different banks.
+// The layout of a shared-memory tile with rows of 128 bytes, or of 64, two in a line of 128. Chunk c (16 bytes) of line
+// l is stored at chunk c ^ (l % 8), so that the eight rows of an 8x8 matrix, which ldmatrix reads at one chunk of each,
+// are in different banks.
 #pragma once
 
 #include <ptx/device.cuh>
@@ -10,8 +11,11 @@ constexpr int kTileRowBytes = 128;
 constexpr int kChunkBytes = 16;
 constexpr int kChunksPerRow = kTileRowBytes / kChunkBytes;
 
+template <int kRowBytes = kTileRowBytes>
 __device__ __forceinline__ int swizzled_offset(int row, int chunk) {
-  return row * kTileRowBytes + (chunk ^ (row % kChunksPerRow)) * kChunkBytes;
+  constexpr int kRows = kTileRowBytes / kRowBytes;
+  const int line = row / kRows, place = row % kRows * (kRowBytes / kChunkBytes) + chunk;
+  return line * kTileRowBytes + (place ^ (line % kChunksPerRow)) * kChunkBytes;
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -21,7 +21,7 @@ MOE_TEST(rows_have_names_of_their_own_and_say_what_they_compute) {
   for (const GemmKernel* kernel : gemm_kernels()) {
     MOE_CHECK(names.insert(kernel->name).second);
     MOE_CHECK(std::string(kernel->numbers) != "");
-    MOE_CHECK(!kernel->tokens.empty() && !kernel->tiles.empty());
+    MOE_CHECK(kernel->tokens.empty() == kernel->takes_codes() && !kernel->tiles.empty());
     MOE_CHECK(kernel->layout != nullptr && kernel->shared_bytes != nullptr && kernel->plan != nullptr);
     MOE_CHECK(kernel->formats.include(*kernel->formats.example));
     for (const DType tokens : kernel->tokens) MOE_CHECK(info(tokens).bytes <= info(kernel->x).bytes);
@@ -92,6 +92,35 @@ MOE_TEST(tensor_cores_multiply_quantised_weights_whose_codes_are_exact) {
   MOE_CHECK_EQUAL(names("test_u4_g16"), "fma_test_u4_g16 fma_test_u4_g16 fma_test_u4_g16 ");
 }
 
+MOE_TEST(codes_take_a_kernel_of_their_own_where_weights_are_integers) {
+  const auto name = [](TokenFormat tokens, const WeightFormat& format, const DeviceTraits& traits) {
+    const GemmKernel* kernel =
+        choose_gemm_kernel({.tokens = {DType::bf16, token_scheme(tokens, format)}, .format = &format}, traits);
+    return std::string(kernel == nullptr ? "none" : kernel->name);
+  };
+  for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
+    for (const WeightFormat* format : sample_formats()) {
+      if (format->plain() || format == &kTestU4G16Format) continue;
+      const std::string bf16 = has_exact_codes(*format) ? "mma_quantized_bf16" : "fma_quantized";
+      const bool bytes = has_exact_codes(*format) && format->code != CodeType::e4m3;
+      MOE_CHECK_EQUAL(name(TokenFormat::int8, *format, traits), bytes ? "mma_quantized_int8" : bf16);
+      MOE_CHECK_EQUAL(name(TokenFormat::fp8, *format, traits), bf16);
+    }
+  }
+  // Scales of columns need a kernel that knows them.
+  const RowKind in_groups(DType::bf16, {TokenFormat::fp8, 128});
+  const auto choice = [&](const char* format) {
+    return choose_gemm_kernel({.tokens = in_groups, .format = find_format(format)}, kH100);
+  };
+  MOE_CHECK(choice("e4m3_b128_f32") != nullptr && choice("i8_channel_f32") == nullptr && choice("bf16") == nullptr);
+  // Sums of more products of bytes than an integer of 32 bits holds.
+  WeightFormat wide = *find_format("u8_g128_f32");
+  wide.scales.columns = 1 << 15;
+  MOE_CHECK(has_integer_codes(wide));
+  wide.scales.columns = 1 << 16;
+  MOE_CHECK(has_exact_codes(wide) && !has_integer_codes(wide));
+}
+
 MOE_TEST(tables_of_four_bits_are_multiples_of_one_or_a_half) {
   const ByteTable e2m1 = byte_table(kMXFP4Format), iq4 = byte_table(kIQ4_XSFormat);
   for (int code = 0; code < 16; ++code) {
@@ -146,6 +175,8 @@ MOE_TEST(the_table_says_which_rows_this_gpu_uses) {
   MOE_CHECK_EQUAL(row(&kH100, "fma_f32").tokens, "f32, f16, bf16");
   MOE_CHECK_EQUAL(row(&kH100, "fma_f32").chosen, "f32, f16, bf16");
   MOE_CHECK_EQUAL(row(&kH100, "fma_bf16").chosen, "f32, f16");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").tokens, "int8 codes");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").chosen, "int8 codes");
   MOE_CHECK_EQUAL(row(nullptr, "fma_bf16").chosen, "");
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/formats/find_format.h"
 #include "gpu/devices.h"
 #include "gpu/gemm/tile_map.h"
 
@@ -263,19 +264,36 @@ MOE_TEST(products_that_change_their_inputs_gather_rows) {
   check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 48 * 4}}, plan.workspace_bytes);
 }
 
-MOE_TEST(products_of_codes_take_the_kernel_for_bfloat16) {
+MOE_TEST(products_of_codes_take_their_own_kernel_or_that_for_bfloat16) {
   LayerDescription layer = small_layer();
+  layer.hidden = 300;
   layer.separate_gate = true;
+  layer.formats.gate = find_format("i4_g32_bf16");
+  layer.formats.up = find_format("e4m3_b128_f32");
+  layer.formats.down = find_format("mxfp4");
   LayerProblem problem = of_tokens(layer, 13, DType::f32, false);
-  problem.inputs = {InputUse::coded, InputUse::coded_in_groups, InputUse::coded};
-  const LayerPlan plan = planned(layer, problem);
-  MOE_CHECK_EQUAL(std::string(plan.products[0].gemm.kernel->name), "mma_bf16");
-  MOE_CHECK_EQUAL(std::string(plan.products[1].gemm.kernel->name), "fma_bf16");
-  MOE_CHECK_EQUAL(std::string(plan.products[2].gemm.kernel->name), "mma_bf16");
+  problem.inputs = {InputUse::coded, InputUse::coded, InputUse::coded};
+  const auto plan_for = [&](TokenFormat tokens) {
+    layer.tokens = tokens;
+    return planned(layer, problem);
+  };
+  const auto name = [](const ProductPlan& product) { return std::string(product.gemm.kernel->name); };
+  const LayerPlan int8 = plan_for(TokenFormat::int8), fp8 = plan_for(TokenFormat::fp8);
+  MOE_CHECK_EQUAL(name(int8.products[0]), "mma_quantized_int8");
+  MOE_CHECK_EQUAL(name(int8.products[1]), "mma_quantized_bf16");
+  MOE_CHECK_EQUAL(name(int8.products[2]), "mma_quantized_int8");
+  for (const ProductPlan& product : fp8.products) MOE_CHECK_EQUAL(name(product), "mma_quantized_bf16");
+  // Bytes in whole vectors.
+  MOE_CHECK_EQUAL(int8.products[0].gemm.x_pitch, 304);
+  MOE_CHECK_EQUAL(fp8.products[1].row_scales, 3);
   // What becomes codes is not rounded before.
-  MOE_CHECK(plan.groups[0].inner_dtype == DType::f32);
-  check_parts({{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 48 * 4}, {plan.row_factors, 39 * 4}},
-              plan.workspace_bytes);
+  MOE_CHECK(int8.groups[0].inner_dtype == DType::f32 && fp8.groups[0].inner_dtype == DType::f32);
+  check_parts(
+      {{int8.sort_counts, int8.sort.workspace_bytes}, {int8.gathered, 39 * 304 * 2}, {int8.row_factors, 39 * 4}},
+      int8.workspace_bytes);
+  check_parts(
+      {{fp8.sort_counts, fp8.sort.workspace_bytes}, {fp8.gathered, 39 * 304 * 2}, {fp8.row_factors, 3 * 39 * 4}},
+      fp8.workspace_bytes);
 }
 
 // bfloat16 tokens with float32 weights pass float32 on to the second product, where tf32 would round what was exact.

@@ -150,6 +150,15 @@ constexpr Layout kByte = {32, 4,
                             return Place{i < 4 ? thread * 4 + (i & 3) : thread * 4 + (i & 3) + 16, group};
                           }};
 
+// m16n8k16, 8 bits: a0..a7, b0..b3
+constexpr Layout kHalfOfBytes = {16, 4,
+                                 [](int lane, int i) {
+                                   return Place{i < 4 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 4 + (i & 3)};
+                                 },
+                                 [](int lane, int i) {
+                                   return Place{lane % 4 * 4 + i, lane >> 2};
+                                 }};
+
 constexpr Place sum_place(int lane, int i) { return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)}; }
 
 struct Fragments {
@@ -157,7 +166,9 @@ struct Fragments {
   uint32_t d[4];
 };
 
-enum class Kind { bf16, f16, tf32, s8 };
+enum class Kind { bf16, f16, tf32, s8, s8_k16 };
+
+constexpr bool is_integer(Kind kind) { return kind == Kind::s8 || kind == Kind::s8_k16; }
 
 __global__ void mma_kernel(Fragments* fragments, Kind kind) {
   Fragments& own = fragments[blockIdx.x * 32 + threadIdx.x];
@@ -172,9 +183,13 @@ __global__ void mma_kernel(Fragments* fragments, Kind kind) {
     case Kind::f16: ptx::mma_m16n8k16_f16(sums, own.a, own.b); break;
     case Kind::tf32: ptx::mma_m16n8k8_tf32(sums, own.a, own.b); break;
     case Kind::s8: ptx::mma_m16n8k32_s8(integers, own.a, own.b); break;
+    case Kind::s8_k16: {
+      const uint32_t a[2] = {own.a[0], own.a[1]}, b[1] = {own.b[0]};
+      ptx::mma_m16n8k16_s8(integers, a, b);
+    }
   }
   for (int i = 0; i < 4; ++i) {
-    own.d[i] = kind == Kind::s8 ? static_cast<uint32_t>(integers[i]) : std::bit_cast<uint32_t>(sums[i]);
+    own.d[i] = is_integer(kind) ? static_cast<uint32_t>(integers[i]) : std::bit_cast<uint32_t>(sums[i]);
   }
 }
 
@@ -195,7 +210,8 @@ uint32_t encode(Kind kind, float value) {
     case Kind::bf16: return bf16(value).bits;
     case Kind::f16: return f16(value).bits;
     case Kind::tf32: return ptx::cvt_rna_tf32(value);
-    case Kind::s8: break;
+    case Kind::s8:
+    case Kind::s8_k16: break;
   }
   return static_cast<uint32_t>(static_cast<int>(value * 60)) & 0xff;
 }
@@ -209,7 +225,8 @@ double decode(Kind kind, uint32_t bits) {
       return static_cast<float>(half);
     }
     case Kind::tf32: return std::bit_cast<float>(bits);
-    case Kind::s8: break;
+    case Kind::s8:
+    case Kind::s8_k16: break;
   }
   return static_cast<int8_t>(bits);
 }
@@ -230,18 +247,18 @@ void check_product(Kind kind, const Layout& layout, uint32_t seed) {
     const auto place = [&](uint32_t* registers, int i, uint32_t value) {
       registers[i / layout.per_register] |= value << (bits * (i % layout.per_register));
     };
-    for (int i = 0; i < 4 * layout.per_register; ++i) {
+    for (int i = 0; i < depth / 2; ++i) {
       const Place p = layout.a(lane, i);
       place(own.a, i, a[static_cast<size_t>(p.row * depth + p.column)]);
     }
-    for (int i = 0; i < 2 * layout.per_register; ++i) {
+    for (int i = 0; i < depth / 4; ++i) {
       const Place p = layout.b(lane, i);
       place(own.b, i, b[static_cast<size_t>(p.row * 8 + p.column)]);
     }
     for (int i = 0; i < 4; ++i) {
       const Place p = sum_place(lane, i);
       const float sum = d[static_cast<size_t>(p.row * 8 + p.column)];
-      own.d[i] = kind == Kind::s8 ? static_cast<uint32_t>(static_cast<int32_t>(sum)) : std::bit_cast<uint32_t>(sum);
+      own.d[i] = is_integer(kind) ? static_cast<uint32_t>(static_cast<int32_t>(sum)) : std::bit_cast<uint32_t>(sum);
     }
   }
 
@@ -258,7 +275,7 @@ void check_product(Kind kind, const Layout& layout, uint32_t seed) {
         scale += std::abs(product);
       }
       const uint32_t result = fragments[static_cast<size_t>(lane)].d[i];
-      if (kind == Kind::s8) {
+      if (is_integer(kind)) {
         MOE_CHECK_EQUAL(static_cast<int32_t>(result), static_cast<int32_t>(expected));
       } else {
         // One rounding to float32 for each addition.
@@ -279,6 +296,9 @@ MOE_TEST(mma_tf32_is_the_matrix_product) {
 }
 MOE_TEST(mma_s8_is_the_matrix_product) {
   for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::s8, kByte, seed);
+}
+MOE_TEST(mma_s8_of_half_the_depth_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::s8_k16, kHalfOfBytes, seed);
 }
 
 // A times the two halves of the identity, one block per 256 numbers: every finite number of a 16-bit format comes out

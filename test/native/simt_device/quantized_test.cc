@@ -27,6 +27,38 @@ MOE_TEST(products_with_weights_of_every_format_are_exact_to_float32) {
   }
 }
 
+MOE_TEST(products_of_codes_with_weights_of_every_format_are_exact_to_float32) {
+  const std::unique_ptr<Backend> backend = open_device();
+  for (const WeightFormat* format : sample_formats()) {
+    if (format->plain()) continue;
+    for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8}) {
+      test::check_products(*backend, *format, 1, 1, Activation::none, {1}, 1e-5, tokens);
+      test::check_products(*backend, *format, 5, 16, Activation::swiglu, {3, 1}, 1e-5, tokens);
+      test::check_products(*backend, *format, 37, 31, Activation::none, {2}, 1e-5, tokens);
+      test::check_products(*backend, *format, 37, 300, Activation::swiglu, {9, 1}, 1e-5, tokens);
+      test::check_products(*backend, *format, 3, 2880, Activation::none, {2, 1}, 1e-5, tokens);
+    }
+  }
+}
+
+// Sums of integers go on in float32 before 32 bits overflow.
+MOE_TEST(products_of_more_codes_than_an_integer_can_sum) {
+  const std::unique_ptr<Backend> backend = open_device();
+  for (const char* name : {"i8_channel_f32", "u8_channel_f32"}) {
+    test::check_products(*backend, *find_format(name), 2, 70000, Activation::none, {1}, 1e-5, TokenFormat::int8);
+  }
+}
+
+MOE_TEST(rows_of_codes_have_the_same_bits_in_tiles_of_every_height) {
+  const std::unique_ptr<Backend> backend = open_device();
+  for (const char* name : {"i8_channel_f32", "u8_g128_f32", "u4_g16_f32", "q4_k", "mxfp4", "i3_g80_f16"}) {
+    test::check_products(*backend, *find_format(name), 18, 200, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
+                         TokenFormat::int8);
+  }
+  test::check_products(*backend, *find_format("e4m3_b128_f32"), 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-5,
+                       TokenFormat::fp8);
+}
+
 MOE_TEST(rows_have_the_same_bits_in_tiles_of_every_height) {
   const std::unique_ptr<Backend> backend = open_device();
   for (const char* name : {"mxfp4", "q4_k", "u4_g128_f16", "e4m3_b128_f32", "i3_g32_f16", "nf4_g64_f32"}) {

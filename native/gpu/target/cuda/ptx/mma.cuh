@@ -46,6 +46,13 @@ __device__ __forceinline__ void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// The halves of that with k below 16: a[0] (g, k 4t..), a[1] (g + 8, k 4t..), b[0] (k 4t.., column g).
+__device__ __forceinline__ void mma_m16n8k16_s8(int32_t (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+}
+
 // float32 to tf32, rounded to nearest, ties away from zero.
 __device__ __forceinline__ uint32_t cvt_rna_tf32(float value) {
   uint32_t result;

@@ -56,11 +56,12 @@ struct S8 {
   }
 };
 
-template <class Element>
+// `kRegisters` of B, and twice as many of A.
+template <class Element, unsigned kRegisters = 2>
 void multiply_add(const Call&, uint32_t, void* const* operands) {
   using Sum = typename Element::Sum;
   constexpr unsigned kPer = Element::kPerRegister;
-  constexpr unsigned kDepth = 8 * kPer;
+  constexpr unsigned kDepth = 4 * kPer * kRegisters;
   using Row = typename Element::Row;
   Sum a[kRows][kDepth];
   Row b[kDepth], d[kRows];
@@ -69,13 +70,13 @@ void multiply_add(const Call&, uint32_t, void* const* operands) {
     const MmaOperand& operand = *static_cast<const MmaOperand*>(operands[lane]);
     const Sum* sums = static_cast<const Sum*>(operand.d);
     const unsigned g = lane / 4, t = lane % 4;
-    for (unsigned r = 0; r < 4; ++r) {
+    for (unsigned r = 0; r < 2 * kRegisters; ++r) {
       for (unsigned i = 0; i < kPer; ++i) {
         a[g + 8 * (r % 2)][kPer * t + 4 * kPer * (r / 2) + i] = Element::value(operand.a[r], i);
       }
-      d[g + 8 * (r / 2)][2 * t + r % 2] = sums[r];
     }
-    for (unsigned r = 0; r < 2; ++r) {
+    for (unsigned r = 0; r < 4; ++r) d[g + 8 * (r / 2)][2 * t + r % 2] = sums[r];
+    for (unsigned r = 0; r < kRegisters; ++r) {
       for (unsigned i = 0; i < kPer; ++i) b[kPer * t + 4 * kPer * r + i][g] = Element::value(operand.b[r], i);
     }
   }
@@ -104,5 +105,6 @@ const Collective kMmaBf16{"mma_m16n8k16_bf16", true, false, multiply_add<Bf16>};
 const Collective kMmaF16{"mma_m16n8k16_f16", true, false, multiply_add<F16>};
 const Collective kMmaTf32{"mma_m16n8k8_tf32", true, false, multiply_add<Tf32>};
 const Collective kMmaS8{"mma_m16n8k32_s8", true, false, multiply_add<S8>};
+const Collective kMmaS8K16{"mma_m16n8k16_s8", true, false, multiply_add<S8, 1>};
 
 }  // namespace moe::simt::machine

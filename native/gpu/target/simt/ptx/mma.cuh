@@ -1,6 +1,7 @@
 // mma.sync: D[16,8] += A[16,K] B[K,8] by a warp, each lane holding a fragment of each matrix.
 //
-// With P elements in a 32-bit register (lowest bits first), K = 8 P, and for lane l, g = l / 4, t = l % 4:
+// With P elements in a 32-bit register (lowest bits first), K = 8 P (or 4 P, without the registers of B above 0 and
+// those of A above 1), and for lane l, g = l / 4, t = l % 4:
 //   register r of A, element i: row g + 8 (r % 2), column P t + 4 P (r / 2) + i
 //   register r of B, element i: row P t + 4 P r + i, column g
 //   register r of D: row g + 8 (r / 2), column 2 t + r % 2
@@ -23,7 +24,7 @@ struct MmaOperand {
   const uint32_t* b;
 };
 
-extern const Collective kMmaBf16, kMmaF16, kMmaTf32, kMmaS8;
+extern const Collective kMmaBf16, kMmaF16, kMmaTf32, kMmaS8, kMmaS8K16;
 
 }  // namespace machine
 
@@ -50,6 +51,11 @@ inline void mma_m16n8k32_s8(int32_t (&d)[4], const uint32_t (&a)[4], const uint3
                             std::source_location where = std::source_location::current()) {
   machine::MmaOperand operand{d, a, b};
   machine::meet(machine::kMmaS8, where, 0xffffffffu, &operand);
+}
+inline void mma_m16n8k16_s8(int32_t (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1],
+                            std::source_location where = std::source_location::current()) {
+  machine::MmaOperand operand{d, a, b};
+  machine::meet(machine::kMmaS8K16, where, 0xffffffffu, &operand);
 }
 
 // The nearest tf32 number (10 bits of mantissa), ties away from zero. NaN becomes the canonical NaN.

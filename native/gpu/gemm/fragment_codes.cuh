@@ -1,5 +1,5 @@
-// Pairs of codes become pairs of 16-bit numbers in a few instructions, exactly: what stands between packed codes and
-// the fragments of tensor cores. See gemm/quantized_layout.h for where the codes of a pair are.
+// Codes become the elements of tensor cores' fragments in a few instructions, exactly: pairs of 16-bit numbers, or four
+// bytes. See gemm/quantized_layout.h for where the codes of a pair are.
 #pragma once
 
 #include <cstdint>
@@ -42,10 +42,12 @@ __device__ __forceinline__ uint32_t fma_pairs(uint32_t a, uint32_t b, uint32_t c
   return ptx::fma_rn_f16x2(a, b, c);
 }
 
-// Codes of `kBits` bits as numbers of T.
+// Codes of `kBits` bits as numbers of T. A fragment's register holds those of kChunks chunks.
 template <class T, Codes kCodes, int kBits>
-struct PairConverter {
+struct FragmentCodes {
+  static constexpr int kChunks = 1;
   using Half = HalfBits<T>;
+  static constexpr uint32_t kOnes = both(Half::kOne);
   static constexpr uint32_t kCounting = both(Half::kCounting);
   // What fills a byte is put into T's digits in two parts.
   static constexpr bool kInParts = (kCodes == Codes::table ? 8 : kBits) > Half::kCountingBits;
@@ -69,6 +71,25 @@ struct PairConverter {
     } else {
       return fma_pairs(codes | kCounting, both(Half::kOne), offset, T{});
     }
+  }
+};
+
+// Codes as signed bytes: integers as they are or, if they are of 8 bits, less 128. The rest is for sums to correct.
+template <Codes kCodes, int kBits>
+struct FragmentCodes<int8_t, kCodes, kBits> {
+  static constexpr int kChunks = 2;
+  static constexpr uint32_t kOnes = 0x01010101u;
+  static constexpr uint32_t kSigns = 0x80808080u;
+
+  // What is to be subtracted from converted codes for this zero point.
+  __device__ static uint32_t offset(int zero) { return static_cast<uint32_t>(zero - (kBits == 8 ? 128 : 0)); }
+
+  // Four codes, less `zero` if they are of fewer than 8 bits.
+  __device__ static uint32_t convert(uint32_t codes, int zero) {
+    if constexpr (kCodes == Codes::table) return codes;
+    if constexpr (kBits == 8) return codes ^ kSigns;
+    // The sign bits keep bytes from borrowing.
+    return ((codes | kSigns) - static_cast<uint32_t>(zero) * kOnes) ^ kSigns;
   }
 };
 
@@ -116,6 +137,12 @@ class CodeWord {
     }
     const uint32_t low = low_[0] >> kLow * place & both((1u << kLow) - 1u);
     return kHigh == 0 ? low : low | (high_ >> kHigh * chunk & both((1u << kHigh) - 1u)) << kLow;
+  }
+
+  // The four codes of a chunk that is loaded and the next one, in bytes: even columns first.
+  __device__ uint32_t quad(int chunk) const {
+    if constexpr (kCodes == Codes::table) return ptx::prmt(low_[0], low_[1], chunk % kPairs == 0 ? 0x5410u : 0x7632u);
+    return pair(chunk) | pair(chunk + 1) << 8;
   }
 
  private:
