@@ -215,6 +215,32 @@ export const scoresProblems: readonly ScoresProblem[] = (
   { tokens: 9, experts: 45, kind, scoring: "sigmoid", normalize: true, dtype: "f16" },
 ]);
 
+export const meansProblems: readonly Parameters<typeof meansCase>[] = [
+  [0, 5, 1, false],
+  [1, 1, 1, true],
+  [66, 33, 6, false],
+  [5000, 3, 2, true],
+  [5000, 3, 2, false, true],
+  [120, 33, 40, true, true],
+];
+
+export const lossProblems: readonly Parameters<typeof lossCase>[] = [
+  ...sizes.map((problem): Parameters<typeof lossCase> => [problem, {}]),
+  [{ tokens: 48, topK: 4, experts: 16, sequences: 3, spread: "uneven" }, { scoring: "sigmoid" }, "bf16"],
+  [{ tokens: 50, topK: 4, experts: 16, spread: "uneven" }, { choices: "first" }],
+  [{ tokens: 50, topK: 4, experts: 16, spread: "uneven" }, { normalization: "tokens" }, "f16"],
+];
+
+export const zLossProblems: readonly Parameters<typeof zLossCase>[] = [
+  [0, 8, "normal", "f32"],
+  [1, 1, "normal", "f32"],
+  [300, 60, "normal", "f32"],
+  [33, 128, "normal", "bf16"],
+  [300, 60, "normal", "f32", true],
+  [33, 16, "extreme", "f32"],
+  [9, 6, "all_negative_infinity", "f32"],
+];
+
 export const statisticsCases: readonly Case[] = [
   ...scoresProblems.map(scoresCase),
   scoresCase({ tokens: 0, experts: 8 }),
@@ -225,24 +251,10 @@ export const statisticsCases: readonly Case[] = [
   ...sizes.flatMap((problem) => [totalsCase(problem, false), totalsCase(problem, true)]),
   totalsCase({ tokens: 45, topK: 4, experts: 12, spread: "some_dropped" }, true, 1),
   totalsCase({ tokens: 45, topK: 4, experts: 12 }, true, 0),
-  meansCase(0, 5, 1, false),
-  meansCase(1, 1, 1, true),
-  meansCase(66, 33, 6, false),
-  meansCase(5000, 3, 2, true),
+  ...meansProblems.map((problem) => meansCase(...problem)),
   meansCase(40, 1100, 40, false),
-  meansCase(5000, 3, 2, false, true),
-  meansCase(120, 33, 40, true, true),
-  ...sizes.map((problem) => lossCase(problem, {})),
-  lossCase({ tokens: 48, topK: 4, experts: 16, sequences: 3, spread: "uneven" }, { scoring: "sigmoid" }, "bf16"),
-  lossCase({ tokens: 50, topK: 4, experts: 16, spread: "uneven" }, { choices: "first" }),
-  lossCase({ tokens: 50, topK: 4, experts: 16, spread: "uneven" }, { normalization: "tokens" }, "f16"),
-  zLossCase(0, 8, "normal", "f32"),
-  zLossCase(1, 1, "normal", "f32"),
-  zLossCase(300, 60, "normal", "f32"),
-  zLossCase(33, 128, "normal", "bf16"),
-  zLossCase(300, 60, "normal", "f32", true),
-  zLossCase(33, 16, "extreme", "f32"),
-  zLossCase(9, 6, "all_negative_infinity", "f32"),
+  ...lossProblems.map((problem) => lossCase(...problem)),
+  ...zLossProblems.map((problem) => zLossCase(...problem)),
   imbalanceCase(0, 0),
   imbalanceCase(1, 3),
   imbalanceCase(8, 2),

@@ -296,22 +296,9 @@ export const problems: Readonly<Record<string, Problem>> = {
     const problem = batch(draw);
     return [problem, draw.chance(0.5), draw.integer(0, problem.topK)];
   }),
-  columnMeans: problem(meansCase)((draw) => {
-    const tokens = draw.size(500);
-    return [tokens, draw.size(60), divisor(draw, Math.max(tokens, 1)), draw.chance(0.5), draw.chance(0.3)];
-  }),
-  loadBalancingLoss: problem(lossCase)((draw) => [
-    batch(draw),
-    draw.some({ choices: "first", normalization: "tokens", scoring: draw.pick(expertScorings) } as const),
-    draw.pick(dtypes),
-  ]),
-  zLoss: problem(zLossCase)((draw) => [
-    draw.size(200),
-    draw.integer(1, 200),
-    "normal",
-    draw.pick(dtypes),
-    draw.chance(0.5),
-  ]),
+  columnMeans: problem(meansCase)(meansArguments),
+  loadBalancingLoss: problem(lossCase)(lossArguments),
+  zLoss: problem(zLossCase)(zLossArguments),
   routerScoresBackward: problem(scoresBackwardCase)((draw) => [
     {
       tokens: draw.size(100),
@@ -327,22 +314,9 @@ export const problems: Readonly<Record<string, Problem>> = {
     const problem = batch(draw);
     return [problem, draw.integer(0, problem.topK)];
   }),
-  columnMeansBackward: problem(meansBackwardCase)((draw) => {
-    const tokens = draw.size(500);
-    return [tokens, draw.size(60), divisor(draw, Math.max(tokens, 1)), draw.chance(0.5), draw.chance(0.3)];
-  }),
-  loadBalancingLossBackward: problem(lossBackwardCase)((draw) => [
-    batch(draw),
-    draw.some({ choices: "first", normalization: "tokens", scoring: draw.pick(expertScorings) } as const),
-    draw.pick(dtypes),
-  ]),
-  zLossBackward: problem(zLossBackwardCase)((draw) => [
-    draw.size(200),
-    draw.integer(1, 200),
-    "normal",
-    draw.pick(dtypes),
-    draw.chance(0.5),
-  ]),
+  columnMeansBackward: problem(meansBackwardCase)(meansArguments),
+  loadBalancingLossBackward: problem(lossBackwardCase)(lossArguments),
+  zLossBackward: problem(zLossBackwardCase)(zLossArguments),
   cvSquaredBackward: problem(cvBackwardCase)((draw) => [draw.size(300), draw.integer(1, 9)]),
   imbalance: problem(imbalanceCase)((draw) => [draw.size(300), draw.integer(1, 9)]),
   updateSelectionBias: problem(biasCase)((draw) => [draw.integer(1, 9), draw.integer(1, 200)]),
@@ -396,6 +370,21 @@ export const problems: Readonly<Record<string, Problem>> = {
 
 function slots(draw: Draw) {
   return { tokens: draw.size(100), topK: draw.integer(1, 9), rows: draw.size(200), hidden: draw.size(300) };
+}
+
+/** Of an operator and its gradient. */
+function meansArguments(draw: Draw): Parameters<typeof meansCase> {
+  const tokens = draw.size(500);
+  return [tokens, draw.size(60), divisor(draw, Math.max(tokens, 1)), draw.chance(0.5), draw.chance(0.3)];
+}
+
+function lossArguments(draw: Draw): Parameters<typeof lossCase> {
+  const options = { choices: "first", normalization: "tokens", scoring: draw.pick(expertScorings) } as const;
+  return [batch(draw), draw.some(options), draw.pick(dtypes)];
+}
+
+function zLossArguments(draw: Draw): Parameters<typeof zLossCase> {
+  return [draw.size(200), draw.integer(1, 200), "normal", draw.pick(dtypes), draw.chance(0.5)];
 }
 
 /** A batch of sequences, some of them masked. */

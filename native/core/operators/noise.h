@@ -68,6 +68,20 @@ struct NoisyLogits {
   }
 };
 
+// expertLoad and its gradient have the same groups: one without a hierarchical gate.
+template <class Load>
+int64_t load_groups(const Load& p) {
+  return p.group_load.absent() ? 1 : p.group_load.shape[0];
+}
+
+template <class Load>
+Status check_load(const Load& p, const char* message) {
+  const int64_t experts = p.clean.shape[1], groups = load_groups(p);
+  return expect_sizes(p.group_ids.absent() == p.group_load.absent() && groups >= 1 && experts % groups == 0 &&
+                          p.top_k >= 1 && p.top_k <= experts / groups,
+                      message);
+}
+
 struct ExpertLoad {
   static constexpr const char* kName = "expertLoad";
 
@@ -80,7 +94,7 @@ struct ExpertLoad {
   TensorView group_load;
   TensorView load;
 
-  int64_t groups() const { return group_load.absent() ? 1 : group_load.shape[0]; }
+  int64_t groups() const { return load_groups(*this); }
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -95,10 +109,7 @@ struct ExpertLoad {
   }
 
   Status check() const {
-    const int64_t experts = clean.shape[1];
-    return expect_sizes(group_ids.absent() == group_load.absent() && groups() >= 1 && experts % groups() == 0 &&
-                            top_k >= 1 && top_k <= experts / groups(),
-                        "expertLoad: expected groups that divide the experts, and topK of those of a group");
+    return check_load(*this, "expertLoad: expected groups that divide the experts, and topK of those of a group");
   }
 };
 

@@ -42,7 +42,7 @@ struct ExpertLoadBackward {
   TensorView d_noisy;
   TensorView d_deviation;
 
-  int64_t groups() const { return group_load.absent() ? 1 : group_load.shape[0]; }
+  int64_t groups() const { return load_groups(*this); }
 
   template <class Fields>
   static constexpr void fields(Fields& f) {
@@ -60,10 +60,8 @@ struct ExpertLoadBackward {
   }
 
   Status check() const {
-    const int64_t experts = clean.shape[1];
-    return expect_sizes(group_ids.absent() == group_load.absent() && groups() >= 1 && experts % groups() == 0 &&
-                            top_k >= 1 && top_k <= experts / groups(),
-                        "expertLoadBackward: expected groups that divide the experts, and topK of those of a group");
+    return check_load(*this,
+                      "expertLoadBackward: expected groups that divide the experts, and topK of those of a group");
   }
 };
 

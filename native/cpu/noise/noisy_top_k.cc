@@ -1,6 +1,5 @@
+#include "cpu/noise/load_groups.h"
 #include "cpu/operators.h"
-
-#include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 
@@ -18,40 +17,14 @@ Status run(Context& context, const NoisyLogits& p) {
   return {};
 }
 
-namespace {
-
-// The groups of a hierarchical gate and each token's choices; without one, a single group that every token chose.
-struct Groups {
-  explicit Groups(const ExpertLoad& p)
-      : count(p.groups()),
-        experts(p.clean.shape[1] / count),
-        ids(p.group_ids.as<const int32_t>()),
-        choices(p.group_ids.absent() ? 0 : p.group_ids.shape[1]) {}
-
-  bool chosen(int64_t token, int64_t group) const {
-    if (ids == nullptr) return true;
-    const int32_t* end = ids + (token + 1) * choices;
-    return std::find(end - choices, end, static_cast<int32_t>(group)) != end;
-  }
-
-  int64_t count;
-  int64_t experts;  // per group
-  const int32_t* ids;
-  int64_t choices;  // per token
-};
-
-}  // namespace
-
 // Adds the probabilities of tokens begin .. end to `sums` [E], and the number of them that chose each group to `tokens`
 // [G].
-static void add_block(const Kernels& kernels, const ExpertLoad& p, const Groups& groups, int64_t begin, int64_t end,
+static void add_block(const Kernels& kernels, const ExpertLoad& p, const LoadGroups& groups, int64_t begin, int64_t end,
                       double* sums, int64_t* tokens, int32_t* scratch) {
   const int64_t experts = p.clean.shape[1];
   std::fill(sums, sums + experts, 0.0);
   std::fill(tokens, tokens + groups.count, 0);
-  const TokenMask mask(p.token_mask);
   for (int64_t token = begin; token < end; ++token) {
-    if (!mask.counts(token)) continue;
     for (int64_t group = 0; group < groups.count; ++group) {
       if (!groups.chosen(token, group)) continue;
       ++tokens[group];
@@ -67,7 +40,7 @@ static void add_block(const Kernels& kernels, const ExpertLoad& p, const Groups&
 Status run(Context& context, const ExpertLoad& p) {
   const int64_t rows = p.clean.shape[0];
   const int64_t experts = p.clean.shape[1];
-  const Groups groups(p);
+  const LoadGroups groups(p);
   const int64_t blocks = (rows + kLoadBlock - 1) / kLoadBlock;
   double* sums = nullptr;
   int64_t* tokens = nullptr;
@@ -95,9 +68,7 @@ Status run(Context& context, const ExpertLoad& p) {
     }
     p.load.as<float>()[e] = static_cast<float>(sum);
   }
-  if (p.group_ids.absent()) return {};
-  return check_choices("expertLoad: groups.ids", p.group_ids, groups.choices, TokenMask(p.token_mask), groups.count,
-                       "a group");
+  return groups.check("expertLoad: groups.ids");
 }
 
 }  // namespace moe::cpu

@@ -2,8 +2,8 @@
 #include <numeric>
 
 #include "core/scores.h"
+#include "cpu/noise/load_groups.h"
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 
@@ -22,33 +22,24 @@ Status run(Context& context, const NoisyLogitsBackward& p) {
 namespace {
 
 struct LoadGradients {
-  explicit LoadGradients(const ExpertLoadBackward& p)
-      : p(p), groups(p.groups()), experts(p.clean.shape[1] / groups), mask(p.token_mask) {}
-
-  bool chosen(int64_t token, int64_t group) const {
-    if (!mask.counts(token)) return false;
-    if (p.group_ids.absent()) return true;
-    const int64_t choices = p.group_ids.shape[1];
-    const int32_t* end = p.group_ids.as<const int32_t>() + (token + 1) * choices;
-    return std::find(end - choices, end, static_cast<int32_t>(group)) != end;
-  }
+  explicit LoadGradients(const ExpertLoadBackward& p) : p(p), groups(p) {}
 
   // What a group's sums of probabilities are multiplied by.
   float factor(int64_t group) const {
     if (p.group_load.absent()) return 1.0f;
     int64_t tokens = 0;
-    for (int64_t token = 0; token < p.clean.shape[0]; ++token) tokens += chosen(token, group) ? 1 : 0;
+    for (int64_t token = 0; token < p.clean.shape[0]; ++token) tokens += groups.chosen(token, group) ? 1 : 0;
     return tokens == 0 ? 0.0f : p.group_load.as<const float>()[group] / static_cast<float>(tokens);
   }
 
   // One token's gradients in one group. `order` has room for its experts.
   void add_up(int64_t token, int64_t group, float factor, int32_t* order) const {
-    const int64_t first = token * p.clean.shape[1] + group * experts;
+    const int64_t experts = groups.experts, first = token * p.clean.shape[1] + group * experts;
     float* by_clean = p.d_clean.as<float>() + first;
     float* by_noisy = p.d_noisy.as<float>() + first;
     float* by_deviation = p.d_deviation.as<float>() + first;
     for (float* gradient : {by_clean, by_noisy, by_deviation}) std::fill_n(gradient, experts, 0.0f);
-    if (!chosen(token, group)) return;
+    if (!groups.chosen(token, group)) return;
     const float* noisy = p.noisy.as<const float>() + first;
     std::iota(order, order + experts, 0);
     const int64_t ranks = std::min<int64_t>(p.top_k + 1, experts);
@@ -72,8 +63,7 @@ struct LoadGradients {
   }
 
   const ExpertLoadBackward& p;
-  int64_t groups, experts;  // experts per group
-  TokenMask mask;
+  LoadGroups groups;
 };
 
 }  // namespace
@@ -84,20 +74,18 @@ Status run(Context& context, const ExpertLoadBackward& p) {
   int32_t* orders = nullptr;
   float* factors = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
-    orders = arena.take<int32_t>(gradients.experts * context.team.threads);
-    factors = arena.take<float>(gradients.groups);
+    orders = arena.take<int32_t>(gradients.groups.experts * context.team.threads);
+    factors = arena.take<float>(gradients.groups.count);
   }));
-  for (int64_t group = 0; group < gradients.groups; ++group) factors[group] = gradients.factor(group);
+  for (int64_t group = 0; group < gradients.groups.count; ++group) factors[group] = gradients.factor(group);
   context.team.for_pieces(p.clean.shape[0], kTokensAtOnce, [&](int thread, int64_t begin, int64_t end) {
     for (int64_t token = begin; token < end; ++token) {
-      for (int64_t group = 0; group < gradients.groups; ++group) {
-        gradients.add_up(token, group, factors[group], orders + thread * gradients.experts);
+      for (int64_t group = 0; group < gradients.groups.count; ++group) {
+        gradients.add_up(token, group, factors[group], orders + thread * gradients.groups.experts);
       }
     }
   });
-  if (p.group_ids.absent()) return {};
-  return check_choices("expertLoadBackward: groups.ids", p.group_ids, p.group_ids.shape[1], gradients.mask,
-                       gradients.groups, "a group");
+  return gradients.groups.check("expertLoadBackward: groups.ids");
 }
 
 }  // namespace moe::cpu

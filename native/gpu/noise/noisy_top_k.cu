@@ -3,8 +3,8 @@
 #include <ptx/launch.cuh>
 
 #include "core/noisy_top_k.h"
+#include "gpu/noise/load_groups.cuh"
 #include "gpu/plan/plan.h"
-#include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
@@ -33,33 +33,16 @@ struct LoadArguments {
   const float* clean;
   const float* noisy;
   const float* deviation;
-  TokenMask mask;
-  const int* group_ids;     // null: a single group that every token chose
-  const float* group_load;  // null: the same
+  LoadGroups groups;
   float* load;
   int64_t tokens;
   int64_t experts;
-  int64_t groups;
-  int64_t choices;  // groups chosen per token
   int top_k;
   double* sums;                // [blocks, E]
   int64_t* tokens_of_groups;   // [blocks, G]
   LoadThresholds* thresholds;  // [T, G]; NaN if the token does not count or did not choose the group
   int64_t blocks;
-  IdError* error;
 };
-
-// Whether the token counts and chose the group. All lanes of a warp get the same answer.
-__device__ __forceinline__ bool chosen(const LoadArguments& a, int64_t token, int64_t group) {
-  if (!a.mask.counts(token)) return false;
-  if (a.group_ids == nullptr) return true;
-  bool found = false;
-  for (int64_t choice = threadIdx.x % 32; choice < a.choices; choice += 32) {
-    const int64_t position = token * a.choices + choice;
-    found = found || checked_id(a.group_ids[position], a.groups, position, a.error) == group;
-  }
-  return __any_sync(kAllLanes, found) != 0;
-}
 
 // One warp finds the thresholds of a row of noisy logits: largest first, each value with all its equals.
 __device__ __forceinline__ LoadThresholds find_thresholds(const float* noisy, int64_t count, int top_k) {
@@ -87,10 +70,10 @@ __device__ __forceinline__ LoadThresholds find_thresholds(const float* noisy, in
 
 // One warp per token and group.
 MOE_KERNEL(load_thresholds_kernel, (gpu::kRowThreads), const LoadArguments a) {
-  const int64_t experts = a.experts / a.groups;
-  for_each_row(a.tokens * a.groups, [&](int64_t row) {
+  const int64_t experts = a.experts / a.groups.count;
+  for_each_row(a.tokens * a.groups.count, [&](int64_t row) {
     LoadThresholds thresholds{NAN, NAN};
-    if (chosen(a, row / a.groups, row % a.groups)) {
+    if (a.groups.chosen_by_warp(row / a.groups.count, row % a.groups.count)) {
       thresholds = find_thresholds(a.noisy + row * experts, experts, a.top_k);
     }
     if (threadIdx.x % 32 == 0) a.thresholds[row] = thresholds;
@@ -99,7 +82,7 @@ MOE_KERNEL(load_thresholds_kernel, (gpu::kRowThreads), const LoadArguments a) {
 
 // One thread per expert and block of tokens adds up the probabilities.
 MOE_KERNEL(load_sums_kernel, (gpu::kRowThreads), const LoadArguments a) {
-  const int64_t experts = a.experts / a.groups;
+  const int64_t experts = a.experts / a.groups.count;
   for_each_item(a.blocks * a.experts, [&](int64_t i) {
     const int64_t block = i / a.experts;
     const int64_t expert = i % a.experts;
@@ -108,29 +91,29 @@ MOE_KERNEL(load_sums_kernel, (gpu::kRowThreads), const LoadArguments a) {
     double sum = 0.0;
     int64_t chose = 0;
     for (int64_t token = block * kLoadBlock; token < end; ++token) {
-      const LoadThresholds thresholds = a.thresholds[token * a.groups + group];
+      const LoadThresholds thresholds = a.thresholds[token * a.groups.count + group];
       if (thresholds.last != thresholds.last) continue;
       const int64_t element = token * a.experts + expert;
       sum += probability_in_top_k(a.clean[element], a.noisy[element], a.deviation[element], thresholds);
       ++chose;
     }
     a.sums[i] = sum;
-    if (expert % experts == 0) a.tokens_of_groups[block * a.groups + group] = chose;
+    if (expert % experts == 0) a.tokens_of_groups[block * a.groups.count + group] = chose;
   });
 }
 
 // One thread per expert adds up the blocks, in order.
 MOE_KERNEL(load_kernel, (gpu::kRowThreads), const LoadArguments a) {
   for_each_item(a.experts, [&](int64_t expert) {
-    const int64_t group = expert / (a.experts / a.groups);
+    const int64_t group = expert / (a.experts / a.groups.count);
     double sum = 0.0;
     int64_t chose = 0;
     for (int64_t block = 0; block < a.blocks; ++block) {
       sum += a.sums[block * a.experts + expert];
-      chose += a.tokens_of_groups[block * a.groups + group];
+      chose += a.tokens_of_groups[block * a.groups.count + group];
     }
-    if (a.group_load != nullptr) {
-      sum = chose == 0 ? 0.0 : a.group_load[group] * sum / static_cast<double>(chose);
+    if (a.groups.load != nullptr) {
+      sum = chose == 0 ? 0.0 : a.groups.load[group] * sum / static_cast<double>(chose);
     }
     a.load[expert] = static_cast<float>(sum);
   });
@@ -178,35 +161,26 @@ Status run(Context& context, const ExpertLoad& p) {
   const LoadWorkspace parts = load_workspace(p);
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(parts.bytes));
-  gpu::IdError* error = nullptr;
-  const int64_t choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1];
-  error = context.errors.next(
-      {.parameter = "expertLoad: groups.ids", .what = "a group", .limit = p.groups(), .columns = choices});
   const LoadArguments arguments{
       .clean = p.clean.as<float>(),
       .noisy = p.noisy.as<float>(),
       .deviation = p.deviation.as<float>(),
-      .mask = TokenMask(p.token_mask),
-      .group_ids = p.group_ids.as<int>(),
-      .group_load = p.group_load.as<float>(),
+      .groups = load_groups_of(context, p, "expertLoad: groups.ids"),
       .load = p.load.as<float>(),
       .tokens = p.clean.shape[0],
       .experts = p.clean.shape[1],
-      .groups = p.groups(),
-      .choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1],
       .top_k = p.top_k,
       .sums = reinterpret_cast<double*>(scratch.at(parts.sums)),
       .tokens_of_groups = reinterpret_cast<int64_t*>(scratch.at(parts.tokens)),
       .thresholds = reinterpret_cast<LoadThresholds*>(scratch.at(parts.thresholds)),
       .blocks = parts.blocks,
-      .error = error,
   };
   const auto elements = [&](const char* name, auto kernel, int64_t items) {
     return launch(name, kernel, dim3(gpu::element_grid(items, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
   };
   MOE_TRY(launch("load_thresholds", load_thresholds_kernel,
-                 dim3(gpu::row_grid(arguments.tokens * arguments.groups, traits)), dim3(gpu::kRowThreads), 0, stream,
-                 arguments));
+                 dim3(gpu::row_grid(arguments.tokens * arguments.groups.count, traits)), dim3(gpu::kRowThreads), 0,
+                 stream, arguments));
   MOE_TRY(elements("load_sums", load_sums_kernel, arguments.blocks * arguments.experts));
   return elements("load", load_kernel, arguments.experts);
 }

@@ -4,9 +4,9 @@
 
 #include "core/noisy_top_k.h"
 #include "core/scores.h"
+#include "gpu/noise/load_groups.cuh"
 #include "gpu/plan/plan.h"
 #include "gpu/routing/gating_choice.cuh"
-#include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
 
@@ -26,9 +26,7 @@ struct LoadArguments {
   const float* clean;
   const float* noisy;
   const float* deviation;
-  TokenMask mask;
-  const int* group_ids;     // null: a single group that every token chose
-  const float* group_load;  // null: the same
+  LoadGroups groups;
   const float* load_gradient;
   float* clean_gradient;
   float* noisy_gradient;
@@ -36,46 +34,34 @@ struct LoadArguments {
   float* factors;  // [G], what a group's sums of probabilities are multiplied by
   int64_t tokens;
   int64_t experts;
-  int64_t groups;
-  int64_t choices;  // groups chosen per token
   int top_k;
-  IdError* error;
 };
-
-__device__ __forceinline__ bool chosen(const LoadArguments& a, int64_t token, int64_t group) {
-  if (!a.mask.counts(token)) return false;
-  if (a.group_ids == nullptr) return true;
-  bool found = false;
-  for (int64_t position = token * a.choices; position < (token + 1) * a.choices; ++position) {
-    found = found || checked_id(a.group_ids[position], a.groups, position, a.error) == group;
-  }
-  return found;
-}
 
 // One warp per group counts the tokens that chose it.
 MOE_KERNEL(load_factors_kernel, (gpu::kRowThreads), const LoadArguments a) {
-  for_each_row(a.groups, [&](int64_t group) {
+  for_each_row(a.groups.count, [&](int64_t group) {
     int tokens = 0;
-    for (int64_t token = threadIdx.x % 32; token < a.tokens; token += 32) tokens += chosen(a, token, group) ? 1 : 0;
+    for (int64_t token = threadIdx.x % 32; token < a.tokens; token += 32)
+      tokens += a.groups.chosen(token, group) ? 1 : 0;
     tokens = __reduce_add_sync(kAllLanes, tokens);
     if (threadIdx.x % 32 != 0) return;
-    const float load = a.group_load == nullptr ? 1.0f : a.group_load[group] / static_cast<float>(tokens);
+    const float load = a.groups.load == nullptr ? 1.0f : a.groups.load[group] / static_cast<float>(tokens);
     a.factors[group] = tokens == 0 ? 0.0f : load;
   });
 }
 
 // One warp per token and group.
 MOE_KERNEL(expert_load_backward_kernel, (gpu::kRowThreads, 1), const LoadArguments a) {
-  const int experts = static_cast<int>(a.experts / a.groups);
+  const int experts = static_cast<int>(a.experts / a.groups.count);
   const int lane = static_cast<int>(threadIdx.x % 32);
-  for_each_row(a.tokens * a.groups, [&](int64_t row) {
-    const int64_t first = row * experts, group = row % a.groups;
+  for_each_row(a.tokens * a.groups.count, [&](int64_t row) {
+    const int64_t first = row * experts, group = row % a.groups.count;
     for (int e = lane; e < experts; e += 32) {
       a.clean_gradient[first + e] = 0.0f;
       a.noisy_gradient[first + e] = 0.0f;
       a.deviation_gradient[first + e] = 0.0f;
     }
-    if (!chosen(a, row / a.groups, group)) return;
+    if (!a.groups.chosen_by_warp(row / a.groups.count, group)) return;
     const float* noisy = a.noisy + first;
     Ranked last, next;
     for (int rank = 0; rank <= a.top_k && rank < experts; ++rank) {
@@ -118,14 +104,11 @@ Status run(Context& context, const ExpertLoadBackward& p) {
   const Stream stream = context.stream();
   Scratch scratch(*context.runtime);
   MOE_TRY(scratch.reserve(static_cast<size_t>(p.groups()) * sizeof(float)));
-  const int64_t choices = p.group_ids.absent() ? 0 : p.group_ids.shape[1];
   const LoadArguments arguments{
       .clean = p.clean.as<float>(),
       .noisy = p.noisy.as<float>(),
       .deviation = p.deviation.as<float>(),
-      .mask = TokenMask(p.token_mask),
-      .group_ids = p.group_ids.as<int>(),
-      .group_load = p.group_load.as<float>(),
+      .groups = load_groups_of(context, p, "expertLoadBackward: groups.ids"),
       .load_gradient = p.d_load.as<float>(),
       .clean_gradient = p.d_clean.as<float>(),
       .noisy_gradient = p.d_noisy.as<float>(),
@@ -133,17 +116,13 @@ Status run(Context& context, const ExpertLoadBackward& p) {
       .factors = reinterpret_cast<float*>(scratch.at(0)),
       .tokens = p.clean.shape[0],
       .experts = p.clean.shape[1],
-      .groups = p.groups(),
-      .choices = choices,
       .top_k = p.top_k,
-      .error = context.errors.next(
-          {.parameter = "expertLoadBackward: groups.ids", .what = "a group", .limit = p.groups(), .columns = choices}),
   };
   const dim3 block(gpu::kRowThreads);
-  MOE_TRY(launch("load_factors", load_factors_kernel, dim3(gpu::row_grid(arguments.groups, traits)), block, 0, stream,
-                 arguments));
+  MOE_TRY(launch("load_factors", load_factors_kernel, dim3(gpu::row_grid(arguments.groups.count, traits)), block, 0,
+                 stream, arguments));
   return launch("expert_load_backward", expert_load_backward_kernel,
-                dim3(gpu::row_grid(arguments.tokens * arguments.groups, traits)), block, 0, stream, arguments);
+                dim3(gpu::row_grid(arguments.tokens * arguments.groups.count, traits)), block, 0, stream, arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

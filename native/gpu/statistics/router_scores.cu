@@ -2,13 +2,11 @@
 
 #include <ptx/launch.cuh>
 
-#include "core/scores.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
+#include "gpu/statistics/softmax_of_row.cuh"
 #include "gpu/tile/dispatch.h"
-#include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
-#include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -30,20 +28,10 @@ MOE_KERNEL(router_scores_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   for_each_row(a.tokens, [&](int64_t token) {
     const T* logits = static_cast<const T*>(a.logits) + token * a.experts;
-    float largest = -INFINITY;
-    for (int64_t e = lane; e < a.experts; e += 32) largest = fmaxf(largest, to_float(logits[e]));
-    largest = warp_max(largest);
-
-    float sum = 0.0f, distances = 0.0f, sigmoids = 0.0f;
-    for (int64_t e = lane; e < a.experts; e += 32) {
-      const float logit = to_float(logits[e]);
-      const float share = exponential(logit, largest);
-      sum += share;
-      if (share > 0.0f && logit < largest) distances += share * (largest - logit);
+    float sigmoids = 0.0f;
+    const auto [largest, sum, distances] = softmax_of_row(logits, a.experts, [&](int64_t, float logit, float) {
       if (a.sigmoid) sigmoids += sigmoid_score(logit);
-    }
-    sum = warp_sum(sum);
-    distances = warp_sum(distances);
+    });
     sigmoids = warp_sum(sigmoids);
     if (lane == 0 && a.log_sum_exp != nullptr) a.log_sum_exp[token] = sum > 0.0f ? largest + logf(sum) : -INFINITY;
     if (lane == 0 && a.entropy != nullptr) a.entropy[token] = sum > 0.0f ? logf(sum) + distances / sum : 0.0f;

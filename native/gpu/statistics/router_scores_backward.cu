@@ -2,13 +2,11 @@
 
 #include <ptx/launch.cuh>
 
-#include "core/scores.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
+#include "gpu/statistics/softmax_of_row.cuh"
 #include "gpu/tile/dispatch.h"
-#include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
-#include "gpu/tile/reduce.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -34,24 +32,13 @@ MOE_KERNEL(router_scores_backward_kernel, (gpu::kRowThreads, 1), const Arguments
     const float* score_gradient = a.score_gradient == nullptr ? nullptr : a.score_gradient + token * a.experts;
     const float log_sum_exp = a.log_sum_exp_gradient == nullptr ? 0.0f : a.log_sum_exp_gradient[token];
     const float entropy_gradient = a.entropy_gradient == nullptr ? 0.0f : a.entropy_gradient[token];
-    float largest = -INFINITY;
-    for (int64_t e = lane; e < a.experts; e += 32) largest = fmaxf(largest, to_float(logits[e]));
-    largest = warp_max(largest);
-
-    // Of the softmax: its sum, and Σ share * distance from the largest logit. Of the scores: their sum, and that of
-    // each times its gradient; those of a softmax still have to be divided by its sum.
-    float sum = 0.0f, distances = 0.0f, scores = 0.0f, total = 0.0f;
-    for (int64_t e = lane; e < a.experts; e += 32) {
-      const float logit = to_float(logits[e]);
-      const float share = exponential(logit, largest);
-      sum += share;
-      if (share > 0.0f && logit < largest) distances += share * (largest - logit);
+    // Sums of the scores, and of each times its gradient; those of a softmax still have to be divided by its sum.
+    float scores = 0.0f, total = 0.0f;
+    const auto [largest, sum, distances] = softmax_of_row(logits, a.experts, [&](int64_t e, float logit, float share) {
       const float score = a.sigmoid ? sigmoid_score(logit) : share;
       scores += score;
       if (score_gradient != nullptr) total += score * score_gradient[e];
-    }
-    sum = warp_sum(sum);
-    distances = warp_sum(distances);
+    });
     scores = warp_sum(scores);
     total = warp_sum(total);
     const float logarithm = logf(sum);
