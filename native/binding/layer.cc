@@ -123,12 +123,19 @@ Napi::Object LayerObject::create(Napi::Object device, DeviceObject& owner, const
   std::unique_ptr<Layer> layer;
   std::shared_ptr<Backend> host;
   Uses stored;
-  if (info[1].IsObject()) {
-    const std::vector<WeightPart> parts = weight_parts(env, info[1].As<Napi::Object>(), stored);
-    check(env, owner.backend(env)->stored_layer(description, parts, offload, &layer));
-  } else {
-    check(env, owner.backend(env)->layer(description, offload, &layer));
+  std::vector<WeightPart> parts;
+  if (info[1].IsObject()) parts = weight_parts(env, info[1].As<Napi::Object>(), stored);
+  const auto made = [&] {
+    return info[1].IsObject() ? owner.backend(env)->stored_layer(description, parts, offload, &layer)
+                              : owner.backend(env)->layer(description, offload, &layer);
+  };
+  Status status = made();
+  if (!status.ok() && budget != nullptr && !owner.stream(env).idle()) {
+    // Layers that were disposed of leave the budget when the work that uses them is done.
+    owner.stream(env).drain();
+    status = made();
   }
+  check(env, status);
   if (offload != nullptr && offload->rows_to_load > 0) {
     host = owner.host(env);
     check(env, SplitLayer::create(std::move(layer), *owner.backend(env), *host, &layer));

@@ -11,6 +11,25 @@ namespace {
 
 thread_local uint64_t running_call = 0;
 
+// Sent once. Notifies under the lock: who waits may end it as soon as the lock is free.
+class Signal {
+ public:
+  void send() {
+    std::lock_guard lock(mutex_);
+    sent_ = true;
+    changed_.notify_one();
+  }
+  void wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return sent_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool sent_ = false;
+};
+
 }  // namespace
 
 uint64_t current_call() { return running_call; }
@@ -51,22 +70,23 @@ void Stream::enqueue(std::function<Status()> work, Uses uses, Done done) {
 }
 
 Status Stream::run(std::function<Status()> work, Uses uses) {
-  struct {
-    std::mutex mutex;
-    std::condition_variable finished;
-    bool done = false;
-    Status result;
-  } waiter;
-  enqueue(std::move(work), std::move(uses), [&waiter](Status status) {
-    // Notify under the lock: the waiter may end as soon as the lock is free.
-    std::lock_guard lock(waiter.mutex);
-    waiter.result = std::move(status);
-    waiter.done = true;
-    waiter.finished.notify_one();
+  Signal done;
+  Status result;
+  enqueue(std::move(work), std::move(uses), [&](Status status) {
+    result = std::move(status);
+    done.send();
   });
-  std::unique_lock lock(waiter.mutex);
-  waiter.finished.wait(lock, [&] { return waiter.done; });
-  return std::move(waiter.result);
+  done.wait();
+  return result;
+}
+
+void Stream::drain() {
+  Signal reached;
+  enqueue([&] {
+    reached.send();
+    return Status();
+  });
+  reached.wait();
 }
 
 void Stream::end(std::function<Status()> work, Done done) {

@@ -40,6 +40,8 @@ class Stream {
   Status wait() {
     return run([] { return Status(); });
   }
+  // Blocks until all work enqueued so far is done and what it kept alive is released; a kept failure stays.
+  void drain();
   // Whether all work enqueued so far is done; does not wait.
   bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
   // As enqueue(), for the last work: cancel() does not drop it, and the thread ends after it.

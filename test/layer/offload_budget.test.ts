@@ -2,7 +2,7 @@ import { inspect } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { offloadPolicies } from "../../lib/core/backend.js";
-import { MoeLayer, OffloadBudget, type OffloadBudgetOptions, openDevice } from "../../lib/index.js";
+import { MoeLayer, OffloadBudget, type OffloadBudgetOptions, openDevice, sort } from "../../lib/index.js";
 import type { OffloadOptions } from "../../lib/layer/offload.js";
 import { Random } from "../../lib/testing/random.js";
 import { relativeError } from "../../lib/testing/run.js";
@@ -61,6 +61,33 @@ describe.each(gpus)("layers that share a budget on %s", (name) => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  test("leave it when they are disposed of, also while work of theirs is enqueued", async () => {
+    const pinned = [0, 1, 2];
+    using all = new BudgetLayers(device(), example, 1, { slots: 4 }, { pinned });
+    const x = device().tensor(new Random(5).normals(64 * hiddenSize), [64, hiddenSize], "f32");
+    for (let round = 0; round < 20; round++) {
+      const y = all.layer(0).forward(x);
+      all.layer(0).dispose();
+      // Its pinned experts would not fit beside those of the one before.
+      all.layers[0] = all.create(0);
+      y.dispose();
+    }
+    all.expectSame(0, new Random(6), 3);
+  });
+
+  test("are made after failed work without hiding its error", async () => {
+    const other = openDevice(name);
+    using budget = new OffloadBudget(other, { slots: 2 });
+    using problem = new RandomLayer(other, example);
+    const create = () => MoeLayer.create({ ...problem.options, offload: { budget, pinned: [0] } });
+    using _first = create();
+    // More experts than slots are pinned, so this one fails once it knows that no other layer is about to leave.
+    sort(other.tensor(Int32Array.of(9), [1, 1]), { numExperts: 2 });
+    expectError(() => create(), "INVALID_ARGUMENT", /offload\.pinned/);
+    await expectRejection(other.synchronize(), "ID_OUT_OF_RANGE", /got 9/);
+    other.dispose();
   });
 
   test("give the same bits while their calls are enqueued one behind the other", async () => {
