@@ -56,10 +56,22 @@ export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
 export { MoeLayer } from "./moe_layer.js";
 export type { TokenMaskOption } from "./operators/check.js";
+export { type ActivateOptions, activate } from "./operators/experts/activate.js";
+export {
+  type ActivationBackwardOptions,
+  type ActivationGradients,
+  activationBackward,
+} from "./operators/experts/activation_backward.js";
 export { combine } from "./operators/experts/combine.js";
+export {
+  type CombineBackwardOptions,
+  type CombineGradients,
+  combineBackward,
+} from "./operators/experts/combine_backward.js";
 export type { ActivationOptions, PackOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
+export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";
 export { type DequantizeOptions, dequantize, quantizationError } from "./operators/formats/dequantize.js";
 export { type QuantizeOptions, quantize, type ScaleChoice } from "./operators/formats/quantize.js";
@@ -110,6 +122,12 @@ export {
   type RouterProjectionGradients,
   routerProjectionBackward,
 } from "./operators/routing/router_projection_backward.js";
+export { type SharedSlotsOptions, sharedSlots } from "./operators/routing/shared_slots.js";
+export {
+  type SharedSlotsBackwardOptions,
+  type SharedSlotsGradients,
+  sharedSlotsBackward,
+} from "./operators/routing/shared_slots_backward.js";
 export { type SortedRows, sort } from "./operators/routing/sort.js";
 export { accumulate, readTotals } from "./operators/statistics/accumulate.js";
 export { type ColumnMeansOptions, columnMeans } from "./operators/statistics/column_means.js";

@@ -1,8 +1,8 @@
 import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
+import { bankOption, checkBank } from "../core/expert_range.js";
 import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
-import { bankOption, checkBank } from "../layer/description/bank.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";

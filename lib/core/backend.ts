@@ -1,4 +1,6 @@
+import type { Activation, Clamp } from "./activation.js";
 import type { DType } from "./dtype.js";
+import type { ExpertRange } from "./expert_range.js";
 import type { Operators, OperatorTable } from "./operators/table.js";
 import type { Gating } from "./routing_rule.js";
 import type { Shape } from "./shape.js";
@@ -7,45 +9,12 @@ import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
 
+export { type Activation, activations, type Clamp, defaultClamp, isGated } from "./activation.js";
+export type { ExpertRange } from "./expert_range.js";
+
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
 /** The kinds of devices; the README describes each. */
 export type DeviceKind = (typeof deviceKinds)[number];
-
-export const activations = [
-  "none",
-  "relu",
-  "relu2",
-  "gelu",
-  "gelu_tanh",
-  "silu",
-  "swiglu",
-  "geglu",
-  "geglu_tanh",
-  "swiglu_clamped",
-] as const;
-/**
- * The activation after an expert's first matrix product. `relu2` is the square of ReLU. The last four are gated: the
- * product has I gate rows, then I up rows, and the result act(gate) * up has I columns.
- */
-export type Activation = (typeof activations)[number];
-
-/** Whether an activation is gated, so that its weight has 2I rows. */
-export function isGated(activation: Activation): boolean {
-  return activations.indexOf(activation) >= activations.indexOf("swiglu");
-}
-
-/**
- * Parameters of `swiglu_clamped`: g σ(alpha g) (u + offset) with g = min(gate, limit), u = clamp(up, -limit, limit).
- * Other activations ignore them.
- */
-export interface Clamp {
-  readonly alpha: number;
-  readonly limit: number;
-  readonly offset: number;
-}
-
-/** The values of gpt-oss. */
-export const defaultClamp: Clamp = { alpha: 1.702, limit: 7, offset: 1 };
 
 export const outputActivations = ["none", "softmax"] as const;
 /** The activation of an expert's output row, bias included, before it is weighted. */
@@ -113,12 +82,6 @@ export interface LayerFormats extends ExpertFormats {
   readonly sharedGate: WeightFormatName;
   /** Those of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
-}
-
-/** Experts first .. first + count - 1. */
-export interface ExpertRange {
-  readonly first: number;
-  readonly count: number;
 }
 
 export const offloadPolicies = ["lfru", "lru", "lfu"] as const;

@@ -1,13 +1,13 @@
 import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
+import { bankOption, checkBank } from "../core/expert_range.js";
 import { choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
 import { Tensor } from "../core/tensor.js";
 import { type TokenFormat, tokenFormats } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { isQuantized } from "../operators/experts/quantized_weight.js";
 import { type QuantizeOptions, quantizeOptions } from "../operators/formats/quantize.js";
-import { bankOption, checkBank } from "./description/bank.js";
 import { configFields, describeConfig, type MoeLayerConfig } from "./description/config.js";
 import { type WeightDTypes, weightDTypes, weightStorage } from "./description/storage.js";
 import { withTokenFormat } from "./description/token_format.js";

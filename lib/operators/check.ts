@@ -1,6 +1,6 @@
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
-import { checkInteger, invalidArgument, MoeError } from "../core/errors.js";
+import { checkInteger, invalidArgument, MoeError, requires } from "../core/errors.js";
 import { integer, optional } from "../core/options.js";
 import { checkSizes, type Shape } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
@@ -104,6 +104,17 @@ export function checkApart(parameter: string, tensor: Tensor, ...others: readonl
       `${parameter}: expected memory of its own, got a tensor that overlaps an input or another output`,
     );
   }
+}
+
+/** Checks that `out`, if given, has the result `name` if that is computed. Otherwise it must not: it needs `other`. */
+export function checkResult<Name extends string>(
+  out: { readonly [name in Name]?: Tensor | undefined } | undefined,
+  name: Name,
+  computed: boolean,
+  other: string,
+): void {
+  if (out === undefined || computed === (out[name] !== undefined)) return;
+  throw computed ? invalidArgument(`out.${name}`, "a Tensor", undefined) : requires(`out.${name}`, other);
 }
 
 /** The output tensor: `out` if given, after checking that it fits and overlaps no input; else a new one. */

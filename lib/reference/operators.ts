@@ -1,6 +1,9 @@
 import type { OperatorName } from "../core/operators/table.js";
 import type { Implementation } from "./core/implementation.js";
+import { runActivate } from "./experts/activation.js";
+import { runActivationBackward } from "./experts/activation_backward.js";
 import { runCombine } from "./experts/combine.js";
+import { runCombineBackward } from "./experts/combine_backward.js";
 import { runCopyMatrix } from "./experts/copy_matrix.js";
 import { runGroupedGemm } from "./experts/grouped_gemm.js";
 import { runPermute, runUnpermute } from "./experts/permute.js";
@@ -18,6 +21,7 @@ import { runHierarchicalGatingBackward } from "./routing/hierarchical_gating_bac
 import { runLimitCapacityBackward } from "./routing/limit_capacity_backward.js";
 import { runRouterProjection } from "./routing/router_projection.js";
 import { runRouterProjectionBackward } from "./routing/router_projection_backward.js";
+import { runSharedSlots, runSharedSlotsBackward } from "./routing/shared_slots.js";
 import { runSort } from "./routing/sort.js";
 import { runAccumulate } from "./statistics/accumulate.js";
 import { runColumnMeans } from "./statistics/column_means.js";
@@ -38,6 +42,8 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   hierarchicalGating: runHierarchicalGating,
   hierarchicalGatingBackward: runHierarchicalGatingBackward,
   expertChoice: runExpertChoice,
+  sharedSlots: runSharedSlots,
+  sharedSlotsBackward: runSharedSlotsBackward,
   sort: runSort,
   limitCapacity: runLimitCapacity,
   limitCapacityBackward: runLimitCapacityBackward,
@@ -45,7 +51,10 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   permute: runPermute,
   unpermute: runUnpermute,
   groupedGemm: runGroupedGemm,
+  activate: runActivate,
+  activationBackward: runActivationBackward,
   combine: runCombine,
+  combineBackward: runCombineBackward,
   copyMatrix: runCopyMatrix,
   quantize: runQuantize,
   dequantize: runDequantize,

@@ -15,6 +15,7 @@ export const composedOperators = {
   ],
   z_loss_backward: ["columnMeans", "routerScores", "columnMeansBackward", "routerScoresBackward"],
   expert_choice_backward: ["gatingBackward"],
+  permute_backward: ["combine"],
   layer: [],
 } as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
 

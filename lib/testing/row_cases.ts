@@ -1,7 +1,9 @@
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { combine } from "../operators/experts/combine.js";
+import { combineBackward } from "../operators/experts/combine_backward.js";
 import { permute, unpermute } from "../operators/experts/permute.js";
+import { permuteBackward } from "../operators/experts/permute_backward.js";
 import type { Case } from "./case.js";
 import type { Random } from "./random.js";
 import { unitRoundoff } from "./rounding.js";
@@ -59,6 +61,56 @@ export function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: 
   };
 }
 
+/** The rows of slots in a random order, each at most once; some slots have none, and some rows no slot. */
+function differentRows(random: Random, slots: number, rows: number): Int32Array {
+  const places = random.sample(Math.min(slots, rows), slots);
+  const order = random.sample(rows, rows);
+  const rowOfSlot = new Int32Array(slots).fill(-1);
+  places.forEach((slot, i) => {
+    if (random.uniform() > 0.1) rowOfSlot[slot] = order[i] as number;
+  });
+  return rowOfSlot;
+}
+
+type Wanted = "dRows" | "dWeights" | "both";
+
+export function combineBackwardCase(
+  { tokens, topK, rows, hidden }: SlotProblem,
+  [dtype, dyDType, outDType]: readonly [rows: FloatDType, dy: FloatDType, out: FloatDType],
+  want: Wanted = "both",
+): Case {
+  return {
+    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}, ${dyDType} to ${outDType}, ${want}`,
+    operator: "combine_backward",
+    tolerances: { dRows: 1e-6 + unitRoundoff[outDType], dWeights: 1e-5 },
+    magnitudes: { dWeights: 1 },
+    run(inputs) {
+      const source = inputs.normals([rows, hidden], dtype);
+      const rowOfSlot = inputs.integers(differentRows(inputs.random, tokens * topK, rows), [tokens, topK]);
+      const weights = inputs.f32Normals([tokens, topK]);
+      const dy = inputs.normals([tokens, hidden], dyDType, hidden ** -0.5);
+      const out = { dRows: inputs.empty([rows, hidden], outDType) };
+      if (want === "dWeights") return combineBackward(source, rowOfSlot, weights, dy, { want });
+      if (want === "dRows") return combineBackward(null, rowOfSlot, weights, dy, { want, out });
+      const both = { ...out, dWeights: inputs.f32Empty([tokens, topK]) };
+      return { ...combineBackward(source, rowOfSlot, weights, dy, { out: both }) };
+    },
+  };
+}
+
+export function permuteBackwardCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType): Case {
+  return {
+    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype}`,
+    operator: "permute_backward",
+    tolerances: { dx: 1e-6 + unitRoundoff[dtype] },
+    run(inputs) {
+      const dRows = inputs.normals([rows, hidden], dtype);
+      const rowOfSlot = inputs.integers(differentRows(inputs.random, tokens * topK, rows), [tokens, topK]);
+      return { dx: permuteBackward(dRows, rowOfSlot) };
+    },
+  };
+}
+
 const slotProblems: readonly SlotProblem[] = [
   { tokens: 0, topK: 2, rows: 0, hidden: 8 },
   { tokens: 3, topK: 2, rows: 0, hidden: 7 },
@@ -92,3 +144,16 @@ export const combineCases: readonly Case[] = [
       .map((outDType) => combineCase({ tokens: 9, topK: 6, rows: 50, hidden: 33 }, dtype, outDType)),
   ),
 ];
+
+export const combineBackwardCases: readonly Case[] = [
+  ...slotProblems.flatMap((problem) => dtypes.map((dtype) => combineBackwardCase(problem, [dtype, dtype, dtype]))),
+  ...(["dRows", "dWeights"] as const).flatMap((want) =>
+    dtypes.map((dtype) =>
+      combineBackwardCase({ tokens: 19, topK: 4, rows: 80, hidden: 301 }, [dtype, "bf16", "f32"], want),
+    ),
+  ),
+];
+
+export const permuteBackwardCases: readonly Case[] = dtypes.flatMap((dtype) =>
+  slotProblems.map((problem) => permuteBackwardCase(problem, dtype)),
+);

@@ -1,3 +1,4 @@
+import { activationCases } from "./activation_cases.js";
 import { expertSlotsCases, limitCapacityCases } from "./capacity_cases.js";
 import type { Case } from "./case.js";
 import { copyMatrixCases } from "./copy_matrix_cases.js";
@@ -16,7 +17,8 @@ import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./n
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
-import { combineCases, permuteCases, unpermuteCases } from "./row_cases.js";
+import { combineBackwardCases, combineCases, permuteBackwardCases, permuteCases, unpermuteCases } from "./row_cases.js";
+import { sharedSlotsCases } from "./shared_slots_cases.js";
 import { sortCases } from "./sort_cases.js";
 import { statisticsBackwardCases } from "./statistics_backward_cases.js";
 import { statisticsCases } from "./statistics_cases.js";
@@ -34,13 +36,17 @@ export const cases: readonly Case[] = [
   ...expertChoiceCases,
   ...hierarchicalGatingCases,
   ...hierarchicalGatingBackwardCases,
+  ...sharedSlotsCases,
   ...sortCases,
   ...permuteCases,
   ...unpermuteCases,
   ...groupedGemmCases,
   ...quantizedGemmCases,
   ...tokenGemmCases,
+  ...activationCases,
   ...combineCases,
+  ...combineBackwardCases,
+  ...permuteBackwardCases,
   ...copyMatrixCases,
   ...quantizeCases,
   ...dequantizeCases,

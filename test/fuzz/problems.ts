@@ -4,6 +4,7 @@ import { distributions } from "../../lib/core/operators/noise.js";
 import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
 import { scaleChoices } from "../../lib/operators/formats/quantize.js";
 import type { GatingRuleOptions } from "../../lib/operators/routing/gating_options.js";
+import { activateCase, activationBackwardCase } from "../../lib/testing/activation_cases.js";
 import { expertSlotsCase, limitCapacityCase } from "../../lib/testing/capacity_cases.js";
 import type { Case } from "../../lib/testing/case.js";
 import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
@@ -35,7 +36,14 @@ import {
 import type { Spread } from "../../lib/testing/random_routing.js";
 import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
 import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
-import { combineCase, permuteCase, unpermuteCase } from "../../lib/testing/row_cases.js";
+import {
+  combineBackwardCase,
+  combineCase,
+  permuteBackwardCase,
+  permuteCase,
+  unpermuteCase,
+} from "../../lib/testing/row_cases.js";
+import { sharedSlotsBackwardCase, sharedSlotsCase } from "../../lib/testing/shared_slots_cases.js";
 import { sortCase } from "../../lib/testing/sort_cases.js";
 import {
   cvBackwardCase,
@@ -239,10 +247,20 @@ export const problems: Readonly<Record<string, Problem>> = {
       kind: draw.pick(["normal", "equal"]),
     },
   ]),
+  sharedSlots: problem(sharedSlotsCase)((draw) => [sharedExperts(draw)]),
+  sharedSlotsBackward: problem(sharedSlotsBackwardCase)((draw) => [sharedExperts(draw)]),
   sort: problem(sortCase)((draw) => [choices(draw, 1000)]),
   permute: problem(permuteCase)((draw) => [draw.size(200), draw.size(200), draw.size(300), draw.pick(dtypes)]),
   unpermute: problem(unpermuteCase)((draw) => [slots(draw), draw.pick(dtypes)]),
+  activate: problem(activateCase)((draw) => [activation(draw)]),
+  activationBackward: problem(activationBackwardCase)((draw) => [activation(draw), draw.some({ inner: true })]),
   combine: problem(combineCase)((draw) => [slots(draw), draw.pick(dtypes), draw.pick(dtypes)]),
+  combineBackward: problem(combineBackwardCase)((draw) => [
+    slots(draw),
+    [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)],
+    draw.pick(["both", "dRows", "dWeights"]),
+  ]),
+  permuteBackward: problem(permuteBackwardCase)((draw) => [slots(draw), draw.pick(dtypes)]),
   copyMatrix: problem(copyMatrixCase)((draw) => [
     draw.pick(["whole", "transposed", "every third column", "in one corner", "one row repeated"]),
     draw.pick(dtypes),
@@ -367,6 +385,23 @@ export const problems: Readonly<Record<string, Problem>> = {
     ];
   }),
 };
+
+function sharedExperts(draw: Draw) {
+  const problem = { ...choices(draw), sharedExperts: draw.integer(0, 4) };
+  const first = draw.integer(0, problem.experts - 1);
+  const bank = { first, count: draw.integer(1, problem.experts - first) };
+  return { ...problem, ...draw.some({ bank, gate: draw.pick([1, 2] as const) }) };
+}
+
+function activation(draw: Draw) {
+  return {
+    activation: draw.pick(activations),
+    rows: draw.size(60),
+    outputs: draw.size(600),
+    dtypes: [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)] as const,
+    ...draw.some({ multiplier: draw.pick(dtypes) }),
+  };
+}
 
 function slots(draw: Draw) {
   return { tokens: draw.size(100), topK: draw.integer(1, 9), rows: draw.size(200), hidden: draw.size(300) };

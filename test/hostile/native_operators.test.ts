@@ -25,6 +25,8 @@ const free = [
   "expertSlots.ids[1]",
   "expertSlots.slots[0]",
   "expertSlots.slots[1]",
+  "sharedSlots.gate[1]",
+  "sharedSlotsBackward.dSlotWeights[1]",
   "permute.x[0]",
   "unpermute.rows[0]",
   "combine.rows[0]",

@@ -218,6 +218,26 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       valid: [{ numExperts: E, capacity: 2, out: integers(E, 2) }],
     },
     {
+      name: "sharedSlots",
+      args: [integers(T, 2), floats(T, 2)],
+      call: api.sharedSlots,
+      valid: [
+        {
+          numExperts: E,
+          sharedExperts: 1,
+          bank: { first: 2, count: 3 },
+          gate: floats(T, 2),
+          out: { ids: integers(T, 3), weights: floats(T, 3) },
+        },
+      ],
+    },
+    {
+      name: "sharedSlotsBackward",
+      args: [floats(T, 2), floats(T, 3)],
+      call: api.sharedSlotsBackward,
+      valid: [{ sharedExperts: 1, gate: floats(T, 1), out: { dWeights: floats(T, 2), dGate: floats(T, 1) } }],
+    },
+    {
       name: "sort",
       args: [integers(T, 2)],
       call: api.sort,
@@ -236,9 +256,41 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "permute", args: [floats(T, H), integers(5)], call: api.permute, valid: [{ out: floats(5, H) }] },
     { name: "unpermute", args: [floats(5, H), integers(T, 2)], call: api.unpermute, valid: [{ out: floats(T, 2, H) }] },
     {
+      name: "activate",
+      args: [floats(5, 4)],
+      call: api.activate,
+      valid: [{ activation: "swiglu_clamped", clamp: { limit: 2 }, multiplier: floats(5, 2), out: floats(5, 2) }],
+    },
+    {
+      name: "activationBackward",
+      args: [floats(5, 4), floats(5, 2)],
+      call: api.activationBackward,
+      valid: [
+        {
+          activation: "swiglu_clamped",
+          clamp: { alpha: 1, limit: 2, offset: 3 },
+          multiplier: floats(5, 2),
+          inner: true,
+          out: { dPre: floats(5, 4), dMultiplier: floats(5, 2), inner: floats(5, 2) },
+        },
+      ],
+    },
+    {
       name: "combine",
       args: [floats(5, H), integers(T, 2), floats(T, 2)],
       call: api.combine,
+      valid: [{ out: floats(T, H) }],
+    },
+    {
+      name: "combineBackward",
+      args: [floats(5, H), integers(T, 1), floats(T, 1), floats(T, H)],
+      call: api.combineBackward,
+      valid: [{ out: { dRows: floats(5, H), dWeights: floats(T, 1) } }, { want: "dRows" }],
+    },
+    {
+      name: "permuteBackward",
+      args: [floats(5, H), integers(T, 2)],
+      call: api.permuteBackward,
       valid: [{ out: floats(T, H) }],
     },
     {

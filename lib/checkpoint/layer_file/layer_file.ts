@@ -1,8 +1,8 @@
 import type { ExpertRange } from "../../core/backend.js";
 import type { Device } from "../../core/device.js";
+import { checkBank } from "../../core/expert_range.js";
 import type { Read } from "../../core/options.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
-import { checkBank } from "../../layer/description/bank.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { LayerParts } from "../../layer/layer_parts.js";
 import { type offloadOption, offloadRule } from "../../layer/offload.js";

@@ -1,4 +1,19 @@
-import { input, matrix, operator, optionalInput, output, packedExperts } from "./field.js";
+import { activations } from "../activation.js";
+import {
+  choice,
+  input,
+  matrix,
+  number,
+  operator,
+  optionalInput,
+  optionalOutput,
+  output,
+  packedExperts,
+  rule,
+} from "./field.js";
+
+/** An activation and its parameters. */
+const activation = { activation: choice(activations), clamp: rule({ alpha: number, limit: number, offset: number }) };
 
 /** Moves rows to the experts, through them and back. */
 export const experts = {
@@ -18,8 +33,36 @@ export const experts = {
     tokenOfRow: optionalInput,
     y: output,
   }),
+  /**
+   * inner [R, I] = activation(pre) * multiplier; pre is [R, I], or [R, 2I] if gated: I gate values, then I up values,
+   * whose activation is act(gate) * up.
+   */
+  activate: operator({ pre: input, multiplier: optionalInput, inner: output, ...activation }),
+  /** dPre and dMultiplier from dInner [R, I], and inner itself. There is dMultiplier only with a multiplier. */
+  activationBackward: operator({
+    pre: input,
+    multiplier: optionalInput,
+    dInner: input,
+    dPre: output,
+    dMultiplier: optionalOutput,
+    inner: optionalOutput,
+    ...activation,
+  }),
   /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
   combine: operator({ rows: input, rowOfSlot: input, weights: input, y: output }),
+  /**
+   * From dy [T, H]: dRows [R, H], weights[t, j] * dy[t] in row rowOfSlot[t, j] and zeros in rows without a slot, and
+   * dWeights [T, k], the dot product of rows[rowOfSlot[t, j]] and dy[t], 0 for -1. `rows` may be left out without
+   * dWeights.
+   */
+  combineBackward: operator({
+    rows: optionalInput,
+    rowOfSlot: input,
+    weights: input,
+    dy: input,
+    dRows: optionalOutput,
+    dWeights: optionalOutput,
+  }),
   /** target [rows, columns] = source, rounded to target's dtype. */
   copyMatrix: operator({ source: matrix, target: output }),
 };

@@ -1,5 +1,5 @@
 import { expertScorings, gatingRule } from "../routing_rule.js";
-import { choice, input, operator, optionalInput, output } from "./field.js";
+import { choice, input, integer, operator, optionalInput, optionalOutput, output } from "./field.js";
 
 /** From tokens to a routing: the experts of each token, their weights, and the rows in expert order. */
 export const routing = {
@@ -48,6 +48,30 @@ export const routing = {
     ids: output,
     weights: output,
     scoring: choice(expertScorings),
+  }),
+  /**
+   * slotIds and slotWeights [T, k + sharedExperts]: a token's choices, numbered within the bank, or -1, then the shared
+   * experts bankCount + j. Shared experts weigh 1, the sigmoid of gate [T, 1], or the second entry of the softmax of
+   * gate [T, 2], whose first entry multiplies the other weights.
+   */
+  sharedSlots: operator({
+    ids: input,
+    weights: input,
+    gate: optionalInput,
+    slotIds: output,
+    slotWeights: output,
+    numExperts: integer,
+    bankFirst: integer,
+    bankCount: integer,
+    sharedExperts: integer,
+  }),
+  /** dWeights [T, k], and dGate if there is a gate, from dSlotWeights [T, k + the shared experts]. */
+  sharedSlotsBackward: operator({
+    weights: input,
+    gate: optionalInput,
+    dSlotWeights: input,
+    dWeights: output,
+    dGate: optionalOutput,
   }),
   /**
    * From ids [T, k]: offsets [E+1], tokensPerExpert [E], tokenOfRow [T*k] (-1 after the last row), rowOfSlot [T, k]

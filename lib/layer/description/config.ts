@@ -16,6 +16,7 @@ import {
 } from "../../core/backend.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument } from "../../core/errors.js";
+import { checkBank } from "../../core/expert_range.js";
 import { boolean, choice, type Fields, integer, object, optional, type Read } from "../../core/options.js";
 import { type ExpertScoring, expertScorings, type Gating, type Scoring } from "../../core/routing_rule.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
@@ -37,7 +38,6 @@ import {
   type GatingRuleOptions,
   gatingFields,
 } from "../../operators/routing/gating_options.js";
-import { checkBank } from "./bank.js";
 import { checkHierarchy, type Hierarchy, type HierarchyConfig, hierarchyOption } from "./hierarchy.js";
 import { checkRouterNoise, type RouterNoise, type RouterNoiseConfig, routerNoiseFields } from "./router_noise.js";
 import { uniformStorage, type WeightStorage } from "./storage.js";

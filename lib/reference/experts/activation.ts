@@ -1,5 +1,7 @@
 import { type Activation, type Clamp, isGated } from "../../core/backend.js";
 import { erfc } from "../core/erf.js";
+import type { Implementation } from "../core/implementation.js";
+import { rowOf, zeros } from "../core/matrix.js";
 
 type Unary = (x: number) => number;
 
@@ -15,7 +17,8 @@ export const geluTanh: Unary = (x) => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Mat
 /** max(x, 0); NaN stays NaN. */
 export const relu: Unary = (x) => Math.max(x, 0);
 
-const functions: Readonly<Record<Exclude<Activation, "swiglu_clamped">, Unary>> = {
+/** The functions of values without a gate, and of gates. */
+export const functions: Readonly<Record<Exclude<Activation, "swiglu_clamped">, Unary>> = {
   none: (x) => x,
   relu,
   relu2: (x) => relu(x) ** 2,
@@ -46,3 +49,11 @@ function clampedSwiglu(gate: number, up: number, { alpha, limit, offset }: Clamp
   const bounded = Math.min(gate, limit);
   return (bounded / (1 + Math.exp(-alpha * bounded))) * (Math.min(Math.max(up, -limit), limit) + offset);
 }
+
+export const runActivate: Implementation<"activate"> = ({ pre, multiplier, inner, activation, clamp }) => {
+  const given = pre.matrix();
+  const results = zeros(given.rows, inner.shape[1] as number);
+  for (let row = 0; row < given.rows; row++) rowOf(results, row).set(activate(activation, clamp, rowOf(given, row)));
+  const factors = multiplier?.values();
+  inner.store(factors ? results.values.map((value, i) => value * (factors[i] as number)) : results.values);
+};

@@ -1,13 +1,16 @@
 // Every operator. Each device implements them all (core/backend.h), and the binding offers them all to JavaScript.
 #pragma once
 
+#include "core/operators/activation.h"
 #include "core/operators/capacity.h"
 #include "core/operators/experts.h"
+#include "core/operators/experts_gradients.h"
 #include "core/operators/formats.h"
 #include "core/operators/noise.h"
 #include "core/operators/noise_gradients.h"
 #include "core/operators/routing.h"
 #include "core/operators/routing_gradients.h"
+#include "core/operators/shared_slots.h"
 #include "core/operators/statistics.h"
 #include "core/operators/statistics_gradients.h"
 
@@ -29,11 +32,16 @@
   OPERATOR(LimitCapacityBackward)      \
   OPERATOR(ExpertSlots)                \
   OPERATOR(ExpertChoice)               \
+  OPERATOR(SharedSlots)                \
+  OPERATOR(SharedSlotsBackward)        \
   OPERATOR(Sort)                       \
   OPERATOR(Permute)                    \
   OPERATOR(Unpermute)                  \
   OPERATOR(GroupedGemm)                \
+  OPERATOR(Activate)                   \
+  OPERATOR(ActivationBackward)         \
   OPERATOR(Combine)                    \
+  OPERATOR(CombineBackward)            \
   OPERATOR(CopyMatrix)                 \
   OPERATOR(Quantize)                   \
   OPERATOR(Dequantize)                 \

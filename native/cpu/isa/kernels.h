@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/activation_gradient.h"
 #include "core/formats/token_format.h"
 #include "core/noisy_top_k.h"
 #include "core/operators/experts.h"
@@ -27,6 +28,22 @@ constexpr int kCountersAtOnce = 64;
 struct SoftmaxRow {
   double log_sum_exp;
   double entropy;
+};
+
+// Columns of one row of an activation and of its gradient. Kernels work on whole vectors of them, of which only those
+// that are counted have a meaning.
+struct ActivationColumns {
+  static constexpr int64_t kMost = 256;
+
+  alignas(64) float gate[kMost] = {};
+  alignas(64) float up[kMost] = {};
+  alignas(64) float multiplier[kMost] = {};
+  alignas(64) float d_inner[kMost] = {};
+  // Results.
+  alignas(64) float inner[kMost] = {};
+  alignas(64) float d_gate[kMost] = {};
+  alignas(64) float d_up[kMost] = {};
+  alignas(64) float d_multiplier[kMost] = {};
 };
 
 struct Kernels {
@@ -53,12 +70,19 @@ struct Kernels {
   // leaves panel_columns / 2 values at the start of each row of panel_columns.
   void (*activate)(Activation activation, ActivationPart part, const Clamp& clamp, const float* bias, float* c,
                    int rows);
+  // The same for columns of a row: computes `inner` of gate, up and multiplier; an activation without a gate reads no
+  // up.
+  void (*activate_columns)(Activation activation, const Clamp& clamp, int64_t count, ActivationColumns& columns);
+  // Computes all results; without a gate, up must hold ones.
+  void (*differentiate_columns)(Activation activation, const Clamp& clamp, int64_t count, ActivationColumns& columns);
   // Turns at most kGateTokens rows of logits [tokens, experts] into ids and weights [tokens, top_k]. The selection bias
   // [experts] may be null; `scratch` holds gate_scratch(experts) values. Returns how many rows have no finite logit.
   int32_t (*gate)(const float* logits, int32_t tokens, int32_t experts, const GatingRule& rule,
                   const float* selection_bias, int32_t* ids, float* weights, int32_t* scratch);
   // y[0 .. count - 1] = sum over j of weights[j] * rows[j][0 .. count - 1], in order of j. Null rows add nothing.
   void (*combine)(DType dtype, const void* const* rows, const float* weights, int32_t top_k, int64_t count, float* y);
+  // The sum of a[i] * b[i], in an order that depends on `count` alone.
+  float (*dot)(const float* a, const float* b, int64_t count);
   // Softmax in place. NaN counts as -infinity, whose share is 0. +infinity takes everything, in equal shares if there
   // are several. If nothing is above -infinity, all shares are 0.
   void (*softmax)(float* values, int32_t count);

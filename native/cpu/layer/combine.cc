@@ -1,7 +1,7 @@
 // The tokens' outputs: a weighted sum over the rows of each token's slots.
 #include <algorithm>
-#include <cmath>
 
+#include "core/operators/shared_slots.h"
 #include "cpu/layer/stage.h"
 
 namespace moe::cpu {
@@ -24,18 +24,10 @@ const float* slot_weights(Pass& pass, const Worker& worker, int64_t token) {
   const int64_t choices = pass.tokens.choices;
   const float* chosen = pass.state.weights + token * choices;
   if (!pass.layer.has_own_slots()) return chosen;
-  float routed = 1.0f, shared = 1.0f;
-  const float* gate = pass.state.shared_gate + token * pass.layer.shared_gate_rows();
-  if (pass.layer.shared_gate == SharedGate::sigmoid) {
-    shared = 1.0f / (1.0f + std::exp(-gate[0]));
-  } else if (pass.layer.shared_gate == SharedGate::softmax) {
-    float shares[2] = {gate[0], gate[1]};
-    pass.kernels.softmax(shares, 2);
-    routed = shares[0];
-    shared = shares[1];
-  }
-  for (int64_t j = 0; j < choices; ++j) all[j] = chosen[j] * routed;
-  std::fill(all + choices, all + pass.slots, shared);
+  const int64_t outputs = pass.layer.shared_gate_rows();
+  const SharedShares shares = shared_shares(pass.state.shared_gate + token * outputs, outputs);
+  for (int64_t j = 0; j < choices; ++j) all[j] = chosen[j] * shares.routed;
+  std::fill(all + choices, all + pass.slots, shares.shared);
   return all;
 }
 

@@ -7,6 +7,7 @@
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/dispatch.h"
 #include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -30,24 +31,20 @@ struct Arguments {
 // A block adds up some columns of one token, in order of its slots.
 template <class T>
 MOE_KERNEL(combine_kernel, (gpu::kRowThreads, 8), const Arguments a) {
-  for (int64_t token = blockIdx.x; token < a.tokens; token += gridDim.x) {
-    const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.x * kCombineColumns;
-    for (int64_t column = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kCombineColumns;
-         column < a.hidden; column += step) {
-      float sums[kCombineColumns] = {};
+  for_each_run<kCombineColumns>(a.tokens, a.hidden, [&](int64_t token, int64_t column) {
+    float sums[kCombineColumns] = {};
 #pragma unroll 4
-      for (int64_t slot = token * a.top_k; slot < (token + 1) * a.top_k; ++slot) {
-        const int row = checked_id(a.row_of_slot[slot], a.row_count, slot, a.error);
-        if (row < 0) continue;
-        const float weight = a.weights == nullptr ? 1.0f : a.weights[slot];
-        float values[kCombineColumns];
-        load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
+    for (int64_t slot = token * a.top_k; slot < (token + 1) * a.top_k; ++slot) {
+      const int row = checked_id(a.row_of_slot[slot], a.row_count, slot, a.error);
+      if (row < 0) continue;
+      const float weight = a.weights == nullptr ? 1.0f : a.weights[slot];
+      float values[kCombineColumns];
+      load_up_to(static_cast<const T*>(a.rows) + row * a.hidden + column, a.hidden - column, a.aligned_rows, values);
 #pragma unroll
-        for (int i = 0; i < kCombineColumns; ++i) sums[i] = fmaf(weight, values[i], sums[i]);
-      }
-      store_up_to(a.y, a.y_dtype, token * a.hidden + column, a.hidden - column, a.aligned_y, sums);
+      for (int i = 0; i < kCombineColumns; ++i) sums[i] = fmaf(weight, values[i], sums[i]);
     }
-  }
+    store_up_to(a.y, a.y_dtype, token * a.hidden + column, a.hidden - column, a.aligned_y, sums);
+  });
 }
 
 }  // namespace
@@ -71,12 +68,12 @@ Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTr
     arguments.aligned_y = vectors_aligned<typename decltype(type)::type, kCombineColumns>(p.y.data, arguments.hidden);
     return {};
   }));
-  const gpu::CombinePlan plan = gpu::plan_combine(arguments.tokens, arguments.hidden, traits);
+  const gpu::ColumnPlan plan = gpu::plan_columns(arguments.tokens, arguments.hidden, kCombineColumns, traits);
   return gpu::dispatch_float(p.rows.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     arguments.aligned_rows = vectors_aligned<T, kCombineColumns>(p.rows.data, arguments.hidden);
-    return launch("combine", combine_kernel<T>, dim3(plan.grid_tokens, plan.grid_columns), dim3(plan.threads), 0,
-                  stream, arguments);
+    return launch("combine", combine_kernel<T>, dim3(plan.grid_rows, plan.grid_columns), dim3(plan.threads), 0, stream,
+                  arguments);
   });
 }
 

@@ -1,10 +1,8 @@
 #include "gpu/experts/shared_slots.cuh"
 
-#include <cmath>
-
 #include <ptx/launch.cuh>
 
-#include "core/scores.h"
+#include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/checked_id.cuh"
 #include "gpu/tile/loops.cuh"
@@ -22,47 +20,51 @@ struct Arguments {
   int64_t slots;
   int top_k;
   int slots_per_token;
+  int gate_outputs;
   int experts;
   int bank_first, bank_count;
-  SharedGate shared_gate;
 };
-
-// Factors for the weights of the routed and of the shared experts.
-struct Shares {
-  float routed, shared;
-};
-
-__device__ __forceinline__ Shares shares_of(const Arguments& a, int64_t token) {
-  switch (a.shared_gate) {
-    case SharedGate::none: break;
-    case SharedGate::sigmoid: return {1.0f, sigmoid(a.gate[token])};
-    case SharedGate::softmax: {
-      const float routed = a.gate[2 * token];
-      const float shared = a.gate[2 * token + 1];
-      const float max = fmaxf(routed, shared);
-      const Shares shares{exponential(routed, max), exponential(shared, max)};
-      const float sum = shares.routed + shares.shared;
-      return sum > 0.0f ? Shares{shares.routed / sum, shares.shared / sum} : Shares{0.0f, 0.0f};
-    }
-  }
-  return {1.0f, 1.0f};
-}
 
 // One thread per slot.
 MOE_KERNEL(shared_slots_kernel, (gpu::kRowThreads), const Arguments a) {
   for_each_item(a.slots, [&](int64_t slot) {
     const int64_t token = slot / a.slots_per_token;
     const int j = static_cast<int>(slot % a.slots_per_token);
-    const Shares shares = shares_of(a, token);
+    const SharedShares shares = shared_shares(a.gate + token * a.gate_outputs, a.gate_outputs);
     if (j >= a.top_k) {
       a.slot_ids[slot] = a.bank_count + j - a.top_k;
       a.slot_weights[slot] = shares.shared;
     } else {
       const int64_t chosen = token * a.top_k + j;
-      const int place = checked_id(a.ids[chosen], a.experts, chosen, a.error) - a.bank_first;
-      a.slot_ids[slot] = place >= 0 && place < a.bank_count ? place : -1;
+      const int expert = checked_id(a.ids[chosen], a.experts, chosen, a.error);
+      a.slot_ids[slot] = place_in_bank(expert, a.bank_first, a.bank_count);
       a.slot_weights[slot] = shares.routed * a.weights[chosen];
     }
+  });
+}
+
+struct GradientArguments {
+  const float* weights;
+  const float* gate;
+  const float* slot_gradient;
+  float* gradient;
+  float* gate_gradient;
+  int64_t tokens, choices, slots, gate_outputs;
+};
+
+// One thread per token.
+MOE_KERNEL(shared_slots_backward_kernel, (gpu::kRowThreads), const GradientArguments a) {
+  for_each_item(a.tokens, [&](int64_t token) {
+    const SharedSlotGradients gradients{
+        .weights = a.weights + token * a.choices,
+        .gate = a.gate + token * a.gate_outputs,
+        .slot_gradient = a.slot_gradient + token * a.slots,
+        .gradient = a.gradient + token * a.choices,
+        .gate_gradient = a.gate_gradient == nullptr ? nullptr : a.gate_gradient + token * a.gate_outputs,
+        .choices = a.choices,
+        .slots = a.slots,
+        .gate_outputs = a.gate_outputs};
+    gradients.run();
   });
 }
 
@@ -78,12 +80,33 @@ Status launch_shared_slots(const SharedSlots& p, gpu::IdError* error, const gpu:
                             .slots = p.slot_ids.size(),
                             .top_k = static_cast<int>(p.ids.shape[1]),
                             .slots_per_token = static_cast<int>(p.slot_ids.shape[1]),
+                            .gate_outputs = static_cast<int>(gate_outputs(p.gate)),
                             .experts = static_cast<int>(p.experts),
-                            .bank_first = static_cast<int>(p.bank.first),
-                            .bank_count = static_cast<int>(p.bank.count),
-                            .shared_gate = p.shared_gate};
+                            .bank_first = static_cast<int>(p.bank_first),
+                            .bank_count = static_cast<int>(p.bank_count)};
   return launch("shared_slots", shared_slots_kernel, dim3(gpu::element_grid(arguments.slots, traits)),
                 dim3(gpu::kRowThreads), 0, stream, arguments);
+}
+
+Status run(Context& context, const SharedSlots& p) {
+  gpu::IdError* error = context.errors.next(
+      {.parameter = "sharedSlots: ids", .what = "an expert", .limit = p.experts, .columns = p.ids.shape[1]});
+  return launch_shared_slots(p, error, context.traits(), context.stream());
+}
+
+Status run(Context& context, const SharedSlotsBackward& p) {
+  const GradientArguments arguments{.weights = p.weights.as<float>(),
+                                    .gate = p.gate.as<float>(),
+                                    .slot_gradient = p.d_slot_weights.as<float>(),
+                                    .gradient = p.d_weights.as<float>(),
+                                    .gate_gradient = p.d_gate.as<float>(),
+                                    .tokens = p.tokens(),
+                                    .choices = p.weights.shape[1],
+                                    .slots = p.d_slot_weights.shape[1],
+                                    .gate_outputs = gate_outputs(p.gate)};
+  return launch("shared_slots_backward", shared_slots_backward_kernel,
+                dim3(gpu::element_grid(arguments.tokens, context.traits())), dim3(gpu::kRowThreads), 0,
+                context.stream(), arguments);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -17,8 +17,9 @@ Status fill_slots(const Pass& pass) {
                               .slot_ids = state.slot_ids,
                               .slot_weights = state.slot_weights,
                               .experts = pass.layer.experts,
-                              .bank = pass.layer.bank,
-                              .shared_gate = pass.layer.shared_gate},
+                              .bank_first = pass.layer.bank.first,
+                              .bank_count = pass.layer.bank.count,
+                              .shared_experts = pass.layer.shared_experts},
                              error, pass.traits, pass.stream);
 }
 

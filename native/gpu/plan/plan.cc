@@ -89,11 +89,11 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
   return plan;
 }
 
-CombinePlan plan_combine(int64_t tokens, int64_t hidden, const DeviceTraits& traits) {
+ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, const DeviceTraits& traits) {
   constexpr int64_t kMaxGridY = 65535;
-  const int64_t vectors = ceil_div(hidden, kCombineColumns);
+  const int64_t vectors = ceil_div(columns, columns_per_thread);
   const int64_t threads = std::clamp(round_up(vectors, kWarp), kWarp, int64_t{kRowThreads});
-  return {static_cast<int>(threads), capped_grid(tokens, 64, traits),
+  return {static_cast<int>(threads), capped_grid(rows, 64, traits),
           static_cast<unsigned>(std::min(ceil_div(vectors, threads), kMaxGridY))};
 }
 

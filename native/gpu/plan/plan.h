@@ -86,11 +86,12 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits);
 
 // Columns per thread of the combine kernel.
 constexpr int kCombineColumns = 8;
-struct CombinePlan {
+// A thread for a few columns of a row. Both sides of the grid are limited; kernels loop over the rest.
+struct ColumnPlan {
   int threads;
-  unsigned grid_tokens, grid_columns;
+  unsigned grid_rows, grid_columns;
 };
-CombinePlan plan_combine(int64_t tokens, int64_t hidden, const DeviceTraits& traits);
+ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, const DeviceTraits& traits);
 
 // INVALID_ARGUMENT if there are 2^31 or more rows: they are counted in i32.
 Status check_rows(const char* parameter, int64_t rows);
@@ -98,6 +99,6 @@ Status check_rows(const char* parameter, int64_t rows);
 std::string describe(const RouterPlan& plan);
 std::string describe(const GatingPlan& plan);
 std::string describe(const SortPlan& plan);
-std::string describe(const CombinePlan& plan);
+std::string describe(const ColumnPlan& plan);
 
 }  // namespace moe::gpu

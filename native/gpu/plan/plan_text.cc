@@ -33,9 +33,9 @@ std::string describe(const SortPlan& plan) {
   return text.str();
 }
 
-std::string describe(const CombinePlan& plan) {
+std::string describe(const ColumnPlan& plan) {
   std::ostringstream text;
-  text << "combine grid " << plan.grid_tokens << "x" << plan.grid_columns << " x " << plan.threads;
+  text << "columns grid " << plan.grid_rows << "x" << plan.grid_columns << " x " << plan.threads;
   return text.str();
 }
 

@@ -35,4 +35,15 @@ __device__ __forceinline__ void for_each_row(int64_t rows, Use&& use) {
   }
 }
 
+// Calls use(row, column) for the first of every kColumns columns of every row, one thread each, in a grid of
+// gpu::plan_columns.
+template <int kColumns, class Use>
+__device__ __forceinline__ void for_each_run(int64_t rows, int64_t columns, Use&& use) {
+  const int64_t first = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * kColumns;
+  const int64_t step = static_cast<int64_t>(gridDim.y) * blockDim.x * kColumns;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    for (int64_t column = first; column < columns; column += step) use(row, column);
+  }
+}
+
 }  // namespace moe::MOE_GPU_NAMESPACE

@@ -67,10 +67,10 @@ MOE_TEST(grids_are_empty_without_work_and_bounded_with_much) {
   MOE_CHECK_EQUAL(plan_gating(0, 8, kH100).grid, 0u);
   MOE_CHECK_EQUAL(plan_router(0, 8, kH100).grid, 0u);
   MOE_CHECK_EQUAL(row_grid(0, kH100), 0u);
-  MOE_CHECK_EQUAL(plan_combine(0, 64, kH100).grid_tokens, 0u);
+  MOE_CHECK_EQUAL(plan_columns(0, 64, kCombineColumns, kH100).grid_rows, 0u);
   const int64_t many = int64_t{1} << 40;
   MOE_CHECK(row_grid(many, kH100) <= 132u * 32);
-  MOE_CHECK(plan_combine(many, many, kH100).grid_columns <= 65535u);
+  MOE_CHECK(plan_columns(many, many, kCombineColumns, kH100).grid_columns <= 65535u);
 }
 
 MOE_TEST(router_tiles_are_small_for_few_tokens) {

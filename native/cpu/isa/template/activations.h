@@ -35,22 +35,30 @@ struct Relu2 {
   static Vector apply(Vector x) { return Relu::apply(x) * Relu::apply(x); }
 };
 
+// x / divisor(x); the share of x that it is, is 1 / divisor(x).
 struct Silu {
-  static Vector apply(Vector x) { return x / (Vector::broadcast(1.0f) + exp(Vector::zero() - x)); }
+  static Vector divisor(Vector x) { return Vector::broadcast(1.0f) + exp(Vector::zero() - x); }
+  static Vector apply(Vector x) { return x / divisor(x); }
 };
 
 // x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3).
 struct GeluTanh {
-  static Vector apply(Vector x) {
+  static Vector divisor(Vector x) {
     const Vector u = Vector::fma(x * x * x, Vector::broadcast(0.044715f), x);
-    return x / (Vector::broadcast(1.0f) + exp(u * Vector::broadcast(-1.5957691216057308f)));
+    return Vector::broadcast(1.0f) + exp(u * Vector::broadcast(-1.5957691216057308f));
   }
+  static Vector apply(Vector x) { return x / divisor(x); }
 };
 
 // x/2 (1 + erf(x / sqrt 2)), by erfc(z) = poly(1 / (1 + p z)) e^(-z^2) of Abramowitz and Stegun 7.1.26, with an error
 // below 1.5e-7.
 struct Gelu {
-  static Vector apply(Vector x) {
+  // e^(-z^2)
+  static Vector bell(Vector x) {
+    const Vector z = x.abs() * Vector::broadcast(0.70710678118654752f);
+    return exp(Vector::zero() - z * z);
+  }
+  static Vector share(Vector x, Vector bell) {
     const Vector z = x.abs() * Vector::broadcast(0.70710678118654752f);
     const Vector t = Vector::broadcast(1.0f) / Vector::fma(Vector::broadcast(0.3275911f), z, Vector::broadcast(1.0f));
     Vector p = Vector::broadcast(1.061405429f);
@@ -58,9 +66,10 @@ struct Gelu {
     p = Vector::fma(p, t, Vector::broadcast(1.421413741f));
     p = Vector::fma(p, t, Vector::broadcast(-0.284496736f));
     p = Vector::fma(p, t, Vector::broadcast(0.254829592f));
-    const Vector half_erfc = Vector::broadcast(0.5f) * p * t * exp(Vector::zero() - z * z);
-    return x * Vector::select_negative(x, half_erfc, Vector::broadcast(1.0f) - half_erfc);
+    const Vector half_erfc = Vector::broadcast(0.5f) * p * t * bell;
+    return Vector::select_negative(x, half_erfc, Vector::broadcast(1.0f) - half_erfc);
   }
+  static Vector apply(Vector x) { return x * share(x, bell(x)); }
 };
 
 inline Vector biased(const float* c, const float* bias) {
@@ -88,9 +97,15 @@ struct Product {
 };
 
 // The two halves of swiglu_clamped.
+struct ClampedSilu {
+  static Vector limited(Vector gate, const Clamp& clamp) { return Vector::min(Vector::broadcast(clamp.limit), gate); }
+  static Vector divisor(Vector limited, const Clamp& clamp) {
+    return Vector::broadcast(1.0f) + exp(limited * Vector::broadcast(-clamp.alpha));
+  }
+};
 inline Vector clamped_silu(Vector gate, const Clamp& clamp) {
-  const Vector g = Vector::min(Vector::broadcast(clamp.limit), gate);
-  return g / (Vector::broadcast(1.0f) + exp(g * Vector::broadcast(-clamp.alpha)));
+  const Vector g = ClampedSilu::limited(gate, clamp);
+  return g / ClampedSilu::divisor(g, clamp);
 }
 inline Vector clamped_up(Vector up, const Clamp& clamp) {
   const Vector limited = Vector::max(Vector::broadcast(-clamp.limit), Vector::min(Vector::broadcast(clamp.limit), up));

@@ -5,6 +5,8 @@
 #include "cpu/isa/template/products.h"
 
 #include "cpu/isa/template/activations.h"
+
+#include "cpu/isa/template/activation_columns.h"
 #include "cpu/isa/template/combine.h"
 #include "cpu/isa/template/conversions.h"
 #include "cpu/isa/template/gemm.h"
@@ -38,8 +40,11 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .pack_row = pack_row,
       .pack_columns = pack_columns,
       .activate = activate,
+      .activate_columns = activate_columns,
+      .differentiate_columns = differentiate_columns,
       .gate = gate,
       .combine = combine,
+      .dot = dot,
       .softmax = softmax,
       .softmax_scores = softmax_scores,
       .sigmoid_scores = sigmoid_scores,

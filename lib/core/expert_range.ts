@@ -1,13 +1,18 @@
-import type { ExpertRange } from "../../core/backend.js";
-import { invalidArgument } from "../../core/errors.js";
-import { type Fields, integer, object } from "../../core/options.js";
+import { invalidArgument } from "./errors.js";
+import { type Fields, integer, object } from "./options.js";
+
+/** Experts first .. first + count - 1. */
+export interface ExpertRange {
+  readonly first: number;
+  readonly count: number;
+}
 
 export const bankOption = object(
   { first: integer(0), count: integer(1) } satisfies Fields<ExpertRange>,
   "{ first: 0, count: 8 }",
 );
 
-/** Checks a layer's bank against its number of experts; the default is all experts. */
+/** Checks a bank against the number of all experts; the default is all experts. */
 export function checkBank(bank: ExpertRange | undefined, numExperts: number): ExpertRange {
   if (bank === undefined) return { first: 0, count: numExperts };
   const { first, count } = bank;

@@ -1,0 +1,83 @@
+import { type Activation, activations, type Clamp, isGated } from "../../core/activation.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { choice, type Fields, object, optional } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
+import { checkOptional, checkTensor, output } from "../check.js";
+import { clampOption } from "./grouped_gemm.js";
+
+/** What is applied to rows between the two products of experts. */
+export interface InnerActivation {
+  activation: Activation;
+  /** Parameters of `swiglu_clamped`; defaults are those of gpt-oss. */
+  clamp?: Partial<Clamp>;
+  /** [R, I] f32, f16 or bf16, multiplies the activation. */
+  multiplier?: Tensor<FloatDType>;
+}
+
+export const innerActivationFields = {
+  activation: choice(activations),
+  clamp: clampOption,
+  multiplier: optional(tensor<FloatDType>()),
+} satisfies Fields<InnerActivation>;
+
+export interface ActivateOptions extends InnerActivation {
+  /** Where to write, [R, I] of any float dtype; default a new tensor of pre's dtype. */
+  out?: Tensor<FloatDType>;
+}
+
+const activateOptions = object(
+  { ...innerActivationFields, out: optional(tensor<FloatDType>()) } satisfies Fields<ActivateOptions>,
+  '{ activation: "swiglu" }',
+);
+
+/** Checks `pre` [R, P] for an activation, and returns [R, I]. */
+export function activatedShape(pre: Tensor<FloatDType>, activation: Activation): [number, number] {
+  const [rows, columns] = pre.shape as [number, number];
+  if (!isGated(activation)) return [rows, columns];
+  if (columns % 2 === 0) return [rows, columns / 2];
+  throw new MoeError(
+    "SHAPE_MISMATCH",
+    `pre: expected an even number of columns for ${activation}, I gate values and I up values, got ${columns}`,
+  );
+}
+
+/**
+ * The activation between the two products of experts: inner = activation(pre) · multiplier, in float32 and rounded once.
+ * A {@link groupedGemm} with the same activation does this within its product; apart from it, `pre` is there for
+ * {@link activationBackward}.
+ *
+ * If the activation is gated, pre has I gate values and then I up values, and activation(pre) = act(gate) · up.
+ *
+ * @param pre [R, P] f32, f16 or bf16, with P = 2I if the activation is gated, else I: the first product, bias included.
+ * @returns inner [R, I], in the dtype of `out` if given, else of `pre`.
+ * @throws INVALID_ARGUMENT (also for overlapping `out`), SHAPE_MISMATCH (also for an odd P with a gated activation),
+ * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function activate<O extends FloatDType>(
+  pre: Tensor<FloatDType>,
+  options: ActivateOptions & { out: Tensor<O> },
+): Tensor<O>;
+export function activate<D extends FloatDType>(
+  pre: Tensor<D>,
+  options: ActivateOptions & { out?: undefined },
+): Tensor<D>;
+export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Tensor<FloatDType>;
+export function activate(pre: Tensor<FloatDType>, options: ActivateOptions): Tensor<FloatDType> {
+  checkTensor("pre", pre, "float", ["R", "P"]);
+  const { device } = pre;
+  const { activation, clamp, multiplier, out } = activateOptions(options, "options");
+  const shape = activatedShape(pre, activation);
+  checkOptional("multiplier", multiplier, "float", shape, device);
+  const inner = output("out", out, device, shape, out?.dtype ?? pre.dtype, [pre, multiplier]);
+  checkTensor("out", inner, "float", shape, device);
+  device.backend.activate({
+    pre: pre.handle,
+    multiplier: multiplier?.handle,
+    inner: inner.handle,
+    activation,
+    clamp,
+  });
+  return inner;
+}

@@ -1,0 +1,101 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { boolean, type Fields, object, optional, results } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tensor } from "../../core/tensor_option.js";
+import { checkOptional, checkResult, checkTensor, output } from "../check.js";
+import { activatedShape, type InnerActivation, innerActivationFields } from "./activate.js";
+
+/** The gradients of an activation's inputs. */
+export interface ActivationGradients<D extends FloatDType = FloatDType> {
+  /** [R, P] */
+  readonly dPre: Tensor<D>;
+  /** [R, I], if there is a multiplier. */
+  readonly dMultiplier?: Tensor<FloatDType>;
+  /** [R, I], what {@link activate} returns, if it is asked for. */
+  readonly inner?: Tensor<D>;
+}
+
+export interface ActivationBackwardOptions extends InnerActivation {
+  /** Whether to compute the activation again on the way; default false. */
+  inner?: boolean;
+  /**
+   * Where to write all that is computed, of any float dtypes. Default new tensors: dMultiplier of the multiplier's dtype,
+   * the others of pre's.
+   */
+  out?: ActivationGradients;
+}
+
+const anyFloat = tensor<FloatDType>();
+const backwardOptions = object(
+  {
+    ...innerActivationFields,
+    inner: optional(boolean, false),
+    out: optional(results({ dPre: anyFloat, dMultiplier: optional(anyFloat), inner: optional(anyFloat) })),
+  } satisfies Fields<ActivationBackwardOptions>,
+  '{ activation: "swiglu" }',
+);
+
+/**
+ * The gradients of {@link activate}, in one pass over memory: dPre = dInner · multiplier · ∂activation/∂pre and
+ * dMultiplier = dInner · activation. With `inner: true` also the activation itself, times the multiplier, of which the
+ * gradient of the second product's weights is made.
+ *
+ * For gated activations, dGate = dInner · multiplier · act'(gate) · up and dUp = dInner · multiplier · act(gate). relu'
+ * is 0 at 0. The limits of `swiglu_clamped` are as PyTorch's clamp: the gradient is 0 outside and passes at the limit
+ * itself, so of a gate above `limit` and of an up value beyond ±limit it is 0. At infinite values other derivatives are
+ * their limits, 0 or 1 (relu2' is infinite).
+ *
+ * Computed in float32, each result rounded once. NaN stays in its element.
+ *
+ * @param pre [R, P] f32, f16 or bf16, as {@link activate} took it.
+ * @param dInner [R, I] f32, f16 or bf16.
+ * @throws INVALID_ARGUMENT (an option out of its range, an `out` with other results than are computed, overlapping `out`),
+ * SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function activationBackward<D extends FloatDType>(
+  pre: Tensor<D>,
+  dInner: Tensor<FloatDType>,
+  options: ActivationBackwardOptions & { inner: true },
+): ActivationGradients<D> & { readonly inner: Tensor<D> };
+export function activationBackward<D extends FloatDType>(
+  pre: Tensor<D>,
+  dInner: Tensor<FloatDType>,
+  options: ActivationBackwardOptions,
+): ActivationGradients<D>;
+export function activationBackward(
+  pre: Tensor<FloatDType>,
+  dInner: Tensor<FloatDType>,
+  options: ActivationBackwardOptions,
+): ActivationGradients {
+  checkTensor("pre", pre, "float", ["R", "P"]);
+  const { device } = pre;
+  const { activation, clamp, multiplier, inner: wantsInner, out } = backwardOptions(options, "options");
+  const shape = activatedShape(pre, activation);
+  checkTensor("dInner", dInner, "float", shape, device);
+  checkOptional("multiplier", multiplier, "float", shape, device);
+  checkResult(out, "dMultiplier", multiplier !== undefined, "multiplier");
+  checkResult(out, "inner", wantsInner, "inner: true");
+
+  const others = [pre, dInner, multiplier];
+  const result = (name: keyof ActivationGradients, size: readonly number[], dtype: FloatDType) => {
+    const given = out?.[name];
+    const tensor = output(`out.${name}`, given, device, size, given?.dtype ?? dtype, others);
+    checkTensor(`out.${name}`, tensor, "float", size, device);
+    others.push(tensor);
+    return tensor;
+  };
+  const dPre = result("dPre", pre.shape, pre.dtype);
+  const dMultiplier = multiplier && result("dMultiplier", shape, multiplier.dtype);
+  const inner = wantsInner ? result("inner", shape, pre.dtype) : undefined;
+  device.backend.activationBackward({
+    pre: pre.handle,
+    multiplier: multiplier?.handle,
+    dInner: dInner.handle,
+    dPre: dPre.handle,
+    dMultiplier: dMultiplier?.handle,
+    inner: inner?.handle,
+    activation,
+    clamp,
+  });
+  return { dPre, ...(dMultiplier && { dMultiplier }), ...(inner && { inner }) };
+}

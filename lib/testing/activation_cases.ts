@@ -1,0 +1,92 @@
+import { type Activation, activations, isGated } from "../core/activation.js";
+import type { FloatDType } from "../core/dtype.js";
+import { activate } from "../operators/experts/activate.js";
+import { activationBackward } from "../operators/experts/activation_backward.js";
+import type { Case } from "./case.js";
+import type { Inputs } from "./inputs.js";
+import { unitRoundoff } from "./rounding.js";
+
+interface Problem {
+  activation: Activation;
+  rows: number;
+  /** I */
+  outputs: number;
+  dtypes?: readonly [pre: FloatDType, dInner: FloatDType, out: FloatDType];
+  multiplier?: FloatDType;
+}
+
+/** Values on both sides of the limits of swiglu_clamped. */
+const deviation = 3;
+const clamp = { limit: 4 };
+
+function named({ activation, rows, outputs, dtypes: [pre, dInner, out] = ["f32", "f32", "f32"], multiplier }: Problem) {
+  const extra = multiplier ? `, multiplier ${multiplier}` : "";
+  return `R${rows} I${outputs} ${activation} ${pre}, ${dInner} to ${out}${extra}`;
+}
+
+function drawn(
+  { activation, rows, outputs, dtypes: [dtype] = ["f32", "f32", "f32"], multiplier }: Problem,
+  inputs: Inputs,
+) {
+  const pre = inputs.normals([rows, isGated(activation) ? 2 * outputs : outputs], dtype, deviation);
+  return { pre, rest: multiplier ? { multiplier: inputs.normals([rows, outputs], multiplier) } : {} };
+}
+
+export function activateCase(problem: Problem): Case {
+  const { activation, rows, outputs, dtypes: [, , out] = ["f32", "f32", "f32"] } = problem;
+  return {
+    name: named(problem),
+    operator: "activate",
+    tolerances: { inner: 1e-6 + unitRoundoff[out] },
+    run(inputs) {
+      const { pre, rest } = drawn(problem, inputs);
+      return { inner: activate(pre, { activation, clamp, ...rest, out: inputs.empty([rows, outputs], out) }) };
+    },
+  };
+}
+
+export function activationBackwardCase(problem: Problem, options: { inner?: boolean } = { inner: true }): Case {
+  const { activation, rows, outputs, multiplier, dtypes: [, gradient, out] = ["f32", "f32", "f32"] } = problem;
+  const tolerance = 2e-6 + unitRoundoff[out];
+  return {
+    name: `${named(problem)}${options.inner ? "" : " without inner"}`,
+    operator: "activation_backward",
+    tolerances: { dPre: tolerance, dMultiplier: tolerance, inner: tolerance },
+    magnitudes: { dPre: 1 },
+    run(inputs) {
+      const { pre, rest } = drawn(problem, inputs);
+      const dInner = inputs.normals([rows, outputs], gradient);
+      const one = [rows, outputs];
+      const results = activationBackward(pre, dInner, {
+        activation,
+        clamp,
+        ...rest,
+        ...options,
+        out: {
+          dPre: inputs.empty(pre.shape, out),
+          ...(multiplier && { dMultiplier: inputs.empty(one, out) }),
+          ...(options.inner && { inner: inputs.empty(one, out) }),
+        },
+      });
+      return { ...results };
+    },
+  };
+}
+
+const problems: readonly Problem[] = [
+  ...activations.flatMap((activation): Problem[] => [
+    { activation, rows: 9, outputs: 300 },
+    { activation, rows: 5, outputs: 45, dtypes: ["bf16", "f32", "bf16"], multiplier: "bf16" },
+  ]),
+  { activation: "swiglu", rows: 3, outputs: 2880, dtypes: ["f16", "f16", "f16"] },
+  { activation: "swiglu", rows: 64, outputs: 1, dtypes: ["f16", "bf16", "f32"], multiplier: "f32" },
+  { activation: "geglu", rows: 0, outputs: 8 },
+  { activation: "silu", rows: 4, outputs: 0 },
+  { activation: "swiglu", rows: 1, outputs: 1 },
+];
+
+export const activationCases: readonly Case[] = [
+  ...problems.map(activateCase),
+  ...problems.map((problem) => activationBackwardCase(problem)),
+  activationBackwardCase({ activation: "swiglu", rows: 7, outputs: 33 }, {}),
+];

@@ -1,0 +1,142 @@
+#include "core/operators/activation.h"
+
+#include <ptx/launch.cuh>
+
+#include "gpu/operators.h"
+#include "gpu/plan/plan.h"
+#include "gpu/tile/activation_gradient.cuh"
+#include "gpu/tile/dispatch.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// Columns per thread.
+constexpr int kColumns = 4;
+
+// A tensor [R, pitch]; no data: absent.
+struct Rows {
+  void* data;
+  DType dtype;
+  bool aligned;
+  int64_t pitch;
+
+  Rows(const TensorView& tensor, int64_t outputs)
+      : data(tensor.data), dtype(tensor.dtype), aligned(is_aligned(tensor, outputs)), pitch(tensor.shape[1]) {}
+
+  // The gate half and the up half begin at multiples of `outputs`.
+  static bool is_aligned(const TensorView& tensor, int64_t outputs) {
+    if (tensor.dtype == DType::f32) return vectors_aligned<float, kColumns>(tensor.data, outputs);
+    return vectors_aligned<bf16, kColumns>(tensor.data, outputs);
+  }
+
+  __device__ __forceinline__ void load(int64_t row, int64_t column, int64_t count, float (&values)[kColumns]) const {
+    load_up_to(data, dtype, row * pitch + column, count, aligned, values);
+  }
+  __device__ __forceinline__ void store(int64_t row, int64_t column, int64_t count,
+                                        const float (&values)[kColumns]) const {
+    store_up_to(data, dtype, row * pitch + column, count, aligned, values);
+  }
+};
+
+struct Arguments {
+  Rows pre, multiplier, inner;
+  Activation activation;
+  bool gated;
+  Clamp clamp;
+  int64_t rows, outputs;
+};
+
+MOE_KERNEL(activate_kernel, (gpu::kRowThreads), const Arguments a) {
+  for_each_run<kColumns>(a.rows, a.outputs, [&](int64_t row, int64_t column) {
+    const int64_t count = a.outputs - column;
+    float values[kColumns], factors[kColumns];
+    a.pre.load(row, column, count, values);
+    activate(a.activation, a.clamp, values);
+    const auto multiply = [&] {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) values[i] *= factors[i];
+    };
+    if (a.gated) {
+      a.pre.load(row, a.outputs + column, count, factors);
+      to_factors(a.activation, a.clamp, factors);
+      multiply();
+    }
+    if (a.multiplier.data != nullptr) {
+      a.multiplier.load(row, column, count, factors);
+      multiply();
+    }
+    a.inner.store(row, column, count, values);
+  });
+}
+
+struct GradientArguments {
+  Rows pre, multiplier, d_inner, d_pre, d_multiplier, inner;
+  Clamp clamp;
+  int64_t rows, outputs;
+};
+
+template <Activation kActivation, bool kGated>
+MOE_KERNEL(activation_backward_kernel, (gpu::kRowThreads, 8), const GradientArguments a) {
+  for_each_run<kColumns>(a.rows, a.outputs, [&](int64_t row, int64_t column) {
+    const int64_t count = a.outputs - column;
+    float gates[kColumns], d_inner[kColumns], inner[kColumns];
+    float ups[kColumns] = {1.0f, 1.0f, 1.0f, 1.0f}, multipliers[kColumns] = {1.0f, 1.0f, 1.0f, 1.0f};
+    a.pre.load(row, column, count, gates);
+    if constexpr (kGated) a.pre.load(row, a.outputs + column, count, ups);
+    if (a.multiplier.data != nullptr) a.multiplier.load(row, column, count, multipliers);
+    a.d_inner.load(row, column, count, d_inner);
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      const ActivatedGate gate = activated_gate<kActivation>(gates[i], a.clamp);
+      const ActivationGradient gradient =
+          activation_gradient(kActivation, a.clamp, gates[i], gate, ups[i], multipliers[i], d_inner[i]);
+      gates[i] = gradient.gate;
+      ups[i] = gradient.up;
+      multipliers[i] = gradient.multiplier;
+      inner[i] = gradient.inner;
+    }
+    a.d_pre.store(row, column, count, gates);
+    if constexpr (kGated) a.d_pre.store(row, a.outputs + column, count, ups);
+    if (a.d_multiplier.data != nullptr) a.d_multiplier.store(row, column, count, multipliers);
+    if (a.inner.data != nullptr) a.inner.store(row, column, count, inner);
+  });
+}
+
+}  // namespace
+
+Status run(Context& context, const Activate& p) {
+  const int64_t rows = p.inner.shape[0], outputs = p.inner.shape[1];
+  const Arguments arguments{.pre = {p.pre, outputs},
+                            .multiplier = {p.multiplier, outputs},
+                            .inner = {p.inner, outputs},
+                            .activation = p.activation,
+                            .gated = is_gated(p.activation),
+                            .clamp = p.clamp,
+                            .rows = rows,
+                            .outputs = outputs};
+  const gpu::ColumnPlan plan = gpu::plan_columns(rows, outputs, kColumns, context.traits());
+  return launch("activate", activate_kernel, dim3(plan.grid_rows, plan.grid_columns), dim3(plan.threads), 0,
+                context.stream(), arguments);
+}
+
+Status run(Context& context, const ActivationBackward& p) {
+  const int64_t rows = p.d_inner.shape[0], outputs = p.d_inner.shape[1];
+  const GradientArguments arguments{.pre = {p.pre, outputs},
+                                    .multiplier = {p.multiplier, outputs},
+                                    .d_inner = {p.d_inner, outputs},
+                                    .d_pre = {p.d_pre, outputs},
+                                    .d_multiplier = {p.d_multiplier, outputs},
+                                    .inner = {p.inner, outputs},
+                                    .clamp = p.clamp,
+                                    .rows = rows,
+                                    .outputs = outputs};
+  const gpu::ColumnPlan plan = gpu::plan_columns(rows, outputs, kColumns, context.traits());
+  return dispatch_activation(p.activation, [&](auto activation) {
+    return launch("activation_backward", activation_backward_kernel<activation, is_gated(activation)>,
+                  dim3(plan.grid_rows, plan.grid_columns), dim3(plan.threads), 0, context.stream(), arguments);
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE
