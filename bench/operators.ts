@@ -5,9 +5,13 @@ import type { StageTimes } from "#lib/core/stages.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { describeLayer, gateUpRows } from "#lib/layer/description/config.js";
 import { countedRows, layerWork } from "#lib/layer/work.js";
+import { activate } from "#lib/operators/experts/activate.js";
+import { activationBackward } from "#lib/operators/experts/activation_backward.js";
 import { combine } from "#lib/operators/experts/combine.js";
+import { combineBackward } from "#lib/operators/experts/combine_backward.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
 import { permute, unpermute } from "#lib/operators/experts/permute.js";
+import { permuteBackward } from "#lib/operators/experts/permute_backward.js";
 import { gating } from "#lib/operators/routing/gating.js";
 import type { GatingRuleOptions } from "#lib/operators/routing/gating_options.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
@@ -24,6 +28,10 @@ export const operatorNames = [
   "grouped_gemm down",
   "unpermute",
   "combine",
+  "activate",
+  "activation_backward",
+  "combine_backward",
+  "permute_backward",
 ] as const;
 
 interface Weights {
@@ -74,9 +82,9 @@ async function* casesOf(
   { config, dtype }: CaseOptions,
 ): AsyncGenerator<BenchCase> {
   const rule = gatingRule(config);
-  const { hiddenSize, intermediateSize, numExperts, topK } = description;
+  const { hiddenSize, intermediateSize, numExperts, topK, activation, clamp } = description;
   const calls = Array.from({ length: inputCount(tokens) }, (_, index) =>
-    passThrough(device, rule, weights, randomTokens(tokens, hiddenSize, index), dtype),
+    passThrough(device, rule, weights, randomTokens(tokens, hiddenSize, index), description, dtype),
   );
   try {
     const works = await Promise.all(
@@ -90,6 +98,7 @@ async function* casesOf(
     const [tokenBytes, rowBytes, innerBytes] = [tokens * hiddenSize, count * hiddenSize, count * intermediateSize].map(
       (elements) => elements * bytes,
     ) as [number, number, number];
+    const preBytes = count * gateUpRows(description) * bytes;
     const logitBytes = tokens * numExperts * 4;
     const next = rotation(calls);
     const nextGateUp = rotation(weights.gateUp);
@@ -139,6 +148,23 @@ async function* casesOf(
       const { outer, rows, routing, y } = next();
       combine(outer, rows.rowOfSlot, routing.weights, { out: y });
     });
+    yield make("activate", undefined, preBytes + innerBytes, () => {
+      const { pre, inner } = next();
+      activate(pre, { activation, clamp, out: inner });
+    });
+    yield make("activation_backward", undefined, 2 * preBytes + 2 * innerBytes, () => {
+      const { pre, dPre, dInner, inner } = next();
+      activationBackward(pre, dInner, { activation, clamp, inner: true, out: { dPre, inner } });
+    });
+    yield make("combine_backward", undefined, 2 * rowBytes + tokenBytes + count * 12, () => {
+      const { outer, rows, routing, y, permuted, dWeights } = next();
+      const out = { dRows: permuted, dWeights };
+      combineBackward(outer, rows.rowOfSlot, routing.weights, y, { out });
+    });
+    yield make("permute_backward", undefined, rowBytes + tokenBytes + count * 8, () => {
+      const { permuted, rows, y } = next();
+      permuteBackward(permuted, rows.rowOfSlot, { out: y });
+    });
   } finally {
     for (const call of calls) call.dispose();
   }
@@ -150,6 +176,7 @@ function passThrough(
   rule: GatingRuleOptions,
   weights: Weights,
   tokens: Float32Array,
+  description: LayerDescription,
   dtype: FloatDType,
 ) {
   const [numExperts, hiddenSize] = weights.router.shape as [number, number];
@@ -162,7 +189,11 @@ function passThrough(
   const outer = groupedGemm(inner, weights.down[0] as PackedExperts, rows.offsets);
   const slots = unpermute(outer, rows.rowOfSlot);
   const y = combine(outer, rows.rowOfSlot, routing.weights);
-  const tensors = { x, logits, routing, rows, permuted, inner, outer, slots, y };
+  const random = new RandomWeights("activations");
+  const pre = random.tensor(device, [permuted.shape[0] as number, gateUpRows(description)], dtype, 1);
+  const dInner = random.tensor(device, inner.shape, dtype, 1);
+  const [dPre, dWeights] = [device.empty(pre.shape, dtype), device.empty(routing.weights.shape, "f32")];
+  const tensors = { x, logits, routing, rows, permuted, inner, outer, slots, y, pre, dPre, dInner, dWeights };
   return {
     ...tensors,
     dispose() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/operators/shared_slots.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -15,13 +16,10 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
   int32_t* next = sorted.offsets + 1;  // next[e] becomes the first free row of expert e, and ends as its last + 1
   std::fill(sorted.offsets, sorted.offsets + all_experts + 1, 0);
   // The expert's number within the bank, or -1.
-  const auto expert_of = [&](int32_t id) {
-    const int64_t expert = id - c.bank_first;
-    return expert >= 0 && expert < held ? expert : -1;
-  };
+  const auto expert_of = [&](int32_t id) { return place_in_bank(id, c.bank_first, held); };
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int32_t id = c.ids[pair];
-    if (const int64_t expert = expert_of(id); expert >= 0) {
+    if (const int32_t expert = expert_of(id); expert >= 0) {
       ++next[expert];
     } else if ((id < -1 || id >= c.experts) && status.ok()) {
       status = {Code::id_out_of_range, std::string(c.name) + "[" + std::to_string(c.first_token + pair / c.top_k) +
@@ -46,7 +44,7 @@ Status sort_rows(const ChosenExperts& c, const SortedRows& sorted) {
       *row_of_slot++ = place;
     };
     for (int64_t j = 0; j < c.top_k; ++j) {
-      const int64_t expert = expert_of(c.ids[token * c.top_k + j]);
+      const int32_t expert = expert_of(c.ids[token * c.top_k + j]);
       if (expert >= 0) {
         place(expert);
       } else {

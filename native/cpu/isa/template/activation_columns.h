@@ -64,12 +64,13 @@ inline void activate_gates(const float* gates, const Clamp& clamp, int64_t count
 void differentiate_columns(Activation activation, const Clamp& clamp, int64_t count, ActivationColumns& columns) {
   dispatch_activation(activation, [&](auto constant) {
     constexpr Activation kActivation = constant;
+    const Clamp limits = clamp;  // a copy, which no store changes
     ActivatedGates at;
     activate_gates<kActivation>(columns.gate, clamp, count, at);
     // Without branches and calls, so the compiler makes vectors of it.
     for (int64_t i = 0; i < count; ++i) {
       const ActivatedGate gate{at.values[i], at.shares[i], at.densities[i]};
-      const ActivationGradient gradient = activation_gradient(kActivation, clamp, columns.gate[i], gate, columns.up[i],
+      const ActivationGradient gradient = activation_gradient(kActivation, limits, columns.gate[i], gate, columns.up[i],
                                                               columns.multiplier[i], columns.d_inner[i]);
       columns.inner[i] = gradient.inner;
       columns.d_gate[i] = gradient.gate;
