@@ -70,6 +70,18 @@ export {
 } from "./operators/experts/combine_backward.js";
 export type { ActivationOptions, PackOptions } from "./operators/experts/grouped_gemm.js";
 export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
+export {
+  type BiasedGroupedGemmGradients,
+  type GroupedGemmBackwardOptions,
+  type GroupedGemmGradients,
+  groupedGemmBackward,
+} from "./operators/experts/grouped_gemm_backward.js";
+export {
+  type BiasedGroupedGemmWeightGradients,
+  type GroupedGemmWeightBackwardOptions,
+  type GroupedGemmWeightGradients,
+  groupedGemmWeightBackward,
+} from "./operators/experts/grouped_gemm_weight_backward.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";

@@ -69,12 +69,12 @@ export function checkOptional(
   return value === undefined ? undefined : checkTensor(parameter, value, allowed, pattern, device);
 }
 
-/** Checks that `x` and `weight` can be multiplied: f64 can only be combined with f64. */
-export function checkPair(x: Tensor, weight: { dtype: DType }): void {
+/** Checks that `x` and another operand can be multiplied: f64 can only be combined with f64. */
+export function checkPair(x: Tensor, weight: { dtype: DType }, parameter = "weight"): void {
   if ((x.dtype === "f64") !== (weight.dtype === "f64")) {
     throw new MoeError(
       "UNSUPPORTED_DTYPE",
-      `weight: expected dtype ${x.dtype === "f64" ? "f64" : "f32, f16 or bf16"} for x of ${x.dtype}, got ${weight.dtype}`,
+      `${parameter}: expected dtype ${x.dtype === "f64" ? "f64" : "f32, f16 or bf16"} for x of ${x.dtype}, got ${weight.dtype}`,
     );
   }
 }

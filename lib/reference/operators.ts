@@ -6,6 +6,7 @@ import { runCombine } from "./experts/combine.js";
 import { runCombineBackward } from "./experts/combine_backward.js";
 import { runCopyMatrix } from "./experts/copy_matrix.js";
 import { runGroupedGemm } from "./experts/grouped_gemm.js";
+import { runGroupedGemmWeightBackward } from "./experts/grouped_gemm_weight_backward.js";
 import { runPermute, runUnpermute } from "./experts/permute.js";
 import { runDequantize, runQuantizationError } from "./formats/dequantize.js";
 import { runQuantize } from "./formats/quantize.js";
@@ -53,6 +54,7 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   groupedGemm: runGroupedGemm,
   activate: runActivate,
   activationBackward: runActivationBackward,
+  groupedGemmWeightBackward: runGroupedGemmWeightBackward,
   combine: runCombine,
   combineBackward: runCombineBackward,
   copyMatrix: runCopyMatrix,

@@ -16,6 +16,7 @@ export const composedOperators = {
   z_loss_backward: ["columnMeans", "routerScores", "columnMeansBackward", "routerScoresBackward"],
   expert_choice_backward: ["gatingBackward"],
   permute_backward: ["combine"],
+  grouped_gemm_backward: ["groupedGemm", "groupedGemmWeightBackward"],
   layer: [],
 } as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
 

@@ -68,7 +68,8 @@ export function groupedGemmCase(problem: Problem): Case {
   };
 }
 
-function offsetsOf(rows: readonly number[]): Int32Array {
+/** The offsets of experts with so many rows. */
+export function offsetsOf(rows: readonly number[]): Int32Array {
   const offsets = new Int32Array(rows.length + 1);
   rows.forEach((count, expert) => {
     offsets[expert + 1] = (offsets[expert] as number) + count;
@@ -76,7 +77,8 @@ function offsetsOf(rows: readonly number[]): Int32Array {
   return offsets;
 }
 
-function randomRows(random: Random, total: number, experts: number): number[] {
+/** Rows of experts, spread at random. */
+export function randomRows(random: Random, total: number, experts: number): number[] {
   const rows = new Array<number>(experts).fill(0);
   for (let row = 0; row < total; row++) (rows[random.integer(0, experts - 1)] as number)++;
   return rows;

@@ -6,6 +6,7 @@ import { expertChoiceCases } from "./expert_choice_cases.js";
 import { dequantizeCases, quantizationErrorCases, quantizeCases } from "./formats_cases.js";
 import { gatingBackwardCases } from "./gating_backward_cases.js";
 import { gatingCases } from "./gating_cases.js";
+import { groupedGemmBackwardCases } from "./grouped_gemm_backward_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
@@ -41,6 +42,7 @@ export const cases: readonly Case[] = [
   ...permuteCases,
   ...unpermuteCases,
   ...groupedGemmCases,
+  ...groupedGemmBackwardCases,
   ...quantizedGemmCases,
   ...tokenGemmCases,
   ...activationCases,

@@ -37,9 +37,11 @@ class FieldReader {
   void optional_input(const char* name, TensorView T::*member, const TensorPattern&) {
     optional(name, member, Access::reads);
   }
-  void output(const char* name, TensorView T::*member, const TensorPattern&) { required(name, member, Access::writes); }
+  void output(const char* name, TensorView T::*member, const TensorPattern&) {
+    required(name, member, access_to_outputs());
+  }
   void optional_output(const char* name, TensorView T::*member, const TensorPattern&) {
-    optional(name, member, Access::writes);
+    optional(name, member, access_to_outputs());
   }
   void updated(const char* name, TensorView T::*member, const TensorPattern&) {
     required(name, member, Access::updates);
@@ -90,6 +92,10 @@ class FieldReader {
   }
 
  private:
+  Access access_to_outputs() const {
+    if constexpr (requires { target_.accumulate; }) return target_.accumulate ? Access::updates : Access::writes;
+    return Access::writes;
+  }
   void required(const char* name, TensorView T::*member, Access access) {
     read_tensor(name, object_.Get(name), target_.*member, access);
   }

@@ -17,6 +17,10 @@ import {
 } from "../../lib/testing/formats_cases.js";
 import { gatingBackwardCase } from "../../lib/testing/gating_backward_cases.js";
 import { gatingCase } from "../../lib/testing/gating_cases.js";
+import {
+  groupedGemmBackwardCase,
+  groupedGemmWeightBackwardCase,
+} from "../../lib/testing/grouped_gemm_backward_cases.js";
 import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
 import { hierarchicalGatingBackwardCase } from "../../lib/testing/hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
@@ -145,6 +149,21 @@ function loadProblem(draw: Draw): LoadProblem {
     topK: draw.integer(1, size),
     masked: draw.chance(0.3),
     ...draw.some({ groups: [count, draw.integer(1, count)] } as const),
+  };
+}
+
+/** What gradients of weights are of. */
+function weightGradientProblem(draw: Draw) {
+  return {
+    rows: draw.chance(0.5)
+      ? { total: draw.size(300), experts: draw.integer(1, 40) }
+      : Array.from({ length: draw.integer(0, 6) }, () => draw.size(60)),
+    columns: draw.size(200),
+    outputs: draw.size(200),
+    dtypes: [draw.pick(dtypes), draw.pick(dtypes)] as const,
+    bias: draw.chance(0.5),
+    accumulate: draw.chance(0.3),
+    ...draw.some({ gatherFrom: draw.integer(1, 60), rowsBehind: draw.integer(0, 9) }),
   };
 }
 
@@ -300,6 +319,15 @@ export const problems: Readonly<Record<string, Problem>> = {
         gatherFrom: draw.integer(1, 60),
         rowsBehind: draw.integer(0, 9),
       }),
+    },
+  ]),
+  groupedGemmWeightBackward: problem(groupedGemmWeightBackwardCase)((draw) => [weightGradientProblem(draw)]),
+  groupedGemmBackward: problem(groupedGemmBackwardCase)((draw) => [
+    {
+      ...weightGradientProblem(draw),
+      weight: draw.pick(dtypes),
+      packed: draw.chance(0.5),
+      ...draw.some({ dxDType: draw.pick(dtypes) }),
     },
   ]),
   routerScores: problem(scoresCase)((draw) => {

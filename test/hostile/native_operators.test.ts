@@ -31,6 +31,7 @@ const free = [
   "unpermute.rows[0]",
   "combine.rows[0]",
   "groupedGemm.x[0]",
+  "groupedGemmWeightBackward.x[0]",
   "expertTotals.ids[0]",
   "expertTotals.ids[1]",
   "expertTotals.tokens[1]",

@@ -297,7 +297,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       name: "packExperts",
       args: [floats(E, 4, H)],
       call: api.packExperts,
-      valid: [{ activation: "swiglu_clamped", clamp: { alpha: 1, limit: 2, offset: 3 } }],
+      valid: [{ activation: "swiglu_clamped", clamp: { alpha: 1, limit: 2, offset: 3 } }, { transpose: true }],
     },
     {
       name: "groupedGemm",
@@ -310,6 +310,32 @@ export async function publicCalls(device: api.Device, directory: string): Promis
           tokenOfRow: integers(5),
           bias: floats(E, 4),
           out: floats(5, 2),
+        },
+      ],
+    },
+    {
+      name: "groupedGemmWeightBackward",
+      args: [floats(T, H), floats(5, 4), integers(E + 1)],
+      call: api.groupedGemmWeightBackward,
+      valid: [
+        {
+          tokenOfRow: integers(5),
+          bias: true,
+          accumulate: true,
+          out: { dWeight: floats(E, 4, H), dBias: floats(E, 4) },
+        },
+      ],
+    },
+    {
+      name: "groupedGemmBackward",
+      args: [floats(T, H), floats(E, 4, H), integers(E + 1), floats(5, 4)],
+      call: api.groupedGemmBackward,
+      valid: [
+        {
+          tokenOfRow: integers(5),
+          bias: true,
+          accumulate: true,
+          out: { dx: floats(5, H), dWeight: floats(E, 4, H), dBias: floats(E, 4) },
         },
       ],
     },

@@ -1,5 +1,6 @@
 import { activations } from "../activation.js";
 import {
+  boolean,
   choice,
   input,
   matrix,
@@ -47,6 +48,20 @@ export const experts = {
     dMultiplier: optionalOutput,
     inner: optionalOutput,
     ...activation,
+  }),
+  /**
+   * From dy [R, N], the gradient of groupedGemm's y without an activation: dWeight [E, N, K] f32 = sum of dy[r]^T x_r and
+   * dBias [E, N] f32 = sum of dy[r], over the rows of expert e that have a token, in an order that depends on the rows
+   * alone. With `accumulate` they are added to what the outputs hold.
+   */
+  groupedGemmWeightBackward: operator({
+    x: input,
+    tokenOfRow: optionalInput,
+    dy: input,
+    offsets: input,
+    accumulate: boolean,
+    dWeight: output,
+    dBias: optionalOutput,
   }),
   /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
   combine: operator({ rows: input, rowOfSlot: input, weights: input, y: output }),

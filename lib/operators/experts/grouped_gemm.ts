@@ -10,7 +10,7 @@ import {
 import type { Device } from "../../core/device.js";
 import type { DType, FloatDType } from "../../core/dtype.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
-import { choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
+import { boolean, choice, type Fields, finite, object, optional, positive, type Read } from "../../core/options.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import { type Shape, shapeText } from "../../core/shape.js";
 import { Tensor } from "../../core/tensor.js";
@@ -39,6 +39,7 @@ export class PackedExperts implements Disposable {
   readonly #shape: Shape;
   readonly #activation: Activation;
   readonly #tokenFormat: TokenFormat;
+  readonly #transposed: boolean;
   #handle: PackedHandle | undefined;
 
   /** @internal Use {@link packExperts}. */
@@ -48,6 +49,7 @@ export class PackedExperts implements Disposable {
     shape: Shape,
     activation: Activation,
     tokenFormat: TokenFormat,
+    transposed: boolean,
     handle: PackedHandle,
   ) {
     checkOwnClass(new.target, PackedExperts);
@@ -56,6 +58,7 @@ export class PackedExperts implements Disposable {
     this.#shape = Object.freeze([...shape]);
     this.#activation = activation;
     this.#tokenFormat = tokenFormat;
+    this.#transposed = transposed;
     this.#handle = handle;
     Object.freeze(this);
   }
@@ -79,7 +82,10 @@ export class PackedExperts implements Disposable {
     return this.#format;
   }
 
-  /** [E, N, K] as given; N = 2I rows (gate, then up) if the activation is gated. A frozen array. */
+  /**
+   * [E, N, K] as given, or [E, K, N] if it was transposed; N = 2I rows (gate, then up) if the activation is gated. A
+   * frozen array.
+   */
   get shape(): Shape {
     return this.#shape;
   }
@@ -91,6 +97,11 @@ export class PackedExperts implements Disposable {
   /** What {@link groupedGemm} rounds its rows to. */
   get tokenFormat(): TokenFormat {
     return this.#tokenFormat;
+  }
+
+  /** Whether they are the given matrices transposed. */
+  get transposed(): boolean {
+    return this.#transposed;
   }
 
   /** Bytes on the device. */
@@ -148,11 +159,18 @@ const activationFields = {
 export interface PackOptions extends ActivationOptions {
   /** Round rows to 8 bits, for quantised weights; see {@link TokenFormat}. Default none. */
   tokenFormat?: TokenFormat;
+  /**
+   * Pack the transposes, [E, K, N]: then the product y = Wᵀ x, with rows of N and results of K columns, is what
+   * {@link groupedGemm} computes, which is the gradient of the other by its rows. Only float weights, without an
+   * activation; weights that were packed for a gated one, gate and up, are one matrix here. Default false.
+   */
+  transpose?: boolean;
 }
 
 const packFields = {
   ...activationFields,
   tokenFormat: optional(choice(tokenFormats)),
+  transpose: optional(boolean),
 } satisfies Fields<PackOptions>;
 const packOptions = object(packFields, '{ activation: "swiglu" }');
 
@@ -160,12 +178,14 @@ const packOptions = object(packFields, '{ activation: "swiglu" }');
  * Repacks expert weights for repeated use by {@link groupedGemm}. `weight` can be disposed of right after.
  *
  * @param weight [E, N, K] f32, f16 or bf16, or quantised; rows are outputs (y = W x). If the activation is gated,
- * N = 2I: I gate rows, then I up rows. Quantised weights keep their format.
+ * N = 2I: I gate rows, then I up rows. Quantised weights keep their format. With `transpose`, columns are outputs
+ * (y = Wᵀ x).
  * @throws SHAPE_MISMATCH (also for an odd N with a gated activation), INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED,
  * UNSUPPORTED_OPERATION (quantised, if I rows end within a group of rows), OUT_OF_MEMORY.
  */
 export function packExperts(weight: Tensor<FloatDType> | QuantizedWeight, options: PackOptions = {}): PackedExperts {
-  return pack(readStack(weight), packOptions(options, "options"));
+  const read = packOptions(options, "options");
+  return pack(readStack(weight, read.transpose), read);
 }
 
 /** The matrices of all experts, checked. */
@@ -179,10 +199,11 @@ interface ExpertStack {
 }
 
 /** @param width K, if the weight does not say it. */
-function readStack(weight: unknown, width?: number): ExpertStack {
+function readStack(weight: unknown, transpose: boolean | undefined, width?: number): ExpertStack {
   if (!isQuantized(weight)) {
-    return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>);
+    return floatStack(checkTensor("weight", weight, "float", ["E", "N", "K"]) as Tensor<FloatDType>, transpose);
   }
+  if (transpose) throw cannotCombine("transpose", "quantised weights");
   const read = quantizedWeight(weight, "weight");
   const { shape: codes, device } = checkTensor("weight.codes", read.codes, ["u8"], ["E", "N", "bytes"]);
   const [experts, rows, bytes] = codes as [number, number, number];
@@ -204,19 +225,21 @@ function readStack(weight: unknown, width?: number): ExpertStack {
   };
 }
 
-function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>): ExpertStack {
+function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>, transpose = false): ExpertStack {
   const [experts, rows, columns] = shape as [number, number, number];
+  const [size, step] = [rows * columns, transpose ? 1 : columns];
+  const [outputs, inputs] = transpose ? [columns, rows] : [rows, columns];
   return {
     device,
     format: dtype,
-    shape: [experts, rows, columns],
+    shape: [experts, outputs, inputs],
     rows: (expert, first, count) =>
       plainWeight(dtype, {
-        handle: handle.view([count, columns], (expert * rows + first) * columns),
+        handle: handle.view([size - first * step], expert * size + first * step),
         rows: count,
-        columns,
-        rowStride: columns,
-        columnStride: 1,
+        columns: inputs,
+        rowStride: step,
+        columnStride: transpose ? columns : 1,
       }),
   };
 }
@@ -224,8 +247,9 @@ function floatStack({ device, dtype, handle, shape }: Tensor<FloatDType>): Exper
 /** {@link packExperts} with options that have been read. */
 function pack(
   stack: ExpertStack,
-  { activation = "none", clamp, tokenFormat = "none" }: Read<typeof packOptions>,
+  { activation = "none", clamp, tokenFormat = "none", transpose = false }: Read<typeof packOptions>,
 ): PackedExperts {
+  if (transpose && activation !== "none") throw cannotCombine("transpose", `activation ${activation}`);
   const { device, format, shape } = stack;
   const [experts, rows, columns] = shape;
   const gated = isGated(activation);
@@ -246,7 +270,7 @@ function pack(
     freeWeight(first);
     if (up !== null) freeWeight(up);
   }
-  return new PackedExperts(device, format, shape, activation, tokenFormat, handle);
+  return new PackedExperts(device, format, shape, activation, tokenFormat, transpose, handle);
 }
 
 export interface GroupedGemmOptions extends PackOptions {
@@ -299,21 +323,26 @@ export function groupedGemm(
   checkTensor("x", x, "float", ["R", "K"]);
   const read = groupedGemmOptions(options, "options");
   if (weight instanceof PackedExperts) return multiply(x, weight, offsets, read);
-  const stack = weightOf(weight, x);
+  const stack = weightOf(weight, x, read.transpose);
   using packed = pack(stack, read);
   return multiply(x, packed, offsets, read);
 }
 
 /** The weight of {@link groupedGemm} if it is not packed. */
-function weightOf(weight: Tensor<FloatDType> | QuantizedWeight, x: Tensor<FloatDType>): ExpertStack {
+function weightOf(
+  weight: Tensor<FloatDType> | QuantizedWeight,
+  x: Tensor<FloatDType>,
+  transpose: boolean | undefined,
+): ExpertStack {
   if (weight instanceof Tensor) {
-    checkTensor("weight", weight, "float", ["E", "N", x.shape[1] as number], x.device);
+    const columns = x.shape[1] as number;
+    checkTensor("weight", weight, "float", transpose ? ["E", columns, "K"] : ["E", "N", columns], x.device);
     checkPair(x, weight);
-    return floatStack(weight);
+    return floatStack(weight, transpose);
   }
   if (!isQuantized(weight))
     throw invalidArgument("weight", "a Tensor or packed experts, or a quantised weight", weight);
-  return readStack(weight, x.shape[1]);
+  return readStack(weight, transpose, x.shape[1]);
 }
 
 /** {@link groupedGemm} with packed weights and options that have been read. */
@@ -342,6 +371,9 @@ function multiply(
   const { tokenFormat } = weight;
   if (options.tokenFormat !== undefined && options.tokenFormat !== tokenFormat) {
     throw invalidArgument("tokenFormat", `"${tokenFormat}", which the weights were packed for`, options.tokenFormat);
+  }
+  if (options.transpose !== undefined && options.transpose !== weight.transposed) {
+    throw invalidArgument("transpose", `${weight.transposed}, as the weights were packed`, options.transpose);
   }
   checkTensor("offsets", offsets, ["i32"], [experts + 1], device);
   const tokenOfRow = checkOptional("tokenOfRow", options.tokenOfRow, ["i32"], ["R"], device);

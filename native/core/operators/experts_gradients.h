@@ -38,4 +38,37 @@ struct CombineBackward {
   }
 };
 
+struct GroupedGemmWeightBackward {
+  static constexpr const char* kName = "groupedGemmWeightBackward";
+
+  TensorView x;
+  TensorView token_of_row;
+  TensorView dy;
+  TensorView offsets;
+  bool accumulate = false;
+  TensorView d_weight;
+  TensorView d_bias;
+
+  template <class Fields>
+  static constexpr void fields(Fields& f) {
+    f.input("x", &GroupedGemmWeightBackward::x, "[M, K] float");
+    f.optional_input("tokenOfRow", &GroupedGemmWeightBackward::token_of_row, "[R] i32");
+    f.input("dy", &GroupedGemmWeightBackward::dy, "[R, N] float");
+    f.input("offsets", &GroupedGemmWeightBackward::offsets, "[E+1] i32");
+    f.value("accumulate", &GroupedGemmWeightBackward::accumulate);
+    f.output("dWeight", &GroupedGemmWeightBackward::d_weight, "[E, N, K] f32");
+    f.optional_output("dBias", &GroupedGemmWeightBackward::d_bias, "[E, N] f32");
+  }
+
+  Status check() const {
+    const int64_t rows = dy.shape[0];
+    return expect_sizes(
+        (!token_of_row.absent() || x.shape[0] == rows) && rows <= INT32_MAX && d_weight.shape[0] < INT32_MAX,
+        "groupedGemmWeightBackward: expected a row of x for each of fewer than 2^31 rows of dy");
+  }
+};
+
+// Rows whose gradients are summed before they are added to that of a bias.
+constexpr int kBiasGradientRows = 64;
+
 }  // namespace moe

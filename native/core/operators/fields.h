@@ -5,6 +5,8 @@
 //   f.output(name, member, pattern), f.optional_output(...)  a tensor that it overwrites,
 //   f.updated(name, member, pattern)                         a tensor that it reads and then writes,
 //   f.value(name, member)                                    anything else; its type says what.
+// Where a description has a member `accumulate` that is true, the operator adds to its outputs instead of overwriting
+// them. It names that member before them.
 // Names are those of JavaScript; patterns (see tensor_pattern.h) say what the tensors have to be. An operator's
 // description also has its name, kName, and a check() if a wrong call could make it access memory out of bounds in
 // spite of the patterns.

@@ -40,6 +40,7 @@
   OPERATOR(GroupedGemm)                \
   OPERATOR(Activate)                   \
   OPERATOR(ActivationBackward)         \
+  OPERATOR(GroupedGemmWeightBackward)  \
   OPERATOR(Combine)                    \
   OPERATOR(CombineBackward)            \
   OPERATOR(CopyMatrix)                 \

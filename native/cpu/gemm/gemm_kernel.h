@@ -33,6 +33,8 @@ struct TileArguments {
   const char* w;  // packed panel (see panel_format.h), from first_k on
   float* c;
   bool accumulate;
+  // From a row of c to the next; only kernels for plain weights can have others than the panel's columns, which are 0.
+  int64_t c_stride = 0;
   // The first of the cache lines to prefetch during this call, spread over its work, and their number.
   const char* prefetch;
   int64_t prefetch_lines;

@@ -114,21 +114,8 @@ Status run(Context& context, const GroupedGemm& p) {
   const int64_t row_bytes = weights.outputs() * static_cast<int64_t>(info(p.y.dtype).bytes);
   const int32_t* token_of_row = p.token_of_row.as<const int32_t>();
 
-  // Bad offsets (not ascending within 0 .. R) are reported, and their experts get no rows.
-  Status status;
-  std::vector<int32_t> offsets(p.offsets.as<const int32_t>(), p.offsets.as<const int32_t>() + weights.experts + 1);
-  int32_t lowest = 0;
-  for (int64_t i = 0; i <= weights.experts; ++i) {
-    if (offsets[i] < lowest || offsets[i] > rows) {
-      if (status.ok()) {
-        status = {Code::id_out_of_range, "groupedGemm: offsets[" + std::to_string(i) + "]: expected from " +
-                                             std::to_string(lowest) + " to " + std::to_string(rows) + ", got " +
-                                             std::to_string(offsets[i])};
-      }
-      offsets[i] = lowest;
-    }
-    lowest = offsets[i];
-  }
+  std::vector<int32_t> offsets;
+  Status status = check_offsets("groupedGemm: offsets", p.offsets, rows, &offsets);
   const auto zero_rows = [&](int64_t first, int64_t end) {
     if (end > first) std::memset(p.y.as<char>() + first * row_bytes, 0, static_cast<size_t>((end - first) * row_bytes));
   };

@@ -36,6 +36,26 @@ Status check_choices(const char* name, const TensorView& ids, int64_t choices, c
   return {};
 }
 
+Status check_offsets(const char* name, const TensorView& offsets, int64_t rows, std::vector<int32_t>* checked) {
+  const int32_t* given = offsets.as<const int32_t>();
+  checked->assign(given, given + offsets.size());
+  Status status;
+  int32_t lowest = 0;
+  for (int64_t i = 0; i < offsets.size(); ++i) {
+    int32_t& offset = (*checked)[static_cast<size_t>(i)];
+    if (offset < lowest || offset > rows) {
+      if (status.ok()) {
+        status = {Code::id_out_of_range, std::string(name) + "[" + std::to_string(i) + "]: expected from " +
+                                             std::to_string(lowest) + " to " + std::to_string(rows) + ", got " +
+                                             std::to_string(offset)};
+      }
+      offset = lowest;
+    }
+    lowest = offset;
+  }
+  return status;
+}
+
 Status gather_rows(const Team& team, const char* name, const TensorView& source, const int32_t* indices, int64_t count,
                    char* target) {
   const int64_t rows = source.shape[0];

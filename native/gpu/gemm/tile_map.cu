@@ -129,13 +129,11 @@ Status launch_tile_map(const DividedRows& divided, const MappedExperts& mapped, 
                        gpu::IdError* error, int max_threads, Stream stream) {
   const auto [offsets, experts, rows] = divided;
   const ExpertRange& group = mapped.group;
-  auto* header = static_cast<TileMapHeader*>(map);
-  auto* tiles = reinterpret_cast<RowTile*>(header + 1);
-  auto* first_rows = reinterpret_cast<int*>(tiles + gpu::max_row_tiles(rows, experts, tile_rows));
+  int* first_rows = gpu::first_rows_of(map, rows, experts, tile_rows);
   const Arguments arguments{.offsets = offsets,
                             .places = mapped.places,
                             .first_place = mapped.first_place,
-                            .map = header,
+                            .map = static_cast<TileMapHeader*>(map),
                             .first_rows = first_rows,
                             .first_tiles = first_rows + gpu::row_ranges(experts) + 1,
                             .error = error,

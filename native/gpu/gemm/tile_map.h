@@ -33,4 +33,10 @@ constexpr size_t tile_map_bytes(int64_t rows, int64_t experts, int64_t tile_rows
          2 * static_cast<size_t>(row_ranges(experts) + 1) * sizeof(int);
 }
 
+// Where a map keeps the first row of each range, once it is built: expert e has range e + 1.
+inline int* first_rows_of(void* map, int64_t rows, int64_t experts, int64_t tile_rows) {
+  auto* tiles = reinterpret_cast<RowTile*>(static_cast<TileMapHeader*>(map) + 1);
+  return reinterpret_cast<int*>(tiles + max_row_tiles(rows, experts, tile_rows));
+}
+
 }  // namespace moe::gpu

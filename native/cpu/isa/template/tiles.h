@@ -51,12 +51,13 @@ void tile(const TileArguments& t) {
   const auto* value = static_cast<const typename Step::Value*>(t.x);
   const char* weight = t.w;
   const char* prefetch = t.prefetch;
+  const int64_t stride = t.c_stride == 0 ? kPanelColumns : t.c_stride;
   Sums<rows> sums;
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      sums[r][j] = t.accumulate ? Vector::load(t.c + r * kPanelColumns + j * kWidth) : Vector::zero();
+      sums[r][j] = t.accumulate ? Vector::load(t.c + r * stride + j * kWidth) : Vector::zero();
     }
   }
   const int64_t steps = t.k / Step::step;
@@ -79,7 +80,7 @@ void tile(const TileArguments& t) {
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].store(t.c + r * kPanelColumns + j * kWidth);
+    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].store(t.c + r * stride + j * kWidth);
   }
 }
 
