@@ -42,6 +42,11 @@ export type { NestedArray, TensorSource } from "./core/tensor_source.js";
 export type { TokenFormat } from "./core/token_format.js";
 export type { WeightFormatName } from "./core/weight_format.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";
+export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_backward.js";
+export { LayerParameters } from "./layer/backward/layer_parameters.js";
+export { LayerState } from "./layer/backward/layer_state.js";
+export { type ExpertTensors, LayerTensors } from "./layer/backward/layer_tensors.js";
+export type { GradLosses } from "./layer/backward/losses.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
@@ -54,7 +59,7 @@ export type { GateLogits, Training, TrainingLogits } from "./layer/router/traini
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
-export { MoeLayer } from "./moe_layer.js";
+export { type ForwardOptions, MoeLayer, type SavedForward } from "./moe_layer.js";
 export type { TokenMaskOption } from "./operators/check.js";
 export { type ActivateOptions, activate } from "./operators/experts/activate.js";
 export {
@@ -173,6 +178,11 @@ export { type RouterStatistics, routerStatistics } from "./operators/statistics/
 export { updateSelectionBias } from "./operators/statistics/update_selection_bias.js";
 export { zLoss } from "./operators/statistics/z_loss.js";
 export { type ZLossBackwardOptions, zLossBackward } from "./operators/statistics/z_loss_backward.js";
+export { AdamW, type AdamWOptions } from "./optimizers/adamw.js";
+export { squaredNorm } from "./optimizers/gradient_norm.js";
+export type { Optimizer, OptimizerOptions, OptimizerState } from "./optimizers/optimizer.js";
+export type { Parameter } from "./optimizers/parameter.js";
+export { SGD, type SGDOptions } from "./optimizers/sgd.js";
 export { type HeatMapOptions, heatMap } from "./statistics/heat_map.js";
 export type { RouterHistory, RouterSummary } from "./statistics/router_history.js";
 export { type RouterReportOptions, writeRouterReport } from "./statistics/router_report.js";

@@ -4,10 +4,19 @@ import { type LoadFileOptions, type LoadOptions, loadLayer } from "./checkpoint/
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
-import { type Fields, floatDType, object, optional } from "./core/options.js";
+import { boolean, type Fields, floatDType, object, optional } from "./core/options.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import { tensor } from "./core/tensor_option.js";
+import {
+  type BackwardOptions,
+  backwardOptions,
+  type LayerBackward,
+  layerBackward,
+} from "./layer/backward/layer_backward.js";
+import { LayerParameters } from "./layer/backward/layer_parameters.js";
+import type { LayerState } from "./layer/backward/layer_state.js";
+import { savedForward } from "./layer/backward/saved_forward.js";
 import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
@@ -19,8 +28,37 @@ import { weight } from "./layer/weights/weight_layout.js";
 import { checkTensor, output } from "./operators/check.js";
 import { type Routing, routingRecord } from "./operators/routing/gating.js";
 
+/** Options of {@link MoeLayer.forward}. */
+export interface ForwardOptions<D extends FloatDType = FloatDType> {
+  /** Ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing. */
+  routing?: Routing;
+  /**
+   * Route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as noise [T or B * S, E] (with
+   * `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
+   */
+  training?: Training;
+  /** Keep what {@link MoeLayer.backward} needs, and return `{ y, state }`; default false. */
+  save?: boolean;
+  /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
+  recompute?: boolean;
+  /** Where to write y; default a new tensor. */
+  out?: Tensor<NoInfer<D>>;
+}
+
+/** What {@link MoeLayer.forward} returns with `save`. */
+export interface SavedForward<D extends FloatDType = FloatDType> {
+  readonly y: Tensor<D>;
+  readonly state: LayerState;
+}
+
 const forwardOptions = object(
-  { routing: optional(routingRecord), training: optional(trainingOption), out: optional(tensor()) },
+  {
+    routing: optional(routingRecord),
+    training: optional(trainingOption),
+    save: optional(boolean, false),
+    recompute: optional(boolean, false),
+    out: optional(tensor()),
+  } satisfies Fields<ForwardOptions>,
   "{ out }",
 );
 const routeOptions = object({ training: optional(trainingOption) }, "{ training: { seed: 1 } }");
@@ -102,20 +140,17 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
    * matter for a capacity per sequence.
-   * @param options.routing ids and weights [T or B * S, k], with any k, to use instead of the layer's own routing.
-   * @param options.training route with the layer's noise (`noisy` or `routerJitter`), drawn from a seed, or given as
-   * noise [T or B * S, E] (with `hierarchy`, also groupNoise [T or B * S, G]); default without noise.
-   * @param options.out where to write; default a new tensor.
-   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`).
+   * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
+   * `save`, UNSUPPORTED_OPERATION for quantised experts or offload, and OUT_OF_MEMORY.
    */
-  forward<D extends FloatDType>(
-    x: Tensor<D>,
-    options: { routing?: Routing; training?: Training; out?: Tensor<NoInfer<D>> } = {},
-  ): Tensor<D> {
+  forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
+  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false }): Tensor<D>;
+  forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | SavedForward<D> {
     const { device } = this.#parts;
     const { onDevice, router, bank } = this.#parts;
     const tokens = checkTokens(onDevice, x);
-    const { routing, training, out } = forwardOptions(options, "options");
+    const { routing, training, save, recompute, out } = forwardOptions(options, "options");
+    if (recompute && !save) throw requires("recompute", "save");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
       checkTraining(onDevice, training, tokens);
@@ -123,6 +158,7 @@ export class MoeLayer implements Disposable {
     }
     const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
+    if (save) return { y, state: savedForward(this.#parts, { x, y, tokens, routing, training, recompute }) };
     withMatrix(x, (input) =>
       withMatrix(y, (result) => {
         if (routing !== undefined) bank.forward(input, result, routing, -1);
@@ -136,6 +172,33 @@ export class MoeLayer implements Disposable {
       }),
     );
     return y;
+  }
+
+  /**
+   * The gradients of a forward with `save`: from dy to dx, and to the layer's weights in float32, named and shaped like
+   * what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over tokens
+   * have a fixed order, so results have the same bits on every run and with any number of threads.
+   *
+   * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
+   * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on).
+   * @param state used up and freed, unless this throws.
+   * @param dy like y; NaN in a row goes to this token's dx and to the gradients of what it was multiplied with.
+   * @throws DISPOSED for a state that was used, INVALID_ARGUMENT for another layer's, or if the layer's weights have
+   * changed since; SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, OUT_OF_MEMORY.
+   */
+  backward<D extends FloatDType>(state: LayerState, dy: Tensor<D>, options: BackwardOptions = {}): LayerBackward<D> {
+    const read = backwardOptions(options, "options");
+    return layerBackward(this.#parts, state, dy, read) as LayerBackward<D>;
+  }
+
+  /**
+   * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
+   * makes new ones from the layer's present weights.
+   * @throws UNSUPPORTED_OPERATION for quantised experts or offload, OUT_OF_MEMORY, DISPOSED.
+   */
+  parameters(): LayerParameters {
+    const { weightDType } = this.#parts.description;
+    return new LayerParameters(this.#parts, weightDType === "f64" ? ("f64" as "f32") : "f32");
   }
 
   /**

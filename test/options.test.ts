@@ -18,7 +18,18 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
-const classes = ["Device", "Tensor", "MoeError", "CapturedForward", "PackedExperts", "MoeLayer", "RouterStats"];
+const classes = [
+  "Device",
+  "Tensor",
+  "MoeError",
+  "CapturedForward",
+  "PackedExperts",
+  "MoeLayer",
+  "RouterStats",
+  "LayerState",
+  "LayerTensors",
+  "LayerParameters",
+];
 
 test("every public function is here", () => {
   const known = ["listDevices", ...classes, ...calls.map(({ name }) => name)];

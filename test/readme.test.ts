@@ -27,7 +27,7 @@ test.each(programs.map((program, index) => [index, program] as const))(
 );
 
 test("the README has its examples and names every error code", () => {
-  expect(programs).toHaveLength(2);
+  expect(programs).toHaveLength(3);
   const codes = [...readFileSync("lib/core/errors.ts", "utf8").matchAll(/^ {2}\| "([A-Z_]+)"/gm)].map(
     ([, code]) => code,
   );

@@ -8,6 +8,7 @@ import type { StageList, StageTimes } from "./stages.js";
 import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
+import type { WeightRole } from "./weight_role.js";
 
 export { type Activation, activations, type Clamp, defaultClamp, isGated } from "./activation.js";
 export type { ExpertRange } from "./expert_range.js";
@@ -178,6 +179,11 @@ export interface LayerHandle {
    * follow. A bias is null for all routed experts or for none. A smaller matrix is padded with zeros.
    */
   setExpert(expert: number, weights: ExpertMatrices): void;
+  /**
+   * Enqueues a copy of a weight, of `expert` if experts have it, into a float tensor of its size; zeros for a bias that
+   * was never set. Not for quantised weights, nor for a layer with offload.
+   */
+  copyWeight(role: WeightRole, expert: number, target: TensorHandle): void;
   /** Enqueues logits [T, E] f32 of x [T, H]. */
   logits(x: TensorHandle, logits: TensorHandle): void;
   /** Enqueues ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */

@@ -3,6 +3,7 @@ import type { Device } from "../core/device.js";
 import { MoeError } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { MoeLayerDescription } from "./description/config.js";
+import { WeightRecord } from "./weights/weight_record.js";
 
 /**
  * A layer's memory and fused stages on a device, which cover both router and experts. {@link Router} and
@@ -11,6 +12,9 @@ import type { MoeLayerDescription } from "./description/config.js";
 export class DeviceLayer {
   readonly device: Device;
   readonly description: MoeLayerDescription;
+  readonly record: WeightRecord;
+  /** Whether experts come and go. */
+  readonly offloaded: boolean;
   #handle: LayerHandle | undefined;
 
   /**
@@ -20,6 +24,8 @@ export class DeviceLayer {
   constructor(device: Device, description: MoeLayerDescription, stored?: WeightParts, offload?: OffloadRule) {
     this.device = device;
     this.description = description;
+    this.record = new WeightRecord(stored);
+    this.offloaded = offload !== undefined;
     this.#handle = device.backend.layer(description, stored, offload);
   }
 

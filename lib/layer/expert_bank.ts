@@ -51,14 +51,17 @@ export class ExpertBank {
 
   /** Sets the weights of the shared expert, which is stored as ceil(width / intermediateSize) experts. */
   setShared(weights: ExpertWeights, width: number): void {
-    const { device, description } = this.#layer;
+    const { device, description, record } = this.#layer;
     checkExpert("shared", weights, description, width, device);
+    record.sharedWidth = width;
     this.#setShares(description.bank.count, weights, width);
   }
 
   /** Sets the shared expert's gate. */
   setSharedGate(weight: ExpertMatrix, bias?: Weight): void {
-    const { device, description, handle } = this.#layer;
+    const { device, description, handle, record } = this.#layer;
+    record.version++;
+    if (bias !== undefined) record.addBias("layer", "sharedGateBias");
     const rows = description.sharedGate === "softmax" ? 2 : 1;
     setLinear(device, "sharedGate", [rows, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setSharedGate(matrix, vector);
@@ -85,10 +88,19 @@ export class ExpertBank {
     this.#layer.handle.forward(x, y, ids.handle, weights.handle, maxChoices);
   }
 
+  /** Replaces the weights of one expert, shared ones included: number bank.count is the first of these. */
+  renewExpert(expert: number, weights: ExpertWeights): void {
+    this.#setShares(expert, weights, this.#layer.description.intermediateSize);
+  }
+
   /** Stores an expert of `width` as one or more experts of intermediateSize, beginning with number `expert`. */
   #setShares(expert: number, weights: ExpertWeights, width: number): void {
-    const { device, description, handle } = this.#layer;
+    const { device, description, handle, record } = this.#layer;
     const set = expert < description.bank.count ? "experts" : "shared";
+    record.version++;
+    for (const role of ["gateBias", "upBias", "downBias"] as const) {
+      if (weights[role] !== undefined) record.addBias(set, role);
+    }
     withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
       for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
         withMatrices({ ...expertShare(given, description, width, first) }, (share) => {

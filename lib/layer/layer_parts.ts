@@ -1,6 +1,7 @@
 import type { OffloadRule, WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { deepFreeze } from "../core/freeze.js";
+import { BackwardMatrices } from "./backward/matrices.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { DeviceLayer } from "./device_layer.js";
 import { ExpertBank } from "./expert_bank.js";
@@ -24,6 +25,7 @@ export class LayerParts implements Disposable {
   readonly bank: ExpertBank;
   /** Undefined if all experts are resident. */
   readonly offload: ExpertOffload | undefined;
+  #backwardMatrices: BackwardMatrices | undefined;
 
   /**
    * @param from.stored the packed weights of a layer of an equal description; by default the weights are to be set.
@@ -41,13 +43,22 @@ export class LayerParts implements Disposable {
 
   /** Bytes of the weights on the device; complete once the work that sets them is done. */
   get byteLength(): number {
-    return this.onDevice.handle.byteLength + this.router.weights.byteLength;
+    const backward = this.#backwardMatrices?.byteLength ?? 0;
+    return this.onDevice.handle.byteLength + this.router.weights.byteLength + backward;
+  }
+
+  /** The experts as a backward pass needs them; made when they are first asked for. */
+  backwardMatrices(): BackwardMatrices {
+    this.#backwardMatrices ??= new BackwardMatrices(this.onDevice);
+    return this.#backwardMatrices;
   }
 
   /** Frees the weights, once enqueued work no longer needs them. Idempotent. */
   dispose(): void {
     this.onDevice.free();
     this.router.free();
+    this.#backwardMatrices?.[Symbol.dispose]();
+    this.#backwardMatrices = undefined;
   }
 
   [Symbol.dispose](): void {

@@ -13,6 +13,7 @@ import { runQuantize } from "./formats/quantize.js";
 import { runExpertLoad, runNoisyLogits } from "./noise/noisy_top_k.js";
 import { runExpertLoadBackward, runNoisyLogitsBackward } from "./noise/noisy_top_k_backward.js";
 import { runJitter, runRandom } from "./noise/random.js";
+import { runAdamW, runSgd, runSumOfSquares } from "./optimizers/optimizers.js";
 import { runExpertSlots, runLimitCapacity } from "./routing/capacity.js";
 import { runExpertChoice } from "./routing/expert_choice.js";
 import { runGating } from "./routing/gating.js";
@@ -79,4 +80,7 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   noisyLogitsBackward: runNoisyLogitsBackward,
   expertLoad: runExpertLoad,
   expertLoadBackward: runExpertLoadBackward,
+  sumOfSquares: runSumOfSquares,
+  adamW: runAdamW,
+  sgd: runSgd,
 };

@@ -18,6 +18,7 @@ export const composedOperators = {
   permute_backward: ["combine"],
   grouped_gemm_backward: ["groupedGemm", "groupedGemmWeightBackward"],
   layer: [],
+  layer_backward: [],
 } as const satisfies Readonly<Record<string, readonly OperatorName[]>>;
 
 type SnakeCase<Name extends string> = Name extends `${infer Letter}${infer Rest}`

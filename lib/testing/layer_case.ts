@@ -3,10 +3,12 @@ import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import type { Training } from "../layer/router/training.js";
 import { MoeLayer } from "../moe_layer.js";
+import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";
 import { gating } from "../reference/routing/gating.js";
 import { hierarchicalGating } from "../reference/routing/hierarchical_gating.js";
 import type { Case } from "./case.js";
+import type { Inputs } from "./inputs.js";
 import { type Draw, randomExpert, randomShared } from "./random_expert.js";
 import { randomRouting, type Spread } from "./random_routing.js";
 import { round } from "./rounding.js";
@@ -32,91 +34,113 @@ const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32
 
 /** Runs a layer with random weights on random tokens. */
 export function layerCase(problem: LayerProblem): Case {
-  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
-  const { model, logits: comparesLogits = false, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
-  const { hiddenSize, intermediateSize, numExperts, topK } = config;
-  // A softmax of the outputs turns their absolute errors into relative ones. The largest of a few outputs may be far
-  // smaller than what it is the sum of.
-  const allowance = (config.outputActivation === "softmax" ? 2 : 1) * (tokens * hiddenSize < 32 ? 10 : 1);
+  const { dtypes: [xDType] = ["f32"] } = problem;
   return {
     name: caseName(problem),
     operator: "layer",
-    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] * allowance },
+    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] * allowance(problem) },
     run(inputs) {
-      const { random } = inputs;
-      const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
-      const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
-      const routerBias = random.normals(numExperts, 0.1);
-      const selectionBias = random.normals(numExperts, 0.1);
-      const numGroups = config.hierarchy?.numGroups ?? 0;
-      const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
-      const groupRouterBias = random.normals(numGroups, 0.1);
-      const layer = inputs.keep(
-        MoeLayer.create({
-          ...config,
-          device: inputs.device,
-          dtype: inputs.dtype(dtype),
-          router: inputs.floats(router, [numExperts, hiddenSize], dtype),
-          ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
-          ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
-          experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
-          ...randomShared(draw, config, biases),
-          ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
-          ...(config.hierarchy && {
-            groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
-            ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
-            ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
-          }),
-        }),
-      );
-      const shape = [tokens, topK];
-      const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
-      if (routing !== undefined) {
-        const x = inputs.normals(xShape, xDType);
-        const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
-        const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
-        return { y: layer.forward(x, { routing: given }) };
-      }
-      const rule = describeLayer(config, dtype);
-      const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
-        weight: { values: round(weight, dtype), rows, columns: hiddenSize },
-        bias: biases ? round(bias, dtype) : undefined,
-      });
-      const gate = projection(router, routerBias, numExperts);
-      const { hierarchy } = rule;
-      const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
-      const steady = hierarchy
-        ? steadyTokens(
-            random,
-            tokens,
-            [projection(groupRouter, groupRouterBias, numGroups), gate],
-            (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
-            xDType,
-          )
-        : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType);
-      const x = inputs.floats(steady, xShape, xDType);
-      const training: { training?: Training } = config.noisy
-        ? {
-            training: {
-              noise: inputs.normals([tokens, numExperts], "f32") as F32,
-              ...(hierarchy && { groupNoise: inputs.normals([tokens, numGroups], "f32") as F32 }),
-            },
-          }
-        : config.routerJitter !== undefined
-          ? { training: { seed: 5 } }
-          : {};
-      const logits = comparesLogits && {
+      const { layer, x, options } = preparedLayer(problem, inputs);
+      const { routing: given, ...training } = options;
+      if (given !== undefined) return { y: layer.forward(x, { routing: given }) };
+      const logits = problem.logits && {
         logits: layer.routerLogits(x),
-        ...(hierarchy && { groupLogits: layer.groupLogits(x) }),
+        ...(problem.hierarchy && { groupLogits: layer.groupLogits(x) }),
       };
       return { ...logits, ...layer.route(x, training), y: layer.forward(x, training) };
     },
   };
 }
 
+/**
+ * What errors may be larger by: a softmax of the outputs turns their absolute errors into relative ones; the largest of a
+ * few outputs may be far smaller than what it is the sum of.
+ */
+export function allowance({ outputActivation, tokens, hiddenSize }: LayerProblem): number {
+  return (outputActivation === "softmax" ? 2 : 1) * (tokens * hiddenSize < 32 ? 10 : 1);
+}
+
+/** A layer and a forward of it. */
+export interface PreparedLayer {
+  readonly layer: MoeLayer;
+  readonly x: Tensor<FloatDType>;
+  readonly options: { routing?: Routing; training?: Training };
+}
+
+/** A layer with random weights, and tokens whose choice of experts does not depend on rounding. */
+export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLayer {
+  const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
+  const { model, logits, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
+  const { hiddenSize, intermediateSize, numExperts, topK } = config;
+  const { random } = inputs;
+  const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
+  const router = random.normals(numExperts * hiddenSize, hiddenSize ** -0.5);
+  const routerBias = random.normals(numExperts, 0.1);
+  const selectionBias = random.normals(numExperts, 0.1);
+  const numGroups = config.hierarchy?.numGroups ?? 0;
+  const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
+  const groupRouterBias = random.normals(numGroups, 0.1);
+  const layer = inputs.keep(
+    MoeLayer.create({
+      ...config,
+      device: inputs.device,
+      dtype: inputs.dtype(dtype),
+      router: inputs.floats(router, [numExperts, hiddenSize], dtype),
+      ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
+      ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
+      experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
+      ...randomShared(draw, config, biases),
+      ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
+      ...(config.hierarchy && {
+        groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
+        ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
+        ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
+      }),
+    }),
+  );
+  const shape = [tokens, topK];
+  const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
+  if (routing !== undefined) {
+    const x = inputs.normals(xShape, xDType);
+    const { ids, weights } = randomRouting(random, tokens, topK, numExperts, routing);
+    const given = { ids: inputs.integers(ids, shape), weights: inputs.floats(weights, shape, "f32") as F32 };
+    return { layer, x, options: { routing: given } };
+  }
+  const rule = describeLayer(config, dtype);
+  const projection = (weight: Float32Array, bias: Float32Array, rows: number): Projection => ({
+    weight: { values: round(weight, dtype), rows, columns: hiddenSize },
+    bias: biases ? round(bias, dtype) : undefined,
+  });
+  const gate = projection(router, routerBias, numExperts);
+  const { hierarchy } = rule;
+  const exactBias = hasSelectionBias ? round(selectionBias, "f32") : undefined;
+  const steady = hierarchy
+    ? steadyTokens(
+        random,
+        tokens,
+        [projection(groupRouter, groupRouterBias, numGroups), gate],
+        (first: Matrix, second: Matrix) => hierarchicalGating(first, second, hierarchy.groups, hierarchy.experts),
+        xDType,
+      )
+    : steadyTokens(random, tokens, [gate], (logits: Matrix) => gating(logits, rule, exactBias), xDType);
+  const x = inputs.floats(steady, xShape, xDType);
+  const training: { training?: Training } = config.noisy
+    ? {
+        training: {
+          noise: inputs.normals([tokens, numExperts], "f32") as F32,
+          ...(hierarchy && { groupNoise: inputs.normals([tokens, numGroups], "f32") as F32 }),
+        },
+      }
+    : config.routerJitter !== undefined
+      ? { training: { seed: 5 } }
+      : {};
+  return { layer, x, options: training };
+}
+
 type F32 = Tensor<"f32">;
 
-function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
+/** The name of a case of this problem. */
+export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...problem }: LayerProblem): string {
   const { hiddenSize, intermediateSize, numExperts, topK, activation = "swiglu", clamp } = problem;
   const { capacity, expertChoice, hierarchy, sequences } = problem;
   const { sharedExpert: shared, groups, normalize, outputActivation = "none" } = problem;

@@ -8,7 +8,8 @@ const bf16 = { dtypes: ["bf16", "bf16"] } as const;
 /** Widths of a shared expert: smaller than I, I itself, a multiple and between two multiples. */
 const sharedWidths = [7, 33, 99, 50];
 
-const sharedExperts: readonly LayerProblem[] = [
+/** Layers with shared experts of several widths. */
+export const sharedExpertLayers: readonly LayerProblem[] = [
   ...sharedWidths.flatMap((intermediateSize) =>
     sharedGates.flatMap((gate): LayerProblem[] => [
       { ...small, sharedExpert: { intermediateSize, gate } },
@@ -29,7 +30,8 @@ const sharedExperts: readonly LayerProblem[] = [
   ]),
 ];
 
-const formulas: readonly LayerProblem[] = [
+/** Layers of every formula. */
+export const layerFormulas: readonly LayerProblem[] = [
   ...activations.flatMap((activation): LayerProblem[] => [
     { ...small, activation, multiplier: true },
     { ...small, ...bf16, activation, biases: true },
@@ -62,7 +64,8 @@ const formulas: readonly LayerProblem[] = [
   { ...small, logits: true, tokens: 0 },
 ];
 
-const routings: readonly LayerProblem[] = [
+/** Layers of every routing rule. */
+export const layerRules: readonly LayerProblem[] = [
   { ...small, selectionBias: true },
   { ...small, selectionBias: true, scoring: "softmax_selected", biases: true },
   { ...small, selectionBias: true, selectionKey: "logit", scoring: "sigmoid", normalize: true },
@@ -114,6 +117,9 @@ const scaledModels: readonly LayerProblem[] = [
 ];
 
 /** Layers with parts beyond router and routed experts, and with every formula and routing rule. */
-export const layerFeatureCases: readonly Case[] = [...scaledModels, ...sharedExperts, ...formulas, ...routings].map(
-  layerCase,
-);
+export const layerFeatureCases: readonly Case[] = [
+  ...scaledModels,
+  ...sharedExpertLayers,
+  ...layerFormulas,
+  ...layerRules,
+].map(layerCase);

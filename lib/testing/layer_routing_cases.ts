@@ -7,7 +7,8 @@ const bf16 = { dtypes: ["bf16", "bf16"] } as const;
 const hierarchical = { ...small, numExperts: 12, topK: 4, hierarchy: { numGroups: 4, topK: 2 } } as const;
 const choosing = { ...small, topK: 6 } as const;
 
-const problems: readonly LayerProblem[] = [
+/** The routings of layers. */
+export const layerRoutings: readonly LayerProblem[] = [
   ...drops.flatMap((drop): LayerProblem[] => [
     { ...small, capacity: { tokens: 7, drop } },
     { ...small, capacity: { factor: 0.7, drop, renormalize: true }, normalize: true, biases: true },
@@ -46,4 +47,4 @@ const problems: readonly LayerProblem[] = [
 ];
 
 /** Layers with limited capacity, expert choice, a hierarchical gate, noise in training, and sequences of tokens. */
-export const layerRoutingCases: readonly Case[] = problems.map(layerCase);
+export const layerRoutingCases: readonly Case[] = layerRoutings.map(layerCase);

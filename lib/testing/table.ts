@@ -10,11 +10,13 @@ import { groupedGemmBackwardCases } from "./grouped_gemm_backward_cases.js";
 import { groupedGemmCases } from "./grouped_gemm_cases.js";
 import { hierarchicalGatingBackwardCases } from "./hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCases } from "./hierarchical_gating_cases.js";
+import { layerBackwardCases } from "./layer_backward_cases.js";
 import { layerCases } from "./layer_cases.js";
 import { layerRoutingCases } from "./layer_routing_cases.js";
 import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
 import { noiseBackwardCases } from "./noise_backward_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
+import { optimizerCases } from "./optimizer_cases.js";
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
@@ -60,7 +62,9 @@ export const cases: readonly Case[] = [
   ...noisyLogitsCases,
   ...expertLoadCases,
   ...noiseBackwardCases,
+  ...optimizerCases,
   ...layerCases,
+  ...layerBackwardCases,
   ...layerRoutingCases,
   ...quantizedLayerCases,
   ...tokenLayerCases,

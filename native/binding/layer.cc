@@ -21,6 +21,7 @@ void LayerObject::define(Napi::Env env) {
                                        InstanceMethod<&LayerObject::set_selection_bias>("setSelectionBias"),
                                        InstanceMethod<&LayerObject::set_shared_gate>("setSharedGate"),
                                        InstanceMethod<&LayerObject::set_expert>("setExpert"),
+                                       InstanceMethod<&LayerObject::copy_weight>("copyWeight"),
                                        InstanceMethod<&LayerObject::logits>("logits"),
                                        InstanceMethod<&LayerObject::route>("route"),
                                        InstanceMethod<&LayerObject::forward>("forward"),
@@ -211,6 +212,20 @@ void LayerObject::set_expert(const Napi::CallbackInfo& info) {
   weights.down_bias = optional_matrix(env, given.Get("downBias"), uses);
   check(env, check_expert(layer(env)->description(), expert, weights));
   set(env, expert, &Layer::set_expert, std::move(uses), expert, weights);
+}
+
+void LayerObject::copy_weight(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto role = choice<WeightRole>(env, info[0], "role");
+  const int64_t expert = integer(env, info[1], "expert");
+  Uses uses;
+  const TensorView target = tensor(env, info[2], uses, Access::writes);
+  const std::shared_ptr<Layer>& source = layer(env);
+  check(env, check_copied_weight(source->description(), role, expert, target));
+  uses.reads(source, kWhole);
+  device().enqueue(
+      env, "a layer", [source, role, expert, target] { return source->copy_weight(role, expert, target); },
+      std::move(uses));
 }
 
 void LayerObject::run(Napi::Env env, const char* name, std::vector<Stage> stages, const LayerForward& forward,

@@ -36,6 +36,7 @@ class LayerObject : public Object<LayerObject> {
   void set_router(const Napi::CallbackInfo& info);
   void set_selection_bias(const Napi::CallbackInfo& info);
   void set_shared_gate(const Napi::CallbackInfo& info);
+  void copy_weight(const Napi::CallbackInfo& info);
   void logits(const Napi::CallbackInfo& info);
   void set_expert(const Napi::CallbackInfo& info);
   void route(const Napi::CallbackInfo& info);

@@ -11,6 +11,7 @@
 #include "core/content.h"
 #include "core/layer/description.h"
 #include "core/layer/forward_state.h"
+#include "core/layer/weight_role.h"
 #include "core/mapped_file.h"
 #include "core/offload/budget.h"
 #include "core/operators/list.h"
@@ -25,12 +26,21 @@ class PackedExperts : public Content {
   // Packs one expert: weight [rows, columns] or, if gated, gate and up of [rows / 2, columns] each. Missing rows and
   // columns become zeros.
   virtual Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) = 0;
+  // Writes one expert's matrix to a float tensor [rows, columns]; of a gated product the gate or, if `up`, the other
+  // half. UNSUPPORTED_OPERATION for quantised weights.
+  virtual Status copy_expert(int64_t expert, bool up, const TensorView& target) const = 0;
   virtual size_t bytes() const = 0;
   const ExpertProduct& weights() const { return weights_; }
 
  private:
   ExpertProduct weights_;
 };
+
+// Why the matrices of a quantised format are not copied back.
+inline Status cannot_copy(const ExpertProduct& product) {
+  return {Code::unsupported_operation,
+          std::string("copying weights: expected f32, f16 or bf16, got weights stored in ") + product.format->name};
+}
 
 inline Status GroupedGemm::check() const {
   const ExpertProduct& product = weight->weights();
@@ -68,6 +78,10 @@ class Layer : public Content {
   virtual Status set_shared_gate(const WeightView& weight, const MatrixView& bias) = 0;
   // Expert `expert` of the bank, 0 .. all_experts - 1. Missing rows and columns become zeros.
   virtual Status set_expert(int64_t expert, const ExpertViews& weights) = 0;
+  // Writes a weight, expert `expert`'s if experts have it, to a float tensor with as many elements; zeros for a bias
+  // that was never set. check_copied_weight() must have accepted them. UNSUPPORTED_OPERATION for quantised weights and
+  // those of a layer with offload.
+  virtual Status copy_weight(WeightRole role, int64_t expert, const TensorView& target);
   // Makes an empty state for run() to keep results in. The device must outlive it.
   virtual std::unique_ptr<ForwardState> new_state() = 0;
   // Runs stages in order. check_stages() must have accepted them.
@@ -176,6 +190,10 @@ class RunAgain final : public CapturedForward {
 inline Status Layer::capture(Stages stages, const LayerForward& forward, std::unique_ptr<CapturedForward>* captured) {
   *captured = std::make_unique<RunAgain>(*this, stages, forward);
   return {};
+}
+
+inline Status Layer::copy_weight(WeightRole, int64_t, const TensorView&) {
+  return {Code::unsupported_operation, "this layer's weights cannot be copied"};
 }
 
 inline Status Layer::prefetch(const std::vector<int32_t>&) {

@@ -37,6 +37,7 @@ import {
   noisyLogitsCase,
   randomCase,
 } from "../../lib/testing/noise_cases.js";
+import { adamWCase, type OptimizerProblem, sgdCase, squaresCase } from "../../lib/testing/optimizer_cases.js";
 import type { Spread } from "../../lib/testing/random_routing.js";
 import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
 import { routerProjectionCase } from "../../lib/testing/router_projection_cases.js";
@@ -70,6 +71,16 @@ import {
 import type { Draw } from "./draw.js";
 
 // Random problems for the cases of lib/testing: calls that are accepted, whose results are compared with those of `reference`.
+
+function optimizerProblem(draw: Draw): OptimizerProblem {
+  return {
+    sizes: Array.from({ length: draw.integer(1, 3) }, () => draw.size(3000)),
+    steps: draw.integer(1, 4),
+    copy: draw.pick([undefined, "f32", "f16", "bf16"] as const),
+    maxNorm: draw.pick([undefined, 0.1, 100]),
+    weightDecay: draw.pick([undefined, 0, 0.1]),
+  };
+}
 
 /** How a case is made from its arguments, and how these are drawn. */
 interface Problem {
@@ -373,6 +384,12 @@ export const problems: Readonly<Record<string, Problem>> = {
     draw.integer(0, 2 ** 53 - 1),
     draw.pick([0, 1, 2 ** 40 + 1]),
   ]),
+  sumOfSquares: problem(squaresCase)((draw) => [Array.from({ length: draw.integer(1, 4) }, () => draw.size(9000))]),
+  adamW: problem(adamWCase)((draw) => [optimizerProblem(draw)]),
+  sgd: problem(sgdCase)((draw) => {
+    const momentum = draw.pick([0, 0.5, 0.9]);
+    return [{ ...optimizerProblem(draw), momentum, nesterov: momentum > 0 && draw.pick([true, false]) }];
+  }),
   jitter: problem(jitterCase)((draw) => [draw.size(100), draw.size(200), draw.pick(dtypes), draw.pick([0, 0.01, 0.9])]),
   noisyLogits: problem(noisyLogitsCase)((draw) => [draw.size(100), draw.size(100), draw.pick([undefined, 0, 7])]),
   expertLoad: problem(expertLoadCase)((draw) => [loadProblem(draw)]),

@@ -5,6 +5,8 @@ import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
 import type { Device } from "../../lib/core/device.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import type { Tensor } from "../../lib/core/tensor.js";
+import type { ExpertWeights } from "../../lib/layer/weights/expert_weights.js";
+import { MoeLayer } from "../../lib/moe_layer.js";
 import { gatingBackward } from "../../lib/operators/routing/gating_backward.js";
 import { routerProjectionBackward } from "../../lib/operators/routing/router_projection_backward.js";
 import { loadBalancingLossBackward } from "../../lib/operators/statistics/load_balancing_loss_backward.js";
@@ -102,6 +104,43 @@ function lossErrors(device: Device, file: Golden, dtype: FloatDType) {
   };
 }
 
+/** The errors of all gradients of the whole layer, relative to the largest of each. */
+function layerErrors(device: Device, file: Golden, dtype: FloatDType): Record<string, number> {
+  const { hidden_size, intermediate_size, num_experts, top_k, norm_topk_prob, expert_capacity } = file.config;
+  const stored = (name: string) =>
+    device.tensor(Float64Array.from(file.values(name).data), file.values(name).shape, dtype) as Tensor<"f32">;
+  const gated = file.has(file.nameOf("expert_gate"));
+  const roles = { ...(gated && { gate: "expert_gate" }), up: "expert_up", down: "expert_down" };
+  const experts = Array.from({ length: num_experts as number }, (_, expert) =>
+    Object.fromEntries(Object.entries(roles).map(([name, role]) => [name, stored(file.nameOf(role, expert))])),
+  ) as unknown as ExpertWeights[];
+  using layer = MoeLayer.create({
+    device,
+    dtype,
+    hiddenSize: hidden_size as number,
+    intermediateSize: intermediate_size as number,
+    numExperts: num_experts as number,
+    topK: top_k as number,
+    normalize: norm_topk_prob,
+    activation: gated ? "swiglu" : "relu",
+    ...(expert_capacity !== undefined && { capacity: { tokens: expert_capacity, per: "sequence" } }),
+    router: stored(file.nameOf("router")),
+    experts,
+  });
+  const { state } = layer.forward(stored("x"), { save: true });
+  const { dx, gradients } = layer.backward(state, stored("cotangent"));
+  const errors = [
+    ["x", dx],
+    [file.nameOf("router"), gradients.router],
+    ...(gradients.experts ?? []).flatMap((expert, e) =>
+      Object.entries(roles).map(([name, role]) => [file.nameOf(role, e), expert[name as keyof typeof roles]]),
+    ),
+  ] as [string, Tensor][];
+  return Object.fromEntries(
+    errors.map(([name, gradient]) => [name, relativeError(gradient.dataSync(), file.values(`grad_f64.${name}`).data)]),
+  );
+}
+
 test("there are files", () => {
   expect(names).toEqual(["backward_mixtral_small.safetensors", "backward_switch_small.safetensors"]);
 });
@@ -111,6 +150,11 @@ describe.each(kernelPaths)("golden gradients on $label", (path) => {
 
   test.each(names)("%s: router", async (name) => {
     expect(routerErrors(device(), await read(name), "f32").router).toBeLessThanOrEqual(1e-5);
+  });
+
+  test.each(names)("%s: the whole layer", async (name) => {
+    const errors = Object.entries(layerErrors(device(), await read(name), "f32"));
+    for (const [tensor, error] of errors) expect(error, tensor).toBeLessThanOrEqual(1e-5);
   });
 
   test.each(names)("%s: losses", async (name) => {
@@ -124,6 +168,11 @@ describe("golden gradients in float64", () => {
 
   test.each(names)("%s: router", async (name) => {
     expect(routerErrors(device(), await read(name), "f64").router).toBeLessThanOrEqual(1e-12);
+  });
+
+  test.each(names)("%s: the whole layer", async (name) => {
+    const errors = Object.entries(layerErrors(device(), await read(name), "f64"));
+    for (const [tensor, error] of errors) expect(error, tensor).toBeLessThanOrEqual(1e-12);
   });
 
   test.each(names)("%s: losses", async (name) => {

@@ -39,6 +39,9 @@ const free = [
   "columnMeans.values[0]",
   "updateSelectionBias.tokens[0]",
   "accumulate.values",
+  "sumOfSquares.values[0]",
+  // Without momentum there are no velocities.
+  "sgd.velocity[0]",
 ];
 
 /** A native device that attacks every operator at its first call whose tensors all have elements. */

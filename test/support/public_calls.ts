@@ -87,6 +87,10 @@ export async function publicCalls(device: api.Device, directory: string): Promis
   const deep = api.MoeLayer.create(hierarchical as Options);
   const biased = api.MoeLayer.create({ ...plain, selectionBias: floats(E) } as Options);
 
+  const trained = api.MoeLayer.create(plain as Options);
+  const trainedBefore = trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H)).gradients;
+  const parameter = { name: "p", value: floats(T), gradient: floats(T) };
+
   // `reference` has no offload.
   const simt = api.openDevice("simt");
   const onSimt = (...shape: number[]) => simt.zeros(shape, "f32");
@@ -562,8 +566,44 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       name: "MoeLayer.forward",
       args: [floats(T, H)],
       call: noisy.forward.bind(noisy),
-      valid: [{ routing: routing(), out: floats(T, H) }, { training: { seed: 1 } }],
+      valid: [{ routing: routing(), out: floats(T, H) }, { training: { seed: 1 } }, { save: true, recompute: true }],
     },
+    {
+      name: "MoeLayer.backward",
+      args: [],
+      call: (options) =>
+        trained.backward(trained.forward(floats(T, H), { save: true }).state, floats(T, H), options as Options),
+      valid: [
+        { gradients: trainedBefore, accumulate: true, experts: true },
+        {
+          gradLosses: {
+            loadBalancingLoss: {
+              factor: 0.1,
+              scoring: "softmax",
+              sequences: 1,
+              choices: "all",
+              normalization: "tokens",
+              tokenMask,
+            },
+            zLoss: { factor: 0.1, tokenMask },
+          },
+        },
+        { gradLosses: { loadBalancingLoss: 0.1, zLoss: 0.1 } },
+      ],
+    },
+    {
+      name: "AdamW",
+      args: [[parameter]],
+      call: (...args) => Reflect.construct(api.AdamW, args),
+      valid: [{ learningRate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-6, weightDecay: 0.1, maxNorm: 1 }],
+    },
+    {
+      name: "SGD",
+      args: [[parameter]],
+      call: (...args) => Reflect.construct(api.SGD, args),
+      valid: [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1, maxNorm: 1 }],
+    },
+    { name: "squaredNorm", args: [[floats(T)]], call: api.squaredNorm, valid: [] },
     {
       name: "MoeLayer.route",
       args: [floats(T, H)],

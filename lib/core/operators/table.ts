@@ -3,11 +3,12 @@ import { experts } from "./experts.js";
 import type { Fields, Handles, Operands } from "./field.js";
 import { formats } from "./formats.js";
 import { noise } from "./noise.js";
+import { optimizers } from "./optimizers.js";
 import { routing } from "./routing.js";
 import { statistics } from "./statistics.js";
 
 /** All operators; every device implements them. native/core/operators/list.h is the same list in C++. */
-export const operators = { ...routing, ...capacity, ...experts, ...formats, ...statistics, ...noise };
+export const operators = { ...routing, ...capacity, ...experts, ...formats, ...statistics, ...noise, ...optimizers };
 
 export type OperatorTable = typeof operators;
 export type OperatorName = keyof OperatorTable;

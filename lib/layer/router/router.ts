@@ -15,12 +15,16 @@ export class Router {
   readonly #description: MoeLayerDescription;
   readonly #stages: readonly RoutingStage[];
   readonly #trainingStages: readonly RoutingStage[];
+  /** Without the limit of capacity, and without and with noise. */
+  readonly #choosingStages: readonly (readonly RoutingStage[])[];
 
   constructor(layer: DeviceLayer) {
     this.weights = new RouterWeights(layer);
     this.#description = layer.description;
     this.#stages = routingStages(layer.description, false);
     this.#trainingStages = routingStages(layer.description, true);
+    const unlimited = { ...layer.description, capacity: undefined };
+    this.#choosingStages = [routingStages(unlimited, false), routingStages(unlimited, true)];
   }
 
   /** Whether the device's fused forward includes the routing (without noise). */
@@ -35,7 +39,15 @@ export class Router {
    * @param out where to write; default new tensors.
    */
   route(x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
-    const stages = source === undefined ? this.#stages : this.#trainingStages;
+    return this.#run(source === undefined ? this.#stages : this.#trainingStages, x, tokens, source, out);
+  }
+
+  /** What {@link route} chooses before `capacity` drops choices. */
+  choose(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined): Routing {
+    return this.#run(this.#choosingStages[source === undefined ? 0 : 1] as readonly RoutingStage[], x, tokens, source);
+  }
+
+  #run(stages: readonly RoutingStage[], x: TensorHandle, tokens: Tokens, source?: NoiseSource, out?: Routing): Routing {
     using state = new RoutingState(x, tokens, source);
     stages.forEach((stage, index) => {
       stage(state, this.weights, index === stages.length - 1 ? out : undefined);

@@ -39,7 +39,9 @@ export class RouterWeights {
 
   /** Sets the router's weight [E, H] and bias [E]. */
   set(weight: ExpertMatrix, bias?: Weight): void {
-    const { device, description, handle } = this.#layer;
+    const { device, description, handle, record } = this.#layer;
+    record.version++;
+    if (bias !== undefined) record.addBias("layer", "routerBias");
     setLinear(device, "router", [description.numExperts, description.hiddenSize], weight, bias, (matrix, vector) => {
       handle.setRouter(matrix, vector);
     });
@@ -47,7 +49,8 @@ export class RouterWeights {
 
   /** Sets the selection bias [E]. */
   setSelectionBias(bias: Weight): void {
-    const { device, description, handle } = this.#layer;
+    const { device, description, handle, record } = this.#layer;
+    record.version++;
     const { numExperts, scoring, expertChoice, noisy, hierarchy } = description;
     for (const [name, other] of Object.entries({ expertChoice, noisy, hierarchy })) {
       if (other !== undefined) throw cannotCombine("selectionBias", name);
@@ -86,6 +89,11 @@ export class RouterWeights {
     const spread = this.#layer.device.empty(logits.shape, logits.dtype);
     this.#project(x, gate === "experts" ? "noiseRouter" : "groupNoiseRouter", undefined, spread);
     return spread;
+  }
+
+  /** The weight of an additional router, if the layer has it. */
+  extra(role: ExtraRouterRole): Tensor<FloatDType> | undefined {
+    return this.#extra[role];
   }
 
   /** Enqueues the device's own router and gating for x. */

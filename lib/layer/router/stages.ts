@@ -1,18 +1,19 @@
 import type { ExpertScoring } from "../../core/routing_rule.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
-import { type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
+import { type NoiseSource as GivenNoise, type NoisyLogits, noisyLogits } from "../../operators/noise/noisy_logits.js";
 import { chooseTokens } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { chooseByGroups } from "../../operators/routing/hierarchical_gating.js";
 import { dropOverflow } from "../../operators/routing/limit_capacity.js";
 import type { MoeLayerDescription } from "../description/config.js";
+import { Temporaries } from "../temporaries.js";
 import type { RouterWeights } from "./router_weights.js";
 import type { GateName, Tokens } from "./tokens.js";
 import type { NoiseSource } from "./training.js";
 
 /** A routing on its way through a router's stages: what one stage leaves for the next. */
-export class RoutingState implements Disposable {
+export class RoutingState extends Temporaries {
   /** The tokens as the router sees them. */
   x: TensorHandle;
   readonly tokens: Tokens;
@@ -20,22 +21,12 @@ export class RoutingState implements Disposable {
   readonly source: NoiseSource | undefined;
   readonly logits: Partial<Record<GateName, Tensor<"f32">>> = {};
   routing: Routing | undefined;
-  readonly #temporary: Disposable[] = [];
 
   constructor(x: TensorHandle, tokens: Tokens, source: NoiseSource | undefined) {
+    super();
     this.x = x;
     this.tokens = tokens;
     this.source = source;
-  }
-
-  /** Keeps a tensor until all stages are enqueued. */
-  keep<T extends Disposable>(tensor: T): T {
-    this.#temporary.push(tensor);
-    return tensor;
-  }
-
-  [Symbol.dispose](): void {
-    for (const tensor of this.#temporary) tensor[Symbol.dispose]();
   }
 }
 
@@ -101,11 +92,20 @@ export function noisyGate(
   gate: GateName,
 ): NoisyLogits {
   const { noisy, numExperts } = router.description;
-  const given = gate === "experts" ? source?.noise : source?.groupNoise;
-  const offset = gate === "experts" ? 0 : (clean.shape[0] as number) * numExperts;
   using spread = router.noiseSpread(x, clean, gate);
-  const noise = given === undefined ? { seed: source?.seed as bigint, offset } : { noise: given };
-  return noisyLogits(clean, spread, { ...noise, ...noisy });
+  return noisyLogits(clean, spread, { ...gateNoise(source, gate, clean.shape[0] as number, numExperts), ...noisy });
+}
+
+/** Where a gate's noise for `tokens` tokens comes from. */
+export function gateNoise(
+  source: NoiseSource | undefined,
+  gate: GateName,
+  tokens: number,
+  numExperts: number,
+): GivenNoise {
+  const given = gate === "experts" ? source?.noise : source?.groupNoise;
+  if (given !== undefined) return { noise: given };
+  return { seed: source?.seed as bigint, offset: gate === "experts" ? 0 : tokens * numExperts };
 }
 
 const chooseOnDevice: RoutingStage = (state, router, out) => {

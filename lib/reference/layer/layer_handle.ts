@@ -11,6 +11,7 @@ import {
 } from "../../core/stages.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
+import type { WeightRole } from "../../core/weight_role.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
 import { ForwardState, type Slots } from "./forward_state.js";
@@ -61,6 +62,10 @@ export class ReferenceLayer implements LayerHandle {
 
   setExpert(expert: number, weights: ExpertMatrices): void {
     this.#weights.setExpert(expert, weights);
+  }
+
+  copyWeight(role: WeightRole, expert: number, target: ReferenceTensor): void {
+    target.store(this.#weights.values(role, expert));
   }
 
   logits(x: ReferenceTensor, logits: ReferenceTensor): void {

@@ -2,6 +2,7 @@ import { type ExpertFormats, type ExpertMatrices, isGated, type LayerDescription
 import type { DType } from "../../core/dtype.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import type { WeightRole } from "../../core/weight_role.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
@@ -110,6 +111,33 @@ export class StoredWeights {
     set(this.up, up, upBias);
     set(this.multiplier, multiplier, null);
     set(this.down, down, downBias);
+  }
+
+  /** A weight of the layer or of one expert; zeros for a bias that was never set. */
+  values(role: WeightRole, expert: number): Float64Array {
+    const { numExperts, hiddenSize, intermediateSize, sharedGate } = this.#description;
+    const gates = { none: 0, sigmoid: 1, softmax: 2 }[sharedGate];
+    const bias = (of: ExpertProjection | undefined, rows: number) => {
+      const values = of?.bias?.matrix()?.values;
+      return values ? values.subarray(expert * rows, (expert + 1) * rows) : new Float64Array(rows);
+    };
+    switch (role) {
+      case "router":
+      case "sharedGate":
+        return this.#projection(role).weight.values;
+      case "routerBias":
+        return this.#parameters.get(role)?.values() ?? new Float64Array(numExperts);
+      case "sharedGateBias":
+        return this.#parameters.get(role)?.values() ?? new Float64Array(gates);
+      case "gateBias":
+        return bias(this.gate, intermediateSize);
+      case "upBias":
+        return bias(this.up, intermediateSize);
+      case "downBias":
+        return bias(this.down, hiddenSize);
+      default:
+        return (this[role] as ExpertProjection).weight.weight(expert).values;
+    }
   }
 
   #projection(name: "router" | "sharedGate"): Projection {

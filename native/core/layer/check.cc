@@ -63,6 +63,13 @@ Status check_expert(const LayerDescription& layer, int64_t expert, const ExpertV
                       "setExpert: expected down up to [H, I], and biases up to [I], [I] and [H]");
 }
 
+Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64_t expert, const TensorView& target) {
+  const WeightSize size = size_of_weight(layer, role);
+  return expect_sizes(expert >= 0 && expert < layer.all_experts() && size.rows > 0 && is_float(target.dtype) &&
+                          target.size() == size.rows * size.columns && target.shape[target.rank - 1] == size.columns,
+                      "copyWeight: expected a weight that the layer has, and a float tensor of its size");
+}
+
 Status check_forward(const LayerDescription& layer, Stages stages, const LayerForward& f) {
   MOE_TRY(check_stages(stages, layer, f));
   TensorMatch match;

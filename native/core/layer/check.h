@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/layer/description.h"
+#include "core/layer/weight_role.h"
 #include "core/status.h"
 
 namespace moe {
@@ -14,6 +15,9 @@ Status check_router(const LayerDescription& layer, const WeightView& weight, con
 Status check_selection_bias(const LayerDescription& layer, const MatrixView& bias);
 Status check_shared_gate(const LayerDescription& layer, const WeightView& weight, const MatrixView& bias);
 Status check_expert(const LayerDescription& layer, int64_t expert, const ExpertViews& weights);
+
+// For Layer::copy_weight().
+Status check_copied_weight(const LayerDescription& layer, WeightRole role, int64_t expert, const TensorView& target);
 
 // Also checks the stages with check_stages().
 Status check_forward(const LayerDescription& layer, Stages stages, const LayerForward& forward);

@@ -8,6 +8,7 @@
 #include "core/operators/formats.h"
 #include "core/operators/noise.h"
 #include "core/operators/noise_gradients.h"
+#include "core/operators/optimizers.h"
 #include "core/operators/routing.h"
 #include "core/operators/routing_gradients.h"
 #include "core/operators/shared_slots.h"
@@ -65,6 +66,9 @@
   OPERATOR(NoisyLogitsBackward)        \
   OPERATOR(ExpertLoad)                 \
   OPERATOR(ExpertLoadBackward)         \
+  OPERATOR(SumOfSquares)               \
+  OPERATOR(AdamW)                      \
+  OPERATOR(Sgd)                        \
   MOE_EXTENSION_OPERATORS(OPERATOR)
 
 namespace moe {

@@ -48,6 +48,7 @@ class CpuPackedExperts final : public PackedExperts {
   static Status over(const WeightPart& stored, const ExpertProduct& weights, const Kernels& kernels, const Team& team,
                      std::unique_ptr<CpuPackedExperts>* packed);
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
+  Status copy_expert(int64_t expert, bool up, const TensorView& target) const override;
   size_t bytes() const override { return buffer_.bytes() + inputs_.bytes(); }
 
   // Checks weights that are read in place before they are first used; `part` must outlive this.

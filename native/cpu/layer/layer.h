@@ -22,6 +22,10 @@ class CpuLayer final : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  Status copy_weight(WeightRole role, int64_t expert, const TensorView& target) override {
+    MOE_TRY(weights_.check_file());
+    return weights_.copy(role, expert, target);
+  }
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status hold_experts(std::shared_ptr<void>* held) override {

@@ -256,4 +256,42 @@ Status LayerWeights::set_expert(int64_t expert, const ExpertViews& weights) {
   return set(*group->down, weights.down, {});
 }
 
+Status LayerWeights::copy(WeightRole role, int64_t expert, const TensorView& target) const {
+  const LayerDescription& d = description_;
+  const int64_t rows = d.gate_up_rows();
+  switch (role) {
+    case WeightRole::router: return router->copy_expert(0, false, target);
+    case WeightRole::routerBias: return copy_values(router_bias, 0, target);
+    case WeightRole::sharedGate: return shared_gate->copy_expert(0, false, target);
+    case WeightRole::sharedGateBias: return copy_values(shared_gate_bias, 0, target);
+    case WeightRole::gateBias: return copy_values(gate_up_bias, expert * rows, target);
+    case WeightRole::upBias: return copy_values(gate_up_bias, (expert + 1) * rows - d.intermediate, target);
+    case WeightRole::downBias: return copy_values(down_bias, expert * d.hidden, target);
+    default: return copy_matrix(role, expert, target);
+  }
+}
+
+// Biases are kept in float32.
+Status LayerWeights::copy_values(const Buffer& values, int64_t at, const TensorView& target) const {
+  if (values.data() == nullptr) {
+    std::fill_n(target.as<char>(), target.bytes(), 0);
+  } else {
+    context_.kernels.from_f32(target.dtype, floats(values) + at, target.size(), target.as<char>());
+  }
+  return {};
+}
+
+Status LayerWeights::copy_matrix(WeightRole role, int64_t expert, const TensorView& target) const {
+  const auto group =
+      std::find_if(groups.begin(), groups.end(), [&](const Group& each) { return each.experts.contains(expert); });
+  const int64_t index = expert - group->experts.first;
+  const bool joined = group->gate_up->weights().gated();
+  switch (role) {
+    case WeightRole::gate: return (joined ? group->gate_up : group->gate)->copy_expert(index, false, target);
+    case WeightRole::up: return group->gate_up->copy_expert(index, joined, target);
+    case WeightRole::multiplier: return group->multiplier->copy_expert(index, false, target);
+    default: return group->down->copy_expert(index, false, target);
+  }
+}
+
 }  // namespace moe::cpu

@@ -31,6 +31,9 @@ class LayerWeights {
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
+  // See Layer::copy_weight().
+  Status copy(WeightRole role, int64_t expert, const TensorView& target) const;
+
   // Those of the bank's experts, in the order of their products.
   std::vector<const CpuPackedExperts*> bank_matrices() const;
   // Null if the weights are not in a file with checksums.
@@ -75,6 +78,8 @@ class LayerWeights {
   // Has all parts that are there checked against `sums`.
   Status check_against(const WeightPart& sums);
   Status check_settable() const;
+  Status copy_values(const Buffer& values, int64_t at, const TensorView& target) const;
+  Status copy_matrix(WeightRole role, int64_t expert, const TensorView& target) const;
   Status keep_bias(Buffer& values, const MatrixView& bias, int64_t at);
 
   LayerDescription description_;

@@ -1,6 +1,7 @@
 #include "gpu/gemm/packed_experts.h"
 
 #include "gpu/gemm/functions.cuh"
+#include "gpu/gemm/unpack.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
@@ -38,6 +39,18 @@ Status GpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
 Status GpuPackedExperts::pack(const WeightView& weight, const WeightView& up, void* matrix) {
   return functions_of(kernel_).pack(
       {.weight = weight, .up = up, .product = weights(), .packed = matrix_, .data = matrix}, runtime_);
+}
+
+Status GpuPackedExperts::copy_expert(int64_t expert, bool up, const TensorView& target) const {
+  if (!weights().format->plain()) return cannot_copy(weights());
+  if (offloaded_) return {Code::unsupported_operation, "copying weights: expected a layer without offload"};
+  MOE_TRY(runtime_.use());
+  const DType dtype = plain_dtype(*weights().format);
+  const PackedRows rows{.data = at(expert),
+                        .dtype = dtype,
+                        .rows = matrix_.rows,
+                        .pitch = matrix_.pitch / static_cast<int64_t>(info(dtype).bytes)};
+  return launch_unpack_rows(rows, weights().gated(), up, target, runtime_.traits(), runtime_.stream());
 }
 
 Status GpuPackedExperts::load(int64_t expert, int64_t place, Uploads& uploads) const {

@@ -19,6 +19,7 @@ class GpuPackedExperts : public PackedExperts {
   ~GpuPackedExperts() override;
 
   Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) override;
+  Status copy_expert(int64_t expert, bool up, const TensorView& target) const override;
   // Brings an offloaded expert to a place.
   Status load(int64_t expert, int64_t place, Uploads& uploads) const;
   // On the device, without slots.

@@ -42,6 +42,11 @@ Status GpuLayer::set_expert(int64_t expert, const ExpertViews& weights) {
   return weights_->set_expert(expert, weights);
 }
 
+Status GpuLayer::copy_weight(WeightRole role, int64_t expert, const TensorView& target) {
+  MOE_TRY(runtime().use());
+  return weights_->copy(role, expert, target);
+}
+
 Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan) const {
   const LayerDescription& d = description();
   const int64_t tokens = f.x.shape[0];

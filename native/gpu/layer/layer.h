@@ -21,6 +21,7 @@ class GpuLayer : public Layer {
   Status set_selection_bias(const MatrixView& bias) override;
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
+  Status copy_weight(WeightRole role, int64_t expert, const TensorView& target) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status hold_experts(std::shared_ptr<void>* held) override {

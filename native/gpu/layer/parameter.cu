@@ -24,4 +24,12 @@ Status Parameter::set(const WeightView& source, int64_t row, int64_t column) {
                             runtime_.traits(), runtime_.stream());
 }
 
+Status Parameter::copy(const TensorView& target, int64_t row, int64_t column) const {
+  if (view_.absent()) return runtime_.fill(target.data, 0, static_cast<size_t>(target.bytes()));
+  char* place = view_.as<char>() + (row * columns_ + column) * static_cast<int64_t>(info(dtype_).bytes);
+  const MatrixView source = whole_matrix(gpu::matrix_view(place, dtype_, 1, target.size()));
+  return launch_pack_rows(source, {}, {.data = target.data, .dtype = target.dtype, .rows = 1, .pitch = target.size()},
+                          runtime_.traits(), runtime_.stream());
+}
+
 }  // namespace moe::MOE_GPU_NAMESPACE

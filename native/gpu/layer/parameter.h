@@ -20,6 +20,8 @@ class Parameter {
   // Writes `source`, of any format, at row `row` and column `column`. The first call allocates the memory, filled with
   // zeros; an absent source changes nothing.
   Status set(const WeightView& source, int64_t row = 0, int64_t column = 0);
+  // Writes `target.size()` elements from row `row` and column `column` on, or zeros if it was never set.
+  Status copy(const TensorView& target, int64_t row = 0, int64_t column = 0) const;
   // [rows, columns]; absent until it is set.
   const TensorView& view() const { return view_; }
   // May be called from any thread.

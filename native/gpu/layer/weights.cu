@@ -79,6 +79,39 @@ Status LayerWeights::set_product(const Product& product, int64_t expert, const E
   return product.bias->set(plain_weight(w.up_bias), expert, layer_.intermediate);
 }
 
+Status LayerWeights::copy(WeightRole role, int64_t expert, const TensorView& target) const {
+  switch (role) {
+    case WeightRole::router: return router_.copy(target);
+    case WeightRole::routerBias: return router_bias_.copy(target);
+    case WeightRole::sharedGate: return shared_gate_.copy(target);
+    case WeightRole::sharedGateBias: return shared_gate_bias_.copy(target);
+    default: return copy_expert(role, expert, target);
+  }
+}
+
+Status LayerWeights::copy_expert(WeightRole role, int64_t expert, const TensorView& target) const {
+  const bool gated = is_gated(layer_.activation);
+  for (const Product& product : products_) {
+    if (!product.experts.contains(expert)) continue;
+    const int64_t index = expert - product.experts.first;
+    const auto is = [&](gpu::ProductRole whole, WeightRole matrix, WeightRole bias) {
+      return product.role == whole && (role == matrix || role == bias);
+    };
+    const bool joined = product.role == gpu::ProductRole::gate_up;
+    const bool first = joined && gated && (role == WeightRole::gate || role == WeightRole::gateBias);
+    const bool second = joined && (role == WeightRole::up || role == WeightRole::upBias);
+    if (!(first || second || is(gpu::ProductRole::gate, WeightRole::gate, WeightRole::gateBias) ||
+          is(gpu::ProductRole::up, WeightRole::up, WeightRole::upBias) ||
+          is(gpu::ProductRole::multiplier, WeightRole::multiplier, WeightRole::multiplier) ||
+          is(gpu::ProductRole::down, WeightRole::down, WeightRole::downBias))) {
+      continue;
+    }
+    if (!is_bias(role)) return product.weight->copy_expert(index, gated && second, target);
+    return product.bias->copy(target, index, gated && second ? layer_.intermediate : 0);
+  }
+  return {Code::invalid_argument, "copyWeight: expected a weight that the layer has"};
+}
+
 std::vector<gpu::InputUse> LayerWeights::inputs() const {
   std::vector<gpu::InputUse> uses;
   for (const Product& product : products_) uses.push_back(product.weight->inputs().use());

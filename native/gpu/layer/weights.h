@@ -32,6 +32,9 @@ class LayerWeights {
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias);
   Status set_expert(int64_t expert, const ExpertViews& weights);
 
+  // See Layer::copy_weight().
+  Status copy(WeightRole role, int64_t expert, const TensorView& target) const;
+
   const TensorView& router() const { return router_.view(); }
   const TensorView& router_bias() const { return router_bias_.view(); }
   const TensorView& selection_bias() const { return selection_bias_.view(); }
@@ -47,6 +50,8 @@ class LayerWeights {
   LayerWeights(const LayerDescription& layer, Runtime& runtime);
 
   Status set_product(const Product& product, int64_t expert, const ExpertViews& weights);
+
+  Status copy_expert(WeightRole role, int64_t expert, const TensorView& target) const;
 
   LayerDescription layer_;
   Parameter router_, router_bias_, selection_bias_, shared_gate_, shared_gate_bias_;

@@ -22,4 +22,10 @@ MOE_HOST_DEVICE constexpr PackedRow unpack_row(int64_t row, bool gated) {
   return {group / 2 * kInterleave + row % kInterleave, group % 2 != 0};
 }
 
+// The packed row that holds row `column` of the weight or of that half of it.
+MOE_HOST_DEVICE constexpr int64_t packed_row(int64_t column, bool gated, bool up) {
+  if (!gated) return column;
+  return (column / kInterleave * 2 + (up ? 1 : 0)) * kInterleave + column % kInterleave;
+}
+
 }  // namespace moe::gpu

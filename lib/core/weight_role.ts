@@ -1,0 +1,15 @@
+/** The weights of a layer by what they do in it; native/core/layer/weight_role.h is the same list. */
+export const weightRoles = [
+  "router",
+  "routerBias",
+  "sharedGate",
+  "sharedGateBias",
+  "gate",
+  "up",
+  "multiplier",
+  "down",
+  "gateBias",
+  "upBias",
+  "downBias",
+] as const;
+export type WeightRole = (typeof weightRoles)[number];

@@ -1,0 +1,200 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { activationBackward } from "../../operators/experts/activation_backward.js";
+import { combine } from "../../operators/experts/combine.js";
+import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
+import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
+import { permute, unpermute } from "../../operators/experts/permute.js";
+import { permuteBackward } from "../../operators/experts/permute_backward.js";
+import { routerScores } from "../../operators/statistics/router_scores.js";
+import { routerScoresBackward } from "../../operators/statistics/router_scores_backward.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { Temporaries } from "../temporaries.js";
+import { copyAll } from "./copy_all.js";
+import type { ExpertMemory } from "./layer_tensors.js";
+import type { BackwardMatrices } from "./matrices.js";
+import { activatedRows, type InnerRows, outputRows, type PassRows, weightedRows } from "./rows.js";
+import { MatrixSum, ones, steps } from "./sums.js";
+
+/** What the backward pass of the experts reads. */
+export interface ExpertPass {
+  readonly layer: DeviceLayer;
+  readonly matrices: BackwardMatrices;
+  readonly x: Tensor<FloatDType>;
+  readonly dy: Tensor<FloatDType>;
+  readonly rows: PassRows;
+  readonly saved: InnerRows;
+}
+
+/** Where the gradients of the experts go. */
+export interface ExpertTarget {
+  /** Undefined: the experts' gradients are not wanted. */
+  readonly memory: ExpertMemory | undefined;
+  readonly accumulate: boolean;
+  /** Terms of dx, as many as {@link dxTerms} says. */
+  readonly dx: MatrixSum;
+}
+
+/** How many terms {@link expertsBackward} adds to dx. */
+export function dxTerms({ description }: DeviceLayer): number {
+  return description.multiplier ? 2 : 1;
+}
+
+/**
+ * From dy to dx, to the experts' weights and to the slots' weights. With h the activation of a row, w its weight and g
+ * = downᵀ dy: dh = w g, and the weight gets h · g (+ dy · the bias), so that y is not needed for every row
+ * (SonicMoE, arXiv 2512.14080).
+ *
+ * @returns [T, S] f32, the gradients of the weights of the slots.
+ */
+export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<"f32"> {
+  using temporaries = new Temporaries();
+  const { layer, saved, rows } = pass;
+  const { activation, clamp, weightOn } = layer.description;
+  const inner = temporaries.keep(activatedRows(layer, saved));
+  const { dInner, dOutputs, dWeights } = outputsBackward(pass, inner, temporaries);
+  if (target.memory)
+    weightGradient(inner, dOutputs, pass, undefined, [target.memory.down, target.memory.downBias], target);
+  const { pre, multiplied } = saved;
+  const gradients = activationBackward(pre, dInner, {
+    activation,
+    clamp,
+    ...(multiplied && { multiplier: multiplied }),
+  });
+  const dPre = temporaries.keep(gradients.dPre);
+  const dMultiplied = gradients.dMultiplier && temporaries.keep(gradients.dMultiplier);
+  const onInput = weightOn === "input";
+  if (target.memory) {
+    const { gateUp, gateUpBias, multiplier } = target.memory;
+    const inputs = onInput ? temporaries.keep(weightedRows(rows, pass.x)) : pass.x;
+    const tokenOfRow = onInput ? undefined : rows.tokenOfRow;
+    weightGradient(inputs, dPre, pass, tokenOfRow, [gateUp, gateUpBias], target);
+    if (dMultiplied && multiplier)
+      weightGradient(inputs, dMultiplied, pass, tokenOfRow, [multiplier, undefined], target);
+  }
+  const { gateUp, multiplier } = pass.matrices;
+  const products = [
+    [dPre, gateUp] as const,
+    ...(dMultiplied && multiplier ? [[dMultiplied, multiplier] as const] : []),
+  ];
+  const ofInputs = products.map(([gradient, matrix]) =>
+    temporaries.keep(groupedGemm(gradient, matrix.transposed, rows.offsets)),
+  );
+  for (const gradient of ofInputs) {
+    using dx = target.dx.term();
+    if (onInput) combine(gradient, rows.rowOfSlot, rows.weights, { out: dx });
+    else permuteBackward(gradient, rows.rowOfSlot, { out: dx });
+  }
+  return onInput ? inputWeights(pass, ofInputs) : (dWeights as Tensor<"f32">);
+}
+
+/** What {@link outputsBackward} finds. */
+interface OutputGradients {
+  /** [R, I], of the activations. */
+  readonly dInner: Tensor<FloatDType>;
+  /** [R, H], of the second product. */
+  readonly dOutputs: Tensor<FloatDType>;
+  /** [T, S], if the weights multiply the output. */
+  readonly dWeights: Tensor<"f32"> | undefined;
+}
+
+function outputsBackward(pass: ExpertPass, inner: Tensor<FloatDType>, temporaries: Temporaries): OutputGradients {
+  const { layer, matrices, dy, rows } = pass;
+  const { outputActivation, weightOn } = layer.description;
+  const onOutput = weightOn === "output";
+  const { transposed } = matrices.down;
+  const { offsets, tokenOfRow } = rows;
+  const ofRows = temporaries.keep(onOutput ? weightedRows(rows, dy) : permute(dy, tokenOfRow));
+  if (outputActivation === "softmax") {
+    const outputs = temporaries.keep(outputRows(matrices, inner, rows));
+    const dScores = layer.device.empty(outputs.shape, outputs.dtype);
+    temporaries.keep(dScores);
+    const scores = routerScores(outputs);
+    for (const each of Object.values(scores)) temporaries.keep(each);
+    copyAll(ofRows, dScores);
+    const dOutputs = temporaries.keep(routerScoresBackward(outputs, { dScores }));
+    const dInner = temporaries.keep(groupedGemm(dOutputs, transposed, offsets));
+    return { dInner, dOutputs, dWeights: onOutput ? slotProducts(pass, scores.scores, dy) : undefined };
+  }
+  const unweighted = temporaries.keep(groupedGemm(dy, transposed, offsets, { tokenOfRow }));
+  if (!onOutput) return { dInner: unweighted, dOutputs: ofRows, dWeights: undefined };
+  return { ...weightedInner(pass, inner, unweighted, temporaries), dOutputs: ofRows };
+}
+
+/** dh = w g, and h · g (+ dy · the bias) for every slot. */
+function weightedInner(
+  pass: ExpertPass,
+  inner: Tensor<FloatDType>,
+  unweighted: Tensor<FloatDType>,
+  temporaries: Temporaries,
+): Pick<OutputGradients, "dInner" | "dWeights"> {
+  const { layer, dy, rows, matrices } = pass;
+  const { device } = layer;
+  const count = inner.shape[0] as number;
+  const { dtype } = rows.weights;
+  const one = temporaries.keep(ones(device, [dy.shape[0] as number, 1], dtype));
+  const rowWeights = temporaries.keep(weightedRows(rows, one));
+  const ownRow = temporaries.keep(steps(device, [count, 1], 1));
+  const dInner = temporaries.keep(device.empty(inner.shape, unweighted.dtype));
+  using dRowWeights = new MatrixSum(device, [count, 1], dtype, 2);
+  using products = dRowWeights.term();
+  device.backend.combineBackward({
+    rows: inner.handle,
+    rowOfSlot: ownRow.handle,
+    weights: rowWeights.handle,
+    dy: unweighted.handle,
+    dRows: dInner.handle,
+    dWeights: products.handle,
+  });
+  const bias = matrices.downBias;
+  if (bias) {
+    using out = dRowWeights.term();
+    using asMatrices = bias.reshape([bias.shape[0] as number, 1, bias.shape[1] as number]);
+    groupedGemm(dy, asMatrices, rows.offsets, { tokenOfRow: rows.tokenOfRow, out });
+  }
+  const sums = bias ? temporaries.keep(dRowWeights.into(device.empty([count, 1], dtype))) : products;
+  using slots = unpermute(sums, rows.rowOfSlot);
+  return { dInner, dWeights: slots.reshape(rows.weights.shape) as Tensor<"f32"> };
+}
+
+/** [T, S]: the products of the slots' rows and their tokens' `y`. */
+function slotProducts({ layer, rows }: ExpertPass, ofRows: Tensor<FloatDType>, y: Tensor<FloatDType>): Tensor<"f32"> {
+  const products = layer.device.empty(rows.weights.shape, rows.weights.dtype);
+  layer.device.backend.combineBackward({
+    rows: ofRows.handle,
+    rowOfSlot: rows.rowOfSlot.handle,
+    weights: rows.weights.handle,
+    dy: y.handle,
+    dWeights: products.handle,
+  });
+  return products;
+}
+
+/** The gradients of weights that multiply the input: the products of x and the gradients of what they multiply. */
+function inputWeights(pass: ExpertPass, ofInputs: readonly Tensor<FloatDType>[]): Tensor<"f32"> {
+  const { layer, rows, x } = pass;
+  const { shape, dtype } = rows.weights;
+  using sum = new MatrixSum(layer.device, shape as [number, number], dtype, ofInputs.length);
+  for (const gradient of ofInputs) {
+    using products = slotProducts(pass, gradient, x);
+    using term = sum.term();
+    copyAll(products, term);
+  }
+  return sum.into(layer.device.empty(shape, dtype));
+}
+
+function weightGradient(
+  inputs: Tensor<FloatDType>,
+  dOutputs: Tensor<FloatDType>,
+  { rows }: ExpertPass,
+  tokenOfRow: Tensor<"i32"> | undefined,
+  [dWeight, dBias]: readonly [Tensor<"f32">, Tensor<"f32"> | undefined],
+  { accumulate }: ExpertTarget,
+): void {
+  groupedGemmWeightBackward(inputs, dOutputs, rows.offsets, {
+    ...(tokenOfRow && { tokenOfRow }),
+    bias: dBias !== undefined,
+    accumulate,
+    out: { dWeight, ...(dBias && { dBias }) },
+  });
+}

@@ -1,0 +1,143 @@
+import type { FloatDType } from "../../core/dtype.js";
+import { invalidArgument, MoeError, requires } from "../../core/errors.js";
+import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { checkTensor, resultDType } from "../../operators/check.js";
+import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
+import type { LayerParts } from "../layer_parts.js";
+import { Temporaries } from "../temporaries.js";
+import { dxTerms, expertsBackward } from "./experts_backward.js";
+import { freePass, LayerState, type SavedPass } from "./layer_state.js";
+import { LayerTensors } from "./layer_tensors.js";
+import { type GradLosses, gradLossesOption } from "./losses.js";
+import { copiedProjection } from "./matrices.js";
+import { projectionBackward } from "./projection.js";
+import { routingBackward } from "./routing_backward.js";
+import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
+import { MatrixSum } from "./sums.js";
+
+export interface BackwardOptions {
+  /** Gradients of an earlier backward of the same layer to write to; default new ones. */
+  gradients?: LayerTensors;
+  /** Add to `gradients` instead of overwriting them; default false. */
+  accumulate?: boolean;
+  /** False: the experts are frozen; only dx and the gradients of the routers are computed. Default true. */
+  experts?: boolean;
+  /** Losses whose gradients are added to those of the logits. */
+  gradLosses?: GradLosses;
+}
+
+/** What {@link MoeLayer.backward} gives. */
+export interface LayerBackward<D extends FloatDType = FloatDType> {
+  /** Of the shape and dtype of x. */
+  readonly dx: Tensor<D>;
+  /** Those of the layer's weights. */
+  readonly gradients: LayerTensors;
+  /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
+  readonly dWeights: Tensor<"f32"> | undefined;
+}
+
+const gradients: Reader<LayerTensors> = (value, name) => {
+  if (value instanceof LayerTensors) return value;
+  throw invalidArgument(name, "the gradients of an earlier backward", value);
+};
+
+export const backwardOptions = object(
+  {
+    gradients: optional(gradients),
+    accumulate: optional(boolean, false),
+    experts: optional(boolean, true),
+    gradLosses: optional(gradLossesOption),
+  } satisfies Fields<BackwardOptions>,
+  "{ accumulate: true, gradients }",
+);
+
+/** See {@link MoeLayer.backward}. */
+export function layerBackward(
+  parts: LayerParts,
+  state: LayerState,
+  dy: Tensor<FloatDType>,
+  options: Read<typeof backwardOptions>,
+): LayerBackward {
+  if (!(state instanceof LayerState)) {
+    throw invalidArgument("state", "what forward(x, { save: true }) returned as `state`", state);
+  }
+  const { onDevice, device, description } = parts;
+  const shape = state.shapeFor(onDevice);
+  checkTensor("dy", dy, "float", shape, device);
+  if ((dy.dtype === "f64") !== (description.weightDType === "f64")) {
+    throw new MoeError("UNSUPPORTED_DTYPE", `dy: expected f32, f16 or bf16 as the tokens, got ${dy.dtype}`);
+  }
+  const { accumulate, experts, gradLosses } = options;
+  if (accumulate && options.gradients === undefined) throw requires("accumulate", "gradients to add to");
+  const given = state.routingGiven;
+  if (gradLosses !== undefined && given) throw requires("gradLosses", "a forward with the layer's own routing");
+  if (gradLosses !== undefined && description.hierarchy !== undefined) {
+    throw requires("gradLosses", "a layer without hierarchy");
+  }
+  const wanted = { experts, routers: !given };
+  options.gradients?.checkFor(onDevice, wanted);
+  const pass = state.take(onDevice);
+  try {
+    const result =
+      options.gradients ?? new LayerTensors(parts.onDevice, parts.router.weights, resultDType(pass.x), wanted);
+    const { dx, dWeights } = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
+    return { dx, gradients: result, dWeights };
+  } finally {
+    freePass(pass);
+  }
+}
+
+function passBackward(
+  parts: LayerParts,
+  pass: SavedPass,
+  given: Tensor<FloatDType>,
+  gradients: LayerTensors,
+  { accumulate, gradLosses: losses }: Pick<Read<typeof backwardOptions>, "accumulate" | "gradLosses">,
+): Pick<LayerBackward, "dx" | "dWeights"> {
+  using temporaries = new Temporaries();
+  const { onDevice, device, description } = parts;
+  const { x, tokens, routing } = pass;
+  const matrices = parts.backwardMatrices();
+  const size = [tokens.count, description.hiddenSize] as const;
+  const dy = temporaries.keep(given.reshape(size));
+  const rows = passRows(onDevice, x, routing, temporaries);
+  const saved = savedRows(parts, pass, rows, temporaries);
+  const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(onDevice) + 2));
+  const dSlots = expertsBackward(
+    { layer: onDevice, matrices, x, dy, rows, saved },
+    { memory: gradients.memory, accumulate, dx },
+  );
+  gradients.gatherShared();
+  const { sharedExperts } = description;
+  const { gate } = rows;
+  const { dWeights, dGate } = hasOwnSlots(onDevice)
+    ? sharedSlotsBackward(routing.weights, dSlots, { sharedExperts, ...(gate && { gate }) })
+    : { dWeights: dSlots };
+  if (dGate) {
+    temporaries.keep(dGate);
+    const weight = temporaries.keep(copiedProjection(onDevice, "sharedGate", dGate.shape[1] as number));
+    const into = gradients.projection("sharedGate");
+    using term = dx.term();
+    if (into) projectionBackward({ x, weight, dLogits: dGate, dx: term, into, accumulate });
+  }
+  if (dWeights !== dSlots) temporaries.keep(dSlots);
+  if (!pass.given) {
+    using term = dx.term();
+    routingBackward(parts, pass, temporaries.keep(dWeights), { gradients, accumulate, losses, dx: term });
+  }
+  const result = device.empty(pass.shape, x.dtype);
+  using flat = result.reshape(size);
+  dx.into(flat);
+  return { dx: result, dWeights: pass.given ? dWeights : undefined };
+}
+
+/** The rows before the activation, computed again if they were not kept. */
+function savedRows(parts: LayerParts, pass: SavedPass, rows: PassRows, temporaries: Temporaries) {
+  const { pre, multiplied } = pass;
+  if (pre !== undefined) return { pre, multiplied };
+  const again = innerRows(parts.onDevice, parts.backwardMatrices(), pass.x, rows);
+  temporaries.keep(again.pre);
+  if (again.multiplied) temporaries.keep(again.multiplied);
+  return again;
+}

@@ -1,0 +1,125 @@
+import { inspect } from "node:util";
+import { checkOwnClass } from "../../core/own_class.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { WeightRole } from "../../core/weight_role.js";
+import type { Parameter } from "../../optimizers/parameter.js";
+import type { LayerParts } from "../layer_parts.js";
+import type { ExtraRouterRole } from "../weights/extra_routers.js";
+import { copyAll } from "./copy_all.js";
+import { LayerTensors } from "./layer_tensors.js";
+
+/**
+ * The weights of a layer as training changes them: in float32, whatever the dtype in which the layer stores them, and
+ * their gradients. An optimiser takes them as they are; after its step, the layer and the layouts of its backward pass
+ * are packed again from the float32 weights.
+ *
+ *     const parameters = layer.parameters();
+ *     const optimizer = new AdamW(parameters, { learningRate: 1e-3 });
+ *     const { y, state } = layer.forward(x, { save: true });
+ *     const { dx } = layer.backward(state, dy, { gradients: parameters.gradients });
+ *     optimizer.step();
+ */
+export class LayerParameters implements Iterable<Parameter>, Disposable {
+  /** The weights. After changing them other than by an optimiser, call {@link changed}. */
+  readonly weights: LayerTensors;
+  /** Where backward is to write or add gradients. */
+  readonly gradients: LayerTensors;
+  readonly #parts: LayerParts;
+
+  /** @internal Use {@link MoeLayer.parameters}. */
+  constructor(parts: LayerParts, dtype: "f32") {
+    checkOwnClass(new.target, LayerParameters);
+    // Checks, before memory is taken, that the layer's weights can be copied.
+    parts.backwardMatrices();
+    this.#parts = parts;
+    this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, { experts: true, routers: true });
+    this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, { experts: true, routers: true });
+    copyWeights(parts, this.weights);
+    Object.freeze(this);
+  }
+
+  /** Every weight by its name: all experts together, shared ones last. */
+  *[Symbol.iterator](): Iterator<Parameter> {
+    const changed = this.changed;
+    const { memory } = this.weights;
+    for (const [name, value] of Object.entries(memory ?? {}) as [keyof typeof memory, Tensor<"f32"> | undefined][]) {
+      if (value === undefined) continue;
+      yield { name: `experts.${name}`, value, gradient: this.gradients.memory?.[name], changed };
+    }
+    for (const role of this.weights.projectionRoles) {
+      const [weight, gradient] = [this.weights.projection(role), this.gradients.projection(role)];
+      if (weight === undefined) continue;
+      yield { name: role, value: weight.weight, gradient: gradient?.weight, changed };
+      if (weight.bias) yield { name: `${role}Bias`, value: weight.bias, gradient: gradient?.bias, changed };
+    }
+  }
+
+  /** Packs the weights again, in order with the enqueued work. Optimisers call it after each step. */
+  readonly changed = (): void => {
+    const { onDevice, bank, router } = this.#parts;
+    const matrices = this.#parts.backwardMatrices();
+    const { bank: range, sharedExperts } = onDevice.description;
+    for (let expert = 0; expert < range.count + sharedExperts; expert++) {
+      const weights = this.weights.viewsOf(expert);
+      bank.renewExpert(expert, weights);
+      for (const view of Object.values(weights)) view.dispose();
+    }
+    matrices.renew(this.weights.memory as NonNullable<LayerTensors["memory"]>);
+    this.weights.gatherShared();
+    for (const role of this.weights.projectionRoles) {
+      const { weight, bias } = this.weights.projection(role) as {
+        weight: Tensor<"f32">;
+        bias: Tensor<"f32"> | undefined;
+      };
+      if (role === "router") router.weights.set(weight, bias);
+      else if (role === "sharedGate") bank.setSharedGate(weight, bias);
+      else {
+        router.weights.setExtra(role, weight);
+        if (bias) router.weights.setExtra("groupRouterBias", bias);
+      }
+    }
+  };
+
+  /** Bytes of weights and gradients. */
+  get byteLength(): number {
+    return this.weights.byteLength + this.gradients.byteLength;
+  }
+
+  dispose(): void {
+    this.weights.dispose();
+    this.gradients.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  [inspect.custom](): string {
+    const names = [...this].map(({ name }) => name);
+    return `LayerParameters ${names.join(", ")} on ${this.#parts.device.name}`;
+  }
+}
+
+function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): void {
+  const { bank, sharedExperts } = onDevice.description;
+  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+    for (const [role, view] of Object.entries(weights.viewsOf(expert)) as [WeightRole, Tensor][]) {
+      onDevice.handle.copyWeight(role, expert, view.handle);
+      view.dispose();
+    }
+  }
+  weights.gatherShared();
+  const copyOf = (role: ExtraRouterRole, target: Tensor) => {
+    copyAll(router.weights.extra(role) as Tensor, target);
+  };
+  for (const role of weights.projectionRoles) {
+    const { weight, bias } = weights.projection(role) as { weight: Tensor; bias: Tensor | undefined };
+    if (role === "router" || role === "sharedGate") {
+      onDevice.handle.copyWeight(role, 0, weight.handle);
+      if (bias) onDevice.handle.copyWeight(`${role}Bias`, 0, bias.handle);
+    } else {
+      copyOf(role, weight);
+      if (bias) copyOf("groupRouterBias", bias);
+    }
+  }
+}

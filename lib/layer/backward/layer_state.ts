@@ -1,0 +1,116 @@
+import { inspect } from "node:util";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { checkOwnClass } from "../../core/own_class.js";
+import type { Shape } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import type { DeviceLayer } from "../device_layer.js";
+import type { Tokens } from "../router/tokens.js";
+import type { NoiseSource } from "../router/training.js";
+
+/** What a forward keeps for its backward pass. */
+export interface SavedPass {
+  readonly layer: DeviceLayer;
+  /** The layer's weights must still be these. */
+  readonly version: number;
+  /** As given: [T, H] or [B, S, H]. */
+  readonly shape: Shape;
+  /** [T, H], in the caller's memory. */
+  readonly x: Tensor<FloatDType>;
+  readonly tokens: Tokens;
+  readonly training: NoiseSource | undefined;
+  readonly routing: Routing;
+  /** Whether the caller gave the routing. */
+  readonly given: boolean;
+  /** [R, P] and [R, I], the rows before the activation; undefined if they are to be computed again. */
+  readonly pre?: Tensor<FloatDType> | undefined;
+  readonly multiplied?: Tensor<FloatDType> | undefined;
+}
+
+/**
+ * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x (not a copy: do not write to it before), the
+ * rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype), and ids and
+ * weights of the routing; with `recompute: true` only x and the routing. `backward` frees it, and so does `dispose()`.
+ */
+export class LayerState implements Disposable {
+  #pass: SavedPass | undefined;
+  #used = false;
+
+  /** @internal Use `forward(x, { save: true })`. */
+  constructor(pass: SavedPass) {
+    checkOwnClass(new.target, LayerState);
+    this.#pass = pass;
+  }
+
+  /** True only for real states. */
+  static [Symbol.hasInstance](value: unknown): value is LayerState {
+    return typeof value === "object" && value !== null && #pass in value;
+  }
+
+  /** Bytes on the device, without x and without a routing that the caller gave; 0 once it is freed. */
+  get byteLength(): number {
+    if (this.#pass === undefined) return 0;
+    const { pre, multiplied, routing, given } = this.#pass;
+    const own = [pre, multiplied, ...(given ? [] : [routing.ids, routing.weights])];
+    return own.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
+  }
+
+  get disposed(): boolean {
+    return this.#pass === undefined;
+  }
+
+  /** @internal The shape of x and y. @throws DISPOSED, INVALID_ARGUMENT. */
+  shapeFor(layer: DeviceLayer): Shape {
+    return this.#check(layer).shape;
+  }
+
+  /** @internal Whether the caller gave the routing. */
+  get routingGiven(): boolean {
+    return this.#pass?.given ?? false;
+  }
+
+  /**
+   * @internal Hands over what was kept; the caller frees it.
+   * @throws DISPOSED, INVALID_ARGUMENT.
+   */
+  take(layer: DeviceLayer): SavedPass {
+    const pass = this.#check(layer);
+    this.#pass = undefined;
+    this.#used = true;
+    return pass;
+  }
+
+  #check(layer: DeviceLayer): SavedPass {
+    const pass = this.#pass;
+    if (pass === undefined) {
+      const cause = this.#used ? "a second backward" : "dispose()";
+      throw new MoeError("DISPOSED", `state: used after ${cause}; each forward with save gives one for one backward`);
+    }
+    const expected = "state: expected one that a forward of this layer has saved";
+    if (pass.layer !== layer) throw new MoeError("INVALID_ARGUMENT", `${expected}, got another layer's`);
+    if (pass.version !== layer.record.version) {
+      throw new MoeError("INVALID_ARGUMENT", `${expected} with its weights, which have been changed since`);
+    }
+    return pass;
+  }
+
+  dispose(): void {
+    if (this.#pass !== undefined) freePass(this.#pass);
+    this.#pass = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  [inspect.custom](): string {
+    return `LayerState of ${this.byteLength} bytes${this.disposed ? " (disposed)" : ""}`;
+  }
+}
+
+/** Frees what was kept; x and a given routing are views of the caller's tensors. */
+export function freePass({ x, routing, training, pre, multiplied }: SavedPass): void {
+  const tensors = [x, routing.ids, routing.weights, training?.noise, training?.groupNoise, pre, multiplied];
+  for (const tensor of tensors) tensor?.dispose();
+}

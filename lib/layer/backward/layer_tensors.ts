@@ -1,0 +1,307 @@
+import { inspect } from "node:util";
+import { isGated } from "../../core/backend.js";
+import { MoeError } from "../../core/errors.js";
+import { checkOwnClass } from "../../core/own_class.js";
+import type { Shape } from "../../core/shape.js";
+import { Tensor } from "../../core/tensor.js";
+import { permute } from "../../operators/experts/permute.js";
+import type { DeviceLayer } from "../device_layer.js";
+import type { RouterWeights } from "../router/router_weights.js";
+import type { ExpertWeights } from "../weights/expert_weights.js";
+import { type ExtraRouterRole, extraRouters } from "../weights/extra_routers.js";
+import { copyAll } from "./copy_all.js";
+
+/** One expert's: views of the memory of all experts. */
+export type ExpertTensors = ExpertWeights<Tensor<"f32">, Tensor<"f32">>;
+
+/** Those of a projection of the router's side. */
+export interface ProjectionTensors {
+  readonly weight: Tensor<"f32">;
+  readonly bias: Tensor<"f32"> | undefined;
+}
+
+/** The projections of a router's side: those of the gates, and of their noise. */
+export type ProjectionRole = "router" | "sharedGate" | ExtraRouterRole;
+
+/** Which parts of a layer there are tensors for. */
+export interface TensorParts {
+  /** The experts and the shared expert. */
+  readonly experts: boolean;
+  /** The routers; without them for the gradients of a forward whose routing was given. */
+  readonly routers: boolean;
+}
+
+/** The tensors of all experts A, shared ones included. */
+export interface ExpertMemory {
+  /** [A, P, H] */
+  readonly gateUp: Tensor<"f32">;
+  /** [A, I, H] */
+  readonly multiplier: Tensor<"f32"> | undefined;
+  /** [A, H, I] */
+  readonly down: Tensor<"f32">;
+  /** [A, P] and [A, H] */
+  readonly gateUpBias: Tensor<"f32"> | undefined;
+  readonly downBias: Tensor<"f32"> | undefined;
+}
+
+/**
+ * Float32 tensors named and shaped like what {@link MoeLayer.create} takes: the gradients of a layer's weights, which
+ * {@link MoeLayer.backward} makes or adds to, or the weights that training changes ({@link MoeLayer.parameters}).
+ */
+export class LayerTensors implements Disposable {
+  /** Of the bank's experts. */
+  readonly experts: readonly ExpertTensors[] | undefined;
+  /** Of the shared expert. */
+  readonly shared: ExpertTensors | undefined;
+  readonly #layer: DeviceLayer;
+  readonly #parts: TensorParts;
+  readonly #memory: ExpertMemory | undefined;
+  readonly #projections: Partial<Record<ProjectionRole, ProjectionTensors>> = {};
+
+  /** @internal Use {@link MoeLayer.backward} or {@link MoeLayer.parameters}. All begin as zeros. */
+  constructor(layer: DeviceLayer, routers: RouterWeights, dtype: "f32", parts: TensorParts) {
+    checkOwnClass(new.target, LayerTensors);
+    this.#layer = layer;
+    this.#parts = parts;
+    const { device, description, record } = layer;
+    const { numExperts, hiddenSize, sharedGate, bank } = description;
+    const projection = (role: ProjectionRole, rows: number, bias: boolean) => {
+      const [weight, vector] = [[rows, hiddenSize], [rows]].map((shape) => device.zeros(shape, dtype));
+      if (!bias) vector?.dispose();
+      this.#projections[role] = { weight: weight as Tensor<"f32">, bias: bias ? vector : undefined };
+    };
+    if (parts.routers) {
+      projection("router", numExperts, record.hasBias("layer", "routerBias"));
+      for (const { role, shape } of extraRouters(description)) {
+        if (role.endsWith("Bias") || routers.extra(role) === undefined) continue;
+        const bias = role === "groupRouter" && routers.extra("groupRouterBias") !== undefined;
+        projection(role, shape[0] as number, bias);
+      }
+    }
+    if (sharedGate !== "none") {
+      projection("sharedGate", sharedGate === "sigmoid" ? 1 : 2, record.hasBias("layer", "sharedGateBias"));
+    }
+    if (parts.experts) {
+      this.#memory = expertMemory(layer, dtype);
+      const memory = this.#memory;
+      this.experts = Array.from({ length: bank.count }, (_, expert) => views(layer, memory, "experts", expert));
+      this.shared = sharedGradients(layer, memory);
+    }
+    Object.freeze(this);
+  }
+
+  /** True only for real ones. */
+  static [Symbol.hasInstance](value: unknown): value is LayerTensors {
+    return typeof value === "object" && value !== null && #layer in value;
+  }
+
+  /** [E, H]; undefined if the routing was given. */
+  get router(): Tensor<"f32"> | undefined {
+    return this.#projections.router?.weight;
+  }
+
+  /** [E] */
+  get routerBias(): Tensor<"f32"> | undefined {
+    return this.#projections.router?.bias;
+  }
+
+  /** [E, H] */
+  get noiseRouter(): Tensor<"f32"> | undefined {
+    return this.#projections.noiseRouter?.weight;
+  }
+
+  /** [G, H] */
+  get groupRouter(): Tensor<"f32"> | undefined {
+    return this.#projections.groupRouter?.weight;
+  }
+
+  /** [G] */
+  get groupRouterBias(): Tensor<"f32"> | undefined {
+    return this.#projections.groupRouter?.bias;
+  }
+
+  /** [G, H] */
+  get groupNoiseRouter(): Tensor<"f32"> | undefined {
+    return this.#projections.groupNoiseRouter?.weight;
+  }
+
+  /** [1, H], or [2, H] for a softmax. */
+  get sharedGate(): Tensor<"f32"> | undefined {
+    return this.#projections.sharedGate?.weight;
+  }
+
+  /** [1] or [2] */
+  get sharedGateBias(): Tensor<"f32"> | undefined {
+    return this.#projections.sharedGate?.bias;
+  }
+
+  /** @internal */
+  projection(role: ProjectionRole): ProjectionTensors | undefined {
+    return this.#projections[role];
+  }
+
+  /** @internal The projections that there are. */
+  get projectionRoles(): readonly ProjectionRole[] {
+    return Object.keys(this.#projections) as ProjectionRole[];
+  }
+
+  /** @internal An expert's tensors, numbered in the bank with the shared ones last; for the caller to dispose of. */
+  viewsOf(expert: number): ExpertTensors {
+    const owner = expert < this.#layer.description.bank.count ? "experts" : "shared";
+    return views(this.#layer, this.#memory as ExpertMemory, owner, expert);
+  }
+
+  get byteLength(): number {
+    const all = [...Object.values(this.#projections), ...(this.#memory ? [this.#memory] : [])];
+    const tensors = all.flatMap((group) => Object.values(group) as (Tensor | undefined)[]);
+    return tensors.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
+  }
+
+  /** @internal */
+  get memory(): ExpertMemory | undefined {
+    return this.#memory;
+  }
+
+  /** @internal @throws INVALID_ARGUMENT unless these are gradients of these parts of this layer; DISPOSED. */
+  checkFor(layer: DeviceLayer, parts: TensorParts): void {
+    const sameParts = parts.experts === this.#parts.experts && parts.routers === this.#parts.routers;
+    if (layer === this.#layer && sameParts) {
+      for (const tensor of this.#tensors()) void tensor.handle;
+      return;
+    }
+    const got = layer === this.#layer ? "of other parts" : "of another layer";
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `gradients: expected those of a like backward of this layer, got some ${got}`,
+    );
+  }
+
+  /** @internal Copies the shared expert's tensors from the memory of all experts, if they do not lie there as given. */
+  gatherShared(): void {
+    if (this.#memory && this.shared) gatherShared(this.#layer, this.#memory, this.shared);
+  }
+
+  dispose(): void {
+    for (const tensor of this.#tensors()) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  *#tensors(): Iterable<Tensor> {
+    const experts = [...(this.experts ?? []), ...(this.shared ? [this.shared] : [])];
+    const groups = [...Object.values(this.#projections), ...(this.#memory ? [this.#memory] : []), ...experts];
+    for (const group of groups) {
+      for (const tensor of Object.values(group)) if (tensor instanceof Tensor) yield tensor;
+    }
+  }
+
+  [inspect.custom](): string {
+    const parts = [this.#parts.routers ? "router" : undefined, this.#parts.experts ? "experts" : undefined];
+    return `LayerTensors of ${parts.filter(Boolean).join(" and ") || "nothing"} on ${this.#layer.device.name}`;
+  }
+}
+
+function expertMemory({ device, description, record }: DeviceLayer, dtype: "f32"): ExpertMemory {
+  const { bank, sharedExperts, intermediateSize, hiddenSize, activation, multiplier } = description;
+  const experts = bank.count + sharedExperts;
+  const inner = (isGated(activation) ? 2 : 1) * intermediateSize;
+  const has = (role: "gateBias" | "upBias" | "downBias") =>
+    record.hasBias("experts", role) || record.hasBias("shared", role);
+  const memory = (...shape: Shape) => device.zeros([experts, ...shape], dtype);
+  return {
+    gateUp: memory(inner, hiddenSize),
+    multiplier: multiplier ? memory(intermediateSize, hiddenSize) : undefined,
+    down: memory(hiddenSize, intermediateSize),
+    gateUpBias: has("gateBias") || has("upBias") ? memory(inner) : undefined,
+    downBias: has("downBias") ? memory(hiddenSize) : undefined,
+  };
+}
+
+/** Some of the rows of a matrix or a vector for every expert, as one expert has them. */
+function part(all: Tensor<"f32">, expert: number, first: number, count: number): Tensor<"f32"> {
+  const [experts, rows, ...rest] = all.shape as [number, number, ...number[]];
+  using flat = all.reshape([experts * rows, ...rest]);
+  return flat.rows(expert * rows + first, expert * rows + first + count);
+}
+
+function views(layer: DeviceLayer, memory: ExpertMemory, owner: "experts" | "shared", expert: number): ExpertTensors {
+  const { intermediateSize, hiddenSize, activation } = layer.description;
+  const { gateUp, multiplier, down, gateUpBias, downBias } = memory;
+  const gated = isGated(activation);
+  const has = (role: "gateBias" | "upBias" | "downBias") => layer.record.hasBias(owner, role);
+  const up = gated ? intermediateSize : 0;
+  return {
+    ...(gated && { gate: part(gateUp, expert, 0, intermediateSize) }),
+    up: part(gateUp, expert, up, intermediateSize),
+    ...(multiplier && { multiplier: part(multiplier, expert, 0, intermediateSize) }),
+    down: part(down, expert, 0, hiddenSize),
+    ...(gated && gateUpBias && has("gateBias") && { gateBias: part(gateUpBias, expert, 0, intermediateSize) }),
+    ...(gateUpBias && has("upBias") && { upBias: part(gateUpBias, expert, up, intermediateSize) }),
+    ...(downBias && has("downBias") && { downBias: part(downBias, expert, 0, hiddenSize) }),
+  };
+}
+
+function sharedWidth({ description, record }: DeviceLayer): number {
+  return record.sharedWidth ?? description.sharedExperts * description.intermediateSize;
+}
+
+/** Whether the shared expert is one of the experts as it is. */
+function isOneExpert(layer: DeviceLayer): boolean {
+  const { sharedExperts, intermediateSize } = layer.description;
+  return sharedExperts === 1 && sharedWidth(layer) === intermediateSize;
+}
+
+function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensors | undefined {
+  const { bank, sharedExperts, hiddenSize } = layer.description;
+  if (sharedExperts === 0) return undefined;
+  if (isOneExpert(layer)) return views(layer, memory, "shared", bank.count);
+  const first = views(layer, memory, "shared", bank.count);
+  const width = sharedWidth(layer);
+  const shapes: Readonly<Record<string, Shape>> = {
+    down: [hiddenSize, width],
+    gateBias: [width],
+    upBias: [width],
+    downBias: [hiddenSize],
+  };
+  const own = Object.entries(first).map(([role, tensor]: [string, Tensor<"f32">]) => {
+    const made = layer.device.zeros(shapes[role] ?? [width, hiddenSize], tensor.dtype);
+    tensor.dispose();
+    return [role, made];
+  });
+  return Object.fromEntries(own);
+}
+
+/** The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. */
+function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTensors): void {
+  const { bank, sharedExperts, hiddenSize, intermediateSize } = layer.description;
+  if (isOneExpert(layer)) return;
+  const { device } = layer;
+  const width = sharedWidth(layer);
+  for (let index = 0; index < sharedExperts; index++) {
+    const first = index * intermediateSize;
+    const count = Math.min(intermediateSize, width - first);
+    const source = views(layer, memory, "shared", bank.count + index);
+    for (const [role, tensor] of Object.entries(source) as [keyof ExpertTensors, Tensor<"f32">][]) {
+      const whole = shared[role] as Tensor<"f32">;
+      if (role !== "down" && !(role === "downBias" && index > 0)) {
+        using rows = role === "downBias" ? whole.rows(0, hiddenSize) : whole.rows(first, first + count);
+        using given = tensor.rows(0, rows.shape[0] as number);
+        copyAll(given, rows);
+      }
+      tensor.dispose();
+    }
+  }
+  // Row h of all experts' down, one after another, is row h of the whole.
+  const order = new Int32Array(hiddenSize * sharedExperts);
+  for (let i = 0; i < order.length; i++) {
+    order[i] = (bank.count + (i % sharedExperts)) * hiddenSize + Math.floor(i / sharedExperts);
+  }
+  using rowOrder = device.tensor(order);
+  using all = memory.down.reshape([(bank.count + sharedExperts) * hiddenSize, intermediateSize]);
+  using gathered = permute(all, rowOrder);
+  const columns = sharedExperts * intermediateSize;
+  const source = { handle: gathered.handle, rows: hiddenSize, columns: width, rowStride: columns, columnStride: 1 };
+  device.backend.copyMatrix({ source, target: shared.down.handle });
+}

@@ -1,0 +1,56 @@
+import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/options.js";
+import type { Tensor } from "../../core/tensor.js";
+import { tokenMaskField } from "../../operators/check.js";
+import { type LoadBalancingLossOptions, lossFields } from "../../operators/statistics/load_balancing_loss.js";
+import { loadBalancingLossBackward } from "../../operators/statistics/load_balancing_loss_backward.js";
+import { zLossBackward } from "../../operators/statistics/z_loss_backward.js";
+
+/** Losses of the router's logits that are part of the whole loss, each with its factor in it. */
+export interface GradLosses {
+  /** {@link loadBalancingLoss} of the logits and of the ids before any are dropped. */
+  loadBalancingLoss?: number | (LoadBalancingLossOptions & { factor: number });
+  /** {@link zLoss} of the logits. */
+  zLoss?: number | { factor: number; tokenMask?: Tensor<"u8"> };
+}
+
+function withFactor<T>(options: Reader<T>): Reader<T> {
+  return (value, name) => options(typeof value === "number" ? { factor: value } : value, name);
+}
+
+const lossesFields = {
+  loadBalancingLoss: optional(withFactor(object({ ...lossFields, factor: finite }, "{ factor: 0.01 }"))),
+  zLoss: optional(withFactor(object({ ...tokenMaskField, factor: finite }, "{ factor: 0.001 }"))),
+} satisfies Fields<GradLosses>;
+export const gradLossesOption = object(lossesFields, "{ loadBalancingLoss: 0.01 }");
+
+/** A {@link GradLosses} after reading. */
+export type ReadLosses = Read<typeof gradLossesOption>;
+
+/** How many terms {@link addLosses} adds. */
+export function lossTerms(losses: ReadLosses | undefined): number {
+  return Object.values(losses ?? {}).filter((loss) => loss !== undefined).length;
+}
+
+/** Adds the gradients of losses to those of the logits [T, E]; `next` gives the place of each. */
+export function addLosses(
+  losses: ReadLosses | undefined,
+  logits: Tensor<"f32">,
+  ids: Tensor<"i32">,
+  next: () => Tensor<"f32">,
+): void {
+  if (losses?.loadBalancingLoss) {
+    using out = next();
+    const { sequences, ...options } = given(losses.loadBalancingLoss);
+    loadBalancingLossBackward(logits, ids, { ...options, sequences: sequences as number, out });
+  }
+  if (losses?.zLoss) {
+    using out = next();
+    zLossBackward(logits, { ...given(losses.zLoss), out });
+  }
+}
+
+/** Without options that were left out. */
+function given<T extends object>(options: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [Name in keyof T]: Exclude<T[Name], undefined> };
+}

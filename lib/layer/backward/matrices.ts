@@ -1,0 +1,177 @@
+import { defaultClamp, type ExpertFormats, isGated } from "../../core/backend.js";
+import type { FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
+import { plainWeight } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { WeightRole } from "../../core/weight_role.js";
+import { PackedExperts } from "../../operators/experts/grouped_gemm.js";
+import type { DeviceLayer } from "../device_layer.js";
+import { copyAll } from "./copy_all.js";
+import type { ExpertMemory } from "./layer_tensors.js";
+
+/** The matrices [A, N, K] of all experts of a layer, and the same transposed: [A, K, N]. */
+export class MatrixPair implements Disposable {
+  readonly forward: PackedExperts;
+  readonly transposed: PackedExperts;
+  readonly #rows: number;
+  readonly #columns: number;
+
+  /** @param roles the weights whose rows are joined to one matrix. */
+  constructor(layer: DeviceLayer, roles: readonly (keyof ExpertFormats)[], rows: number, columns: number) {
+    const { device, description } = layer;
+    const { bank, sharedExperts, formats } = description;
+    const experts = bank.count + sharedExperts;
+    const given = new Set(roles.flatMap((role) => [formats[role], formats.shared?.[role] ?? formats[role]]));
+    const dtype = (given.size === 1 ? [...given][0] : "f32") as FloatDType;
+    const [all, each] = [roles.length * rows, rows];
+    const packed = (n: number, k: number) => {
+      const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
+      return new PackedExperts(device, dtype, [experts, n, k], "none", "none", false, handle);
+    };
+    this.#rows = all;
+    this.#columns = columns;
+    this.forward = packed(all, columns);
+    this.transposed = packed(columns, all);
+    using whole = device.empty([all, columns], dtype);
+    for (let expert = 0; expert < experts; expert++) {
+      roles.forEach((role, index) => {
+        using part = whole.rows(index * each, (index + 1) * each);
+        layer.handle.copyWeight(role, expert, part.handle);
+      });
+      this.#set(expert, dtype, whole.handle);
+    }
+  }
+
+  /** Packs matrices [A, N, K] again. */
+  renew({ shape, dtype, handle }: Tensor<"f32">): void {
+    const [experts, rows, columns] = shape as [number, number, number];
+    for (let expert = 0; expert < experts; expert++) {
+      const matrix = handle.view([rows, columns], expert * rows * columns);
+      this.#set(expert, dtype, matrix);
+      matrix.free();
+    }
+  }
+
+  #set(expert: number, dtype: FloatDType, handle: TensorHandle): void {
+    const [rows, columns] = [this.#rows, this.#columns];
+    const straight = { handle, rows, columns, rowStride: columns, columnStride: 1 };
+    const across = { handle, rows: columns, columns: rows, rowStride: 1, columnStride: columns };
+    this.forward.handle.setExpert(expert, plainWeight(dtype, straight), null);
+    this.transposed.handle.setExpert(expert, plainWeight(dtype, across), null);
+  }
+
+  get byteLength(): number {
+    return this.forward.byteLength + this.transposed.byteLength;
+  }
+
+  [Symbol.dispose](): void {
+    this.forward.dispose();
+    this.transposed.dispose();
+  }
+}
+
+/**
+ * A layer's experts as its backward pass multiplies them: before the activation, and transposed. Copied from the layer
+ * when they are first needed; they take twice as much memory as the layer's own.
+ */
+export class BackwardMatrices implements Disposable {
+  /** [A, P, H]: gate and up, or up alone. */
+  readonly gateUp: MatrixPair;
+  /** [A, I, H] */
+  readonly multiplier: MatrixPair | undefined;
+  /** [A, H, I] */
+  readonly down: MatrixPair;
+  /** [A, P] and [A, H]; undefined if there are no such biases. */
+  readonly gateUpBias: Tensor<FloatDType> | undefined;
+  readonly downBias: Tensor<FloatDType> | undefined;
+
+  /** @throws UNSUPPORTED_OPERATION for a layer with quantised weights or offload. */
+  constructor(layer: DeviceLayer) {
+    checkCopied(layer);
+    const { activation, multiplier, intermediateSize, hiddenSize } = layer.description;
+    const inner = isGated(activation) ? (["gate", "up"] as const) : (["up"] as const);
+    this.gateUp = new MatrixPair(layer, inner, intermediateSize, hiddenSize);
+    this.multiplier = multiplier ? new MatrixPair(layer, ["multiplier"], intermediateSize, hiddenSize) : undefined;
+    this.down = new MatrixPair(layer, ["down"], hiddenSize, intermediateSize);
+    this.gateUpBias = biases(layer, isGated(activation) ? ["gateBias", "upBias"] : ["upBias"], intermediateSize);
+    this.downBias = biases(layer, ["downBias"], hiddenSize);
+  }
+
+  /** Packs all weights again. */
+  renew({ gateUp, multiplier, down, gateUpBias, downBias }: ExpertMemory): void {
+    this.gateUp.renew(gateUp);
+    if (multiplier) this.multiplier?.renew(multiplier);
+    this.down.renew(down);
+    if (gateUpBias && this.gateUpBias) copyAll(gateUpBias, this.gateUpBias);
+    if (downBias && this.downBias) copyAll(downBias, this.downBias);
+  }
+
+  get byteLength(): number {
+    const parts = [this.gateUp, this.multiplier, this.down, this.gateUpBias, this.downBias];
+    return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);
+  }
+
+  [Symbol.dispose](): void {
+    for (const part of [this.gateUp, this.multiplier, this.down]) part?.[Symbol.dispose]();
+    this.gateUpBias?.dispose();
+    this.downBias?.dispose();
+  }
+}
+
+function checkCopied({ description: { formats }, offloaded }: DeviceLayer): void {
+  const all = [formats, ...(formats.shared ? [formats.shared] : [])].flatMap(({ gate, up, multiplier, down }) => [
+    gate,
+    up,
+    multiplier,
+    down,
+  ]);
+  const quantised = all.find((format) => !isPlain(weightFormat(format)));
+  const expected = "save and backward: expected a layer";
+  if (quantised !== undefined) {
+    const remedy = 'load it with dtype: "bf16"';
+    throw new MoeError("UNSUPPORTED_OPERATION", `${expected} of f32, f16 or bf16 experts, got ${quantised}; ${remedy}`);
+  }
+  if (offloaded) throw new MoeError("UNSUPPORTED_OPERATION", `${expected} without offload`);
+}
+
+/** [A, roles * columns] of all experts, the roles' biases one after another. */
+function biases(layer: DeviceLayer, roles: readonly WeightRole[], columns: number): Tensor<FloatDType> | undefined {
+  const { device, description, record, handle } = layer;
+  const owners = ["experts", "shared"] as const;
+  if (!roles.some((role) => owners.some((owner) => record.hasBias(owner, role)))) return undefined;
+  const experts = description.bank.count + description.sharedExperts;
+  const all = device.empty([experts, roles.length * columns], description.biasDType as FloatDType);
+  for (let expert = 0; expert < experts; expert++) {
+    roles.forEach((role, index) => {
+      const part = all.handle.view([columns], (expert * roles.length + index) * columns);
+      handle.copyWeight(role, expert, part);
+      part.free();
+    });
+  }
+  return all;
+}
+
+/** A projection's weight [rows, H], copied from the layer. */
+export function copiedProjection(layer: DeviceLayer, role: "router" | "sharedGate", rows: number): Tensor<FloatDType> {
+  const { device, description, handle } = layer;
+  const format = description.formats[role];
+  const dtype = isPlain(weightFormat(format)) ? (format as FloatDType) : "f32";
+  const weight = device.empty([rows, description.hiddenSize], dtype);
+  handle.copyWeight(role, 0, weight.handle);
+  return weight;
+}
+
+/** A projection's bias [rows] f32, or undefined if it has none. */
+export function copiedBias(
+  layer: DeviceLayer,
+  role: "routerBias" | "sharedGateBias",
+  rows: number,
+  dtype: "f32",
+): Tensor<"f32"> | undefined {
+  if (!layer.record.hasBias("layer", role)) return undefined;
+  const bias = layer.device.empty([rows], dtype);
+  layer.handle.copyWeight(role, 0, bias.handle);
+  return bias;
+}

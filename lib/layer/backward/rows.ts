@@ -1,0 +1,110 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { resultDType } from "../../operators/check.js";
+import { activate } from "../../operators/experts/activate.js";
+import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { routerProjection } from "../../operators/routing/router_projection.js";
+import { sharedSlots } from "../../operators/routing/shared_slots.js";
+import { type SortedRows, sort } from "../../operators/routing/sort.js";
+import type { DeviceLayer } from "../device_layer.js";
+import type { Temporaries } from "../temporaries.js";
+import { type BackwardMatrices, copiedBias, copiedProjection } from "./matrices.js";
+
+/** The rows of a pass: those of every token's slots, its chosen and the shared experts, in the order of experts. */
+export interface PassRows extends SortedRows {
+  /** [T, S] f32, the weights of the slots. */
+  readonly weights: Tensor<"f32">;
+  /** [T, G] f32: what the shared experts' gate gives, if there is one. */
+  readonly gate: Tensor<"f32"> | undefined;
+}
+
+/** Sorts the slots of a routing; the rows are kept in `temporaries`. */
+export function passRows(
+  layer: DeviceLayer,
+  x: Tensor<FloatDType>,
+  { ids, weights }: Routing,
+  temporaries: Temporaries,
+): PassRows {
+  const { numExperts, sharedExperts, sharedGate, bank } = layer.description;
+  const gate = sharedGate === "none" ? undefined : temporaries.keep(gateOutputs(layer, x));
+  if (!hasOwnSlots(layer)) return { ...sortedRows(ids, numExperts, temporaries), weights, gate };
+  const slots = sharedSlots(ids, weights, { numExperts, sharedExperts, bank, ...(gate && { gate }) });
+  const sorted = sortedRows(temporaries.keep(slots.ids), bank.count + sharedExperts, temporaries);
+  return { ...sorted, weights: temporaries.keep(slots.weights), gate };
+}
+
+/** Whether the slots of tokens are not their choices as they are. */
+export function hasOwnSlots({ description }: DeviceLayer): boolean {
+  const { numExperts, sharedExperts, sharedGate, bank } = description;
+  return sharedExperts > 0 || sharedGate === "softmax" || bank.count < numExperts;
+}
+
+function sortedRows(ids: Tensor<"i32">, numExperts: number, temporaries: Temporaries): SortedRows {
+  const sorted = sort(ids, { numExperts });
+  for (const tensor of Object.values(sorted)) temporaries.keep(tensor);
+  return sorted;
+}
+
+function gateOutputs(layer: DeviceLayer, x: Tensor<FloatDType>): Tensor<"f32"> {
+  const outputs = layer.description.sharedGate === "sigmoid" ? 1 : 2;
+  using weight = copiedProjection(layer, "sharedGate", outputs);
+  const bias = copiedBias(layer, "sharedGateBias", outputs, resultDType(x));
+  const gate = routerProjection(x, weight, { ...(bias && { bias }) });
+  bias?.dispose();
+  return gate;
+}
+
+/** [R, N]: the token of every row, times the weight of the row's slot. */
+export function weightedRows<D extends FloatDType>(rows: PassRows, x: Tensor<D>): Tensor<D> {
+  const { device, dtype, shape } = x;
+  const gathered = device.empty([rows.tokenOfRow.size, shape[1] as number], dtype);
+  device.backend.combineBackward({
+    rowOfSlot: rows.rowOfSlot.handle,
+    weights: rows.weights.handle,
+    dy: x.handle,
+    dRows: gathered.handle,
+  });
+  return gathered;
+}
+
+/** The rows of a pass before the activation. */
+export interface InnerRows {
+  /** [R, P] */
+  readonly pre: Tensor<FloatDType>;
+  /** [R, I], of the third projection. */
+  readonly multiplied: Tensor<FloatDType> | undefined;
+}
+
+/** The first products of all rows. */
+export function innerRows(
+  layer: DeviceLayer,
+  matrices: BackwardMatrices,
+  x: Tensor<FloatDType>,
+  rows: PassRows,
+): InnerRows {
+  const { gateUp, multiplier, gateUpBias: bias } = matrices;
+  const { offsets, tokenOfRow } = rows;
+  const onInput = layer.description.weightOn === "input";
+  const inputs = onInput ? weightedRows(rows, x) : x;
+  const gather = onInput ? {} : { tokenOfRow };
+  const pre = groupedGemm(inputs, gateUp.forward, offsets, { ...gather, ...(bias && { bias }) });
+  const multiplied = multiplier && groupedGemm(inputs, multiplier.forward, offsets, gather);
+  if (onInput) inputs.dispose();
+  return { pre, multiplied };
+}
+
+/** [R, I]: the activation of all rows. */
+export function activatedRows({ description }: DeviceLayer, { pre, multiplied }: InnerRows): Tensor<FloatDType> {
+  const { activation, clamp } = description;
+  return activate(pre, { activation, clamp, ...(multiplied && { multiplier: multiplied }) });
+}
+
+/** [R, H] f32: what the experts give for every row, before the activation of the output. */
+export function outputRows(matrices: BackwardMatrices, inner: Tensor<FloatDType>, rows: PassRows): Tensor<"f32"> {
+  const { down, downBias: bias } = matrices;
+  const { device } = inner;
+  const hidden = down.forward.shape[1] as number;
+  const out = device.empty([rows.tokenOfRow.size, hidden], rows.weights.dtype);
+  return groupedGemm(inner, down.forward, rows.offsets, { ...(bias && { bias }), out });
+}

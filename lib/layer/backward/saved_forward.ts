@@ -1,0 +1,71 @@
+import type { FloatDType } from "../../core/dtype.js";
+import type { Tensor } from "../../core/tensor.js";
+import { combine } from "../../operators/experts/combine.js";
+import type { Routing } from "../../operators/routing/gating.js";
+import { routerScores } from "../../operators/statistics/router_scores.js";
+import type { LayerParts } from "../layer_parts.js";
+import type { Tokens } from "../router/tokens.js";
+import type { NoiseSource } from "../router/training.js";
+import { Temporaries } from "../temporaries.js";
+import { LayerState } from "./layer_state.js";
+import { activatedRows, innerRows, outputRows, passRows } from "./rows.js";
+import { ones } from "./sums.js";
+
+/** A forward whose results a backward pass needs. */
+export interface ForwardToSave {
+  readonly x: Tensor<FloatDType>;
+  readonly y: Tensor<FloatDType>;
+  readonly tokens: Tokens;
+  readonly routing: Routing | undefined;
+  readonly training: NoiseSource | undefined;
+  readonly recompute: boolean;
+}
+
+/** Writes y, and keeps what {@link LayerState} says. */
+export function savedForward(parts: LayerParts, { recompute, training, ...given }: ForwardToSave): LayerState {
+  const { onDevice, router, bank } = parts;
+  const { tokens } = given;
+  const matrices = parts.backwardMatrices();
+  const size = [tokens.count, onDevice.description.hiddenSize] as const;
+  using y = given.y.reshape(size);
+  const x = given.x.reshape(size);
+  const routing =
+    given.routing === undefined
+      ? router.route(x.handle, tokens, training)
+      : { ids: viewOf(given.routing.ids), weights: viewOf(given.routing.weights) };
+  const pass = {
+    layer: onDevice,
+    version: onDevice.record.version,
+    shape: given.x.shape,
+    x,
+    tokens,
+    training: training && { ...training, noise: viewOf(training.noise), groupNoise: viewOf(training.groupNoise) },
+    routing,
+    given: given.routing !== undefined,
+  };
+  if (recompute) {
+    bank.forward(x.handle, y.handle, routing, given.routing === undefined ? router.mostChoices(tokens) : -1);
+    return new LayerState(pass);
+  }
+  using temporaries = new Temporaries();
+  const rows = passRows(onDevice, x, routing, temporaries);
+  const saved = innerRows(onDevice, matrices, x, rows);
+  const inner = temporaries.keep(activatedRows(onDevice, saved));
+  let outputs = temporaries.keep(outputRows(matrices, inner, rows));
+  const { outputActivation, weightOn } = onDevice.description;
+  if (outputActivation === "softmax") {
+    const { scores, ...others } = routerScores(outputs);
+    for (const other of Object.values(others)) other.dispose();
+    outputs = temporaries.keep(scores);
+  }
+  const { weights } = rows;
+  const [count, slots] = weights.shape as [number, number];
+  const factors =
+    weightOn === "input" ? temporaries.keep(ones(onDevice.device, [count, slots], weights.dtype)) : weights;
+  combine(outputs, rows.rowOfSlot, factors, { out: y });
+  return new LayerState({ ...pass, ...saved });
+}
+
+function viewOf<T extends Tensor | undefined>(tensor: T): T {
+  return tensor?.reshape(tensor.shape) as T;
+}

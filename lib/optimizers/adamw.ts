@@ -1,0 +1,60 @@
+import { type Fields, nonNegative, object, optional, positive } from "../core/options.js";
+import { checkOwnClass } from "../core/own_class.js";
+import { fraction, Optimizer, type OptimizerOptions, optimizerFields, type StepHandles } from "./optimizer.js";
+import type { Parameter } from "./parameter.js";
+
+export interface AdamWOptions extends OptimizerOptions {
+  /** Default 0.9. */
+  beta1?: number;
+  /** Default 0.999. */
+  beta2?: number;
+  /** Default 1e-8. */
+  epsilon?: number;
+  /** Default 0.01. */
+  weightDecay?: number;
+}
+
+const adamWOptions = object(
+  {
+    ...optimizerFields,
+    weightDecay: optional(nonNegative, 0.01),
+    beta1: optional(fraction, 0.9),
+    beta2: optional(fraction, 0.999),
+    epsilon: optional(positive, 1e-8),
+  } satisfies Fields<AdamWOptions>,
+  "{ learningRate: 1e-3 }",
+);
+
+/**
+ * AdamW (Loshchilov and Hutter, arXiv 1711.05101), as PyTorch has it: with gradients g, averages m = β₁m + (1 - β₁)g and
+ * v = β₂v + (1 - β₂)g², step t: p = p (1 - λη) - η / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε), in float32. It keeps two
+ * float32 tensors for every parameter.
+ */
+export class AdamW extends Optimizer {
+  readonly #beta1: number;
+  readonly #beta2: number;
+  readonly #epsilon: number;
+
+  /** @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, SHAPE_MISMATCH, DEVICE_MISMATCH, OUT_OF_MEMORY. */
+  constructor(parameters: Iterable<Parameter>, options: AdamWOptions) {
+    checkOwnClass(new.target, AdamW);
+    const { beta1, beta2, epsilon, ...others } = adamWOptions(options, "options");
+    super(parameters, others, ["mean", "square"]);
+    this.#beta1 = beta1;
+    this.#beta2 = beta2;
+    this.#epsilon = epsilon;
+  }
+
+  protected override enqueueStep({ kept, ...handles }: StepHandles, step: number): void {
+    this.device.backend.adamW({
+      ...handles,
+      ...(kept as { mean: StepHandles["parameter"]; square: StepHandles["parameter"] }),
+      learningRate: this.learningRate,
+      weightDecay: this.weightDecay,
+      beta1: this.#beta1,
+      beta2: this.#beta2,
+      epsilon: this.#epsilon,
+      step,
+    });
+  }
+}

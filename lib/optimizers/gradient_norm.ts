@@ -1,0 +1,30 @@
+import { invalidArgument } from "../core/errors.js";
+import { Tensor } from "../core/tensor.js";
+import { checkTensor, resultDType } from "../operators/check.js";
+import { listed } from "./listed.js";
+
+/**
+ * The square of the norm of several tensors taken together: the sum of the squares of all their elements, in float64
+ * within a tensor and in a fixed order. Optimisers take it to clip gradients without a wait (`maxNorm`).
+ *
+ * @param tensors f32, of any shapes, on one device; at least one.
+ * @returns [1] f32.
+ * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+ */
+export function squaredNorm(tensors: Iterable<Tensor<"f32">>): Tensor<"f32"> {
+  const list = listed<Tensor<"f32">>("tensors", tensors);
+  if (list.length === 0) throw invalidArgument("tensors", "at least one tensor", "none");
+  const [first] = list as [Tensor<"f32">, ...Tensor<"f32">[]];
+  checkTensor("tensors[0]", first, "float32", first instanceof Tensor ? first.shape : []);
+  list.forEach((tensor, index) => {
+    const shape = tensor instanceof Tensor ? tensor.shape : [];
+    checkTensor(`tensors[${index}]`, tensor, [first.dtype], shape, first.device);
+  });
+  const total = first.device.zeros([1], resultDType(first));
+  for (const { handle, size, device } of list) {
+    const flat = handle.view([size], 0);
+    device.backend.sumOfSquares({ values: flat, total: total.handle });
+    flat.free();
+  }
+  return total;
+}

@@ -1,0 +1,222 @@
+import type { Device } from "../core/device.js";
+import { invalidArgument, MoeError } from "../core/errors.js";
+import { attempt, typedArray } from "../core/foreign.js";
+import { type Fields, finite, integer, nonNegative, object, optional, positive, unchecked } from "../core/options.js";
+import { shapeText } from "../core/shape.js";
+import { Tensor } from "../core/tensor.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
+import { checkTensor } from "../operators/check.js";
+import { squaredNorm } from "./gradient_norm.js";
+import { listed } from "./listed.js";
+import type { Parameter } from "./parameter.js";
+
+/** Options of all optimisers. */
+export interface OptimizerOptions {
+  learningRate: number;
+  /** Default 0. */
+  weightDecay?: number;
+  /** Scales the gradients of a step down if the norm of all of them is larger; default not. */
+  maxNorm?: number;
+}
+
+export const optimizerFields = {
+  learningRate: nonNegative,
+  weightDecay: optional(nonNegative, 0),
+  maxNorm: optional(positive),
+} satisfies Fields<OptimizerOptions>;
+
+/** The handles of one parameter in one step, flat. */
+export interface StepHandles {
+  readonly parameter: TensorHandle;
+  readonly gradient: TensorHandle;
+  readonly squaredNorm: TensorHandle | undefined;
+  readonly copy: TensorHandle | undefined;
+  readonly maxNorm: number;
+  /** Those that the optimiser keeps for this parameter, by name. */
+  readonly kept: Readonly<Record<string, TensorHandle>>;
+}
+
+/** What an optimiser has to be loaded from, and what it is saved as: tensors named `<parameter>.<kept tensor>`. */
+export interface OptimizerState {
+  /** Steps done so far. */
+  readonly steps: number;
+  readonly tensors: Readonly<Record<string, Tensor<"f32">>>;
+}
+
+/** A parameter as an optimiser has read it. */
+interface Owned extends Pick<Parameter, "name" | "value"> {
+  readonly source: Parameter;
+  readonly copy: Parameter["copy"] | undefined;
+  readonly changed: Parameter["changed"] | undefined;
+}
+
+/** Steps over parameters of one device. Every step is enqueued: one pass over memory for each parameter. */
+export abstract class Optimizer implements Disposable {
+  /** Multiplies the next steps. */
+  learningRate: number;
+  protected readonly weightDecay: number;
+  readonly #maxNorm: number | undefined;
+  readonly #parameters: readonly Owned[];
+  readonly #device: Device;
+  readonly #kept: ReadonlyMap<string, Tensor<"f32">>;
+  readonly #keptNames: readonly string[];
+  #steps = 0;
+
+  /** @param keptNames tensors of a parameter's shape that are kept for each; they begin as zeros. */
+  protected constructor(
+    parameters: Iterable<Parameter>,
+    { learningRate, weightDecay, maxNorm }: { learningRate: number; weightDecay: number; maxNorm: number | undefined },
+    keptNames: readonly string[],
+  ) {
+    this.learningRate = learningRate;
+    this.weightDecay = weightDecay;
+    this.#maxNorm = maxNorm;
+    const names = new Set<string>();
+    // Each field is read once, so that what is checked is what is used.
+    this.#parameters = listed<Parameter>("parameters", parameters).map((source, index) => {
+      const place = `parameters[${index}]`;
+      const { name, value, copy, changed } = readParameter(source, place);
+      if (typeof name !== "string" || names.has(name))
+        throw invalidArgument(`${place}.name`, "a name of its own", name);
+      names.add(name);
+      checkTensor(`${place}.value`, value, "float32", value instanceof Tensor ? value.shape : []);
+      if (copy !== undefined) checkTensor(`${place}.copy`, copy, "float", value.shape, value.device);
+      return { source, name, value, copy, changed };
+    });
+    const [first] = this.#parameters;
+    if (first === undefined) throw invalidArgument("parameters", "at least one parameter", "none");
+    for (const { name, value } of this.#parameters) {
+      checkTensor(`the value of ${name}`, value, [first.value.dtype], value.shape, first.value.device);
+    }
+    this.#device = first.value.device;
+    this.#keptNames = keptNames;
+    this.#kept = new Map(
+      this.#parameters.flatMap(({ name, value }) =>
+        keptNames.map((kept) => [`${name}.${kept}`, this.#device.zeros(value.shape, value.dtype)] as const),
+      ),
+    );
+  }
+
+  get device(): Device {
+    return this.#device;
+  }
+
+  /** Steps done so far. */
+  get steps(): number {
+    return this.#steps;
+  }
+
+  /** Bytes of what is kept for the parameters. */
+  get byteLength(): number {
+    return [...this.#kept.values()].reduce((total, { byteLength }) => total + byteLength, 0);
+  }
+
+  /**
+   * Changes the parameters by their gradients.
+   * @returns with `maxNorm`, the square of the norm of the gradients before they were clipped, [1] f32; else undefined.
+   * @throws INVALID_ARGUMENT if no parameter has a gradient or `learningRate` is not a number >= 0; SHAPE_MISMATCH,
+   * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
+   */
+  step(): Tensor<"f32"> | undefined {
+    nonNegative(this.learningRate, "learningRate");
+    const given = this.#parameters
+      .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
+      .filter(({ gradient }) => gradient !== undefined);
+    if (given.length === 0) throw invalidArgument("step", "a parameter with a gradient; call backward first", "none");
+    const gradients = given.map(({ parameter: { name, value }, gradient }) =>
+      checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),
+    ) as Tensor<"f32">[];
+    const norm = this.#maxNorm === undefined ? undefined : squaredNorm(gradients);
+    this.#steps++;
+    given.forEach(({ parameter }, index) => {
+      this.#stepOf(parameter, gradients[index] as Tensor<"f32">, norm);
+    });
+    for (const changed of new Set(given.map(({ parameter }) => parameter.changed))) changed?.();
+    return norm;
+  }
+
+  #stepOf({ name, value, copy }: Owned, gradient: Tensor, norm: Tensor | undefined): void {
+    const flat = (tensor: Tensor) => tensor.handle.view([tensor.size], 0);
+    const kept = this.#keptNames.map((each) => [each, flat(this.#kept.get(`${name}.${each}`) as Tensor)] as const);
+    const handles = {
+      parameter: flat(value),
+      gradient: flat(gradient),
+      squaredNorm: norm?.handle,
+      copy: copy && flat(copy),
+      maxNorm: this.#maxNorm ?? 0,
+      kept: Object.fromEntries(kept),
+    };
+    this.enqueueStep(handles, this.#steps);
+    for (const handle of [handles.parameter, handles.gradient, handles.copy, ...Object.values(handles.kept)]) {
+      handle?.free();
+    }
+  }
+
+  /** Enqueues step number `step`, counted from 1, of one parameter. */
+  protected abstract enqueueStep(handles: StepHandles, step: number): void;
+
+  /** What {@link load} takes: views of the tensors that are kept, in memory that later steps change. */
+  state(): OptimizerState {
+    return { steps: this.#steps, tensors: Object.fromEntries(this.#kept) };
+  }
+
+  /**
+   * Goes on from a state, with the same bits as if there had been no break.
+   * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied. They may be
+   * typed arrays, as {@link SafetensorsFile} reads them.
+   * @throws INVALID_ARGUMENT, SHAPE_MISMATCH.
+   */
+  load(state: {
+    readonly steps: number;
+    readonly tensors: Readonly<Record<string, Tensor<"f32"> | Float32Array>>;
+  }): void {
+    const { steps, tensors } = readState(state, "state");
+    const given = [...this.#kept].map(([name, kept]) => {
+      const place = `state.tensors.${name}`;
+      const values = attempt(place, () => (tensors as Record<string, unknown>)[name]);
+      if (values instanceof Tensor) {
+        checkTensor(place, values, [kept.dtype], kept.shape);
+        return { kept, values: values.dataSync() };
+      }
+      const array = typedArray(place, values, ["Float32Array"], "a Tensor or a Float32Array");
+      if (array.length === kept.size) return { kept, values: array };
+      const expected = `expected ${kept.size} elements, as in ${shapeText(kept.shape)}`;
+      throw new MoeError("SHAPE_MISMATCH", `${place}: ${expected}, got ${array.length}`);
+    });
+    for (const { kept, values } of given) kept.write(values);
+    this.#steps = steps;
+  }
+
+  dispose(): void {
+    for (const tensor of this.#kept.values()) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+const readState = object(
+  { steps: integer(0), tensors: unchecked } satisfies Fields<OptimizerState>,
+  "optimizer.state()",
+);
+
+function readParameter(source: unknown, place: string): Pick<Owned, "name" | "value" | "copy" | "changed"> {
+  if (typeof source !== "object" || source === null) {
+    throw invalidArgument(place, "a parameter such as { name, value, gradient }", source);
+  }
+  const { name, value, copy, changed } = attempt(place, () => {
+    const { name, value, copy, changed } = source as Parameter;
+    return { name, value, copy, changed };
+  });
+  if (changed !== undefined && typeof changed !== "function") {
+    throw invalidArgument(`${place}.changed`, "a function", changed);
+  }
+  return { name, value, copy, changed };
+}
+
+export const fraction = (value: unknown, name: string): number => {
+  const given = finite(value, name);
+  if (given < 0 || given >= 1) throw invalidArgument(name, "a number from 0 to less than 1", given);
+  return given;
+};

@@ -1,0 +1,16 @@
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
+
+/** A tensor that an optimiser changes. Layers give theirs with {@link MoeLayer.parameters}; any other object will do. */
+export interface Parameter {
+  /** Unique within an optimiser; names the parameter in files. */
+  readonly name: string;
+  /** f32, of any shape; changed in place. */
+  readonly value: Tensor<"f32">;
+  /** f32, of the value's shape. A step leaves parameters without a gradient as they are. */
+  readonly gradient: Tensor<"f32"> | undefined;
+  /** A copy of the value in another float dtype, written by the same pass over memory. */
+  readonly copy?: Tensor<FloatDType>;
+  /** Called once after a step has been enqueued, for all parameters that have the same function. */
+  readonly changed?: () => void;
+}

@@ -1,0 +1,72 @@
+import type { FloatDType } from "../core/dtype.js";
+import type { Tensor } from "../core/tensor.js";
+import type { LayerTensors } from "../layer/backward/layer_tensors.js";
+import type { Case } from "./case.js";
+import { allowance, caseName, type LayerProblem, preparedLayer } from "./layer_case.js";
+import { layerFormulas, layerRules, sharedExpertLayers } from "./layer_feature_cases.js";
+import { layerRoutings } from "./layer_routing_cases.js";
+
+/** By the dtype of x; 16-bit ones also round at every step of the backward pass. */
+const gradientTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 1e-2, bf16: 6e-2 };
+
+/** Runs a layer forward and backward; `recompute` as in MoeLayer.forward. */
+export function layerBackwardCase(problem: LayerProblem & { readonly recompute?: boolean }): Case {
+  const { recompute = false, ...layerProblem } = problem;
+  const { dtypes: [xDType] = ["f32"] } = problem;
+  const tolerance = gradientTolerances[xDType] * allowance(problem);
+  const named = (gradients: LayerTensors, dx: Tensor, dWeights: Tensor | undefined): Record<string, Tensor> => {
+    const experts = gradients.experts ?? [];
+    const all = [...experts, ...(gradients.shared ? [gradients.shared] : [])].flatMap((expert, index) =>
+      Object.entries(expert).map(([role, tensor]) => [`${role} of ${index}`, tensor as Tensor] as const),
+    );
+    const routers = projectionNames.flatMap((name) => (gradients[name] ? [[name, gradients[name]] as const] : []));
+    return { dx, ...(dWeights && { dWeights }), ...Object.fromEntries([...all, ...routers]) };
+  };
+  const outputs = ["y", "dx", "dWeights", ...projectionNames];
+  const experts = problem.numExperts + 1;
+  const roles = ["gate", "up", "multiplier", "down", "gateBias", "upBias", "downBias"];
+  for (let index = 0; index < experts; index++) outputs.push(...roles.map((role) => `${role} of ${index}`));
+  return {
+    name: `${caseName(layerProblem)}${recompute ? " recompute" : ""}`,
+    operator: "layer_backward",
+    tolerances: Object.fromEntries(outputs.map((name) => [name, tolerance])),
+    // One expert's gradients may be far smaller than what they are the sums of.
+    magnitudes: Object.fromEntries(outputs.map((name) => [name, 0.1])),
+    run(inputs) {
+      const { layer, x, options } = preparedLayer(layerProblem, inputs);
+      const { y, state } = layer.forward(x, { ...options, save: true, recompute });
+      const dy = inputs.normals(x.shape, xDType);
+      const { dx, gradients, dWeights } = layer.backward(state, dy);
+      inputs.keep(gradients);
+      return { y, ...named(gradients, dx, dWeights) };
+    },
+  };
+}
+
+const projectionNames = [
+  "router",
+  "routerBias",
+  "noiseRouter",
+  "groupRouter",
+  "groupRouterBias",
+  "groupNoiseRouter",
+  "sharedGate",
+  "sharedGateBias",
+] as const;
+
+const usual = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 13 } as const;
+
+/** The clamps' derivatives jump at their limits, from which 16-bit rows may be on the other side. */
+const jumps = ({ activation, dtypes: [x] = ["f32", "f32"] }: LayerProblem) =>
+  activation === "swiglu_clamped" && x !== "f32";
+
+/** Layers of every formula and routing. */
+export const layerBackwardCases: readonly Case[] = [
+  ...layerFormulas.filter((problem) => !jumps(problem)),
+  ...sharedExpertLayers.filter((_, index) => index % 2 === 0),
+  ...layerRules,
+  ...layerRoutings,
+  { ...usual, recompute: true },
+  { ...usual, dtypes: ["bf16", "bf16"] as const, recompute: true, biases: true },
+  { ...usual, multiplier: true, weightOn: "input" as const, recompute: true },
+].map(layerBackwardCase);

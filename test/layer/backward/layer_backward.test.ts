@@ -1,0 +1,361 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  type FloatDType,
+  type LayerState,
+  type LayerTensors,
+  loadBalancingLoss,
+  MoeLayer,
+  openDevice,
+  type Tensor,
+  zLoss,
+} from "../../../lib/index.js";
+import type { BackwardOptions } from "../../../lib/layer/backward/layer_backward.js";
+import type { LayerParameters } from "../../../lib/layer/backward/layer_parameters.js";
+import type { ForwardOptions } from "../../../lib/moe_layer.js";
+import { Random } from "../../../lib/testing/random.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { dot } from "../../support/central_differences.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
+import { float64, normals, valuesOf } from "../../support/float64.js";
+import { anyLayer, exampleConfig, type LayerProblem, RandomLayer } from "../../support/random_layer.js";
+
+const reference = openDevice("reference");
+const step = 1e-5;
+const most = 8;
+
+/** The largest error of some elements of a gradient, relative to the largest of these elements or to 1. */
+function errorOf(
+  gradient: Tensor,
+  value: Tensor<"f32">,
+  random: Random,
+  lossOf: () => { loss: number; ids: string },
+  ids: string,
+  changed: () => void,
+): number {
+  const [given, analytic] = [valuesOf(value), valuesOf(gradient)];
+  const found: number[] = [];
+  const expected: number[] = [];
+  for (let i = 0; i < Math.min(most, given.length); i++) {
+    const index = given.length <= most ? i : random.integer(0, given.length - 1);
+    const moved = (by: number) => {
+      const values = given.slice();
+      values[index] = (given[index] as number) + by;
+      value.write(values);
+      changed();
+      return lossOf();
+    };
+    const [above, below] = [moved(step), moved(-step)];
+    // The choice of experts is held fixed.
+    if (above.ids !== ids || below.ids !== ids) continue;
+    expected.push((above.loss - below.loss) / (2 * step));
+    found.push(analytic[index] as number);
+  }
+  value.write(given);
+  changed();
+  return found.length === 0 ? 0 : relativeError(found, Float64Array.from(expected), 1);
+}
+
+/** Compares dx and the gradients of all weights with central differences, on `reference` in float64. */
+function expectGradients(
+  layer: MoeLayer,
+  x: Tensor<"f32">,
+  random: Random,
+  {
+    forward = {},
+    extraLoss = () => 0,
+    ...backward
+  }: { forward?: ForwardOptions<"f32">; extraLoss?: () => number } & BackwardOptions = {},
+): void {
+  using parameters: LayerParameters = layer.parameters();
+  const { y, state } = layer.forward(x, { ...forward, save: true });
+  const weights = normals(random, y.size);
+  using dy = float64(reference, weights, y.shape);
+  const { dx } = layer.backward(state, dy, { ...backward, gradients: parameters.gradients });
+  expect(valuesOf(y)).toEqual(valuesOf(layer.forward(x, forward)));
+  const { training } = forward;
+  const idsOf = () =>
+    layer
+      .route(x, training ? { training } : {})
+      .ids.dataSync()
+      .join();
+  const lossOf = () => ({ loss: dot(valuesOf(layer.forward(x, forward)), weights) + extraLoss(), ids: idsOf() });
+  const ids = idsOf();
+  expect(errorOf(dx, x, random, lossOf, ids, () => {})).toBeLessThan(1e-6);
+  for (const { name, value, gradient } of parameters) {
+    const error = errorOf(gradient as Tensor, value, random, lossOf, ids, parameters.changed);
+    expect(error, name).toBeLessThan(1e-6);
+  }
+}
+
+/** The layer of a problem in float64. */
+function float64Layer(problem: LayerProblem): RandomLayer {
+  return new RandomLayer(reference, { ...problem, dtype: "f64" });
+}
+
+// Its estimator is no derivative; a piecewise linear function has none where its pieces meet.
+const smooth = anyLayer.filter(
+  ({ config }) => config.scoring !== "sparsemixer" && !["relu", "swiglu_clamped"].includes(config.activation),
+);
+
+test("the gradients of any layer are its derivatives", () => {
+  fc.assert(
+    fc.property(smooth, (problem) => {
+      using made = float64Layer({ ...problem, tokens: Math.min(problem.tokens, 6) });
+      expectGradients(made.layer, made.x as Tensor<"f32">, new Random(problem.seed));
+    }),
+    { numRuns: 40 },
+  );
+});
+
+const small = { ...exampleConfig, hiddenSize: 12, intermediateSize: 7 };
+const noise = { noisy: {}, scoring: "softmax_selected" as const, normalize: false };
+
+/** Layers with what `anyLayer` has not. */
+const features: readonly (LayerProblem["config"] & { training?: true; sequences?: number })[] = [
+  { ...small, capacity: { tokens: 3 } },
+  { ...small, capacity: { factor: 0.7, drop: "probability", renormalize: true } },
+  { ...small, capacity: { factor: 0.7, per: "sequence", renormalize: { by: "chosen", scale: 2 } }, sequences: 3 },
+  { ...small, topK: 6, normalize: false, expertChoice: { factor: 2 } },
+  { ...small, topK: 6, normalize: false, expertChoice: { tokens: 4 }, scoring: "sigmoid" },
+  { ...small, ...noise, training: true },
+  { ...small, ...noise, capacity: { factor: 1 }, training: true },
+  { ...small, routerJitter: 0.2, training: true },
+  { ...small, topK: 4, hierarchy: { numGroups: 3, topK: 2 } },
+  {
+    ...small,
+    topK: 2,
+    hierarchy: { numGroups: 2, topK: 1, scoring: "sigmoid" },
+    sharedExpert: { intermediateSize: 9 },
+  },
+  { ...small, ...noise, topK: 4, hierarchy: { numGroups: 3, topK: 2 }, training: true },
+];
+
+test.each(features)("the gradients of %o are its derivatives", ({ training, sequences, ...config }) => {
+  const random = new Random(JSON.stringify(config));
+  const { numExperts, hiddenSize, intermediateSize, hierarchy, noisy, sharedExpert } = config;
+  const draw = (...shape: number[]) =>
+    float64(
+      reference,
+      normals(
+        random,
+        shape.reduce((product, size) => product * size, 1),
+        0.5,
+      ),
+      shape,
+    );
+  const expert = (width: number, ...stack: number[]) => ({
+    gate: draw(...stack, width, hiddenSize),
+    up: draw(...stack, width, hiddenSize),
+    down: draw(...stack, hiddenSize, width),
+  });
+  using layer = MoeLayer.create({
+    ...config,
+    device: reference,
+    router: draw(numExperts, hiddenSize),
+    experts: expert(intermediateSize, numExperts),
+    ...(noisy && { noiseRouter: draw(numExperts, hiddenSize) }),
+    ...(hierarchy && {
+      groupRouter: draw(hierarchy.numGroups, hiddenSize),
+      groupRouterBias: draw(hierarchy.numGroups),
+    }),
+    ...(hierarchy && noisy && { groupNoiseRouter: draw(hierarchy.numGroups, hiddenSize) }),
+    ...(sharedExpert && { shared: expert(sharedExpert.intermediateSize) }),
+  });
+  const x = sequences ? draw(sequences, 3, hiddenSize) : draw(9, hiddenSize);
+  expectGradients(layer, x, random, training ? { forward: { training: { seed: 7 } } } : {});
+});
+
+test("losses are added to the gradients of the logits", () => {
+  using made = float64Layer({ config: small, tokens: 9, dtype: "f64", seed: 3, biases: true });
+  const x = made.x as Tensor<"f32">;
+  const extraLoss = () => {
+    const logits = made.layer.routerLogits(x);
+    const { ids } = made.layer.route(x);
+    return 0.3 * (valuesOf(loadBalancingLoss(logits, ids))[0] as number) + 0.2 * (valuesOf(zLoss(logits))[0] as number);
+  };
+  const gradLosses = { loadBalancingLoss: 0.3, zLoss: { factor: 0.2 } };
+  expectGradients(made.layer, x, new Random(4), { gradLosses, extraLoss });
+});
+
+test("a routing that was given gets the gradient of its weights", () => {
+  using made = float64Layer({
+    config: { ...small, sharedExpert: { intermediateSize: 5 } },
+    tokens: 4,
+    dtype: "f64",
+    seed: 5,
+  });
+  const random = new Random(6);
+  const ids = reference.tensor(Int32Array.of(0, 1, 5, -1, 2, 2, 3, 0), [4, 2]);
+  const weights = float64(reference, normals(random, 8), [4, 2]);
+  const routing = { ids, weights };
+  const { y, state } = made.layer.forward(made.x, { routing, save: true });
+  const dy = float64(reference, normals(random, y.size), y.shape);
+  const { dWeights, gradients } = made.layer.backward(state, dy as Tensor);
+  expect(gradients.router).toBeUndefined();
+  const lossOf = () => ({ loss: dot(valuesOf(made.layer.forward(made.x, { routing })), valuesOf(dy)), ids: "" });
+  expect(errorOf(dWeights as Tensor, weights, random, lossOf, "", () => {})).toBeLessThan(1e-8);
+  expect(valuesOf(dWeights as Tensor)[3]).toBe(0);
+});
+
+describe.each(deviceNames)("backward on %s", (name) => {
+  const device = openForTests(name);
+  const problem: LayerProblem = {
+    config: { ...exampleConfig, sharedExpert: { intermediateSize: 20, gate: "sigmoid" }, multiplier: true },
+    tokens: 17,
+    dtype: "f32",
+    seed: 8,
+    biases: true,
+  };
+
+  test("gives the same bits with recompute, on every run, and twice the gradients if it adds them", () => {
+    using made = new RandomLayer(device(), problem);
+    const dy = device().tensor(new Random(9).normals(made.x.size), made.x.shape, "f32");
+    const run = (options: ForwardOptions<"f32"> = {}, gradients?: LayerTensors) => {
+      const { y, state } = made.layer.forward(made.x as Tensor<"f32">, { ...options, save: true });
+      const result = made.layer.backward(state, dy, gradients ? { gradients, accumulate: true } : {});
+      return { y, ...result };
+    };
+    const bits = ({ y, dx, gradients }: ReturnType<typeof run>) =>
+      [y, dx, ...tensorsOf(gradients)].map((t) => t.rawSync());
+    const first = run();
+    const expected = bits(first);
+    expect(bits(run())).toEqual(expected);
+    expect(bits(run({ recompute: true })).slice(1)).toEqual(expected.slice(1));
+    const once = tensorsOf(first.gradients).map((tensor) => tensor.dataSync());
+    const twice = tensorsOf(run({}, first.gradients).gradients);
+    twice.forEach((tensor, index) => {
+      const doubled = Float32Array.from(once[index] as Float32Array, (value) => 2 * value);
+      expect(relativeError(tensor.dataSync(), doubled, 1e-3)).toBeLessThan(1e-5);
+    });
+  });
+
+  test("with frozen experts gives the same dx and gradients of the routers alone", () => {
+    using made = new RandomLayer(device(), problem);
+    const dy = device().tensor(new Random(9).normals(made.x.size), made.x.shape, "f32");
+    const backward = (experts: boolean) =>
+      made.layer.backward(made.layer.forward(made.x, { save: true }).state, dy as Tensor<FloatDType>, { experts });
+    const [all, some] = [backward(true), backward(false)];
+    expect(some.dx.rawSync()).toEqual(all.dx.rawSync());
+    expect(some.gradients.router?.rawSync()).toEqual(all.gradients.router?.rawSync());
+    expect(some.gradients.experts).toBeUndefined();
+    expect(some.gradients.shared).toBeUndefined();
+  });
+
+  test("NaN in a row of dy stays in its token and its experts", () => {
+    using made = new RandomLayer(device(), { ...problem, config: { ...exampleConfig, topK: 1, normalize: false } });
+    const { state } = made.layer.forward(made.x, { save: true });
+    const values = new Random(10).normals(made.x.size);
+    const [token, hidden] = [3, exampleConfig.hiddenSize];
+    values[token * hidden + 5] = Number.NaN;
+    const dy = device().tensor(values, made.x.shape, "f32");
+    const { dx, gradients } = made.layer.backward(state, dy as Tensor<FloatDType>);
+    const chosen = made.layer.route(made.x).ids.dataSync()[token] as number;
+    const dxValues = dx.dataSync() as Float32Array;
+    for (let row = 0; row < problem.tokens; row++) {
+      const own = dxValues.subarray(row * hidden, (row + 1) * hidden);
+      expect(own.some(Number.isNaN), `token ${row}`).toBe(row === token);
+    }
+    gradients.experts?.forEach(({ up, down }, expert) => {
+      expect(up.dataSync().some(Number.isNaN), `up of ${expert}`).toBe(expert === chosen);
+      expect(down.dataSync().some(Number.isNaN), `down of ${expert}`).toBe(expert === chosen);
+    });
+  });
+
+  test("works without tokens", () => {
+    using made = new RandomLayer(device(), problem);
+    const x = device().empty([0, exampleConfig.hiddenSize], "f32");
+    const { y, state } = made.layer.forward(x, { save: true });
+    const { dx, gradients } = made.layer.backward(state, y);
+    expect(dx.shape).toEqual(x.shape);
+    for (const tensor of tensorsOf(gradients)) expect(tensor.dataSync().every((value) => value === 0)).toBe(true);
+  });
+
+  test("keeps what the documentation says", () => {
+    using made = new RandomLayer(device(), { ...problem, config: exampleConfig });
+    const { tokens } = problem;
+    const { intermediateSize, topK } = exampleConfig;
+    const routing = tokens * topK * 8;
+    const saved = made.layer.forward(made.x, { save: true }).state;
+    expect(saved.byteLength).toBe(tokens * topK * 2 * intermediateSize * 4 + routing);
+    expect(made.layer.forward(made.x, { save: true, recompute: true }).state.byteLength).toBe(routing);
+    saved.dispose();
+    expect(saved.byteLength).toBe(0);
+  });
+
+  test("refuses states and gradients that do not fit", () => {
+    using made = new RandomLayer(device(), problem);
+    using other = new RandomLayer(device(), problem);
+    const { layer, x } = made;
+    const dy = device().zeros(x.shape, "f32") as Tensor<FloatDType>;
+    const saved = () => layer.forward(x, { save: true }).state;
+    const used = saved();
+    const { gradients } = layer.backward(used, dy);
+    expectError(() => layer.backward(used, dy), "DISPOSED", /state: used after a second backward/);
+    const disposed = saved();
+    disposed.dispose();
+    expectError(() => layer.backward(disposed, dy), "DISPOSED", /state: used after dispose\(\)/);
+    expectError(() => other.layer.backward(saved(), dy), "INVALID_ARGUMENT", /state: .*another layer's/);
+    expectError(() => layer.backward({} as LayerState, dy), "INVALID_ARGUMENT", /state: expected what forward/);
+    const short = device().zeros([3, 33], "f32") as Tensor<FloatDType>;
+    expectError(() => layer.backward(saved(), short), "SHAPE_MISMATCH", /dy: expected shape \[17, 33\]/);
+    expectError(
+      () => layer.backward(saved(), dy, { accumulate: true }),
+      "INVALID_ARGUMENT",
+      /accumulate requires gradients/,
+    );
+    const wrong = { gradients };
+    expectError(
+      () => other.layer.backward(other.layer.forward(x, { save: true }).state, dy, wrong),
+      "INVALID_ARGUMENT",
+      /of another layer/,
+    );
+    expectError(() => layer.backward(saved(), dy, { gradients, experts: false }), "INVALID_ARGUMENT", /of other parts/);
+    expectError(() => layer.forward(x, { recompute: true }), "INVALID_ARGUMENT", /recompute requires save/);
+    // A state outlives a backward that was refused.
+    const kept = saved();
+    expectError(() => layer.backward(kept, short), "SHAPE_MISMATCH", /dy/);
+    layer.backward(kept, dy);
+    const stale = saved();
+    layer.parameters().changed();
+    expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
+  });
+
+  test("refuses quantised experts", () => {
+    using made = new RandomLayer(device(), problem);
+    using layer = MoeLayer.create({ ...made.options, dtype: "int8" });
+    expectError(
+      () => layer.forward(made.x, { save: true }),
+      "UNSUPPORTED_OPERATION",
+      /got i8_channel_f32; load it with/,
+    );
+    expectError(() => layer.parameters(), "UNSUPPORTED_OPERATION", /experts, got i8_channel_f32/);
+  });
+});
+
+test("gradients have the same bits with any number of threads", () => {
+  const bits = [1, 2, 3].map((threads) => {
+    const device = openDevice("cpu", { threads });
+    using made = new RandomLayer(device, {
+      config: { ...exampleConfig, hiddenSize: 130 },
+      tokens: 300,
+      dtype: "bf16",
+      seed: 1,
+    });
+    const { state } = made.layer.forward(made.x, { save: true });
+    const { dx, gradients } = made.layer.backward(state, made.x);
+    const all = [dx, ...tensorsOf(gradients)].map((tensor) => tensor.rawSync());
+    device.dispose();
+    return all;
+  });
+  expect(bits[1]).toEqual(bits[0]);
+  expect(bits[2]).toEqual(bits[0]);
+});
+
+/** All tensors of gradients. */
+function tensorsOf(gradients: LayerTensors): Tensor[] {
+  const { router, routerBias, sharedGate, sharedGateBias, experts = [], shared } = gradients;
+  const weights = [...experts, ...(shared ? [shared] : [])].flatMap((expert) => Object.values(expert) as Tensor[]);
+  return [router, routerBias, sharedGate, sharedGateBias, ...weights].filter((tensor) => tensor !== undefined);
+}

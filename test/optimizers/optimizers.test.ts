@@ -1,0 +1,262 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { SafetensorsFile, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import {
+  AdamW,
+  type Device,
+  type OptimizerState,
+  openDevice,
+  type Parameter,
+  SGD,
+  squaredNorm,
+  type Tensor,
+} from "../../lib/index.js";
+import { Random } from "../../lib/testing/random.js";
+import { relativeError } from "../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectError } from "../support/errors.js";
+import { exampleConfig, RandomLayer } from "../support/random_layer.js";
+
+/** A parameter whose gradient can be replaced. */
+class TestParameter implements Parameter {
+  readonly name: string;
+  readonly value: Tensor<"f32">;
+  gradient: Tensor<"f32"> | undefined;
+
+  constructor(device: Device, name: string, values: ArrayLike<number>, gradient?: ArrayLike<number>) {
+    const tensor = (source: ArrayLike<number>) => device.tensor(Float32Array.from(source), [source.length]);
+    this.name = name;
+    this.value = tensor(values);
+    this.gradient = gradient && tensor(gradient);
+  }
+}
+
+function parameterValues(parameter: Parameter | undefined): Float32Array {
+  return (parameter as Parameter).value.dataSync() as Float32Array;
+}
+
+describe.each(deviceNames)("optimisers on %s", (name) => {
+  const device = openForTests(name);
+
+  test("AdamW is the formula of its paper", () => {
+    const parameter = new TestParameter(device(), "p", [1, -2, 0.5], [0.1, -0.2, 0]);
+    using optimizer = new AdamW([parameter], { learningRate: 0.1, weightDecay: 0.5 });
+    // After one step m / (1 - β₁) = g and v / (1 - β₂) = g², so the step is the sign of the gradient.
+    optimizer.step();
+    const first = [1 * 0.95 - 0.1, -2 * 0.95 + 0.1, 0.5 * 0.95];
+    expect(relativeError(parameter.value.dataSync(), first)).toBeLessThan(1e-6);
+    parameter.gradient?.write([0, 0.2, 0.3]);
+    optimizer.step();
+    const second = [
+      (first[0] as number) * 0.95 -
+        (0.1 * ((0.9 * 0.1 * 0.1) / 0.19)) / (Math.sqrt((0.999 * 0.001 * 0.01) / 0.001999) + 1e-8),
+      (first[1] as number) * 0.95 -
+        (0.1 * ((0.9 * 0.1 * -0.2 + 0.1 * 0.2) / 0.19)) / (Math.sqrt((0.001 * 0.04 * 1.999) / 0.001999) + 1e-8),
+      (first[2] as number) * 0.95 - (0.1 * ((0.1 * 0.3) / 0.19)) / (Math.sqrt((0.001 * 0.09) / 0.001999) + 1e-8),
+    ];
+    expect(relativeError(parameter.value.dataSync(), second)).toBeLessThan(1e-5);
+    expect(optimizer.steps).toBe(2);
+  });
+
+  test("SGD is the formula that PyTorch has", () => {
+    const plain = new TestParameter(device(), "p", [1, 2], [0.5, -1]);
+    using sgd = new SGD([plain], { learningRate: 0.1, weightDecay: 0.2 });
+    sgd.step();
+    expect(relativeError(plain.value.dataSync(), [1 - 0.1 * 0.7, 2 + 0.1 * 0.6])).toBeLessThan(1e-6);
+    expect(sgd.byteLength).toBe(0);
+    const heavy = new TestParameter(device(), "p", [1], [1]);
+    using nesterov = new SGD([heavy], { learningRate: 1, momentum: 0.5, nesterov: true });
+    nesterov.step();
+    nesterov.step();
+    // v = 1, then 1.5; steps 1 + 0.5 and 1 + 0.75.
+    expect(relativeError(heavy.value.dataSync(), [1 - 1.5 - 1.75])).toBeLessThan(1e-6);
+  });
+
+  test("gradients are clipped by the norm of all of them, which is returned", () => {
+    const parameters = [new TestParameter(device(), "a", [0], [3]), new TestParameter(device(), "b", [0, 0], [0, 4])];
+    using optimizer = new SGD(parameters, { learningRate: 1, maxNorm: 1 });
+    expect(optimizer.step()?.dataSync()).toEqual(Float32Array.of(25));
+    expect(relativeError(parameterValues(parameters[1]), [0, -0.8])).toBeLessThan(1e-6);
+    using loose = new SGD(parameters, { learningRate: 1, maxNorm: 6 });
+    loose.step();
+    expect(relativeError(parameterValues(parameters[0]), [-0.6 - 3])).toBeLessThan(1e-6);
+    using none = new SGD(parameters, { learningRate: 1 });
+    expect(none.step()).toBeUndefined();
+  });
+
+  test("NaN in a gradient makes NaN of its own parameter, or of all if the norm is limited", () => {
+    const parameters = [
+      new TestParameter(device(), "a", [1], [Number.NaN]),
+      new TestParameter(device(), "b", [1], [1]),
+    ];
+    using free = new SGD(parameters, { learningRate: 0.5 });
+    free.step();
+    expect(parameters.map(({ value }) => value.dataSync()[0])).toEqual([Number.NaN, 0.5]);
+    using limited = new SGD(parameters, { learningRate: 0.5, maxNorm: 1 });
+    expect(limited.step()?.dataSync()).toEqual(Float32Array.of(Number.NaN));
+    expect(parameterValues(parameters[1])[0]).toBe(Number.NaN);
+  });
+
+  test("the copy is the rounded parameter, and a changed one is called once for several", () => {
+    const values = new Random(1).normals(3000);
+    const copy = device().empty([3000], "bf16");
+    const calls: string[] = [];
+    const changed = () => calls.push("changed");
+    const parameters = ["a", "b"].map((name) => ({
+      name,
+      value: device().tensor(values, [3000]),
+      gradient: device().tensor(values, [3000]),
+      ...(name === "a" && { copy }),
+      changed,
+    }));
+    using optimizer = new AdamW(parameters, { learningRate: 0.1 });
+    optimizer.step();
+    expect(copy.rawSync()).toEqual(device().tensor(parameterValues(parameters[0]), [3000], "bf16").rawSync());
+    expect(calls).toEqual(["changed"]);
+  });
+
+  test("goes on from a state with the same bits, also through a file", async () => {
+    const values = new Random(2).normals(500);
+    const make = () => new TestParameter(device(), "p", values, values);
+    const [whole, broken] = [make(), make()];
+    using first = new AdamW([whole], { learningRate: 0.1 });
+    using second = new AdamW([broken], { learningRate: 0.1 });
+    for (const optimizer of [first, first, first, second, second]) optimizer.step();
+    const directory = mkdtempSync(join(tmpdir(), "optimizer-"));
+    try {
+      const file = join(directory, "state.safetensors");
+      const { steps, tensors } = second.state();
+      const data = Object.entries(tensors).map(([name, tensor]) => {
+        return [name, { dtype: "F32", shape: tensor.shape, data: tensor.dataSync() }] as const;
+      });
+      await writeSafetensors(file, Object.fromEntries(data), { metadata: { steps: String(steps) } });
+      await using opened = await SafetensorsFile.open(file);
+      const read: Record<string, Float32Array> = {};
+      for (const name of opened.tensors.keys()) read[name] = (await opened.read(name)).data as Float32Array;
+      using third = new AdamW([broken], { learningRate: 0.1 });
+      third.load({ steps: Number(opened.metadata.steps), tensors: read });
+      third.step();
+      expect(broken.value.rawSync()).toEqual(whole.value.rawSync());
+      expect(third.steps).toBe(3);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test("refuses what it cannot use", () => {
+    const parameter = new TestParameter(device(), "p", [1, 2]);
+    const learningRate = 0.1;
+    expectError(() => new AdamW([], { learningRate }), "INVALID_ARGUMENT", /parameters: expected at least one/);
+    expectError(
+      () => new AdamW([parameter, parameter], { learningRate }),
+      "INVALID_ARGUMENT",
+      /parameters\[1\]\.name: .*"p"/,
+    );
+    expectError(() => new AdamW([parameter], { learningRate: -1 }), "INVALID_ARGUMENT", /learningRate/);
+    expectError(
+      () => new AdamW([parameter], { learningRate, beta1: 1 }),
+      "INVALID_ARGUMENT",
+      /beta1: expected a number from 0/,
+    );
+    expectError(
+      () => new SGD([parameter], { learningRate, nesterov: true }),
+      "INVALID_ARGUMENT",
+      /nesterov requires momentum/,
+    );
+    using optimizer = new AdamW([parameter], { learningRate });
+    expectError(
+      () => optimizer.step(),
+      "INVALID_ARGUMENT",
+      /step: expected a parameter with a gradient; call backward/,
+    );
+    parameter.gradient = device().zeros([3], "f32");
+    expectError(() => optimizer.step(), "SHAPE_MISMATCH", /the gradient of p: expected shape \[2\]/);
+    using other = openDevice(name);
+    parameter.gradient = other.zeros([2], "f32");
+    expectError(() => optimizer.step(), "DEVICE_MISMATCH", /the gradient of p/);
+    parameter.gradient = device().zeros([2], "f32");
+    optimizer.learningRate = Number.NaN;
+    expectError(() => optimizer.step(), "INVALID_ARGUMENT", /learningRate: expected a finite number >= 0/);
+    expect(optimizer.steps).toBe(0);
+    const state: OptimizerState = { steps: 1, tensors: {} };
+    expectError(
+      () => optimizer.load(state),
+      "INVALID_ARGUMENT",
+      /state\.tensors\.p\.mean: expected a Tensor or a Float32Array/,
+    );
+    const short = { steps: 1, tensors: { "p.mean": new Float32Array(1), "p.square": new Float32Array(2) } };
+    expectError(() => optimizer.load(short), "SHAPE_MISMATCH", /p\.mean: expected 2 elements/);
+    expectError(() => squaredNorm([]), "INVALID_ARGUMENT", /tensors: expected at least one/);
+  });
+
+  test("a layer learns what another layer computes, and goes on the same after a break", () => {
+    const config = { ...exampleConfig, sharedExpert: { intermediateSize: 20, gate: "sigmoid" as const } };
+    using teacher = new RandomLayer(device(), { config, tokens: 60, dtype: "f32", seed: 3, biases: true });
+    const target = teacher.layer.forward(teacher.x);
+    const student = () => new RandomLayer(device(), { config, tokens: 60, dtype: "f32", seed: 4, biases: true });
+    const x = teacher.x as Tensor<"f32">;
+    const run = (steps: number, { layer }: RandomLayer, state?: OptimizerState) => {
+      const parameters = layer.parameters();
+      const optimizer = new AdamW(parameters, { learningRate: 0.01 });
+      if (state) optimizer.load(state);
+      const losses: number[] = [];
+      for (let step = 0; step < steps; step++) {
+        const { y, state: saved } = layer.forward(x, { save: true });
+        const difference = Float32Array.from(y.dataSync(), (value, i) => value - (target.dataSync()[i] as number));
+        losses.push(difference.reduce((sum, value) => sum + value * value, 0) / difference.length);
+        const dy = device().tensor(
+          difference.map((value) => value / 60),
+          y.shape,
+          "f32",
+        );
+        layer.backward(saved, dy, { gradients: parameters.gradients });
+        optimizer.step();
+      }
+      return { losses, optimizer, layer, y: layer.forward(x).rawSync() };
+    };
+    using once = student();
+    const whole = run(12, once);
+    expect(whole.losses.at(-1)).toBeLessThan(0.6 * (whole.losses[0] as number));
+    using twice = student();
+    const first = run(7, twice);
+    const second = run(5, twice, first.optimizer.state());
+    expect([...first.losses, ...second.losses]).toEqual(whole.losses);
+    expect(second.y).toEqual(whole.y);
+  });
+});
+
+test("steps have the same bits with any number of threads", () => {
+  const values = new Random(5).normals(100_001);
+  const bits = [1, 2, 3].map((threads) => {
+    const device = openDevice("cpu", { threads });
+    const parameter = new TestParameter(device, "p", values, values);
+    const optimizer = new AdamW([parameter], { learningRate: 0.1, maxNorm: 1 });
+    const norm = optimizer.step()?.rawSync();
+    const result = [parameter.value.rawSync(), norm];
+    device.dispose();
+    return result;
+  });
+  expect(bits[1]).toEqual(bits[0]);
+  expect(bits[2]).toEqual(bits[0]);
+});
+
+test("a layer of bfloat16 keeps its weights in float32 for training", () => {
+  using device = openDevice("cpu");
+  using made = new RandomLayer(device, { config: exampleConfig, tokens: 8, dtype: "bf16", seed: 6 });
+  const parameters = made.layer.parameters();
+  const [first] = parameters;
+  expect(first?.value.dtype).toBe("f32");
+  const before = made.layer.forward(made.x).rawSync();
+  parameters.changed();
+  // What was copied and packed again is what was there.
+  expect(made.layer.forward(made.x).rawSync()).toEqual(before);
+  const optimizer = new SGD(parameters, { learningRate: 1e-6 });
+  const { state } = made.layer.forward(made.x, { save: true });
+  made.layer.backward(state, made.x, { gradients: parameters.gradients });
+  const weights = parameters.weights.experts?.[0]?.up.dataSync();
+  optimizer.step();
+  // Far below what bfloat16 resolves.
+  expect(parameters.weights.experts?.[0]?.up.dataSync()).not.toEqual(weights);
+});
