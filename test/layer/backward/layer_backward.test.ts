@@ -66,7 +66,7 @@ function expectGradients(
     forward = {},
     extraLoss = () => 0,
     ...backward
-  }: { forward?: ForwardOptions<"f32">; extraLoss?: () => number } & BackwardOptions = {},
+  }: { forward?: Omit<ForwardOptions<"f32">, "save">; extraLoss?: () => number } & BackwardOptions = {},
 ): void {
   using parameters: LayerParameters = layer.parameters();
   const { y, state } = layer.forward(x, { ...forward, save: true });
@@ -192,7 +192,7 @@ test("a routing that was given gets the gradient of its weights", () => {
   const routing = { ids, weights };
   const { y, state } = made.layer.forward(made.x, { routing, save: true });
   const dy = float64(reference, normals(random, y.size), y.shape);
-  const { dWeights, gradients } = made.layer.backward(state, dy as Tensor);
+  const { dWeights, gradients } = made.layer.backward(state, dy as Tensor<FloatDType>);
   expect(gradients.router).toBeUndefined();
   const lossOf = () => ({ loss: dot(valuesOf(made.layer.forward(made.x, { routing })), valuesOf(dy)), ids: "" });
   expect(errorOf(dWeights as Tensor, weights, random, lossOf, "", () => {})).toBeLessThan(1e-8);
