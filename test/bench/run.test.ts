@@ -110,12 +110,26 @@ test.skipIf(process.platform === "win32")(
   },
 );
 
+test("npm run bench:training tells rates, kept bytes and the time of a step", () => {
+  const args = ["--shape", "64x32x8x2", "--tokens", "5,16", "--dtype", "f32,bf16", "--rounds", "2", "--threads", "2"];
+  for (const recompute of [[], ["--recompute"]]) {
+    const { status, stdout, stderr } = runScript("build/bench/training.js", [...args, ...recompute]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    const rows = [...stdout.matchAll(/^ *(f32|bf16) +(\d+) .* \d+ % +([\d.]+) (KiB|B) +[\d.]+$/gm)];
+    expect(rows.map(([, dtype, tokens]) => `${dtype} ${tokens}`)).toEqual(["f32 5", "f32 16", "bf16 5", "bf16 16"]);
+    // 10 rows of 2 * 32 values, and 10 ids and weights; with recompute only these.
+    const kept = recompute.length > 0 ? "80 B" : "2.58 KiB";
+    expect(rows[0]?.slice(3, 5).join(" ")).toBe(kept);
+  }
+});
+
 describe("every benchmark", () => {
   const programs = [
     ["bench", "run.js"],
     ["bench:cache", "cache.js"],
     ["bench:event-loop", "event_loop.js"],
     ["bench:offload", "offload.js"],
+    ["bench:training", "training.js"],
     ["bench:peers", "peers/run.js"],
   ] as const;
 
