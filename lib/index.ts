@@ -59,7 +59,13 @@ export type { GateLogits, Training, TrainingLogits } from "./layer/router/traini
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
-export { type ForwardOptions, MoeLayer, type SavedForward } from "./moe_layer.js";
+export {
+  type ForwardOptions,
+  type ForwardResult,
+  type ForwardResultName,
+  MoeLayer,
+  type SavedForward,
+} from "./moe_layer.js";
 export type { TokenMaskOption } from "./operators/check.js";
 export { type ActivateOptions, activate } from "./operators/experts/activate.js";
 export {

@@ -4,7 +4,7 @@ import { type LoadFileOptions, type LoadOptions, loadLayer } from "./checkpoint/
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
-import { boolean, type Fields, floatDType, object, optional } from "./core/options.js";
+import { boolean, choice, type Fields, floatDType, list, object, optional } from "./core/options.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import { tensor } from "./core/tensor_option.js";
@@ -22,6 +22,7 @@ import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
 import type { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
+import { routingViews } from "./layer/router/routing_views.js";
 import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
@@ -41,13 +42,31 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
   save?: boolean;
   /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
   recompute?: boolean;
+  /** What else to return, in an object `{ y, routing, logits }`; default nothing. */
+  want?: readonly ForwardResultName[];
   /** Where to write y; default a new tensor. */
   out?: Tensor<NoInfer<D>>;
 }
 
-/** What {@link MoeLayer.forward} returns with `save`. */
-export interface SavedForward<D extends FloatDType = FloatDType> {
+const forwardResultNames = ["routing", "logits"] as const;
+/**
+ * Results of a forward besides y: the `routing` that it used (ids and weights [T, k], as {@link MoeLayer.route} gives them),
+ * and the router's `logits` [T, E], without noise.
+ */
+export type ForwardResultName = (typeof forwardResultNames)[number];
+
+/** What {@link MoeLayer.forward} returns with `save` or `want`. */
+export interface ForwardResult<D extends FloatDType = FloatDType> {
   readonly y: Tensor<D>;
+  /** With `save`. */
+  readonly state?: LayerState;
+  /** These two if they are wanted. */
+  readonly routing?: Routing;
+  readonly logits?: Tensor<"f32">;
+}
+
+/** What {@link MoeLayer.forward} returns with `save`. */
+export interface SavedForward<D extends FloatDType = FloatDType> extends ForwardResult<D> {
   readonly state: LayerState;
 }
 
@@ -57,6 +76,7 @@ const forwardOptions = object(
     training: optional(trainingOption),
     save: optional(boolean, false),
     recompute: optional(boolean, false),
+    want: optional(list(choice(forwardResultNames))),
     out: optional(tensor()),
   } satisfies Fields<ForwardOptions>,
   "{ out }",
@@ -144,12 +164,16 @@ export class MoeLayer implements Disposable {
    * `save`, UNSUPPORTED_OPERATION for quantised experts or offload, and OUT_OF_MEMORY.
    */
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
-  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false }): Tensor<D>;
-  forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | SavedForward<D> {
+  forward<D extends FloatDType>(
+    x: Tensor<D>,
+    options: ForwardOptions<D> & { want: readonly ForwardResultName[] },
+  ): ForwardResult<D>;
+  forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
+  forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | ForwardResult<D> {
     const { device } = this.#parts;
     const { onDevice, router, bank } = this.#parts;
     const tokens = checkTokens(onDevice, x);
-    const { routing, training, save, recompute, out } = forwardOptions(options, "options");
+    const { routing, training, save, recompute, want, out } = forwardOptions(options, "options");
     if (recompute && !save) throw requires("recompute", "save");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
@@ -158,20 +182,32 @@ export class MoeLayer implements Disposable {
     }
     const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
-    if (save) return { y, state: savedForward(this.#parts, { x, y, tokens, routing, training, recompute }) };
-    withMatrix(x, (input) =>
-      withMatrix(y, (result) => {
-        if (routing !== undefined) bank.forward(input, result, routing, -1);
-        else if (training === undefined && router.fused) onDevice.forward(input, result);
-        else {
-          const { ids, weights } = router.route(input, tokens, training);
-          bank.forward(input, result, { ids, weights }, router.mostChoices(tokens));
-          ids.dispose();
-          weights.dispose();
+    const wantsRouting = want?.includes("routing") ?? false;
+    const logits = want?.includes("logits")
+      ? withMatrix(x, (input) => router.weights.logits(input, tokens, "experts"))
+      : undefined;
+    const result = (used: Routing | undefined, state?: LayerState): Tensor<D> | ForwardResult<D> => {
+      if (!save && want === undefined) return y;
+      return { y, ...(state && { state }), ...(used && { routing: used }), ...(logits && { logits }) };
+    };
+    if (save) {
+      const state = savedForward(this.#parts, { x, y, tokens, routing, training, recompute });
+      return result(wantsRouting ? state.routing() : undefined, state);
+    }
+    const used = withMatrix(x, (input) =>
+      withMatrix(y, (target) => {
+        if (routing === undefined && training === undefined && router.fused && !wantsRouting) {
+          onDevice.forward(input, target);
+          return undefined;
         }
+        const chosen = routing ?? router.route(input, tokens, training);
+        bank.forward(input, target, chosen, routing === undefined ? router.mostChoices(tokens) : -1);
+        if (wantsRouting) return routing === undefined ? chosen : routingViews(chosen);
+        if (routing === undefined) for (const tensor of Object.values(chosen)) tensor.dispose();
+        return undefined;
       }),
     );
-    return y;
+    return result(used);
   }
 
   /**

@@ -22,6 +22,7 @@ const phases = [
   "split",
   "capture",
   "operators",
+  "training",
   "data",
 ];
 const kinds = ["memory", "threads"];

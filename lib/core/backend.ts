@@ -159,6 +159,8 @@ export interface PackedHandle {
    * half [I, K] and `up` the other half [I, K]. A smaller matrix is padded with zeros.
    */
   setExpert(expert: number, weight: WeightMatrix, up: WeightMatrix | null): void;
+  /** Whether the packing of an expert has failed; see {@link TensorHandle}. */
+  readonly failed: boolean;
   readonly byteLength: number;
   free(): void;
 }

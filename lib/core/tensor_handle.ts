@@ -24,6 +24,8 @@ export interface TensorHandle {
    * Neither waits nor reports (and so consumes) an error.
    */
   peek(converts: boolean): ArrayBuffer | undefined;
+  /** Whether the work that wrote it has failed; false while work is unfinished. Neither waits nor consumes the error. */
+  readonly failed: boolean;
   /** The memory itself, valid until free(), to read files straight into; undefined if the host cannot address it. */
   map(): Uint8Array | undefined;
   free(): void;

@@ -49,6 +49,11 @@ export class LayerParts implements Disposable {
 
   /** The experts as a backward pass needs them; made when they are first asked for. */
   backwardMatrices(): BackwardMatrices {
+    // What was made of matrices that could not be packed has failed too, and said why.
+    if (this.#backwardMatrices?.failed) {
+      this.#backwardMatrices[Symbol.dispose]();
+      this.#backwardMatrices = undefined;
+    }
     this.#backwardMatrices ??= new BackwardMatrices(this.onDevice);
     return this.#backwardMatrices;
   }

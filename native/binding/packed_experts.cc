@@ -13,6 +13,7 @@ void PackedExpertsObject::define(Napi::Env env) {
       Napi::Persistent(DefineClass(env, "PackedHandle",
                                    {
                                        InstanceMethod<&PackedExpertsObject::set_expert>("setExpert"),
+                                       InstanceAccessor<&PackedExpertsObject::failed>("failed"),
                                        InstanceAccessor<&PackedExpertsObject::byte_length>("byteLength"),
                                        InstanceMethod<&PackedExpertsObject::free>("free"),
                                    }));
@@ -79,6 +80,12 @@ void PackedExpertsObject::set_expert(const Napi::CallbackInfo& info) {
       ->enqueue(
           env, "packExperts", [target, expert, first, up] { return target->set_expert(expert, first, up); },
           std::move(uses));
+}
+
+Napi::Value PackedExpertsObject::failed(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const bool idle = DeviceObject::Unwrap(device_.Value())->stream(env).idle();
+  return Napi::Boolean::New(env, idle && packed(env)->failure_in(kWhole) != nullptr);
 }
 
 Napi::Value PackedExpertsObject::byte_length(const Napi::CallbackInfo& info) {

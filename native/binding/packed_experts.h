@@ -24,6 +24,7 @@ class PackedExpertsObject : public Object<PackedExpertsObject> {
   const std::shared_ptr<PackedExperts>& packed(Napi::Env env) const;
   void release(Napi::BasicEnv env);
   void set_expert(const Napi::CallbackInfo& info);
+  Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value byte_length(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 

@@ -64,6 +64,7 @@ void TensorObject::define(Napi::Env env) {
                                                            InstanceMethod<&TensorObject::read>("read"),
                                                            InstanceMethod<&TensorObject::read_sync>("readSync"),
                                                            InstanceMethod<&TensorObject::peek>("peek"),
+                                                           InstanceAccessor<&TensorObject::failed>("failed"),
                                                            InstanceMethod<&TensorObject::map>("map"),
                                                            InstanceMethod<&TensorObject::free>("free"),
                                                        }));
@@ -268,6 +269,11 @@ Napi::Value TensorObject::peek(const Napi::CallbackInfo& info) {
     std::memcpy(buffer.Data(), source.data, static_cast<size_t>(source.bytes()));
   }
   return buffer;
+}
+
+Napi::Value TensorObject::failed(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Napi::Boolean::New(env, device(env).stream(env).idle() && storage_->failure_in(part()) != nullptr);
 }
 
 Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {

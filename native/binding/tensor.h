@@ -45,6 +45,7 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_sync(const Napi::CallbackInfo& info);
   Napi::Value peek(const Napi::CallbackInfo& info);
+  Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 

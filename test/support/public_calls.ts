@@ -566,7 +566,12 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       name: "MoeLayer.forward",
       args: [floats(T, H)],
       call: noisy.forward.bind(noisy),
-      valid: [{ routing: routing(), out: floats(T, H) }, { training: { seed: 1 } }, { save: true, recompute: true }],
+      valid: [
+        { routing: routing(), out: floats(T, H) },
+        { training: { seed: 1 } },
+        { save: true, recompute: true },
+        { want: ["routing", "logits"] },
+      ],
     },
     {
       name: "MoeLayer.backward",

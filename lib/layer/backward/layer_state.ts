@@ -6,6 +6,7 @@ import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import type { DeviceLayer } from "../device_layer.js";
+import { routingViews } from "../router/routing_views.js";
 import type { Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
 
@@ -54,6 +55,11 @@ export class LayerState implements Disposable {
     const { pre, multiplied, routing, given } = this.#pass;
     const own = [pre, multiplied, ...(given ? [] : [routing.ids, routing.weights])];
     return own.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
+  }
+
+  /** @internal Views of the routing, for the caller. */
+  routing(): Routing | undefined {
+    return this.#pass && routingViews(this.#pass.routing);
   }
 
   get disposed(): boolean {

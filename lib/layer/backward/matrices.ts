@@ -108,6 +108,13 @@ export class BackwardMatrices implements Disposable {
     if (downBias && this.downBias) copyAll(downBias, this.downBias);
   }
 
+  /** Whether packing has failed, as far as is known without a wait. */
+  get failed(): boolean {
+    const pairs = [this.gateUp, ...(this.multiplier ? [this.multiplier] : []), this.down];
+    const packed = pairs.some(({ forward, transposed }) => forward.handle.failed || transposed.handle.failed);
+    return packed || (this.gateUpBias?.handle.failed ?? false) || (this.downBias?.handle.failed ?? false);
+  }
+
   get byteLength(): number {
     const parts = [this.gateUp, this.multiplier, this.down, this.gateUpBias, this.downBias];
     return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);

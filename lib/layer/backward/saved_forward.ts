@@ -4,6 +4,7 @@ import { combine } from "../../operators/experts/combine.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";
 import type { LayerParts } from "../layer_parts.js";
+import { routingViews } from "../router/routing_views.js";
 import type { Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
 import { Temporaries } from "../temporaries.js";
@@ -29,10 +30,7 @@ export function savedForward(parts: LayerParts, { recompute, training, ...given 
   const size = [tokens.count, onDevice.description.hiddenSize] as const;
   using y = given.y.reshape(size);
   const x = given.x.reshape(size);
-  const routing =
-    given.routing === undefined
-      ? router.route(x.handle, tokens, training)
-      : { ids: viewOf(given.routing.ids), weights: viewOf(given.routing.weights) };
+  const routing = given.routing === undefined ? router.route(x.handle, tokens, training) : routingViews(given.routing);
   const pass = {
     layer: onDevice,
     version: onDevice.record.version,

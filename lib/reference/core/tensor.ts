@@ -69,6 +69,9 @@ export class ReferenceTensor implements TensorHandle {
     return allocated(noMemory(wanted), () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);
   }
 
+  /** Operators run when they are called, and fail there. */
+  readonly failed = false;
+
   map(): Uint8Array<ArrayBuffer> {
     return new Uint8Array(this.#buffer, this.#byteOffset, this.byteLength);
   }

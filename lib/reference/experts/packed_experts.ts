@@ -60,6 +60,8 @@ export class ReferencePackedExperts implements PackedHandle, Experts {
     return this.#expertShape[0] as number;
   }
 
+  readonly failed = false;
+
   get byteLength(): number {
     return this.#storage.byteLength;
   }

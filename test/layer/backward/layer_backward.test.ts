@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   type FloatDType,
+  type ForwardResult,
   type LayerState,
   type LayerTensors,
   loadBalancingLoss,
@@ -66,7 +67,7 @@ function expectGradients(
     forward = {},
     extraLoss = () => 0,
     ...backward
-  }: { forward?: Omit<ForwardOptions<"f32">, "save">; extraLoss?: () => number } & BackwardOptions = {},
+  }: { forward?: Omit<ForwardOptions<"f32">, "save" | "want">; extraLoss?: () => number } & BackwardOptions = {},
 ): void {
   using parameters: LayerParameters = layer.parameters();
   const { y, state } = layer.forward(x, { ...forward, save: true });
@@ -270,6 +271,30 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const { dx, gradients } = made.layer.backward(state, y);
     expect(dx.shape).toEqual(x.shape);
     for (const tensor of tensorsOf(gradients)) expect(tensor.dataSync().every((value) => value === 0)).toBe(true);
+  });
+
+  test("a forward returns what else is wanted", () => {
+    using made = new RandomLayer(device(), problem);
+    const { layer, x } = made;
+    const [y, logits, ids] = [layer.forward(x), layer.routerLogits(x), layer.route(x).ids].map((t) => t.dataSync());
+    // On `reference` a routing between two calls is rounded to float32.
+    const bits = (result: ForwardResult) => ({
+      y: relativeError(result.y.dataSync(), y as Float32Array) < 1e-6 ? y : result.y.dataSync(),
+      ids: result.routing?.ids.dataSync(),
+      logits: result.logits?.dataSync(),
+    });
+    const want = ["routing", "logits"] as const;
+    expect(bits(layer.forward(x, { want }))).toEqual({ y, ids, logits });
+    expect(bits(layer.forward(x, { want: ["logits"] }))).toEqual({ y, ids: undefined, logits });
+    expect(bits(layer.forward(x, { want: [] }))).toEqual({ y, ids: undefined, logits: undefined });
+    const given = layer.route(x);
+    const back = layer.forward(x, { routing: given, want: ["routing"] }).routing;
+    given.ids.dispose();
+    expect(back?.ids.dataSync()).toEqual(ids);
+    const { state, ...saved } = layer.forward(x, { save: true, want });
+    expect(bits(saved)).toMatchObject({ ids, logits });
+    layer.backward(state, x);
+    expect(saved.routing?.ids.dataSync()).toEqual(ids);
   });
 
   test("keeps what the documentation says", () => {

@@ -9,7 +9,17 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { combine, gating, MoeError, MoeLayer, OffloadBudget, openDevice, permute, sort } from "../../../dist/index.js";
+import {
+  AdamW,
+  combine,
+  gating,
+  MoeError,
+  MoeLayer,
+  OffloadBudget,
+  openDevice,
+  permute,
+  sort,
+} from "../../../dist/index.js";
 import { randomLayer } from "../../../dist/testing/random_layer.js";
 
 const [, , modulePath, deviceName, phaseName, kind, how, every, ...known] = process.argv;
@@ -185,6 +195,19 @@ const phases = {
       const { tokenOfRow, rowOfSlot } = sort(ids, { numExperts: config.numExperts });
       left.push(tokenOfRow, rowOfSlot);
       left.push(combine(permute(x, tokenOfRow), rowOfSlot, weights));
+      return Promise.all(left.map((tensor) => tensor.data()));
+    },
+  },
+  training: {
+    prepare: openedWithLayer,
+    async act({ device, layer, x, left }) {
+      const { y, state } = layer.forward(x, { save: true });
+      left.push(y);
+      const { dx, gradients } = layer.backward(state, y);
+      left.push(dx, gradients.router, gradients.experts[1].down);
+      const parameter = { name: "x", value: device.tensor(new Float32Array(x.size).fill(1), x.shape), gradient: dx };
+      new AdamW([parameter], { learningRate: 0.1, maxNorm: 1 }).step();
+      left.push(parameter.value);
       return Promise.all(left.map((tensor) => tensor.data()));
     },
   },
