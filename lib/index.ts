@@ -93,6 +93,12 @@ export {
   type GroupedGemmWeightGradients,
   groupedGemmWeightBackward,
 } from "./operators/experts/grouped_gemm_weight_backward.js";
+export { type LinearOptions, linear } from "./operators/experts/linear.js";
+export {
+  type LinearBackwardOptions,
+  type LinearGradients,
+  linearBackward,
+} from "./operators/experts/linear_backward.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";

@@ -608,6 +608,21 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       call: (...args) => Reflect.construct(api.SGD, args),
       valid: [{ learningRate: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.1, maxNorm: 1 }],
     },
+    {
+      name: "linear",
+      args: [floats(T, H), floats(4, H)],
+      call: api.linear,
+      valid: [{ bias: floats(4), activation: "swiglu", clamp: { alpha: 1, limit: 2, offset: 0 }, out: floats(T, 2) }],
+    },
+    {
+      name: "linearBackward",
+      args: [floats(T, H), floats(4, H), floats(T, 4)],
+      call: api.linearBackward,
+      valid: [
+        { bias: true, accumulate: true, out: { dx: floats(T, H), dWeight: floats(4, H), dBias: floats(4) } },
+        { bias: false },
+      ],
+    },
     { name: "squaredNorm", args: [[floats(T)]], call: api.squaredNorm, valid: [] },
     {
       name: "MoeLayer.route",

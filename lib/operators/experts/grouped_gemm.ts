@@ -150,7 +150,7 @@ const clampFields = {
 
 export const clampOption = optional(object(clampFields, "{ limit: 7 }"), defaultClamp);
 
-const activationFields = {
+export const activationFields = {
   activation: optional(choice(activations)),
   clamp: clampOption,
 } satisfies Fields<ActivationOptions>;
