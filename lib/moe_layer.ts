@@ -217,7 +217,7 @@ export class MoeLayer implements Disposable {
    *
    * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
    * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on).
-   * @param state used up and freed, unless this throws.
+   * @param state used up and freed, unless an argument is refused.
    * @param dy like y; NaN in a row goes to this token's dx and to the gradients of what it was multiplied with.
    * @throws DISPOSED for a state that was used, INVALID_ARGUMENT for another layer's, or if the layer's weights have
    * changed since; SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, OUT_OF_MEMORY.

@@ -1,6 +1,7 @@
 import { type Fields, nonNegative, object, optional, positive } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
-import { fraction, Optimizer, type OptimizerOptions, optimizerFields, type StepHandles } from "./optimizer.js";
+import type { TensorHandle } from "../core/tensor_handle.js";
+import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 
 export interface AdamWOptions extends OptimizerOptions {
@@ -31,30 +32,13 @@ const adamWOptions = object(
  * float32 tensors for every parameter.
  */
 export class AdamW extends Optimizer {
-  readonly #beta1: number;
-  readonly #beta2: number;
-  readonly #epsilon: number;
-
   /** @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, SHAPE_MISMATCH, DEVICE_MISMATCH, OUT_OF_MEMORY. */
   constructor(parameters: Iterable<Parameter>, options: AdamWOptions) {
     checkOwnClass(new.target, AdamW);
     const { beta1, beta2, epsilon, ...others } = adamWOptions(options, "options");
-    super(parameters, others, ["mean", "square"]);
-    this.#beta1 = beta1;
-    this.#beta2 = beta2;
-    this.#epsilon = epsilon;
-  }
-
-  protected override enqueueStep({ kept, ...handles }: StepHandles, step: number): void {
-    this.device.backend.adamW({
-      ...handles,
-      ...(kept as { mean: StepHandles["parameter"]; square: StepHandles["parameter"] }),
-      learningRate: this.learningRate,
-      weightDecay: this.weightDecay,
-      beta1: this.#beta1,
-      beta2: this.#beta2,
-      epsilon: this.#epsilon,
-      step,
+    super(parameters, others, ["mean", "square"], ({ backend }, { kept, ...handles }, step) => {
+      const { mean, square } = kept as Record<"mean" | "square", TensorHandle>;
+      backend.adamW({ ...handles, mean, square, beta1, beta2, epsilon, step });
     });
   }
 }

@@ -31,10 +31,15 @@ export interface StepHandles {
   readonly gradient: TensorHandle;
   readonly squaredNorm: TensorHandle | undefined;
   readonly copy: TensorHandle | undefined;
+  readonly learningRate: number;
+  readonly weightDecay: number;
   readonly maxNorm: number;
   /** Those that the optimiser keeps for this parameter, by name. */
   readonly kept: Readonly<Record<string, TensorHandle>>;
 }
+
+/** Enqueues step number `step`, counted from 1, of one parameter. */
+export type EnqueueStep = (device: Device, handles: StepHandles, step: number) => void;
 
 /** What an optimiser has to be loaded from, and what it is saved as: tensors named `<parameter>.<kept tensor>`. */
 export interface OptimizerState {
@@ -51,25 +56,31 @@ interface Owned extends Pick<Parameter, "name" | "value"> {
 }
 
 /** Steps over parameters of one device. Every step is enqueued: one pass over memory for each parameter. */
-export abstract class Optimizer implements Disposable {
+export class Optimizer implements Disposable {
   /** Multiplies the next steps. */
   learningRate: number;
-  protected readonly weightDecay: number;
+  readonly #weightDecay: number;
   readonly #maxNorm: number | undefined;
   readonly #parameters: readonly Owned[];
   readonly #device: Device;
   readonly #kept: ReadonlyMap<string, Tensor<"f32">>;
   readonly #keptNames: readonly string[];
+  readonly #enqueue: EnqueueStep;
   #steps = 0;
 
-  /** @param keptNames tensors of a parameter's shape that are kept for each; they begin as zeros. */
-  protected constructor(
+  /**
+   * @internal Use {@link AdamW} or {@link SGD}.
+   * @param keptNames tensors of a parameter's shape that are kept for each; they begin as zeros.
+   */
+  constructor(
     parameters: Iterable<Parameter>,
     { learningRate, weightDecay, maxNorm }: { learningRate: number; weightDecay: number; maxNorm: number | undefined },
     keptNames: readonly string[],
+    enqueue: EnqueueStep,
   ) {
+    this.#enqueue = enqueue;
     this.learningRate = learningRate;
-    this.weightDecay = weightDecay;
+    this.#weightDecay = weightDecay;
     this.#maxNorm = maxNorm;
     const names = new Set<string>();
     // Each field is read once, so that what is checked is what is used.
@@ -143,17 +154,16 @@ export abstract class Optimizer implements Disposable {
       gradient: flat(gradient),
       squaredNorm: norm?.handle,
       copy: copy && flat(copy),
+      learningRate: this.learningRate,
+      weightDecay: this.#weightDecay,
       maxNorm: this.#maxNorm ?? 0,
       kept: Object.fromEntries(kept),
     };
-    this.enqueueStep(handles, this.#steps);
+    this.#enqueue(this.#device, handles, this.#steps);
     for (const handle of [handles.parameter, handles.gradient, handles.copy, ...Object.values(handles.kept)]) {
       handle?.free();
     }
   }
-
-  /** Enqueues step number `step`, counted from 1, of one parameter. */
-  protected abstract enqueueStep(handles: StepHandles, step: number): void;
 
   /** What {@link load} takes: views of the tensors that are kept, in memory that later steps change. */
   state(): OptimizerState {

@@ -1,7 +1,7 @@
 import { requires } from "../core/errors.js";
 import { boolean, type Fields, object, optional } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
-import { fraction, Optimizer, type OptimizerOptions, optimizerFields, type StepHandles } from "./optimizer.js";
+import { fraction, Optimizer, type OptimizerOptions, optimizerFields } from "./optimizer.js";
 import type { Parameter } from "./parameter.js";
 
 export interface SGDOptions extends OptimizerOptions {
@@ -25,30 +25,15 @@ const sgdOptions = object(
  * p = p - η v, or p - η (g + μv) with Nesterov's momentum, in float32.
  */
 export class SGD extends Optimizer {
-  readonly #momentum: number;
-  readonly #nesterov: boolean;
-
   /** @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, SHAPE_MISMATCH, DEVICE_MISMATCH, OUT_OF_MEMORY. */
   constructor(parameters: Iterable<Parameter>, options: SGDOptions) {
     checkOwnClass(new.target, SGD);
     const { momentum, nesterov, ...others } = sgdOptions(options, "options");
     if (nesterov && momentum === 0) throw requires("nesterov", "momentum");
-    super(parameters, others, momentum === 0 ? [] : ["velocity"]);
-    this.#momentum = momentum;
-    this.#nesterov = nesterov;
-  }
-
-  protected override enqueueStep({ kept, parameter, ...handles }: StepHandles): void {
-    const none = kept.velocity === undefined ? parameter.view([0], 0) : undefined;
-    this.device.backend.sgd({
-      ...handles,
-      parameter,
-      velocity: kept.velocity ?? (none as StepHandles["parameter"]),
-      learningRate: this.learningRate,
-      weightDecay: this.weightDecay,
-      momentum: this.#momentum,
-      nesterov: this.#nesterov,
+    super(parameters, others, momentum === 0 ? [] : ["velocity"], ({ backend }, { kept, ...handles }) => {
+      const velocity = kept.velocity ?? handles.parameter.view([0], 0);
+      backend.sgd({ ...handles, velocity, momentum, nesterov });
+      if (kept.velocity === undefined) velocity.free();
     });
-    none?.free();
   }
 }
