@@ -25,6 +25,7 @@ Options:
   --dtype NAMES      f32, bf16 or f16, comma-separated (f32,bf16)
   --tokens NUMBERS   (512,2048)
   --recompute        keep only x and the routing
+  --no-step          without the optimiser, whose float32 weights and averages need as much memory as three float32 layers
   --rounds N         (9)
   --threads N        threads of the device (all CPUs)
   -h, --help         show this help
@@ -35,6 +36,7 @@ interface Options {
   readonly dtypes: readonly FloatDType[];
   readonly tokens: readonly number[];
   readonly recompute: boolean;
+  readonly noStep: boolean;
   readonly rounds: number;
   readonly threads: number;
 }
@@ -46,9 +48,9 @@ async function measure(layer: MoeLayer, tokens: number, dtype: FloatDType, optio
   const { device, description } = layer;
   const shape = [tokens, description.hiddenSize];
   using x = device.tensor(randomTokens(tokens, description.hiddenSize, 0), shape, dtype);
-  using parameters = layer.parameters();
-  const { gradients } = parameters;
-  using optimizer = new AdamW(parameters, { learningRate: 1e-6 });
+  using parameters = options.noStep ? undefined : layer.parameters();
+  using optimizer = parameters && new AdamW(parameters, { learningRate: 1e-6 });
+  let gradients = parameters?.gradients;
   const timed = async (part: () => void) => {
     const begin = performance.now();
     part();
@@ -65,9 +67,13 @@ async function measure(layer: MoeLayer, tokens: number, dtype: FloatDType, optio
     });
     const { y, state } = saved as ReturnType<typeof saving>;
     keptBytes = state.byteLength;
-    const backward = await timed(() => layer.backward(state, y, { gradients }).dx.dispose());
+    const backward = await timed(() => {
+      const result = layer.backward(state, y, gradients ? { gradients } : {});
+      result.dx.dispose();
+      gradients = result.gradients;
+    });
     y.dispose();
-    return { forward, save, backward, step: await timed(() => optimizer.step()) };
+    return { forward, save, backward, step: await timed(() => optimizer?.step()) };
   };
   await round();
   const rounds: Times[] = [];
@@ -93,7 +99,7 @@ async function measure(layer: MoeLayer, tokens: number, dtype: FloatDType, optio
     ),
     `${Math.round(100 * median(({ forward, backward }) => (2 * forward) / backward))} %`,
     formatBytes(keptBytes),
-    significant(median(({ step }) => step)),
+    options.noStep ? "" : significant(median(({ step }) => step)),
   ];
 }
 
@@ -134,6 +140,7 @@ await runProgram<Options>({
         dtype: { type: "string", multiple: true },
         tokens: { type: "string", multiple: true },
         recompute: { type: "boolean", default: false },
+        "no-step": { type: "boolean", default: false },
         rounds: { type: "string", default: "9" },
         threads: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
@@ -145,6 +152,7 @@ await runProgram<Options>({
       dtypes: listOption(values.dtype ?? ["f32", "bf16"]).map((name) => choiceOption("dtype", name, dtypes)),
       tokens: listOption(values.tokens ?? ["512", "2048"]).map((count) => integerOption("tokens", count, 1)),
       recompute: values.recompute,
+      noStep: values["no-step"],
       rounds: integerOption("rounds", values.rounds, 1),
       threads: threadsOption(values.threads),
     };

@@ -121,6 +121,9 @@ test("npm run bench:training tells rates, kept bytes and the time of a step", ()
     const kept = recompute.length > 0 ? "80 B" : "2.58 KiB";
     expect(rows[0]?.slice(3, 5).join(" ")).toBe(kept);
   }
+  const { status, stdout } = runScript("build/bench/training.js", [...args, "--no-step"]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^ *f32 +5 .* \d+ % +2\.58 KiB$/m);
 });
 
 describe("every benchmark", () => {

@@ -52,9 +52,7 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
   const { layer, saved, rows } = pass;
   const { activation, clamp, weightOn } = layer.description;
   const inner = temporaries.keep(activatedRows(layer, saved));
-  const { dInner, dOutputs, dWeights } = outputsBackward(pass, inner, temporaries);
-  if (target.memory)
-    weightGradient(inner, dOutputs, pass, undefined, [target.memory.down, target.memory.downBias], target);
+  const { dInner, dWeights } = outputsBackward(pass, inner, target, temporaries);
   const { pre, multiplied } = saved;
   const gradients = activationBackward(pre, dInner, {
     activation,
@@ -69,8 +67,9 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
     const inputs = onInput ? temporaries.keep(weightedRows(rows, pass.x)) : pass.x;
     const tokenOfRow = onInput ? undefined : rows.tokenOfRow;
     weightGradient(inputs, dPre, pass, tokenOfRow, [gateUp, gateUpBias], target);
-    if (dMultiplied && multiplier)
+    if (dMultiplied && multiplier) {
       weightGradient(inputs, dMultiplied, pass, tokenOfRow, [multiplier, undefined], target);
+    }
   }
   const { gateUp, multiplier } = pass.matrices;
   const products = [
@@ -92,33 +91,42 @@ export function expertsBackward(pass: ExpertPass, target: ExpertTarget): Tensor<
 interface OutputGradients {
   /** [R, I], of the activations. */
   readonly dInner: Tensor<FloatDType>;
-  /** [R, H], of the second product. */
-  readonly dOutputs: Tensor<FloatDType>;
   /** [T, S], if the weights multiply the output. */
   readonly dWeights: Tensor<"f32"> | undefined;
 }
 
-function outputsBackward(pass: ExpertPass, inner: Tensor<FloatDType>, temporaries: Temporaries): OutputGradients {
+/** From dy through the second product, with the gradients of its weights. */
+function outputsBackward(
+  pass: ExpertPass,
+  inner: Tensor<FloatDType>,
+  target: ExpertTarget,
+  temporaries: Temporaries,
+): OutputGradients {
   const { layer, matrices, dy, rows } = pass;
   const { outputActivation, weightOn } = layer.description;
   const onOutput = weightOn === "output";
   const { transposed } = matrices.down;
   const { offsets, tokenOfRow } = rows;
-  const ofRows = temporaries.keep(onOutput ? weightedRows(rows, dy) : permute(dy, tokenOfRow));
+  const dyOfRows = () => temporaries.keep(onOutput ? weightedRows(rows, dy) : permute(dy, tokenOfRow));
+  const ofWeights = (dOutputs: Tensor<FloatDType>) => {
+    const { memory } = target;
+    if (memory) weightGradient(inner, dOutputs, pass, undefined, [memory.down, memory.downBias], target);
+  };
   if (outputActivation === "softmax") {
     const outputs = temporaries.keep(outputRows(matrices, inner, rows));
     const dScores = layer.device.empty(outputs.shape, outputs.dtype);
     temporaries.keep(dScores);
     const scores = routerScores(outputs);
     for (const each of Object.values(scores)) temporaries.keep(each);
-    copyAll(ofRows, dScores);
+    copyAll(dyOfRows(), dScores);
     const dOutputs = temporaries.keep(routerScoresBackward(outputs, { dScores }));
     const dInner = temporaries.keep(groupedGemm(dOutputs, transposed, offsets));
-    return { dInner, dOutputs, dWeights: onOutput ? slotProducts(pass, scores.scores, dy) : undefined };
+    ofWeights(dOutputs);
+    return { dInner, dWeights: onOutput ? slotProducts(pass, scores.scores, dy) : undefined };
   }
+  if (target.memory) ofWeights(dyOfRows());
   const unweighted = temporaries.keep(groupedGemm(dy, transposed, offsets, { tokenOfRow }));
-  if (!onOutput) return { dInner: unweighted, dOutputs: ofRows, dWeights: undefined };
-  return { ...weightedInner(pass, inner, unweighted, temporaries), dOutputs: ofRows };
+  return onOutput ? weightedInner(pass, inner, unweighted, temporaries) : { dInner: unweighted, dWeights: undefined };
 }
 
 /** dh = w g, and h · g (+ dy · the bias) for every slot. */
@@ -127,7 +135,7 @@ function weightedInner(
   inner: Tensor<FloatDType>,
   unweighted: Tensor<FloatDType>,
   temporaries: Temporaries,
-): Pick<OutputGradients, "dInner" | "dWeights"> {
+): OutputGradients {
   const { layer, dy, rows, matrices } = pass;
   const { device } = layer;
   const count = inner.shape[0] as number;
