@@ -32,15 +32,16 @@ describe.each(deviceNames)("linear on %s", (name) => {
           draw(outputs),
           draw(tokens, outputs),
         ];
+        const values = new Map([x, weight, bias, dy].map((tensor) => [tensor as Tensor, tensor.dataSync()]));
         const at = (tensor: Tensor, row: number, column: number) =>
-          tensor.dataSync()[row * (tensor.shape[1] as number) + column] as number;
+          values.get(tensor)?.[row * (tensor.shape.at(-1) as number) + column] as number;
         const sum = (count: number, term: (i: number) => number) =>
           Array.from({ length: count }, (_, i) => term(i)).reduce((total, value) => total + value, 0);
         const matrix = (rows: number, width: number, value: (row: number, column: number) => number) =>
           Array.from({ length: rows * width }, (_, i) => value(Math.floor(i / width), i % width));
         const y = linear(x, weight, { bias });
         const expected = matrix(tokens, outputs, (t, n) => {
-          return sum(columns, (k) => at(x, t, k) * at(weight, n, k)) + (bias.dataSync()[n] as number);
+          return sum(columns, (k) => at(x, t, k) * at(weight, n, k)) + at(bias, 0, n);
         });
         expect(relativeError(y.dataSync(), expected, 1)).toBeLessThan(1e-5);
         const stacked = weight.reshape([1, outputs, columns]);
