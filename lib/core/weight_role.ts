@@ -1,15 +1,13 @@
 /** The weights of a layer by what they do in it; native/core/layer/weight_role.h is the same list. */
-export const weightRoles = [
-  "router",
-  "routerBias",
-  "sharedGate",
-  "sharedGateBias",
-  "gate",
-  "up",
-  "multiplier",
-  "down",
-  "gateBias",
-  "upBias",
-  "downBias",
-] as const;
-export type WeightRole = (typeof weightRoles)[number];
+export type WeightRole =
+  | "router"
+  | "routerBias"
+  | "sharedGate"
+  | "sharedGateBias"
+  | "gate"
+  | "up"
+  | "multiplier"
+  | "down"
+  | "gateBias"
+  | "upBias"
+  | "downBias";

@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { activationBackward } from "../../operators/experts/activation_backward.js";
 import { combine } from "../../operators/experts/combine.js";
+import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import { groupedGemmWeightBackward } from "../../operators/experts/grouped_gemm_weight_backward.js";
 import { permute, unpermute } from "../../operators/experts/permute.js";
@@ -141,19 +142,12 @@ function weightedInner(
   const count = inner.shape[0] as number;
   const { dtype } = rows.weights;
   const one = temporaries.keep(ones(device, [dy.shape[0] as number, 1], dtype));
-  const rowWeights = temporaries.keep(weightedRows(rows, one));
+  const rowWeights = temporaries.keep(weightedRows(rows, one)) as Tensor<"f32">;
   const ownRow = temporaries.keep(steps(device, [count, 1], 1));
   const dInner = temporaries.keep(device.empty(inner.shape, unweighted.dtype));
   using dRowWeights = new MatrixSum(device, [count, 1], dtype, 2);
   using products = dRowWeights.term();
-  device.backend.combineBackward({
-    rows: inner.handle,
-    rowOfSlot: ownRow.handle,
-    weights: rowWeights.handle,
-    dy: unweighted.handle,
-    dRows: dInner.handle,
-    dWeights: products.handle,
-  });
+  combineBackward(inner, ownRow, rowWeights, unweighted, { out: { dRows: dInner, dWeights: products } });
   const bias = matrices.downBias;
   if (bias) {
     using out = dRowWeights.term();
@@ -166,16 +160,14 @@ function weightedInner(
 }
 
 /** [T, S]: the products of the slots' rows and their tokens' `y`. */
-function slotProducts({ layer, rows }: ExpertPass, ofRows: Tensor<FloatDType>, y: Tensor<FloatDType>): Tensor<"f32"> {
-  const products = layer.device.empty(rows.weights.shape, rows.weights.dtype);
-  layer.device.backend.combineBackward({
-    rows: ofRows.handle,
-    rowOfSlot: rows.rowOfSlot.handle,
-    weights: rows.weights.handle,
-    dy: y.handle,
-    dWeights: products.handle,
-  });
-  return products;
+function slotProducts(
+  { rows: { rowOfSlot, weights } }: ExpertPass,
+  ofRows: Tensor<FloatDType>,
+  y: Tensor<FloatDType>,
+  out?: Tensor<"f32">,
+): Tensor<"f32"> {
+  const where = out && { out: { dWeights: out } };
+  return combineBackward(ofRows, rowOfSlot, weights, y, { want: "dWeights", ...where }).dWeights;
 }
 
 /** The gradients of weights that multiply the input: the products of x and the gradients of what they multiply. */
@@ -184,9 +176,8 @@ function inputWeights(pass: ExpertPass, ofInputs: readonly Tensor<FloatDType>[])
   const { shape, dtype } = rows.weights;
   using sum = new MatrixSum(layer.device, shape as [number, number], dtype, ofInputs.length);
   for (const gradient of ofInputs) {
-    using products = slotProducts(pass, gradient, x);
     using term = sum.term();
-    copyAll(products, term);
+    slotProducts(pass, gradient, x, term);
   }
   return sum.into(layer.device.empty(shape, dtype));
 }

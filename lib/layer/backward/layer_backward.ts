@@ -10,7 +10,7 @@ import { dxTerms, expertsBackward } from "./experts_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
-import { copiedProjection } from "./matrices.js";
+import { type BackwardMatrices, copiedProjection } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
 import { routingBackward } from "./routing_backward.js";
 import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
@@ -102,7 +102,7 @@ function passBackward(
   const size = [tokens.count, description.hiddenSize] as const;
   const dy = temporaries.keep(given.reshape(size));
   const rows = passRows(onDevice, x, routing, temporaries);
-  const saved = savedRows(parts, pass, rows, temporaries);
+  const saved = savedRows(pass, matrices, rows, temporaries);
   const dx = temporaries.keep(new MatrixSum(device, size, tokens.dtype, dxTerms(onDevice) + 2));
   const dSlots = expertsBackward(
     { layer: onDevice, matrices, x, dy, rows, saved },
@@ -133,10 +133,10 @@ function passBackward(
 }
 
 /** The rows before the activation, computed again if they were not kept. */
-function savedRows(parts: LayerParts, pass: SavedPass, rows: PassRows, temporaries: Temporaries) {
-  const { pre, multiplied } = pass;
+function savedRows(pass: SavedPass, matrices: BackwardMatrices, rows: PassRows, temporaries: Temporaries) {
+  const { layer, x, pre, multiplied } = pass;
   if (pre !== undefined) return { pre, multiplied };
-  const again = innerRows(parts.onDevice, parts.backwardMatrices(), pass.x, rows);
+  const again = innerRows(layer, matrices, x, rows);
   temporaries.keep(again.pre);
   if (again.multiplied) temporaries.keep(again.multiplied);
   return again;

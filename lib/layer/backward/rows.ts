@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import type { Tensor } from "../../core/tensor.js";
 import { resultDType } from "../../operators/check.js";
 import { activate } from "../../operators/experts/activate.js";
+import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { groupedGemm } from "../../operators/experts/grouped_gemm.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { routerProjection } from "../../operators/routing/router_projection.js";
@@ -56,16 +57,8 @@ function gateOutputs(layer: DeviceLayer, x: Tensor<FloatDType>): Tensor<"f32"> {
 }
 
 /** [R, N]: the token of every row, times the weight of the row's slot. */
-export function weightedRows<D extends FloatDType>(rows: PassRows, x: Tensor<D>): Tensor<D> {
-  const { device, dtype, shape } = x;
-  const gathered = device.empty([rows.tokenOfRow.size, shape[1] as number], dtype);
-  device.backend.combineBackward({
-    rowOfSlot: rows.rowOfSlot.handle,
-    weights: rows.weights.handle,
-    dy: x.handle,
-    dRows: gathered.handle,
-  });
-  return gathered;
+export function weightedRows({ rowOfSlot, weights }: PassRows, x: Tensor<FloatDType>): Tensor<FloatDType> {
+  return combineBackward(null, rowOfSlot, weights, x, { want: "dRows" }).dRows;
 }
 
 /** The rows of a pass before the activation. */
