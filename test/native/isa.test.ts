@@ -10,7 +10,7 @@ describe("MOE_CPU_ISA", () => {
   test("lists known names, portable last", () => {
     expect(isas.at(-1)).toBe("portable");
     expect(new Set(isas).size).toBe(isas.length);
-    for (const isa of isas) expect(["avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"]).toContain(isa);
+    for (const isa of isas) expect(["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"]).toContain(isa);
   });
 
   test.each(isas)("%s: devices opened with it use it and say so", (isa) => {

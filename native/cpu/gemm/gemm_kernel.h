@@ -12,17 +12,32 @@
 namespace moe::cpu {
 
 // The most rows of x that one tile of a matrix product covers.
-constexpr int kMaxTileRows = 14;
+constexpr int kMaxTileRows = 32;
 
 // What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
-// four consecutive k as bytes, in the order of panel_codes.h.
-enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads };
+// four consecutive k as bytes, in the order of panel_codes.h; `bf16_tiles` packs bfloat16 for tile registers, whose rows
+// have 64 bytes.
+enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads, bf16_tiles };
 
 // Elements of consecutive k that are packed next to each other.
 constexpr int k_group(Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::i8_quads ? 4 : arithmetic == Arithmetic::bf16_pairs ? 2 : 1;
+  switch (arithmetic) {
+    case Arithmetic::f32: return 1;
+    case Arithmetic::bf16_pairs: return 2;
+    case Arithmetic::i8_quads: return 4;
+    case Arithmetic::bf16_tiles: return 32;
+  }
+  return 1;
 }
-constexpr int element_bytes(Arithmetic arithmetic) { return 4 / k_group(arithmetic); }
+constexpr int element_bytes(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::f32: return 4;
+    case Arithmetic::bf16_pairs:
+    case Arithmetic::bf16_tiles: return 2;
+    case Arithmetic::i8_quads: return 1;
+  }
+  return 4;
+}
 
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
@@ -83,6 +98,8 @@ struct GemmKernel {
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
   SumFunction sum_segments = nullptr;                    // for quantised weights
+  int64_t longest_k = 4096;                              // that a tile is multiplied by at once, see plan_product()
+  void (*release)() = nullptr;                           // after a thread's last tile: leaves the state of tile registers
 
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;

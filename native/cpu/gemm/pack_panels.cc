@@ -9,20 +9,20 @@ namespace moe::cpu {
 
 namespace {
 
-// `Unit` holds the elements of one step of one column.
+// `Unit` holds the elements of one group of one column.
 template <class Unit>
 void pack_plain_panel(DType dtype, const PanelSource& source, char* panel) {
   // Values of a column that are placed before the next column's turn, so that the part of the panel they go to stays in
   // the first-level cache.
   constexpr int64_t kChunk = 256;
   alignas(64) char values[kChunk * sizeof(float)];
-  const int64_t step = static_cast<int64_t>(sizeof(Unit) / info(dtype).bytes);
+  const int64_t group = static_cast<int64_t>(sizeof(Unit) / info(dtype).bytes);
   for (int64_t begin = 0; begin < source.padded_k; begin += kChunk) {
     const int64_t length = std::min(kChunk, source.padded_k - begin);
     for (int64_t column = 0; column < source.panel_columns; ++column) {
       source.reader(column).read(dtype, source.row(column), begin, length, values);
-      char* target = panel + (begin / step * source.panel_columns + column) * static_cast<int64_t>(sizeof(Unit));
-      for (int64_t i = 0; i < length / step; ++i) {
+      char* target = panel + (begin / group * source.panel_columns + column) * static_cast<int64_t>(sizeof(Unit));
+      for (int64_t i = 0; i < length / group; ++i) {
         std::memcpy(target + i * source.panel_columns * static_cast<int64_t>(sizeof(Unit)),
                     values + i * static_cast<int64_t>(sizeof(Unit)), sizeof(Unit));
       }

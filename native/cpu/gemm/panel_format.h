@@ -31,13 +31,14 @@ struct PanelSource {
 };
 
 // A panel holds the scales of all its groups, if the panel format keeps them apart. Then come `step` consecutive k of
-// all columns, then the next `step`.
+// all columns, then the next `step`. k is padded to whole steps.
 struct PanelFormat {
   // Names the bytes, together with the weight format. It must change whenever the same weights become other bytes,
   // because packed weights are kept in files.
   const char* id;
   int64_t step;
   int64_t column_bytes;       // of one column per step
+  int64_t group = 1;          // consecutive k of a column that lie next to each other
   bool scales_apart = false;  // see panel_scales.h
   // Writes a whole panel: the scales, and padded_k / step * panel_columns * column_bytes bytes.
   void (*pack)(const PanelSource& source, char* panel);
@@ -46,7 +47,7 @@ struct PanelFormat {
 // The panels of a weight format.
 using PanelFunction = PanelFormat (*)(const WeightFormat& format);
 
-// Element (k, column) is at [k / step][column][k % step].
+// Element (k, column) is at [k / group][column][k % group].
 void pack_f32_panel(const PanelSource& source, char* panel);
 void pack_f16_panel(const PanelSource& source, char* panel);
 void pack_bf16_panel(const PanelSource& source, char* panel);
@@ -58,7 +59,11 @@ constexpr PanelFormat f16_panels(const WeightFormat&) {
   return {.id = "f16.1", .step = 1, .column_bytes = 2, .pack = pack_f16_panel};
 }
 constexpr PanelFormat bf16_panels(const WeightFormat&) {
-  return {.id = "bf16.1", .step = 2, .column_bytes = 4, .pack = pack_bf16_panel};
+  return {.id = "bf16.1", .step = 2, .column_bytes = 4, .group = 2, .pack = pack_bf16_panel};
+}
+// The same with k padded to whole tile registers.
+constexpr PanelFormat bf16_tile_panels(const WeightFormat&) {
+  return {.id = "bf16_tiles.1", .step = 32, .column_bytes = 64, .group = 2, .pack = pack_bf16_panel};
 }
 
 // Scales, then codes, see panel_codes.h.

@@ -16,7 +16,8 @@ PanelLayout::PanelLayout(const ExpertProduct& weights, const PanelFormat& format
       panels(ceil_divide(weights.outputs(), outputs_per_panel)),
       padded_k(round_up(weights.columns, format.step)),
       step(format.step),
-      step_bytes(columns * format.column_bytes) {
+      step_bytes(columns * format.column_bytes),
+      group(format.group) {
   if (format.scales_apart) scales = PanelScales(*weights.format, columns, padded_k);
 }
 
@@ -119,13 +120,13 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
 
 namespace {
 
-// `Element` is that of a plain format; a panel stores `step` consecutive k of a column together.
+// `Element` is that of a plain format.
 template <class Element>
 void copy_column(const PanelLayout& layout, const char* panel, int64_t column, int64_t count, char* values) {
-  const auto* from = reinterpret_cast<const Element*>(panel) + column * layout.step;
+  const auto* from = reinterpret_cast<const Element*>(panel) + column * layout.group;
   auto* to = reinterpret_cast<Element*>(values);
   for (int64_t k = 0; k < count; ++k) {
-    to[k] = from[k / layout.step * layout.step * layout.panel_columns + k % layout.step];
+    to[k] = from[k / layout.group * layout.group * layout.panel_columns + k % layout.group];
   }
 }
 

@@ -26,6 +26,7 @@ struct PanelLayout {
   int64_t padded_k = 0;
   int64_t step = 0;        // consecutive k that are stored together,
   int64_t step_bytes = 0;  // in this many bytes of a panel
+  int64_t group = 1;       // consecutive k of a column that lie next to each other
   PanelScales scales;      // if the panel format keeps them apart: before the first k
 
   PanelLayout() = default;

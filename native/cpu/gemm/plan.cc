@@ -9,8 +9,6 @@ namespace {
 
 // Bytes of x that an item may keep in a core's second-level cache, beside the panels that stream through it.
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
-// The longest k whose panel (32 columns of float32) still leaves room for the rows.
-constexpr int64_t kLongestK = 4096;
 // Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
 
@@ -33,7 +31,7 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
   ProductPlan plan;
-  const int64_t blocks_of_k = (sizes.padded_k + kLongestK - 1) / kLongestK;
+  const int64_t blocks_of_k = (sizes.padded_k + sizes.longest_k - 1) / sizes.longest_k;
   // Blocks of equal size, in whole steps.
   const int64_t unit = std::lcm<int64_t>(8, sizes.step);
   const int64_t even = (sizes.padded_k + blocks_of_k - 1) / std::max<int64_t>(1, blocks_of_k);

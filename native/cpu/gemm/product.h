@@ -155,6 +155,7 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .step = layout.step,
                                                .panels = layout.panels,
                                                .x_bytes = element_bytes(product.gemm->arithmetic),
+                                               .longest_k = product.gemm->longest_k,
                                                .threads = context.team.threads});
   const int64_t size = product.scratch_size();
   MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));
@@ -163,6 +164,7 @@ Status run_product(Context& context, Product product, Store&& store) {
   context.queue.reset(items);
   context.team.share(items, product.work(), [&](const Worker& worker) {
     work_through(product, worker.index, context.queue, sums + worker.index * size, store);
+    if (product.gemm->release != nullptr) product.gemm->release();
   });
   return {};
 }

@@ -1,5 +1,8 @@
 #include "cpu/isa/isa.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
@@ -35,6 +38,26 @@ const Kernels& avx512_vnni_kernels() {
   return kernels;
 }
 
+// Weights are packed once for all tokens, so rows for others read the panels of tile registers too.
+std::vector<GemmKernel> on_tile_panels(std::span<const GemmKernel> rows) {
+  std::vector<GemmKernel> changed(rows.begin(), rows.end());
+  for (GemmKernel& row : changed) {
+    if (row.takes(kBF16Format)) row.panels = bf16_tile_panels;
+  }
+  return changed;
+}
+
+const Kernels& amx_kernels() {
+  static const Kernels kernels = [] {
+    Kernels all = extended_avx512("amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, BF16 and INT8",
+                                  followed_by(amx::kGemm, avx512_vnni::kGemm));
+    all.gemm = followed_by(on_tile_panels(all.gemm), {});
+    all.bf16_peak = amx::kPeak;
+    return all;
+  }();
+  return kernels;
+}
+
 // Rows for products of bytes, then for pairs of bfloat16: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
@@ -62,6 +85,7 @@ std::vector<InstructionSet> instruction_sets() {
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
+  sets.push_back({&amx_kernels(), has_vnni && syscall(SYS_arch_prctl, 0x1023, 18) == 0});
   sets.push_back({&avx512_bf16_kernels(), has_vnni && __builtin_cpu_supports("avx512bf16")});
   sets.push_back({&avx512_vnni_kernels(), has_vnni});
   sets.push_back({&avx512::kKernels, has_avx512});

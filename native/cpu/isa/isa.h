@@ -29,6 +29,10 @@ extern const PeakLoop kPeak;
 namespace avx512_vnni {
 extern const std::span<const GemmKernel> kGemm;
 }  // namespace avx512_vnni
+namespace amx {
+extern const std::span<const GemmKernel> kGemm;
+extern const PeakLoop kPeak;
+}  // namespace amx
 namespace avx512 {
 extern const Kernels kKernels;
 }

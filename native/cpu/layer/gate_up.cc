@@ -1,7 +1,6 @@
 // The inner activations of every row: act(gate x) * (up x) * (multiplier x), packed for the down product. Gate and up
 // are one product if they have the same format, otherwise two. Each group of experts has products of its own.
 #include <algorithm>
-#include <cstring>
 
 #include "cpu/gemm/row_packer.h"
 #include "cpu/layer/stage.h"
@@ -129,7 +128,6 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const Operand up = up_of(pass, group), down = down_of(pass, group);
   const PanelLayout& layout = up.weights.layout();
   const int64_t inner_k = down.weights.layout().padded_k;
-  const int64_t element = element_bytes(down.gemm.arithmetic);
   const int64_t intermediate = pass.layer.intermediate;
   const bool changes_inner = !group.down->inputs().as_they_are();
   float* rows = pass.scratch.inner;
@@ -148,9 +146,11 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
     pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
                               inner, tile.rows);
     // If the down product's steps are longer, fill up with zeros after the last panel.
-    const int64_t end = first + layout.outputs_per_panel;
-    if (panel + 1 == layout.panels && end < inner_k) {
-      std::memset(inner + end * tile.rows * element, 0, static_cast<size_t>((inner_k - end) * tile.rows * element));
+    if (panel + 1 < layout.panels) return;
+    std::fill_n(c, tile.rows * layout.panel_columns, 0.0f);
+    for (int64_t k = first + layout.outputs_per_panel; k < inner_k; k += layout.panel_columns) {
+      pass.kernels.pack_columns(down.gemm.arithmetic, c, k, std::min(layout.panel_columns, inner_k - k), inner,
+                                tile.rows);
     }
   }));
   if (changes_inner) {

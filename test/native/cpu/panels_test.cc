@@ -14,7 +14,7 @@ using namespace moe::cpu;
 // An element's position, straight from the description of PanelLayout.
 float element(const CpuPackedExperts& packed, int64_t expert, int64_t panel, int64_t column, int64_t k) {
   const PanelLayout& layout = packed.layout();
-  const int64_t group = layout.step;
+  const int64_t group = layout.group;
   const char* base = packed.data() + expert * layout.expert_bytes() + panel * layout.panel_bytes();
   const int64_t index = (k / group * layout.panel_columns + column) * group + k % group;
   switch (plain_dtype(*packed.weights().format)) {

@@ -54,9 +54,13 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
     const std::vector<RowTile> tiles = plan_tiles(offsets.data(), experts, 14);
     const int64_t panels = random.below(300);
     const int64_t k = random.below(20000);
-    const ProductPlan plan = plan_product(
-        tiles,
-        {.padded_k = k, .step = 1, .panels = panels, .x_bytes = 4, .threads = 1 + static_cast<int>(random.below(8))});
+    const int64_t longest_k = 1 + random.below(5000);
+    const ProductPlan plan = plan_product(tiles, {.padded_k = k,
+                                                  .step = 1,
+                                                  .panels = panels,
+                                                  .x_bytes = 4,
+                                                  .longest_k = longest_k,
+                                                  .threads = 1 + static_cast<int>(random.below(8))});
     std::vector<int> covered(tiles.size() * static_cast<size_t>(panels), 0);
     for (const WorkItem& item : plan.items) {
       MOE_CHECK(item.tiles <= plan.most_tiles && item.panels <= plan.most_panels);
@@ -66,7 +70,7 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
       }
     }
     MOE_CHECK(std::all_of(covered.begin(), covered.end(), [](int count) { return count == 1; }));
-    MOE_CHECK(plan.k_block > 0 && plan.k_block % 8 == 0 && plan.k_block <= 4096 + 8);
+    MOE_CHECK(plan.k_block > 0 && plan.k_block % 8 == 0 && plan.k_block <= longest_k + 8);
   }
 }
 
@@ -75,7 +79,7 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
     const auto block = [k](const std::vector<int32_t>& offsets, int threads) {
       return plan_product(plan_tiles(offsets.data(), 1, 14),
-                          {.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .threads = threads})
+                          {.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .longest_k = 4096, .threads = threads})
           .k_block;
     };
     MOE_CHECK_EQUAL(block(few, 1), block(many, 8));

@@ -50,6 +50,12 @@ struct BF16Pair {
   bf16 even, odd;
 };
 
+// A row of a tile register.
+constexpr int kTileGroup = k_group(Arithmetic::bf16_tiles);
+struct TileRow {
+  bf16 values[kTileGroup];
+};
+
 // Writes `count` elements of a row, from element `first` on, to a tile whose k groups are `Unit`s.
 template <class Unit>
 inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile, int row, int rows) {
@@ -63,6 +69,16 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
   const int64_t element = static_cast<int64_t>(info(dtype).bytes);
   if (arithmetic == Arithmetic::bf16_pairs && dtype == DType::bf16 && k == padded_k) {
     return scatter(static_cast<const BF16Pair*>(source), k / 2, 0, tile, row, rows);
+  }
+  if (arithmetic == Arithmetic::bf16_tiles && dtype == DType::bf16) {
+    const int64_t whole = k / kTileGroup;
+    scatter(static_cast<const TileRow*>(source), whole, 0, tile, row, rows);
+    TileRow rest{};
+    std::memcpy(&rest, bytes + whole * static_cast<int64_t>(sizeof rest), static_cast<size_t>(k % kTileGroup * element));
+    for (int64_t group = whole; group < padded_k / kTileGroup; ++group, rest = {}) {
+      scatter(&rest, 1, group, tile, row, rows);
+    }
+    return;
   }
   alignas(64) float values[kChunk];
   alignas(64) bf16 halves[kChunk];
@@ -79,8 +95,23 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
       scatter(quads, length / 4, begin / 4, tile, row, rows);
     } else {
       narrow(values, length, halves);
-      scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
+      if (arithmetic == Arithmetic::bf16_tiles) {
+        scatter(reinterpret_cast<const TileRow*>(halves), length / kTileGroup, begin / kTileGroup, tile, row, rows);
+      } else {
+        scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
+      }
     }
+  }
+}
+
+// Elements first_k .. first_k + count - 1 of the row that begins at `row`, in a tile of so many rows.
+inline void copy_to_tile(const bf16* values, int64_t count, int64_t first_k, TileRow* row, int rows) {
+  for (int64_t i = 0; i < count;) {
+    const int64_t place = (first_k + i) % kTileGroup;
+    const int64_t length = std::min(kTileGroup - place, count - i);
+    std::memcpy(row[(first_k + i) / kTileGroup * rows].values + place, values + i,
+                static_cast<size_t>(length) * sizeof(bf16));
+    i += length;
   }
 }
 
@@ -91,7 +122,11 @@ void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_
     } else {
       alignas(64) bf16 halves[kPanelColumns];
       for (int j = 0; j < kPanelColumns; j += kWidth) Vector::load(c + j).store(halves + j);
-      scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
+      if (arithmetic == Arithmetic::bf16_tiles) {
+        copy_to_tile(halves, count, first_k, static_cast<TileRow*>(tile) + r, rows);
+      } else {
+        scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
+      }
     }
   }
 }
