@@ -12,6 +12,14 @@ constexpr int64_t kBlockBytes = int64_t{512} << 10;
 // Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
 
+// With several blocks of k, sums are kept between them, in the second-level cache too. Rows that stay there with all
+// their k are read by one panel after another. Of longer rows only a block does: then many panels read it, so that
+// rows come from memory seldom.
+constexpr int64_t kLongRowBytes = int64_t{1} << 20;
+constexpr int64_t kSumBytes = int64_t{128} << 10;
+constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
+constexpr int64_t kLongRowItemsPerThread = 16;
+
 }  // namespace
 
 std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max_rows) {
@@ -42,6 +50,7 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
     int64_t first, count;
   };
   std::vector<Block> blocks;
+  int64_t most_rows = 0;
   const int64_t total = static_cast<int64_t>(tiles.size());
   for (int64_t first = 0; first < total;) {
     int64_t end = first + 1;
@@ -50,13 +59,21 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
       rows += tiles[end++].rows;
     }
     blocks.push_back({first, end - first});
+    most_rows = std::max(most_rows, rows);
     plan.most_tiles = std::max(plan.most_tiles, end - first);
     first = end;
   }
 
   const int64_t pieces = static_cast<int64_t>(blocks.size()) * sizes.panels;
+  int64_t items_per_thread = kItemsPerThread, most_panels = sizes.panels;
+  if (blocks_of_k > 1) {
+    const bool long_rows = most_rows * sizes.padded_k * sizes.x_bytes > kLongRowBytes;
+    if (long_rows) items_per_thread = kLongRowItemsPerThread;
+    const int64_t panel_sums = std::max<int64_t>(1, plan.most_tiles * sizes.tile_bytes);
+    most_panels = std::min(most_panels, (long_rows ? kLongRowSumBytes : kSumBytes) / panel_sums);
+  }
   plan.most_panels =
-      std::clamp<int64_t>(pieces / (sizes.threads * kItemsPerThread), 1, std::max<int64_t>(1, sizes.panels));
+      std::clamp<int64_t>(pieces / (sizes.threads * items_per_thread), 1, std::max<int64_t>(1, most_panels));
   for (const Block& block : blocks) {
     for (int64_t panel = 0; panel < sizes.panels; panel += plan.most_panels) {
       plan.items.push_back({.first_tile = block.first,

@@ -40,6 +40,8 @@ struct ProductSizes {
   int64_t panels;
   // Bytes of one element of x as the kernels read it.
   int64_t x_bytes;
+  // Bytes of the sums of a tile and a panel.
+  int64_t tile_bytes;
   // The most k of a block.
   int64_t longest_k;
   int threads;

@@ -41,13 +41,14 @@ struct Product {
   // With several blocks of k, sums are kept between blocks. With one, a tile's sums are stored as soon as they are
   // done.
   bool one_block() const { return plan.k_block >= layout().padded_k; }
+  int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
   // float32 sums of results and of x that one thread needs room for.
   int64_t result_sums() const {
-    return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * kMaxTileRows * layout().panel_columns;
+    return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums();
   }
   int64_t tile_x_sums() const {
     const PanelScales& scales = layout().scales;
-    return gemm->sums_x(scales) ? kMaxTileRows * (plan.k_block / scales.segment) : 0;
+    return gemm->sums_x(scales) ? gemm->max_rows * (plan.k_block / scales.segment) : 0;
   }
   int64_t scratch_size() const { return result_sums() + plan.most_tiles * tile_x_sums(); }
 };
@@ -82,7 +83,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const int64_t row_scales = product.weights->inputs().scales_per_row();
   const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
-  const int64_t sums = kMaxTileRows * layout.panel_columns;
+  const int64_t sums = product.tile_sums();
   float* x_sums = scratch + product.result_sums();
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
@@ -112,6 +113,10 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const bool shared = item.tiles > 1;
         const int64_t end = shared ? layout.place_of(k + k_count) : k == 0 ? layout.scales.bytes : begin;
         const int64_t lines = (end - begin) / 64;
+        // After the last panel of a block of k, the first one is read again for the next block.
+        const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
+        const char* ahead = restarts ? weights + item.first_panel * layout.panel_bytes() + layout.place_of(k + k_count)
+                                     : base + layout.panel_bytes() + begin;
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
@@ -124,7 +129,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                .w = codes,
                .c = c,
                .accumulate = k > 0,
-               .prefetch = base + layout.panel_bytes() + begin + first_line * 64,
+               .prefetch = ahead + first_line * 64,
                .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
                .next = shared ? nullptr : codes + layout.panel_bytes(),
                .scales = &layout.scales,
@@ -155,6 +160,7 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .step = layout.step,
                                                .panels = layout.panels,
                                                .x_bytes = element_bytes(product.gemm->arithmetic),
+                                               .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
                                                .longest_k = product.gemm->longest_k,
                                                .threads = context.team.threads});
   const int64_t size = product.scratch_size();
@@ -165,6 +171,7 @@ Status run_product(Context& context, Product product, Store&& store) {
   context.team.share(items, product.work(), [&](const Worker& worker) {
     work_through(product, worker.index, context.queue, sums + worker.index * size, store);
     if (product.gemm->release != nullptr) product.gemm->release();
+    product.kernels->end_streams();
   });
   return {};
 }

@@ -124,6 +124,9 @@ struct Vector {
     odd.v = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  // Past the caches, to an aligned place; other threads see it after end_streams().
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
+  static void end_streams() { _mm_sfence(); }
   void store(f16* p) const {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
   }

@@ -122,6 +122,9 @@ struct Vector {
   // The elements at even and odd k of 16 columns that are stored as pairs.
   static void load_pairs(const bf16* p, Vector& even, Vector& odd);
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Past the caches, to an aligned place; other threads see it after end_streams().
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
+  static void end_streams() { _mm_sfence(); }
   void store(f16* p) const {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
   }

@@ -157,6 +157,8 @@ struct Vector {
   void store(float* p) const {
     for (int i = 0; i < 4; ++i) p[i] = v[i];
   }
+  void stream(float* p) const { store(p); }
+  static void end_streams() {}
   template <class Half>
   void store(Half* p) const {
     for (int i = 0; i < 4; ++i) p[i] = Half(v[i]);

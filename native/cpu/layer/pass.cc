@@ -7,6 +7,13 @@
 
 namespace moe::cpu {
 
+namespace {
+
+// Results of at least so many bytes are not in a core's caches any more when the next stage reads them.
+constexpr int64_t kStreamedBytes = int64_t{2} << 20;
+
+}  // namespace
+
 LayerTokens LayerTokens::part(int64_t begin, int64_t size, const LayerDescription& description) const {
   const auto from = [begin](auto* values, int64_t per_token) {
     return values == nullptr ? nullptr : values + begin * per_token;
@@ -61,9 +68,11 @@ void Pass::take(StageMemory& memory) {
 Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
+  const bool streams = most_rows() * outputs * int64_t{sizeof(float)} > kStreamedBytes;
   return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
+    if (streams) return kernels.stream_rows(c, tile.rows, count, results + tile.first_row * outputs + first, outputs);
     for (int32_t r = 0; r < tile.rows; ++r) {
       std::copy_n(c + r * layout.panel_columns, count, results + (tile.first_row + r) * outputs + first);
     }

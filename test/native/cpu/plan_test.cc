@@ -59,6 +59,7 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
                                                   .step = 1,
                                                   .panels = panels,
                                                   .x_bytes = 4,
+                                                  .tile_bytes = 1792,
                                                   .longest_k = longest_k,
                                                   .threads = 1 + static_cast<int>(random.below(8))});
     std::vector<int> covered(tiles.size() * static_cast<size_t>(panels), 0);
@@ -79,7 +80,7 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
     const auto block = [k](const std::vector<int32_t>& offsets, int threads) {
       return plan_product(plan_tiles(offsets.data(), 1, 14),
-                          {.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .longest_k = 4096, .threads = threads})
+                          {.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .tile_bytes = 4096, .longest_k = 4096, .threads = threads})
           .k_block;
     };
     MOE_CHECK_EQUAL(block(few, 1), block(many, 8));

@@ -104,29 +104,37 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
   }
 }
 
-// Elements first_k .. first_k + count - 1 of the row that begins at `row`, in a tile of so many rows.
-inline void copy_to_tile(const bf16* values, int64_t count, int64_t first_k, TileRow* row, int rows) {
-  for (int64_t i = 0; i < count;) {
-    const int64_t place = (first_k + i) % kTileGroup;
-    const int64_t length = std::min(kTileGroup - place, count - i);
-    std::memcpy(row[(first_k + i) / kTileGroup * rows].values + place, values + i,
-                static_cast<size_t>(length) * sizeof(bf16));
-    i += length;
+void stream_rows(const float* c, int rows, int64_t count, float* target, int64_t stride) {
+  for (int r = 0; r < rows; ++r, c += kPanelColumns, target += stride) {
+    const bool aligned = reinterpret_cast<uintptr_t>(target) % (kWidth * sizeof(float)) == 0;
+    int64_t i = 0;
+    for (; aligned && i + kWidth <= count; i += kWidth) Vector::load(c + i).stream(target + i);
+    for (; i < count; ++i) target[i] = c[i];
+  }
+}
+
+// pack_columns() for rows of tile registers, each of which begins with a multiple of kWidth. Whole vectors: padding
+// follows the last column.
+inline void pack_tile_columns(const float* c, int64_t first_k, int64_t count, TileRow* tile, int rows) {
+  for (int64_t j = 0; j < count; j += kWidth) {
+    const int64_t k = first_k + j;
+    TileRow* target = tile + k / kTileGroup * rows;
+    const int64_t place = k % kTileGroup;
+    for (int r = 0; r < rows; ++r) Vector::load(c + r * kPanelColumns + j).store(target[r].values + place);
   }
 }
 
 void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows) {
+  if (arithmetic == Arithmetic::bf16_tiles) {
+    return pack_tile_columns(c, first_k, count, static_cast<TileRow*>(tile), rows);
+  }
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     if (arithmetic == Arithmetic::f32) {
       scatter(c, count, first_k, tile, r, rows);
     } else {
       alignas(64) bf16 halves[kPanelColumns];
       for (int j = 0; j < kPanelColumns; j += kWidth) Vector::load(c + j).store(halves + j);
-      if (arithmetic == Arithmetic::bf16_tiles) {
-        copy_to_tile(halves, count, first_k, static_cast<TileRow*>(tile) + r, rows);
-      } else {
-        scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
-      }
+      scatter(reinterpret_cast<const BF16Pair*>(halves), count / 2, first_k / 2, tile, r, rows);
     }
   }
 }

@@ -39,6 +39,8 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .round_tokens = round_tokens,
       .pack_row = pack_row,
       .pack_columns = pack_columns,
+      .stream_rows = stream_rows,
+      .end_streams = Vector::end_streams,
       .activate = activate,
       .activate_columns = activate_columns,
       .differentiate_columns = differentiate_columns,
