@@ -15,9 +15,11 @@ namespace moe::cpu {
 constexpr int kMaxTileRows = 32;
 
 // What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
-// four consecutive k as bytes, in the order of panel_codes.h; `bf16_tiles` packs bfloat16 for tile registers, whose rows
-// have 64 bytes.
-enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads, bf16_tiles };
+// four consecutive k as bytes, in the order of panel_codes.h. The others are for tile registers, whose rows have 64
+// bytes: one, two or three parts of bfloat16 whose sum is the number, [k / 32][part][row][k % 32].
+enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads, bf16_tiles, bf16_tiles_of_two, bf16_tiles_of_three };
+
+constexpr bool is_tiles(Arithmetic arithmetic) { return arithmetic >= Arithmetic::bf16_tiles; }
 
 // Elements of consecutive k that are packed next to each other.
 constexpr int k_group(Arithmetic arithmetic) {
@@ -25,15 +27,23 @@ constexpr int k_group(Arithmetic arithmetic) {
     case Arithmetic::f32: return 1;
     case Arithmetic::bf16_pairs: return 2;
     case Arithmetic::i8_quads: return 4;
-    case Arithmetic::bf16_tiles: return 32;
+    case Arithmetic::bf16_tiles:
+    case Arithmetic::bf16_tiles_of_two:
+    case Arithmetic::bf16_tiles_of_three: return 32;
   }
   return 1;
+}
+// The parts that a number is packed as.
+constexpr int parts_of(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::bf16_tiles_of_three ? 3 : arithmetic == Arithmetic::bf16_tiles_of_two ? 2 : 1;
 }
 constexpr int element_bytes(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::f32: return 4;
     case Arithmetic::bf16_pairs:
-    case Arithmetic::bf16_tiles: return 2;
+    case Arithmetic::bf16_tiles:
+    case Arithmetic::bf16_tiles_of_two:
+    case Arithmetic::bf16_tiles_of_three: return 2 * parts_of(arithmetic);
     case Arithmetic::i8_quads: return 1;
   }
   return 4;
@@ -44,6 +54,7 @@ constexpr int element_bytes(Arithmetic arithmetic) {
 struct TileArguments {
   int64_t first_k;  // both multiples of the panels' step
   int64_t k;
+  int rows;       // of the tile
   const void* x;  // packed tile (see pack_row), from first_k on
   const char* w;  // packed panel (see panel_format.h), from first_k on
   float* c;

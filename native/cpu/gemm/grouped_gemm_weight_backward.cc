@@ -230,6 +230,7 @@ class WeightGradient {
         }
         gemm_->tile[outputs]({.first_k = 0,
                               .k = padded(rows),
+                              .rows = static_cast<int>(outputs),
                               .x = tiles + first_output * bytes,
                               .w = panels + first * bytes,
                               .c = apart ? sums : target,

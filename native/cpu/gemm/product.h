@@ -125,6 +125,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
           product.gemm->tile[tile.rows](
               {.first_k = k,
                .k = k_count,
+               .rows = tile.rows,
                .x = x_of(tile),
                .w = codes,
                .c = c,

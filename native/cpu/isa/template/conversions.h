@@ -50,12 +50,6 @@ struct BF16Pair {
   bf16 even, odd;
 };
 
-// A row of a tile register.
-constexpr int kTileGroup = k_group(Arithmetic::bf16_tiles);
-struct TileRow {
-  bf16 values[kTileGroup];
-};
-
 // Writes `count` elements of a row, from element `first` on, to a tile whose k groups are `Unit`s.
 template <class Unit>
 inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile, int row, int rows) {
@@ -63,22 +57,15 @@ inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile
   for (int64_t i = 0; i < count; ++i) target[i * rows] = source[i];
 }
 
+#include "cpu/isa/template/tile_rows.h"
+
 void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
               int rows) {
+  if (is_tiles(arithmetic)) return pack_tile_row(parts_of(arithmetic), dtype, source, k, padded_k, tile, row, rows);
   const char* bytes = static_cast<const char*>(source);
   const int64_t element = static_cast<int64_t>(info(dtype).bytes);
   if (arithmetic == Arithmetic::bf16_pairs && dtype == DType::bf16 && k == padded_k) {
     return scatter(static_cast<const BF16Pair*>(source), k / 2, 0, tile, row, rows);
-  }
-  if (arithmetic == Arithmetic::bf16_tiles && dtype == DType::bf16) {
-    const int64_t whole = k / kTileGroup;
-    scatter(static_cast<const TileRow*>(source), whole, 0, tile, row, rows);
-    TileRow rest{};
-    std::memcpy(&rest, bytes + whole * static_cast<int64_t>(sizeof rest), static_cast<size_t>(k % kTileGroup * element));
-    for (int64_t group = whole; group < padded_k / kTileGroup; ++group, rest = {}) {
-      scatter(&rest, 1, group, tile, row, rows);
-    }
-    return;
   }
   alignas(64) float values[kChunk];
   alignas(64) bf16 halves[kChunk];
@@ -95,11 +82,7 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
       scatter(quads, length / 4, begin / 4, tile, row, rows);
     } else {
       narrow(values, length, halves);
-      if (arithmetic == Arithmetic::bf16_tiles) {
-        scatter(reinterpret_cast<const TileRow*>(halves), length / kTileGroup, begin / kTileGroup, tile, row, rows);
-      } else {
-        scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
-      }
+      scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
     }
   }
 }
@@ -113,21 +96,8 @@ void stream_rows(const float* c, int rows, int64_t count, float* target, int64_t
   }
 }
 
-// pack_columns() for rows of tile registers, each of which begins with a multiple of kWidth. Whole vectors: padding
-// follows the last column.
-inline void pack_tile_columns(const float* c, int64_t first_k, int64_t count, TileRow* tile, int rows) {
-  for (int64_t j = 0; j < count; j += kWidth) {
-    const int64_t k = first_k + j;
-    TileRow* target = tile + k / kTileGroup * rows;
-    const int64_t place = k % kTileGroup;
-    for (int r = 0; r < rows; ++r) Vector::load(c + r * kPanelColumns + j).store(target[r].values + place);
-  }
-}
-
 void pack_columns(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows) {
-  if (arithmetic == Arithmetic::bf16_tiles) {
-    return pack_tile_columns(c, first_k, count, static_cast<TileRow*>(tile), rows);
-  }
+  if (is_tiles(arithmetic)) return pack_tile_columns(parts_of(arithmetic), c, first_k, count, tile, rows);
   for (int r = 0; r < rows; ++r, c += kPanelColumns) {
     if (arithmetic == Arithmetic::f32) {
       scatter(c, count, first_k, tile, r, rows);

@@ -16,10 +16,9 @@ struct alignas(64) TileConfiguration {
   uint16_t column_bytes[16] = {};
   uint8_t rows[16] = {};
 
-  // Rows of 64 bytes.
-  constexpr void set(int tile, int row_count) {
+  constexpr void set(int tile, int row_count, int row_bytes) {
     rows[tile] = static_cast<uint8_t>(row_count);
-    column_bytes[tile] = kTileRegisterBytes;
+    column_bytes[tile] = static_cast<uint16_t>(row_bytes);
   }
 };
 static_assert(sizeof(TileConfiguration) == 64);

@@ -62,6 +62,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
     const char* w = operands.packed->data() + layout.place_of(begin);
     gemm.tile[rows]({.first_k = begin,
                      .k = std::min(k_block, k - begin),
+                     .rows = rows,
                      .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
                      .w = w,
                      .c = c.data(),
