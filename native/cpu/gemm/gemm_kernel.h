@@ -15,8 +15,8 @@ namespace moe::cpu {
 constexpr int kMaxTileRows = 32;
 
 // What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
-// four consecutive k as bytes, in the order of panel_codes.h; `bf16_tiles` packs bfloat16 for tile registers, whose rows
-// have 64 bytes.
+// four consecutive k as bytes, in the order of panel_codes.h; `bf16_tiles` packs bfloat16 for tile registers, whose
+// rows have 64 bytes.
 enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads, bf16_tiles };
 
 // Elements of consecutive k that are packed next to each other.
@@ -99,7 +99,7 @@ struct GemmKernel {
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
   SumFunction sum_segments = nullptr;                    // for quantised weights
   int64_t longest_k = 4096;                              // that a tile is multiplied by at once, see plan_product()
-  void (*release)() = nullptr;                           // after a thread's last tile: leaves the state of tile registers
+  void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;

@@ -3,7 +3,7 @@
 // A tile of x has at most 32 rows, a panel 32 columns: two registers of x, two of weights, and four of sums. Up to 16
 // rows take half of them. Sums run over k in order, 32 at a time, whatever the number of rows.
 
-constexpr int kTileColumns = 16;   // of float32 in a register
+constexpr int kTileColumns = 16;     // of float32 in a register
 constexpr int kStepBytes = 32 * 64;  // of 32 k in a panel
 
 template <int rows>

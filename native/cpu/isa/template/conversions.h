@@ -74,7 +74,8 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
     const int64_t whole = k / kTileGroup;
     scatter(static_cast<const TileRow*>(source), whole, 0, tile, row, rows);
     TileRow rest{};
-    std::memcpy(&rest, bytes + whole * static_cast<int64_t>(sizeof rest), static_cast<size_t>(k % kTileGroup * element));
+    std::memcpy(&rest, bytes + whole * static_cast<int64_t>(sizeof rest),
+                static_cast<size_t>(k % kTileGroup * element));
     for (int64_t group = whole; group < padded_k / kTileGroup; ++group, rest = {}) {
       scatter(&rest, 1, group, tile, row, rows);
     }
