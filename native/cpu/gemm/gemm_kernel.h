@@ -16,10 +16,22 @@ constexpr int kMaxTileRows = 32;
 
 // What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
 // four consecutive k as bytes, in the order of panel_codes.h. The others are for tile registers, whose rows have 64
-// bytes: one, two or three parts of bfloat16 whose sum is the number, [k / 32][part][row][k % 32].
-enum class Arithmetic : uint8_t { f32, bf16_pairs, i8_quads, bf16_tiles, bf16_tiles_of_two, bf16_tiles_of_three };
+// bytes: such bytes, [k / 64][row][k % 64]; or one, two or three parts of bfloat16 whose sum is the number,
+// [k / 32][part][row][k % 32].
+enum class Arithmetic : uint8_t {
+  f32,
+  bf16_pairs,
+  i8_quads,
+  i8_tiles,
+  bf16_tiles,
+  bf16_tiles_of_two,
+  bf16_tiles_of_three
+};
 
-constexpr bool is_tiles(Arithmetic arithmetic) { return arithmetic >= Arithmetic::bf16_tiles; }
+constexpr bool is_tiles(Arithmetic arithmetic) { return arithmetic >= Arithmetic::i8_tiles; }
+constexpr bool is_bytes(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::i8_quads || arithmetic == Arithmetic::i8_tiles;
+}
 
 // Elements of consecutive k that are packed next to each other.
 constexpr int k_group(Arithmetic arithmetic) {
@@ -27,6 +39,7 @@ constexpr int k_group(Arithmetic arithmetic) {
     case Arithmetic::f32: return 1;
     case Arithmetic::bf16_pairs: return 2;
     case Arithmetic::i8_quads: return 4;
+    case Arithmetic::i8_tiles: return 64;
     case Arithmetic::bf16_tiles:
     case Arithmetic::bf16_tiles_of_two:
     case Arithmetic::bf16_tiles_of_three: return 32;
@@ -44,7 +57,8 @@ constexpr int element_bytes(Arithmetic arithmetic) {
     case Arithmetic::bf16_tiles:
     case Arithmetic::bf16_tiles_of_two:
     case Arithmetic::bf16_tiles_of_three: return 2 * parts_of(arithmetic);
-    case Arithmetic::i8_quads: return 1;
+    case Arithmetic::i8_quads:
+    case Arithmetic::i8_tiles: return 1;
   }
   return 4;
 }
@@ -56,7 +70,7 @@ struct TileArguments {
   int64_t k;
   int rows;       // of the tile
   const void* x;  // packed tile (see pack_row), from first_k on
-  const char* w;  // packed panel (see panel_format.h), from first_k on
+  const char* w;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
   float* c;
   bool accumulate;
   // From a row of c to the next; only kernels for plain weights can have others than the panel's columns, which are 0.
@@ -82,6 +96,10 @@ using TileFunction = void (*)(const TileArguments& arguments);
 // Sums of x over each segment of k, [segments][rows], of a packed tile. The order of each sum depends on the segment
 // alone.
 using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
+
+// Writes t.k consecutive k of the panel t.w, padded with zeros to whole groups of k, as tiles of all rows then read
+// them.
+using UnpackFunction = void (*)(const TileArguments& t, char* unpacked);
 
 // Dtypes of tokens, one bit each.
 using TokenDTypes = uint8_t;
@@ -109,14 +127,16 @@ struct GemmKernel {
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
   SumFunction sum_segments = nullptr;                    // for quantised weights
+  UnpackFunction unpack = nullptr;                       // makes of a panel what tiles read; null: they read panels
+  int unpacked_bytes = 0;                                // of each element
   int64_t longest_k = 4096;                              // that a tile is multiplied by at once, see plan_product()
-  void (*release)() = nullptr;                           // after a thread's last tile: leaves the state of tile registers
+  void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
   }
   // Whether tiles need the sums of x: weights have an offset, or bytes are multiplied as unsigned ones.
-  bool sums_x(const PanelScales& scales) const { return arithmetic == Arithmetic::i8_quads || scales.have_offset(); }
+  bool sums_x(const PanelScales& scales) const { return is_bytes(arithmetic) || scales.have_offset(); }
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "cpu/gemm/panels.h"
@@ -10,9 +11,12 @@
 
 namespace moe::cpu {
 
-// Bytes of a row of x as a kernel reads it.
+// k of a row of x as a kernel reads it: zeros fill up the panels' k and groups.
+inline int64_t packed_row_k(const GemmKernel& gemm, const PanelLayout& layout) {
+  return round_up(layout.padded_k, k_group(gemm.arithmetic));
+}
 inline int64_t packed_row_bytes(const GemmKernel& gemm, const PanelLayout& layout) {
-  return layout.padded_k * element_bytes(gemm.arithmetic);
+  return packed_row_k(gemm, layout) * element_bytes(gemm.arithmetic);
 }
 
 struct Product {
@@ -43,14 +47,19 @@ struct Product {
   bool one_block() const { return plan.k_block >= layout().padded_k; }
   int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
   // float32 sums of results and of x that one thread needs room for.
-  int64_t result_sums() const {
-    return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums();
-  }
+  int64_t result_sums() const { return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums(); }
   int64_t tile_x_sums() const {
     const PanelScales& scales = layout().scales;
     return gemm->sums_x(scales) ? gemm->max_rows * (plan.k_block / scales.segment) : 0;
   }
-  int64_t scratch_size() const { return result_sums() + plan.most_tiles * tile_x_sums(); }
+  // The same for a panel's unpacked block of k, in whole cache lines.
+  int64_t unpacked_floats() const {
+    const int64_t k = round_up(plan.k_block, k_group(gemm->arithmetic));
+    return round_up(k * layout().panel_columns * gemm->unpacked_bytes, 64) / int64_t{sizeof(float)};
+  }
+  int64_t scratch_size() const {
+    return round_up(unpacked_floats() + result_sums() + plan.most_tiles * tile_x_sums(), 16);
+  }
 };
 
 // Copies the bias of one panel's columns, with zeros after the last output.
@@ -84,6 +93,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
   const int64_t sums = product.tile_sums();
+  char* unpacked = reinterpret_cast<char*>(scratch);
+  scratch += product.unpacked_floats();
   float* x_sums = scratch + product.result_sums();
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
@@ -117,22 +128,39 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
         const char* ahead = restarts ? weights + item.first_panel * layout.panel_bytes() + layout.place_of(k + k_count)
                                      : base + layout.panel_bytes() + begin;
+        const char* codes = base + layout.place_of(k);
+        const char* next = shared ? nullptr : codes + layout.panel_bytes();
+        if (product.gemm->unpack != nullptr) {
+          product.gemm->unpack({.first_k = k,
+                                .k = k_count,
+                                .rows = 0,
+                                .x = nullptr,
+                                .w = codes,
+                                .c = nullptr,
+                                .accumulate = false,
+                                .prefetch = nullptr,
+                                .prefetch_lines = 0,
+                                .next = next,
+                                .scales = &layout.scales,
+                                .panel = base,
+                                .x_sums = nullptr},
+                               unpacked);
+        }
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = lines * t / item.tiles;
-          const char* codes = base + layout.place_of(k);
           product.gemm->tile[tile.rows](
               {.first_k = k,
                .k = k_count,
                .rows = tile.rows,
                .x = x_of(tile),
-               .w = codes,
+               .w = product.gemm->unpack == nullptr ? codes : unpacked,
                .c = c,
                .accumulate = k > 0,
                .prefetch = ahead + first_line * 64,
                .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
-               .next = shared ? nullptr : codes + layout.panel_bytes(),
+               .next = next,
                .scales = &layout.scales,
                .panel = base,
                .x_sums = x_sums + t * product.tile_x_sums(),
@@ -158,7 +186,7 @@ template <class Store>
 Status run_product(Context& context, Product product, Store&& store) {
   const PanelLayout& layout = product.layout();
   product.plan = plan_product(*product.tiles, {.padded_k = layout.padded_k,
-                                               .step = layout.step,
+                                               .step = std::lcm(layout.step, k_group(product.gemm->arithmetic)),
                                                .panels = layout.panels,
                                                .x_bytes = element_bytes(product.gemm->arithmetic),
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},

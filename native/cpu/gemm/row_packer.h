@@ -21,7 +21,7 @@ class RowPacker {
   // weight.
   void pack(const RowTile& tile, int32_t r, const char* x, const float* weight, char* target, float* line,
             float* scales) const {
-    const int64_t padded_k = weights_.layout().padded_k;
+    const int64_t padded_k = packed_row_k(gemm_, weights_.layout());
     const ExpertInputs& inputs = weights_.inputs();
     const TokenScheme& tokens = inputs.tokens();
     if (weight == nullptr && inputs.as_they_are()) {

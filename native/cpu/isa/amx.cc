@@ -1,9 +1,20 @@
 // AMX: products in tile registers. isa.cc adds them to AVX-512's.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <iterator>
+#include <span>
+#include <type_traits>
 #include <utility>
 
+#include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
 #include "cpu/isa/tiles/tile_configuration.h"
 
@@ -12,13 +23,16 @@
 namespace moe::cpu::amx {
 
 #include "cpu/isa/tiles/hardware_tiles.h"
-constexpr int kPanelColumns = 32;
-#include "cpu/isa/template/tile_shapes.h"
+#include "cpu/isa/vector_avx512.h"
+constexpr int kTileRows = 14;
+#include "cpu/isa/template/products.h"
 
-#include "cpu/isa/template/float_tiles.h"
+#include "cpu/isa/template/amx/kernels.h"
 
-const std::span<const GemmKernel> kGemm = kFloatTileGemm<HardwareTiles>;
-const PeakLoop kPeak = kFloatTilePeak<HardwareTiles>;
+constexpr auto kRows = kRegisterGemm<HardwareTiles>;
+const std::span<const GemmKernel> kGemm = kRows;
+const PeakLoop kBf16Peak = kFloatTilePeak<HardwareTiles>;
+const PeakLoop kInt8Peak = kRegisterIntegerPeak<HardwareTiles>;
 
 }  // namespace moe::cpu::amx
 #include "cpu/isa/target_end.h"

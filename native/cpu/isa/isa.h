@@ -14,6 +14,12 @@ namespace moe::cpu {
 std::vector<const Kernels*> all_kernels();
 // Those that this CPU can run, fastest first. Never empty: the portable ones always run.
 std::vector<const Kernels*> available_kernels();
+// The others, and why, in words.
+struct MissingKernels {
+  const Kernels* kernels;
+  std::string reason;
+};
+std::vector<MissingKernels> missing_kernels();
 // The fastest of them, or the one named by the environment variable MOE_CPU_ISA.
 Status select_kernels(const Kernels** kernels);
 // The id of packed weights of a format at an instruction set's width, "none" if there is no kernel for them.
@@ -31,7 +37,7 @@ extern const std::span<const GemmKernel> kGemm;
 }  // namespace avx512_vnni
 namespace amx {
 extern const std::span<const GemmKernel> kGemm;
-extern const PeakLoop kPeak;
+extern const PeakLoop kBf16Peak, kInt8Peak;
 }  // namespace amx
 namespace avx512 {
 extern const Kernels kKernels;

@@ -7,6 +7,7 @@ struct Words {
   __m256i v;
 
   static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  void store(char* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};

@@ -7,6 +7,7 @@ struct Words {
   __m512i v;
 
   static Words load(const char* p) { return {_mm512_loadu_si512(p)}; }
+  void store(char* p) const { _mm512_storeu_si512(p, v); }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     return {_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};

@@ -17,6 +17,7 @@ struct Words {
     std::memcpy(words.v, p, sizeof words.v);
     return words;
   }
+  void store(char* p) const { std::memcpy(p, v, sizeof v); }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     uint16_t halves[4];

@@ -127,7 +127,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const float* multiplier = has_multiplier ? pass.scratch.multiplier : nullptr;
   const Operand up = up_of(pass, group), down = down_of(pass, group);
   const PanelLayout& layout = up.weights.layout();
-  const int64_t inner_k = down.weights.layout().padded_k;
+  const int64_t inner_k = packed_row_k(down.gemm, down.weights.layout());
   const int64_t intermediate = pass.layer.intermediate;
   const bool changes_inner = !group.down->inputs().as_they_are();
   float* rows = pass.scratch.inner;

@@ -96,8 +96,8 @@ Status Pass::project(const Operand& operand, float* results) {
     for_items(std::ssize(token_tiles_), work, [&](const Worker&, int64_t i) {
       const RowTile& tile = token_tiles_[i];
       for (int32_t r = 0; r < tile.rows; ++r) {
-        kernels.pack_row(gemm.arithmetic, tokens.dtype, token(tile.first_row + r), layer.hidden, layout.padded_k,
-                         packed.data + tile.first_row * operand.row_bytes(), r, tile.rows);
+        kernels.pack_row(gemm.arithmetic, tokens.dtype, token(tile.first_row + r), layer.hidden,
+                         packed_row_k(gemm, layout), packed.data + tile.first_row * operand.row_bytes(), r, tile.rows);
       }
     });
   }

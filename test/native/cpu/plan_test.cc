@@ -79,8 +79,13 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   const std::vector<int32_t> few = {0, 1}, many = {0, 5000};
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
     const auto block = [k](const std::vector<int32_t>& offsets, int threads) {
-      return plan_product(plan_tiles(offsets.data(), 1, 14),
-                          {.padded_k = k, .step = 1, .panels = 10, .x_bytes = 2, .tile_bytes = 4096, .longest_k = 4096, .threads = threads})
+      return plan_product(plan_tiles(offsets.data(), 1, 14), {.padded_k = k,
+                                                              .step = 1,
+                                                              .panels = 10,
+                                                              .x_bytes = 2,
+                                                              .tile_bytes = 4096,
+                                                              .longest_k = 4096,
+                                                              .threads = threads})
           .k_block;
     };
     MOE_CHECK_EQUAL(block(few, 1), block(many, 8));

@@ -57,10 +57,11 @@ inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile
   for (int64_t i = 0; i < count; ++i) target[i * rows] = source[i];
 }
 
-#include "cpu/isa/template/tile_rows.h"
+#include "cpu/isa/template/amx/rows.h"
 
 void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
               int rows) {
+  if (arithmetic == Arithmetic::i8_tiles) return pack_byte_row(dtype, source, k, padded_k, tile, row, rows);
   if (is_tiles(arithmetic)) return pack_tile_row(parts_of(arithmetic), dtype, source, k, padded_k, tile, row, rows);
   const char* bytes = static_cast<const char*>(source);
   const int64_t element = static_cast<int64_t>(info(dtype).bytes);

@@ -55,6 +55,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .draw = draw,
       .f32_peak = peak_loop<PlainWeight<float>>(),
       .bf16_peak = bf16_peak,
+      .int8_peak = {},
       .read_stream = read_stream,
   };
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 
 #include "check.h"
 #include "core/formats/find_format.h"
@@ -49,30 +50,38 @@ struct Operands {
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
                             int64_t k_block) {
   const PanelLayout& layout = operands.packed->layout();
-  const int64_t k = layout.padded_k;
-  std::vector<char> x(static_cast<size_t>(rows * k * element_bytes(gemm.arithmetic)));
+  const int64_t k = layout.padded_k, x_k = round_up(k, k_group(gemm.arithmetic));
+  std::vector<char> x(static_cast<size_t>(rows * x_k * element_bytes(gemm.arithmetic)));
   for (int r = 0; r < rows; ++r) {
-    kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, k, x.data(), r, rows);
+    kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, x_k, x.data(), r,
+                     rows);
   }
+  std::vector<char> unpacked(static_cast<size_t>(x_k * kernels.panel_columns * gemm.unpacked_bytes));
   std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
   const int segment = std::max(1, layout.scales.segment);
   std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
   if (gemm.sums_x(layout.scales)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   for (int64_t begin = 0; begin < k; begin += k_block) {
     const char* w = operands.packed->data() + layout.place_of(begin);
-    gemm.tile[rows]({.first_k = begin,
-                     .k = std::min(k_block, k - begin),
-                     .rows = rows,
-                     .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
-                     .w = w,
-                     .c = c.data(),
-                     .accumulate = begin > 0,
-                     .prefetch = w,
-                     .prefetch_lines = 3,
-                     .scales = &layout.scales,
-                     .panel = operands.packed->data(),
-                     .x_sums = x_sums.data() + begin / segment * rows});
+    TileArguments t{.first_k = begin,
+                    .k = std::min(k_block, k - begin),
+                    .rows = rows,
+                    .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
+                    .w = w,
+                    .c = c.data(),
+                    .accumulate = begin > 0,
+                    .prefetch = w,
+                    .prefetch_lines = 3,
+                    .scales = &layout.scales,
+                    .panel = operands.packed->data(),
+                    .x_sums = x_sums.data() + begin / segment * rows};
+    if (gemm.unpack != nullptr) {
+      gemm.unpack(t, unpacked.data());
+      t.w = unpacked.data();
+    }
+    gemm.tile[rows](t);
   }
+  if (gemm.release != nullptr) gemm.release();
   return c;
 }
 
@@ -97,7 +106,9 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     MOE_CHECK(worst < (format.plain() ? 1e-6 : 4e-6));
     // A row's bits depend neither on the rows beside it nor on how k is cut, unless a cut divides a group of integers.
     const bool cuts = gemm.codes == TokenFormat::none;
-    const int64_t block = cuts ? round_up(std::max<int64_t>(1, k / 4), gemm.panels(format).step) : padded_k;
+    const int64_t block =
+        cuts ? round_up(std::max<int64_t>(1, k / 4), std::lcm(gemm.panels(format).step, k_group(gemm.arithmetic)))
+             : padded_k;
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
       const std::vector<float> few = multiply(kernels, gemm, operands, rows, block);
       MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);

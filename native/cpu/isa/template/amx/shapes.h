@@ -118,3 +118,10 @@ inline void multiply_registers() {
     if constexpr (kColumnRegisters == 2) multiply.template operator()<7, 1, 3>();
   }
 }
+
+// `one` has one register of rows, `two` two.
+constexpr std::array<TileFunction, kMaxTileRows + 1> by_rows(TileFunction one, TileFunction two) {
+  std::array<TileFunction, kMaxTileRows + 1> functions{};
+  for (int rows = 1; rows <= kMaxTileRows; ++rows) functions[rows] = rows <= kTileRegisterRows ? one : two;
+  return functions;
+}

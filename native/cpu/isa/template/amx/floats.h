@@ -1,8 +1,8 @@
 // Products of floats in tile registers. See tile_shapes.h here.
 //
-// Registers multiply bfloat16. Numbers with more bits are the sums of two or three parts of bfloat16, largest first; the
-// products of parts i and j with i + j > 2 are below float32's precision and left out. Sums run over k in order, 32 at a
-// time, whatever the number of rows.
+// Registers multiply bfloat16. Numbers with more bits are the sums of two or three parts of bfloat16, largest first;
+// the products of parts i and j with i + j > 2 are below float32's precision and left out. Sums run over k in order, 32
+// at a time, whatever the number of rows.
 
 constexpr int kTileK = 32;
 
@@ -57,18 +57,11 @@ void float_tile(const TileArguments& t) {
   store_sums<Tiles, two>(t.c, stride);
 }
 
-template <int rows>
-constexpr std::array<TileFunction, kMaxTileRows + 1> by_rows(TileFunction one, TileFunction two) {
-  std::array<TileFunction, kMaxTileRows + 1> functions{};
-  for (int i = 1; i <= rows; ++i) functions[i] = i <= kTileRegisterRows ? one : two;
-  return functions;
-}
-
 // Tokens of one dtype times weights of a plain format.
 template <class Tiles, int x_parts, int w_parts>
 constexpr GemmKernel float_tile_kernel(GemmKernel row) {
   row.max_rows = kMaxTileRows;
-  row.tile = by_rows<kMaxTileRows>(float_tile<Tiles, x_parts, w_parts, false>, float_tile<Tiles, x_parts, w_parts, true>);
+  row.tile = by_rows(float_tile<Tiles, x_parts, w_parts, false>, float_tile<Tiles, x_parts, w_parts, true>);
   row.release = release_tiles<Tiles>;
   return row;
 }
@@ -111,4 +104,4 @@ void float_tile_peak(int64_t iterations) {
   release_tiles<Tiles>();
 }
 template <class Tiles>
-constexpr PeakLoop kFloatTilePeak = {float_tile_peak<Tiles>, 2.0 * kMaxTileRows * kPanelColumns * kTileK};
+constexpr PeakLoop kFloatTilePeak = {float_tile_peak<Tiles>, 2.0 * kMaxTileRows* kPanelColumns* kTileK};
