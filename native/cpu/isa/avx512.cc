@@ -16,6 +16,7 @@
 
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
+#include "cpu/isa/tiles/model_registers.h"
 
 #define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"
 #include "cpu/isa/target_begin.h"
@@ -44,6 +45,8 @@ struct ByteProducts {
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, {});
+
+#include "cpu/isa/template/amx/model.h"
 
 }  // namespace moe::cpu::avx512
 #include "cpu/isa/target_end.h"

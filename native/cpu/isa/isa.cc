@@ -11,7 +11,6 @@ namespace moe::cpu {
 
 namespace {
 
-#if defined(MOE_X86)
 // These rows, then the others whose names they do not have. Never freed: threads compute while the process exits.
 std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::span<const GemmKernel> others) {
   auto& all = *new std::vector<GemmKernel>(rows.begin(), rows.end());
@@ -22,34 +21,36 @@ std::span<const GemmKernel> followed_by(std::span<const GemmKernel> rows, std::s
   return all;
 }
 
-// AVX-512's kernels under another name, with rows of a further instruction set before its own.
-Kernels extended_avx512(const char* name, const char* needs, std::span<const GemmKernel> rows) {
-  Kernels all = avx512::kKernels;
+// An instruction set's kernels under another name, with rows of a further one before its own.
+Kernels extended(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> rows) {
   all.name = name;
   all.needs = needs;
   all.gemm = followed_by(rows, all.gemm);
   return all;
 }
 
-const Kernels& avx512_vnni_kernels() {
-  static const Kernels kernels = extended_avx512("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
-  return kernels;
-}
-
-// Weights are packed once for all tokens, so rows for others read the panels of tile registers too.
-std::vector<GemmKernel> on_tile_panels(std::span<const GemmKernel> rows) {
-  std::vector<GemmKernel> changed(rows.begin(), rows.end());
-  for (GemmKernel& row : changed) {
+// The same with products in tile registers. Weights are packed once for all tokens, so other rows read those panels
+// too.
+Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> tiles) {
+  std::vector<GemmKernel> others(all.gemm.begin(), all.gemm.end());
+  for (GemmKernel& row : others) {
     if (row.takes(kBF16Format)) row.panels = bf16_tile_panels;
   }
-  return changed;
+  all.gemm = others;
+  return extended(all, name, needs, tiles);
+}
+
+#if defined(MOE_X86)
+const Kernels& avx512_vnni_kernels() {
+  static const Kernels kernels =
+      extended(avx512::kKernels, "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
+  return kernels;
 }
 
 const Kernels& amx_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = extended_avx512("amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, BF16 and INT8",
-                                  followed_by(amx::kGemm, avx512_vnni::kGemm));
-    all.gemm = followed_by(on_tile_panels(all.gemm), {});
+    Kernels all = with_tiles(avx512_vnni_kernels(), "amx",
+                             "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8", amx::kGemm);
     all.bf16_peak = amx::kBf16Peak;
     all.int8_peak = amx::kInt8Peak;
     return all;
@@ -60,10 +61,23 @@ const Kernels& amx_kernels() {
 // Rows for products of bytes, then for pairs of bfloat16: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = extended_avx512("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
-                                  followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
+    Kernels all = extended(avx512::kKernels, "avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
+                           followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
     all.bf16_peak = avx512_bf16::kPeak;
     return all;
+  }();
+  return kernels;
+}
+#endif
+
+#if defined(MOE_EXTENSION)
+const Kernels& amx_model_kernels(bool has_avx512) {
+  static const Kernels kernels = [has_avx512] {
+    constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
+#if defined(MOE_X86)
+    if (has_avx512) return with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm);
+#endif
+    return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm);
   }();
   return kernels;
 }
@@ -80,12 +94,13 @@ struct InstructionSet {
 // (Sapphire Rapids to Granite Rapids), which have tiles instead.
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
+  [[maybe_unused]] bool has_avx512 = false;
 #if defined(MOE_X86)
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
                         __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
   const InstructionSet bf16{&avx512_bf16_kernels(), has_vnni && __builtin_cpu_supports("avx512bf16")};
   const bool bf16_is_slow = __builtin_cpu_is("intel");
@@ -98,6 +113,9 @@ std::vector<InstructionSet> instruction_sets() {
   sets.push_back({&avx2::kKernels, has_avx2});
 #endif
   sets.push_back({&portable::kKernels, true});
+#if defined(MOE_EXTENSION)
+  sets.push_back({&amx_model_kernels(has_avx512), true});
+#endif
   return sets;
 }
 

@@ -41,12 +41,14 @@ extern const PeakLoop kBf16Peak, kInt8Peak;
 }  // namespace amx
 namespace avx512 {
 extern const Kernels kKernels;
-}
+extern const std::span<const GemmKernel> kModelGemm;  // AMX's on a model, only in builds for tests
+}  // namespace avx512
 namespace avx2 {
 extern const Kernels kKernels;
 }
 namespace portable {
 extern const Kernels kKernels;
-}
+extern const std::span<const GemmKernel> kModelGemm;
+}  // namespace portable
 
 }  // namespace moe::cpu

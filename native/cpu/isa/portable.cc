@@ -14,6 +14,7 @@
 
 #include "cpu/gemm/panel_codes.h"
 #include "cpu/isa/isa.h"
+#include "cpu/isa/tiles/model_registers.h"
 
 namespace moe::cpu::portable {
 
@@ -24,5 +25,7 @@ constexpr int kTileRows = 6;
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("portable", "nothing", kGemm, {});
+
+#include "cpu/isa/template/amx/model.h"
 
 }  // namespace moe::cpu::portable

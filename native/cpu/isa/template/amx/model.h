@@ -1,0 +1,10 @@
+// Products in tile registers on a model of their instructions, for tests on CPUs without them. See kernels.h here.
+
+#if defined(MOE_EXTENSION)
+#include "cpu/isa/tiles/model_tiles.h"
+
+#include "cpu/isa/template/amx/kernels.h"
+
+constexpr auto kModelRows = kRegisterGemm<ModelTiles>;
+const std::span<const GemmKernel> kModelGemm = kModelRows;
+#endif
