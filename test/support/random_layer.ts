@@ -22,6 +22,8 @@ export interface LayerProblem {
   readonly seed: number;
   readonly biases?: boolean;
   readonly selectionBias?: boolean;
+  /** Weights and tokens without their signs. */
+  readonly magnitudes?: boolean;
 }
 
 /** An odd-sized layer for tests of one fixed problem. */
@@ -135,11 +137,12 @@ export class RandomLayer implements Disposable {
   readonly #drawn: Tensor<FloatDType>[] = [];
 
   constructor(device: Device, problem: LayerProblem) {
-    const { config, tokens, dtype, seed, biases = false, selectionBias = false } = problem;
+    const { config, tokens, dtype, seed, biases = false, selectionBias = false, magnitudes = false } = problem;
     const { hiddenSize, intermediateSize, numExperts } = config;
     const random = new Random(seed);
     const draw = (shape: Shape, deviation: number) => {
-      const tensor = device.tensor(random.normals(shapeSize(shape), deviation), shape, dtype);
+      const values = random.normals(shapeSize(shape), deviation);
+      const tensor = device.tensor(magnitudes ? values.map(Math.abs) : values, shape, dtype);
       this.#drawn.push(tensor);
       return tensor;
     };
