@@ -18,6 +18,9 @@ export interface Rotation {
 /** The share of the free memory that contenders may take for their copies; the rest is for files and packing. */
 const memoryShare = 0.6;
 
+/** More copies of small layers would take long to make. Odd. */
+const mostCopies = 33;
+
 /** As many copies as are wanted, if all contenders' copies fit in memory. */
 export function planRotation(
   { hiddenSize, intermediateSize, numExperts }: MoeLayerConfig,
@@ -32,13 +35,13 @@ export function planRotation(
   const sufficient = Math.ceil(wanted / layer);
   const affordable = Math.floor((memoryShare * availableBytes) / (contenders * layer));
   const odd = sufficient % 2 === 1 ? sufficient : sufficient + 1;
-  const copies = Math.max(1, odd <= affordable ? odd : affordable % 2 === 1 ? affordable : affordable - 1);
+  const copies = Math.max(1, Math.min(mostCopies, odd, affordable % 2 === 1 ? affordable : affordable - 1));
   return { copies, bytes: copies * layer, wanted };
 }
 
 export function rotationText({ copies, bytes, wanted }: Rotation): string {
   const size = `calls rotate over ${copies} ${copies === 1 ? "copy" : "copies"} of the layer, ${formatBytes(bytes)}`;
-  return bytes >= wanted
-    ? `${size}, more than caches keep`
-    : `${size}, as memory holds no more; below ${formatBytes(wanted)} weights may come from a cache`;
+  if (bytes >= wanted) return `${size}, more than caches keep`;
+  const reason = copies === mostCopies ? "as more are not made" : "as memory holds no more";
+  return `${size}, ${reason}; below ${formatBytes(wanted)} weights may come from a cache`;
 }

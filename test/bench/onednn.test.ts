@@ -73,7 +73,7 @@ const command = peers.find(({ name }) => name === "onednn-loop")?.command();
 const reason = typeof command === "string" ? ` (cannot run here: ${command})` : "";
 
 describe.skipIf(typeof command === "string")(`the loop over oneDNN's ukernels${reason}`, () => {
-  // Columns beyond whole slices of 64, experts without tokens, and, with 300 tokens, several blocks and chunks of rows.
+  // Columns beyond whole slices of 64, experts without tokens, and, with 900 tokens, several blocks of rows.
   const sizes = { hiddenSize: 144, intermediateSize: 80, numExperts: 5, topK: 2 };
 
   test.each<[PeerFormat, boolean]>([

@@ -30,6 +30,12 @@ describe("the copies of a layer", () => {
     expect(plan(50 * mebibyte, mebibyte).copies).toBe(1);
   });
 
+  test("are at most 33, which the report says", () => {
+    const rotation = plan(100 * mebibyte, 10000 * mebibyte);
+    expect(rotation).toMatchObject({ copies: 33, wanted: 200 * mebibyte });
+    expect(rotationText(rotation)).toMatch(/over 33 copies .*, as more are not made; below 200 MiB weights may/);
+  });
+
   test("are sized by a guess where the system does not tell its caches", () => {
     const caches = lastLevelCacheBytes("/no/such/folder");
     expect(caches).toBeUndefined();

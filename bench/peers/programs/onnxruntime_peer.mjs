@@ -58,6 +58,7 @@ async function load(copy) {
     interOpNumThreads: 1,
     graphOptimizationLevel: "all",
     logSeverityLevel: 3,
+    extra: { session: { force_spinning_stop: "1" } }, // else the threads of one session disturb the next
   });
 }
 

@@ -9,8 +9,8 @@
 
 /** Padding of a row in elements' bytes: rows a power of two apart would compete for the same lines of the cache. */
 constexpr std::size_t row_padding = 64;
-/** Bytes of rows that should stay in the second cache while slices of weights pass by. */
-constexpr std::size_t chunk_bytes = std::size_t{1} << 20;
+/** Bytes of rows that slices of weights pass by, one after another: about the second cache of a core with AMX. */
+constexpr std::size_t chunk_bytes = std::size_t{2} << 20;
 
 /** One layer's packed weights. Scales are those of int8, one for each output. */
 template <class Element>
@@ -25,21 +25,6 @@ struct Weights {
 /** Rows of one expert. */
 struct Chunk {
   std::size_t expert, begin, end;
-};
-
-/** Fetches the weights of a thread's next task into the second cache in equal parts. */
-class Prefetch {
- public:
-  Prefetch(const void* begin, std::size_t bytes, std::size_t parts)
-      : next_(static_cast<const char*>(begin)), end_(next_ + bytes), part_((bytes / 64 + parts - 1) / parts * 64) {}
-  void part() {
-    const char* stop = next_ + std::min<std::size_t>(part_, end_ - next_);
-    for (; next_ < stop; next_ += 64) _mm_prefetch(next_, _MM_HINT_T1);
-  }
-
- private:
-  const char *next_, *end_;
-  std::size_t part_;
 };
 
 /**
@@ -152,7 +137,7 @@ class Layer {
   void plan(const Routing& routing) {
     const auto split = [&](std::vector<Chunk>& chunks, std::size_t inputs) {
       const std::size_t blocks = chunk_bytes / (inputs * sizeof(Element) * block_rows);
-      const std::size_t most = std::max<std::size_t>(blocks, 4) * block_rows;
+      const std::size_t most = std::max<std::size_t>(blocks, 2) * block_rows;
       chunks.clear();
       for (std::size_t expert = 0; expert < config_.experts; ++expert) {
         const std::size_t end = routing.offsets[expert + 1];
@@ -192,29 +177,17 @@ class Layer {
     });
   }
 
-  /**
-   * Takes tasks (chunk, slice) and calls use(chunk, slice, first row, rows, packed slice) for each block of rows of the
-   * chunk, while the weights of this thread's next task come into the second cache.
-   */
+  /** Takes tasks (chunk, slice) and calls use(chunk, slice, first row, rows, packed slice) for blocks of its rows. */
   template <class Use>
   static void take_tasks(std::atomic<std::size_t>& next, const std::vector<Chunk>& chunks, std::size_t slices,
                          const Element* packed, std::size_t slice_size, Use use) {
-    const std::size_t tasks = chunks.size() * slices;
-    const auto weights_of = [&](std::size_t task) {
-      return packed + (chunks[task / slices].expert * slices + task % slices) * slice_size;
-    };
-    std::size_t task = next++;
-    while (task < tasks) {
-      const std::size_t following = next++;
+    for (std::size_t task = next++; task < chunks.size() * slices; task = next++) {
       const Chunk& chunk = chunks[task / slices];
-      const std::size_t blocks = (chunk.end - chunk.begin + block_rows - 1) / block_rows;
-      const bool fetches = following < tasks && blocks > 1;
-      Prefetch prefetch(fetches ? weights_of(following) : nullptr, fetches ? slice_size * sizeof(Element) : 0, blocks);
+      const std::size_t slice = task % slices;
+      const Element* weights = packed + (chunk.expert * slices + slice) * slice_size;
       for (std::size_t row = chunk.begin; row < chunk.end; row += block_rows) {
-        prefetch.part();
-        use(chunk, task % slices, row, std::min(block_rows, chunk.end - row), weights_of(task));
+        use(chunk, slice, row, std::min(block_rows, chunk.end - row), weights);
       }
-      task = following;
     }
   }
 

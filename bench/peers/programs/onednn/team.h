@@ -63,15 +63,11 @@ class Team {
     if (arrived_.fetch_add(1) + 1 == threads_) {
       arrived_.store(0);
       phase_.store(phase + 1);
+      phase_.notify_all();
       return;
     }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-      if (spins < 100000) {
-        _mm_pause();
-      } else {
-        sched_yield();  // another program may have this thread's CPU
-      }
-    }
+    for (int spins = 0; spins < longest_spin && phase_.load() == phase; ++spins) _mm_pause();
+    phase_.wait(phase);  // returns at once if the phase is over
   }
 
   /** Inside a job: the part of [0, count) that is this thread's. */
@@ -86,6 +82,9 @@ class Team {
     started_.fetch_add(1);
     started_.notify_all();
   }
+
+  /** Pauses, a millisecond or so: whoever is later than that shares its CPU with another program. */
+  static constexpr int longest_spin = 20000;
 
   const int threads_;
   std::function<void(int)> job_;
