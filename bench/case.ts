@@ -38,9 +38,12 @@ export function gatingRule({ topK, scoring, normalize }: MoeLayerConfig): Gating
   return { topK, ...(scoring && { scoring }), ...(normalize && { normalize }) };
 }
 
-/** Number of inputs. With few tokens a call touches few experts, so more inputs make successive calls touch others. */
+/**
+ * Number of inputs, a power of two. With few tokens a call touches few experts, so more inputs make successive calls
+ * touch others; with thousands it touches all of them.
+ */
 export function inputCount(tokens: number): number {
-  return tokens <= 8 ? 16 : 4;
+  return tokens <= 8 ? 16 : tokens < 2048 ? 4 : 2;
 }
 
 /** Returns the items in rotation, endlessly. */

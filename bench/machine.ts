@@ -1,4 +1,6 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
+import { join } from "node:path";
 import { loadNative, platformName } from "#lib/core/native.js";
 import { packageVersion } from "#lib/core/version.js";
 
@@ -15,4 +17,14 @@ export function describeMachine(threads: number): object {
     memoryBytes: os.totalmem(),
     build: native.buildInfo(),
   };
+}
+
+/** Bytes of the largest cache of the first CPU; undefined where the system does not tell. */
+export function lastLevelCacheBytes(folder = "/sys/devices/system/cpu/cpu0/cache"): number | undefined {
+  if (!existsSync(folder)) return undefined;
+  const sizes = readdirSync(folder)
+    .map((name) => join(folder, name, "size"))
+    .filter((path) => existsSync(path))
+    .map((path) => 1024 * Number.parseInt(readFileSync(path, "utf8"), 10)); // such as 307200K
+  return sizes.length === 0 ? undefined : Math.max(...sizes);
 }

@@ -10,14 +10,15 @@ const peerNames = peers.map(({ name }) => name);
 export const help = `Usage: npm run bench:peers -- [options]
 
 Times a layer on the CPU device, alternating with other software on the same weights and tokens, after comparing their
-outputs. Every layer starts from the router's logits. Needs memory for one copy of the weights per contender, and space
-for one in the directory for temporary files (TMPDIR).
+outputs. Every layer starts from the router's logits. Calls rotate over copies of the weights that are twice as large as
+the last-level cache, as far as memory allows. Needs space for the weights in the directory for temporary files (TMPDIR).
 
 Options:
   --shape NAMES      ${shapeNames} (A,B,C)
   --dtype FORMATS    of weights: ${peerFormats.join(", ")} (f32,bf16);
-                     tokens are float32 for quantised weights
-  --tokens NUMBERS   tokens per call (1,8,64,512, for A also 2048)
+                     tokens are float32 for quantised weights, and rounded
+                     to int8 for i8_channel_f32
+  --tokens NUMBERS   tokens per call (1,8,64,512,2048,4096)
   --peer NAMES       ${peerNames.join(", ")}
                      (all that this machine can run)
   --rounds N         turns of every contender (7)
@@ -31,8 +32,7 @@ Options:
 export interface Options {
   readonly shapes: readonly NamedShape[];
   readonly formats: readonly PeerFormat[];
-  /** Undefined: the default for the shape. */
-  readonly tokens: readonly number[] | undefined;
+  readonly tokens: readonly number[];
   /** Undefined: all that this machine can run. */
   readonly peers: readonly Peer[] | undefined;
   readonly rounds: number;
@@ -49,7 +49,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     options: {
       shape: { type: "string", multiple: true, default: ["A,B,C"] },
       dtype: { type: "string", multiple: true, default: ["f32,bf16"] },
-      tokens: { type: "string", multiple: true },
+      tokens: { type: "string", multiple: true, default: ["1,8,64,512,2048,4096"] },
       peer: { type: "string", multiple: true },
       rounds: { type: "string", default: "7" },
       time: { type: "string", default: "0.1" },
@@ -65,7 +65,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   return {
     shapes: listOption(values.shape).map(shapeOption),
     formats: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats)),
-    tokens: values.tokens && listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
+    tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:
       values.peer &&
       listOption(values.peer)
@@ -77,9 +77,4 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
     json: values.json,
     chart: values.chart,
   };
-}
-
-/** Default tokens per call; shape A has few experts, so thousands of tokens are realistic too. */
-export function tokenCountsFor(shape: string): readonly number[] {
-  return shape === "A" ? [1, 8, 64, 512, 2048] : [1, 8, 64, 512];
 }

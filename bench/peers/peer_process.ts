@@ -17,6 +17,8 @@ export interface PeerSetup {
   readonly weights: string;
   readonly config: MoeLayerConfig;
   readonly threads: number;
+  /** How many times to load the layer; call number n of a turn uses copy n % copies. */
+  readonly copies: number;
 }
 
 /**
@@ -24,7 +26,8 @@ export interface PeerSetup {
  * `{"result": ...}`, when it is ready (its version), and one in answer to every line that it reads:
  *
  *     {"name": "outputs", "tokens": T, "path": file}    writes all outputs [T, H] to the file, as float32; result null
- *     {"name": "time", "tokens": T, "seconds": least}   result: seconds of every call, timed inside the program
+ *     {"name": "time", "tokens": T, "seconds": least}   result: seconds of every call, timed inside the program,
+ *                                                      which rotates over the inputs and over its copies of the layer
  *
  * It exits at the end of its input. A peer that fails says why on standard error and exits.
  */

@@ -2,7 +2,8 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
-import { type PeerFormat, peerFormats } from "./problem.js";
+import { onednnCommand } from "./onednn.js";
+import type { PeerFormat } from "./problem.js";
 
 /** A program and its arguments. */
 export type Command = readonly [program: string, ...args: string[]];
@@ -12,41 +13,40 @@ export interface Peer {
   readonly name: string;
   readonly formats: readonly PeerFormat[];
   readonly variant: string;
-  /** The command that runs it; undefined if this machine cannot. */
-  command(): Command | undefined;
-  /** What to do if it cannot. */
-  readonly remedy: string;
+  /** The command that runs it; text if this machine cannot: why, or what to do about it. */
+  command(): Command | string;
 }
 
 const folder = join(packageRoot(), "bench", "peers", "programs");
 
-type Program = Pick<Peer, "command" | "remedy">;
+type Program = Pick<Peer, "command">;
 
 const onnxruntime: Program = {
   command: () =>
     existsSync(join(folder, "node_modules", "onnxruntime-node"))
       ? [process.execPath, join(folder, "onnxruntime_peer.mjs")]
-      : undefined,
-  remedy: "run node scripts/setup.mjs --peers, which installs onnxruntime-node",
+      : "run node scripts/setup.mjs --peers, which installs onnxruntime-node",
 };
 
 const torch: Program = {
   command: () => {
     const path = pythonWithTorch();
-    return path === undefined ? undefined : [path, join(folder, "torch_peer.py")];
+    return path === undefined
+      ? "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it"
+      : [path, join(folder, "torch_peer.py")];
   },
-  remedy: "install PyTorch for python3 (Debian: python3-torch) or set PYTHON to a Python that has it",
 };
 
-const quantised = peerFormats.filter((format) => format !== "f32" && format !== "bf16");
+const grouped = ["i8_g128_f32", "i4_g32_f32"] as const;
 
 export const peers: readonly Peer[] = [
   { name: "onnxruntime-moe", variant: "moe", formats: ["f32"], ...onnxruntime },
   { name: "onnxruntime-plain", variant: "plain", formats: ["f32"], ...onnxruntime },
-  { name: "onnxruntime-qmoe", variant: "qmoe", formats: quantised, ...onnxruntime },
-  { name: "onnxruntime-nbits", variant: "nbits", formats: quantised, ...onnxruntime },
+  { name: "onnxruntime-qmoe", variant: "qmoe", formats: grouped, ...onnxruntime },
+  { name: "onnxruntime-nbits", variant: "nbits", formats: grouped, ...onnxruntime },
   { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], ...torch },
   { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], ...torch },
+  { name: "onednn-loop", variant: "loop", formats: ["bf16", "i8_channel_f32"], command: () => onednnCommand() },
 ];
 
 /** Cached, because importing PyTorch takes seconds. */

@@ -3,6 +3,7 @@ import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import type { Shape } from "#lib/core/shape.js";
 import { Tensor } from "#lib/core/tensor.js";
+import type { TokenFormat } from "#lib/core/token_format.js";
 import type { ScaleLevel } from "#lib/core/weight_format.js";
 import { weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
@@ -16,13 +17,18 @@ import { inputCount } from "../case.js";
 import { PeerError } from "./contender.js";
 
 /** Formats of weights in which peers are compared. */
-export const peerFormats = ["f32", "bf16", "i8_g128_f32", "i4_g32_f32"] as const;
+export const peerFormats = ["f32", "bf16", "i8_channel_f32", "i8_g128_f32", "i4_g32_f32"] as const;
 export type PeerFormat = (typeof peerFormats)[number];
 export type PeerDType = "f32" | "bf16";
 
 /** The dtype of tokens: that of the weights, or f32 for quantised ones. */
 export function tokensOf(format: PeerFormat): PeerDType {
   return format === "bf16" ? "bf16" : "f32";
+}
+
+/** What products round their rows to: with one scale for each output there are products of bytes. */
+export function tokenFormatOf(format: PeerFormat): TokenFormat {
+  return format === "i8_channel_f32" ? "int8" : "none";
 }
 
 /** One set of tokens. */
@@ -38,7 +44,8 @@ export interface Input {
 /** The same layer and tokens for all contenders: on our device, and in a file for the peers. */
 export interface Problem extends Disposable {
   readonly config: MoeLayerConfig;
-  readonly layer: MoeLayer;
+  /** Copies of the layer, equal but for their addresses, over which calls rotate. */
+  readonly layers: readonly [MoeLayer, ...MoeLayer[]];
   /** Inputs by T. */
   readonly inputs: ReadonlyMap<number, readonly Input[]>;
 }
@@ -50,6 +57,7 @@ export const weightsFile = "layer.safetensors";
  * Makes a problem from seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I] and, for
  * every T and input index, `x.T.index` [T, H] and `logits.T.index` [T, E]. Quantised matrices are unsigned codes, with a
  * zero point in the middle of their range, and `gate.scales` [E, I, H / group] and so on.
+ * @param copies of the layer on our device; the file has it once.
  */
 export async function createProblem(
   device: Device,
@@ -57,6 +65,7 @@ export async function createProblem(
   format: PeerFormat,
   tokenCounts: readonly number[],
   directory: string,
+  copies = 1,
 ): Promise<Problem> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const random = new RandomWeights("peers");
@@ -66,18 +75,22 @@ export async function createProblem(
   const down = matrices(device, random, format, [numExperts, hiddenSize, intermediateSize]);
   using _ = { [Symbol.dispose]: () => [gate, up, down].forEach(disposeMatrices) };
   using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
-  const layer = MoeLayer.create({ ...config, device, router, experts: { gate, up, down } });
+  const create = () =>
+    MoeLayer.create({ ...config, device, router, experts: { gate, up, down }, tokenFormat: tokenFormatOf(format) });
+  const layer = create();
+  const layers: [MoeLayer, ...MoeLayer[]] = [layer];
   const inputs = new Map<number, Input[]>();
   const problem: Problem = {
     config,
-    layer,
+    layers,
     inputs,
     [Symbol.dispose]() {
       for (const { x, logits } of [...inputs.values()].flat()) for (const tensor of [x, logits]) tensor.dispose();
-      layer.dispose();
+      for (const layer of layers) layer.dispose();
     },
   };
   try {
+    while (layers.length < copies) layers.push(create());
     const tensors = { ...named("gate", gate), ...named("up", up), ...named("down", down) };
     for (const tokens of tokenCounts) {
       const ofCount: Input[] = [];
@@ -119,7 +132,7 @@ function matrices(device: Device, random: RandomWeights, format: PeerFormat, sha
     return random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType>;
   }
   const { bits, scales } = weightFormat(format);
-  const group = (scales as ScaleLevel).columns;
+  const group = (scales as ScaleLevel).columns || columns;
   if (columns % group !== 0) throw new PeerError(`${format}: expected columns in whole groups, got ${columns}`);
   return {
     format,

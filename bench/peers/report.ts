@@ -5,6 +5,7 @@ import { mean } from "../case.js";
 import { floorSeconds } from "../ceilings.js";
 import { type Measurement, summarize } from "../measure.js";
 import { type Input, type PeerFormat, tokensOf } from "./problem.js";
+import type { Rotation } from "./rotation.js";
 import { ratios } from "./rounds.js";
 
 /** One contender's times in a cell, in seconds, and derived numbers. */
@@ -17,6 +18,8 @@ export interface Result extends Measurement {
   readonly ofCeiling: number;
   /** Its time divided by ours, over the rounds. */
   readonly timesOurs: Measurement;
+  /** Its time divided by that of the peer with the least median, over the rounds; missing without peers. */
+  readonly timesBestPeer?: Measurement;
   /** Largest difference between its outputs and ours, relative to the largest output. */
   readonly difference: number;
 }
@@ -39,6 +42,7 @@ export interface Cell {
 export interface Group {
   readonly shape: string;
   readonly format: PeerFormat;
+  readonly rotation: Rotation;
   readonly cells: readonly Cell[];
 }
 
@@ -47,6 +51,7 @@ export interface Turns {
   readonly name: string;
   readonly medians: readonly number[];
   readonly difference: number;
+  readonly peer: boolean;
 }
 
 /** @param turns all contenders, ours first. */
@@ -62,6 +67,9 @@ export function cellOf(
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
   const floor = floorSeconds({ operations, bytes }, ceilings, tokensOf(format));
   const [{ medians: ours }] = turns as readonly [Turns];
+  const best = turns
+    .filter(({ peer }) => peer)
+    .toSorted((a, b) => summarize(a.medians).median - summarize(b.medians).median)[0];
   const results = turns.map(({ name, medians, difference }) => {
     const times = summarize(medians);
     return {
@@ -71,6 +79,7 @@ export function cellOf(
       weightGBs: weightBytes / times.median / 1e9,
       ofCeiling: floor / times.median,
       timesOurs: ratios(medians, ours),
+      ...(best && { timesBestPeer: ratios(medians, best.medians) }),
       difference,
     };
   });
@@ -88,9 +97,10 @@ export function cellTable(results: readonly Result[]): string {
       { heading: "of ceiling", align: "right" },
       { heading: "times ours", align: "right" },
       { heading: "quartiles", align: "right" },
+      { heading: "times best peer", align: "right" },
       { heading: "difference", align: "right" },
     ],
-    results.map(({ name, timesOurs, difference, ofCeiling, gflops, weightGBs, ...times }) => [
+    results.map(({ name, timesOurs, timesBestPeer, difference, ofCeiling, gflops, weightGBs, ...times }) => [
       name,
       formatMicroseconds(times.median * 1e6),
       `${formatMicroseconds(times.lowerQuartile * 1e6)} .. ${formatMicroseconds(times.upperQuartile * 1e6)}`,
@@ -99,6 +109,7 @@ export function cellTable(results: readonly Result[]): string {
       `${(ofCeiling * 100).toFixed(0)}%`,
       timesOurs.median.toFixed(2),
       `${timesOurs.lowerQuartile.toFixed(2)} .. ${timesOurs.upperQuartile.toFixed(2)}`,
+      timesBestPeer?.median.toFixed(2) ?? "",
       formatError(difference),
     ]),
   );

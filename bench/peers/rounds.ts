@@ -1,10 +1,13 @@
 import { setTimeout } from "node:timers/promises";
 import { type Measurement, summarize } from "../measure.js";
 import { type Contender, PeerError } from "./contender.js";
-import { type PeerDType, type PeerFormat, tokensOf } from "./problem.js";
+import { type PeerDType, type PeerFormat, tokenFormatOf, tokensOf } from "./problem.js";
 
-/** Largest accepted difference between a peer's outputs and ours, relative to the largest output. */
-const tolerances: Readonly<Record<PeerDType, number>> = { f32: 1e-4, bf16: 3e-2 };
+/**
+ * Largest accepted difference between a peer's outputs and ours, relative to the largest output. With int8 tokens a value
+ * near the middle of two codes may go to either.
+ */
+const tolerances: Readonly<Record<PeerDType | "int8", number>> = { f32: 1e-4, bf16: 3e-2, int8: 3e-2 };
 
 /** Gives the previous contender's threads, which spin for a while, time to go to sleep. */
 const pauseMilliseconds = 20;
@@ -25,7 +28,7 @@ export function checkOutputs(name: string, got: Float32Array, expected: Float32A
     difference = Math.max(difference, Math.abs((got[index] as number) - value)); // NaN stays NaN
   }
   const share = difference / largest;
-  const tolerance = tolerances[tokensOf(format)];
+  const tolerance = tolerances[tokenFormatOf(format) === "int8" ? "int8" : tokensOf(format)];
   if (!(share <= tolerance)) {
     throw new PeerError(`${name}: expected outputs within ${tolerance} of the largest, got a difference of ${share}`);
   }

@@ -14,12 +14,13 @@ import { ceilingsText } from "../report.js";
 import type { NamedShape } from "../shape_option.js";
 import { chartSpecification, renderChart } from "./chart.js";
 import { type Contender, PeerError } from "./contender.js";
-import { help, type Options, parseOptions, tokenCountsFor } from "./options.js";
+import { help, type Options, parseOptions } from "./options.js";
 import { ours } from "./ours.js";
 import { PeerProcess } from "./peer_process.js";
 import { type Command, type Peer, peers } from "./peers.js";
 import { createProblem, type Input, type PeerFormat, weightsFile } from "./problem.js";
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
+import { planRotation, rotationText } from "./rotation.js";
 import { checkOutputs, timeInTurns } from "./rounds.js";
 
 /** A peer and the command that runs it on this machine. */
@@ -56,8 +57,8 @@ async function run(options: Options): Promise<void> {
 function findPeers(wanted: readonly Peer[] | undefined): Runnable[] {
   return (wanted ?? peers).flatMap((peer) => {
     const command = peer.command();
-    if (command !== undefined) return [{ peer, command }];
-    const message = `${peer.name} cannot run here: ${peer.remedy}`;
+    if (typeof command !== "string") return [{ peer, command }];
+    const message = `${peer.name} cannot run here: ${command}`;
     if (wanted !== undefined) throw new UsageError(`--peer: ${message}`);
     process.stderr.write(`${message}\n`);
     return [];
@@ -72,7 +73,9 @@ async function compare(
   options: Options,
   versions: Versions,
 ): Promise<Group> {
-  const { threads, tokens = tokenCountsFor(shape) } = options;
+  const { threads, tokens } = options;
+  const chosen = runnable.filter(({ peer }) => peer.formats.includes(format));
+  const rotation = planRotation(config, format, chosen.length + 1);
   const directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-"));
   const started: PeerProcess[] = [];
   const cleanUp = (): void => {
@@ -82,14 +85,22 @@ async function compare(
   process.once("exit", cleanUp); // if the program is interrupted
   try {
     process.stderr.write(`${shape} ${format}: creating the layer\n`);
-    using problem = await createProblem(device, config, format, tokens, directory);
-    for (const { peer, command } of runnable.filter(({ peer }) => peer.formats.includes(format))) {
+    using problem = await createProblem(device, config, format, tokens, directory, rotation.copies);
+    for (const { peer, command } of chosen) {
       process.stderr.write(`${shape} ${format}: starting ${peer.name}\n`);
-      const setup = { variant: peer.variant, directory, weights: weightsFile, config, threads };
+      const setup = {
+        variant: peer.variant,
+        directory,
+        weights: weightsFile,
+        config,
+        threads,
+        copies: rotation.copies,
+      };
       started.push(await PeerProcess.start(peer.name, command, setup));
     }
     const contenders = [...ours(problem), ...started];
     for (const { name, version } of contenders) versions[name] = version;
+    process.stdout.write(`${shape} ${format}: ${rotationText(rotation)}\n`);
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
       const cell = await measureCell(`${shape} ${format}, T = ${count}`, contenders, count, inputs, format, options);
@@ -97,7 +108,7 @@ async function compare(
       process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n\n${cellTable(cell.results)}\n`);
       cells.push(cell);
     }
-    return { shape, format, cells };
+    return { shape, format, rotation, cells };
   } finally {
     process.off("exit", cleanUp);
     cleanUp();
@@ -128,6 +139,7 @@ async function measureCell(
       name,
       medians: medians[index] as number[],
       difference: differences[index] as number,
+      peer: contenders[index] instanceof PeerProcess,
     }));
     return cellOf(tokens, inputs, turns, ceilings, format);
   } finally {

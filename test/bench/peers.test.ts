@@ -15,7 +15,7 @@ import { type Contender, PeerError } from "../../bench/peers/contender.js";
 import { parseOptions } from "../../bench/peers/options.js";
 import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
-import { createProblem, peerFormats, tokensOf, weightsFile } from "../../bench/peers/problem.js";
+import { createProblem, peerFormats, tokenFormatOf, tokensOf, weightsFile } from "../../bench/peers/problem.js";
 import { cellOf } from "../../bench/peers/report.js";
 import { checkOutputs, ratios, timeInTurns } from "../../bench/peers/rounds.js";
 
@@ -38,7 +38,8 @@ describe.each(peerFormats)("a problem of %s", (format) => {
   test("its file, computed by the reference device, gives our outputs", async () => {
     using device = openDevice("cpu", { threads: 2 });
     using reference = openDevice("reference");
-    using problem = await createProblem(device, sizes, format, [1, 9], directory);
+    using problem = await createProblem(device, sizes, format, [1, 9], directory, 3);
+    expect(problem.layers).toHaveLength(3);
     await using file = await SafetensorsFile.open(join(directory, weightsFile));
     const read = async (name: string) => {
       const { shape, data } = await file.read(name);
@@ -59,7 +60,8 @@ describe.each(peerFormats)("a problem of %s", (format) => {
     const matrices = (name: string) => (groups === undefined ? read(name) : readQuantized(name));
     const [gate, up, down] = await Promise.all([matrices("gate"), matrices("up"), matrices("down")]);
     const router = reference.zeros([sizes.numExperts, sizes.hiddenSize], dtype);
-    using layer = MoeLayer.create({ ...sizes, device: reference, router, experts: { gate, up, down } });
+    const tokenFormat = tokenFormatOf(format);
+    using layer = MoeLayer.create({ ...sizes, device: reference, router, experts: { gate, up, down }, tokenFormat });
     for (const tokens of [1, 9]) {
       const expected: number[] = [];
       for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
@@ -121,22 +123,33 @@ test("a cell compares every contender with us and with the ceiling", () => {
   const work = { operations: 4e9, weightBytes: 2e9, activationBytes: 1e9 };
   const inputs = [{ work }] as unknown as Parameters<typeof cellOf>[1];
   const turns = [
-    { name: "us", medians: [0.1, 0.2, 0.4], difference: 0 },
-    { name: "peer", medians: [0.2, 0.3, 0.8], difference: 1e-6 },
+    { name: "us", medians: [0.1, 0.2, 0.4], difference: 0, peer: false },
+    { name: "peer", medians: [0.2, 0.3, 0.8], difference: 1e-6, peer: true },
+    { name: "slower", medians: [0.4, 0.9, 0.1], difference: 1e-6, peer: true },
   ];
   const cell = cellOf(8, inputs, turns, { fmaGflops: 100, bf16Gflops: 0, readGBs: 30 }, "f32");
   expect(cell).toMatchObject({ tokens: 8, operations: 4e9, weightBytes: 2e9 });
   expect(cell.floor).toBeCloseTo(0.1); // 3 GB at 30 GB/s take longer than 4 GFLOP at 100
   expect(cell.results[0]).toMatchObject({ name: "us", median: 0.2, gflops: 20, weightGBs: 10, ofCeiling: 0.5 });
   expect(cell.results[1]).toMatchObject({ name: "peer", median: 0.3, timesOurs: { median: 2 }, difference: 1e-6 });
-  const specification = chartSpecification([{ shape: "A", format: "f32", cells: [cell] }], "");
+  expect(cell.results.map(({ timesBestPeer }) => timesBestPeer?.median)).toEqual([0.5, 1, 2]);
+  const alone = cellOf(8, inputs, turns.slice(0, 1), cell.ceilings, "f32");
+  expect(alone.results[0]).not.toHaveProperty("timesBestPeer");
+  const rotation = { copies: 1, bytes: 1, wanted: 2 };
+  const specification = chartSpecification([{ shape: "A", format: "f32", rotation, cells: [cell] }], "");
   expect(specification).toMatchObject({
-    data: { values: [{ shape: "shape A", format: "f32", tokens: 8, name: "us", ofCeiling: 0.5 }, { name: "peer" }] },
+    data: {
+      values: [
+        { shape: "shape A", format: "f32", tokens: 8, name: "us", ofCeiling: 0.5 },
+        { name: "peer" },
+        { name: "slower" },
+      ],
+    },
   });
 });
 
 describe("a peer's process", () => {
-  const setup = () => ({ variant: "v", directory, weights: weightsFile, config, threads: 2 });
+  const setup = () => ({ variant: "v", directory, weights: weightsFile, config, threads: 2, copies: 1 });
   const start = (script: string) => PeerProcess.start("peer", [process.execPath, "-e", script], setup());
   const server = `
     const { threads, variant } = JSON.parse(process.argv[1]);
@@ -174,6 +187,7 @@ describe("options", () => {
     expect(parseOptions([])).toMatchObject({
       shapes: [{ name: "A" }, { name: "B" }, { name: "C" }],
       formats: ["f32", "bf16"],
+      tokens: [1, 8, 64, 512, 2048, 4096],
       rounds: 7,
     });
     expect(parseOptions(["--help"])).toBeUndefined();

@@ -1,6 +1,6 @@
 // onnxruntime's CPU provider as a peer. Answers commands, one JSON line each, as described in ../peer_process.ts.
 
-import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -14,24 +14,18 @@ const builders = {
   qmoe: quantizedMoeOperator,
   nbits: quantizedOperators,
 };
-const { variant, directory, weights, config, threads } = JSON.parse(process.argv[2]);
+const { variant, directory, weights, config, threads, copies } = JSON.parse(process.argv[2]);
 
 const file = await SafetensorsFile.open(join(directory, weights));
-const modelPath = join(directory, `${variant}.onnx`);
-writeFileSync(modelPath, builders[variant]({ name: basename(weights), tensors: file.tensors }, config));
-const session = await InferenceSession.create(modelPath, {
-  intraOpNumThreads: threads,
-  interOpNumThreads: 1,
-  graphOptimizationLevel: "all",
-  logSeverityLevel: 3,
-});
+const sessions = [];
+while (sessions.length < copies) sessions.push(await load(sessions.length));
 const inputs = new Map();
 
 const commands = {
   async outputs({ tokens, path }) {
     const target = openSync(path, "w");
     for (const feeds of await inputsOf(tokens)) {
-      const { y } = await session.run(feeds);
+      const { y } = await sessions[0].run(feeds);
       writeSync(target, y.data);
     }
     closeSync(target);
@@ -43,6 +37,7 @@ const commands = {
     const begin = performance.now();
     do {
       for (const feeds of feedsOfAll) {
+        const session = sessions[times.length % copies];
         const start = performance.now();
         await session.run(feeds);
         times.push((performance.now() - start) / 1e3);
@@ -51,6 +46,21 @@ const commands = {
     return times;
   },
 };
+
+/** A session with a file of its own: onnxruntime maps it, so that copies of one file would share their memory. */
+async function load(copy) {
+  const name = copy === 0 ? basename(weights) : `copy${copy}.${basename(weights)}`;
+  if (!existsSync(join(directory, name))) copyFileSync(join(directory, weights), join(directory, name));
+  const modelPath = join(directory, `${variant}.${copy}.onnx`);
+  writeFileSync(modelPath, builders[variant]({ name, tensors: file.tensors }, config));
+  return InferenceSession.create(modelPath, {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: "all",
+    logSeverityLevel: 3,
+    extra: { session: { force_spinning_stop: "1" } }, // else the threads of one session disturb the next
+  });
+}
 
 async function inputsOf(tokens) {
   const known = inputs.get(tokens);

@@ -100,10 +100,11 @@ class Prepacked:
 
 
 class Peer:
-    def __init__(self, variant, directory, weights, config, threads):
+    def __init__(self, variant, directory, weights, config, threads, copies):
         torch.set_num_threads(threads)
         self.file = SafetensorsFile(os.path.join(directory, weights))
-        self.layer = {"loop": Loop, "prepacked": Prepacked}[variant](self.file, config)
+        layer = {"loop": Loop, "prepacked": Prepacked}[variant]
+        self.layers = [layer(self.file, config) for _ in range(copies)]
         self.inputs = {}
 
     def inputs_of(self, tokens):
@@ -118,7 +119,7 @@ class Peer:
     def outputs(self, tokens, path):
         with open(path, "wb") as file:
             for x, logits in self.inputs_of(tokens):
-                file.write(memoryview(self.layer(x, logits).float().numpy()))
+                file.write(memoryview(self.layers[0](x, logits).float().numpy()))
 
     def time(self, tokens, seconds):
         inputs = self.inputs_of(tokens)
@@ -126,8 +127,9 @@ class Peer:
         begin = time.perf_counter()
         while not times or time.perf_counter() - begin < seconds:
             for x, logits in inputs:
+                layer = self.layers[len(times) % len(self.layers)]
                 start = time.perf_counter()
-                self.layer(x, logits)
+                layer(x, logits)
                 times.append(time.perf_counter() - start)
         return times
 
