@@ -8,6 +8,8 @@ struct Words {
 
   static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
   void store(char* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const { return {_mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(byte)))}; }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};

@@ -32,6 +32,8 @@ struct Words {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
     return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
   }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const { return {_mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(byte)))}; }
   // Both halves shifted to the right.
   template <int n>
   Words halves_shifted() const {

@@ -18,6 +18,13 @@ struct Words {
     return words;
   }
   void store(char* p) const { std::memcpy(p, v, sizeof v); }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const {
+    uint8_t bytes[sizeof v];
+    std::memcpy(bytes, v, sizeof v);
+    for (uint8_t& each : bytes) each = static_cast<uint8_t>(each - byte);
+    return load(reinterpret_cast<const char*>(bytes));
+  }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     uint16_t halves[4];

@@ -5,6 +5,6 @@
 
 #include "cpu/isa/template/amx/kernels.h"
 
-constexpr auto kModelRows = kRegisterGemm<ModelTiles>;
+constexpr auto kModelRows = kRegisterGemm<ModelTiles, ByteProducts>;
 const std::span<const GemmKernel> kModelGemm = kModelRows;
 #endif
