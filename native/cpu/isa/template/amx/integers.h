@@ -136,7 +136,6 @@ constexpr GemmKernel register_integer_kernel(const char* name, bool (*takes)(con
           .unpack = unpack_codes<Signed>,
           .unpacked_bytes = 1,
           .unpacked_rows = kVectorRows + 1,
-          .longest_k = 1024,
           .release = release_tiles<Tiles>};
 }
 
