@@ -179,4 +179,11 @@ constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, RowKin
   return nullptr;
 }
 
+// As which dtype tokens are multiplied in float32, as routers need it: in their own where tile registers multiply it,
+// which is just as exact.
+constexpr DType float32_tokens(std::span<const GemmKernel> rows, DType tokens, const WeightFormat& format) {
+  const GemmKernel* row = choose_gemm(rows, tokens, format);
+  return row != nullptr && is_tiles(row->arithmetic) ? tokens : DType::f32;
+}
+
 }  // namespace moe::cpu

@@ -108,7 +108,7 @@ Status run(Context& context, const RouterProjection& p) {
                                  .bias = p.bias,
                                  .offsets = offsets,
                                  .token_of_row = nullptr,
-                                 .arithmetic_dtype = DType::f32,
+                                 .arithmetic_dtype = float32_tokens(context.kernels.gemm, p.x.dtype, *weights.format),
                                  .y = p.logits});
 }
 

@@ -21,6 +21,9 @@ struct Words {
   }
   // Integers of a float's precision, and back.
   static Words integers(Vector values);
+  // The bits of numbers, and back.
+  static Words of(Vector values);
+  Vector number() const;
   Vector as_float() const;
   static Words broadcast(int32_t word) { return {_mm256_set1_epi32(word)}; }
   Words plus(Words other) const { return {_mm256_add_epi32(v, other.v)}; }
@@ -221,6 +224,8 @@ struct Table {
   }
 };
 
+inline Words Words::of(Vector values) { return {_mm256_castps_si256(values.v)}; }
+inline Vector Words::number() const { return {_mm256_castsi256_ps(v)}; }
 inline Words Words::integers(Vector values) { return {_mm256_cvtps_epi32(values.v)}; }
 inline Vector Words::as_float() const { return {_mm256_cvtepi32_ps(v)}; }
 

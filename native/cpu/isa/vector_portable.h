@@ -40,6 +40,9 @@ struct Words {
   }
   // Integers of a float's precision, and back.
   static Words integers(const Vector& values);
+  // The bits of numbers, and back.
+  static Words of(const Vector& values);
+  Vector number() const;
   Vector as_float() const;
   static Words broadcast(int32_t word) {
     return map([word](int) { return static_cast<uint32_t>(word); });
@@ -243,6 +246,16 @@ struct Table {
   }
 };
 
+inline Words Words::of(const Vector& values) {
+  Words words;
+  std::memcpy(words.v, values.v, sizeof words.v);
+  return words;
+}
+inline Vector Words::number() const {
+  Vector values;
+  std::memcpy(values.v, v, sizeof values.v);
+  return values;
+}
 inline Words Words::integers(const Vector& values) {
   return map([&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(values.v[i])); });
 }
