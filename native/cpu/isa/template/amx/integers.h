@@ -44,9 +44,9 @@ void unpack_codes(const TileArguments& t, char* rows) {
   std::memset(rows + units * row_bytes, 0, static_cast<size_t>(missing * row_bytes));
 }
 
-// Adds a group's scaled sums to c, as add_group() of integer_tiles.h. offset may be null.
+// Adds a group's scaled sums to c, or to zeros, as add_group() of integer_tiles.h. offset may be null.
 inline void add_scaled(const int32_t* sums, int rows, const float* scale, const float* offset, const float* x_sums,
-                       int64_t segments, float* c) {
+                       int64_t segments, bool accumulate, float* c) {
   alignas(64) float totals[kMaxTileRows] = {};
   for (int64_t s = 0; offset != nullptr && s < segments; ++s, x_sums += rows) {
     for (int r = 0; r < rows; ++r) totals[r] += x_sums[r];
@@ -56,7 +56,8 @@ inline void add_scaled(const int32_t* sums, int rows, const float* scale, const 
     for (int j = 0; j < kPanelVectors; ++j) {
       const int64_t at = r * kPanelColumns + j * kWidth;
       const Vector sum = Words::load(reinterpret_cast<const char*>(sums + at)).as_float();
-      Vector total = Vector::fma(Vector::load(scale + j * kWidth), sum, Vector::load(c + at));
+      const Vector before = accumulate ? Vector::load(c + at) : Vector::zero();
+      Vector total = Vector::fma(Vector::load(scale + j * kWidth), sum, before);
       if (offset != nullptr) {
         total = Vector::fma(Vector::load(offset + j * kWidth), Vector::broadcast(totals[r]), total);
       }
@@ -79,7 +80,7 @@ void register_integer_tile(const TileArguments& t) {
   const int64_t lines = segments > 0 ? (t.prefetch_lines + segments - 1) / segments : 0;
   alignas(64) SegmentValues scale, offset;
   alignas(64) int32_t sums[kMaxTileRows * kPanelColumns];
-  if (!t.accumulate) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
+  if (!t.accumulate && segments == 0) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
   for (int64_t begin = 0; begin < segments;) {
     const int64_t end = std::min(segments, begin + group - (first + begin) % group);
     zero_sums<Tiles, two>();
@@ -92,7 +93,7 @@ void register_integer_tile(const TileArguments& t) {
     store_sums<Tiles, two>(sums, kWeightStride);
     load_scales(*t.scales, t.panel, first + begin, 1, scale, offset);
     add_scaled(sums, t.rows, scale, t.scales->have_offset() ? offset : nullptr, t.x_sums + begin * t.rows, end - begin,
-               t.c);
+               t.accumulate || begin > 0, t.c);
     begin = end;
   }
 }
