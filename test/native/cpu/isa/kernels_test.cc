@@ -223,6 +223,61 @@ MOE_TEST(conversions_agree_with_the_scalar_types) {
   }
 }
 
+MOE_TEST(streamed_rows_are_copies_of_the_first_columns) {
+  constexpr int kRows = 5, kStride = 70;
+  test::Random random(6);
+  for (const Kernels* kernels : available_kernels()) {
+    const int columns = kernels->panel_columns;
+    const std::vector<float> c = random.values(kRows * columns);
+    for (int count = 0; count <= columns; ++count) {
+      // From aligned places and others.
+      for (const int first : {0, 3, 16}) {
+        alignas(64) float target[kRows * kStride + 16];
+        std::fill(std::begin(target), std::end(target), -1.0f);
+        kernels->stream_rows(c.data(), kRows, count, target + first, kStride);
+        kernels->end_streams();
+        for (int at = 0; at < kRows * kStride; ++at) {
+          const int row = (at - first) / kStride, column = (at - first) % kStride;
+          const bool written = at >= first && row < kRows && column < count;
+          MOE_CHECK_EQUAL(target[at], written ? c[row * columns + column] : -1.0f);
+        }
+      }
+    }
+  }
+}
+
+// The sum of the parts that pack_row() makes of the first of `rows` rows.
+float sum_of_parts(const std::vector<char>& tile, int parts, int rows, int64_t k) {
+  float sum = 0;
+  for (int part = parts - 1; part >= 0; --part) {
+    bf16 piece;
+    std::memcpy(&piece, tile.data() + ((k / 32 * parts + part) * rows * 32 + k % 32) * 2, sizeof piece);
+    sum += static_cast<float>(piece);
+  }
+  return sum;
+}
+
+MOE_TEST(parts_for_tile_registers_add_up_to_the_number) {
+  constexpr int kRows = 3, kColumns = 70, kPadded = 96;
+  test::Random random(7);
+  std::vector<float> values = random.values(kColumns - 6);
+  for (const float special : {0.0f, 1.0f / 3, -65504.0f, INFINITY, -INFINITY, NAN}) values.push_back(special);
+  std::vector<f16> halves(values.begin(), values.end());
+  for (const Kernels* kernels : available_kernels()) {
+    const auto check = [&](Arithmetic arithmetic, DType dtype, const void* source, auto&& expected) {
+      std::vector<char> tile(static_cast<size_t>(kRows * kPadded * element_bytes(arithmetic)), '\x7f');
+      kernels->pack_row(arithmetic, dtype, source, kColumns, kPadded, tile.data(), 0, kRows);
+      for (int64_t k = 0; k < kPadded; ++k) {
+        const float sum = sum_of_parts(tile, parts_of(arithmetic), kRows, k), value = k < kColumns ? expected(k) : 0.0f;
+        MOE_CHECK(std::isnan(value) ? std::isnan(sum) : sum == value);
+      }
+    };
+    check(Arithmetic::bf16_tiles_of_three, DType::f32, values.data(), [&](int64_t k) { return values[k]; });
+    check(Arithmetic::bf16_tiles_of_two, DType::f16, halves.data(), [&](int64_t k) { return float(halves[k]); });
+    check(Arithmetic::bf16_tiles, DType::f32, values.data(), [&](int64_t k) { return float(bf16(values[k])); });
+  }
+}
+
 MOE_TEST(softmax_leaves_out_what_is_no_number) {
   test::Random random(7);
   const float inf = INFINITY;

@@ -12,8 +12,9 @@ inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) 
   for (int part = 0; part + 1 < parts; ++part, target += stride) {
     const Vector upper = Words::of(values).masked_and_flipped(0xffff0000u, 0).number();
     upper.store(target);
-    const Vector rest = values - upper, zero = Vector::zero();
-    values = Vector::select_negative(rest, rest, zero) + Vector::select_negative(zero - rest, rest, zero);
+    // Not a number where the number is not finite; then both bounds are zero.
+    const Vector rest = values - upper;
+    values = Vector::max(rest, Vector::zero()) + Vector::min(rest, Vector::zero());
   }
   values.store(target);
 }
