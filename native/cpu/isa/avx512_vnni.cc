@@ -36,6 +36,7 @@ struct ByteProducts {
 constexpr auto kRows = joined(kExtensionGemm, kIntegerGemm<ByteProducts>);
 
 const std::span<const GemmKernel> kGemm = kRows;
+const PeakLoop kPeak = integer_peak_loop<ByteProducts>();
 
 }  // namespace moe::cpu::avx512_vnni
 #include "cpu/isa/target_end.h"
