@@ -142,14 +142,19 @@ struct GemmKernel {
   SumFunction sum_segments = nullptr;                    // for quantised weights
   UnpackFunction unpack = nullptr;                       // makes of a panel what tiles read; null: they read panels
   int unpacked_bytes = 0;                                // of each element
+  int unpacked_rows = 0;                                 // tiles of fewer rows read the panel itself
   int64_t longest_k = 4096;                              // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
   }
-  // Whether tiles need the sums of x: weights have an offset, or bytes are multiplied as unsigned ones.
-  bool sums_x(const PanelScales& scales) const { return is_bytes(arithmetic) || scales.have_offset(); }
+  // Whether tiles of so many rows read panels that unpack() has made.
+  constexpr bool unpacks(int rows) const { return unpack != nullptr && rows >= unpacked_rows; }
+  // Whether they need the sums of x: weights have an offset, or bytes are multiplied by vectors, as unsigned ones.
+  bool sums_x(const PanelScales& scales, int rows) const {
+    return scales.have_offset() || (is_bytes(arithmetic) && !unpacks(rows));
+  }
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
@@ -185,6 +190,13 @@ constexpr const GemmKernel* choose_gemm(std::span<const GemmKernel> rows, RowKin
     if (row.takes(format) && row.reads(x)) return &row;
   }
   return nullptr;
+}
+
+// As which dtype tokens are multiplied in float32, as routers need it: in their own where tile registers multiply it,
+// which is just as exact.
+constexpr DType float32_tokens(std::span<const GemmKernel> rows, DType tokens, const WeightFormat& format) {
+  const GemmKernel* row = choose_gemm(rows, tokens, format);
+  return row != nullptr && is_tiles(row->arithmetic) ? tokens : DType::f32;
 }
 
 }  // namespace moe::cpu

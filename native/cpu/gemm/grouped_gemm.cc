@@ -75,9 +75,14 @@ Status multiply_rows(Context& context, const RowProduct& p) {
       }
     }
   });
+  const bool streams = p.y.dtype == DType::f32 && p.token_of_row == nullptr && results_are_streamed(rows * outputs);
   return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
+    if (streams) {
+      float* target = p.y.as<float>() + tile.first_row * outputs + first;
+      return kernels.stream_rows(c, tile.rows, count, target, outputs);
+    }
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;
       if (p.token_of_row != nullptr && index_or_none(p.token_of_row[row], x_rows) < 0) continue;
@@ -103,7 +108,7 @@ Status run(Context& context, const RouterProjection& p) {
                                  .bias = p.bias,
                                  .offsets = offsets,
                                  .token_of_row = nullptr,
-                                 .arithmetic_dtype = DType::f32,
+                                 .arithmetic_dtype = float32_tokens(context.kernels.gemm, p.x.dtype, *weights.format),
                                  .y = p.logits});
 }
 

@@ -16,7 +16,7 @@ constexpr int64_t kItemsPerThread = 64;
 // their k are read by one panel after another. Of longer rows only a block does: then many panels read it, so that
 // rows come from memory seldom.
 constexpr int64_t kLongRowBytes = int64_t{1} << 20;
-constexpr int64_t kSumBytes = int64_t{128} << 10;
+constexpr int64_t kSumBytes = int64_t{512} << 10;
 constexpr int64_t kLongRowSumBytes = int64_t{1} << 20;
 constexpr int64_t kLongRowItemsPerThread = 16;
 

@@ -50,7 +50,7 @@ struct Product {
   int64_t result_sums() const { return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums(); }
   int64_t tile_x_sums() const {
     const PanelScales& scales = layout().scales;
-    return gemm->sums_x(scales) ? gemm->max_rows * (plan.k_block / scales.segment) : 0;
+    return scales.have_offset() || is_bytes(gemm->arithmetic) ? gemm->max_rows * (plan.k_block / scales.segment) : 0;
   }
   // The same for a panel's unpacked block of k, in whole cache lines.
   int64_t unpacked_floats() const {
@@ -107,8 +107,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const auto x_of = [&](const RowTile& tile) {
         return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
       };
-      if (product.gemm->sums_x(layout.scales)) {
-        for (int64_t t = 0; t < item.tiles; ++t) {
+      for (int64_t t = 0; t < item.tiles; ++t) {
+        if (product.gemm->sums_x(layout.scales, tiles[t].rows)) {
           product.gemm->sum_segments(x_of(tiles[t]), k_count / layout.scales.segment, layout.scales.segment,
                                      tiles[t].rows, x_sums + t * product.tile_x_sums());
         }
@@ -117,11 +117,13 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         const int64_t panel = item.first_panel + p;
         const char* base = weights + panel * layout.panel_bytes();
         const int64_t begin = k == 0 ? 0 : layout.place_of(k);
-        // Tiles that share a panel each prefetch a share of the same part of the next panel. A single tile reads its
-        // panels from memory in order: codes prefetch those a little further, and the scales, a second stream, those
-        // of the next panel. Plain weights are a single stream, which the hardware prefetcher foresees: more requests
-        // would only get in its way.
-        const bool shared = item.tiles > 1;
+        // Tiles that share a panel each prefetch a share of the same part of the next panel; so does a single tile of
+        // an unpacked panel, as memory would do nothing while it is multiplied. Another single tile reads its panels
+        // from memory in order: codes prefetch those a little further, and the scales, a second stream, those of the
+        // next panel. Plain weights are a single stream, which the hardware prefetcher foresees: more requests would
+        // only get in its way. An item of several tiles has no tile of few rows.
+        const bool unpacks = product.gemm->unpacks(tiles[0].rows);
+        const bool shared = item.tiles > 1 || unpacks;
         const int64_t end = shared ? layout.place_of(k + k_count) : k == 0 ? layout.scales.bytes : begin;
         const int64_t lines = (end - begin) / 64;
         // After the last panel of a block of k, the first one is read again for the next block.
@@ -130,7 +132,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                                      : base + layout.panel_bytes() + begin;
         const char* codes = base + layout.place_of(k);
         const char* next = shared ? nullptr : codes + layout.panel_bytes();
-        if (product.gemm->unpack != nullptr) {
+        if (unpacks) {
           product.gemm->unpack({.first_k = k,
                                 .k = k_count,
                                 .rows = 0,
@@ -155,7 +157,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                .k = k_count,
                .rows = tile.rows,
                .x = x_of(tile),
-               .w = product.gemm->unpack == nullptr ? codes : unpacked,
+               .w = unpacks ? unpacked : codes,
                .c = c,
                .accumulate = k > 0,
                .prefetch = ahead + first_line * 64,
@@ -180,6 +182,9 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     }
   }
 }
+
+// Whether so many float32 results are written past the caches: no core's would have them still when they are read.
+constexpr bool results_are_streamed(int64_t results) { return results * int64_t{sizeof(float)} > int64_t{2} << 20; }
 
 // Plans a product and computes it with as many threads as it is worth.
 template <class Store>

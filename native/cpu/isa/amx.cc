@@ -18,7 +18,7 @@
 #include "cpu/isa/isa.h"
 #include "cpu/isa/tiles/tile_configuration.h"
 
-#define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16,amx-int8"
+#define MOE_TARGET "avx2,bmi,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-bf16,amx-int8"
 #include "cpu/isa/target_begin.h"
 namespace moe::cpu::amx {
 
@@ -27,9 +27,11 @@ namespace moe::cpu::amx {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/products.h"
 
+#include "cpu/isa/products_vnni.h"
+
 #include "cpu/isa/template/amx/kernels.h"
 
-constexpr auto kRows = kRegisterGemm<HardwareTiles>;
+constexpr auto kRows = kRegisterGemm<HardwareTiles, ByteProducts>;
 const std::span<const GemmKernel> kGemm = kRows;
 const PeakLoop kBf16Peak = kFloatTilePeak<HardwareTiles>;
 const PeakLoop kInt8Peak = kRegisterIntegerPeak<HardwareTiles>;

@@ -25,13 +25,7 @@ namespace moe::cpu::avx512_vnni {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/products.h"
 
-struct ByteProducts {
-  static constexpr bool signed_bytes = false;
-  template <bool>
-  static Words add(Words sum, Words w, Words x) {
-    return {_mm512_dpbusd_epi32(sum.v, w.v, x.v)};
-  }
-};
+#include "cpu/isa/products_vnni.h"
 
 constexpr auto kRows = joined(kExtensionGemm, kIntegerGemm<ByteProducts>);
 

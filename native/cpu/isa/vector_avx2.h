@@ -8,6 +8,8 @@ struct Words {
 
   static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
   void store(char* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const { return {_mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(byte)))}; }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     return {_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
@@ -19,6 +21,9 @@ struct Words {
   }
   // Integers of a float's precision, and back.
   static Words integers(Vector values);
+  // The bits of numbers, and back.
+  static Words of(Vector values);
+  Vector number() const;
   Vector as_float() const;
   static Words broadcast(int32_t word) { return {_mm256_set1_epi32(word)}; }
   Words plus(Words other) const { return {_mm256_add_epi32(v, other.v)}; }
@@ -219,6 +224,8 @@ struct Table {
   }
 };
 
+inline Words Words::of(Vector values) { return {_mm256_castps_si256(values.v)}; }
+inline Vector Words::number() const { return {_mm256_castsi256_ps(v)}; }
 inline Words Words::integers(Vector values) { return {_mm256_cvtps_epi32(values.v)}; }
 inline Vector Words::as_float() const { return {_mm256_cvtepi32_ps(v)}; }
 

@@ -22,6 +22,9 @@ struct Words {
   Vector odd() const;
   // Integers of a float's precision, and back.
   static Words integers(Vector values);
+  // The bits of numbers, and back.
+  static Words of(Vector values);
+  Vector number() const;
   Vector as_float() const;
   Words with(Words other) const { return {_mm512_or_si512(v, other.v)}; }
   static Words broadcast(int32_t word) { return {_mm512_set1_epi32(word)}; }
@@ -32,6 +35,8 @@ struct Words {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
     return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
   }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const { return {_mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(byte)))}; }
   // Both halves shifted to the right.
   template <int n>
   Words halves_shifted() const {
@@ -173,6 +178,8 @@ struct Vector {
   }
 };
 
+inline Words Words::of(Vector values) { return {_mm512_castps_si512(values.v)}; }
+inline Vector Words::number() const { return {_mm512_castsi512_ps(v)}; }
 inline Words Words::integers(Vector values) { return {_mm512_cvtps_epi32(values.v)}; }
 inline Vector Words::as_float() const { return {_mm512_cvtepi32_ps(v)}; }
 inline Vector Words::even() const { return {_mm512_castsi512_ps(_mm512_slli_epi32(v, 16))}; }

@@ -18,6 +18,13 @@ struct Words {
     return words;
   }
   void store(char* p) const { std::memcpy(p, v, sizeof v); }
+  // Less `byte` in every byte.
+  Words bytes_lowered(int byte) const {
+    uint8_t bytes[sizeof v];
+    std::memcpy(bytes, v, sizeof v);
+    for (uint8_t& each : bytes) each = static_cast<uint8_t>(each - byte);
+    return load(reinterpret_cast<const char*>(bytes));
+  }
   // Half words, filled up with zeros.
   static Words load_halves(const char* p) {
     uint16_t halves[4];
@@ -33,6 +40,9 @@ struct Words {
   }
   // Integers of a float's precision, and back.
   static Words integers(const Vector& values);
+  // The bits of numbers, and back.
+  static Words of(const Vector& values);
+  Vector number() const;
   Vector as_float() const;
   static Words broadcast(int32_t word) {
     return map([word](int) { return static_cast<uint32_t>(word); });
@@ -236,6 +246,16 @@ struct Table {
   }
 };
 
+inline Words Words::of(const Vector& values) {
+  Words words;
+  std::memcpy(words.v, values.v, sizeof words.v);
+  return words;
+}
+inline Vector Words::number() const {
+  Vector values;
+  std::memcpy(values.v, v, sizeof values.v);
+  return values;
+}
 inline Words Words::integers(const Vector& values) {
   return map([&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(values.v[i])); });
 }

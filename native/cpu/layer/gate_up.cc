@@ -130,6 +130,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const int64_t inner_k = packed_row_k(down.gemm, down.weights.layout());
   const int64_t intermediate = pass.layer.intermediate;
   const bool changes_inner = !group.down->inputs().as_they_are();
+  const bool streams = results_are_streamed(pass.most_rows() * intermediate);
   float* rows = pass.scratch.inner;
   MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
@@ -137,8 +138,10 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
     multiply_values(gate, intermediate, tile, first, count, layout.panel_columns, c);
     multiply_values(multiplier, intermediate, tile, first, count, layout.panel_columns, c);
     if (changes_inner) {
+      float* target = rows + tile.first_row * intermediate + first;
+      if (streams) return pass.kernels.stream_rows(c, tile.rows, count, target, intermediate);
       for (int32_t r = 0; r < tile.rows; ++r) {
-        std::copy_n(c + r * layout.panel_columns, count, rows + (tile.first_row + r) * intermediate + first);
+        std::copy_n(c + r * layout.panel_columns, count, target + r * intermediate);
       }
       return;
     }

@@ -7,13 +7,6 @@
 
 namespace moe::cpu {
 
-namespace {
-
-// Results of at least so many bytes are not in a core's caches any more when the next stage reads them.
-constexpr int64_t kStreamedBytes = int64_t{2} << 20;
-
-}  // namespace
-
 LayerTokens LayerTokens::part(int64_t begin, int64_t size, const LayerDescription& description) const {
   const auto from = [begin](auto* values, int64_t per_token) {
     return values == nullptr ? nullptr : values + begin * per_token;
@@ -68,7 +61,7 @@ void Pass::take(StageMemory& memory) {
 Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results) {
   const PanelLayout& layout = operand.weights.layout();
   const int64_t outputs = operand.weights.weights().outputs();
-  const bool streams = most_rows() * outputs * int64_t{sizeof(float)} > kStreamedBytes;
+  const bool streams = results_are_streamed(most_rows() * outputs);
   return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);

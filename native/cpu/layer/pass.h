@@ -94,6 +94,10 @@ class Pass {
     return {packed, *gemm, bias, bias_stride};
   }
 
+  // The product of the tokens with the weights of a router or gate, in float32.
+  Operand projection(const CpuPackedExperts& packed, const float* bias) const {
+    return operand(packed, float32_tokens(kernels.gemm, tokens.dtype, *packed.weights().format), bias);
+  }
   // Calls item(worker, index) for 0 .. count - 1, on the threads that come.
   template <class Item>
   void for_items(int64_t count, const Work& work, Item&& item) {
@@ -125,7 +129,7 @@ class Pass {
   }
   // The same, stored as a matrix [rows, outputs].
   Status multiply(const Operand& operand, const TiledRows& x, float* results);
-  // The tokens times the weights of a router or gate, always in float32 products.
+  // The tokens times these weights.
   Status project(const Operand& operand, float* results);
   void take_packed_tokens(const Operand& operand);
 

@@ -5,9 +5,7 @@ namespace moe::cpu {
 
 namespace {
 
-Operand router_of(const Pass& pass) {
-  return pass.operand(*pass.weights.router, DType::f32, floats(pass.weights.router_bias));
-}
+Operand router_of(const Pass& pass) { return pass.projection(*pass.weights.router, floats(pass.weights.router_bias)); }
 
 void take(Pass& pass, StageMemory& memory) {
   pass.take_packed_tokens(router_of(pass));

@@ -6,7 +6,7 @@ namespace moe::cpu {
 namespace {
 
 Operand gate_of(const Pass& pass) {
-  return pass.operand(*pass.weights.shared_gate, DType::f32, floats(pass.weights.shared_gate_bias));
+  return pass.projection(*pass.weights.shared_gate, floats(pass.weights.shared_gate_bias));
 }
 
 void take(Pass& pass, StageMemory& memory) {

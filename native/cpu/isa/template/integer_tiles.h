@@ -89,6 +89,20 @@ struct TableQuads {
   alignas(16) uint8_t table[16];
 };
 
+// Where rows have their bytes: Arithmetic::i8_quads, and i8_tiles.
+template <int rows>
+struct QuadRows {
+  static constexpr int quad_bytes = 4 * rows;  // from four k to the next
+  static constexpr int row_bytes = 4;          // from a row to the next
+  static const char* unit(const char* x, int64_t k) { return x + k * rows; }
+};
+template <int rows>
+struct RegisterRows {
+  static constexpr int quad_bytes = 4;
+  static constexpr int row_bytes = 64;
+  static const char* unit(const char* x, int64_t k) { return x + k / 64 * 64 * rows + k % 64; }
+};
+
 // Few rows would leave multipliers waiting for sums.
 constexpr int integer_chains(int rows) { return rows <= 3 ? 2 : 1; }
 template <int rows>
@@ -102,7 +116,7 @@ inline void clear(IntegerSums<rows>& sums) {
   }
 }
 
-template <class Products, class Quads, int rows, int quad>
+template <class Products, class Quads, template <int> class Rows, int rows, int quad>
 inline void multiply_quad(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums) {
   prefetch_part<Quads::bits, 4 * quad, 4 * quad + 4>(unit, ahead);
   Words w[kPanelVectors];
@@ -111,7 +125,7 @@ inline void multiply_quad(const Quads& codes, const char* unit, int64_t ahead, c
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
     int32_t four;
-    std::memcpy(&four, x + 4 * (quad * rows + r), sizeof four);
+    std::memcpy(&four, x + quad * Rows<rows>::quad_bytes + r * Rows<rows>::row_bytes, sizeof four);
     const Words value = Words::broadcast(four);
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
@@ -120,14 +134,14 @@ inline void multiply_quad(const Quads& codes, const char* unit, int64_t ahead, c
   }
 }
 
-template <class Products, class Quads, int rows>
+template <class Products, class Quads, template <int> class Rows, int rows>
 inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, const char* x,
                            IntegerSums<rows>& sums) {
   static_assert(kUnit == 16);
-  multiply_quad<Products, Quads, rows, 0>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, rows, 1>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, rows, 2>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, rows, 3>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, Rows, rows, 0>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, Rows, rows, 1>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, Rows, rows, 2>(codes, unit, ahead, x, sums);
+  multiply_quad<Products, Quads, Rows, rows, 3>(codes, unit, ahead, x, sums);
 }
 
 // Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
@@ -155,7 +169,7 @@ inline void add_group(const IntegerSums<rows>& sums, float bias, const float* sc
   }
 }
 
-template <class Products, class Quads, int rows>
+template <class Products, class Quads, template <int> class Rows, int rows>
 void integer_tile(const TileArguments& t) {
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
@@ -167,6 +181,7 @@ void integer_tile(const TileArguments& t) {
   const CodeStream stream(t, segments * (segment / kUnit) * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
+  int64_t k = 0;
   alignas(64) SegmentValues scale, offset;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   const int64_t group = t.scales->scales.segments;
@@ -179,8 +194,8 @@ void integer_tile(const TileArguments& t) {
     load_scales(*t.scales, t.panel, first + done, count, scale, offset);
     for (int s = 0; s < count; ++s) {
       const int64_t ahead = stream.ahead(unit - t.w);
-      for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, x += kUnit * rows) {
-        multiply_quads<Products, Quads, rows>(codes, unit, ahead, x, sums);
+      for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, k += kUnit) {
+        multiply_quads<Products, Quads, Rows, rows>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
       }
       const int64_t end = done + s + 1;
       if (--left > 0 && end < segments) continue;
@@ -222,9 +237,9 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
   }
 }
 
-template <class Products, class Quads, int... row>
+template <class Products, class Quads, template <int> class Rows, int... row>
 constexpr std::array<TileFunction, kMaxTileRows + 1> integer_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &integer_tile<Products, Quads, row + 1>...};
+  return {nullptr, &integer_tile<Products, Quads, Rows, row + 1>...};
 }
 
 // A row for integer codes of x.
@@ -238,7 +253,7 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
           .panels = coded_panels,
           .numbers = kIntegerNumbers,
           .max_rows = kTileRows,
-          .tile = integer_tiles<Products, Quads>(std::make_integer_sequence<int, kTileRows>()),
+          .tile = integer_tiles<Products, Quads, QuadRows>(std::make_integer_sequence<int, kTileRows>()),
           .sum_segments = sum_quads<Products>};
 }
 

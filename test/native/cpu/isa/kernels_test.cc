@@ -60,7 +60,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
   const int segment = std::max(1, layout.scales.segment);
   std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
-  if (gemm.sums_x(layout.scales)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
+  if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   for (int64_t begin = 0; begin < k; begin += k_block) {
     const char* w = operands.packed->data() + layout.place_of(begin);
     TileArguments t{.first_k = begin,
@@ -75,7 +75,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                     .scales = &layout.scales,
                     .panel = operands.packed->data(),
                     .x_sums = x_sums.data() + begin / segment * rows};
-    if (gemm.unpack != nullptr) {
+    if (gemm.unpacks(rows)) {
       gemm.unpack(t, unpacked.data());
       t.w = unpacked.data();
     }

@@ -1,9 +1,10 @@
-// Products in tile registers, for a policy such as HardwareTiles. See kernels.h of the folder above.
+// Products in tile registers, for a policy such as HardwareTiles; few rows of bytes are multiplied by Products, see
+// integer_tiles.h. See kernels.h of the folder above.
 
 #include "cpu/isa/template/amx/shapes.h"
 
 #include "cpu/isa/template/amx/floats.h"
 #include "cpu/isa/template/amx/integers.h"
 
-template <class Tiles>
-constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles>, kFloatTileGemm<Tiles>);
+template <class Tiles, class Products>
+constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles, Products>, kFloatTileGemm<Tiles>);

@@ -5,7 +5,7 @@
 
 #include "cpu/isa/template/amx/kernels.h"
 
-constexpr auto kModelRows = kRegisterGemm<ModelTiles>;
+constexpr auto kModelRows = kRegisterGemm<ModelTiles, ByteProducts>;
 const std::span<const GemmKernel> kModelGemm = kModelRows;
 const PeakLoop kModelBf16Peak = kFloatTilePeak<ModelTiles>;
 const PeakLoop kModelInt8Peak = kRegisterIntegerPeak<ModelTiles>;

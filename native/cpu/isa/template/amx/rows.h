@@ -6,23 +6,16 @@ struct TileRow {
   bf16 values[kTileGroup];
 };
 
-// Takes the upper half of each number, and leaves the rest of it, exactly. Of a number that is not finite nothing is
-// left.
-inline void take_part(float* values, int64_t count, uint16_t* halves) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = std::bit_cast<uint32_t>(values[i]), upper = bits & 0xffff0000u;
-    const bool finite = (bits & 0x7f800000u) != 0x7f800000u, nan = (bits & 0x7fffffffu) > 0x7f800000u;
-    halves[i] = static_cast<uint16_t>(upper >> 16 | (nan ? 0x40u : 0u));
-    values[i] = finite ? values[i] - std::bit_cast<float>(upper) : 0.0f;
+// Stores `parts` parts of numbers, `stride` apart: the upper half of what is left, and last what is nearest to the
+// rest. Of a number that is not finite nothing is left.
+inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) {
+  for (int part = 0; part + 1 < parts; ++part, target += stride) {
+    const Vector upper = Words::of(values).masked_and_flipped(0xffff0000u, 0).number();
+    upper.store(target);
+    const Vector rest = values - upper, zero = Vector::zero();
+    values = Vector::select_negative(rest, rest, zero) + Vector::select_negative(zero - rest, rest, zero);
   }
-}
-
-// Parts whose sum is the number, or for less than three parts what is nearest to it: [part][count]. Uses up the values.
-inline void split(int parts, float* values, int64_t count, bf16* halves) {
-  for (int part = 0; part + 1 < parts; ++part, halves += count) {
-    take_part(values, count, reinterpret_cast<uint16_t*>(halves));
-  }
-  narrow(values, count, halves);
+  values.store(target);
 }
 
 // Where element k of the first part of a row is.
@@ -59,18 +52,13 @@ inline void pack_tile_row(int parts, DType dtype, const void* source, int64_t k,
     }
   }
   alignas(64) float values[kChunk];
-  alignas(64) bf16 halves[3 * kChunk];
   for (; begin < padded_k; begin += kChunk) {
     const int64_t length = std::min(kChunk, padded_k - begin);
     const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
     to_f32(dtype, bytes + begin * element, present, values);
     std::fill(values + present, values + length, 0.0f);
-    split(parts, values, length, halves);
-    for (int64_t i = 0; i < length; i += kTileGroup) {
-      bf16* target = tile_place(parts, tile, begin + i, row, rows);
-      for (int part = 0; part < parts; ++part) {
-        std::memcpy(target + part * rows * kTileGroup, halves + part * length + i, sizeof(TileRow));
-      }
+    for (int64_t i = 0; i < length; i += kWidth) {
+      store_parts(parts, Vector::load(values + i), tile_place(parts, tile, begin + i, row, rows), rows * kTileGroup);
     }
   }
 }
@@ -80,18 +68,7 @@ inline void pack_tile_columns(int parts, const float* c, int64_t first_k, int64_
   for (int64_t j = 0; j < count; j += kWidth) {
     bf16* target = tile_place(parts, tile, first_k + j, 0, rows);
     for (int r = 0; r < rows; ++r, target += kTileGroup) {
-      const Vector column = Vector::load(c + r * kPanelColumns + j);
-      if (parts == 1) {
-        column.store(target);
-        continue;
-      }
-      alignas(64) float values[kWidth];
-      alignas(64) bf16 halves[3 * kWidth];
-      column.store(values);
-      split(parts, values, kWidth, halves);
-      for (int part = 0; part < parts; ++part) {
-        std::memcpy(target + part * rows * kTileGroup, halves + part * kWidth, kWidth * sizeof(bf16));
-      }
+      store_parts(parts, Vector::load(c + r * kPanelColumns + j), target, rows * kTileGroup);
     }
   }
 }
