@@ -1,5 +1,5 @@
-import type { FloatDType } from "#lib/core/dtype.js";
-import type { Ceilings } from "#lib/core/native.js";
+import type { Ceilings, ProductKernel } from "#lib/core/native.js";
+import { significant } from "#lib/terminal/format.js";
 import type { BenchCase } from "./case.js";
 
 /**
@@ -10,20 +10,36 @@ export function betterOf(before: Ceilings, after: Ceilings): Ceilings {
   return {
     fmaGflops: Math.max(before.fmaGflops, after.fmaGflops),
     bf16Gflops: Math.max(before.bf16Gflops, after.bf16Gflops),
+    int8Gops: Math.max(before.int8Gops, after.int8Gops),
     readGBs: Math.max(before.readGBs, after.readGBs),
   };
 }
 
-/** The peak rate of products with weights of `dtype`, in 10^9 operations a second. */
-export function peakGflops(ceilings: Ceilings, dtype: FloatDType): number {
-  return dtype === "bf16" ? Math.max(ceilings.bf16Gflops, ceilings.fmaGflops) : ceilings.fmaGflops;
+const peaks = { fma: "fmaGflops", bf16: "bf16Gflops", int8: "int8Gops" } as const;
+
+/** The most that products by this kernel can reach, in 10^9 operations a second. */
+export function peakGflops(ceilings: Ceilings, { peak, products }: Pick<ProductKernel, "peak" | "products">): number {
+  return ceilings[peaks[peak]] / products;
 }
 
 /** Lower bound on a case's seconds: the time to move its bytes or to do its operations, whichever is longer. */
 export function floorSeconds(
   { operations, bytes }: Pick<BenchCase, "operations" | "bytes">,
   ceilings: Ceilings,
-  dtype: FloatDType,
+  kernel: ProductKernel,
 ): number {
-  return Math.max(bytes / (ceilings.readGBs * 1e9), operations / (peakGflops(ceilings, dtype) * 1e9));
+  return Math.max(bytes / (ceilings.readGBs * 1e9), operations / (peakGflops(ceilings, kernel) * 1e9));
+}
+
+export function ceilingsText({ fmaGflops, bf16Gflops, int8Gops, readGBs }: Ceilings): string {
+  const bf16 = bf16Gflops > 0 ? `${significant(bf16Gflops)} GFLOP/s bf16` : "no bf16";
+  return `${significant(fmaGflops)} GFLOP/s f32 FMA, ${bf16}, ${significant(int8Gops)} GOP/s int8, ${significant(readGBs)} GB/s read`;
+}
+
+/** A kernel and what bounds it, in words. */
+export function kernelText(ceilings: Ceilings, kernel: ProductKernel): string {
+  const { name, peak, products } = kernel;
+  const share = products > 1 ? ` / ${products}` : "";
+  const unit = peak === "int8" ? "GOP/s" : "GFLOP/s";
+  return `${name}, at most ${significant(peakGflops(ceilings, kernel))} ${unit} (${peak}${share})`;
 }

@@ -1,20 +1,20 @@
 import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import { loadNative } from "#lib/core/native.js";
+import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { Tensor } from "#lib/core/tensor.js";
-import type { TokenFormat } from "#lib/core/token_format.js";
+import { type TokenFormat, tokenFormats } from "#lib/core/token_format.js";
 import { isPlain, weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { groupedGemm, type PackedExperts, packExperts } from "#lib/operators/experts/grouped_gemm.js";
 import type { QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { significant } from "#lib/terminal/format.js";
-import { integerOption, listOption } from "#lib/terminal/option_values.js";
+import { choiceOption, integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { Random } from "#lib/testing/random.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { randomQuantized } from "#lib/testing/random_quantized.js";
-import { betterOf } from "./ceilings.js";
+import { betterOf, ceilingsText, peakGflops } from "./ceilings.js";
 import { describeMachine } from "./machine.js";
 import { type Measurement, summarize } from "./measure.js";
 import { runProgram, threadsOption } from "./program.js";
@@ -23,7 +23,8 @@ const help = `Usage: npm run bench:quantised -- [options]
 
 Times grouped products on the CPU device with bfloat16 tokens and weights of several formats, a call of each in turn. Every
 token goes to 8 of 32 experts; calls of few tokens take other experts each time, so that weights come from memory. Prints
-packed bytes a second, compared with this machine's sequential reads, and operations a second.
+packed bytes a second, compared with this machine's sequential reads, and operations a second, compared with the peak of
+the instructions that the format's kernel is made of.
 
 Options:
   --format NAMES     (f32,bf16,i8_g32_f16,i4_g32_bf16,u4_g128_f16,mxfp4,e4m3_b128_f32,q4_k,q6_k); NAME:int8 or NAME:fp8
@@ -45,13 +46,15 @@ interface Options {
   readonly threads: number;
 }
 
-/**
- * All experts of a format, equal so that making them takes no longer than one.
- * @param name the format, with or without a token format.
- */
-function packed(device: Device, name: string, size: number): PackedExperts {
+/** The parts of a name on the command line: a format, with or without a token format. */
+function formatsOf(name: string): { format: string; tokenFormat: TokenFormat } {
   const [format = "", tokens = "none"] = name.split(":");
-  const options = { tokenFormat: tokens as TokenFormat };
+  return { format, tokenFormat: choiceOption("format", tokens, tokenFormats) };
+}
+
+/** All experts of a format, equal so that making them takes no longer than one. */
+function packed(device: Device, name: string, size: number): PackedExperts {
+  const { format, ...options } = formatsOf(name);
   if (isPlain(weightFormat(format, "--format"))) {
     using plain = new RandomWeights("quantised").tensor(
       device,
@@ -122,6 +125,14 @@ class Calls {
   }
 }
 
+/** What multiplies bfloat16 tokens by weights of a format. */
+function kernelOf(name: string): ProductKernel {
+  const { format, tokenFormat } = formatsOf(name);
+  return loadNative().productKernel("bf16", tokenFormat, format);
+}
+
+const percent = (share: number): string => `${(share * 100).toFixed(0)}%`;
+
 /** The middle of some rates and their spread. */
 function rate(amount: number, { median, lowerQuartile, upperQuartile }: Measurement): string {
   const [middle, low, high] = [median, upperQuartile, lowerQuartile].map((seconds) => amount / seconds / 1e9);
@@ -144,23 +155,25 @@ async function measureAll({ formats, tokens, size, rounds, threads }: Options): 
     for (const [index, call] of calls.entries()) (times[index] as number[]).push(await call.run());
   }
   const ceilings = betterOf(before, await loadNative().ceilings(threads));
-  process.stdout.write(
-    `${significant(ceilings.readGBs)} GB/s read, ${significant(ceilings.fmaGflops)} GFLOP/s f32 FMA\n`,
-  );
-  const heading = ["format", "bits", "T", "GB/s", "of read", "GFLOP/s"];
+  process.stdout.write(`ceilings: ${ceilingsText(ceilings)}\n`);
+  const heading = ["format", "kernel", "bits", "T", "GB/s", "of read", "GFLOP/s", "of peak"];
   process.stdout.write(
     renderTable(
-      heading.map((text, index) => ({ heading: text, align: index === 0 ? ("left" as const) : ("right" as const) })),
+      heading.map((text, index) => ({ heading: text, align: index < 2 ? ("left" as const) : ("right" as const) })),
       calls.map((call, index) => {
         const time = summarize(times[index] as number[]);
         const operations = 2 * call.tokens * topK * size * size;
+        const name = formats[Math.floor(index / tokens.length)] as string;
+        const kernel = kernelOf(name);
         return [
-          formats[Math.floor(index / tokens.length)] as string,
+          name,
+          kernel.name,
           significant((call.weights.byteLength * 8) / (experts * size * size)),
           String(call.tokens),
           rate(call.bytes, time),
-          `${((call.bytes / time.median / 1e9 / ceilings.readGBs) * 100).toFixed(0)}%`,
+          percent(call.bytes / time.median / 1e9 / ceilings.readGBs),
           rate(operations, time),
+          percent(operations / time.median / 1e9 / peakGflops(ceilings, kernel)),
         ];
       }),
     ),

@@ -1,5 +1,4 @@
-import type { FloatDType } from "#lib/core/dtype.js";
-import type { Ceilings } from "#lib/core/native.js";
+import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
 import type { BenchCase } from "./case.js";
@@ -23,11 +22,11 @@ export interface Result extends Measurement {
 export function resultOf(
   benchCase: BenchCase,
   measurement: Measurement,
-  dtype: FloatDType,
   ceilings: Ceilings,
+  kernel: ProductKernel,
 ): Result {
   const { operator, tokens, operations, bytes } = benchCase;
-  const floor = floorSeconds(benchCase, ceilings, dtype);
+  const floor = floorSeconds(benchCase, ceilings, kernel);
   return {
     operator,
     tokens,
@@ -39,11 +38,6 @@ export function resultOf(
     floor,
     ofCeiling: floor / measurement.median,
   };
-}
-
-export function ceilingsText({ fmaGflops, bf16Gflops, readGBs }: Ceilings): string {
-  const bf16 = bf16Gflops > 0 ? `${significant(bf16Gflops)} GFLOP/s bf16 dot` : "no bf16 dot";
-  return `${significant(fmaGflops)} GFLOP/s f32 FMA, ${bf16}, ${significant(readGBs)} GB/s read`;
 }
 
 export function resultTable(results: readonly Result[]): string {

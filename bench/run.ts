@@ -1,19 +1,19 @@
 import { writeFileSync } from "node:fs";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
-import { type Ceilings, loadNative } from "#lib/core/native.js";
+import { type Ceilings, loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import type { BenchCase, CaseOptions } from "./case.js";
-import { betterOf } from "./ceilings.js";
+import { betterOf, ceilingsText, kernelText } from "./ceilings.js";
 import { layerCases } from "./layer.js";
 import { describeMachine } from "./machine.js";
 import { type Measurement, measure } from "./measure.js";
 import { operatorCases, operatorNames } from "./operators.js";
 import { help, names, type Options, parseOptions } from "./options.js";
 import { runProgram } from "./program.js";
-import { ceilingsText, type Result, resultOf, resultTable } from "./report.js";
+import { type Result, resultOf, resultTable } from "./report.js";
 import type { NamedShape } from "./shape_option.js";
 import { measureSimt, simtText } from "./simt.js";
 
@@ -22,6 +22,7 @@ interface Group {
   readonly shape: string;
   readonly dtype: FloatDType;
   readonly ceilings: Ceilings;
+  readonly kernel: ProductKernel;
   readonly results: readonly Result[];
 }
 
@@ -33,7 +34,8 @@ async function run(options: Options): Promise<void> {
     for (const dtype of options.dtypes) {
       const group = await measureGroup(device, shape, dtype, options);
       process.stdout.write(`${shape.name} ${dtype}, ${plural(options.threads, "thread")}\n`);
-      process.stdout.write(`ceilings: ${ceilingsText(group.ceilings)}\n\n${resultTable(group.results)}\n`);
+      process.stdout.write(`ceilings: ${ceilingsText(group.ceilings)}\n`);
+      process.stdout.write(`kernel: ${kernelText(group.ceilings, group.kernel)}\n\n${resultTable(group.results)}\n`);
       groups.push(group);
     }
   }
@@ -64,8 +66,9 @@ async function measureGroup(
       progress.update(measured.length);
     }
     const ceilings = betterOf(before, await loadNative().ceilings(threads));
-    const results = measured.map(({ benchCase, measurement }) => resultOf(benchCase, measurement, dtype, ceilings));
-    return { shape: name, dtype, ceilings, results };
+    const kernel = loadNative().productKernel(dtype, "none", dtype);
+    const results = measured.map(({ benchCase, measurement }) => resultOf(benchCase, measurement, ceilings, kernel));
+    return { shape: name, dtype, ceilings, kernel, results };
   } finally {
     progress.stop();
   }

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import type { FloatDType } from "#lib/core/dtype.js";
+import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { countedRows, layerWork } from "#lib/layer/work.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
@@ -106,6 +107,10 @@ async function measure(layer: MoeLayer, tokens: number, dtype: FloatDType, optio
 async function run(options: Options): Promise<void> {
   const { shape, dtypes, tokens, threads } = options;
   process.stdout.write(`${JSON.stringify(describeMachine(threads))}\n${shape.name}, ${threads} threads\n`);
+  for (const dtype of dtypes) {
+    const { name } = loadNative().productKernel(dtype, "none", dtype);
+    process.stdout.write(`${dtype}: products with weights by ${name}\n`);
+  }
   using device = openDevice("cpu", { threads });
   const rows: string[][] = [];
   for (const dtype of dtypes) {

@@ -36,6 +36,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   exports.Set("kernels", function<kernels>(env, "kernels"));
   exports.Set("buildInfo", function<build_info>(env, "buildInfo"));
   exports.Set("cpuInfo", function<cpu_info>(env, "cpuInfo"));
+  exports.Set("productKernel", function<product_kernel>(env, "productKernel"));
   exports.Set("ceilings", function<ceilings>(env, "ceilings"));
   return exports;
 }

@@ -1,10 +1,10 @@
-import type { Ceilings } from "#lib/core/native.js";
+import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { mean } from "../case.js";
 import { floorSeconds } from "../ceilings.js";
 import { type Measurement, summarize } from "../measure.js";
-import { type Input, type PeerFormat, tokensOf } from "./problem.js";
+import type { Input, PeerFormat } from "./problem.js";
 import type { Rotation } from "./rotation.js";
 import { ratios } from "./rounds.js";
 
@@ -14,7 +14,7 @@ export interface Result extends Measurement {
   readonly gflops: number;
   /** Rate of reading the weights of experts that have tokens, in 10^9 bytes a second. */
   readonly weightGBs: number;
-  /** floor / median. The floor does not count the router, which peers do not have. */
+  /** floor / median, with the floor of our kernel. It does not count the router, which peers do not have. */
   readonly ofCeiling: number;
   /** Its time divided by ours, over the rounds. */
   readonly timesOurs: Measurement;
@@ -42,6 +42,8 @@ export interface Cell {
 export interface Group {
   readonly shape: string;
   readonly format: PeerFormat;
+  /** Ours, which sets the ceiling of operations. */
+  readonly kernel: ProductKernel;
   readonly rotation: Rotation;
   readonly cells: readonly Cell[];
 }
@@ -60,12 +62,12 @@ export function cellOf(
   inputs: readonly Input[],
   turns: readonly Turns[],
   ceilings: Ceilings,
-  format: PeerFormat,
+  kernel: ProductKernel,
 ): Cell {
   const operations = mean(inputs.map(({ work }) => work.operations));
   const weightBytes = mean(inputs.map(({ work }) => work.weightBytes));
   const bytes = mean(inputs.map(({ work }) => work.weightBytes + work.activationBytes));
-  const floor = floorSeconds({ operations, bytes }, ceilings, tokensOf(format));
+  const floor = floorSeconds({ operations, bytes }, ceilings, kernel);
   const [{ medians: ours }] = turns as readonly [Turns];
   const best = turns
     .filter(({ peer }) => peer)

@@ -2,15 +2,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Device } from "#lib/core/device.js";
-import { loadNative } from "#lib/core/native.js";
+import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
-import { betterOf } from "../ceilings.js";
+import { betterOf, ceilingsText, kernelText } from "../ceilings.js";
 import { describeMachine } from "../machine.js";
 import { runProgram } from "../program.js";
-import { ceilingsText } from "../report.js";
 import type { NamedShape } from "../shape_option.js";
 import { chartSpecification, renderChart } from "./chart.js";
 import { type Contender, PeerError } from "./contender.js";
@@ -18,7 +17,7 @@ import { help, type Options, parseOptions } from "./options.js";
 import { ours } from "./ours.js";
 import { PeerProcess } from "./peer_process.js";
 import { type Command, type Peer, peers } from "./peers.js";
-import { createProblem, type Input, type PeerFormat, weightsFile } from "./problem.js";
+import { createProblem, type Input, type PeerFormat, tokenFormatOf, tokensOf, weightsFile } from "./problem.js";
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
 import { planRotation, rotationText } from "./rotation.js";
 import { checkOutputs, timeInTurns } from "./rounds.js";
@@ -101,14 +100,17 @@ async function compare(
     const contenders = [...ours(problem), ...started];
     for (const { name, version } of contenders) versions[name] = version;
     process.stdout.write(`${shape} ${format}: ${rotationText(rotation)}\n`);
+    const kernel = loadNative().productKernel(tokensOf(format), tokenFormatOf(format), format);
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
-      const cell = await measureCell(`${shape} ${format}, T = ${count}`, contenders, count, inputs, format, options);
-      process.stdout.write(`${shape} ${format}, T = ${count}, ${plural(threads, "thread")}\n`);
-      process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n\n${cellTable(cell.results)}\n`);
+      const title = `${shape} ${format}, T = ${count}`;
+      const cell = await measureCell(title, contenders, count, inputs, format, kernel, options);
+      process.stdout.write(`${title}, ${plural(threads, "thread")}\n`);
+      process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n`);
+      process.stdout.write(`our kernel: ${kernelText(cell.ceilings, kernel)}\n\n${cellTable(cell.results)}\n`);
       cells.push(cell);
     }
-    return { shape, format, rotation, cells };
+    return { shape, format, kernel, rotation, cells };
   } finally {
     process.off("exit", cleanUp);
     cleanUp();
@@ -121,6 +123,7 @@ async function measureCell(
   tokens: number,
   inputs: readonly Input[],
   format: PeerFormat,
+  kernel: ProductKernel,
   { rounds, seconds, threads }: Options,
 ): Promise<Cell> {
   const [own] = contenders as readonly [Contender];
@@ -141,7 +144,7 @@ async function measureCell(
       difference: differences[index] as number,
       peer: contenders[index] instanceof PeerProcess,
     }));
-    return cellOf(tokens, inputs, turns, ceilings, format);
+    return cellOf(tokens, inputs, turns, ceilings, kernel);
   } finally {
     progress.stop();
   }

@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Backend, DeviceKind, OffloadRule, OffloadStats } from "./backend.js";
+import type { FloatDType } from "./dtype.js";
 import { MoeError } from "./errors.js";
 import type { Fields } from "./operators/field.js";
 import { findPackage, packageRoot } from "./package_root.js";
+import type { TokenFormat } from "./token_format.js";
 import type { WeightFormat } from "./weight_format.js";
 
 /** Options for opening a device. */
@@ -74,16 +76,30 @@ export interface CpuInfo {
   readonly usableCpus: number;
   /** Instruction sets that this CPU can run, best first. */
   readonly isas: readonly string[];
+  /** The other ones of this build, and why this machine has no use of them. */
+  readonly missingIsas: readonly { readonly isa: string; readonly reason: string }[];
   /** The one in use: MOE_CPU_ISA if set, else the best. */
   readonly isa: string;
 }
 
-/** Measured peak performance of this machine's CPUs. */
+/** The kernel of the `cpu` device that multiplies tokens by weights of a format. */
+export interface ProductKernel {
+  /** Instruction set and row of its kernel table, as in {@link KernelInfo}. */
+  readonly name: string;
+  /** Which peak bounds it: `fmaGflops`, `bf16Gflops` or `int8Gops` of {@link Ceilings}. */
+  readonly peak: "fma" | "bf16" | "int8";
+  /** Products at that rate which one multiply-add takes: more than one if numbers are multiplied in parts. */
+  readonly products: number;
+}
+
+/** Measured peak performance of this machine's CPUs in the instruction set in use. */
 export interface Ceilings {
   /** float32 multiply-adds from registers, 10^9 operations a second; a multiply-add is two. */
   readonly fmaGflops: number;
-  /** bfloat16 dot products from registers, in the same unit; 0 if the CPU has no such instruction. */
+  /** The same of bfloat16, where the instruction set multiplies it; else 0. */
   readonly bf16Gflops: number;
+  /** The same of bytes, by the fastest instructions for them. */
+  readonly int8Gops: number;
   /** Reading memory in order, 10^9 bytes a second. */
   readonly readGBs: number;
 }
@@ -107,6 +123,8 @@ export interface NativeBinding {
   kernels(): KernelInfo[];
   buildInfo(): BuildInfo;
   cpuInfo(): CpuInfo;
+  /** @param weights name of a weight format. */
+  productKernel(tokens: FloatDType, tokenFormat: TokenFormat, weights: string): ProductKernel;
   /** Measures with this many threads; takes about a second. */
   ceilings(threads: number): Promise<Ceilings>;
 }

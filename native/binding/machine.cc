@@ -41,6 +41,7 @@ class CeilingsWorker : public Napi::AsyncWorker {
     Napi::Object result = Napi::Object::New(Env());
     result.Set("fmaGflops", ceilings_.f32_flops * 1e-9);
     result.Set("bf16Gflops", ceilings_.bf16_flops * 1e-9);
+    result.Set("int8Gops", ceilings_.int8_ops * 1e-9);
     result.Set("readGBs", ceilings_.read_bytes * 1e-9);
     deferred_.Resolve(result);
   }
@@ -99,12 +100,40 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   Napi::Array isas = Napi::Array::New(env);
   for (const cpu::Kernels* kernels : cpu::available_kernels()) isas.Set(isas.Length(), kernels->name);
+  Napi::Array missing = Napi::Array::New(env);
+  for (const cpu::MissingKernels& set : cpu::missing_kernels()) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("isa", set.kernels->name);
+    entry.Set("reason", set.reason);
+    missing.Set(missing.Length(), entry);
+  }
   const cpu::Kernels* selected = nullptr;
   check(env, cpu::select_kernels(&selected));
   result.Set("model", cpu::cpu_model());
   result.Set("usableCpus", cpu::usable_cpus());
   result.Set("isas", isas);
+  result.Set("missingIsas", missing);
   result.Set("isa", selected->name);
+  return result;
+}
+
+Napi::Value product_kernel(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const DType tokens = dtype(env, info[0]);
+  const TokenFormat rounded = choice<TokenFormat>(env, info[1], "tokenFormat");
+  const WeightFormat& weights = *weight_format(env, info[2]);
+  const cpu::Kernels* kernels = nullptr;
+  check(env, cpu::select_kernels(&kernels));
+  const cpu::RowKind rows = cpu::rows_of(tokens, token_scheme(rounded, weights));
+  const cpu::GemmKernel* row = cpu::choose_gemm(kernels->gemm, rows, weights);
+  if (row == nullptr) {
+    const std::string product = std::string(moe::info(tokens).name) + " tokens by weights of " + weights.name;
+    throw_error(env, {Code::unsupported_dtype, "the cpu device has no kernel that multiplies " + product});
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("name", std::string(kernels->name) + " " + row->name);
+  result.Set("peak", std::string(name_of(cpu::peak_of(row->arithmetic))));
+  result.Set("products", row->products);
   return result;
 }
 

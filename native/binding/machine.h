@@ -9,6 +9,7 @@ Napi::Value devices(const Napi::CallbackInfo& info);
 Napi::Value kernels(const Napi::CallbackInfo& info);
 Napi::Value build_info(const Napi::CallbackInfo& info);
 Napi::Value cpu_info(const Napi::CallbackInfo& info);
+Napi::Value product_kernel(const Napi::CallbackInfo& info);
 Napi::Value ceilings(const Napi::CallbackInfo& info);
 
 }  // namespace moe::binding

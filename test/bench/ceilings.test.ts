@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
 import type { BenchCase } from "../../bench/case.js";
-import { betterOf, floorSeconds, peakGflops } from "../../bench/ceilings.js";
+import { betterOf, ceilingsText, floorSeconds, kernelText, peakGflops } from "../../bench/ceilings.js";
+import type { ProductKernel } from "../../lib/core/native.js";
 
-const ceilings = { fmaGflops: 200, bf16Gflops: 400, readGBs: 50 };
+const ceilings = { fmaGflops: 200, bf16Gflops: 1800, int8Gops: 4000, readGBs: 50 };
+const kernel = (peak: ProductKernel["peak"], products = 1): ProductKernel => ({ name: "amx row", peak, products });
 const benchCase = (operations: number, bytes: number): BenchCase => ({
   operator: "layer",
   tokens: 1,
@@ -12,17 +14,25 @@ const benchCase = (operations: number, bytes: number): BenchCase => ({
 });
 
 test("the floor is the longer of moving the bytes and doing the operations", () => {
-  expect(floorSeconds(benchCase(1e9, 100e9), ceilings, "f32")).toBeCloseTo(2);
-  expect(floorSeconds(benchCase(800e9, 1e9), ceilings, "f32")).toBeCloseTo(4);
-  expect(floorSeconds(benchCase(800e9, 1e9), ceilings, "bf16")).toBeCloseTo(2);
+  expect(floorSeconds(benchCase(1e9, 100e9), ceilings, kernel("fma"))).toBeCloseTo(2);
+  expect(floorSeconds(benchCase(800e9, 1e9), ceilings, kernel("fma"))).toBeCloseTo(4);
+  expect(floorSeconds(benchCase(800e9, 1e9), ceilings, kernel("int8"))).toBeCloseTo(0.2);
 });
 
-test("bf16 falls back on float32 multiply-adds if the CPU has no dot product for it", () => {
-  expect(peakGflops({ ...ceilings, bf16Gflops: 0 }, "bf16")).toBe(200);
-  expect(peakGflops(ceilings, "f16")).toBe(200);
+test("a product reaches its kernel's peak, or a share if it multiplies in parts", () => {
+  expect(peakGflops(ceilings, kernel("fma"))).toBe(200);
+  expect(peakGflops(ceilings, kernel("int8"))).toBe(4000);
+  expect([1, 2, 3, 6].map((products) => peakGflops(ceilings, kernel("bf16", products)))).toEqual([1800, 900, 600, 300]);
+});
+
+test("in words", () => {
+  expect(ceilingsText(ceilings)).toBe("200 GFLOP/s f32 FMA, 1800 GFLOP/s bf16, 4000 GOP/s int8, 50.0 GB/s read");
+  expect(ceilingsText({ ...ceilings, bf16Gflops: 0 })).toContain(", no bf16, ");
+  expect(kernelText(ceilings, kernel("int8"))).toBe("amx row, at most 4000 GOP/s (int8)");
+  expect(kernelText(ceilings, kernel("bf16", 3))).toBe("amx row, at most 600 GFLOP/s (bf16 / 3)");
 });
 
 test("of two measurements, the better of each kind counts", () => {
-  const other = { fmaGflops: 210, bf16Gflops: 390, readGBs: 30 };
-  expect(betterOf(ceilings, other)).toEqual({ fmaGflops: 210, bf16Gflops: 400, readGBs: 50 });
+  const other = { fmaGflops: 210, bf16Gflops: 1790, int8Gops: 4100, readGBs: 30 };
+  expect(betterOf(ceilings, other)).toEqual({ fmaGflops: 210, bf16Gflops: 1800, int8Gops: 4100, readGBs: 50 });
 });

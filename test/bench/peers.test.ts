@@ -127,16 +127,17 @@ test("a cell compares every contender with us and with the ceiling", () => {
     { name: "peer", medians: [0.2, 0.3, 0.8], difference: 1e-6, peer: true },
     { name: "slower", medians: [0.4, 0.9, 0.1], difference: 1e-6, peer: true },
   ];
-  const cell = cellOf(8, inputs, turns, { fmaGflops: 100, bf16Gflops: 0, readGBs: 30 }, "f32");
+  const kernel = { name: "avx2 f32", peak: "fma", products: 1 } as const;
+  const cell = cellOf(8, inputs, turns, { fmaGflops: 100, bf16Gflops: 0, int8Gops: 150, readGBs: 30 }, kernel);
   expect(cell).toMatchObject({ tokens: 8, operations: 4e9, weightBytes: 2e9 });
   expect(cell.floor).toBeCloseTo(0.1); // 3 GB at 30 GB/s take longer than 4 GFLOP at 100
   expect(cell.results[0]).toMatchObject({ name: "us", median: 0.2, gflops: 20, weightGBs: 10, ofCeiling: 0.5 });
   expect(cell.results[1]).toMatchObject({ name: "peer", median: 0.3, timesOurs: { median: 2 }, difference: 1e-6 });
   expect(cell.results.map(({ timesBestPeer }) => timesBestPeer?.median)).toEqual([0.5, 1, 2]);
-  const alone = cellOf(8, inputs, turns.slice(0, 1), cell.ceilings, "f32");
+  const alone = cellOf(8, inputs, turns.slice(0, 1), cell.ceilings, kernel);
   expect(alone.results[0]).not.toHaveProperty("timesBestPeer");
   const rotation = { copies: 1, bytes: 1, wanted: 2 };
-  const specification = chartSpecification([{ shape: "A", format: "f32", rotation, cells: [cell] }], "");
+  const specification = chartSpecification([{ shape: "A", format: "f32", kernel, rotation, cells: [cell] }], "");
   expect(specification).toMatchObject({
     data: {
       values: [

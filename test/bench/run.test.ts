@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { operatorNames } from "../../bench/operators.js";
+import { loadNative } from "../../lib/core/native.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
@@ -16,11 +17,13 @@ describe("npm run bench", () => {
     const json = join(directory.path, "results.json");
     const { status, stdout, stderr } = bench("--dtype", "bf16", "--json", json);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "Timing 64x32x8x2 bf16 ...\n" });
+    const { name } = loadNative().productKernel("bf16", "none", "bf16");
     expect(stdout).toContain("64x32x8x2 bf16, 2 threads\nceilings: ");
+    expect(stdout).toMatch(new RegExp(`^kernel: ${name}, at most [1-9]\\S+ GFLOP/s \\((bf16|fma)\\)\n\n`, "m"));
     const { groups, machine, simt } = JSON.parse(readFileSync(json, "utf8"));
     expect(machine.threads).toBe(2);
     expect(simt.switchesPerSecond).toBeGreaterThan(0);
-    expect(groups).toMatchObject([{ shape: "64x32x8x2", dtype: "bf16" }]);
+    expect(groups).toMatchObject([{ shape: "64x32x8x2", dtype: "bf16", kernel: { name } }]);
     const timed = groups[0].results.map(({ operator, tokens }: Record<string, unknown>) => [operator, tokens]);
     expect(timed).toEqual(["layer", ...operatorNames].map((name) => [name, 3]));
     for (const { median, bytes, floor } of groups[0].results) {
@@ -116,6 +119,7 @@ test("npm run bench:training tells rates, kept bytes and the time of a step", ()
     const { status, stdout, stderr } = runScript("build/bench/training.js", [...args, ...recompute]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     const rows = [...stdout.matchAll(/^ *(f32|bf16) +(\d+) .* \d+ % +([\d.]+) (KiB|B) +[\d.]+$/gm)];
+    expect(stdout).toMatch(/^f32: products with weights by \S+ \S+\nbf16: products with weights by \S+ \S+\n/m);
     expect(rows.map(([, dtype, tokens]) => `${dtype} ${tokens}`)).toEqual(["f32 5", "f32 16", "bf16 5", "bf16 16"]);
     // 10 rows of 2 * 32 values, and 10 ids and weights; with recompute only these.
     const kept = recompute.length > 0 ? "80 B" : "2.58 KiB";
@@ -124,6 +128,24 @@ test("npm run bench:training tells rates, kept bytes and the time of a step", ()
   const { status, stdout } = runScript("build/bench/training.js", [...args, "--no-step"]);
   expect(status).toBe(0);
   expect(stdout).toMatch(/^ *f32 +5 .* \d+ % +2\.58 KiB$/m);
+});
+
+test("npm run bench:quantised compares every format with reads and with its kernel's peak", () => {
+  const formats = ["f32", "bf16", "i4_g32_bf16:int8"];
+  const args = ["--format", formats.join(), "--tokens", "1,4", "--size", "64", "--rounds", "2", "--threads", "2"];
+  const { status, stdout, stderr } = runScript("build/bench/quantised.js", args);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  const rows = [...stdout.matchAll(/^(\S+) +(\S+ \S+) +[\d.]+ +(\d+) .* \d+% .* \d+%$/gm)];
+  expect(rows.map(([, format, kernel, tokens]) => [format, kernel, tokens])).toEqual(
+    formats.flatMap((name) => {
+      const [format = "", rounded = "none"] = name.split(":");
+      const kernel = loadNative().productKernel("bf16", rounded as "none" | "int8", format).name;
+      return ["1", "4"].map((tokens) => [name, kernel, tokens]);
+    }),
+  );
+  const wrong = runScript("build/bench/quantised.js", ["--format", "bf16:int9"]);
+  expect(wrong.status).toBe(1);
+  expect(wrong.stderr).toMatch(/^bench:quantised: --format: expected one of none, int8, fp8, got "int9"\n$/);
 });
 
 describe("every benchmark", () => {
@@ -161,6 +183,7 @@ test("npm run bench:peers runs without peers and draws the chart", () => {
   expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringMatching(/T = 3: timing/) });
   expect(stdout).toMatch(/^64x32x8x2 f32: calls rotate over \d+ cop(y|ies) of the layer, /);
   expect(stdout).toMatch(/^moe-kernels with router +\S+ µs/m);
+  expect(stdout).toMatch(/^our kernel: \S+ \S+, at most \S+ GFLOP\/s/m);
   const { groups, versions } = JSON.parse(readFileSync(json, "utf8"));
   expect(Object.keys(versions)).toEqual(["moe-kernels", "moe-kernels with router"]);
   expect(groups).toMatchObject([

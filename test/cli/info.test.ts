@@ -38,6 +38,25 @@ test("info shows the environment variables that are in effect", async () => {
   }
 });
 
+test("info says which instruction sets are not here, and why", async () => {
+  const cpu = loadNative().cpuInfo();
+  const lines = (stdout: string) => stdout.split("\n").filter((line) => line.startsWith("not here"));
+  const real = lines((await runCli(["info"])).stdout);
+  expect(real).toEqual(cpu.missingIsas.map(({ isa, reason }) => `not here    ${isa}: ${reason}`));
+  const missingIsas = [
+    { isa: "amx", reason: "the CPU has no AMX" },
+    { isa: "avx2", reason: "the CPU lacks AVX2" },
+  ];
+  const spy = vi.spyOn(loadNative(), "cpuInfo").mockReturnValue({ ...cpu, missingIsas });
+  try {
+    const printed = lines((await runCli(["info"])).stdout);
+    expect(printed).toEqual(["not here    amx: the CPU has no AMX", "not here    avx2: the CPU lacks AVX2"]);
+    expect(JSON.parse((await runCli(["info", "--json"])).stdout).cpu.missingIsas).toEqual(missingIsas);
+  } finally {
+    spy.mockRestore();
+  }
+});
+
 test("info --kernels lists the kernel tables and marks what this machine uses", async () => {
   const kernels = loadNative().kernels();
   const isa = loadNative().cpuInfo().isa;

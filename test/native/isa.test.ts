@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { loadNative } from "../../lib/core/native.js";
+import { loadNative, type NativeBinding } from "../../lib/core/native.js";
 import { listDevices, openDevice } from "../../lib/devices.js";
 import { isas, withIsa } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
@@ -12,6 +12,20 @@ describe("MOE_CPU_ISA", () => {
     expect(new Set(isas).size).toBe(isas.length);
     const others = isas.slice(0, -2);
     for (const isa of others) expect(["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2"]).toContain(isa);
+  });
+
+  test("an instruction set is either available or missing for a reason", () => {
+    const { missingIsas } = loadNative().cpuInfo();
+    const all = [...isas, ...missingIsas.map(({ isa }) => isa)];
+    if (process.arch === "x64") {
+      const known = ["amx", "amx_model", "avx2", "avx512", "avx512_bf16", "avx512_vnni", "portable"];
+      expect(all.toSorted()).toEqual(known);
+    } else {
+      expect(missingIsas).toEqual([]);
+    }
+    for (const { isa, reason } of missingIsas) {
+      expect(reason).toMatch(isa === "amx" ? /^(the (CPU|kernel) |tile registers )/ : /^the CPU lacks AVX/);
+    }
   });
 
   test.each(isas)("%s: devices opened with it use it and say so", (isa) => {
@@ -39,4 +53,49 @@ describe("MOE_CPU_ISA", () => {
       expect(cpu()).toMatchObject({ available: false, detail: message });
     });
   });
+});
+
+describe.each(isas)("the kernel of a product with %s", (isa) => {
+  const kernelOf = (...product: Parameters<NativeBinding["productKernel"]>) =>
+    withIsa(isa, () => loadNative().productKernel(...product));
+  const tiles = isa.startsWith("amx");
+
+  test("has a peak that is measured, of which parts of numbers take shares", () => {
+    const bf16 = tiles || isa === "avx512_bf16" ? "bf16" : "fma";
+    expect(kernelOf("bf16", "none", "bf16")).toMatchObject({ peak: bf16, products: 1 });
+    const [f16, f32] = [kernelOf("f16", "none", "bf16"), kernelOf("f32", "none", "bf16")];
+    expect(f16).toMatchObject(tiles ? { peak: "bf16", products: 2 } : { peak: "fma", products: 1 });
+    expect(f32).toMatchObject(tiles ? { peak: "bf16", products: 3 } : { peak: "fma", products: 1 });
+    for (const format of ["i4_g32_bf16", "i8_channel_f32"]) {
+      expect(kernelOf("f32", "int8", format)).toMatchObject({ peak: "int8", products: 1 });
+      expect(kernelOf("f32", "none", format)).toMatchObject({ peak: "fma", products: 1 });
+    }
+    // Plain weights multiply tokens as they are; e4m3 has no products of bytes.
+    expect(kernelOf("f32", "int8", "f32")).toEqual(kernelOf("f32", "none", "f32"));
+    expect(kernelOf("f32", "int8", "e4m3_b128_f32").peak).not.toBe("int8");
+  });
+
+  test("is that which the kernel tables say is used", () => {
+    const rows = withIsa(isa, () => loadNative().kernels());
+    for (const dtype of ["f32", "f16", "bf16"] as const) {
+      for (const format of ["f32", "f16", "bf16"] as const) {
+        const used = rows.filter((row) => row.format === format && row.chosen.split(", ").includes(dtype));
+        expect(used.map(({ name }) => name)).toContain(kernelOf(dtype, "none", format).name);
+      }
+    }
+  });
+});
+
+test("a product that the device has no kernel for", () => {
+  const { productKernel } = loadNative();
+  expectError(() => productKernel("i32" as "f32", "none", "bf16"), "UNSUPPORTED_DTYPE", /no kernel .* i32 .* bf16$/);
+  expectError(() => productKernel("f32", "none", "i9"), "UNSUPPORTED_DTYPE", /"i9"/);
+  expectError(() => productKernel("f32", "int9" as "int8", "bf16"), "INVALID_ARGUMENT", /^tokenFormat: .*"int9"/);
+});
+
+test("ceilings of the instruction set in use", async () => {
+  const ceilings = await loadNative().ceilings(1);
+  const { peak } = loadNative().productKernel("bf16", "none", "bf16");
+  for (const rate of [ceilings.fmaGflops, ceilings.int8Gops, ceilings.readGBs]) expect(rate).toBeGreaterThan(0);
+  if (peak === "bf16") expect(ceilings.bf16Gflops).toBeGreaterThan(0);
 });

@@ -88,6 +88,7 @@ function print(machine: MachineInfo, io: Io): void {
   if (cpu) {
     line("cpu", `${cpu.model}, ${cpu.usableCpus} usable`);
     line("isa", `${cpu.isa} in use; runs here: ${cpu.isas.join(", ")}`);
+    for (const { isa, reason } of cpu.missingIsas) line("not here", `${isa}: ${reason}`);
   }
   if (build) {
     const cuda = build.cuda ? `CUDA ${build.cuda}` : "without CUDA";

@@ -27,11 +27,8 @@ class ExpertInputs {
   const TokenScheme& tokens() const { return tokens_; }
   // Scales of a row's codes.
   int64_t scales_per_row() const { return tokens_.scales_of(columns_); }
-  // Codes are exact in bfloat16. Other rows that are scaled are not rounded: they are float32 whatever the tokens are.
-  RowKind as_read(DType tokens) const {
-    if (tokens_.coded()) return {DType::bf16, tokens_.scales_rows() ? tokens_.format : TokenFormat::none};
-    return scales.data() != nullptr ? DType::f32 : tokens;
-  }
+  // Rows that are scaled and not made codes are float32, not rounded, whatever the tokens are.
+  RowKind as_read(DType tokens) const { return rows_of(scales.data() != nullptr ? DType::f32 : tokens, tokens_); }
   // values[k] = x[order[k]] * scale[k] for the stored columns k of one expert.
   void apply(int64_t expert, const float* x, float* values) const;
   // May be called from any thread.

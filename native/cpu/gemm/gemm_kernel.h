@@ -63,6 +63,12 @@ constexpr int element_bytes(Arithmetic arithmetic) {
   return 4;
 }
 
+// The measured peak (see runtime/ceilings.h) that bounds products of each kind.
+MOE_ENUM(Peak, fma, bf16, int8)
+constexpr Peak peak_of(Arithmetic arithmetic) {
+  return is_bytes(arithmetic) ? Peak::int8 : arithmetic == Arithmetic::f32 ? Peak::fma : Peak::bf16;
+}
+
 // c[r * columns + j] (+)= sum over k of x[k][r] * w[k][j], for `k` consecutive k from `first_k` on. Sums are formed in
 // the same order whatever the number of rows, so a row's result does not depend on the rows beside it.
 struct TileArguments {
@@ -115,6 +121,12 @@ struct RowKind {
   TokenFormat codes;
 };
 
+// How a product reads tokens that it rounds so. Codes are exact in bfloat16.
+constexpr RowKind rows_of(DType tokens, const TokenScheme& scheme) {
+  if (!scheme.coded()) return tokens;
+  return {DType::bf16, scheme.scales_rows() ? scheme.format : TokenFormat::none};
+}
+
 struct GemmKernel {
   const char* name = nullptr;
   TokenDTypes tokens = 0;                                // accepted dtypes,
@@ -124,6 +136,7 @@ struct GemmKernel {
   const char* formats = nullptr;                         // and in words
   PanelFunction panels = nullptr;                        // how they are packed: once, so equal for all tokens
   const char* numbers = nullptr;                         // what its results are, in words
+  int products = 1;                                      // per multiply-add, if numbers are multiplied in parts
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
   SumFunction sum_segments = nullptr;                    // for quantised weights

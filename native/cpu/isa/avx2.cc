@@ -27,7 +27,7 @@ constexpr int kTileRows = 6;
 
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
-const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kGemm, {});
+const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kGemm, integer_peak_loop<ByteProducts>());
 
 }  // namespace moe::cpu::avx2
 #include "cpu/isa/target_end.h"

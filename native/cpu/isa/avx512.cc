@@ -44,7 +44,7 @@ struct ByteProducts {
 
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
-const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, {});
+const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, integer_peak_loop<ByteProducts>());
 
 #include "cpu/isa/template/amx/model.h"
 

@@ -30,6 +30,7 @@ constexpr int kTileRows = 14;
 constexpr auto kRows = joined(kExtensionGemm, kIntegerGemm<ByteProducts>);
 
 const std::span<const GemmKernel> kGemm = kRows;
+const PeakLoop kPeak = integer_peak_loop<ByteProducts>();
 
 }  // namespace moe::cpu::avx512_vnni
 #include "cpu/isa/target_end.h"

@@ -31,7 +31,8 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 
 // The same with products in tile registers. Weights are packed once for all tokens, so other rows read those panels
 // too.
-Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> tiles) {
+Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> tiles,
+                   PeakLoop bf16_peak, PeakLoop int8_peak) {
   std::vector<GemmKernel> others(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : others) {
     if (row.takes(kBF16Format)) row.panels = bf16_tile_panels;
@@ -40,24 +41,25 @@ Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<c
       row.longest_k = std::min<int64_t>(row.longest_k, 512);
   }
   all.gemm = others;
+  all.bf16_peak = bf16_peak;
+  all.int8_peak = int8_peak;
   return extended(all, name, needs, tiles);
 }
 
 #if defined(MOE_X86)
 const Kernels& avx512_vnni_kernels() {
-  static const Kernels kernels =
-      extended(avx512::kKernels, "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
+  static const Kernels kernels = [] {
+    Kernels all = extended(avx512::kKernels, "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
+    all.int8_peak = avx512_vnni::kPeak;
+    return all;
+  }();
   return kernels;
 }
 
 const Kernels& amx_kernels() {
-  static const Kernels kernels = [] {
-    Kernels all = with_tiles(avx512_vnni_kernels(), "amx",
-                             "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8", amx::kGemm);
-    all.bf16_peak = amx::kBf16Peak;
-    all.int8_peak = amx::kInt8Peak;
-    return all;
-  }();
+  static const Kernels kernels =
+      with_tiles(avx512_vnni_kernels(), "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8",
+                 amx::kGemm, amx::kBf16Peak, amx::kInt8Peak);
   return kernels;
 }
 
@@ -67,6 +69,7 @@ const Kernels& avx512_bf16_kernels() {
     Kernels all = extended(avx512::kKernels, "avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
                            followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
     all.bf16_peak = avx512_bf16::kPeak;
+    all.int8_peak = avx512_vnni::kPeak;
     return all;
   }();
   return kernels;
@@ -78,9 +81,13 @@ const Kernels& amx_model_kernels(bool has_avx512) {
   static const Kernels kernels = [has_avx512] {
     constexpr const char *kName = "amx_model", *kNeeds = "nothing: a model of tile registers, for tests";
 #if defined(MOE_X86)
-    if (has_avx512) return with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm);
+    if (has_avx512) {
+      return with_tiles(avx512::kKernels, kName, kNeeds, avx512::kModelGemm, avx512::kModelBf16Peak,
+                        avx512::kModelInt8Peak);
+    }
 #endif
-    return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm);
+    return with_tiles(portable::kKernels, kName, kNeeds, portable::kModelGemm, portable::kModelBf16Peak,
+                      portable::kModelInt8Peak);
   }();
   return kernels;
 }

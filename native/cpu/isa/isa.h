@@ -34,6 +34,7 @@ extern const PeakLoop kPeak;
 }  // namespace avx512_bf16
 namespace avx512_vnni {
 extern const std::span<const GemmKernel> kGemm;
+extern const PeakLoop kPeak;
 }  // namespace avx512_vnni
 namespace amx {
 extern const std::span<const GemmKernel> kGemm;
@@ -42,6 +43,7 @@ extern const PeakLoop kBf16Peak, kInt8Peak;
 namespace avx512 {
 extern const Kernels kKernels;
 extern const std::span<const GemmKernel> kModelGemm;  // AMX's on a model, only in builds for tests
+extern const PeakLoop kModelBf16Peak, kModelInt8Peak;
 }  // namespace avx512
 namespace avx2 {
 extern const Kernels kKernels;
@@ -49,6 +51,7 @@ extern const Kernels kKernels;
 namespace portable {
 extern const Kernels kKernels;
 extern const std::span<const GemmKernel> kModelGemm;
+extern const PeakLoop kModelBf16Peak, kModelInt8Peak;
 }  // namespace portable
 
 }  // namespace moe::cpu

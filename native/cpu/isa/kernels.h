@@ -109,7 +109,7 @@ struct Kernels {
 
   PeakLoop f32_peak;
   PeakLoop bf16_peak;  // run is null if the CPU cannot multiply bfloat16
-  PeakLoop int8_peak;  // run is null if it has no tile registers for bytes
+  PeakLoop int8_peak;  // of the fastest products of bytes
   // Reads memory once from end to end, as fast as one thread can.
   void (*read_stream)(const char* bytes, int64_t count);
 };

@@ -24,7 +24,7 @@ constexpr int kTileRows = 6;
 
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 
-const Kernels kKernels = make_kernels("portable", "nothing", kGemm, {});
+const Kernels kKernels = make_kernels("portable", "nothing", kGemm, integer_peak_loop<ByteProducts>());
 
 #include "cpu/isa/template/amx/model.h"
 

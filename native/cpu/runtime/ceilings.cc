@@ -12,7 +12,8 @@ namespace moe::cpu {
 namespace {
 
 constexpr int kRepeats = 5;
-constexpr int64_t kIterations = 4'000'000;
+// Of a repeat: long beside the start of threads, and for clocks and power to settle.
+constexpr double kRepeatSeconds = 0.06;
 // Far more than the caches hold.
 constexpr int64_t kReadBytesPerThread = int64_t{512} << 20;
 
@@ -23,14 +24,26 @@ void run_on_all(int threads, const auto& body) {
   body(0);
 }
 
+double seconds_of(int threads, const auto& body) {
+  const double start = seconds();
+  run_on_all(threads, body);
+  return seconds() - start;
+}
+
 double best_rate(int threads, double work, const auto& body) {
   double best = 0;
-  for (int i = 0; i < kRepeats; ++i) {
-    const double start = seconds();
-    run_on_all(threads, body);
-    best = std::max(best, work * threads / (seconds() - start));
-  }
+  for (int i = 0; i < kRepeats; ++i) best = std::max(best, work * threads / seconds_of(threads, body));
   return best;
+}
+
+double peak_rate(int threads, const PeakLoop& loop) {
+  if (loop.run == nullptr) return 0;
+  int64_t iterations = 1000;
+  const auto body = [&](int) { loop.run(iterations); };
+  double taken = seconds_of(threads, body);
+  for (; taken < kRepeatSeconds / 10; taken = seconds_of(threads, body)) iterations *= 4;
+  if (taken < kRepeatSeconds) iterations = static_cast<int64_t>(iterations * kRepeatSeconds / taken);
+  return best_rate(threads, loop.flops_per_iteration * iterations, body);
 }
 
 }  // namespace
@@ -38,11 +51,9 @@ double best_rate(int threads, double work, const auto& body) {
 Status measure_ceilings(int threads, Ceilings* ceilings) {
   const Kernels* kernels = nullptr;
   MOE_TRY(select_kernels(&kernels));
-  const auto peak = [&](const PeakLoop& loop) {
-    return best_rate(threads, loop.flops_per_iteration * kIterations, [&](int) { loop.run(kIterations); });
-  };
-  ceilings->f32_flops = peak(kernels->f32_peak);
-  ceilings->bf16_flops = kernels->bf16_peak.run == nullptr ? 0 : peak(kernels->bf16_peak);
+  ceilings->f32_flops = peak_rate(threads, kernels->f32_peak);
+  ceilings->bf16_flops = peak_rate(threads, kernels->bf16_peak);
+  ceilings->int8_ops = peak_rate(threads, kernels->int8_peak);
 
   Buffer memory;
   MOE_TRY(memory.reserve(static_cast<size_t>(kReadBytesPerThread * threads), false));

@@ -7,7 +7,8 @@ namespace moe::cpu {
 
 struct Ceilings {
   double f32_flops = 0;   // float32 multiply-adds per second, two operations each
-  double bf16_flops = 0;  // the same in bfloat16 pair products; 0 if the CPU has none
+  double bf16_flops = 0;  // the same of bfloat16, if the CPU can multiply it; else 0
+  double int8_ops = 0;    // the same of bytes
   double read_bytes = 0;  // bytes per second, streamed from memory
 };
 

@@ -69,3 +69,22 @@ MOE_TEST(kernels_are_described_each_once_and_the_chosen_ones_are_of_one_instruct
   }
   MOE_CHECK_EQUAL(needs.size(), size_t{1});
 }
+
+MOE_TEST(every_kernel_has_a_peak_that_can_be_measured) {
+  for (const Kernels* kernels : all_kernels()) {
+    for (const GemmKernel& row : kernels->gemm) {
+      const Peak peak = peak_of(row.arithmetic);
+      const PeakLoop& loop = peak == Peak::fma    ? kernels->f32_peak
+                             : peak == Peak::bf16 ? kernels->bf16_peak
+                                                  : kernels->int8_peak;
+      MOE_CHECK(loop.run != nullptr && loop.flops_per_iteration > 0);
+      MOE_CHECK(row.products >= parts_of(row.arithmetic) && row.products <= 6);
+      MOE_CHECK(row.products == 1 || peak == Peak::bf16);
+    }
+  }
+  for (const Kernels* kernels : available_kernels()) {
+    for (const PeakLoop& loop : {kernels->f32_peak, kernels->bf16_peak, kernels->int8_peak}) {
+      if (loop.run != nullptr) loop.run(3);
+    }
+  }
+}

@@ -268,3 +268,38 @@ constexpr std::array kIntegerGemm = {
     integer_kernel<Products, TableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table,
                                                                  "e2m1, iq4"),
 };
+
+// Bytes that are multiplied as they are.
+struct PlainQuads {
+  static constexpr int bits = 8;
+  static constexpr bool small = true;
+
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = Words::load(unit + 4 * (quad * kPanelColumns + j * kWidth));
+  }
+};
+
+// As peak() of ceilings.h.
+template <class Products, int rows>
+void integer_peak(int64_t iterations) {
+  alignas(64) static constexpr char kX[kUnit * rows] = {};
+  alignas(64) static constexpr char kW[kUnit * kPanelColumns] = {};
+  const char* volatile x = kX;
+  const char* volatile w = kW;
+  IntegerSums<rows> sums;
+  clear<rows>(sums);
+  for (int64_t i = 0; i < iterations; ++i) multiply_quads<Products, PlainQuads, rows>({}, w, 0, x, sums);
+  alignas(64) float sink[kWidth];
+  Words total = Words::broadcast(0);
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; ++r) total = total.plus(sums[0][r][0]).plus(sums[0][r][1]);
+  total.as_float().store(sink);
+  [[maybe_unused]] volatile float kept = sink[0];
+}
+
+template <class Products>
+constexpr PeakLoop integer_peak_loop() {
+  return {&integer_peak<Products, kTileRows>, 2.0 * kUnit * kTileRows * kPanelColumns};
+}

@@ -25,10 +25,9 @@
 #include "cpu/isa/template/softmax.h"
 #include "cpu/isa/template/tokens.h"
 
-// The kernels of an instruction set with this table of matrix products. `bf16_peak` is empty if the set cannot multiply
-// bfloat16.
+// The kernels of an instruction set with this table of matrix products.
 constexpr Kernels make_kernels(const char* name, const char* needs, std::span<const GemmKernel> gemm,
-                               PeakLoop bf16_peak) {
+                               PeakLoop int8_peak) {
   return {
       .name = name,
       .needs = needs,
@@ -54,8 +53,8 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .add_load = add_load,
       .draw = draw,
       .f32_peak = peak_loop<PlainWeight<float>>(),
-      .bf16_peak = bf16_peak,
-      .int8_peak = {},
+      .bf16_peak = {},
+      .int8_peak = int8_peak,
       .read_stream = read_stream,
   };
 }

@@ -57,9 +57,19 @@ void float_tile(const TileArguments& t) {
   store_sums<Tiles, two>(t.c, stride);
 }
 
+// Those of multiply_parts().
+constexpr int products_of_parts(int x_parts, int w_parts) {
+  int count = 0;
+  for (int i = 0; i < x_parts; ++i) {
+    for (int j = 0; j < w_parts; ++j) count += i + j <= 2 ? 1 : 0;
+  }
+  return count;
+}
+
 // Tokens of one dtype times weights of a plain format.
 template <class Tiles, int x_parts, int w_parts>
 constexpr GemmKernel float_tile_kernel(GemmKernel row) {
+  row.products = products_of_parts(x_parts, w_parts);
   row.max_rows = kMaxTileRows;
   row.tile = by_rows(float_tile<Tiles, x_parts, w_parts, false>, float_tile<Tiles, x_parts, w_parts, true>);
   row.release = release_tiles<Tiles>;

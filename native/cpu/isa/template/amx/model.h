@@ -7,4 +7,6 @@
 
 constexpr auto kModelRows = kRegisterGemm<ModelTiles, ByteProducts>;
 const std::span<const GemmKernel> kModelGemm = kModelRows;
+const PeakLoop kModelBf16Peak = kFloatTilePeak<ModelTiles>;
+const PeakLoop kModelInt8Peak = kRegisterIntegerPeak<ModelTiles>;
 #endif
