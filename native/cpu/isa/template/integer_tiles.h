@@ -290,7 +290,7 @@ void integer_peak(int64_t iterations) {
   const char* volatile w = kW;
   IntegerSums<rows> sums;
   clear<rows>(sums);
-  for (int64_t i = 0; i < iterations; ++i) multiply_quads<Products, PlainQuads, rows>({}, w, 0, x, sums);
+  for (int64_t i = 0; i < iterations; ++i) multiply_quads<Products, PlainQuads, QuadRows, rows>({}, w, 0, x, sums);
   alignas(64) float sink[kWidth];
   Words total = Words::broadcast(0);
 #pragma GCC unroll 16
