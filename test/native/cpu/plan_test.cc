@@ -71,7 +71,7 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
       }
     }
     MOE_CHECK(std::all_of(covered.begin(), covered.end(), [](int count) { return count == 1; }));
-    MOE_CHECK(plan.k_block > 0 && plan.k_block % 8 == 0 && plan.k_block <= longest_k + 8);
+    MOE_CHECK(plan.k_block > 0 && plan.k_block % 64 == 0 && plan.k_block <= longest_k + 64);
   }
 }
 
