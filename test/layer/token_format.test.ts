@@ -14,10 +14,10 @@ import { expectError } from "../support/errors.js";
 const [hidden, inner, experts] = [160, 96, 3];
 
 /** A layer whose last expert also scales and orders its inputs. */
-function layerOf(device: Device, format: string, tokenFormat: TokenFormat): MoeLayer {
+function layerOf(device: Device, format: string, tokenFormat: TokenFormat, downFormat = format): MoeLayer {
   const random = new Random(format);
-  const matrix = (rows: number, columns: number, change: "none" | "both") => ({
-    ...randomQuantized(device, random, format, [rows, columns]),
+  const matrix = (rows: number, columns: number, change: "none" | "both", stored = format) => ({
+    ...randomQuantized(device, random, stored, [rows, columns]),
     ...randomInputs(device, random, change, columns),
   });
   const list = Array.from({ length: experts }, (_, expert) => {
@@ -25,7 +25,7 @@ function layerOf(device: Device, format: string, tokenFormat: TokenFormat): MoeL
     return {
       gate: matrix(inner, hidden, change),
       up: matrix(inner, hidden, change),
-      down: matrix(hidden, inner, change),
+      down: matrix(hidden, inner, change, downFormat),
     };
   });
   const router = device.tensor(random.normals(experts * hidden), [experts, hidden]);
@@ -56,6 +56,27 @@ test.each(kernelPaths)("on $label a token's bits do not depend on its batch", as
         expect(await layer.forward(some).data()).toEqual(all.slice(first * hidden, (first + count) * hidden));
       }
     }
+  }
+});
+
+// The products of gate and up are integers, those of down are not, and their kernels may take tiles of other heights: 17
+// rows are then tiles of 9 and of 8.
+test.each(kernelPaths)("on $label nor do they if down has another format than gate and up", async (path) => {
+  using device = path.open();
+  using layer = layerOf(device, "i4_g32_bf16", "int8", "e4m3_b128_f32");
+  using x = tokensOf(device, 17, "f32");
+  const routingOf = (count: number) => ({
+    ids: device.tensor(
+      Int32Array.from({ length: 2 * count }, (_, index) => index % 2),
+      [count, 2],
+    ),
+    weights: device.tensor(new Float32Array(2 * count).fill(0.5), [count, 2]),
+  });
+  const all = await layer.forward(x, { routing: routingOf(17) }).data();
+  for (let token = 0; token < 17; token++) {
+    using one = x.rows(token, token + 1);
+    const alone = await layer.forward(one, { routing: routingOf(1) }).data();
+    expect(alone).toEqual(all.slice(token * hidden, (token + 1) * hidden));
   }
 });
 

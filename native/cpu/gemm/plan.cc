@@ -40,7 +40,8 @@ std::vector<RowTile> plan_tiles(const int32_t* offsets, int64_t experts, int max
 ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& sizes) {
   ProductPlan plan;
   const int64_t blocks_of_k = (sizes.padded_k + sizes.longest_k - 1) / sizes.longest_k;
-  // Blocks of equal size, in whole steps: the same whatever the instruction set, as the sums of whole groups are scaled.
+  // Blocks of equal size, in whole steps: the same whatever the instruction set, as the sums of whole groups are
+  // scaled.
   const int64_t unit = std::lcm<int64_t>(64, sizes.step);
   const int64_t even = (sizes.padded_k + blocks_of_k - 1) / std::max<int64_t>(1, blocks_of_k);
   plan.k_block = std::max(unit, (even + unit - 1) / unit * unit);

@@ -121,7 +121,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         // an unpacked panel, as memory would do nothing while it is multiplied. Another single tile reads its panels
         // from memory in order: codes prefetch those a little further, and the scales, a second stream, those of the
         // next panel. Plain weights are a single stream, which the hardware prefetcher foresees: more requests would
-        // only get in its way. An item of several tiles has no tile of few rows.
+        // only get in its way. The first tile of an item has the most rows.
         const bool unpacks = product.gemm->unpacks(tiles[0].rows);
         const bool shared = item.tiles > 1 || unpacks;
         const int64_t end = shared ? layout.place_of(k + k_count) : k == 0 ? layout.scales.bytes : begin;
@@ -157,7 +157,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                .k = k_count,
                .rows = tile.rows,
                .x = x_of(tile),
-               .w = unpacks ? unpacked : codes,
+               .w = product.gemm->unpacks(tile.rows) ? unpacked : codes,
                .c = c,
                .accumulate = k > 0,
                .prefetch = ahead + first_line * 64,

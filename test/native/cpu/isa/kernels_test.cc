@@ -262,6 +262,8 @@ MOE_TEST(parts_for_tile_registers_add_up_to_the_number) {
   test::Random random(7);
   std::vector<float> values = random.values(kColumns - 6);
   for (const float special : {0.0f, 1.0f / 3, -65504.0f, INFINITY, -INFINITY, NAN}) values.push_back(special);
+  const uint32_t lowest_nan = 0x7f800001u;
+  std::memcpy(&values[5], &lowest_nan, sizeof lowest_nan);
   std::vector<f16> halves(values.begin(), values.end());
   for (const Kernels* kernels : available_kernels()) {
     const auto check = [&](Arithmetic arithmetic, DType dtype, const void* source, auto&& expected) {

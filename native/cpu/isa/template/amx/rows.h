@@ -10,9 +10,10 @@ struct TileRow {
 // rest. Of a number that is not finite nothing is left.
 inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) {
   for (int part = 0; part + 1 < parts; ++part, target += stride) {
-    const Vector upper = Words::of(values).masked_and_flipped(0xffff0000u, 0).number();
+    // Without its lower bits, a NaN could become an infinity.
+    const Vector upper = Vector::select_nan(values, Words::of(values).masked_and_flipped(0xffff0000u, 0).number());
     upper.store(target);
-    // Not a number where the number is not finite; then both bounds are zero.
+    // NaN where the number is not finite; then both bounds are zero.
     const Vector rest = values - upper;
     values = Vector::max(rest, Vector::zero()) + Vector::min(rest, Vector::zero());
   }
