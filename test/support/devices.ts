@@ -22,13 +22,15 @@ export interface KernelPath {
   open(options?: DeviceOptions): Device;
 }
 
-/** Every device, and `cpu` once with each instruction set. */
+/** Every device, and `cpu` once with each instruction set; the model of AMX's tile registers only where they are missing. */
 export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
   name === "cpu"
-    ? isas.map((isa) => ({
-        label: `cpu with ${isa}`,
-        open: (options?: DeviceOptions) => withIsa(isa, () => openDevice(name, options)),
-      }))
+    ? isas
+        .filter((isa) => isa !== "amx_model" || !isas.includes("amx"))
+        .map((isa) => ({
+          label: `cpu with ${isa}`,
+          open: (options?: DeviceOptions) => withIsa(isa, () => openDevice(name, options)),
+        }))
     : [{ label: name, open: (options?: DeviceOptions) => openDevice(name, options) }],
 );
 
