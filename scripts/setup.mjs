@@ -6,12 +6,12 @@ import { dirname, join } from "node:path";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
 import { readOptions } from "./options.mjs";
 
-const usage = `Usage: npm run setup -- [--typescript] [--bench] [--peers]
+const usage = `Usage: npm run setup -- [--typescript] [--bench] [--examples] [--peers]
 
-Makes everything that the tests and the command line need. --bench also compiles the benchmarks, --peers installs the
-software that they compare with, --typescript leaves out the native addon.`;
+Makes everything that the tests and the command line need. --bench also compiles the benchmarks, --examples the examples,
+--peers installs the software that benchmarks compare with, --typescript leaves out the native addon.`;
 const { values: flags } = readOptions(usage, {
-  options: { typescript: { type: "boolean" }, bench: { type: "boolean" }, peers: { type: "boolean" } },
+  options: Object.fromEntries(["typescript", "bench", "examples", "peers"].map((name) => [name, { type: "boolean" }])),
 });
 process.chdir(root);
 
@@ -27,6 +27,13 @@ if (flags.bench) {
     inputs: ["bench", "lib", "tsconfig.json", "tsconfig.bench.json", "package-lock.json"],
     output: "build/bench/run.js",
     make: () => compile("tsconfig.bench.json"),
+  });
+}
+if (flags.examples) {
+  update("examples", "tsc, examples to build/examples", {
+    inputs: ["examples", "lib", "tsconfig.json", "tsconfig.examples.json", "package-lock.json"],
+    output: "build/examples/transformer/commands/train.js",
+    make: () => compile("tsconfig.examples.json"),
   });
 }
 if (!flags.typescript) {

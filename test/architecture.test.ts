@@ -97,6 +97,22 @@ describe("lib", () => {
   });
 });
 
+test("examples use nothing but the package's exports", () => {
+  const files = filesBelow("examples", /\.ts$/);
+  expect(files.length).toBeGreaterThan(20);
+  const imports = files.flatMap((file) =>
+    Array.from(readFileSync(join(root, file), "utf8").matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g), ([, name]) => ({
+      file,
+      name: name as string,
+    })),
+  );
+  const outside = imports.filter(({ file, name }) => {
+    if (!name.startsWith(".")) return !name.startsWith("node:") && !/^moe-kernels(\/\w+)?$/.test(name);
+    return !normalize(join(dirname(file), name)).startsWith("examples/");
+  });
+  expect(outside).toEqual([]);
+});
+
 describe("native", () => {
   const including = /^\s*#\s*include\s+"([^"]+)"/gm;
   const files = filesBelow("native", /\.(h|cc|cu|cuh)$/);

@@ -1,0 +1,145 @@
+import { parseArgs } from "node:util";
+import { isMoeError, openDevice } from "moe-kernels";
+import { balances, type ModelConfig } from "../model/config.js";
+
+/** A wrong command line. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** An option with a value: its default, and what it is. */
+export type Defaults = Readonly<Record<string, string | undefined>>;
+
+/** The values of a command line. */
+export class Values {
+  readonly #texts: Readonly<Record<string, string | undefined>>;
+  readonly #flags: ReadonlySet<string>;
+
+  constructor(texts: Readonly<Record<string, string | undefined>>, flags: ReadonlySet<string>) {
+    this.#texts = texts;
+    this.#flags = flags;
+  }
+
+  flag(name: string): boolean {
+    return this.#flags.has(name);
+  }
+
+  text(name: string): string | undefined {
+    return this.#texts[name];
+  }
+
+  integer(name: string, minimum = 1): number {
+    const value = this.number(name);
+    if (Number.isSafeInteger(value) && value >= minimum) return value;
+    throw new UsageError(`--${name}: expected an integer >= ${minimum}, got "${this.#texts[name]}"`);
+  }
+
+  number(name: string): number {
+    const text = this.#texts[name] ?? "";
+    const value = Number(text);
+    if (text.trim() !== "" && Number.isFinite(value)) return value;
+    throw new UsageError(`--${name}: expected a number, got "${text}"`);
+  }
+
+  choice<T extends string>(name: string, choices: readonly T[]): T {
+    const found = choices.find((choice) => choice === this.#texts[name]);
+    if (found !== undefined) return found;
+    throw new UsageError(`--${name}: expected one of ${choices.join(", ")}, got "${this.#texts[name]}"`);
+  }
+}
+
+export interface Command {
+  /** Its npm script. */
+  readonly name: string;
+  readonly help: string;
+  /** Options with values, and their defaults. */
+  readonly options: Defaults;
+  readonly flags: readonly string[];
+  run(values: Values): Promise<void>;
+}
+
+/** Runs a command. What a user can cause ends it with one line. */
+export async function runCommand({ name, help, options, flags, run }: Command): Promise<void> {
+  try {
+    const { values } = parseArgs({
+      options: {
+        ...Object.fromEntries(Object.keys(options).map((option) => [option, { type: "string" as const }])),
+        ...Object.fromEntries(["help", ...flags].map((flag) => [flag, { type: "boolean" as const }])),
+      },
+    });
+    if (values.help) {
+      process.stdout.write(help);
+      return;
+    }
+    const given = Object.entries(values);
+    const texts = Object.fromEntries(given.filter(([, value]) => typeof value === "string")) as Record<string, string>;
+    await run(
+      new Values({ ...options, ...texts }, new Set(given.filter(([, value]) => value === true).map(([key]) => key))),
+    );
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const known = isMoeError(error) || error instanceof UsageError || error instanceof RangeError;
+    if (!known && !code?.startsWith("ERR_PARSE_ARGS") && code !== "ENOENT") throw error;
+    process.stderr.write(`${name}: ${message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+/** Options of the device. */
+export const deviceOptions = { device: "cpu", threads: undefined } satisfies Defaults;
+export const deviceHelp = `  --device NAME          cpu, reference, ... (cpu)
+  --threads N            threads of the device (all CPUs)
+`;
+
+export function openGivenDevice(values: Values) {
+  const threads = values.text("threads") === undefined ? {} : { threads: values.integer("threads") };
+  return openDevice(values.text("device") as "cpu", threads);
+}
+
+/** Options of a model. */
+export const modelOptions = {
+  hidden: "128",
+  layers: "4",
+  heads: "4",
+  intermediate: "512",
+  context: "128",
+  experts: "8",
+  "top-k": "2",
+  balance: "noisy",
+} satisfies Defaults;
+export const modelHelp = `  --hidden N             width of the residual stream (128)
+  --layers N             blocks; every second one has a mixture of experts (4)
+  --heads N              heads of attention (4)
+  --intermediate N       width of dense feed-forward layers, and of a token's experts together (512)
+  --context N            tokens of a sequence (128)
+  --experts N            experts of a mixture (8)
+  --top-k N              experts of a token (2)
+  --balance NAME         noisy: noisy top-k and a load-balancing loss; loss-free: a selection bias; loss (noisy)
+`;
+
+/** The model that the options describe; with `dense`, without mixtures. */
+export function givenModel(values: Values, kind: Pick<ModelConfig, "vocabulary" | "causal" | "norm">): ModelConfig {
+  const intermediateSize = values.integer("intermediate");
+  const topK = values.integer("top-k");
+  const config = {
+    ...kind,
+    hiddenSize: values.integer("hidden"),
+    layers: values.integer("layers"),
+    heads: values.integer("heads"),
+    intermediateSize,
+    context: values.integer("context"),
+  };
+  if (values.flag("dense")) return config;
+  if (intermediateSize % topK !== 0) {
+    throw new UsageError(
+      `--intermediate: expected a multiple of the ${topK} experts of a token, got ${intermediateSize}`,
+    );
+  }
+  const mixture = {
+    experts: values.integer("experts"),
+    topK,
+    intermediateSize: intermediateSize / topK,
+    balance: values.choice("balance", balances),
+  };
+  return { ...config, mixture };
+}

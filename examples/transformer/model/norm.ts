@@ -1,0 +1,97 @@
+import type { Tensor } from "moe-kernels";
+import type { Host } from "./host.js";
+import { Weight, type WeightSource } from "./weights.js";
+
+const epsilon = 1e-5;
+
+/** What the backward pass needs: the normalised rows, and what each was multiplied by. */
+interface Saved {
+  readonly normalised: Float32Array;
+  readonly factors: Float32Array;
+}
+
+/**
+ * RMSNorm, y = gain · x / √(mean x² + ε), or LayerNorm, which first takes the mean off x and adds a shift. The package has
+ * no operator for it; both passes are loops over typed arrays.
+ */
+export class Norm {
+  readonly host: Host;
+  readonly kind: "rms" | "layer";
+  readonly size: number;
+  readonly gain: Weight;
+  /** Of LayerNorm. */
+  readonly shift: Weight | undefined;
+  #saved: Saved | undefined;
+
+  constructor(host: Host, source: WeightSource, name: string, kind: "rms" | "layer", size: number) {
+    this.host = host;
+    this.kind = kind;
+    this.size = size;
+    this.gain = new Weight(`${name}.gain`, source.take(`${name}.gain`, [size], 0, 1));
+    if (kind === "layer") this.shift = new Weight(`${name}.shift`, source.take(`${name}.shift`, [size], 0));
+  }
+
+  get weights(): Weight[] {
+    return this.shift ? [this.gain, this.shift] : [this.gain];
+  }
+
+  /** @param x the residual stream, T rows. @returns y [T, H]. */
+  forward(x: Float32Array): Tensor<"f32"> {
+    const { host, size } = this;
+    const gain = host.read(this.gain.value);
+    const shift = this.shift && host.read(this.shift.value);
+    const y = host.compute(() => {
+      const normalised = new Float32Array(x.length);
+      const factors = new Float32Array(x.length / size);
+      const y = new Float32Array(x.length);
+      for (let row = 0, begin = 0; begin < x.length; row++, begin += size) {
+        let mean = 0;
+        if (shift) for (let i = 0; i < size; i++) mean += x[begin + i] / size;
+        let squares = 0;
+        for (let i = 0; i < size; i++) squares += (x[begin + i] - mean) ** 2;
+        const factor = 1 / Math.sqrt(squares / size + epsilon);
+        factors[row] = factor;
+        for (let i = 0; i < size; i++) {
+          const value = (x[begin + i] - mean) * factor;
+          normalised[begin + i] = value;
+          y[begin + i] = value * gain[i] + (shift ? shift[i] : 0);
+        }
+      }
+      this.#saved = { normalised, factors };
+      return y;
+    });
+    return host.tensor(y, [x.length / size, size]);
+  }
+
+  /** Adds the gradient by x to `dx`. */
+  backward(dy: Tensor<"f32">, dx: Float32Array): void {
+    if (this.#saved === undefined) throw new Error("norm: expected a forward before backward, got none");
+    const { host, size, kind } = this;
+    const { normalised, factors } = this.#saved;
+    this.#saved = undefined;
+    const gain = host.read(this.gain.value);
+    const given = host.read(dy);
+    const dGain = new Float32Array(size);
+    const dShift = new Float32Array(size);
+    host.compute(() => {
+      for (let row = 0, begin = 0; begin < given.length; row++, begin += size) {
+        // Of the gradient by the normalised row, what lies along that row, and along ones, changes nothing.
+        let along = 0;
+        let mean = 0;
+        for (let i = 0; i < size; i++) {
+          const d = given[begin + i];
+          dGain[i] += d * normalised[begin + i];
+          dShift[i] += d;
+          along += (d * gain[i] * normalised[begin + i]) / size;
+          mean += (d * gain[i]) / size;
+        }
+        if (kind === "rms") mean = 0;
+        for (let i = 0; i < size; i++) {
+          dx[begin + i] += factors[row] * (given[begin + i] * gain[i] - mean - along * normalised[begin + i]);
+        }
+      }
+    });
+    host.write(this.gain.gradient, dGain);
+    if (this.shift) host.write(this.shift.gradient, dShift);
+  }
+}
