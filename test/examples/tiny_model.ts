@@ -8,7 +8,7 @@ export function tinyModel(balance: Balance): ModelConfig {
     layers: 2,
     heads: 2,
     intermediateSize: 16,
-    context: 16,
+    context: 32,
     causal: true,
     norm: "rms",
     mixture: { experts: 4, topK: 2, intermediateSize: 8, balance },
@@ -17,6 +17,6 @@ export function tinyModel(balance: Balance): ModelConfig {
 
 /** Options of the commands for a model of the same size. */
 export const tinySize = [
-  ...["--hidden", "16", "--layers", "2", "--heads", "2", "--intermediate", "16", "--context", "16"],
+  ...["--hidden", "16", "--layers", "2", "--heads", "2", "--intermediate", "16", "--context", "32"],
   ...["--experts", "4", "--sequences", "2", "--threads", "2"],
 ];

@@ -28,6 +28,13 @@ export class Values {
     return this.#texts[name];
   }
 
+  /** The text of an option that must be given. */
+  needed(name: string, hint: string): string {
+    const text = this.#texts[name];
+    if (text !== undefined) return text;
+    throw new UsageError(`--${name}: expected ${hint}, got none`);
+  }
+
   integer(name: string, minimum = 1): number {
     const value = this.number(name);
     if (Number.isSafeInteger(value) && value >= minimum) return value;

@@ -10,6 +10,34 @@ interface Saved {
   readonly factors: Float32Array;
 }
 
+/** Each of one row's length; with a shift it is a LayerNorm. */
+export interface NormWeights {
+  readonly gain: Float32Array;
+  readonly shift: Float32Array | undefined;
+}
+
+/** Normalises the rows of x. */
+export function normalise(x: Float32Array, { gain, shift }: NormWeights): Saved & { readonly y: Float32Array } {
+  const size = gain.length;
+  const normalised = new Float32Array(x.length);
+  const factors = new Float32Array(x.length / size);
+  const y = new Float32Array(x.length);
+  for (let row = 0, begin = 0; begin < x.length; row++, begin += size) {
+    let mean = 0;
+    if (shift) for (let i = 0; i < size; i++) mean += x[begin + i] / size;
+    let squares = 0;
+    for (let i = 0; i < size; i++) squares += (x[begin + i] - mean) ** 2;
+    const factor = 1 / Math.sqrt(squares / size + epsilon);
+    factors[row] = factor;
+    for (let i = 0; i < size; i++) {
+      const value = (x[begin + i] - mean) * factor;
+      normalised[begin + i] = value;
+      y[begin + i] = value * gain[i] + (shift ? shift[i] : 0);
+    }
+  }
+  return { y, normalised, factors };
+}
+
 /**
  * RMSNorm, y = gain · x / √(mean x² + ε), or LayerNorm, which first takes the mean off x and adds a shift. The package has
  * no operator for it; both passes are loops over typed arrays.
@@ -38,29 +66,15 @@ export class Norm {
   /** @param x the residual stream, T rows. @returns y [T, H]. */
   forward(x: Float32Array): Tensor<"f32"> {
     const { host, size } = this;
-    const gain = host.read(this.gain.value);
-    const shift = this.shift && host.read(this.shift.value);
-    const y = host.compute(() => {
-      const normalised = new Float32Array(x.length);
-      const factors = new Float32Array(x.length / size);
-      const y = new Float32Array(x.length);
-      for (let row = 0, begin = 0; begin < x.length; row++, begin += size) {
-        let mean = 0;
-        if (shift) for (let i = 0; i < size; i++) mean += x[begin + i] / size;
-        let squares = 0;
-        for (let i = 0; i < size; i++) squares += (x[begin + i] - mean) ** 2;
-        const factor = 1 / Math.sqrt(squares / size + epsilon);
-        factors[row] = factor;
-        for (let i = 0; i < size; i++) {
-          const value = (x[begin + i] - mean) * factor;
-          normalised[begin + i] = value;
-          y[begin + i] = value * gain[i] + (shift ? shift[i] : 0);
-        }
-      }
-      this.#saved = { normalised, factors };
-      return y;
-    });
+    const weights = this.read();
+    const { y, ...saved } = host.compute(() => normalise(x, weights));
+    this.#saved = saved;
     return host.tensor(y, [x.length / size, size]);
+  }
+
+  /** The present weights. */
+  read(): NormWeights {
+    return { gain: this.host.read(this.gain.value), shift: this.shift && this.host.read(this.shift.value) };
   }
 
   /** Adds the gradient by x to `dx`. */

@@ -16,7 +16,7 @@ export interface TrainerOptions {
   readonly learningRate: number;
   /** Draws the noise of routers. */
   readonly seed: number;
-  /** Weights that are not to be trained, by their names; default none. */
+  /** Weights that are not to be trained, by their names; default none. A frozen router's selection bias stays, too. */
   readonly frozen?: (name: string) => boolean;
 }
 
@@ -53,7 +53,7 @@ export class Trainer implements Disposable {
 
   step(): Step {
     const { model, optimizer } = this;
-    const { batch, steps, learningRate, seed } = this.#options;
+    const { batch, steps, learningRate, seed, frozen = () => false } = this.#options;
     const index = this.done;
     const { targets, ...tokens } = batch(index);
     using logits = model.forward(tokens, { seed: seed * 2 ** 24 + index });
@@ -62,7 +62,7 @@ export class Trainer implements Disposable {
     dLogits.dispose();
     optimizer.learningRate = learningRate * schedule(index, steps);
     optimizer.step()?.dispose();
-    for (const mixture of model.mixtures) mixture.balance();
+    for (const mixture of model.mixtures) if (!frozen(`${mixture.name}.router`)) mixture.balance();
     model.host.wait();
     return { step: index + 1, loss, loads: model.mixtures.map((mixture) => mixture.load()) };
   }
