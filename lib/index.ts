@@ -1,6 +1,23 @@
 export type { CacheOptions } from "./checkpoint/cache/cache_option.js";
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
-export type { LoadFileOptions, LoadOptions } from "./checkpoint/load.js";
+export type { ConfigFields } from "./checkpoint/config_fields.js";
+export type { ModelFamily } from "./checkpoint/families/family.js";
+export { registerFamily } from "./checkpoint/families/registry.js";
+export type {
+  GroupStorage,
+  InspectionOptions,
+  LayerDetails,
+  LayerGroup,
+  ModelInspection,
+  ParameterCounts,
+  WeightMemory,
+} from "./checkpoint/inspect_model.js";
+export type { LayerMemory } from "./checkpoint/layer_memory.js";
+export type { LoadFileOptions, LoadGivenOptions, LoadOptions } from "./checkpoint/load.js";
+export type { ModelProgress } from "./checkpoint/load_all.js";
+export type { NamedWeight } from "./checkpoint/locate.js";
+export type { StoredRole } from "./checkpoint/storage.js";
+export type { LayerTensorNames, TensorName } from "./checkpoint/tensor_names.js";
 export type { Progress } from "./checkpoint/weight_reader.js";
 export type { WeightOptions } from "./checkpoint/weights.js";
 export type {
@@ -59,6 +76,7 @@ export type { GateLogits, Training, TrainingLogits } from "./layer/router/traini
 export type { ExpertMatrix, ExpertWeights } from "./layer/weights/expert_weights.js";
 export type { LayerWeights } from "./layer/weights/layer_weights.js";
 export type { Orient, Stacking, StoredWeight, Weight, WeightLayout } from "./layer/weights/weight_layout.js";
+export type { ExpectedWork } from "./layer/work.js";
 export {
   type ForwardOptions,
   type ForwardResult,
@@ -66,6 +84,14 @@ export {
   MoeLayer,
   type SavedForward,
 } from "./moe_layer.js";
+export {
+  type LoadAllOptions,
+  type LoadLayerOptions,
+  type MemoryOptions,
+  type ModelLayer,
+  MoeModel,
+  openModel,
+} from "./moe_model.js";
 export type { TokenMaskOption } from "./operators/check.js";
 export { type ActivateOptions, activate } from "./operators/experts/activate.js";
 export {

@@ -1,6 +1,6 @@
 import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
-import { type LoadFileOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
+import { type LoadFileOptions, type LoadGivenOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
@@ -119,13 +119,15 @@ export class MoeLayer implements Disposable {
   /**
    * Loads a layer from a Hugging Face model directory (config.json and safetensors), from a GGUF file NAME.gguf (of a
    * model in several, the first), or from a layer file NAME.safetensors, which holds one layer and describes it in its
-   * metadata.
+   * metadata. With `config` and `tensors`, loads a layer of any of these that says nothing of itself, or whose family is
+   * not known.
    * @throws BAD_CHECKPOINT, naming what is missing or wrong; the errors of {@link MoeLayer.create}; the signal's reason.
    * With a `cache`, BAD_CHECKPOINT can also surface at a wait after a forward; see {@link LoadOptions}.
    */
   static load(path: string, options: LoadOptions): Promise<MoeLayer>;
   static load(file: `${string}.safetensors`, options: LoadFileOptions): Promise<MoeLayer>;
-  static async load(path: string, options: LoadOptions | LoadFileOptions): Promise<MoeLayer> {
+  static load(path: string, options: LoadGivenOptions): Promise<MoeLayer>;
+  static async load(path: string, options: LoadOptions | LoadFileOptions | LoadGivenOptions): Promise<MoeLayer> {
     const { parts, cacheStatus } = await loadLayer(path, options);
     return new MoeLayer(parts, cacheStatus);
   }

@@ -70,6 +70,7 @@ describe("lib", () => {
     layer: ["core", "operators", "optimizers"],
     checkpoint: ["core", "operators", "layer"],
     "moe_layer.ts": ["core", "operators", "layer", "checkpoint"],
+    "moe_model.ts": ["core", "operators", "layer", "checkpoint", "moe_layer.ts"],
     statistics: ["core", "operators"],
     terminal: ["core"],
   };

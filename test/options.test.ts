@@ -25,6 +25,7 @@ const classes = [
   "CapturedForward",
   "PackedExperts",
   "MoeLayer",
+  "MoeModel",
   "RouterStats",
   "LayerState",
   "LayerTensors",

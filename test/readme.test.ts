@@ -1,7 +1,7 @@
-import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runProgram } from "./support/run_program.js";
 
 const readme = readFileSync("README.md", "utf8");
 const programs = [...readme.matchAll(/```js\n(import .*?)```/gs)].map(([, program]) => program as string);
@@ -16,11 +16,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 test.each(programs.map((program, index) => [index, program] as const))(
   "example %i of the README runs",
   (index, program) => {
-    writeFileSync(join(directory, `example_${index}.mjs`), program);
-    const { status, stdout, stderr } = spawnSync(process.execPath, [`example_${index}.mjs`], {
-      cwd: directory,
-      encoding: "utf8",
-    });
+    const { status, stdout, stderr } = runProgram(directory, `example_${index}.mjs`, program);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout).not.toBe("");
   },

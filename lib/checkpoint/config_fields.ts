@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { checkInteger, describe } from "../core/errors.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
+import { configName } from "./remedies.js";
 import { isRecord, type JsonObject, readJsonObject } from "./safetensors/strict_json.js";
 
 /**
@@ -12,18 +13,19 @@ export class ConfigFields {
   readonly path: string;
   readonly #fields: JsonObject;
 
+  /** @internal */
   constructor(path: string, fields: JsonObject) {
     this.path = path;
     this.#fields = fields;
   }
 
-  /** Reads a model directory's config.json. Throws BAD_CHECKPOINT if it is missing or not a JSON object. */
+  /** @internal Reads a model directory's config.json. Throws BAD_CHECKPOINT if it is missing or not a JSON object. */
   static async read(directory: string, signal?: AbortSignal): Promise<ConfigFields> {
-    const path = join(directory, "config.json");
+    const path = join(directory, configName);
     return new ConfigFields(path, await readJsonObject(path, signal));
   }
 
-  /** All fields as they are in the file. */
+  /** @internal All fields as they are in the file. */
   get all(): JsonObject {
     return this.#fields;
   }

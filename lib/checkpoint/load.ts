@@ -2,25 +2,21 @@ import type { ExpertRange } from "../core/backend.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
 import { bankOption, checkBank } from "../core/expert_range.js";
-import { callback, choice, type Fields, object, optional, type Read, unchecked } from "../core/options.js";
-import type { MoeLayerDescription } from "../layer/description/config.js";
+import { callback, choice, type Fields, object, optional, type Read, type Reader, unchecked } from "../core/options.js";
+import { layerConfig, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { weightDTypes } from "../layer/description/storage.js";
 import type { LayerParts } from "../layer/layer_parts.js";
 import { offloadOption, offloadRule } from "../layer/offload.js";
 import { quantizeOptions } from "../operators/formats/quantize.js";
 import { type CacheChoice, type CacheOptions, cacheOption } from "./cache/cache_option.js";
-import { type CachedModel, cachedDirectory, cachedGguf } from "./cache/cached_model.js";
 import { type CacheStatus, openWeightCache } from "./cache/weight_cache.js";
-import { ggufLocator } from "./gguf/locate.js";
-import { GgufModel } from "./gguf/model.js";
-import { SplitGguf } from "./gguf/split.js";
-import { loadLayerFile } from "./layer_file/layer_file.js";
-import type { LayerSource } from "./locate.js";
-import { tensorLocator } from "./locate_tensors.js";
-import { Model } from "./model.js";
+import type { LayerSource, LayerTensors } from "./locate.js";
+import type { GivenLayer } from "./opened/given_layer.js";
+import type { ModelFiles, OpenedModel } from "./opened/model_files.js";
+import { openModelFiles } from "./opened/open_model_files.js";
 import { abortSignal } from "./safetensors/file_options.js";
-import { ShardedCheckpoint } from "./safetensors/sharded_checkpoint.js";
 import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
+import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
 export interface LoadOptions extends WeightOptions {
@@ -49,23 +45,44 @@ export interface LoadFileOptions extends WeightOptions {
   device: Device;
 }
 
+/** Options for loading a layer of a model whose family is not known, or that does not say what it computes. */
+export interface LoadGivenOptions extends WeightOptions {
+  /** What the layer computes. */
+  config: MoeLayerConfig;
+  /** The names of its tensors, in which `{layer}` stands for `layer` and `{e}` for an expert's number. */
+  tensors: LayerTensorNames;
+  /** Number of the layer, if there is a `{layer}` in the names. */
+  layer?: number;
+  device: Device;
+  /** As in {@link LoadOptions}. */
+  cache?: boolean | string | CacheOptions;
+}
+
+/** The options for loading a layer of an opened model. */
+export const openedFields = {
+  device: openedDevice,
+  dtype: optional(weightDTypes),
+  quantize: optional(quantizeOptions),
+  bank: optional(bankOption),
+  tokenFormat: optional(choice(loadedTokenFormats), "none"),
+  onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
+  signal: optional(abortSignal),
+  cache: cacheOption,
+  offload: optional(offloadOption),
+} satisfies Fields<Omit<LoadOptions, "layer">>;
+
 const loadOptions = object(
   {
+    ...openedFields,
     layer: unchecked,
-    device: openedDevice,
-    dtype: optional(weightDTypes),
-    quantize: optional(quantizeOptions),
-    bank: optional(bankOption),
-    tokenFormat: optional(choice(loadedTokenFormats), "none"),
-    onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
-    signal: optional(abortSignal),
-    cache: cacheOption,
-    offload: optional(offloadOption),
-  } satisfies Fields<LoadOptions>,
+    config: optional(layerConfig as Reader<MoeLayerConfig>),
+    tensors: optional(layerTensorNames),
+  } satisfies Fields<LoadOptions & LoadGivenOptions>,
   "{ layer: 0, device }",
 );
 
-export type ReadLoadOptions = Read<typeof loadOptions>;
+/** The options for loading a layer, as read. */
+export type ReadOptions = Omit<Read<typeof loadOptions>, "config" | "tensors">;
 
 /** A layer's parts, and the outcome of the cache if one was asked for. */
 export interface LoadedLayer {
@@ -77,65 +94,50 @@ export interface LoadedLayer {
  * Loads the MoE block of one layer from a Hugging Face model directory: `model_type` in config.json names the family,
  * and the family's file in `families/` says what the fields mean and how tensors are named. Or from a GGUF file, NAME.gguf,
  * by its metadata; of a model in several files, the first. Or loads the layer of a layer file, NAME.safetensors; see
- * {@link openLayerFile}.
+ * {@link openLayerFile}. With `config` and `tensors`, from any of these, whatever it says of itself.
  * @throws INVALID_ARGUMENT for a layer that the model does not have or that is dense; BAD_CHECKPOINT;
  * UNSUPPORTED_OPERATION for a layer file whose formula is not supported.
  */
-export async function loadLayer(path: string, options: LoadOptions | LoadFileOptions): Promise<LoadedLayer> {
+export async function loadLayer(
+  path: string,
+  options: LoadOptions | LoadFileOptions | LoadGivenOptions,
+): Promise<LoadedLayer> {
   if (typeof path !== "string") throw invalidArgument("directory", "a path", path);
-  const read = loadOptions(options, "options");
-  if (path.endsWith(".gguf")) return await loadFromGguf(path, read);
-  return await (path.endsWith(".safetensors") ? loadFile(path, read) : loadFromModel(path, read));
+  const { config, tensors, ...read } = loadOptions(options, "options");
+  await using opened = await openModelFiles(path, read.signal, givenLayer(config, tensors));
+  return await loadFromOpened(opened, read);
 }
 
-async function loadFile(path: string, { layer = 0, cache, ...options }: ReadLoadOptions): Promise<LoadedLayer> {
-  if (layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
-  if (cache !== undefined) throw cannotCombine("cache", "a layer file");
-  return { parts: await loadLayerFile(path, options) };
+/** Loads a layer of a model whose files are open; throws as {@link loadLayer}. */
+export async function loadFromOpened({ files, formula }: OpenedModel, options: ReadOptions): Promise<LoadedLayer> {
+  const layer = formula.checkLayer(options.layer);
+  const source = layerSource({ files, formula }, layer, options.bank);
+  const read = { ...options, layer, dtype: options.dtype ?? files.storage };
+  try {
+    const description = await describeSource(source, read, files.quantization);
+    return await loadCached(source, description, read, files);
+  } catch (error) {
+    throw formula.explain(error);
+  }
 }
 
-async function loadFromModel(directory: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  const { signal } = options;
-  const model = await Model.read(directory, signal);
-  const layer = model.checkLayer(options.layer);
-  const config = model.config(layer);
-  const bank = checkBank(options.bank, config.numExperts);
-  await using checkpoint = await ShardedCheckpoint.open(directory, { signal });
-  const { quantization } = model;
-  const configPath = model.fields.path;
-  const locate = tensorLocator({
-    configPath,
-    numExperts: config.numExperts,
-    quantization,
-    has: (name) => checkpoint.has(name),
-    fileOf: (name) => checkpoint.fileOf(name),
-  });
-  const source = { configPath, config, bank, tensors: model.tensors(layer, (name) => checkpoint.has(name)), locate };
-  const explain = (error: unknown): never => {
-    throw model.explain(error);
-  };
-  const description = await describeSource(source, options, quantization).catch(explain);
-  return await loadCached(
-    source,
-    description,
-    { ...options, layer },
-    () => cachedDirectory(directory),
-    quantization.text,
-  ).catch(explain);
+/** Where a layer comes from, of a model whose files are open. @throws INVALID_ARGUMENT for a bank that it does not have. */
+export function layerSource(
+  { files, formula }: Pick<OpenedModel, "files" | "formula">,
+  layer: number,
+  experts?: ExpertRange,
+): LayerSource & { readonly bank: ExpertRange } {
+  const config = formula.config(layer);
+  const bank = checkBank(experts, config.numExperts);
+  const tensors = formula.tensors(layer);
+  return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate };
 }
 
-async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<LoadedLayer> {
-  await using files = await SplitGguf.open(path, { signal: options.signal });
-  const model = new GgufModel(files);
-  const layer = model.checkLayer(options.layer);
-  const config = model.config(layer);
-  const bank = checkBank(options.bank, config.numExperts);
-  const tensors = model.tensors(layer);
-  const source = { configPath: path, config, bank, tensors, locate: ggufLocator({ files, config, tensors }) };
-  // Routers are float32 there whatever the experts are, so every role keeps its own format.
-  const { dtype = {}, tokenFormat } = options;
-  const description = await describeSource(source, { dtype, tokenFormat });
-  return await loadCached(source, description, { ...options, layer, dtype }, () => cachedGguf(files));
+function givenLayer(config: MoeLayerConfig | undefined, tensors: LayerTensors | undefined): GivenLayer | undefined {
+  if (config === undefined && tensors === undefined) return undefined;
+  if (config === undefined) throw requires("tensors", "config");
+  if (tensors === undefined) throw requires("config", "tensors");
+  return { config, tensors };
 }
 
 /**
@@ -145,9 +147,8 @@ async function loadFromGguf(path: string, options: ReadLoadOptions): Promise<Loa
 async function loadCached(
   source: LayerSource & { readonly bank: ExpertRange },
   description: MoeLayerDescription,
-  options: ReadLoadOptions & { readonly layer: number },
-  model: () => Promise<CachedModel>,
-  quantization = "",
+  options: ReadOptions & { readonly layer: number },
+  { cached, quantization }: ModelFiles,
 ): Promise<LoadedLayer> {
   const { device, cache: choice, signal } = options;
   const offload = offloadRule(options.offload, device, source.bank);
@@ -155,7 +156,11 @@ async function loadCached(
   if (mapsExperts) checkMapping(choice);
   const cache =
     choice &&
-    (await openWeightCache(await model(), source.config, description, { ...options, cache: choice, quantization }));
+    (await openWeightCache(await cached(), source, description, {
+      ...options,
+      cache: choice,
+      quantization: quantization.text,
+    }));
   const mapped = await cache?.load(signal, offload);
   if (mapped !== undefined) return mapped;
   const parts = await loadWeights(source, device, description, options, mapsExperts ? undefined : offload);

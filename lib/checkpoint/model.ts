@@ -7,6 +7,7 @@ import { families } from "./families/registry.js";
 import { checkLayer, layersWithExperts } from "./layers_with_experts.js";
 import type { LayerTensors, NamedWeight } from "./locate.js";
 import { nameOf } from "./locate_tensors.js";
+import { explainPath } from "./remedies.js";
 import type { JsonObject } from "./safetensors/strict_json.js";
 import { methods, Quantization } from "./schemes/quantization.js";
 import { hasMatrix } from "./schemes/stored_matrix.js";
@@ -22,7 +23,11 @@ export class Model {
   readonly quantization: Quantization;
   readonly #whole: ConfigFields;
 
-  private constructor(whole: ConfigFields, quantization: Quantization) {
+  /**
+   * @param whole config.json.
+   * @throws BAD_CHECKPOINT if its `model_type` is unknown.
+   */
+  constructor(whole: ConfigFields, quantization: Quantization) {
     const text = whole.section("text_config");
     const textType = text?.value("model_type") ?? textTypes.get(whole.value("model_type"));
     const textFamily = families.get(textType as string);
@@ -36,10 +41,12 @@ export class Model {
 
   /** @throws BAD_CHECKPOINT if config.json is missing or malformed, or its `model_type` is unknown. */
   static async read(directory: string, signal?: AbortSignal): Promise<Model> {
-    const whole = await ConfigFields.read(directory, signal);
-    const places = [whole, whole.section("text_config")];
-    const section = places.map((fields) => fields?.section("quantization_config")).find((one) => one !== undefined);
-    return new Model(whole, await Quantization.read(directory, section, signal));
+    try {
+      const whole = await ConfigFields.read(directory, signal);
+      return new Model(whole, await Quantization.read(directory, whole, signal));
+    } catch (error) {
+      throw await explainPath(directory, error);
+    }
   }
 
   /** The whole of config.json. */
@@ -121,7 +128,16 @@ function findFamily(fields: ConfigFields): Family {
   );
   const recognized = [...families.values()].find((family) => family.recognizes?.(fields));
   if (recognized !== undefined && !fields.has("model_type")) return recognized;
-  return named ?? fields.choice("model_type", undefined, families);
+  return named ?? families.get(fields.value("model_type") as string) ?? unknownFamily(fields);
+}
+
+function unknownFamily(fields: ConfigFields): never {
+  const known = [...families.keys()].map((name) => JSON.stringify(name)).join(", ");
+  throw badCheckpoint(
+    fields.path,
+    `model_type: expected one of ${known}, got ${describe(fields.value("model_type"))}; for another family, say what a ` +
+      "layer computes and how its tensors are named: MoeLayer.load(path, { config, tensors }) or registerFamily(family)",
+  );
 }
 
 /** How checkpoints of bare base models and of multimodal models change the prefix of a layer's names. */

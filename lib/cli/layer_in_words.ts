@@ -1,18 +1,10 @@
+import type { LayerDetails } from "../checkpoint/inspect_model.js";
 import { isGated } from "../core/backend.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "../terminal/format.js";
-
-/** Known details that a description does not contain. */
-export interface LayerDetails {
-  readonly routerBias?: boolean;
-  readonly selectionBias?: boolean;
-  readonly expertBiases?: boolean;
-  /** Exact width of the shared expert; a description rounds it up to a multiple of I. */
-  readonly sharedWidth?: number;
-}
 
 /** A layer's sizes and formula in words: lines for the experts, the shared expert if there is one, and the routing. */
 export function layerInWords(description: MoeLayerDescription, details: LayerDetails = {}): string {

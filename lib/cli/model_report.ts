@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import type { GroupStorage, LayerGroup, ModelInspection, WeightMemory } from "../checkpoint/inspect_model.js";
 import type { StoredRole } from "../checkpoint/storage.js";
 import { printable } from "../core/printable.js";
 import { shapeText } from "../core/shape.js";
@@ -8,18 +9,19 @@ import { formatRanges } from "../terminal/ranges.js";
 import { renderTable } from "../terminal/table.js";
 import type { Io } from "./io.js";
 import { layerInWords } from "./layer_in_words.js";
-import type { GroupStorage, LayerGroup, Memory, ModelInspection } from "./model_inspection.js";
 
 /** How many missing names, and how many problems, are listed. */
 const shown = 8;
 
 /** Prints a model's MoE layers. */
 export function printModelInspection(model: ModelInspection, { stdout }: Io): void {
-  const { directory, family, layerCount, layersWithExperts, quantization, tokens, hasWeights, groups } = model;
+  const { directory, family, layerCount, layersWithExperts, quantization, tokens, whyNoWeights, groups } = model;
   stdout.write(`${printable(directory)}: ${family}, ${layersInWords(layersWithExperts, layerCount)}\n`);
   if (quantization !== null) stdout.write(`weights are quantised by ${printable(quantization)}\n`);
   if (tokens !== null) stdout.write(`tokens of its experts, with tokenFormat "checkpoint": ${printable(tokens)}\n`);
-  if (!hasWeights) stdout.write("no weights found: everything below is from config.json\n");
+  if (whyNoWeights !== "") {
+    stdout.write(`no weights found: everything below is from config.json (${printable(whyNoWeights)})\n`);
+  }
   for (const group of groups) printGroup(group, stdout);
 }
 
@@ -38,7 +40,7 @@ function printGroup(group: LayerGroup, stdout: Output): void {
 }
 
 function memoryTable({ layers, parameters, stored, f32, bf16 }: LayerGroup): string {
-  const memories: readonly Memory[] = [...(stored ? [stored] : []), f32, bf16];
+  const memories: readonly WeightMemory[] = [...(stored ? [stored] : []), f32, bf16];
   const bytes = (field: "expertBytes" | "layerBytes" | "allBytes") =>
     memories.map((memory) => formatBytes(memory[field]));
   const headings = [...(stored ? [`stored, ${stored.dtype}`] : []), "in f32", "in bf16"];

@@ -83,6 +83,12 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 3072 },
     layers: 28,
   },
+  hunyuan: {
+    ...sizes(4096, 11008, 16, 1),
+    normalize: { by: "clamped_sum", epsilon: 2 ** -23 },
+    capacity: { factor: 1, round: "down", minimum: 1, drop: "position" },
+    layers: 32,
+  },
   hunyuan_v1_moe: {
     ...sizes(4096, 11008, 1, 1),
     normalize: true,

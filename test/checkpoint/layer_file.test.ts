@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { loadLayerFile, openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
+import { openLayerFile } from "../../lib/checkpoint/layer_file/layer_file.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import type { MoeLayerConfig } from "../../lib/layer/description/config.js";
 import { MoeLayer } from "../../lib/moe_layer.js";
+import { relativeError } from "../../lib/testing/run.js";
 import { openForTests } from "../support/devices.js";
 import { goldenFile } from "../support/golden.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
@@ -193,9 +194,8 @@ describe("MoeLayer.load of a layer file", () => {
   test("loads the file's layer", async () => {
     using layer = await MoeLayer.load(golden, { device: device() });
     const file = await openLayerFile(golden);
-    using own = new MoeLayer(await loadLayerFile(golden, { device: device() }));
     using x = device().tensor(file.x, file.shape);
-    expect(layer.forward(x).dataSync()).toEqual(own.forward(x).dataSync());
+    expect(relativeError(layer.forward(x).dataSync(), file.expected?.outputF64 as Float64Array)).toBeLessThan(1e-5);
     const read: number[] = [];
     const onProgress = ({ bytesRead }: { bytesRead: number }) => read.push(bytesRead);
     using narrow = await MoeLayer.load(golden, { device: device(), dtype: "bf16", onProgress });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { type LayerDetails, layerInWords, routingInWords } from "../../lib/cli/layer_in_words.js";
+import type { LayerDetails } from "../../lib/checkpoint/inspect_model.js";
+import { layerInWords, routingInWords } from "../../lib/cli/layer_in_words.js";
 import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/config.js";
 
 const base: MoeLayerConfig = { hiddenSize: 64, intermediateSize: 32, numExperts: 16, topK: 4 };

@@ -7,11 +7,12 @@ import { isMoeError } from "../../core/errors.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { packageVersion } from "../../core/version.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import type { MoeLayerConfig, MoeLayerDescription } from "../../layer/description/config.js";
+import type { MoeLayerDescription } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import { LayerParts } from "../../layer/layer_parts.js";
 import type { QuantizeOptions } from "../../operators/formats/quantize.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import type { LayerSource } from "../locate.js";
 import { writeAtomically } from "../safetensors/atomic_file.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { layOut, type SafetensorsInput } from "../safetensors/writer.js";
@@ -59,7 +60,7 @@ interface LayerOptions {
  */
 export async function openWeightCache(
   model: CachedModel,
-  config: MoeLayerConfig,
+  { config, tensors }: Pick<LayerSource, "config" | "tensors">,
   description: MoeLayerDescription,
   { layer, device, dtype, quantize, cache, quantization }: LayerOptions,
 ): Promise<WeightCache> {
@@ -73,6 +74,7 @@ export async function openWeightCache(
     storage: JSON.stringify({ ...formats, biases: biasDType }),
     bank: `${bank.first}-${bank.first + bank.count - 1}`,
     configuration: JSON.stringify(config),
+    tensors: JSON.stringify(tensors),
     quantization,
     checkpoint: JSON.stringify(model.files),
   };

@@ -3,9 +3,10 @@ import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
+import type { LayerTensorNames } from "../tensor_names.js";
 
-/** How one family of Hugging Face checkpoints describes its layers and names their tensors. */
-export interface Family {
+/** How one family of Hugging Face checkpoints describes its layers and names their tensors; see {@link registerFamily}. */
+export interface ModelFamily {
   /** `model_type` in config.json. */
   readonly modelType: string;
   /** The class in config.json's `architectures`, for families that `model_type` does not identify. */
@@ -23,6 +24,11 @@ export interface Family {
   /** The prefix of a layer's tensor names; by default `model.layers.N`. */
   prefix?(fields: ConfigFields, layer: number): string;
   /** A layer's tensors in each of the family's storage schemes, the most common first. */
+  tensors(prefix: string, fields: ConfigFields, layer: number): readonly LayerTensorNames[];
+}
+
+/** A family whose tensors have been read. */
+export interface Family extends ModelFamily {
   tensors(prefix: string, fields: ConfigFields, layer: number): readonly LayerTensors[];
 }
 

@@ -1,10 +1,15 @@
+import { invalidArgument } from "../../core/errors.js";
+import { callback, type Fields, list, object, optional, text } from "../../core/options.js";
+import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
+import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { dbrx } from "./dbrx.js";
 import { deepseekV2 } from "./deepseek_v2.js";
 import { deepseekV3, glm4Moe, kimiK2 } from "./deepseek_v3.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
-import type { Family } from "./family.js";
+import type { Family, ModelFamily } from "./family.js";
 import { gptOss } from "./gpt_oss.js";
 import { graniteMoe } from "./granitemoe.js";
+import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { jamba } from "./jamba.js";
 import { llama4Text } from "./llama4.js";
@@ -18,8 +23,8 @@ import { qwen2Moe } from "./qwen2_moe.js";
 import { qwen3Moe } from "./qwen3_moe.js";
 import { switchTransformers } from "./switch_transformers.js";
 
-/** Every known family by its `model_type`. */
-export const families: ReadonlyMap<string, Family> = new Map(
+/** Every known family by its `model_type`: those of this package, then those that were registered. */
+const known = new Map<string, Family>(
   [
     mixtral,
     qwen2Moe,
@@ -36,6 +41,7 @@ export const families: ReadonlyMap<string, Family> = new Map(
     jamba,
     graniteMoe,
     ernie45Moe,
+    hunyuan,
     hunyuanV1Moe,
     minimax,
     minimaxText01,
@@ -45,3 +51,67 @@ export const families: ReadonlyMap<string, Family> = new Map(
     nllbMoe,
   ].map((family) => [family.modelType, family]),
 );
+
+/** Every known family by its `model_type`. */
+export const families: ReadonlyMap<string, Family> = known;
+
+const familyOption = object(
+  {
+    modelType: text,
+    architecture: optional(text),
+    recognizes: optional(callback<NonNullable<ModelFamily["recognizes"]>>()),
+    layerCount: callback<ModelFamily["layerCount"]>(),
+    numbering: optional(text),
+    hasExperts: optional(callback<NonNullable<ModelFamily["hasExperts"]>>()),
+    config: callback<ModelFamily["config"]>(),
+    prefix: optional(callback<NonNullable<ModelFamily["prefix"]>>()),
+    tensors: callback<ModelFamily["tensors"]>(),
+  } satisfies Fields<ModelFamily>,
+  "{ modelType, layerCount, config, tensors }",
+);
+
+/**
+ * Makes a family of checkpoints known to {@link MoeLayer.load}, {@link openModel} and all that use them, in this process
+ * and thread. Its functions are called with the fields of config.json ({@link ConfigFields}) whenever a model of that
+ * `model_type` is opened.
+ *
+ *     registerFamily({
+ *       modelType: "my_moe",
+ *       layerCount: (fields) => fields.integer("num_hidden_layers", undefined),
+ *       config: (fields) => ({
+ *         hiddenSize: fields.integer("hidden_size", undefined),
+ *         intermediateSize: fields.integer("moe_intermediate_size", undefined),
+ *         numExperts: fields.integer("num_experts", undefined),
+ *         topK: fields.integer("num_experts_per_tok", undefined),
+ *         normalize: true,
+ *       }),
+ *       tensors: (prefix) => [{
+ *         router: `${prefix}.moe.router.weight`,
+ *         experts: {
+ *           gate: `${prefix}.moe.experts.{e}.w1.weight`,
+ *           up: `${prefix}.moe.experts.{e}.w3.weight`,
+ *           down: `${prefix}.moe.experts.{e}.w2.weight`,
+ *         },
+ *       }],
+ *     });
+ *
+ * @throws INVALID_ARGUMENT, also for a `modelType` that is known already.
+ */
+export function registerFamily(family: ModelFamily): void {
+  const read = familyOption(family, "family");
+  const { modelType } = read;
+  if (known.has(modelType)) throw invalidArgument("family.modelType", "one that is not known yet", modelType);
+  const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
+  known.set(modelType, {
+    ...(given as unknown as ModelFamily),
+    config: (fields, layer) => layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig,
+    tensors: (prefix, fields, layer) => {
+      const config = layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig;
+      const place = `tensors() of ${modelType}`;
+      return list(layerTensorNames)(read.tensors(prefix, fields, layer), place).map((tensors, index) => {
+        checkTensorNames(tensors, config, `${place}[${index}]`);
+        return tensors;
+      });
+    },
+  });
+}

@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { shapeText } from "../../core/shape.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { checkPointer } from "../remedies.js";
 import { tensorPlace } from "../safetensors/header.js";
 import type { TransferOptions } from "../safetensors/regular_file.js";
 import { HeaderCursor, type Steps } from "./header_cursor.js";
@@ -114,8 +115,11 @@ function* parse(cursor: HeaderCursor): Steps<GgufHeader> {
 
 function* readVersion(cursor: HeaderCursor): Steps<number> {
   const { path } = cursor;
-  if ((yield* cursor.u32(magicText)) !== magic)
+  const first = yield* cursor.u32(magicText);
+  if (first !== magic) {
+    checkPointer(path, new Uint8Array(Uint32Array.of(first).buffer), magicText);
     throw badCheckpoint(path, `expected a file that begins with "${magicText}"`);
+  }
   const version = yield* cursor.u32("version");
   if (version === 2 || version === 3) return version;
   const swapped = version > 0 && version % 2 ** 16 === 0;

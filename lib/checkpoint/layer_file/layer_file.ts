@@ -1,20 +1,12 @@
-import type { ExpertRange } from "../../core/backend.js";
-import type { Device } from "../../core/device.js";
-import { checkBank } from "../../core/expert_range.js";
-import type { Read } from "../../core/options.js";
 import { type Shape, sameShape, shapeSize, shapeText } from "../../core/shape.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
-import type { LayerParts } from "../../layer/layer_parts.js";
-import { type offloadOption, offloadRule } from "../../layer/offload.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { tensorLocator } from "../locate_tensors.js";
+import type { LayerTensors } from "../locate.js";
 import type { SafetensorsArrayOf, SafetensorsDType } from "../safetensors/dtype.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { type JsonObject, parseJsonObject } from "../safetensors/strict_json.js";
-import { Quantization } from "../schemes/quantization.js";
-import { type DescriptionOptions, describeSource, type LoadWeightOptions, loadWeights } from "../weights.js";
-import { readFormula } from "./layer_file_formula.js";
+import { type LayerFormula, readFormula } from "./layer_file_formula.js";
 import { readTensors } from "./layer_file_tensors.js";
 
 /** The routing in the form of {@link MoeLayer.route}: a dropped choice has id -1 and weight 0. */
@@ -71,36 +63,11 @@ export async function openLayerFile(path: string): Promise<LayerFile> {
   return { path, family, caseName, config, shape, noise, x, expected };
 }
 
-/** How a layer file's layer is loaded. */
-export interface LayerFileOptions extends LoadWeightOptions, DescriptionOptions {
-  readonly device: Device;
-  readonly bank?: ExpertRange | undefined;
-  readonly offload?: Read<typeof offloadOption> | undefined;
-}
-
-/** Loads the layer of a layer file onto a device; throws as {@link openLayerFile}. */
-export async function loadLayerFile(
-  path: string,
-  { device, bank, offload, ...options }: LayerFileOptions,
-): Promise<LayerParts> {
-  await using file = await SafetensorsFile.open(path, { signal: options.signal });
-  const { config, tensors } = readLayer(file);
-  const experts = checkBank(bank, config.numExperts);
-  const { numExperts } = config;
-  const locate = tensorLocator({
-    configPath: path,
-    numExperts,
-    quantization: new Quantization(),
-    has: (name) => file.tensors.has(name),
-    fileOf: async () => file,
-  });
-  const source = { configPath: path, config, tensors, bank: experts, locate };
-  const description = await describeSource(source, options);
-  return await loadWeights(source, device, description, options, offloadRule(offload, device, experts));
-}
-
-/** What a file's layer computes, and which tensors are its weights. */
-function readLayer(file: SafetensorsFile) {
+/**
+ * What a file's layer computes, and which tensors are its weights.
+ * @throws BAD_CHECKPOINT, UNSUPPORTED_OPERATION
+ */
+export function readLayer(file: SafetensorsFile): LayerFormula & { readonly tensors: LayerTensors } {
   const formula = readFormula(file.path, metadataJson(file, "config"));
   return { ...formula, tensors: readTensors(file.path, metadataJson(file, "tensors"), formula.config) };
 }
@@ -145,7 +112,8 @@ async function readAs<D extends SafetensorsDType>(
   return (await file.read(name)).data as SafetensorsArrayOf<D>;
 }
 
-function metadataText(file: SafetensorsFile, key: string): string {
+/** A text of a layer file's metadata. @throws BAD_CHECKPOINT */
+export function metadataText(file: SafetensorsFile, key: string): string {
   const value = Object.hasOwn(file.metadata, key) ? file.metadata[key] : undefined;
   if (value === undefined)
     throw badCheckpoint(file.path, `__metadata__.${key}: expected a string, got none; this is not a layer file`);

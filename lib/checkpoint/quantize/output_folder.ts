@@ -2,6 +2,7 @@ import { copyFile, lstat, mkdir, readdir, realpath, rm, stat } from "node:fs/pro
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
+import { configName, indexName } from "../remedies.js";
 import { writeAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
@@ -11,8 +12,6 @@ export type Existing = "refuse" | "resume" | "overwrite";
 
 /** The file that a folder has while it is incomplete: what it is made from and how. */
 const stateName = "moe-kernels-quantize.json";
-const configName = "config.json";
-const indexName = "model.safetensors.index.json";
 /** What {@link writeAtomically} leaves if the process ends. */
 const unfinished = /^model-\d+-of-\d+\.safetensors\.[-0-9a-f]+\.tmp$/;
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;

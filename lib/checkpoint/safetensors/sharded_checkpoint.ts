@@ -2,15 +2,13 @@ import { join } from "node:path";
 import { describe, MoeError } from "../../core/errors.js";
 import { text } from "../../core/options.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { indexName, missingWeights, singleName } from "../remedies.js";
 import { SafetensorsFile } from "./file.js";
 import { type OpenOptions, openOptions } from "./file_options.js";
 import { tensorPlace } from "./header.js";
 import { inPieces, type Pieces, pieceSize } from "./pieces.js";
 import { exists } from "./regular_file.js";
 import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
-
-const singleName = "model.safetensors";
-const indexName = "model.safetensors.index.json";
 
 /**
  * The tensors of a Hugging Face model directory, in one `model.safetensors` or in the shards that
@@ -42,7 +40,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
   static async open(directory: string, options: OpenOptions = {}): Promise<ShardedCheckpoint> {
     const checkpoint = await ShardedCheckpoint.find(directory, options);
     if (checkpoint !== undefined) return checkpoint;
-    throw badCheckpoint(directory, `expected ${singleName} or ${indexName} in the directory, got neither`);
+    throw await missingWeights(directory);
   }
 
   /** Like {@link open}, but undefined if the directory has neither. */

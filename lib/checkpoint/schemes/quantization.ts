@@ -24,8 +24,10 @@ export class Quantization {
     this.method = fields && (typeof named === "string" ? named : "an unknown method");
   }
 
-  /** Reads what the files of a model directory say besides config.json. */
-  static async read(directory: string, section: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
+  /** Reads what config.json, if there is one, or else another file of a model directory says. */
+  static async read(directory: string, config: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
+    const places = [config, config?.section("text_config")];
+    const section = places.map((fields) => fields?.section("quantization_config")).find((one) => one !== undefined);
     if (section !== undefined) return new Quantization(section);
     for (const [name, method, inner] of toolFiles) {
       const path = join(directory, name);

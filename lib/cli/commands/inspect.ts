@@ -1,10 +1,9 @@
+import { defaultTokens } from "../../checkpoint/inspect_model.js";
+import { openModel } from "../../moe_model.js";
 import { integerOption, listOption } from "../../terminal/option_values.js";
 import { defineCommand } from "../command.js";
 import { writeJson } from "../io.js";
-import { inspectModel } from "../model_inspection.js";
 import { printModelInspection } from "../model_report.js";
-
-const defaultTokens = ["1", "8", "64", "512", "4096"];
 
 /** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
@@ -23,12 +22,15 @@ export const inspect = defineCommand({
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io, directory) {
-    const tokens = listOption(values.tokens ?? defaultTokens).map((text) => integerOption("tokens", text, 1));
+    const tokens = listOption(values.tokens ?? defaultTokens.map(String)).map((text) =>
+      integerOption("tokens", text, 1),
+    );
     const layer = values.layer === undefined ? undefined : integerOption("layer", values.layer, 0);
-    const model = await inspectModel(directory, { layer, tokens });
-    if (values.json) writeJson(io.stdout, model);
-    else printModelInspection(model, io);
-    const complete = model.groups.every(
+    await using model = await openModel(directory);
+    const inspection = await model.inspect({ layer, tokens });
+    if (values.json) writeJson(io.stdout, inspection);
+    else printModelInspection(inspection, io);
+    const complete = inspection.groups.every(
       ({ storage }) => storage === null || storage.missing.length + storage.problems.length === 0,
     );
     return complete ? 0 : 1;

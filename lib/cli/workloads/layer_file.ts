@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { loadLayerFile, openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
+import { openLayerFile } from "../../checkpoint/layer_file/layer_file.js";
 import type { Progress } from "../../checkpoint/weight_reader.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { Workload } from "./workload.js";
@@ -21,7 +21,12 @@ export async function layerFile(path: string): Promise<Workload> {
     }),
     load: async (device, { dtype, tokenFormat = "none" }, onProgress) => {
       const report = ({ bytesRead, bytesTotal }: Progress) => onProgress(bytesRead / bytesTotal);
-      return new MoeLayer(await loadLayerFile(path, { device, dtype, tokenFormat, onProgress: report }));
+      return await MoeLayer.load(path as `${string}.safetensors`, {
+        device,
+        tokenFormat,
+        onProgress: report,
+        ...(dtype && { dtype }),
+      });
     },
     tokens: () => ({ origin: path, x: file.x, shape: file.shape }),
   };

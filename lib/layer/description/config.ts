@@ -124,7 +124,8 @@ export const configFields = {
   expertChoice: optional(capacitySize),
 } satisfies Fields<MoeLayerConfig>;
 
-const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExperts, topK }");
+/** Reads a configuration; combinations of fields are checked by {@link describeLayer}. */
+export const layerConfig = object(configFields, "{ hiddenSize, intermediateSize, numExperts, topK }");
 
 /** A configuration as read: every field is in range, but combinations of fields have not been checked. */
 export type ReadConfig = Read<typeof layerConfig>;

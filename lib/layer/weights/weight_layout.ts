@@ -10,7 +10,7 @@ import { type Part, parts } from "../../operators/experts/quantized_weight.js";
 
 /** `out_in`: rows are outputs (y = W x), as in PyTorch's linear layers. `in_out`: columns are outputs (y = x W). */
 export type Orient = "out_in" | "in_out";
-const orients: readonly Orient[] = ["out_in", "in_out"];
+export const orients: readonly Orient[] = ["out_in", "in_out"];
 
 /**
  * How a tensor holds the matrices of all experts: with the expert as an additional first dimension (`dim0`), or

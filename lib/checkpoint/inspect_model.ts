@@ -1,17 +1,17 @@
-import { badCheckpoint, checkedAt } from "../checkpoint/bad_checkpoint.js";
-import type { LayerTensors } from "../checkpoint/locate.js";
-import { columnsInWords } from "../checkpoint/schemes/checkpoint_tokens.js";
-import { inspectStorage, type LayerStorage, type StoredRole } from "../checkpoint/storage.js";
 import { dtypes, type FloatDType } from "../core/dtype.js";
 import { isMoeError } from "../core/errors.js";
 import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
-import { type InspectedModel, openInspected } from "./inspected_model.js";
-import type { LayerDetails } from "./layer_in_words.js";
+import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
+import type { LayerTensors } from "./locate.js";
+import type { OpenedModel } from "./opened/model_files.js";
+import { columnsInWords, declaredTokens } from "./schemes/checkpoint_tokens.js";
+import { inspectStorage, type LayerStorage, type StoredRole } from "./storage.js";
 
-/** A model directory and its MoE layers. */
+/** A model and its MoE layers: what `moe-kernels inspect` shows. */
 export interface ModelInspection {
+  /** The model's directory or file. */
   readonly directory: string;
   /** `model_type` of config.json. */
   readonly family: string;
@@ -23,21 +23,32 @@ export interface ModelInspection {
   readonly tokens: string | null;
   /** Whether the directory has weights, not only config.json. */
   readonly hasWeights: boolean;
+  /** Why it has none, and what to do; empty if there are weights. */
+  readonly whyNoWeights: string;
   /** The layers, grouped by equal configuration. */
   readonly groups: readonly LayerGroup[];
 }
 
+/** Known details of a layer that a description does not contain. */
+export interface LayerDetails {
+  readonly routerBias?: boolean;
+  readonly selectionBias?: boolean;
+  readonly expertBiases?: boolean;
+  /** Exact width of the shared expert; a description rounds it up to a multiple of I. */
+  readonly sharedWidth?: number;
+}
+
+/** Layers of equal configuration. */
 export interface LayerGroup {
   readonly layers: readonly number[];
   readonly config: MoeLayerConfig;
   readonly description: MoeLayerDescription;
   readonly details: LayerDetails;
-  /** Without biases; `active` are those that one token uses. */
-  readonly parameters: { readonly expert: number; readonly layer: number; readonly active: number };
+  readonly parameters: ParameterCounts;
   /** Bytes in the dtype of the files or, without files, of config.json; null if unknown. */
-  readonly stored: Memory | null;
-  readonly f32: Memory;
-  readonly bf16: Memory;
+  readonly stored: WeightMemory | null;
+  readonly f32: WeightMemory;
+  readonly bf16: WeightMemory;
   /** Dtype of weights and tokens in `batches`. */
   readonly batchDType: FloatDType;
   readonly batches: readonly ExpectedWork[];
@@ -45,7 +56,17 @@ export interface LayerGroup {
   readonly storage: GroupStorage | null;
 }
 
-export interface Memory {
+/** Numbers of weights, without biases. */
+export interface ParameterCounts {
+  /** Of one expert. */
+  readonly expert: number;
+  readonly layer: number;
+  /** Of the layer, those that one token uses. */
+  readonly active: number;
+}
+
+/** Bytes of weights in one dtype. */
+export interface WeightMemory {
   readonly dtype: string;
   readonly expertBytes: number;
   readonly layerBytes: number;
@@ -60,48 +81,53 @@ export interface GroupStorage {
   readonly problems: readonly string[];
 }
 
+/** What to inspect. */
 export interface InspectionOptions {
   /** The only layer to inspect; default all layers with experts. */
-  readonly layer: number | undefined;
-  /** Numbers of tokens to count the work for. */
-  readonly tokens: readonly number[];
+  readonly layer?: number | undefined;
+  /** Numbers of tokens to count the work for; default 1, 8, 64, 512 and 4096. */
+  readonly tokens?: readonly number[] | undefined;
 }
 
+export const defaultTokens: readonly number[] = [1, 8, 64, 512, 4096];
+
 /**
- * Inspects a Hugging Face model directory: config.json, and the headers of its safetensors files if there are any; or a
- * GGUF file.
+ * Inspects a model by its configuration and the headers of its files.
  * @throws BAD_CHECKPOINT, also for a model without MoE layers; INVALID_ARGUMENT for a layer without experts.
  */
-export async function inspectModel(directory: string, options: InspectionOptions): Promise<ModelInspection> {
-  await using model = await openInspected(directory);
-  const layersWithExperts = model.layersWithExperts();
+export async function inspectModel(
+  model: OpenedModel,
+  { layer, tokens = defaultTokens }: InspectionOptions,
+): Promise<ModelInspection> {
+  const { files, formula } = model;
+  const layersWithExperts = formula.layersWithExperts();
   if (layersWithExperts.length === 0) {
-    throw badCheckpoint(model.path, `expected layers with experts, got ${model.layerCount} dense layers`);
+    throw badCheckpoint(formula.path, `expected layers with experts, got ${formula.layerCount} dense layers`);
   }
-  if (options.layer !== undefined) model.checkLayer(options.layer);
-  const layers = options.layer === undefined ? layersWithExperts : [options.layer];
+  const layers = layer === undefined ? layersWithExperts : [formula.checkLayer(layer)];
   const groups: LayerGroup[] = [];
   const members = equalLayers(model, layers);
   checkExpertCount(model, members.flat());
   for (const equal of members) {
-    groups.push(await inspectGroup(model, equal, options.tokens));
+    groups.push(await inspectGroup(model, equal, tokens));
   }
-  const quantization = groups.every(hasFloats) ? null : (model.quantization ?? quantizedBy(groups));
+  const quantization = groups.every(hasFloats) ? null : (formula.method ?? quantizedBy(groups));
   return {
-    directory,
-    family: model.family(layersWithExperts[0] as number),
-    layerCount: model.layerCount,
+    directory: files.path,
+    family: formula.family(layersWithExperts[0] as number),
+    layerCount: formula.layerCount,
     layersWithExperts,
     quantization,
     tokens: quantization === null ? null : tokensInWords(model),
-    hasWeights: model.hasWeights,
+    hasWeights: files.whyNoWeights === "",
+    whyNoWeights: files.whyNoWeights,
     groups,
   };
 }
 
-function tokensInWords(model: InspectedModel): string | null {
+function tokensInWords({ files }: OpenedModel): string | null {
   try {
-    const scheme = model.tokens();
+    const scheme = declaredTokens(files.quantization);
     return scheme === undefined ? null : `${scheme.format}, with a scale for ${columnsInWords(scheme.columns)}`;
   } catch (error) {
     if (isMoeError(error, "UNSUPPORTED_OPERATION")) return error.message;
@@ -135,7 +161,7 @@ interface Member {
 /** More experts than any model has in all its layers. `inspect` looks for every one of them. */
 const maximumExperts = 2 ** 20;
 
-function checkExpertCount({ path }: InspectedModel, members: readonly Member[]): void {
+function checkExpertCount({ formula: { path } }: OpenedModel, members: readonly Member[]): void {
   const count = members.reduce((sum, { config }) => sum + config.numExperts, 0);
   if (count > maximumExperts) {
     throw badCheckpoint(path, `expected at most ${maximumExperts} experts in all layers, got ${count}`);
@@ -143,11 +169,11 @@ function checkExpertCount({ path }: InspectedModel, members: readonly Member[]):
 }
 
 /** The layers, grouped by equal configuration. */
-function equalLayers(model: InspectedModel, layers: readonly number[]): readonly (readonly Member[])[] {
+function equalLayers({ formula }: OpenedModel, layers: readonly number[]): readonly (readonly Member[])[] {
   const groups = new Map<string, Member[]>();
   for (const layer of layers) {
-    const config = model.config(layer);
-    const tensors = model.tensors(layer);
+    const config = formula.config(layer);
+    const tensors = formula.tensors(layer);
     const details = detailsOf(config, tensors);
     const key = JSON.stringify([config, details]);
     const group = groups.get(key) ?? [];
@@ -168,26 +194,23 @@ function detailsOf({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): Lay
 }
 
 async function inspectGroup(
-  model: InspectedModel,
+  model: OpenedModel,
   members: readonly Member[],
   tokens: readonly number[],
 ): Promise<LayerGroup> {
   const { config, details } = members[0] as Member;
-  const { path, hasWeights } = model;
+  const { path, method, dtype: configDType } = model.formula;
+  const hasWeights = model.files.whyNoWeights === "";
   const describe = (dtype: FloatDType) => checkedAt(path, () => describeLayer(config, dtype));
   const parameters = layerParameters(describe("bf16"), details.sharedWidth);
-  const counts = {
-    expert: expertSize(parameters.expert),
-    layer: totalParameters(parameters, config.numExperts),
-    active: totalParameters(parameters, config.topK),
-  };
-  const memoryAs = (dtype: FloatDType): Memory => {
+  const counts = countParameters(config, path);
+  const memoryAs = (dtype: FloatDType): WeightMemory => {
     const { bytes } = dtypes[dtype];
     const layerBytes = counts.layer * bytes;
     return { dtype, expertBytes: counts.expert * bytes, layerBytes, allBytes: members.length * layerBytes };
   };
   const storages = await inspectStorages(model, members);
-  const declared = model.quantization === undefined ? configDTypes.get(model.dtype ?? "") : undefined;
+  const declared = method === undefined ? configDTypes.get(configDType ?? "") : undefined;
   const stored = hasWeights ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
   const batchDType = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
   const description = describe(batchDType);
@@ -206,6 +229,17 @@ async function inspectGroup(
   };
 }
 
+/** @param path of the configuration, for errors. @throws BAD_CHECKPOINT for one that makes no sense. */
+export function countParameters(config: MoeLayerConfig, path: string): ParameterCounts {
+  const description = checkedAt(path, () => describeLayer(config, "bf16"));
+  const parameters = layerParameters(description, config.sharedExpert?.intermediateSize);
+  return {
+    expert: expertSize(parameters.expert),
+    layer: totalParameters(parameters, config.numExperts),
+    active: totalParameters(parameters, config.topK),
+  };
+}
+
 /** Dtypes by their names in config.json. */
 const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["float32", "f32"],
@@ -213,11 +247,11 @@ const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["bfloat16", "bf16"],
 ]);
 
-async function inspectStorages(model: InspectedModel, members: readonly Member[]): Promise<LayerStorage[]> {
+async function inspectStorages({ files }: OpenedModel, members: readonly Member[]): Promise<LayerStorage[]> {
   const storages: LayerStorage[] = [];
+  if (files.whyNoWeights !== "") return storages;
   for (const member of members) {
-    const files = model.files(member.config, member.tensors);
-    if (files !== undefined) storages.push(await inspectStorage(files, member));
+    storages.push(await inspectStorage(files.layer(member.config, member.tensors), member));
   }
   return storages;
 }
@@ -236,8 +270,8 @@ function mergeStorages(storages: readonly LayerStorage[]): GroupStorage {
   };
 }
 
-/** Memory as stored, for the first layer and for all together; null if there are no experts. */
-function storedMemory(storages: readonly LayerStorage[], numExperts: number): Memory | null {
+/** WeightMemory as stored, for the first layer and for all together; null if there are no experts. */
+function storedMemory(storages: readonly LayerStorage[], numExperts: number): WeightMemory | null {
   const { bytes, expertBytes } = storages[0] as LayerStorage;
   const experts = mergeStorages(storages).roles.filter(({ role }) => role.startsWith("experts."));
   const names = new Set(experts.flatMap((role) => role.formats));

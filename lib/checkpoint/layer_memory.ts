@@ -1,0 +1,59 @@
+import { shapeSize } from "../core/shape.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import type { MoeLayerDescription } from "../layer/description/config.js";
+import { formatsOf, matrixRoles } from "../layer/description/storage.js";
+import { type LayerSource, mapWeights } from "./locate.js";
+import type { LocatedWeight } from "./located_weight.js";
+
+/** What a layer takes once it is loaded, and to load it; in bytes. */
+export interface LayerMemory {
+  /**
+   * Of all weights on the device. Layouts of devices may round sizes up, and take 5 % more than this for layers that are
+   * not tiny; `reference` keeps everything in 64 bits.
+   */
+  readonly bytes: number;
+  /** Of these, one routed expert's: what a slot of `offload` takes. */
+  readonly expertBytes: number;
+  /** Read from the files. */
+  readonly fileBytes: number;
+}
+
+/** What a layer that is stored as its description says will take. Reads headers only. @throws BAD_CHECKPOINT */
+export async function layerMemory(source: LayerSource, description: MoeLayerDescription): Promise<LayerMemory> {
+  let [bytes, expertBytes] = [0, 0];
+  const first = description.bank.first;
+  await mapWeights(source, async (_weight, shape, expert, role) => {
+    const format = weightFormat(formatOf(description, role));
+    const size = (shapeSize(shape) * bitsPerWeight(format, shape.at(-1) as number)) / 8;
+    bytes += size;
+    if (role.startsWith("experts.") && expert === first) expertBytes += size;
+  });
+  return { bytes: Math.ceil(bytes), expertBytes: Math.ceil(expertBytes), fileBytes: await bytesInFiles(source) };
+}
+
+/** The format of a role such as `experts.gate`. */
+function formatOf({ formats, biasDType }: MoeLayerDescription, role: string): WeightFormatName {
+  const [set, matrix] = role.split(".") as [string, string?];
+  if (set === "selectionBias") return "f32";
+  if (role.endsWith("Bias")) return biasDType;
+  if (set === "sharedGate") return formats.sharedGate;
+  const known = matrixRoles.find((one) => one === matrix);
+  return known === undefined ? formats.router : formatsOf(formats, set === "shared" ? "shared" : "experts")[known];
+}
+
+/** Bytes that loading reads: each once, where gate and up, or all experts, are parts of one tensor. */
+export async function bytesInFiles(source: LayerSource): Promise<number> {
+  const counted = new Set<string>();
+  let bytes = 0;
+  const count = ({ ranges }: LocatedWeight) => {
+    for (const { name, byteOffset, byteLength } of ranges) {
+      const key = `${byteOffset} ${name}`;
+      if (counted.has(key)) continue;
+      counted.add(key);
+      bytes += byteLength;
+    }
+  };
+  await mapWeights(source, async (weight, shape, expert) => count(await source.locate(weight, shape, expert)));
+  return bytes;
+}

@@ -1,0 +1,72 @@
+import type { Progress } from "./weight_reader.js";
+
+/** Progress of loading the layers of a model. */
+export interface ModelProgress extends Progress {
+  /** The layer that was just read from, or that is loaded. */
+  layer: number;
+  layersLoaded: number;
+  layersTotal: number;
+}
+
+/** How layers are loaded. */
+interface LayerLoading<Layer> {
+  readonly layers: readonly number[];
+  readonly concurrency: number;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((progress: ModelProgress) => void) | undefined;
+  /** Bytes that loading a layer reads. */
+  bytes(layer: number): Promise<number>;
+  load(layer: number, signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<Layer>;
+}
+
+/**
+ * Loads layers, some at a time and in order. If one fails, the others stop and are disposed of, and what made it fail is
+ * thrown.
+ */
+export async function loadLayers<Layer extends Disposable>(
+  loading: LayerLoading<Layer>,
+): Promise<ReadonlyMap<number, Layer>> {
+  const { layers, concurrency, signal } = loading;
+  const stop = new AbortController();
+  const signals = signal === undefined ? [stop.signal] : [signal, stop.signal];
+  const report = await reporter(loading);
+  const loaded = new Map<number, Layer>();
+  const waiting = [...layers];
+  const work = async () => {
+    for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
+      const number = layer;
+      const onProgress = ({ bytesRead }: Progress) => report(number, bytesRead, loaded.size);
+      loaded.set(number, await loading.load(number, AbortSignal.any(signals), onProgress));
+      report(number, undefined, loaded.size);
+    }
+  };
+  const workers = Array.from({ length: Math.min(concurrency, layers.length) }, async () => {
+    try {
+      await work();
+    } catch (error) {
+      waiting.length = 0;
+      stop.abort(error);
+      throw error;
+    }
+  });
+  const results = await Promise.allSettled(workers);
+  if (!stop.signal.aborted) return new Map(layers.map((layer) => [layer, loaded.get(layer) as Layer]));
+  for (const layer of loaded.values()) layer[Symbol.dispose]();
+  // The others were stopped, and may say so before the one that failed.
+  const failed = results.find((result) => result.status === "rejected");
+  throw stop.signal.reason ?? (failed as PromiseRejectedResult).reason;
+}
+
+/** Adds up what layers report. A layer that came from its cache has read nothing, and counts as read when it is there. */
+async function reporter<Layer>({ layers, onProgress, bytes }: LayerLoading<Layer>) {
+  if (onProgress === undefined) return () => {};
+  const sizes = new Map<number, number>();
+  for (const layer of layers) sizes.set(layer, await bytes(layer));
+  const sum = (values: Iterable<number>) => [...values].reduce((total, size) => total + size, 0);
+  const bytesTotal = sum(sizes.values());
+  const read = new Map<number, number>();
+  return (layer: number, bytesRead: number | undefined, layersLoaded: number) => {
+    read.set(layer, bytesRead ?? (sizes.get(layer) as number));
+    onProgress({ layer, layersLoaded, layersTotal: layers.length, bytesRead: sum(read.values()), bytesTotal });
+  };
+}

@@ -1,0 +1,61 @@
+import { join } from "node:path";
+import { cachedDirectory } from "../cache/cached_model.js";
+import { ConfigFields } from "../config_fields.js";
+import { Model } from "../model.js";
+import { configName, missingWeights } from "../remedies.js";
+import { exists } from "../safetensors/regular_file.js";
+import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
+import { Quantization } from "../schemes/quantization.js";
+import { shardedFiles } from "../storage.js";
+import { type ModelFiles, type ModelFormula, once } from "./model_files.js";
+
+export interface DirectoryFiles extends ModelFiles {
+  /** config.json; undefined if there is none. */
+  readonly fields: ConfigFields | undefined;
+}
+
+/** Opens the weights of a Hugging Face model directory, if there are any. @throws BAD_CHECKPOINT */
+export async function openDirectory(directory: string, signal?: AbortSignal): Promise<DirectoryFiles> {
+  const hasConfig = await exists(join(directory, configName));
+  const fields = hasConfig ? await ConfigFields.read(directory, signal) : undefined;
+  const quantization = await Quantization.read(directory, fields, signal);
+  const checkpoint = await ShardedCheckpoint.find(directory, { signal });
+  const missing = checkpoint === undefined ? await missingWeights(directory) : undefined;
+  return {
+    path: directory,
+    fields,
+    whyNoWeights: missing?.message ?? "",
+    quantization,
+    storage: undefined,
+    has: (name) => checkpoint?.has(name) ?? false,
+    layer: ({ numExperts }) =>
+      checkpoint === undefined
+        ? {
+            locate: async () => {
+              throw missing;
+            },
+            has: () => false,
+            find: async () => undefined,
+          }
+        : shardedFiles(checkpoint, { configPath: join(directory, configName), numExperts, quantization }),
+    cached: once(() => cachedDirectory(directory)),
+    [Symbol.asyncDispose]: async () => await checkpoint?.close(),
+  };
+}
+
+/** What config.json says. @throws BAD_CHECKPOINT */
+export async function directoryFormula({ path, fields, quantization, has }: DirectoryFiles): Promise<ModelFormula> {
+  const model = new Model(fields ?? (await ConfigFields.read(path)), quantization);
+  return {
+    path: model.fields.path,
+    layerCount: model.layerCount,
+    method: quantization.method,
+    dtype: model.dtype,
+    family: () => model.family.modelType,
+    layersWithExperts: () => model.layersWithExperts(),
+    checkLayer: (layer) => model.checkLayer(layer),
+    config: (layer) => model.config(layer),
+    tensors: (layer) => model.tensors(layer, has),
+    explain: (error) => model.explain(error),
+  };
+}

@@ -1,0 +1,47 @@
+import { explainPath } from "../remedies.js";
+import { directoryFormula, openDirectory } from "./directory.js";
+import { ggufFormula, openGguf } from "./gguf.js";
+import { type GivenLayer, givenFormula } from "./given_layer.js";
+import type { ModelFiles, ModelFormula, OpenedModel } from "./model_files.js";
+import { layerFileFormula, openSingleFile } from "./single_file.js";
+
+/**
+ * Opens a Hugging Face model directory, a GGUF file NAME.gguf (of a model in several, the first) or a layer file
+ * NAME.safetensors.
+ * @param given what a layer computes, where the files do not say that or its family is not known.
+ * @throws BAD_CHECKPOINT, which tells what to do if something else is at the path that people take for a model.
+ */
+export async function openModelFiles(path: string, signal?: AbortSignal, given?: GivenLayer): Promise<OpenedModel> {
+  try {
+    return await open(path, signal, given);
+  } catch (error) {
+    throw await explainPath(path, error);
+  }
+}
+
+async function open(
+  path: string,
+  signal: AbortSignal | undefined,
+  given: GivenLayer | undefined,
+): Promise<OpenedModel> {
+  if (path.endsWith(".gguf")) return await described(await openGguf(path, signal), given, ggufFormula);
+  if (path.endsWith(".safetensors")) {
+    return await described(await openSingleFile(path, signal), given, layerFileFormula);
+  }
+  return await described(await openDirectory(path, signal), given, directoryFormula);
+}
+
+/** Files with what their layers compute; closes them if that cannot be told. */
+async function described<Files extends ModelFiles>(
+  files: Files,
+  given: GivenLayer | undefined,
+  formulaOf: (files: Files) => ModelFormula | Promise<ModelFormula>,
+): Promise<OpenedModel> {
+  try {
+    const formula = given === undefined ? await formulaOf(files) : givenFormula(files.path, given);
+    return { files, formula, [Symbol.asyncDispose]: () => files[Symbol.asyncDispose]() };
+  } catch (error) {
+    await files[Symbol.asyncDispose]();
+    throw error;
+  }
+}

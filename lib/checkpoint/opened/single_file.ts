@@ -1,0 +1,55 @@
+import { cannotCombine } from "../../core/errors.js";
+import { metadataText, readLayer } from "../layer_file/layer_file.js";
+import { tensorLocator } from "../locate_tensors.js";
+import { SafetensorsFile } from "../safetensors/file.js";
+import { Quantization } from "../schemes/quantization.js";
+import { hasMatrix } from "../schemes/stored_matrix.js";
+import type { ModelFiles, ModelFormula } from "./model_files.js";
+
+export interface SingleFile extends ModelFiles {
+  readonly file: SafetensorsFile;
+}
+
+/** Opens one safetensors file. @throws BAD_CHECKPOINT */
+export async function openSingleFile(path: string, signal?: AbortSignal): Promise<SingleFile> {
+  const file = await SafetensorsFile.open(path, { signal });
+  const quantization = new Quantization();
+  const has = (name: string) => file.tensors.has(name);
+  return {
+    path,
+    file,
+    whyNoWeights: "",
+    quantization,
+    storage: undefined,
+    has,
+    layer: ({ numExperts }) => ({
+      locate: tensorLocator({ configPath: path, numExperts, quantization, has, fileOf: async () => file }),
+      has: (name) => hasMatrix(has, name),
+      find: async (name) => file.tensors.get(name),
+    }),
+    cached: async () => {
+      throw cannotCombine("cache", "a layer file");
+    },
+    [Symbol.asyncDispose]: () => file.close(),
+  };
+}
+
+/** What a layer file says: a model of a single layer. @throws BAD_CHECKPOINT, UNSUPPORTED_OPERATION */
+export function layerFileFormula({ path, file }: SingleFile): ModelFormula {
+  const { config, tensors } = readLayer(file);
+  return {
+    path,
+    layerCount: 1,
+    method: undefined,
+    dtype: undefined,
+    family: () => metadataText(file, "family"),
+    layersWithExperts: () => [0],
+    checkLayer: (layer) => {
+      if (layer !== undefined && layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
+      return 0;
+    },
+    config: () => config,
+    tensors: () => tensors,
+    explain: (error) => error,
+  };
+}

@@ -1,0 +1,155 @@
+import { readdir, stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { isMoeError, type MoeError } from "../core/errors.js";
+import { badCheckpoint } from "./bad_checkpoint.js";
+
+// What people try first with the path of a model, and what to do instead. Readers of files know nothing of this: their
+// errors are explained afterwards, by looking at what is at the path.
+
+export const configName = "config.json";
+export const singleName = "model.safetensors";
+export const indexName = "model.safetensors.index.json";
+
+/** Files that only Python's pickle reads, and that may run code. */
+const pickled = /\.(bin|pt|pth|ckpt|pkl)$/;
+/** Shards of a GGUF model other than the first, and files beside a model: projectors, importance matrices. */
+const notFirstGguf = /-(?!00001-)\d{5}-of-\d{5}\.gguf$|^mmproj|imatrix/;
+
+/** The weights of a model directory: a layer file may lie beside a config.json too. */
+const partOfModel = /^(model|pytorch_model|consolidated)\b|-\d{5}-of-\d{5}\.safetensors$/;
+
+/** How many names of files are listed. */
+const shown = 4;
+
+/** The error for a model directory without the weights' files, which tells what it has instead. */
+export async function missingWeights(directory: string): Promise<MoeError> {
+  const expected = `expected ${singleName} or ${indexName} in the directory, got`;
+  const found = otherWeights(directory, await namesIn(directory));
+  return badCheckpoint(directory, found === undefined ? `${expected} neither` : `${expected} ${found}`);
+}
+
+/**
+ * The error to throw for a path that could not be opened as a model: one that tells what is there and what to do, if that
+ * is known, or else the error itself.
+ */
+export async function explainPath(path: string, error: unknown): Promise<unknown> {
+  if (!isMoeError(error, "BAD_CHECKPOINT")) return error;
+  const kind = await kindOf(path);
+  const problem =
+    kind === "nothing" ? await absent(path) : kind === "file" ? await otherFile(path) : await otherDirectory(path);
+  return problem === undefined ? error : badCheckpoint(path, problem, error);
+}
+
+/** Refuses what `git clone` leaves in place of large files. @param format of the file that was expected. */
+export function checkPointer(path: string, firstBytes: Uint8Array, format: string): void {
+  const pointer = "version https://git-lfs";
+  const begins = Buffer.from(firstBytes.subarray(0, pointer.length)).toString("latin1");
+  if (begins.length < 4 || !pointer.startsWith(begins)) return;
+  const remedy = "`git lfs pull` in its directory downloads the file itself";
+  throw badCheckpoint(path, `expected a ${format} file, got a pointer of Git LFS; ${remedy}`);
+}
+
+async function kindOf(path: string): Promise<"nothing" | "file" | "directory" | "other"> {
+  try {
+    const stats = await stat(path);
+    return stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+  } catch {
+    return "nothing";
+  }
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return (await readdir(directory)).toSorted();
+  } catch {
+    return [];
+  }
+}
+
+/** A path where nothing is: perhaps the id of a repository, or an address. */
+async function absent(path: string): Promise<string | undefined> {
+  const [, id] =
+    /^(?:hf:\/\/|https?:\/\/(?:www\.)?huggingface\.co\/)?([\w.-]+\/[\w.-]+?)(?:\/tree\/.*|\/)?$/.exec(path) ?? [];
+  if (id === undefined || id.startsWith(".") || /\.(gguf|safetensors|json|bin)$/.test(id)) return undefined;
+  const [owner, name] = id.split("/") as [string, string];
+  const cached = await cachedSnapshot(owner, name);
+  const remedy =
+    cached === undefined
+      ? `if it is a model of huggingface.co, download it with \`hf download ${id} --local-dir ${name}\` and pass ${JSON.stringify(name)}`
+      : `the cache of huggingface_hub has this model: pass ${JSON.stringify(cached)}`;
+  return `expected a model directory, a GGUF file or a layer file, got no such file or directory; ${remedy}`;
+}
+
+/** The newest snapshot of a repository in the cache of huggingface_hub, if it is there. */
+async function cachedSnapshot(owner: string, name: string): Promise<string | undefined> {
+  const { HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = process.env;
+  const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), ".cache"), "huggingface");
+  const repository = join(HF_HUB_CACHE ?? join(home, "hub"), `models--${owner}--${name}`);
+  return await newestSnapshot(repository);
+}
+
+async function newestSnapshot(repository: string): Promise<string | undefined> {
+  const folder = join(repository, "snapshots");
+  const dated = await Promise.all(
+    (await namesIn(folder)).map(async (name) => ({ name, time: (await stat(join(folder, name))).mtimeMs })),
+  );
+  const [newest] = dated.toSorted((a, b) => b.time - a.time);
+  return newest && join(folder, newest.name);
+}
+
+async function otherFile(path: string): Promise<string | undefined> {
+  const name = basename(path);
+  const directory = dirname(path);
+  if (pickled.test(name)) return `expected a model directory, got a file of PyTorch; ${convert}`;
+  const siblings = await namesIn(directory);
+  const isPart = name.endsWith(".safetensors") ? partOfModel.test(name) : !name.endsWith(".gguf");
+  if (isPart && siblings.includes(configName)) {
+    return `expected a model directory, got one of its files; pass ${JSON.stringify(directory)}`;
+  }
+  if (/\.(gguf|safetensors)$/.test(name)) return undefined;
+  return "expected a model directory, NAME.gguf or a layer file NAME.safetensors, got another file";
+}
+
+async function otherDirectory(directory: string): Promise<string | undefined> {
+  const names = await namesIn(directory);
+  if (names.includes(configName)) return undefined;
+  const snapshot = names.includes("snapshots") ? await newestSnapshot(directory) : undefined;
+  if (snapshot !== undefined) {
+    return `expected a model directory, got a folder of huggingface_hub's cache; pass ${JSON.stringify(snapshot)}`;
+  }
+  if (names.includes("adapter_config.json")) {
+    return `expected a model directory with ${configName}, got an adapter (PEFT); merge it into its base model first`;
+  }
+  const found = otherWeights(directory, names);
+  return found && `expected ${configName} in the directory, got ${found}`;
+}
+
+const convert =
+  "only safetensors and GGUF are read: in Python, `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR2)` " +
+  "of transformers writes a directory of safetensors";
+
+/** Weights that are not read from a model directory, and what to do; undefined if there are none. */
+function otherWeights(directory: string, names: readonly string[]): string | undefined {
+  const gguf = names.filter((name) => name.endsWith(".gguf") && !notFirstGguf.test(name));
+  if (gguf.length > 0) return `GGUF files; pass ${listed(gguf.map((name) => join(directory, name)))}`;
+  const safetensors = names.filter((name) => name.endsWith(".safetensors"));
+  if (safetensors.some((name) => name.startsWith("consolidated"))) {
+    return `${listed(safetensors)}, the layout of Mistral's own software; download the files for transformers, with ${configName} and ${indexName}`;
+  }
+  if (safetensors.length > 0) {
+    return `${listed(safetensors)}; download ${names.includes(configName) ? indexName : configName} too, which belongs to these`;
+  }
+  const pytorch = names.filter((name) => pickled.test(name));
+  return pytorch.length > 0 ? `${listed(pytorch)}, files of PyTorch; ${convert}` : undefined;
+}
+
+function listed(names: readonly string[]): string {
+  const more = names.length > shown ? ` or one of ${names.length - shown} more` : "";
+  return (
+    names
+      .slice(0, shown)
+      .map((name) => JSON.stringify(name))
+      .join(" or ") + more
+  );
+}

@@ -1,0 +1,112 @@
+import { isGated } from "../core/backend.js";
+import { cannotCombine, invalidArgument } from "../core/errors.js";
+import { choice, type Fields, object, optional, type Reader, text } from "../core/options.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
+import { type ExpertWeights, mapExpert } from "../layer/weights/expert_weights.js";
+import { checkExtraRouters } from "../layer/weights/extra_routers.js";
+import type { LayerWeights } from "../layer/weights/layer_weights.js";
+import { orients, stackings } from "../layer/weights/weight_layout.js";
+import { parts } from "../operators/experts/quantized_weight.js";
+import type { LayerTensors, NamedWeight } from "./locate.js";
+
+/** A tensor's name, or its name and how it holds the weight. */
+export type TensorName = string | NamedWeight;
+
+/**
+ * The names of a layer's tensors in a checkpoint, by the roles of MoeLayer.create. In the names of experts' tensors, `{e}`
+ * stands for the expert's number, unless all are in one tensor (`stacked`).
+ */
+export type LayerTensorNames = LayerWeights<TensorName>;
+
+const named = object(
+  {
+    name: text,
+    orient: optional(choice(orients)),
+    part: optional(choice(parts)),
+    stacked: optional(choice(stackings)),
+  } satisfies Fields<NamedWeight>,
+  '{ name: "model.layers.{layer}.mlp.gate.weight", orient: "out_in" }',
+);
+
+/** A weight of the whole layer. */
+const tensorName: Reader<NamedWeight> = (value, name) => {
+  const read = typeof value === "string" ? { name: value } : named(value, name);
+  if (read.name === "") throw invalidArgument(name, "the name of a tensor", read.name);
+  return Object.fromEntries(Object.entries(read).filter(([, given]) => given !== undefined)) as unknown as NamedWeight;
+};
+
+const single: Reader<NamedWeight> = (value, name) => {
+  const read = tensorName(value, name);
+  if (read.stacked !== undefined) throw cannotCombine(`${name}.stacked`, "a weight that is not an expert's");
+  return read;
+};
+
+/** A weight of all experts. */
+const ofExperts: Reader<NamedWeight> = (value, name) => {
+  const read = tensorName(value, name);
+  if (read.name.includes("{e}") !== (read.stacked !== undefined)) return read;
+  if (read.stacked !== undefined) throw cannotCombine(`${name}.stacked`, "{e} in the tensor's name");
+  const expected = 'a name with {e} for the expert\'s number, or stacked: "dim0" for a tensor with all experts';
+  throw invalidArgument(name, expected, read.name);
+};
+
+function expert(one: Reader<NamedWeight>): Reader<ExpertWeights<NamedWeight, NamedWeight>> {
+  const read = object(
+    {
+      gate: optional(one),
+      up: one,
+      multiplier: optional(one),
+      down: one,
+      gateBias: optional(one),
+      upBias: optional(one),
+      downBias: optional(one),
+    } satisfies Fields<ExpertWeights>,
+    "{ gate, up, down }",
+  );
+  return (value, name) => mapExpert(read(value, name), (weight) => weight);
+}
+
+const readNames = object(
+  {
+    router: single,
+    routerBias: optional(single),
+    noiseRouter: optional(single),
+    groupRouter: optional(single),
+    groupRouterBias: optional(single),
+    groupNoiseRouter: optional(single),
+    selectionBias: optional(single),
+    experts: expert(ofExperts),
+    shared: optional(expert(single)),
+    sharedGate: optional(single),
+    sharedGateBias: optional(single),
+  } satisfies Fields<LayerTensorNames>,
+  "{ router, experts: { gate, up, down } }",
+);
+
+/** Reads the names of a layer's tensors; those that are absent are left out. */
+export const layerTensorNames: Reader<LayerTensors> = (value, name) => {
+  const given = Object.entries(readNames(value, name)).filter(([, tensor]) => tensor !== undefined);
+  return Object.fromEntries(given) as unknown as LayerTensors;
+};
+
+/** Checks that there are names for just the weights that a layer of this formula has. @throws INVALID_ARGUMENT */
+export function checkTensorNames(tensors: LayerTensors, config: MoeLayerConfig, place: string): void {
+  const { activation = "swiglu", multiplier = false, sharedExpert } = config;
+  const gate = sharedExpert?.gate ?? "none";
+  const check = (name: string, given: unknown, needed: boolean, what: string) => {
+    if (needed === (given !== undefined)) return;
+    if (!needed) throw cannotCombine(`${place}.${name}`, what);
+    throw invalidArgument(`${place}.${name}`, `the name of a tensor for ${what}`, given);
+  };
+  check("shared", tensors.shared, sharedExpert !== undefined, `sharedExpert ${sharedExpert && "{ ... }"}`);
+  check("sharedGate", tensors.sharedGate, gate !== "none", `sharedExpert.gate "${gate}"`);
+  if (gate === "none") check("sharedGateBias", tensors.sharedGateBias, false, 'sharedExpert.gate "none"');
+  for (const set of ["experts", "shared"] as const) {
+    const weights = tensors[set];
+    if (weights === undefined) continue;
+    check(`${set}.gate`, weights.gate, isGated(activation), `activation "${activation}"`);
+    if (!isGated(activation)) check(`${set}.gateBias`, weights.gateBias, false, `activation "${activation}"`);
+    check(`${set}.multiplier`, weights.multiplier, multiplier, `multiplier: ${multiplier}`);
+  }
+  checkExtraRouters(config, tensors);
+}
