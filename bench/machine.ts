@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
-import { loadNative, platformName } from "#lib/core/native.js";
+import { loadNative } from "#lib/core/native.js";
+import { platformName } from "#lib/core/platforms.js";
 import { packageVersion } from "#lib/core/version.js";
 
 /** The machine and build that the numbers were measured with. */

@@ -19,5 +19,5 @@ endif()
 if(NOT MOE_UNTESTED_PLATFORM AND NOT (CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$"))
   message(FATAL_ERROR "moe-kernels: expected Linux x64, got ${MOE_PLATFORM}: nothing is tested there. "
                       "To build all the same, configure with -DMOE_UNTESTED_PLATFORM=ON; with npm, set "
-                      "npm_cmake_MOE_UNTESTED_PLATFORM=ON in the environment. Then run `npx moe-kernels verify`.")
+                      "MOE_KERNELS_CMAKE_OPTIONS=-DMOE_UNTESTED_PLATFORM=ON in the environment. Then run `npx moe-kernels verify`.")
 endif()

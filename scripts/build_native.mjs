@@ -17,7 +17,7 @@ function findExecutable(name) {
     .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
 
-function findTools() {
+export function findTools() {
   const compilers = process.env.CXX ? [process.env.CXX] : ["c++", "g++", "clang++"];
   return {
     cmake: findExecutable("cmake"),
@@ -65,42 +65,60 @@ export function describeMissingTools(platform = process.platform) {
 }
 
 /**
- * Configures and builds the addon into `<out>/<config>/moe_kernels.node`.
+ * The commands that configure and build the addon into `<out>/<config>/moe_kernels.node`.
  * @param {object} [options]
  * @param {string} [options.out] build folder, relative to the package.
  * @param {string} [options.config] CMake build type.
- * @param {Record<string, string>} [options.defines] CMake cache entries.
- * @param {boolean} [options.fresh] forget what CMake has cached about the tools.
- * @param {"inherit" | number} [options.output] where the output goes: this process's own, or a file descriptor.
+ * @param {Record<string, string>} [options.defines] CMake cache entries. MOE_KERNELS_CMAKE_OPTIONS adds to them.
+ * @returns {{ name: string, command: string, args: string[] }[]}
+ */
+export function buildCommands({ out = "build", config = "Release", defines = {} } = {}) {
+  const folder = join(root, out);
+  const { cmake, generator } = findTools();
+  const { resolve } = createRequire(import.meta.url);
+  const headers = [join(dirname(resolve("node-api-headers")), "include"), dirname(resolve("node-addon-api"))];
+  const entries = {
+    CMAKE_BUILD_TYPE: config,
+    CMAKE_LIBRARY_OUTPUT_DIRECTORY: join(folder, config),
+    MOE_NODE_HEADERS: headers.join(";"),
+    ...defines,
+  };
+  const configure = [
+    ...["-S", root, "-B", folder, "-G", /ninja/.test(generator) ? "Ninja" : "Unix Makefiles", "--log-level=NOTICE"],
+    ...Object.entries(entries).map(([name, value]) => `-D${name}=${value}`),
+    ...(process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "").split(/\s+/).filter(Boolean),
+  ];
+  const jobs = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism();
+  return [
+    { name: "cmake configure", command: cmake, args: configure },
+    { name: "cmake build", command: cmake, args: ["--build", folder, "--config", config, "--parallel", `${jobs}`] },
+  ];
+}
+
+/**
+ * Builds the addon, with the output of the tools in this process's own.
+ * @param {Parameters<typeof buildCommands>[0] & { fresh?: boolean }} [options] fresh: forget what CMake has cached about
+ *   the tools.
  * @returns {string | undefined} why it failed; undefined if it succeeded.
  */
-export function buildNative({
-  out = "build",
-  config = "Release",
-  defines = {},
-  fresh = false,
-  output = "inherit",
-} = {}) {
+export function buildNative({ fresh = false, ...options } = {}) {
   const missing = describeMissingTools();
   if (missing) return missing;
-  const folder = join(root, out);
   if (fresh) {
+    const folder = join(root, options.out ?? "build");
     rmSync(join(folder, "CMakeCache.txt"), { force: true });
     rmSync(join(folder, "CMakeFiles"), { force: true, recursive: true });
   }
-  const cmakeJs = join(dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin", "cmake-js");
-  const options = [`--out=${folder}`, `--config=${config}`, "--log-level=warn"];
-  const commands = [
-    ["configure", ...options, ...Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`)],
-    ["build", ...options, `--parallel=${process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? availableParallelism()}`],
-  ];
-  for (const command of commands) {
-    const { status, signal, error } = spawnSync(process.execPath, [cmakeJs, ...command], {
-      cwd: root,
-      stdio: ["ignore", output, output],
-    });
-    if (error) return `cmake-js ${command[0]}: ${error.message}`;
-    if (status !== 0) return `cmake-js ${command[0]} failed (${signal ?? `exit code ${status}`}); see its output`;
+  for (const { name, command, args } of buildCommands(options)) {
+    const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+    if (error) return `${name}: ${error.message}`;
+    if (status !== 0) return `${name} failed (${signal ?? `exit code ${status}`}); see its output`;
   }
   return undefined;
+}
+
+/** Removes local symbols. An addon works with them too, so without `strip` it is merely larger. Returns what went wrong. */
+export function strip(path) {
+  const { status, error } = spawnSync("strip", ["-x", path], { stdio: ["ignore", "inherit", "inherit"] });
+  return error?.message ?? (status === 0 ? undefined : `strip: exit code ${status}`);
 }

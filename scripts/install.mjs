@@ -1,37 +1,132 @@
-// npm's install script. Never fails an installation: without the addon the package still loads, its `reference` device
-// works, and everything that needs the addon says what is missing.
-import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+// npm's install script: builds the addon from source where this platform's package is missing or does not load. Never
+// fails an installation: without the addon the package still loads, its `reference` device works, and everything that
+// needs the addon says what is missing.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, createWriteStream, existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join } from "node:path";
-import { buildNative, root } from "./build_native.mjs";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
+import { buildCommands, describeMissingTools, findTools, root, strip } from "./build_native.mjs";
 
+/** CPU time that a build takes on a processor of 2023, in minutes: measured without a compiler cache. */
+const minutes = { cpp: 20, cuda: 60 };
+
+const { values } = parseArgs({ options: { source: { type: "boolean", default: false } } });
 // A source checkout is set up by scripts/setup.mjs, which the published package does not have.
-if (!existsSync(join(root, "scripts", "setup.mjs"))) await install();
+if (values.source || !existsSync(join(root, "scripts", "setup.mjs"))) await install();
 
 async function install() {
-  const { prebuiltPath } = await import("../dist/core/native.js");
-  if (loads(prebuiltPath())) return;
-  mkdirSync(join(root, "build"), { recursive: true });
-  const log = join(root, "build", "install.log");
-  const output = openSync(log, "w");
-  const failure = buildNative({ output });
-  if (failure) writeSync(output, `${failure}\n`);
-  closeSync(output);
-  if (!failure) {
-    rmSync(log);
+  const { buildFolder, platformAddon } = await import("../dist/core/addon_files.js");
+  const { installLog } = await import("../dist/core/not_built.js");
+  const { addonFile } = await import("../dist/core/platforms.js");
+  const found = platformAddon();
+  const problem = values.source ? "a build from source was asked for" : (found.missing ?? problemOf(found.file));
+  if (problem === undefined) return;
+  const log = join(root, installLog);
+  const target = join(root, buildFolder, addonFile);
+  say(`${problem}. Building the native addon from source.`);
+  const start = performance.now();
+  let failure;
+  try {
+    failure = await build(log, target);
+  } catch (error) {
+    failure = error.message; // such as a package's folder that is read-only
+  }
+  if (failure === undefined) {
+    rmSync(log, { force: true });
+    say(`built ${target} (${(statSync(target).size / 2 ** 20).toFixed(0)} MiB) in ${since(start)}.`);
     return;
   }
-  console.warn(`moe-kernels: the native addon was not built: ${failure}`);
-  console.warn(`moe-kernels is installed anyway, with only its reference device. Build output: ${log}`);
+  say(`the native addon was not built: ${failure}`);
+  say(`the package is installed all the same, with only its reference device. Output of the build: ${log}`);
 }
 
-function loads(path) {
-  if (!existsSync(path)) return false;
+/** Why an addon does not load here; undefined if it does. */
+function problemOf(file) {
   try {
-    createRequire(import.meta.url)(path);
-    return true;
+    createRequire(import.meta.url)(file);
+    return undefined;
   } catch (error) {
-    console.warn(`moe-kernels: ${path} does not load here (${error.message}); building from source`);
-    return false;
+    return `${file} does not load here (${error.message})`;
   }
+}
+
+/** Builds in a folder that is removed afterwards. Returns why it failed; undefined if it succeeded. */
+async function build(log, target) {
+  mkdirSync(dirname(log), { recursive: true });
+  const output = createWriteStream(log);
+  const out = join("build", "source");
+  const folder = join(root, out);
+  rmSync(folder, { force: true, recursive: true });
+  try {
+    const failure = describeMissingTools() ?? (await runAll(buildCommands({ out }), output, log));
+    if (failure !== undefined) {
+      output.write(`${failure}\n`);
+      return failure;
+    }
+    mkdirSync(dirname(target), { recursive: true });
+    const built = join(folder, "Release", "moe_kernels.node");
+    strip(built);
+    copyFileSync(built, target);
+    return undefined;
+  } finally {
+    output.end();
+    await once(output, "close");
+    rmSync(folder, { force: true, recursive: true });
+  }
+}
+
+async function runAll(commands, output, log) {
+  const { compiler, nvcc } = findTools();
+  const cpus = availableParallelism();
+  const guess = (total) => `about ${Math.max(1, Math.round(total / cpus))} minutes`;
+  say(`${compiler} on ${cpus} CPUs: ${guess(minutes.cpp)}. Output: ${log}`);
+  if (nvcc)
+    say(
+      `${nvcc} for the cuda device: ${guess(minutes.cuda)} more. Without it: MOE_KERNELS_CMAKE_OPTIONS=-DMOE_CUDA=OFF`,
+    );
+  for (const { name, command, args } of commands) {
+    const failure = await run(command, args, output);
+    if (failure !== undefined) return `${name} failed: ${failure}`;
+  }
+  return undefined;
+}
+
+/** Runs a tool with its output in the log, and reports each quarter of its progress. */
+async function run(command, args, output) {
+  const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  const start = performance.now();
+  let quarters = 0;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (text) => {
+      output.write(text);
+      const reached = Math.floor(4 * progressOf(String(text)));
+      if (reached <= quarters) return;
+      quarters = reached;
+      if (quarters < 4) say(`${quarters * 25} % after ${since(start)}`);
+    });
+  }
+  try {
+    const [status, signal] = await once(child, "close");
+    return status === 0 ? undefined : (signal ?? `exit code ${status}`);
+  } catch (error) {
+    return error.message; // it did not start
+  }
+}
+
+/** The share that is done, as Ninja ("[12/400]") and Make ("[  3%]") tell at the start of a line. */
+function progressOf(text) {
+  const found = text.match(/^\[\s*(\d+)(?:\/(\d+)|%)\]/m);
+  return found ? Number(found[1]) / Number(found[2] ?? 100) : 0;
+}
+
+function since(start) {
+  const seconds = (performance.now() - start) / 1000;
+  return seconds < 90 ? `${seconds.toFixed(0)} s` : `${(seconds / 60).toFixed(1)} min`;
+}
+
+function say(text) {
+  console.warn(`moe-kernels: ${text}`);
 }

@@ -37,7 +37,12 @@ if (flags.examples) {
   });
 }
 if (!flags.typescript) {
-  const toolchain = [root, ...describeToolchain(), process.env.CXXFLAGS ?? ""];
+  const toolchain = [
+    root,
+    ...describeToolchain(),
+    process.env.CXXFLAGS ?? "",
+    process.env.MOE_KERNELS_CMAKE_OPTIONS ?? "",
+  ];
   const knownToolchain = isFresh("toolchain", digest([], toolchain));
   update("native", "CMake, native to build/Release; the first time takes minutes", {
     inputs: ["native", "test/native", "CMakeLists.txt", "scripts/build_native.mjs", "package-lock.json"],

@@ -6,11 +6,11 @@ import { runScript } from "./support/run_script.js";
 
 const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
 /** What npm does without a script of package.json. */
-const ownCommands = ["ci", "install", "pack", "run", "test"];
+const ownCommands = ["ci", "install", "pack", "publish", "run", "test"];
 
 const guides = readdirSync("docs/guides").map((name) => `docs/guides/${name}`);
 
-describe.each(["README.md", "ARCHITECTURE.md", "SECURITY.md", ...guides])("%s", (file) => {
+describe.each(["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", ...guides])("%s", (file) => {
   const text = readFileSync(file, "utf8");
 
   test("names npm scripts that exist", () => {

@@ -1,10 +1,9 @@
-import { existsSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { findAddons } from "./addon_files.js";
 import type { Backend, DeviceKind, OffloadRule, OffloadStats } from "./backend.js";
 import type { FloatDType } from "./dtype.js";
 import { MoeError } from "./errors.js";
+import { notBuilt } from "./not_built.js";
 import type { Fields } from "./operators/field.js";
-import { findPackage, packageRoot } from "./package_root.js";
 import type { TokenFormat } from "./token_format.js";
 import type { WeightFormat } from "./weight_format.js";
 
@@ -132,78 +131,38 @@ export interface NativeBinding {
 let loaded: NativeBinding | undefined;
 
 /**
- * The native addon: MOE_KERNELS_BINARY if set, else the package's own, built from source or prebuilt for this platform.
- * @throws NOT_BUILT, saying what to do, if there is none or it does not load.
+ * The native addon: MOE_KERNELS_BINARY if set, else a build of this machine's own, else this platform's package.
+ * @throws NOT_BUILT, saying what to do, if there is none or none loads.
  */
 export function loadNative(): NativeBinding {
   loaded ??= load();
   return loaded;
 }
 
-/**
- * Path of the prebuilt binary for this platform, whether or not the package has one: `prebuilds/linux-x64-glibc/...`.
- */
-export function prebuiltPath(): string {
-  return join(packageRoot(), "prebuilds", platformName(), "moe_kernels.node");
-}
-
-/** Name of this platform, such as `linux-x64-glibc`; platforms of one name can load the same binary. */
-export function platformName(): string {
-  if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
-  // Otherwise the report does a reverse DNS lookup for every open connection.
-  Object.assign(process.report, { excludeNetwork: true });
-  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
-  return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
-}
-
 function load(): NativeBinding {
-  const override = process.env.MOE_KERNELS_BINARY;
-  if (!override && findPackage() === undefined) {
-    throw notBuilt("this program is a bundle, and the package moe-kernels is not installed where it runs");
+  const { files, missing } = findAddons();
+  const failures: unknown[] = [];
+  for (const file of files) {
+    try {
+      return open(file);
+    } catch (cause) {
+      if (cause instanceof MoeError) throw cause;
+      // From before the addon had the error class.
+      const { code, message } = cause as { code?: unknown; message: string };
+      if (code === "OUT_OF_MEMORY" || code === "INTERNAL") throw new MoeError(code, message, { cause });
+      missing.push(`${file} does not load: ${message ?? cause}`);
+      failures.push(cause);
+    }
   }
-  const candidates = override
-    ? [resolve(override)]
-    : [join(packageRoot(), "build", "Release", "moe_kernels.node"), prebuiltPath()];
-  const path = candidates.find((candidate) => existsSync(candidate));
-  if (path === undefined) throw notBuilt(`${candidates.join(" and ")} not found`);
-  try {
-    // Not by require, which would give the same addon to every copy of this module in a process, such as one within a bundle:
-    // the copy that loaded it last would then have the errors of all in its own class.
-    const addon: { exports: Partial<NativeBinding> } = { exports: {} };
-    process.dlopen(addon, path);
-    const binding = addon.exports as NativeBinding;
-    binding.initialize(MoeError);
-    return binding;
-  } catch (cause) {
-    if (cause instanceof MoeError) throw cause;
-    // From before the addon had the error class.
-    const { code, message } = cause as { code?: unknown; message: string };
-    if (code === "OUT_OF_MEMORY" || code === "INTERNAL") throw new MoeError(code, message, { cause });
-    throw notBuilt(`${path} does not load: ${cause instanceof Error ? cause.message : cause}`, cause);
-  }
+  throw notBuilt(missing, failures[0]);
 }
 
-function notBuilt(reason: string, cause?: unknown): MoeError {
-  const root = findPackage();
-  const log = root && join(root, "build", "install.log");
-  const failure = log && existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-12) : [];
-  const message = [
-    `the native addon cannot be loaded: ${reason}`,
-    ...(failure.length > 0 ? ["The build at install ended with:", ...failure.map((line) => `  ${line}`)] : []),
-    "Do one of the following:",
-    ...(root === undefined ? ["  - npm install moe-kernels in the folder of the program"] : buildRemedy(root)),
-    `  - set MOE_KERNELS_BINARY to a moe_kernels.node built for ${platformName()} and Node-API 9`,
-    '  - use openDevice("reference"), which is slow but needs no addon',
-  ].join("\n");
-  return new MoeError("NOT_BUILT", message, cause === undefined ? undefined : { cause });
-}
-
-function buildRemedy(root: string): string[] {
-  const setup = join(root, "scripts", "setup.mjs");
-  const script = existsSync(setup) ? setup : join(root, "scripts", "install.mjs");
-  return [
-    "  - build it, in case npm was told not to run install scripts: with CMake >= 3.22 and a C++20 compiler",
-    "    (GCC >= 11 or Clang >= 14; tested on Linux x64) run",
-    `    node "${script}"`,
-  ];
+function open(file: string): NativeBinding {
+  // Not by require, which would give the same addon to every copy of this module in a process, such as one within a bundle:
+  // the copy that loaded it last would then have the errors of all in its own class.
+  const addon: { exports: Partial<NativeBinding> } = { exports: {} };
+  process.dlopen(addon, file);
+  const binding = addon.exports as NativeBinding;
+  binding.initialize(MoeError);
+  return binding;
 }

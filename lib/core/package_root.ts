@@ -28,23 +28,38 @@ export function packageRoot(): string {
   );
 }
 
-function candidates(): string[] {
-  const here = import.meta.url
-    ? fileURLToPath(import.meta.url)
-    : typeof __filename === "string"
-      ? __filename
-      : undefined;
-  const places = [here, process.argv[1], join(process.cwd(), "file.js")].filter((path) => path !== undefined);
-  const own = here === undefined ? [] : [join(dirname(here), "..", "..")];
-  return [...own, ...places.flatMap(installedFor)];
+/** The path of a file of an installed package, such as `name/package.json`, as this package or the program would find it. */
+export function resolveInstalled(request: string): string | undefined {
+  const root = findPackage();
+  const places = [...(root === undefined ? [] : [join(root, "package.json")]), ...programPlaces()];
+  return places.map((place) => resolveFrom(place, request)).find((path) => path !== undefined);
 }
 
-/** The folder in which the module at `path` finds the package, if any. */
-function installedFor(path: string): string[] {
+function candidates(): string[] {
+  const own = thisFile();
+  const request = `${packageName}/package.json`;
+  const installed = programPlaces().map((place) => resolveFrom(place, request));
+  return [
+    ...(own === undefined ? [] : [join(dirname(own), "..", "..")]),
+    ...installed.filter((path) => path !== undefined).map((path) => dirname(path)),
+  ];
+}
+
+/** Files from which the program's packages are found: this module or the bundle, the program, the working directory. */
+function programPlaces(): string[] {
+  return [thisFile(), process.argv[1], join(process.cwd(), "file.js")].filter((path) => path !== undefined);
+}
+
+function thisFile(): string | undefined {
+  if (import.meta.url) return fileURLToPath(import.meta.url);
+  return typeof __filename === "string" ? __filename : undefined;
+}
+
+function resolveFrom(place: string, request: string): string | undefined {
   try {
-    return [dirname(createRequire(path).resolve(`${packageName}/package.json`))];
+    return createRequire(place).resolve(request);
   } catch {
-    return [];
+    return undefined;
   }
 }
 

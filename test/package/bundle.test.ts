@@ -1,10 +1,12 @@
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { addonFile, platformName, platformPackage } from "../../lib/core/platforms.js";
 import { packageVersion } from "../../lib/core/version.js";
 import { repository, run, Workspace } from "./project.js";
 
+const binary = process.env.MOE_KERNELS_BINARY || join(repository, "build", "Release", addonFile);
 const workspace = new Workspace();
 afterAll(() => workspace.remove());
 
@@ -49,13 +51,23 @@ describe.each([
   });
 
   test("uses the addon that MOE_KERNELS_BINARY names", () => {
-    const binary = process.env.MOE_KERNELS_BINARY || join(repository, "build", "Release", "moe_kernels.node");
     const ran = runBundle("cpu", { MOE_KERNELS_BINARY: binary });
     expect(ran).toMatchObject({ status: 0, stdout: "imported\n1,2\n", stderr: "" });
   });
 
+  test("uses the addon of the platform's package that is installed beside it, of the same version only", () => {
+    const folder = join(project, "node_modules", platformPackage(platformName()));
+    mkdirSync(folder, { recursive: true });
+    symlinkSync(binary, join(folder, addonFile));
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ version: "0.0.1" }));
+    expect(runBundle("cpu").stdout).toContain(`has version 0.0.1, expected ${packageVersion}`);
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ version: packageVersion }));
+    expect(runBundle("cpu")).toMatchObject({ status: 0, stdout: "imported\n1,2\n", stderr: "" });
+    rmSync(folder, { recursive: true });
+  });
+
   test("uses the addon of the package that is installed beside it", () => {
-    mkdirSync(join(project, "node_modules"));
+    mkdirSync(join(project, "node_modules"), { recursive: true });
     symlinkSync(repository, join(project, "node_modules", "moe-kernels"), "junction");
     expect(runBundle("cpu")).toMatchObject({ status: 0, stdout: "imported\n1,2\n", stderr: "" });
   });

@@ -1,38 +1,54 @@
-import {
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { npm, repository, run, succeed, Workspace, withoutBuildTools } from "./project.js";
+import webpack from "webpack";
+import { forwardOutput, forwardProgram, managers } from "../../bench/install/managers.js";
+import { packAll } from "../../bench/install/packages.js";
+import { addonFile, platformName, platformPackage, platforms } from "../../lib/core/platforms.js";
+import { Registry, repository, run, succeed, Workspace, withoutBuildTools } from "./project.js";
 
 const workspace = new Workspace();
-afterAll(() => workspace.remove());
+const packages = join(workspace.path, "packages");
+const unpacked = join(workspace.path, "package");
+const caches = join(workspace.path, "caches");
+const [npm, pnpm] = managers as [(typeof managers)[0], (typeof managers)[0]];
+let registry: Registry;
+let noBuildTools: NodeJS.ProcessEnv;
 
-/** The packed package, and the list of its files. */
-let tarball: string;
-let unpacked: string;
-
-beforeAll(() => {
-  npm(["pack", "--pack-destination", workspace.path], repository);
-  tarball = findTarball(workspace.path);
-  succeed("tar", ["-xzf", tarball], workspace.path);
-  unpacked = join(workspace.path, "package");
+beforeAll(async () => {
+  packAll(packages, process.env.MOE_KERNELS_BINARY || join(repository, "build", "Release", addonFile));
+  registry = await Registry.start(packages);
+  succeed("tar", ["-xzf", join(packages, `moe-kernels-${packageJson.version}.tgz`)], workspace.path);
+  noBuildTools = withoutBuildTools(workspace);
+});
+afterAll(() => {
+  registry?.stop();
+  workspace.remove();
 });
 
-function findTarball(folder: string): string {
-  return join(folder, readdirSync(folder).find((name) => name.endsWith(".tgz")) as string);
+/** A new project with moe-kernels from the registry. Returns what the installation printed, too. */
+function install(name: string, { manager = npm, options = [] as string[], env = {} as NodeJS.ProcessEnv } = {}) {
+  const project = workspace.project(name);
+  const [command, ...args] = manager.install("moe-kernels", registry.url, caches);
+  const { status, stdout, stderr, error } = run(command, [...args, ...options], project, {
+    npm_config_userconfig: "",
+    ...env,
+  });
+  if (status !== 0) throw new Error(`${command} ${args.join(" ")}: ${error ?? status}\n${stdout}\n${stderr}`);
+  return { project, folder: join(project, "node_modules", "moe-kernels"), output: stdout + stderr };
 }
 
 function node(project: string, code: string) {
-  return run(process.execPath, ["--input-type=commonjs", "--eval", code], project);
+  return run(process.execPath, ["--input-type=commonjs", "--eval", code], project, { MOE_KERNELS_BINARY: "" });
 }
+
+/** Runs {@link forwardProgram} in a project. */
+function forward(project: string, { flags = [] as string[], env = {} as NodeJS.ProcessEnv } = {}) {
+  writeFileSync(join(project, "forward.mjs"), forwardProgram);
+  return run(process.execPath, [...flags, "forward.mjs"], project, { MOE_KERNELS_BINARY: "", ...env });
+}
+
+const forwarded = { status: 0, stdout: forwardOutput, stderr: "" };
 
 const openCpu =
   'try { require("moe-kernels").openDevice("cpu") } catch (error) { console.log(error.code, error.message) }';
@@ -54,15 +70,26 @@ describe("the tarball", () => {
       "LICENSE",
       "README.md",
       "dist",
+      "docs",
       "native",
       "package.json",
       "test",
     ];
-    const files = readdirSync(unpacked).filter((name) => name !== "prebuilds");
-    expect(files.sort()).toEqual([...top, "scripts"].sort());
+    expect(readdirSync(unpacked).sort()).toEqual([...top, "scripts"].sort());
     expect(readdirSync(join(unpacked, "scripts")).sort()).toEqual(["build_native.mjs", "install.mjs"]);
     const ofTests = readdirSync(join(unpacked, "test"), { recursive: true, withFileTypes: true });
     expect(ofTests.flatMap((entry) => (entry.isFile() ? [entry.name] : []))).toEqual(["mixtral_small.safetensors"]);
+  });
+
+  test("names the platforms' packages, which the repository's manifest does not, and no package that it can do without", () => {
+    const { scripts, dependencies, optionalDependencies } = JSON.parse(
+      readFileSync(join(unpacked, "package.json"), "utf8"),
+    );
+    expect(scripts).toEqual({ install: packageJson.scripts.install });
+    expect(Object.keys(dependencies)).toEqual(["cli-progress", "cli-table3", "node-addon-api", "node-api-headers"]);
+    const names = Object.keys(platforms).map((name) => [platformPackage(name), packageJson.version]);
+    expect(optionalDependencies).toEqual(Object.fromEntries(names));
+    expect(packageJson.optionalDependencies).toBeUndefined();
   });
 
   test("has every file that package.json names", () => {
@@ -78,11 +105,10 @@ describe("the tarball", () => {
   });
 });
 
-describe("installed without its install script", () => {
+describe("installed without the platform's package and without its install script", () => {
   let project: string;
   beforeAll(() => {
-    project = workspace.project("without scripts");
-    npm(["install", tarball, "--ignore-scripts"], project);
+    project = install("without addon", { options: ["--ignore-scripts", "--omit=optional"] }).project;
   });
 
   test.each([
@@ -144,44 +170,58 @@ export type Layer = MoeLayer;
   });
 });
 
-describe("installed where the addon cannot be built", () => {
-  test("installs, and says at load what is missing", () => {
-    const project = workspace.project("without build tools");
-    npm(["install", tarball], project, withoutBuildTools(workspace));
+describe("installed without the platform's package", () => {
+  const options = ["--omit=optional", "--foreground-scripts"];
+
+  test("says that there are no build tools, at install and at load", () => {
+    const { project, folder, output } = install("without build tools", { options, env: noBuildTools });
+    const log = join(folder, "build", "install.log");
+    expect(output).toContain(`moe-kernels: the package ${platformPackage(platformName())} is not installed. Building`);
+    expect(output).toContain("moe-kernels: the native addon was not built: the native addon needs CMake >= 3.22");
+    expect(output).toContain(`Output of the build: ${log}`);
     const { stdout } = node(project, openCpu);
     expect(stdout).toMatch(/^NOT_BUILT /);
-    expect(stdout).toContain("The build at install ended with:\n  the native addon needs CMake >= 3.22");
+    expect(stdout).toContain(`The build at install failed. The end of ${log}:\n  the native addon needs CMake`);
     expect(stdout).toContain("not found: CMake (cmake on the PATH)");
   });
-});
 
-describe("installed where the addon can be built", () => {
-  test("builds it from source", () => {
-    const project = workspace.project("from source");
-    // Only the cpu device: the others would only make the test longer.
-    npm(["install", tarball], project, { npm_cmake_MOE_SIMT: "OFF", npm_cmake_MOE_CUDA: "OFF" });
-    expect(existsSync(join(project, "node_modules", "moe-kernels", "build", "install.log"))).toBe(false);
-    const code = 'console.log(require("moe-kernels").openDevice("cpu").tensor([1, 2]).dataSync().join())';
-    expect(node(project, code)).toMatchObject({ status: 0, stdout: "1,2\n", stderr: "" });
+  test("says why the build failed, at install and at load, and leaves only the log", () => {
+    const { project, folder, output } = install("broken compiler", { options, env: { CXX: "/bin/false" } });
+    expect(output).toContain("moe-kernels: the native addon was not built: cmake configure failed: exit code 1");
+    expect(readdirSync(join(folder, "build"))).toEqual(["install.log"]);
+    expect(readFileSync(join(folder, "build", "install.log"), "utf8")).toContain("/bin/false");
+    expect(node(project, openCpu).stdout).toContain("cmake configure failed: exit code 1");
+  });
+
+  test("builds from source, says how long it takes, and leaves only the addon", () => {
+    // Only the cpu device, and hardly optimised: the rest would only make the test longer.
+    const env = { MOE_KERNELS_CMAKE_OPTIONS: "-DMOE_SIMT=OFF -DMOE_CUDA=OFF -DMOE_OPTIMIZE=-O1" };
+    const { project, folder, output } = install("from source", { options, env });
+    expect(output).toMatch(/moe-kernels: \S+ on \d+ CPUs: about \d+ minutes\. Output: .*install\.log/);
+    expect(output).toMatch(/moe-kernels: 75 % after /);
+    expect(output).toMatch(/moe-kernels: built .*moe_kernels\.node \(\d+ MiB\) in /);
+    expect(readdirSync(join(folder, "build"), { recursive: true })).toEqual(["Release", join("Release", addonFile)]);
+    expect(forward(project)).toMatchObject(forwarded);
   });
 });
 
-describe("with a prebuilt binary", () => {
+describe("installed with the platform's package, without build tools", () => {
+  test.each([
+    ["npm", npm, []],
+    ["npm --ignore-scripts", npm, ["--ignore-scripts"]],
+    ["pnpm", pnpm, []],
+    ["pnpm --ignore-scripts", pnpm, ["--ignore-scripts"]],
+  ])("%s: computes on the cpu device", (name, manager, options) => {
+    const { project, folder } = install(name, { manager, options, env: noBuildTools });
+    expect(existsSync(join(folder, "build"))).toBe(false);
+    expect(forward(project)).toMatchObject(forwarded);
+  });
+});
+
+describe("installed with the platform's package", () => {
   let project: string;
   beforeAll(() => {
-    const built = join("build", "Release", "moe_kernels.node");
-    mkdirSync(dirname(join(unpacked, built)), { recursive: true });
-    copyFileSync(join(repository, built), join(unpacked, built));
-    cpSync(join(repository, "scripts", "prebuild.mjs"), join(unpacked, "scripts", "prebuild.mjs"));
-    symlinkSync(join(repository, "node_modules"), join(unpacked, "node_modules"));
-    succeed(process.execPath, ["scripts/prebuild.mjs"], unpacked);
-    npm(["pack", "--ignore-scripts"], unpacked);
-    project = workspace.project("with prebuilt");
-    npm(["install", findTarball(unpacked)], project, { CXX: "/nonexistent" });
-  });
-
-  test("builds nothing", () => {
-    expect(existsSync(join(project, "node_modules", "moe-kernels", "build"))).toBe(false);
+    project = install("with addon").project;
   });
 
   test.each([
@@ -211,5 +251,48 @@ describe("with a prebuilt binary", () => {
     const info = JSON.parse(succeed("npx", ["moe-kernels", "info", "--json"], project));
     const available = info.devices.filter(({ available }: { available: boolean }) => available);
     expect(available.map(({ name }: { name: string }) => name)).toEqual(expect.arrayContaining(["reference", "cpu"]));
+  });
+
+  test("computes under Node's permission model, and says what it must be given", () => {
+    const permission = process.allowedNodeEnvironmentFlags.has("--permission")
+      ? "--permission"
+      : "--experimental-permission";
+    const flags = ["--disable-warning=ExperimentalWarning", "--disable-warning=SecurityWarning", permission];
+    const files = `--allow-fs-read=${project}`;
+    expect(forward(project, { flags: [...flags, files, "--allow-addons"] })).toMatchObject(forwarded);
+    const { status, stderr } = forward(project, { flags: [...flags, files] });
+    expect(status).toBe(1);
+    expect(stderr).toContain("does not load: Cannot load native addon because loading addons is disabled");
+    expect(stderr).toContain("start Node with --allow-addons, and with --allow-fs-read");
+  });
+
+  test("computes in a webpack bundle with the package as an external", async () => {
+    mkdirSync(join(project, "source"));
+    const entry = join(project, "source", "app.mjs");
+    writeFileSync(entry, forwardProgram);
+    const compiled = await new Promise<webpack.Stats | undefined>((resolve, reject) =>
+      webpack(
+        {
+          mode: "production",
+          target: "node20",
+          entry,
+          experiments: { outputModule: true },
+          output: { path: join(project, "out"), filename: "app.mjs", module: true },
+          externals: { "moe-kernels": "module moe-kernels" },
+        },
+        (error, stats) => (error ? reject(error) : resolve(stats)),
+      ),
+    );
+    expect(compiled?.compilation.errors).toEqual([]);
+    const ran = run(process.execPath, [join("out", "app.mjs")], project, { MOE_KERNELS_BINARY: "" });
+    expect(ran).toMatchObject(forwarded);
+  });
+
+  test("refuses the addon of another version", () => {
+    const folder = join(project, "node_modules", platformPackage(platformName()));
+    const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+    expect(manifest).toMatchObject({ version: packageJson.version, os: [process.platform], cpu: [process.arch] });
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ ...manifest, version: "0.0.1" }));
+    expect(node(project, openCpu).stdout).toContain(`has version 0.0.1, expected ${packageJson.version}`);
   });
 });

@@ -1,4 +1,5 @@
-import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { type ChildProcess, type SpawnSyncReturns, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
@@ -6,9 +7,9 @@ import { fileURLToPath } from "node:url";
 
 export const repository = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The working folder of one test file; its path has spaces on purpose. */
+/** The working folder of one test file; its path has spaces and letters beyond ASCII on purpose. */
 export class Workspace {
-  readonly path = mkdtempSync(join(tmpdir(), "moe package "));
+  readonly path = mkdtempSync(join(tmpdir(), "moe päckage 日本 "));
 
   /** A new empty project. */
   project(name: string): string {
@@ -43,8 +44,27 @@ export function succeed(...call: Parameters<typeof run>): string {
   return stdout;
 }
 
-export function npm(args: readonly string[], cwd: string, env?: NodeJS.ProcessEnv): string {
-  return succeed("npm", [...args, "--prefer-offline", "--no-audit", "--no-fund"], cwd, env);
+/** A registry in a process of its own, as tests wait for programs without an event loop. */
+export class Registry {
+  readonly url: string;
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess, url: string) {
+    this.#process = process;
+    this.url = url;
+  }
+
+  /** Serves the tarballs of a folder. */
+  static async start(folder: string): Promise<Registry> {
+    const program = join(repository, "build", "bench", "install", "registry.js");
+    const child = spawn(process.execPath, [program, folder], { stdio: ["ignore", "pipe", "inherit"] });
+    const [url] = await once(child.stdout, "data");
+    return new Registry(child, String(url).trim());
+  }
+
+  stop(): void {
+    this.#process.kill();
+  }
 }
 
 /** The environment of a machine with Node and a shell, but without CMake and a compiler. */

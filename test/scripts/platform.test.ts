@@ -38,7 +38,7 @@ describe("the build", () => {
   test("refuses untested platforms unless they are allowed", () => {
     const platform = { ...linux, ...gcc, CMAKE_SYSTEM_PROCESSOR: "aarch64" };
     expect(refusal(platform)).toContain("expected Linux x64, got GNU 12.2.0 on Linux aarch64");
-    expect(refusal(platform)).toContain("npm_cmake_MOE_UNTESTED_PLATFORM=ON");
+    expect(refusal(platform)).toContain("MOE_KERNELS_CMAKE_OPTIONS=-DMOE_UNTESTED_PLATFORM=ON");
     expect(refusal({ ...platform, MOE_UNTESTED_PLATFORM: "ON" })).toBeUndefined();
   });
 

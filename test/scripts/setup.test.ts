@@ -30,8 +30,7 @@ NAPI_MODULE_INIT() { return exports; }
 project(small C CXX)
 add_library(moe_kernels SHARED native/addon.c)
 set_target_properties(moe_kernels PROPERTIES PREFIX "" SUFFIX ".node")
-target_include_directories(moe_kernels PRIVATE \${CMAKE_JS_INC})
-target_link_libraries(moe_kernels PRIVATE \${CMAKE_JS_LIB})
+target_include_directories(moe_kernels PRIVATE \${MOE_NODE_HEADERS})
 `,
 };
 
@@ -105,7 +104,7 @@ describe("setup in a path with spaces", () => {
     for (const _ of [1, 2]) {
       const { status, stderr } = setup();
       expect(status).toBe(1);
-      expect(stderr).toMatch(/setup: native failed: cmake-js build failed \(exit code 1\)/);
+      expect(stderr).toMatch(/setup: native failed: cmake build failed \(exit code 1\)/);
     }
   });
 });

@@ -1,14 +1,8 @@
 import os from "node:os";
 import { styleText } from "node:util";
 import { isMoeError } from "../../core/errors.js";
-import {
-  type BuildInfo,
-  type CpuInfo,
-  type DeviceInfo,
-  type KernelInfo,
-  loadNative,
-  platformName,
-} from "../../core/native.js";
+import { type BuildInfo, type CpuInfo, type DeviceInfo, type KernelInfo, loadNative } from "../../core/native.js";
+import { platformName } from "../../core/platforms.js";
 import { printable } from "../../core/printable.js";
 import { packageVersion } from "../../core/version.js";
 import { listDevices } from "../../devices.js";

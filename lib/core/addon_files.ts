@@ -1,0 +1,61 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { findPackage, resolveInstalled } from "./package_root.js";
+import { addonFile, platformName, platformPackage, platforms } from "./platforms.js";
+import { packageVersion } from "./version.js";
+
+/** Where a build from source puts the addon, in the package's folder. */
+export const buildFolder = join("build", "Release");
+
+export interface Addons {
+  /** Files to load the addon from, best first. */
+  readonly files: readonly string[];
+  /** Why there are no others, a sentence each. */
+  readonly missing: string[];
+}
+
+/**
+ * The files that may be this package's addon. A build in the package's own folder comes first: there is one only where
+ * somebody wanted it or the platform's package does not load. MOE_KERNELS_BINARY names the only candidate.
+ */
+export function findAddons(): Addons {
+  const override = process.env.MOE_KERNELS_BINARY;
+  if (override) {
+    const file = resolve(override);
+    return existsSync(file) ? { files: [file], missing: [] } : { files: [], missing: [`${file} not found`] };
+  }
+  const found = [ownBuild(), platformAddon()];
+  return {
+    files: found.flatMap((file) => ("file" in file ? [file.file] : [])),
+    missing: found.flatMap((file) => ("missing" in file ? [file.missing] : [])),
+  };
+}
+
+type Found = { readonly file: string } | { readonly missing: string };
+
+function ownBuild(): Found {
+  const root = findPackage();
+  if (root === undefined) {
+    return { missing: "this program is a bundle, and the package moe-kernels is not installed where it runs" };
+  }
+  const file = join(root, buildFolder, addonFile);
+  return existsSync(file) ? { file } : { missing: `${file} not found` };
+}
+
+/** The addon in this platform's package. */
+export function platformAddon(): Found {
+  const platform = platformName();
+  if (!Object.hasOwn(platforms, platform)) {
+    return { missing: `there is no binary for ${platform}, only for ${Object.keys(platforms).join(", ")}` };
+  }
+  const name = platformPackage(platform);
+  const manifest = resolveInstalled(`${name}/package.json`);
+  if (manifest === undefined) return { missing: `the package ${name} is not installed` };
+  const { version } = JSON.parse(readFileSync(manifest, "utf8"));
+  if (version !== packageVersion) {
+    return { missing: `${dirname(manifest)} has version ${version}, expected ${packageVersion}` };
+  }
+  const file = join(dirname(manifest), addonFile);
+  if (!existsSync(file)) return { missing: `${file} not found` };
+  return { file };
+}

@@ -1,0 +1,30 @@
+/** A platform for which the addon is published in binary form. */
+export interface Platform {
+  readonly os: NodeJS.Platform;
+  readonly cpu: NodeJS.Architecture;
+  readonly libc?: "glibc" | "musl";
+  /** The oldest glibc that its binary may ask for. */
+  readonly glibc?: string;
+}
+
+/** By the name that {@link platformName} gives them. Each is a package of its own: {@link platformPackage}. */
+export const platforms: Readonly<Record<string, Platform>> = {
+  "linux-x64-glibc": { os: "linux", cpu: "x64", libc: "glibc", glibc: "2.34" },
+};
+
+/** The addon's file, in platform packages and in builds. */
+export const addonFile = "moe_kernels.node";
+
+/** Name of this platform, such as `linux-x64-glibc`; platforms of one name can load the same binary. */
+export function platformName(): string {
+  if (process.platform !== "linux") return `${process.platform}-${process.arch}`;
+  // Otherwise the report does a reverse DNS lookup for every open connection.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return `linux-${process.arch}-${report.header?.glibcVersionRuntime ? "glibc" : "musl"}`;
+}
+
+/** The package that holds a platform's addon. */
+export function platformPackage(platform: string): string {
+  return `@moe-kernels/${platform}`;
+}
