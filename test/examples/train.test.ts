@@ -39,6 +39,22 @@ describe.each(["noisy", "loss-free", "loss"] as const)("a decoder with a mixture
   });
 });
 
+test("a step gives the same losses by the CUDA kernels on simt, within rounding", async () => {
+  const corpus = await Corpus.read(shippedText);
+  const [onCpu, onSimt] = (["cpu", "simt"] as const).map((name) => {
+    using device = openDevice(name);
+    const config = { ...tinyModel("noisy"), context: 8 };
+    using model = new Transformer(config, new DrawnWeights(device, 1));
+    const batch = (step: number) => corpus.draw(device, 1, step, 1, config.context);
+    using trainer = new Trainer(model, { batch, steps: 2, learningRate: 0.01, seed: 1 });
+    return [trainer.step().loss, trainer.step().loss];
+  }) as [[number, number], [number, number]];
+  expect(onSimt[0]).toBeCloseTo(onCpu[0], 5);
+  // A step of AdamW is at first as large for small gradients as for large ones, so that rounding counts.
+  expect(onSimt[1]).toBeCloseTo(onCpu[1], 3);
+  expect(onCpu[1]).not.toBeCloseTo(onCpu[0], 2);
+});
+
 describe("npm run example:train", () => {
   test("goes on from a checkpoint with the same bits", () => {
     using directory = temporaryDirectory();

@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import type { Device } from "moe-kernels";
 import { denseTwin, type ModelConfig, multiplyAdds } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
@@ -135,10 +136,9 @@ async function compareModels(values: Values, device: Device): Promise<void> {
     seeds,
     run,
   });
-  for (const fact of facts) console.log(fact);
   const [report, chart] = [values.text("report"), values.text("chart")];
   if (report !== undefined) await writeReport(report, { title: "Mixtures of experts and dense layers", facts, charts });
-  if (chart !== undefined) await (await import("node:fs/promises")).writeFile(chart, charts[0]);
+  if (chart !== undefined) await writeFile(chart, charts[0]);
 }
 
 await runCommand({

@@ -24,16 +24,23 @@ export function normalise(x: Float32Array, { gain, shift }: NormWeights): Saved 
   const y = new Float32Array(x.length);
   for (let row = 0, begin = 0; begin < x.length; row++, begin += size) {
     let mean = 0;
-    if (shift) for (let i = 0; i < size; i++) mean += x[begin + i] / size;
+    if (shift) {
+      for (let i = 0; i < size; i++) mean += x[begin + i];
+      mean /= size;
+    }
     let squares = 0;
-    for (let i = 0; i < size; i++) squares += (x[begin + i] - mean) ** 2;
+    for (let i = 0; i < size; i++) {
+      const difference = x[begin + i] - mean;
+      squares += difference * difference;
+    }
     const factor = 1 / Math.sqrt(squares / size + epsilon);
     factors[row] = factor;
     for (let i = 0; i < size; i++) {
       const value = (x[begin + i] - mean) * factor;
       normalised[begin + i] = value;
-      y[begin + i] = value * gain[i] + (shift ? shift[i] : 0);
+      y[begin + i] = value * gain[i];
     }
+    if (shift) for (let i = 0; i < size; i++) y[begin + i] += shift[i];
   }
   return { y, normalised, factors };
 }
@@ -94,14 +101,18 @@ export class Norm {
         let mean = 0;
         for (let i = 0; i < size; i++) {
           const d = given[begin + i];
-          dGain[i] += d * normalised[begin + i];
+          const value = normalised[begin + i];
+          const scaled = d * gain[i];
+          dGain[i] += d * value;
           dShift[i] += d;
-          along += (d * gain[i] * normalised[begin + i]) / size;
-          mean += (d * gain[i]) / size;
+          along += scaled * value;
+          mean += scaled;
         }
-        if (kind === "rms") mean = 0;
+        along /= size;
+        mean = kind === "layer" ? mean / size : 0;
+        const factor = factors[row];
         for (let i = 0; i < size; i++) {
-          dx[begin + i] += factors[row] * (given[begin + i] * gain[i] - mean - along * normalised[begin + i]);
+          dx[begin + i] += factor * (given[begin + i] * gain[i] - mean - along * normalised[begin + i]);
         }
       }
     });

@@ -34,12 +34,18 @@ export async function compare(comparison: Comparison): Promise<{ facts: string[]
       const validation = corpus.validationBatches(4, 16, context);
       const times = await runTraining(trainer, { steps, until: steps, validation, validateEvery, history });
       const { loss } = history.validation.at(-1) as History["validation"][number];
-      facts.push(`${name}, seed ${seed}: ${bits(loss).toFixed(4)} bits per byte; ${describeTimes(times)}`);
+      const fact = `${name}, seed ${seed}: ${bits(loss).toFixed(4)} bits per byte; ${describeTimes(times)}`;
+      console.log(fact);
+      facts.push(fact);
       finals[name] = [...(finals[name] ?? []), bits(loss)];
       runs.push({ name, history });
     }
   }
-  for (const [name, losses] of Object.entries(finals)) facts.push(`${name}: ${spread(losses)} bits per byte`);
+  for (const [name, losses] of Object.entries(finals)) {
+    const fact = `${name}: ${spread(losses)} bits per byte`;
+    console.log(fact);
+    facts.push(fact);
+  }
   const title = `validation loss, ${seeds.length} seeds each, ${sequences * (Object.values(models)[0]?.context ?? 0)} bytes a step`;
   const mixture = runs.find(({ history }) => (history.steps[0]?.loads.length ?? 0) > 0);
   const loads = mixture?.history.steps[0]?.loads.map((_, index) => loadChart(mixture.history, index)) ?? [];

@@ -16,7 +16,7 @@ export interface LineChart {
 }
 
 const [width, height] = [720, 360];
-const [left, right, top, bottom] = [64, 150, 36, 48];
+const [left, right, top, bottom] = [80, 150, 44, 48];
 const colours = ["#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf"];
 /** Longer lines are drawn as the means of this many parts. */
 const mostPoints = 200;
@@ -37,9 +37,9 @@ export function drawLineChart({ title, x, y, lines, range }: LineChart): string 
   const text = (at: [number, number], words: string, more = "") =>
     `<text x="${at[0].toFixed(1)}" y="${at[1].toFixed(1)}" ${more}>${escaped(words)}</text>`;
   const parts = [
-    text([left, 20], title, 'font-weight="bold"'),
+    text([left, 18], title, 'font-weight="bold"'),
     text([(left + width - right) / 2, height - 10], x, 'text-anchor="middle"'),
-    text([16, 26], y, 'transform="translate(0 10)" font-size="11"').replace('x="16.0"', 'x="6"'),
+    text([left, top - 6], y, 'text-anchor="end" font-size="11"'),
   ];
   for (const tick of ticks(y0, y1)) {
     const at = placeY(tick);
