@@ -40,6 +40,7 @@ export type {
 export { Device } from "./core/device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
+export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
 export type { Distribution } from "./core/operators/noise.js";
 export type {

@@ -185,9 +185,14 @@ export class MoeLayer implements Disposable {
     const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
     const wantsRouting = want?.includes("routing") ?? false;
-    const logits = want?.includes("logits")
-      ? withMatrix(x, (input) => router.weights.logits(input, tokens, "experts"))
-      : undefined;
+    const wantsLogits = want?.includes("logits") ?? false;
+    const fused = !save && routing === undefined && training === undefined && router.fused;
+    let logits: Tensor<"f32"> | undefined;
+    if (wantsLogits) {
+      logits = fused
+        ? router.emptyLogits(tokens)
+        : withMatrix(x, (input) => router.weights.logits(input, tokens, "experts"));
+    }
     const result = (used: Routing | undefined, state?: LayerState): Tensor<D> | ForwardResult<D> => {
       if (!save && want === undefined) return y;
       return { y, ...(state && { state }), ...(used && { routing: used }), ...(logits && { logits }) };
@@ -198,8 +203,15 @@ export class MoeLayer implements Disposable {
     }
     const used = withMatrix(x, (input) =>
       withMatrix(y, (target) => {
-        if (routing === undefined && training === undefined && router.fused && !wantsRouting) {
-          onDevice.forward(input, target);
+        if (fused) {
+          if (!wantsRouting && !wantsLogits) {
+            onDevice.forward(input, target);
+            return undefined;
+          }
+          const own = router.emptyRouting(tokens);
+          onDevice.forwardWith(input, target, own, logits);
+          if (wantsRouting) return own;
+          for (const tensor of Object.values(own)) tensor.dispose();
           return undefined;
         }
         const chosen = routing ?? router.route(input, tokens, training);

@@ -196,6 +196,7 @@ export interface LayerHandle {
    * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
    * @param stages the stages to run, by default all that are needed. If `gating` is one of them, `ids` and `weights`
    * are outputs.
+   * @param logits where to write the router's logits [T, E] f32, if `router` is one of the stages.
    */
   forward(
     x: TensorHandle,
@@ -204,6 +205,7 @@ export interface LayerHandle {
     weights: TensorHandle | null,
     maxChoices: number,
     stages?: StageList,
+    logits?: TensorHandle | undefined,
   ): void;
   /**
    * Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. With

@@ -1,8 +1,9 @@
 import { constants } from "node:buffer";
-import { type InspectOptions, inspect } from "node:util";
+import { type InspectOptions, inspect, types } from "node:util";
 import type { Device } from "./device.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
-import { checkInteger, MoeError } from "./errors.js";
+import { checkInteger, invalidArgument, MoeError } from "./errors.js";
+import { type ArrayKind, typedArray } from "./foreign.js";
 import { checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
@@ -104,6 +105,26 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return new dtypes[this.dtype].values(this.#readable("dataSync").readSync(this.#converts)) as ArrayOf<D>;
   }
 
+  /**
+   * As {@link data}, into an array that is there already: for many reads, as fresh memory takes longer to get than to fill.
+   * A SharedArrayBuffer is filled in the background, other memory is copied to when the promise settles.
+   * @param target as many values as the tensor has; for f16 and bf16 a Float32Array, or a Uint16Array for their bits.
+   * @throws what {@link data} rejects with; INVALID_ARGUMENT for another array, one over a buffer that can change its length,
+   * and one whose buffer is transferred before the promise settles.
+   */
+  async readInto(target: ArrayOf<D> | RawArrayOf<D>): Promise<void> {
+    const { bytes, converts } = this.#target(target);
+    const handle = this.#readable("readInto");
+    if (await handle.readInto(bytes, converts, types.isSharedArrayBuffer(bytes.buffer))) return;
+    throw invalidArgument("target", "an array that keeps its buffer", "one whose buffer was transferred");
+  }
+
+  /** As {@link readInto}, but blocks the calling thread; the fastest way to read. */
+  readIntoSync(target: ArrayOf<D> | RawArrayOf<D>): void {
+    const { bytes, converts } = this.#target(target);
+    this.#readable("readIntoSync").readIntoSync(bytes, converts);
+  }
+
   /** The stored bits, once all work enqueued so far is done; f16 and bf16 as a Uint16Array. */
   async raw(): Promise<RawArrayOf<D>> {
     return new dtypes[this.dtype].raw(await this.#readable("raw").read(false)) as RawArrayOf<D>;
@@ -200,6 +221,17 @@ export class Tensor<D extends DType = DType> implements Disposable {
     if (bytes === undefined) return head;
     const values = nest(new dtypes[this.dtype].values(bytes), this.shape);
     return `${head} ${inspect(values, { ...options, depth: null })}`;
+  }
+
+  /** The bytes of an array to read into, and whether it takes values instead of bits. */
+  #target(target: unknown): { bytes: Uint8Array; converts: boolean } {
+    const { raw, values } = dtypes[this.dtype];
+    const kinds = [...new Set([values.name, raw.name])] as ArrayKind[];
+    const expected = `a ${kinds.join(" or ")} of the tensor's ${this.size} values`;
+    const array = typedArray("target", target, kinds, expected);
+    if (array.length !== this.size) throw invalidArgument("target", expected, `${array.length}`);
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    return { bytes, converts: !(array instanceof raw) };
   }
 
   get #converts(): boolean {

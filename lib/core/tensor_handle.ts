@@ -20,6 +20,13 @@ export interface TensorHandle {
   read(converts: boolean): Promise<ArrayBuffer>;
   readSync(converts: boolean): ArrayBuffer;
   /**
+   * Copies what `read` returns into memory of just as many bytes; shared memory while JavaScript goes on, other memory when
+   * the promise settles.
+   * @returns false if the target's buffer was transferred in the meantime.
+   */
+  readInto(target: Uint8Array, converts: boolean, shared: boolean): Promise<boolean>;
+  readIntoSync(target: Uint8Array, converts: boolean): void;
+  /**
    * The bytes as `read` returns them; undefined while work is unfinished or if the host cannot address the memory.
    * Neither waits nor reports (and so consumes) an error.
    */

@@ -1,7 +1,10 @@
 import type { LayerHandle, OffloadRule, WeightParts } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { MoeError } from "../core/errors.js";
+import { forwardStages } from "../core/stages.js";
+import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
+import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { WeightRecord } from "./weights/weight_record.js";
 
@@ -43,6 +46,11 @@ export class DeviceLayer {
   /** Enqueues y = layer(x), with the device's own routing. */
   forward(x: TensorHandle, y: TensorHandle): void {
     this.handle.forward(x, y, null, null, -1);
+  }
+
+  /** The same, and writes the routing and, if given, the router's logits. */
+  forwardWith(x: TensorHandle, y: TensorHandle, { ids, weights }: Routing, logits: Tensor | undefined): void {
+    this.handle.forward(x, y, ids.handle, weights.handle, -1, forwardStages, logits?.handle);
   }
 
   free(): void {

@@ -47,7 +47,10 @@ const recordOptions = object(tokenMaskField, "{ tokenMask }");
  * is read back until `read()`. Counts are exact, in 64 bits.
  *
  *     using stats = new RouterStats(device, { numExperts: 64 });
- *     for (const x of batches) stats.record(layer.routerLogits(x), layer.route(x));
+ *     for (const x of batches) {
+ *       const { y, logits, routing } = layer.forward(x, { want: ["logits", "routing"] });
+ *       stats.record(logits, routing);
+ *     }
  *     const history = await stats.read();
  *     console.log(history.maximumViolation, heatMap(history));
  */

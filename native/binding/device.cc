@@ -10,6 +10,7 @@
 #include "binding/packed_experts.h"
 #include "binding/tensor.h"
 #include "core/device_name.h"
+#include "core/host_memory.h"
 
 namespace moe::binding {
 
@@ -171,6 +172,19 @@ Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) con
         "cause", site, static_cast<napi_property_attributes>(napi_writable | napi_configurable)));
   }
   return error;
+}
+
+std::shared_ptr<void> DeviceObject::staging(Napi::Env env, size_t bytes) {
+  constexpr size_t kKept = size_t{64} << 20;
+  if (staging_ != nullptr && staging_.use_count() == 1 && staging_bytes_ >= bytes) return staging_;
+  void* data = nullptr;
+  check(env, HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
+  std::shared_ptr<void> memory(data, [](void* freed) { HostMemory::of_process().release(freed); });
+  if (bytes <= kKept) {
+    staging_ = memory;
+    staging_bytes_ = bytes;
+  }
+  return memory;
 }
 
 Napi::Value DeviceObject::promise(Napi::Env env, std::function<Status()> work, Uses uses,

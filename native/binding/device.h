@@ -34,6 +34,9 @@ class DeviceObject : public Object<DeviceObject> {
   void enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses);
   // Runs `work` after all earlier work and waits for it; throws the first error since the last wait.
   void run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses);
+  // Memory that results pass through on their way into an array of JavaScript's. It is used again once nobody else has
+  // it, because fresh memory would cost more than the copy: the system clears it page by page.
+  std::shared_ptr<void> staging(Napi::Env env, size_t bytes);
   // Enqueues `work`. The promise resolves to result(env) once it and all earlier work are done.
   Napi::Value promise(Napi::Env env, std::function<Status()> work, Uses uses,
                       std::function<Napi::Value(Napi::Env)> result);
@@ -81,6 +84,8 @@ class DeviceObject : public Object<DeviceObject> {
   bool keeps_call_sites_ = false;
   CallSites call_sites_;
   Completions completions_;
+  std::shared_ptr<void> staging_;
+  size_t staging_bytes_ = 0;
   // True until the device is open, and again after end().
   bool ended_ = true;
   int pending_ = 0;                 // promises not yet settled; JavaScript thread only

@@ -267,6 +267,7 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages,
   problem.ids = optional_tensor(env, info[2], uses, routing);
   problem.weights = optional_tensor(env, info[3], uses, routing);
   problem.max_choices = integer(env, info[4], "maxChoices");
+  problem.logits = optional_tensor(env, info[6], uses, Access::writes);
   return problem;
 }
 

@@ -50,24 +50,45 @@ Status write_halves(Backend& backend, const TensorView& target, const float* val
   return {};
 }
 
+// The memory of a Uint8Array of so many bytes; null for any other, such as one whose buffer was transferred.
+void* bytes_of_array(Napi::Env env, Napi::Value array, size_t bytes) {
+  static char none;
+  napi_typedarray_type type = napi_int8_array;
+  size_t length = 0;
+  void* data = nullptr;
+  if (!array.IsTypedArray() ||
+      napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok) {
+    return nullptr;
+  }
+  if (type != napi_uint8_array || length != bytes) return nullptr;
+  return bytes == 0 ? &none : data;
+}
+
+[[noreturn]] void throw_target(Napi::Env env) {
+  throw_error(env, {Code::invalid_argument, "target: expected a Uint8Array of the tensor's bytes"});
+}
+
 }  // namespace
 
 const napi_type_tag TensorObject::kTag = {0x6d6f652d6b65726eULL, 0x656c732074656e73ULL};
 
 void TensorObject::define(Napi::Env env) {
-  Addon::of(env).tensor = Napi::Persistent(DefineClass(env, "TensorHandle",
-                                                       {
-                                                           InstanceMethod<&TensorObject::make_view>("view"),
-                                                           InstanceMethod<&TensorObject::write>("write"),
-                                                           InstanceMethod<&TensorObject::overwrite>("overwrite"),
-                                                           InstanceMethod<&TensorObject::clear>("clear"),
-                                                           InstanceMethod<&TensorObject::read>("read"),
-                                                           InstanceMethod<&TensorObject::read_sync>("readSync"),
-                                                           InstanceMethod<&TensorObject::peek>("peek"),
-                                                           InstanceAccessor<&TensorObject::failed>("failed"),
-                                                           InstanceMethod<&TensorObject::map>("map"),
-                                                           InstanceMethod<&TensorObject::free>("free"),
-                                                       }));
+  Addon::of(env).tensor =
+      Napi::Persistent(DefineClass(env, "TensorHandle",
+                                   {
+                                       InstanceMethod<&TensorObject::make_view>("view"),
+                                       InstanceMethod<&TensorObject::write>("write"),
+                                       InstanceMethod<&TensorObject::overwrite>("overwrite"),
+                                       InstanceMethod<&TensorObject::clear>("clear"),
+                                       InstanceMethod<&TensorObject::read>("read"),
+                                       InstanceMethod<&TensorObject::read_sync>("readSync"),
+                                       InstanceMethod<&TensorObject::read_into_array>("readInto"),
+                                       InstanceMethod<&TensorObject::read_into_array_sync>("readIntoSync"),
+                                       InstanceMethod<&TensorObject::peek>("peek"),
+                                       InstanceAccessor<&TensorObject::failed>("failed"),
+                                       InstanceMethod<&TensorObject::map>("map"),
+                                       InstanceMethod<&TensorObject::free>("free"),
+                                   }));
 }
 
 TensorObject::TensorObject(const Napi::CallbackInfo& info) : Object(info) {
@@ -252,6 +273,37 @@ Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {
   Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
   owner.run_and_wait(env, read_into(buffer.Data(), converts), reads());
   return buffer;
+}
+
+Napi::Value TensorObject::read_into_array(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const bool converts = info[1].ToBoolean();
+  const size_t bytes = read_bytes(converts);
+  void* const target = bytes_of_array(env, info[0], bytes);
+  if (target == nullptr) throw_target(env);
+  auto kept = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+  // Shared memory can neither be detached nor move, so the stream may write to it.
+  if (bytes == 0 || info[2].ToBoolean()) {
+    return owner.promise(env, read_into(target, converts), reads(),
+                         [kept](Napi::Env env) { return Napi::Boolean::New(env, true); });
+  }
+  std::shared_ptr<void> staging = owner.staging(env, bytes);
+  const auto copy = [kept, staging, bytes](Napi::Env env) {
+    void* const target = bytes_of_array(env, kept->Value(), bytes);
+    if (target != nullptr) std::memcpy(target, staging.get(), bytes);
+    return Napi::Boolean::New(env, target != nullptr);
+  };
+  return owner.promise(env, read_into(staging.get(), converts), reads(), copy);
+}
+
+void TensorObject::read_into_array_sync(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const bool converts = info[1].ToBoolean();
+  void* const target = bytes_of_array(env, info[0], read_bytes(converts));
+  if (target == nullptr) throw_target(env);
+  owner.run_and_wait(env, read_into(target, converts), reads());
 }
 
 Napi::Value TensorObject::peek(const Napi::CallbackInfo& info) {

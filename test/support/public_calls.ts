@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { GgufFile, SplitGguf } from "../../lib/checkpoint/gguf/index.js";
 import {
@@ -7,6 +7,7 @@ import {
   ShardedCheckpoint,
   serializeSafetensors,
   writeSafetensors,
+  writeShardedSafetensors,
 } from "../../lib/checkpoint/safetensors/index.js";
 import * as api from "../../lib/index.js";
 import { writeRandomModel } from "../checkpoint/support/random_model.js";
@@ -703,6 +704,16 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       valid: [{ metadata: { a: "b" }, alignment: 64, ...transfer }],
     },
     {
+      name: "writeShardedSafetensors",
+      args: [join(directory, "shards"), tensors],
+      call: async (path, given, options) => {
+        if (path === join(directory, "shards")) rmSync(path, { recursive: true, force: true });
+        if (path === join(directory, "shards")) mkdirSync(path);
+        return await writeShardedSafetensors(path, given, options);
+      },
+      valid: [{ metadata: { a: "b" }, alignment: 64, maximumShardBytes: 10, ...transfer }],
+    },
+    {
       name: "serializeSafetensors",
       args: [tensors],
       call: serializeSafetensors,
@@ -768,6 +779,10 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "Device.empty", args: [[2, 3], "f16"], call: device.empty.bind(device) },
     { name: "Device.zeros", args: [[2, 3], "f16"], call: device.zeros.bind(device) },
     { name: "Tensor.write", args: [new Float32Array(T * H)], call: x.write.bind(x) },
+    { name: "Tensor.readInto", args: [new Float32Array(T * H)], call: x.readInto.bind(x) },
+    { name: "Tensor.readIntoSync", args: [new Float32Array(T * H)], call: x.readIntoSync.bind(x) },
+    { name: "encodeHalves", args: [new Float32Array(T), "bf16"], call: api.encodeHalves },
+    { name: "decodeHalves", args: [new Uint16Array(T), "f16"], call: api.decodeHalves },
     { name: "Tensor.reshape", args: [[H, T]], call: x.reshape.bind(x) },
     { name: "Tensor.rows", args: [1, 3], call: x.rows.bind(x) },
     { name: "MoeLayer.routerLogits", args: [floats(T, H)], call: noisy.routerLogits.bind(noisy) },

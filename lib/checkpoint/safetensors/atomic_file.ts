@@ -4,6 +4,9 @@ import { dirname } from "node:path";
 import { fileSystemError } from "../bad_checkpoint.js";
 import { chunkBytes, type TransferOptions } from "./regular_file.js";
 
+/** Bytes of a file: these, or so many that are made when it is their turn. */
+export type FilePart = Uint8Array | { readonly byteLength: number; readonly read: () => Promise<Uint8Array> };
+
 export interface AtomicFileOptions extends TransferOptions {
   /** Permissions of the file, less those that the umask takes; default 0o666. */
   readonly mode?: number;
@@ -16,7 +19,7 @@ export interface AtomicFileOptions extends TransferOptions {
  */
 export async function writeAtomically(
   path: string,
-  parts: readonly Uint8Array[],
+  parts: readonly FilePart[],
   { mode = 0o666, ...transfer }: AtomicFileOptions,
 ): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
@@ -58,12 +61,14 @@ async function syncFolder(path: string): Promise<void> {
 
 async function writeParts(
   handle: FileHandle,
-  parts: readonly Uint8Array[],
+  parts: readonly FilePart[],
   { onProgress, signal }: TransferOptions,
 ): Promise<void> {
   const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
   let done = 0;
-  for (const part of parts) {
+  for (const given of parts) {
+    signal?.throwIfAborted();
+    const part = "read" in given ? await given.read() : given;
     for (let offset = 0; offset < part.byteLength; ) {
       signal?.throwIfAborted();
       const length = Math.min(chunkBytes, part.byteLength - offset);

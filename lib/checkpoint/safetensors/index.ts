@@ -11,6 +11,7 @@ export type { OpenOptions } from "./file_options.js";
 export type { SafetensorsInfo } from "./header.js";
 export type { TransferOptions } from "./regular_file.js";
 export { ShardedCheckpoint } from "./sharded_checkpoint.js";
+export { type ShardedWriteOptions, type StreamedInput, writeShardedSafetensors } from "./sharded_writer.js";
 export {
   type SafetensorsInput,
   type SafetensorsInputs,

@@ -52,7 +52,7 @@ const metadataOption: Reader<Readonly<Record<string, string>>> = (value, name) =
   return metadata;
 };
 
-const serializeFields = {
+export const serializeFields = {
   metadata: optional(metadataOption, {}),
   alignment: optional(integer(defaultAlignment, maximumAlignment), defaultAlignment),
 } satisfies Fields<SerializeOptions>;
@@ -82,12 +82,26 @@ export async function writeSafetensors(
 }
 
 /** A file's parts, checked and in order: its header, then every tensor's bytes. */
-export function layOut(
-  tensors: SafetensorsInputs,
-  { metadata, alignment }: Read<typeof serializeOptions>,
-): Uint8Array[] {
-  if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
+export function layOut(tensors: SafetensorsInputs, options: Read<typeof serializeOptions>): Uint8Array[] {
   const checked = readInputs(tensors).map(([name, tensor]) => [name, checkInput(name, tensor)] as const);
+  return fileOf(checked, options);
+}
+
+/** A tensor that has been checked: its bytes, or whatever stands for them. */
+export interface CheckedInput<Bytes = Uint8Array> {
+  readonly dtype: SafetensorsDType;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  readonly bytes: Bytes;
+}
+
+/** The parts of a file of checked tensors. */
+export function fileOf<Bytes>(
+  tensors: readonly (readonly [string, CheckedInput<Bytes>])[],
+  { metadata, alignment }: Read<typeof serializeOptions>,
+): (Bytes | Uint8Array)[] {
+  if (alignment % defaultAlignment !== 0) throw invalidArgument("alignment", "a multiple of 8", alignment);
+  const checked = [...tensors];
   checked.sort(
     ([nameA, a], [nameB, b]) =>
       safetensorsDTypeNames.indexOf(b.dtype) - safetensorsDTypeNames.indexOf(a.dtype) ||
@@ -97,16 +111,10 @@ export function layOut(
   return [header, ...checked.map(([, { bytes }]) => bytes)];
 }
 
-interface CheckedInput {
-  readonly dtype: SafetensorsDType;
-  readonly shape: readonly number[];
-  readonly byteLength: number;
-  readonly bytes: Uint8Array;
-}
+export type Input = Read<typeof input>;
 
-type Input = Read<typeof input>;
-
-function readInputs(tensors: unknown): [name: string, Input][] {
+/** Names and tensors as they were given, by a Map or an object; not yet checked. */
+export function readInputs(tensors: unknown): [name: string, Input][] {
   const entries = entriesOfMap(tensors);
   if (entries === undefined) return Object.entries(inputsByName(tensors, "tensors"));
   return entries.map(([key, value]) => {
@@ -119,13 +127,23 @@ function placeOf(name: string): string {
   return `tensors[${JSON.stringify(name)}]`;
 }
 
-function checkInput(name: string, { dtype, shape, data }: Input): CheckedInput {
+function checkInput(name: string, given: Input): CheckedInput {
+  const { dtype, shape, byteLength } = checkSize(name, given);
+  return { dtype, shape, byteLength, bytes: checkData(name, given, given.data) };
+}
+
+/** Checks all but the data. */
+export function checkSize(name: string, { dtype, shape }: Input): Omit<CheckedInput, "bytes"> {
   checkTensorName(name);
-  const place = placeOf(name);
   const byteLength = safetensorsByteLength(dtype, shape);
-  if (byteLength === undefined) {
-    throw invalidArgument(`${place}.shape`, "sizes that make whole bytes, fewer than 2^50", shapeText(shape));
-  }
+  if (byteLength !== undefined) return { dtype, shape, byteLength };
+  throw invalidArgument(`${placeOf(name)}.shape`, "sizes that make whole bytes, fewer than 2^50", shapeText(shape));
+}
+
+/** The bytes of a tensor's data. @throws INVALID_ARGUMENT, SHAPE_MISMATCH */
+export function checkData(name: string, { dtype, shape }: Pick<Input, "dtype" | "shape">, data: unknown): Uint8Array {
+  const place = placeOf(name);
+  const byteLength = safetensorsByteLength(dtype, shape) as number;
   const kind = safetensorsDTypes[dtype].array.name as ArrayKind;
   const array = typedArray(`${place}.data`, data, [kind, "Uint8Array"], `${kind}, or the bytes as Uint8Array`);
   if (array.byteLength !== byteLength) {
@@ -135,5 +153,5 @@ function checkInput(name: string, { dtype, shape, data }: Input): CheckedInput {
         `${describe(array)} of ${array.byteLength}`,
     );
   }
-  return { dtype, shape, byteLength, bytes: new Uint8Array(array.buffer, array.byteOffset, byteLength) };
+  return new Uint8Array(array.buffer, array.byteOffset, byteLength);
 }

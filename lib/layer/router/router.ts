@@ -1,3 +1,4 @@
+import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import { tokensOfExpert } from "../../operators/routing/expert_choice.js";
 import type { Routing } from "../../operators/routing/gating.js";
@@ -59,6 +60,11 @@ export class Router {
   noisyLogits(x: TensorHandle, tokens: Tokens, source: NoiseSource, gate: GateName): GateLogits {
     const clean = this.weights.logits(x, tokens, gate);
     return { clean, ...noisyGate(x, clean, source, this.weights, gate) };
+  }
+
+  /** Memory for the router's logits of these tokens. */
+  emptyLogits({ count, dtype }: Tokens): Tensor<"f32"> {
+    return this.weights.device.empty([count, this.#description.numExperts], dtype);
   }
 
   /** Memory for the routing that {@link route} writes for these tokens. */

@@ -64,6 +64,15 @@ export class ReferenceTensor implements TensorHandle {
     return this.peek(converts);
   }
 
+  async readInto(target: Uint8Array, converts: boolean): Promise<boolean> {
+    this.readIntoSync(target, converts);
+    return true;
+  }
+
+  readIntoSync(target: Uint8Array, converts: boolean): void {
+    target.set(new Uint8Array(this.readSync(converts)));
+  }
+
   peek(converts: boolean): ArrayBuffer {
     const wanted = `memory for the values of a tensor ${shapeText(this.shape)} of ${this.dtype}`;
     return allocated(noMemory(wanted), () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);

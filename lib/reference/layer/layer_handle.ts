@@ -87,12 +87,14 @@ export class ReferenceLayer implements LayerHandle {
     weights: ReferenceTensor | null,
     _maxChoices: number,
     list: StageList = ids === null ? forwardStages : routedStages,
+    logits?: ReferenceTensor | undefined,
   ): void {
     const routes = list.includes("gating");
     const chosen = !routes && ids && weights && this.#given(ids, weights);
     const state = new ForwardState({ x: x.matrix(), ...(chosen && { chosen }) });
     this.#times = this.run(list, state);
     if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
+    if (logits !== undefined) logits.store(state.get("logits").values);
     if (y !== null) y.store(state.get("y").values);
   }
 

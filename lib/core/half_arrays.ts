@@ -1,0 +1,27 @@
+import { fromBF16, fromF16, toBF16, toF16 } from "./dtype.js";
+import { checkChoice } from "./errors.js";
+import { typedArray } from "./foreign.js";
+
+/** Floating-point types of 16 bits. */
+export type HalfDType = "f16" | "bf16";
+
+const halfDTypes: readonly HalfDType[] = ["f16", "bf16"];
+
+/**
+ * The bits of values in f16 or bf16, rounded to nearest even, as {@link Device.tensor} and `tensor.raw()` have them.
+ * @throws INVALID_ARGUMENT.
+ */
+export function encodeHalves(values: Float32Array | Float64Array, dtype: HalfDType): Uint16Array {
+  checkChoice("dtype", dtype, halfDTypes);
+  const read = typedArray("values", values, ["Float32Array", "Float64Array"], "a Float32Array or Float64Array");
+  return Uint16Array.from(read, dtype === "f16" ? toF16 : toBF16);
+}
+
+/** The values of f16 or bf16 bits. @throws INVALID_ARGUMENT. */
+export function decodeHalves(bits: Uint16Array, dtype: HalfDType): Float32Array {
+  checkChoice("dtype", dtype, halfDTypes);
+  return Float32Array.from(
+    typedArray("bits", bits, ["Uint16Array"], "a Uint16Array"),
+    dtype === "f16" ? fromF16 : fromBF16,
+  );
+}
