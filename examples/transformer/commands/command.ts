@@ -112,7 +112,7 @@ export const modelOptions = {
   context: "128",
   experts: "8",
   "top-k": "2",
-  balance: "noisy",
+  balance: "loss-free",
 } satisfies Defaults;
 export const modelHelp = `  --hidden N             width of the residual stream (128)
   --layers N             blocks; every second one has a mixture of experts (4)
@@ -121,7 +121,7 @@ export const modelHelp = `  --hidden N             width of the residual stream 
   --context N            tokens of a sequence (128)
   --experts N            experts of a mixture (8)
   --top-k N              experts of a token (2)
-  --balance NAME         noisy: noisy top-k and a load-balancing loss; loss-free: a selection bias; loss (noisy)
+  --balance NAME         noisy: noisy top-k and a load-balancing loss; loss-free: a selection bias; loss (loss-free)
 `;
 
 /** The model that the options describe; with `dense`, without mixtures. */

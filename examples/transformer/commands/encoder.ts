@@ -19,9 +19,9 @@ const help = `Usage: npm run example:encoder -- [options]
 
 Trains an encoder with mixtures of experts to tell hidden bytes of a text from those on both sides.
 
-  --steps N              (500)
+  --steps N              (300)
   --sequences N          sequences of a step (8)
-  --learning-rate X      the highest (0.002)
+  --learning-rate X      the highest (0.003)
   --seed N               draws weights, batches, what is hidden, and noise (1)
   --dense                without mixtures
   --text FILE            another text, Brotli if it ends with .br
@@ -46,9 +46,9 @@ await runCommand({
   options: {
     ...modelOptions,
     ...deviceOptions,
-    steps: "500",
+    steps: "300",
     sequences: "8",
-    "learning-rate": "0.002",
+    "learning-rate": "0.003",
     seed: "1",
     text: undefined,
     "validate-every": "100",

@@ -16,7 +16,7 @@ answers before and after, about words that it was not tuned on.
   --save FILE            where to save the tuned model
   --steps N              (300)
   --sequences N          instructions of a step (32)
-  --learning-rate X      the highest (0.001)
+  --learning-rate X      the highest (0.002)
   --seed N               draws instructions and noise (1)
   --freeze-router        leave the routers as they are
   --held-out N           instructions of each task to ask (100)
@@ -50,7 +50,7 @@ await runCommand({
     save: undefined,
     steps: "300",
     sequences: "32",
-    "learning-rate": "0.001",
+    "learning-rate": "0.002",
     seed: "1",
     "held-out": "100",
   },

@@ -27,7 +27,7 @@ Trains a byte-level Transformer with mixtures of experts on the text of the King
 
   --steps N              (1000)
   --sequences N          sequences of a step (8)
-  --learning-rate X      the highest (0.002)
+  --learning-rate X      the highest (0.003)
   --seed N               draws weights, batches and noise (1)
   --dense                without mixtures: dense layers with as many operations for each token
   --compare              train the model and its dense twin with each of --seeds, one after another
@@ -149,7 +149,7 @@ await runCommand({
     ...deviceOptions,
     steps: "1000",
     sequences: "8",
-    "learning-rate": "0.002",
+    "learning-rate": "0.003",
     seed: "1",
     seeds: "1,2,3",
     text: undefined,

@@ -4,8 +4,9 @@ import { Weight, type WeightSource } from "./weights.js";
 
 const epsilon = 1e-5;
 
-/** What the backward pass needs: the normalised rows, and what each was multiplied by. */
-interface Saved {
+/** The result, and what the backward pass needs: the normalised rows, and what each was multiplied by. */
+interface Normalised {
+  readonly y: Float32Array;
   readonly normalised: Float32Array;
   readonly factors: Float32Array;
 }
@@ -16,12 +17,12 @@ export interface NormWeights {
   readonly shift: Float32Array | undefined;
 }
 
-/** Normalises the rows of x. */
-export function normalise(x: Float32Array, { gain, shift }: NormWeights): Saved & { readonly y: Float32Array } {
+/** Normalises the rows of x, into memory of an earlier call if that is as large. */
+export function normalise(x: Float32Array, { gain, shift }: NormWeights, memory?: Normalised): Normalised {
   const size = gain.length;
-  const normalised = new Float32Array(x.length);
-  const factors = new Float32Array(x.length / size);
-  const y = new Float32Array(x.length);
+  const fits = memory?.y.length === x.length;
+  const result = fits ? memory : emptyResult(x.length, size);
+  const { y, normalised, factors } = result;
   for (let row = 0, begin = 0; begin < x.length; row++, begin += size) {
     let mean = 0;
     if (shift) {
@@ -42,7 +43,15 @@ export function normalise(x: Float32Array, { gain, shift }: NormWeights): Saved 
     }
     if (shift) for (let i = 0; i < size; i++) y[begin + i] += shift[i];
   }
-  return { y, normalised, factors };
+  return result;
+}
+
+function emptyResult(length: number, size: number): Normalised {
+  return {
+    y: new Float32Array(length),
+    normalised: new Float32Array(length),
+    factors: new Float32Array(length / size),
+  };
 }
 
 /**
@@ -56,7 +65,8 @@ export class Norm {
   readonly gain: Weight;
   /** Of LayerNorm. */
   readonly shift: Weight | undefined;
-  #saved: Saved | undefined;
+  /** Of the last forward; its memory serves the next, so that there is less garbage. */
+  #last: Normalised | undefined;
 
   constructor(host: Host, source: WeightSource, name: string, kind: "rms" | "layer", size: number) {
     this.host = host;
@@ -74,9 +84,9 @@ export class Norm {
   forward(x: Float32Array): Tensor<"f32"> {
     const { host, size } = this;
     const weights = this.read();
-    const { y, ...saved } = host.compute(() => normalise(x, weights));
-    this.#saved = saved;
-    return host.tensor(y, [x.length / size, size]);
+    const last = host.compute(() => normalise(x, weights, this.#last));
+    this.#last = last;
+    return host.tensor(last.y, [x.length / size, size]);
   }
 
   /** The present weights. */
@@ -86,10 +96,9 @@ export class Norm {
 
   /** Adds the gradient by x to `dx`. */
   backward(dy: Tensor<"f32">, dx: Float32Array): void {
-    if (this.#saved === undefined) throw new Error("norm: expected a forward before backward, got none");
+    if (this.#last === undefined) throw new Error("norm: expected a forward before backward, got none");
     const { host, size, kind } = this;
-    const { normalised, factors } = this.#saved;
-    this.#saved = undefined;
+    const { normalised, factors } = this.#last;
     const gain = host.read(this.gain.value);
     const given = host.read(dy);
     const dGain = new Float32Array(size);
