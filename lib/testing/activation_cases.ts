@@ -38,6 +38,8 @@ export function activateCase(problem: Problem): Case {
     name: named(problem),
     operator: "activate",
     tolerances: { inner: 1e-6 + unitRoundoff[out] },
+    // Far below zero, 1 + erf or 1 + tanh cancels out.
+    magnitudes: { inner: 1 },
     run(inputs) {
       const { pre, rest } = drawn(problem, inputs);
       return { inner: activate(pre, { activation, clamp, ...rest, out: inputs.empty([rows, outputs], out) }) };

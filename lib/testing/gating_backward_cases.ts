@@ -22,7 +22,9 @@ export function gatingBackwardCase(problem: Problem): Case {
     run(inputs) {
       const { random } = inputs;
       const logits = new Float32Array(tokens * experts);
-      for (let token = 0; token < tokens; token++) logits.set(logitKinds[kind](random, experts), token * experts);
+      for (let token = 0; token < tokens; token++) {
+        logits.set(logitKinds[kind](random, experts).map(awayFromZero(rule)), token * experts);
+      }
       // The same choice in every run.
       const exactRule = checkGating(gatingRule(rule, "rule"), experts);
       const { ids } = exactGating({ values: round(logits, dtype), rows: tokens, columns: experts }, exactRule);
@@ -36,6 +38,13 @@ export function gatingBackwardCase(problem: Problem): Case {
       return { dLogits };
     },
   };
+}
+
+/** Logits whose own sum they are divided by: near a sum of zero, gradients and their errors have no bound. */
+function awayFromZero({ scoring, normalize }: GatingRuleOptions): (logit: number) => number {
+  if (scoring !== "none" || !normalize) return (logit) => logit;
+  const signs = typeof normalize === "object" && normalize.by === "lp";
+  return (logit) => (1 + Math.abs(logit)) * (signs && logit < 0 ? -1 : 1);
 }
 
 export const gatingBackwardCases: readonly Case[] = [
