@@ -133,7 +133,7 @@ Napi::Value product_kernel(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("name", std::string(kernels->name) + " " + row->name);
   result.Set("peak", std::string(name_of(cpu::peak_of(row->arithmetic))));
-  result.Set("products", row->products);
+  result.Set("products", parts_of(row->arithmetic));
   return result;
 }
 

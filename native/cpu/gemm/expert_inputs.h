@@ -22,6 +22,8 @@ class ExpertInputs {
   Status set(int64_t expert, const WeightView& weight);
   // Whether no expert has factors or an order.
   bool absent() const { return scales.data() == nullptr && orders.data() == nullptr; }
+  // Whether rows of x are rounded to codes, and are the same for all experts.
+  bool rounds_alike() const { return absent() && tokens_.coded(); }
   // Whether rows of x are multiplied as they are.
   bool as_they_are() const { return absent() && !tokens_.coded(); }
   const TokenScheme& tokens() const { return tokens_; }

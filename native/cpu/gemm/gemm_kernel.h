@@ -74,8 +74,9 @@ constexpr Peak peak_of(Arithmetic arithmetic) {
 struct TileArguments {
   int64_t first_k;  // both multiples of the panels' step
   int64_t k;
-  int rows;       // of the tile
-  const void* x;  // packed tile (see pack_row), from first_k on
+  int64_t block_k = int64_t{1} << 40;  // sums of groups end where a multiple of so many k does
+  int rows;                            // of the tile
+  const void* x;                       // packed tile (see pack_row), from first_k on
   const char* w;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
   float* c;
   bool accumulate;
@@ -89,7 +90,7 @@ struct TileArguments {
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
-  // If GemmKernel::sums_x(): [k / segment][row], the sums of x.
+  // If GemmKernel::sums_x(): [segment][row], the sums of x from first_k on.
   const float* x_sums;
   // If x are codes with scales for groups of so many segments: the scales of the first row, from k = 0 on, and the
   // distance to those of the next.
@@ -104,7 +105,7 @@ using TileFunction = void (*)(const TileArguments& arguments);
 using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
 
 // Writes t.k consecutive k of the panel t.w, padded with zeros to whole groups of k, as tiles of all rows then read
-// them.
+// them: codes of unpacked_bytes, and behind them the scales and offsets of all segments, as float32.
 using UnpackFunction = void (*)(const TileArguments& t, char* unpacked);
 
 // Dtypes of tokens, one bit each.
@@ -136,25 +137,22 @@ struct GemmKernel {
   const char* formats = nullptr;                         // and in words
   PanelFunction panels = nullptr;                        // how they are packed: once, so equal for all tokens
   const char* numbers = nullptr;                         // what its results are, in words
-  int products = 1;                                      // per multiply-add, if numbers are multiplied in parts
   int max_rows = 0;                                      // per tile
   std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
   SumFunction sum_segments = nullptr;                    // for quantised weights
-  UnpackFunction unpack = nullptr;                       // makes of a panel what tiles read; null: they read panels
-  int unpacked_bytes = 0;                                // of each element
-  int unpacked_rows = 0;                                 // tiles of fewer rows read the panel itself
-  int64_t longest_k = 4096;                              // that a tile is multiplied by at once, see plan_product()
+  int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
+  // What tiles that share a panel read instead of it, with codes of so many bytes. Null: they read it.
+  UnpackFunction unpack = nullptr;
+  int unpacked_bytes = 0;
+  std::array<TileFunction, kMaxTileRows + 1> unpacked_tile = {};
+  int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
   }
-  // Whether tiles of so many rows read panels that unpack() has made.
-  constexpr bool unpacks(int rows) const { return unpack != nullptr && rows >= unpacked_rows; }
-  // Whether they need the sums of x: weights have an offset, or bytes are multiplied by vectors, as unsigned ones.
-  bool sums_x(const PanelScales& scales, int rows) const {
-    return scales.have_offset() || (is_bytes(arithmetic) && !unpacks(rows));
-  }
+  // Whether tiles of so many rows need the sums of x.
+  bool sums_x(const PanelScales& scales, int rows) const { return scales.have_offset() || rows <= biased_rows; }
 };
 
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";

@@ -75,13 +75,14 @@ Status multiply_rows(Context& context, const RowProduct& p) {
       }
     }
   });
-  const bool streams = p.y.dtype == DType::f32 && p.token_of_row == nullptr && results_are_streamed(rows * outputs);
+  const bool plain_rows = p.y.dtype == DType::f32 && p.token_of_row == nullptr;
+  const bool streams = plain_rows && results_are_streamed(rows * outputs);
   return run_product(context, product, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
-    if (streams) {
+    if (plain_rows) {
       float* target = p.y.as<float>() + tile.first_row * outputs + first;
-      return kernels.stream_rows(c, tile.rows, count, target, outputs);
+      return kernels.store_rows(c, tile.rows, count, target, outputs, streams);
     }
     for (int32_t r = 0; r < tile.rows; ++r) {
       const int64_t row = tile.first_row + r;

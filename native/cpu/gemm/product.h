@@ -26,6 +26,7 @@ struct Product {
   const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
   int64_t x_row_bytes = 0;            // at least packed_row_bytes()
   const float* row_scales = nullptr;  // of rows packed as codes: [rows, ExpertInputs::scales_per_row()], or null
+  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_segments(), [segment][row]
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
@@ -46,20 +47,18 @@ struct Product {
   // done.
   bool one_block() const { return plan.k_block >= layout().padded_k; }
   int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
-  // float32 sums of results and of x that one thread needs room for.
+  // float32 sums of results that one thread needs room for.
   int64_t result_sums() const { return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums(); }
-  int64_t tile_x_sums() const {
-    const PanelScales& scales = layout().scales;
-    return scales.have_offset() || is_bytes(gemm->arithmetic) ? gemm->max_rows * (plan.k_block / scales.segment) : 0;
-  }
-  // The same for a panel's unpacked block of k, in whole cache lines.
+  // The same for a panel's unpacked block of k, in whole cache lines: codes, scales and offsets.
   int64_t unpacked_floats() const {
+    if (gemm->unpack == nullptr) return 0;
     const int64_t k = round_up(plan.k_block, k_group(gemm->arithmetic));
-    return round_up(k * layout().panel_columns * gemm->unpacked_bytes, 64) / int64_t{sizeof(float)};
+    const int64_t codes = k * gemm->unpacked_bytes / int64_t{sizeof(float)}, segments = k / layout().scales.segment;
+    return round_up((codes + 2 * segments) * layout().panel_columns, 16);
   }
-  int64_t scratch_size() const {
-    return round_up(unpacked_floats() + result_sums() + plan.most_tiles * tile_x_sums(), 16);
-  }
+  int64_t scratch_size() const { return round_up(unpacked_floats() + result_sums(), 16); }
+  int64_t x_segments() const { return layout().scales.segment == 0 ? 0 : layout().padded_k / layout().scales.segment; }
+  bool sums_x(const RowTile& tile) const { return gemm->sums_x(layout().scales, tile.rows); }
 };
 
 // Copies the bias of one panel's columns, with zeros after the last output.
@@ -74,16 +73,9 @@ inline void load_panel_bias(const Product& product, int64_t expert, int64_t pane
   }
 }
 
-// Multiplies the sums of codes by the scales of their rows.
-inline void scale_rows(const float* scales, int rows, int64_t columns, float* c) {
-  for (int r = 0; r < rows; ++r) {
-    for (int64_t column = 0; column < columns; ++column) c[r * columns + column] *= scales[r];
-  }
-}
-
 // One thread's part: works through the items that `queue` hands to this worker. After the last k block of a tile and
-// panel it calls store(tile, panel, c): c has rows of panel_columns, whose first values are the results. k is cut the
-// same way for every row count, so a row's result does not depend on its tile.
+// panel it calls store(tile, panel, c): c has rows of panel_columns, whose first values are the results. Sums
+// of groups end at the same k for every row count, so a row's result does not depend on its tile.
 template <class Store>
 void work_through(const Product& product, int worker, ItemQueue& queue, float* scratch, Store&& store) {
   const PanelLayout& layout = product.layout();
@@ -95,36 +87,29 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const int64_t sums = product.tile_sums();
   char* unpacked = reinterpret_cast<char*>(scratch);
   scratch += product.unpacked_floats();
-  float* x_sums = scratch + product.result_sums();
   alignas(64) float bias[64];
   for (int64_t index; (index = queue.next(worker)) >= 0;) {
     const WorkItem& item = product.plan.items[index];
     const RowTile* tiles = product.tiles->data() + item.first_tile;
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
-    for (int64_t k = 0; k < layout.padded_k || k == 0; k += product.plan.k_block) {
-      const int64_t k_count = std::min(product.plan.k_block, layout.padded_k - k);
+    // A tile that shares its panels with no other reads them from end to end.
+    const bool shared = item.tiles > 1, unpacks = shared && product.gemm->unpack != nullptr;
+    const int64_t k_block = shared ? product.plan.k_block : std::max<int64_t>(1, layout.padded_k);
+    for (int64_t k = 0; k < layout.padded_k || k == 0; k += k_block) {
+      const int64_t k_count = std::min(k_block, layout.padded_k - k);
       const bool last = k + k_count >= layout.padded_k;
       const auto x_of = [&](const RowTile& tile) {
         return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
       };
-      for (int64_t t = 0; t < item.tiles; ++t) {
-        if (product.gemm->sums_x(layout.scales, tiles[t].rows)) {
-          product.gemm->sum_segments(x_of(tiles[t]), k_count / layout.scales.segment, layout.scales.segment,
-                                     tiles[t].rows, x_sums + t * product.tile_x_sums());
-        }
-      }
       for (int64_t p = 0; p < item.panels; ++p) {
         const int64_t panel = item.first_panel + p;
         const char* base = weights + panel * layout.panel_bytes();
         const int64_t begin = k == 0 ? 0 : layout.place_of(k);
-        // Tiles that share a panel each prefetch a share of the same part of the next panel; so does a single tile of
-        // an unpacked panel, as memory would do nothing while it is multiplied. Another single tile reads its panels
-        // from memory in order: codes prefetch those a little further, and the scales, a second stream, those of the
-        // next panel. Plain weights are a single stream, which the hardware prefetcher foresees: more requests would
-        // only get in its way. The first tile of an item has the most rows.
-        const bool unpacks = product.gemm->unpacks(tiles[0].rows);
-        const bool shared = item.tiles > 1 || unpacks;
-        const int64_t end = shared ? layout.place_of(k + k_count) : k == 0 ? layout.scales.bytes : begin;
+        // Tiles that share a panel each prefetch a share of the same part of the next panel, and so does unpacking. A
+        // single tile reads its panels from memory in order: codes prefetch those a little further, and the scales, a
+        // second stream, those of the next panel. Plain weights are a single stream, which the hardware prefetcher
+        // foresees: more requests would only get in its way.
+        const int64_t end = shared ? layout.place_of(k + k_count) : layout.scales.bytes;
         const int64_t lines = (end - begin) / 64;
         // After the last panel of a block of k, the first one is read again for the next block.
         const bool restarts = shared && !last && p + 1 == item.panels && item.panels > 1;
@@ -132,6 +117,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                                      : base + layout.panel_bytes() + begin;
         const char* codes = base + layout.place_of(k);
         const char* next = shared ? nullptr : codes + layout.panel_bytes();
+        const int64_t shares = item.tiles + (unpacks ? 1 : 0);
+        const auto share = [&](int64_t i) { return lines * i / shares; };
         if (unpacks) {
           product.gemm->unpack({.first_k = k,
                                 .k = k_count,
@@ -140,8 +127,8 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                                 .w = codes,
                                 .c = nullptr,
                                 .accumulate = false,
-                                .prefetch = nullptr,
-                                .prefetch_lines = 0,
+                                .prefetch = ahead,
+                                .prefetch_lines = share(1),
                                 .next = next,
                                 .scales = &layout.scales,
                                 .panel = base,
@@ -151,27 +138,31 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
         for (int64_t t = 0; t < item.tiles; ++t) {
           const RowTile& tile = tiles[t];
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
-          const int64_t first_line = lines * t / item.tiles;
-          product.gemm->tile[tile.rows](
-              {.first_k = k,
-               .k = k_count,
-               .rows = tile.rows,
-               .x = x_of(tile),
-               .w = product.gemm->unpacks(tile.rows) ? unpacked : codes,
-               .c = c,
-               .accumulate = k > 0,
-               .prefetch = ahead + first_line * 64,
-               .prefetch_lines = lines * (t + 1) / item.tiles - first_line,
-               .next = next,
-               .scales = &layout.scales,
-               .panel = base,
-               .x_sums = x_sums + t * product.tile_x_sums(),
-               .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
-               .x_scale_stride = row_scales,
-               .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
+          const int64_t first_line = share(t + shares - item.tiles), end_line = share(t + 1 + shares - item.tiles);
+          const auto& functions = unpacks ? product.gemm->unpacked_tile : product.gemm->tile;
+          functions[tile.rows]({.first_k = k,
+                                .k = k_count,
+                                .block_k = product.plan.k_block,
+                                .rows = tile.rows,
+                                .x = x_of(tile),
+                                .w = unpacks ? unpacked : codes,
+                                .c = c,
+                                .accumulate = k > 0,
+                                .prefetch = ahead + first_line * 64,
+                                .prefetch_lines = end_line - first_line,
+                                .next = next,
+                                .scales = &layout.scales,
+                                .panel = base,
+                                .x_sums = product.x_sums == nullptr
+                                              ? nullptr
+                                              : product.x_sums + tile.first_row * product.x_segments() +
+                                                    k / layout.scales.segment * tile.rows,
+                                .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
+                                .x_scale_stride = row_scales,
+                                .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
           if (!last) continue;
           if (product.row_scales != nullptr && tokens.scales_rows()) {
-            scale_rows(product.row_scales + tile.first_row, tile.rows, layout.panel_columns, c);
+            product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
           }
           if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
           product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
@@ -181,6 +172,32 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       }
     }
   }
+}
+
+// Sums x over segments, once for all panels, where weights need it.
+inline Status sum_x(Context& context, Product& product) {
+  const std::vector<RowTile>& tiles = *product.tiles;
+  int64_t rows = 0, summed = 0;
+  for (const RowTile& tile : tiles) {
+    rows = std::max(rows, tile.first_row + tile.rows);
+    if (product.sums_x(tile)) summed += tile.rows;
+  }
+  if (summed == 0) return {};
+  const int64_t segments = product.x_segments();
+  MOE_TRY(context.x_sums.reserve(static_cast<size_t>(rows * segments) * sizeof(float), context.poison));
+  auto* sums = reinterpret_cast<float*>(context.x_sums.data());
+  product.x_sums = sums;
+  context.queue.reset(std::ssize(tiles));
+  const Work work{.bytes = static_cast<double>(summed * product.x_row_bytes)};
+  context.team.share(std::ssize(tiles), work, [&](const Worker& worker) {
+    for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
+      const RowTile& tile = tiles[i];
+      if (!product.sums_x(tile)) continue;
+      product.gemm->sum_segments(product.x + tile.first_row * product.x_row_bytes, segments,
+                                 product.layout().scales.segment, tile.rows, sums + tile.first_row * segments);
+    }
+  });
+  return {};
 }
 
 // Whether so many float32 results are written past the caches: no core's would have them still when they are read.
@@ -197,6 +214,7 @@ Status run_product(Context& context, Product product, Store&& store) {
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
                                                .longest_k = product.gemm->longest_k,
                                                .threads = context.team.threads});
+  MOE_TRY(sum_x(context, product));
   const int64_t size = product.scratch_size();
   MOE_TRY(context.sums.reserve(static_cast<size_t>(context.team.threads * size) * sizeof(float), context.poison));
   float* sums = reinterpret_cast<float*>(context.sums.data());

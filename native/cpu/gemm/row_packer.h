@@ -41,6 +41,20 @@ class RowPacker {
     kernels_.pack_row(gemm_.arithmetic, DType::f32, line, columns_, padded_k, target, r, tile.rows);
   }
 
+  // pack() in two steps, for a row that several experts read alike: codes are exact in bfloat16.
+  void round(const char* x, bf16* codes, float* line, float* scales) const {
+    kernels_.to_f32(dtype_, x, columns_, line);
+    kernels_.round_tokens(weights_.inputs().tokens(), line, columns_, scales);
+    kernels_.from_f32(DType::bf16, line, columns_, codes);
+  }
+  void pack_rounded(const RowTile& tile, int32_t r, const bf16* codes, const float* code_scales, const float* weight,
+                    char* target, float* scales) const {
+    const int64_t count = weights_.inputs().scales_per_row();
+    for (int64_t i = 0; i < count; ++i) scales[i] = weight == nullptr ? code_scales[i] : code_scales[i] * *weight;
+    kernels_.pack_row(gemm_.arithmetic, DType::bf16, codes, columns_, packed_row_k(gemm_, weights_.layout()), target, r,
+                      tile.rows);
+  }
+
  private:
   const Kernels& kernels_;
   const GemmKernel& gemm_;

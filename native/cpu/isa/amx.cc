@@ -27,11 +27,12 @@ namespace moe::cpu::amx {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/products.h"
 
+#include "cpu/isa/pairs_avx512.h"
 #include "cpu/isa/products_vnni.h"
 
 #include "cpu/isa/template/amx/kernels.h"
 
-constexpr auto kRows = kRegisterGemm<HardwareTiles, ByteProducts>;
+constexpr auto kRows = kRegisterGemm<HardwareTiles, ByteProducts, E4M3PairCodes>;
 const std::span<const GemmKernel> kGemm = kRows;
 const PeakLoop kBf16Peak = kFloatTilePeak<HardwareTiles>;
 const PeakLoop kInt8Peak = kRegisterIntegerPeak<HardwareTiles>;

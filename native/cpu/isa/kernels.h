@@ -66,10 +66,13 @@ struct Kernels {
   // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k .. first_k + count -
   // 1. count and first_k are multiples of the k group.
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
-  // Copies the first `count` columns of a tile's result c to rows of a matrix that are `stride` values apart, past the
-  // caches: without reading the lines that are written. For matrices that no cache holds until they are read.
-  void (*stream_rows)(const float* c, int rows, int64_t count, float* target, int64_t stride);
-  // After a thread's last stream_rows(), before other threads read the rows.
+  // Multiplies the rows of a tile's result c by their scales.
+  void (*scale_rows)(const float* scales, int rows, float* c);
+  // Copies the first `count` columns of a tile's result c to rows of a matrix that are `stride` values apart. If it
+  // streams, past the caches: without reading the lines that are written. For matrices that no cache holds until they
+  // are read.
+  void (*store_rows)(const float* c, int rows, int64_t count, float* target, int64_t stride, bool streams);
+  // After a thread's last streams, before other threads read the rows.
   void (*end_streams)();
   // In place on a tile's result: adds the panel's bias (null: none) and applies the activation. A gated activation
   // leaves panel_columns / 2 values at the start of each row of panel_columns.

@@ -35,7 +35,7 @@ Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*gro
 
 void take(Pass& pass, StageMemory& memory) {
   const int64_t rows = pass.most_rows(), intermediate = pass.layer.intermediate;
-  int64_t row_bytes = 0, row_scales = 0, inner_scales = 0;
+  int64_t row_bytes = 0, row_scales = 0, inner_scales = 0, rounded = 0;
   bool has_gate = false, changes_inner = false, changes_rows = pass.layer.weight_on == WeightPlace::input;
   pass.state.inner_row_bytes = 0;
   for (const Group& group : pass.weights.groups) {
@@ -43,6 +43,7 @@ void take(Pass& pass, StageMemory& memory) {
       row_bytes = std::max(row_bytes, operand.row_bytes());
       row_scales = std::max(row_scales, operand.weights.inputs().scales_per_row());
       changes_rows = changes_rows || !operand.weights.inputs().as_they_are();
+      if (operand.weights.inputs().rounds_alike()) rounded = pass.tokens.count;
     };
     read_tokens(up_of(pass, group));
     if (group.gate != nullptr) read_tokens(gate_of(pass, group));
@@ -57,6 +58,8 @@ void take(Pass& pass, StageMemory& memory) {
   if (changes_inner) pass.scratch.inner = memory.scratch.take<float>(rows * intermediate);
   pass.scratch.rows.data = memory.scratch.take<char>(rows * row_bytes);
   pass.scratch.rows.scales = memory.scratch.take<float>(rows * row_scales);
+  pass.scratch.rows.token_codes = memory.scratch.take<bf16>(rounded * pass.layer.hidden);
+  pass.scratch.rows.token_scales = memory.scratch.take<float>(rounded * row_scales);
   pass.scratch.line_floats =
       changes_rows || changes_inner ? RowPacker::line_floats(std::max(pass.layer.hidden, intermediate)) : 0;
   pass.scratch.input_line = memory.scratch.take<float>(pass.threads() * pass.scratch.line_floats);
@@ -72,21 +75,32 @@ int tile_rows(const Pass& pass, const Group& group) {
   return rows;
 }
 
-// Packs rows for a product. source(row) returns a row's elements, weight(row) what multiplies it, or null.
-template <class Source, class Weight>
-void pack_tiles(Pass& pass, const Operand& operand, DType dtype, const std::vector<RowTile>& tiles, char* target,
-                float* scales, int64_t row_bytes, Source&& source, Weight&& weight) {
-  const RowPacker packer(pass.kernels, operand.gemm, operand.weights, dtype);
+float* line_of(const Pass& pass, const Worker& worker) {
+  return pass.scratch.input_line + worker.index * pass.scratch.line_floats;
+}
+
+// Packs rows for a product: pack(tile, r, line, target, scales) each of them.
+template <class Pack>
+void pack_tiles(Pass& pass, const Operand& operand, const std::vector<RowTile>& tiles, char* target, float* scales,
+                int64_t row_bytes, Pack&& pack) {
   const int64_t row_scales = operand.weights.inputs().scales_per_row();
   const Work work{.bytes = 8.0 * static_cast<double>(pass.most_rows() * operand.weights.weights().columns)};
   pass.for_items(std::ssize(tiles), work, [&](const Worker& worker, int64_t i) {
     const RowTile& tile = tiles[i];
-    float* line = pass.scratch.input_line + worker.index * pass.scratch.line_floats;
     for (int32_t r = 0; r < tile.rows; ++r) {
-      const int64_t row = tile.first_row + r;
-      packer.pack(tile, r, source(row), weight(row), target + tile.first_row * row_bytes, line,
-                  row_scales == 0 ? nullptr : scales + row * row_scales);
+      pack(tile, r, line_of(pass, worker), target + tile.first_row * row_bytes,
+           row_scales == 0 ? nullptr : scales + (tile.first_row + r) * row_scales);
     }
+  });
+}
+
+void round_tokens(Pass& pass, const Operand& operand, const RowPacker& packer) {
+  const PackedRows& packed = pass.scratch.rows;
+  const int64_t hidden = pass.layer.hidden, scales = operand.weights.inputs().scales_per_row();
+  const Work work{.bytes = 8.0 * static_cast<double>(pass.tokens.count * hidden)};
+  pass.for_items(pass.tokens.count, work, [&](const Worker& worker, int64_t token) {
+    packer.round(pass.token(token), packed.token_codes + token * hidden, line_of(pass, worker),
+                 packed.token_scales + token * scales);
   });
 }
 
@@ -98,10 +112,17 @@ TiledRows pack_rows(Pass& pass, const Operand& operand, const std::vector<RowTil
   packed.gemm = inputs.absent() ? &operand.gemm : nullptr;
   packed.padded_k = operand.weights.layout().padded_k;
   packed.tokens = inputs.tokens();
-  pack_tiles(
-      pass, operand, pass.tokens.dtype, tiles, packed.data, packed.scales, rows.row_bytes,
-      [&](int64_t row) { return pass.token(pass.state.token_of_row[row]); },
-      [&](int64_t row) { return pass.state.weight_of_row == nullptr ? nullptr : pass.state.weight_of_row + row; });
+  const RowPacker packer(pass.kernels, operand.gemm, operand.weights, pass.tokens.dtype);
+  const bool rounds = inputs.rounds_alike();
+  if (rounds) round_tokens(pass, operand, packer);
+  pack_tiles(pass, operand, tiles, packed.data, packed.scales, rows.row_bytes,
+             [&](const RowTile& tile, int32_t r, float* line, char* target, float* scales) {
+               const int64_t row = tile.first_row + r, token = pass.state.token_of_row[row];
+               const float* weight = pass.state.weight_of_row == nullptr ? nullptr : pass.state.weight_of_row + row;
+               if (!rounds) return packer.pack(tile, r, pass.token(token), weight, target, line, scales);
+               packer.pack_rounded(tile, r, packed.token_codes + token * pass.layer.hidden,
+                                   packed.token_scales + token * inputs.scales_per_row(), weight, target, scales);
+             });
   return rows;
 }
 
@@ -139,11 +160,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
     multiply_values(multiplier, intermediate, tile, first, count, layout.panel_columns, c);
     if (changes_inner) {
       float* target = rows + tile.first_row * intermediate + first;
-      if (streams) return pass.kernels.stream_rows(c, tile.rows, count, target, intermediate);
-      for (int32_t r = 0; r < tile.rows; ++r) {
-        std::copy_n(c + r * layout.panel_columns, count, target + r * intermediate);
-      }
-      return;
+      return pass.kernels.store_rows(c, tile.rows, count, target, intermediate, streams);
     }
     char* inner = pass.state.inner_tiles + tile.first_row * pass.state.inner_row_bytes;
     pass.kernels.pack_columns(down.gemm.arithmetic, c, first, std::min(layout.outputs_per_panel, inner_k - first),
@@ -157,10 +174,12 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
     }
   }));
   if (changes_inner) {
-    pack_tiles(
-        pass, down, DType::f32, tiles, pass.state.inner_tiles, pass.state.inner_scales, pass.state.inner_row_bytes,
-        [&](int64_t row) { return reinterpret_cast<const char*>(rows + row * intermediate); },
-        [](int64_t) -> const float* { return nullptr; });
+    const RowPacker packer(pass.kernels, down.gemm, down.weights, DType::f32);
+    pack_tiles(pass, down, tiles, pass.state.inner_tiles, pass.state.inner_scales, pass.state.inner_row_bytes,
+               [&](const RowTile& tile, int32_t r, float* line, char* target, float* scales) {
+                 const float* row = rows + (tile.first_row + r) * intermediate;
+                 packer.pack(tile, r, reinterpret_cast<const char*>(row), nullptr, target, line, scales);
+               });
   }
   return {};
 }

@@ -65,10 +65,7 @@ Status Pass::multiply(const Operand& operand, const TiledRows& x, float* results
   return multiply(operand, x, [&](const RowTile& tile, int64_t panel, const float* c) {
     const int64_t first = panel * layout.outputs_per_panel;
     const int64_t count = std::min(layout.outputs_per_panel, outputs - first);
-    if (streams) return kernels.stream_rows(c, tile.rows, count, results + tile.first_row * outputs + first, outputs);
-    for (int32_t r = 0; r < tile.rows; ++r) {
-      std::copy_n(c + r * layout.panel_columns, count, results + (tile.first_row + r) * outputs + first);
-    }
+    kernels.store_rows(c, tile.rows, count, results + tile.first_row * outputs + first, outputs, streams);
   });
 }
 

@@ -33,6 +33,9 @@ struct PackedRows {
   TokenScheme tokens = {};
   char* data = nullptr;
   float* scales = nullptr;  // [rows, scales_per_row()], if products take codes
+  // The same of tokens, which are rounded once for all their experts.
+  bf16* token_codes = nullptr;    // [tokens, hidden]
+  float* token_scales = nullptr;  // [tokens, scales_per_row()]
 
   bool suit(const GemmKernel& other, const CpuPackedExperts& weights) const {
     return gemm != nullptr && gemm->arithmetic == other.arithmetic && gemm->max_rows == other.max_rows &&

@@ -22,8 +22,8 @@ struct Context {
   ItemQueue queue;
   // For the operator that is running; kept between calls.
   Buffer workspace;
-  // For the matrix product that is running.
-  Buffer sums;
+  // For the matrix product that is running: of its threads' results, and of x.
+  Buffer sums, x_sums;
 };
 
 // Cuts a workspace into arrays: take() them all once to learn the size, reserve it, then take() them again to get

@@ -172,3 +172,15 @@ inline Vector load_integers(const char* p) { return Vector::load(reinterpret_cas
 inline Vector load_e4m3(const char* p) { return Vector::load_e4m3(reinterpret_cast<const uint8_t*>(p)); }
 using ByteCodes = WholeCodes<load_integers>;
 using E4M3Codes = WholeCodes<load_e4m3>;
+
+// The values of two consecutive k, which bfloat16 holds, made one pair.
+template <class Codes>
+struct PairsOf : Codes {
+  using Codes::Codes;
+
+  template <int k>
+  Words pair(const typename Codes::Bits& bits) const {
+    const Words even = Words::of(this->template value<k>(bits)), odd = Words::of(this->template value<k + 1>(bits));
+    return odd.under(0xffff0000u, even.template shifted<-16>());
+  }
+};

@@ -61,8 +61,9 @@ inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile
 
 void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
               int rows) {
-  if (arithmetic == Arithmetic::i8_tiles) return pack_byte_row(dtype, source, k, padded_k, tile, row, rows);
-  if (is_tiles(arithmetic)) return pack_tile_row(parts_of(arithmetic), dtype, source, k, padded_k, tile, row, rows);
+  if (is_tiles(arithmetic) && !is_bytes(arithmetic)) {
+    return pack_tile_row(parts_of(arithmetic), dtype, source, k, padded_k, tile, row, rows);
+  }
   const char* bytes = static_cast<const char*>(source);
   const int64_t element = static_cast<int64_t>(info(dtype).bytes);
   if (arithmetic == Arithmetic::bf16_pairs && dtype == DType::bf16 && k == padded_k) {
@@ -77,10 +78,15 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
     std::fill(values + present, values + length, 0.0f);
     if (arithmetic == Arithmetic::f32) {
       scatter(values, length, begin, tile, row, rows);
-    } else if (arithmetic == Arithmetic::i8_quads) {
-      Quad quads[kChunk / 4];
+    } else if (is_bytes(arithmetic)) {
+      alignas(64) Quad quads[kChunk / 4];
       narrow_to_quads(values, length, quads);
-      scatter(quads, length / 4, begin / 4, tile, row, rows);
+      if (arithmetic == Arithmetic::i8_quads) {
+        scatter(quads, length / 4, begin / 4, tile, row, rows);
+      } else {
+        constexpr int64_t kUnitK = k_group(Arithmetic::i8_tiles);
+        scatter(reinterpret_cast<const QuadTileRow*>(quads), length / kUnitK, begin / kUnitK, tile, row, rows);
+      }
     } else {
       narrow(values, length, halves);
       scatter(reinterpret_cast<const BF16Pair*>(halves), length / 2, begin / 2, tile, row, rows);
@@ -88,12 +94,13 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
   }
 }
 
-void stream_rows(const float* c, int rows, int64_t count, float* target, int64_t stride) {
+void store_rows(const float* c, int rows, int64_t count, float* target, int64_t stride, bool streams) {
   for (int r = 0; r < rows; ++r, c += kPanelColumns, target += stride) {
     const bool aligned = reinterpret_cast<uintptr_t>(target) % (kWidth * sizeof(float)) == 0;
-    int64_t i = 0;
-    for (; aligned && i + kWidth <= count; i += kWidth) Vector::load(c + i).stream(target + i);
-    for (; i < count; ++i) target[i] = c[i];
+    for (int64_t i = 0; i < count; i += kWidth) {
+      const Vector values = Vector::load(c + i);
+      streams&& aligned&& i + kWidth <= count ? values.stream(target + i) : values.store_first(target + i, count - i);
+    }
   }
 }
 

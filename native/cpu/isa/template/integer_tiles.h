@@ -185,7 +185,11 @@ void integer_tile(const TileArguments& t) {
   alignas(64) SegmentValues scale, offset;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   const int64_t group = t.scales->scales.segments;
-  int64_t left = group - first % group, begin = 0;
+  const int64_t block = t.block_k / segment;
+  const auto left_from = [&](int64_t at) {
+    return std::min(group - (first + at) % group, block - (first + at) % block);
+  };
+  int64_t left = left_from(0), begin = 0;
   IntegerSums<rows> sums;
   clear<rows>(sums);
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
@@ -203,7 +207,7 @@ void integer_tile(const TileArguments& t) {
                       t.scales->have_offset() ? offset + s * kPanelColumns : nullptr, t.x_sums + begin * rows,
                       end - begin, t.c);
       clear<rows>(sums);
-      left = group;
+      left = left_from(end);
       begin = end;
     }
   }
@@ -254,7 +258,8 @@ constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const Weight
           .numbers = kIntegerNumbers,
           .max_rows = kTileRows,
           .tile = integer_tiles<Products, Quads, QuadRows>(std::make_integer_sequence<int, kTileRows>()),
-          .sum_segments = sum_quads<Products>};
+          .sum_segments = sum_quads<Products>,
+          .biased_rows = kTileRows};
 }
 
 template <class Products>

@@ -1,12 +1,44 @@
-// Tokens rounded to 8 bits. See kernels.h here.
+// Tokens rounded to 8 bits, as core/formats/token_format.h defines it. See kernels.h here.
+
+inline Vector clamped(Vector values, float most) {
+  return Vector::max(Vector::min(values, Vector::broadcast(most)), Vector::broadcast(-most));
+}
+
+inline Vector to_integers(Vector values) {
+  const Vector shift = Vector::broadcast(0x1.8p23f);
+  return (values + shift) - shift;
+}
+
+inline Vector rounded_to_e4m3(Vector values) {
+  const Vector within = clamped(values, 448.0f);
+  const Words bits = Words::of(within);
+  const Words odd = bits.shifted<-20>().masked_and_flipped(1, 0);
+  const Vector normal = bits.plus(Words::broadcast(0x7ffff)).plus(odd).masked_and_flipped(0xfff00000u, 0).number();
+  const Vector shift = Vector::broadcast(0x1.8p14f);
+  const Vector subnormal = (within + shift) - shift;
+  return Vector::select_negative(within.abs() - Vector::broadcast(0x1p-6f), subnormal, normal);
+}
 
 // Makes values that share a scale the values of their codes, and returns the scale.
 template <TokenFormat format>
 inline float round_group(float* values, int64_t count) {
-  uint32_t largest = 0;
-  for (int64_t k = 0; k < count; ++k) largest = std::max(largest, magnitude_bits(values[k]));
-  const float scale = token_scale(format, largest);
-  for (int64_t k = 0; k < count; ++k) values[k] = token_code(format, values[k], scale);
+  // The sum of zeros is NaN if a value is not finite.
+  Vector largest = Vector::zero(), zeros = Vector::zero();
+  for_each_vector(values, count, 0.0f, [&](Vector value, int64_t, int64_t) {
+    largest = Vector::max(value.abs(), largest);
+    zeros = Vector::fma(value, Vector::zero(), zeros);
+  });
+  const float scale = token_scale(format, magnitude_bits(largest.largest() + zeros.sum()));
+  if (!(scale > 0.0f)) {
+    std::fill_n(values, count, 0.0f);
+    return scale;
+  }
+  const Vector divisor = Vector::broadcast(scale);
+  for_each_vector(values, count, 0.0f, [&](Vector value, int64_t first, int64_t lanes) {
+    const Vector scaled = value / divisor;
+    const Vector codes = format == TokenFormat::int8 ? to_integers(clamped(scaled, 127.0f)) : rounded_to_e4m3(scaled);
+    codes.store_first(values + first, lanes);
+  });
   return scale;
 }
 inline float round_group(TokenFormat format, float* values, int64_t count) {
@@ -18,5 +50,12 @@ void round_tokens(const TokenScheme& tokens, float* values, int64_t count, float
   const int64_t width = tokens.columns == 0 ? count : tokens.columns;
   for (int64_t i = 0; i < tokens.scales_of(count); ++i) {
     scales[i] = round_group(tokens.format, values + i * width, std::min(width, count - i * width));
+  }
+}
+
+void scale_rows(const float* scales, int rows, float* c) {
+  for (int r = 0; r < rows; ++r, c += kPanelColumns) {
+    const Vector scale = Vector::broadcast(scales[r]);
+    for (int j = 0; j < kPanelColumns; j += kWidth) (Vector::load(c + j) * scale).store(c + j);
   }
 }

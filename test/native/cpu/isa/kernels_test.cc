@@ -46,9 +46,12 @@ struct Operands {
   std::unique_ptr<CpuPackedExperts> packed;
 };
 
+// How a tile is computed.
+enum class Way { at_once, in_blocks, unpacked_blocks };
+
 // The tile of the first rows of x, computed by pack_row and the tile kernel with k cut into blocks.
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
-                            int64_t k_block) {
+                            int64_t k_block, Way way) {
   const PanelLayout& layout = operands.packed->layout();
   const int64_t k = layout.padded_k, x_k = round_up(k, k_group(gemm.arithmetic));
   std::vector<char> x(static_cast<size_t>(rows * x_k * element_bytes(gemm.arithmetic)));
@@ -56,15 +59,20 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
     kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, x_k, x.data(), r,
                      rows);
   }
-  std::vector<char> unpacked(static_cast<size_t>(x_k * kernels.panel_columns * gemm.unpacked_bytes));
   std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
   const int segment = std::max(1, layout.scales.segment);
+  // Codes, then scales and offsets.
+  std::vector<char> unpacked(
+      static_cast<size_t>((x_k * gemm.unpacked_bytes + x_k / segment * 8) * kernels.panel_columns));
   std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
   if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
-  for (int64_t begin = 0; begin < k; begin += k_block) {
+  const bool unpacks = way == Way::unpacked_blocks;
+  const int64_t step = way == Way::at_once ? k : k_block;
+  for (int64_t begin = 0; begin < k; begin += step) {
     const char* w = operands.packed->data() + layout.place_of(begin);
     TileArguments t{.first_k = begin,
-                    .k = std::min(k_block, k - begin),
+                    .k = std::min(step, k - begin),
+                    .block_k = k_block,
                     .rows = rows,
                     .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
                     .w = w,
@@ -75,11 +83,11 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                     .scales = &layout.scales,
                     .panel = operands.packed->data(),
                     .x_sums = x_sums.data() + begin / segment * rows};
-    if (gemm.unpacks(rows)) {
+    if (unpacks) {
       gemm.unpack(t, unpacked.data());
       t.w = unpacked.data();
     }
-    gemm.tile[rows](t);
+    (unpacks ? gemm.unpacked_tile : gemm.tile)[rows](t);
   }
   if (gemm.release != nullptr) gemm.release();
   return c;
@@ -88,8 +96,9 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
 void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format) {
   for (const int64_t k : {int64_t{2}, int64_t{10}, int64_t{256}}) {
     const Operands operands(kernels, gemm, format, k);
-    const int64_t padded_k = operands.packed->layout().padded_k;
-    const std::vector<float> together = multiply(kernels, gemm, operands, gemm.max_rows, padded_k);
+    const int64_t unit = std::lcm<int64_t>(gemm.panels(format).step, k_group(gemm.arithmetic));
+    const int64_t block = round_up(std::max<int64_t>(1, k / 4), unit);
+    const std::vector<float> together = multiply(kernels, gemm, operands, gemm.max_rows, block, Way::at_once);
     double worst = 0;
     for (int r = 0; r < gemm.max_rows; ++r) {
       for (int64_t column = 0; column < kernels.panel_columns; ++column) {
@@ -104,16 +113,21 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     }
     // Of quantised weights, codes and offset are summed apart, and what they have in common cancels.
     MOE_CHECK(worst < (format.plain() ? 1e-6 : 4e-6));
-    // A row's bits depend neither on the rows beside it nor on how k is cut, unless a cut divides a group of integers.
-    const bool cuts = gemm.codes == TokenFormat::none;
-    const int64_t block =
-        cuts ? round_up(std::max<int64_t>(1, k / 4), std::lcm(gemm.panels(format).step, k_group(gemm.arithmetic)))
-             : padded_k;
+    // A row's bits depend neither on the rows beside it nor on whether blocks of k are multiplied one by one or
+    // unpacked.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      const std::vector<float> few = multiply(kernels, gemm, operands, rows, block);
-      MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
+      for (const Way way : {Way::at_once, Way::in_blocks, Way::unpacked_blocks}) {
+        if (way == Way::unpacked_blocks && gemm.unpack == nullptr) continue;
+        const std::vector<float> few = multiply(kernels, gemm, operands, rows, block, way);
+        MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
+      }
     }
   }
+}
+
+// Whether a row can read what is packed: the tests' own format is packed for its own row.
+bool takes(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format) {
+  return gemm.takes(format) && gemm.panels == choose_gemm(kernels.gemm, DType::f32, format)->panels;
 }
 
 // Calls expected(gate or value, up).
@@ -150,8 +164,7 @@ MOE_TEST(tiles_multiply_and_rows_do_not_depend_on_their_tile) {
     for (const GemmKernel& gemm : kernels->gemm) {
       int formats = 0;
       for (const WeightFormat* format : sample_formats()) {
-        // The tests' own format is packed for its own row.
-        if (!gemm.takes(*format) || gemm.panels != choose_gemm(kernels->gemm, DType::f32, *format)->panels) continue;
+        if (!takes(*kernels, gemm, *format)) continue;
         check_tiles(*kernels, gemm, *format);
         ++formats;
       }
@@ -223,7 +236,7 @@ MOE_TEST(conversions_agree_with_the_scalar_types) {
   }
 }
 
-MOE_TEST(streamed_rows_are_copies_of_the_first_columns) {
+MOE_TEST(stored_rows_are_copies_of_the_first_columns) {
   constexpr int kRows = 5, kStride = 70;
   test::Random random(6);
   for (const Kernels* kernels : available_kernels()) {
@@ -232,17 +245,30 @@ MOE_TEST(streamed_rows_are_copies_of_the_first_columns) {
     for (int count = 0; count <= columns; ++count) {
       // From aligned places and others.
       for (const int first : {0, 3, 16}) {
-        alignas(64) float target[kRows * kStride + 16];
-        std::fill(std::begin(target), std::end(target), -1.0f);
-        kernels->stream_rows(c.data(), kRows, count, target + first, kStride);
-        kernels->end_streams();
-        for (int at = 0; at < kRows * kStride; ++at) {
-          const int row = (at - first) / kStride, column = (at - first) % kStride;
-          const bool written = at >= first && row < kRows && column < count;
-          MOE_CHECK_EQUAL(target[at], written ? c[row * columns + column] : -1.0f);
+        for (const bool streams : {false, true}) {
+          alignas(64) float target[kRows * kStride + 16];
+          std::fill(std::begin(target), std::end(target), -1.0f);
+          kernels->store_rows(c.data(), kRows, count, target + first, kStride, streams);
+          kernels->end_streams();
+          for (int at = 0; at < kRows * kStride; ++at) {
+            const int row = (at - first) / kStride, column = (at - first) % kStride;
+            const bool written = at >= first && row < kRows && column < count;
+            MOE_CHECK_EQUAL(target[at], written ? c[row * columns + column] : -1.0f);
+          }
         }
       }
     }
+  }
+}
+
+MOE_TEST(rows_of_a_result_are_scaled) {
+  constexpr int kRows = 5;
+  test::Random random(7);
+  for (const Kernels* kernels : available_kernels()) {
+    const std::vector<float> scales = random.values(kRows), before = random.values(kRows * kernels->panel_columns);
+    std::vector<float> c = before;
+    kernels->scale_rows(scales.data(), kRows, c.data());
+    for (size_t i = 0; i < c.size(); ++i) MOE_CHECK_EQUAL(c[i], before[i] * scales[i / kernels->panel_columns]);
   }
 }
 

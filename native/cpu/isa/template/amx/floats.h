@@ -57,7 +57,6 @@ constexpr GemmKernel float_tile_kernel(const char* name, DType tokens, const cha
       .formats = "bf16",
       .panels = bf16_tile_panels,
       .numbers = numbers,
-      .products = parts_of(arithmetic),
       .max_rows = kMaxTileRows,
       .tile = by_rows(float_tile<Tiles, parts_of(arithmetic), false>, float_tile<Tiles, parts_of(arithmetic), true>),
       .longest_k = 512,

@@ -4,7 +4,11 @@
 #include "cpu/isa/template/amx/shapes.h"
 
 #include "cpu/isa/template/amx/floats.h"
+#include "cpu/isa/template/amx/groups.h"
+
+#include "cpu/isa/template/amx/codes.h"
 #include "cpu/isa/template/amx/integers.h"
 
-template <class Tiles, class Products>
-constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles, Products>, kFloatTileGemm<Tiles>);
+template <class Tiles, class Products, class E4M3Pairs>
+constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles, Products>, kFloatTileGemm<Tiles>,
+                                      kCodeTileGemm<Tiles, E4M3Pairs>);

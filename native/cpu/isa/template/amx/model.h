@@ -5,7 +5,7 @@
 
 #include "cpu/isa/template/amx/kernels.h"
 
-constexpr auto kModelRows = kRegisterGemm<ModelTiles, ByteProducts>;
+constexpr auto kModelRows = kRegisterGemm<ModelTiles, ByteProducts, PairsOf<E4M3Codes>>;
 const std::span<const GemmKernel> kModelGemm = kModelRows;
 const PeakLoop kModelBf16Peak = kFloatTilePeak<ModelTiles>;
 const PeakLoop kModelInt8Peak = kRegisterIntegerPeak<ModelTiles>;

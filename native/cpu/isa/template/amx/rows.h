@@ -5,6 +5,9 @@ constexpr int kTileGroup = k_group(Arithmetic::bf16_tiles);
 struct TileRow {
   bf16 values[kTileGroup];
 };
+struct QuadTileRow {
+  Quad quads[k_group(Arithmetic::i8_tiles) / 4];
+};
 
 // Stores `parts` parts of numbers, `stride` apart: the upper half of what is left, and last what is nearest to the
 // rest. Of a number that is not finite nothing is left.
@@ -23,24 +26,6 @@ inline void store_parts(int parts, Vector values, bf16* target, int64_t stride) 
 // Where element k of the first part of a row is.
 inline bf16* tile_place(int parts, void* tile, int64_t k, int row, int rows) {
   return (static_cast<TileRow*>(tile) + k / kTileGroup * parts * rows + row)->values + k % kTileGroup;
-}
-
-// Integers of magnitude up to 127, as bytes.
-inline void pack_byte_row(DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row, int rows) {
-  const char* bytes = static_cast<const char*>(source);
-  alignas(64) float values[kChunk];
-  Quad quads[kChunk / 4];
-  for (int64_t begin = 0; begin < padded_k; begin += kChunk) {
-    const int64_t length = std::min(kChunk, padded_k - begin);
-    const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
-    to_f32(dtype, bytes + begin * static_cast<int64_t>(info(dtype).bytes), present, values);
-    std::fill(values + present, values + length, 0.0f);
-    narrow_to_quads(values, length, quads);
-    for (int64_t i = 0; i < length; i += sizeof(TileRow)) {
-      std::memcpy(static_cast<TileRow*>(tile) + (begin + i) / int64_t{sizeof(TileRow)} * rows + row, quads + i / 4,
-                  sizeof(TileRow));
-    }
-  }
 }
 
 inline void pack_tile_row(int parts, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
