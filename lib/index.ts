@@ -84,6 +84,7 @@ export {
   type ForwardResultName,
   MoeLayer,
   type SavedForward,
+  type WantedForward,
 } from "./moe_layer.js";
 export {
   type LoadAllOptions,

@@ -65,6 +65,10 @@ export interface ForwardResult<D extends FloatDType = FloatDType> {
   readonly logits?: Tensor<"f32">;
 }
 
+/** What {@link MoeLayer.forward} returns with `want`: y, and what is wanted. */
+export type WantedForward<D extends FloatDType, Wanted extends ForwardResultName> = Pick<ForwardResult<D>, "y"> &
+  Required<Pick<ForwardResult<D>, Wanted>>;
+
 /** What {@link MoeLayer.forward} returns with `save`. */
 export interface SavedForward<D extends FloatDType = FloatDType> extends ForwardResult<D> {
   readonly state: LayerState;
@@ -166,10 +170,10 @@ export class MoeLayer implements Disposable {
    * `save`, UNSUPPORTED_OPERATION for quantised experts or offload, and OUT_OF_MEMORY.
    */
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
-  forward<D extends FloatDType>(
+  forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
     x: Tensor<D>,
-    options: ForwardOptions<D> & { want: readonly ForwardResultName[] },
-  ): ForwardResult<D>;
+    options: ForwardOptions<D> & { want: Wanted },
+  ): WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | ForwardResult<D> {
     const { device } = this.#parts;
