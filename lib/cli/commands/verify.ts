@@ -5,13 +5,14 @@ import { type DeviceName, listDevices, openDevice } from "../../devices.js";
 import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
-import { renderTable } from "../../terminal/table.js";
 import type { Case } from "../../testing/case.js";
+import { worstErrors } from "../../testing/reports/worst_errors.js";
 import { type CaseResult, runCase } from "../../testing/run.js";
 import { cases } from "../../testing/table.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
 import { type Io, writeJson } from "../io.js";
+import { verifySubject } from "../verify_subject.js";
 
 /** The results of one device. */
 interface Verification {
@@ -24,14 +25,30 @@ interface Verification {
 export const verify = defineCommand({
   name: "verify",
   summary: "run the whole case table on this machine's devices and compare the results with the reference",
-  synopsis: "[--device NAME] [--filter TEXT] [--json]",
+  synopsis: "[--device NAME | --subject FILE] [--filter TEXT] [--report FILE] [--json]",
   options: {
     device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (all)" },
     filter: { type: "string", value: "TEXT", help: "only cases whose operator and name contain this" },
+    subject: {
+      type: "string",
+      value: "FILE",
+      help: "another implementation: a module whose default export is a subject",
+    },
+    seed: { type: "string", value: "N", help: "other numbers for a subject (0)" },
+    report: {
+      type: "string",
+      multiple: true,
+      value: "FILE",
+      help: "write a subject's report as .json, .xml (JUnit) or .html",
+    },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io) {
+    if (values.subject !== undefined) return verifySubject({ ...values, subject: values.subject }, io);
+    for (const option of ["seed", "report"] as const) {
+      if (values[option] !== undefined) throw new UsageError(`--${option} needs --subject`);
+    }
     const selected = cases.filter(({ operator, name }) => `${operator} ${name}`.includes(values.filter ?? ""));
     if (selected.length === 0) throw new UsageError(`--filter: no case's operator and name contain "${values.filter}"`);
     const named = listOption(values.device);
@@ -97,20 +114,7 @@ function print({ device, seconds, results }: Verification, io: Io): void {
       ? styleText("green", "✔ passed", { stream: stdout })
       : styleText("red", `✘ ${failed.length} failed`, { stream: stdout });
   stdout.write(`${device}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${mark}\n\n`);
-  const operators = [...new Set(results.map(({ operator }) => operator))];
-  stdout.write(
-    renderTable(
-      [
-        { heading: "operator" },
-        { heading: "output" },
-        { heading: "cases", align: "right" },
-        { heading: "worst error", align: "right" },
-        { heading: "tolerance", align: "right" },
-        { heading: "in case" },
-      ],
-      operators.flatMap((operator) => operatorRows(operator, results)),
-    ),
-  );
+  stdout.write(worstErrors(results));
   stdout.write("\n");
   for (const { operator, name, checks } of failed) {
     for (const { output, error, tolerance } of checks.filter((check) => !check.passed)) {
@@ -121,29 +125,4 @@ function print({ device, seconds, results }: Verification, io: Io): void {
     }
   }
   if (failed.length > 0) stdout.write("\n");
-}
-
-/** One row for each output of an operator, with the case that comes closest to its tolerance. */
-function operatorRows(operator: string, results: readonly CaseResult[]): string[][] {
-  const checks = results
-    .filter((result) => result.operator === operator)
-    .flatMap(({ name, checks }) => checks.map((check) => ({ ...check, name })));
-  const outputs = [...new Set(checks.map(({ output }) => output))];
-  return outputs.map((output, index) => {
-    const ofOutput = checks.filter((check) => check.output === output);
-    const worst = ofOutput.reduce((a, b) => (closeness(b) > closeness(a) ? b : a));
-    return [
-      index === 0 ? operator : "",
-      output,
-      String(ofOutput.length),
-      formatError(worst.error),
-      worst.tolerance === 0 ? "exact" : formatError(worst.tolerance),
-      worst.error === 0 ? "" : worst.name,
-    ];
-  });
-}
-
-/** The share of the tolerance that an error takes. */
-function closeness({ error, tolerance }: { error: number; tolerance: number }): number {
-  return error === 0 ? 0 : error / tolerance;
 }

@@ -1,0 +1,60 @@
+import { writeFileSync } from "node:fs";
+import { extname, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { printable } from "../core/printable.js";
+import { integerOption, listOption, UsageError } from "../terminal/option_values.js";
+import { startProgress } from "../terminal/progress.js";
+import { formatReport, type ReportFormat } from "../testing/reports/report.js";
+import { runCases } from "../testing/subject/run_cases.js";
+import type { Subject } from "../testing/subject/subject.js";
+import { testCases } from "../testing/subject/test_cases.js";
+import type { Io } from "./io.js";
+
+interface Values {
+  readonly subject: string;
+  readonly filter?: string | undefined;
+  readonly seed?: string | undefined;
+  readonly report?: readonly string[] | undefined;
+  readonly json?: boolean | undefined;
+  readonly device?: readonly string[] | undefined;
+  readonly threads?: string | undefined;
+}
+
+const formats: Readonly<Record<string, ReportFormat>> = { ".json": "json", ".xml": "junit", ".html": "html" };
+
+/** `verify --subject`: runs the cases on an implementation from outside. */
+export async function verifySubject(values: Values, io: Io): Promise<number> {
+  for (const option of ["device", "threads"] as const) {
+    if (values[option] !== undefined) throw new UsageError(`--${option} cannot be combined with --subject`);
+  }
+  const seed = values.seed === undefined ? 0 : integerOption("seed", values.seed, 0);
+  const files = listOption(values.report === undefined ? undefined : [...values.report]);
+  for (const file of files) {
+    if (!Object.hasOwn(formats, extname(file))) {
+      throw new UsageError(`--report: expected a name in .json, .xml or .html, got "${file}"`);
+    }
+  }
+  const subject = await loadSubject(values.subject);
+  const { filter = "" } = values;
+  const selected = testCases.filter(
+    ({ operator, name }) => subject.operators?.[operator] !== undefined && `${operator} ${name}`.includes(filter),
+  );
+  const progress = startProgress(io.stderr, `Verifying ${printable(String(subject.name))}`, selected.length);
+  try {
+    const report = await runCases(subject, { filter, seed, onResult: (_result, done) => progress.update(done) });
+    for (const file of files) writeFileSync(file, formatReport(report, formats[extname(file)] as ReportFormat));
+    progress.stop();
+    io.stdout.write(formatReport(report, values.json ? "json" : "table"));
+    return report.passed ? 0 : 1;
+  } finally {
+    progress.stop();
+  }
+}
+
+async function loadSubject(file: string): Promise<Subject> {
+  const loaded = (await import(pathToFileURL(resolve(file)).href)) as { default?: Subject };
+  if (typeof loaded.default !== "object" || loaded.default === null) {
+    throw new UsageError(`--subject: expected ${file} to have a default export { name, operators }`);
+  }
+  return loaded.default;
+}

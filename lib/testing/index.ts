@@ -1,0 +1,28 @@
+// moe-kernels/testing: the cases that this package's devices are tested with, for other implementations.
+
+export { poisoned } from "./poison.js";
+export { Random } from "./random.js";
+export { randomLayer, randomTokens } from "./random_layer.js";
+export { formatReport, type ReportFormat } from "./reports/report.js";
+export { round, unitRoundoff } from "./rounding.js";
+export { relativeError } from "./run.js";
+export { steadyLogits } from "./steady_logits.js";
+export { deviceSubject } from "./subject/device_subject.js";
+export {
+  type RunCasesOptions,
+  runCases,
+  type SubjectCheck,
+  type SubjectReport,
+  type SubjectResult,
+  toFloat32,
+} from "./subject/run_cases.js";
+export type {
+  OutputArray,
+  Problem,
+  Subject,
+  SubjectInputs,
+  SubjectOperator,
+  SubjectOutput,
+  TestArray,
+} from "./subject/subject.js";
+export { type TestCase, type Tolerance, testCases, testedOperators } from "./subject/test_cases.js";

@@ -1,0 +1,49 @@
+import { checkChoice } from "../../core/errors.js";
+import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
+import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
+import { htmlReport } from "./html.js";
+import { junitReport } from "./junit.js";
+import { worstErrors } from "./worst_errors.js";
+
+export const reportFormats = ["table", "json", "junit", "html"] as const;
+/** `table` is for a terminal, `junit` XML for test runners, `html` one self-contained page. */
+export type ReportFormat = (typeof reportFormats)[number];
+
+/** A report as text. Errors that are no JSON numbers are strings in JSON. */
+export function formatReport(report: SubjectReport, format: ReportFormat): string {
+  checkChoice("format", format, reportFormats);
+  if (format === "json") return `${JSON.stringify(report, finiteOrText, 2)}\n`;
+  if (format === "junit") return junitReport(report);
+  return format === "html" ? htmlReport(report) : tableReport(report);
+}
+
+function finiteOrText(_key: string, value: unknown): unknown {
+  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+}
+
+function tableReport({ subject, seconds, results, skipped, untested }: SubjectReport): string {
+  const failed = results.filter(({ passed }) => !passed);
+  const verdict =
+    results.length === 0 ? "✘ nothing was tested" : failed.length === 0 ? "✔ passed" : `✘ ${failed.length} failed`;
+  return [
+    `${subject}: ${plural(results.length, "case")} in ${formatMicroseconds(seconds * 1e6)}, ${verdict}`,
+    "",
+    worstErrors(results),
+    ...failed.map((result) => `✘ ${result.operator} ${result.name}: ${problemsOf(result).join("; ")}`),
+    ...(skipped.length > 0 ? [`Skipped: ${plural(skipped.length, "case")} that the subject does not support`] : []),
+    ...(untested.length > 0 ? [`Not tested: ${untested.join(", ")}`] : []),
+    "",
+  ].join("\n");
+}
+
+/** What is wrong with a failed case, in words. */
+export function problemsOf({ failure, checks }: SubjectResult): string[] {
+  const wrong = checks.filter(({ passed }) => !passed);
+  return [
+    ...(failure === null ? [] : [failure]),
+    ...wrong.map(({ output, error, tolerance }) => {
+      const allowed = tolerance === 0 ? "none allowed" : `tolerance ${formatError(tolerance)}`;
+      return `${output}: error ${formatError(error)}, ${allowed}`;
+    }),
+  ];
+}

@@ -1,0 +1,180 @@
+import { fromBF16, fromF16 } from "../../core/dtype.js";
+import { invalidArgument, MoeError } from "../../core/errors.js";
+import { shapeSize, shapeText } from "../../core/shape.js";
+import { relativeError } from "../run.js";
+import type { OutputArray, Problem, Subject, SubjectInputs, TestArray } from "./subject.js";
+import { type TestCase, testCases, testedOperators } from "./test_cases.js";
+
+/** One output of a case, compared. */
+export interface SubjectCheck {
+  readonly output: string;
+  readonly dtype: string;
+  /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
+  readonly error: number;
+  readonly tolerance: number;
+  readonly why: string;
+  readonly passed: boolean;
+}
+
+/** What a subject did with one case. */
+export interface SubjectResult {
+  readonly operator: string;
+  readonly name: string;
+  readonly checks: readonly SubjectCheck[];
+  /** Why there are no checks, or what else went wrong: the subject threw, or returned something else; else null. */
+  readonly failure: string | null;
+  readonly passed: boolean;
+  readonly seconds: number;
+}
+
+export interface SubjectReport {
+  readonly subject: string;
+  readonly seed: number;
+  readonly passed: boolean;
+  readonly seconds: number;
+  readonly results: readonly SubjectResult[];
+  /** Cases that the subject said it does not support. */
+  readonly skipped: readonly { readonly operator: string; readonly name: string }[];
+  /** Operators with cases that the subject does not have. */
+  readonly untested: readonly string[];
+}
+
+export interface RunCasesOptions {
+  /** Only cases whose operator and name contain this text, or for which this function is true. */
+  filter?: string | ((testCase: TestCase) => boolean);
+  /** Other numbers of the same shapes; default 0, those that `verify` compares the devices with. */
+  seed?: number;
+  /** Called after each case that is not skipped. */
+  onResult?: (result: SubjectResult, done: number, total: number) => void;
+}
+
+/**
+ * Runs the cases of all operators that a subject has, one after another, and compares its outputs with those of `reference` in
+ * float64. What the subject throws or returns wrongly is a failed case.
+ * @throws INVALID_ARGUMENT for a subject without operators, with an operator that does not exist, or if no case is selected.
+ */
+export async function runCases(subject: Subject, options: RunCasesOptions = {}): Promise<SubjectReport> {
+  checkSubject(subject);
+  const { filter = "", seed = 0, onResult } = options;
+  if (!Number.isSafeInteger(seed)) throw invalidArgument("seed", "an integer", seed);
+  const wanted =
+    typeof filter === "function" ? filter : (one: TestCase) => `${one.operator} ${one.name}`.includes(filter);
+  const selected = testCases.filter((one) => subject.operators[one.operator] !== undefined && wanted(one));
+  if (selected.length === 0) {
+    throw invalidArgument("filter", `text in a case of ${Object.keys(subject.operators).join(", ")}`, filter);
+  }
+  const begin = performance.now();
+  const results: SubjectResult[] = [];
+  const skipped: { operator: string; name: string }[] = [];
+  try {
+    for (const one of selected) {
+      const { operator, name } = one;
+      const problem = one.problem(seed);
+      if (subject.supports?.(operator, problem.inputs) === false) {
+        skipped.push({ operator, name });
+        continue;
+      }
+      const result = await runOne(subject, one, problem);
+      results.push(result);
+      onResult?.(result, results.length + skipped.length, selected.length);
+    }
+  } finally {
+    await subject.close?.();
+  }
+  return {
+    subject: subject.name,
+    seed,
+    passed: results.length > 0 && results.every(({ passed }) => passed),
+    seconds: (performance.now() - begin) / 1e3,
+    results,
+    skipped,
+    untested: testedOperators.filter((name) => subject.operators[name] === undefined),
+  };
+}
+
+function checkSubject(subject: unknown): asserts subject is Subject {
+  const { name, operators } = (subject ?? {}) as { name?: unknown; operators?: unknown };
+  if (typeof name !== "string") throw invalidArgument("subject.name", "a string", name);
+  if (typeof operators !== "object" || operators === null) {
+    throw invalidArgument("subject.operators", "an object of functions, such as { gating(inputs) { ... } }", operators);
+  }
+  const given = Object.entries(operators);
+  if (given.length === 0) throw invalidArgument("subject.operators", "at least one operator", operators);
+  for (const [operator, run] of given) {
+    if (!(testedOperators as readonly string[]).includes(operator)) {
+      throw invalidArgument("subject.operators", `names among ${testedOperators.join(", ")}`, operator);
+    }
+    if (typeof run !== "function") throw invalidArgument(`subject.operators.${operator}`, "a function", run);
+  }
+}
+
+async function runOne(subject: Subject, one: TestCase, problem: Problem): Promise<SubjectResult> {
+  const begin = performance.now();
+  const { operator, name } = one;
+  const finish = (checks: readonly SubjectCheck[], failure: string | null): SubjectResult => {
+    const passed = failure === null && checks.length > 0 && checks.every((check) => check.passed);
+    return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
+  };
+  try {
+    const before = bytesOf(problem.inputs);
+    const outputs: unknown = await subject.operators[operator]?.(problem.inputs);
+    const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));
+    const after = bytesOf(problem.inputs);
+    const changed = Object.keys(before).filter((field) =>
+      Buffer.compare(before[field] as Buffer, after[field] as Buffer),
+    );
+    return finish(checks, changed.length > 0 ? `it changed its input ${changed.join(", ")}` : null);
+  } catch (error) {
+    return finish([], error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** Copies of the bytes of all input tensors. */
+function bytesOf(inputs: SubjectInputs): Record<string, Buffer> {
+  const tensors = Object.entries(inputs).filter(([, value]) => ArrayBuffer.isView((value as TestArray | null)?.data));
+  return Object.fromEntries(
+    tensors.map(([field, { data }]) => [
+      field,
+      Buffer.from(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)),
+    ]),
+  );
+}
+
+function check(one: TestCase, problem: Problem, output: string, outputs: unknown): SubjectCheck {
+  const { shape, dtype } = problem.inputs.outputs[output] as OutputArray;
+  const { tolerance, leastMagnitude, why } = one.toleranceOf(output, problem);
+  const returned = (outputs as Record<string, unknown> | null | undefined)?.[output];
+  if (!isArray(returned)) {
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `${output}: expected an array of ${shapeText(shape)} values, got ${describe(returned)}`,
+    );
+  }
+  if (returned.length !== shapeSize(shape)) {
+    const sizes = `expected ${shapeSize(shape)} values of shape ${shapeText(shape)}, got ${returned.length}`;
+    throw new MoeError("SHAPE_MISMATCH", `${output}: ${sizes}`);
+  }
+  const expected = problem.expected[output] as Float64Array | Int32Array;
+  const error = relativeError(toFloat64(returned, dtype), expected, leastMagnitude);
+  return { output, dtype, error, tolerance, why, passed: error <= tolerance };
+}
+
+function isArray(value: unknown): value is ArrayLike<number> {
+  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+}
+
+function describe(value: unknown): string {
+  return value === undefined ? "undefined" : value === null ? "null" : `${typeof value}`;
+}
+
+function toFloat64(values: ArrayLike<number>, dtype: string): ArrayLike<number> {
+  const is16 = dtype === "f16" || dtype === "bf16";
+  return is16 && values instanceof Uint16Array ? toFloat32({ data: values, dtype }) : values;
+}
+
+/** The values of a tensor as float32, of 16-bit floats too. */
+export function toFloat32({ data, dtype }: { data: ArrayLike<number>; dtype: string }): Float32Array {
+  if (dtype === "f16") return Float32Array.from(data, fromF16);
+  if (dtype === "bf16") return Float32Array.from(data, fromBF16);
+  return Float32Array.from(data);
+}

@@ -1,0 +1,50 @@
+import type { OperatorName } from "../../core/operators/table.js";
+import type { Shape } from "../../core/shape.js";
+
+/** A tensor that a subject gets, row-major. */
+export interface TestArray {
+  /** The stored bits: 16-bit floats are a Uint16Array, which `toFloat32` converts. */
+  readonly data: Float32Array | Uint16Array | Int32Array | Uint8Array;
+  readonly shape: Shape;
+  readonly dtype: "f32" | "f16" | "bf16" | "i32" | "u8";
+}
+
+/** A tensor that a subject returns. */
+export interface OutputArray {
+  readonly shape: Shape;
+  readonly dtype: string;
+}
+
+/**
+ * What a subject's operator gets: tensors, numbers, names and rules by the names of the operator's fields, and in `outputs`
+ * the shapes and dtypes of the tensors to return. Optional tensors that are not used are left out.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: fields differ between operators; a subject knows those of its own.
+export type SubjectInputs = { readonly [field: string]: any };
+
+/** An output: values, or for 16-bit floats their bits as a Uint16Array. */
+export type SubjectOutput = ArrayLike<number>;
+
+export type SubjectOperator = (
+  inputs: SubjectInputs,
+) => Readonly<Record<string, SubjectOutput>> | Promise<Readonly<Record<string, SubjectOutput>>>;
+
+/** What is tested: an object with some of the operators of this package, computed by whatever it likes. */
+export interface Subject {
+  readonly name: string;
+  readonly operators: { readonly [Name in OperatorName]?: SubjectOperator };
+  /** Whether it can compute a case of one of its operators; cases that it cannot are skipped and counted. Default: all. */
+  supports?(operator: OperatorName, inputs: SubjectInputs): boolean;
+  /** Called once at the end, to free what the subject holds. */
+  close?(): void | Promise<void>;
+}
+
+/** One problem: what an operator gets, and what is expected. */
+export interface Problem {
+  readonly operator: OperatorName;
+  readonly inputs: SubjectInputs;
+  /** The outputs that are compared, computed by `reference` in float64 from the inputs as they are rounded. */
+  readonly expected: Readonly<Record<string, Float64Array | Int32Array>>;
+  /** The names that the case has for the outputs. */
+  readonly names: ReadonlyMap<string, string>;
+}

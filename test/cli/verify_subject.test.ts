@@ -1,0 +1,57 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runCli } from "./support/run_cli.js";
+
+const example = join("examples", "verify_your_kernel", "plain_subject.mjs");
+
+test("verify --subject runs the example, which passes", async () => {
+  const { exitCode, stdout, stderr } = await runCli(["verify", "--subject", example, "--filter", "T7 "]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "Verifying plain JavaScript ...\n" });
+  expect(stdout).toMatch(/^plain JavaScript: \d+ cases in .*, ✔ passed$/m);
+  for (const operator of ["routerProjection", "gating", "combine"])
+    expect(stdout).toMatch(new RegExp(`^${operator} `, "m"));
+  expect(stdout).toMatch(/^Skipped: \d+ cases that the subject does not support$/m);
+});
+
+test("a subject that is wrong ends with 1, and reports say so", async () => {
+  using directory = temporaryDirectory();
+  const at = (name: string) => join(directory.path, name);
+  const code = 'export default { name: "wrong", operators: { sort: () => { throw new Error("no kernel"); } } };';
+  writeFileSync(at("subject.mjs"), code);
+  const reports = ["report.json", "report.xml", "report.html"].map(at).join(",");
+  const args = ["verify", "--subject", at("subject.mjs"), "--filter", "T13", "--seed", "4", "--report", reports];
+  const { exitCode, stdout } = await runCli(args);
+  expect(exitCode).toBe(1);
+  expect(stdout).toContain("✘ sort T13 k8 E8 even: no kernel\n");
+  expect(JSON.parse(readFileSync(at("report.json"), "utf8"))).toMatchObject({
+    subject: "wrong",
+    seed: 4,
+    passed: false,
+  });
+  expect(readFileSync(at("report.xml"), "utf8")).toContain('<failure message="no kernel"/>');
+  expect(readFileSync(at("report.html"), "utf8")).toContain("<title>wrong: 1 cases, 1 failed</title>");
+  const json = await runCli(["verify", "--subject", at("subject.mjs"), "--filter", "T13", "--json"]);
+  expect(JSON.parse(json.stdout)).toMatchObject({ passed: false, results: [{ failure: "no kernel" }] });
+});
+
+test.each([
+  [["--subject", example, "--device", "cpu"], "--device cannot be combined with --subject"],
+  [["--subject", example, "--report", "x.pdf"], '--report: expected a name in .json, .xml or .html, got "x.pdf"'],
+  [["--seed", "3"], "--seed needs --subject"],
+  [["--report", "x.xml"], "--report needs --subject"],
+] as const)("%j is a wrong command line", async (args, message) => {
+  const { exitCode, stderr } = await runCli(["verify", ...args]);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain(message);
+});
+
+test("a module without a subject is a wrong command line", async () => {
+  using directory = temporaryDirectory();
+  const file = join(directory.path, "empty.mjs");
+  writeFileSync(file, "export const name = 1;");
+  const { exitCode, stderr } = await runCli(["verify", "--subject", file]);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain("to have a default export { name, operators }");
+});

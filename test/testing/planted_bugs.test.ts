@@ -1,0 +1,180 @@
+import { expect, test } from "vitest";
+import { openDevice } from "../../lib/index.js";
+import {
+  deviceSubject,
+  runCases,
+  type Subject,
+  type SubjectInputs,
+  type SubjectOutput,
+} from "../../lib/testing/index.js";
+
+// Kernels with the mistakes that kernels have. Each must be caught by the public cases.
+
+type Outputs = Record<string, number[]>;
+type Operator = keyof Subject["operators"];
+
+/** Right but for a bug in one operator: `before` spoils what it gets, `after` what it returns. */
+interface Bug {
+  readonly operator: Operator;
+  before?(inputs: SubjectInputs): SubjectInputs;
+  after?(outputs: Outputs, inputs: SubjectInputs): void;
+}
+
+function swap(values: number[], a: number, b: number, width: number): void {
+  const first = values.slice(a * width, (a + 1) * width);
+  values.splice(a * width, width, ...values.slice(b * width, (b + 1) * width));
+  values.splice(b * width, width, ...first);
+}
+
+const widthOf = ({ shape }: { shape: readonly number[] }): number => shape.at(-1) as number;
+
+const bugs: Readonly<Record<string, Bug>> = {
+  "two rows swapped": {
+    operator: "permute",
+    after({ rows = [] }, { outputs }) {
+      const [count, width] = outputs.rows.shape as [number, number];
+      if (count > 4) swap(rows, 3, 4, width);
+    },
+  },
+  "the last expert is missing": {
+    operator: "groupedGemm",
+    after({ y = [] }, { offsets, outputs }) {
+      const width = widthOf(outputs.y);
+      y.fill(0, width * (offsets.data.at(-2) ?? 0), width * offsets.data.at(-1));
+    },
+  },
+  "ties go to the higher expert": {
+    operator: "gating",
+    after({ ids = [] }, { logits, rule }) {
+      const experts = logits.shape[1];
+      const value = (token: number, id: number) => logits.data[token * experts + id];
+      for (let slot = 0; slot + 1 < ids.length; slot++) {
+        const token = Math.floor(slot / rule.topK);
+        const [one, other] = [ids[slot], ids[slot + 1]] as [number, number];
+        if ((slot + 1) % rule.topK === 0 || value(token, one) !== value(token, other)) continue;
+        [ids[slot], ids[slot + 1]] = [other, one];
+      }
+    },
+  },
+  "combine without weights": {
+    operator: "combine",
+    before: (inputs) => ({
+      ...inputs,
+      weights: { ...inputs.weights, data: new Float32Array(inputs.weights.data.length).fill(1) },
+    }),
+  },
+  "weights are not normalised": {
+    operator: "gating",
+    before: (inputs) => ({ ...inputs, rule: { ...inputs.rule, normalization: "none" } }),
+  },
+  "the scale of the weights is forgotten": {
+    operator: "gating",
+    before: (inputs) => ({ ...inputs, rule: { ...inputs.rule, scale: 1 } }),
+  },
+  "a NaN logit counts as the largest": {
+    operator: "gating",
+    before: ({ logits, ...inputs }) => ({
+      ...inputs,
+      logits: { ...logits, data: logits.data.map((value: number) => (Number.isNaN(value) ? 3e38 : value)) },
+    }),
+  },
+  "offsets are shifted by one expert": {
+    operator: "sort",
+    after({ offsets = [] }) {
+      offsets.pop();
+      offsets.unshift(0);
+    },
+  },
+  "a dropped slot takes row 0": {
+    operator: "combine",
+    before: ({ rowOfSlot, ...inputs }) => ({
+      ...inputs,
+      rowOfSlot: {
+        ...rowOfSlot,
+        data: rowOfSlot.data.map((row: number) => (inputs.rows.shape[0] > 0 ? Math.max(0, row) : row)),
+      },
+    }),
+  },
+  "gate and up are exchanged": {
+    operator: "activate",
+    before({ pre, ...inputs }) {
+      const width = widthOf(pre);
+      const half = width / 2;
+      const exchanged = pre.data.map((_: number, index: number) => {
+        const column = index % width;
+        return pre.data[index - column + ((column + half) % width)];
+      });
+      const gated = inputs.activation.includes("glu");
+      return { ...inputs, pre: gated ? { ...pre, data: exchanged } : pre };
+    },
+  },
+  "the bias is forgotten": { operator: "groupedGemm", before: ({ bias: _, ...inputs }) => inputs as SubjectInputs },
+  "rows behind the last expert are not written": {
+    operator: "groupedGemm",
+    after({ y = [] }, { offsets, outputs }) {
+      y.fill(Number.NaN, widthOf(outputs.y) * offsets.data.at(-1));
+    },
+  },
+  "the last column of a tile is cut off": {
+    operator: "routerProjection",
+    before({ x, ...inputs }) {
+      const width = widthOf(x);
+      const cut = x.data.map((value: number, index: number) =>
+        index % width >= 16 * Math.floor(width / 16) ? 0 : value,
+      );
+      return { ...inputs, x: { ...x, data: cut } };
+    },
+  },
+  "the selection bias is part of the weights": {
+    operator: "gating",
+    before({ selectionBias, logits, ...inputs }) {
+      if (selectionBias === undefined || logits.dtype !== "f32" || selectionBias.dtype !== "f32") {
+        return { ...inputs, logits, ...(selectionBias && { selectionBias }) } as SubjectInputs;
+      }
+      const experts = logits.shape[1];
+      const data = logits.data.map((value: number, index: number) => value + selectionBias.data[index % experts]);
+      return { ...inputs, logits: { ...logits, data } } as SubjectInputs;
+    },
+  },
+};
+
+const device = openDevice("reference", { poison: true });
+const right = deviceSubject(device);
+
+function planted(name: string, { operator, before, after }: Bug): Subject {
+  const compute = right.operators[operator] as (inputs: SubjectInputs) => Promise<Record<string, SubjectOutput>>;
+  return {
+    name,
+    operators: {
+      async [operator](inputs: SubjectInputs) {
+        const returned = await compute(before?.(inputs) ?? inputs);
+        const outputs = Object.fromEntries(
+          Object.entries(returned).map(([field, values]) => [field, Array.from(values)]),
+        );
+        after?.(outputs, inputs);
+        return outputs;
+      },
+    },
+  };
+}
+
+const small = ({ name }: { name: string }): boolean =>
+  !/[TER]\d{4}|\d{4} rows|T300|T2000|E1[01]\d\d|H2880|K2880|I2880/.test(name);
+
+test.each(Object.entries(bugs))("%s: is caught", async (name, bug) => {
+  const report = await runCases(planted(name, bug), { filter: small });
+  const failed = report.results.filter(({ passed }) => !passed);
+  expect(failed.length).toBeGreaterThan(0);
+  expect(report.passed).toBe(false);
+  // What fails is the numbers, not the harness.
+  expect(failed.filter(({ failure }) => failure !== null)).toEqual([]);
+});
+
+test("without bugs, every case of these operators passes", async () => {
+  const operators = Object.fromEntries(
+    Object.values(bugs).map(({ operator }) => [operator, right.operators[operator]]),
+  ) as Subject["operators"];
+  const report = await runCases({ name: "right", operators }, { filter: small });
+  expect(report.results.filter(({ passed }) => !passed)).toEqual([]);
+  expect(report.results.length).toBeGreaterThan(200);
+});

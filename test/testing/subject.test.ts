@@ -1,0 +1,208 @@
+import { describe, expect, test } from "vitest";
+import { openDevice } from "../../lib/index.js";
+import {
+  deviceSubject,
+  formatReport,
+  poisoned,
+  Random,
+  runCases,
+  type Subject,
+  type SubjectInputs,
+  steadyLogits,
+  testCases,
+  testedOperators,
+  toFloat32,
+} from "../../lib/testing/index.js";
+import { deviceNames } from "../support/devices.js";
+
+describe("a case", () => {
+  test("is data, the same for the same seed", () => {
+    const one = testCases.find(
+      ({ operator, name }) => operator === "gating" && name.startsWith("T5 E160 k6 softmax of"),
+    );
+    const problem = one?.problem();
+    expect(problem?.inputs.logits).toMatchObject({ shape: [5, 160], dtype: "bf16" });
+    expect(problem?.inputs.logits.data).toBeInstanceOf(Uint16Array);
+    expect(problem?.inputs.rule).toMatchObject({ topK: 6, scoring: "softmax" });
+    expect(problem?.inputs.outputs).toEqual({
+      ids: { shape: [5, 6], dtype: "i32" },
+      weights: { shape: [5, 6], dtype: "f32" },
+    });
+    expect(problem?.expected.ids).toBeInstanceOf(Int32Array);
+    expect(problem?.expected.weights).toBeInstanceOf(Float64Array);
+    expect(one?.problem().inputs.logits).toEqual(problem?.inputs.logits);
+    expect(one?.problem(1).inputs.logits).not.toEqual(problem?.inputs.logits);
+    if (one && problem) {
+      expect(one.toleranceOf("ids", problem)).toMatchObject({ tolerance: 0, why: expect.stringContaining("exact") });
+      expect(one.toleranceOf("weights", problem)).toMatchObject({
+        tolerance: 3e-6,
+        why: expect.stringContaining("float32"),
+      });
+    }
+  });
+
+  test("gives weights as they were before packing", () => {
+    const one = testCases.find(({ name }) => name.includes("swiglu bf16 x bf16, bias bf16"));
+    const { inputs } = one?.problem() ?? {};
+    expect(inputs?.weight).toMatchObject({ shape: [2, 32, 64], dtype: "bf16" });
+    expect(inputs?.activation).toBe("swiglu");
+    expect(toFloat32(inputs?.weight).some((value) => Math.abs(value) > 0.1)).toBe(true);
+  });
+
+  test("can be drawn for every operator that is listed", () => {
+    expect(testedOperators.length).toBeGreaterThan(25);
+    for (const operator of testedOperators) {
+      const { inputs, expected } = testCases.find((one) => one.operator === operator)?.problem(3) ?? {};
+      expect(Object.keys(expected ?? {}).length, operator).toBeGreaterThan(0);
+      expect(Object.keys(inputs?.outputs ?? {})).toEqual(expect.arrayContaining(Object.keys(expected ?? {})));
+    }
+  });
+});
+
+test.each(deviceNames)("%s passes as a subject, also with other numbers", async (name) => {
+  using device = openDevice(name as "cpu", { poison: true });
+  const filter = ({ name }: { name: string }) => /T(7|9|13|33) /.test(name);
+  for (const seed of [0, 5]) {
+    const report = await runCases(deviceSubject(device), { filter, seed });
+    expect(report.results.filter(({ passed }) => !passed)).toEqual([]);
+    expect(report.results.length).toBeGreaterThan(100);
+    expect(report).toMatchObject({ subject: name, seed, passed: true, untested: [] });
+  }
+});
+
+/** A subject with one operator. */
+function permuting(permute: (inputs: SubjectInputs) => unknown): Subject {
+  return { name: "mine <1>", operators: { permute: permute as never } };
+}
+
+const rightPermute = ({ x, tokenOfRow, outputs }: SubjectInputs) => {
+  const [rows, width] = outputs.rows.shape as [number, number];
+  const result = new x.data.constructor(rows * width);
+  tokenOfRow.data.forEach((token: number, row: number) => {
+    if (token >= 0) result.set(x.data.subarray(token * width, (token + 1) * width), row * width);
+  });
+  return { rows: result };
+};
+
+describe("a subject", () => {
+  test("may return bits of 16-bit floats, and be asynchronous", async () => {
+    const report = await runCases(permuting(async (inputs) => rightPermute(inputs)));
+    expect(report.passed).toBe(true);
+    expect(report.untested).toContain("gating");
+  });
+
+  test.each([
+    [
+      "throws",
+      () => {
+        throw new Error("out of registers");
+      },
+      "out of registers",
+    ],
+    ["returns nothing", () => undefined, /^rows: expected an array of \[7, 51\]|^rows: expected an array/],
+    ["returns too few values", () => ({ rows: [1, 2] }), /^rows: expected \d+ values of shape \[.*\], got 2$/],
+    [
+      "changes its input",
+      (inputs: SubjectInputs) => {
+        const result = rightPermute(inputs);
+        inputs.x.data.fill(1);
+        return result;
+      },
+      "it changed its input x",
+    ],
+  ] as const)("that %s fails, and the next cases run", async (_, permute, failure) => {
+    const { passed, results } = await runCases(permuting(permute as never), { filter: "R33" });
+    expect(passed).toBe(false);
+    expect(results.length).toBe(3);
+    for (const result of results)
+      expect(result).toMatchObject({ passed: false, failure: expect.stringMatching(failure) });
+  });
+
+  test("may leave out cases, but not all", async () => {
+    const f32 = (_: string, { x }: SubjectInputs) => x.dtype === "f32";
+    const report = await runCases({ ...permuting(rightPermute), supports: f32 }, { filter: "R33" });
+    expect(report).toMatchObject({ passed: true, results: [{ name: "T7 R33 H51 f32" }] });
+    expect(report.skipped.map(({ name }) => name)).toEqual(["T7 R33 H51 f16", "T7 R33 H51 bf16"]);
+    expect(formatReport(report, "table")).toContain("Skipped: 2 cases that the subject does not support");
+    const none = await runCases({ ...permuting(rightPermute), supports: () => false }, { filter: "R33" });
+    expect(none.passed).toBe(false);
+    expect(formatReport(none, "table")).toContain("✘ nothing was tested");
+  });
+
+  test("is closed at the end, also after a failure", async () => {
+    let closed = 0;
+    await runCases(
+      {
+        ...permuting(() => undefined),
+        close: () => {
+          closed += 1;
+        },
+      },
+      { filter: "R33" },
+    );
+    expect(closed).toBe(1);
+  });
+
+  test.each([
+    [null, /subject\.name: expected a string/],
+    [{ name: "x" }, /subject\.operators: expected an object of functions/],
+    [{ name: "x", operators: {} }, /at least one operator/],
+    [{ name: "x", operators: { gate() {} } }, /names among routerProjection, .*gate/],
+    [{ name: "x", operators: { gating: 3 } }, /subject\.operators\.gating: expected a function, got 3/],
+  ])("of another form is refused: %o", async (subject, message) => {
+    await expect(runCases(subject as never)).rejects.toThrow(message);
+  });
+
+  test("without a selected case is refused", async () => {
+    await expect(runCases(permuting(rightPermute), { filter: "frobnicate" })).rejects.toThrow(
+      /filter: expected .*frobnicate/,
+    );
+  });
+});
+
+describe("a report", () => {
+  const broken = permuting((inputs) => {
+    const { rows } = rightPermute(inputs);
+    if (inputs.x.dtype === "f16") rows.fill(0);
+    return { rows };
+  });
+
+  test("as a table, JSON, JUnit XML and HTML names what failed", async () => {
+    const report = await runCases(broken, { filter: "R33" });
+    const table = formatReport(report, "table");
+    expect(table).toMatch(/^mine <1>: 3 cases in .*, ✘ 1 failed$/m);
+    expect(table).toMatch(/^permute +rows +3 +1\.0e\+0 +exact +T7 R33 H51 f16$/m);
+    expect(table).toMatch(/^✘ permute T7 R33 H51 f16: rows: error 1\.0e\+0, none allowed$/m);
+    expect(JSON.parse(formatReport(report, "json"))).toMatchObject({ subject: "mine <1>", passed: false });
+    const junit = formatReport(report, "junit");
+    expect(junit).toMatch(
+      /^<\?xml version="1\.0" encoding="UTF-8"\?>\n<testsuites name="mine &lt;1&gt;" tests="3" failures="1"/,
+    );
+    expect(junit.match(/<testcase /g)).toHaveLength(3);
+    expect(junit).toContain('<failure message="rows: error 1.0e+0, none allowed"/>');
+    const html = formatReport(report, "html");
+    expect(html).toContain("<title>mine &lt;1&gt;: 3 cases, 1 failed</title>");
+    expect(html.match(/<tr class="failed">/g)).toHaveLength(1);
+    expect(() => formatReport(report, "pdf" as never)).toThrow(/format: expected one of "table"/);
+  });
+});
+
+describe("helpers", () => {
+  test("poison is NaN in floats and -1 in integers", () => {
+    expect([...poisoned("f32", 2)]).toEqual([Number.NaN, Number.NaN]);
+    expect([...toFloat32({ data: poisoned("bf16", 1), dtype: "bf16" })]).toEqual([Number.NaN]);
+    expect([...poisoned("i32", 1)]).toEqual([-1]);
+  });
+
+  test("steady logits choose the same experts after rounding errors", () => {
+    const [tokens, experts, topK] = [50, 64, 8];
+    const logits = steadyLogits(tokens, experts, { topK }, 3);
+    const random = new Random(1);
+    const chosen = (values: Float32Array, token: number) =>
+      Array.from({ length: experts }, (_, id) => id)
+        .sort((a, b) => (values[token * experts + b] as number) - (values[token * experts + a] as number))
+        .slice(0, topK);
+    const moved = logits.map((value) => value * (1 + 1e-5 * (random.uniform() - 0.5)));
+    for (let token = 0; token < tokens; token++) expect(chosen(moved, token)).toEqual(chosen(logits, token));
+  });
+});
