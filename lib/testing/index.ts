@@ -1,5 +1,6 @@
 // moe-kernels/testing: the cases that this package's devices are tested with, for other implementations.
 
+export type { OperatorName, OperatorTable } from "../core/operators/table.js";
 export { poisoned } from "./poison.js";
 export { Random } from "./random.js";
 export { randomLayer, randomTokens } from "./random_layer.js";

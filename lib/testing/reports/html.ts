@@ -1,7 +1,7 @@
 import { formatError } from "../../terminal/format.js";
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
 import { escaped } from "./markup.js";
-import { problemsOf } from "./report.js";
+import { problemsOf } from "./problems.js";
 
 /** One self-contained page: failures first, then every case with its errors. */
 export function htmlReport({ subject, seed, seconds, results, skipped, untested }: SubjectReport): string {

@@ -1,6 +1,6 @@
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
 import { escaped } from "./markup.js";
-import { problemsOf } from "./report.js";
+import { problemsOf } from "./problems.js";
 
 /** JUnit XML as test runners and CI servers read it: a suite for each operator. */
 export function junitReport({ subject, seconds, results }: SubjectReport): string {

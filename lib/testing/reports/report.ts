@@ -1,8 +1,9 @@
 import { checkChoice } from "../../core/errors.js";
-import { formatError, formatMicroseconds, plural } from "../../terminal/format.js";
-import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
+import { formatMicroseconds, plural } from "../../terminal/format.js";
+import type { SubjectReport } from "../subject/run_cases.js";
 import { htmlReport } from "./html.js";
 import { junitReport } from "./junit.js";
+import { problemsOf } from "./problems.js";
 import { worstErrors } from "./worst_errors.js";
 
 export const reportFormats = ["table", "json", "junit", "html"] as const;
@@ -34,16 +35,4 @@ function tableReport({ subject, seconds, results, skipped, untested }: SubjectRe
     ...(untested.length > 0 ? [`Not tested: ${untested.join(", ")}`] : []),
     "",
   ].join("\n");
-}
-
-/** What is wrong with a failed case, in words. */
-export function problemsOf({ failure, checks }: SubjectResult): string[] {
-  const wrong = checks.filter(({ passed }) => !passed);
-  return [
-    ...(failure === null ? [] : [failure]),
-    ...wrong.map(({ output, error, tolerance }) => {
-      const allowed = tolerance === 0 ? "none allowed" : `tolerance ${formatError(tolerance)}`;
-      return `${output}: error ${formatError(error)}, ${allowed}`;
-    }),
-  ];
 }
