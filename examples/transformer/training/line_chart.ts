@@ -59,7 +59,7 @@ export function drawLineChart({ title, x, y, lines, range }: LineChart): string 
     parts.push(text([lineX + 24, lineY + 4], name));
   });
   const attributes = `width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${attributes}>\n<rect width="100%" height="100%" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${attributes}>\n<title>${escaped(title)}</title>\n<rect width="100%" height="100%" fill="white"/>\n${parts.join("\n")}\n</svg>\n`;
 }
 
 /** Means of neighbouring points. */
