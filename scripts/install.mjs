@@ -10,8 +10,8 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { buildCommands, describeMissingTools, findTools, root, strip } from "./build_native.mjs";
 
-/** CPU time that a build takes on a processor of 2023, in minutes: measured without a compiler cache. */
-const minutes = { cpp: 20, cuda: 60 };
+/** What a build takes on one core, in minutes: a rough guess, as machines differ. */
+const minutes = { cpp: 15, cuda: 60 };
 
 const { values } = parseArgs({ options: { source: { type: "boolean", default: false } } });
 // A source checkout is set up by scripts/setup.mjs, which the published package does not have.
