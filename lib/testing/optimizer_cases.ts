@@ -33,6 +33,7 @@ export function adamWCase(problem: OptimizerProblem): Case {
     name: nameOf(problem),
     operator: "adam_w",
     tolerances: tolerances(problem),
+    magnitudes: magnitudes(problem),
     run: (inputs) =>
       steps(inputs, problem, (parameters, options) => new AdamW(parameters, { ...options, beta2: 0.99 })),
   };
@@ -44,6 +45,7 @@ export function sgdCase(problem: OptimizerProblem & { readonly momentum: number;
     name: `${nameOf(problem)} momentum ${momentum}${nesterov ? " nesterov" : ""}`,
     operator: "sgd",
     tolerances: tolerances(problem),
+    magnitudes: magnitudes(problem),
     run: (inputs) =>
       steps(inputs, problem, (parameters, options) => new SGD(parameters, { ...options, momentum, nesterov })),
   };
@@ -67,6 +69,11 @@ function tolerances({ sizes, copy = "f32" }: OptimizerProblem): Record<string, n
       [`${index}.copy`, ofCopy],
     ]),
   );
+}
+
+/** A step may end near zero. */
+function magnitudes({ sizes }: OptimizerProblem): Record<string, number> {
+  return Object.fromEntries(sizes.flatMap((_, index) => [`${index}.value`, `${index}.copy`].map((name) => [name, 1])));
 }
 
 type Options = { learningRate: number; maxNorm?: number; weightDecay?: number };
