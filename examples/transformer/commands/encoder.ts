@@ -2,7 +2,7 @@ import { Transformer } from "../model/transformer.js";
 import { DrawnWeights } from "../model/weights.js";
 import { Corpus, shippedText } from "../training/corpus.js";
 import { maskBytes, maskId } from "../training/masked_bytes.js";
-import { bits, type History, loadChart, lossChart, writeReport } from "../training/report.js";
+import { bits, type History, runCharts, writeReport } from "../training/report.js";
 import { describeTimes, runTraining } from "../training/run.js";
 import { type Batch, Trainer } from "../training/trainer.js";
 import {
@@ -83,10 +83,10 @@ await runCommand({
     for (const fact of facts) console.log(fact);
     const report = values.text("report");
     if (report === undefined) return;
-    const charts = [
-      lossChart("loss", [{ name: config.mixture ? "mixture" : "dense", history }]),
-      ...model.mixtures.map((_, mixture) => loadChart(history, mixture)),
-    ];
-    await writeReport(report, { title: "An encoder with mixtures of experts", facts, charts });
+    await writeReport(report, {
+      title: "An encoder with mixtures of experts",
+      facts,
+      charts: runCharts(model, history),
+    });
   },
 });

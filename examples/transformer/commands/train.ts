@@ -6,7 +6,7 @@ import { DrawnWeights } from "../model/weights.js";
 import { Checkpoint, saveCheckpoint } from "../training/checkpoint.js";
 import { compare } from "../training/comparison.js";
 import { Corpus, shippedText } from "../training/corpus.js";
-import { bits, type History, loadChart, lossChart, writeReport } from "../training/report.js";
+import { bits, type History, runCharts, writeReport } from "../training/report.js";
 import { describeTimes, runTraining } from "../training/run.js";
 import { Trainer } from "../training/trainer.js";
 import {
@@ -112,11 +112,11 @@ async function train(values: Values, device: Device): Promise<void> {
   for (const fact of facts.slice(1)) console.log(fact);
   const report = values.text("report");
   if (report === undefined) return;
-  const charts = [
-    lossChart("loss", [{ name: config.mixture ? "mixture" : "dense", history }]),
-    ...model.mixtures.map((_, mixture) => loadChart(history, mixture)),
-  ];
-  await writeReport(report, { title: "A Transformer with mixtures of experts", facts, charts });
+  await writeReport(report, {
+    title: "A Transformer with mixtures of experts",
+    facts,
+    charts: runCharts(model, history),
+  });
 }
 
 async function compareModels(values: Values, device: Device): Promise<void> {

@@ -1,4 +1,5 @@
 import { writeFile } from "node:fs/promises";
+import type { Transformer } from "../model/transformer.js";
 import { drawLineChart, escaped, type Line } from "./line_chart.js";
 import type { Step } from "./trainer.js";
 
@@ -14,17 +15,17 @@ export function bits(nats: number): number {
   return nats / Math.LN2;
 }
 
-/** Loss curves: in training thin, in validation dashed lines. */
-export function lossChart(title: string, runs: readonly { name: string; history: History }[]): string {
-  const lines = runs.flatMap(({ name, history }): Line[] => [
+/** Loss curves of a run: in training thin, in validation dashed lines. */
+function lossChart(name: string, history: History): string {
+  const lines: Line[] = [
     { name: `${name}: training`, points: history.steps.map(({ step, loss }) => [step, bits(loss)] as const) },
     {
       name: `${name}: validation`,
       points: history.validation.map(({ step, loss }) => [step, bits(loss)] as const),
       dashed: true,
     },
-  ]);
-  return drawLineChart({ title, x: "step", y: "bits per byte", lines: limited(lines) });
+  ];
+  return drawLineChart({ title: "loss", x: "step", y: "bits per byte", lines: limited(lines) });
 }
 
 /** Validation curves alone. */
@@ -55,6 +56,14 @@ export function loadChart(history: History, mixture: number): string {
     lines,
     range: [0, Math.max(...lines.flatMap(({ points }) => points.map(([, share]) => share)), 2 / experts)],
   });
+}
+
+/** What a model's run recorded: its losses, and the load of each of its mixtures. */
+export function runCharts({ config, mixtures }: Transformer, history: History): string[] {
+  return [
+    lossChart(config.mixture ? "mixture" : "dense", history),
+    ...mixtures.map((_, mixture) => loadChart(history, mixture)),
+  ];
 }
 
 /** Leaves out the first losses, next to which all others look alike. */

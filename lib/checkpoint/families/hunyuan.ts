@@ -1,6 +1,7 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { ConfigFields } from "../config_fields.js";
-import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { type Family, gatedActivation, layerCount } from "./family.js";
+import { hunyuanTensors, sharedMlp } from "./hunyuan_v1_moe.js";
 
 /** The smallest sum that the weights are divided by: float32's epsilon. */
 const epsilon = 2 ** -23;
@@ -26,16 +27,10 @@ export const hunyuan: Family = {
       normalize: { by: "clamped_sum", epsilon },
       capacity: { factor: 1, round: "down", minimum: topK, drop: "position" },
       activation: gatedActivation(fields),
-      ...(hasShared(fields) && {
-        sharedExpert: { intermediateSize: intermediateSize * fields.integerOfLayer("num_shared_expert", 1, layer) },
-      }),
+      ...(hasShared(fields) && sharedMlp(fields, layer, intermediateSize)),
     };
   },
-  tensors: (prefix, fields) =>
-    blockTensors(`${prefix}.mlp`, {
-      router: { name: `${prefix}.mlp.gate.wg.weight` },
-      ...(hasShared(fields) && { shared: gatedExpert(`${prefix}.mlp.shared_mlp`) }),
-    }),
+  tensors: (prefix, fields) => hunyuanTensors(prefix, hasShared(fields)),
 };
 
 function hasShared(fields: ConfigFields): boolean {

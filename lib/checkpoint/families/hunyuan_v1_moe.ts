@@ -20,17 +20,24 @@ export const hunyuanV1Moe: Family = {
       topK: fields.integerOfLayer("moe_topk", 1, layer),
       normalize: true,
       activation: gatedActivation(fields),
-      ...(hasShared(fields) && {
-        sharedExpert: { intermediateSize: intermediateSize * fields.integerOfLayer("num_shared_expert", 1, layer) },
-      }),
+      ...(hasShared(fields) && sharedMlp(fields, layer, intermediateSize)),
     };
   },
-  tensors: (prefix, fields) =>
-    blockTensors(`${prefix}.mlp`, {
-      router: { name: `${prefix}.mlp.gate.wg.weight` },
-      ...(hasShared(fields) && { shared: gatedExpert(`${prefix}.mlp.shared_mlp`) }),
-    }),
+  tensors: (prefix, fields) => hunyuanTensors(prefix, hasShared(fields)),
 };
+
+/** The shared expert, which is as wide as so many others. */
+export function sharedMlp(fields: ConfigFields, layer: number, intermediateSize: number) {
+  const experts = fields.integerOfLayer("num_shared_expert", 1, layer);
+  return { sharedExpert: { intermediateSize: intermediateSize * experts } };
+}
+
+export function hunyuanTensors(prefix: string, shared: boolean) {
+  return blockTensors(`${prefix}.mlp`, {
+    router: { name: `${prefix}.mlp.gate.wg.weight` },
+    ...(shared && { shared: gatedExpert(`${prefix}.mlp.shared_mlp`) }),
+  });
+}
 
 function hasShared(fields: ConfigFields): boolean {
   return fields.boolean("use_mixed_mlp_moe", true);
