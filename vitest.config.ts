@@ -5,6 +5,7 @@ export default defineConfig({
   oxc: { target: "es2022" },
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["test/support/seed.ts"],
     // The addon is loaded by child processes, so that a crash names its test file.
     pool: "forks",
     testTimeout: 0,

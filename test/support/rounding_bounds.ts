@@ -74,12 +74,15 @@ export function errorWithin(actual: ArrayLike<number>, expected: ArrayLike<numbe
 /** Smaller results of a softmax may be 0. */
 const leastProbability = 2 ** -100;
 
-/** From bounds of logits to those of their softmax: if no logit changes by more than d, p does by p (exp(2 d) - 1). */
+/**
+ * From bounds of logits to those of their softmax: if no logit changes by more than d, p does by p (exp(2 d) - 1), which
+ * may be infinite, and by 1 at most.
+ */
 function afterSoftmax(bounds: Matrix, results: Matrix, allowed: number): void {
   for (let row = 0; row < bounds.rows; row++) {
     const change = 1 + Math.expm1(2 * allowed * Math.max(...rowOf(bounds, row))) / allowed;
     rowOf(bounds, row).set(
-      rowOf(results, row).map((value) => Math.min(value * change + leastProbability, 1 / allowed)),
+      rowOf(results, row).map((value) => Math.min((value + leastProbability) * change, 1 / allowed)),
     );
   }
 }
