@@ -14,7 +14,7 @@ export { type Activation, activations, type Clamp, defaultClamp, isGated } from 
 export type { ExpertRange } from "./expert_range.js";
 
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
-/** The kinds of devices; the README describes each. */
+/** The kinds of devices; docs/devices.md describes each. */
 export type DeviceKind = (typeof deviceKinds)[number];
 
 export const outputActivations = ["none", "softmax"] as const;

@@ -1,0 +1,165 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, extname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { packageRoot } from "../../lib/core/package_root.js";
+import { run } from "../package/project.js";
+import { runScript } from "../support/run_script.js";
+import { codeBlocks, commandsIn, documents, userDocuments } from "./documents.js";
+import { writeWholeModel } from "./models.js";
+
+// Every command that the documentation names runs here on tiny sizes, or in a test that is named here.
+
+const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
+const commands = [...new Set(documents.flatMap(({ text }) => commandsIn(text)))];
+const startingWith = (start: string) => commands.filter((command) => `${command} `.startsWith(`${start} `));
+
+/** What users may type that is no program of this package: the test that runs it, and text in that test. */
+const elsewhere: readonly (readonly [command: RegExp, file: string, text: string])[] = [
+  [/^(?:npm install|pnpm add) moe-kernels$/, "test/package/package.test.ts", 'manager.install("moe-kernels"'],
+  [
+    /^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/,
+    "test/package/package.test.ts",
+    ".tgz",
+  ],
+  [/^npm install --foreground-scripts$/, "test/package/package.test.ts", "--foreground-scripts"],
+  [/^node \S+\/scripts\/install\.mjs --source$/, "lib/core/native.ts", "install.mjs"],
+  [/^node --permission /, "test/package/package.test.ts", "--permission"],
+];
+/** What only developers type; npm's and pnpm's own commands. */
+const ofDevelopers = /^(?:npm (?:ci|test|publish|install --package-lock-only)|pnpm approve-builds)$/;
+
+/** The configuration that DeepSeek publishes, as far as it concerns layers with experts. */
+const deepSeekV3 = {
+  ...{ model_type: "deepseek_v3", num_hidden_layers: 61, first_k_dense_replace: 3, moe_layer_freq: 1 },
+  ...{ hidden_size: 7168, moe_intermediate_size: 2048, n_routed_experts: 256, num_experts_per_tok: 8 },
+  ...{ n_shared_experts: 1, scoring_func: "sigmoid", topk_method: "noaux_tc", n_group: 8, topk_group: 4 },
+  ...{ norm_topk_prob: true, routed_scaling_factor: 2.5, hidden_act: "silu", torch_dtype: "bfloat16" },
+  quantization_config: {
+    ...{ activation_scheme: "dynamic", fmt: "e4m3", quant_method: "fp8", weight_block_size: [128, 128] },
+  },
+};
+const golden = "test/golden/families/qwen3_moe";
+
+const testSources = readdirSync("test", { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".test.ts") && !name.startsWith("docs"))
+  .map((name) => readFileSync(join("test", name), "utf8"));
+
+test("every command is known", () => {
+  const known = (command: string) =>
+    /^npx (?:moe-kernels|vitest run) |^npm run /.test(`${command} `) ||
+    ofDevelopers.test(command) ||
+    elsewhere.some(([pattern]) => pattern.test(command));
+  expect(commands.filter((command) => !known(command))).toEqual([]);
+  for (const [, file, text] of elsewhere) expect(readFileSync(file, "utf8")).toContain(text);
+});
+
+describe("npx moe-kernels", () => {
+  const directory = mkdtempSync(join("build", "docs-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  beforeAll(async () => {
+    symlinkSync(join(packageRoot(), "test"), join(directory, "test"));
+    copyFileSync("test/golden/mixtral/mixtral_small.safetensors", join(directory, "layer.safetensors"));
+    copyFileSync("examples/verify_your_kernel/plain_subject.mjs", join(directory, "my_subject.mjs"));
+    writeFileSync(join(directory, "trace.jsonl"), "[[0, 1]]\n[[1, 2], [0, 3]]\n".repeat(20));
+    mkdirSync(join(directory, "DeepSeek-V3"));
+    writeFileSync(join(directory, "DeepSeek-V3", "config.json"), JSON.stringify(deepSeekV3));
+    await writeWholeModel(join(directory, "DIR"));
+  });
+
+  /** Stands for files of the reader's, and makes commands short. */
+  const substitutes: readonly (readonly [RegExp, string])[] = [
+    [/--file FILE/, "--file layer.safetensors"],
+    [/offload-trace FILE(\.\.\.)?/, "offload-trace trace.jsonl"],
+    [/--shape OLMoE-1B-7B/, "--shape D"],
+    [/^run /, "run --repeat 1 --threads 2 "],
+    [/^verify((?!--filter).)*$/, "$& --filter 'gating T7'"],
+  ];
+
+  function runCommand(command: string) {
+    const text = substitutes.reduce((result, [pattern, by]) => result.replace(pattern, by), command);
+    const args = [...text.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(
+      ([, double, single, plain]) => double ?? single ?? plain,
+    );
+    const program = join(packageRoot(), "dist", "cli", "main.js");
+    return run(process.execPath, [program, ...(args as string[])], directory);
+  }
+
+  // The demo is run by test/package/package.test.ts; it takes a full-size layer.
+  const ours = startingWith("npx moe-kernels")
+    .map((command) => command.replace(/^npx moe-kernels ?/, ""))
+    .filter((command) => command !== "demo" && command !== "");
+
+  test.each(ours)("%s", (command) => {
+    const { status, stderr } = runCommand(command);
+    expect({ status, stderr }).toMatchObject({ status: 0 });
+  });
+
+  test.each(["inspect DeepSeek-V3", `quantize ${golden} --layer 3 --format int8 --out qwen3_moe-int8`])(
+    "%s prints what the documentation shows",
+    (command) => {
+      const shown = userDocuments
+        .flatMap(codeBlocks)
+        .flatMap(({ code }) => (code.startsWith(`$ npx moe-kernels ${command}\n`) ? [code.replace(/^.*\n/, "")] : []));
+      expect(shown).toHaveLength(1);
+      rmSync(join(directory, "qwen3_moe-int8"), { recursive: true, force: true });
+      expect(runCommand(command).stdout.trim()).toBe(shown[0]?.trim());
+    },
+  );
+});
+
+describe("npm run", () => {
+  const named = [...new Set(startingWith("npm run").map((command) => command.split(" ")[2] as string))];
+  /** Scripts that no test runs: they check or change the sources. */
+  const notRun = ["format", "lint"];
+
+  test("names scripts that exist", () => {
+    expect(named.filter((name) => !Object.hasOwn(scripts, name))).toEqual([]);
+    expect(named.length).toBeGreaterThan(15);
+  });
+
+  test.each(named.filter((name) => !notRun.includes(name)))("%s is run by a test", (name) => {
+    const program = programOf(name);
+    const stem = basename(program, extname(program));
+    const tests = testSources.filter((source) =>
+      [program, `npm run ${name}`, `"${stem}"`].some((text) => source.includes(text)),
+    );
+    expect({ program, tests: tests.length > 0 }).toEqual({ program, tests: true });
+  });
+
+  const written = startingWith("npm run").flatMap((command) => {
+    const [, name, options] = /^npm run ([\w:-]+) -- (.*)$/.exec(command) ?? [];
+    return name === undefined ? [] : [[name, options as string] as const];
+  });
+
+  test.each(written)("%s -- %s is a command line that it takes", (name, options) => {
+    // Help is printed only if everything before it is known.
+    const { status, stdout, stderr } = runScript(programOf(name), [...options.split(" "), "--help"]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout).toContain(`Usage: npm run ${name} --`);
+  });
+
+  test("some commands are written with options", () => {
+    expect(written.map(([name]) => name)).toContain("fuzz");
+  });
+
+  /** The program that a script of package.json runs last. */
+  function programOf(name: string): string {
+    const [, program] = /node (?:--\S+ )?(\S+)(?: demo)?$/.exec(scripts[name] as string) ?? [];
+    if (program === undefined) throw new Error(`npm run ${name}: expected a program at its end`);
+    return program;
+  }
+});
+
+test.each(startingWith("npx vitest run").map((command) => command.split(" ")[3] as string))("%s is there", (file) => {
+  expect(existsSync(file)).toBe(true);
+});

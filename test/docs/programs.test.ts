@@ -1,0 +1,58 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runProgram } from "../support/run_program.js";
+import { type CodeBlock, codeBlocks, userDocuments } from "./documents.js";
+import { writeModels } from "./models.js";
+
+// Every block of JavaScript or TypeScript in the README and in docs/ runs, in a folder with tiny models of the names that they
+// load. A block after a line that is only a path quotes that file.
+
+const blocks = userDocuments.flatMap(codeBlocks);
+
+/** The file that a block quotes. */
+function quoted({ before }: CodeBlock): string | undefined {
+  return /^`([^`]+)`:$/.exec(before)?.[1];
+}
+
+let directory: string;
+beforeAll(async () => {
+  mkdirSync("build", { recursive: true });
+  directory = mkdtempSync(join("build", "docs-")); // inside the package, so that its own name can be imported
+  await writeModels(directory);
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const programs = blocks
+  .filter((block) => ["js", "ts", "javascript", "typescript"].includes(block.language) && !quoted(block))
+  .map(({ path, line, code }) => ({ place: `${path}:${line}`, code }));
+
+test.each(programs)("$place runs", ({ place, code }) => {
+  const file = `${place.replace(/\W+/g, "_")}.mjs`;
+  const { status, stdout, stderr } = runProgram(directory, file, code);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).not.toBe("");
+});
+
+describe("quoted code", () => {
+  const quotations = blocks.flatMap((block) => {
+    const file = quoted(block);
+    return file === undefined ? [] : [{ place: `${block.path}:${block.line}`, file, code: block.code }];
+  });
+
+  test.each(quotations)("$place stands in $file", ({ file, code }) => {
+    expect(readFileSync(file, "utf8")).toContain(code);
+  });
+
+  test("is all code of other languages", () => {
+    const languages = ["js", "ts", "text"];
+    const others = blocks.filter((block) => !languages.includes(block.language) && quoted(block) === undefined);
+    expect(others.map(({ path, line, language }) => `${path}:${line} ${language}`)).toEqual([]);
+    expect(quotations.length).toBeGreaterThan(3);
+  });
+});
+
+test("the README has two examples, and most documents have one", () => {
+  expect(programs.filter(({ place }) => place.startsWith("README.md")).length).toBe(2);
+  expect(programs.length).toBeGreaterThan(20);
+});
