@@ -26,13 +26,9 @@ const startingWith = (start: string) => commands.filter((command) => `${command}
 /** What users may type that is no program of this package: the test that runs it, and text in that test. */
 const elsewhere: readonly (readonly [command: RegExp, file: string, text: string])[] = [
   [/^(?:npm install|pnpm add) moe-kernels$/, "test/package/package.test.ts", 'manager.install("moe-kernels"'],
-  [
-    /^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/,
-    "test/package/package.test.ts",
-    ".tgz",
-  ],
+  [/^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/, "test/package/package.test.ts", ".tgz"],
   [/^npm install --foreground-scripts$/, "test/package/package.test.ts", "--foreground-scripts"],
-  [/^node \S+\/scripts\/install\.mjs --source$/, "lib/core/native.ts", "install.mjs"],
+  [/^node \S+\/scripts\/install\.mjs --source$/, "test/package/package.test.ts", '"--source"'],
   [/^node --permission /, "test/package/package.test.ts", "--permission"],
 ];
 /** What only developers type; npm's and pnpm's own commands. */

@@ -288,6 +288,14 @@ describe("installed with the platform's package", () => {
     expect(ran).toMatchObject(forwarded);
   });
 
+  test("builds from source where that is asked for", () => {
+    const script = join("node_modules", "moe-kernels", "scripts", "install.mjs");
+    const { status, stderr } = run(process.execPath, [script, "--source"], project, noBuildTools);
+    expect(status).toBe(0);
+    expect(stderr).toContain("moe-kernels: a build from source was asked for. Building the native addon from source.");
+    expect(stderr).toContain("moe-kernels: the native addon was not built: the native addon needs CMake");
+  });
+
   test("refuses the addon of another version", () => {
     const folder = join(project, "node_modules", platformPackage(platformName()));
     const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
