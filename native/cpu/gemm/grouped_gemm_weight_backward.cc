@@ -1,12 +1,13 @@
 // The gradient of the grouped GEMM's weights: for each expert a product dy^T x, whose sums run over the expert's rows.
 // The tile kernels multiply it as they do tokens and weights: columns of dy take the place of tokens, columns of x that
 // of outputs, and k counts rows. So a row of dy is packed by runs of a tile's rows, and a row of x by runs of a panel's
-// columns.
+// columns; where a tile has many k of a column together, rows of dy are transposed.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
-#include "cpu/gemm/panels.h"
+#include "cpu/gemm/product.h"
 #include "cpu/operators.h"
 #include "cpu/runtime/rows.h"
 
@@ -15,10 +16,11 @@ namespace {
 
 // Columns of dy that are packed at a time: each column of x is packed once for so many products.
 constexpr int64_t kOutputs = 448;
-// Panels of x that are packed at a time: so many neighbouring panels of a row of the gradient are written together.
+// Panels of x that are packed at a time.
 constexpr int64_t kPanels = 4;
 // Bytes of rows that a packed column has: all packed columns stay in a core's second-level cache.
 constexpr int64_t kColumnBytes = 1024;
+constexpr int64_t kMostRows = kColumnBytes / 2;
 // Pieces of work for each thread, to even out the end.
 constexpr int64_t kPiecesPerThread = 16;
 constexpr int64_t kMostPanelColumns = 32;
@@ -46,13 +48,15 @@ class WeightGradient {
         offsets_(offsets),
         outputs_(p.dy.shape[1]),
         columns_(p.x.shape[1]) {
-    // Pairs of bfloat16 are multiplied as they are, where the CPU can; everything else is float32.
-    const GemmKernel* pairs = choose_gemm(kernels_.gemm, DType::bf16, kBF16Format);
-    const bool paired = p.x.dtype == DType::bf16 && p.dy.dtype == DType::bf16 && pairs != nullptr &&
-                        pairs->arithmetic == Arithmetic::bf16_pairs;
-    gemm_ = paired ? pairs : choose_gemm(kernels_.gemm, DType::f32, kF32Format);
+    // Bfloat16 is multiplied as it is, where the CPU can; everything else is float32.
+    const GemmKernel* halves = choose_gemm(kernels_.gemm, DType::bf16, kBF16Format);
+    const bool multiplied = halves != nullptr && (halves->arithmetic == Arithmetic::bf16_pairs ||
+                                                  halves->arithmetic == Arithmetic::bf16_tiles);
+    const bool both = p.x.dtype == DType::bf16 && p.dy.dtype == DType::bf16;
+    gemm_ = both && multiplied ? halves : choose_gemm(kernels_.gemm, DType::f32, kF32Format);
     group_ = k_group(gemm_->arithmetic);
     block_rows_ = kColumnBytes / element_bytes(gemm_->arithmetic);
+    streams_ = !p.accumulate && results_are_streamed(p.d_weight.size());
   }
 
   // Work on an expert with many rows is cut into more pieces, between columns.
@@ -91,6 +95,12 @@ class WeightGradient {
   int64_t scratch_bytes() const {
     return (kOutputs + kMaxTileRows + kPanels * kMostPanelColumns) * kColumnBytes +
            kMaxTileRows * kMostPanelColumns * 4;
+  }
+
+  // After a thread's last piece.
+  void end() const {
+    if (gemm_->release != nullptr) gemm_->release();
+    kernels_.end_streams();
   }
 
   void compute(const Piece& piece, char* scratch) const {
@@ -148,14 +158,35 @@ class WeightGradient {
     }
   }
 
+  // Where rows begin. Zeros stand for a row without a token, and fill up the last group.
+  using Sources = std::array<const void*, kMostRows>;
+  template <class RowOf>
+  Sources sources(const Rows& rows, RowOf&& row_of) const {
+    Sources all;
+    const int64_t padded_rows = padded(rows);
+    for (int64_t i = 0; i < padded_rows; ++i) {
+      const bool exists = i < rows.count && token(rows.first + i) >= 0;
+      all[i] = exists ? row_of(rows.first + i) : static_cast<const void*>(kZeros);
+    }
+    return all;
+  }
+
   void pack_tiles(const Piece& piece, const Rows& rows, char* tiles) const {
-    const int64_t bytes = column_bytes(rows);
-    pack(
-        rows, p_.dy.dtype, piece.outputs, [&](int64_t row) { return element(p_.dy, row, piece.first_output); },
-        [&](auto&& store) {
-          for_each_tile(piece.outputs,
-                        [&](int64_t first, int64_t count) { store(first, count, count, tiles + first * bytes); });
+    const Sources from = sources(rows, [&](int64_t row) { return element(p_.dy, row, piece.first_output); });
+    const int64_t padded_rows = padded(rows), bytes = column_bytes(rows);
+    if (is_tiles(gemm_->arithmetic)) {
+      for (int64_t i = 0; i < padded_rows; i += group_) {
+        for_each_tile(piece.outputs, [&](int64_t first, int64_t count) {
+          kernels_.pack_tile_transposed(from.data() + i, first, static_cast<int>(count),
+                                        tiles + first * bytes + i * count * element_bytes(gemm_->arithmetic));
         });
+      }
+      return;
+    }
+    pack(from, padded_rows, p_.dy.dtype, piece.outputs, [&](auto&& store) {
+      for_each_tile(piece.outputs,
+                    [&](int64_t first, int64_t count) { store(first, count, count, tiles + first * bytes); });
+    });
   }
 
   // Columns after the last one are zeros.
@@ -164,39 +195,33 @@ class WeightGradient {
     if (columns % width != 0) {
       std::memset(panels + columns / width * width * bytes, 0, static_cast<size_t>(width * bytes));
     }
-    pack(
-        rows, p_.x.dtype, columns, [&](int64_t row) { return element(p_.x, token(row), column); },
-        [&](auto&& store) {
-          for (int64_t first = 0; first < columns; first += width) {
-            store(first, std::min(width, columns - first), width, panels + first * bytes);
-          }
-        });
+    const Sources from = sources(rows, [&](int64_t row) { return element(p_.x, token(row), column); });
+    pack(from, padded(rows), p_.x.dtype, columns, [&](auto&& store) {
+      for (int64_t first = 0; first < columns; first += width) {
+        store(first, std::min(width, columns - first), width, panels + first * bytes);
+      }
+    });
   }
 
   // Packs `columns` columns of the rows in runs, which for_each_run(store) lists: store(first column, columns, width of
-  // the tile or panel, its beginning). row_of(row) is where a row with a token begins.
-  template <class RowOf, class Runs>
-  void pack(const Rows& rows, DType dtype, int64_t columns, RowOf&& row_of, Runs&& for_each_run) const {
-    alignas(64) float line[kOutputs + kMaxTileRows];
-    alignas(64) static constexpr float kZeros[kOutputs + kMaxTileRows] = {};
-    const int64_t padded_rows = padded(rows);
-    const auto source = [&](int64_t i) -> const char* {
-      const bool exists = i < rows.count && token(rows.first + i) >= 0;
-      return exists ? row_of(rows.first + i) : reinterpret_cast<const char*>(kZeros);
-    };
-    for (int64_t i = 0; i < padded_rows; i += group_) {
-      if (group_ == 2) {
-        const auto* even = reinterpret_cast<const uint16_t*>(source(i));
-        const auto* odd = reinterpret_cast<const uint16_t*>(source(i + 1));
+  // the tile or panel, its beginning).
+  template <class Runs>
+  void pack(const Sources& from, int64_t rows, DType dtype, int64_t columns, Runs&& for_each_run) const {
+    if (gemm_->arithmetic != Arithmetic::f32) {
+      for (int64_t i = 0; i < rows; i += 2) {
+        const auto* even = static_cast<const uint16_t*>(from[i]);
+        const auto* odd = static_cast<const uint16_t*>(from[i + 1]);
         for_each_run([&](int64_t first, int64_t count, int64_t width, char* target) {
           interleave(even + first, odd + first, count, reinterpret_cast<uint16_t*>(target) + i * width);
         });
-        continue;
       }
-      const char* row = source(i);
-      const float* values = reinterpret_cast<const float*>(row);
+      return;
+    }
+    alignas(64) float line[kOutputs + kMaxTileRows];
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto* values = static_cast<const float*>(from[i]);
       if (dtype != DType::f32 && values != kZeros) {
-        kernels_.to_f32(dtype, row, columns, line);
+        kernels_.to_f32(dtype, from[i], columns, line);
         values = line;
       }
       for_each_run([&](int64_t first, int64_t count, int64_t width, char* target) {
@@ -215,17 +240,21 @@ class WeightGradient {
   // The gradient's columns from `column` on: the sums over these rows go on from what it holds if `adds`.
   void multiply(const Piece& piece, const Rows& rows, int64_t column, int64_t columns, bool adds, const char* tiles,
                 const char* panels, float* sums) const {
+    // Not what the next rows are added to.
+    const bool streams = streams_ && rows_of(piece.expert) <= block_rows_;
     const int64_t width = kernels_.panel_columns, bytes = column_bytes(rows);
-    for_each_tile(piece.outputs, [&](int64_t first_output, int64_t outputs) {
-      for (int64_t first = 0; first < columns; first += width) {
-        const int64_t count = std::min(width, columns - first);
+    // All tiles read a panel from the first-level cache.
+    for (int64_t first = 0; first < columns; first += width) {
+      const int64_t count = std::min(width, columns - first);
+      for_each_tile(piece.outputs, [&](int64_t first_output, int64_t outputs) {
         float* target = gradient(piece, first_output, column + first);
-        for (int64_t i = 0; i < outputs; ++i) {
-          for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(target + i * columns_ + c, 1);
-        }
         // The last panel's columns may be fewer.
-        const bool apart = count < width;
-        if (apart && adds) {
+        const bool apart = streams || count < width;
+        if (!apart) {
+          for (int64_t i = 0; i < outputs; ++i) {
+            for (int64_t c = 0; c < count; c += 16) __builtin_prefetch(target + i * columns_ + c, 1);
+          }
+        } else if (adds) {
           for (int64_t i = 0; i < outputs; ++i) copy_run(target + i * columns_, count, sums + i * width);
         }
         gemm_->tile[outputs]({.first_k = 0,
@@ -241,11 +270,12 @@ class WeightGradient {
                               .scales = nullptr,
                               .panel = nullptr,
                               .x_sums = nullptr});
-        if (!apart) continue;
-        for (int64_t i = 0; i < outputs; ++i) copy_run(sums + i * width, count, target + i * columns_);
-      }
-    });
+        if (apart) kernels_.store_rows(sums, static_cast<int>(outputs), count, target, columns_, streams);
+      });
+    }
   }
+
+  alignas(64) static constexpr float kZeros[kOutputs + kMaxTileRows] = {};
 
   const Kernels& kernels_;
   int threads_;
@@ -255,6 +285,7 @@ class WeightGradient {
   const GemmKernel* gemm_;
   int64_t group_;       // consecutive rows that are packed together
   int64_t block_rows_;  // that are packed at a time
+  bool streams_;        // whether the gradient is written past the caches
 };
 
 // Some columns of an expert's dBias, block of rows by block.
@@ -302,6 +333,7 @@ Status run(Context& context, const GroupedGemmWeightBackward& p) {
     for (int64_t i; (i = context.queue.next(worker.index)) >= 0;) {
       gradient.compute(pieces[i], scratch + worker.index * bytes);
     }
+    gradient.end();
   });
 
   if (p.d_bias.absent()) return status;

@@ -66,6 +66,9 @@ struct Kernels {
   // Writes the first `count` columns of a tile's result c into a packed tile, as elements first_k .. first_k + count -
   // 1. count and first_k are multiples of the k group.
   void (*pack_columns)(Arithmetic arithmetic, const float* c, int64_t first_k, int64_t count, void* tile, int rows);
+  // Writes `count` columns, from column `first` on, of k_group() rows of a matrix as the rows of a packed tile of
+  // bf16_tiles.
+  void (*pack_tile_transposed)(const void* const* rows, int64_t first, int count, void* tile);
   // Multiplies the rows of a tile's result c by their scales.
   void (*scale_rows)(const float* scales, int rows, float* c);
   // Copies the first `count` columns of a tile's result c to rows of a matrix that are `stride` values apart. If it

@@ -8,11 +8,13 @@
 
 #include "cpu/isa/template/activation_columns.h"
 #include "cpu/isa/template/combine.h"
-#include "cpu/isa/template/conversions.h"
 #include "cpu/isa/template/gemm.h"
 #include "cpu/isa/template/rows.h"
 #include "cpu/isa/template/scores.h"
 #include "cpu/isa/template/sorting_network.h"
+#include "cpu/isa/template/transpose.h"
+
+#include "cpu/isa/template/conversions.h"
 #include "cpu/isa/template/top_k.h"
 
 #include "cpu/isa/template/selection.h"
@@ -38,6 +40,7 @@ constexpr Kernels make_kernels(const char* name, const char* needs, std::span<co
       .round_tokens = round_tokens,
       .pack_row = pack_row,
       .pack_columns = pack_columns,
+      .pack_tile_transposed = pack_tile_transposed,
       .scale_rows = scale_rows,
       .store_rows = store_rows,
       .end_streams = Vector::end_streams,

@@ -306,6 +306,30 @@ MOE_TEST(parts_for_tile_registers_add_up_to_the_number) {
   }
 }
 
+MOE_TEST(transposed_tiles_have_columns_as_rows) {
+  constexpr int kGroup = k_group(Arithmetic::bf16_tiles), kFirst = 3;
+  test::Random random(7);
+  const std::vector<float> values = random.values(kGroup * (kFirst + kMaxTileRows));
+  const std::vector<bf16> matrix(values.begin(), values.end());
+  for (const Kernels* kernels : available_kernels()) {
+    for (int count = 1; count <= kMaxTileRows; ++count) {
+      // Rows end with the last column.
+      std::vector<std::vector<bf16>> rows;
+      const void* sources[kGroup];
+      for (int k = 0; k < kGroup; ++k) {
+        const bf16* row = matrix.data() + k * (kFirst + kMaxTileRows);
+        rows.emplace_back(row, row + kFirst + count);
+        sources[k] = rows.back().data();
+      }
+      std::vector<bf16> tile(static_cast<size_t>(count * kGroup), bf16(NAN));
+      kernels->pack_tile_transposed(sources, kFirst, count, tile.data());
+      for (int r = 0; r < count; ++r) {
+        for (int k = 0; k < kGroup; ++k) MOE_CHECK_EQUAL(float(tile[r * kGroup + k]), float(rows[k][kFirst + r]));
+      }
+    }
+  }
+}
+
 MOE_TEST(softmax_leaves_out_what_is_no_number) {
   test::Random random(7);
   const float inf = INFINITY;

@@ -59,3 +59,34 @@ inline void pack_tile_columns(int parts, const float* c, int64_t first_k, int64_
     }
   }
 }
+
+// The first `count` numbers of two rows as words of both; zeros follow.
+inline Words words_of_both(const bf16* even, const bf16* odd, int count) {
+  bf16 halves[2][kWidth] = {};
+  if (count < kWidth) {
+    std::copy_n(even, count, halves[0]);
+    std::copy_n(odd, count, halves[1]);
+    even = halves[0];
+    odd = halves[1];
+  }
+  const Words upper = Words::load_halves(reinterpret_cast<const char*>(odd)).template shifted<16>();
+  return Words::load_halves(reinterpret_cast<const char*>(even)).with(upper);
+}
+
+void pack_tile_transposed(const void* const* rows, int64_t first, int count, void* tile) {
+  auto* target = static_cast<TileRow*>(tile);
+  for (int column = 0; column < count; column += kWidth) {
+    const int columns = std::min(kWidth, count - column);
+    for (int k = 0; k < kTileGroup; k += 2 * kWidth) {
+      Vector words[kWidth];
+      for (int i = 0; i < kWidth; ++i) {
+        const auto half = [&](int odd) { return static_cast<const bf16*>(rows[k + 2 * i + odd]) + first + column; };
+        words[i] = words_of_both(half(0), half(1), columns).number();
+      }
+      transpose(words);
+      for (int i = 0; i < kWidth; ++i) {
+        if (i < columns) words[i].store(reinterpret_cast<float*>(target[column + i].values + k));
+      }
+    }
+  }
+}
