@@ -167,7 +167,7 @@ export class MoeLayer implements Disposable {
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
    * matter for a capacity per sequence.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
-   * `save`, UNSUPPORTED_OPERATION for quantised experts or offload, and OUT_OF_MEMORY.
+   * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY.
    */
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
   forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
@@ -234,11 +234,14 @@ export class MoeLayer implements Disposable {
    * have a fixed order, so results have the same bits on every run and with any number of threads.
    *
    * The first `save` or backward of a layer copies its experts into layouts of their own, before the activation and
-   * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on).
+   * transposed, which take twice as much memory as the layer's (part of {@link byteLength} from then on). Quantised
+   * experts are dequantised for it, to 8 bytes a weight, and get no gradients themselves; tokens that are rounded to 8
+   * bits pass their gradients on as if they were not.
    * @param state used up and freed, unless an argument is refused.
    * @param dy like y; NaN in a row goes to this token's dx and to the gradients of what it was multiplied with.
    * @throws DISPOSED for a state that was used, INVALID_ARGUMENT for another layer's, or if the layer's weights have
-   * changed since; SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, OUT_OF_MEMORY.
+   * changed since; SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, OUT_OF_MEMORY; UNSUPPORTED_OPERATION if gradients
+   * of quantised experts are asked for.
    */
   backward<D extends FloatDType>(state: LayerState, dy: Tensor<D>, options: BackwardOptions = {}): LayerBackward<D> {
     const read = backwardOptions(options, "options");
@@ -248,7 +251,7 @@ export class MoeLayer implements Disposable {
   /**
    * The layer's weights in float32, to be trained, and memory for their gradients; see {@link LayerParameters}. Each call
    * makes new ones from the layer's present weights.
-   * @throws UNSUPPORTED_OPERATION for quantised experts or offload, OUT_OF_MEMORY, DISPOSED.
+   * @throws UNSUPPORTED_OPERATION for offload, OUT_OF_MEMORY, DISPOSED.
    */
   parameters(): LayerParameters {
     const { weightDType } = this.#parts.description;

@@ -26,8 +26,8 @@ class PackedExperts : public Content {
   // Packs one expert: weight [rows, columns] or, if gated, gate and up of [rows / 2, columns] each. Missing rows and
   // columns become zeros.
   virtual Status set_expert(int64_t expert, const WeightView& weight, const WeightView& up) = 0;
-  // Writes one expert's matrix to a float tensor [rows, columns]; of a gated product the gate or, if `up`, the other
-  // half. UNSUPPORTED_OPERATION for quantised weights.
+  // Writes one expert's matrix, as tokens are multiplied by it, to a float tensor [rows, columns]; of a gated product
+  // the gate or, if `up`, the other half.
   virtual Status copy_expert(int64_t expert, bool up, const TensorView& target) const = 0;
   virtual size_t bytes() const = 0;
   const ExpertProduct& weights() const { return weights_; }
@@ -35,12 +35,6 @@ class PackedExperts : public Content {
  private:
   ExpertProduct weights_;
 };
-
-// Why the matrices of a quantised format are not copied back.
-inline Status cannot_copy(const ExpertProduct& product) {
-  return {Code::unsupported_operation,
-          std::string("copying weights: expected f32, f16 or bf16, got weights stored in ") + product.format->name};
-}
 
 inline Status GroupedGemm::check() const {
   const ExpertProduct& product = weight->weights();

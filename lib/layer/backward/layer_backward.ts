@@ -10,7 +10,7 @@ import { dxTerms, expertsBackward } from "./experts_backward.js";
 import { freePass, LayerState, type SavedPass } from "./layer_state.js";
 import { LayerTensors } from "./layer_tensors.js";
 import { type GradLosses, gradLossesOption } from "./losses.js";
-import { type BackwardMatrices, copiedProjection } from "./matrices.js";
+import { type BackwardMatrices, copiedProjection, quantizedFormat } from "./matrices.js";
 import { projectionBackward } from "./projection.js";
 import { routingBackward } from "./routing_backward.js";
 import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
@@ -21,7 +21,10 @@ export interface BackwardOptions {
   gradients?: LayerTensors;
   /** Add to `gradients` instead of overwriting them; default false. */
   accumulate?: boolean;
-  /** False: the experts are frozen; only dx and the gradients of the routers are computed. Default true. */
+  /**
+   * False: the experts are frozen; only dx and the gradients of the routers are computed. Default true, but false for a
+   * layer with quantised experts, which have no gradients.
+   */
   experts?: boolean;
   /** Losses whose gradients are added to those of the logits. */
   gradLosses?: GradLosses;
@@ -46,7 +49,7 @@ export const backwardOptions = object(
   {
     gradients: optional(gradients),
     accumulate: optional(boolean, false),
-    experts: optional(boolean, true),
+    experts: optional(boolean),
     gradLosses: optional(gradLossesOption),
   } satisfies Fields<BackwardOptions>,
   "{ accumulate: true, gradients }",
@@ -68,7 +71,16 @@ export function layerBackward(
   if ((dy.dtype === "f64") !== (description.weightDType === "f64")) {
     throw new MoeError("UNSUPPORTED_DTYPE", `dy: expected f32, f16 or bf16 as the tokens, got ${dy.dtype}`);
   }
-  const { accumulate, experts, gradLosses } = options;
+  const { accumulate, gradLosses } = options;
+  const quantized = quantizedFormat(onDevice);
+  const { experts = quantized === undefined } = options;
+  if (experts && quantized !== undefined) {
+    const remedy = 'load it with dtype: "bf16", or leave the option out for dx and the routers\' gradients';
+    throw new MoeError(
+      "UNSUPPORTED_OPERATION",
+      `experts: expected f32, f16 or bf16 experts, got ${quantized}; ${remedy}`,
+    );
+  }
   if (accumulate && options.gradients === undefined) throw requires("accumulate", "gradients to add to");
   const given = state.routingGiven;
   if (gradLosses !== undefined && given) throw requires("gradLosses", "a forward with the layer's own routing");

@@ -3,15 +3,18 @@ import { checkOwnClass } from "../../core/own_class.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
+import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
 import { LayerTensors } from "./layer_tensors.js";
+import { quantizedFormat } from "./matrices.js";
 
 /**
  * The weights of a layer as training changes them: in float32, whatever the dtype in which the layer stores them, and
  * their gradients. An optimiser takes them as they are; after its step, the layer and the layouts of its backward pass
- * are packed again from the float32 weights.
+ * are packed again from the float32 weights. Quantised experts stay as they are: only the routers are among the
+ * parameters.
  *
  *     const parameters = layer.parameters();
  *     const optimizer = new AdamW(parameters, { learningRate: 1e-3 });
@@ -32,8 +35,9 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     // Checks, before memory is taken, that the layer's weights can be copied.
     parts.backwardMatrices();
     this.#parts = parts;
-    this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, { experts: true, routers: true });
-    this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, { experts: true, routers: true });
+    const which = { experts: quantizedFormat(parts.onDevice) === undefined, routers: true };
+    this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
+    this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
     copyWeights(parts, this.weights);
     Object.freeze(this);
   }
@@ -58,14 +62,16 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   readonly changed = (): void => {
     const { onDevice, bank, router } = this.#parts;
     const matrices = this.#parts.backwardMatrices();
-    const { bank: range, sharedExperts } = onDevice.description;
-    for (let expert = 0; expert < range.count + sharedExperts; expert++) {
-      const weights = this.weights.viewsOf(expert);
-      bank.renewExpert(expert, weights);
-      for (const view of Object.values(weights)) view.dispose();
+    const { memory } = this.weights;
+    if (memory !== undefined) {
+      for (let expert = 0; expert < expertsOf(onDevice); expert++) {
+        const weights = this.weights.viewsOf(expert);
+        bank.renewExpert(expert, weights);
+        for (const view of Object.values(weights)) view.dispose();
+      }
+      matrices.renew(memory);
+      this.weights.gatherShared();
     }
-    matrices.renew(this.weights.memory as NonNullable<LayerTensors["memory"]>);
-    this.weights.gatherShared();
     for (const role of this.weights.projectionRoles) {
       const { weight, bias } = this.weights.projection(role) as {
         weight: Tensor<"f32">;
@@ -100,9 +106,13 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   }
 }
 
+/** The bank's and the shared ones. */
+function expertsOf({ description: { bank, sharedExperts } }: DeviceLayer): number {
+  return bank.count + sharedExperts;
+}
+
 function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): void {
-  const { bank, sharedExperts } = onDevice.description;
-  for (let expert = 0; expert < bank.count + sharedExperts; expert++) {
+  for (let expert = 0; weights.memory !== undefined && expert < expertsOf(onDevice); expert++) {
     for (const [role, view] of Object.entries(weights.viewsOf(expert)) as [WeightRole, Tensor][]) {
       onDevice.handle.copyWeight(role, expert, view.handle);
       view.dispose();

@@ -24,7 +24,10 @@ export class MatrixPair implements Disposable {
     const { bank, sharedExperts, formats } = description;
     const experts = bank.count + sharedExperts;
     const given = new Set(roles.flatMap((role) => [formats[role], formats.shared?.[role] ?? formats[role]]));
-    const dtype = (given.size === 1 ? [...given][0] : "f32") as FloatDType;
+    const [format] = given;
+    // What quantised codes stand for is kept as it is: in bfloat16 it would be rounded once more.
+    const plain = given.size === 1 && format !== undefined && isPlain(weightFormat(format));
+    const dtype = plain ? (format as FloatDType) : "f32";
     const [all, each] = [roles.length * rows, rows];
     const packed = (n: number, k: number) => {
       const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
@@ -74,7 +77,7 @@ export class MatrixPair implements Disposable {
 
 /**
  * A layer's experts as its backward pass multiplies them: before the activation, and transposed. Copied from the layer
- * when they are first needed; they take twice as much memory as the layer's own.
+ * when they are first needed; they take twice as much memory as the layer's own, or 8 bytes for each quantised weight.
  */
 export class BackwardMatrices implements Disposable {
   /** [A, P, H]: gate and up, or up alone. */
@@ -87,9 +90,11 @@ export class BackwardMatrices implements Disposable {
   readonly gateUpBias: Tensor<FloatDType> | undefined;
   readonly downBias: Tensor<FloatDType> | undefined;
 
-  /** @throws UNSUPPORTED_OPERATION for a layer with quantised weights or offload. */
+  /** @throws UNSUPPORTED_OPERATION for a layer with offload. */
   constructor(layer: DeviceLayer) {
-    checkCopied(layer);
+    if (layer.offloaded) {
+      throw new MoeError("UNSUPPORTED_OPERATION", "save and backward: expected a layer without offload");
+    }
     const { activation, multiplier, intermediateSize, hiddenSize } = layer.description;
     const inner = isGated(activation) ? (["gate", "up"] as const) : (["up"] as const);
     this.gateUp = new MatrixPair(layer, inner, intermediateSize, hiddenSize);
@@ -127,20 +132,12 @@ export class BackwardMatrices implements Disposable {
   }
 }
 
-function checkCopied({ description: { formats }, offloaded }: DeviceLayer): void {
-  const all = [formats, ...(formats.shared ? [formats.shared] : [])].flatMap(({ gate, up, multiplier, down }) => [
-    gate,
-    up,
-    multiplier,
-    down,
-  ]);
-  const quantised = all.find((format) => !isPlain(weightFormat(format)));
-  const expected = "save and backward: expected a layer";
-  if (quantised !== undefined) {
-    const remedy = 'load it with dtype: "bf16"';
-    throw new MoeError("UNSUPPORTED_OPERATION", `${expected} of f32, f16 or bf16 experts, got ${quantised}; ${remedy}`);
-  }
-  if (offloaded) throw new MoeError("UNSUPPORTED_OPERATION", `${expected} without offload`);
+/** The format of an expert's matrix that is quantised, or undefined: then the experts can be trained. */
+export function quantizedFormat({ description: { formats } }: DeviceLayer): string | undefined {
+  const all = [formats, ...(formats.shared ? [formats.shared] : [])];
+  return all
+    .flatMap(({ gate, up, multiplier, down }) => [gate, up, multiplier, down])
+    .find((format) => !isPlain(weightFormat(format)));
 }
 
 /** [A, roles * columns] of all experts, the roles' biases one after another. */

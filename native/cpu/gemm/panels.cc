@@ -118,42 +118,4 @@ Status CpuPackedExperts::set_expert(int64_t expert, const WeightView& weight, co
   return {};
 }
 
-namespace {
-
-// `Element` is that of a plain format.
-template <class Element>
-void copy_column(const PanelLayout& layout, const char* panel, int64_t column, int64_t count, char* values) {
-  const auto* from = reinterpret_cast<const Element*>(panel) + column * layout.group;
-  auto* to = reinterpret_cast<Element*>(values);
-  for (int64_t k = 0; k < count; ++k) {
-    to[k] = from[k / layout.group * layout.group * layout.panel_columns + k % layout.group];
-  }
-}
-
-}  // namespace
-
-Status CpuPackedExperts::copy_expert(int64_t expert, bool up, const TensorView& target) const {
-  const ExpertProduct& product = weights();
-  if (!product.format->plain()) return cannot_copy(product);
-  const DType dtype = plain_dtype(*product.format);
-  const int64_t columns = product.columns, size = static_cast<int64_t>(info(dtype).bytes);
-  const int64_t target_size = static_cast<int64_t>(info(target.dtype).bytes);
-  const char* source = buffer_.data() + expert * layout_.expert_bytes();
-  std::vector<char> lines(static_cast<size_t>(team_.threads * columns * size));
-  std::vector<float> values(static_cast<size_t>(team_.threads * columns));
-  team_.for_pieces(product.outputs(), 64, [&](int thread, int64_t begin, int64_t end) {
-    char* line = lines.data() + thread * columns * size;
-    float* row_values = values.data() + thread * columns;
-    for (int64_t row = begin; row < end; ++row) {
-      const char* panel = source + row / layout_.outputs_per_panel * layout_.panel_bytes();
-      const int64_t column = row % layout_.outputs_per_panel + (up ? layout_.outputs_per_panel : 0);
-      size == 4 ? copy_column<uint32_t>(layout_, panel, column, columns, line)
-                : copy_column<uint16_t>(layout_, panel, column, columns, line);
-      kernels_.to_f32(dtype, line, columns, row_values);
-      kernels_.from_f32(target.dtype, row_values, columns, target.as<char>() + row * columns * target_size);
-    }
-  });
-  return {};
-}
-
 }  // namespace moe::cpu

@@ -77,6 +77,8 @@ class CpuPackedExperts final : public PackedExperts {
   // Rounded up and filled with zeros, so that whatever follows in a file is aligned too.
   int64_t stored_bytes() const { return round_up(packed_bytes(), kAlignment); }
   Status check_source(const WeightView& weight) const;
+  Status copy_plain(int64_t expert, bool up, const TensorView& target) const;
+  Status copy_coded(int64_t expert, bool up, const TensorView& target) const;
 
   const PanelFormat format_;
   const Kernels& kernels_;

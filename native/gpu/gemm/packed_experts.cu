@@ -42,9 +42,18 @@ Status GpuPackedExperts::pack(const WeightView& weight, const WeightView& up, vo
 }
 
 Status GpuPackedExperts::copy_expert(int64_t expert, bool up, const TensorView& target) const {
-  if (!weights().format->plain()) return cannot_copy(weights());
   if (offloaded_) return {Code::unsupported_operation, "copying weights: expected a layer without offload"};
   MOE_TRY(runtime_.use());
+  if (!weights().format->plain()) {
+    const int64_t inputs = expert * weights().columns;
+    return launch_unpack_quantized({.product = weights(),
+                                    .packed = matrix_,
+                                    .matrix = at(expert),
+                                    .input_scales = inputs_.scales() == nullptr ? nullptr : inputs_.scales() + inputs,
+                                    .input_order = inputs_.orders() == nullptr ? nullptr : inputs_.orders() + inputs,
+                                    .up = up},
+                                   target, runtime_.traits(), runtime_.stream());
+  }
   const DType dtype = plain_dtype(*weights().format);
   const PackedRows rows{.data = at(expert),
                         .dtype = dtype,

@@ -346,17 +346,6 @@ describe.each(deviceNames)("backward on %s", (name) => {
     layer.parameters().changed();
     expectError(() => layer.backward(stale, dy), "INVALID_ARGUMENT", /changed since/);
   });
-
-  test("refuses quantised experts", () => {
-    using made = new RandomLayer(device(), problem);
-    using layer = MoeLayer.create({ ...made.options, dtype: "int8" });
-    expectError(
-      () => layer.forward(made.x, { save: true }),
-      "UNSUPPORTED_OPERATION",
-      /got i8_channel_f32; load it with/,
-    );
-    expectError(() => layer.parameters(), "UNSUPPORTED_OPERATION", /experts, got i8_channel_f32/);
-  });
 });
 
 test("gradients have the same bits with any number of threads", () => {

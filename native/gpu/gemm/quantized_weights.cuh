@@ -1,0 +1,127 @@
+// Packed weights of quantised formats as float32, for kernels that read runs of a row; see gemm/fma.cuh.
+#pragma once
+
+#include "gpu/gemm/fma.cuh"
+#include "gpu/gemm/quantized.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+static_assert(kFmaRun == gpu::kCodeChunk && gpu::kGroupStep % kFmaRun == 0, "a run is a chunk of one group");
+
+template <Codes kCodes, int kBits>
+struct QuantizedWeights {
+  static constexpr int kLow = gpu::low_bits(kBits), kHigh = gpu::high_bits(kBits);
+  // Chunks in a word of low bits.
+  static constexpr int kChunks = 16 / kLow;
+
+  struct Row {
+    const GemmArguments* arguments;
+    const char* packed;  // the expert's
+    int row;
+  };
+  struct Run {
+    Vector<uint32_t, gpu::kCodeParts> low, high;
+    int chunk;  // of its stage
+    GroupValues group;
+  };
+  struct Table {
+    float values[16];
+  };
+
+  // Called by all threads of a block before anything else.
+  __device__ static void prepare(const GemmArguments& a) {
+    if constexpr (kCodes == Codes::table) {
+      Table& table = ptx::shared<Table>();
+      if (threadIdx.x < 16) table.values[threadIdx.x] = a.format.table[threadIdx.x];
+      __syncthreads();
+    }
+  }
+
+  __device__ static Row row(const GemmArguments& a, int place, int64_t row) {
+    return {&a, packed_matrix(a, place), static_cast<int>(row)};
+  }
+
+  __device__ static void load(const Row& row, int k, Run& run) {
+    const gpu::PackedMatrix& packed = row.arguments->packed;
+    run.chunk = k % gpu::kCodeStage / gpu::kCodeChunk;
+    const char* stage = row.packed + k / gpu::kCodeStage * packed.pitch;
+    const auto quad = [&](int index) {
+      return reinterpret_cast<const uint32_t*>(stage + (index * packed.padded_rows + row.row) * gpu::kQuadBytes);
+    };
+    load_elements(quad(run.chunk / kChunks), run.low);
+    if constexpr (kHigh == 2) load_elements(quad(gpu::low_quads(kBits)), run.high);
+    if constexpr (kHigh == 1) {
+      const int64_t place =
+          gpu::low_quads(kBits) * packed.padded_rows * gpu::kQuadBytes + row.row * (gpu::kQuadBytes / 2);
+      run.high.pair = ptx::ld_global_64(stage + place);
+    }
+    load_group(row, k / gpu::kGroupStep, run.group);
+  }
+
+  __device__ static void convert(const Row& row, const Run& run, float (&values)[kFmaRun]) {
+    const WeightFormat& format = row.arguments->format;
+    const GroupScale group = scale_of_group(format, run.group);
+    const int zero = format.offset == Offset::zero_point ? static_cast<int>(run.group.zero) : zero_of_codes(format);
+#pragma unroll
+    for (int i = 0; i < kFmaRun; ++i) {
+      const uint32_t bits = code(run, i / 2, i % 2);
+      if constexpr (kCodes == Codes::integers) {
+        values[i] = static_cast<float>(static_cast<int>(bits) - zero) * group.scale - group.minimum;
+      } else if constexpr (kCodes == Codes::table) {
+        values[i] = ptx::shared<Table>().values[bits] * group.scale;
+      } else {
+        values[i] = value_of_e4m3(bits) * group.scale;
+      }
+    }
+  }
+
+ private:
+  // The code of a part's even or odd column.
+  __device__ static uint32_t code(const Run& run, int part, int odd) {
+    const int place = kLow * (run.chunk % kChunks);
+    uint32_t bits = run.low.elements[part] >> (place + 16 * odd) & ((1u << kLow) - 1u);
+    if constexpr (kHigh == 2) bits |= (run.high.elements[part] >> (2 * run.chunk + 16 * odd) & 3u) << kLow;
+    if constexpr (kHigh == 1) {
+      bits |= (run.high.elements[part / 2] >> (16 * (part % 2) + run.chunk + 8 * odd) & 1u) << kLow;
+    }
+    return bits;
+  }
+
+  __device__ static void load_group(const Row& row, int step, GroupValues& group) {
+    const gpu::PackedMatrix& packed = row.arguments->packed;
+    const WeightFormat& format = row.arguments->format;
+    const auto value = [&](int64_t first, int bytes, const ScaleLevel& level) {
+      const int64_t index = gpu::GroupSteps(level).at(step) * packed.padded_rows + row.row;
+      return load_value(row.packed + first, bytes, index);
+    };
+    const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
+    const int bytes = scale_bytes(scales.type);
+    group = {};
+    group.scale = value(packed.scales, bytes, scales);
+    if (!super_scales.absent())
+      group.super_scale = value(packed.super_scales, scale_bytes(super_scales.type), super_scales);
+    if (format.offset == Offset::none) return;
+    const bool minimum = format.offset == Offset::minimum;
+    if (!gpu::shares_byte(format)) group.zero = value(packed.zeros, minimum ? bytes : 1, scales);
+    if (minimum && !super_scales.absent()) {
+      group.super_zero = value(packed.super_zeros, scale_bytes(super_scales.type), super_scales);
+    }
+  }
+};
+
+// Calls use(the class of weights of this format).
+template <class Use>
+Status with_quantized_weights(const WeightFormat& format, Use&& use) {
+  if (format.code == CodeType::table) return use(QuantizedWeights<Codes::table, 4>());
+  if (format.code == CodeType::e4m3) return use(QuantizedWeights<Codes::e4m3, 8>());
+  switch (format.bits) {
+    case 2: return use(QuantizedWeights<Codes::integers, 2>());
+    case 3: return use(QuantizedWeights<Codes::integers, 3>());
+    case 4: return use(QuantizedWeights<Codes::integers, 4>());
+    case 5: return use(QuantizedWeights<Codes::integers, 5>());
+    case 6: return use(QuantizedWeights<Codes::integers, 6>());
+    default: return use(QuantizedWeights<Codes::integers, 8>());
+  }
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,76 @@
+#include <ptx/launch.cuh>
+
+#include "gpu/gemm/quantized_weights.cuh"
+#include "gpu/gemm/unpack.cuh"
+#include "gpu/plan/plan.h"
+#include "gpu/tile/interleave.h"
+#include "gpu/tile/loops.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+struct Arguments {
+  GemmArguments weights;  // what QuantizedWeights reads of it
+  const float* scales;    // of the inputs, [columns] each; or null
+  const int* order;
+  bool gated, up;
+  void* target;
+  DType dtype;
+  int64_t rows, columns;
+};
+
+// One warp per row, a run of columns for each lane.
+template <class Weights>
+MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads), const Arguments a) {
+  Weights::prepare(a.weights);
+  for_each_row(a.rows, [&](int64_t row) {
+    const int64_t first = row * a.columns;
+    if (a.order != nullptr) {
+      // What the order does not name stays zero.
+      for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) store_as_float(a.target, a.dtype, first + k, 0.0f);
+      __syncwarp();
+    }
+    const auto packed = Weights::row(a.weights, 0, gpu::packed_row(row, a.gated, a.up));
+    for (int64_t k = threadIdx.x % 32 * kFmaRun; k < a.columns; k += 32 * kFmaRun) {
+      typename Weights::Run run;
+      float values[kFmaRun];
+      Weights::load(packed, static_cast<int>(k), run);
+      Weights::convert(packed, run, values);
+#pragma unroll
+      for (int i = 0; i < kFmaRun; ++i) {
+        if (k + i >= a.columns) break;
+        const int64_t column = a.order == nullptr ? k + i : a.order[k + i];
+        if (column < 0 || column >= a.columns) continue;
+        store_as_float(a.target, a.dtype, first + column, values[i] * (a.scales == nullptr ? 1.0f : a.scales[k + i]));
+      }
+    }
+  });
+}
+
+}  // namespace
+
+Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& target, const gpu::DeviceTraits& traits,
+                               Stream stream) {
+  const ExpertProduct& product = unpack.product;
+  const int64_t rows = product.outputs();
+  if (rows == 0 || product.columns == 0) return {};
+  Arguments arguments{.weights = {},
+                      .scales = unpack.input_scales,
+                      .order = unpack.input_order,
+                      .gated = product.gated(),
+                      .up = unpack.up,
+                      .target = target.data,
+                      .dtype = target.dtype,
+                      .rows = rows,
+                      .columns = product.columns};
+  arguments.weights.weight = unpack.matrix;
+  arguments.weights.packed = unpack.packed;
+  arguments.weights.format = *product.format;
+  return with_quantized_weights(*product.format, [&](auto weights) {
+    using Weights = decltype(weights);
+    return launch("unpack_quantized", unpack_quantized_kernel<Weights>, dim3(gpu::row_grid(rows, traits)),
+                  dim3(gpu::kRowThreads), sizeof(typename Weights::Table), stream, arguments);
+  });
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

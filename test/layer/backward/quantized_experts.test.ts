@@ -1,0 +1,130 @@
+import { describe, expect, test } from "vitest";
+import {
+  AdamW,
+  type Device,
+  dequantize,
+  MoeLayer,
+  type MoeLayerOptions,
+  openDevice,
+  type Tensor,
+  type WeightFormatName,
+} from "../../../lib/index.js";
+import { Random } from "../../../lib/testing/random.js";
+import { type InputChange, randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { relativeError } from "../../../lib/testing/run.js";
+import { deviceNames, openForTests } from "../../support/devices.js";
+import { expectError } from "../../support/errors.js";
+
+const reference = openDevice("reference");
+const [numExperts, tokens] = [3, 9];
+const roles = ["gate", "up", "down"] as const;
+
+/** Those with groups of 256 columns have only whole ones. */
+function sizesFor(format: WeightFormatName) {
+  const [hiddenSize, intermediateSize] = /^q._k$|_xs$/.test(format) ? ([256, 512] as const) : ([96, 160] as const);
+  return { hiddenSize, intermediateSize, numExperts, topK: 2 };
+}
+
+type Role = (typeof roles)[number];
+type Matrix = ReturnType<typeof randomQuantized>;
+
+/** Experts on two devices: quantised on one, the same values as floats on `reference`. */
+function experts(device: Device, format: WeightFormatName, change: InputChange) {
+  const { hiddenSize, intermediateSize } = sizesFor(format);
+  const [inner, outer] = [[intermediateSize, hiddenSize] as const, [hiddenSize, intermediateSize] as const];
+  const one = (expert: number) => {
+    const make = (on: Device) => {
+      const random = new Random(`${format} ${expert}`);
+      const inputs = randomInputs(on, random, change, hiddenSize);
+      const [gate, up] = ["gate", "up"].map(() => ({ ...randomQuantized(on, random, format, inner), ...inputs }));
+      const down = randomQuantized(on, random, format, outer);
+      return { gate, up, down: { ...down, ...randomInputs(on, random, change, intermediateSize) } } as Record<
+        Role,
+        Matrix
+      >;
+    };
+    const given = make(reference);
+    const floats = roles.map((role) => [role, dequantize(given[role])]);
+    return { quantized: make(device), floats: Object.fromEntries(floats) as Record<Role, Tensor<"f32">> };
+  };
+  const all = Array.from({ length: numExperts }, (_, expert) => one(expert));
+  return { quantized: all.map(({ quantized }) => quantized), floats: all.map(({ floats }) => floats) };
+}
+
+const normals = (seed: number, rows: number, columns: number, deviation = 1) =>
+  new Random(seed).normals(rows * columns, deviation);
+
+function backward(device: Device, format: WeightFormatName, weights: MoeLayerOptions["experts"]) {
+  const sizes = sizesFor(format);
+  const { hiddenSize } = sizes;
+  using router = device.tensor(normals(1, numExperts, hiddenSize, 0.1), [numExperts, hiddenSize]);
+  using layer = MoeLayer.create({ ...sizes, device, router, experts: weights });
+  using x = device.tensor(normals(2, tokens, hiddenSize), [tokens, hiddenSize]);
+  using dy = device.tensor(normals(3, tokens, hiddenSize), [tokens, hiddenSize]);
+  const { y, state } = layer.forward(x, { save: true });
+  const { dx, gradients } = layer.backward(state, dy);
+  const results = [y, dx, gradients.router as Tensor].map((tensor) =>
+    Float64Array.from(tensor.dataSync() as Float32Array),
+  );
+  const hasExperts = gradients.experts !== undefined;
+  for (const each of [y, dx, gradients]) each.dispose();
+  return { results, hasExperts };
+}
+
+const formats: readonly WeightFormatName[] = [
+  "i8_channel_f32",
+  "i4_g32_bf16",
+  "u4_g32_f16",
+  "e4m3_b128_f32",
+  "mxfp4",
+  "nvfp4",
+  "nf4_g64_f32",
+  "q2_k",
+  "q3_k",
+  "q4_k",
+  "q5_k",
+  "q6_k",
+];
+
+describe.each(deviceNames)("backward of quantised experts on %s", (name) => {
+  const device = openForTests(name);
+
+  test.each(formats)("%s: dx and the router's gradients are those of their values", (format) => {
+    for (const change of ["none", "both"] as const) {
+      const { quantized, floats } = experts(device(), format, change);
+      const found = backward(device(), format, quantized);
+      const expected = backward(reference, format, floats);
+      expect(found.hasExperts).toBe(false);
+      expect(expected.hasExperts).toBe(true);
+      found.results.forEach((values, index) => {
+        expect(relativeError(values, expected.results[index] as Float64Array)).toBeLessThan(1e-5);
+      });
+    }
+  });
+
+  test("are frozen: no gradients, and no parameters but the router's", () => {
+    const { quantized } = experts(device(), "i8_channel_f32", "none");
+    const { hiddenSize, ...sizes } = sizesFor("i8_channel_f32");
+    using router = device().tensor(normals(1, numExperts, hiddenSize, 0.1), [numExperts, hiddenSize]);
+    using layer = MoeLayer.create({ hiddenSize, ...sizes, device: device(), router, experts: quantized });
+    using x = device().tensor(normals(2, tokens, hiddenSize), [tokens, hiddenSize]);
+    const run = () => {
+      const { y, state } = layer.forward(x, { save: true });
+      return { y: y.dataSync(), state };
+    };
+    const { state } = run();
+    expectError(
+      () => layer.backward(state, x, { experts: true }),
+      "UNSUPPORTED_OPERATION",
+      /got i8_channel_f32; load it with dtype: "bf16", or leave/,
+    );
+    using parameters = layer.parameters();
+    expect([...parameters].map((parameter) => parameter.name)).toEqual(["router"]);
+    layer.backward(state, x, { gradients: parameters.gradients });
+    const before = layer.forward(x, { want: ["logits"] }).logits.dataSync();
+    using optimizer = new AdamW(parameters, { learningRate: 0.1 });
+    optimizer.step();
+    const after = layer.forward(x, { want: ["logits"] }).logits.dataSync();
+    expect(relativeError(after, Float64Array.from(before))).toBeGreaterThan(0.01);
+  });
+});
