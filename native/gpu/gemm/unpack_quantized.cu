@@ -3,6 +3,7 @@
 #include "gpu/gemm/quantized_weights.cuh"
 #include "gpu/gemm/unpack.cuh"
 #include "gpu/plan/plan.h"
+#include "gpu/tile/dispatch.h"
 #include "gpu/tile/interleave.h"
 #include "gpu/tile/loops.cuh"
 
@@ -15,19 +16,18 @@ struct Arguments {
   const int* order;
   bool gated, up;
   void* target;
-  DType dtype;
   int64_t rows, columns;
 };
 
 // One warp per row, a run of columns for each lane.
-template <class Weights>
-MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads), const Arguments a) {
+template <class Weights, class To>
+MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   Weights::prepare(a.weights);
   for_each_row(a.rows, [&](int64_t row) {
-    const int64_t first = row * a.columns;
+    To* target = static_cast<To*>(a.target) + row * a.columns;
     if (a.order != nullptr) {
-      // What the order does not name stays zero.
-      for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) store_as_float(a.target, a.dtype, first + k, 0.0f);
+      // What the order does not name stays zero, and a negative number is none.
+      for (int64_t k = threadIdx.x % 32; k < a.columns; k += 32) target[k] = To{};
       __syncwarp();
     }
     const auto packed = Weights::row(a.weights, 0, gpu::packed_row(row, a.gated, a.up));
@@ -36,12 +36,13 @@ MOE_KERNEL(unpack_quantized_kernel, (gpu::kRowThreads), const Arguments a) {
       float values[kFmaRun];
       Weights::load(packed, static_cast<int>(k), run);
       Weights::convert(packed, run, values);
+      const int64_t count = a.columns - k;
 #pragma unroll
       for (int i = 0; i < kFmaRun; ++i) {
-        if (k + i >= a.columns) break;
-        const int64_t column = a.order == nullptr ? k + i : a.order[k + i];
-        if (column < 0 || column >= a.columns) continue;
-        store_as_float(a.target, a.dtype, first + column, values[i] * (a.scales == nullptr ? 1.0f : a.scales[k + i]));
+        if (i >= count) continue;
+        const uint64_t column = a.order == nullptr ? k + i : a.order[k + i];
+        if (a.scales != nullptr) values[i] *= a.scales[k + i];
+        if (column < static_cast<uint64_t>(a.columns)) target[column] = from_float<To>(values[i]);
       }
     }
   });
@@ -60,7 +61,6 @@ Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& 
                       .gated = product.gated(),
                       .up = unpack.up,
                       .target = target.data,
-                      .dtype = target.dtype,
                       .rows = rows,
                       .columns = product.columns};
   arguments.weights.weight = unpack.matrix;
@@ -68,8 +68,10 @@ Status launch_unpack_quantized(const UnpackQuantized& unpack, const TensorView& 
   arguments.weights.format = *product.format;
   return with_quantized_weights(*product.format, [&](auto weights) {
     using Weights = decltype(weights);
-    return launch("unpack_quantized", unpack_quantized_kernel<Weights>, dim3(gpu::row_grid(rows, traits)),
-                  dim3(gpu::kRowThreads), sizeof(typename Weights::Table), stream, arguments);
+    return gpu::dispatch_float(target.dtype, [&](auto type) {
+      return launch("unpack_quantized", unpack_quantized_kernel<Weights, typename decltype(type)::type>,
+                    dim3(gpu::row_grid(rows, traits)), dim3(gpu::kRowThreads), 0, stream, arguments);
+    });
   });
 }
 

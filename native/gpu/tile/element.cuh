@@ -135,14 +135,6 @@ __device__ __forceinline__ float load_as_float(const void* data, DType dtype, in
   }
 }
 
-__device__ __forceinline__ void store_as_float(void* data, DType dtype, int64_t index, float value) {
-  switch (dtype) {
-    case DType::f16: static_cast<f16*>(data)[index] = from_float<f16>(value); break;
-    case DType::bf16: static_cast<bf16*>(data)[index] = from_float<bf16>(value); break;
-    default: static_cast<float*>(data)[index] = value;
-  }
-}
-
 // Loads and stores from `index` on in such an array.
 template <int N>
 __device__ __forceinline__ void load_up_to(const void* data, DType dtype, int64_t index, int64_t count, bool aligned,
