@@ -12,10 +12,9 @@ import {
   type TokenMaskOption,
   tokenMaskField,
 } from "../operators/check.js";
-import { accumulate, readTotals } from "../operators/statistics/accumulate.js";
-import { type ExpertTotals, expertTotals, type WeightedExpertTotals } from "../operators/statistics/expert_totals.js";
-import { type CountedMean, tokenMean } from "../operators/statistics/mean_scores.js";
-import { type RouterHistory, type RouterTotals, routerHistory } from "./router_history.js";
+import { checkChoices } from "../operators/statistics/expert_totals.js";
+import { type RouterHistory, routerHistory } from "./router_history.js";
+import { WindowTotals } from "./window_totals.js";
 
 export interface RouterStatsOptions {
   /** E, the number of experts. */
@@ -61,7 +60,7 @@ export class RouterStats implements Disposable {
   /** Calls per window. */
   readonly #windows: number[] = [];
   #callsPerWindow = 1;
-  #memory: Memory | undefined;
+  #memory: WindowTotals | undefined;
 
   /** @throws INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED. */
   constructor(device: Device, options: RouterStatsOptions) {
@@ -71,7 +70,7 @@ export class RouterStats implements Disposable {
     this.#device = device;
     this.#numExperts = numExperts;
     this.#maximumWindows = windows;
-    this.#memory = new Memory(device, windows, numExperts);
+    this.#memory = new WindowTotals(device, windows, numExperts);
   }
 
   get device(): Device {
@@ -97,12 +96,9 @@ export class RouterStats implements Disposable {
     checkTensor("routing.ids", ids, ["i32"], [tokens, "k"], device);
     checkOptional("routing.weights", weights, ["f32", "f64"], ids.shape, device);
     checkTokenMask(tokenMask, tokens, device);
+    checkChoices(ids);
     const window = this.#windowOfCall();
-    const memory = this.#live();
-    const totals = expertTotals(ids, { numExperts, tokenMask, ...(weights && { weights }) });
-    using entropy = tokenMean(logits, "entropy", { tokenMask, total: true });
-    memory.add(window, totals, entropy);
-    for (const tensor of Object.values(totals)) tensor.dispose();
+    this.#live().add(window, { logits, ids, weights, tokenMask });
     this.#windows[window] = (this.#windows[window] as number) + 1;
   }
 
@@ -126,7 +122,7 @@ export class RouterStats implements Disposable {
     this.dispose();
   }
 
-  #live(): Memory {
+  #live(): WindowTotals {
     if (this.#memory === undefined) throw new MoeError("DISPOSED", "router stats: used after dispose()");
     return this.#memory;
   }
@@ -147,75 +143,5 @@ export class RouterStats implements Disposable {
     const pairs = this.#windows.length / 2;
     this.#windows.splice(0, 2 * pairs, ...Array.from({ length: pairs }, () => 2 * this.#callsPerWindow));
     this.#callsPerWindow *= 2;
-  }
-}
-
-/** The totals on the device, as rows for {@link accumulate}: one per window, and the importance over all windows. */
-class Memory implements Disposable {
-  readonly #device: Device;
-  readonly #windows: number;
-  readonly #totals: Readonly<Record<keyof RouterTotals, Tensor<"i32"> | Tensor<"f32">>>;
-
-  constructor(device: Device, windows: number, numExperts: number) {
-    this.#device = device;
-    this.#windows = windows;
-    this.#totals = {
-      counts: device.zeros([windows * numExperts, 2], "i32"),
-      dropped: device.zeros([windows, 2], "i32"),
-      tokens: device.zeros([windows, 2], "i32"),
-      entropy: device.zeros([windows, 2], "f32"),
-      importance: device.zeros([numExperts, 2], "f32"),
-    };
-  }
-
-  /** Adds the totals of one call; entropy is summed over its tokens. */
-  add(window: number, ofCall: ExpertTotals | WeightedExpertTotals, entropy: CountedMean): void {
-    this.#add("counts", window, ofCall.tokens);
-    this.#add("dropped", window, ofCall.dropped);
-    this.#add("tokens", window, entropy.counts);
-    this.#add("entropy", window, entropy.mean);
-    if ("weights" in ofCall) this.#add("importance", undefined, ofCall.weights);
-  }
-
-  /** New totals of the same size, with each pair of neighbouring windows summed into the first half. */
-  joinNeighbours(): Memory {
-    const { counts, dropped, tokens, entropy, importance } = this.#totals;
-    const joined = new Memory(this.#device, this.#windows, importance.shape[0] as number);
-    for (const [part, totals] of Object.entries({ counts, dropped, tokens, entropy })) {
-      for (let window = 0; window < this.#windows; window++) {
-        using from = this.#rows(totals, window);
-        using to = joined.#rows(joined.#totals[part as keyof RouterTotals], Math.floor(window / 2));
-        accumulate(to as Tensor<"f32">, from as Tensor<"f32">);
-      }
-    }
-    accumulate(joined.#totals.importance as Tensor<"f32">, importance as Tensor<"f32">);
-    return joined;
-  }
-
-  /** Reads all totals at one point of the stream. */
-  async read(): Promise<RouterTotals> {
-    const reads = Object.entries(this.#totals).map(async ([part, totals]) => [part, await readTotals(totals)]);
-    return Object.fromEntries(await Promise.all(reads)) as RouterTotals;
-  }
-
-  dispose(): void {
-    for (const totals of Object.values(this.#totals)) totals.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
-  /** Adds a call's values, of any shape, to the totals of one window, or to those over all windows. */
-  #add(part: keyof RouterTotals, window: number | undefined, values: Tensor<"i32"> | Tensor<"f32">): void {
-    const totals = this.#totals[part];
-    using rows = window === undefined ? totals.reshape(totals.shape) : this.#rows(totals, window);
-    using list = values.reshape([values.size]);
-    accumulate(rows as Tensor<"f32">, list as Tensor<"f32">);
-  }
-
-  #rows(totals: Tensor<"i32"> | Tensor<"f32">, window: number): Tensor<"i32"> | Tensor<"f32"> {
-    const count = (totals.shape[0] as number) / this.#windows;
-    return totals.rows(window * count, (window + 1) * count);
   }
 }

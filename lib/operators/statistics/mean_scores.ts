@@ -13,8 +13,6 @@ export interface CountedMean extends Disposable {
 export interface CountedMeanOptions extends TokenMaskOption {
   /** S; default 1. */
   sequences?: number;
-  /** Return the sum instead of the mean; default false. */
-  total?: boolean;
 }
 
 /** The mean scores [S, E] f32 of logits [T, E] over each sequence. */
@@ -47,7 +45,7 @@ export function tokenMean(
 }
 
 function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMeanOptions): CountedMean {
-  const { sequences = 1, total = false, tokenMask } = options;
+  const { sequences = 1, tokenMask } = options;
   const { device } = values;
   const [rows, columns] = values.shape as [number, number];
   const mask = checkTokenMask(tokenMask, rows, device);
@@ -59,7 +57,7 @@ function countedMean(values: Tensor<"f32">, square: boolean, options: CountedMea
     means: mean.handle,
     counts: counts.handle,
     square,
-    total,
+    total: false,
   });
   return {
     mean,
