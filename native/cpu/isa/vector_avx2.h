@@ -8,6 +8,12 @@ struct Words {
 
   static Words load(const char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
   void store(char* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  // Bfloat16 numbers whose exponents are added to, unless they are zero.
+  Words numbers_with_exponents(Words added) const {
+    const __m256i magnitude = _mm256_and_si256(v, _mm256_set1_epi16(0x7fff));
+    const __m256i zero = _mm256_cmpeq_epi16(magnitude, _mm256_setzero_si256());
+    return {_mm256_add_epi16(v, _mm256_andnot_si256(zero, added.v))};
+  }
   // Less `byte` in every byte.
   Words bytes_lowered(int byte) const { return {_mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(byte)))}; }
   // Half words, filled up with zeros.

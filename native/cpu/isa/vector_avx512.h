@@ -35,6 +35,10 @@ struct Words {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));
     return {_mm512_ternarylogic_epi32(v, masks, flips, 0x6a)};
   }
+  // Bfloat16 numbers whose exponents are added to, unless they are zero.
+  Words numbers_with_exponents(Words added) const {
+    return {_mm512_mask_add_epi16(v, _mm512_test_epi16_mask(v, _mm512_set1_epi16(0x7fff)), v, added.v)};
+  }
   // Less `byte` in every byte.
   Words bytes_lowered(int byte) const { return {_mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(byte)))}; }
   // Both halves shifted to the right.

@@ -18,6 +18,14 @@ struct Words {
     return words;
   }
   void store(char* p) const { std::memcpy(p, v, sizeof v); }
+  // Bfloat16 numbers whose exponents are added to, unless they are zero.
+  Words numbers_with_exponents(const Words& added) const {
+    return map([&](int i) {
+      const uint32_t low = (v[i] & 0x7fffu) == 0 ? 0 : added.v[i] & 0xffffu;
+      const uint32_t high = (v[i] & 0x7fff0000u) == 0 ? 0 : added.v[i] & 0xffff0000u;
+      return (((v[i] & 0xffffu) + low) & 0xffffu) | ((v[i] & 0xffff0000u) + high);
+    });
+  }
   // Less `byte` in every byte.
   Words bytes_lowered(int byte) const {
     uint8_t bytes[sizeof v];

@@ -10,26 +10,31 @@ struct HalfPairs {
 
   explicit HalfPairs(const PanelScales& scales) : codes(scales) {}
   void unpack(const char* unit, char* rows) const {
-    unpack(unit, rows, std::make_integer_sequence<int, kUnit / Codes::chunk>());
+    unpack(unit, rows, [](Words pairs, int) { return pairs; });
+  }
+  // Stores change(pairs, vector of columns) instead.
+  template <class Change>
+  void unpack(const char* unit, char* rows, Change&& change) const {
+    unpack(unit, rows, change, std::make_integer_sequence<int, kUnit / Codes::chunk>());
   }
 
  private:
-  template <int... chunk>
-  void unpack(const char* unit, char* rows, std::integer_sequence<int, chunk...>) const {
-    (unpack_chunk<chunk * Codes::chunk>(unit, rows + chunk * Codes::chunk / 2 * kWeightStride,
+  template <class Change, int... chunk>
+  void unpack(const char* unit, char* rows, Change& change, std::integer_sequence<int, chunk...>) const {
+    (unpack_chunk<chunk * Codes::chunk>(unit, rows + chunk * Codes::chunk / 2 * kWeightStride, change,
                                         std::make_integer_sequence<int, Codes::chunk / 2>()),
      ...);
   }
-  template <int first, int... pair>
-  void unpack_chunk(const char* unit, char* rows, std::integer_sequence<int, pair...>) const {
+  template <int first, class Change, int... pair>
+  void unpack_chunk(const char* unit, char* rows, Change& change, std::integer_sequence<int, pair...>) const {
     typename Codes::Bits words[kPanelVectors];
     codes.template load<first>(unit, words);
-    (unpack_pair<first + 2 * pair>(words, rows + pair * kWeightStride), ...);
+    (unpack_pair<first + 2 * pair>(words, rows + pair * kWeightStride, change), ...);
   }
-  template <int k>
-  void unpack_pair(const typename Codes::Bits (&words)[kPanelVectors], char* row) const {
+  template <int k, class Change>
+  void unpack_pair(const typename Codes::Bits (&words)[kPanelVectors], char* row, Change& change) const {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) codes.template pair<k>(words[j]).store(row + 4 * j * kWidth);
+    for (int j = 0; j < kPanelVectors; ++j) change(codes.template pair<k>(words[j]), j).store(row + 4 * j * kWidth);
   }
 
   Codes codes;

@@ -82,20 +82,44 @@ class SegmentScales {
   alignas(64) SegmentValues scale_, offset_;
 };
 
-template <class Codes>
-void unpack_codes(const TileArguments& t, char* target) {
-  using Elements = typename Codes::Elements;
+// The codes of a panel as they are.
+template <class Codes_>
+class PlainCodes {
+ public:
+  using Codes = Codes_;
+
+  explicit PlainCodes(const TileArguments& t) : t_(t), codes_(*t.scales) {}
+  // Writes a step's k, from k on, as rows of registers.
+  void unpack(int64_t k, int64_t step, char* target) const {
+    unpack_units(codes_, t_.w + k / 8 * Codes::bits * kPanelColumns, std::min(step, t_.k - k), step, target);
+  }
+
+ private:
+  const TileArguments& t_;
+  const Codes codes_;
+};
+
+// A block of k for all tiles, without scales.
+template <class Unpacking>
+inline void unpack_block(const TileArguments& t, char* target) {
+  using Elements = typename Unpacking::Codes::Elements;
   constexpr int64_t step = kRegisterK<Elements>;
-  const Codes codes(*t.scales);
-  const int segment = t.scales->segment;
-  const int64_t steps = (t.k + step - 1) / step, first = t.first_k / segment, segments = t.k / segment;
+  Unpacking codes(t);
+  const int64_t steps = (t.k + step - 1) / step;
   const int64_t lines = steps > 0 ? (t.prefetch_lines + steps - 1) / steps : 0;
   const char* prefetch = t.prefetch;
   for (int64_t k = 0; k < t.k; k += step) {
     for (int64_t line = 0; line < lines; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    unpack_units(codes, t.w + k / 8 * Codes::bits * kPanelColumns, std::min(step, t.k - k), step,
-                 target + k * Elements::bytes * kPanelColumns);
+    codes.unpack(k, step, target + k * Elements::bytes * kPanelColumns);
   }
+}
+
+template <class Codes>
+void unpack_codes(const TileArguments& t, char* target) {
+  using Elements = typename Codes::Elements;
+  unpack_block<PlainCodes<Codes>>(t, target);
+  const int segment = t.scales->segment;
+  const int64_t first = t.first_k / segment, segments = t.k / segment;
   auto* scale = reinterpret_cast<float*>(target + UnpackedColumns<Elements>::scales_at(t));
   auto* offset = reinterpret_cast<float*>(target + UnpackedColumns<Elements>::offsets_at(t));
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
@@ -106,13 +130,14 @@ void unpack_codes(const TileArguments& t, char* target) {
 
 // The panel itself, from memory. Codes are unpacked a step before they are multiplied: registers load what has left the
 // store buffer, for which they would wait otherwise.
-template <class Codes>
-class PanelColumns {
+template <class Unpacking>
+class PanelRows {
  public:
+  using Codes = typename Unpacking::Codes;
   using Elements = typename Codes::Elements;
 
-  PanelColumns(const TileArguments& t, int64_t step)
-      : t_(t), codes_(*t.scales), stream_(t, t.k / 8 * Codes::bits * kPanelColumns), step_(step) {
+  PanelRows(const TileArguments& t, int64_t step)
+      : t_(t), codes_(t), stream_(t, t.k / 8 * Codes::bits * kPanelColumns), step_(step) {
     unpack(0);
   }
 
@@ -122,8 +147,6 @@ class PanelColumns {
     unpack(k + step_);
     return unpacked;
   }
-  const float* scales(int64_t segment) { return scales_.scales(segment); }
-  const float* offsets(int64_t segment) const { return scales_.offsets(segment); }
 
  private:
   static constexpr unsigned kSlots = 4;
@@ -133,16 +156,27 @@ class PanelColumns {
     const int64_t at = k / 8 * Codes::bits * kPanelColumns, bytes = step_ / 8 * Codes::bits * kPanelColumns;
     const int64_t ahead = stream_.ahead(at);
     for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(t_.w + at + ahead + byte, 0, 2);
-    unpack_units(codes_, t_.w + at, std::min(step_, t_.k - k), step_, slots_[slot_]);
+    codes_.unpack(k, step_, slots_[slot_]);
   }
 
   const TileArguments& t_;
-  const Codes codes_;
+  Unpacking codes_;
   const CodeStream stream_;
   const int64_t step_;
-  SegmentScales scales_{t_};
   unsigned slot_ = 0;
   alignas(64) char slots_[kSlots][kTileRegisterBytes * kPanelColumns];
+};
+
+// The same with scales.
+template <class Codes>
+class PanelColumns : public PanelRows<PlainCodes<Codes>> {
+ public:
+  PanelColumns(const TileArguments& t, int64_t step) : PanelRows<PlainCodes<Codes>>(t, step), scales_(t) {}
+  const float* scales(int64_t segment) { return scales_.scales(segment); }
+  const float* offsets(int64_t segment) const { return scales_.offsets(segment); }
+
+ private:
+  SegmentScales scales_;
 };
 
 inline Vector load_sum(const int32_t* sums) { return Words::load(reinterpret_cast<const char*>(sums)).as_float(); }

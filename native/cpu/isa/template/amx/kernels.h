@@ -8,7 +8,8 @@
 
 #include "cpu/isa/template/amx/codes.h"
 #include "cpu/isa/template/amx/integers.h"
+#include "cpu/isa/template/amx/scaled_codes.h"
 
 template <class Tiles, class Products, class E4M3Pairs>
 constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles, Products>, kFloatTileGemm<Tiles>,
-                                      kCodeTileGemm<Tiles, E4M3Pairs>);
+                                      kScaledCodeGemm<Tiles, E4M3Pairs>, kCodeTileGemm<Tiles, E4M3Pairs>);
