@@ -1,3 +1,8 @@
+/**
+ * Devices, tensors, operators, layers, models and optimisers.
+ *
+ * @module moe-kernels
+ */
 export type { CacheOptions } from "./checkpoint/cache/cache_option.js";
 export type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 export type { ConfigFields } from "./checkpoint/config_fields.js";
@@ -64,7 +69,7 @@ export type { BackwardOptions, LayerBackward } from "./layer/backward/layer_back
 export { LayerParameters } from "./layer/backward/layer_parameters.js";
 export { LayerState } from "./layer/backward/layer_state.js";
 export { type ExpertTensors, LayerTensors } from "./layer/backward/layer_tensors.js";
-export type { GradLosses } from "./layer/backward/losses.js";
+export type { GradLosses, LossFactor } from "./layer/backward/losses.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";

@@ -52,16 +52,20 @@ const forwardResultNames = ["routing", "logits"] as const;
 /**
  * Results of a forward besides y: the `routing` that it used (ids and weights [T, k], as {@link MoeLayer.route} gives them),
  * and the router's `logits` [T, E], without noise.
+ *
+ * @useDeclaredType
  */
 export type ForwardResultName = (typeof forwardResultNames)[number];
 
 /** What {@link MoeLayer.forward} returns with `save` or `want`. */
 export interface ForwardResult<D extends FloatDType = FloatDType> {
+  /** Of the shape and dtype of x. */
   readonly y: Tensor<D>;
   /** With `save`. */
   readonly state?: LayerState;
   /** These two if they are wanted. */
   readonly routing?: Routing;
+  /** [T, E] f32, without noise, if they are wanted. */
   readonly logits?: Tensor<"f32">;
 }
 
@@ -103,6 +107,7 @@ export class MoeLayer implements Disposable {
     parts.offload?.loadPinned();
   }
 
+  /** Where its weights are. */
   get device(): Device {
     return this.#parts.device;
   }
@@ -341,10 +346,12 @@ export class MoeLayer implements Disposable {
     this.#parts.dispose();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const { numExperts, topK, hiddenSize, intermediateSize, weightDType, tokenFormat } = this.#parts.description;
     const state = this.#parts.onDevice.disposed ? " (disposed)" : "";

@@ -23,16 +23,21 @@ import { MoeLayer } from "./moe_layer.js";
 
 /** A layer with experts, as the model's files describe it. */
 export interface ModelLayer {
+  /** Its number in the model. */
   readonly layer: number;
   /** `model_type` of config.json, or for GGUF that of the same family. */
   readonly family: string;
+  /** What it computes, as {@link MoeLayer.create} takes it. */
   readonly config: MoeLayerConfig;
+  /** Numbers of weights. */
   readonly parameters: ParameterCounts;
 }
 
 /** Options of {@link MoeModel.memory}, as for loading. */
 export interface MemoryOptions {
+  /** As in {@link LoadOptions}. */
   dtype?: WeightFormatName | WeightDTypes;
+  /** As in {@link LoadOptions}. */
   bank?: ExpertRange;
 }
 
@@ -93,6 +98,7 @@ export class MoeModel implements AsyncDisposable {
     return this.#opened.formula.layerCount;
   }
 
+  /** The numbers of the layers with experts, ascending. */
   get layersWithExperts(): readonly number[] {
     return this.#layersWithExperts;
   }
@@ -180,10 +186,12 @@ export class MoeModel implements AsyncDisposable {
     await this.#opened[Symbol.asyncDispose]();
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const { length } = this.#layersWithExperts;
     const state = this.#closed ? " (closed)" : "";

@@ -6,12 +6,13 @@ import { dirname, join } from "node:path";
 import { buildNative, describeToolchain, root } from "./build_native.mjs";
 import { readOptions } from "./options.mjs";
 
-const usage = `Usage: npm run setup -- [--typescript] [--bench] [--examples] [--peers]
+const usage = `Usage: npm run setup -- [--typescript] [--bench] [--examples] [--peers] [--docs]
 
 Makes everything that the tests and the command line need. --bench also compiles the benchmarks, --examples the examples,
---peers installs the software that benchmarks compare with, --typescript leaves out the native addon.`;
+--peers installs the software that benchmarks compare with, --docs writes the reference of the exports to docs/api,
+--typescript leaves out the native addon.`;
 const { values: flags } = readOptions(usage, {
-  options: Object.fromEntries(["typescript", "bench", "examples", "peers"].map((name) => [name, { type: "boolean" }])),
+  options: Object.fromEntries(["typescript", "bench", "examples", "peers", "docs"].map((name) => [name, { type: "boolean" }])),
 });
 process.chdir(root);
 
@@ -34,6 +35,13 @@ if (flags.examples) {
     inputs: ["examples", "lib", "tsconfig.json", "tsconfig.examples.json", "package-lock.json"],
     output: "build/examples/transformer/commands/train.js",
     make: () => compile("tsconfig.examples.json"),
+  });
+}
+if (flags.docs) {
+  update("docs", "typedoc, lib to docs/api", {
+    inputs: ["lib", "tsconfig.json", "typedoc.json", "package-lock.json"],
+    output: "docs/api/README.md",
+    make: () => run(process.execPath, ["node_modules/typedoc/bin/typedoc"]),
   });
 }
 if (!flags.typescript) {

@@ -35,6 +35,7 @@ export class ConfigFields {
     return this.#fields[name] ?? undefined;
   }
 
+  /** Whether the field is there and not null. */
   has(name: string): boolean {
     return this.value(name) !== undefined;
   }
@@ -80,18 +81,30 @@ export class ConfigFields {
     if (value !== expected) throw this.#error(name, JSON.stringify(expected), value);
   }
 
+  /**
+   * A boolean.
+   * @throws BAD_CHECKPOINT for anything else, or if it is absent without a fallback.
+   */
   boolean(name: string, fallback: boolean | undefined): boolean {
     const value = this.#fields[name] ?? fallback;
     if (typeof value !== "boolean") throw this.#error(name, "a boolean", value);
     return value;
   }
 
+  /**
+   * A number.
+   * @throws BAD_CHECKPOINT as {@link boolean}.
+   */
   number(name: string, fallback: number | undefined): number {
     const value = this.#fields[name] ?? fallback;
     if (typeof value !== "number") throw this.#error(name, "a number", value);
     return value;
   }
 
+  /**
+   * A list of integers.
+   * @throws BAD_CHECKPOINT for anything else.
+   */
   integers(name: string, fallback: readonly number[]): readonly number[] {
     const value = this.#fields[name] ?? fallback;
     if (!Array.isArray(value) || !value.every(Number.isSafeInteger))

@@ -15,7 +15,9 @@ export interface ModelInspection {
   readonly directory: string;
   /** `model_type` of config.json. */
   readonly family: string;
+  /** All layers, dense ones too. */
   readonly layerCount: number;
+  /** The numbers of those with experts, ascending. */
   readonly layersWithExperts: readonly number[];
   /** The quantisation method; null if config.json or the files show that the weights are floats. */
   readonly quantization: string | null;
@@ -31,8 +33,11 @@ export interface ModelInspection {
 
 /** Known details of a layer that a description does not contain. */
 export interface LayerDetails {
+  /** Whether the router has a bias. */
   readonly routerBias?: boolean;
+  /** Whether a bias is added for the choice alone. */
   readonly selectionBias?: boolean;
+  /** Whether the experts have biases. */
   readonly expertBiases?: boolean;
   /** Exact width of the shared expert; a description rounds it up to a multiple of I. */
   readonly sharedWidth?: number;
@@ -40,17 +45,25 @@ export interface LayerDetails {
 
 /** Layers of equal configuration. */
 export interface LayerGroup {
+  /** The numbers of the layers, ascending. */
   readonly layers: readonly number[];
+  /** What the layers compute, as {@link MoeLayer.create} takes it. */
   readonly config: MoeLayerConfig;
+  /** The same with every default filled in. */
   readonly description: MoeLayerDescription;
+  /** What the description leaves out. */
   readonly details: LayerDetails;
+  /** Numbers of weights of one layer. */
   readonly parameters: ParameterCounts;
   /** Bytes in the dtype of the files or, without files, of config.json; null if unknown. */
   readonly stored: WeightMemory | null;
+  /** Bytes if all weights were float32. */
   readonly f32: WeightMemory;
+  /** Bytes if all weights were bfloat16. */
   readonly bf16: WeightMemory;
   /** Dtype of weights and tokens in `batches`. */
   readonly batchDType: FloatDType;
+  /** Work of one layer, for each number of tokens. */
   readonly batches: readonly ExpectedWork[];
   /** Null if there are no weights. */
   readonly storage: GroupStorage | null;
@@ -60,6 +73,7 @@ export interface LayerGroup {
 export interface ParameterCounts {
   /** Of one expert. */
   readonly expert: number;
+  /** Of the whole layer: all experts, the shared one, router and gates. */
   readonly layer: number;
   /** Of the layer, those that one token uses. */
   readonly active: number;
@@ -67,17 +81,25 @@ export interface ParameterCounts {
 
 /** Bytes of weights in one dtype. */
 export interface WeightMemory {
+  /** The dtype or format; several with commas between them. */
   readonly dtype: string;
+  /** Of one expert. */
   readonly expertBytes: number;
+  /** Of one layer. */
   readonly layerBytes: number;
+  /** Of all layers of the group. */
   readonly allBytes: number;
 }
 
 /** The storage of all layers of a group; `roles` are those of the first layer, with the formats of all. */
 export interface GroupStorage {
+  /** Where each kind of weight is, and how it is stored. */
   readonly roles: readonly StoredRole[];
+  /** Tensors of all layers of the group that were found. */
   readonly tensorCount: number;
+  /** Names of tensors that are needed and not there. */
   readonly missing: readonly string[];
+  /** What else loading would refuse, in words. */
   readonly problems: readonly string[];
 }
 

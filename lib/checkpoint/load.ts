@@ -19,12 +19,14 @@ import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
 import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";
 
+/** Options of {@link MoeLayer.load} for a layer of a model. */
 export interface LoadOptions extends WeightOptions {
   /**
    * Number of the layer whose MoE block is loaded, from 0. In encoder-decoder models the encoder's layers come first,
    * then the decoder's.
    */
   layer: number;
+  /** Where the weights go. */
   device: Device;
   /**
    * Keep the packed weights in a file that the next load of this layer maps instead of reading and repacking: `true`
@@ -42,6 +44,7 @@ export interface LoadOptions extends WeightOptions {
 
 /** Options for loading a layer file, which holds a single layer. */
 export interface LoadFileOptions extends WeightOptions {
+  /** Where the weights go. */
   device: Device;
 }
 
@@ -53,6 +56,7 @@ export interface LoadGivenOptions extends WeightOptions {
   tensors: LayerTensorNames;
   /** Number of the layer, if there is a `{layer}` in the names. */
   layer?: number;
+  /** Where the weights go. */
   device: Device;
   /** As in {@link LoadOptions}. */
   cache?: boolean | string | CacheOptions;

@@ -4,7 +4,9 @@ import type { Progress } from "./weight_reader.js";
 export interface ModelProgress extends Progress {
   /** The layer that was just read from, or that is loaded. */
   layer: number;
+  /** Layers that are done. */
   layersLoaded: number;
+  /** Layers to load. */
   layersTotal: number;
 }
 

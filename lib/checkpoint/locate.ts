@@ -9,6 +9,7 @@ import type { LocatedWeight } from "./located_weight.js";
 
 /** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
 export interface NamedWeight extends WeightLayout {
+  /** The tensor's name in the files. */
   name: string;
 }
 

@@ -15,6 +15,7 @@ export interface StoredRole {
   readonly name: string;
   /** The shape of the weights that the tensor holds. */
   readonly shape: Shape;
+  /** How the tensor holds the matrices. */
   readonly layout: WeightLayout;
   /** The formats of its tensors, or dtypes that cannot be loaded. */
   readonly formats: readonly string[];

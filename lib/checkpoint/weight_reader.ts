@@ -9,7 +9,9 @@ import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } fr
 
 /** Progress of reading a layer's weights. */
 export interface Progress {
+  /** Bytes of weights read so far. */
   bytesRead: number;
+  /** Bytes of weights to read. */
   bytesTotal: number;
 }
 

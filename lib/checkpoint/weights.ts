@@ -28,6 +28,7 @@ import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint
 import { Quantization } from "./schemes/quantization.js";
 import { bytesOfAll, type Progress, type ReadWeightOptions, WeightReader } from "./weight_reader.js";
 
+/** How weights are stored on the device when they are loaded, and which. */
 export interface WeightOptions {
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see

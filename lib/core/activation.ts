@@ -13,6 +13,8 @@ export const activations = [
 /**
  * The activation after an expert's first matrix product. `relu2` is the square of ReLU. The last four are gated: the
  * product has I gate rows, then I up rows, and the result act(gate) * up has I columns.
+ *
+ * @useDeclaredType
  */
 export type Activation = (typeof activations)[number];
 
@@ -26,8 +28,11 @@ export function isGated(activation: Activation): boolean {
  * Other activations ignore them.
  */
 export interface Clamp {
+  /** The factor in the sigmoid; gpt-oss's is 1.702. */
   readonly alpha: number;
+  /** The largest gate, and the largest magnitude of up; gpt-oss's is 7. */
   readonly limit: number;
+  /** What is added to up; gpt-oss's is 1. */
   readonly offset: number;
 }
 

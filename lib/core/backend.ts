@@ -14,27 +14,43 @@ export { type Activation, activations, type Clamp, defaultClamp, isGated } from 
 export type { ExpertRange } from "./expert_range.js";
 
 export const deviceKinds = ["reference", "cpu", "simt", "cuda"] as const;
-/** The kinds of devices; docs/devices.md describes each. */
+/**
+ * The kinds of devices; docs/devices.md describes each.
+ *
+ * @useDeclaredType
+ */
 export type DeviceKind = (typeof deviceKinds)[number];
 
 export const outputActivations = ["none", "softmax"] as const;
-/** The activation of an expert's output row, bias included, before it is weighted. */
+/**
+ * The activation of an expert's output row, bias included, before it is weighted.
+ *
+ * @useDeclaredType
+ */
 export type OutputActivation = (typeof outputActivations)[number];
 
 export const weightPlaces = ["output", "input"] as const;
-/** Whether the router's weight multiplies an expert's output or its input. */
+/**
+ * Whether the router's weight multiplies an expert's output or its input.
+ *
+ * @useDeclaredType
+ */
 export type WeightPlace = (typeof weightPlaces)[number];
 
 export const sharedGates = ["none", "sigmoid", "softmax"] as const;
 /**
  * The weight of the shared experts' output: 1 (`none`), the sigmoid of a linear projection, or the second entry of a
  * softmax over two (residual MoE), whose first entry multiplies the routed experts' weights.
+ *
+ * @useDeclaredType
  */
 export type SharedGate = (typeof sharedGates)[number];
 
 /** The sizes and formula of one MoE layer, as devices compute it. */
 export interface LayerDescription extends Gating {
+  /** H, width of a token. */
   readonly hiddenSize: number;
+  /** I, width inside one expert. */
   readonly intermediateSize: number;
   /** E, the experts that the router chooses from. */
   readonly numExperts: number;
@@ -44,12 +60,17 @@ export interface LayerDescription extends Gating {
    * with expert 0 has them.
    */
   readonly sharedExperts: number;
+  /** The weight of the shared experts' output. */
   readonly sharedGate: SharedGate;
+  /** After the first products. */
   readonly activation: Activation;
+  /** Parameters of `swiglu_clamped`; without meaning for other activations. */
   readonly clamp: Clamp;
   /** Whether a third projection multiplies the activation: down(act(gate x) * (up x) * (multiplier x)). */
   readonly multiplier: boolean;
+  /** Of an expert's output, before it is weighted. */
   readonly outputActivation: OutputActivation;
+  /** What the router's weight multiplies. */
   readonly weightOn: WeightPlace;
   /** The formats in which matrices are stored, by role. */
   readonly formats: LayerFormats;
@@ -71,22 +92,32 @@ export interface LayerDescription extends Gating {
 
 /** The formats of experts' matrices, by role. */
 export interface ExpertFormats {
+  /** Without meaning if the activation is not gated. */
   readonly gate: WeightFormatName;
+  /** Of the second half of a gated product, or of the whole product. */
   readonly up: WeightFormatName;
+  /** Of the third projection; without meaning if there is none. */
   readonly multiplier: WeightFormatName;
+  /** Of the projection back to the hidden size. */
   readonly down: WeightFormatName;
 }
 
 /** The formats in which a device stores a layer's matrices, by role. */
 export interface LayerFormats extends ExpertFormats {
+  /** Of the router and of the additional ones of noisy and hierarchical gating. */
   readonly router: WeightFormatName;
+  /** Of the shared experts' gate; without meaning if there is none. */
   readonly sharedGate: WeightFormatName;
   /** Those of the shared experts, if they differ. */
   readonly shared?: ExpertFormats;
 }
 
 export const offloadPolicies = ["lfru", "lru", "lfu"] as const;
-/** Which resident expert makes room for another; see OffloadOptions. */
+/**
+ * Which resident expert makes room for another; see OffloadOptions.
+ *
+ * @useDeclaredType
+ */
 export type OffloadPolicy = (typeof offloadPolicies)[number];
 
 /** How many experts are resident, and which make room. */

@@ -33,10 +33,12 @@ export class Device implements Disposable, AsyncDisposable {
     return typeof value === "object" && value !== null && #backend in value;
   }
 
+  /** As it was opened: `cpu`, `cuda:0`, ... */
   get name(): string {
     return this.#name;
   }
 
+  /** Its kind, without a number. */
   get kind(): DeviceKind {
     return this.#kind;
   }
@@ -51,6 +53,7 @@ export class Device implements Disposable, AsyncDisposable {
     return this.#reason;
   }
 
+  /** Whether it was closed or disposed of. */
   get disposed(): boolean {
     return this.#backend === undefined;
   }
@@ -64,9 +67,10 @@ export class Device implements Disposable, AsyncDisposable {
   /**
    * A tensor with a copy of `source`: a typed array, nested arrays or a number. Blocks while it is copied or converted,
    * about 0.4 s for a GiB of float32 values on an AMD EPYC Zen 4; a large conversion to f16 is enqueued instead.
+   *
+   * Without a dtype it is i32 for an Int32Array, u8 for a Uint8Array, else f32. A Uint16Array holds f16 or bf16 bits and
+   * needs a dtype.
    * @param shape default: the length of a typed array, or the shape of nested arrays.
-   * @param dtype default: i32 for an Int32Array, u8 for a Uint8Array, else f32. A Uint16Array holds f16 or bf16 bits
-   * and needs a dtype.
    * @throws SHAPE_MISMATCH, INVALID_ARGUMENT, UNSUPPORTED_DTYPE, OUT_OF_MEMORY, DISPOSED.
    */
   tensor(source: Int32Array, shape?: Shape): Tensor<"i32">;
@@ -139,14 +143,17 @@ export class Device implements Disposable, AsyncDisposable {
     this.#backend = undefined;
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     return `Device ${this.name}: ${this.description}${this.disposed ? " (disposed)" : ""}`;
   }

@@ -35,7 +35,9 @@ const longestMessage = 4096;
 
 /** The only error class of this package. `message` says what was expected, what was given and what to do. */
 export class MoeError extends Error {
+  /** Always `MoeError`. */
   override readonly name = "MoeError";
+  /** What went wrong, for programs. */
   readonly code: MoeErrorCode;
 
   constructor(code: MoeErrorCode, message: string, options?: ErrorOptions) {

@@ -3,7 +3,9 @@ import { type Fields, integer, object } from "./options.js";
 
 /** Experts first .. first + count - 1. */
 export interface ExpertRange {
+  /** The lowest expert id. */
   readonly first: number;
+  /** How many experts. */
   readonly count: number;
 }
 

@@ -34,8 +34,11 @@ export interface DeviceOptions {
 
 /** A device as `listDevices()` reports it. */
 export interface DeviceInfo {
+  /** What {@link openDevice} opens it by. */
   readonly name: string;
+  /** Its kind. */
   readonly kind: DeviceKind;
+  /** Whether it can be opened here. */
   readonly available: boolean;
   /** What it is, or why it is unavailable. */
   readonly detail: string;

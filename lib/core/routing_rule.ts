@@ -6,21 +6,33 @@ export const scorings = ["softmax", "softmax_selected", "sigmoid", "sqrt_softplu
  * How router logits become scores. `softmax`, `sigmoid`, `sqrt_softplus` (√ln(1 + eˣ)) and `none` (the logit itself)
  * score all experts before the choice. `softmax_selected` chooses by logit and takes the softmax over the chosen.
  * `sparsemixer` chooses one expert after another, each with a softmax over the experts close to the best one left.
+ *
+ * @useDeclaredType
  */
 export type Scoring = (typeof scorings)[number];
 
 export const expertScorings = ["softmax", "sigmoid"] as const;
-/** How a token's logits become scores for all experts, in expert choice and in statistics. */
+/**
+ * How a token's logits become scores for all experts, in expert choice and in statistics.
+ *
+ * @useDeclaredType
+ */
 export type ExpertScoring = (typeof expertScorings)[number];
 
 export const selectionKeys = ["score", "logit"] as const;
-/** The key by which experts are chosen, before the selection bias is added. */
+/**
+ * The key by which experts are chosen, before the selection bias is added.
+ *
+ * @useDeclaredType
+ */
 export type SelectionKey = (typeof selectionKeys)[number];
 
 export const groupScores = ["max", "top2_sum", "topk_sum"] as const;
 /**
  * The key by which a group of experts is chosen: the largest key of its experts, the sum of the two largest, or the sum
  * of the topK / topGroups largest.
+ *
+ * @useDeclaredType
  */
 export type GroupScore = (typeof groupScores)[number];
 
@@ -28,6 +40,8 @@ const normalizations = ["none", "sum", "sum_plus_epsilon", "clamped_sum", "lp"] 
 /**
  * The divisor of the k chosen weights: none, their sum, their sum plus epsilon, the larger of their sum and epsilon, or
  * their L^p norm. If the divisor is 0, so are the weights.
+ *
+ * @useDeclaredType
  */
 export type Normalization = (typeof normalizations)[number];
 
@@ -35,13 +49,17 @@ export type Normalization = (typeof normalizations)[number];
 export const gatingRule = rule({
   /** k, experts per token, 1 .. E. */
   topK: integer,
+  /** How logits become scores. */
   scoring: choice(scorings),
+  /** What the choice is made by. */
   selectionKey: choice(selectionKeys),
   /** Neighbouring experts form this many groups; 1: no groups. */
   numGroups: integer,
   /** How many groups are chosen; only their experts can be. */
   topGroups: integer,
+  /** How a group's keys become its score. */
   groupScore: choice(groupScores),
+  /** What the chosen weights are divided by. */
   normalization: choice(normalizations),
   /** Epsilon of `sum_plus_epsilon` and `clamped_sum`. */
   epsilon: number,
@@ -60,9 +78,15 @@ export const drops = ["position", "prioritized", "probability"] as const;
  * The order in which an expert accepts the choices that fell on it. `position`: all first choices in token order, then
  * all second choices, and so on. `prioritized`: the same with tokens in descending order of their largest weight.
  * `probability`: in descending order of weight.
+ *
+ * @useDeclaredType
  */
 export type Drop = (typeof drops)[number];
 
 export const keptDivisors = ["none", "kept", "chosen"] as const;
-/** The divisor of a token's kept weights: none, their sum, or the sum of the weights of all its choices. */
+/**
+ * The divisor of a token's kept weights: none, their sum, or the sum of the weights of all its choices.
+ *
+ * @useDeclaredType
+ */
 export type KeptDivisor = (typeof keptDivisors)[number];

@@ -1,5 +1,10 @@
 /** The stages of a layer, in the order of a forward; native/core/layer/stages.h is the same list in C++. */
 export const stageNames = ["router", "sharedGate", "gating", "sort", "gateUp", "down", "combine"] as const;
+/**
+ * A stage of a layer.
+ *
+ * @useDeclaredType
+ */
 export type StageName = (typeof stageNames)[number];
 
 /** A list of stages to run; extensions may add stages of their own. */

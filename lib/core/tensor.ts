@@ -47,10 +47,12 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return typeof value === "object" && value !== null && #handle in value;
   }
 
+  /** Where its memory is. */
   get device(): Device {
     return this.#device;
   }
 
+  /** The type of its elements. */
   get dtype(): D {
     return this.#dtype;
   }
@@ -70,10 +72,12 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return shapeSize(this.shape);
   }
 
+  /** Bytes of its elements. */
   get byteLength(): number {
     return this.size * dtypes[this.dtype].bytes;
   }
 
+  /** Whether it was disposed of, alone or with its device. */
   get disposed(): boolean {
     return this.#handle === undefined;
   }
@@ -205,6 +209,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
     this.#handle = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

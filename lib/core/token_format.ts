@@ -16,6 +16,8 @@ export const tokenFormats = ["none", "int8", "fp8"] as const;
  * Both products of an expert round their rows, gate and up those of x, down the inner activations. What an input scale and
  * an input order do to x comes before, the router's weight (`weightOn: "input"`) after. All of this depends on one row
  * only, so results stay batch-invariant.
+ *
+ * @useDeclaredType
  */
 export type TokenFormat = (typeof tokenFormats)[number];
 

@@ -10,6 +10,7 @@ import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";
 import { checkTokens, type Tokens } from "./router/tokens.js";
 
+/** Options of {@link MoeLayer.capture}. */
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Dtype of x and y; default that of the experts' weights. */
   dtype?: D;
@@ -74,10 +75,12 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.y.dispose();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const { shape, dtype, device } = this.x;
     const state = this.#handle === undefined || device.disposed ? " (disposed)" : "";

@@ -26,6 +26,7 @@ import { checkWeight, storedWeight, type Weight, weight } from "./weights/weight
 export interface MoeLayerOptions
   extends MoeLayerConfig,
     LayerWeights<Weight, ExpertWeights, readonly ExpertWeights[] | ExpertWeights> {
+  /** Where the weights go; that of the given tensors. */
   device: Device;
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see

@@ -66,6 +66,7 @@ export class LayerParts implements Disposable {
     this.#backwardMatrices = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

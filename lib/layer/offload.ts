@@ -31,7 +31,7 @@ export interface OffloadOptions {
   /**
    * What a forward does about experts that are not resident: `load` (default) brings them in. `cpu` has them computed by
    * the CPU meanwhile, and then brings in the one that the policy would rather have than one that is resident. `auto`
-   * has the CPU compute those with fewer than {@link rowsWorthLoading} rows, for which a load takes longer, and brings in
+   * has the CPU compute those with fewer than ten rows, for which a load takes longer, and brings in
    * the others. With both, results agree with those of `load` as closely as two devices do, and the host holds the
    * experts twice: as the device packs them and as the CPU does. Not on `cpu`.
    */
@@ -39,6 +39,11 @@ export interface OffloadOptions {
 }
 
 const onMissValues = ["load", "cpu", "auto"] as const;
+/**
+ * What a forward does about experts that are not resident; see {@link OffloadOptions}.
+ *
+ * @useDeclaredType
+ */
 export type OnMiss = (typeof onMissValues)[number];
 
 /**

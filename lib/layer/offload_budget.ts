@@ -10,6 +10,7 @@ import { invalidArgument, MoeError } from "../core/errors.js";
 import { choice, type Fields, integer, object, optional, type Read, type Reader } from "../core/options.js";
 import { checkOwnClass } from "../core/own_class.js";
 
+/** How much room layers share. */
 export interface OffloadBudgetOptions {
   /** How many experts of all layers are resident at a time. Either this or `bytes`. */
   slots?: number;
@@ -60,6 +61,7 @@ export class OffloadBudget implements Disposable {
     return typeof value === "object" && value !== null && #handle in value;
   }
 
+  /** The device of all its layers. */
   get device(): Device {
     return this.#device;
   }
@@ -87,10 +89,12 @@ export class OffloadBudget implements Disposable {
     this.#handle = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const state = this.#handle === undefined || this.#device.disposed ? " (disposed)" : "";
     return `OffloadBudget on ${this.#device.name}${state}`;

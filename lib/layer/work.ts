@@ -141,14 +141,19 @@ function bytesOf(format: WeightFormatName, columns: number): number {
   return bitsPerWeight(weightFormat(format), columns) / 8;
 }
 
-/** The work of one forward of `tokens` tokens for {@link expectedRows}. */
+/** The work of one forward of `tokens` tokens if all choices of experts are equally likely. */
 export interface ExpectedWork {
+  /** T. */
   readonly tokens: number;
+  /** Experts that at least one token chooses, on average. */
   readonly touchedExperts: number;
   /** Weights and tokens read, results written. */
   readonly bytes: number;
+  /** `bytes` / T. */
   readonly bytesPerToken: number;
+  /** Floating-point operations; a multiply-add is two. */
   readonly operationsPerToken: number;
+  /** The arithmetic intensity. */
   readonly operationsPerByte: number;
 }
 

@@ -12,6 +12,7 @@ import type { Parameter } from "./parameter.js";
 
 /** Options of all optimisers. */
 export interface OptimizerOptions {
+  /** The factor of a step; can be changed between steps. */
   learningRate: number;
   /** Default 0. */
   weightDecay?: number;
@@ -45,6 +46,7 @@ export type EnqueueStep = (device: Device, handles: StepHandles, step: number) =
 export interface OptimizerState {
   /** Steps done so far. */
   readonly steps: number;
+  /** What is kept for each parameter. */
   readonly tensors: Readonly<Record<string, Tensor<"f32">>>;
 }
 
@@ -108,6 +110,7 @@ export class Optimizer implements Disposable {
     );
   }
 
+  /** The device of all parameters. */
   get device(): Device {
     return this.#device;
   }
@@ -173,7 +176,7 @@ export class Optimizer implements Disposable {
   /**
    * Goes on from a state, with the same bits as if there had been no break.
    * @param state of the same optimiser over parameters of the same names and shapes; its tensors are copied. They may be
-   * typed arrays, as {@link SafetensorsFile} reads them.
+   * typed arrays, as `SafetensorsFile` reads them.
    * @throws INVALID_ARGUMENT, SHAPE_MISMATCH.
    */
   load(state: {
@@ -197,10 +200,12 @@ export class Optimizer implements Disposable {
     this.#steps = steps;
   }
 
+  /** Frees what is kept for the parameters, not the parameters. Idempotent. */
   dispose(): void {
     for (const tensor of this.#kept.values()) tensor.dispose();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

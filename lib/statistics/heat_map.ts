@@ -1,6 +1,7 @@
 import { boolean, type Fields, integer, object, optional } from "../core/options.js";
 import { historyArgument, joinWindows, type RouterHistory, relativeLoad } from "./router_history.js";
 
+/** Options of {@link heatMap}. */
 export interface HeatMapOptions {
   /** Width in characters; default 80. Neighbouring windows are merged if there are more than fit. */
   columns?: number;

@@ -3,7 +3,9 @@ import { type Fields, integer, list, number, type Reader, results } from "../cor
 
 /** What a router did over some calls. */
 export interface RouterSummary {
+  /** Calls of `record`. */
   readonly calls: number;
+  /** Tokens of these calls, without masked ones. */
   readonly tokens: number;
   /** Expert choices made: the sum of T * k. */
   readonly choices: number;
@@ -19,7 +21,7 @@ export interface RouterSummary {
 
 /** What a router did, over all calls and in windows of consecutive calls. */
 export interface RouterHistory extends RouterSummary {
-  /** [E]: the sum of each expert's weights, if they were recorded. */
+  /** [E], the sum of each expert's weights, if they were recorded. */
   readonly importance: readonly number[];
   /** All have the same number of calls, except that the last may have fewer. */
   readonly windows: readonly RouterSummary[];

@@ -5,6 +5,7 @@ import { checkWritable, drawChart, loadVega, writeChart } from "./draw_chart.js"
 import { routerChart } from "./router_chart.js";
 import { historyArgument, type RouterHistory } from "./router_history.js";
 
+/** Options of {@link writeRouterReport}. */
 export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
   title?: string;

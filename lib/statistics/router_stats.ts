@@ -16,6 +16,7 @@ import { checkChoices } from "../operators/statistics/expert_totals.js";
 import { type RouterHistory, routerHistory } from "./router_history.js";
 import { WindowTotals } from "./window_totals.js";
 
+/** Options of {@link RouterStats}. */
 export interface RouterStatsOptions {
   /** E, the number of experts. */
   numExperts: number;
@@ -73,10 +74,12 @@ export class RouterStats implements Disposable {
     this.#memory = new WindowTotals(device, windows, numExperts);
   }
 
+  /** Where totals are kept; that of all recorded tensors. */
   get device(): Device {
     return this.#device;
   }
 
+  /** E. */
   get numExperts(): number {
     return this.#numExperts;
   }
@@ -118,6 +121,7 @@ export class RouterStats implements Disposable {
     this.#memory = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -1,4 +1,8 @@
-// moe-kernels/testing: the cases that this package's devices are tested with, for other implementations.
+/**
+ * The cases that this package's devices are tested with, for other implementations.
+ *
+ * @module moe-kernels/testing
+ */
 
 export type { OperatorName, OperatorTable } from "../core/operators/table.js";
 export { poisoned } from "./poison.js";

@@ -150,7 +150,7 @@ describe("npm run", () => {
 
   /** The program that a script of package.json runs last. */
   function programOf(name: string): string {
-    const [, program] = /node (?:--\S+ )?(\S+)(?: demo)?$/.exec(scripts[name] as string) ?? [];
+    const [, program] = /node (?:--\S+ )?(\S+)(?: demo| --typescript --docs)?$/.exec(scripts[name] as string) ?? [];
     if (program === undefined) throw new Error(`npm run ${name}: expected a program at its end`);
     return program;
   }

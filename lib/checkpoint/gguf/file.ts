@@ -16,7 +16,9 @@ import type { GgufValue } from "./metadata.js";
  *     const blocks = await file.read("blk.0.ffn_gate_exps.weight");
  */
 export class GgufFile implements AsyncDisposable {
+  /** As it was given to {@link open}. */
   readonly path: string;
+  /** The format's version, 2 or 3. */
   readonly version: number;
   /** By key, in the order of the file. */
   readonly metadata: ReadonlyMap<string, GgufValue>;
@@ -90,6 +92,7 @@ export class GgufFile implements AsyncDisposable {
     return this.#file.close();
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -10,11 +10,13 @@ import { type GgufType, ggufByteLength, ggufTypeNames, ggufTypeOf, ggufTypes, ty
 
 /** The type, shape and place of a tensor in a file. */
 export interface GgufInfo {
+  /** How its elements are stored. */
   readonly type: GgufType;
   /** Sizes from the outermost on, so that the last one is a row's: the reverse of ggml's order. */
   readonly shape: readonly number[];
   /** First byte, counted from the beginning of the file. */
   readonly byteOffset: number;
+  /** Bytes of its elements in the file. */
   readonly byteLength: number;
 }
 

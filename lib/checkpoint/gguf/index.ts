@@ -1,7 +1,7 @@
 /**
  * A strict reader of GGUF files. It needs nothing else from this package: no native addon, no device.
  *
- * @module
+ * @module moe-kernels/gguf
  */
 export { isMoeError, MoeError, type MoeErrorCode } from "../../core/errors.js";
 export type { OpenOptions } from "../safetensors/file_options.js";

@@ -18,6 +18,7 @@ const splitName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/s;
 export class SplitGguf implements AsyncDisposable {
   /** The path of the first file. */
   readonly path: string;
+  /** The open files, in the order of their numbers. */
   readonly files: readonly GgufFile[];
   readonly #owners = new Map<string, GgufFile>();
 
@@ -75,6 +76,7 @@ export class SplitGguf implements AsyncDisposable {
     return this.#owners.keys();
   }
 
+  /** Whether one of the files has a tensor of this name. */
   has(name: string): boolean {
     return this.#owners.has(name);
   }
@@ -97,6 +99,7 @@ export class SplitGguf implements AsyncDisposable {
     await Promise.all(this.files.map((file) => file.close()));
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

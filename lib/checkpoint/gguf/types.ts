@@ -49,7 +49,11 @@ export const ggufTypes = {
   Q2_0: block(42, 64, 18),
 } as const satisfies Record<string, GgufTypeInfo>;
 
-/** The name of a tensor type, as ggml spells it. */
+/**
+ * The name of a tensor type, as ggml spells it.
+ *
+ * @useDeclaredType
+ */
 export type GgufType = keyof typeof ggufTypes;
 
 export const ggufTypeNames = Object.keys(ggufTypes) as readonly GgufType[];

@@ -21,7 +21,9 @@ export function serializeSafetensors(tensors: SafetensorsInputs, options: Serial
  * @throws BAD_CHECKPOINT
  */
 export function parseSafetensors(bytes: Uint8Array): {
+  /** By name, in the order of their data. */
   tensors: Map<string, SafetensorsTensor>;
+  /** The file's `__metadata__`; empty if it has none. */
   metadata: Readonly<Record<string, string>>;
 } {
   const file = typedArray("bytes", bytes, ["Uint8Array"], "a Uint8Array");

@@ -51,7 +51,11 @@ export const safetensorsDTypes = {
   U64: { bits: 64, array: BigUint64Array },
 } as const satisfies Record<string, SafetensorsDTypeInfo>;
 
-/** The name of an element type, as spelled in a file. */
+/**
+ * The name of an element type, as spelled in a file.
+ *
+ * @useDeclaredType
+ */
 export type SafetensorsDType = keyof typeof safetensorsDTypes;
 
 export const safetensorsDTypeNames = Object.keys(safetensorsDTypes) as readonly SafetensorsDType[];

@@ -11,7 +11,14 @@ import { readTensorRange } from "./tensor_range.js";
 
 /** A tensor with its data, in the typed array of its `dtype`. */
 export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D extends SafetensorsDType
-  ? { readonly dtype: D; readonly shape: readonly number[]; readonly data: SafetensorsArrayOf<D> }
+  ? {
+      /** The type of its elements. */
+      readonly dtype: D;
+      /** Its sizes, row-major; empty for a single number. */
+      readonly shape: readonly number[];
+      /** Its elements. */
+      readonly data: SafetensorsArrayOf<D>;
+    }
   : never;
 
 /**
@@ -22,6 +29,7 @@ export type SafetensorsTensor<D extends SafetensorsDType = SafetensorsDType> = D
  *     const { dtype, shape, data } = await file.read("lm_head.weight");
  */
 export class SafetensorsFile implements AsyncDisposable {
+  /** As it was given to {@link open}. */
   readonly path: string;
   /** Every tensor's dtype, shape and place, in the order of the data. */
   readonly tensors: ReadonlyMap<string, SafetensorsInfo>;
@@ -110,6 +118,7 @@ export class SafetensorsFile implements AsyncDisposable {
     await this.#file.close();
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

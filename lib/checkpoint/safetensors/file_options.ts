@@ -3,6 +3,7 @@ import { attempt } from "../../core/foreign.js";
 import { callback, type Fields, object, optional, type Reader } from "../../core/options.js";
 import type { TransferOptions } from "./regular_file.js";
 
+/** Options for opening a file. */
 export interface OpenOptions {
   /** Stops the reading of headers; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;

@@ -15,10 +15,13 @@ import { isRecord, maximumJsonBytes } from "./strict_json.js";
 
 /** The dtype, shape and place of a tensor in a file. */
 export interface SafetensorsInfo {
+  /** The type of its elements. */
   readonly dtype: SafetensorsDType;
+  /** Its sizes, row-major; empty for a single number. */
   readonly shape: readonly number[];
   /** First byte, counted from the beginning of the file. */
   readonly byteOffset: number;
+  /** Bytes of its elements in the file. */
   readonly byteLength: number;
 }
 

@@ -1,7 +1,7 @@
 /**
  * A strict reader and writer of safetensors files. It needs nothing else from this package: no native addon, no device.
  *
- * @module
+ * @module moe-kernels/safetensors
  */
 export { isMoeError, MoeError, type MoeErrorCode } from "../../core/errors.js";
 export { parseSafetensors, serializeSafetensors } from "./buffer.js";

@@ -6,6 +6,7 @@ import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 /** Bytes per file system call; progress is reported and the abort signal checked between calls. */
 export const chunkBytes = 8 * 2 ** 20;
 
+/** Options for reading or writing large pieces of a file. */
 export interface TransferOptions {
   /** Called after every chunk with the bytes done so far. */
   readonly onProgress?: ((bytesDone: number, bytesTotal: number) => void) | undefined;
@@ -80,6 +81,7 @@ export class RegularFile implements AsyncDisposable {
     await handle?.close();
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -15,6 +15,7 @@ import { isRecord, type JsonObject, readJsonObject } from "./strict_json.js";
  * `model.safetensors.index.json` lists. A shard is opened once, when one of its tensors is first requested.
  */
 export class ShardedCheckpoint implements AsyncDisposable {
+  /** The folder of the files. */
   readonly directory: string;
   /** The path of the single file or of the index. */
   readonly path: string;
@@ -59,6 +60,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
     return new ShardedCheckpoint(directory, index, await readIndex(directory, index, read.signal), read);
   }
 
+  /** Whether one of the files has a tensor of this name. */
   has(name: string): boolean {
     return this.shards.has(name);
   }
@@ -89,6 +91,7 @@ export class ShardedCheckpoint implements AsyncDisposable {
     await Promise.all(files.map((file) => (file.status === "fulfilled" ? file.value.close() : undefined)));
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -20,9 +20,11 @@ import {
 
 /** A tensor to write whose data may be made when they are needed, so that they need not all be in memory. */
 export interface StreamedInput extends Omit<SafetensorsInput, "data"> {
+  /** The elements, or a function that is called for them when they are written, one tensor after another. */
   readonly data: ArrayBufferView | (() => ArrayBufferView | Promise<ArrayBufferView>);
 }
 
+/** Options of {@link writeShardedSafetensors}. */
 export interface ShardedWriteOptions extends SerializeOptions, TransferOptions {
   /** Most bytes of tensors in a file; a larger tensor has a file of its own. Default 5 GB. */
   readonly maximumShardBytes?: number;

@@ -23,14 +23,18 @@ import type { TransferOptions } from "./regular_file.js";
 
 /** A tensor to write: `data` is the typed array of `dtype`, or the raw bytes as Uint8Array. */
 export interface SafetensorsInput {
+  /** The type of the elements. */
   readonly dtype: SafetensorsDType;
+  /** The sizes, row-major. */
   readonly shape: readonly number[];
+  /** The elements, whose bytes are written as they are: as many as dtype and shape say. */
   readonly data: ArrayBufferView;
 }
 
 /** Tensors by name. */
 export type SafetensorsInputs = ReadonlyMap<string, SafetensorsInput> | Readonly<Record<string, SafetensorsInput>>;
 
+/** Options for writing a file. */
 export interface SerializeOptions {
   /** The file's `__metadata__`, omitted if empty. */
   readonly metadata?: Readonly<Record<string, string>>;

@@ -24,7 +24,7 @@ export interface Expectation {
   readonly routing?: ExpectedRouting;
   /** [T, H] */
   readonly output: Float32Array | Float64Array;
-  /** [T, E]: noise for results that a layer with noisy gating computes in training. */
+  /** [T, E], noise for results that a layer with noisy gating computes in training. */
   readonly noise?: Float32Array;
 }
 

@@ -1,7 +1,11 @@
 import { choice, input, integer, number, operator, optionalInput, output, seed } from "./field.js";
 
 export const distributions = ["uniform", "normal"] as const;
-/** Distribution of random numbers: uniform in (0, 1), or normal with mean 0 and deviation 1. */
+/**
+ * Distribution of random numbers: uniform in (0, 1), or normal with mean 0 and deviation 1.
+ *
+ * @useDeclaredType
+ */
 export type Distribution = (typeof distributions)[number];
 
 /** Random numbers and noisy gating. */

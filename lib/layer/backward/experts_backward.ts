@@ -159,7 +159,7 @@ function weightedInner(
   return { dInner, dWeights: slots.reshape(rows.weights.shape) as Tensor<"f32"> };
 }
 
-/** [T, S]: the products of the slots' rows and their tokens' `y`. */
+/** [T, S], the products of the slots' rows and their tokens' `y`. */
 function slotProducts(
   { rows: { rowOfSlot, weights } }: ExpertPass,
   ofRows: Tensor<FloatDType>,

@@ -16,6 +16,7 @@ import { routingBackward } from "./routing_backward.js";
 import { hasOwnSlots, innerRows, type PassRows, passRows } from "./rows.js";
 import { MatrixSum } from "./sums.js";
 
+/** Options of {@link MoeLayer.backward}. */
 export interface BackwardOptions {
   /** Gradients of an earlier backward of the same layer to write to; default new ones. */
   gradients?: LayerTensors;

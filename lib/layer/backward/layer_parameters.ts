@@ -91,15 +91,18 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     return this.weights.byteLength + this.gradients.byteLength;
   }
 
+  /** Frees weights and gradients; the layer keeps its own packed ones. Idempotent. */
   dispose(): void {
     this.weights.dispose();
     this.gradients.dispose();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const names = [...this].map(({ name }) => name);
     return `LayerParameters ${names.join(", ")} on ${this.#parts.device.name}`;

@@ -62,6 +62,7 @@ export class LayerState implements Disposable {
     return this.#pass && routingViews(this.#pass.routing);
   }
 
+  /** Whether it was freed, by a backward pass or {@link dispose}. */
   get disposed(): boolean {
     return this.#pass === undefined;
   }
@@ -101,15 +102,18 @@ export class LayerState implements Disposable {
     return pass;
   }
 
+  /** Frees what was kept, without a backward pass. Idempotent. */
   dispose(): void {
     if (this.#pass !== undefined) freePass(this.#pass);
     this.#pass = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     return `LayerState of ${this.byteLength} bytes${this.disposed ? " (disposed)" : ""}`;
   }

@@ -151,6 +151,7 @@ export class LayerTensors implements Disposable {
     return views(this.#layer, this.#memory as ExpertMemory, owner, expert);
   }
 
+  /** Bytes of all tensors. */
   get byteLength(): number {
     const all = [...Object.values(this.#projections), ...(this.#memory ? [this.#memory] : [])];
     const tensors = all.flatMap((group) => Object.values(group) as (Tensor | undefined)[]);
@@ -181,10 +182,12 @@ export class LayerTensors implements Disposable {
     if (this.#memory && this.shared) gatherShared(this.#layer, this.#memory, this.shared);
   }
 
+  /** Frees all tensors. Idempotent. */
   dispose(): void {
     for (const tensor of this.#tensors()) tensor.dispose();
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -197,6 +200,7 @@ export class LayerTensors implements Disposable {
     }
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const parts = [this.#parts.routers ? "router" : undefined, this.#parts.experts ? "experts" : undefined];
     return `LayerTensors of ${parts.filter(Boolean).join(" and ") || "nothing"} on ${this.#layer.device.name}`;

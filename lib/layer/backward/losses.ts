@@ -1,16 +1,22 @@
 import { type Fields, finite, object, optional, type Read, type Reader } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
-import { tokenMaskField } from "../../operators/check.js";
+import { type TokenMaskOption, tokenMaskField } from "../../operators/check.js";
 import { type LoadBalancingLossOptions, lossFields } from "../../operators/statistics/load_balancing_loss.js";
 import { loadBalancingLossBackward } from "../../operators/statistics/load_balancing_loss_backward.js";
 import { zLossBackward } from "../../operators/statistics/z_loss_backward.js";
 
+/** A loss's share of the whole loss. */
+export interface LossFactor {
+  /** The coefficient that the loss has in the whole loss. */
+  factor: number;
+}
+
 /** Losses of the router's logits that are part of the whole loss, each with its factor in it. */
 export interface GradLosses {
   /** {@link loadBalancingLoss} of the logits and of the ids before any are dropped. */
-  loadBalancingLoss?: number | (LoadBalancingLossOptions & { factor: number });
+  loadBalancingLoss?: number | (LoadBalancingLossOptions & LossFactor);
   /** {@link zLoss} of the logits. */
-  zLoss?: number | { factor: number; tokenMask?: Tensor<"u8"> };
+  zLoss?: number | (TokenMaskOption & LossFactor);
 }
 
 function withFactor<T>(options: Reader<T>): Reader<T> {

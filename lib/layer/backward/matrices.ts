@@ -69,6 +69,7 @@ export class MatrixPair implements Disposable {
     return this.forward.byteLength + this.transposed.byteLength;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.forward.dispose();
     this.transposed.dispose();
@@ -80,7 +81,7 @@ export class MatrixPair implements Disposable {
  * when they are first needed; they take twice as much memory as the layer's own, or 8 bytes for each quantised weight.
  */
 export class BackwardMatrices implements Disposable {
-  /** [A, P, H]: gate and up, or up alone. */
+  /** [A, P, H], gate and up, or up alone. */
   readonly gateUp: MatrixPair;
   /** [A, I, H] */
   readonly multiplier: MatrixPair | undefined;
@@ -125,6 +126,7 @@ export class BackwardMatrices implements Disposable {
     return parts.reduce((total, part) => total + (part?.byteLength ?? 0), 0);
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     for (const part of [this.gateUp, this.multiplier, this.down]) part?.[Symbol.dispose]();
     this.gateUpBias?.dispose();

@@ -56,7 +56,7 @@ function gateOutputs(layer: DeviceLayer, x: Tensor<FloatDType>): Tensor<"f32"> {
   return gate;
 }
 
-/** [R, N]: the token of every row, times the weight of the row's slot. */
+/** [R, N], the token of every row, times the weight of the row's slot. */
 export function weightedRows({ rowOfSlot, weights }: PassRows, x: Tensor<FloatDType>): Tensor<FloatDType> {
   return combineBackward(null, rowOfSlot, weights, x, { want: "dRows" }).dRows;
 }
@@ -87,7 +87,7 @@ export function innerRows(
   return { pre, multiplied };
 }
 
-/** [R, I]: the activation of all rows. */
+/** [R, I], the activation of all rows. */
 export function activatedRows({ description }: DeviceLayer, { pre, multiplied }: InnerRows): Tensor<FloatDType> {
   const { activation, clamp } = description;
   return activate(pre, { activation, clamp, ...(multiplied && { multiplier: multiplied }) });

@@ -50,6 +50,7 @@ export class MatrixSum implements Disposable {
     return combine(this.#terms, index, weights, { out });
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.#terms.dispose();
   }

@@ -97,8 +97,11 @@ export interface MoeLayerDescription extends LayerDescription, RouterNoise {
    * usually have it too.
    */
   readonly weightDType: DType;
+  /** How many choices an expert takes; undefined without a limit. */
   readonly capacity: CapacityRule | undefined;
+  /** How many tokens an expert takes; undefined if tokens choose experts. */
   readonly expertChoice: CapacityAmount | undefined;
+  /** The rules of both gates; undefined if there is one gate. */
   readonly hierarchy: Hierarchy | undefined;
 }
 

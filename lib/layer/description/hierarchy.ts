@@ -18,8 +18,11 @@ export interface HierarchyConfig extends GatingRuleOptions {
 
 /** A checked hierarchy: the first gate's rule for groups, and the second gate's rule for the experts of a group. */
 export interface Hierarchy {
+  /** G, groups of numExperts / G neighbouring experts. */
   readonly numGroups: number;
+  /** The rule by which groups are chosen. */
   readonly groups: Gating;
+  /** The rule by which experts are chosen within a group. */
   readonly experts: Gating;
 }
 

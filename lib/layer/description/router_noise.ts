@@ -9,14 +9,24 @@ export interface RouterNoiseConfig {
    * Noisy top-k gating (arXiv 1701.06538): adds normal noise of deviation softplus(noiseRouter x) + epsilon (default
    * 0.01) to the logits, in a hierarchy to those of both gates; see {@link noisyLogits}.
    */
-  noisy?: { epsilon?: number };
+  noisy?: {
+    /** Least deviation of the noise; default 0.01. */
+    epsilon?: number;
+  };
   /** Multiplies the router's input (not the experts') by 1 - routerJitter .. 1 + routerJitter; see {@link jitter}. */
   routerJitter?: number;
 }
 
 /** A checked {@link RouterNoiseConfig}. */
 export interface RouterNoise {
-  readonly noisy: { readonly epsilon: number } | undefined;
+  /** Noisy top-k gating; undefined without. */
+  readonly noisy:
+    | {
+        /** Least deviation of the noise. */
+        readonly epsilon: number;
+      }
+    | undefined;
+  /** The largest relative change of the router's input; undefined without jitter. */
   readonly routerJitter: number | undefined;
 }
 

@@ -18,11 +18,15 @@ export interface WeightDTypes {
   experts?: WeightFormatName;
   /** The experts' gate matrices; default `experts`. The same holds for `up`, `multiplier` and `down`. */
   gate?: WeightFormatName;
+  /** Default `experts`. */
   up?: WeightFormatName;
+  /** The third projection; default `experts`. */
   multiplier?: WeightFormatName;
+  /** Default `experts`. */
   down?: WeightFormatName;
   /** All matrices of the shared expert; default: as for the other experts. */
   shared?: WeightFormatName;
+  /** The shared expert's gate. */
   sharedGate?: FloatDType;
   /** All biases except the selection bias, which is f32. */
   biases?: FloatDType;

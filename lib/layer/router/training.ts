@@ -13,8 +13,22 @@ import type { Tokens } from "./tokens.js";
  * hierarchy. With a seed, the noise for the groups begins at number T * E of the sequence, after that for the experts.
  */
 export type Training =
-  | { seed: Seed; noise?: undefined; groupNoise?: undefined }
-  | { noise: Tensor<"f32">; groupNoise?: Tensor<"f32">; seed?: undefined };
+  | {
+      /** The same seed gives the same noise, on every device. */
+      seed: Seed;
+      /** Not with a seed. */
+      noise?: undefined;
+      /** Not with a seed. */
+      groupNoise?: undefined;
+    }
+  | {
+      /** [T, E] f32, in units of the deviation. */
+      noise: Tensor<"f32">;
+      /** [T, G] f32, for a layer with a hierarchy. */
+      groupNoise?: Tensor<"f32">;
+      /** Not with noise. */
+      seed?: undefined;
+    };
 
 /** A gate's logits with and without noise: what {@link expertLoad} takes. */
 export interface GateLogits extends NoisyLogits {

@@ -31,6 +31,7 @@ export interface WeightLayout {
 
 /** A weight in a tensor of any layout. */
 export interface StoredWeight extends WeightLayout {
+  /** The tensor that holds the weight, and perhaps others. */
   tensor: Tensor<FloatDType>;
 }
 

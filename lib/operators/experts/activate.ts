@@ -9,6 +9,7 @@ import { clampOption } from "./grouped_gemm.js";
 
 /** What is applied to rows between the two products of experts. */
 export interface InnerActivation {
+  /** Which function. */
   activation: Activation;
   /** Parameters of `swiglu_clamped`; defaults are those of gpt-oss. */
   clamp?: Partial<Clamp>;
@@ -22,6 +23,7 @@ export const innerActivationFields = {
   multiplier: optional(tensor<FloatDType>()),
 } satisfies Fields<InnerActivation>;
 
+/** Options of {@link activate}. */
 export interface ActivateOptions extends InnerActivation {
   /** Where to write, [R, I] of any float dtype; default a new tensor of pre's dtype. */
   out?: Tensor<FloatDType>;

@@ -15,6 +15,7 @@ export interface ActivationGradients<D extends FloatDType = FloatDType> {
   readonly inner?: Tensor<D>;
 }
 
+/** Options of {@link activationBackward}. */
 export interface ActivationBackwardOptions extends InnerActivation {
   /** Whether to compute the activation again on the way; default false. */
   inner?: boolean;
@@ -55,8 +56,11 @@ const backwardOptions = object(
 export function activationBackward<D extends FloatDType>(
   pre: Tensor<D>,
   dInner: Tensor<FloatDType>,
-  options: ActivationBackwardOptions & { inner: true },
-): ActivationGradients<D> & { readonly inner: Tensor<D> };
+  options: ActivationBackwardOptions & {
+    /** Return the activation too. */
+    inner: true;
+  },
+): ActivationGradients<D> & Required<Pick<ActivationGradients<D>, "inner">>;
 export function activationBackward<D extends FloatDType>(
   pre: Tensor<D>,
   dInner: Tensor<FloatDType>,

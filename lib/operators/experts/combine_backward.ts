@@ -13,6 +13,7 @@ export interface CombineGradients<D extends FloatDType = FloatDType> {
   readonly dWeights: Tensor<"f32">;
 }
 
+/** Options of {@link combineBackward}. */
 export interface CombineBackwardOptions {
   /** The one gradient to compute; default both. */
   want?: "dRows" | "dWeights";
@@ -44,7 +45,7 @@ const backwardOptions = object(
  * dRows has its first slot's gradient. Any other value is treated as -1 and is ID_OUT_OF_RANGE at the next wait.
  * @param weights [T, k] f32.
  * @param dy [T, H] f32, f16 or bf16.
- * @param options.out.dRows may be of any float dtype; by default dRows has that of `rows`, or of dy without rows.
+ * @param options.out where to write: dRows may be of any float dtype; by default dRows has that of `rows`, or of dy without rows.
  * @throws INVALID_ARGUMENT (2^31 slots or more, no rows for dWeights, an `out` with other results than are computed,
  * overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */

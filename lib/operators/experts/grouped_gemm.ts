@@ -68,6 +68,7 @@ export class PackedExperts implements Disposable {
     return typeof value === "object" && value !== null && #handle in value;
   }
 
+  /** Where the weights are. */
   get device(): Device {
     return this.#device;
   }
@@ -90,6 +91,7 @@ export class PackedExperts implements Disposable {
     return this.#shape;
   }
 
+  /** What {@link groupedGemm} applies to the outputs. */
   get activation(): Activation {
     return this.#activation;
   }
@@ -116,15 +118,18 @@ export class PackedExperts implements Disposable {
     return this.#handle;
   }
 
+  /** Frees the weights once no enqueued work needs them. Idempotent. */
   dispose(): void {
     this.#handle?.free();
     this.#handle = undefined;
   }
 
+  /** As {@link dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](): string {
     const state = this.#handle === undefined || this.device.disposed ? " (disposed)" : "";
     const tokens = this.tokenFormat === "none" ? "" : ` and ${this.tokenFormat} tokens`;
@@ -132,6 +137,7 @@ export class PackedExperts implements Disposable {
   }
 }
 
+/** What is applied to the outputs of a product. */
 export interface ActivationOptions {
   /** Default none. */
   activation?: Activation;

@@ -24,6 +24,7 @@ export interface BiasedGroupedGemmGradients<D extends FloatDType = FloatDType>
   extends GroupedGemmGradients<D>,
     BiasedGroupedGemmWeightGradients {}
 
+/** Options of {@link groupedGemmBackward}. */
 export interface GroupedGemmBackwardOptions extends Omit<GroupedGemmWeightBackwardOptions, "out"> {
   /** Where to write; default new tensors. */
   out?: GroupedGemmGradients | BiasedGroupedGemmGradients;
@@ -52,7 +53,7 @@ const backwardOptions = object(
  * @param offsets [E+1] i32, not descending, offsets[E] <= R; otherwise ID_OUT_OF_RANGE at the next wait.
  * @param dy [R, N] f32, f16 or bf16.
  * @param options.accumulate is of dWeight and dBias alone.
- * @param options.out.dx may be of any float dtype; by default dx has that of x.
+ * @param options.out where to write: dx may be of any float dtype; by default dx has that of x.
  * @throws INVALID_ARGUMENT (2^31 rows or more, overlapping `out`, weights packed in another way), SHAPE_MISMATCH,
  * UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED.
  */

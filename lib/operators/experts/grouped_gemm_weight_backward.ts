@@ -18,6 +18,7 @@ export interface BiasedGroupedGemmWeightGradients extends GroupedGemmWeightGradi
   readonly dBias: Tensor<"f32">;
 }
 
+/** Options of {@link groupedGemmWeightBackward}. */
 export interface GroupedGemmWeightBackwardOptions {
   /** [R] i32, as {@link groupedGemm} had it: row r of the product is x[tokenOfRow[r]]. */
   tokenOfRow?: Tensor<"i32">;

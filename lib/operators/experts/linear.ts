@@ -7,6 +7,7 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkTensor } from "../check.js";
 import { type ActivationOptions, activationFields, groupedGemm, PackedExperts } from "./grouped_gemm.js";
 
+/** Options of {@link linear}. */
 export interface LinearOptions extends ActivationOptions {
   /** [N] f32, f16 or bf16, added before the activation. */
   bias?: Tensor<FloatDType>;

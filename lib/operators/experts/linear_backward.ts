@@ -17,6 +17,7 @@ export interface LinearGradients<D extends FloatDType = FloatDType> {
   readonly dBias?: Tensor<"f32">;
 }
 
+/** Options of {@link linearBackward}. */
 export interface LinearBackwardOptions {
   /** Whether there was a bias, whose gradient is wanted too; default false. */
   bias?: boolean;

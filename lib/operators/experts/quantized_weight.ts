@@ -47,6 +47,7 @@ export interface QuantizedWeight {
   inputScale?: Tensor<"f32">;
   /** [K] i32, the input that each stored column multiplies. */
   inputOrder?: Tensor<"i32">;
+  /** Which rows of the tensors belong to this matrix, if gate and up share them; default all. */
   part?: Part;
   /** K, for {@link packExperts} if the last byte of a row is not full. */
   columns?: number;

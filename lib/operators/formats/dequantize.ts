@@ -15,6 +15,7 @@ import {
 } from "../experts/quantized_weight.js";
 import { checkMatrices, denseMatrix, type Matrices, matricesOf, matrixOf } from "./quantize.js";
 
+/** Options of {@link dequantize}. */
 export interface DequantizeOptions<D extends FloatDType = FloatDType> {
   /** Default f32. */
   dtype?: D;

@@ -18,9 +18,14 @@ import {
 } from "../experts/quantized_weight.js";
 
 export const scaleChoices = ["largest", "least_squares"] as const;
-/** How {@link quantize} chooses scales. */
+/**
+ * How {@link quantize} chooses scales.
+ *
+ * @useDeclaredType
+ */
 export type ScaleChoice = (typeof scaleChoices)[number];
 
+/** How values are quantised. */
 export interface QuantizeOptions {
   /** Default `largest`. */
   scale?: ScaleChoice;

@@ -22,6 +22,7 @@ export interface GroupedExpertLoadGradients extends ExpertLoadGradients {
   readonly dGroupLoad: Tensor<"f32">;
 }
 
+/** Options of {@link expertLoadBackward}. */
 export interface ExpertLoadBackwardOptions extends Omit<ExpertLoadOptions, "out"> {
   /** Where to write; default new tensors. */
   out?: ExpertLoadGradients | GroupedExpertLoadGradients;
@@ -51,7 +52,7 @@ const backwardOptions = object(
  * {@link noisyLogitsBackward} goes on from here: noisy = clean + noise · deviation, so dNoisy is part of its dLogits and
  * dDeviation its option; `clean` gets dClean + dNoisy.
  *
- * @param clean, noisy, deviation [T, E] f32, as expertLoad took them.
+ * @param clean [T, E] f32, as expertLoad took it; so are `noisy` and `deviation`.
  * @param dLoad [E] f32.
  * @param options those of expertLoad; with `groups` the result has `dGroupLoad` too.
  * @throws INVALID_ARGUMENT, SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED. A group id out of range is

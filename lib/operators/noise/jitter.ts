@@ -5,9 +5,11 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output } from "../check.js";
 import { type Seed, seed } from "./random.js";
 
+/** Options of {@link jitter}. */
 export interface JitterOptions<D extends FloatDType = FloatDType> {
   /** Largest relative change, from 0 to less than 1. */
   epsilon: number;
+  /** The same seed gives the same factors, on every device. */
   seed: Seed;
   /** Where to write; default a new tensor. */
   out?: Tensor<D>;

@@ -20,8 +20,11 @@ export const seed: Reader<bigint> = (value, name) => {
   return BigInt(value as Seed);
 };
 
+/** Options of {@link random}. */
 export interface RandomOptions {
+  /** The same seed gives the same numbers, on every device. */
   seed: Seed;
+  /** Of the numbers. */
   distribution: Distribution;
   /** Position in the sequence of the first element; default 0. */
   offset?: number;

@@ -65,10 +65,15 @@ export const capacitySize = object(capacitySizeFields, "{ factor: 1.25 }");
 
 /** A {@link CapacitySize} after reading. */
 export interface CapacityAmount {
+  /** The number of tokens; undefined if a factor is given. */
   readonly tokens: number | undefined;
+  /** The capacity factor; undefined if a number is given. */
   readonly factor: number | undefined;
+  /** How the share is rounded; undefined: up. */
   readonly round: "up" | "down" | undefined;
+  /** Lower limit of the share; undefined: 0. */
   readonly minimum: number | undefined;
+  /** What the result is rounded up to a multiple of; undefined: 1. */
   readonly multipleOf: number | undefined;
 }
 
@@ -95,13 +100,17 @@ export const capacityOption = object(capacityFields, "{ factor: 1.25 }");
 
 /** A checked {@link Capacity}. */
 export interface CapacityRule extends CapacityAmount, KeptWeights {
+  /** What shares a capacity: the batch or each sequence. */
   readonly per: "batch" | "sequence";
+  /** Which choices are accepted first. */
   readonly drop: Drop;
 }
 
 /** How kept weights are divided and scaled. */
 export interface KeptWeights {
+  /** What kept weights are divided by. */
   readonly divisor: KeptDivisor;
+  /** What they are multiplied by after that. */
   readonly scale: number;
 }
 

@@ -7,6 +7,7 @@ import { checkTensor } from "../check.js";
 import type { Routing } from "./gating.js";
 import { gatingBackward } from "./gating_backward.js";
 
+/** Options of {@link expertChoiceBackward}. */
 export interface ExpertChoiceBackwardOptions {
   /** How logits became scores: `softmax` (default) or `sigmoid`. */
   scoring?: ExpertScoring;

@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, expertCount, output } from "../check.js";
 
+/** Options of {@link expertSlots}. */
 export interface ExpertSlotsOptions {
   /** E. */
   numExperts: number;

@@ -23,14 +23,22 @@ import {
 
 /** What the k chosen weights are divided by. If the divisor is 0, so are the weights. */
 export type Normalize =
-  /** Their sum. */
-  | { by: "sum" }
-  /** Their sum plus epsilon. */
-  | { by: "sum_plus_epsilon"; epsilon: number }
-  /** The larger of their sum and epsilon. */
-  | { by: "clamped_sum"; epsilon: number }
-  /** Their L^p norm, where p is `power`. */
-  | { by: "lp"; power: number };
+  | {
+      /** Their sum. */
+      by: "sum";
+    }
+  | {
+      /** Their sum plus epsilon, or the larger of their sum and epsilon. */
+      by: "sum_plus_epsilon" | "clamped_sum";
+      /** Added to the sum, or its lower limit. */
+      epsilon: number;
+    }
+  | {
+      /** Their L^p norm. */
+      by: "lp";
+      /** p. */
+      power: number;
+    };
 
 /** Limits the choice to the experts of the best groups. A group is E / count neighbouring experts. */
 export interface Groups {

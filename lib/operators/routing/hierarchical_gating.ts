@@ -7,6 +7,7 @@ import { checkTensor, output, resultDType } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
 import { checkGating, type GatingRule, type GatingRuleOptions, gatingRule } from "./gating_options.js";
 
+/** Options of {@link hierarchicalGating}. */
 export interface HierarchicalGatingOptions {
   /** Rule of the first gate, which chooses topK of the G groups. */
   groups: GatingRuleOptions;

@@ -16,6 +16,7 @@ export interface HierarchicalGatingGradients {
   readonly dLogits: Tensor<"f32">;
 }
 
+/** Options of {@link hierarchicalGatingBackward}. */
 export interface HierarchicalGatingBackwardOptions extends Omit<HierarchicalGatingOptions, "out"> {
   /** Where to write; default new tensors. */
   out?: HierarchicalGatingGradients;

@@ -6,6 +6,7 @@ import { keptWeights, type Renormalize, renormalizeOption } from "./capacity.js"
 import { type Routing, routingRecord } from "./gating.js";
 import { choiceRecord } from "./gating_backward.js";
 
+/** Options of {@link limitCapacityBackward}. */
 export interface LimitCapacityBackwardOptions {
   /** How kept weights were renormalised; default not at all. */
   renormalize?: boolean | Renormalize;

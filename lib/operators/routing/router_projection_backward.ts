@@ -20,6 +20,7 @@ export interface BiasedRouterProjectionGradients<D extends FloatDType = FloatDTy
   readonly dBias: Tensor<"f32">;
 }
 
+/** Options of {@link routerProjectionBackward}. */
 export interface RouterProjectionBackwardOptions {
   /** Whether there was a bias, whose gradient is wanted too; default false. */
   bias?: boolean;
@@ -45,7 +46,7 @@ const backwardOptions = object(
  * @param x [T, H] f32, f16 or bf16.
  * @param weight [E, H] f32, f16 or bf16.
  * @param dLogits [T, E] f32.
- * @param options.out.dx may be of any float dtype; by default dx has that of x.
+ * @param options.out where to write: dx may be of any float dtype; by default dx has that of x.
  * @throws INVALID_ARGUMENT (2^31 tokens or more, overlapping `out`), SHAPE_MISMATCH, UNSUPPORTED_DTYPE,
  * DEVICE_MISMATCH, DISPOSED.
  */

@@ -7,6 +7,7 @@ import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, expertCount, output } from "../check.js";
 import { type Routing, routingRecord } from "./gating.js";
 
+/** Options of {@link sharedSlots}. */
 export interface SharedSlotsOptions {
   /** E, the experts that ids count. */
   numExperts: number;

@@ -12,6 +12,7 @@ export interface SharedSlotsGradients {
   readonly dGate?: Tensor<"f32">;
 }
 
+/** Options of {@link sharedSlotsBackward}. */
 export interface SharedSlotsBackwardOptions {
   /** Shared experts. */
   sharedExperts: number;

@@ -6,13 +6,13 @@ import { checkTensor, expertCount, output } from "../check.js";
 
 /** The (token, slot) pairs of a routing, sorted by expert. All i32. */
 export interface SortedRows {
-  /** [E+1]: the rows of expert e are offsets[e] .. offsets[e+1]. */
+  /** [E+1]; the rows of expert e are offsets[e] .. offsets[e+1]. */
   readonly offsets: Tensor<"i32">;
-  /** [E]: how many rows each expert has. */
+  /** [E], how many rows each expert has. */
   readonly tokensPerExpert: Tensor<"i32">;
-  /** [T*k]: the token of each row; -1 after the last row, once for every id of -1. */
+  /** [T*k], the token of each row; -1 after the last row, once for every id of -1. */
   readonly tokenOfRow: Tensor<"i32">;
-  /** [T, k]: the row of each (token, slot); -1 if the id was -1. */
+  /** [T, k], the row of each (token, slot); -1 if the id was -1. */
   readonly rowOfSlot: Tensor<"i32">;
 }
 

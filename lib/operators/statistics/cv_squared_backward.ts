@@ -3,6 +3,7 @@ import { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkTensor, output, resultDType } from "../check.js";
 
+/** Options of {@link cvSquaredBackward}. */
 export interface CvSquaredBackwardOptions {
   /** As cvSquared took it; default false. */
   unbiased?: boolean;

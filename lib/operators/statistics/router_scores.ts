@@ -7,14 +7,15 @@ import { checkTensor, output, resultDType } from "../check.js";
 
 /** Scores, log-sum-exp and entropy of every token's logits. All f32. */
 export interface RouterScores {
-  /** [T, E]: the score of every expert. */
+  /** [T, E], the score of every expert. */
   readonly scores: Tensor<"f32">;
-  /** [T]: ln Σₑ exp(logitₑ), the logarithm of the softmax's denominator. */
+  /** [T], ln Σₑ exp(logitₑ), the logarithm of the softmax's denominator. */
   readonly logSumExp: Tensor<"f32">;
-  /** [T]: -Σₑ pₑ ln pₑ of the softmax p, from 0 (all weight on one expert) to ln E (all experts equal). */
+  /** [T], -Σₑ pₑ ln pₑ of the softmax p, from 0 (all weight on one expert) to ln E (all experts equal). */
   readonly entropy: Tensor<"f32">;
 }
 
+/** Options of {@link routerScores}. */
 export interface RouterScoresOptions {
   /** `softmax` (default) or `sigmoid`. */
   scoring?: ExpertScoring;

@@ -16,6 +16,7 @@ export interface RouterScoresGradients {
   readonly dEntropy?: Tensor<"f32">;
 }
 
+/** Options of {@link routerScoresBackward}. */
 export interface RouterScoresBackwardOptions {
   /** As routerScores took it: `softmax` (default) or `sigmoid`. */
   scoring?: ExpertScoring;

@@ -61,7 +61,7 @@ function divideBySum(weights: Float64Array, summed: Float64Array, scale: number)
   if (sum !== 0) weights.set(weights.map((weight) => (weight / sum) * scale));
 }
 
-/** [E, capacity]: token * k + j of the first `capacity` choices of every expert, in that order, padded with -1. */
+/** [E, capacity], token * k + j of the first `capacity` choices of every expert, in that order, padded with -1. */
 export function expertSlots(ids: Int32Array, numExperts: number, capacity: number): Int32Array {
   const slots = new Int32Array(numExperts * capacity).fill(-1);
   const counts = new Int32Array(numExperts);

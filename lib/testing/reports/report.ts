@@ -7,7 +7,11 @@ import { problemsOf } from "./problems.js";
 import { worstErrors } from "./worst_errors.js";
 
 export const reportFormats = ["table", "json", "junit", "html"] as const;
-/** `table` is for a terminal, `junit` XML for test runners, `html` one self-contained page. */
+/**
+ * `table` is for a terminal, `junit` XML for test runners, `html` one self-contained page.
+ *
+ * @useDeclaredType
+ */
 export type ReportFormat = (typeof reportFormats)[number];
 
 /** A report as text. Errors that are no JSON numbers are strings in JSON. */

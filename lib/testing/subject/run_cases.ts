@@ -7,38 +7,55 @@ import { type TestCase, testCases, testedOperators } from "./test_cases.js";
 
 /** One output of a case, compared. */
 export interface SubjectCheck {
+  /** The output's name. */
   readonly output: string;
+  /** Its dtype. */
   readonly dtype: string;
   /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
   readonly error: number;
+  /** The largest error that passes; 0: exact. */
   readonly tolerance: number;
+  /** The reason for the tolerance, in words. */
   readonly why: string;
+  /** Whether the error is within the tolerance. */
   readonly passed: boolean;
 }
 
 /** What a subject did with one case. */
 export interface SubjectResult {
+  /** The operator that was called. */
   readonly operator: string;
+  /** What the case is: sizes, dtypes, options. */
   readonly name: string;
+  /** One for each output. */
   readonly checks: readonly SubjectCheck[];
   /** Why there are no checks, or what else went wrong: the subject threw, or returned something else; else null. */
   readonly failure: string | null;
+  /** Whether all checks passed, without a failure. */
   readonly passed: boolean;
+  /** Of this case, with the computation of what is expected. */
   readonly seconds: number;
 }
 
+/** What {@link runCases} found. */
 export interface SubjectReport {
+  /** The subject's name. */
   readonly subject: string;
+  /** That of the inputs. */
   readonly seed: number;
+  /** Whether cases ran, and none failed. */
   readonly passed: boolean;
+  /** Of the whole run. */
   readonly seconds: number;
+  /** One for each case that ran. */
   readonly results: readonly SubjectResult[];
   /** Cases that the subject said it does not support. */
-  readonly skipped: readonly { readonly operator: string; readonly name: string }[];
+  readonly skipped: readonly Pick<SubjectResult, "operator" | "name">[];
   /** Operators with cases that the subject does not have. */
   readonly untested: readonly string[];
 }
 
+/** Options of {@link runCases}. */
 export interface RunCasesOptions {
   /** Only cases whose operator and name contain this text, or for which this function is true. */
   filter?: string | ((testCase: TestCase) => boolean);

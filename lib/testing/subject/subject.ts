@@ -5,13 +5,17 @@ import type { Shape } from "../../core/shape.js";
 export interface TestArray {
   /** The stored bits: 16-bit floats are a Uint16Array, which `toFloat32` converts. */
   readonly data: Float32Array | Uint16Array | Int32Array | Uint8Array;
+  /** The sizes, row-major. */
   readonly shape: Shape;
+  /** The type of the elements. */
   readonly dtype: "f32" | "f16" | "bf16" | "i32" | "u8";
 }
 
 /** A tensor that a subject returns. */
 export interface OutputArray {
+  /** The sizes to return, row-major. */
   readonly shape: Shape;
+  /** The dtype to return. */
   readonly dtype: string;
 }
 
@@ -25,14 +29,17 @@ export type SubjectInputs = { readonly [field: string]: any };
 /** An output: values, or for 16-bit floats their bits as a Uint16Array. */
 export type SubjectOutput = ArrayLike<number>;
 
+/** Computes one operator: its inputs as one object, its outputs by name, at once or as a promise. */
 export type SubjectOperator = (
   inputs: SubjectInputs,
 ) => Readonly<Record<string, SubjectOutput>> | Promise<Readonly<Record<string, SubjectOutput>>>;
 
 /** What is tested: an object with some of the operators of this package, computed by whatever it likes. */
 export interface Subject {
+  /** For reports. */
   readonly name: string;
-  readonly operators: { readonly [Name in OperatorName]?: SubjectOperator };
+  /** The operators that it has, by their names. */
+  readonly operators: Readonly<Partial<Record<OperatorName, SubjectOperator>>>;
   /** Whether it can compute a case of one of its operators; cases that it cannot are skipped and counted. Default: all. */
   supports?(operator: OperatorName, inputs: SubjectInputs): boolean;
   /** Called once at the end, to free what the subject holds. */
@@ -41,7 +48,9 @@ export interface Subject {
 
 /** One problem: what an operator gets, and what is expected. */
 export interface Problem {
+  /** The operator to call. */
   readonly operator: OperatorName;
+  /** What it gets. */
   readonly inputs: SubjectInputs;
   /** The outputs that are compared, computed by `reference` in float64 from the inputs as they are rounded. */
   readonly expected: Readonly<Record<string, Float64Array | Int32Array>>;

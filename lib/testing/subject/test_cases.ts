@@ -13,12 +13,15 @@ export interface Tolerance {
   readonly tolerance: number;
   /** What errors are relative to if the largest expected magnitude is smaller. */
   readonly leastMagnitude: number;
+  /** The reason, in words. */
   readonly why: string;
 }
 
 /** One case of an operator, as data. */
 export class TestCase {
+  /** The operator that it calls. */
   readonly operator: OperatorName;
+  /** What the case is: sizes, dtypes, options. */
   readonly name: string;
   readonly #source: Case<string>;
 
