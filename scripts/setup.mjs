@@ -12,7 +12,9 @@ Makes everything that the tests and the command line need. --bench also compiles
 --peers installs the software that benchmarks compare with, --docs writes the reference of the exports to docs/api,
 --typescript leaves out the native addon.`;
 const { values: flags } = readOptions(usage, {
-  options: Object.fromEntries(["typescript", "bench", "examples", "peers", "docs"].map((name) => [name, { type: "boolean" }])),
+  options: Object.fromEntries(
+    ["typescript", "bench", "examples", "peers", "docs"].map((name) => [name, { type: "boolean" }]),
+  ),
 });
 process.chdir(root);
 
