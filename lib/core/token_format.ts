@@ -1,14 +1,15 @@
 import type { WeightFormat } from "./weight_format.js";
 import { isPlain } from "./weight_formats.js";
 
-export const tokenFormats = ["none", "int8", "fp8"] as const;
+export const tokenFormats = ["none", "int8", "fp8", "fp8_ue8m0"] as const;
 /**
  * What products with quantised weights round their rows x to before they multiply them: `none` leaves them as they are,
- * `int8` makes them integers from -127 to 127, `fp8` e4m3, times a float32 scale:
+ * `int8` makes them integers from -127 to 127, `fp8` and `fp8_ue8m0` e4m3, times a float32 scale:
  *
  *     scale = max |x| / 127, or / 448 for fp8
  *     x     ≈ scale * code,   code = the nearest to x / scale, ties to even
  *
+ * The scales of `fp8_ue8m0` are rounded up to powers of two, as DeepSeek-V3.1 expects (`scale_fmt: "ue8m0"`).
  * The maximum is over a row. For fp8 tokens and e4m3 weights with scales for 128 columns (`b128`, `g128`) it is over each
  * 128 columns of a row, as in DeepSeek-V3 (arXiv 2412.19437, 3.3.2). A row, or group of columns, of zeros has scale 0; one
  * with an element that is not finite becomes NaN. Products with weights of a plain format, routers and gates never round.
@@ -31,5 +32,5 @@ export interface TokenScheme {
 export function tokenScheme(format: TokenFormat, weights: WeightFormat): TokenScheme | undefined {
   if (format === "none" || isPlain(weights)) return undefined;
   const blocks = weights.code === "e4m3" && weights.scales?.columns === 128;
-  return { format, columns: format === "fp8" && blocks ? 128 : 0 };
+  return { format, columns: format !== "int8" && blocks ? 128 : 0 };
 }

@@ -219,6 +219,9 @@ export const tokenGemmCases: readonly Case[] = [
     ]),
     gemmCase({ tokens, format: "i8_channel_f32", columns: 1 }),
   ]),
+  ...(["e4m3_b128_f32", "e4m3_channel_f32", "i4_g32_bf16"] as const).map((format) =>
+    gemmCase({ tokens: "fp8_ue8m0", format, columns: 300 }),
+  ),
 ];
 
 export const tokenLayerCases: readonly Case[] = [
@@ -234,4 +237,5 @@ export const tokenLayerCases: readonly Case[] = [
     layerCase({ tokens, format: "i8_channel_f32", activation: "swiglu", multiplier: true }),
     layerCase({ tokens, format: "e4m3_b128_f32", activation: "geglu" }),
   ]),
+  layerCase({ tokens: "fp8_ue8m0", format: "e4m3_b128_f32" }),
 ];

@@ -58,6 +58,7 @@ describe('tokenFormat "checkpoint"', () => {
     ["nothing", "int8_channel", inputs(null), "none"],
     ["no inputs", "int8_channel", {}, "none"],
     ["blocks of DeepSeek-V3", "fp8_blocks", {}, "fp8"],
+    ["blocks of DeepSeek-V3.1", "fp8_blocks", { scale_fmt: "ue8m0" }, "fp8_ue8m0"],
     ["fp8 without a scheme", "fp8_blocks", { activation_scheme: null }, "none"],
     ["another method", "gptq", {}, "none"],
     ["a weight-only algorithm of ModelOpt", "int4_modelopt", {}, "none"],
@@ -80,6 +81,7 @@ describe('tokenFormat "checkpoint"', () => {
 
   test.each<[string, string, Record<string, unknown>, RegExp]>([
     ["static scales", "fp8_tensor", {}, /activation_scheme: expected .*dynamic.*, got static; choose "int8"/],
+    ["other scales", "fp8_blocks", { scale_fmt: "float" }, /scale_fmt: expected "ue8m0" or none, got float/],
     [
       "static inputs",
       "int8_channel",

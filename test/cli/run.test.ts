@@ -290,7 +290,7 @@ describe("run --dtype with a quantised format", () => {
       stderr: expect.stringContaining("--token-format checkpoint requires --model DIR"),
     });
     expect((await run(...file, "--token-format", "int4")).stderr).toContain(
-      '--token-format: expected one of none, int8, fp8, checkpoint, got "int4"',
+      '--token-format: expected one of none, int8, fp8, fp8_ue8m0, checkpoint, got "int4"',
     );
     const random = (await run(...shape, "--dtype", "int4_g32", "--token-format", "fp8")).run;
     expect(random.description).toMatchObject({ tokenFormat: "fp8", formats: { up: "i4_g32_bf16" } });

@@ -14,7 +14,7 @@ const unrounded: readonly unknown[] = ["INT4_AWQ", "W4A16_AWQ", "W4A16", "W8A16"
 
 /**
  * What a checkpoint's configuration says about the experts' inputs: the `input_activations` of compressed-tensors, the
- * `activation_scheme` of fp8, the `quant_algo` of ModelOpt. Undefined: they are not rounded, and so with other methods. A
+ * `activation_scheme` and `scale_fmt` of fp8, the `quant_algo` of ModelOpt. Undefined: they are not rounded, and so with other methods. A
  * dynamic scale of the whole tensor is taken for one of each token, which it is for one token: results must not depend on
  * the rest of a batch.
  * @throws UNSUPPORTED_OPERATION if they are rounded in another way than {@link TokenFormat} knows.
@@ -29,7 +29,14 @@ export function declaredTokens(quantization: Quantization): TokenScheme | undefi
       const scheme = fields.value("activation_scheme");
       if (scheme === undefined) return undefined;
       if (scheme !== "dynamic") throw refuse("activation_scheme", scheme);
-      return { format: "fp8", columns: quantization.blockSize === undefined ? 0 : 128 };
+      const powers = fields.value("scale_fmt");
+      if (powers !== undefined && powers !== null && powers !== "ue8m0") {
+        throw unsupported(`${fields.path}: scale_fmt`, '"ue8m0" or none', powers);
+      }
+      return {
+        format: powers === "ue8m0" ? "fp8_ue8m0" : "fp8",
+        columns: quantization.blockSize === undefined ? 0 : 128,
+      };
     }
     case "modelopt": {
       const algorithm = fields.value("quant_algo");

@@ -22,7 +22,16 @@ export function roundTokens(x: Float64Array, { format, columns }: TokenScheme): 
 
 function scaleOf(group: Float64Array, format: TokenScheme["format"]): number {
   const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return Number.isFinite(largest) ? f32(largest / (format === "int8" ? 127 : 448)) : Number.NaN;
+  if (!Number.isFinite(largest)) return Number.NaN;
+  const scale = f32(largest / (format === "int8" ? 127 : 448));
+  return format === "fp8_ue8m0" && scale > 0 ? nextPowerOfTwo(scale) : scale;
+}
+
+/** The next power of two, unless it is one; at least the least normal number of float32. */
+function nextPowerOfTwo(scale: number): number {
+  let power = 2 ** Math.max(-126, Math.floor(Math.log2(scale)) - 1);
+  while (power < scale) power *= 2;
+  return power;
 }
 
 /** The nearest code, ties to even. A scale below the normal numbers may be too small for the largest value. */

@@ -6,8 +6,10 @@
 
 namespace moe {
 
-// What a row of x is rounded to: nothing, integers from -127 to 127, or e4m3.
-MOE_ENUM(TokenFormat, none, int8, fp8)
+// What a row of x is rounded to: nothing, integers from -127 to 127, or e4m3, also with scales that are powers of two.
+MOE_ENUM(TokenFormat, none, int8, fp8, fp8_ue8m0)
+
+constexpr bool is_fp8(TokenFormat format) { return format == TokenFormat::fp8 || format == TokenFormat::fp8_ue8m0; }
 
 // The codes of a product's rows, and how many columns share a scale.
 struct TokenScheme {
@@ -30,17 +32,24 @@ constexpr TokenScheme token_scheme(TokenFormat tokens, const WeightFormat& weigh
   constexpr int kBlock = 128;
   if (weights.plain()) return {};
   const bool blocks = weights.code == CodeType::e4m3 && weights.scales.columns == kBlock;
-  return {tokens, tokens == TokenFormat::fp8 && blocks ? kBlock : 0};
+  return {tokens, is_fp8(tokens) && blocks ? kBlock : 0};
 }
 
 // Bits that order like magnitudes, with infinity and NaN above all others.
 MOE_HOST_DEVICE inline uint32_t magnitude_bits(float value) { return float_bits(value) & 0x7fffffffu; }
 
-// The scale of values of which `largest` are the largest magnitude_bits(): that which makes the largest code of it. NaN
-// if a value is not finite, so that all of them become NaN.
+// The next power of two, unless it is one; at least the least normal number. Of a positive finite number below 2^127.
+MOE_HOST_DEVICE inline float next_power_of_two(float value) {
+  const uint32_t bits = float_bits(value);
+  return float_from_bits((bits & 0x7f800000u) + ((bits & 0x7fffffu) != 0 ? 0x800000u : 0u));
+}
+
+// The scale of values of which `largest` are the largest magnitude_bits(): that which makes the largest code of it, or
+// the next power of two. NaN if a value is not finite, so that all of them become NaN.
 MOE_HOST_DEVICE inline float token_scale(TokenFormat format, uint32_t largest) {
   if (largest >= 0x7f800000u) return float_from_bits(0x7fc00000u);
-  return float_from_bits(largest) / (format == TokenFormat::int8 ? 127.0f : 448.0f);
+  const float scale = float_from_bits(largest) / (format == TokenFormat::int8 ? 127.0f : 448.0f);
+  return format == TokenFormat::fp8_ue8m0 && scale > 0.0f ? next_power_of_two(scale) : scale;
 }
 
 // The nearest value of an e4m3, as from_e4m3(to_e4m3()) gives it, without branches.

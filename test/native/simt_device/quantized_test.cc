@@ -31,7 +31,7 @@ MOE_TEST(products_of_codes_with_weights_of_every_format_are_exact_to_float32) {
   const std::unique_ptr<Backend> backend = open_device();
   for (const WeightFormat* format : sample_formats()) {
     if (format->plain()) continue;
-    for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8}) {
+    for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
       test::check_products(*backend, *format, 1, 1, Activation::none, {1}, 1e-5, tokens);
       test::check_products(*backend, *format, 5, 16, Activation::swiglu, {3, 1}, 1e-5, tokens);
       test::check_products(*backend, *format, 37, 31, Activation::none, {2}, 1e-5, tokens);

@@ -42,8 +42,11 @@ inline float round_group(float* values, int64_t count) {
   return scale;
 }
 inline float round_group(TokenFormat format, float* values, int64_t count) {
-  return format == TokenFormat::int8 ? round_group<TokenFormat::int8>(values, count)
-                                     : round_group<TokenFormat::fp8>(values, count);
+  switch (format) {
+    case TokenFormat::int8: return round_group<TokenFormat::int8>(values, count);
+    case TokenFormat::fp8: return round_group<TokenFormat::fp8>(values, count);
+    default: return round_group<TokenFormat::fp8_ue8m0>(values, count);
+  }
 }
 
 void round_tokens(const TokenScheme& tokens, float* values, int64_t count, float* scales) {
