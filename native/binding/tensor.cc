@@ -16,6 +16,7 @@ namespace {
 
 // Calls JavaScript's constructor, which throws if there is no memory. napi_create_arraybuffer ends the process.
 Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
+  check(env, HostMemory::of_process().check(bytes));
   try {
     return Addon::of(env)
         .array_buffer.New({Napi::Number::New(env, static_cast<double>(bytes))})
@@ -260,10 +261,11 @@ Napi::Value TensorObject::read(const Napi::CallbackInfo& info) {
   DeviceObject& owner = device(env);
   const bool converts = info[0].ToBoolean();
   // Filled on the stream thread; nobody else can see it, so nobody can detach it, before the promise resolves.
-  const Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
+  Napi::ArrayBuffer buffer = new_array_buffer(env, read_bytes(converts));
   auto kept = std::make_shared<Napi::Reference<Napi::ArrayBuffer>>(Napi::Persistent(buffer));
-  return owner.promise(env, read_into(const_cast<Napi::ArrayBuffer&>(buffer).Data(), converts), reads(),
-                       [kept](Napi::Env) { return kept->Value(); });
+  auto counted = HostMemory::of_process().count(buffer.Data(), buffer.ByteLength());
+  return owner.promise(env, read_into(buffer.Data(), converts), reads(),
+                       [kept, counted](Napi::Env) { return kept->Value(); });
 }
 
 Napi::Value TensorObject::read_sync(const Napi::CallbackInfo& info) {

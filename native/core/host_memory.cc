@@ -153,6 +153,23 @@ Status HostMemory::allocate(size_t bytes, size_t alignment, void** data) {
   return {};
 }
 
+Status HostMemory::check(size_t bytes) {
+  if (bytes < kUnasked) return {};
+  const std::lock_guard lock(mutex_);
+  return check_fits(bytes);
+}
+
+std::shared_ptr<void> HostMemory::count(void* data, size_t bytes) {
+  if (bytes < kUnasked) return nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    blocks_.emplace(static_cast<char*>(data), Block{bytes, false, false});
+    unfilled_ += bytes;
+  }
+  // If there is no memory for the pointer, it calls this too.
+  return std::shared_ptr<void>(data, [this](void* counted) { forget(counted); });
+}
+
 Status HostMemory::check_fits(size_t bytes) {
   const size_t available = available_();
   const auto fits = [&](size_t promised) { return promised <= available && bytes <= available - promised; };
@@ -178,16 +195,18 @@ size_t HostMemory::promised_bytes() {
 
 void HostMemory::release(void* data) noexcept {
   if (data == nullptr) return;
-  Block block;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = blocks_.find(static_cast<char*>(data));
-    block = found->second;
-    blocks_.erase(found);
-    if (!block.filled) unfilled_ -= block.bytes;
-    unasked_ -= std::min(unasked_, block.bytes);
-  }
+  const Block block = forget(data);
   give_back(data, block.bytes, block.mapped);
+}
+
+HostMemory::Block HostMemory::forget(void* data) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto found = blocks_.find(static_cast<char*>(data));
+  const Block block = found->second;
+  blocks_.erase(found);
+  if (!block.filled) unfilled_ -= block.bytes;
+  unasked_ -= std::min(unasked_, block.bytes);
+  return block;
 }
 
 void HostMemory::zero(void* data, size_t bytes) noexcept {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 
 #include "core/status.h"
@@ -23,6 +24,10 @@ class HostMemory {
   // OUT_OF_MEMORY if it, filled with all that was granted before, would not fit into what is available.
   Status allocate(size_t bytes, size_t alignment, void** data);
   void release(void* data) noexcept;
+  // Whether memory that somebody else is about to allocate, such as an array of JavaScript's, fits too.
+  Status check(size_t bytes);
+  // Counts such memory as granted until what is returned is gone, by when it is filled.
+  std::shared_ptr<void> count(void* data, size_t bytes);
   // Sets memory, or a part of it, to zero. The pages of large parts are given back to the system, which clears them
   // when they are next used.
   void zero(void* data, size_t bytes) noexcept;
@@ -34,6 +39,7 @@ class HostMemory {
     bool filled;  // all of its pages are known to be the process's
   };
 
+  Block forget(void* data) noexcept;
   Status check_fits(size_t bytes);
   size_t promised_bytes();
   bool empty_pages(char* begin, size_t length) noexcept;

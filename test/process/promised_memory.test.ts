@@ -4,12 +4,12 @@ import { cleanExit, nativeDevices, runFixture } from "./run_fixture.js";
 const hostDevices = nativeDevices.filter((name) => !name.startsWith("cuda"));
 
 describe.runIf(process.platform === "linux").each(hostDevices)("memory that %s promises", (device) => {
-  test("is never more than there is, and is given back", async () => {
+  test("is never more than there is, with arrays to read into, and is given back", async () => {
     const outcome = await runFixture("promised_memory", device);
     expect(outcome).toEqual(cleanExit(outcome.stdout));
-    const rounds = outcome.stdout.trim().split("\n");
-    expect(rounds).toHaveLength(2);
-    for (const round of rounds) {
+    const lines = outcome.stdout.trim().split("\n");
+    expect(lines).toHaveLength(3);
+    for (const round of lines.slice(0, 2)) {
       const { granted, code, message } = JSON.parse(round);
       expect(code).toBe("OUT_OF_MEMORY");
       expect(message).toMatch(
@@ -18,6 +18,14 @@ describe.runIf(process.platform === "linux").each(hostDevices)("memory that %s p
       // Other processes use memory meanwhile.
       expect(granted).toBeGreaterThan(10);
       expect(granted).toBeLessThan(25);
+    }
+    const refusals = JSON.parse(lines[2] as string) as unknown[];
+    expect(refusals.length).toBeGreaterThan(3);
+    for (const refusal of refusals) {
+      expect(refusal).toEqual({
+        code: "OUT_OF_MEMORY",
+        message: expect.stringMatching(/^cannot allocate \d+ bytes of host memory: .* promised/),
+      });
     }
   });
 });

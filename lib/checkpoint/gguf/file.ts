@@ -71,6 +71,7 @@ export class GgufFile implements AsyncDisposable {
     const { byteLength } = this.info(name);
     const read = transferOptions(options, "options");
     const bytes = allocated(
+      byteLength,
       `cannot allocate ${byteLength} bytes; read the tensor in parts`,
       () => new Uint8Array(byteLength),
     );

@@ -12,7 +12,8 @@ import { layOut, type SafetensorsInputs, type SerializeOptions, serializeOptions
 export function serializeSafetensors(tensors: SafetensorsInputs, options: SerializeOptions = {}): Uint8Array {
   const parts = layOut(tensors, serializeOptions(options, "options"));
   const message = "tensors: no memory for the file's bytes; write it with writeSafetensors";
-  return allocated(message, () => Buffer.concat(parts));
+  const bytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return allocated(bytes, message, () => Buffer.concat(parts));
 }
 
 /**

@@ -86,7 +86,8 @@ export function safetensorsByteLength(dtype: SafetensorsDType, shape: readonly n
 export function viewAs<D extends SafetensorsDType>(dtype: D, bytes: Uint8Array): SafetensorsArrayOf<D> {
   const { array }: SafetensorsDTypeInfo = safetensorsDTypes[dtype];
   const elementBytes = array.BYTES_PER_ELEMENT;
-  const copy = () => allocated(`no memory for a copy of ${bytes.byteLength} bytes`, () => new Uint8Array(bytes));
+  const { byteLength } = bytes;
+  const copy = () => allocated(byteLength, `no memory for a copy of ${byteLength} bytes`, () => new Uint8Array(bytes));
   const aligned = bytes.byteOffset % elementBytes === 0 ? bytes : copy();
-  return new array(aligned.buffer, aligned.byteOffset, bytes.byteLength / elementBytes) as SafetensorsArrayOf<D>;
+  return new array(aligned.buffer, aligned.byteOffset, byteLength / elementBytes) as SafetensorsArrayOf<D>;
 }

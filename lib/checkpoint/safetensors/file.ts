@@ -80,6 +80,7 @@ export class SafetensorsFile implements AsyncDisposable {
     const { dtype, shape, byteLength } = this.info(name);
     const read = transferOptions(options, "options");
     const bytes = allocated(
+      byteLength,
       `cannot allocate ${byteLength} bytes; read the tensor in parts`,
       () => new Uint8Array(byteLength),
     );

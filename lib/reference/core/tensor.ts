@@ -9,6 +9,15 @@ function noMemory(wanted: string): string {
   return `reference: no ${wanted}; dispose of tensors that are not needed`;
 }
 
+/** From this many bytes on, memory is taken from the system at once, so that what asks later finds it gone. */
+const touched = 2 ** 26;
+
+/** Makes the system provide every page of new memory. */
+function touch(buffer: ArrayBuffer): void {
+  const bytes = new Uint8Array(buffer);
+  for (let offset = 0; offset < bytes.length; offset += 4096) bytes[offset] = 0;
+}
+
 /** A tensor in a plain ArrayBuffer shared with its views; the garbage collector frees it after the last of them. */
 export class ReferenceTensor implements TensorHandle {
   readonly dtype: DType;
@@ -29,7 +38,8 @@ export class ReferenceTensor implements TensorHandle {
   static allocate(stream: Stream, dtype: DType, shape: Shape): ReferenceTensor {
     const bytes = shapeSize(shape) * dtypes[dtype].bytes;
     const wanted = `${bytes} bytes for a tensor ${shapeText(shape)} of ${dtype}`;
-    const buffer = allocated(noMemory(wanted), () => new ArrayBuffer(bytes));
+    const buffer = allocated(bytes, noMemory(wanted), () => new ArrayBuffer(bytes));
+    if (bytes >= touched) touch(buffer);
     return new ReferenceTensor(stream, dtype, shape, buffer, 0);
   }
 
@@ -75,7 +85,8 @@ export class ReferenceTensor implements TensorHandle {
 
   peek(converts: boolean): ArrayBuffer {
     const wanted = `memory for the values of a tensor ${shapeText(this.shape)} of ${this.dtype}`;
-    return allocated(noMemory(wanted), () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer);
+    const copy = () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer;
+    return allocated((converts ? 6 : 1) * this.byteLength, noMemory(wanted), copy);
   }
 
   /** Operators run when they are called, and fail there. */

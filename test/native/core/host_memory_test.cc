@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "check.h"
@@ -47,6 +48,25 @@ MOE_TEST(what_is_promised_counts_until_it_is_filled_or_freed) {
   memory.release(grant(memory, 199 * kMiB));
   memory.release(first);
   memory.release(grant(memory, 199 * kMiB));
+}
+
+MOE_TEST(memory_of_others_counts_until_it_is_filled_or_forgotten) {
+  HostMemory memory([] { return 200 * kMiB; });
+  const std::vector<char> small(kMiB);
+  MOE_CHECK(memory.count(const_cast<char*>(small.data()), small.size()) == nullptr);
+  HostMemory others([] { return SIZE_MAX; });
+  void* array = grant(others, 128 * kMiB);
+  MOE_CHECK(memory.check(128 * kMiB).ok());
+  std::shared_ptr<void> counted = memory.count(array, 128 * kMiB);
+  MOE_CHECK(memory.check(128 * kMiB).code == Code::out_of_memory);
+  MOE_CHECK(refused(memory, 128 * kMiB) == Code::out_of_memory);
+  std::memset(array, 1, 128 * kMiB);
+  MOE_CHECK(memory.check(128 * kMiB).ok());
+  others.zero(array, 128 * kMiB);
+  counted.reset();
+  MOE_CHECK(memory.check(128 * kMiB).ok());
+  others.release(array);
+  MOE_CHECK(memory.check(201 * kMiB).code == Code::out_of_memory);
 }
 
 MOE_TEST(many_small_promises_are_refused_too) {

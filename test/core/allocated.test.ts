@@ -1,0 +1,18 @@
+import { freemem } from "node:os";
+import { expect, test } from "vitest";
+import { allocated } from "../../lib/core/allocated.js";
+import { expectError } from "../support/errors.js";
+
+test("memory that JavaScript does not get is an error", () => {
+  const fails = () => new ArrayBuffer(2 ** 53 - 1);
+  expectError(() => allocated(1, "no memory", fails), "OUT_OF_MEMORY", /^no memory$/);
+  expect(allocated(8, "no memory", () => new ArrayBuffer(8)).byteLength).toBe(8);
+});
+
+test.runIf(process.platform === "linux")("memory that the machine does not have is not asked for", () => {
+  const never = () => {
+    throw new Error("asked for");
+  };
+  expectError(() => allocated(2 * freemem(), "no memory", never), "OUT_OF_MEMORY", /^no memory$/);
+  expect(allocated(2 ** 26, "no memory", () => "asked for")).toBe("asked for");
+});
