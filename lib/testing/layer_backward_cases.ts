@@ -69,4 +69,5 @@ export const layerBackwardCases: readonly Case[] = [
   { ...usual, recompute: true },
   { ...usual, dtypes: ["bf16", "bf16"] as const, recompute: true, biases: true },
   { ...usual, multiplier: true, weightOn: "input" as const, recompute: true },
+  { ...usual, outputActivation: "softmax" as const, tokens: 0 },
 ].map(layerBackwardCase);

@@ -7,10 +7,11 @@ import { Failure, type Step } from "./step.js";
 /** A random problem of lib/testing: accepted, and compared with `reference` within the case's tolerances. */
 export function caseStep(draw: Draw): Step {
   const name = draw.pick(Object.keys(problems));
-  return stepOf(name, (problems[name] as (typeof problems)[string]).draw(draw));
+  const args = (problems[name] as (typeof problems)[string]).draw(draw);
+  return stepOf(name, args, draw.optional);
 }
 
-function stepOf(name: string, args: readonly unknown[]): Step {
+function stepOf(name: string, args: readonly unknown[], optional: ReadonlySet<string>): Step {
   const text = args.map((arg) => inspect(arg, { depth: null, breakLength: Infinity }));
   return {
     source: `runCase(${name}Case(${text.join(", ")}), device)`,
@@ -23,13 +24,16 @@ function stepOf(name: string, args: readonly unknown[]): Step {
       throw new Failure(`${subject.name}: ${list.join("; ")}`);
     },
     *smaller() {
-      for (const less of smallerValues(args)) yield stepOf(name, less as unknown[]);
+      for (const less of smallerValues(args, optional)) yield stepOf(name, less as unknown[], optional);
     },
   };
 }
 
-/** Values with one number smaller or one optional field less. Many are no valid problems; these do not fail alike. */
-function* smallerValues(value: unknown): Generator<unknown> {
+/**
+ * Values with one number smaller or one of the `optional` fields less. Many are no valid problems; these do not fail alike.
+ * Without any other field the case might, for another reason.
+ */
+export function* smallerValues(value: unknown, optional: ReadonlySet<string>): Generator<unknown> {
   if (typeof value === "number") {
     for (const less of [1, Math.floor(value / 2), value - 1]) if (less >= 0 && less < value) yield less;
     return;
@@ -38,7 +42,8 @@ function* smallerValues(value: unknown): Generator<unknown> {
   for (const [name, part] of Object.entries(value)) {
     const copy = (replacement: unknown) =>
       Array.isArray(value) ? value.with(Number(name), replacement) : { ...value, [name]: replacement };
-    if (!Array.isArray(value)) yield Object.fromEntries(Object.entries(value).filter(([other]) => other !== name));
-    for (const less of smallerValues(part)) yield copy(less);
+    if (!Array.isArray(value) && optional.has(name))
+      yield Object.fromEntries(Object.entries(value).filter(([other]) => other !== name));
+    for (const less of smallerValues(part, optional)) yield copy(less);
   }
 }

@@ -3,6 +3,8 @@ import { Random } from "../../lib/testing/random.js";
 /** Random choices, the same for the same seed. */
 export class Draw {
   readonly random: Random;
+  /** Names of fields that may be left out. */
+  readonly optional = new Set<string>();
 
   constructor(seed: string) {
     this.random = new Random(seed);
@@ -31,6 +33,7 @@ export class Draw {
 
   /** Of the given options those that are drawn, each with this chance. */
   some<T extends object>(options: T, probability = 0.5): Partial<T> {
+    for (const name of Object.keys(options)) this.optional.add(name);
     return Object.fromEntries(Object.entries(options).filter(() => this.chance(probability))) as Partial<T>;
   }
 }

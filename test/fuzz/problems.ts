@@ -1,4 +1,4 @@
-import { activations, outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
+import { type Activation, activations, outputActivations, sharedGates, weightPlaces } from "../../lib/core/backend.js";
 import type { FloatDType } from "../../lib/core/dtype.js";
 import { distributions } from "../../lib/core/operators/noise.js";
 import { drops, expertScorings, groupScores } from "../../lib/core/routing_rule.js";
@@ -24,7 +24,8 @@ import {
 import { groupedGemmCase } from "../../lib/testing/grouped_gemm_cases.js";
 import { hierarchicalGatingBackwardCase } from "../../lib/testing/hierarchical_gating_backward_cases.js";
 import { hierarchicalGatingCase } from "../../lib/testing/hierarchical_gating_cases.js";
-import { layerCase } from "../../lib/testing/layer_case.js";
+import { layerBackwardCase } from "../../lib/testing/layer_backward_cases.js";
+import { type LayerProblem, layerCase } from "../../lib/testing/layer_case.js";
 import {
   expertChoiceBackwardCase,
   limitCapacityBackwardCase,
@@ -399,37 +400,43 @@ export const problems: Readonly<Record<string, Problem>> = {
     draw.pick([undefined, 0, 7]),
   ]),
   expertLoadBackward: problem(expertLoadBackwardCase)((draw) => [loadProblem(draw)]),
-  layer: problem(layerCase)((draw) => {
-    const experts = draw.integer(1, 12);
-    const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);
-    const [weightOn, outputActivation] = [draw.pick(weightPlaces), draw.pick(outputActivations)];
-    const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
-    const shared = outputActivation === "none" && draw.chance(0.3);
-    const tokens = draw.size(40);
-    return [
-      {
-        tokens,
-        hiddenSize: draw.integer(1, 100),
-        intermediateSize: draw.integer(1, 70),
-        numExperts: experts,
-        topK,
-        ...rule,
-        ...(scale !== undefined && { scale }),
-        ...(normalize !== undefined && { normalize }),
-        ...(scoring !== undefined && { scoring }),
-        activation: draw.pick(activations),
-        multiplier: draw.chance(0.2),
-        weightOn,
-        outputActivation,
-        ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),
-        dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
-        biases: draw.chance(0.3),
-        sequences: divisor(draw, Math.max(tokens, 1)),
-        ...(draw.chance(0.3) && { routing: draw.pick(spreads) }),
-      },
-    ];
-  }),
+  layer: problem(layerCase)((draw) => [layerProblem(draw, activations)]),
+  layerBackward: problem(layerBackwardCase)((draw) => [
+    { ...layerProblem(draw, smoothActivations), ...draw.some({ recompute: true }) },
+  ]),
 };
+
+function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
+  const experts = draw.integer(1, 12);
+  const { scale, normalize, scoring, topK, ...rule } = gatingRule(draw, experts);
+  const [weightOn, outputActivation] = [draw.pick(weightPlaces), draw.pick(outputActivations)];
+  const gate = weightOn === "input" ? "none" : draw.pick(sharedGates);
+  const shared = outputActivation === "none" && draw.chance(0.3);
+  const tokens = draw.size(40);
+  return {
+    tokens,
+    hiddenSize: draw.integer(1, 100),
+    intermediateSize: draw.integer(1, 70),
+    numExperts: experts,
+    topK,
+    ...rule,
+    ...(scale !== undefined && { scale }),
+    ...(normalize !== undefined && { normalize }),
+    ...(scoring !== undefined && { scoring }),
+    activation: draw.pick(from),
+    multiplier: draw.chance(0.2),
+    weightOn,
+    outputActivation,
+    ...(shared && { sharedExpert: { intermediateSize: draw.integer(1, 100), gate } }),
+    dtypes: [draw.pick(dtypes), draw.pick(dtypes)],
+    biases: draw.chance(0.3),
+    sequences: divisor(draw, Math.max(tokens, 1)),
+    ...(draw.chance(0.3) && { routing: draw.pick(spreads) }),
+  };
+}
+
+/** Those whose derivatives do not jump: where one does, a row within rounding of that place may be on either side. */
+const smoothActivations = activations.filter((name) => name !== "relu" && name !== "swiglu_clamped");
 
 function sharedExperts(draw: Draw) {
   const problem = { ...choices(draw), sharedExperts: draw.integer(0, 4) };
