@@ -47,6 +47,7 @@ export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
 export type { DeviceInfo, DeviceOptions } from "./core/native.js";
+export type { NestedArray } from "./core/nested.js";
 export type { Distribution } from "./core/operators/noise.js";
 export type {
   Drop,
@@ -61,7 +62,7 @@ export type {
 export type { Shape } from "./core/shape.js";
 export type { StageName, StageTimes } from "./core/stages.js";
 export { Tensor } from "./core/tensor.js";
-export type { NestedArray, TensorSource } from "./core/tensor_source.js";
+export type { TensorSource } from "./core/tensor_source.js";
 export type { TokenFormat } from "./core/token_format.js";
 export type { WeightFormatName } from "./core/weight_format.js";
 export { type DeviceName, listDevices, openDevice } from "./devices.js";

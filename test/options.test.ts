@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { GgufFile, SplitGguf } from "../lib/checkpoint/gguf/index.js";
 import { parseSafetensors, SafetensorsFile, ShardedCheckpoint } from "../lib/checkpoint/safetensors/index.js";
 import * as api from "../lib/index.js";
 import { type Options, publicCalls } from "./support/public_calls.js";
@@ -92,13 +93,15 @@ async function messageOf(call: () => unknown): Promise<string> {
 /** Records of tensors, which may have more fields: see `results`. */
 const isRecord = (path: readonly string[]) => path[0] === "out" || path[0] === "routing";
 
+const files = [SafetensorsFile, ShardedCheckpoint, GgufFile, SplitGguf];
+
 const withOptions = calls.filter(({ valid }) => valid.length > 0);
 
 describe.each(withOptions)("$name", ({ args, after, valid, ...subject }) => {
   const run = async (options: Options) => {
     const result = await subject.call(...args, options, ...after);
     if (result instanceof api.MoeLayer || result instanceof api.Device) result.dispose();
-    if (result instanceof SafetensorsFile || result instanceof ShardedCheckpoint) await result.close();
+    if (files.some((kind) => result instanceof kind)) await (result as AsyncDisposable)[Symbol.asyncDispose]();
   };
 
   test("takes its options", async () => {

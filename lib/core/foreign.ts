@@ -16,6 +16,9 @@ export function attempt<T>(parameter: string, read: () => T): T {
   }
 }
 
+/** Most entries of a list that a user passes: a proxy can say that it has more than fit into memory, an iterable has no end. */
+export const longestList = 2 ** 20;
+
 /** `Array.isArray`, but for a revoked proxy, for which that throws. */
 export function isArray(value: unknown): value is readonly unknown[] {
   try {

@@ -1,6 +1,6 @@
 import { checkFloatDType, type FloatDType } from "./dtype.js";
 import { checkChoice, checkInteger, describe, invalidArgument, MoeError } from "./errors.js";
-import { attempt, isArray } from "./foreign.js";
+import { attempt, isArray, longestList } from "./foreign.js";
 
 // Every options object that a user passes is described once, by a schema of the readers below. Reading it makes a new
 // object: each field is read exactly once (so a getter cannot return something else after its check), checked, and
@@ -76,12 +76,12 @@ export const floatDType: Reader<FloatDType> = (value, name) => {
 /** Passes the value on, for checks that need more than the value, such as a bound that depends on a tensor's shape. */
 export const unchecked: Reader<unknown> = (value) => value;
 
-/** A list whose entries are each read once. */
+/** A list whose entries are each read once; at most `longestList` of them. */
 export function list<T>(entry: Reader<T>): Reader<readonly T[]> {
   return (value, name) => {
     if (!isArray(value)) throw invalidArgument(name, "a list", value);
     const length = attempt(`${name}.length`, () => value.length);
-    checkInteger(`${name}.length`, length, 0, 2 ** 32 - 1);
+    checkInteger(`${name}.length`, length, 0, longestList);
     return Array.from({ length }, (_, index) => readField(value, index, entry, `${name}[${index}]`));
   };
 }

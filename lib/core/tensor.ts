@@ -4,16 +4,14 @@ import type { Device } from "./device.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "./errors.js";
 import { type ArrayKind, typedArray } from "./foreign.js";
+import { checkNests, type NestedArray, nest, nestedArrays } from "./nested.js";
 import { checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
-import { type NestedArray, type TensorSource, upload } from "./tensor_source.js";
+import { type TensorSource, upload } from "./tensor_source.js";
 
 /** `util.inspect` omits the values of tensors with more elements than this. */
 const inspectLimit = 65_536;
-
-/** Values and arrays of the largest nested arrays that V8 has memory for. */
-const nestLimits = { values: 2 ** 26, arrays: 2 ** 24 };
 
 /**
  * A typed array in the memory of one device: row-major, contiguous, at most four dimensions.
@@ -156,13 +154,13 @@ export class Tensor<D extends DType = DType> implements Disposable {
    * @throws INVALID_ARGUMENT for more than 2^26 values or 2^24 arrays.
    */
   async toArray(): Promise<NestedArray> {
-    this.#checkNests("toArray");
+    checkNests("toArray", this.shape, "use data()");
     return nest(await this.data(), this.shape);
   }
 
   /** As {@link toArray}, but blocks the calling thread. */
   toArraySync(): NestedArray {
-    this.#checkNests("toArraySync");
+    checkNests("toArraySync", this.shape, "use dataSync()");
     return nest(this.dataSync(), this.shape);
   }
 
@@ -250,18 +248,6 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const most = `at most ${constants.MAX_LENGTH} elements, as many as a typed array can have`;
     throw new MoeError("INVALID_ARGUMENT", `${method}: expected ${most}, got ${this.size}; read rows(begin, end)`);
   }
-
-  #checkNests(method: string): void {
-    const arrays = nestedArrays(this.shape);
-    if (this.size <= nestLimits.values && arrays <= nestLimits.arrays) return;
-    const most = `at most ${nestLimits.values} values in ${nestLimits.arrays} arrays`;
-    throw new MoeError("INVALID_ARGUMENT", `${method}: expected ${most}, got ${shapeText(this.shape)}; use data()`);
-  }
-}
-
-/** How many arrays a tensor nests to, which for an empty one may be more than its memory could ever hold. */
-function nestedArrays(shape: Shape): number {
-  return shape.reduce((arrays, _, level) => arrays + shapeSize(shape.slice(0, level)), 0);
 }
 
 /** Inspection must not fail, even if there is no memory for the copy. */
@@ -271,12 +257,4 @@ function peekOrNothing(handle: TensorHandle, converts: boolean): ArrayBuffer | u
   } catch {
     return undefined;
   }
-}
-
-function nest(values: ArrayLike<number>, shape: Shape, level = 0, offset = 0): NestedArray {
-  if (level === shape.length) return values[offset] as number;
-  const stride = shapeSize(shape.slice(level + 1));
-  return Array.from({ length: shape[level] as number }, (_, index) =>
-    nest(values, shape, level + 1, offset + index * stride),
-  );
 }

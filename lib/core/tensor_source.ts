@@ -2,10 +2,8 @@ import { allocated } from "./allocated.js";
 import { type DType, dtypes } from "./dtype.js";
 import { describe, invalidArgument, MoeError } from "./errors.js";
 import { type ArrayOfKind, attempt, isArray, typedArray } from "./foreign.js";
+import { checkNests, type NestedArray } from "./nested.js";
 import { maximumRank, readShape, type Shape, shapeSize, shapeText } from "./shape.js";
-
-/** Numbers nested as deep as the tensor has dimensions; a plain number for a scalar. */
-export type NestedArray = number | NestedArray[];
 
 /** What a tensor can be made from. A Uint16Array holds the bits of f16 or bf16 values. */
 export type TensorSource = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array | NestedArray;
@@ -65,7 +63,12 @@ function flatten(source: unknown): Values {
   const shape = readShape("data", sizes);
   const size = shapeSize(shape);
   if (size > 0) checkNumber(innermost);
-  const flat = allocated(`data: no memory for ${size} numbers; pass them in parts`, () => new Float64Array(size));
+  checkNests("data", shape, "pass a typed array");
+  const flat = allocated(
+    8 * size,
+    `data: no memory for ${size} numbers; pass them in parts`,
+    () => new Float64Array(size),
+  );
   let count = 0;
   const visit = (value: unknown, level: number): void => {
     const length = shape[level];
@@ -108,7 +111,7 @@ function encode(flat: FlatArray, dtype: DType): { array: ArrayBufferView; conver
     return { array: flat, converts: false };
   }
   const copied = (make: () => FlatArray) =>
-    allocated(`data: no memory for a copy of ${flat.length} values; pass them in parts`, make);
+    allocated(8 * flat.length, `data: no memory for a copy of ${flat.length} values; pass them in parts`, make);
   if (raw === Uint16Array) {
     return { array: flat instanceof Float32Array ? flat : copied(() => new Float32Array(flat)), converts: true };
   }

@@ -1,5 +1,6 @@
 import { runInNewContext } from "node:vm";
 import { describe, expect, test } from "vitest";
+import { serializeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import * as api from "../../lib/index.js";
 import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
@@ -189,7 +190,9 @@ describe.each(deviceNames)("%s", (name) => {
     const growing = lyingList([1, 2], "length", (read) => 2 + read);
     expectError(() => device().tensor(growing), "INVALID_ARGUMENT", /^data: expected arrays nested evenly as \[2\]/);
     const huge = lyingList([1, 2], "length", () => 2 ** 52);
-    expectError(() => device().tensor(huge), "OUT_OF_MEMORY", /^data: no memory for 4503599627370496 numbers/);
+    expectError(() => device().tensor(huge), "INVALID_ARGUMENT", /^data: expected at most 67108864 values in/);
+    const endlessRows = new Proxy([[]], { get: (rows, name) => (name === "length" ? 2 ** 40 : rows[0]) });
+    expectError(() => device().tensor(endlessRows), "INVALID_ARGUMENT", /^data: .* in 16777216 arrays, got \[\d+, 0\]/);
     const [sparse] = [[1]];
     sparse.length = 3;
     expectError(() => device().tensor(sparse), "INVALID_ARGUMENT", /^data: .*got undefined/);
@@ -273,4 +276,29 @@ test("no value is too long for a message", () => {
   }
   expect(new api.MoeError("INTERNAL", long).message.length).toBeLessThanOrEqual(4096);
   expect(new api.MoeError("INTERNAL", `first ${long} last`).message).toMatch(/^first x+ \.\.\. .* characters .* last$/);
+});
+
+describe("lists that say that they are long", () => {
+  /** Each entry is `value`. */
+  const long = (length: number, value: unknown) =>
+    anything(new Proxy([], { get: (_, name) => (name === "length" ? length : value) }));
+
+  test.each([2 ** 20 + 1, 2 ** 32 - 1, 2 ** 53 - 1])("are refused before they are read: %d entries", (length) => {
+    using device = api.openDevice("simt");
+    const [E, I, H] = [4, 3, 2];
+    const experts = { up: device.zeros([E, I, H], "f32"), down: device.zeros([E, H, I], "f32") };
+    const config = { device, hiddenSize: H, intermediateSize: I, topK: 1, router: device.zeros([E, H], "f32") };
+    const activation = "relu" as const;
+    using layer = api.MoeLayer.create({ ...config, numExperts: E, activation, experts, offload: { slots: 2 } });
+    const x = device.zeros([1, H], "f32");
+    const message = (name: string) => new RegExp(`^${name}\\.length: expected an integer from 0 to 1048576, got `);
+    expectError(() => layer.offload?.prefetch(long(length, 0)), "INVALID_ARGUMENT", message("ids"));
+    expectError(() => layer.forward(x, { want: long(length, "logits") }), "INVALID_ARGUMENT", message("want"));
+    const many = { ...config, numExperts: 2 ** 21, activation, experts: long(length, {}) };
+    expectError(() => api.MoeLayer.create(many), "INVALID_ARGUMENT", message("experts"));
+    const tensors = { x: { dtype: "U8" as const, shape: long(length, 1), data: new Uint8Array(1) } };
+    expectError(() => serializeSafetensors(tensors), "INVALID_ARGUMENT", message('tensors\\["x"\\]\\.shape'));
+    const most = length > 2 ** 26 ? length : 2 ** 26 + 1;
+    expectError(() => device.tensor(long(most, 1)), "INVALID_ARGUMENT", /^data: expected at most/);
+  });
 });

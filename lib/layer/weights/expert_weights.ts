@@ -2,7 +2,7 @@ import { type ExpertMatrices, isGated, type LayerDescription } from "../../core/
 import type { Device } from "../../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../../core/errors.js";
 import { isArray } from "../../core/foreign.js";
-import { type Fields, object, optional, type Reader } from "../../core/options.js";
+import { type Fields, list, object, optional, type Reader, unchecked } from "../../core/options.js";
 import type { Shape } from "../../core/shape.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../core/weight_format.js";
@@ -73,8 +73,9 @@ export function readExperts(value: unknown, count: number): ExpertWeights | read
     throw invalidArgument("experts", "a list of expert weights or stacked tensors", value);
   }
   if (!isArray(value)) return expertWeights(value, "experts");
-  if (value.length !== count) throw invalidArgument("experts", `${count} experts or stacked tensors`, value);
-  return Array.from({ length: count }, (_, index) => expertWeights(value[index], `experts[${index}]`));
+  const given = list(unchecked)(value, "experts");
+  if (given.length !== count) throw invalidArgument("experts", `${count} experts or stacked tensors`, value);
+  return given.map((one, index) => expertWeights(one, `experts[${index}]`));
 }
 
 export type ExpertRole = keyof ExpertWeights;
