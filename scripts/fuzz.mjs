@@ -75,7 +75,11 @@ const totals = { compared: 0, accepted: 0, refused: 0 };
 const start = performance.now();
 const secondsSoFar = () => (performance.now() - start) / 1000;
 let failures = 0;
+/** Signals end the run early; it still tells what it did. */
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop.abort());
 for (let round = first; round < first + rounds && (round === first || secondsSoFar() < seconds); ) {
+  if (stop.signal.aborted) break;
   round = await runChild(round);
 }
 
@@ -105,6 +109,8 @@ function runChild(round) {
   });
   let next = round;
   let silent;
+  const end = () => child.kill("SIGKILL");
+  stop.signal.addEventListener("abort", end);
   const wait = () => {
     clearTimeout(silent);
     silent = setTimeout(() => child.kill("SIGKILL"), 1000 * patience);
@@ -122,7 +128,8 @@ function runChild(round) {
   return new Promise((resolve) => {
     child.on("exit", (code, signal) => {
       clearTimeout(silent);
-      if (code === 0) return resolve(next);
+      stop.signal.removeEventListener("abort", end);
+      if (code === 0 || stop.signal.aborted) return resolve(next);
       const how =
         signal === "SIGKILL" ? `killed, after ${patience} s without an end or by the system` : (signal ?? code);
       const source = existsSync(log) ? readFileSync(log, "utf8") : "nothing yet";

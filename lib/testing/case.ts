@@ -36,6 +36,11 @@ export interface Case<Operator extends string = CaseOperator> {
   readonly tolerances: Readonly<Record<string, number>>;
   /** What errors of an output are relative to if its largest value is smaller; default 0. */
   readonly magnitudes?: Readonly<Record<string, number>>;
+  /**
+   * Outputs whose errors are relative to the largest value of all of a group, by the group's name: each may be a sum of which
+   * nearly all cancels.
+   */
+  readonly groups?: Readonly<Record<string, string>>;
   /** Enqueues the work on the inputs' device and returns the outputs by name. */
   run(inputs: Inputs): Readonly<Record<string, Tensor>>;
 }

@@ -30,8 +30,9 @@ export function layerBackwardCase(problem: LayerProblem & { readonly recompute?:
     name: `${caseName(layerProblem)}${recompute ? " recompute" : ""}`,
     operator: "layer_backward",
     tolerances: Object.fromEntries(outputs.map((name) => [name, tolerance])),
-    // One expert's gradients may be far smaller than what they are the sums of.
+    // One expert's gradients may be far smaller than what they are the sums of, and a bias has few of them.
     magnitudes: Object.fromEntries(outputs.map((name) => [name, 0.1])),
+    groups: Object.fromEntries(outputs.map((name) => [name, groupOf(name)])),
     run(inputs) {
       const { layer, x, options } = preparedLayer(layerProblem, inputs);
       const { y, state } = layer.forward(x, { ...options, save: true, recompute });
@@ -53,6 +54,11 @@ const projectionNames = [
   "sharedGate",
   "sharedGateBias",
 ] as const;
+
+/** The gradients of a weight and its bias are sums of the same rows; those of all experts together are many. */
+function groupOf(output: string): string {
+  return output.replace(/(Bias)?( of \d+)?$/, "");
+}
 
 const usual = { hiddenSize: 51, intermediateSize: 33, numExperts: 6, topK: 2, tokens: 13 } as const;
 

@@ -35,11 +35,12 @@ export async function runCase(subject: Case<string>, device: Device): Promise<Ca
   using actualInputs = new Inputs(device, seed, false);
   const expected = outputs(subject, expectedInputs);
   const actual = outputs(subject, actualInputs);
+  const least = await leastMagnitudes(subject, expected);
   const checks: Check[] = [];
   for (const [output, tensor] of Object.entries(actual)) {
     const tolerance = subject.tolerances[output] ?? 0;
     const place = `${subject.name}: ${output}`;
-    const error = await compare(tensor, expected[output] as Tensor, subject.magnitudes?.[output], place);
+    const error = await compare(tensor, expected[output] as Tensor, least[output], place);
     checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
   }
   return { name: subject.name, operator: subject.operator, checks, passed: checks.every((check) => check.passed) };
@@ -49,6 +50,23 @@ function outputs(subject: Case<string>, inputs: Inputs): Readonly<Record<string,
   const tensors = subject.run(inputs);
   for (const tensor of Object.values(tensors)) inputs.keep(tensor);
   return tensors;
+}
+
+/** What errors of an output are relative to at least. */
+async function leastMagnitudes(
+  { magnitudes, groups = {} }: Case<string>,
+  expected: Readonly<Record<string, Tensor>>,
+): Promise<Readonly<Record<string, number>>> {
+  const ofGroups: Record<string, number> = {};
+  for (const [output, group] of Object.entries(groups)) {
+    for (const value of (await expected[output]?.data()) ?? []) {
+      ofGroups[group] = Math.max(ofGroups[group] ?? 0, Math.abs(value));
+    }
+  }
+  const names = Object.keys(expected);
+  return Object.fromEntries(
+    names.map((name) => [name, Math.max(magnitudes?.[name] ?? 0, ofGroups[groups[name] ?? ""] ?? 0)]),
+  );
 }
 
 async function compare(

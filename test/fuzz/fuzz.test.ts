@@ -1,4 +1,7 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { expect, test } from "vitest";
+import { packageRoot } from "../../lib/core/package_root.js";
 import { runScript } from "../support/run_script.js";
 
 const script = "scripts/fuzz.mjs";
@@ -24,6 +27,18 @@ test.each(["read-safetensors", "read-gguf"])("%s puts a number of damaged files 
     /^fuzz: seed 7, 240 damaged files in \d+ s: (\d+) accepted, (\d+) refused; 0 failures\n$/.exec(stdout) ?? [];
   expect(Number(accepted) + Number(refused)).toBe(240);
   expect(Math.min(Number(accepted), Number(refused))).toBeGreaterThan(0);
+});
+
+test("a run that is stopped tells what it did", async () => {
+  const args = ["scripts/fuzz.mjs", "--only", "read-safetensors", "--seed", "7", "--seconds", "600"];
+  const child = spawn(process.execPath, args, { cwd: packageRoot() });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  setTimeout(() => child.kill(), 3000);
+  expect(await once(child, "close")).toEqual([0, null]);
+  expect(output).toMatch(/^fuzz: seed 7, \d+ damaged files in \d+ s: .*; 0 failures\n$/);
 });
 
 test("a count of steps is not combined with rounds", () => {

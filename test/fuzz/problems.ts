@@ -401,9 +401,13 @@ export const problems: Readonly<Record<string, Problem>> = {
   ]),
   expertLoadBackward: problem(expertLoadBackwardCase)((draw) => [loadProblem(draw)]),
   layer: problem(layerCase)((draw) => [layerProblem(draw, activations)]),
-  layerBackward: problem(layerBackwardCase)((draw) => [
-    { ...layerProblem(draw, smoothActivations), ...draw.some({ recompute: true }) },
-  ]),
+  layerBackward: problem(layerBackwardCase)((draw) => {
+    const { dtypes: [x, weights] = ["f32", "f32"], ...rest } = layerProblem(draw, smoothActivations);
+    const { hiddenSize, intermediateSize, tokens } = rest;
+    // Of few sums of rows that were rounded to 16 bits, all may cancel.
+    const few = Math.min(hiddenSize, intermediateSize) < 16 || tokens < 4;
+    return [{ ...rest, dtypes: [few ? "f32" : x, weights], ...draw.some({ recompute: true }) }];
+  }),
 };
 
 function layerProblem(draw: Draw, from: readonly Activation[]): LayerProblem {
