@@ -13,6 +13,7 @@ import type { OpenedModel } from "./checkpoint/opened/model_files.js";
 import { openModelFiles } from "./checkpoint/opened/open_model_files.js";
 import { describeSource } from "./checkpoint/weights.js";
 import type { ExpertRange } from "./core/backend.js";
+import { abortSignal } from "./core/cancellation.js";
 import { invalidArgument, MoeError } from "./core/errors.js";
 import { bankOption } from "./core/expert_range.js";
 import { callback, type Fields, integer, list, object, optional, unchecked } from "./core/options.js";
@@ -54,6 +55,13 @@ export interface LoadAllOptions extends Omit<LoadLayerOptions, "onProgress"> {
   onProgress?: (progress: ModelProgress) => void;
 }
 
+/** Options of {@link openModel}. */
+export interface OpenModelOptions {
+  /** Stops the reading of configuration and headers; the promise rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+const openModelOptions = object({ signal: optional(abortSignal) } satisfies Fields<OpenModelOptions>, "{ signal }");
 const inspectionOptions = object(
   { layer: unchecked, tokens: optional(list(integer(1))) } satisfies Fields<InspectionOptions>,
   "{ layer: 0, tokens: [1, 64] }",
@@ -212,15 +220,18 @@ export class MoeModel implements AsyncDisposable {
  *     await using model = await openModel("Qwen3-30B-A3B");
  *     const layers = await model.loadAll({ device, dtype: "int8", cache: true });
  *
- * @throws BAD_CHECKPOINT, which tells what is there and what to do.
+ * @throws BAD_CHECKPOINT, which tells what is there and what to do; the signal's reason.
  */
-export async function openModel(path: string): Promise<MoeModel> {
+export async function openModel(path: string, options: OpenModelOptions = {}): Promise<MoeModel> {
   if (typeof path !== "string") throw invalidArgument("path", "a path", path);
-  const opened = await openModelFiles(path);
+  const { signal } = openModelOptions(options, "options");
+  signal?.throwIfAborted();
+  const opened = await openModelFiles(path, signal);
   try {
     const model = new MoeModel(opened);
     // Caches say what files they were made from: those that are there now, whatever takes their place later.
     if (model.hasWeights) await opened.files.cached().catch(() => {});
+    signal?.throwIfAborted();
     return model;
   } catch (error) {
     await opened[Symbol.asyncDispose]();

@@ -1,6 +1,7 @@
 // The exports table.
 #include "binding/addon.h"
 #include "binding/boundary.h"
+#include "binding/cancellation.h"
 #include "binding/captured_forward.h"
 #include "binding/device.h"
 #include "binding/layer.h"
@@ -27,6 +28,7 @@ static Napi::Object define_exports(Napi::Env env, Napi::Object exports) {
   LayerObject::define(env);
   CapturedForwardObject::define(env);
   OffloadBudgetObject::define(env);
+  CancellationObject::define(env);
   exports.Set("initialize", function<initialize>(env, "initialize"));
   exports.Set("open", function<DeviceObject::open>(env, "open"));
   exports.Set("operators", function<operators>(env, "operators"));

@@ -1,4 +1,5 @@
 import type { ExpertRange } from "../core/backend.js";
+import { abortSignal } from "../core/cancellation.js";
 import { type Device, openedDevice } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError, requires } from "../core/errors.js";
 import { bankOption, checkBank } from "../core/expert_range.js";
@@ -14,7 +15,6 @@ import type { LayerSource, LayerTensors } from "./locate.js";
 import type { GivenLayer } from "./opened/given_layer.js";
 import type { ModelFiles, OpenedModel } from "./opened/model_files.js";
 import { openModelFiles } from "./opened/open_model_files.js";
-import { abortSignal } from "./safetensors/file_options.js";
 import { loadedTokenFormats } from "./schemes/checkpoint_tokens.js";
 import { type LayerTensorNames, layerTensorNames } from "./tensor_names.js";
 import { describeSource, loadWeights, type WeightOptions } from "./weights.js";

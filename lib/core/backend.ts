@@ -228,6 +228,7 @@ export interface LayerHandle {
    * @param stages the stages to run, by default all that are needed. If `gating` is one of them, `ids` and `weights`
    * are outputs.
    * @param logits where to write the router's logits [T, E] f32, if `router` is one of the stages.
+   * @param residual [T, H], added to y in the stage `combine`.
    */
   forward(
     x: TensorHandle,
@@ -237,6 +238,7 @@ export interface LayerHandle {
     maxChoices: number,
     stages?: StageList,
     logits?: TensorHandle | undefined,
+    residual?: TensorHandle | undefined,
   ): void;
   /**
    * Enqueues the capture of a forward. It keeps the tensors and weights alive. Every id must be -1 or an expert's. With
@@ -261,6 +263,11 @@ export interface LayerHandle {
   /** The weights as stored, in the layout that `weightLayout` names; valid once the work that sets them is done. */
   parts(): WeightParts;
   free(): void;
+}
+
+/** Cancels enqueued work that has not begun. */
+export interface CancellationHandle {
+  cancel(): void;
 }
 
 /** Slots that layers of one device share. They keep it alive. */
@@ -317,10 +324,23 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
 
   /** New memory, not initialised (NaN patterns if the device was opened with `poison`). */
   empty(dtype: DType, shape: Shape): TensorHandle;
+  /**
+   * A tensor over the bytes of a SharedArrayBuffer, which stays alive while anything uses it.
+   * @throws UNSUPPORTED_OPERATION if the device cannot address them.
+   */
+  wrap(bytes: Uint8Array, dtype: DType, shape: Shape): TensorHandle;
+  /** A tensor over memory that the device can address; calls `release` when nothing uses it any more. */
+  wrapPointer(address: bigint, dtype: DType, shape: Shape, release: (() => void) | null): TensorHandle;
   /** Resolves when all work enqueued so far is done; rejects with the first error since the last wait. */
   synchronize(): Promise<void>;
   synchronizeSync(): void;
   warnings(): Warnings;
+  cancellation(): CancellationHandle;
+  /**
+   * What cancels the work that is enqueued from now on; null: nothing. Work that is cancelled does not run, and reading
+   * what it was to write is ABORTED.
+   */
+  cancelWith(cancellation: CancellationHandle | null): void;
   /** Resolves when all work enqueued so far is done and the stream has ended; takes no more work meanwhile. */
   close(): Promise<void>;
   /** Ends the stream without waiting: drops work that has not begun, whose promises reject with DISPOSED. */

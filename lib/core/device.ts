@@ -1,11 +1,22 @@
 import { inspect } from "node:util";
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
-import { checkDType, type DType } from "./dtype.js";
+import { checkDType, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
-import type { Reader } from "./options.js";
+import { callback, type Fields, object, optional, type Reader } from "./options.js";
 import { readShape, type Shape } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
+import { wrappedArray } from "./wrapped_array.js";
+
+/** Options of {@link Device.wrapPointer}. */
+export interface WrapPointerOptions {
+  release?: () => void;
+}
+
+const wrapPointerOptions = object(
+  { release: optional(callback<() => void>()) } satisfies Fields<WrapPointerOptions>,
+  "{ release }",
+);
 
 /**
  * A device with one in-order stream: operators on its tensors are enqueued and run one after another, without blocking
@@ -85,17 +96,62 @@ export class Device implements Disposable, AsyncDisposable {
     return tensor;
   }
 
+  /**
+   * A tensor over an array's own memory, without a copy; the array stays alive while anything uses the tensor. The array
+   * must be over a SharedArrayBuffer of fixed length, as other buffers can be moved or resized under a native thread. Do not
+   * write to it, or read what is computed into it, while enqueued work uses the tensor.
+   * @param source a Float32Array, Int32Array or Uint8Array; with a dtype of f16 or bf16, a Uint16Array of their bits.
+   * @param shape default: the array's length.
+   * @throws INVALID_ARGUMENT (another array, a growable buffer), SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DISPOSED;
+   * UNSUPPORTED_OPERATION on `cuda`.
+   */
+  wrap(source: Int32Array, shape?: Shape): Tensor<"i32">;
+  wrap(source: Uint8Array, shape?: Shape): Tensor<"u8">;
+  wrap(source: Float32Array, shape?: Shape): Tensor<"f32">;
+  wrap<D extends DType>(source: RawArrayOf<D>, shape: Shape | undefined, dtype: D): Tensor<D>;
+  wrap(source: ArrayBufferView, shape?: Shape, dtype?: DType): Tensor {
+    const wrapped = wrappedArray(source, shape, dtype);
+    this.#checkDType(wrapped.dtype);
+    const { bytes } = wrapped;
+    const handle = this.backend.wrap(bytes, wrapped.dtype, wrapped.shape);
+    const offset = bytes.byteOffset / dtypes[wrapped.dtype].bytes;
+    return new Tensor(this, wrapped.dtype, wrapped.shape, handle, bytes.buffer, offset);
+  }
+
+  /**
+   * A tensor over memory at an address, without a copy: of another native library, in the memory of the CPU, or on `cuda` in
+   * the memory of its GPU. What is given is trusted: memory of the tensor's size must be there until `release` is called,
+   * or the process may crash.
+   * @param address a multiple of the dtype's size.
+   * @param options.release called on this thread when no tensor, view or enqueued work uses the memory any more, unless the
+   * process or worker ends before.
+   * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED; UNSUPPORTED_OPERATION on `reference`.
+   */
+  wrapPointer<D extends DType>(address: bigint, shape: Shape, dtype: D, options: WrapPointerOptions = {}): Tensor<D> {
+    if (typeof address !== "bigint" || address <= 0n || address >= 2n ** 64n) {
+      throw invalidArgument("address", "a bigint from 1 to 2^64 - 1", address);
+    }
+    const sizes = readShape("shape", shape);
+    checkDType("dtype", dtype);
+    this.#checkDType(dtype);
+    const { release } = wrapPointerOptions(options, "options");
+    return new Tensor(this, dtype, sizes, this.backend.wrapPointer(address, dtype, sizes, release ?? null));
+  }
+
   /** A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`). */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const sizes = readShape("shape", shape);
     checkDType("dtype", dtype);
-    if (dtype === "f64" && this.kind !== "reference") {
-      throw new MoeError(
-        "UNSUPPORTED_DTYPE",
-        `dtype: expected f32, f16, bf16, i32 or u8 on ${this.name}, got f64 (reference only)`,
-      );
-    }
+    this.#checkDType(dtype);
     return new Tensor(this, dtype, sizes, this.backend.empty(dtype, sizes));
+  }
+
+  #checkDType(dtype: DType): void {
+    if (dtype !== "f64" || this.kind === "reference") return;
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `dtype: expected f32, f16, bf16, i32 or u8 on ${this.name}, got f64 (reference only)`,
+    );
   }
 
   /** A tensor of zeros. On Linux, a large one is made of fresh pages, which the system clears when they are used. */

@@ -17,6 +17,8 @@ export type MoeErrorCode =
   | "UNSUPPORTED_OPERATION"
   /** A tensor, layer or device used after `dispose()`. */
   | "DISPOSED"
+  /** Results of work that an AbortSignal cancelled before it began. */
+  | "ABORTED"
   /** Not enough memory, or the system starts no more threads. The process keeps running. */
   | "OUT_OF_MEMORY"
   /** An index in a tensor's data that is out of range; reported at the next wait. */

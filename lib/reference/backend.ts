@@ -1,6 +1,7 @@
 import type {
   Activation,
   Backend,
+  CancellationHandle,
   Clamp,
   DeviceHandles,
   LayerDescription,
@@ -72,6 +73,14 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     return tensor;
   }
 
+  wrap(bytes: Uint8Array, dtype: DType, shape: Shape): ReferenceTensor {
+    return ReferenceTensor.over(this.#stream, dtype, shape, bytes);
+  }
+
+  wrapPointer(): never {
+    throw new MoeError("UNSUPPORTED_OPERATION", "wrapPointer: expected a native device, got reference");
+  }
+
   async synchronize(): Promise<void> {
     this.#stream.wait();
   }
@@ -83,6 +92,13 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
   warnings(): Warnings {
     return { nonFiniteLogitRows: this.#stream.nonFiniteLogitRows };
   }
+
+  cancellation(): CancellationHandle {
+    return { cancel: () => {} };
+  }
+
+  /** Work is done when it is called. */
+  cancelWith(): void {}
 
   async close(): Promise<void> {
     this.#stream.wait();

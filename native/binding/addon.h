@@ -8,7 +8,7 @@ namespace moe::binding {
 struct Addon {
   Napi::FunctionReference error_class;
   Napi::FunctionReference array_buffer;  // JavaScript's own class
-  Napi::FunctionReference device, tensor, packed_experts, layer, captured_forward, offload_budget;
+  Napi::FunctionReference device, tensor, packed_experts, layer, captured_forward, offload_budget, cancellation;
 
   static Addon& of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 };

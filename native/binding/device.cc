@@ -2,6 +2,8 @@
 
 #include "binding/addon.h"
 #include "binding/arguments.h"
+#include "binding/cancellation.h"
+#include "binding/completion.h"
 #include "binding/devices.h"
 #include "binding/errors.h"
 #include "binding/field_reader.h"
@@ -13,33 +15,6 @@
 #include "core/host_memory.h"
 
 namespace moe::binding {
-
-namespace {
-
-const Status& disposed() {
-  static const Status status{Code::disposed, "device: disposed of before this work began; await device.close() first"};
-  return status;
-}
-
-}  // namespace
-
-// A pending promise, or the end of the stream. Created and settled on the JavaScript thread; in between, the stream's
-// thread sets `status`.
-struct DeviceObject::Completion {
-  std::optional<Napi::Promise::Deferred> deferred;
-  std::function<Napi::Value(Napi::Env)> result;
-  bool ends_stream = false;
-  Status status = {};
-  // Of a device that was collected while it worked.
-  std::unique_ptr<Stream> left = {};
-  Completions completions = {};
-
-  void end_left() {
-    left->cancel(disposed());
-    left.reset();
-    completions.Release();
-  }
-};
 
 template <class Operator>
 void DeviceObject::run(const Napi::CallbackInfo& info) {
@@ -66,6 +41,10 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::offload_budget>("offloadBudget"),
       InstanceMethod<&DeviceObject::weight_layout>("weightLayout"),
       InstanceMethod<&DeviceObject::map_file>("mapFile"),
+      InstanceMethod<&DeviceObject::wrap>("wrap"),
+      InstanceMethod<&DeviceObject::wrap_pointer>("wrapPointer"),
+      InstanceMethod<&DeviceObject::cancellation>("cancellation"),
+      InstanceMethod<&DeviceObject::cancel_with>("cancelWith"),
   };
   for_each_operator(
       [&]<class Operator>() { properties.push_back(InstanceMethod<&DeviceObject::run<Operator>>(Operator::kName)); });
@@ -95,6 +74,8 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   // Unreferenced while nothing is pending, so that an open device does not keep the process alive.
   completions_ = Completions::New(env, "moe-kernels device", 0, 1, this);
   completions_.Unref(env);
+  returns_ = std::make_shared<Returns>();
+  returns_->completions = completions_;
   // After completions_: hooks run last in, first out, so the stream has ended before completions_ closes.
   napi_add_env_cleanup_hook(env, end_device, this);
   ended_ = false;
@@ -128,6 +109,7 @@ const std::shared_ptr<Backend>& DeviceObject::host(Napi::Env env) {
 void DeviceObject::leave_stream() {
   auto made = std::make_unique<Completion>();
   made->completions = completions_;
+  made->returns = returns_;
   stream_->end([backend = backend_] { return backend->synchronize(); },
                [completion = made.get()](Status) { completion->completions.NonBlockingCall(completion); });
   stream_->cancel(disposed());
@@ -145,6 +127,7 @@ void DeviceObject::end_device(void* device) { static_cast<DeviceObject*>(device)
 void DeviceObject::end() noexcept {
   if (stream_ != nullptr) stream_->cancel(disposed());
   stream_.reset();
+  if (returns_ != nullptr) returns_->close();
   completions_.Release();
   ended_ = true;
 }
@@ -155,6 +138,12 @@ Stream& DeviceObject::stream(Napi::Env env) {
 }
 
 void DeviceObject::enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses) {
+  if (cancelled_ != nullptr) {
+    work = [cancelled = cancelled_, name, inner = std::move(work)]() -> Status {
+      if (!cancelled->load(std::memory_order_acquire)) return inner();
+      return {Code::aborted, std::string(name) + ": aborted by its signal before this work began"};
+    };
+  }
   const uint64_t call = stream(env).enqueue(std::move(work), std::move(uses));
   if (keeps_call_sites_) call_sites_.remember(env, call, name);
 }
@@ -212,7 +201,14 @@ void DeviceObject::await(Napi::Env env, std::unique_ptr<Completion> made,
 
 void DeviceObject::complete(Napi::Env env, Napi::Function, DeviceObject* device, Completion* completion) noexcept {
   const std::unique_ptr<Completion> owned(completion);
-  if (env == nullptr) return;
+  if (env == nullptr) {
+    (void)completion->owner.release();
+    return;
+  }
+  if (completion->owner != nullptr) {
+    give_back(env, *completion);
+    return;
+  }
   if (completion->left != nullptr) {
     napi_remove_env_cleanup_hook(env, end_left, completion);
     // As below, this does not wait. There is no device any more.
@@ -331,6 +327,15 @@ Napi::Value DeviceObject::map_file(const Napi::CallbackInfo& info) {
   std::shared_ptr<MappedFile> file;
   check(env, backend(env)->map_file(descriptor, path, bytes, &file));
   return TensorObject::over(info.This().As<Napi::Object>(), std::make_shared<Storage>(std::move(file), bytes));
+}
+
+Napi::Value DeviceObject::cancellation(const Napi::CallbackInfo& info) {
+  return CancellationObject::create(info.Env());
+}
+
+void DeviceObject::cancel_with(const Napi::CallbackInfo& info) {
+  const CancellationObject* given = unwrap<CancellationObject>(info[0]);
+  cancelled_ = given == nullptr ? nullptr : given->cancelled();
 }
 
 }  // namespace moe::binding

@@ -1,6 +1,7 @@
 // A device and its stream, as JavaScript holds them.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -30,7 +31,8 @@ class DeviceObject : public Object<DeviceObject> {
   // The CPU, for work that the device leaves to it on its own stream; opened when it is first asked for.
   const std::shared_ptr<Backend>& host(Napi::Env env);
 
-  // Enqueues `work` for the JavaScript function `name`.
+  // Enqueues `work` for the JavaScript function `name`. It fails with ABORTED if what cancelWith() gave is cancelled by
+  // the time that it would begin.
   void enqueue(Napi::Env env, const char* name, std::function<Status()> work, Uses uses);
   // Runs `work` after all earlier work and waits for it; throws the first error since the last wait.
   void run_and_wait(Napi::Env env, std::function<Status()> work, Uses uses);
@@ -43,6 +45,11 @@ class DeviceObject : public Object<DeviceObject> {
 
  private:
   struct Completion;
+  struct Returns;
+  // `data`, which is `owner`'s. On the last copy's end, on any thread, `owner` is given back on JavaScript's: called if
+  // it is a function, else let go.
+  std::shared_ptr<void> keep(void* data, Napi::Value owner);
+  static void give_back(Napi::Env env, Completion& completion);
   // Counts `made` as pending and hands it to `enqueue` as what is called when the work is done.
   void await(Napi::Env env, std::unique_ptr<Completion> made, const std::function<void(Stream::Done)>& enqueue);
   // Makes the device unusable for new calls. `closed`, if there is one, settles when all work is done.
@@ -77,6 +84,10 @@ class DeviceObject : public Object<DeviceObject> {
   Napi::Value offload_budget(const Napi::CallbackInfo& info);
   Napi::Value weight_layout(const Napi::CallbackInfo& info);
   Napi::Value map_file(const Napi::CallbackInfo& info);
+  Napi::Value wrap(const Napi::CallbackInfo& info);
+  Napi::Value wrap_pointer(const Napi::CallbackInfo& info);
+  Napi::Value cancellation(const Napi::CallbackInfo& info);
+  void cancel_with(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Backend> backend_, host_;
   DeviceOptions options_;
@@ -84,6 +95,8 @@ class DeviceObject : public Object<DeviceObject> {
   bool keeps_call_sites_ = false;
   CallSites call_sites_;
   Completions completions_;
+  std::shared_ptr<Returns> returns_;
+  std::shared_ptr<const std::atomic<bool>> cancelled_;  // of the work that is enqueued now; null: stays
   std::shared_ptr<void> staging_;
   size_t staging_bytes_ = 0;
   // True until the device is open, and again after end().

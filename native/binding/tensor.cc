@@ -115,8 +115,13 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
 
 Napi::Object TensorObject::over(Napi::Object device, std::shared_ptr<Storage> storage) {
   const int64_t bytes = static_cast<int64_t>(storage->bytes());
+  return over(device, std::move(storage), DType::u8, {bytes});
+}
+
+Napi::Object TensorObject::over(Napi::Object device, std::shared_ptr<Storage> storage, DType dtype,
+                                const std::vector<int64_t>& shape) {
   Napi::Object object = Addon::of(device.Env()).tensor.New({});
-  Unwrap(object)->adopt(Napi::Persistent(device), std::move(storage), 0, DType::u8, {bytes});
+  Unwrap(object)->adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
   return object;
 }
 
@@ -335,7 +340,7 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   DeviceObject& owner = device(env);
   const TensorView mapped = view();
   const size_t bytes = static_cast<size_t>(mapped.bytes());
-  if (!owner.backend(env)->host_addressable()) return env.Undefined();
+  if (!owner.backend(env)->host_addressable() || storage_->is_foreign()) return env.Undefined();
   if (bytes == 0) return Napi::Uint8Array::New(env, 0);
   auto keep = std::make_unique<std::shared_ptr<Storage>>(storage_);
   napi_value buffer;

@@ -16,6 +16,8 @@ class TensorObject : public Object<TensorObject> {
   static Napi::Object create(Napi::Object device, DType dtype, const std::vector<int64_t>& shape);
   // Creates a tensor of bytes that shares `storage`.
   static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage);
+  static Napi::Object over(Napi::Object device, std::shared_ptr<Storage> storage, DType dtype,
+                           const std::vector<int64_t>& shape);
   static const napi_type_tag kTag;
 
   explicit TensorObject(const Napi::CallbackInfo& info);

@@ -17,6 +17,7 @@ enum class Code {
   device_unavailable,
   unsupported_operation,
   disposed,
+  aborted,
   out_of_memory,
   id_out_of_range,
   bad_checkpoint,
@@ -34,6 +35,7 @@ inline const char* code_name(Code code) {
     case Code::device_unavailable: return "DEVICE_UNAVAILABLE";
     case Code::unsupported_operation: return "UNSUPPORTED_OPERATION";
     case Code::disposed: return "DISPOSED";
+    case Code::aborted: return "ABORTED";
     case Code::out_of_memory: return "OUT_OF_MEMORY";
     case Code::id_out_of_range: return "ID_OUT_OF_RANGE";
     case Code::bad_checkpoint: return "BAD_CHECKPOINT";

@@ -30,11 +30,18 @@ class Storage final : public Content {
   // The first bytes of a file.
   Storage(std::shared_ptr<MappedFile> file, size_t bytes)
       : data_(file, file->data()), bytes_(bytes), file_(file.get()) {}
+  // Memory of somebody else's, who is told when the last copy of `data` is gone.
+  static std::shared_ptr<Storage> foreign(std::shared_ptr<void> data, size_t bytes) {
+    auto storage = std::make_shared<Storage>(std::move(data), bytes);
+    storage->foreign_ = true;
+    return storage;
+  }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
   char* data() const { return static_cast<char*>(data_.get()); }
   size_t bytes() const { return bytes_; }
+  bool is_foreign() const { return foreign_; }
   // Null for memory that is not a file's.
   MappedFile* file() const { return file_; }
 
@@ -42,6 +49,7 @@ class Storage final : public Content {
   std::shared_ptr<void> data_;
   size_t bytes_;
   MappedFile* file_ = nullptr;
+  bool foreign_ = false;
 };
 
 }  // namespace moe

@@ -127,7 +127,9 @@ void Stream::run_item(Item& item) noexcept {
   }
   running_call = item.call;
   Status status = item.uses.run(item.work, item.call);
-  if (failure_.ok()) failure_ = std::move(status);
+  // Whoever aborted work knows it, and who reads its results is told.
+  const bool kept = status.code != Code::aborted || item.done;
+  if (failure_.ok() && kept) failure_ = std::move(status);
   // Release what the work kept alive before anybody learns that it is done.
   item.work = nullptr;
   item.uses = {};

@@ -18,15 +18,15 @@ function touch(buffer: ArrayBuffer): void {
   for (let offset = 0; offset < bytes.length; offset += 4096) bytes[offset] = 0;
 }
 
-/** A tensor in a plain ArrayBuffer shared with its views; the garbage collector frees it after the last of them. */
+/** A tensor in a plain buffer shared with its views; the garbage collector frees it after the last of them. */
 export class ReferenceTensor implements TensorHandle {
   readonly dtype: DType;
   readonly shape: Shape;
   readonly #stream: Stream;
-  readonly #buffer: ArrayBuffer;
+  readonly #buffer: ArrayBufferLike;
   readonly #byteOffset: number;
 
-  private constructor(stream: Stream, dtype: DType, shape: Shape, buffer: ArrayBuffer, byteOffset: number) {
+  private constructor(stream: Stream, dtype: DType, shape: Shape, buffer: ArrayBufferLike, byteOffset: number) {
     this.#stream = stream;
     this.dtype = dtype;
     this.shape = shape;
@@ -41,6 +41,11 @@ export class ReferenceTensor implements TensorHandle {
     const buffer = allocated(bytes, noMemory(wanted), () => new ArrayBuffer(bytes));
     if (bytes >= touched) touch(buffer);
     return new ReferenceTensor(stream, dtype, shape, buffer, 0);
+  }
+
+  /** A tensor over bytes that are there already. */
+  static over(stream: Stream, dtype: DType, shape: Shape, bytes: Uint8Array): ReferenceTensor {
+    return new ReferenceTensor(stream, dtype, shape, bytes.buffer, bytes.byteOffset);
   }
 
   get byteLength(): number {
@@ -85,14 +90,14 @@ export class ReferenceTensor implements TensorHandle {
 
   peek(converts: boolean): ArrayBuffer {
     const wanted = `memory for the values of a tensor ${shapeText(this.shape)} of ${this.dtype}`;
-    const copy = () => (converts ? Float32Array.from(this.values()) : this.map().slice()).buffer;
+    const copy = () => (converts ? Float32Array.from(this.values()) : Uint8Array.from(this.map())).buffer;
     return allocated((converts ? 6 : 1) * this.byteLength, noMemory(wanted), copy);
   }
 
   /** Operators run when they are called, and fail there. */
   readonly failed = false;
 
-  map(): Uint8Array<ArrayBuffer> {
+  map(): Uint8Array {
     return new Uint8Array(this.#buffer, this.#byteOffset, this.byteLength);
   }
 
@@ -131,7 +136,7 @@ export class ReferenceTensor implements TensorHandle {
   }
 
   #raw() {
-    return new dtypes[this.dtype].raw(this.#buffer, this.#byteOffset, shapeSize(this.shape));
+    return new dtypes[this.dtype].raw(this.#buffer as ArrayBuffer, this.#byteOffset, shapeSize(this.shape));
   }
 }
 

@@ -1,0 +1,80 @@
+// Tensors over memory that is somebody else's.
+#include <cstdint>
+
+#include "binding/arguments.h"
+#include "binding/completion.h"
+#include "binding/errors.h"
+#include "binding/tensor.h"
+
+namespace moe::binding {
+
+std::shared_ptr<void> DeviceObject::keep(void* data, Napi::Value owner) {
+  if (!owner.IsObject()) return {data, [](void*) {}};
+  auto made = std::make_unique<Completion>();
+  made->owner = std::make_unique<Napi::ObjectReference>(Napi::Persistent(owner.As<Napi::Object>()));
+  return {data, [returns = returns_, completion = made.release()](void*) { returns->give(completion); }};
+}
+
+void DeviceObject::give_back(Napi::Env env, Completion& completion) {
+  const Napi::HandleScope scope(env);
+  try {
+    const Napi::Value owner = completion.owner->Value();
+    if (owner.IsFunction()) owner.As<Napi::Function>().Call({});
+  } catch (const Napi::Error& error) {
+    // Nobody called this who could catch it.
+    napi_fatal_exception(env, error.Value());
+  }
+}
+
+// Bytes of a tensor over foreign memory.
+static size_t foreign_bytes(Napi::Env env, const void* data, DType type, const std::vector<int64_t>& shape) {
+  double bytes = info(type).bytes;
+  for (const int64_t size : shape) bytes *= static_cast<double>(size);
+  if (bytes > 0x1p53) throw_error(env, {Code::invalid_argument, "shape: expected at most 2^53 bytes"});
+  if (reinterpret_cast<uintptr_t>(data) % static_cast<size_t>(info(type).bytes) != 0) {
+    throw_error(env, {Code::invalid_argument, "address: expected a multiple of the size of the dtype"});
+  }
+  return static_cast<size_t>(bytes);
+}
+
+Napi::Value DeviceObject::wrap(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!backend(env)->host_addressable()) {
+    throw_error(env,
+                {Code::unsupported_operation,
+                 "wrap: expected a device that computes in the CPU's memory; copy the array with device.tensor()"});
+  }
+  const DType type = dtype(env, info[1]);
+  const std::vector<int64_t> sizes = shape(env, info[2]);
+  napi_typedarray_type kind = napi_int8_array;
+  size_t length = 0;
+  void* data = nullptr;
+  if (!info[0].IsTypedArray() ||
+      napi_get_typedarray_info(env, info[0], &kind, &length, &data, nullptr, nullptr) != napi_ok) {
+    throw_error(env, {Code::invalid_argument, "source: expected a typed array"});
+  }
+  const size_t bytes = foreign_bytes(env, data, type, sizes);
+  if (kind != napi_uint8_array || length != bytes) {
+    throw_error(env, {Code::shape_mismatch, "source: expected the tensor's bytes as a Uint8Array"});
+  }
+  static char none;
+  std::shared_ptr<Storage> storage = Storage::foreign(keep(bytes == 0 ? &none : data, info[0]), bytes);
+  return TensorObject::over(info.This().As<Napi::Object>(), std::move(storage), type, sizes);
+}
+
+Napi::Value DeviceObject::wrap_pointer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  stream(env);
+  const DType type = dtype(env, info[1]);
+  const std::vector<int64_t> sizes = shape(env, info[2]);
+  uint64_t address = 0;
+  bool exact = false;
+  if (napi_get_value_bigint_uint64(env, info[0], &address, &exact) != napi_ok || !exact || address == 0) {
+    throw_error(env, {Code::invalid_argument, "address: expected a bigint from 1 to 2^64 - 1"});
+  }
+  auto* const data = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
+  const size_t bytes = foreign_bytes(env, data, type, sizes);
+  return TensorObject::over(info.This().As<Napi::Object>(), Storage::foreign(keep(data, info[3]), bytes), type, sizes);
+}
+
+}  // namespace moe::binding

@@ -1,0 +1,163 @@
+import { setTimeout as wait } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import { encodeHalves, openDevice, rmsNorm, type Tensor } from "../../lib/index.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectError, expectRejection } from "../support/errors.js";
+
+// Tensors over memory that is there already, and the memory of tensors as arrays.
+
+const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+const onHost = deviceNames.filter((name) => name !== "cuda");
+
+describe.each(onHost)("on %s", (name) => {
+  const device = openForTests(name);
+
+  test("a tensor over shared memory is that memory", async () => {
+    const values = new Float32Array(shared(64), 16, 12);
+    values.set([3, 4, 0, 0, 6, 8, 0, 0, 5, 12, 0, 0]);
+    using x = device().wrap(values, [3, 4]);
+    expect(x).toMatchObject({ dtype: "f32", shape: [3, 4] });
+    expect(await x.data()).toEqual(Float32Array.from(values));
+    const ones = device().tensor([1, 1, 1, 1]);
+    const y = new Float32Array(shared(48));
+    using out = device().wrap(y, [3, 4]);
+    rmsNorm(x, ones, { epsilon: 1e-30, out });
+    await device().synchronize();
+    expect(y[0]).toBeCloseTo(1.2, 6);
+    values[0] = 0;
+    rmsNorm(x, ones, { out });
+    await device().synchronize();
+    expect(Array.from(y.subarray(0, 2))).toEqual([0, 2]);
+    out.write(Float32Array.from({ length: 12 }, (_, i) => i));
+    await device().synchronize();
+    expect(Array.from(y)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    expect(await out.rows(1, 2).data()).toEqual(Float32Array.of(4, 5, 6, 7));
+  });
+
+  test("other dtypes", async () => {
+    const halves = new Uint16Array(shared(6));
+    halves.set(encodeHalves(Float32Array.of(1, -2, 0.5), "bf16"));
+    expect(await device().wrap(halves, undefined, "bf16").data()).toEqual(Float32Array.of(1, -2, 0.5));
+    const integers = new Int32Array(shared(8));
+    integers[1] = -7;
+    expect(await device().wrap(integers).data()).toEqual(Int32Array.of(0, -7));
+    const bytes = new Uint8Array(shared(3), 1, 2);
+    bytes[0] = 9;
+    expect(await device().wrap(bytes, [2, 1]).data()).toEqual(Uint8Array.of(9, 0));
+    expect(
+      await device()
+        .wrap(new Float32Array(shared(0)), [0, 4])
+        .data(),
+    ).toEqual(new Float32Array(0));
+  });
+
+  test("the array lives while work or a view needs it", async () => {
+    const view = ((): Tensor<"f32"> => {
+      const values = new Float32Array(shared(1 << 20)).fill(2);
+      using whole = device().wrap(values, [1 << 10, 1 << 8]);
+      return whole.rows(5, 7);
+    })();
+    for (let i = 0; i < 20; i++) {
+      new Float32Array(shared(1 << 20)).fill(i);
+      globalThis.gc?.();
+    }
+    expect((await view.data()).every((value) => value === 2)).toBe(true);
+    view.dispose();
+  });
+
+  test("outputs that overlap inputs in one buffer are refused", () => {
+    const buffer = shared(64);
+    const x = device().wrap(new Float32Array(buffer, 0, 8), [2, 4]);
+    const out = device().wrap(new Float32Array(buffer, 28, 8), [2, 4]);
+    const apart = device().wrap(new Float32Array(buffer, 32, 8), [2, 4]);
+    const weight = device().zeros([4], "f32");
+    expectError(() => rmsNorm(x, weight, { out }), "INVALID_ARGUMENT", /^out: expected memory of its own/);
+    rmsNorm(x, weight, { out: apart });
+  });
+
+  test("other arrays are refused by name", () => {
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    const wrap = (source: any, shape?: any, dtype?: any) => device().wrap(source, shape, dtype);
+    expectError(
+      () => wrap(new Float32Array(4)),
+      "INVALID_ARGUMENT",
+      /^source: expected an array over a SharedArrayBuffer/,
+    );
+    const growable = Reflect.construct(SharedArrayBuffer, [16, { maxByteLength: 64 }]);
+    expectError(
+      () => wrap(new Float32Array(growable)),
+      "INVALID_ARGUMENT",
+      /^source: expected an array over a buffer of fixed/,
+    );
+    expectError(() => wrap(shared(16)), "INVALID_ARGUMENT", /^source: expected a Float32Array/);
+    expectError(() => wrap([1, 2]), "INVALID_ARGUMENT", /^source: expected a Float32Array/);
+    const four = new Float32Array(shared(16));
+    expectError(() => wrap(four, [2, 3]), "SHAPE_MISMATCH", /^source: expected 6 values for shape \[2, 3\], got 4/);
+    expectError(
+      () => wrap(four, [4], "bf16"),
+      "UNSUPPORTED_DTYPE",
+      /^dtype: expected that of a Float32Array, got bf16/,
+    );
+    expectError(() => wrap(new Uint16Array(shared(4))), "INVALID_ARGUMENT", /^dtype: expected "f16" or "bf16"/);
+    if (name === "reference") return;
+    expectError(() => wrap(new Float64Array(shared(8))), "UNSUPPORTED_DTYPE", /^dtype: .* f64 \(reference only\)/);
+  });
+
+  test("map() gives the memory of a tensor", async () => {
+    const x = device().tensor([1, 2, 3, 4]);
+    const mapped = await x.map();
+    expect(mapped).toEqual(Float32Array.of(1, 2, 3, 4));
+    mapped[2] = 30;
+    expect(await x.data()).toEqual(Float32Array.of(1, 2, 30, 4));
+    expect(x.rows(2, 4).mapSync()).toEqual(Float32Array.of(30, 4));
+    const halves = device().tensor([1, 2], [2], "bf16");
+    expect(halves.mapSync()).toEqual(Uint16Array.of(0x3f80, 0x4000));
+    const source = new Float32Array(shared(16));
+    const wrapped = await device().wrap(source).rows(1, 3).map();
+    wrapped[0] = 5;
+    expect(source[1]).toBe(5);
+    x.dispose();
+    await expectRejection(x.map(), "DISPOSED", /used after dispose/);
+    if (name !== "reference") expect(mapped.length).toBe(0);
+    expect(device().zeros([0, 3], "f32").mapSync()).toEqual(new Float32Array(0));
+  });
+});
+
+describe.each(onHost.filter((name) => name !== "reference"))("pointers on %s", (name) => {
+  const device = openForTests(name);
+
+  test("what is no address is refused", () => {
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    const call = (address: any, options?: any) => device().wrapPointer(address, [2], "f32", options);
+    for (const address of [0n, -1n, 2n ** 64n, 4096, null, undefined]) {
+      expectError(() => call(address), "INVALID_ARGUMENT", /^address: expected a bigint from 1/);
+    }
+    expectError(() => call(4097n), "INVALID_ARGUMENT", /^address: expected a multiple of the size of the dtype/);
+    expectError(() => call(4096n, { release: 1 }), "INVALID_ARGUMENT", /^release: expected a function/);
+    expectError(() => device().wrapPointer(4096n, [2], "f64"), "UNSUPPORTED_DTYPE", /reference only/);
+  });
+
+  test("release is called once nothing uses the memory, and never before", async () => {
+    let released = 0;
+    // Memory that is never touched: a tensor without elements reads none of it.
+    const tensor = device().wrapPointer(4096n, [0, 2], "f32", { release: () => released++ });
+    const view = tensor.rows(0, 0);
+    tensor.dispose();
+    await wait(5);
+    expect(released).toBe(0);
+    view.dispose();
+    for (let i = 0; i < 100 && released === 0; i++) await wait(5);
+    expect(released).toBe(1);
+    await expectRejection(
+      device().wrapPointer(4096n, [2], "f32").map(),
+      "UNSUPPORTED_OPERATION",
+      /^map: .* use raw\(\)$/,
+    );
+  });
+});
+
+test("reference has no pointers", () => {
+  using reference = openDevice("reference");
+  const call = () => reference.wrapPointer(4096n, [2], "f32");
+  expectError(call, "UNSUPPORTED_OPERATION", /^wrapPointer: expected a native device/);
+});
