@@ -42,7 +42,7 @@ export type {
   Warnings,
   WeightPlace,
 } from "./core/backend.js";
-export { Device } from "./core/device.js";
+export { Device, type WrapPointerOptions } from "./core/device.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";
@@ -71,6 +71,7 @@ export { LayerParameters } from "./layer/backward/layer_parameters.js";
 export { LayerState } from "./layer/backward/layer_state.js";
 export { type ExpertTensors, LayerTensors } from "./layer/backward/layer_tensors.js";
 export type { GradLosses, LossFactor } from "./layer/backward/losses.js";
+export type { NormOption } from "./layer/block.js";
 export { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 export type { MoeLayerOptions } from "./layer/create.js";
 export type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./layer/description/config.js";
@@ -98,6 +99,7 @@ export {
   type MemoryOptions,
   type ModelLayer,
   MoeModel,
+  type OpenModelOptions,
   openModel,
 } from "./moe_model.js";
 export type { TokenMaskOption } from "./operators/check.js";
@@ -107,7 +109,7 @@ export {
   type ActivationGradients,
   activationBackward,
 } from "./operators/experts/activation_backward.js";
-export { combine } from "./operators/experts/combine.js";
+export { type CombineOptions, combine } from "./operators/experts/combine.js";
 export {
   type CombineBackwardOptions,
   type CombineGradients,
@@ -136,6 +138,12 @@ export {
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";
+export { type RmsNormNumbers, type RmsNormOptions, rmsNorm } from "./operators/experts/rms_norm.js";
+export {
+  type RmsNormBackwardOptions,
+  type RmsNormGradients,
+  rmsNormBackward,
+} from "./operators/experts/rms_norm_backward.js";
 export { type DequantizeOptions, dequantize, quantizationError } from "./operators/formats/dequantize.js";
 export { type QuantizeOptions, quantize, type ScaleChoice } from "./operators/formats/quantize.js";
 export { type ExpertLoadOptions, expertLoad } from "./operators/noise/expert_load.js";

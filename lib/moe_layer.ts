@@ -1,10 +1,11 @@
 import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadGivenOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
+import { abortSignal, withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
 import { cannotCombine, checkInteger, invalidArgument, requires } from "./core/errors.js";
-import { boolean, choice, type Fields, floatDType, list, object, optional } from "./core/options.js";
+import { boolean, choice, type Fields, floatDType, list, object, optional, type Read } from "./core/options.js";
 import type { StageTimes } from "./core/stages.js";
 import type { Tensor } from "./core/tensor.js";
 import { tensor } from "./core/tensor_option.js";
@@ -17,13 +18,14 @@ import {
 import { LayerParameters } from "./layer/backward/layer_parameters.js";
 import type { LayerState } from "./layer/backward/layer_state.js";
 import { savedForward } from "./layer/backward/saved_forward.js";
+import { checkNorm, type NormOption, normalised, normOption, residualOf, residualOption } from "./layer/block.js";
 import { CapturedForward, type CaptureOptions } from "./layer/captured_forward.js";
 import { createLayer, type MoeLayerOptions } from "./layer/create.js";
 import type { MoeLayerDescription } from "./layer/description/config.js";
 import type { LayerParts } from "./layer/layer_parts.js";
 import type { ExpertOffload } from "./layer/offload.js";
 import { routingViews } from "./layer/router/routing_views.js";
-import { checkGoesWithWeights, checkTokens, withMatrix } from "./layer/router/tokens.js";
+import { checkGoesWithWeights, checkTokens, type Tokens, withMatrix } from "./layer/router/tokens.js";
 import { checkTraining, type Training, type TrainingLogits, trainingOption } from "./layer/router/training.js";
 import { weight } from "./layer/weights/weight_layout.js";
 import { checkTensor, output } from "./operators/check.js";
@@ -42,6 +44,18 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
   save?: boolean;
   /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
   recompute?: boolean;
+  /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
+  norm?: NormOption;
+  /**
+   * What is added to y before it is rounded: true for x as it was given (before `norm`), or a tensor [T, H] or [B, S, H];
+   * default nothing. Of a layer's banks only one must add it.
+   */
+  residual?: boolean | Tensor<FloatDType>;
+  /**
+   * Cancels the work that has not begun when it is aborted: reading y, or what else the forward was to write, is then
+   * ABORTED. The layer and the device go on. Default none.
+   */
+  signal?: AbortSignal;
   /** What else to return, in an object `{ y, routing, logits }`; default nothing. */
   want?: readonly ForwardResultName[];
   /** Where to write y; default a new tensor. */
@@ -84,13 +98,23 @@ const forwardOptions = object(
     training: optional(trainingOption),
     save: optional(boolean, false),
     recompute: optional(boolean, false),
+    norm: optional(normOption),
+    residual: optional(residualOption),
+    signal: optional(abortSignal),
     want: optional(list(choice(forwardResultNames))),
     out: optional(tensor()),
   } satisfies Fields<ForwardOptions>,
   "{ out }",
 );
 const routeOptions = object({ training: optional(trainingOption) }, "{ training: { seed: 1 } }");
-const captureOptions = object({ dtype: optional(floatDType) } satisfies Fields<CaptureOptions>, "{ dtype }");
+const captureOptions = object(
+  {
+    dtype: optional(floatDType),
+    norm: optional(normOption),
+    residual: optional(boolean, false),
+  } satisfies Fields<CaptureOptions>,
+  "{ dtype }",
+);
 
 /**
  * One mixture-of-experts layer on a device: y = Σⱼ wⱼ · downᵢⱼ(act(gateᵢⱼ x) * (upᵢⱼ x)) over the k chosen experts of
@@ -170,9 +194,10 @@ export class MoeLayer implements Disposable {
 
   /**
    * The layer's output for tokens x [T, H], or for B sequences [B, S, H], with x's shape and dtype. Sequences only
-   * matter for a capacity per sequence.
+   * matter for a capacity per sequence. With `{ norm: { weight }, residual: true }` it is that of a model's block:
+   * y = x + layer(RMSNorm(x)), whose sum is rounded once.
    * @throws SHAPE_MISMATCH, UNSUPPORTED_DTYPE, DEVICE_MISMATCH, DISPOSED, INVALID_ARGUMENT (overlapping `out`); with
-   * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY.
+   * `save`, UNSUPPORTED_OPERATION for offload, and OUT_OF_MEMORY; the reason of a signal that is aborted already.
    */
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> & { save: true }): SavedForward<D>;
   forward<D extends FloatDType, const Wanted extends readonly ForwardResultName[]>(
@@ -181,18 +206,29 @@ export class MoeLayer implements Disposable {
   ): WantedForward<D, Wanted[number]>;
   forward<D extends FloatDType>(x: Tensor<D>, options?: ForwardOptions<D> & { save?: false; want?: never }): Tensor<D>;
   forward<D extends FloatDType>(x: Tensor<D>, options: ForwardOptions<D> = {}): Tensor<D> | ForwardResult<D> {
-    const { device } = this.#parts;
-    const { onDevice, router, bank } = this.#parts;
-    const tokens = checkTokens(onDevice, x);
-    const { routing, training, save, recompute, want, out } = forwardOptions(options, "options");
+    const tokens = checkTokens(this.#parts.onDevice, x);
+    const read = forwardOptions(options, "options");
+    return withSignal(this.#parts.device, read.signal, () => this.#forward(x, tokens, read));
+  }
+
+  #forward<D extends FloatDType>(
+    x: Tensor<D>,
+    tokens: Tokens,
+    { routing, training, save, recompute, norm, want, out, ...given }: Read<typeof forwardOptions>,
+  ): Tensor<D> | ForwardResult<D> {
+    const { device, onDevice, router, bank } = this.#parts;
     if (recompute && !save) throw requires("recompute", "save");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
       checkTraining(onDevice, training, tokens);
       if (routing !== undefined) throw cannotCombine("training", "routing");
     }
-    const inputs = [x, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
+    if (norm !== undefined) checkNorm(norm, x);
+    const residual = residualOf(given.residual, x);
+    const inputs = [x, norm?.weight, residual, routing?.ids, routing?.weights, training?.noise, training?.groupNoise];
     const y = output("out", out, device, x.shape, x.dtype, inputs);
+    using normed = norm && normalised(x, norm);
+    const source = normed ?? x;
     const wantsRouting = want?.includes("routing") ?? false;
     const wantsLogits = want?.includes("logits") ?? false;
     const fused = !save && routing === undefined && training === undefined && router.fused;
@@ -200,31 +236,34 @@ export class MoeLayer implements Disposable {
     if (wantsLogits) {
       logits = fused
         ? router.emptyLogits(tokens)
-        : withMatrix(x, (input) => router.weights.logits(input, tokens, "experts"));
+        : withMatrix(source, (input) => router.weights.logits(input, tokens, "experts"));
     }
     const result = (used: Routing | undefined, state?: LayerState): Tensor<D> | ForwardResult<D> => {
       if (!save && want === undefined) return y;
       return { y, ...(state && { state }), ...(used && { routing: used }), ...(logits && { logits }) };
     };
     if (save) {
-      const state = savedForward(this.#parts, { x, y, tokens, routing, training, recompute });
+      const pass = { x: source, tokensGiven: x, norm, residual, y, tokens, routing, training, recompute };
+      const state = savedForward(this.#parts, pass);
       return result(wantsRouting ? state.routing() : undefined, state);
     }
-    const used = withMatrix(x, (input) =>
+    using added = residual?.reshape([tokens.count, this.description.hiddenSize]);
+    const used = withMatrix(source, (input) =>
       withMatrix(y, (target) => {
         if (fused) {
           if (!wantsRouting && !wantsLogits) {
-            onDevice.forward(input, target);
+            onDevice.forward(input, target, added?.handle);
             return undefined;
           }
           const own = router.emptyRouting(tokens);
-          onDevice.forwardWith(input, target, own, logits);
+          onDevice.forwardWith(input, target, own, logits, added?.handle);
           if (wantsRouting) return own;
           for (const tensor of Object.values(own)) tensor.dispose();
           return undefined;
         }
         const chosen = routing ?? router.route(input, tokens, training);
-        bank.forward(input, target, chosen, routing === undefined ? router.mostChoices(tokens) : -1);
+        const most = routing === undefined ? router.mostChoices(tokens) : -1;
+        bank.forward(input, target, chosen, most, added?.handle);
         if (wantsRouting) return routing === undefined ? chosen : routingViews(chosen);
         if (routing === undefined) for (const tensor of Object.values(chosen)) tensor.dispose();
         return undefined;
@@ -234,7 +273,8 @@ export class MoeLayer implements Disposable {
   }
 
   /**
-   * The gradients of a forward with `save`: from dy to dx, and to the layer's weights in float32, named and shaped like
+   * The gradients of a forward with `save`: from dy to dx, through `norm` and past it if x was the residual (the gradient
+   * of a residual that was given is dy itself), and to the layer's weights in float32, named and shaped like
    * what {@link MoeLayer.create} takes. The choice of experts is held fixed; dropped choices get none. Sums over tokens
    * have a fixed order, so results have the same bits on every run and with any number of threads.
    *
@@ -326,8 +366,9 @@ export class MoeLayer implements Disposable {
     const dtype = (given.dtype ?? weightDType) as D;
     checkGoesWithWeights("dtype", dtype, weightDType);
     const x = device.empty([tokens, hiddenSize], dtype);
+    if (given.norm !== undefined) checkNorm(given.norm, x);
     const y = device.empty([tokens, hiddenSize], dtype);
-    return new CapturedForward(this.#parts, x, y);
+    return new CapturedForward(this.#parts, { x, y, norm: given.norm, residual: given.residual });
   }
 
   /** Microseconds of each stage of the last forward (replays do not count), once it is done. */

@@ -6,6 +6,7 @@ import { shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import type { Routing } from "../operators/routing/gating.js";
+import { type Norm, type NormOption, normalised } from "./block.js";
 import type { LayerParts } from "./layer_parts.js";
 import type { Router } from "./router/router.js";
 import { checkTokens, type Tokens } from "./router/tokens.js";
@@ -14,6 +15,10 @@ import { checkTokens, type Tokens } from "./router/tokens.js";
 export interface CaptureOptions<D extends FloatDType = FloatDType> {
   /** Dtype of x and y; default that of the experts' weights. */
   dtype?: D;
+  /** The norm in front of the layer, as in MoeLayer.forward; every replay enqueues it first. */
+  norm?: NormOption;
+  /** Whether x is added to y; default false. */
+  residual?: boolean;
 }
 
 /**
@@ -29,16 +34,35 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   readonly #y: Tensor<D>;
   #handle: CapturedHandle | undefined;
   readonly #router: CapturedRouter | undefined;
+  readonly #norm: { readonly norm: Norm; readonly out: Tensor<D> } | undefined;
 
   /** @internal Use MoeLayer.capture. */
-  constructor({ onDevice, router }: LayerParts, x: Tensor<D>, y: Tensor<D>) {
+  constructor(
+    { onDevice, router }: LayerParts,
+    { x, y, norm, residual }: { x: Tensor<D>; y: Tensor<D>; norm: Norm | undefined; residual: boolean },
+  ) {
     this.#x = x;
     this.#y = y;
-    if (!router.fused) this.#router = new CapturedRouter(router, x, checkTokens(onDevice, x));
+    if (norm !== undefined) {
+      const weight = norm.weight.reshape(norm.weight.shape);
+      this.#norm = { norm: { ...norm, weight }, out: x.device.empty(x.shape, x.dtype) };
+    }
+    const input = this.#norm?.out ?? x;
+    if (!router.fused) this.#router = new CapturedRouter(router, input, checkTokens(onDevice, input));
     const { routing, maxChoices = -1 } = this.#router ?? {};
     const [ids, weights] = [routing?.ids.handle ?? null, routing?.weights.handle ?? null];
     try {
-      this.#handle = onDevice.handle.capture(x.handle, y.handle, ids, weights, maxChoices);
+      const added = residual ? x.handle : undefined;
+      this.#handle = onDevice.handle.capture(
+        input.handle,
+        y.handle,
+        ids,
+        weights,
+        maxChoices,
+        undefined,
+        undefined,
+        added,
+      );
     } catch (error) {
       this.dispose();
       throw error;
@@ -56,12 +80,13 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
   }
 
   /**
-   * Enqueues y = layer(x).
+   * Enqueues y = layer(x), with the norm and the residual that it was captured with.
    * @throws DISPOSED, also if the replay has to enqueue the routing and the layer was disposed of.
    */
   replay(): void {
     if (this.#handle === undefined) throw new MoeError("DISPOSED", "captured forward: used after dispose()");
     void this.x.device.backend;
+    if (this.#norm) normalised(this.#x, this.#norm.norm, this.#norm.out);
     this.#router?.route();
     this.#handle.replay();
   }
@@ -71,6 +96,8 @@ export class CapturedForward<D extends FloatDType = FloatDType> implements Dispo
     this.#handle?.free();
     this.#handle = undefined;
     this.#router?.dispose();
+    this.#norm?.out.dispose();
+    this.#norm?.norm.weight.dispose();
     this.x.dispose();
     this.y.dispose();
   }

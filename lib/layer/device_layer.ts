@@ -43,14 +43,20 @@ export class DeviceLayer {
     return this.#handle;
   }
 
-  /** Enqueues y = layer(x), with the device's own routing. */
-  forward(x: TensorHandle, y: TensorHandle): void {
-    this.handle.forward(x, y, null, null, -1);
+  /** Enqueues y = layer(x) + residual, with the device's own routing. */
+  forward(x: TensorHandle, y: TensorHandle, residual?: TensorHandle): void {
+    this.handle.forward(x, y, null, null, -1, undefined, undefined, residual);
   }
 
   /** The same, and writes the routing and, if given, the router's logits. */
-  forwardWith(x: TensorHandle, y: TensorHandle, { ids, weights }: Routing, logits: Tensor | undefined): void {
-    this.handle.forward(x, y, ids.handle, weights.handle, -1, forwardStages, logits?.handle);
+  forwardWith(
+    x: TensorHandle,
+    y: TensorHandle,
+    { ids, weights }: Routing,
+    logits: Tensor | undefined,
+    residual?: TensorHandle,
+  ): void {
+    this.handle.forward(x, y, ids.handle, weights.handle, -1, forwardStages, logits?.handle, residual);
   }
 
   free(): void {

@@ -84,8 +84,15 @@ export class ExpertBank {
    * Enqueues y = the bank's share of the output for x under a routing.
    * @param maxChoices upper bound on the choices that fall on experts of the bank; -1 if unknown.
    */
-  forward(x: TensorHandle, y: TensorHandle, { ids, weights }: Routing, maxChoices: number): void {
-    this.#layer.handle.forward(x, y, ids.handle, weights.handle, maxChoices);
+  forward(
+    x: TensorHandle,
+    y: TensorHandle,
+    { ids, weights }: Routing,
+    maxChoices: number,
+    residual?: TensorHandle,
+  ): void {
+    const { handle } = this.#layer;
+    handle.forward(x, y, ids.handle, weights.handle, maxChoices, undefined, undefined, residual);
   }
 
   /** Replaces the weights of one expert, shared ones included: number bank.count is the first of these. */

@@ -8,6 +8,7 @@ import { runCopyMatrix } from "./experts/copy_matrix.js";
 import { runGroupedGemm } from "./experts/grouped_gemm.js";
 import { runGroupedGemmWeightBackward } from "./experts/grouped_gemm_weight_backward.js";
 import { runPermute, runUnpermute } from "./experts/permute.js";
+import { runRmsNorm, runRmsNormBackward } from "./experts/rms_norm.js";
 import { runDequantize, runQuantizationError } from "./formats/dequantize.js";
 import { runQuantize } from "./formats/quantize.js";
 import { runExpertLoad, runNoisyLogits } from "./noise/noisy_top_k.js";
@@ -59,6 +60,8 @@ export const implementations: { readonly [Name in OperatorName]: Implementation<
   combine: runCombine,
   combineBackward: runCombineBackward,
   copyMatrix: runCopyMatrix,
+  rmsNorm: runRmsNorm,
+  rmsNormBackward: runRmsNormBackward,
   quantize: runQuantize,
   dequantize: runDequantize,
   quantizationError: runQuantizationError,

@@ -23,6 +23,8 @@ export interface LayerProblem extends MoeLayerConfig {
   selectionBias?: boolean;
   /** A routing to pass to the layer; by default its own router's. */
   routing?: Spread;
+  /** The dtype of a residual that is added to the outputs; default none. */
+  residual?: FloatDType;
   /** Also compare the router's logits. */
   logits?: boolean;
   /** For the case's name: the model whose shape this is, scaled down. */
@@ -41,13 +43,14 @@ export function layerCase(problem: LayerProblem): Case {
     tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] * allowance(problem) },
     run(inputs) {
       const { layer, x, options } = preparedLayer(problem, inputs);
+      const residual = problem.residual && { residual: inputs.normals(x.shape, problem.residual) };
       const { routing: given, ...training } = options;
-      if (given !== undefined) return { y: layer.forward(x, { routing: given }) };
+      if (given !== undefined) return { y: layer.forward(x, { routing: given, ...residual }) };
       const logits = problem.logits && {
         logits: layer.routerLogits(x),
         ...(problem.hierarchy && { groupLogits: layer.groupLogits(x) }),
       };
-      return { ...logits, ...layer.route(x, training), y: layer.forward(x, training) };
+      return { ...logits, ...layer.route(x, training), y: layer.forward(x, { ...training, ...residual }) };
     },
   };
 }
@@ -70,7 +73,7 @@ export interface PreparedLayer {
 /** A layer with random weights, and tokens whose choice of experts does not depend on rounding. */
 export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLayer {
   const { tokens, dtypes: [xDType, dtype] = ["f32", "f32"], biases = false, routing, ...rest } = problem;
-  const { model, logits, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
+  const { model, logits, residual: _, selectionBias: hasSelectionBias = false, sequences, ...config } = rest;
   const { hiddenSize, intermediateSize, numExperts, topK } = config;
   const { random } = inputs;
   const draw: Draw = (shape, deviation) => inputs.normals(shape, dtype, deviation);
@@ -160,6 +163,7 @@ export function caseName({ tokens, dtypes: [x, weights] = ["f32", "f32"], ...pro
     "selection bias": problem.selectionBias,
     [`routing ${problem.routing}`]: problem.routing,
     logits: problem.logits,
+    [`residual ${problem.residual}`]: problem.residual,
     [`capacity ${Object.values(capacity ?? {}).join(" ")}`]: capacity,
     [`expert choice ${Object.values(expertChoice ?? {}).join(" ")}`]: expertChoice,
     [`${sequences} sequences`]: sequences,

@@ -116,10 +116,22 @@ const scaledModels: readonly LayerProblem[] = [
   },
 ];
 
+/** Layers whose outputs are added to a residual. */
+const residualLayers: readonly LayerProblem[] = [
+  { ...small, residual: "f32" },
+  { ...small, ...bf16, residual: "bf16", biases: true },
+  { ...small, dtypes: ["f16", "bf16"], residual: "f32", sharedExpert: { intermediateSize: 50, gate: "softmax" } },
+  { ...small, residual: "bf16", weightOn: "input", routing: "some_dropped" },
+  { ...small, residual: "f16", sharedExpert: { intermediateSize: 33 }, capacity: { factor: 1 }, tokens: 70 },
+  { ...small, residual: "f32", routing: "all_dropped" },
+  { ...small, residual: "f32", tokens: 0 },
+];
+
 /** Layers with parts beyond router and routed experts, and with every formula and routing rule. */
 export const layerFeatureCases: readonly Case[] = [
   ...scaledModels,
   ...sharedExpertLayers,
   ...layerFormulas,
   ...layerRules,
+  ...residualLayers,
 ].map(layerCase);

@@ -46,9 +46,14 @@ export function unpermuteCase({ tokens, topK, rows, hidden }: SlotProblem, dtype
   };
 }
 
-export function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: FloatDType, outDType = dtype): Case {
+export function combineCase(
+  { tokens, topK, rows, hidden }: SlotProblem,
+  dtype: FloatDType,
+  outDType = dtype,
+  residual?: FloatDType,
+): Case {
   return {
-    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype} to ${outDType}`,
+    name: `T${tokens} k${topK} R${rows} H${hidden} ${dtype} to ${outDType}${residual ? `, residual ${residual}` : ""}`,
     operator: "combine",
     tolerances: { y: 1e-6 + unitRoundoff[outDType] },
     run(inputs) {
@@ -56,7 +61,8 @@ export function combineCase({ tokens, topK, rows, hidden }: SlotProblem, dtype: 
       const rowOfSlot = inputs.integers(randomIndices(inputs.random, tokens * topK, rows), [tokens, topK]);
       const weights = inputs.normals([tokens, topK], "f32");
       const out = inputs.empty([tokens, hidden], outDType);
-      return { y: combine(source, rowOfSlot, weights as Tensor<"f32">, { out }) };
+      const added = residual && { residual: inputs.normals([tokens, hidden], residual) };
+      return { y: combine(source, rowOfSlot, weights as Tensor<"f32">, { ...added, out }) };
     },
   };
 }
@@ -143,6 +149,11 @@ export const combineCases: readonly Case[] = [
       .filter((outDType) => outDType !== dtype)
       .map((outDType) => combineCase({ tokens: 9, topK: 6, rows: 50, hidden: 33 }, dtype, outDType)),
   ),
+  ...dtypes.flatMap((residual) => [
+    combineCase({ tokens: 9, topK: 6, rows: 50, hidden: 33 }, "f32", residual, residual),
+    combineCase({ tokens: 21, topK: 3, rows: 40, hidden: 256 }, residual, "f32", "bf16"),
+    combineCase({ tokens: 5, topK: 0, rows: 4, hidden: 16 }, residual, residual, residual),
+  ]),
 ];
 
 export const combineBackwardCases: readonly Case[] = [

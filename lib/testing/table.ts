@@ -16,6 +16,7 @@ import { layerRoutingCases } from "./layer_routing_cases.js";
 import { limitCapacityBackwardCases } from "./limit_capacity_backward_cases.js";
 import { noiseBackwardCases } from "./noise_backward_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
+import { normCases } from "./norm_cases.js";
 import { optimizerCases } from "./optimizer_cases.js";
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
@@ -52,6 +53,7 @@ export const cases: readonly Case[] = [
   ...combineBackwardCases,
   ...permuteBackwardCases,
   ...copyMatrixCases,
+  ...normCases,
   ...quantizeCases,
   ...dequantizeCases,
   ...quantizationErrorCases,

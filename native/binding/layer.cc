@@ -268,6 +268,7 @@ static LayerForward layer_forward(const Napi::CallbackInfo& info, Stages stages,
   problem.weights = optional_tensor(env, info[3], uses, routing);
   problem.max_choices = integer(env, info[4], "maxChoices");
   problem.logits = optional_tensor(env, info[6], uses, Access::writes);
+  problem.residual = optional_tensor(env, info[7], uses);
   return problem;
 }
 

@@ -38,6 +38,7 @@ import {
   noisyLogitsCase,
   randomCase,
 } from "../../lib/testing/noise_cases.js";
+import { type NormProblem, rmsNormBackwardCase, rmsNormCase } from "../../lib/testing/norm_cases.js";
 import { adamWCase, type OptimizerProblem, sgdCase, squaresCase } from "../../lib/testing/optimizer_cases.js";
 import type { Spread } from "../../lib/testing/random_routing.js";
 import { routerProjectionBackwardCase } from "../../lib/testing/router_projection_backward_cases.js";
@@ -179,6 +180,17 @@ function weightGradientProblem(draw: Draw) {
   };
 }
 
+/** A norm, whose rows may be so small that epsilon counts. */
+function norm(draw: Draw): NormProblem {
+  return {
+    tokens: draw.size(100),
+    hidden: draw.size(1000),
+    epsilon: draw.pick([1e-6, 1e-5, 0.5]),
+    offset: draw.pick([0, 1]),
+    deviation: draw.pick([1e-3, 1, 50]),
+  };
+}
+
 export const problems: Readonly<Record<string, Problem>> = {
   routerProjection: problem(routerProjectionCase)((draw) => [
     {
@@ -285,7 +297,19 @@ export const problems: Readonly<Record<string, Problem>> = {
   unpermute: problem(unpermuteCase)((draw) => [slots(draw), draw.pick(dtypes)]),
   activate: problem(activateCase)((draw) => [activation(draw)]),
   activationBackward: problem(activationBackwardCase)((draw) => [activation(draw), draw.some({ inner: true })]),
-  combine: problem(combineCase)((draw) => [slots(draw), draw.pick(dtypes), draw.pick(dtypes)]),
+  combine: problem(combineCase)((draw) => [
+    slots(draw),
+    draw.pick(dtypes),
+    draw.pick(dtypes),
+    draw.chance(0.5) ? draw.pick(dtypes) : undefined,
+  ]),
+  rmsNorm: problem(rmsNormCase)((draw) => [norm(draw), [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)]]),
+  rmsNormBackward: problem(rmsNormBackwardCase)((draw) => [
+    norm(draw),
+    [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)],
+    draw.pick(["both", "dx", "dWeight"]),
+    draw.chance(0.5) ? draw.pick(dtypes) : undefined,
+  ]),
   combineBackward: problem(combineBackwardCase)((draw) => [
     slots(draw),
     [draw.pick(dtypes), draw.pick(dtypes), draw.pick(dtypes)],
@@ -400,7 +424,9 @@ export const problems: Readonly<Record<string, Problem>> = {
     draw.pick([undefined, 0, 7]),
   ]),
   expertLoadBackward: problem(expertLoadBackwardCase)((draw) => [loadProblem(draw)]),
-  layer: problem(layerCase)((draw) => [layerProblem(draw, activations)]),
+  layer: problem(layerCase)((draw) => [
+    { ...layerProblem(draw, activations), ...draw.some({ residual: draw.pick(dtypes) }) },
+  ]),
   layerBackward: problem(layerBackwardCase)((draw) => {
     const { dtypes: [x, weights] = ["f32", "f32"], ...rest } = layerProblem(draw, smoothActivations);
     const { hiddenSize, intermediateSize, tokens } = rest;

@@ -49,6 +49,9 @@ describe.each(deviceNames)("%s", (name) => {
     expect(api.columnMeans(floats(many, 0)).shape).toEqual([1, 0]);
     expect(api.columnMeans(floats(many, 0), { sequences: many }).shape).toEqual([many, 0]);
     expect(api.combine(floats(3, 0), empty, floats(many, 0)).shape).toEqual([many, 0]);
+    expect(api.combine(floats(3, 0), empty, floats(many, 0), { residual: floats(many, 0) }).shape).toEqual([many, 0]);
+    expect(api.rmsNorm(floats(many, 0), floats(0)).shape).toEqual([many, 0]);
+    expect(api.rmsNormBackward(floats(many, 0), floats(0), floats(many, 0)).dWeight.shape).toEqual([0]);
     expect(api.permute(floats(many, 0), integers(0)).shape).toEqual([0, 0]);
     expect(api.unpermute(floats(3, 5), empty).shape).toEqual([many, 0, 5]);
     expect(api.jitter(floats(many, 0), { epsilon: 0.1, seed: 1 }).shape).toEqual([many, 0]);

@@ -300,7 +300,22 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       name: "combine",
       args: [floats(5, H), integers(T, 2), floats(T, 2)],
       call: api.combine,
-      valid: [{ out: floats(T, H) }],
+      valid: [{ residual: floats(T, H), out: floats(T, H) }],
+    },
+    {
+      name: "rmsNorm",
+      args: [floats(T, H), floats(H)],
+      call: api.rmsNorm,
+      valid: [{ epsilon: 1e-5, offset: 1, out: floats(T, H) }],
+    },
+    {
+      name: "rmsNormBackward",
+      args: [floats(T, H), floats(H), floats(T, H)],
+      call: api.rmsNormBackward,
+      valid: [
+        { epsilon: 1e-5, offset: 1, residual: floats(T, H), out: { dx: floats(T, H), dWeight: floats(H) } },
+        { want: "dx" },
+      ],
     },
     {
       name: "combineBackward",
@@ -631,6 +646,8 @@ export async function publicCalls(device: api.Device, directory: string): Promis
         { training: { seed: 1 } },
         { save: true, recompute: true },
         { want: ["routing", "logits"] },
+        { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
+        { residual: floats(T, H), signal: transfer.signal },
       ],
     },
     {
@@ -696,7 +713,12 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       call: deep.trainingLogits.bind(deep),
       valid: [{ noise: floats(T, E), groupNoise: floats(T, 2) }, { seed: 1 }],
     },
-    { name: "MoeLayer.capture", args: [T], call: noisy.capture.bind(noisy), valid: [{ dtype: "f16" }] },
+    {
+      name: "MoeLayer.capture",
+      args: [T],
+      call: noisy.capture.bind(noisy),
+      valid: [{ dtype: "f16", norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true }],
+    },
     {
       name: "writeSafetensors",
       args: [join(directory, "new.safetensors"), tensors],
@@ -772,10 +794,21 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "SplitGguf.fileOf", args: ["x"], call: split.fileOf.bind(split) },
     { name: "SplitGguf.has", args: ["x"], call: split.has.bind(split) },
     { name: "ShardedCheckpoint.fileOf", args: ["x"], call: checkpoint.fileOf.bind(checkpoint) },
-    { name: "openModel", args: [modelFolder], call: api.openModel },
+    {
+      name: "openModel",
+      args: [modelFolder],
+      call: async (path, options) => await (await api.openModel(path, options)).close(),
+      valid: [{ signal: transfer.signal }],
+    },
     { name: "MoeModel.layer", args: [0], call: model.layer.bind(model) },
     { name: "ShardedCheckpoint.has", args: ["x"], call: checkpoint.has.bind(checkpoint) },
     { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
+    // wrapPointer is not here: it believes any address.
+    {
+      name: "Device.wrap",
+      args: [new Float32Array(new SharedArrayBuffer(8)), [1, 2], "f32"],
+      call: device.wrap.bind(device),
+    },
     { name: "Device.empty", args: [[2, 3], "f16"], call: device.empty.bind(device) },
     { name: "Device.zeros", args: [[2, 3], "f16"], call: device.zeros.bind(device) },
     { name: "Tensor.write", args: [new Float32Array(T * H)], call: x.write.bind(x) },

@@ -63,8 +63,11 @@ export const experts = {
     dWeight: output,
     dBias: optionalOutput,
   }),
-  /** y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. */
-  combine: operator({ rows: input, rowOfSlot: input, weights: input, y: output }),
+  /**
+   * y [T, H] = sum over j of weights[t, j] * rows[rowOfSlot[t, j]], in order of j, float32; -1 adds nothing. The residual
+   * [T, H], if there is one, is added last.
+   */
+  combine: operator({ rows: input, rowOfSlot: input, weights: input, residual: optionalInput, y: output }),
   /**
    * From dy [T, H]: dRows [R, H], weights[t, j] * dy[t] in row rowOfSlot[t, j] and zeros in rows without a slot, and
    * dWeights [T, k], the dot product of rows[rowOfSlot[t, j]] and dy[t], 0 for -1. `rows` may be left out without
@@ -80,4 +83,20 @@ export const experts = {
   }),
   /** target [rows, columns] = source, rounded to target's dtype. */
   copyMatrix: operator({ source: matrix, target: output }),
+  /** y [T, H] = x[t] / sqrt(mean(x[t]^2) + epsilon) * (weight + offset), in float32. */
+  rmsNorm: operator({ x: input, weight: input, y: output, epsilon: number, offset: number }),
+  /**
+   * From dy [T, H]: dx, to which the residual is added if there is one, and the terms [T, H] f32 whose sums over tokens
+   * are the gradient of the weight: dy[t] * x[t] / sqrt(mean(x[t]^2) + epsilon).
+   */
+  rmsNormBackward: operator({
+    x: input,
+    weight: input,
+    dy: input,
+    residual: optionalInput,
+    dx: optionalOutput,
+    terms: optionalOutput,
+    epsilon: number,
+    offset: number,
+  }),
 };

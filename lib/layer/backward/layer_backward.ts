@@ -3,6 +3,7 @@ import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
+import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
 import type { LayerParts } from "../layer_parts.js";
 import { Temporaries } from "../temporaries.js";
@@ -39,6 +40,8 @@ export interface LayerBackward<D extends FloatDType = FloatDType> {
   readonly gradients: LayerTensors;
   /** [T, k] f32: the gradient of the weights of a routing that was given; otherwise undefined. */
   readonly dWeights: Tensor<"f32"> | undefined;
+  /** [H] f32: the gradient of the weight of `norm`; undefined without one. Never added to an earlier one. */
+  readonly dNormWeight: Tensor<"f32"> | undefined;
 }
 
 const gradients: Reader<LayerTensors> = (value, name) => {
@@ -94,8 +97,8 @@ export function layerBackward(
   try {
     const result =
       options.gradients ?? new LayerTensors(parts.onDevice, parts.router.weights, resultDType(pass.x), wanted);
-    const { dx, dWeights } = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
-    return { dx, gradients: result, dWeights };
+    const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
+    return { ...results, gradients: result };
   } finally {
     freePass(pass);
   }
@@ -107,7 +110,7 @@ function passBackward(
   given: Tensor<FloatDType>,
   gradients: LayerTensors,
   { accumulate, gradLosses: losses }: Pick<Read<typeof backwardOptions>, "accumulate" | "gradLosses">,
-): Pick<LayerBackward, "dx" | "dWeights"> {
+): Omit<LayerBackward, "gradients"> {
   using temporaries = new Temporaries();
   const { onDevice, device, description } = parts;
   const { x, tokens, routing } = pass;
@@ -141,8 +144,32 @@ function passBackward(
   }
   const result = device.empty(pass.shape, x.dtype);
   using flat = result.reshape(size);
-  dx.into(flat);
-  return { dx: result, dWeights: pass.given ? dWeights : undefined };
+  const dNormWeight = intoTokens(pass, dx, pass.addsTokens ? dy : undefined, flat);
+  return { dx: result, dWeights: pass.given ? dWeights : undefined, dNormWeight };
+}
+
+/** Writes the gradient of the caller's tokens: through the norm, if there is one, whose weight's is returned, and past it. */
+function intoTokens(
+  { norm, tokens }: SavedPass,
+  dx: MatrixSum,
+  residual: Tensor<FloatDType> | undefined,
+  out: Tensor<FloatDType>,
+): Tensor<"f32"> | undefined {
+  if (norm === undefined) {
+    dx.into(out, residual);
+    return undefined;
+  }
+  const { device } = out;
+  const { weight, epsilon, offset } = norm;
+  using dNormalised = dx.into(device.empty(out.shape, tokens.dtype));
+  const dWeight = device.empty(weight.shape, tokens.dtype);
+  rmsNormBackward(norm.tokens, weight, dNormalised, {
+    epsilon,
+    offset,
+    ...(residual && { residual }),
+    out: { dx: out, dWeight },
+  });
+  return dWeight;
 }
 
 /** The rows before the activation, computed again if they were not kept. */

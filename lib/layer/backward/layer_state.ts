@@ -5,6 +5,7 @@ import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { Routing } from "../../operators/routing/gating.js";
+import { type Norm, normalised } from "../block.js";
 import type { DeviceLayer } from "../device_layer.js";
 import { routingViews } from "../router/routing_views.js";
 import type { Tokens } from "../router/tokens.js";
@@ -17,8 +18,12 @@ export interface SavedPass {
   readonly version: number;
   /** As given: [T, H] or [B, S, H]. */
   readonly shape: Shape;
-  /** [T, H], in the caller's memory. */
+  /** [T, H], in the caller's memory, or normalised in its own. */
   readonly x: Tensor<FloatDType>;
+  /** The norm that gave x of the caller's tokens [T, H]; undefined: there was none. */
+  readonly norm: SavedNorm | undefined;
+  /** Whether the caller's tokens were added to the outputs. */
+  readonly addsTokens: boolean;
   readonly tokens: Tokens;
   readonly training: NoiseSource | undefined;
   readonly routing: Routing;
@@ -29,17 +34,25 @@ export interface SavedPass {
   readonly multiplied?: Tensor<FloatDType> | undefined;
 }
 
+/** A norm, and what it was applied to, in the caller's memory. */
+export interface SavedNorm extends Norm {
+  readonly tokens: Tensor<FloatDType>;
+}
+
+/** What is kept; without x if it is to be normalised again. */
+export type KeptPass = Omit<SavedPass, "x"> & { readonly x: Tensor<FloatDType> | undefined };
+
 /**
  * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x (not a copy: do not write to it before), the
  * rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype), and ids and
- * weights of the routing; with `recompute: true` only x and the routing. `backward` frees it, and so does `dispose()`.
+ * weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x and the routing. `backward` frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
-  #pass: SavedPass | undefined;
+  #pass: KeptPass | undefined;
   #used = false;
 
   /** @internal Use `forward(x, { save: true })`. */
-  constructor(pass: SavedPass) {
+  constructor(pass: KeptPass) {
     checkOwnClass(new.target, LayerState);
     this.#pass = pass;
   }
@@ -52,8 +65,8 @@ export class LayerState implements Disposable {
   /** Bytes on the device, without x and without a routing that the caller gave; 0 once it is freed. */
   get byteLength(): number {
     if (this.#pass === undefined) return 0;
-    const { pre, multiplied, routing, given } = this.#pass;
-    const own = [pre, multiplied, ...(given ? [] : [routing.ids, routing.weights])];
+    const { pre, multiplied, routing, given, norm, x } = this.#pass;
+    const own = [pre, multiplied, norm && x, ...(given ? [] : [routing.ids, routing.weights])];
     return own.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
   }
 
@@ -79,16 +92,17 @@ export class LayerState implements Disposable {
 
   /**
    * @internal Hands over what was kept; the caller frees it.
-   * @throws DISPOSED, INVALID_ARGUMENT.
+   * @throws DISPOSED, INVALID_ARGUMENT, OUT_OF_MEMORY.
    */
   take(layer: DeviceLayer): SavedPass {
-    const pass = this.#check(layer);
+    const kept = this.#check(layer);
+    const pass = { ...kept, x: kept.x ?? normalised((kept.norm as SavedNorm).tokens, kept.norm as SavedNorm) };
     this.#pass = undefined;
     this.#used = true;
     return pass;
   }
 
-  #check(layer: DeviceLayer): SavedPass {
+  #check(layer: DeviceLayer): KeptPass {
     const pass = this.#pass;
     if (pass === undefined) {
       const cause = this.#used ? "a second backward" : "dispose()";
@@ -119,8 +133,8 @@ export class LayerState implements Disposable {
   }
 }
 
-/** Frees what was kept; x and a given routing are views of the caller's tensors. */
-export function freePass({ x, routing, training, pre, multiplied }: SavedPass): void {
-  const tensors = [x, routing.ids, routing.weights, training?.noise, training?.groupNoise, pre, multiplied];
-  for (const tensor of tensors) tensor?.dispose();
+/** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */
+export function freePass({ x, norm, routing, training, pre, multiplied }: KeptPass): void {
+  const inputs = [x, norm?.tokens, norm?.weight, training?.noise, training?.groupNoise];
+  for (const tensor of [...inputs, routing.ids, routing.weights, pre, multiplied]) tensor?.dispose();
 }

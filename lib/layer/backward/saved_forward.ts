@@ -3,6 +3,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { combine } from "../../operators/experts/combine.js";
 import type { Routing } from "../../operators/routing/gating.js";
 import { routerScores } from "../../operators/statistics/router_scores.js";
+import type { Norm } from "../block.js";
 import type { LayerParts } from "../layer_parts.js";
 import { routingViews } from "../router/routing_views.js";
 import type { Tokens } from "../router/tokens.js";
@@ -14,7 +15,12 @@ import { ones } from "./sums.js";
 
 /** A forward whose results a backward pass needs. */
 export interface ForwardToSave {
+  /** The layer's tokens, after the norm if there is one. */
   readonly x: Tensor<FloatDType>;
+  /** The tokens as they were given. */
+  readonly tokensGiven: Tensor<FloatDType>;
+  readonly norm: Norm | undefined;
+  readonly residual: Tensor<FloatDType> | undefined;
   readonly y: Tensor<FloatDType>;
   readonly tokens: Tokens;
   readonly routing: Routing | undefined;
@@ -29,6 +35,7 @@ export function savedForward(parts: LayerParts, { recompute, training, ...given 
   const matrices = parts.backwardMatrices();
   const size = [tokens.count, onDevice.description.hiddenSize] as const;
   using y = given.y.reshape(size);
+  using residual = given.residual?.reshape(size);
   const x = given.x.reshape(size);
   const routing = given.routing === undefined ? router.route(x.handle, tokens, training) : routingViews(given.routing);
   const pass = {
@@ -36,14 +43,22 @@ export function savedForward(parts: LayerParts, { recompute, training, ...given 
     version: onDevice.record.version,
     shape: given.x.shape,
     x,
+    norm: given.norm && {
+      ...given.norm,
+      weight: viewOf(given.norm.weight),
+      tokens: given.tokensGiven.reshape(size),
+    },
+    addsTokens: given.residual === given.tokensGiven,
     tokens,
     training: training && { ...training, noise: viewOf(training.noise), groupNoise: viewOf(training.groupNoise) },
     routing,
     given: given.routing !== undefined,
   };
   if (recompute) {
-    bank.forward(x.handle, y.handle, routing, given.routing === undefined ? router.mostChoices(tokens) : -1);
-    return new LayerState(pass);
+    const most = given.routing === undefined ? router.mostChoices(tokens) : -1;
+    bank.forward(x.handle, y.handle, routing, most, residual?.handle);
+    if (given.norm) x.dispose();
+    return new LayerState({ ...pass, x: given.norm ? undefined : x });
   }
   using temporaries = new Temporaries();
   const rows = passRows(onDevice, x, routing, temporaries);
@@ -60,7 +75,7 @@ export function savedForward(parts: LayerParts, { recompute, training, ...given 
   const [count, slots] = weights.shape as [number, number];
   const factors =
     weightOn === "input" ? temporaries.keep(ones(onDevice.device, [count, slots], weights.dtype)) : weights;
-  combine(outputs, rows.rowOfSlot, factors, { out: y });
+  combine(outputs, rows.rowOfSlot, factors, { out: y, ...(residual && { residual }) });
   return new LayerState({ ...pass, ...saved });
 }
 

@@ -41,13 +41,13 @@ export class MatrixSum implements Disposable {
     return this.#terms.rows(this.#count * rows, ++this.#count * rows);
   }
 
-  /** Writes the sum. */
-  into<D extends FloatDType>(out: Tensor<D>): Tensor<D> {
+  /** Writes the sum, and adds what may come past the layer. */
+  into<D extends FloatDType>(out: Tensor<D>, residual?: Tensor<FloatDType>): Tensor<D> {
     const [rows] = this.#shape;
     using temporaries = new Temporaries();
     const index = temporaries.keep(steps(this.#device, [rows, this.#count], rows));
     const weights = temporaries.keep(ones(this.#device, [rows, this.#count], this.#dtype));
-    return combine(this.#terms, index, weights, { out });
+    return combine(this.#terms, index, weights, { out, ...(residual && { residual }) });
   }
 
   /** As {@link dispose}, for `using`. */

@@ -1,5 +1,6 @@
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, rowOf, zeros } from "../core/matrix.js";
+import type { ReferenceTensor } from "../core/tensor.js";
 
 /** y[t] = Σⱼ weights[t, j] · rows[rowOfSlot[t, j]], summed in order of j; a slot of -1 adds nothing. */
 export function combine(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): Matrix {
@@ -15,8 +16,15 @@ export function combine(rows: Matrix, rowOfSlot: Int32Array, weights: Matrix): M
   return y;
 }
 
-export const runCombine: Implementation<"combine"> = ({ rows, rowOfSlot, weights, y }, stream) => {
+/** y + residual, if there is one. */
+export function withResidual(y: Matrix, residual: ReferenceTensor | null | undefined): Matrix {
+  if (!residual) return y;
+  const added = residual.values();
+  return { ...y, values: y.values.map((value, index) => value + (added[index] as number)) };
+}
+
+export const runCombine: Implementation<"combine"> = ({ rows, rowOfSlot, weights, residual, y }, stream) => {
   const source = rows.matrix();
   const indices = stream.checkIndices("combine: rowOfSlot", rowOfSlot, "a row", source.rows);
-  y.store(combine(source, indices, weights.matrix()).values);
+  y.store(withResidual(combine(source, indices, weights.matrix()), residual).values);
 };

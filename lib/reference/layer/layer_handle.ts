@@ -14,6 +14,7 @@ import type { WeightMatrix } from "../../core/weight_format.js";
 import type { WeightRole } from "../../core/weight_role.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
+import { withResidual } from "../experts/combine.js";
 import { ForwardState, type Slots } from "./forward_state.js";
 import { stages } from "./stages/list.js";
 import { StoredWeights } from "./stored_weights.js";
@@ -88,6 +89,7 @@ export class ReferenceLayer implements LayerHandle {
     _maxChoices: number,
     list: StageList = ids === null ? forwardStages : routedStages,
     logits?: ReferenceTensor | undefined,
+    residual?: ReferenceTensor | undefined,
   ): void {
     const routes = list.includes("gating");
     const chosen = !routes && ids && weights && this.#given(ids, weights);
@@ -95,7 +97,7 @@ export class ReferenceLayer implements LayerHandle {
     this.#times = this.run(list, state);
     if (routes && ids && weights) this.#store(state.get("chosen"), ids, weights);
     if (logits !== undefined) logits.store(state.get("logits").values);
-    if (y !== null) y.store(state.get("y").values);
+    if (y !== null) y.store(withResidual(state.get("y"), residual).values);
   }
 
   capture(...forward: Parameters<ReferenceLayer["forward"]>): CapturedHandle {

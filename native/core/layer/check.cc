@@ -85,6 +85,7 @@ Status check_forward(const LayerDescription& layer, Stages stages, const LayerFo
   MOE_TRY(check("logits", f.logits, "[T, E] f32"));
   MOE_TRY(check("ids", f.ids, "[T, k] i32"));
   MOE_TRY(check("weights", f.weights, "[T, k] f32"));
+  MOE_TRY(check("residual", f.residual, "[T, H] float"));
   MOE_TRY(check("y", f.y, "[T, H] D"));
   MOE_TRY(expect_sizes(f.ids.absent() == f.weights.absent(), "layer: expected ids and weights together"));
   return expect_sizes(!gating || layer.gating.fits(layer.experts), "layer: expected a rule that fits the experts");

@@ -110,11 +110,12 @@ struct ExpertViews {
 
 // The tensors of a pass; those that its stages neither read nor write are absent.
 struct LayerForward {
-  TensorView x = {};        // [T, H] float
-  TensorView logits = {};   // [T, E] f32: written by router, or given for gating
-  TensorView ids = {};      // [T, k] i32 and
-  TensorView weights = {};  // [T, k] f32: written by gating, or given for sort and combine, with any k
-  TensorView y = {};        // [T, H] like x
+  TensorView x = {};         // [T, H] float
+  TensorView logits = {};    // [T, E] f32: written by router, or given for gating
+  TensorView ids = {};       // [T, k] i32 and
+  TensorView weights = {};   // [T, k] f32: written by gating, or given for sort and combine, with any k
+  TensorView residual = {};  // [T, H] float: added to y by combine; absent: nothing
+  TensorView y = {};         // [T, H] like x
   // At most this many of the ids are not -1; -1: unknown.
   int64_t max_choices = -1;
   // Where the stages find what those of earlier calls with the same tensors have left, and keep what they leave; null:

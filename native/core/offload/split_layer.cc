@@ -181,7 +181,9 @@ Status SplitLayer::run_shared_out(Stages stages, const LayerForward& f, const st
   // The device's outputs, then the host's.
   DeviceMemory masked(device_), both(device_), rows(device_), ones(device_);
   LayerForward here = f;
+  here.residual = {};
   Combine sum;
+  sum.residual = f.residual;
   sum.y = f.y;
   MOE_TRY(masked.reserve(f.ids, &here.ids));
   MOE_TRY(both.reserve(shape(f.y.dtype, 2 * tokens, hidden), &sum.rows));

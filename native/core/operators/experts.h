@@ -130,6 +130,7 @@ struct Combine {
   TensorView rows;
   TensorView row_of_slot;
   TensorView weights;
+  TensorView residual;
   TensorView y;
 
   template <class Fields>
@@ -137,6 +138,7 @@ struct Combine {
     f.input("rows", &Combine::rows, "[R, H] float");
     f.input("rowOfSlot", &Combine::row_of_slot, "[T, k] i32");
     f.input("weights", &Combine::weights, "[T, k] f32");
+    f.optional_input("residual", &Combine::residual, "[T, H] float");
     f.output("y", &Combine::y, "[T, H] float");
   }
 };

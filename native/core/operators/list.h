@@ -8,6 +8,7 @@
 #include "core/operators/formats.h"
 #include "core/operators/noise.h"
 #include "core/operators/noise_gradients.h"
+#include "core/operators/norms.h"
 #include "core/operators/optimizers.h"
 #include "core/operators/routing.h"
 #include "core/operators/routing_gradients.h"
@@ -45,6 +46,8 @@
   OPERATOR(Combine)                    \
   OPERATOR(CombineBackward)            \
   OPERATOR(CopyMatrix)                 \
+  OPERATOR(RmsNorm)                    \
+  OPERATOR(RmsNormBackward)            \
   OPERATOR(Quantize)                   \
   OPERATOR(Dequantize)                 \
   OPERATOR(QuantizationError)          \

@@ -13,9 +13,11 @@ Status run(Context& context, const Combine& p) {
   const int32_t* row_of_slot = p.row_of_slot.as<const int32_t>();
   const void** slot_rows = nullptr;
   float* lines = nullptr;
+  float* residuals = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     slot_rows = arena.take<const void*>(top_k * context.team.threads);
     lines = arena.take<float>(hidden * context.team.threads);
+    if (!p.residual.absent()) residuals = arena.take<float>(hidden * context.team.threads);
   }));
   context.team.for_pieces(tokens, 1, [&](int thread, int64_t token, int64_t) {
     const void** rows = slot_rows + thread * top_k;
@@ -26,6 +28,12 @@ Status run(Context& context, const Combine& p) {
     }
     kernels.combine(p.rows.dtype, rows, p.weights.as<const float>() + token * top_k, static_cast<int32_t>(top_k),
                     hidden, line);
+    if (!p.residual.absent()) {
+      float* residual = residuals + thread * hidden;
+      const int64_t bytes = hidden * static_cast<int64_t>(info(p.residual.dtype).bytes);
+      kernels.to_f32(p.residual.dtype, p.residual.as<const char>() + token * bytes, hidden, residual);
+      for (int64_t i = 0; i < hidden; ++i) line[i] += residual[i];
+    }
     kernels.from_f32(p.y.dtype, line, hidden, p.y.as<char>() + token * y_bytes);
   });
   return check_indices("combine: rowOfSlot", row_of_slot, tokens * top_k, p.rows.shape[0]);

@@ -79,6 +79,8 @@ Status CpuLayer::run_chunks(Stages stages, const LayerForward& f) {
   tokens.logits = f.logits.as<float>();
   tokens.ids = f.ids.as<int32_t>();
   tokens.weights = f.weights.as<float>();
+  tokens.residual = f.residual.as<const char>();
+  tokens.residual_dtype = f.residual.dtype;
   tokens.y = f.y.as<char>();
   StageTimes times;
   const int64_t chunk = std::max<int64_t>(1, kChunkRows / std::max<int64_t>(1, d.slots(tokens.choices)));

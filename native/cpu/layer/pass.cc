@@ -19,6 +19,7 @@ LayerTokens LayerTokens::part(int64_t begin, int64_t size, const LayerDescriptio
   some.ids = from(ids, choices);
   some.weights = from(weights, choices);
   some.logits = from(logits, description.experts);
+  some.residual = from(residual, description.hidden * static_cast<int64_t>(info(residual_dtype).bytes));
   some.y = from(y, row_bytes);
   return some;
 }

@@ -15,12 +15,14 @@ struct LayerTokens {
   const char* x = nullptr;  // [count, hidden]
   DType dtype = DType::f32;
   int64_t count = 0;
-  int64_t first = 0;         // the first token's index within the call
-  int64_t choices = 0;       // experts chosen for each
-  int32_t* ids = nullptr;    // [count, choices]
-  float* weights = nullptr;  // [count, choices]
-  float* logits = nullptr;   // [count, experts]
-  char* y = nullptr;         // [count, hidden] like x
+  int64_t first = 0;               // the first token's index within the call
+  int64_t choices = 0;             // experts chosen for each
+  int32_t* ids = nullptr;          // [count, choices]
+  float* weights = nullptr;        // [count, choices]
+  float* logits = nullptr;         // [count, experts]
+  const char* residual = nullptr;  // [count, hidden]
+  DType residual_dtype = DType::f32;
+  char* y = nullptr;  // [count, hidden] like x
 
   LayerTokens part(int64_t begin, int64_t size, const LayerDescription& description) const;
 };
@@ -160,8 +162,9 @@ class Pass {
     int64_t line_floats = 0;           // of each thread's input_line,
     float* input_line = nullptr;       // if rows are changed before they are packed
     float* line = nullptr;             // [threads, hidden]
-    const void** slot_rows = nullptr;  // [threads, slots]
-    float* slot_weights = nullptr;     // [threads, slots]
+    float* residual = nullptr;         // [threads, hidden], if there is one
+    const void** slot_rows = nullptr;  // [threads, slots and the residual]
+    float* slot_weights = nullptr;     // [threads, slots and the residual]
   } scratch;
 
  private:

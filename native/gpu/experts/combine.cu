@@ -18,9 +18,10 @@ struct Arguments {
   const void* rows;
   const int* row_of_slot;
   const float* weights;  // null: 1 each
+  const void* residual;  // null: none
   void* y;
-  DType y_dtype;
-  bool aligned_rows, aligned_y;
+  DType residual_dtype, y_dtype;
+  bool aligned_rows, aligned_residual, aligned_y;
   IdError* error;
   int64_t row_count;
   int64_t tokens;
@@ -28,7 +29,7 @@ struct Arguments {
   int top_k;
 };
 
-// A block adds up some columns of one token, in order of its slots.
+// A block adds up some columns of one token, in order of its slots, and the residual last.
 template <class T>
 MOE_KERNEL(combine_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   for_each_run<kCombineColumns>(a.tokens, a.hidden, [&](int64_t token, int64_t column) {
@@ -43,8 +44,22 @@ MOE_KERNEL(combine_kernel, (gpu::kRowThreads, 8), const Arguments a) {
 #pragma unroll
       for (int i = 0; i < kCombineColumns; ++i) sums[i] = fmaf(weight, values[i], sums[i]);
     }
+    if (a.residual != nullptr) {
+      float values[kCombineColumns];
+      load_up_to(a.residual, a.residual_dtype, token * a.hidden + column, a.hidden - column, a.aligned_residual,
+                 values);
+#pragma unroll
+      for (int i = 0; i < kCombineColumns; ++i) sums[i] += values[i];
+    }
     store_up_to(a.y, a.y_dtype, token * a.hidden + column, a.hidden - column, a.aligned_y, sums);
   });
+}
+
+bool is_aligned(const TensorView& tensor) {
+  const int64_t hidden = tensor.shape[1];
+  // Of both 16-bit types alike.
+  return tensor.dtype == DType::f32 ? vectors_aligned<float, kCombineColumns>(tensor.data, hidden)
+                                    : vectors_aligned<bf16, kCombineColumns>(tensor.data, hidden);
 }
 
 }  // namespace
@@ -54,20 +69,19 @@ Status launch_combine(const Combine& p, gpu::IdError* error, const gpu::DeviceTr
       .rows = p.rows.data,
       .row_of_slot = p.row_of_slot.as<int>(),
       .weights = p.weights.as<float>(),
+      .residual = p.residual.data,
       .y = p.y.data,
+      .residual_dtype = p.residual.dtype,
       .y_dtype = p.y.dtype,
       .aligned_rows = false,
-      .aligned_y = false,
+      .aligned_residual = !p.residual.absent() && is_aligned(p.residual),
+      .aligned_y = is_aligned(p.y),
       .error = error,
       .row_count = p.rows.shape[0],
       .tokens = p.y.shape[0],
       .hidden = p.y.shape[1],
       .top_k = static_cast<int>(p.row_of_slot.shape[1]),
   };
-  MOE_TRY(gpu::dispatch_float(p.y.dtype, [&](auto type) -> Status {
-    arguments.aligned_y = vectors_aligned<typename decltype(type)::type, kCombineColumns>(p.y.data, arguments.hidden);
-    return {};
-  }));
   const gpu::ColumnPlan plan = gpu::plan_columns(arguments.tokens, arguments.hidden, kCombineColumns, traits);
   return gpu::dispatch_float(p.rows.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

@@ -13,6 +13,7 @@ Status run_combine(const Pass& pass) {
   return launch_combine({.rows = state.rows,
                          .row_of_slot = state.row_of_slot,
                          .weights = weighted ? state.slot_weights : TensorView{},
+                         .residual = pass.forward.residual,
                          .y = pass.forward.y},
                         error, pass.traits, pass.stream);
 }

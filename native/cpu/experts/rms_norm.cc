@@ -1,0 +1,102 @@
+#include <cmath>
+
+#include "core/operators/norms.h"
+#include "cpu/operators.h"
+#include "cpu/runtime/rows.h"
+
+namespace moe::cpu {
+
+namespace {
+
+// Rows per piece of work.
+constexpr int64_t kRowsAtOnce = 4;
+
+// A row of a tensor [T, H].
+char* row_of(const TensorView& tensor, int64_t row) {
+  return tensor.as<char>() + row * tensor.shape[1] * static_cast<int64_t>(info(tensor.dtype).bytes);
+}
+
+// offset + weight, what normalised columns are multiplied by.
+void read_factors(const Kernels& kernels, const TensorView& weight, float offset, float* factors) {
+  const int64_t hidden = weight.shape[0];
+  kernels.to_f32(weight.dtype, weight.data, hidden, factors);
+  for (int64_t i = 0; i < hidden; ++i) factors[i] += offset;
+}
+
+// What brings a row to a root mean square of 1.
+float row_scale(const Kernels& kernels, const float* row, int64_t hidden, float epsilon) {
+  return 1.0f / std::sqrt(kernels.dot(row, row, hidden) / static_cast<float>(hidden) + epsilon);
+}
+
+// One thread's rows in float32.
+struct Lines {
+  float* x;
+  float* dy;
+  float* result;
+};
+
+// With x' = x * scale and g = dy * factors: terms = dy * x', and dx = scale * (g - x' * mean(g * x')).
+void run_row(const Kernels& kernels, const RmsNormBackward& p, int64_t row, const float* factors, const Lines& lines) {
+  const int64_t hidden = p.x.shape[1];
+  const auto [x, dy, result] = lines;
+  kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, x);
+  kernels.to_f32(p.dy.dtype, row_of(p.dy, row), hidden, dy);
+  const float scale = row_scale(kernels, x, hidden, p.epsilon);
+  for (int64_t i = 0; i < hidden; ++i) x[i] *= scale;
+  if (!p.terms.absent()) {
+    auto* terms = reinterpret_cast<float*>(row_of(p.terms, row));
+    for (int64_t i = 0; i < hidden; ++i) terms[i] = dy[i] * x[i];
+  }
+  if (p.dx.absent()) return;
+  for (int64_t i = 0; i < hidden; ++i) dy[i] *= factors[i];
+  const float mean = kernels.dot(dy, x, hidden) / static_cast<float>(hidden);
+  for (int64_t i = 0; i < hidden; ++i) dy[i] = scale * (dy[i] - x[i] * mean);
+  if (!p.residual.absent()) {
+    kernels.to_f32(p.residual.dtype, row_of(p.residual, row), hidden, result);
+    for (int64_t i = 0; i < hidden; ++i) dy[i] += result[i];
+  }
+  kernels.from_f32(p.dx.dtype, dy, hidden, row_of(p.dx, row));
+}
+
+}  // namespace
+
+Status run(Context& context, const RmsNorm& p) {
+  const Kernels& kernels = context.kernels;
+  const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
+  float *factors = nullptr, *lines = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    factors = arena.take<float>(hidden);
+    lines = arena.take<float>(hidden * context.team.threads);
+  }));
+  read_factors(kernels, p.weight, p.offset, factors);
+  context.team.for_pieces(rows, kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    float* line = lines + thread * hidden;
+    for (int64_t row = begin; row < end; ++row) {
+      kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, line);
+      const float scale = row_scale(kernels, line, hidden, p.epsilon);
+      for (int64_t i = 0; i < hidden; ++i) line[i] = line[i] * scale * factors[i];
+      kernels.from_f32(p.y.dtype, line, hidden, row_of(p.y, row));
+    }
+  });
+  return {};
+}
+
+Status run(Context& context, const RmsNormBackward& p) {
+  const Kernels& kernels = context.kernels;
+  const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
+  float *factors = nullptr, *lines = nullptr;
+  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
+    factors = arena.take<float>(hidden);
+    lines = arena.take<float>(3 * hidden * context.team.threads);
+  }));
+  read_factors(kernels, p.weight, p.offset, factors);
+  context.team.for_pieces(rows, kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
+    float* own = lines + 3 * hidden * thread;
+    for (int64_t row = begin; row < end; ++row) {
+      run_row(kernels, p, row, factors, {.x = own, .dy = own + hidden, .result = own + 2 * hidden});
+    }
+  });
+  return {};
+}
+
+}  // namespace moe::cpu

@@ -1,0 +1,158 @@
+#include <algorithm>
+
+#include <ptx/launch.cuh>
+
+#include "core/operators/norms.h"
+#include "gpu/operators.h"
+#include "gpu/plan/plan.h"
+#include "gpu/tile/element.cuh"
+#include "gpu/tile/loops.cuh"
+#include "gpu/tile/reduce.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+namespace {
+
+// Neighbouring columns of a thread. Its next ones are those of the block's next round.
+constexpr int kColumns = 4;
+
+// A tensor whose last size is H; no data: absent.
+struct Rows {
+  void* data;
+  DType dtype;
+  bool aligned;
+  int64_t hidden;
+
+  Rows(const TensorView& tensor, int64_t hidden)
+      : data(tensor.data), dtype(tensor.dtype), aligned(is_aligned(tensor, hidden)), hidden(hidden) {}
+
+  static bool is_aligned(const TensorView& tensor, int64_t hidden) {
+    // Of both 16-bit types alike.
+    return tensor.dtype == DType::f32 ? vectors_aligned<float, kColumns>(tensor.data, hidden)
+                                      : vectors_aligned<bf16, kColumns>(tensor.data, hidden);
+  }
+  __device__ __forceinline__ void load(int64_t row, int64_t column, float (&values)[kColumns]) const {
+    load_up_to(data, dtype, row * hidden + column, hidden - column, aligned, values);
+  }
+  __device__ __forceinline__ void store(int64_t row, int64_t column, const float (&values)[kColumns]) const {
+    store_up_to(data, dtype, row * hidden + column, hidden - column, aligned, values);
+  }
+};
+
+struct Arguments {
+  Rows x, weight, y;
+  float epsilon, offset;
+  int64_t rows, hidden;
+};
+
+struct GradientArguments {
+  Rows x, weight, dy, residual, dx, terms;
+  float epsilon, offset;
+  int64_t rows, hidden;
+};
+
+// Calls use(column) for the first of every kColumns columns of this thread. Columns beyond the last are zeros.
+template <class Use>
+__device__ __forceinline__ void for_each_column(int64_t hidden, Use&& use) {
+  for (int64_t column = threadIdx.x * kColumns; column < hidden; column += gpu::kRowThreads * kColumns) use(column);
+}
+
+// What brings a row to a root mean square of 1. All threads of the block call it together.
+__device__ __forceinline__ float row_scale(const Rows& x, int64_t row, float epsilon) {
+  float sum = 0.0f;
+  for_each_column(x.hidden, [&](int64_t column) {
+    float values[kColumns];
+    x.load(row, column, values);
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) sum = fmaf(values[i], values[i], sum);
+  });
+  return 1.0f / sqrtf(block_reduce(sum, Sum{}) / static_cast<float>(x.hidden) + epsilon);
+}
+
+// One block per row.
+MOE_KERNEL(rms_norm_kernel, (gpu::kRowThreads), const Arguments a) {
+  for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
+    const float scale = row_scale(a.x, row, a.epsilon);
+    for_each_column(a.hidden, [&](int64_t column) {
+      float values[kColumns], factors[kColumns];
+      a.x.load(row, column, values);
+      a.weight.load(0, column, factors);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) values[i] = values[i] * scale * (factors[i] + a.offset);
+      a.y.store(row, column, values);
+    });
+  }
+}
+
+// With x' = x * scale and g = dy * factors: terms = dy * x', and dx = scale * (g - x' * mean(g * x')). One block per
+// row.
+MOE_KERNEL(rms_norm_backward_kernel, (gpu::kRowThreads), const GradientArguments a) {
+  for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
+    const float scale = row_scale(a.x, row, a.epsilon);
+    float sum = 0.0f;
+    for_each_column(a.hidden, [&](int64_t column) {
+      float x[kColumns], dy[kColumns], factors[kColumns];
+      a.x.load(row, column, x);
+      a.dy.load(row, column, dy);
+      a.weight.load(0, column, factors);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        x[i] *= scale;
+        sum = fmaf(dy[i] * (factors[i] + a.offset), x[i], sum);
+        x[i] *= dy[i];
+      }
+      if (a.terms.data != nullptr) a.terms.store(row, column, x);
+    });
+    if (a.dx.data == nullptr) continue;
+    const float mean = block_reduce(sum, Sum{}) / static_cast<float>(a.hidden);
+    for_each_column(a.hidden, [&](int64_t column) {
+      float x[kColumns], dy[kColumns], factors[kColumns], residual[kColumns] = {};
+      a.x.load(row, column, x);
+      a.dy.load(row, column, dy);
+      a.weight.load(0, column, factors);
+      if (a.residual.data != nullptr) a.residual.load(row, column, residual);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        const float product = dy[i] * (factors[i] + a.offset);
+        x[i] = scale * (product - x[i] * scale * mean) + residual[i];
+      }
+      a.dx.store(row, column, x);
+    });
+  }
+}
+
+dim3 row_blocks(int64_t rows, const gpu::DeviceTraits& traits) {
+  return dim3(gpu::row_grid(rows * (gpu::kRowThreads / 32), traits));
+}
+
+}  // namespace
+
+Status run(Context& context, const RmsNorm& p) {
+  const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
+  const Arguments arguments{.x = {p.x, hidden},
+                            .weight = {p.weight, hidden},
+                            .y = {p.y, hidden},
+                            .epsilon = p.epsilon,
+                            .offset = p.offset,
+                            .rows = rows,
+                            .hidden = hidden};
+  return launch("rms_norm", rms_norm_kernel, row_blocks(rows, context.traits()), dim3(gpu::kRowThreads), 0,
+                context.stream(), arguments);
+}
+
+Status run(Context& context, const RmsNormBackward& p) {
+  const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
+  const GradientArguments arguments{.x = {p.x, hidden},
+                                    .weight = {p.weight, hidden},
+                                    .dy = {p.dy, hidden},
+                                    .residual = {p.residual, hidden},
+                                    .dx = {p.dx, hidden},
+                                    .terms = {p.terms, hidden},
+                                    .epsilon = p.epsilon,
+                                    .offset = p.offset,
+                                    .rows = rows,
+                                    .hidden = hidden};
+  return launch("rms_norm_backward", rms_norm_backward_kernel, row_blocks(rows, context.traits()),
+                dim3(gpu::kRowThreads), 0, context.stream(), arguments);
+}
+
+}  // namespace moe::MOE_GPU_NAMESPACE

@@ -1,0 +1,116 @@
+import { describe, expect, test } from "vitest";
+import { MoeLayer, type MoeLayerOptions, openDevice, type Tensor } from "../../lib/index.js";
+import { Random } from "../../lib/testing/random.js";
+import { deviceNames, openForTests } from "../support/devices.js";
+import { expectError, expectRejection } from "../support/errors.js";
+import { exampleConfig, RandomLayer } from "../support/random_layer.js";
+
+// An AbortSignal cancels enqueued work that has not begun: what it was to write is ABORTED, and nothing else is.
+
+describe.each(deviceNames)("on %s", (name) => {
+  const device = openForTests(name);
+  const made = (changes = {}) =>
+    new RandomLayer(device(), { config: { ...exampleConfig, ...changes }, tokens: 7, dtype: "f32", seed: 1 });
+
+  test("a signal that is not aborted changes nothing, and one that is throws its reason", async () => {
+    using random = made();
+    const x = random.x as Tensor<"f32">;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const y = await random.layer.forward(x).raw();
+    expect(await random.layer.forward(x, { signal }).raw()).toEqual(y);
+    const reason = new Error("enough");
+    controller.abort(reason);
+    expect(() => random.layer.forward(x, { signal })).toThrow(reason);
+    // Work after it does not belong to the signal.
+    expect(await random.layer.forward(x).raw()).toEqual(y);
+  });
+
+  test("what is not a signal is refused by name", () => {
+    using random = made();
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    const call = (signal: any) => random.layer.forward(random.x, { signal });
+    for (const signal of [{}, 1, null, { throwIfAborted() {} }, AbortSignal]) {
+      expectError(() => call(signal), "INVALID_ARGUMENT", /^signal: expected an AbortSignal/);
+    }
+  });
+});
+
+describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work on %s", (name) => {
+  const device = openForTests(name);
+
+  /** A layer of which many forwards take long enough to be cancelled while they wait. */
+  function slowLayer(options: Partial<MoeLayerOptions> = {}) {
+    const [H, I, E] = [64, 64, 8];
+    const random = new Random("slow");
+    const weight = (...shape: number[]) =>
+      device().tensor(
+        random.normals(
+          shape.reduce((a, b) => a * b, 1),
+          0.1,
+        ),
+        shape,
+      );
+    const sizes = { hiddenSize: H, intermediateSize: I, numExperts: E, topK: 2, router: weight(E, H) };
+    const experts = { gate: weight(E, I, H), up: weight(E, I, H), down: weight(E, H, I) };
+    const layer = MoeLayer.create({ device: device(), ...sizes, experts, ...options });
+    return { layer, x: device().tensor(random.normals(64 * H), [64, H]) };
+  }
+
+  test.each<[string, object]>([
+    ["a fused forward", {}],
+    ["a forward to save", { save: true }],
+    ["a forward with more results", { want: ["routing", "logits"] }],
+    ["a forward with a norm", { residual: true, norm: true }],
+  ])("%s that has not begun is ABORTED, and the device goes on", async (_, given) => {
+    const { layer, x } = slowLayer();
+    const expected = await layer.forward(x).raw();
+    const norm = { weight: device().tensor(new Float32Array(64).fill(1)) };
+    const options = { ...given, ...("norm" in given && { norm }) };
+    const controller = new AbortController();
+    // Holds the stream up, so that the others have not begun.
+    for (let i = 0; i < 20; i++) layer.forward(x);
+    const results = Array.from({ length: 5 }, () =>
+      // biome-ignore lint/suspicious/noExplicitAny: options of several kinds
+      layer.forward(x, { ...options, signal: controller.signal } as any),
+    ) as unknown as (Tensor | { y: Tensor; routing?: { ids: Tensor } })[];
+    controller.abort();
+    const after = layer.forward(x);
+    const last = results.at(-1) as Tensor | { y: Tensor; routing?: { ids: Tensor } };
+    const y = "y" in last ? last.y : last;
+    await expectRejection(y.data(), "ABORTED", /aborted by its signal before this work began$/);
+    if ("routing" in last && last.routing) await expectRejection(last.routing.ids.data(), "ABORTED", /aborted/);
+    // What depends on it is too, and what does not is not; the abort is no error of the device.
+    await expectRejection(layer.forward(y as Tensor<"f32">).data(), "ABORTED", /aborted/);
+    await device().synchronize();
+    expect(await after.raw()).toEqual(expected);
+    y.write(new Float32Array(y.size));
+    expect((await y.data()) as Float32Array).toEqual(new Float32Array(y.size));
+    // What the layer keeps for backward passes is made again.
+    const { state } = layer.forward(x, { save: true });
+    expect((await layer.backward(state, x).dx.data()).every(Number.isFinite)).toBe(true);
+  });
+
+  test("many forwards share one listener, and cancelled ones release their memory", async () => {
+    const { layer, x } = slowLayer();
+    const controller = new AbortController();
+    let listeners = 0;
+    const add = controller.signal.addEventListener.bind(controller.signal);
+    controller.signal.addEventListener = (...args: Parameters<typeof add>) => {
+      listeners++;
+      add(...args);
+    };
+    for (let i = 0; i < 10; i++) layer.forward(x, { signal: controller.signal }).dispose();
+    controller.abort();
+    await device().synchronize();
+    expect(listeners).toBe(1);
+  });
+});
+
+test("a device that is closed refuses a signal as it refuses work", async () => {
+  const device = openDevice("cpu");
+  using random = new RandomLayer(device, { config: exampleConfig, tokens: 3, dtype: "f32", seed: 1 });
+  const { signal } = new AbortController();
+  await device.close();
+  expectError(() => random.layer.forward(random.x, { signal }), "DISPOSED", /./);
+});
