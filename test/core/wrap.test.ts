@@ -27,7 +27,8 @@ describe.each(onHost)("on %s", (name) => {
     values[0] = 0;
     rmsNorm(x, ones, { out });
     await device().synchronize();
-    expect(Array.from(y.subarray(0, 2))).toEqual([0, 2]);
+    expect(y[0]).toBe(0);
+    expect(y[1]).toBeCloseTo(2, 5);
     out.write(Float32Array.from({ length: 12 }, (_, i) => i));
     await device().synchronize();
     expect(Array.from(y)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
