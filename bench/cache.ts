@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
 import type { Device } from "#lib/core/device.js";
@@ -16,6 +13,7 @@ import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
 import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
+import { TemporaryFolder } from "./temporary_folder.js";
 
 const help = `Usage: npm run bench:cache -- [options]
 
@@ -58,44 +56,41 @@ async function round(directory: string, device: Device, tokens: number, cache: C
 }
 
 async function measure({ name, config }: NamedShape, tokens: number, rounds: number, threads: number): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "moe-kernels-bench-"));
-  try {
-    await writeMixtral(directory, config);
-    using device = openDevice("cpu", { threads });
-    let bytes = 0;
-    {
-      using first = await MoeLayer.load(directory, { layer: 0, device, cache: true });
-      bytes = first.byteLength;
-    }
-    const sources: readonly [string, Cache, Times[]][] = [
-      ["from the checkpoint", false, []],
-      ["from the cache, mapped", true, []],
-      ["from the cache, copied", { copy: true }, []],
-    ];
-    for (let done = 0; done < rounds; done++) {
-      for (const [, cache, times] of sources) times.push(await round(directory, device, tokens, cache));
-    }
-    const { readGBs } = await loadNative().ceilings(threads);
-    process.stdout.write(
-      `${name} bf16, ${formatBytes(bytes)} of weights, T = ${tokens}, ${threads} threads, ` +
-        `${significant(readGBs)} GB/s read; medians of ${rounds} rounds\n`,
-    );
-    const row = (title: string, of: readonly Times[]) => [
-      title,
-      ...[0, 1, 2].map((column) => formatMicroseconds(summarize(of.map((time) => time[column] as number)).median)),
-    ];
-    process.stdout.write(
-      renderTable(
-        ["", "load", "first forward", "next"].map((heading, index) => ({
-          heading,
-          align: index === 0 ? ("left" as const) : ("right" as const),
-        })),
-        sources.map(([title, , times]) => row(title, times)),
-      ),
-    );
-  } finally {
-    rmSync(directory, { recursive: true });
+  using temporary = new TemporaryFolder("moe-kernels-bench-");
+  const directory = temporary.path;
+  await writeMixtral(directory, config);
+  using device = openDevice("cpu", { threads });
+  let bytes = 0;
+  {
+    using first = await MoeLayer.load(directory, { layer: 0, device, cache: true });
+    bytes = first.byteLength;
   }
+  const sources: readonly [string, Cache, Times[]][] = [
+    ["from the checkpoint", false, []],
+    ["from the cache, mapped", true, []],
+    ["from the cache, copied", { copy: true }, []],
+  ];
+  for (let done = 0; done < rounds; done++) {
+    for (const [, cache, times] of sources) times.push(await round(directory, device, tokens, cache));
+  }
+  const { readGBs } = await loadNative().ceilings(threads);
+  process.stdout.write(
+    `${name} bf16, ${formatBytes(bytes)} of weights, T = ${tokens}, ${threads} threads, ` +
+      `${significant(readGBs)} GB/s read; medians of ${rounds} rounds\n`,
+  );
+  const row = (title: string, of: readonly Times[]) => [
+    title,
+    ...[0, 1, 2].map((column) => formatMicroseconds(summarize(of.map((time) => time[column] as number)).median)),
+  ];
+  process.stdout.write(
+    renderTable(
+      ["", "load", "first forward", "next"].map((heading, index) => ({
+        heading,
+        align: index === 0 ? ("left" as const) : ("right" as const),
+      })),
+      sources.map(([title, , times]) => row(title, times)),
+    ),
+  );
 }
 
 interface Options {

@@ -1,6 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { writeFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
@@ -17,6 +15,7 @@ import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
 import { shapeOption } from "./shape_option.js";
+import { TemporaryFolder } from "./temporary_folder.js";
 
 // How long the event loop is held up while large work is in flight, and by the calls that copy. See --help.
 
@@ -181,29 +180,26 @@ function parseOptions(): Options | undefined {
 }
 
 async function run(options: Options): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), "moe-event-loop-"));
-  try {
-    await writeMixtral(folder, options.config);
-    await using device = openDevice("cpu", { threads: options.threads });
-    const activities = [
-      ...(await layerActivities(device, folder, options)),
-      ...copyActivities(device, options.mebibytes),
-    ];
-    const results: Delay[] = [];
-    for (const activity of activities) {
-      // Once without being counted: memory that the machine has never used takes longest.
-      await longestDelay(activity);
-      const delays: number[] = [];
-      for (let round = 0; round < options.rounds; round++) delays.push(await longestDelay(activity));
-      results.push({ activity: activity.name, median: summarize(delays).median, worst: Math.max(...delays) });
-    }
-    process.stdout.write(`${delayTable(results)}\n`);
-    if (options.json !== undefined) {
-      const machine = describeMachine(options.threads);
-      writeFileSync(options.json, `${JSON.stringify({ machine, options, results }, null, 2)}\n`);
-    }
-  } finally {
-    rmSync(folder, { recursive: true });
+  using temporary = new TemporaryFolder("moe-event-loop-");
+  const folder = temporary.path;
+  await writeMixtral(folder, options.config);
+  await using device = openDevice("cpu", { threads: options.threads });
+  const activities = [
+    ...(await layerActivities(device, folder, options)),
+    ...copyActivities(device, options.mebibytes),
+  ];
+  const results: Delay[] = [];
+  for (const activity of activities) {
+    // Once without being counted: memory that the machine has never used takes longest.
+    await longestDelay(activity);
+    const delays: number[] = [];
+    for (let round = 0; round < options.rounds; round++) delays.push(await longestDelay(activity));
+    results.push({ activity: activity.name, median: summarize(delays).median, worst: Math.max(...delays) });
+  }
+  process.stdout.write(`${delayTable(results)}\n`);
+  if (options.json !== undefined) {
+    const machine = describeMachine(options.threads);
+    writeFileSync(options.json, `${JSON.stringify({ machine, options, results }, null, 2)}\n`);
   }
 }
 

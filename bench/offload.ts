@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Device } from "#lib/core/device.js";
@@ -18,6 +17,7 @@ import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
 import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
+import { TemporaryFolder } from "./temporary_folder.js";
 
 const help = `Usage: npm run bench:offload -- [options]
 
@@ -198,25 +198,22 @@ function parseOptions(): Options | undefined {
 async function run(options: Options): Promise<void> {
   const { shape, layers, folder, threads, tokens, slots } = options;
   process.stdout.write(`${JSON.stringify(describeMachine(threads))}\n`);
-  const place = folder ?? mkdtempSync(join(tmpdir(), "moe-kernels-bench-"));
-  try {
-    using device = openDevice("cpu", { threads });
-    const bytes = await prepare(place, device, options);
-    process.stdout.write(
-      `${layers} layers ${shape.name} bf16, ${formatBytes(bytes)} of weights, ${threads} threads; ${tokens} tokens\n`,
-    );
-    const results: Result[] = [];
-    for (const count of slots) results.push(await measure(place, device, options, count));
-    const headings = ["slots", "resident", "hits", "loaded per token", "time per token", "quartiles"];
-    process.stdout.write(
-      renderTable(
-        headings.map((heading) => ({ heading, align: "right" as const })),
-        results.map(row),
-      ),
-    );
-  } finally {
-    if (folder === undefined) rmSync(place, { recursive: true });
-  }
+  using temporary = folder === undefined ? new TemporaryFolder("moe-kernels-bench-") : undefined;
+  const place = temporary?.path ?? (folder as string);
+  using device = openDevice("cpu", { threads });
+  const bytes = await prepare(place, device, options);
+  process.stdout.write(
+    `${layers} layers ${shape.name} bf16, ${formatBytes(bytes)} of weights, ${threads} threads; ${tokens} tokens\n`,
+  );
+  const results: Result[] = [];
+  for (const count of slots) results.push(await measure(place, device, options, count));
+  const headings = ["slots", "resident", "hits", "loaded per token", "time per token", "quartiles"];
+  process.stdout.write(
+    renderTable(
+      headings.map((heading) => ({ heading, align: "right" as const })),
+      results.map(row),
+    ),
+  );
 }
 
 await runProgram({ name: "bench:offload", help, parse: parseOptions, run });

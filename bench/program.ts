@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { isMoeError } from "#lib/core/errors.js";
 import { loadNative } from "#lib/core/native.js";
 import { integerOption, UsageError } from "#lib/terminal/option_values.js";
@@ -16,8 +17,14 @@ export interface Program<Options> {
   ) => Error)[];
 }
 
-/** Runs a benchmark program. What a user can cause ends it with one line instead of a stack. */
+/**
+ * Runs a benchmark program. What a user can cause ends it with one line instead of a stack; a signal ends it as an exit does, which
+ * removes temporary folders.
+ */
 export async function runProgram<Options>({ name, help, parse, run, errors = [] }: Program<Options>): Promise<void> {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+  }
   try {
     const options = parse();
     if (options === undefined) process.stdout.write(help);

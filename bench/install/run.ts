@@ -1,6 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { integerOption } from "#lib/terminal/option_values.js";
@@ -8,6 +7,7 @@ import { renderTable } from "#lib/terminal/table.js";
 import { describeMachine } from "../machine.js";
 import { summarize } from "../measure.js";
 import { runProgram } from "../program.js";
+import { TemporaryFolder } from "../temporary_folder.js";
 import { forwardOutput, forwardProgram, type Manager, managers } from "./managers.js";
 import { packAll } from "./packages.js";
 import { startRegistry } from "./registry.js";
@@ -112,20 +112,17 @@ async function measureManager(manager: Manager, registry: string, folder: string
 type Times = Awaited<ReturnType<typeof installOnce>>;
 
 async function run({ rounds, addon, json }: Options): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), "moe-install-"));
-  try {
-    const packages = join(folder, "packages");
-    packAll(packages, addon);
-    const { url, server } = await startRegistry(packages);
-    const results: Result[] = [];
-    for (const manager of managers) results.push(...(await measureManager(manager, url, folder, rounds)));
-    server.close();
-    process.stdout.write(`${table(results)}\n`);
-    if (json !== undefined) {
-      writeFileSync(json, `${JSON.stringify({ machine: describeMachine(1), rounds, results }, null, 2)}\n`);
-    }
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+  using temporary = new TemporaryFolder("moe-install-");
+  const folder = temporary.path;
+  const packages = join(folder, "packages");
+  packAll(packages, addon);
+  const { url, server } = await startRegistry(packages);
+  const results: Result[] = [];
+  for (const manager of managers) results.push(...(await measureManager(manager, url, folder, rounds)));
+  server.close();
+  process.stdout.write(`${table(results)}\n`);
+  if (json !== undefined) {
+    writeFileSync(json, `${JSON.stringify({ machine: describeMachine(1), rounds, results }, null, 2)}\n`);
   }
 }
 

@@ -1,6 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { writeFileSync } from "node:fs";
 import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
@@ -11,6 +9,7 @@ import { betterOf, ceilingsText, kernelText } from "../ceilings.js";
 import { describeMachine } from "../machine.js";
 import { runProgram } from "../program.js";
 import type { NamedShape } from "../shape_option.js";
+import { TemporaryFolder } from "../temporary_folder.js";
 import { chartSpecification, renderChart } from "./chart.js";
 import { type Contender, PeerError } from "./contender.js";
 import { help, type Options, parseOptions } from "./options.js";
@@ -32,7 +31,6 @@ interface Runnable {
 type Versions = Record<string, string>;
 
 async function run(options: Options): Promise<void> {
-  process.once("SIGINT", () => process.exit(130));
   const machine = describeMachine(options.threads);
   const runnable = findPeers(options.peers);
   const versions: Versions = {};
@@ -75,13 +73,13 @@ async function compare(
   const { threads, tokens } = options;
   const chosen = runnable.filter(({ peer }) => peer.formats.includes(format));
   const rotation = planRotation(config, format, chosen.length + 1);
-  const directory = mkdtempSync(join(tmpdir(), "moe-kernels-peers-"));
+  using temporary = new TemporaryFolder("moe-kernels-peers-");
+  const directory = temporary.path;
   const started: PeerProcess[] = [];
-  const cleanUp = (): void => {
+  const stopPeers = (): void => {
     for (const peer of started) peer[Symbol.dispose]();
-    rmSync(directory, { recursive: true, force: true });
   };
-  process.once("exit", cleanUp); // if the program is interrupted
+  process.once("exit", stopPeers); // if the program is interrupted
   try {
     process.stderr.write(`${shape} ${format}: creating the layer\n`);
     using problem = await createProblem(device, config, format, tokens, directory, rotation.copies);
@@ -112,8 +110,8 @@ async function compare(
     }
     return { shape, format, kernel, rotation, cells };
   } finally {
-    process.off("exit", cleanUp);
-    cleanUp();
+    process.off("exit", stopPeers);
+    stopPeers();
   }
 }
 

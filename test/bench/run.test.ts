@@ -1,8 +1,12 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { operatorNames } from "../../bench/operators.js";
 import { loadNative } from "../../lib/core/native.js";
+import { packageRoot } from "../../lib/core/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
 
@@ -196,4 +200,22 @@ test("benchmarks import nothing from the command line", () => {
   const sources = readdirSync("bench", { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"));
   expect(sources.length).toBeGreaterThan(10);
   expect(sources.filter((path) => readFileSync(join("bench", path), "utf8").includes("lib/cli"))).toEqual([]);
+});
+
+describe("a benchmark that is stopped", () => {
+  test.each([
+    ["event_loop.js", "SIGTERM", 143],
+    ["peers/run.js", "SIGTERM", 143],
+    ["peers/run.js", "SIGINT", 130],
+  ] as const)("%s removes its temporary folder after %s", async (program, signal, code) => {
+    using directory = temporaryDirectory();
+    const args = [`build/bench/${program}`, "--shape", "512x512x64x2", "--threads", "2"];
+    const env = { ...process.env, TMPDIR: directory.path };
+    const child = spawn(process.execPath, args, { cwd: packageRoot(), env, stdio: "ignore" });
+    const ended = once(child, "exit");
+    while (child.exitCode === null && readdirSync(directory.path).length === 0) await setTimeout(10);
+    child.kill(signal);
+    expect(await ended).toEqual([code, null]);
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
 });
