@@ -1,4 +1,7 @@
 import { parseArgs } from "node:util";
+import { describeMachine } from "#lib/bench/machine.js";
+import { summarize } from "#lib/bench/measure.js";
+import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
 import type { Device } from "#lib/core/device.js";
 import { loadNative } from "#lib/core/native.js";
@@ -8,11 +11,8 @@ import { formatBytes, formatMicroseconds, significant } from "#lib/terminal/form
 import { integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomTokens } from "#lib/testing/random_layer.js";
-import { describeMachine } from "./machine.js";
-import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
-import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 import { TemporaryFolder } from "./temporary_folder.js";
 
 const help = `Usage: npm run bench:cache -- [options]

@@ -1,6 +1,9 @@
 import { writeFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { parseArgs } from "node:util";
+import { describeMachine } from "#lib/bench/machine.js";
+import { summarize } from "#lib/bench/measure.js";
+import { shapeOption } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import type { Tensor } from "#lib/core/tensor.js";
@@ -10,11 +13,8 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import { integerOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
-import { describeMachine } from "./machine.js";
-import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
-import { shapeOption } from "./shape_option.js";
 import { TemporaryFolder } from "./temporary_folder.js";
 
 // How long the event loop is held up while large work is in flight, and by the calls that copy. See --help.

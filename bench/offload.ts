@@ -1,6 +1,9 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { describeMachine } from "#lib/bench/machine.js";
+import { summarize } from "#lib/bench/measure.js";
+import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
 import { openDevice } from "#lib/devices.js";
 import type { OffloadOptions } from "#lib/layer/offload.js";
@@ -12,11 +15,8 @@ import { integerOption, listOption } from "#lib/terminal/option_values.js";
 import { renderTable } from "#lib/terminal/table.js";
 import { Random } from "#lib/testing/random.js";
 import { randomTokens } from "#lib/testing/random_layer.js";
-import { describeMachine } from "./machine.js";
-import { summarize } from "./measure.js";
 import { writeMixtral } from "./mixtral.js";
 import { runProgram, threadsOption } from "./program.js";
-import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 import { TemporaryFolder } from "./temporary_folder.js";
 
 const help = `Usage: npm run bench:offload -- [options]

@@ -3,22 +3,22 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
 
-/** Speed of the simt runtime on one CPU core. */
-export interface SimtSpeed {
-  /** Switches between CUDA threads. */
-  readonly switchesPerSecond: number;
-  /** Warp-wide mma.m16n8k16 products of bfloat16. */
-  readonly mmaPerSecond: number;
-}
+// npm run bench:simt: the speed of the simt runtime on one CPU core.
 
-/** Runs the simt runtime's benchmark program; undefined if this build has no simt device. */
-export function measureSimt(): SimtSpeed | undefined {
-  const program = join(packageRoot(), "build", "native", "simt", "test", "moe_simt_benchmark");
-  if (!existsSync(program)) return undefined;
-  return JSON.parse(execFileSync(program, { encoding: "utf8" })) as SimtSpeed;
-}
+const program = join(packageRoot(), "build", "native", "simt", "test", "moe_simt_benchmark");
 
-export function simtText({ switchesPerSecond, mmaPerSecond }: SimtSpeed): string {
+if (existsSync(program)) {
+  const { switchesPerSecond, mmaPerSecond } = JSON.parse(execFileSync(program, { encoding: "utf8" })) as {
+    /** Switches between CUDA threads. */
+    readonly switchesPerSecond: number;
+    /** Warp-wide mma.m16n8k16 products of bfloat16. */
+    readonly mmaPerSecond: number;
+  };
   const millions = (perSecond: number): string => (perSecond / 1e6).toPrecision(3);
-  return `simt, one core: ${millions(switchesPerSecond)} M thread switches/s, ${millions(mmaPerSecond)} M mma/s`;
+  process.stdout.write(
+    `simt, one core: ${millions(switchesPerSecond)} M thread switches/s, ${millions(mmaPerSecond)} M mma/s\n`,
+  );
+} else {
+  process.stderr.write(`bench:simt: expected ${program}, which a build with the simt device and the tests makes\n`);
+  process.exitCode = 1;
 }

@@ -1,4 +1,7 @@
 import { parseArgs } from "node:util";
+import { describeMachine } from "#lib/bench/machine.js";
+import { summarize } from "#lib/bench/measure.js";
+import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
 import type { FloatDType } from "#lib/core/dtype.js";
 import { loadNative } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
@@ -10,10 +13,7 @@ import { choiceOption, integerOption, listOption } from "#lib/terminal/option_va
 import { renderTable } from "#lib/terminal/table.js";
 import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
-import { describeMachine } from "./machine.js";
-import { summarize } from "./measure.js";
 import { runProgram, threadsOption } from "./program.js";
-import { type NamedShape, shapeNames, shapeOption } from "./shape_option.js";
 
 const help = `Usage: npm run bench:training -- [options]
 

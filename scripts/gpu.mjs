@@ -1,7 +1,7 @@
 // Checks and times everything on a GPU machine, without network access: builds for its GPU, verifies, runs
 // compute-sanitizer if it is installed, and times every operator and the layer, and PyTorch if Python has it.
 // Each step is reported when it ends, also in gpu.md and gpu.json, so that a run that is cut short leaves results. Needs
-// dist/ and build/bench/ (npm run gpu makes them), nvcc, CMake and a C++ compiler.
+// dist/ (npm run gpu makes it), nvcc, CMake and a C++ compiler.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -58,7 +58,7 @@ if (values.device === "cuda" && isThere("compute-sanitizer")) {
 if (values.device === "cuda" && isThere("python3", ["-c", "import torch"])) {
   await step("PyTorch", () => run("python3", [join("scripts", "gpu", "torch_baseline.py"), JSON.stringify(plan)]));
 }
-await step("benchmarks", () => runNode([join("scripts", "gpu", "bench.mjs"), values.device, JSON.stringify(plan)]));
+await step("benchmarks", () => runNode([cli, "bench", ...benchOptions()]));
 
 const failed = report.steps.filter(({ passed }) => !passed);
 console.log(`${report.steps.length - failed.length} steps passed, ${failed.length} failed; see ${values.out}/gpu.md`);
@@ -73,6 +73,19 @@ async function step(name, work) {
   console.log(`${result.passed ? "pass" : "FAIL"} ${name}, ${seconds.toFixed(1)} s`);
   writeFileSync(join(values.out, "gpu.json"), `${JSON.stringify(report, null, 2)}\n`);
   writeFileSync(join(values.out, "gpu.md"), renderReport(report));
+}
+
+/** A turn of a benchmark is one sample: calls between two waits, so that their times add up and the wait's is shared. */
+function benchOptions() {
+  const shapes = Object.values(plan.shapes).map(({ hiddenSize, intermediateSize, numExperts, topK }) =>
+    [hiddenSize, intermediateSize, numExperts, topK].join("x"),
+  );
+  const sizes = { shape: shapes, tokens: plan.tokens, weights: plan.weights };
+  const sampling = { rounds: plan.samples, calls: plan.calls, time: 1e-6 };
+  return Object.entries({ device: values.device, ...sizes, ...sampling }).flatMap(([name, value]) => [
+    `--${name}`,
+    String(value),
+  ]);
 }
 
 function build() {

@@ -28,7 +28,7 @@ update("typescript", "tsc, lib to dist", {
 if (flags.bench) {
   update("bench", "tsc, bench to build/bench", {
     inputs: ["bench", "lib", "tsconfig.json", "tsconfig.bench.json", "package-lock.json"],
-    output: "build/bench/run.js",
+    output: "build/bench/offload.js",
     make: () => compile("tsconfig.bench.json"),
   });
 }

@@ -13,6 +13,7 @@ const modules = {
   "moe-kernels/safetensors": "checkpoint/safetensors/index.ts",
   "moe-kernels/gguf": "checkpoint/gguf/index.ts",
   "moe-kernels/testing": "testing/index.ts",
+  "moe-kernels/bench": "bench/index.ts",
 };
 const entries = Object.values(modules).map((name) => join(repository, "lib", name));
 const project = mkdtempSync(join(tmpdir(), "moe-kernels-types-"));

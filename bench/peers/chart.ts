@@ -1,6 +1,3 @@
-import { spawnSync } from "node:child_process";
-import { join } from "node:path";
-import { packageRoot } from "#lib/core/package_root.js";
 import { peerFormats } from "./problem.js";
 import type { Group } from "./report.js";
 
@@ -30,16 +27,4 @@ export function chartSpecification(groups: readonly Group[], subtitle: string): 
     },
     resolve: { scale: { x: "independent" } },
   };
-}
-
-/** Draws a Vega-Lite specification as SVG. */
-export function renderChart(specification: object): string {
-  const script = join(packageRoot(), "bench", "peers", "programs", "render_chart.mjs");
-  const { status, stdout, stderr } = spawnSync(process.execPath, [script], {
-    input: JSON.stringify(specification),
-    encoding: "utf8",
-    maxBuffer: 2 ** 26,
-  });
-  if (status !== 0) throw new Error(`${script} failed: ${stderr}`);
-  return stdout;
 }

@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
+import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
 import { threadsOption } from "../program.js";
-import { type NamedShape, shapeNames, shapeOption } from "../shape_option.js";
 import { type Peer, peers } from "./peers.js";
 import { type PeerFormat, peerFormats } from "./problem.js";
 

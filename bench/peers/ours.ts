@@ -1,8 +1,8 @@
+import { gatingRuleOf } from "#lib/bench/bench_case.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { gating, type Routing } from "#lib/operators/routing/gating.js";
-import { gatingRule } from "../case.js";
 import type { Contender } from "./contender.js";
 import type { Input, PeerDType, Problem } from "./problem.js";
 
@@ -15,7 +15,7 @@ type Enqueue = (layer: MoeLayer, input: Input, routing: Routing, out: Tensor<Pee
  */
 export function ours(problem: Problem): readonly [Contender, Contender] {
   const { config } = problem;
-  const rule = gatingRule(config);
+  const rule = gatingRuleOf(config);
   return [
     contender("moe-kernels", problem, (layer, { x, logits }, routing, out) => {
       gating(logits, { ...rule, out: routing });

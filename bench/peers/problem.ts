@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { inputCount } from "#lib/bench/bench_case.js";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import type { Shape } from "#lib/core/shape.js";
@@ -13,7 +14,6 @@ import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/q
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
-import { inputCount } from "../case.js";
 import { PeerError } from "./contender.js";
 
 /** Formats of weights in which peers are compared. */

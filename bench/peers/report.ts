@@ -1,12 +1,11 @@
+import { mean } from "#lib/bench/bench_case.js";
+import { floorSeconds } from "#lib/bench/ceilings.js";
+import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
-import { mean } from "../case.js";
-import { floorSeconds } from "../ceilings.js";
-import { type Measurement, summarize } from "../measure.js";
 import type { Input, PeerFormat } from "./problem.js";
 import type { Rotation } from "./rotation.js";
-import { ratios } from "./rounds.js";
 
 /** One contender's times in a cell, in seconds, and derived numbers. */
 export interface Result extends Measurement {

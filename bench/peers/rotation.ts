@@ -1,8 +1,8 @@
+import { bytesBeyondCaches } from "#lib/bench/bench_case.js";
+import { lastLevelCacheBytes } from "#lib/bench/machine.js";
 import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { formatBytes } from "#lib/terminal/format.js";
-import { bytesBeyondCaches } from "../case.js";
-import { lastLevelCacheBytes } from "../machine.js";
 import type { PeerFormat } from "./problem.js";
 
 /** The copies of a layer over which every contender rotates, as a model does over its layers. */

@@ -1,5 +1,5 @@
 import { setTimeout } from "node:timers/promises";
-import { type Measurement, summarize } from "../measure.js";
+import { inTurns, summarize } from "#lib/bench/measure.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, tokenFormatOf, tokensOf } from "./problem.js";
 
@@ -36,30 +36,19 @@ export function checkOutputs(name: string, got: Float32Array, expected: Float32A
 }
 
 /**
- * Times the contenders in turns, so that changes of the machine over time affect all of them: each for about `seconds`
- * per round, in order in one round and in reverse order in the next.
+ * Times the contenders in turns, each for about `seconds` per round.
  * @returns for every contender, the median seconds of a call in each round.
  */
-export async function timeInTurns(
+export function timeInTurns(
   contenders: readonly Contender[],
   tokens: number,
   rounds: number,
   seconds: number,
-  onTurn: (turnsDone: number) => void = () => {},
+  onTurn?: (turnsDone: number) => void,
 ): Promise<number[][]> {
-  const medians = contenders.map((): number[] => []);
-  const order = contenders.map((contender, index) => ({ contender, own: medians[index] as number[] }));
-  for (let round = 0; round < rounds; round++) {
-    for (const [turn, { contender, own }] of (round % 2 === 0 ? order : order.toReversed()).entries()) {
-      await setTimeout(pauseMilliseconds);
-      own.push(summarize(await contender.time(tokens, seconds)).median);
-      onTurn(round * contenders.length + turn + 1);
-    }
-  }
-  return medians;
-}
-
-/** The ratio theirs / ours, over the rounds. */
-export function ratios(theirs: readonly number[], ours: readonly number[]): Measurement {
-  return summarize(theirs.map((seconds, round) => seconds / (ours[round] as number)));
+  const turns = contenders.map((contender) => async () => {
+    await setTimeout(pauseMilliseconds);
+    return summarize(await contender.time(tokens, seconds)).median;
+  });
+  return inTurns(turns, rounds, onTurn);
 }

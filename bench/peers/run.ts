@@ -1,16 +1,20 @@
 import { writeFileSync } from "node:fs";
+import { betterOf, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
+import { describeMachine } from "#lib/bench/machine.js";
+import type { NamedShape } from "#lib/bench/shape_option.js";
+
 import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
+import { drawChart } from "#lib/statistics/draw_chart.js";
 import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
-import { betterOf, ceilingsText, kernelText } from "../ceilings.js";
-import { describeMachine } from "../machine.js";
 import { runProgram } from "../program.js";
-import type { NamedShape } from "../shape_option.js";
+
 import { TemporaryFolder } from "../temporary_folder.js";
-import { chartSpecification, renderChart } from "./chart.js";
+import { chartSpecification } from "./chart.js";
+
 import { type Contender, PeerError } from "./contender.js";
 import { help, type Options, parseOptions } from "./options.js";
 import { ours } from "./ours.js";
@@ -46,7 +50,7 @@ async function run(options: Options): Promise<void> {
   }
   if (chart !== undefined) {
     const subtitle = `${loadNative().cpuInfo().model}, ${plural(threads, "thread")}, median of ${plural(rounds, "round")}`;
-    writeFileSync(chart, renderChart(chartSpecification(groups, subtitle)));
+    writeFileSync(chart, await drawChart(chartSpecification(groups, subtitle), "bench:peers"));
   }
 }
 

@@ -4,6 +4,8 @@ import { printable } from "../core/printable.js";
 import { packageVersion } from "../core/version.js";
 import { UsageError } from "../terminal/option_values.js";
 import type { Command } from "./command.js";
+import { bench } from "./commands/bench.js";
+import { benchCompare } from "./commands/bench_compare.js";
 import { demo } from "./commands/demo.js";
 import { info } from "./commands/info.js";
 import { inspect } from "./commands/inspect.js";
@@ -14,7 +16,17 @@ import { verify } from "./commands/verify.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
 
-const commands: readonly Command[] = [info, inspect, runLayer, quantizeModel, verify, offloadTrace, demo];
+const commands: readonly Command[] = [
+  info,
+  inspect,
+  runLayer,
+  quantizeModel,
+  verify,
+  bench,
+  benchCompare,
+  offloadTrace,
+  demo,
+];
 
 /**
  * Runs the command line.
@@ -22,7 +34,7 @@ const commands: readonly Command[] = [info, inspect, runLayer, quantizeModel, ve
  * @returns the exit code: 0 for success, 1 for an error or a result outside its tolerance, 2 for a wrong command line.
  */
 export async function run(argv: readonly string[], io: Io): Promise<number> {
-  const [first, ...rest] = argv;
+  const [first] = argv;
   if (first === undefined || first === "--help" || first === "-h" || first === "help") {
     io.stdout.write(programHelp(commands));
     return 0;
@@ -31,12 +43,14 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
     io.stdout.write(`${packageVersion}\n`);
     return 0;
   }
-  const command = commands.find(({ name }) => name === first);
+  const two = commands.find(({ name }) => name === `${first} ${argv[1]}`);
+  const command = two ?? commands.find(({ name }) => name === first);
   if (command === undefined) {
     const kind = first.startsWith("-") ? "option" : "command";
     const known = commands.map(({ name }) => name).join(", ");
     return fail(io, `unknown ${kind} "${first}"`, `Commands: ${known}. See moe-kernels --help.`, 2);
   }
+  const rest = argv.slice(command.name.split(" ").length);
   if (rest.includes("--help") || rest.includes("-h")) {
     io.stdout.write(commandHelp(command));
     return 0;

@@ -1,14 +1,13 @@
 import { writeFileSync } from "node:fs";
-import { extname, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { extname } from "node:path";
 import { printable } from "../core/printable.js";
 import { integerOption, listOption, UsageError } from "../terminal/option_values.js";
 import { startProgress } from "../terminal/progress.js";
 import { formatReport, type ReportFormat } from "../testing/reports/report.js";
 import { runCases } from "../testing/subject/run_cases.js";
-import type { Subject } from "../testing/subject/subject.js";
 import { testCases } from "../testing/subject/test_cases.js";
 import type { Io } from "./io.js";
+import { loadSubject } from "./load_subject.js";
 
 interface Values {
   readonly subject: string;
@@ -34,7 +33,7 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
       throw new UsageError(`--report: expected a name in .json, .xml or .html, got "${file}"`);
     }
   }
-  const subject = await loadSubject(values.subject);
+  const subject = await loadSubject("subject", values.subject);
   const { filter = "" } = values;
   const selected = testCases.filter(
     ({ operator, name }) => subject.operators?.[operator] !== undefined && `${operator} ${name}`.includes(filter),
@@ -49,12 +48,4 @@ export async function verifySubject(values: Values, io: Io): Promise<number> {
   } finally {
     progress.stop();
   }
-}
-
-async function loadSubject(file: string): Promise<Subject> {
-  const loaded = (await import(pathToFileURL(resolve(file)).href)) as { default?: Subject };
-  if (typeof loaded.default !== "object" || loaded.default === null) {
-    throw new UsageError(`--subject: expected ${file} to have a default export { name, operators }`);
-  }
-  return loaded.default;
 }

@@ -341,6 +341,8 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
    * what it was to write is ABORTED.
    */
   cancelWith(cancellation: CancellationHandle | null): void;
+  /** Seconds that the stream has spent on work so far; null on a device that does the work within the call. */
+  busySeconds(): number | null;
   /** Resolves when all work enqueued so far is done and the stream has ended; takes no more work meanwhile. */
   close(): Promise<void>;
   /** Ends the stream without waiting: drops work that has not begun, whose promises reject with DISPOSED. */

@@ -100,6 +100,10 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
   /** Work is done when it is called. */
   cancelWith(): void {}
 
+  busySeconds(): null {
+    return null;
+  }
+
   async close(): Promise<void> {
     this.#stream.wait();
   }

@@ -13,13 +13,13 @@ export { round, unitRoundoff } from "./rounding.js";
 export { relativeError } from "./run.js";
 export { steadyLogits } from "./steady_logits.js";
 export { deviceSubject } from "./subject/device_subject.js";
+export { toFloat32 } from "./subject/returned.js";
 export {
   type RunCasesOptions,
   runCases,
   type SubjectCheck,
   type SubjectReport,
   type SubjectResult,
-  toFloat32,
 } from "./subject/run_cases.js";
 export type {
   OutputArray,

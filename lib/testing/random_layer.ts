@@ -1,6 +1,6 @@
 import { isGated } from "../core/backend.js";
 import type { Device } from "../core/device.js";
-import { dtypes, type FloatDType, toBF16, toF16 } from "../core/dtype.js";
+import { dtypes, type FloatDType, type RawArrayOf, toBF16, toF16 } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { TokenFormat } from "../core/token_format.js";
@@ -41,7 +41,7 @@ export class RandomWeights {
   /** A tensor of normal values of mean 0. */
   tensor(device: Device, shape: Shape, dtype: FloatDType, deviation: number): Tensor<FloatDType> {
     const tensor = device.empty(shape, dtype);
-    const values = new dtypes[dtype].raw(this.#table.map((value) => encoders[dtype](value * deviation)));
+    const values = this.#encoded(dtype, deviation);
     const block = new dtypes[dtype].raw(Math.min(blockSize, tensor.size));
     for (let offset = 0; offset < tensor.size; offset += blockSize) {
       const part = block.subarray(0, Math.min(blockSize, tensor.size - offset));
@@ -51,6 +51,17 @@ export class RandomWeights {
       view.free();
     }
     return tensor;
+  }
+
+  /** The stored bits of what {@link tensor} makes. */
+  array<D extends FloatDType>(length: number, dtype: D, deviation: number): RawArrayOf<D> {
+    const array = new dtypes[dtype].raw(length);
+    this.#draw(this.#encoded(dtype, deviation), array);
+    return array as RawArrayOf<D>;
+  }
+
+  #encoded(dtype: FloatDType, deviation: number) {
+    return new dtypes[dtype].raw(this.#table.map((value) => encoders[dtype](value * deviation)));
   }
 
   /** A tensor of random bytes, for the codes of quantised weights. */

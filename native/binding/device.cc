@@ -34,6 +34,7 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::synchronize>("synchronize"),
       InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
       InstanceMethod<&DeviceObject::warnings>("warnings"),
+      InstanceMethod<&DeviceObject::busy_seconds>("busySeconds"),
       InstanceMethod<&DeviceObject::dispose>("dispose"),
       InstanceMethod<&DeviceObject::close>("close"),
       InstanceMethod<&DeviceObject::packed_experts>("packedExperts"),
@@ -270,6 +271,10 @@ Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("nonFiniteLogitRows", static_cast<double>(backend(info.Env())->warnings.non_finite_logit_rows.load()));
   return result;
+}
+
+Napi::Value DeviceObject::busy_seconds(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), stream(info.Env()).busy_seconds());
 }
 
 void DeviceObject::end_stream(Napi::Env env, std::optional<Napi::Promise::Deferred> closed) {

@@ -74,6 +74,7 @@ class DeviceObject : public Object<DeviceObject> {
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_sync(const Napi::CallbackInfo& info);
   Napi::Value warnings(const Napi::CallbackInfo& info);
+  Napi::Value busy_seconds(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   // Reads an operator's description from an object and enqueues it.

@@ -1,5 +1,6 @@
 #include "core/stream.h"
 
+#include <chrono>
 #include <utility>
 
 #include "core/spin.h"
@@ -126,7 +127,10 @@ void Stream::run_item(Item& item) noexcept {
     return;
   }
   running_call = item.call;
+  const auto begin = std::chrono::steady_clock::now();
   Status status = item.uses.run(item.work, item.call);
+  const std::chrono::nanoseconds taken = std::chrono::steady_clock::now() - begin;
+  busy_nanoseconds_.store(busy_nanoseconds_.load(std::memory_order_relaxed) + taken.count(), std::memory_order_release);
   // Whoever aborted work knows it, and who reads its results is told.
   const bool kept = status.code != Code::aborted || item.done;
   if (failure_.ok() && kept) failure_ = std::move(status);

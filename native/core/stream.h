@@ -44,6 +44,8 @@ class Stream {
   void drain();
   // Whether all work enqueued so far is done; does not wait.
   bool idle() const { return unfinished_.load(std::memory_order_acquire) == 0; }
+  // The time that its thread has spent on work so far; any thread may ask.
+  double busy_seconds() const { return static_cast<double>(busy_nanoseconds_.load(std::memory_order_acquire)) * 1e-9; }
   // As enqueue(), for the last work: cancel() does not drop it, and the thread ends after it.
   void end(std::function<Status()> work, Done done);
   // Drops work that has not begun, and tells whoever waits for it `reason`. The thread releases what it kept alive.
@@ -72,6 +74,8 @@ class Stream {
   bool ending_ = false;
   // Work enqueued or running.
   std::atomic<int64_t> unfinished_{0};
+  // Written by the stream thread only.
+  std::atomic<int64_t> busy_nanoseconds_{0};
   uint64_t calls_ = 0;  // enqueued so far; the caller's thread only
   Status failure_;      // stream thread only
   std::thread thread_;

@@ -2,7 +2,7 @@ import { shapes } from "../../dist/testing/shapes.js";
 
 /**
  * What a run does. `filter`: which cases to verify. `golden`: how the names of the golden files to compare end. For the
- * benchmarks: layers by name, tokens per call, samples, calls per sample, and bytes of weights to rotate through.
+ * benchmarks: layers by name, tokens per call, samples, calls per sample, and MiB of weights to rotate through.
  */
 const plans = {
   cuda: {
@@ -12,7 +12,7 @@ const plans = {
     tokens: [1, 8, 64, 512, 4096],
     samples: 9,
     calls: 20,
-    weightBytes: 256 * 2 ** 20,
+    weights: 256,
   },
   simt: {
     filter: "",
@@ -21,7 +21,7 @@ const plans = {
     tokens: [1, 8],
     samples: 1,
     calls: 1,
-    weightBytes: 0,
+    weights: 0,
   },
   /** Every step on the smallest cases, to test the script. */
   quick: {
@@ -31,7 +31,7 @@ const plans = {
     tokens: [1, 8],
     samples: 1,
     calls: 2,
-    weightBytes: 0,
+    weights: 0,
   },
 };
 

@@ -1,17 +1,17 @@
 import { expect, test } from "vitest";
-import type { BenchCase } from "../../bench/case.js";
-import { betterOf, ceilingsText, floorSeconds, kernelText, peakGflops } from "../../bench/ceilings.js";
+import {
+  betterOf,
+  ceilingsText,
+  floorSeconds,
+  kernelText,
+  measureCeilings,
+  peakGflops,
+} from "../../lib/bench/ceilings.js";
 import type { ProductKernel } from "../../lib/core/native.js";
 
 const ceilings = { fmaGflops: 200, bf16Gflops: 1800, int8Gops: 4000, readGBs: 50 };
 const kernel = (peak: ProductKernel["peak"], products = 1): ProductKernel => ({ name: "amx row", peak, products });
-const benchCase = (operations: number, bytes: number): BenchCase => ({
-  operator: "layer",
-  tokens: 1,
-  operations,
-  bytes,
-  enqueue() {},
-});
+const benchCase = (operations: number, bytes: number) => ({ operations, bytes });
 
 test("the floor is the longer of moving the bytes and doing the operations", () => {
   expect(floorSeconds(benchCase(1e9, 100e9), ceilings, kernel("fma"))).toBeCloseTo(2);
@@ -35,4 +35,12 @@ test("in words", () => {
 test("of two measurements, the better of each kind counts", () => {
   const other = { fmaGflops: 210, bf16Gflops: 1790, int8Gops: 4100, readGBs: 30 };
   expect(betterOf(ceilings, other)).toEqual({ fmaGflops: 210, bf16Gflops: 1800, int8Gops: 4100, readGBs: 50 });
+});
+
+test("measureCeilings measures, and refuses other options", async () => {
+  const measured = await measureCeilings({ threads: 1 });
+  for (const name of ["fmaGflops", "int8Gops", "readGBs"] as const) expect(measured[name]).toBeGreaterThan(0);
+  expect(measured.bf16Gflops).toBeGreaterThanOrEqual(0);
+  await expect(measureCeilings({ threads: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(measureCeilings({ thread: 1 } as never)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });

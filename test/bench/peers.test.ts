@@ -9,7 +9,6 @@ import { MoeLayer } from "#lib/moe_layer.js";
 import type { QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { gating } from "#lib/operators/routing/gating.js";
 import { UsageError } from "#lib/terminal/option_values.js";
-import { gatingRule } from "../../bench/case.js";
 import { chartSpecification } from "../../bench/peers/chart.js";
 import { type Contender, PeerError } from "../../bench/peers/contender.js";
 import { parseOptions } from "../../bench/peers/options.js";
@@ -17,7 +16,9 @@ import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
 import { createProblem, peerFormats, tokenFormatOf, tokensOf, weightsFile } from "../../bench/peers/problem.js";
 import { cellOf } from "../../bench/peers/report.js";
-import { checkOutputs, ratios, timeInTurns } from "../../bench/peers/rounds.js";
+import { checkOutputs, timeInTurns } from "../../bench/peers/rounds.js";
+import { gatingRuleOf } from "../../lib/bench/bench_case.js";
+import { ratios } from "../../lib/bench/measure.js";
 
 const config = { hiddenSize: 24, intermediateSize: 20, numExperts: 6, topK: 2, normalize: true };
 let directory: string;
@@ -65,7 +66,7 @@ describe.each(peerFormats)("a problem of %s", (format) => {
     for (const tokens of [1, 9]) {
       const expected: number[] = [];
       for (let index = 0; file.tensors.has(`x.${tokens}.${index}`); index++) {
-        const routing = gating(await read(`logits.${tokens}.${index}`), gatingRule(sizes));
+        const routing = gating(await read(`logits.${tokens}.${index}`), gatingRuleOf(sizes));
         expected.push(...(await layer.forward(await read(`x.${tokens}.${index}`), { routing }).data()));
       }
       expect(expected.length).toBe((tokens === 1 ? 16 : 4) * tokens * sizes.hiddenSize);

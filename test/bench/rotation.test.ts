@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { lastLevelCacheBytes } from "../../bench/machine.js";
 import { planRotation, rotationText } from "../../bench/peers/rotation.js";
+import { lastLevelCacheBytes } from "../../lib/bench/machine.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 describe("the copies of a layer", () => {

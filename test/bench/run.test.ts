@@ -4,56 +4,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { operatorNames } from "../../bench/operators.js";
-import { loadNative } from "../../lib/core/native.js";
 import { packageRoot } from "../../lib/core/package_root.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 import { runScript } from "../support/run_script.js";
-
-/** Options for the smallest run. */
-const tiny = ["--shape", "64x32x8x2", "--tokens", "3", "--time", "0.001", "--weights", "0", "--threads", "2"];
-
-describe("npm run bench", () => {
-  const bench = (...args: string[]) => runScript("build/bench/run.js", [...tiny, ...args]);
-
-  test("times the layer and every operator, and writes JSON", () => {
-    using directory = temporaryDirectory();
-    const json = join(directory.path, "results.json");
-    const { status, stdout, stderr } = bench("--dtype", "bf16", "--json", json);
-    expect({ status, stderr }).toEqual({ status: 0, stderr: "Timing 64x32x8x2 bf16 ...\n" });
-    const { name } = loadNative().productKernel("bf16", "none", "bf16");
-    expect(stdout).toContain("64x32x8x2 bf16, 2 threads\nceilings: ");
-    expect(stdout).toMatch(new RegExp(`^kernel: ${name}, at most [1-9]\\S+ GFLOP/s \\((bf16|fma)\\)\n\n`, "m"));
-    const { groups, machine, simt } = JSON.parse(readFileSync(json, "utf8"));
-    expect(machine.threads).toBe(2);
-    expect(simt.switchesPerSecond).toBeGreaterThan(0);
-    expect(groups).toMatchObject([{ shape: "64x32x8x2", dtype: "bf16", kernel: { name } }]);
-    const timed = groups[0].results.map(({ operator, tokens }: Record<string, unknown>) => [operator, tokens]);
-    expect(timed).toEqual(["layer", ...operatorNames].map((name) => [name, 3]));
-    for (const { median, bytes, floor } of groups[0].results) {
-      for (const number of [median, bytes, floor]) expect(number).toBeGreaterThan(0);
-    }
-    for (const name of operatorNames) expect(stdout).toMatch(new RegExp(`^${name} +3 .*\\d%$`, "m"));
-  });
-
-  test("--operator selects by a part of the name", () => {
-    const { status, stdout } = bench("--dtype", "f32", "--operator", "gemm");
-    expect(status).toBe(0);
-    expect([...stdout.matchAll(/^(\S.*?) +3 .*%$/gm)].map((match) => match[1])).toEqual([
-      "grouped_gemm gate_up",
-      "grouped_gemm down",
-    ]);
-  });
-
-  test.each([
-    [["--operator", "frobnicate"], /^bench: --operator: expected part of one of layer, .*, got "frobnicate"\n$/],
-    [["--shape", "64x32"], /^bench: --shape: expected four sizes HxIxExk, got "64x32"\n$/],
-  ])("%j is a wrong command line", (args, message) => {
-    const { status, stdout, stderr } = bench(...args);
-    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-    expect(stderr).toMatch(message);
-  });
-});
 
 describe("npm run bench:event-loop", () => {
   const bench = (...args: string[]) =>
@@ -134,27 +87,8 @@ test("npm run bench:training tells rates, kept bytes and the time of a step", ()
   expect(stdout).toMatch(/^ *f32 +5 .* \d+ % +2\.58 KiB$/m);
 });
 
-test("npm run bench:quantised compares every format with reads and with its kernel's peak", () => {
-  const formats = ["f32", "bf16", "i4_g32_bf16:int8"];
-  const args = ["--format", formats.join(), "--tokens", "1,4", "--size", "64", "--rounds", "2", "--threads", "2"];
-  const { status, stdout, stderr } = runScript("build/bench/quantised.js", args);
-  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  const rows = [...stdout.matchAll(/^(\S+) +(\S+ \S+) +[\d.]+ +(\d+) .* \d+% .* \d+%$/gm)];
-  expect(rows.map(([, format, kernel, tokens]) => [format, kernel, tokens])).toEqual(
-    formats.flatMap((name) => {
-      const [format = "", rounded = "none"] = name.split(":");
-      const kernel = loadNative().productKernel("bf16", rounded as "none" | "int8", format).name;
-      return ["1", "4"].map((tokens) => [name, kernel, tokens]);
-    }),
-  );
-  const wrong = runScript("build/bench/quantised.js", ["--format", "bf16:int9"]);
-  expect(wrong.status).toBe(1);
-  expect(wrong.stderr).toMatch(/^bench:quantised: --format: expected one of none, int8, fp8, got "int9"\n$/);
-});
-
 describe("every benchmark", () => {
   const programs = [
-    ["bench", "run.js"],
     ["bench:cache", "cache.js"],
     ["bench:event-loop", "event_loop.js"],
     ["bench:offload", "offload.js"],

@@ -27,6 +27,7 @@ const startingWith = (start: string) => commands.filter((command) => `${command}
 const elsewhere: readonly (readonly [command: RegExp, file: string, text: string])[] = [
   [/^(?:npm install|pnpm add) moe-kernels$/, "test/package/package.test.ts", 'manager.install("moe-kernels"'],
   [/^npm install \.\/moe-kernels-\S+\.tgz \.\/moe-kernels-\S+\.tgz$/, "test/package/package.test.ts", ".tgz"],
+  [/^npm install vega@6 vega-lite@6$/, "test/statistics/router_report.test.ts", "npm install vega@6 vega-lite@6"],
   [/^npm install --foreground-scripts$/, "test/package/package.test.ts", "--foreground-scripts"],
   [/^node \S+\/scripts\/install\.mjs --source$/, "test/package/package.test.ts", '"--source"'],
   [/^node --permission /, "test/package/package.test.ts", "--permission"],
@@ -63,7 +64,7 @@ describe("npx moe-kernels", () => {
   const directory = mkdtempSync(join("build", "docs-"));
   afterAll(() => rmSync(directory, { recursive: true }));
   beforeAll(async () => {
-    symlinkSync(join(packageRoot(), "test"), join(directory, "test"));
+    for (const folder of ["test", "examples"]) symlinkSync(join(packageRoot(), folder), join(directory, folder));
     copyFileSync("test/golden/mixtral/mixtral_small.safetensors", join(directory, "layer.safetensors"));
     copyFileSync("examples/verify_your_kernel/plain_subject.mjs", join(directory, "my_subject.mjs"));
     writeFileSync(join(directory, "trace.jsonl"), "[[0, 1]]\n[[1, 2], [0, 3]]\n".repeat(20));
@@ -78,6 +79,14 @@ describe("npx moe-kernels", () => {
     [/offload-trace FILE(\.\.\.)?/, "offload-trace trace.jsonl"],
     [/--shape OLMoE-1B-7B/, "--shape D"],
     [/^run /, "run --repeat 1 --threads 2 "],
+    [/^(bench.*?) --shape \S+/, "$1"],
+    [/^(bench.*?) --tokens \S+/, "$1"],
+    [/^(bench.*?) --threads \S+/, "$1"],
+    [
+      /^bench(?! compare| --help)/,
+      "bench --shape 64,32,8,2 --tokens 2 --threads 2 --time 0.001 --rounds 1 --weights 0",
+    ],
+    [/\.\/mine\.mjs/, "./examples/benchmark/mine.mjs"],
     [/^verify((?!--filter).)*$/, "$& --filter 'gating T7'"],
   ];
 
@@ -139,9 +148,11 @@ describe("npm run", () => {
 
   test.each(written)("%s -- %s is a command line that it takes", (name, options) => {
     // Help is printed only if everything before it is known.
-    const { status, stdout, stderr } = runScript(programOf(name), [...options.split(" "), "--help"]);
+    const command = / (bench)\b.*$/.exec(scripts[name]?.split("main.js")[1] ?? "")?.[1];
+    const given = command === undefined ? options.split(" ") : [command, ...options.split(" ")];
+    const { status, stdout, stderr } = runScript(programOf(name), [...given, "--help"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout).toContain(`Usage: npm run ${name} --`);
+    expect(stdout).toContain(`Usage: ${command === undefined ? `npm run ${name} --` : `moe-kernels ${command}`} `);
   });
 
   test("some commands are written with options", () => {
@@ -150,7 +161,8 @@ describe("npm run", () => {
 
   /** The program that a script of package.json runs last. */
   function programOf(name: string): string {
-    const [, program] = /node (?:--\S+ )?(\S+)(?: demo| --typescript --docs)?$/.exec(scripts[name] as string) ?? [];
+    const [, program] =
+      /node (?:--\S+ )?(\S+)(?: demo| bench.*| --typescript --docs)?$/.exec(scripts[name] as string) ?? [];
     if (program === undefined) throw new Error(`npm run ${name}: expected a program at its end`);
     return program;
   }

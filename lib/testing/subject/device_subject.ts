@@ -1,9 +1,10 @@
 import type { Device } from "../../core/device.js";
-import type { DType } from "../../core/dtype.js";
+import { type DType, dtypes } from "../../core/dtype.js";
 import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Tensor } from "../../core/tensor.js";
 import { packExperts } from "../../operators/experts/grouped_gemm.js";
+import { toFloat32 } from "./returned.js";
 import type { Subject, SubjectInputs, SubjectOperator, TestArray } from "./subject.js";
 import { testedOperators } from "./test_cases.js";
 
@@ -14,12 +15,16 @@ import { testedOperators } from "./test_cases.js";
 export function deviceSubject(device: Device): Subject {
   const all = testedOperators.map((name): [string, SubjectOperator] => [
     name,
-    (inputs) => compute(device, name, inputs),
+    (inputs) => computeOperator(device, name, inputs),
   ]);
   return { name: device.name, operators: Object.fromEntries(all) };
 }
 
-async function compute(device: Device, name: OperatorName, inputs: SubjectInputs) {
+/**
+ * Computes an operator from arrays, as a subject does.
+ * @param exact on `reference`: in float64, from the inputs as they are rounded.
+ */
+export async function computeOperator(device: Device, name: OperatorName, inputs: SubjectInputs, exact = false) {
   const fields: Fields = operators[name];
   const made: Disposable[] = [];
   const keep = <T extends Disposable>(resource: T): T => {
@@ -33,14 +38,14 @@ async function compute(device: Device, name: OperatorName, inputs: SubjectInputs
       const { [field]: given } = inputs;
       const output = inputs.outputs[field];
       if (kind === "packed_experts") {
-        const weight = keep(upload(device, given)) as Tensor<"f32">;
+        const weight = keep(upload(device, given, exact)) as Tensor<"f32">;
         operands[field] = keep(packExperts(weight, { activation: inputs.activation, clamp: inputs.clamp })).handle;
       } else if (output !== undefined) {
-        const tensor = keep(device.empty(output.shape, output.dtype as DType));
+        const tensor = keep(device.empty(output.shape, dtypeIn(output.dtype as DType, exact)));
         results.set(field, tensor);
         operands[field] = tensor.handle;
       } else {
-        operands[field] = ArrayBuffer.isView(given?.data) ? keep(upload(device, given)).handle : given;
+        operands[field] = ArrayBuffer.isView(given?.data) ? keep(upload(device, given, exact)).handle : given;
       }
     }
     (device.backend[name] as (operands: object) => void)(operands);
@@ -51,6 +56,11 @@ async function compute(device: Device, name: OperatorName, inputs: SubjectInputs
   }
 }
 
-function upload(device: Device, { data, shape, dtype }: TestArray): Tensor {
-  return device.tensor(data, shape, dtype);
+function upload(device: Device, { data, shape, dtype }: TestArray, exact: boolean): Tensor {
+  if (!exact || !dtypes[dtype].float) return device.tensor(data, shape, dtype);
+  return device.tensor(Float64Array.from(toFloat32({ data, dtype })), shape, "f64");
+}
+
+function dtypeIn(dtype: DType, exact: boolean): DType {
+  return exact && dtypes[dtype].float ? "f64" : dtype;
 }

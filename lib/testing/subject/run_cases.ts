@@ -1,8 +1,7 @@
-import { fromBF16, fromF16 } from "../../core/dtype.js";
-import { invalidArgument, MoeError } from "../../core/errors.js";
-import { shapeSize, shapeText } from "../../core/shape.js";
+import { invalidArgument } from "../../core/errors.js";
 import { relativeError } from "../run.js";
-import type { OutputArray, Problem, Subject, SubjectInputs, TestArray } from "./subject.js";
+import { changedInputs, inputBytes, returnedValues } from "./returned.js";
+import type { OutputArray, Problem, Subject } from "./subject.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
 
 /** One output of a case, compared. */
@@ -109,7 +108,8 @@ export async function runCases(subject: Subject, options: RunCasesOptions = {}):
   };
 }
 
-function checkSubject(subject: unknown): asserts subject is Subject {
+/** @throws INVALID_ARGUMENT unless it is a subject. */
+export function checkSubject(subject: unknown): asserts subject is Subject {
   const { name, operators } = (subject ?? {}) as { name?: unknown; operators?: unknown };
   if (typeof name !== "string") throw invalidArgument("subject.name", "a string", name);
   if (typeof operators !== "object" || operators === null) {
@@ -133,65 +133,21 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
     return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
   };
   try {
-    const before = bytesOf(problem.inputs);
+    const before = inputBytes(problem.inputs);
     const outputs: unknown = await subject.operators[operator]?.(problem.inputs);
     const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));
-    const after = bytesOf(problem.inputs);
-    const changed = Object.keys(before).filter((field) =>
-      Buffer.compare(before[field] as Buffer, after[field] as Buffer),
-    );
+    const changed = changedInputs(before, problem.inputs);
     return finish(checks, changed.length > 0 ? `it changed its input ${changed.join(", ")}` : null);
   } catch (error) {
     return finish([], error instanceof Error ? error.message : String(error));
   }
 }
 
-/** Copies of the bytes of all input tensors. */
-function bytesOf(inputs: SubjectInputs): Record<string, Buffer> {
-  const tensors = Object.entries(inputs).filter(([, value]) => ArrayBuffer.isView((value as TestArray | null)?.data));
-  return Object.fromEntries(
-    tensors.map(([field, { data }]) => [
-      field,
-      Buffer.from(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)),
-    ]),
-  );
-}
-
 function check(one: TestCase, problem: Problem, output: string, outputs: unknown): SubjectCheck {
   const { shape, dtype } = problem.inputs.outputs[output] as OutputArray;
   const { tolerance, leastMagnitude, why } = one.toleranceOf(output, problem);
-  const returned = (outputs as Record<string, unknown> | null | undefined)?.[output];
-  if (!isArray(returned)) {
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `${output}: expected an array of ${shapeText(shape)} values, got ${describe(returned)}`,
-    );
-  }
-  if (returned.length !== shapeSize(shape)) {
-    const sizes = `expected ${shapeSize(shape)} values of shape ${shapeText(shape)}, got ${returned.length}`;
-    throw new MoeError("SHAPE_MISMATCH", `${output}: ${sizes}`);
-  }
+  const values = returnedValues(outputs, output, { shape, dtype });
   const expected = problem.expected[output] as Float64Array | Int32Array;
-  const error = relativeError(toFloat64(returned, dtype), expected, leastMagnitude);
+  const error = relativeError(values, expected, leastMagnitude);
   return { output, dtype, error, tolerance, why, passed: error <= tolerance };
-}
-
-function isArray(value: unknown): value is ArrayLike<number> {
-  return Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
-}
-
-function describe(value: unknown): string {
-  return value === undefined ? "undefined" : value === null ? "null" : `${typeof value}`;
-}
-
-function toFloat64(values: ArrayLike<number>, dtype: string): ArrayLike<number> {
-  const is16 = dtype === "f16" || dtype === "bf16";
-  return is16 && values instanceof Uint16Array ? toFloat32({ data: values, dtype }) : values;
-}
-
-/** The values of a tensor as float32, of 16-bit floats too. */
-export function toFloat32({ data, dtype }: { data: ArrayLike<number>; dtype: string }): Float32Array {
-  if (dtype === "f16") return Float32Array.from(data, fromF16);
-  if (dtype === "bf16") return Float32Array.from(data, fromBF16);
-  return Float32Array.from(data);
 }

@@ -1,8 +1,10 @@
 #include "core/stream.h"
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -29,6 +31,24 @@ MOE_TEST(a_stream_runs_work_in_order) {
   bool ascending = true;
   for (int i = 0; i < static_cast<int>(order.size()); ++i) ascending = ascending && order[i] == i;
   MOE_CHECK(ascending);
+}
+
+MOE_TEST(a_stream_counts_the_time_of_its_work_and_not_that_of_waiting_for_some) {
+  using std::chrono::milliseconds;
+  Stream stream;
+  MOE_CHECK_EQUAL(stream.busy_seconds(), 0.0);
+  std::this_thread::sleep_for(milliseconds(100));
+  for (int i = 0; i < 2; ++i) {
+    stream.enqueue([] {
+      std::this_thread::sleep_for(milliseconds(10));
+      return Status();
+    });
+  }
+  MOE_CHECK(stream.wait().ok());
+  const double busy = stream.busy_seconds();
+  MOE_CHECK(busy >= 0.02 && busy < 0.1);
+  MOE_CHECK(stream.wait().ok());
+  MOE_CHECK(stream.busy_seconds() - busy < 0.01);
 }
 
 MOE_TEST(a_stream_hands_the_first_failure_to_one_wait) {

@@ -1,12 +1,24 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
-import { loadNative } from "#lib/core/native.js";
-import { platformName } from "#lib/core/platforms.js";
-import { packageVersion } from "#lib/core/version.js";
+import { type BuildInfo, type CpuInfo, loadNative } from "../core/native.js";
+import { platformName } from "../core/platforms.js";
+import { packageVersion } from "../core/version.js";
 
-/** The machine and build that the numbers were measured with. */
-export function describeMachine(threads: number): object {
+/** The machine and build that numbers were measured with. */
+export interface Machine {
+  readonly date: string;
+  /** Of this package. */
+  readonly version: string;
+  readonly node: string;
+  readonly platform: string;
+  readonly cpu: CpuInfo;
+  readonly threads: number;
+  readonly memoryBytes: number;
+  readonly build: BuildInfo;
+}
+
+export function describeMachine(threads: number): Machine {
   const native = loadNative();
   return {
     date: new Date().toISOString(),

@@ -1,10 +1,13 @@
-import type { FloatDType } from "#lib/core/dtype.js";
-import type { MoeLayerConfig } from "#lib/layer/description/config.js";
-import type { GatingRuleOptions } from "#lib/operators/routing/gating_options.js";
+import type { TokenFormat } from "../core/token_format.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
+import { type GatingRuleOptions, gatingFields } from "../operators/routing/gating_options.js";
+import type { BenchDType } from "./operators/draw.js";
 
 /** One computation to time. */
 export interface BenchCase {
-  readonly operator: string;
+  /** `layer`, or one of the cases of operators. */
+  readonly name: string;
   /** T */
   readonly tokens: number;
   /** Floating-point operations of one call, averaged over the inputs; a multiply-add counts as two. */
@@ -16,27 +19,36 @@ export interface BenchCase {
   readonly bytes: number;
   /** Enqueues one call, each time on the next inputs. */
   enqueue(): void;
+  /** What the call on the first inputs writes, by the names of the outputs. */
+  firstOutputs(): Promise<Readonly<Record<string, ArrayLike<number>>>>;
 }
 
 /** What to make cases for. */
 export interface CaseOptions {
   readonly config: MoeLayerConfig;
-  readonly dtype: FloatDType;
+  /** Of tokens. */
+  readonly dtype: BenchDType;
+  /** Of the experts' weights. */
+  readonly format: WeightFormatName;
+  readonly tokenFormat: TokenFormat;
   readonly tokenCounts: readonly number[];
   /**
    * Calls of a case rotate through copies of the weights that add up to at least this many bytes. If that is more than
    * the caches hold, no call finds its weights in a cache, as in a model with many layers.
    */
   readonly weightBytes: number;
+  /** Which cases to make, by name. */
+  wanted(name: string): boolean;
 }
-
-/** More than the caches of any machine can hold. */
-export const bytesBeyondCaches = 256 * 2 ** 20;
 
 /** The rule of gating in a layer's configuration. */
-export function gatingRule({ topK, scoring, normalize }: MoeLayerConfig): GatingRuleOptions {
-  return { topK, ...(scoring && { scoring }), ...(normalize && { normalize }) };
+export function gatingRuleOf(config: MoeLayerConfig): GatingRuleOptions {
+  const given = Object.entries(config).filter(([name, value]) => name in gatingFields && value !== undefined);
+  return { topK: config.topK, ...Object.fromEntries(given) };
 }
+
+/** More than the caches of most machines hold. */
+export const bytesBeyondCaches = 256 * 2 ** 20;
 
 /**
  * Number of inputs, a power of two. With few tokens a call touches few experts, so more inputs make successive calls

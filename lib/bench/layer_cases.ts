@@ -1,19 +1,17 @@
-import type { Device } from "#lib/core/device.js";
-import type { FloatDType } from "#lib/core/dtype.js";
-import { countedRows, layerWork } from "#lib/layer/work.js";
-import type { MoeLayer } from "#lib/moe_layer.js";
-import { randomLayer, randomTokens } from "#lib/testing/random_layer.js";
-import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
-import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./case.js";
+import type { Device } from "../core/device.js";
+import { countedRows, layerWork } from "../layer/work.js";
+import type { MoeLayer } from "../moe_layer.js";
+import { randomLayer, randomTokens } from "../testing/random_layer.js";
+import { tokensPerExpert } from "../testing/tokens_per_expert.js";
+import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./bench_case.js";
+import type { BenchDType } from "./operators/draw.js";
 
 /** The whole layer, router included, at each number of tokens. Frees its tensors when the iteration ends. */
-export async function* layerCases(
-  device: Device,
-  { config, dtype, tokenCounts, weightBytes }: CaseOptions,
-): AsyncGenerator<BenchCase> {
+export async function* layerCases(device: Device, options: CaseOptions): AsyncGenerator<BenchCase> {
+  const { config, dtype, format, tokenFormat, tokenCounts, weightBytes } = options;
   const layers: MoeLayer[] = [];
   try {
-    do layers.push(await randomLayer(device, config, dtype, layers.length));
+    do layers.push(await randomLayer(device, config, format, layers.length, () => {}, tokenFormat));
     while (layers.length * (layers[0] as MoeLayer).byteLength < weightBytes);
     for (const tokens of tokenCounts) yield* casesOf(layers, tokens, dtype);
   } finally {
@@ -21,7 +19,7 @@ export async function* layerCases(
   }
 }
 
-async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: FloatDType): AsyncGenerator<BenchCase> {
+async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: BenchDType): AsyncGenerator<BenchCase> {
   const [{ device, description }] = layers as [MoeLayer];
   const { hiddenSize } = description;
   const calls = Array.from({ length: Math.max(inputCount(tokens), layers.length) }, (_, index) => ({
@@ -29,6 +27,9 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Floa
     x: device.tensor(randomTokens(tokens, hiddenSize, index), [tokens, hiddenSize], dtype),
   }));
   using out = device.empty([tokens, hiddenSize], dtype);
+  const enqueue = ({ layer, x }: (typeof calls)[number]): void => {
+    layer.forward(x, { out });
+  };
   try {
     const works = await Promise.all(
       calls.map(async ({ layer, x }) => {
@@ -38,13 +39,14 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Floa
     );
     const next = rotation(calls);
     yield {
-      operator: "layer",
+      name: "layer",
       tokens,
       operations: mean(works.map(({ operations }) => operations)),
       bytes: mean(works.map(({ weightBytes, activationBytes }) => weightBytes + activationBytes)),
-      enqueue() {
-        const { layer, x } = next();
-        layer.forward(x, { out });
+      enqueue: () => enqueue(next()),
+      async firstOutputs() {
+        enqueue(calls[0] as (typeof calls)[number]);
+        return { y: await out.data() };
       },
     };
   } finally {

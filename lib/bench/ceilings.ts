@@ -1,6 +1,28 @@
-import type { Ceilings, ProductKernel } from "#lib/core/native.js";
-import { significant } from "#lib/terminal/format.js";
-import type { BenchCase } from "./case.js";
+import { type Ceilings, loadNative, type ProductKernel } from "../core/native.js";
+import { type Fields, integer, object, optional } from "../core/options.js";
+import { significant } from "../terminal/format.js";
+import type { BenchCase } from "./bench_case.js";
+
+export interface CeilingOptions {
+  /** Default: the CPUs that this process may use. */
+  threads?: number;
+}
+
+const ceilingOptions = object(
+  { threads: optional(integer(1, 4096)) } satisfies Fields<CeilingOptions>,
+  "{ threads: 2 }",
+);
+
+/**
+ * Measures what this machine's CPUs can do at most, by the instructions that the `cpu` device uses: multiply-adds from
+ * registers, and reads of memory in order. Takes about a second, and should be alone on the machine.
+ * @throws INVALID_ARGUMENT, NOT_BUILT.
+ */
+export async function measureCeilings(options: CeilingOptions = {}): Promise<Ceilings> {
+  const { threads } = ceilingOptions(options, "options");
+  const native = loadNative();
+  return await native.ceilings(threads ?? native.cpuInfo().usableCpus);
+}
 
 /**
  * The better of two measurements, made before and after the measurements that they are compared with. Other load and,

@@ -1,0 +1,19 @@
+// moe-kernels/bench: what `moe-kernels bench` measures, for programs.
+
+export type { BuildInfo, Ceilings, CpuInfo, ProductKernel } from "../core/native.js";
+export type {
+  OperatorName,
+  OperatorTable,
+  Subject,
+  SubjectInputs,
+  SubjectOperator,
+  SubjectOutput,
+} from "../testing/index.js";
+export { type CeilingOptions, measureCeilings } from "./ceilings.js";
+export { type ComparedCase, type Comparison, compareReports } from "./compare.js";
+export type { OutputError } from "./contenders/check.js";
+export type { Machine } from "./machine.js";
+export type { Measurement } from "./measure.js";
+export type { BenchDType } from "./operators/draw.js";
+export type { BenchGroup, BenchReport, BenchResult, ContenderResult } from "./report.js";
+export { type BenchmarkOptions, type BenchProgress, runBenchmark } from "./run.js";

@@ -1,0 +1,127 @@
+import { isGated } from "../../core/backend.js";
+import { activate } from "../../operators/experts/activate.js";
+import { activationBackward } from "../../operators/experts/activation_backward.js";
+import { combine } from "../../operators/experts/combine.js";
+import { combineBackward } from "../../operators/experts/combine_backward.js";
+import { permute, unpermute } from "../../operators/experts/permute.js";
+import { type Draw, sortedRows } from "./draw.js";
+import { f32, type OperatorCase, type Sizes } from "./operator_case.js";
+
+/** A routing, and where its rows are. */
+function routed(draw: Draw, { tokens, topK, numExperts }: Sizes) {
+  const routing = draw.routing(tokens, topK, numExperts);
+  return { ...routing, ...sortedRows(routing.ids, numExperts) };
+}
+
+/** Values before the activation, and what devices are told of it. */
+function activations(draw: Draw, { rows, intermediateSize, dtype, description }: Sizes) {
+  const { activation, clamp } = description;
+  const columns = (isGated(activation) ? 2 : 1) * intermediateSize;
+  return { pre: draw.normals([rows, columns], dtype), activation, clamp };
+}
+
+/** Moves rows to the experts and back, and what happens to them between the products. */
+export const expertsCases: readonly OperatorCase[] = [
+  {
+    operator: "permute",
+    name: "permute",
+    inputs: (draw, sizes) => ({
+      x: draw.normals([sizes.tokens, sizes.hiddenSize], sizes.dtype),
+      tokenOfRow: routed(draw, sizes).tokenOfRow,
+    }),
+    outputs: ({ rows, hiddenSize, dtype }) => ({ rows: { shape: [rows, hiddenSize], dtype } }),
+    call:
+      () =>
+      ({ x, tokenOfRow }, { rows }) =>
+        void permute(x, tokenOfRow, { out: rows }),
+  },
+  {
+    operator: "unpermute",
+    name: "unpermute",
+    inputs: (draw, sizes) => ({
+      rows: draw.normals([sizes.rows, sizes.hiddenSize], sizes.dtype),
+      rowOfSlot: routed(draw, sizes).rowOfSlot,
+    }),
+    outputs: ({ tokens, topK, hiddenSize, dtype }) => ({ slots: { shape: [tokens, topK, hiddenSize], dtype } }),
+    call:
+      () =>
+      ({ rows, rowOfSlot }, { slots }) =>
+        void unpermute(rows, rowOfSlot, { out: slots }),
+  },
+  {
+    operator: "activate",
+    name: "activate",
+    inputs: activations,
+    outputs: ({ rows, intermediateSize, dtype }) => ({ inner: { shape: [rows, intermediateSize], dtype } }),
+    call:
+      ({ description: { activation, clamp } }) =>
+      ({ pre }, { inner }) =>
+        void activate(pre, { activation, clamp, out: inner }),
+  },
+  {
+    operator: "activationBackward",
+    name: "activationBackward",
+    inputs: (draw, sizes) => ({
+      ...activations(draw, sizes),
+      dInner: draw.normals([sizes.rows, sizes.intermediateSize], sizes.dtype),
+    }),
+    outputs: ({ rows, intermediateSize, dtype, description }) => {
+      const columns = (isGated(description.activation) ? 2 : 1) * intermediateSize;
+      return { dPre: { shape: [rows, columns], dtype }, inner: { shape: [rows, intermediateSize], dtype } };
+    },
+    call:
+      ({ description: { activation, clamp } }) =>
+      ({ pre, dInner }, { dPre, inner }) =>
+        void activationBackward(pre, dInner, { activation, clamp, inner: true, out: { dPre, inner } }),
+  },
+  {
+    operator: "combine",
+    name: "combine",
+    inputs: (draw, sizes) => {
+      const { rowOfSlot, weights } = routed(draw, sizes);
+      return { rows: draw.normals([sizes.rows, sizes.hiddenSize], sizes.dtype), rowOfSlot, weights };
+    },
+    outputs: ({ tokens, hiddenSize, dtype }) => ({ y: { shape: [tokens, hiddenSize], dtype } }),
+    operations: ({ rows, hiddenSize }) => 2 * rows * hiddenSize,
+    call:
+      () =>
+      ({ rows, rowOfSlot, weights }, { y }) =>
+        void combine(rows, rowOfSlot, weights, { out: y }),
+  },
+  {
+    operator: "combineBackward",
+    name: "combineBackward",
+    inputs: (draw, sizes) => {
+      const { rowOfSlot, weights } = routed(draw, sizes);
+      const { tokens, hiddenSize, dtype } = sizes;
+      const rows = draw.normals([sizes.rows, hiddenSize], dtype);
+      return { rows, rowOfSlot, weights, dy: draw.normals([tokens, hiddenSize], dtype, hiddenSize ** -0.5) };
+    },
+    outputs: ({ tokens, topK, rows, hiddenSize, dtype }) => ({
+      dRows: { shape: [rows, hiddenSize], dtype },
+      dWeights: f32(tokens, topK),
+    }),
+    operations: ({ rows, hiddenSize }) => 3 * rows * hiddenSize,
+    call:
+      () =>
+      ({ rows, rowOfSlot, weights, dy }, { dRows, dWeights }) =>
+        void combineBackward(rows, rowOfSlot, weights, dy, { out: { dRows, dWeights } }),
+  },
+  {
+    operator: "copyMatrix",
+    name: "copyMatrix",
+    inputs: (draw, { intermediateSize, hiddenSize, dtype }) => ({
+      source: draw.normals([intermediateSize, hiddenSize], dtype),
+    }),
+    outputs: ({ intermediateSize, hiddenSize, dtype }) => ({
+      target: { shape: [intermediateSize, hiddenSize], dtype },
+    }),
+    call:
+      ({ intermediateSize: rows, hiddenSize: columns }) =>
+      ({ source }, { target }, { backend }) =>
+        backend.copyMatrix({
+          source: { handle: source.handle, rows, columns, rowStride: columns, columnStride: 1 },
+          target: target.handle,
+        }),
+  },
+];

@@ -1,0 +1,90 @@
+import type { Ceilings, ProductKernel } from "../core/native.js";
+import type { TokenFormat } from "../core/token_format.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import type { OutputError } from "./contenders/check.js";
+import type { Machine } from "./machine.js";
+import type { Measurement } from "./measure.js";
+import type { BenchDType } from "./operators/draw.js";
+
+/** One contender beside us. */
+export interface ContenderResult {
+  readonly name: string;
+  /** Of its first call; `of` says what was compared if that was not everything. */
+  readonly errors: readonly OutputError[];
+  readonly of: string;
+  /** Why it was not timed: it threw, or its results are wrong; else null. */
+  readonly failure: string | null;
+  /** Seconds of a call, until its results were there. */
+  readonly total: Measurement | null;
+  /** Its time divided by ours, over the rounds. */
+  readonly timesOurs: Measurement | null;
+}
+
+/** One case: times in seconds, and derived numbers. */
+export interface BenchResult {
+  /** `layer`, or an operator's name with more if it has several cases. */
+  readonly name: string;
+  /** T */
+  readonly tokens: number;
+  /** Floating-point operations of one call; a multiply-add is two. */
+  readonly operations: number;
+  /** Bytes that one call must move. */
+  readonly bytes: number;
+  /** From the call until its results are ready. */
+  readonly total: Measurement;
+  /** Until the call returns: checks and enqueuing. */
+  readonly call: Measurement;
+  /** That the device worked; null on `reference`, which works within the call. */
+  readonly device: Measurement | null;
+  /** 10^9 operations and bytes a second, by the device's time where there is one. */
+  readonly gflops: number;
+  readonly gbs: number;
+  /** Lower bound on the time set by the ceilings; null on devices whose ceilings are not measured. */
+  readonly floor: number | null;
+  /** floor / time on the device: 1 is the ceiling; above 1, data came from a cache. */
+  readonly ofCeiling: number | null;
+  /** The errors of our own first call; null if there were no contenders to compare with. */
+  readonly errors: readonly OutputError[] | null;
+  readonly contenders: readonly ContenderResult[];
+}
+
+/** The results of one shape, dtype, format and number of threads. */
+export interface BenchGroup {
+  readonly shape: string;
+  /** Of tokens. */
+  readonly dtype: BenchDType;
+  /** Of the experts' weights. */
+  readonly format: WeightFormatName;
+  readonly tokenFormat: TokenFormat;
+  readonly threads: number;
+  /** The better of those before and after; null on other devices than `cpu`. */
+  readonly ceilings: Ceilings | null;
+  /** What multiplies tokens by the experts' weights; null on other devices than `cpu`. */
+  readonly kernel: ProductKernel | null;
+  readonly results: readonly BenchResult[];
+}
+
+/** What {@link runBenchmark} measured; as JSON, a result file. */
+export interface BenchReport {
+  readonly kind: "moe-kernels bench";
+  readonly machine: Machine;
+  readonly device: string;
+  readonly description: string;
+  readonly rounds: number;
+  /** Calls between two waits. */
+  readonly calls: number;
+  readonly groups: readonly BenchGroup[];
+}
+
+/** A group in words. */
+export function groupText({
+  shape,
+  dtype,
+  format,
+  tokenFormat,
+  threads,
+}: Pick<BenchGroup, "shape" | "dtype" | "format" | "tokenFormat" | "threads">): string {
+  const weights = format === dtype ? "" : `, weights ${format}`;
+  const tokens = tokenFormat === "none" ? "" : `, tokens rounded to ${tokenFormat}`;
+  return `${shape} ${dtype}${weights}${tokens}, ${threads} thread${threads === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,44 @@
+import type { MoeLayerConfig } from "../layer/description/config.js";
+import { choiceOption, integerOption, UsageError } from "../terminal/option_values.js";
+import { shapes } from "../testing/shapes.js";
+
+/** A layer to time, and the name for its results. */
+export interface NamedShape {
+  readonly name: string;
+  readonly config: MoeLayerConfig;
+}
+
+/** The values of --shape, for the help. */
+export const shapeNames = `${Object.keys(shapes).join(", ")} or H,I,E,k, such as 2048,768,128,8`;
+
+/** The shapes of a list of names and sizes: four numbers are one shape. Sizes may also stand as HxIxExk. */
+export function shapeOptions(entries: readonly string[]): NamedShape[] {
+  const named: NamedShape[] = [];
+  for (let index = 0; index < entries.length; index++) {
+    if (!/^\d+$/.test(entries[index] as string)) {
+      named.push(shapeOption(entries[index] as string));
+      continue;
+    }
+    const sizes = entries.slice(index, index + 4);
+    named.push(shapeOption(sizes.join("x")));
+    index += 3;
+  }
+  return named;
+}
+
+/** The shape with that name, or with the sizes HxIxExk and a normalised softmax. */
+export function shapeOption(text: string): NamedShape {
+  if (!/^\d+(x\d+)*$/.test(text)) {
+    const name = choiceOption("shape", text, Object.keys(shapes));
+    return { name, config: shapes[name] as MoeLayerConfig };
+  }
+  const sizes = text.split("x");
+  if (sizes.length !== 4) throw new UsageError(`--shape: expected four sizes H,I,E,k, got "${sizes.join()}"`);
+  const [hiddenSize, intermediateSize, numExperts] = sizes.map((size) => integerOption("shape", size, 1)) as [
+    number,
+    number,
+    number,
+  ];
+  const topK = integerOption("shape", sizes[3] as string, 1, numExperts);
+  return { name: text, config: { hiddenSize, intermediateSize, numExperts, topK, normalize: true } };
+}

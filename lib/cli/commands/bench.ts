@@ -1,0 +1,180 @@
+import { writeFileSync } from "node:fs";
+import { ceilingsText, kernelText } from "../../bench/ceilings.js";
+import { failureOf } from "../../bench/contenders/check.js";
+import { caseNames, wantedCases } from "../../bench/operators/table.js";
+import { type BenchGroup, type BenchReport, groupText } from "../../bench/report.js";
+import { reportChart } from "../../bench/reports/charts.js";
+import { reportPage } from "../../bench/reports/page.js";
+import { contenderTable, resultTable } from "../../bench/reports/tables.js";
+import { checkPage, writePage } from "../../bench/reports/write.js";
+import { type BenchProgress, benchDTypes, runBenchmark } from "../../bench/run.js";
+import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
+import { isMoeError } from "../../core/errors.js";
+import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
+import type { DeviceName } from "../../devices.js";
+import { storageFormat } from "../../layer/description/storage.js";
+import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { type Progress, startProgress } from "../../terminal/progress.js";
+import { renderTable } from "../../terminal/table.js";
+import { defineCommand } from "../command.js";
+import { checkDevices } from "../devices.js";
+import type { Io } from "../io.js";
+import { loadSubject } from "../load_subject.js";
+
+const list = { type: "string", multiple: true } as const;
+
+/** `bench`: times layers and operators, alone and beside contenders. */
+export const bench = defineCommand({
+  name: "bench",
+  summary: "time layers and every operator, beside this machine's ceilings and implementations from outside",
+  synopsis: "[options]",
+  options: {
+    shape: { ...list, value: "NAMES", help: `${shapeNames} (D)` },
+    operator: {
+      ...list,
+      value: "TEXT",
+      help: "only cases whose name contains this, such as layer or groupedGemm (all)",
+    },
+    tokens: { ...list, value: "NUMBERS", help: "tokens per call (1,8,64,512)" },
+    dtype: { ...list, value: "DTYPES", help: "of tokens: f32, f16, bf16 (bf16)" },
+    format: {
+      ...list,
+      value: "FORMATS",
+      help: "of the experts' weights: a dtype, int4_g32, mxfp4, ... (the tokens' dtype)",
+    },
+    "token-format": { ...list, value: "NAMES", help: "round tokens for quantised weights: none, int8, fp8 (none)" },
+    threads: { ...list, value: "NUMBERS", help: "threads of the device, one after another (all CPUs)" },
+    device: { type: "string", value: "NAME", help: "cpu, reference, simt, cuda, cuda:1, ... (cpu)" },
+    contender: {
+      ...list,
+      value: "FILE",
+      help: "another implementation to time beside: a module whose default export is a subject",
+    },
+    time: {
+      type: "string",
+      value: "SECONDS",
+      default: "0.3",
+      help: "approximate time for each case and contender (0.3)",
+    },
+    rounds: { type: "string", value: "N", default: "7", help: "turns that this time is divided into (7)" },
+    calls: { type: "string", value: "N", default: "1", help: "calls between two waits (1)" },
+    weights: {
+      type: "string",
+      value: "MIB",
+      default: "256",
+      help: "total size of the copies of the weights that calls rotate through, more than caches hold (256)",
+    },
+    json: { type: "string", value: "FILE", help: "write the results to FILE, for bench compare" },
+    chart: { type: "string", value: "FILE", help: "draw them to FILE.html or FILE.svg; needs vega and vega-lite" },
+  },
+  async run(values, io) {
+    const operators = listOption(values.operator);
+    for (const part of operators) {
+      if (!caseNames.some(wantedCases([part]))) {
+        throw new UsageError(`--operator: expected part of one of ${caseNames.join(", ")}, got "${part}"`);
+      }
+    }
+    const options = {
+      shapes: Object.fromEntries(shapeOptions(listOr(values.shape, "D")).map(({ name, config }) => [name, config])),
+      device: (values.device ?? "cpu") as DeviceName,
+      dtypes: listOr(values.dtype, "bf16").map((name) => choiceOption("dtype", name, benchDTypes)),
+      ...(values.format && { formats: listOption(values.format).map(formatOption) }),
+      tokenFormats: tokenFormatsOption(listOr(values["token-format"], "none")),
+      tokens: listOr(values.tokens, "1,8,64,512").map((count) => integerOption("tokens", count, 1)),
+      ...(values.threads && {
+        threads: listOption(values.threads).map((count) => integerOption("threads", count, 1, 4096)),
+      }),
+      ...(operators.length > 0 && { operators }),
+      seconds: secondsOption(values.time),
+      rounds: integerOption("rounds", values.rounds, 1),
+      calls: integerOption("calls", values.calls, 1),
+      weightBytes: integerOption("weights", values.weights, 0) * 2 ** 20,
+    };
+    if (values.chart !== undefined) await checkPage(values.chart);
+    checkDevices([options.device]);
+    const contenders = await Promise.all(listOption(values.contender).map((file) => loadSubject("contender", file)));
+    const progress = new GroupProgress(io);
+    let report: BenchReport;
+    try {
+      report = await runBenchmark({ ...options, contenders, onProgress: (at) => progress.show(at) });
+    } finally {
+      progress.stop();
+    }
+    for (const group of report.groups) printGroup(group, io);
+    if (values.json !== undefined) writeFileSync(values.json, reportJson(report));
+    if (values.chart !== undefined)
+      await writePage(values.chart, reportChart(report), (svg) => reportPage(report, svg));
+    return report.groups.some(({ results }) => results.some(failed)) ? 1 : 0;
+  },
+});
+
+/** Results that are wrong, of a contender or of ours, are not only left out of the ranking. */
+const failed = ({ errors, contenders }: BenchGroup["results"][number]): boolean =>
+  failureOf(errors ?? []) !== null || contenders.some(({ failure }) => failure !== null);
+
+function listOr(given: readonly string[] | undefined, otherwise: string): string[] {
+  const entries = listOption(given);
+  return entries.length > 0 ? entries : otherwise.split(",");
+}
+
+function formatOption(name: string) {
+  try {
+    return storageFormat(name.toLowerCase(), "--format");
+  } catch (error) {
+    throw isMoeError(error) ? new UsageError(error.message) : error;
+  }
+}
+
+function tokenFormatsOption(names: readonly string[]): TokenFormat[] {
+  return names.map((name) => choiceOption("token-format", name, tokenFormats));
+}
+
+function secondsOption(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0 && Number.isFinite(seconds))) throw new UsageError(`--time: expected seconds > 0, got "${text}"`);
+  return seconds;
+}
+
+/** Numbers that JSON lacks become strings. */
+function reportJson(report: BenchReport): string {
+  const replace = (_key: string, value: unknown): unknown =>
+    typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+  return `${JSON.stringify(report, replace, 2)}\n`;
+}
+
+/** A bar for each group. */
+class GroupProgress {
+  readonly #io: Io;
+  #group = "";
+  #bar: Progress | undefined;
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  show({ group, done, total }: BenchProgress): void {
+    if (group !== this.#group) {
+      this.stop();
+      this.#group = group;
+      this.#bar = startProgress(this.#io.stderr, `Timing ${group}`, total);
+    }
+    this.#bar?.update(done);
+  }
+
+  stop(): void {
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+}
+
+function printGroup(group: BenchGroup, { stdout }: Io): void {
+  const { ceilings, kernel, results } = group;
+  stdout.write(`${groupText(group)}\n`);
+  if (ceilings && kernel) {
+    stdout.write(`ceilings: ${ceilingsText(ceilings)}\nkernel: ${kernelText(ceilings, kernel)}\n`);
+  }
+  const own = resultTable(results);
+  stdout.write(`\n${renderTable(own.columns, own.rows)}\n`);
+  const contenders = contenderTable(group);
+  if (contenders) stdout.write(`Contenders\n\n${renderTable(contenders.columns, contenders.rows)}\n`);
+}

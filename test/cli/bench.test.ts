@@ -1,0 +1,250 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { caseNames } from "../../lib/bench/operators/table.js";
+import type { BenchReport } from "../../lib/bench/report.js";
+import { loadNative } from "../../lib/core/native.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+import { runScript } from "../support/run_script.js";
+import { runCli } from "./support/run_cli.js";
+
+const directory = temporaryDirectory();
+afterAll(() => directory[Symbol.dispose]());
+const file = (name: string) => join(directory.path, name);
+type Group = BenchReport["groups"][0];
+type Result = Group["results"][0];
+const readReport = (name: string) => JSON.parse(readFileSync(file(name), "utf8")) as BenchReport;
+
+/** Options for the smallest run. */
+const sizes = ["--shape", "64,32,8,2", "--tokens", "3", "--threads", "2", "--weights", "0"];
+const tiny = [...sizes, "--time", "0.001", "--rounds", "2"];
+const bench = (...args: string[]) => runCli(["bench", ...tiny, ...args]);
+
+test("times the layer and every operator, and writes JSON", async () => {
+  const { exitCode, stdout, stderr } = await bench("--json", file("all.json"));
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "Timing 64x32x8x2 bf16, 2 threads ...\n" });
+  const { name } = loadNative().productKernel("bf16", "none", "bf16");
+  expect(stdout).toMatch(/^64x32x8x2 bf16, 2 threads\nceilings: \d.* GB\/s read\n/);
+  expect(stdout).toMatch(new RegExp(`^kernel: ${name}, at most [1-9]\\S+ GFLOP/s \\((bf16|fma)\\)\n\n`, "m"));
+  for (const known of caseNames) expect(stdout).toMatch(new RegExp(`^${known} +3 .*\\d%$`, "m"));
+  const { groups, machine, rounds } = readReport("all.json");
+  expect({ threads: machine.threads, rounds }).toEqual({ threads: 2, rounds: 2 });
+  expect(groups).toMatchObject([{ shape: "64x32x8x2", dtype: "bf16", format: "bf16", kernel: { name } }]);
+  const { results } = groups[0] as Group;
+  expect(results.map((result) => [result.name, result.tokens])).toEqual(caseNames.map((known) => [known, 3]));
+  for (const { total, call, device, bytes, floor, ofCeiling } of results) {
+    for (const number of [total.median, call.median, device?.median, bytes, floor, ofCeiling]) {
+      expect(number).toBeGreaterThan(0);
+    }
+    expect(total.samples).toBeGreaterThanOrEqual(2);
+    expect(total.lowerQuartile).toBeLessThanOrEqual(total.median);
+    expect(call.median).toBeLessThan(total.median);
+  }
+});
+
+test("makes a group of every shape, format, token format and number of threads", async () => {
+  const { exitCode, stdout } = await runCli([
+    ...["bench", "--shape", "64,32,8,2,64x64x4x1", "--tokens", "2", "--operator", "layer,Gemm down", "--weights", "0"],
+    ...["--format", "bf16,i4_g32_bf16", "--token-format", "none,int8", "--threads", "1,2"],
+    ...["--time", "0.001", "--rounds", "1", "--device", "reference"],
+  ]);
+  expect(exitCode).toBe(0);
+  const titles = ["bf16", "bf16, weights i4_g32_bf16", "bf16, weights i4_g32_bf16, tokens rounded to int8"];
+  const shapes = ["64x32x8x2", "64x64x4x1"];
+  const expected = ["1 thread", "2 threads"].flatMap((threads) =>
+    shapes.flatMap((shape) => titles.map((title) => `${shape} ${title}, ${threads}`)),
+  );
+  expect(stdout.match(/^\d+x\S+ bf16.*$/gm)).toEqual(expected);
+  expect(stdout.match(/^(layer|groupedGemm down) +2 /gm)).toHaveLength(2 * expected.length);
+});
+
+test("on a device without ceilings, rates alone are told", async () => {
+  const { exitCode, stdout } = await bench(
+    "--device",
+    "reference",
+    "--operator",
+    "gating",
+    "--json",
+    file("reference.json"),
+  );
+  expect(exitCode).toBe(0);
+  expect(stdout).not.toContain("ceilings");
+  const [{ ceilings, results }] = readReport("reference.json").groups as [Group];
+  expect(ceilings).toBeNull();
+  expect(results[0]).toMatchObject({ name: "gating", device: null, floor: null, ofCeiling: null });
+});
+
+describe("contenders", () => {
+  const right = `combine({ rows, rowOfSlot, weights, outputs }) {
+    const [tokens, hidden] = outputs.y.shape;
+    const values = toFloat32(rows);
+    const y = new Float32Array(tokens * hidden);
+    rowOfSlot.data.forEach((row, slot) => {
+      const token = Math.floor(slot / rowOfSlot.shape[1]);
+      for (let h = 0; h < hidden; h++) y[token * hidden + h] += weights.data[slot] * values[row * hidden + h];
+    });
+    return { y };
+  },`;
+  const write = (name: string, operators: string, more = "") =>
+    writeFileSync(
+      file(`${name}.mjs`),
+      `import { toFloat32 } from ${JSON.stringify(new URL("../../dist/testing/index.js", import.meta.url).href)};
+export default { name: "${name}", ${more} operators: { ${operators} } };`,
+    );
+  beforeAll(() => {
+    write("right", right);
+    write("wrong", right.replace("weights.data[slot] *", ""), "supports: (_, { rows }) => rows.dtype === 'f32',");
+    write("thrown", 'async combine() { throw new Error("no device"); },');
+    write("meddler", right.replace("return { y };", "rows.data[0] += 1; return { y };"));
+  });
+
+  test("are checked, timed in turns and compared with us", async () => {
+    const { exitCode, stdout } = await bench(
+      ...["--dtype", "f32,bf16", "--operator", "combine", "--contender", file("right.mjs")],
+      ...["--json", file("right.json"), "--chart", file("right.html")],
+    );
+    expect(exitCode).toBe(0);
+    const { groups } = readReport("right.json");
+    for (const { results } of groups) {
+      const [combine, backward] = results as [Result, Result];
+      expect(backward.contenders).toEqual([]);
+      const [theirs] = combine.contenders;
+      expect(theirs).toMatchObject({ name: "right", failure: null, of: "", timesOurs: { samples: 2 } });
+      expect(theirs?.total?.median).toBeGreaterThan(0);
+      for (const { error, tolerance } of [...(theirs?.errors ?? []), ...(combine.errors ?? [])]) {
+        expect(error).toBeLessThanOrEqual(tolerance);
+      }
+    }
+    expect(stdout).toMatch(/^(combine)? +right +3 +\S+ µs .* \d+\.\d\d +\d+\.\d\d \.\. \d+\.\d\d +\S+$/m);
+    const page = readFileSync(file("right.html"), "utf8");
+    expect(page).toMatch(/^<!doctype html>/);
+    expect(page).toMatch(/<svg .*contenders/s);
+    expect(page).toContain("<h3>Contenders</h3>");
+  });
+
+  test("are not ranked if their results are wrong, they throw or change their inputs", async () => {
+    const { exitCode, stdout } = await bench(
+      ...["--dtype", "f32", "--operator", "combine", "--json", file("wrong.json")],
+      ...["wrong", "thrown", "meddler"].flatMap((name) => ["--contender", file(`${name}.mjs`)]),
+    );
+    expect(exitCode).toBe(1);
+    const [group] = readReport("wrong.json").groups as [Group];
+    const [{ contenders }] = group.results as [Result];
+    expect(contenders.map(({ name, failure }) => [name, failure])).toEqual([
+      ["wrong", expect.stringMatching(/^wrong results \(y: expected an error of at most 1\.0e-5, got \d/)],
+      ["thrown", "no device"],
+      ["meddler", "it changed its input rows"],
+    ]);
+    for (const { total, timesOurs } of contenders)
+      expect({ total, timesOurs }).toEqual({ total: null, timesOurs: null });
+    expect(stdout).toMatch(/^ +thrown +3 +not ranked: no device$/m);
+  });
+
+  test("are left out where they do not support a case", async () => {
+    const { exitCode, stdout } = await bench("--operator", "combine", "--contender", file("wrong.mjs"));
+    expect(exitCode).toBe(0);
+    expect(stdout).not.toContain("Contenders");
+  });
+});
+
+describe("bench compare", () => {
+  const compare = (...args: string[]) => runCli(["bench", "compare", ...args]);
+
+  beforeAll(async () => {
+    await bench("--operator", "gating,SORT", "--json", file("before.json"));
+    const report = readReport("before.json");
+    const scaled = report.groups.map((group) => ({
+      ...group,
+      results: group.results
+        .filter(({ name }) => name !== "gatingBackward")
+        .map((result) => {
+          const factor = result.name === "sort" ? 0.01 : result.name === "gating" ? 100 : 1;
+          const { median, lowerQuartile, upperQuartile, samples } = result.total;
+          const total = { median, lowerQuartile, upperQuartile, samples };
+          for (const key of ["median", "lowerQuartile", "upperQuartile"] as const) total[key] *= factor;
+          return { ...result, total };
+        }),
+    }));
+    writeFileSync(file("after.json"), JSON.stringify({ ...report, groups: scaled }));
+  });
+
+  test("says what became faster and slower", async () => {
+    const { exitCode, stdout, stderr } = await compare(file("before.json"), file("after.json"));
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout).toMatch(/^sort +3 +\S+ µs +\S+ [nµ]s +0\.01 +faster$/m);
+    expect(stdout).toMatch(/^gating +3 +\S+ µs +\S+ [mµ]s +100\.00 +slower$/m);
+    expect(stdout).toMatch(/^hierarchicalGating +3 .* 1\.00$/m);
+    expect(stdout).toMatch(/^\d cases: 1 faster, 1 slower, \d within their spread; mean of after \/ before 1\.000$/m);
+    expect(stdout).toMatch(/^Only in the first: 64x32x8x2 bf16, 2 threads: gatingBackward T3$/m);
+  });
+
+  test("as JSON and as charts", async () => {
+    for (const name of ["compared.svg", "compared.html"]) {
+      const files = [file("before.json"), file("after.json")];
+      const { exitCode, stdout } = await compare(...files, "--json", "--chart", file(name));
+      expect(exitCode).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ meanRatio: expect.closeTo(1, 6), onlyAfter: [] });
+      const text = readFileSync(file(name), "utf8");
+      expect(text).toContain("time in after.json / time in before.json");
+      expect(text.startsWith(name.endsWith("svg") ? "<svg" : "<!doctype html>")).toBe(true);
+    }
+  });
+
+  test.each([
+    [["before.json"], 2, /expected two files that bench --json wrote, got 1/],
+    [["before.json", "no such file"], 1, /expected a file that bench --json wrote, got .*no such file: ENOENT/],
+    [["right.mjs", "before.json"], 1, /expected a file that bench --json wrote, got .*right\.mjs/],
+    [["array.json", "before.json"], 1, /before: expected a report of moe-kernels bench/],
+    [["before.json", "right.json"], 1, /after: expected a report with cases of the first/],
+  ])("%j is an error", async (names, code, message) => {
+    writeFileSync(file("array.json"), "[]");
+    const { exitCode, stdout, stderr } = await compare(...names.map(file));
+    expect({ exitCode, stdout }).toEqual({ exitCode: code, stdout: "" });
+    expect(stderr).toMatch(message);
+  });
+});
+
+test.each([
+  [["--operator", "frobnicate"], /--operator: expected part of one of layer, .*, got "frobnicate"/],
+  [["--shape", "64,32"], /--shape: expected four sizes H,I,E,k, got "64,32"/],
+  [["--shape", "Z"], /--shape: expected one of .*, got "Z"/],
+  [["--shape", "64,32,8,9"], /--shape: expected an integer from 1 to 8, got "9"/],
+  [["--format", "i99"], /--format: /],
+  [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, got "int9"/],
+  [["--time", "0"], /--time: expected seconds > 0, got "0"/],
+  [["--contender", "test/support/run_script.ts"], /--contender: expected .* to have a default export/],
+])("%j is a wrong command line", async (args, message) => {
+  const { exitCode, stdout, stderr } = await runCli(["bench", ...args]);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+  expect(stderr).toMatch(message);
+});
+
+test("int8 tokens need quantised weights, and charts a name of a kind", async () => {
+  expect(await bench("--token-format", "int8")).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringMatching(/tokenFormats: /),
+  });
+  expect(await bench("--chart", file("x.png"))).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringMatching(/\.html or \.svg/),
+  });
+});
+
+test("npm run bench and bench:quantised are this command, with options that it takes", async () => {
+  const { scripts } = JSON.parse(readFileSync("package.json", "utf8")) as { scripts: Record<string, string> };
+  const optionsOf = (name: string) => scripts[name]?.split("node dist/cli/main.js bench")[1]?.trim();
+  expect(optionsOf("bench")).toBe("");
+  const [, formats] = /--format (\S+)$/.exec(optionsOf("bench:quantised") as string) as unknown as [string, string];
+  const { exitCode, stdout } = await runCli([
+    ...["bench", "--shape", "256,256,4,1", "--tokens", "1", "--weights", "0", "--time", "0.001", "--rounds", "1"],
+    ...["--operator", "groupedGemm down", "--device", "reference", "--format", formats],
+  ]);
+  expect(exitCode).toBe(0);
+  expect(stdout.match(/^groupedGemm down +1 /gm)).toHaveLength(formats.split(",").length);
+});
+
+test("npm run bench:simt tells the speed of the simulated GPU", () => {
+  const { status, stdout } = runScript("build/bench/simt.js", []);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^simt, one core: \S+ M thread switches\/s, \S+ M mma\/s\n$/);
+});
