@@ -19,6 +19,8 @@ const readReport = (name: string) => JSON.parse(readFileSync(file(name), "utf8")
 const sizes = ["--shape", "64,32,8,2", "--tokens", "3", "--threads", "2", "--weights", "0"];
 const tiny = [...sizes, "--time", "0.001", "--rounds", "2"];
 const bench = (...args: string[]) => runCli(["bench", ...tiny, ...args]);
+/** Where it does not matter: without ceilings to measure, which takes a second or two. */
+const benchReference = (...args: string[]) => bench("--device", "reference", ...args);
 
 test("times the layer and every operator, and writes JSON", async () => {
   const { exitCode, stdout, stderr } = await bench("--json", file("all.json"));
@@ -59,9 +61,7 @@ test("makes a group of every shape, format, token format and number of threads",
 });
 
 test("on a device without ceilings, rates alone are told", async () => {
-  const { exitCode, stdout } = await bench(
-    "--device",
-    "reference",
+  const { exitCode, stdout } = await benchReference(
     "--operator",
     "gating",
     "--json",
@@ -123,7 +123,7 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
   });
 
   test("are not ranked if their results are wrong, they throw or change their inputs", async () => {
-    const { exitCode, stdout } = await bench(
+    const { exitCode, stdout } = await benchReference(
       ...["--dtype", "f32", "--operator", "combine", "--json", file("wrong.json")],
       ...["wrong", "thrown", "meddler"].flatMap((name) => ["--contender", file(`${name}.mjs`)]),
     );
@@ -141,7 +141,7 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
   });
 
   test("are left out where they do not support a case", async () => {
-    const { exitCode, stdout } = await bench("--operator", "combine", "--contender", file("wrong.mjs"));
+    const { exitCode, stdout } = await benchReference("--operator", "combine", "--contender", file("wrong.mjs"));
     expect(exitCode).toBe(0);
     expect(stdout).not.toContain("Contenders");
   });
@@ -151,7 +151,7 @@ describe("bench compare", () => {
   const compare = (...args: string[]) => runCli(["bench", "compare", ...args]);
 
   beforeAll(async () => {
-    await bench("--operator", "gating,SORT", "--json", file("before.json"));
+    await benchReference("--operator", "gating,SORT", "--json", file("before.json"));
     const report = readReport("before.json");
     const scaled = report.groups.map((group) => ({
       ...group,
