@@ -3,6 +3,7 @@ import { type Fields, integer, object, optional } from "../core/options.js";
 import { significant } from "../terminal/format.js";
 import type { BenchCase } from "./bench_case.js";
 
+/** Options of {@link measureCeilings}. */
 export interface CeilingOptions {
   /** Default: the CPUs that this process may use. */
   threads?: number;

@@ -6,12 +6,15 @@ import { type BenchGroup, type BenchReport, groupText } from "./report.js";
 export interface ComparedCase {
   /** Shape, dtype and so on. */
   readonly group: string;
+  /** `layer`, or the case of an operator. */
   readonly name: string;
+  /** T */
   readonly tokens: number;
   /** Empty for our own times. */
   readonly contender: string;
-  /** Seconds of a call until its results were there. */
+  /** Seconds of a call until its results were there, in the first report. */
   readonly before: Measurement;
+  /** The same in the second. */
   readonly after: Measurement;
   /** after / before, by the medians: less than 1 is faster. */
   readonly ratio: number;
@@ -19,12 +22,15 @@ export interface ComparedCase {
   readonly verdict: "faster" | "slower" | "same";
 }
 
+/** Two reports, compared. */
 export interface Comparison {
+  /** What both have. */
   readonly cases: readonly ComparedCase[];
   /** The geometric mean of the ratios. */
   readonly meanRatio: number;
-  /** Cases that only the first report has, or only the second. */
+  /** Cases that only the first report has. */
   readonly onlyBefore: readonly string[];
+  /** Cases that only the second has. */
   readonly onlyAfter: readonly string[];
 }
 

@@ -1,6 +1,10 @@
-// moe-kernels/bench: what `moe-kernels bench` measures, for programs.
+/**
+ * What `moe-kernels bench` measures, for programs: times of layers and operators, and this machine's ceilings.
+ *
+ * @module moe-kernels/bench
+ */
 
-export type { BuildInfo, Ceilings, CpuInfo, ProductKernel } from "../core/native.js";
+export type { BuildInfo, Ceilings, CpuInfo, MissingIsa, ProductKernel } from "../core/native.js";
 export type {
   OperatorName,
   OperatorTable,

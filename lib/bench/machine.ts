@@ -7,14 +7,21 @@ import { packageVersion } from "../core/version.js";
 
 /** The machine and build that numbers were measured with. */
 export interface Machine {
+  /** When, in UTC, as ISO 8601. */
   readonly date: string;
   /** Of this package. */
   readonly version: string;
+  /** The version of Node. */
   readonly node: string;
+  /** Operating system, architecture and C library. */
   readonly platform: string;
+  /** The processor, and what is used of it. */
   readonly cpu: CpuInfo;
+  /** The largest number of threads that were used. */
   readonly threads: number;
+  /** The machine's memory. */
   readonly memoryBytes: number;
+  /** How the addon was built. */
   readonly build: BuildInfo;
 }
 

@@ -3,9 +3,13 @@ import type { BenchCase } from "./bench_case.js";
 
 /** Quartiles of measured values, in seconds or of ratios. */
 export interface Measurement {
+  /** The middle one. */
   readonly median: number;
+  /** A quarter of the values are smaller. */
   readonly lowerQuartile: number;
+  /** A quarter of the values are larger. */
   readonly upperQuartile: number;
+  /** How many values there are. */
   readonly samples: number;
 }
 

@@ -8,9 +8,11 @@ import type { BenchDType } from "./operators/draw.js";
 
 /** One contender beside us. */
 export interface ContenderResult {
+  /** As the contender says. */
   readonly name: string;
-  /** Of its first call; `of` says what was compared if that was not everything. */
+  /** Of its first call. */
   readonly errors: readonly OutputError[];
+  /** What was compared, such as "12 of 1024 rows"; empty if it was everything. */
   readonly of: string;
   /** Why it was not timed: it threw, or its results are wrong; else null. */
   readonly failure: string | null;
@@ -36,8 +38,9 @@ export interface BenchResult {
   readonly call: Measurement;
   /** That the device worked; null on `reference`, which works within the call. */
   readonly device: Measurement | null;
-  /** 10^9 operations and bytes a second, by the device's time where there is one. */
+  /** 10^9 operations a second, by the device's time where there is one. */
   readonly gflops: number;
+  /** The same of bytes. */
   readonly gbs: number;
   /** Lower bound on the time set by the ceilings; null on devices whose ceilings are not measured. */
   readonly floor: number | null;
@@ -45,34 +48,45 @@ export interface BenchResult {
   readonly ofCeiling: number | null;
   /** The errors of our own first call; null if there were no contenders to compare with. */
   readonly errors: readonly OutputError[] | null;
+  /** Those that have the operator and support the case. */
   readonly contenders: readonly ContenderResult[];
 }
 
 /** The results of one shape, dtype, format and number of threads. */
 export interface BenchGroup {
+  /** Its name, or its sizes. */
   readonly shape: string;
   /** Of tokens. */
   readonly dtype: BenchDType;
   /** Of the experts' weights. */
   readonly format: WeightFormatName;
+  /** What products round tokens to. */
   readonly tokenFormat: TokenFormat;
+  /** Threads of the device. */
   readonly threads: number;
   /** The better of those before and after; null on other devices than `cpu`. */
   readonly ceilings: Ceilings | null;
   /** What multiplies tokens by the experts' weights; null on other devices than `cpu`. */
   readonly kernel: ProductKernel | null;
+  /** Every case. */
   readonly results: readonly BenchResult[];
 }
 
 /** What {@link runBenchmark} measured; as JSON, a result file. */
 export interface BenchReport {
+  /** Tells a result file from others. */
   readonly kind: "moe-kernels bench";
+  /** Where and with what it was measured. */
   readonly machine: Machine;
+  /** The device's name. */
   readonly device: string;
+  /** What the device is. */
   readonly description: string;
+  /** Turns that the time of a case was divided into. */
   readonly rounds: number;
   /** Calls between two waits. */
   readonly calls: number;
+  /** By shape, dtype, format and threads. */
   readonly groups: readonly BenchGroup[];
 }
 

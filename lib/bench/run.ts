@@ -37,6 +37,7 @@ import { type BenchGroup, type BenchReport, type BenchResult, type ContenderResu
 
 export const benchDTypes = ["f32", "f16", "bf16"] as const satisfies readonly BenchDType[];
 
+/** Options of {@link runBenchmark}. */
 export interface BenchmarkOptions {
   /** Layers to time by names of your choice. */
   shapes: Readonly<Record<string, MoeLayerConfig>>;
@@ -68,11 +69,13 @@ export interface BenchmarkOptions {
   onProgress?: (progress: BenchProgress) => void;
 }
 
+/** Where a benchmark is. */
 export interface BenchProgress {
   /** Shape, dtype and so on. */
   readonly group: string;
-  /** Cases done, and how many there are in this group. */
+  /** Cases done. */
   readonly done: number;
+  /** Cases of this group. */
   readonly total: number;
 }
 

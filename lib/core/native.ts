@@ -46,8 +46,11 @@ export interface DeviceInfo {
 
 /** How the native addon was built. */
 export interface BuildInfo {
+  /** Its name and version. */
   readonly compiler: string;
+  /** CMake's build type. */
   readonly buildType: string;
+  /** Those that it was built with; empty if none. */
   readonly sanitizers: string;
   /** CUDA toolkit version; empty in a build without CUDA. */
   readonly cuda: string;
@@ -71,6 +74,15 @@ export interface KernelInfo {
   readonly chosen: string;
 }
 
+/** An instruction set of this build that is not used here. */
+export interface MissingIsa {
+  /** Its name. */
+  readonly isa: string;
+  /** Why this machine has no use of it. */
+  readonly reason: string;
+}
+
+/** The processor, and what the `cpu` device uses of it. */
 export interface CpuInfo {
   /** The processor's name as the CPU reports it. */
   readonly model: string;
@@ -79,14 +91,14 @@ export interface CpuInfo {
   /** Instruction sets that this CPU can run, best first. */
   readonly isas: readonly string[];
   /** The other ones of this build, and why this machine has no use of them. */
-  readonly missingIsas: readonly { readonly isa: string; readonly reason: string }[];
+  readonly missingIsas: readonly MissingIsa[];
   /** The one in use: MOE_CPU_ISA if set, else the best. */
   readonly isa: string;
 }
 
 /** The kernel of the `cpu` device that multiplies tokens by weights of a format. */
 export interface ProductKernel {
-  /** Instruction set and row of its kernel table, as in {@link KernelInfo}. */
+  /** Instruction set and row of its kernel table, as `moe-kernels info --kernels` names them. */
   readonly name: string;
   /** Which peak bounds it: `fmaGflops`, `bf16Gflops` or `int8Gops` of {@link Ceilings}. */
   readonly peak: "fma" | "bf16" | "int8";

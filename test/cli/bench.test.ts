@@ -61,12 +61,7 @@ test("makes a group of every shape, format, token format and number of threads",
 });
 
 test("on a device without ceilings, rates alone are told", async () => {
-  const { exitCode, stdout } = await benchReference(
-    "--operator",
-    "gating",
-    "--json",
-    file("reference.json"),
-  );
+  const { exitCode, stdout } = await benchReference("--operator", "gating", "--json", file("reference.json"));
   expect(exitCode).toBe(0);
   expect(stdout).not.toContain("ceilings");
   const [{ ceilings, results }] = readReport("reference.json").groups as [Group];
@@ -210,7 +205,7 @@ test.each([
   [["--shape", "Z"], /--shape: expected one of .*, got "Z"/],
   [["--shape", "64,32,8,9"], /--shape: expected an integer from 1 to 8, got "9"/],
   [["--format", "i99"], /--format: /],
-  [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, got "int9"/],
+  [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, fp8_ue8m0, got "int9"/],
   [["--time", "0"], /--time: expected seconds > 0, got "0"/],
   [["--contender", "test/support/run_script.ts"], /--contender: expected .* to have a default export/],
 ])("%j is a wrong command line", async (args, message) => {

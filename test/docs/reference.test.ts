@@ -14,7 +14,8 @@ test("npm run docs writes a page for every function and class", () => {
   const pages = readdirSync("docs/api", { recursive: true, encoding: "utf8" });
   const missing = Object.keys(moeKernels).filter((name) => !pages.some((page) => page.endsWith(`/${name}.md`)));
   expect(missing).toEqual([]);
-  for (const module of ["safetensors", "gguf", "testing"]) expect(pages).toContain(`moe-kernels/${module}/README.md`);
+  for (const module of ["safetensors", "gguf", "testing", "bench"])
+    expect(pages).toContain(`moe-kernels/${module}/README.md`);
   expect(readFileSync(join("docs/api", findPage(pages, "gating")), "utf8")).toContain("[T, E] f32, f16 or bf16.");
 });
 

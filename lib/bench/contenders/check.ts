@@ -10,6 +10,7 @@ import { type Sample, sampleOf } from "./sample.js";
 
 /** One output, compared with what `reference` computes in float64. */
 export interface OutputError {
+  /** Its name. */
   readonly output: string;
   /** Largest difference, relative to the largest expected magnitude; Infinity if a value is missing or NaN. */
   readonly error: number;

@@ -42,7 +42,11 @@ export const bench = defineCommand({
       value: "FORMATS",
       help: "of the experts' weights: a dtype, int4_g32, mxfp4, ... (the tokens' dtype)",
     },
-    "token-format": { ...list, value: "NAMES", help: "round tokens for quantised weights: none, int8, fp8 (none)" },
+    "token-format": {
+      ...list,
+      value: "NAMES",
+      help: "round tokens for quantised weights: none, int8, fp8, fp8_ue8m0 (none)",
+    },
     threads: { ...list, value: "NUMBERS", help: "threads of the device, one after another (all CPUs)" },
     device: { type: "string", value: "NAME", help: "cpu, reference, simt, cuda, cuda:1, ... (cpu)" },
     contender: {
