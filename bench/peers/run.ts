@@ -2,7 +2,6 @@ import { writeFileSync } from "node:fs";
 import { betterOf, ceilingsText, kernelText } from "#lib/bench/ceilings.js";
 import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
-
 import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
@@ -11,10 +10,8 @@ import { plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { runProgram } from "../program.js";
-
 import { TemporaryFolder } from "../temporary_folder.js";
 import { chartSpecification } from "./chart.js";
-
 import { type Contender, PeerError } from "./contender.js";
 import { help, type Options, parseOptions } from "./options.js";
 import { ours } from "./ours.js";
