@@ -10,6 +10,7 @@ import { wrappedArray } from "./wrapped_array.js";
 
 /** Options of {@link Device.wrapPointer}. */
 export interface WrapPointerOptions {
+  /** Called once, when neither tensors nor enqueued work use the memory any more; default nothing. */
   release?: () => void;
 }
 

@@ -4,6 +4,7 @@ import type { Tensor } from "../../core/tensor.js";
 import { tensor } from "../../core/tensor_option.js";
 import { checkOptional, checkPair, checkTensor, output } from "../check.js";
 
+/** Options of {@link combine}. */
 export interface CombineOptions {
   /** [T, H] f32, f16 or bf16, added to the sum before it is rounded; default nothing. */
   residual?: Tensor<FloatDType>;
