@@ -29,8 +29,8 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  // The first failure since the last wait is kept for the next one, unless it is ABORTED. Returns the call's number, counted from 1. If this
-  // throws, nothing is enqueued.
+  // The first failure since the last wait is kept for the next one, unless it is ABORTED. Returns the call's number,
+  // counted from 1. If this throws, nothing is enqueued.
   uint64_t enqueue(std::function<Status()> work, Uses uses = {});
   // Also enqueues a wait, which calls `done`. Enqueues both or, if it throws, neither.
   void enqueue(std::function<Status()> work, Uses uses, Done done);
