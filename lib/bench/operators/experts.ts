@@ -4,6 +4,7 @@ import { activationBackward } from "../../operators/experts/activation_backward.
 import { combine } from "../../operators/experts/combine.js";
 import { combineBackward } from "../../operators/experts/combine_backward.js";
 import { permute, unpermute } from "../../operators/experts/permute.js";
+import { rmsNorm } from "../../operators/experts/rms_norm.js";
 import { type Draw, sortedRows } from "./draw.js";
 import { f32, type OperatorCase, type Sizes } from "./operator_case.js";
 
@@ -18,6 +19,13 @@ function activations(draw: Draw, { rows, intermediateSize, dtype, description }:
   const { activation, clamp } = description;
   const columns = (isGated(activation) ? 2 : 1) * intermediateSize;
   return { pre: draw.normals([rows, columns], dtype), activation, clamp };
+}
+
+const normNumbers = { epsilon: 1e-5, offset: 0 };
+
+/** Tokens and the weight of their norm. */
+function normed(draw: Draw, { tokens, hiddenSize, dtype }: Sizes) {
+  return { x: draw.normals([tokens, hiddenSize], dtype), weight: draw.normals([hiddenSize], dtype) };
 }
 
 /** Moves rows to the experts and back, and what happens to them between the products. */
@@ -122,6 +130,36 @@ export const expertsCases: readonly OperatorCase[] = [
         backend.copyMatrix({
           source: { handle: source.handle, rows, columns, rowStride: columns, columnStride: 1 },
           target: target.handle,
+        }),
+  },
+  {
+    operator: "rmsNorm",
+    name: "rmsNorm",
+    inputs: (draw, sizes) => ({ ...normed(draw, sizes), ...normNumbers }),
+    outputs: ({ tokens, hiddenSize, dtype }) => ({ y: { shape: [tokens, hiddenSize], dtype } }),
+    call:
+      () =>
+      ({ x, weight }, { y }) =>
+        void rmsNorm(x, weight, { ...normNumbers, out: y }),
+  },
+  {
+    operator: "rmsNormBackward",
+    name: "rmsNormBackward",
+    inputs: (draw, sizes) => ({
+      ...normed(draw, sizes),
+      dy: draw.normals([sizes.tokens, sizes.hiddenSize], sizes.dtype),
+      ...normNumbers,
+    }),
+    outputs: ({ tokens, hiddenSize, dtype }) => ({
+      dx: { shape: [tokens, hiddenSize], dtype },
+      terms: f32(tokens, hiddenSize),
+    }),
+    call:
+      () =>
+      ({ x, weight, dy }, { dx, terms }, { backend }) =>
+        backend.rmsNormBackward({
+          ...{ x: x.handle, weight: weight.handle, dy: dy.handle },
+          ...{ dx: dx.handle, terms: terms.handle, ...normNumbers },
         }),
   },
 ];
