@@ -198,7 +198,8 @@ describe("installed without the platform's package", () => {
     const env = { MOE_KERNELS_CMAKE_OPTIONS: "-DMOE_SIMT=OFF -DMOE_CUDA=OFF -DMOE_OPTIMIZE=-O1" };
     const { project, folder, output } = install("from source", { options, env });
     expect(output).toMatch(/moe-kernels: \S+ on \d+ CPUs: about \d+ minutes\. Output: .*install\.log/);
-    expect(output).toMatch(/moe-kernels: 75 % after /);
+    // A quick build may pass a quarter between two lines of its output.
+    expect(output).toMatch(/moe-kernels: (25|50|75) % after /);
     expect(output).toMatch(/moe-kernels: built .*moe_kernels\.node \(\d+ MiB\) in /);
     expect(readdirSync(join(folder, "build"), { recursive: true })).toEqual(["Release", join("Release", addonFile)]);
     expect(forward(project)).toMatchObject(forwarded);
