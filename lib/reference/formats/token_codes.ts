@@ -1,4 +1,4 @@
-import { fromE4M3, roundToEven, toE4M3 } from "../../core/dtype.js";
+import { fromE4M3, fromE8M0, roundToEven, toE4M3, toE8M0 } from "../../core/dtype.js";
 import type { TokenScheme } from "../../core/token_format.js";
 
 // How rows become 8-bit codes, in float32 operation by operation, so that all devices give the same codes.
@@ -24,14 +24,8 @@ function scaleOf(group: Float64Array, format: TokenScheme["format"]): number {
   const largest = group.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   if (!Number.isFinite(largest)) return Number.NaN;
   const scale = f32(largest / (format === "int8" ? 127 : 448));
-  return format === "fp8_ue8m0" && scale > 0 ? nextPowerOfTwo(scale) : scale;
-}
-
-/** The next power of two, unless it is one; at least the least normal number of float32. */
-function nextPowerOfTwo(scale: number): number {
-  let power = 2 ** Math.max(-126, Math.floor(Math.log2(scale)) - 1);
-  while (power < scale) power *= 2;
-  return power;
+  // At least the least normal number of float32.
+  return format === "fp8_ue8m0" && scale > 0 ? fromE8M0(Math.max(toE8M0(scale), 1)) : scale;
 }
 
 /** The nearest code, ties to even. A scale below the normal numbers may be too small for the largest value. */

@@ -38,18 +38,15 @@ constexpr TokenScheme token_scheme(TokenFormat tokens, const WeightFormat& weigh
 // Bits that order like magnitudes, with infinity and NaN above all others.
 MOE_HOST_DEVICE inline uint32_t magnitude_bits(float value) { return float_bits(value) & 0x7fffffffu; }
 
-// The next power of two, unless it is one; at least the least normal number. Of a positive finite number below 2^127.
-MOE_HOST_DEVICE inline float next_power_of_two(float value) {
-  const uint32_t bits = float_bits(value);
-  return float_from_bits((bits & 0x7f800000u) + ((bits & 0x7fffffu) != 0 ? 0x800000u : 0u));
-}
-
 // The scale of values of which `largest` are the largest magnitude_bits(): that which makes the largest code of it, or
 // the next power of two. NaN if a value is not finite, so that all of them become NaN.
 MOE_HOST_DEVICE inline float token_scale(TokenFormat format, uint32_t largest) {
   if (largest >= 0x7f800000u) return float_from_bits(0x7fc00000u);
   const float scale = float_from_bits(largest) / (format == TokenFormat::int8 ? 127.0f : 448.0f);
-  return format == TokenFormat::fp8_ue8m0 && scale > 0.0f ? next_power_of_two(scale) : scale;
+  if (format != TokenFormat::fp8_ue8m0 || scale == 0.0f) return scale;
+  // At least the least normal number.
+  const uint32_t bits = to_e8m0(scale);
+  return from_e8m0(bits == 0 ? 1 : bits);
 }
 
 // The nearest value of an e4m3, as from_e4m3(to_e4m3()) gives it, without branches.
