@@ -64,25 +64,35 @@ template <int bits>
 using PairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PairsOf<PlacedCodes<bits>>>;
 using TablePairCodes = std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<4>>, PairsOf<IntegerTableCodes>>;
 
-template <class Tiles, class Codes, Arithmetic arithmetic>
-constexpr GemmKernel code_tile_kernel(const char* name, DType tokens, bool (*takes)(const WeightFormat&),
-                                      const char* formats) {
-  constexpr int parts = parts_of(arithmetic);
+// A row for codes that are unpacked to bfloat16, without its functions.
+template <class Tiles, Arithmetic arithmetic>
+constexpr GemmKernel unpacking_kernel(const char* name, DType tokens, bool (*takes)(const WeightFormat&),
+                                      const char* formats, const char* numbers) {
   return {.name = name,
           .tokens = tokens_of(tokens),
           .arithmetic = arithmetic,
           .takes = takes,
           .formats = formats,
           .panels = coded_panels,
-          .numbers = "exact products with codes, 32 at a time summed in float32 and scaled, group by group",
+          .numbers = numbers,
           .max_rows = kMaxTileRows,
-          .tile = group_tiles<Tiles, PanelColumns<HalfPairs<Codes>>, parts>(),
-          .sum_segments = sum_register_halves<parts>,
-          .unpack = unpack_codes<HalfPairs<Codes>>,
           .unpacked_bytes = HalfElements::bytes,
-          .unpacked_tile = group_tiles<Tiles, UnpackedColumns<HalfElements>, parts>(),
           .longest_k = 512,
           .release = release_tiles<Tiles>};
+}
+
+template <class Tiles, class Codes, Arithmetic arithmetic>
+constexpr GemmKernel code_tile_kernel(const char* name, DType tokens, bool (*takes)(const WeightFormat&),
+                                      const char* formats) {
+  constexpr int parts = parts_of(arithmetic);
+  GemmKernel kernel = unpacking_kernel<Tiles, arithmetic>(
+      name, tokens, takes, formats,
+      "exact products with codes, 32 at a time summed in float32 and scaled, group by group");
+  kernel.tile = group_tiles<Tiles, PanelColumns<HalfPairs<Codes>>, parts>();
+  kernel.sum_segments = sum_register_halves<parts>;
+  kernel.unpack = unpack_codes<HalfPairs<Codes>>;
+  kernel.unpacked_tile = group_tiles<Tiles, UnpackedColumns<HalfElements>, parts>();
+  return kernel;
 }
 
 // For tokens of one dtype.

@@ -19,13 +19,16 @@ constexpr int kRegisterK = kTileRegisterBytes / Elements::bytes;
 constexpr int kGroupSteps[] = {64, 32, 16};
 constexpr std::array<ShapesByRows, 3> kGroupShapes = {shapes_by_rows(64), shapes_by_rows(32), shapes_by_rows(16)};
 
-// Codes write the units of `k` k; zeros follow, up to `step` k.
-template <class Codes>
-inline void unpack_units(const Codes& codes, const char* units, int64_t k, int64_t step, char* target) {
+// Calls unpack(unit, its first k, its rows) for the units of a step, from `first` on; zeros follow after the last k.
+template <class Codes, class Unpack>
+inline void unpack_units(const TileArguments& t, int64_t first, int64_t step, char* rows, Unpack&& unpack) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   constexpr int64_t row_bytes = kUnit * Codes::Elements::bytes * kPanelColumns;
-  for (int64_t done = 0; done < k; done += kUnit, units += unit_bytes, target += row_bytes) codes.unpack(units, target);
-  if (k < step) std::memset(target, 0, static_cast<size_t>((step - k) / kUnit * row_bytes));
+  const int64_t end = first + step;
+  const char* unit = t.w + first / 8 * Codes::bits * kPanelColumns;
+  int64_t k = first;
+  for (; k < std::min(end, t.k); k += kUnit, unit += unit_bytes, rows += row_bytes) unpack(unit, k, rows);
+  if (k < end) std::memset(rows, 0, static_cast<size_t>((end - k) / kUnit * row_bytes));
 }
 
 // The columns of a block of k as tiles read them, a step after the other: rows(k) are those of registers, and scales(s)
@@ -91,7 +94,7 @@ class PlainCodes {
   explicit PlainCodes(const TileArguments& t) : t_(t), codes_(*t.scales) {}
   // Writes a step's k, from k on, as rows of registers.
   void unpack(int64_t k, int64_t step, char* target) const {
-    unpack_units(codes_, t_.w + k / 8 * Codes::bits * kPanelColumns, std::min(step, t_.k - k), step, target);
+    unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t, char* rows) { codes_.unpack(unit, rows); });
   }
 
  private:

@@ -10,14 +10,10 @@ class ScaledCodes {
 
   explicit ScaledCodes(const TileArguments& t) : t_(t), codes_(*t.scales), scales_(t) {}
   // As PlainCodes::unpack(), for one k after the other.
-  void unpack(int64_t first, int64_t step, char* target) {
-    constexpr int64_t row_bytes = kUnit * HalfElements::bytes * kPanelColumns;
-    int64_t k = first;
-    for (; k < std::min(first + step, t_.k); k += kUnit, target += row_bytes) {
-      const char* unit = t_.w + k / 8 * Codes::bits * kPanelColumns;
-      unpack_unit(unit, scales_.scales(k / t_.scales->segment), target);
-    }
-    if (k < first + step) std::memset(target, 0, static_cast<size_t>((first + step - k) / kUnit * row_bytes));
+  void unpack(int64_t k, int64_t step, char* target) {
+    unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t unit_k, char* rows) {
+      unpack_unit(unit, scales_.scales(unit_k / t_.scales->segment), rows);
+    });
   }
 
  private:
@@ -79,21 +75,13 @@ constexpr GemmKernel scaled_code_kernel(const char* name, DType tokens, bool (*t
                                         const char* formats) {
   constexpr int parts = parts_of(arithmetic);
   using Unpacking = ScaledCodes<Codes>;
-  return {.name = name,
-          .tokens = tokens_of(tokens),
-          .arithmetic = arithmetic,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = "exact products with scaled codes, 32 at a time added to float32 sums",
-          .max_rows = kMaxTileRows,
-          .tile = by_rows(scaled_code_tile<Tiles, Unpacking, parts, false>,
-                          scaled_code_tile<Tiles, Unpacking, parts, true>),
-          .unpack = unpack_block<Unpacking>,
-          .unpacked_bytes = HalfElements::bytes,
-          .unpacked_tile = by_rows(float_tile<Tiles, parts, false>, float_tile<Tiles, parts, true>),
-          .longest_k = 512,
-          .release = release_tiles<Tiles>};
+  GemmKernel kernel = unpacking_kernel<Tiles, arithmetic>(
+      name, tokens, takes, formats, "exact products with scaled codes, 32 at a time added to float32 sums");
+  kernel.tile =
+      by_rows(scaled_code_tile<Tiles, Unpacking, parts, false>, scaled_code_tile<Tiles, Unpacking, parts, true>);
+  kernel.unpack = unpack_block<Unpacking>;
+  kernel.unpacked_tile = by_rows(float_tile<Tiles, parts, false>, float_tile<Tiles, parts, true>);
+  return kernel;
 }
 
 // For tokens of one dtype.
