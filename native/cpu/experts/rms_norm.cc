@@ -16,13 +16,6 @@ char* row_of(const TensorView& tensor, int64_t row) {
   return tensor.as<char>() + row * tensor.shape[1] * static_cast<int64_t>(info(tensor.dtype).bytes);
 }
 
-// offset + weight, what normalised columns are multiplied by.
-void read_factors(const Kernels& kernels, const TensorView& weight, float offset, float* factors) {
-  const int64_t hidden = weight.shape[0];
-  kernels.to_f32(weight.dtype, weight.data, hidden, factors);
-  for (int64_t i = 0; i < hidden; ++i) factors[i] += offset;
-}
-
 // What brings a row to a root mean square of 1.
 float row_scale(const Kernels& kernels, const float* row, int64_t hidden, float epsilon) {
   return 1.0f / std::sqrt(kernels.dot(row, row, hidden) / static_cast<float>(hidden) + epsilon);
@@ -58,45 +51,42 @@ void run_row(const Kernels& kernels, const RmsNormBackward& p, int64_t row, cons
   kernels.from_f32(p.dx.dtype, dy, hidden, row_of(p.dx, row));
 }
 
-}  // namespace
-
-Status run(Context& context, const RmsNorm& p) {
-  const Kernels& kernels = context.kernels;
+// Calls use(row, factors, lines) for the rows of x on all threads. Factors are offset + weight, what normalised columns
+// are multiplied by; `lines` has room for so many rows in float32.
+template <class Operator, class Use>
+Status for_each_row(Context& context, const Operator& p, int64_t lines, Use&& use) {
   const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
-  float *factors = nullptr, *lines = nullptr;
+  float *factors = nullptr, *memory = nullptr;
   MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
     factors = arena.take<float>(hidden);
-    lines = arena.take<float>(hidden * context.team.threads);
+    memory = arena.take<float>(lines * hidden * context.team.threads);
   }));
-  read_factors(kernels, p.weight, p.offset, factors);
+  context.kernels.to_f32(p.weight.dtype, p.weight.data, hidden, factors);
+  for (int64_t i = 0; i < hidden; ++i) factors[i] += p.offset;
   context.team.for_pieces(rows, kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
-    float* line = lines + thread * hidden;
-    for (int64_t row = begin; row < end; ++row) {
-      kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, line);
-      const float scale = row_scale(kernels, line, hidden, p.epsilon);
-      for (int64_t i = 0; i < hidden; ++i) line[i] = line[i] * scale * factors[i];
-      kernels.from_f32(p.y.dtype, line, hidden, row_of(p.y, row));
-    }
+    for (int64_t row = begin; row < end; ++row) use(row, factors, memory + lines * hidden * thread);
   });
   return {};
 }
 
-Status run(Context& context, const RmsNormBackward& p) {
+}  // namespace
+
+Status run(Context& context, const RmsNorm& p) {
   const Kernels& kernels = context.kernels;
-  const int64_t rows = p.x.shape[0], hidden = p.x.shape[1];
-  float *factors = nullptr, *lines = nullptr;
-  MOE_TRY(reserve_workspace(context, [&](Arena& arena) {
-    factors = arena.take<float>(hidden);
-    lines = arena.take<float>(3 * hidden * context.team.threads);
-  }));
-  read_factors(kernels, p.weight, p.offset, factors);
-  context.team.for_pieces(rows, kRowsAtOnce, [&](int thread, int64_t begin, int64_t end) {
-    float* own = lines + 3 * hidden * thread;
-    for (int64_t row = begin; row < end; ++row) {
-      run_row(kernels, p, row, factors, {.x = own, .dy = own + hidden, .result = own + 2 * hidden});
-    }
+  const int64_t hidden = p.x.shape[1];
+  return for_each_row(context, p, 1, [&](int64_t row, const float* factors, float* line) {
+    kernels.to_f32(p.x.dtype, row_of(p.x, row), hidden, line);
+    const float scale = row_scale(kernels, line, hidden, p.epsilon);
+    for (int64_t i = 0; i < hidden; ++i) line[i] = line[i] * scale * factors[i];
+    kernels.from_f32(p.y.dtype, line, hidden, row_of(p.y, row));
   });
-  return {};
+}
+
+Status run(Context& context, const RmsNormBackward& p) {
+  const int64_t hidden = p.x.shape[1];
+  return for_each_row(context, p, 3, [&](int64_t row, const float* factors, float* lines) {
+    run_row(context.kernels, p, row, factors, {.x = lines, .dy = lines + hidden, .result = lines + 2 * hidden});
+  });
 }
 
 }  // namespace moe::cpu

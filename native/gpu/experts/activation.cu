@@ -6,8 +6,8 @@
 #include "gpu/plan/plan.h"
 #include "gpu/tile/activation_gradient.cuh"
 #include "gpu/tile/dispatch.h"
-#include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
+#include "gpu/tile/tensor_rows.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -15,30 +15,8 @@ namespace {
 // Columns per thread.
 constexpr int kColumns = 4;
 
-// A tensor [R, pitch]; no data: absent.
-struct Rows {
-  void* data;
-  DType dtype;
-  bool aligned;
-  int64_t pitch;
-
-  Rows(const TensorView& tensor, int64_t outputs)
-      : data(tensor.data), dtype(tensor.dtype), aligned(is_aligned(tensor, outputs)), pitch(tensor.shape[1]) {}
-
-  // The gate half and the up half begin at multiples of `outputs`.
-  static bool is_aligned(const TensorView& tensor, int64_t outputs) {
-    if (tensor.dtype == DType::f32) return vectors_aligned<float, kColumns>(tensor.data, outputs);
-    return vectors_aligned<bf16, kColumns>(tensor.data, outputs);
-  }
-
-  __device__ __forceinline__ void load(int64_t row, int64_t column, int64_t count, float (&values)[kColumns]) const {
-    load_up_to(data, dtype, row * pitch + column, count, aligned, values);
-  }
-  __device__ __forceinline__ void store(int64_t row, int64_t column, int64_t count,
-                                        const float (&values)[kColumns]) const {
-    store_up_to(data, dtype, row * pitch + column, count, aligned, values);
-  }
-};
+// The gate half and the up half begin at multiples of `outputs`.
+using Rows = TensorRows<kColumns>;
 
 struct Arguments {
   Rows pre, multiplier, inner;

@@ -5,9 +5,9 @@
 #include "core/operators/norms.h"
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
-#include "gpu/tile/element.cuh"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/reduce.cuh"
+#include "gpu/tile/tensor_rows.cuh"
 
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
@@ -15,28 +15,7 @@ namespace {
 // Neighbouring columns of a thread. Its next ones are those of the block's next round.
 constexpr int kColumns = 4;
 
-// A tensor whose last size is H; no data: absent.
-struct Rows {
-  void* data;
-  DType dtype;
-  bool aligned;
-  int64_t hidden;
-
-  Rows(const TensorView& tensor, int64_t hidden)
-      : data(tensor.data), dtype(tensor.dtype), aligned(is_aligned(tensor, hidden)), hidden(hidden) {}
-
-  static bool is_aligned(const TensorView& tensor, int64_t hidden) {
-    // Of both 16-bit types alike.
-    return tensor.dtype == DType::f32 ? vectors_aligned<float, kColumns>(tensor.data, hidden)
-                                      : vectors_aligned<bf16, kColumns>(tensor.data, hidden);
-  }
-  __device__ __forceinline__ void load(int64_t row, int64_t column, float (&values)[kColumns]) const {
-    load_up_to(data, dtype, row * hidden + column, hidden - column, aligned, values);
-  }
-  __device__ __forceinline__ void store(int64_t row, int64_t column, const float (&values)[kColumns]) const {
-    store_up_to(data, dtype, row * hidden + column, hidden - column, aligned, values);
-  }
-};
+using Rows = TensorRows<kColumns>;
 
 struct Arguments {
   Rows x, weight, y;
@@ -50,35 +29,37 @@ struct GradientArguments {
   int64_t rows, hidden;
 };
 
-// Calls use(column) for the first of every kColumns columns of this thread. Columns beyond the last are zeros.
+// Calls use(column, those left) for the first of every kColumns columns of this thread.
 template <class Use>
 __device__ __forceinline__ void for_each_column(int64_t hidden, Use&& use) {
-  for (int64_t column = threadIdx.x * kColumns; column < hidden; column += gpu::kRowThreads * kColumns) use(column);
+  for (int64_t column = threadIdx.x * kColumns; column < hidden; column += gpu::kRowThreads * kColumns) {
+    use(column, hidden - column);
+  }
 }
 
 // What brings a row to a root mean square of 1. All threads of the block call it together.
 __device__ __forceinline__ float row_scale(const Rows& x, int64_t row, float epsilon) {
   float sum = 0.0f;
-  for_each_column(x.hidden, [&](int64_t column) {
+  for_each_column(x.pitch, [&](int64_t column, int64_t count) {
     float values[kColumns];
-    x.load(row, column, values);
+    x.load(row, column, count, values);
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) sum = fmaf(values[i], values[i], sum);
   });
-  return 1.0f / sqrtf(block_reduce(sum, Sum{}) / static_cast<float>(x.hidden) + epsilon);
+  return 1.0f / sqrtf(block_reduce(sum, Sum{}) / static_cast<float>(x.pitch) + epsilon);
 }
 
 // One block per row.
 MOE_KERNEL(rms_norm_kernel, (gpu::kRowThreads), const Arguments a) {
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
     const float scale = row_scale(a.x, row, a.epsilon);
-    for_each_column(a.hidden, [&](int64_t column) {
+    for_each_column(a.hidden, [&](int64_t column, int64_t count) {
       float values[kColumns], factors[kColumns];
-      a.x.load(row, column, values);
-      a.weight.load(0, column, factors);
+      a.x.load(row, column, count, values);
+      a.weight.load(0, column, count, factors);
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) values[i] = values[i] * scale * (factors[i] + a.offset);
-      a.y.store(row, column, values);
+      a.y.store(row, column, count, values);
     });
   }
 }
@@ -89,33 +70,33 @@ MOE_KERNEL(rms_norm_backward_kernel, (gpu::kRowThreads), const GradientArguments
   for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
     const float scale = row_scale(a.x, row, a.epsilon);
     float sum = 0.0f;
-    for_each_column(a.hidden, [&](int64_t column) {
+    for_each_column(a.hidden, [&](int64_t column, int64_t count) {
       float x[kColumns], dy[kColumns], factors[kColumns];
-      a.x.load(row, column, x);
-      a.dy.load(row, column, dy);
-      a.weight.load(0, column, factors);
+      a.x.load(row, column, count, x);
+      a.dy.load(row, column, count, dy);
+      a.weight.load(0, column, count, factors);
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) {
         x[i] *= scale;
         sum = fmaf(dy[i] * (factors[i] + a.offset), x[i], sum);
         x[i] *= dy[i];
       }
-      if (a.terms.data != nullptr) a.terms.store(row, column, x);
+      if (a.terms.data != nullptr) a.terms.store(row, column, count, x);
     });
     if (a.dx.data == nullptr) continue;
     const float mean = block_reduce(sum, Sum{}) / static_cast<float>(a.hidden);
-    for_each_column(a.hidden, [&](int64_t column) {
+    for_each_column(a.hidden, [&](int64_t column, int64_t count) {
       float x[kColumns], dy[kColumns], factors[kColumns], residual[kColumns] = {};
-      a.x.load(row, column, x);
-      a.dy.load(row, column, dy);
-      a.weight.load(0, column, factors);
-      if (a.residual.data != nullptr) a.residual.load(row, column, residual);
+      a.x.load(row, column, count, x);
+      a.dy.load(row, column, count, dy);
+      a.weight.load(0, column, count, factors);
+      if (a.residual.data != nullptr) a.residual.load(row, column, count, residual);
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) {
         const float product = dy[i] * (factors[i] + a.offset);
         x[i] = scale * (product - x[i] * scale * mean) + residual[i];
       }
-      a.dx.store(row, column, x);
+      a.dx.store(row, column, count, x);
     });
   }
 }
