@@ -8,7 +8,7 @@ import type { LayerParts } from "../layer_parts.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
 import { LayerTensors } from "./layer_tensors.js";
-import { quantizedFormat } from "./matrices.js";
+import { checkCopied, quantizedFormat } from "./matrices.js";
 
 /**
  * The weights of a layer as training changes them: in float32, whatever the dtype in which the layer stores them, and
@@ -33,9 +33,10 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   constructor(parts: LayerParts, dtype: "f32") {
     checkOwnClass(new.target, LayerParameters);
     // Checks, before memory is taken, that the layer's weights can be copied.
-    parts.backwardMatrices();
-    this.#parts = parts;
+    checkCopied(parts.onDevice);
     const which = { experts: quantizedFormat(parts.onDevice) === undefined, routers: true };
+    if (which.experts) parts.backwardMatrices();
+    this.#parts = parts;
     this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
     this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
     copyWeights(parts, this.weights);
@@ -61,9 +62,9 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
   /** Packs the weights again, in order with the enqueued work. Optimisers call it after each step. */
   readonly changed = (): void => {
     const { onDevice, bank, router } = this.#parts;
-    const matrices = this.#parts.backwardMatrices();
     const { memory } = this.weights;
     if (memory !== undefined) {
+      const matrices = this.#parts.backwardMatrices();
       for (let expert = 0; expert < expertsOf(onDevice); expert++) {
         const weights = this.weights.viewsOf(expert);
         bank.renewExpert(expert, weights);

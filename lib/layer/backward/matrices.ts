@@ -3,7 +3,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
-import { plainWeight } from "../../core/weight_format.js";
+import { plainWeight, type WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { WeightRole } from "../../core/weight_role.js";
 import { PackedExperts } from "../../operators/experts/grouped_gemm.js";
@@ -25,9 +25,7 @@ export class MatrixPair implements Disposable {
     const experts = bank.count + sharedExperts;
     const given = new Set(roles.flatMap((role) => [formats[role], formats.shared?.[role] ?? formats[role]]));
     const [format] = given;
-    // What quantised codes stand for is kept as it is: in bfloat16 it would be rounded once more.
-    const plain = given.size === 1 && format !== undefined && isPlain(weightFormat(format));
-    const dtype = plain ? (format as FloatDType) : "f32";
+    const dtype = given.size === 1 ? copiedDType(format as WeightFormatName) : "f32";
     const [all, each] = [roles.length * rows, rows];
     const packed = (n: number, k: number) => {
       const handle = device.backend.packedExperts(experts, n, k, dtype, "none", defaultClamp, "none");
@@ -93,9 +91,7 @@ export class BackwardMatrices implements Disposable {
 
   /** @throws UNSUPPORTED_OPERATION for a layer with offload. */
   constructor(layer: DeviceLayer) {
-    if (layer.offloaded) {
-      throw new MoeError("UNSUPPORTED_OPERATION", "save and backward: expected a layer without offload");
-    }
+    checkCopied(layer);
     const { activation, multiplier, intermediateSize, hiddenSize } = layer.description;
     const inner = isGated(activation) ? (["gate", "up"] as const) : (["up"] as const);
     this.gateUp = new MatrixPair(layer, inner, intermediateSize, hiddenSize);
@@ -134,6 +130,16 @@ export class BackwardMatrices implements Disposable {
   }
 }
 
+/** Weights are copied as they are stored, the values of quantised ones without rounding them once more. */
+function copiedDType(format: WeightFormatName): FloatDType {
+  return isPlain(weightFormat(format)) ? (format as FloatDType) : "f32";
+}
+
+/** @throws UNSUPPORTED_OPERATION for a layer with offload, whose weights cannot be copied. */
+export function checkCopied({ offloaded }: DeviceLayer): void {
+  if (offloaded) throw new MoeError("UNSUPPORTED_OPERATION", "save and backward: expected a layer without offload");
+}
+
 /** The format of an expert's matrix that is quantised, or undefined: then the experts can be trained. */
 export function quantizedFormat({ description: { formats } }: DeviceLayer): string | undefined {
   const all = [formats, ...(formats.shared ? [formats.shared] : [])];
@@ -162,9 +168,7 @@ function biases(layer: DeviceLayer, roles: readonly WeightRole[], columns: numbe
 /** A projection's weight [rows, H], copied from the layer. */
 export function copiedProjection(layer: DeviceLayer, role: "router" | "sharedGate", rows: number): Tensor<FloatDType> {
   const { device, description, handle } = layer;
-  const format = description.formats[role];
-  const dtype = isPlain(weightFormat(format)) ? (format as FloatDType) : "f32";
-  const weight = device.empty([rows, description.hiddenSize], dtype);
+  const weight = device.empty([rows, description.hiddenSize], copiedDType(description.formats[role]));
   handle.copyWeight(role, 0, weight.handle);
   return weight;
 }
