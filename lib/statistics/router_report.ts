@@ -1,5 +1,6 @@
 import { extname } from "node:path";
 import { invalidArgument } from "../core/errors.js";
+import { escaped, htmlFacts, htmlPage } from "../core/markup.js";
 import { type Fields, object, optional, text } from "../core/options.js";
 import { checkWritable, drawChart, loadVega, writeChart } from "./draw_chart.js";
 import { routerChart } from "./router_chart.js";
@@ -70,33 +71,10 @@ function page(title: string, history: RouterHistory, svg: string): string {
     ["maximum violation", maximumViolation.toFixed(3)],
     ["mean entropy", `${meanEntropy.toFixed(3)} of at most ${Math.log(experts).toFixed(3)}`],
   ];
-  const rows = facts.map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`).join("\n");
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 940px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; }
-dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; }
-dt { color: #666; font-size: .8rem; }
-dd { margin: 0; font-variant-numeric: tabular-nums; }
-svg { max-width: 100%; height: auto; }
-</style>
-<h1>${escaped(title)}</h1>
-<dl>
-${rows}
-</dl>
-${svg}
-</html>
-`;
+  const style = "dd { font-variant-numeric: tabular-nums; }";
+  return htmlPage({ title: escaped(title), width: 940, style, body: `${htmlFacts(facts)}\n${svg}` });
 }
 
 function grouped(count: number): string {
   return count.toLocaleString("en-US");
-}
-
-function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

@@ -1,5 +1,5 @@
+import { escaped, htmlFacts, htmlPage } from "../../core/markup.js";
 import { plural } from "../../terminal/format.js";
-import { escaped } from "../../testing/reports/markup.js";
 import { ceilingsText, kernelText } from "../ceilings.js";
 import type { Comparison } from "../compare.js";
 import { type BenchGroup, type BenchReport, groupText } from "../report.js";
@@ -64,30 +64,12 @@ function htmlTable({ columns, rows }: Table): string {
   return `<table>\n${[line("th", headings), ...rows.map((row) => line("td", row))].join("\n")}\n</table>`;
 }
 
-function page(title: string, facts: readonly Fact[], text: string, svg: string, sections: string): string {
-  const list = facts.map(([name, value]) => `<div><dt>${name}</dt><dd>${escaped(value)}</dd></div>`).join("\n");
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
-dl { display: flex; flex-wrap: wrap; gap: .75rem 2rem; }
-dt { color: #666; font-size: .8rem; } dd { margin: 0; }
-svg { max-width: 100%; height: auto; }
+const style = `h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .85rem; }
 th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-</style>
-<h1>${escaped(title)}</h1>
-<dl>
-${list}
-</dl>
-<p>${text}</p>
-${svg}
-${sections}
-</html>
-`;
+.number { text-align: right; font-variant-numeric: tabular-nums; }`;
+
+function page(title: string, facts: readonly Fact[], text: string, svg: string, sections: string): string {
+  const list = htmlFacts(facts.map(([name, value]) => [name, escaped(value)]));
+  return htmlPage({ title: escaped(title), width: 1100, style, body: `${list}\n<p>${text}</p>\n${svg}\n${sections}` });
 }

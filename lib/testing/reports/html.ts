@@ -1,6 +1,6 @@
+import { escaped, htmlPage } from "../../core/markup.js";
 import { formatError } from "../../terminal/format.js";
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
-import { escaped } from "./markup.js";
 import { problemsOf } from "./problems.js";
 
 /** One self-contained page: failures first, then every case with its errors. */
@@ -22,26 +22,16 @@ ${own.map(rows).join("\n")}
 </table>
 </details>`;
   });
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${title}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; }
-summary { cursor: pointer; padding: .2rem 0; }
+  const body = `<p>Errors are relative to the largest expected magnitude of an output; what is expected was computed in float64. Seed ${seed}, ${seconds.toFixed(1)} s.${skipped.length > 0 ? ` Skipped as not supported: ${skipped.length} cases.` : ""}${untested.length > 0 ? ` Not tested: ${escaped(untested.join(", "))}.` : ""}</p>
+${sections.join("\n")}`;
+  return htmlPage({ title, width: 1100, style, body });
+}
+
+const style = `summary { cursor: pointer; padding: .2rem 0; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; width: 100%; font-size: .85rem; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 td { font-variant-numeric: tabular-nums; }
-.failed { color: #b00020; }
-</style>
-<h1>${title}</h1>
-<p>Errors are relative to the largest expected magnitude of an output; what is expected was computed in float64. Seed ${seed}, ${seconds.toFixed(1)} s.${skipped.length > 0 ? ` Skipped as not supported: ${skipped.length} cases.` : ""}${untested.length > 0 ? ` Not tested: ${escaped(untested.join(", "))}.` : ""}</p>
-${sections.join("\n")}
-</html>
-`;
-}
+.failed { color: #b00020; }`;
 
 function rows(result: SubjectResult): string {
   const { name, checks, failure } = result;

@@ -1,5 +1,5 @@
+import { escaped } from "../../core/markup.js";
 import type { SubjectReport, SubjectResult } from "../subject/run_cases.js";
-import { escaped } from "./markup.js";
 import { problemsOf } from "./problems.js";
 
 /** JUnit XML as test runners and CI servers read it: a suite for each operator. */
