@@ -53,7 +53,7 @@ describe("a wrong command line gets a short help and exit code 2", () => {
   test.each([
     [
       ["frobnicate"],
-      /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, offload-trace, demo/,
+      /unknown command "frobnicate"\nCommands: info, inspect, run, quantize, verify, bench, bench compare, offload-trace, demo/,
     ],
     [["--frobnicate"], /unknown option "--frobnicate"/],
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
