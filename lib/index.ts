@@ -238,6 +238,7 @@ export type { Optimizer, OptimizerOptions, OptimizerState } from "./optimizers/o
 export type { Parameter } from "./optimizers/parameter.js";
 export { SGD, type SGDOptions } from "./optimizers/sgd.js";
 export { type HeatMapOptions, heatMap } from "./statistics/heat_map.js";
+export type { ReportedRouter } from "./statistics/report_page/summaries.js";
 export type { RouterHistory, RouterSummary } from "./statistics/router_history.js";
 export { type RouterReportOptions, writeRouterReport } from "./statistics/router_report.js";
 export { type RecordedRouting, RouterStats, type RouterStatsOptions } from "./statistics/router_stats.js";

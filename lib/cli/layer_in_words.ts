@@ -1,6 +1,7 @@
 import type { LayerDetails } from "../checkpoint/inspect_model.js";
 import { isGated } from "../core/backend.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
+import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
@@ -17,6 +18,11 @@ export function layerInWords(description: MoeLayerDescription, details: LayerDet
     `routing: ${routingClauses(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
   ];
   return lines.map((line) => `${line}\n`).join("");
+}
+
+/** The dtype that a layer computes in, and how its experts are stored if that is another format. */
+export function storageInWords({ weightDType, formats }: MoeLayerDescription): string {
+  return `${weightDType}${isPlain(weightFormat(formats.up)) ? "" : `, experts in ${formats.up}`}`;
 }
 
 /** How a layer chooses experts and weighs them. */

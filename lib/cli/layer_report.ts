@@ -2,7 +2,6 @@ import { styleText } from "node:util";
 import type { CacheStatus } from "../checkpoint/cache/weight_cache.js";
 import { printable } from "../core/printable.js";
 import type { StageTimes } from "../core/stages.js";
-import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Work } from "../layer/work.js";
 import { heatMap } from "../statistics/heat_map.js";
 import type { RouterHistory } from "../statistics/router_history.js";
@@ -12,6 +11,7 @@ import { columnsOf, type Output, usesColor } from "../terminal/output.js";
 import { renderTable } from "../terminal/table.js";
 import type { Check } from "../testing/run.js";
 import type { Io } from "./io.js";
+import { storageInWords } from "./layer_in_words.js";
 import type { LayerRun } from "./layer_run.js";
 
 const stageNames: Readonly<Record<keyof StageTimes, string>> = {
@@ -28,9 +28,7 @@ export function printLayerRun(run: LayerRun, io: Io): void {
   const { device, deviceReason, description, tokens, weightBytes, loadSeconds, cache } = run;
   const { microseconds, stages, work, checks, quantization } = run;
   const { stdout } = io;
-  const { up } = description.formats;
-  const quantized = isPlain(weightFormat(up)) ? "" : `, experts in ${up}`;
-  const heading = styleText("bold", `On ${device}, ${description.weightDType}${quantized}`, { stream: stdout });
+  const heading = styleText("bold", `On ${device}, ${storageInWords(description)}`, { stream: stdout });
   stdout.write(
     `${heading}: ${formatBytes(weightBytes)} of weights ready in ${formatMicroseconds(loadSeconds * 1e6)}, ` +
       `${plural(tokens.count, "token")} in ${formatMicroseconds(microseconds)}\n`,

@@ -20,6 +20,8 @@ import type { Workload } from "./workloads/workload.js";
 
 /** The results of running a layer on one device. */
 export interface LayerRun {
+  /** Which layer of the workloads: "layer 3". */
+  readonly layer: string;
   readonly device: string;
   /** Why `auto` chose this device; empty if it was named. */
   readonly deviceReason: string;
@@ -82,6 +84,7 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
   const fastest = await timeForward(layer, x, options.repeat);
   const counts = await tokensPerExpert(layer, x);
   return {
+    layer: workload.layer,
     device: device.name,
     deviceReason: device.reason,
     description,

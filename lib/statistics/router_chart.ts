@@ -1,7 +1,6 @@
-import { joinWindows, type RouterHistory, type RouterSummary, relativeLoad } from "./router_history.js";
+import { stepsOf } from "./report_page/summaries.js";
+import { type RouterHistory, type RouterSummary, relativeLoad } from "./router_history.js";
 
-/** Heat map cells beyond which an SVG no longer opens quickly. */
-const maximumCells = 32_768;
 const maximumWidth = 760;
 
 /**
@@ -10,7 +9,7 @@ const maximumWidth = 760;
  */
 export function routerChart(history: RouterHistory): object {
   const experts = history.tokensPerExpert.length;
-  const windows = joinWindows(history.windows, Math.max(1, Math.min(128, Math.floor(maximumCells / experts))));
+  const windows = stepsOf(history);
   // Whole pixels avoid seams between the cells.
   const cellWidth = Math.max(1, Math.floor(maximumWidth / Math.max(1, windows.length)));
   const width = Math.max(320, cellWidth * windows.length);
@@ -28,7 +27,7 @@ export function routerChart(history: RouterHistory): object {
     vconcat: [
       loadOverTime(windows, firstCalls, experts, width),
       tokensPerExpert(history, width),
-      violationOverTime(windows, firstCalls, width),
+      violationOverTime(history, windows, firstCalls, width),
       entropyOverTime(windows, firstCalls, experts, width),
     ],
     // Align the plots, not their labels.
@@ -95,9 +94,15 @@ function tokensPerExpert({ tokensPerExpert }: RouterHistory, width: number): obj
   };
 }
 
-function violationOverTime(windows: readonly RouterSummary[], firstCalls: readonly number[], width: number): object {
+function violationOverTime(
+  { maximumViolation: together }: RouterHistory,
+  windows: readonly RouterSummary[],
+  firstCalls: readonly number[],
+  width: number,
+): object {
   const values = windows.map(({ maximumViolation }, index) => ({ call: firstCalls[index], value: maximumViolation }));
-  return overTime("Maximum violation (fullest expert / mean - 1)", "violation", values, [0], width);
+  const title = `Maximum violation (fullest expert / mean - 1) of each step; of all calls together ${together.toFixed(3)}`;
+  return overTime(title, "violation", values, [0], width);
 }
 
 function entropyOverTime(

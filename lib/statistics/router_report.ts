@@ -1,8 +1,10 @@
 import { extname } from "node:path";
 import { invalidArgument } from "../core/errors.js";
-import { escaped, htmlFacts, htmlPage } from "../core/markup.js";
-import { type Fields, object, optional, text } from "../core/options.js";
+import { isArray } from "../core/foreign.js";
+import { type Fields, list, object, optional, type Reader, text } from "../core/options.js";
 import { checkWritable, drawChart, loadVega, writeChart } from "./draw_chart.js";
+import { routerPage } from "./report_page/page.js";
+import type { ReportedRouter } from "./report_page/summaries.js";
 import { routerChart } from "./router_chart.js";
 import { historyArgument, type RouterHistory } from "./router_history.js";
 
@@ -10,45 +12,77 @@ import { historyArgument, type RouterHistory } from "./router_history.js";
 export interface RouterReportOptions {
   /** Heading of the page; default "Router report". */
   title?: string;
+  /** When it was recorded; default now. */
+  date?: string;
+  /** The device that recorded it, such as `device.name`. */
+  device?: string;
+  /** A paragraph below the heading: which tokens these were, for example. */
+  about?: string;
 }
 
 /** What needs the packages, for errors. */
-const drawing = "writeRouterReport";
+const drawing = "writeRouterReport to .svg";
 
 const reportOptions = object(
-  { title: optional(text, "Router report") } satisfies Fields<RouterReportOptions>,
+  {
+    title: optional(text, "Router report"),
+    date: optional(text),
+    device: optional(text),
+    about: optional(text),
+  } satisfies Fields<RouterReportOptions>,
   '{ title: "Layer 3" }',
 );
+const routerList = list(
+  object(
+    { name: text, history: historyArgument, dtype: optional(text) } satisfies Fields<ReportedRouter>,
+    '{ name: "layer 3", history: await stats.read(), dtype: "bf16" }',
+  ),
+);
+
+/** One history, or a list of routers with theirs. */
+const routersArgument: Reader<readonly ReportedRouter[]> = (value, name) => {
+  if (!isArray(value)) return [{ name: "router", history: historyArgument(value, name) }];
+  const routers = routerList(value, name);
+  if (routers.length === 0) throw invalidArgument(name, "a history, or a list with at least one router", value);
+  return routers;
+};
 
 /**
- * Draws a router's history as one self-contained file: an HTML page or, if `path` ends in .svg, the charts alone. Both
- * open in a browser without a network connection.
+ * Writes what one router or several did as one self-contained file: an HTML page where layer and step can be chosen, which
+ * draws itself and opens without a network connection, or, if `path` ends in .svg, charts of one router.
  *
- * Needs the packages vega and vega-lite, which are not installed with moe-kernels: `npm install vega@6 vega-lite@6`.
+ *     const routers = [{ name: "layer 3", history: await stats.read(), dtype: "bf16" }];
+ *     await writeRouterReport(routers, "report.html", { device: stats.device.name });
  *
- * @param history from RouterStats.read().
+ * Charts in .svg need the packages vega and vega-lite, which are not installed with moe-kernels: `npm install vega@6 vega-lite@6`.
+ *
+ * @param routers a history from RouterStats.read(), or a list of them with the names of their layers.
  * @param path ends in .html, .htm or .svg.
- * @throws INVALID_ARGUMENT, also if the file cannot be written; UNSUPPORTED_OPERATION without vega and vega-lite.
+ * @throws INVALID_ARGUMENT, also if the file cannot be written; UNSUPPORTED_OPERATION for .svg without vega and vega-lite.
  */
 export async function writeRouterReport(
-  history: RouterHistory,
+  routers: RouterHistory | readonly ReportedRouter[],
   path: string,
   options: RouterReportOptions = {},
 ): Promise<void> {
   const extension = checkExtension(path);
-  const { title } = reportOptions(options, "options");
-  const recorded = historyArgument(history, "history");
-  const svg = await drawChart(routerChart(recorded), drawing);
-  await writeChart(path, extension === ".svg" ? svg : page(title, recorded, svg));
+  const { title, date = now(), device, about } = reportOptions(options, "options");
+  const reported = routersArgument(routers, "routers");
+  checkCount(path, reported.length);
+  const file =
+    extension === ".svg"
+      ? await drawChart(routerChart((reported[0] as ReportedRouter).history), drawing)
+      : routerPage({ title, date, device, about }, reported);
+  await writeChart(path, file);
 }
 
 /**
- * Checks in advance that {@link writeRouterReport} can write to `path`.
+ * Checks in advance that {@link writeRouterReport} can write this many routers to `path`.
  * @throws the errors of {@link writeRouterReport}.
  */
-export async function checkRouterReport(path: string): Promise<void> {
-  checkExtension(path);
-  await loadVega(drawing);
+export async function checkRouterReport(path: string, routers: number): Promise<void> {
+  if (checkExtension(path) === ".svg") await loadVega(drawing);
+  checkCount(path, routers);
   await checkWritable(path);
 }
 
@@ -58,23 +92,15 @@ function checkExtension(path: unknown): string {
   return extension;
 }
 
-function page(title: string, history: RouterHistory, svg: string): string {
-  const { calls, tokens, choices, dropped, tokensPerExpert, maximumViolation, meanEntropy } = history;
-  const experts = tokensPerExpert.length;
-  const unused = tokensPerExpert.filter((count) => count === 0).length;
-  const share = choices === 0 ? 0 : dropped / choices;
-  const facts: readonly (readonly [string, string])[] = [
-    ["calls", grouped(calls)],
-    ["tokens", grouped(tokens)],
-    ["experts", `${experts}${unused > 0 ? `, ${unused} without tokens` : ""}`],
-    ["dropped choices", `${grouped(dropped)} of ${grouped(choices)} (${(100 * share).toFixed(2)}%)`],
-    ["maximum violation", maximumViolation.toFixed(3)],
-    ["mean entropy", `${meanEntropy.toFixed(3)} of at most ${Math.log(experts).toFixed(3)}`],
-  ];
-  const style = "dd { font-variant-numeric: tabular-nums; }";
-  return htmlPage({ title: escaped(title), width: 940, style, body: `${htmlFacts(facts)}\n${svg}` });
+function checkCount(path: string, routers: number): void {
+  if (routers === 1 || checkExtension(path) !== ".svg") return;
+  throw invalidArgument(
+    "path",
+    `a name in .html, since .svg has the charts of one router and there are ${routers}`,
+    path,
+  );
 }
 
-function grouped(count: number): string {
-  return count.toLocaleString("en-US");
+function now(): string {
+  return `${new Date().toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }

@@ -26,3 +26,17 @@ export function choiceOption<T extends string>(name: string, text: string, choic
 export function listOption(texts: readonly string[] | undefined): string[] {
   return (texts ?? []).flatMap((text) => text.split(",")).filter((entry) => entry !== "");
 }
+
+/** The integers of a {@link listOption} whose entries may be ranges, ascending and each once: "0,4-6" is 0, 4, 5, 6; throws UsageError. */
+export function integerListOption(name: string, texts: readonly string[] | undefined, minimum: number): number[] {
+  const numbers = listOption(texts).flatMap((entry) => {
+    const [, from, to] = /^(\d+)-(\d+)$/.exec(entry) ?? [undefined, entry, entry];
+    const first = integerOption(name, from as string, minimum);
+    const last = integerOption(name, to as string, minimum, first + longestRange);
+    if (last < first) throw new UsageError(`--${name}: expected a range from low to high, got "${entry}"`);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return [...new Set(numbers)].sort((a, b) => a - b);
+}
+
+const longestRange = 100_000;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
 import { goldenModel, writeModel } from "../checkpoint/support/model_directory.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
@@ -177,10 +177,76 @@ describe("run --model", () => {
   });
 });
 
+describe("run --model with several layers", () => {
+  const directory = temporaryDirectory();
+  afterAll(() => directory[Symbol.dispose]());
+  beforeAll(async () => {
+    const { config, weights } = await goldenModel("olmoe_small");
+    const copies = [0, 1, 2].flatMap((layer) =>
+      [...weights].map(([name, tensor]) => [name.replace("layers.0.", `layers.${layer}.`), tensor] as const),
+    );
+    await writeModel(directory.path, { config: { ...config, num_hidden_layers: 3 }, weights: new Map(copies) });
+  });
+  const run = (...args: string[]) =>
+    runCli(["run", "--model", directory.path, "--tokens", "6", "--repeat", "1", "--device", "cpu,reference", ...args]);
+
+  test.each([
+    [[], [0, 1, 2]],
+    [
+      ["--layer", "0-1"],
+      [0, 1],
+    ],
+    [
+      ["--layer", "2", "--layer", "0,2"],
+      [0, 2],
+    ],
+  ])("%j runs the layers %j, one after another", async (args, layers) => {
+    const { exitCode, stdout } = await run(...args);
+    expect(exitCode).toBe(0);
+    expect([...stdout.matchAll(/^layer (\d) of /gm)].map(([, layer]) => Number(layer))).toEqual(layers);
+    expect(stdout.match(/^On cpu, /gm)).toHaveLength(layers.length);
+    const { title, runs } = JSON.parse((await run(...args, "--json")).stdout);
+    expect(title).toBe(directory.path);
+    expect(runs.map(({ layer, device }: { layer: string; device: string }) => `${layer} ${device}`)).toEqual(
+      layers.flatMap((layer) => [`layer ${layer} cpu`, `layer ${layer} reference`]),
+    );
+  });
+
+  test("--report has the first device's routing of all of them in one page", async () => {
+    const path = join(directory.path, "report.html");
+    expect(await run("--report", path, "--heat-map")).toMatchObject({ exitCode: 0 });
+    const page = readFileSync(path, "utf8");
+    expect(page.match(/<a href="#layer=\d">layer \d<\/a>/g)).toHaveLength(3);
+    expect(page).toContain("<dt>device</dt><dd>cpu</dd>");
+    expect(page).toContain(
+      "Each layer by itself was given the same 6 tokens (random, seed 0), not the output of the layer",
+    );
+    const svg = await run("--report", join(directory.path, "report.svg"));
+    expect(svg).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(svg.stderr).toContain(
+      "path: expected a name in .html, since .svg has the charts of one router and there are 3",
+    );
+  });
+
+  test("refuses a layer that is not there before it runs any, and an expected output for several", async () => {
+    const missing = await run("--layer", "0,7");
+    expect(missing).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(missing.stderr).toMatch(/INVALID_ARGUMENT: layer: .*7/);
+    const input = join(directory.path, "tokens.safetensors");
+    const x = { dtype: "F32", shape: [1, 46], data: new Float32Array(46) } as const;
+    await writeSafetensors(input, { x, output: x });
+    const args = ["run", "--model", directory.path, "--input", input, "--device", "reference"];
+    const several = await runCli(args);
+    expect(several).toMatchObject({ exitCode: 2, stdout: "" });
+    expect(several.stderr).toContain("has the expected output of one layer; say which by --layer N");
+  });
+});
+
 test.each([
   [[], /expected one of --model, --file and --shape/],
   [["--file", "a", "--shape", "D"], /expected one of --model, --file and --shape/],
-  [["--model", "a"], /--model requires --layer N/],
+  [["--model", "a", "--layer", "3-1"], /--layer: expected a range from low to high, got "3-1"/],
+  [["--model", "a", "--layer", "0,x"], /--layer: expected an integer >= 0, got "x"/],
   [["--shape", "D", "--cache"], /--cache requires --model DIR/],
   [["--file", "a", "--input", "b"], /--input cannot be combined with --file: a layer file has its own tokens/],
   [["--file", "a", "--tokens", "abc"], /--tokens cannot be combined with --file: a layer file has its own tokens/],
@@ -223,7 +289,11 @@ describe.each(deviceNames)("run with the router's history on %s", (device) => {
     const path = join(directory.path, "report.html");
     const { exitCode, stdout } = await runCli([...base, "--report", path, "--json"]);
     expect(exitCode).toBe(0);
-    expect(readFileSync(path, "utf8")).toContain("<dt>tokens</dt><dd>80</dd>");
+    const page = readFileSync(path, "utf8");
+    expect(page).toContain("The layer was given 80 tokens (");
+    expect(page).toContain("), in slices of 2 tokens that count as one call each.");
+    expect(page).toContain(`<dt>device</dt><dd>${device}</dd>`);
+    expect(page).toMatch(/^<tr><td><a href="#layer=0">layer<\/a><td>f32<td>2<td>16<td>3<td>/m);
     const { history, tokensPerExpert } = JSON.parse(stdout).runs[0];
     expect(history).toMatchObject({ calls: 40, tokens: 80, choices: 160, dropped: 0, tokensPerExpert });
     const wrong = await runCli([...base, "--report", "report.pdf"]);

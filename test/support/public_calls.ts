@@ -539,9 +539,9 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "RouterStats.record", args: [logits, routing()], call: stats.record.bind(stats), valid: [{ tokenMask }] },
     {
       name: "writeRouterReport",
-      args: [history, join(directory, "report.svg")],
+      args: [[{ name: "layer 3", history, dtype: "bf16" }], join(directory, "report.html")],
       call: api.writeRouterReport,
-      valid: [{ title: "Layer" }],
+      valid: [{ title: "Layer", date: "today", device: "cpu", about: "Tokens" }],
     },
     {
       name: "MoeLayer.create",

@@ -66,7 +66,7 @@ function htmlTable({ columns, rows }: Table): string {
 
 const style = `h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .85rem; }
-th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }`;
 
 function page(title: string, facts: readonly Fact[], text: string, svg: string, sections: string): string {

@@ -10,6 +10,7 @@ export async function layerFile(path: string): Promise<Workload> {
   const { expected } = file;
   return {
     title: `${file.family} layer of ${basename(path)}`,
+    layer: "layer",
     ...(expected && {
       expectation: {
         ...(expected.routing && {

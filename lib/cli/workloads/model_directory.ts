@@ -12,6 +12,7 @@ export function modelDirectory(
 ): Workload {
   return {
     title: `layer ${layer} of ${directory}`,
+    layer: `layer ${layer}`,
     load: (device, { dtype, tokenFormat }, onProgress) =>
       MoeLayer.load(directory, {
         layer,

@@ -7,6 +7,7 @@ import type { Workload } from "./workload.js";
 export function namedShape(name: string, config: MoeLayerConfig, seed: number, tokens: TokenSource): Workload {
   return {
     title: `${name}, random weights of seed ${seed}`,
+    layer: "layer",
     load: (device, { dtype = "bf16", tokenFormat = "none" }, onProgress) => {
       const report = (experts: number) => onProgress(experts / config.numExperts);
       // There is no configuration that says anything of tokens; `run` refuses to ask for it.

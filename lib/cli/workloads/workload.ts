@@ -38,6 +38,8 @@ export interface BuildOptions {
 export interface Workload {
   /** The model, file or shape, for display. */
   readonly title: string;
+  /** The layer by itself: "layer 3", or "layer" if there is no other. */
+  readonly layer: string;
   readonly expectation?: Expectation;
   /** Builds the layer on a device; `onProgress` is called with the share done, 0 .. 1. */
   load(device: Device, options: BuildOptions, onProgress: (share: number) => void): Promise<MoeLayer>;

@@ -29,9 +29,9 @@ ${sections.join("\n")}`;
 
 const style = `summary { cursor: pointer; padding: .2rem 0; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; width: 100%; font-size: .85rem; }
-th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { font-variant-numeric: tabular-nums; }
-.failed { color: #b00020; }`;
+.failed { color: var(--bad); }`;
 
 function rows(result: SubjectResult): string {
   const { name, checks, failure } = result;

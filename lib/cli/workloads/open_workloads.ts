@@ -1,0 +1,91 @@
+import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
+import { openModel } from "../../moe_model.js";
+import { choiceOption, integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
+import { shapes } from "../../testing/shapes.js";
+import { layerFile } from "./layer_file.js";
+import { modelDirectory } from "./model_directory.js";
+import { namedShape } from "./named_shape.js";
+import { seededTokens, tokensOfFile } from "./tokens.js";
+import type { Workload } from "./workload.js";
+
+/** The names that `--shape` takes. */
+export const shapeNames = Object.keys(shapes);
+
+/** The options of `run` that say what to run. */
+export interface WorkloadOptions {
+  readonly model?: string | undefined;
+  readonly layer?: readonly string[] | undefined;
+  readonly cache?: string | undefined;
+  readonly file?: string | undefined;
+  readonly shape?: string | undefined;
+  readonly seed?: string | undefined;
+  readonly tokens?: string | undefined;
+  readonly input?: string | undefined;
+  readonly "token-format"?: string | undefined;
+}
+
+/** Refuses options that would have no effect, and asks for those that are missing; throws UsageError. */
+export function checkWorkloadOptions(options: WorkloadOptions): void {
+  const { model, layer, cache, file, shape, seed, tokens, input, "token-format": tokenFormat } = options;
+  const refuse = (name: string, given: unknown, problem: string): void => {
+    if (given !== undefined) throw new UsageError(`--${name} ${problem}`);
+  };
+  if ([model, file, shape].filter((source) => source !== undefined).length !== 1) {
+    throw new UsageError("expected one of --model, --file and --shape");
+  }
+  if (model === undefined) {
+    refuse("cache", cache, "requires --model DIR");
+    refuse("layer", layer, "requires --model DIR");
+    if (tokenFormat === "checkpoint") refuse("token-format", tokenFormat, "checkpoint requires --model DIR");
+  }
+  if (file !== undefined) {
+    for (const [name, given] of Object.entries({ input, tokens, seed })) {
+      refuse(name, given, "cannot be combined with --file: a layer file has its own tokens and weights");
+    }
+  }
+  if (input !== undefined) {
+    refuse("tokens", tokens, "cannot be combined with --input: all of its tokens are used");
+    if (model !== undefined) refuse("seed", seed, "cannot be combined with --model and --input: nothing is random");
+  }
+}
+
+/** The layers to run, and what they are together. */
+export interface Workloads {
+  readonly title: string;
+  readonly workloads: readonly Workload[];
+}
+
+/** @throws UsageError; the errors of {@link openModel} and of the files that are named. */
+export async function openWorkloads(options: WorkloadOptions): Promise<Workloads> {
+  const { model, cache, file, shape, input } = options;
+  if (file !== undefined) return alone(await layerFile(file));
+  const seed = integerOption("seed", options.seed ?? "0", 0);
+  const count = integerOption("tokens", options.tokens ?? "256", 0);
+  const named = integerListOption("layer", options.layer, 0);
+  const name = shape === undefined ? undefined : choiceOption("shape", shape, shapeNames);
+  const tokens = input === undefined ? seededTokens(count, seed) : await tokensOfFile(input);
+  if (name !== undefined) return alone(namedShape(name, shapes[name] as (typeof shapes)[string], seed, tokens));
+  const directory = model as string;
+  const layers = await layersToRun(directory, named);
+  if (layers.length > 1 && tokens.expectation !== undefined) {
+    throw new UsageError(`--input: ${input} has the expected output of one layer; say which by --layer N`);
+  }
+  const workloads = layers.map((layer) => modelDirectory(directory, layer, tokens, cache === "" ? true : cache));
+  const [only] = workloads;
+  return only !== undefined && workloads.length === 1 ? alone(only) : { title: directory, workloads };
+}
+
+/** The named layers, or all with experts; those that the model does not have are refused before any is run. */
+async function layersToRun(directory: string, named: readonly number[]): Promise<readonly number[]> {
+  await using model = await openModel(directory);
+  for (const layer of named) model.layer(layer);
+  const { layersWithExperts, layerCount } = model;
+  if (named.length === 0 && layersWithExperts.length === 0) {
+    throw badCheckpoint(directory, `expected layers with experts, got ${layerCount} dense layers`);
+  }
+  return named.length > 0 ? named : layersWithExperts;
+}
+
+function alone(workload: Workload): Workloads {
+  return { title: workload.title, workloads: [workload] };
+}
