@@ -27,6 +27,7 @@ export type {
   Subject,
   SubjectInputs,
   SubjectOperator,
+  SubjectOperatorName,
   SubjectOutput,
   TestArray,
 } from "./subject/subject.js";

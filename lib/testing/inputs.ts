@@ -2,8 +2,27 @@ import type { Device } from "../core/device.js";
 import type { FloatDType } from "../core/dtype.js";
 import { type Shape, shapeSize } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
+import type { MoeLayerOptions } from "../layer/create.js";
+import { type ForwardOptions, MoeLayer } from "../moe_layer.js";
+import { type PackedExperts, type PackOptions, packExperts } from "../operators/experts/grouped_gemm.js";
+import type { QuantizedWeight } from "../operators/experts/quantized_weight.js";
 import { Random } from "./random.js";
 import { round } from "./rounding.js";
+
+/** What a layer is created from. */
+export type GivenLayer = Omit<MoeLayerOptions, "device">;
+
+/** What cases ask of a forward. */
+export type GivenForward = Omit<ForwardOptions, "save" | "want">;
+
+/** One forward of a layer. */
+export interface LayerCall {
+  readonly layer: MoeLayer;
+  readonly given: GivenLayer;
+  readonly x: Tensor<FloatDType>;
+  readonly options: GivenForward;
+  readonly y: Tensor<FloatDType>;
+}
 
 /**
  * The inputs of one run of a case on one device. With `expects`, the run computes the expected results: its inputs are
@@ -16,6 +35,11 @@ export class Inputs implements Disposable {
   readonly random: Random;
   readonly #expects: boolean;
   readonly #kept: Disposable[] = [];
+  readonly #given = new Map<MoeLayer, GivenLayer>();
+  /** The forwards of {@link forward}, in order. */
+  readonly forwards: LayerCall[] = [];
+  /** Weights by the handles of what {@link pack} made of them. */
+  readonly packed = new Map<unknown, Tensor<FloatDType> | QuantizedWeight>();
 
   constructor(device: Device, seed: string, expects: boolean) {
     this.device = device;
@@ -58,6 +82,27 @@ export class Inputs implements Disposable {
 
   f32Empty(shape: Shape): Tensor<"f32"> {
     return this.empty(shape, "f32") as Tensor<"f32">;
+  }
+
+  /** Packs experts, and remembers what they were. */
+  pack(weight: Tensor<FloatDType> | QuantizedWeight, options: PackOptions): PackedExperts {
+    const packed = this.keep(packExperts(weight, options));
+    this.packed.set(packed.handle, weight);
+    return packed;
+  }
+
+  /** Creates a layer, and remembers from what. */
+  layer(given: GivenLayer): MoeLayer {
+    const layer = this.keep(MoeLayer.create({ ...given, device: this.device }));
+    this.#given.set(layer, given);
+    return layer;
+  }
+
+  /** Runs a {@link layer}, and remembers on what. */
+  forward(layer: MoeLayer, x: Tensor<FloatDType>, options: GivenForward = {}): Tensor<FloatDType> {
+    const y = layer.forward(x, options);
+    this.forwards.push({ layer, given: this.#given.get(layer) as GivenLayer, x, options, y });
+    return y;
   }
 
   /** Returns `resource`, to be disposed of with the inputs. */

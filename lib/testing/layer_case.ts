@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { describeLayer, type MoeLayerConfig } from "../layer/description/config.js";
 import type { Training } from "../layer/router/training.js";
-import { MoeLayer } from "../moe_layer.js";
+import type { MoeLayer } from "../moe_layer.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { Matrix } from "../reference/core/matrix.js";
 import { gating } from "../reference/routing/gating.js";
@@ -45,12 +45,12 @@ export function layerCase(problem: LayerProblem): Case {
       const { layer, x, options } = preparedLayer(problem, inputs);
       const residual = problem.residual && { residual: inputs.normals(x.shape, problem.residual) };
       const { routing: given, ...training } = options;
-      if (given !== undefined) return { y: layer.forward(x, { routing: given, ...residual }) };
+      if (given !== undefined) return { y: inputs.forward(layer, x, { routing: given, ...residual }) };
       const logits = problem.logits && {
         logits: layer.routerLogits(x),
         ...(problem.hierarchy && { groupLogits: layer.groupLogits(x) }),
       };
-      return { ...logits, ...layer.route(x, training), y: layer.forward(x, { ...training, ...residual }) };
+      return { ...logits, ...layer.route(x, training), y: inputs.forward(layer, x, { ...training, ...residual }) };
     },
   };
 }
@@ -83,24 +83,21 @@ export function preparedLayer(problem: LayerProblem, inputs: Inputs): PreparedLa
   const numGroups = config.hierarchy?.numGroups ?? 0;
   const groupRouter = random.normals(numGroups * hiddenSize, hiddenSize ** -0.5);
   const groupRouterBias = random.normals(numGroups, 0.1);
-  const layer = inputs.keep(
-    MoeLayer.create({
-      ...config,
-      device: inputs.device,
-      dtype: inputs.dtype(dtype),
-      router: inputs.floats(router, [numExperts, hiddenSize], dtype),
-      ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
-      ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
-      experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
-      ...randomShared(draw, config, biases),
-      ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
-      ...(config.hierarchy && {
-        groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
-        ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
-        ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
-      }),
+  const layer = inputs.layer({
+    ...config,
+    dtype: inputs.dtype(dtype),
+    router: inputs.floats(router, [numExperts, hiddenSize], dtype),
+    ...(biases && { routerBias: inputs.floats(routerBias, [numExperts], dtype) }),
+    ...(hasSelectionBias && { selectionBias: inputs.floats(selectionBias, [numExperts], "f32") }),
+    experts: randomExpert(draw, config, intermediateSize, biases, [numExperts]),
+    ...randomShared(draw, config, biases),
+    ...(config.noisy && { noiseRouter: draw([numExperts, hiddenSize], hiddenSize ** -0.5) }),
+    ...(config.hierarchy && {
+      groupRouter: inputs.floats(groupRouter, [numGroups, hiddenSize], dtype),
+      ...(biases && { groupRouterBias: inputs.floats(groupRouterBias, [numGroups], dtype) }),
+      ...(config.noisy && { groupNoiseRouter: draw([numGroups, hiddenSize], hiddenSize ** -0.5) }),
     }),
-  );
+  });
   const shape = [tokens, topK];
   const xShape = sequences === undefined ? [tokens, hiddenSize] : [sequences, tokens / sequences, hiddenSize];
   if (routing !== undefined) {

@@ -2,8 +2,7 @@ import { type Activation, isGated } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import { freeWeight, type WeightFormatName } from "../core/weight_format.js";
-import { MoeLayer } from "../moe_layer.js";
-import { groupedGemm, packExperts } from "../operators/experts/grouped_gemm.js";
+import { groupedGemm } from "../operators/experts/grouped_gemm.js";
 import { type QuantizedWeight, quantizedMatrix, stackedQuantized } from "../operators/experts/quantized_weight.js";
 import { dequantize } from "../reference/formats/dequantize.js";
 import type { Case } from "./case.js";
@@ -61,7 +60,7 @@ function gemmCase({ format, change, x = "f32", activation = "none", gathered = f
       const tokenOfRow = Int32Array.from({ length: total }, () => random.integer(-1, tokens - 1));
       const y = groupedGemm(
         inputs.normals([tokens, columns], x),
-        inputs.keep(packExperts(weight, { activation })),
+        inputs.pack(weight, { activation }),
         inputs.integers(offsets, [offsets.length]),
         {
           bias: inputs.normals([3, rows], "f32"),
@@ -91,7 +90,7 @@ function layerCase({ format, change, x = "f32", shared, weightOn }: LayerProblem
     operator: "layer",
     tolerances: { y: { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 }[x] },
     run(inputs) {
-      const { device, random } = inputs;
+      const { random } = inputs;
       const { hiddenSize, intermediateSize, numExperts, topK, tokens } = sizes;
       const expert = (name: WeightFormatName, change: InputChange, count: number) => ({
         gate: quantized(inputs, name, [count, intermediateSize, hiddenSize], change),
@@ -99,27 +98,24 @@ function layerCase({ format, change, x = "f32", shared, weightOn }: LayerProblem
         down: quantized(inputs, name, [count, hiddenSize, intermediateSize], change),
       });
       const ids = Int32Array.from({ length: tokens * topK }, (_, slot) => random.integer(0, 1) + 2 * (slot % topK));
-      const layer = inputs.keep(
-        MoeLayer.create({
-          device,
-          hiddenSize,
-          intermediateSize,
-          numExperts,
-          topK,
-          ...(weightOn && { weightOn }),
-          router: inputs.normals([numExperts, hiddenSize], "f32"),
-          experts: expert(format, change, numExperts),
-          ...(shared && {
-            sharedExpert: { intermediateSize },
-            shared: alone(inputs, expert(...shared, 1)),
-          }),
+      const layer = inputs.layer({
+        hiddenSize,
+        intermediateSize,
+        numExperts,
+        topK,
+        ...(weightOn && { weightOn }),
+        router: inputs.normals([numExperts, hiddenSize], "f32"),
+        experts: expert(format, change, numExperts),
+        ...(shared && {
+          sharedExpert: { intermediateSize },
+          shared: alone(inputs, expert(...shared, 1)),
         }),
-      );
+      });
       const routing = {
         ids: inputs.integers(ids, [tokens, topK]),
         weights: inputs.normals([tokens, topK], "f32") as Tensor<"f32">,
       };
-      return { y: layer.forward(inputs.normals([tokens, hiddenSize], x), { routing }) };
+      return { y: inputs.forward(layer, inputs.normals([tokens, hiddenSize], x), { routing }) };
     },
   };
 }

@@ -18,6 +18,7 @@ import { noiseBackwardCases } from "./noise_backward_cases.js";
 import { expertLoadCases, jitterCases, noisyLogitsCases, randomCases } from "./noise_cases.js";
 import { normCases } from "./norm_cases.js";
 import { optimizerCases } from "./optimizer_cases.js";
+import { optimizerStepCases } from "./optimizer_step_cases.js";
 import { quantizedGemmCases, quantizedLayerCases } from "./quantized_cases.js";
 import { routerProjectionBackwardCases } from "./router_projection_backward_cases.js";
 import { routerProjectionCases } from "./router_projection_cases.js";
@@ -65,6 +66,7 @@ export const cases: readonly Case[] = [
   ...expertLoadCases,
   ...noiseBackwardCases,
   ...optimizerCases,
+  ...optimizerStepCases,
   ...layerCases,
   ...layerBackwardCases,
   ...layerRoutingCases,

@@ -1,4 +1,5 @@
 import { RandomWeights } from "../../testing/random_layer.js";
+import { updates } from "../../testing/subject/problem.js";
 import type { Subject, SubjectInputs, TestArray } from "../../testing/subject/subject.js";
 import { testedOperators } from "../../testing/subject/test_cases.js";
 import { type CaseOptions, inputCount } from "../bench_case.js";
@@ -14,12 +15,13 @@ export interface ContenderProblem {
   readonly calls: readonly SubjectInputs[];
 }
 
-/** Whether a case can have contenders: what it takes is arrays, numbers and names. */
+/** Whether a case can have contenders: what it takes is arrays, numbers and names, and the same whenever it is repeated. */
 export function isComparable(
   operatorCase: OperatorCase,
   { format, dtype }: Pick<CaseOptions, "format" | "dtype">,
 ): boolean {
-  return testedOperators.includes(operatorCase.operator) && (operatorCase.weights === undefined || format === dtype);
+  const { operator, weights } = operatorCase;
+  return testedOperators.includes(operator) && !updates(operator) && (weights === undefined || format === dtype);
 }
 
 /** The contenders that compute an operator. */

@@ -4,6 +4,9 @@ import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Tensor } from "../../core/tensor.js";
 import { packExperts } from "../../operators/experts/grouped_gemm.js";
+import type { QuantizedWeight } from "../../operators/experts/quantized_weight.js";
+import { isTestArray, withTensors } from "./arrays.js";
+import { computeLayer } from "./layer_problem.js";
 import { toFloat32 } from "./returned.js";
 import type { Subject, SubjectInputs, SubjectOperator, TestArray } from "./subject.js";
 import { testedOperators } from "./test_cases.js";
@@ -15,7 +18,7 @@ import { testedOperators } from "./test_cases.js";
 export function deviceSubject(device: Device): Subject {
   const all = testedOperators.map((name): [string, SubjectOperator] => [
     name,
-    (inputs) => computeOperator(device, name, inputs),
+    (inputs) => (name === "layer" ? computeLayer(device, inputs) : computeOperator(device, name, inputs)),
   ]);
   return { name: device.name, operators: Object.fromEntries(all) };
 }
@@ -38,14 +41,16 @@ export async function computeOperator(device: Device, name: OperatorName, inputs
       const { [field]: given } = inputs;
       const output = inputs.outputs[field];
       if (kind === "packed_experts") {
-        const weight = keep(upload(device, given, exact)) as Tensor<"f32">;
-        operands[field] = keep(packExperts(weight, { activation: inputs.activation, clamp: inputs.clamp })).handle;
+        const options = { activation: inputs.activation, clamp: inputs.clamp };
+        const weight = isTestArray(given) ? keep(upload(device, given, exact)) : quantized(device, given, keep);
+        operands[field] = keep(packExperts(weight as Tensor<"f32">, options)).handle;
       } else if (output !== undefined) {
         const tensor = keep(device.empty(output.shape, dtypeIn(output.dtype as DType, exact)));
         results.set(field, tensor);
         operands[field] = tensor.handle;
+        if (given !== undefined) writeInto(tensor, given);
       } else {
-        operands[field] = ArrayBuffer.isView(given?.data) ? keep(upload(device, given, exact)).handle : given;
+        operands[field] = isTestArray(given) ? keep(upload(device, given, exact)).handle : given;
       }
     }
     (device.backend[name] as (operands: object) => void)(operands);
@@ -54,6 +59,16 @@ export async function computeOperator(device: Device, name: OperatorName, inputs
   } finally {
     for (const resource of made) resource[Symbol.dispose]();
   }
+}
+
+/** A quantised weight as packExperts takes it. */
+function quantized(device: Device, { shape: _, ...weight }: SubjectInputs, keep: (tensor: Tensor) => void) {
+  return withTensors(device, weight, keep) as QuantizedWeight;
+}
+
+/** The values of a tensor that an operator updates. */
+function writeInto(tensor: Tensor, { data, dtype }: TestArray): void {
+  tensor.write(dtypes[dtype].float ? toFloat32({ data, dtype }) : data);
 }
 
 function upload(device: Device, { data, shape, dtype }: TestArray, exact: boolean): Tensor {

@@ -1,6 +1,6 @@
 import type { PackedHandle } from "../../core/backend.js";
 import { Device } from "../../core/device.js";
-import { type DType, dtypes } from "../../core/dtype.js";
+import type { DType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import type { Field, Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
@@ -11,7 +11,8 @@ import { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { ReferencePackedExperts } from "../../reference/experts/packed_experts.js";
 import type { Case } from "../case.js";
 import { Inputs } from "../inputs.js";
-import type { OutputArray, Problem, TestArray } from "./subject.js";
+import { arrayOf, withArrays } from "./arrays.js";
+import type { OutputArray, Problem } from "./subject.js";
 
 // A case calls an operator of this package. Here it does so on a `reference` device that writes down the call, twice: once
 // with inputs in the case's dtypes, which are what a subject gets, and once in float64, for what is expected.
@@ -36,8 +37,10 @@ export function problemOf(operator: OperatorName, source: Case<string>, seed: nu
     if (value === undefined || value === null) continue;
     if (kind === "packed_experts") Object.assign(inputs, drawn.weights(value as PackedHandle));
     else if (!(value instanceof ReferenceTensor)) inputs[field] = value;
-    else if (!isOutput(kind)) inputs[field] = arrayOf(value);
     else {
+      // What an operator updates it also reads; the recording device has not run it.
+      if (!isOutput(kind)) inputs[field] = arrayOf(value);
+      if (!isWritten(kind)) continue;
       outputs[field] = { shape: value.shape, dtype: value.dtype };
       if (drawn.returned.has(value)) expected[field] = valuesOf(exact.call.operands[field] as ReferenceTensor);
     }
@@ -49,6 +52,7 @@ export function problemOf(operator: OperatorName, source: Case<string>, seed: nu
 }
 
 const isOutput = (kind: string): boolean => kind === "output" || kind === "optional_output";
+const isWritten = (kind: string): boolean => isOutput(kind) || kind === "updated";
 
 /** Runs a case on a device that writes down its call of `operator`; in float64 operators compute, else they do not. */
 function record(operator: OperatorName, source: Case<string>, seed: string, exact: boolean) {
@@ -85,22 +89,31 @@ function record(operator: OperatorName, source: Case<string>, seed: string, exac
     const wanted = `one call of ${operator} with inputs that are not computed`;
     throw new MoeError("INTERNAL", `${source.operator} ${source.name}: expected ${wanted}, got ${names}`);
   }
-  return { call, returned, weights: (handle: PackedHandle) => weightsOf(handle, packed.get(handle)) };
+  const given = new Map([...inputs.packed].map(([handle, weight]) => [handle, withArrays(weight) as object]));
+  const weights = (handle: PackedHandle) => weightsOf(handle, packed.get(handle), given.get(handle));
+  return { call, returned, weights };
 }
 
 function outputsOf({ name, operands }: Call): unknown[] {
   const fields: Fields = operators[name];
   return Object.keys(fields).flatMap((field) =>
-    isOutput((fields[field] as Field).kind) && operands[field] ? [operands[field]] : [],
+    isWritten((fields[field] as Field).kind) && operands[field] ? [operands[field]] : [],
   );
 }
 
 /** Expert weights as they were before they were packed, and what was packed with them. */
-function weightsOf(handle: PackedHandle, description: readonly unknown[] | undefined): Record<string, unknown> {
+function weightsOf(
+  handle: PackedHandle,
+  description: readonly unknown[] | undefined,
+  given: object | undefined,
+): Record<string, unknown> {
   const [experts, rows, columns, format, activation, clamp] = description as Parameters<
     ReturnType<typeof openReference>["packedExperts"]
   >;
-  if (!isPlain(weightFormat(format))) throw new MoeError("INTERNAL", `expected float weights, got ${format}`);
+  if (!isPlain(weightFormat(format))) {
+    if (given === undefined) throw new MoeError("INTERNAL", `expected weights packed by the inputs, got ${format}`);
+    return { weight: { ...given, shape: [experts, rows, columns] }, activation, clamp };
+  }
   const weight = new Device("reference", openReference({}), "").empty([experts, rows, columns], format as DType);
   const values = new Float64Array(experts * rows * columns);
   for (let expert = 0; expert < experts && rows * columns > 0; expert++) {
@@ -110,17 +123,21 @@ function weightsOf(handle: PackedHandle, description: readonly unknown[] | undef
   return { weight: arrayOf(weight.handle as ReferenceTensor), activation, clamp };
 }
 
-function arrayOf(tensor: ReferenceTensor): TestArray {
-  const raw = new dtypes[tensor.dtype].raw(tensor.map().slice().buffer);
-  return { data: raw as TestArray["data"], shape: tensor.shape, dtype: tensor.dtype as TestArray["dtype"] };
-}
-
 function valuesOf(tensor: ReferenceTensor): Float64Array | Int32Array {
   return tensor.dtype === "i32" ? tensor.integers().slice() : tensor.values();
 }
 
 /** Whether the fields of an operator can be given as arrays, numbers and names. */
 export function isData(name: OperatorName): boolean {
+  return !hasField(name, ["matrix", "weight", "format"]);
+}
+
+/** Whether an operator reads tensors that it then writes. */
+export function updates(name: OperatorName): boolean {
+  return hasField(name, ["updated"]);
+}
+
+function hasField(name: OperatorName, kinds: readonly string[]): boolean {
   const fields: Fields = operators[name];
-  return Object.values(fields).every(({ kind }: Field) => !["matrix", "weight", "format", "updated"].includes(kind));
+  return Object.values(fields).some(({ kind }: Field) => kinds.includes(kind));
 }

@@ -1,7 +1,8 @@
 import { fromBF16, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { shapeSize, shapeText } from "../../core/shape.js";
-import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
+import { arraysIn } from "./arrays.js";
+import type { OutputArray, SubjectInputs } from "./subject.js";
 
 /**
  * The values of one output that a subject returned.
@@ -24,10 +25,9 @@ export function returnedValues(outputs: unknown, output: string, { shape, dtype 
 
 /** Copies of the bytes of all input tensors. */
 export function inputBytes(inputs: SubjectInputs): Record<string, Buffer> {
-  const tensors = Object.entries(inputs).filter(([, value]) => ArrayBuffer.isView((value as TestArray | null)?.data));
   return Object.fromEntries(
-    tensors.map(([field, { data }]) => [
-      field,
+    arraysIn(inputs).map(([path, { data }]) => [
+      path,
       Buffer.from(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)),
     ]),
   );

@@ -34,14 +34,17 @@ export type SubjectOperator = (
   inputs: SubjectInputs,
 ) => Readonly<Record<string, SubjectOutput>> | Promise<Readonly<Record<string, SubjectOutput>>>;
 
+/** What a subject can have: operators of this package, and `layer`, the forward of a whole one. */
+export type SubjectOperatorName = OperatorName | "layer";
+
 /** What is tested: an object with some of the operators of this package, computed by whatever it likes. */
 export interface Subject {
   /** For reports. */
   readonly name: string;
   /** The operators that it has, by their names. */
-  readonly operators: Readonly<Partial<Record<OperatorName, SubjectOperator>>>;
+  readonly operators: Readonly<Partial<Record<SubjectOperatorName, SubjectOperator>>>;
   /** Whether it can compute a case of one of its operators; cases that it cannot are skipped and counted. Default: all. */
-  supports?(operator: OperatorName, inputs: SubjectInputs): boolean;
+  supports?(operator: SubjectOperatorName, inputs: SubjectInputs): boolean;
   /** Called once at the end, to free what the subject holds. */
   close?(): void | Promise<void>;
 }
@@ -49,7 +52,7 @@ export interface Subject {
 /** One problem: what an operator gets, and what is expected. */
 export interface Problem {
   /** The operator to call. */
-  readonly operator: OperatorName;
+  readonly operator: SubjectOperatorName;
   /** What it gets. */
   readonly inputs: SubjectInputs;
   /** The outputs that are compared, computed by `reference` in float64 from the inputs as they are rounded. */

@@ -1,11 +1,12 @@
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Case } from "../case.js";
-import { quantizedGemmCases } from "../quantized_cases.js";
+import { optimizerCases } from "../optimizer_cases.js";
 import { unitRoundoff } from "../rounding.js";
 import { cases } from "../table.js";
-import { tokenGemmCases } from "../token_cases.js";
+import { tokenGemmCases, tokenLayerCases } from "../token_cases.js";
+import { layerProblemOf } from "./layer_problem.js";
 import { isData, problemOf } from "./problem.js";
-import type { Problem } from "./subject.js";
+import type { Problem, SubjectOperatorName } from "./subject.js";
 
 /** By how much an output may differ from what is expected. */
 export interface Tolerance {
@@ -20,13 +21,13 @@ export interface Tolerance {
 /** One case of an operator, as data. */
 export class TestCase {
   /** The operator that it calls. */
-  readonly operator: OperatorName;
+  readonly operator: SubjectOperatorName;
   /** What the case is: sizes, dtypes, options. */
   readonly name: string;
   readonly #source: Case<string>;
 
   /** @internal Use testCases. */
-  constructor(operator: OperatorName, source: Case<string>) {
+  constructor(operator: SubjectOperatorName, source: Case<string>) {
     this.operator = operator;
     this.name = source.name;
     this.#source = source;
@@ -34,7 +35,8 @@ export class TestCase {
 
   /** Draws the inputs, and computes on `reference` in float64 what is expected. The same seed gives the same numbers. */
   problem(seed = 0): Problem {
-    return problemOf(this.operator, this.#source, seed);
+    const { operator } = this;
+    return operator === "layer" ? layerProblemOf(this.#source, seed) : problemOf(operator, this.#source, seed);
   }
 
   /** How an output of a {@link problem} is compared. */
@@ -42,22 +44,29 @@ export class TestCase {
     const name = names.get(output) ?? output;
     const tolerance = this.#source.tolerances[name] ?? 0;
     const leastMagnitude = this.#source.magnitudes?.[name] ?? 0;
-    return { tolerance, leastMagnitude, why: reason(tolerance, inputs.outputs[output]?.dtype ?? "f32") };
+    const steps = this.operator === "layer" ? " of the output and between the products" : "";
+    return { tolerance, leastMagnitude, why: reason(tolerance, inputs.outputs[output]?.dtype ?? "f32", steps) };
   }
 }
 
-function reason(tolerance: number, dtype: string): string {
+function reason(tolerance: number, dtype: string, steps: string): string {
   if (tolerance === 0) return "exact: it is an index, or a copy, or arithmetic of which every step is defined";
   const rounding =
-    dtype === "f16" || dtype === "bf16" ? `, and rounding to ${dtype} (${unitRoundoff[dtype].toExponential(1)})` : "";
+    dtype === "f16" || dtype === "bf16"
+      ? `, and rounding${steps} to ${dtype} (${unitRoundoff[dtype].toExponential(1)})`
+      : "";
   return `float32 arithmetic, in any order of sums${rounding}; relative to the largest expected magnitude`;
 }
 
-/** Cases with weights that only this package's formats can express, and those that add to what the outputs hold. */
+/**
+ * Cases with tokens rounded as only this package does, with its own generator's noise, of several calls in turn, and those that add
+ * to what the outputs hold.
+ */
 const withMore = new Set<Case>([
-  ...quantizedGemmCases,
   ...tokenGemmCases,
-  ...cases.filter(({ name }) => name.includes("accumulated")),
+  ...tokenLayerCases,
+  ...optimizerCases,
+  ...cases.filter(({ name }) => name.includes("accumulated") || name.includes("router jitter")),
 ]);
 
 /** Operators whose cases call several, or draw numbers by this package's own generator. */
@@ -70,21 +79,21 @@ const leftOut: readonly OperatorName[] = [
   "updateSelectionBias",
   "columnMeansBackward",
   "cvSquaredBackward",
+  "accumulate",
 ];
 
-const byCaseName = new Map(
-  (Object.keys(operators) as OperatorName[]).map((name) => [
-    name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-    name,
-  ]),
-);
+const byCaseName = new Map<string, SubjectOperatorName>([
+  ...(Object.keys(operators) as OperatorName[])
+    .filter((name) => isData(name) && !leftOut.includes(name))
+    .map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), name] as const),
+  ["layer", "layer"],
+]);
 
-/** The cases of all operators whose inputs are arrays, numbers and names, from the one table that the devices are tested with. */
+/** The cases of whole layers and of all operators whose inputs are data, from the one table that the devices are tested with. */
 export const testCases: readonly TestCase[] = cases.flatMap((source) => {
   const operator = byCaseName.get(source.operator);
-  if (operator === undefined || leftOut.includes(operator) || !isData(operator) || withMore.has(source)) return [];
-  return [new TestCase(operator, source)];
+  return operator === undefined || withMore.has(source) ? [] : [new TestCase(operator, source)];
 });
 
-/** The operators that have cases. */
-export const testedOperators: readonly OperatorName[] = [...new Set(testCases.map(({ operator }) => operator))];
+/** The operators that have cases, `layer` among them. */
+export const testedOperators: readonly SubjectOperatorName[] = [...new Set(testCases.map(({ operator }) => operator))];
