@@ -11,7 +11,9 @@ export type {
   Subject,
   SubjectInputs,
   SubjectOperator,
+  SubjectOperatorName,
   SubjectOutput,
+  SubjectOutputs,
 } from "../testing/index.js";
 export { type CeilingOptions, measureCeilings } from "./ceilings.js";
 export { type ComparedCase, type Comparison, compareReports } from "./compare.js";

@@ -13,6 +13,7 @@ export { round, unitRoundoff } from "./rounding.js";
 export { relativeError } from "./run.js";
 export { steadyLogits } from "./steady_logits.js";
 export { deviceSubject } from "./subject/device_subject.js";
+export { type ProcessSubjectOptions, processSubject } from "./subject/process_subject.js";
 export { toFloat32 } from "./subject/returned.js";
 export {
   type RunCasesOptions,
@@ -29,6 +30,7 @@ export type {
   SubjectOperator,
   SubjectOperatorName,
   SubjectOutput,
+  SubjectOutputs,
   TestArray,
 } from "./subject/subject.js";
 export { type TestCase, type Tolerance, testCases, testedOperators } from "./subject/test_cases.js";

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -13,6 +14,15 @@ test("verify --subject runs the example, which passes", async () => {
   for (const operator of ["routerProjection", "gating", "combine"])
     expect(stdout).toMatch(new RegExp(`^${operator} `, "m"));
   expect(stdout).toMatch(/^Skipped: \d+ cases that the subject does not support$/m);
+});
+
+const hasPython = spawnSync("python3", ["--version"]).status === 0;
+test.skipIf(!hasPython)("verify --subject runs the example in python3, which passes", async () => {
+  const file = join("examples", "verify_your_kernel", "python_subject.mjs");
+  const { exitCode, stdout } = await runCli(["verify", "--subject", file]);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(/^plain Python: \d+ cases in .*, ✔ passed$/m);
+  for (const operator of ["permute", "sgd"]) expect(stdout).toMatch(new RegExp(`^${operator} `, "m"));
 });
 
 test("a subject that is wrong ends with 1, and reports say so", async () => {

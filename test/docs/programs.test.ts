@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runProgram } from "../support/run_program.js";
@@ -20,6 +20,7 @@ beforeAll(async () => {
   mkdirSync("build", { recursive: true });
   directory = mkdtempSync(join("build", "docs-")); // inside the package, so that its own name can be imported
   await writeModels(directory);
+  copyFileSync(join("test", "testing", "peer.mjs"), join(directory, "peer.mjs"));
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 

@@ -13,7 +13,7 @@ export function contenderTurns(run: SubjectOperator, calls: readonly SubjectInpu
       const start = performance.now();
       const result = run(inputs);
       const returned = performance.now();
-      if ("then" in result) await result;
+      if (result !== null && "then" in result) await result;
       const end = performance.now();
       times.push({ total: (end - start) / 1e3, call: (returned - start) / 1e3, device: null });
     } while (performance.now() - begin < seconds * 1e3);

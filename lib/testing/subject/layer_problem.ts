@@ -68,7 +68,11 @@ export async function computeLayer(device: Device, inputs: SubjectInputs) {
   try {
     const { x, weights, config, routing, training, residual } = inputs;
     const tensors = withTensors(device, { x, weights, routing, training, residual }, (tensor) => made.push(tensor));
-    const { x: tokens, weights: own, ...forward } = tensors as { x: Tensor<FloatDType>; weights: object } & GivenForward;
+    const {
+      x: tokens,
+      weights: own,
+      ...forward
+    } = tensors as { x: Tensor<FloatDType>; weights: object } & GivenForward;
     const layer = MoeLayer.create({ ...config, ...own, device } as MoeLayerOptions);
     made.push(layer);
     const given = Object.fromEntries(Object.entries(forward).filter(([, value]) => value !== undefined));

@@ -29,10 +29,11 @@ export type SubjectInputs = { readonly [field: string]: any };
 /** An output: values, or for 16-bit floats their bits as a Uint16Array. */
 export type SubjectOutput = ArrayLike<number>;
 
+/** The outputs of one call by their names; null if the call is not supported, which skips the case. */
+export type SubjectOutputs = Readonly<Record<string, SubjectOutput>> | null;
+
 /** Computes one operator: its inputs as one object, its outputs by name, at once or as a promise. */
-export type SubjectOperator = (
-  inputs: SubjectInputs,
-) => Readonly<Record<string, SubjectOutput>> | Promise<Readonly<Record<string, SubjectOutput>>>;
+export type SubjectOperator = (inputs: SubjectInputs) => SubjectOutputs | Promise<SubjectOutputs>;
 
 /** What a subject can have: operators of this package, and `layer`, the forward of a whole one. */
 export type SubjectOperatorName = OperatorName | "layer";

@@ -1,0 +1,127 @@
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { invalidArgument } from "../../core/errors.js";
+import { type Fields, list, object, optional, record, text } from "../../core/options.js";
+import { checkSubject } from "./run_cases.js";
+import type { Subject, SubjectInputs, SubjectOperator } from "./subject.js";
+import { readAnswer, readGreeting, requestLine } from "./wire.js";
+
+/** Options of {@link processSubject}. */
+export interface ProcessSubjectOptions {
+  /** What follows the command; default nothing. */
+  args?: readonly string[];
+  /** The directory that it runs in; default this process's. */
+  cwd?: string;
+  /** Its environment; default this process's. */
+  env?: Readonly<Record<string, string>>;
+}
+
+const processOptions = object(
+  {
+    args: optional(list(text), []),
+    cwd: optional(text),
+    env: optional(record(text, "an object of strings")),
+  } satisfies Fields<ProcessSubjectOptions>,
+  '{ args: ["peer.py"] }',
+);
+
+/**
+ * A subject in another process, in any language. The process reads calls from its standard input and writes answers to its
+ * standard output, a line of JSON each; what it writes to standard error is shown. It ends when its input does.
+ *
+ *     export default await processSubject("python3", { args: ["peer.py"] });
+ *
+ * Its first line says what it is: `{"name": "mine", "operators": ["permute"]}`. A call is `{"operator": "permute", "inputs":
+ * {...}}` with the inputs of {@link SubjectOperator}, in which arrays are `{"dtype", "shape", "data"}` with the bytes in base64,
+ * little-endian. Its answer is `{"outputs": {"rows": ...}}` with the bytes in base64, or numbers in a list, or `{"unsupported":
+ * "why"}`, or `{"error": "what"}`.
+ *
+ * @throws INVALID_ARGUMENT if the command cannot be started, or its first line is something else or names operators without cases.
+ */
+export async function processSubject(command: string, options: ProcessSubjectOptions = {}): Promise<Subject> {
+  const { args, ...given } = processOptions(options, "options");
+  if (text(command, "command") === "") throw invalidArgument("command", "the name of a program", "an empty string");
+  const peer = new Peer(command, args, given);
+  try {
+    const { name, operators } = readGreeting(await peer.line());
+    const call =
+      (operator: string): SubjectOperator =>
+      (inputs) =>
+        peer.call(operator, inputs);
+    const subject: unknown = {
+      name,
+      operators: Object.fromEntries(operators.map((operator) => [operator, call(operator)])),
+      close: () => peer.close(),
+    };
+    checkSubject(subject);
+    return subject;
+  } catch (error) {
+    await peer.close();
+    throw error;
+  }
+}
+
+/** A process that answers one line after another. */
+class Peer {
+  readonly #command: string;
+  readonly #process: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: string[] = [];
+  /** Settles when the process has ended and its lines are read. */
+  readonly #ended: Promise<void>;
+  /** Why there are no more lines. */
+  #end: string | undefined;
+  #wake: () => void = () => {};
+
+  constructor(command: string, args: readonly string[], given: { cwd?: string | undefined; env?: object | undefined }) {
+    this.#command = command;
+    this.#process = spawn(command, args, {
+      stdio: ["pipe", "pipe", "inherit"],
+      ...(given.cwd !== undefined && { cwd: given.cwd }),
+      ...(given.env !== undefined && { env: given.env as NodeJS.ProcessEnv }),
+    });
+    // A process that ends while it is written to is told of by its end.
+    this.#process.stdin.on("error", () => {});
+    const lines = createInterface({ input: this.#process.stdout });
+    lines.on("line", (line) => {
+      this.#lines.push(line);
+      this.#wake();
+    });
+    const read = new Promise<void>((resolve) => lines.once("close", resolve));
+    this.#ended = new Promise((resolve) => {
+      const end = (why: string) => {
+        this.#end ??= why;
+        this.#wake();
+        resolve();
+      };
+      this.#process.once("error", ({ message }) => end(`it cannot be started: ${message}`));
+      this.#process.once(
+        "exit",
+        (code, signal) => void read.then(() => end(`it ended with ${signal ?? `code ${code}`}`)),
+      );
+    });
+  }
+
+  /** The next line. @throws INVALID_ARGUMENT once there is none. */
+  async line(): Promise<string> {
+    for (;;) {
+      const line = this.#lines.shift();
+      if (line !== undefined) return line;
+      if (this.#end !== undefined)
+        throw invalidArgument("command", "a process that answers", `${this.#command}: ${this.#end}`);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  async call(operator: string, inputs: SubjectInputs) {
+    this.#process.stdin.write(requestLine(operator, inputs));
+    return readAnswer(await this.line(), inputs.outputs);
+  }
+
+  async close(): Promise<void> {
+    this.#process.stdin.end();
+    await this.#ended;
+  }
+}

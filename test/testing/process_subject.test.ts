@@ -1,0 +1,77 @@
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { processSubject, runCases, type Subject } from "../../lib/testing/index.js";
+import { readAnswer, requestLine } from "../../lib/testing/subject/wire.js";
+
+const peer = (mistake = "none") =>
+  processSubject(process.execPath, { args: [join("test", "testing", "peer.mjs"), mistake] });
+
+const small = ({ operator, name }: { operator: string; name: string }): boolean =>
+  operator === "layer"
+    ? /^T(9|13) H51 .*swiglu f32 x f32/.test(name)
+    : operator === "groupedGemm"
+      ? name.includes("i4_g32_bf16")
+      : operator === "sgd" || /R33/.test(name);
+
+test("a process that knows only the documentation computes operators, quantised weights, optimisers and layers", async () => {
+  const report = await runCases(await peer(), { filter: small });
+  expect(report.results.filter(({ passed }) => !passed)).toEqual([]);
+  expect(report).toMatchObject({ subject: "peer", passed: true });
+  const passed = (operator: string) => report.results.filter((result) => result.operator === operator).length;
+  expect(["permute", "groupedGemm", "sgd", "layer"].map((name) => passed(name) > 0)).toEqual([true, true, true, true]);
+  expect(passed("permute")).toBe(3);
+  // What it does not support is skipped and counted.
+  expect(report.skipped.map(({ operator }) => operator)).toEqual(
+    expect.arrayContaining(["groupedGemm", "sgd", "layer"]),
+  );
+});
+
+test.each([
+  ["throws", /^out of registers$/],
+  ["garbage", /^answer: expected JSON such as \{"outputs": .*got "?no JSON/],
+  ["short", /^rows: expected base64 of \d+ bytes of f32, got "?3 bytes/],
+  ["ends", /^command: expected a process that answers, got .*it ended with code 3/],
+])("a process that %s fails its cases, and the run ends", async (mistake, failure) => {
+  const report = await runCases(await peer(mistake), { filter: "R33 H51 f32" });
+  expect(report.passed).toBe(false);
+  expect(report.results).toMatchObject([{ passed: false, failure: expect.stringMatching(failure) }]);
+});
+
+test.each([
+  ["no greeting", /first line: expected JSON such as \{"name": "mine", "operators": \["gating"\]\}, got "?hello/],
+])("a process with %s is refused", async (mistake, message) => {
+  await expect(peer(mistake)).rejects.toThrow(message);
+});
+
+test("operators that do not exist, and commands that cannot be started, are refused", async () => {
+  await expect(peer("unknown operator")).rejects.toThrow(/subject\.operators: expected names among .*frobnicate/);
+  const missing = processSubject(join("test", "testing", "no_such_program"));
+  await expect(missing).rejects.toThrow(/command: expected a process that answers, got .*cannot be started/);
+  await expect(processSubject("")).rejects.toThrow(/command: expected the name of a program/);
+  await expect(processSubject("node", { arguments: [] } as never)).rejects.toThrow(/arguments.*args/);
+});
+
+test("numbers that JSON does not have, nested arrays and 16-bit floats go through", () => {
+  const inputs = { limit: Number.POSITIVE_INFINITY, outputs: { y: { shape: [2], dtype: "bf16" } }, weights: {} };
+  const gate = { data: Uint16Array.of(0x3f80, 0xbf80), shape: [2], dtype: "bf16" };
+  const line = requestLine("layer", { ...inputs, weights: { gate } });
+  expect(line.endsWith("\n")).toBe(true);
+  expect(JSON.parse(line)).toEqual({
+    operator: "layer",
+    inputs: {
+      limit: "Infinity",
+      outputs: inputs.outputs,
+      weights: { gate: { shape: [2], dtype: "bf16", data: "gD+Avw==" } },
+    },
+  });
+  expect(readAnswer('{"outputs": {"y": "gD+Avw=="}}', inputs.outputs)).toEqual({ y: Uint16Array.of(0x3f80, 0xbf80) });
+  expect(readAnswer('{"outputs": {"y": [1, -1]}}', inputs.outputs)).toEqual({ y: [1, -1] });
+  expect(readAnswer('{"unsupported": "bf16"}', inputs.outputs)).toBeNull();
+});
+
+test("a subject of this process may say null for what it does not support", async () => {
+  const subject: Subject = { name: "none", operators: { permute: () => null } };
+  const report = await runCases(subject, { filter: "R33" });
+  expect(report).toMatchObject({ passed: false, results: [] });
+  expect(report.skipped).toHaveLength(3);
+});
