@@ -67,8 +67,11 @@ describe("the tarball", () => {
       "ARCHITECTURE.md",
       "CHANGELOG.md",
       "CMakeLists.txt",
+      "CONTRIBUTING.md",
       "LICENSE",
       "README.md",
+      "SECURITY.md",
+      "bench",
       "dist",
       "docs",
       "native",
@@ -76,6 +79,7 @@ describe("the tarball", () => {
       "test",
     ];
     expect(readdirSync(unpacked).sort()).toEqual([...top, "scripts"].sort());
+    expect(readdirSync(join(unpacked, "bench"))).toEqual(["results"]);
     expect(readdirSync(join(unpacked, "scripts")).sort()).toEqual(["build_native.mjs", "install.mjs"]);
     const ofTests = readdirSync(join(unpacked, "test"), { recursive: true, withFileTypes: true });
     expect(ofTests.flatMap((entry) => (entry.isFile() ? [entry.name] : []))).toEqual(["mixtral_small.safetensors"]);
