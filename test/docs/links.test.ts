@@ -34,9 +34,7 @@ function packedPaths(): ReadonlySet<string> {
 test("no link of a document in the npm package leads out of it", () => {
   const packed = packedPaths();
   const pages = [...packed].filter((path) => path.endsWith(".md"));
-  expect(pages).toEqual(
-    expect.arrayContaining(["README.md", "docs/README.md", "docs/guides/install.md"]),
-  );
+  expect(pages).toEqual(expect.arrayContaining(["README.md", "docs/README.md", "docs/guides/install.md"]));
   const leadingOut = pages.flatMap((path) =>
     linksOf(readFileSync(path, "utf8"))
       .filter((link) => !isExternal(link) && !packed.has(targetOf(path, link).replaceAll("\\", "/")))
