@@ -124,6 +124,8 @@ describe.skipIf(!hasBrowser)("a router report in chromium", () => {
       "({ width: document.documentElement.clientWidth, height: document.documentElement.scrollHeight })",
     );
     expect(await browser.evaluate("document.documentElement.scrollWidth")).toBe(size.width);
+    const legends = `[...document.querySelectorAll(".under")].map(({ clientWidth }) => clientWidth)`;
+    expect(Math.min(...(await browser.evaluate<number[]>(legends)))).toBeGreaterThan(0.7 * size.width);
     const picture = decodePng(await browser.screenshot());
     expect(picture.width).toBe(size.width);
     expect(picture.height).toBeGreaterThanOrEqual(size.height);

@@ -44,6 +44,5 @@ details { margin-top: .75rem; } summary { cursor: pointer; }
 .terms { display: block; } .terms dt { color: inherit; font-size: inherit; font-weight: 600; margin-top: .6rem; }
 @media (max-width: 600px) {
   .plot { grid-template-columns: 2.75rem minmax(0, 1fr); }
-  .under, .blank { display: inline-block; width: .8rem; height: .7rem; border: 1px solid var(--line); vertical-align: -.05rem; }
-#pointed { margin-left: 0; }
+  .under, #pointed { margin-left: 0; }
 }`;
