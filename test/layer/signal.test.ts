@@ -5,6 +5,13 @@ import { deviceNames, openForTests } from "../support/devices.js";
 import { expectError, expectRejection } from "../support/errors.js";
 import { exampleConfig, RandomLayer } from "../support/random_layer.js";
 
+/** Whether the work that writes `y` was done. */
+const succeeds = (y: Tensor) =>
+  y.data().then(
+    () => true,
+    () => false,
+  );
+
 // An AbortSignal cancels enqueued work that has not begun: what it was to write is ABORTED, and nothing else is.
 
 describe.each(deviceNames)("on %s", (name) => {
@@ -67,17 +74,23 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("enqueued work
     const expected = await layer.forward(x).raw();
     const norm = { weight: device().tensor(new Float32Array(64).fill(1)) };
     const options = { ...given, ...("norm" in given && { norm }) };
-    const controller = new AbortController();
-    // Holds the stream up, so that the others have not begun.
-    for (let i = 0; i < 20; i++) layer.forward(x);
-    const results = Array.from({ length: 5 }, () =>
-      // biome-ignore lint/suspicious/noExplicitAny: options of several kinds
-      layer.forward(x, { ...options, signal: controller.signal } as any),
-    ) as unknown as (Tensor | { y: Tensor; routing?: { ids: Tensor } })[];
-    controller.abort();
+    /** The last of some forwards that a signal aborts while `ahead` others hold the stream up. */
+    const aborted = (ahead: number) => {
+      const controller = new AbortController();
+      for (let i = 0; i < ahead; i++) layer.forward(x);
+      const results = Array.from({ length: 5 }, () =>
+        // biome-ignore lint/suspicious/noExplicitAny: options of several kinds
+        layer.forward(x, { ...options, signal: controller.signal } as any),
+      ) as unknown as (Tensor | { y: Tensor; routing?: { ids: Tensor } })[];
+      controller.abort();
+      return results.at(-1) as Tensor | { y: Tensor; routing?: { ids: Tensor } };
+    };
+    let last = aborted(20);
+    const output = () => ("y" in last ? last.y : last);
+    // Where this thread was held up longer than the stream, the work had begun: another try, with more ahead.
+    for (let ahead = 80; ahead <= 5120 && (await succeeds(output())); ahead *= 4) last = aborted(ahead);
     const after = layer.forward(x);
-    const last = results.at(-1) as Tensor | { y: Tensor; routing?: { ids: Tensor } };
-    const y = "y" in last ? last.y : last;
+    const y = output();
     await expectRejection(y.data(), "ABORTED", /aborted by its signal before this work began$/);
     if ("routing" in last && last.routing) await expectRejection(last.routing.ids.data(), "ABORTED", /aborted/);
     // What depends on it is too, and what does not is not; the abort is no error of the device.
