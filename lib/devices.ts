@@ -1,17 +1,24 @@
 import { Device } from "./core/device.js";
-import { invalidArgument } from "./core/errors.js";
+import { invalidArgument, MoeError } from "./core/errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
-import { boolean, type Fields, integer, object, optional, type Read } from "./core/options.js";
+import { boolean, type Fields, integer, object, optional, type Read, type Reader } from "./core/options.js";
 import { openReference } from "./reference/backend.js";
 
 /** A device's name. `auto` opens the first CUDA GPU if there is one, else the CPU. */
 export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
+
+/** The null handle is the legacy default stream, which waits for all others and cannot be told from none. */
+const cudaStream: Reader<bigint> = (value, name) => {
+  if (typeof value === "bigint" && value > 0n && value < 2n ** 64n) return value;
+  throw invalidArgument(name, "a cudaStream_t other than null, as a bigint", value);
+};
 
 const deviceOptions = object(
   {
     threads: optional(integer(1, 4096)),
     poison: optional(boolean, false),
     tf32: optional(boolean, false),
+    stream: optional(cudaStream),
     callSites: optional(boolean, process.env.MOE_KERNELS_CALL_SITES === "1"),
   } satisfies Fields<DeviceOptions>,
   "{ threads: 4 }",
@@ -22,7 +29,7 @@ type ReadDeviceOptions = Read<typeof deviceOptions>;
  * Opens a device.
  * @throws DEVICE_UNAVAILABLE, with the reason, if this machine or build does not have the device; NOT_BUILT if the
  * native addon is missing (`reference` works without it); OUT_OF_MEMORY, also if the system starts no more threads;
- * INVALID_ARGUMENT.
+ * UNSUPPORTED_OPERATION for a CUDA stream on another device; INVALID_ARGUMENT.
  */
 export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {}): Device {
   if (typeof name !== "string") throw invalidArgument("name", "a device name", name);
@@ -32,11 +39,17 @@ export function openDevice(name: DeviceName = "auto", options: DeviceOptions = {
 
 /** Opens a device by name; `source` says in errors where the name came from. */
 function openNamed(source: string, name: string, options: ReadDeviceOptions, reason = ""): Device {
-  if (name === "reference") return new Device(name, openReference(options), reason);
-  if (!/^(cpu|simt|cuda(:\d+)?)$/.test(name)) {
+  if (!/^(reference|cpu|simt|cuda(:\d+)?)$/.test(name)) {
     throw invalidArgument(source, '"auto", "cpu", "cuda", "cuda:0", "simt" or "reference"', name);
   }
-  return new Device(name, loadNative().open(name, options), reason);
+  return open(name, options, reason);
+}
+
+function open(name: string, options: ReadDeviceOptions, reason: string): Device {
+  if (options.stream !== undefined && !name.startsWith("cuda")) {
+    throw new MoeError("UNSUPPORTED_OPERATION", `stream: expected a cuda device to work on a CUDA stream, got ${name}`);
+  }
+  return new Device(name, name === "reference" ? openReference(options) : loadNative().open(name, options), reason);
 }
 
 /** Every device that this package knows: whether it is available, and why or why not. */
@@ -65,5 +78,5 @@ function openAuto(options: ReadDeviceOptions): Device {
   const cuda = devices.find((device) => device.kind === "cuda");
   const name = cuda?.available ? cuda.name : "cpu";
   const reason = cuda?.available ? cuda.detail : `no CUDA device: ${cuda?.detail ?? "not in this build"}`;
-  return new Device(name, loadNative().open(name, options), reason);
+  return open(name, options, reason);
 }

@@ -334,6 +334,8 @@ export interface Backend extends Operators<OperatorTable, DeviceHandles> {
   /** Resolves when all work enqueued so far is done; rejects with the first error since the last wait. */
   synchronize(): Promise<void>;
   synchronizeSync(): void;
+  /** Resolves when all work enqueued so far is in order on the device; rejects as `synchronize` does. */
+  submitted(): Promise<void>;
   warnings(): Warnings;
   cancellation(): CancellationHandle;
   /**

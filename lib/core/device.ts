@@ -1,9 +1,10 @@
 import { inspect } from "node:util";
 import type { Backend, DeviceKind, Warnings } from "./backend.js";
+import { type DLTensor, dlDevice, readDLTensor } from "./dlpack.js";
 import { checkDType, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
 import { callback, type Fields, object, optional, type Reader } from "./options.js";
-import { readShape, type Shape } from "./shape.js";
+import { readShape, type Shape, shapeSize } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
 import { wrappedArray } from "./wrapped_array.js";
@@ -139,6 +140,19 @@ export class Device implements Disposable, AsyncDisposable {
     return new Tensor(this, dtype, sizes, this.backend.wrapPointer(address, dtype, sizes, release ?? null));
   }
 
+  /**
+   * As {@link wrapPointer}, over what another library describes in the terms of DLPack. On `cuda`, work that writes it must
+   * be done, or enqueued on the stream that the device was opened with.
+   * @throws INVALID_ARGUMENT for memory of another device, elements that are not row after row, or types that this package
+   * does not have; UNSUPPORTED_DTYPE, DISPOSED; UNSUPPORTED_OPERATION on `reference`.
+   */
+  fromDLPack(tensor: DLTensor, options: WrapPointerOptions = {}): Tensor {
+    const { address, dtype, shape } = readDLTensor("tensor", tensor, dlDevice("fromDLPack", this.name));
+    // An empty tensor may have no address; any will do.
+    const some = shapeSize(shape) === 0 && address === 0n ? BigInt(dtypes[dtype].bytes) : address;
+    return this.wrapPointer(some, shape, dtype, options);
+  }
+
   /** A tensor whose memory is not initialised (NaN patterns if the device was opened with `poison`). */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const sizes = readShape("shape", shape);
@@ -170,6 +184,15 @@ export class Device implements Disposable, AsyncDisposable {
   /** As {@link synchronize}, but blocks the calling thread. */
   synchronizeSync(): void {
     this.backend.synchronizeSync();
+  }
+
+  /**
+   * Resolves when all work enqueued so far is where the device takes it from: on `cuda`, on its CUDA stream, so that work
+   * that is then put on the same stream follows it, without waiting for the GPU; elsewhere, done. Rejects as
+   * {@link synchronize} does, with errors that are known by then.
+   */
+  async submitted(): Promise<void> {
+    await this.backend.submitted();
   }
 
   /** Counters since the device was opened, covering the work that is done; see {@link Warnings}. */

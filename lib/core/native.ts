@@ -24,6 +24,12 @@ export interface DeviceOptions {
    */
   readonly tf32?: boolean;
   /**
+   * On `cuda`: the CUDA stream to work on, a cudaStream_t as a bigint, for an engine that has one; default one of the device's
+   * own. It is trusted to belong to this GPU and must outlive the device. Work is put on it in the order of the calls, by a
+   * thread of the device: see {@link Device.submitted}.
+   */
+  readonly stream?: bigint;
+  /**
    * Record the stacks of the latest 1024 calls that enqueue work. An error that surfaces at a later wait then has a
    * `cause` whose stack is that of the call that enqueued the failed work. Costs about a microsecond a call; default
    * false, or true if MOE_KERNELS_CALL_SITES=1. `reference` computes during the call, so its errors always have that

@@ -1,6 +1,7 @@
 import { constants } from "node:buffer";
 import { type InspectOptions, inspect, types } from "node:util";
 import type { Device } from "./device.js";
+import { type DLTensor, dlDevice, dlTensorOf } from "./dlpack.js";
 import { type ArrayOf, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { checkInteger, invalidArgument, MoeError } from "./errors.js";
 import { type ArrayKind, typedArray } from "./foreign.js";
@@ -170,6 +171,17 @@ export class Tensor<D extends DType = DType> implements Disposable {
       "UNSUPPORTED_OPERATION",
       `map: expected memory that the CPU can address, got that of ${this.device.name}, or of a pointer; use raw()`,
     );
+  }
+
+  /**
+   * Its memory in the terms of DLPack, for other native libraries. The memory is there until this tensor and its views are
+   * disposed of or collected, so keep it. Wait for the work that computes it: by `device.synchronize()`, or on `cuda` by
+   * `device.submitted()` for work that is put on the stream that the device was opened with.
+   * @throws UNSUPPORTED_OPERATION on `reference`; DISPOSED.
+   */
+  toDLPack(): DLTensor {
+    const device = dlDevice("toDLPack", this.device.name);
+    return dlTensorOf(this.handle.address(), device, this.dtype, this.shape);
   }
 
   /**

@@ -35,6 +35,8 @@ export interface TensorHandle {
   readonly failed: boolean;
   /** The memory itself, valid until free(), to read files straight into; undefined if the host cannot address it. */
   map(): Uint8Array | undefined;
+  /** The address of its first element in the memory of the device; only on devices that are no `reference`. */
+  address(): bigint;
   free(): void;
 }
 

@@ -89,6 +89,10 @@ class ReferenceDevice implements Omit<Backend, keyof BoundOperators> {
     this.#stream.wait();
   }
 
+  async submitted(): Promise<void> {
+    this.#stream.wait();
+  }
+
   warnings(): Warnings {
     return { nonFiniteLogitRows: this.#stream.nonFiniteLogitRows };
   }

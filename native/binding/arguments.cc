@@ -50,6 +50,15 @@ std::string text_of(Napi::Value value) {
   }
 }
 
+void* address(Napi::Env env, Napi::Value value, const char* name) {
+  uint64_t bits = 0;
+  bool exact = false;
+  if (napi_get_value_bigint_uint64(env, value, &bits, &exact) != napi_ok || !exact || bits == 0) {
+    throw_error(env, {Code::invalid_argument, std::string(name) + ": expected a bigint from 1 to 2^64 - 1"});
+  }
+  return reinterpret_cast<void*>(static_cast<uintptr_t>(bits));
+}
+
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value) {
   if (!value.IsArray() || value.As<Napi::Array>().Length() > kMaxRank) {
     throw_error(env, {Code::invalid_argument, "shape: expected at most four sizes"});

@@ -37,6 +37,8 @@ WeightView optional_weight(Napi::Env env, Napi::Value value, Uses& uses);
 const WeightFormat* weight_format(Napi::Env env, Napi::Value value);
 
 int64_t integer(Napi::Env env, Napi::Value value, const char* name);
+// A bigint that is an address other than null.
+void* address(Napi::Env env, Napi::Value value, const char* name);
 std::vector<int64_t> shape(Napi::Env env, Napi::Value value);
 
 // A value as messages show it: primitives by value, everything else by kind.

@@ -33,6 +33,7 @@ void DeviceObject::define(Napi::Env env) {
       InstanceMethod<&DeviceObject::empty>("empty"),
       InstanceMethod<&DeviceObject::synchronize>("synchronize"),
       InstanceMethod<&DeviceObject::synchronize_sync>("synchronizeSync"),
+      InstanceMethod<&DeviceObject::submitted>("submitted"),
       InstanceMethod<&DeviceObject::warnings>("warnings"),
       InstanceMethod<&DeviceObject::busy_seconds>("busySeconds"),
       InstanceMethod<&DeviceObject::dispose>("dispose"),
@@ -65,6 +66,7 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
   options.poison = given.Get("poison").ToBoolean();
   options.tf32 = given.Get("tf32").ToBoolean();
+  if (given.Get("stream").IsBigInt()) options.stream = address(env, given.Get("stream"), "stream");
   keeps_call_sites_ = given.Get("callSites").ToBoolean();
   std::unique_ptr<Backend> backend;
   check(env, open_device(name, options, &backend));
@@ -265,6 +267,12 @@ Napi::Value DeviceObject::synchronize(const Napi::CallbackInfo& info) {
 void DeviceObject::synchronize_sync(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   run_and_wait(env, [backend = backend(env)] { return backend->synchronize(); }, {});
+}
+
+Napi::Value DeviceObject::submitted(const Napi::CallbackInfo& info) {
+  // Operators return once their work is in order on the device.
+  return promise(
+      info.Env(), [] { return Status(); }, {}, [](Napi::Env env) { return env.Undefined(); });
 }
 
 Napi::Value DeviceObject::warnings(const Napi::CallbackInfo& info) {

@@ -73,6 +73,7 @@ class DeviceObject : public Object<DeviceObject> {
   Napi::Value empty(const Napi::CallbackInfo& info);
   Napi::Value synchronize(const Napi::CallbackInfo& info);
   void synchronize_sync(const Napi::CallbackInfo& info);
+  Napi::Value submitted(const Napi::CallbackInfo& info);
   Napi::Value warnings(const Napi::CallbackInfo& info);
   Napi::Value busy_seconds(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);

@@ -67,12 +67,7 @@ Napi::Value DeviceObject::wrap_pointer(const Napi::CallbackInfo& info) {
   stream(env);
   const DType type = dtype(env, info[1]);
   const std::vector<int64_t> sizes = shape(env, info[2]);
-  uint64_t address = 0;
-  bool exact = false;
-  if (napi_get_value_bigint_uint64(env, info[0], &address, &exact) != napi_ok || !exact || address == 0) {
-    throw_error(env, {Code::invalid_argument, "address: expected a bigint from 1 to 2^64 - 1"});
-  }
-  auto* const data = reinterpret_cast<void*>(static_cast<uintptr_t>(address));
+  void* const data = address(env, info[0], "address");
   const size_t bytes = foreign_bytes(env, data, type, sizes);
   return TensorObject::over(info.This().As<Napi::Object>(), Storage::foreign(keep(data, info[3]), bytes), type, sizes);
 }

@@ -88,6 +88,7 @@ void TensorObject::define(Napi::Env env) {
                                        InstanceMethod<&TensorObject::peek>("peek"),
                                        InstanceAccessor<&TensorObject::failed>("failed"),
                                        InstanceMethod<&TensorObject::map>("map"),
+                                       InstanceMethod<&TensorObject::address>("address"),
                                        InstanceMethod<&TensorObject::free>("free"),
                                    }));
 }
@@ -352,6 +353,12 @@ Napi::Value TensorObject::map(const Napi::CallbackInfo& info) {
   (void)keep.release();
   mapped_ = Napi::Weak(Napi::ArrayBuffer(env, buffer));
   return Napi::Uint8Array::New(env, bytes, mapped_.Value(), 0);
+}
+
+Napi::Value TensorObject::address(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  device(env);
+  return Napi::BigInt::New(env, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(view().data)));
 }
 
 void TensorObject::free(const Napi::CallbackInfo& info) {

@@ -51,6 +51,7 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value peek(const Napi::CallbackInfo& info);
   Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
+  Napi::Value address(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

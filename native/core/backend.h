@@ -117,6 +117,8 @@ struct DeviceOptions {
   bool poison = false;
   // Lets GPUs round the operands of float32 expert products to tf32, so that tensor cores can multiply them.
   bool tf32 = false;
+  // On GPUs: a stream of the caller's to work on, which outlives the device. Null: one of the device's own.
+  void* stream = nullptr;
 };
 
 // Counts of events that are well defined but worth knowing, since the device was opened.

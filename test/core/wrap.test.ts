@@ -7,7 +7,7 @@ import { expectError, expectRejection } from "../support/errors.js";
 // Tensors over memory that is there already, and the memory of tensors as arrays.
 
 const shared = (bytes: number) => new SharedArrayBuffer(bytes);
-const onHost = deviceNames.filter((name) => name !== "cuda");
+const onHost = deviceNames.filter((name) => !name.startsWith("cuda"));
 
 describe.each(onHost)("on %s", (name) => {
   const device = openForTests(name);
@@ -157,8 +157,128 @@ describe.each(onHost.filter((name) => name !== "reference"))("pointers on %s", (
   });
 });
 
+describe.each(onHost.filter((name) => name !== "reference"))("DLPack on %s", (name) => {
+  const device = openForTests(name);
+  const cpu = { deviceType: 1, deviceId: 0 };
+
+  test("tensors of every dtype go out and come back over the same memory", async () => {
+    const codes = { f32: [2, 32], f16: [2, 16], bf16: [4, 16], i32: [0, 32], u8: [1, 8] } as const;
+    for (const [dtype, [code, bits]] of Object.entries(codes)) {
+      using tensor = device().tensor([1, 2, 3, 4, 5, 6], [3, 2], dtype as keyof typeof codes);
+      const exported = tensor.rows(1, 3).toDLPack();
+      expect(exported).toEqual({
+        data: tensor.toDLPack().data + BigInt((2 * bits) / 8),
+        device: cpu,
+        dtype: { code, bits, lanes: 1 },
+        shape: [2, 2],
+        strides: [2, 1],
+        byteOffset: 0,
+      });
+      using back = device().fromDLPack(exported);
+      expect([back.dtype, back.shape]).toEqual([dtype, [2, 2]]);
+      expect([...(await back.data())]).toEqual([3, 4, 5, 6]);
+      back.write([7, 8, 9, 10]);
+      expect([...(await tensor.data())]).toEqual([1, 2, 7, 8, 9, 10]);
+    }
+  });
+
+  test("strides may be left out, do not matter for sizes of 1, and offsets count", async () => {
+    using tensor = device().tensor([1, 2, 3, 4]);
+    const { data, dtype } = tensor.toDLPack();
+    const given = { data, device: cpu, dtype };
+    for (const rest of [
+      { shape: [2] },
+      { shape: [2], strides: null, byteOffset: 8 },
+      { shape: [1, 2], strides: [77, 1], byteOffset: 4 },
+    ]) {
+      using back = device().fromDLPack({ ...given, ...rest });
+      const first = 1 + (rest.byteOffset ?? 0) / 4;
+      expect([...(await back.data())]).toEqual([first, first + 1]);
+    }
+    let released = 0;
+    const release = () => released++;
+    device()
+      .fromDLPack({ ...given, data: 0n, shape: [0, 3], strides: [9, 9] }, { release })
+      .dispose();
+    for (let i = 0; i < 100 && released === 0; i++) await wait(5);
+    expect(released).toBe(1);
+  });
+
+  test("what this device cannot use is refused by name", () => {
+    const good = device().tensor([1, 2, 3, 4], [2, 2]).toDLPack();
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    const call = (changes: any) => device().fromDLPack({ ...good, ...changes });
+    const wrong: [object, RegExp][] = [
+      [
+        { device: { deviceType: 2, deviceId: 0 } },
+        /^tensor\.device: expected the memory of this device \(deviceType 1, /,
+      ],
+      [{ device: { deviceType: 1, deviceId: 3 } }, /^tensor\.device: .* got "deviceType 1, deviceId 3"$/],
+      [{ dtype: { code: 2, bits: 32, lanes: 4 } }, /^tensor\.dtype: .* got "\(2, 32\) in 4"$/],
+      [{ dtype: { code: 0, bits: 64, lanes: 1 } }, /^tensor\.dtype: .* f32 \(2, 32\), /],
+      [
+        { strides: [1, 2] },
+        /^tensor\.strides: expected \[2, 1\], elements row after row; copy the tensor first, got "\[1, 2\]"$/,
+      ],
+      [{ strides: [2] }, /^tensor\.strides: /],
+      [{ strides: [2, 0.5] }, /^tensor\.strides\[1\]: expected an integer/],
+      [{ data: 4096 }, /^tensor\.data: expected an address, a bigint/],
+      [{ data: 0n }, /^address: expected a bigint from 1/],
+      [{ data: 2n ** 64n }, /^tensor\.data: /],
+      [{ byteOffset: -4 }, /^tensor\.byteOffset: /],
+      [{ byteOffset: 2 }, /^address: expected a multiple of the size of the dtype/],
+      [{ shape: [-1] }, /^tensor\.shape: /],
+    ];
+    for (const [changes, message] of wrong) expectError(() => call(changes), "INVALID_ARGUMENT", message);
+    expectError(() => call({ dtype: { code: 2, bits: 64, lanes: 1 } }), "UNSUPPORTED_DTYPE", /reference only/);
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    for (const none of [null, undefined, 1, good.data, []] as any[]) {
+      expectError(
+        () => device().fromDLPack(none),
+        "INVALID_ARGUMENT",
+        /^tensor: expected an object such as \{ data, device/,
+      );
+    }
+    const disposed = device().tensor([1]);
+    disposed.dispose();
+    expectError(() => disposed.toDLPack(), "DISPOSED", /used after dispose/);
+  });
+
+  test("submitted() resolves when earlier work is in order", async () => {
+    using out = device().zeros([2, 4], "f32");
+    rmsNorm(device().tensor(new Float32Array(8).fill(2), [2, 4]), device().tensor([1, 1, 1, 1]), {
+      epsilon: 1e-30,
+      out,
+    });
+    await device().submitted();
+    // These devices do the work when they take it.
+    expect(out.mapSync()).toEqual(new Float32Array(8).fill(1));
+  });
+
+  test("a CUDA stream is for cuda devices", () => {
+    expectError(
+      () => openDevice(name, { stream: 1n }),
+      "UNSUPPORTED_OPERATION",
+      /^stream: expected a cuda device .* got /,
+    );
+    // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
+    for (const stream of [0n, 1, -1n, 2n ** 64n, null, "1"] as any[]) {
+      expectError(
+        () => openDevice(name, { stream }),
+        "INVALID_ARGUMENT",
+        /^stream: expected a cudaStream_t other than null/,
+      );
+    }
+  });
+});
+
 test("reference has no pointers", () => {
   using reference = openDevice("reference");
   const call = () => reference.wrapPointer(4096n, [2], "f32");
   expectError(call, "UNSUPPORTED_OPERATION", /^wrapPointer: expected a native device/);
+  const tensor = reference.tensor([1]);
+  expectError(() => tensor.toDLPack(), "UNSUPPORTED_OPERATION", /^toDLPack: expected a native device, got reference$/);
+  using cpu = openDevice("cpu");
+  const given = cpu.tensor([1]).toDLPack();
+  expectError(() => reference.fromDLPack(given), "UNSUPPORTED_OPERATION", /^fromDLPack: expected a native device/);
 });

@@ -803,7 +803,7 @@ export async function publicCalls(device: api.Device, directory: string): Promis
     { name: "MoeModel.layer", args: [0], call: model.layer.bind(model) },
     { name: "ShardedCheckpoint.has", args: ["x"], call: checkpoint.has.bind(checkpoint) },
     { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
-    // wrapPointer is not here: it believes any address.
+    // wrapPointer and fromDLPack are not here: they believe any address.
     {
       name: "Device.wrap",
       args: [new Float32Array(new SharedArrayBuffer(8)), [1, 2], "f32"],

@@ -1,5 +1,6 @@
 import { allocated } from "../../core/allocated.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
 import type { StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
@@ -99,6 +100,10 @@ export class ReferenceTensor implements TensorHandle {
 
   map(): Uint8Array {
     return new Uint8Array(this.#buffer, this.#byteOffset, this.byteLength);
+  }
+
+  address(): never {
+    throw new MoeError("UNSUPPORTED_OPERATION", "address: expected a native device, got reference");
   }
 
   free(): void {}

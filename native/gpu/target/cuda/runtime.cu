@@ -102,6 +102,7 @@ struct Runtime::State {
   gpu::DeviceTraits traits;
   std::string description;
   cudaStream_t stream = nullptr;
+  bool foreign_stream = false;  // the caller's
   // Graphs are recorded on a stream of their own: other threads may allocate on the main one at any time.
   cudaStream_t recording = nullptr;
   cudaMemPool_t pool = nullptr;
@@ -114,7 +115,7 @@ struct Runtime::State {
     if (recording != nullptr) cudaStreamDestroy(recording);
     if (stream != nullptr) {
       cudaStreamSynchronize(stream);
-      cudaStreamDestroy(stream);
+      if (!foreign_stream) cudaStreamDestroy(stream);
     }
     if (pool != nullptr) cudaMemPoolDestroy(pool);
   }
@@ -132,7 +133,12 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   state->traits = gpu.traits;
   state->description = gpu.description;
   MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
-  MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+  state->foreign_stream = options.stream != nullptr;
+  if (state->foreign_stream) {
+    state->stream = static_cast<cudaStream_t>(options.stream);
+  } else {
+    MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
+  }
   MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->recording, cudaStreamNonBlocking), "cudaStreamCreate"));
   cudaMemPoolProps properties{};
   properties.allocType = cudaMemAllocationTypePinned;
