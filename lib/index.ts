@@ -43,7 +43,7 @@ export type {
   WeightPlace,
 } from "./core/backend.js";
 export { Device, type WrapPointerOptions } from "./core/device.js";
-export type { DLTensor } from "./core/dlpack.js";
+export type { DLDataType, DLDevice, DLTensor } from "./core/dlpack.js";
 export type { ArrayOf, DType, FloatDType, RawArrayOf } from "./core/dtype.js";
 export { isMoeError, MoeError, type MoeErrorCode } from "./core/errors.js";
 export { decodeHalves, encodeHalves, type HalfDType } from "./core/half_arrays.js";

@@ -10,10 +10,11 @@ import { readShape, type Shape, shapeSize } from "./shape.js";
 export interface DLTensor {
   /** An address in the memory of the device. */
   readonly data: bigint;
-  /** deviceType: 1 for the CPU's memory, 2 for a CUDA device's, whose number is deviceId. */
-  readonly device: { readonly deviceType: number; readonly deviceId: number };
-  /** code: 0 for signed integers, 1 for unsigned ones, 2 for floats, 4 for bfloat16; bits of an element; lanes: 1. */
-  readonly dtype: { readonly code: number; readonly bits: number; readonly lanes: number };
+  /** What memory that is. */
+  readonly device: DLDevice;
+  /** What its elements are. */
+  readonly dtype: DLDataType;
+  /** The sizes, outermost first. */
   readonly shape: Shape;
   /** In elements; null or left out: row after row. */
   readonly strides?: readonly number[] | null;
@@ -21,8 +22,23 @@ export interface DLTensor {
   readonly byteOffset?: number;
 }
 
-/** Where a device's memory is, in DLPack's terms. */
-export type DLDevice = DLTensor["device"];
+/** Where memory is: DLDevice in dlpack.h. */
+export interface DLDevice {
+  /** 1 for the CPU's memory, 2 for that of a CUDA device. */
+  readonly deviceType: number;
+  /** The number of the CUDA device; 0 for the CPU. */
+  readonly deviceId: number;
+}
+
+/** The type of elements: DLDataType in dlpack.h. */
+export interface DLDataType {
+  /** 0 for signed integers, 1 for unsigned ones, 2 for floats, 4 for bfloat16. */
+  readonly code: number;
+  /** Bits of an element. */
+  readonly bits: number;
+  /** Elements of a vector: 1. */
+  readonly lanes: number;
+}
 
 /** What a {@link DLTensor} describes, checked. */
 interface ForeignMemory {
