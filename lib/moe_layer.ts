@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import type { CacheStatus } from "./checkpoint/cache/weight_cache.js";
 import { type LoadFileOptions, type LoadGivenOptions, type LoadOptions, loadLayer } from "./checkpoint/load.js";
+import { type SaveOptions, saveLayer } from "./checkpoint/save.js";
 import { abortSignal, withSignal } from "./core/cancellation.js";
 import type { Device } from "./core/device.js";
 import type { FloatDType } from "./core/dtype.js";
@@ -163,6 +164,19 @@ export class MoeLayer implements Disposable {
   static async load(path: string, options: LoadOptions | LoadFileOptions | LoadGivenOptions): Promise<MoeLayer> {
     const { parts, cacheStatus } = await loadLayer(path, options);
     return new MoeLayer(parts, cacheStatus);
+  }
+
+  /**
+   * Writes the layer, with its weights as they are now, to a layer file: {@link MoeLayer.load} makes a layer of it that
+   * computes the same, on the same device bit for bit. Quantised weights are written as they are. The file is written
+   * tensor by tensor and appears under its name once it is complete and on disk. Weights must not change meanwhile.
+   * @param file ends in `.safetensors`, and does not exist unless `overwrite` is true.
+   * @throws INVALID_ARGUMENT for another name, for a file that is there, and if a weight changes meanwhile; DISPOSED;
+   * UNSUPPORTED_OPERATION for a layer with offload, for a shared expert that was quantised in parts, and on `reference`
+   * for a quantised matrix with a `scalar`; BAD_CHECKPOINT if the file cannot be written; the signal's reason.
+   */
+  async save(file: string, options: SaveOptions = {}): Promise<void> {
+    await saveLayer(this.#parts, file, options);
   }
 
   /**

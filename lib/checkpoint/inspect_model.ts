@@ -269,11 +269,12 @@ const configDTypes: ReadonlyMap<string, FloatDType> = new Map([
   ["bfloat16", "bf16"],
 ]);
 
-async function inspectStorages({ files }: OpenedModel, members: readonly Member[]): Promise<LayerStorage[]> {
+async function inspectStorages({ files, formula }: OpenedModel, members: readonly Member[]): Promise<LayerStorage[]> {
   const storages: LayerStorage[] = [];
   if (files.whyNoWeights !== "") return storages;
   for (const member of members) {
-    storages.push(await inspectStorage(files.layer(member.config, member.tensors), member));
+    const { config, tensors } = member;
+    storages.push(await inspectStorage(files.layer(config, tensors), { config, tensors, bank: formula.saved?.bank }));
   }
   return storages;
 }

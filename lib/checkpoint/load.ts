@@ -68,7 +68,7 @@ export const openedFields = {
   dtype: optional(weightDTypes),
   quantize: optional(quantizeOptions),
   bank: optional(bankOption),
-  tokenFormat: optional(choice(loadedTokenFormats), "none"),
+  tokenFormat: optional(choice(loadedTokenFormats)),
   onProgress: optional(callback<NonNullable<WeightOptions["onProgress"]>>()),
   signal: optional(abortSignal),
   cache: cacheOption,
@@ -132,9 +132,17 @@ export function layerSource(
   experts?: ExpertRange,
 ): LayerSource & { readonly bank: ExpertRange } {
   const config = formula.config(layer);
-  const bank = checkBank(experts, config.numExperts);
+  const { saved } = formula;
+  const bank = checkBank(experts ?? saved?.bank, config.numExperts);
+  if (saved) checkHeld(bank, saved.bank);
   const tensors = formula.tensors(layer);
-  return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate };
+  return { configPath: formula.path, config, bank, tensors, locate: files.layer(config, tensors).locate, saved };
+}
+
+function checkHeld(bank: ExpertRange, { first, count }: ExpertRange): void {
+  if (bank.first >= first && bank.first + bank.count <= first + count) return;
+  const expected = `experts within ${first} to ${first + count - 1}, which the file has`;
+  throw invalidArgument("bank", expected, `${bank.first} to ${bank.first + bank.count - 1}`);
 }
 
 function givenLayer(config: MoeLayerConfig | undefined, tensors: LayerTensors | undefined): GivenLayer | undefined {

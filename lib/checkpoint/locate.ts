@@ -5,6 +5,7 @@ import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/
 import { type ExtraRouterRole, extraRouters } from "../layer/weights/extra_routers.js";
 import type { LayerWeights } from "../layer/weights/layer_weights.js";
 import type { WeightLayout } from "../layer/weights/weight_layout.js";
+import type { SavedStorage } from "./layer_file/saved_layer.js";
 import type { LocatedWeight } from "./located_weight.js";
 
 /** The tensor that holds a weight, and its layout. If each expert has its own tensor, `{e}` stands for its number. */
@@ -31,6 +32,8 @@ export interface LayerSource {
   /** The experts to load; default all. Only the bank that begins with expert 0 has the shared ones. */
   readonly bank?: ExpertRange | undefined;
   readonly locate: Locator;
+  /** How the layer was stored if MoeLayer.save wrote it. */
+  readonly saved?: SavedStorage | undefined;
 }
 
 export type LocatedLayer = LayerWeights<

@@ -63,7 +63,7 @@ export function shardedFiles(checkpoint: ShardedCheckpoint, layer: Omit<TensorSo
  */
 export async function inspectStorage(
   { locate, has, find }: LayerFiles,
-  layer: Pick<LayerSource, "config" | "tensors">,
+  layer: Pick<LayerSource, "config" | "tensors" | "bank">,
 ): Promise<LayerStorage> {
   const { numExperts } = layer.config;
   const roles = new Map<string, StoredRole>();

@@ -22,6 +22,7 @@ import { quantizing } from "../layer/weights/quantizing.js";
 import type { StoredWeight } from "../layer/weights/weight_layout.js";
 import type { QuantizeOptions } from "../operators/formats/quantize.js";
 import { checkedAt } from "./bad_checkpoint.js";
+import type { SavedStorage } from "./layer_file/saved_layer.js";
 import { type LayerSource, type LocatedLayer, locateLayer } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
 import { type LoadedTokenFormat, resolveTokenFormat } from "./schemes/checkpoint_tokens.js";
@@ -34,7 +35,7 @@ export interface WeightOptions {
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
    * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint; but if
    * an expert's matrix is quantised, the matrices of experts keep their formats. `{}` keeps every role as it is in the
-   * checkpoint.
+   * checkpoint; so does the default for a layer that MoeLayer.save wrote.
    */
   dtype?: WeightFormatName | WeightDTypes;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */
@@ -48,7 +49,7 @@ export interface WeightOptions {
   /**
    * Round tokens to 8 bits where they are multiplied by quantised weights; see {@link TokenFormat}. `checkpoint` does what
    * the checkpoint's configuration says: `input_activations` of compressed-tensors, `activation_scheme` of fp8,
-   * `quant_algo` of ModelOpt; none if it says nothing. Default none.
+   * `quant_algo` of ModelOpt; none if it says nothing. Default none; of a layer that MoeLayer.save wrote, what it did.
    */
   tokenFormat?: TokenFormat | "checkpoint";
   /**
@@ -65,7 +66,7 @@ export interface WeightOptions {
 /** What of the options for loading decides what a layer computes. */
 export interface DescriptionOptions {
   readonly dtype?: WeightFormatName | WeightDTypes | undefined;
-  readonly tokenFormat?: LoadedTokenFormat;
+  readonly tokenFormat?: LoadedTokenFormat | undefined;
 }
 
 /**
@@ -76,13 +77,22 @@ export interface DescriptionOptions {
  */
 export async function describeSource(
   source: LayerSource,
-  { dtype, tokenFormat = "none" }: DescriptionOptions,
+  { dtype, tokenFormat }: DescriptionOptions,
   quantization = new Quantization(),
 ): Promise<MoeLayerDescription> {
   const storage = await storageOf(source, dtype);
   const description = checkedAt(source.configPath, () => describeLayer(source.config, storage, source.bank));
-  const tokens = resolveTokenFormat(tokenFormat, quantization, quantizedFormats(description.formats));
+  const quantized = quantizedFormats(description.formats);
+  const asSaved = source.saved !== undefined && (tokenFormat ?? "checkpoint") === "checkpoint";
+  const tokens = asSaved
+    ? savedTokens(source.saved, quantized)
+    : resolveTokenFormat(tokenFormat ?? "none", quantization, quantized);
   return withTokenFormat(description, tokens);
+}
+
+/** As the layer did, unless it is now loaded in formats with which tokens are not rounded. */
+function savedTokens({ tokenFormat }: SavedStorage, quantized: readonly WeightFormatName[]): TokenFormat {
+  return quantized.length > 0 ? tokenFormat : "none";
 }
 
 async function storageOf(
@@ -90,6 +100,7 @@ async function storageOf(
   dtype: WeightFormatName | WeightDTypes | undefined,
 ): Promise<WeightStorage> {
   if (isUniform(dtype)) return uniformStorage(dtype);
+  if (dtype === undefined && source.saved) return source.saved.weights;
   const located = await locateLayer({ ...source, bank: { first: source.bank?.first ?? 0, count: 1 } });
   const [expert] = located.experts as readonly [LocatedExpert];
   const given = givenFormats(located, expert, ({ format }) => format);

@@ -8,7 +8,7 @@ import type { StageList, StageTimes } from "./stages.js";
 import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 import type { TokenFormat } from "./token_format.js";
 import type { WeightFormatName, WeightMatrix } from "./weight_format.js";
-import type { WeightRole } from "./weight_role.js";
+import type { QuantizedField, WeightRole } from "./weight_role.js";
 
 export { type Activation, activations, type Clamp, defaultClamp, isGated } from "./activation.js";
 export type { ExpertRange } from "./expert_range.js";
@@ -214,9 +214,17 @@ export interface LayerHandle {
   setExpert(expert: number, weights: ExpertMatrices): void;
   /**
    * Enqueues a copy of a weight, of `expert` if experts have it, into a float tensor of its size; zeros for a bias that
-   * was never set. Not for quantised weights, nor for a layer with offload.
+   * was never set. Quantised weights are dequantised. Not for a layer with offload.
    */
   copyWeight(role: WeightRole, expert: number, target: TensorHandle): void;
+  /** Enqueues a copy of the selection bias into a float tensor [E]; zeros if it was never set. */
+  copySelectionBias(target: TensorHandle): void;
+  /**
+   * Enqueues a copy of a field of an expert's quantised matrix, as it was set, into a tensor of its size and dtype; an
+   * input scale of ones, or the order of the columns, if it has none. A matrix's scalar is in the copied scales. Not for a
+   * layer with offload.
+   */
+  copyField(role: keyof ExpertFormats, expert: number, field: QuantizedField, target: TensorHandle): void;
   /** Enqueues logits [T, E] f32 of x [T, H]. */
   logits(x: TensorHandle, logits: TensorHandle): void;
   /** Enqueues ids [T, k] i32 and weights [T, k] f32 of x [T, H]. */

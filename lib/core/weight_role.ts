@@ -11,3 +11,6 @@ export type WeightRole =
   | "gateBias"
   | "upBias"
   | "downBias";
+
+/** The tensors of a quantised matrix, as fields of QuantizedWeight; native/core/formats/quantized_field.h is the same list. */
+export type QuantizedField = "codes" | "scales" | "superScales" | "zeros" | "superZeros" | "inputScale" | "inputOrder";

@@ -1,6 +1,10 @@
+import type { ExpertMatrices } from "../core/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
+import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Routing } from "../operators/routing/gating.js";
+import type { MoeLayerDescription } from "./description/config.js";
+import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
 import type { DeviceLayer } from "./device_layer.js";
 import {
   checkExpert,
@@ -13,6 +17,7 @@ import {
 import { setLinear, withMatrices } from "./weights/linear.js";
 import { type Quantizing, withQuantized, withQuantizedWhole } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";
+import type { WeightRecord } from "./weights/weight_record.js";
 
 /**
  * The experts that a layer holds: those of `description.bank`, plus the shared ones if the bank begins with expert 0.
@@ -111,11 +116,27 @@ export class ExpertBank {
     withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
       for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
         withMatrices({ ...expertShare(given, description, width, first) }, (share) => {
-          withQuantized(device, description, share, set, this.#quantizing, (matrices) =>
-            handle.setExpert(index, matrices),
-          );
+          withQuantized(device, description, share, set, this.#quantizing, (matrices) => {
+            recordInputs(record, description, set, matrices);
+            handle.setExpert(index, matrices);
+          });
         });
       }
     });
+  }
+}
+
+/** Notes which matrices that stay quantised scale or order their inputs; for others, that is done to their values. */
+function recordInputs(
+  record: WeightRecord,
+  { formats }: Pick<MoeLayerDescription, "formats">,
+  set: ExpertSet,
+  matrices: ExpertMatrices,
+): void {
+  for (const role of matrixRoles) {
+    if (isPlain(weightFormat(formatsOf(formats, set)[role]))) continue;
+    for (const field of ["inputScale", "inputOrder"] as const) {
+      if (matrices[role]?.[field] !== undefined) record.addInput(set, role, field);
+    }
   }
 }

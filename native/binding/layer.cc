@@ -22,6 +22,8 @@ void LayerObject::define(Napi::Env env) {
                                        InstanceMethod<&LayerObject::set_shared_gate>("setSharedGate"),
                                        InstanceMethod<&LayerObject::set_expert>("setExpert"),
                                        InstanceMethod<&LayerObject::copy_weight>("copyWeight"),
+                                       InstanceMethod<&LayerObject::copy_selection_bias>("copySelectionBias"),
+                                       InstanceMethod<&LayerObject::copy_field>("copyField"),
                                        InstanceMethod<&LayerObject::logits>("logits"),
                                        InstanceMethod<&LayerObject::route>("route"),
                                        InstanceMethod<&LayerObject::forward>("forward"),
@@ -225,6 +227,41 @@ void LayerObject::copy_weight(const Napi::CallbackInfo& info) {
   uses.reads(source, kWhole);
   device().enqueue(
       env, "a layer", [source, role, expert, target] { return source->copy_weight(role, expert, target); },
+      std::move(uses));
+}
+
+WeightCopies& LayerObject::copies(Napi::Env env) const {
+  auto* const copies = dynamic_cast<WeightCopies*>(layer(env).get());
+  if (copies == nullptr) throw_error(env, {Code::unsupported_operation, "this layer's weights cannot be copied"});
+  return *copies;
+}
+
+void LayerObject::copy_selection_bias(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Uses uses;
+  const TensorView target = tensor(env, info[0], uses, Access::writes);
+  const std::shared_ptr<Layer>& source = layer(env);
+  check(env, check_copied_selection_bias(source->description(), target));
+  WeightCopies& copies = this->copies(env);
+  uses.reads(source, kWhole);
+  device().enqueue(
+      env, "a layer", [source, &copies, target] { return copies.copy_selection_bias(target); }, std::move(uses));
+}
+
+void LayerObject::copy_field(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto role = choice<WeightRole>(env, info[0], "role");
+  const int64_t expert = integer(env, info[1], "expert");
+  const auto field = choice<QuantizedField>(env, info[2], "field");
+  Uses uses;
+  const TensorView target = tensor(env, info[3], uses, Access::writes);
+  const std::shared_ptr<Layer>& source = layer(env);
+  check(env, check_copied_field(source->description(), role, expert, field, target));
+  WeightCopies& copies = this->copies(env);
+  uses.reads(source, kWhole);
+  device().enqueue(
+      env, "a layer",
+      [source, &copies, role, expert, field, target] { return copies.copy_field(role, expert, field, target); },
       std::move(uses));
 }
 

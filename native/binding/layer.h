@@ -6,6 +6,7 @@
 
 #include "binding/device.h"
 #include "binding/napi_setup.h"
+#include "core/layer/weight_copies.h"
 
 namespace moe::binding {
 
@@ -37,6 +38,9 @@ class LayerObject : public Object<LayerObject> {
   void set_selection_bias(const Napi::CallbackInfo& info);
   void set_shared_gate(const Napi::CallbackInfo& info);
   void copy_weight(const Napi::CallbackInfo& info);
+  WeightCopies& copies(Napi::Env env) const;
+  void copy_selection_bias(const Napi::CallbackInfo& info);
+  void copy_field(const Napi::CallbackInfo& info);
   void logits(const Napi::CallbackInfo& info);
   void set_expert(const Napi::CallbackInfo& info);
   void route(const Napi::CallbackInfo& info);

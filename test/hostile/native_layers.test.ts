@@ -7,7 +7,9 @@ import type { Shape } from "../../lib/core/shape.js";
 import type { StageName } from "../../lib/core/stages.js";
 import type { StridedMatrix, TensorHandle } from "../../lib/core/tensor_handle.js";
 import { plainWeight, type WeightMatrix } from "../../lib/core/weight_format.js";
+import type { QuantizedField } from "../../lib/core/weight_role.js";
 import { describeLayer } from "../../lib/layer/description/config.js";
+import { weightStorage } from "../../lib/layer/description/storage.js";
 import { changes, type Known } from "../support/changed_tensors.js";
 import { deviceNames } from "../support/devices.js";
 import { expectError } from "../support/errors.js";
@@ -22,6 +24,8 @@ const shared = describeLayer(
   { ...config, activation: "relu", multiplier: true, sharedExpert: { intermediateSize: I, gate: "sigmoid" } },
   "bf16",
 );
+
+const storageIn = (format: string) => weightStorage({ experts: format }, { router: "f32" });
 
 const x = { dtype: "f32", shape: [T, H] } as const;
 const logits = { dtype: "f32", shape: [T, E] } as const;
@@ -144,6 +148,32 @@ describe.each(deviceNames.filter((name) => name !== "reference"))("%s", (name) =
     // Smaller ones are filled with zeros.
     layer.setExpert(0, expert({ up: weight(I - 1, H - 1), upBias: matrix(1, 1), down: weight(1, 1) }));
     device.synchronizeSync();
+  });
+
+  test("copies refuse tensors of other sizes", () => {
+    const layer = layerOf(plain);
+    const quantized = device.layer(describeLayer(config, storageIn("u4_g16_bf16")));
+    const copies = (role: "gate" | "down", expert: number, field: QuantizedField, dtype: DType, ...shape: Shape) =>
+      quantized.copyField(role, expert, field, tensor({ dtype, shape }));
+    const calls: Record<string, () => void> = {
+      "a selection bias of i32": () => layer.copySelectionBias(tensor({ dtype: "i32", shape: [E] })),
+      "a longer selection bias": () => layer.copySelectionBias(tensor({ dtype: "f32", shape: [E + 1] })),
+      "a field of a float matrix": () =>
+        layer.copyField("gate", 0, "codes", tensor({ dtype: "u8", shape: [I, 4 * H] })),
+      "a negative expert": () => copies("gate", -1, "codes", "u8", I, H / 2),
+      "an expert too many": () => copies("gate", E, "codes", "u8", I, H / 2),
+      "a matrix that the layer lacks": () =>
+        quantized.copyField("multiplier", 0, "codes", tensor({ dtype: "u8", shape: [I, H / 2] })),
+      "a field that the format lacks": () => copies("gate", 0, "superScales", "f16", I, 1),
+      "codes of fewer rows": () => copies("gate", 0, "codes", "u8", I - 1, H / 2),
+      "codes across": () => copies("gate", 0, "codes", "u8", H / 2, I),
+      "scales of f32": () => copies("gate", 0, "scales", "f32", I, 2),
+      "scales of whole groups": () => copies("gate", 0, "scales", "bf16", I, 1),
+      "another matrix's zero points": () => copies("down", 0, "zeros", "u8", I, 2),
+      "a longer input scale": () => copies("gate", 0, "inputScale", "f32", H + 1),
+      "an input order of f32": () => copies("gate", 0, "inputOrder", "f32", H),
+    };
+    expect(taken(calls)).toEqual([]);
   });
 
   test("matrices that reach beyond their memory are refused", () => {

@@ -596,6 +596,12 @@ export async function publicCalls(device: api.Device, directory: string): Promis
       ],
     },
     {
+      name: "MoeLayer.save",
+      args: [join(directory, "saved.safetensors")],
+      call: noisy.save.bind(noisy),
+      valid: [{ overwrite: true, ...transfer }],
+    },
+    {
       name: "registerFamily",
       args: [],
       call: (family) => registered(() => api.registerFamily(family as api.ModelFamily)),

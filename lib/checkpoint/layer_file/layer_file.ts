@@ -53,6 +53,10 @@ export interface LayerFile {
  */
 export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
+  if (Object.hasOwn(file.metadata, "version")) {
+    const problem = "expected a layer file with tokens and results, got a layer that MoeLayer.save wrote";
+    throw badCheckpoint(path, `${problem}; MoeLayer.load reads it`);
+  }
   const family = metadataText(file, "family");
   const caseName = metadataText(file, "case");
   const { config, shape, training } = readLayer(file);

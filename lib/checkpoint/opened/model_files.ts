@@ -1,6 +1,7 @@
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { WeightDTypes } from "../../layer/description/storage.js";
 import type { CachedModel } from "../cache/cached_model.js";
+import type { SavedStorage } from "../layer_file/saved_layer.js";
 import type { LayerTensors } from "../locate.js";
 import type { Quantization } from "../schemes/quantization.js";
 import type { LayerFiles } from "../storage.js";
@@ -37,6 +38,8 @@ export interface ModelFormula {
   checkLayer(layer: unknown): number;
   config(layer: number): MoeLayerConfig;
   tensors(layer: number): LayerTensors;
+  /** How a layer was stored that MoeLayer.save wrote. */
+  readonly saved?: SavedStorage;
   /** The error to throw if a layer's weights were not found or make no sense. */
   explain(error: unknown): unknown;
 }

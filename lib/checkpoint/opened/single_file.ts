@@ -1,5 +1,7 @@
 import { cannotCombine } from "../../core/errors.js";
 import { metadataText, readLayer } from "../layer_file/layer_file.js";
+import { readSaved, type SavedLayer } from "../layer_file/saved_layer.js";
+import { savedLocator, savedTensors } from "../layer_file/saved_tensors.js";
 import { tensorLocator } from "../locate_tensors.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { Quantization } from "../schemes/quantization.js";
@@ -8,23 +10,39 @@ import type { ModelFiles, ModelFormula } from "./model_files.js";
 
 export interface SingleFile extends ModelFiles {
   readonly file: SafetensorsFile;
+  /** What the file says of its layer if MoeLayer.save wrote it. */
+  readonly saved: SavedLayer | undefined;
 }
 
 /** Opens one safetensors file. @throws BAD_CHECKPOINT */
 export async function openSingleFile(path: string, signal?: AbortSignal): Promise<SingleFile> {
   const file = await SafetensorsFile.open(path, { signal });
+  try {
+    return singleFile(file, readSaved(file));
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+function singleFile(file: SafetensorsFile, saved: SavedLayer | undefined): SingleFile {
+  const { path } = file;
   const quantization = new Quantization();
   const has = (name: string) => file.tensors.has(name);
   return {
     path,
     file,
+    saved,
     whyNoWeights: "",
     quantization,
     storage: undefined,
     has,
     layer: ({ numExperts }) => ({
-      locate: tensorLocator({ configPath: path, numExperts, quantization, has, fileOf: async () => file }),
-      has: (name) => hasMatrix(has, name),
+      locate:
+        saved === undefined
+          ? tensorLocator({ configPath: path, numExperts, quantization, has, fileOf: async () => file })
+          : savedLocator(file, saved),
+      has: (name) => hasMatrix(has, name) || has(`${name}.codes`),
       find: async (name) => file.tensors.get(name),
     }),
     cached: async () => {
@@ -35,14 +53,14 @@ export async function openSingleFile(path: string, signal?: AbortSignal): Promis
 }
 
 /** What a layer file says: a model of a single layer. @throws BAD_CHECKPOINT, UNSUPPORTED_OPERATION */
-export function layerFileFormula({ path, file }: SingleFile): ModelFormula {
-  const { config, tensors } = readLayer(file);
+export function layerFileFormula({ path, file, saved }: SingleFile): ModelFormula {
+  const { config, tensors } = saved ? { ...saved, tensors: savedTensors(file, saved) } : readLayer(file);
   return {
     path,
     layerCount: 1,
     method: undefined,
     dtype: undefined,
-    family: () => metadataText(file, "family"),
+    family: () => (saved ? "a saved layer" : metadataText(file, "family")),
     layersWithExperts: () => [0],
     checkLayer: (layer) => {
       if (layer !== undefined && layer !== 0) throw cannotCombine("layer", "a layer file, which holds a single layer");
@@ -50,6 +68,7 @@ export function layerFileFormula({ path, file }: SingleFile): ModelFormula {
     },
     config: () => config,
     tensors: () => tensors,
+    ...(saved && { saved: saved.storage }),
     explain: (error) => error,
   };
 }

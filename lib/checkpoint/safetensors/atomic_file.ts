@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileSystemError } from "../bad_checkpoint.js";
-import { chunkBytes, type TransferOptions } from "./regular_file.js";
+import { chunkBytes, exists, type TransferOptions } from "./regular_file.js";
 
 /** Bytes of a file: these, or so many that are made when it is their turn. */
 export type FilePart = Uint8Array | { readonly byteLength: number; readonly read: () => Promise<Uint8Array> };
@@ -10,6 +10,8 @@ export type FilePart = Uint8Array | { readonly byteLength: number; readonly read
 export interface AtomicFileOptions extends TransferOptions {
   /** Permissions of the file, less those that the umask takes; default 0o666. */
   readonly mode?: number;
+  /** The error if there is a file already; default: it is replaced. */
+  readonly existing?: () => Error;
 }
 
 /**
@@ -20,7 +22,7 @@ export interface AtomicFileOptions extends TransferOptions {
 export async function writeAtomically(
   path: string,
   parts: readonly FilePart[],
-  { mode = 0o666, ...transfer }: AtomicFileOptions,
+  { mode = 0o666, existing, ...transfer }: AtomicFileOptions,
 ): Promise<void> {
   const temporary = `${path}.${randomUUID()}.tmp`;
   let handle: FileHandle;
@@ -36,13 +38,27 @@ export async function writeAtomically(
     } finally {
       await handle.close();
     }
-    await rename(temporary, path);
+    if (existing === undefined) await rename(temporary, path);
+    else await renameToFree(temporary, path, existing);
     await syncFolder(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true });
     throw (error as NodeJS.ErrnoException | null)?.syscall === undefined
       ? error
       : fileSystemError(path, "written", error);
+  }
+}
+
+/** Renames a file, but never over another one. File systems without hard links can only look beforehand. */
+async function renameToFree(from: string, to: string, existing: () => Error): Promise<void> {
+  try {
+    await link(from, to);
+    await rm(from);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    if (code === "EEXIST" || (await exists(to))) throw existing();
+    if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
+    await rename(from, to);
   }
 }
 

@@ -57,6 +57,7 @@ export class RouterWeights {
     }
     checkWeight("selectionBias", bias, [numExperts], device);
     checkSelectionBias(bias, scoring);
+    record.addBias("layer", "selectionBias");
     withMatrices({ bias: wholeMatrix(bias, [numExperts]) }, (matrices) => {
       handle.setSelectionBias(matrices.bias);
     });
@@ -64,7 +65,8 @@ export class RouterWeights {
 
   /** Sets the weight of an additional router. */
   setExtra(role: ExtraRouterRole, weight: Weight): void {
-    const { device, description } = this.#layer;
+    const { device, description, record } = this.#layer;
+    record.version++;
     const shape = extraRouters(description).find((router) => router.role === role)?.shape as Shape;
     checkWeight(role, weight, shape, device);
     const copy = device.empty(shape, description.formats.router as FloatDType);

@@ -114,7 +114,7 @@ function toQuantize(
 }
 
 /** Whether parts of `width` rows, or of as many columns of down, begin with whole groups and bytes. */
-function divides(name: WeightFormatName, role: MatrixRole, width: number): boolean {
+export function divides(name: WeightFormatName, role: MatrixRole, width: number): boolean {
   const { bits, scales, superScales } = weightFormat(name);
   const levels = [scales, superScales].filter((level) => level !== undefined);
   if (role !== "down") return levels.every(({ rows }) => width % rows === 0);

@@ -1,8 +1,13 @@
-import type { WeightParts } from "../../core/backend.js";
-import type { WeightRole } from "../../core/weight_role.js";
+import type { ExpertFormats, WeightParts } from "../../core/backend.js";
+import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+import type { ExpertSet } from "../description/storage.js";
 
 /** Which experts a bias belongs to, or `layer` for the router's and the shared gate's. */
 export type BiasOwner = "layer" | "experts" | "shared";
+
+type BiasRole = WeightRole | "selectionBias";
+type MatrixRole = keyof ExpertFormats;
+type InputField = Extract<QuantizedField, "inputScale" | "inputOrder">;
 
 /** What a layer's description does not tell of the weights that it was given. */
 export class WeightRecord {
@@ -11,11 +16,13 @@ export class WeightRecord {
   /** Of the shared expert as given; undefined if it was not given as tensors. */
   sharedWidth: number | undefined;
   readonly #biases = new Set<string>();
+  readonly #inputs = new Set<string>();
 
   /** @param stored the parts of a layer whose weights are not set but stored elsewhere. */
   constructor(stored: WeightParts = {}) {
-    const names: Readonly<Record<string, readonly WeightRole[]>> = {
+    const names: Readonly<Record<string, readonly BiasRole[]>> = {
       router_bias: ["routerBias"],
+      selection_bias: ["selectionBias"],
       shared_gate_bias: ["sharedGateBias"],
       gate_up_bias: ["gateBias", "upBias"],
       down_bias: ["downBias"],
@@ -26,13 +33,30 @@ export class WeightRecord {
         for (const owner of ["layer", "experts", "shared"] as const) this.addBias(owner, role);
       }
     }
+    for (const name of Object.keys(stored)) {
+      const [, matrix, what] =
+        /^(?:shared_expert_)?(gate_up|gate|up|multiplier|down)_input_(scale|order)$/.exec(name) ?? [];
+      if (matrix === undefined) continue;
+      const field = what === "scale" ? "inputScale" : "inputOrder";
+      const roles = matrix === "gate_up" ? (["gate", "up"] as const) : [matrix as MatrixRole];
+      for (const role of roles) for (const owner of ["experts", "shared"] as const) this.addInput(owner, role, field);
+    }
   }
 
-  addBias(owner: BiasOwner, role: WeightRole): void {
+  addBias(owner: BiasOwner, role: BiasRole): void {
     this.#biases.add(`${owner}.${role}`);
   }
 
-  hasBias(owner: BiasOwner, role: WeightRole): boolean {
+  hasBias(owner: BiasOwner, role: BiasRole): boolean {
     return this.#biases.has(`${owner}.${role}`);
+  }
+
+  addInput(owner: ExpertSet, role: MatrixRole, field: InputField): void {
+    this.#inputs.add(`${owner}.${role}.${field}`);
+  }
+
+  /** Whether a quantised matrix of any expert scales or orders its inputs. */
+  hasInput(owner: ExpertSet, role: MatrixRole, field: InputField): boolean {
+    return this.#inputs.has(`${owner}.${role}.${field}`);
   }
 }

@@ -1,4 +1,11 @@
-import type { CapturedHandle, ExpertMatrices, LayerDescription, LayerHandle, WeightParts } from "../../core/backend.js";
+import type {
+  CapturedHandle,
+  ExpertFormats,
+  ExpertMatrices,
+  LayerDescription,
+  LayerHandle,
+  WeightParts,
+} from "../../core/backend.js";
 import { MoeError } from "../../core/errors.js";
 import {
   forwardStages,
@@ -11,7 +18,7 @@ import {
 } from "../../core/stages.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
-import type { WeightRole } from "../../core/weight_role.js";
+import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
 import type { Stream } from "../core/stream.js";
 import type { ReferenceTensor } from "../core/tensor.js";
 import { withResidual } from "../experts/combine.js";
@@ -67,6 +74,15 @@ export class ReferenceLayer implements LayerHandle {
 
   copyWeight(role: WeightRole, expert: number, target: ReferenceTensor): void {
     target.store(this.#weights.values(role, expert));
+  }
+
+  copySelectionBias(target: ReferenceTensor): void {
+    const { numExperts } = this.#description;
+    target.store(this.#weights.selectionBias ?? new Float64Array(numExperts));
+  }
+
+  copyField(role: keyof ExpertFormats, expert: number, field: QuantizedField, target: ReferenceTensor): void {
+    this.#weights.copyField(role, expert, field, target);
   }
 
   logits(x: ReferenceTensor, logits: ReferenceTensor): void {

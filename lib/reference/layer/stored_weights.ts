@@ -2,7 +2,8 @@ import { type ExpertFormats, type ExpertMatrices, isGated, type LayerDescription
 import type { DType } from "../../core/dtype.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import type { WeightRole } from "../../core/weight_role.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
 import type { Matrix } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
@@ -10,6 +11,7 @@ import { ExpertBiases } from "../experts/expert_biases.js";
 import type { Experts } from "../experts/experts.js";
 import { JoinedExperts } from "../experts/joined_experts.js";
 import { ReferencePackedExperts } from "../experts/packed_experts.js";
+import { QuantizedFields } from "../experts/quantized_fields.js";
 import { storageOf, storedValues } from "../formats/dequantize.js";
 
 /** A linear projection: the router, or the gate of the shared experts. */
@@ -23,6 +25,8 @@ export interface Projection {
 /** One matrix and bias of every expert. */
 export interface ExpertProjection {
   readonly weight: SettableExperts;
+  /** Of matrices that are quantised. */
+  readonly fields: QuantizedFields;
   readonly bias: ExpertBiases | undefined;
 }
 
@@ -60,6 +64,7 @@ export class StoredWeights {
     const experts = description.bank.count + description.sharedExperts;
     const projection = (role: keyof ExpertFormats, rows: number, columns: number) => ({
       weight: packedExperts(stream, description, [rows, columns], role),
+      fields: new QuantizedFields(stream),
       bias: role === "multiplier" ? undefined : new ExpertBiases(stream, experts, rows, biasDType),
     });
     this.#stream = stream;
@@ -71,7 +76,11 @@ export class StoredWeights {
   }
 
   get byteLength(): number {
-    const experts = [this.gate, this.up, this.multiplier, this.down].flatMap((role) => [role?.weight, role?.bias]);
+    const experts = [this.gate, this.up, this.multiplier, this.down].flatMap((role) => [
+      role?.weight,
+      role?.fields,
+      role?.bias,
+    ]);
     return [...this.#parameters.values(), ...experts].reduce((total, part) => total + (part?.byteLength ?? 0), 0);
   }
 
@@ -103,14 +112,23 @@ export class StoredWeights {
   }
 
   setExpert(expert: number, { gate, up, multiplier, down, gateBias, upBias, downBias }: ExpertMatrices): void {
-    const set = (role: ExpertProjection | undefined, weight: WeightMatrix | null, bias: StridedMatrix | null) => {
-      if (weight !== null) role?.weight.setExpert(expert, weight, null);
-      role?.bias?.setExpert(expert, bias);
+    const { bank, formats } = this.#description;
+    const stored = expert < bank.count ? formats : (formats.shared ?? formats);
+    const set = (role: keyof ExpertFormats, weight: WeightMatrix | null, bias: StridedMatrix | null) => {
+      const projection = this[role];
+      if (weight !== null) projection?.weight.setExpert(expert, weight, null);
+      if (weight !== null && !isPlain(weightFormat(stored[role]))) projection?.fields.set(expert, weight);
+      projection?.bias?.setExpert(expert, bias);
     };
-    set(this.gate, gate, gateBias);
-    set(this.up, up, upBias);
-    set(this.multiplier, multiplier, null);
-    set(this.down, down, downBias);
+    set("gate", gate, gateBias);
+    set("up", up, upBias);
+    set("multiplier", multiplier, null);
+    set("down", down, downBias);
+  }
+
+  /** Copies a field of an expert's quantised matrix. */
+  copyField(role: keyof ExpertFormats, expert: number, field: QuantizedField, target: ReferenceTensor): void {
+    (this[role] as ExpertProjection).fields.copy(expert, field, target);
   }
 
   /** A weight of the layer or of one expert; zeros for a bias that was never set. */

@@ -4,6 +4,7 @@
 
 #include "cpu/layer/forward_state.h"
 #include "cpu/layer/pass.h"
+#include "cpu/layer/weight_copies.h"
 
 namespace moe::cpu {
 
@@ -45,6 +46,16 @@ Status CpuLayer::set_shared_gate(const WeightView& weight, const MatrixView& bia
 }
 
 Status CpuLayer::set_expert(int64_t expert, const ExpertViews& weights) { return weights_.set_expert(expert, weights); }
+
+Status CpuLayer::copy_selection_bias(const TensorView& target) {
+  MOE_TRY(weights_.check_file());
+  return cpu::copy_selection_bias(weights_, context_.kernels, target);
+}
+
+Status CpuLayer::copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) {
+  MOE_TRY(weights_.check_file());
+  return cpu::copy_field(weights_, context_.team, role, expert, field, target);
+}
 
 std::unique_ptr<ForwardState> CpuLayer::new_state() { return std::make_unique<CpuForwardState>(); }
 

@@ -5,12 +5,13 @@
 #include <optional>
 #include <vector>
 
+#include "core/layer/weight_copies.h"
 #include "cpu/layer/layer_weights.h"
 #include "cpu/layer/offload.h"
 
 namespace moe::cpu {
 
-class CpuLayer final : public Layer {
+class CpuLayer final : public Layer, public WeightCopies {
  public:
   static Status create(const LayerDescription& description, Context& context, std::unique_ptr<Layer>* layer);
   // Reads the parts() of another layer in place; its weights cannot be set. With `offload`, which may be null, they
@@ -26,6 +27,8 @@ class CpuLayer final : public Layer {
     MOE_TRY(weights_.check_file());
     return weights_.copy(role, expert, target);
   }
+  Status copy_selection_bias(const TensorView& target) override;
+  Status copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status hold_experts(std::shared_ptr<void>* held) override {

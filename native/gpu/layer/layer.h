@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/layer/weight_copies.h"
 #include "gpu/layer/offload.h"
 #include "gpu/layer/pass.h"
 #include "gpu/layer/weights.h"
@@ -12,7 +13,7 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
-class GpuLayer : public Layer {
+class GpuLayer : public Layer, public WeightCopies {
  public:
   static Status create(const LayerDescription& description, const OffloadOptions* offload, Context& context,
                        std::unique_ptr<Layer>* layer);
@@ -22,6 +23,8 @@ class GpuLayer : public Layer {
   Status set_shared_gate(const WeightView& weight, const MatrixView& bias) override;
   Status set_expert(int64_t expert, const ExpertViews& weights) override;
   Status copy_weight(WeightRole role, int64_t expert, const TensorView& target) override;
+  Status copy_selection_bias(const TensorView& target) override;
+  Status copy_field(WeightRole role, int64_t expert, QuantizedField field, const TensorView& target) override;
   std::unique_ptr<ForwardState> new_state() override;
   Status run(Stages stages, const LayerForward& forward) override;
   Status hold_experts(std::shared_ptr<void>* held) override {

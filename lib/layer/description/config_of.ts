@@ -1,0 +1,77 @@
+import type { Gating } from "../../core/routing_rule.js";
+import type { Capacity, CapacityRule } from "../../operators/routing/capacity.js";
+import type { GatingRuleOptions, Normalize } from "../../operators/routing/gating_options.js";
+import type { MoeLayerConfig, MoeLayerDescription, SharedExpertConfig } from "./config.js";
+
+/**
+ * The configuration that describes a layer: {@link describeLayer} makes an equal description of it.
+ * @param sharedWidth width of the shared expert; default that of the experts as which it is stored.
+ */
+export function configOf(description: MoeLayerDescription, sharedWidth?: number): MoeLayerConfig {
+  const { hiddenSize, intermediateSize, numExperts, activation, clamp, multiplier, outputActivation, weightOn } =
+    description;
+  const { hierarchy, capacity, expertChoice, noisy, routerJitter } = description;
+  const sharedExpert = sharedExpertOf(description, sharedWidth);
+  return {
+    hiddenSize,
+    intermediateSize,
+    numExperts,
+    ...ruleOf(description),
+    activation,
+    clamp,
+    multiplier,
+    outputActivation,
+    weightOn,
+    ...(sharedExpert && { sharedExpert }),
+    ...(hierarchy && { hierarchy: { numGroups: hierarchy.numGroups, ...ruleOf(hierarchy.groups) } }),
+    ...(capacity && { capacity: capacityOf(capacity) }),
+    ...(expertChoice && { expertChoice: given(expertChoice) }),
+    ...(noisy && { noisy }),
+    ...(routerJitter !== undefined && { routerJitter }),
+  };
+}
+
+/** In a bank that begins with another expert than 0 only a softmax gate is left of the shared expert. */
+function sharedExpertOf(
+  { sharedExperts, sharedGate, intermediateSize }: MoeLayerDescription,
+  width = Math.max(1, sharedExperts) * intermediateSize,
+): SharedExpertConfig | undefined {
+  return sharedExperts === 0 && sharedGate === "none" ? undefined : { intermediateSize: width, gate: sharedGate };
+}
+
+function ruleOf(gating: Gating): GatingRuleOptions {
+  const { topK, scoring, selectionKey, numGroups, topGroups, groupScore, scale, jitter } = gating;
+  const grouped = numGroups > 1 || groupScore !== "max";
+  return {
+    topK,
+    scoring,
+    selectionKey,
+    ...(grouped && { groups: { count: numGroups, top: topGroups, score: groupScore } }),
+    normalize: normalizeOf(gating),
+    scale,
+    ...(scoring === "sparsemixer" && { jitter }),
+  };
+}
+
+function normalizeOf({ normalization: by, epsilon, power }: Gating): boolean | Normalize {
+  switch (by) {
+    case "none":
+      return false;
+    case "sum":
+      return true;
+    case "lp":
+      return { by, power };
+    default:
+      return { by, epsilon };
+  }
+}
+
+function capacityOf({ divisor, scale, ...rule }: CapacityRule): Capacity {
+  return { ...given(rule), renormalize: divisor === "none" ? false : { by: divisor, scale } };
+}
+
+/** Without the options that were left out. */
+function given<T extends object>(options: T): { [Name in keyof T]: Exclude<T[Name], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [Name in keyof T]: Exclude<T[Name], undefined> };
+}

@@ -1,0 +1,186 @@
+import { isGated } from "../../core/backend.js";
+import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
+import { type Shape, shapeSize } from "../../core/shape.js";
+import type { Tensor } from "../../core/tensor.js";
+import type { TensorHandle } from "../../core/tensor_handle.js";
+import type { WeightFormatName } from "../../core/weight_format.js";
+import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
+import { type ExpertSet, formatsOf } from "../description/storage.js";
+import type { LayerParts } from "../layer_parts.js";
+import { expertShapes } from "./expert_weights.js";
+import { extraRouters } from "./extra_routers.js";
+import { divides, type MatrixRole } from "./quantizing.js";
+
+/** A tensor of a layer's weights as the layer holds it. */
+export interface HeldTensor {
+  /**
+   * What MoeLayer.create calls it, such as `router` or `experts.3.gateBias`; of a quantised matrix the field too, such as
+   * `experts.3.gate.codes`.
+   */
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  /** Copies its bits to the host's memory, in order with the enqueued work. */
+  readonly read: () => Promise<ArrayBufferView>;
+}
+
+/**
+ * Everything that a layer holds, tensor by tensor: what makes a layer with the same results of a layer of an equal
+ * description. Experts are numbered as in the whole layer. Biases are float32 in every layer but those of f64: devices may
+ * keep them so, whatever `biasDType` is. The experts as which a shared one is stored are joined.
+ * @throws UNSUPPORTED_OPERATION for a shared expert that was quantised in parts.
+ */
+export function heldTensors(parts: LayerParts): readonly HeldTensor[] {
+  const { description, onDevice } = parts;
+  const { hiddenSize, numExperts, formats, bank, sharedExperts, sharedGate } = description;
+  const { record } = onDevice;
+  const biasDType: FloatDType = description.biasDType === "f64" ? "f64" : "f32";
+  const held: HeldTensor[] = [];
+  const add = (role: WeightRole, dtype: FloatDType, shape: Shape) => {
+    held.push({ name: role, dtype, shape, read: () => copied(parts, dtype, shape, ofRole(parts, role, 0)) });
+  };
+  add("router", formats.router as FloatDType, [numExperts, hiddenSize]);
+  if (record.hasBias("layer", "routerBias")) add("routerBias", biasDType, [numExperts]);
+  if (record.hasBias("layer", "selectionBias")) {
+    const copy: Copy = (target) => onDevice.handle.copySelectionBias(target);
+    const read = () => copied(parts, biasDType, [numExperts], copy);
+    held.push({ name: "selectionBias", dtype: biasDType, shape: [numExperts], read });
+  }
+  if (sharedGate !== "none") {
+    const rows = sharedGate === "softmax" ? 2 : 1;
+    add("sharedGate", formats.sharedGate as FloatDType, [rows, hiddenSize]);
+    if (record.hasBias("layer", "sharedGateBias")) add("sharedGateBias", biasDType, [rows]);
+  }
+  for (const { role } of extraRouters(description)) {
+    const router = parts.router.weights.extra(role);
+    if (router)
+      held.push({ name: role, dtype: router.dtype, shape: router.shape, read: async () => await router.raw() });
+  }
+  for (let expert = 0; expert < bank.count; expert++) {
+    held.push(...expertTensors(parts, "experts", `experts.${bank.first + expert}`, [expert], biasDType));
+  }
+  if (sharedExperts > 0) {
+    const stored = Array.from({ length: sharedExperts }, (_, index) => bank.count + index);
+    held.push(...expertTensors(parts, "shared", "shared", stored, biasDType));
+  }
+  return held;
+}
+
+/** The width of the shared expert: as it was given or, if that is not known, filled up with zeros as it is stored. */
+export function sharedWidth({ description, onDevice: { record } }: LayerParts): number {
+  return record.sharedWidth ?? description.sharedExperts * description.intermediateSize;
+}
+
+/** The tensors of an expert that is stored as several, side by side: columns of `down`, rows of the others. */
+function expertTensors(
+  parts: LayerParts,
+  set: ExpertSet,
+  name: string,
+  stored: readonly number[],
+  biasDType: FloatDType,
+): readonly HeldTensor[] {
+  const { hiddenSize, intermediateSize, activation, multiplier, formats } = parts.description;
+  const { record } = parts.onDevice;
+  const shapes = expertShapes(hiddenSize, set === "shared" ? sharedWidth(parts) : intermediateSize);
+  const storedShapes = expertShapes(hiddenSize, intermediateSize);
+  const gated = isGated(activation);
+  const joined = (place: string, dtype: DType, part: Shape, whole: Shape, axis: number, copy: CopyOf): HeldTensor => ({
+    name: `${name}.${place}`,
+    dtype,
+    shape: whole,
+    read: async () => {
+      const count = Math.ceil((whole[axis] as number) / (part[axis] as number));
+      const pieces: Uint8Array[] = [];
+      for (const expert of stored.slice(0, count)) pieces.push(await copied(parts, dtype, part, copy(expert)));
+      return pieces.length === 1 && shapeSize(part) === shapeSize(whole)
+        ? (pieces[0] as Uint8Array)
+        : sideBySide(pieces, part, whole, axis, dtypes[dtype].bytes);
+    },
+  });
+  const roles = [
+    ...(gated ? (["gate"] as const) : []),
+    "up" as const,
+    ...(multiplier ? (["multiplier"] as const) : []),
+  ];
+  const matrices = [...roles, "down" as const].flatMap((role) => {
+    const format = formatsOf(formats, set)[role];
+    if (stored.length > 1) checkWhole(format, role, intermediateSize);
+    const whole = matrixTensors(format, shapes[role]);
+    const part = matrixTensors(format, storedShapes[role]);
+    return whole.flatMap(([field, shape, dtype], index) => {
+      if ((field === "inputScale" || field === "inputOrder") && !record.hasInput(set, role, field)) return [];
+      const partShape = (part[index] as MatrixTensor)[1];
+      const axis = role === "down" && shape.length === 2 ? 1 : 0;
+      const copy: CopyOf = (expert) => (field ? ofField(parts, role, expert, field) : ofRole(parts, role, expert));
+      return [joined(field ? `${role}.${field}` : role, dtype, partShape, shape, axis, copy)];
+    });
+  });
+  const biasRoles = [...(gated ? (["gateBias"] as const) : []), "upBias" as const, "downBias" as const];
+  const biases = biasRoles
+    .filter((role) => record.hasBias(set, role))
+    .map((role) =>
+      joined(role, biasDType, storedShapes[role], shapes[role], 0, (expert) => ofRole(parts, role, expert)),
+    );
+  return [...matrices, ...biases];
+}
+
+type MatrixTensor = readonly [field: QuantizedField | undefined, shape: Shape, dtype: DType];
+
+/** The tensors of a matrix: itself, if it is plain. */
+function matrixTensors(format: WeightFormatName, shape: Shape): readonly MatrixTensor[] {
+  if (isPlain(weightFormat(format))) return [[undefined, shape, format as FloatDType]];
+  return quantizedTensors(format, shape as [number, number]);
+}
+
+/** A quantised matrix that is stored in parts can be joined if no group or byte has elements of two parts. */
+function checkWhole(format: WeightFormatName, role: MatrixRole, width: number): void {
+  if (isPlain(weightFormat(format)) || divides(format, role, width)) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    `shared.${role}: expected groups of ${format} that do not cut the shared expert at multiples of intermediateSize ` +
+      `${width}, where it is divided to be stored; choose another format for it, such as dtype: { shared: "bf16" }`,
+  );
+}
+
+/** Enqueues a copy into a tensor. */
+type Copy = (target: TensorHandle) => void;
+type CopyOf = (expert: number) => Copy;
+
+function ofRole({ onDevice }: LayerParts, role: WeightRole, expert: number): Copy {
+  return (target) => onDevice.handle.copyWeight(role, expert, target);
+}
+
+function ofField({ onDevice }: LayerParts, role: MatrixRole, expert: number, field: QuantizedField): Copy {
+  return (target) => onDevice.handle.copyField(role, expert, field, target);
+}
+
+async function copied({ device }: LayerParts, dtype: DType, shape: Shape, copy: Copy): Promise<Uint8Array> {
+  using tensor: Tensor = device.empty(shape, dtype);
+  copy(tensor.handle);
+  const { buffer, byteOffset, byteLength } = await tensor.raw();
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** Parts of a tensor one after another along an axis, the last one without what the whole does not have. */
+function sideBySide(
+  pieces: readonly Uint8Array[],
+  part: Shape,
+  whole: Shape,
+  axis: number,
+  elementBytes: number,
+): Uint8Array {
+  const runBytes = (shape: Shape) => shapeSize(shape.slice(axis)) * elementBytes;
+  const [from, to] = [runBytes(part), runBytes(whole)];
+  const joined = new Uint8Array(shapeSize(whole) * elementBytes);
+  const runs = shapeSize(whole.slice(0, axis));
+  pieces.forEach((piece, index) => {
+    const bytes = Math.min(from, to - index * from);
+    for (let run = 0; run < runs; run++) {
+      joined.set(piece.subarray(run * from, run * from + bytes), run * to + index * from);
+    }
+  });
+  return joined;
+}
