@@ -91,8 +91,8 @@ describe("writing a layer's file", () => {
       sharedGate: ["BF16", 1, 8],
       sharedGateBias: ["F32", 1],
     });
-    expect(Object.keys(file.metadata)).toEqual(["version", "config", "storage"]);
-    expect(file.metadata.version).toBe("2");
+    expect(Object.keys(file.metadata)).toEqual(["layer_version", "config", "storage"]);
+    expect(file.metadata.layer_version).toBe("2");
   });
 
   test("reports progress up to the file's size", async () => {
@@ -241,8 +241,12 @@ describe("reading a saved layer's file", () => {
   };
 
   test.each<[string, (contents: Contents) => void, RegExp]>([
-    ["a later version", set("version", "3"), /__metadata__\.version: expected "2", .*got "3"; a later release/],
-    ["an empty version", set("version", ""), /__metadata__\.version: expected "2", .*got ""/],
+    [
+      "a later version",
+      set("layer_version", "3"),
+      /__metadata__\.layer_version: expected "2", .*got "3"; a later release/,
+    ],
+    ["an empty version", set("layer_version", ""), /__metadata__\.layer_version: expected "2", .*got ""/],
     ["no configuration", set("config", undefined), /__metadata__\.config: expected JSON, got none/],
     ["no JSON", set("storage", "{"), /__metadata__\.storage/],
     ["an unknown option", edit("config", '"topK"', '"topN":1,"topK"'), /config: .*there is no option "topN"/],

@@ -53,7 +53,7 @@ export interface LayerFile {
  */
 export async function openLayerFile(path: string): Promise<LayerFile> {
   await using file = await SafetensorsFile.open(path);
-  if (Object.hasOwn(file.metadata, "version")) {
+  if (Object.hasOwn(file.metadata, "layer_version")) {
     const problem = "expected a layer file with tokens and results, got a layer that MoeLayer.save wrote";
     throw badCheckpoint(path, `${problem}; MoeLayer.load reads it`);
   }

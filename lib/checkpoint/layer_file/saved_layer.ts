@@ -36,7 +36,7 @@ export function savedMetadata(parts: LayerParts): Readonly<Record<string, string
   const { formats, biasDType, separateGate, tokenFormat, bank, sharedExperts } = description;
   const config = configOf(description, sharedExperts > 0 ? sharedWidth(parts) : undefined);
   return {
-    version,
+    layer_version: version,
     config: JSON.stringify(config),
     storage: JSON.stringify({ formats, biasDType, separateGate, tokenFormat, bank }),
   };
@@ -68,13 +68,13 @@ const storageFields = object(
  * @throws BAD_CHECKPOINT for another version, and for what makes no sense.
  */
 export function readSaved({ path, metadata }: SafetensorsFile): SavedLayer | undefined {
-  if (!Object.hasOwn(metadata, "version")) return undefined;
+  if (!Object.hasOwn(metadata, "layer_version")) return undefined;
   const place = `${path}: __metadata__`;
-  if (metadata.version !== version) {
-    const got = JSON.stringify(metadata.version);
+  if (metadata.layer_version !== version) {
+    const got = JSON.stringify(metadata.layer_version);
     const remedy = "a later release of moe-kernels may read it";
     throw badCheckpoint(
-      `${place}.version`,
+      `${place}.layer_version`,
       `expected "${version}", or none in layer files by hand, got ${got}; ${remedy}`,
     );
   }
