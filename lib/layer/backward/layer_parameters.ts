@@ -7,7 +7,7 @@ import type { DeviceLayer } from "../device_layer.js";
 import type { LayerParts } from "../layer_parts.js";
 import type { ExtraRouterRole } from "../weights/extra_routers.js";
 import { copyAll } from "./copy_all.js";
-import { type ExpertMemory, LayerTensors } from "./layer_tensors.js";
+import { LayerTensors } from "./layer_tensors.js";
 import { checkCopied, quantizedFormat } from "./matrices.js";
 
 /**
@@ -64,7 +64,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     const { onDevice, bank, router } = this.#parts;
     const { memory } = this.weights;
     if (memory !== undefined) {
-      clearRepeatedBiases(onDevice, memory);
+      this.weights.gatherShared();
       const matrices = this.#parts.backwardMatrices();
       for (let expert = 0; expert < expertsOf(onDevice); expert++) {
         const weights = this.weights.viewsOf(expert);
@@ -72,7 +72,6 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
         for (const view of Object.values(weights)) view.dispose();
       }
       matrices.renew(memory);
-      this.weights.gatherShared();
     }
     for (const role of this.weights.projectionRoles) {
       const { weight, bias } = this.weights.projection(role) as {
@@ -114,17 +113,6 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
 /** The bank's and the shared ones. */
 function expertsOf({ description: { bank, sharedExperts } }: DeviceLayer): number {
   return bank.count + sharedExperts;
-}
-
-/**
- * Of the experts as which a wide shared one is stored, the first has its output's bias and the others have zeros. They
- * all get the bias's gradient, so that an optimiser would add it once for each.
- */
-function clearRepeatedBiases({ description: { bank, sharedExperts } }: DeviceLayer, { downBias }: ExpertMemory): void {
-  if (downBias === undefined || sharedExperts < 2) return;
-  using repeated = downBias.rows(bank.count + 1, bank.count + sharedExperts);
-  using zeros = downBias.device.zeros(repeated.shape, downBias.dtype);
-  copyAll(zeros, repeated);
 }
 
 function copyWeights({ onDevice, router }: LayerParts, weights: LayerTensors): void {

@@ -277,11 +277,19 @@ function sharedGradients(layer: DeviceLayer, memory: ExpertMemory): ExpertTensor
   return Object.fromEntries(own);
 }
 
-/** The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. */
+/**
+ * The shared expert's weights lie in several experts, side by side: columns of `down`, rows of the others. The bias of its
+ * output is the first one's alone: others have zeros, and no gradient, or an optimiser would add it once for each.
+ */
 function gatherShared(layer: DeviceLayer, memory: ExpertMemory, shared: ExpertTensors): void {
   const { bank, sharedExperts, hiddenSize, intermediateSize } = layer.description;
   if (isOneExpert(layer)) return;
   const { device } = layer;
+  if (memory.downBias && sharedExperts > 1) {
+    using repeated = memory.downBias.rows(bank.count + 1, bank.count + sharedExperts);
+    using zeros = device.zeros(repeated.shape, repeated.dtype);
+    copyAll(zeros, repeated);
+  }
   const width = sharedWidth(layer);
   for (let index = 0; index < sharedExperts; index++) {
     const first = index * intermediateSize;
