@@ -75,3 +75,11 @@ test("a subject of this process may say null for what it does not support", asyn
   expect(report).toMatchObject({ passed: false, results: [] });
   expect(report.skipped).toHaveLength(3);
 });
+
+test.skipIf(process.platform === "win32")("a process that does not answer, or does not end, is killed", async () => {
+  const program = (source: string, timeout: number) => processSubject("sh", { args: ["-c", source], timeout });
+  const silent = program("exec sleep 1000", 0.2);
+  await expect(silent).rejects.toThrow(/command: .*sh: it did not answer within 0.2 seconds/);
+  const slow = await program(`echo '{"name": "slow", "operators": ["permute"]}'; exec sleep 1000`, 3);
+  await slow.close?.();
+});

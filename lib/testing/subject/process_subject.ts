@@ -2,7 +2,7 @@ import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { invalidArgument } from "../../core/errors.js";
-import { type Fields, list, object, optional, record, text } from "../../core/options.js";
+import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/options.js";
 import { checkSubject } from "./run_cases.js";
 import type { Subject, SubjectInputs, SubjectOperator } from "./subject.js";
 import { readAnswer, readGreeting, requestLine } from "./wire.js";
@@ -15,6 +15,8 @@ export interface ProcessSubjectOptions {
   cwd?: string;
   /** Its environment; default this process's. */
   env?: Readonly<Record<string, string>>;
+  /** Seconds after which a process that does not answer, or does not end, is killed; default 300. */
+  timeout?: number;
 }
 
 const processOptions = object(
@@ -22,6 +24,7 @@ const processOptions = object(
     args: optional(list(text), []),
     cwd: optional(text),
     env: optional(record(text, "an object of strings")),
+    timeout: optional(positive, 300),
   } satisfies Fields<ProcessSubjectOptions>,
   '{ args: ["peer.py"] }',
 );
@@ -40,9 +43,9 @@ const processOptions = object(
  * @throws INVALID_ARGUMENT if the command cannot be started, or its first line is something else or names operators without cases.
  */
 export async function processSubject(command: string, options: ProcessSubjectOptions = {}): Promise<Subject> {
-  const { args, ...given } = processOptions(options, "options");
+  const given = processOptions(options, "options");
   if (text(command, "command") === "") throw invalidArgument("command", "the name of a program", "an empty string");
-  const peer = new Peer(command, args, given);
+  const peer = new Peer(command, given);
   try {
     const { name, operators } = readGreeting(await peer.line());
     const call =
@@ -72,13 +75,15 @@ class Peer {
   /** Why there are no more lines. */
   #end: string | undefined;
   #wake: () => void = () => {};
+  readonly #timeout: number;
 
-  constructor(command: string, args: readonly string[], given: { cwd?: string | undefined; env?: object | undefined }) {
+  constructor(command: string, { args, cwd, env, timeout }: Read<typeof processOptions>) {
     this.#command = command;
+    this.#timeout = timeout;
     this.#process = spawn(command, args, {
       stdio: ["pipe", "pipe", "inherit"],
-      ...(given.cwd !== undefined && { cwd: given.cwd }),
-      ...(given.env !== undefined && { env: given.env as NodeJS.ProcessEnv }),
+      ...(cwd !== undefined && { cwd }),
+      ...(env !== undefined && { env: env as NodeJS.ProcessEnv }),
     });
     // A process that ends while it is written to is told of by its end.
     this.#process.stdin.on("error", () => {});
@@ -104,14 +109,19 @@ class Peer {
 
   /** The next line. @throws INVALID_ARGUMENT once there is none. */
   async line(): Promise<string> {
-    for (;;) {
-      const line = this.#lines.shift();
-      if (line !== undefined) return line;
-      if (this.#end !== undefined)
-        throw invalidArgument("command", "a process that answers", `${this.#command}: ${this.#end}`);
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    const timer = this.#killLater("answer");
+    try {
+      for (;;) {
+        const line = this.#lines.shift();
+        if (line !== undefined) return line;
+        if (this.#end !== undefined)
+          throw invalidArgument("command", "a process that answers", `${this.#command}: ${this.#end}`);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -121,7 +131,20 @@ class Peer {
   }
 
   async close(): Promise<void> {
+    const timer = this.#killLater("end");
     this.#process.stdin.end();
     await this.#ended;
+    clearTimeout(timer);
+  }
+
+  /** Kills the process if it does not do `what` in time. */
+  #killLater(what: string): NodeJS.Timeout {
+    const kill = () => {
+      this.#end ??= `it did not ${what} within ${this.#timeout} seconds`;
+      this.#process.kill("SIGKILL");
+      this.#wake();
+    };
+    // Timers wait for at most 2^31 - 1 milliseconds.
+    return setTimeout(kill, Math.min(1000 * this.#timeout, 2 ** 31 - 1));
   }
 }
