@@ -1,5 +1,5 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
-import { createInterface } from "node:readline";
+import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { invalidArgument } from "../../core/errors.js";
 import { type Fields, list, object, optional, positive, type Read, record, text } from "../../core/options.js";
@@ -40,7 +40,8 @@ const processOptions = object(
  * little-endian. Its answer is `{"outputs": {"rows": ...}}` with the bytes in base64, or numbers in a list, or `{"unsupported":
  * "why"}`, or `{"error": "what"}`.
  *
- * @throws INVALID_ARGUMENT if the command cannot be started, or its first line is something else or names operators without cases.
+ * @throws INVALID_ARGUMENT if the command cannot be started or does not answer in time, or its first line is something else or
+ * names operators without cases.
  */
 export async function processSubject(command: string, options: ProcessSubjectOptions = {}): Promise<Subject> {
   const given = processOptions(options, "options");
@@ -76,6 +77,7 @@ class Peer {
   #end: string | undefined;
   #wake: () => void = () => {};
   readonly #timeout: number;
+  readonly #reader: Interface;
 
   constructor(command: string, { args, cwd, env, timeout }: Read<typeof processOptions>) {
     this.#command = command;
@@ -87,12 +89,12 @@ class Peer {
     });
     // A process that ends while it is written to is told of by its end.
     this.#process.stdin.on("error", () => {});
-    const lines = createInterface({ input: this.#process.stdout });
-    lines.on("line", (line) => {
+    this.#reader = createInterface({ input: this.#process.stdout });
+    this.#reader.on("line", (line) => {
       this.#lines.push(line);
       this.#wake();
     });
-    const read = new Promise<void>((resolve) => lines.once("close", resolve));
+    const read = new Promise<void>((resolve) => this.#reader.once("close", resolve));
     this.#ended = new Promise((resolve) => {
       const end = (why: string) => {
         this.#end ??= why;
@@ -142,6 +144,9 @@ class Peer {
     const kill = () => {
       this.#end ??= `it did not ${what} within ${this.#timeout} seconds`;
       this.#process.kill("SIGKILL");
+      // A process that it has started may hold the pipe open.
+      this.#reader.close();
+      this.#process.stdout.destroy();
       this.#wake();
     };
     // Timers wait for at most 2^31 - 1 milliseconds.
