@@ -1,17 +1,14 @@
 import { Device } from "./core/device.js";
 import { invalidArgument, MoeError } from "./core/errors.js";
 import { type DeviceInfo, type DeviceOptions, loadNative } from "./core/native.js";
-import { boolean, type Fields, integer, object, optional, type Read, type Reader } from "./core/options.js";
+import { boolean, type Fields, integer, object, optional, type Read, unsigned64 } from "./core/options.js";
 import { openReference } from "./reference/backend.js";
 
 /** A device's name. `auto` opens the first CUDA GPU if there is one, else the CPU. */
 export type DeviceName = "auto" | "cpu" | "cuda" | `cuda:${number}` | "simt" | "reference";
 
 /** The null handle is the legacy default stream, which waits for all others and cannot be told from none. */
-const cudaStream: Reader<bigint> = (value, name) => {
-  if (typeof value === "bigint" && value > 0n && value < 2n ** 64n) return value;
-  throw invalidArgument(name, "a cudaStream_t other than null, as a bigint", value);
-};
+const cudaStream = unsigned64(1n, "a cudaStream_t other than null, as a bigint");
 
 const deviceOptions = object(
   {

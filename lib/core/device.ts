@@ -3,7 +3,7 @@ import type { Backend, DeviceKind, Warnings } from "./backend.js";
 import { type DLTensor, dlDevice, readDLTensor } from "./dlpack.js";
 import { checkDType, type DType, dtypes, type RawArrayOf } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
-import { callback, type Fields, object, optional, type Reader } from "./options.js";
+import { callback, type Fields, object, optional, type Reader, unsigned64 } from "./options.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { type TensorSource, upload } from "./tensor_source.js";
@@ -15,6 +15,7 @@ export interface WrapPointerOptions {
   release?: () => void;
 }
 
+const readAddress = unsigned64(1n, "a bigint from 1 to 2^64 - 1");
 const wrapPointerOptions = object(
   { release: optional(callback<() => void>()) } satisfies Fields<WrapPointerOptions>,
   "{ release }",
@@ -130,14 +131,12 @@ export class Device implements Disposable, AsyncDisposable {
    * @throws INVALID_ARGUMENT, UNSUPPORTED_DTYPE, DISPOSED; UNSUPPORTED_OPERATION on `reference`.
    */
   wrapPointer<D extends DType>(address: bigint, shape: Shape, dtype: D, options: WrapPointerOptions = {}): Tensor<D> {
-    if (typeof address !== "bigint" || address <= 0n || address >= 2n ** 64n) {
-      throw invalidArgument("address", "a bigint from 1 to 2^64 - 1", address);
-    }
+    const place = readAddress(address, "address");
     const sizes = readShape("shape", shape);
     checkDType("dtype", dtype);
     this.#checkDType(dtype);
     const { release } = wrapPointerOptions(options, "options");
-    return new Tensor(this, dtype, sizes, this.backend.wrapPointer(address, dtype, sizes, release ?? null));
+    return new Tensor(this, dtype, sizes, this.backend.wrapPointer(place, dtype, sizes, release ?? null));
   }
 
   /**

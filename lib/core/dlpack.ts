@@ -1,6 +1,6 @@
 import { type DType, dtypeNames } from "./dtype.js";
 import { invalidArgument, MoeError } from "./errors.js";
-import { type Fields, integer, list, optional, type Reader, results } from "./options.js";
+import { type Fields, integer, list, optional, type Reader, results, unsigned64 } from "./options.js";
 import { readShape, type Shape, shapeSize } from "./shape.js";
 
 /**
@@ -56,17 +56,12 @@ const codes = {
   u8: [1, 8],
 } as const satisfies Record<DType, readonly [code: number, bits: number]>;
 
-const address: Reader<bigint> = (value, name) => {
-  if (typeof value === "bigint" && value >= 0n && value < 2n ** 64n) return value;
-  throw invalidArgument(name, "an address, a bigint from 0 to 2^64 - 1", value);
-};
-
 const shape: Reader<Shape> = (value, name) => readShape(name, value as Shape);
 
 const strides = optional(list(integer(-(2 ** 53) + 1)));
 
 const dlTensor = results({
-  data: address,
+  data: unsigned64(0n, "an address, a bigint from 0 to 2^64 - 1"),
   device: results({ deviceType: integer(0), deviceId: integer(0) }),
   dtype: results({ code: integer(0), bits: integer(0), lanes: integer(0) }),
   shape,

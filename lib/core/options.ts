@@ -41,6 +41,14 @@ export const finite = number(Number.isFinite, "a finite number");
 export const nonNegative = number((value) => value >= 0 && Number.isFinite(value), "a finite number >= 0");
 export const positive = number((value) => value > 0 && Number.isFinite(value), "a finite number > 0");
 
+/** A bigint from `minimum` to 2^64 - 1, such as an address; `expected` describes it in words. */
+export function unsigned64(minimum: bigint, expected: string): Reader<bigint> {
+  return (value, name) => {
+    if (typeof value === "bigint" && value >= minimum && value < 2n ** 64n) return value;
+    throw invalidArgument(name, expected, value);
+  };
+}
+
 export const boolean: Reader<boolean> = (value, name) => {
   if (typeof value === "boolean") return value;
   throw invalidArgument(name, "a boolean", value);

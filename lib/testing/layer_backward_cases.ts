@@ -2,7 +2,7 @@ import type { FloatDType } from "../core/dtype.js";
 import type { Tensor } from "../core/tensor.js";
 import type { LayerTensors } from "../layer/backward/layer_tensors.js";
 import type { Case } from "./case.js";
-import { allowance, caseName, type LayerProblem, preparedLayer } from "./layer_case.js";
+import { allowance, caseName, type LayerProblem, preparedLayer, projectionNames } from "./layer_case.js";
 import { layerFormulas, layerRules, sharedExpertLayers } from "./layer_feature_cases.js";
 import { layerRoutings } from "./layer_routing_cases.js";
 
@@ -46,17 +46,6 @@ export function layerBackwardCase(problem: LayerProblem & { readonly recompute?:
     },
   };
 }
-
-const projectionNames = [
-  "router",
-  "routerBias",
-  "noiseRouter",
-  "groupRouter",
-  "groupRouterBias",
-  "groupNoiseRouter",
-  "sharedGate",
-  "sharedGateBias",
-] as const;
 
 const isOfRouter = (output: string) => projectionNames.some((name) => name === output);
 

@@ -31,6 +31,18 @@ export interface LayerProblem extends MoeLayerConfig {
   model?: string;
 }
 
+/** A layer's projections of tokens and their biases, as MoeLayer.create calls them. */
+export const projectionNames = [
+  "router",
+  "routerBias",
+  "noiseRouter",
+  "groupRouter",
+  "groupRouterBias",
+  "groupNoiseRouter",
+  "sharedGate",
+  "sharedGateBias",
+] as const;
+
 /** By the dtype of x; 16-bit ones also round between the two products. */
 const outputTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 3e-3, bf16: 2e-2 };
 

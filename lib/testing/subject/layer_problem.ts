@@ -8,22 +8,16 @@ import { MoeLayer } from "../../moe_layer.js";
 import type { ReferenceTensor } from "../../reference/core/tensor.js";
 import type { Case } from "../case.js";
 import { type GivenForward, type GivenLayer, Inputs, type LayerCall } from "../inputs.js";
+import { projectionNames } from "../layer_case.js";
 import { withArrays, withTensors } from "./arrays.js";
 import type { Problem, SubjectInputs } from "./subject.js";
 
 /** The options of a layer that are its weights. */
 const weightNames = [
-  "router",
-  "routerBias",
-  "noiseRouter",
-  "groupRouter",
-  "groupRouterBias",
-  "groupNoiseRouter",
+  ...projectionNames,
   "selectionBias",
   "experts",
   "shared",
-  "sharedGate",
-  "sharedGateBias",
 ] as const satisfies readonly (keyof GivenLayer)[];
 
 /** Draws what a case's layer and its forward get, and computes the forward in float64. */

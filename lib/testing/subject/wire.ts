@@ -1,3 +1,4 @@
+import { type DType, dtypes } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { printable } from "../../core/printable.js";
 import { shapeSize } from "../../core/shape.js";
@@ -65,16 +66,14 @@ function quoted(line: string): string {
   return printable(line.length > 80 ? `${line.slice(0, 80)}...` : line);
 }
 
-const arrays = { f32: Float32Array, f16: Uint16Array, bf16: Uint16Array, i32: Int32Array, u8: Uint8Array } as const;
-
 function decodedOutput(name: string, text: string, output: OutputArray | undefined): SubjectOutput {
   // An output that nobody asked for is not looked at.
   if (output === undefined) return [];
   const { shape, dtype } = output;
-  const ArrayType = arrays[dtype as keyof typeof arrays];
+  const { raw, bytes: elementBytes } = dtypes[dtype as DType];
   const bytes = Buffer.from(text, "base64");
-  const size = shapeSize(shape) * ArrayType.BYTES_PER_ELEMENT;
+  const size = shapeSize(shape) * elementBytes;
   if (bytes.length !== size)
     throw invalidArgument(name, `base64 of ${size} bytes of ${dtype}`, `${bytes.length} bytes`);
-  return new ArrayType(Uint8Array.from(bytes).buffer);
+  return new raw(Uint8Array.from(bytes).buffer);
 }
