@@ -2,6 +2,7 @@ import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import { type GatingRuleOptions, gatingFields } from "../operators/routing/gating_options.js";
+import type { SubjectInputs, SubjectOperatorName } from "../testing/subject/subject.js";
 import type { BenchDType } from "./operators/draw.js";
 
 /** One computation to time. */
@@ -21,6 +22,17 @@ export interface BenchCase {
   enqueue(): void;
   /** What the call on the first inputs writes, by the names of the outputs. */
   firstOutputs(): Promise<Readonly<Record<string, ArrayLike<number>>>>;
+  /** What contenders call it. */
+  readonly operator: SubjectOperatorName;
+  /** Why contenders cannot be asked for it; null if they can. */
+  readonly incomparable: string | null;
+  /** The same calls for contenders. */
+  contenderCalls(): readonly SubjectInputs[];
+}
+
+/** What products that round tokens have no contenders for. */
+export function whyIncomparable({ tokenFormat }: Pick<CaseOptions, "tokenFormat">): string | null {
+  return tokenFormat === "none" ? null : `it has no way to be told to round tokens to ${tokenFormat}`;
 }
 
 /** What to make cases for. */
@@ -37,8 +49,6 @@ export interface CaseOptions {
    * the caches hold, no call finds its weights in a cache, as in a model with many layers.
    */
   readonly weightBytes: number;
-  /** Which cases to make, by name. */
-  wanted(name: string): boolean;
 }
 
 /** The rule of gating in a layer's configuration. */

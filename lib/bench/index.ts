@@ -21,5 +21,6 @@ export type { OutputError } from "./contenders/check.js";
 export type { Machine } from "./machine.js";
 export type { Measurement } from "./measure.js";
 export type { BenchDType } from "./operators/draw.js";
+export type { BenchmarkOptions, BenchProgress } from "./options.js";
 export type { BenchGroup, BenchReport, BenchResult, ContenderResult } from "./report.js";
-export { type BenchmarkOptions, type BenchProgress, runBenchmark } from "./run.js";
+export { runBenchmark } from "./run.js";

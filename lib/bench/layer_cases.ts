@@ -2,24 +2,38 @@ import type { Device } from "../core/device.js";
 import { countedRows, layerWork } from "../layer/work.js";
 import type { MoeLayer } from "../moe_layer.js";
 import { randomLayer, randomTokens } from "../testing/random_layer.js";
+import type { SubjectInputs } from "../testing/subject/subject.js";
 import { tokensPerExpert } from "../testing/tokens_per_expert.js";
-import { type BenchCase, type CaseOptions, inputCount, mean, rotation } from "./bench_case.js";
-import type { BenchDType } from "./operators/draw.js";
+import { type BenchCase, type CaseOptions, inputCount, mean, rotation, whyIncomparable } from "./bench_case.js";
+import { layerCalls } from "./contenders/layer_calls.js";
+import { layerArrays } from "./weights/layer_weights.js";
 
 /** The whole layer, router included, at each number of tokens. Frees its tensors when the iteration ends. */
 export async function* layerCases(device: Device, options: CaseOptions): AsyncGenerator<BenchCase> {
-  const { config, dtype, format, tokenFormat, tokenCounts, weightBytes } = options;
+  const { config, format, tokenFormat, tokenCounts, weightBytes } = options;
   const layers: MoeLayer[] = [];
+  let arrays: readonly SubjectInputs[] | undefined;
+  /** The weights for contenders, made when they are first asked for. */
+  const weights = () => {
+    arrays ??= layers.map((_, copy) => layerArrays(device, config, format, copy));
+    return arrays;
+  };
   try {
     do layers.push(await randomLayer(device, config, format, layers.length, () => {}, tokenFormat));
     while (layers.length * (layers[0] as MoeLayer).byteLength < weightBytes);
-    for (const tokens of tokenCounts) yield* casesOf(layers, tokens, dtype);
+    for (const tokens of tokenCounts) yield* casesOf(layers, options, tokens, weights);
   } finally {
     for (const layer of layers) layer.dispose();
   }
 }
 
-async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: BenchDType): AsyncGenerator<BenchCase> {
+async function* casesOf(
+  layers: readonly MoeLayer[],
+  options: CaseOptions,
+  tokens: number,
+  weights: () => readonly SubjectInputs[],
+): AsyncGenerator<BenchCase> {
+  const { dtype } = options;
   const [{ device, description }] = layers as [MoeLayer];
   const { hiddenSize } = description;
   const calls = Array.from({ length: Math.max(inputCount(tokens), layers.length) }, (_, index) => ({
@@ -39,8 +53,7 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Benc
     );
     const next = rotation(calls);
     yield {
-      name: "layer",
-      tokens,
+      ...{ name: "layer", operator: "layer", tokens },
       operations: mean(works.map(({ operations }) => operations)),
       bytes: mean(works.map(({ weightBytes, activationBytes }) => weightBytes + activationBytes)),
       enqueue: () => enqueue(next()),
@@ -48,6 +61,8 @@ async function* casesOf(layers: readonly MoeLayer[], tokens: number, dtype: Benc
         enqueue(calls[0] as (typeof calls)[number]);
         return { y: await out.data() };
       },
+      incomparable: whyIncomparable(options),
+      contenderCalls: () => layerCalls(options, description, weights(), tokens),
     };
   } finally {
     for (const { x } of calls) x.dispose();

@@ -1,85 +1,77 @@
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { Tensor } from "../core/tensor.js";
-import { describeLayer } from "../layer/description/config.js";
-import { weightStorage } from "../layer/description/storage.js";
 import { PackedExperts } from "../operators/experts/grouped_gemm.js";
 import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
-import { checkGating, gatingRule } from "../operators/routing/gating_options.js";
 import { Random } from "../testing/random.js";
 import { randomQuantized } from "../testing/random_quantized.js";
-import { type BenchCase, type CaseOptions, gatingRuleOf, inputCount, mean, rotation } from "./bench_case.js";
+import { isTestArray, toFloat32 } from "../testing/subject/arrays.js";
+import type { TestArray } from "../testing/subject/subject.js";
+import { type BenchCase, type CaseOptions, inputCount, mean, rotation, whyIncomparable } from "./bench_case.js";
+import { operatorCalls } from "./contenders/operator_calls.js";
 import { Draw } from "./operators/draw.js";
-import { type CallTensors, isArray, type OperatorCase, type Sizes } from "./operators/operator_case.js";
-import { operatorCases } from "./operators/table.js";
-import { WeightPool } from "./weight_pool.js";
+import type { CallTensors, OperatorCase, Sizes } from "./operators/operator_case.js";
+import { seedOf, sizesOf } from "./operators/sizes.js";
+import { WeightPool } from "./weights/pool.js";
 
-/** Every operator that is wanted, at each number of tokens. Frees its tensors when the iteration ends. */
-export async function* operatorBenchCases(device: Device, options: CaseOptions): AsyncGenerator<BenchCase> {
-  using pool = new WeightPool(device, options);
-  for (const operatorCase of operatorCases.filter(({ name }) => options.wanted(name))) {
-    for (const tokens of options.tokenCounts) {
-      yield* caseOf(device, operatorCase, sizesOf(options, tokens), pool);
-    }
-    pool.clear();
-  }
+/** An operator at each number of tokens. Frees its tensors when the iteration ends. */
+export async function* operatorBenchCases(
+  device: Device,
+  operatorCase: OperatorCase,
+  options: CaseOptions,
+): AsyncGenerator<BenchCase> {
+  const weights = operatorCase.weights?.(sizesOf(options, 1));
+  using pool = weights && new WeightPool(device, options, weights);
+  for (const tokens of options.tokenCounts) yield* caseOf(device, operatorCase, options, tokens, pool);
 }
-
-export function sizesOf({ config, dtype, format }: Omit<CaseOptions, "tokenCounts">, tokens: number): Sizes {
-  const { hiddenSize, intermediateSize, numExperts, topK } = config;
-  const rule = gatingRuleOf(config);
-  return {
-    ...{ tokens, rows: tokens * topK, hiddenSize, intermediateSize, numExperts, topK, dtype, format, rule },
-    description: describeLayer(config, weightStorage(format, { router: dtype })),
-    gating: checkGating(gatingRule(rule, "config"), numExperts),
-  };
-}
-
-/** What a call's inputs are drawn from. */
-export const seedOf = ({ name }: OperatorCase, { tokens }: Sizes, index: number): string =>
-  `${name} T${tokens} ${index}`;
 
 async function* caseOf(
   device: Device,
   operatorCase: OperatorCase,
-  sizes: Sizes,
-  pool: WeightPool,
+  options: CaseOptions,
+  tokens: number,
+  pool: WeightPool | undefined,
 ): AsyncGenerator<BenchCase> {
-  const { name } = operatorCase;
+  const { name, operator } = operatorCase;
+  const sizes = sizesOf(options, tokens);
   const made: Disposable[] = [];
   const keep = <T extends Disposable>(resource: T): T => {
     made.push(resource);
     return resource;
   };
   try {
-    const inputs = Array.from({ length: inputCount(sizes.tokens) }, (_, index) =>
+    const inputs = Array.from({ length: inputCount(tokens) }, (_, index) =>
       upload(device, operatorCase, sizes, index, keep),
     );
-    const declared = operatorCase.weights?.(sizes);
-    const weights = declared && (await pool.packed(declared));
-    const out = Object.fromEntries(
-      Object.entries(operatorCase.outputs(sizes)).map(([field, { shape, dtype }]) => [
-        field,
-        keep(device.empty(shape, dtype as DType)),
-      ]),
-    );
+    const weights = await pool?.packed();
+    const declared = Object.entries(operatorCase.outputs(sizes));
     const calls = Array.from({ length: Math.max(inputs.length, weights?.length ?? 0) }, (_, index) => {
       const tensors = inputs[index % inputs.length] as CallTensors;
       return weights ? { ...tensors, weight: weights[index % weights.length] } : tensors;
     });
+    const [first] = calls as [CallTensors];
+    const updated = declared.flatMap(([field]) => (field in first ? [field] : []));
+    const out = Object.fromEntries(
+      declared.flatMap(([field, { shape, dtype }]) =>
+        updated.includes(field) ? [] : [[field, keep(device.empty(shape, dtype as DType))]],
+      ),
+    );
     const call = operatorCase.call(sizes);
     const next = rotation(calls);
     yield {
-      name,
-      tokens: sizes.tokens,
+      ...{ name, operator, tokens },
       operations: operatorCase.operations?.(sizes) ?? 0,
       bytes: mean(calls.map((tensors) => bytesOf({ ...tensors, ...out }, sizes))),
       enqueue: () => call(next(), out, device),
       async firstOutputs() {
-        call(calls[0] as CallTensors, out, device);
-        const values = Object.entries(out).map(async ([field, tensor]) => [field, await tensor.data()] as const);
+        const drawn = operatorCase.inputs(new Draw(seedOf(operatorCase, sizes, 0)), sizes);
+        for (const field of updated) first[field].write(toFloat32(drawn[field] as TestArray));
+        call(first, out, device);
+        const values = declared.map(async ([field]) => [field, await (out[field] ?? first[field]).data()] as const);
         return Object.fromEntries(await Promise.all(values));
       },
+      incomparable: pool ? whyIncomparable(options) : null,
+      contenderCalls: () => operatorCalls(operatorCase, sizes, pool?.arrays()),
     };
   } finally {
     for (const resource of made) resource[Symbol.dispose]();
@@ -96,7 +88,7 @@ function upload(
   const seed = seedOf(operatorCase, sizes, index);
   const given = Object.entries(operatorCase.inputs(new Draw(seed), sizes));
   const tensors = given.flatMap(([field, value]) =>
-    isArray(value)
+    isTestArray(value)
       ? [[field, keep(device.tensor(value.data, value.shape, value.dtype as DType) as Tensor)] as const]
       : [],
   );

@@ -1,6 +1,7 @@
 import type { Ceilings, ProductKernel } from "../core/native.js";
 import type { TokenFormat } from "../core/token_format.js";
 import type { WeightFormatName } from "../core/weight_format.js";
+import { plural } from "../terminal/format.js";
 import type { OutputError } from "./contenders/check.js";
 import type { Machine } from "./machine.js";
 import type { Measurement } from "./measure.js";
@@ -16,6 +17,8 @@ export interface ContenderResult {
   readonly of: string;
   /** Why it was not timed: it threw, or its results are wrong; else null. */
   readonly failure: string | null;
+  /** Why it was not asked, or said that it does not support the case; else null. */
+  readonly leftOut: string | null;
   /** Seconds of a call, until its results were there. */
   readonly total: Measurement | null;
   /** Its time divided by ours, over the rounds. */
@@ -48,7 +51,14 @@ export interface BenchResult {
   readonly ofCeiling: number | null;
   /** The errors of our own first call; null if there were no contenders to compare with. */
   readonly errors: readonly OutputError[] | null;
-  /** Those that have the operator and support the case. */
+  /**
+   * The time divided by that of the first dtype and format of the shape, with which it took turns, over the rounds; null for the first
+   * itself, and for what was timed apart.
+   */
+  readonly timesFirst: Measurement | null;
+  /** Why it did not take turns with the first dtype and format; null if it did. */
+  readonly apart: string | null;
+  /** Those that have the operator. */
   readonly contenders: readonly ContenderResult[];
 }
 
@@ -90,15 +100,35 @@ export interface BenchReport {
   readonly groups: readonly BenchGroup[];
 }
 
+/** What a group is. */
+export type GroupName = Pick<BenchGroup, "shape" | "dtype" | "format" | "tokenFormat" | "threads">;
+
 /** A group in words. */
-export function groupText({
-  shape,
-  dtype,
-  format,
-  tokenFormat,
-  threads,
-}: Pick<BenchGroup, "shape" | "dtype" | "format" | "tokenFormat" | "threads">): string {
+export function groupText({ shape, dtype, format, tokenFormat, threads }: GroupName): string {
+  return `${shape} ${numbersText({ dtype, format, tokenFormat })}, ${plural(threads, "thread")}`;
+}
+
+/** What tells a group from others of its shape. */
+export function numbersText({ dtype, format, tokenFormat }: Pick<BenchGroup, "dtype" | "format" | "tokenFormat">) {
   const weights = format === dtype ? "" : `, weights ${format}`;
   const tokens = tokenFormat === "none" ? "" : `, tokens rounded to ${tokenFormat}`;
-  return `${shape} ${dtype}${weights}${tokens}, ${threads} thread${threads === 1 ? "" : "s"}`;
+  return `${dtype}${weights}${tokens}`;
+}
+
+/** Groups that take turns, in words. */
+export function groupsText(groups: readonly GroupName[]): string {
+  const [first, ...others] = groups as [GroupName, ...GroupName[]];
+  if (others.length === 0) return groupText(first);
+  return `${first.shape}, ${groups.length} formats in turns, ${plural(first.threads, "thread")}`;
+}
+
+/** The groups of a report that took turns: those of a shape and a number of threads, which follow each other. */
+export function groupsInTurns(groups: readonly BenchGroup[]): readonly (readonly BenchGroup[])[] {
+  const all: BenchGroup[][] = [];
+  for (const group of groups) {
+    const last = all.at(-1)?.at(-1);
+    if (last?.shape === group.shape && last.threads === group.threads) all.at(-1)?.push(group);
+    else all.push([group]);
+  }
+  return all;
 }

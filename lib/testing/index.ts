@@ -12,9 +12,9 @@ export { formatReport, type ReportFormat } from "./reports/report.js";
 export { round, unitRoundoff } from "./rounding.js";
 export { relativeError } from "./run.js";
 export { steadyLogits } from "./steady_logits.js";
+export { toFloat32 } from "./subject/arrays.js";
 export { deviceSubject } from "./subject/device_subject.js";
 export { type ProcessSubjectOptions, processSubject } from "./subject/process_subject.js";
-export { toFloat32 } from "./subject/returned.js";
 export {
   type RunCasesOptions,
   runCases,

@@ -52,7 +52,7 @@ export function layerCase(problem: LayerProblem): Case {
   return {
     name: caseName(problem),
     operator: "layer",
-    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerances[xDType] * allowance(problem) },
+    tolerances: { logits: 1e-5, groupLogits: 1e-5, weights: 3e-6, y: outputTolerance(problem, xDType) },
     run(inputs) {
       const { layer, x, options } = preparedLayer(problem, inputs);
       const residual = problem.residual && { residual: inputs.normals(x.shape, problem.residual) };
@@ -67,11 +67,19 @@ export function layerCase(problem: LayerProblem): Case {
   };
 }
 
+/** The error of a layer's outputs that is allowed for tokens of a dtype. */
+export function outputTolerance(problem: OutputSize, dtype: FloatDType): number {
+  return outputTolerances[dtype] * allowance(problem);
+}
+
+/** What the errors of outputs depend on. */
+type OutputSize = Pick<LayerProblem, "outputActivation" | "tokens" | "hiddenSize">;
+
 /**
  * What errors may be larger by: a softmax of the outputs turns their absolute errors into relative ones; the largest of a
  * few outputs may be far smaller than what it is the sum of.
  */
-export function allowance({ outputActivation, tokens, hiddenSize }: LayerProblem): number {
+export function allowance({ outputActivation, tokens, hiddenSize }: OutputSize): number {
   return (outputActivation === "softmax" ? 2 : 1) * (tokens * hiddenSize < 32 ? 10 : 1);
 }
 

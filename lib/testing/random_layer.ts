@@ -9,6 +9,7 @@ import { describeLayer, type MoeLayerConfig } from "../layer/description/config.
 import { isUniform, weightStorage } from "../layer/description/storage.js";
 import { withTokenFormat } from "../layer/description/token_format.js";
 import { LayerParts } from "../layer/layer_parts.js";
+import type { ExpertWeights } from "../layer/weights/expert_weights.js";
 import { quantizing } from "../layer/weights/quantizing.js";
 import { MoeLayer } from "../moe_layer.js";
 import { Random } from "./random.js";
@@ -95,6 +96,22 @@ export class RandomWeights {
   }
 }
 
+/** An expert's matrices of a random layer by role, [rows, columns], in the order in which they are drawn. */
+export function drawnMatrices({ hiddenSize, intermediateSize, activation = "swiglu" }: MoeLayerConfig) {
+  const up = ["up", intermediateSize, hiddenSize] as const;
+  const down = ["down", hiddenSize, intermediateSize] as const;
+  const gate = ["gate", intermediateSize, hiddenSize] as const;
+  return isGated(activation) ? [up, down, gate] : [up, down];
+}
+
+/** The dtype in which a random layer's matrices are drawn; quantised ones are made of bf16. */
+export function drawnDType(format: WeightFormatName): Exclude<FloatDType, "f64"> {
+  return isUniform(format) ? (format as Exclude<FloatDType, "f64">) : "bf16";
+}
+
+/** How wide the values of a matrix spread. */
+export const drawnDeviation = (columns: number): number => columns ** -0.5;
+
 /**
  * A layer of random weights, scaled so that tokens of normal values give logits and outputs of about that size.
  * @param dtype a quantised format is that of the experts; they are then quantised from bf16.
@@ -108,21 +125,24 @@ export async function randomLayer(
   onProgress: (experts: number) => void = () => {},
   tokenFormat: TokenFormat = "none",
 ): Promise<MoeLayer> {
-  const { hiddenSize, intermediateSize, numExperts } = config;
+  const { hiddenSize, numExperts } = config;
   const weights = new RandomWeights(seed);
-  const floats = isUniform(dtype) ? dtype : "bf16";
+  const floats = drawnDType(dtype);
   const description = withTokenFormat(describeLayer(config, weightStorage(dtype, { router: floats })), tokenFormat);
   const layer = new LayerParts(device, description, { quantizing: quantizing(dtype) });
   const matrix = (rows: number, columns: number): Tensor<FloatDType> =>
-    weights.tensor(device, [rows, columns], floats, columns ** -0.5);
+    weights.tensor(device, [rows, columns], floats, drawnDeviation(columns));
   try {
     using router = matrix(numExperts, hiddenSize);
     layer.router.weights.set(router);
     for (let expert = 0; expert < numExperts; expert++) {
-      using up = matrix(intermediateSize, hiddenSize);
-      using down = matrix(hiddenSize, intermediateSize);
-      using gate = isGated(layer.description.activation) ? matrix(intermediateSize, hiddenSize) : undefined;
-      layer.bank.setExpert(expert, { up, down, ...(gate && { gate }) });
+      const drawn: [string, Tensor<FloatDType>][] = [];
+      try {
+        for (const [role, rows, columns] of drawnMatrices(config)) drawn.push([role, matrix(rows, columns)]);
+        layer.bank.setExpert(expert, Object.fromEntries(drawn) as unknown as ExpertWeights);
+      } finally {
+        for (const [, tensor] of drawn) tensor.dispose();
+      }
       await device.synchronize(); // so that no more than one expert is here twice
       onProgress(expert + 1);
     }

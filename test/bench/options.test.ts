@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
-import type { BenchReport } from "../../lib/bench/index.js";
+import type { BenchReport, Subject } from "../../lib/bench/index.js";
 import * as api from "../../lib/bench/index.js";
+import { openDevice } from "../../lib/devices.js";
+import { deviceSubject } from "../../lib/testing/index.js";
 
 // What programs may pass to moe-kernels/bench, and what is refused.
 
@@ -29,6 +31,49 @@ test("runBenchmark reports its progress and what it measured", async () => {
   expect(progress[0]?.group.replace(/\d+ threads?/, "2 threads")).toBe(group);
 });
 
+test("all formats of a case take turns, as far as their weights fit in memory", async () => {
+  const given = { ...options, operators: ["groupedGemm down"], formats: ["f32", "bf16", "i4_g32_bf16"] } as const;
+  const run = async (memoryBytes?: number) => {
+    const progress: string[] = [];
+    const onProgress = ({ done, total }: api.BenchProgress) => progress.push(`${done}/${total}`);
+    const { groups } = await api.runBenchmark({ ...given, ...(memoryBytes && { memoryBytes }), onProgress });
+    return { progress, results: groups.map(({ results }) => results[0] as api.BenchResult) };
+  };
+  const together = await run();
+  expect(together.progress).toEqual(["0/3", "3/3"]);
+  expect(together.results.map(({ timesFirst }) => timesFirst?.samples)).toEqual([undefined, 2, 2]);
+  // 512 weights take 2048, 1024 and, with a scale for each row of 8, more than 256 bytes.
+  const parts = await run(3100);
+  expect(parts.progress).toEqual(["0/3", "2/3", "3/3"]);
+  expect(parts.results.map(({ timesFirst }) => timesFirst?.samples)).toEqual([undefined, 2, undefined]);
+  expect(parts.results.map(({ apart }) => apart !== null)).toEqual([false, false, true]);
+});
+
+test("contenders of all formats take turns with ours", async () => {
+  const turns: string[] = [];
+  const contender: Subject = {
+    name: "mine",
+    operators: {
+      async groupedGemm(inputs) {
+        turns.push(inputs.x.dtype);
+        using device = openDevice("reference");
+        return (await deviceSubject(device).operators.groupedGemm?.(inputs)) ?? null;
+      },
+    },
+  };
+  const report = await api.runBenchmark({
+    ...options,
+    ...{ operators: ["groupedGemm down"], dtypes: ["f32", "bf16"], contenders: [contender] },
+  });
+  // The checks, then a turn of each in one round, and in reverse order in the next.
+  const rounds = turns.slice(2).filter((dtype, index, all) => index === 0 || dtype !== all[index - 1]);
+  expect(turns.slice(0, 2)).toEqual(["f32", "bf16"]);
+  expect(rounds).toEqual(["f32", "bf16", "f32"]);
+  for (const { results } of report.groups) {
+    expect(results[0]?.contenders).toMatchObject([{ failure: null, leftOut: null, timesOurs: { samples: 2 } }]);
+  }
+});
+
 test.each([
   [{ shape: shapes }, /shape/],
   [{ shapes, thread: [1] }, /thread.*threads/],
@@ -38,6 +83,7 @@ test.each([
   [{ shapes, tokens: [0] }, /tokens.*got 0/],
   [{ shapes, operators: ["frobnicate"] }, /operators: expected part of one of layer, .*frobnicate/],
   [{ shapes, tokenFormats: ["int8"] }, /tokenFormats: /],
+  [{ shapes, memoryBytes: -1 }, /memoryBytes.*got -1/],
   [{ shapes, calls: 2, contenders: [{ name: "mine", operators: { sort: () => ({}) } }] }, /contenders.*calls/],
   [{ shapes, contenders: [{ name: "mine" }] }, /subject\.operators/],
   [{ shapes, contenders: [{ name: "mine", operators: { frobnicate() {} } }] }, /frobnicate/],

@@ -135,10 +135,131 @@ export default { name: "${name}", ${more} operators: { ${operators} } };`,
     expect(stdout).toMatch(/^ +thrown +3 +not ranked: no device$/m);
   });
 
-  test("are left out where they do not support a case", async () => {
+  test("are left out where they do not support a case, and told why", async () => {
     const { exitCode, stdout } = await benchReference("--operator", "combine", "--contender", file("wrong.mjs"));
     expect(exitCode).toBe(0);
-    expect(stdout).not.toContain("Contenders");
+    expect(stdout).toMatch(/^ +wrong +3 +left out: it does not support this case$/m);
+    write("layer", "async layer() { return null; }");
+    const rounded = ["--format", "i4_g32_bf16", "--token-format", "none,int8", "--operator", "layer"];
+    const layer = await benchReference(...rounded, "--contender", file("layer.mjs"));
+    expect(layer.exitCode).toBe(0);
+    expect(layer.stdout).toMatch(/^ +layer +3 +left out: it does not support this case$/m);
+    expect(layer.stdout).toMatch(/^ +layer +3 +left out: it has no way to be told to round tokens to int8$/m);
+  });
+
+  test("may be whole layers in another process, with weights in any format", async () => {
+    const [dist] = ["index", "testing/index"].map((name) => new URL(`../../dist/${name}.js`, import.meta.url).href);
+    const testing = JSON.stringify(new URL("../../dist/testing/index.js", import.meta.url).href);
+    // Computes by one of our devices what it reads, so that it is the pipe that is tested.
+    writeFileSync(
+      file("peer.mjs"),
+      `import { createInterface } from "node:readline";
+      import { openDevice } from ${JSON.stringify(dist)};
+      import { deviceSubject } from ${testing};
+      const { layer } = deviceSubject(openDevice("reference")).operators;
+      const raw = { f32: Float32Array, bf16: Uint16Array, f16: Uint16Array, u8: Uint8Array, i32: Int32Array };
+      const decoded = (_, value) => {
+        if (typeof value?.data !== "string") return value;
+        const bytes = Uint8Array.from(Buffer.from(value.data, "base64"));
+        return { ...value, data: new raw[value.dtype](bytes.buffer) };
+      };
+      const numbers = (_, value) => (["Infinity", "-Infinity", "NaN"].includes(value) ? Number(value) : value);
+      console.log(JSON.stringify({ name: "peer", operators: ["layer"] }));
+      for await (const line of createInterface({ input: process.stdin })) {
+        const { inputs } = JSON.parse(line, (key, value) => numbers(key, decoded(key, value)));
+        const { y } = await layer(inputs);
+        const scale = process.argv[2] === "wrong" ? 1.05 : 1;
+        console.log(JSON.stringify({ outputs: { y: Array.from(y, (value) => value * scale) } }));
+      }`,
+    );
+    for (const kind of ["right", "wrong"]) {
+      writeFileSync(
+        file(`${kind}_peer.mjs`),
+        `import { processSubject } from ${testing};
+        export default await processSubject(process.execPath, { args: [${JSON.stringify(file("peer.mjs"))}, "${kind}"] });`,
+      );
+      const { exitCode } = await benchReference(
+        ...["--operator", "layer", "--format", "bf16,i4_g32_bf16", "--json", file(`${kind}_peer.json`)],
+        ...["--contender", file(`${kind}_peer.mjs`)],
+      );
+      const results = readReport(`${kind}_peer.json`).groups.map((group) => group.results[0]?.contenders[0]);
+      expect(results).toHaveLength(2);
+      if (kind === "right") {
+        expect(exitCode).toBe(0);
+        for (const one of results)
+          expect(one).toMatchObject({ failure: null, leftOut: null, timesOurs: { samples: 2 } });
+      } else {
+        expect(exitCode).toBe(1);
+        for (const one of results) {
+          expect(one).toMatchObject({ failure: expect.stringMatching(/^wrong results \(y: /), total: null });
+        }
+      }
+    }
+  });
+
+  test("take steps of optimisers as new arrays", async () => {
+    write(
+      "sgd",
+      `sgd({ parameter, gradient, velocity, learningRate, momentum }) {
+        const v = velocity.data.map((value, index) => momentum * value + gradient.data[index]);
+        return { velocity: v, parameter: parameter.data.map((value, index) => value - learningRate * v[index]) };
+      },
+      adamW: ({ parameter, mean, square }) => ({ parameter: parameter.data, mean: mean.data, square: square.data }),`,
+    );
+    const { exitCode } = await bench(
+      ...["--operator", "sgd,adamW", "--contender", file("sgd.mjs"), "--json", file("sgd.json")],
+    );
+    expect(exitCode).toBe(1);
+    const [{ results }] = readReport("sgd.json").groups as [Group];
+    const [adamW, sgd] = results as [Result, Result];
+    expect(sgd.contenders).toMatchObject([{ failure: null, timesOurs: { samples: 2 } }]);
+    expect(adamW.contenders).toMatchObject([
+      { failure: expect.stringMatching(/^wrong results \(parameter: .*; mean: /) },
+    ]);
+    for (const { error, tolerance } of [...(sgd.errors ?? []), ...(adamW.errors ?? [])]) {
+      expect(error).toBeLessThanOrEqual(tolerance);
+    }
+  });
+});
+
+describe("formats", () => {
+  const formats = ["--operator", "groupedGemm down,sort", "--dtype", "f32,bf16", "--format", "bf16,i4_g32_bf16"];
+
+  test("take turns, and are compared round by round", async () => {
+    const { exitCode, stdout, stderr } = await benchReference(...formats, "--json", file("formats.json"));
+    expect(exitCode).toBe(0);
+    expect(stderr).toBe("Timing 64x32x8x2, 4 formats in turns, 2 threads ...\n");
+    const { groups } = readReport("formats.json");
+    expect(groups.map(({ dtype, format }) => `${dtype} ${format}`)).toEqual([
+      ...["f32 bf16", "f32 i4_g32_bf16", "bf16 bf16", "bf16 i4_g32_bf16"],
+    ]);
+    groups.forEach(({ results }, index) => {
+      expect(results.map(({ name }) => name)).toEqual(["sort", "groupedGemm down"]);
+      for (const { timesFirst, apart } of results) {
+        expect(apart).toBeNull();
+        if (index === 0) expect(timesFirst).toBeNull();
+        else expect(timesFirst).toMatchObject({ samples: 2 });
+      }
+    });
+    expect(stdout).toMatch(/^64x32x8x2, 4 formats in turns, 2 threads$/m);
+    expect(stdout).toMatch(/^groupedGemm down +f32, weights bf16 +3 +\S+ [mµ]s$/m);
+    expect(stdout).toMatch(/^ +bf16, weights i4_g32_bf16 +3 +\S+ [mµ]s +\d+\.\d\d +\d+\.\d\d \.\. \d+\.\d\d$/m);
+  });
+
+  test("whose weights do not fit in memory are timed apart, and told so", async () => {
+    const { exitCode, stdout } = await benchReference(
+      ...formats,
+      ...["--memory", "0", "--json", file("apart.json"), "--chart", file("apart.html")],
+    );
+    expect(exitCode).toBe(0);
+    const apart = "the weights of all take about 82.0 KiB, of which 0 B may be held";
+    readReport("apart.json").groups.forEach(({ results }, index) => {
+      const [sort, product] = results as [Result, Result];
+      expect(sort.apart).toBeNull();
+      expect(product).toMatchObject({ apart: index === 0 ? null : apart, timesFirst: null });
+    });
+    expect(stdout.split(`timed apart: ${apart}`)).toHaveLength(4);
+    expect(readFileSync(file("apart.html"), "utf8")).toContain("4 formats in turns, 2 threads</h2>");
   });
 });
 
@@ -206,6 +327,7 @@ test.each([
   [["--shape", "64,32,8,9"], /--shape: expected an integer from 1 to 8, got "9"/],
   [["--format", "i99"], /--format: /],
   [["--token-format", "int9"], /--token-format: expected one of none, int8, fp8, fp8_ue8m0, got "int9"/],
+  [["--memory", "much"], /--memory: expected an integer/],
   [["--time", "0"], /--time: expected seconds > 0, got "0"/],
   [["--contender", "test/support/run_script.ts"], /--contender: expected .* to have a default export/],
 ])("%j is a wrong command line", async (args, message) => {

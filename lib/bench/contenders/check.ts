@@ -1,12 +1,12 @@
 import type { FloatDType } from "../../core/dtype.js";
-import { openDevice } from "../../devices.js";
+import { outputTolerance } from "../../testing/layer_case.js";
 import { unitRoundoff } from "../../testing/rounding.js";
 import { relativeError } from "../../testing/run.js";
-import { computeOperator } from "../../testing/subject/device_subject.js";
-import { changedInputs, inputBytes, returnedValues } from "../../testing/subject/returned.js";
-import type { OutputArray, Subject, SubjectInputs } from "../../testing/subject/subject.js";
-import type { ContenderProblem } from "./problem.js";
-import { type Sample, sampleOf } from "./sample.js";
+import { changedInputs, inputDigests, returnedValues } from "../../testing/subject/returned.js";
+import type { OutputArray, Subject, SubjectInputs, SubjectOperatorName } from "../../testing/subject/subject.js";
+import { reason } from "../../testing/subject/test_cases.js";
+import type { Sample } from "./rows.js";
+import { sampleOf } from "./sample.js";
 
 /** One output, compared with what `reference` computes in float64. */
 export interface OutputError {
@@ -16,43 +16,49 @@ export interface OutputError {
   readonly error: number;
   /** 0: must be exact. */
   readonly tolerance: number;
+  /** The reason for the tolerance, in words. */
+  readonly why: string;
+}
+
+/** What contenders of a case are asked for. */
+export interface ContenderProblem {
+  readonly operator: SubjectOperatorName;
+  readonly calls: readonly SubjectInputs[];
 }
 
 /** What is expected of a case's first call. */
 export interface Expected {
+  readonly operator: SubjectOperatorName;
   readonly inputs: SubjectInputs;
   readonly sample: Sample;
-  readonly values: Readonly<Record<string, ArrayLike<number>>>;
 }
 
 /** Computes what is expected of the first call, or of a sample of its rows. */
-export async function expectedOf({ operatorCase, calls }: ContenderProblem): Promise<Expected> {
-  const { operator } = operatorCase;
+export async function expectedOf({ operator, calls }: ContenderProblem): Promise<Expected> {
   const inputs = calls[0] as SubjectInputs;
-  const sample = sampleOf(operator, inputs);
-  using reference = openDevice("reference", { poison: true });
-  return { inputs, sample, values: await computeOperator(reference, operator, sample.inputs, true) };
+  return { operator, inputs, sample: await sampleOf(operator, inputs) };
 }
 
-/** Indices are exact. Sums of float32 may have any order, and results are rounded to the output's dtype. */
-function toleranceOf({ dtype }: OutputArray): number {
-  return dtype === "i32" || dtype === "u8" ? 0 : 1e-5 + unitRoundoff[dtype as FloatDType];
+/** A layer's are those of its cases. Else indices are exact, sums of float32 may have any order, and results are rounded. */
+function toleranceOf({ operator, inputs }: Expected, { dtype, shape }: OutputArray): number {
+  if (dtype === "i32" || dtype === "u8") return 0;
+  if (operator !== "layer") return 1e-5 + unitRoundoff[dtype as FloatDType];
+  return outputTolerance({ ...inputs.config, tokens: shape[0] }, dtype as FloatDType);
 }
 
 /**
  * Compares all outputs.
  * @throws if something else than these outputs was returned.
  */
-export function compareOutputs({ inputs, sample, values }: Expected, outputs: unknown): OutputError[] {
+export function compareOutputs(expected: Expected, outputs: unknown): OutputError[] {
+  const { operator, inputs, sample } = expected;
   const declared = Object.entries(inputs.outputs as Readonly<Record<string, OutputArray>>);
-  return declared.map(([output, shape]) => ({
-    output,
-    error: relativeError(
-      sample.pick(output, returnedValues(outputs, output, shape)),
-      values[output] as ArrayLike<number>,
-    ),
-    tolerance: toleranceOf(shape),
-  }));
+  return declared.map(([output, array]) => {
+    const values = sample.pick(output, returnedValues(outputs, output, array));
+    const tolerance = toleranceOf(expected, array);
+    const error = relativeError(values, sample.values[output] as ArrayLike<number>);
+    return { output, error, tolerance, why: reason(operator, tolerance, array.dtype) };
+  });
 }
 
 /** What a contender's first call gave. */
@@ -60,23 +66,26 @@ export interface ContenderCheck {
   readonly errors: readonly OutputError[];
   /** Why it is not timed: it threw, returned something else, or its results are wrong; else null. */
   readonly failure: string | null;
+  /** Why it was not asked or did not answer; else null. */
+  readonly leftOut: string | null;
 }
 
+/** Of a contender that does not support a case. */
+export const unsupported = "it does not support this case";
+
 /** Has a contender compute the first call, and compares what it returns. */
-export async function checkContender(
-  { operators }: Subject,
-  { operatorCase }: ContenderProblem,
-  expected: Expected,
-): Promise<ContenderCheck> {
+export async function checkContender({ operators }: Subject, expected: Expected): Promise<ContenderCheck> {
+  const { operator, inputs } = expected;
   try {
-    const before = inputBytes(expected.inputs);
-    const outputs = await operators[operatorCase.operator]?.(expected.inputs);
+    const before = inputDigests(inputs);
+    const outputs = await operators[operator]?.(inputs);
+    if (outputs === null) return { errors: [], failure: null, leftOut: unsupported };
     const errors = compareOutputs(expected, outputs);
-    const changed = changedInputs(before, expected.inputs);
-    if (changed.length > 0) return { errors, failure: `it changed its input ${changed.join(", ")}` };
-    return { errors, failure: failureOf(errors) };
+    const changed = changedInputs(before, inputs);
+    const failure = changed.length > 0 ? `it changed its input ${changed.join(", ")}` : failureOf(errors);
+    return { errors, failure, leftOut: null };
   } catch (error) {
-    return { errors: [], failure: error instanceof Error ? error.message : String(error) };
+    return { errors: [], failure: error instanceof Error ? error.message : String(error), leftOut: null };
   }
 }
 

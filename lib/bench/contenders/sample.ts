@@ -1,5 +1,10 @@
 import type { OperatorName } from "../../core/operators/table.js";
-import type { OutputArray, SubjectInputs, TestArray } from "../../testing/subject/subject.js";
+import { openDevice } from "../../devices.js";
+import { mapArrays } from "../../testing/subject/arrays.js";
+import { computeOperator } from "../../testing/subject/device_subject.js";
+import type { OutputArray, SubjectInputs, SubjectOperatorName, TestArray } from "../../testing/subject/subject.js";
+import { layerSample } from "./layer_sample.js";
+import { pickRows, rowsOf, type Sample, spread } from "./rows.js";
 
 // `reference` is plain loops. Of the products of large layers it computes a sample, which is compared in place of the whole.
 
@@ -8,31 +13,31 @@ const mostOperations = 2e8;
 /** Rows come from this many experts at most, those at both ends among them. */
 const mostExperts = 4;
 
-/** Part of a problem. */
-export interface Sample {
-  /** What `reference` computes. */
+/** Part of a problem of an operator. */
+interface Part extends Pick<Sample, "pick" | "text"> {
   readonly inputs: SubjectInputs;
-  /** The values of a whole output that belong to the part, in the part's order. */
-  pick(output: string, values: ArrayLike<number>): ArrayLike<number>;
-  /** What is compared, in words; empty if it is everything. */
-  readonly text: string;
 }
 
-/** What to compute of a problem so that it does not take minutes. */
-export function sampleOf(operator: OperatorName, inputs: SubjectInputs, most = mostOperations): Sample {
-  const sample =
-    operator === "groupedGemm"
-      ? someRows(inputs, most)
-      : operator === "groupedGemmWeightBackward"
-        ? someColumns(inputs, most)
-        : operator === "routerProjection"
-          ? someTokens(inputs, most)
-          : undefined;
-  return sample ?? { inputs, pick: (_output, values) => values, text: "" };
+const parts: Partial<Record<OperatorName, (inputs: SubjectInputs, most: number) => Part | undefined>> = {
+  groupedGemm: someRows,
+  groupedGemmWeightBackward: someColumns,
+  routerProjection: someTokens,
+};
+
+/**
+ * Computes a problem, or so much of it that it does not take minutes.
+ * @param most operations; default what takes a few seconds.
+ */
+export async function sampleOf(operator: SubjectOperatorName, inputs: SubjectInputs, most?: number): Promise<Sample> {
+  if (operator === "layer") return layerSample(inputs, most);
+  const whole: Part = { inputs, pick: (_output, values) => values, text: "" };
+  const { inputs: some, pick, text } = parts[operator]?.(inputs, most ?? mostOperations) ?? whole;
+  using reference = openDevice("reference", { poison: true });
+  return { values: await computeOperator(reference, operator, some, true), pick, text };
 }
 
 /** Of a router's logits, those of some tokens. */
-function someTokens(inputs: SubjectInputs, most: number): Sample | undefined {
+function someTokens(inputs: SubjectInputs, most: number): Part | undefined {
   const [tokens, hidden] = inputs.x.shape as [number, number];
   const [experts] = inputs.weight.shape as [number];
   const wanted = spread(tokens, Math.floor(most / (2 * hidden * experts)));
@@ -49,7 +54,7 @@ function someTokens(inputs: SubjectInputs, most: number): Sample | undefined {
 }
 
 /** Of a product, some rows of some experts. */
-function someRows(inputs: SubjectInputs, most: number): Sample | undefined {
+function someRows(inputs: SubjectInputs, most: number): Part | undefined {
   const [experts, outputs, columns] = inputs.weight.shape as [number, number, number];
   const { data: offsets } = inputs.offsets as TestArray;
   const all = offsets[experts] as number;
@@ -69,7 +74,7 @@ function someRows(inputs: SubjectInputs, most: number): Sample | undefined {
     inputs: {
       ...others,
       x: rowsOf(inputs.x, sources),
-      weight: rowsOf(inputs.weight, chosen),
+      weight: expertsOf(inputs.weight, chosen),
       offsets: ends(rows.map(({ length }) => length)),
       outputs: { y: resized(y, wanted.length) },
     },
@@ -79,7 +84,7 @@ function someRows(inputs: SubjectInputs, most: number): Sample | undefined {
 }
 
 /** Of the gradients of weights, some rows N of some experts, which are columns of dy. */
-function someColumns(inputs: SubjectInputs, most: number): Sample | undefined {
+function someColumns(inputs: SubjectInputs, most: number): Part | undefined {
   const { data: offsets } = inputs.offsets as TestArray;
   const { shape } = inputs.outputs.dWeight as OutputArray;
   const [experts, outputs, columns] = shape as [number, number, number];
@@ -116,30 +121,10 @@ function someExperts(offsets: ArrayLike<number>, experts: number): readonly numb
   return spread(active.length, mostExperts).map((index) => active[index] as number);
 }
 
-/** At most so many of 0 .. length-1, at least one, evenly spaced with both ends. */
-function spread(length: number, most: number): number[] {
-  const count = Math.min(length, Math.max(1, most));
-  return Array.from({ length: count }, (_, index) =>
-    count === 1 ? length - 1 : Math.round((index * (length - 1)) / (count - 1)),
-  );
-}
-
-/** Entries along the first dimension. */
-function rowsOf(array: TestArray, rows: readonly number[]): TestArray {
-  const [, ...rest] = array.shape as [number, ...number[]];
-  const width = rest.reduce((product, size) => product * size, 1);
-  return { ...array, data: pickRows(array.data, rows, width) as TestArray["data"], shape: [rows.length, ...rest] };
-}
-
-function pickRows(values: ArrayLike<number>, rows: readonly number[], width: number): ArrayLike<number> {
-  const Picked = (ArrayBuffer.isView(values) ? values.constructor : Float64Array) as Float64ArrayConstructor;
-  const picked = new Picked(rows.length * width);
-  rows.forEach((row, index) => {
-    for (let column = 0; column < width; column++) {
-      picked[index * width + column] = values[row * width + column] as number;
-    }
-  });
-  return picked;
+/** The weights of some experts, plain or quantised. */
+function expertsOf(weight: SubjectInputs, experts: readonly number[]): SubjectInputs {
+  const [, ...matrix] = weight.shape as number[];
+  return { ...mapArrays(weight, (array) => rowsOf(array, experts)), shape: [experts.length, ...matrix] };
 }
 
 function resized({ shape, dtype }: OutputArray, rows: number): OutputArray {

@@ -26,9 +26,7 @@ export class Draw {
       const table = new RandomWeights(this.random.integer(0, 2 ** 31));
       return { data: table.array(size, dtype, deviation), shape, dtype };
     }
-    const values = this.random.normals(size, deviation);
-    if (dtype === "f32") return { data: values, shape, dtype };
-    return { data: Uint16Array.from(values, dtype === "f16" ? toF16 : toBF16), shape, dtype };
+    return floats(this.random.normals(size, deviation), shape, dtype);
   }
 
   /** Values in 0.1 .. 1.1. */
@@ -74,6 +72,12 @@ export function sortedRows({ data: ids, shape }: TestArray, experts: number) {
     tokenOfRow: integers(tokenOfRow, [ids.length]),
     rowOfSlot: integers(rowOfSlot, shape),
   };
+}
+
+/** Values as a dtype holds them. */
+export function floats(data: Float32Array, shape: Shape, dtype: BenchDType): TestArray {
+  if (dtype === "f32") return { data, shape, dtype };
+  return { data: Uint16Array.from(data, dtype === "f16" ? toF16 : toBF16), shape, dtype };
 }
 
 export function integers(data: Int32Array, shape: Shape): TestArray {

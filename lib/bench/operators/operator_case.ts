@@ -48,6 +48,7 @@ export interface OperatorCase {
   readonly name: string;
   /** What a call gets, but for `weights`: tensors, and what else devices take, by the names of the operator's fields. */
   inputs(draw: Draw, sizes: Sizes): { readonly [field: string]: TestArray | unknown };
+  /** What it writes. An output that is also an input is updated in place. */
   outputs(sizes: Sizes): Readonly<Record<string, OutputArray>>;
   weights?(sizes: Sizes): CaseWeights;
   /** A matrix in a quantised format, which the call gets as `weight`. */
@@ -60,10 +61,6 @@ export interface OperatorCase {
 
 /** Enqueues one call. `out` has tensors for the outputs. */
 export type Call = (tensors: CallTensors, out: CallTensors, device: Device) => void;
-
-export function isArray(value: unknown): value is TestArray {
-  return ArrayBuffer.isView((value as TestArray | null | undefined)?.data);
-}
 
 /** An output of float32 values. */
 export const f32 = (...shape: number[]): OutputArray => ({ shape, dtype: "f32" });

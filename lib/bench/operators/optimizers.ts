@@ -1,6 +1,6 @@
 import type { TestArray } from "../../testing/subject/subject.js";
 import type { Draw } from "./draw.js";
-import type { CallTensors, OperatorCase, Sizes } from "./operator_case.js";
+import { f32, type OperatorCase, type Sizes } from "./operator_case.js";
 
 const count = ({ intermediateSize, hiddenSize }: Sizes): number => intermediateSize * hiddenSize;
 
@@ -12,14 +12,10 @@ const zeros = (sizes: Sizes): TestArray => ({
 
 const normals = (draw: Draw, sizes: Sizes): TestArray => draw.normals([count(sizes)]);
 
-/** What all steps take. The learning rate is so small that a parameter stays what it is, however often it is called. */
-const step = ({ parameter, gradient }: CallTensors) => ({
-  parameter: parameter.handle,
-  gradient: gradient.handle,
-  learningRate: 1e-9,
-  weightDecay: 0,
-  maxNorm: 1,
-});
+/** What all steps take. A step is seen in the parameter, and however often it is repeated, nothing overflows. */
+const step = { learningRate: 1e-3, weightDecay: 0, maxNorm: 0 };
+const adamWNumbers = { ...step, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, step: 1 };
+const sgdNumbers = { ...step, momentum: 0.9, nesterov: false };
 
 /** Steps of optimisers over one expert's matrix [I, H], in float32. */
 export const optimizersCases: readonly OperatorCase[] = [
@@ -30,7 +26,7 @@ export const optimizersCases: readonly OperatorCase[] = [
       values: normals(draw, sizes),
       total: { data: new Float32Array(1), shape: [1], dtype: "f32" },
     }),
-    outputs: () => ({}),
+    outputs: () => ({ total: f32(1) }),
     operations: (sizes) => 2 * count(sizes),
     call:
       () =>
@@ -45,19 +41,15 @@ export const optimizersCases: readonly OperatorCase[] = [
       gradient: normals(draw, sizes),
       mean: zeros(sizes),
       square: zeros(sizes),
+      ...adamWNumbers,
     }),
-    outputs: () => ({}),
+    outputs: (sizes) => ({ parameter: f32(count(sizes)), mean: f32(count(sizes)), square: f32(count(sizes)) }),
     call:
       () =>
-      (tensors, _, { backend }) =>
+      ({ parameter, gradient, mean, square }, _, { backend }) =>
         backend.adamW({
-          ...step(tensors),
-          mean: tensors.mean.handle,
-          square: tensors.square.handle,
-          beta1: 0.9,
-          beta2: 0.999,
-          epsilon: 1e-8,
-          step: 1,
+          ...{ parameter: parameter.handle, gradient: gradient.handle, mean: mean.handle, square: square.handle },
+          ...adamWNumbers,
         }),
   },
   {
@@ -67,11 +59,15 @@ export const optimizersCases: readonly OperatorCase[] = [
       parameter: normals(draw, sizes),
       gradient: normals(draw, sizes),
       velocity: zeros(sizes),
+      ...sgdNumbers,
     }),
-    outputs: () => ({}),
+    outputs: (sizes) => ({ parameter: f32(count(sizes)), velocity: f32(count(sizes)) }),
     call:
       () =>
-      (tensors, _, { backend }) =>
-        backend.sgd({ ...step(tensors), velocity: tensors.velocity.handle, momentum: 0.9, nesterov: false }),
+      ({ parameter, gradient, velocity }, _, { backend }) =>
+        backend.sgd({
+          ...{ parameter: parameter.handle, gradient: gradient.handle, velocity: velocity.handle },
+          ...sgdNumbers,
+        }),
   },
 ];

@@ -1,5 +1,5 @@
 import type { Comparison } from "../compare.js";
-import { type BenchGroup, type BenchReport, groupText } from "../report.js";
+import { type BenchGroup, type BenchReport, groupsInTurns, groupsText, groupText, numbersText } from "../report.js";
 import { caseText } from "./tables.js";
 
 // Vega-Lite specifications.
@@ -20,17 +20,22 @@ const look = {
 const band = 16;
 const us = 1e6;
 
-/** Times of every operator by tokens, and how close they come to the ceiling; then contenders. */
+/** Times of every operator by tokens, and how close they come to the ceiling; contenders; how dtypes and formats compare. */
 export function reportChart({ groups }: Pick<BenchReport, "groups">): object {
-  const vconcat = groups.flatMap((group) => {
-    const title = groupText(group);
-    const contenders = contenderPlot(group);
-    return [
-      { title, hconcat: [timePlot(group), ...(group.ceilings ? [ceilingPlot(group)] : [])], spacing: 24 },
-      ...(contenders ? [{ title: `${title}: contenders`, ...contenders }] : []),
-    ];
+  const vconcat = groupsInTurns(groups).flatMap((own) => {
+    const formats = formatPlot(own);
+    return [...own.flatMap(groupPlots), ...(formats ? [{ title: groupsText(own), ...formats }] : [])];
   });
   return { ...look, vconcat, spacing: 32, resolve: { scale: { color: "independent", y: "independent" } } };
+}
+
+function groupPlots(group: BenchGroup): object[] {
+  const title = groupText(group);
+  const contenders = contenderPlot(group);
+  return [
+    { title, hconcat: [timePlot(group), ...(group.ceilings ? [ceilingPlot(group)] : [])], spacing: 24 },
+    ...(contenders ? [{ title: `${title}: contenders`, ...contenders }] : []),
+  ];
 }
 
 const operatorAxis = { field: "name", type: "nominal", sort: null, title: null };
@@ -103,19 +108,9 @@ function ceilingPlot({ results }: BenchGroup): object {
 
 /** How long contenders take, as a multiple of our time. */
 function contenderPlot({ results }: BenchGroup): object | undefined {
-  const values = results.flatMap(({ name, tokens, contenders }) =>
-    contenders.flatMap(({ name: contender, timesOurs }) =>
-      timesOurs
-        ? [
-            {
-              case: `${name}, T ${tokens}`,
-              contender,
-              ratio: timesOurs.median,
-              lower: timesOurs.lowerQuartile,
-              upper: timesOurs.upperQuartile,
-            },
-          ]
-        : [],
+  const values = results.flatMap((result) =>
+    result.contenders.flatMap(({ name: contender, timesOurs }) =>
+      timesOurs ? [{ case: plotted(result), contender, ratio: timesOurs.median }] : [],
     ),
   );
   if (values.length === 0) return undefined;
@@ -124,6 +119,22 @@ function contenderPlot({ results }: BenchGroup): object | undefined {
     color: { field: "contender", type: "nominal", title: null },
   });
 }
+
+/** How long dtypes and formats take, as a multiple of the first one's time. */
+function formatPlot(groups: readonly BenchGroup[]): object | undefined {
+  const values = groups.flatMap((group) =>
+    group.results.flatMap((result) =>
+      result.timesFirst ? [{ case: plotted(result), format: numbersText(group), ratio: result.timesFirst.median }] : [],
+    ),
+  );
+  if (values.length === 0) return undefined;
+  return ratioPlot(values, {
+    title: `times as long as ${numbersText(groups[0] as BenchGroup)} (1: the same)`,
+    color: { field: "format", type: "nominal", title: null },
+  });
+}
+
+const plotted = ({ name, tokens }: Pick<BenchGroup["results"][number], "name" | "tokens">) => `${name}, T ${tokens}`;
 
 interface Ratio {
   readonly case: string;

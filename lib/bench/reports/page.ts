@@ -2,8 +2,8 @@ import { escaped, htmlFacts, htmlPage } from "../../core/markup.js";
 import { plural } from "../../terminal/format.js";
 import { ceilingsText, kernelText } from "../ceilings.js";
 import type { Comparison } from "../compare.js";
-import { type BenchGroup, type BenchReport, groupText } from "../report.js";
-import { comparisonTable, contenderTable, resultTable, type Table } from "./tables.js";
+import { type BenchGroup, type BenchReport, groupsInTurns, groupsText, groupText } from "../report.js";
+import { comparisonTable, contenderTable, formatTable, resultTable, type Table } from "./tables.js";
 
 /** A report as one self-contained page. */
 export function reportPage(report: BenchReport, svg: string): string {
@@ -21,7 +21,18 @@ export function reportPage(report: BenchReport, svg: string): string {
 the device's stream worked on it. Call: until the call returned. GFLOP/s, GB/s and the share of the ceiling are those of the time
 on the device; the ceiling is the time to read the bytes or to do the operations at this machine's measured rates, whichever is
 longer. Above 100 %, data came from caches.`;
-  return page("Benchmark of moe-kernels", facts, text, svg, groups.map(groupSection).join("\n"));
+  return page("Benchmark of moe-kernels", facts, text, svg, sections(groups));
+}
+
+/** Every group, and after those of a shape how they compare. */
+function sections(groups: readonly BenchGroup[]): string {
+  return groupsInTurns(groups)
+    .flatMap((own) => {
+      const formats = formatTable(own);
+      const compared = formats && `<h2>${escaped(groupsText(own))}</h2>\n${htmlTable(formats)}`;
+      return [...own.map(groupSection), ...(compared ? [compared] : [])];
+    })
+    .join("\n");
 }
 
 function groupSection(group: BenchGroup): string {

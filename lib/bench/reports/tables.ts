@@ -3,7 +3,7 @@ import type { Column } from "../../terminal/table.js";
 import type { ComparedCase, Comparison } from "../compare.js";
 import { failureOf } from "../contenders/check.js";
 import type { Measurement } from "../measure.js";
-import type { BenchGroup, BenchResult } from "../report.js";
+import { type BenchGroup, type BenchResult, type ContenderResult, numbersText } from "../report.js";
 
 /** A table before it is drawn, for terminals and pages. */
 export interface Table {
@@ -50,9 +50,49 @@ export function contenderTable({ results }: Pick<BenchGroup, "results">): Table 
   };
 }
 
+/** Dtypes and formats of one shape beside each other, case by case. Undefined of a single one. */
+export function formatTable(groups: readonly BenchGroup[]): Table | undefined {
+  const [first, ...others] = groups;
+  if (first === undefined || others.length === 0) return undefined;
+  const right = ["T", "time", "times the first", "quartiles"];
+  return {
+    columns: [
+      { heading: "operator" },
+      { heading: "" },
+      ...right.map((heading): Column => ({ heading, align: "right" })),
+      { heading: "" },
+    ],
+    rows: first.results.flatMap(({ name }, index) =>
+      groups.map((group, position) => {
+        const { tokens, total, timesFirst, apart } = group.results[index] as BenchResult;
+        return [
+          position === 0 ? name : "",
+          numbersText(group),
+          String(tokens),
+          time(total.median),
+          timesFirst?.median.toFixed(2) ?? "",
+          timesFirst ? ratioQuartiles(timesFirst) : "",
+          apart === null ? "" : `timed apart: ${apart}`,
+        ];
+      }),
+    ),
+  };
+}
+
+const ratioQuartiles = ({ lowerQuartile, upperQuartile }: Measurement): string =>
+  `${lowerQuartile.toFixed(2)} .. ${upperQuartile.toFixed(2)}`;
+
 function contenderRows({ name, tokens, total, errors, contenders }: BenchResult): string[][] {
   const own = errors ?? [];
-  const ours = { name: "moe-kernels", total, timesOurs: null, errors: own, of: "", failure: failureOf(own) };
+  const ours = {
+    name: "moe-kernels",
+    total,
+    timesOurs: null,
+    errors: own,
+    of: "",
+    failure: failureOf(own),
+    leftOut: null,
+  };
   const ranked = [ours, ...contenders].toSorted(
     (a, b) => (a.total?.median ?? Number.POSITIVE_INFINITY) - (b.total?.median ?? Number.POSITIVE_INFINITY),
   );
@@ -66,11 +106,20 @@ function contenderRows({ name, tokens, total, errors, contenders }: BenchResult)
       one.total ? time(one.total.median) : "",
       one.total ? quartiles(one.total) : "",
       timesOurs?.median.toFixed(2) ?? "",
-      timesOurs ? `${timesOurs.lowerQuartile.toFixed(2)} .. ${timesOurs.upperQuartile.toFixed(2)}` : "",
+      timesOurs ? ratioQuartiles(timesOurs) : "",
       one.errors.length > 0 ? formatError(worst) : "",
-      one.failure !== null ? `${one === ours ? "" : "not ranked: "}${one.failure}` : one.of && `checked ${one.of}`,
+      remark(one, one === ours),
     ];
   });
+}
+
+function remark(
+  { failure, leftOut, of }: Pick<ContenderResult, "failure" | "leftOut" | "of">,
+  isOurs: boolean,
+): string {
+  if (failure !== null) return isOurs ? failure : `not ranked: ${failure}`;
+  if (leftOut !== null) return `left out: ${leftOut}`;
+  return of && `checked ${of}`;
 }
 
 /** Two reports, case by case. */

@@ -2,12 +2,13 @@ import { writeFileSync } from "node:fs";
 import { ceilingsText, kernelText } from "../../bench/ceilings.js";
 import { failureOf } from "../../bench/contenders/check.js";
 import { caseNames, wantedCases } from "../../bench/operators/table.js";
-import { type BenchGroup, type BenchReport, groupText } from "../../bench/report.js";
+import { type BenchProgress, benchDTypes } from "../../bench/options.js";
+import { type BenchGroup, type BenchReport, groupsInTurns, groupsText, groupText } from "../../bench/report.js";
 import { reportChart } from "../../bench/reports/charts.js";
 import { reportPage } from "../../bench/reports/page.js";
-import { contenderTable, resultTable } from "../../bench/reports/tables.js";
+import { contenderTable, formatTable, resultTable } from "../../bench/reports/tables.js";
 import { checkPage, writePage } from "../../bench/reports/write.js";
-import { type BenchProgress, benchDTypes, runBenchmark } from "../../bench/run.js";
+import { runBenchmark } from "../../bench/run.js";
 import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
 import { isMoeError } from "../../core/errors.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
@@ -21,6 +22,7 @@ import { checkDevices } from "../devices.js";
 import type { Io } from "../io.js";
 import { loadSubject } from "../load_subject.js";
 
+const mebibyte = 2 ** 20;
 const list = { type: "string", multiple: true } as const;
 
 /** `bench`: times layers and operators, alone and beside contenders. */
@@ -68,6 +70,11 @@ export const bench = defineCommand({
       default: "256",
       help: "total size of the copies of the weights that calls rotate through, more than caches hold (256)",
     },
+    memory: {
+      type: "string",
+      value: "MIB",
+      help: "most for the weights of all formats; those that do not fit are timed apart (60 % of the free memory)",
+    },
     json: { type: "string", value: "FILE", help: "write the results to FILE, for bench compare" },
     chart: { type: "string", value: "FILE", help: "draw them to FILE.html or FILE.svg; needs vega and vega-lite" },
   },
@@ -92,7 +99,8 @@ export const bench = defineCommand({
       seconds: secondsOption(values.time),
       rounds: integerOption("rounds", values.rounds, 1),
       calls: integerOption("calls", values.calls, 1),
-      weightBytes: integerOption("weights", values.weights, 0) * 2 ** 20,
+      weightBytes: integerOption("weights", values.weights, 0) * mebibyte,
+      ...(values.memory !== undefined && { memoryBytes: integerOption("memory", values.memory, 0) * mebibyte }),
     };
     if (values.chart !== undefined) await checkPage(values.chart);
     checkDevices([options.device]);
@@ -104,7 +112,7 @@ export const bench = defineCommand({
     } finally {
       progress.stop();
     }
-    for (const group of report.groups) printGroup(group, io);
+    for (const groups of groupsInTurns(report.groups)) printGroups(groups, io);
     if (values.json !== undefined) writeFileSync(values.json, reportJson(report));
     if (values.chart !== undefined)
       await writePage(values.chart, reportChart(report), (svg) => reportPage(report, svg));
@@ -169,6 +177,13 @@ class GroupProgress {
     this.#bar?.stop();
     this.#bar = undefined;
   }
+}
+
+/** Groups that took turns, and how they compare. */
+function printGroups(groups: readonly BenchGroup[], io: Io): void {
+  for (const group of groups) printGroup(group, io);
+  const formats = formatTable(groups);
+  if (formats) io.stdout.write(`${groupsText(groups)}\n\n${renderTable(formats.columns, formats.rows)}\n`);
 }
 
 function printGroup(group: BenchGroup, { stdout }: Io): void {

@@ -11,6 +11,8 @@ import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
 export function dequantize(weight: WeightMatrix): Matrix {
   const format = weightFormat(weight.format);
   const { rows, columns, codes } = weight;
+  const changed = weight.scalar ?? weight.inputScale ?? weight.inputOrder;
+  if (isPlain(format) && changed === undefined) return readMatrix(codes, rows, columns);
   const codeOf = isPlain(format) ? plainCodes(codes) : packedCodes(format, codes);
   const scale = level(format.scales, weight.scales, columns);
   const superScale = level(format.superScales, weight.superScales, columns);

@@ -4,10 +4,8 @@ import type { Fields } from "../../core/operators/field.js";
 import { type OperatorName, operators } from "../../core/operators/table.js";
 import type { Tensor } from "../../core/tensor.js";
 import { packExperts } from "../../operators/experts/grouped_gemm.js";
-import type { QuantizedWeight } from "../../operators/experts/quantized_weight.js";
-import { isTestArray, withTensors } from "./arrays.js";
+import { isTestArray, toFloat32, upload, uploadQuantized } from "./arrays.js";
 import { computeLayer } from "./layer_problem.js";
-import { toFloat32 } from "./returned.js";
 import type { Subject, SubjectInputs, SubjectOperator, TestArray } from "./subject.js";
 import { testedOperators } from "./test_cases.js";
 
@@ -42,7 +40,7 @@ export async function computeOperator(device: Device, name: OperatorName, inputs
       const output = inputs.outputs[field];
       if (kind === "packed_experts") {
         const options = { activation: inputs.activation, clamp: inputs.clamp };
-        const weight = isTestArray(given) ? keep(upload(device, given, exact)) : quantized(device, given, keep);
+        const weight = isTestArray(given) ? keep(upload(device, given, exact)) : uploadQuantized(device, given, keep);
         operands[field] = keep(packExperts(weight as Tensor<"f32">, options)).handle;
       } else if (output !== undefined) {
         const tensor = keep(device.empty(output.shape, dtypeIn(output.dtype as DType, exact)));
@@ -61,19 +59,9 @@ export async function computeOperator(device: Device, name: OperatorName, inputs
   }
 }
 
-/** A quantised weight as packExperts takes it. */
-function quantized(device: Device, { shape: _, ...weight }: SubjectInputs, keep: (tensor: Tensor) => void) {
-  return withTensors(device, weight, keep) as QuantizedWeight;
-}
-
 /** The values of a tensor that an operator updates. */
 function writeInto(tensor: Tensor, { data, dtype }: TestArray): void {
   tensor.write(dtypes[dtype].float ? toFloat32({ data, dtype }) : data);
-}
-
-function upload(device: Device, { data, shape, dtype }: TestArray, exact: boolean): Tensor {
-  if (!exact || !dtypes[dtype].float) return device.tensor(data, shape, dtype);
-  return device.tensor(Float64Array.from(toFloat32({ data, dtype })), shape, "f64");
 }
 
 function dtypeIn(dtype: DType, exact: boolean): DType {

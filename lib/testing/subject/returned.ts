@@ -1,8 +1,8 @@
-import { fromBF16, fromF16 } from "../../core/dtype.js";
+import { createHash } from "node:crypto";
 import { MoeError } from "../../core/errors.js";
 import { shapeSize, shapeText } from "../../core/shape.js";
-import { arraysIn } from "./arrays.js";
-import type { OutputArray, SubjectInputs } from "./subject.js";
+import { arraysIn, toFloat32 } from "./arrays.js";
+import type { OutputArray, SubjectInputs, TestArray } from "./subject.js";
 
 /**
  * The values of one output that a subject returned.
@@ -23,20 +23,26 @@ export function returnedValues(outputs: unknown, output: string, { shape, dtype 
   return toFloat64(returned, dtype);
 }
 
-/** Copies of the bytes of all input tensors. */
-export function inputBytes(inputs: SubjectInputs): Record<string, Buffer> {
-  return Object.fromEntries(
-    arraysIn(inputs).map(([path, { data }]) => [
-      path,
-      Buffer.from(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength)),
-    ]),
-  );
+/** Digests of all input tensors, by their paths. */
+export function inputDigests(inputs: SubjectInputs): Readonly<Record<string, string>> {
+  return Object.fromEntries(arraysIn(inputs).map(([path, { data }]) => [path, digest(data)]));
 }
 
-/** The inputs whose bytes are not what {@link inputBytes} copied. */
-export function changedInputs(before: Readonly<Record<string, Buffer>>, inputs: SubjectInputs): string[] {
-  const after = inputBytes(inputs);
-  return Object.keys(before).filter((field) => Buffer.compare(before[field] as Buffer, after[field] as Buffer) !== 0);
+/** What is hashed at a time: a call takes less than 2 GiB. */
+const digestBytes = 2 ** 30;
+
+function digest({ buffer, byteOffset, byteLength }: TestArray["data"]): string {
+  const hash = createHash("sha256");
+  for (let done = 0; done < byteLength; done += digestBytes) {
+    hash.update(new Uint8Array(buffer, byteOffset + done, Math.min(digestBytes, byteLength - done)));
+  }
+  return hash.digest("hex");
+}
+
+/** The inputs that are not what {@link inputDigests} saw. */
+export function changedInputs(before: Readonly<Record<string, string>>, inputs: SubjectInputs): string[] {
+  const after = inputDigests(inputs);
+  return Object.keys(before).filter((path) => before[path] !== after[path]);
 }
 
 function isArray(value: unknown): value is ArrayLike<number> {
@@ -50,11 +56,4 @@ function describe(value: unknown): string {
 function toFloat64(values: ArrayLike<number>, dtype: string): ArrayLike<number> {
   const is16 = dtype === "f16" || dtype === "bf16";
   return is16 && values instanceof Uint16Array ? toFloat32({ data: values, dtype }) : values;
-}
-
-/** The values of a tensor as float32, of 16-bit floats too. */
-export function toFloat32({ data, dtype }: { data: ArrayLike<number>; dtype: string }): Float32Array {
-  if (dtype === "f16") return Float32Array.from(data, fromF16);
-  if (dtype === "bf16") return Float32Array.from(data, fromBF16);
-  return Float32Array.from(data);
 }

@@ -1,6 +1,6 @@
 import { invalidArgument } from "../../core/errors.js";
 import { relativeError } from "../run.js";
-import { changedInputs, inputBytes, returnedValues } from "./returned.js";
+import { changedInputs, inputDigests, returnedValues } from "./returned.js";
 import type { OutputArray, Problem, Subject } from "./subject.js";
 import { type TestCase, testCases, testedOperators } from "./test_cases.js";
 
@@ -141,7 +141,7 @@ async function runOne(subject: Subject, one: TestCase, problem: Problem): Promis
     return { operator, name, checks, failure, passed, seconds: (performance.now() - begin) / 1e3 };
   };
   try {
-    const before = inputBytes(problem.inputs);
+    const before = inputDigests(problem.inputs);
     const outputs: unknown = await subject.operators[operator]?.(problem.inputs);
     if (outputs === null) return null;
     const checks = Object.keys(problem.expected).map((output) => check(one, problem, output, outputs));

@@ -44,12 +44,14 @@ export class TestCase {
     const name = names.get(output) ?? output;
     const tolerance = this.#source.tolerances[name] ?? 0;
     const leastMagnitude = this.#source.magnitudes?.[name] ?? 0;
-    const steps = this.operator === "layer" ? " of the output and between the products" : "";
-    return { tolerance, leastMagnitude, why: reason(tolerance, inputs.outputs[output]?.dtype ?? "f32", steps) };
+    const dtype = inputs.outputs[output]?.dtype ?? "f32";
+    return { tolerance, leastMagnitude, why: reason(this.operator, tolerance, dtype) };
   }
 }
 
-function reason(tolerance: number, dtype: string, steps: string): string {
+/** Why an output of this dtype may have such errors. */
+export function reason(operator: SubjectOperatorName, tolerance: number, dtype: string): string {
+  const steps = operator === "layer" ? " of the output and between the products" : "";
   if (tolerance === 0) return "exact: it is an index, or a copy, or arithmetic of which every step is defined";
   const rounding =
     dtype === "f16" || dtype === "bf16"

@@ -1,0 +1,99 @@
+import {
+  callback,
+  choice,
+  type Fields,
+  integer,
+  list,
+  object,
+  optional,
+  positive,
+  record,
+  text,
+  unchecked,
+} from "../core/options.js";
+import { type TokenFormat, tokenFormats } from "../core/token_format.js";
+import type { WeightFormatName } from "../core/weight_format.js";
+import type { DeviceName } from "../devices.js";
+import type { MoeLayerConfig } from "../layer/description/config.js";
+import type { Subject } from "../testing/subject/subject.js";
+import { bytesBeyondCaches } from "./bench_case.js";
+import type { BenchDType } from "./operators/draw.js";
+
+export const benchDTypes = ["f32", "f16", "bf16"] as const satisfies readonly BenchDType[];
+
+/** Options of {@link runBenchmark}. */
+export interface BenchmarkOptions {
+  /** Layers to time by names of your choice. */
+  shapes: Readonly<Record<string, MoeLayerConfig>>;
+  /** Default cpu. */
+  device?: DeviceName;
+  /** Of tokens; default bf16. */
+  dtypes?: readonly BenchDType[];
+  /** Of the experts' weights; default that of the tokens. */
+  formats?: readonly WeightFormatName[];
+  /** What products with quantised weights round tokens to; default none. */
+  tokenFormats?: readonly TokenFormat[];
+  /** T of each call; default 1, 8, 64 and 512. */
+  tokens?: readonly number[];
+  /** Threads of the device, one device for each number; default all CPUs. */
+  threads?: readonly number[];
+  /** Only cases whose names contain one of these texts; default all. */
+  operators?: readonly string[];
+  /** Approximate time for each case and contender; default 0.3. */
+  seconds?: number;
+  /** Turns that this time is divided into; default 7. */
+  rounds?: number;
+  /** Calls between two waits; default 1. */
+  calls?: number;
+  /** Bytes of the copies of the weights that calls rotate through; default 256 MiB. */
+  weightBytes?: number;
+  /**
+   * Bytes that the weights of all dtypes and formats that take turns may have together; those that do not fit are timed apart. Default
+   * 60 % of the memory that the system has left.
+   */
+  memoryBytes?: number;
+  /** Other implementations, as `moe-kernels/testing` takes them. */
+  contenders?: readonly Subject[];
+  /** Called before each case, and once after the last one of a shape. */
+  onProgress?: (progress: BenchProgress) => void;
+}
+
+/** Where a benchmark is. */
+export interface BenchProgress {
+  /** Shape, dtype and so on, or how many formats take turns. */
+  readonly group: string;
+  /** Cases done. */
+  readonly done: number;
+  /** Cases of all formats that take turns. */
+  readonly total: number;
+}
+
+/** The rest is for inputs, results and packing. */
+const memoryShare = 0.6;
+
+export const benchmarkOptions = object(
+  {
+    shapes: record(unchecked, "{ D: { hiddenSize: 512, ... } }"),
+    device: optional(text, "cpu"),
+    dtypes: optional(list(choice(benchDTypes)), ["bf16"]),
+    formats: optional(list(text)),
+    tokenFormats: optional(list(choice(tokenFormats)), ["none"]),
+    tokens: optional(list(integer(1)), [1, 8, 64, 512]),
+    threads: optional(list(integer(1, 4096))),
+    operators: optional(list(text), [""]),
+    seconds: optional(positive, 0.3),
+    rounds: optional(integer(1), 7),
+    calls: optional(integer(1), 1),
+    weightBytes: optional(integer(0), bytesBeyondCaches),
+    memoryBytes: optional(integer(0)),
+    contenders: optional(list(unchecked), []),
+    onProgress: optional(callback<NonNullable<BenchmarkOptions["onProgress"]>>(), () => {}),
+  } satisfies Fields<BenchmarkOptions>,
+  "{ shapes: { D: { hiddenSize: 512, ... } } }",
+);
+export type ReadOptions = ReturnType<typeof benchmarkOptions>;
+
+/** The option `memoryBytes`, or its default. */
+export function memoryLimit({ memoryBytes }: Pick<ReadOptions, "memoryBytes">): number {
+  return memoryBytes ?? Math.floor(memoryShare * process.availableMemory());
+}
