@@ -30,7 +30,7 @@ export interface BenchCase {
   contenderCalls(): readonly SubjectInputs[];
 }
 
-/** What products that round tokens have no contenders for. */
+/** Why products have no contenders: a subject is not told how to round tokens; else null. */
 export function whyIncomparable({ tokenFormat }: Pick<CaseOptions, "tokenFormat">): string | null {
   return tokenFormat === "none" ? null : `it has no way to be told to round tokens to ${tokenFormat}`;
 }

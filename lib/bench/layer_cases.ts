@@ -61,10 +61,18 @@ async function* casesOf(
         enqueue(calls[0] as (typeof calls)[number]);
         return { y: await out.data() };
       },
-      incomparable: whyIncomparable(options),
+      incomparable: whyIncomparable(options) ?? whyNotDrawn(options),
       contenderCalls: () => layerCalls(options, description, weights(), tokens),
     };
   } finally {
     for (const { x } of calls) x.dispose();
   }
+}
+
+/** Parts of layers whose weights are not drawn. */
+const notDrawn = ["sharedExpert", "hierarchy", "noisy"] as const;
+
+function whyNotDrawn({ config }: CaseOptions): string | null {
+  const missing = notDrawn.filter((part) => config[part]);
+  return missing.length === 0 ? null : `no weights are drawn for ${missing.join(", ")}`;
 }

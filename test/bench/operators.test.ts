@@ -111,6 +111,13 @@ test("products that round tokens have no contenders, and say why", async () => {
   expect(await withCase("sort", given, ({ incomparable }) => incomparable)).toBeNull();
 });
 
+test("layers of which not all weights are drawn have no contenders, and say why", async () => {
+  const shared = options({ config: { ...config, sharedExpert: { intermediateSize: 16 } } });
+  expect(await withCase("layer", shared, ({ incomparable }) => incomparable)).toBe(
+    "no weights are drawn for sharedExpert",
+  );
+});
+
 test("most operators can be compared with contenders", () => {
   expect(comparable.length).toBeGreaterThan(28);
 });

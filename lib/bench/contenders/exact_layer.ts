@@ -66,9 +66,7 @@ export class ExactLayer implements Disposable {
     using weightTensor = this.#device.tensor(weights, shape, "f64") as Tensor as Tensor<"f32">;
     const routing = { ids: idTensor, weights: weightTensor };
     const sum = new Float64Array(x.size);
-    // The shared expert is in the bank of the first.
-    const chosen = new Set(this.#inputs.config.sharedExpert ? [0, ...ids] : ids);
-    for (const expert of chosen) {
+    for (const expert of new Set(ids)) {
       if (expert < 0) continue;
       using layer = this.#bank(expert);
       using share = layer.forward(x, { routing });

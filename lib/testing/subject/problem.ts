@@ -132,11 +132,6 @@ export function isData(name: OperatorName): boolean {
   return !hasField(name, ["matrix", "weight", "format"]);
 }
 
-/** Whether an operator reads tensors that it then writes. */
-export function updates(name: OperatorName): boolean {
-  return hasField(name, ["updated"]);
-}
-
 function hasField(name: OperatorName, kinds: readonly string[]): boolean {
   const fields: Fields = operators[name];
   return Object.values(fields).some(({ kind }: Field) => kinds.includes(kind));
