@@ -1,7 +1,7 @@
 import type { Device } from "../core/device.js";
 import type { DType } from "../core/dtype.js";
 import { MoeError } from "../core/errors.js";
-import { sameShape, shapeText } from "../core/shape.js";
+import { type Shape, sameShape, shapeText } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import { openDevice } from "../devices.js";
 import type { Case } from "./case.js";
@@ -29,21 +29,48 @@ export interface CaseResult {
  * and compares the outputs. Open the device with `poison`, so that unwritten outputs are NaN.
  */
 export async function runCase(subject: Case<string>, device: Device): Promise<CaseResult> {
-  using reference = openDevice("reference", { poison: true });
-  const seed = `${subject.operator} ${subject.name}`;
-  using expectedInputs = new Inputs(reference, seed, true);
-  using actualInputs = new Inputs(device, seed, false);
-  const expected = outputs(subject, expectedInputs);
-  const actual = outputs(subject, actualInputs);
-  const least = await leastMagnitudes(subject, expected);
+  const expected = await expectedOutputs(subject);
+  using inputs = new Inputs(device, seedOf(subject), false);
   const checks: Check[] = [];
-  for (const [output, tensor] of Object.entries(actual)) {
+  for (const [output, tensor] of Object.entries(outputs(subject, inputs))) {
     const tolerance = subject.tolerances[output] ?? 0;
-    const place = `${subject.name}: ${output}`;
-    const error = await compare(tensor, expected[output] as Tensor, least[output], place);
+    const error = await compare(tensor, expected[output] as ExpectedOutput, `${subject.name}: ${output}`);
     checks.push({ output, dtype: tensor.dtype, error, tolerance, passed: error <= tolerance });
   }
   return { name: subject.name, operator: subject.operator, checks, passed: checks.every((check) => check.passed) };
+}
+
+function seedOf({ operator, name }: Case<string>): string {
+  return `${operator} ${name}`;
+}
+
+interface ExpectedOutput {
+  readonly shape: Shape;
+  readonly values: ArrayLike<number>;
+  /** What errors are relative to at least. */
+  readonly leastMagnitude: number;
+}
+
+/** Computed once for all devices: float64 in JavaScript takes longer than most devices do. */
+const remembered = new WeakMap<Case<string>, Promise<Readonly<Record<string, ExpectedOutput>>>>();
+
+function expectedOutputs(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
+  const known = remembered.get(subject) ?? computeExpected(subject);
+  remembered.set(subject, known);
+  return known;
+}
+
+async function computeExpected(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
+  using reference = openDevice("reference", { poison: true });
+  using inputs = new Inputs(reference, seedOf(subject), true);
+  const expected = outputs(subject, inputs);
+  const least = await leastMagnitudes(subject, expected);
+  const entries: [string, ExpectedOutput][] = [];
+  for (const [output, tensor] of Object.entries(expected)) {
+    const [shape, values] = [tensor.shape, await tensor.data()];
+    entries.push([output, { shape, values, leastMagnitude: least[output] ?? 0 }]);
+  }
+  return Object.fromEntries(entries);
 }
 
 function outputs(subject: Case<string>, inputs: Inputs): Readonly<Record<string, Tensor>> {
@@ -69,17 +96,12 @@ async function leastMagnitudes(
   );
 }
 
-async function compare(
-  actual: Tensor,
-  expected: Tensor,
-  leastMagnitude: number | undefined,
-  name: string,
-): Promise<number> {
+async function compare(actual: Tensor, expected: ExpectedOutput, name: string): Promise<number> {
   if (!sameShape(actual.shape, expected.shape)) {
     const shapes = `expected shape ${shapeText(expected.shape)}, got ${shapeText(actual.shape)}`;
     throw new MoeError("INTERNAL", `${name}: ${shapes}`);
   }
-  return relativeError(await actual.data(), await expected.data(), leastMagnitude);
+  return relativeError(await actual.data(), expected.values, expected.leastMagnitude);
 }
 
 /**

@@ -8,6 +8,7 @@ import { deviceNames, openForTests } from "../support/devices.js";
 import { expectRejection } from "../support/errors.js";
 import type { GgufInput, TensorInput } from "../support/gguf.js";
 import { blockDecoders, type DecodedType } from "../support/gguf_blocks.js";
+import { memoized } from "../support/memoized.js";
 import { type RandomLayer, randomLayer, writeOne, writeSplit } from "./support/gguf_layer.js";
 import { temporaryDirectory } from "./support/temporary_directory.js";
 
@@ -15,7 +16,15 @@ const types = Object.keys(blockDecoders) as DecodedType[];
 const tokens = 5;
 const reference = openForTests("reference");
 
-/** What a random layer computes with the values of its blocks, in float64. */
+/** A random layer and its tokens, and what it computes with the values of its blocks, in float64. */
+const problem = memoized((seed: string, given: string) => {
+  const options = JSON.parse(given) as RandomLayer;
+  const random = new Random(seed);
+  const layer = randomLayer(random, options);
+  const x = Float64Array.from(random.normals(tokens * layer.sizes.hidden), Math.fround);
+  return { layer, x, wanted: expected(layer, options, x) };
+});
+
 function expected(
   { values, sizes }: ReturnType<typeof randomLayer>,
   options: RandomLayer,
@@ -61,14 +70,11 @@ function expected(
 
 async function compare(device: Device, options: RandomLayer, write = writeOne, seed = "gguf") {
   using directory = temporaryDirectory();
-  const random = new Random(seed);
-  const layer = randomLayer(random, options);
-  const x = Float64Array.from(random.normals(tokens * layer.sizes.hidden), Math.fround);
+  const { layer, x, wanted } = problem(seed, JSON.stringify(options));
   const path = write(directory.path, layer.file);
   using loaded = await MoeLayer.load(path, { layer: 0, device });
   using input = device.tensor(Float32Array.from(x), [tokens, layer.sizes.hidden]);
   using y = loaded.forward(input);
-  const wanted = expected(layer, options, x);
   expect(wanted.every(Number.isFinite) && wanted.some((value) => value !== 0)).toBe(true);
   expect(relativeError(await y.data(), wanted)).toBeLessThanOrEqual(1e-5);
   return { formats: loaded.description.formats };

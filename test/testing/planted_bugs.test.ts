@@ -7,6 +7,9 @@ import {
   type SubjectInputs,
   type SubjectOutput,
 } from "../../lib/testing/index.js";
+import { drawOnce } from "./draw_once.js";
+
+drawOnce();
 
 // Kernels with the mistakes that kernels have. Each must be caught by the public cases.
 

@@ -14,6 +14,7 @@ import { type InputChange, randomInputs, randomQuantized } from "../../../lib/te
 import { relativeError } from "../../../lib/testing/run.js";
 import { deviceNames, openForTests } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
+import { memoized } from "../../support/memoized.js";
 
 const reference = openDevice("reference");
 const [numExperts, tokens] = [3, 9];
@@ -28,28 +29,29 @@ function sizesFor(format: WeightFormatName) {
 type Role = (typeof roles)[number];
 type Matrix = ReturnType<typeof randomQuantized>;
 
-/** Experts on two devices: quantised on one, the same values as floats on `reference`. */
-function experts(device: Device, format: WeightFormatName, change: InputChange) {
+/** Quantised experts; the same on every device. */
+function quantizedExperts(device: Device, format: WeightFormatName, change: InputChange): Record<Role, Matrix>[] {
   const { hiddenSize, intermediateSize } = sizesFor(format);
   const [inner, outer] = [[intermediateSize, hiddenSize] as const, [hiddenSize, intermediateSize] as const];
-  const one = (expert: number) => {
-    const make = (on: Device) => {
-      const random = new Random(`${format} ${expert}`);
-      const inputs = randomInputs(on, random, change, hiddenSize);
-      const [gate, up] = ["gate", "up"].map(() => ({ ...randomQuantized(on, random, format, inner), ...inputs }));
-      const down = randomQuantized(on, random, format, outer);
-      return { gate, up, down: { ...down, ...randomInputs(on, random, change, intermediateSize) } } as Record<
-        Role,
-        Matrix
-      >;
-    };
-    const given = make(reference);
-    const floats = roles.map((role) => [role, dequantize(given[role])]);
-    return { quantized: make(device), floats: Object.fromEntries(floats) as Record<Role, Tensor<"f32">> };
-  };
-  const all = Array.from({ length: numExperts }, (_, expert) => one(expert));
-  return { quantized: all.map(({ quantized }) => quantized), floats: all.map(({ floats }) => floats) };
+  return Array.from({ length: numExperts }, (_, expert) => {
+    const random = new Random(`${format} ${expert}`);
+    const inputs = randomInputs(device, random, change, hiddenSize);
+    const [gate, up] = ["gate", "up"].map(() => ({ ...randomQuantized(device, random, format, inner), ...inputs }));
+    const down = randomQuantized(device, random, format, outer);
+    return { gate, up, down: { ...down, ...randomInputs(device, random, change, intermediateSize) } } as Record<
+      Role,
+      Matrix
+    >;
+  });
 }
+
+/** What their values as floats give on `reference`. */
+const expectedOf = memoized((format: WeightFormatName, change: InputChange) => {
+  const floats = quantizedExperts(reference, format, change).map((given) =>
+    Object.fromEntries(roles.map((role) => [role, dequantize(given[role])])),
+  ) as Record<Role, Tensor<"f32">>[];
+  return backward(reference, format, floats);
+});
 
 const normals = (seed: number, rows: number, columns: number, deviation = 1) =>
   new Random(seed).normals(rows * columns, deviation);
@@ -91,9 +93,8 @@ describe.each(deviceNames)("backward of quantised experts on %s", (name) => {
 
   test.each(formats)("%s: dx and the router's gradients are those of their values", (format) => {
     for (const change of ["none", "both"] as const) {
-      const { quantized, floats } = experts(device(), format, change);
-      const found = backward(device(), format, quantized);
-      const expected = backward(reference, format, floats);
+      const found = backward(device(), format, quantizedExperts(device(), format, change));
+      const expected = expectedOf(format, change);
       expect(found.hasExperts).toBe(false);
       expect(expected.hasExperts).toBe(true);
       found.results.forEach((values, index) => {
@@ -103,7 +104,7 @@ describe.each(deviceNames)("backward of quantised experts on %s", (name) => {
   });
 
   test("are frozen: no gradients, and no parameters but the router's", () => {
-    const { quantized } = experts(device(), "i8_channel_f32", "none");
+    const quantized = quantizedExperts(device(), "i8_channel_f32", "none");
     const { hiddenSize, ...sizes } = sizesFor("i8_channel_f32");
     using router = device().tensor(normals(1, numExperts, hiddenSize, 0.1), [numExperts, hiddenSize]);
     using layer = MoeLayer.create({ hiddenSize, ...sizes, device: device(), router, experts: quantized });
