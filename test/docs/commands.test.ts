@@ -84,7 +84,7 @@ describe("npx moe-kernels", () => {
     [/^(bench.*?) --threads \S+/, "$1"],
     [
       /^bench(?! compare| --help)/,
-      "bench --shape 64,32,8,2 --tokens 2 --threads 2 --time 0.001 --rounds 1 --weights 0",
+      "bench --shape 64,32,8,2 --tokens 2 --threads 1 --time 0.001 --rounds 1 --weights 0",
     ],
     [/\.\/(mine|my_layer)\.mjs/, "./examples/benchmark/$1.mjs"],
     [/^verify((?!--filter).)*$/, "$& --filter 'gating T7'"],
