@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { describeMachine } from "#lib/bench/machine.js";
 import { summarize } from "#lib/bench/measure.js";
-import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
+import { type NamedShape, shapeNames, shapeOptions } from "#lib/bench/shape_option.js";
 import type { CacheOptions } from "#lib/checkpoint/cache/cache_option.js";
 import type { Device } from "#lib/core/device.js";
 import { loadNative } from "#lib/core/native.js";
@@ -113,7 +113,7 @@ function parseOptions(): Options | undefined {
   });
   if (values.help) return undefined;
   return {
-    shapes: listOption(values.shape).map(shapeOption),
+    shapes: shapeOptions(listOption(values.shape)),
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     rounds: integerOption("rounds", values.rounds, 1),
     threads: threadsOption(values.threads),

@@ -1,4 +1,4 @@
-import { peerFormats } from "./problem.js";
+import { peerFormats } from "./formats.js";
 import type { Group } from "./report.js";
 
 /** Vega-Lite specification: how close each contender comes to the ceiling, by tokens, shape and dtype. */

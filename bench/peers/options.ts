@@ -1,9 +1,9 @@
 import { parseArgs } from "node:util";
-import { type NamedShape, shapeNames, shapeOption } from "#lib/bench/shape_option.js";
+import { type NamedShape, shapeNames, shapeOptions } from "#lib/bench/shape_option.js";
 import { choiceOption, integerOption, listOption, UsageError } from "#lib/terminal/option_values.js";
 import { threadsOption } from "../program.js";
+import { type PeerFormat, peerFormats } from "./formats.js";
 import { type Peer, peers } from "./peers.js";
-import { type PeerFormat, peerFormats } from "./problem.js";
 
 const peerNames = peers.map(({ name }) => name);
 
@@ -15,9 +15,10 @@ the last-level cache, as far as memory allows. Needs space for the weights in th
 
 Options:
   --shape NAMES      ${shapeNames} (A,B,C)
-  --dtype FORMATS    of weights: ${peerFormats.join(", ")} (f32,bf16);
-                     tokens are float32 for quantised weights, and rounded
-                     to int8 for i8_channel_f32
+  --dtype FORMATS    of weights: ${peerFormats.slice(0, 4).join(", ")},
+                     ${peerFormats.slice(4).join(", ")} (f32,bf16);
+                     tokens are float32 for quantised weights, and with
+                     :int8 the products may round them
   --tokens NUMBERS   tokens per call (1,8,64,512,2048,4096)
   --peer NAMES       ${peerNames.join(", ")}
                      (all that this machine can run)
@@ -63,7 +64,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   const seconds = Number(values.time);
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
   return {
-    shapes: listOption(values.shape).map(shapeOption),
+    shapes: shapeOptions(listOption(values.shape)),
     formats: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats)),
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:

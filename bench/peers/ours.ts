@@ -4,7 +4,8 @@ import { packageVersion } from "#lib/core/version.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { gating, type Routing } from "#lib/operators/routing/gating.js";
 import type { Contender } from "./contender.js";
-import type { Input, PeerDType, Problem } from "./problem.js";
+import type { PeerDType } from "./formats.js";
+import type { Input, Problem } from "./problem.js";
 
 /** Enqueues the layer for one input. */
 type Enqueue = (layer: MoeLayer, input: Input, routing: Routing, out: Tensor<PeerDType>) => void;

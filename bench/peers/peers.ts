@@ -2,8 +2,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
+import type { MoeLayerConfig } from "#lib/layer/description/config.js";
+import type { PeerFormat } from "./formats.js";
 import { onednnCommand } from "./onednn.js";
-import type { PeerFormat } from "./problem.js";
 
 /** A program and its arguments. */
 export type Command = readonly [program: string, ...args: string[]];
@@ -13,6 +14,8 @@ export interface Peer {
   readonly name: string;
   readonly formats: readonly PeerFormat[];
   readonly variant: string;
+  /** Why it does not compute this layer; missing if it computes all. */
+  lacks?(config: MoeLayerConfig): string | undefined;
   /** The command that runs it; text if this machine cannot: why, or what to do about it. */
   command(): Command | string;
 }
@@ -37,16 +40,22 @@ const torch: Program = {
   },
 };
 
+/** onnxruntime 1.30's QMoE ignores `normalize_routing_weights: 0`. */
+const alwaysNormalizes = ({ normalize }: MoeLayerConfig) =>
+  normalize ? undefined : "it always divides the weights of a token's experts by their sum";
+
 const grouped = ["i8_g128_f32", "i4_g32_f32"] as const;
+const groupedInt8 = ["i8_g128_f32:int8", "i4_g32_f32:int8"] as const;
 
 export const peers: readonly Peer[] = [
   { name: "onnxruntime-moe", variant: "moe", formats: ["f32"], ...onnxruntime },
   { name: "onnxruntime-plain", variant: "plain", formats: ["f32"], ...onnxruntime },
-  { name: "onnxruntime-qmoe", variant: "qmoe", formats: grouped, ...onnxruntime },
+  { name: "onnxruntime-qmoe", variant: "qmoe", formats: grouped, lacks: alwaysNormalizes, ...onnxruntime },
   { name: "onnxruntime-nbits", variant: "nbits", formats: grouped, ...onnxruntime },
+  { name: "onnxruntime-nbits-int8", variant: "nbits-int8", formats: groupedInt8, ...onnxruntime },
   { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], ...torch },
   { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], ...torch },
-  { name: "onednn-loop", variant: "loop", formats: ["bf16", "i8_channel_f32"], command: () => onednnCommand() },
+  { name: "onednn-loop", variant: "loop", formats: ["bf16", "i8_channel_f32:int8"], command: () => onednnCommand() },
 ];
 
 /** Cached, because importing PyTorch takes seconds. */

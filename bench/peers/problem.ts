@@ -4,7 +4,6 @@ import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
 import type { Device } from "#lib/core/device.js";
 import type { Shape } from "#lib/core/shape.js";
 import { Tensor } from "#lib/core/tensor.js";
-import type { TokenFormat } from "#lib/core/token_format.js";
 import type { ScaleLevel } from "#lib/core/weight_format.js";
 import { weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
@@ -15,21 +14,7 @@ import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
 import { PeerError } from "./contender.js";
-
-/** Formats of weights in which peers are compared. */
-export const peerFormats = ["f32", "bf16", "i8_channel_f32", "i8_g128_f32", "i4_g32_f32"] as const;
-export type PeerFormat = (typeof peerFormats)[number];
-export type PeerDType = "f32" | "bf16";
-
-/** The dtype of tokens: that of the weights, or f32 for quantised ones. */
-export function tokensOf(format: PeerFormat): PeerDType {
-  return format === "bf16" ? "bf16" : "f32";
-}
-
-/** What products round their rows to: with one scale for each output there are products of bytes. */
-export function tokenFormatOf(format: PeerFormat): TokenFormat {
-  return format === "i8_channel_f32" ? "int8" : "none";
-}
+import { type PeerDType, type PeerFormat, type PeerWeights, partsOf } from "./formats.js";
 
 /** One set of tokens. */
 export interface Input {
@@ -69,14 +54,13 @@ export async function createProblem(
 ): Promise<Problem> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const random = new RandomWeights("peers");
-  const dtype = tokensOf(format);
-  const gate = matrices(device, random, format, [numExperts, intermediateSize, hiddenSize]);
-  const up = matrices(device, random, format, [numExperts, intermediateSize, hiddenSize]);
-  const down = matrices(device, random, format, [numExperts, hiddenSize, intermediateSize]);
+  const { weights, tokens: dtype, tokenFormat } = partsOf(format);
+  const gate = matrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
+  const up = matrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
+  const down = matrices(device, random, weights, [numExperts, hiddenSize, intermediateSize]);
   using _ = { [Symbol.dispose]: () => [gate, up, down].forEach(disposeMatrices) };
   using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
-  const create = () =>
-    MoeLayer.create({ ...config, device, router, experts: { gate, up, down }, tokenFormat: tokenFormatOf(format) });
+  const create = () => MoeLayer.create({ ...config, device, router, experts: { gate, up, down }, tokenFormat });
   const layer = create();
   const layers: [MoeLayer, ...MoeLayer[]] = [layer];
   const inputs = new Map<number, Input[]>();
@@ -103,7 +87,7 @@ export async function createProblem(
         tensors[`logits.${tokens}.${index}`] = logits;
       }
     }
-    await writeTensors(join(directory, weightsFile), tensors, format);
+    await writeTensors(join(directory, weightsFile), tensors, weights);
     globalThis.gc?.(); // The peers need the gigabytes of the copies that were written.
     return problem;
   } catch (error) {
@@ -126,7 +110,7 @@ async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["wor
 /** The matrices of all experts: a tensor, or codes and scales. */
 type Matrices = Tensor<PeerDType> | QuantizedWeight;
 
-function matrices(device: Device, random: RandomWeights, format: PeerFormat, shape: Shape): Matrices {
+function matrices(device: Device, random: RandomWeights, format: PeerWeights, shape: Shape): Matrices {
   const [experts, rows, columns] = shape as [number, number, number];
   if (format === "f32" || format === "bf16") {
     return random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType>;
@@ -157,20 +141,20 @@ const storedDTypes = { f32: "F32", bf16: "BF16", u8: "U8" } as const;
 async function writeTensors(
   path: string,
   tensors: Readonly<Record<string, Tensor>>,
-  format: PeerFormat,
+  weights: PeerWeights,
 ): Promise<void> {
   const stored = await Promise.all(
     Object.entries(tensors).map(async ([name, tensor]) => {
       const dtype = storedDTypes[tensor.dtype as keyof typeof storedDTypes];
       const data = await tensor.raw();
-      return [name, { dtype, shape: tensor.shape, data: data instanceof Uint8Array ? unsigned(data, format) : data }];
+      return [name, { dtype, shape: tensor.shape, data: data instanceof Uint8Array ? unsigned(data, weights) : data }];
     }),
   );
   await writeSafetensors(path, Object.fromEntries(stored));
 }
 
 /** Signed codes as unsigned ones, in place: the sign bit of each is inverted. */
-function unsigned(codes: Uint8Array, format: PeerFormat): Uint8Array {
+function unsigned(codes: Uint8Array, format: PeerWeights): Uint8Array {
   const signs = weightFormat(format).bits === 8 ? 0x80 : 0x88;
   for (let index = 0; index < codes.length; index++) codes[index] = (codes[index] as number) ^ signs;
   return codes;

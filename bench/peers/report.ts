@@ -4,7 +4,8 @@ import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
 import { formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
-import type { Input, PeerFormat } from "./problem.js";
+import type { PeerFormat } from "./formats.js";
+import type { Input } from "./problem.js";
 import type { Rotation } from "./rotation.js";
 
 /** One contender's times in a cell, in seconds, and derived numbers. */

@@ -3,7 +3,7 @@ import { lastLevelCacheBytes } from "#lib/bench/machine.js";
 import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { formatBytes } from "#lib/terminal/format.js";
-import type { PeerFormat } from "./problem.js";
+import { type PeerFormat, partsOf } from "./formats.js";
 
 /** The copies of a layer over which every contender rotates, as a model does over its layers. */
 export interface Rotation {
@@ -28,8 +28,9 @@ export function planRotation(
   contenders: number,
   { cacheBytes = lastLevelCacheBytes(), availableBytes = process.availableMemory() } = {},
 ): Rotation {
+  const { weights: name } = partsOf(format);
   const weights = (rows: number, columns: number): number =>
-    (rows * columns * bitsPerWeight(weightFormat(format), columns)) / 8;
+    (rows * columns * bitsPerWeight(weightFormat(name), columns)) / 8;
   const layer = numExperts * (2 * weights(intermediateSize, hiddenSize) + weights(hiddenSize, intermediateSize));
   const wanted = cacheBytes === undefined ? bytesBeyondCaches : 2 * cacheBytes;
   const sufficient = Math.ceil(wanted / layer);

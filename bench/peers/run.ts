@@ -13,11 +13,12 @@ import { runProgram } from "../program.js";
 import { TemporaryFolder } from "../temporary_folder.js";
 import { chartSpecification } from "./chart.js";
 import { type Contender, PeerError } from "./contender.js";
+import { type PeerFormat, partsOf } from "./formats.js";
 import { help, type Options, parseOptions } from "./options.js";
 import { ours } from "./ours.js";
 import { PeerProcess } from "./peer_process.js";
 import { type Command, type Peer, peers } from "./peers.js";
-import { createProblem, type Input, type PeerFormat, tokenFormatOf, tokensOf, weightsFile } from "./problem.js";
+import { createProblem, type Input, weightsFile } from "./problem.js";
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
 import { planRotation, rotationText } from "./rotation.js";
 import { checkOutputs, timeInTurns } from "./rounds.js";
@@ -72,7 +73,13 @@ async function compare(
   versions: Versions,
 ): Promise<Group> {
   const { threads, tokens } = options;
-  const chosen = runnable.filter(({ peer }) => peer.formats.includes(format));
+  const chosen = runnable.filter(({ peer }) => {
+    const reason = peer.lacks?.(config);
+    if (peer.formats.includes(format) && reason !== undefined) {
+      process.stderr.write(`${shape} ${format}: without ${peer.name}: ${reason}\n`);
+    }
+    return peer.formats.includes(format) && reason === undefined;
+  });
   const rotation = planRotation(config, format, chosen.length + 1);
   using temporary = new TemporaryFolder("moe-kernels-peers-");
   const directory = temporary.path;
@@ -99,7 +106,8 @@ async function compare(
     const contenders = [...ours(problem), ...started];
     for (const { name, version } of contenders) versions[name] = version;
     process.stdout.write(`${shape} ${format}: ${rotationText(rotation)}\n`);
-    const kernel = loadNative().productKernel(tokensOf(format), tokenFormatOf(format), format);
+    const { weights, tokens: dtype, tokenFormat } = partsOf(format);
+    const kernel = loadNative().productKernel(dtype, tokenFormat, weights);
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
       const title = `${shape} ${format}, T = ${count}`;

@@ -26,8 +26,9 @@ export function shapeOptions(entries: readonly string[]): NamedShape[] {
   return named;
 }
 
-/** The shape with that name, or with the sizes HxIxExk and a normalised softmax. */
-export function shapeOption(text: string): NamedShape {
+/** The shape with that name, or with the sizes H,I,E,k or HxIxExk and a normalised softmax. */
+export function shapeOption(value: string): NamedShape {
+  const text = value.replaceAll(",", "x");
   if (!/^\d+(x\d+)*$/.test(text)) {
     const name = choiceOption("shape", text, Object.keys(shapes));
     return { name, config: shapes[name] as MoeLayerConfig };

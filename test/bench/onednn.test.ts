@@ -1,13 +1,7 @@
 import { chmodSync, existsSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openDevice } from "#lib/devices.js";
 import { onednnCommand } from "../../bench/peers/onednn.js";
-import { ours } from "../../bench/peers/ours.js";
-import { PeerProcess } from "../../bench/peers/peer_process.js";
-import { peers } from "../../bench/peers/peers.js";
-import { createProblem, type PeerFormat, weightsFile } from "../../bench/peers/problem.js";
-import { checkOutputs } from "../../bench/peers/rounds.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 describe.skipIf(process.platform === "win32")("the loop over oneDNN's ukernels is compiled if need be", () => {
@@ -66,35 +60,5 @@ describe.skipIf(process.platform === "win32")("the loop over oneDNN's ukernels i
     using folder = temporaryDirectory();
     const given = setup(folder.path, compiling("echo no tiles here >&2; exit 1"));
     expect(onednnCommand(given)).toBe("its check failed: no tiles here");
-  });
-});
-
-const command = peers.find(({ name }) => name === "onednn-loop")?.command();
-const reason = typeof command === "string" ? ` (cannot run here: ${command})` : "";
-
-describe.skipIf(typeof command === "string")(`the loop over oneDNN's ukernels${reason}`, () => {
-  // Columns beyond whole slices of 64, experts without tokens, and, with 900 tokens, several blocks of rows.
-  const sizes = { hiddenSize: 144, intermediateSize: 80, numExperts: 5, topK: 2 };
-
-  test.each<[PeerFormat, boolean]>([
-    ["bf16", true],
-    ["bf16", false],
-    ["i8_channel_f32", true],
-  ])("computes what we compute: %s, normalize %j", async (format, normalize) => {
-    using folder = temporaryDirectory();
-    using device = openDevice("cpu", { threads: 2 });
-    const config = { ...sizes, normalize };
-    using problem = await createProblem(device, config, format, [1, 7, 900], folder.path);
-    const setup = { variant: "loop", directory: folder.path, weights: weightsFile, config, threads: 2, copies: 3 };
-    using peer = await PeerProcess.start("onednn-loop", command as readonly [string], setup);
-    expect(peer.version).toMatch(/^oneDNN \d+\.\d+\.\d+ ukernels$/);
-    const [own] = ours(problem);
-    for (const tokens of [900, 1, 7]) {
-      const difference = checkOutputs("onednn-loop", await peer.outputs(tokens), await own.outputs(tokens), format);
-      expect(difference).toBeLessThan(format === "bf16" ? 0.015 : 0.02);
-      const times = await peer.time(tokens, 0.001);
-      expect(times.length % (tokens === 900 ? 4 : 16)).toBe(0);
-      for (const seconds of times) expect(seconds).toBeGreaterThan(0);
-    }
   });
 });

@@ -11,10 +11,11 @@ import { gating } from "#lib/operators/routing/gating.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { chartSpecification } from "../../bench/peers/chart.js";
 import { type Contender, PeerError } from "../../bench/peers/contender.js";
+import { partsOf, peerFormats } from "../../bench/peers/formats.js";
 import { parseOptions } from "../../bench/peers/options.js";
 import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
-import { createProblem, peerFormats, tokenFormatOf, tokensOf, weightsFile } from "../../bench/peers/problem.js";
+import { createProblem, weightsFile } from "../../bench/peers/problem.js";
 import { cellOf } from "../../bench/peers/report.js";
 import { checkOutputs, timeInTurns } from "../../bench/peers/rounds.js";
 import { gatingRuleOf } from "../../lib/bench/bench_case.js";
@@ -32,8 +33,8 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const wholeGroups = { ...config, hiddenSize: 256, intermediateSize: 128 };
 
 describe.each(peerFormats)("a problem of %s", (format) => {
-  const dtype = tokensOf(format);
-  const { bits, scales: groups } = weightFormat(format);
+  const { weights, tokens: dtype, tokenFormat } = partsOf(format);
+  const { bits, scales: groups } = weightFormat(weights);
   const sizes = groups === undefined ? config : wholeGroups;
 
   test("its file, computed by the reference device, gives our outputs", async () => {
@@ -52,7 +53,7 @@ describe.each(peerFormats)("a problem of %s", (format) => {
       const scales = await read(`${name}.scales`);
       const zeros = new Uint8Array(scales.size).fill(2 ** (bits - 1));
       return {
-        format: format.replace("i", "u"),
+        format: weights.replace("i", "u"),
         codes: reference.tensor(data as Uint8Array, shape),
         scales,
         zeros: reference.tensor(zeros, scales.shape),
@@ -61,7 +62,6 @@ describe.each(peerFormats)("a problem of %s", (format) => {
     const matrices = (name: string) => (groups === undefined ? read(name) : readQuantized(name));
     const [gate, up, down] = await Promise.all([matrices("gate"), matrices("up"), matrices("down")]);
     const router = reference.zeros([sizes.numExperts, sizes.hiddenSize], dtype);
-    const tokenFormat = tokenFormatOf(format);
     using layer = MoeLayer.create({ ...sizes, device: reference, router, experts: { gate, up, down }, tokenFormat });
     for (const tokens of [1, 9]) {
       const expected: number[] = [];
@@ -196,8 +196,12 @@ describe("options", () => {
   });
 
   test("names are found in any case", () => {
-    const options = parseOptions(["--peer", "ONNXRUNTIME-moe", "--shape", "b", "--tokens", "1,64"]);
-    expect(options).toMatchObject({ shapes: [{ name: "B" }], tokens: [1, 64], peers: [{ name: "onnxruntime-moe" }] });
+    const options = parseOptions(["--peer", "ONNXRUNTIME-moe", "--shape", "b,64,32,8,2", "--tokens", "1,64"]);
+    expect(options).toMatchObject({
+      shapes: [{ name: "B" }, { name: "64x32x8x2", config: { hiddenSize: 64, topK: 2 } }],
+      tokens: [1, 64],
+      peers: [{ name: "onnxruntime-moe" }],
+    });
   });
 
   test.each([

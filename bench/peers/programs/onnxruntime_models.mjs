@@ -45,13 +45,16 @@ export function plainOperators(file, config) {
   return expertByExpert(file, config, linear);
 }
 
-/** The layer in standard operators, with onnxruntime's products by quantised matrices. */
-export function quantizedOperators(file, config) {
+/**
+ * The layer in standard operators, with onnxruntime's products by quantised matrices.
+ * @param accuracyLevel 0: what the operator chooses by itself; 4: rows may be rounded to int8.
+ */
+export function quantizedOperators(file, config, accuracyLevel = 0) {
   const linear = (graph, input, name, rows, columns, expert) => {
     const { bits, group } = graph.quantization;
     const codes = graph.weight(name, [rows, columns / group, (group * bits) / 8], expert);
     const scales = graph.weight(`${name}.scales`, [(rows * columns) / group], expert);
-    const attributes = { K: columns, N: rows, bits, block_size: group };
+    const attributes = { K: columns, N: rows, bits, block_size: group, accuracy_level: accuracyLevel };
     return graph.node("MatMulNBits", [input, codes, scales], attributes, "com.microsoft");
   };
   return expertByExpert(file, config, linear);

@@ -13,6 +13,7 @@ const builders = {
   plain: plainOperators,
   qmoe: quantizedMoeOperator,
   nbits: quantizedOperators,
+  "nbits-int8": (file, config) => quantizedOperators(file, config, 4),
 };
 const { variant, directory, weights, config, threads, copies } = JSON.parse(process.argv[2]);
 

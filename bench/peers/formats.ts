@@ -1,0 +1,34 @@
+import type { TokenFormat } from "#lib/core/token_format.js";
+
+/** What peers are compared in: the format of the weights and, after a colon, what products round their rows to. */
+export const peerFormats = [
+  "f32",
+  "bf16",
+  "i8_channel_f32:int8",
+  "i8_g128_f32",
+  "i8_g128_f32:int8",
+  "i4_g32_f32",
+  "i4_g32_f32:int8",
+] as const;
+export type PeerFormat = (typeof peerFormats)[number];
+export type PeerDType = "f32" | "bf16";
+
+/** Formats of weights. */
+export type PeerWeights = PeerFormat extends infer Format
+  ? Format extends `${infer Weights}:int8`
+    ? Weights
+    : Format
+  : never;
+
+/** The parts of a format. */
+export interface FormatParts {
+  readonly weights: PeerWeights;
+  /** The dtype of tokens and outputs: that of the weights, or f32 for quantised ones. */
+  readonly tokens: PeerDType;
+  readonly tokenFormat: TokenFormat;
+}
+
+export function partsOf(format: PeerFormat): FormatParts {
+  const [weights, tokenFormat = "none"] = format.split(":") as [PeerWeights, TokenFormat?];
+  return { weights, tokens: weights === "bf16" ? "bf16" : "f32", tokenFormat };
+}

@@ -1,0 +1,61 @@
+import { describe, expect, test } from "vitest";
+import { openDevice } from "#lib/devices.js";
+import { type PeerFormat, partsOf } from "../../bench/peers/formats.js";
+import { ours } from "../../bench/peers/ours.js";
+import { PeerProcess } from "../../bench/peers/peer_process.js";
+import { type Command, peers } from "../../bench/peers/peers.js";
+import { createProblem, weightsFile } from "../../bench/peers/problem.js";
+import { checkOutputs } from "../../bench/peers/rounds.js";
+import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
+
+// Columns beyond whole slices of 64, and whole groups of quantised weights.
+const columns = (format: PeerFormat) =>
+  format.includes("_g") ? { hiddenSize: 384, intermediateSize: 128 } : { hiddenSize: 144, intermediateSize: 80 };
+
+/** What rounding explains, relative to the largest output: onnxruntime rounds tokens in groups, we round them whole. */
+function expectedDifference(format: PeerFormat): number {
+  const { tokens, tokenFormat } = partsOf(format);
+  if (tokenFormat === "int8") return format.startsWith("i8_channel") ? 0.02 : 0.05;
+  return tokens === "bf16" ? 0.015 : 1e-5;
+}
+
+describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
+  "$name",
+  ({ name, variant, formats, lacks, found }) => {
+    const missing = typeof found === "string";
+    const layer = (format: PeerFormat, normalize: boolean) => ({
+      ...columns(format),
+      numExperts: 5,
+      topK: 2,
+      normalize,
+    });
+    const cases = formats.flatMap((format) =>
+      [true, false]
+        .filter((normalize) => !lacks?.(layer(format, normalize)))
+        .map((normalize) => [format, normalize] as const),
+    );
+    const reason = missing ? ` (cannot run here: ${found})` : "";
+
+    test.skipIf(missing).each(cases)(
+      `computes what we compute: %s, normalize %j${reason}`,
+      async (format, normalize) => {
+        using folder = temporaryDirectory();
+        using device = openDevice("cpu", { threads: 2 });
+        // Experts without tokens, and, with 900 tokens, several blocks of rows.
+        const config = layer(format, normalize);
+        using problem = await createProblem(device, config, format, [1, 7, 900], folder.path);
+        const setup = { variant, directory: folder.path, weights: weightsFile, config, threads: 2, copies: 3 };
+        using peer = await PeerProcess.start(name, found as Command, setup);
+        expect(peer.version).toMatch(/^\S+ \d+\.\d+/);
+        const [own] = ours(problem);
+        for (const tokens of [900, 1, 7]) {
+          const difference = checkOutputs(name, await peer.outputs(tokens), await own.outputs(tokens), format);
+          expect(difference).toBeLessThan(expectedDifference(format));
+          const times = await peer.time(tokens, 0.001);
+          expect(times.length % (tokens === 900 ? 4 : 16)).toBe(0);
+          for (const seconds of times) expect(seconds).toBeGreaterThan(0);
+        }
+      },
+    );
+  },
+);
