@@ -54,8 +54,12 @@ const patience = 300;
 /** Seconds after which a child is replaced, so that its memory stays small. */
 const lifetime = 60;
 
+/** Signals end the run early; it still tells what it did. */
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop.abort());
+
 mkdirSync(join(root, "build"), { recursive: true });
-const folder = mkdtempSync(join(root, "build", "fuzz-")); // inside the package, for the worker's imports
+const folder = mkdtempSync(join(root, "build", `fuzz-${process.pid}-`)); // inside the package, for the worker's imports
 const worker = join(folder, "worker.mjs");
 const log = join(folder, "step.log");
 process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -75,9 +79,6 @@ const totals = { compared: 0, accepted: 0, refused: 0 };
 const start = performance.now();
 const secondsSoFar = () => (performance.now() - start) / 1000;
 let failures = 0;
-/** Signals end the run early; it still tells what it did. */
-const stop = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => stop.abort());
 for (let round = first; round < first + rounds && (round === first || secondsSoFar() < seconds); ) {
   if (stop.signal.aborted) break;
   round = await runChild(round);

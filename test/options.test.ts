@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { GgufFile, SplitGguf } from "../lib/checkpoint/gguf/index.js";
 import { parseSafetensors, SafetensorsFile, ShardedCheckpoint } from "../lib/checkpoint/safetensors/index.js";
 import * as api from "../lib/index.js";
-import { type Options, publicCalls } from "./support/public_calls.js";
+import { type Options, publicCalls } from "./support/public_calls/index.js";
 
 // Calls every public function that takes options with an option that does not exist, with each of its options misspelt,
 // and with getters that return something else when they are read again.

@@ -1,5 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { packageRoot } from "../../lib/core/package_root.js";
 import { runScript } from "../support/run_script.js";
@@ -36,7 +39,9 @@ test("a run that is stopped tells what it did", async () => {
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     output += text;
   });
-  setTimeout(() => child.kill(), 3000);
+  const started = () => readdirSync(join(packageRoot(), "build")).some((name) => name.startsWith(`fuzz-${child.pid}-`));
+  while (!started()) await setTimeout(50);
+  child.kill();
   expect(await once(child, "close")).toEqual([0, null]);
   expect(output).toMatch(/^fuzz: seed 7, \d+ damaged files in \d+ s: .*; 0 failures\n$/);
 });

@@ -1,5 +1,5 @@
 import type { Device } from "../../lib/index.js";
-import type { PublicCall } from "../support/public_calls.js";
+import type { PublicCall } from "../support/public_calls/index.js";
 import { drawPath, type Path, replaced, sourceOf } from "./arguments.js";
 import type { Draw } from "./draw.js";
 import { hostile, hostileCount } from "./hostile.js";

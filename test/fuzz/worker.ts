@@ -2,7 +2,7 @@ import { ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Device, type DeviceName, openDevice } from "../../lib/index.js";
-import { publicCalls } from "../support/public_calls.js";
+import { publicCalls } from "../support/public_calls/index.js";
 import { caseStep } from "./case_step.js";
 import { Draw } from "./draw.js";
 import { fileStep, findModels } from "./file_step.js";

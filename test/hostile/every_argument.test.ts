@@ -6,7 +6,7 @@ import * as api from "../../lib/index.js";
 import { paths, replaced } from "../fuzz/arguments.js";
 import { hostile, hostileCount } from "../fuzz/hostile.js";
 import { use } from "../fuzz/use.js";
-import { publicCalls } from "../support/public_calls.js";
+import { publicCalls } from "../support/public_calls/index.js";
 
 // Every public function, with every hostile value in the place of every argument and every option: what the fuzzer draws
 // from, gone through on the device that checks the same and computes at once.
