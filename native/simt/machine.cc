@@ -60,6 +60,7 @@ void check_shared(const Call& call, const void* address, size_t bytes) {
   if (shared.holds(address, bytes)) {
     if (!processor.options().bank_conflicts) return;
     const Thread& thread = processor.scheduler().current();
+    const sanitizer::Unseen unseen;
     processor.conflicts().access(call, thread.warp(), thread.lane(), reinterpret_cast<uintptr_t>(address), bytes);
     return;
   }

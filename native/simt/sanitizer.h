@@ -24,6 +24,10 @@
 extern "C" {
 void __tsan_read_range(void* address, unsigned long size);
 void __tsan_write_range(void* address, unsigned long size);
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 #endif
 
@@ -48,6 +52,27 @@ inline void acquire(void*) {}
 inline void reads(const void*, size_t) {}
 inline void writes(void*, size_t) {}
 #endif
+
+// While it lives, the running thread's accesses are the runtime's own: allocations and library functions, which
+// ThreadSanitizer sees although the runtime is compiled without it.
+class Unseen {
+ public:
+#if defined(MOE_SIMT_TSAN)
+  Unseen() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Unseen() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+#else
+  Unseen() {}
+  ~Unseen() {}
+#endif
+  Unseen(const Unseen&) = delete;
+  Unseen& operator=(const Unseen&) = delete;
+};
 
 #if defined(MOE_SIMT_ASAN)
 inline void poison(void* address, size_t size) { __asan_poison_memory_region(address, size); }
