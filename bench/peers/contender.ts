@@ -8,8 +8,10 @@ export interface Contender {
   readonly name: string;
   /** The exact version, such as `torch 2.6.0`. */
   readonly version: string;
-  /** The outputs [T, H] for all inputs of T tokens, concatenated. */
+  /** The outputs [T, H], or those of training, for all inputs of T tokens, concatenated. */
   outputs(tokens: number): Promise<Float32Array>;
   /** Runs all inputs of T tokens, repeatedly for at least `seconds`. Returns the seconds of every call. */
   time(tokens: number, seconds: number): Promise<number[]>;
+  /** Bytes that a forward of T tokens keeps for backward, besides x and the weights; only asked for in training. */
+  kept?(tokens: number): Promise<number>;
 }

@@ -1,7 +1,8 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
+import { missingFlags, readCpuInfo } from "./cpu_flags.js";
 import type { Command } from "./peers.js";
 
 /** What the program is compiled for. Every CPU with AMX has the rest. */
@@ -24,23 +25,18 @@ function defaultSetup(): OnednnSetup {
     compiler: process.env.CXX ?? "g++",
     sources: join(packageRoot(), "bench", "peers", "programs", "onednn"),
     program: join(packageRoot(), "build", "peers", "onednn_peer"),
-    cpuInfo: existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : undefined,
+    cpuInfo: readCpuInfo(),
   };
 }
 
 /** Compiles the loop over oneDNN's ukernels if need be. Returns its command, or why this machine cannot run it. */
 export function onednnCommand(setup: OnednnSetup = defaultSetup()): Command | string {
-  const missing = missingFlags(setup.cpuInfo);
+  const missing = missingFlags(neededFlags, setup.cpuInfo ?? "");
   if (missing.length > 0) return `it needs Linux on a CPU with AMX; there is no ${missing.join(", ")}`;
   const failure = compile(setup);
   if (failure !== undefined) return failure;
   const { status, signal, stderr } = spawnSync(setup.program, ["--check"], { encoding: "utf8" });
   return status === 0 ? [setup.program] : `its check failed: ${stderr.trim() || (signal ?? `exit code ${status}`)}`;
-}
-
-function missingFlags(cpuInfo: string | undefined): string[] {
-  const flags = new Set(/^flags\s*:(.*)$/m.exec(cpuInfo ?? "")?.[1]?.split(/\s+/));
-  return neededFlags.filter((flag) => !flags.has(flag));
 }
 
 /** Makes the program again if a source is newer. Returns why that failed, if it did. */

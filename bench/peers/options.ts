@@ -22,6 +22,7 @@ Options:
   --tokens NUMBERS   tokens per call (1,8,64,512,2048,4096)
   --peer NAMES       ${peerNames.join(", ")}
                      (all that this machine can run)
+  --training         a forward with its router and a backward; for peers that train
   --rounds N         turns of every contender (7)
   --time SECONDS     minimum time of a turn (0.1)
   --threads N        threads of every contender (all CPUs)
@@ -36,6 +37,7 @@ export interface Options {
   readonly tokens: readonly number[];
   /** Undefined: all that this machine can run. */
   readonly peers: readonly Peer[] | undefined;
+  readonly training: boolean;
   readonly rounds: number;
   readonly seconds: number;
   readonly threads: number;
@@ -52,6 +54,7 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
       dtype: { type: "string", multiple: true, default: ["f32,bf16"] },
       tokens: { type: "string", multiple: true, default: ["1,8,64,512,2048,4096"] },
       peer: { type: "string", multiple: true },
+      training: { type: "boolean", default: false },
       rounds: { type: "string", default: "7" },
       time: { type: "string", default: "0.1" },
       threads: { type: "string" },
@@ -63,15 +66,19 @@ export function parseOptions(args: readonly string[] = process.argv.slice(2)): O
   if (values.help) return undefined;
   const seconds = Number(values.time);
   if (!(seconds > 0)) throw new UsageError(`--time: expected seconds > 0, got "${values.time}"`);
+  const formats = listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats));
+  const frozen = formats.find((format) => format !== "f32" && format !== "bf16");
+  if (values.training && frozen) throw new UsageError(`--training: expected f32 or bf16, got ${frozen}`);
   return {
     shapes: shapeOptions(listOption(values.shape)),
-    formats: listOption(values.dtype).map((name) => choiceOption("dtype", name, peerFormats)),
+    formats,
     tokens: listOption(values.tokens).map((count) => integerOption("tokens", count, 1)),
     peers:
       values.peer &&
       listOption(values.peer)
         .map((name) => choiceOption("peer", name, peerNames))
         .map((name) => peers.find((peer) => peer.name === name) as Peer),
+    training: values.training,
     rounds: integerOption("rounds", values.rounds, 1),
     seconds,
     threads: threadsOption(values.threads),

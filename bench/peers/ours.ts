@@ -6,6 +6,7 @@ import { gating, type Routing } from "#lib/operators/routing/gating.js";
 import type { Contender } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
+import { concatenate } from "./training.js";
 
 /** Enqueues the layer for one input. */
 type Enqueue = (layer: MoeLayer, input: Input, routing: Routing, out: Tensor<PeerDType>) => void;
@@ -62,12 +63,7 @@ function contender(name: string, { layers, inputs }: Problem, enqueue: Enqueue):
       await onEach(tokens, 0, async (out) => {
         parts.push(await out.data());
       });
-      const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-      parts.reduce((offset, part) => {
-        all.set(part, offset);
-        return offset + part.length;
-      }, 0);
-      return all;
+      return concatenate(parts);
     },
     async time(tokens, seconds) {
       const times: number[] = [];

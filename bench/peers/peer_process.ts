@@ -19,15 +19,18 @@ export interface PeerSetup {
   readonly threads: number;
   /** How many times to load the layer; call number n of a turn uses copy n % copies. */
   readonly copies: number;
+  /** A call is a forward with its router and a backward, and outputs are gradients: see `gradientSizes`. */
+  readonly training: boolean;
 }
 
 /**
  * A peer in a separate process, with its own memory and threads. The program writes one line of JSON,
  * `{"result": ...}`, when it is ready (its version), and one in answer to every line that it reads:
  *
- *     {"name": "outputs", "tokens": T, "path": file}    writes all outputs [T, H] to the file, as float32; result null
+ *     {"name": "outputs", "tokens": T, "path": file}    writes all outputs to the file, as float32; result null
  *     {"name": "time", "tokens": T, "seconds": least}   result: seconds of every call, timed inside the program,
  *                                                      which rotates over the inputs and over its copies of the layer
+ *     {"name": "kept", "tokens": T}                    result: bytes that the first input's forward keeps for backward
  *
  * It exits at the end of its input. A peer that fails says why on standard error and exits.
  */
@@ -78,6 +81,10 @@ export class PeerProcess implements Contender {
 
   async time(tokens: number, seconds: number): Promise<number[]> {
     return (await this.#request({ name: "time", tokens, seconds })) as number[];
+  }
+
+  async kept(tokens: number): Promise<number> {
+    return (await this.#request({ name: "kept", tokens })) as number;
   }
 
   #request(command: object): Promise<unknown> {

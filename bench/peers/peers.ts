@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "#lib/core/package_root.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
+import { missingFlags } from "./cpu_flags.js";
 import type { PeerFormat } from "./formats.js";
 import { onednnCommand } from "./onednn.js";
 
@@ -14,8 +15,10 @@ export interface Peer {
   readonly name: string;
   readonly formats: readonly PeerFormat[];
   readonly variant: string;
-  /** Why it does not compute this layer; missing if it computes all. */
-  lacks?(config: MoeLayerConfig): string | undefined;
+  /** Whether it can train. */
+  readonly trains?: true;
+  /** Why it does not compute this layer here; missing if it computes all. */
+  lacks?(config: MoeLayerConfig, format: PeerFormat): string | undefined;
   /** The command that runs it; text if this machine cannot: why, or what to do about it. */
   command(): Command | string;
 }
@@ -44,6 +47,12 @@ const torch: Program = {
 const alwaysNormalizes = ({ normalize }: MoeLayerConfig) =>
   normalize ? undefined : "it always divides the weights of a token's experts by their sum";
 
+/** oneDNN packs bfloat16 for these instruction sets alone. */
+const packsNoBf16 = (_config: MoeLayerConfig, format: PeerFormat) => {
+  const missing = missingFlags(["avx512bw", "avx512vl", "avx512dq"]);
+  return format === "bf16" && missing.length > 0 ? `its bf16 needs ${missing.join(", ")}` : undefined;
+};
+
 const grouped = ["i8_g128_f32", "i4_g32_f32"] as const;
 const groupedInt8 = ["i8_g128_f32:int8", "i4_g32_f32:int8"] as const;
 
@@ -53,8 +62,8 @@ export const peers: readonly Peer[] = [
   { name: "onnxruntime-qmoe", variant: "qmoe", formats: grouped, lacks: alwaysNormalizes, ...onnxruntime },
   { name: "onnxruntime-nbits", variant: "nbits", formats: grouped, ...onnxruntime },
   { name: "onnxruntime-nbits-int8", variant: "nbits-int8", formats: groupedInt8, ...onnxruntime },
-  { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], ...torch },
-  { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], ...torch },
+  { name: "torch-loop", variant: "loop", formats: ["f32", "bf16"], trains: true, ...torch },
+  { name: "torch-prepacked", variant: "prepacked", formats: ["f32", "bf16"], lacks: packsNoBf16, ...torch },
   { name: "onednn-loop", variant: "loop", formats: ["bf16", "i8_channel_f32:int8"], command: () => onednnCommand() },
 ];
 

@@ -22,7 +22,9 @@ export interface Input {
   readonly x: Tensor<PeerDType>;
   /** [T, E], the layer's router logits for x. */
   readonly logits: Tensor<"f32">;
-  /** Work of the two grouped products, without the router, as peers get its logits. */
+  /** [T, H], the gradient of the outputs; only for training. */
+  readonly dy: Tensor<PeerDType> | undefined;
+  /** Work of the two grouped products, without the router, as peers get its logits; in training, that of three. */
   readonly work: Work & { readonly activationBytes: number };
 }
 
@@ -39,10 +41,11 @@ export interface Problem extends Disposable {
 export const weightsFile = "layer.safetensors";
 
 /**
- * Makes a problem from seeded random numbers and writes its file: `gate` and `up` [E, I, H], `down` [E, H, I] and, for
- * every T and input index, `x.T.index` [T, H] and `logits.T.index` [T, E]. Quantised matrices are unsigned codes, with a
+ * Makes a problem from seeded random numbers and writes its file: `router` [E, H], `gate` and `up` [E, I, H], `down`
+ * [E, H, I] and, for every T and input index, `x.T.index` [T, H], `logits.T.index` [T, E] and, for training, `dy.T.index`
+ * [T, H]. Quantised matrices are unsigned codes, with a
  * zero point in the middle of their range, and `gate.scales` [E, I, H / group] and so on.
- * @param copies of the layer on our device; the file has it once.
+ * @param options.copies of the layer on our device; the file has it once.
  */
 export async function createProblem(
   device: Device,
@@ -50,7 +53,7 @@ export async function createProblem(
   format: PeerFormat,
   tokenCounts: readonly number[],
   directory: string,
-  copies = 1,
+  { copies = 1, training = false } = {},
 ): Promise<Problem> {
   const { hiddenSize, intermediateSize, numExperts } = config;
   const random = new RandomWeights("peers");
@@ -69,20 +72,30 @@ export async function createProblem(
     layers,
     inputs,
     [Symbol.dispose]() {
-      for (const { x, logits } of [...inputs.values()].flat()) for (const tensor of [x, logits]) tensor.dispose();
+      for (const { x, logits, dy } of [...inputs.values()].flat())
+        for (const tensor of [x, logits, dy]) tensor?.dispose();
       for (const layer of layers) layer.dispose();
     },
   };
   try {
     while (layers.length < copies) layers.push(create());
-    const tensors = { ...named("gate", gate), ...named("up", up), ...named("down", down) };
+    const tensors: Record<string, Tensor> = {
+      router,
+      ...named("gate", gate),
+      ...named("up", up),
+      ...named("down", down),
+    };
     for (const tokens of tokenCounts) {
       const ofCount: Input[] = [];
       inputs.set(tokens, ofCount);
       for (let index = 0; index < inputCount(tokens); index++) {
-        const x = device.tensor(randomTokens(tokens, hiddenSize, index), [tokens, hiddenSize], dtype);
+        const drawn = (seed: number) =>
+          device.tensor(randomTokens(tokens, hiddenSize, seed), [tokens, hiddenSize], dtype);
+        const x = drawn(index);
         const logits = routerProjection(x, router);
-        ofCount.push({ x, logits, work: await workOf(layer, x) });
+        const dy = training ? drawn(1000 + index) : undefined;
+        ofCount.push({ x, logits, dy, work: await workOf(layer, x, training) });
+        if (dy) tensors[`dy.${tokens}.${index}`] = dy;
         tensors[`x.${tokens}.${index}`] = x;
         tensors[`logits.${tokens}.${index}`] = logits;
       }
@@ -96,14 +109,16 @@ export async function createProblem(
   }
 }
 
-async function workOf(layer: MoeLayer, x: Tensor<PeerDType>): Promise<Input["work"]> {
+async function workOf(layer: MoeLayer, x: Tensor<PeerDType>, training: boolean): Promise<Input["work"]> {
   const counts = await tokensPerExpert(layer, x);
   const { stages, activationBytes } = layerWork(layer.description, countedRows(x.shape[0] as number, counts), x.dtype);
   const { gateUp, down } = stages;
+  // Backward multiplies twice where a forward does once: for the rows' gradients and for the weights'.
+  const passes = training ? 3 : 1;
   return {
-    operations: gateUp.operations + down.operations,
-    weightBytes: gateUp.weightBytes + down.weightBytes,
-    activationBytes,
+    operations: passes * (gateUp.operations + down.operations),
+    weightBytes: passes * (gateUp.weightBytes + down.weightBytes),
+    activationBytes: passes * activationBytes,
   };
 }
 

@@ -2,7 +2,7 @@ import { mean } from "#lib/bench/bench_case.js";
 import { floorSeconds } from "#lib/bench/ceilings.js";
 import { type Measurement, ratios, summarize } from "#lib/bench/measure.js";
 import type { Ceilings, ProductKernel } from "#lib/core/native.js";
-import { formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
+import { formatBytes, formatError, formatMicroseconds, significant } from "#lib/terminal/format.js";
 import { renderTable } from "#lib/terminal/table.js";
 import type { PeerFormat } from "./formats.js";
 import type { Input } from "./problem.js";
@@ -22,6 +22,8 @@ export interface Result extends Measurement {
   readonly timesBestPeer?: Measurement;
   /** Largest difference between its outputs and ours, relative to the largest output. */
   readonly difference: number;
+  /** Bytes that a forward keeps for backward; missing without training. */
+  readonly kept?: number;
 }
 
 /** All contenders for one number of tokens. */
@@ -53,6 +55,7 @@ export interface Turns {
   readonly name: string;
   readonly medians: readonly number[];
   readonly difference: number;
+  readonly kept?: number | undefined;
   readonly peer: boolean;
 }
 
@@ -72,7 +75,7 @@ export function cellOf(
   const best = turns
     .filter(({ peer }) => peer)
     .toSorted((a, b) => summarize(a.medians).median - summarize(b.medians).median)[0];
-  const results = turns.map(({ name, medians, difference }) => {
+  const results = turns.map(({ name, medians, difference, kept }) => {
     const times = summarize(medians);
     return {
       name,
@@ -83,6 +86,7 @@ export function cellOf(
       timesOurs: ratios(medians, ours),
       ...(best && { timesBestPeer: ratios(medians, best.medians) }),
       difference,
+      ...(kept !== undefined && { kept }),
     };
   });
   return { tokens, ceilings, operations, weightBytes, floor, results };
@@ -101,8 +105,9 @@ export function cellTable(results: readonly Result[]): string {
       { heading: "quartiles", align: "right" },
       { heading: "times best peer", align: "right" },
       { heading: "difference", align: "right" },
+      ...(results.some(({ kept }) => kept !== undefined) ? [{ heading: "kept", align: "right" as const }] : []),
     ],
-    results.map(({ name, timesOurs, timesBestPeer, difference, ofCeiling, gflops, weightGBs, ...times }) => [
+    results.map(({ name, timesOurs, timesBestPeer, difference, kept, ofCeiling, gflops, weightGBs, ...times }) => [
       name,
       formatMicroseconds(times.median * 1e6),
       `${formatMicroseconds(times.lowerQuartile * 1e6)} .. ${formatMicroseconds(times.upperQuartile * 1e6)}`,
@@ -113,6 +118,7 @@ export function cellTable(results: readonly Result[]): string {
       `${timesOurs.lowerQuartile.toFixed(2)} .. ${timesOurs.upperQuartile.toFixed(2)}`,
       timesBestPeer?.median.toFixed(2) ?? "",
       formatError(difference),
+      ...(kept !== undefined ? [formatBytes(kept)] : []),
     ]),
   );
 }

@@ -38,6 +38,28 @@ export function checkOutputs(name: string, got: Float32Array, expected: Float32A
 }
 
 /**
+ * Checks the parts of outputs, each beside its own largest element.
+ * @param sizes of the parts, which follow each other again and again.
+ * @returns the largest difference.
+ */
+export function checkParts(
+  name: string,
+  got: Float32Array,
+  expected: Float32Array,
+  sizes: readonly number[],
+  format: PeerFormat,
+): number {
+  if (got.length !== expected.length) return checkOutputs(name, got, expected, format);
+  const differences: number[] = [];
+  for (let begin = 0, part = 0; begin < expected.length; part++) {
+    const end = begin + (sizes[part % sizes.length] as number);
+    differences.push(checkOutputs(name, got.subarray(begin, end), expected.subarray(begin, end), format));
+    begin = end;
+  }
+  return Math.max(...differences);
+}
+
+/**
  * Times the contenders in turns, each for about `seconds` per round.
  * @returns for every contender, the median seconds of a call in each round.
  */

@@ -21,7 +21,8 @@ import { type Command, type Peer, peers } from "./peers.js";
 import { createProblem, type Input, weightsFile } from "./problem.js";
 import { type Cell, cellOf, cellTable, type Group } from "./report.js";
 import { planRotation, rotationText } from "./rotation.js";
-import { checkOutputs, timeInTurns } from "./rounds.js";
+import { checkParts, timeInTurns } from "./rounds.js";
+import { gradientSizes, ourTraining } from "./training.js";
 
 /** A peer and the command that runs it on this machine. */
 interface Runnable {
@@ -72,15 +73,16 @@ async function compare(
   options: Options,
   versions: Versions,
 ): Promise<Group> {
-  const { threads, tokens } = options;
-  const chosen = runnable.filter(({ peer }) => {
-    const reason = peer.lacks?.(config);
-    if (peer.formats.includes(format) && reason !== undefined) {
-      process.stderr.write(`${shape} ${format}: without ${peer.name}: ${reason}\n`);
-    }
-    return peer.formats.includes(format) && reason === undefined;
+  const { threads, tokens, training } = options;
+  const fitting = runnable.filter(({ peer }) => peer.formats.includes(format) && (peer.trains || !training));
+  const chosen = fitting.filter(({ peer }) => {
+    const reason = peer.lacks?.(config, format);
+    if (reason !== undefined) process.stderr.write(`${shape} ${format}: without ${peer.name}: ${reason}\n`);
+    return reason === undefined;
   });
-  const rotation = planRotation(config, format, chosen.length + 1);
+  // The gradients of one layer are more than caches keep, or few.
+  const planned = planRotation(config, format, chosen.length + 1);
+  const rotation = training ? { ...planned, copies: 1, bytes: planned.bytes / planned.copies } : planned;
   using temporary = new TemporaryFolder("moe-kernels-peers-");
   const directory = temporary.path;
   const started: PeerProcess[] = [];
@@ -90,7 +92,10 @@ async function compare(
   process.once("exit", stopPeers); // if the program is interrupted
   try {
     process.stderr.write(`${shape} ${format}: creating the layer\n`);
-    using problem = await createProblem(device, config, format, tokens, directory, rotation.copies);
+    using problem = await createProblem(device, config, format, tokens, directory, {
+      copies: rotation.copies,
+      training,
+    });
     for (const { peer, command } of chosen) {
       process.stderr.write(`${shape} ${format}: starting ${peer.name}\n`);
       const setup = {
@@ -100,10 +105,11 @@ async function compare(
         config,
         threads,
         copies: rotation.copies,
+        training,
       };
       started.push(await PeerProcess.start(peer.name, command, setup));
     }
-    const contenders = [...ours(problem), ...started];
+    const contenders = [...(training ? [ourTraining(problem)] : ours(problem)), ...started];
     for (const { name, version } of contenders) versions[name] = version;
     process.stdout.write(`${shape} ${format}: ${rotationText(rotation)}\n`);
     const { weights, tokens: dtype, tokenFormat } = partsOf(format);
@@ -111,7 +117,8 @@ async function compare(
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
       const title = `${shape} ${format}, T = ${count}`;
-      const cell = await measureCell(title, contenders, count, inputs, format, kernel, options);
+      const sizes = training ? gradientSizes(problem, count) : [inputs.length * count * config.hiddenSize];
+      const cell = await measureCell(title, contenders, count, inputs, sizes, format, kernel, options);
       process.stdout.write(`${title}, ${plural(threads, "thread")}\n`);
       process.stdout.write(`ceilings: ${ceilingsText(cell.ceilings)}\n`);
       process.stdout.write(`our kernel: ${kernelText(cell.ceilings, kernel)}\n\n${cellTable(cell.results)}\n`);
@@ -129,17 +136,20 @@ async function measureCell(
   contenders: readonly Contender[],
   tokens: number,
   inputs: readonly Input[],
+  sizes: readonly number[],
   format: PeerFormat,
   kernel: ProductKernel,
-  { rounds, seconds, threads }: Options,
+  { rounds, seconds, threads, training }: Options,
 ): Promise<Cell> {
   const [own] = contenders as readonly [Contender];
   const expected = await own.outputs(tokens);
   const differences: number[] = [];
   for (const contender of contenders) {
     const outputs = await contender.outputs(tokens);
-    differences.push(checkOutputs(`${title}, ${contender.name}`, outputs, expected, format));
+    differences.push(checkParts(`${title}, ${contender.name}`, outputs, expected, sizes, format));
   }
+  const kept: (number | undefined)[] = [];
+  for (const contender of contenders) kept.push(training ? await contender.kept?.(tokens) : undefined);
   const progress = startProgress(process.stderr, `${title}: timing`, rounds * contenders.length);
   try {
     const before = await loadNative().ceilings(threads);
@@ -149,6 +159,7 @@ async function measureCell(
       name,
       medians: medians[index] as number[],
       difference: differences[index] as number,
+      kept: kept[index],
       peer: contenders[index] instanceof PeerProcess,
     }));
     return cellOf(tokens, inputs, turns, ceilings, kernel);

@@ -5,7 +5,8 @@ import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
 import { type Command, peers } from "../../bench/peers/peers.js";
 import { createProblem, weightsFile } from "../../bench/peers/problem.js";
-import { checkOutputs } from "../../bench/peers/rounds.js";
+import { checkOutputs, checkParts } from "../../bench/peers/rounds.js";
+import { gradientSizes, ourTraining } from "../../bench/peers/training.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 // Columns beyond whole slices of 64, and whole groups of quantised weights.
@@ -21,7 +22,7 @@ function expectedDifference(format: PeerFormat): number {
 
 describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
   "$name",
-  ({ name, variant, formats, lacks, found }) => {
+  ({ name, variant, formats, trains, lacks, found }) => {
     const missing = typeof found === "string";
     const layer = (format: PeerFormat, normalize: boolean) => ({
       ...columns(format),
@@ -31,7 +32,7 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
     });
     const cases = formats.flatMap((format) =>
       [true, false]
-        .filter((normalize) => !lacks?.(layer(format, normalize)))
+        .filter((normalize) => !lacks?.(layer(format, normalize), format))
         .map((normalize) => [format, normalize] as const),
     );
     const reason = missing ? ` (cannot run here: ${found})` : "";
@@ -44,7 +45,15 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
         // Experts without tokens, and, with 900 tokens, several blocks of rows.
         const config = layer(format, normalize);
         using problem = await createProblem(device, config, format, [1, 7, 900], folder.path);
-        const setup = { variant, directory: folder.path, weights: weightsFile, config, threads: 2, copies: 3 };
+        const setup = {
+          variant,
+          directory: folder.path,
+          weights: weightsFile,
+          config,
+          threads: 2,
+          copies: 3,
+          training: false,
+        };
         using peer = await PeerProcess.start(name, found as Command, setup);
         expect(peer.version).toMatch(/^\S+ \d+\.\d+/);
         const [own] = ours(problem);
@@ -54,6 +63,33 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
           const times = await peer.time(tokens, 0.001);
           expect(times.length % (tokens === 900 ? 4 : 16)).toBe(0);
           for (const seconds of times) expect(seconds).toBeGreaterThan(0);
+        }
+      },
+    );
+
+    test.skipIf(missing).each(trains ? cases : [])(
+      `has the gradients that we have: %s, normalize %j${reason}`,
+      async (format, normalize) => {
+        using folder = temporaryDirectory();
+        using device = openDevice("cpu", { threads: 2 });
+        const config = layer(format, normalize);
+        using problem = await createProblem(device, config, format, [7, 900], folder.path, { training: true });
+        using peer = await PeerProcess.start(name, found as Command, {
+          variant,
+          directory: folder.path,
+          weights: weightsFile,
+          config,
+          threads: 2,
+          copies: 1,
+          training: true,
+        });
+        const own = ourTraining(problem);
+        for (const tokens of [900, 7]) {
+          const [theirs, expected] = [await peer.outputs(tokens), await own.outputs(tokens)];
+          const difference = checkParts(name, theirs, expected, gradientSizes(problem, tokens), format);
+          expect(difference).toBeLessThan(format === "bf16" ? 0.03 : 1e-5);
+          expect(await peer.kept(tokens)).toBeGreaterThan(tokens * config.topK * 4 * config.intermediateSize);
+          expect((await peer.time(tokens, 0.001)).length % (tokens === 900 ? 4 : 16)).toBe(0);
         }
       },
     );

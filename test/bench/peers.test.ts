@@ -17,7 +17,8 @@ import { ours } from "../../bench/peers/ours.js";
 import { PeerProcess } from "../../bench/peers/peer_process.js";
 import { createProblem, weightsFile } from "../../bench/peers/problem.js";
 import { cellOf } from "../../bench/peers/report.js";
-import { checkOutputs, timeInTurns } from "../../bench/peers/rounds.js";
+import { checkOutputs, checkParts, timeInTurns } from "../../bench/peers/rounds.js";
+import { gradientSizes, ourTraining } from "../../bench/peers/training.js";
 import { gatingRuleOf } from "../../lib/bench/bench_case.js";
 import { ratios } from "../../lib/bench/measure.js";
 
@@ -40,7 +41,7 @@ describe.each(peerFormats)("a problem of %s", (format) => {
   test("its file, computed by the reference device, gives our outputs", async () => {
     using device = openDevice("cpu", { threads: 2 });
     using reference = openDevice("reference");
-    using problem = await createProblem(device, sizes, format, [1, 9], directory, 3);
+    using problem = await createProblem(device, sizes, format, [1, 9], directory, { copies: 3 });
     expect(problem.layers).toHaveLength(3);
     await using file = await SafetensorsFile.open(join(directory, weightsFile));
     const read = async (name: string) => {
@@ -78,11 +79,35 @@ describe.each(peerFormats)("a problem of %s", (format) => {
   });
 });
 
+test.each(["f32", "bf16"] as const)("gradients of %s are those of the reference device", async (format) => {
+  const outputs = async (name: "cpu" | "reference") => {
+    using device = openDevice(name);
+    using problem = await createProblem(device, config, format, [9], directory, { training: true });
+    const contender = ourTraining(problem);
+    expect(await contender.time(9, 1e-6)).toHaveLength(4);
+    const bytes = format === "bf16" ? 2 : 4;
+    const row = 2 * config.intermediateSize * bytes + 8;
+    if (name === "cpu") expect(await contender.kept?.(9)).toBe(9 * config.topK * row);
+    return [await contender.outputs(9), gradientSizes(problem, 9)] as const;
+  };
+  const [got, sizes] = await outputs("cpu");
+  const [expected] = await outputs("reference");
+  expect(got).toHaveLength(4 * sizes.reduce((sum, size) => sum + size, 0));
+  expect(checkParts("cpu", got, expected, sizes, format)).toBeLessThan(format === "bf16" ? 0.02 : 1e-5);
+});
+
 describe("outputs", () => {
   const expected = Float32Array.of(2, -4, 0);
 
   test("differ relative to the largest", () => {
     expect(checkOutputs("peer", Float32Array.of(2, -4.1, 0), expected, "bf16")).toBeCloseTo(0.025);
+  });
+
+  test("are compared part by part, again and again", () => {
+    const [got, wanted] = [Float32Array.of(1, 100, 2.02, 100), Float32Array.of(1, 100, 2, 100)];
+    expect(checkParts("peer", got, wanted, [1, 1], "bf16")).toBeCloseTo(0.01);
+    expect(() => checkParts("peer", got, wanted, [1, 1], "f32")).toThrow(/a difference of 0.0/);
+    expect(() => checkParts("peer", got.subarray(1), wanted, [1, 1], "f32")).toThrow(/expected 4 outputs, got 3/);
   });
 
   test.each([
@@ -151,7 +176,15 @@ test("a cell compares every contender with us and with the ceiling", () => {
 });
 
 describe("a peer's process", () => {
-  const setup = () => ({ variant: "v", directory, weights: weightsFile, config, threads: 2, copies: 1 });
+  const setup = () => ({
+    variant: "v",
+    directory,
+    weights: weightsFile,
+    config,
+    threads: 2,
+    copies: 1,
+    training: false,
+  });
   const start = (script: string) => PeerProcess.start("peer", [process.execPath, "-e", script], setup());
   const server = `
     const { threads, variant } = JSON.parse(process.argv[1]);
@@ -211,9 +244,10 @@ describe("options", () => {
     ["--time=0"],
     ["--tokens=-1"],
     ["--shape=Z"],
+    ["--training", "--dtype=i4_g32_f32"],
     ["--shape=64x32x8"],
     ["--shape=64x32x8x9"],
-  ])("%s is a wrong command line", (argument) => {
-    expect(() => parseOptions([argument])).toThrow(UsageError);
+  ])("%s is a wrong command line", (...args) => {
+    expect(() => parseOptions(args)).toThrow(UsageError);
   });
 });

@@ -44,7 +44,12 @@ class Loop:
 
     def __init__(self, file, config):
         self.config = config
-        self.gate, self.up, self.down = (file.read(name).clone() for name in ("gate", "up", "down"))
+        # Matrices of their own, as models have them; the gradient of a part of a tensor would be as large as all of it.
+        self.gate, self.up, self.down = ([one.clone() for one in file.read(name)] for name in ("gate", "up", "down"))
+        self.router = file.read("router").clone()
+
+    def parameters(self):
+        return [self.router, *self.gate, *self.up, *self.down]
 
     def __call__(self, x, logits):
         weights, ids = route(logits, self.config)
@@ -99,39 +104,104 @@ class Prepacked:
         return torch.bmm(weights.to(x.dtype).unsqueeze(1), outputs.view(*ids.shape, -1)).squeeze(1)
 
 
+class Inference:
+    """Calls from the router's logits."""
+
+    kinds = ("x", "logits")
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    @torch.inference_mode()
+    def __call__(self, number, x, logits):
+        return [self.layers[number % len(self.layers)](x, logits)]
+
+
+class Training:
+    """A forward with the router, and automatic differentiation of it. Returns the gradients of x and of all weights."""
+
+    kinds = ("x", "dy")
+
+    def __init__(self, layers):
+        self.layers = layers
+        for layer in layers:
+            for parameter in layer.parameters():
+                parameter.requires_grad_()
+
+    def forward(self, layer, x):
+        # In float32, so that rounding does not change the choice of experts.
+        logits = F.linear(x.float(), layer.router.float())
+        return layer(x, logits)
+
+    def __call__(self, number, x, dy):
+        layer = self.layers[number % len(self.layers)]
+        for parameter in layer.parameters():
+            parameter.grad = None
+        x = x.detach().requires_grad_()
+        self.forward(layer, x).backward(dy)
+        rows = [[self.row(one) for one in matrices] for matrices in (layer.gate, layer.up, layer.down)]
+        return [x.grad, layer.router.grad, *(row for matrices in rows for row in matrices)]
+
+    @staticmethod
+    def row(matrix):
+        """The first row of its gradient; zeros for an expert without tokens."""
+        return torch.zeros_like(matrix[0]) if matrix.grad is None else matrix.grad[0]
+
+    def kept(self, x, _dy):
+        """Bytes of the storages that wait for backward, besides x and the weights."""
+        layer = self.layers[0]
+        own = {tensor.untyped_storage().data_ptr() for tensor in (x, *layer.parameters())}
+        storages = {}
+
+        def keep(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            y = self.forward(layer, x.detach().requires_grad_())
+        del y
+        return sum(storages.values())
+
+
 class Peer:
-    def __init__(self, variant, directory, weights, config, threads, copies):
+    def __init__(self, variant, directory, weights, config, threads, copies, training):
         torch.set_num_threads(threads)
         self.file = SafetensorsFile(os.path.join(directory, weights))
         layer = {"loop": Loop, "prepacked": Prepacked}[variant]
-        self.layers = [layer(self.file, config) for _ in range(copies)]
+        layers = [layer(self.file, config) for _ in range(copies)]
+        self.call = Training(layers) if training else Inference(layers)
         self.inputs = {}
 
     def inputs_of(self, tokens):
         if tokens not in self.inputs:
             loaded = []
             while f"x.{tokens}.{len(loaded)}" in self.file:
-                names = (f"{kind}.{tokens}.{len(loaded)}" for kind in ("x", "logits"))
+                names = (f"{kind}.{tokens}.{len(loaded)}" for kind in self.call.kinds)
                 loaded.append(tuple(self.file.read(name).clone() for name in names))
             self.inputs[tokens] = loaded
         return self.inputs[tokens]
 
     def outputs(self, tokens, path):
         with open(path, "wb") as file:
-            for x, logits in self.inputs_of(tokens):
-                file.write(memoryview(self.layers[0](x, logits).float().numpy()))
+            for inputs in self.inputs_of(tokens):
+                for output in self.call(0, *inputs):
+                    file.write(memoryview(output.float().contiguous().numpy()))
 
     def time(self, tokens, seconds):
         inputs = self.inputs_of(tokens)
         times = []
         begin = time.perf_counter()
         while not times or time.perf_counter() - begin < seconds:
-            for x, logits in inputs:
-                layer = self.layers[len(times) % len(self.layers)]
+            for input in inputs:
                 start = time.perf_counter()
-                layer(x, logits)
+                self.call(len(times), *input)
                 times.append(time.perf_counter() - start)
         return times
+
+    def kept(self, tokens):
+        return self.call.kept(*self.inputs_of(tokens)[0])
 
 
 def check_blas():
@@ -143,7 +213,6 @@ def check_blas():
                 sys.exit("PyTorch runs on the slow reference BLAS: install an optimised one (libopenblas0-openmp)")
 
 
-@torch.inference_mode()
 def main():
     check_blas()
     peer = Peer(**json.loads(sys.argv[1]))
