@@ -130,6 +130,22 @@ test("npm run bench:peers runs without peers and draws the chart", () => {
   expect(readFileSync(chart, "utf8")).toMatch(/^<svg [\s\S]*shape 64x32x8x2[\s\S]*<\/svg>/);
 });
 
+test("npm run bench:peers -- --training times a forward and backward, and tells what is kept", () => {
+  using directory = temporaryDirectory();
+  const json = join(directory.path, "peers.json");
+  const { status, stdout } = runScript("build/bench/peers/run.js", [
+    ...["--shape", "64,32,8,2", "--dtype", "bf16", "--tokens", "3", "--threads", "2", "--training"],
+    ...["--rounds", "2", "--time", "0.001", "--peer", "", "--json", json],
+  ]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/difference +kept\n/);
+  const { groups } = JSON.parse(readFileSync(json, "utf8"));
+  const [cell] = groups[0].cells;
+  // Gate and up of each row in bf16, and the routing.
+  expect(cell).toMatchObject({ results: [{ name: "moe-kernels", kept: 3 * 2 * (2 * 32 * 2 + 8) }] });
+  expect(cell.operations).toBe(3 * (3 * 2) * 3 * 2 * 64 * 32);
+});
+
 test("benchmarks import nothing from the command line", () => {
   const sources = readdirSync("bench", { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".ts"));
   expect(sources.length).toBeGreaterThan(10);
