@@ -34,8 +34,7 @@ export function adamWCase(problem: OptimizerProblem): Case {
     operator: "adam_w",
     tolerances: tolerances(problem),
     magnitudes: magnitudes(problem),
-    run: (inputs) =>
-      steps(inputs, problem, (parameters, options) => new AdamW(parameters, { ...options, beta2: 0.99 })),
+    run: (inputs) => steps(inputs, problem, (parameters, options) => new AdamW(parameters, options)),
   };
 }
 

@@ -71,19 +71,23 @@ struct AdamW {
 
 // The constants of one AdamW step, in float32.
 struct AdamWRule {
-  float decay, beta1, beta2, rate, root_correction, epsilon;
+  float decay, beta1, beta2;
+  float rest1, rest2;  // 1 - beta, taken in float64: of 0.999 in float32 it would be off by 1.3e-5
+  float rate, root_correction, epsilon;
 
   explicit AdamWRule(const AdamW& p)
       : decay(static_cast<float>(1 - p.learning_rate * p.weight_decay)),
         beta1(static_cast<float>(p.beta1)),
         beta2(static_cast<float>(p.beta2)),
+        rest1(static_cast<float>(1 - p.beta1)),
+        rest2(static_cast<float>(1 - p.beta2)),
         rate(static_cast<float>(p.learning_rate / (1 - std::pow(p.beta1, static_cast<double>(p.step))))),
         root_correction(static_cast<float>(std::sqrt(1 - std::pow(p.beta2, static_cast<double>(p.step))))),
         epsilon(static_cast<float>(p.epsilon)) {}
 
   MOE_HOST_DEVICE void apply(float gradient, float& parameter, float& mean, float& square) const {
-    mean = beta1 * mean + (1 - beta1) * gradient;
-    square = beta2 * square + (1 - beta2) * gradient * gradient;
+    mean = beta1 * mean + rest1 * gradient;
+    square = beta2 * square + rest2 * gradient * gradient;
     parameter = parameter * decay - rate * mean / (sqrtf(square) / root_correction + epsilon);
   }
 };
