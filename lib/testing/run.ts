@@ -54,10 +54,10 @@ interface ExpectedOutput {
 /** Computed once for all devices: float64 in JavaScript takes longer than most devices do. */
 const remembered = new WeakMap<Case<string>, Promise<Readonly<Record<string, ExpectedOutput>>>>();
 
-function expectedOutputs(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
+async function expectedOutputs(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
   const known = remembered.get(subject) ?? computeExpected(subject);
   remembered.set(subject, known);
-  return known;
+  return await known;
 }
 
 async function computeExpected(subject: Case<string>): Promise<Readonly<Record<string, ExpectedOutput>>> {
