@@ -6,7 +6,7 @@ import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
 import { openDevice } from "#lib/devices.js";
 import { drawChart } from "#lib/statistics/draw_chart.js";
-import { plural } from "#lib/terminal/format.js";
+import { formatBytes, plural } from "#lib/terminal/format.js";
 import { UsageError } from "#lib/terminal/option_values.js";
 import { startProgress } from "#lib/terminal/progress.js";
 import { runProgram } from "../program.js";
@@ -80,7 +80,7 @@ async function compare(
     if (reason !== undefined) process.stderr.write(`${shape} ${format}: without ${peer.name}: ${reason}\n`);
     return reason === undefined;
   });
-  // The gradients of one layer are more than caches keep, or few.
+  // A layer that trains has gradients and gets new weights, so that all of it passes the caches.
   const planned = planRotation(config, format, chosen.length + 1);
   const rotation = training ? { ...planned, copies: 1, bytes: planned.bytes / planned.copies } : planned;
   using temporary = new TemporaryFolder("moe-kernels-peers-");
@@ -111,7 +111,8 @@ async function compare(
     }
     const contenders = [...(training ? [ourTraining(problem)] : ours(problem)), ...started];
     for (const { name, version } of contenders) versions[name] = version;
-    process.stdout.write(`${shape} ${format}: ${rotationText(rotation)}\n`);
+    const held = training ? `one layer, ${formatBytes(rotation.bytes)}` : rotationText(rotation);
+    process.stdout.write(`${shape} ${format}: ${held}\n`);
     const { weights, tokens: dtype, tokenFormat } = partsOf(format);
     const kernel = loadNative().productKernel(dtype, tokenFormat, weights);
     const cells: Cell[] = [];

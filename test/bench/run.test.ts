@@ -138,6 +138,7 @@ test("npm run bench:peers -- --training times a forward and backward, and tells 
     ...["--rounds", "2", "--time", "0.001", "--peer", "", "--json", json],
   ]);
   expect(status).toBe(0);
+  expect(stdout).toMatch(/^64x32x8x2 bf16: one layer, 96\.\d KiB\n/);
   expect(stdout).toMatch(/difference +kept\n/);
   const { groups } = JSON.parse(readFileSync(json, "utf8"));
   const [cell] = groups[0].cells;
