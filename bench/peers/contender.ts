@@ -15,3 +15,13 @@ export interface Contender {
   /** Bytes that a forward of T tokens keeps for backward, besides x and the weights; only asked for in training. */
   kept?(tokens: number): Promise<number>;
 }
+
+/** One array of all values. */
+export function concatenate(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  parts.reduce((offset, part) => {
+    all.set(part, offset);
+    return offset + part.length;
+  }, 0);
+  return all;
+}

@@ -3,10 +3,9 @@ import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { gating, type Routing } from "#lib/operators/routing/gating.js";
-import type { Contender } from "./contender.js";
+import { type Contender, concatenate } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
-import { concatenate } from "./training.js";
 
 /** Enqueues the layer for one input. */
 type Enqueue = (layer: MoeLayer, input: Input, routing: Routing, out: Tensor<PeerDType>) => void;

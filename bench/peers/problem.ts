@@ -43,8 +43,8 @@ export const weightsFile = "layer.safetensors";
 /**
  * Makes a problem from seeded random numbers and writes its file: `router` [E, H], `gate` and `up` [E, I, H], `down`
  * [E, H, I] and, for every T and input index, `x.T.index` [T, H], `logits.T.index` [T, E] and, for training, `dy.T.index`
- * [T, H]. Quantised matrices are unsigned codes, with a
- * zero point in the middle of their range, and `gate.scales` [E, I, H / group] and so on.
+ * [T, H]. Quantised matrices are unsigned codes, with a zero point in the middle of their range, and `gate.scales`
+ * [E, I, H / group] and so on.
  * @param options.copies of the layer on our device; the file has it once.
  */
 export async function createProblem(

@@ -2,7 +2,7 @@ import type { FloatDType } from "#lib/core/dtype.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { LayerTensors } from "#lib/layer/backward/layer_tensors.js";
-import type { Contender } from "./contender.js";
+import { type Contender, concatenate } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
 
@@ -76,14 +76,4 @@ function firstRows(gradients: LayerTensors, name: "gate" | "up" | "down"): Promi
       return await row.data();
     }),
   );
-}
-
-/** One array of all values. */
-export function concatenate(parts: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  parts.reduce((offset, part) => {
-    all.set(part, offset);
-    return offset + part.length;
-  }, 0);
-  return all;
 }
