@@ -16,6 +16,13 @@ export interface Contender {
   kept?(tokens: number): Promise<number>;
 }
 
+/** Goes on with rounds of calls for at least so many seconds. */
+export async function repeatFor(seconds: number, round: () => Promise<void>): Promise<void> {
+  const begin = performance.now();
+  do await round();
+  while (performance.now() - begin < seconds * 1e3);
+}
+
 /** One array of all values. */
 export function concatenate(parts: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));

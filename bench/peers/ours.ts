@@ -3,7 +3,7 @@ import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { MoeLayer } from "#lib/moe_layer.js";
 import { gating, type Routing } from "#lib/operators/routing/gating.js";
-import { type Contender, concatenate } from "./contender.js";
+import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
 
@@ -66,9 +66,7 @@ function contender(name: string, { layers, inputs }: Problem, enqueue: Enqueue):
     },
     async time(tokens, seconds) {
       const times: number[] = [];
-      const begin = performance.now();
-      do await onEach(tokens, times.length, (_out, taken) => void times.push(taken));
-      while (performance.now() - begin < seconds * 1e3);
+      await repeatFor(seconds, () => onEach(tokens, times.length, (_out, taken) => void times.push(taken)));
       return times;
     },
   };

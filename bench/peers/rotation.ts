@@ -1,5 +1,6 @@
 import { bytesBeyondCaches } from "#lib/bench/bench_case.js";
 import { lastLevelCacheBytes } from "#lib/bench/machine.js";
+import { memoryShare } from "#lib/bench/options.js";
 import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { formatBytes } from "#lib/terminal/format.js";
@@ -14,9 +15,6 @@ export interface Rotation {
   /** What these should be at least, so that no call finds its weights in a cache: twice the last-level cache. */
   readonly wanted: number;
 }
-
-/** The share of the free memory that contenders may take for their copies; the rest is for files and packing. */
-const memoryShare = 0.6;
 
 /** More copies of small layers would take long to make. Odd. */
 const mostCopies = 33;

@@ -1,5 +1,4 @@
-import { setTimeout } from "node:timers/promises";
-import { inTurns, summarize } from "#lib/bench/measure.js";
+import { afterPause, inTurns, summarize } from "#lib/bench/measure.js";
 import { type Contender, PeerError } from "./contender.js";
 import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
 
@@ -9,9 +8,6 @@ import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
  * for a token.
  */
 const tolerances: Readonly<Record<PeerDType | "int8", number>> = { f32: 1e-4, bf16: 3e-2, int8: 5e-2 };
-
-/** Gives the previous contender's threads, which spin for a while, time to go to sleep. */
-const pauseMilliseconds = 20;
 
 /**
  * The largest difference between outputs, relative to the largest output.
@@ -70,9 +66,8 @@ export function timeInTurns(
   seconds: number,
   onTurn?: (turnsDone: number) => void,
 ): Promise<number[][]> {
-  const turns = contenders.map((contender) => async () => {
-    await setTimeout(pauseMilliseconds);
-    return summarize(await contender.time(tokens, seconds)).median;
-  });
+  const turns = contenders.map((contender) =>
+    afterPause(async () => summarize(await contender.time(tokens, seconds)).median),
+  );
   return inTurns(turns, rounds, onTurn);
 }

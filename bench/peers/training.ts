@@ -2,7 +2,7 @@ import type { FloatDType } from "#lib/core/dtype.js";
 import type { Tensor } from "#lib/core/tensor.js";
 import { packageVersion } from "#lib/core/version.js";
 import type { LayerTensors } from "#lib/layer/backward/layer_tensors.js";
-import { type Contender, concatenate } from "./contender.js";
+import { type Contender, concatenate, repeatFor } from "./contender.js";
 import type { PeerDType } from "./formats.js";
 import type { Input, Problem } from "./problem.js";
 
@@ -55,9 +55,9 @@ export function ourTraining({ layers, inputs }: Problem): Contender {
     },
     async time(tokens, seconds) {
       const times: number[] = [];
-      const begin = performance.now();
-      do for (const input of inputs.get(tokens) as readonly Input[]) times.push(await step(input));
-      while (performance.now() - begin < seconds * 1e3);
+      await repeatFor(seconds, async () => {
+        for (const input of inputs.get(tokens) as readonly Input[]) times.push(await step(input));
+      });
       return times;
     },
     async kept(tokens) {

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import type { Device } from "../core/device.js";
 import type { BenchCase } from "./bench_case.js";
 
@@ -60,6 +61,17 @@ export async function inTurns<T>(
     }
   }
   return returned;
+}
+
+/** Before a turn beside other software: the threads of the last turn may spin for a while before they sleep. */
+const pauseMilliseconds = 20;
+
+/** A turn that waits until the threads of the last one sleep. */
+export function afterPause<T>(turn: Turn<T>): Turn<T> {
+  return async () => {
+    await setTimeout(pauseMilliseconds);
+    return await turn();
+  };
 }
 
 /** The times of one call, in seconds. */

@@ -68,8 +68,8 @@ export interface BenchProgress {
   readonly total: number;
 }
 
-/** The rest is for inputs, results and packing. */
-const memoryShare = 0.6;
+/** The share of the free memory for weights; the rest is for inputs, results, files and packing. */
+export const memoryShare = 0.6;
 
 export const benchmarkOptions = object(
   {

@@ -1,9 +1,8 @@
-import { setTimeout } from "node:timers/promises";
 import type { Device } from "../core/device.js";
 import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase } from "./bench_case.js";
 import { type Prepared, prepareContenders } from "./contenders/prepare.js";
-import { type CallTimes, inTurns, ratios, summarize, timeCalls } from "./measure.js";
+import { afterPause, type CallTimes, inTurns, ratios, summarize, timeCalls } from "./measure.js";
 import type { BenchResult, ContenderResult } from "./report.js";
 
 /** Before the ceilings are known, and what the case took turns with. */
@@ -16,9 +15,6 @@ interface RaceOptions {
   readonly calls: number;
   readonly contenders: readonly Subject[];
 }
-
-/** Before every turn beside contenders: the threads of the last one may spin for a while before they sleep. */
-const pauseMilliseconds = 20;
 
 type Rounds = readonly (readonly CallTimes[])[];
 
@@ -38,9 +34,9 @@ export async function race(
   }
   const theirTurns = prepared.flatMap((one) => one.contenders.flatMap(({ turn }) => turn ?? []));
   const ourTurns = cases.map((benchCase) => (time: number) => timeCalls(device, benchCase, time, calls));
-  const turns = [...ourTurns, ...theirTurns].map((turn) => async () => {
-    if (theirTurns.length > 0) await setTimeout(pauseMilliseconds);
-    return turn(seconds / rounds);
+  const turns = [...ourTurns, ...theirTurns].map((turn) => {
+    const one = () => turn(seconds / rounds);
+    return theirTurns.length > 0 ? afterPause(one) : one;
   });
   const times: readonly Rounds[] = await inTurns<CallTimes[]>(turns, rounds);
   const theirs = times.slice(cases.length)[Symbol.iterator]();

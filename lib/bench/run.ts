@@ -17,7 +17,7 @@ import { caseNames, operatorCases, wantedCases } from "./operators/table.js";
 import { type BenchmarkOptions, benchmarkOptions, memoryLimit, type ReadOptions } from "./options.js";
 import { heldBytes, parts } from "./parts.js";
 import { type MeasuredCase, race } from "./race.js";
-import { type BenchGroup, type BenchReport, type BenchResult, groupsText } from "./report.js";
+import { type BenchGroup, type BenchReport, type BenchResult, type GroupName, groupsText } from "./report.js";
 
 /**
  * Times layers and operators, and contenders beside them. All dtypes and formats of a case take turns, and so do the contenders.
@@ -69,10 +69,8 @@ async function ceilingsOf({ kind }: Device, threads: number): Promise<Ceilings |
 type MeasuredResult = MeasuredCase & Pick<BenchResult, "apart">;
 type MeasuredGroup = Omit<BenchGroup, "ceilings" | "results"> & { readonly results: readonly MeasuredResult[] };
 
-type GroupKey = Pick<BenchGroup, "shape" | "dtype" | "format" | "tokenFormat" | "threads">;
-
 /** All combinations. Tokens are rounded for quantised weights only. */
-function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions): Omit<GroupKey, "threads">[] {
+function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions): Omit<GroupName, "threads">[] {
   const keys = Object.keys(shapes).flatMap((shape) =>
     dtypes.flatMap((dtype) =>
       (formats ?? [dtype]).flatMap((name) => {
@@ -92,7 +90,7 @@ function keysOf({ shapes, dtypes, formats, tokenFormats: rounded }: ReadOptions)
 /** The groups of one shape, which take turns case by case. */
 async function measureGroups(
   device: Device,
-  keys: readonly GroupKey[],
+  keys: readonly GroupName[],
   options: ReadOptions,
   contenders: readonly Subject[],
 ): Promise<MeasuredGroup[]> {

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "#lib/devices.js";
+import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { type PeerFormat, partsOf } from "../../bench/peers/formats.js";
 import { ours } from "../../bench/peers/ours.js";
-import { PeerProcess } from "../../bench/peers/peer_process.js";
+import { PeerProcess, type PeerSetup } from "../../bench/peers/peer_process.js";
 import { type Command, peers } from "../../bench/peers/peers.js";
 import { createProblem, weightsFile } from "../../bench/peers/problem.js";
 import { checkOutputs, checkParts } from "../../bench/peers/rounds.js";
@@ -35,6 +36,15 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
         .filter((normalize) => !lacks?.(layer(format, normalize), format))
         .map((normalize) => [format, normalize] as const),
     );
+    const start = (directory: string, config: MoeLayerConfig, more: Pick<PeerSetup, "copies" | "training">) =>
+      PeerProcess.start(name, found as Command, {
+        variant,
+        directory,
+        weights: weightsFile,
+        config,
+        threads: 2,
+        ...more,
+      });
     const reason = missing ? ` (cannot run here: ${found})` : "";
 
     test.skipIf(missing).each(cases)(
@@ -45,16 +55,7 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
         // Experts without tokens, and, with 900 tokens, several blocks of rows.
         const config = layer(format, normalize);
         using problem = await createProblem(device, config, format, [1, 7, 900], folder.path);
-        const setup = {
-          variant,
-          directory: folder.path,
-          weights: weightsFile,
-          config,
-          threads: 2,
-          copies: 3,
-          training: false,
-        };
-        using peer = await PeerProcess.start(name, found as Command, setup);
+        using peer = await start(folder.path, config, { copies: 3, training: false });
         expect(peer.version).toMatch(/^\S+ \d+\.\d+/);
         const [own] = ours(problem);
         for (const tokens of [900, 1, 7]) {
@@ -74,15 +75,7 @@ describe.each(peers.map((peer) => ({ ...peer, found: peer.command() })))(
         using device = openDevice("cpu", { threads: 2 });
         const config = layer(format, normalize);
         using problem = await createProblem(device, config, format, [7, 900], folder.path, { training: true });
-        using peer = await PeerProcess.start(name, found as Command, {
-          variant,
-          directory: folder.path,
-          weights: weightsFile,
-          config,
-          threads: 2,
-          copies: 1,
-          training: true,
-        });
+        using peer = await start(folder.path, config, { copies: 1, training: true });
         const own = ourTraining(problem);
         for (const tokens of [900, 7]) {
           const [theirs, expected] = [await peer.outputs(tokens), await own.outputs(tokens)];

@@ -5,7 +5,7 @@ import type { MoeLayerOptions } from "../../layer/create.js";
 import { MoeLayer } from "../../moe_layer.js";
 import { dequantize } from "../../operators/formats/dequantize.js";
 import { Random } from "../../testing/random.js";
-import { isTestArray, mapArrays, uploadQuantized, withTensors } from "../../testing/subject/arrays.js";
+import { isTestArray, mapArrays, upload, uploadQuantized, withTensors } from "../../testing/subject/arrays.js";
 import type { SubjectInputs, TestArray } from "../../testing/subject/subject.js";
 import { pickRows, rowsOf } from "./rows.js";
 
@@ -45,14 +45,14 @@ export class ExactLayer implements Disposable {
   }
 
   /** The routing of tokens [T, H]. */
-  routings({ data, shape, dtype }: TestArray): Routings {
+  routings(tokens: TestArray): Routings {
     const random = new Random("routings");
-    using x = this.#exact({ data, shape, dtype });
+    using x = upload(this.#device, tokens, true) as Tensor<"f64">;
     using layer = this.#bank(0);
     const values = x.dataSync() as unknown as Float64Array;
     const changed = Array.from({ length: trials }, () => {
       const near = values.map((value) => value * (1 + (random.uniform() < 0.5 ? -disturbance : disturbance)));
-      using moved = this.#device.tensor(near, shape, "f64");
+      using moved = this.#device.tensor(near, tokens.shape, "f64");
       return routingOf(layer, moved);
     });
     return [routingOf(layer, x), ...changed];
@@ -61,7 +61,7 @@ export class ExactLayer implements Disposable {
   /** The outputs [T * H] of tokens [T, H] that are routed so. */
   forward(tokens: TestArray, { ids, weights, columns }: ExactRouting): Float64Array {
     const shape = [tokens.shape[0] as number, columns];
-    using x = this.#exact(tokens);
+    using x = upload(this.#device, tokens, true) as Tensor<"f64">;
     using idTensor = this.#device.tensor(ids, shape);
     using weightTensor = this.#device.tensor(weights, shape, "f64") as Tensor as Tensor<"f32">;
     const routing = { ids: idTensor, weights: weightTensor };
@@ -101,10 +101,6 @@ export class ExactLayer implements Disposable {
     } finally {
       for (const tensor of made) tensor.dispose();
     }
-  }
-
-  #exact(array: TestArray): Tensor<"f64"> {
-    return withTensors(this.#device, array, () => {}, true) as Tensor<"f64">;
   }
 
   [Symbol.dispose](): void {

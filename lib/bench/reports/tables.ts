@@ -15,11 +15,17 @@ const time = (seconds: number): string => formatMicroseconds(seconds * 1e6);
 const quartiles = ({ lowerQuartile, upperQuartile }: Measurement): string =>
   `${time(lowerQuartile)} .. ${time(upperQuartile)}`;
 
+/** Columns of texts, of numbers, and of texts again. */
+function columns(before: readonly string[], numbers: readonly string[], after: readonly string[] = []): Column[] {
+  const texts = (headings: readonly string[]) => headings.map((heading): Column => ({ heading }));
+  return [...texts(before), ...numbers.map((heading): Column => ({ heading, align: "right" })), ...texts(after)];
+}
+
 /** Our times, and how close they come to the ceilings. */
 export function resultTable(results: readonly BenchResult[]): Table {
   const right = ["T", "time", "quartiles", "on device", "call", "GFLOP/s", "GB/s", "of ceiling"];
   return {
-    columns: [{ heading: "operator" }, ...right.map((heading): Column => ({ heading, align: "right" }))],
+    columns: columns(["operator"], right),
     rows: results.map(({ name, tokens, total, device, call, operations, gflops, gbs, ofCeiling }) => [
       name,
       String(tokens),
@@ -40,12 +46,7 @@ export function contenderTable({ results }: Pick<BenchGroup, "results">): Table 
   if (compared.length === 0) return undefined;
   const right = ["T", "time", "quartiles", "times ours", "quartiles", "error"];
   return {
-    columns: [
-      { heading: "operator" },
-      { heading: "" },
-      ...right.map((heading): Column => ({ heading, align: "right" })),
-      { heading: "" },
-    ],
+    columns: columns(["operator", ""], right, [""]),
     rows: compared.flatMap(contenderRows),
   };
 }
@@ -56,12 +57,7 @@ export function formatTable(groups: readonly BenchGroup[]): Table | undefined {
   if (first === undefined || others.length === 0) return undefined;
   const right = ["T", "time", "times the first", "quartiles"];
   return {
-    columns: [
-      { heading: "operator" },
-      { heading: "" },
-      ...right.map((heading): Column => ({ heading, align: "right" })),
-      { heading: "" },
-    ],
+    columns: columns(["operator", ""], right, [""]),
     rows: first.results.flatMap(({ name }, index) =>
       groups.map((group, position) => {
         const { tokens, total, timesFirst, apart } = group.results[index] as BenchResult;
@@ -126,11 +122,7 @@ function remark(
 export function comparisonTable({ cases }: Comparison): Table {
   const right = ["T", "before", "after", "after / before"];
   return {
-    columns: [
-      { heading: "operator" },
-      ...right.map((heading): Column => ({ heading, align: "right" })),
-      { heading: "" },
-    ],
+    columns: columns(["operator"], right, [""]),
     rows: cases.map((one) => [
       caseText(one),
       String(one.tokens),
