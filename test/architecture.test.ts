@@ -56,10 +56,11 @@ function circles(graph: Graph): string[][] {
 }
 
 describe("lib", () => {
-  const importing = /(?:from|import)\s*\(?\s*"(\.[^"]+)\.js"/g;
-  const graph = graphOf(filesBelow("lib", /\.ts$/), (file, text) =>
-    Array.from(text.matchAll(importing), ([, path]) => normalize(join(dirname(file), `${path}.ts`))),
-  );
+  const graphBy = (importing: RegExp) =>
+    graphOf(filesBelow("lib", /\.ts$/), (file, text) =>
+      Array.from(text.matchAll(importing), ([, path]) => normalize(join(dirname(file), `${path}.ts`))),
+    );
+  const graph = graphBy(/(?:from|import)\s*\(?\s*"(\.[^"]+)\.js"/g);
   const roomOf = (file: string) => relative("lib", file).split("/")[0] as string;
   const below = {
     core: [],
@@ -96,6 +97,14 @@ describe("lib", () => {
   test("no file imports itself by a detour", () => {
     // A device makes tensors and a tensor knows its device: one unit in two files.
     expect(circles(graph)).toEqual([["lib/core/device.ts", "lib/core/tensor.ts"]]);
+  });
+
+  test("the command line starts without what only some commands need", () => {
+    const atStart = graphBy(/from\s*"(\.[^"]+)\.js"/g);
+    const reached = new Set(["lib/cli/main.ts"]);
+    for (const file of reached) for (const other of atStart.get(file) ?? []) reached.add(other);
+    expect(reached).toContain("lib/cli/command_list.ts");
+    expect(new Set([...reached].map(roomOf))).toEqual(new Set(["cli", "core", "terminal"]));
   });
 });
 

@@ -15,11 +15,16 @@ export type Options = Readonly<Record<string, Option>>;
 
 type Parsed<O extends Options> = ReturnType<typeof parseArgs<{ options: O }>>["values"];
 
-/** One command of the command line. */
-export interface Command {
+/** A command in the list of commands. What it does is loaded when it is asked for: no command needs the whole package. */
+export interface ListedCommand {
   readonly name: string;
   /** One line for the list of commands. */
   readonly summary: string;
+  load(): Promise<Command>;
+}
+
+/** What a command takes and does. */
+export interface Command {
   /** What follows the command's name in the usage line. */
   readonly synopsis: string;
   readonly options: Options;
@@ -38,8 +43,6 @@ const commonOptions = {
  * `FILE...` one or more. An unknown option, or a stray or missing argument, is a {@link UsageError}.
  */
 export function defineCommand<const O extends Options>(command: {
-  name: string;
-  summary: string;
   synopsis: string;
   argument?: string;
   options: O;

@@ -1,9 +1,9 @@
-import type { Command, Options } from "./command.js";
+import type { Command, ListedCommand, Options } from "./command.js";
 
 const programName = "moe-kernels";
 
 /** Help for the whole program: its commands. */
-export function programHelp(commands: readonly Command[]): string {
+export function programHelp(commands: readonly ListedCommand[]): string {
   return [
     `Usage: ${programName} <command> [options]`,
     "",
@@ -22,11 +22,11 @@ export function programHelp(commands: readonly Command[]): string {
 }
 
 /** Help for one command: its options. */
-export function commandHelp(command: Command): string {
+export function commandHelp({ name, summary }: ListedCommand, command: Command): string {
   return [
-    usageLine(command),
+    usageLine(name, command),
     "",
-    `${command.summary[0]?.toUpperCase()}${command.summary.slice(1)}.`,
+    `${summary[0]?.toUpperCase()}${summary.slice(1)}.`,
     "",
     "Options:",
     ...align(optionRows(command.options)),
@@ -35,8 +35,8 @@ export function commandHelp(command: Command): string {
 }
 
 /** The usage line, also shown after a wrong command line. */
-export function usageLine(command: Command): string {
-  return `Usage: ${programName} ${command.name} ${command.synopsis}`;
+export function usageLine(name: string, { synopsis }: Command): string {
+  return `Usage: ${programName} ${name} ${synopsis}`;
 }
 
 function optionRows(options: Options): [string, string][] {

@@ -3,30 +3,9 @@ import { MoeError } from "../core/errors.js";
 import { printable } from "../core/printable.js";
 import { packageVersion } from "../core/version.js";
 import { UsageError } from "../terminal/option_values.js";
-import type { Command } from "./command.js";
-import { bench } from "./commands/bench.js";
-import { benchCompare } from "./commands/bench_compare.js";
-import { demo } from "./commands/demo.js";
-import { info } from "./commands/info.js";
-import { inspect } from "./commands/inspect.js";
-import { offloadTrace } from "./commands/offload_trace.js";
-import { quantizeModel } from "./commands/quantize.js";
-import { runLayer } from "./commands/run.js";
-import { verify } from "./commands/verify.js";
+import { commandList } from "./command_list.js";
 import { commandHelp, programHelp, usageLine } from "./help.js";
 import type { Io } from "./io.js";
-
-const commands: readonly Command[] = [
-  info,
-  inspect,
-  runLayer,
-  quantizeModel,
-  verify,
-  bench,
-  benchCompare,
-  offloadTrace,
-  demo,
-];
 
 /**
  * Runs the command line.
@@ -36,30 +15,31 @@ const commands: readonly Command[] = [
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const [first] = argv;
   if (first === undefined || first === "--help" || first === "-h" || first === "help") {
-    io.stdout.write(programHelp(commands));
+    io.stdout.write(programHelp(commandList));
     return 0;
   }
   if (first === "--version" || first === "-V") {
     io.stdout.write(`${packageVersion}\n`);
     return 0;
   }
-  const two = commands.find(({ name }) => name === `${first} ${argv[1]}`);
-  const command = two ?? commands.find(({ name }) => name === first);
-  if (command === undefined) {
+  const two = commandList.find(({ name }) => name === `${first} ${argv[1]}`);
+  const listed = two ?? commandList.find(({ name }) => name === first);
+  if (listed === undefined) {
     const kind = first.startsWith("-") ? "option" : "command";
-    const known = commands.map(({ name }) => name).join(", ");
+    const known = commandList.map(({ name }) => name).join(", ");
     return fail(io, `unknown ${kind} "${first}"`, `Commands: ${known}. See moe-kernels --help.`, 2);
   }
-  const rest = argv.slice(command.name.split(" ").length);
+  const rest = argv.slice(listed.name.split(" ").length);
+  const command = await listed.load();
   if (rest.includes("--help") || rest.includes("-h")) {
-    io.stdout.write(commandHelp(command));
+    io.stdout.write(commandHelp(listed, command));
     return 0;
   }
   try {
     return await command.run(rest, io);
   } catch (error) {
     if (error instanceof UsageError) {
-      return fail(io, error.message, `${usageLine(command)}\nSee moe-kernels ${command.name} --help.`, 2);
+      return fail(io, error.message, `${usageLine(listed.name, command)}\nSee moe-kernels ${listed.name} --help.`, 2);
     }
     const known = error instanceof MoeError;
     const stack = !known || rest.includes("--verbose") ? (error as Error)?.stack : undefined;

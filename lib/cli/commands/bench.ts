@@ -27,8 +27,6 @@ const list = { type: "string", multiple: true } as const;
 
 /** `bench`: times layers and operators, alone and beside contenders. */
 export const bench = defineCommand({
-  name: "bench",
-  summary: "time layers and every operator, beside this machine's ceilings and implementations from outside",
   synopsis: "[options]",
   options: {
     shape: { ...list, value: "NAMES", help: `${shapeNames} (D)` },

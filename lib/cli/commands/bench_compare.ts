@@ -15,8 +15,6 @@ import { type Io, writeJson } from "../io.js";
 
 /** `bench compare`: two result files, case by case. */
 export const benchCompare = defineCommand({
-  name: "bench compare",
-  summary: "compare two files that bench --json wrote: what became faster or slower",
   synopsis: "BEFORE.json AFTER.json [options]",
   argument: "FILE...",
   options: {

@@ -15,8 +15,6 @@ const shape = "OLMoE-1B-7B";
 
 /** `demo`: a small layer with known results on every device, then a full-size layer on the fast devices. */
 export const demo = defineCommand({
-  name: "demo",
-  summary: "run a small Mixtral layer with known results on every device, then a full-size OLMoE layer",
   synopsis: "",
   options: {},
   async run(_values, io) {

@@ -28,8 +28,6 @@ interface MachineInfo {
 
 /** `info`: what this machine and installation can do. */
 export const info = defineCommand({
-  name: "info",
-  summary: "show the version, the devices and why each is or is not available, the CPU and the build",
   synopsis: "[--kernels] [--json]",
   options: {
     kernels: { type: "boolean", help: "list the kernels of this build and which of them this machine uses" },

@@ -7,8 +7,6 @@ import { printModelInspection } from "../model_report.js";
 
 /** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
-  name: "inspect",
-  summary: "show the MoE layers of a model directory or GGUF file: formula, sizes, storage, memory, work per token",
   synopsis: "DIR [--layer N] [--tokens N,N,...] [--json]",
   argument: "DIR",
   options: {

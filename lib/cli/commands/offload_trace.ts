@@ -13,8 +13,6 @@ const drawing = "offload-trace --chart";
 
 /** `offload-trace`: what each policy of `offload` would have made of recorded routings, of several layers with one budget. */
 export const offloadTrace = defineCommand({
-  name: "offload-trace",
-  summary: "replay recorded routings against the policies of offload: hit rate by number of slots, of layers together",
   synopsis: "FILE... [options]",
   argument: "FILE...",
   options: {

@@ -14,8 +14,6 @@ import { type Io, writeJson } from "../io.js";
 
 /** `quantize`: writes a model directory with quantised experts. */
 export const quantizeModel = defineCommand({
-  name: "quantize",
-  summary: "quantise the experts of a model directory and write another, as compressed-tensors does, or a GGUF file",
   synopsis: "DIR --format FORMAT --out DIR2|FILE.gguf [options]",
   argument: "DIR",
   options: {

@@ -16,8 +16,6 @@ import { checkWorkloadOptions, openWorkloads, shapeNames } from "../workloads/op
 
 /** `run`: layers on some tokens, with the time of every stage. */
 export const runLayer = defineCommand({
-  name: "run",
-  summary: "run layers: routing, time of every stage, tokens per expert, comparison with expected results",
   synopsis: "(--model DIR [--layer N] | --file FILE | --shape NAME) [options]",
   options: {
     model: { type: "string", value: "DIR", help: "a Hugging Face model directory" },

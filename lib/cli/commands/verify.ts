@@ -23,8 +23,6 @@ interface Verification {
 
 /** `verify`: compares this machine's devices with `reference` on the whole case table. */
 export const verify = defineCommand({
-  name: "verify",
-  summary: "run the whole case table on this machine's devices and compare the results with the reference",
   synopsis: "[--device NAME | --subject FILE] [--filter TEXT] [--report FILE] [--json]",
   options: {
     device: { type: "string", multiple: true, value: "NAME", help: "devices, repeated or comma-separated (all)" },
