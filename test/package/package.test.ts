@@ -198,8 +198,9 @@ describe("installed without the platform's package", () => {
   });
 
   test("builds from source, says how long it takes, and leaves only the addon", () => {
-    // Only the cpu device, and not optimised: the rest would only make the test longer.
-    const env = { MOE_KERNELS_CMAKE_OPTIONS: "-DMOE_SIMT=OFF -DMOE_CUDA=OFF -DMOE_OPTIMIZE=-O0" };
+    // Only the cpu device with the portable kernels, and not optimised: the rest would only make the test longer.
+    const settings = ["SIMT=OFF", "CUDA=OFF", "X86=OFF", "OPTIMIZE=-O0", "PRECOMPILE=ON"];
+    const env = { MOE_KERNELS_CMAKE_OPTIONS: settings.map((setting) => `-DMOE_${setting}`).join(" ") };
     const { project, folder, output } = install("from source", { options, env });
     expect(output).toMatch(/moe-kernels: \S+ on \d+ CPUs: about \d+ minutes\. Output: .*install\.log/);
     // A quick build may pass a quarter between two lines of its output.

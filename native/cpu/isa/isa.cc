@@ -30,9 +30,9 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 // The same with products in tile registers. Weights are packed once for all tokens, so other rows read those panels
-// too.
-Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> tiles,
-                   PeakLoop bf16_peak, PeakLoop int8_peak) {
+// too. Not used by builds without x86 and the tests' extension.
+[[maybe_unused]] Kernels with_tiles(Kernels all, const char* name, const char* needs, std::span<const GemmKernel> tiles,
+                                    PeakLoop bf16_peak, PeakLoop int8_peak) {
   std::vector<GemmKernel> others(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : others) {
     if (row.takes(kBF16Format)) row.panels = bf16_tile_panels;
