@@ -82,6 +82,12 @@ function oddFloatBits(value: number): number {
   return towardZero | 1;
 }
 
+/** The value of float32 bits. */
+function fromFloatBits(bits: number): number {
+  scratchBits[0] = bits;
+  return scratchFloat[0] as number;
+}
+
 /** The bfloat16 bits of `value`, rounded to nearest even; NaN stays NaN. */
 export function toBF16(value: number): number {
   const bits = oddFloatBits(value);
@@ -91,8 +97,7 @@ export function toBF16(value: number): number {
 
 /** The value of bfloat16 bits. */
 export function fromBF16(bits: number): number {
-  scratchBits[0] = bits << 16;
-  return scratchFloat[0] as number;
+  return fromFloatBits(bits << 16);
 }
 
 /** The IEEE binary16 bits of `value`, rounded to nearest even; values out of range become infinity. */
@@ -122,7 +127,7 @@ export function fromF16(bits: number): number {
   const mantissa = bits & 0x3ff;
   if (exponent === 0) return sign * mantissa * 2 ** -24;
   if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+  return sign * fromFloatBits(((exponent - 15 + 127) << 23) | (mantissa << 13));
 }
 
 /** The value of e4m3 bits (OCP 8-bit floating point without infinities): 0x7f and 0xff are NaN. */
@@ -131,7 +136,7 @@ export function fromE4M3(bits: number): number {
   const exponent = (bits >> 3) & 0xf;
   const mantissa = bits & 7;
   if (exponent === 15 && mantissa === 7) return Number.NaN;
-  return exponent === 0 ? sign * mantissa * 2 ** -9 : sign * (1 + mantissa / 8) * 2 ** (exponent - 7);
+  return sign * (exponent === 0 ? mantissa * 2 ** -9 : fromFloatBits(((exponent - 7 + 127) << 23) | (mantissa << 20)));
 }
 
 /** The value of e8m0 bits, a power of two: 255 is NaN. */

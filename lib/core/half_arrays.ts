@@ -1,3 +1,4 @@
+import { convertInto } from "./convert.js";
 import { fromBF16, fromF16, toBF16, toF16 } from "./dtype.js";
 import { checkChoice } from "./errors.js";
 import { typedArray } from "./foreign.js";
@@ -14,14 +15,12 @@ const halfDTypes: readonly HalfDType[] = ["f16", "bf16"];
 export function encodeHalves(values: Float32Array | Float64Array, dtype: HalfDType): Uint16Array {
   checkChoice("dtype", dtype, halfDTypes);
   const read = typedArray("values", values, ["Float32Array", "Float64Array"], "a Float32Array or Float64Array");
-  return Uint16Array.from(read, dtype === "f16" ? toF16 : toBF16);
+  return convertInto(new Uint16Array(read.length), read, dtype === "f16" ? toF16 : toBF16);
 }
 
 /** The values of f16 or bf16 bits. @throws INVALID_ARGUMENT. */
 export function decodeHalves(bits: Uint16Array, dtype: HalfDType): Float32Array {
   checkChoice("dtype", dtype, halfDTypes);
-  return Float32Array.from(
-    typedArray("bits", bits, ["Uint16Array"], "a Uint16Array"),
-    dtype === "f16" ? fromF16 : fromBF16,
-  );
+  const read = typedArray("bits", bits, ["Uint16Array"], "a Uint16Array");
+  return convertInto(new Float32Array(read.length), read, dtype === "f16" ? fromF16 : fromBF16);
 }

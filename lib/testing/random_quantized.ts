@@ -31,12 +31,12 @@ export function randomQuantized(
   const shapes = new Map(quantizedTensors(name, matrix).map(([role, shape]) => [role, [...lead, ...shape]]));
   const integers = (role: TensorRole, most: number) => {
     const shape = shapes.get(role) as Shape;
-    const values = Uint8Array.from({ length: shapeSize(shape) }, () => random.integer(0, most));
+    const values = new Uint8Array(shapeSize(shape)).map(() => random.integer(0, most));
     return device.tensor(values, shape) as Tensor<"u8">;
   };
   const level = (role: TensorRole, { type }: ScaleLevel, size: number): Tensor => {
     const shape = shapes.get(role) as Shape;
-    const values = Float64Array.from({ length: shapeSize(shape) }, () => size * (0.5 + random.uniform()));
+    const values = new Float64Array(shapeSize(shape)).map(() => size * (0.5 + random.uniform()));
     return scaleTensor(device, type, values, shape);
   };
   const codes = integers("codes", 255);
@@ -70,7 +70,7 @@ export function randomInputs(
   lead: Shape = [],
 ): Pick<QuantizedWeight, "inputScale" | "inputOrder"> {
   const shape = [...lead, columns];
-  const scales = Float32Array.from({ length: shapeSize(shape) }, () => 0.5 + random.uniform());
+  const scales = new Float32Array(shapeSize(shape)).map(() => 0.5 + random.uniform());
   const orders = new Int32Array(shapeSize(shape));
   for (let first = 0; first < orders.length; first += columns) orders.set(randomOrder(random, columns), first);
   return {

@@ -1,3 +1,4 @@
+import { convertInto } from "../core/convert.js";
 import { type FloatDType, fromBF16, fromF16, toBF16, toF16 } from "../core/dtype.js";
 
 /** Largest relative error of rounding to a dtype: half the distance from 1 to the next value. */
@@ -10,7 +11,8 @@ export const unitRoundoff: Readonly<Record<FloatDType, number>> = {
 
 /** `values` as a tensor of `dtype` holds them. */
 export function round(values: Float32Array, dtype: FloatDType): Float64Array {
-  if (dtype === "f16") return Float64Array.from(values, (value) => fromF16(toF16(value)));
-  if (dtype === "bf16") return Float64Array.from(values, (value) => fromBF16(toBF16(value)));
+  const rounded = new Float64Array(values.length);
+  if (dtype === "f16") return convertInto(rounded, values, (value) => fromF16(toF16(value)));
+  if (dtype === "bf16") return convertInto(rounded, values, (value) => fromBF16(toBF16(value)));
   return Float64Array.from(values);
 }

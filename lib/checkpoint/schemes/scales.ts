@@ -1,4 +1,5 @@
 import { fromBF16, fromF16 } from "../../core/dtype.js";
+import { decodeHalves } from "../../core/half_arrays.js";
 import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
@@ -86,10 +87,8 @@ export function scalarOf({ info }: FoundTensor, bytes: Uint8Array): number {
 export const scalarShapes: readonly Shape[] = [[], [1], [1, 1]];
 
 /** Floats as float32 values, such as a scale for every column. */
-export function floatsOf(tensor: FoundTensor, bytes: Uint8Array): Float32Array {
-  const size = tensor.info.dtype === "F32" ? 4 : 2;
-  const count = bytes.byteLength / size;
-  return Float32Array.from({ length: count }, (_, index) =>
-    scalarOf(tensor, bytes.subarray(index * size, (index + 1) * size)),
-  );
+export function floatsOf({ info }: FoundTensor, bytes: Uint8Array): Float32Array {
+  const { buffer } = new Uint8Array(bytes); // the file's own bytes need not be aligned
+  if (info.dtype === "F32") return new Float32Array(buffer);
+  return decodeHalves(new Uint16Array(buffer), info.dtype === "F16" ? "f16" : "bf16");
 }

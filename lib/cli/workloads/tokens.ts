@@ -1,7 +1,7 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
 import { SafetensorsFile } from "../../checkpoint/safetensors/file.js";
-import { fromBF16, fromF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
+import { decodeHalves } from "../../core/half_arrays.js";
 import { sameShape, shapeText } from "../../core/shape.js";
 import { randomTokens } from "../../testing/random_layer.js";
 import type { Expectation, Workload } from "./workload.js";
@@ -58,7 +58,7 @@ async function readOutput(file: SafetensorsFile, expected: readonly number[]): P
 async function readFloats(file: SafetensorsFile, name: string): Promise<Float32Array | Float64Array> {
   const tensor = await file.read(name);
   if (tensor.dtype === "F32" || tensor.dtype === "F64") return tensor.data;
-  if (tensor.dtype === "F16") return Float32Array.from(tensor.data, fromF16);
-  if (tensor.dtype === "BF16") return Float32Array.from(tensor.data, fromBF16);
+  if (tensor.dtype === "F16") return decodeHalves(tensor.data, "f16");
+  if (tensor.dtype === "BF16") return decodeHalves(tensor.data, "bf16");
   throw badCheckpoint(file.path, `tensor "${name}": expected F32, F64, F16 or BF16, got ${tensor.dtype}`);
 }

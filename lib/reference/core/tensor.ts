@@ -1,4 +1,5 @@
 import { allocated } from "../../core/allocated.js";
+import { convertInto } from "../../core/convert.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
@@ -111,8 +112,8 @@ export class ReferenceTensor implements TensorHandle {
   /** The values in float64. */
   values(): Float64Array {
     const raw = this.#raw();
-    if (this.dtype === "f16") return Float64Array.from(raw, fromF16);
-    if (this.dtype === "bf16") return Float64Array.from(raw, fromBF16);
+    if (this.dtype === "f16") return convertInto(new Float64Array(raw.length), raw, fromF16);
+    if (this.dtype === "bf16") return convertInto(new Float64Array(raw.length), raw, fromBF16);
     return Float64Array.from(raw);
   }
 
@@ -130,14 +131,9 @@ export class ReferenceTensor implements TensorHandle {
   /** Stores float64 or integer values, rounded to the tensor's dtype (to nearest, ties to even). */
   store(values: Float64Array | Int32Array): void {
     const raw = this.#raw();
-    if (this.dtype === "f16" || this.dtype === "bf16") {
-      const encode = this.dtype === "f16" ? toF16 : toBF16;
-      values.forEach((value, index) => {
-        raw[index] = encode(value);
-      });
-    } else {
-      raw.set(values);
-    }
+    if (this.dtype === "f16") convertInto(raw as Uint16Array, values, toF16);
+    else if (this.dtype === "bf16") convertInto(raw as Uint16Array, values, toBF16);
+    else raw.set(values);
   }
 
   #raw() {

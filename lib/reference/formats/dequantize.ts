@@ -133,7 +133,7 @@ export function codeValue({ code, bits, table }: WeightFormat, raw: number): num
     case "e4m3":
       return fromE4M3(raw);
     case "signed_integer":
-      return raw >= 2 ** (bits - 1) ? raw - 2 ** bits : raw;
+      return raw >= 1 << (bits - 1) ? raw - (1 << bits) : raw;
     case "table":
       return (table as readonly number[])[raw] as number;
     case "f16":

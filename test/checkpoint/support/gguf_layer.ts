@@ -11,7 +11,7 @@ export function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", 
   const size = ggufByteLength(type, shape) as number;
   if (type === "F32") return new Uint8Array(Float32Array.from(random.normals(size / 4, 0.1)).buffer);
   if (type === "F16") return new Uint8Array(Uint16Array.from(random.normals(size / 2, 0.1), toF16).buffer);
-  const blocks = Uint8Array.from({ length: size }, () => random.integer(0, 255));
+  const blocks = new Uint8Array(size).map(() => random.integer(0, 255));
   const view = new DataView(blocks.buffer);
   const { bytes } = ggufTypes[type];
   for (let begin = 0; begin < size; begin += bytes) {

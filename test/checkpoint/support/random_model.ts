@@ -4,7 +4,7 @@ import { mapWeights } from "../../../lib/checkpoint/locate.js";
 import { nameOf } from "../../../lib/checkpoint/locate_tensors.js";
 import { Model } from "../../../lib/checkpoint/model.js";
 import { type SafetensorsInput, writeSafetensors } from "../../../lib/checkpoint/safetensors/index.js";
-import { toBF16 } from "../../../lib/core/dtype.js";
+import { encodeHalves } from "../../../lib/core/half_arrays.js";
 import { stackedShape, storedShape } from "../../../lib/layer/weights/weight_layout.js";
 import { Random } from "../../../lib/testing/random.js";
 
@@ -36,7 +36,7 @@ export async function writeRandomModel(
   const add = (name: string, shape: readonly number[]) => {
     if (tensors.has(name)) return;
     const count = shape.reduce((product, size) => product * size, 1);
-    const data = Uint16Array.from(random.normals(count, (shape.at(-1) as number) ** -0.5), toBF16);
+    const data = encodeHalves(random.normals(count, (shape.at(-1) as number) ** -0.5), "bf16");
     tensors.set(name, { dtype: "BF16", shape, data });
   };
   for (const layer of model.layersWithExperts()) {

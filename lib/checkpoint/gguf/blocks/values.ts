@@ -1,3 +1,4 @@
+import { convertInto } from "../../../core/convert.js";
 import { fromE4M3, fromE8M0, fromF16 } from "../../../core/dtype.js";
 import { weightFormat } from "../../../core/weight_formats.js";
 import type { QuantizedBytes } from "../../located_weight.js";
@@ -38,9 +39,9 @@ export function blockValues(
 /** Scales as numbers. */
 function numbers(scales: ArrayBufferView | undefined, type: string | undefined): ArrayLike<number> | undefined {
   if (scales === undefined || scales instanceof Float32Array) return scales;
-  if (scales instanceof Uint16Array) return Float64Array.from(scales, fromF16);
+  if (scales instanceof Uint16Array) return convertInto(new Float64Array(scales.length), scales, fromF16);
   const bytes = scales as Uint8Array;
   if (type === "i8") return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (type === "e8m0") return Float64Array.from(bytes, fromE8M0);
-  return type === "e4m3" ? Float64Array.from(bytes, fromE4M3) : bytes;
+  if (type === "e8m0") return convertInto(new Float64Array(bytes.length), bytes, fromE8M0);
+  return type === "e4m3" ? convertInto(new Float64Array(bytes.length), bytes, fromE4M3) : bytes;
 }

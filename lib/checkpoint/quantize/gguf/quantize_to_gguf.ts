@@ -1,6 +1,7 @@
 import { basename, resolve } from "node:path";
-import { type FloatDType, fromBF16, fromF16 } from "../../../core/dtype.js";
+import type { FloatDType } from "../../../core/dtype.js";
 import { invalidArgument } from "../../../core/errors.js";
+import { decodeHalves } from "../../../core/half_arrays.js";
 import type { Tensor } from "../../../core/tensor.js";
 import { packageVersion } from "../../../core/version.js";
 import { quantizableFormat } from "../../../operators/formats/quantize.js";
@@ -153,8 +154,8 @@ class TensorData {
     const file = await this.#checkpoint.fileOf(name);
     const { dtype } = file.info(name);
     const { data } = await file.read(name);
-    const convert = dtype === "BF16" ? fromBF16 : fromF16;
-    const values = type === "F32" && dtype !== "F32" ? Float32Array.from(data as Uint16Array, convert) : data;
+    const widens = type === "F32" && dtype !== "F32";
+    const values = widens ? decodeHalves(data as Uint16Array, dtype === "BF16" ? "bf16" : "f16") : data;
     yield heads === undefined ? asBytes(values) : alternateHalves(asBytes(values), shape[0] as number, heads);
   }
 }
