@@ -17,9 +17,11 @@ struct FloatProducts {
   }
 };
 
-// Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further.
+// Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further. Unpacked codes are in a
+// cache.
 template <int bits, int first, int end>
 inline void prefetch_part(const char* unit, int64_t ahead) {
+  if constexpr (bits == UnpackedCodes::bits) return;
   constexpr int lines = (kUnit / 8 * bits * kPanelColumns + 63) / 64;
 #pragma GCC unroll 8
   for (int line = lines * first / kUnit; line < lines * end / kUnit; ++line) {
@@ -137,11 +139,12 @@ struct CodeStream {
   int64_t jump, distance = 0, near_end = 0;
 };
 
-template <class Products, class Codes, int rows>
+template <class Products, class Codes, class Scales, int rows>
 void coded_tile(const TileArguments& t) {
   using Value = typename Products::Value;
   constexpr int side = side_by_side(rows);
   const Codes codes(*t.scales);
+  Scales scales(t);
   const int segment = t.scales->segment;
   const int64_t segment_bytes = int64_t{segment} / 8 * Codes::bits * kPanelColumns;
   const int64_t first = t.first_k / segment, segments = t.k / segment;
@@ -151,19 +154,17 @@ void coded_tile(const TileArguments& t) {
   const CodeStream stream(t, segments * segment_bytes);
   // Groups have no fewer segments than are summed side by side.
   const int64_t group = t.x_scale_segments;
-  alignas(64) SegmentValues scale, offset;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
     for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
     const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    load_scales(*t.scales, t.panel, first + done, count, scale, offset);
     const auto from = [&](int s) {
       const int64_t at = done + s;
       return SegmentOperands<Value>{.codes = t.w + at * segment_bytes,
                                     .ahead = stream.ahead(at * segment_bytes),
                                     .x = static_cast<const Value*>(t.x) + at * segment * rows,
-                                    .scale = scale + s * kPanelColumns,
-                                    .offset = t.scales->have_offset() ? offset + s * kPanelColumns : nullptr,
+                                    .scale = scales.scales(at),
+                                    .offset = t.scales->have_offset() ? scales.offsets(at) : nullptr,
                                     .x_sums = t.x_sums + at * rows,
                                     .x_scales = t.x_scales == nullptr ? nullptr : t.x_scales + (first + at) / group,
                                     .x_scale_stride = t.x_scale_stride,
@@ -189,13 +190,48 @@ struct CodesFor<CodesByRows<Few, Many, few>, rows> {
   using type = std::conditional_t<rows <= few, Few, Many>;
 };
 
-template <class Products, class Codes, int... row>
+template <class Products, class Codes, class Scales, int... row>
 constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &coded_tile<Products, typename CodesFor<Codes, row + 1>::type, row + 1>...};
+  return {nullptr, &coded_tile<Products, typename CodesFor<Codes, row + 1>::type, Scales, row + 1>...};
 }
 
 // Indexed by row count, up to kTileRows.
-template <class Products, class Codes>
+template <class Products, class Codes, class Scales = SegmentScales>
 constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles() {
-  return coded_tiles_of<Products, Codes>(std::make_integer_sequence<int, kTileRows>());
+  return coded_tiles_of<Products, Codes, Scales>(std::make_integer_sequence<int, kTileRows>());
+}
+
+template <class Codes, int first, int... i>
+[[gnu::always_inline]] inline void unpack_chunk(const Codes& codes, const char* unit, float* target,
+                                                std::integer_sequence<int, i...>) {
+  typename Codes::Bits bits[kPanelVectors];
+  codes.template load<first>(unit, bits);
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) {
+    (codes.template value<first + i>(bits[j]).store(target + i * kPanelColumns + j * kWidth), ...);
+  }
+}
+
+template <class Codes, int... chunk>
+[[gnu::always_inline]] inline void unpack_unit(const Codes& codes, const char* unit, float* target,
+                                               std::integer_sequence<int, chunk...>) {
+  (unpack_chunk<Codes, chunk * Codes::chunk>(codes, unit, target + chunk * Codes::chunk * kPanelColumns,
+                                             std::make_integer_sequence<int, Codes::chunk>()),
+   ...);
+}
+
+// See UnpackFunction: codes become the numbers that FloatProducts multiply, [k][column].
+template <class Codes>
+void unpack_floats(const TileArguments& t, char* unpacked) {
+  constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
+  const Codes codes(*t.scales);
+  const int64_t units = t.k / kUnit;
+  const int64_t lines_per_unit = units > 0 ? (t.prefetch_lines + units - 1) / units : 0;
+  const char* prefetch = t.prefetch;
+  auto* target = reinterpret_cast<float*>(unpacked);
+  for (int64_t u = 0; u < units; ++u, target += kUnit * kPanelColumns) {
+    for (int64_t line = 0; line < lines_per_unit; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
+    unpack_unit(codes, t.w + u * unit_bytes, target, std::make_integer_sequence<int, kUnit / Codes::chunk>());
+  }
+  unpack_scales<sizeof(float)>(t, unpacked);
 }

@@ -149,29 +149,29 @@ using IntegerCodes =
                        std::conditional_t<kLooksUpPairs, LookedUpCodes<PlacedCodes<bits>>, PlacedCodes<bits>>>;
 using IntegerTableCodes = std::conditional_t<Table::fast, TableCodes, ByteTableCodes<Table::Bytes>>;
 
-// Codes of a byte each.
-template <Vector (*load_values)(const char*)>
+// Codes of whole bytes.
+template <class Stored, Vector (*load_values)(const Stored*)>
 struct WholeCodes {
-  static constexpr int bits = 8;
+  static constexpr int bits = 8 * sizeof(Stored);
   static constexpr int chunk = 8;
-  using Bits = const char*;
+  using Bits = const Stored*;
 
   explicit WholeCodes(const PanelScales&) {}
   template <int first>
-  void load(const char* unit, Bits (&bytes)[kPanelVectors]) const {
+  void load(const char* unit, Bits (&codes)[kPanelVectors]) const {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) bytes[j] = unit + j * kWidth;
+    for (int j = 0; j < kPanelVectors; ++j) codes[j] = reinterpret_cast<Bits>(unit) + j * kWidth;
   }
   template <int k>
-  Vector value(const Bits& bytes) const {
-    return load_values(bytes + k * kPanelColumns);
+  Vector value(const Bits& codes) const {
+    return load_values(codes + k * kPanelColumns);
   }
 };
 
-inline Vector load_integers(const char* p) { return Vector::load(reinterpret_cast<const int8_t*>(p)); }
-inline Vector load_e4m3(const char* p) { return Vector::load_e4m3(reinterpret_cast<const uint8_t*>(p)); }
-using ByteCodes = WholeCodes<load_integers>;
-using E4M3Codes = WholeCodes<load_e4m3>;
+using ByteCodes = WholeCodes<int8_t, Vector::load>;
+using E4M3Codes = WholeCodes<uint8_t, Vector::load_e4m3>;
+// What unpack_floats() leaves of any codes.
+using UnpackedCodes = WholeCodes<float, Vector::load>;
 
 // The values of two consecutive k, which bfloat16 holds, made one pair.
 template <class Codes>

@@ -20,19 +20,28 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
                             .numbers = kFloatNumbers});
 }
 
+// Whether codes are unpacked once for all tiles of an expert: tiles of few rows would spend much of their time on it.
+constexpr bool kUnpacksOnce = kTileRows <= 8;
+
 // A row for quantised weights, multiplied as floats.
 template <class Codes>
 constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
-  return {.name = name,
-          .tokens = kAllTokens,
-          .arithmetic = Arithmetic::f32,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = kCodeNumbers,
-          .max_rows = kTileRows,
-          .tile = coded_tiles<FloatProducts, Codes>(),
-          .sum_segments = sum_values<float, 1>};
+  GemmKernel row = {.name = name,
+                    .tokens = kAllTokens,
+                    .arithmetic = Arithmetic::f32,
+                    .takes = takes,
+                    .formats = formats,
+                    .panels = coded_panels,
+                    .numbers = kCodeNumbers,
+                    .max_rows = kTileRows,
+                    .tile = coded_tiles<FloatProducts, Codes>(),
+                    .sum_segments = sum_values<float, 1>};
+  if constexpr (kUnpacksOnce) {
+    row.unpack = unpack_floats<Codes>;
+    row.unpacked_bytes = sizeof(float);
+    row.unpacked_tile = coded_tiles<FloatProducts, UnpackedCodes, UnpackedScales<sizeof(float)>>();
+  }
+  return row;
 }
 
 // The first rows, of the tests.

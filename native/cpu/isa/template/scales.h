@@ -84,6 +84,64 @@ inline void load_scales(const PanelScales& scales, const char* panel, int64_t se
   }
 }
 
+// The scales and offsets of the segments of a block of k: scales(s) and then offsets(s) are those of segment s.
+
+// As the panel has them. They are read once and in order.
+class SegmentScales {
+ public:
+  explicit SegmentScales(const TileArguments& t) : t_(t) {}
+
+  const float* scales(int64_t segment) {
+    if (segment >= end_) {
+      const int64_t left = t_.k / t_.scales->segment - segment;
+      load_scales(*t_.scales, t_.panel, t_.first_k / t_.scales->segment + segment,
+                  static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, left)), scale_, offset_);
+      first_ = segment;
+      end_ = segment + kSegmentsAtOnce;
+    }
+    return scale_ + (segment - first_) * kPanelColumns;
+  }
+  const float* offsets(int64_t segment) const { return offset_ + (segment - first_) * kPanelColumns; }
+
+ private:
+  const TileArguments& t_;
+  int64_t first_ = 0, end_ = 0;
+  alignas(64) SegmentValues scale_, offset_;
+};
+
+// As unpack_scales() leaves them for all tiles, behind unpacked codes of so many bytes: [segments][column] each.
+template <int code_bytes>
+class UnpackedScales {
+ public:
+  // Where they begin, in bytes.
+  static int64_t scales_at(const TileArguments& t) { return (t.k * code_bytes + 63) / 64 * 64 * kPanelColumns; }
+  static int64_t offsets_at(const TileArguments& t) {
+    return scales_at(t) + t.k / t.scales->segment * kPanelColumns * int64_t{sizeof(float)};
+  }
+
+  explicit UnpackedScales(const TileArguments& t)
+      : scales_(reinterpret_cast<const float*>(t.w + scales_at(t))),
+        offsets_(reinterpret_cast<const float*>(t.w + offsets_at(t))) {}
+  const float* scales(int64_t segment) const { return scales_ + segment * kPanelColumns; }
+  const float* offsets(int64_t segment) const { return offsets_ + segment * kPanelColumns; }
+
+ private:
+  const float* scales_;
+  const float* offsets_;
+};
+
+template <int code_bytes>
+inline void unpack_scales(const TileArguments& t, char* unpacked) {
+  const int segment = t.scales->segment;
+  const int64_t first = t.first_k / segment, segments = t.k / segment;
+  auto* scale = reinterpret_cast<float*>(unpacked + UnpackedScales<code_bytes>::scales_at(t));
+  auto* offset = reinterpret_cast<float*>(unpacked + UnpackedScales<code_bytes>::offsets_at(t));
+  for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
+    const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
+    load_scales(*t.scales, t.panel, first + done, count, scale + done * kPanelColumns, offset + done * kPanelColumns);
+  }
+}
+
 // See SumFunction. Values of `group` consecutive k are next to each other.
 template <class Value, int group>
 void sum_values(const void* tile, int64_t segments, int segment, int rows, float* sums) {

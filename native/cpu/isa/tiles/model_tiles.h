@@ -34,7 +34,28 @@ struct ModelTiles {
   // and results of each of these steps count as zeros of their sign.
   template <int c, int a, int b>
   static void multiply_bf16() {
-    const Operands operands = product<c, a, b>();
+    add_bf16_products(product<c, a, b>());
+  }
+
+  // c += a * b, of groups of four signed bytes, in integers of 32 bits that wrap around.
+  template <int c, int a, int b>
+  static void multiply_i8() {
+    add_i8_products(product<c, a, b>());
+  }
+
+ private:
+  static constexpr int kColumns = kTileRegisterBytes / 4;
+  using Columns = float[kColumns];
+
+  struct Operands {
+    ModelRegister& c;
+    const ModelRegister& a;
+    const ModelRegister& b;
+    int depth;  // k
+  };
+
+  // Kernels call these often: copies in each of them would be megabytes.
+  [[gnu::noinline]] static void add_bf16_products(const Operands& operands) {
     Columns right[2][kTileRegisterRows];  // of the first and second of each pair
     uint32_t unsafe = 0;
     for (int k = 0; k < operands.depth; ++k) {
@@ -69,10 +90,7 @@ struct ModelTiles {
     }
   }
 
-  // c += a * b, of groups of four signed bytes, in integers of 32 bits that wrap around.
-  template <int c, int a, int b>
-  static void multiply_i8() {
-    const Operands operands = product<c, a, b>();
+  [[gnu::noinline]] static void add_i8_products(const Operands& operands) {
     int32_t right[kTileRegisterRows][4][kColumns];
     for (int k = 0; k < operands.depth; ++k) {
       for (int i = 0; i < 4; ++i) {
@@ -92,17 +110,6 @@ struct ModelTiles {
       std::memcpy(operands.c.bytes[m], sums, static_cast<size_t>(operands.c.column_bytes));
     }
   }
-
- private:
-  static constexpr int kColumns = kTileRegisterBytes / 4;
-  using Columns = float[kColumns];
-
-  struct Operands {
-    ModelRegister& c;
-    const ModelRegister& a;
-    const ModelRegister& b;
-    int depth;  // k
-  };
 
   template <int c, int a, int b>
   static Operands product() {

@@ -34,55 +34,17 @@ inline void unpack_units(const TileArguments& t, int64_t first, int64_t step, ch
 // The columns of a block of k as tiles read them, a step after the other: rows(k) are those of registers, and scales(s)
 // and offsets(s) those of segment s.
 
-// What unpack_codes() leaves for all tiles: codes, then scales and offsets, [segments][column].
+// What unpack_codes() leaves for all tiles.
 template <class Elements_>
-class UnpackedColumns {
+class UnpackedColumns : public UnpackedScales<Elements_::bytes> {
  public:
   using Elements = Elements_;
 
-  // Where they begin, in bytes.
-  static int64_t scales_at(const TileArguments& t) {
-    return (t.k + kRegisterK<Elements> - 1) / kRegisterK<Elements> * kTileRegisterBytes * kPanelColumns;
-  }
-  static int64_t offsets_at(const TileArguments& t) {
-    return scales_at(t) + t.k / t.scales->segment * kPanelColumns * int64_t{sizeof(float)};
-  }
-
-  UnpackedColumns(const TileArguments& t, int64_t)
-      : codes_(t.w),
-        scales_(reinterpret_cast<const float*>(t.w + scales_at(t))),
-        offsets_(reinterpret_cast<const float*>(t.w + offsets_at(t))) {}
+  UnpackedColumns(const TileArguments& t, int64_t) : UnpackedScales<Elements::bytes>(t), codes_(t.w) {}
   const char* rows(int64_t k) const { return codes_ + k * Elements::bytes * kPanelColumns; }
-  const float* scales(int64_t segment) const { return scales_ + segment * kPanelColumns; }
-  const float* offsets(int64_t segment) const { return offsets_ + segment * kPanelColumns; }
 
  private:
   const char* codes_;
-  const float* scales_;
-  const float* offsets_;
-};
-
-// Those of the panel itself, which are read once and in order.
-class SegmentScales {
- public:
-  explicit SegmentScales(const TileArguments& t) : t_(t) {}
-
-  const float* scales(int64_t segment) {
-    if (segment >= end_) {
-      const int64_t left = t_.k / t_.scales->segment - segment;
-      load_scales(*t_.scales, t_.panel, t_.first_k / t_.scales->segment + segment,
-                  static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, left)), scale_, offset_);
-      first_ = segment;
-      end_ = segment + kSegmentsAtOnce;
-    }
-    return scale_ + (segment - first_) * kPanelColumns;
-  }
-  const float* offsets(int64_t segment) const { return offset_ + (segment - first_) * kPanelColumns; }
-
- private:
-  const TileArguments& t_;
-  int64_t first_ = 0, end_ = 0;
-  alignas(64) SegmentValues scale_, offset_;
 };
 
 // The codes of a panel as they are.
@@ -119,16 +81,8 @@ inline void unpack_block(const TileArguments& t, char* target) {
 
 template <class Codes>
 void unpack_codes(const TileArguments& t, char* target) {
-  using Elements = typename Codes::Elements;
   unpack_block<PlainCodes<Codes>>(t, target);
-  const int segment = t.scales->segment;
-  const int64_t first = t.first_k / segment, segments = t.k / segment;
-  auto* scale = reinterpret_cast<float*>(target + UnpackedColumns<Elements>::scales_at(t));
-  auto* offset = reinterpret_cast<float*>(target + UnpackedColumns<Elements>::offsets_at(t));
-  for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
-    const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    load_scales(*t.scales, t.panel, first + done, count, scale + done * kPanelColumns, offset + done * kPanelColumns);
-  }
+  unpack_scales<Codes::Elements::bytes>(t, target);
 }
 
 // The panel itself, from memory. Codes are unpacked a step before they are multiplied: registers load what has left the
