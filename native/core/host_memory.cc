@@ -22,8 +22,10 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 // What may be granted without reading the limits anew.
 constexpr size_t kUnasked = size_t{64} << 20;
-// From this size on, memory is mapped for itself alone; malloc would do the same.
-constexpr size_t kMapped = size_t{32} << 20;
+// From this size on, memory is mapped for itself alone, so that it can be given back or kept by itself.
+constexpr size_t kMapped = size_t{8} << 20;
+// The part of the available memory that is kept at most.
+constexpr size_t kKeptPart = 8;
 
 size_t page_size() {
 #if defined(__linux__)
@@ -50,9 +52,7 @@ struct Pages {
 
 constexpr bool kMaps = true;
 
-void* map_memory(size_t bytes) {
-  if (bytes > SIZE_MAX / 2) return nullptr;
-  const size_t length = (bytes + page_size() - 1) / page_size() * page_size();
+void* map_memory(size_t length) {
   void* mapped = mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   char* const begin = static_cast<char*>(mapped);
@@ -62,7 +62,7 @@ void* map_memory(size_t bytes) {
   return begin + before;
 }
 
-void unmap_memory(void* data, size_t bytes) { munmap(data, (bytes + page_size() - 1) / page_size() * page_size()); }
+void unmap_memory(void* data, size_t length) { munmap(data, length); }
 
 // Gives mapped pages back to the system. They read as zeros from now on.
 bool empty(char* begin, size_t length) { return madvise(begin, length, MADV_DONTNEED) == 0; }
@@ -92,27 +92,37 @@ size_t unfilled_bytes(void*, size_t bytes) { return bytes; }
 
 #endif
 
-void* get_memory(size_t bytes, size_t alignment, [[maybe_unused]] bool mapped) {
+// Whole pages for `bytes` if memory of that size is mapped, else 0.
+size_t mapped_length(size_t bytes) {
+  if (!kMaps || bytes < kMapped || bytes > SIZE_MAX / 2) return 0;
+  return (bytes + page_size() - 1) / page_size() * page_size();
+}
+
+void* get_memory(size_t bytes, size_t alignment, [[maybe_unused]] size_t length) {
 #if defined(_WIN32)
   return _aligned_malloc(bytes, alignment);
 #else
 #if defined(__linux__)
-  if (mapped) return map_memory(bytes);
+  if (length > 0) return map_memory(length);
 #endif
   void* data = nullptr;
   return posix_memalign(&data, alignment, bytes) == 0 ? data : nullptr;
 #endif
 }
 
-void give_back(void* data, [[maybe_unused]] size_t bytes, [[maybe_unused]] bool mapped) {
+void give_back(void* data, [[maybe_unused]] size_t length) {
 #if defined(_WIN32)
   _aligned_free(data);
 #else
 #if defined(__linux__)
-  if (mapped) return unmap_memory(data, bytes);
+  if (length > 0) return unmap_memory(data, length);
 #endif
   std::free(data);
 #endif
+}
+
+void give_back(const std::vector<KeptMemory::Block>& blocks) {
+  for (const KeptMemory::Block& block : blocks) give_back(block.data, block.length);
 }
 
 Status refusal(size_t bytes, const std::string& reason) {
@@ -133,23 +143,30 @@ HostMemory& HostMemory::of_process() noexcept {
 Status HostMemory::allocate(size_t bytes, size_t alignment, void** data) {
   *data = nullptr;
   const std::lock_guard lock(mutex_);
-  const bool asks = bytes >= kUnasked - unasked_;
-  if (asks) MOE_TRY(check_fits(bytes));
-  const bool huge = bytes >= kHugePage, mapped = kMaps && bytes >= kMapped;
+  const size_t length = mapped_length(bytes);
   // The entry is made before the memory, which would leak if it could not be made.
   std::map<char*, Block> made;
-  made.emplace(nullptr, Block{bytes, mapped, false});
-  char* const memory = static_cast<char*>(get_memory(bytes, huge ? kHugePage : alignment, mapped));
-  if (memory == nullptr) return refusal(bytes, "the system grants this process no more");
-#if defined(__linux__)
-  if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
+  made.emplace(nullptr, Block{bytes, length, false, length > 0 ? now_() : KeptMemory::Time{}});
   auto entry = made.extract(made.begin());
-  entry.key() = memory;
+  Block& block = entry.mapped();
+  if (const auto kept = length > 0 ? kept_.take(length) : std::nullopt) {
+    entry.key() = kept->data;
+    block.length = kept->length;
+    block.filled = kept->filled;
+  } else {
+    const bool asks = bytes >= kUnasked - unasked_;
+    if (asks) MOE_TRY(check_fits(bytes));
+    const bool huge = bytes >= kHugePage;
+    entry.key() = static_cast<char*>(get_memory(bytes, huge ? kHugePage : alignment, length));
+    if (entry.key() == nullptr) return refusal(bytes, "the system grants this process no more");
+#if defined(__linux__)
+    if (huge) madvise(entry.key(), bytes, MADV_HUGEPAGE);
+#endif
+    unasked_ = asks ? 0 : unasked_ + bytes;
+  }
+  *data = entry.key();
+  if (!block.filled) unfilled_ += bytes;
   blocks_.insert(std::move(entry));
-  unfilled_ += bytes;
-  unasked_ = asks ? 0 : unasked_ + bytes;
-  *data = memory;
   return {};
 }
 
@@ -163,7 +180,7 @@ std::shared_ptr<void> HostMemory::count(void* data, size_t bytes) {
   if (bytes < kUnasked) return nullptr;
   {
     const std::lock_guard lock(mutex_);
-    blocks_.emplace(static_cast<char*>(data), Block{bytes, false, false});
+    blocks_.emplace(static_cast<char*>(data), Block{bytes, 0, false, {}});
     unfilled_ += bytes;
   }
   // If there is no memory for the pointer, it calls this too.
@@ -171,12 +188,18 @@ std::shared_ptr<void> HostMemory::count(void* data, size_t bytes) {
 }
 
 Status HostMemory::check_fits(size_t bytes) {
-  const size_t available = available_();
+  size_t available = available_();
+  most_kept_ = available / kKeptPart;
   const auto fits = [&](size_t promised) { return promised <= available && bytes <= available - promised; };
   // Looking at pages takes time, and is rarely needed.
   if (fits(unfilled_)) return {};
   const size_t promised = promised_bytes();
   if (fits(promised)) return {};
+  if (kept_.bytes() > 0) {
+    give_back(kept_.take_all());
+    available = available_();
+    if (fits(promised)) return {};
+  }
   return refusal(bytes, std::to_string(available) + " are available, of which " + std::to_string(promised) +
                             " are promised to tensors and layers that are not filled yet");
 }
@@ -196,7 +219,7 @@ size_t HostMemory::promised_bytes() {
 void HostMemory::release(void* data) noexcept {
   if (data == nullptr) return;
   const Block block = forget(data);
-  give_back(data, block.bytes, block.mapped);
+  if (!block.mapped() || !keep(static_cast<char*>(data), block)) give_back(data, block.length);
 }
 
 HostMemory::Block HostMemory::forget(void* data) noexcept {
@@ -207,6 +230,32 @@ HostMemory::Block HostMemory::forget(void* data) noexcept {
   if (!block.filled) unfilled_ -= block.bytes;
   unasked_ -= std::min(unasked_, block.bytes);
   return block;
+}
+
+bool HostMemory::keep(char* data, const Block& block) noexcept {
+  std::vector<KeptMemory::Block> old;
+  bool kept = false;
+  try {
+    const std::lock_guard lock(mutex_);
+    const KeptMemory::Time now = now_();
+    old = kept_.take_old(now);
+    kept = now - block.granted <= KeptMemory::kTemporary &&
+           kept_.keep({data, block.length, block.filled, now}, most_kept_);
+  } catch (const std::bad_alloc&) {
+    // It is given back instead.
+  }
+  give_back(old);
+  return kept;
+}
+
+void HostMemory::give_back_kept() noexcept {
+  const std::lock_guard lock(mutex_);
+  give_back(kept_.take_all());
+}
+
+size_t HostMemory::kept_bytes() {
+  const std::lock_guard lock(mutex_);
+  return kept_.bytes();
 }
 
 void HostMemory::zero(void* data, size_t bytes) noexcept {
@@ -226,7 +275,7 @@ bool HostMemory::empty_pages(char* begin, size_t length) noexcept {
   const auto after = blocks_.upper_bound(begin);
   if (after == blocks_.begin()) return false;
   Block& block = std::prev(after)->second;
-  if (!block.mapped || !empty(begin, length)) return false;
+  if (!block.mapped() || !empty(begin, length)) return false;
   if (block.filled) unfilled_ += block.bytes;
   block.filled = false;
   return true;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/backend.h"
+#include "core/host_memory.h"
 #include "cpu/operators.h"
 
 namespace moe::cpu {
@@ -39,6 +40,12 @@ class CpuBackend final : public Backend {
  private:
   CpuBackend(const Kernels& kernels, const DeviceOptions& options);
 
+  // The last to end, after all that the device holds.
+  struct GivesBackKept {
+    ~GivesBackKept() { HostMemory::of_process().give_back_kept(); }
+  };
+
+  GivesBackKept gives_back_kept_;
   Context context_;
   std::string description_;
 };

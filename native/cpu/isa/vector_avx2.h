@@ -130,10 +130,12 @@ struct Vector {
     high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
   }
   // The elements at even and odd k of 8 columns that are stored as pairs.
-  static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    even.v = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
-    odd.v = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  static Vector load_even(const bf16* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(Words::load(reinterpret_cast<const char*>(p)).v, 16))};
+  }
+  static Vector load_odd(const bf16* p) {
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+    return {_mm256_castsi256_ps(_mm256_and_si256(Words::load(reinterpret_cast<const char*>(p)).v, mask))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   // Past the caches, to an aligned place; other threads see it after end_streams().

@@ -130,7 +130,8 @@ struct Vector {
     high = integers(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask));
   }
   // The elements at even and odd k of 16 columns that are stored as pairs.
-  static void load_pairs(const bf16* p, Vector& even, Vector& odd);
+  static Vector load_even(const bf16* p);
+  static Vector load_odd(const bf16* p);
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   // Past the caches, to an aligned place; other threads see it after end_streams().
   void stream(float* p) const { _mm512_stream_ps(p, v); }
@@ -191,11 +192,8 @@ inline Vector Words::odd() const {
   return {_mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
 
-inline void Vector::load_pairs(const bf16* p, Vector& even, Vector& odd) {
-  const Words pairs{_mm512_loadu_si512(p)};
-  even = pairs.even();
-  odd = pairs.odd();
-}
+inline Vector Vector::load_even(const bf16* p) { return Words{_mm512_loadu_si512(p)}.even(); }
+inline Vector Vector::load_odd(const bf16* p) { return Words{_mm512_loadu_si512(p)}.odd(); }
 
 // 16 numbers, looked up by four bits.
 struct Table {

@@ -169,9 +169,11 @@ struct Vector {
     high = map([p](int i) { return static_cast<float>(p[i] >> 4); });
   }
   // The elements at even and odd k of 4 columns that are stored as pairs.
-  static void load_pairs(const bf16* p, Vector& even, Vector& odd) {
-    even = map([p](int i) { return static_cast<float>(p[2 * i]); });
-    odd = map([p](int i) { return static_cast<float>(p[2 * i + 1]); });
+  static Vector load_even(const bf16* p) {
+    return map([p](int i) { return static_cast<float>(p[2 * i]); });
+  }
+  static Vector load_odd(const bf16* p) {
+    return map([p](int i) { return static_cast<float>(p[2 * i + 1]); });
   }
   void store(float* p) const {
     for (int i = 0; i < 4; ++i) p[i] = v[i];

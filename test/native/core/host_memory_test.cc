@@ -1,6 +1,7 @@
 #include "core/host_memory.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -104,6 +105,59 @@ MOE_TEST(zeroed_memory_is_promised_again) {
   memory.zero(first, 128 * kMiB);
   MOE_CHECK(refused(memory, 128 * kMiB) == Code::out_of_memory);
   memory.release(first);
+}
+
+MOE_TEST(what_was_released_soon_is_granted_again) {
+  std::chrono::steady_clock::time_point now{};
+  HostMemory memory([] { return 1600 * kMiB; }, [&now] { return now; });
+  // Reads the limits: an eighth may be kept.
+  memory.release(grant(memory, 64 * kMiB));
+  memory.give_back_kept();
+  char* first = static_cast<char*>(grant(memory, 100 * kMiB));
+  std::memset(first, 1, 100 * kMiB);
+  memory.release(first);
+  // Its pages, for what is as large or a little smaller.
+  char* second = static_cast<char*>(grant(memory, 95 * kMiB));
+  MOE_CHECK(second == first && second[0] == 1 && second[95 * kMiB - 1] == 1);
+  memory.release(second);
+  void* smaller = grant(memory, 50 * kMiB);
+  void* larger = grant(memory, 101 * kMiB);
+  MOE_CHECK(smaller != first && larger != first);
+  // More than the most is not kept with the others, but given back.
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 100 * kMiB);
+  memory.release(larger);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 100 * kMiB);
+  memory.release(smaller);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 150 * kMiB);
+  memory.give_back_kept();
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 0u);
+}
+
+MOE_TEST(only_temporary_memory_is_kept_and_not_for_long) {
+  std::chrono::steady_clock::time_point now{};
+  HostMemory memory([] { return 1600 * kMiB; }, [&now] { return now; });
+  void* weights = grant(memory, 64 * kMiB);
+  void* temporary = grant(memory, 32 * kMiB);
+  memory.release(temporary);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 32 * kMiB);
+  now += std::chrono::seconds(31);
+  memory.release(weights);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 0u);
+}
+
+MOE_TEST(kept_memory_makes_way) {
+  bool kept = false;
+  HostMemory memory([&kept] { return (kept ? 200 : 400) * kMiB; });
+  void* block = grant(memory, 64 * kMiB);
+  void* others[4];
+  for (void*& other : others) other = grant(memory, 10 * kMiB);
+  for (void* other : others) memory.release(other);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 40 * kMiB);
+  kept = true;
+  // Asked once more when it has gone.
+  MOE_CHECK(refused(memory, 201 * kMiB) == Code::out_of_memory);
+  MOE_CHECK_EQUAL(memory.kept_bytes(), 0u);
+  memory.release(block);
 }
 
 #endif

@@ -36,11 +36,15 @@ struct PairedWeight {
   template <int rows>
   static void multiply(const Value* x, const char* panel, Sums<rows>& sums) {
     const bf16* weight = reinterpret_cast<const bf16*>(panel);
-    Vector even[kPanelVectors], odd[kPanelVectors];
+    Vector w[kPanelVectors];
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) Vector::load_pairs(weight + 2 * j * kWidth, even[j], odd[j]);
-    multiply_add<rows>(x, even, sums);
-    multiply_add<rows>(x + rows, odd, sums);
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = Vector::load_even(weight + 2 * j * kWidth);
+    multiply_add<rows>(x, w, sums);
+    // Pairs are read once more: with the sums of the tallest tiles, not enough registers are left to keep them.
+    asm("" : "+r"(weight));
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = Vector::load_odd(weight + 2 * j * kWidth);
+    multiply_add<rows>(x + rows, w, sums);
   }
 };
 
