@@ -26,19 +26,24 @@ namespace moe::cpu::avx512 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
-// Two products fit into 16 bits: of w below 64, and of magnitudes up to 128 and 127.
+// As in vector_avx2.h.
 struct ByteProducts {
   static constexpr bool signed_bytes = true;
-  template <bool small>
-  static Words add(Words sum, Words w, Words x) {
-    __m512i pairs;
-    if constexpr (small) {
-      pairs = _mm512_maddubs_epi16(w.v, x.v);
-    } else {
-      const __m512i with_sign = _mm512_mask_sub_epi8(x.v, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), x.v);
-      pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w.v), with_sign);
-    }
-    return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+  template <int largest>
+  static constexpr int at_once = largest < 64 ? 32767 / (2 * 128 * largest) : 1;
+
+  template <int largest>
+  static __m512i pairs(Words w, Words x) {
+    if constexpr (largest < 64) return _mm512_maddubs_epi16(w.v, x.v);
+    const __m512i with_sign = _mm512_mask_sub_epi8(x.v, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), x.v);
+    return _mm512_maddubs_epi16(_mm512_abs_epi8(w.v), with_sign);
+  }
+  template <int largest, size_t n>
+  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
+    __m512i all = pairs<largest>(w[0], x[0]);
+#pragma GCC unroll 4
+    for (size_t i = 1; i < n; ++i) all = _mm512_add_epi16(all, pairs<largest>(w[i], x[i]));
+    return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(all, _mm512_set1_epi16(1)))};
   }
 };
 

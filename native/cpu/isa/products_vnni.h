@@ -2,8 +2,10 @@
 
 struct ByteProducts {
   static constexpr bool signed_bytes = false;
-  template <bool>
-  static Words add(Words sum, Words w, Words x) {
-    return {_mm512_dpbusd_epi32(sum.v, w.v, x.v)};
+  template <int largest>
+  static constexpr int at_once = 1;
+  template <int largest>
+  static Words add(Words sum, const Words (&w)[1], const Words (&x)[1]) {
+    return {_mm512_dpbusd_epi32(sum.v, w[0].v, x[0].v)};
   }
 };

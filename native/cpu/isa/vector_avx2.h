@@ -63,14 +63,23 @@ inline void load_quads(const char* p, Words (&w)[2]) {
   }
 }
 
-// See integer_tiles.h. Two products fit into 16 bits: of w below 64, and of magnitudes up to 128 and 127.
+// See integer_tiles.h. Two products of magnitudes up to 128 and 127 fit into 16 bits, and more pairs of small w.
 struct ByteProducts {
   static constexpr bool signed_bytes = true;
-  template <bool small>
-  static Words add(Words sum, Words w, Words x) {
-    const __m256i pairs =
-        small ? _mm256_maddubs_epi16(w.v, x.v) : _mm256_maddubs_epi16(_mm256_abs_epi8(w.v), _mm256_sign_epi8(x.v, w.v));
-    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
+  template <int largest>
+  static constexpr int at_once = largest < 64 ? 32767 / (2 * 128 * largest) : 1;
+
+  template <int largest>
+  static __m256i pairs(Words w, Words x) {
+    if constexpr (largest < 64) return _mm256_maddubs_epi16(w.v, x.v);
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w.v), _mm256_sign_epi8(x.v, w.v));
+  }
+  template <int largest, size_t n>
+  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
+    __m256i all = pairs<largest>(w[0], x[0]);
+#pragma GCC unroll 4
+    for (size_t i = 1; i < n; ++i) all = _mm256_add_epi16(all, pairs<largest>(w[i], x[i]));
+    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(all, _mm256_set1_epi16(1)))};
   }
 };
 

@@ -100,13 +100,15 @@ inline void load_quads(const char* p, Words (&w)[2]) {
 // See integer_tiles.h.
 struct ByteProducts {
   static constexpr bool signed_bytes = false;
-  template <bool>
-  static Words add(const Words& sum, const Words& w, const Words& x) {
+  template <int largest>
+  static constexpr int at_once = 1;
+  template <int largest>
+  static Words add(const Words& sum, const Words (&w)[1], const Words (&x)[1]) {
     return Words::map([&](int i) {
       uint32_t total = sum.v[i];
       for (int at = 0; at < 4; ++at) {
-        const int32_t factor = static_cast<int8_t>(x.byte(i, at));
-        total += static_cast<uint32_t>(static_cast<int32_t>(w.byte(i, at)) * factor);
+        const int32_t factor = static_cast<int8_t>(x[0].byte(i, at));
+        total += static_cast<uint32_t>(static_cast<int32_t>(w[0].byte(i, at)) * factor);
       }
       return total;
     });

@@ -19,10 +19,10 @@ struct FloatProducts {
 
 // Asks for the part of a unit that elements first .. end - 1 take, `ahead` bytes further. Unpacked codes are in a
 // cache.
-template <int bits, int first, int end>
+template <class Codes, int first, int end>
 inline void prefetch_part(const char* unit, int64_t ahead) {
-  if constexpr (bits == UnpackedCodes::bits) return;
-  constexpr int lines = (kUnit / 8 * bits * kPanelColumns + 63) / 64;
+  if constexpr (requires { Codes::unpacked; }) return;
+  constexpr int lines = (kUnit / 8 * Codes::bits * kPanelColumns + 63) / 64;
 #pragma GCC unroll 8
   for (int line = lines * first / kUnit; line < lines * end / kUnit; ++line) {
     __builtin_prefetch(unit + ahead + 64 * line, 0, 2);
@@ -34,7 +34,7 @@ template <class Products, class Codes, int rows, int first, int... i>
 [[gnu::always_inline]] inline void multiply_chunk(const Codes& codes, const char* unit, int64_t ahead,
                                                   const typename Products::Value* x, Sums<rows>& sums,
                                                   std::integer_sequence<int, i...>) {
-  prefetch_part<Codes::bits, first, first + Codes::chunk>(unit, ahead);
+  prefetch_part<Codes, first, first + Codes::chunk>(unit, ahead);
   typename Codes::Bits bits[kPanelVectors];
   codes.template load<first>(unit, bits);
   (Products::template multiply<Codes, rows, first + i * Products::group>(
@@ -220,18 +220,25 @@ template <class Codes, int... chunk>
    ...);
 }
 
-// See UnpackFunction: codes become the numbers that FloatProducts multiply, [k][column].
-template <class Codes>
-void unpack_floats(const TileArguments& t, char* unpacked) {
-  constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
-  const Codes codes(*t.scales);
+// Calls unpack(unit, target) for all units of a block, whose targets are `step` bytes apart.
+template <int bits, class Unpack>
+inline void unpack_units(const TileArguments& t, char* target, int64_t step, Unpack&& unpack) {
+  constexpr int64_t unit_bytes = kUnit / 8 * bits * kPanelColumns;
   const int64_t units = t.k / kUnit;
   const int64_t lines_per_unit = units > 0 ? (t.prefetch_lines + units - 1) / units : 0;
   const char* prefetch = t.prefetch;
-  auto* target = reinterpret_cast<float*>(unpacked);
-  for (int64_t u = 0; u < units; ++u, target += kUnit * kPanelColumns) {
+  for (int64_t u = 0; u < units; ++u, target += step) {
     for (int64_t line = 0; line < lines_per_unit; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    unpack_unit(codes, t.w + u * unit_bytes, target, std::make_integer_sequence<int, kUnit / Codes::chunk>());
+    unpack(t.w + u * unit_bytes, target);
   }
+}
+
+// See UnpackFunction: codes become the numbers that FloatProducts multiply, [k][column].
+template <class Codes>
+void unpack_floats(const TileArguments& t, char* unpacked) {
+  const Codes codes(*t.scales);
+  unpack_units<Codes::bits>(t, unpacked, kUnit * kPanelColumns * sizeof(float), [&](const char* unit, char* target) {
+    unpack_unit(codes, unit, reinterpret_cast<float*>(target), std::make_integer_sequence<int, kUnit / Codes::chunk>());
+  });
   unpack_scales<sizeof(float)>(t, unpacked);
 }

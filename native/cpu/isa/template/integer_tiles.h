@@ -5,8 +5,11 @@
 // the sum of x. A group's products are summed exactly in 32 bits; the sum, scaled, is added to the row's sums, group
 // after group. So the bits are the same whatever multiplies the bytes, and in any order.
 //
-// An instruction set has Products: add<small>(sum, w, x) adds four products of bytes to the words of a sum. `small`
-// ones of w are unsigned and below 64; others are signed if Products::signed_bytes, else unsigned.
+// An instruction set has Products: add<largest>(sum, w, x) adds the products of n words of four bytes to the words of a
+// sum, for n up to at_once<largest>. Bytes of w below 64 are unsigned, and none exceeds `largest`; others are signed if
+// Products::signed_bytes, else unsigned.
+
+constexpr int kAnyByte = 255;
 
 // How codes become bytes: load<quad>() reads k 4 * quad .. 4 * quad + 3 of a unit, for both vectors of columns.
 
@@ -14,7 +17,7 @@
 template <int bits_>
 struct FieldQuads {
   static constexpr int bits = bits_;
-  static constexpr bool small = true;
+  static constexpr int largest = (1 << bits) - 1;
   static constexpr int bias = 1 << (bits - 1);
 
   explicit FieldQuads(const PanelScales&) {}
@@ -34,7 +37,7 @@ struct FieldQuads {
 template <int bits_>
 struct PlaneQuads : PlaneCodes<bits_> {
   static constexpr int bits = bits_;
-  static constexpr bool small = true;
+  static constexpr int largest = (1 << bits) - 1;
   static constexpr int bias = 1 << (bits - 1);
 
   using PlaneCodes<bits_>::PlaneCodes;
@@ -53,7 +56,7 @@ struct PlaneQuads : PlaneCodes<bits_> {
 template <bool signed_bytes>
 struct ByteQuads {
   static constexpr int bits = 8;
-  static constexpr bool small = false;
+  static constexpr int largest = kAnyByte;
   static constexpr int bias = signed_bytes ? 0 : 128;
 
   explicit ByteQuads(const PanelScales&) {}
@@ -70,7 +73,7 @@ struct ByteQuads {
 template <bool signed_bytes>
 struct TableQuads {
   static constexpr int bits = 4;
-  static constexpr bool small = false;
+  static constexpr int largest = kAnyByte;
   static constexpr int bias = signed_bytes ? 0 : 128;
 
   explicit TableQuads(const PanelScales& scales) {
@@ -87,6 +90,22 @@ struct TableQuads {
   }
 
   alignas(16) uint8_t table[16];
+};
+
+// Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
+template <int largest_, int bias_>
+struct PlainQuads {
+  static constexpr bool unpacked = true;
+  static constexpr int bits = 8;
+  static constexpr int largest = largest_;
+  static constexpr int bias = bias_;
+
+  explicit PlainQuads(const PanelScales&) {}
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = Words::load(unit + 4 * (quad * kPanelColumns + j * kWidth));
+  }
 };
 
 // Where rows have their bytes: Arithmetic::i8_quads, and i8_tiles.
@@ -116,32 +135,50 @@ inline void clear(IntegerSums<rows>& sums) {
   }
 }
 
-template <class Products, class Quads, template <int> class Rows, int rows, int quad>
-inline void multiply_quad(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums) {
-  prefetch_part<Quads::bits, 4 * quad, 4 * quad + 4>(unit, ahead);
-  Words w[kPanelVectors];
-  codes.template load<quad>(unit, w);
-  auto& chain = sums[quad % integer_chains(rows)];
+// Four k of a row.
+template <class Rows>
+inline Words load_row(const char* x, int quad, int row) {
+  int32_t four;
+  std::memcpy(&four, x + quad * Rows::quad_bytes + row * Rows::row_bytes, sizeof four);
+  return Words::broadcast(four);
+}
+
+// Quads of a unit from `first` on, as many as Products adds at once.
+template <class Products, class Quads, template <int> class Rows, int rows, int first, int... i>
+inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums,
+                         std::integer_sequence<int, i...>) {
+  constexpr int count = sizeof...(i);
+  prefetch_part<Quads, 4 * first, 4 * (first + count)>(unit, ahead);
+  Words loaded[count][kPanelVectors];
+  (codes.template load<first + i>(unit, loaded[i]), ...);
+  auto& chain = sums[first / count % integer_chains(rows)];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-    int32_t four;
-    std::memcpy(&four, x + quad * Rows<rows>::quad_bytes + r * Rows<rows>::row_bytes, sizeof four);
-    const Words value = Words::broadcast(four);
+    const Words values[] = {load_row<Rows<rows>>(x, first + i, r)...};
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      chain[r][j] = Products::template add<Quads::small>(chain[r][j], w[j], value);
+      const Words w[] = {loaded[i][j]...};
+      chain[r][j] = Products::template add<Quads::largest>(chain[r][j], w, values);
     }
   }
+}
+
+template <class Products, class Quads, template <int> class Rows, int rows, int... run>
+inline void multiply_runs(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums,
+                          std::integer_sequence<int, run...>) {
+  constexpr int count = kUnit / 4 / int{sizeof...(run)};
+  (multiply_run<Products, Quads, Rows, rows, run * count>(codes, unit, ahead, x, sums,
+                                                          std::make_integer_sequence<int, count>()),
+   ...);
 }
 
 template <class Products, class Quads, template <int> class Rows, int rows>
 inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, const char* x,
                            IntegerSums<rows>& sums) {
-  static_assert(kUnit == 16);
-  multiply_quad<Products, Quads, Rows, rows, 0>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, Rows, rows, 1>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, Rows, rows, 2>(codes, unit, ahead, x, sums);
-  multiply_quad<Products, Quads, Rows, rows, 3>(codes, unit, ahead, x, sums);
+  constexpr int quads = kUnit / 4, at_once = std::min(quads, Products::template at_once<Quads::largest>);
+  static_assert(quads % at_once == 0);
+  multiply_runs<Products, Quads, Rows, rows>(codes, unit, ahead, x, sums,
+                                             std::make_integer_sequence<int, quads / at_once>());
 }
 
 // Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
@@ -169,10 +206,11 @@ inline void add_group(const IntegerSums<rows>& sums, float bias, const float* sc
   }
 }
 
-template <class Products, class Quads, template <int> class Rows, int rows>
+template <class Products, class Quads, class Scales, template <int> class Rows, int rows>
 void integer_tile(const TileArguments& t) {
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
+  Scales scales(t);
   const int segment = t.scales->segment;
   const int64_t first = t.first_k / segment, segments = t.k / segment;
   const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
@@ -182,7 +220,6 @@ void integer_tile(const TileArguments& t) {
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
-  alignas(64) SegmentValues scale, offset;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
   const int64_t group = t.scales->scales.segments;
   const int64_t block = t.block_k / segment;
@@ -195,7 +232,6 @@ void integer_tile(const TileArguments& t) {
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
     for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
     const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    load_scales(*t.scales, t.panel, first + done, count, scale, offset);
     for (int s = 0; s < count; ++s) {
       const int64_t ahead = stream.ahead(unit - t.w);
       for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, k += kUnit) {
@@ -203,9 +239,9 @@ void integer_tile(const TileArguments& t) {
       }
       const int64_t end = done + s + 1;
       if (--left > 0 && end < segments) continue;
-      add_group<rows>(sums, Quads::bias, scale + s * kPanelColumns,
-                      t.scales->have_offset() ? offset + s * kPanelColumns : nullptr, t.x_sums + begin * rows,
-                      end - begin, t.c);
+      const float* scale = scales.scales(end - 1);
+      const float* offset = t.scales->have_offset() ? scales.offsets(end - 1) : nullptr;
+      add_group<rows>(sums, Quads::bias, scale, offset, t.x_sums + begin * rows, end - begin, t.c);
       clear<rows>(sums);
       left = left_from(end);
       begin = end;
@@ -219,7 +255,7 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
   const char* x = static_cast<const char*>(tile);
   const int64_t step = 4 * int64_t{rows};
   int64_t left = segments * (segment / 4) * step;
-  const Words ones = Words::broadcast(0x01010101);
+  const Words ones[] = {Words::broadcast(0x01010101)};
   for (int64_t s = 0; s < segments; ++s, sums += rows) {
     for (int first = 0; first < rows; first += kWidth) {
       Words sum = Words::broadcast(0);
@@ -230,7 +266,8 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
         const int64_t present = left - (from - x);
         const bool whole = present >= int64_t{sizeof last};
         if (!whole) std::memcpy(last, from, static_cast<size_t>(present));
-        sum = Products::template add<true>(sum, ones, Words::load(whole ? from : last));
+        const Words values[] = {Words::load(whole ? from : last)};
+        sum = Products::template add<1>(sum, ones, values);
       }
       alignas(64) float lanes[kWidth];
       sum.as_float().store(lanes);
@@ -241,25 +278,54 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
   }
 }
 
-template <class Products, class Quads, template <int> class Rows, int... row>
+template <class Products, class Quads, class Scales, template <int> class Rows, int... row>
 constexpr std::array<TileFunction, kMaxTileRows + 1> integer_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &integer_tile<Products, Quads, Rows, row + 1>...};
+  return {nullptr, &integer_tile<Products, Quads, Scales, Rows, row + 1>...};
+}
+
+template <class Quads, int... quad>
+inline void unpack_quads(const Quads& codes, const char* unit, char* target, std::integer_sequence<int, quad...>) {
+  Words w[kUnit / 4][kPanelVectors];
+  (codes.template load<quad>(unit, w[quad]), ...);
+#pragma GCC unroll 4
+  for (int q = 0; q < kUnit / 4; ++q) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[q][j].store(target + 4 * (q * kPanelColumns + j * kWidth));
+  }
+}
+
+// See UnpackFunction.
+template <class Quads>
+void unpack_bytes(const TileArguments& t, char* unpacked) {
+  const Quads codes(*t.scales);
+  unpack_units<Quads::bits>(t, unpacked, kUnit * kPanelColumns, [&](const char* unit, char* target) {
+    unpack_quads(codes, unit, target, std::make_integer_sequence<int, kUnit / 4>());
+  });
+  unpack_scales<1>(t, unpacked);
 }
 
 // A row for integer codes of x.
 template <class Products, class Quads>
 constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
-  return {.name = name,
-          .codes = TokenFormat::int8,
-          .arithmetic = Arithmetic::i8_quads,
-          .takes = takes,
-          .formats = formats,
-          .panels = coded_panels,
-          .numbers = kIntegerNumbers,
-          .max_rows = kTileRows,
-          .tile = integer_tiles<Products, Quads, QuadRows>(std::make_integer_sequence<int, kTileRows>()),
-          .sum_segments = sum_quads<Products>,
-          .biased_rows = kTileRows};
+  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows>();
+  GemmKernel row = {.name = name,
+                    .codes = TokenFormat::int8,
+                    .arithmetic = Arithmetic::i8_quads,
+                    .takes = takes,
+                    .formats = formats,
+                    .panels = coded_panels,
+                    .numbers = kIntegerNumbers,
+                    .max_rows = kTileRows,
+                    .tile = integer_tiles<Products, Quads, SegmentScales, QuadRows>(all_rows),
+                    .sum_segments = sum_quads<Products>,
+                    .biased_rows = kTileRows};
+  if constexpr (kUnpacksOnce) {
+    row.unpack = unpack_bytes<Quads>;
+    row.unpacked_bytes = 1;
+    row.unpacked_tile =
+        integer_tiles<Products, PlainQuads<Quads::largest, Quads::bias>, UnpackedScales<1>, QuadRows>(all_rows);
+  }
+  return row;
 }
 
 template <class Products>
@@ -274,19 +340,7 @@ constexpr std::array kIntegerGemm = {
                                                                  "e2m1, iq4"),
 };
 
-// Bytes that are multiplied as they are.
-struct PlainQuads {
-  static constexpr int bits = 8;
-  static constexpr bool small = true;
-
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) w[j] = Words::load(unit + 4 * (quad * kPanelColumns + j * kWidth));
-  }
-};
-
-// As peak() of ceilings.h.
+// As peak() of ceilings.h, of codes of 4 bits: the fastest products of bytes.
 template <class Products, int rows>
 void integer_peak(int64_t iterations) {
   alignas(64) static constexpr char kX[kUnit * rows] = {};
@@ -295,7 +349,9 @@ void integer_peak(int64_t iterations) {
   const char* volatile w = kW;
   IntegerSums<rows> sums;
   clear<rows>(sums);
-  for (int64_t i = 0; i < iterations; ++i) multiply_quads<Products, PlainQuads, QuadRows, rows>({}, w, 0, x, sums);
+  const PlainQuads<15, 8> codes(PanelScales{});
+  for (int64_t i = 0; i < iterations; ++i)
+    multiply_quads<Products, PlainQuads<15, 8>, QuadRows, rows>(codes, w, 0, x, sums);
   alignas(64) float sink[kWidth];
   Words total = Words::broadcast(0);
 #pragma GCC unroll 16

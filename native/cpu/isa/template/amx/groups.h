@@ -21,7 +21,7 @@ constexpr std::array<ShapesByRows, 3> kGroupShapes = {shapes_by_rows(64), shapes
 
 // Calls unpack(unit, its first k, its rows) for the units of a step, from `first` on; zeros follow after the last k.
 template <class Codes, class Unpack>
-inline void unpack_units(const TileArguments& t, int64_t first, int64_t step, char* rows, Unpack&& unpack) {
+inline void unpack_rows(const TileArguments& t, int64_t first, int64_t step, char* rows, Unpack&& unpack) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   constexpr int64_t row_bytes = kUnit * Codes::Elements::bytes * kPanelColumns;
   const int64_t end = first + step;
@@ -56,7 +56,7 @@ class PlainCodes {
   explicit PlainCodes(const TileArguments& t) : t_(t), codes_(*t.scales) {}
   // Writes a step's k, from k on, as rows of registers.
   void unpack(int64_t k, int64_t step, char* target) const {
-    unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t, char* rows) { codes_.unpack(unit, rows); });
+    unpack_rows<Codes>(t_, k, step, target, [&](const char* unit, int64_t, char* rows) { codes_.unpack(unit, rows); });
   }
 
  private:
