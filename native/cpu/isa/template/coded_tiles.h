@@ -240,5 +240,5 @@ void unpack_floats(const TileArguments& t, char* unpacked) {
   unpack_units<Codes::bits>(t, unpacked, kUnit * kPanelColumns * sizeof(float), [&](const char* unit, char* target) {
     unpack_unit(codes, unit, reinterpret_cast<float*>(target), std::make_integer_sequence<int, kUnit / Codes::chunk>());
   });
-  unpack_scales<sizeof(float)>(t, unpacked);
+  unpack_scales<UnpackedScales<sizeof(float)>>(t, unpacked);
 }

@@ -301,7 +301,7 @@ void unpack_bytes(const TileArguments& t, char* unpacked) {
   unpack_units<Quads::bits>(t, unpacked, kUnit * kPanelColumns, [&](const char* unit, char* target) {
     unpack_quads(codes, unit, target, std::make_integer_sequence<int, kUnit / 4>());
   });
-  unpack_scales<1>(t, unpacked);
+  unpack_scales<UnpackedScales<1>>(t, unpacked);
 }
 
 // A row for integer codes of x.

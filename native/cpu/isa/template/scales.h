@@ -109,12 +109,15 @@ class SegmentScales {
   alignas(64) SegmentValues scale_, offset_;
 };
 
-// As unpack_scales() leaves them for all tiles, behind unpacked codes of so many bytes: [segments][column] each.
-template <int code_bytes>
+// As unpack_scales() leaves them for all tiles, behind unpacked codes of so many bytes, in whole groups of k:
+// [segments][column] each.
+template <int code_bytes, int group = 1>
 class UnpackedScales {
  public:
   // Where they begin, in bytes.
-  static int64_t scales_at(const TileArguments& t) { return (t.k * code_bytes + 63) / 64 * 64 * kPanelColumns; }
+  static int64_t scales_at(const TileArguments& t) {
+    return (t.k + group - 1) / group * group * code_bytes * kPanelColumns;
+  }
   static int64_t offsets_at(const TileArguments& t) {
     return scales_at(t) + t.k / t.scales->segment * kPanelColumns * int64_t{sizeof(float)};
   }
@@ -130,12 +133,12 @@ class UnpackedScales {
   const float* offsets_;
 };
 
-template <int code_bytes>
+template <class Unpacked>
 inline void unpack_scales(const TileArguments& t, char* unpacked) {
   const int segment = t.scales->segment;
   const int64_t first = t.first_k / segment, segments = t.k / segment;
-  auto* scale = reinterpret_cast<float*>(unpacked + UnpackedScales<code_bytes>::scales_at(t));
-  auto* offset = reinterpret_cast<float*>(unpacked + UnpackedScales<code_bytes>::offsets_at(t));
+  auto* scale = reinterpret_cast<float*>(unpacked + Unpacked::scales_at(t));
+  auto* offset = reinterpret_cast<float*>(unpacked + Unpacked::offsets_at(t));
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
     const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
     load_scales(*t.scales, t.panel, first + done, count, scale + done * kPanelColumns, offset + done * kPanelColumns);

@@ -36,11 +36,12 @@ inline void unpack_rows(const TileArguments& t, int64_t first, int64_t step, cha
 
 // What unpack_codes() leaves for all tiles.
 template <class Elements_>
-class UnpackedColumns : public UnpackedScales<Elements_::bytes> {
+class UnpackedColumns : public UnpackedScales<Elements_::bytes, kRegisterK<Elements_>> {
  public:
   using Elements = Elements_;
+  using Scales = UnpackedScales<Elements::bytes, kRegisterK<Elements>>;
 
-  UnpackedColumns(const TileArguments& t, int64_t) : UnpackedScales<Elements::bytes>(t), codes_(t.w) {}
+  UnpackedColumns(const TileArguments& t, int64_t) : Scales(t), codes_(t.w) {}
   const char* rows(int64_t k) const { return codes_ + k * Elements::bytes * kPanelColumns; }
 
  private:
@@ -82,7 +83,7 @@ inline void unpack_block(const TileArguments& t, char* target) {
 template <class Codes>
 void unpack_codes(const TileArguments& t, char* target) {
   unpack_block<PlainCodes<Codes>>(t, target);
-  unpack_scales<Codes::Elements::bytes>(t, target);
+  unpack_scales<UnpackedColumns<typename Codes::Elements>>(t, target);
 }
 
 // The panel itself, from memory. Codes are unpacked a step before they are multiplied: registers load what has left the
