@@ -26,26 +26,7 @@ namespace moe::cpu::avx512 {
 constexpr int kTileRows = 14;
 #include "cpu/isa/template/kernels.h"
 
-// As in vector_avx2.h.
-struct ByteProducts {
-  static constexpr bool signed_bytes = true;
-  template <int largest>
-  static constexpr int at_once = largest < 64 ? 32767 / (2 * 128 * largest) : 1;
-
-  template <int largest>
-  static __m512i pairs(Words w, Words x) {
-    if constexpr (largest < 64) return _mm512_maddubs_epi16(w.v, x.v);
-    const __m512i with_sign = _mm512_mask_sub_epi8(x.v, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), x.v);
-    return _mm512_maddubs_epi16(_mm512_abs_epi8(w.v), with_sign);
-  }
-  template <int largest, size_t n>
-  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
-    __m512i all = pairs<largest>(w[0], x[0]);
-#pragma GCC unroll 4
-    for (size_t i = 1; i < n; ++i) all = _mm512_add_epi16(all, pairs<largest>(w[i], x[i]));
-    return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(all, _mm512_set1_epi16(1)))};
-  }
-};
+#include "cpu/isa/products_maddubs.h"
 
 constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
 

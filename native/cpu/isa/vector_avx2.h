@@ -34,6 +34,15 @@ struct Words {
   static Words broadcast(int32_t word) { return {_mm256_set1_epi32(word)}; }
   Words plus(Words other) const { return {_mm256_add_epi32(v, other.v)}; }
   Words minus(Words other) const { return {_mm256_sub_epi32(v, other.v)}; }
+  // Half words, added.
+  Words plus_halves(Words other) const { return {_mm256_add_epi16(v, other.v)}; }
+  // The sum of the signed halves of each word.
+  Words halves_added() const { return {_mm256_madd_epi16(v, _mm256_set1_epi16(1))}; }
+  // Unsigned bytes times signed ones, in half words: the products of two neighbours, added.
+  Words pair_products(Words signed_bytes) const { return {_mm256_maddubs_epi16(v, signed_bytes.v)}; }
+  Words byte_magnitudes() const { return {_mm256_abs_epi8(v)}; }
+  // Signed bytes, negated where the other's are negative; what they become where those are zero is not said.
+  Words bytes_with_signs_of(Words other) const { return {_mm256_sign_epi8(v, other.v)}; }
   // (v & mask) ^ flip
   Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
     const __m256i masked = _mm256_and_si256(v, _mm256_set1_epi32(static_cast<int>(mask)));
@@ -62,26 +71,6 @@ inline void load_quads(const char* p, Words (&w)[2]) {
     w[j] = {_mm256_set_m128i(_mm_unpackhi_epi16(even[j], odd[j]), _mm_unpacklo_epi16(even[j], odd[j]))};
   }
 }
-
-// See integer_tiles.h. Two products of magnitudes up to 128 and 127 fit into 16 bits, and more pairs of small w.
-struct ByteProducts {
-  static constexpr bool signed_bytes = true;
-  template <int largest>
-  static constexpr int at_once = largest < 64 ? 32767 / (2 * 128 * largest) : 1;
-
-  template <int largest>
-  static __m256i pairs(Words w, Words x) {
-    if constexpr (largest < 64) return _mm256_maddubs_epi16(w.v, x.v);
-    return _mm256_maddubs_epi16(_mm256_abs_epi8(w.v), _mm256_sign_epi8(x.v, w.v));
-  }
-  template <int largest, size_t n>
-  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
-    __m256i all = pairs<largest>(w[0], x[0]);
-#pragma GCC unroll 4
-    for (size_t i = 1; i < n; ++i) all = _mm256_add_epi16(all, pairs<largest>(w[i], x[i]));
-    return {_mm256_add_epi32(sum.v, _mm256_madd_epi16(all, _mm256_set1_epi16(1)))};
-  }
-};
 
 struct Vector {
   static constexpr int width = 8;

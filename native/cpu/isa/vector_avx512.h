@@ -30,6 +30,17 @@ struct Words {
   static Words broadcast(int32_t word) { return {_mm512_set1_epi32(word)}; }
   Words plus(Words other) const { return {_mm512_add_epi32(v, other.v)}; }
   Words minus(Words other) const { return {_mm512_sub_epi32(v, other.v)}; }
+  // Half words, added.
+  Words plus_halves(Words other) const { return {_mm512_add_epi16(v, other.v)}; }
+  // The sum of the signed halves of each word.
+  Words halves_added() const { return {_mm512_madd_epi16(v, _mm512_set1_epi16(1))}; }
+  // Unsigned bytes times signed ones, in half words: the products of two neighbours, added.
+  Words pair_products(Words signed_bytes) const { return {_mm512_maddubs_epi16(v, signed_bytes.v)}; }
+  Words byte_magnitudes() const { return {_mm512_abs_epi8(v)}; }
+  // Signed bytes, negated where the other's are negative; what they become where those are zero is not said.
+  Words bytes_with_signs_of(Words other) const {
+    return {_mm512_mask_sub_epi8(v, _mm512_movepi8_mask(other.v), _mm512_setzero_si512(), v)};
+  }
   // (v & mask) ^ flip
   Words masked_and_flipped(uint32_t mask, uint32_t flip) const {
     const __m512i masks = _mm512_set1_epi32(static_cast<int>(mask)), flips = _mm512_set1_epi32(static_cast<int>(flip));

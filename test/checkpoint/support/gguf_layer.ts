@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type GgufType, ggufByteLength, ggufTypes } from "../../../lib/checkpoint/gguf/types.js";
 import { fromF16, toF16 } from "../../../lib/core/dtype.js";
+import { encodeHalves } from "../../../lib/core/half_arrays.js";
 import type { Random } from "../../../lib/testing/random.js";
 import { type GgufInput, type MetadataValue, rawGguf, type TensorInput } from "../../support/gguf.js";
 import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_blocks.js";
@@ -10,7 +11,7 @@ import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_b
 export function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: readonly number[]): Uint8Array {
   const size = ggufByteLength(type, shape) as number;
   if (type === "F32") return new Uint8Array(Float32Array.from(random.normals(size / 4, 0.1)).buffer);
-  if (type === "F16") return new Uint8Array(Uint16Array.from(random.normals(size / 2, 0.1), toF16).buffer);
+  if (type === "F16") return new Uint8Array(encodeHalves(random.normals(size / 2, 0.1), "f16").buffer);
   const blocks = new Uint8Array(size).map(() => random.integer(0, 255));
   const view = new DataView(blocks.buffer);
   const { bytes } = ggufTypes[type];

@@ -148,32 +148,32 @@ void coded_tile(const TileArguments& t) {
   const int segment = t.scales->segment;
   const int64_t segment_bytes = int64_t{segment} / 8 * Codes::bits * kPanelColumns;
   const int64_t first = t.first_k / segment, segments = t.k / segment;
-  const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
-  const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
-  const char* prefetch = t.prefetch;
+  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
   const CodeStream stream(t, segments * segment_bytes);
   // Groups have no fewer segments than are summed side by side.
   const int64_t group = t.x_scale_segments;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
-  for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
-    for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    const auto from = [&](int s) {
-      const int64_t at = done + s;
-      return SegmentOperands<Value>{.codes = t.w + at * segment_bytes,
-                                    .ahead = stream.ahead(at * segment_bytes),
-                                    .x = static_cast<const Value*>(t.x) + at * segment * rows,
-                                    .scale = scales.scales(at),
-                                    .offset = t.scales->have_offset() ? scales.offsets(at) : nullptr,
-                                    .x_sums = t.x_sums + at * rows,
-                                    .x_scales = t.x_scales == nullptr ? nullptr : t.x_scales + (first + at) / group,
-                                    .x_scale_stride = t.x_scale_stride,
-                                    .left = t.x_scales == nullptr ? 0 : group - (first + at) % group};
-    };
-    int s = 0;
-    for (; s + side <= count; s += side) add_segments<Products, Codes, rows, side>(codes, from(s), segment, t.c);
-    if constexpr (side > 1) {
-      for (; s < count; ++s) add_segments<Products, Codes, rows, 1>(codes, from(s), segment, t.c);
+  const auto from = [&](int64_t s) {
+    return SegmentOperands<Value>{.codes = t.w + s * segment_bytes,
+                                  .ahead = stream.ahead(s * segment_bytes),
+                                  .x = static_cast<const Value*>(t.x) + s * segment * rows,
+                                  .scale = scales.scales(s),
+                                  .offset = t.scales->have_offset() ? scales.offsets(s) : nullptr,
+                                  .x_sums = t.x_sums + s * rows,
+                                  .x_scales = t.x_scales == nullptr ? nullptr : t.x_scales + (first + s) / group,
+                                  .x_scale_stride = t.x_scale_stride,
+                                  .left = t.x_scales == nullptr ? 0 : group - (first + s) % group};
+  };
+  static_assert(kSegmentsAtOnce % side == 0);
+  int64_t s = 0;
+  for (; s + side <= segments; s += side) {
+    if (s % kSegmentsAtOnce == 0) prefetches.round();
+    add_segments<Products, Codes, rows, side>(codes, from(s), segment, t.c);
+  }
+  if constexpr (side > 1) {
+    for (; s < segments; ++s) {
+      if (s % kSegmentsAtOnce == 0) prefetches.round();
+      add_segments<Products, Codes, rows, 1>(codes, from(s), segment, t.c);
     }
   }
 }
@@ -220,16 +220,13 @@ template <class Codes, int... chunk>
    ...);
 }
 
-// Calls unpack(unit, target) for all units of a block, whose targets are `step` bytes apart.
-template <int bits, class Unpack>
-inline void unpack_units(const TileArguments& t, char* target, int64_t step, Unpack&& unpack) {
-  constexpr int64_t unit_bytes = kUnit / 8 * bits * kPanelColumns;
-  const int64_t units = t.k / kUnit;
-  const int64_t lines_per_unit = units > 0 ? (t.prefetch_lines + units - 1) / units : 0;
-  const char* prefetch = t.prefetch;
-  for (int64_t u = 0; u < units; ++u, target += step) {
-    for (int64_t line = 0; line < lines_per_unit; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    unpack(t.w + u * unit_bytes, target);
+// Unpacks a block of k for all tiles by calls of unpack(k, target), for a step after the other.
+template <int code_bytes, class Unpack>
+inline void unpack_steps(const TileArguments& t, int64_t step, char* target, Unpack&& unpack) {
+  PacedPrefetches prefetches(t, (t.k + step - 1) / step);
+  for (int64_t k = 0; k < t.k; k += step) {
+    prefetches.round();
+    unpack(k, target + k * code_bytes * kPanelColumns);
   }
 }
 
@@ -237,8 +234,9 @@ inline void unpack_units(const TileArguments& t, char* target, int64_t step, Unp
 template <class Codes>
 void unpack_floats(const TileArguments& t, char* unpacked) {
   const Codes codes(*t.scales);
-  unpack_units<Codes::bits>(t, unpacked, kUnit * kPanelColumns * sizeof(float), [&](const char* unit, char* target) {
-    unpack_unit(codes, unit, reinterpret_cast<float*>(target), std::make_integer_sequence<int, kUnit / Codes::chunk>());
+  unpack_steps<sizeof(float)>(t, kUnit, unpacked, [&](int64_t k, char* target) {
+    unpack_unit(codes, t.w + k / 8 * Codes::bits * kPanelColumns, reinterpret_cast<float*>(target),
+                std::make_integer_sequence<int, kUnit / Codes::chunk>());
   });
   unpack_scales<UnpackedScales<sizeof(float)>>(t, unpacked);
 }

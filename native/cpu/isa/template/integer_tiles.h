@@ -122,13 +122,17 @@ struct RegisterRows {
   static const char* unit(const char* x, int64_t k) { return x + k / 64 * 64 * rows + k % 64; }
 };
 
-// Few rows would leave multipliers waiting for sums.
-constexpr int integer_chains(int rows) { return rows <= 3 ? 2 : 1; }
-template <int rows>
-using IntegerSums = Words[integer_chains(rows)][rows][kPanelVectors];
+// Quads of a unit that Products adds at once.
+template <class Products, class Quads>
+constexpr int kQuadsAtOnce = std::min(kUnit / 4, Products::template at_once<Quads::largest>);
 
-template <int rows>
-inline void clear(IntegerSums<rows>& sums) {
+// Few rows would leave multipliers waiting for sums, unless a unit is added at once.
+constexpr int integer_chains(int rows, int quads_at_once) { return rows <= 3 && quads_at_once < kUnit / 4 ? 2 : 1; }
+template <class Products, class Quads, int rows>
+using IntegerSums = Words[integer_chains(rows, kQuadsAtOnce<Products, Quads>)][rows][kPanelVectors];
+
+template <int chains, int rows>
+inline void clear(Words (&sums)[chains][rows][kPanelVectors]) {
   for (auto& chain : sums) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) chain[r][0] = chain[r][1] = Words::broadcast(0);
@@ -143,18 +147,18 @@ inline Words load_row(const char* x, int quad, int row) {
   return Words::broadcast(four);
 }
 
-// Quads of a unit from `first` on, as many as Products adds at once.
-template <class Products, class Quads, template <int> class Rows, int rows, int first, int... i>
-inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums,
-                         std::integer_sequence<int, i...>) {
+// Quads of a unit from `first` on.
+template <class Products, class Rows, int first, class Quads, int chains, int rows, int... i>
+inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x,
+                         Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, i...>) {
   constexpr int count = sizeof...(i);
   prefetch_part<Quads, 4 * first, 4 * (first + count)>(unit, ahead);
   Words loaded[count][kPanelVectors];
   (codes.template load<first + i>(unit, loaded[i]), ...);
-  auto& chain = sums[first / count % integer_chains(rows)];
+  auto& chain = sums[first / count % chains];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-    const Words values[] = {load_row<Rows<rows>>(x, first + i, r)...};
+    const Words values[] = {load_row<Rows>(x, first + i, r)...};
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       const Words w[] = {loaded[i][j]...};
@@ -163,28 +167,26 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
   }
 }
 
-template <class Products, class Quads, template <int> class Rows, int rows, int... run>
-inline void multiply_runs(const Quads& codes, const char* unit, int64_t ahead, const char* x, IntegerSums<rows>& sums,
-                          std::integer_sequence<int, run...>) {
-  constexpr int count = kUnit / 4 / int{sizeof...(run)};
-  (multiply_run<Products, Quads, Rows, rows, run * count>(codes, unit, ahead, x, sums,
-                                                          std::make_integer_sequence<int, count>()),
+template <class Products, class Rows, class Quads, int chains, int rows, int... run>
+inline void multiply_runs(const Quads& codes, const char* unit, int64_t ahead, const char* x,
+                          Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, run...>) {
+  constexpr int count = kQuadsAtOnce<Products, Quads>;
+  (multiply_run<Products, Rows, run * count>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, count>()),
    ...);
 }
 
-template <class Products, class Quads, template <int> class Rows, int rows>
+template <class Products, class Rows, class Quads, int chains, int rows>
 inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, const char* x,
-                           IntegerSums<rows>& sums) {
-  constexpr int quads = kUnit / 4, at_once = std::min(quads, Products::template at_once<Quads::largest>);
-  static_assert(quads % at_once == 0);
-  multiply_runs<Products, Quads, Rows, rows>(codes, unit, ahead, x, sums,
-                                             std::make_integer_sequence<int, quads / at_once>());
+                           Words (&sums)[chains][rows][kPanelVectors]) {
+  constexpr int quads = kUnit / 4, count = kQuadsAtOnce<Products, Quads>;
+  static_assert(quads % count == 0);
+  multiply_runs<Products, Rows>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, quads / count>());
 }
 
 // Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
-template <int rows>
-inline void add_group(const IntegerSums<rows>& sums, float bias, const float* scale, const float* offset,
-                      const float* x_sums, int64_t segments, float* c) {
+template <int chains, int rows>
+inline void add_group(const Words (&sums)[chains][rows][kPanelVectors], float bias, const float* scale,
+                      const float* offset, const float* x_sums, int64_t segments, float* c) {
   float totals[rows] = {};
   for (int64_t s = 0; s < segments; ++s, x_sums += rows) {
     for (int r = 0; r < rows; ++r) totals[r] += x_sums[r];
@@ -195,7 +197,7 @@ inline void add_group(const IntegerSums<rows>& sums, float bias, const float* sc
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       Words sum = sums[0][r][j];
-      if constexpr (integer_chains(rows) == 2) sum = sum.plus(sums[1][r][j]);
+      if constexpr (chains == 2) sum = sum.plus(sums[1][r][j]);
       float* place = c + r * kPanelColumns + j * kWidth;
       Vector total = Vector::fma(Vector::load(scale + j * kWidth), sum.minus(above).as_float(), Vector::load(place));
       if (offset != nullptr) {
@@ -213,9 +215,7 @@ void integer_tile(const TileArguments& t) {
   Scales scales(t);
   const int segment = t.scales->segment;
   const int64_t first = t.first_k / segment, segments = t.k / segment;
-  const int64_t rounds = (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce;
-  const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
-  const char* prefetch = t.prefetch;
+  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
   const CodeStream stream(t, segments * (segment / kUnit) * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
@@ -227,25 +227,22 @@ void integer_tile(const TileArguments& t) {
     return std::min(group - (first + at) % group, block - (first + at) % block);
   };
   int64_t left = left_from(0), begin = 0;
-  IntegerSums<rows> sums;
-  clear<rows>(sums);
-  for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {
-    for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    const int count = static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, segments - done));
-    for (int s = 0; s < count; ++s) {
-      const int64_t ahead = stream.ahead(unit - t.w);
-      for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, k += kUnit) {
-        multiply_quads<Products, Quads, Rows, rows>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
-      }
-      const int64_t end = done + s + 1;
-      if (--left > 0 && end < segments) continue;
-      const float* scale = scales.scales(end - 1);
-      const float* offset = t.scales->have_offset() ? scales.offsets(end - 1) : nullptr;
-      add_group<rows>(sums, Quads::bias, scale, offset, t.x_sums + begin * rows, end - begin, t.c);
-      clear<rows>(sums);
-      left = left_from(end);
-      begin = end;
+  IntegerSums<Products, Quads, rows> sums;
+  clear(sums);
+  for (int64_t s = 0; s < segments; ++s) {
+    if (s % kSegmentsAtOnce == 0) prefetches.round();
+    const int64_t ahead = stream.ahead(unit - t.w);
+    for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, k += kUnit) {
+      multiply_quads<Products, Rows<rows>>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
     }
+    const int64_t end = s + 1;
+    if (--left > 0 && end < segments) continue;
+    const float* scale = scales.scales(s);
+    const float* offset = t.scales->have_offset() ? scales.offsets(s) : nullptr;
+    add_group(sums, Quads::bias, scale, offset, t.x_sums + begin * rows, end - begin, t.c);
+    clear(sums);
+    left = left_from(end);
+    begin = end;
   }
 }
 
@@ -298,8 +295,9 @@ inline void unpack_quads(const Quads& codes, const char* unit, char* target, std
 template <class Quads>
 void unpack_bytes(const TileArguments& t, char* unpacked) {
   const Quads codes(*t.scales);
-  unpack_units<Quads::bits>(t, unpacked, kUnit * kPanelColumns, [&](const char* unit, char* target) {
-    unpack_quads(codes, unit, target, std::make_integer_sequence<int, kUnit / 4>());
+  unpack_steps<1>(t, kUnit, unpacked, [&](int64_t k, char* target) {
+    unpack_quads(codes, t.w + k / 8 * Quads::bits * kPanelColumns, target,
+                 std::make_integer_sequence<int, kUnit / 4>());
   });
   unpack_scales<UnpackedScales<1>>(t, unpacked);
 }
@@ -347,11 +345,11 @@ void integer_peak(int64_t iterations) {
   alignas(64) static constexpr char kW[kUnit * kPanelColumns] = {};
   const char* volatile x = kX;
   const char* volatile w = kW;
-  IntegerSums<rows> sums;
-  clear<rows>(sums);
-  const PlainQuads<15, 8> codes(PanelScales{});
-  for (int64_t i = 0; i < iterations; ++i)
-    multiply_quads<Products, PlainQuads<15, 8>, QuadRows, rows>(codes, w, 0, x, sums);
+  using Quads = PlainQuads<15, 8>;
+  const Quads codes(PanelScales{});
+  IntegerSums<Products, Quads, rows> sums;
+  clear(sums);
+  for (int64_t i = 0; i < iterations; ++i) multiply_quads<Products, QuadRows<rows>>(codes, w, 0, x, sums);
   alignas(64) float sink[kWidth];
   Words total = Words::broadcast(0);
 #pragma GCC unroll 16

@@ -48,13 +48,26 @@ struct PairedWeight {
   }
 };
 
+// The prefetches of a call, spread over its rounds.
+class PacedPrefetches {
+ public:
+  PacedPrefetches(const TileArguments& t, int64_t rounds)
+      : next_(t.prefetch), lines_(rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0) {}
+  void round() {
+    for (int64_t line = 0; line < lines_; ++line, next_ += 64) __builtin_prefetch(next_, 0, 2);
+  }
+
+ private:
+  const char* next_;
+  int64_t lines_;
+};
+
 template <class Step, int rows>
 void tile(const TileArguments& t) {
   // Steps per round of prefetches.
   constexpr int kUnroll = Step::step < 8 ? 4 : 1;
   const auto* value = static_cast<const typename Step::Value*>(t.x);
   const char* weight = t.w;
-  const char* prefetch = t.prefetch;
   const int64_t stride = t.c_stride == 0 ? kPanelColumns : t.c_stride;
   Sums<rows> sums;
 #pragma GCC unroll 16
@@ -66,9 +79,9 @@ void tile(const TileArguments& t) {
   }
   const int64_t steps = t.k / Step::step;
   const int64_t rounds = steps / kUnroll;
-  const int64_t lines_per_round = rounds > 0 ? (t.prefetch_lines + rounds - 1) / rounds : 0;
+  PacedPrefetches prefetches(t, rounds);
   for (int64_t round = 0; round < rounds; ++round) {
-    for (int64_t line = 0; line < lines_per_round; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
+    prefetches.round();
 #pragma GCC unroll 4
     for (int u = 0; u < kUnroll; ++u) {
       Step::template multiply<rows>(value, weight, sums);

@@ -26,11 +26,10 @@ template <class Tiles, int parts, bool two, bool shared>
 inline void multiply_all_parts(const TileArguments& t) {
   const char* x = static_cast<const char*>(t.x);
   const char* w = t.w;
-  const char* prefetch = t.prefetch;
   const int64_t steps = t.k / kTileK, part_bytes = t.rows * kRowPartBytes;
-  const int64_t lines = steps > 0 ? (t.prefetch_lines + steps - 1) / steps : 0;
+  PacedPrefetches prefetches(t, steps);
   for (int64_t step = 0; step < steps; ++step) {
-    for (int64_t line = 0; line < lines; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
+    prefetches.round();
     multiply_parts<Tiles, parts, two, shared>(x, part_bytes, w);
     x += parts * part_bytes;
     w += kPanelStepBytes;

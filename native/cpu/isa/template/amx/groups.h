@@ -21,7 +21,7 @@ constexpr std::array<ShapesByRows, 3> kGroupShapes = {shapes_by_rows(64), shapes
 
 // Calls unpack(unit, its first k, its rows) for the units of a step, from `first` on; zeros follow after the last k.
 template <class Codes, class Unpack>
-inline void unpack_rows(const TileArguments& t, int64_t first, int64_t step, char* rows, Unpack&& unpack) {
+inline void unpack_units(const TileArguments& t, int64_t first, int64_t step, char* rows, Unpack&& unpack) {
   constexpr int64_t unit_bytes = kUnit / 8 * Codes::bits * kPanelColumns;
   constexpr int64_t row_bytes = kUnit * Codes::Elements::bytes * kPanelColumns;
   const int64_t end = first + step;
@@ -57,7 +57,7 @@ class PlainCodes {
   explicit PlainCodes(const TileArguments& t) : t_(t), codes_(*t.scales) {}
   // Writes a step's k, from k on, as rows of registers.
   void unpack(int64_t k, int64_t step, char* target) const {
-    unpack_rows<Codes>(t_, k, step, target, [&](const char* unit, int64_t, char* rows) { codes_.unpack(unit, rows); });
+    unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t, char* rows) { codes_.unpack(unit, rows); });
   }
 
  private:
@@ -71,13 +71,7 @@ inline void unpack_block(const TileArguments& t, char* target) {
   using Elements = typename Unpacking::Codes::Elements;
   constexpr int64_t step = kRegisterK<Elements>;
   Unpacking codes(t);
-  const int64_t steps = (t.k + step - 1) / step;
-  const int64_t lines = steps > 0 ? (t.prefetch_lines + steps - 1) / steps : 0;
-  const char* prefetch = t.prefetch;
-  for (int64_t k = 0; k < t.k; k += step) {
-    for (int64_t line = 0; line < lines; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
-    codes.unpack(k, step, target + k * Elements::bytes * kPanelColumns);
-  }
+  unpack_steps<Elements::bytes>(t, step, target, [&](int64_t k, char* rows) { codes.unpack(k, step, rows); });
 }
 
 template <class Codes>
@@ -190,7 +184,6 @@ struct GroupSteps {
     const bool whole = group * segment % kRegisterK<Elements> == 0 || t.scales->scales.groups <= 1;
     k = whole ? kRegisterK<Elements> : segment;
     count = (t.k + k - 1) / k;
-    lines = count > 0 ? (t.prefetch_lines + count - 1) / count : 0;
   }
   int64_t end(int64_t begin) const {
     const int64_t at = first + begin;
@@ -212,7 +205,6 @@ struct GroupSteps {
 
   int64_t segment, first, segments, group, x_group, block;
   int64_t k, count;  // of a step, and steps
-  int64_t lines;     // to prefetch in each
 };
 
 // A register's k of a group. Small products come first. Rows of many tiles pass through the cache.
@@ -235,14 +227,14 @@ void group_tile(const TileArguments& t) {
   Columns columns(t, steps.k);
   const char* x = static_cast<const char*>(t.x);
   const int64_t part_bytes = int64_t{t.rows} * kTileRegisterBytes;
-  const char* prefetch = t.prefetch;
+  PacedPrefetches prefetches(t, steps.count);
   alignas(64) typename Elements::Sum sums[kMaxTileRows * kPanelColumns];
   if (!t.accumulate && steps.segments == 0) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
   for (int64_t begin = 0, end; begin < steps.segments; begin = end) {
     end = steps.end(begin);
     zero_sums<Tiles, two>();
     for (int64_t k = begin * steps.segment; k < end * steps.segment; k += steps.k) {
-      for (int64_t line = 0; line < steps.lines; ++line, prefetch += 64) __builtin_prefetch(prefetch, 0, 2);
+      prefetches.round();
       multiply_step<Tiles, Elements, parts, two>(
           x + k / register_k * parts * part_bytes + k % register_k * Elements::bytes, part_bytes, columns.rows(k));
     }

@@ -11,7 +11,7 @@ class ScaledCodes {
   explicit ScaledCodes(const TileArguments& t) : t_(t), codes_(*t.scales), scales_(t) {}
   // As PlainCodes::unpack(), for one k after the other.
   void unpack(int64_t k, int64_t step, char* target) {
-    unpack_rows<Codes>(t_, k, step, target, [&](const char* unit, int64_t unit_k, char* rows) {
+    unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t unit_k, char* rows) {
       unpack_unit(unit, scales_.scales(unit_k / t_.scales->segment), rows);
     });
   }
