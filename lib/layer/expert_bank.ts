@@ -14,6 +14,7 @@ import {
   expertShare,
   stackedExpert,
 } from "./weights/expert_weights.js";
+import { withInnerOrder } from "./weights/inner_order.js";
 import { setLinear, withMatrices } from "./weights/linear.js";
 import { type Quantizing, withQuantized, withQuantizedWhole } from "./weights/quantizing.js";
 import type { Weight } from "./weights/weight_layout.js";
@@ -114,14 +115,16 @@ export class ExpertBank {
       if (weights[role] !== undefined) record.addBias(set, role);
     }
     withQuantizedWhole(device, description, weights, width, set, this.#quantizing, (given) => {
-      for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
-        withMatrices({ ...expertShare(given, description, width, first) }, (share) => {
-          withQuantized(device, description, share, set, this.#quantizing, (matrices) => {
-            recordInputs(record, description, set, matrices);
-            handle.setExpert(index, matrices);
+      withInnerOrder(given, description, width, (divisible) => {
+        for (let first = 0, index = expert; first < width; first += description.intermediateSize, index++) {
+          withMatrices({ ...expertShare(divisible, description, width, first) }, (share) => {
+            withQuantized(device, description, share, set, this.#quantizing, (matrices) => {
+              recordInputs(record, description, set, matrices);
+              handle.setExpert(index, matrices);
+            });
           });
-        });
-      }
+        }
+      });
     });
   }
 }

@@ -43,6 +43,7 @@ const formats: Readonly<Record<string, string>> = {
   awq: "u4_g32_f16",
   bnb_nf4: "nf4_g64_f32",
   bnb_fp4: "fp4_g32_f32",
+  gptq_shared_act_order: "u4_g16_f16",
   bnb_int8: "i8_channel_f32",
 };
 
@@ -72,9 +73,9 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
     if (name in sharedFormats) expect(layer.description.formats.shared?.up).toBe(sharedFormats[name]);
   });
 
-  test("are dequantised for a dtype", async () => {
-    const { x, output, shape } = await readExpected("fp8_channel");
-    using layer = await MoeLayer.load(join(root, "fp8_channel"), { layer: 0, device: device(), dtype: "f32" });
+  test.each(["fp8_channel", "gptq_shared_act_order"])("%s is dequantised for a dtype", async (name) => {
+    const { x, output, shape } = await readExpected(name);
+    using layer = await MoeLayer.load(join(root, name), { layer: 0, device: device(), dtype: "f32" });
     expect(layer.description.formats).toMatchObject({ up: "f32", down: "f32" });
     using tokens = device().tensor(x, shape);
     expect(relativeError(await layer.forward(tokens).data(), output)).toBeLessThanOrEqual(1e-5);

@@ -230,12 +230,6 @@ export function quantizedMatrix(
     const [level, tensor] = [levels[role], weight[role]];
     return level && tensor ? [[role, matrix(tensor, level)] as const] : [];
   });
-  if (weight.inputOrder !== undefined && part.columns !== shape[1]) {
-    throw new MoeError(
-      "UNSUPPORTED_OPERATION",
-      `${parameter}: a matrix with an inputOrder cannot be divided by columns`,
-    );
-  }
   return {
     format: format.name,
     rows: part.rows,

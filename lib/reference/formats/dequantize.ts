@@ -1,5 +1,6 @@
 import { type DType, fromBF16, fromE4M3, fromE8M0, fromF16 } from "../../core/dtype.js";
-import { invalidArgument, MoeError } from "../../core/errors.js";
+import { MoeError } from "../../core/errors.js";
+import { checkOrder } from "../../core/input_order.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
@@ -53,14 +54,7 @@ export const runQuantizationError: Implementation<"quantizationError"> = ({ valu
 /** @throws INVALID_ARGUMENT unless a weight's input order, if it has one, names every input once. */
 export function checkInputOrder({ inputOrder }: WeightMatrix): void {
   if (inputOrder === undefined) return;
-  const order = (inputOrder as ReferenceTensor).integers();
-  const last = order.length - 1;
-  const named = new Set<number>();
-  for (const [column, input] of order.entries()) {
-    const isInput = input >= 0 && input <= last;
-    if (isInput && !named.has(input)) named.add(input);
-    else throw invalidArgument(`inputOrder[${column}]`, isInput ? "every input once" : `from 0 to ${last}`, input);
-  }
+  checkOrder("inputOrder", (inputOrder as ReferenceTensor).integers());
 }
 
 /**

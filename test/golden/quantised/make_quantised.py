@@ -324,7 +324,7 @@ def floats(number, dtype):
 
 
 def shared(make, make_shared, quantization, width):
-    """A layer of Qwen2-MoE whose shared expert is in another format."""
+    """A layer of Qwen2-MoE whose shared expert has a format and a width of its own."""
     def build(random):
         block = "model.layers.0.mlp"
         tensors, matrices = {}, {}
@@ -463,6 +463,7 @@ cases = {
     "gptq_v2": qwen(gptq(4, 16, version=2), gptq_config | {"checkpoint_format": "gptq_v2", "group_size": 16}),
     "gptq_act_order": qwen(gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}),
     "gptq_shared_f16": shared(gptq(4, 16, ordered=False), floats(f16, "F16"), gptq_config | {"desc_act": True, "group_size": 16}, 32),
+    "gptq_shared_act_order": shared(gptq(4, 16), gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}, 80),
     "int4_shared_bf16": shared(pack_quantized(4, 32), floats(bf16, "BF16"), group_config("pack-quantized", num_bits=4, strategy="group", group_size=32), 80),
     "gptq_8_bits": qwen(gptq(8, 32), gptq_config | {"bits": 8}),
     "gptq_3_bits": qwen(gptq(3, 32), gptq_config | {"bits": 3}),
