@@ -15,6 +15,7 @@ const deviceOptions = object(
     threads: optional(integer(1, 4096)),
     poison: optional(boolean, false),
     tf32: optional(boolean, false),
+    fp8Sums: optional(boolean, false),
     stream: optional(cudaStream),
     callSites: optional(boolean, process.env.MOE_KERNELS_CALL_SITES === "1"),
   } satisfies Fields<DeviceOptions>,

@@ -11,6 +11,7 @@ import { readOptions, wrongOption } from "./options.mjs";
 /** Limits of a multiprocessor: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". */
 const architectures = {
   sm_80: { shared: 164 * 1024, warps: 64, blocks: 32 },
+  sm_89: { shared: 100 * 1024, warps: 48, blocks: 24 },
   sm_90a: { shared: 228 * 1024, warps: 64, blocks: 32 },
 };
 const registersPerMultiprocessor = 65_536;
@@ -23,7 +24,7 @@ const extension = join(root, "test", "native", "extension", "gpu");
 
 const usage = `Usage: npm run kernels -- [--source TEXT] [--json] [ARCHITECTURE...]
 
-Compiles every CUDA kernel for ${Object.keys(architectures).join(" and ")}, or the named ones, and prints what it needs of a GPU.
+Compiles every CUDA kernel for ${Object.keys(architectures).join(", ")}, or the named ones, and prints what it needs of a GPU.
 --source compiles only files whose path contains TEXT. Needs nvcc.`;
 const { values, positionals } = readOptions(usage, {
   options: { source: { type: "string", default: "" }, json: { type: "boolean" } },
@@ -136,10 +137,10 @@ int main() {
   for (const moe::gpu::GemmKernel* kernel : moe::gpu::gemm_kernels()) {
     const std::string name = kernel->name;
     const std::string family = name.substr(0, name.starts_with("mma_quantized") ? 13 : 3);
-    const char* codes = kernel->takes_codes() ? " int8" : "";
+    const std::string codes = kernel->takes_codes() ? " " + std::string(name_of(kernel->codes)) : "";
     for (size_t tile = 0; tile < kernel->tiles.size(); ++tile) {
       const size_t bytes = kernel->shared_bytes(kernel->tiles[tile], *kernel->formats.example);
-      printf("%s%s %zu\\t%zu\\n", family.c_str(), codes, tile, bytes);
+      printf("%s%s %zu\\t%zu\\n", family.c_str(), codes.c_str(), tile, bytes);
     }
   }
 }
@@ -169,7 +170,7 @@ function readable(symbol) {
 
 /** Family, codes and tile index of a GEMM kernel, as in readDynamicShared(). */
 function tileOf(kernel) {
-  return kernel.replace(/^gemm_(\w+)_kernel<(int8)?.*, (\d+)>$/, (_, family, codes, tile) =>
+  return kernel.replace(/^gemm_(\w+)_kernel<(int8|fp8)?.*, (\d+)>$/, (_, family, codes, tile) =>
     [family, codes, tile].filter((part) => part !== undefined).join(" "),
   );
 }

@@ -65,7 +65,8 @@ DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Object(info) {
   DeviceOptions& options = options_;
   if (given.Get("threads").IsNumber()) options.threads = given.Get("threads").ToNumber().Int32Value();
   options.poison = given.Get("poison").ToBoolean();
-  options.tf32 = given.Get("tf32").ToBoolean();
+  options.allowed.tf32 = given.Get("tf32").ToBoolean();
+  options.allowed.fp8_sums = given.Get("fp8Sums").ToBoolean();
   if (given.Get("stream").IsBigInt()) options.stream = address(env, given.Get("stream"), "stream");
   keeps_call_sites_ = given.Get("callSites").ToBoolean();
   std::unique_ptr<Backend> backend;

@@ -15,6 +15,7 @@
 #include "core/mapped_file.h"
 #include "core/offload/budget.h"
 #include "core/operators/list.h"
+#include "core/rounding.h"
 #include "core/status.h"
 
 namespace moe {
@@ -115,8 +116,8 @@ class Layer : public Content {
 struct DeviceOptions {
   int threads = 0;  // 0: as many as this process may use
   bool poison = false;
-  // Lets GPUs round the operands of float32 expert products to tf32, so that tensor cores can multiply them.
-  bool tf32 = false;
+  // What GPUs may round, so that tensor cores can multiply it faster.
+  AllowedRoundings allowed = {};
   // On GPUs: a stream of the caller's to work on, which outlives the device. Null: one of the device's own.
   void* stream = nullptr;
 };

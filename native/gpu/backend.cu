@@ -10,7 +10,7 @@ namespace moe::MOE_GPU_NAMESPACE {
 Status open(int index, const DeviceOptions& options, std::unique_ptr<Backend>* backend) {
   std::unique_ptr<Runtime> runtime;
   MOE_TRY(Runtime::open(index, options, &runtime));
-  auto made = std::make_unique<GpuBackend>(std::move(runtime), options.tf32);
+  auto made = std::make_unique<GpuBackend>(std::move(runtime), options.allowed);
   MOE_TRY(made->open());
   *backend = std::move(made);
   return {};

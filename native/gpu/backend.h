@@ -10,7 +10,8 @@ namespace moe::MOE_GPU_NAMESPACE {
 
 class GpuBackend : public Backend {
  public:
-  GpuBackend(std::unique_ptr<Runtime> runtime, bool tf32) : context_(std::move(runtime), tf32) {}
+  GpuBackend(std::unique_ptr<Runtime> runtime, const AllowedRoundings& allowed)
+      : context_(std::move(runtime), allowed) {}
   Status open() { return context_.errors.open(); }
 
   const char* description() const override { return context_.runtime->description().c_str(); }

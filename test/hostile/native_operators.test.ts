@@ -53,7 +53,7 @@ class Attacker {
   readonly accepted = new Set<string>();
 
   constructor(name: string) {
-    const native = loadNative().open(name, { threads: 1, poison: true, tf32: false, callSites: false });
+    const native = loadNative().open(name, { threads: 1, poison: true, tf32: false, fp8Sums: false, callSites: false });
     this.backend = native;
     const recorded = Object.fromEntries(
       (Object.keys(operators) as OperatorName[]).map((operator) => [operator, this.#record(operator)]),

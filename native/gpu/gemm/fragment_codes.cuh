@@ -93,6 +93,16 @@ struct FragmentCodes<int8_t, kCodes, kBits> {
   }
 };
 
+// Codes of e4m3 as they are.
+template <>
+struct FragmentCodes<fp8, Codes::e4m3, 8> {
+  static constexpr int kChunks = 2;
+  static constexpr uint32_t kOnes = 0x38383838u;
+
+  __device__ static uint32_t offset(int) { return 0; }
+  __device__ static uint32_t convert(uint32_t codes, int) { return codes; }
+};
+
 // The bytes of a table with four registers for the four codes in the lower half of `codes`, of four bits each.
 __device__ __forceinline__ uint32_t look_up(const uint32_t (&table)[4], uint32_t codes) {
   const uint32_t lower = ptx::prmt(table[0], table[1], codes & 0x7777u);

@@ -76,7 +76,7 @@ MOE_KERNEL(gather_inputs_kernel, (gpu::kRowThreads), const Arguments a) {
   }
 }
 
-// Codes as numbers of a type, or integers as bytes.
+// Codes as numbers of a type, or as bytes.
 template <class To>
 struct CodeElement {
   // Where column k stands.
@@ -85,12 +85,18 @@ struct CodeElement {
   __device__ static int padded(int columns) { return columns; }
   __device__ static To of(float code) { return from_float<To>(code); }
 };
-template <>
-struct CodeElement<int8_t> {
+struct PlaceOfByte {
   // Columns 2t, 2t + 8, 2t + 1 and 2t + 9 of every 16 are those of part t of two chunks of packed codes.
   __device__ static int place(int k) { return (k & ~15) | (k & 7) << 1 | (k >> 3 & 1); }
   __device__ static int padded(int columns) { return (columns + 15) & ~15; }
+};
+template <>
+struct CodeElement<int8_t> : PlaceOfByte {
   __device__ static int8_t of(float code) { return static_cast<int8_t>(code); }
+};
+template <>
+struct CodeElement<fp8> : PlaceOfByte {
+  __device__ static fp8 of(float code) { return {static_cast<uint8_t>(to_e4m3(code))}; }
 };
 
 // Columns begin .. end - 1 of a row as codes with one scale, which is returned: by a warp, or by a block of so many
@@ -179,17 +185,19 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
   const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;
-    if (plan.x_dtype() == DType::u8) {
-      return launch("round_rows", round_rows_kernel<From, int8_t>, grid_of_rows, block, 0, stream, arguments);
-    }
-    return gpu::dispatch_float(plan.x_dtype(), [&](auto to) {
+    const auto round = [&](auto to) {
       using To = typename decltype(to)::type;
-      if (!tokens.coded()) {
-        return launch("gather_inputs", gather_inputs_kernel<From, To>, grid, block, 0, stream, arguments);
-      }
       return tokens.scales_rows()
                  ? launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments)
                  : launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
+    };
+    if (plan.x_dtype() == DType::u8) {
+      return is_fp8(tokens.format) ? round(std::type_identity<fp8>{}) : round(std::type_identity<int8_t>{});
+    }
+    return gpu::dispatch_float(plan.x_dtype(), [&](auto to) {
+      using To = typename decltype(to)::type;
+      if (tokens.coded()) return round(to);
+      return launch("gather_inputs", gather_inputs_kernel<From, To>, grid, block, 0, stream, arguments);
     });
   });
 }

@@ -10,6 +10,11 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+// A code of e4m3, where rows of x are bytes; int8_t is one of integers.
+struct fp8 {
+  uint8_t bits;
+};
+
 // The left operand: all rows of x, or those that token_of_row names.
 struct GemmInput {
   const void* x;  // [rows, pitch] of the plan's x_dtype; bytes are codes as launch_gather_inputs writes them

@@ -54,7 +54,7 @@ Status run(Context& context, const GroupedGemm& p) {
                           .packed_rows = packed.matrix().rows,
                           .columns = product.columns,
                           .x_aligned = gathers || gpu::rows_aligned(p.x),
-                          .tf32 = context.tf32},
+                          .allowed = context.allowed},
                          traits, &plan));
   if (gathers) {
     plan.converts_x = false;

@@ -2,6 +2,7 @@
 // every choice can be tested without a GPU. gemm/functions.cuh has what is launched.
 #pragma once
 
+#include <algorithm>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include "core/dtype.h"
 #include "core/formats/token_format.h"
 #include "core/formats/weight_format.h"
+#include "core/rounding.h"
 #include "gpu/gemm/weight_layout.h"
 #include "gpu/runtime/device_traits.h"
 
@@ -36,6 +38,7 @@ struct ComputeCapabilities {
 
   constexpr bool include(int capability) const { return first <= capability && capability <= last; }
 };
+inline constexpr ComputeCapabilities kAllCapabilities[] = {{}};
 
 // The weight formats that a kernel reads: one, or all that have certain properties.
 struct WeightFormats {
@@ -64,20 +67,23 @@ struct RowKind {
 struct GemmKernel {
   const char* name;
   std::span<const DType> tokens = {};     // accepted dtypes,
-  TokenFormat codes = TokenFormat::none;  // or the only codes that it accepts
+  TokenFormat codes = TokenFormat::none;  // or the only codes that it accepts; fp8: whatever their scales are
   // The weights with which it takes codes whose scales are for groups of columns; null: none.
   bool (*takes_x_scales)(const WeightFormat& format) = nullptr;
   DType x;  // what they are stored as, without loss, before they are multiplied; u8: a byte for each code
   WeightFormats formats;
-  const char* numbers;          // in words, how exact its results are
-  bool rounds_to_tf32 = false;  // only if the caller allows it
-  ComputeCapabilities runs_on = {};
+  const char* numbers;               // in words, how exact its results are
+  Rounding rounds = Rounding::none;  // only if the caller allows it
+  std::span<const ComputeCapabilities> runs_on = kAllCapabilities;
   const WeightLayout* layout;
   std::span<const GemmTile> tiles;  // lowest first
   size_t (*shared_bytes)(const GemmTile& tile, const WeightFormat& format);
   GemmPlan (*plan)(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits);
 
   constexpr bool takes_codes() const { return codes != TokenFormat::none; }
+  constexpr bool runs(int capability) const {
+    return std::any_of(runs_on.begin(), runs_on.end(), [&](const auto& each) { return each.include(capability); });
+  }
 };
 
 }  // namespace moe::gpu

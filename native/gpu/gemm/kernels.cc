@@ -10,10 +10,13 @@ namespace {
 constexpr const GemmKernel* kKernels[] = {MOE_GEMM_KERNELS(MOE_ROW)};
 #undef MOE_ROW
 
+// Formats of tokens may differ in their scales alone.
+bool same_codes(TokenFormat a, TokenFormat b) { return a == b || (is_fp8(a) && is_fp8(b)); }
+
 bool takes(const GemmKernel& kernel, const RowKind& rows, const WeightFormat& format) {
   const bool in_groups = rows.codes.coded() && !rows.codes.scales_rows();
   if (in_groups && (kernel.takes_x_scales == nullptr || !kernel.takes_x_scales(format))) return false;
-  if (kernel.takes_codes()) return kernel.codes == rows.codes.format;
+  if (kernel.takes_codes()) return same_codes(kernel.codes, rows.codes.format);
   return std::find(kernel.tokens.begin(), kernel.tokens.end(), rows.dtype) != kernel.tokens.end();
 }
 
@@ -21,7 +24,7 @@ bool takes(const GemmKernel& kernel, const RowKind& rows, const WeightFormat& fo
 template <class Fits>
 const GemmKernel* first_row(const WeightFormat& format, const DeviceTraits& traits, Fits&& fits) {
   for (const GemmKernel* kernel : kKernels) {
-    if (!kernel->formats.include(format) || !kernel->runs_on.include(traits.compute_capability)) continue;
+    if (!kernel->formats.include(format) || !kernel->runs(traits.compute_capability)) continue;
     if (fits(*kernel)) return kernel;
   }
   return nullptr;
@@ -31,10 +34,16 @@ void append(std::string& list, const std::string& name) { list += (list.empty() 
 
 std::string version(int capability) { return std::to_string(capability / 10) + "." + std::to_string(capability % 10); }
 
-std::string words(const ComputeCapabilities& runs_on) {
-  const std::string first = "compute capability " + version(runs_on.first);
-  if (runs_on.last == INT_MAX) return first + " or later";
-  return runs_on.last == runs_on.first ? first : first + " to " + version(runs_on.last);
+std::string words(const ComputeCapabilities& range) {
+  const std::string first = version(range.first);
+  if (range.last == INT_MAX) return first + " or later";
+  return range.last == range.first ? first : first + " to " + version(range.last);
+}
+
+std::string words(std::span<const ComputeCapabilities> runs_on) {
+  std::string list;
+  for (const ComputeCapabilities& range : runs_on) append(list, words(range));
+  return "compute capability " + list;
 }
 
 std::string names_of_tokens(const GemmKernel& kernel) {
@@ -44,23 +53,25 @@ std::string names_of_tokens(const GemmKernel& kernel) {
   return names;
 }
 
+// The device option that allows it.
+std::string option_of(Rounding rounding) { return rounding == Rounding::tf32 ? "tf32" : "fp8Sums"; }
+
 // The tokens for which this kernel is chosen, with weights of the format that stands for all that it reads.
 std::string chosen_for(const GemmKernel& kernel, const DeviceTraits& traits) {
-  const auto choose = [&](const RowKind& rows, bool tf32) {
-    return choose_gemm_kernel({.tokens = rows, .format = kernel.formats.example, .tf32 = tf32}, traits);
-  };
-  if (kernel.takes_codes()) {
-    return choose({DType::bf16, {.format = kernel.codes}}, false) == &kernel ? names_of_tokens(kernel) : "";
-  }
   std::string chosen;
-  for (const DType tokens : kernel.tokens) {
-    const auto choice = [&](bool tf32) { return choose(tokens, tf32); };
-    if (choice(false) == &kernel) {
-      append(chosen, info(tokens).name);
-    } else if (choice(true) == &kernel) {
-      append(chosen, std::string(info(tokens).name) + " with tf32");
+  const auto append_if_chosen = [&](const RowKind& rows, const std::string& name) {
+    const auto is_chosen = [&](const AllowedRoundings& allowed) {
+      return choose_gemm_kernel({.tokens = rows, .format = kernel.formats.example, .allowed = allowed}, traits) ==
+             &kernel;
+    };
+    if (is_chosen({})) {
+      append(chosen, name);
+    } else if (is_chosen({.tf32 = true, .fp8_sums = true})) {
+      append(chosen, name + " with " + option_of(kernel.rounds));
     }
-  }
+  };
+  if (kernel.takes_codes()) append_if_chosen({DType::bf16, {.format = kernel.codes}}, names_of_tokens(kernel));
+  for (const DType tokens : kernel.tokens) append_if_chosen(tokens, info(tokens).name);
   return chosen;
 }
 
@@ -76,7 +87,7 @@ const GemmKernel* choose_gemm_kernel(const GemmChoice& choice, const DeviceTrait
   const GemmKernel* best = best_gemm_kernel(*choice.format, traits);
   return first_row(*choice.format, traits, [&](const GemmKernel& kernel) {
     return kernel.layout == best->layout && takes(kernel, choice.tokens, *choice.format) &&
-           (choice.tf32 || !kernel.rounds_to_tf32);
+           choice.allowed.include(kernel.rounds);
   });
 }
 

@@ -22,7 +22,7 @@ std::span<const GemmKernel* const> gemm_kernels();
 struct GemmChoice {
   RowKind tokens;
   const WeightFormat* format;
-  bool tf32 = false;  // whether float32 products may round to tf32
+  AllowedRoundings allowed = {};
 };
 
 // The best kernel for tokens as they are and weights of a format; this GPU keeps them in its layout. Null: there is

@@ -17,6 +17,7 @@
   KERNEL(kFmaF16)                    \
   KERNEL(kFmaBF16)                   \
   KERNEL(kMmaQuantizedInt8)          \
+  KERNEL(kMmaQuantizedFp8)           \
   KERNEL(kMmaQuantizedBF16)          \
   KERNEL(kMmaQuantizedF16)           \
   KERNEL(kFmaQuantized)

@@ -17,6 +17,12 @@ constexpr WeightFormats kFormats{
     .include = has_exact_codes,
     .example = &kMXFP4Format};
 
+// GPUs whose mma of e4m3 is one instruction; the others since 9.0 convert to f16 each time they multiply.
+constexpr ComputeCapabilities kHaveFp8Units[] = {{.first = 89, .last = 89}, {.first = 120}};
+// What DeepSeek-V3's weights are.
+constexpr WeightFormat kE4M3{
+    .name = "e4m3_b128_f32", .code = CodeType::e4m3, .bits = 8, .scales = {ScaleType::f32, 128, 128}};
+
 // The bytes of a table of multiples of `unit`; without a unit if there are others.
 ByteTable bytes_of(const WeightFormat& format, float unit) {
   ByteTable table{.unit = unit};
@@ -71,6 +77,13 @@ bool has_integer_codes(const WeightFormat& format) {
   return has_exact_codes(format) && format.code != CodeType::e4m3 && format.scales.columns <= kMostSummedColumns;
 }
 
+bool has_fp8_codes(const WeightFormat& format) {
+  // Sums end where groups do.
+  const int columns = format.scales.columns;
+  return has_exact_codes(format) && format.code == CodeType::e4m3 &&
+         (columns <= kMostFp8Columns || columns % kMostFp8Columns == 0);
+}
+
 bool may_have_x_scales(const WeightFormat& format) {
   return format.scales.columns != 0 && token_scheme(TokenFormat::fp8, format).columns == format.scales.columns;
 }
@@ -103,6 +116,21 @@ constexpr GemmKernel kMmaQuantizedInt8{
                 .include = has_integer_codes,
                 .example = &kMXFP4Format},
     .numbers = "exact sums of codes times codes, scaled and added in float32, group by group",
+    .layout = &kQuantizedLayout,
+    .tiles = kMmaQuantizedTiles,
+    .shared_bytes = shared_bytes<DType::u8>,
+    .plan = plan_tiles};
+constexpr GemmKernel kMmaQuantizedFp8{
+    .name = "mma_quantized_fp8",
+    .codes = TokenFormat::fp8,
+    .takes_x_scales = may_have_x_scales,
+    .x = DType::u8,
+    .formats = {.words = "e4m3 in groups of columns that are multiples of 16, and of 128 if they are larger",
+                .include = has_fp8_codes,
+                .example = &kE4M3},
+    .numbers = "sums of up to 128 products to about 13 bits, scaled and added in float32",
+    .rounds = Rounding::fp8_sums,
+    .runs_on = kHaveFp8Units,
     .layout = &kQuantizedLayout,
     .tiles = kMmaQuantizedTiles,
     .shared_bytes = shared_bytes<DType::u8>,

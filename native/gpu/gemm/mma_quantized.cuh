@@ -66,8 +66,9 @@ class Tile {
   }
 
  private:
-  static constexpr bool kBytes = std::is_same_v<T, int8_t>;
-  using GroupSum = std::conditional_t<kBytes, int32_t, float>;
+  // Rows of x are codes in bytes; their sums are integers or not.
+  static constexpr bool kBytes = sizeof(T) == 1, kIntegers = std::is_same_v<T, int8_t>;
+  using GroupSum = std::conditional_t<kIntegers, int32_t, float>;
   using Converter = FragmentCodes<T, kCodes, kBits>;
   using Word = CodeWord<kCodes, kBits>;
   static constexpr int kXRowBytes = gpu::kCodeStage * static_cast<int>(sizeof(T));
@@ -99,11 +100,12 @@ class Tile {
   }
   // Whether what bytes of codes lack multiplies the sum of x: zero points would not leave bytes of codes of 8 bits.
   __device__ bool corrects_bytes() const {
-    return kBytes && kCodes == Codes::integers && a_.gemm.format.code == CodeType::unsigned_integer && !has_minima();
+    return kIntegers && kCodes == Codes::integers && a_.gemm.format.code == CodeType::unsigned_integer && !has_minima();
   }
-  // Rows of codes with scales for groups are bfloat16, and their weights e4m3.
+  // Rows of codes with scales for groups are e4m3, perhaps as bfloat16, and so are their weights.
   __device__ bool has_x_scales() const {
-    return kCodes == Codes::e4m3 && std::is_same_v<T, bf16> && a_.gemm.input.scales != nullptr;
+    constexpr bool kMayHaveScales = std::is_same_v<T, fp8> || std::is_same_v<T, bf16>;
+    return kCodes == Codes::e4m3 && kMayHaveScales && a_.gemm.input.scales != nullptr;
   }
 
   // Enqueues the copies of stage `k`. What lies outside x, the weights or their groups becomes zeros.
@@ -228,7 +230,7 @@ class Tile {
   }
 
   __device__ void begin_group() {
-    clear(group_sums_, kBytes && a_.counting ? static_cast<GroupSum>(kCountingBits) : GroupSum{});
+    clear(group_sums_, kIntegers && a_.counting ? static_cast<GroupSum>(kCountingBits) : GroupSum{});
     clear(x_sums_);
     fresh_ = true;
   }
@@ -281,7 +283,7 @@ class Tile {
       }
       steps_left_ -= kColumns / kGroupStep;
       if (steps_left_ == 0 || (last && step == kSteps - 1)) {
-        if (kBytes && a_.counting) {
+        if (kIntegers && a_.counting) {
           add_group(k, group, [](int32_t sum) { return float_from_bits(static_cast<uint32_t>(sum)) - kCountingValue; });
         } else {
           add_group(k, group, [](GroupSum sum) { return static_cast<float>(sum); });
@@ -294,7 +296,7 @@ class Tile {
   // Scales the sums of a group, which value() makes numbers of, and adds them to the others.
   template <class Value>
   __device__ void add_group(int k, int group, Value&& value) {
-    if constexpr (!kBytes) {
+    if constexpr (!kIntegers) {
       if (has_x_scales()) scale_rows(k);
     }
     const int first = group * kTile.columns + warp_first_column() + thread() % 4 * 2;
@@ -314,7 +316,7 @@ class Tile {
           const uint32_t offset = i % 2 == 0 ? offsets.x : offsets.y;
           const GroupSum x_sum = x_sums_[m][0][i / 2 * 2];  // equal in all columns
           GroupSum group_sum = group_sums_[m][n][i];
-          if constexpr (kBytes) {
+          if constexpr (kIntegers) {
             if (corrects_bytes()) group_sum -= static_cast<int32_t>(offset) * x_sum;
           }
           sum = fmaf(value(group_sum), scales[i % 2], sum);
@@ -394,17 +396,21 @@ Status launch_codes(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream
 template <class T>
 Status launch_mma_quantized(const GemmArguments& a, const gpu::GemmPlan& plan, Stream stream) {
   using namespace mma_quantized;
-  if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
-  if constexpr (!std::is_same_v<T, int8_t>) {
-    if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
-  }
-  switch (a.format.bits) {
-    case 2: return launch_codes<T, Codes::integers, 2>(a, plan, stream);
-    case 3: return launch_codes<T, Codes::integers, 3>(a, plan, stream);
-    case 4: return launch_codes<T, Codes::integers, 4>(a, plan, stream);
-    case 5: return launch_codes<T, Codes::integers, 5>(a, plan, stream);
-    case 6: return launch_codes<T, Codes::integers, 6>(a, plan, stream);
-    default: return launch_codes<T, Codes::integers, 8>(a, plan, stream);
+  if constexpr (std::is_same_v<T, fp8>) {
+    return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
+  } else {
+    if (a.format.code == CodeType::table) return launch_codes<T, Codes::table, 4>(a, plan, stream);
+    if constexpr (!std::is_same_v<T, int8_t>) {
+      if (a.format.code == CodeType::e4m3) return launch_codes<T, Codes::e4m3, 8>(a, plan, stream);
+    }
+    switch (a.format.bits) {
+      case 2: return launch_codes<T, Codes::integers, 2>(a, plan, stream);
+      case 3: return launch_codes<T, Codes::integers, 3>(a, plan, stream);
+      case 4: return launch_codes<T, Codes::integers, 4>(a, plan, stream);
+      case 5: return launch_codes<T, Codes::integers, 5>(a, plan, stream);
+      case 6: return launch_codes<T, Codes::integers, 6>(a, plan, stream);
+      default: return launch_codes<T, Codes::integers, 8>(a, plan, stream);
+    }
   }
 }
 

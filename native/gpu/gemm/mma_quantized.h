@@ -27,8 +27,9 @@ MOE_HOST_DEVICE constexpr bool may_have_minima(int bits) { return bits == 2 || b
 
 // Whether the kernel takes a format: its codes, less their zero points, are exact in 16-bit numbers.
 bool has_exact_codes(const WeightFormat& format);
-// Whether it multiplies them as bytes.
+// Whether it multiplies them as bytes: integers, or e4m3.
 bool has_integer_codes(const WeightFormat& format);
+bool has_fp8_codes(const WeightFormat& format);
 
 // Groups of one level that a stage of columns can touch.
 constexpr int groups_in_stage(const ScaleLevel& level) {
@@ -48,6 +49,16 @@ struct StagedLevel {
 // Columns whose products of bytes, with corrections for zero points, are sums of 32 bits, and of 22.
 inline constexpr int kMostSummedColumns = 1 << 15;
 inline constexpr int kMostCountedColumns = 128;
+// Columns whose products of e4m3 are one sum of a tensor core, which has few digits.
+inline constexpr int kMostFp8Columns = 128;
+
+// Columns whose products are summed before they are scaled: those of a group, or fewer if codes of rows demand it.
+constexpr int summed_columns(TokenFormat codes, const ScaleLevel& scales) {
+  const int most = codes == TokenFormat::int8  ? kMostSummedColumns
+                   : codes == TokenFormat::fp8 ? kMostFp8Columns
+                                               : INT_MAX;
+  return scales.columns == 0 || scales.columns > most ? most : scales.columns;
+}
 
 // Whether codes of rows may have scales for the groups of columns that the weights' scales have.
 bool may_have_x_scales(const WeightFormat& format);

@@ -21,7 +21,7 @@ struct Arguments {
   GemmArguments gemm;
   gpu::QuantizedStage stage;
   Level scales, super_scales, zeros, super_zeros;
-  int group_steps;    // of a group of scales, or of sums that are as many as a sum can hold
+  int group_steps;    // of the columns whose products are summed before they are scaled
   bool counting;      // whether sums of bytes in a group are small enough for kCountingBits
   uint32_t table[4];  // of bytes, for Codes::table
   float unit;         // multiplies every code
@@ -37,7 +37,8 @@ inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& pl
   const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
   const gpu::PackedMatrix& packed = gemm.packed;
   const gpu::QuantizedStage stage = gpu::quantized_stage(plan.tile, format, plan.x_dtype());
-  const bool bytes = plan.x_dtype() == DType::u8;
+  const TokenFormat codes = plan.kernel->codes;
+  const bool integers = codes == TokenFormat::int8;
   const gpu::ByteTable table = format.code == CodeType::table ? gpu::byte_table(format) : gpu::ByteTable{.unit = 1.0f};
   Arguments arguments{.gemm = gemm,
                       .stage = stage,
@@ -46,15 +47,13 @@ inline Arguments arguments_of(const GemmArguments& gemm, const gpu::GemmPlan& pl
                       .zeros = level_of(scales, packed.zeros, gemm.columns, stage.zeros),
                       .super_zeros = level_of(super_scales, packed.super_zeros, gemm.columns, stage.super_zeros),
                       // A group of all columns ends with them.
-                      .group_steps = scales.columns != 0 ? scales.columns / gpu::kGroupStep
-                                     : bytes             ? gpu::kMostSummedColumns / gpu::kGroupStep
-                                                         : 1 << 30,
-                      .counting = bytes && scales.columns != 0 && scales.columns <= gpu::kMostCountedColumns,
+                      .group_steps = gpu::summed_columns(codes, scales) / gpu::kGroupStep,
+                      .counting = integers && scales.columns != 0 && scales.columns <= gpu::kMostCountedColumns,
                       .table = {},
                       .unit = table.unit};
   memcpy(arguments.table, table.bytes, sizeof arguments.table);
   // Signed bytes.
-  for (uint32_t& word : arguments.table) word ^= bytes ? 0x80808080u : 0u;
+  for (uint32_t& word : arguments.table) word ^= integers ? 0x80808080u : 0u;
   return arguments;
 }
 

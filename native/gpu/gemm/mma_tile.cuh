@@ -26,6 +26,14 @@ __device__ __forceinline__ void multiply(int32_t (&d)[4], const uint32_t (&a)[4]
 __device__ __forceinline__ void multiply(int32_t (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], int8_t) {
   ptx::mma_m16n8k16_s8(d, a, b);
 }
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], fp8) {
+  ptx::mma_m16n8k32_e4m3(d, a, b);
+}
+// Of half the depth: the other half is zeros.
+__device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], fp8) {
+  const uint32_t whole_a[4] = {a[0], a[1], 0, 0}, whole_b[2] = {b[0], 0};
+  ptx::mma_m16n8k32_e4m3(d, whole_a, whole_b);
+}
 __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float) {
   uint32_t rounded_a[4], rounded_b[2];
 #pragma unroll

@@ -57,7 +57,7 @@ Status GpuLayer::plan(Stages stages, const LayerForward& f, gpu::LayerPlan* plan
                                   .max_choices = f.max_choices >= 0 ? f.max_choices : tokens * choices,
                                   .x = f.x.dtype,
                                   .x_aligned = gpu::rows_aligned(f.x),
-                                  .tf32 = context_.tf32,
+                                  .allowed = context_.allowed,
                                   .inputs = weights_->inputs(),
                                   .stages = stages,
                                   .logits_given = !f.logits.absent(),

@@ -30,7 +30,8 @@ int choose_tile(const GemmKernel& kernel, const GemmProblem& problem, const Devi
 
 Status plan_gemm(const GemmProblem& problem, const DeviceTraits& traits, GemmPlan* plan) {
   const GemmKernel* kernel = nullptr;
-  MOE_TRY(find_gemm_kernel({.tokens = problem.x, .format = problem.format, .tf32 = problem.tf32}, traits, &kernel));
+  MOE_TRY(
+      find_gemm_kernel({.tokens = problem.x, .format = problem.format, .allowed = problem.allowed}, traits, &kernel));
   *plan = kernel->plan(*kernel, problem, traits);
   return {};
 }

@@ -21,7 +21,7 @@ struct GemmProblem {
   int64_t columns;      // K
   // Whether rows of x begin at multiples of 16 bytes.
   bool x_aligned;
-  bool tf32;
+  AllowedRoundings allowed;
 };
 
 struct GemmPlan {

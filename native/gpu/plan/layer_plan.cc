@@ -107,7 +107,8 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
     const RowKind tokens = as_read(planned.inputs, scheme, problem.x);
     if (planned.inputs == InputUse::coded) planned.row_scales = scheme.scales_of(product.columns);
     const GemmKernel* kernel = nullptr;
-    MOE_TRY(find_gemm_kernel({.tokens = tokens, .format = product.format, .tf32 = problem.tf32}, traits, &kernel));
+    MOE_TRY(
+        find_gemm_kernel({.tokens = tokens, .format = product.format, .allowed = problem.allowed}, traits, &kernel));
     // Rows that are made for the product are as its kernel wants them.
     const bool made = down || planned.inputs != InputUse::as_they_are;
     planned.gemm = kernel->plan(*kernel,
@@ -120,7 +121,7 @@ Status plan_products(const LayerDescription& layer, const LayerProblem& problem,
                                  .packed_rows = packed_rows(product),
                                  .columns = product.columns,
                                  .x_aligned = made || problem.x_aligned,
-                                 .tf32 = problem.tf32},
+                                 .allowed = problem.allowed},
                                 traits);
     if (made) planned.gemm.x_pitch = whole_vectors(product.columns, kernel->x);
     // What is rounded to 8 bits is not rounded before.

@@ -85,7 +85,7 @@ struct LayerProblem {
   DType x;
   // Whether rows of x begin at multiples of 16 bytes.
   bool x_aligned;
-  bool tf32;
+  AllowedRoundings allowed;
   // Of layer_products(); empty: as they are.
   std::vector<InputUse> inputs = {};
   Stages stages = kForwardStages;

@@ -4,22 +4,23 @@
 #include <memory>
 #include <utility>
 
+#include "core/rounding.h"
 #include "gpu/runtime/data_errors.h"
 #include "gpu/runtime/runtime.h"
 
 namespace moe::MOE_GPU_NAMESPACE {
 
 struct Context {
-  Context(std::unique_ptr<Runtime> opened, bool allow_tf32)
-      : runtime(std::move(opened)), errors(*runtime), tf32(allow_tf32) {}
+  Context(std::unique_ptr<Runtime> opened, const AllowedRoundings& roundings)
+      : runtime(std::move(opened)), errors(*runtime), allowed(roundings) {}
 
   const gpu::DeviceTraits& traits() const { return runtime->traits(); }
   Stream stream() const { return runtime->stream(); }
 
   std::unique_ptr<Runtime> runtime;
   DataErrors errors;  // after the runtime, whose memory it uses
-  // Whether float32 products may round to tf32, to use tensor cores.
-  bool tf32;
+  // What expert products may round, to use faster units of tensor cores.
+  AllowedRoundings allowed;
 };
 
 }  // namespace moe::MOE_GPU_NAMESPACE

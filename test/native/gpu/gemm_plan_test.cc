@@ -22,7 +22,7 @@ GemmProblem bf16_problem(int64_t rows, int64_t experts) {
           .packed_rows = 1536,
           .columns = 2048,
           .x_aligned = true,
-          .tf32 = false};
+          .allowed = {}};
 }
 
 GemmPlan planned(const GemmProblem& problem, const DeviceTraits& traits) {
@@ -52,7 +52,7 @@ MOE_TEST(tiles_fit_the_device) {
                                          .packed_rows = 300,
                                          .columns = 300,
                                          .x_aligned = true,
-                                         .tf32 = tf32},
+                                         .allowed = {.tf32 = tf32}},
                                         traits);
           MOE_CHECK(plan.shared_bytes <= traits.shared_per_block);
           MOE_CHECK(plan.tile.threads() <= traits.max_threads);
@@ -85,7 +85,7 @@ MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
                     .packed_rows = 64,
                     .columns = 64,
                     .x_aligned = true,
-                    .tf32 = tf32},
+                    .allowed = {.tf32 = tf32}},
                    kH100)
         .kernel->name;
   };
@@ -106,7 +106,7 @@ MOE_TEST(x_is_copied_where_its_rows_are_not_aligned_or_its_type_is_not_the_kerne
                     .packed_rows = 64,
                     .columns = columns,
                     .x_aligned = aligned,
-                    .tf32 = false},
+                    .allowed = {}},
                    kH100);
   };
   MOE_CHECK(!plan(DType::bf16, DType::bf16, 64, true).converts_x);

@@ -15,6 +15,7 @@ namespace moe::gpu::test {
 namespace {
 
 constexpr DType kTokens[] = {DType::f32, DType::f16, DType::bf16};
+constexpr AllowedRoundings kAll{.tf32 = true, .fp8_sums = true};
 
 MOE_TEST(rows_have_names_of_their_own_and_say_what_they_compute) {
   std::set<std::string> names;
@@ -44,18 +45,19 @@ MOE_TEST(tiles_grow_and_the_lowest_runs_everywhere) {
 }
 
 MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
-  for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
+  for (const DeviceTraits& traits : {kA100, kL40S, kH100, kSmall}) {
     for (const WeightFormat* format : sample_formats()) {
       const GemmKernel* best = best_gemm_kernel(*format, traits);
       MOE_CHECK(best != nullptr);
       for (const DType tokens : kTokens) {
-        for (const bool tf32 : {false, true}) {
-          const GemmKernel* kernel = choose_gemm_kernel({.tokens = tokens, .format = format, .tf32 = tf32}, traits);
+        for (const AllowedRoundings& allowed : {AllowedRoundings{}, kAll}) {
+          const GemmKernel* kernel =
+              choose_gemm_kernel({.tokens = tokens, .format = format, .allowed = allowed}, traits);
           MOE_CHECK(kernel != nullptr);
           if (best == nullptr || kernel == nullptr) continue;
           MOE_CHECK(kernel->layout == best->layout);
           MOE_CHECK(kernel->formats.include(*format));
-          MOE_CHECK(tf32 || !kernel->rounds_to_tf32);
+          MOE_CHECK(allowed.include(kernel->rounds));
         }
       }
     }
@@ -64,7 +66,8 @@ MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
 
 MOE_TEST(tensor_cores_multiply_tokens_and_weights_of_one_type) {
   const auto name = [](DType tokens, const WeightFormat& format, bool tf32) {
-    return std::string(choose_gemm_kernel({.tokens = tokens, .format = &format, .tf32 = tf32}, kH100)->name);
+    return std::string(
+        choose_gemm_kernel({.tokens = tokens, .format = &format, .allowed = {.tf32 = tf32}}, kH100)->name);
   };
   MOE_CHECK_EQUAL(name(DType::bf16, kBF16Format, false), "mma_bf16");
   MOE_CHECK_EQUAL(name(DType::f16, kF16Format, false), "mma_f16");
@@ -98,7 +101,7 @@ MOE_TEST(codes_take_a_kernel_of_their_own_where_weights_are_integers) {
         choose_gemm_kernel({.tokens = {DType::bf16, token_scheme(tokens, format)}, .format = &format}, traits);
     return std::string(kernel == nullptr ? "none" : kernel->name);
   };
-  for (const DeviceTraits& traits : {kA100, kH100, kSmall}) {
+  for (const DeviceTraits& traits : {kA100, kL40S, kH100, kSmall}) {
     for (const WeightFormat* format : sample_formats()) {
       if (format->plain() || format == &kTestU4G16Format) continue;
       const std::string bf16 = has_exact_codes(*format) ? "mma_quantized_bf16" : "fma_quantized";
@@ -119,6 +122,50 @@ MOE_TEST(codes_take_a_kernel_of_their_own_where_weights_are_integers) {
   MOE_CHECK(has_integer_codes(wide));
   wide.scales.columns = 1 << 16;
   MOE_CHECK(has_exact_codes(wide) && !has_integer_codes(wide));
+}
+
+MOE_TEST(codes_of_fp8_take_a_kernel_of_their_own_where_it_exists_and_is_allowed) {
+  const auto name = [](const WeightFormat& format, TokenFormat tokens, const DeviceTraits& traits, bool allowed) {
+    return std::string(choose_gemm_kernel({.tokens = {DType::bf16, token_scheme(tokens, format)},
+                                           .format = &format,
+                                           .allowed = {.tf32 = true, .fp8_sums = allowed}},
+                                          traits)
+                           ->name);
+  };
+  for (const WeightFormat* format : sample_formats()) {
+    if (format->plain() || format == &kTestU4G16Format) continue;
+    for (const TokenFormat tokens : {TokenFormat::int8, TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
+      const std::string otherwise = name(*format, tokens, kH100, false);
+      MOE_CHECK_EQUAL(name(*format, tokens, kL40S, false), otherwise);
+      MOE_CHECK_EQUAL(name(*format, tokens, kL40S, true),
+                      is_fp8(tokens) && format->code == CodeType::e4m3 ? "mma_quantized_fp8" : otherwise);
+      // Others have no unit for it.
+      for (const DeviceTraits& traits : {kA100, kSmall, kH100}) {
+        MOE_CHECK_EQUAL(name(*format, tokens, traits, true), otherwise);
+      }
+    }
+  }
+}
+
+MOE_TEST(sums_of_codes_are_as_long_as_they_may_be) {
+  const auto columns = [](TokenFormat codes, int group) {
+    return summed_columns(codes, {.rows = 1, .columns = group});
+  };
+  for (const int group : {16, 48, 128}) {
+    for (const TokenFormat codes : {TokenFormat::none, TokenFormat::int8, TokenFormat::fp8}) {
+      MOE_CHECK_EQUAL(columns(codes, group), group);
+    }
+  }
+  MOE_CHECK_EQUAL(columns(TokenFormat::fp8, 0), 128);
+  MOE_CHECK_EQUAL(columns(TokenFormat::fp8, 256), 128);
+  MOE_CHECK_EQUAL(columns(TokenFormat::int8, 256), 256);
+  MOE_CHECK_EQUAL(columns(TokenFormat::int8, 0), 1 << 15);
+  // Sums that would go past the end of a group.
+  WeightFormat wide = *find_format("e4m3_g128_f32");
+  wide.scales.columns = 192;
+  MOE_CHECK(has_exact_codes(wide) && !has_fp8_codes(wide));
+  wide.scales.columns = 256;
+  MOE_CHECK(has_fp8_codes(wide));
 }
 
 MOE_TEST(tables_of_four_bits_are_multiples_of_one_or_a_half) {
@@ -177,6 +224,10 @@ MOE_TEST(the_table_says_which_rows_this_gpu_uses) {
   MOE_CHECK_EQUAL(row(&kH100, "fma_bf16").chosen, "f32, f16");
   MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").tokens, "int8 codes");
   MOE_CHECK_EQUAL(row(&kH100, "mma_quantized_int8").chosen, "int8 codes");
+  MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").tokens, "fp8 codes");
+  MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").chosen, "fp8 codes with fp8Sums");
+  MOE_CHECK_EQUAL(row(&kL40S, "mma_quantized_fp8").needs, "compute capability 8.9, 12.0 or later");
+  MOE_CHECK_EQUAL(row(&kA100, "mma_quantized_fp8").chosen, "");
   MOE_CHECK_EQUAL(row(nullptr, "fma_bf16").chosen, "");
 }
 

@@ -54,7 +54,7 @@ LayerProblem of_tokens(const LayerDescription& layer, int64_t tokens, DType x, b
           .max_choices = tokens * layer.gating.top_k,
           .x = x,
           .x_aligned = aligned,
-          .tf32 = false};
+          .allowed = {}};
 }
 
 LayerPlan planned(const LayerDescription& layer, const LayerProblem& problem) {
@@ -296,12 +296,30 @@ MOE_TEST(products_of_codes_take_their_own_kernel_or_that_for_bfloat16) {
       fp8.workspace_bytes);
 }
 
+MOE_TEST(codes_of_fp8_are_bytes_where_their_sums_may_be_a_tensor_cores) {
+  LayerDescription layer = small_layer();
+  layer.hidden = 300;
+  layer.tokens = TokenFormat::fp8;
+  layer.formats = all_roles(*find_format("e4m3_b128_f32"));
+  LayerProblem problem = of_tokens(layer, 13, DType::f32, false);
+  problem.inputs = {InputUse::coded, InputUse::coded};
+  problem.allowed.fp8_sums = true;
+  LayerPlan plan;
+  MOE_CHECK(plan_layer(layer, problem, kL40S, &plan).ok());
+  for (const ProductPlan& product : plan.products) {
+    MOE_CHECK_EQUAL(std::string(product.gemm.kernel->name), "mma_quantized_fp8");
+  }
+  check_parts(
+      {{plan.sort_counts, plan.sort.workspace_bytes}, {plan.gathered, 39 * 304}, {plan.row_factors, 3 * 39 * 4}},
+      plan.workspace_bytes);
+}
+
 // bfloat16 tokens with float32 weights pass float32 on to the second product, where tf32 would round what was exact.
 MOE_TEST(the_tokens_decide_whether_tf32_may_be_used) {
   LayerDescription layer = small_layer();
   layer.formats = {};
   LayerProblem problem = of_tokens(layer, 13, DType::bf16, true);
-  problem.tf32 = true;
+  problem.allowed.tf32 = true;
   MOE_CHECK_EQUAL(std::string(planned(layer, problem).products.back().gemm.kernel->name), "fma_f32");
   problem.x = DType::f32;
   MOE_CHECK_EQUAL(std::string(planned(layer, problem).products.back().gemm.kernel->name), "mma_tf32");

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "core/dtype.h"
+#include "core/formats/quantize.h"
 #include "ptx/ldmatrix.cuh"
 #include "ptx/mma.cuh"
 #include "run.h"
@@ -166,7 +166,7 @@ struct Fragments {
   uint32_t d[4];
 };
 
-enum class Kind { bf16, f16, tf32, s8, s8_k16 };
+enum class Kind { bf16, f16, tf32, s8, s8_k16, e4m3 };
 
 constexpr bool is_integer(Kind kind) { return kind == Kind::s8 || kind == Kind::s8_k16; }
 
@@ -186,7 +186,9 @@ __global__ void mma_kernel(Fragments* fragments, Kind kind) {
     case Kind::s8_k16: {
       const uint32_t a[2] = {own.a[0], own.a[1]}, b[1] = {own.b[0]};
       ptx::mma_m16n8k16_s8(integers, a, b);
+      break;
     }
+    case Kind::e4m3: ptx::mma_m16n8k32_e4m3(sums, own.a, own.b); break;
   }
   for (int i = 0; i < 4; ++i) {
     own.d[i] = is_integer(kind) ? static_cast<uint32_t>(integers[i]) : std::bit_cast<uint32_t>(sums[i]);
@@ -210,6 +212,7 @@ uint32_t encode(Kind kind, float value) {
     case Kind::bf16: return bf16(value).bits;
     case Kind::f16: return f16(value).bits;
     case Kind::tf32: return ptx::cvt_rna_tf32(value);
+    case Kind::e4m3: return to_e4m3(value);
     case Kind::s8:
     case Kind::s8_k16: break;
   }
@@ -225,6 +228,7 @@ double decode(Kind kind, uint32_t bits) {
       return static_cast<float>(half);
     }
     case Kind::tf32: return std::bit_cast<float>(bits);
+    case Kind::e4m3: return from_e4m3(bits);
     case Kind::s8:
     case Kind::s8_k16: break;
   }
@@ -267,16 +271,20 @@ void check_product(Kind kind, const Layout& layout, uint32_t seed) {
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < 4; ++i) {
       const auto [row, column] = sum_place(lane, i);
-      double expected = d[static_cast<size_t>(row * 8 + column)], scale = std::abs(expected);
+      double expected = d[static_cast<size_t>(row * 8 + column)], scale = std::abs(expected), largest = scale;
       for (int k = 0; k < depth; ++k) {
         const double product = decode(kind, a[static_cast<size_t>(row * depth + k)]) *
                                decode(kind, b[static_cast<size_t>(k * 8 + column)]);
         expected += product;
         scale += std::abs(product);
+        largest = std::max(largest, std::abs(product));
       }
       const uint32_t result = fragments[static_cast<size_t>(lane)].d[i];
       if (is_integer(kind)) {
         MOE_CHECK_EQUAL(static_cast<int32_t>(result), static_cast<int32_t>(expected));
+      } else if (kind == Kind::e4m3) {
+        // Less than a unit of every term, and of the sum.
+        MOE_CHECK(std::abs(std::bit_cast<float>(result) - expected) <= ((depth + 1) * largest + scale) * 0x1p-13);
       } else {
         // One rounding to float32 for each addition.
         MOE_CHECK(std::abs(std::bit_cast<float>(result) - expected) <= (depth + 1) * 0x1p-24 * scale);
@@ -299,6 +307,10 @@ MOE_TEST(mma_s8_is_the_matrix_product) {
 }
 MOE_TEST(mma_s8_of_half_the_depth_is_the_matrix_product) {
   for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::s8_k16, kHalfOfBytes, seed);
+}
+
+MOE_TEST(mma_e4m3_is_the_matrix_product) {
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) check_product(Kind::e4m3, kByte, seed);
 }
 
 // A times the two halves of the identity, one block per 256 numbers: every finite number of a 16-bit format comes out
@@ -355,6 +367,47 @@ MOE_TEST(mma_spreads_nan_and_infinity_of_f16) {
     MOE_CHECK(std::isnan(std::bit_cast<float>(fragments[lane + 4].d[0])));
     MOE_CHECK_EQUAL(std::bit_cast<float>(fragments[lane + 8].d[0]), 0.0f);
   }
+}
+
+// Every number of e4m3 times 1, and NaN, in the first column.
+MOE_TEST(mma_takes_every_e4m3) {
+  constexpr size_t kBlocks = 16;
+  std::vector<Fragments> fragments(kBlocks * 32);
+  for (size_t i = 0; i < fragments.size(); i += 4) {
+    // Row g of block i / 32 begins with these, and row g + 8.
+    fragments[i].a[0] = static_cast<uint32_t>(i / 4 * 2);
+    fragments[i].a[1] = static_cast<uint32_t>(i / 4 * 2 + 1);
+  }
+  for (size_t i = 0; i < fragments.size(); i += 32) fragments[i].b[0] = to_e4m3(1);
+  run(mma_kernel, kBlocks, 32, 0, with(1), fragments.data(), Kind::e4m3);
+  for (size_t i = 0; i < fragments.size(); i += 4) {
+    for (const uint32_t half : {0u, 1u}) {
+      const float expected = from_e4m3(static_cast<uint32_t>(i / 4 * 2) + half);
+      const float result = std::bit_cast<float>(fragments[i].d[2 * half]);
+      MOE_CHECK(result == expected || (std::isnan(result) && std::isnan(expected)));
+    }
+  }
+}
+
+MOE_TEST(mma_e4m3_drops_what_lies_14_bits_below_the_largest_term) {
+  const auto sum = [](float first, float second, float before) {
+    std::array<Fragments, 32> fragments{};
+    fragments[0].a[0] = to_e4m3(first) | to_e4m3(second) << 8;
+    fragments[0].b[0] = to_e4m3(256) | to_e4m3(1) << 8;
+    fragments[0].d[0] = std::bit_cast<uint32_t>(before);
+    run(mma_kernel, 1, 32, 0, with(1), fragments.data(), Kind::e4m3);
+    return std::bit_cast<float>(fragments[0].d[0]);
+  };
+  MOE_CHECK_EQUAL(sum(1, 0x1p-5f, 0), 256 + 0x1p-5f);
+  MOE_CHECK_EQUAL(sum(1, 0x1p-6f, 0), 256.0f);
+  MOE_CHECK_EQUAL(sum(1, -0x1p-6f, 0), 256.0f);
+  MOE_CHECK_EQUAL(sum(1, 0, 0x1.fp-6f), 256.0f);
+  // The sum of two has a bit more, which it does not keep.
+  MOE_CHECK_EQUAL(sum(1, 0x1p-5f, 256), 512.0f);
+  MOE_CHECK_EQUAL(sum(1, 0x1p-4f, 256), 512 + 0x1p-4f);
+  MOE_CHECK_EQUAL(sum(0, 0, 0x1.fffffep20f), 0x1.fff8p20f);
+  MOE_CHECK_EQUAL(sum(0, 0, 0), 0.0f);
+  MOE_CHECK_EQUAL(sum(1, 1, INFINITY), INFINITY);
 }
 
 MOE_TEST(mma_s8_sums_wrap) {

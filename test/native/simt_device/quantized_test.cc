@@ -7,9 +7,9 @@ namespace {
 
 using namespace moe;
 
-std::unique_ptr<Backend> open_device() {
+std::unique_ptr<Backend> open_device(const AllowedRoundings& allowed = {}) {
   std::unique_ptr<Backend> backend;
-  MOE_CHECK(simt::open(0, {.poison = true}, &backend).ok());
+  MOE_CHECK(simt::open(0, {.poison = true, .allowed = allowed}, &backend).ok());
   return backend;
 }
 
@@ -38,6 +38,23 @@ MOE_TEST(products_of_codes_with_weights_of_every_format_are_exact_to_float32) {
       test::check_products(*backend, *format, 37, 300, Activation::swiglu, {9, 1}, 1e-5, tokens);
       test::check_products(*backend, *format, 3, 2880, Activation::none, {2, 1}, 1e-5, tokens);
     }
+  }
+}
+
+// Sums of at most 128 products in a tensor core, which keep 13 bits.
+MOE_TEST(products_of_fp8_codes_in_the_sums_of_tensor_cores) {
+  const std::unique_ptr<Backend> backend = open_device({.fp8_sums = true});
+  for (const char* name : {"e4m3_channel_f32", "e4m3_b128_f32", "e4m3_g128_bf16", "e4m3_g32_e8m0", "e4m3_g16_f32",
+                           "e4m3_g48_f16", "e4m3_g64_f32", "e4m3_g256_f32"}) {
+    const WeightFormat& format = *find_format(name);
+    for (const TokenFormat tokens : {TokenFormat::fp8, TokenFormat::fp8_ue8m0}) {
+      test::check_products(*backend, format, 1, 1, Activation::none, {1}, 1e-3, tokens);
+      test::check_products(*backend, format, 5, 16, Activation::swiglu, {3, 1}, 1e-3, tokens);
+      test::check_products(*backend, format, 37, 31, Activation::none, {2}, 1e-3, tokens);
+      test::check_products(*backend, format, 37, 300, Activation::swiglu, {9, 1}, 1e-3, tokens);
+      test::check_products(*backend, format, 3, 2880, Activation::none, {2, 1}, 1e-3, tokens);
+    }
+    test::check_products(*backend, format, 18, 300, Activation::swiglu, {65, 17, 8, 1}, 1e-3, TokenFormat::fp8);
   }
 }
 

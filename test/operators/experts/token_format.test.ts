@@ -7,15 +7,17 @@ import { openDevice } from "../../../lib/devices.js";
 import { groupedGemm, packExperts } from "../../../lib/operators/experts/grouped_gemm.js";
 import { roundTokens } from "../../../lib/reference/formats/token_codes.js";
 import { Random } from "../../../lib/testing/random.js";
-import { inputChanges, randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
+import { randomInputs, randomQuantized } from "../../../lib/testing/random_quantized.js";
 import { relativeError } from "../../../lib/testing/run.js";
 import { isas, kernelPaths, openForTests, withIsa } from "../../support/devices.js";
 import { expectError } from "../../support/errors.js";
+import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 
 // Products with rounded tokens are among the cases of lib/testing/token_cases.ts. Here: what rounding means, and that it
 // is the same to the bit everywhere.
 
 const rounded = ["int8", "fp8", "fp8_ue8m0"] as const;
+const formats = ["i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"] as const;
 const schemes = [
   { format: "int8", columns: 0 },
   { format: "fp8", columns: 0 },
@@ -152,40 +154,6 @@ test.each(integerFormats)("int8 times %s has the same bits on every vector instr
   }
 });
 
-/** A product of any sizes. */
-const anyProduct = fc.record({
-  format: fc.constantFrom("i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"),
-  tokenFormat: fc.constantFrom(...rounded),
-  change: fc.constantFrom(...inputChanges),
-  activation: fc.constantFrom("none", "swiglu"),
-  rowsOfExperts: fc.array(fc.integer({ min: 0, max: 20 }), { minLength: 1, maxLength: 3 }),
-  columns: fc.integer({ min: 1, max: 400 }),
-  outputs: fc.integer({ min: 1, max: 70 }),
-  seed: fc.integer(),
-});
-type Product = typeof anyProduct extends fc.Arbitrary<infer T> ? T : never;
-
-/** The same on each device. */
-async function product(device: Device, problem: Product): Promise<Float32Array> {
-  const { format, tokenFormat, change, activation, rowsOfExperts, columns, outputs, seed } = problem;
-  const random = new Random(seed);
-  const [experts, rows] = [rowsOfExperts.length, activation === "swiglu" ? 2 * outputs : outputs];
-  const ends = rowsOfExperts.map((_, expert) => rowsOfExperts.slice(0, expert + 1).reduce((sum, count) => sum + count));
-  const total = ends.at(-1) as number;
-  using packed = packExperts(
-    {
-      ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
-      ...randomInputs(device, random, change, columns, [experts]),
-      columns,
-    },
-    { tokenFormat, activation: activation as "none" | "swiglu" },
-  );
-  using x = device.tensor(random.normals(total * columns), [total, columns]);
-  using offsets = device.tensor(Int32Array.of(0, ...ends));
-  using y = groupedGemm(x, packed, offsets);
-  return (await y.data()) as Float32Array;
-}
-
 describe.each(kernelPaths)("on $label", (path) => {
   const device = openForTests(path);
 
@@ -229,9 +197,9 @@ describe.each(kernelPaths)("on $label", (path) => {
   test("products of any sizes are those of the reference", async () => {
     using reference = openDevice("reference", { poison: true });
     await fc.assert(
-      fc.asyncProperty(anyProduct, async (problem) => {
-        const expected = await product(reference, problem);
-        expect(relativeError(await product(device(), problem), expected)).toBeLessThan(1e-5);
+      fc.asyncProperty(anyProduct(formats), async (problem) => {
+        const expected = await roundedProduct(reference, problem);
+        expect(relativeError(await roundedProduct(device(), problem), expected)).toBeLessThan(1e-5);
       }),
       { numRuns: path.label === "simt" ? 15 : 40 },
     );

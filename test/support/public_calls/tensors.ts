@@ -11,7 +11,7 @@ export function tensorCalls(device: api.Device): Part {
         name: "openDevice",
         args: ["reference"],
         call: api.openDevice,
-        valid: [{ threads: 1, poison: true, tf32: true }],
+        valid: [{ threads: 1, poison: true, tf32: true, fp8Sums: true }],
       },
       { name: "Device.tensor", args: [[[1, 2]], [2], "bf16"], call: device.tensor.bind(device) },
       // wrapPointer and fromDLPack are not here: they believe any address.

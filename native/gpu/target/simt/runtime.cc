@@ -22,10 +22,11 @@ namespace {
 // The alignment of GPU allocations.
 constexpr size_t kAlignment = 256;
 
-// Few enough that persistent kernels iterate their loops.
-constexpr int kMultiprocessors = 3;
-constexpr size_t kSharedPerBlock = 227 * 1024;
-constexpr size_t kSharedPerMultiprocessor = 228 * 1024;
+// So few multiprocessors that persistent kernels iterate their loops, and the capability with most of the instructions.
+constexpr gpu::DeviceTraits kTraits{.multiprocessors = 3,
+                                    .shared_per_block = 227 * 1024,
+                                    .shared_per_multiprocessor = 228 * 1024,
+                                    .compute_capability = 89};
 
 // MOE_SIMT_MAX_THREADS limits the block size, for tools that cannot track many threads.
 Status read_max_threads(int* max_threads) {
@@ -60,7 +61,7 @@ struct Runtime::State {
 
   Gpu gpu;
   bool poison = false;
-  gpu::DeviceTraits traits;
+  gpu::DeviceTraits traits = kTraits;
   std::string description;
 };
 
@@ -75,9 +76,6 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   MOE_TRY(read_environment(&launches));
   auto state = std::make_unique<State>(launches);
   state->poison = options.poison;
-  state->traits.multiprocessors = kMultiprocessors;
-  state->traits.shared_per_block = kSharedPerBlock;
-  state->traits.shared_per_multiprocessor = kSharedPerMultiprocessor;
   MOE_TRY(read_max_threads(&state->traits.max_threads));
   state->description = "the CUDA kernels run thread for thread on the CPU, " + describe(launches);
   runtime->reset(new Runtime(std::move(state)));
@@ -213,9 +211,6 @@ std::vector<DeviceSummary> list_devices() {
   return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
 }
 
-std::vector<KernelDescription> list_kernels() {
-  const gpu::DeviceTraits traits;
-  return gpu::describe_kernels("simt", &traits);
-}
+std::vector<KernelDescription> list_kernels() { return gpu::describe_kernels("simt", &kTraits); }
 
 }  // namespace moe::simt

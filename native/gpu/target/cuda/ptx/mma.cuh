@@ -1,5 +1,5 @@
-// mma.sync: d += a b on one warp's fragments. PTX ISA, "Matrix Fragments for mma"; sm_80. With g = lane / 4 and t =
-// lane % 4, d[0], d[1] are (row g, columns 2t, 2t + 1) and d[2], d[3] the same in row g + 8.
+// mma.sync: d += a b on one warp's fragments. PTX ISA, "Matrix Fragments for mma"; sm_80 but where it says more. With g
+// = lane / 4 and t = lane % 4, d[0], d[1] are (row g, columns 2t, 2t + 1) and d[2], d[3] the same in row g + 8.
 #pragma once
 
 #include <cstdint>
@@ -51,6 +51,20 @@ __device__ __forceinline__ void mma_m16n8k16_s8(int32_t (&d)[4], const uint32_t 
   asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+}
+
+// The same with e4m3 elements and float32 sums, of which hardware keeps about 13 bits of mantissa; sm_89 and sm_120 on.
+// Others trap: earlier ones lack it, later ones would convert to f16, and no plan launches a kernel there that has it.
+__device__ __forceinline__ void mma_m16n8k32_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  __trap();
+#endif
 }
 
 // float32 to tf32, rounded to nearest, ties away from zero.

@@ -1,8 +1,10 @@
 #include "ptx/mma.cuh"
 
+#include <algorithm>
 #include <bit>
+#include <type_traits>
 
-#include "core/dtype.h"
+#include "core/formats/dequantize.h"
 
 namespace moe::simt::machine {
 
@@ -14,6 +16,46 @@ constexpr unsigned kColumns = 8;
 // The columns of a row of B or D, as a vector.
 typedef float FloatRow __attribute__((vector_size(kColumns * sizeof(float))));
 typedef uint32_t IntegerRow __attribute__((vector_size(kColumns * sizeof(uint32_t))));
+
+// D += A B, one product after the other.
+template <unsigned kDepth, class Sum, class Row>
+void add_in_order(const Sum (&a)[kRows][kDepth], const Row (&b)[kDepth], Row (&d)[kRows]) {
+  // Several rows at a time, since the sums of one row depend on each other.
+  constexpr unsigned kTogether = 4;
+  for (unsigned row = 0; row < kRows; row += kTogether) {
+    Row sums[kTogether];
+    for (unsigned i = 0; i < kTogether; ++i) sums[i] = d[row + i];
+    for (unsigned k = 0; k < kDepth; ++k) {
+      for (unsigned i = 0; i < kTogether; ++i) sums[i] += a[row + i][k] * b[k];
+    }
+    for (unsigned i = 0; i < kTogether; ++i) d[row + i] = sums[i];
+  }
+}
+
+// D += A B, in whole multiples of a unit: 2^-13 of the leading bit of the largest term. Sums keep 13 bits behind their
+// own leading bit. All that is less is dropped.
+template <unsigned kDepth>
+void add_aligned(const float (&a)[kRows][kDepth], const FloatRow (&b)[kDepth], FloatRow (&d)[kRows]) {
+  constexpr uint32_t kExponent = 0x7f800000u, kBits = 13u << 23, kDropped = (1u << (23 - 13)) - 1;
+  for (unsigned row = 0; row < kRows; ++row) {
+    FloatRow terms[kDepth + 1];
+    terms[kDepth] = d[row];
+    FloatRow sum = d[row];
+    for (unsigned k = 0; k < kDepth; ++k) sum += terms[k] = a[row][k] * b[k];
+    for (unsigned column = 0; column < kColumns; ++column) {
+      uint32_t largest = 0;
+      for (const FloatRow& term : terms) largest = std::max(largest, float_bits(term[column]) & ~0x80000000u);
+      const uint32_t exponent = largest & kExponent;
+      // NaN and infinity, which are in the sum, and terms that e4m3 does not have.
+      if (exponent == kExponent || exponent <= kBits) continue;
+      const float unit = float_from_bits(exponent - kBits), units = 1.0f / unit;
+      int32_t whole = 0;
+      for (const FloatRow& term : terms) whole += static_cast<int32_t>(term[column] * units);
+      sum[column] = float_from_bits(float_bits(static_cast<float>(whole) * unit) & ~kDropped);
+    }
+    d[row] = sum;
+  }
+}
 
 // The element types: elements per register, and the value of element `index`.
 struct Bf16 {
@@ -56,6 +98,13 @@ struct S8 {
   }
 };
 
+struct E4M3 {
+  using Sum = float;
+  using Row = FloatRow;
+  static constexpr unsigned kPerRegister = 4;
+  static float value(uint32_t bits, unsigned index) { return from_e4m3(bits >> (8 * index) & 0xffu); }
+};
+
 // `kRegisters` of B, and twice as many of A.
 template <class Element, unsigned kRegisters = 2>
 void multiply_add(const Call&, uint32_t, void* const* operands) {
@@ -81,15 +130,10 @@ void multiply_add(const Call&, uint32_t, void* const* operands) {
     }
   }
 
-  // Several rows at a time, since the sums of one row depend on each other.
-  constexpr unsigned kTogether = 4;
-  for (unsigned row = 0; row < kRows; row += kTogether) {
-    Row sums[kTogether];
-    for (unsigned i = 0; i < kTogether; ++i) sums[i] = d[row + i];
-    for (unsigned k = 0; k < kDepth; ++k) {
-      for (unsigned i = 0; i < kTogether; ++i) sums[i] += a[row + i][k] * b[k];
-    }
-    for (unsigned i = 0; i < kTogether; ++i) d[row + i] = sums[i];
+  if constexpr (std::is_same_v<Element, E4M3>) {
+    add_aligned(a, b, d);
+  } else {
+    add_in_order(a, b, d);
   }
 
   for (unsigned lane = 0; lane < 32; ++lane) {
@@ -106,5 +150,6 @@ const Collective kMmaF16{"mma_m16n8k16_f16", true, false, multiply_add<F16>};
 const Collective kMmaTf32{"mma_m16n8k8_tf32", true, false, multiply_add<Tf32>};
 const Collective kMmaS8{"mma_m16n8k32_s8", true, false, multiply_add<S8>};
 const Collective kMmaS8K16{"mma_m16n8k16_s8", true, false, multiply_add<S8, 1>};
+const Collective kMmaE4M3{"mma_m16n8k32_e4m3", true, false, multiply_add<E4M3>};
 
 }  // namespace moe::simt::machine

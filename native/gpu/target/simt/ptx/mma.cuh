@@ -6,7 +6,9 @@
 //   register r of B, element i: row P t + 4 P r + i, column g
 //   register r of D: row g + 8 (r / 2), column 2 t + r % 2
 // Products are exact. They are added to D in float32, or int32, one by one in order of K. On hardware, the order and
-// rounding of these sums are unspecified.
+// rounding of these sums are unspecified. Those of e4m3 are what was found of sm_89 and sm_90 (DeepSeek-V3, arXiv
+// 2412.19437, 3.3.2; SageAttention2, 2411.10958, 3.3): of each product and of D, bits down to 2^-13 of the largest
+// one's leading bit count, and of the sum 13 bits behind its own.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +26,7 @@ struct MmaOperand {
   const uint32_t* b;
 };
 
-extern const Collective kMmaBf16, kMmaF16, kMmaTf32, kMmaS8, kMmaS8K16;
+extern const Collective kMmaBf16, kMmaF16, kMmaTf32, kMmaS8, kMmaS8K16, kMmaE4M3;
 
 }  // namespace machine
 
@@ -56,6 +58,11 @@ inline void mma_m16n8k16_s8(int32_t (&d)[4], const uint32_t (&a)[2], const uint3
                             std::source_location where = std::source_location::current()) {
   machine::MmaOperand operand{d, a, b};
   machine::meet(machine::kMmaS8K16, where, 0xffffffffu, &operand);
+}
+inline void mma_m16n8k32_e4m3(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              std::source_location where = std::source_location::current()) {
+  machine::MmaOperand operand{d, a, b};
+  machine::meet(machine::kMmaE4M3, where, 0xffffffffu, &operand);
 }
 
 // The nearest tf32 number (10 bits of mantissa), ties away from zero. NaN becomes the canonical NaN.

@@ -1,0 +1,7 @@
+#include "gpu/gemm/mma_quantized.cuh"
+
+namespace moe::MOE_GPU_NAMESPACE {
+
+const GemmFunctions kMmaQuantizedFp8{.launch = launch_mma_quantized<fp8>, .pack = pack_quantized};
+
+}  // namespace moe::MOE_GPU_NAMESPACE
