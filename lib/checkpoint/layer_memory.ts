@@ -54,6 +54,6 @@ export async function bytesInFiles(source: LayerSource): Promise<number> {
       bytes += byteLength;
     }
   };
-  await mapWeights(source, async (weight, shape, expert) => count(await source.locate(weight, shape, expert)));
+  await mapWeights(source, async (...asked) => count(await source.locate(...asked)));
   return bytes;
 }

@@ -91,7 +91,8 @@ export async function inspectStorage(
     }
   };
 
-  await mapWeights(layer, async (weight, shape, expert, role) => {
+  await mapWeights(layer, async (...asked) => {
+    const [weight, shape, expert, role] = asked;
     const name = nameOf(weight, expert);
     if (!has(name)) {
       missing.add(name);
@@ -99,7 +100,7 @@ export async function inspectStorage(
       return;
     }
     try {
-      const located = await locate(weight, shape, expert);
+      const located = await locate(...asked);
       const bits = (8 * bytesOf(located)) / shapeSize(located.shape);
       note(role, weight, located.shape, located.format, bits);
       count(located, role.startsWith("experts."));

@@ -5,10 +5,10 @@ import type { StridedMatrix, TensorHandle } from "./tensor_handle.js";
 export type CodeType = FloatDType | "e4m3" | "signed_integer" | "unsigned_integer" | "table";
 
 /**
- * How scales are stored. `e8m0` is a power of two with its exponent biased by 127; `u4`, `u6` and `i8` are integers. All
- * but f32, f16 and bf16 take a byte.
+ * How scales are stored. `e8m0` is a power of two with its exponent biased by 127; `u4`, `u6` and `i8` are integers;
+ * `dynamic8` is a code of bitsandbytes' dynamic map. All but f32, f16 and bf16 take a byte.
  */
-export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u4" | "u6" | "i8";
+export type ScaleType = "f32" | "f16" | "bf16" | "e4m3" | "e8m0" | "u4" | "u6" | "i8" | "dynamic8";
 
 /**
  * One level of scales: one value for every block of `rows` x `columns` elements; the last blocks may be smaller.
@@ -22,7 +22,8 @@ export interface ScaleLevel {
 
 /**
  * How the elements of a weight matrix are stored:
- * value = ((code - zero point) * scale * super scale * scalar - minimum * super minimum) * input scale of the column.
+ * value = ((code - zero point) * (scale * super scale + scale offset) * scalar - minimum * super minimum) * input scale
+ * of the column.
  */
 export interface WeightFormat {
   readonly name: string;
@@ -35,15 +36,16 @@ export interface WeightFormat {
   /** Scales of the scales. */
   readonly superScales?: ScaleLevel;
   /**
-   * What is subtracted, one per scale: a zero point from the code, or a minimum (with a super minimum) after scaling.
+   * What is subtracted, one per scale: a zero point from the code, or a minimum (with a super minimum) after scaling. Or
+   * what is added to the scales of a row once these are scaled.
    */
-  readonly offset?: "zero_point" | "minimum";
+  readonly offset?: "zero_point" | "minimum" | "scale_offset";
 }
 
 /**
- * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4` and
- * the block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`. All others are
- * `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
+ * A format's name. For a plain format, its dtype. Some quantised formats have names of their own: `mxfp4`, `nvfp4`, the
+ * block formats of GGUF `q4_1`, `q5_1`, `q2_k`, `q3_k`, `q4_k`, `q5_k`, `q6_k`, `iq4_xs`, and those of bitsandbytes with
+ * nested scales, `nf4_nested` and `fp4_nested`. All others are `<code>_<groups>_<scales>`, such as `i4_g32_bf16`:
  * - code: `i2` `i3` `i4` `i5` `i6` `i8`, signed integers; `u2` ... `u8`, unsigned with a zero point for every scale;
  *   `e4m3` and `e2m1`, small floats; `nf4` and `fp4`, the tables of bitsandbytes; `iq4`, that of GGUF.
  * - groups: `g16`, `g32` and other multiples of 16 up to `g1024`, consecutive columns of a row that share a scale;

@@ -17,6 +17,19 @@ const fp4 = [0, 0.0625, 8, 12, 4, 6, 2, 3, -0, -0.0625, -8, -12, -4, -6, -2, -3]
 /** IQ4_NL and IQ4_XS of GGUF (ggml-common.h). */
 const iq4 = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
+/**
+ * The values of `dynamic8`: the signed dynamic map of bitsandbytes (create_dynamic_map in functional.py), as float32. 127
+ * magnitudes of either sign, 0 as code 127 and 1 as code 255. The magnitudes below 10^(i - 6), i = 0 .. 6, are the middles
+ * of 2^i equal parts of what lies between its tenth and itself.
+ */
+export const dynamic8: readonly number[] = Array.from({ length: 256 }, (_, code) => {
+  if (code === 127 || code === 255) return code === 127 ? 0 : 1;
+  const place = Math.abs(code - 127);
+  const power = Math.floor(Math.log2(place));
+  const magnitude = Math.fround((18 * place + 9 - 16 * 2 ** power) / (256 * 5 ** (7 - power)));
+  return code < 127 ? -magnitude : magnitude;
+});
+
 const tables = { e2m1, nf4, fp4, iq4 } as const;
 
 type Coding = Omit<WeightFormat, "name" | "scales" | "superScales">;
@@ -28,6 +41,11 @@ const groups = (type: ScaleType, columns: number, rows = 1): ScaleLevel => ({ ty
 const minimum = (bits: number): Coding => ({ code: "unsigned_integer", bits, offset: "minimum" });
 const signed = (bits: number): Coding => ({ code: "signed_integer", bits });
 const super256 = groups("f16", 256);
+const nested = {
+  scales: groups("dynamic8", 64),
+  superScales: groups("f32", 256),
+  offset: "scale_offset",
+} as const;
 
 /** The formats that have names of their own. A plain one has the name of its dtype; `f64` exists only on `reference`. */
 export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
@@ -49,6 +67,9 @@ export const namedFormats: ReadonlyMap<string, WeightFormat> = new Map(
       { name: "q5_k", ...minimum(5), scales: groups("u6", 32), superScales: super256 },
       { name: "q6_k", ...signed(6), scales: groups("i8", 16), superScales: super256 },
       { name: "iq4_xs", ...tableOf("iq4"), scales: groups("i8", 32), superScales: super256 },
+      // bitsandbytes with nested scales. There a scale of scales is for 256 of them, which run on across rows.
+      { name: "nf4_nested", ...tableOf("nf4"), ...nested },
+      { name: "fp4_nested", ...tableOf("fp4"), ...nested },
     ] satisfies WeightFormat[]
   ).map((format) => [format.name, format]),
 );
@@ -126,14 +147,30 @@ export function rowBytes({ bits }: WeightFormat, columns: number): number {
   return Math.ceil((columns * bits) / 8);
 }
 
+/** The tensors of a quantised matrix that hold scales and offsets. */
+export const levelRoles = ["scales", "superScales", "zeros", "superZeros"] as const;
+export type LevelRole = (typeof levelRoles)[number];
+
+/** The levels of a format by the tensor that holds them. A zero point takes a byte. */
+export function levelsOf({
+  scales,
+  superScales,
+  offset,
+}: WeightFormat): Readonly<Record<LevelRole, ScaleLevel | undefined>> {
+  const minimum = offset === "minimum";
+  return {
+    scales,
+    superScales,
+    zeros: offset === "zero_point" && scales ? { ...scales, type: "u4" } : minimum ? scales : undefined,
+    superZeros: offset === "scale_offset" ? groups("f32", 0) : minimum ? superScales : undefined,
+  };
+}
+
 /** Bits per weight of a matrix in this format, its scales and offsets included, if every group is whole. */
-export function bitsPerWeight({ bits, scales, superScales, offset }: WeightFormat, columns: number): number {
-  const levelBits = (level: ScaleLevel | undefined) =>
-    level === undefined ? 0 : (8 * scaleBytes(level.type)) / (level.rows * (level.columns || columns));
-  const offsets = { none: 0, zero_point: 1, minimum: 2 }[offset ?? "none"];
-  const zeros = offsets === 1 ? 8 / ((scales?.rows ?? 1) * (scales?.columns || columns)) : 0;
-  const levels = levelBits(scales) + levelBits(superScales);
-  return bits + levels * (offsets === 2 ? 2 : 1) + zeros;
+export function bitsPerWeight(format: WeightFormat, columns: number): number {
+  const levels = Object.values(levelsOf(format)).filter((level) => level !== undefined);
+  const bitsOf = (level: ScaleLevel) => (8 * scaleBytes(level.type)) / (level.rows * (level.columns || columns));
+  return levels.reduce((total, level) => total + bitsOf(level), format.bits);
 }
 
 /** Bytes of one scale. */

@@ -37,6 +37,9 @@ export const quantizableFormats = [
   "iq4_xs",
 ] as const satisfies readonly WeightFormatName[];
 
+/** These, and those that only checkpoints come in. */
+export const dequantizableFormats: readonly WeightFormatName[] = [...quantizableFormats, "nf4_nested", "fp4_nested"];
+
 interface Problem {
   shape: readonly number[];
   dtype?: FloatDType;
@@ -131,7 +134,7 @@ export const quantizeCases: readonly Case[] = [
 ];
 
 export const dequantizeCases: readonly Case[] = [
-  ...quantizableFormats.map((format) => dequantizeCase(format, "f32")),
+  ...dequantizableFormats.map((format) => dequantizeCase(format, "f32")),
   dequantizeCase("q4_k", "bf16", { lead: [3] }),
   dequantizeCase("e4m3_b128_f32", "f16"),
   dequantizeCase("u3_g32_f16", "f32", { matrix: [5, 37] }),

@@ -134,7 +134,16 @@ function alone<Matrix extends Tensor<FloatDType> | QuantizedWeight>(
   return { gate: first(expert.gate), up: first(expert.up), down: first(expert.down) };
 }
 
-const formats = ["i4_g32_bf16", "u4_g16_f32", "u8_channel_f16", "i3_g16_f32", "nvfp4", "nf4_g64_f32", "q4_k"] as const;
+const formats = [
+  "i4_g32_bf16",
+  "u4_g16_f32",
+  "u8_channel_f16",
+  "i3_g16_f32",
+  "nvfp4",
+  "nf4_g64_f32",
+  "nf4_nested",
+  "q4_k",
+] as const;
 const changes = inputChanges.filter((change) => change !== "none");
 
 /** Quantised weights with input scales and orders, and shared experts in formats of their own. */
@@ -144,6 +153,7 @@ export const quantizedGemmCases: readonly Case[] = [
     changes.map((change) => gemmCase({ format: "i4_g32_bf16", change, x, activation: "swiglu" })),
   ),
   gemmCase({ format: "nf4_g64_f32", change: "order", x: "f16" }),
+  gemmCase({ format: "fp4_nested", change: "none", x: "bf16", activation: "swiglu" }),
   ...changes.map((change) => gemmCase({ format: "u4_g32_f16", change, gathered: true, activation: "silu" })),
 ];
 

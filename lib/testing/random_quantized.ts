@@ -3,7 +3,7 @@ import { toE4M3 } from "../core/dtype.js";
 import { type Shape, shapeSize } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { ScaleLevel, ScaleType, WeightFormat, WeightFormatName } from "../core/weight_format.js";
-import { weightFormat } from "../core/weight_formats.js";
+import { levelsOf, weightFormat } from "../core/weight_formats.js";
 import { type QuantizedWeight, quantizedTensors, type TensorRole } from "../operators/experts/quantized_weight.js";
 import type { Random } from "./random.js";
 
@@ -41,19 +41,22 @@ export function randomQuantized(
   };
   const codes = integers("codes", 255);
   if (code === "e4m3") codes.write(codes.dataSync().map((raw) => ((raw & 0x7f) === 0x7f ? 0 : raw)));
-  // Integer scales have values around a quarter of their range, which the scale above them takes back.
+  // Integer scales have values around a quarter of their range, which the scale above them takes back. Nested ones lie on
+  // both sides of their offset.
   const size = (2 * deviation) / largestCode(format);
   const small = superScales === undefined ? size : scales?.type === "e4m3" ? 1 : smallScale(scales?.type);
   const middle = 2 ** (bits - 1);
+  const nested = offset === "scale_offset";
   return {
     format: name,
     codes,
-    ...(scales && { scales: level("scales", scales, small) }),
+    ...(scales && { scales: nested ? integers("scales", 255) : level("scales", scales, small) }),
     ...(superScales && { superScales: level("superScales", superScales, size / small) }),
     ...(offset === "zero_point" && { zeros: integers("zeros", 2 ** bits - 1) }),
     ...(offset === "minimum" && scales && { zeros: level("zeros", scales, superScales ? small : small * middle) }),
     ...(offset === "minimum" &&
       superScales && { superZeros: level("superZeros", superScales, (size / small) * middle) }),
+    ...(nested && { superZeros: level("superZeros", levelsOf(format).superZeros as ScaleLevel, size) }),
   };
 }
 
@@ -90,7 +93,7 @@ function randomOrder(random: Random, count: number): readonly number[] {
 }
 
 function smallScale(type: ScaleType | undefined): number {
-  return type === "u4" ? 6 : type === "u6" ? 24 : 48;
+  return type === "dynamic8" ? 2 : type === "u4" ? 6 : type === "u6" ? 24 : 48;
 }
 
 function scaleTensor(device: Device, type: ScaleType, values: Float64Array, shape: Shape): Tensor {

@@ -298,6 +298,15 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         filled("weight.quant_map", 0.5),
         /quant_map": expected the table of nf4, got 0\.5 for code 3/,
       ],
+      ...["bnb_nested", "bnb_nested_kept"].map(
+        (name) =>
+          [
+            "an infinite size of nested scales",
+            name,
+            filled("weight.nested_absmax", Number.POSITIVE_INFINITY, 0),
+            /nested_absmax": expected finite scales, got another at \d+/,
+          ] as [string, string, (model: Checkpoint) => unknown, RegExp],
+      ),
       [
         "columns before rows",
         "bnb_int8",

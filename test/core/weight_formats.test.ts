@@ -88,6 +88,7 @@ describe("weight formats", () => {
       nvfp4: 4.5 + 32 / 512,
       q4_1: 5,
       q4_k: 4 + 16 / 32 + 32 / 256,
+      nf4_nested: 4 + 8 / 64 + 32 / 256 + 32 / 512,
     };
     for (const [name, expected] of Object.entries({ ...bits, ...more })) {
       expect(bitsPerWeight(weightFormat(name), 512)).toBe(expected);

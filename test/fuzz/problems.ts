@@ -10,6 +10,7 @@ import type { Case } from "../../lib/testing/case.js";
 import { copyMatrixCase } from "../../lib/testing/copy_matrix_cases.js";
 import { expertChoiceCase } from "../../lib/testing/expert_choice_cases.js";
 import {
+  dequantizableFormats,
   dequantizeCase,
   quantizableFormats,
   quantizationErrorCase,
@@ -331,7 +332,7 @@ export const problems: Readonly<Record<string, Problem>> = {
     },
   ]),
   dequantize: problem(dequantizeCase)((draw) => [
-    draw.pick(quantizableFormats),
+    draw.pick(dequantizableFormats),
     draw.pick(dtypes),
     { matrix: [draw.integer(1, 40), draw.integer(1, 600)], lead: draw.chance(0.3) ? [draw.size(4)] : [] },
   ]),

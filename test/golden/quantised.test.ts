@@ -2,6 +2,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
+import { dynamic8, weightFormat } from "../../lib/core/weight_formats.js";
 import { MoeLayer } from "../../lib/index.js";
 import { relativeError } from "../../lib/testing/run.js";
 import { writeModel } from "../checkpoint/support/model_directory.js";
@@ -43,8 +44,10 @@ const formats: Readonly<Record<string, string>> = {
   awq: "u4_g32_f16",
   bnb_nf4: "nf4_g64_f32",
   bnb_fp4: "fp4_g32_f32",
-  gptq_shared_act_order: "u4_g16_f16",
   bnb_int8: "i8_channel_f32",
+  bnb_nested: "nf4_g64_f32",
+  bnb_nested_kept: "nf4_nested",
+  gptq_shared_act_order: "u4_g16_f16",
 };
 
 /** Those of shared experts that have formats of their own. */
@@ -73,20 +76,23 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
     if (name in sharedFormats) expect(layer.description.formats.shared?.up).toBe(sharedFormats[name]);
   });
 
-  test.each(["fp8_channel", "gptq_shared_act_order"])("%s is dequantised for a dtype", async (name) => {
-    const { x, output, shape } = await readExpected(name);
-    using layer = await MoeLayer.load(join(root, name), { layer: 0, device: device(), dtype: "f32" });
-    expect(layer.description.formats).toMatchObject({ up: "f32", down: "f32" });
-    using tokens = device().tensor(x, shape);
-    expect(relativeError(await layer.forward(tokens).data(), output)).toBeLessThanOrEqual(1e-5);
-  });
+  test.each(["fp8_channel", "bnb_nested_kept", "gptq_shared_act_order"])(
+    "%s is dequantised for a dtype",
+    async (name) => {
+      const { x, output, shape } = await readExpected(name);
+      using layer = await MoeLayer.load(join(root, name), { layer: 0, device: device(), dtype: "f32" });
+      expect(layer.description.formats).toMatchObject({ up: "f32", down: "f32" });
+      using tokens = device().tensor(x, shape);
+      expect(relativeError(await layer.forward(tokens).data(), output)).toBeLessThanOrEqual(1e-5);
+    },
+  );
 });
 
 type MatrixOf = (rows: number, columns: number) => Record<string, SafetensorsInput>;
 
 /** A layer of Qwen MoE of ordinary proportions, its matrices made of these tensors. No instruction set pads its sizes. */
 async function writeLayer(directory: string, experts: number, matrix: MatrixOf, shared?: MatrixOf) {
-  const [hidden, inner] = [768, 384];
+  const [hidden, inner] = [768, 512];
   const weights = new Map<string, SafetensorsInput>();
   const addExpert = (stem: string, matrices: MatrixOf) => {
     for (const role of ["gate", "up", "down"]) {
@@ -137,6 +143,22 @@ const halves = (dtype: "F16" | "BF16", ...shape: number[]): SafetensorsInput => 
   shape,
   data: new Uint16Array(shape.reduce((a, b) => a * b)),
 });
+/** A matrix as bitsandbytes writes it, with nested scales. */
+const nestedNf4: MatrixOf = (n, k) => {
+  const [blocks, state] = [(n * k) / 64, { blocksize: 64, nested_blocksize: 256, nested_offset: 0.0625 }];
+  const floats = (data: Float32Array): SafetensorsInput => ({ dtype: "F32", shape: [data.length], data });
+  const text = new TextEncoder().encode(
+    JSON.stringify({ quant_type: "nf4", dtype: "bfloat16", shape: [n, k], ...state }),
+  );
+  return {
+    weight: bytes("U8", (n * k) / 2, 1),
+    "weight.absmax": bytes("U8", blocks),
+    "weight.quant_map": floats(Float32Array.from(weightFormat("nf4").table as readonly number[])),
+    "weight.nested_absmax": floats(new Float32Array(Math.ceil(blocks / 256)).fill(0.01)),
+    "weight.nested_quant_map": floats(Float32Array.from(dynamic8)),
+    "weight.quant_state.bitsandbytes__nf4": { dtype: "U8", shape: [text.length], data: text },
+  };
+};
 const float = (): SafetensorsInput => ({ dtype: "F32", shape: [1], data: Float32Array.of(1) });
 
 describe.each(["cpu", "simt"] as const)(
@@ -173,6 +195,7 @@ describe.each(["cpu", "simt"] as const)(
           pre_quant_scale: halves("BF16", k),
         }),
       ],
+      ["nf4_nested", nestedNf4],
       [
         "u4_g128_f16",
         (n, k) => ({ qweight: ints(k / 8, n), qzeros: ints(k / 128, n / 8), scales: halves("F16", k / 128, n) }),

@@ -25,6 +25,7 @@ const formats = [
   "mxfp4",
   "nvfp4",
   "nf4_g64_f32",
+  "nf4_nested",
   "q3_k",
   "q4_k",
 ];

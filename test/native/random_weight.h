@@ -23,10 +23,10 @@ class RandomWeight {
     view_.codes = dense_matrix(codes_.data(), DType::u8, rows, format.row_bytes(columns));
     view_.scales = make_level(format.scales, scales_);
     view_.super_scales = make_level(format.super_scales, super_scales_);
-    if (format.offset == Offset::minimum) {
-      view_.zeros = make_level(format.scales, zeros_);
-      view_.super_zeros = make_level(format.super_scales, super_zeros_);
-    } else if (format.offset == Offset::zero_point) {
+    if (format.offset != Offset::zero_point) {
+      view_.zeros = make_level(format.zeros(), zeros_);
+      view_.super_zeros = make_level(format.super_zeros(), super_zeros_);
+    } else {
       const MatrixView& scales = view_.scales;
       zeros_ = bytes(scales.rows * scales.columns);
       for (uint8_t& zero : zeros_) zero &= static_cast<uint8_t>((1u << format.bits) - 1u);
@@ -70,7 +70,8 @@ class RandomWeight {
       case ScaleType::e8m0: return static_cast<uint32_t>(124 + random_.below(6));
       case ScaleType::u4: return static_cast<uint32_t>(random_.below(16));
       case ScaleType::u6: return static_cast<uint32_t>(random_.below(64));
-      case ScaleType::i8: return static_cast<uint32_t>(random_.below(256));
+      case ScaleType::i8:
+      case ScaleType::dynamic8: return static_cast<uint32_t>(random_.below(256));
     }
     return 0;
   }

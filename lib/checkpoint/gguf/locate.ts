@@ -4,7 +4,7 @@ import { weightFormat } from "../../core/weight_formats.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import { stackedShape, storedShape } from "../../layer/weights/weight_layout.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { LayerTensors, Locator, NamedWeight } from "../locate.js";
+import type { Locator, NamedWeight } from "../locate.js";
 import type { QuantizedBytes, TensorRange } from "../located_weight.js";
 import { tensorPlace } from "../safetensors/header.js";
 import { blockTypes, convertBlocks } from "./blocks/convert.js";
@@ -24,16 +24,15 @@ const loadable = [...floatTypes.keys(), ...blockTypes.keys()].join(", ");
 /** Where weights are looked up. */
 interface Source {
   readonly files: SplitGguf;
-  readonly config: MoeLayerConfig;
-  readonly tensors: LayerTensors;
+  readonly config: Pick<MoeLayerConfig, "numExperts">;
 }
 
 /**
  * Looks weights up in GGUF files. A matrix that has to be cut inside its groups, as the down projection of a wide shared
  * expert may have to be, is located as float32.
  */
-export function ggufLocator({ files, config, tensors }: Source): Locator {
-  return async (weight, shape, expert) => {
+export function ggufLocator({ files, config }: Source): Locator {
+  return async (weight, shape, expert, _role, pieceColumns) => {
     const name = weight.name.replace("{e}", String(expert));
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);
@@ -51,11 +50,11 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
       const expected = shape.length === 1 ? [...floatTypes.keys()].join(", ") : loadable;
       throw badCheckpoint(place, `expected one of the types ${expected}, got ${type}`);
     }
-    const [rows] = one as [number, number];
+    const [rows, columns] = one as [number, number];
     const scale = scaleRange(files, weight, type, expert, config.numExperts);
     const ranges = scale === undefined ? [range] : [range, scale];
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);
-    if (weight.name !== tensors.shared?.down.name || !isCut(block.format, config)) {
+    if (pieceColumns >= columns || !cutsGroups(block.format, pieceColumns)) {
       return { ...common, format: block.format, ranges, convert };
     }
     const values = (bytes: readonly Uint8Array[]) => ({
@@ -65,11 +64,10 @@ export function ggufLocator({ files, config, tensors }: Source): Locator {
   };
 }
 
-/** Whether a shared expert as wide as several experts is cut where no group of columns begins. */
-function isCut(name: string, { intermediateSize, sharedExpert }: MoeLayerConfig): boolean {
+/** Whether pieces of so many columns begin where no group of columns begins. */
+function cutsGroups(name: string, pieceColumns: number): boolean {
   const { scales, superScales } = weightFormat(name);
-  const columns = superScales?.columns || scales?.columns || 1;
-  return (sharedExpert?.intermediateSize ?? 0) > intermediateSize && intermediateSize % columns !== 0;
+  return pieceColumns % (superScales?.columns || scales?.columns || 1) !== 0;
 }
 
 /** Sizes of 1 in front say nothing: ggml has four sizes for every tensor, and drops such. */

@@ -146,7 +146,8 @@ async function planLayer(
   });
   const matrices: PlannedMatrix[] = [];
   const renamed = new Map<string, string>();
-  await mapWeights({ config, tensors: used }, async (weight, shape, expert, role) => {
+  await mapWeights({ config, tensors: used }, async (...asked) => {
+    const [weight, shape, expert, role] = asked;
     const target = targets.get(`${role} ${expert}`) as string;
     const [set, kind] = role.split(".") as [string, string | undefined];
     if (kind === undefined || shape.length !== 2) {
@@ -155,7 +156,7 @@ async function planLayer(
     }
     const { part, stacked } = weight;
     const [rows, columns] = shape as [number, number];
-    const source = await locate(weight, shape, expert);
+    const source = await locate(...asked);
     checkFloats(source);
     matrices.push({
       layer,

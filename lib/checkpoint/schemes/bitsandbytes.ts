@@ -4,6 +4,7 @@ import { ConfigFields } from "../config_fields.js";
 import type { TensorRange } from "../located_weight.js";
 import { parseJsonObject } from "../safetensors/strict_json.js";
 import { swapNibbles } from "./bits.js";
+import { NestedScales } from "./nested_scales.js";
 import { checkScales, largestGroup } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
@@ -13,7 +14,8 @@ const kinds = ["nf4", "fp4"] as const;
 /**
  * Four bits of bitsandbytes: one stream of codes of a table, the first of a byte in its high half, and a scale for every
  * `blocksize` of them, which may be quantised in turn. Blocks run on across rows: a format has groups of a row, of the
- * largest size that divides block and row, so no group is in two blocks. Sizes are in a JSON text.
+ * largest size that divides block and row, so no group is in two blocks. Sizes are in a JSON text. Quantised scales stay
+ * so if they have bitsandbytes' ordinary sizes and map, and if whole groups of the format's make up a row.
  */
 export const bnb4: Scheme = {
   takes: (matrix) => kinds.some((kind) => matrix.has(`weight.quant_state.bitsandbytes__${kind}`)),
@@ -32,9 +34,10 @@ export const bnb4: Scheme = {
     const blocks = Math.ceil(count / block);
     const absmax = matrix.need("weight.absmax", ["F32", "U8"], [blocks]);
     const table = matrix.need("weight.quant_map", ["F32"], [16]);
-    const nested = absmax.info.dtype === "U8" ? nestedOf(matrix, state, blocks) : undefined;
+    const nested = absmax.info.dtype === "U8" ? new NestedScales(matrix, state, block) : undefined;
     const used = [codes, absmax, table, ...(nested ? [nested.sizes, nested.map] : [])];
-    const format = `${kind}_g${group}_f32`;
+    const keepsNested = (await nested?.areOf(`${kind}_nested`)) ?? false;
+    const format = keepsNested ? `${kind}_nested` : `${kind}_g${group}_f32`;
     matrix.refuseOthers(format, [...used, stateTensor], []);
     const ranges: readonly TensorRange[] = used.map((tensor) => matrix.range(tensor));
     return matrix.locatedIn(format, ranges, (bytes) => {
@@ -46,8 +49,10 @@ export const bnb4: Scheme = {
       ];
       checkTable(matrix, table, floatsIn(tableBytes), format);
       swapNibbles(codeBytes);
+      const [nestedSizes, map] = more.map(floatsIn) as [Float32Array, Float32Array];
+      if (nested && keepsNested) return { codes: codeBytes, ...nested.levels(format, absmaxBytes, nestedSizes) };
       const sizes = nested
-        ? nested.dequantise(absmaxBytes, floatsIn(more[0] as Uint8Array), floatsIn(more[1] as Uint8Array))
+        ? nested.values(absmaxBytes, nestedSizes, map)
         : floatsIn(checkScales(matrix, absmax, absmaxBytes, 1));
       const scales = block === group ? sizes : spread(sizes, count, block, group);
       return { codes: codeBytes, scales };
@@ -85,25 +90,6 @@ function checkTable(matrix: StoredMatrix, tensor: FoundTensor, given: Float32Arr
   if (wrong < 0) return;
   const name = format.split("_")[0];
   throw matrix.errorAt(tensor, `expected the table of ${name}, got ${describe(given[wrong])} for code ${wrong}`);
-}
-
-/** Scales that are quantised themselves: names of a table, sizes of blocks of them, and an offset. */
-function nestedOf(matrix: StoredMatrix, state: ConfigFields, blocks: number) {
-  const block = state.integer("nested_blocksize", undefined, { maximum: 2 ** 20 });
-  const offset = state.number("nested_offset", undefined);
-  const sizes = matrix.need("weight.nested_absmax", ["F32"], [Math.ceil(blocks / block)]);
-  const map = matrix.need("weight.nested_quant_map", ["F32"], [256]);
-  const dequantise = (stored: Uint8Array, sizeOf: Float32Array, values: Float32Array): Float32Array => {
-    const scales = new Float32Array(blocks);
-    for (let index = 0; index < blocks; index++) {
-      const value = values[stored[index] as number] as number;
-      scales[index] = value * (sizeOf[Math.floor(index / block)] as number) + offset;
-      if (!Number.isFinite(scales[index]))
-        throw matrix.errorAt(sizes, `expected finite scales, got another at ${index}`);
-    }
-    return scales;
-  };
-  return { sizes, map, dequantise };
 }
 
 /** The scales of blocks, for the smaller groups that they consist of. */

@@ -72,6 +72,8 @@ export interface MatrixSource {
   readonly name: string;
   /** [N, K]; N counts the rows of both parts. */
   readonly shape: readonly [number, number];
+  /** Columns of the pieces in which the layer will store it. */
+  readonly pieceColumns: number;
   readonly layout: WeightLayout;
   readonly expert: number;
   readonly numExperts: number;
@@ -85,11 +87,13 @@ export interface MatrixSource {
 export class StoredMatrix {
   readonly rows: number;
   readonly columns: number;
+  readonly pieceColumns: number;
   readonly quantization: Quantization;
   readonly #source: MatrixSource;
 
   constructor(source: MatrixSource) {
     [this.rows, this.columns] = source.shape;
+    this.pieceColumns = source.pieceColumns;
     this.quantization = source.quantization;
     this.#source = source;
   }

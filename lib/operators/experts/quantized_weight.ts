@@ -15,8 +15,8 @@ import {
 import { type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
-import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, rowBytes, weightFormat } from "../../core/weight_formats.js";
+import type { ScaleLevel, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
+import { isPlain, levelRoles, levelsOf, rowBytes, weightFormat } from "../../core/weight_formats.js";
 import { checkTensor } from "../check.js";
 
 /** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */
@@ -39,7 +39,7 @@ export interface QuantizedWeight {
   superScales?: Tensor;
   /** The zero points (u8), or for formats with minima, those: what is subtracted is minimum * super minimum. */
   zeros?: Tensor;
-  /** The minima's scales. */
+  /** The minima's scales, or what is added to a row's scales once these are scaled. */
   superZeros?: Tensor;
   /** Multiplies the whole matrix; default 1. */
   scalar?: number;
@@ -86,21 +86,6 @@ export function isQuantized(value: unknown): value is QuantizedWeight {
     return false; // a revoked proxy, which the reader of plain weights refuses
   }
 }
-
-type LevelRole = "scales" | "superScales" | "zeros" | "superZeros";
-
-/** The levels of a format by the tensor that holds them. */
-function levelsOf({ scales, superScales, offset }: WeightFormat): Readonly<Record<LevelRole, ScaleLevel | undefined>> {
-  const zeroPoint: ScaleLevel | undefined = scales && { ...scales, type: "u4" };
-  return {
-    scales,
-    superScales,
-    zeros: offset === "zero_point" ? zeroPoint : offset && scales,
-    superZeros: offset === "minimum" ? superScales : undefined,
-  };
-}
-
-const levelRoles = ["scales", "superScales", "zeros", "superZeros"] as const;
 
 /** Rows and columns of a level of a matrix of `rows` x `columns`. */
 function levelSize(level: ScaleLevel, rows: number, columns: number): readonly [number, number] {

@@ -128,6 +128,13 @@ export function quantizableFormat(name: WeightFormatName, parameter: string): We
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected a quantised format, got ${format.name}`);
   }
   const { scales, code, offset } = format;
+  if (offset === "scale_offset") {
+    throw new MoeError(
+      "UNSUPPORTED_DTYPE",
+      `${parameter}: nothing can be quantised to ${format.name}, in which only checkpoints come: expected scales that are ` +
+        `not nested; choose "${format.name.replace("_nested", "")}"`,
+    );
+  }
   if (scales !== undefined && scales.columns % 8 === 0 && (code !== "unsigned_integer" || offset !== undefined)) {
     return format;
   }

@@ -3,7 +3,7 @@ import { MoeError } from "../../core/errors.js";
 import { checkOrder } from "../../core/input_order.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormat, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { dynamic8, isPlain, levelsOf, weightFormat } from "../../core/weight_formats.js";
 import type { Implementation } from "../core/implementation.js";
 import { type Matrix, zeros } from "../core/matrix.js";
 import { type ReferenceTensor, readMatrix } from "../core/tensor.js";
@@ -15,10 +15,12 @@ export function dequantize(weight: WeightMatrix): Matrix {
   const changed = weight.scalar ?? weight.inputScale ?? weight.inputOrder;
   if (isPlain(format) && changed === undefined) return readMatrix(codes, rows, columns);
   const codeOf = isPlain(format) ? plainCodes(codes) : packedCodes(format, codes);
-  const scale = level(format.scales, weight.scales, columns);
-  const superScale = level(format.superScales, weight.superScales, columns);
-  const zero = level(format.offset && format.scales, weight.zeros, columns, 0);
-  const superZero = level(format.offset && format.superScales, weight.superZeros, columns);
+  const levels = levelsOf(format);
+  const scale = level(levels.scales, weight.scales, columns);
+  const superScale = level(levels.superScales, weight.superScales, columns);
+  const zero = level(levels.zeros, weight.zeros, columns, 0);
+  const superZero = level(levels.superZeros, weight.superZeros, columns);
+  const scaleOffset = format.offset === "scale_offset" ? superZero : () => 0;
   const inputScale = (weight.inputScale as ReferenceTensor | undefined)?.values();
   const inputOrder = (weight.inputOrder as ReferenceTensor | undefined)?.integers();
   const result = zeros(rows, columns);
@@ -26,7 +28,9 @@ export function dequantize(weight: WeightMatrix): Matrix {
     for (let column = 0; column < columns; column++) {
       const code = codeOf(row, column);
       const scaled = (zeroPoint: number) =>
-        (code - zeroPoint) * scale(row, column) * superScale(row, column) * (weight.scalar ?? 1);
+        (code - zeroPoint) *
+        (scale(row, column) * superScale(row, column) + scaleOffset(row, column)) *
+        (weight.scalar ?? 1);
       const value =
         format.offset === "minimum"
           ? scaled(0) - zero(row, column) * superZero(row, column)
@@ -98,6 +102,7 @@ function level(
 export function scaleValue({ type }: ScaleLevel, stored: number): number {
   if (type === "e4m3") return fromE4M3(stored);
   if (type === "e8m0") return fromE8M0(stored);
+  if (type === "dynamic8") return dynamic8[stored] as number;
   if (type === "i8") return stored >= 128 ? stored - 256 : stored;
   return stored;
 }

@@ -1,4 +1,5 @@
 import { fromBF16, fromF16, roundToEven, toBF16, toE4M3, toE8M0, toF16 } from "../../core/dtype.js";
+import { MoeError } from "../../core/errors.js";
 import type { ScaleLevel, ScaleType, WeightFormat } from "../../core/weight_format.js";
 import { rowBytes, weightFormat } from "../../core/weight_formats.js";
 import type { Implementation } from "../core/implementation.js";
@@ -54,6 +55,8 @@ function encodeScale(type: ScaleType, value: number): number {
       return roundToEven(clamped(value, 0, 63));
     case "i8":
       return roundToEven(clamped(value, -128, 127)) & 0xff;
+    case "dynamic8":
+      throw new MoeError("INTERNAL", "quantize: expected a format that can be quantised to, got one of nested scales");
   }
 }
 

@@ -2,6 +2,7 @@
 // in float64.
 #pragma once
 
+#include "core/formats/tables.h"
 #include "core/formats/weight_view.h"
 
 namespace moe {
@@ -81,6 +82,7 @@ MOE_HOST_DEVICE inline float scale_value(ScaleType type, uint32_t bits) {
     case ScaleType::u4:
     case ScaleType::u6: return static_cast<float>(bits);
     case ScaleType::i8: return static_cast<float>(static_cast<int8_t>(bits));
+    case ScaleType::dynamic8: return dynamic8_value(bits);
   }
   return 1.0f;
 }
@@ -104,8 +106,12 @@ MOE_HOST_DEVICE inline float zero_point(const WeightFormat& format, const Weight
 // What multiplies a code minus its zero point.
 MOE_HOST_DEVICE inline float group_scale(const WeightFormat& format, const WeightView& weight, int64_t row,
                                          int64_t column) {
-  return level_value(format.scales, weight.scales, row, column, 1.0f) *
-         level_value(format.super_scales, weight.super_scales, row, column, 1.0f) * weight.scalar;
+  float scale = level_value(format.scales, weight.scales, row, column, 1.0f) *
+                level_value(format.super_scales, weight.super_scales, row, column, 1.0f);
+  if (format.offset == Offset::scale_offset) {
+    scale += level_value(format.super_zeros(), weight.super_zeros, row, column, 0.0f);
+  }
+  return scale * weight.scalar;
 }
 
 // What is subtracted after scaling, if the format has minima.

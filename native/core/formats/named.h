@@ -60,9 +60,22 @@ inline constexpr WeightFormat kQ6_KFormat{.name = "q6_k",
 inline constexpr WeightFormat kIQ4_XSFormat = table_format(
     {.name = "iq4_xs", .scales = {ScaleType::i8, 1, 32}, .super_scales = {ScaleType::f16, 1, 256}}, kIQ4Table);
 
+// bitsandbytes with nested ("double") quantisation. It has a scale of scales for 256 of them, which run on across rows;
+// here every 256 columns of a row have their own.
+inline constexpr WeightFormat nested_format(const char* name, const float (&table)[16]) {
+  return table_format({.name = name,
+                       .scales = {ScaleType::dynamic8, 1, 64},
+                       .super_scales = {ScaleType::f32, 1, 256},
+                       .offset = Offset::scale_offset},
+                      table);
+}
+inline constexpr WeightFormat kNF4NestedFormat = nested_format("nf4_nested", kNF4Table);
+inline constexpr WeightFormat kFP4NestedFormat = nested_format("fp4_nested", kFP4Table);
+
 inline constexpr const WeightFormat* kNamedFormats[] = {
-    &kF32Format,          &kF16Format,  &kBF16Format, &kMXFP4Format, &kNVFP4Format, &kQ4_1Format,   &kQ5_1Format,
-    &kQ2_KFormat,         &kQ3_KFormat, &kQ4_KFormat, &kQ5_KFormat,  &kQ6_KFormat,  &kIQ4_XSFormat,
+    &kF32Format,          &kF16Format,  &kBF16Format,   &kMXFP4Format,     &kNVFP4Format,
+    &kQ4_1Format,         &kQ5_1Format, &kQ2_KFormat,   &kQ3_KFormat,      &kQ4_KFormat,
+    &kQ5_KFormat,         &kQ6_KFormat, &kIQ4_XSFormat, &kNF4NestedFormat, &kFP4NestedFormat,
 #if defined(MOE_EXTENSION)
     MOE_EXTENSION_FORMATS
 #endif

@@ -6,11 +6,12 @@
 
 namespace moe {
 
-// Whether anything can be quantised to a format: codes need a scale, and unsigned ones an offset.
+// Whether anything can be quantised to a format: codes need a scale, which is not nested, and unsigned ones an offset.
 // Runs of eight codes, which fill whole bytes, must not cross groups.
 constexpr int kCodeRun = 8;
 constexpr bool can_quantize(const WeightFormat& format) {
-  return !format.plain() && !format.scales.absent() && format.scales.columns % kCodeRun == 0 &&
+  return !format.plain() && !format.scales.absent() && format.scales.type != ScaleType::dynamic8 &&
+         format.offset != Offset::scale_offset && format.scales.columns % kCodeRun == 0 &&
          (format.code != CodeType::unsigned_integer || format.offset != Offset::none);
 }
 
@@ -88,6 +89,7 @@ MOE_HOST_DEVICE inline uint32_t encode_scale(ScaleType type, float value) {
       const auto integer = static_cast<int32_t>(to_integer(clamped(value, -128.0f, 127.0f)));
       return static_cast<uint32_t>(integer) & 0xffu;
     }
+    case ScaleType::dynamic8: break;  // See can_quantize().
   }
   return 0;
 }

@@ -10,14 +10,11 @@ MOE_ENUM(QuantizedField, codes, scales, superScales, zeros, superZeros, inputSca
 
 // The level of scales or offsets that a field holds; absent for the other fields, and if the format has no such level.
 constexpr ScaleLevel level_of(const WeightFormat& format, QuantizedField field) {
-  ScaleLevel zeros = format.offset == Offset::none ? ScaleLevel{} : format.scales;
-  // A zero point takes a byte.
-  if (format.offset == Offset::zero_point) zeros.type = ScaleType::i8;
   switch (field) {
     case QuantizedField::scales: return format.scales;
     case QuantizedField::superScales: return format.super_scales;
-    case QuantizedField::zeros: return zeros;
-    case QuantizedField::superZeros: return format.offset == Offset::minimum ? format.super_scales : ScaleLevel{};
+    case QuantizedField::zeros: return format.zeros();
+    case QuantizedField::superZeros: return format.super_zeros();
     default: return {};
   }
 }

@@ -1,4 +1,4 @@
-// The values of codes of four bits that are no integers.
+// The values of codes of four bits that are no integers, and of scales of eight.
 #pragma once
 
 #include "core/formats/weight_format.h"
@@ -29,6 +29,20 @@ inline constexpr float kFP4Table[16] = {0.0f,       0.0625f / 12, 8.0f / 12,  1.
                                         -4.0f / 12, -6.0f / 12,   -2.0f / 12, -3.0f / 12};
 // IQ4_NL and IQ4_XS of GGUF (ggml-common.h).
 inline constexpr float kIQ4Table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// The signed dynamic map of bitsandbytes (create_dynamic_map in functional.py): 127 magnitudes of either sign, 0 as
+// code 127 and 1 as code 255. The magnitudes below 10^(i - 6), i = 0 .. 6, are the middles of 2^i equal parts of what
+// lies between its tenth and itself. As whole numbers divided by whole numbers, they are rounded once.
+MOE_HOST_DEVICE constexpr float dynamic8_value(uint32_t code) {
+  if (code == 127) return 0.0f;
+  if (code == 255) return 1.0f;
+  const uint32_t place = code > 127 ? code - 127 : 127 - code;
+  uint32_t parts = 64;
+  float divisor = 1280.0f;
+  for (; parts > place; parts /= 2) divisor *= 5.0f;
+  const float magnitude = static_cast<float>(18 * place + 9 - 16 * parts) / divisor;
+  return code > 127 ? magnitude : -magnitude;
+}
 
 constexpr WeightFormat table_format(WeightFormat format, const float (&table)[16]) {
   format.code = CodeType::table;

@@ -12,8 +12,9 @@ namespace moe {
 // What the bits of one code mean before any scale.
 MOE_ENUM(CodeType, f32, f16, bf16, e4m3, signed_integer, unsigned_integer, table)
 
-// The storage of scales. e8m0 is a power of two, its exponent biased by 127; u4, u6 and i8 are integers, a byte each.
-MOE_ENUM(ScaleType, f32, f16, bf16, e4m3, e8m0, u4, u6, i8)
+// The storage of scales. e8m0 is a power of two, its exponent biased by 127; u4, u6 and i8 are integers, a byte each;
+// dynamic8 is a byte of bitsandbytes' dynamic map (see dynamic8_value() in tables.h).
+MOE_ENUM(ScaleType, f32, f16, bf16, e4m3, e8m0, u4, u6, i8, dynamic8)
 
 // Bytes of one scale.
 MOE_HOST_DEVICE constexpr int scale_bytes(ScaleType type) {
@@ -30,11 +31,12 @@ struct ScaleLevel {
   MOE_HOST_DEVICE constexpr bool absent() const { return rows == 0; }
 };
 
-// What is subtracted from a code, group by group like its scales: nothing; before scaling, an integer as wide as the
-// codes; or after scaling, a minimum with two levels of its own (as in the k-quants).
-MOE_ENUM(Offset, none, zero_point, minimum)
+// What moves values, beside scales: nothing; an integer as wide as the codes, which is subtracted from a group's codes
+// before scaling; a minimum with two levels of its own, which is subtracted after scaling (as in the k-quants); or what
+// is added to a row's scales once these are multiplied by their super scales (as in bitsandbytes' nested quantisation).
+MOE_ENUM(Offset, none, zero_point, minimum, scale_offset)
 
-// value = (code - zero point) * scale * super scale * the matrix's scalar - minimum * super minimum,
+// value = (code - zero point) * (scale * super scale + scale offset) * the matrix's scalar - minimum * super minimum,
 // then times the input scale of its column.
 struct WeightFormat {
   const char* name = nullptr;
@@ -45,6 +47,16 @@ struct WeightFormat {
   ScaleLevel super_scales = {};  // the scales' own scales
   Offset offset = Offset::none;
 
+  // The level of the zero points, a byte each, or of the minima.
+  MOE_HOST_DEVICE constexpr ScaleLevel zeros() const {
+    if (offset == Offset::zero_point) return {ScaleType::i8, scales.rows, scales.columns};
+    return offset == Offset::minimum ? scales : ScaleLevel{};
+  }
+  // The level of the minima's scales, or of the scales' offsets: one for a row.
+  MOE_HOST_DEVICE constexpr ScaleLevel super_zeros() const {
+    if (offset == Offset::scale_offset) return {ScaleType::f32, 1, 0};
+    return offset == Offset::minimum ? super_scales : ScaleLevel{};
+  }
   // Whether elements are stored as floats, so that codes are the values.
   MOE_HOST_DEVICE constexpr bool plain() const { return code <= CodeType::bf16; }
   // Bytes of one row of codes.

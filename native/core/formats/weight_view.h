@@ -38,16 +38,11 @@ inline bool fits_weight(const WeightView& weight) {
            matrix.rows == (weight.rows + level.rows - 1) / level.rows &&
            matrix.columns == (weight.columns + columns - 1) / columns;
   };
-  const ScaleLevel no_level;
-  // Zero points have a byte each.
-  ScaleLevel zeros = format.offset != Offset::none ? format.scales : no_level;
-  if (format.offset == Offset::zero_point) zeros.type = ScaleType::i8;
   return weight.codes.rows == weight.rows &&
          weight.codes.columns == (format.plain() ? weight.columns : format.row_bytes(weight.columns)) &&
          weight.codes.dtype == (format.plain() ? plain_dtype(format) : DType::u8) &&
          groups(format.scales, weight.scales) && groups(format.super_scales, weight.super_scales) &&
-         groups(zeros, weight.zeros) &&
-         groups(format.offset == Offset::minimum ? format.super_scales : no_level, weight.super_zeros);
+         groups(format.zeros(), weight.zeros) && groups(format.super_zeros(), weight.super_zeros);
 }
 
 }  // namespace moe

@@ -63,7 +63,7 @@ Status check_codes(const Team& team, const WeightView& weight, int64_t columns) 
                                              " with a scalar, as none of its scales are float32; store it in a plain "
                                              "format"};
   }
-  // Missing columns have codes of zero bits, and scales of zero if their whole group is missing.
+  // Missing columns have codes of zero bits, or scales or codes of zero if their whole group is missing.
   const bool zero_is_zero =
       format.offset == Offset::none && (format.code == CodeType::signed_integer || format.code == CodeType::e4m3 ||
                                         (format.code == CodeType::table && format.table[0] == 0.0f));

@@ -46,6 +46,13 @@ constexpr Stream highest_bits(int bits) {
   return stream;
 }
 
+// A byte of the codes of missing k: of zeros, if a table has a zero.
+int missing_codes(const WeightFormat& format) {
+  if (format.code != CodeType::table) return 0;
+  const float* zero = std::find(format.table, format.table + 16, 0.0f);
+  return zero == format.table + 16 ? 0 : 0x11 * static_cast<int>(zero - format.table);
+}
+
 constexpr int kQuads = kUnit / 4;
 
 // Four consecutive codes in the bytes of a word, as plane_bit() orders them.
@@ -121,8 +128,11 @@ void pack_codes(const PanelSource& source, char* panel) {
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t present = row_bytes - unit * unit_bytes;
         const char* from = codes + unit * unit_bytes;
-        char last[unit_bytes] = {};
-        if (present < unit_bytes) from = static_cast<char*>(std::memcpy(last, from, static_cast<size_t>(present)));
+        char last[unit_bytes];
+        if (present < unit_bytes) {
+          std::memset(last, missing_codes(*weight.format), sizeof last);
+          from = static_cast<char*>(std::memcpy(last, from, static_cast<size_t>(present)));
+        }
         Stream stream{
             {word_of<unit_bytes>(from), unit_bytes > 8 ? word_of<std::max<int64_t>(0, unit_bytes - 8)>(from + 8) : 0}};
         if (is_unsigned) {
@@ -183,7 +193,7 @@ void pack_scales(const PanelSource& source, char* panel) {
     };
     pack(scales.super_scales, format.super_scales, weight.super_scales, super ? weight.scalar : 1.0f);
     pack(scales.scales, format.scales, weight.scales, super ? 1.0f : weight.scalar);
-    pack(scales.super_zeros, format.super_scales, weight.super_zeros, 1.0f);
+    pack(scales.super_zeros, format.super_zeros(), weight.super_zeros, scales.offsets_scales ? weight.scalar : 1.0f);
     pack(scales.zeros, format.scales, weight.zeros, 1.0f);
   }
 }
@@ -191,12 +201,14 @@ void pack_scales(const PanelSource& source, char* panel) {
 }  // namespace
 
 void pack_coded_panel(const PanelSource& source, char* panel) {
-  const int bits = source.weight->weight().format->bits;
+  const WeightFormat& format = *source.weight->weight().format;
+  const int bits = format.bits;
   const int64_t code_bytes = source.padded_k * bits / 8 * source.panel_columns;
-  // Missing rows and k keep scales and offsets of zero.
-  std::memset(panel, 0, static_cast<size_t>(source.scales->bytes + code_bytes));
-  pack_scales(source, panel);
   char* codes = panel + source.scales->bytes;
+  // Missing rows keep scales and offsets of zero; missing k do, too, unless their row's scales have an offset.
+  std::memset(panel, 0, static_cast<size_t>(source.scales->bytes));
+  std::memset(codes, missing_codes(format), static_cast<size_t>(code_bytes));
+  pack_scales(source, panel);
   switch (bits) {
     case 2: return pack_codes<2>(source, codes);
     case 3: return pack_codes<3>(source, codes);

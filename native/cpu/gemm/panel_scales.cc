@@ -5,7 +5,10 @@
 namespace moe::cpu {
 
 PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int64_t padded_k)
-    : segment(segment_of(format)), zeros_are_codes(format.offset == Offset::zero_point), lowered(lowered_by(format)) {
+    : segment(segment_of(format)),
+      zeros_are_codes(format.offset == Offset::zero_point),
+      offsets_scales(format.offset == Offset::scale_offset),
+      lowered(lowered_by(format)) {
   const int unit = std::max(1, table_unit(format));
   // See Vector::load_e4m3.
   code_unit = format.code == CodeType::e4m3 ? 256.0f : 1.0f / static_cast<float>(unit);
@@ -22,6 +25,8 @@ PanelScales::PanelScales(const WeightFormat& format, int64_t panel_columns, int6
   if (format.offset == Offset::zero_point) {
     // Integers of a byte.
     zeros = place(format.scales, ScaleType::u6);
+  } else if (offsets_scales) {
+    super_zeros = place(format.super_zeros(), ScaleType::f32);
   } else if (format.offset == Offset::minimum) {
     super_zeros = place(format.super_scales, format.super_scales.type);
     if (format.scales.type == ScaleType::u4) {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "core/formats/weight_format.h"
+#include "core/formats/tables.h"
 
 namespace moe::cpu {
 
@@ -33,6 +33,15 @@ constexpr int table_unit(const WeightFormat& format) {
 }
 constexpr bool takes_integer_table(const WeightFormat& format) { return table_unit(format) != 0; }
 
+// The values of ScaleType::dynamic8.
+struct Dynamic8Table {
+  float values[256] = {};
+  constexpr Dynamic8Table() {
+    for (uint32_t code = 0; code < 256; ++code) values[code] = dynamic8_value(code);
+  }
+};
+inline constexpr Dynamic8Table kDynamic8Table;
+
 struct PanelLevel {
   ScaleType type = ScaleType::f32;
   bool upper = false;    // of u4: in the upper halves of bytes
@@ -51,6 +60,7 @@ struct PanelScales {
   int segment = 0;
   PanelLevel scales, super_scales, zeros, super_zeros;
   bool zeros_are_codes = false;  // zeros are subtracted before scaling
+  bool offsets_scales = false;   // super zeros are added to scales times super scales
   float lowered = 0;             // see lowered_by()
   float code_unit = 1;           // one, in the numbers that kernels read codes as
   float table[64] = {};          // what codes of at most six bits are read as

@@ -69,6 +69,7 @@ bool has_exact_codes(const WeightFormat& format) {
   const int group = format.scales.columns, super_group = format.super_scales.columns;
   if (super_group != 0 && (group == 0 || super_group % group != 0)) return false;
   if (format.offset == Offset::minimum && !may_have_minima(format.bits)) return false;
+  if (format.offset == Offset::scale_offset) return false;
   return format.code != CodeType::table || byte_table(format).unit != 0;
 }
 

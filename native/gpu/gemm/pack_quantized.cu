@@ -211,7 +211,6 @@ struct LevelPlace {
   ScaleLevel level;
   int64_t first;
   MatrixView WeightView::*values;
-  int bytes;
   bool is_scale = true;
   bool takes_scalar = false;
   bool with_minima = false;
@@ -229,7 +228,7 @@ Status launch_level(const PackExpert& pack, const LevelPlace& place, const NanRe
   };
   const int64_t columns = pack.product.columns;
   const LevelArguments arguments{.level = place.level,
-                                 .bytes = place.bytes,
+                                 .bytes = scale_bytes(place.level.type),
                                  .is_scale = place.is_scale,
                                  .weight = source(pack.weight),
                                  .up = source(pack.up),
@@ -246,31 +245,25 @@ Status launch_level(const PackExpert& pack, const LevelPlace& place, const NanRe
 Status launch_levels(const PackExpert& pack, const NanReport& nan, Runtime& runtime) {
   const WeightFormat& format = *pack.product.format;
   const gpu::PackedMatrix& packed = pack.packed;
-  const ScaleLevel none;
-  const bool shared = gpu::shares_byte(format), minimum = format.offset == Offset::minimum;
-  const bool scalar_in_scales = format.scales.type == ScaleType::f32;
-  const int scale = scale_bytes(format.scales.type), super_scale = scale_bytes(format.super_scales.type);
+  const bool shared = gpu::shares_byte(format), scalar_in_scales = format.scales.type == ScaleType::f32;
   const LevelPlace places[] = {
       {.level = format.scales,
        .first = packed.scales,
        .values = &WeightView::scales,
-       .bytes = scale,
        .takes_scalar = scalar_in_scales,
        .with_minima = shared},
       {.level = format.super_scales,
        .first = packed.super_scales,
        .values = &WeightView::super_scales,
-       .bytes = super_scale,
        .takes_scalar = !scalar_in_scales},
-      {.level = format.offset == Offset::none || shared ? none : format.scales,
+      {.level = shared ? ScaleLevel{} : format.zeros(),
        .first = packed.zeros,
        .values = &WeightView::zeros,
-       .bytes = minimum ? scale : 1,
-       .is_scale = minimum},
-      {.level = minimum ? format.super_scales : none,
+       .is_scale = format.offset == Offset::minimum},
+      {.level = format.super_zeros(),
        .first = packed.super_zeros,
        .values = &WeightView::super_zeros,
-       .bytes = super_scale},
+       .takes_scalar = format.offset == Offset::scale_offset},
   };
   for (const LevelPlace& place : places) MOE_TRY(launch_level(pack, place, nan, runtime));
   return {};

@@ -5,10 +5,9 @@
 namespace moe::gpu {
 namespace {
 
-int64_t level_bytes(const ScaleLevel& level, int value_bytes, int64_t rows, int64_t columns) {
-  if (level.absent()) return 0;
+int64_t level_bytes(const ScaleLevel& level, int64_t rows, int64_t columns) {
   const int64_t groups = level.columns == 0 ? 1 : ceil_div(columns, level.columns);
-  return groups * rows * value_bytes;
+  return groups * rows * scale_bytes(level.type);
 }
 
 PackedMatrix measure(const ExpertProduct& product) {
@@ -17,17 +16,16 @@ PackedMatrix measure(const ExpertProduct& product) {
   packed.padded_rows = round_up(packed.rows, kRowPadding);
   packed.pitch = packed.padded_rows * stage_bytes(format.bits);
   packed.bytes = ceil_div(product.columns, kCodeStage) * packed.pitch;
-  const auto take = [&](const ScaleLevel& level, int value_bytes) {
+  const auto take = [&](const ScaleLevel& level) {
+    if (level.absent()) return int64_t{0};
     const int64_t first = packed.bytes;
-    packed.bytes += level_bytes(level, value_bytes, packed.padded_rows, product.columns);
+    packed.bytes += level_bytes(level, packed.padded_rows, product.columns);
     return first;
   };
-  const bool has_minima = format.offset == Offset::minimum;
-  packed.scales = take(format.scales, scale_bytes(format.scales.type));
-  packed.super_scales = take(format.super_scales, scale_bytes(format.super_scales.type));
-  if (format.offset == Offset::zero_point) packed.zeros = take(format.scales, 1);
-  if (has_minima && !shares_byte(format)) packed.zeros = take(format.scales, scale_bytes(format.scales.type));
-  if (has_minima) packed.super_zeros = take(format.super_scales, scale_bytes(format.super_scales.type));
+  packed.scales = take(format.scales);
+  packed.super_scales = take(format.super_scales);
+  if (!shares_byte(format)) packed.zeros = take(format.zeros());
+  packed.super_zeros = take(format.super_zeros());
   return packed;
 }
 

@@ -60,7 +60,9 @@ struct QuantizedWeights {
 
   __device__ static void convert(const Row& row, const Run& run, float (&values)[kFmaRun]) {
     const WeightFormat& format = row.arguments->format;
-    const GroupScale group = scale_of_group(format, run.group);
+    GroupScale group = scale_of_group(format, run.group);
+    // Only here, as tensor cores take no such format.
+    if (format.offset == Offset::scale_offset) group.scale += float_from_bits(run.group.super_zero);
     const int zero = format.offset == Offset::zero_point ? static_cast<int>(run.group.zero) : zero_of_codes(format);
 #pragma unroll
     for (int i = 0; i < kFmaRun; ++i) {
@@ -95,16 +97,15 @@ struct QuantizedWeights {
       return load_value(row.packed + first, bytes, index);
     };
     const ScaleLevel &scales = format.scales, &super_scales = format.super_scales;
-    const int bytes = scale_bytes(scales.type);
     group = {};
-    group.scale = value(packed.scales, bytes, scales);
+    group.scale = value(packed.scales, scale_bytes(scales.type), scales);
     if (!super_scales.absent())
       group.super_scale = value(packed.super_scales, scale_bytes(super_scales.type), super_scales);
     if (format.offset == Offset::none) return;
-    const bool minimum = format.offset == Offset::minimum;
-    if (!gpu::shares_byte(format)) group.zero = value(packed.zeros, minimum ? bytes : 1, scales);
-    if (minimum && !super_scales.absent()) {
-      group.super_zero = value(packed.super_zeros, scale_bytes(super_scales.type), super_scales);
+    const ScaleLevel zeros = format.zeros(), super_zeros = format.super_zeros();
+    if (!zeros.absent() && !gpu::shares_byte(format)) group.zero = value(packed.zeros, scale_bytes(zeros.type), zeros);
+    if (!super_zeros.absent()) {
+      group.super_zero = value(packed.super_zeros, scale_bytes(super_zeros.type), super_zeros);
     }
   }
 };

@@ -224,7 +224,17 @@ def awq(group):
     return make
 
 
-def bnb4(kind, nested=False, block=64, storage=np.uint8):
+def dynamic_map():
+    """bitsandbytes, functional.py: create_dynamic_map(signed=True, max_exponent_bits=7, total_bits=8)."""
+    values = [0, 1]
+    for i in range(7):
+        boundaries = np.linspace(0.1, 1, 2**i + 1).astype(np.float32)
+        means = np.float32(10.0 ** (i - 6)) * ((boundaries[:-1] + boundaries[1:]) / np.float32(2))
+        values += [*means, *-means]
+    return np.sort(np.array(values, np.float32))
+
+
+def bnb4(kind, nested=False, block=64, storage=np.uint8, dynamic=False):
     table = NF4 if kind == "nf4" else FP4
     table32 = table.astype(np.float32)
 
@@ -236,7 +246,7 @@ def bnb4(kind, nested=False, block=64, storage=np.uint8):
         state = {"quant_type": kind, "blocksize": block, "dtype": "bfloat16", "shape": list(shape)}
         if nested:
             bytes_ = random.integers(0, 256, blocks).astype(np.uint8)
-            names = np.sort(random.uniform(-1, 1, 256)).astype(np.float32)
+            names = dynamic_map() if dynamic else np.sort(random.uniform(-1, 1, 256)).astype(np.float32)
             sizes = (random.uniform(0.5, 1, -(-blocks // 256)) / 20).astype(np.float32)
             absmax = names.astype(np.float64)[bytes_] * np.repeat(sizes.astype(np.float64), 256)[:blocks] + 0.0625
             tensors |= {"weight.absmax": bytes_, "weight.nested_absmax": sizes, "weight.nested_quant_map": names}
@@ -323,13 +333,13 @@ def floats(number, dtype):
     return make
 
 
-def shared(make, make_shared, quantization, width):
+def shared(make, make_shared, quantization, width, routed=I):
     """A layer of Qwen2-MoE whose shared expert has a format and a width of its own."""
     def build(random):
         block = "model.layers.0.mlp"
         tensors, matrices = {}, {}
         for expert in [*range(E), "shared"]:
-            stem, inner = (f"{block}.shared_expert", width) if expert == "shared" else (f"{block}.experts.{expert}", I)
+            stem, inner = (f"{block}.shared_expert", width) if expert == "shared" else (f"{block}.experts.{expert}", routed)
             for role, shape in {"gate": (inner, H), "up": (inner, H), "down": (H, inner)}.items():
                 matrices[expert, role], parts = (make_shared if expert == "shared" else make)(random, shape)
                 tensors |= {f"{stem}.{role}_proj.{name}": part for name, part in parts.items()}
@@ -345,7 +355,7 @@ def shared(make, make_shared, quantization, width):
 
         output = mixture(rows, rows @ router.T, K, expert)
         output += np.stack([expert("shared", row) / (1 + np.exp(-(shared_gate @ row))) for row in rows])
-        config = {"model_type": "qwen2_moe", "num_hidden_layers": 1, "hidden_size": H, "moe_intermediate_size": I,
+        config = {"model_type": "qwen2_moe", "num_hidden_layers": 1, "hidden_size": H, "moe_intermediate_size": routed,
                   "shared_expert_intermediate_size": width, "num_experts": E, "num_experts_per_tok": K,
                   "norm_topk_prob": True, "hidden_act": "silu", "torch_dtype": "bfloat16",
                   "quantization_config": quantization}
@@ -475,6 +485,9 @@ cases = {
     "bnb_nf4": qwen(bnb4("nf4"), bnb_config | {"bnb_4bit_quant_type": "nf4"}, hidden=64, inner=64),
     "bnb_fp4": qwen(bnb4("fp4", block=32), bnb_config | {"bnb_4bit_quant_type": "fp4"}),
     "bnb_nested": qwen(bnb4("nf4", nested=True), bnb_config, hidden=64, inner=192),
+    "bnb_nested_kept": qwen(bnb4("nf4", nested=True, dynamic=True), bnb_config, hidden=256, inner=96),
+    # Its down projection is cut at 64 columns.
+    "bnb_nested_shared": shared(bnb4("nf4"), bnb4("nf4", nested=True, dynamic=True), bnb_config, 256, routed=64),
     "bnb_across_rows": qwen(bnb4("nf4"), bnb_config, hidden=96, inner=32),
     "bnb_large_blocks": qwen(bnb4("nf4", block=4096), bnb_config, hidden=64, inner=128),
     "bnb_router": qwen(bnb4("nf4"), bnb_config, hidden=64, inner=64, quantize_router=True),

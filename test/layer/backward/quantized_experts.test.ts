@@ -81,6 +81,7 @@ const formats: readonly WeightFormatName[] = [
   "mxfp4",
   "nvfp4",
   "nf4_g64_f32",
+  "nf4_nested",
   "q2_k",
   "q3_k",
   "q4_k",

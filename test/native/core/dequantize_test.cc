@@ -1,6 +1,8 @@
 #include "core/formats/dequantize.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "check.h"
 #include "core/formats/find_format.h"
@@ -85,6 +87,45 @@ MOE_TEST(zero_points_come_before_scales_and_minima_after) {
   MOE_CHECK_EQUAL(dequantize(format, weight, 0, 1), 5.0f * 3.0f * 0.25f - 2.0f * 0.5f);
   MOE_CHECK_EQUAL(dequantize(format, weight, 0, 2), (15.0f * 5.0f * 0.25f - 7.0f * 0.5f) * 10.0f);
   MOE_CHECK_EQUAL(input_of(weight, 2), int64_t{1});
+}
+
+MOE_TEST(nested_scales_are_scaled_and_then_offset) {
+  const uint8_t codes[2] = {0x53, 0x0f}, nested[2] = {255, 126};
+  const float super[1] = {0.5f}, offset[1] = {2.0f};
+  const WeightFormat format{.name = "u4",
+                            .code = CodeType::unsigned_integer,
+                            .bits = 4,
+                            .scales = {ScaleType::dynamic8, 1, 2},
+                            .super_scales = {ScaleType::f32, 1, 4},
+                            .offset = Offset::scale_offset};
+  const WeightView weight{.format = &format,
+                          .rows = 1,
+                          .columns = 3,
+                          .codes = bytes(codes, 1, 2),
+                          .scales = bytes(nested, 1, 2),
+                          .super_scales = dense_matrix(super, DType::f32, 1, 1),
+                          .super_zeros = dense_matrix(offset, DType::f32, 1, 1),
+                          .scalar = 3.0f};
+  MOE_CHECK(fits_weight(weight));
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 1), 5.0f * (1.0f * 0.5f + 2.0f) * 3.0f);
+  MOE_CHECK_EQUAL(dequantize(format, weight, 0, 2), 15.0f * (-0.55e-6f * 0.5f + 2.0f) * 3.0f);
+}
+
+// bitsandbytes, functional.py: create_dynamic_map(signed=True, max_exponent_bits=7, total_bits=8).
+MOE_TEST(dynamic8_is_the_dynamic_map_of_bitsandbytes) {
+  std::vector<double> map = {0.0, 1.0};
+  for (int i = 0; i < 7; ++i) {
+    const int parts = 1 << i;
+    for (int part = 0; part < parts; ++part) {
+      const double middle = 0.1 + 0.9 * (part + 0.5) / parts;
+      for (const double sign : {1.0, -1.0}) map.push_back(sign * std::pow(10.0, i - 6) * middle);
+    }
+  }
+  std::sort(map.begin(), map.end());
+  MOE_CHECK_EQUAL(map.size(), size_t{256});
+  for (uint32_t code = 0; code < 256; ++code) {
+    MOE_CHECK_EQUAL(dynamic8_value(code), static_cast<float>(map[code]));
+  }
 }
 
 MOE_TEST(plain_weights_are_their_codes) {

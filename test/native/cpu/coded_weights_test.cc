@@ -17,13 +17,14 @@ using namespace moe::cpu;
 
 class Problem {
  public:
+  // The weight has the first `present` columns; those that it lacks are zeros.
   Problem(const Kernels& kernels, const WeightFormat& format, int64_t outputs, int64_t columns, DType tokens,
-          int64_t rows)
+          int64_t rows, int64_t present)
       : context_(kernels, 2, true, warnings_),
         outputs_(outputs),
         columns_(columns),
         tokens_(tokens),
-        weight_(random_, format, outputs, columns),
+        weight_(random_, format, outputs, present),
         x_(random_.values(rows * columns)),
         stored_x_(static_cast<size_t>(rows * columns) * info(tokens).bytes) {
     kernels.from_f32(tokens, x_.data(), rows * columns, stored_x_.data());
@@ -32,6 +33,9 @@ class Problem {
     MOE_CHECK(CpuPackedExperts::create(product, kernels, context_.team, true, &packed_).ok());
     MOE_CHECK(packed_->set_expert(0, weight_.view(), {}).ok());
   }
+  Problem(const Kernels& kernels, const WeightFormat& format, int64_t outputs, int64_t columns, DType tokens,
+          int64_t rows)
+      : Problem(kernels, format, outputs, columns, tokens, rows, columns) {}
 
   // Results for `count` rows from `first` on.
   std::vector<float> results(int64_t first, int64_t count) {
@@ -54,7 +58,7 @@ class Problem {
     double largest = 0, worst = 0;
     for (int64_t output = 0; output < outputs_; ++output) {
       std::vector<double> weights(static_cast<size_t>(columns_));
-      for (int64_t k = 0; k < columns_; ++k) weights[k] = weight_.at(output, k);
+      for (int64_t k = 0; k < weight_.view().columns; ++k) weights[k] = weight_.at(output, k);
       for (int64_t row = 0; row < count; ++row) {
         double expected = 0;
         for (int64_t k = 0; k < columns_; ++k) expected += weights[k] * static_cast<double>(x_[row * columns_ + k]);
@@ -112,6 +116,15 @@ MOE_TEST(quantised_weights_with_several_blocks_of_k) {
     for (const WeightFormat* format : quantised_formats()) {
       Problem problem(*kernels, *format, 3, 4096 + 70, DType::bf16, 2);
       MOE_CHECK(problem.error(2) < 1e-5);
+    }
+  }
+}
+
+MOE_TEST(columns_that_a_quantised_weight_lacks_are_zeros) {
+  for (const Kernels* kernels : available_kernels()) {
+    for (const char* format : {"nf4_nested", "fp4_nested", "nf4_g64_f32", "u4_g32_bf16", "q4_k", "mxfp4"}) {
+      Problem problem(*kernels, *find_format(format), 35, 400, DType::f32, 3, 64);
+      MOE_CHECK(problem.error(3) < 1e-5);
     }
   }
 }
@@ -191,7 +204,7 @@ MOE_TEST(the_scalar_multiplies_quantised_weights) {
   test::Random random(8);
   const Team team{ThreadPool::shared(), 1};
   const Kernels& kernels = *available_kernels().front();
-  for (const char* format : {"nvfp4", "u4_g16_f32"}) {
+  for (const char* format : {"nvfp4", "u4_g16_f32", "nf4_nested"}) {
     const ExpertProduct product{.experts = 2, .rows = 3, .columns = 64, .format = find_format(format)};
     const test::RandomWeight weight(random, *product.format, 3, 64);
     std::unique_ptr<CpuPackedExperts> packed;
@@ -199,11 +212,14 @@ MOE_TEST(the_scalar_multiplies_quantised_weights) {
     WeightView twice = weight.view();
     twice.scalar = 2.0f;
     MOE_CHECK(packed->set_expert(0, weight.view(), {}).ok() && packed->set_expert(1, twice, {}).ok());
-    const PanelLevel& level = packed->layout().scales.super_scales.absent() ? packed->layout().scales.scales
-                                                                            : packed->layout().scales.super_scales;
-    float once[2], doubled[2];
-    std::memcpy(once, packed->data() + level.at, sizeof once);
-    std::memcpy(doubled, packed->data() + packed->layout().expert_bytes() + level.at, sizeof doubled);
-    MOE_CHECK(doubled[0] == 2.0f * once[0] && doubled[1] == 2.0f * once[1] && once[0] != 0.0f);
+    const PanelScales& scales = packed->layout().scales;
+    for (const PanelLevel& level :
+         {scales.super_scales.absent() ? scales.scales : scales.super_scales, scales.super_zeros}) {
+      if (level.absent()) continue;
+      float once[2], doubled[2];
+      std::memcpy(once, packed->data() + level.at, sizeof once);
+      std::memcpy(doubled, packed->data() + packed->layout().expert_bytes() + level.at, sizeof doubled);
+      MOE_CHECK(doubled[0] == 2.0f * once[0] && doubled[1] == 2.0f * once[1] && once[0] != 0.0f);
+    }
   }
 }

@@ -166,9 +166,11 @@ double stored_bytes(const WeightFormat& format, int64_t rows, int64_t columns) {
     return type == ScaleType::u4 ? 0.5 : type == ScaleType::u6 ? 0.75 : static_cast<double>(scale_bytes(type));
   };
   const double scales = values(format.scales), super_scales = values(format.super_scales);
+  const double offsets = values(format.super_zeros()) * bytes(format.super_zeros().type);
   const double both = scales * bytes(format.scales.type) + super_scales * bytes(format.super_scales.type);
   return static_cast<double>(rows * format.row_bytes(columns)) + both +
-         (format.offset == Offset::minimum ? both : 0.0) + (format.offset == Offset::zero_point ? scales : 0.0);
+         (format.offset == Offset::minimum ? both : 0.0) + (format.offset == Offset::zero_point ? scales : 0.0) +
+         (format.offset == Offset::scale_offset ? offsets : 0.0);
 }
 
 MOE_TEST(packed_quantized_weights_take_hardly_more_than_stored_ones) {

@@ -26,6 +26,7 @@ const formats = [
   "mxfp4",
   "nvfp4",
   "nf4_g64_f32",
+  "nf4_nested",
   "q4_k",
 ];
 const tokenTypes: readonly FloatDType[] = ["f32", "f16", "bf16"];

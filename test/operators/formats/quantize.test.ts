@@ -74,6 +74,22 @@ describe.each(kernelPaths)("quantize on $label", (path) => {
     }
   });
 
+  test("nested scales are values of bitsandbytes' dynamic map, scaled and then offset", () => {
+    // bitsandbytes, functional.py: create_dynamic_map(signed=True, max_exponent_bits=7, total_bits=8).
+    const magnitudes = [0, 1, 2, 3, 4, 5, 6].flatMap((i) =>
+      Array.from({ length: 2 ** i }, (_, part) => 10 ** (i - 6) * (0.1 + (0.9 * (part + 0.5)) / 2 ** i)),
+    );
+    const map = [...magnitudes.map((value) => -value), 0, 1, ...magnitudes].sort((a, b) => a - b);
+    using codes = device().tensor(new Uint8Array(256 * 32).fill(0xff)); // 1 in nf4
+    using scales = device().tensor(Uint8Array.from({ length: 256 }, (_, row) => row));
+    using rows = device().tensor(new Float32Array(256).fill(0.5), [256, 1]);
+    const weight = { format: "nf4_nested", codes: codes.reshape([256, 32]), scales: scales.reshape([256, 1]) };
+    using values = dequantize({ ...weight, superScales: rows, superZeros: rows });
+    const firsts = values.dataSync().filter((_, index) => index % 64 === 0);
+    const expected = map.map((value) => Math.fround(0.5 * Math.fround(value) + 0.5));
+    expect(firsts).toEqual(Float32Array.from(expected));
+  });
+
   test("takes a column order and scale, and leaves out inputs that there are not", () => {
     const columns = 32;
     const order = Int32Array.from({ length: columns }, (_, column) => (column * 5 + 3) % columns);
@@ -242,6 +258,11 @@ describe("the definition", () => {
       call(x, "int9"),
       "UNSUPPORTED_DTYPE",
       /^format: expected the name of a weight format such as "int4_g128"/,
+    );
+    expectError(
+      call(x, "fp4_nested"),
+      "UNSUPPORTED_DTYPE",
+      /^format: nothing can be quantised to fp4_nested, .* choose "fp4"/,
     );
     expectError(call(x, 4), "UNSUPPORTED_DTYPE", /^format: expected the name of a weight format .* got 4/);
     expectError(call(x, "int4", { scale: "best" }), "INVALID_ARGUMENT", /^scale: expected one of "largest"/);

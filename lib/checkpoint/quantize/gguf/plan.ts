@@ -280,8 +280,9 @@ class Planner {
       has,
       fileOf: (name) => this.#checkpoint.fileOf(name),
     });
-    await mapWeights({ config, tensors }, async (weight, shape, expert, role) => {
-      const source = await locate(weight, shape, expert);
+    await mapWeights({ config, tensors }, async (...asked) => {
+      const [weight, shape, expert, role] = asked;
+      const source = await locate(...asked);
       checkFloats(source);
       const [set, kind] = role.split(".") as [string, string?];
       const place = set === "experts" ? `experts[${expert}].${kind}` : role;

@@ -14,6 +14,11 @@ inline Vector load_scale(const char* p, bool upper) {
   if constexpr (type == ScaleType::e8m0) return Vector::load_e8m0(bytes);
   if constexpr (type == ScaleType::u6) return Vector::load(bytes);
   if constexpr (type == ScaleType::i8) return Vector::load(reinterpret_cast<const int8_t*>(p));
+  if constexpr (type == ScaleType::dynamic8) {
+    alignas(64) float values[kWidth];
+    for (int i = 0; i < kWidth; ++i) values[i] = kDynamic8Table.values[bytes[i]];
+    return Vector::load(values);
+  }
   if constexpr (type == ScaleType::u4) {
     Vector low, high;
     Vector::load_nibbles(bytes, low, high);
@@ -21,8 +26,11 @@ inline Vector load_scale(const char* p, bool upper) {
   }
 }
 
-// Each segment's values of a level; `times` those that are there, if so.
-template <ScaleType type, bool times>
+// What is done with the values that are there.
+enum class Present { replaced, multiplied, added_to };
+
+// Each segment's values of a level.
+template <ScaleType type, Present present>
 inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
   constexpr int64_t bytes = scale_bytes(type);
   const auto [group, passed] = std::lldiv(segment, level.segments);
@@ -39,22 +47,28 @@ inline void load_values(const PanelLevel& level, const char* panel, int64_t segm
         left = level.segments;
         value = load_scale<type>(p, level.upper);
       }
-      (times ? value * Vector::load(place) : value).store(place);
+      if constexpr (present == Present::replaced) {
+        value.store(place);
+      } else {
+        const Vector other = Vector::load(place);
+        (present == Present::multiplied ? value * other : value + other).store(place);
+      }
     }
   }
 }
 
-template <bool times = false>
+template <Present present = Present::replaced>
 void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
   switch (level.type) {
-    case ScaleType::f32: return load_values<ScaleType::f32, times>(level, panel, segment, count, values);
-    case ScaleType::f16: return load_values<ScaleType::f16, times>(level, panel, segment, count, values);
-    case ScaleType::bf16: return load_values<ScaleType::bf16, times>(level, panel, segment, count, values);
-    case ScaleType::e4m3: return load_values<ScaleType::e4m3, times>(level, panel, segment, count, values);
-    case ScaleType::e8m0: return load_values<ScaleType::e8m0, times>(level, panel, segment, count, values);
-    case ScaleType::u4: return load_values<ScaleType::u4, times>(level, panel, segment, count, values);
-    case ScaleType::u6: return load_values<ScaleType::u6, times>(level, panel, segment, count, values);
-    case ScaleType::i8: return load_values<ScaleType::i8, times>(level, panel, segment, count, values);
+    case ScaleType::f32: return load_values<ScaleType::f32, present>(level, panel, segment, count, values);
+    case ScaleType::f16: return load_values<ScaleType::f16, present>(level, panel, segment, count, values);
+    case ScaleType::bf16: return load_values<ScaleType::bf16, present>(level, panel, segment, count, values);
+    case ScaleType::e4m3: return load_values<ScaleType::e4m3, present>(level, panel, segment, count, values);
+    case ScaleType::e8m0: return load_values<ScaleType::e8m0, present>(level, panel, segment, count, values);
+    case ScaleType::u4: return load_values<ScaleType::u4, present>(level, panel, segment, count, values);
+    case ScaleType::u6: return load_values<ScaleType::u6, present>(level, panel, segment, count, values);
+    case ScaleType::i8: return load_values<ScaleType::i8, present>(level, panel, segment, count, values);
+    case ScaleType::dynamic8: return load_values<ScaleType::dynamic8, present>(level, panel, segment, count, values);
   }
 }
 
@@ -63,14 +77,21 @@ inline void load_scales(const PanelScales& scales, const char* panel, int64_t se
                         float* offset) {
   const int size = count * kPanelColumns;
   load_level(scales.scales, panel, segment, count, scale);
-  if (!scales.super_scales.absent()) load_level<true>(scales.super_scales, panel, segment, count, scale);
+  if (!scales.super_scales.absent()) {
+    load_level<Present::multiplied>(scales.super_scales, panel, segment, count, scale);
+  }
+  if (scales.offsets_scales) {
+    load_values<ScaleType::f32, Present::added_to>(scales.super_zeros, panel, segment, count, scale);
+  }
   if (scales.have_offset()) {
     const Vector lowered = Vector::broadcast(scales.lowered);
     if (scales.zeros.absent()) {
       for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
     } else {
       load_level(scales.zeros, panel, segment, count, offset);
-      if (!scales.super_zeros.absent()) load_level<true>(scales.super_zeros, panel, segment, count, offset);
+      if (!scales.super_zeros.absent()) {
+        load_level<Present::multiplied>(scales.super_zeros, panel, segment, count, offset);
+      }
       for (int i = 0; i < size; i += kWidth) {
         const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
         (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
