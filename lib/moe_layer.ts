@@ -45,6 +45,11 @@ export interface ForwardOptions<D extends FloatDType = FloatDType> {
   save?: boolean;
   /** With `save`: keep only x and the routing, and compute the rest again in the backward pass; default false. */
   recompute?: boolean;
+  /**
+   * With `save`: where the device has memory of its own, keep the state in the host's, and copy it back for the backward
+   * pass; default false.
+   */
+  offload?: boolean;
   /** Normalise x first: everything in the layer, router included, then gets RMSNorm(x), rounded to x's dtype. */
   norm?: NormOption;
   /**
@@ -99,6 +104,7 @@ const forwardOptions = object(
     training: optional(trainingOption),
     save: optional(boolean, false),
     recompute: optional(boolean, false),
+    offload: optional(boolean, false),
     norm: optional(normOption),
     residual: optional(residualOption),
     signal: optional(abortSignal),
@@ -228,10 +234,11 @@ export class MoeLayer implements Disposable {
   #forward<D extends FloatDType>(
     x: Tensor<D>,
     tokens: Tokens,
-    { routing, training, save, recompute, norm, want, out, ...given }: Read<typeof forwardOptions>,
+    { routing, training, save, recompute, offload, norm, want, out, ...given }: Read<typeof forwardOptions>,
   ): Tensor<D> | ForwardResult<D> {
     const { device, onDevice, router, bank } = this.#parts;
     if (recompute && !save) throw requires("recompute", "save");
+    if (offload && !save) throw requires("offload", "save");
     if (routing !== undefined) this.#checkRouting(routing, tokens.count, x.dtype);
     if (training !== undefined) {
       checkTraining(onDevice, training, tokens);
@@ -257,7 +264,8 @@ export class MoeLayer implements Disposable {
       return { y, ...(state && { state }), ...(used && { routing: used }), ...(logits && { logits }) };
     };
     if (save) {
-      const pass = { x: source, tokensGiven: x, norm, residual, y, tokens, routing, training, recompute };
+      const kept = { recompute, offload };
+      const pass = { x: source, tokensGiven: x, norm, residual, y, tokens, routing, training, ...kept };
       const state = savedForward(this.#parts, pass);
       return result(wantsRouting ? state.routing() : undefined, state);
     }

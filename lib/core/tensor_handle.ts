@@ -35,8 +35,17 @@ export interface TensorHandle {
   readonly failed: boolean;
   /** The memory itself, valid until free(), to read files straight into; undefined if the host cannot address it. */
   map(): Uint8Array | undefined;
+  /** A copy in the host's memory, in order with the enqueued work. */
+  toHost(): HostHandle;
   /** The address of its first element in the memory of the device; only on devices that are no `reference`. */
   address(): bigint;
+  free(): void;
+}
+
+/** A tensor's values in the host's memory, where no operator can use them. */
+export interface HostHandle {
+  /** A copy in the device's memory, in order with the enqueued work. */
+  toDevice(): TensorHandle;
   free(): void;
 }
 

@@ -9,9 +9,14 @@ import { layerRoutings } from "./layer_routing_cases.js";
 /** By the dtype of x; 16-bit ones also round at every step of the backward pass. */
 const gradientTolerances: Readonly<Record<FloatDType, number>> = { f64: 1e-12, f32: 1e-5, f16: 1e-2, bf16: 6e-2 };
 
-/** Runs a layer forward and backward; `recompute` as in MoeLayer.forward. */
-export function layerBackwardCase(problem: LayerProblem & { readonly recompute?: boolean }): Case {
-  const { recompute = false, ...layerProblem } = problem;
+/** How a state is kept; as in MoeLayer.forward. */
+interface Keeping {
+  readonly recompute?: boolean;
+  readonly offload?: boolean;
+}
+
+/** Runs a layer forward and backward. */
+export function layerBackwardCase({ recompute = false, offload = false, ...problem }: LayerProblem & Keeping): Case {
   const { dtypes: [xDType] = ["f32"] } = problem;
   // The rounding errors of few tokens do not even out; a softmax of outputs has relative errors of absolute ones, twice.
   const more = (problem.tokens < 4 ? 4 : 1) * (problem.outputActivation === "softmax" ? 2 : 1);
@@ -29,7 +34,7 @@ export function layerBackwardCase(problem: LayerProblem & { readonly recompute?:
   const roles = ["gate", "up", "multiplier", "down", "gateBias", "upBias", "downBias"];
   for (let index = 0; index < experts; index++) outputs.push(...roles.map((role) => `${role} of ${index}`));
   return {
-    name: `${caseName(layerProblem)}${recompute ? " recompute" : ""}`,
+    name: `${caseName(problem)}${recompute ? " recompute" : ""}${offload ? " offload" : ""}`,
     operator: "layer_backward",
     tolerances: Object.fromEntries(outputs.map((name) => [name, tolerance])),
     // One expert's gradients may be far smaller than what they are the sums of, and a bias has few of them. What reaches a
@@ -37,8 +42,8 @@ export function layerBackwardCase(problem: LayerProblem & { readonly recompute?:
     magnitudes: Object.fromEntries(outputs.map((name) => [name, isOfRouter(name) ? 1 : 0.1])),
     groups: Object.fromEntries(outputs.map((name) => [name, groupOf(name)])),
     run(inputs) {
-      const { layer, x, options } = preparedLayer(layerProblem, inputs);
-      const { y, state } = layer.forward(x, { ...options, save: true, recompute });
+      const { layer, x, options } = preparedLayer(problem, inputs);
+      const { y, state } = layer.forward(x, { ...options, save: true, recompute, offload });
       const dy = inputs.normals(x.shape, xDType);
       const { dx, gradients, dWeights } = layer.backward(state, dy);
       inputs.keep(gradients);
@@ -69,5 +74,7 @@ export const layerBackwardCases: readonly Case[] = [
   { ...usual, recompute: true },
   { ...usual, dtypes: ["bf16", "bf16"] as const, recompute: true, biases: true },
   { ...usual, multiplier: true, weightOn: "input" as const, recompute: true },
-  { ...usual, outputActivation: "softmax" as const, tokens: 0 },
+  { ...usual, offload: true, biases: true },
+  { ...usual, dtypes: ["bf16", "f32"] as const, multiplier: true, offload: true },
+  { ...usual, outputActivation: "softmax" as const, tokens: 0, offload: true },
 ].map(layerBackwardCase);

@@ -31,12 +31,17 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
 // these are copied and converted by the stream.
 constexpr size_t kConvertedAtOnce = size_t{1} << 16;
 
-// A copy that JavaScript cannot change while the stream reads it.
-Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* copy) {
+Status host_memory(size_t bytes, std::shared_ptr<void>* memory) {
   void* data = nullptr;
   MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
-  *copy = std::shared_ptr<void>(data, [](void* memory) { HostMemory::of_process().release(memory); });
-  std::memcpy(data, source, bytes);
+  *memory = std::shared_ptr<void>(data, [](void* released) { HostMemory::of_process().release(released); });
+  return {};
+}
+
+// A copy that JavaScript cannot change while the stream reads it.
+Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* copy) {
+  MOE_TRY(host_memory(bytes, copy));
+  std::memcpy(copy->get(), source, bytes);
   return {};
 }
 
@@ -89,6 +94,8 @@ void TensorObject::define(Napi::Env env) {
                                        InstanceAccessor<&TensorObject::failed>("failed"),
                                        InstanceMethod<&TensorObject::map>("map"),
                                        InstanceMethod<&TensorObject::address>("address"),
+                                       InstanceMethod<&TensorObject::to_host>("toHost"),
+                                       InstanceMethod<&TensorObject::to_device>("toDevice"),
                                        InstanceMethod<&TensorObject::free>("free"),
                                    }));
 }
@@ -359,6 +366,47 @@ Napi::Value TensorObject::address(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   device(env);
   return Napi::BigInt::New(env, static_cast<uint64_t>(reinterpret_cast<uintptr_t>(view().data)));
+}
+
+Napi::Value TensorObject::to_host(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const TensorView source = view();
+  const auto bytes = static_cast<size_t>(source.bytes());
+  std::shared_ptr<void> memory;
+  check(env, host_memory(std::max<size_t>(bytes, 1), &memory));
+  auto copy = std::make_shared<Storage>(std::move(memory), bytes);
+  Uses uses = reads();
+  uses.writes(copy, {0, bytes});
+  owner.enqueue(
+      env, "toHost",
+      [backend = owner.backend(env), source, target = copy->data(), bytes] {
+        return bytes == 0 ? Status{} : backend->read(target, source.data, bytes);
+      },
+      std::move(uses));
+  Napi::Object object =
+      over(device_.Value(), std::move(copy), source.dtype, {source.shape, source.shape + source.rank});
+  Unwrap(object)->reported_ = static_cast<int64_t>(bytes);
+  Napi::MemoryManagement::AdjustExternalMemory(env, static_cast<int64_t>(bytes));
+  return object;
+}
+
+Napi::Value TensorObject::to_device(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  DeviceObject& owner = device(env);
+  const TensorView source = view();
+  const auto bytes = static_cast<size_t>(source.bytes());
+  Napi::Object object = create(device_.Value(), source.dtype, {source.shape, source.shape + source.rank});
+  const TensorObject& copy = *Unwrap(object);
+  Uses uses = reads();
+  uses.writes(copy.storage_, copy.part());
+  owner.enqueue(
+      env, "toDevice",
+      [backend = owner.backend(env), source, target = copy.view().data, bytes] {
+        return bytes == 0 ? Status{} : backend->write(target, source.data, bytes);
+      },
+      std::move(uses));
+  return object;
 }
 
 void TensorObject::free(const Napi::CallbackInfo& info) {

@@ -52,6 +52,10 @@ class TensorObject : public Object<TensorObject> {
   Napi::Value failed(const Napi::CallbackInfo& info);
   Napi::Value map(const Napi::CallbackInfo& info);
   Napi::Value address(const Napi::CallbackInfo& info);
+  // A copy in the host's memory, in order with the enqueued work; only to_device() and free() may be called on it.
+  Napi::Value to_host(const Napi::CallbackInfo& info);
+  // A copy of such a one on the device, in order too.
+  Napi::Value to_device(const Napi::CallbackInfo& info);
   void free(const Napi::CallbackInfo& info);
 
   Napi::ObjectReference device_;

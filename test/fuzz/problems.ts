@@ -436,7 +436,7 @@ export const problems: Readonly<Record<string, Problem>> = {
     const dtypes = [few ? "f32" : x, weights] as const;
     // Through a single weight that is divided by itself, what reaches the router cancels: only rounding errors are left.
     const cancels = topK === 1 && { normalize: false };
-    return [{ ...rest, ...cancels, dtypes, ...draw.some({ recompute: true }) }];
+    return [{ ...rest, ...cancels, dtypes, ...draw.some({ recompute: true, offload: true }) }];
   }),
 };
 

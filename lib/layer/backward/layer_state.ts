@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import type { FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
+import { HostTensor, hasOwnMemory } from "../../core/host_tensor.js";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Shape } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
@@ -39,13 +40,49 @@ export interface SavedNorm extends Norm {
   readonly tokens: Tensor<FloatDType>;
 }
 
+/** Tensors of a pass that may be in the host's memory meanwhile. */
+const movable = ["x", "pre", "multiplied"] as const;
+type Movable = (typeof movable)[number];
+
 /** What is kept; without x if it is to be normalised again. */
-export type KeptPass = Omit<SavedPass, "x"> & { readonly x: Tensor<FloatDType> | undefined };
+export type KeptPass = Omit<SavedPass, Movable> & {
+  readonly [Name in Movable]?: Tensor<FloatDType> | HostTensor<FloatDType> | undefined;
+};
+
+/** Moves what is kept of the rows, and tokens that were normalised, to the host's memory if the device has its own. */
+export function movedToHost(pass: KeptPass): KeptPass {
+  if (!hasOwnMemory(pass.layer.device)) return pass;
+  const moved = eachMovable(pass, (name, tensor) =>
+    tensor instanceof HostTensor || (name === "x" && !pass.norm) ? undefined : new HostTensor(tensor),
+  );
+  for (const name of movable) if (moved[name]) pass[name]?.dispose();
+  return { ...pass, ...moved };
+}
+
+/** What `replace` gives for the tensors of a pass that exist; if it throws, what it has given is disposed of. */
+function eachMovable<T extends Disposable & { dispose(): void }>(
+  pass: KeptPass,
+  replace: (name: Movable, tensor: NonNullable<KeptPass[Movable]>) => T | undefined,
+): { [Name in Movable]?: T } {
+  const given: { [Name in Movable]?: T } = {};
+  try {
+    for (const name of movable) {
+      const tensor = pass[name];
+      const replaced = tensor && replace(name, tensor);
+      if (replaced) given[name] = replaced;
+    }
+    return given;
+  } catch (error) {
+    for (const each of Object.values(given)) each.dispose();
+    throw error;
+  }
+}
 
 /**
  * What `forward(x, { save: true })` keeps for {@link MoeLayer.backward}: x (not a copy: do not write to it before), the
  * rows before the activation ([T · k, 2I] or, if the activation is not gated, [T · k, I], in x's dtype), and ids and
- * weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x and the routing. `backward` frees it, and so does `dispose()`.
+ * weights of the routing; with `norm` also the normalised tokens. With `recompute: true` only x and the routing. With
+ * `offload: true` all but the routing is in the host's memory until then. `backward` frees it, and so does `dispose()`.
  */
 export class LayerState implements Disposable {
   #pass: KeptPass | undefined;
@@ -64,10 +101,18 @@ export class LayerState implements Disposable {
 
   /** Bytes on the device, without x and without a routing that the caller gave; 0 once it is freed. */
   get byteLength(): number {
-    if (this.#pass === undefined) return 0;
+    return bytesOf(this.#own().filter((tensor) => !(tensor instanceof HostTensor)));
+  }
+
+  /** Bytes that `offload: true` has moved to the host's memory; 0 on `cpu` and `reference`, whose memory that is. */
+  get hostByteLength(): number {
+    return bytesOf(this.#own().filter((tensor) => tensor instanceof HostTensor));
+  }
+
+  #own(): readonly (Tensor | HostTensor | undefined)[] {
+    if (this.#pass === undefined) return [];
     const { pre, multiplied, routing, given, norm, x } = this.#pass;
-    const own = [pre, multiplied, norm && x, ...(given ? [] : [routing.ids, routing.weights])];
-    return own.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
+    return [pre, multiplied, norm && x, ...(given ? [] : [routing.ids, routing.weights])];
   }
 
   /** @internal Views of the routing, for the caller. */
@@ -96,7 +141,12 @@ export class LayerState implements Disposable {
    */
   take(layer: DeviceLayer): SavedPass {
     const kept = this.#check(layer);
-    const pass = { ...kept, x: kept.x ?? normalised((kept.norm as SavedNorm).tokens, kept.norm as SavedNorm) };
+    const back = eachMovable(kept, (_, tensor) => (tensor instanceof HostTensor ? tensor.toDevice() : undefined));
+    const { x, pre, multiplied, ...rest } = kept;
+    const onDevice = { x, pre, multiplied, ...back } as Partial<Pick<SavedPass, Movable>>;
+    const norm = kept.norm as SavedNorm;
+    const pass = { ...rest, ...onDevice, x: onDevice.x ?? normalised(norm.tokens, norm) };
+    for (const name of movable) if (back[name]) kept[name]?.dispose();
     this.#pass = undefined;
     this.#used = true;
     return pass;
@@ -131,6 +181,10 @@ export class LayerState implements Disposable {
   [inspect.custom](): string {
     return `LayerState of ${this.byteLength} bytes${this.disposed ? " (disposed)" : ""}`;
   }
+}
+
+function bytesOf(tensors: readonly (Tensor | HostTensor | undefined)[]): number {
+  return tensors.reduce((total, tensor) => total + (tensor?.byteLength ?? 0), 0);
 }
 
 /** Frees what was kept; tokens, a norm's weight and a given routing are views of the caller's tensors. */

@@ -9,7 +9,7 @@ import { routingViews } from "../router/routing_views.js";
 import type { Tokens } from "../router/tokens.js";
 import type { NoiseSource } from "../router/training.js";
 import { Temporaries } from "../temporaries.js";
-import { LayerState } from "./layer_state.js";
+import { LayerState, movedToHost } from "./layer_state.js";
 import { activatedRows, innerRows, outputRows, passRows } from "./rows.js";
 import { ones } from "./sums.js";
 
@@ -26,10 +26,11 @@ export interface ForwardToSave {
   readonly routing: Routing | undefined;
   readonly training: NoiseSource | undefined;
   readonly recompute: boolean;
+  readonly offload: boolean;
 }
 
 /** Writes y, and keeps what {@link LayerState} says. */
-export function savedForward(parts: LayerParts, { recompute, training, ...given }: ForwardToSave): LayerState {
+export function savedForward(parts: LayerParts, { recompute, offload, training, ...given }: ForwardToSave): LayerState {
   const { onDevice, router, bank } = parts;
   const { tokens } = given;
   const matrices = parts.backwardMatrices();
@@ -76,7 +77,8 @@ export function savedForward(parts: LayerParts, { recompute, training, ...given 
   const factors =
     weightOn === "input" ? temporaries.keep(ones(onDevice.device, [count, slots], weights.dtype)) : weights;
   combine(outputs, rows.rowOfSlot, factors, { out: y, ...(residual && { residual }) });
-  return new LayerState({ ...pass, ...saved });
+  const kept = { ...pass, ...saved };
+  return new LayerState(offload ? movedToHost(kept) : kept);
 }
 
 function viewOf<T extends Tensor | undefined>(tensor: T): T {

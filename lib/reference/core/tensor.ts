@@ -3,7 +3,7 @@ import { convertInto } from "../../core/convert.js";
 import { type DType, dtypes, fromBF16, fromF16, toBF16, toF16 } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize, shapeText } from "../../core/shape.js";
-import type { StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
+import type { HostHandle, StridedMatrix, TensorHandle } from "../../core/tensor_handle.js";
 import { type Matrix, zeros } from "./matrix.js";
 import type { Stream } from "./stream.js";
 
@@ -105,6 +105,12 @@ export class ReferenceTensor implements TensorHandle {
 
   address(): never {
     throw new MoeError("UNSUPPORTED_OPERATION", "address: expected a native device, got reference");
+  }
+
+  /** Views: all memory is the host's. */
+  toHost(): HostHandle {
+    const kept = this.view(this.shape, 0);
+    return { toDevice: () => kept.view(kept.shape, 0), free: () => kept.free() };
   }
 
   free(): void {}

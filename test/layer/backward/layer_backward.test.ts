@@ -210,7 +210,7 @@ describe.each(deviceNames)("backward on %s", (name) => {
     biases: true,
   };
 
-  test("gives the same bits with recompute, on every run, and twice the gradients if it adds them", () => {
+  test("gives the same bits with recompute and offload, on every run, and twice the gradients if it adds them", () => {
     using made = new RandomLayer(device(), problem);
     const dy = device().tensor(new Random(9).normals(made.x.size), made.x.shape, "f32");
     const run = (options: ForwardOptions<"f32"> = {}, gradients?: LayerTensors) => {
@@ -223,6 +223,7 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const first = run();
     const expected = bits(first);
     expect(bits(run())).toEqual(expected);
+    expect(bits(run({ offload: true }))).toEqual(expected);
     expect(bits(run({ recompute: true })).slice(1)).toEqual(expected.slice(1));
     const once = tensorsOf(first.gradients).map((tensor) => tensor.dataSync());
     const twice = tensorsOf(run({}, first.gradients).gradients);
@@ -305,8 +306,32 @@ describe.each(deviceNames)("backward on %s", (name) => {
     const saved = made.layer.forward(made.x, { save: true }).state;
     expect(saved.byteLength).toBe(tokens * topK * 2 * intermediateSize * 4 + routing);
     expect(made.layer.forward(made.x, { save: true, recompute: true }).state.byteLength).toBe(routing);
-    saved.dispose();
-    expect(saved.byteLength).toBe(0);
+    const ownMemory = !["cpu", "reference"].includes(device().kind);
+    const offloaded = made.layer.forward(made.x, { save: true, offload: true }).state;
+    const moved = ownMemory ? saved.byteLength - routing : 0;
+    expect(offloaded.hostByteLength).toBe(moved);
+    expect(offloaded.byteLength).toBe(saved.byteLength - moved);
+    const weight = device().tensor(new Random(1).normals(made.x.shape[1] as number), undefined, "f32");
+    const options = { save: true, offload: true, norm: { weight } } as const;
+    const normed = made.layer.forward(made.x, options).state;
+    expect(normed.hostByteLength).toBe(ownMemory ? moved + made.x.byteLength : 0);
+    expect(made.layer.forward(made.x, { ...options, recompute: true }).state.hostByteLength).toBe(0);
+    for (const state of [saved, offloaded, normed]) {
+      state.dispose();
+      expect([state.byteLength, state.hostByteLength]).toEqual([0, 0]);
+    }
+  });
+
+  test("gives the same bits with offload where tokens are normalised and tensors are disposed of at once", () => {
+    using made = new RandomLayer(device(), problem);
+    const weight = device().tensor(new Random(2).normals(made.x.size / 17), undefined, "f32");
+    const run = (offload: boolean) => {
+      const norm = { weight };
+      const { y, state } = made.layer.forward(made.x, { save: true, offload, norm, residual: true });
+      const { dx, gradients } = made.layer.backward(state, y);
+      return [y, dx, ...tensorsOf(gradients)].map((tensor) => tensor.rawSync());
+    };
+    expect(run(true)).toEqual(run(false));
   });
 
   test("refuses states and gradients that do not fit", () => {
@@ -338,6 +363,7 @@ describe.each(deviceNames)("backward on %s", (name) => {
     );
     expectError(() => layer.backward(saved(), dy, { gradients, experts: false }), "INVALID_ARGUMENT", /of other parts/);
     expectError(() => layer.forward(x, { recompute: true }), "INVALID_ARGUMENT", /recompute requires save/);
+    expectError(() => layer.forward(x, { offload: true }), "INVALID_ARGUMENT", /offload requires save/);
     // A state outlives a backward that was refused.
     const kept = saved();
     expectError(() => layer.backward(kept, short), "SHAPE_MISMATCH", /dy/);

@@ -71,6 +71,7 @@ export function layerCalls(device: api.Device, directory: string): Part {
           { routing: routing(), out: floats(T, H) },
           { training: { seed: 1 } },
           { save: true, recompute: true },
+          { save: true, offload: true },
           { want: ["routing", "logits"] },
           { norm: { weight: floats(H), epsilon: 1e-5, offset: 1 }, residual: true },
           { residual: floats(T, H), signal: transfer.signal },
