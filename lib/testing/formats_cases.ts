@@ -16,6 +16,7 @@ export const quantizableFormats = [
   "i3_g64_f32",
   "i5_g48_bf16",
   "u4_g32_bf16",
+  "u4_g32_e4m3",
   "u2_g16_f32",
   "u8_channel_f32",
   "e4m3_b128_f32",
