@@ -167,12 +167,18 @@ Napi::Value DeviceObject::error_of_wait(Napi::Env env, const Status& status) con
   return error;
 }
 
+Status host_memory(size_t bytes, std::shared_ptr<void>* memory) {
+  void* data = nullptr;
+  MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
+  *memory = std::shared_ptr<void>(data, [](void* released) { HostMemory::of_process().release(released); });
+  return {};
+}
+
 std::shared_ptr<void> DeviceObject::staging(Napi::Env env, size_t bytes) {
   constexpr size_t kKept = size_t{64} << 20;
   if (staging_ != nullptr && staging_.use_count() == 1 && staging_bytes_ >= bytes) return staging_;
-  void* data = nullptr;
-  check(env, HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
-  std::shared_ptr<void> memory(data, [](void* freed) { HostMemory::of_process().release(freed); });
+  std::shared_ptr<void> memory;
+  check(env, host_memory(bytes, &memory));
   if (bytes <= kKept) {
     staging_ = memory;
     staging_bytes_ = bytes;

@@ -31,13 +31,6 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
 // these are copied and converted by the stream.
 constexpr size_t kConvertedAtOnce = size_t{1} << 16;
 
-Status host_memory(size_t bytes, std::shared_ptr<void>* memory) {
-  void* data = nullptr;
-  MOE_TRY(HostMemory::of_process().allocate(bytes, alignof(std::max_align_t), &data));
-  *memory = std::shared_ptr<void>(data, [](void* released) { HostMemory::of_process().release(released); });
-  return {};
-}
-
 // A copy that JavaScript cannot change while the stream reads it.
 Status copy_of_source(const void* source, size_t bytes, std::shared_ptr<void>* copy) {
   MOE_TRY(host_memory(bytes, copy));
@@ -116,8 +109,7 @@ Napi::Object TensorObject::create(Napi::Object device, DType dtype, const std::v
   Napi::Object object = Addon::of(env).tensor.New({});
   TensorObject& tensor = *Unwrap(object);
   tensor.adopt(Napi::Persistent(device), std::move(storage), 0, dtype, shape);
-  tensor.reported_ = static_cast<int64_t>(size);
-  Napi::MemoryManagement::AdjustExternalMemory(env, tensor.reported_);
+  tensor.report(env, static_cast<int64_t>(size));
   return object;
 }
 
@@ -147,8 +139,12 @@ void TensorObject::Finalize(Napi::BasicEnv env) { release(env); }
 
 void TensorObject::release(Napi::BasicEnv env) {
   storage_.reset();
-  if (reported_ != 0) Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
-  reported_ = 0;
+  report(env, 0);
+}
+
+void TensorObject::report(Napi::BasicEnv env, int64_t bytes) {
+  if (bytes != reported_) Napi::MemoryManagement::AdjustExternalMemory(env, bytes - reported_);
+  reported_ = bytes;
 }
 
 DeviceObject& TensorObject::device(Napi::Env env) {
@@ -386,8 +382,7 @@ Napi::Value TensorObject::to_host(const Napi::CallbackInfo& info) {
       std::move(uses));
   Napi::Object object =
       over(device_.Value(), std::move(copy), source.dtype, {source.shape, source.shape + source.rank});
-  Unwrap(object)->reported_ = static_cast<int64_t>(bytes);
-  Napi::MemoryManagement::AdjustExternalMemory(env, static_cast<int64_t>(bytes));
+  Unwrap(object)->report(env, static_cast<int64_t>(bytes));
   return object;
 }
 

@@ -33,6 +33,8 @@ class TensorObject : public Object<TensorObject> {
              const std::vector<int64_t>& shape);
   DeviceObject& device(Napi::Env env);
   void release(Napi::BasicEnv env);
+  // Tells V8 how much memory it would free with this object.
+  void report(Napi::BasicEnv env, int64_t bytes);
   // What read() returns: the raw bytes or, if `converts`, float32 values.
   size_t read_bytes(bool converts) const;
   std::function<Status()> read_into(void* target, bool converts) const;

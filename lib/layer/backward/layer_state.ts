@@ -50,32 +50,30 @@ export type KeptPass = Omit<SavedPass, Movable> & {
 };
 
 /** Moves what is kept of the rows, and tokens that were normalised, to the host's memory if the device has its own. */
-export function movedToHost(pass: KeptPass): KeptPass {
+export function movedToHost(pass: SavedPass): KeptPass {
   if (!hasOwnMemory(pass.layer.device)) return pass;
-  const moved = eachMovable(pass, (name, tensor) =>
-    tensor instanceof HostTensor || (name === "x" && !pass.norm) ? undefined : new HostTensor(tensor),
-  );
-  for (const name of movable) if (moved[name]) pass[name]?.dispose();
-  return { ...pass, ...moved };
+  const isGiven = (name: Movable) => name === "x" && pass.norm === undefined;
+  return { ...pass, ...moveEach(pass, (tensor, name) => (isGiven(name) ? undefined : new HostTensor(tensor))) };
 }
 
-/** What `replace` gives for the tensors of a pass that exist; if it throws, what it has given is disposed of. */
-function eachMovable<T extends Disposable & { dispose(): void }>(
-  pass: KeptPass,
-  replace: (name: Movable, tensor: NonNullable<KeptPass[Movable]>) => T | undefined,
-): { [Name in Movable]?: T } {
-  const given: { [Name in Movable]?: T } = {};
+/** What `move` makes of a pass's tensors. Those it has moved are freed once it has moved all, else what it has made. */
+function moveEach<From extends Disposable, To extends Disposable>(
+  pass: { readonly [Name in Movable]?: From | undefined },
+  move: (tensor: From, name: Movable) => To | undefined,
+): { [Name in Movable]?: To } {
+  const moved: { [Name in Movable]?: To } = {};
   try {
     for (const name of movable) {
       const tensor = pass[name];
-      const replaced = tensor && replace(name, tensor);
-      if (replaced) given[name] = replaced;
+      const made = tensor && move(tensor, name);
+      if (made) moved[name] = made;
     }
-    return given;
   } catch (error) {
-    for (const each of Object.values(given)) each.dispose();
+    for (const made of Object.values(moved)) made[Symbol.dispose]();
     throw error;
   }
+  for (const name of movable) if (moved[name]) pass[name]?.[Symbol.dispose]();
+  return moved;
 }
 
 /**
@@ -141,12 +139,11 @@ export class LayerState implements Disposable {
    */
   take(layer: DeviceLayer): SavedPass {
     const kept = this.#check(layer);
-    const back = eachMovable(kept, (_, tensor) => (tensor instanceof HostTensor ? tensor.toDevice() : undefined));
+    const back = moveEach(kept, (tensor) => (tensor instanceof HostTensor ? tensor.toDevice() : undefined));
     const { x, pre, multiplied, ...rest } = kept;
     const onDevice = { x, pre, multiplied, ...back } as Partial<Pick<SavedPass, Movable>>;
     const norm = kept.norm as SavedNorm;
     const pass = { ...rest, ...onDevice, x: onDevice.x ?? normalised(norm.tokens, norm) };
-    for (const name of movable) if (back[name]) kept[name]?.dispose();
     this.#pass = undefined;
     this.#used = true;
     return pass;
