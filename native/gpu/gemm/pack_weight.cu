@@ -24,9 +24,10 @@ struct Arguments {
   bool gated, up;
 };
 
-// One warp per packed row of this weight.
+// One warp per packed row of this weight. Without a number of blocks, ptxas takes fewer registers and spills around the
+// calls of divisions.
 template <class To>
-MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads), const Arguments a) {
+MOE_KERNEL(dequantize_rows_kernel, (gpu::kRowThreads, 8), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   for_each_row(a.packed_rows, [&](int64_t row) {
     const gpu::PackedRow place = gpu::unpack_row(row, a.gated);
