@@ -19,7 +19,7 @@ export type LayerTensors = LayerWeights<NamedWeight>;
 
 /**
  * Looks up a weight of its own shape, [N, K] or [N], of an expert (0 if it is not an expert's).
- * @param pieceColumns columns of the pieces in which the layer will store the matrix.
+ * @param piece the shape of the pieces in which the layer will store the weight; its own if it is stored whole.
  * @throws BAD_CHECKPOINT if it is missing, or not stored as floats or in a known quantised format of this shape.
  */
 export type Locator = (
@@ -27,7 +27,7 @@ export type Locator = (
   shape: Shape,
   expert: number,
   role: string,
-  pieceColumns: number,
+  piece: Shape,
 ) => Promise<LocatedWeight>;
 
 /** Where a layer comes from: its formula, the names of its tensors, and how they are looked up. */
@@ -57,18 +57,18 @@ export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
 /**
  * Visits every weight of a layer, one after another.
  * @param visit gets the weight's own shape, the expert's number (0 if the weight is not an expert's), the role, such
- * as `router` or `experts.gate`, and K or, of a matrix that is stored in pieces, their columns.
+ * as `router` or `experts.gate`, and the shape of the pieces in which it is stored: a wide shared expert is divided.
  */
 export async function mapWeights<T>(
   { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
-  visit: (weight: NamedWeight, shape: Shape, expert: number, role: string, pieceColumns: number) => Promise<T>,
+  visit: (weight: NamedWeight, shape: Shape, expert: number, role: string, piece: Shape) => Promise<T>,
 ): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
   const optional = async (role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">, shape: Shape) => {
     const weight = tensors[role];
-    return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role, hiddenSize) };
+    return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role, shape) };
   };
   const expertOf = async (
     set: "experts" | "shared",
@@ -77,16 +77,17 @@ export async function mapWeights<T>(
     expert = 0,
   ) => {
     const shapes = expertShapes(hiddenSize, width);
+    const pieces = expertShapes(hiddenSize, Math.min(width, intermediateSize));
     const visited: Partial<ExpertWeights<T, T>> = {};
     for (const role of expertRoles) {
       const weight = weights[role];
-      const pieceColumns = role === "down" ? Math.min(width, intermediateSize) : hiddenSize;
       if (weight === undefined) continue;
-      visited[role] = await visit(weight, shapes[role], expert, `${set}.${role}`, pieceColumns);
+      visited[role] = await visit(weight, shapes[role], expert, `${set}.${role}`, pieces[role]);
     }
     return visited as ExpertWeights<T, T>;
   };
-  const router = await visit(tensors.router, [numExperts, hiddenSize], 0, "router", hiddenSize);
+  const routerShape = [numExperts, hiddenSize];
+  const router = await visit(tensors.router, routerShape, 0, "router", routerShape);
   const experts: ExpertWeights<T, T>[] = [];
   while (experts.length < bank.count) {
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));

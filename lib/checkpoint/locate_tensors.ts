@@ -33,7 +33,7 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
  * configuration says neither that a router is quantised nor that some experts are not.
  */
 export function tensorLocator(source: TensorSource): Locator {
-  return async (named, shape, expert, _role, pieceColumns) => {
+  return async (named, shape, expert, _role, piece) => {
     const weight = { ...named, name: nameOf(named, expert) };
     const vector = shape.length === 1;
     const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);
@@ -43,7 +43,7 @@ export function tensorLocator(source: TensorSource): Locator {
     if (plain !== undefined && tensors.size < 2 && (vector || floatDTypes.has(plain.info.dtype))) {
       return locateFloats(source, weight, shape, expert, plain);
     }
-    return await locateQuantized(source, weight, shape, expert, pieceColumns, tensors);
+    return await locateQuantized(source, weight, shape, expert, piece, tensors);
   };
 }
 
@@ -94,12 +94,12 @@ async function locateQuantized(
   { name, ...layout }: NamedWeight,
   shape: Shape,
   expert: number,
-  pieceColumns: number,
+  piece: Shape,
   tensors: ReadonlyMap<Suffix, FoundTensor>,
 ): Promise<LocatedWeight> {
   const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
   const common = { name, layout, expert, numExperts, configPath, quantization, tensors };
-  const matrix = new StoredMatrix({ ...common, shape: [rows, columns], pieceColumns });
+  const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });
   const scheme = schemes.find((scheme) => scheme.takes(matrix));
   if (scheme !== undefined) return await scheme.locate(matrix);
   const codes = tensors.get("weight");

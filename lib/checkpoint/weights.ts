@@ -34,7 +34,7 @@ export interface WeightOptions {
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
    * {@link WeightFormatName}), or one for each role. Default: the dtype of the router's weight in the checkpoint; but if
-   * an expert's matrix is quantised, the matrices of experts keep their formats. `{}` keeps every role as it is in the
+   * an expert's matrix is quantised, or is to be, every role keeps its own. `{}` keeps every role as it is in the
    * checkpoint; so does the default for a layer that MoeLayer.save wrote.
    */
   dtype?: WeightFormatName | WeightDTypes;

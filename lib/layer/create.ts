@@ -31,7 +31,7 @@ export interface MoeLayerOptions
   /**
    * How the weights are stored on the device: a dtype for all, a quantised format for the experts' matrices (see
    * {@link WeightFormatName}), or one for each role. Default: the dtype of the given router; but if an expert's matrix is
-   * quantised, the matrices of experts keep their formats.
+   * quantised, or is to be, every role keeps its own.
    */
   dtype?: WeightFormatName | WeightDTypes;
   /** How matrices are quantised that `dtype` asks to be; see {@link quantize}. */

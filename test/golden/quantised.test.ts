@@ -30,6 +30,8 @@ const formats: Readonly<Record<string, string>> = {
   nvfp4_modelopt: "nvfp4",
   int4_packed: "i4_g32_bf16",
   int4_packed_asymmetric: "u4_g16_bf16",
+  int4_packed_smaller_group: "u4_g64_bf16",
+  gptq_smaller_group: "u4_g64_f16",
   int8_packed: "i8_channel_f32",
   int3_packed: "i3_g16_bf16",
   int4_modelopt: "i4_g16_f32",
@@ -51,7 +53,11 @@ const formats: Readonly<Record<string, string>> = {
 };
 
 /** Those of shared experts that have formats of their own. */
-const sharedFormats: Readonly<Record<string, string>> = { int4_shared_bf16: "bf16", gptq_shared_f16: "f16" };
+const sharedFormats: Readonly<Record<string, string>> = {
+  int4_shared_bf16: "bf16",
+  gptq_shared_f16: "f16",
+  fp8_blocks_shared: "e4m3_g128_bf16",
+};
 
 async function readExpected(name: string) {
   await using file = await SafetensorsFile.open(join(root, name, "expected.safetensors"));

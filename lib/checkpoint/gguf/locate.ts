@@ -32,7 +32,7 @@ interface Source {
  * expert may have to be, is located as float32.
  */
 export function ggufLocator({ files, config }: Source): Locator {
-  return async (weight, shape, expert, _role, pieceColumns) => {
+  return async (weight, shape, expert, _role, piece) => {
     const name = weight.name.replace("{e}", String(expert));
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);
@@ -51,6 +51,7 @@ export function ggufLocator({ files, config }: Source): Locator {
       throw badCheckpoint(place, `expected one of the types ${expected}, got ${type}`);
     }
     const [rows, columns] = one as [number, number];
+    const pieceColumns = piece.at(-1) as number;
     const scale = scaleRange(files, weight, type, expert, config.numExperts);
     const ranges = scale === undefined ? [range] : [range, scale];
     const convert = (bytes: readonly Uint8Array[]) => converted(type, bytes, rows, place);

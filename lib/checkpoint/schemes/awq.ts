@@ -1,8 +1,8 @@
 import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { asBytes, elements, transpose, words } from "./bits.js";
+import { asBytes, transpose, words } from "./bits.js";
 import { isAwqShape } from "./gptq.js";
-import { checkScales, floats, groupsOf, scaleType } from "./scales.js";
+import { checkScales, floats, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { StoredMatrix } from "./stored_matrix.js";
 
@@ -21,14 +21,15 @@ export const awq: Scheme = {
     matrix.check(scales, floats, [groups, rows]);
     const zeros = matrix.need("qzeros", ["I32"], [groups, rows / 8]);
     if (columns % 8 !== 0) throw matrix.error(`expected a multiple of 8 columns, got ${columns}`);
-    const format = `u4_${groupsOf(matrix, scales, groups)}_${scaleType(scales)}`;
+    const of = groupsOf(matrix, scales, groups);
+    const format = `u4_${of.name}_${scaleType(scales)}`;
     return matrix.located(format, [codes, zeros, scales], (bytes) => {
       const [codeBytes, zeroBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       checkScales(matrix, scales, scaleBytes, rows);
       return {
         codes: turnCodes(words(codeBytes), columns, rows),
-        scales: transpose(elements(scaleBytes, scales.info.dtype === "F32" ? 4 : 2), groups, rows),
-        zeros: turnZeros(words(zeroBytes), groups, rows),
+        scales: of.spread(transpose(scaleElements(scales, scaleBytes), groups, rows)),
+        zeros: of.spread(turnZeros(words(zeroBytes), groups, rows)),
       };
     });
   },

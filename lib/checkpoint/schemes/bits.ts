@@ -1,6 +1,6 @@
 // Codes in host memory are rearranged here, a 32-bit word at a time where that is possible.
 
-type Elements = Uint8Array | Uint16Array | Uint32Array;
+export type Elements = Uint8Array | Uint16Array | Uint32Array;
 
 /** Bytes as 32-bit words; copied if they are misaligned. */
 export function words(bytes: Uint8Array): Uint32Array {

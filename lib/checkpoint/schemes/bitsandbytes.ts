@@ -7,7 +7,7 @@ import { swapNibbles } from "./bits.js";
 import { NestedScales } from "./nested_scales.js";
 import { checkScales, largestGroup } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+import { type FoundTensor, greatestCommonDivisor, type StoredMatrix } from "./stored_matrix.js";
 
 const kinds = ["nf4", "fp4"] as const;
 
@@ -73,8 +73,7 @@ async function readState(matrix: StoredMatrix, tensor: FoundTensor): Promise<Con
 }
 
 function groupWithin(matrix: StoredMatrix, block: number): number {
-  let [group, rest] = [block, matrix.columns];
-  while (rest > 0) [group, rest] = [rest, group % rest];
+  let group = matrix.uncutGroup(greatestCommonDivisor(block, matrix.columns));
   while (group > largestGroup && group % 2 === 0) group /= 2;
   if (group % 16 === 0 && group <= largestGroup) return group;
   throw matrix.error(

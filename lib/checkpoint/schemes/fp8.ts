@@ -1,7 +1,7 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
 import type { LocatedWeight } from "../located_weight.js";
 import { repeated } from "./bits.js";
-import { checkE4M3, checkScales, floats, scalarShapes, scaleType } from "./scales.js";
+import { checkE4M3, checkScales, floats, scalarShapes, scaleElements, scaleType, spreadGroups } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
@@ -32,7 +32,7 @@ export const fp8: Scheme = {
     const inBlocks = [Math.ceil(rows / block), Math.ceil(columns / block)] as const;
     switch (kindOf(matrix, scales, inBlocks)) {
       case "blocks":
-        return matrix.cutsRows(block) ? perRow(matrix, codes, scales) : located("b128", inBlocks[1]);
+        return isCut(matrix) ? perRow(matrix, codes, scales) : located("b128", inBlocks[1]);
       case "rows":
         return located("channel", 1);
       case "matrix":
@@ -43,18 +43,28 @@ export const fp8: Scheme = {
   },
 };
 
-/** Blocks that two matrices share: each row gets scales of its own. */
+/** Whether blocks would be in two matrices, or in two of the pieces in which the layer stores one. */
+function isCut(matrix: StoredMatrix): boolean {
+  return matrix.cutsRows(block) || matrix.uncutGroup(block) !== block;
+}
+
+/** Blocks that are cut: each row gets scales of its own. */
 function perRow(matrix: StoredMatrix, codes: FoundTensor, scales: FoundTensor): LocatedWeight {
-  const width = Math.ceil(matrix.columns / block);
-  return matrix.located(`e4m3_g${block}_${scaleType(scales)}`, [codes, scales], ([codeBytes, scaleBytes]) => {
-    const given = checkScales(matrix, scales, scaleBytes as Uint8Array, width);
-    const rowBytes = given.byteLength / Math.ceil(matrix.rows / block);
-    const expanded = new Uint8Array(matrix.rows * rowBytes);
-    for (let row = 0; row < matrix.rows; row++) {
-      const start = Math.floor(row / block) * rowBytes;
-      expanded.set(given.subarray(start, start + rowBytes), row * rowBytes);
+  const { rows, columns } = matrix;
+  const width = Math.ceil(columns / block);
+  const group = matrix.uncutGroup(block);
+  if (group % 16 !== 0) throw matrix.error(`expected pieces of a multiple of 16 columns, got ${matrix.pieceColumns}`);
+  return matrix.located(`e4m3_g${group}_${scaleType(scales)}`, [codes, scales], ([codeBytes, scaleBytes]) => {
+    const given = scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, width));
+    const ofRows = new (given.constructor as new (length: number) => typeof given)(rows * width);
+    for (let row = 0; row < rows; row++) {
+      const start = Math.floor(row / block) * width;
+      ofRows.set(given.subarray(start, start + width), row * width);
     }
-    return { codes: checkE4M3(matrix, codes, codeBytes as Uint8Array), scales: expanded };
+    return {
+      codes: checkE4M3(matrix, codes, codeBytes as Uint8Array),
+      scales: spreadGroups(ofRows, width, columns, block, group),
+    };
   });
 }
 

@@ -1,8 +1,8 @@
 import { describe } from "../../core/errors.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
-import { asBytes, cropRows, elements, transpose, unpack, words } from "./bits.js";
+import { asBytes, cropRows, transpose, unpack, words } from "./bits.js";
 import { inputOrder, reorderColumns } from "./input_order.js";
-import { checkScales, floats, groupsOf, scaleType } from "./scales.js";
+import { checkScales, floats, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
@@ -21,11 +21,12 @@ export const gptq: Scheme = {
     const zeros = matrix.need("qzeros", ["I32"], [groups, Math.ceil((rows * bits) / 32)]);
     const first = isFirstVersion(matrix);
     const groupOf = groupsOfColumns(matrix);
-    const format = `u${bits}_${groupsOf(matrix, scales, groups)}_${scaleType(scales)}`;
+    const of = groupsOf(matrix, scales, groups);
+    const format = `u${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, zeros, scales, ...(groupOf ? [groupOf] : [])];
     const convert = (bytes: readonly Uint8Array[]) => {
       const [codeBytes, zeroBytes, scaleBytes, groupBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
-      const order = groupOf && inputOrder(matrix, groupOf, groupBytes, groups);
+      const order = groupOf && inputOrder(matrix, groupOf, groupBytes, of.size);
       if (order && groupOf) checkOrdered(matrix, groupOf);
       const perRow = Math.ceil((columns * bits) / 32);
       const turned = asBytes(transpose(words(codeBytes), perRow, rows));
@@ -35,8 +36,8 @@ export const gptq: Scheme = {
       checkScales(matrix, scales, scaleBytes, rows);
       return {
         codes: order ? reorderColumns(stored, rows, columns, bits, order) : stored,
-        scales: transpose(elements(scaleBytes, scales.info.dtype === "F32" ? 4 : 2), groups, rows),
-        zeros: transpose(unpacked, groups, rows),
+        scales: of.spread(transpose(scaleElements(scales, scaleBytes), groups, rows)),
+        zeros: of.spread(transpose(unpacked, groups, rows)),
         ...(order && { inputOrder: order }),
       };
     };

@@ -3,24 +3,26 @@ import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 /**
  * The order of the columns that makes each group consecutive, given every column's group (`g_idx`, act-order): the
  * column that each stored one is. Undefined if the columns stand in this order.
- * @throws BAD_CHECKPOINT unless every one of `groups` groups has the same number of columns.
+ * @throws BAD_CHECKPOINT unless every group has `size` columns; the last one has those that are left.
  */
 export function inputOrder(
   matrix: StoredMatrix,
   tensor: FoundTensor,
   bytes: Uint8Array,
-  groups: number,
+  size: number,
 ): Int32Array | undefined {
   const groupOf = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
-  const size = groupOf.length / groups;
+  const groups = Math.ceil(groupOf.length / size);
+  const sizeOf = (group: number) => Math.min(size, groupOf.length - group * size);
   const order = new Int32Array(groupOf.length);
   const filled = new Int32Array(groups);
   let sorted = true;
   for (let column = 0; column < groupOf.length; column++) {
     const group = groupOf[column] as number;
     const place = filled[group];
-    if (place === undefined || place === size) {
-      const problem = place === undefined ? `a group of the ${groups}` : `${size} columns in each group`;
+    if (place === undefined || place === sizeOf(group)) {
+      const columns = group === groups - 1 ? "the last group" : "each group";
+      const problem = place === undefined ? `a group of the ${groups}` : `${sizeOf(group)} columns in ${columns}`;
       throw matrix.errorAt(tensor, `expected ${problem}, got group ${group} at column ${column}`);
     }
     filled[group] = place + 1;

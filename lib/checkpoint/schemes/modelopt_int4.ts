@@ -1,5 +1,5 @@
 import { findInputScale } from "./nvfp4.js";
-import { checkScales, floats, floatsOf, groupCount, groupsOf, scaleType } from "./scales.js";
+import { checkScales, floats, floatsOf, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 
 /** INT4 (AWQ) of ModelOpt: a byte has the codes of two rows, the even one in its low half, in two's complement. */
@@ -15,12 +15,13 @@ export const modeloptInt4: Scheme = {
     const count = groupCount(matrix, scales);
     const input = findInputScale(matrix);
     const used = [codes, scales, ...(input ? [input] : [])];
-    const format = `i4_${groupsOf(matrix, scales, count)}_${scaleType(scales)}`;
+    const groups = groupsOf(matrix, scales, count);
+    const format = `i4_${groups.name}_${scaleType(scales)}`;
     const convert = (bytes: readonly Uint8Array[]) => {
       const [codeBytes, scaleBytes, inputBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       return {
         codes: splitRows(codeBytes, columns),
-        scales: checkScales(matrix, scales, scaleBytes, count),
+        scales: groups.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes, count))),
         ...(input && { inputScale: floatsOf(input, checkScales(matrix, input, inputBytes, columns)) }),
       };
     };

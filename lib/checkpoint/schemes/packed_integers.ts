@@ -1,6 +1,6 @@
 import { cropRows, flipHighestBits, transpose, unpack, words } from "./bits.js";
 import { inputOrder, reorderColumns } from "./input_order.js";
-import { checkScales, floats, groupCount, groupsOf, scaleType } from "./scales.js";
+import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { StoredMatrix } from "./stored_matrix.js";
 
@@ -21,19 +21,20 @@ export const packedIntegers: Scheme = {
       ? undefined
       : matrix.need("weight_zero_point", ["I32"], [Math.ceil((rows * bits) / 32), count]);
     const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
-    const format = `${symmetric ? "i" : "u"}${bits}_${groupsOf(matrix, scales, count)}_${scaleType(scales)}`;
+    const of = groupsOf(matrix, scales, count);
+    const format = `${symmetric ? "i" : "u"}${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
     const convert = ([codeBytes, scaleBytes, ...rest]: readonly Uint8Array[]) => {
       const stride = 4 * Math.ceil((columns * bits) / 32);
       let stored = cropRows(codeBytes as Uint8Array, rows, stride, Math.ceil((columns * bits) / 8));
       if (symmetric) flipHighestBits(stored, rows, columns, bits);
       const zeroBytes = zeros && (rest.shift() as Uint8Array);
-      const order = groups && inputOrder(matrix, groups, rest.shift() as Uint8Array, count);
+      const order = groups && inputOrder(matrix, groups, rest.shift() as Uint8Array, of.size);
       if (order) stored = reorderColumns(stored, rows, columns, bits, order);
       return {
         codes: stored,
-        scales: checkScales(matrix, scales, scaleBytes as Uint8Array, count),
-        ...(zeroBytes && { zeros: unpackZeros(zeroBytes, rows, count, bits) }),
+        scales: of.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count))),
+        ...(zeroBytes && { zeros: of.spread(unpackZeros(zeroBytes, rows, count, bits)) }),
         ...(order && { inputOrder: order }),
       };
     };

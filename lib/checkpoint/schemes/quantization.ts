@@ -78,6 +78,15 @@ export class Quantization {
     return this.#groups().map((group) => group.num_bits);
   }
 
+  /** Every number of columns that is named to share a scale. */
+  get groupSizes(): readonly number[] {
+    const { fields } = this;
+    const overrides = fields?.value("dynamic"); // GPTQModel's, for modules by name
+    const places = [...this.#groups(), ...(isRecord(overrides) ? Object.values(overrides).filter(isRecord) : [])];
+    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places.map((one) => one.group_size)];
+    return sizes.filter((size): size is number => Number.isSafeInteger(size) && (size as number) > 0);
+  }
+
   /** `weights` of the groups of compressed-tensors. */
   #groups(): readonly Readonly<Record<string, unknown>>[] {
     const groups = this.fields?.value("config_groups");

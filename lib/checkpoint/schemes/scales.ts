@@ -4,6 +4,7 @@ import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
+import { type Elements, elements } from "./bits.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /** The dtypes of scales that are floats. */
@@ -26,24 +27,65 @@ export function scaleType({ info }: FoundTensor): ScaleType {
 /** The largest group that formats have. */
 export const largestGroup = 1024;
 
+/** Groups of columns that share a scale. */
+export interface ColumnGroups {
+  /** Columns of a group in the files; the last one may have fewer. */
+  readonly size: number;
+  /** How a format calls the groups that the layer will have: the same, or equal parts of them. */
+  readonly name: string;
+  /** Rows with a value for each group of the files, as rows with one for each of the format's. */
+  spread<T extends Elements>(values: T): T;
+}
+
 /**
- * How a format calls the groups of K columns that share one of `count` scales.
- * @throws BAD_CHECKPOINT if K is no multiple of a group, or formats have no groups of this size.
+ * The groups of K columns of which `count` scales in `tensor` tell.
+ * @throws BAD_CHECKPOINT if these are not so many groups of equal size, nor of a size that the configuration names, the last
+ * one smaller; or if formats have no groups of this size.
  */
-export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number): string {
-  const { columns } = matrix;
-  if (count === 1) return "channel";
-  if (count === 0 || columns % count !== 0) {
-    throw matrix.errorAt(tensor, `expected one scale for each group of the ${columns} columns, got ${count}`);
-  }
-  const size = columns / count;
-  if (size % 16 !== 0 || size > largestGroup) {
+export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number): ColumnGroups {
+  const { columns, quantization } = matrix;
+  if (count === 1) return { size: columns, name: "channel", spread: (values) => values };
+  const named = quantization.groupSizes.find((size) => Math.ceil(columns / size) === count);
+  const size = named ?? columns / count;
+  if (!Number.isInteger(size)) {
     throw matrix.errorAt(
       tensor,
-      `expected groups of a multiple of 16 columns, up to ${largestGroup}, got ${columns} columns in groups of ${size}`,
+      `expected one scale for each group of the ${columns} columns, got ${count}; if the last group is smaller, the ` +
+        "configuration has to name the group_size",
     );
   }
-  return `g${size}`;
+  const stored = matrix.uncutGroup(size);
+  if (stored % 16 !== 0 || stored > largestGroup) {
+    throw matrix.errorAt(
+      tensor,
+      `expected groups of a multiple of 16 columns, up to ${largestGroup}, got ${columns} columns in groups of ${stored}`,
+    );
+  }
+  return { size, name: `g${stored}`, spread: (values) => spreadGroups(values, count, columns, size, stored) };
+}
+
+/** Repeats the values of groups of `size` columns for the smaller ones of `stored` columns that they consist of. */
+export function spreadGroups<T extends Elements>(
+  values: T,
+  count: number,
+  columns: number,
+  size: number,
+  stored: number,
+): T {
+  if (size === stored) return values;
+  const [rows, width] = [values.length / count, Math.ceil(columns / stored)];
+  const target = new (values.constructor as new (length: number) => T)(rows * width);
+  for (let row = 0; row < rows; row++) {
+    for (let group = 0; group < width; group++) {
+      target[row * width + group] = values[row * count + Math.floor((group * stored) / size)] as number;
+    }
+  }
+  return target;
+}
+
+/** The bytes of scales as elements of their dtype's size. */
+export function scaleElements({ info }: FoundTensor, bytes: Uint8Array): Elements {
+  return elements(bytes, info.dtype === "F32" ? 4 : floats.includes(info.dtype) ? 2 : 1);
 }
 
 /** The second size of scales [N, groups]; [N] has one. @throws BAD_CHECKPOINT for another shape */

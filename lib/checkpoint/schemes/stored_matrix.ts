@@ -55,6 +55,10 @@ export function namesOf(name: string, suffix: Suffix): readonly string[] {
   return suffix === "scale" ? [`${name}.scale`] : [`${name}.${suffix}`, `${name}_${suffix}`];
 }
 
+export function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
+}
+
 /** Whether files that have certain tensors store the weight `name`, as floats or quantised. */
 export function hasMatrix(has: (name: string) => boolean, name: string): boolean {
   return codeSuffixes.some((suffix) => namesOf(name, suffix).some(has));
@@ -72,8 +76,8 @@ export interface MatrixSource {
   readonly name: string;
   /** [N, K]; N counts the rows of both parts. */
   readonly shape: readonly [number, number];
-  /** Columns of the pieces in which the layer will store it. */
-  readonly pieceColumns: number;
+  /** The shape of the pieces in which the layer will store it, or each of both parts. */
+  readonly piece: readonly [number, number];
   readonly layout: WeightLayout;
   readonly expert: number;
   readonly numExperts: number;
@@ -93,15 +97,22 @@ export class StoredMatrix {
 
   constructor(source: MatrixSource) {
     [this.rows, this.columns] = source.shape;
-    this.pieceColumns = source.pieceColumns;
+    this.pieceColumns = source.piece[1];
     this.quantization = source.quantization;
     this.#source = source;
   }
 
-  /** Whether the tensors hold two matrices whose rows do not begin and end with groups of `rows` rows. */
+  /** Whether groups of `rows` rows would be in two of the parts that the tensors hold, or of the layer's pieces. */
   cutsRows(rows: number): boolean {
-    const { part } = this.#source.layout;
-    return part === "even" || part === "odd" || (part !== undefined && (this.rows / 2) % rows !== 0);
+    const { layout, piece } = this.#source;
+    if (layout.part === "even" || layout.part === "odd") return true;
+    const whole = layout.part === undefined ? this.rows : this.rows / 2;
+    return (whole < this.rows && whole % rows !== 0) || (piece[0] < whole && piece[0] % rows !== 0);
+  }
+
+  /** The size of the largest groups of columns into which groups of `size` can be divided so that no piece cuts them. */
+  uncutGroup(size: number): number {
+    return this.pieceColumns < this.columns ? greatestCommonDivisor(size, this.pieceColumns) : size;
   }
 
   /** A tensor that may be absent. */

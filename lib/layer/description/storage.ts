@@ -85,7 +85,7 @@ const readRoleDTypes = object(roleDTypes, '{ experts: "bf16", router: "f32" }');
 
 /**
  * One format for all roles, or an object of formats by role. A quantised one is that of the experts' matrices; all else
- * is then as by default.
+ * then stays as it is given.
  */
 export const weightDTypes: Reader<WeightFormatName | WeightDTypes> = (value, name) =>
   typeof value === "object" && value !== null
@@ -99,12 +99,12 @@ export function isUniform(dtype: WeightFormatName | WeightDTypes | undefined): d
 
 /**
  * The storage of each role for the option `dtype`. By default all has the dtype of the router; but if an expert's matrix
- * is quantised, the matrices of experts keep their formats.
+ * is quantised, everything keeps the format it is given in: a router in bf16 says nothing of biases in f32.
  */
 export function weightStorage(dtype: WeightFormatName | WeightDTypes | undefined, given: GivenFormats): WeightStorage {
   if (isUniform(dtype)) return uniformStorage(dtype);
   if (dtype === undefined && !hasQuantized(given) && !hasQuantized(given.shared)) return uniformStorage(given.router);
-  const byDefault = { sharedGate: given.router, biases: given.router };
+  const byDefault = given.router === "f64" ? { sharedGate: given.router, biases: given.router } : {};
   const { router = given.router, sharedGate, biases }: WeightDTypes = typeof dtype === "object" ? dtype : byDefault;
   const storage = {
     formats: {

@@ -104,12 +104,19 @@ export function givenFormats<W>(
   formatOf: (weight: W) => WeightFormatName | undefined,
 ): GivenFormats {
   const format = (weight: W | undefined) => (weight === undefined ? undefined : formatOf(weight));
-  const biases = [layer.routerBias, layer.sharedGateBias, expert.gateBias, expert.upBias, expert.downBias];
+  const ofExperts = [expert, layer.shared].flatMap((one) => [one?.gateBias, one?.upBias, one?.downBias]);
+  const biases = [layer.routerBias, layer.sharedGateBias, ...ofExperts].filter((bias) => bias !== undefined);
   return {
     router: formatOf(layer.router) as FloatDType,
     sharedGate: format(layer.sharedGate) as FloatDType | undefined,
     ...expertFormats(expert, formatOf),
     shared: layer.shared && expertFormats(layer.shared, formatOf),
-    biases: format(biases.find((bias) => bias !== undefined)) as FloatDType | undefined,
+    biases: widest(biases.map((bias) => formatOf(bias) as FloatDType)),
   };
+}
+
+/** A dtype that holds the values of all of these exactly; undefined if there are none. */
+function widest([first, ...others]: readonly FloatDType[]): FloatDType | undefined {
+  if (others.every((dtype) => dtype === first)) return first;
+  return first === "f64" || others.includes("f64") ? "f64" : "f32";
 }

@@ -145,11 +145,12 @@ def nvfp4(divided, pre_scale=False):
 
 def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16):
     def make(random, shape):
-        middle, groups = 1 << bits - 1, shape[1] // (group or shape[1])
+        size = group or shape[1]
+        middle, groups = 1 << bits - 1, -(-shape[1] // size)
         codes = random.integers(0, 2 * middle, shape)  # with the middle added
         zeros = np.full((shape[0], groups), middle) if symmetric else random.integers(0, 2 * middle, (shape[0], groups))
         stored, scales = scale(random.uniform(0.5, 1.5, (shape[0], groups)) / (4 * middle))
-        group_of = np.arange(shape[1]) // (shape[1] // groups)
+        group_of = np.arange(shape[1]) // size
         if not ordered:
             group_of = random.permutation(group_of)
         weights = (codes - zeros[:, group_of]) * scales[:, group_of]
@@ -163,8 +164,13 @@ def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16):
     return make
 
 
-def int_quantized(group=None, symmetric=True):
+def int_quantized(group=None, symmetric=True, whole=False):
     def make(random, shape):
+        if whole:
+            codes, zero = random.integers(-128, 128, shape).astype(np.int8), random.integers(-20, 20, 1).astype(np.int8)
+            stored, scale = f32(random.uniform(0.5, 1.5, 1) / 500)
+            tensors = {"weight": codes, "weight_scale": stored}
+            return (codes - zero.astype(float) * (not symmetric)) * scale, tensors if symmetric else tensors | {"weight_zero_point": zero}
         groups = shape[1] // (group or shape[1])
         codes = random.integers(-128, 128, shape).astype(np.int8)
         zeros = np.zeros((shape[0], groups)) if symmetric else random.integers(-128, 128, (shape[0], groups))
@@ -193,13 +199,14 @@ def modelopt_int4(group, pre_scale=True):
 def gptq(bits, group, version=1, symmetric=False, ordered=True):
     def make(random, shape):
         rows, columns = shape
-        groups = columns // (group or columns)
+        size = group or columns
+        groups = -(-columns // size)
         codes = random.integers(0, 1 << bits, (columns, rows))
         zeros = random.integers(1 if version == 1 else 0, 1 << bits, (groups, rows))
         if symmetric:
             zeros[:] = 1 << bits - 1
         stored, scales = f16(random.uniform(0.5, 1.5, (groups, rows)) / (4 << bits - 1))
-        group_of = np.arange(columns) // (columns // groups)
+        group_of = np.arange(columns) // size
         if not ordered:
             group_of = random.permutation(group_of)
         weights = scales[group_of] * (codes - zeros[group_of])
@@ -390,7 +397,10 @@ def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_"):
     return build
 
 
-def gpt_oss(original=False):
+def gpt_oss(original=False, bias_number=bf16):
+    def stored(bits):
+        return ("BF16", bits) if bias_number is bf16 else bits
+
     def build(random):
         block = "block.0.mlp" if original else "model.layers.0.mlp"
         names = {"gate_up": "mlp1", "down": "mlp2"} if original else {"gate_up": "gate_up_proj", "down": "down_proj"}
@@ -398,14 +408,14 @@ def gpt_oss(original=False):
         for role, shape in {"gate_up": (2 * I, H), "down": (H, I)}.items():
             codes, scales, weights = zip(*(mxfp4_codes(random, shape) for _ in range(E)))
             blocks = pairs(np.stack(codes)).reshape(E, shape[0], shape[1] // 32, 16)
-            bits, bias = bf16(random.normal(0, 0.2, (E, shape[0])))
+            bits, bias = bias_number(random.normal(0, 0.2, (E, shape[0])))
             matrices[role], biases[role] = weights, bias
             if original:
                 stem = f"{block}.{names[role]}_"
-                tensors |= {stem + "weight.blocks": blocks, stem + "weight.scales": np.stack(scales), stem + "bias": ("BF16", bits)}
+                tensors |= {stem + "weight.blocks": blocks, stem + "weight.scales": np.stack(scales), stem + "bias": stored(bits)}
             else:
                 stem = f"{block}.experts.{names[role]}_"
-                tensors |= {stem + "blocks": blocks, stem + "scales": np.stack(scales), stem + "bias": ("BF16", bits)}
+                tensors |= {stem + "blocks": blocks, stem + "scales": np.stack(scales), stem + "bias": stored(bits)}
         gate = f"{block}.gate" if original else f"{block}.router"
         tensors[f"{gate}.weight"], router = draw_router(random, H)
         bits, router_bias = bf16(random.normal(0, 0.2, E))
@@ -449,10 +459,13 @@ cases = {
     "fp8_channel_vector": qwen(fp8(f32, 1, None, "weight_scale", lambda scales: scales[:, 0]), plain_fp8),
     "fp8_tensor": qwen(fp8(f32, None, None, "weight_scale", lambda scales: scales[0, 0]), plain_fp8),
     "fp8_tensor_bf16": qwen(fp8(bf16, None, None, "weight_scale", lambda scales: scales[0]), group_config("float-quantized", num_bits=8, type="float", strategy="tensor")),
+    # The shared expert is stored in pieces that cut its blocks.
+    "fp8_blocks_shared": shared(fp8(), fp8(bf16), blocks, 144, routed=48),
     "fp8_blocks_stacked": stacked(fp8(), blocks),
     "mxfp8": qwen(fp8(None, 1, 32, "weight_scale_inv", kind="e8m0"), {"quant_method": "mxfp8"}),
     "gpt_oss": gpt_oss(),
     "gpt_oss_original": gpt_oss(original=True),
+    "gpt_oss_f32_biases": gpt_oss(bias_number=f32),
     "deepseek_mxfp4": qwen(deepseek_mxfp4, {"quant_method": "fp8"}),
     "mxfp4_packed": qwen(packed_mxfp4, group_config("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)),
     "nvfp4_packed": qwen(nvfp4(divided=True), group_config("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16)),
@@ -462,16 +475,22 @@ cases = {
     "int4_packed_asymmetric": qwen(pack_quantized(4, 16, symmetric=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, symmetric=False)),
     "int4_packed_ordered": qwen(pack_quantized(4, 16, ordered=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, actorder="group")),
     "int4_packed_stacked": stacked(pack_quantized(4, 16, scale=f16), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16)),
+    # The last group has fewer columns.
+    "int4_packed_smaller_group": qwen(pack_quantized(4, 64, symmetric=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64, symmetric=False), hidden=96, inner=160),
+    "int4_packed_shared": shared(pack_quantized(4, 16), pack_quantized(4, 64), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64), 192, routed=48),
     "int8_packed": qwen(pack_quantized(8, None, scale=f32), group_config("pack-quantized", num_bits=8, strategy="channel")),
     "int8_packed_asymmetric": qwen(pack_quantized(8, 32, symmetric=False), group_config("pack-quantized", num_bits=8, strategy="group", group_size=32, symmetric=False)),
     "int3_packed": qwen(pack_quantized(3, 16), group_config("pack-quantized", num_bits=3, strategy="group", group_size=16), hidden=48),
     "int8_channel": qwen(int_quantized(), group_config("int-quantized", num_bits=8, strategy="channel")),
     "int8_asymmetric": qwen(int_quantized(symmetric=False), group_config("int-quantized", num_bits=8, strategy="channel", symmetric=False)),
+    "int8_tensor": qwen(int_quantized(whole=True), group_config("int-quantized", num_bits=8, strategy="tensor")),
+    "int8_tensor_asymmetric": qwen(int_quantized(symmetric=False, whole=True), group_config("int-quantized", num_bits=8, strategy="tensor", symmetric=False)),
     "int4_modelopt": qwen(modelopt_int4(16), {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}),
     "gptq": qwen(gptq(4, 32), gptq_config),
     "gptq_symmetric": qwen(gptq(4, 16, symmetric=True), gptq_config | {"checkpoint_format": "gptq", "sym": True, "group_size": 16}),
     "gptq_v2": qwen(gptq(4, 16, version=2), gptq_config | {"checkpoint_format": "gptq_v2", "group_size": 16}),
     "gptq_act_order": qwen(gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}),
+    "gptq_smaller_group": qwen(gptq(4, 64, ordered=False), gptq_config | {"desc_act": True, "group_size": 64}, hidden=96, inner=160),
     "gptq_shared_f16": shared(gptq(4, 16, ordered=False), floats(f16, "F16"), gptq_config | {"desc_act": True, "group_size": 16}, 32),
     "gptq_shared_act_order": shared(gptq(4, 16), gptq(4, 16, ordered=False), gptq_config | {"desc_act": True, "group_size": 16}, 80),
     "int4_shared_bf16": shared(pack_quantized(4, 32), floats(bf16, "BF16"), group_config("pack-quantized", num_bits=4, strategy="group", group_size=32), 80),
