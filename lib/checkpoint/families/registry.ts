@@ -102,14 +102,15 @@ export function registerFamily(family: ModelFamily): void {
   const { modelType } = read;
   if (known.has(modelType)) throw invalidArgument("family.modelType", "one that is not known yet", modelType);
   const given = Object.fromEntries(Object.entries(read).filter(([, value]) => value !== undefined));
+  const config: Family["config"] = (fields, layer) =>
+    layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig;
   known.set(modelType, {
     ...(given as unknown as ModelFamily),
-    config: (fields, layer) => layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig,
+    config,
     tensors: (prefix, fields, layer) => {
-      const config = layerConfig(read.config(fields, layer), `config() of ${modelType}`) as MoeLayerConfig;
-      const place = `tensors() of ${modelType}`;
+      const [formula, place] = [config(fields, layer), `tensors() of ${modelType}`];
       return list(layerTensorNames)(read.tensors(prefix, fields, layer), place).map((tensors, index) => {
-        checkTensorNames(tensors, config, `${place}[${index}]`);
+        checkTensorNames(tensors, formula, `${place}[${index}]`);
         return tensors;
       });
     },
