@@ -23,7 +23,7 @@ export interface LayerMemory {
 export async function layerMemory(source: LayerSource, description: MoeLayerDescription): Promise<LayerMemory> {
   let [bytes, expertBytes] = [0, 0];
   const first = description.bank.first;
-  await mapWeights(source, async (_weight, shape, expert, role) => {
+  await mapWeights(source, async ({ shape, expert, role }) => {
     const format = weightFormat(formatOf(description, role));
     const size = (shapeSize(shape) * bitsPerWeight(format, shape.at(-1) as number)) / 8;
     bytes += size;
@@ -54,6 +54,6 @@ export async function bytesInFiles(source: LayerSource): Promise<number> {
       bytes += byteLength;
     }
   };
-  await mapWeights(source, async (...asked) => count(await source.locate(...asked)));
+  await mapWeights(source, async (wanted) => count(await source.locate(wanted)));
   return bytes;
 }

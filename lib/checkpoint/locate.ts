@@ -17,18 +17,24 @@ export interface NamedWeight extends WeightLayout {
 /** Where a layer's weights are, by the same roles as in MoeLayer.create. */
 export type LayerTensors = LayerWeights<NamedWeight>;
 
+/** A weight that a layer has. */
+export interface WantedWeight {
+  readonly weight: NamedWeight;
+  /** Its own shape, [N, K] or [N]. */
+  readonly shape: Shape;
+  /** The expert's number; 0 if the weight is not an expert's. */
+  readonly expert: number;
+  /** Such as `router` or `experts.gate`. */
+  readonly role: string;
+  /** The shape of the pieces in which the layer will store it, as a wide shared expert's; its own if it is stored whole. */
+  readonly piece: Shape;
+}
+
 /**
- * Looks up a weight of its own shape, [N, K] or [N], of an expert (0 if it is not an expert's).
- * @param piece the shape of the pieces in which the layer will store the weight; its own if it is stored whole.
+ * Looks up a weight.
  * @throws BAD_CHECKPOINT if it is missing, or not stored as floats or in a known quantised format of this shape.
  */
-export type Locator = (
-  weight: NamedWeight,
-  shape: Shape,
-  expert: number,
-  role: string,
-  piece: Shape,
-) => Promise<LocatedWeight>;
+export type Locator = (wanted: WantedWeight) => Promise<LocatedWeight>;
 
 /** Where a layer comes from: its formula, the names of its tensors, and how they are looked up. */
 export interface LayerSource {
@@ -54,21 +60,19 @@ export async function locateLayer(source: LayerSource): Promise<LocatedLayer> {
   return mapWeights(source, source.locate);
 }
 
-/**
- * Visits every weight of a layer, one after another.
- * @param visit gets the weight's own shape, the expert's number (0 if the weight is not an expert's), the role, such
- * as `router` or `experts.gate`, and the shape of the pieces in which it is stored: a wide shared expert is divided.
- */
+/** Visits every weight of a layer, one after another. */
 export async function mapWeights<T>(
   { config, tensors, bank = { first: 0, count: config.numExperts } }: Pick<LayerSource, "config" | "tensors" | "bank">,
-  visit: (weight: NamedWeight, shape: Shape, expert: number, role: string, piece: Shape) => Promise<T>,
+  visit: (wanted: WantedWeight) => Promise<T>,
 ): Promise<LayerWeights<T, ExpertWeights<T, T>, readonly ExpertWeights<T, T>[]>> {
   const { hiddenSize, intermediateSize, numExperts, sharedExpert } = config;
   const gateRows = sharedExpert?.gate === "softmax" ? 2 : 1;
   const hasSharedGate = bank.first === 0 || sharedExpert?.gate === "softmax";
+  const ofLayer = (weight: NamedWeight, role: string, shape: Shape) =>
+    visit({ weight, shape, expert: 0, role, piece: shape });
   const optional = async (role: Exclude<keyof LayerTensors, "router" | "experts" | "shared">, shape: Shape) => {
     const weight = tensors[role];
-    return weight === undefined ? {} : { [role]: await visit(weight, shape, 0, role, shape) };
+    return weight === undefined ? {} : { [role]: await ofLayer(weight, role, shape) };
   };
   const expertOf = async (
     set: "experts" | "shared",
@@ -82,12 +86,11 @@ export async function mapWeights<T>(
     for (const role of expertRoles) {
       const weight = weights[role];
       if (weight === undefined) continue;
-      visited[role] = await visit(weight, shapes[role], expert, `${set}.${role}`, pieces[role]);
+      visited[role] = await visit({ weight, shape: shapes[role], expert, role: `${set}.${role}`, piece: pieces[role] });
     }
     return visited as ExpertWeights<T, T>;
   };
-  const routerShape = [numExperts, hiddenSize];
-  const router = await visit(tensors.router, routerShape, 0, "router", routerShape);
+  const router = await ofLayer(tensors.router, "router", [numExperts, hiddenSize]);
   const experts: ExpertWeights<T, T>[] = [];
   while (experts.length < bank.count) {
     experts.push(await expertOf("experts", tensors.experts, intermediateSize, bank.first + experts.length));

@@ -33,7 +33,7 @@ const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
  * configuration says neither that a router is quantised nor that some experts are not.
  */
 export function tensorLocator(source: TensorSource): Locator {
-  return async (named, shape, expert, _role, piece) => {
+  return async ({ weight: named, shape, expert, piece }) => {
     const weight = { ...named, name: nameOf(named, expert) };
     const vector = shape.length === 1;
     const tensors = vector ? new Map<Suffix, FoundTensor>() : await findTensors(source, weight.name);

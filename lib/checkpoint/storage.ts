@@ -91,8 +91,8 @@ export async function inspectStorage(
     }
   };
 
-  await mapWeights(layer, async (...asked) => {
-    const [weight, shape, expert, role] = asked;
+  await mapWeights(layer, async (wanted) => {
+    const { weight, shape, expert, role } = wanted;
     const name = nameOf(weight, expert);
     if (!has(name)) {
       missing.add(name);
@@ -100,7 +100,7 @@ export async function inspectStorage(
       return;
     }
     try {
-      const located = await locate(...asked);
+      const located = await locate(wanted);
       const bits = (8 * bytesOf(located)) / shapeSize(located.shape);
       note(role, weight, located.shape, located.format, bits);
       count(located, role.startsWith("experts."));

@@ -32,7 +32,7 @@ interface Source {
  * expert may have to be, is located as float32.
  */
 export function ggufLocator({ files, config }: Source): Locator {
-  return async (weight, shape, expert, _role, piece) => {
+  return async ({ weight, shape, expert, piece }) => {
     const name = weight.name.replace("{e}", String(expert));
     const file = files.fileOf(name);
     const place = tensorPlace(file.path, name);

@@ -98,7 +98,7 @@ export function savedLocator(file: SafetensorsFile, { storage }: SavedLayer): Lo
     const stored = formatsOf(storage.weights.formats, set);
     for (const role of matrixRoles) formats.set(`${prefix}.${role}`, stored[role]);
   }
-  return async (weight, shape, expert) => {
+  return async ({ weight, shape, expert }) => {
     const format = formats.get(weight.name);
     const name = nameOf(weight, expert);
     return format === undefined || isPlain(weightFormat(format))

@@ -131,9 +131,9 @@ async function planLayer(
 ): Promise<PlannedLayer> {
   const config = model.config(layer);
   const { used, others } = model.storages(layer, (name) => checkpoint.has(name));
-  const wanted = layout.stacked ? stackedStorage(model, used) : targetStorage(model, used, others);
+  const written = layout.stacked ? stackedStorage(model, used) : targetStorage(model, used, others);
   const targets = new Map<string, string>();
-  await mapWeights({ config, tensors: wanted }, async (weight, _shape, expert, role) => {
+  await mapWeights({ config, tensors: written }, async ({ weight, expert, role }) => {
     targets.set(`${role} ${expert}`, nameOf(weight, expert));
   });
   const configPath = model.fields.path;
@@ -146,8 +146,8 @@ async function planLayer(
   });
   const matrices: PlannedMatrix[] = [];
   const renamed = new Map<string, string>();
-  await mapWeights({ config, tensors: used }, async (...asked) => {
-    const [weight, shape, expert, role] = asked;
+  await mapWeights({ config, tensors: used }, async (wanted) => {
+    const { weight, shape, expert, role } = wanted;
     const target = targets.get(`${role} ${expert}`) as string;
     const [set, kind] = role.split(".") as [string, string | undefined];
     if (kind === undefined || shape.length !== 2) {
@@ -156,7 +156,7 @@ async function planLayer(
     }
     const { part, stacked } = weight;
     const [rows, columns] = shape as [number, number];
-    const source = await locate(...asked);
+    const source = await locate(wanted);
     checkFloats(source);
     matrices.push({
       layer,
@@ -169,7 +169,7 @@ async function planLayer(
       columns,
     });
   });
-  return { matrices, renamed, rearranged: wanted !== used || layout.stacked };
+  return { matrices, renamed, rearranged: written !== used || layout.stacked };
 }
 
 /** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */

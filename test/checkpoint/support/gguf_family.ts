@@ -141,7 +141,7 @@ export async function familyGguf(name: string, layer: number): Promise<GgufInput
   const metadata = Object.fromEntries(given.map(([key, value]) => [`${architecture}.${key}`, value]));
   const tensors: LayerTensors = model.tensors(layer, (tensor) => checkpoint.has(tensor));
   const roles = new Map<string, Floats[]>();
-  await mapWeights({ config, tensors }, async (weight, shape, expert, role) => {
+  await mapWeights({ config, tensors }, async ({ weight, shape, expert, role }) => {
     const list = roles.get(role) ?? [];
     roles.set(role, list);
     list.push(await readWeight(checkpoint, weight, shape, expert, config.numExperts));

@@ -45,7 +45,7 @@ export async function writeRandomModel(
     const scheme = family.tensors(`${prefix}${own}`, fields, layer)[storage];
     if (scheme === undefined) throw new Error(`${family.modelType} has no storage ${storage}`);
     const layerConfig = model.config(layer);
-    await mapWeights({ config: layerConfig, tensors: scheme }, async (weight, shape, expert) => {
+    await mapWeights({ config: layerConfig, tensors: scheme }, async ({ weight, shape, expert }) => {
       const { stacked } = weight;
       const one = storedShape(shape, weight);
       add(nameOf(weight, expert), stacked === undefined ? one : stackedShape(one, stacked, layerConfig.numExperts));

@@ -280,9 +280,9 @@ class Planner {
       has,
       fileOf: (name) => this.#checkpoint.fileOf(name),
     });
-    await mapWeights({ config, tensors }, async (...asked) => {
-      const [weight, shape, expert, role] = asked;
-      const source = await locate(...asked);
+    await mapWeights({ config, tensors }, async (wanted) => {
+      const { weight, shape, expert, role } = wanted;
+      const source = await locate(wanted);
       checkFloats(source);
       const [set, kind] = role.split(".") as [string, string?];
       const place = set === "experts" ? `experts[${expert}].${kind}` : role;
