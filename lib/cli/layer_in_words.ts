@@ -1,9 +1,9 @@
 import type { LayerDetails } from "../checkpoint/inspect_model.js";
-import { isGated } from "../core/backend.js";
 import type { Gating, Normalization, Scoring } from "../core/routing_rule.js";
 import { isPlain, weightFormat } from "../core/weight_formats.js";
 import type { MoeLayerDescription } from "../layer/description/config.js";
 import type { Hierarchy } from "../layer/description/hierarchy.js";
+import { matrixRoles, presentRoles } from "../layer/description/storage.js";
 import type { CapacityAmount, CapacityRule } from "../operators/routing/capacity.js";
 import { plural } from "../terminal/format.js";
 
@@ -47,8 +47,8 @@ function routingClauses(description: MoeLayerDescription, details: LayerDetails)
 }
 
 function expertInWords(description: MoeLayerDescription, { expertBiases = false }: LayerDetails): string {
-  const { activation, clamp, multiplier, outputActivation } = description;
-  const first = [...(isGated(activation) ? ["gate"] : []), "up", ...(multiplier ? ["multiplier"] : [])].join(", ");
+  const { activation, clamp, outputActivation } = description;
+  const first = presentRoles(matrixRoles, description).slice(0, -1).join(", ");
   const numbers = `: alpha ${clamp.alpha}, limit ${clamp.limit}, offset ${clamp.offset}`;
   return [
     `${first} and down${expertBiases ? " with biases" : ""}`,

@@ -1,8 +1,9 @@
-import { type ExpertFormats, isGated, type LayerDescription } from "../core/backend.js";
+import type { ExpertFormats, LayerDescription } from "../core/backend.js";
 import { type DType, dtypes } from "../core/dtype.js";
 import type { StageTimes } from "../core/stages.js";
 import type { WeightFormatName } from "../core/weight_format.js";
 import { bitsPerWeight, weightFormat } from "../core/weight_formats.js";
+import { presentRoles } from "./description/storage.js";
 
 /** The least that a computation must do, however it is implemented. */
 export interface Work {
@@ -38,8 +39,11 @@ export interface LayerParameters {
   readonly sharedGate: number;
 }
 
+/** The matrices of the first products. */
+const firstRoles = ["gate", "up", "multiplier"] as const;
+
 export interface ExpertParameters {
-  /** The matrices of the first products: gate, up, multiplier. */
+  /** Of the first products. */
   readonly gateUp: number;
   readonly down: number;
 }
@@ -52,10 +56,9 @@ export function layerParameters(
   description: LayerDescription,
   sharedWidth = description.sharedExperts * description.intermediateSize,
 ): LayerParameters {
-  const { hiddenSize, intermediateSize, numExperts, activation, multiplier, sharedGate } = description;
-  const projections = (isGated(activation) ? 2 : 1) + (multiplier ? 1 : 0);
+  const { hiddenSize, intermediateSize, numExperts, sharedGate } = description;
   const expert = (width: number): ExpertParameters => ({
-    gateUp: projections * width * hiddenSize,
+    gateUp: presentRoles(firstRoles, description).length * width * hiddenSize,
     down: width * hiddenSize,
   });
   return {
@@ -105,7 +108,7 @@ export function layerWork(
   dtype: DType,
   parameters: LayerParameters = layerParameters(description),
 ): LayerWork {
-  const { hiddenSize, intermediateSize, sharedExperts, formats, activation, multiplier } = description;
+  const { hiddenSize, intermediateSize, sharedExperts, formats } = description;
   const { router, expert, shared, sharedGate } = parameters;
   const none: Work = { operations: 0, weightBytes: 0 };
   const forAll = (size: number, bytes: number): Work => ({ operations: 2 * tokens * size, weightBytes: size * bytes });
@@ -114,10 +117,10 @@ export function layerWork(
     weightBytes: touchedExperts * size * bytes,
   });
   /** Bytes of a weight of the first products, on average, and of the last. */
-  const bytesOfExpert = ({ gate, up, multiplier: third, down }: ExpertFormats) => {
-    const first = [...(isGated(activation) ? [gate] : []), up, ...(multiplier ? [third] : [])];
-    const gateUp = first.reduce((total, format) => total + bytesOf(format, hiddenSize), 0) / first.length;
-    return { gateUp, down: bytesOf(down, intermediateSize) };
+  const bytesOfExpert = (stored: ExpertFormats) => {
+    const first = presentRoles(firstRoles, description);
+    const gateUp = first.reduce((total, role) => total + bytesOf(stored[role], hiddenSize), 0) / first.length;
+    return { gateUp, down: bytesOf(stored.down, intermediateSize) };
   };
   const routedBytes = bytesOfExpert(formats);
   const sharedBytes = bytesOfExpert(formats.shared ?? formats);

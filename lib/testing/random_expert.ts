@@ -1,9 +1,9 @@
-import { isGated } from "../core/backend.js";
 import type { FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { MoeLayerOptions } from "../layer/create.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
+import { matrixRoles, presentRoles } from "../layer/description/storage.js";
 import { type ExpertWeights, expertRoles, expertShapes } from "../layer/weights/expert_weights.js";
 
 /** A tensor of normal values of mean 0. */
@@ -14,23 +14,13 @@ export type Draw = (shape: Shape, deviation: number) => Tensor<FloatDType>;
  */
 export function randomExpert(
   draw: Draw,
-  { hiddenSize, activation = "swiglu", multiplier = false }: MoeLayerConfig,
+  config: MoeLayerConfig,
   width: number,
   biases: boolean,
   lead: Shape = [],
 ): ExpertWeights<Tensor<FloatDType>, Tensor<FloatDType>> {
-  const gated = isGated(activation);
-  const present = {
-    gate: gated,
-    up: true,
-    multiplier,
-    down: true,
-    gateBias: gated && biases,
-    upBias: biases,
-    downBias: biases,
-  };
-  const shapes = expertShapes(hiddenSize, width);
-  const roles = expertRoles.filter((role) => present[role]);
+  const shapes = expertShapes(config.hiddenSize, width);
+  const roles = presentRoles(biases ? expertRoles : matrixRoles, config);
   const tensors = roles.map((role) => {
     const [, columns = 1] = shapes[role];
     return [role, draw([...lead, ...shapes[role]], columns ** -0.5)] as const;

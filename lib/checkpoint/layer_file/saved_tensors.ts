@@ -1,10 +1,9 @@
-import { isGated } from "../../core/backend.js";
 import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
-import { formatsOf, matrixRoles } from "../../layer/description/storage.js";
-import { type ExpertWeights, expertRoles } from "../../layer/weights/expert_weights.js";
+import { biasRoles, formatsOf, matrixRoles, presentRoles } from "../../layer/description/storage.js";
+import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { extraRouters } from "../../layer/weights/extra_routers.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
@@ -34,20 +33,13 @@ const expertName = /^experts\.\d+\./;
  */
 export function savedTensors(file: SafetensorsFile, saved: SavedLayer): LayerTensors {
   const { config, storage } = saved;
-  const { activation = "swiglu", multiplier = false, sharedExpert } = config;
+  const { sharedExpert } = config;
   /** The file's names, with {e} for the numbers of experts. */
   const names = new Set([...file.tensors.keys()].map((name) => name.replace(expertName, "experts.{e}.")));
   const has = (name: string) => names.has(name) || names.has(`${name}.codes`);
   const expert = (prefix: string): ExpertWeights<NamedWeight, NamedWeight> => {
-    const needed: readonly string[] = [
-      ...(isGated(activation) ? ["gate"] : []),
-      "up",
-      ...(multiplier ? ["multiplier"] : []),
-      "down",
-    ];
-    const roles = expertRoles.filter(
-      (role) => needed.includes(role) || (role.endsWith("Bias") && has(`${prefix}.${role}`)),
-    );
+    const biases = biasRoles.filter((role) => has(`${prefix}.${role}`));
+    const roles = presentRoles([...matrixRoles, ...biases], config);
     return Object.fromEntries(roles.map((role) => [role, { name: `${prefix}.${role}` }])) as unknown as ExpertWeights<
       NamedWeight,
       NamedWeight

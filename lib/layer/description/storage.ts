@@ -1,4 +1,4 @@
-import type { ExpertFormats, LayerFormats } from "../../core/backend.js";
+import { type Activation, type ExpertFormats, isGated, type LayerFormats } from "../../core/backend.js";
 import { checkFloatDType, dtypeNames, type FloatDType } from "../../core/dtype.js";
 import { invalidArgument } from "../../core/errors.js";
 import { type Fields, floatDType, object, optional, type Reader } from "../../core/options.js";
@@ -61,6 +61,17 @@ export function formatsOf({ shared, ...experts }: LayerFormats, set: ExpertSet):
 
 /** The roles of experts' matrices. */
 export const matrixRoles = ["gate", "up", "multiplier", "down"] as const satisfies readonly (keyof ExpertFormats)[];
+
+/** The roles of experts' biases. */
+export const biasRoles = ["gateBias", "upBias", "downBias"] as const;
+
+/** Those of some roles that experts of this formula can have. */
+export function presentRoles<Role extends string>(
+  roles: readonly Role[],
+  { activation = "swiglu", multiplier = false }: { readonly activation?: Activation; readonly multiplier?: boolean },
+): readonly Role[] {
+  return roles.filter((role) => (role.startsWith("gate") ? isGated(activation) : role !== "multiplier" || multiplier));
+}
 
 /** A dtype, or the name of a format that weights can be quantised to; reads short names as the names they stand for. */
 export const storageFormat: Reader<WeightFormatName> = (value, name) => {

@@ -15,6 +15,7 @@ import {
   quantizedWeight,
   stackedQuantized,
 } from "../../operators/experts/quantized_weight.js";
+import { biasRoles, matrixRoles } from "../description/storage.js";
 import {
   checkWeight,
   type MatrixPlace,
@@ -93,7 +94,7 @@ export function expertShapes(hidden: number, inner: number): Readonly<Record<Exp
   };
 }
 
-export const expertRoles = Object.keys(expertShapes(1, 1)) as readonly ExpertRole[];
+export const expertRoles: readonly ExpertRole[] = [...matrixRoles, ...biasRoles];
 
 /** Applies `map` to every weight that is present. */
 export function mapExpert<A, B>(

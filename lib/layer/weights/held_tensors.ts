@@ -1,4 +1,3 @@
-import { isGated } from "../../core/backend.js";
 import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { MoeError } from "../../core/errors.js";
 import { type Shape, shapeSize } from "../../core/shape.js";
@@ -8,7 +7,7 @@ import type { WeightFormatName } from "../../core/weight_format.js";
 import { isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
-import { type ExpertSet, formatsOf } from "../description/storage.js";
+import { biasRoles, type ExpertSet, formatsOf, matrixRoles, presentRoles } from "../description/storage.js";
 import type { LayerParts } from "../layer_parts.js";
 import { expertShapes } from "./expert_weights.js";
 import { extraRouters } from "./extra_routers.js";
@@ -82,11 +81,10 @@ function expertTensors(
   stored: readonly number[],
   biasDType: FloatDType,
 ): readonly HeldTensor[] {
-  const { hiddenSize, intermediateSize, activation, multiplier, formats } = parts.description;
+  const { hiddenSize, intermediateSize, formats } = parts.description;
   const { record } = parts.onDevice;
   const shapes = expertShapes(hiddenSize, set === "shared" ? sharedWidth(parts) : intermediateSize);
   const storedShapes = expertShapes(hiddenSize, intermediateSize);
-  const gated = isGated(activation);
   const joined = (place: string, dtype: DType, part: Shape, whole: Shape, axis: number, copy: CopyOf): HeldTensor => ({
     name: `${name}.${place}`,
     dtype,
@@ -100,12 +98,7 @@ function expertTensors(
         : sideBySide(pieces, part, whole, axis, dtypes[dtype].bytes);
     },
   });
-  const roles = [
-    ...(gated ? (["gate"] as const) : []),
-    "up" as const,
-    ...(multiplier ? (["multiplier"] as const) : []),
-  ];
-  const matrices = [...roles, "down" as const].flatMap((role) => {
+  const matrices = presentRoles(matrixRoles, parts.description).flatMap((role) => {
     const format = formatsOf(formats, set)[role];
     if (stored.length > 1) checkWhole(format, role, intermediateSize);
     const whole = matrixTensors(format, shapes[role]);
@@ -118,8 +111,7 @@ function expertTensors(
       return [joined(field ? `${role}.${field}` : role, dtype, partShape, shape, axis, copy)];
     });
   });
-  const biasRoles = [...(gated ? (["gateBias"] as const) : []), "upBias" as const, "downBias" as const];
-  const biases = biasRoles
+  const biases = presentRoles(biasRoles, parts.description)
     .filter((role) => record.hasBias(set, role))
     .map((role) =>
       joined(role, biasDType, storedShapes[role], shapes[role], 0, (expert) => ofRole(parts, role, expert)),
