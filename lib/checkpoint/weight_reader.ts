@@ -2,7 +2,7 @@ import type { Device } from "../core/device.js";
 import { type DType, dtypes, type FloatDType } from "../core/dtype.js";
 import type { Shape } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
-import { isPlain, weightFormat } from "../core/weight_formats.js";
+import { type InputField, isPlain, weightFormat } from "../core/weight_formats.js";
 import { disposeExpertMatrix, type ExpertMatrix } from "../layer/weights/expert_weights.js";
 import { quantizedTensors } from "../operators/experts/quantized_weight.js";
 import { bytesOf, type LocatedWeight, type QuantizedBytes, type TensorRange } from "./located_weight.js";
@@ -90,9 +90,9 @@ export class WeightReader {
     }
     const tensors: Record<string, Tensor> = {};
     try {
-      for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number])) {
-        const data = bytes[role];
-        if (data !== undefined) tensors[role] = this.#tensor(data, size, dtype);
+      const has = (field: InputField) => bytes[field] !== undefined;
+      for (const [role, size, dtype] of quantizedTensors(format, shape as [number, number], has)) {
+        tensors[role] = this.#tensor(bytes[role] as ArrayBufferView, size, dtype);
       }
       return { format, ...(tensors as { codes: Tensor<"u8"> }), ...(scalar !== undefined && { scalar }) };
     } catch (error) {

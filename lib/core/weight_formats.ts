@@ -151,6 +151,10 @@ export function rowBytes({ bits }: WeightFormat, columns: number): number {
 export const levelRoles = ["scales", "superScales", "zeros", "superZeros"] as const;
 export type LevelRole = (typeof levelRoles)[number];
 
+/** The tensors that change a quantised matrix's inputs. A weight of any format may have them. */
+export const inputFields = ["inputScale", "inputOrder"] as const;
+export type InputField = (typeof inputFields)[number];
+
 /** The levels of a format by the tensor that holds them. A zero point takes a byte. */
 export function levelsOf({
   scales,

@@ -1,7 +1,7 @@
 import type { ExpertMatrices } from "../core/backend.js";
 import { invalidArgument, requires } from "../core/errors.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
-import { isPlain, weightFormat } from "../core/weight_formats.js";
+import { inputFields, isPlain, weightFormat } from "../core/weight_formats.js";
 import type { Routing } from "../operators/routing/gating.js";
 import type { MoeLayerDescription } from "./description/config.js";
 import { type ExpertSet, formatsOf, matrixRoles } from "./description/storage.js";
@@ -138,7 +138,7 @@ function recordInputs(
 ): void {
   for (const role of matrixRoles) {
     if (isPlain(weightFormat(formatsOf(formats, set)[role]))) continue;
-    for (const field of ["inputScale", "inputOrder"] as const) {
+    for (const field of inputFields) {
       if (matrices[role]?.[field] !== undefined) record.addInput(set, role, field);
     }
   }

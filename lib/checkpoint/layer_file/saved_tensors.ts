@@ -1,7 +1,7 @@
 import { type DType, dtypes, type FloatDType } from "../../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../../core/shape.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { type InputField, inputFields, isPlain, weightFormat } from "../../core/weight_formats.js";
 import { biasRoles, formatsOf, matrixRoles, presentRoles } from "../../layer/description/storage.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { extraRouters } from "../../layer/weights/extra_routers.js";
@@ -118,10 +118,8 @@ function locateQuantized(
   format: WeightFormatName,
   shape: readonly [number, number],
 ): LocatedWeight {
-  const isInput = (field: string) => field === "inputScale" || field === "inputOrder";
-  const present = quantizedTensors(format, shape).filter(
-    ([field]) => !isInput(field) || file.tensors.has(`${name}.${field}`),
-  );
+  const has = (field: InputField) => file.tensors.has(`${name}.${field}`);
+  const present = quantizedTensors(format, shape, has);
   const ranges = present.map(([field, expected, dtype]) => {
     const tensor = `${name}.${field}`;
     const info = file.info(tensor);
@@ -134,8 +132,7 @@ function locateQuantized(
   });
   const convert = (bytes: readonly Uint8Array[]) =>
     Object.fromEntries(present.map(([field], index) => [field, bytes[index]])) as unknown as QuantizedBytes;
-  const changesInputs = present.some(([field]) => isInput(field));
-  return { name, format, shape, layout: {}, ranges, changesInputs, convert };
+  return { name, format, shape, layout: {}, ranges, changesInputs: inputFields.some(has), convert };
 }
 
 function checkShape(place: string, shape: Shape, expected: Shape): void {

@@ -4,7 +4,7 @@ import { type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { TensorHandle } from "../../core/tensor_handle.js";
 import type { WeightFormatName } from "../../core/weight_format.js";
-import { isPlain, weightFormat } from "../../core/weight_formats.js";
+import { type InputField, isPlain, weightFormat } from "../../core/weight_formats.js";
 import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
 import { quantizedTensors } from "../../operators/experts/quantized_weight.js";
 import { biasRoles, type ExpertSet, formatsOf, matrixRoles, presentRoles } from "../description/storage.js";
@@ -101,14 +101,14 @@ function expertTensors(
   const matrices = presentRoles(matrixRoles, parts.description).flatMap((role) => {
     const format = formatsOf(formats, set)[role];
     if (stored.length > 1) checkWhole(format, role, intermediateSize);
-    const whole = matrixTensors(format, shapes[role]);
-    const part = matrixTensors(format, storedShapes[role]);
-    return whole.flatMap(([field, shape, dtype], index) => {
-      if ((field === "inputScale" || field === "inputOrder") && !record.hasInput(set, role, field)) return [];
+    const has = (field: InputField) => record.hasInput(set, role, field);
+    const whole = matrixTensors(format, shapes[role], has);
+    const part = matrixTensors(format, storedShapes[role], has);
+    return whole.map(([field, shape, dtype], index) => {
       const partShape = (part[index] as MatrixTensor)[1];
       const axis = role === "down" && shape.length === 2 ? 1 : 0;
       const copy: CopyOf = (expert) => (field ? ofField(parts, role, expert, field) : ofRole(parts, role, expert));
-      return [joined(field ? `${role}.${field}` : role, dtype, partShape, shape, axis, copy)];
+      return joined(field ? `${role}.${field}` : role, dtype, partShape, shape, axis, copy);
     });
   });
   const biases = presentRoles(biasRoles, parts.description)
@@ -122,9 +122,13 @@ function expertTensors(
 type MatrixTensor = readonly [field: QuantizedField | undefined, shape: Shape, dtype: DType];
 
 /** The tensors of a matrix: itself, if it is plain. */
-function matrixTensors(format: WeightFormatName, shape: Shape): readonly MatrixTensor[] {
+function matrixTensors(
+  format: WeightFormatName,
+  shape: Shape,
+  has: (field: InputField) => boolean,
+): readonly MatrixTensor[] {
   if (isPlain(weightFormat(format))) return [[undefined, shape, format as FloatDType]];
-  return quantizedTensors(format, shape as [number, number]);
+  return quantizedTensors(format, shape as [number, number], has);
 }
 
 /** A quantised matrix that is stored in parts can be joined if no group or byte has elements of two parts. */

@@ -1,5 +1,6 @@
 import type { ExpertFormats, WeightParts } from "../../core/backend.js";
-import type { QuantizedField, WeightRole } from "../../core/weight_role.js";
+import type { InputField } from "../../core/weight_formats.js";
+import type { WeightRole } from "../../core/weight_role.js";
 import type { ExpertSet } from "../description/storage.js";
 
 /** Which experts a bias belongs to, or `layer` for the router's and the shared gate's. */
@@ -7,7 +8,6 @@ export type BiasOwner = "layer" | "experts" | "shared";
 
 type BiasRole = WeightRole | "selectionBias";
 type MatrixRole = keyof ExpertFormats;
-type InputField = Extract<QuantizedField, "inputScale" | "inputOrder">;
 
 /** What a layer's description does not tell of the weights that it was given. */
 export class WeightRecord {

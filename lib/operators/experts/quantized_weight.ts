@@ -16,7 +16,15 @@ import { type Shape, shapeSize } from "../../core/shape.js";
 import type { Tensor } from "../../core/tensor.js";
 import type { StridedMatrix } from "../../core/tensor_handle.js";
 import type { ScaleLevel, WeightFormatName, WeightMatrix } from "../../core/weight_format.js";
-import { isPlain, levelRoles, levelsOf, rowBytes, weightFormat } from "../../core/weight_formats.js";
+import {
+  type InputField,
+  inputFields,
+  isPlain,
+  levelRoles,
+  levelsOf,
+  rowBytes,
+  weightFormat,
+} from "../../core/weight_formats.js";
 import { checkTensor } from "../check.js";
 
 /** Which outputs of a tensor belong to this matrix, if it shares the tensor with another. */
@@ -92,6 +100,8 @@ function levelSize(level: ScaleLevel, rows: number, columns: number): readonly [
   return [Math.ceil(rows / level.rows), level.columns === 0 ? 1 : Math.ceil(columns / level.columns)];
 }
 
+const inputDTypes = { inputScale: "f32", inputOrder: "i32" } as const satisfies Record<InputField, DType>;
+
 /** The dtype of a level's tensor. */
 function levelDType({ type }: ScaleLevel): DType {
   return type === "f32" || type === "f16" || type === "bf16" ? type : "u8";
@@ -114,11 +124,10 @@ export function checkQuantized(
   count?: number,
 ): void {
   const stacked = (shape: Shape) => (count === undefined ? shape : [count, ...shape]);
-  const expected = quantizedTensors(weight.format, [storedRows(weight, rows), columns]);
+  const has = (field: InputField) => weight[field] !== undefined;
+  const expected = quantizedTensors(weight.format, [storedRows(weight, rows), columns], has);
   for (const [role, shape, dtype] of expected) {
-    const [tensor, name] = [weight[role], `${parameter}.${role}`];
-    if (tensor === undefined && (role === "inputScale" || role === "inputOrder")) continue;
-    checkTensor(name, tensor, [dtype], stacked(shape), device);
+    checkTensor(`${parameter}.${role}`, weight[role], [dtype], stacked(shape), device);
   }
   const superfluous = levelRoles.find((role) => weight[role] !== undefined && !expected.some(([one]) => one === role));
   if (superfluous === undefined) return;
@@ -126,12 +135,13 @@ export function checkQuantized(
 }
 
 /**
- * The tensors that a matrix of `shape` [N, K] in a format may have, each with its shape and dtype. All but inputScale
- * and inputOrder are needed.
+ * The tensors of a matrix of `shape` [N, K] in a format, each with its shape and dtype.
+ * @param has whether the matrix has a tensor that changes its inputs; default: it has none.
  */
 export function quantizedTensors(
   name: WeightFormatName,
   [rows, columns]: readonly [number, number],
+  has: (field: InputField) => boolean = () => false,
 ): readonly (readonly [TensorRole, Shape, DType])[] {
   const format = weightFormat(name);
   const levels = levelsOf(format);
@@ -141,8 +151,7 @@ export function quantizedTensors(
       const level = levels[role];
       return level === undefined ? [] : [[role, levelSize(level, rows, columns), levelDType(level)] as const];
     }),
-    ["inputScale", [columns], "f32"],
-    ["inputOrder", [columns], "i32"],
+    ...inputFields.filter(has).map((field) => [field, [columns], inputDTypes[field]] as const),
   ];
 }
 
@@ -243,7 +252,7 @@ export function disposeQuantized(weight: QuantizedWeight): void {
   });
 }
 
-const tensorRoles = ["codes", ...levelRoles, "inputScale", "inputOrder"] as const;
+const tensorRoles = ["codes", ...levelRoles, ...inputFields] as const;
 
 /** The fields of a quantised weight that are tensors. */
 export type TensorRole = (typeof tensorRoles)[number];

@@ -155,7 +155,6 @@ export function emptyQuantized(
   const tensors: Record<string, Tensor> = {};
   try {
     for (const [role, shape, dtype] of quantizedTensors(format, matrix)) {
-      if (role === "inputScale" || role === "inputOrder") continue;
       tensors[role] = device.empty([...lead, ...shape], dtype);
     }
   } catch (error) {

@@ -1,11 +1,12 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightMatrix } from "../../core/weight_format.js";
+import { inputFields, levelRoles } from "../../core/weight_formats.js";
 import type { QuantizedField } from "../../core/weight_role.js";
 import { extended } from "../core/matrix.js";
 import type { Stream } from "../core/stream.js";
 import { ReferenceTensor, readMatrix } from "../core/tensor.js";
 
-const matrixFields = ["codes", "scales", "superScales", "zeros", "superZeros"] as const;
+const matrixFields = ["codes", ...levelRoles] as const;
 
 /** What was kept of one expert's matrix. */
 interface KeptFields {
@@ -37,7 +38,7 @@ export class QuantizedFields {
       copy.store(readMatrix(matrix, matrix.rows, matrix.columns).values);
       fields.set(field, copy);
     }
-    for (const field of ["inputScale", "inputOrder"] as const) {
+    for (const field of inputFields) {
       const given = weight[field] as ReferenceTensor | undefined;
       if (given === undefined) continue;
       const copy = ReferenceTensor.allocate(this.#stream, given.dtype, given.shape);
