@@ -152,7 +152,8 @@ function tokensInWords({ files }: OpenedModel): string | null {
     const scheme = declaredTokens(files.quantization);
     return scheme === undefined ? null : `${scheme.format}, with a scale for ${columnsInWords(scheme.columns)}`;
   } catch (error) {
-    if (isMoeError(error, "UNSUPPORTED_OPERATION")) return error.message;
+    if (isMoeError(error, "UNSUPPORTED_OPERATION"))
+      return `refused: ${error.message.replace(/^tokenFormat \S+: /, "")}`;
     throw error;
   }
 }
@@ -196,7 +197,7 @@ function equalLayers({ formula }: OpenedModel, layers: readonly number[]): reado
   for (const layer of layers) {
     const config = formula.config(layer);
     const tensors = formula.tensors(layer);
-    const details = detailsOf(config, tensors);
+    const details = layerDetails(config, tensors);
     const key = JSON.stringify([config, details]);
     const group = groups.get(key) ?? [];
     groups.set(key, group);
@@ -205,7 +206,8 @@ function equalLayers({ formula }: OpenedModel, layers: readonly number[]): reado
   return [...groups.values()];
 }
 
-function detailsOf({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): LayerDetails {
+/** What the tensors of a layer tell of it. */
+export function layerDetails({ sharedExpert }: MoeLayerConfig, tensors: LayerTensors): LayerDetails {
   const { gateBias, upBias, downBias } = tensors.experts;
   return {
     routerBias: tensors.routerBias !== undefined,

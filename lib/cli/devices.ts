@@ -1,6 +1,18 @@
+import { isMoeError } from "../core/errors.js";
 import { type DeviceName, openDevice } from "../devices.js";
+import { UsageError } from "../terminal/option_values.js";
 
-/** Opens and closes the named devices, so that a missing one is an error before any work on the others. */
+/**
+ * Opens and closes the named devices, so that a missing one is an error before any work on the others.
+ * @throws UsageError for what is no name of a device.
+ */
 export function checkDevices(names: readonly DeviceName[]): void {
-  for (const name of new Set(names)) openDevice(name).dispose();
+  for (const name of new Set(names)) {
+    try {
+      openDevice(name).dispose();
+    } catch (error) {
+      if (isMoeError(error, "INVALID_ARGUMENT")) throw new UsageError(error.message.replace(/^name:/, "--device:"));
+      throw error;
+    }
+  }
 }

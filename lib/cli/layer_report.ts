@@ -82,7 +82,8 @@ function cacheInWords({ state, path, reason }: CacheStatus): string {
 }
 
 function rates(microseconds: number, { operations, weightBytes }: Work, whole: number): string[] {
-  const perSecond = (amount: number): string => (amount > 0 ? significant(amount / (microseconds * 1e3)) : "");
+  const perSecond = (amount: number): string =>
+    amount > 0 && microseconds > 0 ? significant(amount / (microseconds * 1e3)) : "";
   const share = `${((microseconds / whole) * 100).toFixed(0)}%`;
   return [formatMicroseconds(microseconds), share, perSecond(operations), perSecond(weightBytes)];
 }

@@ -27,7 +27,7 @@ export async function runOnDevices(workload: Workload, options: RunOnDevicesOpti
       progress.stop();
     }
     if (!quiet) {
-      if (runs.length === 0) io.stdout.write(`${layerInWords(run.description)}\n`);
+      if (runs.length === 0) io.stdout.write(`${layerInWords(run.description, workload.details)}\n`);
       printLayerRun(run, io);
     }
     runs.push(run);

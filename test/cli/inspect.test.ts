@@ -82,7 +82,9 @@ describe("only config.json", () => {
     };
     const blocks = { quant_method: "fp8", activation_scheme: "dynamic", weight_block_size: [128, 128] };
     expect(await told(blocks)).toMatch(/: fp8, with a scale for each 128 columns of a token$/);
-    expect(await told({ quant_method: "fp8", activation_scheme: "static" })).toMatch(/expected .*dynamic.*got static/);
+    expect(await told({ quant_method: "fp8", activation_scheme: "static" })).toMatch(
+      /"checkpoint": refused: .*config\.json.*expected .*dynamic.*got static/,
+    );
     expect(await told({ quant_method: "awq" })).toBeUndefined();
   });
 

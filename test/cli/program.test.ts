@@ -59,6 +59,10 @@ describe("a wrong command line gets a short help and exit code 2", () => {
     [["info", "--frobnicate"], /Unknown option '--frobnicate'\nUsage: moe-kernels info/],
     [["info", "extra"], /'extra'.*\nUsage: moe-kernels info/],
     [["verify", "--device"], /'--device <value>' argument missing\nUsage: moe-kernels verify/],
+    [["verify", "--device", "gpu"], /--device: expected "auto", "cpu", .*, got "gpu"\nUsage: moe-kernels verify/],
+    [["run", "--shape", "A", "--device", "cpu,gpu"], /--device: expected .*, got "gpu"\nUsage: moe-kernels run/],
+    [["bench", "--device", "gpu"], /--device: expected .*, got "gpu"\nUsage: moe-kernels bench/],
+    [["quantize", "DIR", "--format", "int8", "--out", "OUT", "--device", "gpu"], /--device: expected .*, got "gpu"/],
   ])("%j", async (args, message) => {
     const { exitCode, stdout, stderr } = await runCli(args);
     expect(exitCode).toBe(2);

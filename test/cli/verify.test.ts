@@ -49,7 +49,7 @@ test("devices that are left out are named with the reason", async () => {
 
 test("a device that does not exist is an error before any work on the others", async () => {
   const { exitCode, stdout, stderr } = await runCli(["verify", "--device", "reference,tpu"]);
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(2);
   expect(stdout).toBe("");
-  expect(stderr).toMatch(/INVALID_ARGUMENT: .*got "tpu"/);
+  expect(stderr).toMatch(/--device: expected .*got "tpu"/);
 });

@@ -1,3 +1,4 @@
+import type { LayerDetails } from "../../checkpoint/inspect_model.js";
 import type { LoadOptions } from "../../checkpoint/load.js";
 import { MoeLayer } from "../../moe_layer.js";
 import type { TokenSource } from "./tokens.js";
@@ -8,11 +9,13 @@ export function modelDirectory(
   directory: string,
   layer: number,
   tokens: TokenSource,
-  cache: LoadOptions["cache"] = false,
+  cache: NonNullable<LoadOptions["cache"]>,
+  details: LayerDetails,
 ): Workload {
   return {
     title: `layer ${layer} of ${directory}`,
     layer: `layer ${layer}`,
+    details,
     load: (device, { dtype, tokenFormat }, onProgress) =>
       MoeLayer.load(directory, {
         layer,

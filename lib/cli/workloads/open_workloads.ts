@@ -1,5 +1,6 @@
 import { badCheckpoint } from "../../checkpoint/bad_checkpoint.js";
-import { openModel } from "../../moe_model.js";
+import { type LayerDetails, layerDetails } from "../../checkpoint/inspect_model.js";
+import { openModelFiles } from "../../checkpoint/opened/open_model_files.js";
 import { choiceOption, integerListOption, integerOption, UsageError } from "../../terminal/option_values.js";
 import { shapes } from "../../testing/shapes.js";
 import { layerFile } from "./layer_file.js";
@@ -55,7 +56,7 @@ export interface Workloads {
   readonly workloads: readonly Workload[];
 }
 
-/** @throws UsageError; the errors of {@link openModel} and of the files that are named. */
+/** @throws UsageError; the errors of {@link openModelFiles} and of the files that are named. */
 export async function openWorkloads(options: WorkloadOptions): Promise<Workloads> {
   const { model, cache, file, shape, input } = options;
   if (file !== undefined) return alone(await layerFile(file));
@@ -70,20 +71,24 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
   if (layers.length > 1 && tokens.expectation !== undefined) {
     throw new UsageError(`--input: ${input} has the expected output of one layer; say which by --layer N`);
   }
-  const workloads = layers.map((layer) => modelDirectory(directory, layer, tokens, cache === "" ? true : cache));
+  const cached = cache === "" ? true : (cache ?? false);
+  const workloads = layers.map(({ layer, details }) => modelDirectory(directory, layer, tokens, cached, details));
   const [only] = workloads;
   return only !== undefined && workloads.length === 1 ? alone(only) : { title: directory, workloads };
 }
 
 /** The named layers, or all with experts; those that the model does not have are refused before any is run. */
-async function layersToRun(directory: string, named: readonly number[]): Promise<readonly number[]> {
-  await using model = await openModel(directory);
-  for (const layer of named) model.layer(layer);
-  const { layersWithExperts, layerCount } = model;
-  if (named.length === 0 && layersWithExperts.length === 0) {
-    throw badCheckpoint(directory, `expected layers with experts, got ${layerCount} dense layers`);
+async function layersToRun(
+  directory: string,
+  named: readonly number[],
+): Promise<readonly { readonly layer: number; readonly details: LayerDetails }[]> {
+  await using opened = await openModelFiles(directory);
+  const { formula } = opened;
+  const layers = named.length > 0 ? named.map((layer) => formula.checkLayer(layer)) : formula.layersWithExperts();
+  if (layers.length === 0) {
+    throw badCheckpoint(directory, `expected layers with experts, got ${formula.layerCount} dense layers`);
   }
-  return named.length > 0 ? named : layersWithExperts;
+  return layers.map((layer) => ({ layer, details: layerDetails(formula.config(layer), formula.tensors(layer)) }));
 }
 
 function alone(workload: Workload): Workloads {

@@ -1,3 +1,4 @@
+import type { LayerDetails } from "../../checkpoint/inspect_model.js";
 import type { LoadedTokenFormat } from "../../checkpoint/schemes/checkpoint_tokens.js";
 import type { Device } from "../../core/device.js";
 import type { Shape } from "../../core/shape.js";
@@ -41,6 +42,8 @@ export interface Workload {
   /** The layer by itself: "layer 3", or "layer" if there is no other. */
   readonly layer: string;
   readonly expectation?: Expectation;
+  /** What is known of the layer besides its description. */
+  readonly details?: LayerDetails;
   /** Builds the layer on a device; `onProgress` is called with the share done, 0 .. 1. */
   load(device: Device, options: BuildOptions, onProgress: (share: number) => void): Promise<MoeLayer>;
   tokens(hiddenSize: number): Tokens;
