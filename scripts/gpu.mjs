@@ -59,6 +59,12 @@ if (values.device === "cuda" && isThere("python3", ["-c", "import torch"])) {
   await step("PyTorch", () => run("python3", [join("scripts", "gpu", "torch_baseline.py"), JSON.stringify(plan)]));
 }
 await step("benchmarks", () => runNode([cli, "bench", ...benchOptions()]));
+// Hopper has kernels of its own; simt has them too, but does not use them unless asked.
+const other = values.device === "simt" ? "90" : report.machine.compute_cap === "9.0" ? "80" : undefined;
+if (other !== undefined) {
+  const env = { MOE_GPU_CAPABILITY: other };
+  await step(`benchmarks, MOE_GPU_CAPABILITY=${other}`, () => runNode([cli, "bench", ...benchOptions()], { env }));
+}
 
 const failed = report.steps.filter(({ passed }) => !passed);
 console.log(`${report.steps.length - failed.length} steps passed, ${failed.length} failed; see ${values.out}/gpu.md`);
@@ -156,9 +162,9 @@ function runNode(args, options) {
 }
 
 /** Runs a program until it exits or the deadline passes, showing its output. */
-function run(command, args, { quiet = false } = {}) {
+function run(command, args, { quiet = false, env = {} } = {}) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(command, args, { env: { ...environment, ...env }, stdio: ["ignore", "pipe", "pipe"] });
     let output = "";
     let expired = false;
     const timer = setTimeout(

@@ -45,15 +45,26 @@ export function report(command, kernel, kind, env = () => ({})) {
 
 /** Steps that run the whole case table on the simt device, for every seed and both modes of asynchronous copies. */
 export function cleanCases(out, seeds, env) {
-  const args = [join(root, "dist/cli/main.js"), "verify", "--device", "simt"];
+  const verify = ["verify", "--device", "simt"];
+  const runs = [
+    { args: verify, set: {} },
+    // Products that Hopper has kernels of its own for.
+    ...["bf16 x bf16", "f16 x f16"].map((filter) => ({
+      args: [...verify, "--filter", filter],
+      set: { MOE_GPU_CAPABILITY: "90" },
+    })),
+  ];
   return seeds.flatMap((seed) =>
-    ["late", "early"].map((mode) =>
-      clean(`verify --device simt, seed ${seed}, asynchronous copies ${mode}`, process.execPath, args, () => ({
-        ...env(),
-        MOE_KERNELS_BINARY: addonIn(out),
-        MOE_SIMT_SEED: String(seed),
-        MOE_SIMT_ASYNC: mode,
-      })),
+    ["late", "early"].flatMap((mode) =>
+      runs.map(({ args, set }) => {
+        const settings = Object.entries({ MOE_SIMT_SEED: String(seed), MOE_SIMT_ASYNC: mode, ...set });
+        const name = [...settings.map(([key, value]) => `${key}=${value}`), ...args].join(" ");
+        return clean(name, process.execPath, [join(root, "dist/cli/main.js"), ...args], () => ({
+          ...env(),
+          MOE_KERNELS_BINARY: addonIn(out),
+          ...Object.fromEntries(settings),
+        }));
+      }),
     ),
   );
 }

@@ -1,5 +1,7 @@
 #include "simt/machine.h"
 
+#include <algorithm>
+
 #include "simt/multiprocessor.h"
 #include "simt/sanitizer.h"
 
@@ -84,6 +86,35 @@ void copy_async(const Call& call, void* shared, const void* global, size_t bytes
   Multiprocessor& processor = Multiprocessor::current();
   processor.scheduler().current().copies.issue(call, shared, global, bytes, source_bytes,
                                                processor.options().async == AsyncMode::early);
+}
+
+void note_copy(const void* shared, uint32_t number) {
+  Multiprocessor& processor = Multiprocessor::current();
+  processor.shared().note_copy(shared, {processor.scheduler().current().number, number});
+}
+
+uint32_t dynamic_offset(const Call& call, const void* shared) {
+  check_aligned(call, shared, 16);
+  const SharedMemory& memory = Multiprocessor::current().shared();
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - reinterpret_cast<uintptr_t>(memory.dynamic());
+  if (offset >= memory.dynamic_bytes()) fail(call, "the address is not in dynamic shared memory");
+  return static_cast<uint32_t>(offset);
+}
+
+void fence_proxy_async() { Multiprocessor::current().scheduler().current().copies.publish(); }
+
+void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count) {
+  Multiprocessor& processor = Multiprocessor::current();
+  const std::byte* place = processor.shared().dynamic() + offset;
+  if (!processor.shared().holds(place, count)) fail(call, "an operand is outside dynamic shared memory");
+  const LastCopy copy = processor.shared().last_copy(place);
+  const std::string thread = "thread " + std::to_string(copy.thread);
+  if (copy.number == kIncompleteCopy) fail(call, "reads what " + thread + " copies and has not waited for");
+  if (!processor.scheduler().thread(copy.thread).copies.published(copy.number)) {
+    fail(call, "reads what " + thread + " copied, which has made no fence_proxy_async since it waited for the copy");
+  }
+  sanitizer::reads(place, count);
+  std::copy_n(place, count, bytes);
 }
 
 void copy_async_commit() { Multiprocessor::current().scheduler().current().copies.commit(); }

@@ -43,6 +43,15 @@ void check_global(const Call& call, const void* address, size_t bytes);
 
 void copy_async(const Call& call, void* shared, const void* global, size_t bytes, size_t source_bytes);
 void copy_async_commit();
+// Says that the running thread's copy of this number was the last to write to shared memory.
+constexpr uint32_t kIncompleteCopy = ~0u;
+void note_copy(const void* shared, uint32_t number);
+// Where 16 bytes are in dynamic shared memory.
+uint32_t dynamic_offset(const Call& call, const void* shared);
+// fence.proxy.async
+void fence_proxy_async();
+// Reads dynamic shared memory as the asynchronous proxy does. Fails if a copy by a thread is not visible to it.
+void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count);
 void copy_async_wait(size_t pending_groups);
 
 // Called after every atomic operation. One that leaves memory unchanged may be how a thread waits for another: the

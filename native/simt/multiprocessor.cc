@@ -48,6 +48,13 @@ Status Multiprocessor::run(const Launch& launch, uint3 block) {
   for (unsigned number = 0; number < scheduler_.size(); ++number) {
     if (!scheduler_.thread(number).exited) return failure("deadlock: " + waits_text(scheduler_));
   }
+  for (unsigned warp = 0; warp * kWarpLanes < scheduler_.size(); ++warp) {
+    const unsigned first = warp / AsyncProducts::kWarps * AsyncProducts::kWarps;
+    if (warps_[warp].products().trace() != warps_[first].products().trace()) {
+      return failure("warp " + std::to_string(warp) + " made other wgmma calls than warp " + std::to_string(first) +
+                     " of its warpgroup");
+    }
+  }
   if (shared_.overrun()) return failure("a store went past the end of an allocation in shared memory");
   return {};
 }

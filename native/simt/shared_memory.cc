@@ -18,6 +18,8 @@ constexpr size_t kRedZone = 128;
 constexpr size_t kRegionBytes = 2 * kMaxSharedBytes;
 
 constexpr int kNaNPattern = 0xff;
+// The most bytes of an asynchronous copy.
+constexpr size_t kCopyBytes = 16;
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -41,6 +43,7 @@ void SharedMemory::start(size_t dynamic_bytes) {
   reset(dynamic_, std::max(dynamic_bytes_, dynamic_bytes) + kRedZone);
   reset(fixed_, fixed_end_);
   dynamic_bytes_ = dynamic_bytes;
+  last_copies_.assign((dynamic_bytes + kCopyBytes - 1) / kCopyBytes, {});
   fixed_bytes_ = 0;
   fixed_end_ = 0;
   fixed_allocations_.clear();
@@ -67,6 +70,16 @@ std::byte* SharedMemory::fixed(const void* tag, size_t bytes, size_t alignment) 
   fixed_end_ = offset + bytes + kRedZone;
   sanitizer::unpoison(fixed_ + offset, bytes);
   return fixed_ + offset;
+}
+
+void SharedMemory::note_copy(const void* address, LastCopy copy) {
+  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kCopyBytes;
+  if (place < last_copies_.size()) last_copies_[place] = copy;
+}
+
+LastCopy SharedMemory::last_copy(const void* address) const {
+  const size_t place = (reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_)) / kCopyBytes;
+  return place < last_copies_.size() ? last_copies_[place] : LastCopy{};
 }
 
 bool SharedMemory::overrun() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,12 @@ namespace moe::simt::machine {
 constexpr size_t kMaxSharedBytes = 227 << 10;
 // The limit unless the launch asks for more, which it does by using more dynamic memory than this.
 constexpr size_t kUnaskedSharedBytes = 48 << 10;
+
+// The last asynchronous copy to some bytes: the thread, and the copy's number among those of the thread; 0: none.
+struct LastCopy {
+  uint32_t thread = 0;
+  uint32_t number = 0;
+};
 
 class SharedMemory {
  public:
@@ -23,12 +30,16 @@ class SharedMemory {
   // Starts a new block; `dynamic_bytes` is at most kMaxSharedBytes.
   void start(size_t dynamic_bytes);
   // The dynamic region, aligned to 1024 bytes.
-  std::byte* dynamic() { return dynamic_; }
+  std::byte* dynamic() const { return dynamic_; }
   size_t dynamic_bytes() const { return dynamic_bytes_; }
   // What the block may have of both.
   size_t limit() const { return dynamic_bytes_ > kUnaskedSharedBytes ? kMaxSharedBytes : kUnaskedSharedBytes; }
   // The static storage for `tag`; null if shared memory is full.
   std::byte* fixed(const void* tag, size_t bytes, size_t alignment);
+
+  // Of bytes that are not across a multiple of 16. Only what is said of dynamic memory is kept.
+  void note_copy(const void* address, LastCopy copy);
+  LastCopy last_copy(const void* address) const;
 
   // Whether something was written just past the end of an allocation. Call at the end of a block.
   bool overrun();
@@ -58,6 +69,7 @@ class SharedMemory {
   size_t fixed_bytes_ = 0;  // allocated, aligned as on a GPU
   size_t fixed_end_ = 0;
   std::vector<Fixed> fixed_allocations_;
+  std::vector<LastCopy> last_copies_;  // to each 16 bytes of dynamic memory
 };
 
 }  // namespace moe::simt::machine

@@ -12,6 +12,7 @@ void Warp::start(unsigned number, uint32_t lanes) {
   number_ = number;
   lanes_ = lanes;
   waiting_ = 0;
+  products_.start(number);
 }
 
 void Warp::meet(Scheduler& scheduler, const Collective& collective, const std::source_location& where, uint32_t mask,
@@ -72,6 +73,7 @@ unsigned Warp::join(const Call& call, const Collective& collective, uint32_t mas
 }
 
 void Warp::exit(Scheduler& scheduler, unsigned lane) {
+  products_.exit();
   lanes_ &= ~(1u << lane);
   for (uint32_t others = waiting_; others != 0; others &= others - 1) {
     const unsigned other = static_cast<unsigned>(std::countr_zero(others));

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 
+#include "simt/async_products.h"
 #include "simt/machine.h"
 #include "simt/scheduler.h"
 
@@ -15,7 +16,8 @@ class Warp {
   // The running thread takes part in a collective; returns when it has completed.
   void meet(Scheduler& scheduler, const Collective& collective, const std::source_location& where, uint32_t mask,
             void* operand);
-  // Called when a lane ends; fails if others wait for it.
+  AsyncProducts& products() { return products_; }
+  // Called when a lane ends; fails if others wait for it, or if there are products that nobody waited for.
   void exit(Scheduler& scheduler, unsigned lane);
 
  private:
@@ -40,6 +42,7 @@ class Warp {
   // ThreadSanitizer keys for the ordering by meetings, used in turn: a lane slow to leave must not be ordered by the
   // next meeting.
   std::array<char, 64> keys_{};
+  AsyncProducts products_;
 };
 
 }  // namespace moe::simt::machine

@@ -10,7 +10,9 @@ test.each(["memory", "race"])("%s runs kernels that exist, and the case table", 
   const named = kernels.filter((kernel) => kernel !== undefined);
   expect(named.length).toBeGreaterThan(1);
   for (const kernel of named) expect(source).toContain(`"${kernel}"`);
-  expect(steps.at(-1)).toBe("verify --device simt, seed 1, asynchronous copies early");
+  expect(steps.at(-1)).toBe(
+    "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=early MOE_GPU_CAPABILITY=90 verify --device simt --filter f16 x f16",
+  );
 });
 
 test("sanitize runs tests that exist", () => {

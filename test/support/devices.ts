@@ -36,13 +36,18 @@ export const kernelPaths: readonly KernelPath[] = deviceNames.flatMap((name) =>
 
 /** Runs `work` with MOE_CPU_ISA set, for the devices that it opens. */
 export function withIsa<T>(isa: string, work: () => T): T {
-  const { MOE_CPU_ISA: before } = process.env;
-  process.env.MOE_CPU_ISA = isa;
+  return withVariable("MOE_CPU_ISA", isa, work);
+}
+
+/** Runs `work` with an environment variable set. */
+export function withVariable<T>(name: string, value: string, work: () => T): T {
+  const before = process.env[name];
+  process.env[name] = value;
   try {
     return work();
   } finally {
-    if (before === undefined) delete process.env.MOE_CPU_ISA;
-    else process.env.MOE_CPU_ISA = before;
+    if (before === undefined) delete process.env[name];
+    else process.env[name] = before;
   }
 }
 

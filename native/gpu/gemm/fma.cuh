@@ -11,7 +11,6 @@
 #pragma once
 
 #include <iterator>
-#include <utility>
 
 #include "gpu/gemm/fma.h"
 #include "gpu/gemm/functions.cuh"
@@ -202,25 +201,14 @@ MOE_KERNEL(gemm_fma_kernel, (kThreads, gpu::kFmaTiles[kTileIndex].blocks), const
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class Weights, int kTileIndex>
-Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_gemm(gemm_fma_kernel<Weights, kTileIndex>, arguments, plan, stream);
-}
-
-template <class Weights, int... kIndices>
-Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
-                  std::integer_sequence<int, kIndices...>) {
-  constexpr GemmLauncher kLaunchers[] = {launch_tile<Weights, kIndices>...};
-  return kLaunchers[plan.tile_index](arguments, plan, stream);
-}
-
 }  // namespace fma
 
 // The launch function for a row made by fma_row().
 template <class Weights>
 Status launch_fma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return fma::launch_all<Weights>(arguments, plan, stream,
-                                  std::make_integer_sequence<int, std::size(gpu::kFmaTiles)>{});
+  return with_tile_index<std::size(gpu::kFmaTiles)>(plan, [&](auto index) {
+    return launch_gemm(fma::gemm_fma_kernel<Weights, decltype(index)::value>, arguments, plan, stream);
+  });
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE

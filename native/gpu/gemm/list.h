@@ -10,6 +10,8 @@
 
 #define MOE_GEMM_KERNELS(KERNEL)     \
   MOE_EXTENSION_GEMM_KERNELS(KERNEL) \
+  KERNEL(kWgmmaBF16)                 \
+  KERNEL(kWgmmaF16)                  \
   KERNEL(kMmaBF16)                   \
   KERNEL(kMmaF16)                    \
   KERNEL(kMmaTF32)                   \

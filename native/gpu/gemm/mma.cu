@@ -3,7 +3,6 @@
 #include "gpu/gemm/mma.h"
 
 #include <iterator>
-#include <utility>
 
 #include <ptx/ldmatrix.cuh>
 
@@ -34,7 +33,7 @@ class MmaTile {
   __device__ void compute(const RowTile& rows, int column_tile) {
     clear(sums_);
     if (rows.expert >= 0) {
-      find_sources(rows, column_tile);
+      stages_.find(a_, rows, column_tile);
       multiply_all();
     }
     float* staged = reinterpret_cast<float*>(shared_);
@@ -47,54 +46,32 @@ class MmaTile {
   static constexpr int kWarpColumns = kTile.columns / kTile.warps_columns;
   static constexpr int kMmaRows = kWarpRows / 16;
   static constexpr int kMmaColumns = kWarpColumns / 8;
-  static constexpr int kStageBytes = (kTile.rows + kTile.columns) * kTileRowBytes;
-  using LoadWeight = StageLoad<kTile.columns, kThreads>;
+  using Stages = TileStages<T, kTile.rows, kTile.columns, kThreads>;
 
-  __device__ void find_sources(const RowTile& rows, int column_tile) {
-    x_.find(a_, rows);
-    const int64_t first_row = static_cast<int64_t>(column_tile) * kTile.columns;
-    const int64_t left = a_.packed.rows - first_row;
-    weight_rows_ = left < kTile.columns ? static_cast<int>(left) : kTile.columns;
-    weight_ = packed_matrix(a_, rows.place) + first_row * a_.packed.pitch;
-  }
-
-  // Enqueues the copies of stage `k` of K. What lies outside x or the weights becomes zeros; packed rows are padded to
-  // whole stages.
-  __device__ void load_stage(int k) {
-    char* stage = shared_ + k % kTile.stages * kStageBytes;
-    x_.load(a_, k, stage);
-    stage += kTile.rows * kTileRowBytes;
-    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadWeight::chunk() * kChunkBytes;
-#pragma unroll
-    for (int i = 0; i < LoadWeight::kChunks; ++i) {
-      const int row = LoadWeight::row(i);
-      const bool exists = row < weight_rows_;
-      const char* source = weight_ + (exists ? row * a_.packed.pitch : 0) + offset;
-      ptx::cp_async_16_zfill(stage + swizzled_offset(row, LoadWeight::chunk()), source, exists ? kChunkBytes : 0);
-    }
-  }
+  __device__ char* stage(int k) const { return shared_ + k % kTile.stages * Stages::kStageBytes; }
 
   __device__ void multiply_all() {
     const int stages = stages_of<T>(a_.columns);
 #pragma unroll
     for (int k = 0; k < kTile.stages - 1; ++k) {
-      if (k < stages) load_stage(k);
+      if (k < stages) stages_.load(a_, k, stage(k));
       ptx::cp_async_commit();
     }
     for (int k = 0; k < stages; ++k) {
       ptx::cp_async_wait<kTile.stages - 2>();
       // Stage k has arrived for all threads, and all are done with stage k - 1, which the next copies overwrite.
       __syncthreads();
-      if (k + kTile.stages - 1 < stages) load_stage(k + kTile.stages - 1);
+      const int next = k + kTile.stages - 1;
+      if (next < stages) stages_.load(a_, next, stage(next));
       ptx::cp_async_commit();
-      multiply_stage(shared_ + k % kTile.stages * kStageBytes);
+      multiply_stage(stage(k));
     }
     ptx::cp_async_wait<0>();
     __syncthreads();
   }
 
   __device__ void multiply_stage(const char* x) {
-    const char* weight = x + kTile.rows * kTileRowBytes;
+    const char* weight = x + Stages::kWeightOffset;
     const int lane = static_cast<int>(threadIdx.x % 32);
     // The row and chunk that this lane addresses for ldmatrix. The four matrices go down the rows first for x, along
     // the chunks first for the weight.
@@ -129,9 +106,7 @@ class MmaTile {
 
   const GemmArguments& a_;
   char* shared_;
-  TileRows<T, kTile.rows, kThreads> x_;
-  const char* weight_;
-  int weight_rows_;
+  Stages stages_;
   float sums_[kMmaRows][kMmaColumns][4];
 };
 
@@ -142,21 +117,11 @@ MOE_KERNEL(gemm_mma_kernel, (kTiles<T>[kTileIndex].threads(), kTiles<T>[kTileInd
   for_each_tile(a, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class T, int kTileIndex>
-Status launch_tile(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_gemm(gemm_mma_kernel<T, kTileIndex>, arguments, plan, stream);
-}
-
-template <class T, int... kIndices>
-Status launch_all(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream,
-                  std::integer_sequence<int, kIndices...>) {
-  constexpr GemmLauncher kLaunchers[] = {launch_tile<T, kIndices>...};
-  return kLaunchers[plan.tile_index](arguments, plan, stream);
-}
-
 template <class T>
 Status launch_mma(const GemmArguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_all<T>(arguments, plan, stream, std::make_integer_sequence<int, std::size(kTiles<T>)>{});
+  return with_tile_index<std::size(kTiles<T>)>(plan, [&](auto index) {
+    return launch_gemm(gemm_mma_kernel<T, decltype(index)::value>, arguments, plan, stream);
+  });
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 
 #include <iterator>
 #include <type_traits>
-#include <utility>
 
 #include <ptx/ldmatrix.cuh>
 
@@ -372,23 +371,12 @@ MOE_KERNEL(gemm_mma_quantized_kernel,
   for_each_tile(a.gemm, [&](const RowTile& rows, int column_tile) { tile.compute(rows, column_tile); });
 }
 
-template <class T, Codes kCodes, int kBits, int kTileIndex>
-Status launch_tile(const Arguments& arguments, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_gemm(gemm_mma_quantized_kernel<T, kCodes, kBits, kTileIndex>, arguments, plan, stream);
-}
-
-template <class T, Codes kCodes, int kBits, int... kIndices>
-Status launch_all(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream,
-                  std::integer_sequence<int, kIndices...>) {
-  using Launcher = Status (*)(const Arguments& arguments, const gpu::GemmPlan& plan, Stream stream);
-  constexpr Launcher kLaunchers[] = {launch_tile<T, kCodes, kBits, kIndices>...};
-  return kLaunchers[plan.tile_index](arguments_of(gemm, plan), plan, stream);
-}
-
 template <class T, Codes kCodes, int kBits>
 Status launch_codes(const GemmArguments& gemm, const gpu::GemmPlan& plan, Stream stream) {
-  return launch_all<T, kCodes, kBits>(gemm, plan, stream,
-                                      std::make_integer_sequence<int, std::size(gpu::kMmaQuantizedTiles)>{});
+  return with_tile_index<std::size(gpu::kMmaQuantizedTiles)>(plan, [&](auto index) {
+    return launch_gemm(gemm_mma_quantized_kernel<T, kCodes, kBits, decltype(index)::value>, arguments_of(gemm, plan),
+                       plan, stream);
+  });
 }
 
 }  // namespace mma_quantized

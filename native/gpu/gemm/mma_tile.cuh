@@ -99,6 +99,44 @@ class TileRows {
   const char* rows_[Load::kChunks];
 };
 
+// Both operands of one tile, in stages: rows of x, then packed rows of the weight.
+template <class T, int kRows, int kColumns, int kThreads>
+class TileStages {
+ public:
+  static constexpr int kWeightOffset = kRows * kTileRowBytes;
+  static constexpr int kStageBytes = (kRows + kColumns) * kTileRowBytes;
+
+  __device__ void find(const GemmArguments& a, const RowTile& rows, int column_tile) {
+    x_.find(a, rows);
+    const int64_t first_row = static_cast<int64_t>(column_tile) * kColumns;
+    const int64_t left = a.packed.rows - first_row;
+    weight_rows_ = left < kColumns ? static_cast<int>(left) : kColumns;
+    weight_ = packed_matrix(a, rows.place) + first_row * a.packed.pitch;
+  }
+
+  // Enqueues the copies of stage `k` of K. What lies outside x or the weights becomes zeros; packed rows are padded to
+  // whole stages.
+  __device__ void load(const GemmArguments& a, int k, char* stage) const {
+    x_.load(a, k, stage);
+    const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadWeight::chunk() * kChunkBytes;
+#pragma unroll
+    for (int i = 0; i < LoadWeight::kChunks; ++i) {
+      const int row = LoadWeight::row(i);
+      const bool exists = row < weight_rows_;
+      const char* source = weight_ + (exists ? row * a.packed.pitch : 0) + offset;
+      ptx::cp_async_16_zfill(stage + kWeightOffset + swizzled_offset(row, LoadWeight::chunk()), source,
+                             exists ? kChunkBytes : 0);
+    }
+  }
+
+ private:
+  using LoadWeight = StageLoad<kColumns, kThreads>;
+
+  TileRows<T, kRows, kThreads> x_;
+  const char* weight_;
+  int weight_rows_;
+};
+
 template <class Sum, int kMmaRows, int kMmaColumns>
 __device__ __forceinline__ void clear(Sum (&sums)[kMmaRows][kMmaColumns][4], Sum to = 0) {
 #pragma unroll

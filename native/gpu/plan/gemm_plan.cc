@@ -17,7 +17,9 @@ constexpr int64_t kVectorBytes = 16;
 // The height that an expert with an average number of rows fills once, or a lower one that the device can run.
 int choose_tile(const GemmKernel& kernel, const GemmProblem& problem, const DeviceTraits& traits) {
   const int64_t average = problem.rows / std::max(problem.experts, int64_t{1});
-  int chosen = average <= 8 ? 0 : average <= 64 ? 1 : 2;
+  const int height = average <= 8 ? 16 : average <= 64 ? 64 : 128;
+  int chosen = 0;
+  while (chosen + 1 < std::ssize(kernel.tiles) && kernel.tiles[static_cast<size_t>(chosen)].rows < height) ++chosen;
   const auto fits = [&](const GemmTile& tile) {
     return tile.threads() <= traits.max_threads &&
            kernel.shared_bytes(tile, *problem.format) <= traits.shared_per_block;

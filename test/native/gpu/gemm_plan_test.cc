@@ -32,12 +32,19 @@ GemmPlan planned(const GemmProblem& problem, const DeviceTraits& traits) {
 }
 
 MOE_TEST(tiles_grow_with_the_rows_of_an_expert) {
-  MOE_CHECK_EQUAL(planned(bf16_problem(8, 128), kH100).tile.rows, 16);
-  MOE_CHECK_EQUAL(planned(bf16_problem(8 * 128 + 127, 128), kH100).tile.rows, 16);
-  MOE_CHECK_EQUAL(planned(bf16_problem(9 * 128, 128), kH100).tile.rows, 64);
-  MOE_CHECK_EQUAL(planned(bf16_problem(64 * 128, 128), kH100).tile.rows, 64);
-  MOE_CHECK_EQUAL(planned(bf16_problem(65 * 128, 128), kH100).tile.rows, 128);
-  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), kH100).tile.rows, 128);
+  const auto height = [](int64_t rows, const DeviceTraits& traits) {
+    return planned(bf16_problem(rows, 128), traits).tile.rows;
+  };
+  MOE_CHECK_EQUAL(height(8, kA100), 16);
+  MOE_CHECK_EQUAL(height(8 * 128 + 127, kA100), 16);
+  MOE_CHECK_EQUAL(height(9 * 128, kA100), 64);
+  MOE_CHECK_EQUAL(height(64 * 128, kA100), 64);
+  MOE_CHECK_EQUAL(height(65 * 128, kA100), 128);
+  MOE_CHECK_EQUAL(height(1 << 20, kA100), 128);
+  // Hopper's tensor cores multiply 64 rows at once.
+  MOE_CHECK_EQUAL(height(8, kH100), 64);
+  MOE_CHECK_EQUAL(height(64 * 128, kH100), 64);
+  MOE_CHECK_EQUAL(height(65 * 128, kH100), 128);
 }
 
 MOE_TEST(tiles_fit_the_device) {
@@ -62,18 +69,20 @@ MOE_TEST(tiles_fit_the_device) {
       }
     }
   }
-  DeviceTraits few_threads = kH100;
+  DeviceTraits few_threads = kA100;
   few_threads.max_threads = 128;
   MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), few_threads).tile.rows, 64);
-  DeviceTraits little_shared = kH100;
+  DeviceTraits little_shared = kA100;
   little_shared.shared_per_block = 80 * 1024;
   MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), little_shared).tile.rows, 64);
 }
 
 MOE_TEST(a_multiprocessor_holds_as_many_blocks_as_planned) {
-  const GemmPlan plan = planned(bf16_problem(1 << 20, 8), kH100);
-  MOE_CHECK_EQUAL(plan.grid, 264u);
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), kH100).grid, 132u);
   MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), kA100).grid, 108u);
+  DeviceTraits more_shared = kA100;
+  more_shared.shared_per_multiprocessor = kH100.shared_per_multiprocessor;
+  MOE_CHECK_EQUAL(planned(bf16_problem(1 << 20, 8), more_shared).grid, 216u);
 }
 
 MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
@@ -86,7 +95,7 @@ MOE_TEST(the_type_of_both_operands_picks_the_kernel) {
                     .columns = 64,
                     .x_aligned = true,
                     .allowed = {.tf32 = tf32}},
-                   kH100)
+                   kA100)
         .kernel->name;
   };
   MOE_CHECK_EQUAL(std::string(kernel(DType::bf16, DType::bf16, false)), "mma_bf16");
@@ -224,8 +233,8 @@ MOE_TEST(tile_maps_have_room_for_the_worst_case) {
 }
 
 MOE_TEST(gemm_plans_can_be_printed) {
-  MOE_CHECK_EQUAL(describe(planned(bf16_problem(1024, 8), kH100)),
-                  "grouped GEMM mma_bf16, tile 128x128, 3 stages, grid 216 x 256, shared 98304, at most 18x12 tiles");
+  MOE_CHECK_EQUAL(describe(planned(bf16_problem(1024, 8), kA100)),
+                  "grouped GEMM mma_bf16, tile 128x128, 3 stages, grid 108 x 256, shared 98304, at most 18x12 tiles");
 }
 
 }  // namespace

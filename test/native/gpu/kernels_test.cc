@@ -65,12 +65,14 @@ MOE_TEST(every_format_takes_tokens_of_every_dtype_in_one_layout) {
 }
 
 MOE_TEST(tensor_cores_multiply_tokens_and_weights_of_one_type) {
-  const auto name = [](DType tokens, const WeightFormat& format, bool tf32) {
+  const auto name = [](DType tokens, const WeightFormat& format, bool tf32, const DeviceTraits& traits = kH100) {
     return std::string(
-        choose_gemm_kernel({.tokens = tokens, .format = &format, .allowed = {.tf32 = tf32}}, kH100)->name);
+        choose_gemm_kernel({.tokens = tokens, .format = &format, .allowed = {.tf32 = tf32}}, traits)->name);
   };
-  MOE_CHECK_EQUAL(name(DType::bf16, kBF16Format, false), "mma_bf16");
-  MOE_CHECK_EQUAL(name(DType::f16, kF16Format, false), "mma_f16");
+  MOE_CHECK_EQUAL(name(DType::bf16, kBF16Format, false, kA100), "mma_bf16");
+  MOE_CHECK_EQUAL(name(DType::f16, kF16Format, false, kL40S), "mma_f16");
+  MOE_CHECK_EQUAL(name(DType::bf16, kBF16Format, false), "wgmma_bf16");
+  MOE_CHECK_EQUAL(name(DType::f16, kF16Format, false), "wgmma_f16");
   MOE_CHECK_EQUAL(name(DType::f32, kF32Format, true), "mma_tf32");
   MOE_CHECK_EQUAL(name(DType::f32, kF32Format, false), "fma_f32");
   MOE_CHECK_EQUAL(name(DType::bf16, kF32Format, true), "fma_f32");
@@ -215,7 +217,10 @@ MOE_TEST(the_table_says_which_rows_this_gpu_uses) {
     }
     return KernelDescription{};
   };
-  MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").chosen, "bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "wgmma_bf16").chosen, "bf16");
+  MOE_CHECK_EQUAL(row(&kH100, "wgmma_bf16").needs, "compute capability 9.0");
+  MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").chosen, "");
+  MOE_CHECK_EQUAL(row(&kA100, "mma_bf16").chosen, "bf16");
   MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").needs, "compute capability 8.0 or later");
   MOE_CHECK_EQUAL(row(&kH100, "mma_bf16").layout, "rows128");
   MOE_CHECK_EQUAL(row(&kH100, "mma_tf32").chosen, "f32 with tf32");

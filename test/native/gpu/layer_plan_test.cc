@@ -202,7 +202,7 @@ MOE_TEST(each_role_is_planned_in_its_own_format) {
   const GemmPlan &gate = plan.products[0].gemm, &up = plan.products[1].gemm, &down = plan.products[2].gemm;
   MOE_CHECK_EQUAL(std::string(gate.kernel->name), "fma_f32");
   MOE_CHECK(gate.converts_x);
-  MOE_CHECK_EQUAL(std::string(up.kernel->name), "mma_bf16");
+  MOE_CHECK_EQUAL(std::string(up.kernel->name), "wgmma_bf16");
   MOE_CHECK(!up.converts_x);
   MOE_CHECK_EQUAL(std::string(down.kernel->name), "fma_f16");
   MOE_CHECK(plan.groups[0].inner_dtype == DType::f32);
@@ -256,7 +256,7 @@ MOE_TEST(products_that_change_their_inputs_gather_rows) {
   problem.inputs = {InputUse::reordered, InputUse::scaled, InputUse::as_they_are};
   const LayerPlan plan = planned(layer, problem);
   const GemmPlan &gate = plan.products[0].gemm, &up = plan.products[1].gemm;
-  MOE_CHECK_EQUAL(std::string(gate.kernel->name), "mma_bf16");
+  MOE_CHECK_EQUAL(std::string(gate.kernel->name), "wgmma_bf16");
   // Not rounded once more.
   MOE_CHECK_EQUAL(std::string(up.kernel->name), "fma_bf16");
   for (const GemmPlan* gemm : {&gate, &up}) MOE_CHECK(!gemm->converts_x);

@@ -3,6 +3,7 @@
 #include <ptx/launch.cuh>
 
 #include "gpu/gemm/kernels.h"
+#include "gpu/runtime/capability.h"
 #include "gpu/target/cuda/devices.h"
 
 namespace moe::cuda {
@@ -59,6 +60,11 @@ Status find_gpu(int index, Gpu* gpu) {
   gpu->traits.shared_per_block = properties.sharedMemPerBlockOptin;
   gpu->traits.shared_per_multiprocessor = properties.sharedMemPerMultiprocessor;
   gpu->traits.compute_capability = 10 * properties.major + properties.minor;
+#if !defined(MOE_SM_90A)
+  // This build has none of the code that Hopper alone runs.
+  if (gpu->traits.compute_capability == 90) gpu->traits.compute_capability = 80;
+#endif
+  MOE_TRY(gpu::read_capability(gpu->traits.compute_capability, &gpu->traits.compute_capability));
   gpu->description = std::string(properties.name) + ", compute capability " + capability + ", " +
                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, " +
                      std::to_string(properties.multiProcessorCount) + " multiprocessors, driver for CUDA " +

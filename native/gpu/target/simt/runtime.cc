@@ -13,6 +13,7 @@
 
 #include "core/host_memory.h"
 #include "gpu/gemm/kernels.h"
+#include "gpu/runtime/capability.h"
 #include "gpu/target/simt/devices.h"
 #include "simt/gpu.h"
 
@@ -22,11 +23,13 @@ namespace {
 // The alignment of GPU allocations.
 constexpr size_t kAlignment = 256;
 
-// So few multiprocessors that persistent kernels iterate their loops, and the capability with most of the instructions.
+// So few multiprocessors that persistent kernels iterate their loops, and the capability with most of the instructions
+// unless MOE_GPU_CAPABILITY says another.
 constexpr gpu::DeviceTraits kTraits{.multiprocessors = 3,
                                     .shared_per_block = 227 * 1024,
                                     .shared_per_multiprocessor = 228 * 1024,
                                     .compute_capability = 89};
+constexpr int kLatestCapability = 121;
 
 // MOE_SIMT_MAX_THREADS limits the block size, for tools that cannot track many threads.
 Status read_max_threads(int* max_threads) {
@@ -41,6 +44,12 @@ Status read_max_threads(int* max_threads) {
   }
   *max_threads = value;
   return {};
+}
+
+Status read_traits(gpu::DeviceTraits* traits) {
+  *traits = kTraits;
+  MOE_TRY(read_max_threads(&traits->max_threads));
+  return gpu::read_capability(kLatestCapability, &traits->compute_capability);
 }
 
 Options launch_options(const DeviceOptions& options) {
@@ -61,7 +70,7 @@ struct Runtime::State {
 
   Gpu gpu;
   bool poison = false;
-  gpu::DeviceTraits traits = kTraits;
+  gpu::DeviceTraits traits;
   std::string description;
 };
 
@@ -76,7 +85,7 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
   MOE_TRY(read_environment(&launches));
   auto state = std::make_unique<State>(launches);
   state->poison = options.poison;
-  MOE_TRY(read_max_threads(&state->traits.max_threads));
+  MOE_TRY(read_traits(&state->traits));
   state->description = "the CUDA kernels run thread for thread on the CPU, " + describe(launches);
   runtime->reset(new Runtime(std::move(state)));
   return {};
@@ -211,6 +220,9 @@ std::vector<DeviceSummary> list_devices() {
   return {{"simt", true, "the CUDA kernels, compiled by the host compiler and run thread for thread on the CPU"}};
 }
 
-std::vector<KernelDescription> list_kernels() { return gpu::describe_kernels("simt", &kTraits); }
+std::vector<KernelDescription> list_kernels() {
+  gpu::DeviceTraits traits;
+  return gpu::describe_kernels("simt", read_traits(&traits).ok() ? &traits : nullptr);
+}
 
 }  // namespace moe::simt
