@@ -32,6 +32,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax_text_01: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
+  minimax_m2: { ...sizes(3072, 1536, 256, 8), scoring: "sigmoid", normalize: true, layers: 62 },
   minimax_m1: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   qwen2_moe: {
     ...sizes(2048, 1408, 60, 4),
@@ -49,6 +50,7 @@ const defaults: Readonly<Record<string, Defaults>> = {
     layers: 32,
   },
   deepseek_v3: deepseekV3,
+  deepseek_v32: deepseekV3,
   kimi_k2: deepseekV3,
   gpt_oss: {
     ...sizes(2880, 2880, 128, 4),

@@ -55,6 +55,11 @@ describe("the same layer in another directory", () => {
     },
   );
 
+  test("DeepSeek-V3.2", async () => {
+    const { config, weights } = await readFamilyModel("deepseek_v3");
+    await expectSame("deepseek_v3", { config: { ...config, model_type: "deepseek_v32" }, weights });
+  });
+
   test("only the text model of Llama 4, and a text_config without a model_type", async () => {
     const { config, weights } = await readFamilyModel("llama4_scout");
     const { model_type: _, ...text } = config.text_config as Record<string, unknown>;

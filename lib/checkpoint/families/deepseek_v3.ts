@@ -64,6 +64,9 @@ const deepseekV3Defaults: Defaults = {
 /** DeepSeek-V3 and R1: DeepseekV3Config of Transformers. */
 export const deepseekV3 = deepseekV3Family("deepseek_v3", deepseekV3Defaults);
 
+/** DeepSeek-V3.2, whose attention alone differs. */
+export const deepseekV32 = deepseekV3Family("deepseek_v32", deepseekV3Defaults);
+
 /** Kimi K2, which uses DeepSeek's configuration class under another name. */
 export const kimiK2 = deepseekV3Family("kimi_k2", deepseekV3Defaults);
 

@@ -4,7 +4,7 @@ import { layerConfig, type MoeLayerConfig } from "../../layer/description/config
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
 import { dbrx } from "./dbrx.js";
 import { deepseekV2 } from "./deepseek_v2.js";
-import { deepseekV3, glm4Moe, kimiK2 } from "./deepseek_v3.js";
+import { deepseekV3, deepseekV32, glm4Moe, kimiK2 } from "./deepseek_v3.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
 import type { Family, ModelFamily } from "./family.js";
 import { gptOss } from "./gpt_oss.js";
@@ -14,6 +14,7 @@ import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { jamba } from "./jamba.js";
 import { llama4Text } from "./llama4.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
+import { minimaxM2 } from "./minimax_m2.js";
 import { mixtral } from "./mixtral.js";
 import { nllbMoe } from "./nllb_moe.js";
 import { olmoe } from "./olmoe.js";
@@ -32,6 +33,7 @@ const known = new Map<string, Family>(
     olmoe,
     deepseekV2,
     deepseekV3,
+    deepseekV32,
     kimiK2,
     gptOss,
     llama4Text,
@@ -46,6 +48,7 @@ const known = new Map<string, Family>(
     minimax,
     minimaxText01,
     minimaxM1,
+    minimaxM2,
     switchTransformers,
     openMoe,
     nllbMoe,

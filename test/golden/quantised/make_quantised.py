@@ -370,6 +370,36 @@ def shared(make, make_shared, quantization, width, routed=I):
     return build
 
 
+def minimax_m2(make, quantization, hidden=160, inner=144):
+    """A layer of MiniMax-M2: chosen by the sigmoid plus a bias, weighted by the sigmoids, renormalised."""
+    def build(random):
+        block = "model.layers.0.block_sparse_moe"
+        tensors, matrices = {}, {}
+        for expert in range(E):
+            for name, shape in {"w1": (inner, hidden), "w3": (inner, hidden), "w2": (hidden, inner)}.items():
+                matrices[expert, name], parts = make(random, shape)
+                tensors |= {f"{block}.experts.{expert}.{name}.{suffix}": part for suffix, part in parts.items()}
+        tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
+        stored, bias = f32(np.array([0.4, -0.3, 0.1]))
+        tensors[f"{block}.e_score_correction_bias"] = stored
+        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
+        rows = x.astype(np.float64)
+        scores = 1 / (1 + np.exp(-(rows @ router.T)))
+        output = np.zeros_like(rows)
+        for token, row in enumerate(rows):
+            chosen = np.argsort(-(scores[token] + bias))[:K]
+            for expert in chosen:
+                gate, up, down = (matrices[expert, name] for name in ("w1", "w3", "w2"))
+                weight = scores[token, expert] / scores[token, chosen].sum()
+                output[token] += weight * (down @ swiglu(gate @ row, up @ row))
+        config = {"model_type": "minimax", "architectures": ["MiniMaxM2ForCausalLM"], "num_hidden_layers": 1,
+                  "hidden_size": hidden, "intermediate_size": inner, "num_local_experts": E, "num_experts_per_tok": K,
+                  "scoring_func": "sigmoid", "use_routing_bias": True, "shared_intermediate_size": 0, "hidden_act": "silu",
+                  "quantization_config": quantization}
+        return config, tensors, x, output, {}
+    return build
+
+
 def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_"):
     """As {@link qwen}, with the experts in two stacks as Transformers 5 names them."""
     def build(random):
@@ -461,6 +491,7 @@ cases = {
     "fp8_tensor_bf16": qwen(fp8(bf16, None, None, "weight_scale", lambda scales: scales[0]), group_config("float-quantized", num_bits=8, type="float", strategy="tensor")),
     # The shared expert is stored in pieces that cut its blocks.
     "fp8_blocks_shared": shared(fp8(), fp8(bf16), blocks, 144, routed=48),
+    "fp8_minimax_m2": minimax_m2(fp8(), blocks | {"modules_to_not_convert": ["gate", "e_score_correction_bias", "lm_head"]}),
     "fp8_blocks_stacked": stacked(fp8(), blocks),
     "mxfp8": qwen(fp8(None, 1, 32, "weight_scale_inv", kind="e8m0"), {"quant_method": "mxfp8"}),
     "gpt_oss": gpt_oss(),
