@@ -96,6 +96,11 @@ describe("the tarball", () => {
     expect(packageJson.optionalDependencies).toBeUndefined();
   });
 
+  test("has joined modules, and the types of each", () => {
+    expect(existsSync(join(unpacked, "dist", "core", "tensor.js"))).toBe(false);
+    expect(existsSync(join(unpacked, "dist", "core", "tensor.d.ts"))).toBe(true);
+  });
+
   test("has every file that package.json names", () => {
     const targets = Object.values(packageJson.exports).flatMap((target) =>
       typeof target === "string" ? [target] : Object.values(target as Record<string, string>),
@@ -129,6 +134,13 @@ describe("installed without the platform's package and without its install scrip
   ])("reads %s by import and require, without the addon", (module, name) => {
     const code = `console.log(typeof require("moe-kernels/${module}").${name}.open)`;
     expect(node(project, code)).toMatchObject({ status: 0, stdout: "function\n" });
+  });
+
+  test("has the same classes at every entry point", () => {
+    const code = `const { MoeError } = require("moe-kernels");
+      try { require("moe-kernels/safetensors").parseSafetensors(new Uint8Array(1)) }
+      catch (error) { console.log(error instanceof MoeError, error.constructor.name, error.code) }`;
+    expect(node(project, code)).toMatchObject({ status: 0, stdout: "true MoeError BAD_CHECKPOINT\n" });
   });
 
   test("says how to get the addon when it is needed", () => {
