@@ -1,5 +1,4 @@
-import { bytesBeyondCaches } from "#lib/bench/bench_case.js";
-import { lastLevelCacheBytes } from "#lib/bench/machine.js";
+import { lastLevelCacheBytes, leastBeyondCaches } from "#lib/bench/machine.js";
 import { memoryShare } from "#lib/bench/options.js";
 import { bitsPerWeight, weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
@@ -30,7 +29,7 @@ export function planRotation(
   const weights = (rows: number, columns: number): number =>
     (rows * columns * bitsPerWeight(weightFormat(name), columns)) / 8;
   const layer = numExperts * (2 * weights(intermediateSize, hiddenSize) + weights(hiddenSize, intermediateSize));
-  const wanted = cacheBytes === undefined ? bytesBeyondCaches : 2 * cacheBytes;
+  const wanted = cacheBytes === undefined ? leastBeyondCaches : 2 * cacheBytes;
   const sufficient = Math.ceil(wanted / layer);
   const affordable = Math.floor((memoryShare * availableBytes) / (contenders * layer));
   const odd = sufficient % 2 === 1 ? sufficient : sufficient + 1;

@@ -57,9 +57,6 @@ export function gatingRuleOf(config: MoeLayerConfig): GatingRuleOptions {
   return { topK: config.topK, ...Object.fromEntries(given) };
 }
 
-/** More than the caches of most machines hold. */
-export const bytesBeyondCaches = 256 * 2 ** 20;
-
 /**
  * Number of inputs, a power of two. With few tokens a call touches few experts, so more inputs make successive calls
  * touch others; with thousands it touches all of them.

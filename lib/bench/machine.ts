@@ -48,3 +48,11 @@ export function lastLevelCacheBytes(folder = "/sys/devices/system/cpu/cpu0/cache
     .map((path) => 1024 * Number.parseInt(readFileSync(path, "utf8"), 10)); // such as 307200K
   return sizes.length === 0 ? undefined : Math.max(...sizes);
 }
+
+/** More than the caches of most machines hold. */
+export const leastBeyondCaches = 256 * 2 ** 20;
+
+/** Bytes of which the caches hold too little to matter: twice the last-level cache, where the system tells its size. */
+export function bytesBeyondCaches(cacheBytes = lastLevelCacheBytes()): number {
+  return Math.max(leastBeyondCaches, 2 * (cacheBytes ?? 0));
+}

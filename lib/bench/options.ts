@@ -16,7 +16,6 @@ import type { WeightFormatName } from "../core/weight_format.js";
 import type { DeviceName } from "../devices.js";
 import type { MoeLayerConfig } from "../layer/description/config.js";
 import type { Subject } from "../testing/subject/subject.js";
-import { bytesBeyondCaches } from "./bench_case.js";
 import type { BenchDType } from "./operators/draw.js";
 
 export const benchDTypes = ["f32", "f16", "bf16"] as const satisfies readonly BenchDType[];
@@ -45,7 +44,7 @@ export interface BenchmarkOptions {
   rounds?: number;
   /** Calls between two waits; default 1. */
   calls?: number;
-  /** Bytes of the copies of the weights that calls rotate through; default 256 MiB. */
+  /** Bytes of the copies of the weights that calls rotate through. Default twice the last-level cache, at least 256 MiB. */
   weightBytes?: number;
   /**
    * Bytes that the weights of all dtypes and formats that take turns may have together; those that do not fit are timed apart. Default
@@ -84,7 +83,7 @@ export const benchmarkOptions = object(
     seconds: optional(positive, 0.3),
     rounds: optional(integer(1), 7),
     calls: optional(integer(1), 1),
-    weightBytes: optional(integer(0), bytesBeyondCaches),
+    weightBytes: optional(integer(0)),
     memoryBytes: optional(integer(0)),
     contenders: optional(list(unchecked), []),
     onProgress: optional(callback<NonNullable<BenchmarkOptions["onProgress"]>>(), () => {}),

@@ -11,7 +11,7 @@ import type { Subject } from "../testing/subject/subject.js";
 import type { BenchCase, CaseOptions } from "./bench_case.js";
 import { betterOf, floorSeconds, measureCeilings } from "./ceilings.js";
 import { layerCases } from "./layer_cases.js";
-import { describeMachine } from "./machine.js";
+import { bytesBeyondCaches, describeMachine } from "./machine.js";
 import { operatorBenchCases } from "./operator_cases.js";
 import { caseNames, operatorCases, wantedCases } from "./operators/table.js";
 import { type BenchmarkOptions, benchmarkOptions, memoryLimit, type ReadOptions } from "./options.js";
@@ -99,7 +99,7 @@ async function measureGroups(
     const config = options.shapes[shape] as MoeLayerConfig;
     const onCpu = device.kind === "cpu";
     const kernel = onCpu ? loadNative().productKernel(dtype, tokenFormat, weightFormat(format).name) : null;
-    const sizes = { tokenCounts: options.tokens, weightBytes: options.weightBytes };
+    const sizes = { tokenCounts: options.tokens, weightBytes: options.weightBytes ?? bytesBeyondCaches() };
     const caseOptions: CaseOptions = { config, dtype, format, tokenFormat, ...sizes };
     return { key, kernel, caseOptions, results: [] as MeasuredResult[] };
   });

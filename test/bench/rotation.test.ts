@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { planRotation, rotationText } from "../../bench/peers/rotation.js";
-import { lastLevelCacheBytes } from "../../lib/bench/machine.js";
+import { bytesBeyondCaches, lastLevelCacheBytes } from "../../lib/bench/machine.js";
 import { temporaryDirectory } from "../checkpoint/support/temporary_directory.js";
 
 describe("the copies of a layer", () => {
@@ -41,6 +41,13 @@ describe("the copies of a layer", () => {
     expect(caches).toBeUndefined();
     expect(planRotation(config, "bf16", 1, { availableBytes: 1e10 }).wanted).toBeGreaterThan(0);
   });
+});
+
+test("copies for operators and layers are twice as large as the last-level cache, and at least 256 MiB", () => {
+  const mebibyte = 2 ** 20;
+  expect(bytesBeyondCaches(300 * mebibyte)).toBe(600 * mebibyte);
+  expect(bytesBeyondCaches(32 * mebibyte)).toBe(256 * mebibyte);
+  expect(bytesBeyondCaches()).toBeGreaterThanOrEqual(256 * mebibyte);
 });
 
 test("the last-level cache is the largest", () => {

@@ -65,8 +65,7 @@ export const bench = defineCommand({
     weights: {
       type: "string",
       value: "MIB",
-      default: "256",
-      help: "total size of the copies of the weights that calls rotate through, more than caches hold (256)",
+      help: "total size of the copies of the weights that calls rotate through (twice the last-level cache, at least 256)",
     },
     memory: {
       type: "string",
@@ -97,7 +96,7 @@ export const bench = defineCommand({
       seconds: secondsOption(values.time),
       rounds: integerOption("rounds", values.rounds, 1),
       calls: integerOption("calls", values.calls, 1),
-      weightBytes: integerOption("weights", values.weights, 0) * mebibyte,
+      ...(values.weights !== undefined && { weightBytes: integerOption("weights", values.weights, 0) * mebibyte }),
       ...(values.memory !== undefined && { memoryBytes: integerOption("memory", values.memory, 0) * mebibyte }),
     };
     if (values.chart !== undefined) await checkPage(values.chart);
