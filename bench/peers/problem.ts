@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { inputCount } from "#lib/bench/bench_case.js";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
+import { storedDTypes } from "#lib/checkpoint/safetensors/stored_dtypes.js";
 import type { Device } from "#lib/core/device.js";
 import type { Shape } from "#lib/core/shape.js";
 import { Tensor } from "#lib/core/tensor.js";
@@ -151,8 +152,6 @@ function named(name: string, matrices: Matrices): Record<string, Tensor> {
   return { [name]: matrices.codes, [`${name}.scales`]: matrices.scales as Tensor };
 }
 
-const storedDTypes = { f32: "F32", bf16: "BF16", u8: "U8" } as const;
-
 async function writeTensors(
   path: string,
   tensors: Readonly<Record<string, Tensor>>,
@@ -160,7 +159,7 @@ async function writeTensors(
 ): Promise<void> {
   const stored = await Promise.all(
     Object.entries(tensors).map(async ([name, tensor]) => {
-      const dtype = storedDTypes[tensor.dtype as keyof typeof storedDTypes];
+      const dtype = storedDTypes[tensor.dtype];
       const data = await tensor.raw();
       return [name, { dtype, shape: tensor.shape, data: data instanceof Uint8Array ? unsigned(data, weights) : data }];
     }),

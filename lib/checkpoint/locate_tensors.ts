@@ -7,6 +7,7 @@ import type { LocatedWeight } from "./located_weight.js";
 import type { SafetensorsDType } from "./safetensors/dtype.js";
 import type { SafetensorsFile } from "./safetensors/file.js";
 import { tensorPlace } from "./safetensors/header.js";
+import { storedDTypes } from "./safetensors/stored_dtypes.js";
 import { schemes } from "./schemes/list.js";
 import type { Quantization } from "./schemes/quantization.js";
 import { type FoundTensor, namesOf, StoredMatrix, type Suffix, suffixes } from "./schemes/stored_matrix.js";
@@ -22,11 +23,9 @@ export interface TensorSource {
   fileOf(name: string): Promise<SafetensorsFile>;
 }
 
-const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map([
-  ["F32", "f32"],
-  ["F16", "f16"],
-  ["BF16", "bf16"],
-]);
+const floatDTypes: ReadonlyMap<SafetensorsDType, FloatDType> = new Map(
+  (["f32", "f16", "bf16"] as const).map((dtype) => [storedDTypes[dtype], dtype]),
+);
 
 /**
  * Looks weights up in safetensors files. Which scheme stores a matrix follows from the tensors that are there: a

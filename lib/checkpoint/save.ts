@@ -4,10 +4,10 @@ import { boolean, callback, type Fields, object, optional } from "../core/option
 import type { LayerParts } from "../layer/layer_parts.js";
 import { type HeldTensor, heldTensors } from "../layer/weights/held_tensors.js";
 import { savedMetadata } from "./layer_file/saved_layer.js";
-import { storedDTypes } from "./layer_file/saved_tensors.js";
 import { type FilePart, writeAtomically } from "./safetensors/atomic_file.js";
 import { defaultAlignment } from "./safetensors/header.js";
 import { exists } from "./safetensors/regular_file.js";
+import { storedDTypes } from "./safetensors/stored_dtypes.js";
 import { type CheckedInput, checkData, checkSize, fileOf } from "./safetensors/writer.js";
 
 /** Progress of writing a layer's file. */

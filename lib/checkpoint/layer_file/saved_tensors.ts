@@ -10,20 +10,10 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 import type { LayerTensors, Locator, NamedWeight } from "../locate.js";
 import { nameOf } from "../locate_tensors.js";
 import type { LocatedWeight, QuantizedBytes } from "../located_weight.js";
-import type { SafetensorsDType } from "../safetensors/dtype.js";
 import type { SafetensorsFile } from "../safetensors/file.js";
 import { tensorPlace } from "../safetensors/header.js";
+import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import type { SavedLayer } from "./saved_layer.js";
-
-/** How tensors of a dtype are stored in a file. */
-export const storedDTypes: Readonly<Record<DType, SafetensorsDType>> = {
-  f32: "F32",
-  f16: "F16",
-  bf16: "BF16",
-  f64: "F64",
-  i32: "I32",
-  u8: "U8",
-};
 
 const expertName = /^experts\.\d+\./;
 

@@ -1,6 +1,7 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
+import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
 import { asBytes, flipHighestBits, transpose, words } from "../schemes/bits.js";
 import type { PackedLayout } from "./packed_layout.js";
@@ -16,7 +17,7 @@ interface CompressedFormat extends Pick<PackedLayout, "columnsPerGroup" | "tenso
 /** The layout of formats of some kind, which their data tell; undefined for others. */
 type LayoutOf = (format: WeightFormat) => CompressedFormat | undefined;
 
-const scaleDTypes: { readonly [type: string]: SafetensorsDType } = { f32: "F32", f16: "F16", bf16: "BF16" };
+const scaleDTypes: { readonly [type: string]: SafetensorsDType } = storedDTypes;
 
 /** Number of groups of columns; 0 columns in a group stand for all. */
 const groupCount = (columns: number, group: number) => (group === 0 ? 1 : columns / group);
