@@ -89,8 +89,7 @@ export function dequantizeCase(
     operator: "dequantize",
     tolerances: { values: 4 * unitRoundoff.f32 + unitRoundoff[dtype] },
     run(inputs) {
-      const weight = randomQuantized(inputs.device, inputs.random, format, matrix, 0.05, lead);
-      for (const tensor of tensorsOf(weight)) inputs.keep(tensor);
+      const weight = inputs.keepTensors(randomQuantized(inputs.device, inputs.random, format, matrix, 0.05, lead));
       const [, columns] = matrix;
       return { values: dequantize({ ...weight, columns }, { out: inputs.empty([...lead, ...matrix], dtype) }) };
     },

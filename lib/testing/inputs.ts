@@ -5,7 +5,7 @@ import type { Tensor } from "../core/tensor.js";
 import type { MoeLayerOptions } from "../layer/create.js";
 import { type ForwardOptions, MoeLayer } from "../moe_layer.js";
 import { type PackedExperts, type PackOptions, packExperts } from "../operators/experts/grouped_gemm.js";
-import type { QuantizedWeight } from "../operators/experts/quantized_weight.js";
+import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
 import { Random } from "./random.js";
 import { round } from "./rounding.js";
 
@@ -103,6 +103,12 @@ export class Inputs implements Disposable {
     const y = layer.forward(x, options);
     this.forwards.push({ layer, given: this.#given.get(layer) as GivenLayer, x, options, y });
     return y;
+  }
+
+  /** As {@link keep}, for the tensors of a quantised weight. */
+  keepTensors<T extends QuantizedWeight>(weight: T): T {
+    for (const tensor of tensorsOf(weight)) this.keep(tensor);
+    return weight;
   }
 
   /** Returns `resource`, to be disposed of with the inputs. */

@@ -7,31 +7,26 @@ import { type QuantizedWeight, quantizedMatrix, stackedQuantized } from "../oper
 import { dequantize } from "../reference/formats/dequantize.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
-import { type InputChange, inputChanges, randomInputs, randomQuantized } from "./random_quantized.js";
+import { type InputChange, inputChanges, randomExperts } from "./random_quantized.js";
 import { unitRoundoff } from "./rounding.js";
 
 /** Random quantised matrices [E, N, K]; in the run that computes the expected results, their values. */
 function quantized(
   inputs: Inputs,
   format: WeightFormatName,
-  [experts, rows, columns]: readonly [number, number, number],
+  shape: readonly [number, number, number],
   change: InputChange,
 ): Tensor<FloatDType> | QuantizedWeight {
+  const [experts, rows, columns] = shape;
   const { device, random } = inputs;
-  const weight = {
-    ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
-    ...randomInputs(device, random, change, columns, [experts]),
-    columns,
-  };
-  for (const field of Object.values(weight)) if (typeof field === "object") inputs.keep(field);
+  const weight = inputs.keepTensors(randomExperts(device, random, format, shape, change));
   if (inputs.dtype("f32") !== "f64") return weight;
   const values = new Float64Array(experts * rows * columns);
   for (let expert = 0; expert < experts; expert++) {
-    const one = stackedQuantized(weight, expert);
+    const one = inputs.keepTensors(stackedQuantized(weight, expert));
     const matrix = quantizedMatrix("weight", one, [rows, columns]);
     values.set(dequantize(matrix).values, expert * rows * columns);
     freeWeight(matrix);
-    for (const field of Object.values(one)) if (typeof field === "object") inputs.keep(field);
   }
   return inputs.keep(device.tensor(values, [experts, rows, columns], "f64"));
 }
@@ -127,9 +122,8 @@ function alone<Matrix extends Tensor<FloatDType> | QuantizedWeight>(
 ) {
   const first = (matrix: Matrix) => {
     if (!("codes" in matrix)) return inputs.keep(matrix.reshape(matrix.shape.slice(1)));
-    const { columns: _, ...one } = stackedQuantized(matrix, 0);
-    for (const field of Object.values(one)) if (typeof field === "object") inputs.keep(field);
-    return one as QuantizedWeight;
+    const { columns: _, ...one } = inputs.keepTensors(stackedQuantized(matrix, 0));
+    return one;
   };
   return { gate: first(expert.gate), up: first(expert.up), down: first(expert.down) };
 }

@@ -82,6 +82,21 @@ export function randomInputs(
   };
 }
 
+/** Random matrices [E, N, K] of experts as {@link packExperts} takes them, with what they do to their inputs. */
+export function randomExperts(
+  device: Device,
+  random: Random,
+  format: WeightFormatName,
+  [experts, rows, columns]: readonly [number, number, number],
+  change: InputChange,
+): QuantizedWeight {
+  return {
+    ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
+    ...randomInputs(device, random, change, columns, [experts]),
+    columns,
+  };
+}
+
 /** 0 .. count - 1 in any order. */
 function randomOrder(random: Random, count: number): readonly number[] {
   const order = Array.from({ length: count }, (_, index) => index);

@@ -9,18 +9,13 @@ import { groupedGemm, packExperts } from "../operators/experts/grouped_gemm.js";
 import type { Case } from "./case.js";
 import type { Inputs } from "./inputs.js";
 import type { Random } from "./random.js";
-import { type InputChange, inputChanges, randomInputs, randomQuantized } from "./random_quantized.js";
+import { type InputChange, inputChanges, randomExperts } from "./random_quantized.js";
 import { unitRoundoff } from "./rounding.js";
 
 // Products that round their tokens to 8 bits. All runs compute with the same tokens in the same dtype, as the codes are
 // those of float32; `reference` then computes with codes and scales in float64.
 
 type RoundedTokens = Exclude<TokenFormat, "none">;
-
-function keepAll<T extends object>(inputs: Inputs, weight: T): T {
-  for (const field of Object.values(weight)) if (typeof field === "object") inputs.keep(field);
-  return weight;
-}
 
 interface GemmProblem {
   tokens: RoundedTokens;
@@ -45,11 +40,7 @@ function gemmCase(problem: GemmProblem): Case {
       const { device, random } = inputs;
       const rows = isGated(activation) ? 2 * outputs : outputs;
       const experts = offsets.length - 1;
-      const weight = keepAll(inputs, {
-        ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
-        ...randomInputs(device, random, change, columns, [experts]),
-        columns,
-      });
+      const weight = inputs.keepTensors(randomExperts(device, random, format, [experts, rows, columns], change));
       const total = offsets.at(-1) as number;
       const count = gathered ? 9 : total;
       const values = random.normals(count * columns);

@@ -4,7 +4,7 @@ import type { TokenFormat } from "../../lib/core/token_format.js";
 import type { WeightFormatName } from "../../lib/core/weight_format.js";
 import { groupedGemm, packExperts } from "../../lib/operators/experts/grouped_gemm.js";
 import { Random } from "../../lib/testing/random.js";
-import { inputChanges, randomInputs, randomQuantized } from "../../lib/testing/random_quantized.js";
+import { inputChanges, randomExperts } from "../../lib/testing/random_quantized.js";
 
 type RoundedTokens = Exclude<TokenFormat, "none">;
 
@@ -32,14 +32,10 @@ export async function roundedProduct(device: Device, problem: Product): Promise<
   const [experts, rows] = [rowsOfExperts.length, activation === "swiglu" ? 2 * outputs : outputs];
   const ends = rowsOfExperts.map((_, expert) => rowsOfExperts.slice(0, expert + 1).reduce((sum, count) => sum + count));
   const total = ends.at(-1) as number;
-  using packed = packExperts(
-    {
-      ...randomQuantized(device, random, format, [rows, columns], columns ** -0.5, [experts]),
-      ...randomInputs(device, random, change, columns, [experts]),
-      columns,
-    },
-    { tokenFormat, activation: activation as "none" | "swiglu" },
-  );
+  using packed = packExperts(randomExperts(device, random, format, [experts, rows, columns], change), {
+    tokenFormat,
+    activation: activation as "none" | "swiglu",
+  });
   using x = device.tensor(random.normals(total * columns), [total, columns]);
   using offsets = device.tensor(Int32Array.of(0, ...ends));
   using y = groupedGemm(x, packed, offsets);
