@@ -23,6 +23,7 @@ describe("offload-trace", () => {
     expect(title).toBe("trace.jsonl: 40 calls of 8 experts");
     expect(heading?.split(/ {2,}/)).toEqual(["slots", "of experts", "lfru", "lru", "lfu", "most used"]);
     expect(rows.filter((row) => row !== "")).toHaveLength(8);
+    expect((await replay(["[[0]]"])).stdout).toMatch(/^trace\.jsonl: 1 call of 1 expert\n/);
     expect(rows[1]?.trim().split(/ +/)).toEqual(["2", "25.0%", "48.8%", "48.8%", "48.8%", "57.5%"]);
     // All but the first use of each expert.
     expect(rows[7]?.trim().split(/ +/)).toEqual(["8", "100.0%", "90.0%", "90.0%", "90.0%", "100.0%"]);

@@ -1,6 +1,7 @@
 import { basename } from "node:path";
 import { offloadPolicies } from "../../core/backend.js";
 import { checkWritable, drawChart, loadVega, writeChart } from "../../statistics/draw_chart.js";
+import { plural } from "../../terminal/format.js";
 import { integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
@@ -35,7 +36,7 @@ export const offloadTrace = defineCommand({
     }
     const results = replayTrace(trace, slotCounts);
     const name = paths.length > 1 ? `${paths.length} layers` : basename(paths[0] as string);
-    const title = `${name}: ${trace.ends.length} calls of ${trace.numExperts} experts`;
+    const title = `${name}: ${plural(trace.ends.length, "call")} of ${plural(trace.numExperts, "expert")}`;
     if (values.chart !== undefined)
       await writeChart(values.chart, await drawChart(hitRateChart(results, title), drawing));
     if (values.json) writeJson(io.stdout, { experts: trace.numExperts, calls: trace.ends.length, results });
