@@ -10,6 +10,7 @@ import { checkOwnClass } from "./own_class.js";
 import { readShape, type Shape, shapeSize, shapeText } from "./shape.js";
 import type { TensorHandle } from "./tensor_handle.js";
 import { type TensorSource, upload } from "./tensor_source.js";
+import { markWritten } from "./unwritten.js";
 
 /** `util.inspect` omits the values of tensors with more elements than this. */
 const inspectLimit = 65_536;
@@ -194,6 +195,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
   write(source: TensorSource): void {
     const { array, converts } = upload(source, this.shape, this.dtype);
     this.handle.overwrite(array, converts);
+    markWritten(this);
   }
 
   /**

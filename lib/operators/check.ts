@@ -6,6 +6,7 @@ import { checkSizes, type Shape } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
 import { tensor } from "../core/tensor_option.js";
+import { markWritten } from "../core/unwritten.js";
 
 /** Option of operators that sum over tokens. */
 export interface TokenMaskOption {
@@ -129,5 +130,6 @@ export function output<D extends DType>(
   if (out === undefined) return device.empty(shape, dtype);
   checkTensor(parameter, out, [dtype], shape, device);
   checkApart(parameter, out, ...inputs);
+  markWritten(out);
   return out as Tensor<D>;
 }

@@ -5,6 +5,7 @@ import { type Fields, finite, integer, nonNegative, object, optional, positive, 
 import { shapeText } from "../core/shape.js";
 import { Tensor } from "../core/tensor.js";
 import type { TensorHandle } from "../core/tensor_handle.js";
+import { isUnwritten } from "../core/unwritten.js";
 import { checkTensor } from "../operators/check.js";
 import { squaredNorm } from "./gradient_norm.js";
 import { listed } from "./listed.js";
@@ -135,7 +136,7 @@ export class Optimizer implements Disposable {
     nonNegative(this.learningRate, "learningRate");
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
-      .filter(({ gradient }) => gradient !== undefined);
+      .filter(({ gradient }) => gradient !== undefined && !isUnwritten(Object(gradient)));
     if (given.length === 0) throw invalidArgument("step", "a parameter with a gradient; call backward first", "none");
     const gradients = given.map(({ parameter: { name, value }, gradient }) =>
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),

@@ -242,6 +242,31 @@ test("steps have the same bits with any number of threads", () => {
   expect(bits[2]).toEqual(bits[0]);
 });
 
+test("a step before any backward of a layer is refused", () => {
+  using device = openDevice("cpu");
+  using made = new RandomLayer(device, { config: exampleConfig, tokens: 8, dtype: "f32", seed: 6 });
+  using parameters = made.layer.parameters();
+  // As programs name the parameters of several layers.
+  const named = Array.from(parameters, (parameter) => ({ ...parameter, name: `first.${parameter.name}` }));
+  using optimizer = new AdamW(named, { learningRate: 1e-3 });
+  const refused = () =>
+    expectError(() => optimizer.step(), "INVALID_ARGUMENT", /a parameter with a gradient; call backward first/);
+  refused();
+  const { state } = made.layer.forward(made.x, { save: true });
+  expectError(() => made.layer.backward(state, made.x, { gradients: made as never }), "INVALID_ARGUMENT", /gradients/);
+  refused();
+  made.layer.backward(state, made.x, { gradients: parameters.gradients });
+  optimizer.step();
+  expect(optimizer.steps).toBe(1);
+  // Gradients may be a program's own, too.
+  using others = made.layer.parameters();
+  using own = new AdamW(others, { learningRate: 1e-3 });
+  const { router } = others.gradients;
+  router?.write(new Float32Array(router.size).fill(1));
+  own.step();
+  expect(own.steps).toBe(1);
+});
+
 test("a layer of bfloat16 keeps its weights in float32 for training", () => {
   using device = openDevice("cpu");
   using made = new RandomLayer(device, { config: exampleConfig, tokens: 8, dtype: "bf16", seed: 6 });

@@ -2,6 +2,7 @@ import type { FloatDType } from "../../core/dtype.js";
 import { invalidArgument, MoeError, requires } from "../../core/errors.js";
 import { boolean, type Fields, object, optional, type Read, type Reader } from "../../core/options.js";
 import type { Tensor } from "../../core/tensor.js";
+import { markWritten } from "../../core/unwritten.js";
 import { checkTensor, resultDType } from "../../operators/check.js";
 import { rmsNormBackward } from "../../operators/experts/rms_norm_backward.js";
 import { sharedSlotsBackward } from "../../operators/routing/shared_slots_backward.js";
@@ -98,6 +99,7 @@ export function layerBackward(
     const result =
       options.gradients ?? new LayerTensors(parts.onDevice, parts.router.weights, resultDType(pass.x), wanted);
     const results = passBackward(parts, pass, dy, result, { accumulate, gradLosses });
+    result.mark(markWritten);
     return { ...results, gradients: result };
   } finally {
     freePass(pass);

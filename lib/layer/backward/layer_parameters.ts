@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import { checkOwnClass } from "../../core/own_class.js";
 import type { Tensor } from "../../core/tensor.js";
+import { markUnwritten } from "../../core/unwritten.js";
 import type { WeightRole } from "../../core/weight_role.js";
 import type { Parameter } from "../../optimizers/parameter.js";
 import type { DeviceLayer } from "../device_layer.js";
@@ -25,7 +26,7 @@ import { checkCopied, quantizedFormat } from "./matrices.js";
 export class LayerParameters implements Iterable<Parameter>, Disposable {
   /** The weights. After changing them other than by an optimiser, call {@link changed}. */
   readonly weights: LayerTensors;
-  /** Where backward is to write or add gradients. */
+  /** Where backward is to write or add gradients. Until then they are zeros, and optimisers have nothing to step by. */
   readonly gradients: LayerTensors;
   readonly #parts: LayerParts;
 
@@ -39,6 +40,7 @@ export class LayerParameters implements Iterable<Parameter>, Disposable {
     this.#parts = parts;
     this.weights = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
     this.gradients = new LayerTensors(parts.onDevice, parts.router.weights, dtype, which);
+    this.gradients.mark(markUnwritten);
     copyWeights(parts, this.weights);
     Object.freeze(this);
   }

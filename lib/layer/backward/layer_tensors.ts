@@ -182,6 +182,11 @@ export class LayerTensors implements Disposable {
     if (this.#memory && this.shared) gatherShared(this.#layer, this.#memory, this.shared);
   }
 
+  /** @internal Says whether these gradients are still to be computed, or have been. */
+  mark(as: (tensor: Tensor) => void): void {
+    for (const tensor of this.#tensors()) as(tensor);
+  }
+
   /** Frees all tensors. Idempotent. */
   dispose(): void {
     for (const tensor of this.#tensors()) tensor.dispose();
