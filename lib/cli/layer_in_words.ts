@@ -15,7 +15,7 @@ export function layerInWords(description: MoeLayerDescription, details: LayerDet
     `H ${hiddenSize}, I ${intermediateSize}, ${experts}${expertChoice ? "" : `, ${topK} per token`}`,
     ...(tokenFormat === "none" ? [] : [`tokens: rounded to ${tokenFormat} where weights are quantised`]),
     ...(sharedExperts > 0 ? [`shared expert: ${sharedExpertInWords(description, details)}`] : []),
-    `routing: ${routingClauses(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
+    `routing: ${routingInWords(description, details).join(`;\n${" ".repeat("routing: ".length)}`)}`,
   ];
   return lines.map((line) => `${line}\n`).join("");
 }
@@ -25,12 +25,8 @@ export function storageInWords({ weightDType, formats }: MoeLayerDescription): s
   return `${weightDType}${isPlain(weightFormat(formats.up)) ? "" : `, experts in ${formats.up}`}`;
 }
 
-/** How a layer chooses experts and weighs them. */
-export function routingInWords(description: MoeLayerDescription, details: LayerDetails = {}): string {
-  return routingClauses(description, details).join("; ");
-}
-
-function routingClauses(description: MoeLayerDescription, details: LayerDetails): readonly string[] {
+/** How a layer chooses experts and weighs them, in clauses. */
+export function routingInWords(description: MoeLayerDescription, details: LayerDetails): readonly string[] {
   const { numExperts, expertChoice, hierarchy, capacity, weightOn } = description;
   const choice = expertChoice
     ? [expertChoiceInWords(description, expertChoice, details)]

@@ -50,7 +50,7 @@ export type OnMiss = (typeof onMissValues)[number];
  * From this many tokens on, `onMiss: "auto"` loads an expert. A load costs about as much as ten tokens do on the CPU: see
  * Fiddler (Kamahori et al., 2024), section 3.3.
  */
-export const rowsWorthLoading = 10;
+const rowsWorthLoading = 10;
 
 const rowsToLoad: Readonly<Record<OnMiss, number>> = { load: 0, cpu: 2 ** 31, auto: rowsWorthLoading };
 

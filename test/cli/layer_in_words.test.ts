@@ -5,8 +5,8 @@ import { describeLayer, type MoeLayerConfig } from "../../lib/layer/description/
 
 const base: MoeLayerConfig = { hiddenSize: 64, intermediateSize: 32, numExperts: 16, topK: 4 };
 
-const routing = (config: Partial<MoeLayerConfig>, details?: LayerDetails): string =>
-  routingInWords(describeLayer({ ...base, ...config }, "f32"), details);
+const routing = (config: Partial<MoeLayerConfig>, details: LayerDetails = {}): string =>
+  routingInWords(describeLayer({ ...base, ...config }, "f32"), details).join("; ");
 const layer = (config: Partial<MoeLayerConfig>, details?: LayerDetails): string[] =>
   layerInWords(describeLayer({ ...base, ...config }, "f32"), details).split("\n");
 

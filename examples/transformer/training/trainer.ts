@@ -104,7 +104,7 @@ export function predictions(logits: Parameters<typeof gating>[0]): Int32Array {
 }
 
 /** The learning rate of a step relative to the highest: it rises over a twentieth of the steps and falls to a tenth, as a cosine. */
-export function schedule(step: number, steps: number): number {
+function schedule(step: number, steps: number): number {
   const rise = Math.max(1, Math.floor(steps / 20));
   if (step < rise) return (step + 1) / rise;
   const share = Math.min(1, (step - rise) / Math.max(1, steps - rise));

@@ -7,7 +7,7 @@ import { badCheckpoint } from "../bad_checkpoint.js";
 export type Steps<T> = Generator<number, T>;
 
 /** Largest header: far above any model, whose tokenizer takes about 10 MB. */
-export const maximumHeaderBytes = 2 ** 27;
+const maximumHeaderBytes = 2 ** 27;
 
 /** Values between two pauses. */
 const pauseEvery = 1024;

@@ -11,7 +11,7 @@ interface Sums {
  * Adds Σᵣ dy[r]ᵀ · x[r] to dWeight[e], and Σᵣ dy[r] to dBias[e], over the rows r of expert e; with `tokenOfRow`,
  * x[tokenOfRow[r]] takes the place of x[r]. A row of token -1 is zeros whatever the weights are, so it adds nothing.
  */
-export function addWeightGradients(
+function addWeightGradients(
   x: Matrix,
   dy: Matrix,
   offsets: Int32Array,

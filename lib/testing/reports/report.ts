@@ -6,7 +6,7 @@ import { junitReport } from "./junit.js";
 import { problemsOf } from "./problems.js";
 import { worstErrors } from "./worst_errors.js";
 
-export const reportFormats = ["table", "json", "junit", "html"] as const;
+const reportFormats = ["table", "json", "junit", "html"] as const;
 /**
  * `table` is for a terminal, `junit` XML for test runners, `html` one self-contained page.
  *

@@ -8,7 +8,7 @@ import { type GgufInput, type MetadataValue, rawGguf, type TensorInput } from ".
 import { type DecodedType, decodeBlocks, halfPlaces } from "../../support/gguf_blocks.js";
 
 /** Random blocks whose values are around 0 and of ordinary size. */
-export function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: readonly number[]): Uint8Array {
+function randomBlocks(random: Random, type: DecodedType | "F32" | "F16", shape: readonly number[]): Uint8Array {
   const size = ggufByteLength(type, shape) as number;
   if (type === "F32") return new Uint8Array(Float32Array.from(random.normals(size / 4, 0.1)).buffer);
   if (type === "F16") return new Uint8Array(encodeHalves(random.normals(size / 2, 0.1), "f16").buffer);
