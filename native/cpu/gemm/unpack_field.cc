@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/formats/code_bytes.h"
 #include "cpu/gemm/panel_codes.h"
 
 namespace moe::cpu {
@@ -37,21 +38,17 @@ uint32_t code_of(const char* unit, int64_t columns, int64_t column, int k) {
   }
 }
 
-// One column's codes as a row of bytes. Bits of the last byte that no code has are zeros.
+// One column's codes as a row of bytes.
 template <int bits>
-void copy_column(const char* codes, int64_t columns, int64_t column, int64_t count, uint32_t inverted, char* row) {
+void copy_column(const char* codes, int64_t columns, int64_t column, int64_t count, uint32_t inverted, uint8_t* row) {
   constexpr int64_t unit_bytes = kUnit * bits / 8;
-  uint32_t pending = 0;
-  int held = 0;
-  for (int64_t k = 0; k < count; ++k) {
+  write_codes(bits, count, row, [&](int64_t k) {
     const char* unit = codes + k / kUnit * unit_bytes * columns;
-    pending |= (code_of<bits>(unit, columns, column, static_cast<int>(k % kUnit)) ^ inverted) << held;
-    for (held += bits; held >= 8; held -= 8, pending >>= 8) *row++ = static_cast<char>(pending);
-  }
-  if (held > 0) *row = static_cast<char>(pending);
+    return code_of<bits>(unit, columns, column, static_cast<int>(k % kUnit)) ^ inverted;
+  });
 }
 
-using CopyColumn = void (*)(const char*, int64_t, int64_t, int64_t, uint32_t, char*);
+using CopyColumn = void (*)(const char*, int64_t, int64_t, int64_t, uint32_t, uint8_t*);
 
 CopyColumn copy_column_of(int bits) {
   switch (bits) {
@@ -84,7 +81,7 @@ void copy_codes(const Source& source, const Team& team, const TensorView& target
   team.for_range(product.outputs(), 16, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       copy(source.panel_of(row) + source.layout().place_of(0), source.layout().panel_columns, source.column_of(row),
-           product.columns, inverted, target.as<char>() + row * format.row_bytes(product.columns));
+           product.columns, inverted, target.as<uint8_t>() + row * format.row_bytes(product.columns));
     }
   });
 }

@@ -3,6 +3,7 @@
 
 #include <ptx/launch.cuh>
 
+#include "core/formats/code_bytes.h"
 #include "gpu/gemm/quantized.cuh"
 #include "gpu/gemm/quantized_layout.h"
 #include "gpu/plan/plan.h"
@@ -60,13 +61,7 @@ MOE_KERNEL(unpack_codes_kernel, (gpu::kRowThreads), const CodeArguments a) {
     const int64_t first = stage * gpu::kCodeStage, left = a.columns - first;
     const int count = static_cast<int>(left < gpu::kCodeStage ? left : gpu::kCodeStage);
     uint8_t* target = a.target + row * row_bytes + stage * gpu::stage_bytes(a.bits);
-    uint32_t pending = 0;
-    int held = 0;
-    for (int column = 0; column < count; ++column) {
-      pending |= (codes.code(column) ^ a.inverted) << held;
-      for (held += a.bits; held >= 8; held -= 8, pending >>= 8) *target++ = static_cast<uint8_t>(pending);
-    }
-    if (held > 0) *target = static_cast<uint8_t>(pending);
+    write_codes(a.bits, count, target, [&](int column) { return codes.code(column) ^ a.inverted; });
   });
 }
 
