@@ -187,9 +187,13 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
     using From = typename decltype(from)::type;
     const auto round = [&](auto to) {
       using To = typename decltype(to)::type;
-      return tokens.scales_rows()
-                 ? launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments)
-                 : launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
+      // Integers have one scale for a row.
+      if constexpr (!std::is_same_v<To, int8_t>) {
+        if (!tokens.scales_rows()) {
+          return launch("round_groups", round_groups_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
+        }
+      }
+      return launch("round_rows", round_rows_kernel<From, To>, grid_of_rows, block, 0, stream, arguments);
     };
     if (plan.x_dtype() == DType::u8) {
       return is_fp8(tokens.format) ? round(std::type_identity<fp8>{}) : round(std::type_identity<int8_t>{});
