@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "binding/boundary.h"
 #include "binding/call_sites.h"

@@ -1,8 +1,6 @@
 // Native failures as MoeError in JavaScript.
 #pragma once
 
-#include <string>
-
 #include "binding/napi_setup.h"
 #include "core/status.h"
 

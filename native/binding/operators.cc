@@ -1,7 +1,5 @@
 #include "binding/operators.h"
 
-#include <string>
-
 #include "core/enum.h"
 #include "core/operators/list.h"
 

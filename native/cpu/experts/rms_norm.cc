@@ -2,7 +2,6 @@
 
 #include "core/operators/norms.h"
 #include "cpu/operators.h"
-#include "cpu/runtime/rows.h"
 
 namespace moe::cpu {
 

@@ -1,4 +1,4 @@
-#include <vector>
+#include <algorithm>
 
 #include "core/formats/quantize.h"
 #include "cpu/gemm/weight_reader.h"

@@ -1,8 +1,6 @@
 // Packs rows of x into the tiles that one product reads.
 #pragma once
 
-#include <algorithm>
-
 #include "cpu/gemm/product.h"
 
 namespace moe::cpu {

@@ -5,7 +5,6 @@
 #include "gpu/operators.h"
 #include "gpu/plan/plan.h"
 #include "gpu/tile/activation_gradient.cuh"
-#include "gpu/tile/dispatch.h"
 #include "gpu/tile/loops.cuh"
 #include "gpu/tile/tensor_rows.cuh"
 

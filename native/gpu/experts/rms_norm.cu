@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include <ptx/launch.cuh>
 
 #include "core/operators/norms.h"

@@ -1,7 +1,5 @@
 #include "cpu/runtime/checksum.h"
 
-#include <numeric>
-
 #include "check.h"
 
 namespace {

@@ -1,7 +1,6 @@
 // Every broken kernel is caught under some seed or mode: by a report, or by a result that is wrong or varies.
 #include <cstdio>
 #include <string>
-#include <vector>
 
 #include "broken_kernels.h"
 #include "run.h"

@@ -3,7 +3,6 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <vector>
 
 #include "ptx/convert.cuh"
 #include "ptx/cp_async.cuh"

@@ -1,6 +1,5 @@
 // Shuffles, votes, matches and reductions against their definitions, lane by lane.
 #include <array>
-#include <vector>
 
 #include "run.h"
 
