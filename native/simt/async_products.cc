@@ -31,19 +31,27 @@ void AsyncProducts::start(unsigned warp) {
   sums_.clear();
 }
 
+// Only reads of operands are the kernel's own accesses; the rest is this machine's, by whichever lane came last.
 void AsyncProducts::issue(const Call& call, const ProductElements& elements, void* const* operands, bool early) {
-  const sanitizer::Unseen unseen;
-  const auto& first = *static_cast<const ProductOperand*>(operands[0]);
-  for (unsigned lane = 1; lane < kLanes; ++lane) {
-    const auto& other = *static_cast<const ProductOperand*>(operands[lane]);
-    if (other.a != first.a || other.b != first.b || other.columns != first.columns) {
-      fail(call, "the warp's lanes pass different operands");
+  {
+    const sanitizer::Unseen unseen;
+    const auto& first = *static_cast<const ProductOperand*>(operands[0]);
+    for (unsigned lane = 1; lane < kLanes; ++lane) {
+      const auto& other = *static_cast<const ProductOperand*>(operands[lane]);
+      if (other.a != first.a || other.b != first.b || other.columns != first.columns) {
+        fail(call, "the warp's lanes pass different operands");
+      }
     }
+    if (!fenced_) fail(call, "no wgmma_fence before the first product after a wait, or at all");
+    trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns))));
+    products_.push_back({call, &elements, first.a, first.b, sums_of(call, operands), false});
   }
-  if (!fenced_) fail(call, "no wgmma_fence before the first product after a wait, or at all");
-  trace_ = mix(trace_ ^ mix(first.a ^ mix(first.b ^ mix(first.columns))));
-  products_.push_back({call, &elements, first.a, first.b, sums_of(call, operands), false});
   if (early) multiply(products_.back());
+}
+
+void AsyncProducts::commit() {
+  const sanitizer::Unseen unseen;
+  groups_.push_back(products_.size());
 }
 
 // The sums that these registers hold, which are NaN from now on.
@@ -72,23 +80,26 @@ size_t AsyncProducts::sums_of(const Call& call, void* const* operands) {
 void AsyncProducts::wait(size_t pending) {
   fenced_ = false;
   if (groups_.size() <= pending) return;
-  const sanitizer::Unseen unseen;
   const size_t complete = groups_.size() - pending;
   const size_t end = groups_[complete - 1];
   for (size_t p = 0; p < end; ++p) {
-    Product& product = products_[p];
-    if (!product.done) multiply(product);
-    Sums& sums = sums_[product.sums];
-    if (--sums.products > 0) continue;
-    for (unsigned lane = 0; lane < kLanes; ++lane) {
-      for_each_register(lane, sums.columns, [&](unsigned i, unsigned row, unsigned column) {
-        sums.registers[lane][i] = sums.values[row * sums.columns + column];
-      });
-    }
+    if (!products_[p].done) multiply(products_[p]);
   }
+  const sanitizer::Unseen unseen;
+  for (size_t p = 0; p < end; ++p) finish(products_[p]);
   products_.erase(products_.begin(), products_.begin() + static_cast<ptrdiff_t>(end));
   groups_.erase(groups_.begin(), groups_.begin() + static_cast<ptrdiff_t>(complete));
   for (size_t& group : groups_) group -= end;
+}
+
+void AsyncProducts::finish(const Product& product) {
+  Sums& sums = sums_[product.sums];
+  if (--sums.products > 0) return;
+  for (unsigned lane = 0; lane < kLanes; ++lane) {
+    for_each_register(lane, sums.columns, [&](unsigned i, unsigned row, unsigned column) {
+      sums.registers[lane][i] = sums.values[row * sums.columns + column];
+    });
+  }
 }
 
 void AsyncProducts::exit() const {

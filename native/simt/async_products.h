@@ -35,7 +35,7 @@ class AsyncProducts {
   // The operands of the 32 lanes.
   void issue(const Call& call, const ProductElements& elements, void* const* operands, bool early);
   // Closes the current group.
-  void commit() { groups_.push_back(products_.size()); }
+  void commit();
   // Completes all but the last `pending` groups.
   void wait(size_t pending);
   // Fails if products have not been waited for.
@@ -62,6 +62,8 @@ class AsyncProducts {
 
   size_t sums_of(const Call& call, void* const* operands);
   void multiply(Product& product);
+  // Brings the sums of a product that has been waited for to the registers, unless others are added to them.
+  void finish(const Product& product);
   // Copies the 32 bytes of a row of a matrix in shared memory.
   static void read_row(const Call& call, uint64_t descriptor, unsigned row, std::byte* bytes);
 

@@ -1,4 +1,4 @@
-// wgmma: sums of products against plain loops over whole matrices, and what the PTX ISA says of its operands and waits.
+// wgmma: sums of products against plain loops over whole matrices.
 #include <cmath>
 #include <vector>
 
@@ -89,79 +89,6 @@ MOE_TEST(wgmma_multiplies_the_rows_of_two_matrices) {
   check_products<bf16, 256>(2);
   check_products<f16, 128>(2);
   check_products<f16, 256>(1);
-}
-
-// A matrix of ones, multiplied by itself once.
-enum class Mistake {
-  none,
-  no_fence,
-  no_proxy_fence,
-  no_copy_wait,
-  no_wait,
-  early_read,
-  early_write,
-  unaligned,
-  one_warp_more
-};
-
-template <Mistake mistake>
-__global__ void mistaken_kernel(const bf16* ones, float* d) {
-  char* shared = ptx::dynamic_shared<char>();
-  for (int i = static_cast<int>(threadIdx.x); i < 128 * 8; i += 128) {
-    ptx::cp_async_16(shared + swizzled_offset(i / 8, i % 8), ones + i * 8);
-  }
-  ptx::cp_async_commit();
-  if (mistake != Mistake::no_copy_wait) ptx::cp_async_wait<0>();
-  if (mistake != Mistake::no_proxy_fence) ptx::fence_proxy_async();
-  __syncthreads();
-  float sums[16][4] = {};
-  if (mistake != Mistake::no_fence) ptx::wgmma_fence();
-  const char* a = shared + (mistake == Mistake::unaligned ? 128 : 0);
-  multiply<bf16, 128>(sums, a, shared);
-  if (mistake == Mistake::early_write) sums[3][1] = 1;
-  if (mistake == Mistake::early_write) multiply<bf16, 128>(sums, a, shared);
-  if (mistake == Mistake::one_warp_more && threadIdx.x / 32 == 3) multiply<bf16, 128>(sums, a, shared);
-  ptx::wgmma_commit();
-  float sum = sums[0][0];
-  if (mistake != Mistake::no_wait) ptx::wgmma_wait<0>();
-  if (mistake != Mistake::early_read) sum = sums[0][0];
-  d[threadIdx.x] = sum;
-}
-
-template <Mistake mistake>
-Status run_mistake(const Options& options, std::vector<float>* d) {
-  const std::vector<bf16> ones(128 * 64, bf16(1.0f));
-  d->assign(128, 0);
-  Gpu gpu(options);
-  return launch("kernel", mistaken_kernel<mistake>, 1, 128, 128 * 128, &gpu, ones.data(), d->data());
-}
-
-template <Mistake mistake>
-void check_reported(std::initializer_list<const char*> words) {
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
-    std::vector<float> d;
-    MOE_CHECK(says(run_mistake<mistake>(with(3, mode), &d), words));
-  }
-}
-
-MOE_TEST(mistakes_around_wgmma_are_reported) {
-  check_reported<Mistake::no_fence>({"wgmma_k16_bf16", "no wgmma_fence"});
-  check_reported<Mistake::no_proxy_fence>({"wgmma_k16_bf16", "no fence_proxy_async"});
-  check_reported<Mistake::no_copy_wait>({"wgmma_k16_bf16", "copies and has not waited for"});
-  check_reported<Mistake::no_wait>({"wgmma_k16_bf16", "exits", "not waited for this product"});
-  check_reported<Mistake::early_write>({"wgmma_k16_bf16", "the sums changed"});
-  check_reported<Mistake::unaligned>({"wgmma_k16_bf16", "a multiple of 1024"});
-  check_reported<Mistake::one_warp_more>({"warp 3", "other wgmma calls than warp 0"});
-}
-
-MOE_TEST(sums_are_nan_until_the_wait) {
-  for (const AsyncMode mode : {AsyncMode::late, AsyncMode::early}) {
-    std::vector<float> d;
-    MOE_CHECK_EQUAL(run_mistake<Mistake::none>(with(1, mode), &d).message, "");
-    for (const float sum : d) MOE_CHECK_EQUAL(sum, 16.0f);
-    MOE_CHECK_EQUAL(run_mistake<Mistake::early_read>(with(1, mode), &d).message, "");
-    for (const float sum : d) MOE_CHECK(std::isnan(sum));
-  }
 }
 
 }  // namespace
