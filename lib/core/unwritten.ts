@@ -10,6 +10,6 @@ export function markWritten(tensor: object): void {
   unwritten.delete(tensor);
 }
 
-export function isUnwritten(tensor: object): boolean {
-  return unwritten.has(tensor);
+export function isUnwritten(value: unknown): boolean {
+  return unwritten.has(value as object);
 }

@@ -136,7 +136,7 @@ export class Optimizer implements Disposable {
     nonNegative(this.learningRate, "learningRate");
     const given = this.#parameters
       .map((parameter) => ({ parameter, gradient: attempt(parameter.name, () => parameter.source.gradient) }))
-      .filter(({ gradient }) => gradient !== undefined && !isUnwritten(Object(gradient)));
+      .filter(({ gradient }) => gradient !== undefined && !isUnwritten(gradient));
     if (given.length === 0) throw invalidArgument("step", "a parameter with a gradient; call backward first", "none");
     const gradients = given.map(({ parameter: { name, value }, gradient }) =>
       checkTensor(`the gradient of ${name}`, gradient, [value.dtype], value.shape, this.#device),

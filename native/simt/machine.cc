@@ -108,10 +108,11 @@ void read_async(const Call& call, size_t offset, std::byte* bytes, size_t count)
   const std::byte* place = processor.shared().dynamic() + offset;
   if (!processor.shared().holds(place, count)) fail(call, "an operand is outside dynamic shared memory");
   const LastCopy copy = processor.shared().last_copy(place);
-  const std::string thread = "thread " + std::to_string(copy.thread);
-  if (copy.number == kIncompleteCopy) fail(call, "reads what " + thread + " copies and has not waited for");
   if (!processor.scheduler().thread(copy.thread).copies.published(copy.number)) {
-    fail(call, "reads what " + thread + " copied, which has made no fence_proxy_async since it waited for the copy");
+    fail(call, "reads what thread " + std::to_string(copy.thread) +
+                   (copy.number == kIncompleteCopy
+                        ? " copies and has not waited for"
+                        : " copied, which has made no fence_proxy_async since it waited for the copy"));
   }
   sanitizer::reads(place, count);
   std::copy_n(place, count, bytes);

@@ -1,18 +1,17 @@
 #include "simt/options.h"
 
-#include <charconv>
 #include <cstdlib>
 #include <string_view>
+
+#include "core/whole_number.h"
 
 namespace moe::simt {
 
 Status read_environment(Options* options) {
   if (const char* text = std::getenv("MOE_SIMT_SEED"); text != nullptr) {
-    const std::string_view view = text;
-    const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), options->seed);
-    if (error != std::errc{} || end != view.data() + view.size()) {
+    if (!read_whole_number(text, &options->seed)) {
       return {Code::invalid_argument,
-              "MOE_SIMT_SEED must be a whole number from 0 to 2^64 - 1, got \"" + std::string(view) + "\""};
+              std::string("MOE_SIMT_SEED must be a whole number from 0 to 2^64 - 1, got \"") + text + "\""};
     }
   }
   if (const char* text = std::getenv("MOE_SIMT_ASYNC"); text != nullptr) {

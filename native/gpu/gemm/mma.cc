@@ -1,6 +1,8 @@
+// The rows of the tensor-core kernels for plain weights.
 #include "gpu/gemm/mma.h"
 
 #include "gpu/gemm/kernels.h"
+#include "gpu/gemm/wgmma.h"
 #include "gpu/plan/gemm_plan.h"
 
 namespace moe::gpu {
@@ -10,31 +12,34 @@ constexpr DType kF32[] = {DType::f32};
 constexpr DType kF16[] = {DType::f16};
 constexpr DType kBF16[] = {DType::bf16};
 
+constexpr ComputeCapabilities kHopper[] = {{90, 90}};
+
 size_t shared_bytes(const GemmTile& tile, const WeightFormat&) {
   return with_staged_sums(tile, tile.stages * (tile.rows + tile.columns) * kStageRowBytes);
 }
 
+// Tokens and weights of one 16-bit type.
+template <const auto& kTokens, const WeightFormat& kFormat>
+constexpr GemmKernel row(const char* name, std::span<const GemmTile> tiles,
+                         std::span<const ComputeCapabilities> runs_on = kAllCapabilities) {
+  return {.name = name,
+          .tokens = kTokens,
+          .x = kTokens[0],
+          .formats = kOnly<kFormat>,
+          .numbers = "exact products, float32 sums",
+          .runs_on = runs_on,
+          .layout = &kRowLayout,
+          .tiles = tiles,
+          .shared_bytes = shared_bytes,
+          .plan = plan_tiles};
+}
+
 }  // namespace
 
-constexpr GemmKernel kMmaBF16{.name = "mma_bf16",
-                              .tokens = kBF16,
-                              .x = DType::bf16,
-                              .formats = kOnly<kBF16Format>,
-                              .numbers = "exact products, float32 sums",
-                              .layout = &kRowLayout,
-                              .tiles = kMmaTiles,
-                              .shared_bytes = shared_bytes,
-                              .plan = plan_tiles};
-
-constexpr GemmKernel kMmaF16{.name = "mma_f16",
-                             .tokens = kF16,
-                             .x = DType::f16,
-                             .formats = kOnly<kF16Format>,
-                             .numbers = "exact products, float32 sums",
-                             .layout = &kRowLayout,
-                             .tiles = kMmaTiles,
-                             .shared_bytes = shared_bytes,
-                             .plan = plan_tiles};
+constexpr GemmKernel kWgmmaBF16 = row<kBF16, kBF16Format>("wgmma_bf16", kWgmmaTiles, kHopper);
+constexpr GemmKernel kWgmmaF16 = row<kF16, kF16Format>("wgmma_f16", kWgmmaTiles, kHopper);
+constexpr GemmKernel kMmaBF16 = row<kBF16, kBF16Format>("mma_bf16", kMmaTiles);
+constexpr GemmKernel kMmaF16 = row<kF16, kF16Format>("mma_f16", kMmaTiles);
 
 constexpr GemmKernel kMmaTF32{.name = "mma_tf32",
                               .tokens = kF32,

@@ -27,7 +27,7 @@ class MmaTile {
   static constexpr GemmTile kTile = kTiles<T>[kTileIndex];
   static constexpr int kThreads = kTile.threads();
 
-  __device__ explicit MmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<char>()) {}
+  __device__ explicit MmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {}
 
   // Computes one tile and stores it.
   __device__ void compute(const RowTile& rows, int column_tile) {
@@ -36,7 +36,7 @@ class MmaTile {
       stages_.find(a_, rows, column_tile);
       multiply_all();
     }
-    float* staged = reinterpret_cast<float*>(shared_);
+    float* staged = ptx::dynamic_shared<float>();
     stage_fragments<kTile.columns>(staged, warp_row() * kWarpRows, warp_column() * kWarpColumns, sums_);
     finish_staged<kTile.columns>(a_, rows, column_tile, staged);
   }
@@ -46,15 +46,13 @@ class MmaTile {
   static constexpr int kWarpColumns = kTile.columns / kTile.warps_columns;
   static constexpr int kMmaRows = kWarpRows / 16;
   static constexpr int kMmaColumns = kWarpColumns / 8;
-  using Stages = TileStages<T, kTile.rows, kTile.columns, kThreads>;
-
-  __device__ char* stage(int k) const { return shared_ + k % kTile.stages * Stages::kStageBytes; }
+  using Stages = TileStages<T, kTile.rows, kTile.columns, kThreads, kTile.stages>;
 
   __device__ void multiply_all() {
     const int stages = stages_of<T>(a_.columns);
 #pragma unroll
     for (int k = 0; k < kTile.stages - 1; ++k) {
-      if (k < stages) stages_.load(a_, k, stage(k));
+      if (k < stages) stages_.load(a_, k);
       ptx::cp_async_commit();
     }
     for (int k = 0; k < stages; ++k) {
@@ -62,9 +60,9 @@ class MmaTile {
       // Stage k has arrived for all threads, and all are done with stage k - 1, which the next copies overwrite.
       __syncthreads();
       const int next = k + kTile.stages - 1;
-      if (next < stages) stages_.load(a_, next, stage(next));
+      if (next < stages) stages_.load(a_, next);
       ptx::cp_async_commit();
-      multiply_stage(stage(k));
+      multiply_stage(stages_.at(k));
     }
     ptx::cp_async_wait<0>();
     __syncthreads();
@@ -105,7 +103,6 @@ class MmaTile {
   __device__ static int warp_column() { return static_cast<int>(threadIdx.x / 32) % kTile.warps_columns; }
 
   const GemmArguments& a_;
-  char* shared_;
   Stages stages_;
   float sums_[kMmaRows][kMmaColumns][4];
 };

@@ -99,12 +99,13 @@ class TileRows {
   const char* rows_[Load::kChunks];
 };
 
-// Both operands of one tile, in stages: rows of x, then packed rows of the weight.
-template <class T, int kRows, int kColumns, int kThreads>
+// Both operands of one tile, in a ring of stages: rows of x, then packed rows of the weight.
+template <class T, int kRows, int kColumns, int kThreads, int kStages>
 class TileStages {
  public:
   static constexpr int kWeightOffset = kRows * kTileRowBytes;
-  static constexpr int kStageBytes = (kRows + kColumns) * kTileRowBytes;
+
+  __device__ explicit TileStages(char* ring) : ring_(ring) {}
 
   __device__ void find(const GemmArguments& a, const RowTile& rows, int column_tile) {
     x_.find(a, rows);
@@ -116,7 +117,8 @@ class TileStages {
 
   // Enqueues the copies of stage `k` of K. What lies outside x or the weights becomes zeros; packed rows are padded to
   // whole stages.
-  __device__ void load(const GemmArguments& a, int k, char* stage) const {
+  __device__ void load(const GemmArguments& a, int k) const {
+    char* stage = at(k);
     x_.load(a, k, stage);
     const int64_t offset = static_cast<int64_t>(k) * kTileRowBytes + LoadWeight::chunk() * kChunkBytes;
 #pragma unroll
@@ -129,9 +131,13 @@ class TileStages {
     }
   }
 
+  // Where stage `k` of K stands, while it does.
+  __device__ char* at(int k) const { return ring_ + k % kStages * (kRows + kColumns) * kTileRowBytes; }
+
  private:
   using LoadWeight = StageLoad<kColumns, kThreads>;
 
+  char* ring_;
   TileRows<T, kRows, kThreads> x_;
   const char* weight_;
   int weight_rows_;

@@ -28,7 +28,7 @@ class WgmmaTile {
  public:
   static constexpr GemmTile kTile = gpu::kWgmmaTiles[kTileIndex];
 
-  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), shared_(ptx::dynamic_shared<char>()) {}
+  __device__ explicit WgmmaTile(const GemmArguments& a) : a_(a), stages_(ptx::dynamic_shared<char>()) {}
 
   // Computes one tile and stores it.
   __device__ void compute(const RowTile& rows, int column_tile) {
@@ -37,7 +37,7 @@ class WgmmaTile {
       stages_.find(a_, rows, column_tile);
       multiply_all();
     }
-    float* staged = reinterpret_cast<float*>(shared_);
+    float* staged = ptx::dynamic_shared<float>();
     stage_fragments<kTile.columns>(staged, static_cast<int>(threadIdx.x / 32) * kWarpRows, 0, sums_);
     finish_staged<kTile.columns>(a_, rows, column_tile, staged);
   }
@@ -47,15 +47,13 @@ class WgmmaTile {
   static_assert(kTile.warps_columns == 1 && kTile.rows == kTile.warps_rows * kWarpRows);
   // Stages on their way while one is multiplied and another may still be.
   static constexpr int kAhead = kTile.stages - 2;
-  using Stages = TileStages<T, kTile.rows, kTile.columns, kTile.threads()>;
-
-  __device__ char* stage(int k) const { return shared_ + k % kTile.stages * Stages::kStageBytes; }
+  using Stages = TileStages<T, kTile.rows, kTile.columns, kTile.threads(), kTile.stages>;
 
   __device__ void multiply_all() {
     const int stages = stages_of<T>(a_.columns);
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
-      if (k < stages) stages_.load(a_, k, stage(k));
+      if (k < stages) stages_.load(a_, k);
       ptx::cp_async_commit();
     }
     ptx::wgmma_keep(sums_[0]);
@@ -65,9 +63,9 @@ class WgmmaTile {
       // Stage k has arrived for all threads, and all have waited for the products of stage k - 2, which the next copies
       // overwrite.
       __syncthreads();
-      multiply_stage(stage(k));
+      multiply_stage(stages_.at(k));
       ptx::wgmma_wait<1>();
-      if (k + kAhead < stages) stages_.load(a_, k + kAhead, stage(k + kAhead));
+      if (k + kAhead < stages) stages_.load(a_, k + kAhead);
       ptx::cp_async_commit();
     }
     ptx::wgmma_wait<0>();
@@ -89,7 +87,6 @@ class WgmmaTile {
   }
 
   const GemmArguments& a_;
-  char* shared_;
   Stages stages_;
   float sums_[1][kTile.columns / 8][4];
 };

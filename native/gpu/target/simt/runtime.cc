@@ -2,16 +2,15 @@
 #include "gpu/runtime/runtime.h"
 
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "core/host_memory.h"
+#include "core/whole_number.h"
 #include "gpu/gemm/kernels.h"
 #include "gpu/runtime/capability.h"
 #include "gpu/target/simt/devices.h"
@@ -35,12 +34,10 @@ constexpr int kLatestCapability = 121;
 Status read_max_threads(int* max_threads) {
   const char* text = std::getenv("MOE_SIMT_MAX_THREADS");
   if (text == nullptr) return {};
-  const std::string_view view = text;
   int value = 0;
-  const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), value);
-  if (error != std::errc{} || end != view.data() + view.size() || value < 128 || value > 1024 || value % 32 != 0) {
+  if (!read_whole_number(text, &value) || value < 128 || value > 1024 || value % 32 != 0) {
     return {Code::invalid_argument,
-            "MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"" + std::string(view) + "\""};
+            std::string("MOE_SIMT_MAX_THREADS must be a multiple of 32 from 128 to 1024, got \"") + text + "\""};
   }
   *max_threads = value;
   return {};

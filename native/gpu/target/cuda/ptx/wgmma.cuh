@@ -35,6 +35,22 @@ namespace moe::MOE_GPU_NAMESPACE {
   "%78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, " \
   "%97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, "   \
   "%113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+// wgmma_k16_TYPE<128> and <256>.
+#define MOE_WGMMA_K16(TYPE)                                                                                 \
+  template <>                                                                                               \
+  __device__ __forceinline__ void wgmma_k16_##TYPE<128>(float(&d)[16][4], uint64_t a, uint64_t b) {         \
+    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n128k16.f32." #TYPE "." #TYPE " {" MOE_WGMMA_REGISTERS_OF_16 \
+              "}, %64, %65, 1, 1, 1, 0, 0;"                                                                 \
+              : MOE_WGMMA_SUMS_OF_16(0)                                                                     \
+              : "l"(a), "l"(b));                                                                            \
+  }                                                                                                         \
+  template <>                                                                                               \
+  __device__ __forceinline__ void wgmma_k16_##TYPE<256>(float(&d)[32][4], uint64_t a, uint64_t b) {         \
+    MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n256k16.f32." #TYPE "." #TYPE " {" MOE_WGMMA_REGISTERS_OF_32 \
+              "}, %128, %129, 1, 1, 1, 0, 0;"                                                               \
+              : MOE_WGMMA_SUMS_OF_16(0), MOE_WGMMA_SUMS_OF_16(16)                                           \
+              : "l"(a), "l"(b));                                                                            \
+  }
 
 namespace ptx {
 
@@ -47,34 +63,8 @@ template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_bf16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
 template <int kColumns>
 __device__ __forceinline__ void wgmma_k16_f16(float (&d)[kColumns / 8][4], uint64_t a, uint64_t b);
-template <>
-__device__ __forceinline__ void wgmma_k16_bf16<128>(float (&d)[16][4], uint64_t a, uint64_t b) {
-  MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" MOE_WGMMA_REGISTERS_OF_16
-            "}, %64, %65, 1, 1, 1, 0, 0;"
-            : MOE_WGMMA_SUMS_OF_16(0)
-            : "l"(a), "l"(b));
-}
-template <>
-__device__ __forceinline__ void wgmma_k16_bf16<256>(float (&d)[32][4], uint64_t a, uint64_t b) {
-  MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" MOE_WGMMA_REGISTERS_OF_32
-            "}, %128, %129, 1, 1, 1, 0, 0;"
-            : MOE_WGMMA_SUMS_OF_16(0), MOE_WGMMA_SUMS_OF_16(16)
-            : "l"(a), "l"(b));
-}
-template <>
-__device__ __forceinline__ void wgmma_k16_f16<128>(float (&d)[16][4], uint64_t a, uint64_t b) {
-  MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" MOE_WGMMA_REGISTERS_OF_16
-            "}, %64, %65, 1, 1, 1, 0, 0;"
-            : MOE_WGMMA_SUMS_OF_16(0)
-            : "l"(a), "l"(b));
-}
-template <>
-__device__ __forceinline__ void wgmma_k16_f16<256>(float (&d)[32][4], uint64_t a, uint64_t b) {
-  MOE_WGMMA("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" MOE_WGMMA_REGISTERS_OF_32
-            "}, %128, %129, 1, 1, 1, 0, 0;"
-            : MOE_WGMMA_SUMS_OF_16(0), MOE_WGMMA_SUMS_OF_16(16)
-            : "l"(a), "l"(b));
-}
+MOE_WGMMA_K16(bf16)
+MOE_WGMMA_K16(f16)
 
 // Orders accesses to the registers of sums before the products that follow.
 __device__ __forceinline__ void wgmma_fence() { MOE_WGMMA("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -111,5 +101,6 @@ __device__ __forceinline__ void fence_proxy_async() { MOE_WGMMA("fence.proxy.asy
 #undef MOE_WGMMA_SUMS_OF_16
 #undef MOE_WGMMA_REGISTERS_OF_16
 #undef MOE_WGMMA_REGISTERS_OF_32
+#undef MOE_WGMMA_K16
 
 }  // namespace moe::MOE_GPU_NAMESPACE
