@@ -1,6 +1,6 @@
 import type { FloatDType } from "../core/dtype.js";
 import { type Shape, sameShape, shapeText } from "../core/shape.js";
-import { stackedShape, storedShape } from "../layer/weights/weight_layout.js";
+import { stackedShape, storedShape, type WeightLayout } from "../layer/weights/weight_layout.js";
 import { badCheckpoint } from "./bad_checkpoint.js";
 import type { Locator, NamedWeight } from "./locate.js";
 import type { LocatedWeight } from "./located_weight.js";
@@ -68,11 +68,12 @@ async function findTensors(source: TensorSource, name: string): Promise<Map<Suff
 
 function locateFloats(
   { configPath, numExperts }: TensorSource,
-  { stacked, name: whole, ...layout }: NamedWeight,
+  { stacked, name: whole, ...named }: NamedWeight,
   shape: Shape,
   expert: number,
   { name, file, info }: FoundTensor,
 ): LocatedWeight {
+  const layout = stacked === "dim0" ? turnedTo(info.shape.slice(1), shape, named) : named;
   const place = tensorPlace(file.path, name);
   const format = floatDTypes.get(info.dtype);
   if (format === undefined) throw badCheckpoint(place, `expected dtype F32, F16 or BF16, got ${info.dtype}`);
@@ -86,6 +87,13 @@ function locateFloats(
   const byteLength = stacked ? info.byteLength / numExperts : info.byteLength;
   const range = { file, name, byteOffset: stacked ? expert * byteLength : 0, byteLength };
   return { name: whole, format, shape: one, layout, ranges: [range] };
+}
+
+/** The layout of stacked matrices of this shape: with the other orient if that alone has it. */
+function turnedTo(stored: Shape, shape: Shape, layout: WeightLayout): WeightLayout {
+  const turned = { ...layout, orient: layout.orient === "in_out" ? "out_in" : "in_out" } as const;
+  const has = (one: WeightLayout) => sameShape(stored, storedShape(shape, one));
+  return has(turned) && !has(layout) ? turned : layout;
 }
 
 async function locateQuantized(

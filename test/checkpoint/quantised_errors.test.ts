@@ -340,6 +340,24 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ],
       ["another version of AWQ", "awq", set({ version: "gemv" }), /version: expected "gemm", got "gemv"/],
       [
+        "another version of AWQ in GPTQModel's words",
+        "awq_gptqmodel",
+        set({ checkpoint_format: "gemv_fast" }),
+        /checkpoint_format: expected "gemm", got "gemv_fast"/,
+      ],
+      [
+        "integers under the names of MXFP4",
+        "mxfp4_packed",
+        set({ quant_method: "auto-round", data_type: "mx_int" }),
+        /quantization_config: data_type: expected "mx_fp" for codes with scales in U8, got "mx_int"/,
+      ],
+      [
+        "blocks that are no text of two sizes",
+        "fp8_blocks_as_text",
+        set({ config_groups: { group_0: { weights: { strategy: "block", block_structure: "128" } } } }),
+        /block_structure: expected two integers >= 1, got "128"/,
+      ],
+      [
         "an order that the configuration denies",
         "gptq_act_order",
         set({ desc_act: false }),
@@ -354,7 +372,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         set({ quant_method: "hqq" })(model);
         without("weight_scale")(model);
       };
-      await refuse("int8_channel", other, /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, got "hqq"/);
+      await refuse("int8_channel", other, /quant_method: expected one of fp8, mxfp4, .*bitsandbytes, .*got "hqq"/);
     });
   });
 
@@ -374,6 +392,38 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     );
     using layer = await load("f32");
     expect(layer.description.formats.up).toBe("f32");
+  });
+
+  describe("stacked experts of bitsandbytes", () => {
+    const stack = "model.layers.0.mlp.experts.gate_up_proj";
+    const state = `${stack}.quant_state.bitsandbytes__nf4`;
+    const withState =
+      (fields: object) =>
+      ({ weights }: Checkpoint) => {
+        const given = JSON.parse(new TextDecoder().decode(weights.get(state)?.data as Uint8Array));
+        const data = new TextEncoder().encode(JSON.stringify({ ...given, ...fields }));
+        weights.set(state, { dtype: "U8", shape: [data.length], data });
+      };
+
+    test.each<[string, (model: Checkpoint) => unknown, RegExp]>([
+      [
+        "with inputs first, whose blocks no format has",
+        withState({ shape: [3, 64, 32] }),
+        /nf4": shape: expected \[3, 64, 64\], experts with outputs first, got \[3, 64, 32\]/,
+      ],
+      [
+        "in blocks that belong to two experts",
+        withState({ blocksize: 8192 }),
+        /gate_up_proj": expected experts of whole blocks of 8192, got 64 x 64 codes/,
+      ],
+      [
+        "of other sizes",
+        ({ weights }) => weights.set(stack, { dtype: "U8", shape: [10, 1], data: new Uint8Array(10) }),
+        /gate_up_proj": expected 6144 bytes for 3 x 64 x 64 codes of 4 bits/,
+      ],
+    ])("%s", async (_, change, message) => {
+      await refuse("bnb_stacked", change, message);
+    });
   });
 
   test("version 2 of GPTQ has all zero points", async () => {

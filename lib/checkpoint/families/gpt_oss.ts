@@ -1,11 +1,11 @@
 import { defaultClamp } from "../../core/backend.js";
-import type { LayerTensors } from "../locate.js";
+import type { LayerTensors, NamedWeight } from "../locate.js";
 import { type Family, layerCount } from "./family.js";
 
 /**
  * gpt-oss: GptOssConfig, GptOssTopKRouter and GptOssExperts of Transformers. Biased router, softmax over the chosen
  * experts; biased experts with a clamped SwiGLU, stacked as [in, out] with alternating gate and up columns. OpenAI's own
- * files have other names, and no `model_type`.
+ * files have other names, and no `model_type`; those of Unsloth (bitsandbytes) and of Quark have experts one by one.
  */
 export const gptOss: Family = {
   modelType: "gpt_oss",
@@ -24,27 +24,50 @@ export const gptOss: Family = {
     const [, layer] = /(\d+)$/.exec(prefix) ?? [];
     const block = `${prefix}.mlp`;
     const own = `block.${layer}.mlp`;
+    const unsloth = [`${block}.experts.gate_up_projs.{e}`, `${block}.experts.down_projs.{e}`] as const;
+    const quark = [`${block}.experts.{e}.gate_up_proj`, `${block}.experts.{e}.down_proj`] as const;
     return [
-      tensors(`${block}.router`, [`${block}.experts.gate_up_proj`, `${block}.experts.down_proj`], "_bias"),
-      tensors(`${own}.gate`, [`${own}.mlp1_weight`, `${own}.mlp2_weight`], ""),
+      stackedTensors(`${block}.router`, [`${block}.experts.gate_up_proj`, `${block}.experts.down_proj`], "_bias"),
+      stackedTensors(`${own}.gate`, [`${own}.mlp1_weight`, `${own}.mlp2_weight`], ""),
+      singleTensors(`${block}.router.linear`, unsloth),
+      singleTensors(`${block}.router`, unsloth),
+      singleTensors(`${block}.router`, quark),
     ];
   },
 };
 
+type Pair = readonly [gateUp: string, down: string];
+
 /** Quantised matrices have suffixes that name codes and scales, and rows that are outputs. */
-function tensors(router: string, [gateUp, down]: readonly [string, string], bias: string): LayerTensors {
+function stackedTensors(router: string, [gateUp, down]: Pair, bias: string): LayerTensors {
   const matrix = (name: string) => ({ name, stacked: "dim0", orient: "in_out" }) as const;
   const vector = (name: string) => ({ name: name.replace(/_weight$/, "_bias") + bias, stacked: "dim0" }) as const;
+  return tensors(router, matrix(gateUp), matrix(down), vector(gateUp), vector(down));
+}
+
+/** A linear layer for each expert. */
+function singleTensors(router: string, [gateUp, down]: Pair): LayerTensors {
+  const named = (module: string, kind: string) => ({ name: `${module}.${kind}` });
+  return tensors(router, named(gateUp, "weight"), named(down, "weight"), named(gateUp, "bias"), named(down, "bias"));
+}
+
+function tensors(
+  router: string,
+  gateUp: NamedWeight,
+  down: NamedWeight,
+  gateUpBias: NamedWeight,
+  downBias: NamedWeight,
+): LayerTensors {
   return {
     router: { name: `${router}.weight` },
     routerBias: { name: `${router}.bias` },
     experts: {
-      gate: { ...matrix(gateUp), part: "even" },
-      up: { ...matrix(gateUp), part: "odd" },
-      down: matrix(down),
-      gateBias: { ...vector(gateUp), part: "even" },
-      upBias: { ...vector(gateUp), part: "odd" },
-      downBias: vector(down),
+      gate: { ...gateUp, part: "even" },
+      up: { ...gateUp, part: "odd" },
+      down,
+      gateBias: { ...gateUpBias, part: "even" },
+      upBias: { ...gateUpBias, part: "odd" },
+      downBias,
     },
   };
 }

@@ -35,10 +35,12 @@ export const awq: Scheme = {
   },
 };
 
+/** AutoAWQ calls the layout `version`, GPTQModel `checkpoint_format` or `format`. */
 function checkVersion({ quantization }: StoredMatrix): void {
-  const version = quantization.word("version") ?? "gemm";
+  const field = ["version", "checkpoint_format", "format"].find((name) => quantization.fields?.has(name));
+  const version = field === undefined ? "gemm" : quantization.word(field);
   if (version === "gemm") return;
-  throw badCheckpoint(quantization.fields?.path ?? "", `version: expected "gemm", got ${describe(version)}`);
+  throw badCheckpoint(quantization.fields?.path ?? "", `${field}: expected "gemm", got ${describe(version)}`);
 }
 
 /** Words of [K, N / 8] as the bytes of rows [N, K / 2], eight by eight codes at a time. */

@@ -1,6 +1,6 @@
 // Codes in host memory are rearranged here, a 32-bit word at a time where that is possible.
 
-export type Elements = Uint8Array | Uint16Array | Uint32Array;
+export type Elements = Uint8Array | Uint16Array | Uint32Array | Float32Array;
 
 /** Bytes as 32-bit words; copied if they are misaligned. */
 export function words(bytes: Uint8Array): Uint32Array {
@@ -97,11 +97,4 @@ export function swapNibbles(bytes: Uint8Array): void {
     const byte = bytes[index] as number;
     bytes[index] = ((byte & 15) << 4) | (byte >> 4);
   }
-}
-
-/** `count` copies of one element. */
-export function repeated(element: Uint8Array, count: number): Uint8Array {
-  const target = new Uint8Array(count * element.byteLength);
-  for (let index = 0; index < count; index++) target.set(element, index * element.byteLength);
-  return target;
 }

@@ -1,4 +1,5 @@
 import { describe } from "../../core/errors.js";
+import { sameShape, shapeText } from "../../core/shape.js";
 import { weightFormat } from "../../core/weight_formats.js";
 import { ConfigFields } from "../config_fields.js";
 import type { TensorRange } from "../located_weight.js";
@@ -24,22 +25,31 @@ export const bnb4: Scheme = {
     const kind = matrix.has("weight.quant_state.bitsandbytes__nf4") ? "nf4" : "fp4";
     const stateTensor = matrix.need(`weight.quant_state.bitsandbytes__${kind}`, ["U8"]);
     const state = await readState(matrix, stateTensor);
+    checkShape(matrix, stateTensor, state);
     const count = rows * columns;
+    const { count: copies } = matrix.stack ?? { count: 1 };
     const block = state.integer("blocksize", undefined, { maximum: 2 ** 20 });
     const group = groupWithin(matrix, block);
     const codes = matrix.find("weight") as FoundTensor | undefined;
-    if (codes?.info.byteLength !== Math.ceil(count / 2)) {
-      throw matrix.error(`expected ${Math.ceil(count / 2)} bytes for ${rows} x ${columns} codes of 4 bits`);
+    const codeBytes = Math.ceil((copies * count) / 2);
+    if (codes?.info.byteLength !== codeBytes) {
+      const sizes = copies > 1 ? `${copies} x ${rows}` : rows;
+      throw matrix.error(`expected ${codeBytes} bytes for ${sizes} x ${columns} codes of 4 bits`);
     }
-    const blocks = Math.ceil(count / block);
-    const absmax = matrix.need("weight.absmax", ["F32", "U8"], [blocks]);
-    const table = matrix.need("weight.quant_map", ["F32"], [16]);
+    if (copies > 1 && count % block !== 0) {
+      throw matrix.error(`expected experts of whole blocks of ${block}, got ${rows} x ${columns} codes`);
+    }
+    const absmax = matrix.needForAll("weight.absmax", ["F32", "U8"], [Math.ceil((copies * count) / block)]);
+    const table = matrix.needForAll("weight.quant_map", ["F32"], [16]);
     const nested = absmax.info.dtype === "U8" ? new NestedScales(matrix, state, block) : undefined;
-    const used = [codes, absmax, table, ...(nested ? [nested.sizes, nested.map] : [])];
+    const ofAll = [table, ...(nested ? [nested.sizes, nested.map] : [])];
     const keepsNested = (await nested?.areOf(`${kind}_nested`)) ?? false;
     const format = keepsNested ? `${kind}_nested` : `${kind}_g${group}_f32`;
-    matrix.refuseOthers(format, [...used, stateTensor], []);
-    const ranges: readonly TensorRange[] = used.map((tensor) => matrix.range(tensor));
+    matrix.refuseOthers(format, [codes, absmax, ...ofAll, stateTensor], []);
+    const ranges: readonly TensorRange[] = [
+      ...[codes, absmax].map((tensor) => matrix.range(tensor)),
+      ...ofAll.map((tensor) => matrix.wholeRange(tensor)),
+    ];
     return matrix.locatedIn(format, ranges, (bytes) => {
       const [codeBytes, absmaxBytes, tableBytes, ...more] = bytes as [
         Uint8Array,
@@ -70,6 +80,17 @@ async function readState(matrix: StoredMatrix, tensor: FoundTensor): Promise<Con
   await range.file.readRange(range.name, 0, bytes);
   const place = `${range.file.path}: ${range.name}`;
   return new ConfigFields(place, parseJsonObject(place, bytes));
+}
+
+/** The shape in the JSON text tells in which order a stream has the weights of stacked experts. */
+function checkShape(matrix: StoredMatrix, tensor: FoundTensor, state: ConfigFields): void {
+  const { stack, rows, columns } = matrix;
+  if (stack === undefined) return;
+  const expected = [stack.count, rows, columns];
+  const given = state.integers("shape", []);
+  if (sameShape(given, expected) && !stack.inputsFirst) return;
+  const got = stack.inputsFirst ? `${shapeText(given)}, whose blocks run along outputs` : shapeText(given);
+  throw matrix.errorAt(tensor, `shape: expected ${shapeText(expected)}, experts with outputs first, got ${got}`);
 }
 
 function groupWithin(matrix: StoredMatrix, block: number): number {

@@ -62,7 +62,10 @@ function codesOf(matrix: StoredMatrix): { readonly codes: FoundTensor; readonly 
   return { codes: matrix.check(found, ["I32"]), bits: bits as number };
 }
 
+/** AutoRound's `packing_format` tells whether it wrote what AutoGPTQ reads, or zero points as they are. */
 function isFirstVersion({ quantization }: StoredMatrix): boolean {
+  const packing = quantization.method === "auto-round" ? quantization.word("packing_format") : undefined;
+  if (packing !== undefined) return /:(auto_)?gptq(:|$)/.test(packing);
   const version = quantization.word("checkpoint_format") ?? quantization.word("format") ?? "gptq";
   if (version === "gptq" || version === "gptq_v2") return version === "gptq";
   const problem = `checkpoint_format: expected "gptq" or "gptq_v2", got ${describe(version)}`;
@@ -76,7 +79,8 @@ function groupsOfColumns(matrix: StoredMatrix): FoundTensor | undefined {
 
 /** Whether the configuration says that groups stand one after another, as most checkpoints with a g_idx have them. */
 function isSorted({ quantization }: StoredMatrix): boolean {
-  return quantization.fields?.value("desc_act") === false;
+  const ordered = [quantization.fields?.value("desc_act"), ...quantization.overrides.map(({ desc_act }) => desc_act)];
+  return ordered.includes(false) && !ordered.includes(true);
 }
 
 function checkOrdered(matrix: StoredMatrix, groupOf: FoundTensor): void {

@@ -1,33 +1,34 @@
-import { flipHighestBits, repeated } from "./bits.js";
-import { checkScales, floats, groupCount, groupsOf, scalarShapes, scaleElements, scaleType } from "./scales.js";
+import { flipHighestBits } from "./bits.js";
+import { codeScales } from "./code_scales.js";
+import { checkScales, floats, isNumber, numberShapes, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 
-/** `int-quantized` of compressed-tensors: `weight` I8 [N, K] and `weight_scale` for rows, groups or the matrix. */
+/**
+ * `weight` I8 [N, K] and its scales: `int-quantized` of compressed-tensors with `weight_scale` for rows, groups or the matrix,
+ * and `blockwise_int8` of SGLang with `weight_scale_inv` for blocks.
+ */
 export const int8: Scheme = {
-  takes: (matrix) => matrix.has("weight", "I8") && matrix.has("weight_scale"),
+  takes: (matrix) => matrix.has("weight", "I8") && (matrix.has("weight_scale") || matrix.has("weight_scale_inv")),
   locate: (matrix) => {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["I8"], [rows, columns]);
-    const scales = matrix.need("weight_scale", floats);
-    const single = scalarShapes.some((shape) => matrix.hasShape(scales, shape));
-    const count = single ? 1 : groupCount(matrix, scales);
-    const shapes = single ? scalarShapes : [[rows, count], ...(count === 1 ? [[rows]] : [])];
+    const scales = matrix.need(matrix.has("weight_scale") ? "weight_scale" : "weight_scale_inv", floats);
+    const { name, width, spread } = codeScales(matrix, scales);
+    const ofRows = [[rows, width], ...(width === 1 ? [[rows]] : [])];
+    const shapes = isNumber(matrix, scales) ? numberShapes(matrix) : ofRows;
     const zeros = matrix.has("weight_zero_point") ? matrix.need("weight_zero_point", ["I8"], ...shapes) : undefined;
-    const groups = groupsOf(matrix, scales, count);
-    const format = `${zeros ? "u" : "i"}8_${groups.name}_${scaleType(scales)}`;
-    const ofRows = (bytes: Uint8Array) => (single ? repeated(bytes, rows) : bytes);
+    const format = `${zeros ? "u" : "i"}8_${name}_${scaleType(scales)}`;
     return matrix.located(format, [codes, scales, ...(zeros ? [zeros] : [])], (bytes) => {
       const [codeBytes, scaleBytes, zeroBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];
       // Formats with zero points have unsigned codes: 128 is added to both.
       if (zeros) {
         flipHighestBits(codeBytes, rows, columns, 8);
-        flipHighestBits(zeroBytes, single ? 1 : rows, count, 8);
+        flipHighestBits(zeroBytes, zeroBytes.length / width, width, 8);
       }
-      const checked = ofRows(checkScales(matrix, scales, scaleBytes, count));
       return {
         codes: codeBytes,
-        scales: groups.spread(scaleElements(scales, checked)),
-        ...(zeros && { zeros: groups.spread(ofRows(zeroBytes)) }),
+        scales: spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes, width))),
+        ...(zeros && { zeros: spread(zeroBytes) }),
       };
     });
   },

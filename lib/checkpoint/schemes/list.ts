@@ -4,7 +4,7 @@ import { fp8 } from "./fp8.js";
 import { gptq } from "./gptq.js";
 import { bnbInt8, int8 } from "./int8.js";
 import { modeloptInt4 } from "./modelopt_int4.js";
-import { deepseekMxfp4, gptOssMxfp4, packedMxfp4 } from "./mxfp4.js";
+import { deepseekMxfp4, gptOssMxfp4, packedMxfp4, plainMxfp4 } from "./mxfp4.js";
 import { modeloptNvfp4, packedNvfp4 } from "./nvfp4.js";
 import { packedIntegers } from "./packed_integers.js";
 import type { Scheme } from "./scheme.js";
@@ -17,6 +17,7 @@ export const schemes: readonly Scheme[] = [
   gptOssMxfp4,
   deepseekMxfp4,
   packedMxfp4,
+  plainMxfp4,
   packedNvfp4,
   modeloptNvfp4,
   modeloptInt4,

@@ -1,4 +1,7 @@
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
+import type { Quantization } from "./quantization.js";
 import { checkScales } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { Suffix } from "./stored_matrix.js";
@@ -15,8 +18,9 @@ function mxfp4Scheme(
   return {
     takes,
     locate: (matrix) => {
-      const { rows, columns } = matrix;
+      const { rows, columns, quantization } = matrix;
       const groups = columns / group;
+      checkDataType(quantization);
       if (!Number.isInteger(groups)) throw matrix.error(`expected columns in groups of ${group}, got ${columns}`);
       const shape = blocked ? [rows, groups, group / 2] : [rows, columns / 2];
       const codes = matrix.need(names[0], [dtypes[0]], shape);
@@ -34,6 +38,16 @@ function mxfp4Scheme(
   };
 }
 
+/** AutoRound writes its `mx_int` under the same names. */
+function checkDataType(quantization: Quantization): void {
+  const type = quantization.word("data_type");
+  if (type === undefined || type.startsWith("mx_fp")) return;
+  throw badCheckpoint(
+    quantization.fields?.path ?? "",
+    `data_type: expected "mx_fp" for codes with scales in U8, got ${describe(type)}`,
+  );
+}
+
 /** gpt-oss: `_blocks` [E, N, K / 32, 16] and `_scales`; `.blocks` and `.scales` in OpenAI's own files. */
 export const gptOssMxfp4 = mxfp4Scheme((matrix) => matrix.has("blocks"), ["blocks", "scales"], ["U8", "U8"], true);
 
@@ -42,6 +56,14 @@ export const deepseekMxfp4 = mxfp4Scheme(
   (matrix) => matrix.has("weight", "I8") && matrix.has("scale"),
   ["weight", "scale"],
   ["I8", "F8_E8M0"],
+  false,
+);
+
+/** MXFP4 of Quark and of ModelOpt. */
+export const plainMxfp4 = mxfp4Scheme(
+  (matrix) => matrix.has("weight", "U8") && matrix.has("weight_scale", "U8", "F8_E8M0"),
+  ["weight", "weight_scale"],
+  ["U8", "U8"],
   false,
 );
 

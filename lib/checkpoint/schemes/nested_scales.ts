@@ -16,6 +16,8 @@ export class NestedScales {
   readonly #block: number;
   readonly #nestedBlock: number;
   readonly #offset: number;
+  /** Scales of the stacked experts before this one. */
+  readonly #first: number;
 
   /** @throws BAD_CHECKPOINT for tensors that are missing or have other shapes. */
   constructor(matrix: StoredMatrix, state: ConfigFields, block: number) {
@@ -23,9 +25,12 @@ export class NestedScales {
     this.#block = block;
     this.#nestedBlock = state.integer("nested_blocksize", undefined, { maximum: 2 ** 20 });
     this.#offset = state.number("nested_offset", undefined);
-    const blocks = Math.ceil((matrix.rows * matrix.columns) / block);
-    this.sizes = matrix.need("weight.nested_absmax", ["F32"], [Math.ceil(blocks / this.#nestedBlock)]);
-    this.map = matrix.need("weight.nested_quant_map", ["F32"], [256]);
+    const { count, index } = matrix.stack ?? { count: 1, index: 0 };
+    const weights = matrix.rows * matrix.columns;
+    this.#first = (index * weights) / block;
+    const sizes = Math.ceil(Math.ceil((count * weights) / block) / this.#nestedBlock);
+    this.sizes = matrix.needForAll("weight.nested_absmax", ["F32"], [sizes]);
+    this.map = matrix.needForAll("weight.nested_quant_map", ["F32"], [256]);
   }
 
   /** Whether a format can hold them as they are: its groups do not cut blocks, and the values of its map are theirs. */
@@ -34,7 +39,7 @@ export class NestedScales {
     const [group, superGroup] = columnsOf(format);
     const fits = [columns, pieceColumns, this.#block * this.#nestedBlock].every((count) => count % superGroup === 0);
     if (this.#block !== group || !fits) return false;
-    const { file, name, byteOffset, byteLength } = this.#matrix.range(this.map);
+    const { file, name, byteOffset, byteLength } = this.#matrix.wholeRange(this.map);
     const bytes = new Uint8Array(byteLength);
     await file.readRange(name, byteOffset, bytes);
     const given = new Float32Array(bytes.buffer);
@@ -49,9 +54,10 @@ export class NestedScales {
     const superZeros = new Float32Array(rows).fill(this.#offset);
     for (const values of [sizes, superZeros]) this.#checkFinite(values);
     const ofEach = (this.#block * this.#nestedBlock) / superGroup;
+    const first = (this.#first * this.#block) / superGroup;
     const superScales = Float32Array.from(
       { length: (rows * columns) / superGroup },
-      (_, index) => sizes[Math.floor(index / ofEach)] as number,
+      (_, index) => sizes[Math.floor((first + index) / ofEach)] as number,
     );
     return { scales: stored, superScales, superZeros };
   }
@@ -60,7 +66,7 @@ export class NestedScales {
   values(stored: Uint8Array, sizes: Float32Array, map: Float32Array): Float32Array {
     const values = new Float32Array(stored.length);
     for (let index = 0; index < values.length; index++) {
-      const size = sizes[Math.floor(index / this.#nestedBlock)] as number;
+      const size = sizes[Math.floor((this.#first + index) / this.#nestedBlock)] as number;
       values[index] = (map[stored[index] as number] as number) * size + this.#offset;
     }
     this.#checkFinite(values);

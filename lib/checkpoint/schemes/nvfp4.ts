@@ -1,5 +1,4 @@
-import { repeated } from "./bits.js";
-import { checkScales, floats, floatsOf, scalarOf, scalarShapes } from "./scales.js";
+import { checkScales, floats, floatsOf, numberShapes, ofEachRow } from "./scales.js";
 import type { Scheme } from "./scheme.js";
 import type { StoredMatrix, Suffix } from "./stored_matrix.js";
 
@@ -7,7 +6,7 @@ const group = 16;
 
 /**
  * Two E2M1 codes a byte, the lower column in the low half, an e4m3 scale for every 16 columns, and a number for the whole
- * matrix, by which compressed-tensors divides and ModelOpt multiplies.
+ * matrix (for each, where gate and up share a tensor), by which compressed-tensors divides and ModelOpt multiplies.
  */
 function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suffix, divides: boolean): Scheme {
   return {
@@ -17,7 +16,7 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
       if (columns % group !== 0) throw matrix.error(`expected columns in groups of ${group}, got ${columns}`);
       const codes = matrix.need(codesName, ["U8"], [rows, columns / 2]);
       const scales = matrix.need("weight_scale", ["F8_E4M3"], [rows, columns / group]);
-      const global = matrix.need(globalName, ["F32"], ...scalarShapes);
+      const global = matrix.need(globalName, ["F32"], ...numberShapes(matrix));
       const input = findInputScale(matrix);
       const convert = (bytes: readonly Uint8Array[]) => {
         const [codeBytes, scaleBytes, globalBytes, inputBytes] = bytes as [
@@ -26,16 +25,15 @@ function nvfp4Scheme(takes: Scheme["takes"], codesName: Suffix, globalName: Suff
           Uint8Array,
           Uint8Array,
         ];
-        const stored = scalarOf(global, globalBytes);
-        const factor = divides ? 1 / stored : stored;
-        if (!Number.isFinite(factor) || !Number.isFinite(stored)) {
+        const factors = floatsOf(global, globalBytes).map((stored) => {
+          const factor = Math.fround(divides ? 1 / stored : stored);
+          if (Number.isFinite(factor) && Number.isFinite(stored)) return factor;
           throw matrix.errorAt(global, `expected a finite number${divides ? " other than 0" : ""}, got ${stored}`);
-        }
-        const bits = new Uint8Array(Float32Array.of(factor).buffer);
+        });
         return {
           codes: codeBytes,
           scales: checkScales(matrix, scales, scaleBytes, columns / group),
-          superScales: repeated(bits, rows),
+          superScales: ofEachRow(factors, rows),
           ...(input && { inputScale: floatsOf(input, checkScales(matrix, input, inputBytes, columns)) }),
         };
       };

@@ -2,7 +2,7 @@ import { cropRows, flipHighestBits, transpose, unpack, words } from "./bits.js";
 import { inputOrder, reorderColumns } from "./input_order.js";
 import { checkScales, floats, groupCount, groupsOf, scaleElements, scaleType } from "./scales.js";
 import type { Scheme } from "./scheme.js";
-import type { StoredMatrix } from "./stored_matrix.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /**
  * `pack-quantized` of compressed-tensors: each row is a stream of codes in 32-bit words, with 2^(bits - 1) added. Zero
@@ -17,9 +17,7 @@ export const packedIntegers: Scheme = {
     const scales = matrix.need("weight_scale", floats);
     const count = groupCount(matrix, scales);
     const symmetric = !matrix.has("weight_zero_point");
-    const zeros = symmetric
-      ? undefined
-      : matrix.need("weight_zero_point", ["I32"], [Math.ceil((rows * bits) / 32), count]);
+    const zeros = symmetric ? undefined : zerosOf(matrix, bits, count);
     const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
     const of = groupsOf(matrix, scales, count);
     const format = `${symmetric ? "i" : "u"}${bits}_${of.name}_${scaleType(scales)}`;
@@ -34,7 +32,7 @@ export const packedIntegers: Scheme = {
       return {
         codes: stored,
         scales: of.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count))),
-        ...(zeroBytes && { zeros: of.spread(unpackZeros(zeroBytes, rows, count, bits)) }),
+        ...(zeros && zeroBytes && { zeros: of.spread(zerosAsBytes(zeros, zeroBytes, rows, count, bits)) }),
         ...(order && { inputOrder: order }),
       };
     };
@@ -59,7 +57,24 @@ function bitsOf(matrix: StoredMatrix): number {
   );
 }
 
-/** Zero points of [rows, groups], which are packed along the rows. */
+/** Zero points: packed along the rows, or a byte each as the first compressed-tensors wrote them. */
+function zerosOf(matrix: StoredMatrix, bits: number, count: number): FoundTensor {
+  if (matrix.has("weight_zero_point", "I8")) return matrix.need("weight_zero_point", ["I8"], [matrix.rows, count]);
+  return matrix.need("weight_zero_point", ["I32"], [Math.ceil((matrix.rows * bits) / 32), count]);
+}
+
+/** Zero points of [rows, groups], with 2^(bits - 1) added. */
+function zerosAsBytes(
+  { info }: FoundTensor,
+  bytes: Uint8Array,
+  rows: number,
+  groups: number,
+  bits: number,
+): Uint8Array {
+  if (info.dtype === "I8") return bytes.map((zero) => zero + 2 ** (bits - 1));
+  return unpackZeros(bytes, rows, groups, bits);
+}
+
 function unpackZeros(bytes: Uint8Array, rows: number, groups: number, bits: number): Uint8Array {
   const packed = words(bytes);
   const perGroup = packed.length / groups;

@@ -6,7 +6,20 @@ import { exists } from "../safetensors/regular_file.js";
 import { isRecord, readJsonObject } from "../safetensors/strict_json.js";
 
 /** The methods whose files can be read. */
-export const methods = ["fp8", "mxfp4", "compressed-tensors", "modelopt", "gptq", "awq", "bitsandbytes"] as const;
+export const methods = [
+  "fp8",
+  "mxfp4",
+  "compressed-tensors",
+  "modelopt",
+  "gptq",
+  "awq",
+  "bitsandbytes",
+  "auto-round",
+  "quark",
+  "fbgemm_fp8",
+  "blockwise_int8",
+  "w8a8_int8",
+] as const;
 
 /**
  * What a model's configuration says about quantisation: `quantization_config` in config.json, else the file of a
@@ -27,7 +40,7 @@ export class Quantization {
   /** Reads what config.json, if there is one, or else another file of a model directory says. */
   static async read(directory: string, config: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
     const places = [config, config?.section("text_config")];
-    const section = places.map((fields) => fields?.section("quantization_config")).find((one) => one !== undefined);
+    const section = places.flatMap((fields) => configNames.map((name) => fields?.section(name))).find((one) => one);
     if (section !== undefined) return new Quantization(section);
     for (const [name, method, inner] of toolFiles) {
       const path = join(directory, name);
@@ -59,18 +72,28 @@ export class Quantization {
   get blockSize(): readonly [number, number] | undefined {
     const { fields } = this;
     const sizes = [fields?.value("weight_block_size"), ...this.#groups().map((group) => group.block_structure)];
-    const given = sizes.find((size) => size !== undefined && size !== null);
-    if (given === undefined) return undefined;
+    const named = sizes.find((size) => size !== undefined && size !== null);
+    if (named === undefined) return undefined;
+    // compressed-tensors also reads "128x128".
+    const given = typeof named === "string" ? named.split("x").map(Number) : named;
     if (Array.isArray(given) && given.length === 2 && given.every((size) => Number.isSafeInteger(size) && size > 0)) {
       return given as [number, number];
     }
     const name = fields?.has("weight_block_size") ? "weight_block_size" : "config_groups: weights: block_structure";
-    throw badCheckpoint(fields?.path ?? "", `${name}: expected two integers >= 1, got ${JSON.stringify(given)}`);
+    throw badCheckpoint(fields?.path ?? "", `${name}: expected two integers >= 1, got ${JSON.stringify(named)}`);
   }
 
-  /** Whether scales of whole rows or matrices are named beside {@link blockSize}, for other matrices. */
-  get hasRowScales(): boolean {
-    return this.#groups().some(({ strategy }) => strategy === "channel" || strategy === "tensor");
+  /** Whether scales of something else are named beside {@link blockSize}, for other matrices. */
+  get hasOtherScales(): boolean {
+    return this.#groups().some(
+      ({ strategy }) => strategy === "channel" || strategy === "tensor" || strategy === "group",
+    );
+  }
+
+  /** What is different for some modules: `dynamic` of GPTQModel, `extra_config` of AutoRound. */
+  get overrides(): readonly Readonly<Record<string, unknown>>[] {
+    const given = [this.fields?.value("dynamic"), this.fields?.value("extra_config")];
+    return given.filter(isRecord).flatMap((modules) => Object.values(modules).filter(isRecord));
   }
 
   /** `num_bits` of every kind of weight that compressed-tensors names. */
@@ -81,9 +104,8 @@ export class Quantization {
   /** Every number of columns that is named to share a scale. */
   get groupSizes(): readonly number[] {
     const { fields } = this;
-    const overrides = fields?.value("dynamic"); // GPTQModel's, for modules by name
-    const places = [...this.#groups(), ...(isRecord(overrides) ? Object.values(overrides).filter(isRecord) : [])];
-    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places.map((one) => one.group_size)];
+    const places = [...this.#groups(), ...this.overrides].map((one) => one.group_size);
+    const sizes = [fields?.value("group_size"), fields?.value("q_group_size"), ...places];
     return sizes.filter((size): size is number => Number.isSafeInteger(size) && (size as number) > 0);
   }
 
@@ -97,6 +119,9 @@ export class Quantization {
     });
   }
 }
+
+/** What config.json calls it; the second one is of the first compressed-tensors. */
+const configNames = ["quantization_config", "compression_config"] as const;
 
 /** Files of tools that do not write config.json: name, method, and the field that holds the rest. */
 const toolFiles: readonly (readonly [string, string, string?])[] = [

@@ -1,4 +1,3 @@
-import { fromBF16, fromF16 } from "../../core/dtype.js";
 import { decodeHalves } from "../../core/half_arrays.js";
 import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
@@ -118,15 +117,23 @@ export function checkE4M3(matrix: StoredMatrix, tensor: FoundTensor, bytes: Uint
   throw matrix.errorAt(tensor, `expected numbers, got NaN at ${place}`);
 }
 
-/** The value of a float's bytes. */
-export function scalarOf({ info }: FoundTensor, bytes: Uint8Array): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (info.dtype === "F32") return view.getFloat32(0, true);
-  return (info.dtype === "F16" ? fromF16 : fromBF16)(view.getUint16(0, true));
+/** The shapes in which files store a number for a matrix, or where they hold a pair of matrices, one for each. */
+export function numberShapes(matrix: StoredMatrix): readonly Shape[] {
+  return [[], [1], [1, 1], ...(matrix.isPair ? [[2]] : [])];
 }
 
-/** The shapes in which files store a single number. */
-export const scalarShapes: readonly Shape[] = [[], [1], [1, 1]];
+/** Whether a tensor has one of {@link numberShapes}. */
+export function isNumber(matrix: StoredMatrix, tensor: FoundTensor): boolean {
+  return numberShapes(matrix).some((shape) => matrix.hasShape(tensor, shape));
+}
+
+/** A number for each of `rows` rows, of one number for all or one for each half of them. */
+export function ofEachRow<T extends Elements>(numbers: T, rows: number): T {
+  const target = new (numbers.constructor as new (length: number) => T)(rows);
+  const each = rows / numbers.length;
+  for (const [index, number] of numbers.entries()) target.fill(number, index * each, (index + 1) * each);
+  return target;
+}
 
 /** Floats as float32 values, such as a scale for every column. */
 export function floatsOf({ info }: FoundTensor, bytes: Uint8Array): Float32Array {

@@ -7,6 +7,7 @@ import type { LocatedWeight, TensorFile, TensorRange } from "../located_weight.j
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import type { SafetensorsInfo } from "../safetensors/header.js";
 import { tensorPlace } from "../safetensors/header.js";
+import { asBytes, elements, transpose } from "./bits.js";
 import type { Quantization } from "./quantization.js";
 
 /**
@@ -94,12 +95,15 @@ export class StoredMatrix {
   readonly pieceColumns: number;
   readonly quantization: Quantization;
   readonly #source: MatrixSource;
+  /** Whether the files have each expert's matrix, and what belongs to it, with inputs first: [K, N]. */
+  readonly #turned: boolean;
 
   constructor(source: MatrixSource) {
     [this.rows, this.columns] = source.shape;
     this.pieceColumns = source.piece[1];
     this.quantization = source.quantization;
     this.#source = source;
+    this.#turned = isTurned(source);
   }
 
   /** Whether groups of `rows` rows would be in two of the parts that the tensors hold, or of the layer's pieces. */
@@ -108,6 +112,19 @@ export class StoredMatrix {
     if (layout.part === "even" || layout.part === "odd") return true;
     const whole = layout.part === undefined ? this.rows : this.rows / 2;
     return (whole < this.rows && whole % rows !== 0) || (piece[0] < whole && piece[0] % rows !== 0);
+  }
+
+  /** How many matrices the tensors hold, and which of them this one is; undefined if they hold no others. */
+  get stack(): { readonly count: number; readonly index: number; readonly inputsFirst: boolean } | undefined {
+    const { layout, numExperts, expert } = this.#source;
+    if (layout.stacked === undefined) return undefined;
+    return { count: numExperts, index: expert, inputsFirst: layout.orient === "in_out" };
+  }
+
+  /** Whether the tensors hold two matrices, the rows of one after those of the other. */
+  get isPair(): boolean {
+    const { part } = this.#source.layout;
+    return part === "first_half" || part === "second_half";
   }
 
   /** The size of the largest groups of columns into which groups of `size` can be divided so that no piece cuts them. */
@@ -135,6 +152,13 @@ export class StoredMatrix {
     return this.check(tensor, dtypes, ...shapes);
   }
 
+  /** A tensor that is for all stacked matrices, of a shape of its own. @throws BAD_CHECKPOINT */
+  needForAll(suffix: Suffix, dtypes: readonly SafetensorsDType[], shape: Shape): FoundTensor {
+    const tensor = this.need(suffix, dtypes);
+    if (sameShape(tensor.info.shape, shape)) return tensor;
+    throw this.errorAt(tensor, `expected shape ${shapeText(shape)}, got ${shapeText(tensor.info.shape)}`);
+  }
+
   /** Checks a tensor's dtype and that it has one of the shapes; all if none is given. @throws BAD_CHECKPOINT */
   check(tensor: FoundTensor, dtypes: readonly SafetensorsDType[], ...shapes: readonly Shape[]): FoundTensor {
     const { dtype, shape } = tensor.info;
@@ -151,9 +175,15 @@ export class StoredMatrix {
     return tensor;
   }
 
-  /** Whether a tensor has this shape, for each expert if experts are stacked. */
-  hasShape({ info }: FoundTensor, shape: Shape): boolean {
-    return sameShape(info.shape, this.#whole(shape));
+  /** Whether a tensor has this shape, for each expert if experts are stacked; [] is a number for each or for all. */
+  hasShape(tensor: FoundTensor, shape: Shape): boolean {
+    const given = tensor.info.shape;
+    if (shape.length === 0 && isSingle(tensor)) return true;
+    // Sizes of 1 leave the order of a tensor's values as it is.
+    const turns = this.#turned && shape.length === 2;
+    return (
+      sameShape(given, this.#whole(shape)) || (turns && shape.includes(1) && sameShape(given, this.#stacked(shape)))
+    );
   }
 
   /** The shape of one matrix's part of a tensor. @throws BAD_CHECKPOINT if experts are stacked and it is not. */
@@ -162,7 +192,7 @@ export class StoredMatrix {
     const { shape } = tensor.info;
     if (layout.stacked === undefined) return shape;
     const [first = 0, ...rest] = shape;
-    if (layout.stacked === "dim0" && first === numExperts) return rest;
+    if (layout.stacked === "dim0" && first === numExperts) return this.#turned ? rest.toReversed() : rest;
     if (layout.stacked === "rows" && first > 0 && first % numExperts === 0) return [first / numExperts, ...rest];
     throw this.errorAt(tensor, `expected ${numExperts} stacked experts, got shape ${shapeText(shape)}`);
   }
@@ -170,7 +200,7 @@ export class StoredMatrix {
   /** The bytes of this matrix, in a tensor whose shape was checked. */
   range(tensor: FoundTensor): TensorRange {
     const { layout, numExperts, expert } = this.#source;
-    if (layout.stacked === undefined) return this.wholeRange(tensor);
+    if (layout.stacked === undefined || isSingle(tensor)) return this.wholeRange(tensor);
     const byteLength = tensor.info.byteLength / numExperts;
     return { file: tensor.file, name: tensor.name, byteOffset: expert * byteLength, byteLength };
   }
@@ -191,7 +221,18 @@ export class StoredMatrix {
   ): LocatedWeight {
     this.refuseOthers(format, used, ignored);
     const ranges = used.map((tensor) => this.range(tensor));
-    return { ...this.locatedIn(format, ranges, convert), changesInputs };
+    const turned: LocatedWeight["convert"] =
+      convert && this.#turned
+        ? (bytes) => convert(bytes.map((own, index) => this.#turn(used[index] as FoundTensor, own)))
+        : convert;
+    return { ...this.locatedIn(format, ranges, turned), changesInputs };
+  }
+
+  /** The bytes of one matrix's part of a tensor of a turned matrix, with outputs first. */
+  #turn({ info }: FoundTensor, bytes: Uint8Array): Uint8Array {
+    const [, rows = 1, columns = 1] = info.shape;
+    if (rows === 1 || columns === 1) return bytes;
+    return asBytes(transpose(elements(bytes, bytes.byteLength / (rows * columns)), rows, columns));
   }
 
   /** As {@link located}, from given ranges. */
@@ -223,9 +264,27 @@ export class StoredMatrix {
     return badCheckpoint(tensorPlace(file.path, name), problem);
   }
 
+  /** The shape of a whole tensor, of whose part for each matrix this is the shape with outputs first. */
   #whole(one: Shape): Shape {
+    return this.#stacked(this.#turned && one.length === 2 ? one.toReversed() : one);
+  }
+
+  #stacked(one: Shape): Shape {
     const { layout, numExperts } = this.#source;
     if (layout.stacked === undefined) return one;
     return one.length === 0 ? [numExperts] : stackedShape(one, layout.stacked, numExperts);
   }
+}
+
+/** Whether stacked codes are [E, K, N]: as the layout says where both orders have the same shape. */
+function isTurned({ shape: [rows], layout, tensors }: MatrixSource): boolean {
+  const codes = tensors.get("weight") ?? tensors.get("weight_packed");
+  if (layout.stacked !== "dim0" || codes?.info.shape.length !== 3) return false;
+  const [, first, last] = codes.info.shape;
+  return last === rows && (first !== rows || layout.orient === "in_out");
+}
+
+/** Whether a tensor has a single value. */
+function isSingle({ info }: FoundTensor): boolean {
+  return info.shape.every((size) => size === 1);
 }

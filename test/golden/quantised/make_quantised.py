@@ -89,10 +89,10 @@ def fp8(scale=f32, rows=128, columns=128, suffix="weight_scale_inv", shape_of=la
         codes = random.integers(0, 256, shape)
         codes = np.where(codes & 127 == 127, 0x3C, codes).astype(np.uint8)
         size = (1, 1) if rows is None else (-(-shape[0] // rows), -(-shape[1] // (columns or shape[1])))
-        if kind == "e8m0":
+        if kind is not None:
             stored = random.integers(112, 118, size).astype(np.uint8)
             values = e8m0(stored)
-            tensor = stored
+            tensor = ("F8_E8M0", stored) if kind == "e8m0_dtype" else stored
         else:
             stored, values = scale(random.uniform(0.5, 1.5, size) / 4000)
             tensor = ("BF16", stored) if scale is bf16 else stored
@@ -100,7 +100,7 @@ def fp8(scale=f32, rows=128, columns=128, suffix="weight_scale_inv", shape_of=la
         weights = e4m3(codes) * expand(values, *block, shape)
         data = tensor[1] if isinstance(tensor, tuple) else tensor
         data = shape_of(data)
-        return weights, {"weight": ("F8_E4M3", codes), suffix: ("BF16", data) if isinstance(tensor, tuple) else data}
+        return weights, {"weight": ("F8_E4M3", codes), suffix: (tensor[0], data) if isinstance(tensor, tuple) else data}
     return make
 
 
@@ -114,6 +114,12 @@ def mxfp4_codes(random, shape):
 def packed_mxfp4(random, shape):
     codes, scales, weights = mxfp4_codes(random, shape)
     return weights, {"weight_packed": pairs(codes), "weight_scale": scales}
+
+
+def plain_mxfp4(random, shape):
+    """As Quark and ModelOpt name them."""
+    codes, scales, weights = mxfp4_codes(random, shape)
+    return weights, {"weight": pairs(codes), "weight_scale": scales}
 
 
 def deepseek_mxfp4(random, shape):
@@ -143,7 +149,15 @@ def nvfp4(divided, pre_scale=False):
     return make
 
 
-def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16):
+def shared_number(make, suffix, value):
+    """All matrices with the same number, which stacks have once."""
+    def made(random, shape):
+        weights, tensors = make(random, shape)
+        return weights / np.float64(tensors[suffix]) * np.float64(np.float32(value)), tensors | {suffix: np.float32(value)}
+    return made
+
+
+def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16, packed_zeros=True):
     def make(random, shape):
         size = group or shape[1]
         middle, groups = 1 << bits - 1, -(-shape[1] // size)
@@ -157,7 +171,8 @@ def pack_quantized(bits, group, symmetric=True, ordered=True, scale=bf16):
         tensors = {"weight_packed": stream(codes, bits), "weight_scale": ("BF16", stored) if scale is bf16 else stored,
                    "weight_shape": np.array(shape, np.int64)}
         if not symmetric:
-            tensors["weight_zero_point"] = np.ascontiguousarray(stream(zeros.T, bits).T)
+            tensors["weight_zero_point"] = (np.ascontiguousarray(stream(zeros.T, bits).T) if packed_zeros
+                                            else (zeros - middle).astype(np.int8))
         if not ordered:
             tensors["weight_g_idx"] = group_of.astype(np.int32)
         return weights, tensors
@@ -180,6 +195,13 @@ def int_quantized(group=None, symmetric=True, whole=False):
         tensors = {"weight": codes, "weight_scale": stored}
         return weights, tensors if symmetric else tensors | {"weight_zero_point": zeros.astype(np.int8)}
     return make
+
+
+def int_blocks(random, shape):
+    """blockwise_int8 of SGLang."""
+    codes = random.integers(-128, 128, shape).astype(np.int8)
+    stored, scales = f32(random.uniform(0.5, 1.5, (-(-shape[0] // 128), -(-shape[1] // 128))) / 500)
+    return codes * expand(scales, 128, 128, shape), {"weight": codes, "weight_scale_inv": stored}
 
 
 def modelopt_int4(group, pre_scale=True):
@@ -246,7 +268,7 @@ def bnb4(kind, nested=False, block=64, storage=np.uint8, dynamic=False):
     table32 = table.astype(np.float32)
 
     def make(random, shape):
-        count = shape[0] * shape[1]
+        count = int(np.prod(shape))
         codes = random.integers(0, 16, count)
         blocks = -(-count // block)
         tensors = {"weight": pairs(codes, high_first=True).view(storage)[:, None], "weight.quant_map": table32}
@@ -301,7 +323,7 @@ def draw_router(random, hidden):
     return ("BF16", bits), router
 
 
-def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=None):
+def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=None, config_name="quantization_config"):
     """A layer of Qwen3-MoE with its matrices in a format."""
     def build(random):
         block = "model.layers.0.mlp"
@@ -328,9 +350,17 @@ def qwen(make, quantization, hidden=H, inner=I, quantize_router=False, files=Non
                   "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "hidden_act": "silu",
                   "torch_dtype": "bfloat16"}
         if quantization is not None:
-            config["quantization_config"] = quantization
+            config[config_name] = quantization
         return config, tensors, x, output, files or {}
     return build
+
+
+def fp8_halves(random, shape):
+    """A scale for each half of the rows of gate and up, one for the whole of down."""
+    codes = random.integers(0, 256, shape)
+    codes = np.where(codes & 127 == 127, 0x3C, codes).astype(np.uint8)
+    stored, scales = f32(random.uniform(0.5, 1.5, 2 if shape[0] == 2 * I else 1) / 4000)
+    return e4m3(codes) * np.repeat(scales, shape[0] // len(scales))[:, None], {"weight": ("F8_E4M3", codes), "weight_scale": stored}
 
 
 def floats(number, dtype):
@@ -400,30 +430,85 @@ def minimax_m2(make, quantization, hidden=160, inner=144):
     return build
 
 
-def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_"):
-    """As {@link qwen}, with the experts in two stacks as Transformers 5 names them."""
+def stacked(make, quantization, names=("gate_up_proj", "down_proj"), join="_", hidden=H, turned=(), once=()):
+    """As {@link qwen}, with the experts in two stacks as Transformers 5 names them; some tensors with inputs first."""
     def build(random):
         block = "model.layers.0.mlp"
-        gate_up, down = ([make(random, shape) for _ in range(E)] for shape in ((2 * I, H), (H, I)))
+        gate_up, down = ([make(random, shape) for _ in range(E)] for shape in ((2 * I, hidden), (hidden, I)))
         tensors = {}
         for name, list_ in zip(names, (gate_up, down)):
             for suffix in list_[0][1]:
                 parts = [tensors_[suffix] for _, tensors_ in list_]
-                whole = (parts[0][0], np.stack([part[1] for part in parts])) if isinstance(parts[0], tuple) else np.stack(parts)
+                if suffix in once:
+                    parts = parts[0]
+                whole = np.array(parts) if suffix in once else (parts[0][0], np.stack([part[1] for part in parts])) if isinstance(parts[0], tuple) else np.stack(parts)
+                if suffix in turned:
+                    whole = (whole[0], np.swapaxes(whole[1], 1, 2)) if isinstance(whole, tuple) else np.swapaxes(whole, 1, 2)
                 tail = suffix.removeprefix("weight").lstrip("_")
                 tensors[f"{block}.experts.{name}{join if tail else ''}{tail}"] = whole
-        tensors[f"{block}.gate.weight"], router = draw_router(random, H)
-        x = random.normal(0, 1, (T, H)).astype(np.float32)
+        tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
+        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
         rows = x.astype(np.float64)
 
         def expert(index, row):
             both = gate_up[index][0] @ row
             return down[index][0] @ swiglu(both[:I], both[I:])
 
-        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": H, "moe_intermediate_size": I,
+        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": I,
                   "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "torch_dtype": "bfloat16",
                   "quantization_config": quantization}
         return config, tensors, x, mixture(rows, rows @ router.T, K, expert), {}
+    return build
+
+
+def stacked_bnb(make, quantization, hidden=H, inner=I):
+    """Two stacks of which bitsandbytes quantised each as one stream (nn/parametrize.py)."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        tensors, stacks = {}, []
+        for name, shape in {"gate_up_proj": (E, 2 * inner, hidden), "down_proj": (E, hidden, inner)}.items():
+            weights, parts = make(random, shape)
+            stacks.append(weights)
+            tensors |= {f"{block}.experts.{name}{suffix.removeprefix('weight')}": part for suffix, part in parts.items()}
+        tensors[f"{block}.gate.weight"], router = draw_router(random, hidden)
+        x = random.normal(0, 1, (T, hidden)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            both = stacks[0][index] @ row
+            return stacks[1][index] @ swiglu(both[:inner], both[inner:])
+
+        config = {"model_type": "qwen3_moe", "num_hidden_layers": 1, "hidden_size": hidden, "moe_intermediate_size": inner,
+                  "num_experts": E, "num_experts_per_tok": K, "norm_topk_prob": True, "quantization_config": quantization}
+        return config, tensors, x, mixture(rows, rows @ router.T, K, expert), {}
+    return build
+
+
+def gpt_oss_experts(make, names, quantization, router_name="router"):
+    """gpt-oss with a linear layer for each expert, gate and up rows taking turns."""
+    def build(random):
+        block = "model.layers.0.mlp"
+        tensors, matrices, biases = {}, {}, {}
+        for expert in range(E):
+            for name, shape in zip(names, ((2 * I, H), (H, I))):
+                module = f"{block}.experts.{name.format(expert)}"
+                matrices[expert, name], parts = make(random, shape)
+                bits, biases[expert, name] = bf16(random.normal(0, 0.2, shape[0]))
+                tensors |= {f"{module}.{suffix}": part for suffix, part in parts.items()} | {f"{module}.bias": ("BF16", bits)}
+        tensors[f"{block}.{router_name}.weight"], router = draw_router(random, H)
+        bits, router_bias = bf16(random.normal(0, 0.2, E))
+        tensors[f"{block}.{router_name}.bias"] = ("BF16", bits)
+        x = random.normal(0, 2, (T, H)).astype(np.float32)
+        rows = x.astype(np.float64)
+
+        def expert(index, row):
+            both = matrices[index, names[0]] @ row + biases[index, names[0]]
+            gate, up = np.minimum(both[0::2], 7), np.clip(both[1::2], -7, 7)
+            return matrices[index, names[1]] @ (gate / (1 + np.exp(-1.702 * gate)) * (up + 1)) + biases[index, names[1]]
+
+        config = {"model_type": "gpt_oss", "num_hidden_layers": 1, "hidden_size": H, "intermediate_size": I,
+                  "swiglu_limit": 7.0, "num_local_experts": E, "num_experts_per_tok": K, "quantization_config": quantization}
+        return config, tensors, x, mixture(rows, rows @ router.T + router_bias, K, expert), {}
     return build
 
 
@@ -477,6 +562,7 @@ blocks = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", 
 plain_fp8 = {"quant_method": "fp8", "activation_scheme": "static"}
 gptq_config = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
 awq_config = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+auto_round_config = {"quant_method": "auto-round", "bits": 4, "group_size": 16, "sym": False, "data_type": "int"}
 modelopt_file = {"hf_quant_config.json": {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}}
 bnb_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
@@ -491,12 +577,24 @@ cases = {
     "fp8_tensor_bf16": qwen(fp8(bf16, None, None, "weight_scale", lambda scales: scales[0]), group_config("float-quantized", num_bits=8, type="float", strategy="tensor")),
     # The shared expert is stored in pieces that cut its blocks.
     "fp8_blocks_shared": shared(fp8(), fp8(bf16), blocks, 144, routed=48),
+    "fp8_groups": qwen(fp8(bf16, 1, 16, "weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="group", group_size=16)),
+    "fp8_blocks_as_text": qwen(fp8(bf16, suffix="weight_scale"), group_config("float-quantized", num_bits=8, type="float", strategy="block", block_structure="128x128"), hidden=160, inner=144),
+    "fp8_blocks_modelopt": qwen(fp8(suffix="weight_scale", shape_of=lambda scales: scales[:, None, :, None]), {"quant_method": "modelopt", "quant_algo": "FP8_PB_WO"}, hidden=160, inner=144),
+    "fp8_blocks_e8m0": qwen(fp8(kind="e8m0_dtype"), blocks | {"scale_fmt": "ue8m0"}, hidden=160, inner=144),
+    "fp8_stacked_inputs_first": stacked(fp8(f32, 1, None, "weight_scale"), {"quant_method": "fbgemm_fp8"}, hidden=96, turned=("weight", "weight_scale")),
+    "fp8_blocks_stacked_inputs_first": stacked(fp8(), blocks, hidden=160, turned=("weight", "weight_scale_inv")),
+    "fp8_stacked_halves": stacked(fp8_halves, {"quant_method": "modelopt", "quant_algo": "FP8"}, hidden=96),
+    "nvfp4_stacked_inputs_first": stacked(shared_number(nvfp4(divided=False), "weight_scale_2", 0.0015), {"quant_method": "modelopt", "quant_algo": "NVFP4"}, hidden=96, turned=("weight", "weight_scale"), once=("weight_scale_2", "input_scale")),
+    "bf16_stacked_inputs_first": stacked(floats(bf16, "BF16"), None, hidden=96, turned=("weight",)),
     "fp8_minimax_m2": minimax_m2(fp8(), blocks | {"modules_to_not_convert": ["gate", "e_score_correction_bias", "lm_head"]}),
     "fp8_blocks_stacked": stacked(fp8(), blocks),
     "mxfp8": qwen(fp8(None, 1, 32, "weight_scale_inv", kind="e8m0"), {"quant_method": "mxfp8"}),
     "gpt_oss": gpt_oss(),
     "gpt_oss_original": gpt_oss(original=True),
     "gpt_oss_f32_biases": gpt_oss(bias_number=f32),
+    "gpt_oss_bnb": gpt_oss_experts(bnb4("nf4"), ("gate_up_projs.{}", "down_projs.{}"), bnb_config, "router.linear"),
+    "gpt_oss_quark": gpt_oss_experts(plain_mxfp4, ("{}.gate_up_proj", "{}.down_proj"), {"quant_method": "quark"}),
+    "mxfp4_plain": qwen(plain_mxfp4, {"quant_method": "quark"}),
     "deepseek_mxfp4": qwen(deepseek_mxfp4, {"quant_method": "fp8"}),
     "mxfp4_packed": qwen(packed_mxfp4, group_config("mxfp4-pack-quantized", num_bits=4, type="float", strategy="group", group_size=32)),
     "nvfp4_packed": qwen(nvfp4(divided=True), group_config("nvfp4-pack-quantized", num_bits=4, type="float", strategy="tensor_group", group_size=16)),
@@ -508,7 +606,11 @@ cases = {
     "int4_packed_stacked": stacked(pack_quantized(4, 16, scale=f16), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16)),
     # The last group has fewer columns.
     "int4_packed_smaller_group": qwen(pack_quantized(4, 64, symmetric=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64, symmetric=False), hidden=96, inner=160),
+    # The name of the first compressed-tensors.
+    "int4_packed_compression_config": qwen(pack_quantized(4, 64), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64), hidden=96, inner=160, config_name="compression_config"),
     "int4_packed_shared": shared(pack_quantized(4, 16), pack_quantized(4, 64), group_config("pack-quantized", num_bits=4, strategy="group", group_size=64), 192, routed=48),
+    "int4_packed_plain_zeros": qwen(pack_quantized(4, 16, symmetric=False, packed_zeros=False), group_config("pack-quantized", num_bits=4, strategy="group", group_size=16, symmetric=False)),
+    "int8_blocks": qwen(int_blocks, {"quant_method": "blockwise_int8", "weight_block_size": [128, 128]}, hidden=160, inner=144),
     "int8_packed": qwen(pack_quantized(8, None, scale=f32), group_config("pack-quantized", num_bits=8, strategy="channel")),
     "int8_packed_asymmetric": qwen(pack_quantized(8, 32, symmetric=False), group_config("pack-quantized", num_bits=8, strategy="group", group_size=32, symmetric=False)),
     "int3_packed": qwen(pack_quantized(3, 16), group_config("pack-quantized", num_bits=3, strategy="group", group_size=16), hidden=48),
@@ -530,6 +632,13 @@ cases = {
     "gptq_2_bits": qwen(gptq(2, 32), gptq_config | {"bits": 2}),
     "gptq_whole_rows": qwen(gptq(4, None), gptq_config | {"group_size": -1}),
     "gptq_own_file": qwen(gptq(4, 16, version=2), None, files={"quantize_config.json": {"bits": 4, "group_size": 16, "desc_act": False, "checkpoint_format": "gptq_v2"}}),
+    # Some modules have an order.
+    "gptq_dynamic_order": shared(gptq(4, 16), gptq(4, 16, ordered=False), gptq_config | {"group_size": 16, "dynamic": {"+:.*shared.*": {"desc_act": True}}}, 32),
+    # AutoRound stores zero points as they are, unless it names auto_gptq.
+    "auto_round": qwen(gptq(4, 16, version=2), auto_round_config | {"packing_format": "auto_round"}),
+    "auto_round_gptqmodel": qwen(gptq(4, 16, version=2), auto_round_config | {"packing_format": "auto_round:gptqmodel"}),
+    "auto_round_auto_gptq": qwen(gptq(4, 16), auto_round_config | {"packing_format": "auto_round:auto_gptq"}),
+    "awq_gptqmodel": qwen(awq(32), {"quant_method": "awq", "checkpoint_format": "gemm", "bits": 4, "group_size": 32, "zero_point": True}),
     "awq": qwen(awq(32), awq_config),
     "awq_square": qwen(awq(16), awq_config | {"version": "GEMM", "group_size": 16}, hidden=32, inner=32),
     "bnb_nf4": qwen(bnb4("nf4"), bnb_config | {"bnb_4bit_quant_type": "nf4"}, hidden=64, inner=64),
@@ -539,6 +648,8 @@ cases = {
     # Its down projection is cut at 64 columns.
     "bnb_nested_shared": shared(bnb4("nf4"), bnb4("nf4", nested=True, dynamic=True), bnb_config, 256, routed=64),
     "bnb_across_rows": qwen(bnb4("nf4"), bnb_config, hidden=96, inner=32),
+    "bnb_stacked": stacked_bnb(bnb4("nf4"), bnb_config),
+    "bnb_nested_stacked": stacked_bnb(bnb4("nf4", nested=True, dynamic=True), bnb_config, hidden=256, inner=256),
     "bnb_large_blocks": qwen(bnb4("nf4", block=4096), bnb_config, hidden=64, inner=128),
     "bnb_router": qwen(bnb4("nf4"), bnb_config, hidden=64, inner=64, quantize_router=True),
     "bnb_storage": qwen(bnb4("nf4", storage=np.float16), bnb_config, hidden=64, inner=64),

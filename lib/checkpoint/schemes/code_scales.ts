@@ -1,0 +1,86 @@
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { Elements } from "./bits.js";
+import { groupCount, groupsOf, isNumber, ofEachRow, spreadGroups } from "./scales.js";
+import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
+
+/** The only block that formats have. */
+const block = 128;
+
+/** The scales of codes of eight bits, and how a format has them. */
+export interface CodeScales {
+  /** How a format calls what shares a scale. */
+  readonly name: string;
+  /** Scales of a row, or of a row of blocks, in the files. */
+  readonly width: number;
+  /** The values of the files, of scales or what else is as many, as the format has them. */
+  spread<T extends Elements>(values: T): T;
+}
+
+/**
+ * What the scales of codes [N, K] are for: blocks of 128 x 128, rows, the whole matrix, or groups of columns. Names differ;
+ * shapes tell, and where the configuration names the block size, that does: scales of blocks may look like others.
+ * @throws BAD_CHECKPOINT for other shapes.
+ */
+export function codeScales(matrix: StoredMatrix, scales: FoundTensor): CodeScales {
+  const { rows } = matrix;
+  const has = (...shape: readonly number[]) => matrix.hasShape(scales, shape);
+  if (hasDeclaredBlocks(matrix, scales)) return blockScales(matrix);
+  if (has(rows) || has(rows, 1)) return { name: "channel", width: 1, spread: (values) => values };
+  if (isNumber(matrix, scales)) return { name: "channel", width: 1, spread: (values) => ofEachRow(values, rows) };
+  if (hasBlocks(matrix, scales)) return blockScales(matrix);
+  const inBlocks = blocksOf(matrix);
+  const shape = matrix.shapeOf(scales);
+  if (shape.length !== 2 || shape[0] !== rows) {
+    matrix.check(scales, [scales.info.dtype], inBlocks, [rows], [rows, 1], [1]);
+  }
+  const count = groupCount(matrix, scales);
+  const groups = groupsOf(matrix, scales, count);
+  matrix.check(scales, [scales.info.dtype], [rows, count]);
+  return { name: groups.name, width: count, spread: (values) => groups.spread(values) };
+}
+
+function blocksOf({ rows, columns }: StoredMatrix): readonly [number, number] {
+  return [Math.ceil(rows / block), Math.ceil(columns / block)];
+}
+
+/** Whether there is a scale for each block; ModelOpt's have sizes of 1 between. */
+function hasBlocks(matrix: StoredMatrix, scales: FoundTensor): boolean {
+  const [down, across] = blocksOf(matrix);
+  return matrix.hasShape(scales, [down, across]) || matrix.hasShape(scales, [down, 1, across, 1]);
+}
+
+function hasDeclaredBlocks(matrix: StoredMatrix, scales: FoundTensor): boolean {
+  const { quantization } = matrix;
+  const declared = quantization.blockSize;
+  if (declared === undefined) return false;
+  if (declared.some((size) => size !== block)) {
+    throw badCheckpoint(
+      quantization.fields?.path ?? "",
+      `expected blocks of ${block} x ${block} weights, got ${declared.join(" x ")}`,
+    );
+  }
+  if (hasBlocks(matrix, scales)) return true;
+  if (!quantization.hasOtherScales) matrix.check(scales, [scales.info.dtype], blocksOf(matrix));
+  return false;
+}
+
+/** Blocks, or where they would be in two matrices or in two of the pieces in which the layer stores one, rows' groups. */
+function blockScales(matrix: StoredMatrix): CodeScales {
+  const { rows, columns } = matrix;
+  const width = Math.ceil(columns / block);
+  const group = matrix.uncutGroup(block);
+  if (!matrix.cutsRows(block) && group === block) return { name: "b128", width, spread: (values) => values };
+  if (group % 16 !== 0) throw matrix.error(`expected pieces of a multiple of 16 columns, got ${matrix.pieceColumns}`);
+  return {
+    name: `g${group}`,
+    width,
+    spread: <T extends Elements>(values: T) => {
+      const ofRows = new (values.constructor as new (length: number) => T)(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const start = Math.floor(row / block) * width;
+        ofRows.set(values.subarray(start, start + width), row * width);
+      }
+      return spreadGroups(ofRows, width, columns, block, group);
+    },
+  };
+}
