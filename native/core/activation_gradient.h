@@ -2,7 +2,6 @@
 // computed by the devices. No comparison depends on another, so that compilers make vectors of a loop over elements.
 #pragma once
 
-#include <cstdint>
 #include <type_traits>
 
 #include "core/operators/experts.h"

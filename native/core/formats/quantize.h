@@ -2,16 +2,17 @@
 // all give the same bits. lib/reference/formats/quantize.ts is the same.
 #pragma once
 
+#include "core/formats/code_bytes.h"
 #include "core/formats/dequantize.h"
 
 namespace moe {
 
-// Whether anything can be quantised to a format: codes need a scale, which is not nested, and unsigned ones an offset.
-// Runs of eight codes, which fill whole bytes, must not cross groups.
+// Whether anything can be quantised to a format: codes need a scale, which is not nested (in dynamic8, with an offset),
+// and unsigned ones an offset. Runs of eight codes, which fill whole bytes, must not cross groups.
 constexpr int kCodeRun = 8;
 constexpr bool can_quantize(const WeightFormat& format) {
-  return !format.plain() && !format.scales.absent() && format.scales.type != ScaleType::dynamic8 &&
-         format.offset != Offset::scale_offset && format.scales.columns % kCodeRun == 0 &&
+  return !format.plain() && !format.scales.absent() && format.offset != Offset::scale_offset &&
+         format.scales.columns % kCodeRun == 0 &&
          (format.code != CodeType::unsigned_integer || format.offset != Offset::none);
 }
 
@@ -244,11 +245,7 @@ MOE_HOST_DEVICE inline EncodedGroup stored_group(const WeightFormat& format, con
 template <class Element>
 MOE_HOST_DEVICE void quantize_run(const WeightFormat& format, Interval codes, const EncodedGroup& group, int count,
                                   uint8_t* target, Element&& element) {
-  uint64_t bits = 0;
-  for (int i = 0; i < count; ++i) {
-    bits |= static_cast<uint64_t>(quantize_element(format, codes, group, element(i))) << (i * format.bits);
-  }
-  for (int byte = 0; byte * 8 < count * format.bits; ++byte) target[byte] = static_cast<uint8_t>(bits >> (8 * byte));
+  write_codes(format.bits, count, target, [&](int i) { return quantize_element(format, codes, group, element(i)); });
 }
 
 // The groups of scales that share a scale of their own. A level of whole rows has one value for the whole matrix, kept

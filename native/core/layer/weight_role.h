@@ -9,9 +9,6 @@ namespace moe {
 MOE_ENUM(WeightRole, router, routerBias, sharedGate, sharedGateBias, gate, up, multiplier, down, gateBias, upBias,
          downBias)
 
-// Whether every expert has one of its own.
-constexpr bool is_of_expert(WeightRole role) { return role >= WeightRole::gate; }
-
 constexpr bool is_bias(WeightRole role) {
   return role == WeightRole::routerBias || role == WeightRole::sharedGateBias || role >= WeightRole::gateBias;
 }

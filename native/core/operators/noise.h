@@ -5,7 +5,6 @@
 
 #include "core/enum.h"
 #include "core/operators/fields.h"
-#include "core/token_mask.h"
 
 namespace moe {
 

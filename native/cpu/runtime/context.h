@@ -1,8 +1,6 @@
 // What a CPU device's operators share.
 #pragma once
 
-#include <vector>
-
 #include "core/backend.h"
 #include "cpu/isa/kernels.h"
 #include "cpu/runtime/memory.h"

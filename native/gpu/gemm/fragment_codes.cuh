@@ -51,7 +51,6 @@ struct FragmentCodes {
   static constexpr uint32_t kCounting = both(Half::kCounting);
   // What fills a byte is put into T's digits in two parts.
   static constexpr bool kInParts = (kCodes == Codes::table ? 8 : kBits) > Half::kCountingBits;
-  static constexpr int kBias = kInParts ? 128 : Half::kCountingValue;
 
   // What convert() adds to the codes for this zero point.
   __device__ static uint32_t offset(int zero) {

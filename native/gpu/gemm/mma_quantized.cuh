@@ -76,7 +76,6 @@ class Tile {
   static constexpr int kMmaRows = kWarpRows / 16;
   static constexpr int kMmaColumns = kWarpColumns / 8;
   static constexpr int kLowQuads = gpu::low_quads(kBits), kHigh = gpu::high_bits(kBits);
-  static constexpr int kPieceBytes = kTile.columns * kQuadBytes;
 
   __device__ static int thread() { return static_cast<int>(threadIdx.x); }
   __device__ static int warp_row() { return thread() / 32 / kTile.warps_columns; }

@@ -2,7 +2,6 @@
 // respect: every lane named by a mask must take part, even where the hardware would excuse an exited lane.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <source_location>
