@@ -53,6 +53,13 @@ export class ConfigFields {
     return new ConfigFields(`${this.path}: ${name}`, value);
   }
 
+  /** @internal The sections that describe the language model of a multimodal one, under the names that there are. */
+  get languageModels(): readonly ConfigFields[] {
+    const owners = [this.section("thinker_config"), this]; // Qwen-Omni's thinker has a text_config of its own
+    const names = ["text_config", "llm_config", "language_config"];
+    return owners.flatMap((owner) => names.flatMap((name) => owner?.section(name) ?? []));
+  }
+
   /** An integer from `minimum` to `maximum`; `alias` is another name that Transformers saves the field under. */
   integer(
     name: string,

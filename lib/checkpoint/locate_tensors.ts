@@ -11,6 +11,7 @@ import { storedDTypes } from "./safetensors/stored_dtypes.js";
 import { schemes } from "./schemes/list.js";
 import type { Quantization } from "./schemes/quantization.js";
 import { type FoundTensor, namesOf, StoredMatrix, type Suffix, suffixes } from "./schemes/stored_matrix.js";
+import { refuseTransforms } from "./schemes/transforms.js";
 
 /** Safetensors files in which a layer's weights are looked up. */
 export interface TensorSource {
@@ -104,6 +105,7 @@ async function locateQuantized(
   piece: Shape,
   tensors: ReadonlyMap<Suffix, FoundTensor>,
 ): Promise<LocatedWeight> {
+  refuseTransforms(quantization);
   const [rows, columns] = storedShape(shape, { ...layout, orient: "out_in" }) as [number, number];
   const common = { name, layout, expert, numExperts, configPath, quantization, tensors };
   const matrix = new StoredMatrix({ ...common, shape: [rows, columns], piece: piece as [number, number] });

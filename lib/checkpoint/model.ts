@@ -28,14 +28,13 @@ export class Model {
    * @throws BAD_CHECKPOINT if its `model_type` is unknown.
    */
   constructor(whole: ConfigFields, quantization: Quantization) {
-    const text = whole.section("text_config");
-    const textType = text?.value("model_type") ?? textTypes.get(whole.value("model_type"));
-    const textFamily = families.get(textType as string);
-    const within = text && textFamily;
+    const familyOf = (text: ConfigFields) =>
+      families.get((text.value("model_type") ?? textTypes.get(whole.value("model_type"))) as string);
+    const text = whole.languageModels.find((section) => familyOf(section) !== undefined);
     this.#whole = whole;
     this.quantization = quantization;
-    this.family = within ? textFamily : findFamily(whole);
-    this.fields = within ? text : whole;
+    this.family = (text && familyOf(text)) ?? findFamily(whole);
+    this.fields = text ?? whole;
     this.layerCount = this.family.layerCount(this.fields);
   }
 
@@ -144,6 +143,8 @@ function unknownFamily(fields: ConfigFields): never {
 const surroundings: readonly ((prefix: string) => string)[] = [
   (prefix) => prefix,
   (prefix) => prefix.replace(/^(model|transformer)\./, ""),
+  (prefix) => prefix.replace(/^model\./, "language_model."),
   (prefix) => `language_model.${prefix}`,
+  (prefix) => `thinker.${prefix}`,
   (prefix) => prefix.replace(/^model\./, "model.language_model."),
 ];

@@ -137,6 +137,13 @@ function otherWeights(directory: string, names: readonly string[]): string | und
   if (safetensors.some((name) => name.startsWith("consolidated"))) {
     return `${listed(safetensors)}, the layout of Mistral's own software; download the files for transformers, with ${configName} and ${indexName}`;
   }
+  if (
+    safetensors.length === 1 &&
+    names.includes(configName) &&
+    !/-\d{5}-of-\d{5}\.safetensors$/.test(safetensors[0] as string)
+  ) {
+    return `${listed(safetensors)}; if it has all of the model's weights, rename it to ${singleName}`;
+  }
   if (safetensors.length > 0) {
     return `${listed(safetensors)}; download ${names.includes(configName) ? indexName : configName} too, which belongs to these`;
   }

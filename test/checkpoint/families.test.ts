@@ -28,6 +28,23 @@ const deepseekV3: Defaults = {
   layers: 61,
 };
 
+const deepseekV2: Defaults = {
+  ...sizes(4096, 1407, 64, 6),
+  normalize: false,
+  scale: 1,
+  sharedExpert: { intermediateSize: 2814 },
+  layers: 32,
+};
+
+/** DeepSeek-V3's formula without groups. */
+const sigmoid = (scale: number, shared: number) => ({
+  scoring: "sigmoid" as const,
+  normalize: true,
+  scale,
+  sharedExpert: { intermediateSize: shared },
+});
+const glm4: Defaults = { ...sizes(4096, 1408, 128, 8), ...sigmoid(1, 1408), layers: 46 };
+
 const defaults: Readonly<Record<string, Defaults>> = {
   mixtral: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
   minimax: { ...sizes(4096, 14336, 8, 2), normalize: true, layers: 32 },
@@ -41,14 +58,23 @@ const defaults: Readonly<Record<string, Defaults>> = {
     layers: 24,
   },
   qwen3_moe: { ...sizes(2048, 768, 128, 8), normalize: false, layers: 24 },
-  olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },
-  deepseek_v2: {
-    ...sizes(4096, 1407, 64, 6),
-    normalize: false,
-    scale: 1,
-    sharedExpert: { intermediateSize: 2814 },
-    layers: 32,
+  qwen3_next: {
+    ...sizes(2048, 512, 512, 10),
+    normalize: true,
+    sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
+    layers: 48,
   },
+  qwen3_5_moe_text: {
+    ...sizes(2048, 512, 256, 8),
+    normalize: true,
+    sharedExpert: { intermediateSize: 512, gate: "sigmoid" },
+    layers: 40,
+  },
+  qwen3_omni_moe_text: { ...sizes(2048, 768, 128, 8), normalize: true, layers: 28 },
+  qwen3_vl_moe_text: { ...sizes(2048, 1408, 60, 4), normalize: true, layers: 24 },
+  olmoe: { ...sizes(2048, 2048, 64, 8), normalize: false, layers: 16 },
+  deepseek: deepseekV2,
+  deepseek_v2: deepseekV2,
   deepseek_v3: deepseekV3,
   deepseek_v32: deepseekV3,
   kimi_k2: deepseekV3,
@@ -67,18 +93,32 @@ const defaults: Readonly<Record<string, Defaults>> = {
     sharedExpert: { intermediateSize: 8192 },
     layers: 48,
   },
-  glm4_moe: {
-    ...sizes(4096, 1408, 128, 8),
+  glm4_moe: glm4,
+  glm4v_moe_text: glm4,
+  glm4_moe_lite: { ...sizes(2048, 1536, 64, 4), ...sigmoid(1.8, 1536), layers: 47 },
+  glm_moe_dsa: { ...sizes(6144, 2048, 256, 8), ...sigmoid(2.5, 2048), layers: 78 },
+  dots1: { ...sizes(4608, 1408, 128, 6), ...sigmoid(1, 1408), normalize: false, layers: 62 },
+  bailing_moe: { ...sizes(64, 32, 16, 4), scoring: "softmax", normalize: true, scale: 1, layers: 3 },
+  bailing_moe_v2: { ...sizes(64, 32, 16, 4), scoring: "sigmoid", normalize: true, scale: 1, layers: 3 },
+  lfm2_moe: {
+    ...sizes(2048, 1792, 32, 4),
     scoring: "sigmoid",
-    normalize: true,
+    normalize: { by: "sum_plus_epsilon", epsilon: 1e-6 },
     scale: 1,
-    sharedExpert: { intermediateSize: 1408 },
-    layers: 46,
+    layers: 32,
   },
+  nemotron_h: { ...sizes(4096, 7688, 8, 2), ...sigmoid(1, 7688), activation: "relu2", layers: 3 },
   phimoe: { ...sizes(4096, 6400, 16, 2), scoring: "sparsemixer", jitter: 0.01, layers: 32 },
   dbrx: { ...sizes(2048, 3584, 4, 1), normalize: { by: "lp", power: 1 }, layers: 24 },
   jamba: { ...sizes(4096, 14336, 16, 2), layers: 32 },
   granitemoe: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
+  granitemoeshared: { ...sizes(4096, 11008, 8, 2), scoring: "softmax_selected", layers: 32 },
+  granitemoehybrid: {
+    ...sizes(4096, 11008, 8, 2),
+    scoring: "softmax_selected",
+    sharedExpert: { intermediateSize: 1024 },
+    layers: 32,
+  },
   ernie4_5_moe: {
     ...sizes(2560, 1536, 64, 6),
     normalize: { by: "clamped_sum", epsilon: 1e-12 },
@@ -118,7 +158,14 @@ const defaults: Readonly<Record<string, Defaults>> = {
 };
 
 /** Families that name the activation differently, or have only one. */
-const otherActivations: readonly string[] = ["gpt_oss", "dbrx", "switch_transformers", "nllb-moe", "openmoe"];
+const otherActivations: readonly string[] = [
+  "gpt_oss",
+  "dbrx",
+  "switch_transformers",
+  "nllb-moe",
+  "openmoe",
+  "nemotron_h",
+];
 
 test("every family is in the table", () => {
   expect([...families.keys()].toSorted()).toEqual(Object.keys(defaults).toSorted());

@@ -50,10 +50,31 @@ describe("the same layer in another directory", () => {
       const names = [
         (tensor: string) => `language_model.${tensor}`,
         (tensor: string) => tensor.replace(/^model\./, "model.language_model."),
+        (tensor: string) => tensor.replace(/^model\./, "language_model."),
       ];
       for (const rename of names) await expectSame(name, { ...renamed(model, rename), config });
     },
   );
+
+  test.each<[string, (text: unknown) => object, (tensor: string) => string]>([
+    ["llm_config", (text) => ({ llm_config: text }), (tensor) => `language_model.${tensor}`],
+    ["thinker_config", (text) => ({ thinker_config: { text_config: text } }), (tensor) => `thinker.${tensor}`],
+  ])("the language model of %s", async (_name, around, rename) => {
+    const model = await readFamilyModel("qwen3_moe");
+    const text = { ...model.config, model_type: "qwen3_omni_moe_text" };
+    const config = { model_type: "multimodal", ...around(text) };
+    await expectSame("qwen3_moe", { ...renamed(model, rename), config });
+  });
+
+  test("DeepSeekMoE and Ling 2.0 by the names of their own code", async () => {
+    for (const [name, modelType] of [
+      ["deepseek_v2_greedy", "deepseek"],
+      ["bailing_moe_v2", "bailing_moe_v2"],
+    ] as const) {
+      const { config, weights } = await readFamilyModel(name);
+      await expectSame(name, { config: { ...config, model_type: modelType }, weights });
+    }
+  });
 
   test("DeepSeek-V3.2", async () => {
     const { config, weights } = await readFamilyModel("deepseek_v3");
@@ -133,6 +154,19 @@ describe("what a family's formula does not cover is BAD_CHECKPOINT", () => {
     ["no dropping", "openmoe", { router_drop_tks: false }, /router_drop_tks: expected true, got false/],
     ["an odd capacity", "openmoe", { router_min_capacity: 3 }, /router_min_capacity: expected an even number, got 3/],
     ["a gated ReLU", "openmoe", { hidden_act: "relu" }, /hidden_act: expected one of "swiglu", "silu", "gelu"/],
+    [
+      "experts on a projection",
+      "nemotron_h",
+      { moe_latent_size: 8 },
+      /moe_latent_size: expected null, as experts on a projection of the tokens are not supported, got 8/,
+    ],
+    ["biases", "nemotron_h", { mlp_bias: true }, /mlp_bias: expected false, got true/],
+    [
+      "another score",
+      "bailing_moe",
+      { score_function: "tanh" },
+      /score_function: expected one of "softmax", "sigmoid"/,
+    ],
     ["a list", "qwen2_moe", { mlp_only_layers: 3 }, /mlp_only_layers: expected a list of integers, got 3/],
   ])("%s", async (_what, name, fields, message) => {
     const { config, weights } = await readFamilyModel(name);
@@ -189,6 +223,14 @@ test.each<[string, Record<string, unknown>, number[]]>([
   ["ernie4_5_moe", { moe_layer_interval: 2, moe_layer_end_index: 2 }, [1]],
   ["qwen2_moe", { decoder_sparse_step: 1, mlp_only_layers: [0, 2] }, [1, 3]],
   ["hunyuan_v1_moe", { moe_layer_num_skipped: 2 }, [2, 3]],
+  ["dots1", { first_k_dense_replace: 0 }, [0, 1]],
+  ["glm4_moe_lite", {}, [1]],
+  ["glm4_moe_lite", { mlp_layer_types: undefined }, [1]],
+  ["bailing_moe_v2", {}, [1]],
+  ["lfm2_moe", { num_dense_layers: undefined, num_hidden_layers: 4 }, [2, 3]],
+  ["granitemoehybrid", { num_local_experts: 0 }, []],
+  ["nemotron_h", {}, [1, 3]],
+  ["nemotron_h", { hybrid_override_pattern: undefined, layers_block_type: ["moe", "mlp", "mamba"] }, [0]],
   ["switch_transformers", {}, [1, 3, 5, 7, 9]],
   ["switch_transformers", { num_decoder_layers: null }, [1, 3, 5, 7, 9, 11]],
   ["switch_transformers", { encoder_sparse_step: null, num_sparse_encoder_layers: 4 }, [0, 1, 2, 3, 4, 5, 7, 9]],

@@ -98,6 +98,7 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
       ["gptq", "weight_scale", scale],
       ["awq", "g_idx", { dtype: "I32", shape: [64], data: new Int32Array(64) }],
       ["nvfp4_modelopt", "weight_global_scale", scale],
+      ["nvfp4_modelopt_awq", "svdquant_lora_a", { dtype: "BF16", shape: [2, 64], data: new Uint16Array(128) }],
       ["bnb_nf4", "weight_scale", scale],
       ["int8_channel", "pre_quant_scale", scale],
     ])("%s with %s", async (name, suffix, tensor) => {
@@ -352,6 +353,25 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         /quantization_config: data_type: expected "mx_fp" for codes with scales in U8, got "mx_int"/,
       ],
       [
+        "inputs that are rotated when the model runs",
+        "int4_packed",
+        set({
+          transform_config: {
+            config_groups: {
+              R2: { type: "hadamard", apply: [{ targets: ["re:.*o_proj$"], location: "input" }] },
+              R4: { type: "hadamard", apply: [{ targets: ["re:.*down_proj$"], location: "input" }] },
+            },
+          },
+        }),
+        /transform_config: R4: expected no rotation of the experts' inputs or outputs, got one of \["re:\.\*down_proj\$"\]/,
+      ],
+      [
+        "AutoRound's rotations",
+        "auto_round",
+        set({ rotation_config: { hadamard_type: "quarot_hadamard" } }),
+        /rotation_config: expected no rotation of the experts' inputs/,
+      ],
+      [
         "blocks that are no text of two sizes",
         "fp8_blocks_as_text",
         set({ config_groups: { group_0: { weights: { strategy: "block", block_structure: "128" } } } }),
@@ -424,6 +444,19 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
     ])("%s", async (_, change, message) => {
       await refuse("bnb_stacked", change, message);
     });
+  });
+
+  test("rotations of the weights alone, and in attention, change nothing", async () => {
+    const model = await read("int4_packed");
+    const apply = [
+      { targets: ["re:.*down_proj$"], location: "weight_input" },
+      { targets: "re:.*self_attn.o_proj$", location: "input" },
+    ];
+    set({ transform_config: { config_groups: { R: { type: "hadamard", apply } } } })(model);
+    using directory = temporaryDirectory();
+    await writeModel(directory.path, model);
+    using layer = await MoeLayer.load(directory.path, { layer: 0, device: device() });
+    expect(layer.description.formats.up).toBe("i4_g32_bf16");
   });
 
   test("version 2 of GPTQ has all zero points", async () => {

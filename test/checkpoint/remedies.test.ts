@@ -112,6 +112,7 @@ describe("a directory with config.json and other weights can be opened, and says
     ["pytorch_model.bin", /got "pytorch_model\.bin", files of PyTorch; only safetensors and GGUF/],
     ["model-Q8_0.gguf", /got GGUF files; pass "[^"]*model-Q8_0\.gguf"/],
     ["model-00001-of-00002.safetensors", /download model\.safetensors\.index\.json too, which belongs to these/],
+    ["gptq_model-4bit-128g.safetensors", /if it has all of the model's weights, rename it to model\.safetensors/],
     ["consolidated.00.safetensors", /the layout of Mistral's own software; download the files for transformers/],
   ])("%s", async (name, message) => {
     using directory = temporaryDirectory();

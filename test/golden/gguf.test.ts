@@ -14,11 +14,15 @@ import { rawGguf } from "../support/gguf.js";
 describe.each(deviceNames)("families from GGUF files on %s", (name) => {
   const device = openForTests(name);
 
-  test.each(Object.keys(ggufFamilies))("%s", async (family) => {
+  test.each<[string, string?]>([
+    ...Object.keys(ggufFamilies).map((family): [string] => [family]),
+    ["deepseek_v3", "deepseek32"],
+    ["deepseek_v2_greedy", "deepseek"],
+  ])("%s %s", async (family, architecture) => {
     using directory = temporaryDirectory();
     const { layer: index, shape, x, ids, weights, output } = await readFamilyResults(family);
     const path = join(directory.path, "model.gguf");
-    writeFileSync(path, rawGguf(await familyGguf(family, index)));
+    writeFileSync(path, rawGguf(await familyGguf(family, index, architecture)));
     using layer = await MoeLayer.load(path, { layer: index, device: device() });
     using input = device().tensor(x, shape);
     const routing = layer.route(input);

@@ -40,6 +40,9 @@ export const deepseekV2: Family = {
   },
 };
 
+/** DeepSeekMoE, the first of the family: DeepseekConfig of its own code. */
+export const deepseek: Family = { ...deepseekV2, modelType: "deepseek" };
+
 /** The first layers are dense; after them, every `moe_layer_freq`-th layer has experts. */
 export function isSparseDeepseekLayer(fields: ConfigFields, layer: number, firstSparse: number): boolean {
   const first = fields.integer("first_k_dense_replace", firstSparse, { minimum: 0 });

@@ -11,6 +11,8 @@ interface Defaults {
   readonly numGroups: number;
   readonly topGroups: number;
   readonly scale: number;
+  readonly topK?: number;
+  readonly normalize?: boolean;
 }
 
 /**
@@ -23,7 +25,11 @@ function deepseekV3Family(modelType: string, defaults: Defaults): Family {
   return {
     modelType,
     layerCount: layerCount(defaults.layers),
-    hasExperts: (fields, layer) => isSparseDeepseekLayer(fields, layer, defaults.firstSparse),
+    hasExperts: (fields, layer) => {
+      const types = fields.value("mlp_layer_types");
+      if (Array.isArray(types)) return types[layer] === "sparse";
+      return isSparseDeepseekLayer(fields, layer, defaults.firstSparse);
+    },
     config: (fields) => {
       fields.require("scoring_func", "sigmoid");
       fields.require("topk_method", "noaux_tc");
@@ -33,10 +39,10 @@ function deepseekV3Family(modelType: string, defaults: Defaults): Family {
         hiddenSize: fields.integer("hidden_size", defaults.hiddenSize),
         intermediateSize,
         numExperts: fields.integer("n_routed_experts", defaults.numExperts, { alias: "num_local_experts" }),
-        topK: fields.integer("num_experts_per_tok", 8),
+        topK: fields.integer("num_experts_per_tok", defaults.topK ?? 8),
         scoring: "sigmoid",
         ...(groups.count > 1 && { groups }),
-        normalize: fields.boolean("norm_topk_prob", true),
+        normalize: fields.boolean("norm_topk_prob", defaults.normalize ?? true),
         scale: fields.number("routed_scaling_factor", defaults.scale),
         activation: gatedActivation(fields),
         ...sharedExperts(fields, intermediateSize, 1),
@@ -70,14 +76,55 @@ export const deepseekV32 = deepseekV3Family("deepseek_v32", deepseekV3Defaults);
 /** Kimi K2, which uses DeepSeek's configuration class under another name. */
 export const kimiK2 = deepseekV3Family("kimi_k2", deepseekV3Defaults);
 
-/** GLM-4.5: Glm4MoeConfig of Transformers. */
-export const glm4Moe = deepseekV3Family("glm4_moe", {
+const oneGroup = { numGroups: 1, topGroups: 1 } as const;
+const glm4Defaults: Defaults = {
+  ...oneGroup,
   layers: 46,
   firstSparse: 1,
   hiddenSize: 4096,
   intermediateSize: 1408,
   numExperts: 128,
-  numGroups: 1,
-  topGroups: 1,
+  scale: 1,
+};
+
+/** GLM-4.5, 4.6 and 4.7: Glm4MoeConfig of Transformers. */
+export const glm4Moe = deepseekV3Family("glm4_moe", glm4Defaults);
+
+/** The text model of GLM-4.5V: Glm4vMoeTextConfig. */
+export const glm4vMoe = deepseekV3Family("glm4v_moe_text", glm4Defaults);
+
+/** GLM-4.7-Flash: Glm4MoeLiteConfig. */
+export const glm4MoeLite = deepseekV3Family("glm4_moe_lite", {
+  ...oneGroup,
+  layers: 47,
+  firstSparse: 1,
+  hiddenSize: 2048,
+  intermediateSize: 1536,
+  numExperts: 64,
+  topK: 4,
+  scale: 1.8,
+});
+
+/** GLM-5: GlmMoeDsaConfig, whose attention is DeepSeek-V3.2's. */
+export const glmMoeDsa = deepseekV3Family("glm_moe_dsa", {
+  ...oneGroup,
+  layers: 78,
+  firstSparse: 3,
+  hiddenSize: 6144,
+  intermediateSize: 2048,
+  numExperts: 256,
+  scale: 2.5,
+});
+
+/** dots.llm1: Dots1Config. */
+export const dots1 = deepseekV3Family("dots1", {
+  ...oneGroup,
+  layers: 62,
+  firstSparse: 0,
+  hiddenSize: 4608,
+  intermediateSize: 1408,
+  numExperts: 128,
+  topK: 6,
+  normalize: false,
   scale: 1,
 });

@@ -1,6 +1,7 @@
 import type { Activation } from "../../core/backend.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
+import type { Orient } from "../../layer/weights/weight_layout.js";
 import type { ConfigFields } from "../config_fields.js";
 import type { LayerTensors, NamedWeight } from "../locate.js";
 import type { LayerTensorNames } from "../tensor_names.js";
@@ -36,13 +37,14 @@ export interface Family extends ModelFamily {
 export const maximumLayers = 4096;
 
 /** Reads the number of layers from `field`; most families use the default. */
-export function layerCount(fallback: number, field = "num_hidden_layers"): Family["layerCount"] {
+export function layerCount(fallback: number | undefined, field = "num_hidden_layers"): Family["layerCount"] {
   return (fields) => fields.integer(field, fallback, { maximum: maximumLayers });
 }
 
 /** Transformers' activation names for experts that compute down(act(up x)). */
 const plainActivations: ReadonlyMap<string, Activation> = new Map([
   ["relu", "relu"],
+  ["relu2", "relu2"],
   ["gelu", "gelu"],
   ["gelu_new", "gelu_tanh"],
   ["gelu_fast", "gelu_tanh"],
@@ -61,8 +63,8 @@ const gatedActivations: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "geglu_tanh"],
 ]);
 
-export function plainActivation(fields: ConfigFields, field: string): Activation {
-  return fields.choice(field, "relu", plainActivations);
+export function plainActivation(fields: ConfigFields, field: string, fallback = "relu"): Activation {
+  return fields.choice(field, fallback, plainActivations);
 }
 
 export function gatedActivation(fields: ConfigFields, field = "hidden_act"): Activation {
@@ -87,14 +89,15 @@ export function gatedExpert(
   };
 }
 
+/** A gated expert whose gate rows are in one tensor with its up rows, before these. */
+export function fusedExpert<T extends NamedWeight>(gateUp: T, down: T): ExpertWeights<NamedWeight, NamedWeight> {
+  return { gate: { ...gateUp, part: "first_half" }, up: { ...gateUp, part: "second_half" }, down };
+}
+
 /** The experts as Transformers 5 stores them: two tensors, with gate rows before up rows. */
-function stackedExperts(experts: string): ExpertWeights<NamedWeight, NamedWeight> {
-  const gateUp = { name: `${experts}.gate_up_proj`, stacked: "dim0" } as const;
-  return {
-    gate: { ...gateUp, part: "first_half" },
-    up: { ...gateUp, part: "second_half" },
-    down: { name: `${experts}.down_proj`, stacked: "dim0" },
-  };
+export function stackedExperts(experts: string, orient: Orient = "out_in"): ExpertWeights<NamedWeight, NamedWeight> {
+  const stack = (name: string) => ({ name: `${experts}.${name}`, stacked: "dim0", orient }) as const;
+  return fusedExpert(stack("gate_up_proj"), stack("down_proj"));
 }
 
 /**
@@ -102,7 +105,11 @@ function stackedExperts(experts: string): ExpertWeights<NamedWeight, NamedWeight
  * `model.layers.0.mlp`: one tensor per matrix, or stacked as in Transformers 5, which has no biases.
  * @param more tensors to add, or to use instead of the router and experts above.
  */
-export function blockTensors(block: string, more: Partial<LayerTensors> = {}, biases = false): readonly LayerTensors[] {
+export function blockTensors(
+  block: string,
+  more: Partial<LayerTensors> = {},
+  biases = false,
+): readonly [LayerTensors, ...LayerTensors[]] {
   const router = { name: `${block}.gate.weight` };
   const single = { router, experts: gatedExpert(`${block}.experts.{e}`, undefined, biases), ...more };
   return biases ? [single] : [single, { router, experts: stackedExperts(`${block}.experts`), ...more }];

@@ -1,4 +1,4 @@
-import { type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+import { type Family, gatedActivation, gatedExpert, layerCount, stackedExperts } from "./family.js";
 
 /**
  * Llama 4: Llama4TextConfig and Llama4TextMoe of Transformers, alone or inside a multimodal model. Experts are chosen
@@ -28,15 +28,10 @@ export const llama4Text: Family = {
   },
   tensors: (prefix) => {
     const block = `${prefix}.feed_forward`;
-    const gateUp = { name: `${block}.experts.gate_up_proj`, stacked: "dim0", orient: "in_out" } as const;
     const router = { name: `${block}.router.weight` };
     const shared = gatedExpert(`${block}.shared_expert`);
-    const stacked = {
-      gate: { ...gateUp, part: "first_half" },
-      up: { ...gateUp, part: "second_half" },
-      down: { name: `${block}.experts.down_proj`, stacked: "dim0", orient: "in_out" },
-    } as const;
-    // Quantised checkpoints have a tensor for each matrix.
+    const stacked = stackedExperts(`${block}.experts`, "in_out");
+    // Most quantised checkpoints have a tensor for each matrix.
     return [
       { router, experts: stacked, shared },
       { router, experts: gatedExpert(`${block}.experts.{e}`), shared },

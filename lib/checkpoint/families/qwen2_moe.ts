@@ -1,29 +1,59 @@
 import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
-/**
- * Qwen1.5-MoE and Qwen2-MoE: Qwen2MoeConfig and Qwen2MoeSparseMoeBlock of Transformers. Softmax over all experts, and a
- * shared expert times the sigmoid of its gate.
- */
-export const qwen2Moe: Family = {
-  modelType: "qwen2_moe",
-  layerCount: layerCount(24),
-  config: (fields) => ({
-    hiddenSize: fields.integer("hidden_size", 2048),
-    intermediateSize: fields.integer("moe_intermediate_size", 1408),
-    numExperts: fields.integer("num_experts", 60, { alias: "num_local_experts" }),
-    topK: fields.integer("num_experts_per_tok", 4),
-    normalize: fields.boolean("norm_topk_prob", false),
-    activation: gatedActivation(fields),
-    sharedExpert: { intermediateSize: fields.integer("shared_expert_intermediate_size", 5632), gate: "sigmoid" },
-  }),
-  hasExperts: isSparseQwenLayer,
-  tensors: (prefix) =>
-    blockTensors(`${prefix}.mlp`, {
-      shared: gatedExpert(`${prefix}.mlp.shared_expert`),
-      sharedGate: { name: `${prefix}.mlp.shared_expert_gate.weight` },
+/** The defaults by which the families of Qwen2-MoE's formula differ. */
+interface Defaults {
+  readonly layers: number;
+  readonly intermediateSize: number;
+  readonly numExperts: number;
+  readonly topK: number;
+  readonly normalize: boolean;
+  readonly sharedWidth: number;
+}
+
+/** Softmax over all experts, and a shared expert times the sigmoid of its gate. */
+function qwenFamily(modelType: string, defaults: Defaults): Family {
+  return {
+    modelType,
+    layerCount: layerCount(defaults.layers),
+    config: (fields) => ({
+      hiddenSize: fields.integer("hidden_size", 2048),
+      intermediateSize: fields.integer("moe_intermediate_size", defaults.intermediateSize),
+      numExperts: fields.integer("num_experts", defaults.numExperts, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", defaults.topK),
+      normalize: fields.boolean("norm_topk_prob", defaults.normalize),
+      activation: gatedActivation(fields),
+      sharedExpert: {
+        intermediateSize: fields.integer("shared_expert_intermediate_size", defaults.sharedWidth),
+        gate: "sigmoid",
+      },
     }),
-};
+    hasExperts: isSparseQwenLayer,
+    tensors: (prefix) =>
+      blockTensors(`${prefix}.mlp`, {
+        shared: gatedExpert(`${prefix}.mlp.shared_expert`),
+        sharedGate: { name: `${prefix}.mlp.shared_expert_gate.weight` },
+      }),
+  };
+}
+
+/** Qwen1.5-MoE and Qwen2-MoE: Qwen2MoeConfig and Qwen2MoeSparseMoeBlock of Transformers. */
+export const qwen2Moe = qwenFamily("qwen2_moe", {
+  layers: 24,
+  intermediateSize: 1408,
+  numExperts: 60,
+  topK: 4,
+  normalize: false,
+  sharedWidth: 5632,
+});
+
+const nextDefaults = { intermediateSize: 512, normalize: true, sharedWidth: 512 } as const;
+
+/** Qwen3-Next: Qwen3NextConfig. */
+export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48, numExperts: 512, topK: 10 });
+
+/** The text model of Qwen3.5: Qwen3_5MoeTextConfig, which always normalises. */
+export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
 /** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense. */
 export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {

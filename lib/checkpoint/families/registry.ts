@@ -2,26 +2,29 @@ import { invalidArgument } from "../../core/errors.js";
 import { callback, type Fields, list, object, optional, text } from "../../core/options.js";
 import { layerConfig, type MoeLayerConfig } from "../../layer/description/config.js";
 import { checkTensorNames, layerTensorNames } from "../tensor_names.js";
+import { bailingMoe, bailingMoeV2 } from "./bailing_moe.js";
 import { dbrx } from "./dbrx.js";
-import { deepseekV2 } from "./deepseek_v2.js";
-import { deepseekV3, deepseekV32, glm4Moe, kimiK2 } from "./deepseek_v3.js";
+import { deepseek, deepseekV2 } from "./deepseek_v2.js";
+import { deepseekV3, deepseekV32, dots1, glm4Moe, glm4MoeLite, glm4vMoe, glmMoeDsa, kimiK2 } from "./deepseek_v3.js";
 import { ernie45Moe } from "./ernie4_5_moe.js";
 import type { Family, ModelFamily } from "./family.js";
 import { gptOss } from "./gpt_oss.js";
-import { graniteMoe } from "./granitemoe.js";
+import { graniteMoe, graniteMoeHybrid, graniteMoeShared } from "./granitemoe.js";
 import { hunyuan } from "./hunyuan.js";
 import { hunyuanV1Moe } from "./hunyuan_v1_moe.js";
 import { jamba } from "./jamba.js";
+import { lfm2Moe } from "./lfm2_moe.js";
 import { llama4Text } from "./llama4.js";
 import { minimax, minimaxM1, minimaxText01 } from "./minimax.js";
 import { minimaxM2 } from "./minimax_m2.js";
 import { mixtral } from "./mixtral.js";
+import { nemotronH } from "./nemotron_h.js";
 import { nllbMoe } from "./nllb_moe.js";
 import { olmoe } from "./olmoe.js";
 import { openMoe } from "./openmoe.js";
 import { phimoe } from "./phimoe.js";
-import { qwen2Moe } from "./qwen2_moe.js";
-import { qwen3Moe } from "./qwen3_moe.js";
+import { qwen2Moe, qwen3Next, qwen35Moe } from "./qwen2_moe.js";
+import { qwen3Moe, qwen3OmniMoe, qwen3VlMoe } from "./qwen3_moe.js";
 import { switchTransformers } from "./switch_transformers.js";
 
 /** Every known family by its `model_type`: those of this package, then those that were registered. */
@@ -30,7 +33,12 @@ const known = new Map<string, Family>(
     mixtral,
     qwen2Moe,
     qwen3Moe,
+    qwen3Next,
+    qwen35Moe,
+    qwen3VlMoe,
+    qwen3OmniMoe,
     olmoe,
+    deepseek,
     deepseekV2,
     deepseekV3,
     deepseekV32,
@@ -38,10 +46,20 @@ const known = new Map<string, Family>(
     gptOss,
     llama4Text,
     glm4Moe,
+    glm4vMoe,
+    glm4MoeLite,
+    glmMoeDsa,
+    dots1,
+    bailingMoe,
+    bailingMoeV2,
+    lfm2Moe,
+    nemotronH,
     phimoe,
     dbrx,
     jamba,
     graniteMoe,
+    graniteMoeShared,
+    graniteMoeHybrid,
     ernie45Moe,
     hunyuan,
     hunyuanV1Moe,

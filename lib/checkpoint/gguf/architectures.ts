@@ -1,18 +1,22 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
+import { bailingMoe } from "../families/bailing_moe.js";
 import { dbrx } from "../families/dbrx.js";
 import { deepseekV2 } from "../families/deepseek_v2.js";
-import { deepseekV3, glm4Moe } from "../families/deepseek_v3.js";
+import { deepseekV3, deepseekV32, dots1, glm4Moe, glmMoeDsa } from "../families/deepseek_v3.js";
 import { ernie45Moe } from "../families/ernie4_5_moe.js";
 import type { Family } from "../families/family.js";
 import { gptOss } from "../families/gpt_oss.js";
-import { graniteMoe } from "../families/granitemoe.js";
+import { graniteMoe, graniteMoeShared } from "../families/granitemoe.js";
 import { hunyuanV1Moe } from "../families/hunyuan_v1_moe.js";
 import { jamba } from "../families/jamba.js";
+import { lfm2Moe } from "../families/lfm2_moe.js";
 import { llama4Text } from "../families/llama4.js";
+import { minimaxM2 } from "../families/minimax_m2.js";
 import { mixtral } from "../families/mixtral.js";
+import { nemotronH } from "../families/nemotron_h.js";
 import { olmoe } from "../families/olmoe.js";
 import { phimoe } from "../families/phimoe.js";
-import { qwen2Moe } from "../families/qwen2_moe.js";
+import { qwen2Moe, qwen3Next, qwen35Moe } from "../families/qwen2_moe.js";
 import { qwen3Moe } from "../families/qwen3_moe.js";
 import type { GgufFields } from "./fields.js";
 
@@ -31,8 +35,8 @@ export interface FamilyFields {
  * llama.cpp (src/models). What is not in the metadata is part of an architecture's formula there, as here.
  */
 interface Architecture {
-  /** The layer is for sizes that differ between layers. */
-  read(fields: GgufFields, layer: number): FamilyFields;
+  /** The layer is for sizes that differ between layers; `hasBias` is whether it has a bias for the choice of experts. */
+  read(fields: GgufFields, layer: number, hasBias: boolean): FamilyFields;
 }
 
 /** The sizes that all have, by their usual names in config.json. */
@@ -82,12 +86,14 @@ function qwenWidth(fields: GgufFields, known: Readonly<Record<string, number>>):
   return width ?? Math.floor((known.intermediate_size as number) / (known.num_experts_per_tok as number));
 }
 
-const qwen2: Architecture = fixed(qwen2Moe, "softmax", false, (fields, known) => ({
-  moe_intermediate_size: qwenWidth(fields, known),
-  shared_expert_intermediate_size:
-    fields.optional("expert_shared_feed_forward_length") ?? fields.integer("feed_forward_length"),
-  norm_topk_prob: false,
-}));
+function qwenWithShared(family: Family, normalized: boolean): Architecture {
+  return fixed(family, "softmax", normalized, (fields, known) => ({
+    moe_intermediate_size: qwenWidth(fields, known),
+    shared_expert_intermediate_size:
+      fields.optional("expert_shared_feed_forward_length") ?? fields.integer("feed_forward_length"),
+    norm_topk_prob: normalized,
+  }));
+}
 
 const qwen3: Architecture = fixed(qwen3Moe, "softmax", true, (fields, known) => ({
   moe_intermediate_size: qwenWidth(fields, known),
@@ -110,10 +116,13 @@ function deepseekFields(fields: GgufFields, layer: number): Record<string, unkno
   };
 }
 
-/** DeepSeek-V2 with softmax, which is what files of that time do not say, and V3, R1 and Kimi K2 with a sigmoid. */
+/**
+ * DeepSeek-V2 with softmax, and V3, R1, Kimi K2 and GLM-4.7-Flash with a sigmoid. Files of V2's time and of GLM-4.7-Flash do not
+ * say which; only the latter have a bias for the choice.
+ */
 const deepseek2: Architecture = {
-  read(fields, layer) {
-    const gating = fields.optional("expert_gating_func", 0) || 1;
+  read(fields, layer, hasBias) {
+    const gating = fields.optional("expert_gating_func", 0) || (hasBias ? 2 : 1);
     const known = deepseekFields(fields, layer);
     if (gatingNames[gating] === "sigmoid") return { family: deepseekV3, fields: known };
     if (gatingNames[gating] !== "softmax")
@@ -127,11 +136,54 @@ const deepseek2: Architecture = {
   },
 };
 
-const glm4: Architecture = {
-  read(fields, layer) {
-    const gating = fields.optional("expert_gating_func", 0) || 2;
-    if (gatingNames[gating] !== "sigmoid") throw fields.error("expert_gating_func", "2 (sigmoid)", gating);
-    return { family: glm4Moe, fields: deepseekFields(fields, layer) };
+/** DeepSeek-V3's formula, whether the file says so or not. */
+function deepseekSigmoid(family: Family): Architecture {
+  return {
+    read(fields, layer) {
+      const gating = fields.optional("expert_gating_func", 0) || 2;
+      if (gatingNames[gating] !== "sigmoid") throw fields.error("expert_gating_func", "2 (sigmoid)", gating);
+      return { family, fields: deepseekFields(fields, layer) };
+    },
+  };
+}
+
+/** Ling and Ring, whose shared experts may have a width of their own. */
+function bailing(gating: "softmax" | "sigmoid"): Architecture {
+  return {
+    read(fields, layer) {
+      const given = fields.optional("expert_gating_func", 0) || gatingNames.indexOf(gating);
+      if (gatingNames[given] !== gating) {
+        throw fields.error("expert_gating_func", `${gatingNames.indexOf(gating)} (${gating})`, given);
+      }
+      const known = deepseekFields(fields, layer);
+      const shared = fields.optional("expert_shared_feed_forward_length", 0) || known.moe_intermediate_size;
+      return {
+        family: bailingMoe,
+        fields: {
+          ...known,
+          score_function: gating,
+          num_shared_experts: known.n_shared_experts,
+          moe_shared_expert_intermediate_size: shared,
+        },
+      };
+    },
+  };
+}
+
+/** Sigmoid with the sizes and the scale that the metadata have; the weights are always renormalised. */
+const lfm2: Architecture = fixed(lfm2Moe, "sigmoid", true, (_fields, known) => ({
+  moe_intermediate_size: known.intermediate_size,
+  norm_topk_prob: true,
+  use_expert_bias: false, // the names of the file tell
+}));
+
+const nemotron: Architecture = {
+  read(fields, layer, hasBias) {
+    const latent = fields.optional("moe_latent_size", 0) ?? 0;
+    if (latent > 0) throw fields.error("moe_latent_size", "none: experts on a projection of the tokens", latent);
+    const width = fields.integer("expert_shared_feed_forward_length");
+    const { family, fields: known } = deepseekSigmoid(nemotronH).read(fields, layer, hasBias);
+    return { family, fields: { ...known, moe_shared_expert_intermediate_size: width } };
   },
 };
 
@@ -158,25 +210,40 @@ const dbrxMoe: Architecture = fixed(dbrx, "softmax", true, (_fields, known) => (
   },
 }));
 
-const granite: Architecture = fixed(graniteMoe, "softmax", true, (fields) => {
-  const shared = fields.optional("expert_shared_feed_forward_length", 0) ?? 0;
-  if (shared > 0) throw fields.error("expert_shared_feed_forward_length", "none: shared experts of Granite", shared);
-  return {};
-});
+const granite: Architecture = {
+  read(fields, layer, hasBias) {
+    const shared = fields.optional("expert_shared_feed_forward_length", 0) ?? 0;
+    const more = () => ({ shared_intermediate_size: shared });
+    return fixed(shared > 0 ? graniteMoeShared : graniteMoe, "softmax", true, more).read(fields, layer, hasBias);
+  },
+};
 
 const architectures: ReadonlyMap<string, Architecture> = new Map([
   ["llama", fixed(mixtral, "softmax", true)],
-  ["qwen2moe", qwen2],
+  ["qwen2moe", qwenWithShared(qwen2Moe, false)],
   ["qwen3moe", qwen3],
+  ["qwen3vlmoe", qwen3],
+  ["qwen3next", qwenWithShared(qwen3Next, true)],
+  ["qwen35moe", qwenWithShared(qwen35Moe, true)],
   ["olmoe", fixed(olmoe, "softmax", false, () => ({ norm_topk_prob: false }))],
+  ["deepseek", deepseek2],
   ["deepseek2", deepseek2],
-  ["glm4moe", glm4],
+  ["deepseek32", deepseekSigmoid(deepseekV32)],
+  ["glm4moe", deepseekSigmoid(glm4Moe)],
+  ["glm-dsa", deepseekSigmoid(glmMoeDsa)],
+  ["dots1", deepseekSigmoid(dots1)],
+  ["bailingmoe", bailing("softmax")],
+  ["bailingmoe2", bailing("sigmoid")],
+  ["minimax-m2", fixed(minimaxM2, "sigmoid", true)],
+  ["lfm2moe", lfm2],
+  ["nemotron_h_moe", nemotron],
   ["gpt-oss", fixed(gptOss, "softmax of the chosen", false)],
   ["llama4", fixed(llama4Text, "sigmoid", false)],
   ["phimoe", fixed(phimoe, "softmax", true)],
   ["dbrx", dbrxMoe],
   ["jamba", fixed(jamba, "softmax", false)],
   ["granitemoe", granite],
+  ["granitehybrid", granite],
   ["ernie4_5-moe", ernie],
   ["hunyuan-moe", hunyuan],
 ]);

@@ -1,3 +1,4 @@
+import { isGated } from "../../core/backend.js";
 import type { MoeLayerConfig } from "../../layer/description/config.js";
 import type { ExpertWeights } from "../../layer/weights/expert_weights.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
@@ -25,7 +26,7 @@ export class GgufModel {
     this.layerCount = fields.integer("block_count");
     if (this.layerCount > maximumLayers) throw fields.error("block_count", `at most ${maximumLayers}`, this.layerCount);
     this.#files = files;
-    this.#read = (layer) => architecture.read(fields, layer);
+    this.#read = (layer) => architecture.read(fields, layer, files.has(`blk.${layer}.exp_probs_b.bias`));
   }
 
   /** Checks and returns a layer number. @throws INVALID_ARGUMENT if the model lacks the layer or it is dense. */
@@ -65,15 +66,16 @@ export class GgufModel {
     const has = (name: string) => this.#files.has(name);
     const block = `blk.${layer}`;
     const optional = (role: string, name: string) => (has(name) ? { [role]: { name } } : {});
-    const { sharedExpert } = this.config(layer);
+    const { sharedExpert, activation = "swiglu" } = this.config(layer);
+    const gated = isGated(activation);
     return {
       router: { name: `${block}.ffn_gate_inp.weight` },
       ...optional("routerBias", `${block}.ffn_gate_inp.bias`),
       ...optional("selectionBias", `${block}.exp_probs_b.bias`),
-      experts: experts(block, has),
+      experts: gated ? experts(block, has) : withoutGate(experts(block, has)),
       ...(sharedExpert && {
         shared: {
-          gate: { name: `${block}.ffn_gate_shexp.weight` },
+          ...(gated && { gate: { name: `${block}.ffn_gate_shexp.weight` } }),
           up: { name: `${block}.ffn_up_shexp.weight` },
           down: { name: `${block}.ffn_down_shexp.weight` },
         },
@@ -81,6 +83,10 @@ export class GgufModel {
       ...(sharedExpert?.gate && { sharedGate: { name: `${block}.ffn_gate_inp_shexp.weight` } }),
     };
   }
+}
+
+function withoutGate({ gate: _, gateBias: __, ...others }: ExpertWeights<NamedWeight, NamedWeight>) {
+  return others;
 }
 
 /** The experts: stacked, gate and up apart or in one tensor, or as in the first files of Mixtral a tensor for each. */

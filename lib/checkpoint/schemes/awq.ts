@@ -21,7 +21,7 @@ export const awq: Scheme = {
     matrix.check(scales, floats, [groups, rows]);
     const zeros = matrix.need("qzeros", ["I32"], [groups, rows / 8]);
     if (columns % 8 !== 0) throw matrix.error(`expected a multiple of 8 columns, got ${columns}`);
-    const of = groupsOf(matrix, scales, groups);
+    const of = groupsOf(matrix, scales, groups, true);
     const format = `u4_${of.name}_${scaleType(scales)}`;
     return matrix.located(format, [codes, zeros, scales], (bytes) => {
       const [codeBytes, zeroBytes, scaleBytes] = bytes as [Uint8Array, Uint8Array, Uint8Array];

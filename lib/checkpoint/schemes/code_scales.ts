@@ -21,12 +21,15 @@ export interface CodeScales {
  * shapes tell, and where the configuration names the block size, that does: scales of blocks may look like others.
  * @throws BAD_CHECKPOINT for other shapes.
  */
-export function codeScales(matrix: StoredMatrix, scales: FoundTensor): CodeScales {
+export function codeScales(matrix: StoredMatrix, scales: FoundTensor, hasZeros = false): CodeScales {
   const { rows } = matrix;
   const has = (...shape: readonly number[]) => matrix.hasShape(scales, shape);
   if (hasDeclaredBlocks(matrix, scales)) return blockScales(matrix);
-  if (has(rows) || has(rows, 1)) return { name: "channel", width: 1, spread: (values) => values };
-  if (isNumber(matrix, scales)) return { name: "channel", width: 1, spread: (values) => ofEachRow(values, rows) };
+  if (has(rows) || has(rows, 1)) return rowScales(matrix, scales, 1, hasZeros);
+  if (isNumber(matrix, scales)) {
+    const { spread, ...ofRows } = rowScales(matrix, scales, 1, hasZeros);
+    return { ...ofRows, spread: (values) => spread(ofEachRow(values, rows)) };
+  }
   if (hasBlocks(matrix, scales)) return blockScales(matrix);
   const inBlocks = blocksOf(matrix);
   const shape = matrix.shapeOf(scales);
@@ -34,9 +37,14 @@ export function codeScales(matrix: StoredMatrix, scales: FoundTensor): CodeScale
     matrix.check(scales, [scales.info.dtype], inBlocks, [rows], [rows, 1], [1]);
   }
   const count = groupCount(matrix, scales);
-  const groups = groupsOf(matrix, scales, count);
   matrix.check(scales, [scales.info.dtype], [rows, count]);
-  return { name: groups.name, width: count, spread: (values) => groups.spread(values) };
+  return rowScales(matrix, scales, count, hasZeros);
+}
+
+/** So many scales for each row. */
+function rowScales(matrix: StoredMatrix, scales: FoundTensor, count: number, hasZeros: boolean): CodeScales {
+  const { name, spread } = groupsOf(matrix, scales, count, hasZeros);
+  return { name, width: count, spread };
 }
 
 function blocksOf({ rows, columns }: StoredMatrix): readonly [number, number] {

@@ -21,7 +21,7 @@ export const gptq: Scheme = {
     const zeros = matrix.need("qzeros", ["I32"], [groups, Math.ceil((rows * bits) / 32)]);
     const first = isFirstVersion(matrix);
     const groupOf = groupsOfColumns(matrix);
-    const of = groupsOf(matrix, scales, groups);
+    const of = groupsOf(matrix, scales, groups, true);
     const format = `u${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, zeros, scales, ...(groupOf ? [groupOf] : [])];
     const convert = (bytes: readonly Uint8Array[]) => {

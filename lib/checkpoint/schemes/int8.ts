@@ -13,7 +13,7 @@ export const int8: Scheme = {
     const { rows, columns } = matrix;
     const codes = matrix.need("weight", ["I8"], [rows, columns]);
     const scales = matrix.need(matrix.has("weight_scale") ? "weight_scale" : "weight_scale_inv", floats);
-    const { name, width, spread } = codeScales(matrix, scales);
+    const { name, width, spread } = codeScales(matrix, scales, matrix.has("weight_zero_point"));
     const ofRows = [[rows, width], ...(width === 1 ? [[rows]] : [])];
     const shapes = isNumber(matrix, scales) ? numberShapes(matrix) : ofRows;
     const zeros = matrix.has("weight_zero_point") ? matrix.need("weight_zero_point", ["I8"], ...shapes) : undefined;

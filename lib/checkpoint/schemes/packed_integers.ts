@@ -19,7 +19,7 @@ export const packedIntegers: Scheme = {
     const symmetric = !matrix.has("weight_zero_point");
     const zeros = symmetric ? undefined : zerosOf(matrix, bits, count);
     const groups = matrix.has("weight_g_idx") ? matrix.need("weight_g_idx", ["I32"], [columns]) : undefined;
-    const of = groupsOf(matrix, scales, count);
+    const of = groupsOf(matrix, scales, count, !symmetric);
     const format = `${symmetric ? "i" : "u"}${bits}_${of.name}_${scaleType(scales)}`;
     const used = [codes, scales, ...(zeros ? [zeros] : []), ...(groups ? [groups] : [])];
     const convert = ([codeBytes, scaleBytes, ...rest]: readonly Uint8Array[]) => {

@@ -39,7 +39,7 @@ export class Quantization {
 
   /** Reads what config.json, if there is one, or else another file of a model directory says. */
   static async read(directory: string, config: ConfigFields | undefined, signal?: AbortSignal): Promise<Quantization> {
-    const places = [config, config?.section("text_config")];
+    const places = [config, ...(config?.languageModels ?? [])];
     const section = places.flatMap((fields) => configNames.map((name) => fields?.section(name))).find((one) => one);
     if (section !== undefined) return new Quantization(section);
     for (const [name, method, inner] of toolFiles) {

@@ -38,12 +38,14 @@ export interface ColumnGroups {
 
 /**
  * The groups of K columns of which `count` scales in `tensor` tell.
+ * @param hasZeros whether there are zero points, with which devices have no rows of pieces that are narrower than others.
  * @throws BAD_CHECKPOINT if these are not so many groups of equal size, nor of a size that the configuration names, the last
  * one smaller; or if formats have no groups of this size.
  */
-export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number): ColumnGroups {
+export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: number, hasZeros = false): ColumnGroups {
   const { columns, quantization } = matrix;
-  if (count === 1) return { size: columns, name: "channel", spread: (values) => values };
+  const unequal = columns % Math.min(columns, matrix.pieceColumns) !== 0;
+  if (count === 1 && !(hasZeros && unequal)) return { size: columns, name: "channel", spread: (values) => values };
   const named = quantization.groupSizes.find((size) => Math.ceil(columns / size) === count);
   const size = named ?? columns / count;
   if (!Number.isInteger(size)) {
@@ -53,7 +55,8 @@ export function groupsOf(matrix: StoredMatrix, tensor: FoundTensor, count: numbe
         "configuration has to name the group_size",
     );
   }
-  const stored = matrix.uncutGroup(size);
+  let stored = matrix.uncutGroup(size);
+  while (stored > largestGroup && stored % 2 === 0) stored /= 2;
   if (stored % 16 !== 0 || stored > largestGroup) {
     throw matrix.errorAt(
       tensor,

@@ -31,6 +31,8 @@ export const suffixes = [
   "qzeros",
   "g_idx",
   "pre_quant_scale",
+  "svdquant_lora_a",
+  "svdquant_lora_b",
   "SCB",
   "weight_format",
   "weight.absmax",

@@ -35,16 +35,25 @@ const qwen = (config: Config): Keys => ({
   expert_feed_forward_length: number(config, "moe_intermediate_size"),
 });
 
+const qwenWithShared = (config: Config): Keys => ({
+  ...qwen(config),
+  expert_shared_feed_forward_length: number(config, "shared_expert_intermediate_size"),
+});
+const bailing = (config: Config): Keys => ({
+  ...qwen(config),
+  leading_dense_block_count: number(config, "first_k_dense_replace"),
+  expert_shared_count: number(config, "num_shared_experts"),
+  expert_weights_norm: config.norm_topk_prob as boolean,
+});
+const granite = (config: Config): Keys => ({
+  ...dense(config),
+  expert_shared_feed_forward_length: number(config, "shared_intermediate_size"),
+});
+
 /** By golden model: the architecture, and its keys beside those that all have. */
 export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Config) => Keys]>> = {
   mixtral: ["llama", (config) => dense(config)],
-  qwen2_moe: [
-    "qwen2moe",
-    (config) => ({
-      ...qwen(config),
-      expert_shared_feed_forward_length: number(config, "shared_expert_intermediate_size"),
-    }),
-  ],
+  qwen2_moe: ["qwen2moe", qwenWithShared],
   qwen3_moe: ["qwen3moe", qwen],
   olmoe: ["olmoe", (config) => dense(config, "num_experts")],
   deepseek_v2_greedy: ["deepseek2", (config) => deepseek(config, undefined)],
@@ -89,6 +98,55 @@ export const ggufFamilies: Readonly<Record<string, readonly [string, (config: Co
       leading_dense_block_count: number(config, "moe_layer_start_index"),
     }),
   ],
+  qwen3_next: ["qwen3next", qwenWithShared],
+  qwen3_5_moe: ["qwen35moe", qwenWithShared],
+  qwen3_vl_moe: ["qwen3vlmoe", qwen],
+  // Its files have no expert_gating_func.
+  glm4_moe_lite: ["deepseek2", (config) => deepseek(config, undefined)],
+  glm_moe_dsa: ["glm-dsa", (config) => deepseek(config, 2)],
+  dots1: ["dots1", (config) => deepseek(config, 2)],
+  bailing_moe: ["bailingmoe", (config) => bailing(config)],
+  bailing_moe_v2: [
+    "bailingmoe2",
+    (config) => ({
+      ...bailing(config),
+      expert_shared_feed_forward_length: number(config, "moe_intermediate_size"),
+      expert_gating_func: 2,
+      expert_group_count: number(config, "n_group"),
+      expert_group_used_count: number(config, "topk_group"),
+      expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+    }),
+  ],
+  minimax_m2: [
+    "minimax-m2",
+    (config) => ({
+      ...dense(config),
+      expert_feed_forward_length: number(config, "intermediate_size"),
+      expert_gating_func: 2,
+    }),
+  ],
+  lfm2_moe: [
+    "lfm2moe",
+    (config) => ({
+      ...qwen(config),
+      leading_dense_block_count: number(config, "num_dense_layers"),
+      expert_gating_func: 2,
+    }),
+  ],
+  granitemoeshared: ["granitemoe", granite],
+  granitemoehybrid: ["granitehybrid", granite],
+  nemotron_h: [
+    "nemotron_h_moe",
+    (config) => ({
+      expert_count: number(config, "n_routed_experts"),
+      expert_feed_forward_length: number(config, "moe_intermediate_size"),
+      expert_shared_feed_forward_length: number(config, "moe_shared_expert_intermediate_size"),
+      expert_shared_count: number(config, "n_shared_experts"),
+      expert_group_count: number(config, "n_group"),
+      expert_weights_scale: f32(number(config, "routed_scaling_factor")),
+      expert_weights_norm: config.norm_topk_prob as boolean,
+    }),
+  ],
   hunyuan_v1_moe: [
     "hunyuan-moe",
     (config) => ({
@@ -124,12 +182,17 @@ const roleNames: Readonly<Record<string, string>> = {
   "shared.down": "ffn_down_shexp.weight",
 };
 
-/** A golden model's layer as a GGUF file in float32. */
-export async function familyGguf(name: string, layer: number): Promise<GgufInput & { tensors: TensorInput[] }> {
+/** A golden model's layer as a GGUF file in float32, under the usual architecture or another. */
+export async function familyGguf(
+  name: string,
+  layer: number,
+  otherArchitecture?: string,
+): Promise<GgufInput & { tensors: TensorInput[] }> {
   const path = familyModelPath(name);
   const model = await Model.read(path);
   await using checkpoint = await ShardedCheckpoint.open(path);
-  const [architecture, keys] = ggufFamilies[name] as (typeof ggufFamilies)[string];
+  const [usual, keys] = ggufFamilies[name] as (typeof ggufFamilies)[string];
+  const architecture = otherArchitecture ?? usual;
   const config = model.config(layer);
   const all: Keys = {
     block_count: model.layerCount,

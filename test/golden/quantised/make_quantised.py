@@ -631,6 +631,9 @@ cases = {
     "gptq_3_bits": qwen(gptq(3, 32), gptq_config | {"bits": 3}),
     "gptq_2_bits": qwen(gptq(2, 32), gptq_config | {"bits": 2}),
     "gptq_whole_rows": qwen(gptq(4, None), gptq_config | {"group_size": -1}),
+    # The shared expert's last piece is narrower than the others.
+    "gptq_whole_rows_shared": shared(gptq(4, None), gptq(4, None), gptq_config | {"group_size": -1}, 80),
+    "int8_asymmetric_shared": shared(int_quantized(symmetric=False), int_quantized(symmetric=False), group_config("int-quantized", num_bits=8, strategy="channel", symmetric=False), 80),
     "gptq_own_file": qwen(gptq(4, 16, version=2), None, files={"quantize_config.json": {"bits": 4, "group_size": 16, "desc_act": False, "checkpoint_format": "gptq_v2"}}),
     # Some modules have an order.
     "gptq_dynamic_order": shared(gptq(4, 16), gptq(4, 16, ordered=False), gptq_config | {"group_size": 16, "dynamic": {"+:.*shared.*": {"desc_act": True}}}, 32),

@@ -1,0 +1,60 @@
+import type { ConfigFields } from "../config_fields.js";
+import { readGroups } from "./deepseek_v2.js";
+import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
+
+const scoreFunctions = new Map([
+  ["softmax", false],
+  ["sigmoid", true],
+]);
+
+/**
+ * Ling and Ring of inclusionAI: modeling_bailing_moe.py and modeling_bailing_moe_v2.py. Version 1 is a softmax over all
+ * experts. Version 2, whose `score_function` is a sigmoid, is DeepSeek-V3's formula under other names: experts are chosen by
+ * score plus bias from the groups whose two best have the largest sum, and weighted by their scores.
+ */
+function bailingFamily(modelType: string, scoreFunction: "softmax" | "sigmoid"): Family {
+  const isSigmoid = (fields: ConfigFields) => fields.choice("score_function", scoreFunction, scoreFunctions);
+  return {
+    modelType,
+    layerCount: layerCount(undefined),
+    hasExperts: (fields, layer) => layer >= fields.integer("first_k_dense_replace", 0, { minimum: 0 }),
+    config: (fields) => {
+      if (!isSigmoid(fields)) {
+        fields.require("routed_scaling_factor", 1);
+        fields.require("n_group", 1);
+      }
+      const groups = readGroups(fields, "top2_sum", 1, 1);
+      const shared = sharedCount(fields) * sharedWidth(fields);
+      return {
+        hiddenSize: fields.integer("hidden_size", undefined),
+        intermediateSize: fields.integer("moe_intermediate_size", undefined),
+        numExperts: fields.integer("num_experts", undefined),
+        topK: fields.integer("num_experts_per_tok", undefined),
+        scoring: isSigmoid(fields) ? "sigmoid" : "softmax",
+        ...(groups.count > 1 && { groups }),
+        normalize: fields.boolean("norm_topk_prob", true),
+        scale: fields.number("routed_scaling_factor", 1),
+        activation: gatedActivation(fields),
+        ...(shared > 0 && { sharedExpert: { intermediateSize: shared } }),
+      };
+    },
+    tensors: (prefix, fields) => {
+      const biased = isSigmoid(fields) && fields.boolean("moe_router_enable_expert_bias", true);
+      return blockTensors(`${prefix}.mlp`, {
+        ...(biased && { selectionBias: { name: `${prefix}.mlp.gate.expert_bias` } }),
+        ...(sharedCount(fields) > 0 && { shared: gatedExpert(`${prefix}.mlp.shared_experts`) }),
+      });
+    },
+  };
+}
+
+export const bailingMoe = bailingFamily("bailing_moe", "softmax");
+export const bailingMoeV2 = bailingFamily("bailing_moe_v2", "sigmoid");
+
+function sharedCount(fields: ConfigFields): number {
+  return fields.integer("num_shared_experts", 0, { minimum: 0 });
+}
+
+function sharedWidth(fields: ConfigFields): number {
+  return fields.integer("moe_shared_expert_intermediate_size", fields.integer("moe_intermediate_size", undefined));
+}

@@ -1,0 +1,60 @@
+import { describe } from "../../core/errors.js";
+import { badCheckpoint } from "../bad_checkpoint.js";
+import type { ConfigFields } from "../config_fields.js";
+import type { LayerTensors } from "../locate.js";
+import { readGroups } from "./deepseek_v2.js";
+import { type Family, layerCount, maximumLayers, plainActivation } from "./family.js";
+
+/**
+ * Nemotron 3: NemotronHConfig and NemotronHMoE of Transformers. DeepSeek-V3's routing over experts without a gate, and a
+ * shared expert of a width of its own. Layers are of several kinds, of which some have experts and nothing else.
+ */
+export const nemotronH: Family = {
+  modelType: "nemotron_h",
+  layerCount: (fields) => blocks(fields)?.length ?? layerCount(undefined)(fields),
+  hasExperts: (fields, layer) => ["E", "moe"].includes(blocks(fields)?.[layer] as string),
+  config: (fields) => {
+    if (fields.has("moe_latent_size")) {
+      const problem = "expected null, as experts on a projection of the tokens are not supported";
+      throw badCheckpoint(fields.path, `moe_latent_size: ${problem}, got ${describe(fields.value("moe_latent_size"))}`);
+    }
+    fields.require("mlp_bias", false);
+    const groups = readGroups(fields, "top2_sum", 1, 1);
+    return {
+      hiddenSize: fields.integer("hidden_size", 4096),
+      intermediateSize: fields.integer("moe_intermediate_size", 7688),
+      numExperts: fields.integer("n_routed_experts", 8, { alias: "num_local_experts" }),
+      topK: fields.integer("num_experts_per_tok", 2),
+      scoring: "sigmoid",
+      ...(groups.count > 1 && { groups }),
+      normalize: fields.boolean("norm_topk_prob", true),
+      scale: fields.number("routed_scaling_factor", 1),
+      activation: plainActivation(fields, "mlp_hidden_act", "relu2"),
+      sharedExpert: { intermediateSize: fields.integer("moe_shared_expert_intermediate_size", 7688) },
+    };
+  },
+  prefix: (_fields, layer) => `backbone.layers.${layer}`,
+  tensors: (prefix) => [prefix, prefix.replace("backbone.", "model.")].flatMap((own) => tensorsOf(`${own}.mixer`)),
+};
+
+/** The kind of every layer. */
+function blocks(fields: ConfigFields): readonly unknown[] | undefined {
+  const kinds = fields.value("hybrid_override_pattern") ?? fields.value("layers_block_type");
+  const list = typeof kinds === "string" ? [...kinds] : kinds;
+  return Array.isArray(list) && list.length <= maximumLayers ? list : undefined;
+}
+
+function tensorsOf(block: string): readonly LayerTensors[] {
+  const named = (module: string) => ({ name: `${module}.weight` });
+  const others = {
+    router: named(`${block}.gate`),
+    selectionBias: { name: `${block}.gate.e_score_correction_bias` },
+    shared: { up: named(`${block}.shared_experts.up_proj`), down: named(`${block}.shared_experts.down_proj`) },
+  };
+  const single = (name: string) => named(`${block}.experts.{e}.${name}`);
+  const stacked = (name: string) => ({ name: `${block}.experts.${name}`, stacked: "dim0" }) as const;
+  return [single, stacked].map((matrix) => ({
+    ...others,
+    experts: { up: matrix("up_proj"), down: matrix("down_proj") },
+  }));
+}

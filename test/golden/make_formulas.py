@@ -1,0 +1,271 @@
+"""
+Writes ../golden/families for families that make_families does not run: for every case config.json, random weights under the
+names of published checkpoints, and expected.safetensors with input and results. They come from the formulas of the classes
+that each case names, written here in float64.
+
+    python3 make_formulas.py [CASE...]
+
+Needs numpy only.
+"""
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "families"
+H, I, E, K, T = 18, 10, 8, 3, 7
+MARGIN = 1e-3
+"""Smallest difference of neighbouring keys, relative to the largest."""
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def swiglu(gate, up):
+    return gate * sigmoid(gate) * up
+
+
+def largest(keys, count):
+    """Indices, largest first; None if two keys that count are too close to each other."""
+    order = np.argsort(-keys, axis=-1)[:, : count + 1]
+    ranked = np.take_along_axis(keys, order, 1)
+    ranked = ranked[:, : count + 1] if keys.shape[1] > count else ranked[:, :count]
+    with np.errstate(invalid="ignore"):
+        gaps = -np.diff(ranked, axis=1)
+    close = np.nan_to_num(gaps, nan=np.inf, posinf=np.inf) < MARGIN * np.abs(keys[np.isfinite(keys)]).max()
+    return None if close.any() else order[:, :count]
+
+
+# Routing: from logits, bias and configuration to ids and weights
+
+def by_softmax(logits, _bias, config):
+    """Qwen: softmax over all."""
+    scores = softmax(logits)
+    ids = largest(scores, K)
+    if ids is None:
+        return None
+    weights = np.take_along_axis(scores, ids, 1)
+    return ids, weights / weights.sum(1, keepdims=True) if config.get("norm_topk_prob", True) else weights
+
+
+def over_chosen(logits, _bias, _config):
+    """Granite: softmax over the chosen."""
+    ids = largest(logits, K)
+    return None if ids is None else (ids, softmax(np.take_along_axis(logits, ids, 1)))
+
+
+def by_sigmoid(logits, bias, config, epsilon=1e-20):
+    """DeepSeek-V3: chosen by sigmoid plus bias, from the groups with the largest sums of two."""
+    scores = sigmoid(logits)
+    keys = scores + bias
+    groups, top = config.get("n_group") or 1, config.get("topk_group") or 1
+    if groups > 1:
+        grouped = keys.reshape(len(keys), groups, -1)
+        chosen = largest(np.sort(grouped, -1)[..., -2:].sum(-1), top)
+        if chosen is None:
+            return None
+        mask = np.zeros((len(keys), groups), bool)
+        np.put_along_axis(mask, chosen, True, 1)
+        keys = np.where(np.repeat(mask, grouped.shape[2], 1), keys, -np.inf)
+    ids = largest(keys, K)
+    if ids is None:
+        return None
+    weights = np.take_along_axis(scores, ids, 1)
+    if config.get("norm_topk_prob", True):
+        weights = weights / (weights.sum(1, keepdims=True) + epsilon)
+    return ids, weights * config.get("routed_scaling_factor", 1)
+
+
+def lfm2(logits, bias, config):
+    return by_sigmoid(logits, bias, config, 1e-6)
+
+
+# Names of tensors: from an expert's matrices to tensors
+
+SPLIT = ("gate_proj", "up_proj", "down_proj")
+
+
+def one_by_one(experts, block, names=SPLIT):
+    """A tensor for each matrix."""
+    roles = ("gate", "up", "down")
+    return {f"{block}.experts.{number}.{name}.weight": expert[role]
+            for number, expert in enumerate(experts) for role, name in zip(roles, names) if role in expert}
+
+
+def stacked(experts, block, inputs_first=False):
+    """Two tensors, as in Transformers 5."""
+    both = np.stack([np.concatenate([expert["gate"], expert["up"]]) for expert in experts])
+    down = np.stack([expert["down"] for expert in experts])
+    turn = (lambda matrix: np.swapaxes(matrix, 1, 2)) if inputs_first else (lambda matrix: matrix)
+    return {f"{block}.experts.gate_up_proj": turn(both), f"{block}.experts.down_proj": turn(down)}
+
+
+def granite_stacks(experts, block):
+    names = stacked(experts, block)
+    return {f"{block}.input_linear.weight": names[f"{block}.experts.gate_up_proj"],
+            f"{block}.output_linear.weight": names[f"{block}.experts.down_proj"]}
+
+
+def matrices(random, width, gated=True):
+    shapes = {"gate": (width, H), "up": (width, H), "down": (H, width)}
+    drawn = {role: random.normal(0, shape[1] ** -0.5, shape).astype(np.float32) for role, shape in shapes.items()}
+    return drawn if gated else {role: drawn[role] for role in ("up", "down")}
+
+
+def layer(config, block, route, *, store=one_by_one, router="gate.weight", bias=None, shared=None, shared_width=0,
+          shared_gate=None, gated=True, index=1, text=False):
+    """A case: `block` is the prefix of the MoE block's names; `shared(matrices)` names the shared expert's tensors."""
+    def build(random):
+        tensors = {}
+        weights = random.normal(0, 1.5 * H**-0.5, (E, H)).astype(np.float32)
+        tensors[f"{block}.{router}"] = weights
+        correction = np.zeros(E)
+        if bias is not None:
+            tensors[f"{block}.{bias}"] = random.normal(0, 0.2, E).astype(np.float32)
+            correction = tensors[f"{block}.{bias}"].astype(np.float64)
+        experts = [matrices(random, I, gated) for _ in range(E)]
+        tensors |= store(experts, block)
+        common = matrices(random, shared_width, gated) if shared else None
+        if common:
+            tensors |= shared(common)
+        if shared_gate:
+            tensors[f"{block}.{shared_gate}"] = random.normal(0, H**-0.5, (1, H)).astype(np.float32)
+
+        def run(expert, x):
+            wide = {role: matrix.astype(np.float64) for role, matrix in expert.items()}
+            inner = x @ wide["up"].T
+            inner = swiglu(x @ wide["gate"].T, inner) if gated else np.maximum(inner, 0) ** 2
+            return inner @ wide["down"].T
+
+        for _ in range(10_000):
+            x = random.normal(0, 1, (T, H)).astype(np.float32)
+            rows = x.astype(np.float64)
+            routed = route(rows @ weights.astype(np.float64).T, correction, config)
+            if routed:
+                break
+        else:
+            raise RuntimeError("no input whose choices are clear")
+        ids, factors = routed
+        output = np.stack([sum(factor * run(experts[expert], row) for expert, factor in zip(*each))
+                           for row, *each in zip(rows, ids, factors)])
+        if common:
+            added = run(common, rows)
+            output += sigmoid(rows @ tensors[f"{block}.{shared_gate}"].astype(np.float64).T) * added if shared_gate else added
+        whole = {"model_type": text, "text_config": config} if text else config
+        results = {"x": x[None], "ids": ids.astype(np.int32), "weights": factors, "output": output[None]}
+        return whole, tensors, results, index
+    return build
+
+
+def modules(block, names=SPLIT):
+    return lambda expert: {f"{block}.{name}.weight": expert[role]
+                           for role, name in zip(("gate", "up", "down"), names) if role in expert}
+
+
+def granite_shared(prefix):
+    return lambda expert: {f"{prefix}.input_linear.weight": np.concatenate([expert["gate"], expert["up"]]),
+                           f"{prefix}.output_linear.weight": expert["down"]}
+
+
+common = {"hidden_size": H, "num_hidden_layers": 2, "num_experts_per_tok": K, "hidden_act": "silu"}
+qwen = common | {"num_experts": E, "moe_intermediate_size": I, "intermediate_size": 30}
+deepseek = common | {"n_routed_experts": E, "moe_intermediate_size": I, "intermediate_size": 30, "n_shared_experts": 2,
+                     "n_group": 1, "topk_group": 1, "norm_topk_prob": True, "routed_scaling_factor": 1.8}
+bailing = qwen | {"model_type": "bailing_moe", "num_shared_experts": 2, "first_k_dense_replace": 1, "norm_topk_prob": True}
+granite = common | {"num_local_experts": E, "intermediate_size": I, "shared_intermediate_size": 14}
+
+
+def glm(config, block="model.layers.1.mlp", **more):
+    """DeepseekV3MoE of Transformers, which the others inherit."""
+    return layer(config, block, by_sigmoid, bias="gate.e_score_correction_bias", shared=modules(f"{block}.shared_experts"),
+                 shared_width=config["n_shared_experts"] * I, **more)
+
+
+def qwen_shared(config, block, **more):
+    """Qwen3NextSparseMoeBlock."""
+    return layer(config | {"shared_expert_intermediate_size": 14}, block, by_softmax, shared=modules(f"{block}.shared_expert"),
+                 shared_width=14, shared_gate="shared_expert_gate.weight", **more)
+
+
+cases = {
+    "qwen3_next": qwen_shared(qwen | {"model_type": "qwen3_next"}, "model.layers.1.mlp"),
+    "qwen3_5_moe": qwen_shared(qwen | {"model_type": "qwen3_5_moe_text"}, "model.language_model.layers.1.mlp", store=stacked,
+                               text="qwen3_5_moe"),
+    # Qwen3VLMoeTextSparseMoeBlock
+    "qwen3_vl_moe": layer(qwen | {"model_type": "qwen3_vl_moe_text"}, "model.language_model.layers.0.mlp", by_softmax, index=0,
+                          store=lambda experts, block: stacked(experts, block, inputs_first=True), text="qwen3_vl_moe"),
+    "glm4v_moe": glm(deepseek | {"model_type": "glm4v_moe_text", "first_k_dense_replace": 1}, "model.language_model.layers.1.mlp",
+                     text="glm4v_moe"),
+    "glm4_moe_lite": glm(deepseek | {"model_type": "glm4_moe_lite", "mlp_layer_types": ["dense", "sparse"]}),
+    "glm_moe_dsa": glm(deepseek | {"model_type": "glm_moe_dsa", "first_k_dense_replace": 1}, store=stacked),
+    "dots1": glm(deepseek | {"model_type": "dots1", "first_k_dense_replace": 1, "norm_topk_prob": False}),
+    # BailingMoeSparseMoeBlock
+    "bailing_moe": layer(bailing, "model.layers.1.mlp", by_softmax, shared=modules("model.layers.1.mlp.shared_experts"),
+                         shared_width=2 * I),
+    # BailingMoeV2SparseMoeBlock and BailingMoeV2Gate
+    "bailing_moe_v2": layer(
+        bailing | {"architectures": ["BailingMoeV2ForCausalLM"], "score_function": "sigmoid", "n_group": 4, "topk_group": 2,
+                   "routed_scaling_factor": 2.5, "moe_router_enable_expert_bias": True},
+        "model.layers.1.mlp", by_sigmoid, bias="gate.expert_bias", shared=modules("model.layers.1.mlp.shared_experts"),
+        shared_width=2 * I),
+    # MiniMaxM2SparseMoeBlock
+    "minimax_m2": layer(common | {"model_type": "minimax_m2", "num_local_experts": E, "intermediate_size": I, "scoring_func": "sigmoid",
+                                  "use_routing_bias": True},
+                        "model.layers.1.block_sparse_moe", by_sigmoid, bias="e_score_correction_bias",
+                        store=lambda experts, block: one_by_one(experts, block, ("w1", "w3", "w2"))),
+    # Lfm2MoeSparseMoeBlock
+    "lfm2_moe": layer(qwen | {"model_type": "lfm2_moe", "num_dense_layers": 1, "norm_topk_prob": True, "use_expert_bias": True,
+                              "routed_scaling_factor": 1.0},
+                      "model.layers.1.feed_forward", lfm2, bias="expert_bias",
+                      store=lambda experts, block: one_by_one(experts, block, ("w1", "w3", "w2"))),
+    # GraniteMoeSharedDecoderLayer and GraniteMoeHybridDecoderLayer, without norm and residual
+    "granitemoeshared": layer(granite | {"model_type": "granitemoeshared"}, "model.layers.0.block_sparse_moe", over_chosen,
+                              router="router.layer.weight", store=granite_stacks, index=0,
+                              shared=granite_shared("model.layers.0.shared_mlp"), shared_width=14),
+    "granitemoehybrid": layer(granite | {"model_type": "granitemoehybrid", "layer_types": ["mamba", "attention"]},
+                              "model.layers.1.block_sparse_moe", over_chosen, router="router.layer.weight", store=granite_stacks,
+                              shared=granite_shared("model.layers.1.shared_mlp"), shared_width=14),
+    # NemotronHMoE
+    "nemotron_h": layer(
+        common | {"model_type": "nemotron_h", "hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "mlp_hidden_act": "relu2",
+                  "n_routed_experts": E, "moe_intermediate_size": I, "n_shared_experts": 1, "n_group": 1, "topk_group": 1,
+                  "moe_shared_expert_intermediate_size": 21, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "mlp_bias": False},
+        "backbone.layers.3.mixer", by_sigmoid, bias="gate.e_score_correction_bias", index=3, gated=False,
+        shared=modules("backbone.layers.3.mixer.shared_experts"), shared_width=21),
+}
+
+dtypes = {np.dtype(np.float32): "F32", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}
+
+
+def write_safetensors(path, tensors, metadata):
+    header, data = {"__metadata__": metadata}, b""
+    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        raw = np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": dtypes[array.dtype], "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def main(names):
+    for name in names or cases:
+        config, tensors, results, index = cases[name](np.random.default_rng(list(name.encode())))
+        folder = FOLDER / name
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
+        write_safetensors(folder / "expected.safetensors", results, {"layer": str(index)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
