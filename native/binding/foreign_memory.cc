@@ -12,7 +12,11 @@ std::shared_ptr<void> DeviceObject::keep(void* data, Napi::Value owner) {
   if (!owner.IsObject()) return {data, [](void*) {}};
   auto made = std::make_unique<Completion>();
   made->owner = std::make_unique<Napi::ObjectReference>(Napi::Persistent(owner.As<Napi::Object>()));
-  return {data, [returns = returns_, completion = made.release()](void*) { returns->give(completion); }};
+  // Work that is enqueued has let go of the memory already, but a GPU may still read and write it.
+  return {data, [backend = backend_, returns = returns_, completion = made.release()](void*) {
+            backend->settle();
+            returns->give(completion);
+          }};
 }
 
 void DeviceObject::give_back(Napi::Env env, Completion& completion) {

@@ -145,6 +145,8 @@ class Backend {
   // Device to host, complete on return.
   virtual Status read(void* host, const void* device, size_t bytes) = 0;
   virtual Status synchronize() = 0;
+  // Any thread: waits until the device no longer uses memory that enqueued work used, before its owner is told.
+  virtual void settle() noexcept {}
 
 #define MOE_OPERATOR(Operator) virtual Status run(const Operator& p) = 0;
   MOE_OPERATORS(MOE_OPERATOR)

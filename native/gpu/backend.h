@@ -22,6 +22,7 @@ class GpuBackend : public Backend {
   // May also return the failures that synchronize() would report, because a read waits.
   Status read(void* host, const void* device, size_t bytes) override;
   Status synchronize() override;
+  void settle() noexcept override { runtime().settle(); }
 
 #define MOE_OPERATOR(Operator)                  \
   Status run(const Operator& p) override {      \

@@ -1,14 +1,20 @@
 import { expect, test, vi } from "vitest";
 import { runCli } from "./support/run_cli.js";
 
-vi.mock("../../lib/testing/run.js", () => ({
-  runCase: async ({ name, operator }: { name: string; operator: string }) => ({
-    name,
-    operator,
-    checks: [{ output: "y", dtype: "f32", error: Number.POSITIVE_INFINITY, tolerance: 1e-5, passed: false }],
-    passed: false,
-  }),
-}));
+vi.mock("../../lib/testing/run.js", async () => {
+  const { MoeError } = await import("../../lib/core/errors.js");
+  return {
+    runCase: async ({ name, operator }: { name: string; operator: string }) => {
+      if (operator === "sort") throw new MoeError("CUDA_ERROR", "sort_block: cudaErrorIllegalAddress");
+      return {
+        name,
+        operator,
+        checks: [{ output: "y", dtype: "f32", error: Number.POSITIVE_INFINITY, tolerance: 1e-5, passed: false }],
+        passed: false,
+      };
+    },
+  };
+});
 
 test("cases outside their tolerance are listed, and the exit code is 1", async () => {
   const { exitCode, stdout } = await runCli(["verify", "--device", "reference", "--filter", "combine T33"]);
@@ -25,4 +31,10 @@ test("an error that is not a JSON number is a string", async () => {
     passed: false,
     devices: [{ results: [{ checks: [{ error: "Infinity" }] }, {}, {}] }],
   });
+});
+
+test("an error of the device names the case", async () => {
+  const { exitCode, stderr } = await runCli(["verify", "--device", "reference", "--filter", "sort"]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(/^moe-kernels: CUDA_ERROR: sort T.*: sort_block: cudaErrorIllegalAddress$/m);
 });

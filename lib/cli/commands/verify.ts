@@ -1,4 +1,5 @@
 import { styleText } from "node:util";
+import { isMoeError, MoeError } from "../../core/errors.js";
 import type { DeviceInfo } from "../../core/native.js";
 import { printable } from "../../core/printable.js";
 import { type DeviceName, listDevices, openDevice } from "../../devices.js";
@@ -84,13 +85,23 @@ async function verifyDevice(
   const results: CaseResult[] = [];
   try {
     for (const subject of selected) {
-      results.push(await runCase(subject, device));
+      try {
+        results.push(await runCase(subject, device));
+      } catch (error) {
+        throw inCase(subject, error);
+      }
       progress.update(results.length);
     }
   } finally {
     progress.stop();
   }
   return { device: device.name, seconds: (performance.now() - begin) / 1e3, results };
+}
+
+/** The error with the case's name: after a kernel that failed, no other case can run on a GPU. */
+function inCase({ operator, name }: Case, error: unknown): unknown {
+  if (!isMoeError(error)) return error;
+  return new MoeError(error.code, `${operator} ${name}: ${error.message}`, { cause: error });
 }
 
 /** Lists the devices that were not verified, in red the one that every installation should have. */

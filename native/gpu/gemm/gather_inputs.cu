@@ -1,5 +1,6 @@
 #include "gpu/gemm/gather_inputs.cuh"
 
+#include <algorithm>
 #include <type_traits>
 
 #include <ptx/launch.cuh>
@@ -13,8 +14,8 @@
 namespace moe::MOE_GPU_NAMESPACE {
 namespace {
 
-// Columns that a block gathers of each row, if it does not round them.
-constexpr int kBlockColumns = 256;
+// Columns that a block gathers of each row, if it does not round them and a grid has room for so many blocks.
+constexpr int64_t kBlockColumns = 256;
 
 struct Arguments {
   GemmInput source;
@@ -23,7 +24,7 @@ struct Arguments {
   const int* orders;    // null: each its own
   const TileMapHeader* map;
   unsigned tile_rows;
-  int columns;
+  int columns, block_columns;
   void* rows;
   int64_t count, pitch;
   int* places;
@@ -60,8 +61,8 @@ struct SourceRow {
 template <class From, class To>
 MOE_KERNEL(gather_inputs_kernel, (gpu::kRowThreads), const Arguments a) {
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  const int first = static_cast<int>(blockIdx.y) * kBlockColumns;
-  const int end = a.columns < first + kBlockColumns ? a.columns : first + kBlockColumns;
+  const int first = static_cast<int>(blockIdx.y) * a.block_columns;
+  const int end = a.columns - first < a.block_columns ? a.columns : first + a.block_columns;
   for (int index = static_cast<int>(blockIdx.x); index < a.map->count; index += static_cast<int>(gridDim.x)) {
     const RowTile tile = load_row_tile(a.map, index);
     if (tile.expert < 0) continue;
@@ -165,6 +166,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
   const int64_t columns = weight.weights().columns;
   const TokenScheme& tokens = weight.inputs().tokens();
   if (plan.max_row_tiles == 0 || (columns == 0 && !tokens.scales_rows())) return {};
+  const int64_t block_columns = std::max(kBlockColumns, gpu::ceil_div(columns, gpu::kMaxGridY));
   const Arguments arguments{.source = gathered.source,
                             .source_pitch = gathered.pitch,
                             .scales = weight.inputs().scales(),
@@ -172,6 +174,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                             .map = static_cast<const TileMapHeader*>(map),
                             .tile_rows = static_cast<unsigned>(plan.tile.rows),
                             .columns = static_cast<int>(columns),
+                            .block_columns = static_cast<int>(block_columns),
                             .rows = gathered.rows,
                             .count = gathered.count,
                             .pitch = plan.x_pitch,
@@ -181,7 +184,7 @@ Status launch_gather_inputs(const GatheredRows& gathered, const GpuPackedExperts
                             .weights = gathered.weights};
   const dim3 block(gpu::kRowThreads);
   const dim3 grid(gpu::capped_grid(plan.max_row_tiles, 16, traits),
-                  static_cast<unsigned>(gpu::ceil_div(columns, kBlockColumns)));
+                  static_cast<unsigned>(gpu::ceil_div(columns, block_columns)));
   const dim3 grid_of_rows(gpu::capped_grid(plan.max_row_tiles * plan.tile.rows, 16, traits));
   return gpu::dispatch_float(gathered.dtype, [&](auto from) {
     using From = typename decltype(from)::type;

@@ -90,7 +90,6 @@ SortPlan plan_sort(int64_t slots, int64_t experts, const DeviceTraits& traits) {
 }
 
 ColumnPlan plan_columns(int64_t rows, int64_t columns, int columns_per_thread, const DeviceTraits& traits) {
-  constexpr int64_t kMaxGridY = 65535;
   const int64_t vectors = ceil_div(columns, columns_per_thread);
   const int64_t threads = std::clamp(round_up(vectors, kWarp), kWarp, int64_t{kRowThreads});
   return {static_cast<int>(threads), capped_grid(rows, 64, traits),

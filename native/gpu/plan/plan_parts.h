@@ -12,6 +12,9 @@ namespace moe::gpu {
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
+// The most blocks along a grid's y and z.
+constexpr int64_t kMaxGridY = 65535;
+
 // At most `per_multiprocessor` blocks on each; the kernels loop over the rest.
 inline unsigned capped_grid(int64_t blocks, int64_t per_multiprocessor, const DeviceTraits& traits) {
   return static_cast<unsigned>(std::min(blocks, per_multiprocessor * traits.multiprocessors));

@@ -44,6 +44,8 @@ class Runtime {
   void unpin(void* data);
   // Waits for all work enqueued so far.
   Status synchronize();
+  // The same on any thread, for memory that the work must have left. An error is that of the next wait.
+  void settle() noexcept;
 
   // Records what `work` launches on the given stream instead of running it. `work` must neither allocate nor wait, and
   // what its launches point to must outlive the graph. It is called twice: the first call only prepares its kernels,

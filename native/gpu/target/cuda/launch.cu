@@ -30,6 +30,21 @@ Status grant(const char* name, const void* kernel, size_t static_bytes, size_t d
 
 }  // namespace
 
+bool is_fault(cudaError_t error) {
+  switch (error) {
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorMisalignedAddress: return true;
+    default: return false;
+  }
+}
+
 Status prepare(const char* name, const void* kernel, size_t dynamic_shared_bytes) {
   // Never destroyed: a stream may launch while the process exits.
   static std::mutex& mutex = *new std::mutex;

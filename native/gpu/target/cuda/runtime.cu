@@ -2,6 +2,7 @@
 // contains this also loads on machines without NVIDIA software.
 #include "gpu/runtime/runtime.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -70,8 +71,10 @@ class Staging {
   };
 
   static Status prepare(Buffer& buffer) {
+    if (buffer.copied == nullptr) {
+      MOE_TRY(cuda_status(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreate"));
+    }
     if (buffer.data != nullptr) return {};
-    MOE_TRY(cuda_status(cudaEventCreateWithFlags(&buffer.copied, cudaEventDisableTiming), "cudaEventCreate"));
     return cuda_status(cudaMallocHost(&buffer.data, kPiece), "cudaMallocHost");
   }
 
@@ -84,6 +87,34 @@ class Staging {
   std::vector<Buffer> buffers_;
   size_t next_ = 0;
 };
+
+MOE_KERNEL(first_kernel, (32), int*) {}
+
+// Makes a GPU the calling thread's and loads a kernel. What another process or the build prevents shows here.
+Status begin_use(int index, const Gpu& gpu) {
+  const auto try_use = [&]() -> Status {
+    MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
+    return prepare("loading a kernel", reinterpret_cast<const void*>(first_kernel), 0);
+  };
+  const Status status = try_use();
+  if (status.code != Code::cuda_error) return status;
+  return {Code::device_unavailable,
+          "cuda:" + std::to_string(index) + ": " + gpu.description + ", cannot run the kernels of this build: " +
+              status.message + ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)"};
+}
+
+// Of a stream of the caller's: work is put on it by several threads, and its events are this GPU's.
+Status check_stream(cudaStream_t stream, int index) {
+  const std::string expected = "stream: expected a CUDA stream of cuda:" + std::to_string(index) + ", got ";
+  if (stream == cudaStreamPerThread) {
+    return {Code::invalid_argument, expected + "cudaStreamPerThread, which is another one on each thread"};
+  }
+  cudaEvent_t event = nullptr;
+  MOE_TRY(cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate"));
+  const Status recorded = cuda_status(cudaEventRecord(event, stream), "cudaEventRecord");
+  cudaEventDestroy(event);
+  return recorded.ok() ? recorded : Status{Code::invalid_argument, expected + "another: " + recorded.message};
+}
 
 }  // namespace
 
@@ -125,16 +156,17 @@ Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() = default;
 
 Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Runtime>* runtime) {
-  auto state = std::make_unique<State>();
   Gpu gpu;
   MOE_TRY(find_gpu(index, &gpu));
+  MOE_TRY(begin_use(index, gpu));
+  auto state = std::make_unique<State>();
   state->device = index;
   state->poison = options.poison;
   state->traits = gpu.traits;
   state->description = gpu.description;
-  MOE_TRY(cuda_status(cudaSetDevice(index), "cudaSetDevice"));
   state->foreign_stream = options.stream != nullptr;
   if (state->foreign_stream) {
+    MOE_TRY(check_stream(static_cast<cudaStream_t>(options.stream), index));
     state->stream = static_cast<cudaStream_t>(options.stream);
   } else {
     MOE_TRY(cuda_status(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate"));
@@ -162,10 +194,9 @@ Status Runtime::use() { return cuda_status(cudaSetDevice(state_->device), "cudaS
 
 Status Runtime::allocate(size_t bytes, void** data) {
   MOE_TRY(use());
-  const cudaError_t error = cudaMallocFromPoolAsync(data, bytes, state_->pool, state_->stream);
+  // Even empty memory needs an address.
+  const cudaError_t error = cudaMallocFromPoolAsync(data, std::max<size_t>(bytes, 1), state_->pool, state_->stream);
   if (error == cudaErrorMemoryAllocation) {
-    // Not sticky, but cudaGetLastError would attribute it to the next launch.
-    cudaGetLastError();
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
     return {Code::out_of_memory, "cannot allocate " + std::to_string(bytes) + " bytes of GPU memory, of which " +
@@ -182,6 +213,7 @@ void Runtime::release(void* data) {
 }
 
 Status Runtime::fill(void* data, int value, size_t bytes) {
+  if (bytes == 0) return {};
   MOE_TRY(use());
   return cuda_status(cudaMemsetAsync(data, value, bytes, state_->stream), "cudaMemsetAsync");
 }
@@ -198,10 +230,7 @@ Status Runtime::read(void* host, const void* device, size_t bytes) {
 
 Status Runtime::pin(void* data, size_t bytes) {
   MOE_TRY(use());
-  const Status pinned = cuda_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister");
-  // Not sticky, but cudaGetLastError would attribute it to the next launch.
-  if (!pinned.ok()) cudaGetLastError();
-  return pinned;
+  return cuda_status(cudaHostRegister(data, bytes, cudaHostRegisterDefault), "cudaHostRegister");
 }
 
 void Runtime::unpin(void* data) {
@@ -212,6 +241,11 @@ void Runtime::unpin(void* data) {
 Status Runtime::synchronize() {
   MOE_TRY(use());
   return cuda_status(cudaStreamSynchronize(state_->stream), "work enqueued earlier");
+}
+
+void Runtime::settle() noexcept {
+  cudaSetDevice(state_->device);
+  cudaStreamSynchronize(state_->stream);
 }
 
 static Status instantiate(cudaGraph_t recorded, cudaStream_t stream, std::shared_ptr<const Graph>* graph) {
@@ -229,14 +263,12 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
   // Prepare the kernels first: loading one waits for the device, which a capture does not allow.
   MOE_TRY(work({recording, true}));
   MOE_TRY(cuda_status(cudaStreamBeginCapture(recording, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture"));
-  const Status worked = work(recording);
+  const Status worked = guarded([&] { return work(recording); });
   // Also after a failure; otherwise the stream would keep recording.
   cudaGraph_t recorded = nullptr;
   const Status ended = cuda_status(cudaStreamEndCapture(recording, &recorded), "cudaStreamEndCapture");
   const Status status = !worked.ok() ? worked : !ended.ok() ? ended : instantiate(recorded, state_->stream, graph);
   if (recorded != nullptr) cudaGraphDestroy(recorded);
-  // Otherwise the next launch would report the failure again.
-  if (!status.ok()) cudaGetLastError();
   return status;
 }
 
@@ -336,12 +368,9 @@ Status StageClock::mark(int index) {
 
 double StageClock::seconds(int from, int to) const {
   float milliseconds = 0.0f;
-  if (cudaEventSynchronize(state_->marks[to]) != cudaSuccess) return 0.0;
-  if (cudaEventElapsedTime(&milliseconds, state_->marks[from], state_->marks[to]) != cudaSuccess) {
-    cudaGetLastError();
-    return 0.0;
-  }
-  return milliseconds * 1e-3;
+  cudaError_t error = cudaEventSynchronize(state_->marks[to]);
+  if (error == cudaSuccess) error = cudaEventElapsedTime(&milliseconds, state_->marks[from], state_->marks[to]);
+  return error == cudaSuccess ? milliseconds * 1e-3 : 0.0;
 }
 
 }  // namespace moe::cuda

@@ -121,6 +121,7 @@ Status Runtime::pin(void*, size_t) { return {}; }
 void Runtime::unpin(void*) {}
 
 Status Runtime::synchronize() { return {}; }
+void Runtime::settle() noexcept {}
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();

@@ -9,11 +9,20 @@
 
 namespace moe::MOE_GPU_NAMESPACE {
 
+// Whether it tells that a kernel went wrong. Any later call may return it, and the process cannot use the GPU any more.
+bool is_fault(cudaError_t error);
+
 // The Status of a CUDA call, which `what` names.
 inline Status cuda_status(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return {};
   const Code code = error == cudaErrorMemoryAllocation ? Code::out_of_memory : Code::cuda_error;
-  return {code, std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
+  std::string message = std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
+  if (is_fault(error)) {
+    message +=
+        "; this or an earlier kernel failed, and this process cannot use the GPU any more: with CUDA_LAUNCH_BLOCKING=1, "
+        "the first error names the kernel";
+  }
+  return {code, std::move(message)};
 }
 
 // Prepares a kernel on the current device, once: loads it, raises its shared memory limit if static and dynamic
@@ -27,8 +36,13 @@ Status launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 b
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return {};
   MOE_TRY(prepare(name, reinterpret_cast<const void*>(kernel), dynamic_shared_bytes));
   if (stream.only_prepares) return {};
-  kernel<<<grid, block, dynamic_shared_bytes, stream.handle>>>(std::forward<Arguments>(arguments)...);
-  return cuda_status(cudaGetLastError(), name);
+  // Not <<<...>>>, which leaves its error beside those of other calls: cudaGetLastError would return any of them.
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = dynamic_shared_bytes;
+  config.stream = stream.handle;
+  return cuda_status(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
 }
 
 }  // namespace moe::MOE_GPU_NAMESPACE
