@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "core/threads.h"
 #include "simt/multiprocessor.h"
@@ -58,13 +59,17 @@ class Order {
 
 }  // namespace
 
-Gpu::Gpu(const Options& options) : options_(options) {
+Gpu::Gpu(const Options& options) : options_(options), queue_(options.late_work) {
   for (int i = 0; i < std::max(1, options.threads); ++i) {
     multiprocessors_.push_back(std::make_unique<machine::Multiprocessor>(options_));
   }
 }
 
-Gpu::~Gpu() = default;
+Gpu::~Gpu() { queue_.run(); }
+
+Status Gpu::enqueue(const machine::Launch& launch, std::shared_ptr<const void> arguments) {
+  return queue_.submit([this, launch, arguments = std::move(arguments)] { return this->launch(launch); });
+}
 
 Status Gpu::record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const {
   if (!prepared_.contains(launch.function)) {

@@ -9,6 +9,7 @@
 #include "simt/bank_conflicts.h"
 #include "simt/launch.h"
 #include "simt/options.h"
+#include "simt/work_queue.h"
 
 namespace moe::simt {
 
@@ -32,6 +33,10 @@ class Gpu {
   void prepare(const machine::Launch& launch) { prepared_.insert(launch.function); }
   Status record(const machine::Launch& launch, std::shared_ptr<const void> arguments, Recording& recording) const;
 
+  // Launches in the order of the stream's other work.
+  Status enqueue(const machine::Launch& launch, std::shared_ptr<const void> arguments);
+  WorkQueue& queue() { return queue_; }
+
   // Runs the kernel to completion. Blocks run in an order drawn from the seed, spread over the options' threads. A
   // failure reports what the kernel did wrong: kernel, block, thread, call, and how to reproduce it.
   Status launch(const machine::Launch& launch);
@@ -46,9 +51,10 @@ class Gpu {
   std::set<const void*> prepared_;  // kernels
   machine::ConflictCounts conflicts_;
   std::vector<std::unique_ptr<machine::Multiprocessor>> multiprocessors_;
+  WorkQueue queue_;
 };
 
-// Launches run immediately, in order, unless they are being recorded.
+// Launches are enqueued, unless they are being recorded.
 struct Stream {
   Stream(Gpu* stream_gpu, Recording* stream_recording = nullptr, bool prepares = false)
       : gpu(stream_gpu), recording(stream_recording), only_prepares(prepares) {}

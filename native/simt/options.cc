@@ -21,6 +21,13 @@ Status read_environment(Options* options) {
     }
     options->async = view == "late" ? AsyncMode::late : AsyncMode::early;
   }
+  if (const char* text = std::getenv("MOE_SIMT_STREAM"); text != nullptr) {
+    const std::string_view view = text;
+    if (view != "now" && view != "late") {
+      return {Code::invalid_argument, "MOE_SIMT_STREAM must be now or late, got \"" + std::string(view) + "\""};
+    }
+    options->late_work = view == "late";
+  }
   if (const char* text = std::getenv("MOE_SIMT_BANK_CONFLICTS"); text != nullptr) {
     const std::string_view view = text;
     if (view != "0" && view != "1") {
@@ -33,7 +40,8 @@ Status read_environment(Options* options) {
 
 std::string describe(const Options& options) {
   return "MOE_SIMT_SEED=" + std::to_string(options.seed) +
-         " MOE_SIMT_ASYNC=" + (options.async == AsyncMode::late ? "late" : "early");
+         " MOE_SIMT_ASYNC=" + (options.async == AsyncMode::late ? "late" : "early") +
+         (options.late_work ? " MOE_SIMT_STREAM=late" : "");
 }
 
 }  // namespace moe::simt

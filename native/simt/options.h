@@ -17,9 +17,12 @@ struct Options {
   int threads = 1;  // operating system threads; each runs one block at a time
   // Whether each launch prints the bank conflicts of its accesses to shared memory.
   bool bank_conflicts = false;
+  // Whether work of a stream runs when somebody waits for it, instead of at once.
+  bool late_work = false;
 };
 
-// Overrides seed, async and bank_conflicts with MOE_SIMT_SEED, MOE_SIMT_ASYNC and MOE_SIMT_BANK_CONFLICTS if set.
+// Overrides seed, async, bank_conflicts and late_work with MOE_SIMT_SEED, MOE_SIMT_ASYNC, MOE_SIMT_BANK_CONFLICTS and
+// MOE_SIMT_STREAM if set.
 Status read_environment(Options* options);
 
 // "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late"

@@ -260,6 +260,13 @@ MOE_TEST(the_environment_sets_seed_and_mode_and_rejects_nonsense) {
   }
   MOE_CHECK(says(read(nullptr, "later", &options), {"MOE_SIMT_ASYNC", "late or early", "later"}));
   unsetenv("MOE_SIMT_ASYNC");
+  setenv("MOE_SIMT_STREAM", "late", 1);
+  MOE_CHECK(read("1", nullptr, &options).ok() && options.late_work);
+  MOE_CHECK_EQUAL(describe(options), "MOE_SIMT_SEED=1 MOE_SIMT_ASYNC=late MOE_SIMT_STREAM=late");
+  setenv("MOE_SIMT_STREAM", "soon", 1);
+  MOE_CHECK(says(read("1", nullptr, &options), {"MOE_SIMT_STREAM", "now or late", "soon"}));
+  unsetenv("MOE_SIMT_STREAM");
+  unsetenv("MOE_SIMT_SEED");
 }
 
 }  // namespace

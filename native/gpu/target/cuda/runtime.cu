@@ -98,9 +98,9 @@ Status begin_use(int index, const Gpu& gpu) {
   };
   const Status status = try_use();
   if (status.code != Code::cuda_error) return status;
-  return {Code::device_unavailable,
-          "cuda:" + std::to_string(index) + ": " + gpu.description + ", cannot run the kernels of this build: " +
-              status.message + ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)"};
+  return {Code::device_unavailable, "cuda:" + std::to_string(index) + ": " + gpu.description +
+                                        ", cannot run the kernels of this build: " + status.message +
+                                        ": update the driver, or build for this GPU (CMake's MOE_CUDA_ARCHITECTURES)"};
 }
 
 // Of a stream of the caller's: work is put on it by several threads, and its events are this GPU's.

@@ -1,11 +1,13 @@
-// The runtime of the simulated GPU: it uses host memory, and every call completes its work before it returns.
+// The runtime of the simulated GPU, which uses host memory. Its stream is the GPU's queue of work.
 #include "gpu/runtime/runtime.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -90,7 +92,8 @@ Status Runtime::open(int index, const DeviceOptions& options, std::unique_ptr<Ru
 
 const gpu::DeviceTraits& Runtime::traits() const { return state_->traits; }
 const std::string& Runtime::description() const { return state_->description; }
-bool Runtime::host_addressable() const { return true; }
+// The host may not look at memory that work is still to write.
+bool Runtime::host_addressable() const { return !state_->gpu.queue().late(); }
 Stream Runtime::stream() const { return &state_->gpu; }
 Status Runtime::use() { return {}; }
 
@@ -99,19 +102,36 @@ Status Runtime::allocate(size_t bytes, void** data) {
   return state_->poison ? fill(*data, 0xff, bytes) : Status{};
 }
 
-void Runtime::release(void* data) { HostMemory::of_process().release(data); }
+void Runtime::release(void* data) {
+  (void)guarded([&] {
+    return state_->gpu.queue().submit([data]() -> Status {
+      HostMemory::of_process().release(data);
+      return {};
+    });
+  });
+}
 
 Status Runtime::fill(void* data, int value, size_t bytes) {
-  std::memset(data, value, bytes);
-  return {};
+  return state_->gpu.queue().submit([=]() -> Status {
+    std::memset(data, value, bytes);
+    return {};
+  });
 }
 
 Status Runtime::write(void* device, const void* host, size_t bytes) {
-  std::memcpy(device, host, bytes);
-  return {};
+  if (!state_->gpu.queue().late()) {
+    std::memcpy(device, host, bytes);
+    return {};
+  }
+  const char* begin = static_cast<const char*>(host);
+  return state_->gpu.queue().submit([device, copy = std::vector<char>(begin, begin + bytes)]() -> Status {
+    std::copy(copy.begin(), copy.end(), static_cast<char*>(device));
+    return {};
+  });
 }
 
 Status Runtime::read(void* host, const void* device, size_t bytes) {
+  MOE_TRY(state_->gpu.queue().finish());
   std::memcpy(host, device, bytes);
   return {};
 }
@@ -120,8 +140,9 @@ Status Runtime::pin(void*, size_t) { return {}; }
 
 void Runtime::unpin(void*) {}
 
-Status Runtime::synchronize() { return {}; }
-void Runtime::settle() noexcept {}
+Status Runtime::synchronize() { return state_->gpu.queue().finish(); }
+
+void Runtime::settle() noexcept { state_->gpu.queue().run(); }
 
 Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_ptr<const Graph>* graph) {
   const auto made = std::make_shared<Graph>();
@@ -132,7 +153,9 @@ Status Runtime::record(const std::function<Status(Stream)>& work, std::shared_pt
 }
 
 Status Runtime::launch(const Graph& graph) {
-  for (const RecordedLaunch& recorded : graph.recording) MOE_TRY(state_->gpu.launch(recorded.launch));
+  for (const RecordedLaunch& recorded : graph.recording) {
+    MOE_TRY(state_->gpu.enqueue(recorded.launch, recorded.arguments));
+  }
   return {};
 }
 
@@ -144,9 +167,17 @@ struct Uploads::State {
     size_t bytes;
   };
 
-  size_t issued() const { return done + copies.size(); }
+  void issue(const Copy& copy) {
+    const std::lock_guard lock(mutex);
+    copies.push_back(copy);
+  }
+  size_t issued() {
+    const std::lock_guard lock(mutex);
+    return done + copies.size();
+  }
   // Makes the first `count` copies take effect.
   void complete(size_t count) {
+    const std::lock_guard lock(mutex);
     for (; done < count; ++done) {
       const Copy& copy = copies.front();
       std::memcpy(copy.device, copy.host, copy.bytes);
@@ -154,30 +185,36 @@ struct Uploads::State {
     }
   }
 
+  WorkQueue* queue = nullptr;
   bool early = false;
+  std::mutex mutex;         // of what is below: late work runs on the thread that waits for it
   std::deque<Copy> copies;  // that have not taken effect
   size_t done = 0;          // copies before them
   std::vector<size_t> marks;
 };
 
 Uploads::Uploads(std::unique_ptr<State> state) : state_(std::move(state)) {}
-Uploads::~Uploads() = default;
+Uploads::~Uploads() { state_->queue->run(); }
 
 Status Uploads::create(Runtime& runtime, std::unique_ptr<Uploads>* uploads) {
   auto state = std::make_unique<State>();
+  state->queue = &runtime.stream().gpu->queue();
   state->early = runtime.stream().gpu->options().async == AsyncMode::early;
   uploads->reset(new Uploads(std::move(state)));
   return {};
 }
 
 Status Uploads::copy(void* device, const void* host, size_t bytes) {
-  state_->copies.push_back({device, host, bytes});
+  state_->issue({device, host, bytes});
   if (state_->early) state_->complete(state_->issued());
   return {};
 }
 
-// All work that has been enqueued is done.
-Status Uploads::after_work() { return {}; }
+// Copies that take effect late do so in the order of work.
+Status Uploads::after_work() {
+  if (state_->early) state_->queue->run();
+  return {};
+}
 
 Status Uploads::mark(size_t index) {
   if (index >= state_->marks.size()) state_->marks.resize(index + 1);
@@ -186,30 +223,41 @@ Status Uploads::mark(size_t index) {
 }
 
 Status Uploads::before_work(size_t index) {
-  state_->complete(state_->marks[index]);
-  return {};
+  return state_->queue->submit([state = state_.get(), count = state_->marks[index]]() -> Status {
+    state->complete(count);
+    return {};
+  });
 }
 
-void Uploads::wait() noexcept { state_->complete(state_->issued()); }
+void Uploads::wait() noexcept {
+  state_->queue->run();
+  state_->complete(state_->issued());
+}
 
 struct StageClock::State {
+  WorkQueue* queue = nullptr;
   std::array<std::chrono::steady_clock::time_point, kMarks> marks{};
 };
 
 StageClock::StageClock(std::unique_ptr<State> state) : state_(std::move(state)) {}
-StageClock::~StageClock() = default;
+StageClock::~StageClock() { state_->queue->run(); }
 
-Status StageClock::create(Runtime&, std::unique_ptr<StageClock>* clock) {
-  clock->reset(new StageClock(std::make_unique<State>()));
+Status StageClock::create(Runtime& runtime, std::unique_ptr<StageClock>* clock) {
+  auto state = std::make_unique<State>();
+  state->queue = &runtime.stream().gpu->queue();
+  clock->reset(new StageClock(std::move(state)));
   return {};
 }
 
 Status StageClock::mark(int index) {
-  state_->marks[static_cast<size_t>(index)] = std::chrono::steady_clock::now();
-  return {};
+  return state_->queue->submit([mark = &state_->marks[static_cast<size_t>(index)]]() -> Status {
+    *mark = std::chrono::steady_clock::now();
+    return {};
+  });
 }
 
 double StageClock::seconds(int from, int to) const {
+  state_->queue->run();
   const auto& marks = state_->marks;
   return std::chrono::duration<double>(marks[static_cast<size_t>(to)] - marks[static_cast<size_t>(from)]).count();
 }

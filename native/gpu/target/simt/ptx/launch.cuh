@@ -39,15 +39,15 @@ Status launch(const char* name, Kernel* kernel, unsigned most_threads, dim3 grid
     stream.gpu->prepare(launch);
     return {};
   }
-  return stream.recording == nullptr ? stream.gpu->launch(launch)
+  return stream.recording == nullptr ? stream.gpu->enqueue(launch, bound)
                                      : stream.gpu->record(launch, bound, *stream.recording);
 }
 
 }  // namespace machine
 
-// Runs kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...) to completion, or records it if the stream
-// is recording. Reports call it `name`. Arguments are copied for every thread, as CUDA copies them for the grid. An
-// empty grid is skipped.
+// Enqueues kernel<<<grid, block, dynamic_shared_bytes, stream>>>(arguments...), or records it if the stream is
+// recording. Reports call it `name`. Arguments are copied for every thread, as CUDA copies them for the grid. An empty
+// grid is skipped.
 template <unsigned kThreads, class... Parameters>
 Status launch(const char* name, void (*kernel)(machine::Bounds<kThreads>, Parameters...), dim3 grid, dim3 block,
               size_t dynamic_shared_bytes, Stream stream, std::type_identity_t<Parameters>... arguments) {
