@@ -19,9 +19,8 @@ inline Status cuda_status(cudaError_t error, const char* what) {
   std::string message = std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
   if (is_fault(error)) {
     message +=
-        "; this or an earlier kernel failed, and this process cannot use the GPU any more: with "
-        "CUDA_LAUNCH_BLOCKING=1, "
-        "the first error names the kernel";
+        "; this or an earlier kernel failed, and this process cannot use the GPU any more: run it with "
+        "CUDA_LAUNCH_BLOCKING=1, and the first error names the kernel";
   }
   return {code, std::move(message)};
 }
