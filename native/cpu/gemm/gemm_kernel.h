@@ -80,6 +80,8 @@ struct TileArguments {
   const char* w;  // packed panel (see panel_format.h), from first_k on; unpacked, if the kernel does that
   float* c;
   bool accumulate;
+  // From a panel to the next, for wide tiles: c, w and `panel` are those of the first.
+  int64_t panel_bytes = 0;
   // From a row of c to the next; only kernels for plain weights can have others than the panel's columns, which are 0.
   int64_t c_stride = 0;
   // The first of the cache lines to prefetch during this call, spread over its work, and their number.
@@ -99,6 +101,16 @@ struct TileArguments {
   int64_t x_scale_segments = 0;
 };
 using TileFunction = void (*)(const TileArguments& arguments);
+// By row count. There is none for 0 rows.
+using TileFunctions = std::array<TileFunction, kMaxTileRows + 1>;
+
+// A tile of few rows over several consecutive panels at once, where the sums of one would leave multipliers waiting and
+// a core reads several streams faster than one. c is [panel][row][column].
+struct WideTile {
+  TileFunction function = nullptr;
+  int panels = 1;
+};
+using WideTiles = std::array<WideTile, kMaxTileRows + 1>;
 
 // Sums of x over each segment of k, [segments][rows], of a packed tile. The order of each sum depends on the segment
 // alone.
@@ -130,24 +142,27 @@ constexpr RowKind rows_of(DType tokens, const TokenScheme& scheme) {
 
 struct GemmKernel {
   const char* name = nullptr;
-  TokenDTypes tokens = 0;                                // accepted dtypes,
-  TokenFormat codes = TokenFormat::none;                 // or the only codes that it accepts
-  Arithmetic arithmetic = Arithmetic::f32;               // how it reads them
-  bool (*takes)(const WeightFormat&) = nullptr;          // the formats of the weights, as stored,
-  const char* formats = nullptr;                         // and in words
-  PanelFunction panels = nullptr;                        // how they are packed: once, so equal for all tokens
-  const char* numbers = nullptr;                         // what its results are, in words
-  int max_rows = 0;                                      // per tile
-  std::array<TileFunction, kMaxTileRows + 1> tile = {};  // by row count; 0 is unused
-  SumFunction sum_segments = nullptr;                    // for quantised weights
+  TokenDTypes tokens = 0;                        // accepted dtypes,
+  TokenFormat codes = TokenFormat::none;         // or the only codes that it accepts
+  Arithmetic arithmetic = Arithmetic::f32;       // how it reads them
+  bool (*takes)(const WeightFormat&) = nullptr;  // the formats of the weights, as stored,
+  const char* formats = nullptr;                 // and in words
+  PanelFunction panels = nullptr;                // how they are packed: once, so equal for all tokens
+  const char* numbers = nullptr;                 // what its results are, in words
+  int max_rows = 0;                              // per tile
+  TileFunctions tile = {};
+  WideTiles wide_tile = {};
+  SumFunction sum_segments = nullptr;  // for quantised weights
   int biased_rows = 0;  // tiles of at most so many rows need the sums of x in any case: their codes have a bias
   // What tiles that share a panel read instead of it, with codes of so many bytes. Null: they read it.
   UnpackFunction unpack = nullptr;
   int unpacked_bytes = 0;
-  std::array<TileFunction, kMaxTileRows + 1> unpacked_tile = {};
+  TileFunctions unpacked_tile = {};
   int64_t longest_k = 4096;     // that a tile is multiplied by at once, see plan_product()
   void (*release)() = nullptr;  // after a thread's last tile: leaves the state of tile registers
 
+  // The most that a wide tile takes.
+  constexpr int panels_at_once() const { return wide_tile[1].panels; }
   constexpr bool reads(RowKind rows) const {
     return codes != TokenFormat::none ? codes == rows.codes : (tokens & tokens_of(rows.dtype)) != 0;
   }

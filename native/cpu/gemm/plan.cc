@@ -11,6 +11,8 @@ namespace {
 constexpr int64_t kBlockBytes = int64_t{512} << 10;
 // Items per thread: enough to even out the end of a phase, when threads wait for the slowest.
 constexpr int64_t kItemsPerThread = 64;
+// At least as many, before panels are gathered for a tile that takes several at once.
+constexpr int64_t kFewestItemsPerThread = 8;
 
 // With several blocks of k, sums are kept between them, in the second-level cache too. Rows that stay there with all
 // their k are read by one panel after another. Of longer rows only a block does: then many panels read it, so that
@@ -75,6 +77,11 @@ ProductPlan plan_product(const std::vector<RowTile>& tiles, const ProductSizes& 
   }
   plan.most_panels =
       std::clamp<int64_t>(pieces / (sizes.threads * items_per_thread), 1, std::max<int64_t>(1, most_panels));
+  if (plan.most_panels > sizes.panels_at_once) {
+    plan.most_panels -= plan.most_panels % sizes.panels_at_once;
+  } else if (pieces >= sizes.panels_at_once * sizes.threads * kFewestItemsPerThread) {
+    plan.most_panels = std::min(sizes.panels_at_once, most_panels);
+  }
   for (const Block& block : blocks) {
     for (int64_t panel = 0; panel < sizes.panels; panel += plan.most_panels) {
       plan.items.push_back({.first_tile = block.first,

@@ -38,6 +38,8 @@ struct ProductSizes {
   int64_t padded_k;
   int64_t step;  // k is cut at multiples of this
   int64_t panels;
+  // That tiles of few rows take at once, see WideTile.
+  int64_t panels_at_once;
   // Bytes of one element of x as the kernels read it.
   int64_t x_bytes;
   // Bytes of the sums of a tile and a panel.

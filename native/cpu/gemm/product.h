@@ -48,7 +48,9 @@ struct Product {
   bool one_block() const { return plan.k_block >= layout().padded_k; }
   int64_t tile_sums() const { return gemm->max_rows * layout().panel_columns; }
   // float32 sums of results that one thread needs room for.
-  int64_t result_sums() const { return (one_block() ? 1 : plan.most_tiles * plan.most_panels) * tile_sums(); }
+  int64_t result_sums() const {
+    return (one_block() ? gemm->panels_at_once() : plan.most_tiles * plan.most_panels) * tile_sums();
+  }
   // The same for a panel's unpacked block of k, in whole cache lines: codes, scales and offsets.
   int64_t unpacked_floats() const {
     if (gemm->unpack == nullptr) return 0;
@@ -94,6 +96,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
     const char* weights = product.weights->data() + tiles[0].expert * layout.expert_bytes();
     // A tile that shares its panels with no other reads them from end to end.
     const bool shared = item.tiles > 1, unpacks = shared && product.gemm->unpack != nullptr;
+    const WideTile wide = shared ? WideTile{} : product.gemm->wide_tile[tiles[0].rows];
     const int64_t k_block = shared ? product.plan.k_block : std::max<int64_t>(1, layout.padded_k);
     for (int64_t k = 0; k < layout.padded_k || k == 0; k += k_block) {
       const int64_t k_count = std::min(k_block, layout.padded_k - k);
@@ -101,8 +104,9 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const auto x_of = [&](const RowTile& tile) {
         return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
       };
-      for (int64_t p = 0; p < item.panels; ++p) {
+      for (int64_t p = 0, panels; p < item.panels; p += panels) {
         const int64_t panel = item.first_panel + p;
+        panels = p + wide.panels <= item.panels ? wide.panels : 1;
         const char* base = weights + panel * layout.panel_bytes();
         const int64_t begin = k == 0 ? 0 : layout.place_of(k);
         // Tiles that share a panel each prefetch a share of the same part of the next panel, and so does unpacking. A
@@ -140,34 +144,37 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
           float* c = product.one_block() ? scratch : scratch + (p * item.tiles + t) * sums;
           const int64_t first_line = share(t + shares - item.tiles), end_line = share(t + 1 + shares - item.tiles);
           const auto& functions = unpacks ? product.gemm->unpacked_tile : product.gemm->tile;
-          functions[tile.rows]({.first_k = k,
-                                .k = k_count,
-                                .block_k = product.plan.k_block,
-                                .rows = tile.rows,
-                                .x = x_of(tile),
-                                .w = unpacks ? unpacked : codes,
-                                .c = c,
-                                .accumulate = k > 0,
-                                .prefetch = ahead + first_line * 64,
-                                .prefetch_lines = end_line - first_line,
-                                .next = next,
-                                .scales = &layout.scales,
-                                .panel = base,
-                                .x_sums = product.x_sums == nullptr
-                                              ? nullptr
-                                              : product.x_sums + tile.first_row * product.x_segments() +
-                                                    k / layout.scales.segment * tile.rows,
-                                .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
-                                .x_scale_stride = row_scales,
-                                .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
+          const TileFunction multiply = panels > 1 ? wide.function : functions[tile.rows];
+          multiply({.first_k = k,
+                    .k = k_count,
+                    .block_k = product.plan.k_block,
+                    .rows = tile.rows,
+                    .x = x_of(tile),
+                    .w = unpacks ? unpacked : codes,
+                    .c = c,
+                    .accumulate = k > 0,
+                    .panel_bytes = layout.panel_bytes(),
+                    .prefetch = ahead + first_line * 64,
+                    .prefetch_lines = end_line - first_line,
+                    .next = next,
+                    .scales = &layout.scales,
+                    .panel = base,
+                    .x_sums = product.x_sums == nullptr ? nullptr
+                                                        : product.x_sums + tile.first_row * product.x_segments() +
+                                                              k / layout.scales.segment * tile.rows,
+                    .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
+                    .x_scale_stride = row_scales,
+                    .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
           if (!last) continue;
-          if (product.row_scales != nullptr && tokens.scales_rows()) {
-            product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
+          for (int64_t i = 0; i < panels; ++i, c += tile.rows * layout.panel_columns) {
+            if (product.row_scales != nullptr && tokens.scales_rows()) {
+              product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
+            }
+            if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel + i, bias);
+            product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
+                                      product.bias == nullptr ? nullptr : bias, c, tile.rows);
+            store(tile, panel + i, c);
           }
-          if (product.bias != nullptr) load_panel_bias(product, tile.expert, panel, bias);
-          product.kernels->activate(expert_weights.activation, expert_weights.part, expert_weights.clamp,
-                                    product.bias == nullptr ? nullptr : bias, c, tile.rows);
-          store(tile, panel, c);
         }
       }
     }
@@ -210,6 +217,7 @@ Status run_product(Context& context, Product product, Store&& store) {
   product.plan = plan_product(*product.tiles, {.padded_k = layout.padded_k,
                                                .step = std::lcm(layout.step, k_group(product.gemm->arithmetic)),
                                                .panels = layout.panels,
+                                               .panels_at_once = product.gemm->panels_at_once(),
                                                .x_bytes = element_bytes(product.gemm->arithmetic),
                                                .tile_bytes = product.tile_sums() * int64_t{sizeof(float)},
                                                .longest_k = product.gemm->longest_k,

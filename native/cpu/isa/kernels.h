@@ -116,8 +116,8 @@ struct Kernels {
   PeakLoop f32_peak;
   PeakLoop bf16_peak;  // run is null if the CPU cannot multiply bfloat16
   PeakLoop int8_peak;  // of the fastest products of bytes
-  // Reads memory once from end to end, as fast as one thread can.
-  void (*read_stream)(const char* bytes, int64_t count);
+  // Reads memory once, as fast as one thread can.
+  void (*read_streams)(const char* bytes, int64_t count);
 };
 
 // A key's bits above its inverted index.

@@ -63,7 +63,7 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
     std::fill(own, own + kReadBytesPerThread, 1);
   });
   ceilings->read_bytes = best_rate(threads, kReadBytesPerThread, [&](int index) {
-    kernels->read_stream(bytes + index * kReadBytesPerThread, kReadBytesPerThread);
+    kernels->read_streams(bytes + index * kReadBytesPerThread, kReadBytesPerThread);
   });
   return {};
 }

@@ -55,9 +55,11 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
     const int64_t panels = random.below(300);
     const int64_t k = random.below(20000);
     const int64_t longest_k = 1 + random.below(5000);
+    const int64_t panels_at_once = 1 + random.below(4);
     const ProductPlan plan = plan_product(tiles, {.padded_k = k,
                                                   .step = 1,
                                                   .panels = panels,
+                                                  .panels_at_once = panels_at_once,
                                                   .x_bytes = 4,
                                                   .tile_bytes = 1792,
                                                   .longest_k = longest_k,
@@ -75,6 +77,27 @@ MOE_TEST(items_cover_every_tile_and_panel_once) {
   }
 }
 
+MOE_TEST(items_have_whole_numbers_of_the_panels_that_are_taken_at_once) {
+  const std::vector<int32_t> offsets = {0, 1};
+  const std::vector<RowTile> tiles = plan_tiles(offsets.data(), 1, 14);
+  const auto panels_of = [&](int64_t panels, int threads, int64_t longest_k) {
+    return plan_product(tiles, {.padded_k = 2048,
+                                .step = 1,
+                                .panels = panels,
+                                .panels_at_once = 4,
+                                .x_bytes = 4,
+                                .tile_bytes = 1024,
+                                .longest_k = longest_k,
+                                .threads = threads})
+        .most_panels;
+  };
+  MOE_CHECK_EQUAL(panels_of(896, 2, 4096), 4);
+  MOE_CHECK_EQUAL(panels_of(896, 1, 4096), 12);
+  MOE_CHECK_EQUAL(panels_of(64, 2, 4096), 4);
+  MOE_CHECK_EQUAL(panels_of(63, 2, 4096), 1);  // threads would wait for each other
+  MOE_CHECK_EQUAL(panels_of(896, 2, 1024), 4);
+}
+
 MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
   const std::vector<int32_t> few = {0, 1}, many = {0, 5000};
   for (const int64_t k : {1, 64, 2048, 4097, 14336, 30000}) {
@@ -82,6 +105,7 @@ MOE_TEST(the_cut_of_k_does_not_depend_on_rows_or_threads) {
       return plan_product(plan_tiles(offsets.data(), 1, 14), {.padded_k = k,
                                                               .step = 1,
                                                               .panels = 10,
+                                                              .panels_at_once = 1,
                                                               .x_bytes = 2,
                                                               .tile_bytes = 4096,
                                                               .longest_k = 4096,

@@ -122,11 +122,11 @@ inline void add_segments(const Codes& codes, const SegmentOperands<typename Prod
   }
 }
 
-// Segments side by side, so that some eight sums are in the making. With AVX2, one row is multiplied by whole bytes as
-// fast as memory gives them, if they are read in order: four streams take 1.5 times as long.
+// Segments side by side, so that some eight sums are in the making. With AVX2, one row is multiplied by whole bytes
+// nearly as fast as memory gives them, and four segments are four streams, which take 1.5 times as long.
 template <class Codes>
 constexpr int side_by_side(int rows) {
-  if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 1;
+  if (kWidth == 8 && Codes::bits == 8 && rows == 1) return 2;
   return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
@@ -196,13 +196,13 @@ struct CodesFor<CodesByRows<Few, Many, few>, rows> {
 };
 
 template <class Products, class Codes, class Scales, int... row>
-constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles_of(std::integer_sequence<int, row...>) {
+constexpr TileFunctions coded_tiles_of(std::integer_sequence<int, row...>) {
   return {nullptr, &coded_tile<Products, typename CodesFor<Codes, row + 1>::type, Scales, row + 1>...};
 }
 
 // Indexed by row count, up to kTileRows.
 template <class Products, class Codes, class Scales = SegmentScales>
-constexpr std::array<TileFunction, kMaxTileRows + 1> coded_tiles() {
+constexpr TileFunctions coded_tiles() {
   return coded_tiles_of<Products, Codes, Scales>(std::make_integer_sequence<int, kTileRows>());
 }
 

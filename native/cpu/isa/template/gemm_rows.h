@@ -5,6 +5,7 @@ template <class Step>
 constexpr GemmKernel gemm_kernel(GemmKernel row) {
   row.max_rows = kTileRows;
   row.tile = tiles<Step>();
+  row.wide_tile = wide_tiles<Step>();
   return row;
 }
 

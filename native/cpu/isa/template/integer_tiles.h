@@ -276,7 +276,7 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
 }
 
 template <class Products, class Quads, class Scales, template <int> class Rows, int... row>
-constexpr std::array<TileFunction, kMaxTileRows + 1> integer_tiles(std::integer_sequence<int, row...>) {
+constexpr TileFunctions integer_tiles(std::integer_sequence<int, row...>) {
   return {nullptr, &integer_tile<Products, Quads, Scales, Rows, row + 1>...};
 }
 

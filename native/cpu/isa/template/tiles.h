@@ -62,52 +62,77 @@ class PacedPrefetches {
   int64_t lines_;
 };
 
-template <class Step, int rows>
+// With several panels, c is [panel][row][column]. See WideTile.
+template <class Step, int rows, int panels>
 void tile(const TileArguments& t) {
   // Steps per round of prefetches.
   constexpr int kUnroll = Step::step < 8 ? 4 : 1;
   const auto* value = static_cast<const typename Step::Value*>(t.x);
   const char* weight = t.w;
   const int64_t stride = t.c_stride == 0 ? kPanelColumns : t.c_stride;
-  Sums<rows> sums;
+  Sums<rows> sums[panels];
+#pragma GCC unroll 4
+  for (int p = 0; p < panels; ++p) {
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      sums[r][j] = t.accumulate ? Vector::load(t.c + r * stride + j * kWidth) : Vector::zero();
+      for (int j = 0; j < kPanelVectors; ++j) {
+        sums[p][r][j] = t.accumulate ? Vector::load(t.c + (p * rows + r) * stride + j * kWidth) : Vector::zero();
+      }
     }
   }
+  const auto multiply = [&] {
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; ++p) Step::template multiply<rows>(value, weight + p * t.panel_bytes, sums[p]);
+    value += Step::step * rows;
+    weight += Step::bytes;
+  };
   const int64_t steps = t.k / Step::step;
   const int64_t rounds = steps / kUnroll;
   PacedPrefetches prefetches(t, rounds);
   for (int64_t round = 0; round < rounds; ++round) {
     prefetches.round();
 #pragma GCC unroll 4
-    for (int u = 0; u < kUnroll; ++u) {
-      Step::template multiply<rows>(value, weight, sums);
-      value += Step::step * rows;
-      weight += Step::bytes;
-    }
+    for (int u = 0; u < kUnroll; ++u) multiply();
   }
-  for (int64_t i = rounds * kUnroll; i < steps; ++i) {
-    Step::template multiply<rows>(value, weight, sums);
-    value += Step::step * rows;
-    weight += Step::bytes;
-  }
+  for (int64_t i = rounds * kUnroll; i < steps; ++i) multiply();
+#pragma GCC unroll 4
+  for (int p = 0; p < panels; ++p) {
 #pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) sums[r][j].store(t.c + r * stride + j * kWidth);
+      for (int j = 0; j < kPanelVectors; ++j) sums[p][r][j].store(t.c + (p * rows + r) * stride + j * kWidth);
+    }
   }
 }
 
 template <class Step, int... row>
-constexpr std::array<TileFunction, kMaxTileRows + 1> tiles_of(std::integer_sequence<int, row...>) {
-  return {nullptr, &tile<Step, row + 1>...};
+constexpr TileFunctions tiles_of(std::integer_sequence<int, row...>) {
+  return {nullptr, &tile<Step, row + 1, 1>...};
+}
+
+// Panels that tiles of so many rows take at once: with AVX2, as many as leave most of their sums in registers.
+constexpr int panels_at_once(int rows) {
+  if (kWidth != 8 || rows < 1 || rows > 3) return 1;
+  return rows < 3 ? 4 : 2;
+}
+
+template <class Step, int rows, int panels = panels_at_once(rows)>
+constexpr WideTile wide_tile() {
+  if constexpr (panels > 1) return {&tile<Step, rows, panels>, panels};
+  return {};
+}
+template <class Step, int... rows>
+constexpr WideTiles wide_tiles_of(std::integer_sequence<int, rows...>) {
+  return {wide_tile<Step, rows>()...};
 }
 
 // Indexed by row count, up to kTileRows.
 template <class Step>
-constexpr std::array<TileFunction, kMaxTileRows + 1> tiles() {
+constexpr TileFunctions tiles() {
   return tiles_of<Step>(std::make_integer_sequence<int, kTileRows>());
+}
+template <class Step>
+constexpr WideTiles wide_tiles() {
+  return wide_tiles_of<Step>(std::make_integer_sequence<int, kTileRows + 1>());
 }

@@ -32,13 +32,16 @@ std::vector<float> exact_values(test::Random& random, const GemmKernel& gemm, in
 
 struct Operands {
   Operands(const Kernels& kernels, const GemmKernel& gemm, const WeightFormat& format, int64_t columns_of_x)
-      : k(columns_of_x), w(random, format, kernels.panel_columns, k), x(exact_values(random, gemm, gemm.max_rows * k)) {
+      : k(columns_of_x),
+        w(random, format, kPanels * kernels.panel_columns, k),
+        x(exact_values(random, gemm, gemm.max_rows * k)) {
     const Team team{ThreadPool::shared(), 1};
-    const ExpertProduct product{.experts = 1, .rows = kernels.panel_columns, .columns = k, .format = &format};
+    const ExpertProduct product{.experts = 1, .rows = kPanels * kernels.panel_columns, .columns = k, .format = &format};
     MOE_CHECK(CpuPackedExperts::create(product, kernels, team, true, &packed).ok());
     MOE_CHECK(packed->set_expert(0, w.view(), {}).ok());
   }
 
+  static constexpr int kPanels = 4;
   test::Random random{11};
   int64_t k;
   test::RandomWeight w;
@@ -46,10 +49,10 @@ struct Operands {
   std::unique_ptr<CpuPackedExperts> packed;
 };
 
-// How a tile is computed.
-enum class Way { at_once, in_blocks, unpacked_blocks };
+// How tiles are computed.
+enum class Way { at_once, in_blocks, unpacked_blocks, wide_blocks };
 
-// The tile of the first rows of x, computed by pack_row and the tile kernel with k cut into blocks.
+// The tiles of the first rows of x and each panel, [panel][row][column], computed by pack_row and the tile kernel.
 std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, const Operands& operands, int rows,
                             int64_t k_block, Way way) {
   const PanelLayout& layout = operands.packed->layout();
@@ -59,7 +62,8 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
     kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, x_k, x.data(), r,
                      rows);
   }
-  std::vector<float> c(static_cast<size_t>(rows * kernels.panel_columns), NAN);
+  const int64_t tile = int64_t{rows} * kernels.panel_columns;
+  std::vector<float> c(static_cast<size_t>(Operands::kPanels * tile), NAN);
   const int segment = std::max(1, layout.scales.segment);
   // Codes, then scales and offsets.
   std::vector<char> unpacked(
@@ -67,27 +71,34 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
   if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   const bool unpacks = way == Way::unpacked_blocks;
+  const int64_t panels = way == Way::wide_blocks ? gemm.wide_tile[rows].panels : 1;
+  MOE_CHECK_EQUAL(Operands::kPanels % panels, 0);
   const int64_t step = way == Way::at_once ? k : k_block;
-  for (int64_t begin = 0; begin < k; begin += step) {
-    const char* w = operands.packed->data() + layout.place_of(begin);
-    TileArguments t{.first_k = begin,
-                    .k = std::min(step, k - begin),
-                    .block_k = k_block,
-                    .rows = rows,
-                    .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
-                    .w = w,
-                    .c = c.data(),
-                    .accumulate = begin > 0,
-                    .prefetch = w,
-                    .prefetch_lines = 3,
-                    .scales = &layout.scales,
-                    .panel = operands.packed->data(),
-                    .x_sums = x_sums.data() + begin / segment * rows};
-    if (unpacks) {
-      gemm.unpack(t, unpacked.data());
-      t.w = unpacked.data();
+  for (int64_t panel = 0; panel < Operands::kPanels; panel += panels) {
+    for (int64_t begin = 0; begin < k; begin += step) {
+      const char* first = operands.packed->data() + panel * layout.panel_bytes();
+      const char* w = first + layout.place_of(begin);
+      TileArguments t{.first_k = begin,
+                      .k = std::min(step, k - begin),
+                      .block_k = k_block,
+                      .rows = rows,
+                      .x = x.data() + begin * rows * element_bytes(gemm.arithmetic),
+                      .w = w,
+                      .c = c.data() + panel * tile,
+                      .accumulate = begin > 0,
+                      .panel_bytes = layout.panel_bytes(),
+                      .prefetch = w,
+                      .prefetch_lines = 3,
+                      .scales = &layout.scales,
+                      .panel = first,
+                      .x_sums = x_sums.data() + begin / segment * rows};
+      if (unpacks) {
+        gemm.unpack(t, unpacked.data());
+        t.w = unpacked.data();
+      }
+      const TileFunction function = (unpacks ? gemm.unpacked_tile : gemm.tile)[rows];
+      (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
     }
-    (unpacks ? gemm.unpacked_tile : gemm.tile)[rows](t);
   }
   if (gemm.release != nullptr) gemm.release();
   return c;
@@ -99,27 +110,35 @@ void check_tiles(const Kernels& kernels, const GemmKernel& gemm, const WeightFor
     const int64_t unit = std::lcm<int64_t>(gemm.panels(format).step, k_group(gemm.arithmetic));
     const int64_t block = round_up(std::max<int64_t>(1, k / 4), unit);
     const std::vector<float> together = multiply(kernels, gemm, operands, gemm.max_rows, block, Way::at_once);
+    const int64_t panel_columns = kernels.panel_columns, columns = Operands::kPanels * panel_columns;
     double worst = 0;
     for (int r = 0; r < gemm.max_rows; ++r) {
-      for (int64_t column = 0; column < kernels.panel_columns; ++column) {
+      for (int64_t column = 0; column < columns; ++column) {
         double expected = 0, scale = 1;
         for (int64_t i = 0; i < k; ++i) {
           const double product = static_cast<double>(operands.x[r * k + i]) * operands.w.at(column, i);
           expected += product;
           scale += std::fabs(product);
         }
-        worst = std::max(worst, std::fabs(expected - together[r * kernels.panel_columns + column]) / scale);
+        const int64_t panel = column / panel_columns;
+        const float sum = together[(panel * gemm.max_rows + r) * panel_columns + column % panel_columns];
+        worst = std::max(worst, std::fabs(expected - sum) / scale);
       }
     }
     // Of quantised weights, codes and offset are summed apart, and what they have in common cancels.
     MOE_CHECK(worst < (format.plain() ? 1e-6 : 4e-6));
-    // A row's bits depend neither on the rows beside it nor on whether blocks of k are multiplied one by one or
-    // unpacked.
+    // A row's bits depend neither on the rows and panels beside it nor on whether blocks of k are multiplied one by one
+    // or unpacked.
     for (int rows = 1; rows <= gemm.max_rows; ++rows) {
-      for (const Way way : {Way::at_once, Way::in_blocks, Way::unpacked_blocks}) {
+      for (const Way way : {Way::at_once, Way::in_blocks, Way::unpacked_blocks, Way::wide_blocks}) {
         if (way == Way::unpacked_blocks && gemm.unpack == nullptr) continue;
+        if (way == Way::wide_blocks && gemm.wide_tile[rows].function == nullptr) continue;
         const std::vector<float> few = multiply(kernels, gemm, operands, rows, block, way);
-        MOE_CHECK(std::memcmp(few.data(), together.data(), few.size() * sizeof(float)) == 0);
+        for (int panel = 0; panel < Operands::kPanels; ++panel) {
+          const float* expected = together.data() + panel * gemm.max_rows * panel_columns;
+          const float* tile = few.data() + panel * rows * panel_columns;
+          MOE_CHECK(std::memcmp(tile, expected, static_cast<size_t>(rows * panel_columns) * sizeof(float)) == 0);
+        }
       }
     }
   }

@@ -244,6 +244,6 @@ void group_tile(const TileArguments& t) {
 }
 
 template <class Tiles, class Columns, int parts>
-constexpr std::array<TileFunction, kMaxTileRows + 1> group_tiles() {
+constexpr TileFunctions group_tiles() {
   return by_rows(group_tile<Tiles, Columns, parts, false>, group_tile<Tiles, Columns, parts, true>);
 }

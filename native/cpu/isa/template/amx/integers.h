@@ -48,7 +48,7 @@ inline void sum_register_bytes(const void* tile, int64_t segments, int segment, 
 }
 
 template <class Tiles, class Products, class Quads, class Signed>
-constexpr std::array<TileFunction, kMaxTileRows + 1> register_integer_tiles() {
+constexpr TileFunctions register_integer_tiles() {
   auto functions = group_tiles<Tiles, PanelColumns<SignedBytes<Signed>>, 1>();
   const auto few =
       integer_tiles<Products, Quads, SegmentScales, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());

@@ -120,8 +120,8 @@ inline void multiply_registers() {
 }
 
 // `one` has one register of rows, `two` two.
-constexpr std::array<TileFunction, kMaxTileRows + 1> by_rows(TileFunction one, TileFunction two) {
-  std::array<TileFunction, kMaxTileRows + 1> functions{};
+constexpr TileFunctions by_rows(TileFunction one, TileFunction two) {
+  TileFunctions functions{};
   for (int rows = 1; rows <= kMaxTileRows; ++rows) functions[rows] = rows <= kTileRegisterRows ? one : two;
   return functions;
 }
