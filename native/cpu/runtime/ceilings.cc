@@ -6,6 +6,7 @@
 #include "cpu/isa/isa.h"
 #include "cpu/runtime/clock.h"
 #include "cpu/runtime/memory.h"
+#include "cpu/runtime/topology.h"
 
 namespace moe::cpu {
 
@@ -14,8 +15,15 @@ namespace {
 constexpr int kRepeats = 5;
 // Of a repeat: long beside the start of threads, and for clocks and power to settle.
 constexpr double kRepeatSeconds = 0.06;
-// Far more than the caches hold.
-constexpr int64_t kReadBytesPerThread = int64_t{512} << 20;
+// That a thread reads in a repeat, for the same reason.
+constexpr int64_t kReadBytes = int64_t{512} << 20;
+// Four times what the threads' caches hold, also where the system does not tell, and where parts of the processor have
+// a last-level cache each.
+int64_t read_bytes_per_thread(int threads) {
+  constexpr int64_t kUnknown = int64_t{128} << 20, kLeast = int64_t{64} << 20, kPage = 4096;
+  const int64_t cache = last_level_cache_bytes();
+  return std::max(kLeast, 4 * (cache > 0 ? cache : kUnknown) / threads) / kPage * kPage;
+}
 
 // body(index) on each of `threads` threads at once, which the pool's, taken for work as they come, need not be.
 void run_on_all(int threads, const auto& body) {
@@ -56,14 +64,16 @@ Status measure_ceilings(int threads, Ceilings* ceilings) {
   ceilings->int8_ops = peak_rate(threads, kernels->int8_peak);
 
   Buffer memory;
-  MOE_TRY(memory.reserve(static_cast<size_t>(kReadBytesPerThread * threads), false));
+  const int64_t own_bytes = read_bytes_per_thread(threads);
+  MOE_TRY(memory.reserve(static_cast<size_t>(own_bytes * threads), false));
   char* bytes = memory.data();
   run_on_all(threads, [&](int index) {
-    char* own = bytes + index * kReadBytesPerThread;
-    std::fill(own, own + kReadBytesPerThread, 1);
+    char* own = bytes + index * own_bytes;
+    std::fill(own, own + own_bytes, 1);
   });
-  ceilings->read_bytes = best_rate(threads, kReadBytesPerThread, [&](int index) {
-    kernels->read_streams(bytes + index * kReadBytesPerThread, kReadBytesPerThread);
+  const int64_t passes = std::max<int64_t>(1, kReadBytes / own_bytes);
+  ceilings->read_bytes = best_rate(threads, static_cast<double>(passes * own_bytes), [&](int index) {
+    for (int64_t i = 0; i < passes; ++i) kernels->read_streams(bytes + index * own_bytes, own_bytes);
   });
   return {};
 }
