@@ -1,18 +1,19 @@
 import type { ConfigFields } from "../config_fields.js";
 import { blockTensors, type Family, gatedActivation, gatedExpert, layerCount } from "./family.js";
 
-/** The defaults by which the families of Qwen2-MoE's formula differ. */
+/** The defaults by which Qwen's families differ. */
 interface Defaults {
   readonly layers: number;
   readonly intermediateSize: number;
   readonly numExperts: number;
   readonly topK: number;
   readonly normalize: boolean;
-  readonly sharedWidth: number;
+  /** Of the shared expert, which Qwen3-MoE does not have. */
+  readonly sharedWidth?: number;
 }
 
-/** Softmax over all experts, and a shared expert times the sigmoid of its gate. */
-function qwenFamily(modelType: string, defaults: Defaults): Family {
+/** Softmax over all experts; in some models a shared expert times the sigmoid of its gate. */
+export function qwenFamily(modelType: string, { sharedWidth, ...defaults }: Defaults): Family {
   return {
     modelType,
     layerCount: layerCount(defaults.layers),
@@ -23,16 +24,20 @@ function qwenFamily(modelType: string, defaults: Defaults): Family {
       topK: fields.integer("num_experts_per_tok", defaults.topK),
       normalize: fields.boolean("norm_topk_prob", defaults.normalize),
       activation: gatedActivation(fields),
-      sharedExpert: {
-        intermediateSize: fields.integer("shared_expert_intermediate_size", defaults.sharedWidth),
-        gate: "sigmoid",
-      },
+      ...(sharedWidth !== undefined && {
+        sharedExpert: {
+          intermediateSize: fields.integer("shared_expert_intermediate_size", sharedWidth),
+          gate: "sigmoid",
+        },
+      }),
     }),
     hasExperts: isSparseQwenLayer,
     tensors: (prefix) =>
       blockTensors(`${prefix}.mlp`, {
-        shared: gatedExpert(`${prefix}.mlp.shared_expert`),
-        sharedGate: { name: `${prefix}.mlp.shared_expert_gate.weight` },
+        ...(sharedWidth !== undefined && {
+          shared: gatedExpert(`${prefix}.mlp.shared_expert`),
+          sharedGate: { name: `${prefix}.mlp.shared_expert_gate.weight` },
+        }),
       }),
   };
 }
@@ -56,7 +61,7 @@ export const qwen3Next = qwenFamily("qwen3_next", { ...nextDefaults, layers: 48,
 export const qwen35Moe = qwenFamily("qwen3_5_moe_text", { ...nextDefaults, layers: 40, numExperts: 256, topK: 8 });
 
 /** Layers listed in `mlp_only_layers` or skipped by `decoder_sparse_step` are dense. */
-export function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
+function isSparseQwenLayer(fields: ConfigFields, layer: number): boolean {
   const step = fields.integer("decoder_sparse_step", 1);
   return !fields.integers("mlp_only_layers", []).includes(layer) && (layer + 1) % step === 0;
 }

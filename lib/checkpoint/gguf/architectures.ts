@@ -49,12 +49,17 @@ function sizes(fields: GgufFields, layer: number): Record<string, number> {
   };
 }
 
-/** What the metadata may say of a formula that knows only this. */
-function checkFormula(fields: GgufFields, gating: Gating, normalized: boolean): void {
+/** Files may leave out how scores are made; otherwise it must be this. */
+function checkGating(fields: GgufFields, gating: Gating): void {
   const given = fields.optional("expert_gating_func", 0) ?? 0;
   if (given !== 0 && gatingNames[given] !== gating) {
     throw fields.error("expert_gating_func", `${gatingNames.indexOf(gating)} (${gating})`, given);
   }
+}
+
+/** What the metadata may say of a formula that knows only this. */
+function checkFormula(fields: GgufFields, gating: Gating, normalized: boolean): void {
+  checkGating(fields, gating);
   if ((fields.boolean("expert_weights_norm") ?? normalized) !== normalized) {
     throw fields.error("expert_weights_norm", String(normalized), !normalized);
   }
@@ -140,8 +145,7 @@ const deepseek2: Architecture = {
 function deepseekSigmoid(family: Family): Architecture {
   return {
     read(fields, layer) {
-      const gating = fields.optional("expert_gating_func", 0) || 2;
-      if (gatingNames[gating] !== "sigmoid") throw fields.error("expert_gating_func", "2 (sigmoid)", gating);
+      checkGating(fields, "sigmoid");
       return { family, fields: deepseekFields(fields, layer) };
     },
   };
@@ -151,10 +155,7 @@ function deepseekSigmoid(family: Family): Architecture {
 function bailing(gating: "softmax" | "sigmoid"): Architecture {
   return {
     read(fields, layer) {
-      const given = fields.optional("expert_gating_func", 0) || gatingNames.indexOf(gating);
-      if (gatingNames[given] !== gating) {
-        throw fields.error("expert_gating_func", `${gatingNames.indexOf(gating)} (${gating})`, given);
-      }
+      checkGating(fields, gating);
       const known = deepseekFields(fields, layer);
       const shared = fields.optional("expert_shared_feed_forward_length", 0) || known.moe_intermediate_size;
       return {

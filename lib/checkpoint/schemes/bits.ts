@@ -2,6 +2,11 @@
 
 export type Elements = Uint8Array | Uint16Array | Uint32Array | Float32Array;
 
+/** So many zeros in an array of the same kind. */
+export function zerosLike<T extends Elements>(elements: T, length: number): T {
+  return new (elements.constructor as new (length: number) => T)(length);
+}
+
 /** Bytes as 32-bit words; copied if they are misaligned. */
 export function words(bytes: Uint8Array): Uint32Array {
   const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
@@ -24,7 +29,7 @@ export function asBytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Ui
 
 /** A matrix of `rows` x `columns` transposed, tile by tile, so that both sides stay in the cache. */
 export function transpose<T extends Elements>(source: T, rows: number, columns: number): T {
-  const target = new (source.constructor as new (length: number) => T)(source.length);
+  const target = zerosLike(source, source.length);
   const tile = 32;
   for (let top = 0; top < rows; top += tile) {
     const bottom = Math.min(top + tile, rows);

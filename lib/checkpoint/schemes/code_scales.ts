@@ -1,5 +1,5 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
-import type { Elements } from "./bits.js";
+import { type Elements, zerosLike } from "./bits.js";
 import { groupCount, groupsOf, isNumber, ofEachRow, spreadGroups } from "./scales.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
@@ -83,7 +83,7 @@ function blockScales(matrix: StoredMatrix): CodeScales {
     name: `g${group}`,
     width,
     spread: <T extends Elements>(values: T) => {
-      const ofRows = new (values.constructor as new (length: number) => T)(rows * width);
+      const ofRows = zerosLike(values, rows * width);
       for (let row = 0; row < rows; row++) {
         const start = Math.floor(row / block) * width;
         ofRows.set(values.subarray(start, start + width), row * width);

@@ -3,7 +3,7 @@ import type { Shape } from "../../core/shape.js";
 import type { ScaleType } from "../../core/weight_format.js";
 import { firstNaN8, firstNonFinite } from "../non_finite.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
-import { type Elements, elements } from "./bits.js";
+import { type Elements, elements, zerosLike } from "./bits.js";
 import type { FoundTensor, StoredMatrix } from "./stored_matrix.js";
 
 /** The dtypes of scales that are floats. */
@@ -76,7 +76,7 @@ export function spreadGroups<T extends Elements>(
 ): T {
   if (size === stored) return values;
   const [rows, width] = [values.length / count, Math.ceil(columns / stored)];
-  const target = new (values.constructor as new (length: number) => T)(rows * width);
+  const target = zerosLike(values, rows * width);
   for (let row = 0; row < rows; row++) {
     for (let group = 0; group < width; group++) {
       target[row * width + group] = values[row * count + Math.floor((group * stored) / size)] as number;
@@ -132,7 +132,7 @@ export function isNumber(matrix: StoredMatrix, tensor: FoundTensor): boolean {
 
 /** A number for each of `rows` rows, of one number for all or one for each half of them. */
 export function ofEachRow<T extends Elements>(numbers: T, rows: number): T {
-  const target = new (numbers.constructor as new (length: number) => T)(rows);
+  const target = zerosLike(numbers, rows);
   const each = rows / numbers.length;
   for (const [index, number] of numbers.entries()) target.fill(number, index * each, (index + 1) * each);
   return target;
