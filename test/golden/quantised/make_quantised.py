@@ -484,31 +484,39 @@ def stacked_bnb(make, quantization, hidden=H, inner=I):
     return build
 
 
+def gpt_oss_results(random, gate, tensors, matrices, biases):
+    """Draws the router and the tokens; matrices and biases are those of gate and up rows, taking turns, and of down."""
+    tensors[f"{gate}.weight"], router = draw_router(random, H)
+    bits, router_bias = bf16(random.normal(0, 0.2, E))
+    tensors[f"{gate}.bias"] = ("BF16", bits)
+    x = random.normal(0, 2, (T, H)).astype(np.float32)
+    rows = x.astype(np.float64)
+
+    def expert(index, row):
+        both = matrices[0][index] @ row + biases[0][index]
+        gate, up = np.minimum(both[0::2], 7), np.clip(both[1::2], -7, 7)
+        return matrices[1][index] @ (gate / (1 + np.exp(-1.702 * gate)) * (up + 1)) + biases[1][index]
+
+    return x, mixture(rows, rows @ router.T + router_bias, K, expert)
+
+
 def gpt_oss_experts(make, names, quantization, router_name="router"):
     """gpt-oss with a linear layer for each expert, gate and up rows taking turns."""
     def build(random):
         block = "model.layers.0.mlp"
-        tensors, matrices, biases = {}, {}, {}
+        tensors, matrices, biases = {}, ([], []), ([], [])
         for expert in range(E):
-            for name, shape in zip(names, ((2 * I, H), (H, I))):
+            for role, (name, shape) in enumerate(zip(names, ((2 * I, H), (H, I)))):
                 module = f"{block}.experts.{name.format(expert)}"
-                matrices[expert, name], parts = make(random, shape)
-                bits, biases[expert, name] = bf16(random.normal(0, 0.2, shape[0]))
+                matrix, parts = make(random, shape)
+                bits, bias = bf16(random.normal(0, 0.2, shape[0]))
+                matrices[role].append(matrix)
+                biases[role].append(bias)
                 tensors |= {f"{module}.{suffix}": part for suffix, part in parts.items()} | {f"{module}.bias": ("BF16", bits)}
-        tensors[f"{block}.{router_name}.weight"], router = draw_router(random, H)
-        bits, router_bias = bf16(random.normal(0, 0.2, E))
-        tensors[f"{block}.{router_name}.bias"] = ("BF16", bits)
-        x = random.normal(0, 2, (T, H)).astype(np.float32)
-        rows = x.astype(np.float64)
-
-        def expert(index, row):
-            both = matrices[index, names[0]] @ row + biases[index, names[0]]
-            gate, up = np.minimum(both[0::2], 7), np.clip(both[1::2], -7, 7)
-            return matrices[index, names[1]] @ (gate / (1 + np.exp(-1.702 * gate)) * (up + 1)) + biases[index, names[1]]
-
+        x, output = gpt_oss_results(random, f"{block}.{router_name}", tensors, matrices, biases)
         config = {"model_type": "gpt_oss", "num_hidden_layers": 1, "hidden_size": H, "intermediate_size": I,
                   "swiglu_limit": 7.0, "num_local_experts": E, "num_experts_per_tok": K, "quantization_config": quantization}
-        return config, tensors, x, mixture(rows, rows @ router.T + router_bias, K, expert), {}
+        return config, tensors, x, output, {}
     return build
 
 
@@ -519,12 +527,13 @@ def gpt_oss(original=False, bias_number=bf16):
     def build(random):
         block = "block.0.mlp" if original else "model.layers.0.mlp"
         names = {"gate_up": "mlp1", "down": "mlp2"} if original else {"gate_up": "gate_up_proj", "down": "down_proj"}
-        tensors, matrices, biases = {}, {}, {}
+        tensors, matrices, biases = {}, [], []
         for role, shape in {"gate_up": (2 * I, H), "down": (H, I)}.items():
             codes, scales, weights = zip(*(mxfp4_codes(random, shape) for _ in range(E)))
             blocks = pairs(np.stack(codes)).reshape(E, shape[0], shape[1] // 32, 16)
             bits, bias = bias_number(random.normal(0, 0.2, (E, shape[0])))
-            matrices[role], biases[role] = weights, bias
+            matrices.append(weights)
+            biases.append(bias)
             if original:
                 stem = f"{block}.{names[role]}_"
                 tensors |= {stem + "weight.blocks": blocks, stem + "weight.scales": np.stack(scales), stem + "bias": stored(bits)}
@@ -532,24 +541,14 @@ def gpt_oss(original=False, bias_number=bf16):
                 stem = f"{block}.experts.{names[role]}_"
                 tensors |= {stem + "blocks": blocks, stem + "scales": np.stack(scales), stem + "bias": stored(bits)}
         gate = f"{block}.gate" if original else f"{block}.router"
-        tensors[f"{gate}.weight"], router = draw_router(random, H)
-        bits, router_bias = bf16(random.normal(0, 0.2, E))
-        tensors[f"{gate}.bias"] = ("BF16", bits)
-        x = random.normal(0, 2, (T, H)).astype(np.float32)
-        rows = x.astype(np.float64)
-
-        def expert(index, row):
-            both = matrices["gate_up"][index] @ row + biases["gate_up"][index]
-            gate, up = np.minimum(both[0::2], 7), np.clip(both[1::2], -7, 7)
-            return matrices["down"][index] @ (gate / (1 + np.exp(-1.702 * gate)) * (up + 1)) + biases["down"][index]
-
+        x, output = gpt_oss_results(random, gate, tensors, matrices, biases)
         config = {"num_hidden_layers": 1, "hidden_size": H, "intermediate_size": I, "swiglu_limit": 7.0}
         if original:
             config |= {"num_experts": E, "experts_per_token": K}
         else:
             config |= {"model_type": "gpt_oss", "num_local_experts": E, "num_experts_per_tok": K,
                        "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.mlp.router"]}}
-        return config, tensors, x, mixture(rows, rows @ router.T + router_bias, K, expert), {}
+        return config, tensors, x, output, {}
     return build
 
 
