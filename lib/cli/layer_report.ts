@@ -56,9 +56,10 @@ export function printLayerRun(run: LayerRun, io: Io): void {
   for (const check of checks) printCheck(check, stdout);
   if (checks.length > 0) stdout.write("\n");
   if (quantization !== null) {
-    const { comparedWith, weightBytes: before, relativeError } = quantization;
+    const { model, comparedWith, weightBytes: before, relativeError } = quantization;
+    const of = model === null ? "" : ` of ${printable(model)}`;
     stdout.write(
-      `In ${comparedWith} the weights have ${formatBytes(before)}; relative to its output, that of this layer has an ` +
+      `In ${comparedWith} the weights${of} have ${formatBytes(before)}; relative to its output, that of this layer has an ` +
         `error of ${significant(relativeError)} (root mean square)\n\n`,
     );
   }

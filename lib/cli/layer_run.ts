@@ -41,12 +41,14 @@ export interface LayerRun {
   readonly history: RouterHistory | null;
   /** Comparisons with the expected results; empty if none are known, or if weights or tokens were to be quantised. */
   readonly checks: readonly Check[];
-  /** What quantising changed; null if neither weights nor tokens were to be quantised. */
+  /** What quantising changed; null if neither weights nor tokens were to be quantised, and no other model was named. */
   readonly quantization: QuantizationEffect | null;
 }
 
-/** The output of a quantised layer compared with that of the same layer as it is. */
+/** The output of a quantised layer compared with that of the same layer as it is, or of another model. */
 export interface QuantizationEffect {
+  /** The other model; null if it is the same. */
+  readonly model: string | null;
   /** The other layer's format of `up`. */
   readonly comparedWith: WeightFormatName;
   readonly weightBytes: number;
@@ -97,11 +99,11 @@ export async function runWorkload(workload: Workload, options: LayerRunOptions):
     work: layerWork(description, countedRows(count, counts), tokenDType),
     history: options.history ? await recordRouting(layer, x) : null,
     checks: workload.expectation && !quantizes ? await checkLayer(layer, x, workload.expectation) : [],
-    quantization: quantizes ? await quantizationEffect(workload, layer, x) : null,
+    quantization: quantizes || workload.original ? await quantizationEffect(workload, layer, x) : null,
   };
 }
 
-/** Compares a quantised layer with the same layer as it is without quantising. */
+/** Compares a quantised layer with the same layer as it is without quantising, or in another model. */
 async function quantizationEffect(
   workload: Workload,
   layer: MoeLayer,
@@ -109,7 +111,8 @@ async function quantizationEffect(
 ): Promise<QuantizationEffect> {
   using y = layer.forward(x);
   const output = await y.data();
-  using other = await workload.load(layer.device, {}, () => {});
+  const { original } = workload;
+  using other = await (original ? original.load(layer.device) : workload.load(layer.device, {}, () => {}));
   using expected = other.forward(x);
   let [errors, squares] = [0, 0];
   for (const [index, value] of (await expected.data()).entries()) {
@@ -117,6 +120,7 @@ async function quantizationEffect(
     squares += value ** 2;
   }
   return {
+    model: original?.model ?? null,
     comparedWith: other.description.formats.up,
     weightBytes: other.byteLength,
     relativeError: errors === 0 ? 0 : Math.sqrt(errors / squares),

@@ -276,6 +276,18 @@ describe("quantised checkpoints with mistakes are BAD_CHECKPOINT, with the tenso
         /qzeros": expected zero points from 0 to 14 .*got 15 at \[0, 24\]/,
       ],
       [
+        "a zero point of more bits than the codes",
+        "int4_packed_plain_zeros",
+        filled("weight_zero_point", 8),
+        /weight_zero_point": expected zero points from -8 to 7, got 8 at \[\d+, \d+\]/,
+      ],
+      [
+        "a negative zero point of more bits than the codes",
+        "int4_packed_plain_zeros",
+        filled("weight_zero_point", -9),
+        /weight_zero_point": expected zero points from -8 to 7, got -9 at \[\d+, \d+\]/,
+      ],
+      [
         "a group that does not exist",
         "gptq_act_order",
         filled("g_idx", 4),

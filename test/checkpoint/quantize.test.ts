@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -90,6 +91,13 @@ async function outputs(path: string, options: { dtype?: string } = {}): Promise<
   return y.dataSync();
 }
 
+async function readTensors(path: string): Promise<Map<string, SafetensorsInput>> {
+  await using file = await SafetensorsFile.open(path);
+  const tensors = new Map<string, SafetensorsInput>();
+  for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
+  return tensors;
+}
+
 function json(...path: string[]) {
   return JSON.parse(readFileSync(join(...path), "utf8"));
 }
@@ -121,6 +129,26 @@ describe("a quantised checkpoint", () => {
     expect(error).toBeGreaterThan(0);
     expect(errors).toHaveLength(layers * 3 * (E + 1));
     expect(bytesAfter).toBeLessThan(0.75 * bytesBefore);
+  });
+
+  test("in nvfp4 has one scale of scales for gate and up, as other software multiplies both by gate's", async () => {
+    const path = await writeModel("loud");
+    const shard = join(path, "model-00002-of-00002.safetensors");
+    const tensors = await readTensors(shard);
+    for (const [name, { data }] of tensors) {
+      if (!name.endsWith(".up_proj.weight")) continue;
+      for (const [index, bits] of (data as Uint16Array).entries()) (data as Uint16Array)[index] = bits + (3 << 7);
+    }
+    rmSync(shard);
+    await writeSafetensors(shard, tensors);
+    const out = fresh();
+    const { errors, files } = await run(path, out, { format: "nvfp4" });
+    expect(Math.max(...errors.map(({ error }) => error))).toBeLessThan(0.15);
+    const written = await readTensors(join(out, `model-0000${files}-of-0000${files}.safetensors`));
+    const scales = [...written].filter(([name]) => name.endsWith(".gate_proj.weight_global_scale"));
+    expect(scales).toHaveLength(E + 1);
+    for (const [name, scale] of scales) expect(scale).toEqual(written.get(name.replace("gate_proj", "up_proj")));
+    expect(await outputs(out)).toEqual(await outputs(path, { dtype: "nvfp4" }));
   });
 
   test("has every other tensor, file and field as it was", async () => {
@@ -246,7 +274,8 @@ describe("the folder", () => {
     });
     await expect(interrupted).rejects.toBe(stop);
     expect(existsSync(join(out, "config.json"))).toBe(false);
-    writeFileSync(join(out, "model-00002-of-00003.safetensors.0a1b-2c.tmp"), "a crash left this");
+    const inFolder = ["model-00002-of-00003.safetensors", "config.json", "moe-kernels-quantize.json"];
+    for (const name of inFolder) writeFileSync(join(out, `${name}.${randomUUID()}.tmp`), "a crash left this");
     await expectRejection(run(source, out), "INVALID_ARGUMENT", /--resume goes on/);
     const other = run(source, out, { existing: "resume", format: "int8" });
     await expectRejection(other, "BAD_CHECKPOINT", /it was begun with another format; --overwrite begins again/);
@@ -258,7 +287,11 @@ describe("the folder", () => {
       expect(readFileSync(join(out, name))).toEqual(readFileSync(join(whole, name)));
     }
     const again = run(source, out, { existing: "resume" });
-    await expectRejection(again, "INVALID_ARGUMENT", /^resume: expected .*, got a folder that is complete$/);
+    await expectRejection(
+      again,
+      "INVALID_ARGUMENT",
+      /^resume: expected .*, got a folder that is complete; --overwrite/,
+    );
   });
 });
 
@@ -286,11 +319,31 @@ describe("what is refused", () => {
     );
   });
 
+  test("formats that GGUF has, which says so", async () => {
+    const promise = run(source, fresh(), { format: "q4_k" });
+    await expectRejection(promise, "UNSUPPORTED_DTYPE", /a GGUF file has it: choose a name that ends in \.gguf$/);
+  });
+
+  test("files in place of folders", async () => {
+    const file = join(directory.path, "file");
+    writeFileSync(file, "");
+    const folder = /^out: expected a folder, or a name that ends in \.gguf, got/;
+    for (const out of [file, join(file, "out")]) await expectRejection(run(source, out), "INVALID_ARGUMENT", folder);
+    for (const [name, got] of [
+      ["model.gguf", "the name of a single file"],
+      ["pytorch_model.bin", "a file of PyTorch"],
+    ] as const) {
+      writeFileSync(join(directory.path, name), "");
+      const promise = run(join(directory.path, name), fresh());
+      await expectRejection(promise, "BAD_CHECKPOINT", new RegExp(`expected a model directory.*, got ${got}`));
+    }
+  });
+
   test("columns that are no whole groups", async () => {
     await expectRejection(
       run(source, fresh(), { format: "int4_g128" }),
       "UNSUPPORTED_OPERATION",
-      /whole groups of 128, got 64$/,
+      /whole groups of 128, got 64; choose smaller groups/,
     );
   });
 
@@ -313,10 +366,7 @@ describe("what is refused", () => {
   test("weights that are not finite", async () => {
     const path = await writeModel("infinite");
     const shard = join(path, "model-00002-of-00002.safetensors");
-    const file = await SafetensorsFile.open(shard);
-    const tensors = new Map<string, SafetensorsInput>();
-    for (const name of file.tensors.keys()) tensors.set(name, await file.read(name));
-    await file.close();
+    const tensors = await readTensors(shard);
     const name = "model.layers.1.mlp.experts.0.up_proj.weight";
     (tensors.get(name)?.data as Uint16Array)[5] = 0x7fc0;
     rmSync(shard);

@@ -1,8 +1,10 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { GgufFile } from "../../lib/checkpoint/gguf/index.js";
 import { ggufTypes } from "../../lib/checkpoint/gguf/types.js";
+import { PartialFile } from "../../lib/checkpoint/quantize/gguf/partial_file.js";
 import { quantizeToGguf } from "../../lib/checkpoint/quantize/gguf/quantize_to_gguf.js";
 import type { QuantizeCheckpointOptions } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile } from "../../lib/checkpoint/safetensors/index.js";
@@ -273,7 +275,7 @@ describe("the file", () => {
     await expectRejection(
       run(source, out, "q8_0", { existing: "resume" }),
       "INVALID_ARGUMENT",
-      /^resume: expected .*, got a file that is complete$/,
+      /^resume: expected .*, got a file that is complete; --overwrite/,
     );
   });
 
@@ -300,6 +302,39 @@ describe("the file", () => {
       expect({ ...resumed, out: complete, resumed: 0 }).toEqual(expected);
       expect(readFileSync(out).equals(readFileSync(complete))).toBe(true);
     }
+  });
+});
+
+describe("a process that ends while a file is begun", () => {
+  const state = { format: "q8_0" };
+  const open = (path: string, existing: "refuse" | "resume" | "overwrite") =>
+    PartialFile.open<{ tensors: number }>(path, state, existing, { tensors: 0 });
+
+  test("can have written any part of what is there then", async () => {
+    const out = fresh(".gguf");
+    await (await open(out, "refuse"))[Symbol.asyncDispose]();
+    rmSync(`${out}.partial`); // as if the file itself had not been made yet
+    const left = `${out}.partial.json.${randomUUID()}.tmp`;
+    writeFileSync(left, "{");
+    await using file = await open(out, "resume");
+    expect(file.begun).toEqual({ tensors: 0 });
+    await file.note({ tensors: 2 });
+    expect(existsSync(left)).toBe(false);
+    await using again = await open(out, "resume");
+    expect(again.begun).toEqual({ tensors: 2 });
+    await (await open(out, "overwrite"))[Symbol.asyncDispose]();
+    await using anew = await open(out, "resume"); // nothing of the file that was overwritten counts
+    expect(anew.begun).toEqual({ tensors: 0 });
+  });
+
+  test("can have completed it already", async () => {
+    const out = fresh(".gguf");
+    await using file = await open(out, "refuse");
+    await file.write(Uint8Array.of(1, 2, 3), 0);
+    await file.note({ tensors: 1 });
+    renameSync(`${out}.partial`, out);
+    await expectRejection(open(out, "resume"), "INVALID_ARGUMENT", /got a file that is complete/);
+    expect([...readFileSync(out)]).toEqual([1, 2, 3]);
   });
 });
 

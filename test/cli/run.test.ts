@@ -386,6 +386,33 @@ describe("run --dtype with a quantised format", () => {
     expect(random.description).toMatchObject({ tokenFormat: "fp8", formats: { up: "i4_g32_bf16" } });
   });
 
+  test("compares a layer with that of another model", async () => {
+    const model = join(import.meta.dirname, "..", "golden", "families", "qwen3_moe");
+    const run = async (...args: string[]) => {
+      const all = [
+        "run",
+        "--model",
+        model,
+        "--layer",
+        "3",
+        "--device",
+        "cpu",
+        "--tokens",
+        "5",
+        "--compare",
+        model,
+        ...args,
+      ];
+      return (await runCli(all)).stdout;
+    };
+    const [same] = JSON.parse(await run("--json")).runs;
+    expect(same.quantization).toMatchObject({ model, weightBytes: same.weightBytes, relativeError: 0 });
+    expect(await run("--dtype", "int8")).toMatch(/^In .* the weights of .*qwen3_moe have .* error of 0\.0\d+ \(root/m);
+    const { exitCode, stderr } = await runCli(["run", "--shape", "D", "--compare", model]);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain("--compare requires --model DIR");
+  });
+
   test("refuses what is no format", async () => {
     const { exitCode, stderr } = await runCli(["run", "--file", "x", "--dtype", "int9"]);
     expect(exitCode).toBe(2);

@@ -78,6 +78,7 @@ describe("npx moe-kernels", () => {
     [/--file FILE/, "--file layer.safetensors"],
     [/offload-trace FILE(\.\.\.)?/, "offload-trace trace.jsonl"],
     [/--shape OLMoE-1B-7B/, "--shape D"],
+    [/--model DIR2/, "--model DIR"],
     [/^run /, "run --repeat 1 --threads 2 "],
     [/^(bench.*?) --shape \S+/, "$1"],
     [/^(bench.*?) --tokens \S+/, "$1"],

@@ -1,5 +1,6 @@
 import { MoeError } from "../../core/errors.js";
 import type { WeightFormat } from "../../core/weight_format.js";
+import { blockTypeOf } from "../gguf/blocks/convert.js";
 import type { SafetensorsDType } from "../safetensors/dtype.js";
 import { storedDTypes } from "../safetensors/stored_dtypes.js";
 import type { SafetensorsInput } from "../safetensors/writer.js";
@@ -12,6 +13,7 @@ interface CompressedFormat extends Pick<PackedLayout, "columnsPerGroup" | "tenso
   readonly format: string;
   /** `weights` of the group in quantization_config. */
   readonly weights: Readonly<Record<string, unknown>>;
+  readonly pairsGateAndUp?: true;
 }
 
 /** The layout of formats of some kind, which their data tell; undefined for others. */
@@ -81,7 +83,10 @@ const float8: LayoutOf = ({ code, scales }) => {
   };
 };
 
-/** `mxfp4-pack-quantized` and `nvfp4-pack-quantized`: two E2M1 codes a byte. The scale of nvfp4's scales is divided by. */
+/**
+ * `mxfp4-pack-quantized` and `nvfp4-pack-quantized`: two E2M1 codes a byte. The scale of nvfp4's scales is divided by. vLLM
+ * multiplies gate and up at once, and takes gate's for both.
+ */
 const float4: LayoutOf = ({ name, scales }) => {
   if ((name !== "mxfp4" && name !== "nvfp4") || scales === undefined) return undefined;
   const isNv = name === "nvfp4";
@@ -96,6 +101,7 @@ const float4: LayoutOf = ({ name, scales }) => {
       symmetric: true,
     },
     columnsPerGroup: group,
+    ...(isNv && { pairsGateAndUp: true }),
     tensors: ({ codes, scales: values, superScales }, rows, columns) => ({
       weight_packed: { dtype: "U8", shape: [rows, columns / 2], data: codes },
       weight_scale: {
@@ -113,14 +119,15 @@ export function compressedTensors(format: WeightFormat): PackedLayout {
   for (const layoutOf of [packedIntegers, float8, float4]) {
     const found = layoutOf(format);
     if (found === undefined) continue;
-    const { columnsPerGroup, tensors } = found;
+    const { columnsPerGroup, pairsGateAndUp = false, tensors } = found;
     const configuration = (ignored: readonly string[]) => configurationOf(found, ignored);
-    return { columnsPerGroup, stacked: false, module: moduleOf, tensors, configuration };
+    return { columnsPerGroup, stacked: false, pairsGateAndUp, module: moduleOf, tensors, configuration };
   }
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
     `format: compressed-tensors has no layout for ${format.name}: expected integers with float scales (int4_g128, ` +
-      "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4",
+      "uint4_g128, int8, ...), fp8, fp8_b128, mxfp8, mxfp4 or nvfp4" +
+      (blockTypeOf(format) === undefined ? "" : "; a GGUF file has it: choose a name that ends in .gguf"),
   );
 }
 

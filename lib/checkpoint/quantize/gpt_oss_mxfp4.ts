@@ -21,6 +21,7 @@ export function gptOssMxfp4({ name }: WeightFormat): PackedLayout {
   return {
     columnsPerGroup: group,
     stacked: true,
+    pairsGateAndUp: false,
     module: (target) => `${target}_`,
     tensors: ({ codes, scales }, rows, columns) => ({
       blocks: { dtype: "U8", shape: [rows, columns / group, group / 2], data: codes },

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
 import { configName, indexName } from "../remedies.js";
-import { writeAtomically } from "../safetensors/atomic_file.js";
+import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
 
@@ -12,9 +12,10 @@ export type Existing = "refuse" | "resume" | "overwrite";
 
 /** The file that a folder has while it is incomplete: what it is made from and how. */
 const stateName = "moe-kernels-quantize.json";
-/** What {@link writeAtomically} leaves if the process ends. */
-const unfinished = /^model-\d+-of-\d+\.safetensors\.[-0-9a-f]+\.tmp$/;
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
+const isWritten = (name: string) => isWeights(name) || name === configName || name === stateName;
+/** Whether a file is what an end of the process left of one that is written here. */
+const isUnfinished = (name: string) => isWritten(unfinishedFile(name) ?? "");
 
 /** The folder that a checkpoint is written to. It has no config.json before it is complete. */
 export class OutputFolder {
@@ -47,7 +48,7 @@ export class OutputFolder {
       if (existing === "resume") await folder.#checkState(state);
       else
         await folder.#clear([configName, stateName, ...names.filter(isWeights)].filter((name) => names.includes(name)));
-      await folder.#clear(names.filter((name) => unfinished.test(name)));
+      await folder.#clear(names.filter(isUnfinished));
     }
     await folder.#write(() => mkdir(path, { recursive: true }));
     await folder.write(stateName, `${JSON.stringify(state, null, 2)}\n`);
@@ -66,7 +67,7 @@ export class OutputFolder {
   /** Copies the files of `source` other than weights and configuration, not its folders. */
   async copyFrom(source: string): Promise<void> {
     const names = await readdir(source);
-    const others = names.filter((name) => !isWeights(name) && name !== configName && name !== stateName);
+    const others = names.filter((name) => !isWritten(name));
     for (const name of others) {
       const path = join(source, name);
       if ((await stat(path)).isFile()) await this.#write(() => copyFile(path, join(this.path, name)));
@@ -85,7 +86,9 @@ export class OutputFolder {
     try {
       return await readdir(this.path);
     } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code === "ENOENT") return undefined;
+      if (code === "ENOTDIR") throw invalidArgument("out", "a folder, or a name that ends in .gguf", this.path);
       throw fileSystemError(this.path, "read", cause);
     }
   }
@@ -95,7 +98,10 @@ export class OutputFolder {
     if (!(await exists(path))) {
       const done = await exists(join(this.path, configName));
       const got = done ? "a folder that is complete" : "none";
-      throw new MoeError("INVALID_ARGUMENT", `resume: expected ${path}, with which quantize began, got ${got}`);
+      throw new MoeError(
+        "INVALID_ARGUMENT",
+        `resume: expected ${path}, with which quantize began, got ${got}; --overwrite begins again`,
+      );
     }
     const stored = await readJsonObject(path);
     const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));

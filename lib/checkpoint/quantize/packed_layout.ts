@@ -10,6 +10,8 @@ export interface PackedLayout {
   readonly columnsPerGroup: number;
   /** Whether tensors have the matrices of all experts, as the family's own have; else each matrix has its own. */
   readonly stacked: boolean;
+  /** Whether the scale of an expert's scales has to be the same for gate and up. */
+  readonly pairsGateAndUp: boolean;
   /** The tensors of a matrix, by what their names end in. May change the codes. */
   tensors(matrix: QuantizedBytes, rows: number, columns: number): Readonly<Record<string, SafetensorsInput>>;
   /** What `ending` follows in a tensor's name. */

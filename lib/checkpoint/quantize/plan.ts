@@ -16,6 +16,8 @@ export interface PlannedMatrix extends PackedMatrix {
   readonly role: string;
   /** Its floats: a tensor, or an expert's part of one, which may hold another matrix too. */
   readonly source: LocatedWeight;
+  /** The matrix of the same size with which it shares the scale of its scales. */
+  readonly partner?: LocatedWeight;
 }
 
 /** A tensor to copy, perhaps under another name. */
@@ -169,7 +171,18 @@ async function planLayer(
       columns,
     });
   });
-  return { matrices, renamed, rearranged: written !== used || layout.stacked };
+  const paired = layout.pairsGateAndUp ? withPartners(matrices) : matrices;
+  return { matrices: paired, renamed, rearranged: written !== used || layout.stacked };
+}
+
+/** Gates with the up beside each, and the other way round. */
+function withPartners(matrices: readonly PlannedMatrix[]): readonly PlannedMatrix[] {
+  const sources = new Map(matrices.map(({ place, source }) => [place, source]));
+  return matrices.map((matrix) => {
+    const [, expert, kind] = /^(.*)\.(gate|up)$/.exec(matrix.place) ?? [];
+    const partner = kind && sources.get(`${expert}.${kind === "gate" ? "up" : "gate"}`);
+    return partner ? { ...matrix, partner } : matrix;
+  });
 }
 
 /** The family's storage in which every matrix has a tensor of its own; the present one, if it is such. */
@@ -212,8 +225,9 @@ export function checkFloats(source: LocatedWeight): void {
 
 function checkColumns({ source, columns }: PlannedMatrix, layout: PackedLayout): void {
   if (columns % layout.columnsPerGroup === 0) return;
+  const remedy = layout.stacked ? "" : "; choose smaller groups, or a scale for each row: int4_channel, int8, fp8";
   throw new MoeError(
     "UNSUPPORTED_OPERATION",
-    `${placeOf(source)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}`,
+    `${placeOf(source)}: expected columns in whole groups of ${layout.columnsPerGroup}, got ${columns}${remedy}`,
   );
 }

@@ -5,7 +5,6 @@ import type { WeightFormat, WeightFormatName } from "../../core/weight_format.js
 import { quantizableFormat, type ScaleChoice } from "../../operators/formats/quantize.js";
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { placeOf } from "../located_weight.js";
-import { Model } from "../model.js";
 import { SafetensorsFile } from "../safetensors/file.js";
 import { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 import { type SafetensorsInput, writeSafetensors } from "../safetensors/writer.js";
@@ -14,7 +13,7 @@ import { type Existing, OutputFolder } from "./output_folder.js";
 import { addMatrix, type PackedLayout } from "./packed_layout.js";
 import { bytesOfCopy, bytesOfMatrix, type PlannedFile, planFiles } from "./plan.js";
 import { type MatrixError, quantizeMatrix } from "./quantize_matrix.js";
-import { checkFloats, sourceOf } from "./source.js";
+import { checkFloats, readSource, sourceOf } from "./source.js";
 import { StoredMatrices } from "./stored_matrices.js";
 
 export interface QuantizeCheckpointOptions {
@@ -60,7 +59,7 @@ export async function quantizeCheckpoint(
 ): Promise<QuantizedCheckpoint> {
   const { out, scale, existing, onProgress } = options;
   const format = quantizableFormat(options.format, "format");
-  const model = await Model.read(directory);
+  const model = await readSource(directory);
   const layout = layoutOf(model.family, format);
   checkFloats(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
@@ -125,8 +124,10 @@ async function writeFile(path: string, { matrices, copied }: PlannedFile, work: 
   using stored = new StoredMatrices(work.device);
   for (const matrix of matrices) {
     const { layer, place, role, source } = matrix;
-    using values = await stored.read(source, [matrix.rows, matrix.columns]);
-    const { bytes, error } = await quantizeMatrix(values, work.format, work.scale, placeOf(source));
+    const shape = [matrix.rows, matrix.columns];
+    using values = await stored.read(source, shape);
+    using partner = matrix.partner && (await stored.read(matrix.partner, shape));
+    const { bytes, error } = await quantizeMatrix(values, work.format, work.scale, placeOf(source), partner);
     errors.push({ layer, place, role, error });
     addMatrix(tensors, work.layout, matrix, bytes);
     work.report(bytesOfMatrix(matrix));

@@ -49,6 +49,11 @@ export async function writeAtomically(
   }
 }
 
+/** The file of which `name` is a part that {@link writeAtomically} left when the process ended; undefined for others. */
+export function unfinishedFile(name: string): string | undefined {
+  return /^(.+)\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
 /** Renames a file, but never over another one. File systems without hard links can only look beforehand. */
 async function renameToFree(from: string, to: string, existing: () => Error): Promise<void> {
   try {

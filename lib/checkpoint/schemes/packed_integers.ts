@@ -32,7 +32,7 @@ export const packedIntegers: Scheme = {
       return {
         codes: stored,
         scales: of.spread(scaleElements(scales, checkScales(matrix, scales, scaleBytes as Uint8Array, count))),
-        ...(zeros && zeroBytes && { zeros: of.spread(zerosAsBytes(zeros, zeroBytes, rows, count, bits)) }),
+        ...(zeros && zeroBytes && { zeros: of.spread(zerosAsBytes(matrix, zeros, zeroBytes, count, bits)) }),
         ...(order && { inputOrder: order }),
       };
     };
@@ -63,16 +63,22 @@ function zerosOf(matrix: StoredMatrix, bits: number, count: number): FoundTensor
   return matrix.need("weight_zero_point", ["I32"], [Math.ceil((matrix.rows * bits) / 32), count]);
 }
 
-/** Zero points of [rows, groups], with 2^(bits - 1) added. */
+/** Zero points of [rows, groups], with 2^(bits - 1) added. @throws BAD_CHECKPOINT for one of more bits than the codes. */
 function zerosAsBytes(
-  { info }: FoundTensor,
+  matrix: StoredMatrix,
+  tensor: FoundTensor,
   bytes: Uint8Array,
-  rows: number,
   groups: number,
   bits: number,
 ): Uint8Array {
-  if (info.dtype === "I8") return bytes.map((zero) => zero + 2 ** (bits - 1));
-  return unpackZeros(bytes, rows, groups, bits);
+  if (tensor.info.dtype !== "I8") return unpackZeros(bytes, matrix.rows, groups, bits);
+  const half = 2 ** (bits - 1);
+  return bytes.map((byte, index) => {
+    const zero = (byte << 24) >> 24;
+    if (zero >= -half && zero < half) return zero + half;
+    const place = `[${Math.floor(index / groups)}, ${index % groups}]`;
+    throw matrix.errorAt(tensor, `expected zero points from ${-half} to ${half - 1}, got ${zero} at ${place}`);
+  });
 }
 
 function unpackZeros(bytes: Uint8Array, rows: number, groups: number, bits: number): Uint8Array {

@@ -7,7 +7,7 @@ import { printModelInspection } from "../model_report.js";
 
 /** `inspect`: a model's MoE layers, their storage and their work. */
 export const inspect = defineCommand({
-  synopsis: "DIR [--layer N] [--tokens N,N,...] [--json]",
+  synopsis: "DIR|FILE.gguf [--layer N] [--tokens N,N,...] [--json]",
   argument: "DIR",
   options: {
     layer: { type: "string", value: "N", help: "only this layer (all layers with experts)" },

@@ -18,7 +18,7 @@ import { checkWorkloadOptions, openWorkloads, shapeNames } from "../workloads/op
 export const runLayer = defineCommand({
   synopsis: "(--model DIR [--layer N] | --file FILE | --shape NAME) [options]",
   options: {
-    model: { type: "string", value: "DIR", help: "a Hugging Face model directory" },
+    model: { type: "string", value: "DIR", help: "a Hugging Face model directory, or a GGUF file" },
     layer: {
       type: "string",
       multiple: true,
@@ -49,6 +49,11 @@ export const runLayer = defineCommand({
       type: "string",
       value: "NAME",
       help: "round tokens for quantised weights: int8, fp8, or checkpoint for what that says (none)",
+    },
+    compare: {
+      type: "string",
+      value: "DIR",
+      help: "tell how far outputs are from those of another model, such as the one that was quantised (with --model)",
     },
     threads: { type: "string", value: "N", help: "threads of a CPU device (all CPUs)" },
     repeat: { type: "string", value: "N", default: "3", help: "how many times to run; the fastest counts (3)" },

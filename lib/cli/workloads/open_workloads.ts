@@ -23,11 +23,12 @@ export interface WorkloadOptions {
   readonly tokens?: string | undefined;
   readonly input?: string | undefined;
   readonly "token-format"?: string | undefined;
+  readonly compare?: string | undefined;
 }
 
 /** Refuses options that would have no effect, and asks for those that are missing; throws UsageError. */
 export function checkWorkloadOptions(options: WorkloadOptions): void {
-  const { model, layer, cache, file, shape, seed, tokens, input, "token-format": tokenFormat } = options;
+  const { model, layer, cache, file, shape, seed, tokens, input, "token-format": tokenFormat, compare } = options;
   const refuse = (name: string, given: unknown, problem: string): void => {
     if (given !== undefined) throw new UsageError(`--${name} ${problem}`);
   };
@@ -37,6 +38,7 @@ export function checkWorkloadOptions(options: WorkloadOptions): void {
   if (model === undefined) {
     refuse("cache", cache, "requires --model DIR");
     refuse("layer", layer, "requires --model DIR");
+    refuse("compare", compare, "requires --model DIR");
     if (tokenFormat === "checkpoint") refuse("token-format", tokenFormat, "checkpoint requires --model DIR");
   }
   if (file !== undefined) {
@@ -72,7 +74,9 @@ export async function openWorkloads(options: WorkloadOptions): Promise<Workloads
     throw new UsageError(`--input: ${input} has the expected output of one layer; say which by --layer N`);
   }
   const cached = cache === "" ? true : (cache ?? false);
-  const workloads = layers.map(({ layer, details }) => modelDirectory(directory, layer, tokens, cached, details));
+  const workloads = layers.map(({ layer, details }) =>
+    modelDirectory(directory, layer, tokens, { cache: cached, original: options.compare }, details),
+  );
   const [only] = workloads;
   return only !== undefined && workloads.length === 1 ? alone(only) : { title: directory, workloads };
 }

@@ -42,6 +42,8 @@ export interface Workload {
   /** The layer by itself: "layer 3", or "layer" if there is no other. */
   readonly layer: string;
   readonly expectation?: Expectation;
+  /** The same layer of another model, to compare with; by default the layer as it is. */
+  readonly original?: { readonly model: string; load(device: Device): Promise<MoeLayer> };
   /** What is known of the layer besides its description. */
   readonly details?: LayerDetails;
   /** Builds the layer on a device; `onProgress` is called with the share done, 0 .. 1. */

@@ -1,23 +1,25 @@
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { constants } from "node:fs";
+import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../../bad_checkpoint.js";
-import { writeAtomically } from "../../safetensors/atomic_file.js";
+import { unfinishedFile, writeAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
 import { readJsonObject } from "../../safetensors/strict_json.js";
 import type { Existing } from "../output_folder.js";
 
 /**
  * A large file while it is written: `NAME.partial`, beside which `NAME.partial.json` says what it is made from and how far
- * it is. It gets its name once it is complete.
+ * it is. It gets its name once it is complete. What the second says is on disk in the first at any moment.
  */
 export class PartialFile<Progress> implements AsyncDisposable {
-  /** How far the file was when it was opened; undefined for a new one. */
-  readonly begun: Progress | undefined;
+  /** How far the file was when it was opened. */
+  readonly begun: Progress;
   readonly #path: string;
   readonly #state: object;
   readonly #handle: FileHandle;
 
-  private constructor(path: string, state: object, handle: FileHandle, begun: Progress | undefined) {
+  private constructor(path: string, state: object, handle: FileHandle, begun: Progress) {
     this.#path = path;
     this.#state = state;
     this.#handle = handle;
@@ -27,10 +29,16 @@ export class PartialFile<Progress> implements AsyncDisposable {
   /**
    * Begins a file, or takes up one that was begun, as `existing` says.
    * @param state what the result depends on; only a file of an equal one is resumed.
+   * @param first how far a file is without a byte.
    * @throws INVALID_ARGUMENT if there is a file that must not be replaced, or none to resume; BAD_CHECKPOINT.
    */
-  static async open<Progress>(path: string, state: object, existing: Existing): Promise<PartialFile<Progress>> {
-    const names = [path, partialOf(path)];
+  static async open<Progress>(
+    path: string,
+    state: object,
+    existing: Existing,
+    first: Progress,
+  ): Promise<PartialFile<Progress>> {
+    const names = [path, partialOf(path), stateOf(path)];
     const there = [];
     for (const name of names) if (await exists(name)) there.push(name);
     if (existing === "refuse" && there.length > 0) {
@@ -40,9 +48,14 @@ export class PartialFile<Progress> implements AsyncDisposable {
           "--overwrite replaces it",
       );
     }
-    const begun = existing === "resume" ? await readProgress<Progress>(path, state) : undefined;
+    const resumes = existing === "resume";
+    const begun = resumes ? await readProgress(path, state, first) : first;
+    // What is there of another file must not pass for this one's, so the state comes first.
+    if (!resumes) await writeState(path, state, first);
+    await removeUnfinished(stateOf(path));
     try {
-      return new PartialFile(path, state, await open(partialOf(path), begun === undefined ? "w" : "r+"), begun);
+      const flags = resumes ? constants.O_RDWR | constants.O_CREAT : "w";
+      return new PartialFile(path, state, await open(partialOf(path), flags), begun);
     } catch (cause) {
       throw fileSystemError(path, "written", cause);
     }
@@ -62,8 +75,7 @@ export class PartialFile<Progress> implements AsyncDisposable {
   /** Notes how far the file is, once its bytes are on disk. */
   async note(progress: Progress): Promise<void> {
     await this.#sync();
-    const text = JSON.stringify({ ...this.#state, progress });
-    await writeAtomically(stateOf(this.#path), [Buffer.from(text)], {});
+    await writeState(this.#path, this.#state, progress);
   }
 
   /** Gives the file its name. @param byteLength of the whole file. */
@@ -95,13 +107,29 @@ export class PartialFile<Progress> implements AsyncDisposable {
 const partialOf = (path: string) => `${path}.partial`;
 const stateOf = (path: string) => `${path}.partial.json`;
 
-async function readProgress<Progress>(path: string, state: object): Promise<Progress> {
+async function writeState(path: string, state: object, progress: unknown): Promise<void> {
+  await writeAtomically(stateOf(path), [Buffer.from(JSON.stringify({ ...state, progress }))], {});
+}
+
+/** Removes what ends of the process left of the file while it was being written. */
+async function removeUnfinished(path: string): Promise<void> {
+  const folder = dirname(path);
+  const names = await readdir(folder);
+  const left = names.filter((name) => unfinishedFile(name) === basename(path));
+  for (const name of left) await rm(join(folder, name), { force: true });
+}
+
+async function readProgress<Progress>(path: string, state: object, first: Progress): Promise<Progress> {
   const place = stateOf(path);
-  if (!(await exists(place)) || !(await exists(partialOf(path)))) {
+  const stored = (await exists(place)) ? await readJsonObject(place) : undefined;
+  const isFirst = JSON.stringify(stored?.progress) === JSON.stringify(first);
+  if (stored === undefined || !(isFirst || (await exists(partialOf(path))))) {
     const got = (await exists(path)) ? "a file that is complete" : "none";
-    throw new MoeError("INVALID_ARGUMENT", `resume: expected ${place}, with which quantize began, got ${got}`);
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `resume: expected ${place}, with which quantize began, got ${got}; --overwrite begins again`,
+    );
   }
-  const stored = await readJsonObject(place);
   const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));
   const other = Object.keys(expected).find((key) => JSON.stringify(stored[key]) !== JSON.stringify(expected[key]));
   if (other !== undefined) throw badCheckpoint(place, `it was begun with another ${other}; --overwrite begins again`);

@@ -60,7 +60,7 @@ export function ggufTypeOfFormat(format: WeightFormat): GgufType {
   throw new MoeError(
     "UNSUPPORTED_DTYPE",
     `format: GGUF has no blocks of ${format.name}: expected q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, ` +
-      "iq4_nl, iq4_xs, mxfp4 or nvfp4",
+      "iq4_nl, iq4_xs, mxfp4 or nvfp4; a model directory, a name without .gguf, may have it",
   );
 }
 

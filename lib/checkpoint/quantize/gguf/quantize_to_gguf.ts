@@ -9,13 +9,12 @@ import { type BlockWeight, toBlocks } from "../../gguf/blocks/convert.js";
 import { hasSixBitScales, withSixBitScales } from "../../gguf/blocks/six_bit_scales.js";
 import { layOutGguf } from "../../gguf/write/header.js";
 import { placeOf } from "../../located_weight.js";
-import { Model } from "../../model.js";
 import { chunkBytes } from "../../safetensors/regular_file.js";
 import { ShardedCheckpoint } from "../../safetensors/sharded_checkpoint.js";
 import { asBytes } from "../../schemes/bits.js";
 import type { QuantizeCheckpointOptions, QuantizedCheckpoint } from "../quantize_checkpoint.js";
 import { type MatrixError, quantizeMatrix } from "../quantize_matrix.js";
-import { checkFloats, sourceOf } from "../source.js";
+import { checkFloats, readSource, sourceOf } from "../source.js";
 import { StoredMatrices } from "../stored_matrices.js";
 import { PartialFile } from "./partial_file.js";
 import { ggufTypeOfFormat, type PlannedTensor, planGguf, type WeightPart } from "./plan.js";
@@ -41,7 +40,7 @@ export async function quantizeToGguf(
   const { out, scale, existing, onProgress, device } = options;
   const format = quantizableFormat(options.format, "format");
   const type = ggufTypeOfFormat(format);
-  const model = await Model.read(directory);
+  const model = await readSource(directory);
   checkFloats(model);
   await using checkpoint = await ShardedCheckpoint.open(directory);
   const layers = options.layers?.map((layer) => model.checkLayer(layer)) ?? model.layersWithExperts();
@@ -49,13 +48,10 @@ export async function quantizeToGguf(
   const plan = await planGguf(model, checkpoint, type, layers, basename(resolve(directory)));
   const layout = layOutGguf(plan.metadata, plan.tensors);
   const state = { package: packageVersion, format: format.name, scale, layers, source: await sourceOf(checkpoint) };
-  await using file = await PartialFile.open<Progress>(out, state, existing);
-  const begun = file.begun ?? { tensors: 0, errors: [] };
+  await using file = await PartialFile.open<Progress>(out, state, existing, { tensors: 0, errors: [] });
+  const { begun } = file;
   const errors = [...begun.errors];
-  if (begun.tensors === 0) {
-    await file.note(begun);
-    await file.write(layout.header, 0);
-  }
+  if (begun.tensors === 0) await file.write(layout.header, 0);
   using stored = new StoredMatrices(device);
   const data = new TensorData(checkpoint, stored, async (values, place) => {
     const quantized = await quantizeMatrix(values, format, scale, place);
