@@ -4,10 +4,12 @@ import { findFormat } from "../core/weight_formats.js";
 import { describeLayer, type MoeLayerConfig, type MoeLayerDescription } from "../layer/description/config.js";
 import { type ExpectedWork, expectedWork, expertSize, layerParameters, totalParameters } from "../layer/work.js";
 import { badCheckpoint, checkedAt } from "./bad_checkpoint.js";
+import { layerSource } from "./load.js";
 import type { LayerTensors } from "./locate.js";
 import type { OpenedModel } from "./opened/model_files.js";
 import { columnsInWords, declaredTokens } from "./schemes/checkpoint_tokens.js";
 import { inspectStorage, type LayerStorage, type StoredRole } from "./storage.js";
+import { describeSource } from "./weights.js";
 
 /** A model and its MoE layers: what `moe-kernels inspect` shows. */
 export interface ModelInspection {
@@ -49,7 +51,7 @@ export interface LayerGroup {
   readonly layers: readonly number[];
   /** What the layers compute, as {@link MoeLayer.create} takes it. */
   readonly config: MoeLayerConfig;
-  /** The same with every default filled in. */
+  /** The same with every default filled in, and quantised weights in the first layer's formats. */
   readonly description: MoeLayerDescription;
   /** What the description leaves out. */
   readonly details: LayerDetails;
@@ -61,7 +63,7 @@ export interface LayerGroup {
   readonly f32: WeightMemory;
   /** Bytes if all weights were bfloat16. */
   readonly bf16: WeightMemory;
-  /** Dtype of weights and tokens in `batches`. */
+  /** Dtype of the tokens in `batches`, and of weights that are not quantised in the files. */
   readonly batchDType: FloatDType;
   /** Work of one layer, for each number of tokens. */
   readonly batches: readonly ExpectedWork[];
@@ -171,7 +173,7 @@ function hasFloats({ storage }: LayerGroup): boolean {
 /** What to say where no configuration names a method. */
 function quantizedBy(groups: readonly LayerGroup[]): string | null {
   const roles = groups.flatMap(({ storage }) => storage?.roles ?? []);
-  return roles.some(({ formats }) => formats.some((name) => findFormat(name)?.scales)) ? "an unnamed method" : null;
+  return roles.some(({ formats }) => formats.some(hasScales)) ? "an unnamed method" : null;
 }
 
 interface Member {
@@ -236,8 +238,10 @@ async function inspectGroup(
   const storages = await inspectStorages(model, members);
   const declared = method === undefined ? configDTypes.get(configDType ?? "") : undefined;
   const stored = hasWeights ? storedMemory(storages, config.numExperts) : declared ? memoryAs(declared) : null;
-  const batchDType = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
-  const description = describe(batchDType);
+  const storage = hasWeights ? mergeStorages(storages) : null;
+  const plain = [...configDTypes.values()].find((dtype) => dtype === stored?.dtype) ?? "bf16";
+  const description = (await quantizedDescription(model, members[0] as Member, storage)) ?? describe(plain);
+  const batchDType = description.weightDType as FloatDType;
   return {
     layers: members.map(({ layer }) => layer),
     config,
@@ -249,9 +253,23 @@ async function inspectGroup(
     bf16: memoryAs("bf16"),
     batchDType,
     batches: tokens.map((count) => expectedWork(description, count, batchDType, parameters)),
-    storage: hasWeights ? mergeStorages(storages) : null,
+    storage,
   };
 }
+
+/** The layer as it would be loaded, if it can be and has quantised weights. */
+async function quantizedDescription(
+  model: OpenedModel,
+  { layer }: Member,
+  storage: GroupStorage | null,
+): Promise<MoeLayerDescription | undefined> {
+  if (storage === null || storage.missing.length > 0 || storage.problems.length > 0) return undefined;
+  const { storage: dtype, quantization } = model.files;
+  if (!storage.roles.some(({ formats }) => formats.some(hasScales))) return undefined;
+  return await describeSource(layerSource(model, layer), { dtype }, quantization);
+}
+
+const hasScales = (name: string) => findFormat(name)?.scales !== undefined;
 
 /** @param path of the configuration, for errors. @throws BAD_CHECKPOINT for one that makes no sense. */
 export function countParameters(config: MoeLayerConfig, path: string): ParameterCounts {

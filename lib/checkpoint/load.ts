@@ -187,6 +187,12 @@ async function loadCached(
 }
 
 function checkMapping(cache: CacheChoice | undefined): void {
-  if (cache === undefined) throw requires("offload on cpu", "cache");
+  if (cache === undefined) {
+    const remedy = "give cache: true, or a folder; the layer of a layer file has no cache, and so no offload here";
+    throw new MoeError(
+      "INVALID_ARGUMENT",
+      `offload on cpu requires cache, as the experts are mapped from its file: ${remedy}`,
+    );
+  }
   if (cache.copy) throw cannotCombine("offload on cpu", "cache.copy");
 }

@@ -8,7 +8,7 @@ import type { Output } from "../terminal/output.js";
 import { formatRanges } from "../terminal/ranges.js";
 import { renderTable } from "../terminal/table.js";
 import type { Io } from "./io.js";
-import { layerInWords } from "./layer_in_words.js";
+import { layerInWords, storageInWords } from "./layer_in_words.js";
 
 /** How many missing names, and how many problems, are listed. */
 const shown = 8;
@@ -59,7 +59,7 @@ function memoryTable({ layers, parameters, stored, f32, bf16 }: LayerGroup): str
   );
 }
 
-function batchTable({ batches, batchDType, description }: LayerGroup): string {
+function batchTable({ batches, description }: LayerGroup): string {
   const right = (heading: string) => ({ heading, align: "right" as const });
   const table = renderTable(
     [
@@ -80,7 +80,7 @@ function batchTable({ batches, batchDType, description }: LayerGroup): string {
     ]),
   );
   const dropped = description.capacity ? ", none dropped" : "";
-  return `One layer in ${batchDType}, all choices of experts equally likely${dropped}:\n${table}`;
+  return `One layer in ${storageInWords(description)}, all choices of experts equally likely${dropped}:\n${table}`;
 }
 
 function printStorage({ roles, tensorCount, missing, problems }: GroupStorage, stdout: Output): void {

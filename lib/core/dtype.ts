@@ -59,8 +59,8 @@ export function checkDType(parameter: string, value: unknown): asserts value is 
 
 /** Throws INVALID_ARGUMENT unless `value` names a dtype, UNSUPPORTED_DTYPE unless it is a floating-point one. */
 export function checkFloatDType(parameter: string, value: unknown): asserts value is FloatDType {
-  checkDType(parameter, value);
-  if (!dtypes[value].float) {
+  if (!(dtypeNames as readonly unknown[]).includes(value)) checkChoice(parameter, value, floatDTypes);
+  if (!dtypes[value as DType].float) {
     throw new MoeError("UNSUPPORTED_DTYPE", `${parameter}: expected f32, f16 or bf16, got ${value}`);
   }
 }

@@ -70,6 +70,9 @@ async function writeModel(name: string, changes: object = {}): Promise<string> {
   writeFileSync(join(path, "model.safetensors.index.json"), JSON.stringify({ weight_map: weightMap }));
   writeFileSync(join(path, "config.json"), JSON.stringify({ ...config, ...changes }));
   writeFileSync(join(path, "tokenizer.json"), '{"version": "1.0"}');
+  for (const name of ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json", "model.gguf"]) {
+    writeFileSync(join(path, name), "the original's weights");
+  }
   mkdirSync(join(path, "original"));
   return path;
 }

@@ -160,6 +160,18 @@ describe("weights", () => {
     expect(stdout).toContain("stored, f32");
   });
 
+  test("that are quantised count as they are stored", async () => {
+    const model = join(import.meta.dirname, "..", "golden", "quantised", "int4_packed");
+    const [group] = JSON.parse((await runCli(["inspect", model, "--json"])).stdout).groups;
+    const { description, batchDType, batches, stored } = group;
+    expect(description.formats).toMatchObject({ router: "bf16", up: "i4_g32_bf16", down: "i4_channel_bf16" });
+    expect(batchDType).toBe("bf16");
+    const touched = 2 * stored.expertBytes + 2 * 3 * 64; // two experts and the router
+    expect(batches[0].bytes).toBe(touched + 2 * 2 * 64);
+    const { stdout } = await runCli(["inspect", model]);
+    expect(stdout).toContain("One layer in bf16, experts in i4_g32_bf16, all choices");
+  });
+
   test("that were dequantised, contrary to config.json, count as floats", async () => {
     const model = await goldenModel("mixtral_small");
     const { exitCode, stdout } = await inspect({ ...model, config: { ...model.config, quantization_config: {} } });

@@ -274,7 +274,7 @@ describe("offload is refused", () => {
     expectError(
       () => create("reference", { slots: 2 }),
       "UNSUPPORTED_OPERATION",
-      /^offload: reference has all experts/,
+      /^offload: expected the device cpu, cuda or simt, got reference/,
     );
     expectError(
       () => create("cpu", { slots: 2 }),

@@ -351,7 +351,7 @@ describe("a budget", () => {
       expect(() => Object.defineProperty(budget, property, { value: {} })).toThrow(TypeError);
     }
     using reference = openDevice("reference");
-    const message = /^offload: reference has all experts/;
+    const message = /^offload: expected the device cpu, cuda or simt, got reference/;
     expectError(() => new OffloadBudget(reference, { slots: 2 }), "UNSUPPORTED_OPERATION", message);
   });
 

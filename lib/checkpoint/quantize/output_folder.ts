@@ -14,6 +14,8 @@ export type Existing = "refuse" | "resume" | "overwrite";
 const stateName = "moe-kernels-quantize.json";
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
 const isWritten = (name: string) => isWeights(name) || name === configName || name === stateName;
+/** Whether a file may have weights in another form, which are those of the original. */
+const hasOtherWeights = (name: string) => /\.(bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx)(\.index\.json)?$/.test(name);
 /** Whether a file is what an end of the process left of one that is written here. */
 const isUnfinished = (name: string) => isWritten(unfinishedFile(name) ?? "");
 
@@ -64,10 +66,10 @@ export class OutputFolder {
     await writeAtomically(join(this.path, name), [Buffer.from(text)], {});
   }
 
-  /** Copies the files of `source` other than weights and configuration, not its folders. */
+  /** Copies the files of `source` other than weights in any form and configuration, not its folders. */
   async copyFrom(source: string): Promise<void> {
     const names = await readdir(source);
-    const others = names.filter((name) => !isWritten(name));
+    const others = names.filter((name) => !isWritten(name) && !hasOtherWeights(name));
     for (const name of others) {
       const path = join(source, name);
       if ((await stat(path)).isFile()) await this.#write(() => copyFile(path, join(this.path, name)));

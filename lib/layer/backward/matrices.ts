@@ -137,7 +137,11 @@ function copiedDType(format: WeightFormatName): FloatDType {
 
 /** @throws UNSUPPORTED_OPERATION for a layer with offload, whose weights cannot be copied. */
 export function checkCopied({ offloaded }: DeviceLayer): void {
-  if (offloaded) throw new MoeError("UNSUPPORTED_OPERATION", "save and backward: expected a layer without offload");
+  if (!offloaded) return;
+  throw new MoeError(
+    "UNSUPPORTED_OPERATION",
+    "save and backward: expected a layer without offload, whose weights stay in place; make it without to train it",
+  );
 }
 
 /** The format of an expert's matrix that is quantised, or undefined: then the experts can be trained. */

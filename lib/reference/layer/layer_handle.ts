@@ -28,7 +28,10 @@ import { StoredWeights } from "./stored_weights.js";
 
 /** Refuses offload: experts are JavaScript arrays, which are always in memory. */
 export function noOffload(): MoeError {
-  return new MoeError("UNSUPPORTED_OPERATION", "offload: reference has all experts in JavaScript's memory");
+  return new MoeError(
+    "UNSUPPORTED_OPERATION",
+    "offload: expected the device cpu, cuda or simt, got reference, which has all experts in JavaScript's memory",
+  );
 }
 
 /** One layer. Nothing is rounded between the stages of a forward. */
