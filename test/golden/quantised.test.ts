@@ -1,4 +1,4 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { SafetensorsFile, type SafetensorsInput } from "../../lib/checkpoint/safetensors/index.js";
@@ -90,6 +90,30 @@ describe.each(deviceNames)("quantised checkpoints on %s", (deviceName) => {
       expect(layer.description.formats).toMatchObject({ up: "f32", down: "f32" });
       using tokens = device().tensor(x, shape);
       expect(relativeError(await layer.forward(tokens).data(), output)).toBeLessThanOrEqual(1e-5);
+    },
+  );
+});
+
+describe("codes and scales in different files", () => {
+  const device = openForTests("reference");
+
+  test.each(["fp8_blocks", "gpt_oss", "nvfp4_packed", "int4_packed_stacked", "gptq_act_order", "bnb_nested_kept"])(
+    "%s",
+    async (name) => {
+      const { x, shape } = await readExpected(name);
+      await using file = await SafetensorsFile.open(join(root, name, "model.safetensors"));
+      const weights = new Map<string, SafetensorsInput>();
+      for (const tensor of file.tensors.keys()) weights.set(tensor, await file.read(tensor));
+      const config = JSON.parse(readFileSync(join(root, name, "config.json"), "utf8"));
+      using directory = temporaryDirectory();
+      await writeModel(directory.path, { config, weights }, 3); // neighbours go to different files
+      using tokens = device().tensor(x, shape);
+      const outputs: Float32Array[] = [];
+      for (const path of [join(root, name), directory.path]) {
+        using layer = await MoeLayer.load(path, { layer: 0, device: device() });
+        outputs.push(await layer.forward(tokens).data());
+      }
+      expect(outputs[1]).toEqual(outputs[0]);
     },
   );
 });

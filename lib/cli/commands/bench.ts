@@ -10,15 +10,14 @@ import { contenderTable, formatTable, resultTable } from "../../bench/reports/ta
 import { checkPage, writePage } from "../../bench/reports/write.js";
 import { runBenchmark } from "../../bench/run.js";
 import { shapeNames, shapeOptions } from "../../bench/shape_option.js";
-import { isMoeError } from "../../core/errors.js";
 import { type TokenFormat, tokenFormats } from "../../core/token_format.js";
 import type { DeviceName } from "../../devices.js";
-import { storageFormat } from "../../layer/description/storage.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { type Progress, startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
+import { formatOption } from "../format_option.js";
 import type { Io } from "../io.js";
 import { loadSubject } from "../load_subject.js";
 
@@ -86,7 +85,7 @@ export const bench = defineCommand({
       shapes: Object.fromEntries(shapeOptions(listOr(values.shape, "D")).map(({ name, config }) => [name, config])),
       device: (values.device ?? "cpu") as DeviceName,
       dtypes: listOr(values.dtype, "bf16").map((name) => choiceOption("dtype", name, benchDTypes)),
-      ...(values.format && { formats: listOption(values.format).map(formatOption) }),
+      ...(values.format && { formats: listOption(values.format).map((name) => formatOption("format", name)) }),
       tokenFormats: tokenFormatsOption(listOr(values["token-format"], "none")),
       tokens: listOr(values.tokens, "1,8,64,512").map((count) => integerOption("tokens", count, 1)),
       ...(values.threads && {
@@ -124,14 +123,6 @@ const failed = ({ errors, contenders }: BenchGroup["results"][number]): boolean 
 function listOr(given: readonly string[] | undefined, otherwise: string): string[] {
   const entries = listOption(given);
   return entries.length > 0 ? entries : otherwise.split(",");
-}
-
-function formatOption(name: string) {
-  try {
-    return storageFormat(name.toLowerCase(), "--format");
-  } catch (error) {
-    throw isMoeError(error) ? new UsageError(error.message) : error;
-  }
 }
 
 function tokenFormatsOption(names: readonly string[]): TokenFormat[] {

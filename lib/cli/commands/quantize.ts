@@ -3,13 +3,14 @@ import { type QuantizedCheckpoint, quantizeCheckpoint } from "../../checkpoint/q
 import type { MatrixError } from "../../checkpoint/quantize/quantize_matrix.js";
 import { printable } from "../../core/printable.js";
 import { type DeviceName, openDevice } from "../../devices.js";
-import { scaleChoices } from "../../operators/formats/quantize.js";
+import { quantizableFormat, scaleChoices } from "../../operators/formats/quantize.js";
 import { formatBytes, plural, significant } from "../../terminal/format.js";
 import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
 import { startProgress } from "../../terminal/progress.js";
 import { renderTable } from "../../terminal/table.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
+import { formatOption } from "../format_option.js";
 import { type Io, writeJson } from "../io.js";
 
 /** `quantize`: writes a model directory with quantised experts. */
@@ -41,9 +42,15 @@ export const quantizeModel = defineCommand({
     json: { type: "boolean", help: "print JSON" },
   },
   async run(values, io, directory) {
-    const { format, out } = values;
-    if (format === undefined || out === undefined) throw new UsageError("expected --format FORMAT and --out PATH");
+    const { out } = values;
+    if (values.format === undefined || out === undefined)
+      throw new UsageError("expected --format FORMAT and --out PATH");
     if (values.resume && values.overwrite) throw new UsageError("--resume cannot be combined with --overwrite");
+    const format = formatOption(
+      "format",
+      values.format,
+      (name, option) => quantizableFormat(name as string, option).name,
+    );
     const scale = choiceOption("scale", values.scale ?? "largest", scaleChoices);
     const name = (values.device ?? "auto") as DeviceName;
     checkDevices([name]);

@@ -1,12 +1,10 @@
 import { type LoadedTokenFormat, loadedTokenFormats } from "../../checkpoint/schemes/checkpoint_tokens.js";
-import { isMoeError } from "../../core/errors.js";
-import type { WeightFormatName } from "../../core/weight_format.js";
 import type { DeviceName } from "../../devices.js";
-import { storageFormat } from "../../layer/description/storage.js";
 import { checkRouterReport } from "../../statistics/router_report.js";
-import { choiceOption, integerOption, listOption, UsageError } from "../../terminal/option_values.js";
+import { choiceOption, integerOption, listOption } from "../../terminal/option_values.js";
 import { defineCommand } from "../command.js";
 import { checkDevices } from "../devices.js";
+import { formatOption } from "../format_option.js";
 import { writeJson } from "../io.js";
 import { printHeatMap } from "../layer_report.js";
 import type { LayerRun } from "../layer_run.js";
@@ -69,7 +67,7 @@ export const runLayer = defineCommand({
     const devices = listOption(values.device) as DeviceName[];
     const options = {
       devices: devices.length > 0 ? devices : (["auto"] as const),
-      dtype: values.dtype === undefined ? undefined : dtypeOption(values.dtype),
+      dtype: values.dtype === undefined ? undefined : formatOption("dtype", values.dtype),
       tokenFormat: tokenFormatOption(values["token-format"]?.toLowerCase()),
       repeat: integerOption("repeat", values.repeat, 1),
       quiet: values.json === true,
@@ -100,13 +98,4 @@ export const runLayer = defineCommand({
 
 function tokenFormatOption(text: string | undefined): LoadedTokenFormat | undefined {
   return text === undefined ? undefined : choiceOption("token-format", text, loadedTokenFormats);
-}
-
-/** A dtype or a format, ignoring case. */
-function dtypeOption(text: string): WeightFormatName {
-  try {
-    return storageFormat(text.toLowerCase(), "--dtype");
-  } catch (error) {
-    throw isMoeError(error) ? new UsageError(error.message) : error;
-  }
 }
