@@ -1,6 +1,7 @@
 import type { ExpertRange, OffloadPolicy, OffloadRule, OffloadStats } from "../core/backend.js";
 import type { Device } from "../core/device.js";
 import { cannotCombine, invalidArgument, MoeError } from "../core/errors.js";
+import { typedArray } from "../core/foreign.js";
 import { choice, type Fields, integer, list, object, optional, type Read } from "../core/options.js";
 import type { DeviceLayer } from "./device_layer.js";
 import { budgetFields, budgetRule, givenBudget, type OffloadBudget } from "./offload_budget.js";
@@ -122,15 +123,18 @@ export class ExpertOffload {
   }
 
   /**
-   * Enqueues loads of experts that a later forward may need; those that are resident, -1 and other banks' experts are
+   * Enqueues loads of experts that a later forward may need, such as the ids that `route` gave for some tokens; those that are resident, -1 and other banks' experts are
    * ignored. They take slots as experts of a forward do. If there are more than fit, the first ones are loaded. What
    * follows does not wait for the loads until it needs an expert of this layer.
    * @throws INVALID_ARGUMENT, DISPOSED.
    */
-  prefetch(ids: readonly number[]): void {
+  prefetch(ids: readonly number[] | Int32Array): void {
     const { handle, description } = this.#layer;
     const { first, count } = description.bank;
-    const experts = list(integer(-1, description.numExperts - 1))(ids, "ids").map((id) => id - first);
+    const given = ArrayBuffer.isView(ids)
+      ? Array.from(typedArray("ids", ids, ["Int32Array"], "a list or an Int32Array"))
+      : ids;
+    const experts = list(integer(-1, description.numExperts - 1))(given, "ids").map((id) => id - first);
     handle.prefetch(experts.filter((expert) => expert >= 0 && expert < count));
   }
 

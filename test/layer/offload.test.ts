@@ -162,7 +162,7 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     const before = await pair.offload.stats();
     pair.offload.prefetch([...used, -1, ...used]);
     pair.offload.prefetch([0, 2, 3, 4, 5]);
-    pair.offload.prefetch(used);
+    pair.offload.prefetch(Int32Array.from(used)); // as ids come from a tensor
     const prefetched = await pair.offload.stats();
     expect(prefetched.resident).toEqual(expect.arrayContaining([1, ...used]));
     expect(prefetched.prefetched).toBeGreaterThan(before.prefetched);
@@ -172,6 +172,8 @@ describe.each(gpus)("layers with offload on %s", (name) => {
     expect(after).toMatchObject({ hits: before.hits + used.length, misses: before.misses });
     expectError(() => pair.offload.prefetch([6]), "INVALID_ARGUMENT", /^ids\[0\]: expected an integer from -1 to 5/);
     expectError(() => pair.offload.prefetch(3 as never), "INVALID_ARGUMENT", /^ids: expected a list, got 3$/);
+    const floats = Float32Array.of(1) as never;
+    expectError(() => pair.offload.prefetch(floats), "INVALID_ARGUMENT", /^ids: expected a list or an Int32Array, got/);
   });
 
   test("are captured only if all their experts are resident", async () => {
