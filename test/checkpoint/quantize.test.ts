@@ -2,11 +2,13 @@ import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
+import { Model } from "../../lib/checkpoint/model.js";
 import {
   type QuantizeCheckpointOptions,
   quantizeCheckpoint,
 } from "../../lib/checkpoint/quantize/quantize_checkpoint.js";
 import { SafetensorsFile, type SafetensorsInput, writeSafetensors } from "../../lib/checkpoint/safetensors/index.js";
+import { declaredTokens } from "../../lib/checkpoint/schemes/checkpoint_tokens.js";
 import { toBF16 } from "../../lib/core/dtype.js";
 import { openDevice } from "../../lib/devices.js";
 import { quantizationError, quantize } from "../../lib/index.js";
@@ -133,6 +135,25 @@ describe("a quantised checkpoint", () => {
     expect(errors).toHaveLength(layers * 3 * (E + 1));
     expect(bytesAfter).toBeLessThan(0.75 * bytesBefore);
   });
+
+  test.each([
+    ["fp8", "token", { format: "fp8", columns: 0 }],
+    ["fp8_b128", "group", { format: "fp8", columns: 128 }],
+    ["int8", undefined, undefined],
+  ])(
+    "in %s says what other software does to tokens, which is done here only if asked for",
+    async (format, how, tokens) => {
+      const out = fresh();
+      await run(source, out, { format });
+      const { input_activations: inputs } = json(out, "config.json").quantization_config.config_groups.group_0;
+      expect(inputs?.strategy).toBe(how);
+      expect(declaredTokens((await Model.read(out)).quantization)).toEqual(tokens);
+      for (const tokenFormat of [undefined, "checkpoint"] as const) {
+        using layer = await MoeLayer.load(out, { layer: 0, device, ...(tokenFormat && { tokenFormat }) });
+        expect(layer.description.tokenFormat).toBe((tokenFormat && tokens?.format) ?? "none");
+      }
+    },
+  );
 
   test("in nvfp4 has one scale of scales for gate and up, as other software multiplies both by gate's", async () => {
     const path = await writeModel("loud");

@@ -13,6 +13,8 @@ interface CompressedFormat extends Pick<PackedLayout, "columnsPerGroup" | "tenso
   readonly format: string;
   /** `weights` of the group in quantization_config. */
   readonly weights: Readonly<Record<string, unknown>>;
+  /** `input_activations` of the group; default null, tokens as they are. */
+  readonly inputs?: Readonly<Record<string, unknown>>;
   readonly pairsGateAndUp?: true;
 }
 
@@ -56,7 +58,10 @@ const packedIntegers: LayoutOf = ({ code, bits, scales, superScales, offset }) =
   };
 };
 
-/** `float-quantized`: e4m3 with scales for rows or blocks; `mxfp8-quantized` with powers of two for 32 columns. */
+/**
+ * `float-quantized`: e4m3 with scales for rows or blocks; `mxfp8-quantized` with powers of two for 32 columns. vLLM reads the
+ * first of experts only where their inputs are rounded too, as llm-compressor's FP8_DYNAMIC and FP8_BLOCK say.
+ */
 const float8: LayoutOf = ({ code, scales }) => {
   if (code !== "e4m3" || scales === undefined) return undefined;
   const { type, rows: height, columns: width } = scales;
@@ -72,6 +77,7 @@ const float8: LayoutOf = ({ code, scales }) => {
   return {
     format: isMx ? "mxfp8-quantized" : "float-quantized",
     weights: { num_bits: 8, type: "float", ...strategy, symmetric: true },
+    ...(!isMx && { inputs: dynamicInputs(isBlock ? width : 0) }),
     columnsPerGroup: isMx ? width : 1,
     tensors: ({ codes, scales: values }, rows, columns) => {
       const shape = [Math.ceil(rows / height), width === 0 ? 1 : Math.ceil(columns / width)];
@@ -82,6 +88,12 @@ const float8: LayoutOf = ({ code, scales }) => {
     },
   };
 };
+
+/** Inputs in e4m3, with a scale for each token, or for so many columns of it. */
+function dynamicInputs(columns: number) {
+  const strategy = columns === 0 ? { strategy: "token" } : { strategy: "group", group_size: columns };
+  return { num_bits: 8, type: "float", ...strategy, symmetric: true, dynamic: true };
+}
 
 /**
  * `mxfp4-pack-quantized` and `nvfp4-pack-quantized`: two E2M1 codes a byte. The scale of nvfp4's scales is divided by. vLLM
@@ -134,8 +146,9 @@ export function compressedTensors(format: WeightFormat): PackedLayout {
 /** `weight` of the name becomes `weight_packed` and so on. */
 const moduleOf = (name: string) => name.slice(0, -"weight".length);
 
-function configurationOf({ format, weights }: CompressedFormat, ignore: readonly string[]): object {
-  const group = { targets: ["Linear"], weights: { ...weights, dynamic: false }, input_activations: null, format };
+function configurationOf({ format, weights, inputs }: CompressedFormat, ignore: readonly string[]): object {
+  const input_activations = inputs ?? null;
+  const group = { targets: ["Linear"], weights: { ...weights, dynamic: false }, input_activations, format };
   return {
     quant_method: "compressed-tensors",
     format,
