@@ -10,6 +10,8 @@ import { badCheckpoint } from "./bad_checkpoint.js";
 export const configName = "config.json";
 export const singleName = "model.safetensors";
 export const indexName = "model.safetensors.index.json";
+/** What a folder that `moe-kernels quantize` writes has while it is incomplete. */
+export const quantizeStateName = "moe-kernels-quantize.json";
 
 /** Files that only Python's pickle reads, and that may run code. */
 const pickled = /\.(bin|pt|pth|ckpt|pkl)$/;
@@ -117,6 +119,9 @@ async function otherDirectory(directory: string): Promise<string | undefined> {
   const snapshot = names.includes("snapshots") ? await newestSnapshot(directory) : undefined;
   if (snapshot !== undefined) {
     return `expected a model directory, got a folder of huggingface_hub's cache; pass ${JSON.stringify(snapshot)}`;
+  }
+  if (names.includes(quantizeStateName)) {
+    return "expected a model directory, got one that `moe-kernels quantize` has not completed; run the same command with --resume";
   }
   if (names.includes("adapter_config.json")) {
     return `expected a model directory with ${configName}, got an adapter (PEFT); merge it into its base model first`;

@@ -53,6 +53,11 @@ const attempts: Readonly<Record<string, Attempt>> = {
     path: "",
     message: /huggingface_hub's cache; pass "[^"]*snapshots.0123abcd"$/,
   },
+  "a checkpoint that quantize has not completed": {
+    files: { "moe-kernels-quantize.json": "{}", "model-00001-of-00002.safetensors": "" },
+    path: "",
+    message: /got one that `moe-kernels quantize` has not completed; run the same command with --resume$/,
+  },
   "an adapter": {
     files: { "adapter_config.json": "{}", "adapter_model.safetensors": "" },
     path: "",

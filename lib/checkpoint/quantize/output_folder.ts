@@ -2,7 +2,7 @@ import { copyFile, lstat, mkdir, readdir, realpath, rm, stat } from "node:fs/pro
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
-import { configName, indexName } from "../remedies.js";
+import { configName, indexName, quantizeStateName } from "../remedies.js";
 import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
@@ -10,10 +10,8 @@ import { readJsonObject } from "../safetensors/strict_json.js";
 /** What to do with a folder that is there already. */
 export type Existing = "refuse" | "resume" | "overwrite";
 
-/** The file that a folder has while it is incomplete: what it is made from and how. */
-const stateName = "moe-kernels-quantize.json";
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
-const isWritten = (name: string) => isWeights(name) || name === configName || name === stateName;
+const isWritten = (name: string) => isWeights(name) || name === configName || name === quantizeStateName;
 /** Whether a file may have weights in another form, which are those of the original. */
 const hasOtherWeights = (name: string) => /\.(bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx)(\.index\.json)?$/.test(name);
 /** Whether a file is what an end of the process left of one that is written here. */
@@ -49,11 +47,13 @@ export class OutputFolder {
       }
       if (existing === "resume") await folder.#checkState(state);
       else
-        await folder.#clear([configName, stateName, ...names.filter(isWeights)].filter((name) => names.includes(name)));
+        await folder.#clear(
+          [configName, quantizeStateName, ...names.filter(isWeights)].filter((name) => names.includes(name)),
+        );
       await folder.#clear(names.filter(isUnfinished));
     }
     await folder.#write(() => mkdir(path, { recursive: true }));
-    await folder.write(stateName, `${JSON.stringify(state, null, 2)}\n`);
+    await folder.write(quantizeStateName, `${JSON.stringify(state, null, 2)}\n`);
     return folder;
   }
 
@@ -80,7 +80,7 @@ export class OutputFolder {
   async complete(index: object, config: object): Promise<void> {
     await this.write(indexName, `${JSON.stringify(index, null, 2)}\n`);
     await this.write(configName, `${JSON.stringify(config, null, 2)}\n`);
-    await this.#write(() => rm(join(this.path, stateName)));
+    await this.#write(() => rm(join(this.path, quantizeStateName)));
   }
 
   /** The names in the folder; undefined if it is not there. */
@@ -96,7 +96,7 @@ export class OutputFolder {
   }
 
   async #checkState(state: object): Promise<void> {
-    const path = join(this.path, stateName);
+    const path = join(this.path, quantizeStateName);
     if (!(await exists(path))) {
       const done = await exists(join(this.path, configName));
       const got = done ? "a folder that is complete" : "none";
