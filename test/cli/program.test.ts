@@ -15,7 +15,7 @@ describe("help", () => {
 
   test.each([
     ["info", ["--json"]],
-    ["inspect", ["inspect DIR ", "--layer N", "--tokens N", "--json"]],
+    ["inspect", ["inspect DIR|FILE.gguf ", "--layer N", "--tokens N", "--json"]],
     [
       "run",
       [
@@ -26,6 +26,7 @@ describe("help", () => {
         "--tokens N",
         "--device NAME",
         "--dtype DTYPE",
+        "--compare DIR",
         "--json",
       ],
     ],
