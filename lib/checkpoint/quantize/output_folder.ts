@@ -14,7 +14,7 @@ const isWeights = (name: string) => name.endsWith(".safetensors") || name === in
 const isWritten = (name: string) => isWeights(name) || name === configName || name === quantizeStateName;
 /** Whether a file may have weights in another form, which are those of the original. */
 const hasOtherWeights = (name: string) => /\.(bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx)(\.index\.json)?$/.test(name);
-/** Whether a file is what an end of the process left of one that is written here. */
+/** Whether a file is a part of one that is written here, left when a process ended. */
 const isUnfinished = (name: string) => isWritten(unfinishedFile(name) ?? "");
 
 /** The folder that a checkpoint is written to. It has no config.json before it is complete. */
