@@ -22,6 +22,7 @@ const problems = [
   { tokens: "f32", format: "bf16", tokenFormat: "none" },
   { tokens: "bf16", format: "i4_g32_bf16", tokenFormat: "int8" },
   { tokens: "f32", format: "i8_channel_f32", tokenFormat: "int8" },
+  { tokens: "f32", format: "q4_k", tokenFormat: "int8" },
   { tokens: "f32", format: "u4_g32_f16", tokenFormat: "none" },
 ] as const;
 

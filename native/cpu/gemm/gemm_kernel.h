@@ -173,6 +173,8 @@ struct GemmKernel {
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
 inline constexpr const char* kCodeNumbers = "tokens as float32, codes summed in float32 and scaled, segment by segment";
 inline constexpr const char* kIntegerNumbers = "exact sums of codes times codes, scaled in float32, group by group";
+inline constexpr const char* kFactorNumbers =
+    "exact sums of codes times codes times scales, scaled in float32 by the scales' scales, block by block";
 
 template <CodeType code>
 constexpr bool takes_code(const WeightFormat& format) {

@@ -27,7 +27,7 @@ constexpr int kTileRows = 6;
 
 #include "cpu/isa/products_maddubs.h"
 
-constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
+constexpr auto kGemm = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx2", "AVX2, BMI, FMA and F16C", kGemm, integer_peak_loop<ByteProducts>());
 

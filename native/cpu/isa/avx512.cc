@@ -28,7 +28,7 @@ constexpr int kTileRows = 14;
 
 #include "cpu/isa/products_maddubs.h"
 
-constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
+constexpr auto kGemm = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("avx512", "AVX-512 F, BW, DQ and VL", kGemm, integer_peak_loop<ByteProducts>());
 

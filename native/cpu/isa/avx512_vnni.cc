@@ -27,7 +27,7 @@ constexpr int kTileRows = 14;
 
 #include "cpu/isa/products_vnni.h"
 
-constexpr auto kRows = joined(kExtensionGemm, kIntegerGemm<ByteProducts>);
+constexpr auto kRows = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>);
 
 const std::span<const GemmKernel> kGemm = kRows;
 const PeakLoop kPeak = integer_peak_loop<ByteProducts>();

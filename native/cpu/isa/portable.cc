@@ -22,7 +22,7 @@ namespace moe::cpu::portable {
 constexpr int kTileRows = 6;
 #include "cpu/isa/template/kernels.h"
 
-constexpr auto kGemm = joined(kExtensionGemm, kIntegerGemm<ByteProducts>, kCommonGemm);
+constexpr auto kGemm = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>, kCommonGemm);
 
 const Kernels kKernels = make_kernels("portable", "nothing", kGemm, integer_peak_loop<ByteProducts>());
 

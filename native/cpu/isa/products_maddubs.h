@@ -2,7 +2,7 @@
 
 // See integer_tiles.h. Two products of magnitudes up to 128 and 127 fit into 16 bits, and more pairs of small w.
 struct ByteProducts {
-  static constexpr bool signed_bytes = true;
+  static constexpr bool signed_bytes = true, multiplies_pairs = true;
   template <int largest>
   static constexpr int at_once = largest < 64 ? 32767 / (2 * 128 * largest) : 1;
 
@@ -12,10 +12,19 @@ struct ByteProducts {
     return w.byte_magnitudes().pair_products(x.bytes_with_signs_of(w));
   }
   template <int largest, size_t n>
-  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
+  static Words all_pairs(const Words (&w)[n], const Words (&x)[n]) {
     Words all = pairs<largest>(w[0], x[0]);
 #pragma GCC unroll 4
     for (size_t i = 1; i < n; ++i) all = all.plus_halves(pairs<largest>(w[i], x[i]));
-    return sum.plus(all.halves_added());
+    return all;
+  }
+  template <int largest, size_t n>
+  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n]) {
+    return sum.plus(all_pairs<largest>(w, x).halves_added());
+  }
+  // The same times factors, which both halves of a word hold: see factor_tiles.h.
+  template <int largest, size_t n>
+  static Words add(Words sum, const Words (&w)[n], const Words (&x)[n], Words factors) {
+    return sum.plus(all_pairs<largest>(w, x).halves_multiplied(factors));
   }
 };

@@ -1,7 +1,7 @@
 // Products of bytes by AVX-512 VNNI. Included after template/products.h.
 
 struct ByteProducts {
-  static constexpr bool signed_bytes = false;
+  static constexpr bool signed_bytes = false, multiplies_pairs = false;
   template <int largest>
   static constexpr int at_once = 1;
   template <int largest>

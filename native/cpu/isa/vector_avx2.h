@@ -36,8 +36,26 @@ struct Words {
   Words minus(Words other) const { return {_mm256_sub_epi32(v, other.v)}; }
   // Half words, added.
   Words plus_halves(Words other) const { return {_mm256_add_epi16(v, other.v)}; }
-  // The sum of the signed halves of each word.
-  Words halves_added() const { return {_mm256_madd_epi16(v, _mm256_set1_epi16(1))}; }
+  // The products of the signed halves of each word, added.
+  Words halves_multiplied(Words other) const { return {_mm256_madd_epi16(v, other.v)}; }
+  Words halves_added() const { return halves_multiplied({_mm256_set1_epi16(1)}); }
+  // Integers of a byte.
+  static Words load_bytes(const uint8_t* p) { return {_mm256_cvtepu8_epi32(eight_bytes(p))}; }
+  static Words load_bytes(const int8_t* p) { return {_mm256_cvtepi8_epi32(eight_bytes(p))}; }
+  static __m128i eight_bytes(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
+  // The same in both halves of a word.
+  static Words load_doubled(const uint8_t* p) {
+    const __m256i low =
+        _mm256_setr_epi64x(0x8001800180008000, 0x8003800380028002, 0x8005800580048004, 0x8007800780068006);
+    return {_mm256_shuffle_epi8(_mm256_broadcastq_epi64(eight_bytes(p)), low)};
+  }
+  static Words load_doubled(const int8_t* p) {
+    const __m256i high =
+        _mm256_setr_epi64x(0x0180018000800080, 0x0380038002800280, 0x0580058004800480, 0x0780078006800680);
+    return {_mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_broadcastq_epi64(eight_bytes(p)), high), 8)};
+  }
+  // The lower words of products.
+  Words times(Words other) const { return {_mm256_mullo_epi32(v, other.v)}; }
   // Unsigned bytes times signed ones, in half words: the products of two neighbours, added.
   Words pair_products(Words signed_bytes) const { return {_mm256_maddubs_epi16(v, signed_bytes.v)}; }
   Words byte_magnitudes() const { return {_mm256_abs_epi8(v)}; }

@@ -32,8 +32,24 @@ struct Words {
   Words minus(Words other) const { return {_mm512_sub_epi32(v, other.v)}; }
   // Half words, added.
   Words plus_halves(Words other) const { return {_mm512_add_epi16(v, other.v)}; }
-  // The sum of the signed halves of each word.
-  Words halves_added() const { return {_mm512_madd_epi16(v, _mm512_set1_epi16(1))}; }
+  // The products of the signed halves of each word, added.
+  Words halves_multiplied(Words other) const { return {_mm512_madd_epi16(v, other.v)}; }
+  Words halves_added() const { return halves_multiplied({_mm512_set1_epi16(1)}); }
+  // Integers of a byte.
+  static Words load_bytes(const uint8_t* p) {
+    return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  static Words load_bytes(const int8_t* p) {
+    return {_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  // The same in both halves of a word.
+  template <class Byte>
+  static Words load_doubled(const Byte* p) {
+    const __m512i words = load_bytes(p).v;
+    return {_mm512_mask_blend_epi16(0xaaaaaaaa, words, _mm512_slli_epi32(words, 16))};
+  }
+  // The lower words of products.
+  Words times(Words other) const { return {_mm512_mullo_epi32(v, other.v)}; }
   // Unsigned bytes times signed ones, in half words: the products of two neighbours, added.
   Words pair_products(Words signed_bytes) const { return {_mm512_maddubs_epi16(v, signed_bytes.v)}; }
   Words byte_magnitudes() const { return {_mm512_abs_epi8(v)}; }

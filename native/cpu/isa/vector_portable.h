@@ -39,6 +39,20 @@ struct Words {
     std::memcpy(halves, p, sizeof halves);
     return {{halves[0], halves[1], halves[2], halves[3]}};
   }
+  // Integers of a byte.
+  template <class Byte>
+  static Words load_bytes(const Byte* p) {
+    return map([p](int i) { return static_cast<uint32_t>(int32_t{p[i]}); });
+  }
+  // The same in both halves of a word.
+  template <class Byte>
+  static Words load_doubled(const Byte* p) {
+    return map([p](int i) { return 0x10001u * uint16_t(int16_t{p[i]}); });
+  }
+  // The lower words of products.
+  Words times(const Words& other) const {
+    return map([&](int i) { return v[i] * other.v[i]; });
+  }
   // Shifted to the left, or to the right if n is negative.
   template <int n>
   Words shifted() const {
@@ -99,7 +113,7 @@ inline void load_quads(const char* p, Words (&w)[2]) {
 
 // See integer_tiles.h.
 struct ByteProducts {
-  static constexpr bool signed_bytes = false;
+  static constexpr bool signed_bytes = false, multiplies_pairs = false;
   template <int largest>
   static constexpr int at_once = 1;
   template <int largest>

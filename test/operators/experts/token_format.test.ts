@@ -17,7 +17,11 @@ import { anyProduct, roundedProduct } from "../../support/rounded_products.js";
 // is the same to the bit everywhere.
 
 const rounded = ["int8", "fp8", "fp8_ue8m0"] as const;
-const formats = ["i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"] as const;
+const formats = [
+  ...(["i8_channel_f32", "i4_g32_bf16", "u3_g16_f32", "mxfp4", "e4m3_g128_f32", "e4m3_channel_f32"] as const),
+  // Integer scales below a scale of their own: with minima and without, of segments of 16 and of 32.
+  ...(["q2_k", "q4_k", "q6_k", "iq4_xs"] as const),
+];
 const schemes = [
   { format: "int8", columns: 0 },
   { format: "fp8", columns: 0 },
@@ -128,16 +132,17 @@ const integerFormats = [
   "mxfp4",
   "nvfp4",
   "iq4_g32_f16",
-  "q4_k",
-  "q6_k",
+  ...["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"],
 ];
+/** More columns than are summed at once: blocks of them end within a scale of scales. */
+const columnsOf = (format: string) =>
+  format === "i8_channel_f32" ? [1, 300, 5000] : format === "q4_k" || format === "q6_k" ? [256, 4352] : [512];
 
 // But portable code, which has no fused multiply-add to scale sums with: also that beside the model of tiles where AVX-512 is missing.
 const fused = isas.filter((isa) => isa !== "portable" && (isa !== "amx_model" || isas.includes("avx512")));
 test.each(integerFormats)("int8 times %s has the same bits on every vector instruction set", async (format) => {
   const outputs = 40;
-  // More columns than are summed at once.
-  for (const columns of format === "i8_channel_f32" ? [1, 300, 5000] : [512]) {
+  for (const columns of columnsOf(format)) {
     const results: Float32Array[] = [];
     for (const isa of fused) {
       using device = withIsa(isa, () => openDevice("cpu", { poison: true }));
@@ -194,6 +199,34 @@ describe.each(kernelPaths)("on $label", (path) => {
     }
   });
 
+  test.each([
+    ["q2_k", 0xff, 15],
+    ["q3_k", 0x00, 0x80],
+    ["q4_k", 0xff, 63],
+    ["q5_k", 0xff, 63],
+    ["q6_k", 0x00, 0x80],
+    ["iq4_xs", 0x00, 0x80],
+  ])("nor that of the largest integer scales: %s", async (format, code, scale) => {
+    using reference = openDevice("reference");
+    const [rows, columns, outputs] = [3, 4352, 17];
+    const results = await Promise.all(
+      [reference, device()].map((on) => {
+        const weight = randomQuantized(on, new Random(format), format, [outputs, columns], 0.1, [1]);
+        weight.codes.write(new Uint8Array(weight.codes.size).fill(code));
+        weight.scales?.write(new Uint8Array(weight.scales.size).fill(scale));
+        weight.zeros?.write(new Uint8Array(weight.zeros.size).fill(scale));
+        const packed = packExperts({ ...weight, columns }, { tokenFormat: "int8" });
+        // All of one sign, or of both.
+        const x = Float32Array.from({ length: rows * columns }, (_, index) => {
+          const row = Math.floor(index / columns);
+          return row === 0 || (row === 2 && index % 2 === 0) ? 1 : -1;
+        });
+        return groupedGemm(on.tensor(x, [rows, columns]), packed, on.tensor(Int32Array.of(0, rows))).data();
+      }),
+    );
+    expect(relativeError(results[1] as Float32Array, results[0] as Float32Array)).toBeLessThan(1e-5);
+  });
+
   test("products of any sizes are those of the reference", async () => {
     using reference = openDevice("reference", { poison: true });
     await fc.assert(
@@ -239,7 +272,7 @@ describe.each(kernelPaths)("on $label", (path) => {
     const random = new Random("batch");
     using offsets = device().tensor(Int32Array.of(0, count));
     for (const tokenFormat of rounded) {
-      for (const format of ["i8_channel_f32", "i4_g32_bf16", "e4m3_g128_f32"]) {
+      for (const format of ["i8_channel_f32", "i4_g32_bf16", "e4m3_g128_f32", "q4_k", "q6_k"]) {
         using packed = packExperts(
           {
             ...randomQuantized(device(), random, format, [outputs, columns], 0.1, [1]),

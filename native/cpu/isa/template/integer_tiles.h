@@ -70,11 +70,11 @@ struct ByteQuads {
 };
 
 // Codes of 4 bits that are looked up in a table of integers.
-template <bool signed_bytes>
+template <int largest_, int bias_>
 struct TableQuads {
   static constexpr int bits = 4;
-  static constexpr int largest = kAnyByte;
-  static constexpr int bias = signed_bytes ? 0 : 128;
+  static constexpr int largest = largest_;
+  static constexpr int bias = bias_;
 
   explicit TableQuads(const PanelScales& scales) {
     for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(static_cast<int>(scales.table[i]) + bias);
@@ -91,6 +91,19 @@ struct TableQuads {
 
   alignas(16) uint8_t table[16];
 };
+// Magnitudes below 16, whose sums with a bias are unsigned and small; and any.
+using SmallTableQuads = TableQuads<31, 16>;
+template <bool signed_bytes>
+using WideTableQuads = TableQuads<kAnyByte, signed_bytes ? 0 : 128>;
+
+constexpr bool takes_small_table(const WeightFormat& format) {
+  bool small = takes_integer_table(format);
+  for (const float value : format.table) {
+    const float integer = value * static_cast<float>(table_unit(format));
+    small = small && integer > -16 && integer < 16;
+  }
+  return small;
+}
 
 // Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
 template <int largest_, int bias_>
@@ -147,10 +160,11 @@ inline Words load_row(const char* x, int quad, int row) {
   return Words::broadcast(four);
 }
 
-// Quads of a unit from `first` on.
-template <class Products, class Rows, int first, class Quads, int chains, int rows, int... i>
+// Quads of a unit from `first` on. There may be factors for the vectors of columns, by which products are multiplied.
+template <class Products, class Rows, int first, class Quads, int chains, int rows, int... i, class... Factors>
 inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, const char* x,
-                         Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, i...>) {
+                         Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, i...>,
+                         const Factors&... factors) {
   constexpr int count = sizeof...(i);
   prefetch_part<Quads, 4 * first, 4 * (first + count)>(unit, ahead);
   Words loaded[count][kPanelVectors];
@@ -162,25 +176,28 @@ inline void multiply_run(const Quads& codes, const char* unit, int64_t ahead, co
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       const Words w[] = {loaded[i][j]...};
-      chain[r][j] = Products::template add<Quads::largest>(chain[r][j], w, values);
+      chain[r][j] = Products::template add<Quads::largest>(chain[r][j], w, values, factors[j]...);
     }
   }
 }
 
-template <class Products, class Rows, class Quads, int chains, int rows, int... run>
+template <class Products, class Rows, class Quads, int chains, int rows, int... run, class... Factors>
 inline void multiply_runs(const Quads& codes, const char* unit, int64_t ahead, const char* x,
-                          Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, run...>) {
+                          Words (&sums)[chains][rows][kPanelVectors], std::integer_sequence<int, run...>,
+                          const Factors&... factors) {
   constexpr int count = kQuadsAtOnce<Products, Quads>;
-  (multiply_run<Products, Rows, run * count>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, count>()),
+  (multiply_run<Products, Rows, run * count>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, count>(),
+                                             factors...),
    ...);
 }
 
-template <class Products, class Rows, class Quads, int chains, int rows>
+template <class Products, class Rows, class Quads, int chains, int rows, class... Factors>
 inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, const char* x,
-                           Words (&sums)[chains][rows][kPanelVectors]) {
+                           Words (&sums)[chains][rows][kPanelVectors], const Factors&... factors) {
   constexpr int quads = kUnit / 4, count = kQuadsAtOnce<Products, Quads>;
   static_assert(quads % count == 0);
-  multiply_runs<Products, Rows>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, quads / count>());
+  multiply_runs<Products, Rows>(codes, unit, ahead, x, sums, std::make_integer_sequence<int, quads / count>(),
+                                factors...);
 }
 
 // Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
@@ -291,14 +308,19 @@ inline void unpack_quads(const Quads& codes, const char* unit, char* target, std
   }
 }
 
-// See UnpackFunction.
 template <class Quads>
-void unpack_bytes(const TileArguments& t, char* unpacked) {
+void unpack_all_quads(const TileArguments& t, char* unpacked) {
   const Quads codes(*t.scales);
   unpack_steps<1>(t, kUnit, unpacked, [&](int64_t k, char* target) {
     unpack_quads(codes, t.w + k / 8 * Quads::bits * kPanelColumns, target,
                  std::make_integer_sequence<int, kUnit / 4>());
   });
+}
+
+// See UnpackFunction.
+template <class Quads>
+void unpack_bytes(const TileArguments& t, char* unpacked) {
+  unpack_all_quads<Quads>(t, unpacked);
   unpack_scales<UnpackedScales<1>>(t, unpacked);
 }
 
@@ -334,8 +356,8 @@ constexpr std::array kIntegerGemm = {
     integer_kernel<Products, PlaneQuads<5>>("i5_int8", takes_integers<5>, "i5, u5"),
     integer_kernel<Products, PlaneQuads<6>>("i6_int8", takes_integers<6>, "i6, u6"),
     integer_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_int8", takes_integers<8>, "i8, u8"),
-    integer_kernel<Products, TableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table,
-                                                                 "e2m1, iq4"),
+    integer_kernel<Products, SmallTableQuads>("small_table_int8", takes_small_table, "e2m1"),
+    integer_kernel<Products, WideTableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table, "iq4"),
 };
 
 // As peak() of ceilings.h, of codes of 4 bits: the fastest products of bytes.

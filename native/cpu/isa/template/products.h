@@ -15,3 +15,5 @@ constexpr int kPanelColumns = kPanelVectors * kWidth;
 #include "cpu/isa/template/gemm_rows.h"
 
 #include "cpu/isa/template/integer_tiles.h"
+
+#include "cpu/isa/template/factor_tiles.h"

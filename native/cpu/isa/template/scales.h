@@ -26,49 +26,68 @@ inline Vector load_scale(const char* p, bool upper) {
   }
 }
 
-// What is done with the values that are there.
-enum class Present { replaced, multiplied, added_to };
+// What becomes of the values that are there: they are replaced, by values as they are or times a unit, multiplied or
+// added to.
+enum class Present { replaced, replaced_in_units, multiplied, added_to };
+
+template <Present present>
+inline void set_values(Vector value, Vector unit, float* place) {
+  if constexpr (present == Present::replaced) value.store(place);
+  if constexpr (present == Present::replaced_in_units) (value * unit).store(place);
+  if constexpr (present == Present::multiplied) (value * Vector::load(place)).store(place);
+  if constexpr (present == Present::added_to) (value + Vector::load(place)).store(place);
+}
 
 // Each segment's values of a level.
 template <ScaleType type, Present present>
-inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
-  constexpr int64_t bytes = scale_bytes(type);
+inline void load_values(const PanelLevel& level, const char* panel, int64_t segment, int count, float unit_value,
+                        float* values) {
+  constexpr int64_t bytes = scale_bytes(type), vector_bytes = kWidth * bytes, group_bytes = kPanelColumns * bytes;
+  const Vector unit = Vector::broadcast(unit_value);
+  const bool upper = level.upper;
+  if (level.segments == 1) {
+    const char* p = panel + level.at + segment * group_bytes;
+    for (const char* end = p + count * group_bytes; p != end; p += group_bytes, values += kPanelColumns) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kPanelVectors; ++j) {
+        set_values<present>(load_scale<type>(p + j * vector_bytes, upper), unit, values + j * kWidth);
+      }
+    }
+    return;
+  }
   const auto [group, passed] = std::lldiv(segment, level.segments);
-  const char* first = panel + level.at + group * kPanelColumns * bytes;
+  const char* first = panel + level.at + group * group_bytes;
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
-    const char* p = first + j * kWidth * bytes;
+    const char* p = first + j * vector_bytes;
     float* place = values + j * kWidth;
     int64_t left = level.segments - passed;
-    Vector value = load_scale<type>(p, level.upper);
+    Vector value = load_scale<type>(p, upper);
     for (int i = 0; i < count; ++i, --left, place += kPanelColumns) {
       if (left == 0) {
-        p += kPanelColumns * bytes;
+        p += group_bytes;
         left = level.segments;
-        value = load_scale<type>(p, level.upper);
+        value = load_scale<type>(p, upper);
       }
-      if constexpr (present == Present::replaced) {
-        value.store(place);
-      } else {
-        const Vector other = Vector::load(place);
-        (present == Present::multiplied ? value * other : value + other).store(place);
-      }
+      set_values<present>(value, unit, place);
     }
   }
 }
 
 template <Present present = Present::replaced>
-void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values) {
+void load_level(const PanelLevel& level, const char* panel, int64_t segment, int count, float* values,
+                float unit = 1.0f) {
+  const auto load = [&]<ScaleType type>() { load_values<type, present>(level, panel, segment, count, unit, values); };
   switch (level.type) {
-    case ScaleType::f32: return load_values<ScaleType::f32, present>(level, panel, segment, count, values);
-    case ScaleType::f16: return load_values<ScaleType::f16, present>(level, panel, segment, count, values);
-    case ScaleType::bf16: return load_values<ScaleType::bf16, present>(level, panel, segment, count, values);
-    case ScaleType::e4m3: return load_values<ScaleType::e4m3, present>(level, panel, segment, count, values);
-    case ScaleType::e8m0: return load_values<ScaleType::e8m0, present>(level, panel, segment, count, values);
-    case ScaleType::u4: return load_values<ScaleType::u4, present>(level, panel, segment, count, values);
-    case ScaleType::u6: return load_values<ScaleType::u6, present>(level, panel, segment, count, values);
-    case ScaleType::i8: return load_values<ScaleType::i8, present>(level, panel, segment, count, values);
-    case ScaleType::dynamic8: return load_values<ScaleType::dynamic8, present>(level, panel, segment, count, values);
+    case ScaleType::f32: return load.template operator()<ScaleType::f32>();
+    case ScaleType::f16: return load.template operator()<ScaleType::f16>();
+    case ScaleType::bf16: return load.template operator()<ScaleType::bf16>();
+    case ScaleType::e4m3: return load.template operator()<ScaleType::e4m3>();
+    case ScaleType::e8m0: return load.template operator()<ScaleType::e8m0>();
+    case ScaleType::u4: return load.template operator()<ScaleType::u4>();
+    case ScaleType::u6: return load.template operator()<ScaleType::u6>();
+    case ScaleType::i8: return load.template operator()<ScaleType::i8>();
+    case ScaleType::dynamic8: return load.template operator()<ScaleType::dynamic8>();
   }
 }
 
@@ -76,32 +95,35 @@ void load_level(const PanelLevel& level, const char* panel, int64_t segment, int
 inline void load_scales(const PanelScales& scales, const char* panel, int64_t segment, int count, float* scale,
                         float* offset) {
   const int size = count * kPanelColumns;
-  load_level(scales.scales, panel, segment, count, scale);
+  // Codes with offsets are in units of one.
+  const PanelLevel& upper = scales.super_scales.absent() ? scales.scales : scales.super_scales;
+  if (scales.code_unit == 1.0f) {
+    load_level(upper, panel, segment, count, scale);
+  } else {
+    load_level<Present::replaced_in_units>(upper, panel, segment, count, scale, scales.code_unit);
+  }
   if (!scales.super_scales.absent()) {
-    load_level<Present::multiplied>(scales.super_scales, panel, segment, count, scale);
+    load_level<Present::multiplied>(scales.scales, panel, segment, count, scale);
   }
   if (scales.offsets_scales) {
-    load_values<ScaleType::f32, Present::added_to>(scales.super_zeros, panel, segment, count, scale);
+    load_level<Present::added_to>(scales.super_zeros, panel, segment, count, scale);
   }
-  if (scales.have_offset()) {
-    const Vector lowered = Vector::broadcast(scales.lowered);
-    if (scales.zeros.absent()) {
-      for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
-    } else {
-      load_level(scales.zeros, panel, segment, count, offset);
-      if (!scales.super_zeros.absent()) {
-        load_level<Present::multiplied>(scales.super_zeros, panel, segment, count, offset);
-      }
-      for (int i = 0; i < size; i += kWidth) {
-        const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
-        (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
-            .store(offset + i);
-      }
-    }
+  if (!scales.have_offset()) return;
+  const Vector lowered = Vector::broadcast(scales.lowered);
+  if (scales.zeros.absent()) {
+    for (int i = 0; i < size; i += kWidth) (lowered * Vector::load(scale + i)).store(offset + i);
+    return;
   }
-  if (scales.code_unit != 1.0f) {
-    const Vector unit = Vector::broadcast(scales.code_unit);
-    for (int i = 0; i < size; i += kWidth) (Vector::load(scale + i) * unit).store(scale + i);
+  if (scales.super_zeros.absent()) {
+    load_level(scales.zeros, panel, segment, count, offset);
+  } else {
+    load_level(scales.super_zeros, panel, segment, count, offset);
+    load_level<Present::multiplied>(scales.zeros, panel, segment, count, offset);
+  }
+  for (int i = 0; i < size; i += kWidth) {
+    const Vector zero = Vector::load(offset + i), by = Vector::load(scale + i);
+    (scales.zeros_are_codes ? (lowered - zero) * by : Vector::fma(lowered, by, Vector::zero() - zero))
+        .store(offset + i);
   }
 }
 

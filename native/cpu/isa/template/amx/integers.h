@@ -5,13 +5,14 @@
 
 constexpr int kVectorRows = 8;
 
-// The classes that vectors read codes with (integer_tiles.h): their words are the rows of registers.
-template <class Quads>
-struct SignedBytes {
+// The classes that vectors read codes with (integer_tiles.h): their words, less `lowered` in every byte, are the rows
+// of registers.
+template <class Quads, int lowered = Quads::bias>
+struct RegisterBytes {
   using Elements = ByteElements;
   static constexpr int bits = Quads::bits;
 
-  explicit SignedBytes(const PanelScales& scales) : quads(scales) {}
+  explicit RegisterBytes(const PanelScales& scales) : quads(scales) {}
   void unpack(const char* unit, char* rows) const { unpack(unit, rows, std::make_integer_sequence<int, kUnit / 4>()); }
 
  private:
@@ -25,8 +26,7 @@ struct SignedBytes {
     quads.template load<quad>(unit, w);
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
-      const Words signed_bytes = Quads::bias == 0 ? w[j] : w[j].bytes_lowered(Quads::bias);
-      signed_bytes.store(row + 4 * j * kWidth);
+      (lowered == 0 ? w[j] : w[j].bytes_lowered(lowered)).store(row + 4 * j * kWidth);
     }
   }
 
@@ -49,7 +49,7 @@ inline void sum_register_bytes(const void* tile, int64_t segments, int segment, 
 
 template <class Tiles, class Products, class Quads, class Signed>
 constexpr TileFunctions register_integer_tiles() {
-  auto functions = group_tiles<Tiles, PanelColumns<SignedBytes<Signed>>, 1>();
+  auto functions = group_tiles<Tiles, PanelColumns<RegisterBytes<Signed>>, 1>();
   const auto few =
       integer_tiles<Products, Quads, SegmentScales, RegisterRows>(std::make_integer_sequence<int, kVectorRows>());
   for (int rows = 1; rows <= kVectorRows; ++rows) functions[rows] = few[rows];
@@ -71,7 +71,7 @@ constexpr GemmKernel register_integer_kernel(const char* name, bool (*takes)(con
           .tile = register_integer_tiles<Tiles, Products, Quads, Signed>(),
           .sum_segments = sum_register_bytes,
           .biased_rows = kVectorRows,
-          .unpack = unpack_codes<SignedBytes<Signed>>,
+          .unpack = unpack_codes<RegisterBytes<Signed>>,
           .unpacked_bytes = ByteElements::bytes,
           .unpacked_tile = group_tiles<Tiles, UnpackedColumns<ByteElements>, 1>(),
           .release = release_tiles<Tiles>};
@@ -86,7 +86,7 @@ constexpr std::array kRegisterIntegerGemm = {
     register_integer_kernel<Tiles, Products, PlaneQuads<6>>("i6_int8_tiles", takes_integers<6>, "i6, u6"),
     register_integer_kernel<Tiles, Products, ByteQuads<Products::signed_bytes>, ByteQuads<true>>(
         "i8_int8_tiles", takes_integers<8>, "i8, u8"),
-    register_integer_kernel<Tiles, Products, TableQuads<Products::signed_bytes>, TableQuads<true>>(
+    register_integer_kernel<Tiles, Products, WideTableQuads<Products::signed_bytes>, WideTableQuads<true>>(
         "integer_table_int8_tiles", takes_integer_table, "e2m1, iq4"),
 };
 

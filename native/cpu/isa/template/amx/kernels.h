@@ -10,6 +10,9 @@
 #include "cpu/isa/template/amx/integers.h"
 #include "cpu/isa/template/amx/scaled_codes.h"
 
+#include "cpu/isa/template/amx/factors.h"
+
 template <class Tiles, class Products, class E4M3Pairs>
-constexpr auto kRegisterGemm = joined(kExtensionGemm, kRegisterIntegerGemm<Tiles, Products>, kFloatTileGemm<Tiles>,
-                                      kScaledCodeGemm<Tiles, E4M3Pairs>, kCodeTileGemm<Tiles, E4M3Pairs>);
+constexpr auto kRegisterGemm =
+    joined(kExtensionGemm, kRegisterFactorGemm<Tiles, Products>, kRegisterIntegerGemm<Tiles, Products>,
+           kFloatTileGemm<Tiles>, kScaledCodeGemm<Tiles, E4M3Pairs>, kCodeTileGemm<Tiles, E4M3Pairs>);
