@@ -29,8 +29,7 @@ template <ScaleType type, bool doubled, FactorOffset offset>
 class PanelFactors {
  public:
   explicit PanelFactors(const TileArguments& t)
-      : scales_(t.panel + t.scales->scales.at + t.first_k / t.scales->segment * kPanelColumns),
-        minima_(t.panel + t.scales->zeros.at + t.first_k / t.scales->segment * kPanelColumns) {}
+      : scales_(first_of(t.scales->scales, t)), minima_(minimum ? first_of(t.scales->zeros, t) : nullptr) {}
 
   void load(int64_t segment, Words (&factors)[kPanelVectors]) const {
     using Byte = std::conditional_t<type == ScaleType::i8, int8_t, uint8_t>;
@@ -42,12 +41,16 @@ class PanelFactors {
     }
   }
   Vector offset_of(int64_t segment, int j) const {
-    constexpr bool minimum = offset == FactorOffset::minimum;
     const char* from = (minimum ? minima_ : scales_) + segment * kPanelColumns + j * kWidth;
     return load_scale<type>(from, minimum && type == ScaleType::u4);
   }
 
  private:
+  static constexpr bool minimum = offset == FactorOffset::minimum;
+  static const char* first_of(const PanelLevel& level, const TileArguments& t) {
+    return t.panel + level.at + t.first_k / t.scales->segment * kPanelColumns;
+  }
+
   const char* scales_;
   const char* minima_;
 };
