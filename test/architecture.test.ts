@@ -162,4 +162,14 @@ describe("native", () => {
   test("no file includes itself by a detour", () => {
     expect(circles(graph)).toEqual([]);
   });
+
+  // Tables of all instruction sets are asked on every CPU, so their predicates must not have the instructions of one.
+  test("what kernels take is compiled for any CPU", () => {
+    const predicate = /\bbool\s+(takes_\w+)\s*\(/g;
+    const found = [...graph.keys()].flatMap((file) =>
+      Array.from(readFileSync(join(root, file), "utf8").matchAll(predicate), ([, name]) => ({ file, name })),
+    );
+    expect(found.length).toBeGreaterThan(4);
+    expect(found.filter(({ file }) => file.startsWith("native/cpu/isa/"))).toEqual([]);
+  });
 });

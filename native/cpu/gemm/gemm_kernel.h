@@ -142,14 +142,15 @@ constexpr RowKind rows_of(DType tokens, const TokenScheme& scheme) {
 
 struct GemmKernel {
   const char* name = nullptr;
-  TokenDTypes tokens = 0;                        // accepted dtypes,
-  TokenFormat codes = TokenFormat::none;         // or the only codes that it accepts
-  Arithmetic arithmetic = Arithmetic::f32;       // how it reads them
-  bool (*takes)(const WeightFormat&) = nullptr;  // the formats of the weights, as stored,
-  const char* formats = nullptr;                 // and in words
-  PanelFunction panels = nullptr;                // how they are packed: once, so equal for all tokens
-  const char* numbers = nullptr;                 // what its results are, in words
-  int max_rows = 0;                              // per tile
+  TokenDTypes tokens = 0;                   // accepted dtypes,
+  TokenFormat codes = TokenFormat::none;    // or the only codes that it accepts
+  Arithmetic arithmetic = Arithmetic::f32;  // how it reads them
+  // The formats of the weights, as stored. Called on any CPU, so it must not be compiled for an instruction set.
+  bool (*takes)(const WeightFormat&) = nullptr;
+  const char* formats = nullptr;   // the same in words
+  PanelFunction panels = nullptr;  // how they are packed: once, so equal for all tokens
+  const char* numbers = nullptr;   // what its results are, in words
+  int max_rows = 0;                // per tile
   TileFunctions tile = {};
   WideTiles wide_tile = {};
   SumFunction sum_segments = nullptr;  // for quantised weights
@@ -184,6 +185,21 @@ template <int bits>
 constexpr bool takes_integers(const WeightFormat& format) {
   return (takes_code<CodeType::signed_integer>(format) || takes_code<CodeType::unsigned_integer>(format)) &&
          format.bits == bits;
+}
+// Integers with codes of so many bits and an integer scale for each segment, whose sums fit: see factor_tiles.h.
+template <CodeType code, int bits, ScaleType type>
+constexpr bool takes_factors(const WeightFormat& format) {
+  constexpr Offset offset = code == CodeType::unsigned_integer ? Offset::minimum : Offset::none;
+  return format.code == code && format.bits == bits && format.offset == offset && format.scales.type == type &&
+         format.scales.columns == segment_of(format) && !format.super_scales.absent() &&
+         format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
+         (code != CodeType::table || takes_integer_table(format));
+}
+// What another predicate takes, with scales that are powers of two and nothing else.
+template <bool (*takes)(const WeightFormat&)>
+constexpr bool takes_with_powers_of_two(const WeightFormat& format) {
+  return takes(format) && format.scales.type == ScaleType::e8m0 && format.super_scales.absent() &&
+         format.offset == Offset::none;
 }
 
 // Concatenates the rows of several lists into one table.

@@ -32,6 +32,15 @@ constexpr int table_unit(const WeightFormat& format) {
   return 0;
 }
 constexpr bool takes_integer_table(const WeightFormat& format) { return table_unit(format) != 0; }
+// The same with magnitudes below 16.
+constexpr bool takes_small_table(const WeightFormat& format) {
+  bool small = takes_integer_table(format);
+  for (const float value : format.table) {
+    const float integer = value * static_cast<float>(table_unit(format));
+    small = small && integer > -16 && integer < 16;
+  }
+  return small;
+}
 
 // The values of ScaleType::dynamic8.
 struct Dynamic8Table {

@@ -4,16 +4,6 @@
 // A segment's scale is a factor of its products. Sums run on through all segments of an upper scale, exact in 32 bits.
 // Where Products adds pairs of products by multiplying them by one, it multiplies by the factor instead, at no cost.
 
-// Formats with codes of so many bits, a scale of this type for each segment, and sums that fit.
-template <CodeType code, int bits, ScaleType type>
-constexpr bool takes_factors(const WeightFormat& format) {
-  constexpr Offset offset = code == CodeType::unsigned_integer ? Offset::minimum : Offset::none;
-  return format.code == code && format.bits == bits && format.offset == offset && format.scales.type == type &&
-         format.scales.columns == segment_of(format) && !format.super_scales.absent() &&
-         format.super_scales.columns > 0 && format.super_scales.columns <= 256 &&
-         (code != CodeType::table || takes_integer_table(format));
-}
-
 // What multiplies the sums of x: the minima of unsigned codes, whose bias cancels what they were lowered by when they
 // were packed; the scales of others with a bias; or nothing.
 enum class FactorOffset { none, minimum, bias };

@@ -96,15 +96,6 @@ using SmallTableQuads = TableQuads<31, 16>;
 template <bool signed_bytes>
 using WideTableQuads = TableQuads<kAnyByte, signed_bytes ? 0 : 128>;
 
-constexpr bool takes_small_table(const WeightFormat& format) {
-  bool small = takes_integer_table(format);
-  for (const float value : format.table) {
-    const float integer = value * static_cast<float>(table_unit(format));
-    small = small && integer > -16 && integer < 16;
-  }
-  return small;
-}
-
 // Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
 template <int largest_, int bias_>
 struct PlainQuads {

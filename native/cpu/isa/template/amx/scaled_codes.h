@@ -62,14 +62,6 @@ void scaled_code_tile(const TileArguments& t) {
   store_sums<Tiles, two>(t.c, kWeightStride);
 }
 
-constexpr bool has_powers_of_two(const WeightFormat& format) {
-  return format.scales.type == ScaleType::e8m0 && format.super_scales.absent() && format.offset == Offset::none;
-}
-template <bool (*takes)(const WeightFormat&)>
-constexpr bool takes_with_powers_of_two(const WeightFormat& format) {
-  return takes(format) && has_powers_of_two(format);
-}
-
 template <class Tiles, class Codes, Arithmetic arithmetic>
 constexpr GemmKernel scaled_code_kernel(const char* name, DType tokens, bool (*takes)(const WeightFormat&),
                                         const char* formats) {
