@@ -13,8 +13,8 @@ export const indexName = "model.safetensors.index.json";
 /** What a folder that `moe-kernels quantize` writes has while it is incomplete. */
 export const quantizeStateName = "moe-kernels-quantize.json";
 
-/** Files that only Python's pickle reads, and that may run code. */
-const pickled = /\.(bin|pt|pth|ckpt|pkl)$/;
+/** Whether only Python's pickle reads a file, which may run code. */
+export const isPickled = (name: string) => /\.(bin|pt|pth|ckpt|pkl)$/.test(name);
 /** Shards of a GGUF model other than the first, and files beside a model: projectors, importance matrices. */
 const notFirstGguf = /-(?!00001-)\d{5}-of-\d{5}\.gguf$|^mmproj|imatrix/;
 
@@ -103,7 +103,7 @@ async function newestSnapshot(repository: string): Promise<string | undefined> {
 async function otherFile(path: string): Promise<string | undefined> {
   const name = basename(path);
   const directory = dirname(path);
-  if (pickled.test(name)) return `expected a model directory, got a file of PyTorch; ${convert}`;
+  if (isPickled(name)) return `expected a model directory, got a file of PyTorch; ${convert}`;
   const siblings = await namesIn(directory);
   const isPart = name.endsWith(".safetensors") ? partOfModel.test(name) : !name.endsWith(".gguf");
   if (isPart && siblings.includes(configName)) {
@@ -152,7 +152,7 @@ function otherWeights(directory: string, names: readonly string[]): string | und
   if (safetensors.length > 0) {
     return `${listed(safetensors)}; download ${names.includes(configName) ? indexName : configName} too, which belongs to these`;
   }
-  const pytorch = names.filter((name) => pickled.test(name));
+  const pytorch = names.filter(isPickled);
   return pytorch.length > 0 ? `${listed(pytorch)}, files of PyTorch; ${convert}` : undefined;
 }
 

@@ -123,9 +123,9 @@ export class ExpertOffload {
   }
 
   /**
-   * Enqueues loads of experts that a later forward may need, such as the ids that `route` gave for some tokens; those that are resident, -1 and other banks' experts are
-   * ignored. They take slots as experts of a forward do. If there are more than fit, the first ones are loaded. What
-   * follows does not wait for the loads until it needs an expert of this layer.
+   * Enqueues loads of experts that a later forward may need, such as the ids that `route` gave for some tokens; those that
+   * are resident, -1 and other banks' experts are ignored. They take slots as experts of a forward do. If there are more
+   * than fit, the first ones are loaded. What follows does not wait for the loads until it needs an expert of this layer.
    * @throws INVALID_ARGUMENT, DISPOSED.
    */
   prefetch(ids: readonly number[] | Int32Array): void {

@@ -2,7 +2,7 @@ import { copyFile, lstat, mkdir, readdir, realpath, rm, stat } from "node:fs/pro
 import { join, resolve } from "node:path";
 import { invalidArgument, MoeError } from "../../core/errors.js";
 import { badCheckpoint, fileSystemError } from "../bad_checkpoint.js";
-import { configName, indexName, quantizeStateName } from "../remedies.js";
+import { configName, indexName, isPickled, quantizeStateName } from "../remedies.js";
 import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
@@ -13,7 +13,10 @@ export type Existing = "refuse" | "resume" | "overwrite";
 const isWeights = (name: string) => name.endsWith(".safetensors") || name === indexName;
 const isWritten = (name: string) => isWeights(name) || name === configName || name === quantizeStateName;
 /** Whether a file may have weights in another form, which are those of the original. */
-const hasOtherWeights = (name: string) => /\.(bin|pt|pth|ckpt|pkl|gguf|h5|msgpack|onnx)(\.index\.json)?$/.test(name);
+function hasOtherWeights(name: string): boolean {
+  const weights = name.replace(/\.index\.json$/, "");
+  return isPickled(weights) || /\.(gguf|h5|msgpack|onnx)$/.test(weights);
+}
 /** Whether a file is a part of one that is written here, left when a process ended. */
 const isUnfinished = (name: string) => isWritten(unfinishedFile(name) ?? "");
 

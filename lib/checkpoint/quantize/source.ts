@@ -1,7 +1,7 @@
 import { badCheckpoint } from "../bad_checkpoint.js";
 import { type FileIdentity, fileIdentities } from "../file_identity.js";
 import { Model } from "../model.js";
-import { configName, explainPath } from "../remedies.js";
+import { configName } from "../remedies.js";
 import type { ShardedCheckpoint } from "../safetensors/sharded_checkpoint.js";
 
 /** Reads the configuration of a model directory. @throws BAD_CHECKPOINT, which tells what to do if there is something else. */
@@ -12,7 +12,7 @@ export async function readSource(directory: string): Promise<Model> {
     if (/\.(gguf|safetensors)$/.test(directory)) {
       throw badCheckpoint(directory, "expected a model directory to quantise, got the name of a single file", error);
     }
-    throw await explainPath(directory, error);
+    throw error;
   }
 }
 
