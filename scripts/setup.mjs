@@ -96,9 +96,16 @@ function dependenciesMatchLockFile(folder) {
   return Object.entries(readPackages(join(folder, "package-lock.json"))).every(([path, wanted]) => {
     if (path === "") return true;
     const found = installed[path];
-    if (!found || !existsSync(join(folder, path))) return wanted.optional === true;
+    if (!found || !existsSync(join(folder, path))) return wanted.optional === true && !isForThisMachine(wanted);
     return found.version === wanted.version && found.integrity === wanted.integrity;
   });
+}
+
+/** Whether an optional package names this system; npm leaves out those that name others. */
+function isForThisMachine({ os, cpu, libc }) {
+  const own = process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl";
+  const names = os?.includes(process.platform) && cpu?.includes(process.arch);
+  return names === true && (process.platform !== "linux" || libc === undefined || libc.includes(own));
 }
 
 function readPackages(lockFile) {

@@ -108,3 +108,38 @@ describe("setup in a path with spaces", () => {
     }
   });
 });
+
+test("setup installs an optional package that a lock file has got since, unless it is for another system", () => {
+  const folder = join(project, "bench/peers/programs");
+  /** An entry of the lock file, and its tarball. */
+  const pack = (name: string, os: string) => {
+    const source = join(project, name);
+    const manifest = { name, version: "1.0.0", os: [os], cpu: [process.arch] };
+    mkdirSync(source);
+    writeFileSync(join(source, "package.json"), JSON.stringify(manifest));
+    npm(["pack", "--pack-destination", folder], source);
+    return { version: "1.0.0", resolved: `file:${name}-1.0.0.tgz`, optional: true, os: [os], cpu: [process.arch] };
+  };
+  const write = (packages: Readonly<Record<string, object & { resolved: string }>>) => {
+    const files = Object.entries(packages).map(([name, { resolved }]) => [name, resolved]);
+    const root = { name: "peers", version: "1.0.0", optionalDependencies: Object.fromEntries(files) };
+    const entries = Object.entries(packages).map(([name, entry]) => [`node_modules/${name}`, entry]);
+    const lock = { ...root, lockfileVersion: 3, packages: { "": root, ...Object.fromEntries(entries) } };
+    writeFileSync(join(folder, "package.json"), JSON.stringify(root));
+    writeFileSync(join(folder, "package-lock.json"), JSON.stringify(lock));
+  };
+  mkdirSync(folder, { recursive: true });
+  const elsewhere = pack("elsewhere", process.platform === "aix" ? "linux" : "aix");
+  write({ elsewhere });
+  expect(setup(["--typescript", "--peers"])).toMatchObject({ status: 0, done: [] });
+  write({ elsewhere, here: pack("here", process.platform) });
+  expect(setup(["--typescript", "--peers"])).toMatchObject({ status: 0, done: ["peers"] });
+  expect(existsSync(join(folder, "node_modules/here/package.json"))).toBe(true);
+  expect(existsSync(join(folder, "node_modules/elsewhere"))).toBe(false);
+  expect(setup(["--typescript", "--peers"])).toMatchObject({ status: 0, stdout: "" });
+});
+
+function npm(args: readonly string[], cwd: string): void {
+  const { status, stderr } = spawnSync("npm", args, { cwd, encoding: "utf8", shell: process.platform === "win32" });
+  expect({ status, stderr }).toMatchObject({ status: 0 });
+}
