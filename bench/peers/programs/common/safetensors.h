@@ -33,17 +33,28 @@ class SafetensorsFile {
   bool has(const std::string& name) const { return header_.members.count(name) != 0; }
   std::string dtype(const std::string& name) const { return header_.at(name).at("dtype").text; }
 
+  /** An entry of the file's metadata; empty if there is none. */
+  std::string metadata(const std::string& name) const {
+    if (!has("__metadata__") || header_.at("__metadata__").members.count(name) == 0) return "";
+    return header_.at("__metadata__").at(name).text;
+  }
+  std::size_t bytes(const std::string& name) const { return offset(name, 1) - offset(name, 0); }
+
   /** The elements of a tensor, which must have this dtype. */
   template <class Element>
   const Element* read(const std::string& name, const std::string& dtype) const {
     if (this->dtype(name) != dtype) {
       throw std::runtime_error(name + ": expected dtype " + dtype + ", got " + this->dtype(name));
     }
-    const double begin = header_.at(name).at("data_offsets").items.at(0).number;
-    return reinterpret_cast<const Element*>(data_ + static_cast<std::size_t>(begin));
+    return reinterpret_cast<const Element*>(data_ + offset(name, 0));
   }
 
  private:
+  /** Where a tensor begins, or ends. */
+  std::size_t offset(const std::string& name, std::size_t end) const {
+    return static_cast<std::size_t>(header_.at(name).at("data_offsets").items.at(end).number);
+  }
+
   const char* bytes_ = nullptr;
   const char* data_ = nullptr;
   std::size_t size_ = 0;

@@ -2,9 +2,9 @@
 
 #include <type_traits>
 
+#include "../common/safetensors.h"
 #include "product.h"
 #include "routing.h"
-#include "safetensors.h"
 #include "vectors.h"
 
 /** Padding of a row in elements' bytes: rows a power of two apart would compete for the same lines of the cache. */

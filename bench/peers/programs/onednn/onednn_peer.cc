@@ -1,11 +1,9 @@
 // A loop of oneDNN's ukernels over experts as a peer: answers commands, one JSON line each, as ../../peer_process.ts
 // describes. `onednn_peer --check` only fails, with the reason on standard error, if oneDNN does not use tiles here.
 
-#include <chrono>
 #include <fstream>
-#include <iostream>
-#include <sstream>
 
+#include "../common/serve.h"
 #include "layer.h"
 
 namespace {
@@ -15,15 +13,6 @@ void check_tiles() {
     throw std::runtime_error("oneDNN may not use AMX here: the system refuses it, or ONEDNN_MAX_CPU_ISA is set");
   }
 }
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-class Commands {
- public:
-  virtual ~Commands() = default;
-  virtual void outputs(std::size_t tokens, const std::string& path) = 0;
-  virtual std::vector<double> time(std::size_t tokens, double seconds) = 0;
-};
 
 template <class Element>
 class Peer : public Commands {
@@ -108,9 +97,7 @@ class Peer : public Commands {
   Layer<Element> layer_;
 };
 
-void answer(const std::string& result) { std::cout << "{\"result\": " << result << "}" << std::endl; }
-
-void serve(const Json& setup) {
+void run(const Json& setup) {
   const SafetensorsFile file(setup.at("directory").text + "/" + setup.at("weights").text);
   const Config config(setup.at("config"));
   const std::size_t copies = setup.integer("copies");
@@ -123,34 +110,16 @@ void serve(const Json& setup) {
   }
   const dnnl_version_t* version = dnnl_version();
   std::ostringstream name;
-  name << "\"oneDNN " << version->major << "." << version->minor << "." << version->patch << " ukernels\"";
-  answer(name.str());
-  for (std::string line; std::getline(std::cin, line);) {
-    const Json command = Json::parse(line);
-    const std::size_t tokens = command.integer("tokens");
-    if (command.at("name").text == "outputs") {
-      peer->outputs(tokens, command.at("path").text);
-      answer("null");
-      continue;
-    }
-    std::ostringstream times;
-    for (const double seconds : peer->time(tokens, command.at("seconds").number)) {
-      times << (times.tellp() == 0 ? "[" : ", ") << seconds;
-    }
-    answer(times.str() + "]");
-  }
+  name << "oneDNN " << version->major << "." << version->minor << "." << version->patch << " ukernels";
+  serve(*peer, name.str());
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  try {
+  return run_program([&] {
     if (count != 2) throw std::runtime_error("expected one argument, --check or a setup as JSON");
     check_tiles();
-    if (std::string(arguments[1]) != "--check") serve(Json::parse(arguments[1]));
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << std::endl;
-    return 1;
-  }
+    if (std::string(arguments[1]) != "--check") run(Json::parse(arguments[1]));
+  });
 }

@@ -5,21 +5,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "json.h"
+#include "../common/config.h"
 #include "team.h"
-
-/** Sizes of a layer. */
-struct Config {
-  std::size_t hidden, intermediate, experts, top_k;
-  bool normalize;
-
-  explicit Config(const Json& json)
-      : hidden(json.integer("hiddenSize")),
-        intermediate(json.integer("intermediateSize")),
-        experts(json.integer("numExperts")),
-        top_k(json.integer("topK")),
-        normalize(json.flag("normalize")) {}
-};
 
 /** The rows that each expert computes: (token, slot) pairs sorted by expert. */
 class Routing {
