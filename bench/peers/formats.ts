@@ -9,6 +9,11 @@ export const peerFormats = [
   "i8_g128_f32:int8",
   "i4_g32_f32",
   "i4_g32_f32:int8",
+  "q8_0:int8",
+  "q4_0:int8",
+  "q4_k:int8",
+  "q6_k:int8",
+  "mxfp4:int8",
 ] as const;
 export type PeerFormat = (typeof peerFormats)[number];
 export type PeerDType = "f32" | "bf16";

@@ -16,7 +16,8 @@ the last-level cache, as far as memory allows. Needs space for the weights in th
 Options:
   --shape NAMES      ${shapeNames} (A,B,C)
   --dtype FORMATS    of weights: ${peerFormats.slice(0, 4).join(", ")},
-                     ${peerFormats.slice(4).join(", ")} (f32,bf16);
+                     ${peerFormats.slice(4, 8).join(", ")},
+                     ${peerFormats.slice(8).join(", ")} (f32,bf16);
                      tokens are float32 for quantised weights, and with
                      :int8 the products may round them
   --tokens NUMBERS   tokens per call (1,8,64,512,2048,4096)

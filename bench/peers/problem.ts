@@ -1,21 +1,18 @@
 import { join } from "node:path";
 import { inputCount } from "#lib/bench/bench_case.js";
+import { blockTypeOf } from "#lib/checkpoint/gguf/blocks/convert.js";
 import { writeSafetensors } from "#lib/checkpoint/safetensors/index.js";
-import { storedDTypes } from "#lib/checkpoint/safetensors/stored_dtypes.js";
 import type { Device } from "#lib/core/device.js";
-import type { Shape } from "#lib/core/shape.js";
-import { Tensor } from "#lib/core/tensor.js";
-import type { ScaleLevel } from "#lib/core/weight_format.js";
+import type { Tensor } from "#lib/core/tensor.js";
 import { weightFormat } from "#lib/core/weight_formats.js";
 import type { MoeLayerConfig } from "#lib/layer/description/config.js";
 import { countedRows, layerWork, type Work } from "#lib/layer/work.js";
 import { MoeLayer } from "#lib/moe_layer.js";
-import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { routerProjection } from "#lib/operators/routing/router_projection.js";
 import { RandomWeights, randomTokens } from "#lib/testing/random_layer.js";
 import { tokensPerExpert } from "#lib/testing/tokens_per_expert.js";
-import { PeerError } from "./contender.js";
-import { type PeerDType, type PeerFormat, type PeerWeights, partsOf } from "./formats.js";
+import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
+import { disposeMatrices, randomMatrices, type StoredTensors, storedMatrices, storedTensor } from "./matrices.js";
 
 /** One set of tokens. */
 export interface Input {
@@ -44,8 +41,8 @@ export const weightsFile = "layer.safetensors";
 /**
  * Makes a problem from seeded random numbers and writes its file: `router` [E, H], `gate` and `up` [E, I, H], `down`
  * [E, H, I] and, for every T and input index, `x.T.index` [T, H], `logits.T.index` [T, E] and, for training, `dy.T.index`
- * [T, H]. Quantised matrices are unsigned codes, with a zero point in the middle of their range, and `gate.scales`
- * [E, I, H / group] and so on.
+ * [T, H]. Quantised matrices in a format of GGUF are its blocks, whose type the metadata tell as `blocks`; others are
+ * unsigned codes, with a zero point in the middle of their range, and `gate.scales` [E, I, H / group] and so on.
  * @param options.copies of the layer on our device; the file has it once.
  */
 export async function createProblem(
@@ -59,9 +56,9 @@ export async function createProblem(
   const { hiddenSize, intermediateSize, numExperts } = config;
   const random = new RandomWeights("peers");
   const { weights, tokens: dtype, tokenFormat } = partsOf(format);
-  const gate = matrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
-  const up = matrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
-  const down = matrices(device, random, weights, [numExperts, hiddenSize, intermediateSize]);
+  const gate = randomMatrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
+  const up = randomMatrices(device, random, weights, [numExperts, intermediateSize, hiddenSize]);
+  const down = randomMatrices(device, random, weights, [numExperts, hiddenSize, intermediateSize]);
   using _ = { [Symbol.dispose]: () => [gate, up, down].forEach(disposeMatrices) };
   using router = random.tensor(device, [numExperts, hiddenSize], dtype, hiddenSize ** -0.5);
   const create = () => MoeLayer.create({ ...config, device, router, experts: { gate, up, down }, tokenFormat });
@@ -80,11 +77,11 @@ export async function createProblem(
   };
   try {
     while (layers.length < copies) layers.push(create());
-    const tensors: Record<string, Tensor> = {
-      router,
-      ...named("gate", gate),
-      ...named("up", up),
-      ...named("down", down),
+    const stored: StoredTensors = {
+      router: await storedTensor(router),
+      ...(await storedMatrices("gate", gate)),
+      ...(await storedMatrices("up", up)),
+      ...(await storedMatrices("down", down)),
     };
     for (const tokens of tokenCounts) {
       const ofCount: Input[] = [];
@@ -96,12 +93,13 @@ export async function createProblem(
         const logits = routerProjection(x, router);
         const dy = training ? drawn(1000 + index) : undefined;
         ofCount.push({ x, logits, dy, work: await workOf(layer, x, training) });
-        if (dy) tensors[`dy.${tokens}.${index}`] = dy;
-        tensors[`x.${tokens}.${index}`] = x;
-        tensors[`logits.${tokens}.${index}`] = logits;
+        if (dy) stored[`dy.${tokens}.${index}`] = await storedTensor(dy);
+        stored[`x.${tokens}.${index}`] = await storedTensor(x);
+        stored[`logits.${tokens}.${index}`] = await storedTensor(logits);
       }
     }
-    await writeTensors(join(directory, weightsFile), tensors, weights);
+    const blocks = blockTypeOf(weightFormat(weights));
+    await writeSafetensors(join(directory, weightsFile), stored, { metadata: blocks ? { blocks } : {} });
     globalThis.gc?.(); // The peers need the gigabytes of the copies that were written.
     return problem;
   } catch (error) {
@@ -121,55 +119,4 @@ async function workOf(layer: MoeLayer, x: Tensor<PeerDType>, training: boolean):
     weightBytes: passes * (gateUp.weightBytes + down.weightBytes),
     activationBytes: passes * activationBytes,
   };
-}
-
-/** The matrices of all experts: a tensor, or codes and scales. */
-type Matrices = Tensor<PeerDType> | QuantizedWeight;
-
-function matrices(device: Device, random: RandomWeights, format: PeerWeights, shape: Shape): Matrices {
-  const [experts, rows, columns] = shape as [number, number, number];
-  if (format === "f32" || format === "bf16") {
-    return random.tensor(device, shape, format, columns ** -0.5) as Tensor<PeerDType>;
-  }
-  const { bits, scales } = weightFormat(format);
-  const group = (scales as ScaleLevel).columns || columns;
-  if (columns % group !== 0) throw new PeerError(`${format}: expected columns in whole groups, got ${columns}`);
-  return {
-    format,
-    codes: random.codes(device, [experts, rows, (columns * bits) / 8]),
-    scales: random.tensor(device, [experts, rows, columns / group], "f32", columns ** -0.5 / 2 ** (bits - 1)),
-  };
-}
-
-function disposeMatrices(matrices: Matrices): void {
-  if (matrices instanceof Tensor) matrices.dispose();
-  else disposeQuantized(matrices);
-}
-
-/** Matrices by the names that they have in the file. */
-function named(name: string, matrices: Matrices): Record<string, Tensor> {
-  if (matrices instanceof Tensor) return { [name]: matrices };
-  return { [name]: matrices.codes, [`${name}.scales`]: matrices.scales as Tensor };
-}
-
-async function writeTensors(
-  path: string,
-  tensors: Readonly<Record<string, Tensor>>,
-  weights: PeerWeights,
-): Promise<void> {
-  const stored = await Promise.all(
-    Object.entries(tensors).map(async ([name, tensor]) => {
-      const dtype = storedDTypes[tensor.dtype];
-      const data = await tensor.raw();
-      return [name, { dtype, shape: tensor.shape, data: data instanceof Uint8Array ? unsigned(data, weights) : data }];
-    }),
-  );
-  await writeSafetensors(path, Object.fromEntries(stored));
-}
-
-/** Signed codes as unsigned ones, in place: the sign bit of each is inverted. */
-function unsigned(codes: Uint8Array, format: PeerWeights): Uint8Array {
-  const signs = weightFormat(format).bits === 8 ? 0x80 : 0x88;
-  for (let index = 0; index < codes.length; index++) codes[index] = (codes[index] as number) ^ signs;
-  return codes;
 }

@@ -4,8 +4,8 @@ import { type PeerDType, type PeerFormat, partsOf } from "./formats.js";
 
 /**
  * Largest accepted difference between a peer's outputs and ours, relative to the largest output. With int8 tokens a value
- * near the middle of two codes may go to either, and onnxruntime has a scale for each group of columns where we have one
- * for a token.
+ * near the middle of two codes may go to either, and onnxruntime and llama.cpp have a scale for each group of columns
+ * where we have one for a token.
  */
 const tolerances: Readonly<Record<PeerDType | "int8", number>> = { f32: 1e-4, bf16: 3e-2, int8: 5e-2 };
 

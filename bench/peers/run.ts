@@ -4,6 +4,7 @@ import { describeMachine } from "#lib/bench/machine.js";
 import type { NamedShape } from "#lib/bench/shape_option.js";
 import type { Device } from "#lib/core/device.js";
 import { loadNative, type ProductKernel } from "#lib/core/native.js";
+import { weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { drawChart } from "#lib/statistics/draw_chart.js";
 import { formatBytes, plural } from "#lib/terminal/format.js";
@@ -114,7 +115,7 @@ async function compare(
     const held = training ? `one layer, ${formatBytes(rotation.bytes)}` : rotationText(rotation);
     process.stdout.write(`${shape} ${format}: ${held}\n`);
     const { weights, tokens: dtype, tokenFormat } = partsOf(format);
-    const kernel = loadNative().productKernel(dtype, tokenFormat, weights);
+    const kernel = loadNative().productKernel(dtype, tokenFormat, weightFormat(weights).name);
     const cells: Cell[] = [];
     for (const [count, inputs] of problem.inputs) {
       const title = `${shape} ${format}, T = ${count}`;

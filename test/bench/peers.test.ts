@@ -2,7 +2,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { convertBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
+import type { GgufType } from "#lib/checkpoint/gguf/types.js";
 import { SafetensorsFile } from "#lib/checkpoint/safetensors/index.js";
+import type { Tensor } from "#lib/core/tensor.js";
 import { weightFormat } from "#lib/core/weight_formats.js";
 import { openDevice } from "#lib/devices.js";
 import { MoeLayer } from "#lib/moe_layer.js";
@@ -31,7 +34,7 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true }));
 
 /** Sizes in whole groups of every format. */
-const wholeGroups = { ...config, hiddenSize: 256, intermediateSize: 128 };
+const wholeGroups = { ...config, hiddenSize: 256, intermediateSize: 256 };
 
 describe.each(peerFormats)("a problem of %s", (format) => {
   const { weights, tokens: dtype, tokenFormat } = partsOf(format);
@@ -60,7 +63,22 @@ describe.each(peerFormats)("a problem of %s", (format) => {
         zeros: reference.tensor(zeros, scales.shape),
       };
     };
-    const matrices = (name: string) => (groups === undefined ? read(name) : readQuantized(name));
+    /** GGUF's blocks, whose type the metadata tell. */
+    const readBlocks = async (name: string): Promise<QuantizedWeight> => {
+      const { shape, data } = await file.read(name);
+      const [experts, rows] = shape as [number, number];
+      const { codes, ...levels } = convertBlocks(file.metadata.blocks as GgufType, data as Uint8Array, name);
+      const tensor = (values: Uint8Array | Uint16Array) =>
+        reference.tensor(
+          values,
+          [experts, rows, values.length / (experts * rows)],
+          values instanceof Uint16Array ? "f16" : "u8",
+        );
+      const entries = Object.entries(levels).map(([role, values]) => [role, tensor(values)]);
+      return { format: weights, codes: tensor(codes) as Tensor<"u8">, ...Object.fromEntries(entries) };
+    };
+    const matrices = (name: string) =>
+      groups === undefined ? read(name) : file.metadata.blocks ? readBlocks(name) : readQuantized(name);
     const [gate, up, down] = await Promise.all([matrices("gate"), matrices("up"), matrices("down")]);
     const router = reference.zeros([sizes.numExperts, sizes.hiddenSize], dtype);
     using layer = MoeLayer.create({ ...sizes, device: reference, router, experts: { gate, up, down }, tokenFormat });
