@@ -1,12 +1,12 @@
-import { blockTypeOf, toBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
-import { ggufTypes } from "#lib/checkpoint/gguf/types.js";
+import { type BlockWeight, blockTypeOf, toBlocks } from "#lib/checkpoint/gguf/blocks/convert.js";
+import { type GgufType, ggufTypes } from "#lib/checkpoint/gguf/types.js";
 import type { SafetensorsInput } from "#lib/checkpoint/safetensors/index.js";
 import { storedDTypes } from "#lib/checkpoint/safetensors/stored_dtypes.js";
 import type { Device } from "#lib/core/device.js";
 import type { Shape } from "#lib/core/shape.js";
 import { Tensor } from "#lib/core/tensor.js";
 import type { ScaleLevel } from "#lib/core/weight_format.js";
-import { weightFormat } from "#lib/core/weight_formats.js";
+import { levelRoles, weightFormat } from "#lib/core/weight_formats.js";
 import { disposeQuantized, type QuantizedWeight } from "#lib/operators/experts/quantized_weight.js";
 import { quantize } from "#lib/operators/formats/quantize.js";
 import type { RandomWeights } from "#lib/testing/random_layer.js";
@@ -66,21 +66,10 @@ export async function storedTensor(tensor: Tensor): Promise<SafetensorsInput> {
 
 /** GGUF's blocks as bytes [E, N, bytes of a row]. */
 async function storedBlocks({ format, codes, ...levels }: QuantizedWeight): Promise<SafetensorsInput> {
-  const type = blockTypeOf(weightFormat(format)) as keyof typeof ggufTypes;
-  const raw = async (tensor: Tensor | undefined) => (await tensor?.raw()) as Uint16Array | undefined;
-  const [scales, superScales, zeros, superZeros] = [
-    await raw(levels.scales),
-    await raw(levels.superScales),
-    await raw(levels.zeros),
-    await raw(levels.superZeros),
-  ];
-  const data = toBlocks(type, {
-    codes: await codes.raw(),
-    scales: scales as Uint16Array,
-    ...(superScales && { superScales }),
-    ...(zeros && { zeros }),
-    ...(superZeros && { superZeros }),
-  });
+  const type = blockTypeOf(weightFormat(format)) as GgufType;
+  const present = levelRoles.flatMap((role) => (levels[role] ? [[role, levels[role]] as const] : []));
+  const raw = await Promise.all(present.map(async ([role, tensor]) => [role, await tensor.raw()] as const));
+  const data = toBlocks(type, { codes: await codes.raw(), ...Object.fromEntries(raw) } as BlockWeight);
   const [experts, rows] = codes.shape as readonly [number, number];
   return { dtype: "U8", shape: [experts, rows, data.byteLength / (experts * rows)], data };
 }

@@ -99,6 +99,7 @@ class Peer : public Commands {
       cpu_.ggml.read(calls.compute(number), y.data(), 0, y.size() * sizeof(float));
       target.write(reinterpret_cast<const char*>(y.data()), static_cast<std::streamsize>(y.size() * sizeof(float)));
     }
+    cpu_.rest();
     if (!target.flush()) throw std::runtime_error(path + ": cannot be written");
   }
 
@@ -113,6 +114,7 @@ class Peer : public Commands {
         times.push_back(now() - start);
       }
     } while (now() - begin < seconds);
+    cpu_.rest();
     return times;
   }
 
