@@ -103,9 +103,9 @@ function dependenciesMatchLockFile(folder) {
 
 /** Whether an optional package names this system; npm leaves out those that name others. */
 function isForThisMachine({ os, cpu, libc }) {
-  const own = process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl";
-  const names = os?.includes(process.platform) && cpu?.includes(process.arch);
-  return names === true && (process.platform !== "linux" || libc === undefined || libc.includes(own));
+  if (!os?.includes(process.platform) || !cpu?.includes(process.arch)) return false;
+  if (libc === undefined) return true;
+  return libc.includes(process.report.getReport().header.glibcVersionRuntime ? "glibc" : "musl");
 }
 
 function readPackages(lockFile) {
