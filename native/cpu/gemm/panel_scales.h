@@ -75,6 +75,8 @@ struct PanelScales {
   float table[64] = {};          // what codes of at most six bits are read as
   int64_t bytes = 0;             // of all levels, in whole cache lines
 
+  // Segments of so many k, in whole segments.
+  int64_t segments_in(int64_t k) const { return segment == 32 ? k / 32 : k / 16; }
   // Whether a sum of codes alone does not give the result.
   bool have_offset() const { return !zeros.absent() || lowered != 0; }
 };

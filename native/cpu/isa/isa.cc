@@ -36,9 +36,6 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
   std::vector<GemmKernel> others(all.gemm.begin(), all.gemm.end());
   for (GemmKernel& row : others) {
     if (row.takes(kBF16Format)) row.panels = bf16_tile_panels;
-    // These processors multiply floats faster from the first-level cache; it does not show in the bits.
-    if (row.codes == TokenFormat::none && !row.panels({}).scales_apart)
-      row.longest_k = std::min<int64_t>(row.longest_k, 512);
   }
   all.gemm = others;
   all.bf16_peak = bf16_peak;
@@ -47,9 +44,27 @@ Kernels extended(Kernels all, const char* name, const char* needs, std::span<con
 }
 
 #if defined(MOE_X86)
+// Intel's processors multiply float32 numbers faster if x stays in the first-level cache, so k is cut into blocks of
+// which a tile's rows fit in there. It does not show in the bits.
+Kernels fitted(Kernels all) {
+  constexpr int64_t kLongestK = 512;
+  if (!__builtin_cpu_is("intel")) return all;
+  auto& rows = *new std::vector<GemmKernel>(all.gemm.begin(), all.gemm.end());  // as in followed_by()
+  for (GemmKernel& row : rows) {
+    if (row.arithmetic == Arithmetic::f32) row.longest_k = std::min(row.longest_k, kLongestK);
+  }
+  all.gemm = rows;
+  return all;
+}
+
+const Kernels& avx512_kernels() {
+  static const Kernels kernels = fitted(avx512::kKernels);
+  return kernels;
+}
+
 const Kernels& avx512_vnni_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = extended(avx512::kKernels, "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
+    Kernels all = extended(avx512_kernels(), "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
     all.int8_peak = avx512_vnni::kPeak;
     return all;
   }();
@@ -66,7 +81,7 @@ const Kernels& amx_kernels() {
 // Rows for products of bytes, then for pairs of bfloat16: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = extended(avx512::kKernels, "avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
+    Kernels all = extended(avx512_kernels(), "avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
                            followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
     all.bf16_peak = avx512_bf16::kPeak;
     all.int8_peak = avx512_vnni::kPeak;
@@ -119,7 +134,7 @@ std::vector<InstructionSet> instruction_sets() {
   if (!bf16_is_slow) sets.push_back(bf16);
   sets.push_back({&avx512_vnni_kernels(), has_vnni});
   if (bf16_is_slow) sets.push_back(bf16);
-  sets.push_back({&avx512::kKernels, has_avx512});
+  sets.push_back({&avx512_kernels(), has_avx512});
   sets.push_back({&avx2::kKernels, has_avx2});
 #endif
   sets.push_back({&portable::kKernels, true});

@@ -152,7 +152,7 @@ void coded_tile(const TileArguments& t) {
   Scales scales(t);
   const int segment = t.scales->segment;
   const int64_t segment_bytes = int64_t{segment} / 8 * Codes::bits * kPanelColumns;
-  const int64_t first = t.first_k / segment, segments = t.k / segment;
+  const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
   PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
   const CodeStream stream(t, segments * segment_bytes);
   // Groups have no fewer segments than are summed side by side.

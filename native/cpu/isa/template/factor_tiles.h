@@ -38,7 +38,7 @@ class PanelFactors {
  private:
   static constexpr bool minimum = offset == FactorOffset::minimum;
   static const char* first_of(const PanelLevel& level, const TileArguments& t) {
-    return t.panel + level.at + t.first_k / t.scales->segment * kPanelColumns;
+    return t.panel + level.at + t.scales->segments_in(t.first_k) * kPanelColumns;
   }
 
   const char* scales_;
@@ -74,7 +74,8 @@ inline void unpack_factors(const TileArguments& t, char* unpacked) {
   const Factors factors(t);
   char* to = unpacked + Places::scales_at(t);
   auto* offsets = reinterpret_cast<float*>(unpacked + Places::offsets_at(t));
-  for (int64_t s = 0; s < t.k / t.scales->segment; ++s) {
+  const int64_t segments = t.scales->segments_in(t.k);
+  for (int64_t s = 0; s < segments; ++s) {
     Words by[kPanelVectors];
     factors.load(s, by);
     for (int j = 0; j < kPanelVectors; ++j, to += 4 * kWidth, offsets += kWidth) {
@@ -84,30 +85,34 @@ inline void unpack_factors(const TileArguments& t, char* unpacked) {
   }
 }
 
-// The segments that are summed together: those of an upper scale, or what a block of k has of them.
-struct FactorGroups {
-  explicit FactorGroups(const TileArguments& t)
-      : first(t.first_k / t.scales->segment),
-        segments(t.k / t.scales->segment),
-        group(t.scales->super_scales.segments),
-        block(t.block_k / t.scales->segment) {}
-  int64_t end(int64_t begin) const {
-    const int64_t at = first + begin;
-    return begin + std::min({segments - begin, group - at % group, block - at % block});
+// The upper scales of a run of segments.
+template <FactorOffset offset>
+class UpperScales {
+ public:
+  UpperScales(const TileArguments& t, const SegmentRuns& run) {
+    load<Present::replaced_in_units>(t.scales->super_scales, t, run.group, scales_);
+    if constexpr (offset == FactorOffset::minimum) {
+      load<Present::replaced>(t.scales->super_zeros, t, run.group, minima_);
+    }
+  }
+  Vector scale(int j) const { return Vector::load(scales_ + j * kWidth); }
+  Vector minimum(int j) const { return Vector::load(minima_ + j * kWidth); }
+
+ private:
+  template <Present present>
+  static void load(PanelLevel level, const TileArguments& t, int64_t group, float* values) {
+    level.segments = 1;  // as segments are groups here
+    load_level<present>(level, t.panel, group, 1, values, t.scales->code_unit);
   }
 
-  int64_t first, segments, group, block;
+  alignas(64) float scales_[kPanelColumns], minima_[kPanelColumns];
 };
 
-// Adds the sums [row][column] of segments begin .. end - 1 of the call to c, scaled by their upper scale: those of
-// `rows` of the tile's rows.
+// Adds the sums [row][column] of a run of segments to c, scaled by their upper scale: those of `rows` of the tile's
+// rows.
 template <FactorOffset offset, int bias, int rows, class Factors>
-inline void add_factor_sums(const TileArguments& t, int first_row, const Factors& factors, const int32_t* sums,
-                            int64_t begin, int64_t end) {
-  alignas(64) float upper[kPanelColumns], upper_minimum[kPanelColumns];
-  const int64_t at = t.first_k / t.scales->segment + begin;
-  load_level<Present::replaced_in_units>(t.scales->super_scales, t.panel, at, 1, upper, t.scales->code_unit);
-  if constexpr (offset == FactorOffset::minimum) load_level(t.scales->super_zeros, t.panel, at, 1, upper_minimum);
+inline void add_factor_sums(const TileArguments& t, int first_row, const Factors& factors,
+                            const UpperScales<offset>& upper, const int32_t* sums, const SegmentRuns& run) {
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
     // Integers below 2^24.
@@ -115,8 +120,8 @@ inline void add_factor_sums(const TileArguments& t, int first_row, const Factors
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) moved[r] = Vector::zero();
     if constexpr (offset != FactorOffset::none) {
-      const float* x_sums = t.x_sums + begin * t.rows + first_row;
-      for (int64_t s = begin; s < end; ++s, x_sums += t.rows) {
+      const float* x_sums = t.x_sums + run.begin * t.rows + first_row;
+      for (int64_t s = run.begin; s < run.end; ++s, x_sums += t.rows) {
         const Vector of_segment = factors.offset_of(s, j);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) moved[r] = Vector::fma(of_segment, Vector::broadcast(x_sums[r]), moved[r]);
@@ -129,9 +134,9 @@ inline void add_factor_sums(const TileArguments& t, int first_row, const Factors
       if constexpr (offset == FactorOffset::bias) {
         sum = sum.minus(Words::integers(moved[r]).template shifted<std::countr_zero(unsigned{bias})>());
       }
-      Vector total = Vector::fma(Vector::load(upper + j * kWidth), sum.as_float(), Vector::load(t.c + column));
+      Vector total = Vector::fma(upper.scale(j), sum.as_float(), Vector::load(t.c + column));
       if constexpr (offset == FactorOffset::minimum) {
-        total = Vector::fma(Vector::load(upper_minimum + j * kWidth), Vector::zero() - moved[r], total);
+        total = Vector::fma(upper.minimum(j), Vector::zero() - moved[r], total);
       }
       total.store(t.c + column);
     }
@@ -157,20 +162,19 @@ void factor_tile(const TileArguments& t) {
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
   const Factors factors(t);
-  const FactorGroups groups(t);
   const int units = t.scales->segment / kUnit;
-  PacedPrefetches prefetches(t, (groups.segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
-  const CodeStream stream(t, groups.segments * units * unit_bytes);
+  const int64_t segments = t.scales->segments_in(t.k);
+  PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
+  const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
-  for (int64_t begin = 0, end; begin < groups.segments; begin = end) {
-    end = groups.end(begin);
+  for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
     alignas(64) int32_t totals[rows * kPanelColumns] = {};
     Words sums[1][rows][kPanelVectors];
     clear(sums);
-    for (int64_t s = begin; s < end; ++s) {
+    for (int64_t s = run.begin; s < run.end; ++s) {
       if (s % kSegmentsAtOnce == 0) prefetches.round();
       const int64_t ahead = stream.ahead(unit - t.w);
       Words by[kPanelVectors];
@@ -196,7 +200,7 @@ void factor_tile(const TileArguments& t) {
         }
       }
     }
-    add_factor_sums<offset, Quads::bias, rows>(t, 0, factors, totals, begin, end);
+    add_factor_sums<offset, Quads::bias, rows>(t, 0, factors, UpperScales<offset>(t, run), totals, run);
   }
 }
 
@@ -221,10 +225,12 @@ constexpr GemmKernel factor_kernel(const char* name, const char* formats) {
   GemmKernel row = integer_kernel<Products, Quads>(name, takes_factors<code, Quads::bits, type>, formats);
   row.numbers = kFactorNumbers;
   row.tile = factor_tiles<Products, Quads, InPanel, offset, QuadRows>(all_rows);
-  if constexpr (kUnpacksOnce) {
+  if constexpr (unpacks_once(std::is_same_v<Quads, FieldQuads<Quads::bits>>)) {
+    using Plain = PlainQuads<Quads::largest, Quads::bias>;
     row.unpack = unpack_bytes_and_factors<Quads, InPanel>;
-    row.unpacked_tile =
-        factor_tiles<Products, PlainQuads<Quads::largest, Quads::bias>, UnpackedFactors<>, offset, QuadRows>(all_rows);
+    row.unpacked_tile = factor_tiles<Products, Plain, UnpackedFactors<>, offset, QuadRows>(all_rows);
+  } else {
+    row.unpack = nullptr;
   }
   return row;
 }

@@ -21,8 +21,9 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
                             .numbers = kFloatNumbers});
 }
 
-// Whether codes are unpacked once for all tiles of an expert: tiles of few rows would spend much of their time on it.
-constexpr bool kUnpacksOnce = kTileRows <= 8;
+// Whether codes are unpacked once for all tiles of an expert. Tiles of few rows would spend much of their time on it;
+// taller ones only gain where it takes more than what then reads more bytes.
+constexpr bool unpacks_once(bool cheap) { return kTileRows <= 8 || !cheap; }
 
 // A row for quantised weights, multiplied as floats.
 template <class Codes>
@@ -37,7 +38,7 @@ constexpr GemmKernel coded_kernel(const char* name, bool (*takes)(const WeightFo
                     .max_rows = kTileRows,
                     .tile = coded_tiles<FloatProducts, Codes>(),
                     .sum_segments = sum_values<float, 1>};
-  if constexpr (kUnpacksOnce) {
+  if constexpr (unpacks_once(std::is_same_v<Codes, ByteCodes>)) {
     row.unpack = unpack_floats<Codes>;
     row.unpacked_bytes = sizeof(float);
     row.unpacked_tile = coded_tiles<FloatProducts, UnpackedCodes, UnpackedScales<sizeof(float)>>();

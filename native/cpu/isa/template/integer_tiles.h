@@ -191,24 +191,57 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                                 factors...);
 }
 
-// Adds a group's scaled sums to c; x_sums are those of its `segments` segments. offset may be null.
-template <int chains, int rows>
-inline void add_group(const Words (&sums)[chains][rows][kPanelVectors], float bias, const float* scale,
-                      const float* offset, const float* x_sums, int64_t segments, float* c) {
-  float totals[rows] = {};
-  for (int64_t s = 0; s < segments; ++s, x_sums += rows) {
-    for (int r = 0; r < rows; ++r) totals[r] += x_sums[r];
+// The sums of x over a run of segments.
+template <int rows>
+class RowTotals {
+ public:
+  RowTotals(const float* x_sums, const SegmentRuns& run) {
+#pragma GCC unroll 4
+    for (int first = 0; first < rows; first += kWidth) {
+      Vector total = Vector::zero();
+      for (int64_t s = run.begin; s < run.end; ++s) {
+        total = total + Vector::load_first(x_sums + s * rows + first, rows - first, Vector::zero());
+      }
+      total.store(totals_ + first);
+    }
   }
+  float operator[](int row) const { return totals_[row]; }
+  // What sums of products begin with if codes have a bias.
+  template <int bias, int chains>
+  void begin(Words (&sums)[chains][rows][kPanelVectors]) const {
+    clear(sums);
+    if constexpr (bias == 0) return;
+    alignas(64) int32_t begins[kPlaces];
+#pragma GCC unroll 4
+    for (int first = 0; first < rows; first += kWidth) {
+      Words::integers(Vector::load(totals_ + first) * Vector::broadcast(-bias))
+          .store(reinterpret_cast<char*>(begins + first));
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(begins[r]);
+  }
+
+ private:
+  static constexpr int kPlaces = (rows + kWidth - 1) / kWidth * kWidth;
+  alignas(64) float totals_[kPlaces];
+};
+
+// Adds the scaled sums of a run to c.
+template <bool has_offset, int chains, int rows>
+inline void add_run(const Words (&sums)[chains][rows][kPanelVectors], const RowTotals<rows>& totals, const float* scale,
+                    const float* offset, float* c) {
+  Vector scales[kPanelVectors];
+#pragma GCC unroll 2
+  for (int j = 0; j < kPanelVectors; ++j) scales[j] = Vector::load(scale + j * kWidth);
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
-    const Words above = Words::integers(Vector::broadcast(totals[r] * bias));
 #pragma GCC unroll 2
     for (int j = 0; j < kPanelVectors; ++j) {
       Words sum = sums[0][r][j];
       if constexpr (chains == 2) sum = sum.plus(sums[1][r][j]);
       float* place = c + r * kPanelColumns + j * kWidth;
-      Vector total = Vector::fma(Vector::load(scale + j * kWidth), sum.minus(above).as_float(), Vector::load(place));
-      if (offset != nullptr) {
+      Vector total = Vector::fma(scales[j], sum.as_float(), Vector::load(place));
+      if constexpr (has_offset) {
         total = Vector::fma(Vector::load(offset + j * kWidth), Vector::broadcast(totals[r]), total);
       }
       total.store(place);
@@ -221,36 +254,29 @@ void integer_tile(const TileArguments& t) {
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
   Scales scales(t);
-  const int segment = t.scales->segment;
-  const int64_t first = t.first_k / segment, segments = t.k / segment;
+  const bool has_offset = t.scales->have_offset();
+  const int units = t.scales->segment / kUnit;
+  const int64_t segments = t.scales->segments_in(t.k);
   PacedPrefetches prefetches(t, (segments + kSegmentsAtOnce - 1) / kSegmentsAtOnce);
-  const CodeStream stream(t, segments * (segment / kUnit) * unit_bytes);
+  const CodeStream stream(t, segments * units * unit_bytes);
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
   if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
-  const int64_t group = t.scales->scales.segments;
-  const int64_t block = t.block_k / segment;
-  const auto left_from = [&](int64_t at) {
-    return std::min(group - (first + at) % group, block - (first + at) % block);
-  };
-  int64_t left = left_from(0), begin = 0;
-  IntegerSums<Products, Quads, rows> sums;
-  clear(sums);
-  for (int64_t s = 0; s < segments; ++s) {
-    if (s % kSegmentsAtOnce == 0) prefetches.round();
-    const int64_t ahead = stream.ahead(unit - t.w);
-    for (int u = 0; u < segment / kUnit; ++u, unit += unit_bytes, k += kUnit) {
-      multiply_quads<Products, Rows<rows>>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
+  for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
+    const RowTotals<rows> totals(t.x_sums, run);
+    IntegerSums<Products, Quads, rows> sums;
+    totals.template begin<Quads::bias>(sums);
+    for (int64_t s = run.begin; s < run.end; ++s) {
+      if (s % kSegmentsAtOnce == 0) prefetches.round();
+      const int64_t ahead = stream.ahead(unit - t.w);
+      for (int u = 0; u < units; ++u, unit += unit_bytes, k += kUnit) {
+        multiply_quads<Products, Rows<rows>>(codes, unit, ahead, Rows<rows>::unit(x, k), sums);
+      }
     }
-    const int64_t end = s + 1;
-    if (--left > 0 && end < segments) continue;
-    const float* scale = scales.scales(s);
-    const float* offset = t.scales->have_offset() ? scales.offsets(s) : nullptr;
-    add_group(sums, Quads::bias, scale, offset, t.x_sums + begin * rows, end - begin, t.c);
-    clear(sums);
-    left = left_from(end);
-    begin = end;
+    const float* scale = scales.scales(run.end - 1);
+    const float* offset = scales.offsets(run.end - 1);
+    has_offset ? add_run<true>(sums, totals, scale, offset, t.c) : add_run<false>(sums, totals, scale, nullptr, t.c);
   }
 }
 
@@ -319,24 +345,21 @@ void unpack_bytes(const TileArguments& t, char* unpacked) {
 template <class Products, class Quads>
 constexpr GemmKernel integer_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
   constexpr auto all_rows = std::make_integer_sequence<int, kTileRows>();
-  GemmKernel row = {.name = name,
-                    .codes = TokenFormat::int8,
-                    .arithmetic = Arithmetic::i8_quads,
-                    .takes = takes,
-                    .formats = formats,
-                    .panels = coded_panels,
-                    .numbers = kIntegerNumbers,
-                    .max_rows = kTileRows,
-                    .tile = integer_tiles<Products, Quads, SegmentScales, QuadRows>(all_rows),
-                    .sum_segments = sum_quads<Products>,
-                    .biased_rows = kTileRows};
-  if constexpr (kUnpacksOnce) {
-    row.unpack = unpack_bytes<Quads>;
-    row.unpacked_bytes = 1;
-    row.unpacked_tile =
-        integer_tiles<Products, PlainQuads<Quads::largest, Quads::bias>, UnpackedScales<1>, QuadRows>(all_rows);
-  }
-  return row;
+  using Plain = PlainQuads<Quads::largest, Quads::bias>;
+  return {.name = name,
+          .codes = TokenFormat::int8,
+          .arithmetic = Arithmetic::i8_quads,
+          .takes = takes,
+          .formats = formats,
+          .panels = coded_panels,
+          .numbers = kIntegerNumbers,
+          .max_rows = kTileRows,
+          .tile = integer_tiles<Products, Quads, SegmentScales, QuadRows>(all_rows),
+          .sum_segments = sum_quads<Products>,
+          .biased_rows = kTileRows,
+          .unpack = unpack_bytes<Quads>,
+          .unpacked_bytes = 1,
+          .unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows>(all_rows)};
 }
 
 template <class Products>

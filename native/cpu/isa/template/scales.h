@@ -26,6 +26,56 @@ inline Vector load_scale(const char* p, bool upper) {
   }
 }
 
+// The group that has a segment, and how many of its segments come before that one.
+struct GroupPlace {
+  // Divides by 32 bits, and only where it must: the divisions of 64 bits that some processors have take as long as the
+  // products of a segment.
+  GroupPlace(int64_t segment, int64_t segments_of_each) : group(0), passed(segment) {
+    if (segment < segments_of_each) return;
+    const auto at = static_cast<uint32_t>(segment), each = static_cast<uint32_t>(segments_of_each);
+    group = at / each;
+    passed = at % each;
+  }
+
+  int64_t group, passed;
+};
+
+// Goes through the runs of consecutive segments of a call that are summed before they are scaled: those of a group, or
+// what a block of k has of them.
+class SegmentRuns {
+ public:
+  SegmentRuns(const TileArguments& t, int64_t segments_of_group)
+      : segments_(t.scales->segments_in(t.k)),
+        of_group_(segments_of_group),
+        of_block_(t.scales->segments_in(t.block_k)) {
+    const int64_t first = t.scales->segments_in(t.first_k);
+    const GroupPlace place(first, of_group_);
+    group = place.group;
+    left_of_group_ = of_group_ - place.passed;
+    left_of_block_ = of_block_ - (first < of_block_ ? first : first % of_block_);
+  }
+  bool next() {
+    begin = end;
+    if (begin == segments_) return false;
+    if (left_of_group_ == 0) {
+      left_of_group_ = of_group_;
+      ++group;
+    }
+    if (left_of_block_ == 0) left_of_block_ = of_block_;
+    const int64_t run = std::min({segments_ - begin, left_of_group_, left_of_block_});
+    end = begin + run;
+    left_of_group_ -= run;
+    left_of_block_ -= run;
+    return true;
+  }
+
+  int64_t begin = 0, end = 0;  // segments of the call
+  int64_t group;               // of the weight
+
+ private:
+  int64_t segments_, of_group_, of_block_, left_of_group_, left_of_block_;
+};
+
 // What becomes of the values that are there: they are replaced, by values as they are or times a unit, multiplied or
 // added to.
 enum class Present { replaced, replaced_in_units, multiplied, added_to };
@@ -55,7 +105,7 @@ inline void load_values(const PanelLevel& level, const char* panel, int64_t segm
     }
     return;
   }
-  const auto [group, passed] = std::lldiv(segment, level.segments);
+  const auto [group, passed] = GroupPlace(segment, level.segments);
   const char* first = panel + level.at + group * group_bytes;
 #pragma GCC unroll 2
   for (int j = 0; j < kPanelVectors; ++j) {
@@ -134,19 +184,21 @@ class SegmentScales {
  public:
   explicit SegmentScales(const TileArguments& t) : t_(t) {}
 
-  const float* scales(int64_t segment) {
-    if (segment >= end_) {
-      const int64_t left = t_.k / t_.scales->segment - segment;
-      load_scales(*t_.scales, t_.panel, t_.first_k / t_.scales->segment + segment,
-                  static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, left)), scale_, offset_);
-      first_ = segment;
-      end_ = segment + kSegmentsAtOnce;
-    }
+  [[gnu::always_inline]] const float* scales(int64_t segment) {
+    if (segment >= end_) load(segment);
     return scale_ + (segment - first_) * kPanelColumns;
   }
   const float* offsets(int64_t segment) const { return offset_ + (segment - first_) * kPanelColumns; }
 
  private:
+  [[gnu::noinline]] void load(int64_t segment) {
+    const int64_t left = t_.scales->segments_in(t_.k) - segment;
+    load_scales(*t_.scales, t_.panel, t_.scales->segments_in(t_.first_k) + segment,
+                static_cast<int>(std::min<int64_t>(kSegmentsAtOnce, left)), scale_, offset_);
+    first_ = segment;
+    end_ = segment + kSegmentsAtOnce;
+  }
+
   const TileArguments& t_;
   int64_t first_ = 0, end_ = 0;
   alignas(64) SegmentValues scale_, offset_;
@@ -162,7 +214,7 @@ class UnpackedScales {
     return (t.k + group - 1) / group * group * code_bytes * kPanelColumns;
   }
   static int64_t offsets_at(const TileArguments& t) {
-    return scales_at(t) + t.k / t.scales->segment * kPanelColumns * int64_t{sizeof(float)};
+    return scales_at(t) + t.scales->segments_in(t.k) * kPanelColumns * int64_t{sizeof(float)};
   }
 
   explicit UnpackedScales(const TileArguments& t)
@@ -178,8 +230,7 @@ class UnpackedScales {
 
 template <class Unpacked>
 inline void unpack_scales(const TileArguments& t, char* unpacked) {
-  const int segment = t.scales->segment;
-  const int64_t first = t.first_k / segment, segments = t.k / segment;
+  const int64_t first = t.scales->segments_in(t.first_k), segments = t.scales->segments_in(t.k);
   auto* scale = reinterpret_cast<float*>(unpacked + Unpacked::scales_at(t));
   auto* offset = reinterpret_cast<float*>(unpacked + Unpacked::offsets_at(t));
   for (int64_t done = 0; done < segments; done += kSegmentsAtOnce) {

@@ -20,17 +20,15 @@ template <class Tiles, class Columns, FactorOffset offset, bool two>
 void factor_group_tile(const TileArguments& t) {
   constexpr int64_t register_k = kRegisterK<ByteElements>;
   const GroupSteps<ByteElements> steps(t);
-  const FactorGroups groups(t);
   configure_tiles<Tiles>(steps.shapes()[t.rows]);
   Columns columns(t, steps.k);
   const char* x = static_cast<const char*>(t.x);
   PacedPrefetches prefetches(t, steps.count);
   alignas(64) int32_t sums[kMaxTileRows * kPanelColumns], totals[kMaxTileRows * kPanelColumns];
   if (!t.accumulate) std::fill_n(t.c, t.rows * kPanelColumns, 0.0f);
-  for (int64_t begin = 0, end; begin < groups.segments; begin = end) {
-    end = groups.end(begin);
+  for (SegmentRuns run(t, t.scales->super_scales.segments); run.next();) {
     std::fill_n(totals, t.rows * kPanelColumns, 0);
-    for (int64_t s = begin; s < end; ++s) {
+    for (int64_t s = run.begin; s < run.end; ++s) {
       zero_sums<Tiles, two>();
       for (int64_t k = s * steps.segment; k < (s + 1) * steps.segment; k += steps.k) {
         prefetches.round();
@@ -46,7 +44,8 @@ void factor_group_tile(const TileArguments& t) {
         add_products(row, by, totals + i);
       }
     }
-    for (int r = 0; r < t.rows; ++r) add_factor_sums<offset, 0, 1>(t, r, columns, totals, begin, end);
+    const UpperScales<offset> upper(t, run);
+    for (int r = 0; r < t.rows; ++r) add_factor_sums<offset, 0, 1>(t, r, columns, upper, totals, run);
   }
 }
 
