@@ -6,6 +6,7 @@ import { configName, indexName, isPickled, quantizeStateName } from "../remedies
 import { unfinishedFile, writeAtomically } from "../safetensors/atomic_file.js";
 import { exists } from "../safetensors/regular_file.js";
 import { readJsonObject } from "../safetensors/strict_json.js";
+import { checkBegunState, nothingToResume } from "./begun_state.js";
 
 /** What to do with a folder that is there already. */
 export type Existing = "refuse" | "resume" | "overwrite";
@@ -102,17 +103,9 @@ export class OutputFolder {
     const path = join(this.path, quantizeStateName);
     if (!(await exists(path))) {
       const done = await exists(join(this.path, configName));
-      const got = done ? "a folder that is complete" : "none";
-      throw new MoeError(
-        "INVALID_ARGUMENT",
-        `resume: expected ${path}, with which quantize began, got ${got}; --overwrite begins again`,
-      );
+      throw nothingToResume(path, done ? "a folder that is complete" : "none");
     }
-    const stored = await readJsonObject(path);
-    const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));
-    const other = Object.keys(expected).find((key) => JSON.stringify(stored[key]) !== JSON.stringify(expected[key]));
-    if (other === undefined) return;
-    throw badCheckpoint(path, `it was begun with another ${other}; --overwrite begins again`);
+    checkBegunState(path, await readJsonObject(path), state);
   }
 
   /** Removes files in their order: the configuration first, so that nothing reads what is left. */

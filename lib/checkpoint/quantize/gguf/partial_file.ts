@@ -2,10 +2,11 @@ import { constants } from "node:fs";
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { MoeError } from "../../../core/errors.js";
-import { badCheckpoint, fileSystemError } from "../../bad_checkpoint.js";
+import { fileSystemError } from "../../bad_checkpoint.js";
 import { unfinishedFile, writeAtomically } from "../../safetensors/atomic_file.js";
 import { exists } from "../../safetensors/regular_file.js";
 import { readJsonObject } from "../../safetensors/strict_json.js";
+import { checkBegunState, nothingToResume } from "../begun_state.js";
 import type { Existing } from "../output_folder.js";
 
 /**
@@ -124,14 +125,8 @@ async function readProgress<Progress>(path: string, state: object, first: Progre
   const stored = (await exists(place)) ? await readJsonObject(place) : undefined;
   const isFirst = JSON.stringify(stored?.progress) === JSON.stringify(first);
   if (stored === undefined || !(isFirst || (await exists(partialOf(path))))) {
-    const got = (await exists(path)) ? "a file that is complete" : "none";
-    throw new MoeError(
-      "INVALID_ARGUMENT",
-      `resume: expected ${place}, with which quantize began, got ${got}; --overwrite begins again`,
-    );
+    throw nothingToResume(place, (await exists(path)) ? "a file that is complete" : "none");
   }
-  const expected: Readonly<Record<string, unknown>> = JSON.parse(JSON.stringify(state));
-  const other = Object.keys(expected).find((key) => JSON.stringify(stored[key]) !== JSON.stringify(expected[key]));
-  if (other !== undefined) throw badCheckpoint(place, `it was begun with another ${other}; --overwrite begins again`);
+  checkBegunState(place, stored, state);
   return stored.progress as Progress;
 }
