@@ -21,8 +21,8 @@ constexpr GemmKernel plain_kernel(const char* name, PanelFunction panels) {
                             .numbers = kFloatNumbers});
 }
 
-// Whether codes are unpacked once for all tiles of an expert. Tiles of few rows would spend much of their time on it;
-// taller ones only gain where it takes more than what then reads more bytes.
+// Whether codes are unpacked once for all tiles of an expert. Tiles of few rows would spend much of their time on it.
+// Taller ones gain only where unpacking takes longer than reading what it leaves, which has more bytes.
 constexpr bool unpacks_once(bool cheap) { return kTileRows <= 8 || !cheap; }
 
 // A row for quantised weights, multiplied as floats.

@@ -12,7 +12,7 @@ class ScaledCodes {
   // As PlainCodes::unpack(), for one k after the other.
   void unpack(int64_t k, int64_t step, char* target) {
     unpack_units<Codes>(t_, k, step, target, [&](const char* unit, int64_t unit_k, char* rows) {
-      unpack_unit(unit, scales_.scales(unit_k / t_.scales->segment), rows);
+      unpack_unit(unit, scales_.scales(t_.scales->segments_in(unit_k)), rows);
     });
   }
 
