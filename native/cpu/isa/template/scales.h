@@ -52,7 +52,7 @@ class SegmentRuns {
     const GroupPlace place(first, of_group_);
     group = place.group;
     left_of_group_ = of_group_ - place.passed;
-    left_of_block_ = of_block_ - (first < of_block_ ? first : first % of_block_);
+    left_of_block_ = of_block_ - GroupPlace(first, of_block_).passed;
   }
   bool next() {
     begin = end;
