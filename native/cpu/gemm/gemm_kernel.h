@@ -15,13 +15,15 @@ namespace moe::cpu {
 constexpr int kMaxTileRows = 32;
 
 // What tokens are rounded to and how they are packed: `bf16_pairs` packs pairs of consecutive k as bfloat16, `i8_quads`
-// four consecutive k as bytes, in the order of panel_codes.h. The others are for tile registers, whose rows have 64
-// bytes: such bytes, [k / 64][row][k % 64]; or one, two or three parts of bfloat16 whose sum is the number,
-// [k / 32][part][row][k % 32].
+// four consecutive k as bytes, in the order of panel_codes.h; `i8_digits` likewise the three digits of each number,
+// [k / 4][row][digit][k % 4], and behind the last k the rows' units, see isa/template/digits.h. The others are for tile
+// registers, whose rows have 64 bytes: such bytes, [k / 64][row][k % 64]; or one, two or three parts of bfloat16 whose
+// sum is the number, [k / 32][part][row][k % 32].
 enum class Arithmetic : uint8_t {
   f32,
   bf16_pairs,
   i8_quads,
+  i8_digits,
   i8_tiles,
   bf16_tiles,
   bf16_tiles_of_two,
@@ -30,7 +32,8 @@ enum class Arithmetic : uint8_t {
 
 constexpr bool is_tiles(Arithmetic arithmetic) { return arithmetic >= Arithmetic::i8_tiles; }
 constexpr bool is_bytes(Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::i8_quads || arithmetic == Arithmetic::i8_tiles;
+  return arithmetic == Arithmetic::i8_quads || arithmetic == Arithmetic::i8_digits ||
+         arithmetic == Arithmetic::i8_tiles;
 }
 
 // Elements of consecutive k that are packed next to each other.
@@ -38,7 +41,8 @@ constexpr int k_group(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::f32: return 1;
     case Arithmetic::bf16_pairs: return 2;
-    case Arithmetic::i8_quads: return 4;
+    case Arithmetic::i8_quads:
+    case Arithmetic::i8_digits: return 4;
     case Arithmetic::i8_tiles: return 64;
     case Arithmetic::bf16_tiles:
     case Arithmetic::bf16_tiles_of_two:
@@ -46,10 +50,19 @@ constexpr int k_group(Arithmetic arithmetic) {
   }
   return 1;
 }
+// The digits of a number that is packed so.
+inline constexpr int kDigits = 3;
 // The parts that a number is packed as.
 constexpr int parts_of(Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::bf16_tiles_of_three ? 3 : arithmetic == Arithmetic::bf16_tiles_of_two ? 2 : 1;
+  switch (arithmetic) {
+    case Arithmetic::i8_digits: return kDigits;
+    case Arithmetic::bf16_tiles_of_three: return 3;
+    case Arithmetic::bf16_tiles_of_two: return 2;
+    default: return 1;
+  }
 }
+// Those of them that are multiplied and summed as rows of their own.
+constexpr int digits_of(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? kDigits : 1; }
 constexpr int element_bytes(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::f32: return 4;
@@ -58,10 +71,16 @@ constexpr int element_bytes(Arithmetic arithmetic) {
     case Arithmetic::bf16_tiles_of_two:
     case Arithmetic::bf16_tiles_of_three: return 2 * parts_of(arithmetic);
     case Arithmetic::i8_quads:
-    case Arithmetic::i8_tiles: return 1;
+    case Arithmetic::i8_digits:
+    case Arithmetic::i8_tiles: return parts_of(arithmetic);
   }
   return 4;
 }
+
+// Of the unit by which a row's results are multiplied; see apply_units().
+constexpr int unit_bytes(Arithmetic arithmetic) { return arithmetic == Arithmetic::i8_digits ? int{sizeof(float)} : 0; }
+// Whether a row can be packed piece by piece, as soon as some of its elements are known.
+constexpr bool packs_pieces(Arithmetic arithmetic) { return unit_bytes(arithmetic) == 0; }
 
 // The measured peak (see runtime/ceilings.h) that bounds products of each kind.
 MOE_ENUM(Peak, fma, bf16, int8)
@@ -92,7 +111,7 @@ struct TileArguments {
   // If the panel keeps its scales apart: how, and where it begins.
   const PanelScales* scales;
   const char* panel;
-  // If GemmKernel::sums_x(): [segment][row], the sums of x from first_k on.
+  // If GemmKernel::sums_x(): [segment][row][digit], the sums of x from first_k on.
   const float* x_sums;
   // If x are codes with scales for groups of so many segments: the scales of the first row, from k = 0 on, and the
   // distance to those of the next.
@@ -112,8 +131,8 @@ struct WideTile {
 };
 using WideTiles = std::array<WideTile, kMaxTileRows + 1>;
 
-// Sums of x over each segment of k, [segments][rows], of a packed tile. The order of each sum depends on the segment
-// alone.
+// Sums of x over each segment of k, [segments][rows][digits], of a packed tile. The order of each sum depends on the
+// segment alone.
 using SumFunction = void (*)(const void* tile, int64_t segments, int segment, int rows, float* sums);
 
 // Writes t.k consecutive k of the panel t.w, padded with zeros to whole groups of k, as tiles of all rows then read
@@ -174,6 +193,8 @@ struct GemmKernel {
 inline constexpr const char* kFloatNumbers = "tokens as float32, float32 sums";
 inline constexpr const char* kCodeNumbers = "tokens as float32, codes summed in float32 and scaled, segment by segment";
 inline constexpr const char* kIntegerNumbers = "exact sums of codes times codes, scaled in float32, group by group";
+inline constexpr const char* kDigitNumbers =
+    "tokens as three digits of 8 bits, exact sums of codes times digits, scaled in float32, group by group";
 inline constexpr const char* kFactorNumbers =
     "exact sums of codes times codes times scales, scaled in float32 by the scales' scales, block by block";
 
@@ -200,6 +221,12 @@ template <bool (*takes)(const WeightFormat&)>
 constexpr bool takes_with_powers_of_two(const WeightFormat& format) {
   return takes(format) && format.scales.type == ScaleType::e8m0 && format.super_scales.absent() &&
          format.offset == Offset::none;
+}
+
+// What another predicate takes, with at least so many columns in a group.
+template <bool (*takes)(const WeightFormat&), int columns>
+constexpr bool takes_in_groups(const WeightFormat& format) {
+  return takes(format) && (format.scales.columns == 0 || format.scales.columns >= columns);
 }
 
 // Concatenates the rows of several lists into one table.

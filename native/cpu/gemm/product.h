@@ -16,7 +16,14 @@ inline int64_t packed_row_k(const GemmKernel& gemm, const PanelLayout& layout) {
   return round_up(layout.padded_k, k_group(gemm.arithmetic));
 }
 inline int64_t packed_row_bytes(const GemmKernel& gemm, const PanelLayout& layout) {
-  return packed_row_k(gemm, layout) * element_bytes(gemm.arithmetic);
+  return packed_row_k(gemm, layout) * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic);
+}
+// Multiplies the results of a tile of rows, whose packed rows have so many k, by the rows' units, if they have some.
+inline void apply_units(const Kernels& kernels, const GemmKernel& gemm, const char* x, int64_t packed_k, int rows,
+                        float* c) {
+  if (unit_bytes(gemm.arithmetic) == 0) return;
+  const char* units = x + rows * packed_k * element_bytes(gemm.arithmetic);
+  kernels.scale_rows(reinterpret_cast<const float*>(units), rows, c);
 }
 
 struct Product {
@@ -26,7 +33,7 @@ struct Product {
   const char* x = nullptr;            // packed tiles: the one of rows r .. starts at x + r * x_row_bytes
   int64_t x_row_bytes = 0;            // at least packed_row_bytes()
   const float* row_scales = nullptr;  // of rows packed as codes: [rows, ExpertInputs::scales_per_row()], or null
-  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_segments(), [segment][row]
+  const float* x_sums = nullptr;      // of tile rows r ..: at r * x_sums_per_row(), [segment][row][digit]
   const float* bias = nullptr;        // the first expert's, or null
   int64_t bias_stride = 0;            // to the next expert's
   const std::vector<RowTile>* tiles = nullptr;
@@ -60,6 +67,7 @@ struct Product {
   }
   int64_t scratch_size() const { return round_up(unpacked_floats() + result_sums(), 16); }
   int64_t x_segments() const { return layout().scales.segment == 0 ? 0 : layout().padded_k / layout().scales.segment; }
+  int64_t x_sums_per_row() const { return x_segments() * digits_of(gemm->arithmetic); }
   bool sums_x(const RowTile& tile) const { return gemm->sums_x(layout().scales, tile.rows); }
 };
 
@@ -86,6 +94,7 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
   const int64_t row_scales = product.weights->inputs().scales_per_row();
   const bool scales_groups = product.row_scales != nullptr && !tokens.scales_rows();
   const int64_t x_bytes = element_bytes(product.gemm->arithmetic);
+  const int64_t packed_k = packed_row_k(*product.gemm, layout);
   const int64_t sums = product.tile_sums();
   char* unpacked = reinterpret_cast<char*>(scratch);
   scratch += product.unpacked_floats();
@@ -103,6 +112,12 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
       const bool last = k + k_count >= layout.padded_k;
       const auto x_of = [&](const RowTile& tile) {
         return product.x + tile.first_row * product.x_row_bytes + k * tile.rows * x_bytes;
+      };
+      const auto x_sums_of = [&](const RowTile& tile) -> const float* {
+        if (product.x_sums == nullptr) return nullptr;
+        const int64_t segment = k / layout.scales.segment;
+        return product.x_sums + tile.first_row * product.x_sums_per_row() +
+               segment * tile.rows * digits_of(product.gemm->arithmetic);
       };
       for (int64_t p = 0, panels; p < item.panels; p += panels) {
         const int64_t panel = item.first_panel + p;
@@ -159,14 +174,14 @@ void work_through(const Product& product, int worker, ItemQueue& queue, float* s
                     .next = next,
                     .scales = &layout.scales,
                     .panel = base,
-                    .x_sums = product.x_sums == nullptr ? nullptr
-                                                        : product.x_sums + tile.first_row * product.x_segments() +
-                                                              k / layout.scales.segment * tile.rows,
+                    .x_sums = x_sums_of(tile),
                     .x_scales = scales_groups ? product.row_scales + tile.first_row * row_scales : nullptr,
                     .x_scale_stride = row_scales,
                     .x_scale_segments = scales_groups ? tokens.columns / layout.scales.segment : 0});
           if (!last) continue;
           for (int64_t i = 0; i < panels; ++i, c += tile.rows * layout.panel_columns) {
+            apply_units(*product.kernels, *product.gemm, product.x + tile.first_row * product.x_row_bytes, packed_k,
+                        tile.rows, c);
             if (product.row_scales != nullptr && tokens.scales_rows()) {
               product.kernels->scale_rows(product.row_scales + tile.first_row, tile.rows, c);
             }
@@ -190,8 +205,8 @@ inline Status sum_x(Context& context, Product& product) {
     if (product.sums_x(tile)) summed += tile.rows;
   }
   if (summed == 0) return {};
-  const int64_t segments = product.x_segments();
-  MOE_TRY(context.x_sums.reserve(static_cast<size_t>(rows * segments) * sizeof(float), context.poison));
+  const int64_t segments = product.x_segments(), per_row = product.x_sums_per_row();
+  MOE_TRY(context.x_sums.reserve(static_cast<size_t>(rows * per_row) * sizeof(float), context.poison));
   auto* sums = reinterpret_cast<float*>(context.x_sums.data());
   product.x_sums = sums;
   context.queue.reset(std::ssize(tiles));
@@ -201,7 +216,7 @@ inline Status sum_x(Context& context, Product& product) {
       const RowTile& tile = tiles[i];
       if (!product.sums_x(tile)) continue;
       product.gemm->sum_segments(product.x + tile.first_row * product.x_row_bytes, segments,
-                                 product.layout().scales.segment, tile.rows, sums + tile.first_row * segments);
+                                 product.layout().scales.segment, tile.rows, sums + tile.first_row * per_row);
     }
   });
   return {};

@@ -55,14 +55,16 @@ namespace {
 class Identity {
  public:
   Identity(const Kernels& kernels, const GemmKernel& gemm, const PanelLayout& layout)
-      : gemm_(gemm), layout_(layout), block_(std::lcm<int64_t>(layout.step, k_group(gemm.arithmetic))) {
+      : kernels_(kernels),
+        gemm_(gemm),
+        layout_(layout),
+        block_(std::lcm<int64_t>(layout.step, k_group(gemm.arithmetic))) {
     std::vector<float> row(static_cast<size_t>(block_));
     for (int64_t first = 0; first < block_; first += gemm.max_rows) {
       const int rows = static_cast<int>(std::min<int64_t>(gemm.max_rows, block_ - first));
-      Tile tile{.first = first,
-                .rows = rows,
-                .x = std::vector<char>(static_cast<size_t>(rows * block_ * element_bytes(gemm.arithmetic))),
-                .sums = {}};
+      const int64_t row_bytes = block_ * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic);
+      Tile tile{
+          .first = first, .rows = rows, .x = std::vector<char>(static_cast<size_t>(rows * row_bytes)), .sums = {}};
       for (int r = 0; r < rows; ++r) {
         row[first + r] = 1.0f;
         kernels.pack_row(gemm.arithmetic, DType::f32, row.data(), block_, block_, tile.x.data(), r, rows);
@@ -70,7 +72,7 @@ class Identity {
       }
       if (gemm.sums_x(layout.scales, rows)) {
         const int64_t segments = block_ / layout.scales.segment;
-        tile.sums.resize(static_cast<size_t>(segments * rows));
+        tile.sums.resize(static_cast<size_t>(segments * rows * digits_of(gemm.arithmetic)));
         gemm.sum_segments(tile.x.data(), segments, layout.scales.segment, rows, tile.sums.data());
       }
       tiles_.push_back(std::move(tile));
@@ -99,6 +101,7 @@ class Identity {
                                .scales = &layout_.scales,
                                .panel = panel,
                                .x_sums = tile.sums.empty() ? nullptr : tile.sums.data()});
+        apply_units(kernels_, gemm_, tile.x.data(), block_, tile.rows, sums);
         for (int r = 0; r < tile.rows; ++r) use(first + r, sums + r * layout_.panel_columns);
       }
     }
@@ -113,6 +116,7 @@ class Identity {
     std::vector<float> sums;  // see TileArguments::x_sums
   };
 
+  const Kernels& kernels_;
   const GemmKernel& gemm_;
   const PanelLayout& layout_;
   int64_t block_;

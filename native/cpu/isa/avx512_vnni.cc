@@ -29,7 +29,10 @@ constexpr int kTileRows = 14;
 
 constexpr auto kRows = joined(kExtensionGemm, kFactorGemm<ByteProducts>, kIntegerGemm<ByteProducts>);
 
+constexpr auto kDigitRows = kDigitKernels<ByteProducts>;
+
 const std::span<const GemmKernel> kGemm = kRows;
+const std::span<const GemmKernel> kDigitGemm = kDigitRows;
 const PeakLoop kPeak = integer_peak_loop<ByteProducts>();
 
 }  // namespace moe::cpu::avx512_vnni

@@ -62,29 +62,29 @@ const Kernels& avx512_kernels() {
   return kernels;
 }
 
+// Rows for products of bytes, then the others: integers are codes that these would read too.
+Kernels with_vnni(const char* name, const char* needs, std::span<const GemmKernel> others) {
+  Kernels all = extended(avx512_kernels(), name, needs, followed_by(avx512_vnni::kGemm, others));
+  all.int8_peak = avx512_vnni::kPeak;
+  return all;
+}
+
 const Kernels& avx512_vnni_kernels() {
-  static const Kernels kernels = [] {
-    Kernels all = extended(avx512_kernels(), "avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kGemm);
-    all.int8_peak = avx512_vnni::kPeak;
-    return all;
-  }();
+  static const Kernels kernels = with_vnni("avx512_vnni", "AVX-512 F, BW, DQ, VL and VNNI", avx512_vnni::kDigitGemm);
   return kernels;
 }
 
 const Kernels& amx_kernels() {
   static const Kernels kernels =
-      with_tiles(avx512_vnni_kernels(), "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8",
+      with_tiles(with_vnni("", "", {}), "amx", "AVX-512 F, BW, DQ, VL and VNNI, and AMX-TILE, AMX-BF16 and AMX-INT8",
                  amx::kGemm, amx::kBf16Peak, amx::kInt8Peak);
   return kernels;
 }
 
-// Rows for products of bytes, then for pairs of bfloat16: integers are codes that these would read too.
 const Kernels& avx512_bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels all = extended(avx512_kernels(), "avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16",
-                           followed_by(avx512_vnni::kGemm, avx512_bf16::kGemm));
+    Kernels all = with_vnni("avx512_bf16", "AVX-512 F, BW, DQ, VL, VNNI and BF16", avx512_bf16::kGemm);
     all.bf16_peak = avx512_bf16::kPeak;
-    all.int8_peak = avx512_vnni::kPeak;
     return all;
   }();
   return kernels;

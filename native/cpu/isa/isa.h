@@ -34,6 +34,7 @@ extern const PeakLoop kPeak;
 }  // namespace avx512_bf16
 namespace avx512_vnni {
 extern const std::span<const GemmKernel> kGemm;
+extern const std::span<const GemmKernel> kDigitGemm;  // products of float tokens by those of their digits
 extern const PeakLoop kPeak;
 }  // namespace avx512_vnni
 namespace amx {

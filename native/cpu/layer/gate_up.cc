@@ -33,6 +33,11 @@ Operand multiplier_of(const Pass& pass, const Group& group) {
 
 Operand down_of(const Pass& pass, const Group& group) { return pass.operand(*group.down, pass.tokens.dtype); }
 
+// Whether rows for the down product are known only when all of their elements are.
+bool needs_whole_rows(const Operand& down) {
+  return !down.weights.inputs().as_they_are() || !packs_pieces(down.gemm.arithmetic);
+}
+
 void take(Pass& pass, StageMemory& memory) {
   const int64_t rows = pass.most_rows(), intermediate = pass.layer.intermediate;
   int64_t row_bytes = 0, row_scales = 0, inner_scales = 0, rounded = 0;
@@ -49,7 +54,7 @@ void take(Pass& pass, StageMemory& memory) {
     if (group.gate != nullptr) read_tokens(gate_of(pass, group));
     if (group.multiplier != nullptr) read_tokens(multiplier_of(pass, group));
     has_gate = has_gate || group.gate != nullptr;
-    changes_inner = changes_inner || !group.down->inputs().as_they_are();
+    changes_inner = changes_inner || needs_whole_rows(down_of(pass, group));
     inner_scales = std::max(inner_scales, group.down->inputs().scales_per_row());
     pass.state.inner_row_bytes = std::max(pass.state.inner_row_bytes, down_of(pass, group).row_bytes());
   }
@@ -150,7 +155,7 @@ Status run_group(Pass& pass, const Group& group, const std::vector<RowTile>& til
   const PanelLayout& layout = up.weights.layout();
   const int64_t inner_k = packed_row_k(down.gemm, down.weights.layout());
   const int64_t intermediate = pass.layer.intermediate;
-  const bool changes_inner = !group.down->inputs().as_they_are();
+  const bool changes_inner = needs_whole_rows(down);
   const bool streams = results_are_streamed(pass.most_rows() * intermediate);
   float* rows = pass.scratch.inner;
   MOE_TRY(pass.multiply(up, pack_rows(pass, up, tiles), [&](const RowTile& tile, int64_t panel, float* c) {

@@ -52,6 +52,12 @@ class Problem {
     return y;
   }
 
+  void set_x(int64_t row, int64_t column, float value) {
+    MOE_CHECK(tokens_ == DType::f32);
+    std::memcpy(stored_x_.data() + (row * columns_ + column) * int64_t{sizeof(float)}, &value, sizeof value);
+  }
+  double weight(int64_t output, int64_t column) const { return weight_.at(output, column); }
+
   // The largest error of the results for the first rows, in parts of the largest result.
   double error(int64_t count) {
     const std::vector<float> y = results(0, count);
@@ -116,6 +122,25 @@ MOE_TEST(quantised_weights_with_several_blocks_of_k) {
     for (const WeightFormat* format : quantised_formats()) {
       Problem problem(*kernels, *format, 3, 4096 + 70, DType::bf16, 2);
       MOE_CHECK(problem.error(2) < 1e-5);
+    }
+  }
+}
+
+MOE_TEST(an_infinity_is_multiplied_and_nan_stays_in_its_row) {
+  constexpr int64_t kOutputs = 35, kColumns = 160;
+  for (const Kernels* kernels : available_kernels()) {
+    for (const char* format : {"i4_channel_f32", "i8_g32_f16", "i8_channel_bf16", "i6_g64_f16", "mxfp4"}) {
+      Problem problem(*kernels, *find_format(format), kOutputs, kColumns, DType::f32, 3);
+      const std::vector<float> finite = problem.results(2, 1);
+      problem.set_x(0, 70, -INFINITY);
+      problem.set_x(1, 3, NAN);
+      const std::vector<float> y = problem.results(0, 3);
+      for (int64_t output = 0; output < kOutputs; ++output) {
+        const double weight = problem.weight(output, 70);
+        MOE_CHECK(weight == 0 ? std::isnan(y[output]) : y[output] == (weight < 0 ? INFINITY : -INFINITY));
+        MOE_CHECK(std::isnan(y[kOutputs + output]));
+        MOE_CHECK_EQUAL(y[2 * kOutputs + output], finite[output]);
+      }
     }
   }
 }

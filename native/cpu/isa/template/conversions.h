@@ -35,15 +35,20 @@ constexpr int64_t kChunk = 512;
 // Four consecutive k as bytes, in the order of panel_codes.h.
 using Quad = uint32_t;
 
-// At most kChunk integers of magnitude up to 127. In two simple loops, which compilers make vectors of.
-inline void narrow_to_quads(const float* values, int64_t count, Quad* quads) {
-  alignas(64) int8_t bytes[kChunk];
-  for (int64_t i = 0; i < count; ++i) bytes[i] = static_cast<int8_t>(static_cast<int32_t>(values[i]));
+// In simple loops, as in narrow_to_quads(): compilers make vectors of them.
+inline void order_quads(const int8_t* bytes, int64_t count, Quad* quads) {
   std::memcpy(quads, bytes, static_cast<size_t>(count));
   for (int64_t i = 0; i < count / 4; ++i) {
     const Quad four = quads[i];
     quads[i] = (four & 0xff0000ffu) | (four & 0xff00u) << 8 | (four & 0xff0000u) >> 8;
   }
+}
+
+// At most kChunk integers of magnitude up to 127.
+inline void narrow_to_quads(const float* values, int64_t count, Quad* quads) {
+  alignas(64) int8_t bytes[kChunk];
+  for (int64_t i = 0; i < count; ++i) bytes[i] = static_cast<int8_t>(static_cast<int32_t>(values[i]));
+  order_quads(bytes, count, quads);
 }
 
 struct BF16Pair {
@@ -57,15 +62,23 @@ inline void scatter(const Unit* source, int64_t count, int64_t first, void* tile
   for (int64_t i = 0; i < count; ++i) target[i * rows] = source[i];
 }
 
+// Elements begin .. begin + length - 1 of a row of k, as numbers; zeros follow the row.
+inline void load_chunk(DType dtype, const void* source, int64_t k, int64_t begin, int64_t length, float* values) {
+  const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
+  to_f32(dtype, static_cast<const char*>(source) + begin * static_cast<int64_t>(info(dtype).bytes), present, values);
+  std::fill(values + present, values + length, 0.0f);
+}
+
 #include "cpu/isa/template/amx/rows.h"
+
+#include "cpu/isa/template/digits.h"
 
 void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
               int rows) {
   if (is_tiles(arithmetic) && !is_bytes(arithmetic)) {
     return pack_tile_row(parts_of(arithmetic), dtype, source, k, padded_k, tile, row, rows);
   }
-  const char* bytes = static_cast<const char*>(source);
-  const int64_t element = static_cast<int64_t>(info(dtype).bytes);
+  if (arithmetic == Arithmetic::i8_digits) return pack_digit_row(dtype, source, k, padded_k, tile, row, rows);
   if (arithmetic == Arithmetic::bf16_pairs && dtype == DType::bf16 && k == padded_k) {
     return scatter(static_cast<const BF16Pair*>(source), k / 2, 0, tile, row, rows);
   }
@@ -73,9 +86,7 @@ void pack_row(Arithmetic arithmetic, DType dtype, const void* source, int64_t k,
   alignas(64) bf16 halves[kChunk];
   for (int64_t begin = 0; begin < padded_k; begin += kChunk) {
     const int64_t length = std::min(kChunk, padded_k - begin);
-    const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
-    to_f32(dtype, bytes + begin * element, present, values);
-    std::fill(values + present, values + length, 0.0f);
+    load_chunk(dtype, source, k, begin, length, values);
     if (arithmetic == Arithmetic::f32) {
       scatter(values, length, begin, tile, row, rows);
     } else if (is_bytes(arithmetic)) {

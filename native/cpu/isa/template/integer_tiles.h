@@ -9,109 +9,6 @@
 // sum, for n up to at_once<largest>. Bytes of w below 64 are unsigned, and none exceeds `largest`; others are signed if
 // Products::signed_bytes, else unsigned.
 
-constexpr int kAnyByte = 255;
-
-// How codes become bytes: load<quad>() reads k 4 * quad .. 4 * quad + 3 of a unit, for both vectors of columns.
-
-// Integers that fill the fields of words: codes of 2 or 4 bits.
-template <int bits_>
-struct FieldQuads {
-  static constexpr int bits = bits_;
-  static constexpr int largest = (1 << bits) - 1;
-  static constexpr int bias = 1 << (bits - 1);
-
-  explicit FieldQuads(const PanelScales&) {}
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    constexpr int place = plane_bit(bits, 4 * quad);
-    constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
-      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(mask, 0x01010101u * bias);
-    }
-  }
-};
-
-// Integers cut into two planes: codes of 3, 5 or 6 bits.
-template <int bits_>
-struct PlaneQuads : PlaneCodes<bits_> {
-  static constexpr int bits = bits_;
-  static constexpr int largest = (1 << bits) - 1;
-  static constexpr int bias = 1 << (bits - 1);
-
-  using PlaneCodes<bits_>::PlaneCodes;
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      w[j] = PlaneCodes<bits_>::template load<4 * quad>(unit, j).template shifted<bits - 8>().masked_and_flipped(
-          mask, 0x01010101u * bias);
-    }
-  }
-};
-
-// Codes of a byte each.
-template <bool signed_bytes>
-struct ByteQuads {
-  static constexpr int bits = 8;
-  static constexpr int largest = kAnyByte;
-  static constexpr int bias = signed_bytes ? 0 : 128;
-
-  explicit ByteQuads(const PanelScales&) {}
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    load_quads(unit + 4 * quad * kPanelColumns, w);
-    if constexpr (signed_bytes) return;
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].masked_and_flipped(~0u, 0x80808080u);
-  }
-};
-
-// Codes of 4 bits that are looked up in a table of integers.
-template <int largest_, int bias_>
-struct TableQuads {
-  static constexpr int bits = 4;
-  static constexpr int largest = largest_;
-  static constexpr int bias = bias_;
-
-  explicit TableQuads(const PanelScales& scales) {
-    for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(static_cast<int>(scales.table[i]) + bias);
-  }
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-    constexpr int place = plane_bit(bits, 4 * quad);
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
-      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(0x0f0f0f0fu, 0).bytes_of(table);
-    }
-  }
-
-  alignas(16) uint8_t table[16];
-};
-// Magnitudes below 16, whose sums with a bias are unsigned and small; and any.
-using SmallTableQuads = TableQuads<31, 16>;
-template <bool signed_bytes>
-using WideTableQuads = TableQuads<kAnyByte, signed_bytes ? 0 : 128>;
-
-// Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
-template <int largest_, int bias_>
-struct PlainQuads {
-  static constexpr bool unpacked = true;
-  static constexpr int bits = 8;
-  static constexpr int largest = largest_;
-  static constexpr int bias = bias_;
-
-  explicit PlainQuads(const PanelScales&) {}
-  template <int quad>
-  void load(const char* unit, Words (&w)[kPanelVectors]) const {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) w[j] = Words::load(unit + 4 * (quad * kPanelColumns + j * kWidth));
-  }
-};
-
 // Where rows have their bytes: Arithmetic::i8_quads, and i8_tiles.
 template <int rows>
 struct QuadRows {
@@ -191,6 +88,13 @@ inline void multiply_quads(const Quads& codes, const char* unit, int64_t ahead, 
                                 factors...);
 }
 
+// Has the numbers that were stored here broadcast from memory. Compilers would take them out of the vectors that were
+// stored, with instructions of the ports that products need. For few rows that is as well: they wait for each other.
+template <int rows>
+inline void keep_in_memory(const void* values) {
+  if constexpr (rows > 6) asm volatile("" : : "r"(values) : "memory");
+}
+
 // The sums of x over a run of segments.
 template <int rows>
 class RowTotals {
@@ -204,6 +108,7 @@ class RowTotals {
       }
       total.store(totals_ + first);
     }
+    keep_in_memory<rows>(totals_);
   }
   float operator[](int row) const { return totals_[row]; }
   // What sums of products begin with if codes have a bias.
@@ -217,6 +122,7 @@ class RowTotals {
       Words::integers(Vector::load(totals_ + first) * Vector::broadcast(-bias))
           .store(reinterpret_cast<char*>(begins + first));
     }
+    keep_in_memory<rows>(begins);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) sums[0][r][0] = sums[0][r][1] = Words::broadcast(begins[r]);
   }
@@ -226,31 +132,54 @@ class RowTotals {
   alignas(64) float totals_[kPlaces];
 };
 
-// Adds the scaled sums of a run to c.
-template <bool has_offset, int chains, int rows>
-inline void add_run(const Words (&sums)[chains][rows][kPanelVectors], const RowTotals<rows>& totals, const float* scale,
-                    const float* offset, float* c) {
-  Vector scales[kPanelVectors];
+// The number that has three digits.
+inline Vector of_digits(Vector high, Vector middle, Vector low) {
+  const Vector part = Vector::broadcast(0x1p-8f);
+  return Vector::fma(Vector::fma(low, part, middle), part, high);
+}
+
+template <int row, int chains, int rows>
+inline Vector sum_of(const Words (&sums)[chains][rows][kPanelVectors], int j) {
+  if constexpr (chains == 1) return sums[0][row][j].as_float();
+  return sums[0][row][j].plus(sums[chains - 1][row][j]).as_float();
+}
+
+// Adds the scaled sums of a run to row `r` of c, which has `digits` rows of sums.
+template <bool has_offset, int digits, int r, int chains, int sum_rows>
+[[gnu::always_inline]] inline void add_row(const Words (&sums)[chains][sum_rows][kPanelVectors],
+                                           const RowTotals<sum_rows>& totals, const Vector (&scales)[kPanelVectors],
+                                           const float* offset, float* c) {
+  constexpr int first = r * digits;
 #pragma GCC unroll 2
-  for (int j = 0; j < kPanelVectors; ++j) scales[j] = Vector::load(scale + j * kWidth);
-#pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kPanelVectors; ++j) {
-      Words sum = sums[0][r][j];
-      if constexpr (chains == 2) sum = sum.plus(sums[1][r][j]);
-      float* place = c + r * kPanelColumns + j * kWidth;
-      Vector total = Vector::fma(scales[j], sum.as_float(), Vector::load(place));
-      if constexpr (has_offset) {
-        total = Vector::fma(Vector::load(offset + j * kWidth), Vector::broadcast(totals[r]), total);
+  for (int j = 0; j < kPanelVectors; ++j) {
+    Vector sum = sum_of<first>(sums, j);
+    if constexpr (digits == 3) sum = of_digits(sum, sum_of<first + 1>(sums, j), sum_of<first + 2>(sums, j));
+    float* place = c + r * kPanelColumns + j * kWidth;
+    Vector total = Vector::fma(scales[j], sum, Vector::load(place));
+    if constexpr (has_offset) {
+      Vector x_sum = Vector::broadcast(totals[first]);
+      if constexpr (digits == 3) {
+        x_sum = of_digits(x_sum, Vector::broadcast(totals[first + 1]), Vector::broadcast(totals[first + 2]));
       }
-      total.store(place);
+      total = Vector::fma(Vector::load(offset + j * kWidth), x_sum, total);
     }
+    total.store(place);
   }
 }
 
-template <class Products, class Quads, class Scales, template <int> class Rows, int rows>
+// The same to all rows. One by one: in a loop, compilers keep the sums in memory.
+template <bool has_offset, int digits, int chains, int sum_rows, int... r>
+[[gnu::always_inline]] inline void add_run(const Words (&sums)[chains][sum_rows][kPanelVectors],
+                                           const RowTotals<sum_rows>& totals, const float* scale, const float* offset,
+                                           float* c, std::integer_sequence<int, r...>) {
+  const Vector scales[kPanelVectors] = {Vector::load(scale), Vector::load(scale + kWidth)};
+  (add_row<has_offset, digits, r>(sums, totals, scales, offset, c), ...);
+}
+
+// Rows of x are rows of codes, or several digits each.
+template <class Products, class Quads, class Scales, template <int> class Rows, int x_rows, int digits>
 void integer_tile(const TileArguments& t) {
+  constexpr int rows = x_rows * digits;
   constexpr int64_t unit_bytes = kUnit / 8 * Quads::bits * kPanelColumns;
   const Quads codes(*t.scales);
   Scales scales(t);
@@ -262,7 +191,7 @@ void integer_tile(const TileArguments& t) {
   const char* unit = t.w;
   const char* x = static_cast<const char*>(t.x);
   int64_t k = 0;
-  if (!t.accumulate) std::fill_n(t.c, rows * kPanelColumns, 0.0f);
+  if (!t.accumulate) std::fill_n(t.c, x_rows * kPanelColumns, 0.0f);
   for (SegmentRuns run(t, t.scales->scales.segments); run.next();) {
     const RowTotals<rows> totals(t.x_sums, run);
     IntegerSums<Products, Quads, rows> sums;
@@ -276,7 +205,9 @@ void integer_tile(const TileArguments& t) {
     }
     const float* scale = scales.scales(run.end - 1);
     const float* offset = scales.offsets(run.end - 1);
-    has_offset ? add_run<true>(sums, totals, scale, offset, t.c) : add_run<false>(sums, totals, scale, nullptr, t.c);
+    constexpr auto all_rows = std::make_integer_sequence<int, x_rows>();
+    has_offset ? add_run<true, digits>(sums, totals, scale, offset, t.c, all_rows)
+               : add_run<false, digits>(sums, totals, scale, nullptr, t.c, all_rows);
   }
 }
 
@@ -309,9 +240,9 @@ void sum_quads(const void* tile, int64_t segments, int segment, int rows, float*
   }
 }
 
-template <class Products, class Quads, class Scales, template <int> class Rows, int... row>
+template <class Products, class Quads, class Scales, template <int> class Rows, int digits = 1, int... row>
 constexpr TileFunctions integer_tiles(std::integer_sequence<int, row...>) {
-  return {nullptr, &integer_tile<Products, Quads, Scales, Rows, row + 1>...};
+  return {nullptr, &integer_tile<Products, Quads, Scales, Rows, row + 1, digits>...};
 }
 
 template <class Quads, int... quad>
@@ -372,6 +303,50 @@ constexpr std::array kIntegerGemm = {
     integer_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_int8", takes_integers<8>, "i8, u8"),
     integer_kernel<Products, SmallTableQuads>("small_table_int8", takes_small_table, "e2m1"),
     integer_kernel<Products, WideTableQuads<Products::signed_bytes>>("integer_table_int8", takes_integer_table, "iq4"),
+};
+
+// See SumFunction.
+template <class Products>
+void sum_digit_quads(const void* tile, int64_t segments, int segment, int rows, float* sums) {
+  sum_quads<Products>(tile, segments, segment, rows * kDigits, sums);
+}
+
+// A row for the digits of x.
+template <class Products, class Quads>
+constexpr GemmKernel digit_kernel(const char* name, bool (*takes)(const WeightFormat&), const char* formats) {
+  constexpr auto all_rows = std::make_integer_sequence<int, kTileRows / kDigits>();
+  using Plain = PlainQuads<Quads::largest, Quads::bias>;
+  GemmKernel row = integer_kernel<Products, Quads>(name, takes, formats);
+  row.tokens = kAllTokens;
+  row.codes = TokenFormat::none;
+  row.arithmetic = Arithmetic::i8_digits;
+  row.numbers = kDigitNumbers;
+  row.max_rows = kTileRows / kDigits;
+  row.tile = integer_tiles<Products, Quads, SegmentScales, QuadRows, kDigits>(all_rows);
+  row.sum_segments = sum_digit_quads<Products>;
+  row.unpacked_tile = integer_tiles<Products, Plain, UnpackedScales<1>, QuadRows, kDigits>(all_rows);
+  return row;
+}
+
+// Faster than products of float32, but where groups are short: then sums are scaled too often, three for each row.
+template <class Products>
+constexpr std::array kDigitKernels = {
+    digit_kernel<Products, FieldQuads<2>>("i2_digits", takes_in_groups<takes_integers<2>, 32>,
+                                          "i2, u2, groups from 32"),
+    digit_kernel<Products, PlaneQuads<3>>("i3_digits", takes_in_groups<takes_integers<3>, 32>,
+                                          "i3, u3, groups from 32"),
+    digit_kernel<Products, FieldQuads<4>>("i4_digits", takes_in_groups<takes_integers<4>, 32>,
+                                          "i4, u4, groups from 32"),
+    digit_kernel<Products, PlaneQuads<5>>("i5_digits", takes_in_groups<takes_integers<5>, 32>,
+                                          "i5, u5, groups from 32"),
+    digit_kernel<Products, PlaneQuads<6>>("i6_digits", takes_in_groups<takes_integers<6>, 32>,
+                                          "i6, u6, groups from 32"),
+    digit_kernel<Products, ByteQuads<Products::signed_bytes>>("i8_digits", takes_in_groups<takes_integers<8>, 64>,
+                                                              "i8, u8, groups from 64"),
+    digit_kernel<Products, SmallTableQuads>("small_table_digits", takes_in_groups<takes_small_table, 32>,
+                                            "e2m1, groups from 32"),
+    digit_kernel<Products, WideTableQuads<Products::signed_bytes>>(
+        "integer_table_digits", takes_in_groups<takes_integer_table, 32>, "iq4, groups from 32"),
 };
 
 // As peak() of ceilings.h, of codes of 4 bits: the fastest products of bytes.

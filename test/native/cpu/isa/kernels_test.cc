@@ -9,6 +9,7 @@
 #include "check.h"
 #include "core/formats/find_format.h"
 #include "cpu/gemm/panels.h"
+#include "cpu/gemm/product.h"
 #include "cpu/isa/isa.h"
 #include "random.h"
 #include "random_weight.h"
@@ -57,7 +58,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                             int64_t k_block, Way way) {
   const PanelLayout& layout = operands.packed->layout();
   const int64_t k = layout.padded_k, x_k = round_up(k, k_group(gemm.arithmetic));
-  std::vector<char> x(static_cast<size_t>(rows * x_k * element_bytes(gemm.arithmetic)));
+  std::vector<char> x(static_cast<size_t>(rows * (x_k * element_bytes(gemm.arithmetic) + unit_bytes(gemm.arithmetic))));
   for (int r = 0; r < rows; ++r) {
     kernels.pack_row(gemm.arithmetic, DType::f32, operands.x.data() + r * operands.k, operands.k, x_k, x.data(), r,
                      rows);
@@ -68,7 +69,8 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
   // Codes, then scales and offsets.
   std::vector<char> unpacked(
       static_cast<size_t>((x_k * gemm.unpacked_bytes + x_k / segment * 8) * kernels.panel_columns));
-  std::vector<float> x_sums(static_cast<size_t>(k / segment * rows), NAN);
+  const int sums_of_segment = rows * digits_of(gemm.arithmetic);
+  std::vector<float> x_sums(static_cast<size_t>(k / segment * sums_of_segment), NAN);
   if (gemm.sums_x(layout.scales, rows)) gemm.sum_segments(x.data(), k / segment, segment, rows, x_sums.data());
   const bool unpacks = way == Way::unpacked_blocks;
   const int64_t panels = way == Way::wide_blocks ? gemm.wide_tile[rows].panels : 1;
@@ -91,7 +93,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
                       .prefetch_lines = 3,
                       .scales = &layout.scales,
                       .panel = first,
-                      .x_sums = x_sums.data() + begin / segment * rows};
+                      .x_sums = x_sums.data() + begin / segment * sums_of_segment};
       if (unpacks) {
         gemm.unpack(t, unpacked.data());
         t.w = unpacked.data();
@@ -99,6 +101,7 @@ std::vector<float> multiply(const Kernels& kernels, const GemmKernel& gemm, cons
       const TileFunction function = (unpacks ? gemm.unpacked_tile : gemm.tile)[rows];
       (panels > 1 ? gemm.wide_tile[rows].function : function)(t);
     }
+    apply_units(kernels, gemm, x.data(), x_k, rows, c.data() + panel * tile);
   }
   if (gemm.release != nullptr) gemm.release();
   return c;

@@ -30,20 +30,16 @@ inline bf16* tile_place(int parts, void* tile, int64_t k, int row, int rows) {
 
 inline void pack_tile_row(int parts, DType dtype, const void* source, int64_t k, int64_t padded_k, void* tile, int row,
                           int rows) {
-  const char* bytes = static_cast<const char*>(source);
-  const int64_t element = static_cast<int64_t>(info(dtype).bytes);
   int64_t begin = 0;
   if (dtype == DType::bf16 && parts == 1) {
     for (; begin + kTileGroup <= k; begin += kTileGroup) {
-      std::memcpy(tile_place(parts, tile, begin, row, rows), bytes + begin * element, sizeof(TileRow));
+      std::memcpy(tile_place(parts, tile, begin, row, rows), static_cast<const bf16*>(source) + begin, sizeof(TileRow));
     }
   }
   alignas(64) float values[kChunk];
   for (; begin < padded_k; begin += kChunk) {
     const int64_t length = std::min(kChunk, padded_k - begin);
-    const int64_t present = std::max<int64_t>(0, std::min(length, k - begin));
-    to_f32(dtype, bytes + begin * element, present, values);
-    std::fill(values + present, values + length, 0.0f);
+    load_chunk(dtype, source, k, begin, length, values);
     for (int64_t i = 0; i < length; i += kWidth) {
       store_parts(parts, Vector::load(values + i), tile_place(parts, tile, begin + i, row, rows), rows * kTileGroup);
     }

@@ -1,0 +1,106 @@
+// How the codes of quantised weights become bytes, for products of integers. See kernels.h here, and
+// cpu/gemm/panel_codes.h for the panels and the order of k within words.
+//
+// load<quad>() reads k 4 * quad .. 4 * quad + 3 of a unit, for both vectors of columns. A bias has been added to codes
+// if it makes them unsigned.
+
+constexpr int kAnyByte = 255;
+
+// Integers that fill the fields of words: codes of 2 or 4 bits.
+template <int bits_>
+struct FieldQuads {
+  static constexpr int bits = bits_;
+  static constexpr int largest = (1 << bits) - 1;
+  static constexpr int bias = 1 << (bits - 1);
+
+  explicit FieldQuads(const PanelScales&) {}
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+    constexpr int place = plane_bit(bits, 4 * quad);
+    constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
+      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(mask, 0x01010101u * bias);
+    }
+  }
+};
+
+// Integers cut into two planes: codes of 3, 5 or 6 bits.
+template <int bits_>
+struct PlaneQuads : PlaneCodes<bits_> {
+  static constexpr int bits = bits_;
+  static constexpr int largest = (1 << bits) - 1;
+  static constexpr int bias = 1 << (bits - 1);
+
+  using PlaneCodes<bits_>::PlaneCodes;
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+    constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1u);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      w[j] = PlaneCodes<bits_>::template load<4 * quad>(unit, j).template shifted<bits - 8>().masked_and_flipped(
+          mask, 0x01010101u * bias);
+    }
+  }
+};
+
+// Codes of a byte each.
+template <bool signed_bytes>
+struct ByteQuads {
+  static constexpr int bits = 8;
+  static constexpr int largest = kAnyByte;
+  static constexpr int bias = signed_bytes ? 0 : 128;
+
+  explicit ByteQuads(const PanelScales&) {}
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+    load_quads(unit + 4 * quad * kPanelColumns, w);
+    if constexpr (signed_bytes) return;
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = w[j].masked_and_flipped(~0u, 0x80808080u);
+  }
+};
+
+// Codes of 4 bits that are looked up in a table of integers.
+template <int largest_, int bias_>
+struct TableQuads {
+  static constexpr int bits = 4;
+  static constexpr int largest = largest_;
+  static constexpr int bias = bias_;
+
+  explicit TableQuads(const PanelScales& scales) {
+    for (int i = 0; i < 16; ++i) table[i] = static_cast<uint8_t>(static_cast<int>(scales.table[i]) + bias);
+  }
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+    constexpr int place = plane_bit(bits, 4 * quad);
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) {
+      const Words words = Words::load(unit + 4 * (place / 32 * kPanelColumns + j * kWidth));
+      w[j] = words.shifted<-(place % 32)>().masked_and_flipped(0x0f0f0f0fu, 0).bytes_of(table);
+    }
+  }
+
+  alignas(16) uint8_t table[16];
+};
+// Magnitudes below 16, whose sums with a bias are unsigned and small; and any.
+using SmallTableQuads = TableQuads<31, 16>;
+template <bool signed_bytes>
+using WideTableQuads = TableQuads<kAnyByte, signed_bytes ? 0 : 128>;
+
+// Bytes that are multiplied as they are: what unpack_bytes() leaves of codes.
+template <int largest_, int bias_>
+struct PlainQuads {
+  static constexpr bool unpacked = true;
+  static constexpr int bits = 8;
+  static constexpr int largest = largest_;
+  static constexpr int bias = bias_;
+
+  explicit PlainQuads(const PanelScales&) {}
+  template <int quad>
+  void load(const char* unit, Words (&w)[kPanelVectors]) const {
+#pragma GCC unroll 2
+    for (int j = 0; j < kPanelVectors; ++j) w[j] = Words::load(unit + 4 * (quad * kPanelColumns + j * kWidth));
+  }
+};
