@@ -111,14 +111,14 @@ export {
   type ActivationGradients,
   activationBackward,
 } from "./operators/experts/activation_backward.js";
+export type { ActivationOptions } from "./operators/experts/activation_options.js";
 export { type CombineOptions, combine } from "./operators/experts/combine.js";
 export {
   type CombineBackwardOptions,
   type CombineGradients,
   combineBackward,
 } from "./operators/experts/combine_backward.js";
-export type { ActivationOptions, PackOptions } from "./operators/experts/grouped_gemm.js";
-export { type GroupedGemmOptions, groupedGemm, PackedExperts, packExperts } from "./operators/experts/grouped_gemm.js";
+export { type GroupedGemmOptions, groupedGemm } from "./operators/experts/grouped_gemm.js";
 export {
   type BiasedGroupedGemmGradients,
   type GroupedGemmBackwardOptions,
@@ -137,6 +137,7 @@ export {
   type LinearGradients,
   linearBackward,
 } from "./operators/experts/linear_backward.js";
+export { PackedExperts, type PackOptions, packExperts } from "./operators/experts/packed_experts.js";
 export { permute, unpermute } from "./operators/experts/permute.js";
 export { permuteBackward } from "./operators/experts/permute_backward.js";
 export type { Part, QuantizedWeight } from "./operators/experts/quantized_weight.js";

@@ -4,7 +4,7 @@ import { type Shape, shapeSize } from "../core/shape.js";
 import type { Tensor } from "../core/tensor.js";
 import type { MoeLayerOptions } from "../layer/create.js";
 import { type ForwardOptions, MoeLayer } from "../moe_layer.js";
-import { type PackedExperts, type PackOptions, packExperts } from "../operators/experts/grouped_gemm.js";
+import { type PackedExperts, type PackOptions, packExperts } from "../operators/experts/packed_experts.js";
 import { type QuantizedWeight, tensorsOf } from "../operators/experts/quantized_weight.js";
 import { Random } from "./random.js";
 import { round } from "./rounding.js";
